@@ -1,0 +1,450 @@
+"""All that the parts exchange: frozen records, and their form as table rows.
+
+A problem becomes traces (how somebody solved it) and requests (what we ask a model). A request's
+thinking is one *chain*, shared by all caps and numbers of waits; a cut of the chain and a short
+answer make a *completion*, which the grader judges.
+
+One real record: `Problem(id="p-0c1e…", question="What is 17 + 25?", answer="42", source="sandbox", …)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import json
+import types
+import typing
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+R = TypeVar("R")
+
+
+class Split(enum.Enum):
+    """What a problem is for."""
+
+    TRAIN = "train"
+    HELDOUT = "heldout"
+
+
+class Verdict(enum.Enum):
+    """What the grader says of one answer.
+
+    WRONG, NO_ANSWER and TRUNCATED count as unsolved; UNGRADABLE (no usable key) and GRADER_ERROR
+    leave the denominator and are counted apart.
+    """
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no_answer"
+    TRUNCATED = "truncated"
+    UNGRADABLE = "ungradable"
+    GRADER_ERROR = "grader_error"
+
+    @property
+    def counts(self) -> bool:
+        """Whether the verdict stays in the denominator of an accuracy."""
+        return self not in (Verdict.UNGRADABLE, Verdict.GRADER_ERROR)
+
+
+class ThinkingEnd(enum.Enum):
+    """Why thinking ended."""
+
+    NATURAL = "natural"
+    CAP = "cap"
+    LOOP = "loop"
+    NONE = "none"
+    """There was no thinking phase, or it was left open."""
+
+
+class AnswerEnd(enum.Enum):
+    """Why the answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ERROR = "error"
+
+
+class ChainState(enum.Enum):
+    """How far a chain has come."""
+
+    OPEN = "open"
+    """More thinking can be drawn at its end."""
+    ENDED = "ended"
+    """Its last event is a declared end that nothing has refused yet."""
+    LOOP = "loop"
+    """The loop detector stopped it; it is never extended."""
+
+
+class EventKind(enum.Enum):
+    """What happened to a declared end."""
+
+    WAIT = "wait"
+    """Refused; a wait string (or, with none, the runner-up) followed."""
+    MINIMUM = "minimum"
+    """Refused because thinking was below the minimum; the runner-up followed. Uses no wait."""
+    END = "end"
+    """Accepted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One question with what is needed to grade an answer to it."""
+
+    id: str
+    """`problem_id(question, choices)`: the same text has the same id in every run."""
+    duplicate_key: str
+    """`duplicate_key(question, choices)`: equal for questions that differ in form only."""
+    question: str
+    choices: tuple[str, ...] = ()
+    answer: str | None = None
+    answer_derived: bool = False
+    """The answer was taken out of the solution's last box."""
+    answer_type: str | None = None
+    tolerance: float | None = None
+    """Relative tolerance that the source states, if any."""
+    unit: str | None = None
+    solution: str | None = None
+    source: str
+    source_row: str
+    """Where in the source: a row number or the source's own id."""
+    licence: str | None = None
+    language: str = "en"
+    domain: str | None = None
+    split: Split = Split.TRAIN
+    meta: str = "{}"
+    """One JSON object; whatever else the source said."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dropped:
+    """One row that a stage did not pass on."""
+
+    id: str
+    step: str
+    reason: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How tokens are drawn. Temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0: no limit."""
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopRule:
+    """When a chain counts as repeating: its last `repeats` runs of `period` tokens or fewer are equal."""
+
+    max_period: int = 64
+    repeats: int = 4
+    min_tokens: int = 128
+    """At least this many tokens must lie in the repetition."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """How long a model may, and must, think (s1, arXiv 2501.19393, section 3.1)."""
+
+    max_thinking_tokens: int | None = None
+    """None: as many as the context holds beside prompt and answer."""
+    min_thinking_tokens: int = 0
+    """An end declared earlier is refused: the model's next best token is taken."""
+    waits: int = 0
+    """Declared ends that are refused with a wait string."""
+    wait_strings: tuple[str, ...] = ("Wait",)
+    """Used in rotation; empty: the delimiter is suppressed and the runner-up taken."""
+    final_answer_cue: str | None = "Final Answer:"
+    """Put after a forced end. None: no cue."""
+    end_rule: str = "drawn"
+    """drawn | argmax | probability (P(end) >= `end_probability`): when an end counts as declared."""
+    end_probability: float = 1.0
+    answer_tokens: int = 512
+    """Reserved for the answer, and its limit."""
+    loop: LoopRule | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThinkingFormat:
+    """The delimiters of a model family, as text."""
+
+    name: str
+    start: str
+    """Opens thinking, right after the assistant's header."""
+    end: str
+    """Closes thinking and opens the answer."""
+    end_triggers: tuple[str, ...] = ()
+    """Single tokens whose draw declares the end, beside the end-of-sequence tokens.
+    Empty: the whole of `end` must be drawn, which needs an engine that can roll back."""
+    newline_before_forced_end: bool = True
+    """A forced end starts on a new line."""
+    cue_after_natural_end: bool = False
+    """The cue follows a natural end too: for formats without a delimiter of their own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """A declared end of thinking, and what became of it."""
+
+    position: int
+    """Thinking tokens before it."""
+    kind: EventKind
+    drawn: tuple[int, ...]
+    """Ids that declared it; they are not thinking tokens."""
+    forced: int = 0
+    """Forced thinking tokens right after it (a wait string's length)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One sample to be had from one model: the unit that is asked for, keyed and stored.
+
+    `chain_key` leaves out the cap and the number of waits, so that all points of a sweep share their
+    thinking; `key` has everything.
+    """
+
+    model: str
+    """Fingerprint of config, tokenizer, chat template and weights; not a path."""
+    numerics: str
+    """Engine, dtype and quantisation."""
+    prompt_ids: tuple[int, ...]
+    """Rendered prompt, up to and including the thinking start."""
+    format: ThinkingFormat
+    sampling: Sampling
+    budget: Budget
+    seed: int
+    sample: int = 0
+
+    def chain_key(self) -> str:
+        """Key of the thinking that this request shares with other caps and numbers of waits."""
+        budget = self.budget
+        rules = [budget.min_thinking_tokens, budget.wait_strings, budget.end_rule]
+        rules += [budget.end_probability if budget.end_rule == "probability" else None, plain(budget.loop)]
+        return digest(["chain", 1, *self._identity(), rules])
+
+    def answer_key(self, cut: int, closing: tuple[int, ...]) -> str:
+        """Key of the answer that follows the chain's first `cut` tokens and the closing ids."""
+        return digest(["answer", 1, self.chain_key(), cut, closing, self.budget.answer_tokens])
+
+    def key(self) -> str:
+        """Key of the whole completion."""
+        return digest(["request", 1, *self._identity(), plain(self.budget)])
+
+    def _identity(self) -> list[Any]:
+        return [
+            self.model, self.numerics, self.prompt_ids, plain(self.format), plain(self.sampling),
+            self.seed, self.sample,
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chain:
+    """One stream of thinking: all tokens between the delimiters, wait strings included."""
+
+    key: str
+    ids: tuple[int, ...] = ()
+    events: tuple[Event, ...] = ()
+    state: ChainState = ChainState.OPEN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What followed one closing of one chain."""
+
+    key: str
+    chain_key: str
+    cut: int
+    """Thinking tokens before the closing."""
+    closing: tuple[int, ...]
+    """Forced ids between thinking and answer: delimiter, cue."""
+    ids: tuple[int, ...]
+    end: AnswerEnd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """A cut of a chain and its answer: what one request came to."""
+
+    key: str
+    chain_key: str
+    num_prompt_tokens: int
+    thinking_ids: tuple[int, ...]
+    thinking: str
+    answer_ids: tuple[int, ...]
+    answer: str
+    """The answer part as text, a forced cue included; in a format without thinking the whole text."""
+    closing_ids: tuple[int, ...]
+    thinking_end: ThinkingEnd
+    answer_end: AnswerEnd
+    events: tuple[Event, ...]
+    events_source: str = "machine"
+    """machine | log | inferred."""
+    count_source: str = "ids"
+    """ids | retokenised | usage."""
+    num_forced_tokens: int = 0
+    """Wait strings and closing; the rest of thinking and answer was decoded."""
+    violations: tuple[str, ...] = ()
+    """Ways in which the budget did not hold, found by checking the ids."""
+    seed: int = 0
+
+    @property
+    def num_thinking_tokens(self) -> int:
+        """Tokens between the delimiters."""
+        return len(self.thinking_ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grade:
+    """A verdict with the texts that were compared."""
+
+    verdict: Verdict
+    extracted: str | None = None
+    gold: str | None = None
+    method: str = ""
+    """Which rule decided."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """One worked solution of one problem, with who made it and how good it is."""
+
+    problem: Problem
+    thinking: str
+    response: str
+    """The answer part, as it would follow the thinking."""
+    teacher: str
+    grade: Grade
+    scores: str = "{}"
+    """One JSON object: component scores by name."""
+    level: int | None = None
+    num_thinking_tokens: int
+    num_response_tokens: int
+    tokenizer: str
+    """Fingerprint of the tokenizer that counted."""
+    completion_key: str | None = None
+    """None for human and imported chains."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """Tokens an engine spent."""
+
+    prefilled: int = 0
+    decoded: int = 0
+    forced: int = 0
+    re_prefilled: int = 0
+    """Part of `prefilled` that had been prefilled or decoded before."""
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            prefilled=self.prefilled + other.prefilled,
+            decoded=self.decoded + other.decoded,
+            forced=self.forced + other.forced,
+            re_prefilled=self.re_prefilled + other.re_prefilled,
+        )
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+
+def digest(value: Any) -> str:
+    """First 32 hex digits of SHA-256 over canonical JSON; tuples and lists are the same."""
+    data = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def problem_id(question: str, choices: tuple[str, ...] = ()) -> str:
+    """Id of a question: a hash of its exact text and options (NFC, outer white space stripped)."""
+    parts = [unicodedata.normalize("NFC", part).strip() for part in (question, *choices)]
+    return "p-" + digest(parts)[:16]
+
+
+def duplicate_key(question: str, choices: tuple[str, ...] = ()) -> str:
+    """Hash of a question's normal form (NFKC, case, white space, order of options)."""
+    parts = [" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in (question, *choices)]
+    return digest([parts[0], *sorted(parts[1:])])[:16]
+
+
+def item_seed(seed: int, *names: object) -> int:
+    """A 63-bit seed for one item, so that order, workers and resume do not change a decision."""
+    return int(digest([seed, *map(str, names)])[:16], 16) >> 1
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """The record as dicts, lists and scalars, ready for JSON or a table."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    return value
+
+
+def from_plain(cls: type[R], row: dict[str, Any]) -> R:
+    """The record that `plain` made `row` from. Raises KeyError where a needed field is missing."""
+    hints = _hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return cls(**{name: _revive(hints[name], row[name]) for name in names if name in row})
+
+
+def arrow_schema(cls: type) -> pa.Schema:
+    """The Arrow schema of a record class; nested records are structs."""
+    import pyarrow as pa
+
+    hints = _hints(cls)
+    return pa.schema([(f.name, _arrow_type(hints[f.name])) for f in dataclasses.fields(cls)])
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _optional(hint: Any) -> Any:
+    """`T` for `T | None`, else the hint itself."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    return hint
+
+
+def _revive(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    hint = _optional(hint)
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(_revive(item, one) for one in value)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint(value)
+    if dataclasses.is_dataclass(hint):
+        return from_plain(typing.cast(type, hint), value)
+    return value
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    hint = _optional(hint)
+    if typing.get_origin(hint) is tuple:
+        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return pa.string()
+    if dataclasses.is_dataclass(hint):
+        inner = _hints(typing.cast(type, hint))
+        return pa.struct([(f.name, _arrow_type(inner[f.name])) for f in dataclasses.fields(hint)])
+    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[hint]

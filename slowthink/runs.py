@@ -1,0 +1,340 @@
+"""The run folder: what each stage read, wrote and dropped, and whether it must run again.
+
+    runs/NAME/
+      recipe.yaml        settings, resolved
+      ledger.sqlite      every chain and answer
+      STAGE/             data.parquet  dropped.parquet  manifest.json  (and what else the stage makes)
+      work/STAGE/        a stage's unfinished work: checkpoints
+      superseded/        folders that --update replaced; nothing is deleted
+
+A stage writes into `STAGE.partial/`, which is renamed when complete, so a folder of a stage's name
+is always whole. Rows are sorted by id: the same decisions give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from slowthink import __version__
+from slowthink.errors import ConfigError, DataError, EngineError
+from slowthink.recipe import STAGES, Recipe
+from slowthink.records import Dropped, arrow_schema, digest, from_plain, plain
+
+R = TypeVar("R")
+
+# Settings outside its own section that change what a stage decides.
+SHARED_KEYS: dict[str, tuple[str, ...]] = {
+    "pool": ("seed",),
+    "filter": ("seed", "model", "revision", "engine"),
+    "trace": ("seed", "model", "revision"),
+    "select": ("seed",),
+    "train": ("seed", "model", "revision", "chat", "formats"),
+    "evaluate": ("seed", "model", "revision", "engine", "chat", "formats"),
+    "report": ("name", "seed"),
+}
+INPUTS: dict[str, tuple[str, ...]] = {
+    "pool": (),
+    "filter": ("pool",),
+    "trace": ("filter", "pool"),
+    "select": ("trace",),
+    "train": ("select",),
+    "evaluate": ("train", "pool"),
+    "report": ("pool", "filter", "trace", "select", "train", "evaluate"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of the funnel: rows in, rows out, and why the others left."""
+
+    name: str
+    num_in: int
+    num_out: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a stage hands over to be written."""
+
+    records: Sequence[Any]
+    record_type: type
+    dropped: Sequence[Dropped] = ()
+    steps: Sequence[Step] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON for the manifest and the report: seeds, tokens, versions, warnings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContext:
+    """What a stage is given to work with."""
+
+    stage: str
+    recipe: Recipe
+    root: Path
+    """The run folder."""
+    folder: Path
+    """Where this stage may write files of its own; becomes `root/STAGE` when the stage is done."""
+    work: Path
+    """Kept between attempts: checkpoints of unfinished work. Removed when the stage is done."""
+    inputs: Mapping[str, Path]
+    """Folders of the earlier stages that this recipe runs."""
+    say: Callable[[str], None] = print
+    """Talk to the user; goes to stderr."""
+
+    @property
+    def config(self) -> Any:
+        """This stage's own section of the recipe."""
+        return getattr(self.recipe, self.stage)
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger that this run uses."""
+        return Path(self.recipe.ledger) if self.recipe.ledger else self.root / "ledger.sqlite"
+
+    def load(self, cls: type[R], *stages: str) -> list[R]:
+        """Records of the first of these stages that this recipe runs, else of the section's `input`.
+
+        Raises ConfigError where there is neither, DataError where the file has other rows.
+        """
+        for stage in stages:
+            if stage in self.inputs:
+                return read_records(self.inputs[stage], cls)
+        path = getattr(self.config, "input", None)
+        if path is None:
+            raise ConfigError(
+                f"{self.stage}: the recipe has no {' or '.join(stages)} stage and no `{self.stage}.input`. "
+                f"Add the stage, or name a file: --set {self.stage}.input=PATH"
+            )
+        return read_records(Path(path), cls)
+
+    def manifest(self, stage: str) -> dict[str, Any]:
+        """Manifest of an earlier stage."""
+        return read_manifest(self.inputs[stage])
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def write_records(path: Path, records: Iterable[Any], cls: type) -> None:
+    """Write records as Parquet, sorted by id (a trace's problem's id), else in the given order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [plain(record) for record in records]
+    if rows and ("id" in rows[0] or "problem" in rows[0]):
+        rows.sort(key=lambda row: (row.get("id") or row["problem"]["id"], json.dumps(row, sort_keys=True)))
+    pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(cls)), path, compression="zstd")
+
+
+def read_records(path: Path, cls: type[R]) -> list[R]:
+    """Records from a stage's folder, a Parquet file, or a JSONL file in the same form."""
+    if path.is_dir():
+        path = path / "data.parquet"
+    if not path.exists():
+        raise DataError(f"{path}: no such file; expected {cls.__name__} rows. Name another, or run the stage before.")
+    try:
+        return [from_plain(cls, row) for row in _read_rows(path)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: rows are not {cls.__name__} rows ({type(error).__name__}: {error}).") from error
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        with path.open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines if line.strip()]
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+# --- manifests ------------------------------------------------------------------------------------
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Manifest of a finished stage."""
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text("utf-8"))
+    return manifest
+
+
+def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """All settings that decide what this stage makes."""
+    values = recipe.model_dump(mode="json")
+    return {stage: values[stage], **{key: values[key] for key in SHARED_KEYS[stage]}}
+
+
+def stage_inputs(recipe: Recipe, root: Path, stage: str) -> dict[str, Path]:
+    """Folders of the earlier stages that this one reads."""
+    present = recipe.stages()
+    return {name: root / name for name in INPUTS[stage] if name in present}
+
+
+def input_digests(recipe: Recipe, root: Path, stage: str) -> dict[str, str]:
+    """What the stage reads: the outputs of earlier stages, and files that its section names."""
+    digests = {}
+    for name, folder in stage_inputs(recipe, root, stage).items():
+        if (folder / "manifest.json").exists():
+            digests[name] = read_manifest(folder)["output_digest"]
+    for file in _named_files(getattr(recipe, stage)):
+        digests[file] = _file_digest(Path(file))
+    return digests
+
+
+def _named_files(section: Any) -> Iterator[str]:
+    """Paths in a stage's section: `input`, and `path` of its sources."""
+    paths = [getattr(section, "input", None)]
+    paths += [getattr(source, "path", None) for source in getattr(section, "sources", ())]
+    yield from (path for path in paths if path)
+
+
+def _file_digest(path: Path) -> str:
+    if path.is_dir():
+        path = path / "data.parquet"
+    if not path.exists():
+        return "missing"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def changed_settings(old: Any, new: Any, *, prefix: str = "") -> list[str]:
+    """Dotted names of the settings that differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [line for key in keys for line in changed_settings(old.get(key), new.get(key), prefix=f"{prefix}.{key}")]
+    return [] if old == new else [f"{prefix.lstrip('.')}: {old!r:.60} -> {new!r:.60}"]
+
+
+# --- running one stage ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Whether a stage's folder can be used as it is."""
+
+    done: bool
+    changed: tuple[str, ...] = ()
+    """Settings (or inputs) in which the finished folder differs from the recipe."""
+
+
+def standing(recipe: Recipe, root: Path, stage: str, *, version: int) -> Standing:
+    """Compare a stage's finished folder with what the recipe asks for."""
+    folder = root / stage
+    if not (folder / "manifest.json").exists():
+        return Standing(done=False)
+    manifest = read_manifest(folder)
+    changed = changed_settings(manifest["settings"], stage_settings(recipe, stage))
+    if manifest["stage_version"] != version:
+        changed.append(f"stage_version: {manifest['stage_version']} -> {version}")
+    changed += changed_settings(manifest["inputs"], input_digests(recipe, root, stage), prefix="inputs")
+    return Standing(done=not changed, changed=tuple(changed))
+
+
+def supersede(root: Path, stage: str) -> None:
+    """Move a stage's folder, and its unfinished work, to `superseded/`; nothing is deleted."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for folder in (root / stage, root / "work" / stage):
+        if folder.exists():
+            target = root / "superseded" / f"{folder.relative_to(root).as_posix().replace('/', '-')}-{stamp}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            number = 0
+            while target.exists():
+                number += 1
+                target = target.with_name(f"{target.name.split('~')[0]}~{number}")
+            folder.rename(target)
+
+
+def make_context(recipe: Recipe, root: Path, stage: str, *, say: Callable[[str], None] = print) -> StageContext:
+    """Fresh folders for one attempt at a stage."""
+    folder, work = root / f"{stage}.partial", root / "work" / stage
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
+    return StageContext(
+        stage=stage, recipe=recipe, root=root, folder=folder, work=work,
+        inputs=stage_inputs(recipe, root, stage), say=say,
+    )  # fmt: skip
+
+
+def execute(context: StageContext, run: Callable[[StageContext], StageResult], *, version: int) -> dict[str, Any]:
+    """Run a stage and put its folder in place, whole or not at all; returns the manifest.
+
+    Raises EngineError where the disk is full: what was finished before stays.
+    """
+    started = time.monotonic()
+    try:
+        result = run(context)
+        manifest = _write_result(context, result, version=version, seconds=time.monotonic() - started)
+    except OSError as error:
+        raise EngineError(
+            f"{context.folder}: {error.strerror or error}. Nothing finished is lost; "
+            "make room (or mend the folder) and give the same command again."
+        ) from error
+    final = context.root / context.stage
+    os.replace(context.folder, final)
+    shutil.rmtree(context.work, ignore_errors=True)
+    return manifest
+
+
+def _write_result(context: StageContext, result: StageResult, *, version: int, seconds: float) -> dict[str, Any]:
+    folder = context.folder
+    write_records(folder / "data.parquet", result.records, result.record_type)
+    write_records(folder / "dropped.parquet", result.dropped, Dropped)
+    manifest = {
+        "stage": context.stage,
+        "stage_version": version,
+        "settings": stage_settings(context.recipe, context.stage),
+        "inputs": input_digests(context.recipe, context.root, context.stage),
+        "output_digest": digest([_file_digest(folder / "data.parquet"), result.facts.get("model_fingerprint")]),
+        "num_records": len(result.records),
+        "num_dropped": len(result.dropped),
+        "steps": [plain(step) | {"reasons": dict(step.reasons)} for step in result.steps],
+        "facts": dict(result.facts),
+        "wall_seconds": round(seconds, 3),
+        "peak_rss_mb": peak_rss_mb(),
+        "versions": versions(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
+    return manifest
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a whole file or leave the old one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def peak_rss_mb() -> int:
+    """Largest resident memory of this process so far, in MiB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / (1024 * 1024 if platform.system() == "Darwin" else 1024))
+
+
+def versions() -> dict[str, str]:
+    """Versions of slowthink, Python and the packages that move numbers, where installed."""
+    from importlib import metadata
+
+    found = {"slowthink": __version__, "python": platform.python_version()}
+    for package in ("torch", "transformers", "trl", "vllm", "math-verify", "pyarrow"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def stages_after(stage: str) -> tuple[str, ...]:
+    """The stages that come later."""
+    return STAGES[STAGES.index(stage) + 1 :]
