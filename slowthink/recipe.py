@@ -425,7 +425,9 @@ class Recipe(Settings):
 def recipe_names() -> list[str]:
     """Names of the recipes that ship with slowthink."""
     root = resources.files("slowthink") / "recipes"
-    return sorted(item.name.removesuffix(".yaml") for item in root.iterdir() if item.name.endswith(".yaml"))
+    return sorted(
+        item.name.removesuffix(".yaml") for item in root.iterdir() if item.name.endswith(".yaml")
+    )
 
 
 def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -451,7 +453,9 @@ def parse_recipe(data: dict[str, Any], *, where: str = "recipe") -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         problems = "\n".join(f"  {line}" for line in _explain(error))
-        raise ConfigError(f"{where}: {error.error_count()} setting(s) cannot be used:\n{problems}") from None
+        raise ConfigError(
+            f"{where}: {error.error_count()} setting(s) cannot be used:\n{problems}"
+        ) from None
 
 
 def _read(source: str) -> tuple[str, str]:
@@ -460,9 +464,13 @@ def _read(source: str) -> tuple[str, str]:
         try:
             return source, path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+            raise ConfigError(
+                f"{source}: not UTF-8 text ({error.reason} at byte {error.start})."
+            ) from None
     if source in recipe_names():
-        return source, (resources.files("slowthink") / "recipes" / f"{source}.yaml").read_text("utf-8")
+        return source, (resources.files("slowthink") / "recipes" / f"{source}.yaml").read_text(
+            "utf-8"
+        )
     hint = _closest(source, recipe_names())
     raise ConfigError(
         f"recipe `{source}`: no such file, and no shipped recipe of that name{hint}. "
@@ -498,7 +506,9 @@ def _descend(node: Any, key: str, override: str) -> Any:
 
 def _index(node: list[Any], key: str, override: str) -> int:
     if not key.isdigit() or int(key) >= len(node):
-        raise ConfigError(f"--set {override}: `{key}` is no index of a list of {len(node)}; expected 0 to {len(node) - 1}.")
+        raise ConfigError(
+            f"--set {override}: `{key}` is no index of a list of {len(node)}; expected 0 to {len(node) - 1}."
+        )
     return int(key)
 
 

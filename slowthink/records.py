@@ -230,7 +230,10 @@ class Request:
         """Key of the thinking that this request shares with other caps and numbers of waits."""
         budget = self.budget
         rules = [budget.min_thinking_tokens, budget.wait_strings, budget.end_rule]
-        rules += [budget.end_probability if budget.end_rule == "probability" else None, plain(budget.loop)]
+        rules += [
+            budget.end_probability if budget.end_rule == "probability" else None,
+            plain(budget.loop),
+        ]
         return digest(["chain", 1, *self._identity(), rules])
 
     def answer_key(self, cut: int, closing: tuple[int, ...]) -> str:
@@ -337,6 +340,40 @@ class Trace:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationRow:
+    """One answer of one arm to one problem at one point of its curve: a row of `evaluate`."""
+
+    id: str
+    """arm | problem | sample | cap | waits | forced or free."""
+    arm: str
+    model: str
+    problem_id: str
+    question: str
+    domain: str | None
+    source: str
+    sample: int
+    max_thinking_tokens: int
+    waits: int
+    forced: bool
+    """False: the thinking was not ended by us; where it did not end by itself it is TRUNCATED."""
+    num_prompt_tokens: int
+    num_thinking_tokens: int
+    num_answer_tokens: int
+    num_forced_tokens: int
+    thinking_end: ThinkingEnd
+    answer_end: AnswerEnd
+    num_waits_used: int
+    verdict: Verdict
+    extracted: str | None
+    gold: str | None
+    method: str
+    violations: tuple[str, ...]
+    segments: str
+    """The transcript as a JSON list of [kind, text]; kinds: thinking, wait, closing, answer.
+    `wait` and `closing` were forced, the others drawn."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
     """Tokens an engine spent."""
 
@@ -372,7 +409,10 @@ def problem_id(question: str, choices: tuple[str, ...] = ()) -> str:
 
 def duplicate_key(question: str, choices: tuple[str, ...] = ()) -> str:
     """Hash of a question's normal form (NFKC, case, white space, order of options)."""
-    parts = [" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in (question, *choices)]
+    parts = [
+        " ".join(unicodedata.normalize("NFKC", part).casefold().split())
+        for part in (question, *choices)
+    ]
     return digest([parts[0], *sorted(parts[1:])])[:16]
 
 

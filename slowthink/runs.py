@@ -133,7 +133,9 @@ def write_records(path: Path, records: Iterable[Any], cls: type) -> None:
 
     rows = [plain(record) for record in records]
     if rows and ("id" in rows[0] or "problem" in rows[0]):
-        rows.sort(key=lambda row: (row.get("id") or row["problem"]["id"], json.dumps(row, sort_keys=True)))
+        rows.sort(
+            key=lambda row: (row.get("id") or row["problem"]["id"], json.dumps(row, sort_keys=True))
+        )
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(cls)), path, compression="zstd")
 
 
@@ -142,11 +144,15 @@ def read_records(path: Path, cls: type[R]) -> list[R]:
     if path.is_dir():
         path = path / "data.parquet"
     if not path.exists():
-        raise DataError(f"{path}: no such file; expected {cls.__name__} rows. Name another, or run the stage before.")
+        raise DataError(
+            f"{path}: no such file; expected {cls.__name__} rows. Name another, or run the stage before."
+        )
     try:
         return [from_plain(cls, row) for row in _read_rows(path)]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: rows are not {cls.__name__} rows ({type(error).__name__}: {error}).") from error
+        raise DataError(
+            f"{path}: rows are not {cls.__name__} rows ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
@@ -211,7 +217,11 @@ def changed_settings(old: Any, new: Any, *, prefix: str = "") -> list[str]:
     """Dotted names of the settings that differ, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
-        return [line for key in keys for line in changed_settings(old.get(key), new.get(key), prefix=f"{prefix}.{key}")]
+        return [
+            line
+            for key in keys
+            for line in changed_settings(old.get(key), new.get(key), prefix=f"{prefix}.{key}")
+        ]
     return [] if old == new else [f"{prefix.lstrip('.')}: {old!r:.60} -> {new!r:.60}"]
 
 
@@ -236,7 +246,9 @@ def standing(recipe: Recipe, root: Path, stage: str, *, version: int) -> Standin
     changed = changed_settings(manifest["settings"], stage_settings(recipe, stage))
     if manifest["stage_version"] != version:
         changed.append(f"stage_version: {manifest['stage_version']} -> {version}")
-    changed += changed_settings(manifest["inputs"], input_digests(recipe, root, stage), prefix="inputs")
+    changed += changed_settings(
+        manifest["inputs"], input_digests(recipe, root, stage), prefix="inputs"
+    )
     return Standing(done=not changed, changed=tuple(changed))
 
 
@@ -245,7 +257,11 @@ def supersede(root: Path, stage: str) -> None:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for folder in (root / stage, root / "work" / stage):
         if folder.exists():
-            target = root / "superseded" / f"{folder.relative_to(root).as_posix().replace('/', '-')}-{stamp}"
+            target = (
+                root
+                / "superseded"
+                / f"{folder.relative_to(root).as_posix().replace('/', '-')}-{stamp}"
+            )
             target.parent.mkdir(parents=True, exist_ok=True)
             number = 0
             while target.exists():
@@ -254,7 +270,9 @@ def supersede(root: Path, stage: str) -> None:
             folder.rename(target)
 
 
-def make_context(recipe: Recipe, root: Path, stage: str, *, say: Callable[[str], None] = print) -> StageContext:
+def make_context(
+    recipe: Recipe, root: Path, stage: str, *, say: Callable[[str], None] = print
+) -> StageContext:
     """Fresh folders for one attempt at a stage."""
     folder, work = root / f"{stage}.partial", root / "work" / stage
     shutil.rmtree(folder, ignore_errors=True)
@@ -266,7 +284,9 @@ def make_context(recipe: Recipe, root: Path, stage: str, *, say: Callable[[str],
     )  # fmt: skip
 
 
-def execute(context: StageContext, run: Callable[[StageContext], StageResult], *, version: int) -> dict[str, Any]:
+def execute(
+    context: StageContext, run: Callable[[StageContext], StageResult], *, version: int
+) -> dict[str, Any]:
     """Run a stage and put its folder in place, whole or not at all; returns the manifest.
 
     Raises EngineError where the disk is full: what was finished before stays.
@@ -274,7 +294,9 @@ def execute(context: StageContext, run: Callable[[StageContext], StageResult], *
     started = time.monotonic()
     try:
         result = run(context)
-        manifest = _write_result(context, result, version=version, seconds=time.monotonic() - started)
+        manifest = _write_result(
+            context, result, version=version, seconds=time.monotonic() - started
+        )
     except OSError as error:
         raise EngineError(
             f"{context.folder}: {error.strerror or error}. Nothing finished is lost; "
@@ -286,7 +308,9 @@ def execute(context: StageContext, run: Callable[[StageContext], StageResult], *
     return manifest
 
 
-def _write_result(context: StageContext, result: StageResult, *, version: int, seconds: float) -> dict[str, Any]:
+def _write_result(
+    context: StageContext, result: StageResult, *, version: int, seconds: float
+) -> dict[str, Any]:
     folder = context.folder
     write_records(folder / "data.parquet", result.records, result.record_type)
     write_records(folder / "dropped.parquet", result.dropped, Dropped)
@@ -295,7 +319,9 @@ def _write_result(context: StageContext, result: StageResult, *, version: int, s
         "stage_version": version,
         "settings": stage_settings(context.recipe, context.stage),
         "inputs": input_digests(context.recipe, context.root, context.stage),
-        "output_digest": digest([_file_digest(folder / "data.parquet"), result.facts.get("model_fingerprint")]),
+        "output_digest": digest(
+            [_file_digest(folder / "data.parquet"), result.facts.get("model_fingerprint")]
+        ),
         "num_records": len(result.records),
         "num_dropped": len(result.dropped),
         "steps": [plain(step) | {"reasons": dict(step.reasons)} for step in result.steps],
