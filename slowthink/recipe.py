@@ -68,7 +68,7 @@ class FormatConfig(Settings):
     end: str
     """Closes thinking and opens the answer."""
     end_triggers: tuple[str, ...] = ()
-    """Single tokens whose draw declares the end. Empty: all of `end` must be drawn."""
+    """Texts whose draw declares the end, beside the end-of-sequence tokens."""
     newline_before_forced_end: bool = True
     """A forced end starts on a new line."""
     cue_after_natural_end: bool = False

