@@ -154,6 +154,12 @@ class FamilyConfig(Settings):
     weight: float = Field(default=1.0, gt=0)
     """Share of the problems, relative to the other families."""
 
+    @model_validator(mode="after")
+    def _range(self) -> FamilyConfig:
+        if not 1 <= self.difficulty[0] <= self.difficulty[1]:
+            raise ValueError("difficulty is [lowest, highest] with 1 <= lowest <= highest")
+        return self
+
 
 class SandboxSource(Settings):
     """Procedural problems with exact answers and worked chains of thought."""
@@ -166,9 +172,17 @@ class SandboxSource(Settings):
     num_heldout: int = Field(default=200, ge=0)
     """Problems for evaluation, disjoint from the others by parameters and by normalised question."""
     check_share: float = Field(default=0.25, ge=0, le=1)
-    """Share of chains with a checking step."""
+    """Share of chains with a check that finds nothing wrong."""
     correct_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of chains with a slip that the chain itself notices and corrects."""
+    """Share of chains with a slip that a check finds and the chain corrects."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> SandboxSource:
+        if self.check_share + self.correct_share > 1:
+            raise ValueError("check_share and correct_share are above 1 together")
+        if self.num_problems + self.num_heldout == 0:
+            raise ValueError("num_problems and num_heldout are both 0; the sandbox would be empty")
+        return self
 
 
 PoolSource = Annotated[FileSource | SandboxSource, Field(discriminator="kind")]
