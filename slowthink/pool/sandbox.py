@@ -1,8 +1,11 @@
-"""The sandbox: a procedural pool with exact answers and worked chains, so that a run needs no network.
+"""The sandbox: procedural problems with exact answers and worked chains; no network is needed.
 
-A problem follows from (seed, family, split, index). Held-out problems are drawn first, so that another
-number of training problems leaves the evaluation as it is, and training problems repeat neither
-their parameters nor their normalised question.
+A problem follows from (seed, family, split, index). Held-out problems are drawn first, so that
+another number of training problems leaves the evaluation as it is, and training problems repeat
+neither their parameters nor their normalised question.
+
+    meta: {"family":"sums","difficulty":1,"chain":"correct","slip":"58 + 2 = 61",
+           "parameters":[50,["+",8],["+",2]]}
 """
 
 from __future__ import annotations
@@ -26,17 +29,21 @@ MAX_TRIES = 2000
 class _Drawn:
     """What has been drawn so far; nothing is drawn twice."""
 
+    setting: str
+    """The source's recipe key, for messages."""
     parameters: set[tuple[str, Parameters]] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
 
 
-def sandbox_problems(source: SandboxSource, *, seed: int) -> Iterator[Problem]:
+def sandbox_problems(
+    source: SandboxSource, *, seed: int, setting: str = "pool.sources.0"
+) -> Iterator[Problem]:
     """Held-out problems, then training problems, family by family.
 
-    Raises ConfigError for an unknown family, and where a family cannot give as many as are asked for.
+    Raises ConfigError for an unknown family, and where a family cannot give that many problems.
     """
-    families = _families(source)
-    drawn = _Drawn()
+    families = _families(source, setting)
+    drawn = _Drawn(setting)
     for split, total in ((Split.HELDOUT, source.num_heldout), (Split.TRAIN, source.num_problems)):
         shares = apportion(total, {name: config.weight for name, config in families.items()})
         for name, config in families.items():
@@ -57,12 +64,12 @@ def apportion(total: int, weights: Mapping[str, float]) -> dict[str, int]:
     return shares
 
 
-def _families(source: SandboxSource) -> dict[str, FamilyConfig]:
+def _families(source: SandboxSource, setting: str) -> dict[str, FamilyConfig]:
     families = source.families or {name: FamilyConfig() for name in FAMILIES}
     unknown = sorted(set(families) - set(FAMILIES))
     if unknown:
         raise ConfigError(
-            f"pool.sources: the sandbox has no family `{unknown[0]}`; "
+            f"{setting}.families: the sandbox has no family `{unknown[0]}`; "
             f"it has {', '.join(FAMILIES)}. Take one of these."
         )
     return families
@@ -117,11 +124,12 @@ def _draw_new(drawn: _Drawn, place: _Place) -> tuple[Parameters, str]:
             drawn.parameters.add((place.family, parameters))
             drawn.keys.add(key)
             return parameters, question
+    num_drawn = sum(name == place.family for name, _ in drawn.parameters)
     raise ConfigError(
-        f"pool.sources (sandbox): family `{place.family}` at difficulty {place.difficulty} has no more "
-        f"distinct problems after {len(drawn.keys)} drawn in all; expected more for "
-        f"num_problems and num_heldout. Raise its difficulty or lower its weight, "
-        f"e.g. families: {{{place.family}: {{difficulty: [2, 4], weight: 0.5}}}}."
+        f"{drawn.setting}: family `{place.family}` has no more distinct problems of difficulty "
+        f"{place.difficulty} after {num_drawn} in all; num_problems and num_heldout ask for more. "
+        f"Raise its difficulty or lower its weight: "
+        f"--set {drawn.setting}.families.{place.family}.difficulty=[2,5]"
     )
 
 

@@ -1,4 +1,4 @@
-"""Paper and pencil for procedural chains of thought: steps are written here, and slips are made here.
+"""Paper and pencil for procedural chains of thought: steps are written, and slips made, here.
 
 A family works its problem out on a `Scratch`. Worked twice, once with a slip, the two sheets give a
 chain that goes wrong, notices, and corrects itself:
@@ -6,7 +6,7 @@ chain that goes wrong, notices, and corrects itself:
     17 + 25 = 41. 41 - 8 = 33. So 33.
     Wait, let me check: 17 + 25 = 42, not 41. 42 - 8 = 34. So 34.
 
-The check begins a new line with "Wait": a wait that is forced at test time leads into a learned check.
+The check begins a new line with "Wait": a wait forced at test time leads into a learned check.
 """
 
 from __future__ import annotations

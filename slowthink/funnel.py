@@ -1,0 +1,36 @@
+"""What the curation stages tell of themselves: steps of the funnel, counts and quantiles.
+
+{"min": 26, "p25": 35, "p50": 59, "p75": 91, "max": 220, "mean": 68.1}
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from slowthink.records import Dropped
+from slowthink.runs import Step
+
+
+def step_of(name: str, num_in: int, dropped: Iterable[Dropped]) -> Step:
+    """The funnel's step, from the rows that this step (by name) dropped."""
+    reasons = counts(drop.reason for drop in dropped if drop.step == name)
+    return Step(name=name, num_in=num_in, num_out=num_in - sum(reasons.values()), reasons=reasons)
+
+
+def counts(values: Iterable[str | None]) -> dict[str, int]:
+    """How often each value occurs, most frequent first, ties by name; None counts as `unknown`."""
+    found = Counter("unknown" if value is None else value for value in values)
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Minimum, quartiles, maximum and mean; empty for no values."""
+    if not values:
+        return {}
+    names = ("min", "p25", "p50", "p75", "max")
+    points = np.percentile(np.asarray(values, dtype=float), [0, 25, 50, 75, 100])
+    found = {name: round(float(point), 2) for name, point in zip(names, points, strict=True)}
+    return found | {"mean": round(float(np.mean(values)), 2)}

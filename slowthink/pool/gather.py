@@ -1,0 +1,104 @@
+"""Joins the sources: of equal questions the first is kept, and no held-out one is trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slowthink.errors import DataError
+from slowthink.funnel import counts, quantiles
+from slowthink.pool.files import Item, SourceRows, file_problems
+from slowthink.pool.sandbox import sandbox_problems
+from slowthink.recipe import PoolConfig, SandboxSource
+from slowthink.records import Dropped, Problem, Split
+from slowthink.rows import cut
+
+
+def _sandbox(source: SandboxSource, *, seed: int, setting: str) -> SourceRows:
+    problems = list(sandbox_problems(source, seed=seed, setting=setting))
+    items = [Item(f"sandbox:{problem.source_row}", problem) for problem in problems]
+    return SourceRows(items=items, num_rows=len(items))
+
+
+SOURCES: dict[str, Callable[..., SourceRows]] = {"file": file_problems, "sandbox": _sandbox}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The pool."""
+
+    problems: list[Problem]
+    dropped: list[Dropped]
+    num_rows: int
+
+
+def gather(config: PoolConfig, *, seed: int) -> Gathered:
+    """All sources' problems. Raises DataError where none is left."""
+    sources = [
+        SOURCES[source.kind](source, seed=seed, setting=f"pool.sources.{number}")
+        for number, source in enumerate(config.sources)
+    ]
+    items = [item for found in sources for item in found.items]
+    kept, equal = keep_first(items)
+    if not kept:
+        raise DataError(
+            "pool: no problem is left of any source; expected at least one. See pool.sources."
+        )
+    dropped = [drop for found in sources for drop in found.dropped] + equal
+    problems = [item.problem for item in kept]
+    return Gathered(problems, dropped, sum(found.num_rows for found in sources))
+
+
+def keep_first(items: Sequence[Item]) -> tuple[list[Item], list[Dropped]]:
+    """The first of equal questions, held-out before training ones; and the others, with why."""
+    kept: dict[str, Item] = {}
+    dropped = []
+    for split in (Split.HELDOUT, Split.TRAIN):
+        for item in items:
+            if item.problem.split is not split:
+                continue
+            first = kept.setdefault(item.problem.duplicate_key, item)
+            if first is not item:
+                dropped.append(_equal(item, first))
+    return list(kept.values()), dropped
+
+
+def _equal(item: Item, first: Item) -> Dropped:
+    problem, other = item.problem, first.problem
+    if problem.split is Split.TRAIN and other.split is Split.HELDOUT:
+        reason = "equal to a held-out problem"
+    elif problem.answer == other.answer:
+        reason = "duplicate question"
+    else:
+        reason = "duplicate question, other answer"
+    evidence = cut(f"{first.address} is kept: {problem.question}")
+    return Dropped(id=item.address, step="equal questions", reason=reason, evidence=evidence)
+
+
+def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:
+    """What the manifest and the report tell of the pool."""
+    train = [problem for problem in problems if problem.split is Split.TRAIN]
+    return {
+        "splits": counts(problem.split.value for problem in problems),
+        "sources": counts(problem.source for problem in problems),
+        "domains": counts(problem.domain for problem in train),
+        "domains_heldout": counts(
+            problem.domain for problem in problems if problem.split is Split.HELDOUT
+        ),
+        "question_chars": quantiles([len(problem.question) for problem in problems]),
+        "num_without_answer": sum(problem.answer is None for problem in problems),
+        "num_derived_answers": sum(problem.answer_derived for problem in problems),
+        "sandbox": _sandbox_facts(train),
+    }
+
+
+def _sandbox_facts(problems: Iterable[Problem]) -> dict[str, Any]:
+    """Kinds of the training chains, as shares, and the difficulties drawn."""
+    metas = [json.loads(problem.meta) for problem in problems if problem.source == "sandbox"]
+    kinds = counts(meta["chain"] for meta in metas)
+    return {
+        "chain_shares": {kind: round(number / len(metas), 4) for kind, number in kinds.items()},
+        "difficulties": counts(str(meta["difficulty"]) for meta in metas),
+    }

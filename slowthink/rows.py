@@ -1,0 +1,271 @@
+"""Rows of the user's own files, one at a time, in bounded memory; a broken row is told, not raised.
+
+JSONL, JSON (a list of objects), CSV and Parquet. The stages that import problems or chains read
+through here, and set a `BadRow` aside with its line, reason and evidence:
+
+    BadRow(line=812, reason="not valid JSON", evidence='{"question": "What is')
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from slowthink.errors import DataError
+
+MAX_LINE_BYTES = 8_000_000
+"""A longer line is set aside unread; the longest published chains have some 200,000 bytes."""
+EVIDENCE_CHARS = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """One readable row."""
+
+    line: int
+    """Its line in the file, or its number from 1 where the file has no lines."""
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """One row that cannot be read."""
+
+    line: int
+    reason: str
+    evidence: str = ""
+
+
+class ValueProblem(ValueError):
+    """A value cannot be used; the message is the reason."""
+
+
+def read_rows(path: str | Path, *, setting: str) -> Iterator[Row | BadRow]:
+    """All rows of a file, in order; `setting` names the recipe key of the path, for messages.
+
+    Raises DataError where the file is missing, of another kind, broken as a whole, or empty.
+    """
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file; expected {', '.join(READERS)}. Name one: --set {setting}=PATH"
+        )
+    if reader is None:
+        raise DataError(
+            f"{path}: a `{path.suffix}` file; expected {', '.join(READERS)}. "
+            f"Convert it, or name another: --set {setting}=PATH"
+        )
+    empty = True
+    for row in reader(path):
+        empty = False
+        yield row
+    if empty:
+        raise DataError(
+            f"{path}: holds no rows; expected at least one. Name another: --set {setting}=PATH"
+        )
+
+
+def estimated_rows(path: str | Path, *, setting: str) -> int:
+    """How many rows a file has, by its line ends or its footer: for a plan, not a decision."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected one. Name one: --set {setting}=PATH")
+    if path.suffix.lower() == ".parquet":
+        return int(_open_parquet(path).metadata.num_rows)
+    if path.suffix.lower() == ".json":
+        return sum(1 for _ in _read_json(path))
+    with path.open("rb") as file:
+        num_ends = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    return num_ends - (path.suffix.lower() == ".csv")
+
+
+def cut(text: str) -> str:
+    """The text as evidence: its first 200 characters, safe to write as UTF-8."""
+    return text[:EVIDENCE_CHARS].encode("utf-8", "backslashreplace").decode()[:EVIDENCE_CHARS]
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def text_value(value: object, column: str) -> str:
+    """The value as a string. Raises ValueProblem for another type, a NUL or broken text."""
+    if not isinstance(value, str):
+        raise ValueProblem(f"`{column}` is {_type_name(value)}; expected a string")
+    if "\x00" in value:
+        raise ValueProblem(f"`{column}` holds a NUL byte")
+    if not value.isascii() and any(0xD800 <= ord(char) <= 0xDFFF for char in value):
+        raise ValueProblem(f"`{column}` is not valid UTF-8")
+    return value
+
+
+def optional_text(value: object, column: str) -> str | None:
+    """The value as a string without outer white space; None where it is absent or empty."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return str(value)
+    return text_value(value, column).strip() or None
+
+
+def text_list(value: object, column: str) -> tuple[str, ...]:
+    """The value as strings; absent is none. Raises ValueProblem for anything but a list of them."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ValueProblem(f"`{column}` is {_type_name(value)}; expected a list of strings")
+    return tuple(text_value(item, column) for item in value)
+
+
+def _type_name(value: object) -> str:
+    names = {
+        type(None): "empty", bool: "a boolean", int: "a number", float: "a number", str: "a string",
+        list: "a list", dict: "an object", bytes: "bytes",
+    }  # fmt: skip
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+# --- readers --------------------------------------------------------------------------------------
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | BadRow]]:
+    """Numbered lines; one above the limit is skipped in blocks, never held whole."""
+    number = 0
+    while data := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if number == 1:
+            data = data.removeprefix(b"\xef\xbb\xbf")
+        if len(data) <= MAX_LINE_BYTES:
+            yield number, data
+            continue
+        size, block = len(data), data
+        while not block.endswith(b"\n") and (block := file.readline(1 << 20)):
+            size += len(block)
+        reason = f"a line above {MAX_LINE_BYTES:,} bytes"
+        head = data[:EVIDENCE_CHARS].decode("utf-8", "replace")
+        yield number, BadRow(number, reason, cut(f"{size:,} bytes: {head}"))
+
+
+def _read_jsonl(path: Path) -> Iterator[Row | BadRow]:
+    with path.open("rb") as file:
+        for number, data in _lines(file):
+            if isinstance(data, BadRow):
+                yield data
+            elif data.strip():
+                yield _json_row(number, data)
+
+
+def _json_row(number: int, data: bytes) -> Row | BadRow:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        around = data[max(0, error.start - 40) : error.start + 40]
+        return BadRow(number, "not valid UTF-8", cut(around.decode("utf-8", "backslashreplace")))
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        reason = "holds a NUL byte" if "\x00" in text else "not valid JSON"
+        return BadRow(number, reason, cut(text.replace("\x00", "\\x00")))
+    return _object_row(number, value)
+
+
+def _object_row(number: int, value: object) -> Row | BadRow:
+    if isinstance(value, dict):
+        return Row(number, value)
+    reason = f"the row is {_type_name(value)}; expected an object"
+    return BadRow(number, reason, cut(json.dumps(value, ensure_ascii=False)))
+
+
+def _read_json(path: Path) -> Iterator[Row | BadRow]:
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: not valid JSON ({error}); expected a list of objects. "
+            "Mend the file; one object a line is JSONL: name it .jsonl"
+        ) from None
+    if not isinstance(values, list):
+        raise DataError(
+            f"{path}: holds {_type_name(values)}; expected a list of objects. "
+            "Put the rows in a list, or write JSONL."
+        )
+    for number, value in enumerate(values, start=1):
+        yield _object_row(number, value)
+
+
+def _read_csv(path: Path) -> Iterator[Row | BadRow]:
+    """Rows under a header line; a row may span lines, and is numbered by its last."""
+    csv.field_size_limit(MAX_LINE_BYTES)
+    refused: list[BadRow] = []
+    with path.open("rb") as file:
+        reader = csv.reader(_csv_lines(file, refused), strict=True)
+        header = next(reader, None)
+        if header is None:
+            return
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                yield BadRow(reader.line_num, "not valid CSV", cut(str(error)))
+                continue
+            yield from refused
+            refused.clear()
+            if cells is None:
+                return
+            if cells:
+                yield _csv_row(reader.line_num, header, cells)
+
+
+def _csv_lines(file: BinaryIO, refused: list[BadRow]) -> Iterator[str]:
+    for _, data in _lines(file):
+        if isinstance(data, BadRow):
+            refused.append(data)
+            yield ""
+        else:
+            yield data.decode("utf-8", "surrogateescape")
+
+
+def _csv_row(number: int, header: list[str], cells: list[str]) -> Row | BadRow:
+    if len(cells) != len(header):
+        reason = f"has {len(cells)} cells; expected {len(header)}, as the header"
+        return BadRow(number, reason, cut(",".join(cells)))
+    return Row(number, dict(zip(header, cells, strict=True)))
+
+
+def _open_parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"{path}: not a Parquet file ({error}); expected one. Write it again."
+        ) from None
+
+
+def _read_parquet(path: Path) -> Iterator[Row | BadRow]:
+    number = 0
+    for batch in _open_parquet(path).iter_batches(batch_size=256):
+        for index in range(batch.num_rows):
+            number += 1
+            yield _parquet_row(number, batch.slice(index, 1))
+
+
+def _parquet_row(number: int, one_row: Any) -> Row | BadRow:
+    try:
+        return Row(number, one_row.to_pylist()[0])
+    except UnicodeDecodeError as error:
+        return BadRow(number, "not valid UTF-8", cut(str(error)))
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
