@@ -1,0 +1,161 @@
+r"""The papers' own string rules, from their descriptions, so that the difference can be shown.
+
+Own code after arXiv 2502.03387's published grader (extraction, normalisation, equality in nine
+steps; the symbolic step is left out) and after s1's task code (the last box, else "Answer:", else
+everything; a model judged what was not the same string, so here only equal strings are equal).
+Known to accept 6 for 600 and [0, 1] for (0, 1): never a default.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+_UNITS = (
+    "east|degree|mph|kmph|ft|m square|deg|mile|q|monkey|prime|ratio|profit of rs|rd|o|gm|p m|lb"
+    "|tile|per|dm|lt|gain|ab|way|west|a|b|c|d|e|f|g|h|t|inch|foot|yard|cm|mm|km|kg|second|minute"
+    "|hour|day|week|month|year|man|sec|min|number|square|more|less|st|th|by|am|pm|dollar|cent|unit|point|l"
+    "|m|s"
+)
+_UNIT = re.compile(rf"(^|\W)(?:{_UNITS})s?($|\W)")
+_WORDS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
+    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
+}  # fmt: skip
+_DROP = ("\\!", "\\left", "\\right", "^{\\circ}", "^\\circ", "\\$", "$", "\\(", "\\)", "%", "\\%")
+
+
+def extract_as(mode: str, text: str) -> str:
+    """The answer as the mode's paper finds it; an empty string where it finds none."""
+    return _limo_extract(text) if mode == "limo-compat" else _s1_extract(text)
+
+
+def equal_as(mode: str, gold: str, pred: str) -> bool:
+    """Whether the mode's paper would call two answers equal."""
+    if mode == "limo-compat":
+        return _limo_equal(_limo_normal(pred), _limo_normal(gold), depth=0)
+    return _s1_normal(pred) == _s1_normal(gold)
+
+
+# --- s1 -------------------------------------------------------------------------------------------
+
+
+def _s1_extract(text: str) -> str:
+    text = re.split(r"<\|im_start\|>(?:answer\n)?", text)[-1]
+    if "\\boxed" in text:
+        return _braced(text.split("\\boxed")[-1])
+    marked = re.findall(r"(?is)answer\s*:\s*(.*)", text)
+    return (marked[-1] if marked else text).strip()
+
+
+def _s1_normal(text: str) -> str:
+    text = text.strip()
+    return str(int(text)) if re.fullmatch(r"\d{1,500}", text) else text
+
+
+# --- LIMO -----------------------------------------------------------------------------------------
+
+
+def _limo_extract(text: str) -> str:
+    if "boxed" not in text:
+        return ""
+    found = _braced(text.split("boxed")[-1]).replace("\n", "")
+    return found.lstrip(":").rstrip(".").rstrip("/")
+
+
+def _braced(rest: str) -> str:
+    """What stands between the first braces; without a brace, up to the dollar sign."""
+    if not rest.startswith("{"):
+        return rest.split("$")[0].strip()
+    depth = 0
+    for position, char in enumerate(rest):
+        depth += (char == "{") - (char == "}")
+        if depth == 0:
+            return rest[1:position].strip()
+    return rest[1:].strip()
+
+
+def _limo_normal(text: str) -> str:
+    """The published normalisation, in its order."""
+    text = text.strip().replace("\n", "").rstrip(".")
+    text = re.sub(r"\\begin\{(?:array)\}\{.*?\}|\\begin\{bmatrix\}", r"\\begin{pmatrix}", text)
+    text = re.sub(r"\\end\{(?:array|bmatrix)\}", r"\\end{pmatrix}", text)
+    for old, new in (("tfrac", "frac"), ("dfrac", "frac"), ("\\{", "{"), ("\\}", "}")):
+        text = text.replace(old, new)
+    text = text.replace("\\neq", "\\ne").replace("\\leq", "\\le").replace("\\geq", "\\ge")
+    text = re.sub(r"\\text\{.*?\}$", "", text.replace("\\left", "").replace("\\right", "")).strip()
+    for _ in range(2):
+        text = _UNIT.sub(r"\1\2", text)
+    for mark in _DROP:
+        text = text.replace(mark, "")
+    return _limo_tail(text)
+
+
+def _limo_tail(text: str) -> str:
+    text = str(_WORDS.get(text.strip().lower(), text))
+    text = re.sub(r"\\text\{(.*?)\}", r"\1", text)
+    text = re.sub(r"(?:x|y|z)\s*=|x\s*\\in", "", text)
+    text = text.replace("infinity", "\\infty").replace("and", "").replace("\\mathbf", "")
+    text = re.sub(r"\\mbox\{.*?\}", "", text)
+    text = text.replace("j", "i") if "i" not in text else text
+    text = re.sub(r"(\d)\.0*(?=\D|$)", r"\1", text)
+    sides = text.split("=")
+    if len(sides) == 2 and len(sides[0].strip()) <= 2:
+        text = sides[1]
+    text = re.sub(r"\\sqrt(\w)", r"\\sqrt{\1}", text.replace(" ", ""))
+    text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
+    return re.sub(r"^(-?\d+)/(\d+)$", r"\\frac{\1}{\2}", text)
+
+
+def _limo_number(text: str) -> float | None:
+    text = text.replace(",", "")
+    percent = text.endswith("%")
+    try:
+        number = float(text.rstrip("%\\"))
+    except ValueError:
+        return None
+    return number / 100 if percent else number
+
+
+def _limo_equal(pred: str, gold: str, *, depth: int) -> bool:
+    """The published order of tests; the first that applies decides."""
+    if depth > 5:
+        return False
+    if pred.lower() == gold.lower():
+        return True
+    if gold in tuple("ABCDE"):
+        letters = re.findall(r"\b[A-E]\b", pred.upper())
+        return bool(letters) and letters[-1] == gold
+    bare = re.sub(r"^(?:\([A-E]\)|\*\*[A-E]\*\*|[A-E][.:])\s*", "", pred)
+    if bare != pred:
+        return _limo_equal(bare, gold, depth=depth + 1)
+    if "," in pred and "," in gold:
+        return _limo_lists(pred, gold, depth=depth)
+    numbers = _limo_number(pred), _limo_number(gold)
+    if numbers[0] is not None and numbers[1] is not None:
+        return any(
+            math.isclose(numbers[0], value, abs_tol=1e-4)
+            for value in (numbers[1] / 100, numbers[1], numbers[1] * 100)
+        )
+    return _limo_bare(pred) == _limo_bare(gold) or _limo_equation(pred, gold)
+
+
+def _limo_lists(pred: str, gold: str, *, depth: int) -> bool:
+    if _limo_bare(pred) == _limo_bare(gold):
+        return True
+    sides = [sorted(part.strip() for part in _limo_bare(side).split(",")) for side in (pred, gold)]
+    return len(sides[0]) == len(sides[1]) and all(
+        _limo_equal(a, b, depth=depth + 1) for a, b in zip(*sides, strict=True)
+    )
+
+
+def _limo_bare(text: str) -> str:
+    """Without any bracket: how the published grader came to accept [0,1] for (0,1)."""
+    return re.sub(r"[{}()]", "", text.removeprefix("[").removesuffix("]")).strip("[]").lower()
+
+
+def _limo_equation(pred: str, gold: str) -> bool:
+    sides = pred.split("="), gold.split("=")
+    if [len(side) for side in sides] == [2, 2]:
+        return {part.strip() for part in sides[0]} == {part.strip() for part in sides[1]}
+    return False

@@ -1,0 +1,191 @@
+r"""The only place that finds an answer in a text: box, marked answer, option letter, last number.
+
+Reads the answer part only: of a text with its thinking, what follows the last delimiter.
+One real record: `extract(r"so $x = \boxed{\frac{1}{2}}$.")` is `\frac{1}{2}`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from slowthink.grading.choice import letter_in_sentence
+
+MAX_TEXT = 200_000
+"""Characters looked at, from the end: an answer lies at the end of a text."""
+MAX_BOX = 10_000
+"""Characters within which a box must close."""
+MAX_BOXES = 64
+
+_BOX = re.compile(r"\\f?boxed(?![a-zA-Z])|\\fbox(?![a-zA-Z])")
+_THINKING_END = re.compile(r"</think>|<\|im_start\|>\s*answer")
+_THINKING_START = re.compile(r"<think>|<\|im_start\|>\s*think")
+_SPECIAL = re.compile(r"<\|[a-z_]{1,30}\|>(?:user|assistant)?|</?s>|<｜[^｜]{1,40}｜>")
+_MARKER = re.compile(
+    r"(?:(?:final\s+)?\banswer\b\W{0,3}?\s*(?:is\b|:|=)|(?:最终)?答案\s*(?:是|为|[:：=])|^\s*####)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TAIL = re.compile(r"\s*I hope (?:it|this) is correct\.?\s*", re.IGNORECASE)
+_JOIN = re.compile(
+    r"\\(?:quad|qquad|text|textbf|textrm|mathrm|mbox|,|;|!)|\band\b|\bor\b|[和或与、]"
+)
+_MATH = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_NUMBER = re.compile(
+    r"(?<![\w.])[-−]?\$?\s?(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+(?:\s/\s|/)\d+|\d+)(?:\.\d+)?\s?(?:\\?%|％)?"
+    r"|(?<![\w.])[-−]?\.\d+"
+)
+
+
+def extract(text: str, *, last_number: bool = False, choices: tuple[str, ...] = ()) -> str | None:
+    r"""The answer in a text, as written there; None where there is none.
+
+    In this order: the last `\boxed` or `\fbox` (boxes joined by commas or "and" are one list), the
+    last "Answer:", "Final Answer:", "answer is", "答案", "最终答案" or "####", for choice questions
+    a lone option letter, and only if `last_number` the last number.
+    """
+    text = _answer_part(text[-MAX_TEXT:])
+    found = last_box(text)
+    if found is None:
+        found = _marked(text, choices=choices)
+    if found is None and choices:
+        found = letter_in_sentence(_last_line(text), num_options=len(choices))
+    if found is None and last_number:
+        found = find_last_number(text)
+    return found
+
+
+def last_box(text: str) -> str | None:
+    """What the last box holds, or the last run of boxes joined by commas; None without one."""
+    boxes = _boxes(text)
+    if not boxes:
+        return None
+    run = [boxes[-1]]
+    for before in reversed(boxes[:-1]):
+        if not _joined(text[before[1] : run[0][0]]):
+            break
+        run.insert(0, before)
+    contents = list(dict.fromkeys(content for _, _, content in run))
+    return ", ".join(contents)
+
+
+def find_last_number(text: str) -> str | None:
+    """The last number in a text, with its sign, thousands marks, fraction bar and percent sign."""
+    text = text.replace(r"\!", "").replace("{,}", ",").replace(r"\$", "$")
+    matches = list(_NUMBER.finditer(text))
+    return matches[-1].group().replace("$", "").strip() if matches else None
+
+
+def is_prose(text: str) -> bool:
+    """Whether a text is a sentence rather than an answer: four words or more outside formulas."""
+    bare = re.sub(r"\\[a-zA-Z]+\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", _MATH.sub(" ", text))
+    return len(re.findall(r"[A-Za-z]{2,}", bare)) >= 4 or len(re.findall(r"[一-鿿]", bare)) >= 8
+
+
+def answer_in(text: str) -> str | None:
+    """The answer in a text that is either an answer already or a piece of prose around one."""
+    found = extract(text)
+    if found is not None:
+        return found
+    if not is_prose(text) and "\n\n" not in text.strip():
+        return text.strip() or None
+    return _in_sentence(_SPECIAL.sub("", text).strip()) or None
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _answer_part(text: str) -> str:
+    """What follows the thinking; nothing where thinking was opened and never closed."""
+    ends = list(_THINKING_END.finditer(text))
+    if ends:
+        return text[ends[-1].end() :]
+    opened = _THINKING_START.search(text)
+    return text[: opened.start()] if opened else text
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """The last outermost boxes: start, end, content; empty and unclosed ones are left out."""
+    found: list[tuple[int, int, str]] = []
+    for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
+        if found and match.start() < found[-1][1]:
+            continue
+        end, content = _box_content(text, match.end())
+        content = _unnest(content)
+        if content:
+            found.append((match.start(), end, content))
+    return found
+
+
+def _box_content(text: str, start: int) -> tuple[int, str]:
+    """Where a box ends, and what it holds. Without a closing brace, up to the formula's end."""
+    while start < len(text) and text[start] == " ":
+        start += 1
+    if text[start : start + 1] != "{":
+        bare = re.match(r"[^\s${}\\]+|\\[a-zA-Z]+(?:\{[^{}]*\})*", text[start : start + 200])
+        return (start + bare.end(), bare.group().rstrip(".,")) if bare else (start, "")
+    depth, window = 0, text[start : start + MAX_BOX]
+    for match in re.finditer(r"\\.|[{}]", window, re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(match.group(), 0)
+        if depth == 0:
+            return start + match.end(), window[1 : match.start()].strip()
+    formula = re.match(r"\{([^$\n]+?)(?:\$|\\\]|\\\))", window)
+    return (start + formula.end(), formula.group(1).strip()) if formula else (start, "")
+
+
+def _unnest(content: str) -> str:
+    """A box within a box holds the same answer once."""
+    inner = _BOX.match(content)
+    if inner is None:
+        return content
+    end, held = _box_content(content, inner.end())
+    return held if not content[end:].strip(" .$") else content
+
+
+def _joined(between: str) -> bool:
+    """Whether two boxes belong to one list: nothing but commas, "and" and spacing between them."""
+    if len(between) > 40 or "\n\n" in between:
+        return False
+    rest = re.sub(r"[\s{},;$&]|\\[()\[\]]", "", _JOIN.sub("", between))
+    return not rest and ("\n" not in between.strip() or "," in between)
+
+
+def _marked(text: str, *, choices: tuple[str, ...]) -> str | None:
+    """The first line after the last marker that has something after it."""
+    for match in reversed(list(_MARKER.finditer(text))[-16:]):
+        lines = [_strip(line) for line in text[match.end() :].split("\n", 8)[:8]]
+        line = next((line for line in lines if line), None)
+        if line is None:
+            continue
+        if choices and (letter := letter_in_sentence(line, num_options=len(choices))):
+            return letter
+        return _in_sentence(line) or None
+    return None
+
+
+def _strip(line: str) -> str:
+    """A line without markdown, special tokens, polite tail and closing punctuation."""
+    line = _TAIL.sub("", _SPECIAL.sub("", line)).strip()
+    line = re.sub(r"^(?:[*_#>`]+\s*)+|(?:\s*[*_`]+)+$", "", line).strip()
+    line = line.removeprefix(":").removeprefix("：").strip()
+    if line in ("\\[", "\\(", "$$", "$", "\\]", "\\)"):
+        return ""
+    return re.sub(r"(?:(?<!\\)[.。,，;；])+$", "", line).strip()
+
+
+def _in_sentence(line: str) -> str:
+    """The answer within a marked line: what follows "is", the last formula, or the last number."""
+    if not is_prose(line):
+        return line
+    after = _strip(re.split(r"\s(?:is|are|equals)\s|\s=\s|[是为]|\bto be\s", line)[-1])
+    if after and not is_prose(after) and len(after.split()) <= 8:
+        return after
+    formulas = [next(filter(None, match.groups())) for match in _MATH.finditer(line)]
+    if formulas:
+        return str(formulas[-1]).strip()
+    bold = re.findall(r"\*\*([^*]+)\*\*", line)
+    number = find_last_number(bold[-1] if bold else line)
+    return number if number is not None else line
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in map(_strip, text.rsplit("\n", 8)) if line]
+    return lines[-1] if lines else ""

@@ -1,0 +1,177 @@
+r"""The grader: one verdict for one answer, rules first, killable workers last.
+
+One real record: `Grade(verdict=CORRECT, extracted="\\dfrac12", gold="0.5", method="number")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+
+from slowthink.errors import ConfigError, GraderError
+from slowthink.grading import compat
+from slowthink.grading.extract import extract
+from slowthink.grading.math import Comparison, Context, compare
+from slowthink.grading.workers import WorkerAnswer, WorkerPool
+from slowthink.records import Grade, Problem, Verdict
+
+MODES = ("strict", "limo-compat", "s1-compat")
+
+WORKER_SHARE = 0.6
+"""Of the time for one answer, what a worker gets; the rest is for replacing it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GradeItem:
+    """One answer to be graded."""
+
+    problem: Problem
+    answer_text: str
+    truncated: bool = False
+    last_number: bool = False
+
+
+class Grader:
+    """Grades answers; a context manager, since it may hold worker processes.
+
+    `timeout_seconds` bounds the wait for one answer; what takes longer is GRADER_ERROR.
+    """
+
+    def __init__(
+        self, mode: str = "strict", num_workers: int = 1, timeout_seconds: float = 5.0
+    ) -> None:
+        if mode not in MODES:
+            raise ConfigError(
+                f"grader mode: got {mode!r}; expected one of {', '.join(MODES)}. Use one of these."
+            )
+        self.mode = mode
+        self.pool = WorkerPool(num_workers=num_workers, seconds=timeout_seconds * WORKER_SHARE)
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers; the grader can still be used and starts new ones."""
+        self.pool.close()
+
+    def grade(
+        self,
+        problem: Problem,
+        answer_text: str,
+        *,
+        truncated: bool = False,
+        last_number: bool = False,
+    ) -> Grade:
+        """The verdict on one answer."""
+        item = GradeItem(
+            problem=problem, answer_text=answer_text, truncated=truncated, last_number=last_number
+        )
+        return self.grade_many([item])[0]
+
+    def grade_many(self, items: Iterable[GradeItem]) -> list[Grade]:
+        """One verdict an item, in order; what the rules leave open goes over the workers."""
+        judge = self._strict if self.mode == "strict" else self._compat
+        results = [judge(item) for item in items]
+        open_ones = [result for result in results if isinstance(result, _Open)]
+        answers = self.pool.compare_many([(one.gold, one.pred) for one in open_ones])
+        closed = iter([one.close(answer) for one, answer in zip(open_ones, answers, strict=True)])
+        return [next(closed) if isinstance(result, _Open) else result for result in results]
+
+    def compare(self, gold: str, answer: str, *, context: Context | None = None) -> Grade:
+        """The verdict on an answer that has been extracted already."""
+        result = judge_pair(gold, answer, context=context or Context())
+        if isinstance(result, Grade):
+            return result
+        return result.close(self.pool.compare_many([(result.gold, result.pred)])[0])
+
+    def _strict(self, item: GradeItem) -> Grade | _Open:
+        problem = item.problem
+        gold = (problem.answer or "").strip()
+        if not gold:
+            return Grade(verdict=Verdict.UNGRADABLE, method="no key")
+        extracted = extract(item.answer_text, last_number=item.last_number, choices=problem.choices)
+        early = _without_comparison(item, extracted, gold)
+        if early is not None or extracted is None:
+            return early or Grade(verdict=Verdict.NO_ANSWER, gold=gold, method="extract")
+        return judge_pair(gold, extracted, context=Context.of(problem))
+
+    def _compat(self, item: GradeItem) -> Grade:
+        gold = (item.problem.answer or "").strip()
+        if not gold:
+            return Grade(verdict=Verdict.UNGRADABLE, method="no key")
+        extracted = compat.extract_as(self.mode, item.answer_text)
+        early = _without_comparison(item, extracted or None, gold)
+        if early is not None:
+            return early
+        equal = compat.equal_as(self.mode, gold, extracted)
+        return _grade(equal, gold=gold, pred=extracted, method=self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A pair that the rules could not decide, and what to make of a worker's answer."""
+
+    gold: str
+    pred: str
+    shown_gold: str
+    shown_pred: str
+
+    def close(self, answer: WorkerAnswer) -> Grade:
+        """The verdict after a worker has had its say. What it cannot parse is not equal."""
+        shown = {"gold": self.shown_gold, "extracted": self.shown_pred}
+        if answer.equal is None and answer.error.startswith("worker"):
+            return Grade(verdict=Verdict.GRADER_ERROR, method=answer.error, **shown)
+        verdict = Verdict.CORRECT if answer.equal else Verdict.WRONG
+        method = "math-verify" if answer.equal is not None else f"math-verify: {answer.error}"
+        return Grade(verdict=verdict, method=method, **shown)
+
+
+def judge_pair(gold: str, pred: str, *, context: Context) -> Grade | _Open:
+    """The rules' verdict on a gold and an extracted answer, or what is left open."""
+    found: Comparison = compare(gold, pred, context=context)
+    if found.equal is not None:
+        return _grade(found.equal, gold=gold, pred=pred, method=found.method)
+    return _Open(found.gold, found.pred, gold, pred)
+
+
+def check_dependencies() -> None:
+    """Grade known pairs through a real worker.
+
+    Raises GraderError where math-verify's parser does not work (an antlr version mismatch makes it
+    answer False without a warning).
+    """
+    pairs = [("\\frac{1}{2}", "0.5"), ("(x+1)^2", "x^2+2x+1"), ("(x+1)^2", "x^2+1")]
+    pool = WorkerPool(seconds=30.0)
+    try:
+        found = [answer.equal for answer in pool.compare_many(pairs)]
+    finally:
+        pool.close()
+    if found != [True, True, False]:
+        raise GraderError(
+            f"math-verify: known pairs {pairs} were graded {found}; expected [True, True, False]. "
+            "Its LaTeX parser is broken, mostly by another antlr4-python3-runtime (hydra pins 4.9): "
+            "pip install 'math-verify[antlr4_13_2]'"
+        )
+
+
+def _without_comparison(item: GradeItem, extracted: str | None, gold: str) -> Grade | None:
+    """The verdict where nothing needs comparing: a cut answer, or none."""
+    if item.truncated:
+        return Grade(verdict=Verdict.TRUNCATED, extracted=extracted, gold=gold, method="length")
+    if extracted is None:
+        return Grade(verdict=Verdict.NO_ANSWER, gold=gold, method="extract")
+    return None
+
+
+def _grade(equal: bool, *, gold: str, pred: str, method: str) -> Grade:
+    verdict = Verdict.CORRECT if equal else Verdict.WRONG
+    return Grade(verdict=verdict, extracted=pred, gold=gold, method=method)

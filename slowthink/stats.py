@@ -1,0 +1,295 @@
+"""Numbers with their uncertainty: pass@k, maj@k, intervals, paired tests, s1's three measures.
+
+Everything is a pure function of its arguments; what draws at random takes a seed and has a fixed
+one by default. One real record: `wilson(55, num_samples=100)` is `Interval(low=0.452, high=0.644)`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+NUM_RESAMPLES = 10_000
+"""As many as s1 draws for its confidence intervals (arXiv 2501.19393, section 5.1)."""
+MAX_SUBSETS = 2_000
+"""maj@k goes over all subsets up to this many, and over as many fixed draws above it."""
+_BLOCK = 2_000_000
+"""Numbers drawn at a time, so that memory stays bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Both ends of an interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Mean of b - a over the same problems."""
+
+    difference: float
+    ci95: Interval
+    p_value: float
+    """Two-sided, of a difference of zero."""
+
+
+# --- one problem, several samples -----------------------------------------------------------------
+
+
+def pass_at_k(num_correct: int, *, num_samples: int, k: int) -> float:
+    """Chance that at least one of k samples, drawn without replacement, is correct; in [0, 1].
+
+    1 - C(n - c, k) / C(n, k), the unbiased estimate of Chen et al. 2021 (arXiv:2107.03374), eq. 1.
+    Raises ValueError where k > num_samples or num_correct is not in [0, num_samples].
+    """
+    _check_subset(k, num_samples=num_samples)
+    if not 0 <= num_correct <= num_samples:
+        raise ValueError(
+            f"pass_at_k: {num_correct} correct of {num_samples}; expected 0 to {num_samples}"
+        )
+    return 1.0 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
+
+
+def maj_at_k(
+    answers: Sequence[Hashable | None],
+    *,
+    k: int,
+    correct: Sequence[bool],
+    weights: Sequence[float] | None = None,
+    seed: int = 0,
+) -> float:
+    """Chance that the most frequent answer of k samples, drawn without replacement, is correct.
+
+    `answers` holds one key a sample, equal for equivalent answers; None (no answer) has no vote.
+    With `weights` the largest sum of weights wins. A tie is split evenly: with two of three tied
+    answers correct it counts 2/3. Over all subsets where there are at most 2,000, else over 2,000
+    seeded draws. Raises ValueError where k > len(answers).
+    """
+    _check_subset(k, num_samples=len(answers))
+    votes = [1.0] * len(answers) if weights is None else list(weights)
+    subsets = _subsets(len(answers), k=k, seed=seed)
+    return float(np.mean([_vote(subset, answers, correct, votes) for subset in subsets]))
+
+
+def _check_subset(k: int, *, num_samples: int) -> None:
+    if not 1 <= k <= num_samples:
+        raise ValueError(f"k = {k} of {num_samples} samples; expected 1 <= k <= {num_samples}")
+
+
+def _subsets(num: int, *, k: int, seed: int) -> list[tuple[int, ...]]:
+    if math.comb(num, k) <= MAX_SUBSETS:
+        return list(itertools.combinations(range(num), k))
+    random = np.random.default_rng([seed, num, k])
+    ranks = random.random((MAX_SUBSETS, num)).argpartition(k - 1, axis=1)[:, :k]
+    return [tuple(int(i) for i in row) for row in ranks]
+
+
+def _vote(
+    subset: Sequence[int],
+    answers: Sequence[Hashable | None],
+    correct: Sequence[bool],
+    votes: Sequence[float],
+) -> float:
+    """Share of the winning answers that are correct; 0 where nobody answered."""
+    sums: Counter[Hashable] = Counter()
+    right: dict[Hashable, bool] = {}
+    for i in subset:
+        if answers[i] is not None:
+            sums[answers[i]] += votes[i]  # type: ignore[assignment]
+            right[answers[i]] = correct[i]
+    if not sums:
+        return 0.0
+    best = max(sums.values())
+    winners = [answer for answer, total in sums.items() if math.isclose(total, best)]
+    return sum(right[answer] for answer in winners) / len(winners)
+
+
+def coverage(num_correct: Sequence[int]) -> float:
+    """Share of problems with at least one correct sample; NaN without problems."""
+    return float(np.mean([count > 0 for count in num_correct])) if num_correct else math.nan
+
+
+# --- intervals ------------------------------------------------------------------------------------
+
+
+def wilson(num_correct: int, num_samples: int, *, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a share; [0, 1] where there are no samples."""
+    if num_samples == 0:
+        return Interval(0.0, 1.0)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, square = num_correct / num_samples, z * z / num_samples
+    centre = (share + square / 2) / (1 + square)
+    half = (
+        z / (1 + square) * math.sqrt(share * (1 - share) / num_samples + square / (4 * num_samples))
+    )
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def bootstrap_ci(
+    values: Sequence[Sequence[float]] | Mapping[Any, Sequence[float]],
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of the mean over problems, problems being drawn anew and not samples.
+
+    `values` holds one group a problem, or a mapping from problem to group; a problem's value is the
+    mean of its group, so each problem weighs the same. NaN ends without problems.
+    """
+    groups = list(values.values()) if isinstance(values, Mapping) else list(values)
+    means = np.array([np.mean(group) for group in groups if len(group)], dtype=np.float64)
+    if not len(means):
+        return Interval(math.nan, math.nan)
+    return _percentiles(
+        _resampled_means(means, num=num_resamples, seed=seed), confidence=confidence
+    )
+
+
+def _resampled_means(values: Floats, *, num: int, seed: int) -> Floats:
+    random = np.random.default_rng(seed)
+    rows = max(1, _BLOCK // len(values))
+    blocks = []
+    for start in range(0, num, rows):
+        picks = random.integers(len(values), size=(min(rows, num - start), len(values)))
+        blocks.append(values[picks].mean(axis=1))
+    return np.concatenate(blocks)
+
+
+def _percentiles(draws: Floats, *, confidence: float) -> Interval:
+    low, high = np.quantile(draws, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(float(low), float(high))
+
+
+# --- two arms on the same problems ----------------------------------------------------------------
+
+
+def paired_bootstrap(
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> PairedDifference:
+    """Mean of b - a with its 95 % interval and two-sided p, problems being drawn anew in pairs.
+
+    `a` and `b` hold one mean a problem, in the same order. p is the share of resampled
+    differences that lie as far from the observed one as zero does: a difference of zero gives 1.
+    Raises ValueError where the lengths differ or nothing is given.
+    """
+    differences = _differences(a, b)
+    draws = _resampled_means(differences, num=num_resamples, seed=seed)
+    mean = float(differences.mean())
+    beyond = np.abs(draws - mean) >= abs(mean) - 1e-12
+    p_value = (float(beyond.sum()) + 1) / (num_resamples + 1)
+    return PairedDifference(mean, _percentiles(draws, confidence=0.95), min(1.0, p_value))
+
+
+def sign_test(a: Sequence[float], b: Sequence[float]) -> float:
+    """Exact two-sided p of "b wins as often as a", ties left out; McNemar's test for 0/1 values."""
+    differences = _differences(a, b)
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    num = wins + losses
+    tail = sum(math.comb(num, i) for i in range(min(wins, losses) + 1)) / 2**num
+    return min(1.0, 2 * tail)
+
+
+def minimal_detectable_difference(
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    power: float = 0.8,
+    significance: float = 0.05,
+) -> float:
+    """The smallest true difference that a paired test on as many problems finds with `power`.
+
+    (z_{1-s/2} + z_power) times the standard error of the mean difference; NaN below two problems.
+    """
+    differences = _differences(a, b)
+    if len(differences) < 2:
+        return math.nan
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    normal = NormalDist()
+    return float(normal.inv_cdf(1 - significance / 2) + normal.inv_cdf(power)) * error
+
+
+def _differences(a: Sequence[float], b: Sequence[float]) -> Floats:
+    if len(a) != len(b) or not len(a):
+        raise ValueError(
+            f"paired test: {len(a)} and {len(b)} problems; expected the same problems, at least one"
+        )
+    return np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
+
+
+# --- s1's measures (arXiv 2501.19393, equations 1 to 3) -------------------------------------------
+
+
+def control(
+    num_tokens: Sequence[float], *, high: float | Sequence[float], low: float = 0.0
+) -> float:
+    """Share of runs (or samples) with thinking tokens within the limits; equation 1, in [0, 1].
+
+    `high` is one limit for all or one for each.
+    """
+    if not len(num_tokens):
+        return math.nan
+    tokens = np.asarray(num_tokens, dtype=np.float64)
+    return float(((tokens >= low) & (tokens <= np.asarray(high))).mean())
+
+
+def scaling(points: Sequence[tuple[float, float]], *, per: str = "token") -> float:
+    """Mean slope over all pairs of (thinking tokens, accuracy) points; equation 2.
+
+    `per="token"` is the equation as printed. `per="doubling"` takes log2 of the tokens: the numbers
+    of s1's Table 3. Pairs with equal tokens have no slope and are left out; NaN without a pair.
+    """
+    if per not in ("token", "doubling"):
+        raise ValueError(f"scaling: per = {per!r}; expected 'token' or 'doubling'")
+    scale: Callable[[float], float] = math.log2 if per == "doubling" else float
+    slopes = [
+        (f_b - f_a) / (scale(b) - scale(a))
+        for (a, f_a), (b, f_b) in itertools.combinations(points, 2)
+        if a != b
+    ]
+    return sum(slopes) / len(slopes) if slopes else math.nan
+
+
+def performance(points: Sequence[tuple[float, float]]) -> float:
+    """The best accuracy of all points; equation 3. NaN without points."""
+    return max((accuracy for _, accuracy in points), default=math.nan)
+
+
+def scaling_ci(
+    tokens: npt.ArrayLike,
+    accuracy: npt.ArrayLike,
+    *,
+    per: str = "doubling",
+    num_resamples: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """95 % interval of `scaling`, problems being drawn anew.
+
+    Both arrays have shape (points, problems): a problem's mean thinking tokens and accuracy at each
+    point of the curve.
+    """
+    tokens_PQ, accuracy_PQ = np.asarray(tokens, float), np.asarray(accuracy, float)
+    random = np.random.default_rng(seed)
+    draws = []
+    for _ in range(num_resamples):
+        picks = random.integers(tokens_PQ.shape[1], size=tokens_PQ.shape[1])
+        points = zip(tokens_PQ[:, picks].mean(1), accuracy_PQ[:, picks].mean(1), strict=True)
+        draws.append(scaling([(float(t), float(f)) for t, f in points], per=per))
+    finite = np.array([draw for draw in draws if not math.isnan(draw)])
+    return _percentiles(finite, confidence=0.95) if len(finite) else Interval(math.nan, math.nan)
