@@ -236,9 +236,10 @@ class Request:
         ]
         return digest(["chain", 1, *self._identity(), rules])
 
-    def answer_key(self, cut: int, closing: tuple[int, ...]) -> str:
-        """Key of the answer that follows the chain's first `cut` tokens and the closing ids."""
-        return digest(["answer", 1, self.chain_key(), cut, closing, self.budget.answer_tokens])
+    def answer_key(self, thinking_ids: tuple[int, ...], closing: tuple[int, ...]) -> str:
+        """Key of the answer that follows this cut of the chain and these closing ids."""
+        limit = self.budget.answer_tokens
+        return digest(["answer", 1, self.chain_key(), thinking_ids, closing, limit])
 
     def key(self) -> str:
         """Key of the whole completion."""
@@ -391,6 +392,14 @@ class Cost:
             re_prefilled=self.re_prefilled + other.re_prefilled,
         )
 
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(
+            prefilled=self.prefilled - other.prefilled,
+            decoded=self.decoded - other.decoded,
+            forced=self.forced - other.forced,
+            re_prefilled=self.re_prefilled - other.re_prefilled,
+        )
+
 
 # --- identity -------------------------------------------------------------------------------------
 
@@ -437,7 +446,7 @@ def plain(value: Any) -> Any:
 
 def from_plain(cls: type[R], row: dict[str, Any]) -> R:
     """The record that `plain` made `row` from. Raises KeyError where a needed field is missing."""
-    hints = _hints(cls)
+    hints = _hints(typing.cast(type, cls))
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     return cls(**{name: _revive(hints[name], row[name]) for name in names if name in row})
 

@@ -91,6 +91,8 @@ class StageContext:
     """Folders of the earlier stages that this recipe runs."""
     say: Callable[[str], None] = print
     """Talk to the user; goes to stderr."""
+    progress: Callable[[int, int], None] = lambda done, total: None
+    """Told how much of the long work is done."""
 
     @property
     def config(self) -> Any:
@@ -271,7 +273,12 @@ def supersede(root: Path, stage: str) -> None:
 
 
 def make_context(
-    recipe: Recipe, root: Path, stage: str, *, say: Callable[[str], None] = print
+    recipe: Recipe,
+    root: Path,
+    stage: str,
+    *,
+    say: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> StageContext:
     """Fresh folders for one attempt at a stage."""
     folder, work = root / f"{stage}.partial", root / "work" / stage

@@ -1,0 +1,41 @@
+"""Engines: how a model is run. `open_session` gives a ready one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from slowthink.engines.base import Session
+from slowthink.recipe import EngineConfig
+
+
+def _transformers(
+    name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
+) -> Session:
+    from slowthink.engines.transformers import TransformersSession
+
+    return TransformersSession(name, config, revision=revision, say=say)
+
+
+def _replay(
+    name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
+) -> Session:
+    from slowthink.engines.replay import ReplaySession, read_script
+
+    return ReplaySession(read_script(config.replay))
+
+
+ENGINES = {"transformers": _transformers, "replay": _replay}
+
+
+def open_session(
+    name: str,
+    config: EngineConfig,
+    *,
+    revision: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Session:
+    """A session of that model (a folder, a hub id, `smollm2-135m`) on the configured engine.
+
+    Raises ConfigError where the model or the engine's packages are not to be had.
+    """
+    return ENGINES[config.kind](name, config, revision, say)

@@ -1,0 +1,167 @@
+"""What an engine is: a session takes jobs and gives back chains and answers.
+
+A *job* is one chain and the points wanted of it; one request is a job of one point. The engine makes
+the longest thinking once and branches a short answer at each distinct cut. What is already known (the
+chain so far, answers had before) comes in with the job and is not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from slowthink.errors import ConfigError
+from slowthink.records import Answer, Budget, Chain, Cost, Request, ThinkingEnd
+from slowthink.thinking.forcing import Cut, Rules, cut_chain
+from slowthink.thinking.formats import TokenFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What an engine can do."""
+
+    takes_ids: bool
+    returns_ids: bool
+    logprobs: bool
+    in_flight: bool
+    """Forces inside one request, without prefilling again."""
+    rollback: bool
+    """Can take drawn tokens back: needed for delimiters of several tokens."""
+    reproducible: bool
+    """Same requests, same tokens."""
+    max_context: int
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """One point of a curve."""
+
+    cap: int
+    """Most thinking tokens."""
+    waits: int = 0
+    forced: bool = True
+    """False: thinking that does not end by itself within the cap stays without an answer, and a format
+    without a delimiter gets no cue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A chain and the points wanted of it."""
+
+    request: Request
+    """Its budget's cap and waits do not count; the points' do."""
+    points: tuple[Point, ...]
+    chain: Chain | None = None
+    """The thinking had before."""
+    answer_keys: frozenset[str] = frozenset()
+    """Answers had before."""
+
+    @property
+    def key(self) -> str:
+        """The chain's key."""
+        return self.request.chain_key()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a job; whole when `error` is None."""
+
+    key: str
+    chain: Chain
+    answers: tuple[Answer, ...]
+    cost: Cost
+    error: str | None = None
+
+
+class Session(Protocol):
+    """A model that is ready; use as a context manager."""
+
+    fingerprint: str
+    numerics: str
+    capabilities: Capabilities
+    tokenizer: Any
+    eos_ids: frozenset[int]
+    cost: Cost
+    """All tokens spent so far."""
+
+    def __enter__(self) -> Session: ...
+    def __exit__(self, *error: object) -> None: ...
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. Raises ConfigError where it can never be done here."""
+
+    def completed(self, timeout: float | None = None) -> list[Outcome]:
+        """Jobs finished since the last call; waits up to `timeout` seconds (None: for ever) for one."""
+
+    def cancel(self, keys: Iterable[str]) -> None:
+        """Drop queued jobs by key; running ones may still complete."""
+
+
+def generate(session: Session, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Submit all jobs and give their outcomes as they come."""
+    for job in jobs:
+        session.submit(job)
+    left = len(jobs)
+    while left:
+        outcomes = session.completed()
+        left -= len(outcomes)
+        yield from outcomes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """One answer to be made: the thinking it follows, and the forced ids between."""
+
+    key: str
+    cut: Cut
+    closing: tuple[int, ...]
+
+
+def branches(job: Job, chain: Chain, rules: Rules, token_format: TokenFormat) -> list[Branch]:
+    """The distinct answers that the job's points need and that are not had yet.
+
+    The chain must reach every point.
+    """
+    found: dict[str, Branch] = {}
+    for point in job.points:
+        cut = cut_chain(chain, rules, cap=point.cap, waits=point.waits)
+        assert cut is not None, "the chain does not reach a point that was asked of it"
+        closing = closing_of(cut, token_format, job.request.budget, forced=point.forced)
+        if closing is not None:
+            key = job.request.answer_key(cut.ids, closing)
+            if key not in job.answer_keys:
+                found[key] = Branch(key=key, cut=cut, closing=closing)
+    return list(found.values())
+
+
+def closing_of(
+    cut: Cut, token_format: TokenFormat, budget: Budget, *, forced: bool
+) -> tuple[int, ...] | None:
+    """The forced ids that follow this thinking; None: no answer part follows."""
+    natural = cut.end is ThinkingEnd.NATURAL
+    if not forced and not natural:
+        return None
+    cue = budget.final_answer_cue if forced else None
+    return token_format.closing_ids(cut.ids, natural=natural, cue=cue)
+
+
+def draw_uniform(request: Request, *index: object) -> float:
+    """The number in [0, 1) that decides one draw: a pure function of request and place."""
+    name = repr((request.seed, request.sample, *index)).encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") / 2**64
+
+
+def check_context(job: Job, *, max_context: int) -> None:
+    """Raise ConfigError where prompt, thinking, closing and answer cannot all fit: nothing is ever cut."""
+    request = job.request
+    cap = max(point.cap for point in job.points)
+    reserve = request.budget.answer_tokens + 32  # the closing: delimiter and cue
+    needed = len(request.prompt_ids) + cap + reserve
+    if needed > max_context:
+        raise ConfigError(
+            f"budget: a prompt of {len(request.prompt_ids)} tokens, a cap of {cap} and {reserve} for the "
+            f"answer need {needed}; the model's context holds {max_context}. Lower caps or "
+            "forcing.answer_tokens, or take out the longest problems."
+        )

@@ -1,0 +1,200 @@
+"""A session that replays scripted thinking through the real forcing machine; needs no model, no torch.
+
+A script says per question what is thought between declared ends, and what is answered:
+
+    {"question": "What is 17 + 25?", "thinking": ["17 + 25 = 32", ", no: 42"], "answer": "42"}
+
+The first text is thought until an end is declared; each refused end goes on with the next. For tests,
+demonstrations, and for running a pipeline without a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slowthink.engines.base import Capabilities, Job, Outcome, branches, check_context
+from slowthink.errors import ConfigError, DataError
+from slowthink.records import Answer, Cost, digest
+from slowthink.thinking.forcing import Action, ActionKind, Answering, Forcing, make_rules
+from slowthink.thinking.formats import compile_format
+
+_SPECIAL = ("<|im_start|>", "<|im_end|>")
+_START, _END = 256, 257
+
+
+class ByteTokenizer:
+    """One id per UTF-8 byte, and two more for ChatML's special tokens."""
+
+    eos_token_id = _END
+    chat_template = "chatml"
+    name_or_path = "bytes"
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Ids of a text."""
+        for number, special in enumerate(_SPECIAL):
+            head, found, tail = text.partition(special)
+            if found:
+                return [*self.encode(head), 256 + number, *self.encode(tail)]
+        return list(text.encode())
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Text of ids."""
+        parts = [_SPECIAL[i - 256].encode() if i >= 256 else bytes([i]) for i in ids]
+        return b"".join(parts).decode(errors="replace")
+
+    def apply_chat_template(
+        self, messages: Iterable[Mapping[str, str]], tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        """ChatML."""
+        turns = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages]
+        return "".join(turns) + ("<|im_start|>assistant\n" if add_generation_prompt else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """What is thought and answered to one question."""
+
+    thinking: tuple[str, ...]
+    answer: str
+
+
+def read_script(path: str | None) -> dict[str, Script]:
+    """Scripts by question, from a JSONL file."""
+    if path is None:
+        raise ConfigError(
+            "engine.replay: needed for engine.kind `replay`: a JSONL file of scripts."
+        )
+    scripts = {}
+    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            script = Script(thinking=tuple(row["thinking"]), answer=row["answer"])
+            scripts[row["question"]] = script
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}:{number}: no script ({type(error).__name__}: {error}); expected "
+                '{"question": …, "thinking": [texts], "answer": …}.'
+            ) from None
+    return scripts
+
+
+class ReplaySession:
+    """Replays scripts; see the module's text."""
+
+    numerics = "replay"
+    eos_ids = frozenset({_END})
+
+    def __init__(self, scripts: Mapping[str, Script], *, max_context: int = 100_000) -> None:
+        self.scripts = scripts
+        self.tokenizer = ByteTokenizer()
+        self.fingerprint = digest([[q, s.thinking, s.answer] for q, s in sorted(scripts.items())])
+        self.cost = Cost()
+        self.capabilities = Capabilities(
+            takes_ids=True,
+            returns_ids=True,
+            logprobs=False,
+            in_flight=True,
+            rollback=False,
+            reproducible=True,
+            max_context=max_context,
+        )
+        self._queue: dict[str, Job] = {}
+
+    def __enter__(self) -> ReplaySession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._queue.clear()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job."""
+        check_context(job, max_context=self.capabilities.max_context)
+        self._queue[job.key] = job
+
+    def cancel(self, keys: Iterable[str]) -> None:
+        """Drop queued jobs."""
+        for key in keys:
+            self._queue.pop(key, None)
+
+    def completed(self, timeout: float | None = None) -> list[Outcome]:
+        """Everything queued, replayed."""
+        jobs = sorted(self._queue.values(), key=lambda job: job.key)
+        self._queue.clear()
+        return [self._replay(job) for job in jobs]
+
+    def _replay(self, job: Job) -> Outcome:
+        before = self.cost
+        request = job.request
+        token_format = compile_format(request.format, self.tokenizer, eos_ids=self.eos_ids)
+        rules = make_rules(request.budget, token_format)
+        script = self._script(request.prompt_ids)
+        machine = Forcing(
+            rules,
+            cap=max(point.cap for point in job.points),
+            waits=max(point.waits for point in job.points),
+            chain=job.chain,
+        )
+        self.cost += Cost(prefilled=len(request.prompt_ids))
+        self._run(machine, _Thoughts(script.thinking, machine))
+        chain = machine.chain(job.key)
+        answers = []
+        for branch in branches(job, chain, rules, token_format):
+            answering = Answering(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
+            self._run(answering, iter([*self.tokenizer.encode(" " + script.answer), _END]))
+            self.cost += Cost(forced=len(branch.closing))
+            answers.append(
+                Answer(
+                    key=branch.key,
+                    chain_key=job.key,
+                    cut=len(branch.cut.ids),
+                    closing=branch.closing,
+                    ids=tuple(answering.ids),
+                    end=answering.end,
+                )
+            )
+        return Outcome(key=job.key, chain=chain, answers=tuple(answers), cost=self.cost - before)
+
+    def _run(self, machine: Forcing | Answering, tokens: Iterator[int]) -> None:
+        while (action := machine.next()).kind is not ActionKind.STOP:
+            if action.kind is ActionKind.FORCE:
+                self.cost += Cost(forced=1)
+            else:
+                self.cost += Cost(decoded=1)
+                self._offer(machine, tokens, action)
+
+    def _offer(self, machine: Forcing | Answering, tokens: Iterator[int], action: Action) -> None:
+        token = next(token for token in tokens if token not in action.banned)
+        told = machine.drawn(token)
+        if told.kind is ActionKind.REFUSE:
+            self._offer(machine, tokens, told)
+
+    def _script(self, prompt: Sequence[int]) -> Script:
+        text = self.tokenizer.decode(prompt)
+        question = text.split("<|im_start|>user\n")[-1].split("<|im_end|>")[0]
+        if question not in self.scripts:
+            raise DataError(
+                f"replay: no script for the question {question[:80]!r}; add one to the script file."
+            )
+        return self.scripts[question]
+
+
+class _Thoughts:
+    """What a script draws next: its texts in order, an end of sequence after each; a chain that
+    was stored goes on where it stopped."""
+
+    def __init__(self, texts: Sequence[str], machine: Forcing) -> None:
+        self._texts = [text.encode() for text in texts]
+        self._machine = machine
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        events = self._machine.events
+        begun = events[-1].position + events[-1].forced if events else 0
+        text = self._texts[len(events)] if len(events) < len(self._texts) else b""
+        place = len(self._machine.ids) - begun
+        return text[place] if place < len(text) else _END

@@ -1,0 +1,282 @@
+"""Requests → ledger → session → verified completions → grades; for filter, evaluate and the judge.
+
+What the ledger has is not asked again; what comes back is recorded batch by batch; every completion
+is checked against its budget from its ids.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slowthink.engines import open_session
+from slowthink.engines.base import Job, Outcome, Point, Session, closing_of
+from slowthink.grading import Grader
+from slowthink.ledger import Ledger
+from slowthink.recipe import ChatConfig, Recipe
+from slowthink.records import (
+    Answer,
+    AnswerEnd,
+    Budget,
+    Chain,
+    Completion,
+    Cost,
+    Grade,
+    Problem,
+    Request,
+    Sampling,
+    ThinkingEnd,
+    item_seed,
+    plain,
+)
+from slowthink.runs import StageContext, versions
+from slowthink.thinking.chat import prompt_ids
+from slowthink.thinking.forcing import Cut, Rules, check_budget, cut_chain, make_rules
+from slowthink.thinking.formats import TokenFormat, compile_format, get_format
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One sample of one problem, and the points wanted of its chain."""
+
+    problem: Problem
+    request: Request
+    points: tuple[Point, ...]
+
+
+class Sampler:
+    """Completions out of a ledger and a session."""
+
+    def __init__(
+        self,
+        session: Session,
+        ledger: Ledger,
+        *,
+        tag: str,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self.session = session
+        self.ledger = ledger
+        self.tag = tag
+        self._progress = progress
+        self._versions = json.dumps(versions(), sort_keys=True)
+        self._formats: dict[Any, TokenFormat] = {}
+        self._rules: dict[Any, Rules] = {}
+
+    def complete(self, tasks: Sequence[Task]) -> list[list[Completion]]:
+        """For each task, its points' completions in order; asks the model only for what is missing."""
+        keys = [task.request.chain_key() for task in tasks]
+        chains = self.ledger.chains(keys)
+        answers = self.ledger.answers(keys)
+        known = frozenset(answers)
+        jobs = [
+            Job(request=task.request, points=task.points, chain=chains.get(key), answer_keys=known)
+            for task, key in zip(tasks, keys, strict=True)
+            if not all(self._has(task, point, chains.get(key), answers) for point in task.points)
+        ]
+        for outcomes in self._batches(jobs, total=len(tasks)):
+            for outcome in outcomes:
+                chains[outcome.key] = outcome.chain
+                answers.update({answer.key: answer for answer in outcome.answers})
+        return [
+            [self._assemble(task, point, chains[key], answers) for point in task.points]
+            for task, key in zip(tasks, keys, strict=True)
+        ]
+
+    def _batches(self, jobs: Sequence[Job], *, total: int) -> Any:
+        for job in jobs:
+            self.session.submit(job)
+        left, started = len(jobs), time.monotonic()
+        self._progress(total - left, total)
+        while left:
+            outcomes = self.session.completed()
+            now = time.monotonic()
+            self._record(outcomes, seconds=now - started)
+            left, started = left - len(outcomes), now
+            self._progress(total - left, total)
+            yield outcomes
+
+    def _record(self, outcomes: Sequence[Outcome], *, seconds: float) -> None:
+        self.ledger.record(
+            [outcome.chain for outcome in outcomes],
+            [answer for outcome in outcomes for answer in outcome.answers],
+            tag=self.tag,
+            cost=sum((outcome.cost for outcome in outcomes), Cost()),
+            seconds=seconds,
+            versions=self._versions,
+            batch=len(outcomes),
+        )
+
+    def _has(
+        self, task: Task, point: Point, chain: Chain | None, answers: dict[str, Answer]
+    ) -> bool:
+        if chain is None:
+            return False
+        cut = cut_chain(chain, self._rules_of(task), cap=point.cap, waits=point.waits)
+        if cut is None:
+            return False
+        closing = self._closing(task, point, cut)
+        return closing is None or task.request.answer_key(cut.ids, closing) in answers
+
+    # -- assembling --
+
+    def _format_of(self, task: Task) -> TokenFormat:
+        format = task.request.format
+        if format not in self._formats:
+            session = self.session
+            self._formats[format] = compile_format(
+                format, session.tokenizer, eos_ids=session.eos_ids
+            )
+        return self._formats[format]
+
+    def _rules_of(self, task: Task) -> Rules:
+        key = (task.request.format, task.request.budget)
+        if key not in self._rules:
+            self._rules[key] = make_rules(task.request.budget, self._format_of(task))
+        return self._rules[key]
+
+    def _closing(self, task: Task, point: Point, cut: Cut) -> tuple[int, ...] | None:
+        return closing_of(cut, self._format_of(task), task.request.budget, forced=point.forced)
+
+    def _assemble(
+        self, task: Task, point: Point, chain: Chain, answers: dict[str, Answer]
+    ) -> Completion:
+        rules, token_format = self._rules_of(task), self._format_of(task)
+        cut = cut_chain(chain, rules, cap=point.cap, waits=point.waits)
+        assert cut is not None
+        closing = self._closing(task, point, cut)
+        answer = answers[task.request.answer_key(cut.ids, closing)] if closing is not None else None
+        thinking = token_format.decode(cut.ids)
+        return Completion(
+            key=task.request.key(),
+            chain_key=chain.key,
+            num_prompt_tokens=len(task.request.prompt_ids),
+            thinking_ids=cut.ids,
+            thinking=thinking,
+            answer_ids=answer.ids if answer else (),
+            answer=_answer_text(answer, token_format) if answer else thinking,
+            closing_ids=closing or (),
+            thinking_end=cut.end,
+            answer_end=answer.end if answer else _unasked(cut, token_format),
+            events=cut.events,
+            num_forced_tokens=cut.num_forced + len(closing or ()),
+            violations=check_budget(cut, rules, cap=point.cap, waits=point.waits),
+            seed=task.request.seed,
+        )
+
+
+def _answer_text(answer: Answer, token_format: TokenFormat) -> str:
+    """The answer part, a forced cue included."""
+    text = token_format.decode((*answer.closing, *answer.ids))
+    delimiter = token_format.format.end
+    return text.split(delimiter, 1)[-1] if delimiter else text
+
+
+def _unasked(cut: Cut, token_format: TokenFormat) -> AnswerEnd:
+    """How a completion without an answer part ended: in a format without thinking, as its text did."""
+    whole = cut.end is ThinkingEnd.NATURAL and not token_format.has_thinking
+    return AnswerEnd.STOP if whole else AnswerEnd.LENGTH
+
+
+# --- asking a model about problems ----------------------------------------------------------------
+
+
+def make_tasks(
+    session: Session,
+    problems: Sequence[Problem],
+    *,
+    recipe: Recipe,
+    chat: ChatConfig,
+    budget: Budget,
+    sampling: Sampling,
+    points: Sequence[Point],
+    num_samples: int = 1,
+) -> list[Task]:
+    """One task per problem and sample, sample by sample within a problem."""
+    format = get_format(chat.format, recipe.formats)
+    tasks = []
+    for problem in problems:
+        ids = prompt_ids(session.tokenizer, problem, chat, recipe.formats)
+        for sample in range(num_samples):
+            request = Request(
+                model=session.fingerprint,
+                numerics=session.numerics,
+                prompt_ids=ids,
+                format=format,
+                sampling=sampling,
+                budget=budget,
+                seed=item_seed(recipe.seed, "sampling", problem.id) if sampling.temperature else 0,
+                sample=sample if sampling.temperature else 0,
+            )
+            tasks.append(Task(problem=problem, request=request, points=tuple(points)))
+    return tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One try at a problem and what the grader says of it."""
+
+    completion: Completion
+    grade: Grade
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempts:
+    """Tries by problem id, in order of sample."""
+
+    by_problem: dict[str, list[Attempt]]
+    facts: dict[str, Any]
+    """For the stage's manifest: tokens spent, violations."""
+
+
+def attempt(
+    context: StageContext,
+    problems: Sequence[Problem],
+    *,
+    chat: ChatConfig,
+    budget: Budget,
+    sampling: Sampling,
+    num_samples: int,
+    last_number: bool = False,
+) -> Attempts:
+    """The recipe's base model tries each problem `num_samples` times at the budget's cap and waits."""
+    recipe = context.recipe
+    assert budget.max_thinking_tokens is not None
+    point = Point(cap=budget.max_thinking_tokens, waits=budget.waits)
+    session = open_session(recipe.model, recipe.engine, revision=recipe.revision, say=context.say)
+    with session, Ledger(context.ledger_path) as ledger, Grader() as grader:
+        sampler = Sampler(session, ledger, tag=context.stage, progress=context.progress)
+        tasks = make_tasks(
+            session, problems, recipe=recipe, chat=chat, budget=budget, sampling=sampling,
+            points=[point], num_samples=num_samples,
+        )  # fmt: skip
+        completions = [found[0] for found in sampler.complete(tasks)]
+        by_problem: dict[str, list[Attempt]] = {problem.id: [] for problem in problems}
+        for task, completion in zip(tasks, completions, strict=True):
+            grade = grade_completion(grader, task.problem, completion, last_number=last_number)
+            by_problem[task.problem.id].append(Attempt(completion=completion, grade=grade))
+        cost, seconds = ledger.spent(context.stage)
+    violations = sum(bool(completion.violations) for completion in completions)
+    facts = {"tokens": plain(cost), "sampling_seconds": seconds, "budget_violations": violations}
+    return Attempts(by_problem=by_problem, facts=facts)
+
+
+def grade_completion(
+    grader: Grader, problem: Problem, completion: Completion, *, last_number: bool = False
+) -> Grade:
+    """The verdict on a completion's answer part; thinking is never read.
+
+    An answer that ran into its limit counts as cut off only where no whole answer stands in it: after
+    a forced cue the first line is the answer, so a model that goes on talking has answered.
+    """
+    cut_off = completion.answer_end is AnswerEnd.LENGTH and not _answered(completion)
+    return grader.grade(problem, completion.answer, truncated=cut_off, last_number=last_number)
+
+
+def _answered(completion: Completion) -> bool:
+    """Whether the answer's first line is complete, or a box is closed in it."""
+    text = completion.answer.strip()
+    return bool(completion.closing_ids) and ("\n" in text or ("\\boxed{" in text and "}" in text))
