@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from slowthink.recipe import FileSource, Recipe
 from slowthink.records import Dropped
+from slowthink.rows import estimated_rows
 from slowthink.runs import Step
 
 
@@ -18,6 +20,32 @@ def step_of(name: str, num_in: int, dropped: Iterable[Dropped]) -> Step:
     """The funnel's step, from the rows that this step (by name) dropped."""
     reasons = counts(drop.reason for drop in dropped if drop.step == name)
     return Step(name=name, num_in=num_in, num_out=num_in - sum(reasons.values()), reasons=reasons)
+
+
+def planned_rows(recipe: Recipe) -> dict[str, int]:
+    """Rows that each source of the pool is expected to give, by its recipe key; nothing is read."""
+    rows: dict[str, int] = {}
+    for number, source in enumerate(recipe.pool.sources if recipe.pool else ()):
+        setting = f"pool.sources.{number}"
+        if isinstance(source, FileSource):
+            found = estimated_rows(source.path, setting=f"{setting}.path")
+            rows[setting] = min(found, source.max_problems or found)
+        else:
+            rows[setting] = source.num_problems + source.num_heldout
+    return rows
+
+
+def planned_problems(recipe: Recipe) -> int:
+    """Training problems that the pool, or the filter's own input, is expected to give at most."""
+    if recipe.pool is None:
+        path = recipe.filter.input if recipe.filter else None
+        return estimated_rows(path, setting="filter.input") if path else 0
+    rows = planned_rows(recipe)
+    for number, source in enumerate(recipe.pool.sources):
+        held_out = isinstance(source, FileSource) and source.split == "heldout"
+        key = f"pool.sources.{number}"
+        rows[key] = 0 if held_out else max(0, rows[key] - source.num_heldout)
+    return sum(rows.values())
 
 
 def counts(values: Iterable[str | None]) -> dict[str, int]:

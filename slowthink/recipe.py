@@ -250,7 +250,9 @@ class FileTraces(Settings):
     kind: Literal["file"] = "file"
     path: str
     """JSONL, JSON or Parquet."""
-    rows: Literal["auto", "s1k", "s1k-1.1", "limo", "sharegpt", "alpaca", "slowthink"] = "auto"
+    rows: Literal[
+        "auto", "slowthink", "s1k-1.1", "s1k", "chain", "limo", "sharegpt", "messages", "alpaca"
+    ] = "auto"  # fmt: skip
     """The rows' form. auto: told from their columns."""
     teacher: str | None = None
     """Name of the teacher. None: what the rows say, else the file's name."""

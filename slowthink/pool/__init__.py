@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from slowthink.funnel import step_of
+from slowthink.funnel import planned_rows, step_of
 from slowthink.pool.gather import gather, pool_facts
-from slowthink.recipe import FileSource, Recipe
+from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
-from slowthink.rows import estimated_rows
 from slowthink.runs import StageContext, StageResult, Step
 
 STAGE_VERSION = 1
@@ -29,12 +28,5 @@ def run(context: StageContext) -> StageResult:
 
 def plan(recipe: Recipe) -> dict[str, object]:
     """Rows of each source, estimated without reading them."""
-    rows: dict[str, int] = {}
-    sources = recipe.pool.sources if recipe.pool else ()
-    for number, source in enumerate(sources):
-        setting = f"pool.sources.{number}"
-        if isinstance(source, FileSource):
-            rows[setting] = estimated_rows(source.path, setting=f"{setting}.path")
-        else:
-            rows[setting] = source.num_problems + source.num_heldout
+    rows = planned_rows(recipe)
     return {"num_rows": sum(rows.values()), "sources": rows, "estimated_tokens": 0}

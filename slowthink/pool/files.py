@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.errors import ConfigError, DataError
+from slowthink.grading.extract import last_box
 from slowthink.recipe import FileSource
 from slowthink.records import Dropped, Problem, Split, duplicate_key, item_seed, problem_id
 from slowthink.rows import (
@@ -118,7 +119,7 @@ def _to_problem(row: Row, source: FileSource) -> Problem:
     choices = _cell(values, source.choices_field, text_list) or ()
     answer = _cell(values, source.answer_field, optional_text)
     solution = _cell(values, source.solution_field, optional_text)
-    boxed = _boxed(solution) if answer is None and solution is not None else None
+    boxed = last_box(solution) if answer is None and solution is not None else None
     row_id = values.get("id")
     return Problem(
         id=problem_id(question, choices),
@@ -134,12 +135,6 @@ def _to_problem(row: Row, source: FileSource) -> Problem:
         language=source.language,
         domain=_cell(values, source.domain_field, optional_text),
     )
-
-
-def _boxed(solution: str) -> str | None:
-    from slowthink.grading.extract import last_box
-
-    return last_box(solution)
 
 
 def _question(value: object, column: str) -> str:

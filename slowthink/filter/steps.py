@@ -1,0 +1,122 @@
+"""The steps of the filter, cheap ones first; each keeps rows and says why the others go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from slowthink.filter.difficulty import (
+    STEP,
+    Measure,
+    difficulty_facts,
+    drawn_to_test,
+    measure,
+    out_of_band,
+)
+from slowthink.filter.quality import QUALITY_RULES
+from slowthink.funnel import step_of
+from slowthink.recipe import ChatConfig, DifficultyConfig, FilterConfig
+from slowthink.records import Budget, Dropped, Problem, Sampling
+from slowthink.rows import cut
+from slowthink.runs import StageContext, Step, write_atomic
+
+
+@dataclass
+class Funnel:
+    """Problems that are still in, and what has been done to the others."""
+
+    problems: list[Problem]
+    dropped: list[Dropped] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def drop(self, step: str, dropped: Sequence[Dropped]) -> None:
+        """Take these problems out, as one step of the funnel."""
+        gone = {drop.id for drop in dropped}
+        self.steps.append(step_of(step, len(self.problems), dropped))
+        self.problems = [problem for problem in self.problems if problem.id not in gone]
+        self.dropped.extend(dropped)
+
+
+def start(problems: Sequence[Problem]) -> Funnel:
+    """The funnel's first step: from here on an id is one problem."""
+    first: dict[str, Problem] = {}
+    dropped = [
+        Dropped(id=problem.id, step="read", reason="the same question again")
+        for problem in problems
+        if first.setdefault(problem.id, problem) is not problem
+    ]
+    step = step_of("read", len(problems), dropped)
+    return Funnel(list(first.values()), dropped, [step])
+
+
+def quality(funnel: Funnel, context: StageContext) -> None:
+    """One step for each rule of the preset."""
+    config: FilterConfig = context.config
+    for name, rule in QUALITY_RULES[config.quality].items() if config.quality else ():
+        step = f"quality: {name}"
+        found = [
+            Dropped(id=problem.id, step=step, reason=reason, evidence=cut(problem.question))
+            for problem in funnel.problems
+            if (reason := rule(problem)) is not None
+        ]
+        funnel.drop(step, found)
+
+
+def duplicates(funnel: Funnel, context: StageContext) -> None:
+    """Of equal questions the one with an answer stays, then the one with the lowest id."""
+    if context.config.duplicates is None:
+        return
+    step = "duplicates: exact"
+    best: dict[str, Problem] = {}
+    found = []
+    for problem in sorted(funnel.problems, key=lambda one: (one.answer is None, one.id)):
+        kept = best.setdefault(problem.duplicate_key, problem)
+        if kept is not problem:
+            evidence = cut(f"{kept.id} is kept: {problem.question}")
+            found.append(
+                Dropped(id=problem.id, step=step, reason="duplicate question", evidence=evidence)
+            )
+    funnel.drop(step, found)
+
+
+def difficulty(funnel: Funnel, context: StageContext) -> None:
+    """The model's attempts, then the band; untested problems stay and are counted."""
+    config: DifficultyConfig | None = context.config.difficulty
+    if config is None:
+        return
+    chosen = drawn_to_test(funnel.problems, config, seed=context.recipe.seed)
+    tested = [problem for problem in funnel.problems if problem.id in chosen]
+    context.say(f"filter: {config.num_attempts} attempts at each of {len(tested)} problems")
+    measures, cost = _attempt(context, tested, config)
+    domains = {problem.id: problem.domain for problem in tested}
+    facts = difficulty_facts(measures, num_problems=len(funnel.problems), domains=domains)
+    funnel.facts |= cost | {"difficulty": facts}
+    rows = [json.dumps(found.row(), sort_keys=True) + "\n" for found in measures]
+    write_atomic(context.folder / "difficulty.jsonl", "".join(rows))
+    funnel.drop(STEP, out_of_band(measures, config))
+
+
+def _attempt(
+    context: StageContext, problems: list[Problem], config: DifficultyConfig
+) -> tuple[list[Measure], dict[str, Any]]:
+    """Measurements in order of id, and what they cost."""
+    from slowthink.sampling import attempt
+
+    budget = Budget(
+        max_thinking_tokens=config.max_thinking_tokens, answer_tokens=config.answer_tokens
+    )
+    attempts = attempt(
+        context, problems, chat=ChatConfig(format="plain"), budget=budget,
+        sampling=Sampling(temperature=config.temperature), num_samples=config.num_attempts,
+    )  # fmt: skip
+    measures = [
+        measure(id, [one.grade for one in found])
+        for id, found in sorted(attempts.by_problem.items())
+    ]
+    return measures, dict(attempts.facts)
+
+
+STEPS: tuple[Callable[[Funnel, StageContext], None], ...] = (quality, duplicates, difficulty)
