@@ -5,9 +5,11 @@ One real record: `Grade(verdict=CORRECT, extracted="\\dfrac12", gold="0.5", meth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TypeVar
 
 from slowthink.errors import ConfigError, GraderError
 from slowthink.grading import compat
@@ -15,6 +17,8 @@ from slowthink.grading.extract import extract
 from slowthink.grading.math import Comparison, Context, compare
 from slowthink.grading.workers import WorkerAnswer, WorkerPool
 from slowthink.records import Grade, Problem, Verdict
+
+T = TypeVar("T")
 
 MODES = ("strict", "limo-compat", "s1-compat")
 
@@ -30,6 +34,23 @@ class GradeItem:
     answer_text: str
     truncated: bool = False
     last_number: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PairItem:
+    """A key and an answer that has been extracted; None where there was none."""
+
+    gold: str
+    answer: str | None
+    context: Context = field(default_factory=Context)
+
+
+@dataclass(frozen=True, slots=True)
+class TimedGrade:
+    """A verdict and how long it took."""
+
+    grade: Grade
+    seconds: float
 
 
 class Grader:
@@ -80,18 +101,38 @@ class Grader:
     def grade_many(self, items: Iterable[GradeItem]) -> list[Grade]:
         """One verdict an item, in order; what the rules leave open goes over the workers."""
         judge = self._strict if self.mode == "strict" else self._compat
-        results = [judge(item) for item in items]
-        open_ones = [result for result in results if isinstance(result, _Open)]
-        answers = self.pool.compare_many([(one.gold, one.pred) for one in open_ones])
-        closed = iter([one.close(answer) for one, answer in zip(open_ones, answers, strict=True)])
-        return [next(closed) if isinstance(result, _Open) else result for result in results]
+        return [timed.grade for timed in self._close([_timed(judge, item) for item in items])]
 
-    def compare(self, gold: str, answer: str, *, context: Context | None = None) -> Grade:
-        """The verdict on an answer that has been extracted already."""
-        result = judge_pair(gold, answer, context=context or Context())
-        if isinstance(result, Grade):
-            return result
-        return result.close(self.pool.compare_many([(result.gold, result.pred)])[0])
+    def grade_pairs(self, pairs: Iterable[PairItem]) -> list[TimedGrade]:
+        """Verdicts on answers that have been extracted already, with the wait for each."""
+        return self._close([_timed(self._pair, pair) for pair in pairs])
+
+    def warm(self) -> None:
+        """Start the workers now, so that the first answer does not wait for them."""
+        self.pool.compare_many([("1", "1")] * self.pool.num_workers)
+
+    def _close(self, found: list[tuple[Grade | _Open, float]]) -> list[TimedGrade]:
+        """Send what is open over the workers, and put verdicts in order."""
+        open_ones = [result for result, _ in found if isinstance(result, _Open)]
+        answers = iter(self.pool.compare_many([(one.gold, one.pred) for one in open_ones]))
+        closed = []
+        for result, seconds in found:
+            if isinstance(result, Grade):
+                closed.append(TimedGrade(result, seconds))
+            else:
+                answer = next(answers)
+                closed.append(TimedGrade(result.close(answer), seconds + answer.seconds))
+        return closed
+
+    def _pair(self, pair: PairItem) -> Grade | _Open:
+        if not pair.gold.strip():
+            return Grade(verdict=Verdict.UNGRADABLE, extracted=pair.answer, method="no key")
+        if pair.answer is None or not pair.answer.strip():
+            return Grade(verdict=Verdict.NO_ANSWER, gold=pair.gold, method="extract")
+        if self.mode != "strict":
+            equal = compat.equal_as(self.mode, pair.gold, pair.answer)
+            return _grade(equal, gold=pair.gold, pred=pair.answer, method=self.mode)
+        return judge_pair(pair.gold, pair.answer, context=pair.context)
 
     def _strict(self, item: GradeItem) -> Grade | _Open:
         problem = item.problem
@@ -175,3 +216,8 @@ def _without_comparison(item: GradeItem, extracted: str | None, gold: str) -> Gr
 def _grade(equal: bool, *, gold: str, pred: str, method: str) -> Grade:
     verdict = Verdict.CORRECT if equal else Verdict.WRONG
     return Grade(verdict=verdict, extracted=pred, gold=gold, method=method)
+
+
+def _timed(judge: Callable[[T], Grade | _Open], item: T) -> tuple[Grade | _Open, float]:
+    started = time.perf_counter()
+    return judge(item), time.perf_counter() - started

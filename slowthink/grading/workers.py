@@ -35,6 +35,7 @@ class WorkerAnswer:
 
     equal: bool | None
     error: str = ""
+    seconds: float = 0.0
 
 
 class _Worker:
@@ -53,6 +54,7 @@ class _Worker:
         )
         self.ready = False
         self.task: int | None = None
+        self.sent = 0.0
         self.deadline = time.monotonic() + START_SECONDS
         self._buffer = b""
 
@@ -66,7 +68,8 @@ class _Worker:
         """Give the worker its task; the clock starts here."""
         assert self.process.stdin is not None
         self.task = task
-        self.deadline = time.monotonic() + seconds
+        self.sent = time.monotonic()
+        self.deadline = self.sent + seconds
         _write(self.process.stdin, message)
 
     def receive(self) -> list[dict[str, Any]] | None:
@@ -190,7 +193,10 @@ class _Round:
             if not worker.ready:
                 worker.ready, worker.deadline = True, float("inf")
             elif worker.task is not None:
-                self.answers[worker.task] = WorkerAnswer(message["equal"], message.get("error", ""))
+                seconds = time.monotonic() - worker.sent
+                self.answers[worker.task] = WorkerAnswer(
+                    message["equal"], message.get("error", ""), seconds
+                )
                 worker.task, worker.deadline = None, float("inf")
 
     def _late(self, worker: _Worker) -> None:
@@ -199,7 +205,9 @@ class _Round:
 
     def _lost(self, worker: _Worker, why: str) -> None:
         if worker.task is not None:
-            self.answers[worker.task] = WorkerAnswer(None, f"worker {why}")
+            self.answers[worker.task] = WorkerAnswer(
+                None, f"worker {why}", time.monotonic() - worker.sent
+            )
         if not worker.ready:
             self.num_failed_starts += 1
         if self.num_failed_starts >= 3:
