@@ -365,6 +365,10 @@ class ArmConfig(Settings):
             raise ValueError("an arm needs at least one cap, e.g. caps: [32, 64]")
         if any(cap < 0 for cap in self.caps) or any(wait < 0 for wait in self.waits):
             raise ValueError("caps and waits are counts; none may be negative")
+        if self.num_samples > 1 and not self.sampling.temperature:
+            raise ValueError(
+                "several samples need sampling.temperature above 0: greedy ones are equal"
+            )
         if min(self.caps) < self.forcing.min_thinking_tokens:
             raise ValueError("forcing.min_thinking_tokens is above the smallest cap")
         return self

@@ -83,8 +83,10 @@ class Session(Protocol):
     capabilities: Capabilities
     tokenizer: Any
     eos_ids: frozenset[int]
-    cost: Cost
-    """All tokens spent so far."""
+
+    @property
+    def cost(self) -> Cost:
+        """All tokens spent so far."""
 
     def __enter__(self) -> Session: ...
     def __exit__(self, *error: object) -> None: ...

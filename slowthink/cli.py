@@ -1,0 +1,256 @@
+"""The command line: one short function a command; each is one public call.
+
+Results go to stdout, talk to stderr. Exit 0 done, 1 failed, 2 usage, 130 interrupted with results kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from slowthink.errors import ConfigError, SlowthinkError
+
+app = typer.Typer(
+    name="slowthink",
+    help="From a pool of problems to a slow-thinking language model, and how it thinks, measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A YAML file, the name of a shipped recipe, or a run folder.")
+]
+Out = Annotated[Optional[Path], typer.Option("--out", help="Run folder. Default: runs/NAME.")]  # noqa: UP045
+Set = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", help="Change one setting, e.g. --set train.epochs=1; may be repeated."),
+]
+Update = Annotated[
+    bool, typer.Option("--update", help="Redo from the first changed stage; nothing is deleted.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show settings, counts and estimates; load no model.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")]
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    out: Out = None,
+    set_: Set = None,
+    update: Update = False,
+    dry_run: DryRun = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run all stages of a recipe; what is done is skipped.
+
+    Example: slowthink run quickstart --out runs/quickstart
+    """
+    _run(recipe, None, out, set_, update=update, dry_run=dry_run, as_json=json_, quiet=quiet)
+
+
+def _run(
+    source: str,
+    stage: str | None,
+    out: Path | None,
+    overrides: list[str] | None,
+    *,
+    update: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from slowthink import commands
+
+    request = commands.RunRequest(
+        source=source,
+        out=out,
+        overrides=tuple(overrides or ()),
+        stages=(stage,) if stage else None,
+        update=update,
+        quiet=quiet,
+    )
+    _emit(commands.dry_run(request) if dry_run else commands.run(request), as_json=as_json)
+
+
+def _emit(result: Any, *, as_json: bool) -> None:
+    """Print a result: its data as JSON, or its text."""
+    typer.echo(json.dumps(result.data, indent=1, ensure_ascii=False) if as_json else result.text)
+
+
+def _stage_command(stage: str, summary: str) -> None:
+    def command(
+        recipe: RecipeArgument,
+        out: Out = None,
+        set_: Set = None,
+        update: Update = False,
+        dry_run: DryRun = False,
+        json_: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        _run(recipe, stage, out, set_, update=update, dry_run=dry_run, as_json=json_, quiet=quiet)
+
+    command.__doc__ = f"{summary}\n\nExample: slowthink {stage} quickstart --out runs/quickstart"
+    app.command(name=stage)(command)
+
+
+for _stage, _summary in (
+    ("pool", "Gather problems, and hold some out for evaluation."),
+    ("filter", "Drop problems not worth learning from, each with its reason."),
+    ("trace", "Gather chains of thought and keep the right ones."),
+    ("select", "Choose the training set."),
+    ("train", "Fine-tune on the chosen chains."),
+    ("evaluate", "Measure models on held-out problems over thinking budgets."),
+    ("report", "Write the HTML page of a run; with --json, its figures as data."),
+):
+    _stage_command(_stage, _summary)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="One problem. Omit it with --file."),
+    ] = None,
+    file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--file", help="JSONL rows with a `question`; writes a row for each."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="Folder, hub id, or smollm2-135m.")
+    ] = "smollm2-135m",
+    thinking_format: Annotated[
+        str, typer.Option("--format", help="s1, think-tags or plain.")
+    ] = "plain",
+    cap: Annotated[int, typer.Option("--cap", help="Most thinking tokens.")] = 128,
+    waits: Annotated[int, typer.Option("--waits", help="Ends refused with a wait string.")] = 0,
+    wait_string: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--wait-string", help="Text of the waits; repeat for a rotation."),
+    ] = None,
+    answer_tokens: Annotated[
+        int, typer.Option("--answer-tokens", help="Limit of the answer.")
+    ] = 64,
+    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of sampled draws.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Budget-forced decoding of one prompt or a file of problems.
+
+    Example: slowthink generate "What is 17 + 25?" --cap 64 --waits 1
+    """
+    from slowthink import commands
+
+    request = commands.GenerateRequest(
+        prompt=prompt,
+        file=file,
+        model=model,
+        format=thinking_format,
+        cap=cap,
+        waits=waits,
+        wait_strings=tuple(wait_string or ("Wait",)),
+        answer_tokens=answer_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
+    _emit(commands.generate(request), as_json=json_)
+
+
+@app.command()
+def grade(
+    file: Annotated[Path, typer.Argument(help="JSONL rows {gold, pred | response[, equal]}.")],
+    mode: Annotated[
+        str, typer.Option("--mode", help="strict, limo-compat or s1-compat.")
+    ] = "strict",
+    workers: Annotated[int, typer.Option("--workers", help="Worker processes.")] = 2,
+    json_: Json = False,
+) -> None:
+    """Grade answers: verdicts, agreement with known labels, speed.
+
+    Example: slowthink grade answers.jsonl --json
+    """
+    from slowthink import commands
+
+    _emit(commands.grade(file, mode=mode, num_workers=workers), as_json=json_)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="What to measure: grade or train.")],
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds; the median is quoted.")] = 5,
+    json_: Json = False,
+) -> None:
+    """Measure our speed against the reference way, in one run.
+
+    Example: slowthink bench grade --json
+    """
+    from slowthink import commands
+
+    _emit(commands.bench(name, num_rounds=rounds), as_json=json_)
+
+
+@app.command()
+def check(recipe: RecipeArgument, set_: Set = None, json_: Json = False) -> None:
+    """Prove a recipe before it runs: sources load, the grader accepts every gold answer.
+
+    Example: slowthink check quickstart
+    """
+    from slowthink import commands
+
+    result = commands.check(recipe, tuple(set_ or ()))
+    _emit(result, as_json=json_)
+    if not result.data["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A recipe that this machine shall run."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Say what this machine can run, what is missing, and the command that mends it.
+
+    Example: slowthink doctor quickstart
+    """
+    from slowthink.doctor import examine
+
+    _emit(examine(recipe), as_json=json_)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: errors of ours print their message and no traceback."""
+    try:
+        app(args=arguments, standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print(
+            "\ninterrupted; what was finished is kept: give the same command again", file=sys.stderr
+        )
+        sys.exit(130)
+    except SlowthinkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's usage errors show themselves
+        if show is None:
+            raise
+        show()
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""What the commands do: each takes a request and gives a result that has text and data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slowthink.errors import ConfigError
+from slowthink.recipe import Recipe, load_recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a command found."""
+
+    text: str
+    data: dict[str, Any]
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What is to be run, and where."""
+
+    source: str
+    out: Path | None = None
+    overrides: tuple[str, ...] = ()
+    stages: tuple[str, ...] | None = None
+    update: bool = False
+    quiet: bool = False
+
+    def resolve(self) -> tuple[Recipe, Path]:
+        """The recipe and the run folder; a run folder given as recipe is both."""
+        folder = Path(self.source)
+        if (folder / "recipe.yaml").is_file():
+            recipe = load_recipe(str(folder / "recipe.yaml"), overrides=self.overrides)
+            return recipe, self.out or folder
+        recipe = load_recipe(self.source, overrides=self.overrides)
+        return recipe, self.out or Path("runs") / recipe.name
+
+
+def run(request: RunRequest) -> Result:
+    """Run the stages; the text ends with where it went and the next command."""
+    from slowthink.pipeline import run_recipe
+    from slowthink.progress import Talk
+    from slowthink.report.data import headline
+
+    recipe, root = request.resolve()
+    _check_stages(recipe, request.stages)
+    with Talk(quiet=request.quiet) as talk:
+        ran = run_recipe(recipe, root, stages=request.stages, update=request.update, talk=talk)
+    data = headline(root)
+    done = ", ".join(f"{one.stage}{' (skipped)' if one.skipped else ''}" for one in ran)
+    return Result(text=f"{done}\n{_figures(data)}{_where(root)}", data=data)
+
+
+def _check_stages(recipe: Recipe, stages: Sequence[str] | None) -> None:
+    missing = [stage for stage in stages or () if stage not in recipe.stages()]
+    if missing:
+        raise ConfigError(
+            f"{missing[0]}: the recipe `{recipe.name}` has no such section; it has "
+            f"{', '.join(recipe.stages())}. Add `{missing[0]}:` to the recipe."
+        )
+
+
+def _figures(data: dict[str, Any]) -> str:
+    """The figures that matter, where the run has them."""
+    lines = []
+    if data.get("difference") is not None:
+        low, high = data["difference_ci95"]
+        lines.append(
+            f"accuracy          {data['base_accuracy']:.1%} base -> {data['tuned_accuracy']:.1%} tuned "
+            f"({data['difference']:+.1%}, 95 % interval {low:+.1%} to {high:+.1%})"
+        )
+    curve = data.get("curve") or []
+    if len(curve) > 1:
+        first, last = curve[0], curve[-1]
+        lines.append(
+            f"thinking pays     {first['accuracy']:.1%} at {first['max_thinking_tokens']} tokens -> "
+            f"{last['accuracy']:.1%} at {last['max_thinking_tokens']}"
+        )
+    if data.get("budget_violations") is not None:
+        lines.append(f"budgets held      {data['budget_violations']} violations")
+    return "".join(line + "\n" for line in lines)
+
+
+def _where(root: Path) -> str:
+    report = root / "report" / "report.html"
+    return f"report            {report}" if report.exists() else f"results           {root}"
+
+
+def dry_run(request: RunRequest) -> Result:
+    """Settings, counts and estimated tokens; nothing is written, no model is loaded."""
+    from slowthink.pipeline import stage_module
+
+    recipe, root = request.resolve()
+    _check_stages(recipe, request.stages)
+    plans = {stage: stage_module(stage).plan(recipe) for stage in request.stages or recipe.stages()}
+    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    lines = [settings, f"would run into {root}:"]
+    lines += [
+        f"  {stage:9} " + ", ".join(f"{name} {value}" for name, value in plan.items())
+        for stage, plan in plans.items()
+    ]
+    lines.append(f"about {_minutes(plans):.1f} minutes at 280 tokens/s (two CPU cores, SmolLM2)")
+    data = {"recipe": recipe.model_dump(mode="json"), "out": str(root), "plan": plans}
+    return Result(text="\n".join(lines), data=data | {"estimated_minutes": _minutes(plans)})
+
+
+def _minutes(plans: dict[str, dict[str, Any]]) -> float:
+    """Rough: all estimated tokens at the speed measured on two cores."""
+    tokens = sum(plan.get("estimated_tokens", 0) for plan in plans.values())
+    return float(tokens) / 280 / 60
+
+
+# --- generate -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """What is to be generated, and how."""
+
+    prompt: str | None
+    file: Path | None
+    model: str
+    format: str
+    cap: int
+    waits: int
+    wait_strings: tuple[str, ...]
+    answer_tokens: int
+    temperature: float
+    seed: int
+
+
+def generate(request: GenerateRequest) -> Result:
+    """One completion per problem, budget-forced and checked."""
+    from slowthink.generate import complete
+
+    rows = complete(request)
+    return Result(text="\n\n".join(row["text"] for row in rows), data={"completions": rows})
+
+
+# --- grade, bench, check --------------------------------------------------------------------------
+
+
+def grade(path: Path, *, mode: str, num_workers: int) -> Result:
+    """Verdicts on a file of answers."""
+    from slowthink.grading.files import grade_file
+
+    data = grade_file(path, mode=mode, num_workers=num_workers)
+    verdicts = ", ".join(f"{count} {name}" for name, count in data["verdicts"].items())
+    agreement = "" if data.get("agreement") is None else f"; agreement {data['agreement']:.1%}"
+    return Result(text=f"{data['n']} rows: {verdicts}{agreement}", data=data)
+
+
+BENCHES = ("grade", "train")
+
+
+def bench(name: str, *, num_rounds: int) -> Result:
+    """One of the benchmarks, our way against the reference way."""
+    import importlib
+
+    if name not in BENCHES:
+        raise ConfigError(f"bench: `{name}` is unknown; expected one of {', '.join(BENCHES)}.")
+    data = importlib.import_module(f"slowthink.benches.{name}").run(num_rounds=num_rounds)
+    text = "\n".join(f"{key:32} {json.dumps(value)}" for key, value in data.items())
+    return Result(text=text, data=data)
+
+
+def check(source: str, overrides: tuple[str, ...]) -> Result:
+    """Whether a recipe can be run: sources load, and every gold answer is accepted as its own."""
+    from slowthink.check import check_recipe
+
+    data = check_recipe(load_recipe(source, overrides=overrides))
+    lines = [
+        f"{one['source']}: {one['accepted']} of {one['keys']} keys accepted" for one in data["keys"]
+    ]
+    lines += [f"  {one['id']}: {one['gold']!r} ({one['method']})" for one in data["refused"][:20]]
+    lines.append("ok" if data["ok"] else "not ok: mend or drop the rows above")
+    return Result(text="\n".join(lines), data=data)

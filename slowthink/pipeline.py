@@ -1,0 +1,200 @@
+"""The run: stages in order, each skipped when its folder is what the recipe asks for.
+
+A stage that loads a model runs in a process of its own, so the next finds memory (and the GPU) empty.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slowthink import runs
+from slowthink.errors import ConfigError, EngineError
+from slowthink.progress import Talk
+from slowthink.recipe import Recipe, load_recipe
+
+MODEL_STAGES = frozenset({"filter", "trace", "train", "evaluate"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What became of one stage."""
+
+    stage: str
+    skipped: bool
+    seconds: float
+    manifest: dict[str, Any]
+
+
+def stage_module(stage: str) -> Any:
+    """The stage's package: `STAGE_VERSION`, `run(context)`, `plan(recipe)`."""
+    return importlib.import_module(f"slowthink.{stage}")
+
+
+def run_recipe(
+    recipe: Recipe,
+    root: Path,
+    *,
+    stages: Sequence[str] | None = None,
+    update: bool = False,
+    talk: Talk | None = None,
+) -> list[Ran]:
+    """Run the recipe's stages (or only those named) into `root`; what is done is skipped.
+
+    Raises ConfigError where a finished stage was made with other settings and not `update`; with it
+    the old folders move to `superseded/` and the stages run again.
+    """
+    talk = talk or Talk()
+    wanted = [stage for stage in recipe.stages() if stages is None or stage in stages]
+    started = time.time()
+    with _alone(root):
+        _refuse_or_supersede(recipe, root, wanted, update=update)
+        _save_recipe(recipe, root)
+        ran = []
+        for stage in wanted:
+            ran.append(_run_one(recipe, root, stage, talk))
+            _note_run(root, ran, started)
+    return ran
+
+
+def _refuse_or_supersede(
+    recipe: Recipe, root: Path, wanted: Sequence[str], *, update: bool
+) -> None:
+    """Deal with folders that other settings made: from the first changed stage on."""
+    for stage in wanted:
+        standing = runs.standing(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
+        if not standing.changed:
+            continue
+        if not update:
+            changes = "\n".join(f"  {change}" for change in standing.changed)
+            raise ConfigError(
+                f"{root / stage}: was made with other settings:\n{changes}\n"
+                "Undo the change, add --update (redo from this stage on; answers in the ledger are "
+                "used again, old folders move to superseded/), or give another --out."
+            )
+        for later in (stage, *runs.stages_after(stage)):
+            runs.supersede(root, later)
+        return
+
+
+def _run_one(recipe: Recipe, root: Path, stage: str, talk: Talk) -> Ran:
+    version = stage_module(stage).STAGE_VERSION
+    if runs.standing(recipe, root, stage, version=version).done:
+        talk.say(f"{stage}: done before, skipped")
+        manifest = runs.read_manifest(root / stage)
+        return Ran(stage=stage, skipped=True, seconds=0.0, manifest=manifest)
+    started = time.monotonic()
+    talk.begin(stage)
+    if stage in MODEL_STAGES and needs_model(recipe, stage):
+        _in_own_process(root, stage, talk)
+    else:
+        run_stage(recipe, root, stage, talk)
+    manifest = runs.read_manifest(root / stage)
+    seconds = time.monotonic() - started
+    talk.end(stage, manifest, seconds)
+    return Ran(stage=stage, skipped=False, seconds=seconds, manifest=manifest)
+
+
+def needs_model(recipe: Recipe, stage: str) -> bool:
+    """Whether this stage of this recipe loads a model."""
+    if stage == "filter":
+        return recipe.filter is not None and recipe.filter.difficulty is not None
+    return stage in ("train", "evaluate")
+
+
+def run_stage(recipe: Recipe, root: Path, stage: str, talk: Talk) -> dict[str, Any]:
+    """Run one stage in this process, whether or not it is done; returns its manifest."""
+    module = stage_module(stage)
+    context = runs.make_context(recipe, root, stage, say=talk.say, progress=talk.progress)
+    return runs.execute(context, module.run, version=module.STAGE_VERSION)
+
+
+def _in_own_process(root: Path, stage: str, talk: Talk) -> None:
+    """The same through `python -m slowthink.pipeline`, whose talk goes to our stderr."""
+    command = [sys.executable, "-m", "slowthink.pipeline", str(root), stage]
+    command += ["--quiet"] if talk.quiet else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    if done.returncode:
+        _raise_again(root, stage, done.stdout, done.returncode)
+
+
+def _raise_again(root: Path, stage: str, said: str, code: int) -> None:
+    """The child's own error, with its kind."""
+    from slowthink import errors
+
+    try:
+        told = json.loads(said.strip().splitlines()[-1])
+        kind = getattr(errors, told["kind"])
+    except (ValueError, KeyError, IndexError, AttributeError):
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        raise EngineError(
+            f"{stage}: its process {how}; expected it to finish. What it had recorded in "
+            f"{root / 'ledger.sqlite'} is kept: give the same command again. Killed by signal 9 "
+            "often means memory ran out: then lower engine.batch_size or train.micro_batch_size."
+        ) from None
+    raise kind(told["message"])
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the run folder: two processes in one folder would undo each other's work."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "run.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EngineError(
+                f"{root}: another slowthink is at work in this folder; expected to be alone. "
+                "Wait for it, or give another --out."
+            ) from None
+        yield
+
+
+def _save_recipe(recipe: Recipe, root: Path) -> None:
+    import yaml
+
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    runs.write_atomic(root / "recipe.yaml", text)
+
+
+def _note_run(root: Path, ran: Sequence[Ran], started: float) -> None:
+    """Wall time of this command so far, kept where any stage was run."""
+    if all(one.skipped for one in ran):
+        return
+    note = {
+        "wall_seconds": round(time.time() - started, 1),
+        "seconds": {one.stage: round(one.seconds, 1) for one in ran if not one.skipped},
+    }
+    runs.write_atomic(root / "run.json", json.dumps(note, indent=1))
+
+
+def main(arguments: Sequence[str], say: Callable[[str], None] = print) -> int:
+    """Run one stage of a run folder in this process; errors go out as JSON for the parent."""
+    from slowthink.errors import SlowthinkError
+
+    root, stage = Path(arguments[0]), arguments[1]
+    talk = Talk(quiet="--quiet" in arguments)
+    try:
+        with talk:
+            run_stage(load_recipe(str(root / "recipe.yaml")), root, stage, talk)
+    except SlowthinkError as error:
+        say(json.dumps({"kind": type(error).__name__, "message": str(error)}))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
