@@ -14,7 +14,8 @@ _WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)\s*")
 _LONE = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
 _LETTERS = re.compile(r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&)?\s*[A-J])+)[\s)}\]*$.]*$")
 _LEADING = re.compile(
-    r"^[\s{*$]*(?:\(([A-J])\)|([A-J])\s*[.:：、)．]|([A-J])(?=\s))[}*$\s]*(.*)$", re.DOTALL
+    r"^[\s{*$]*(?:\(([A-J])\)|([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])|([A-J])(?=\s+(?:[A-Za-z]{2}|[一-鿿])))[}*$\s]*(.*)$",
+    re.DOTALL,
 )
 _STANDALONE = re.compile(r"(?<![A-Za-z0-9'’\\])([A-J])(?![A-Za-z0-9'’])")
 _OPTION = re.compile(

@@ -24,28 +24,45 @@ _MARKER = re.compile(
     r"(?:(?:final\s+)?\banswer\b\W{0,3}?\s*(?:is\b|:|=)|(?:最终)?答案\s*(?:是|为|[:：=])|^\s*####)",
     re.IGNORECASE | re.MULTILINE,
 )
-_TAIL = re.compile(r"\s*I hope (?:it|this) is correct\.?\s*", re.IGNORECASE)
+_TAIL = re.compile(r"\s*I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
 _JOIN = re.compile(
     r"\\(?:quad|qquad|text|textbf|textrm|mathrm|mbox|,|;|!)|\band\b|\bor\b|[和或与、]"
 )
-_MATH = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_LEAD = re.compile(
+    r"\b(?:is|are|answer|solution|find|therefore|thus|hence|so|get|gives|that|donc|est|respuesta)\b|:\s*$|[是为得]",
+    re.IGNORECASE,
+)
+_IS = re.compile(r"[A-Za-z]{2,}\s.*\b(?:is|are)\s+\S", re.DOTALL)
+_LABEL = re.compile(r"[^\W\d_]{3,}\s*[:：]\s*[-−$\\]?\d[^:]*$")
+_SENTENCE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}\s+[A-Za-z]{2,}")
+_EMPTY_END = re.compile(r"(?:the|an?|our|what|not)\b(?!.*[\d$\\])", re.IGNORECASE | re.DOTALL)
+_MATH = re.compile(
+    r"\$\$([^$]+)\$\$|(?<!\\)\$((?:\\\$|[^$\n])+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
+)
 _NUMBER = re.compile(
-    r"(?<![\w.])[-−]?\$?\s?(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+(?:\s/\s|/)\d+|\d+)(?:\.\d+)?\s?(?:\\?%|％)?"
-    r"|(?<![\w.])[-−]?\.\d+"
+    r"(?<![A-Za-z0-9_.])[-−]?\$?\s?(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+,\d\d(?![\d,])|\d+(?:\s/\s|/)\d+|\d+)(?:\.\d+)?\s?(?:\\?%|％)?"
+    r"|(?<![A-Za-z0-9_.])[-−]?\.\d+"
 )
 
 
-def extract(text: str, *, last_number: bool = False, choices: tuple[str, ...] = ()) -> str | None:
+def extract(
+    text: str,
+    *,
+    last_number: bool = False,
+    choices: tuple[str, ...] = (),
+    whole_line: bool = False,
+) -> str | None:
     r"""The answer in a text, as written there; None where there is none.
 
     In this order: the last `\boxed` or `\fbox` (boxes joined by commas or "and" are one list), the
     last "Answer:", "Final Answer:", "answer is", "答案", "最终答案" or "####", for choice questions
-    a lone option letter, and only if `last_number` the last number.
+    a lone option letter, and only if `last_number` the last number. With `whole_line` a marked
+    sentence is kept whole (the key is a sentence too); else the answer is taken out of it.
     """
     text = _answer_part(text[-MAX_TEXT:])
     found = last_box(text)
     if found is None:
-        found = _marked(text, choices=choices)
+        found = _marked(text, choices=choices, whole_line=whole_line)
     if found is None and choices:
         found = letter_in_sentence(_last_line(text), num_options=len(choices))
     if found is None and last_number:
@@ -76,8 +93,15 @@ def find_last_number(text: str) -> str | None:
 
 def is_prose(text: str) -> bool:
     """Whether a text is a sentence rather than an answer: four words or more outside formulas."""
-    bare = re.sub(r"\\[a-zA-Z]+\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", _MATH.sub(" ", text))
-    return len(re.findall(r"[A-Za-z]{2,}", bare)) >= 4 or len(re.findall(r"[一-鿿]", bare)) >= 8
+    bare = re.sub(r"\\[a-zA-Z]+\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", _without_formulas(text))
+    return (
+        len(re.findall(r"[^\W\d_一-鿿]{2,}", bare)) >= 4 or len(re.findall(r"[一-鿿]", bare)) >= 5
+    )
+
+
+def _without_formulas(text: str) -> str:
+    """The words of a text; what stands between two dollar amounts is no formula."""
+    return _MATH.sub(lambda m: m.group() if _SENTENCE.search(m.group()) else " ", text)
 
 
 def answer_in(text: str) -> str | None:
@@ -85,7 +109,7 @@ def answer_in(text: str) -> str | None:
     found = extract(text)
     if found is not None:
         return found
-    if not is_prose(text) and "\n\n" not in text.strip():
+    if not (is_prose(text) or _leads_to_formula(text)) and "\n\n" not in text.strip():
         return text.strip() or None
     return _in_sentence(_SPECIAL.sub("", text).strip()) or None
 
@@ -148,7 +172,7 @@ def _joined(between: str) -> bool:
     return not rest and ("\n" not in between.strip() or "," in between)
 
 
-def _marked(text: str, *, choices: tuple[str, ...]) -> str | None:
+def _marked(text: str, *, choices: tuple[str, ...], whole_line: bool) -> str | None:
     """The first line after the last marker that has something after it."""
     for match in reversed(list(_MARKER.finditer(text))[-16:]):
         lines = [_strip(line) for line in text[match.end() :].split("\n", 8)[:8]]
@@ -157,7 +181,7 @@ def _marked(text: str, *, choices: tuple[str, ...]) -> str | None:
             continue
         if choices and (letter := letter_in_sentence(line, num_options=len(choices))):
             return letter
-        return _in_sentence(line) or None
+        return (line if whole_line else _in_sentence(line)) or None
     return None
 
 
@@ -173,17 +197,34 @@ def _strip(line: str) -> str:
 
 def _in_sentence(line: str) -> str:
     """The answer within a marked line: what follows "is", the last formula, or the last number."""
-    if not is_prose(line):
+    if not (is_prose(line) or _leads_to_formula(line)):
         return line
-    after = _strip(re.split(r"\s(?:is|are|equals)\s|\s=\s|[是为]|\bto be\s", line)[-1])
-    if after and not is_prose(after) and len(after.split()) <= 8:
+    pieces = re.split(r"\s(?:is|are|equals)\s|\s=\s|[是为]|\bto be\s", line)
+    after = _strip(pieces[-1])
+    if len(pieces) > 1 and _is_answer(after):
         return after
-    formulas = [next(filter(None, match.groups())) for match in _MATH.finditer(line)]
+    found = [next(filter(None, match.groups())) for match in _MATH.finditer(line)]
+    formulas = [formula for formula in found if not _SENTENCE.search(formula)]
     if formulas:
         return str(formulas[-1]).strip()
-    bold = re.findall(r"\*\*([^*]+)\*\*", line)
+    bold = [text for text in re.findall(r"\*\*([^*]+)\*\*", line) if re.search(r"\d", text)]
     number = find_last_number(bold[-1] if bold else line)
     return number if number is not None else line
+
+
+def _leads_to_formula(text: str) -> bool:
+    """Whether words such as "the solution is" stand before a formula."""
+    if _IS.search(_without_formulas(text)) or _LABEL.match(text):
+        return True
+    formula = _MATH.search(text)
+    return formula is not None and _LEAD.search(text[: formula.start()]) is not None
+
+
+def _is_answer(text: str) -> bool:
+    """Whether what follows "is" can be an answer: short, and not "the solution"."""
+    if not text or is_prose(text) or len(text.split()) > 8:
+        return False
+    return _EMPTY_END.match(text) is None
 
 
 def _last_line(text: str) -> str:

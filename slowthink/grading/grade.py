@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from slowthink.errors import ConfigError, GraderError
 from slowthink.grading import compat
-from slowthink.grading.extract import extract
+from slowthink.grading.extract import extract, is_prose
 from slowthink.grading.math import Comparison, Context, compare
 from slowthink.grading.workers import WorkerAnswer, WorkerPool
 from slowthink.records import Grade, Problem, Verdict
@@ -139,7 +139,12 @@ class Grader:
         gold = (problem.answer or "").strip()
         if not gold:
             return Grade(verdict=Verdict.UNGRADABLE, method="no key")
-        extracted = extract(item.answer_text, last_number=item.last_number, choices=problem.choices)
+        extracted = extract(
+            item.answer_text,
+            last_number=item.last_number,
+            choices=problem.choices,
+            whole_line=is_prose(gold),
+        )
         early = _without_comparison(item, extracted, gold)
         if early is not None or extracted is None:
             return early or Grade(verdict=Verdict.NO_ANSWER, gold=gold, method="extract")
@@ -178,7 +183,11 @@ class _Open:
 
 def judge_pair(gold: str, pred: str, *, context: Context) -> Grade | _Open:
     """The rules' verdict on a gold and an extracted answer, or what is left open."""
-    found: Comparison = compare(gold, pred, context=context)
+    try:
+        found: Comparison = compare(gold, pred, context=context)
+    except (ArithmeticError, LookupError, ValueError, TypeError, RecursionError) as error:
+        method = f"rules failed: {type(error).__name__}"
+        return Grade(verdict=Verdict.GRADER_ERROR, extracted=pred, gold=gold, method=method)
     if found.equal is not None:
         return _grade(found.equal, gold=gold, pred=pred, method=found.method)
     return _Open(found.gold, found.pred, gold, pred)

@@ -16,6 +16,10 @@ MAX_DEPTH = 40
 MAX_DIGITS = 2_000
 
 
+class TooBig(Exception):
+    """The text is beyond the bounds of what is parsed at all."""
+
+
 class Unparsed(Exception):
     """The text is not an expression this parser knows."""
 
@@ -126,7 +130,7 @@ def number(value: int | Fraction) -> Node:
 def parse(text: str) -> Node:
     """The tree of one expression. Raises Unparsed."""
     if len(text) > MAX_LENGTH:
-        raise Unparsed("too long")
+        raise TooBig("too long")
     tree = _Parser(_tokens(text)).whole()
     return tree
 
@@ -151,7 +155,7 @@ def _tokens(text: str) -> list[str]:
         if kind == "space":
             continue
         if kind == "number" and len(token) > MAX_DIGITS:
-            raise Unparsed("too many digits")
+            raise TooBig("too many digits")
         found.extend(_letters(token) if kind == "word" else [token])
     return found
 
@@ -209,7 +213,7 @@ class _Parser:
         """term (+|- term)*"""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise Unparsed("too deep")
+            raise TooBig("too deep")
         tree = self.term()
         while self.peek() in ("+", "-"):
             sign = self.next()
@@ -245,7 +249,7 @@ class _Parser:
         token = self.peek()
         if not token or token in ("+", "-", ")", "]", "}", "\\}", "|", "\\rfloor", "\\rceil"):
             return False
-        if token[0].isdigit() or token[0] == ".":
+        if _is_number(token):
             return self.tokens[self.position - 1] in (")", "}") or self._after_power()
         return token[0].isalpha() or token in ("(", "[", "{") or token[0] in "\\§"
 
@@ -265,7 +269,7 @@ class _Parser:
         """base with its powers, factorials and degree signs."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise Unparsed("too deep")
+            raise TooBig("too deep")
         tree = self.base()
         while self.peek() in ("^", "!", "\\%", "%", "'"):
             mark = self.next()
@@ -284,7 +288,7 @@ class _Parser:
         """base ^ exponent; a circle means degrees."""
         if self.circle():
             return Node("mul", (base, Node("div", (Node("pi"), number(180)))))
-        exponent = Node("neg", (self.factor(),)) if self.take("-") else self.exponent()
+        exponent = Node("neg", (self.factor(),)) if self.take("-") else self.factor()
         return Node("pow", (base, exponent))
 
     def circle(self) -> bool:
@@ -295,10 +299,6 @@ class _Parser:
             return True
         self.position = start
         return False
-
-    def exponent(self) -> Node:
-        """x^23 is x^2 times 3 in LaTeX; but outside TeX people mean 23."""
-        return self.factor()
 
     def group(self, opening: str) -> Node:
         """What stands between brackets."""
@@ -318,7 +318,7 @@ class _Parser:
     def base(self) -> Node:
         """A number, symbol, bracket or function."""
         token = self.next()
-        if token[0].isdigit() or token[0] == ".":
+        if _is_number(token):
             return Node("num", value=Fraction(token))
         if token in ("(", "[", "{", "\\{"):
             return self.group(token)
@@ -348,7 +348,7 @@ class _Parser:
             token = self.next()
             depth += (token == "{") - (token == "}")
             parts.append(token)
-        return "".join(parts[:-1])
+        return "".join(part for part in parts[:-1] if part not in ("\\text", "{", "}", ","))
 
     def command(self, name: str) -> Node:
         """A TeX command."""
@@ -417,6 +417,10 @@ class _Parser:
         while self.starts_factor() and self.peek()[1:] not in FUNCTIONS and self.peek() != "(":
             tree = Node("mul", (tree, self.factor()))
         return tree
+
+
+def _is_number(token: str) -> bool:
+    return token[0].isdecimal() or (token[0] == "." and len(token) > 1)
 
 
 def _is_proper(node: Node) -> bool:

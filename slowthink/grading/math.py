@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from slowthink.grading import choice
 from slowthink.grading.extract import last_box
-from slowthink.grading.latex import MAX_LENGTH, Unparsed
+from slowthink.grading.latex import MAX_LENGTH, TooBig, Unparsed
 from slowthink.grading.normalise import clean, squeezed
 from slowthink.grading.relate import Rules, same
 from slowthink.grading.values import Value, read
@@ -175,6 +175,8 @@ def _values(gold: str, pred: str, context: Context) -> Comparison:
         try:
             if same(*[_value(text, merge) for text, merge in readings], rules=rules):
                 return Comparison(True, "value")
+        except TooBig as error:
+            return Comparison(False, f"bounds: {error}")
         except Unparsed:
             undecided = True
     if not undecided:
@@ -206,5 +208,5 @@ def _value(text: str, merge_thousands: bool) -> Value:
 
 def _is_words(text: str) -> bool:
     """Whether a text is a sentence, which no parser can compare with anything."""
-    bare = re.sub(r"\\[a-zA-Z]+", " ", text)
+    bare = re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", text)
     return len(re.findall(r"[A-Za-z]{3,}", bare)) >= 4 or len(re.findall(r"[一-鿿]", bare)) >= 6

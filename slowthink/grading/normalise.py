@@ -47,7 +47,7 @@ _TEXT = re.compile(
     r"\\(?:text|textbf|textrm|textit|textnormal|textsf|mbox|hbox|mathrm|operatorname|rm|texttt)\s*\{([^{}]*)\}"
 )
 _SPACES = re.compile(
-    r"\\[,;: ]|~|&nbsp;|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}|\\label\{[^{}]*\}"
+    r"(?<!\\)\\[,;: ]|~|&nbsp;|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}|\\label\{[^{}]*\}"
 )
 _KEEP_FONT = ("mathrm", "operatorname")
 _BROKEN = {"\x0c": "\\f", "\x08": "\\b", "\x07": "\\a", "\x0b": "\\v"}

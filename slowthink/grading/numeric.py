@@ -128,7 +128,7 @@ def _root_power(base: Fraction, exponent: Fraction) -> Number:
     return float(base) ** float(exponent)
 
 
-def _nth_root(value: int, degree: int) -> float:
+def _nth_root(value: int, degree: int) -> int | float:
     if degree == 2:
         return math.isqrt(value)
     return float(value) ** (1.0 / degree)

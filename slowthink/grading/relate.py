@@ -67,6 +67,10 @@ def _expressions(gold: Expression, pred: Expression, rules: Rules) -> bool:
     gold_unit, pred_unit = gold.unit, pred.unit
     if "percent" in {u.dimension for u in (gold_unit, pred_unit) if u}:
         return _percent(gold, pred, rules)
+    if (gold_unit is None) != (pred_unit is None) and (gold.symbols or pred.symbols):
+        return _terms(_with_symbol(gold), _with_symbol(pred), rules) or (
+            gold.symbols == pred.symbols and _terms(gold, pred, rules)
+        )
     if gold_unit is None and rules.unit:
         gold_unit = named(rules.unit)
     factor = compatible(gold_unit, pred_unit)
@@ -82,11 +86,14 @@ def _expressions(gold: Expression, pred: Expression, rules: Rules) -> bool:
     if factor == 1:
         return _terms(gold, pred, rules)
     scaled = Expression(Node("mul", (pred.node, latex.number(factor))), "")
-    return _terms(gold, scaled, rules) or _bare_unit(gold_unit, rules, gold, pred)
+    return _terms(gold, scaled, rules)
 
 
-def _bare_unit(unit: Unit | None, rules: Rules, gold: Expression, pred: Expression) -> bool:
-    return False
+def _with_symbol(value: Expression) -> Expression:
+    """The unit as a factor: 0.64 N is 0.64N where the other side wrote the unit as a symbol."""
+    if value.unit is None:
+        return value
+    return Expression(Node("mul", (value.node, Node("sym", name=value.unit.name))), value.text)
 
 
 def _is_degree(unit: Unit | None) -> bool:
@@ -318,6 +325,8 @@ def is_label(text: str) -> bool:
     if not text:
         return True
     bare = _CALL.sub("", _SUBSCRIPT.sub("", squeezed(text).replace("^{-1}", "").replace("§", "")))
+    if bare.lstrip("\\") in latex.FUNCTIONS:
+        return False
     if re.fullmatch(r"[\[|(]?[A-Z]{1,5}'*[\]|)]?", bare):
         return True
     if re.fullmatch(r"\((?:\\?[A-Za-z]+,?)+\)", bare):

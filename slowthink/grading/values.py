@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from slowthink.grading import latex, numeric
-from slowthink.grading.latex import Node, Unparsed
+from slowthink.grading.latex import Node, TooBig, Unparsed
 from slowthink.grading.units import Unit, split_unit
 from slowthink.grading.words import as_words, word_number
 
@@ -24,6 +24,11 @@ class Expression:
     node: Node
     text: str
     unit: Unit | None = None
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """Names of its free symbols."""
+        return latex.symbols(self.node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ _REALS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals", "R"))
 def read(text: str, *, merge_thousands: bool = True) -> Value:
     """The value that a cleaned text writes. Raises Unparsed."""
     if len(text) > latex.MAX_LENGTH:
-        raise Unparsed("too long")
+        raise TooBig("too long")
     text = _connectives(_PREFIX.sub("", text))
     if merge_thousands:
         text = _merge_thousands(text)
@@ -142,7 +147,7 @@ def split_top(text: str, separators: str) -> list[str]:
 def _items(parts: list[str]) -> tuple[Value, ...]:
     """Values of the parts; a list in a list (from ±) is spread out."""
     if len(parts) > MAX_ITEMS:
-        raise Unparsed("too many items")
+        raise TooBig("too many items")
     found: list[Value] = []
     for part in parts:
         commas = split_top(part, ",")
@@ -196,14 +201,16 @@ def _read_one(text: str) -> Value:
         relation = _relation(text)
         if relation is not None:
             return relation
+    group = _group(text)
+    if group is not None:
+        return group
     if "\\pm" in text or "\\mp" in text:
         pair = (("+", "-"), ("-", "+"))
         texts = [text.replace("\\pm", plus).replace("\\mp", minus) for plus, minus in pair]
         return Group("", tuple(_read_one(side) for side in texts))
     if "\\cup" in text or "\\backslash" in text:
         return _set_algebra(text)
-    group = _group(text)
-    return group if group is not None else _atom(text)
+    return _atom(text)
 
 
 def _relation(text: str) -> Relation | None:
@@ -268,7 +275,7 @@ def _closing(text: str) -> int:
 def _environment(name: str, body: str) -> Value:
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", body) if row.strip()]
     if sum(row.count("&") + 1 for row in rows) > MAX_ITEMS:
-        raise Unparsed("too many items")
+        raise TooBig("too many items")
     if name in ("cases", "aligned", "align", "align*"):
         return Group("", tuple(_read_one(row.replace("&", " ").strip(" ,;.")) for row in rows))
     cells = [[cell.strip() for cell in row.replace("\\hline", "").split("&")] for row in rows]
