@@ -1,0 +1,83 @@
+"""The charts of the page: accuracy against thinking tokens, and the training loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import Any
+
+from slowthink.report import svg
+from slowthink.report.text import count, cut, decimal, interval, percent, point_name
+
+CURVE_TITLE = "Accuracy against thinking tokens, with 95 % intervals"
+
+
+def chart_css() -> str:
+    """Colours of every chart, light and dark."""
+    return (resources.files("slowthink.report") / "chart.css").read_text("utf-8")
+
+
+def curve_svg(arms: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE, css: str = "") -> str:
+    """Accuracy against mean thinking tokens: a line an arm, waits and free points apart.
+
+    Empty where no point was measured. With `css` the picture stands alone.
+    """
+    lines = [
+        line for hue, arm in enumerate(arms) for line in _arm_lines(arm, hue + (len(arms) < 2))
+    ]
+    if not lines:
+        return ""
+    x = svg.Axis(label="Mean thinking tokens", format=count, may_be_log=True)
+    y = svg.Axis(label="Accuracy", format="{:.0%}".format, high=1.0)
+    return svg.line_chart(lines, x=x, y=y, size=size, title=CURVE_TITLE, css=css)
+
+
+def loss_svg(rows: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE) -> str:
+    """Training loss against optimiser steps; empty where fewer than two were recorded."""
+    marks = [
+        svg.Mark(x=row["step"], y=row["loss"], hint=f"step {row['step']}: loss {row['loss']:.3f}")
+        for row in rows
+        if row.get("loss") is not None
+    ]
+    if len(marks) < 2:
+        return ""
+    shape = "dot" if len(marks) <= 60 else "none"
+    line = svg.Line(name="training loss per token", marks=marks, hue=1, shape=shape)
+    x = svg.Axis(label="Optimiser step", format=count)
+    y = svg.Axis(label="Loss (nats per token)")
+    return svg.line_chart([line], x=x, y=y, size=size, title="Training loss")
+
+
+def _arm_lines(arm: dict[str, Any], hue: int) -> Iterator[svg.Line]:
+    points = sorted(
+        (point for point in arm["points"] if point.get("accuracy") is not None), key=_tokens
+    )
+    name = cut(arm["name"], limit=48)
+    capped = [point for point in points if point.get("forced") and not point.get("waits")]
+    waiting = [point for point in points if point.get("forced") and point.get("waits")]
+    free = [point for point in points if not point.get("forced")]
+    for label, chosen, shape in (
+        (name, capped, "dot"),
+        (f"{name}, end refused (+ waits)", waiting, "diamond"),
+        (f"{name}, not forced", free, "ring"),
+    ):
+        if chosen:
+            marks = [_mark(point) for point in chosen]
+            yield svg.Line(name=label, marks=marks, hue=hue, shape=shape, joined=shape == "dot")
+
+
+def _mark(point: dict[str, Any]) -> svg.Mark:
+    low, high = point.get("ci95") or (None, None)
+    hint = (
+        f"{point_name(point)}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], "
+        f"n = {point.get('n')}, mean {decimal(_tokens(point))} thinking tokens"
+    )
+    label = f"+{point['waits']}" if point.get("waits") else ""
+    return svg.Mark(
+        x=_tokens(point), y=point["accuracy"], low=low, high=high, hint=hint, label=label
+    )
+
+
+def _tokens(point: dict[str, Any]) -> float:
+    mean = point.get("mean_thinking_tokens")
+    return float(point.get("max_thinking_tokens") or 0) if mean is None else float(mean)

@@ -1,0 +1,161 @@
+"""The few rows that the page shows in full: transcripts of each arm, and examples of drops.
+
+Which ones is decided by the seed alone, spread over right and wrong and over the points.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from slowthink.records import Verdict, item_seed
+from slowthink.report.text import cut, point_name
+
+T = TypeVar("T")
+
+EXAMPLES_PER_REASON = 3
+MAX_QUESTION_CHARACTERS = 4000
+MAX_SEGMENT_CHARACTERS = 24000
+CHOICE_COLUMNS = (
+    "id", "arm", "problem_id", "sample", "max_thinking_tokens", "waits", "forced", "verdict",
+)  # fmt: skip
+SHOWN_COLUMNS = (
+    "id", "arm", "problem_id", "domain", "sample", "verdict", "extracted", "gold", "method",
+    "num_thinking_tokens", "num_answer_tokens", "num_forced_tokens", "num_waits_used",
+    "thinking_end", "answer_end", "violations",
+)  # fmt: skip
+
+
+def read_columns(
+    path: Path, columns: Iterable[str], *, ids: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a table: these columns (`a.b`: inside a struct) where it has them; of `ids` alone."""
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return []
+    known = pq.read_schema(path).names
+    present = [name for name in columns if name.partition(".")[0] in known]
+    chosen = None if ids is None else [("id", "in", list(ids))]
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=present, filters=chosen).to_pylist()
+    return rows
+
+
+# --- transcripts ----------------------------------------------------------------------------------
+
+
+def choose_transcripts(rows: Iterable[Mapping[str, Any]], *, num: int, seed: int) -> list[str]:
+    """Ids of `num` rows per arm: right and wrong in turn, each spread over the points of the curve.
+
+    Within a point problems come in one seeded order, so the same problems meet at several points.
+    Arms are interleaved.
+    """
+    by_arm: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_arm[row["arm"]].append(row)
+    chosen = [_choose_in_arm(by_arm[arm], seed)[:num] for arm in sorted(by_arm)]
+    return [str(row["id"]) for row in _interleave(chosen)]
+
+
+def _choose_in_arm(rows: Sequence[Mapping[str, Any]], seed: int) -> list[Mapping[str, Any]]:
+    strata: dict[bool, dict[tuple[Any, ...], list[Mapping[str, Any]]]] = {True: {}, False: {}}
+    order = {row["problem_id"]: item_seed(seed, row["problem_id"]) for row in rows}
+    for row in sorted(rows, key=lambda row: (order[row["problem_id"]], row["sample"], row["id"])):
+        right = row["verdict"] == Verdict.CORRECT.value
+        point = (row["max_thinking_tokens"], row["waits"], row["forced"])
+        strata[right].setdefault(point, []).append(row)
+    return _interleave(
+        [_interleave([strata[right][point] for point in sorted(strata[right], reverse=True)])
+         for right in (True, False)]
+    )  # fmt: skip
+
+
+def _interleave(lists: Sequence[Sequence[T]]) -> list[T]:
+    """The first of each list, then the second of each, and so on."""
+    longest = max(map(len, lists), default=0)
+    return [items[place] for place in range(longest) for items in lists if place < len(items)]
+
+
+def transcripts(folder: Path, *, num: int, seed: int) -> list[dict[str, Any]]:
+    """What the page needs of the chosen rows of `evaluate`, in the chosen order."""
+    path = folder / "data.parquet"
+    ids = choose_transcripts(read_columns(path, CHOICE_COLUMNS), num=num, seed=seed)
+    columns = {*CHOICE_COLUMNS, *SHOWN_COLUMNS, "question", "segments"}
+    rows = {row["id"]: row for row in read_columns(path, sorted(columns), ids=ids)}
+    return [_transcript(rows[one]) for one in ids]
+
+
+def _transcript(row: Mapping[str, Any]) -> dict[str, Any]:
+    segments = [
+        [kind, cut(text, limit=MAX_SEGMENT_CHARACTERS)]
+        for kind, text in json.loads(row["segments"])
+    ]
+    return {
+        **{name: row[name] for name in SHOWN_COLUMNS if name in row},
+        "point": point_name(dict(row)),
+        "question": cut(row["question"], limit=MAX_QUESTION_CHARACTERS),
+        "segments": segments,
+    }
+
+
+# --- drops ----------------------------------------------------------------------------------------
+
+
+def drop_examples(
+    folder: Path, questions: Mapping[str, str], *, seed: int
+) -> dict[tuple[str, str], list[dict[str, str]]]:
+    """By (step, reason), a few of the rows that a stage dropped, drawn by seed."""
+    return {
+        key: [_example(row, questions) for row in _drawn(rows, seed)]
+        for key, rows in _dropped(folder).items()
+    }
+
+
+def drop_counts(folder: Path) -> dict[tuple[str, str], int]:
+    """How many rows a stage dropped, by (step, reason)."""
+    return {key: len(rows) for key, rows in _dropped(folder).items()}
+
+
+def _dropped(folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    columns = ("id", "step", "reason", "evidence")
+    for row in read_columns(folder / "dropped.parquet", columns):
+        groups[row["step"], row["reason"]].append(row)
+    return groups
+
+
+def _drawn(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: item_seed(seed, row["id"]))[:EXAMPLES_PER_REASON]
+
+
+def _example(row: Mapping[str, Any], questions: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "id": row["id"],
+        "question": cut(questions.get(row["id"], ""), limit=400),
+        "evidence": cut(row["evidence"] or "", limit=400),
+    }
+
+
+def questions_of(folders: Iterable[Path]) -> dict[str, str]:
+    """Question by problem id, from the problems or traces that these stages hold."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        for row in read_columns(
+            folder / "data.parquet", ("id", "question", "problem.id", "problem.question")
+        ):
+            problem = row.get("problem") or row
+            found.setdefault(problem["id"], problem.get("question") or "")
+    return found
+
+
+def domains_of(folder: Path) -> Iterator[str]:
+    """The domain of each training problem or trace that a stage holds."""
+    for row in read_columns(
+        folder / "data.parquet", ("split", "domain", "problem.split", "problem.domain")
+    ):
+        problem = row.get("problem") or row
+        if problem.get("split") != "heldout":
+            yield problem.get("domain") or "unknown"

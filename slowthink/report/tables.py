@@ -1,0 +1,231 @@
+"""Tables as data: a column is one line in a tuple, and one that nothing fills is left out.
+
+The page prints any `Table`; a comparison of runs can print the same ones side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from slowthink.report import svg
+from slowthink.report.text import count, decimal, interval, percent, point_name
+from slowthink.stats import wilson
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One value with what belongs beside it."""
+
+    text: str
+    note: str = ""
+    bar: Markup | None = None
+    alarm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows under a head; the first cell of a row is its heading."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    strong: frozenset[int] = frozenset()
+    """Numbers of the rows to lift out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One figure of a point."""
+
+    label: str
+    key: str
+    format: Callable[[Any], str]
+    alarming: bool = False
+    """Anything but 0 is shown in red."""
+    rare: bool = False
+    """Left out where it is 0 at every point."""
+
+
+POINT_COLUMNS = (
+    Column(label="Thinking tokens, mean", key="mean_thinking_tokens", format=decimal),
+    Column(label="Answer tokens, mean", key="mean_answer_tokens", format=decimal),
+    Column(label="Thinking ended itself", key="thinking_natural_rate", format=percent),
+    Column(label="Answer stopped itself", key="answer_eos_rate", format=percent),
+    Column(label="Budget violations", key="budget_violations", format=count, alarming=True),
+    Column(label="No answer", key="no_answer_rate", format=percent),
+    Column(label="Truncated", key="truncated_rate", format=percent),
+    Column(label="Looped", key="loop_rate", format=percent, rare=True),
+    Column(label="Ungradable", key="num_ungradable", format=count, rare=True),
+    Column(label="Grader errors", key="num_grader_errors", format=count, alarming=True, rare=True),
+)
+
+
+# --- points ---------------------------------------------------------------------------------------
+
+
+def point_table(
+    arms: Sequence[Mapping[str, Any]], compared: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    """Every point of every arm; `compared` (arm name to point) are lifted out."""
+    pairs = [(arm, point) for arm in arms for point in arm["points"]]
+    columns = [
+        column
+        for column in POINT_COLUMNS
+        if any(_filled(point.get(column.key), column) for _, point in pairs)
+    ]
+    strong = {
+        place for place, (arm, point) in enumerate(pairs) if compared.get(arm["name"]) is point
+    }
+    return Table(
+        caption="Every point measured, with its 95 % interval. Shaded: the two compared above.",
+        head=("Arm", "Budget", "n", "Accuracy", *(column.label for column in columns)),
+        rows=tuple(_point_row(arm, point, columns) for arm, point in pairs),
+        strong=frozenset(strong),
+    )
+
+
+def _filled(value: Any, column: Column) -> bool:
+    return bool(value) if column.rare else value is not None
+
+
+def _point_row(
+    arm: Mapping[str, Any], point: Mapping[str, Any], columns: Sequence[Column]
+) -> tuple[Cell, ...]:
+    return (
+        Cell(text=arm["name"]),
+        Cell(text=point_name(dict(point))),
+        Cell(text=count(point.get("n"))),
+        Cell(text=percent(point.get("accuracy")), note=interval(point.get("ci95"))),
+        *(_figure(point, column) for column in columns),
+    )
+
+
+def _figure(point: Mapping[str, Any], column: Column) -> Cell:
+    value = point.get(column.key)
+    return Cell(text=column.format(value), alarm=bool(column.alarming and value))
+
+
+def compared_points(
+    arms: Sequence[dict[str, Any]], headline: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """By arm, its point in the headline's comparison; else its largest cap, without waits."""
+    found: dict[str, dict[str, Any]] = {}
+    for arm in arms:
+        named = [headline.get(key) or {} for key in ("base_point", "tuned_point")]
+        same = [point for point in arm["points"] for one in named if _is_point(arm, point, one)]
+        capped = [point for point in arm["points"] if not point.get("waits")] or arm["points"]
+        if same or capped:
+            largest = max(
+                capped, key=lambda point: (point["max_thinking_tokens"], point.get("forced", True))
+            )
+            found[arm["name"]] = same[0] if same else largest
+    return found
+
+
+def _is_point(arm: Mapping[str, Any], point: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
+    if not named or named.get("arm", arm["name"]) != arm["name"]:
+        return False
+    return all(point.get(key) == value for key, value in named.items() if key != "arm")
+
+
+# --- domains --------------------------------------------------------------------------------------
+
+
+def domain_table(
+    arms: Sequence[Mapping[str, Any]], compared: Mapping[str, Mapping[str, Any]]
+) -> Table | None:
+    """Accuracy by domain, each arm at its compared point; None where no domain was recorded."""
+    shown = [arm for arm in arms if _by_domain(compared.get(arm["name"]))]
+    names = sorted({name for arm in shown for name in _by_domain(compared[arm["name"]])})
+    if not names:
+        return None
+    heads = [f"{arm['name']} ({point_name(dict(compared[arm['name']]))})" for arm in shown]
+    hues = {arm["name"]: hue + (len(arms) < 2) for hue, arm in enumerate(arms)}
+    return Table(
+        caption="Accuracy by domain with 95 % Wilson intervals.",
+        head=("Domain", *heads),
+        rows=tuple(
+            (
+                Cell(text=name),
+                *(
+                    _domain_cell(_by_domain(compared[arm["name"]]).get(name), hues[arm["name"]])
+                    for arm in shown
+                ),
+            )
+            for name in names
+        ),
+    )
+
+
+def _by_domain(point: Mapping[str, Any] | None) -> dict[str, Any]:
+    return dict((point or {}).get("pass_rate_by_domain") or {})
+
+
+def _domain_cell(figure: Mapping[str, Any] | None, hue: int) -> Cell:
+    if not figure or figure.get("accuracy") is None:
+        return Cell(text="–")
+    num, share = int(figure["n"]), float(figure["accuracy"])
+    sure = wilson(round(share * num), num)
+    bounds = figure.get("ci95") or (sure.low, sure.high)
+    drawn = Markup(svg.bar(share, hue=hue, bounds=bounds))
+    return Cell(text=percent(share), note=f"{interval(bounds)}, n = {num}", bar=drawn)
+
+
+def selection_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Training problems by domain after each stage; None where there are none."""
+    if not rows:
+        return None
+    stages = list(rows[0]["counts"])
+    totals = {stage: sum(row["counts"][stage] for row in rows) for stage in stages}
+    return Table(
+        caption="Problems for training by domain, after each stage, with their share of it.",
+        head=("Domain", *(f"after {stage}" for stage in stages)),
+        rows=tuple(
+            (
+                Cell(text=row["domain"]),
+                *(_share_cell(row["counts"][stage], totals[stage]) for stage in stages),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _share_cell(num: int, total: int) -> Cell:
+    share = num / total if total else 0.0
+    return Cell(text=count(num), note=percent(share), bar=Markup(svg.bar(share, hue=0)))
+
+
+def length_table(lengths: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Thinking tokens of the chains before and after selection; None where nobody counted."""
+    if not lengths:
+        return None
+    names = ("min", "p25", "p50", "p75", "max", "mean")
+    return Table(
+        caption="Thinking tokens of the chains: smallest, quartiles, largest, mean.",
+        head=("Chains", *names),
+        rows=tuple(
+            (Cell(text=row["name"]), *(Cell(text=decimal(row.get(name))) for name in names))
+            for row in lengths
+        ),
+    )
+
+
+def pass_rate_table(difficulty: Mapping[str, Any] | None) -> Table | None:
+    """How many tried problems were solved how often; None where none were tried."""
+    histogram = (difficulty or {}).get("pass_rates")
+    if not difficulty or not isinstance(histogram, Mapping) or not histogram:
+        return None
+    total = sum(histogram.values())
+    overall = f"{percent(difficulty.get('pass_rate'))} of attempts right"
+    if bounds := difficulty.get("pass_rate_ci95"):
+        overall += f" (95 % interval {interval(bounds)})"
+    return Table(
+        caption=f"The base model's attempts at {count(total)} problems: {overall}; "
+        f"{count(difficulty.get('num_untested'))} problems were not tried.",
+        head=("Attempts right", "Problems"),
+        rows=tuple((Cell(text=label), _share_cell(num, total)) for label, num in histogram.items()),
+    )

@@ -1,0 +1,87 @@
+"""Numbers and texts as the page shows them: `percent(0.45)` is `45.0%`, nothing measured is `–`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+NOTHING = "–"
+
+
+def finite(value: Any) -> Any:
+    """The value with every NaN and infinity, which JSON does not have, replaced by None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1] as per cent, one decimal."""
+    return NOTHING if share is None else f"{100 * share:.1f}%"
+
+
+def points(difference: float | None) -> str:
+    """A difference of shares in percentage points, always signed."""
+    if difference is None:
+        return NOTHING
+    sign = "−" if difference < 0 else "+"
+    return f"{sign}{abs(100 * difference):.1f}"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """Both ends of an interval of shares, in per cent; empty where there is none."""
+    if not bounds:
+        return ""
+    low, high = (f"{100 * bound:.1f}".replace("-", "−") for bound in bounds)
+    return f"{low} to {high}"
+
+
+def count(number: float | None) -> str:
+    """A count with thousands marks."""
+    return NOTHING if number is None else f"{number:,.0f}"
+
+
+def decimal(number: float | None) -> str:
+    """A mean with one decimal, a large one without."""
+    if number is None:
+        return NOTHING
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:,.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the two largest units that fit.
+
+    >>> duration(432.1), duration(7384), duration(4.21)
+    ('7 min 12 s', '2 h 3 min', '4.2 s')
+    """
+    if seconds is None:
+        return NOTHING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def cut(text: str, *, limit: int) -> str:
+    """The text, or its two ends with a note of how much was left out between them."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} […{len(text) - 2 * half:,} characters left out…] {text[-half:]}"
+
+
+def point_name(point: dict[str, Any]) -> str:
+    """What was allowed at one point of a curve, e.g. `≤ 96 tokens + 2 waits`."""
+    cap = f"≤ {count(point.get('max_thinking_tokens'))} tokens"
+    if point.get("forced") is False:
+        return f"free, {cap}"
+    waits = point.get("waits") or 0
+    return f"{cap} + {waits} wait{'s' if waits > 1 else ''}" if waits else cap
