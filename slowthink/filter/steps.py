@@ -89,6 +89,8 @@ def difficulty(funnel: Funnel, context: StageContext) -> None:
         return
     chosen = drawn_to_test(funnel.problems, config, seed=context.recipe.seed)
     tested = [problem for problem in funnel.problems if problem.id in chosen]
+    if not tested:
+        return
     context.say(f"filter: {config.num_attempts} attempts at each of {len(tested)} problems")
     measures, cost = _attempt(context, tested, config)
     domains = {problem.id: problem.domain for problem in tested}

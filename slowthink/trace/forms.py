@@ -115,6 +115,13 @@ def _text(values: Values, column: str) -> str:
 
 
 def _read_slowthink(values: Values) -> Imported:
+    problem = values.get("problem")
+    if not isinstance(problem, dict):
+        raise ValueProblem("not a Trace row (`problem` is no object)")
+    texts = [_text(problem, "question"), _text(values, "thinking"), _text(values, "response")]
+    if not all(text.strip() for text in texts):
+        raise ValueProblem("question, thinking or response is empty")
+    optional_text(problem.get("answer"), "answer")
     try:
         trace = from_plain(Trace, values)
     except (KeyError, TypeError, ValueError) as error:

@@ -1,0 +1,88 @@
+"""The filter as a stage, without a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slowthink import filter as filter_stage
+from slowthink.errors import DataError
+from slowthink.recipe import parse_recipe
+from slowthink.records import Problem, Split, duplicate_key, plain, problem_id
+from slowthink.runs import StageResult, make_context
+
+
+def problem(question: str, *, split: Split = Split.TRAIN, answer: str | None = "1") -> Problem:
+    return Problem(
+        id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
+        answer=answer, source="test", source_row="1", split=split, domain="sums",
+    )  # fmt: skip
+
+
+def run(folder: Path, *problems: Problem, **settings: Any) -> StageResult:
+    path = folder / "problems.jsonl"
+    path.write_text("".join(json.dumps(plain(one)) + "\n" for one in problems))
+    recipe = parse_recipe({"name": "test", "filter": {"input": str(path), **settings}})
+    return filter_stage.run(make_context(recipe, folder / "run", "filter", say=lambda text: None))
+
+
+def test_each_rule_is_a_step_with_its_count(tmp_path: Path) -> None:
+    result = run(tmp_path, problem("a?"), problem("p1. b?"), problem("![Image] p2. c?"))
+    assert [one.question for one in result.records] == ["a?"]
+    taken = {step.name: step.reasons for step in result.steps if step.reasons}
+    assert taken == {
+        "quality: image": {"refers to an image": 1},
+        "quality: multi_part": {"holds a part number such as p1.": 1},
+    }
+    assert [step.num_out for step in result.steps] == [3, 3, 3, 2, 1, 1, 1]
+
+
+def test_equal_questions_leave_the_one_with_an_answer(tmp_path: Path) -> None:
+    without, kept = problem("A?", answer=None), problem("a ?".replace(" ", ""))
+    result = run(tmp_path, without, kept, quality=None)
+    assert result.records == [kept]
+    assert [(drop.id, drop.reason) for drop in result.dropped] == [
+        (without.id, "duplicate question")
+    ]
+
+
+def test_the_same_row_twice_is_one_problem(tmp_path: Path) -> None:
+    result = run(tmp_path, problem("a?"), problem("a?"), duplicates=None)
+    assert len(result.records) == 1
+    assert [drop.reason for drop in result.dropped] == ["the same question again"]
+
+
+def test_heldout_problems_are_not_passed_on(tmp_path: Path) -> None:
+    result = run(tmp_path, problem("a?"), problem("b?", split=Split.HELDOUT))
+    assert [one.question for one in result.records] == ["a?"]
+
+
+def test_rules_can_be_switched_off(tmp_path: Path) -> None:
+    result = run(tmp_path, problem("p1. a?"), quality=None, duplicates=None)
+    assert [one.question for one in result.records] == ["p1. a?"]
+    assert [step.name for step in result.steps] == ["read"]
+
+
+def test_nothing_left_is_an_error_with_the_reasons(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no training problem is left \(1 x refers to an image\)"):
+        run(tmp_path, problem("![Image]"))
+
+
+def test_domains_before_and_after_are_facts(tmp_path: Path) -> None:
+    facts = run(tmp_path, problem("a?"), problem("p1. b?")).facts
+    assert (facts["domains_before"], facts["domains"]) == ({"sums": 2}, {"sums": 1})
+
+
+def test_plan_estimates_the_attempts_tokens() -> None:
+    difficulty = {"num_attempts": 2, "max_problems": 150, "max_thinking_tokens": 32}
+    difficulty["answer_tokens"] = 12
+    pool = {"sources": [{"kind": "sandbox"}]}
+    recipe = parse_recipe({"name": "t", "pool": pool, "filter": {"difficulty": difficulty}})
+    assert filter_stage.plan(recipe) == {
+        "num_problems": 400,
+        "num_attempts": 300,
+        "estimated_tokens": 300 * 44,
+    }

@@ -1,0 +1,160 @@
+"""Forms of published chains: each read from a row that we wrote in its schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slowthink.records import Grade, Problem, Trace, Verdict, plain
+from slowthink.rows import ValueProblem
+from slowthink.trace.forms import FORMS, form_of, short_answer, split_text
+
+CHAIN = "One and one.\nSo two."
+PROBLEM = Problem(
+    id="p-1",
+    duplicate_key="k",
+    question="What is 1 + 1?",
+    answer="2",
+    source="test",
+    source_row="1",
+)
+TRACE = Trace(
+    problem=PROBLEM, thinking=CHAIN, response="Final Answer: 2", teacher="me",
+    grade=Grade(verdict=Verdict.CORRECT), num_thinking_tokens=7, num_response_tokens=4,
+    tokenizer="t",
+)  # fmt: skip
+
+ROWS: dict[str, dict[str, Any]] = {
+    "slowthink": plain(TRACE),
+    "s1k": {
+        "question": "What is 1 + 1?", "solution": "2", "cot_type": "math", "source_type": "s1/test",
+        "metadata": "{}", "cot": None, "thinking_trajectories": [CHAIN],
+        "attempt": "Final Answer: 2",
+    },
+    "s1k-1.1": {
+        "question": "What is 1 + 1?", "solution": r"It is \boxed{2}", "source_type": "s1/test",
+        "gemini_thinking_trajectory": "no", "gemini_attempt": "no",
+        "deepseek_thinking_trajectory": CHAIN, "deepseek_attempt": "Final Answer: 2",
+    },
+    "chain": {
+        "id": "x-1", "question": "What is 1 + 1?", "thinking": CHAIN,
+        "response": "Final Answer: 2", "answer": "2", "model": "me", "source": "test",
+    },
+    "limo": {
+        "question": "What is 1 + 1?", "answer": "2",
+        "solution": CHAIN + "\n\n**Final Answer**\n\\boxed{2}",
+    },
+    "sharegpt": {
+        "system": "Think.", "answer": "2",
+        "conversations": [
+            {"from": "human", "value": "What is 1 + 1?"},
+            {"from": "gpt", "value": f"<think>\n{CHAIN}\n</think>\n\nFinal Answer: 2"},
+        ],
+    },
+    "messages": {
+        "answer": "2",
+        "messages": [
+            {"role": "system", "content": "Think."},
+            {"role": "user", "content": "What is 1 + 1?"},
+            {"role": "assistant", "content": f"<think>{CHAIN}</think>Final Answer: 2"},
+        ],
+    },
+    "alpaca": {
+        "instruction": "What is 1 + 1?", "input": "", "answer": "2",
+        "output": f"<|im_start|>think\n{CHAIN}\n<|im_start|>answer\nFinal Answer: 2",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_form_is_told_from_its_columns(name: str) -> None:
+    assert form_of(list(ROWS[name])) is FORMS[name]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_row_becomes_question_thinking_response_and_key(name: str) -> None:
+    found = FORMS[name].read(ROWS[name])
+    assert found.problem.question == "What is 1 + 1?"
+    assert found.thinking.strip() == CHAIN
+    assert "2" in found.response and CHAIN not in found.response
+    assert found.problem.answer == "2"
+
+
+def test_unknown_columns_have_no_form() -> None:
+    assert form_of(["prompt", "completion"]) is None
+
+
+TEXTS = {
+    "tags": ("<think>\na\n</think>\nb", ("a", "b")),
+    "no opening tag": ("a\n</think>\n\nb", ("a", "b")),
+    "thought tokens": (
+        "<|begin_of_thought|>a<|end_of_thought|>\n<|begin_of_solution|>b<|end_of_solution|>",
+        ("a", "b"),
+    ),
+    "s1": ("<|im_start|>think\na\n<|im_start|>answer\nb<|im_end|>", ("a", "b")),
+    "last heading": (
+        "a **Final Answer** no\n**Final Answer**\n\\boxed{2}",
+        ("a **Final Answer** no", "**Final Answer**\n\\boxed{2}"),
+    ),
+    "box only": (r"So \boxed{2}.", (r"So \boxed{2}.", "Final Answer: 2")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), TEXTS.values(), ids=TEXTS.keys())
+def test_text_is_split(text: str, expected: tuple[str, str]) -> None:
+    assert split_text(text) == expected
+
+
+def test_chain_without_an_answer_is_refused() -> None:
+    with pytest.raises(ValueProblem, match="the chain states no answer"):
+        split_text("I do not know")
+
+
+def test_long_text_is_split_in_linear_time() -> None:
+    text = "step\n" * 100_000 + r"\boxed{2}"
+    assert split_text(text)[1] == "Final Answer: 2"
+
+
+SOLUTIONS = {
+    "short": ("128", "128"),
+    "boxed": ("Long\nstory: \\boxed{7}", "7"),
+    "long line": ("word " * 30, None),
+    "several lines": ("1\n2", None),
+    "none": (None, None),
+}
+
+
+@pytest.mark.parametrize(("solution", "expected"), SOLUTIONS.values(), ids=SOLUTIONS.keys())
+def test_answer_of_a_solution(solution: str | None, expected: str | None) -> None:
+    assert short_answer(solution) == expected
+
+
+BAD: dict[str, tuple[str, dict[str, Any], str]] = {
+    "no thinking": ("s1k", {"thinking_trajectories": None}, "`thinking_trajectories` is not"),
+    "no attempt": ("s1k", {"attempt": None}, "`attempt` is missing or empty"),
+    "empty question": ("chain", {"question": " "}, "the question is empty"),
+    "question of another type": ("limo", {"question": 3}, "`question` is a number"),
+    "neither text": ("chain", {"thinking": None, "response": None}, "the chain states no answer"),
+    "more turns": (
+        "sharegpt",
+        {"conversations": ROWS["sharegpt"]["conversations"] * 2},
+        "not one question and one reply",
+    ),
+    "turns of another type": ("sharegpt", {"conversations": ["a"]}, "not a list of turns"),
+    "half a trace": ("slowthink", {"problem": None}, "not a Trace row"),
+    "trace without tokens": ("slowthink", {"grade": {"verdict": "fine"}}, "not a Trace row"),
+    "trace of null": ("slowthink", {"thinking": None}, "`thinking` is missing or empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "change", "reason"), BAD.values(), ids=BAD.keys())
+def test_bad_row_is_refused_with_a_reason(name: str, change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueProblem, match=reason):
+        FORMS[name].read(ROWS[name] | change)
+
+
+def test_one_of_the_two_texts_may_be_missing() -> None:
+    row = ROWS["chain"] | {"thinking": None, "response": r"Easy. \boxed{2}"}
+    found = FORMS["chain"].read(row)
+    assert (found.thinking, found.response) == (r"Easy. \boxed{2}", "Final Answer: 2")

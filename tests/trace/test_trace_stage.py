@@ -1,0 +1,73 @@
+"""The trace stage as a whole; these count tokens with the embedded model's tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slowthink import pool, trace
+from slowthink.errors import DataError
+from slowthink.recipe import parse_recipe
+from slowthink.runs import StageResult, execute, make_context
+
+SHARED = Path("/work/shared/data/traces")
+SANDBOX = {"kind": "sandbox", "num_problems": 18, "num_heldout": 9}
+
+
+def run(root: Path, **sections: Any) -> StageResult:
+    recipe = parse_recipe({"name": "test", **sections})
+    if recipe.pool is not None:
+        context = make_context(recipe, root, "pool", say=lambda text: None)
+        execute(context, pool.run, version=1)
+    return trace.run(make_context(recipe, root, "trace", say=lambda text: None))
+
+
+@pytest.mark.slow
+def test_every_sandbox_chain_passes_and_is_counted(tmp_path: Path) -> None:
+    result = run(tmp_path, pool={"sources": [SANDBOX]}, trace={})
+    assert (len(result.records), list(result.dropped)) == (18, [])
+    assert {step.name: step.num_out for step in result.steps} == {
+        "read": 18, "take": 18, "match": 18, "grade": 18, "one per problem": 18,
+    }  # fmt: skip
+    assert all(20 <= one.num_thinking_tokens <= 250 for one in result.records)
+    assert result.facts["verdicts"] == {"correct": 18}
+
+
+@pytest.mark.slow
+def test_recipe_may_begin_with_own_chains(tmp_path: Path) -> None:
+    rows = [
+        {"question": "1 + 1?", "thinking": "Two.", "response": "Final Answer: 2", "answer": "2"},
+        {"question": "1 + 2?", "thinking": "Four.", "response": "Final Answer: 4", "answer": "3"},
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    result = run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
+    (kept,) = result.records
+    assert (kept.problem.question, kept.teacher, kept.num_response_tokens) == ("1 + 1?", "mine", 5)
+    assert [drop.id for drop in result.dropped] == ["mine.jsonl:2"]
+
+
+def test_no_right_chain_is_an_error_with_the_reasons(tmp_path: Path) -> None:
+    row = {"question": "1 + 2?", "thinking": "4.", "response": "Final Answer: 4", "answer": "3"}
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=r"no right chain is left \(1 x wrong answer\)"):
+        run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
+
+
+def test_plan_counts_chains() -> None:
+    recipe = parse_recipe({"name": "test", "pool": {"sources": [SANDBOX]}, "trace": {}})
+    assert trace.plan(recipe)["num_chains"] == 18
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared data is not here")
+def test_real_long_chains_are_right_by_their_keys(tmp_path: Path) -> None:
+    path = SHARED / "limo_r1_distill_qwen32b.jsonl"
+    result = run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
+    assert (len(result.records), len(result.dropped)) == (291, 0)
+    assert result.facts["wait_share"] > 0.9
