@@ -98,6 +98,7 @@ def ticks(low: float, high: float, *, num: int = 5) -> list[float]:
     [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     """
     span = (high - low) or abs(high) or 1.0
+    high = max(high, low + span)
     raw = span / num
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))

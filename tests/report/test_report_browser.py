@@ -1,0 +1,139 @@
+"""The page in a real browser: silent, self-contained, narrow enough, and its filters at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from made_run import HOSTILE
+
+CHROMIUM = Path("/usr/bin/chromium")
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--headless", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+)  # fmt: skip
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: apt-get install chromium"),
+]
+
+
+class Visit:
+    """A page opened in the browser, with all that it said and asked for."""
+
+    def __init__(self, page, url: str) -> None:
+        self.page, self.url = page, url
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.goto(url)
+
+    def verdicts(self) -> set[str]:
+        return set(self.page.locator("#list .verdict").all_inner_texts())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    api = pytest.importorskip("playwright.sync_api", reason="pip install 'slowthink[dev]'")
+    with api.sync_playwright() as player:
+        opened = player.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser, whole_run, request) -> Iterator[Visit]:
+    width, scheme = getattr(request, "param", (1100, "light"))
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    yield Visit(page, (whole_run / "report" / "report.html").as_uri())
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "visit", [(1100, "light"), (1100, "dark"), (360, "light"), (360, "dark")],
+    indirect=True, ids=["light", "dark", "phone", "dark phone"],
+)  # fmt: skip
+def test_page_is_silent_alone_and_fits_its_window(visit):
+    visit.page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    visit.page.wait_for_function("document.querySelectorAll('#list .body').length > 3")
+    assert visit.said == []
+    assert visit.asked == [visit.url]
+    assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_hostile_text_is_inert_and_shown_as_text(visit):
+    visit.page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    visit.page.wait_for_selector("#list .body")
+    assert visit.page.evaluate("window.hacked") is None
+    assert visit.page.locator("img, .hostile").count() == 0
+    assert HOSTILE in visit.page.locator("#list").inner_text()
+
+
+def test_policy_stops_a_script_that_came_through_all_the_same(visit):
+    visit.page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=1\">')"
+    )
+    visit.page.wait_for_timeout(200)
+    assert visit.page.evaluate("window.hacked") is None
+    assert any("Content Security Policy" in text for text in visit.said)
+
+
+def test_filters_narrow_the_transcripts_together(visit):
+    page = visit.page
+    assert page.locator("#tally").inner_text() == "16 of 16 transcripts"
+    page.select_option("[name=verdict]", "wrong")
+    assert visit.verdicts() == {"✗ wrong"}
+    page.select_option("[name=arm]", "tuned")
+    assert page.locator("#tally").inner_text() == "4 of 16 transcripts"
+    assert all("tuned" in text for text in page.locator("#list .meta").all_inner_texts())
+    page.click("button[type=reset]")
+    page.wait_for_function("document.getElementById('tally').textContent.startsWith('16 of 16')")
+
+
+def test_point_and_domain_filters_show_what_they_name(visit):
+    page = visit.page
+    page.select_option("[name=point]", "free, ≤ 96 tokens")
+    metas = page.locator("#list .meta").all_inner_texts()
+    assert metas and all("free, ≤ 96 tokens" in text for text in metas)
+    page.select_option("[name=point]", "")
+    page.select_option("[name=domain]", "数论 <b>")
+    metas = page.locator("#list .meta").all_inner_texts()
+    assert metas and all("数论 <b>" in text for text in metas)
+
+
+def test_search_finds_text_inside_the_thinking(visit):
+    page = visit.page
+    page.fill("[name=text]", "再检查")
+    assert 0 < page.locator("#list details").count() < 16
+    page.fill("[name=text]", "no such words")
+    assert page.locator("#tally").inner_text() == "0 of 16 transcripts"
+
+
+def test_forced_text_is_marked_and_the_rest_is_not(visit):
+    page = visit.page
+    page.select_option("[name=point]", "≤ 128 tokens + 2 waits")
+    page.locator("#list summary").first.click()
+    page.wait_for_selector("#list mark")
+    marks = page.locator("#list mark").evaluate_all(
+        "all => all.map(one => [one.title, one.lastChild.previousSibling.textContent])"
+    )
+    assert marks == [["forced wait", "Wait"], ["forced end of thinking", "Final Answer:"]]
+
+
+def test_transcript_opens_from_the_keyboard(visit):
+    page = visit.page
+    page.locator("#list summary").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#list .body")
+    assert page.locator("#list details").first.evaluate("one => one.open")
+
+
+def test_picture_stands_alone_in_an_image(browser, whole_run):
+    page = browser.new_page()
+    page.goto((whole_run / "report" / "curve.svg").as_uri())
+    assert page.evaluate("document.documentElement.tagName") == "svg"
+    page.close()

@@ -1,0 +1,118 @@
+"""Charts drawn by hand: scales, ticks, escaping, and pictures that stand alone."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from made_run import CAPS, summary
+
+from slowthink.report import charts, svg
+
+SPACE = "{http://www.w3.org/2000/svg}"
+
+
+def classes(picture: str) -> list[str]:
+    return [node.get("class", "") for node in ET.fromstring(picture).iter()]
+
+
+def draw(*lines: svg.Line, x: svg.Axis | None = None, y: svg.Axis | None = None) -> str:
+    axis = svg.Axis(label="x")
+    return svg.line_chart(lines, x=x or axis, y=y or axis, size=svg.WIDE, title="t")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0, 0.47, [0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        (0, 7000, [0, 2000, 4000, 6000, 8000]),
+        (0, 0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (5, 5, [5, 6, 7, 8, 9, 10]),
+    ],
+)
+def test_ticks_are_round_and_enclose_the_data(low, high, expected):
+    assert svg.ticks(low, high) == expected
+
+
+def test_log_ticks_double_and_are_few():
+    assert svg.log_ticks(128, unit=16) == [0, 16, 32, 64, 128]
+    assert len(svg.log_ticks(32000, unit=1)) <= 9
+
+
+def test_scale_gives_zero_and_doublings_a_place():
+    scale = svg.Scale(low=0, high=512, start=0, end=100, unit=32)
+    assert scale.at(0) == 0 and scale.at(512) == 100
+    assert scale.at(64) - scale.at(32) < scale.at(32) - scale.at(0)
+
+
+def test_flat_scale_puts_everything_in_the_middle():
+    assert svg.Scale(low=3, high=3, start=0, end=100).at(3) == 50
+
+
+def test_line_passes_through_its_marks():
+    marks = [svg.Mark(x=0, y=0), svg.Mark(x=10, y=1)]
+    (line,) = ET.fromstring(draw(svg.Line(name="a", marks=marks))).iter(f"{SPACE}polyline")
+    left, right = (tuple(map(float, pair.split(","))) for pair in line.get("points", "").split())
+    assert left[0] == svg.LEFT and right[0] == svg.WIDE.width - 22
+    assert left[1] > right[1]
+
+
+def test_names_and_hints_are_escaped():
+    marks = [svg.Mark(x=1, y=1, hint="<script>", label="<b>")]
+    picture = draw(svg.Line(name='</svg><img src="x">', marks=marks))
+    assert "<script>" not in picture and "<img" not in picture
+    assert "</svg><img" in "".join(ET.fromstring(picture).itertext())
+
+
+def test_interval_below_zero_stays_in_the_picture():
+    mark = svg.Mark(x=1, y=0.1, low=-0.2, high=0.3)
+    picture = draw(svg.Line(name="a", marks=[mark]))
+    whisker = next(node for node in ET.fromstring(picture).iter() if node.get("class") == "whisker")
+    assert float(whisker.get("y1", "inf")) <= svg.WIDE.height - 48
+
+
+def test_chart_without_marks_is_refused():
+    with pytest.raises(ValueError, match="no marks to draw"):
+        draw(svg.Line(name="a", marks=[]))
+
+
+def test_wide_characters_take_twice_the_room_in_the_legend():
+    assert svg.text_width("数论") > 1.8 * svg.text_width("ab")
+
+
+def test_bar_is_as_long_as_its_share_and_never_longer():
+    assert 'width="40.00%"' in svg.bar(0.4) and 'width="100.00%"' in svg.bar(1.7)
+    assert 'x1="10.00%" x2="60.00%"' in svg.bar(0.4, bounds=(0.1, 0.6))
+
+
+def test_curve_draws_caps_waits_and_free_points_apart():
+    found = classes(charts.curve_svg(summary("base", "tuned")["arms"]))
+    assert found.count("band") == 2
+    num_points = 2 + len(CAPS) + 2
+    assert found.count("dot") == num_points + 3  # and three signs of the legend
+    assert found.count("ring") == 1 + 1
+    assert found.count("whisker") == num_points + 1
+
+
+def test_curve_of_a_single_point_needs_no_band():
+    arm = summary("tuned")["arms"][0]
+    found = classes(charts.curve_svg([arm | {"points": arm["points"][:1]}]))
+    assert "band" not in found and found.count("whisker") == 1
+
+
+def test_curve_without_points_is_empty():
+    assert charts.curve_svg([]) == ""
+
+
+def test_picture_that_stands_alone_brings_its_ground_for_light_and_dark(whole_run):
+    picture = (whole_run / "report" / "curve.svg").read_text("utf-8")
+    assert "ground" in classes(picture)
+    assert "prefers-color-scheme: dark" in picture
+    assert "http" not in picture.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_long_training_has_a_line_without_dots():
+    rows = [{"step": step, "loss": 1.0} for step in range(200)]
+    assert classes(charts.loss_svg(rows)).count("dot") == 0
+    assert charts.loss_svg(rows[:1]) == ""
