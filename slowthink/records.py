@@ -341,6 +341,24 @@ class Trace:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingStep:
+    """One optimiser step: a row of `train`."""
+
+    step: int
+    """From 1."""
+    epoch: float
+    """Passes over the training set when the step is done."""
+    loss: float
+    """Mean cross-entropy of the learnt tokens, in nats, before the update."""
+    learning_rate: float
+    grad_norm: float
+    """Before clipping."""
+    num_tokens: int
+    num_loss_tokens: int
+    """Learnt tokens: the completions'."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationRow:
     """One answer of one arm to one problem at one point of its curve: a row of `evaluate`."""
 
