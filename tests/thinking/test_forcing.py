@@ -1,0 +1,300 @@
+"""The forcing machine against a slow literal loop, by properties."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slowthink.errors import ConfigError
+from slowthink.records import Budget, Chain, ChainState, EventKind, LoopRule, ThinkingEnd
+from slowthink.thinking.forcing import (
+    ActionKind,
+    Answering,
+    Forcing,
+    Rules,
+    check_budget,
+    cut_chain,
+    is_loop,
+    make_rules,
+)
+
+VOCABULARY = 7
+END, EOS = 5, 6
+TRIGGERS = frozenset({END, EOS})
+
+
+def ranked(seed: int, ids: list[int]) -> list[int]:
+    """A made model: its tokens from likeliest to least, a pure function of what came before."""
+    digest = hashlib.sha256(repr((seed, ids)).encode()).digest()
+    return sorted(range(VOCABULARY), key=lambda token: digest[token])
+
+
+def best(seed: int, ids: list[int], banned: frozenset[int] = frozenset()) -> int:
+    return next(token for token in ranked(seed, ids) if token not in banned)
+
+
+def literal(
+    seed: int, *, cap: int, waits: int, minimum: int, strings: list[list[int]]
+) -> tuple[list[int], str]:
+    """s1's loop, written down as the paper tells it: slow, plain, and nobody else's code."""
+    ids: list[int] = []
+    used = 0
+    while len(ids) < cap:
+        token = best(seed, ids)
+        if token in TRIGGERS:
+            string = strings[used % len(strings)] if strings else []
+            if len(ids) < minimum:
+                token = best(seed, ids, TRIGGERS)
+            elif used < waits and len(ids) + len(string) + 1 <= cap:
+                used += 1
+                if string:
+                    ids += string
+                    continue
+                token = best(seed, ids, TRIGGERS)
+            else:
+                return ids, "natural"
+        ids.append(token)
+    return ids, "cap"
+
+
+def drive(seed: int, machine: Forcing) -> Forcing:
+    while (action := machine.next()).kind is not ActionKind.STOP:
+        if action.kind is ActionKind.DRAW:
+            told = machine.drawn(best(seed, machine.ids, action.banned))
+            if told.kind is ActionKind.REFUSE:
+                machine.drawn(best(seed, machine.ids, told.banned))
+    return machine
+
+
+def rules_of(minimum: int, strings: list[list[int]]) -> Rules:
+    return Rules(
+        trigger_ids=TRIGGERS,
+        wait_ids=tuple(tuple(string) for string in strings) or ((),),
+        min_thinking_tokens=minimum,
+    )
+
+
+wait_strings = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=4), max_size=3)
+seeds = st.integers(0, 10_000)
+
+
+@given(seeds, st.integers(0, 30), st.integers(0, 4), st.integers(0, 6), wait_strings)
+@settings(max_examples=300, deadline=None)
+def test_machine_equals_the_literal_loop(seed, cap, waits, minimum, strings) -> None:
+    minimum = min(minimum, cap)
+    machine = drive(seed, Forcing(rules_of(minimum, strings), cap=cap, waits=waits))
+    ids, end = literal(seed, cap=cap, waits=waits, minimum=minimum, strings=strings)
+    assert machine.ids == ids
+    assert (machine.state is ChainState.ENDED) == (end == "natural")
+
+
+@given(seeds, st.integers(1, 40), st.integers(0, 4), st.integers(0, 5), wait_strings, st.data())
+@settings(max_examples=300, deadline=None)
+def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
+    seed, cap, waits, minimum, strings, data
+) -> None:
+    minimum = min(minimum, cap)
+    rules = rules_of(minimum, strings)
+    chain = drive(seed, Forcing(rules, cap=cap, waits=waits)).chain("k")
+    small_cap = data.draw(st.integers(minimum, cap))
+    few_waits = data.draw(st.integers(0, waits))
+    cut = cut_chain(chain, rules, cap=small_cap, waits=few_waits)
+    ids, end = literal(seed, cap=small_cap, waits=few_waits, minimum=minimum, strings=strings)
+    assert cut is not None
+    assert (list(cut.ids), cut.end.value) == (ids, end)
+    assert check_budget(cut, rules, cap=small_cap, waits=few_waits) == ()
+
+
+@given(seeds, st.integers(0, 20), st.integers(0, 2), wait_strings, st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_stored_chain_goes_on_as_if_it_had_never_stopped(
+    seed, cap, waits, strings, data
+) -> None:
+    rules = rules_of(0, strings)
+    first = drive(seed, Forcing(rules, cap=cap, waits=waits)).chain("k")
+    more_cap = data.draw(st.integers(cap, cap + 20))
+    more_waits = data.draw(st.integers(waits, waits + 2))
+    later = drive(seed, Forcing(rules, cap=more_cap, waits=more_waits, chain=first)).chain("k")
+    for c, w in ((more_cap, more_waits), (cap, waits)):
+        cut = cut_chain(later, rules, cap=c, waits=w)
+        ids, end = literal(seed, cap=c, waits=w, minimum=0, strings=strings)
+        assert cut is not None
+        assert (list(cut.ids), cut.end.value) == (ids, end)
+
+
+@given(seeds, st.integers(0, 25), st.integers(0, 3), wait_strings, st.integers(0, 60))
+@settings(max_examples=200, deadline=None)
+def test_a_chain_stored_in_the_middle_of_anything_goes_on_the_same(
+    seed, cap, waits, strings, stop
+) -> None:
+    """The machine is stopped after any number of steps, also inside a wait string."""
+    rules = rules_of(0, strings)
+    machine = Forcing(rules, cap=cap, waits=waits)
+    for _ in range(stop):
+        action = machine.next()
+        if action.kind is ActionKind.DRAW:
+            machine.drawn(best(seed, machine.ids, action.banned))
+    resumed = drive(seed, Forcing(rules, cap=cap, waits=waits, chain=machine.chain("k")))
+    whole = drive(seed, Forcing(rules, cap=cap, waits=waits))
+    assert (resumed.ids, resumed.events, resumed.state) == (whole.ids, whole.events, whole.state)
+
+
+# --- delimiters of several tokens -----------------------------------------------------------------
+
+LETTERS = "abcxy"
+
+
+def decode(ids) -> str:
+    return "".join(LETTERS[i] for i in ids)
+
+
+def literal_long(seed: int, *, cap: int, waits: int, string: list[int]) -> tuple[list[int], str]:
+    """As `literal`, with the end declared by the text "xy", which is then taken back."""
+    ids: list[int] = []
+    used = 0
+    banned: frozenset[int] = frozenset()
+    while len(ids) < cap:
+        token = next(t for t in ranked(seed, ids) if t < 5 and t not in banned)
+        banned = frozenset()
+        ids.append(token)
+        if decode(ids).endswith("xy"):
+            del ids[-2:]
+            if used >= waits or len(ids) + len(string) + 1 > cap:
+                return ids, "natural"
+            used += 1
+            ids += string
+            banned = frozenset() if string else frozenset({3})
+    return ids, "cap"
+
+
+@given(seeds, st.integers(1, 40), st.integers(0, 3), st.sampled_from([[0], [0, 1], []]), st.data())
+@settings(max_examples=300, deadline=None)
+def test_long_delimiters_are_taken_back(seed, cap, waits, string, data) -> None:
+    rules = Rules(
+        trigger_ids=frozenset(), long_triggers=("xy",), wait_ids=(tuple(string),), decode=decode
+    )
+    machine = Forcing(rules, cap=cap, waits=waits)
+    while (action := machine.next()).kind is not ActionKind.STOP:
+        if action.kind is ActionKind.DRAW:
+            order = ranked(seed, machine.ids)
+            machine.drawn(next(t for t in order if t < 5 and t not in action.banned))
+    assert machine.ids == literal_long(seed, cap=cap, waits=waits, string=string)[0]
+    small, few = data.draw(st.integers(0, cap)), data.draw(st.integers(0, waits))
+    cut = cut_chain(machine.chain("k"), rules, cap=small, waits=few)
+    assert cut is not None
+    expected = literal_long(seed, cap=small, waits=few, string=string)
+    assert (list(cut.ids), cut.end.value) == expected
+
+
+# --- edges ----------------------------------------------------------------------------------------
+
+
+def test_cap_zero_thinks_nothing() -> None:
+    chain = drive(1, Forcing(rules_of(0, [[1]]), cap=0, waits=3)).chain("k")
+    cut = cut_chain(chain, rules_of(0, [[1]]), cap=0, waits=3)
+    assert chain.ids == ()
+    assert cut is not None and cut.end is ThinkingEnd.CAP
+
+
+def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
+    machine = Forcing(rules_of(0, [[1, 1, 1]]), cap=4, waits=1)
+    machine.next()
+    machine.drawn(2)
+    assert machine.drawn(END).kind is ActionKind.STOP
+    assert machine.ids == [2]
+    assert machine.state is ChainState.ENDED
+
+
+def test_wait_strings_rotate() -> None:
+    machine = Forcing(rules_of(0, [[1], [2]]), cap=20, waits=3)
+    while len([e for e in machine.events if e.kind is EventKind.WAIT]) < 3:
+        if machine.next().kind is ActionKind.DRAW:
+            machine.drawn(EOS)
+    machine.next()
+    assert machine.ids == [1, 2, 1]
+
+
+def test_end_of_sequence_inside_thinking_declares_an_end() -> None:
+    machine = Forcing(rules_of(0, []), cap=20, waits=0)
+    machine.next()
+    assert machine.drawn(EOS).kind is ActionKind.STOP
+    assert machine.events[-1].drawn == (EOS,)
+
+
+@pytest.mark.parametrize(
+    ("rule", "probability", "argmax", "ends"),
+    [
+        ("drawn", 0.99, END, False),
+        ("argmax", 0.0, END, True),
+        ("argmax", 0.9, 2, False),
+        ("probability", 0.5, 2, True),
+        ("probability", 0.49, END, False),
+    ],
+)
+def test_end_rules_declare_an_end_before_it_is_drawn(rule, probability, argmax, ends) -> None:
+    rules = Rules(trigger_ids=TRIGGERS, end_rule=rule, end_probability=0.5)
+    machine = Forcing(rules, cap=9, waits=0)
+    machine.next()
+    told = machine.drawn(2, end_probability=probability, argmax=argmax)
+    assert (told.kind is ActionKind.STOP) is ends
+
+
+def test_a_loop_is_stopped_and_marked() -> None:
+    rule = LoopRule(max_period=4, repeats=3, min_tokens=6)
+    machine = Forcing(Rules(trigger_ids=TRIGGERS, loop=rule), cap=100, waits=0)
+    while machine.next().kind is not ActionKind.STOP:
+        machine.drawn([0, 1, 2, 3, 3, 1, 2][len(machine.ids)] if len(machine.ids) < 3 else len(machine.ids) % 2)
+    assert machine.state is ChainState.LOOP
+    cut = cut_chain(machine.chain("k"), machine.rules, cap=100, waits=0)
+    assert cut is not None and cut.end is ThinkingEnd.LOOP
+    assert cut_chain(machine.chain("k"), machine.rules, cap=4, waits=0).end is ThinkingEnd.CAP
+
+
+@given(st.lists(st.integers(0, 2), max_size=30))
+def test_is_loop_equals_its_definition(ids) -> None:
+    rule = LoopRule(max_period=3, repeats=3, min_tokens=5)
+
+    def brute() -> bool:
+        for period in (1, 2, 3):
+            for times in range(3, 31):
+                span = period * times
+                if span >= 5 and span <= len(ids) and ids[-span:] == ids[-period:] * times:
+                    return True
+        return False
+
+    assert is_loop(ids, rule) is brute()
+
+
+def test_a_violated_budget_is_found_from_the_ids() -> None:
+    rules = rules_of(0, [[1, 1]])
+    chain = Chain(key="k", ids=(2, 3, END, 4))
+    cut = cut_chain(chain, rules, cap=4, waits=0)
+    assert cut is not None
+    found = check_budget(cut, rules, cap=3, waits=0)
+    assert found == ("4 thinking tokens over the cap of 3", "an end trigger inside the thinking")
+
+
+def test_a_wait_string_without_tokens_is_an_error() -> None:
+    class Format:
+        trigger_ids, long_triggers, decode = TRIGGERS, (), None
+
+        @staticmethod
+        def encode(text: str) -> tuple[int, ...]:
+            return tuple(text.encode())
+
+    with pytest.raises(ConfigError, match="has no tokens"):
+        make_rules(Budget(wait_strings=("Wait", "")), Format())
+
+
+def test_an_answer_stops_at_its_end_or_its_limit() -> None:
+    machine = Answering(limit=2, eos_ids=frozenset({EOS}))
+    assert machine.drawn(1).kind is ActionKind.KEEP
+    assert machine.drawn(EOS).kind is ActionKind.STOP
+    assert machine.ids == [1]
+    full = Answering(limit=1, eos_ids=frozenset({EOS}))
+    full.drawn(3)
+    assert full.next().kind is ActionKind.STOP
+    assert full.end.value == "length"
