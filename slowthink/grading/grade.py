@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MODES = ("strict", "limo-compat", "s1-compat")
 
-WORKER_SHARE = 0.6
+WORKER_SHARE = 0.5
 """Of the time for one answer, what a worker gets; the rest is for replacing it."""
 
 

@@ -119,7 +119,6 @@ _TOKEN = re.compile(
 _WORD = re.compile("|".join(sorted(_PLAIN, key=len, reverse=True)))
 _TIMES = ("\\cdot", "\\times", "*", "\\ast")
 _CLOSE = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
-_ONE_NUMBER = re.compile(r"^\d$")
 
 
 def number(value: int | Fraction) -> Node:

@@ -17,7 +17,7 @@ from slowthink.grading.extract import last_box
 from slowthink.grading.latex import MAX_LENGTH, TooBig, Unparsed
 from slowthink.grading.normalise import clean, squeezed
 from slowthink.grading.relate import Rules, same
-from slowthink.grading.values import Value, read
+from slowthink.grading.values import Value, read, split_top
 from slowthink.records import Problem
 
 MAX_NESTING = 60
@@ -183,7 +183,18 @@ def _values(gold: str, pred: str, context: Context) -> Comparison:
         return Comparison(False, "value")
     if _is_words(texts[0]) or _is_words(texts[1]):
         return Comparison(False, "words")
+    if _is_list(texts[0]) != _is_list(texts[1]) and "," not in min(texts, key=_num_commas):
+        return Comparison(False, "shape")
     return Comparison(None, gold=texts[0], pred=texts[1])
+
+
+def _is_list(text: str) -> bool:
+    """Whether commas stand outside all brackets."""
+    return len(split_top(text, ",")) > 1
+
+
+def _num_commas(text: str) -> int:
+    return text.count(",")
 
 
 def _unboxed(text: str) -> str:

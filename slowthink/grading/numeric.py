@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from slowthink.grading.latex import Node, Unparsed, operations, symbols
+from slowthink.grading.latex import Node, TooBig, Unparsed, operations, symbols
 
 MAX_BITS = 50_000
 """Whole numbers beyond this size are not computed."""
@@ -72,9 +72,14 @@ def has_long_decimal(text: str) -> bool:
 
 
 def evaluate(node: Node, env: Mapping[str, float] | None = None) -> Number:
-    """The value of an expression: a Fraction where exact. Raises Unparsed where it has none."""
+    """The value of an expression: a Fraction where exact.
+
+    Raises Unparsed where it has none, TooBig where it is beyond what is computed.
+    """
     try:
         return _value(node, env or {})
+    except OverflowError as error:
+        raise TooBig("too large a number") from error
     except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unparsed(f"no value: {type(error).__name__}") from error
 
@@ -221,6 +226,14 @@ _OPERATIONS: dict[str, Any] = {
 }
 
 
+def evaluate_key(node: Node, env: Mapping[str, float] | None = None) -> Number:
+    """The same for a key, which may be as large as it likes: beyond the bounds it is Unparsed."""
+    try:
+        return evaluate(node, env)
+    except TooBig as error:
+        raise Unparsed(str(error)) from error
+
+
 # --- comparison -----------------------------------------------------------------------------------
 
 
@@ -252,7 +265,7 @@ def agree(gold: Node, pred: Node, *, relative: float = CLOSE) -> bool:
     names = symbols(gold) | symbols(pred)
     negative = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE)
     for env in points(names, negative=negative) if names else [{}]:
-        if not near(evaluate(gold, env), evaluate(pred, env), relative=relative):
+        if not near(evaluate_key(gold, env), evaluate(pred, env), relative=relative):
             return False
     return True
 

@@ -128,7 +128,7 @@ def _terms(gold: Expression, pred: Expression, rules: Rules) -> bool:
         loose = numeric.has_long_decimal(gold.text) != numeric.has_long_decimal(pred.text)
         return numeric.agree(gold.node, pred.node, relative=LOOSE if loose else numeric.CLOSE)
     return numeric.same_constant(
-        numeric.evaluate(gold.node),
+        numeric.evaluate_key(gold.node),
         numeric.evaluate(pred.node),
         gold_decimal=numeric.decimal(gold.text),
         pred_decimal=numeric.decimal(pred.text),

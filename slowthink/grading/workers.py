@@ -24,6 +24,8 @@ from slowthink.errors import GraderError
 
 MEMORY_MB = 1024
 """Address space of one worker."""
+SPARE_AFTER = 0.3
+"""Share of its time after which a task looks stuck and its worker's successor is started."""
 START_SECONDS = 60.0
 """A worker must be ready within this time; importing sympy takes about a second."""
 _LENGTH = struct.Struct(">I")
@@ -107,6 +109,7 @@ class WorkerPool:
         self.seconds = seconds
         self.num_killed = 0
         self._workers: list[_Worker] = []
+        self._spare: _Worker | None = None
         self._lock = threading.Lock()
 
     def compare_many(self, pairs: Sequence[tuple[str, str]]) -> list[WorkerAnswer]:
@@ -119,9 +122,10 @@ class WorkerPool:
     def close(self) -> None:
         """End all workers."""
         with self._lock:
-            for worker in self._workers:
+            for worker in (*self._workers, *filter(None, [self._spare])):
                 worker.kill()
             self._workers.clear()
+            self._spare = None
 
     def pids(self) -> list[int]:
         """Process ids of the living workers."""
@@ -134,11 +138,17 @@ class WorkerPool:
         return self._workers
 
     def drop(self, worker: _Worker) -> None:
-        """Kill a worker and start its successor."""
+        """Kill a worker; its successor takes its place."""
         self.num_killed += 1
         worker.kill()
         self._workers.remove(worker)
-        self._workers.append(_Worker())
+        self._workers.append(self._spare or _Worker())
+        self._spare = None
+
+    def prepare_spare(self) -> None:
+        """Start a successor ahead of a kill, so that nobody waits for it to import sympy."""
+        if self._spare is None:
+            self._spare = _Worker()
 
 
 class _Round:
@@ -175,14 +185,25 @@ class _Round:
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.fd, selectors.EVENT_READ, worker)
-            nearest = min(worker.deadline for worker in busy)
-            events = selector.select(max(0.0, nearest - time.monotonic()))
+            events = selector.select(max(0.0, self._next_look(busy) - time.monotonic()))
         for key, _ in events:
             self._take(key.data)
         now = time.monotonic()
+        if any(self._suspect_from(worker) <= now for worker in busy if worker.task is not None):
+            self.pool.prepare_spare()
         for worker in busy:
             if worker in self.pool._workers and worker.deadline <= now:
                 self._late(worker)
+
+    def _next_look(self, busy: Sequence[_Worker]) -> float:
+        """When to look again without a report: a deadline, or a task that begins to look stuck."""
+        times = [worker.deadline for worker in busy]
+        if self.pool._spare is None:
+            times += [self._suspect_from(worker) for worker in busy if worker.task is not None]
+        return min(times)
+
+    def _suspect_from(self, worker: _Worker) -> float:
+        return worker.sent + self.pool.seconds * SPARE_AFTER
 
     def _take(self, worker: _Worker) -> None:
         messages = worker.receive()
