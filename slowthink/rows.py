@@ -1,7 +1,7 @@
 """Rows of the user's own files, one at a time, in bounded memory; a broken row is told, not raised.
 
-JSONL, JSON (a list of objects), CSV and Parquet. The stages that import problems or chains read
-through here, and set a `BadRow` aside with its line, reason and evidence:
+JSONL, CSV, Parquet, and JSON (a list of objects; that one is read whole). The stages that import
+problems or chains read through here, and set a `BadRow` aside with line, reason and evidence:
 
     BadRow(line=812, reason="not valid JSON", evidence='{"question": "What is')
 """
@@ -104,11 +104,11 @@ def text_value(value: object, column: str) -> str:
 
 
 def optional_text(value: object, column: str) -> str | None:
-    """The value as a string without outer white space; None where it is absent or empty."""
+    """The value as a string without outer white space; None where it is absent, empty or NaN."""
     if value is None:
         return None
     if isinstance(value, (int, float)):
-        return str(value)
+        return None if value != value else str(value)
     return text_value(value, column).strip() or None
 
 

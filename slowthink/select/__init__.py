@@ -25,17 +25,16 @@ def run(context: StageContext) -> StageResult:
             f"select: none of {len(loaded)} traces is for training; expected at least one. "
             "See the drops of the stages before."
         )
+    for warning in (warnings := _warnings(traces, context.config)):
+        context.say(f"select: {warning}")
     chosen, left = choose(traces, context.config, seed=context.recipe.seed)
-    asked = context.config.num_problems
-    if asked is not None and len(chosen) < asked and context.config.method != "full":
-        context.say(f"select: {asked} problems were asked for; there are {len(chosen)}")
     context.say(f"select: {len(chosen)} of {len(traces)} traces")
     dropped = [*unfit, *left]
     first = step_of("read", len(loaded), dropped)
     return StageResult(
         records=chosen, record_type=Trace, dropped=dropped,
         steps=[first, step_of("choose", first.num_out, dropped)],
-        facts=_facts(traces, chosen, context.config),
+        facts=_facts(traces, chosen, context.config) | {"warnings": warnings},
     )  # fmt: skip
 
 
@@ -83,6 +82,16 @@ def choose(
 
 def _evidence(trace: Trace) -> str:
     return f"domain {trace.problem.domain}, {trace.num_thinking_tokens} thinking tokens"
+
+
+def _warnings(traces: Sequence[Trace], config: SelectConfig) -> list[str]:
+    """What the user may not expect of this selection."""
+    warnings = []
+    if config.method != "full" and len(traces) < (config.num_problems or 0):
+        warnings.append(f"{config.num_problems} problems were asked for; there are {len(traces)}")
+    if config.method == "s1" and all(trace.problem.domain is None for trace in traces):
+        warnings.append("no problem has a domain; s1's sampling then takes the longest chains")
+    return warnings
 
 
 def _facts(

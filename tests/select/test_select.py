@@ -157,7 +157,15 @@ def test_one_chain_a_problem(tmp_path: Path) -> None:
 def test_fewer_than_asked_is_all_of_them(tmp_path: Path) -> None:
     result = run(tmp_path, [trace(1), trace(2)], num_problems=10)
     assert len(result.records) == 2
+    assert result.facts["warnings"] == ["10 problems were asked for; there are 2"]
     assert result.facts["domains"] == result.facts["domains_before"] == {"sums": 2}
+
+
+def test_missing_domains_are_warned_of(tmp_path: Path) -> None:
+    result = run(tmp_path, [trace(1, domain=None), trace(2, domain=None)], num_problems=1)
+    assert result.facts["warnings"] == [
+        "no problem has a domain; s1's sampling then takes the longest chains"
+    ]
 
 
 def test_no_limit_and_full_take_all(tmp_path: Path) -> None:
