@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -93,7 +94,7 @@ def _two_sizes(draw: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Markup
 
 
 def _funnel(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Steps with a bar and, for each reason, examples.
+    """By stage: the steps that dropped rows, each with a bar and examples, and names of the others.
 
     Bars of problems and chains share one scale; evaluate counts answers, so it has its own.
     """
@@ -103,16 +104,31 @@ def _funnel(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         answers = step["stage"] == "evaluate"
         widest[answers] = max(widest.get(answers, 1), step["num_in"])
     return [
-        {
-            **step,
-            "bar": Markup(svg.bar(step["num_out"] / widest[step["stage"] == "evaluate"])),
-            "dropped": [
-                {"reason": reason, "count": num, "examples": _examples(data, step, reason)}
-                for reason, num in sorted(step["reasons"].items(), key=lambda item: -item[1])
-                if num
-            ],
-        }
-        for step in steps
+        _funnel_stage(data, list(group), widest[stage == "evaluate"])
+        for stage, group in itertools.groupby(steps, key=lambda step: str(step["stage"]))
+    ]
+
+
+def _funnel_stage(
+    data: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], widest: int
+) -> dict[str, Any]:
+    dropping = [step for step in steps if step["num_in"] != step["num_out"]]
+    return {
+        "stage": steps[0]["stage"],
+        "num_in": steps[0]["num_in"],
+        "num_out": steps[-1]["num_out"],
+        "bar": Markup(svg.bar(steps[-1]["num_out"] / widest)),
+        "steps": [{**step, "dropped": _reasons(data, step)} for step in dropping],
+        "quiet": [step["step"] for step in steps if step not in dropping],
+    }
+
+
+def _reasons(data: Mapping[str, Any], step: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Why rows left at this step, the most frequent reason first."""
+    return [
+        {"reason": reason, "count": num, "examples": _examples(data, step, reason)}
+        for reason, num in sorted(step["reasons"].items(), key=lambda item: -item[1])
+        if num
     ]
 
 

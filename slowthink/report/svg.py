@@ -135,7 +135,8 @@ def line_chart(
     parts = [
         *_legend(rows),
         *_grid(x_scale, x_ticks, x, y_scale, y_ticks, y, size),
-        *(part for line in lines for part in _line(line, x_scale, y_scale, size)),
+        *(part for line in lines for part in _line(line, x_scale, y_scale)),
+        *(part for line in lines for part in _labels(line.marks, x_scale, y_scale)),
     ]
     return _wrap("".join(parts), size=size, title=title, css=css)
 
@@ -170,15 +171,25 @@ def _wrap(body: str, *, size: Size, title: str, css: str) -> str:
 
 
 def _x_scale(marks: Sequence[Mark], axis: Axis, size: Size) -> tuple[Scale, list[float]]:
-    start, end = LEFT, size.width - 22
+    start, end = LEFT, size.width - 26
     high = max(mark.x for mark in marks)
     positive = [mark.x for mark in marks if mark.x > 0]
     if axis.may_be_log and positive and high > 16 * min(positive):
         unit = 2.0 ** math.floor(math.log2(min(positive)))
         places = log_ticks(high, unit=unit)
-        return Scale(low=0, high=max(high, places[-1]), start=start, end=end, unit=unit), places
+        scale = Scale(low=0, high=max(high, places[-1]), start=start, end=end, unit=unit)
+        return scale, _apart(places, scale)
     places = ticks(axis.low, high, num=5 if size.width < 500 else 8)
     return Scale(low=places[0], high=places[-1], start=start, end=end), places
+
+
+def _apart(places: Sequence[float], scale: Scale, *, gap: float = 50) -> list[float]:
+    """The ticks whose labels have room, from the right; the first always stays."""
+    kept = [places[-1]]
+    for place in reversed(places[1:-1]):
+        if scale.at(kept[-1]) - scale.at(place) >= gap <= scale.at(place) - scale.at(places[0]):
+            kept.append(place)
+    return [places[0], *reversed(kept)]
 
 
 def _y_scale(marks: Sequence[Mark], axis: Axis, top: int, size: Size) -> tuple[Scale, list[float]]:
@@ -253,14 +264,14 @@ def text_width(text: str) -> float:
 # --- marks ----------------------------------------------------------------------------------------
 
 
-def _line(line: Line, x: Scale, y: Scale, size: Size) -> Iterator[str]:
+def _line(line: Line, x: Scale, y: Scale) -> Iterator[str]:
     yield f'<g class="hue{line.hue % NUM_HUES}">'
     if line.joined and len(line.marks) > 1:
         yield _band(line.marks, x, y)
         path = " ".join(f"{x.at(mark.x)},{y.at(mark.y)}" for mark in line.marks)
         yield f'<polyline class="line" points="{path}"/>'
     for mark in line.marks:
-        yield _mark(mark, line, x, y, size)
+        yield _mark(mark, line, x, y)
     yield "</g>"
 
 
@@ -273,18 +284,23 @@ def _band(marks: Sequence[Mark], x: Scale, y: Scale) -> str:
     return f'<polygon class="band" points="{" ".join(upper + lower)}"/>'
 
 
-def _mark(mark: Mark, line: Line, x: Scale, y: Scale, size: Size) -> str:
+def _mark(mark: Mark, line: Line, x: Scale, y: Scale) -> str:
     at, up = x.at(mark.x), y.at(mark.y)
     parts = [f"<title>{escape(mark.hint)}</title>"] if mark.hint else []
     if mark.low is not None and mark.high is not None:
         parts.append(_upright("whisker", at, y.at(mark.low), y.at(mark.high)))
     parts.append(_shape(line.shape, at, up))
-    if mark.label:
-        left = at > size.width - 60
-        parts.append(
-            _text(at - 9 if left else at + 9, up + 4, mark.label, anchor="end" if left else "start")
-        )
     return f"<g>{''.join(parts)}</g>"
+
+
+def _labels(marks: Sequence[Mark], x: Scale, y: Scale) -> Iterator[str]:
+    """Labels above their marks, from the right; one that would cover another is left out."""
+    taken: list[tuple[float, float]] = []
+    for mark in sorted((mark for mark in marks if mark.label), key=lambda mark: -mark.x):
+        at, up = x.at(mark.x), y.at(mark.y if mark.high is None else mark.high) - 6
+        if all(abs(at - left) > 22 or abs(up - top) > 13 for left, top in taken):
+            taken.append((at, up))
+            yield _text(at, up, mark.label, anchor="middle")
 
 
 def _shape(shape: str, x: float, y: float) -> str:

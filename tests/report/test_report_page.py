@@ -102,9 +102,9 @@ def test_interval_that_holds_zero_is_called_no_difference(tmp_path, page):
 
 def test_funnel_shows_counts_reasons_and_examples(page):
     text = words(page)
-    assert "filter quality 30 →to 24" in text
+    assert "filter 30 →to 24" in text and "quality 30 →to 24" in text
     assert "image & link 6" in text
-    assert "not drawn 12" in text and "not drawn 0" not in text
+    assert "not drawn 12" in text and "Nothing dropped by: choose." in text
 
 
 def test_every_figure_of_a_point_stands_beside_n_and_interval(page):

@@ -54,7 +54,7 @@ def test_line_passes_through_its_marks():
     marks = [svg.Mark(x=0, y=0), svg.Mark(x=10, y=1)]
     (line,) = ET.fromstring(draw(svg.Line(name="a", marks=marks))).iter(f"{SPACE}polyline")
     left, right = (tuple(map(float, pair.split(","))) for pair in line.get("points", "").split())
-    assert left[0] == svg.LEFT and right[0] == svg.WIDE.width - 22
+    assert left[0] == svg.LEFT and right[0] == svg.WIDE.width - 26
     assert left[1] > right[1]
 
 
@@ -70,6 +70,18 @@ def test_interval_below_zero_stays_in_the_picture():
     picture = draw(svg.Line(name="a", marks=[mark]))
     whisker = next(node for node in ET.fromstring(picture).iter() if node.get("class") == "whisker")
     assert float(whisker.get("y1", "inf")) <= svg.WIDE.height - 48
+
+
+def test_crowded_labels_and_ticks_are_thinned_out():
+    near = [svg.Mark(x=100 + place, y=0.5, label=f"+{place}") for place in range(3)]
+    far = svg.Mark(x=40000, y=0.5, label="+9")
+    line = svg.Line(name="a", marks=[*near, far])
+    axis = svg.Axis(label="x", may_be_log=True)
+    picture = svg.line_chart([line], x=axis, y=axis, size=svg.NARROW, title="t")
+    texts = [node.text or "" for node in ET.fromstring(picture).iter(f"{SPACE}text")]
+    assert [text for text in texts if text.startswith("+")] == ["+9", "+2"]
+    ticks = [text for text in texts if text.isdigit() and int(text) > 1]
+    assert len(ticks) <= 6
 
 
 def test_chart_without_marks_is_refused():
