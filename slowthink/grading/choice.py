@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 LETTERS = "ABCDEFGHIJ"
 
-_WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)\s*")
+_WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
 _LONE = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
 _LETTERS = re.compile(r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&)?\s*[A-J])+)[\s)}\]*$.]*$")
 _LEADING = re.compile(
-    r"^[\s{*$]*(?:\(([A-J])\)|([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])|([A-J])(?=\s+(?:[A-Za-z]{2}|[一-鿿])))[}*$\s]*(.*)$",
+    r"^[\s{*$]*(?:\(([A-J])\)|([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])|([A-J])(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿])))[}*$\s]*(.*)$",
     re.DOTALL,
 )
 _STANDALONE = re.compile(r"(?<![A-Za-z0-9'’\\])([A-J])(?![A-Za-z0-9'’])")
@@ -38,8 +38,9 @@ def pick(text: str, *, any_case: bool = False) -> Pick:
     if lone and (any_case or lone.group(1).isupper()):
         return Pick(frozenset(lone.group(1).upper()))
     several = _LETTERS.match(bare)
-    if several:
-        return Pick(frozenset(re.findall(r"[A-J]", several.group(1))))
+    letters = re.findall(r"[A-J]", several.group(1)) if several else []
+    if letters and len(set(letters)) == len(letters):
+        return Pick(frozenset(letters))
     leading = _LEADING.match(bare)
     if leading:
         letter = next(filter(None, leading.groups()[:3]))
@@ -65,7 +66,9 @@ def letter_in_sentence(line: str, *, num_options: int = len(LETTERS)) -> str | N
 
 def _is_article(text: str, match: re.Match[str]) -> bool:
     """Whether an A is the article and an I the pronoun: a lower-case word follows."""
-    return match.group(1) in "AI" and bool(re.match(r"\s+[a-z]{2,}", text[match.end() :]))
+    return match.group(1) in "AI" and bool(
+        re.match(r"\s+(?!or\b|and\b)[a-z]{2,}", text[match.end() :])
+    )
 
 
 def options_in(question: str) -> dict[str, str]:

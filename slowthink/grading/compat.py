@@ -33,7 +33,8 @@ def extract_as(mode: str, text: str) -> str:
 def equal_as(mode: str, gold: str, pred: str) -> bool:
     """Whether the mode's paper would call two answers equal."""
     if mode == "limo-compat":
-        return _limo_equal(_limo_normal(pred), _limo_normal(gold), depth=0)
+        same_string = pred.strip().lower() == gold.strip().lower()
+        return same_string or _limo_equal(_limo_normal(pred), _limo_normal(gold), depth=0)
     return _s1_normal(pred) == _s1_normal(gold)
 
 

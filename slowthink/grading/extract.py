@@ -192,7 +192,9 @@ def _strip(line: str) -> str:
     line = line.removeprefix(":").removeprefix("：").strip()
     if line in ("\\[", "\\(", "$$", "$", "\\]", "\\)"):
         return ""
-    return re.sub(r"(?:(?<!\\)[.。,，;；])+$", "", line).strip()
+    line = re.sub(r"(?:(?<!\\)[.。,，;；])+$", "", line).strip()
+    formula = re.fullmatch(r"\$([^$]+)(?<!\\)\$|\\\((.+)\\\)", line)
+    return next(filter(None, formula.groups())).strip() if formula else line
 
 
 def _in_sentence(line: str) -> str:

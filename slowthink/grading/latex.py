@@ -112,7 +112,7 @@ FUNCTIONS = frozenset(
 )
 _PLAIN = frozenset(["sqrt", "pi", "infty", "infinity", "inf", "oo"]) | FUNCTIONS
 _TOKEN = re.compile(
-    r"(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[a-zA-Z]+|\\.)|(?P<word>[a-zA-Z]+)"
+    r"(?P<number>\d+(?:\.\d+|\.(?=\s*[/*]))?|\.\d+)|(?P<command>\\[a-zA-Z]+|\\.)|(?P<word>[a-zA-Z]+)"
     r"|(?P<text>§\d+§)|(?P<space>\s+)|(?P<char>.)",
     re.DOTALL,
 )

@@ -121,7 +121,7 @@ def _choices(gold: str, pred: str, context: Context) -> bool | None:
     if context.letter and given.letters:
         return given.letters == frozenset(re.findall(r"[A-J]", context.letter))
     if right.letters and given.letters:
-        return _letters(right, given)
+        return right.letters == given.letters
     if right.letters:
         return _text_for_letter(right, pred, context)
     options = context.options()
@@ -129,10 +129,6 @@ def _choices(gold: str, pred: str, context: Context) -> bool | None:
     if text is None or given.text:
         return None
     return _values(gold, text, context).equal
-
-
-def _letters(right: choice.Pick, given: choice.Pick) -> bool:
-    return right.letters == given.letters
 
 
 def _text_for_letter(right: choice.Pick, pred: str, context: Context) -> bool | None:

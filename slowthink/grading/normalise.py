@@ -66,11 +66,12 @@ def clean(text: str) -> str:
     )
     text = re.sub(r"\*\*(?=\s*[\w({])", "^", text) if "**" in text else text
     text = re.sub(r"\s+", " ", text).strip()
-    return re.sub(r"(?:(?<!\\)[.,;:]|\\+)+$", "", text).strip()
+    return re.sub(r"(?:(?<!\\)[.,;:\s]|\\+)+$", "", text).strip()
 
 
 def squeezed(text: str) -> str:
     """A cleaned text without any space but those that end a command."""
+    text = re.sub(r"(?<=\d)\s+(?=\d)", "§", text)
     return re.sub(r"\s+", "", re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])", "\\1§", text))
 
 

@@ -325,7 +325,7 @@ def is_label(text: str) -> bool:
     if not text:
         return True
     bare = _CALL.sub("", _SUBSCRIPT.sub("", squeezed(text).replace("^{-1}", "").replace("§", "")))
-    if bare.lstrip("\\") in latex.FUNCTIONS:
+    if latex.FUNCTIONS & set(re.findall(r"\\([a-z]+)", text)) - {"max", "min"}:
         return False
     if re.fullmatch(r"[\[|(]?[A-Z]{1,5}'*[\]|)]?", bare):
         return True
@@ -367,8 +367,17 @@ def _difference(left: str, right: str) -> Node:
     return Node("sub", (latex.parse(left), latex.parse(right)))
 
 
+def _side_by_side(gold: Relation, pred: Relation) -> bool:
+    sides = zip(gold.sides, pred.sides, strict=False)
+    return gold.signs == pred.signs and all(
+        numeric.agree(latex.parse(g), latex.parse(p)) for g, p in sides
+    )
+
+
 def _inequalities(gold: Relation, pred: Relation) -> bool:
-    """Two inequalities in several variables: the same up to a positive factor, sides swapped or not."""
+    """Two inequalities: side by side the same, or the same up to a factor."""
+    if _side_by_side(gold, pred):
+        return True
     if len(gold.signs) != 1 or len(pred.signs) != 1:
         raise Unparsed("chain of inequalities")
     factor = numeric.proportional(_difference(*gold.sides), _difference(*pred.sides))

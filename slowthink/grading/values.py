@@ -308,7 +308,9 @@ def _expression(text: str) -> Value:
         return Words(as_words(text) or words)
     if unit is not None and not rest:
         raise Unparsed("a unit alone")
-    return Expression(latex.parse(_merge_thousands(rest)), rest, unit)
+    literal = numeric.decimal(rest) if "e" in rest or "E" in rest else None
+    node = latex.parse(_merge_thousands(rest)) if literal is None else latex.number(literal.value)
+    return Expression(node, rest, unit)
 
 
 def number_of(value: Value) -> numeric.Number:

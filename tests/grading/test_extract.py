@@ -1,0 +1,118 @@
+"""Where an answer is found in a text, and where none is."""
+
+from __future__ import annotations
+
+import pytest
+
+from slowthink.grading.extract import answer_in, extract
+
+FOUND = {
+    "box": (r"So $x=\boxed{12}$.", "12"),
+    "box-nested-braces": (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}"),
+    "box-escaped-braces": (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+    "box-last": (r"First \boxed{3}. No: \boxed{4}.", "4"),
+    "box-then-word": (r"\boxed{3} and boxed text", "3"),
+    "box-fbox": (r"\fbox{7}", "7"),
+    "box-in-box": (r"\boxed{\boxed{5}}", "5"),
+    "box-space": (r"\boxed {5}", "5"),
+    "box-bare": (r"$\boxed 5$", "5"),
+    "box-unclosed-formula": (r"we get $\boxed{\frac{3}{4}$ in all", r"\frac{3}{4}"),
+    "box-unclosed-end": (r"\boxed{8} later \boxed{9", "8"),
+    "box-empty": (r"\boxed{6} \boxed{}", "6"),
+    "box-list": (r"$\boxed{2}$, $\boxed{3}$ and $\boxed{5}$", "2, 3, 5"),
+    "box-twice": (r"\boxed{2}, \boxed{2}", "2"),
+    "box-corrected": ("\\boxed{2}\n\nWait.\n\n\\boxed{3}", "3"),
+    "box-before-marker": (r"\boxed{2} Answer: 3", "2"),
+    "marker": ("Answer: 12", "12"),
+    "marker-final": ("**Final Answer:** 12.", "12"),
+    "marker-cue": ("Final Answer: $\\frac{1}{2}$", "\\frac{1}{2}"),
+    "marker-next-line": ("Final Answer\nFinal Answer:\n\n12\n\nmore", "12"),
+    "marker-bold-outside": ("**Answer: 12**", "12"),
+    "marker-display": ("Answer:\n\\[\n12\n\\]", "12"),
+    "marker-is": ("The answer is 12.", "12"),
+    "marker-sentence": ("Final Answer: The final answer is $12$. I hope it is correct.", "12"),
+    "marker-last": ("Answer: 3\nAnswer: 4", "4"),
+    "marker-chinese": ("所以\n答案：12", "12"),
+    "marker-chinese-final": ("最终答案是12。", "12"),
+    "marker-hashes": ("work\n#### 12", "12"),
+    "marker-words-after": ("Answer: It takes her 12 hours to get there", "12"),
+    "thinking-left-out": ("<think>\\boxed{1}</think> Answer: 2", "2"),
+    "thinking-s1": ("<|im_start|>think\n\\boxed{1}\n<|im_start|>answer\nAnswer: 2", "2"),
+    "special-tokens": ("Answer: 2<|im_end|>", "2"),
+}
+MISSING = {
+    "nothing": "I do not know.",
+    "number-only": "there are 12 of them",
+    "open-thinking": r"<think>maybe \boxed{3}",
+    "cut-in-box": r"so it is \boxed{12",
+    "empty": "",
+    "empty-marker": "Answer:",
+}
+NUMBERS = {
+    "last": ("3 apples and 4 pears", "4"),
+    "thousands": ("a total of 12,345 people", "12,345"),
+    "money": ("she pays $7.50.", "7.50"),
+    "percent": ("which is 25%", "25%"),
+    "negative": ("goes down to -4", "-4"),
+    "fraction": ("a chance of 3/8", "3/8"),
+    "chinese": ("一共有99颗弹珠", "99"),
+}
+
+
+@pytest.mark.parametrize(("text", "answer"), FOUND.values(), ids=FOUND.keys())
+def test_the_answer_is_found(text: str, answer: str) -> None:
+    assert extract(text) == answer
+
+
+@pytest.mark.parametrize("text", MISSING.values(), ids=MISSING.keys())
+def test_where_there_is_no_answer_none_is_found(text: str) -> None:
+    assert extract(text) is None
+
+
+@pytest.mark.parametrize(("text", "answer"), NUMBERS.values(), ids=NUMBERS.keys())
+def test_the_last_number_counts_only_where_asked_for(text: str, answer: str) -> None:
+    assert extract(text, last_number=True) == answer
+    assert extract(text) is None
+
+
+CHOICES = {
+    "letter": ("The answer is (C).", "C"),
+    "marker": ("Answer: B", "B"),
+    "marker-text": ("Answer: B) a cat", "B"),
+    "last-line": ("Weighing all this:\n\n**D**", "D"),
+    "reason-after": ("The answer is D, it cannot be A or B", "D"),
+    "article": ("Answer: A cat is not listed, so B", "B"),
+    "undecided": ("I am unsure: A, B, C", None),
+    "either": ("It is A or B", None),
+    "beyond-options": ("Answer: E", "E"),
+    "no-letter": ("It is a cat", None),
+}
+
+
+@pytest.mark.parametrize(("text", "letter"), CHOICES.values(), ids=CHOICES.keys())
+def test_a_choice_is_the_one_letter_settled_on(text: str, letter: str | None) -> None:
+    assert extract(text, choices=("a dog", "a cat", "a cow", "a hen")) == letter
+
+
+PIECES = {
+    "answer-already": (r"x^2+1", r"x^2+1"),
+    "number-with-unit": ("5 cm", "5 cm"),
+    "formula-in-sentence": ("Therefore $x > 5$ is the solution.", "x > 5"),
+    "label": ("Answer $9$", "9"),
+    "is": ("The largest $n$ is 34", "34"),
+    "price-is-no-formula": ("it costs $5 or a bit more than 6$", "6"),
+}
+
+
+@pytest.mark.parametrize(("text", "answer"), PIECES.values(), ids=PIECES.keys())
+def test_an_answer_is_taken_out_of_prose_around_it(text: str, answer: str) -> None:
+    assert answer_in(text) == answer
+
+
+def test_a_marked_sentence_is_kept_whole_on_demand() -> None:
+    text = "Answer: the series converges for every x in the interval"
+    assert extract(text, whole_line=True) == text.removeprefix("Answer: ")
+
+
+def test_only_the_end_of_a_long_text_is_read() -> None:
+    assert extract(r"\boxed{1}" + "x" * 300_000) is None
