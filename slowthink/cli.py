@@ -233,23 +233,21 @@ def doctor(
 def main(arguments: list[str] | None = None) -> None:
     """The console script: errors of ours print their message and no traceback."""
     try:
-        app(args=arguments, standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = app(args=arguments, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        print(
-            "\ninterrupted; what was finished is kept: give the same command again", file=sys.stderr
-        )
-        sys.exit(130)
+        code = 130
     except SlowthinkError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        code = 2 if isinstance(error, ConfigError) else 1
     except Exception as error:
-        show = getattr(error, "show", None)  # click's usage errors show themselves
+        show = getattr(error, "show", None)  # a usage error shows itself
         if show is None:
             raise
         show()
-        sys.exit(2)
+        code = 2
+    if code == 130:
+        print("interrupted; what was finished is kept: give the same command again", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

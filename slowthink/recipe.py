@@ -344,7 +344,7 @@ class ArmConfig(Settings):
     """tuned (the train stage's), base (the recipe's model), or a path or hub id."""
     chat: ChatConfig | None = None
     """null: the recipe's."""
-    caps: tuple[int, ...] = Field(default=(), description="")
+    caps: tuple[int, ...] = ()
     """Most thinking tokens, one point of the curve each; the answer is forced there."""
     waits: tuple[int, ...] = ()
     """Ends refused, each measured at the largest cap; 0 is always among the points."""

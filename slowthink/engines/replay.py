@@ -4,8 +4,9 @@ A script says per question what is thought between declared ends, and what is an
 
     {"question": "What is 17 + 25?", "thinking": ["17 + 25 = 32", ", no: 42"], "answer": "42"}
 
-The first text is thought until an end is declared; each refused end goes on with the next. For tests,
-demonstrations, and for running a pipeline without a model.
+The first text is thought until an end is declared; each refused end goes on with the next. Without a
+forced cue the answer begins with "Final Answer:". For tests, demonstrations, and for running a
+pipeline without a model.
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ class ReplaySession:
         answers = []
         for branch in branches(job, chain, rules, token_format):
             answering = Answering(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
-            self._run(answering, iter([*self.tokenizer.encode(" " + script.answer), _END]))
+            cued = branch.closing != token_format.end_ids
+            text = f" {script.answer}" if cued else f"Final Answer: {script.answer}"
+            self._run(answering, iter([*self.tokenizer.encode(text), _END]))
             self.cost += Cost(forced=len(branch.closing))
             answers.append(
                 Answer(

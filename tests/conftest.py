@@ -1,0 +1,46 @@
+"""What several tests need: problems, scripts, the embedded model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from slowthink.records import Problem, Split, duplicate_key, problem_id
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def make_problem() -> Callable[..., Problem]:
+    """Problems with ids of their own."""
+
+    def make(question: str = "What is 17 + 25?", answer: str | None = "42", **more) -> Problem:
+        fields = {"source": "made", "source_row": "0", "split": Split.TRAIN} | more
+        return Problem(
+            id=problem_id(question),
+            duplicate_key=duplicate_key(question),
+            question=question,
+            answer=answer,
+            **fields,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def smollm() -> str:
+    """The embedded model's name; its package must be installed (make test does)."""
+    pytest.importorskip("transformers")
+    return "smollm2-135m"
+
+
+@pytest.fixture(scope="session")
+def smollm_tokenizer(smollm):
+    from slowthink.engines.models import load_tokenizer
+
+    return load_tokenizer(smollm)

@@ -1,0 +1,95 @@
+"""Draws: greedy, truncated, banned; sampled ones have the right distribution."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from slowthink.engines.base import draw_uniform
+from slowthink.engines.drawing import Draw, distribution, draw
+from slowthink.records import Budget, Request, Sampling
+from slowthink.thinking.formats import FORMATS
+
+LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -9.0])
+
+
+def chi_square(counts: Counter[int], expected: dict[int, float]) -> float:
+    return sum((counts[i] - e) ** 2 / e for i, e in expected.items())
+
+
+def brute(logits: list[float], sampling: Sampling) -> list[float]:
+    """The definition of P, in plain Python."""
+    weights = [math.exp(x / sampling.temperature) for x in logits]
+    p = [w / sum(weights) for w in weights]
+    p = [x if x >= sampling.min_p * max(p) else 0.0 for x in p]
+    if sampling.top_k:
+        kept = sorted(range(len(p)), key=lambda i: -p[i])[: sampling.top_k]
+        p = [x if i in kept else 0.0 for i, x in enumerate(p)]
+    total, seen, kept = sum(p), 0.0, []
+    for i in sorted(range(len(p)), key=lambda i: -p[i]):
+        if seen / total < sampling.top_p:
+            kept.append(i)
+        seen += p[i]
+    p = [x if i in kept else 0.0 for i, x in enumerate(p)]
+    return [x / sum(p) for x in p]
+
+
+SAMPLINGS = [
+    Sampling(temperature=1.0),
+    Sampling(temperature=0.7, top_p=0.9),
+    Sampling(temperature=1.5, top_k=3),
+    Sampling(temperature=1.0, min_p=0.2),
+    Sampling(temperature=0.8, top_p=0.8, top_k=4, min_p=0.05),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_distribution_equals_its_definition(sampling) -> None:
+    found = distribution(LOGITS, sampling).tolist()
+    assert found == pytest.approx(brute(LOGITS.tolist(), sampling), abs=1e-6)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("banned", [frozenset(), frozenset({0})])
+def test_draws_follow_the_distribution_without_the_banned(sampling, banned) -> None:
+    p = brute(LOGITS.tolist(), sampling)
+    rest = {i: x for i, x in enumerate(p) if i not in banned and x}
+    n = 3000
+    draws = [Draw(sampling, (i + 0.5) / n, banned) for i in range(n)]
+    counts = Counter(one.token for one in draw(LOGITS.expand(n, -1), draws))
+    expected = {i: n * x / sum(rest.values()) for i, x in rest.items()}
+    assert set(counts) <= set(expected)
+    assert chi_square(counts, expected) < 1.0  # evenly spaced numbers: far below chance
+
+
+def test_the_numbers_that_decide_draws_are_uniform_and_their_own_per_place() -> None:
+    request = Request(
+        model="m", numerics="n", prompt_ids=(1,), format=FORMATS["s1"],
+        sampling=Sampling(temperature=1.0), budget=Budget(), seed=3,
+    )  # fmt: skip
+    numbers = [draw_uniform(request, place, 0) for place in range(4000)]
+    counts = Counter(int(10 * u) for u in numbers)
+    assert len(set(numbers)) == 4000
+    assert chi_square(counts, dict.fromkeys(range(10), 400.0)) < 27.9  # p = 0.001, 9 degrees
+    assert draw_uniform(request, 5, 0) != draw_uniform(request, 5, 1)
+
+
+def test_greedy_takes_the_best_that_is_not_banned() -> None:
+    rows = draw(LOGITS.expand(2, -1), [Draw(Sampling(), 0.0), Draw(Sampling(), 0.0, frozenset({0, 1}))])
+    assert [one.token for one in rows] == [0, 2]
+    assert [one.argmax for one in rows] == [0, 0]
+
+
+def test_where_only_ends_are_left_the_best_other_token_is_drawn() -> None:
+    one = draw(LOGITS[None], [Draw(Sampling(temperature=1.0, top_k=1), 0.3, frozenset({0}))])[0]
+    assert one.token == 1
+
+
+def test_end_probability_is_that_of_the_triggers() -> None:
+    found = draw(LOGITS[None], [Draw(Sampling(), 0.0)], triggers=frozenset({1, 2}))[0]
+    p = torch.softmax(LOGITS, -1)
+    assert found.end_probability == pytest.approx(float(p[1] + p[2]))

@@ -1,0 +1,241 @@
+"""The run folder: skipped, refused, redone, resumed after a kill; on the replay engine."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from slowthink import pipeline, runs
+from slowthink.commands import RunRequest, dry_run
+from slowthink.errors import ConfigError, DataError, EngineError
+from slowthink.pipeline import run_recipe
+from slowthink.progress import Talk
+from slowthink.recipe import Recipe, load_recipe
+from slowthink.records import Dropped
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def write_inputs(folder, *, num: int = 12) -> dict:
+    """A recipe on made files: problems, scripts, and an evaluation of the scripts."""
+    rows = [{"question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(num)]
+    scripts = [
+        {"question": row["question"], "thinking": [f"{i} + {i} is", " so"], "answer": str(2 * i + i % 3)}
+        for i, row in enumerate(rows)
+    ]
+    for name, content in (("problems", rows), ("scripts", scripts)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    return {
+        "name": "made",
+        "engine": {"kind": "replay", "replay": str(folder / "scripts.jsonl")},
+        "pool": {"sources": [{"kind": "file", "path": str(folder / "problems.jsonl"), "num_heldout": 6}]},
+        "filter": {"difficulty": {"num_attempts": 1, "max_problems": None, "temperature": 0.5}},
+        "evaluate": {
+            "arms": [
+                {"name": "one", "model": "base", "caps": [0, 4, 16], "waits": [1], "free": True},
+                {"name": "two", "model": "base", "caps": [8], "chat": {"format": "plain"}},
+            ]
+        },
+    }
+
+
+@pytest.fixture
+def made(tmp_path):
+    data = write_inputs(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def digests(root) -> dict[str, str]:
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.glob("*/*.parquet"))
+        if "superseded" not in p.parts
+    }
+
+
+def go(path, root, *overrides: str, **options):
+    recipe = load_recipe(str(path), overrides=overrides)
+    return run_recipe(recipe, root, talk=Talk(quiet=True), **options)
+
+
+def test_a_run_writes_each_stage_whole_and_the_same_command_skips_all(made, tmp_path) -> None:
+    root = tmp_path / "run"
+    ran = go(made, root)
+    assert [one.stage for one in ran] == ["pool", "filter", "evaluate", "report"]
+    before = digests(root)
+    again = go(made, root)
+    assert all(one.skipped for one in again)
+    assert digests(root) == before
+    assert not list(root.glob("*.partial"))
+
+
+def test_scripts_are_measured_right(made, tmp_path) -> None:
+    """Answers are right where i % 3 == 0; computed here from the files alone."""
+    root = tmp_path / "run"
+    go(made, root)
+    rows = runs.read_records(root / "evaluate", runs_row())
+    one = [row for row in rows if row.arm == "one" and row.max_thinking_tokens == 16 and row.forced]
+    for row in one:
+        number = int(row.question.split()[2])
+        assert (row.verdict.value == "correct") is (number % 3 == 0), row
+    summary = runs.read_manifest(root / "evaluate")["facts"]["summary"]
+    assert summary["budget_violations"] == 0
+    assert [c["max_thinking_tokens"] for c in summary["arms"][0]["points"]][:3] == [0, 4, 16]
+
+
+def runs_row():
+    from slowthink.records import EvaluationRow
+
+    return EvaluationRow
+
+
+def test_two_runs_give_the_same_bytes(made, tmp_path) -> None:
+    go(made, tmp_path / "a")
+    go(made, tmp_path / "b")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+def test_a_changed_recipe_is_refused_with_the_settings_that_differ(made, tmp_path) -> None:
+    root = tmp_path / "run"
+    go(made, root)
+    before = digests(root)
+    with pytest.raises(ConfigError, match=r"evaluate\.max_problems: None -> 3(.|\n)*--update"):
+        go(made, root, "evaluate.max_problems=3")
+    assert digests(root) == before
+
+
+def test_update_redoes_from_the_first_changed_stage_and_deletes_nothing(made, tmp_path) -> None:
+    root = tmp_path / "run"
+    go(made, root)
+    old = digests(root)
+    ran = go(made, root, "evaluate.arms.0.caps=[0,4,16,20]", update=True)
+    assert [one.skipped for one in ran] == [True, True, False, False]
+    kept = [hashlib.sha256(p.read_bytes()).hexdigest() for p in root.glob("superseded/*/data.parquet")]
+    assert old["evaluate/data.parquet"] in kept
+    # the ledger answered for the points that were there before
+    tokens = runs.read_manifest(root / "evaluate")["facts"]["arms"]["two"]["tokens"]
+    assert tokens["decoded"] == runs.read_manifest(
+        next(root.glob("superseded/evaluate-*"))
+    )["facts"]["arms"]["two"]["tokens"]["decoded"]
+
+
+def test_a_changed_input_file_is_noticed(made, tmp_path) -> None:
+    root = tmp_path / "run"
+    go(made, root)
+    with (tmp_path / "problems.jsonl").open("a") as file:
+        file.write(json.dumps({"question": "What is 50 + 50?", "answer": "100"}) + "\n")
+    with pytest.raises(ConfigError, match=r"inputs\..*problems\.jsonl"):
+        go(made, root)
+
+
+KILL = """
+import sys, os, signal
+from pathlib import Path
+from slowthink import ledger, pipeline, runs
+from slowthink.progress import Talk
+from slowthink.recipe import load_recipe
+stage, root, path = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+real = runs.write_records
+def killing(target, records, cls):
+    real(target, records, cls)
+    if target.parent.name == stage + ".partial":
+        os.kill(os.getpid(), signal.SIGKILL)
+runs.write_records = killing
+pipeline.needs_model = lambda recipe, stage: False
+pipeline.run_recipe(load_recipe(path), root, talk=Talk(quiet=True))
+"""
+
+
+@pytest.mark.parametrize("stage", ["pool", "filter", "evaluate", "report"])
+def test_killed_while_a_stage_writes_it_starts_again_to_the_same_bytes(made, tmp_path, stage) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    go(made, whole)
+    done = subprocess.run([sys.executable, "-c", KILL, stage, str(killed), str(made)])
+    assert done.returncode == -signal.SIGKILL
+    assert not (killed / stage / "manifest.json").exists()
+    go(made, killed)
+    assert digests(killed) == digests(whole)
+
+
+def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypatch) -> None:
+    root = tmp_path / "run"
+    go(made, root, stages=("pool",))
+    before = digests(root)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs, "write_records", full)
+    monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
+    with pytest.raises(EngineError, match="No space left on device. Nothing finished is lost"):
+        go(made, root)
+    monkeypatch.undo()
+    assert digests(root) == before
+    assert all(not one.skipped for one in go(made, root)[1:])
+
+
+def test_two_processes_in_one_folder_are_refused(made, tmp_path) -> None:
+    root = tmp_path / "run"
+    code = "import sys,time; from pathlib import Path; from slowthink.pipeline import _alone\nwith _alone(Path(sys.argv[1])):\n print('in', flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    with pytest.raises(EngineError, match="another slowthink is at work"):
+        go(made, root)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    go(made, root, stages=("pool",))
+
+
+def test_a_childs_error_keeps_its_kind_and_message(made, tmp_path) -> None:
+    (tmp_path / "scripts.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match=r"scripts\.jsonl:1: no script"):
+        go(made, tmp_path / "run")
+
+
+def test_interrupting_a_stage_leaves_a_run_that_can_go_on(made, tmp_path) -> None:
+    root = tmp_path / "run"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "slowthink.cli", "run", str(made), "--out", str(root)],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (root / "pool" / "manifest.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    talk = child.communicate(timeout=60)[1]
+    assert child.returncode == 130
+    assert "what was finished is kept" in talk
+    assert go(made, root)[0].skipped
+
+
+def test_dry_run_writes_nothing_and_counts(made, tmp_path) -> None:
+    result = dry_run(RunRequest(source=str(made), out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    assert list(result.data["plan"]) == ["pool", "filter", "evaluate", "report"]
+
+
+def test_a_missing_first_input_is_explained(tmp_path) -> None:
+    recipe = Recipe.model_validate({"name": "x", "select": {}})
+    with pytest.raises(ConfigError, match=r"no trace stage and no `select\.input`"):
+        run_recipe(recipe, tmp_path / "run", talk=Talk(quiet=True))
+
+
+def test_rows_are_sorted_by_id_whatever_their_order(tmp_path) -> None:
+    rows = [Dropped(id=i, step="s", reason="r") for i in "cab"]
+    runs.write_records(tmp_path / "x.parquet", rows, Dropped)
+    runs.write_records(tmp_path / "y.parquet", rows[::-1], Dropped)
+    assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "y.parquet").read_bytes()
+    assert [row.id for row in runs.read_records(tmp_path / "x.parquet", Dropped)] == ["a", "b", "c"]

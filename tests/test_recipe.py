@@ -1,0 +1,99 @@
+"""Recipes: every shipped one parses; everything wrong is told at once."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from slowthink import recipe as recipes
+from slowthink.errors import ConfigError
+from slowthink.recipe import Recipe, Settings, load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipe_parses_and_round_trips(name, tmp_path) -> None:
+    import yaml
+
+    recipe = load_recipe(name)
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert load_recipe(str(path)) == recipe
+    assert load_recipe(str(path)).digest() == recipe.digest()
+
+
+def test_overrides_reach_into_mappings_and_lists() -> None:
+    recipe = load_recipe(
+        "quickstart",
+        overrides=["train.epochs=7", "evaluate.arms.1.caps=[1,2]", "filter.difficulty=null"],
+    )
+    assert (recipe.train.epochs, recipe.evaluate.arms[1].caps) == (7, (1, 2))
+    assert recipe.filter.difficulty is None
+
+
+def test_all_errors_are_told_at_once_with_the_closest_name() -> None:
+    with pytest.raises(ConfigError) as error:
+        load_recipe("quickstart", overrides=["train.epochz=3", "sed=1", "select.method=best"])
+    text = str(error.value)
+    assert "3 setting(s)" in text
+    assert "train.epochz: unknown key; did you mean `epochs`?" in text
+    assert "sed: unknown key; did you mean `seed`?" in text
+    assert "select.method: Input should be 's1', 'random' or 'full'; saw 'best'" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.epochs", "expected KEY=VALUE"),
+        ("seed.x=1", "has no settings inside"),
+        ("evaluate.arms.9.caps=[1]", "no index of a list of 2"),
+        ("train.epochs=zero", "train.epochs: Input should be a valid integer"),
+        ("evaluate.arms.0.caps=[-1]", "none may be negative"),
+        ("evaluate.arms.0.num_samples=2", "temperature above 0"),
+        ("filter.difficulty.min_pass_rate=0.9", "no problem could be kept"),
+    ],
+)
+def test_a_bad_override_is_explained(override, expected) -> None:
+    with pytest.raises(ConfigError, match=expected.replace("[", r"\[")):
+        load_recipe("quickstart", overrides=[override])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a: [", "not valid YAML"), ("- 1", "expected a mapping"), ("seed: 1", "name: needed")],
+)
+def test_a_bad_file_is_explained(tmp_path, text, expected) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=expected):
+        load_recipe(str(path))
+
+
+def test_a_file_that_is_not_text_is_explained(tmp_path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        load_recipe(str(path))
+
+
+def test_an_unknown_recipe_names_the_shipped_ones() -> None:
+    with pytest.raises(ConfigError, match="did you mean `quickstart`"):
+        load_recipe("quickstrat")
+
+
+def test_a_recipe_may_begin_anywhere() -> None:
+    recipe = recipes.parse_recipe({"name": "x", "train": {"input": "mine.parquet"}})
+    assert recipe.stages() == ("train", "report")
+
+
+def settings_classes() -> list[type[Settings]]:
+    return [c for c in vars(recipes).values() if isinstance(c, type) and issubclass(c, Settings)]
+
+
+@pytest.mark.parametrize("cls", settings_classes(), ids=lambda cls: cls.__name__)
+def test_every_setting_is_documented_under_itself(cls) -> None:
+    silent = [name for name, field in cls.model_fields.items() if not field.description]
+    assert [name for name in silent if name not in ("kind",)] == []
+
+
+def test_needed_settings_have_no_default() -> None:
+    assert Recipe.model_fields["name"].default is PydanticUndefined

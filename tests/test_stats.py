@@ -1,0 +1,244 @@
+"""Statistics against brute force on small cases, and against the published table."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from slowthink import stats
+
+
+def brute_pass_at_k(correct: list[bool], k: int) -> float:
+    subsets = list(itertools.combinations(correct, k))
+    return sum(any(subset) for subset in subsets) / len(subsets)
+
+
+def brute_maj_at_k(answers: list[str | None], correct: list[bool], k: int) -> float:
+    total = 0.0
+    subsets = list(itertools.combinations(range(len(answers)), k))
+    for subset in subsets:
+        votes = Counter(answers[i] for i in subset if answers[i] is not None)
+        if not votes:
+            continue
+        winners = [a for a, n in votes.items() if n == max(votes.values())]
+        total += sum(correct[answers.index(a)] for a in winners) / len(winners)
+    return total / len(subsets)
+
+
+@pytest.mark.parametrize("num_correct", range(7))
+@pytest.mark.parametrize("k", range(1, 7))
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(num_correct: int, k: int) -> None:
+    correct = [i < num_correct for i in range(6)]
+    found = stats.pass_at_k(num_correct, num_samples=6, k=k)
+    assert found == pytest.approx(brute_pass_at_k(correct, k))
+
+
+@pytest.mark.parametrize(("num_correct", "k"), [(3, 0), (3, 7), (7, 2), (-1, 2)])
+def test_pass_at_k_refuses_impossible_counts(num_correct: int, k: int) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        stats.pass_at_k(num_correct, num_samples=6, k=k)
+
+
+@pytest.mark.parametrize("k", range(1, 8))
+def test_maj_at_k_is_the_mean_over_all_subsets(k: int) -> None:
+    answers = ["4", "4", "5", None, "6", "5", "4"]
+    correct = [answer == "4" for answer in answers]
+    found = stats.maj_at_k(answers, k=k, correct=correct)
+    assert found == pytest.approx(brute_maj_at_k(answers, correct, k))
+
+
+def test_a_tie_is_split() -> None:
+    assert stats.maj_at_k(["1", "2"], k=2, correct=[True, False]) == 0.5
+
+
+def test_weights_decide_a_vote() -> None:
+    found = stats.maj_at_k(
+        ["1", "2", "2"], k=3, correct=[True, False, False], weights=[3.0, 1.0, 1.0]
+    )
+    assert found == 1.0
+
+
+def test_nobody_answering_is_not_correct() -> None:
+    assert stats.maj_at_k([None, None], k=2, correct=[False, False]) == 0.0
+
+
+def test_many_subsets_are_drawn_with_a_fixed_seed_near_the_exact_value() -> None:
+    answers = ["1"] * 14 + ["2"] * 10
+    correct = [answer == "1" for answer in answers]
+    found = stats.maj_at_k(answers, k=9, correct=correct)
+    exact = sum(math.comb(14, i) * math.comb(10, 9 - i) for i in range(5, 10)) / math.comb(24, 9)
+    assert found == pytest.approx(exact, abs=0.03)
+    assert found == stats.maj_at_k(answers, k=9, correct=correct)
+
+
+def test_coverage_counts_problems_solved_at_least_once() -> None:
+    assert stats.coverage([0, 3, 1, 0]) == 0.5
+    assert math.isnan(stats.coverage([]))
+
+
+@pytest.mark.parametrize(
+    ("num_correct", "num", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (17, 30, 0.3920, 0.7262),
+    ],
+)
+def test_wilson_gives_known_intervals(num_correct: int, num: int, low: float, high: float) -> None:
+    found = stats.wilson(num_correct, num)
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_wilson_holds_its_ends_in_its_own_equation() -> None:
+    found, z = stats.wilson(7, 23), 1.959963985
+    for end in (found.low, found.high):
+        assert abs(7 / 23 - end) == pytest.approx(z * math.sqrt(end * (1 - end) / 23))
+
+
+def test_without_samples_anything_is_possible() -> None:
+    assert stats.wilson(0, 0) == stats.Interval(0.0, 1.0)
+
+
+def test_the_bootstrap_matches_all_resamples_of_three_problems() -> None:
+    groups = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
+    means = [0.0, 0.5, 1.0]
+    every = sorted(sum(draw) / 3 for draw in itertools.product(means, repeat=3))
+    found = stats.bootstrap_ci(groups, confidence=0.5)
+    low, high = np.quantile(every, [0.25, 0.75])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+
+
+def test_samples_of_one_problem_do_not_narrow_the_interval() -> None:
+    few = stats.bootstrap_ci({"a": [1.0], "b": [0.0], "c": [1.0], "d": [0.0]})
+    many = stats.bootstrap_ci({"a": [1.0] * 64, "b": [0.0] * 64, "c": [1.0] * 64, "d": [0.0] * 64})
+    assert few == many
+
+
+def test_the_bootstrap_of_nothing_is_nan() -> None:
+    assert math.isnan(stats.bootstrap_ci([]).low)
+
+
+def test_equal_arms_do_not_differ() -> None:
+    found = stats.paired_bootstrap([0.2, 0.5, 1.0], [0.2, 0.5, 1.0])
+    assert (found.difference, found.p_value) == (0.0, 1.0)
+    assert found.ci95 == stats.Interval(0.0, 0.0)
+
+
+def test_a_clear_difference_has_a_small_p_and_an_interval_above_zero() -> None:
+    generator = random.Random(1)
+    a = [float(generator.random() < 0.4) for _ in range(200)]
+    b = [max(x, float(generator.random() < 0.3)) for x in a]
+    found = stats.paired_bootstrap(a, b)
+    assert found.difference == pytest.approx(sum(b) / 200 - sum(a) / 200)
+    assert found.ci95.low > 0
+    assert found.p_value < 0.001
+
+
+def test_the_paired_p_is_the_share_of_all_resamples_that_lie_as_far_out() -> None:
+    differences = [1.0, 1.0, 0.0, -1.0]
+    every = [sum(draw) / 4 for draw in itertools.product(differences, repeat=4)]
+    exact = sum(abs(x - 0.25) >= 0.25 for x in every) / len(every)
+    found = stats.paired_bootstrap([0.0] * 4, differences)
+    assert found.p_value == pytest.approx(exact, abs=0.02)
+
+
+def test_pairs_of_other_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="same problems"):
+        stats.paired_bootstrap([1.0], [1.0, 0.0])
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0, 0), (5, 0), (3, 2), (9, 1), (4, 4)])
+def test_the_sign_test_counts_all_signs(wins: int, losses: int) -> None:
+    num = wins + losses
+    signs = [sum(flips) for flips in itertools.product((0, 1), repeat=num)]
+    exact = sum(abs(2 * s - num) >= abs(wins - losses) for s in signs) / 2**num
+    a = [0.0] * wins + [1.0] * losses + [1.0] * 3
+    b = [1.0] * wins + [0.0] * losses + [1.0] * 3
+    assert stats.sign_test(a, b) == pytest.approx(exact)
+
+
+def test_the_detectable_difference_is_found_with_the_stated_power() -> None:
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(2_000, 100))
+    size = stats.minimal_detectable_difference(np.zeros(100), noise[0] / noise[0].std(ddof=1))
+    z = (noise + size).mean(1) / ((noise + size).std(axis=1, ddof=1) / 10)
+    assert (np.abs(z) > 1.96).mean() == pytest.approx(0.8, abs=0.04)
+    assert math.isnan(stats.minimal_detectable_difference([0.0], [1.0]))
+
+
+# --- s1's Table 3, from the points in its tables 11 to 13 and its figures -------------------------
+
+TABLE_3 = {
+    "budget-forcing": (
+        [(1000, 13.3), (2000, 30.0), (3933, 43.3), (5300, 50.0), (7320, 56.7)], None, 100, 15, 56.7
+    ),
+    "token-conditional": (
+        [(7939, 26.7), (7158, 30.0), (8263, 33.3), (7108, 33.3), (7500, 40.0)],
+        [1024, 2048, 4096, 8192, 16384], 40, -24, 40.0,
+    ),
+    "token-conditional-forced": (
+        [(1024, 3.3), (2048, 30.0), (4031, 33.3), (5664, 33.3), (6330, 40.0)],
+        [1024, 2048, 4096, 8192, 16384], 100, 13, 40.0,
+    ),
+    "step-conditional": (
+        [(7252, 33.3), (6277, 23.3), (5396, 33.3), (5552, 36.7), (7551, 33.3)],
+        [1600, 3200, 6400, 12800, 25600], 60, 3, 36.7,
+    ),
+    "step-conditional-forced": (
+        [(1517, 23.3), (2963, 23.3), (4636, 33.3), (5409, 36.7), (7551, 33.3)],
+        [1600, 3200, 6400, 12800, 25600], 100, 6, 36.7,
+    ),
+    "class-conditional": ([(8033, 30.0), (9651, 36.7)], [6109, math.inf], 50, 25, 36.7),
+    "rejection-sampling": (
+        [(3703, 36.7), (4344, 33.3), (4734, 30.0), (5193, 26.7), (5293, 23.3)],
+        [4000, 5000, 6000, 8000, 16000], 100, -35, 40.0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLE_3)
+def test_the_published_table_comes_out_of_the_published_points(name: str) -> None:
+    points, limits, control, slope, best = TABLE_3[name]
+    tokens = [count for count, _ in points]
+    assert 100 * stats.control(tokens, high=limits or max(tokens)) == pytest.approx(control)
+    exact = [(count, 100 * round(0.3 * accuracy) / 30) for count, accuracy in points]
+    assert round(stats.scaling(exact, per="doubling")) == slope
+    if name == "rejection-sampling":
+        points = [(2974, 40.0), *points]
+    assert stats.performance(points) == best
+
+
+def test_scaling_per_token_is_the_equation_as_printed() -> None:
+    points = [(1000.0, 10.0), (2000.0, 20.0), (4000.0, 20.0)]
+    slopes = [10 / 1000, 10 / 3000, 0.0]
+    assert stats.scaling(points) == pytest.approx(sum(slopes) / 3)
+
+
+def test_points_at_equal_tokens_have_no_slope() -> None:
+    assert stats.scaling([(100.0, 1.0), (100.0, 2.0), (200.0, 3.0)], per="doubling") == 1.5
+    assert math.isnan(stats.scaling([(100.0, 1.0)]))
+
+
+def test_an_unknown_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match="doubling"):
+        stats.scaling([(1.0, 1.0)], per="byte")
+
+
+def test_control_counts_each_run_against_its_own_limits() -> None:
+    assert stats.control([5, 15, 25], high=[10, 10, 30], low=6) == pytest.approx(1 / 3)
+    assert math.isnan(stats.control([], high=1))
+
+
+def test_the_interval_of_scaling_holds_the_slope_of_all_problems() -> None:
+    generator = np.random.default_rng(3)
+    tokens = np.array([[500.0] * 40, [1000.0] * 40, [2000.0] * 40])
+    accuracy = generator.random((3, 40)) < np.array([[0.2], [0.5], [0.8]])
+    found = stats.scaling_ci(tokens, accuracy * 100.0, num_resamples=300)
+    points = list(zip(tokens.mean(1), accuracy.mean(1) * 100, strict=True))
+    assert found.low < stats.scaling(points, per="doubling") < found.high
