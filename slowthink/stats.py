@@ -202,8 +202,8 @@ def sign_test(a: Sequence[float], b: Sequence[float]) -> float:
     differences = _differences(a, b)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     num = wins + losses
-    tail = sum(math.comb(num, i) for i in range(min(wins, losses) + 1)) / 2**num
-    return min(1.0, 2 * tail)
+    tail = sum(math.comb(num, i) for i in range(min(wins, losses) + 1))
+    return float(min(1.0, 2 * tail / 2**num))
 
 
 def minimal_detectable_difference(
@@ -221,8 +221,8 @@ def minimal_detectable_difference(
     if len(differences) < 2:
         return math.nan
     error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    normal = NormalDist()
-    return float(normal.inv_cdf(1 - significance / 2) + normal.inv_cdf(power)) * error
+    normal: NormalDist = NormalDist()
+    return float((normal.inv_cdf(1 - significance / 2) + normal.inv_cdf(power)) * error)
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> Floats:

@@ -25,7 +25,7 @@ _KINDS = (
 
 
 def run(*, num_rounds: int = 5, num_workers: int = 2, path: Path | None = None) -> dict[str, Any]:
-    """Grades per second of ours and of math-verify, their ratio, and our longest wait for one answer.
+    """Grades per second of ours and of math-verify, their ratio, and our longest wait.
 
     Each as median with lowest and highest of the rounds. The pairs are a file's (`path`, or the
     shared real ones) or, where there is none, made ones. Rounds alternate, so that a busy machine

@@ -59,13 +59,18 @@ def grade_file(path: str | Path, *, mode: str = "strict", num_workers: int = 1) 
 
 
 def _read_rows(path: Path) -> tuple[list[PairRow], list[str]]:
-    rows, bad = [], []
+    rows: list[PairRow] = []
+    bad: list[str] = []
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for line, text in enumerate(file, start=1):
-                if text.strip():
-                    row = _read_row(path, line, text)
-                    (rows if isinstance(row, PairRow) else bad).append(row)  # type: ignore[arg-type]
+                if not text.strip():
+                    continue
+                row = _read_row(path, line, text)
+                if isinstance(row, PairRow):
+                    rows.append(row)
+                else:
+                    bad.append(row)
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror}; expected a JSONL file. Check the path."

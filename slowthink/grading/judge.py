@@ -34,9 +34,9 @@ Student's final answer:
 
 Do the two answers say the same? Different forms of one value are the same: 1/2 and 0.5, 2x+2 and \
 2(x+1), an interval and the inequality that describes it, roots in another order. Another value is \
-not: other interval ends or brackets, a part that is missing or one too many, another unit, a rounded \
-number where the reference is exact. For several parts all must be right. Say in at most three \
-sentences what you compared, then give the verdict line."""
+not: other interval ends or brackets, a part that is missing or one too many, another unit, a \
+rounded number where the reference is exact. For several parts all must be right. Say in at most \
+three sentences what you compared, then give the verdict line."""
 _SOLUTION = """Problem:
 {question}
 
@@ -46,10 +46,10 @@ Reference solution:
 Attempt:
 {answer}
 
-Is the attempt right? Where the problem asks for a value, only the attempt's final result counts, and \
-it must be the reference's. Where it asks for a proof, each step that the conclusion needs must be \
-there and hold; another way than the reference's is fine. An attempt that breaks off is not right. Say \
-in at most five sentences what decides, then give the verdict line."""
+Is the attempt right? Where the problem asks for a value, only the attempt's final result counts, \
+and it must be the reference's. Where it asks for a proof, each step that the conclusion needs \
+must be there and hold; another way than the reference's is fine. An attempt that breaks off is \
+not right. Say in at most five sentences what decides, then give the verdict line."""
 _PROMPTS = {"answer": _ANSWER, "solution": _SOLUTION}
 _VERDICT = re.compile(r"verdict\s*:\s*(correct|incorrect)\s*\.?", re.IGNORECASE)
 
@@ -57,8 +57,8 @@ _VERDICT = re.compile(r"verdict\s*:\s*(correct|incorrect)\s*\.?", re.IGNORECASE)
 def build_messages(mode: str, *, question: str, gold: str, answer: str) -> list[dict[str, str]]:
     """The chat messages for one opinion.
 
-    `gold` is the key in mode `answer` and the reference solution in mode `solution`; `answer` is the
-    extracted answer or the attempt, never the thinking. Raises ConfigError for another mode.
+    `gold` is the key in mode `answer` and the reference solution in mode `solution`; `answer` is
+    the extracted answer or the attempt, never the thinking. Raises ConfigError for another mode.
     """
     if mode not in MODES:
         raise ConfigError(

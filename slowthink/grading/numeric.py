@@ -136,7 +136,7 @@ def _root_power(base: Fraction, exponent: Fraction) -> Number:
 def _nth_root(value: int, degree: int) -> int | float:
     if degree == 2:
         return math.isqrt(value)
-    return float(value) ** (1.0 / degree)
+    return math.pow(value, 1.0 / degree)
 
 
 def _root(value: Number, degree: Number) -> Number:
@@ -289,8 +289,8 @@ def same_constant(
 ) -> bool:  # fmt: skip
     """Whether two numbers are the same, given how they are written.
 
-    Whole numbers must be equal. A decimal may differ from the key by half of the last place that the
-    coarser of the two shows, if that is within 1e-4 of it, or if the coarser shows four digits.
+    Whole numbers must be equal. A decimal may differ from the key by half of the last place that
+    the coarser of the two shows, if that is within 1e-4 of it, or if the coarser shows four digits.
     `rounded` says that the question asks for a rounded number: then two digits are enough.
     """
     if near(gold, pred):

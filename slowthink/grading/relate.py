@@ -321,7 +321,7 @@ _NAME = re.compile(r"(?:\\?[A-Za-z]+'*|\\text\{[^{}]*\})")
 
 
 def is_label(text: str) -> bool:
-    """Whether a side only names what is found: x, f(x), a_{n}, AB, [ABC], V_1:V_2, (p,q), \\frac{NO}{BO}."""
+    """Whether a side only names what is found: x, f(x), a_{n}, AB, V_1:V_2, (p,q)."""
     if not text:
         return True
     bare = _CALL.sub("", _SUBSCRIPT.sub("", squeezed(text).replace("^{-1}", "").replace("§", "")))
@@ -354,11 +354,11 @@ def _equations(gold: Relation, pred: Relation, rules: Rules) -> bool:
     plain = [
         re.fullmatch(r"\\?[A-Za-z]+'*", _SUBSCRIPT.sub("", name)) is not None for name in names
     ]
-    if names[0] == names[1] or (
-        is_label(gold.sides[0]) and is_label(pred.sides[0]) and not all(plain)
+    labels = is_label(gold.sides[0]) and is_label(pred.sides[0]) and not all(plain)
+    if (names[0] == names[1] or labels) and same(
+        read(gold.sides[-1]), read(pred.sides[-1]), rules=rules
     ):
-        if same(read(gold.sides[-1]), read(pred.sides[-1]), rules=rules):
-            return True
+        return True
     ends = [_difference(side.sides[0], side.sides[-1]) for side in (gold, pred)]
     return numeric.proportional(*ends) is not None
 

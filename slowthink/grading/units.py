@@ -27,25 +27,60 @@ def _add(dimension: str, factor: str, names: str) -> None:
 
 
 for _row in (
-    (_LENGTH, "1", "m meter metre 米"), (_LENGTH, "1/1000", "mm millimeter millimetre 毫米"),
-    (_LENGTH, "1/100", "cm centimeter centimetre 厘米"), (_LENGTH, "1/10", "dm decimeter 分米"),
-    (_LENGTH, "1000", "km kilometer kilometre 千米 公里"), (_LENGTH, "1/1000000000", "nm nanometer"),
-    (_LENGTH, "254/10000", "inch inche in"), (_LENGTH, "3048/10000", "foot feet ft"),
-    (_LENGTH, "9144/10000", "yard yd"), (_LENGTH, "1609344/1000", "mile mi"),
-    (_MASS, "1", "g gram 克"), (_MASS, "1000", "kg kilogram 千克 公斤"), (_MASS, "1/1000", "mg milligram 毫克"),
-    (_MASS, "1000000", "ton tonne 吨"), (_MASS, "45359237/100000", "pound lb lbs"), (_MASS, "28349523125/1000000000", "ounce oz"),
-    (_TIME, "1", "s second sec 秒"), (_TIME, "60", "minute min 分钟"), (_TIME, "3600", "hour hr h 小时 时"),
-    (_TIME, "86400", "day 天"), (_TIME, "604800", "week 周"), ("year", "1", "year yr 年"), ("month", "1", "month 月"),
-    (_VOLUME, "1", "liter litre L l 升"), (_VOLUME, "1/1000", "ml mL milliliter 毫升"),
-    (_ANGLE, "1", "degree deg ° 度"), ("radian", "1", "radian rad 弧度"), ("kelvin", "1", "K kelvin"),
-    (_MONEY, "1", "dollar $"), (_MONEY, "1/100", "cent ¢"), ("yuan", "1", "元 yuan ¥"), ("euro", "1", "€ euro"),
-    ("pound sterling", "1", "£"), ("percent", "1", "%"), ("energy", "1", "J joule"), ("energy", "1000", "kJ"),
-    ("charge-energy", "1", "eV"), ("charge-energy", "1000", "keV"), ("charge-energy", "1000000", "MeV"),
-    ("power", "1", "W watt"), ("power", "1000", "kW"), ("force", "1", "N newton"), ("voltage", "1", "V volt"),
-    ("current", "1", "A ampere amp"), ("frequency", "1", "Hz hertz"), ("frequency", "1000", "kHz"),
-    ("frequency", "1000000", "MHz"), ("pressure", "1", "Pa pascal"), ("pressure", "1000", "kPa"),
-    ("pressure", "101325", "atm"), ("amount", "1", "mol mole"), ("speed", "1/2", "mph"), ("resistance", "1", "ohm Ω"),
-):  # fmt: skip
+    (_LENGTH, "1", "m meter metre 米"),
+    (_LENGTH, "1/1000", "mm millimeter millimetre 毫米"),
+    (_LENGTH, "1/100", "cm centimeter centimetre 厘米"),
+    (_LENGTH, "1/10", "dm decimeter 分米"),
+    (_LENGTH, "1000", "km kilometer kilometre 千米 公里"),
+    (_LENGTH, "1/1000000000", "nm nanometer"),
+    (_LENGTH, "254/10000", "inch inche in"),
+    (_LENGTH, "3048/10000", "foot feet ft"),
+    (_LENGTH, "9144/10000", "yard yd"),
+    (_LENGTH, "1609344/1000", "mile mi"),
+    (_MASS, "1", "g gram 克"),
+    (_MASS, "1000", "kg kilogram 千克 公斤"),
+    (_MASS, "1/1000", "mg milligram 毫克"),
+    (_MASS, "1000000", "ton tonne 吨"),
+    (_MASS, "45359237/100000", "pound lb lbs"),
+    (_MASS, "28349523125/1000000000", "ounce oz"),
+    (_TIME, "1", "s second sec 秒"),
+    (_TIME, "60", "minute min 分钟"),
+    (_TIME, "3600", "hour hr h 小时 时"),
+    (_TIME, "86400", "day 天"),
+    (_TIME, "604800", "week 周"),
+    ("year", "1", "year yr 年"),
+    ("month", "1", "month 月"),
+    (_VOLUME, "1", "liter litre L l 升"),
+    (_VOLUME, "1/1000", "ml mL milliliter 毫升"),
+    (_ANGLE, "1", "degree deg ° 度"),
+    ("radian", "1", "radian rad 弧度"),
+    ("kelvin", "1", "K kelvin"),
+    (_MONEY, "1", "dollar $"),
+    (_MONEY, "1/100", "cent ¢"),
+    ("yuan", "1", "元 yuan ¥"),
+    ("euro", "1", "€ euro"),
+    ("pound sterling", "1", "£"),
+    ("percent", "1", "%"),
+    ("energy", "1", "J joule"),
+    ("energy", "1000", "kJ"),
+    ("charge-energy", "1", "eV"),
+    ("charge-energy", "1000", "keV"),
+    ("charge-energy", "1000000", "MeV"),
+    ("power", "1", "W watt"),
+    ("power", "1000", "kW"),
+    ("force", "1", "N newton"),
+    ("voltage", "1", "V volt"),
+    ("current", "1", "A ampere amp"),
+    ("frequency", "1", "Hz hertz"),
+    ("frequency", "1000", "kHz"),
+    ("frequency", "1000000", "MHz"),
+    ("pressure", "1", "Pa pascal"),
+    ("pressure", "1000", "kPa"),
+    ("pressure", "101325", "atm"),
+    ("amount", "1", "mol mole"),
+    ("speed", "1/2", "mph"),
+    ("resistance", "1", "ohm Ω"),
+):
     _add(*_row)
 
 _LETTER_ONLY = frozenset(["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "in"])
@@ -109,7 +144,7 @@ def named(name: str) -> Unit:
 
 
 def compatible(gold: Unit | None, pred: Unit | None) -> Fraction | None:
-    """By what the answer's number must be multiplied to be in the key's unit; None: another unit."""
+    """The factor from the answer's unit to the key's; None where they do not fit."""
     if gold is None or pred is None:
         return Fraction(1)
     if gold.dimension and pred.dimension:

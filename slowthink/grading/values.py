@@ -5,6 +5,7 @@ One real record: `read(r"[-1, \frac{1}{2})")` is a Group with brackets "[)" and 
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -94,7 +95,8 @@ _BRACKET = re.compile(r"\\[{}]|\\begin|\\end(?![a-zA-Z])|[()\[\]{}]")
 _OPENING = frozenset(("(", "[", "{", "\\{", "\\begin"))
 _SIGN = re.compile(r"\\(?:le|ge|ne|in)(?![a-zA-Z])|[<>=]")
 _ENVIRONMENT = re.compile(
-    r"^[\[(|]?\s*\\begin\{([pbvB]?matrix|smallmatrix|array|cases|aligned|align\*?)\}(?:\{[lcr| ]*\})?(.*)"
+    r"^[\[(|]?\s*\\begin\{([pbvB]?matrix|smallmatrix|array|cases|aligned|align\*?)\}"
+    r"(?:\{[lcr| ]*\})?(.*)"
     r"\\end\{\1\}\s*[\])|]?$",
     re.DOTALL,
 )
@@ -140,7 +142,7 @@ def split_top(text: str, separators: str) -> list[str]:
         else:
             depth += 1 if token in _OPENING else -1
     ends = [-1, *cuts, len(text)]
-    pieces = [text[a + 1 : b].strip() for a, b in zip(ends, ends[1:], strict=False)]
+    pieces = [text[a + 1 : b].strip() for a, b in itertools.pairwise(ends)]
     return [piece for piece in pieces if piece]
 
 
@@ -314,7 +316,7 @@ def _expression(text: str) -> Value:
 
 
 def number_of(value: Value) -> numeric.Number:
-    """The number that a value is. Raises Unparsed for symbols and for anything but an expression."""
+    """The number that a value is. Raises Unparsed for symbols and all other kinds."""
     if not isinstance(value, Expression):
         raise Unparsed("no number")
     return numeric.evaluate(value.node)

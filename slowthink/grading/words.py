@@ -40,10 +40,25 @@ _VALUES = {word: value for value, word in enumerate(_ONES)} | _TENS
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _CHINESE = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 _CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000}
-_SAME = {"true": "yes", "correct": "yes", "right": "yes", "false": "no", "incorrect": "no",
-         "是": "yes", "否": "no", "对": "yes", "错": "no", "正确": "yes", "错误": "no",
-         "doesnotexist": "dne", "nosolutions": "nosolution", "norealsolution": "norealsolutions",
-         "impossible": "impossible", "infinitelymany": "infinite", "无解": "nosolution"}  # fmt: skip
+_SAME = {
+    "true": "yes",
+    "correct": "yes",
+    "right": "yes",
+    "false": "no",
+    "incorrect": "no",
+    "是": "yes",
+    "否": "no",
+    "对": "yes",
+    "错": "no",
+    "正确": "yes",
+    "错误": "no",
+    "doesnotexist": "dne",
+    "nosolutions": "nosolution",
+    "norealsolution": "norealsolutions",
+    "impossible": "impossible",
+    "infinitelymany": "infinite",
+    "无解": "nosolution",
+}
 _MATHS = frozenset(
     [
         "sin",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slowthink.errors import ConfigError, DataError
-from slowthink.grading import Grader, GradeItem, check_dependencies
+from slowthink.grading import GradeItem, Grader, check_dependencies
 from slowthink.grading.files import grade_file
 from slowthink.grading.grade import PairItem
 from slowthink.grading.workers import WorkerPool
@@ -96,7 +96,8 @@ def test_grading_works_in_a_thread(grader: Grader) -> None:
 def test_grading_works_from_a_command_string() -> None:
     code = (
         "from slowthink.grading import Grader\nfrom slowthink.grading.grade import PairItem\n"
-        "with Grader() as g: print(g.grade_pairs([PairItem('1', r'\\int_0^1 2x dx')])[0].grade.method)"
+        "with Grader() as g:\n    pair = PairItem('1', r'\\int_0^1 2x dx')\n"
+        "    print(g.grade_pairs([pair])[0].grade.method)"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
@@ -188,7 +189,9 @@ def test_bad_rows_are_set_aside_with_their_place(tmp_path: Path) -> None:
     path = _write(tmp_path / "pairs.jsonl", list(rows))
     result = grade_file(path)
     assert (result["n"], result["num_bad_rows"]) == (1, 3)
-    assert all(f"{path}:{line}:" in text for line, text in zip((2, 3, 4), result["bad_rows"]))
+    assert all(
+        f"{path}:{line}:" in text for line, text in zip((2, 3, 4), result["bad_rows"], strict=True)
+    )
 
 
 def test_a_file_without_a_usable_row_is_an_error(tmp_path: Path) -> None:
