@@ -184,6 +184,7 @@ def collect(run: Run, config: ReportConfig) -> dict[str, Any]:
         "arms": list(run.summary.get("arms") or []),
         "warnings": _warnings(run),
         "drops": _drops(run),
+        "num_heldout": (run.facts("pool").get("splits") or {}).get("heldout"),
         "domains": _domains(run),
         "lengths": _lengths(run),
         "difficulty": _difficulty(run),

@@ -78,7 +78,11 @@ def trace(number: int) -> Trace:
 
 def _pool(context: StageContext) -> StageResult:
     heldout = [problem(number, split=Split.HELDOUT) for number in range(20)]
-    return StageResult(records=[*map(problem, range(30)), *heldout], record_type=Problem)
+    step = Step(name="read", num_in=51, num_out=50, reasons={"not JSON": 1})
+    return StageResult(
+        records=[*map(problem, range(30)), *heldout], record_type=Problem, steps=[step],
+        facts={"splits": {"train": 30, "heldout": 20}},
+    )  # fmt: skip
 
 
 def _filter(context: StageContext) -> StageResult:

@@ -54,7 +54,7 @@ def test_wall_seconds_of_the_whole_command_count_when_larger(tmp_path):
 
 
 def test_funnel_names_each_step_with_its_reasons(whole_run):
-    assert headline(whole_run)["funnel"][0] == {
+    assert headline(whole_run)["funnel"][1] == {
         "stage": "filter", "step": "quality", "num_in": 30, "num_out": 24,
         "reasons": {"image & link": 6},
     }  # fmt: skip

@@ -103,7 +103,8 @@ def test_interval_that_holds_zero_is_called_no_difference(tmp_path, page):
 def test_funnel_shows_counts_reasons_and_examples(page):
     text = words(page)
     assert "filter 30 →to 24" in text and "quality 30 →to 24" in text
-    assert "image & link 6" in text
+    assert "image & link 6" in text and "not JSON 1" in text
+    assert "20 of these are held out for evaluation" in text
     assert "not drawn 12" in text and "Nothing dropped by: choose." in text
 
 
