@@ -29,14 +29,18 @@ def slowthink(*arguments: str) -> dict:
 def main() -> None:
     """Run, assert, run again."""
     shutil.rmtree(OUT, ignore_errors=True)
-    changes = [part for key, value in SHORT.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    changes = [
+        part for key, value in SHORT.items() for part in ("--set", f"{key}={json.dumps(value)}")
+    ]
     data = slowthink("run", "quickstart", "--out", str(OUT), *changes)
     print(json.dumps({key: data[key] for key in FIGURES}, indent=1))
     assert data["budget_violations"] == 0
     assert len(data["curve"]) >= 6
     assert all(point["ci95"][0] <= point["accuracy"] <= point["ci95"][1] for point in data["curve"])
     assert all(p["mean_thinking_tokens"] <= p["max_thinking_tokens"] for p in data["curve"])
-    assert data["tuned_accuracy"] > data["base_accuracy"], "training on 120 chains did not help at all"
+    assert data["tuned_accuracy"] > data["base_accuracy"], (
+        "training on 120 chains did not help at all"
+    )
     assert data["peak_rss_mb"] <= 6000
     page = (OUT / "report" / "report.html").read_text()
     assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", "")

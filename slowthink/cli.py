@@ -1,6 +1,7 @@
 """The command line: one short function a command; each is one public call.
 
-Results go to stdout, talk to stderr. Exit 0 done, 1 failed, 2 usage, 130 interrupted with results kept.
+Results go to stdout, talk to stderr. Exit 0 done, 1 failed, 2 usage, 130 interrupted with results
+kept.
 """
 
 from __future__ import annotations
@@ -246,7 +247,9 @@ def main(arguments: list[str] | None = None) -> None:
         show()
         code = 2
     if code == 130:
-        print("interrupted; what was finished is kept: give the same command again", file=sys.stderr)
+        print(
+            "interrupted; what was finished is kept: give the same command again", file=sys.stderr
+        )
     sys.exit(code)
 
 

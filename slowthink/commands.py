@@ -76,14 +76,16 @@ def _figures(data: dict[str, Any]) -> str:
     if data.get("difference") is not None:
         low, high = data["difference_ci95"]
         lines.append(
-            f"accuracy          {data['base_accuracy']:.1%} base -> {data['tuned_accuracy']:.1%} tuned "
+            f"accuracy          {data['base_accuracy']:.1%} base -> "
+            f"{data['tuned_accuracy']:.1%} tuned "
             f"({data['difference']:+.1%}, 95 % interval {low:+.1%} to {high:+.1%})"
         )
     curve = data.get("curve") or []
     if len(curve) > 1:
         first, last = curve[0], curve[-1]
         lines.append(
-            f"thinking pays     {first['accuracy']:.1%} at {first['max_thinking_tokens']} tokens -> "
+            f"thinking pays     {first['accuracy']:.1%} at "
+            f"{first['max_thinking_tokens']} tokens -> "
             f"{last['accuracy']:.1%} at {last['max_thinking_tokens']}"
         )
     if data.get("budget_violations") is not None:

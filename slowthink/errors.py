@@ -1,10 +1,10 @@
 """The error tree. A message says where, what was seen, what was expected, and what to do.
 
-SlowthinkError
-├── ConfigError(ValueError)     a recipe, option or setting is wrong: nothing has been done yet
-├── DataError(ValueError)       a file or a row cannot be used
-├── EngineError(RuntimeError)   a model, server or ledger does not do what was asked
-└── GraderError(RuntimeError)   grading as a whole cannot be trusted (one bad item is a verdict, not an error)
+SlowthinkError ├── ConfigError(ValueError)     a recipe, option or setting is wrong: nothing has
+been done yet ├── DataError(ValueError)       a file or a row cannot be used ├──
+EngineError(RuntimeError)   a model, server or ledger does not do what was asked └──
+GraderError(RuntimeError)   grading as a whole cannot be trusted (one bad item is a verdict, not an
+error)
 """
 
 from __future__ import annotations

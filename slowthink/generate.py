@@ -35,7 +35,8 @@ def complete(request: GenerateRequest) -> list[dict[str, Any]]:
     )
     session = open_session(request.model, recipe.engine)
     with tempfile.TemporaryDirectory() as folder, session:
-        with Ledger(Path(folder) / "ledger.sqlite") as ledger:
+        path = Path(folder) / "ledger.sqlite"
+        with Ledger(path) as ledger:
             tasks = make_tasks(
                 session,
                 problems,
@@ -92,6 +93,7 @@ def _questions(path: Path | None) -> list[str]:
             found.append(str(json.loads(line)["question"]))
         except (ValueError, KeyError, TypeError):
             raise DataError(
-                f'{path}:{number}: saw {line[:60]!r}; expected an object with a "question". Mend the row.'
+                f"{path}:{number}: saw {line[:60]!r}; expected an object with a `question`. "
+                "Mend the row."
             ) from None
     return found

@@ -1,6 +1,7 @@
 """The run: stages in order, each skipped when its folder is what the recipe asks for.
 
-A stage that loads a model runs in a process of its own, so the next finds memory (and the GPU) empty.
+A stage that loads a model runs in a process of its own, so the next finds memory (and the GPU)
+empty.
 """
 
 from __future__ import annotations

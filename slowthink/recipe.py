@@ -133,7 +133,8 @@ class FileSource(Settings):
     question_field: str = "question"
     """Column of the question."""
     answer_field: str | None = "answer"
-    """Column of the answer; where it is absent or empty, the solution's last box is taken (marked derived)."""
+    """Column of the answer; where it is absent or empty, the solution's last box is taken (marked
+    derived)."""
     solution_field: str | None = "solution"
     """Column of the worked solution."""
     choices_field: str | None = None
@@ -170,7 +171,8 @@ class SandboxSource(Settings):
     num_problems: int = Field(default=400, ge=0)
     """Problems for training."""
     num_heldout: int = Field(default=200, ge=0)
-    """Problems for evaluation, disjoint from the others by parameters and by normalised question."""
+    """Problems for evaluation, disjoint from the others by parameters and by normalised question.
+    """
     check_share: float = Field(default=0.25, ge=0, le=1)
     """Share of chains with a check that finds nothing wrong."""
     correct_share: float = Field(default=0.1, ge=0, le=1)
@@ -267,7 +269,8 @@ class TraceConfig(Settings):
     """Import or take chains; grade them; keep the right ones, one per problem."""
 
     sources: tuple[TraceSource, ...] = (SolutionTraces(),)
-    """Where chains come from, best first; of several right chains for a problem the first is kept."""
+    """Where chains come from, best first; of several right chains for a problem the first is kept.
+    """
     ungraded: Literal["drop", "keep"] = "drop"
     """What happens to chains of problems without a usable key."""
 
@@ -323,7 +326,8 @@ class TrainConfig(Settings):
     max_length: int = Field(default=20000, ge=1)
     """Longest example in tokens; see `too_long`. Nothing is ever cut."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """What happens to a longer example: the run stops before training, or the example is left out and counted."""
+    """What happens to a longer example: the run stops before training, or the example is left out
+    and counted."""
     lora: LoraConfig | None = None
     """null: all weights are trained."""
     gradient_checkpointing: bool = False
@@ -527,7 +531,8 @@ def _descend(node: Any, key: str, override: str) -> Any:
 def _index(node: list[Any], key: str, override: str) -> int:
     if not key.isdigit() or int(key) >= len(node):
         raise ConfigError(
-            f"--set {override}: `{key}` is no index of a list of {len(node)}; expected 0 to {len(node) - 1}."
+            f"--set {override}: `{key}` is no index of a list of {len(node)}; "
+            f"expected 0 to {len(node) - 1}."
         )
     return int(key)
 

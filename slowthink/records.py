@@ -4,7 +4,8 @@ A problem becomes traces (how somebody solved it) and requests (what we ask a mo
 thinking is one *chain*, shared by all caps and numbers of waits; a cut of the chain and a short
 answer make a *completion*, which the grader judges.
 
-One real record: `Problem(id="p-0c1e…", question="What is 17 + 25?", answer="42", source="sandbox", …)`.
+One real record: `Problem(id="p-0c1e…", question="What is 17 + 25?", answer="42", source="sandbox",
+…)`.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopRule:
-    """When a chain counts as repeating: its last `repeats` runs of `period` tokens or fewer are equal."""
+    """When a chain counts as repeating: its last `repeats` runs of `period` tokens or fewer are
+    equal."""
 
     max_period: int = 64
     repeats: int = 4
@@ -168,7 +170,8 @@ class Budget:
     final_answer_cue: str | None = "Final Answer:"
     """Put after a forced end. None: no cue."""
     end_rule: str = "drawn"
-    """drawn | argmax | probability (P(end) >= `end_probability`): when an end counts as declared."""
+    """drawn | argmax | probability (P(end) >= `end_probability`): when an end counts as declared.
+    """
     end_probability: float = 1.0
     answer_tokens: int = 512
     """Reserved for the answer, and its limit."""
@@ -185,8 +188,8 @@ class ThinkingFormat:
     end: str
     """Closes thinking and opens the answer."""
     end_triggers: tuple[str, ...] = ()
-    """Texts whose draw declares the end, beside the end-of-sequence tokens. A text of several tokens
-    needs an engine that can roll back; others refuse it."""
+    """Texts whose draw declares the end, beside the end-of-sequence tokens. A text of several
+    tokens needs an engine that can roll back; others refuse it."""
     newline_before_forced_end: bool = True
     """A forced end starts on a new line."""
     cue_after_natural_end: bool = False
@@ -210,8 +213,8 @@ class Event:
 class Request:
     """One sample to be had from one model: the unit that is asked for, keyed and stored.
 
-    `chain_key` leaves out the cap and the number of waits, so that all points of a sweep share their
-    thinking; `key` has everything.
+    `chain_key` leaves out the cap and the number of waits, so that all points of a sweep share
+    their thinking; `key` has everything.
     """
 
     model: str
@@ -287,7 +290,8 @@ class Completion:
     thinking: str
     answer_ids: tuple[int, ...]
     answer: str
-    """The answer part as text, a forced cue included; in a format without thinking the whole text."""
+    """The answer part as text, a forced cue included; in a format without thinking the whole text.
+    """
     closing_ids: tuple[int, ...]
     thinking_end: ThinkingEnd
     answer_end: AnswerEnd

@@ -1,11 +1,10 @@
 """The run folder: what each stage read, wrote and dropped, and whether it must run again.
 
     runs/NAME/
-      recipe.yaml        settings, resolved
-      ledger.sqlite      every chain and answer
-      STAGE/             data.parquet  dropped.parquet  manifest.json  (and what else the stage makes)
-      work/STAGE/        a stage's unfinished work: checkpoints
-      superseded/        folders that --update replaced; nothing is deleted
+      recipe.yaml        settings, resolved ledger.sqlite      every chain and answer STAGE/
+      data.parquet  dropped.parquet  manifest.json  (and what else the stage makes) work/STAGE/
+      a stage's unfinished work: checkpoints superseded/        folders that --update replaced;
+      nothing is deleted
 
 A stage writes into `STAGE.partial/`, which is renamed when complete, so a folder of a stage's name
 is always whole. Rows are sorted by id: the same decisions give the same bytes.
@@ -105,7 +104,7 @@ class StageContext:
         return Path(self.recipe.ledger) if self.recipe.ledger else self.root / "ledger.sqlite"
 
     def load(self, cls: type[R], *stages: str) -> list[R]:
-        """Records of the first of these stages that this recipe runs, else of the section's `input`.
+        """Records of the first of these stages that the recipe runs, else of the section's `input`.
 
         Raises ConfigError where there is neither, DataError where the file has other rows.
         """
@@ -115,7 +114,8 @@ class StageContext:
         path = getattr(self.config, "input", None)
         if path is None:
             raise ConfigError(
-                f"{self.stage}: the recipe has no {' or '.join(stages)} stage and no `{self.stage}.input`. "
+                f"{self.stage}: the recipe has no {' or '.join(stages)} stage and no "
+                f"`{self.stage}.input`. "
                 f"Add the stage, or name a file: --set {self.stage}.input=PATH"
             )
         return read_records(Path(path), cls)
@@ -147,7 +147,8 @@ def read_records(path: Path, cls: type[R]) -> list[R]:
         path = path / "data.parquet"
     if not path.exists():
         raise DataError(
-            f"{path}: no such file; expected {cls.__name__} rows. Name another, or run the stage before."
+            f"{path}: no such file; expected {cls.__name__} rows. "
+            "Name another, or run the stage before."
         )
     try:
         return [from_plain(cls, row) for row in _read_rows(path)]

@@ -67,7 +67,7 @@ class Sampler:
         self._rules: dict[Any, Rules] = {}
 
     def complete(self, tasks: Sequence[Task]) -> list[list[Completion]]:
-        """For each task, its points' completions in order; asks the model only for what is missing."""
+        """Each task's completions, a point each; asks the model only for what is missing."""
         keys = [task.request.chain_key() for task in tasks]
         chains = self.ledger.chains(keys)
         answers = self.ledger.answers(keys)
@@ -176,7 +176,7 @@ def _answer_text(answer: Answer, token_format: TokenFormat) -> str:
 
 
 def _unasked(cut: Cut, token_format: TokenFormat) -> AnswerEnd:
-    """How a completion without an answer part ended: in a format without thinking, as its text did."""
+    """How a completion without an answer part ended: without a thinking format, as its text did."""
     whole = cut.end is ThinkingEnd.NATURAL and not token_format.has_thinking
     return AnswerEnd.STOP if whole else AnswerEnd.LENGTH
 
@@ -242,7 +242,7 @@ def attempt(
     num_samples: int,
     last_number: bool = False,
 ) -> Attempts:
-    """The recipe's base model tries each problem `num_samples` times at the budget's cap and waits."""
+    """The base model tries each problem `num_samples` times at the budget's cap and waits."""
     recipe = context.recipe
     assert budget.max_thinking_tokens is not None
     point = Point(cap=budget.max_thinking_tokens, waits=budget.waits)
@@ -269,8 +269,8 @@ def grade_completion(
 ) -> Grade:
     """The verdict on a completion's answer part; thinking is never read.
 
-    An answer that ran into its limit counts as cut off only where no whole answer stands in it: after
-    a forced cue the first line is the answer, so a model that goes on talking has answered.
+    An answer that ran into its limit counts as cut off only where no whole answer stands in it:
+    after a forced cue the first line is the answer, so a model that goes on talking has answered.
     """
     cut_off = completion.answer_end is AnswerEnd.LENGTH and not _answered(completion)
     return grader.grade(problem, completion.answer, truncated=cut_off, last_number=last_number)

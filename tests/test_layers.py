@@ -59,7 +59,9 @@ def imports(path: Path) -> list[str]:
             continue
         if isinstance(node, ast.ImportFrom) and node.module:
             found += [node.module]
-            found += [f"{node.module}.{alias.name}" for alias in node.names if node.module == "slowthink"]
+            found += [
+                f"{node.module}.{alias.name}" for alias in node.names if node.module == "slowthink"
+            ]
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
     return found

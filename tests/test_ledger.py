@@ -90,7 +90,9 @@ with Ledger(Path(sys.argv[1])) as ledger:
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.2, 0.4])
-def test_killed_at_any_moment_it_holds_whole_batches_and_all_that_were_told(tmp_path, delay) -> None:
+def test_killed_at_any_moment_it_holds_whole_batches_and_all_that_were_told(
+    tmp_path, delay
+) -> None:
     path = tmp_path / "l.sqlite"
     child = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True

@@ -28,7 +28,11 @@ def write_inputs(folder, *, num: int = 12) -> dict:
     """A recipe on made files: problems, scripts, and an evaluation of the scripts."""
     rows = [{"question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(num)]
     scripts = [
-        {"question": row["question"], "thinking": [f"{i} + {i} is", " so"], "answer": str(2 * i + i % 3)}
+        {
+            "question": row["question"],
+            "thinking": [f"{i} + {i} is", " so"],
+            "answer": str(2 * i + i % 3),
+        }
         for i, row in enumerate(rows)
     ]
     for name, content in (("problems", rows), ("scripts", scripts)):
@@ -36,7 +40,9 @@ def write_inputs(folder, *, num: int = 12) -> dict:
     return {
         "name": "made",
         "engine": {"kind": "replay", "replay": str(folder / "scripts.jsonl")},
-        "pool": {"sources": [{"kind": "file", "path": str(folder / "problems.jsonl"), "num_heldout": 6}]},
+        "pool": {
+            "sources": [{"kind": "file", "path": str(folder / "problems.jsonl"), "num_heldout": 6}]
+        },
         "filter": {"difficulty": {"num_attempts": 1, "max_problems": None, "temperature": 0.5}},
         "evaluate": {
             "arms": [
@@ -120,13 +126,18 @@ def test_update_redoes_from_the_first_changed_stage_and_deletes_nothing(made, tm
     old = digests(root)
     ran = go(made, root, "evaluate.arms.0.caps=[0,4,16,20]", update=True)
     assert [one.skipped for one in ran] == [True, True, False, False]
-    kept = [hashlib.sha256(p.read_bytes()).hexdigest() for p in root.glob("superseded/*/data.parquet")]
+    kept = [
+        hashlib.sha256(p.read_bytes()).hexdigest() for p in root.glob("superseded/*/data.parquet")
+    ]
     assert old["evaluate/data.parquet"] in kept
     # the ledger answered for the points that were there before
     tokens = runs.read_manifest(root / "evaluate")["facts"]["arms"]["two"]["tokens"]
-    assert tokens["decoded"] == runs.read_manifest(
-        next(root.glob("superseded/evaluate-*"))
-    )["facts"]["arms"]["two"]["tokens"]["decoded"]
+    assert (
+        tokens["decoded"]
+        == runs.read_manifest(next(root.glob("superseded/evaluate-*")))["facts"]["arms"]["two"][
+            "tokens"
+        ]["decoded"]
+    )
 
 
 def test_a_changed_input_file_is_noticed(made, tmp_path) -> None:
@@ -157,7 +168,9 @@ pipeline.run_recipe(load_recipe(path), root, talk=Talk(quiet=True))
 
 
 @pytest.mark.parametrize("stage", ["pool", "filter", "evaluate", "report"])
-def test_killed_while_a_stage_writes_it_starts_again_to_the_same_bytes(made, tmp_path, stage) -> None:
+def test_killed_while_a_stage_writes_it_starts_again_to_the_same_bytes(
+    made, tmp_path, stage
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     go(made, whole)
     done = subprocess.run([sys.executable, "-c", KILL, stage, str(killed), str(made)])

@@ -118,7 +118,9 @@ def test_the_cap_is_not_in_the_chains_key_but_in_the_requests(make_problem) -> N
 
 
 def test_unforced_thinking_that_does_not_end_has_no_answer(ledger, make_problem) -> None:
-    found, _ = ask(ledger, make_problem(), [Point(4, 0, False), Point(20, 0, False)], format="plain")
+    found, _ = ask(
+        ledger, make_problem(), [Point(4, 0, False), Point(20, 0, False)], format="plain"
+    )
     assert (found[0].answer, found[0].answer_end) == ("17+2", AnswerEnd.LENGTH)
     assert (found[1].answer, found[1].answer_end) == ("17+25=32", AnswerEnd.STOP)
     with Grader() as grader:

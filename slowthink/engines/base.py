@@ -1,8 +1,8 @@
 """What an engine is: a session takes jobs and gives back chains and answers.
 
-A *job* is one chain and the points wanted of it; one request is a job of one point. The engine makes
-the longest thinking once and branches a short answer at each distinct cut. What is already known (the
-chain so far, answers had before) comes in with the job and is not made again.
+A *job* is one chain and the points wanted of it; one request is a job of one point. The engine
+makes the longest thinking once and branches a short answer at each distinct cut. What is already
+known (the chain so far, answers had before) comes in with the job and is not made again.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Point:
     """Most thinking tokens."""
     waits: int = 0
     forced: bool = True
-    """False: thinking that does not end by itself within the cap stays without an answer, and a format
-    without a delimiter gets no cue."""
+    """False: thinking that does not end by itself within the cap stays without an answer, and a
+    format without a delimiter gets no cue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,8 @@ class Session(Protocol):
         """Queue a job. Raises ConfigError where it can never be done here."""
 
     def completed(self, timeout: float | None = None) -> list[Outcome]:
-        """Jobs finished since the last call; waits up to `timeout` seconds (None: for ever) for one."""
+        """Jobs finished since the last call; waits up to `timeout` seconds (None: for ever) for
+        one."""
 
     def cancel(self, keys: Iterable[str]) -> None:
         """Drop queued jobs by key; running ones may still complete."""
@@ -156,14 +157,15 @@ def draw_uniform(request: Request, *index: object) -> float:
 
 
 def check_context(job: Job, *, max_context: int) -> None:
-    """Raise ConfigError where prompt, thinking, closing and answer cannot all fit: nothing is ever cut."""
+    """Raise ConfigError where prompt, thinking, closing and answer cannot all fit: nothing is ever
+    cut."""
     request = job.request
     cap = max(point.cap for point in job.points)
     reserve = request.budget.answer_tokens + 32  # the closing: delimiter and cue
     needed = len(request.prompt_ids) + cap + reserve
     if needed > max_context:
         raise ConfigError(
-            f"budget: a prompt of {len(request.prompt_ids)} tokens, a cap of {cap} and {reserve} for the "
-            f"answer need {needed}; the model's context holds {max_context}. Lower caps or "
+            f"budget: a prompt of {len(request.prompt_ids)} tokens, a cap of {cap} and {reserve} for "
+            f"the answer need {needed}; the model's context holds {max_context}. Lower caps or "
             "forcing.answer_tokens, or take out the longest problems."
         )

@@ -1,7 +1,7 @@
 """Drawing tokens from logits: greedy, or sampled with a given number in [0, 1) per draw.
 
-P is the distribution after temperature, min-p, top-k and top-p, in that order. Banned ids are taken out of P
-and the rest renormalised, so that refusing an end and drawing again is exactly s1's loop.
+P is the distribution after temperature, min-p, top-k and top-p, in that order. Banned ids are taken
+out of P and the rest renormalised, so that refusing an end and drawing again is exactly s1's loop.
 
 Legend: B rows, V vocabulary.
 """

@@ -1,10 +1,12 @@
 """Keys and values of a batch of sequences that grow, shrink, fork and take tokens back.
 
-Every column of the buffers holds one fed token per row; `positions_BN` says which token of its row's
-sequence that is, or -1 for a hole (padding, or a token taken back). A mask over positions is all that
-is needed to cut a row at any token, so answers branch off a chain without prefilling it again.
+Every column of the buffers holds one fed token per row; `positions_BN` says which token of its
+row's sequence that is, or -1 for a hole (padding, or a token taken back). A mask over positions is
+all that is needed to cut a row at any token, so answers branch off a chain without prefilling it
+again.
 
-Legend: B rows, T tokens fed at once, N columns, H key heads, G query heads per key head, D head size.
+Legend: B rows, T tokens fed at once, N columns, H key heads, G query heads per key head, D head
+size.
 """
 
 from __future__ import annotations
@@ -152,7 +154,7 @@ def attend(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     attention_mask: torch.Tensor, scaling: float | None = None, **_: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """Scaled dot-product attention in which the query heads of one key head are rows of one product.
+    """Scaled dot-product attention with the query heads of a key head as rows of one product.
 
     Keys and values are read once and never repeated per query head.
     """

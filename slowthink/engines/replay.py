@@ -1,11 +1,11 @@
-"""A session that replays scripted thinking through the real forcing machine; needs no model, no torch.
+"""A session that replays scripted thinking through the real forcing machine; no model, no torch.
 
 A script says per question what is thought between declared ends, and what is answered:
 
     {"question": "What is 17 + 25?", "thinking": ["17 + 25 = 32", ", no: 42"], "answer": "42"}
 
-The first text is thought until an end is declared; each refused end goes on with the next. Without a
-forced cue the answer begins with "Final Answer:". For tests, demonstrations, and for running a
+The first text is thought until an end is declared; each refused end goes on with the next. Without
+a forced cue the answer begins with "Final Answer:". For tests, demonstrations, and for running a
 pipeline without a model.
 """
 

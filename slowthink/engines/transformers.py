@@ -281,8 +281,10 @@ def pick_device(wanted: str) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks: giving each step's tensors back to the kernel and faulting them in
-    again took a third of the time on CPU. Does nothing elsewhere."""
+    """Have glibc keep freed blocks; does nothing elsewhere.
+
+    Giving each step's tensors back to the kernel and faulting them in again takes time on a CPU.
+    """
     if platform.system() == "Linux":
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL("libc.so.6")

@@ -151,8 +151,8 @@ def model_of(context: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
         return arm.model, None
     if "train" not in context.inputs:
         raise ConfigError(
-            f"evaluate.arms: `{arm.name}` wants the tuned model, but the recipe has no train stage. "
-            "Name a model folder or hub id in its `model`, or `base`."
+            f"evaluate.arms: `{arm.name}` wants the tuned model, but the recipe has no train "
+            "stage. Name a model folder or hub id in its `model`, or `base`."
         )
     return str(context.inputs["train"] / "model"), None
 

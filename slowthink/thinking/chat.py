@@ -1,9 +1,10 @@
 """The only place that renders a prompt or a training text.
 
-Both are made of the same pieces, tokenised apart and joined, so that what a model was trained on and
-what it is asked are the same ids by construction:
+Both are made of the same pieces, tokenised apart and joined, so that what a model was trained on
+and what it is asked are the same ids by construction:
 
-    chat template (system, question, assistant header) | start | thinking, newline | end | response | EOS
+    chat template (system, question, assistant header) | start | thinking, newline | end | response
+    | EOS
 """
 
 from __future__ import annotations

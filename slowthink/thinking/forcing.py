@@ -33,7 +33,8 @@ from slowthink.records import (
 from slowthink.thinking.formats import TokenFormat
 
 _LONG_TRIGGER_MARGIN = 4
-"""Tokens looked at beyond a long trigger's own length: drawn tokens need not split it as the encoder does."""
+"""Tokens looked at beyond a long trigger's own length: drawn tokens need not split it as the
+encoder does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +107,14 @@ class Action:
     num_back: int = 0
 
 
-_DRAW, _KEEP, _REPLACE, _STOP = (
-    Action(ActionKind.DRAW), Action(ActionKind.KEEP), Action(ActionKind.REPLACE), Action(ActionKind.STOP),
-)  # fmt: skip
+_DRAW = Action(ActionKind.DRAW)
+_KEEP = Action(ActionKind.KEEP)
+_REPLACE = Action(ActionKind.REPLACE)
+_STOP = Action(ActionKind.STOP)
 
 
 class Forcing:
-    """The thinking of one chain up to a cap and a number of waits; may go on from a stored chain."""
+    """The thinking of a chain up to a cap and a number of waits; may go on from a stored one."""
 
     def __init__(self, rules: Rules, *, cap: int, waits: int, chain: Chain | None = None) -> None:
         self.rules = rules
@@ -157,8 +159,8 @@ class Forcing:
     def drawn(self, token: int, *, end_probability: float = 0.0, argmax: int = -1) -> Action:
         """Tell the machine what was drawn.
 
-        `end_probability` is P(any single-token end) and `argmax` the likeliest id, both of the unbanned
-        distribution; needed for the end rules of these names only.
+        `end_probability` is P(any single-token end) and `argmax` the likeliest id, both of the
+        unbanned distribution; needed for the end rules of these names only.
         """
         if not self._banned and self._declares(token, end_probability, argmax):
             return self._declared((token,) if token in self.rules.trigger_ids else ())
@@ -281,7 +283,7 @@ class Answering:
 
 
 def is_loop(ids: Sequence[int], rule: LoopRule) -> bool:
-    """Whether the ids end in `rule.repeats` or more equal runs that hold `rule.min_tokens` in all."""
+    """Whether the ids end in at least `rule.repeats` equal runs of `rule.min_tokens` in all."""
     for period in range(1, rule.max_period + 1):
         span = period * max(rule.repeats, -(-rule.min_tokens // period))
         if len(ids) >= span and ids[-1] == ids[-1 - period]:
@@ -347,7 +349,8 @@ def _cut_at_cap(chain: Chain, cap: int) -> Cut | None:
 
 
 def check_budget(cut: Cut, rules: Rules, *, cap: int, waits: int) -> tuple[str, ...]:
-    """The ways in which this thinking breaks its budget, told from the ids alone; () where it holds."""
+    """The ways in which this thinking breaks its budget, told from the ids alone; () where it
+    holds."""
     found = []
     num_waits = sum(event.kind is EventKind.WAIT for event in cut.events)
     if len(cut.ids) > cap:

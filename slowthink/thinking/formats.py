@@ -1,7 +1,8 @@
 """Thinking delimiters, as text and as the ids of one tokenizer.
 
-A format is data (`records.ThinkingFormat`); `compile_format` turns it into token ids once per model.
-s1's own: `<|im_start|>think\\n` … `<|im_start|>answer\\n` (arXiv 2501.19393; simplescaling/s1 data/tokenization.py).
+A format is data (`records.ThinkingFormat`); `compile_format` turns it into token ids once per
+model. s1's own: `<|im_start|>think\\n` … `<|im_start|>answer\\n` (arXiv 2501.19393;
+simplescaling/s1 data/tokenization.py).
 """
 
 from __future__ import annotations
@@ -69,9 +70,9 @@ class TokenFormat:
     ) -> tuple[int, ...] | None:
         """Ids forced between thinking and answer, or None where nothing would part them.
 
-        A forced end starts on a new line, then comes the delimiter, then the cue. After a natural end the
-        delimiter alone follows (its trigger was drawn, the rest is forced), in a format without
-        delimiter the cue.
+        A forced end starts on a new line, then comes the delimiter, then the cue. After a natural
+        end the delimiter alone follows (its trigger was drawn, the rest is forced), in a format
+        without delimiter the cue.
         """
         use_cue = cue is not None and (not natural or self.format.cue_after_natural_end)
         if not self.end_ids and not use_cue:
@@ -121,5 +122,6 @@ def require_single_token_trigger(token_format: TokenFormat, *, engine: str) -> N
             f"chat.format `{token_format.format.name}`: the end trigger {text!r} is "
             f"{len(token_format.encode(text))} tokens of this model's tokenizer, and the engine "
             f"`{engine}` cannot take drawn tokens back; expected a trigger of one token. "
-            "Use the transformers engine, or a format whose trigger is one token (s1 on ChatML models)."
+            "Use the transformers engine, or a format whose trigger is one token "
+            "(s1 on ChatML models)."
         )

@@ -79,7 +79,9 @@ def test_the_numbers_that_decide_draws_are_uniform_and_their_own_per_place() -> 
 
 
 def test_greedy_takes_the_best_that_is_not_banned() -> None:
-    rows = draw(LOGITS.expand(2, -1), [Draw(Sampling(), 0.0), Draw(Sampling(), 0.0, frozenset({0, 1}))])
+    rows = draw(
+        LOGITS.expand(2, -1), [Draw(Sampling(), 0.0), Draw(Sampling(), 0.0, frozenset({0, 1}))]
+    )
     assert [one.token for one in rows] == [0, 2]
     assert [one.argmax for one in rows] == [0, 0]
 

@@ -27,7 +27,9 @@ def session(smollm):
         yield session
 
 
-def make_request(session, question, make_problem, *, format="s1", sampling=None, **budget) -> Request:
+def make_request(
+    session, question, make_problem, *, format="s1", sampling=None, **budget
+) -> Request:
     prompt = prompt_ids(session.tokenizer, make_problem(question), ChatConfig(format=format))
     return Request(
         model=session.fingerprint,
@@ -84,7 +86,11 @@ class Literal:
             closing += "\n"
         closing += format.end + ("Final Answer:" if end == "cap" else "")
         start = [*self.request.prompt_ids, *thinking]
-        for piece in ("\n" if closing[0] == "\n" else "", format.end, "Final Answer:" if end == "cap" else ""):
+        for piece in (
+            "\n" if closing[0] == "\n" else "",
+            format.end,
+            "Final Answer:" if end == "cap" else "",
+        ):
             start += self.encode(piece)
         ids: list[int] = []
         while len(ids) < self.request.budget.answer_tokens:
@@ -120,7 +126,9 @@ def test_a_sweep_equals_separate_literal_runs(session, make_problem, budget) -> 
 def test_batches_do_not_change_the_ids(session, make_problem) -> None:
     """Alone, in a batch, and resumed from a stored chain: the same."""
     requests = [make_request(session, q, make_problem) for q in QUESTIONS]
-    together = {o.key: o for o in generate(session, [Job(request=r, points=POINTS) for r in requests])}
+    together = {
+        o.key: o for o in generate(session, [Job(request=r, points=POINTS) for r in requests])
+    }
     request = requests[1]
     alone = next(generate(session, [Job(request=request, points=POINTS)]))
     first = next(generate(session, [Job(request=request, points=POINTS[:2])]))
@@ -176,7 +184,9 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
 
     decoder = session._decoder
     machine = Prompted(rules, cap=20, waits=1)
-    row = Row(prefix=request.prompt_ids, machine=machine, sampling=Sampling(), uniform=lambda _: 0.0)
+    row = Row(
+        prefix=request.prompt_ids, machine=machine, sampling=Sampling(), uniform=lambda _: 0.0
+    )
     kv, logits = decoder.prefill([row.tokens])
     with torch.inference_mode():
         kv = decoder.run([row], kv, logits)

@@ -110,9 +110,7 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
 
 @given(seeds, st.integers(0, 20), st.integers(0, 2), wait_strings, st.data())
 @settings(max_examples=300, deadline=None)
-def test_a_stored_chain_goes_on_as_if_it_had_never_stopped(
-    seed, cap, waits, strings, data
-) -> None:
+def test_a_stored_chain_goes_on_as_if_it_had_never_stopped(seed, cap, waits, strings, data) -> None:
     rules = rules_of(0, strings)
     first = drive(seed, Forcing(rules, cap=cap, waits=waits)).chain("k")
     more_cap = data.draw(st.integers(cap, cap + 20))
@@ -246,7 +244,11 @@ def test_a_loop_is_stopped_and_marked() -> None:
     rule = LoopRule(max_period=4, repeats=3, min_tokens=6)
     machine = Forcing(Rules(trigger_ids=TRIGGERS, loop=rule), cap=100, waits=0)
     while machine.next().kind is not ActionKind.STOP:
-        machine.drawn([0, 1, 2, 3, 3, 1, 2][len(machine.ids)] if len(machine.ids) < 3 else len(machine.ids) % 2)
+        machine.drawn(
+            [0, 1, 2, 3, 3, 1, 2][len(machine.ids)]
+            if len(machine.ids) < 3
+            else len(machine.ids) % 2
+        )
     assert machine.state is ChainState.LOOP
     cut = cut_chain(machine.chain("k"), machine.rules, cap=100, waits=0)
     assert cut is not None and cut.end is ThinkingEnd.LOOP
