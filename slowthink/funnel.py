@@ -48,6 +48,19 @@ def planned_problems(recipe: Recipe) -> int:
     return sum(rows.values())
 
 
+def planned_heldout(recipe: Recipe) -> int:
+    """Held-out problems that the pool, or the section's own input, is expected to give at most."""
+    path = recipe.evaluate.input if recipe.evaluate else None
+    if path:
+        return estimated_rows(path, setting="evaluate.input")
+    rows = planned_rows(recipe)
+    total = 0
+    for number, source in enumerate(recipe.pool.sources if recipe.pool else ()):
+        whole = isinstance(source, FileSource) and source.split == "heldout"
+        total += rows[f"pool.sources.{number}"] if whole else source.num_heldout
+    return total
+
+
 def counts(values: Iterable[str | None]) -> dict[str, int]:
     """How often each value occurs, most frequent first, ties by name; None counts as `unknown`."""
     found = Counter("unknown" if value is None else value for value in values)

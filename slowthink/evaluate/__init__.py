@@ -15,6 +15,7 @@ from slowthink.engines.base import Point, Session
 from slowthink.errors import ConfigError, DataError, GraderError
 from slowthink.evaluate.rows import make_row
 from slowthink.evaluate.summary import summarise
+from slowthink.funnel import planned_heldout
 from slowthink.grading import Grader, check_dependencies
 from slowthink.ledger import Ledger
 from slowthink.recipe import ArmConfig, EvaluateConfig, Recipe
@@ -67,17 +68,20 @@ def run(context: StageContext) -> StageResult:
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Points and the most tokens that the arms may decode per problem."""
+    """Points, problems, and about the most tokens that the arms may decode."""
     config = recipe.evaluate
     assert config is not None
-    tokens = 0
+    per_problem = 0
     for arm in config.arms:
-        found = points(arm)
-        waits = len(arm.waits) * 40  # about what a refused end costs
-        tokens += arm.num_samples * (max(arm.caps) + waits + 8 * len(found))
+        waits = max(arm.waits, default=0) * 40  # about what a refused end costs
+        answers = 8 * len(points(arm))
+        per_problem += arm.num_samples * (max(arm.caps) + waits + answers)
+    number = planned_heldout(recipe)
+    number = min(number, config.max_problems or number)
     return {
         "num_points": sum(len(points(arm)) for arm in config.arms),
-        "estimated_tokens_per_problem": tokens,
+        "num_problems": number,
+        "estimated_tokens": number * per_problem,
     }
 
 
