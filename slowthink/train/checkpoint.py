@@ -1,6 +1,6 @@
 """Checkpoints for resuming: written whole or not at all, the last two kept.
 
-    work/train/checkpoint-50/   weights, optimiser with fp32 masters, schedule, random state, log
+work/train/checkpoint-50/   weights, optimiser with fp32 masters, schedule, random state, log
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Traces as token ids, and the pre-flight: no example is ever cut.
 
-    Example(id="p-0c1e…", prompt_ids=(1, 9690, …), completion_ids=(1, 15336, …, 2))
+Example(id="p-0c1e…", prompt_ids=(1, 9690, …), completion_ids=(1, 15336, …, 2))
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from slowthink.train.examples import Example
 from slowthink.train.masters import MasterAdamW
 from slowthink.train.model import load_for_training
 from slowthink.train.schedule import PlannedStep, make_schedule
-from slowthink.train.trainer import CompletionTrainer, Parts, make_trainer
+from slowthink.train.trainer import CompletionTrainer, make_trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +59,8 @@ def fine_tune(
     schedule = make_schedule(lengths, config, seed=seed, num_devices=num_processes())
     model = load_for_training(source, config, seed=seed)
     trainer = make_trainer(
-        model, tokenizer, Parts(schedule, examples), config,
-        work=work, num_steps=len(schedule), seed=seed, progress=progress,
+        model, tokenizer, examples, config,
+        schedule=schedule, work=work, seed=seed, progress=progress,
     )  # fmt: skip
     last = _last_checkpoint(work, say)
     started = time.monotonic()

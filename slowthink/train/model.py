@@ -1,7 +1,7 @@
 """The model that is trained: read, given adapters, and at the end written for every engine.
 
-    train/model/      safetensors, tokenizer, chat template, generation config; a LoRA is merged into it
-    train/adapter/    the LoRA by itself
+train/model/      safetensors, tokenizer, chat template, generation config; a LoRA is merged into it
+train/adapter/    the LoRA by itself
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from slowthink.recipe import TrainConfig
@@ -98,39 +98,31 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self._progress(state.global_step, state.max_steps)
 
 
-class Parts(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """The forward passes of all steps in order; an item is the examples of one."""
-
-    def __init__(self, schedule: Sequence[PlannedStep], examples: Sequence[Example]) -> None:
-        self._parts = [part for step in schedule for part in step.parts]
-        self._examples = examples
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def __getitem__(self, index: int) -> list[Example]:
-        return [self._examples[i] for i in self._parts[index]]
-
-
 def make_trainer(
     model: Any,
     tokenizer: Any,
-    parts: Parts,
+    examples: Sequence[Example],
     config: TrainConfig,
     *,
+    schedule: Sequence[PlannedStep],
     work: Path,
-    num_steps: int,
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CompletionTrainer:
     """The trainer, ready to train or to resume from a checkpoint in `work`."""
+    from datasets import Dataset
+
+    parts = [part for step in schedule for part in step.parts]
     arguments = training_arguments(
-        config, work=work, num_steps=num_steps, num_parts=len(parts), seed=seed
+        config, work=work, num_steps=len(schedule), num_parts=len(parts), seed=seed
     )
-    return CompletionTrainer(
-        model=model, args=arguments, train_dataset=parts, data_collator=pack,
+    trainer = CompletionTrainer(
+        model=model, args=arguments, train_dataset=Dataset.from_dict({"part": parts}),
+        data_collator=lambda rows: pack([[examples[i] for i in row["part"]] for row in rows]),
         processing_class=tokenizer, callbacks=[Progress(progress)], betas=config.betas,
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def training_arguments(

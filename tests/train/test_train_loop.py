@@ -1,0 +1,135 @@
+"""Training for real: resume, adapters, what is saved. The models are tiny but where marked slow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from slowthink.recipe import LoraConfig, TrainConfig
+
+CONFIG = TrainConfig(epochs=2, batch_size=4, learning_rate=1e-2, save_every_steps=2)
+
+
+class Killed(Exception):
+    """The process ended here."""
+
+
+def _train(source, tokenizer, examples, work, config=CONFIG, *, killed_at=None):
+    from slowthink.train.loop import fine_tune
+
+    def progress(done, total):
+        if done == killed_at:
+            raise Killed
+
+    work.mkdir(parents=True, exist_ok=True)
+    return fine_tune(source, tokenizer, examples, config, work=work, seed=3, progress=progress)
+
+
+def _weights(tuned):
+    return [weight.detach() for weight in tuned.model.parameters()]
+
+
+def _same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(_weights(one), _weights(other), strict=True))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model, smollm_tokenizer, examples, tmp_path_factory):
+    """An uninterrupted run."""
+    return _train(tiny_model, smollm_tokenizer, examples, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, 4, 7])
+def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(
+    killed_at, whole, tiny_model, smollm_tokenizer, examples, tmp_path
+):
+    with pytest.raises(Killed):
+        _train(tiny_model, smollm_tokenizer, examples, tmp_path, killed_at=killed_at)
+    resumed = _train(tiny_model, smollm_tokenizer, examples, tmp_path)
+    assert resumed.resumed_at_step == (killed_at - 1) // 2 * 2
+    assert _same(whole, resumed)
+    losses = [[entry["loss"] for entry in run.log if "loss" in entry] for run in (whole, resumed)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 8
+
+
+def test_training_lowers_the_loss(whole):
+    losses = [entry["loss"] for entry in whole.log if "loss" in entry]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_a_step_in_several_passes_is_the_same_step(
+    whole, tiny_model, smollm_tokenizer, examples, tmp_path
+):
+    config = CONFIG.model_copy(update={"micro_batch_size": 2})
+    split = _train(tiny_model, smollm_tokenizer, examples, tmp_path, config)
+    for step in range(8):
+        assert split.log[step]["loss"] == pytest.approx(whole.log[step]["loss"], abs=0.02)
+
+
+def test_another_seed_gives_other_weights(whole, tiny_model, smollm_tokenizer, examples, tmp_path):
+    from slowthink.train.loop import fine_tune
+
+    other = fine_tune(tiny_model, smollm_tokenizer, examples, CONFIG, work=tmp_path, seed=4)
+    assert not _same(whole, other)
+
+
+def test_the_saved_model_loads_in_the_bases_number_format(
+    whole, tiny_model, smollm_tokenizer, tmp_path
+):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from slowthink.train.model import save_for_serving
+
+    save_for_serving(whole.model, smollm_tokenizer, tmp_path / "model", source=tiny_model)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert loaded.dtype is torch.bfloat16
+    assert loaded.generation_config.eos_token_id == 2
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.chat_template == smollm_tokenizer.chat_template
+    assert not list((tmp_path / "model").glob("checkpoint-*"))
+
+
+def test_a_lora_is_merged_and_its_adapter_kept_beside(
+    tiny_model, smollm_tokenizer, examples, tmp_path
+):
+    from transformers import AutoModelForCausalLM
+
+    from slowthink.train.model import save_for_serving
+
+    config = CONFIG.model_copy(update={"lora": LoraConfig(rank=4, alpha=8), "learning_rate": 0.05})
+    tuned = _train(tiny_model, smollm_tokenizer, examples, tmp_path / "work", config)
+    tuned.model.eval().float()
+    ids = torch.tensor([examples[0].prompt_ids])
+    with torch.no_grad():
+        expected = tuned.model(input_ids=ids, attention_mask=torch.ones_like(ids), **_apart(ids))
+    save_for_serving(tuned.model, smollm_tokenizer, tmp_path / "model", source=tiny_model)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    with torch.no_grad():
+        logits, before = merged(input_ids=ids).logits, base(input_ids=ids).logits
+    assert (tmp_path / "adapter" / "adapter_config.json").exists()
+    assert (logits - before).abs().max() > 0.05
+    torch.testing.assert_close(logits, expected.logits, atol=0.03, rtol=0.05)
+
+
+def _apart(ids):
+    return {"cu_seq_lens_q": torch.tensor([0, ids.shape[1]], dtype=torch.int32)}
+
+
+@pytest.mark.slow
+def test_the_embedded_model_resumes_bit_for_bit(smollm, smollm_tokenizer, examples, tmp_path):
+    from slowthink.engines.models import resolve_model
+
+    source = Path(resolve_model(smollm))
+    config = CONFIG.model_copy(update={"epochs": 1, "learning_rate": 1e-4, "save_every_steps": 1})
+    whole = _train(source, smollm_tokenizer, examples, tmp_path / "whole", config)
+    with pytest.raises(Killed):
+        _train(source, smollm_tokenizer, examples, tmp_path / "work", config, killed_at=3)
+    resumed = _train(source, smollm_tokenizer, examples, tmp_path / "work", config)
+    assert resumed.resumed_at_step == 2
+    assert _same(whole, resumed)

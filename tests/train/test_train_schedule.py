@@ -1,0 +1,58 @@
+"""The order of examples: a pure function of their number, the recipe and the seed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slowthink.recipe import TrainConfig
+from slowthink.train.schedule import make_schedule, num_steps, parts_per_step
+
+
+def _epoch(schedule, epoch):
+    return sorted(
+        i for step in schedule if step.epoch == epoch for part in step.parts for i in part
+    )
+
+
+@given(
+    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=60),
+    batch_size=st.integers(1, 20),
+    micro=st.one_of(st.none(), st.integers(1, 8)),
+    devices=st.integers(1, 4),
+)
+def test_every_epoch_has_every_example_once(lengths, batch_size, micro, devices):
+    config = TrainConfig(epochs=2, batch_size=batch_size, micro_batch_size=micro)
+    schedule = make_schedule(lengths, config, seed=1, num_devices=devices)
+    assert len(schedule) == num_steps(len(lengths), config)
+    for epoch in range(2):
+        assert _epoch(schedule, epoch) == list(range(len(lengths)))
+    assert {len(step.parts) for step in schedule} == {parts_per_step(config, devices)}
+    if micro:
+        assert max(len(part) for step in schedule for part in step.parts) <= micro
+
+
+def test_a_thousand_examples_by_sixteen_are_s1s_315_steps():
+    config = TrainConfig(epochs=5, batch_size=16)
+    assert len(make_schedule([10] * 1000, config, seed=0)) == 315
+
+
+def test_epochs_differ_in_order_and_seeds_too():
+    config = TrainConfig(epochs=2, batch_size=4)
+    one, other = (make_schedule([10] * 40, config, seed=seed) for seed in (0, 1))
+    assert [step.parts for step in one[:10]] != [step.parts for step in one[10:]]
+    assert one != other
+    assert one == make_schedule([10] * 40, config, seed=0)
+
+
+def test_max_steps_ends_the_schedule():
+    config = TrainConfig(epochs=3, batch_size=4, max_steps=7)
+    assert len(make_schedule([10] * 40, config, seed=0)) == num_steps(40, config) == 7
+
+
+def test_parts_of_a_step_are_balanced_by_tokens():
+    lengths = [100, 90, 10, 20, 80, 30]
+    config = TrainConfig(epochs=1, batch_size=6, micro_batch_size=3)
+    (step,) = make_schedule(lengths, config, seed=0)
+    totals = [sum(lengths[i] for i in part) for part in step.parts]
+    assert max(totals) - min(totals) <= 30
