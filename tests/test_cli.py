@@ -1,0 +1,90 @@
+"""The command line: help, exit codes, no logic of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from slowthink.cli import app, main
+from slowthink.recipe import STAGES
+
+COMMANDS = ("run", *STAGES, "generate", "grade", "bench", "check", "doctor")
+ROOT = Path(__file__).parents[1]
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    return stop.value.code or 0
+
+
+def test_commands_stand_in_the_order_of_the_work() -> None:
+    group = typer.main.get_command(app)
+    assert tuple(group.commands) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example_and_a_place_in_the_readme(command, capsys) -> None:
+    assert call(command, "--help") == 0
+    assert f"Example: slowthink {command}" in " ".join(capsys.readouterr().out.split())
+    assert f"`slowthink {command}" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["run", *STAGES])
+def test_run_and_stages_take_the_same_options(command) -> None:
+    parameters = typer.main.get_command(app).commands[command].params
+    options = sorted(o for p in parameters for o in p.opts if o.startswith("--"))
+    assert options == ["--dry-run", "--json", "--out", "--quiet", "--set", "--update"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "no-such"], 2, "no shipped recipe of that name"),
+        (["run", "quickstart", "--set", "sed=1"], 2, "did you mean `seed`"),
+        (["fly"], 2, "No such command"),
+        (["generate"], 2, "give either one PROMPT or --file"),
+        (["generate", "q", "--cap", "-1"], 2, "expected counts of 0 or more"),
+        (["generate", "--file", "no-such.jsonl"], 1, "no such file"),
+        (["bench", "speed"], 2, "expected one of grade, train"),
+        (["grade", "no-such.jsonl"], 1, "no-such.jsonl"),
+    ],
+)
+def test_bad_input_is_explained_with_the_right_exit_code(arguments, code, message, capsys) -> None:
+    assert call(*arguments) == code
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_dry_run_prints_data_on_stdout(capsys) -> None:
+    assert call("run", "quickstart", "--dry-run", "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["plan"]["train"]["num_steps"] > 0
+    assert data["estimated_minutes"] > 0
+
+
+def test_a_stage_that_the_recipe_lacks_is_named(capsys) -> None:
+    assert call("train", "quickstart", "--set", "train=null") == 2
+    assert "no such section" in capsys.readouterr().err
+
+
+def test_a_missing_pool_file_is_explained(tmp_path, capsys) -> None:
+    out = str(tmp_path / "run")
+    assert call("pool", "own-data", "--out", out, "--quiet") == 1
+    assert "train.jsonl" in capsys.readouterr().err
+
+
+def test_module_runs_as_a_script() -> None:
+    out = subprocess.run(
+        [sys.executable, "-m", "slowthink.cli", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "slow-thinking" in " ".join(out.stdout.split())
