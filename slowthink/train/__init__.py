@@ -1,7 +1,7 @@
 """train: fine-tune the base model on the chosen chains, loss on the completions only.
 
-Killed at any moment and started again, it goes on from its last whole checkpoint and ends with the same
-weights, bit for bit, on the same machine.
+Killed at any moment and started again, it goes on from its last whole checkpoint and ends with the
+same weights, bit for bit, on the same machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from slowthink.records import Trace, TrainingStep, item_seed
 from slowthink.rows import estimated_rows
 from slowthink.runs import StageContext, StageResult, Step, peak_rss_mb
 from slowthink.train.examples import Example, fit, make_examples
-from slowthink.train.schedule import PlannedStep, make_schedule, num_steps
+from slowthink.train.schedule import PlannedStep, num_steps
 
 STAGE_VERSION = 1
 PLANNED_EXAMPLE_TOKENS = 110

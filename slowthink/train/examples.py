@@ -30,7 +30,7 @@ class Example:
 
 
 def make_examples(traces: Sequence[Trace], tokenizer: Any, recipe: Recipe) -> list[Example]:
-    """The traces in ids, in order of the problems' ids, so that the input's order does not matter."""
+    """The traces in ids, in order of the problems' ids: the input's order does not matter."""
     examples = []
     for trace in sorted(traces, key=lambda one: (one.problem.id, one.thinking, one.response)):
         ids = training_ids(
@@ -75,7 +75,7 @@ def _refusal(long: Sequence[Example], total: int, *, limit: int, max_length: int
     by = "train.max_length" if limit == max_length else "the model's context"
     raised = f"--set train.max_length={longest}, " if limit == max_length else ""
     return (
-        f"train: {len(long)} of {total} examples are longer than {limit} tokens ({by}); the longest "
-        f"has {longest}; expected all to fit, as none is ever cut. Do one of: {raised}"
+        f"train: {len(long)} of {total} examples are longer than {limit} tokens ({by}); the "
+        f"longest has {longest}; expected all to fit, as none is ever cut. Do one of: {raised}"
         "--set train.too_long=drop, or select shorter traces."
     )

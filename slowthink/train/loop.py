@@ -62,6 +62,7 @@ def fine_tune(
         model, tokenizer, examples, config,
         schedule=schedule, work=work, seed=seed, progress=progress,
     )  # fmt: skip
+    numerics = _numerics(model)
     last = _last_checkpoint(work, say)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -70,7 +71,7 @@ def fine_tune(
     return Tuned(
         model=_whole_model(trainer), log=trainer.state.log_history, schedule=schedule,
         seconds=seconds, resumed_at_step=int(last.name[11:]) if last else 0,
-        numerics=_numerics(model),
+        numerics=numerics,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import torch
 
 
 class MasterAdamW(torch.optim.AdamW):
-    """AdamW whose groups hold fp32 masters; gradients come from, and weights go to, the model's own.
+    """AdamW on fp32 masters; the gradients are the model's own, and its weights are refreshed.
 
     A weight that is fp32 already is its own master.
     """

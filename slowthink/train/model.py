@@ -35,10 +35,10 @@ def load_for_training(folder: Path, config: TrainConfig, *, seed: int) -> Any:
 
 
 def compute_dtype() -> torch.dtype:
-    """What weights are held in: bf16 on a CPU that computes in it, else fp32 (a GPU casts as it goes)."""
-    if torch.cuda.is_available() or torch.backends.mps.is_available():
+    """What weights are held in: bf16 where a CPU computes in it, else fp32 (a GPU casts)."""
+    if torch.cuda.is_available() or torch.mps.is_available():
         return torch.float32
-    has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if has_bf16 else torch.float32
 
 

@@ -1,9 +1,9 @@
 """A forward pass without padding: the examples of a part one after another in a single row.
 
 Each example attends to itself alone. Shapes: T tokens in the row, H heads, D numbers per head.
-On a GPU flash attention does this from `cu_seq_lens_*`; elsewhere `attend_apart` does, one call per
-example. Other attention (sliding windows, soft caps) is left to transformers, which builds the block
-mask from the positions.
+On a GPU flash attention does this from `cu_seq_lens_*`; elsewhere `attend_apart` does, one call
+per example. Other attention (sliding windows, soft caps) is left to transformers, which builds the
+block mask from the positions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which examples are in which optimiser step: a pure function of their number, the recipe and the seed.
+"""Which examples are in which optimiser step: a pure function of lengths, recipe and seed.
 
-An epoch is one shuffled pass; its last step may be smaller, so 1,000 examples by 16 are s1's 63 steps
-an epoch. A step is cut into `num_parts` forward passes of about equal token count.
+An epoch is one shuffled pass; its last step may be smaller, so 1,000 examples by 16 are s1's 63
+steps an epoch. A step is cut into forward passes of about equal token count.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """TRL's SFTTrainer with what a CPU needs, and with a checkpoint that is whole or absent.
 
-On a GPU (one, or several under accelerate with FSDP2 or DeepSpeed) the loss is TRL's own, in tiles, with
-fp32 weights under bf16 autocast. On a CPU the logits are computed at the learnt tokens only, and
-the weights compute in bf16 with fp32 masters (`masters`). Rows are packed without padding on both.
+On a GPU (one, or several under accelerate with FSDP2 or DeepSpeed) the loss is TRL's own, in tiles,
+with fp32 weights under bf16 autocast. On a CPU the logits are computed at the learnt tokens only,
+and the weights compute in bf16 with fp32 masters (`masters`). Both pack rows without padding.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from slowthink.train.schedule import PlannedStep
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     """Trains on the planned forward passes, in their order."""
 
+    optimizer: Any
+
     def __init__(self, *, betas: tuple[float, float], **settings: Any) -> None:
         self._betas = betas
         super().__init__(**settings)
@@ -47,15 +49,21 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     def create_optimizer(self, model: Any = None) -> Any:
         """AdamW; on a CPU with fp32 masters."""
         if self.optimizer is None and self._on_cpu:
-            decayed = set(self.get_decay_parameter_names(self.model))
-            named = [pair for pair in self.model.named_parameters() if pair[1].requires_grad]
-            groups = [
-                {"params": [p for n, p in named if n in decayed], "weight_decay": self.args.weight_decay},
-                {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
-            ]  # fmt: skip
-            self.optimizer = MasterAdamW(groups, lr=self.args.learning_rate, betas=self._betas)
+            self.optimizer = MasterAdamW(
+                self._weight_groups(), lr=self.args.learning_rate, betas=self._betas
+            )
             return self.optimizer
         return super().create_optimizer(model)
+
+    def _weight_groups(self) -> list[dict[str, Any]]:
+        """The trained weights; norms and biases do not decay."""
+        decayed = set(self.get_decay_parameter_names(self.model))
+        named = [pair for pair in self.model.named_parameters() if pair[1].requires_grad]
+        decay = self.args.weight_decay
+        return [
+            {"params": [p for n, p in named if n in decayed], "weight_decay": decay},
+            {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
+        ]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint is no publication, and the run folder says more."""
@@ -128,9 +136,9 @@ def make_trainer(
 def training_arguments(
     config: TrainConfig, *, work: Path, num_steps: int, num_parts: int, seed: int
 ) -> Any:
-    """The recipe in TRL's words. The order is planned already: one sequential pass, one part a pass."""
+    """The recipe in TRL's words; the order is planned already, so the data is read as it lies."""
     on_gpu = torch.cuda.is_available()
-    save = {"save_strategy": "no"}
+    save: dict[str, Any] = {"save_strategy": "no"}
     if config.save_every_steps is not None:
         save = {"save_strategy": "steps", "save_steps": config.save_every_steps}
     return SFTConfig(
@@ -154,4 +162,4 @@ def _accumulation(num_parts: int, num_steps: int) -> int:
     """Forward passes per device and optimiser step."""
     from accelerate import PartialState
 
-    return num_parts // num_steps // PartialState().num_processes
+    return int(num_parts // num_steps // PartialState().num_processes)
