@@ -157,7 +157,9 @@ _TEXT = re.compile(
 _SPACES = re.compile(
     r"(?<!\\)\\[,;: ]|~|&nbsp;|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}|\\label\{[^{}]*\}"
 )
-_KEEP_FONT = ("mathrm", "operatorname")
+_REPEATING = re.compile(
+    r"(\d{1,20})\.(\d{0,20})(?:\\(?:overline|bar)\s*\{(\d{1,20})\}|\\dot\s*\{?(\d)\}?)"
+)
 _BROKEN = {"\x0c": "\\f", "\x08": "\\b", "\x07": "\\a", "\x0b": "\\v"}
 _PYTHON = re.compile(r"\bsqrt\s*\(|\*\*")
 
@@ -211,6 +213,7 @@ def _delimiters(text: str) -> str:
 def _commands(text: str) -> str:
     """One name for each command, text and fonts taken apart."""
     text = _SPACES.sub(" ", text)
+    text = _REPEATING.sub(_repeating, text)
     text = _TEXT.sub(_as_text, text)
     for _ in range(3):
         changed = _FONT.sub(lambda m: m.group(1) or m.group(2) or "", text)
@@ -220,6 +223,15 @@ def _commands(text: str) -> str:
     text = _COMMAND.sub(_command, text)
     text = re.sub(r"(?<![\\a-zA-Z])\.(?=\s*\\begin)|(?<=\})\s*\.$", "", text)
     return text
+
+
+def _repeating(match: re.Match[str]) -> str:
+    """0.1\\overline{6} as the fraction it is."""
+    whole, fixed, period = match.group(1), match.group(2), match.group(3) or match.group(4)
+    scale = 10 ** len(fixed)
+    nines = scale * (10 ** len(period) - 1)
+    value = int(whole + fixed + period) - int(whole + fixed)
+    return f"\\frac{{{value}}}{{{nines}}}"
 
 
 def _command(match: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ from slowthink.grading.latex import Node, Unparsed
 from slowthink.grading.normalise import squeezed
 from slowthink.grading.units import Unit, compatible, named
 from slowthink.grading.values import (
+    EVERYTHING,
     Based,
     Expression,
     Group,
@@ -48,7 +49,7 @@ def same(gold: Value, pred: Value, *, rules: Rules) -> bool:
     if isinstance(gold, Relation) or isinstance(pred, Relation):
         return _relations(gold, pred, rules)
     if isinstance(gold, Words) or isinstance(pred, Words):
-        return gold == pred
+        return gold == pred or {_emptiness(gold), _emptiness(pred)} == {True}
     if isinstance(gold, Matrix) or isinstance(pred, Matrix):
         return _matrices(gold, pred, rules)
     if isinstance(gold, Union) or isinstance(pred, Union):
@@ -58,6 +59,13 @@ def same(gold: Value, pred: Value, *, rules: Rules) -> bool:
     if isinstance(gold, Group) or isinstance(pred, Group):
         return _groups(gold, pred, rules)
     return _expressions(gold, pred, rules)
+
+
+def _emptiness(value: Value) -> bool:
+    """Whether a value says that there is no solution."""
+    if isinstance(value, Words):
+        return value.key in ("nosolution", "norealsolutions", "nosolutions", "emptyset", "none")
+    return isinstance(value, Group) and not value.items
 
 
 # --- numbers and terms ----------------------------------------------------------------------------
@@ -292,6 +300,8 @@ def _sign(value: Value) -> str:
 
 def _members(value: Value) -> Value:
     """The set in "x in set"."""
+    if isinstance(value, Relation) and value.sides[-1] == "R":
+        return EVERYTHING
     return (
         read(value.sides[-1])
         if isinstance(value, Relation) and value.signs[-1] == "\\in"
@@ -310,9 +320,20 @@ def _against_value(relation: Value, plain: Value, rules: Rules, *, is_gold: bool
     if len(relation.sides) > 2 and not ok:
         ok = any(is_label(side) for side in relation.sides[:-1])
     if not ok:
-        return False
+        return _any_side(relation, plain, rules, is_gold=is_gold)
     value = read(ends[0])
     return same(value, plain, rules=rules) if is_gold else same(plain, value, rules=rules)
+
+
+def _any_side(relation: Relation, plain: Value, rules: Rules, *, is_gold: bool) -> bool:
+    """A chain of numbers, 3\\sqrt{2} = 4.243, says each of them."""
+    sides = [read(relation.sides[0]), read(relation.sides[-1])]
+    if any(not isinstance(side, Expression) or side.symbols for side in sides):
+        return False
+    return any(
+        same(side, plain, rules=rules) if is_gold else same(plain, side, rules=rules)
+        for side in sides
+    )
 
 
 _SUBSCRIPT = re.compile(r"_(?:\{[^{}]*\}|\\?\w+)")

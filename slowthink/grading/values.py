@@ -111,6 +111,15 @@ _PREFIX = re.compile(
 _BUILDER = re.compile(
     r"^([A-Za-z](?:_\w)?)\s*(?:\\in\s*(?:\\mathbb\s*\{?\s*)?R\s*\}?)?\s*[|:]\s*(.*)$", re.DOTALL
 )
+_SCALED = re.compile(
+    r"^(-?[\d.,]+)\s*(?:\\text\s*\{\s*)?(thousand|million|billion|trillion|万|亿)\b\s*\}?",
+    re.IGNORECASE,
+)
+_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
+_CONDITION = re.compile(
+    r"(?<=\S)\s*[,;(]\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZN]\}?(?:\s*[\^_]\s*\{?[+*]\}?)?\s*\)?$"
+)
+_INFINITE = {"infinity": "\\infty", "positive infinity": "\\infty", "negative infinity": "-\\infty"}
 _REALS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals", "R"))
 
 
@@ -118,7 +127,7 @@ def read(text: str, *, merge_thousands: bool = True) -> Value:
     """The value that a cleaned text writes. Raises Unparsed."""
     if len(text) > latex.MAX_LENGTH:
         raise TooBig("too long")
-    text = _connectives(_PREFIX.sub("", text))
+    text = _connectives(_CONDITION.sub("", _PREFIX.sub("", text)))
     if merge_thousands:
         text = _merge_thousands(text)
     for separator in (";", ","):
@@ -298,12 +307,17 @@ def _atom(text: str) -> Value:
     return _expression(text)
 
 
+def _scaled(match: re.Match[str]) -> str:
+    return f"{match.group(1)}\\cdot 10^{_SCALES[match.group(2).lower()]}"
+
+
 def _expression(text: str) -> Value:
     bare = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip()
+    text = _INFINITE.get(bare.lower(), text)
     spoken = word_number(bare)
     if spoken is not None:
         return Expression(latex.number(spoken), str(spoken))
-    rest, unit = split_unit(text)
+    rest, unit = split_unit(_SCALED.sub(_scaled, text))
     rest = _MIXED.sub(r"\1\\frac{\2}{\3}", rest)
     words = as_words(rest)
     if words is not None:
