@@ -1,14 +1,14 @@
 """Numbers with their uncertainty: pass@k, maj@k, intervals, paired tests, s1's three measures.
 
 Everything is a pure function of its arguments; what draws at random takes a seed and has a fixed
-one by default. One real record: `wilson(55, num_samples=100)` is `Interval(low=0.452, high=0.644)`.
+one by default. Suffixes of arrays: S subsets, K samples of one, N samples, A different answers,
+P points of a curve, Q problems. One real record: `wilson(55, num_samples=100)` is `Interval(low=0.452, high=0.644)`.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -78,9 +78,24 @@ def maj_at_k(
     seeded draws. Raises ValueError where k > len(answers).
     """
     _check_subset(k, num_samples=len(answers))
-    votes = [1.0] * len(answers) if weights is None else list(weights)
-    subsets = _subsets(len(answers), k=k, seed=seed)
-    return float(np.mean([_vote(subset, answers, correct, votes) for subset in subsets]))
+    names = [name for name in dict.fromkeys(answers) if name is not None]
+    if not names:
+        return 0.0
+    right_A = np.array(
+        [any(c for a, c in zip(answers, correct, strict=True) if a == n) for n in names]
+    )
+    weight_N = np.ones(len(answers)) if weights is None else np.asarray(weights, dtype=np.float64)
+    votes_NA = np.array([[float(a == n) for n in names] for a in answers]) * weight_N[:, None]
+    subsets_SK = _subsets(len(answers), k=k, seed=seed)
+    return float(_shares(votes_NA[subsets_SK].sum(axis=1), right_A).mean())
+
+
+def _shares(votes_SA: Floats, right_A: npt.NDArray[np.bool_]) -> Floats:
+    """Share of the winning answers of each vote that are right; 0 where nobody voted."""
+    best_S = votes_SA.max(axis=1)
+    wins_SA = np.isclose(votes_SA, best_S[:, None]) & (best_S > 0)[:, None]
+    shares: Floats = (wins_SA & right_A).sum(axis=1) / np.maximum(wins_SA.sum(axis=1), 1)
+    return shares
 
 
 def _check_subset(k: int, *, num_samples: int) -> None:
@@ -88,32 +103,12 @@ def _check_subset(k: int, *, num_samples: int) -> None:
         raise ValueError(f"k = {k} of {num_samples} samples; expected 1 <= k <= {num_samples}")
 
 
-def _subsets(num: int, *, k: int, seed: int) -> list[tuple[int, ...]]:
+def _subsets(num: int, *, k: int, seed: int) -> npt.NDArray[np.intp]:
+    """Rows of k different indices: all of them, or a fixed draw of 2,000."""
     if math.comb(num, k) <= MAX_SUBSETS:
-        return list(itertools.combinations(range(num), k))
+        return np.array(list(itertools.combinations(range(num), k)), dtype=np.intp)
     random = np.random.default_rng([seed, num, k])
-    ranks = random.random((MAX_SUBSETS, num)).argpartition(k - 1, axis=1)[:, :k]
-    return [tuple(int(i) for i in row) for row in ranks]
-
-
-def _vote(
-    subset: Sequence[int],
-    answers: Sequence[Hashable | None],
-    correct: Sequence[bool],
-    votes: Sequence[float],
-) -> float:
-    """Share of the winning answers that are correct; 0 where nobody answered."""
-    sums: Counter[Hashable] = Counter()
-    right: dict[Hashable, bool] = {}
-    for i in subset:
-        if answers[i] is not None:
-            sums[answers[i]] += votes[i]  # type: ignore[assignment]
-            right[answers[i]] = correct[i]
-    if not sums:
-        return 0.0
-    best = max(sums.values())
-    winners = [answer for answer, total in sums.items() if math.isclose(total, best)]
-    return sum(right[answer] for answer in winners) / len(winners)
+    return random.random((MAX_SUBSETS, num)).argpartition(k - 1, axis=1)[:, :k]
 
 
 def coverage(num_correct: Sequence[int]) -> float:
