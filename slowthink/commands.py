@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from slowthink.errors import ConfigError
-from slowthink.recipe import Recipe, load_recipe
+from slowthink.loading import load_recipe
+from slowthink.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slowthink.commands import Result
 from slowthink.errors import SlowthinkError
-from slowthink.recipe import load_recipe
+from slowthink.loading import load_recipe
 
 EXTRAS = {
     "local": ("torch", "transformers", "gguf", "safetensors"),

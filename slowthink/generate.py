@@ -11,8 +11,9 @@ from slowthink.engines import open_session
 from slowthink.engines.base import Point
 from slowthink.errors import ConfigError, DataError
 from slowthink.ledger import Ledger
+from slowthink.plain import plain
 from slowthink.recipe import ChatConfig, EngineConfig, Recipe
-from slowthink.records import Budget, Problem, Sampling, duplicate_key, plain, problem_id
+from slowthink.records import Budget, Problem, Sampling, duplicate_key, problem_id
 from slowthink.sampling import Sampler, make_tasks
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from slowthink.errors import EngineError
-from slowthink.records import Answer, AnswerEnd, Chain, ChainState, Cost, Event, from_plain, plain
+from slowthink.plain import from_plain, plain
+from slowthink.records import Answer, AnswerEnd, Chain, ChainState, Cost, Event
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS chains (

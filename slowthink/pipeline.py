@@ -20,8 +20,9 @@ from typing import Any
 
 from slowthink import runs
 from slowthink.errors import ConfigError, EngineError
+from slowthink.loading import load_recipe
 from slowthink.progress import Talk
-from slowthink.recipe import Recipe, load_recipe
+from slowthink.recipe import Recipe
 
 MODEL_STAGES = frozenset({"filter", "trace", "train", "evaluate"})
 

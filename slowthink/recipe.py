@@ -8,17 +8,12 @@ Everything wrong with a recipe is reported at once, before any work.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from slowthink.errors import ConfigError
-from slowthink.records import Budget, Sampling, digest
+from slowthink.plain import digest
+from slowthink.records import Budget, Sampling
 
 STAGES = ("pool", "filter", "trace", "select", "train", "evaluate", "report")
 
@@ -444,135 +439,3 @@ class Recipe(Settings):
     def digest(self) -> str:
         """Hash of all settings."""
         return digest(self.model_dump(mode="json"))
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that ship with slowthink."""
-    root = resources.files("slowthink") / "recipes"
-    return sorted(
-        item.name.removesuffix(".yaml") for item in root.iterdir() if item.name.endswith(".yaml")
-    )
-
-
-def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a file, or the shipped one of that name, with `a.b=c` overrides applied.
-
-    Raises ConfigError naming every unknown key, wrong type and impossible pair at once.
-    """
-    where, text = _read(source)
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}. Mend the file.") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where}: saw {type(data).__name__}; expected a mapping of settings.")
-    for override in overrides:
-        _apply(data, override)
-    return parse_recipe(data, where=where)
-
-
-def parse_recipe(data: dict[str, Any], *, where: str = "recipe") -> Recipe:
-    """Settings checked as a whole. Raises ConfigError with every problem found."""
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        problems = "\n".join(f"  {line}" for line in _explain(error))
-        raise ConfigError(
-            f"{where}: {error.error_count()} setting(s) cannot be used:\n{problems}"
-        ) from None
-
-
-def _read(source: str) -> tuple[str, str]:
-    path = Path(source)
-    if path.is_file():
-        try:
-            return source, path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"{source}: not UTF-8 text ({error.reason} at byte {error.start})."
-            ) from None
-    if source in recipe_names():
-        return source, (resources.files("slowthink") / "recipes" / f"{source}.yaml").read_text(
-            "utf-8"
-        )
-    hint = _closest(source, recipe_names())
-    raise ConfigError(
-        f"recipe `{source}`: no such file, and no shipped recipe of that name{hint}. "
-        f"Shipped: {', '.join(recipe_names())}."
-    )
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    """Set one dotted key; list items by index, e.g. `pool.sources.0.path=x`."""
-    dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set train.epochs=1")
-    node: Any = data
-    for key in keys[:-1]:
-        node = _descend(node, key, override)
-    value = yaml.safe_load(text) if text else None
-    if isinstance(node, list):
-        node[_index(node, keys[-1], override)] = value
-    else:
-        node[keys[-1]] = value
-
-
-def _descend(node: Any, key: str, override: str) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, key, override)]
-    if node.get(key) is None:
-        node[key] = {}
-    if not isinstance(node[key], (dict, list)):
-        raise ConfigError(f"--set {override}: `{key}` is {node[key]!r}; it has no settings inside.")
-    return node[key]
-
-
-def _index(node: list[Any], key: str, override: str) -> int:
-    if not key.isdigit() or int(key) >= len(node):
-        raise ConfigError(
-            f"--set {override}: `{key}` is no index of a list of {len(node)}; "
-            f"expected 0 to {len(node) - 1}."
-        )
-    return int(key)
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    for item in error.errors():
-        path = [str(part) for part in item["loc"]]
-        where = ".".join(path)
-        if item["type"] == "extra_forbidden":
-            yield f"{where}: unknown key{_closest(path[-1], _siblings(item['loc']))}"
-        elif item["type"] == "missing":
-            yield f"{where}: needed, but not given"
-        else:
-            yield f"{where}: {item['msg'].removeprefix('Value error, ')}; saw {item['input']!r:.80}"
-
-
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    """Names allowed where the unknown key stands."""
-    models: list[Any] = [Recipe]
-    for part in location[:-1]:
-        models = [inner for model in models for inner in _inner(model, part)] or models
-    return sorted({name for model in models for name in getattr(model, "model_fields", {})})
-
-
-def _inner(model: Any, part: int | str) -> list[Any]:
-    fields = getattr(model, "model_fields", {})
-    if part not in fields:
-        return []
-    found: list[Any] = []
-    queue = [fields[part].annotation]
-    while queue:
-        hint = queue.pop()
-        if isinstance(hint, type) and issubclass(hint, Settings):
-            found.append(hint)
-        queue.extend(getattr(hint, "__args__", ()))
-        if hasattr(hint, "__origin__") and not isinstance(hint.__origin__, type):
-            queue.append(hint.__origin__)
-    return found
-
-
-def _closest(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""

@@ -1,4 +1,4 @@
-"""All that the parts exchange: frozen records, and their form as table rows.
+"""All that the parts exchange: frozen records, and their ids.
 
 A problem becomes traces (how somebody solved it) and requests (what we ask a model). A request's
 thinking is one *chain*, shared by all caps and numbers of waits; a cut of the chain and a short
@@ -10,21 +10,12 @@ One real record: `Problem(id="p-0c1e…", question="What is 17 + 25?", answer="4
 
 from __future__ import annotations
 
-import dataclasses
 import enum
-import functools
-import hashlib
-import json
-import types
-import typing
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-R = TypeVar("R")
+from slowthink.plain import digest, plain
 
 
 class Split(enum.Enum):
@@ -426,12 +417,6 @@ class Cost:
 # --- identity -------------------------------------------------------------------------------------
 
 
-def digest(value: Any) -> str:
-    """First 32 hex digits of SHA-256 over canonical JSON; tuples and lists are the same."""
-    data = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 def problem_id(question: str, choices: tuple[str, ...] = ()) -> str:
     """Id of a question: a hash of its exact text and options (NFC, outer white space stripped)."""
     parts = [unicodedata.normalize("NFC", part).strip() for part in (question, *choices)]
@@ -450,72 +435,3 @@ def duplicate_key(question: str, choices: tuple[str, ...] = ()) -> str:
 def item_seed(seed: int, *names: object) -> int:
     """A 63-bit seed for one item, so that order, workers and resume do not change a decision."""
     return int(digest([seed, *map(str, names)])[:16], 16) >> 1
-
-
-# --- rows -----------------------------------------------------------------------------------------
-
-
-def plain(value: Any) -> Any:
-    """The record as dicts, lists and scalars, ready for JSON or a table."""
-    if isinstance(value, enum.Enum):
-        return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [plain(item) for item in value]
-    return value
-
-
-def from_plain(cls: type[R], row: dict[str, Any]) -> R:
-    """The record that `plain` made `row` from. Raises KeyError where a needed field is missing."""
-    hints = _hints(typing.cast(type, cls))
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    return cls(**{name: _revive(hints[name], row[name]) for name in names if name in row})
-
-
-def arrow_schema(cls: type) -> pa.Schema:
-    """The Arrow schema of a record class; nested records are structs."""
-    import pyarrow as pa
-
-    hints = _hints(cls)
-    return pa.schema([(f.name, _arrow_type(hints[f.name])) for f in dataclasses.fields(cls)])
-
-
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _optional(hint: Any) -> Any:
-    """`T` for `T | None`, else the hint itself."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return next(arg for arg in typing.get_args(hint) if arg is not type(None))
-    return hint
-
-
-def _revive(hint: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    hint = _optional(hint)
-    if typing.get_origin(hint) is tuple:
-        item = typing.get_args(hint)[0]
-        return tuple(_revive(item, one) for one in value)
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return hint(value)
-    if dataclasses.is_dataclass(hint):
-        return from_plain(typing.cast(type, hint), value)
-    return value
-
-
-def _arrow_type(hint: Any) -> pa.DataType:
-    import pyarrow as pa
-
-    hint = _optional(hint)
-    if typing.get_origin(hint) is tuple:
-        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return pa.string()
-    if dataclasses.is_dataclass(hint):
-        inner = _hints(typing.cast(type, hint))
-        return pa.struct([(f.name, _arrow_type(inner[f.name])) for f in dataclasses.fields(hint)])
-    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[hint]

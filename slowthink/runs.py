@@ -26,8 +26,9 @@ from typing import Any, TypeVar
 
 from slowthink import __version__
 from slowthink.errors import ConfigError, DataError, EngineError
+from slowthink.plain import arrow_schema, digest, from_plain, plain
 from slowthink.recipe import STAGES, Recipe
-from slowthink.records import Dropped, arrow_schema, digest, from_plain, plain
+from slowthink.records import Dropped
 
 R = TypeVar("R")
 

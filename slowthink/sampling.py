@@ -16,6 +16,7 @@ from slowthink.engines import open_session
 from slowthink.engines.base import Job, Outcome, Point, Session, closing_of
 from slowthink.grading import Grader
 from slowthink.ledger import Ledger
+from slowthink.plain import plain
 from slowthink.recipe import ChatConfig, Recipe
 from slowthink.records import (
     Answer,
@@ -30,7 +31,6 @@ from slowthink.records import (
     Sampling,
     ThinkingEnd,
     item_seed,
-    plain,
 )
 from slowthink.runs import StageContext, versions
 from slowthink.thinking.chat import prompt_ids

@@ -15,8 +15,8 @@ from slowthink.recipe import STAGES
 
 ROOT = Path(slowthink.__file__).parent
 LAYERS = (
-    {"errors", "records"},
-    {"recipe", "rows", "stats"},
+    {"errors", "plain", "records"},
+    {"recipe", "loading", "rows", "stats"},
     {"runs", "ledger"},
     {"thinking", "grading", "engines", "funnel"},
     {"sampling"},

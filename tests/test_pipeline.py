@@ -16,9 +16,10 @@ import yaml
 from slowthink import pipeline, runs
 from slowthink.commands import RunRequest, dry_run
 from slowthink.errors import ConfigError, DataError, EngineError
+from slowthink.loading import load_recipe
 from slowthink.pipeline import run_recipe
 from slowthink.progress import Talk
-from slowthink.recipe import Recipe, load_recipe
+from slowthink.recipe import Recipe
 from slowthink.records import Dropped
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -67,6 +68,13 @@ def digests(root) -> dict[str, str]:
         for p in sorted(root.glob("*/*.parquet"))
         if "superseded" not in p.parts
     }
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(request, monkeypatch):
+    """Stages run here, but for the tests that are about their processes."""
+    if "process" not in request.keywords:
+        monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
 
 
 def go(path, root, *overrides: str, **options):
@@ -154,7 +162,7 @@ import sys, os, signal
 from pathlib import Path
 from slowthink import ledger, pipeline, runs
 from slowthink.progress import Talk
-from slowthink.recipe import load_recipe
+from slowthink.loading import load_recipe
 stage, root, path = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 real = runs.write_records
 def killing(target, records, cls):
@@ -167,6 +175,7 @@ pipeline.run_recipe(load_recipe(path), root, talk=Talk(quiet=True))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pool", "filter", "evaluate", "report"])
 def test_killed_while_a_stage_writes_it_starts_again_to_the_same_bytes(
     made, tmp_path, stage
@@ -189,10 +198,10 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(runs, "write_records", full)
-    monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
     with pytest.raises(EngineError, match="No space left on device. Nothing finished is lost"):
         go(made, root)
     monkeypatch.undo()
+    monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
     assert digests(root) == before
     assert all(not one.skipped for one in go(made, root)[1:])
 
@@ -220,6 +229,7 @@ def test_two_processes_in_one_folder_are_refused(made, tmp_path) -> None:
     go(made, root, stages=("pool",))
 
 
+@pytest.mark.process
 def test_a_childs_error_keeps_its_kind_and_message(made, tmp_path) -> None:
     (tmp_path / "scripts.jsonl").write_text("{}\n")
     with pytest.raises(DataError, match=r"scripts\.jsonl:1: no script"):

@@ -7,7 +7,8 @@ from pydantic_core import PydanticUndefined
 
 from slowthink import recipe as recipes
 from slowthink.errors import ConfigError
-from slowthink.recipe import Recipe, Settings, load_recipe, recipe_names
+from slowthink.loading import load_recipe, parse_recipe, recipe_names
+from slowthink.recipe import Recipe, Settings
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -81,7 +82,7 @@ def test_an_unknown_recipe_names_the_shipped_ones() -> None:
 
 
 def test_a_recipe_may_begin_anywhere() -> None:
-    recipe = recipes.parse_recipe({"name": "x", "train": {"input": "mine.parquet"}})
+    recipe = parse_recipe({"name": "x", "train": {"input": "mine.parquet"}})
     assert recipe.stages() == ("train", "report")
 
 

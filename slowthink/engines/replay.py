@@ -18,7 +18,8 @@ from pathlib import Path
 
 from slowthink.engines.base import Capabilities, Job, Outcome, branches, check_context
 from slowthink.errors import ConfigError, DataError
-from slowthink.records import Answer, Cost, digest
+from slowthink.plain import digest
+from slowthink.records import Answer, Cost
 from slowthink.thinking.forcing import Action, ActionKind, Answering, Forcing, make_rules
 from slowthink.thinking.formats import compile_format
 

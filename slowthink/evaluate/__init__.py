@@ -18,17 +18,9 @@ from slowthink.evaluate.summary import summarise
 from slowthink.funnel import planned_heldout
 from slowthink.grading import Grader, check_dependencies
 from slowthink.ledger import Ledger
+from slowthink.plain import plain
 from slowthink.recipe import ArmConfig, EvaluateConfig, Recipe
-from slowthink.records import (
-    Completion,
-    Cost,
-    EvaluationRow,
-    Problem,
-    Split,
-    Verdict,
-    item_seed,
-    plain,
-)
+from slowthink.records import Completion, Cost, EvaluationRow, Problem, Split, Verdict, item_seed
 from slowthink.runs import StageContext, StageResult, Step
 from slowthink.sampling import Sampler, Task, grade_completion, make_tasks
 from slowthink.thinking.formats import compile_format, get_format

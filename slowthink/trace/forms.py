@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowthink.grading.extract import extract, last_box
-from slowthink.records import Budget, Problem, Trace, duplicate_key, from_plain, problem_id
+from slowthink.plain import from_plain
+from slowthink.records import Budget, Problem, Trace, duplicate_key, problem_id
 from slowthink.rows import ValueProblem, optional_text, text_value
 
 Values = dict[str, Any]

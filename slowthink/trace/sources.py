@@ -12,8 +12,9 @@ from pathlib import Path
 
 from slowthink.errors import DataError
 from slowthink.grading.extract import extract
+from slowthink.plain import digest
 from slowthink.recipe import FileTraces, SolutionTraces
-from slowthink.records import Dropped, Problem, digest, item_seed
+from slowthink.records import Dropped, Problem, item_seed
 from slowthink.rows import BadRow, Row, ValueProblem, cut, read_rows
 from slowthink.trace.forms import FORMS, Form, Imported, final_answer, form_of
 

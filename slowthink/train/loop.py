@@ -55,6 +55,7 @@ def fine_tune(
     Raises EngineError where the loss is no longer a number.
     """
     prepare_machine()
+    quiet_libraries()
     lengths = [example.num_tokens for example in examples]
     schedule = make_schedule(lengths, config, seed=seed, num_devices=num_processes())
     model = load_for_training(source, config, seed=seed)
@@ -81,6 +82,14 @@ def prepare_machine() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_freed_memory()
     torch.set_flush_denormal(True)
+
+
+def quiet_libraries() -> None:
+    """No bars and remarks of transformers: the stage has a bar of its own."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def num_processes() -> int:

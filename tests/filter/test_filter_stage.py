@@ -10,8 +10,9 @@ import pytest
 
 from slowthink import filter as filter_stage
 from slowthink.errors import DataError
-from slowthink.recipe import parse_recipe
-from slowthink.records import Problem, Split, duplicate_key, plain, problem_id
+from slowthink.loading import parse_recipe
+from slowthink.plain import plain
+from slowthink.records import Problem, Split, duplicate_key, problem_id
 from slowthink.runs import StageResult, make_context
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from slowthink import pool
 from slowthink.errors import DataError
-from slowthink.recipe import Recipe, parse_recipe
+from slowthink.loading import parse_recipe
+from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
 from slowthink.runs import StageResult, execute, make_context, read_manifest
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from slowthink import report, runs
-from slowthink.recipe import Recipe, parse_recipe
+from slowthink.loading import parse_recipe
+from slowthink.recipe import Recipe
 from slowthink.records import (
     AnswerEnd,
     Dropped,

@@ -11,7 +11,7 @@ from made_run import CAPS, make_run, points_of, recipe
 
 from slowthink import report
 from slowthink.errors import DataError
-from slowthink.recipe import parse_recipe
+from slowthink.loading import parse_recipe
 from slowthink.report.data import collect, headline, open_run
 from slowthink.runs import read_manifest
 

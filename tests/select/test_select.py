@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from slowthink import select
 from slowthink.errors import DataError
-from slowthink.recipe import SelectConfig, parse_recipe
-from slowthink.records import Grade, Problem, Split, Trace, Verdict, plain, problem_id
+from slowthink.loading import parse_recipe
+from slowthink.plain import plain
+from slowthink.recipe import SelectConfig
+from slowthink.records import Grade, Problem, Split, Trace, Verdict, problem_id
 from slowthink.runs import StageResult, make_context
 from slowthink.select.choose import Candidate, choose_random, choose_s1, rank_at
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from slowthink.records import Grade, Problem, Trace, Verdict, plain
+from slowthink.plain import plain
+from slowthink.records import Grade, Problem, Trace, Verdict
 from slowthink.rows import ValueProblem
 from slowthink.trace.forms import FORMS, form_of, short_answer, split_text
 

@@ -10,7 +10,7 @@ import pytest
 
 from slowthink import pool, trace
 from slowthink.errors import DataError
-from slowthink.recipe import parse_recipe
+from slowthink.loading import parse_recipe
 from slowthink.runs import StageResult, execute, make_context
 
 SHARED = Path("/work/shared/data/traces")
