@@ -6,13 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from slowthink.errors import ConfigError
 from slowthink.loading import load_recipe
 from slowthink.recipe import Recipe
+
+if TYPE_CHECKING:
+    from slowthink.pipeline import Ran
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +59,29 @@ def run(request: RunRequest) -> Result:
     recipe, root = request.resolve()
     _check_stages(recipe, request.stages)
     with Talk(quiet=request.quiet) as talk:
+        talk.say(_plan_text(recipe, request.stages))
         ran = run_recipe(recipe, root, stages=request.stages, update=request.update, talk=talk)
     data = headline(root)
-    done = ", ".join(f"{one.stage}{' (skipped)' if one.skipped else ''}" for one in ran)
-    return Result(text=f"{done}\n{_figures(data)}{_where(root)}", data=data)
+    return Result(text=f"{_seconds(ran)}\n{_figures(data)}{_where(root)}", data=data)
+
+
+def _seconds(ran: Sequence[Ran]) -> str:
+    """What each stage took."""
+    parts = [f"{one.stage} {'(skipped)' if one.skipped else f'{one.seconds:.0f} s'}" for one in ran]
+    return f"stages            {', '.join(parts)}"
+
+
+def _plan_text(recipe: Recipe, stages: Sequence[str] | None) -> str:
+    """What is about to be spent, on one line."""
+    plans = _plans(recipe, stages)
+    tokens = [f"{s} {p['estimated_tokens']}" for s, p in plans.items() if p.get("estimated_tokens")]
+    return f"plan: tokens {', '.join(tokens) or 'none'}; {_minutes_text(plans)}"
+
+
+def _plans(recipe: Recipe, stages: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+    from slowthink.pipeline import stage_module
+
+    return {stage: stage_module(stage).plan(recipe) for stage in stages or recipe.stages()}
 
 
 def _check_stages(recipe: Recipe, stages: Sequence[str] | None) -> None:
@@ -101,20 +123,22 @@ def _where(root: Path) -> str:
 
 def dry_run(request: RunRequest) -> Result:
     """Settings, counts and estimated tokens; nothing is written, no model is loaded."""
-    from slowthink.pipeline import stage_module
-
     recipe, root = request.resolve()
     _check_stages(recipe, request.stages)
-    plans = {stage: stage_module(stage).plan(recipe) for stage in request.stages or recipe.stages()}
+    plans = _plans(recipe, request.stages)
     settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     lines = [settings, f"would run into {root}:"]
     lines += [
         f"  {stage:9} " + ", ".join(f"{name} {value}" for name, value in plan.items())
         for stage, plan in plans.items()
     ]
-    lines.append(f"about {_minutes(plans):.1f} minutes at 280 tokens/s (two CPU cores, SmolLM2)")
+    lines.append(_minutes_text(plans))
     data = {"recipe": recipe.model_dump(mode="json"), "out": str(root), "plan": plans}
     return Result(text="\n".join(lines), data=data | {"estimated_minutes": _minutes(plans)})
+
+
+def _minutes_text(plans: dict[str, dict[str, Any]]) -> str:
+    return f"about {_minutes(plans):.1f} minutes at 280 tokens/s (two CPU cores, SmolLM2)"
 
 
 def _minutes(plans: dict[str, dict[str, Any]]) -> float:

@@ -155,6 +155,13 @@ def test_a_budget_above_the_context_is_refused_before_any_work(ledger, make_prob
     assert session.cost.decoded == 0
 
 
+def test_an_engine_without_roll_back_refuses_a_delimiter_of_several_tokens(
+    ledger, make_problem
+) -> None:
+    with pytest.raises(ConfigError, match="engine `replay` cannot take drawn tokens back"):
+        ask(ledger, make_problem(), [Point(4)], format="think-tags")
+
+
 def test_scripts_are_read_from_a_file(tmp_path) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text(json.dumps({"question": "q", "thinking": ["t"], "answer": "a"}) + "\n{}\n")

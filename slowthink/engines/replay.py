@@ -21,7 +21,11 @@ from slowthink.errors import ConfigError, DataError
 from slowthink.plain import digest
 from slowthink.records import Answer, Cost
 from slowthink.thinking.forcing import Action, ActionKind, Answering, Forcing, make_rules
-from slowthink.thinking.formats import compile_format
+from slowthink.thinking.formats import (
+    TokenFormat,
+    compile_format,
+    require_single_token_trigger,
+)
 
 _SPECIAL = ("<|im_start|>", "<|im_end|>")
 _START, _END = 256, 257
@@ -112,8 +116,9 @@ class ReplaySession:
         self._queue.clear()
 
     def submit(self, job: Job) -> None:
-        """Queue a job."""
+        """Queue a job. Raises ConfigError where it does not fit, or would need roll-back."""
         check_context(job, max_context=self.capabilities.max_context)
+        require_single_token_trigger(self._compiled(job), engine="replay")
         self._queue[job.key] = job
 
     def cancel(self, keys: Iterable[str]) -> None:
@@ -130,7 +135,7 @@ class ReplaySession:
     def _replay(self, job: Job) -> Outcome:
         before = self.cost
         request = job.request
-        token_format = compile_format(request.format, self.tokenizer, eos_ids=self.eos_ids)
+        token_format = self._compiled(job)
         rules = make_rules(request.budget, token_format)
         script = self._script(request.prompt_ids)
         machine = Forcing(
@@ -160,6 +165,9 @@ class ReplaySession:
                 )
             )
         return Outcome(key=job.key, chain=chain, answers=tuple(answers), cost=self.cost - before)
+
+    def _compiled(self, job: Job) -> TokenFormat:
+        return compile_format(job.request.format, self.tokenizer, eos_ids=self.eos_ids)
 
     def _run(self, machine: Forcing | Answering, tokens: Iterator[int]) -> None:
         while (action := machine.next()).kind is not ActionKind.STOP:
