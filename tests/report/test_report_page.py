@@ -10,7 +10,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_run import CHINESE, HOSTILE, make_run, recipe
+from made_run import CHINESE, HOSTILE, evaluation_rows, make_run, recipe
+
+from slowthink.evaluate.summary import summarise
+from slowthink.report import render
 
 REQUESTING = {"src", "href", "srcset", "action", "data", "poster", "xlink:href", "formaction"}
 
@@ -93,8 +96,6 @@ def test_interval_that_holds_zero_is_called_no_difference(tmp_path, page):
     manifest = json.loads((root / "evaluate" / "manifest.json").read_text())
     manifest["facts"]["summary"]["difference_ci95"] = [-0.1, 0.2]
     (root / "evaluate" / "manifest.json").write_text(json.dumps(manifest))
-    from slowthink.report import render
-
     html = render(root, folder).read_text("utf-8")
     assert "interval −10.0 to 20.0" in words(html) and "no difference is shown" in words(html)
     assert "no difference is shown" not in words(page)
@@ -168,3 +169,18 @@ def test_every_control_and_table_has_a_name(page):
     assert page.count("<table>") == page.count("<caption>")
     pictures = [attributes for tag, attributes in tags if attributes.get("role") == "img"]
     assert pictures and all(picture["aria-label"] for picture in pictures)
+
+
+def test_page_takes_what_the_evaluate_stage_sums_up(tmp_path):
+    arms = recipe().evaluate.arms
+    rows = list(evaluation_rows("base", "tuned"))
+    found = summarise(rows, arms, num_resamples=100, seed=0)
+    root = tmp_path / "run"
+    folder = make_run(root)
+    manifest = json.loads((root / "evaluate" / "manifest.json").read_text())
+    manifest["facts"]["summary"] = found
+    (root / "evaluate" / "manifest.json").write_text(json.dumps(manifest))
+    html = render(root, folder).read_text("utf-8")
+    assert "35.0% → to 35.0%" in words(html) and "n = 20 problems" in words(html)
+    assert html.count('<tr class="strong">') == 2
+    assert read(html).sections()[:4] == ["result", "curve", "points", "domains"]
