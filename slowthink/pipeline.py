@@ -57,14 +57,14 @@ def run_recipe(
     """
     talk = talk or Talk()
     wanted = [stage for stage in recipe.stages() if stages is None or stage in stages]
-    started = time.time()
+    clock = _Clock(root)
     with _alone(root):
         _refuse_or_supersede(recipe, root, wanted, update=update)
         _save_recipe(recipe, root)
         ran = []
         for stage in wanted:
             ran.append(_run_one(recipe, root, stage, talk))
-            _note_run(root, ran, started)
+            clock.note(ran)
     return ran
 
 
@@ -76,7 +76,7 @@ def _refuse_or_supersede(
         standing = runs.standing(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
         if not standing.changed:
             continue
-        if not update:
+        if not update and stage != "report":  # a page is made anew from what lies there
             changes = "\n".join(f"  {change}" for change in standing.changed)
             raise ConfigError(
                 f"{root / stage}: was made with other settings:\n{changes}\n"
@@ -170,15 +170,24 @@ def _save_recipe(recipe: Recipe, root: Path) -> None:
     runs.write_atomic(root / "recipe.yaml", text)
 
 
-def _note_run(root: Path, ran: Sequence[Ran], started: float) -> None:
-    """Wall time of this command so far, kept where any stage was run."""
-    if all(one.skipped for one in ran):
-        return
-    note = {
-        "wall_seconds": round(time.time() - started, 1),
-        "seconds": {one.stage: round(one.seconds, 1) for one in ran if not one.skipped},
-    }
-    runs.write_atomic(root / "run.json", json.dumps(note, indent=1))
+class _Clock:
+    """Wall time that went into a run folder, over all commands that ran a stage of it."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "run.json"
+        self._started = time.monotonic()
+        kept = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._before = kept.get("wall_seconds", 0.0)
+        self._seconds = kept.get("seconds", {})
+
+    def note(self, ran: Sequence[Ran]) -> None:
+        """Write what has gone in so far, unless every stage was skipped."""
+        if all(one.skipped for one in ran):
+            return
+        now = {one.stage: round(one.seconds, 1) for one in ran if not one.skipped}
+        wall = self._before + time.monotonic() - self._started
+        note = {"wall_seconds": round(wall, 1), "seconds": self._seconds | now}
+        runs.write_atomic(self._path, json.dumps(note, indent=1))
 
 
 def main(arguments: Sequence[str], say: Callable[[str], None] = print) -> int:

@@ -157,6 +157,15 @@ def test_a_changed_input_file_is_noticed(made, tmp_path) -> None:
         go(made, root)
 
 
+def test_a_page_made_too_early_is_made_again_without_asking(made, tmp_path) -> None:
+    root = tmp_path / "run"
+    go(made, root, stages=("pool", "filter", "report"))
+    ran = go(made, root)
+    assert {one.stage: one.skipped for one in ran} == {
+        "pool": True, "filter": True, "evaluate": False, "report": False,
+    }  # fmt: skip
+
+
 KILL = """
 import sys, os, signal
 from pathlib import Path

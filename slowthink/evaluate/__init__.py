@@ -44,7 +44,11 @@ def run(context: StageContext) -> StageResult:
             costs[arm.name] = cost
     _check_grader(rows)
     summary = summarise(
-        rows, config.arms, num_resamples=config.num_resamples, seed=context.recipe.seed
+        rows,
+        config.arms,
+        num_resamples=config.num_resamples,
+        seed=context.recipe.seed,
+        chat=context.recipe.chat,
     )
     total = sum((Cost(**one["tokens"]) for one in costs.values()), Cost())
     summary |= {"tokens": plain(total), "sweep": _sweep(rows, total)}

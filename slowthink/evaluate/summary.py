@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from slowthink.recipe import ArmConfig
+from slowthink.recipe import ArmConfig, ChatConfig
 from slowthink.records import AnswerEnd, EvaluationRow, ThinkingEnd, Verdict
 from slowthink.stats import Interval, bootstrap_ci, paired_bootstrap, wilson
 
@@ -18,9 +18,14 @@ PointKey = tuple[int, int, bool]
 
 
 def summarise(
-    rows: Sequence[EvaluationRow], arms: Sequence[ArmConfig], *, num_resamples: int, seed: int
+    rows: Sequence[EvaluationRow],
+    arms: Sequence[ArmConfig],
+    *,
+    num_resamples: int,
+    seed: int,
+    chat: ChatConfig | None = None,
 ) -> dict[str, Any]:
-    """Everything the report shows about the models' accuracy."""
+    """Everything the report shows about the models' accuracy; `chat` is what arms have by default."""
     by_arm = {arm.name: _by_point(row for row in rows if row.arm == arm.name) for arm in arms}
     options = {"num_resamples": num_resamples, "seed": seed}
     cells = {
@@ -31,7 +36,10 @@ def summarise(
     tuned_key = _longest(cells[headline.name])
     tuned = cells[headline.name][tuned_key]
     summary = {
-        "arms": [_arm(arm, cells[arm.name], by_arm[arm.name]) for arm in arms],
+        "arms": [
+            _arm(arm, arm.chat or chat or ChatConfig(), cells[arm.name], by_arm[arm.name])
+            for arm in arms
+        ],
         "tuned_accuracy": tuned["accuracy"],
         "tuned_point": tuned,
         "curve": [
@@ -158,6 +166,7 @@ def _difference(
 
 def _arm(
     arm: ArmConfig,
+    chat: ChatConfig,
     cells: Mapping[PointKey, Any],
     points: Mapping[PointKey, Sequence[EvaluationRow]],
 ) -> dict[str, Any]:
@@ -167,7 +176,7 @@ def _arm(
     return {
         "name": arm.name,
         "model": rows[0].model,
-        "format": arm.chat.format if arm.chat else None,
+        "format": chat.format,
         "num_problems": len({row.problem_id for row in rows}),
         "num_samples": arm.num_samples,
         "protocol": f"{how}, {arm.num_samples} sample{'s' * (arm.num_samples > 1)}",
