@@ -2,7 +2,8 @@
 
 Everything is a pure function of its arguments; what draws at random takes a seed and has a fixed
 one by default. Suffixes of arrays: S subsets, K samples of one, N samples, A different answers,
-P points of a curve, Q problems. One real record: `wilson(55, num_samples=100)` is `Interval(low=0.452, high=0.644)`.
+P points of a curve, Q problems. One real record: `wilson(55, num_samples=100)` is
+`Interval(low=0.452, high=0.644)`.
 """
 
 from __future__ import annotations

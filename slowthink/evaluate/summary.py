@@ -23,9 +23,9 @@ def summarise(
     *,
     num_resamples: int,
     seed: int,
-    chat: ChatConfig | None = None,
+    chat: ChatConfig = ChatConfig(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Everything the report shows about the models' accuracy; `chat` is what arms have by default."""
+    """All figures about the models' accuracy; `chat` is what an arm without its own has."""
     by_arm = {arm.name: _by_point(row for row in rows if row.arm == arm.name) for arm in arms}
     options = {"num_resamples": num_resamples, "seed": seed}
     cells = {
@@ -36,10 +36,7 @@ def summarise(
     tuned_key = _longest(cells[headline.name])
     tuned = cells[headline.name][tuned_key]
     summary = {
-        "arms": [
-            _arm(arm, arm.chat or chat or ChatConfig(), cells[arm.name], by_arm[arm.name])
-            for arm in arms
-        ],
+        "arms": [_arm(arm, chat, cells[arm.name], by_arm[arm.name]) for arm in arms],
         "tuned_accuracy": tuned["accuracy"],
         "tuned_point": tuned,
         "curve": [
@@ -176,7 +173,7 @@ def _arm(
     return {
         "name": arm.name,
         "model": rows[0].model,
-        "format": chat.format,
+        "format": (arm.chat or chat).format,
         "num_problems": len({row.problem_id for row in rows}),
         "num_samples": arm.num_samples,
         "protocol": f"{how}, {arm.num_samples} sample{'s' * (arm.num_samples > 1)}",
