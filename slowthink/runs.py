@@ -290,6 +290,7 @@ def make_context(
     return StageContext(
         stage=stage, recipe=recipe, root=root, folder=folder, work=work,
         inputs=stage_inputs(recipe, root, stage), say=say,
+        progress=progress,
     )  # fmt: skip
 
 

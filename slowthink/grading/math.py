@@ -23,10 +23,14 @@ from slowthink.records import Problem
 MAX_NESTING = 60
 
 _INTEGER = re.compile(r"^\s*-?\d{1,200}\s*$")
+_PLAIN_NUMBER = re.compile(r"^\s*-?\d[\d.,]*\s*$")
+_SUM = re.compile(r"\d\)?\s*(?:[-+*×÷−]|\\times|\\cdot|\\div)\s*\(?\d")
 _DECIMAL_COMMA = re.compile(r"^-?(?:0,\d+|\d+,(?:\d\d|\d{4,}))$")
 _ORDERED = re.compile(
     r"respectively|in (?:that|this) order|in (?:increasing|decreasing|ascending|descending) order"
-    r"|ordered (?:pair|triple|list|tuple|quadruple)|依次|分别|从小到大|从大到小",
+    r"|ordered (?:pair|triple|list|tuple|quadruple)|依次|分别|从小到大|从大到小|排序"
+    r"|\b(?:sort|arrange|rank)\b|\border (?:the|these|them)\b"
+    r"|from (?:the )?(?:small|larg|least|great|low|high)\w* to",
     re.IGNORECASE,
 )
 _ROUNDED = re.compile(
@@ -84,6 +88,8 @@ def compare(gold: str, pred: str, *, context: Context) -> Comparison:
         return Comparison(True, "string")
     if _INTEGER.match(gold) and _INTEGER.match(pred):
         return Comparison(int(gold) == int(pred), "integer")
+    if _restates_question(gold, pred, context.question):
+        return Comparison(False, "restates the question")
     too_big = beyond_bounds(pred) or beyond_bounds(gold)
     if too_big:
         return Comparison(False, f"bounds: {too_big}")
@@ -91,6 +97,13 @@ def compare(gold: str, pred: str, *, context: Context) -> Comparison:
     if chosen is not None:
         return Comparison(chosen, "choice")
     return _values(gold, pred, context)
+
+
+def _restates_question(gold: str, pred: str, question: str) -> bool:
+    """Whether the answer to "What is 50 - 5?" is "50 - 5": a sum left standing, not worked out."""
+    if not _PLAIN_NUMBER.match(gold) or not _SUM.search(pred):
+        return False
+    return squeezed(clean(pred)) in squeezed(clean(question[-4000:]))
 
 
 def beyond_bounds(text: str) -> str | None:

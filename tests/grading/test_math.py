@@ -283,6 +283,37 @@ def test_a_list_is_ordered_where_the_question_says_so(grader: Grader) -> None:
     assert _verdict(grader, "1, 2", "2, 1", question="Find all roots.") is Verdict.CORRECT
 
 
+@pytest.mark.parametrize(
+    "question",
+    ["Sort from small to large: 2, 1.", "Arrange 2, 1.", "Order these: 2, 1.", "从小到大排列 2, 1"],
+)
+def test_a_list_is_ordered_where_sorting_is_the_question(grader: Grader, question: str) -> None:
+    assert _verdict(grader, "1, 2", "2, 1", question=question) is Verdict.WRONG
+    assert _verdict(grader, "1, 2", "1, 2", question=question) is Verdict.CORRECT
+
+
+def test_the_question_said_again_is_no_answer(grader: Grader) -> None:
+    question = "What is 50 - 5 - 8 + 3?"
+    assert _verdict(grader, "40", "50 - 5 - 8 + 3", question=question) is Verdict.WRONG
+    assert _verdict(grader, "40", "40", question=question) is Verdict.CORRECT
+    assert _verdict(grader, "0.5", "1/2", question="One half, 1/2, is drawn.") is Verdict.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("gold", "pred", "verdict"),
+    [
+        ("35", "37 - 7 + 5 = 12", Verdict.WRONG),
+        ("12", "37 - 7 + 5 = 12", Verdict.CORRECT),
+        ("35", "37 - 7 + 5 = 35", Verdict.CORRECT),
+        (r"3\sqrt{2}", r"3\sqrt{2} \approx 4.24", Verdict.CORRECT),
+    ],
+)
+def test_of_a_false_chain_of_numbers_the_last_counts(
+    grader: Grader, gold: str, pred: str, verdict: Verdict
+) -> None:
+    assert _verdict(grader, gold, pred) is verdict
+
+
 def test_a_stated_tolerance_is_used(grader: Grader) -> None:
     assert _verdict(grader, "9.8", "9.75", tolerance=0.01) is Verdict.CORRECT
     assert _verdict(grader, "9.8", "9.75") is Verdict.WRONG
