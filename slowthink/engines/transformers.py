@@ -287,8 +287,8 @@ def pick_device(wanted: str) -> str:
 def keep_freed_memory() -> None:
     """Have glibc keep small freed blocks; does nothing elsewhere.
 
-    Giving each step's tensors back to the kernel and faulting them in again takes time on a CPU. Large
-    blocks still go back: kept, they left holes of every size, and a training grew to 12 GB.
+    Giving each step's tensors back to the kernel and faulting them in again takes time on a CPU.
+    Large blocks still go back: kept, they left holes of every size, and a training grew to 12 GB.
     """
     if platform.system() == "Linux":
         with contextlib.suppress(OSError, AttributeError):

@@ -326,7 +326,7 @@ def _against_value(relation: Value, plain: Value, rules: Rules, *, is_gold: bool
 
 
 def _any_side(relation: Relation, plain: Value, rules: Rules, *, is_gold: bool) -> bool:
-    """A chain of numbers, 3\\sqrt{2} = 4.243, says each of them; a false one, 3 + 4 = 8, the last."""
+    """A chain of numbers, 3\\sqrt{2} = 4.243, says each; a false one, 3 + 4 = 8, its last."""
     sides = [read(relation.sides[0]), read(relation.sides[-1])]
     if any(not isinstance(side, Expression) or side.symbols for side in sides):
         return False
