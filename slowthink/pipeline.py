@@ -6,9 +6,12 @@ empty.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import fcntl
 import importlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -58,12 +61,12 @@ def run_recipe(
     talk = talk or Talk()
     wanted = [stage for stage in recipe.stages() if stages is None or stage in stages]
     clock = _Clock(root)
-    with _alone(root):
+    with _alone(root) as lock:
         _refuse_or_supersede(recipe, root, wanted, update=update)
         _save_recipe(recipe, root)
         ran = []
         for stage in wanted:
-            ran.append(_run_one(recipe, root, stage, talk))
+            ran.append(_run_one(recipe, root, stage, talk, lock=lock))
             clock.note(ran)
     return ran
 
@@ -88,16 +91,18 @@ def _refuse_or_supersede(
         return
 
 
-def _run_one(recipe: Recipe, root: Path, stage: str, talk: Talk) -> Ran:
+def _run_one(recipe: Recipe, root: Path, stage: str, talk: Talk, *, lock: int) -> Ran:
     version = stage_module(stage).STAGE_VERSION
     if runs.standing(recipe, root, stage, version=version).done:
         talk.say(f"{stage}: done before, skipped")
         manifest = runs.read_manifest(root / stage)
         return Ran(stage=stage, skipped=True, seconds=0.0, manifest=manifest)
+    if (root / stage).exists():
+        runs.supersede(root, stage)  # made before a stage that it reads
     started = time.monotonic()
     talk.begin(stage)
     if stage in MODEL_STAGES and needs_model(recipe, stage):
-        _in_own_process(root, stage, talk)
+        _in_own_process(root, stage, talk, lock=lock)
     else:
         run_stage(recipe, root, stage, talk)
     manifest = runs.read_manifest(root / stage)
@@ -120,11 +125,14 @@ def run_stage(recipe: Recipe, root: Path, stage: str, talk: Talk) -> dict[str, A
     return runs.execute(context, module.run, version=module.STAGE_VERSION)
 
 
-def _in_own_process(root: Path, stage: str, talk: Talk) -> None:
-    """The same through `python -m slowthink.pipeline`, whose talk goes to our stderr."""
+def _in_own_process(root: Path, stage: str, talk: Talk, *, lock: int) -> None:
+    """The same through `python -m slowthink.pipeline`, whose talk goes to our stderr.
+
+    The child holds the folder's lock too, so that no other run begins while it lives.
+    """
     command = [sys.executable, "-m", "slowthink.pipeline", str(root), stage]
     command += ["--quiet"] if talk.quiet else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, pass_fds=(lock,))
     if done.returncode == 130:
         raise KeyboardInterrupt
     if done.returncode:
@@ -149,8 +157,11 @@ def _raise_again(root: Path, stage: str, said: str, code: int) -> None:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the run folder: two processes in one folder would undo each other's work."""
+def _alone(root: Path) -> Iterator[int]:
+    """Hold the run folder: two processes in one folder would undo each other's work.
+
+    Yields the lock's file descriptor.
+    """
     root.mkdir(parents=True, exist_ok=True)
     with (root / "run.lock").open("a") as file:
         try:
@@ -160,7 +171,7 @@ def _alone(root: Path) -> Iterator[None]:
                 f"{root}: another slowthink is at work in this folder; expected to be alone. "
                 "Wait for it, or give another --out."
             ) from None
-        yield
+        yield file.fileno()
 
 
 def _save_recipe(recipe: Recipe, root: Path) -> None:
@@ -190,10 +201,19 @@ class _Clock:
         runs.write_atomic(self._path, json.dumps(note, indent=1))
 
 
+def die_with_parent() -> None:
+    """Have Linux end this process when the one that started it ends, however it ends."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            set_parent_death_signal = 1
+            ctypes.CDLL("libc.so.6").prctl(set_parent_death_signal, signal.SIGKILL)
+
+
 def main(arguments: Sequence[str], say: Callable[[str], None] = print) -> int:
     """Run one stage of a run folder in this process; errors go out as JSON for the parent."""
     from slowthink.errors import SlowthinkError
 
+    die_with_parent()
     root, stage = Path(arguments[0]), arguments[1]
     talk = Talk(quiet="--quiet" in arguments)
     try:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -243,6 +244,37 @@ def test_a_childs_error_keeps_its_kind_and_message(made, tmp_path) -> None:
     (tmp_path / "scripts.jsonl").write_text("{}\n")
     with pytest.raises(DataError, match=r"scripts\.jsonl:1: no script"):
         go(made, tmp_path / "run")
+
+
+PARENT = """
+import subprocess, sys
+code = "from slowthink.pipeline import die_with_parent as d; d(); print('up', flush=True); import time; time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a Linux call")
+def test_a_stages_process_dies_with_the_run_that_started_it() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    assert Path(f"/proc/{child}").exists()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 5
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(child)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is only waiting to be reaped does not."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
 
 
 def test_interrupting_a_stage_leaves_a_run_that_can_go_on(made, tmp_path) -> None:
