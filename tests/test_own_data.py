@@ -48,7 +48,7 @@ def test_limo_chains_are_graded_measured_and_the_too_long_left_out(smollm, tmp_p
         f"trace.sources.0.path={SHARED / 'traces' / 'limo_r1_distill_qwen32b.jsonl'}",
         f"pool.sources.0.path={TEST}",
         "pool.sources.0.max_problems=2", "select.num_problems=12", "train.max_steps=1",
-        "train.max_length=4000", "train.batch_size=1", "evaluate.arms.0.caps=[0,8]",
+        "train.max_length=3000", "train.batch_size=1", "evaluate.arms.0.caps=[0,8]",
         "evaluate.arms.1.caps=[0,8]",
     )  # fmt: skip
     trace = runs.read_manifest(tmp_path / "run" / "trace")
@@ -56,7 +56,7 @@ def test_limo_chains_are_graded_measured_and_the_too_long_left_out(smollm, tmp_p
     train = runs.read_manifest(tmp_path / "run" / "train")
     assert train["facts"]["num_examples"] + train["facts"]["num_too_long"] == 12
     assert train["facts"]["num_too_long"] > 0
-    assert train["facts"]["example_tokens"]["max"] <= 4000
+    assert train["facts"]["example_tokens"]["max"] <= 3000
 
 
 def test_a_too_long_chain_is_refused_before_training(smollm, tmp_path) -> None:
