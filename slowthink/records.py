@@ -358,9 +358,14 @@ class EvaluationRow:
     """One answer of one arm to one problem at one point of its curve: a row of `evaluate`."""
 
     id: str
-    """arm | problem | sample | cap | waits | forced or free."""
+    """arm | protocol | benchmark | problem | temperature | sample | cap | waits | forced or free.
+    """
     arm: str
     model: str
+    benchmark: str
+    """Name of the set; `heldout` for the pool's own held-out problems."""
+    protocol: str
+    temperature: float
     problem_id: str
     question: str
     domain: str | None
@@ -374,9 +379,17 @@ class EvaluationRow:
     num_thinking_tokens: int
     num_answer_tokens: int
     num_forced_tokens: int
+    count_source: str
+    """ids | retokenised: where the counts of tokens come from."""
     thinking_end: ThinkingEnd
     answer_end: AnswerEnd
     num_waits_used: int
+    answer: str
+    """The text that was graded: the answer part, a forced cue included."""
+    last_number: bool
+    """Its last number may count as the answer."""
+    score: float | None
+    """The scorer's, of thinking and answer together; None where none was asked."""
     verdict: Verdict
     extracted: str | None
     gold: str | None

@@ -16,10 +16,12 @@ from slowthink.recipe import STAGES
 ROOT = Path(slowthink.__file__).parent
 LAYERS = (
     {"errors", "plain", "records"},
-    {"recipe", "loading", "rows", "stats"},
+    {"recipe", "loading", "rows", "stats", "protocols", "published"},
     {"runs", "ledger"},
-    {"thinking", "grading", "engines", "funnel"},
-    {"sampling"},
+    {"thinking", "grading", "engines", "funnel", "problems"},
+    {"benchmarks", "sampling", "stored"},
+    {"judging"},
+    {"parallel"},
     set(STAGES),
     {"progress", "pipeline", "generate", "check", "benches"},
     {"commands"},

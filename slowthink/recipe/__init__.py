@@ -1,0 +1,139 @@
+"""One YAML file says what a run does: read here into frozen settings, one model per stage.
+
+YAML, then `--set a.b=c`, and nothing else: no environment variables, no hidden defaults per model.
+Everything wrong with a recipe is reported at once, before any work.
+
+    slowthink run quickstart --set train.epochs=1 --set pool.sources.0.num_problems=50
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from slowthink.plain import digest
+from slowthink.recipe.base import (
+    ChatConfig,
+    EngineConfig,
+    ForcingConfig,
+    FormatConfig,
+    SamplingConfig,
+    Settings,
+)
+from slowthink.recipe.curation import (
+    DifficultyConfig,
+    FamilyConfig,
+    FileSource,
+    FileTraces,
+    FilterConfig,
+    PoolConfig,
+    PoolSource,
+    SandboxSource,
+    SelectConfig,
+    SolutionTraces,
+    TraceConfig,
+    TraceSource,
+)
+from slowthink.recipe.evaluation import (
+    ArmConfig,
+    BenchmarkConfig,
+    DrawsConfig,
+    EvaluateConfig,
+    FunctionScorer,
+    JudgeConfig,
+    JudgeScorer,
+    ModelScorer,
+    ParallelConfig,
+    ProtocolConfig,
+    RebaseConfig,
+    RejectionConfig,
+    ReportConfig,
+    ScorerConfig,
+)
+from slowthink.recipe.training import (
+    LoraConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "STAGES",
+    "ArmConfig",
+    "BenchmarkConfig",
+    "ChatConfig",
+    "DifficultyConfig",
+    "DrawsConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "FamilyConfig",
+    "FileSource",
+    "FileTraces",
+    "FilterConfig",
+    "ForcingConfig",
+    "FormatConfig",
+    "FunctionScorer",
+    "JudgeConfig",
+    "JudgeScorer",
+    "LoraConfig",
+    "ModelScorer",
+    "ParallelConfig",
+    "PoolConfig",
+    "PoolSource",
+    "ProtocolConfig",
+    "RebaseConfig",
+    "Recipe",
+    "RejectionConfig",
+    "ReportConfig",
+    "SamplingConfig",
+    "SandboxSource",
+    "ScorerConfig",
+    "SelectConfig",
+    "Settings",
+    "SolutionTraces",
+    "TraceConfig",
+    "TraceSource",
+    "TrainConfig",
+]
+
+STAGES = ("pool", "filter", "trace", "select", "train", "evaluate", "report")
+
+
+class Recipe(Settings):
+    """A whole run. A stage that is null is not run; the first one present reads its `input`."""
+
+    name: str
+    """Names the run; also the default folder `runs/NAME`."""
+    seed: int = 0
+    """All randomness derives from it, by stage and item."""
+    model: str = "smollm2-135m"
+    """The base model: `smollm2-135m`, a folder, or a hub id."""
+    revision: str | None = None
+    """Of a hub model. None: the newest; the one found is recorded."""
+    engine: EngineConfig = EngineConfig()
+    """How models are run."""
+    chat: ChatConfig = ChatConfig()
+    """How problems are put, in training and evaluation alike."""
+    formats: dict[str, FormatConfig] = Field(default_factory=dict)
+    """Thinking formats of the user's own, by name."""
+    ledger: str | None = None
+    """Path of the ledger, to share it between runs. None: inside the run folder."""
+    pool: PoolConfig | None = None
+    """Gather problems."""
+    filter: FilterConfig | None = None
+    """Drop problems."""
+    trace: TraceConfig | None = None
+    """Gather chains."""
+    select: SelectConfig | None = None
+    """Choose the training set."""
+    train: TrainConfig | None = None
+    """Fine-tune."""
+    evaluate: EvaluateConfig | None = None
+    """Measure."""
+    report: ReportConfig | None = ReportConfig()
+    """Write the page."""
+
+    def stages(self) -> tuple[str, ...]:
+        """The stages that this recipe runs, in order."""
+        return tuple(stage for stage in STAGES if getattr(self, stage) is not None)
+
+    def digest(self) -> str:
+        """Hash of all settings."""
+        return digest(self.model_dump(mode="json"))

@@ -1,0 +1,96 @@
+"""Settings that every stage uses."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from slowthink.records import Budget, Sampling
+
+
+class Settings(BaseModel):
+    """Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class EngineConfig(Settings):
+    """How models are run."""
+
+    kind: Literal["transformers", "replay"] = "transformers"
+    """Which engine runs the model."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Numbers that the model computes in."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps: where the model lies."""
+    batch_size: int = Field(default=48, ge=1)
+    """Sequences decoded together; part of the numerics under bfloat16."""
+    max_context: int | None = Field(default=None, ge=1)
+    """Tokens of prompt, thinking and answer together. None: what the model's config says."""
+    replay: str | None = None
+    """For `replay`: the JSONL file of scripted completions."""
+
+
+class ChatConfig(Settings):
+    """How a problem is put to a model; training and evaluation share it, so they cannot differ."""
+
+    format: str = "s1"
+    """Thinking delimiters: s1, think-tags, plain, or the name of one in `formats`."""
+    system_prompt: str | None = None
+    """None: the chat template's own default."""
+    instruction: str | None = None
+    """A line put after the question. None: the question alone."""
+
+
+class FormatConfig(Settings):
+    """A thinking format of the user's own (see `records.ThinkingFormat`)."""
+
+    start: str = ""
+    """Opens thinking."""
+    end: str
+    """Closes thinking and opens the answer."""
+    end_triggers: tuple[str, ...] = ()
+    """Texts whose draw declares the end, beside the end-of-sequence tokens."""
+    newline_before_forced_end: bool = True
+    """A forced end starts on a new line."""
+    cue_after_natural_end: bool = False
+    """The cue follows a natural end too."""
+
+
+class SamplingConfig(Settings):
+    """How tokens are drawn."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus; 1: off."""
+    top_k: int = Field(default=0, ge=0)
+    """0: off."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """0: off."""
+
+    def record(self) -> Sampling:
+        """The same as a record."""
+        return Sampling(**self.model_dump())
+
+
+class ForcingConfig(Settings):
+    """Budget forcing, less the cap and the number of waits (those are swept)."""
+
+    min_thinking_tokens: int = Field(default=0, ge=0)
+    """Ends declared earlier are refused."""
+    wait_strings: tuple[str, ...] = ("Wait",)
+    """Appended to a refused end, in rotation; empty: the runner-up token is taken."""
+    final_answer_cue: str | None = "Final Answer:"
+    """Put after a forced end. null: none."""
+    end_rule: Literal["drawn", "argmax", "probability"] = "drawn"
+    """When an end counts as declared."""
+    end_probability: float = Field(default=1.0, gt=0, le=1)
+    """For end_rule probability: declared from this probability on."""
+    answer_tokens: int = Field(default=24, ge=1)
+    """Tokens reserved for the answer, and its limit."""
+
+    def budget(self, cap: int | None, waits: int) -> Budget:
+        """The budget with this cap (None: the context) and this many waits."""
+        return Budget(max_thinking_tokens=cap, waits=waits, **self.model_dump())
