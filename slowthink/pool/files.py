@@ -5,44 +5,23 @@ gsm8k.jsonl:812, step read: `answer` is a list; expected a string
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from slowthink.errors import ConfigError, DataError
-from slowthink.grading.extract import last_box
-from slowthink.recipe import FileSource
-from slowthink.records import Dropped, Problem, Split, duplicate_key, item_seed, problem_id
-from slowthink.rows import (
-    BadRow,
-    Row,
-    ValueProblem,
-    cut,
-    optional_text,
-    read_rows,
-    text_list,
-    text_value,
+from slowthink.problems import (
+    Columns,
+    Item,
+    Origin,
+    SourceRows,
+    problem_of,
+    read_problems,
+    reasons,
 )
-
-
-@dataclass(frozen=True)
-class Item:
-    """A problem and where it came from."""
-
-    address: str
-    """file:line."""
-    problem: Problem
-
-
-@dataclass
-class SourceRows:
-    """What one source gave."""
-
-    items: list[Item] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
-    num_rows: int = 0
+from slowthink.recipe import FileSource
+from slowthink.records import Dropped, Problem, Split, item_seed
+from slowthink.rows import Row, ValueProblem, read_rows
 
 
 def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceRows:
@@ -54,34 +33,21 @@ def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceRows:
     if not found.items:
         raise DataError(
             f"{source.path}: none of {found.num_rows} rows can be used "
-            f"({_reasons(found.dropped)}); expected problems. "
+            f"({reasons(found.dropped)}); expected problems. "
             f"Mend the file, or name another: --set {setting}.path=PATH"
         )
     return _hold_out(_take(found, source, seed), source, seed, setting)
 
 
 def _read(source: FileSource, setting: str) -> SourceRows:
-    name = Path(source.path).name
-    found, columns, seen = SourceRows(), dict[str, None](), dict[str, int]()
-    for row in read_rows(source.path, setting=f"{setting}.path"):
-        found.num_rows += 1
-        if isinstance(row, Row):
-            columns.update(dict.fromkeys(row.values))
-        item = row if isinstance(row, BadRow) else _problem(row, source, seen)
-        if isinstance(item, Item):
-            found.items.append(item)
-        else:
-            address = f"{name}:{item.line}"
-            found.dropped.append(
-                Dropped(id=address, step="read", reason=item.reason, evidence=item.evidence)
-            )
-    _check_columns(source, columns, setting)
+    rows = read_rows(source.path, setting=f"{setting}.path")
+    found = read_problems(rows, name=Path(source.path).name, convert=_converter(source))
+    _check_columns(source, found.columns, setting)
     return found
 
 
-def _check_columns(source: FileSource, columns: Iterable[str], setting: str) -> None:
+def _check_columns(source: FileSource, columns: list[str], setting: str) -> None:
     """Raises DataError where a column that the source names is in no row."""
-    columns = list(columns)
     wanted = {
         "question_field": source.question_field,
         "choices_field": source.choices_field,
@@ -97,54 +63,30 @@ def _check_columns(source: FileSource, columns: Iterable[str], setting: str) -> 
             )
 
 
-def _problem(row: Row, source: FileSource, seen: dict[str, int]) -> Item | BadRow:
-    """The row as a problem, or what is wrong with it; `seen` are the file's ids so far."""
-    try:
-        problem = _to_problem(row, source)
+def _converter(source: FileSource) -> Callable[[Row], Problem]:
+    """Makes a problem of a row; refuses the second row of an id."""
+    seen: dict[str, int] = {}
+    columns = Columns(
+        question=source.question_field,
+        answer=source.answer_field,
+        solution=source.solution_field,
+        choices=source.choices_field,
+        domain=source.domain_field,
+    )
+    origin = Origin(
+        name=source.name or Path(source.path).stem,
+        licence=source.licence,
+        language=source.language,
+    )
+
+    def convert(row: Row) -> Problem:
+        problem = problem_of(row, columns, origin)
         row_id = row.values.get("id")
         if row_id is not None and seen.setdefault(str(row_id), row.line) != row.line:
             raise ValueProblem("duplicate `id`")
-    except ValueProblem as error:
-        return BadRow(row.line, str(error), cut(_show(row.values)))
-    return Item(f"{Path(source.path).name}:{row.line}", problem)
+        return problem
 
-
-def _show(values: dict[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False, default=str)
-
-
-def _to_problem(row: Row, source: FileSource) -> Problem:
-    values = row.values
-    question = _question(values.get(source.question_field), source.question_field)
-    choices = _cell(values, source.choices_field, text_list) or ()
-    answer = _cell(values, source.answer_field, optional_text)
-    solution = _cell(values, source.solution_field, optional_text)
-    boxed = last_box(solution) if answer is None and solution is not None else None
-    row_id = values.get("id")
-    return Problem(
-        id=problem_id(question, choices),
-        duplicate_key=duplicate_key(question, choices),
-        question=question,
-        choices=choices,
-        answer=boxed if answer is None else answer,
-        answer_derived=boxed is not None,
-        solution=solution,
-        source=source.name or Path(source.path).stem,
-        source_row=str(row_id) if isinstance(row_id, (str, int)) else str(row.line),
-        licence=source.licence,
-        language=source.language,
-        domain=_cell(values, source.domain_field, optional_text),
-    )
-
-
-def _question(value: object, column: str) -> str:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise ValueProblem(f"`{column}` is missing or empty")
-    return text_value(value, column).strip()
-
-
-def _cell(values: dict[str, Any], column: str | None, convert: Any) -> Any:
-    return None if column is None else convert(values.get(column), column)
+    return convert
 
 
 # --- which rows -----------------------------------------------------------------------------------
@@ -191,8 +133,3 @@ def _hold_out(found: SourceRows, source: FileSource, seed: int, setting: str) ->
         for item in found.items
     ]
     return replace(found, items=items)
-
-
-def _reasons(dropped: list[Dropped]) -> str:
-    reasons = sorted({drop.reason for drop in dropped})
-    return "; ".join(reasons[:3])

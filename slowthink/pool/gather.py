@@ -9,8 +9,9 @@ from typing import Any
 
 from slowthink.errors import DataError
 from slowthink.funnel import counts, quantiles
-from slowthink.pool.files import Item, SourceRows, file_problems
+from slowthink.pool.files import file_problems
 from slowthink.pool.sandbox import sandbox_problems
+from slowthink.problems import Item, SourceRows
 from slowthink.recipe import PoolConfig, SandboxSource
 from slowthink.records import Dropped, Problem, Split
 from slowthink.rows import cut

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from slowthink.errors import ConfigError, DataError
-from slowthink.pool.files import SourceRows, file_problems
+from slowthink.pool.files import file_problems
+from slowthink.problems import SourceRows
 from slowthink.recipe import FileSource
 from slowthink.records import Split
 

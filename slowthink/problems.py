@@ -1,0 +1,131 @@
+"""Rows of the user's files as problems, in one place for the pool and the benchmarks.
+
+A row {"id": "q7", "question": "What is 6 + 1?", "answer": "7"} of `test.jsonl` becomes
+
+    Item(address="test.jsonl:8", problem=Problem(id="p-9b…", question="What is 6 + 1?", answer="7",
+    source="test", source_row="q7", …))
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from slowthink.grading.extract import last_box
+from slowthink.records import Dropped, Problem, duplicate_key, problem_id
+from slowthink.rows import BadRow, Row, ValueProblem, cut, optional_text, text_list, text_value
+
+
+@dataclass(frozen=True)
+class Item:
+    """A problem and where it came from."""
+
+    address: str
+    """file:line."""
+    problem: Problem
+
+
+@dataclass
+class SourceRows:
+    """What one source gave."""
+
+    items: list[Item] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    num_rows: int = 0
+    columns: list[str] = field(default_factory=list)
+    """Of all rows that could be read, in order of appearance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Where a row says what. None: nowhere."""
+
+    question: str = "question"
+    answer: str | None = "answer"
+    """Where it is absent or empty, the solution's last box is taken (marked derived)."""
+    solution: str | None = "solution"
+    choices: str | None = None
+    domain: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What is true of every row of a source."""
+
+    name: str
+    licence: str | None = None
+    language: str = "en"
+
+
+def read_problems(
+    rows: Iterable[Row | BadRow], *, name: str, convert: Callable[[Row], Problem]
+) -> SourceRows:
+    """Each row as a problem, or set aside with its address and reason; `name` is the file's."""
+    found, columns = SourceRows(), dict[str, None]()
+    for row in rows:
+        found.num_rows += 1
+        if isinstance(row, Row):
+            columns.update(dict.fromkeys(row.values))
+        item = row if isinstance(row, BadRow) else _item(row, name, convert)
+        if isinstance(item, Item):
+            found.items.append(item)
+        else:
+            address = f"{name}:{item.line}"
+            found.dropped.append(
+                Dropped(id=address, step="read", reason=item.reason, evidence=item.evidence)
+            )
+    found.columns = list(columns)
+    return found
+
+
+def _item(row: Row, name: str, convert: Callable[[Row], Problem]) -> Item | BadRow:
+    try:
+        return Item(f"{name}:{row.line}", convert(row))
+    except ValueProblem as error:
+        return BadRow(row.line, str(error), cut(_show(row.values)))
+
+
+def _show(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, default=str)
+
+
+def problem_of(row: Row, columns: Columns, origin: Origin) -> Problem:
+    """The row as a problem to train on. Raises ValueProblem where a value cannot be used."""
+    values = row.values
+    question = _question(values.get(columns.question), columns.question)
+    choices = _cell(values, columns.choices, text_list) or ()
+    answer = _cell(values, columns.answer, optional_text)
+    solution = _cell(values, columns.solution, optional_text)
+    boxed = last_box(solution) if answer is None and solution is not None else None
+    row_id = values.get("id")
+    return Problem(
+        id=problem_id(question, choices),
+        duplicate_key=duplicate_key(question, choices),
+        question=question,
+        choices=choices,
+        answer=boxed if answer is None else answer,
+        answer_derived=boxed is not None,
+        solution=solution,
+        source=origin.name,
+        source_row=str(row_id) if isinstance(row_id, (str, int)) else str(row.line),
+        licence=origin.licence,
+        language=origin.language,
+        domain=_cell(values, columns.domain, optional_text),
+    )
+
+
+def _question(value: object, column: str) -> str:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise ValueProblem(f"`{column}` is missing or empty")
+    return text_value(value, column).strip()
+
+
+def _cell(values: dict[str, Any], column: str | None, convert: Any) -> Any:
+    return None if column is None else convert(values.get(column), column)
+
+
+def reasons(dropped: Iterable[Dropped]) -> str:
+    """The first three kinds of reason why rows were set aside, for a message."""
+    return "; ".join(sorted({drop.reason for drop in dropped})[:3])
