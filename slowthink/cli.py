@@ -70,6 +70,7 @@ def _run(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
+    regrade: bool = False,
 ) -> None:
     from slowthink import commands
 
@@ -79,6 +80,7 @@ def _run(
         overrides=tuple(overrides or ()),
         stages=(stage,) if stage else None,
         update=update,
+        regrade=regrade,
         quiet=quiet,
     )
     _emit(commands.dry_run(request) if dry_run else commands.run(request), as_json=as_json)
@@ -111,10 +113,34 @@ for _stage, _summary in (
     ("trace", "Gather chains of thought and keep the right ones."),
     ("select", "Choose the training set."),
     ("train", "Fine-tune on the chosen chains."),
-    ("evaluate", "Measure models on held-out problems over thinking budgets."),
-    ("report", "Write the HTML page of a run; with --json, its figures as data."),
 ):
     _stage_command(_stage, _summary)
+
+
+@app.command()
+def evaluate(
+    recipe: RecipeArgument,
+    out: Out = None,
+    set_: Set = None,
+    update: Update = False,
+    regrade: Annotated[
+        bool, typer.Option("--regrade", help="Grade the stored answers again; generate nothing.")
+    ] = False,
+    dry_run: DryRun = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure models on held-out problems and benchmarks over thinking budgets.
+
+    Example: slowthink evaluate quickstart --out runs/quickstart
+    """
+    _run(
+        recipe, "evaluate", out, set_,
+        update=update, dry_run=dry_run, as_json=json_, quiet=quiet, regrade=regrade,
+    )  # fmt: skip
+
+
+_stage_command("report", "Write the HTML page of a run; with --json, its figures as data.")
 
 
 @app.command()

@@ -38,6 +38,8 @@ class RunRequest:
     overrides: tuple[str, ...] = ()
     stages: tuple[str, ...] | None = None
     update: bool = False
+    regrade: bool = False
+    """Of a finished evaluation: grade its answers again, and generate nothing."""
     quiet: bool = False
 
     def resolve(self) -> tuple[Recipe, Path]:
@@ -52,15 +54,20 @@ class RunRequest:
 
 def run(request: RunRequest) -> Result:
     """Run the stages; the text ends with where it went and the next command."""
-    from slowthink.pipeline import run_recipe
+    from slowthink import pipeline
     from slowthink.progress import Talk
     from slowthink.report.data import headline
 
     recipe, root = request.resolve()
     _check_stages(recipe, request.stages)
     with Talk(quiet=request.quiet) as talk:
-        talk.say(_plan_text(recipe, request.stages))
-        ran = run_recipe(recipe, root, stages=request.stages, update=request.update, talk=talk)
+        if request.regrade:
+            ran = pipeline.regrade(recipe, root, talk=talk)
+        else:
+            talk.say(_plan_text(recipe, request.stages))
+            ran = pipeline.run_recipe(
+                recipe, root, stages=request.stages, update=request.update, talk=talk
+            )
     data = headline(root)
     return Result(text=f"{_seconds(ran)}\n{_figures(data)}{_where(root)}", data=data)
 

@@ -71,6 +71,32 @@ def run_recipe(
     return ran
 
 
+def regrade(recipe: Recipe, root: Path, *, talk: Talk | None = None) -> list[Ran]:
+    """Grade the stored answers of a finished evaluation again; no model is run.
+
+    Raises ConfigError where there is none, or where it was made with other settings.
+    """
+    from slowthink import evaluate
+
+    talk = talk or Talk()
+    with _alone(root):
+        found = runs.standing(recipe, root, "evaluate", version=evaluate.STAGE_VERSION)
+        ours = ("stage_version", "inputs")
+        changed = [line for line in found.changed if not line.startswith(ours)]
+        if changed or not (found.done or found.changed):
+            seen = "\n".join(f"  {line}" for line in changed) or "  no finished evaluation"
+            raise ConfigError(
+                f"{root / 'evaluate'}: --regrade found\n{seen}\nexpected a finished evaluation of "
+                "this recipe. Undo the change, or evaluate with --update."
+            )
+        context = runs.make_context(recipe, root, "evaluate", say=talk.say, progress=talk.progress)
+        started = time.monotonic()
+        manifest = runs.execute(context, evaluate.regrade, version=evaluate.STAGE_VERSION)
+        seconds = time.monotonic() - started
+    ran = [Ran(stage="evaluate", skipped=False, seconds=seconds, manifest=manifest)]
+    return ran + run_recipe(recipe, root, stages=("report",), talk=talk)
+
+
 def _refuse_or_supersede(
     recipe: Recipe, root: Path, wanted: Sequence[str], *, update: bool
 ) -> None:

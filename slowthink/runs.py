@@ -202,9 +202,10 @@ def input_digests(recipe: Recipe, root: Path, stage: str) -> dict[str, str]:
 
 
 def _named_files(section: Any) -> Iterator[str]:
-    """Paths in a stage's section: `input`, and `path` of its sources."""
+    """Paths in a stage's section: `input`, `path` of its sources and sets, `samples` of arms."""
     paths = [getattr(section, "input", None)]
-    paths += [getattr(source, "path", None) for source in getattr(section, "sources", ())]
+    for name, key in (("sources", "path"), ("benchmarks", "path"), ("arms", "samples")):
+        paths += [getattr(item, key, None) for item in getattr(section, name, ())]
     yield from (path for path in paths if path)
 
 
@@ -313,6 +314,8 @@ def execute(
             "make room (or mend the folder) and give the same command again."
         ) from error
     final = context.root / context.stage
+    if final.exists():  # the old one stays until its successor is whole
+        supersede(context.root, context.stage)
     os.replace(context.folder, final)
     shutil.rmtree(context.work, ignore_errors=True)
     return manifest

@@ -267,16 +267,19 @@ def attempt(
 def grade_completion(
     grader: Grader, problem: Problem, completion: Completion, *, last_number: bool = False
 ) -> Grade:
-    """The verdict on a completion's answer part; thinking is never read.
+    """The verdict on a completion's answer part; thinking is never read."""
+    truncated = cut_off(
+        completion.answer, completion.answer_end, forced=bool(completion.closing_ids)
+    )
+    return grader.grade(problem, completion.answer, truncated=truncated, last_number=last_number)
 
-    An answer that ran into its limit counts as cut off only where no whole answer stands in it:
-    after a forced cue the first line is the answer, so a model that goes on talking has answered.
+
+def cut_off(answer: str, end: AnswerEnd, *, forced: bool) -> bool:
+    """Whether an answer ran into its limit before it was whole.
+
+    After a forced closing the first line is the answer, so a model that goes on talking has
+    answered; so has one that closed a box.
     """
-    cut_off = completion.answer_end is AnswerEnd.LENGTH and not _answered(completion)
-    return grader.grade(problem, completion.answer, truncated=cut_off, last_number=last_number)
-
-
-def _answered(completion: Completion) -> bool:
-    """Whether the answer's first line is complete, or a box is closed in it."""
-    text = completion.answer.strip()
-    return bool(completion.closing_ids) and ("\n" in text or ("\\boxed{" in text and "}" in text))
+    text = answer.strip()
+    whole = forced and ("\n" in text or ("\\boxed{" in text and "}" in text))
+    return end is AnswerEnd.LENGTH and not whole

@@ -154,6 +154,27 @@ def bootstrap_ci(
     )
 
 
+def macro_mean_ci(
+    sets: Sequence[Sequence[float]],
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of the mean of several sets' means, each set weighing the same.
+
+    One value a problem; problems are drawn anew within their set. NaN ends without a set, or with
+    an empty one.
+    """
+    if not sets or not all(len(values) for values in sets):
+        return Interval(math.nan, math.nan)
+    draws = [
+        _resampled_means(np.asarray(values, dtype=np.float64), num=num_resamples, seed=seed + i)
+        for i, values in enumerate(sets)
+    ]
+    return _percentiles(np.mean(draws, axis=0), confidence=confidence)
+
+
 def _resampled_means(values: Floats, *, num: int, seed: int) -> Floats:
     random = np.random.default_rng(seed)
     rows = max(1, _BLOCK // len(values))
@@ -229,6 +250,66 @@ def _differences(a: Sequence[float], b: Sequence[float]) -> Floats:
     return np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
 
 
+# --- LIMO's hypothesis ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Elicitation:
+    """How much of what tuning gained the base model had in it (see `elicitation`)."""
+
+    base_pass_at_k: float
+    tuned_pass_at_1: float
+    num_gains: int
+    """Problems that the tuned model solves more often."""
+    gain: float
+    """Mean over problems of what the tuned model solves more often; losses count as 0."""
+    within_coverage: float
+    """Share of that gain on problems that the base solves within k tries; NaN without a gain."""
+    ci95: Interval
+    """Of `within_coverage`."""
+
+
+def elicitation(
+    num_correct: Sequence[int],
+    num_samples: Sequence[int],
+    tuned: Sequence[float],
+    *,
+    k: int,
+    num_resamples: int = 2_000,
+    seed: int = 0,
+) -> Elicitation:
+    """LIMO's hypothesis as a measure: tuning brings out what the base model can do already.
+
+    `num_correct` of `num_samples` are the base's, `tuned` is the tuned model's mean, one a problem
+    in the same order. A problem's gain counts as within the base's coverage with the base's
+    pass@k there: with k = num_samples that is 1 where any sample was right, else 0. (LIMO, arXiv
+    2502.03387, section 1, states the hypothesis and has no measure.) Raises ValueError where the
+    lengths differ, nothing is given, or k > num_samples.
+    """
+    if not len(tuned) == len(num_correct) == len(num_samples) or not len(tuned):
+        raise ValueError(
+            f"elicitation: {len(num_correct)}, {len(num_samples)} and {len(tuned)} problems; "
+            "expected the same problems, at least one"
+        )
+    counts = list(zip(num_correct, num_samples, strict=True))
+    covered_Q = np.array([pass_at_k(c, num_samples=n, k=k) for c, n in counts])
+    base_Q = np.array([c / n for c, n in counts])
+    gains_Q = np.maximum(np.asarray(tuned, dtype=np.float64) - base_Q, 0.0)
+    random = np.random.default_rng(seed)
+    picks = random.integers(len(gains_Q), size=(num_resamples, len(gains_Q)))
+    totals = gains_Q[picks].sum(axis=1)
+    shares = (gains_Q * covered_Q)[picks].sum(axis=1)[totals > 0] / totals[totals > 0]
+    total = float(gains_Q.sum())
+    return Elicitation(
+        base_pass_at_k=float(covered_Q.mean()),
+        tuned_pass_at_1=float(np.mean(tuned)),
+        num_gains=int((gains_Q > 0).sum()),
+        gain=float(gains_Q.mean()),
+        within_coverage=float((gains_Q * covered_Q).sum()) / total if total else math.nan,
+        ci95=_percentiles(shares, confidence=0.95) if len(shares) else Interval(math.nan, math.nan),
+    )
+
+
 # --- s1's measures (arXiv 2501.19393, equations 1 to 3) -------------------------------------------
 
 
@@ -281,11 +362,37 @@ def scaling_ci(
     point of the curve.
     """
     tokens_PQ, accuracy_PQ = np.asarray(tokens, float), np.asarray(accuracy, float)
-    random = np.random.default_rng(seed)
-    draws = []
-    for _ in range(num_resamples):
-        picks = random.integers(tokens_PQ.shape[1], size=tokens_PQ.shape[1])
-        points = zip(tokens_PQ[:, picks].mean(1), accuracy_PQ[:, picks].mean(1), strict=True)
-        draws.append(scaling([(float(t), float(f)) for t, f in points], per=per))
+    draws = [
+        scaling(
+            [
+                (float(t), float(f))
+                for t, f in zip(
+                    tokens_PQ[:, picks].mean(1), accuracy_PQ[:, picks].mean(1), strict=True
+                )
+            ],
+            per=per,
+        )
+        for picks in _picks(tokens_PQ.shape[1], num=num_resamples, seed=seed)
+    ]
     finite = np.array([draw for draw in draws if not math.isnan(draw)])
     return _percentiles(finite, confidence=0.95) if len(finite) else Interval(math.nan, math.nan)
+
+
+def performance_ci(
+    accuracy: npt.ArrayLike, *, num_resamples: int = 2_000, seed: int = 0
+) -> Interval:
+    """95 % interval of `performance`, problems being drawn anew and the best point chosen anew.
+
+    `accuracy` has shape (points, problems).
+    """
+    accuracy_PQ = np.asarray(accuracy, float)
+    if not accuracy_PQ.size:
+        return Interval(math.nan, math.nan)
+    picks = _picks(accuracy_PQ.shape[1], num=num_resamples, seed=seed)
+    best = np.array([accuracy_PQ[:, one].mean(1).max() for one in picks])
+    return _percentiles(best, confidence=0.95)
+
+
+def _picks(num_problems: int, *, num: int, seed: int) -> npt.NDArray[np.int64]:
+    random = np.random.default_rng(seed)
+    return random.integers(num_problems, size=(num, num_problems))

@@ -242,3 +242,55 @@ def test_the_interval_of_scaling_holds_the_slope_of_all_problems() -> None:
     found = stats.scaling_ci(tokens, accuracy * 100.0, num_resamples=300)
     points = list(zip(tokens.mean(1), accuracy.mean(1) * 100, strict=True))
     assert found.low < stats.scaling(points, per="doubling") < found.high
+
+
+# --- averages over sets, LIMO's hypothesis, the best point ----------------------------------------
+
+
+def test_macro_mean_weighs_sets_the_same_and_draws_within_each() -> None:
+    small, large = [1.0, 1.0, 1.0], [0.0] * 50
+    found = stats.macro_mean_ci([small, large], num_resamples=200)
+    assert (found.low, found.high) == (0.5, 0.5)  # neither set varies within itself
+    mixed = stats.macro_mean_ci([[1.0, 0.0] * 20, [0.0] * 5], num_resamples=2000)
+    alone = stats.bootstrap_ci([[v] for v in [1.0, 0.0] * 20], num_resamples=2000)
+    assert mixed.low == pytest.approx(alone.low / 2, abs=0.02)
+    assert mixed.high == pytest.approx(alone.high / 2, abs=0.02)
+
+
+def test_macro_mean_of_nothing_is_nan() -> None:
+    assert math.isnan(stats.macro_mean_ci([]).low)
+    assert math.isnan(stats.macro_mean_ci([[1.0], []]).high)
+
+
+def test_elicitation_against_a_sum_by_hand() -> None:
+    correct, samples, tuned = [4, 1, 0, 2], [4, 4, 4, 4], [1.0, 0.5, 1.0, 0.25]
+    found = stats.elicitation(correct, samples, tuned, k=4)
+    gains = [0.0, 0.25, 1.0, 0.0]  # the loss on the last counts as 0
+    assert found.base_pass_at_k == 0.75
+    assert found.tuned_pass_at_1 == pytest.approx(sum(tuned) / 4)
+    assert (found.num_gains, found.gain) == (2, pytest.approx(sum(gains) / 4))
+    assert found.within_coverage == pytest.approx(0.25 / 1.25)
+    assert 0 <= found.ci95.low <= found.within_coverage <= found.ci95.high <= 1
+
+
+def test_elicitation_with_fewer_tries_counts_a_problem_in_part() -> None:
+    found = stats.elicitation([1], [4], [1.0], k=2)
+    assert found.within_coverage == pytest.approx(pass_at_k(1, num_samples=4, k=2)) == 0.5
+
+
+def test_elicitation_without_a_gain_has_no_share() -> None:
+    found = stats.elicitation([4, 0], [4, 4], [0.5, 0.0], k=4)
+    assert (found.num_gains, found.gain) == (0, 0.0)
+    assert math.isnan(found.within_coverage)
+
+
+def test_elicitation_refuses_other_problems() -> None:
+    with pytest.raises(ValueError, match="2, 2 and 1 problems"):
+        stats.elicitation([1, 1], [2, 2], [1.0], k=2)
+
+
+def test_performance_interval_chooses_the_best_point_anew() -> None:
+    accuracy = np.array([[1.0, 0.0], [0.0, 1.0]])
+    found = stats.performance_ci(accuracy, num_resamples=500)
+    assert (found.low, found.high) == (0.5, 1.0)  # a lone problem drawn twice: one point has it
+    assert math.isnan(stats.performance_ci(np.zeros((0, 0))).low)

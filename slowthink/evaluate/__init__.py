@@ -1,65 +1,99 @@
-"""evaluate: models on held-out problems over thinking budgets, graded, each budget checked.
+"""evaluate: models on held-out problems and benchmarks over thinking budgets, graded, each budget
+checked.
 
-All points of an arm come out of one chain per sample: the longest thinking once, and a short answer
-at each cap and wait.
+`sets` says what is measured on, `arms` asks, `rows` and `cells` count, `compare` puts arms beside
+one another, `review` looks at the keys, `summary` is all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from slowthink.engines import open_session
-from slowthink.engines.base import Point, Session
-from slowthink.errors import ConfigError, DataError, GraderError
-from slowthink.evaluate.rows import make_row
-from slowthink.evaluate.summary import summarise
+from slowthink.errors import GraderError
+from slowthink.evaluate.arms import Bench, Measured, measure_arm, points_of
+from slowthink.evaluate.regrade import regraded
+from slowthink.evaluate.review import doubted_keys, grouped
+from slowthink.evaluate.sets import ProblemSet, problem_sets
+from slowthink.evaluate.summary import Evaluation, summarise
 from slowthink.funnel import planned_heldout
 from slowthink.grading import Grader, check_dependencies
 from slowthink.ledger import Ledger
 from slowthink.plain import plain
+from slowthink.protocols import draws_for, resolve
 from slowthink.recipe import ArmConfig, EvaluateConfig, Recipe
-from slowthink.records import Completion, Cost, EvaluationRow, Problem, Split, Verdict, item_seed
-from slowthink.runs import StageContext, StageResult, Step
-from slowthink.sampling import Sampler, Task, grade_completion, make_tasks
-from slowthink.thinking.formats import compile_format, get_format
+from slowthink.records import Cost, EvaluationRow, Verdict
+from slowthink.runs import StageContext, StageResult, Step, read_manifest, read_records
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 MAX_GRADER_ERRORS = 0.01
 """Share of rows that the grader may fail on before the run fails."""
+
+__all__ = ["STAGE_VERSION", "plan", "points_of", "regrade", "run"]
 
 
 def run(context: StageContext) -> StageResult:
     """All arms at all points. Raises DataError without problems, GraderError above 1 % failures."""
     config: EvaluateConfig = context.config
     check_dependencies()
-    problems = held_out(context)
-    rows: list[EvaluationRow] = []
-    costs: dict[str, Any] = {}
+    sets = problem_sets(context)
     with Ledger(context.ledger_path) as ledger, Grader() as grader:
-        for arm in config.arms:
-            found, cost = _run_arm(context, arm, problems, ledger, grader)
-            rows += found
-            costs[arm.name] = cost
+        bench = Bench(context=context, sets=sets, ledger=ledger, grader=grader)
+        measured = {arm.name: measure_arm(bench, arm) for arm in config.arms}
+        rows = [row for one in measured.values() for row in one.rows]
+        return finish(context, sets, rows, measured, grader)
+
+
+def regrade(context: StageContext) -> StageResult:
+    """The same out of the finished evaluation's own answers: no model is run, nothing asked."""
+    check_dependencies()
+    folder = context.root / context.stage
+    facts = read_manifest(folder)["facts"]
+    sets = problem_sets(context)
+    with Grader() as grader:
+        rows = regraded(read_records(folder, EvaluationRow), sets, grader)
+        measured = {
+            name: Measured(rows=[row for row in rows if row.arm == name], facts=kept)
+            for name, kept in facts["arms"].items()
+        }
+        return finish(context, sets, rows, measured, grader)
+
+
+def finish(
+    context: StageContext,
+    sets: Sequence[ProblemSet],
+    rows: Sequence[EvaluationRow],
+    measured: dict[str, Measured],
+    grader: Grader,
+) -> StageResult:
+    """The stage's result out of graded rows."""
+    config: EvaluateConfig = context.config
     _check_grader(rows)
+    groups = grouped(rows, grader)
     summary = summarise(
-        rows,
-        config.arms,
-        num_resamples=config.num_resamples,
-        seed=context.recipe.seed,
-        chat=context.recipe.chat,
-    )
-    total = sum((Cost(**one["tokens"]) for one in costs.values()), Cost())
-    summary |= {"tokens": plain(total), "sweep": _sweep(rows, total)}
+        Evaluation(
+            config=config, sets=sets, rows=rows, groups=groups,
+            seed=context.recipe.seed, chat=context.recipe.chat,
+        )
+    )  # fmt: skip
+    costs = [one.facts["tokens"] for one in measured.values() if "tokens" in one.facts]
+    total = sum((Cost(**cost) for cost in costs), Cost())
+    summary |= {
+        "key_review": doubted_keys(rows, groups),
+        "tokens": plain(total),
+        "sweep": _sweep(rows, total),
+    }
     if summary["budget_violations"]:
         context.say(f"evaluate: {summary['budget_violations']} BUDGET VIOLATIONS; see the report")
-    gradable = sum(row.verdict.counts for row in rows)
+    arms = {name: one.facts for name, one in measured.items()}
     return StageResult(
         records=rows,
         record_type=EvaluationRow,
-        steps=[Step(name="graded", num_in=len(rows), num_out=gradable)],
-        facts={"summary": summary, "tokens": plain(total), "arms": costs},
+        dropped=[
+            *(drop for one in sets for drop in one.dropped),
+            *(drop for arm in measured.values() for drop in arm.dropped),
+        ],
+        steps=[Step(name="graded", num_in=len(rows), num_out=sum(r.verdict.counts for r in rows))],
+        facts={"summary": summary, "tokens": plain(total), "arms": arms},
     )
 
 
@@ -67,125 +101,28 @@ def plan(recipe: Recipe) -> dict[str, object]:
     """Points, problems, and about the most tokens that the arms may decode."""
     config = recipe.evaluate
     assert config is not None
-    per_problem = 0
-    for arm in config.arms:
-        waits = max(arm.waits, default=0) * 40  # about what a refused end costs
-        answers = 8 * len(points(arm))
-        per_problem += arm.num_samples * (max(arm.caps) + waits + answers)
-    number = planned_heldout(recipe)
-    number = min(number, config.max_problems or number)
+    held_out = planned_heldout(recipe)
+    sizes = [min(held_out, config.max_problems or held_out)] if held_out else []
+    sizes += [benchmark.max_problems or 500 for benchmark in config.benchmarks]
+    arms = [arm for arm in config.arms if arm.samples is None]
+    samples = sum(size * _samples(config, size) for size in sizes)
     return {
-        "num_points": sum(len(points(arm)) for arm in config.arms),
-        "num_problems": number,
-        "estimated_tokens": number * per_problem,
+        "num_points": sum(len(points_of(arm)) for arm in arms),
+        "num_problems": sum(sizes),
+        "estimated_tokens": samples * sum(map(_tokens_of, arms)),
     }
 
 
-def held_out(context: StageContext) -> list[Problem]:
-    """The problems to evaluate on: the pool's held-out ones, or the section's own file."""
-    config: EvaluateConfig = context.config
-    if config.input is not None:
-        from slowthink.runs import read_records
-
-        problems = read_records(Path(config.input), Problem)
-    else:
-        problems = context.load(Problem, "pool")
-        problems = [problem for problem in problems if problem.split is Split.HELDOUT]
-    if not problems:
-        raise DataError(
-            "evaluate: the pool holds no held-out problem; expected some to measure on. "
-            "Set num_heldout on a source, or split: heldout, or name a file: "
-            "--set evaluate.input=PATH"
-        )
-    problems.sort(key=lambda problem: item_seed(context.recipe.seed, "evaluate", problem.id))
-    chosen = problems[: config.max_problems]
-    return sorted(chosen, key=lambda problem: problem.id)
+def _samples(config: EvaluateConfig, size: int) -> int:
+    """Samples of one problem of a set of this size, over all protocols."""
+    draws = [draws_for(resolve(one), num_problems=size) for one in config.protocols]
+    return sum(d.num_samples if t else 1 for d in draws for t in d.temperatures)
 
 
-def points(arm: ArmConfig) -> list[Point]:
-    """The points of an arm: each cap, each number of waits at the largest cap, and the free one."""
-    top = max(arm.caps)
-    found = [Point(cap) for cap in arm.caps]
-    found += [Point(top, waits) for waits in arm.waits]
-    found += [Point(top, 0, False)] if arm.free else []
-    return sorted(set(found))
-
-
-def _run_arm(
-    context: StageContext,
-    arm: ArmConfig,
-    problems: Sequence[Problem],
-    ledger: Ledger,
-    grader: Grader,
-) -> tuple[list[EvaluationRow], dict[str, Any]]:
-    recipe = context.recipe
-    name, revision = model_of(context, arm)
-    context.say(f"evaluate: {arm.name} ({name}) on {len(problems)} problems at "
-                f"{len(points(arm))} points")  # fmt: skip
-    tag = f"evaluate/{arm.name}"
-    session = open_session(name, recipe.engine, revision=revision, say=context.say)
-    with session:
-        tasks = make_tasks(
-            session,
-            problems,
-            recipe=recipe,
-            chat=arm.chat or recipe.chat,
-            budget=arm.forcing.budget(max(arm.caps), max(arm.waits, default=0)),
-            sampling=arm.sampling.record(),
-            points=points(arm),
-            num_samples=arm.num_samples,
-        )
-        sampler = Sampler(session, ledger, tag=tag, progress=context.progress)
-        completions = sampler.complete(tasks)
-        rows = _grade(context, arm, session, tasks, completions, grader)
-    cost, seconds = ledger.spent(tag)
-    facts = {"tokens": plain(cost), "sampling_seconds": round(seconds, 1)}
-    return rows, facts | {"model": name, "fingerprint": session.fingerprint}
-
-
-def model_of(context: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
-    """Name and revision of an arm's model."""
-    if arm.model == "base":
-        return context.recipe.model, context.recipe.revision
-    if arm.model != "tuned":
-        return arm.model, None
-    if "train" not in context.inputs:
-        raise ConfigError(
-            f"evaluate.arms: `{arm.name}` wants the tuned model, but the recipe has no train "
-            "stage. Name a model folder or hub id in its `model`, or `base`."
-        )
-    return str(context.inputs["train"] / "model"), None
-
-
-def _grade(
-    context: StageContext,
-    arm: ArmConfig,
-    session: Session,
-    tasks: Sequence[Task],
-    completions: Sequence[Sequence[Completion]],
-    grader: Grader,
-) -> list[EvaluationRow]:
-    chat = arm.chat or context.recipe.chat
-    format = get_format(chat.format, context.recipe.formats)
-    decode = compile_format(format, session.tokenizer, eos_ids=session.eos_ids).decode
-    rows = []
-    for task, found in zip(tasks, completions, strict=True):
-        for point, completion in zip(task.points, found, strict=True):
-            last_number = arm.last_number and not point.forced
-            grade = grade_completion(grader, task.problem, completion, last_number=last_number)
-            rows.append(
-                make_row(
-                    task.problem,
-                    completion,
-                    grade,
-                    arm=arm.name,
-                    model=arm.model,
-                    sample=task.request.sample,
-                    point=point,
-                    decode=decode,
-                )
-            )
-    return rows
+def _tokens_of(arm: ArmConfig) -> int:
+    """About the most tokens of one sample."""
+    waits = max(arm.waits, default=0) * 40  # about what a refused end costs
+    return max(arm.caps) + waits + 8 * len(points_of(arm))
 
 
 def _check_grader(rows: Sequence[EvaluationRow]) -> None:
@@ -198,7 +135,8 @@ def _check_grader(rows: Sequence[EvaluationRow]) -> None:
         )
 
 
-def _sweep(rows: Sequence[EvaluationRow], total: Cost) -> dict[str, int]:
+def _sweep(rows: Iterable[EvaluationRow], total: Cost) -> dict[str, int]:
     """What the points cost as one sweep, and what runs of their own would have decoded."""
-    separate = sum(row.num_thinking_tokens + row.num_answer_tokens for row in rows)
+    made = [row for row in rows if row.count_source == "ids"]
+    separate = sum(row.num_thinking_tokens + row.num_answer_tokens for row in made)
     return {"spent_tokens": total.decoded, "separate_tokens": separate}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from slowthink.engines.base import Point
 from slowthink.records import Completion, EvaluationRow, EventKind, Grade, Problem
@@ -11,23 +12,38 @@ from slowthink.records import Completion, EvaluationRow, EventKind, Grade, Probl
 Decode = Callable[[Sequence[int]], str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is the same for all rows of one arm, set, protocol and temperature."""
+
+    arm: str
+    model: str
+    benchmark: str
+    protocol: str
+    temperature: float
+    last_number: bool
+    decode: Decode
+
+
 def make_row(
+    asked: Asked,
     problem: Problem,
     completion: Completion,
     grade: Grade,
     *,
-    arm: str,
-    model: str,
     sample: int,
     point: Point,
-    decode: Decode,
 ) -> EvaluationRow:
     """The row of one answer at one point."""
     kind = "forced" if point.forced else "free"
+    place = f"{asked.arm}|{asked.protocol}|{asked.benchmark}|{problem.id}|{asked.temperature:g}"
     return EvaluationRow(
-        id=f"{arm}|{problem.id}|{sample}|{point.cap:06d}|{point.waits}|{kind}",
-        arm=arm,
-        model=model,
+        id=f"{place}|{sample}|{point.cap:06d}|{point.waits}|{kind}",
+        arm=asked.arm,
+        model=asked.model,
+        benchmark=asked.benchmark,
+        protocol=asked.protocol,
+        temperature=asked.temperature,
         problem_id=problem.id,
         question=problem.question,
         domain=problem.domain,
@@ -40,15 +56,19 @@ def make_row(
         num_thinking_tokens=completion.num_thinking_tokens,
         num_answer_tokens=len(completion.answer_ids),
         num_forced_tokens=completion.num_forced_tokens,
+        count_source=completion.count_source,
         thinking_end=completion.thinking_end,
         answer_end=completion.answer_end,
         num_waits_used=sum(event.kind is EventKind.WAIT for event in completion.events),
+        answer=completion.answer,
+        last_number=asked.last_number and not point.forced,
+        score=None,
         verdict=grade.verdict,
         extracted=grade.extracted,
         gold=grade.gold,
         method=grade.method,
         violations=completion.violations,
-        segments=json.dumps(segments(completion, decode), ensure_ascii=False),
+        segments=json.dumps(segments(completion, asked.decode), ensure_ascii=False),
     )
 
 

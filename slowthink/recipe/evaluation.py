@@ -96,6 +96,9 @@ class ArmConfig(Settings):
     samples: str | None = None
     """A file of samples made elsewhere: lm-eval's JSONL, or rows with `question` and `response`.
     They are graded here; no model is run."""
+    protocol: str | None = None
+    """Of stored samples: the protocol they were made by, one of `protocols`, so that they stand
+    beside the other arms. null: they stand apart, as `stored`."""
     chat: ChatConfig | None = None
     """null: the recipe's."""
     caps: tuple[int, ...] = ()
@@ -115,6 +118,8 @@ class ArmConfig(Settings):
             if self.caps or self.waits or self.free:
                 raise ValueError("an arm of stored samples has no caps, waits or free")
             return self
+        if self.protocol is not None:
+            raise ValueError("protocol is for an arm of stored samples; others take all protocols")
         if not self.caps:
             raise ValueError("an arm needs at least one cap, e.g. caps: [32, 64]")
         if any(cap < 0 for cap in self.caps) or any(wait < 0 for wait in self.waits):

@@ -1,0 +1,52 @@
+"""Grade stored answers again, with today's grader and today's keys; nothing is generated.
+
+What a run says of its tokens and its tree searches stays; verdicts and all figures made of them are
+new. Rows that a judge decided keep its verdict where the rules still leave them open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from slowthink.errors import DataError
+from slowthink.evaluate.sets import ProblemSet
+from slowthink.grading import GradeItem, Grader
+from slowthink.judging import decided_by_judge, left_open
+from slowthink.records import EvaluationRow, Grade, Problem
+from slowthink.sampling import cut_off
+
+
+def regraded(
+    rows: Sequence[EvaluationRow], sets: Sequence[ProblemSet], grader: Grader
+) -> list[EvaluationRow]:
+    """The rows with new verdicts. Raises DataError where a row's problem is in no set any more."""
+    problems = {(one.name, p.id): p for one in sets for p in one.problems}
+    items = [_item(row, problems) for row in rows]
+    return [_with(row, grade) for row, grade in zip(rows, grader.grade_many(items), strict=True)]
+
+
+def _item(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> GradeItem:
+    problem = problems.get((row.benchmark, row.problem_id))
+    if problem is None:
+        raise DataError(
+            f"evaluate --regrade: {row.benchmark} has no problem {row.problem_id} any more "
+            f"({row.question[:60]!r}); expected the problems that the rows were made for. Bring "
+            "the file back, or evaluate again without --regrade."
+        )
+    truncated = cut_off(row.answer, row.answer_end, forced='["closing"' in row.segments)
+    return GradeItem(
+        problem=problem, answer_text=row.answer, truncated=truncated, last_number=row.last_number
+    )
+
+
+def _with(row: EvaluationRow, grade: Grade) -> EvaluationRow:
+    if decided_by_judge(row.method) and left_open(grade):
+        return row
+    return replace(
+        row,
+        verdict=grade.verdict,
+        extracted=grade.extracted,
+        gold=grade.gold,
+        method=grade.method,
+    )

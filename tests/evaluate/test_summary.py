@@ -1,0 +1,295 @@
+"""Figures of an evaluation against figures worked out by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from slowthink.evaluate import points_of
+from slowthink.evaluate.cells import cell, ks
+from slowthink.protocols import PROTOCOLS, describe, draws_for, resolve
+from slowthink.recipe import ArmConfig
+from slowthink.records import Verdict
+from slowthink.stats import bootstrap_ci, macro_mean_ci, paired_bootstrap, sign_test, wilson
+from tests.evaluate.made_rows import RIGHT, UNGRADABLE, WRONG, figures, make_row, make_set
+
+
+def measured(rows):
+    return cell(rows, num_resamples=100, seed=0)
+
+
+def test_accuracy_of_one_sample_has_wilsons_interval() -> None:
+    rows = [
+        make_row(problem=p, verdict=v)
+        for p, v in zip("abcd", (RIGHT, WRONG, RIGHT, RIGHT), strict=True)
+    ]
+    found = measured(rows)
+    expected = wilson(3, 4)
+    assert found["accuracy"] == 0.75
+    assert found["ci95"] == [expected.low, expected.high]
+    assert found["n"] == 4
+
+
+def test_what_cannot_be_graded_leaves_the_denominator_and_is_counted() -> None:
+    rows = [make_row(problem="a"), make_row(problem="b", verdict=UNGRADABLE)]
+    found = measured(rows)
+    assert (found["accuracy"], found["n"], found["num_ungradable"]) == (1.0, 1, 1)
+
+
+def test_truncated_and_missing_answers_count_as_unsolved() -> None:
+    verdicts = (RIGHT, Verdict.TRUNCATED, Verdict.NO_ANSWER, WRONG)
+    found = measured([make_row(problem=str(i), verdict=v) for i, v in enumerate(verdicts)])
+    rates = (found["accuracy"], found["truncated_rate"], found["no_answer_rate"])
+    assert rates == (0.25, 0.25, 0.25)
+
+
+def test_nothing_gradable_has_no_accuracy() -> None:
+    found = measured([make_row(verdict=UNGRADABLE)])
+    assert (found["accuracy"], found["n"], found["ci95"]) == (None, 0, [0.0, 1.0])
+
+
+def test_several_samples_weigh_each_problem_the_same() -> None:
+    rows = [make_row(problem="a", sample=i, verdict=RIGHT) for i in range(3)]
+    rows += [make_row(problem="b", verdict=WRONG)]
+    found = measured(rows)
+    expected = bootstrap_ci([[1.0], [0.0]], num_resamples=100, seed=0)
+    assert found["accuracy"] == 0.5
+    assert found["ci95"] == [expected.low, expected.high]
+
+
+ANSWERS = {"a": ["1", "1", "0", "2"], "b": ["0", "0", "1", "3"], "c": ["0", "2", "3", "0"]}
+
+
+def sampled(answers=ANSWERS, **more):
+    return [
+        make_row(
+            problem=problem, sample=i, verdict=RIGHT if text == "1" else WRONG, extracted=text,
+            temperature=0.7, **more,
+        )
+        for problem, texts in answers.items()
+        for i, text in enumerate(texts)
+    ]  # fmt: skip
+
+
+def brute_pass(texts, k) -> float:
+    subsets = list(itertools.combinations(texts, k))
+    return sum("1" in subset for subset in subsets) / len(subsets)
+
+
+def brute_majority(texts, k) -> float:
+    total = 0.0
+    subsets = list(itertools.combinations(texts, k))
+    for subset in subsets:
+        top = max(subset.count(text) for text in subset)
+        winners = {text for text in subset if subset.count(text) == top}
+        total += ("1" in winners) / len(winners)
+    return total / len(subsets)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_pass_and_majority_over_all_subsets(k) -> None:
+    found = measured(sampled())
+    assert found["pass_at_k"][str(k)] == pytest.approx(
+        sum(brute_pass(texts, k) for texts in ANSWERS.values()) / 3
+    )
+    assert found["maj_at_k"][str(k)] == pytest.approx(
+        sum(brute_majority(texts, k) for texts in ANSWERS.values()) / 3
+    )
+    assert found["coverage"] == pytest.approx(2 / 3)
+
+
+def test_ks_are_doublings_and_the_number_of_samples() -> None:
+    assert [ks(n) for n in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
+
+
+def test_equivalent_answers_vote_together() -> None:
+    rows = sampled({"a": ["1", "1.0", "0", "0"]})
+    rows = [make_row(**{**fields(row), "verdict": RIGHT}) if row.extracted == "1.0" else row
+            for row in rows]  # fmt: skip
+    groups = {row.id: 0 if row.extracted in ("1", "1.0") else 1 for row in rows}
+    assert cell(rows, num_resamples=100, seed=0, groups=groups)["maj_at_k"]["4"] == 0.5
+
+
+def fields(row):
+    return {"problem": row.problem_id, "sample": row.sample, "extracted": row.extracted,
+            "temperature": row.temperature}  # fmt: skip
+
+
+def test_an_answer_cut_off_has_no_vote() -> None:
+    rows = sampled({"a": ["1", "0"]})
+    cut = make_row(problem="a", sample=2, verdict=Verdict.TRUNCATED, extracted="0", temperature=0.7)
+    assert measured([*rows, cut])["maj_at_k"]["3"] == 0.5
+
+
+def test_temperatures_weigh_the_same_whatever_their_samples() -> None:
+    rows = [make_row(problem="a", temperature=0.0, verdict=RIGHT)]
+    rows += [
+        make_row(problem="a", temperature=0.6, sample=i, verdict=RIGHT if i < 2 else WRONG)
+        for i in range(8)
+    ]
+    found = measured(rows)
+    assert found["accuracy"] == pytest.approx((1 + 2 / 8) / 2)
+    assert (found["pass_at_k"], found["maj_at_k"]) == ({}, {})
+
+
+def test_quantiles_and_tokens() -> None:
+    rows = [make_row(problem=str(i), num_thinking_tokens=10 * i) for i in range(11)]
+    found = measured(rows)
+    assert found["thinking_tokens_quantiles"] == {"10": 10.0, "50": 50.0, "90": 90.0}
+    assert found["tokens_spent"] == sum(10 * i + 2 for i in range(11))
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+ARMS = (
+    {"name": "base", "model": "base", "caps": (8,), "free": True},
+    {"name": "tuned", "caps": (0, 8), "waits": (1,)},
+)
+
+
+def made_rows():
+    rows = []
+    for i in range(10):
+        problem = f"p{i}"
+        rows += [
+            make_row("base", problem, RIGHT if i < 1 else WRONG),
+            make_row("base", problem, RIGHT if i < 3 else WRONG, forced=False),
+            make_row("tuned", problem, RIGHT if i < 2 else WRONG, cap=0),
+            make_row("tuned", problem, RIGHT if i < 8 else WRONG),
+            make_row(
+                "tuned", problem, RIGHT if i < 9 else WRONG, waits=1, violations=("x",) * (i == 0)
+            ),
+        ]
+    return rows
+
+
+def test_difference_is_against_the_better_of_the_bases_ways() -> None:
+    found = figures(made_rows(), ARMS, num_resamples=1000)
+    expected = paired_bootstrap(
+        [float(i < 3) for i in range(10)], [float(i < 8) for i in range(10)], num_resamples=1000, seed=0
+    )  # fmt: skip
+    assert found["base_accuracy"] == 0.3
+    assert found["base_point"]["forced"] is False
+    assert found["tuned_accuracy"] == 0.8  # the longest without waits, not the best
+    assert found["difference"] == pytest.approx(0.5)
+    assert found["difference_ci95"] == [expected.ci95.low, expected.ci95.high]
+
+
+def test_curve_waits_and_violations() -> None:
+    found = figures(made_rows(), ARMS)
+    curve = [(c["max_thinking_tokens"], c["accuracy"]) for c in found["curve"]]
+    assert curve == [(0, 0.2), (8, 0.8)]
+    assert [(c["waits"], c["accuracy"]) for c in found["waits"]] == [(0, 0.8), (1, 0.9)]
+    assert found["budget_violations"] == 1
+
+
+def test_one_arm_has_no_difference() -> None:
+    rows = [row for row in made_rows() if row.arm == "tuned"]
+    found = figures(rows, ARMS[1:])
+    assert (found["difference"], found["base_accuracy"]) == (None, None)
+    assert found["tuned_accuracy"] == 0.8
+
+
+def test_arms_are_compared_pairwise_at_their_longest_points() -> None:
+    (one,) = figures(made_rows(), ARMS)["sets"][0]["comparisons"]
+    base, tuned = [float(i < 1) for i in range(10)], [float(i < 8) for i in range(10)]
+    assert (one["a"], one["b"], one["n"]) == ("base", "tuned", 10)
+    assert one["b_point"] == {"max_thinking_tokens": 8, "waits": 0, "forced": True}
+    assert one["difference"] == pytest.approx(0.7)
+    assert one["p_exact"] == pytest.approx(sign_test(base, tuned)) == pytest.approx(2 / 2**7)
+    assert 0 < one["minimal_detectable_difference"] < 1
+
+
+def test_s1s_measures_of_the_forced_points() -> None:
+    (one,) = figures(made_rows(), ARMS)["sets"][0]["measures"]
+    assert (one["arm"], one["num_points"]) == ("tuned", 3)
+    assert (one["control"], one["control_per_sample"]) == (1.0, 1.0)
+    assert one["performance"] == 0.9
+    assert one["scaling_per_token"] is None  # both points with thinking have 8 tokens
+
+
+def test_control_counts_runs_above_their_cap() -> None:
+    rows = [
+        make_row(problem=p, cap=cap, num_thinking_tokens=12)
+        for p in "ab"
+        for cap in (8, 16)
+    ]  # fmt: skip
+    (one,) = figures(rows, ARMS[1:])["sets"][0]["measures"]
+    assert (one["control"], one["control_per_sample"]) == (0.5, 0.5)
+
+
+def test_limos_hypothesis_has_a_measure() -> None:
+    draws = {"temperatures": (0.7,), "num_samples": 2}
+    rows = []
+    for i in range(4):  # the base solves p0 always and p1 once; the tuned solves p0 to p2
+        for sample in range(2):
+            base = i == 0 or (i == 1 and sample == 0)
+            rows.append(
+                make_row("base", f"p{i}", RIGHT if base else WRONG, sample=sample, protocol="mine")
+            )
+            rows.append(
+                make_row("tuned", f"p{i}", RIGHT if i < 3 else WRONG, sample=sample,
+                         protocol="mine")
+            )  # fmt: skip
+    found = figures(rows, ARMS, protocols=({"name": "mine", "draws": draws},))
+    one = found["sets"][0]["elicitation"]
+    assert (one["base_pass_at_k"], one["tuned_pass_at_1"], one["k"]) == (0.5, 0.75, 2)
+    assert one["num_gains"] == 2
+    assert one["gain"] == pytest.approx((0.5 + 1) / 4)
+    assert one["gain_within_base_coverage"] == pytest.approx(0.5 / 1.5)
+
+
+def test_one_greedy_sample_of_the_base_measures_no_coverage() -> None:
+    assert figures(made_rows(), ARMS)["sets"][0]["elicitation"] is None
+
+
+def test_sets_and_protocols_stand_apart_and_are_averaged() -> None:
+    rows, sets = [], []
+    for name, domain, right in (("math500", "in", 3), ("amc23", "in", 1), ("kaoyan", "out", 2)):
+        own = [
+            make_row(problem=f"{name}{i}", verdict=RIGHT if i < right else WRONG, benchmark=name)
+            for i in range(4)
+        ]
+        sets.append(make_set(own, name, domain))
+        rows += own
+    found = figures(rows, ARMS[1:], sets=sets)
+    assert [(s["benchmark"], s["domain"]) for s in found["sets"]] == [
+        ("math500", "in"), ("amc23", "in"), ("kaoyan", "out"),
+    ]  # fmt: skip
+    by_group = {one["group"]: one for one in found["averages"]}
+    assert set(by_group) == {"in", "all"}  # one set is no average; ten need all ten
+    assert by_group["in"]["accuracy"] == pytest.approx(0.5)
+    assert by_group["all"]["accuracy"] == pytest.approx(0.5)
+    expected = macro_mean_ci([[1, 1, 1, 0], [1, 0, 0, 0]], num_resamples=200, seed=0)
+    assert by_group["in"]["ci95"] == [expected.low, expected.high]
+
+
+def test_points_of_an_arm() -> None:
+    base, tuned = (ArmConfig.model_validate(arm) for arm in ARMS)
+    assert [(p.cap, p.waits, p.forced) for p in points_of(base)] == [(8, 0, False), (8, 0, True)]
+    assert [(p.cap, p.waits) for p in points_of(tuned)] == [(0, 0), (8, 0), (8, 1)]
+
+
+# --- protocols ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "num_problems", "words"),
+    [
+        ("greedy", 500, "greedy: greedy, 1 sample"),
+        ("s1", 30, "s1: greedy, 1 sample, question only"),
+        ("limo-v1", 30, "limo-v1: T=0.7, 16 samples"),
+        ("limo-v1", 500, "limo-v1: greedy, 1 sample"),
+        ("limo-v2", 40, "limo-v2: T=0.6, 4 samples"),
+        ("aime-preview", 30, "aime-preview: greedy, T=0.3, T=0.6, top-p 0.95, 8 samples"),
+    ],
+)
+def test_presets_are_the_papers(name, num_problems, words) -> None:
+    assert describe(resolve(name), num_problems=num_problems) == words
+
+
+def test_a_small_set_has_fewer_than_fifty_problems() -> None:
+    limo = PROTOCOLS["limo-v1"]
+    assert draws_for(limo, num_problems=49).num_samples == 16
+    assert draws_for(limo, num_problems=50).num_samples == 1
