@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from slowthink import stats
+from slowthink.published import PublishedMeasures, load_measures, load_published
 
 
 def brute_pass_at_k(correct: list[bool], k: int) -> float:
@@ -172,46 +173,23 @@ def test_the_detectable_difference_is_found_with_the_stated_power() -> None:
     assert math.isnan(stats.minimal_detectable_difference([0.0], [1.0]))
 
 
-# --- s1's Table 3, from the points in its tables 11 to 13 and its figures -------------------------
-
-TABLE_3 = {
-    "budget-forcing": (
-        [(1000, 13.3), (2000, 30.0), (3933, 43.3), (5300, 50.0), (7320, 56.7)], None, 100, 15, 56.7
-    ),
-    "token-conditional": (
-        [(7939, 26.7), (7158, 30.0), (8263, 33.3), (7108, 33.3), (7500, 40.0)],
-        [1024, 2048, 4096, 8192, 16384], 40, -24, 40.0,
-    ),
-    "token-conditional-forced": (
-        [(1024, 3.3), (2048, 30.0), (4031, 33.3), (5664, 33.3), (6330, 40.0)],
-        [1024, 2048, 4096, 8192, 16384], 100, 13, 40.0,
-    ),
-    "step-conditional": (
-        [(7252, 33.3), (6277, 23.3), (5396, 33.3), (5552, 36.7), (7551, 33.3)],
-        [1600, 3200, 6400, 12800, 25600], 60, 3, 36.7,
-    ),
-    "step-conditional-forced": (
-        [(1517, 23.3), (2963, 23.3), (4636, 33.3), (5409, 36.7), (7551, 33.3)],
-        [1600, 3200, 6400, 12800, 25600], 100, 6, 36.7,
-    ),
-    "class-conditional": ([(8033, 30.0), (9651, 36.7)], [6109, math.inf], 50, 25, 36.7),
-    "rejection-sampling": (
-        [(3703, 36.7), (4344, 33.3), (4734, 30.0), (5193, 26.7), (5293, 23.3)],
-        [4000, 5000, 6000, 8000, 16000], 100, -35, 40.0,
-    ),
-}  # fmt: skip
+# --- s1's Table 3, from its published points ------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TABLE_3)
-def test_the_published_table_comes_out_of_the_published_points(name: str) -> None:
-    points, limits, control, slope, best = TABLE_3[name]
-    tokens = [count for count, _ in points]
-    assert 100 * stats.control(tokens, high=limits or max(tokens)) == pytest.approx(control)
-    exact = [(count, 100 * round(0.3 * accuracy) / 30) for count, accuracy in points]
-    assert round(stats.scaling(exact, per="doubling")) == slope
-    if name == "rejection-sampling":
-        points = [(2974, 40.0), *points]
-    assert stats.performance(points) == best
+@pytest.mark.parametrize("row", load_measures(), ids=lambda row: row.series)
+def test_the_published_table_comes_out_of_the_published_points(row: PublishedMeasures) -> None:
+    series = load_published("aime24", series=row.series)
+    points = [one for one in series if one.in_scaling]
+    assert len(points) == row.num_runs
+    tokens = [one.thinking_tokens for one in points]
+    limits = [one.limit_tokens or math.inf for one in points]
+    assert 100 * stats.control(tokens, high=limits) == pytest.approx(row.control)
+    # accuracies are rounded to one decimal; of 30 questions the exact share is known
+    exact = [(one.thinking_tokens, 100 * round(0.3 * one.accuracy) / 30) for one in points]
+    slope = stats.scaling(exact, per="doubling")
+    assert round(slope) == row.scaling
+    assert slope == pytest.approx(row.recomputed_scaling, abs=0.1)
+    assert stats.performance([(0.0, one.accuracy) for one in series]) == row.performance
 
 
 def test_scaling_per_token_is_the_equation_as_printed() -> None:
@@ -275,7 +253,7 @@ def test_elicitation_against_a_sum_by_hand() -> None:
 
 def test_elicitation_with_fewer_tries_counts_a_problem_in_part() -> None:
     found = stats.elicitation([1], [4], [1.0], k=2)
-    assert found.within_coverage == pytest.approx(pass_at_k(1, num_samples=4, k=2)) == 0.5
+    assert found.within_coverage == pytest.approx(stats.pass_at_k(1, num_samples=4, k=2)) == 0.5
 
 
 def test_elicitation_without_a_gain_has_no_share() -> None:
