@@ -9,12 +9,12 @@ A row {"id": "q7", "question": "What is 6 + 1?", "answer": "7"} of `test.jsonl` 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from slowthink.grading.extract import last_box
-from slowthink.records import Dropped, Problem, duplicate_key, problem_id
+from slowthink.records import Dropped, Problem, Split, duplicate_key, problem_id
 from slowthink.rows import BadRow, Row, ValueProblem, cut, optional_text, text_list, text_value
 
 
@@ -129,3 +129,29 @@ def _cell(values: dict[str, Any], column: str | None, convert: Any) -> Any:
 def reasons(dropped: Iterable[Dropped]) -> str:
     """The first three kinds of reason why rows were set aside, for a message."""
     return "; ".join(sorted({drop.reason for drop in dropped})[:3])
+
+
+def keep_first(items: Sequence[Item]) -> tuple[list[Item], list[Dropped]]:
+    """The first of equal questions, held-out before training ones; and the others, with why."""
+    kept: dict[str, Item] = {}
+    dropped = []
+    for split in (Split.HELDOUT, Split.TRAIN):
+        for item in items:
+            if item.problem.split is not split:
+                continue
+            first = kept.setdefault(item.problem.duplicate_key, item)
+            if first is not item:
+                dropped.append(_equal(item, first))
+    return list(kept.values()), dropped
+
+
+def _equal(item: Item, first: Item) -> Dropped:
+    problem, other = item.problem, first.problem
+    if problem.split is Split.TRAIN and other.split is Split.HELDOUT:
+        reason = "equal to a held-out problem"
+    elif problem.answer == other.answer:
+        reason = "duplicate question"
+    else:
+        reason = "duplicate question, other answer"
+    evidence = cut(f"{first.address} is kept: {problem.question}")
+    return Dropped(id=item.address, step="equal questions", reason=reason, evidence=evidence)

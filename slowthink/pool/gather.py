@@ -11,10 +11,9 @@ from slowthink.errors import DataError
 from slowthink.funnel import counts, quantiles
 from slowthink.pool.files import file_problems
 from slowthink.pool.sandbox import sandbox_problems
-from slowthink.problems import Item, SourceRows
+from slowthink.problems import Item, SourceRows, keep_first
 from slowthink.recipe import PoolConfig, SandboxSource
 from slowthink.records import Dropped, Problem, Split
-from slowthink.rows import cut
 
 
 def _sandbox(source: SandboxSource, *, seed: int, setting: str) -> SourceRows:
@@ -50,32 +49,6 @@ def gather(config: PoolConfig, *, seed: int) -> Gathered:
     dropped = [drop for found in sources for drop in found.dropped] + equal
     problems = [item.problem for item in kept]
     return Gathered(problems, dropped, sum(found.num_rows for found in sources))
-
-
-def keep_first(items: Sequence[Item]) -> tuple[list[Item], list[Dropped]]:
-    """The first of equal questions, held-out before training ones; and the others, with why."""
-    kept: dict[str, Item] = {}
-    dropped = []
-    for split in (Split.HELDOUT, Split.TRAIN):
-        for item in items:
-            if item.problem.split is not split:
-                continue
-            first = kept.setdefault(item.problem.duplicate_key, item)
-            if first is not item:
-                dropped.append(_equal(item, first))
-    return list(kept.values()), dropped
-
-
-def _equal(item: Item, first: Item) -> Dropped:
-    problem, other = item.problem, first.problem
-    if problem.split is Split.TRAIN and other.split is Split.HELDOUT:
-        reason = "equal to a held-out problem"
-    elif problem.answer == other.answer:
-        reason = "duplicate question"
-    else:
-        reason = "duplicate question, other answer"
-    evidence = cut(f"{first.address} is kept: {problem.question}")
-    return Dropped(id=item.address, step="equal questions", reason=reason, evidence=evidence)
 
 
 def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:
