@@ -212,6 +212,21 @@ def grade(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder that has evaluated.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
+    json_: Json = False,
+) -> None:
+    """Write a run's samples in the form of lm-evaluation-harness.
+
+    Example: slowthink export runs/quickstart --out samples
+    """
+    from slowthink import commands
+
+    _emit(commands.export(run, out), as_json=json_)
+
+
+@app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="What to measure: grade or train.")],
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds; the median is quoted.")] = 5,

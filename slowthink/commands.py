@@ -194,6 +194,19 @@ def grade(path: Path, *, mode: str, num_workers: int) -> Result:
     return Result(text=f"{data['n']} rows: {verdicts}{agreement}", data=data)
 
 
+def export(run: Path, out: Path) -> Result:
+    """A run's samples as lm-eval files."""
+    from slowthink.export import export_run
+
+    data = export_run(run, out)
+    lines = [
+        f"{one['path']}: {one['num_problems']} problems, {one['num_samples']} samples"
+        for one in data["files"]
+    ]
+    again = "read them again: an arm with `samples: PATH` under evaluate.arms"
+    return Result(text="\n".join([*lines, again]), data=data)
+
+
 BENCHES = ("grade", "train")
 
 

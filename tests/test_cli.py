@@ -13,7 +13,7 @@ import typer
 from slowthink.cli import app, main
 from slowthink.recipe import STAGES
 
-COMMANDS = ("run", *STAGES, "generate", "grade", "bench", "check", "doctor")
+COMMANDS = ("run", *STAGES, "generate", "grade", "export", "bench", "check", "doctor")
 ROOT = Path(__file__).parents[1]
 
 
@@ -39,7 +39,8 @@ def test_each_command_has_help_with_an_example_and_a_place_in_the_readme(command
 def test_run_and_stages_take_the_same_options(command) -> None:
     parameters = typer.main.get_command(app).commands[command].params
     options = sorted(o for p in parameters for o in p.opts if o.startswith("--"))
-    assert options == ["--dry-run", "--json", "--out", "--quiet", "--set", "--update"]
+    common = {"--dry-run", "--json", "--out", "--quiet", "--set", "--update"}
+    assert set(options) == common | ({"--regrade"} if command == "evaluate" else set())
 
 
 @pytest.mark.parametrize(

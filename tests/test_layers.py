@@ -23,7 +23,7 @@ LAYERS = (
     {"judging"},
     {"parallel"},
     set(STAGES),
-    {"progress", "pipeline", "generate", "check", "benches"},
+    {"progress", "pipeline", "generate", "check", "export", "benches"},
     {"commands"},
     {"doctor"},
     {"cli"},

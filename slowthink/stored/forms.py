@@ -152,10 +152,7 @@ def _own_sample(text: str, told: Any, common: Mapping[str, Any]) -> StoredSample
     """A sample that slowthink wrote: the block beside it says where its parts begin."""
     if not isinstance(told, Mapping):
         raise ValueProblem("`slowthink.samples` is not a list of objects")
-    thinking, answer = (columns.count(told.get(key)) for key in ("closing_at", "answer_at"))
-    parts = split_text(text)
-    if thinking is not None and answer is not None:
-        parts = Parts(text[:thinking] or None, text[thinking:answer], text[answer:])
+    parts = _own_parts(text, columns.count(told.get("closing_at")), told.get("answer_at"))
     verdict, number_told = told.get("verdict"), columns.count(told.get("sample"))
     counts = [columns.count(told.get(f"num_{part}_tokens")) for part in ("thinking", "answer")]
     return StoredSample(
@@ -165,6 +162,16 @@ def _own_sample(text: str, told: Any, common: Mapping[str, Any]) -> StoredSample
         labelled_correct=_verdict_label(verdict), truncated=verdict == Verdict.TRUNCATED.value,
         num_tokens=None if None in counts else sum(c for c in counts if c is not None),
     )  # fmt: skip
+
+
+def _own_parts(text: str, closing_at: int | None, answer_at: Any) -> Parts:
+    """The parts as slowthink graded them; where nothing was forced, the delimiter is the text's."""
+    if closing_at is None or not isinstance(answer_at, int):
+        return split_text(text)
+    thinking, closing = text[:closing_at], text[closing_at:answer_at]
+    if not closing and (drawn := split_text(thinking)).closing:
+        thinking, closing = drawn.thinking or "", drawn.closing + drawn.response
+    return Parts(thinking or None, closing, text[answer_at:])
 
 
 def _verdict_label(verdict: Any) -> bool | None:

@@ -181,9 +181,6 @@ def _tokens(sample: StoredSample, count_tokens: CountTokens) -> tuple[int, int]:
 
 
 def _segments(sample: StoredSample) -> str:
-    parts = [
-        ("thinking", sample.thinking),
-        ("closing", sample.closing),
-        ("answer", sample.response),
-    ]
+    """The transcript; the delimiter goes with the thinking, since the model drew it itself."""
+    parts = [("thinking", (sample.thinking or "") + sample.closing), ("answer", sample.response)]
     return json.dumps([[kind, text] for kind, text in parts if text], ensure_ascii=False)
