@@ -1,0 +1,245 @@
+"""Published samples through our whole way, against an independent computation in plain Python.
+
+The computation here shares nothing with slowthink: it reads the files with `json` and goes over
+every subset of every problem's samples, with the labels and answers that the files hold.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from slowthink import stats
+from slowthink.grading import Grader
+from slowthink.parallel.votes import Sample, vote_curve
+from slowthink.records import EvaluationRow, Verdict
+from slowthink.stored import StoredSamples, problems_of, read_stored, rows_of, select
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "samples"
+AIME, MATH = "aime24_o1journey_n10", "math100_qwen_n8_rm"
+NUM_SAMPLES = {AIME: 10, MATH: 8}
+WRONG_LABELS = {AIME: (), MATH: (("10{,}000", "10000"),)}
+"""Key and answer of the samples that the files call wrong and we do not, each once: see LOG.md."""
+CASES = [(name, k) for name, num in NUM_SAMPLES.items() for k in range(1, num + 1)]
+
+pytestmark = [
+    pytest.mark.shared_data,
+    pytest.mark.skipif(not DATA.exists(), reason="no shared data beside the project"),
+]
+
+
+# --- the independent computation ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a file says of one sample."""
+
+    correct: bool
+    answer: str
+    score: float
+
+
+@cache
+def told(name: str, *, mended: bool = False) -> tuple[tuple[Told, ...], ...]:
+    """Samples by problem; `mended`: with the labels that are wrong put right."""
+    groups = defaultdict(list)
+    for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        correct = row["correct"] or (mended and (row["answer"], row["pred"]) in WRONG_LABELS[name])
+        groups[row["problem_id"]].append(Told(correct, row["pred"], row.get("rm_score", 0.0)))
+    return tuple(tuple(group) for group in groups.values())
+
+
+def brute(
+    groups: tuple[tuple[Told, ...], ...], k: int, rule: Callable[[tuple[Told, ...]], float]
+) -> float:
+    """Mean over problems of the mean of `rule` over all subsets of k samples."""
+    means = []
+    for group in groups:
+        subsets = list(itertools.combinations(group, k))
+        means.append(sum(rule(subset) for subset in subsets) / len(subsets))
+    return sum(means) / len(means)
+
+
+def any_right(subset: tuple[Told, ...]) -> float:
+    return float(any(one.correct for one in subset))
+
+
+def majority(subset: tuple[Told, ...], weight: Callable[[Told], float] = lambda one: 1.0) -> float:
+    """Share of the answers with the most votes that are right."""
+    votes: Counter[str] = Counter()
+    for one in subset:
+        votes[one.answer] += weight(one)
+    right = {one.answer: one.correct for one in subset}
+    winners = [a for a, n in votes.items() if math.isclose(n, max(votes.values()), rel_tol=1e-9)]
+    return sum(right[answer] for answer in winners) / len(winners)
+
+
+def weighted(subset: tuple[Told, ...]) -> float:
+    return majority(subset, lambda one: chance(one.score))
+
+
+def best(subset: tuple[Told, ...]) -> float:
+    """Share of the samples with the highest score that are right."""
+    tied = [one for one in subset if one.score == max(one.score for one in subset)]
+    return sum(one.correct for one in tied) / len(tied)
+
+
+def chance(score: float) -> float:
+    """A reward model's logit as a chance, since votes cannot be negative."""
+    return 1 / (1 + math.exp(-score))
+
+
+# --- ours -----------------------------------------------------------------------------------------
+
+
+@cache
+def stored(name: str) -> StoredSamples:
+    return read_stored(DATA / f"{name}.jsonl", setting="evaluate.arms.0.samples")
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    with Grader() as one:
+        yield one
+
+
+@cache
+def graded(name: str, grader: Grader) -> list[EvaluationRow]:
+    return rows_from(stored(name), grader, last_number=True)
+
+
+def rows_from(samples: StoredSamples, grader: Grader, *, last_number: bool) -> list[EvaluationRow]:
+    rows, dropped = rows_of(
+        samples, problems_of(samples, benchmark="set"), arm="theirs", benchmark="set",
+        protocol="stored", grader=grader, count_tokens=lambda text: len(text.split()),
+        last_number=last_number,
+    )  # fmt: skip
+    assert dropped == []
+    return rows
+
+
+def votes(name: str, grader: Grader) -> dict[str, list[Sample]]:
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for row in graded(name, grader):
+        score = None if row.score is None else chance(row.score)
+        right = row.verdict is Verdict.CORRECT
+        groups[row.problem_id].append(Sample(vote_of(row), right, row.num_answer_tokens, score))
+    return groups
+
+
+def vote_of(row: EvaluationRow) -> str | None:
+    """Equal for the spellings that differ in these files."""
+    return row.extracted and row.extracted.replace(" ", "")
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+# --- labels: our statistics alone -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "k"), CASES)
+def test_pass_at_k_of_the_stored_labels(name: str, k: int) -> None:
+    groups: dict[str, list[bool]] = defaultdict(list)
+    for one in stored(name).samples:
+        groups[one.problem_row].append(bool(one.labelled_correct))
+    ours = [
+        stats.pass_at_k(sum(labels), num_samples=len(labels), k=k) for labels in groups.values()
+    ]
+    assert mean(ours) == pytest.approx(brute(told(name), k, any_right), abs=1e-12)
+
+
+@pytest.mark.parametrize(("name", "k"), CASES)
+def test_maj_at_k_of_the_stored_answers(name: str, k: int) -> None:
+    ours = [
+        stats.maj_at_k([one.answer for one in group], k=k, correct=[one.correct for one in group])
+        for group in told(name)
+    ]
+    assert mean(ours) == pytest.approx(brute(told(name), k, majority), abs=1e-12)
+
+
+# --- our grader's verdicts ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [AIME, MATH])
+def test_our_verdicts_are_the_labels_but_for_the_wrong_ones(name: str, grader: Grader) -> None:
+    differ = [
+        (row.gold, row.extracted)
+        for row, one in zip(graded(name, grader), stored(name).samples, strict=True)
+        if (row.verdict is Verdict.CORRECT) != one.labelled_correct
+    ]
+    assert sorted(differ) == sorted(WRONG_LABELS[name])
+
+
+@pytest.mark.parametrize(("name", "k"), CASES)
+def test_pass_at_k_of_our_verdicts(name: str, k: int, grader: Grader) -> None:
+    ours = [
+        stats.pass_at_k(sum(one.correct for one in group), num_samples=len(group), k=k)
+        for group in votes(name, grader).values()
+    ]
+    assert mean(ours) == pytest.approx(brute(told(name, mended=True), k, any_right), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "rule"),
+    [
+        (AIME, "majority", majority),
+        (MATH, "majority", majority),
+        (MATH, "weighted", weighted),
+        (MATH, "best-of-n", best),
+    ],
+)
+def test_curves_of_our_verdicts_and_answers(name, method, rule, grader: Grader) -> None:
+    samples, ks = votes(name, grader), range(1, NUM_SAMPLES[name] + 1)
+    ours = vote_curve(samples, method=method, ks=ks, num_resamples=100)
+    theirs = [brute(told(name, mended=True), k, rule) for k in ks]
+    assert [point.accuracy for point in ours] == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize(("name", "accuracy"), [(AIME, 44 / 300), (MATH, 729 / 800)])
+def test_accuracy_and_its_interval_over_problems(name, accuracy, grader: Grader) -> None:
+    means = [mean([one.correct for one in group]) for group in votes(name, grader).values()]
+    assert mean(means) == pytest.approx(accuracy)
+    found = stats.bootstrap_ci([[value] for value in means])
+    spread = sum((value - accuracy) ** 2 for value in means) / len(means)
+    half = 1.96 * math.sqrt(spread / len(means))  # of a mean over problems drawn anew
+    assert (found.low, found.high) == pytest.approx((accuracy - half, accuracy + half), abs=0.02)
+
+
+# --- several models in one file -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "last_number", "more", "fewer"),
+    [("gsm8k_openai_4models", True, 0, 0), ("math500_o1journey_12models", False, 39, 6)],
+)
+def test_each_model_s_verdicts_are_the_labels_but_for_the_ones_read(
+    name: str, last_number: bool, more: int, fewer: int, grader: Grader
+) -> None:
+    """`more` samples are right by us and wrong by label, `fewer` the reverse: all read, LOG.md."""
+    differ: Counter[bool] = Counter()
+    for model in stored(name).models:
+        own = select(stored(name), model=model)
+        rows = rows_from(own, grader, last_number=last_number)
+        for row, one in zip(rows, own.samples, strict=True):
+            right = row.verdict is Verdict.CORRECT
+            differ[right] += right != one.labelled_correct
+    assert (differ[True], differ[False]) == (more, fewer)
+
+
+def test_samples_of_several_models_are_numbered_anew(grader: Grader) -> None:
+    name = "gsm8k_openai_4models"
+    first = [replace(one, sample=0) for one in stored(name).samples[:8]]
+    rows = rows_from(replace(stored(name), samples=tuple(first)), grader, last_number=True)
+    assert [row.sample for row in rows] == [0, 1, 2, 3] * 2
