@@ -87,6 +87,6 @@ def options_in(question: str) -> dict[str, str]:
     text = question[-20_000:]
     ends = [match.start() for match in best[1:]] + [len(text)]
     return {
-        LETTERS[i]: text[match.end() : end].strip(" \n\\;,")
+        LETTERS[i]: text[match.end() : end].lstrip(" \n;,").rstrip(" \n\\;,")
         for i, (match, end) in enumerate(zip(best, ends, strict=True))
     }

@@ -48,6 +48,8 @@ _UNICODE = {
     "。": ".",
     "“": '"',
     "”": '"',
+    "「": '"',
+    "」": '"',
     "’": "'",
     "′": "'",
     "【": "[",
@@ -161,6 +163,7 @@ _REPEATING = re.compile(
     r"(\d{1,20})\.(\d{0,20})(?:\\(?:overline|bar)\s*\{(\d{1,20})\}|\\dot\s*\{?(\d)\}?)"
 )
 _BROKEN = {"\x0c": "\\f", "\x08": "\\b", "\x07": "\\a", "\x0b": "\\v"}
+_QUOTED = re.compile('"([^"]*)"')
 _PYTHON = re.compile(r"\bsqrt\s*\(|\*\*")
 
 
@@ -190,6 +193,7 @@ def _characters(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE_TABLE))
         text = text.translate(_UNICODE_TABLE)
+    text = _QUOTED.sub(r"\1", text) if '"' in text else text
     if not text.isprintable():
         text = "".join(_BROKEN.get(c, c if c.isprintable() else " ") for c in _tabs(text))
     if "\\\\" in text and "\\begin" not in text:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from slowthink.grading import latex, numeric, reals
 from slowthink.grading.latex import Node, Unparsed
 from slowthink.grading.normalise import squeezed
-from slowthink.grading.units import Unit, compatible, named
+from slowthink.grading.units import Unit, compatible, stated
 from slowthink.grading.values import (
     EVERYTHING,
     Based,
@@ -72,6 +72,8 @@ def _emptiness(value: Value) -> bool:
 
 
 def _expressions(gold: Expression, pred: Expression, rules: Rules) -> bool:
+    if rules.unit and gold.unit is None and not gold.symbols:
+        gold = replace(gold, unit=stated(rules.unit))
     gold_unit, pred_unit = gold.unit, pred.unit
     if "percent" in {u.dimension for u in (gold_unit, pred_unit) if u}:
         return _percent(gold, pred, rules)
@@ -79,8 +81,6 @@ def _expressions(gold: Expression, pred: Expression, rules: Rules) -> bool:
         return _terms(_with_symbol(gold), _with_symbol(pred), rules) or (
             gold.symbols == pred.symbols and _terms(gold, pred, rules)
         )
-    if gold_unit is None and rules.unit:
-        gold_unit = named(rules.unit)
     factor = compatible(gold_unit, pred_unit)
     if _is_degree(gold.unit) != _is_degree(pred.unit) and _terms(gold, pred, rules):
         return True

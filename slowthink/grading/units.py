@@ -5,9 +5,12 @@ One real record: `split_unit("15\text{ cm}^2")` is ("15", Unit("cm^2")).
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+
+from slowthink.grading.normalise import clean
 
 _LENGTH, _MASS, _TIME, _VOLUME, _ANGLE, _MONEY = (
     "length",
@@ -141,6 +144,12 @@ def named(name: str) -> Unit:
         factor *= size ** (power if i == 0 else -power)
         dimensions.append(f"{dimension}^{power}" if power != 1 else dimension)
     return Unit(name.strip(), "/".join(dimensions), factor)
+
+
+@functools.lru_cache(maxsize=256)
+def stated(text: str) -> Unit:
+    """The unit that a problem states apart, however it is written: "cm^2", "$\\mathrm{~m}/s$"."""
+    return split_unit(clean(f"1 {text}"))[1] or named(text)
 
 
 def compatible(gold: Unit | None, pred: Unit | None) -> Fraction | None:

@@ -324,6 +324,27 @@ def test_a_stated_unit_is_used(grader: Grader) -> None:
     assert _verdict(grader, "2", "2 cm", unit="m") is Verdict.WRONG
 
 
+@pytest.mark.parametrize(
+    ("gold", "pred", "unit", "verdict"),
+    [
+        ("20", r"2000 \text{ mm}^2", "$cm^2$", Verdict.CORRECT),
+        ("20", r"20 \text{ m}^2", "$cm^2$", Verdict.WRONG),
+        ("5", "18 km/h", r"$\mathrm{~m} / \mathrm{s}$", Verdict.CORRECT),
+        ("60", r"\frac{\pi}{3}", r"^{\circ}", Verdict.CORRECT),
+        ("60", "60", r"^{\circ}", Verdict.CORRECT),
+        ("0.5", r"0.5\%", "%", Verdict.CORRECT),
+        ("0.5", r"50\%", "%", Verdict.WRONG),
+        ("7", "7m", "m", Verdict.CORRECT),
+        ("7", "7", "m", Verdict.CORRECT),
+        ("7", "8", "m", Verdict.WRONG),
+    ],
+)
+def test_a_stated_unit_may_be_written_in_latex(
+    grader: Grader, gold: str, pred: str, unit: str, verdict: Verdict
+) -> None:
+    assert _verdict(grader, gold, pred, unit=unit) is verdict
+
+
 def test_a_percent_sign_is_free_where_the_question_asks_for_percent(grader: Grader) -> None:
     question = "What percent of the seeds sprout?"
     assert _verdict(grader, "0.5", r"0.5\%", question=question) is Verdict.CORRECT
@@ -348,3 +369,19 @@ def test_options_are_read_out_of_the_question(grader: Grader) -> None:
     assert _verdict(grader, "23", "C", question=question) is Verdict.CORRECT
     assert _verdict(grader, "C", "23", question=question) is Verdict.CORRECT
     assert _verdict(grader, "C", "24", question=question) is Verdict.WRONG
+
+
+def test_an_option_may_begin_with_a_command(grader: Grader) -> None:
+    question = "Which is least? A. \\sqrt{9} B. \\frac{5}{2} C. \\log_2 8 \\\\ D. 4"
+    assert _verdict(grader, "B", "\\frac52", question=question) is Verdict.CORRECT
+    assert _verdict(grader, "B", "\\sqrt{9}", question=question) is Verdict.WRONG
+    assert _verdict(grader, "\\frac{5}{2}", "B", question=question) is Verdict.CORRECT
+    assert _verdict(grader, "C", "\\log_2 8", question=question) is Verdict.CORRECT
+
+
+@pytest.mark.parametrize(
+    "pred", ["“y>3”是“y>1”的充分条件", '"y>3"是"y>1"的充分条件', "「y>3」是「y>1」的充分条件"]
+)
+def test_quotation_marks_are_no_part_of_an_answer(grader: Grader, pred: str) -> None:
+    assert _verdict(grader, "y>3是y>1的充分条件", pred) is Verdict.CORRECT
+    assert _verdict(grader, "y>3是y>1的必要条件", pred) is Verdict.WRONG
