@@ -115,12 +115,15 @@ def grader() -> Iterator[Grader]:
 
 @cache
 def graded(name: str, grader: Grader) -> list[EvaluationRow]:
-    return rows_from(stored(name), grader, last_number=True)
+    return rows_from(stored(name), stored(name), grader, last_number=True)
 
 
-def rows_from(samples: StoredSamples, grader: Grader, *, last_number: bool) -> list[EvaluationRow]:
+def rows_from(
+    samples: StoredSamples, whole: StoredSamples, grader: Grader, *, last_number: bool
+) -> list[EvaluationRow]:
+    """Graded by the keys of the whole file."""
     rows, dropped = rows_of(
-        samples, problems_of(samples, benchmark="set"), arm="theirs", benchmark="set",
+        samples, problems_of(whole, benchmark="set"), arm="theirs", benchmark="set",
         protocol="stored", grader=grader, count_tokens=lambda text: len(text.split()),
         last_number=last_number,
     )  # fmt: skip
@@ -231,7 +234,7 @@ def test_each_model_s_verdicts_are_the_labels_but_for_the_ones_read(
     differ: Counter[bool] = Counter()
     for model in stored(name).models:
         own = select(stored(name), model=model)
-        rows = rows_from(own, grader, last_number=last_number)
+        rows = rows_from(own, stored(name), grader, last_number=last_number)
         for row, one in zip(rows, own.samples, strict=True):
             right = row.verdict is Verdict.CORRECT
             differ[right] += right != one.labelled_correct
@@ -241,5 +244,6 @@ def test_each_model_s_verdicts_are_the_labels_but_for_the_ones_read(
 def test_samples_of_several_models_are_numbered_anew(grader: Grader) -> None:
     name = "gsm8k_openai_4models"
     first = [replace(one, sample=0) for one in stored(name).samples[:8]]
-    rows = rows_from(replace(stored(name), samples=tuple(first)), grader, last_number=True)
+    some = replace(stored(name), samples=tuple(first))
+    rows = rows_from(some, some, grader, last_number=True)
     assert [row.sample for row in rows] == [0, 1, 2, 3] * 2

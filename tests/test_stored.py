@@ -330,8 +330,9 @@ def test_numbers_that_samples_share_are_given_anew(tmp_path: Path, grader: Grade
     ]  # fmt: skip
 
 
-def test_problems_are_made_of_the_questions(tmp_path: Path) -> None:
-    rows = [sample_of("42", answer="", id=7), sample_of("42"), sample_of("41", answer="41")]
+def test_problems_are_made_of_the_questions_with_their_most_frequent_key(tmp_path: Path) -> None:
+    keys = ["", "^2", "42", "42"]
+    rows = [sample_of("42", answer=key, id=7 + i) for i, key in enumerate(keys)]
     (problem,) = problems_of(read(tmp_path, *rows), benchmark="set")
     assert (problem.id, problem.answer) == (problem_id(QUESTION), "42")
     assert (problem.split, problem.source, problem.source_row) == (Split.HELDOUT, "set", "7")

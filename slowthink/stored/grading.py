@@ -6,7 +6,7 @@ One real row's id: `o1journey|greedy|aime24|p-0c1e…|0|3|000000|0|free`.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -28,17 +28,22 @@ CountTokens = Callable[[str], int]
 
 
 def problems_of(stored: StoredSamples, *, benchmark: str) -> list[Problem]:
-    """The file's own questions as held-out problems, in its order, each with its first key."""
-    answers: dict[str, str] = {}
+    """The file's own questions as held-out problems, in its order.
+
+    Where samples of a question have different keys (a file of several models may have garbled ones)
+    the most frequent counts.
+    """
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
     firsts: dict[str, StoredSample] = {}
     for sample in stored.samples:
         firsts.setdefault(sample.problem_id, sample)
         if sample.answer is not None:
-            answers.setdefault(sample.problem_id, sample.answer)
+            answers[sample.problem_id][sample.answer] += 1
     return [
         Problem(
             id=name, duplicate_key=duplicate_key(sample.question, sample.choices),
-            question=sample.question, choices=sample.choices, answer=answers.get(name),
+            question=sample.question, choices=sample.choices,
+            answer=answers[name].most_common(1)[0][0] if answers[name] else None,
             source=benchmark, source_row=sample.problem_row, split=Split.HELDOUT,
         )
         for name, sample in firsts.items()
