@@ -19,18 +19,20 @@ from slowthink.report import charts, page
 from slowthink.report.data import Run, collect, headline, open_run
 from slowthink.runs import StageContext, StageResult, write_atomic
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 __all__ = ["STAGE_VERSION", "CurvePoint", "headline", "plan", "render", "run"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CurvePoint:
-    """One point of one arm: a row of the report's table."""
+    """One point of one arm on one set: a row of the report's table."""
 
     id: str
-    """arm | cap | waits | forced or free."""
+    """arm | protocol | benchmark | cap | waits | forced or free."""
     arm: str
+    benchmark: str
+    protocol: str
     max_thinking_tokens: int
     waits: int
     forced: bool
@@ -48,7 +50,10 @@ def run(context: StageContext) -> StageResult:
     )
     data = _write(opened, context.folder, context.config)
     context.say(f"report: {context.root / context.stage / 'report.html'}")
-    facts = {"num_transcripts": len(data["transcripts"]), "num_arms": len(data["arms"])}
+    facts = {
+        "num_transcripts": len(data["transcripts"]),
+        "num_sets": len(data["headline"]["sets"]),
+    }
     return StageResult(records=list(_curve_points(data)), record_type=CurvePoint, facts=facts)
 
 
@@ -74,21 +79,28 @@ def _write(opened: Run, folder: Path, config: ReportConfig) -> dict[str, Any]:
     write_atomic(folder / "report.html", page.render_page(data))
     text = json.dumps(data, indent=1, ensure_ascii=False)
     write_atomic(folder / "report.json", text.encode("utf-8", "replace").decode("utf-8"))
-    picture = charts.curve_svg(data["arms"], css=charts.chart_css())
-    if picture:
+    sets = data["headline"]["sets"]
+    if sets and (picture := charts.curve_svg(sets[0]["arms"], css=charts.chart_css())):
         write_atomic(folder / "curve.svg", picture)
     return data
 
 
 def _curve_points(data: Mapping[str, Any]) -> Iterator[CurvePoint]:
-    for arm in data["arms"]:
-        for point in arm["points"]:
-            low, high = point.get("ci95") or (None, None)
-            cap, waits = point["max_thinking_tokens"], point.get("waits") or 0
-            forced = bool(point.get("forced", True))
-            yield CurvePoint(
-                id=f"{arm['name']}|{cap}|{waits}|{'forced' if forced else 'free'}",
-                arm=arm["name"], max_thinking_tokens=cap, waits=waits, forced=forced,
-                n=point["n"], accuracy=point.get("accuracy"), accuracy_low=low, accuracy_high=high,
-                mean_thinking_tokens=point.get("mean_thinking_tokens"),
-            )  # fmt: skip
+    for one in data["headline"]["sets"]:
+        for arm in one["arms"]:
+            for point in arm["points"]:
+                yield _curve_point(one, arm["name"], point)
+
+
+def _curve_point(one: Mapping[str, Any], arm: str, point: Mapping[str, Any]) -> CurvePoint:
+    low, high = point.get("ci95") or (None, None)
+    benchmark, protocol = one["benchmark"], one["protocol"]
+    cap, waits = point["max_thinking_tokens"], point.get("waits") or 0
+    forced = bool(point.get("forced", True))
+    return CurvePoint(
+        id=f"{arm}|{protocol}|{benchmark}|{cap}|{waits}|{'forced' if forced else 'free'}",
+        arm=arm, benchmark=benchmark, protocol=protocol,
+        max_thinking_tokens=cap, waits=waits, forced=forced,
+        n=point["n"], accuracy=point.get("accuracy"), accuracy_low=low, accuracy_high=high,
+        mean_thinking_tokens=point.get("mean_thinking_tokens"),
+    )  # fmt: skip

@@ -1,8 +1,8 @@
-"""The charts of the page: accuracy against thinking tokens, and the training loss."""
+"""The charts of the page: accuracy against tokens, of one chain or several; the training loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -10,6 +10,9 @@ from slowthink.report import svg
 from slowthink.report.text import count, cut, decimal, interval, percent, point_name
 
 CURVE_TITLE = "Accuracy against thinking tokens, with 95 % intervals"
+PARALLEL_TITLE = "Accuracy against all tokens spent on a problem, sequential and parallel"
+METHODS = ("sequential", "majority", "weighted", "best-of-n", "rejection", "rebase")
+SHAPES = ("dot", "diamond", "ring")
 
 
 def chart_css() -> str:
@@ -27,7 +30,7 @@ def curve_svg(arms: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE, css:
     ]
     if not lines:
         return ""
-    x = svg.Axis(label="Mean thinking tokens", format=count, may_be_log=True)
+    x = svg.Axis(label="Mean thinking tokens", format=count, log="wide")
     y = svg.Axis(label="Accuracy", format="{:.0%}".format, high=1.0)
     return svg.line_chart(lines, x=x, y=y, size=size, title=CURVE_TITLE, css=css)
 
@@ -46,6 +49,47 @@ def loss_svg(rows: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE) -> st
     x = svg.Axis(label="Optimiser step", format=count)
     y = svg.Axis(label="Loss (nats per token)")
     return svg.line_chart([line], x=x, y=y, size=size, title="Training loss")
+
+
+def parallel_svg(curves: Sequence[Mapping[str, Any]], *, size: svg.Size = svg.WIDE) -> str:
+    """Accuracy against tokens per problem, all counted: a line a curve, a colour a method.
+
+    Empty where no point was measured.
+    """
+    lines: list[svg.Line] = []
+    for curve in curves:
+        hue = METHODS.index(curve["method"]) if curve["method"] in METHODS else 0
+        marks = [
+            _spent_mark(point) for point in curve["points"] if point.get("accuracy") is not None
+        ]
+        if marks:
+            shape = SHAPES[sum(line.hue == hue for line in lines) % len(SHAPES)]
+            name = cut(str(curve["name"]), limit=48)
+            lines.append(
+                svg.Line(
+                    name=name, marks=sorted(marks, key=lambda mark: mark.x), hue=hue, shape=shape,
+                    band=False,
+                )
+            )  # fmt: skip
+    if not lines:
+        return ""
+    x = svg.Axis(label="Tokens per problem, all counted (log)", format=count, log="always")
+    y = svg.Axis(label="Accuracy", format="{:.0%}".format, high=1.0)
+    return svg.line_chart(lines, x=x, y=y, size=size, title=PARALLEL_TITLE)
+
+
+def tokens_spent(point: Mapping[str, Any]) -> float:
+    """All tokens that one problem cost: the model's and the scorer's."""
+    return float(point["tokens_per_problem"]) + float(point.get("scorer_tokens_per_problem") or 0)
+
+
+def _spent_mark(point: Mapping[str, Any]) -> svg.Mark:
+    low, high = point.get("ci95") or (None, None)
+    hint = (
+        f"k = {point.get('k')}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], "
+        f"{decimal(tokens_spent(point))} tokens per problem"
+    )
+    return svg.Mark(x=tokens_spent(point), y=point["accuracy"], low=low, high=high, hint=hint)
 
 
 def _arm_lines(arm: dict[str, Any], hue: int) -> Iterator[svg.Line]:

@@ -4,7 +4,7 @@ Reads manifests and tables only; nothing is measured here. A stage that is absen
 empty, so a run of `evaluate` alone, or a half finished one, can be shown too.
 
     {"title": "quickstart", "headline": {"base_accuracy": 0.05, "tuned_accuracy": 0.45, ...},
-     "funnel": [{"stage": "filter", "step": "quality", "num_in": 400, ...}], "arms": [...], ...}
+     "funnel": [{"stage": "filter", "step": "quality", "num_in": 400, ...}], "sets": [...], ...}
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from slowthink.errors import DataError
 from slowthink.recipe import STAGES, ReportConfig
 from slowthink.report import excerpts
 from slowthink.report.environment import commit, machine
+from slowthink.report.sets import published_for, sets_of
 from slowthink.report.text import finite
 from slowthink.runs import read_manifest
 
@@ -121,6 +122,11 @@ def headline_of(run: Run) -> dict[str, Any]:
         "thinking_natural_rate": summary.get("thinking_natural_rate"),
         "answer_eos_rate": summary.get("answer_eos_rate"),
         "sweep": summary.get("sweep"),
+        "sets": sets_of(summary),
+        "averages": summary.get("averages") or [],
+        "parallel": summary.get("parallel"),
+        "key_review": summary.get("key_review") or [],
+        "judge": summary.get("judge"),
         "funnel": funnel(run),
     }
     cleaned: dict[str, Any] = finite(found)
@@ -178,10 +184,11 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
 
 def collect(run: Run, config: ReportConfig) -> dict[str, Any]:
     """All that one page shows."""
+    head = headline_of(run)
     found = {
         "title": config.title or run.settings.get("name") or run.root.name,
-        "headline": headline_of(run),
-        "arms": list(run.summary.get("arms") or []),
+        "headline": head,
+        "published": {one["benchmark"]: published_for(one["benchmark"]) for one in head["sets"]},
         "warnings": _warnings(run),
         "drops": _drops(run),
         "num_heldout": (run.facts("pool").get("splits") or {}).get("heldout"),

@@ -20,10 +20,12 @@ EXAMPLES_PER_REASON = 3
 MAX_QUESTION_CHARACTERS = 4000
 MAX_SEGMENT_CHARACTERS = 24000
 CHOICE_COLUMNS = (
-    "id", "arm", "problem_id", "sample", "max_thinking_tokens", "waits", "forced", "verdict",
+    "id", "arm", "benchmark", "protocol", "problem_id", "sample", "max_thinking_tokens", "waits",
+    "forced", "verdict",
 )  # fmt: skip
 SHOWN_COLUMNS = (
-    "id", "arm", "problem_id", "domain", "sample", "verdict", "extracted", "gold", "method",
+    "id", "arm", "benchmark", "protocol", "temperature", "problem_id", "domain", "sample",
+    "verdict", "extracted", "gold", "method", "score",
     "num_thinking_tokens", "num_answer_tokens", "num_forced_tokens", "num_waits_used",
     "thinking_end", "answer_end", "violations",
 )  # fmt: skip
@@ -65,7 +67,10 @@ def _choose_in_arm(rows: Sequence[Mapping[str, Any]], seed: int) -> list[Mapping
     order = {row["problem_id"]: item_seed(seed, row["problem_id"]) for row in rows}
     for row in sorted(rows, key=lambda row: (order[row["problem_id"]], row["sample"], row["id"])):
         right = row["verdict"] == Verdict.CORRECT.value
-        point = (row["max_thinking_tokens"], row["waits"], row["forced"])
+        point = (
+            row["max_thinking_tokens"], row["waits"], row["forced"],
+            row.get("benchmark") or "", row.get("protocol") or "",
+        )  # fmt: skip
         strata[right].setdefault(point, []).append(row)
     return _interleave(
         [_interleave([strata[right][point] for point in sorted(strata[right], reverse=True)])

@@ -8,6 +8,7 @@
     ungradable: "? ungradable", grader_error: "! grader error",
   };
   const rows = JSON.parse(document.getElementById("data").textContent);
+  for (const row of rows) row.set = [row.benchmark, row.protocol].filter(Boolean).join(" · ");
   const form = document.getElementById("filters");
   const list = document.getElementById("list");
   const more = document.getElementById("more");
@@ -85,7 +86,7 @@
     const summary = make("summary");
     summary.append(make("span", `verdict ${row.verdict}`, VERDICTS[row.verdict] ?? row.verdict));
     summary.append(make("span", "ask", row.question));
-    const facts = [row.arm, row.point, row.domain, `${row.num_thinking_tokens} thinking tokens`];
+    const facts = [form.elements.set && row.set, row.arm, row.point, row.domain, `${row.num_thinking_tokens} thinking tokens`];
     if (row.num_waits_used) facts.push(`${row.num_waits_used} wait${row.num_waits_used > 1 ? "s" : ""} used`);
     summary.append(make("span", "meta", facts.filter(Boolean).join(" · ")));
     details.append(summary);

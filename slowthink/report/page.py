@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -17,14 +17,24 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from slowthink.report import charts, svg, tables, text
+from slowthink.report import across_tables, charts, set_tables, sets, svg, tables, text
+
+FILTERS = (
+    "percent", "points", "interval", "count", "decimal", "duration", "point_name", "p_value",
+    "detectable", "holds_zero",
+)  # fmt: skip
 
 
 def render_page(data: Mapping[str, Any]) -> str:
     """The HTML of `data.collect`'s dict."""
-    css, script = _asset("page.css") + charts.chart_css(), _asset("page.js")
+    return render("page.html", script=asset("page.js"), data=data, **_view(data))
+
+
+def render(template: str, *, script: str = "", **values: Any) -> str:
+    """A page of ours: style and script inlined, and a policy that admits nothing else."""
+    css = asset("page.css") + charts.chart_css()
     assets = {"css": Markup(css), "script": Markup(script), "policy": _policy(css, script)}
-    page = _environment().get_template("page.html").render(data=data, **assets, **_view(data))
+    page = _environment().get_template(template).render(**values, **assets)
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -34,20 +44,21 @@ def _environment() -> Environment:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
-    names = ("percent", "points", "interval", "count", "decimal", "duration", "point_name")
-    environment.filters.update({name: getattr(text, name) for name in names})
+    environment.filters.update({name: getattr(text, name) for name in FILTERS})
     return environment
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of this package, as text."""
     return (resources.files("slowthink.report") / name).read_text("utf-8")
 
 
 def _policy(css: str, script: str) -> str:
     """Nothing may be loaded; only this very style and script may be used."""
+    scripts = f"'{_hash(script)}'" if script else "'none'"
     return (
         f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_hash(css)}'; script-src '{_hash(script)}'"
+        f"style-src '{_hash(css)}'; script-src {scripts}"
     )
 
 
@@ -55,42 +66,81 @@ def _hash(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
+def two_sizes(draw: Callable[..., str], rows: Sequence[Any]) -> dict[str, Markup] | None:
+    """The same chart for wide screens and for phones; CSS shows one of them."""
+    wide, narrow = (draw(rows, size=size) for size in (svg.WIDE, svg.NARROW))
+    return {"wide": Markup(wide), "narrow": Markup(narrow)} if wide else None
+
+
 # --- what the template shows ----------------------------------------------------------------------
 
 
 def _view(data: Mapping[str, Any]) -> dict[str, Any]:
-    arms, headline = data["arms"], data["headline"]
-    compared = tables.compared_points(arms, headline)
-    training = data["training"]
+    head, training = data["headline"], data["training"]
+    found, parallel = head["sets"], head["parallel"]
+    anchors = [f"set-{number}" for number in range(1, len(found) + 1)]
     return {
-        "curves": _two_sizes(charts.curve_svg, arms),
-        "points": tables.point_table(arms, compared) if arms else None,
-        "domain_accuracy": tables.domain_table(arms, compared),
+        "sets": [
+            _set_view(one, anchor, {} if number else head, data["published"][one["benchmark"]])
+            for number, (one, anchor) in enumerate(zip(found, anchors, strict=True))
+        ],
+        "overview": across_tables.overview_table(found, anchors),
+        "roles": sets.roles(sets.compared_points(found[0], head), head) if found else {},
+        "headline_pair": sets.headline_pair(found[0], head) if found else None,
+        "averages": across_tables.average_table(head["averages"]),
+        "published_averages": _published_averages(head["averages"]),
+        "parallel": parallel and _parallel_view(parallel),
         "selection": tables.selection_table(data["domains"]),
         "lengths": tables.length_table(data["lengths"]),
         "pass_rates": tables.pass_rate_table(data["difficulty"]),
         "funnel": _funnel(data),
-        "losses": _two_sizes(charts.loss_svg, training["steps"]) if training else None,
-        "roles": _roles(compared, headline),
+        "losses": two_sizes(charts.loss_svg, training["steps"]) if training else None,
         "settings": yaml.safe_dump(data["run"]["settings"], allow_unicode=True, sort_keys=False),
     }
 
 
-def _roles(
-    compared: Mapping[str, Mapping[str, Any]], headline: Mapping[str, Any]
-) -> dict[str, str | None]:
-    """Names of the two arms that the headline compares."""
-    names = {}
-    for role in ("base", "tuned"):
-        point = headline[f"{role}_point"]
-        names[role] = next((name for name, one in compared.items() if one == point), None)
-    return names
+def _set_view(
+    one: Mapping[str, Any],
+    anchor: str,
+    headline: Mapping[str, Any],
+    published: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """One set's charts and tables; `headline` is empty for all sets but the first."""
+    compared = sets.compared_points(one, headline)
+    main = [row for row in published if row.get("main")]
+    ours = across_tables.our_rows(one, compared)
+    return {
+        "anchor": anchor,
+        "title": sets.title_of(one),
+        "about": sets.about(one),
+        "data": one,
+        "curves": two_sizes(charts.curve_svg, one["arms"]),
+        "points": set_tables.point_table(one, compared),
+        "samples": set_tables.sample_table(one, compared),
+        "comparisons": set_tables.comparison_table(one),
+        "measures": set_tables.measure_table(one),
+        "endings": set_tables.ending_table(one, compared),
+        "domains": tables.domain_table(one["arms"], compared),
+        "published": across_tables.published_table(main, ours=ours),
+        "more_published": across_tables.published_table(
+            [row for row in published if not row.get("main")], caption="Curves and ablations."
+        ),
+    }
 
 
-def _two_sizes(draw: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Markup] | None:
-    """The same chart for wide screens and for phones; CSS shows one of them."""
-    wide, narrow = (draw(rows, size=size) for size in (svg.WIDE, svg.NARROW))
-    return {"wide": Markup(wide), "narrow": Markup(narrow)} if wide else None
+def _published_averages(averages: Sequence[Mapping[str, Any]]) -> tables.Table | None:
+    """The papers' averages over the ten sets, where ours are over the same ten."""
+    ours = across_tables.our_averages(averages)
+    figures = sets.published_averages() if ours else []
+    return across_tables.published_table(figures, ours=ours, caption="Means over the ten sets.")
+
+
+def _parallel_view(parallel: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "data": parallel,
+        "curves": two_sizes(charts.parallel_svg, parallel["curves"]),
+        "points": across_tables.parallel_table(parallel),
+    }
 
 
 def _funnel(data: Mapping[str, Any]) -> list[dict[str, Any]]:

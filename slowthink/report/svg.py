@@ -12,6 +12,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 
 NUM_HUES = 6
@@ -43,6 +44,8 @@ class Line:
     shape: str = "dot"
     """dot | ring | diamond | none."""
     joined: bool = True
+    band: bool = True
+    """Joined marks have a band of confidence behind them, beside their whiskers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +58,9 @@ class Axis:
     """The axis reaches at least down to this."""
     high: float | None = None
     """The axis ends here. None: at the next tick above the data."""
-    may_be_log: bool = False
-    """Doublings get equal room where the data span more than four of them."""
+    log: str = "never"
+    """never | wide: doublings get equal room where the data span more than four of them, with a
+    place for 0 | always: a log axis, without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,22 +77,29 @@ NARROW = Size(width=360, height=330)
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Data values laid on pixels; with a unit, as log2(1 + value / unit), so 0 has a place."""
+    """Data values laid on pixels, after `bend`."""
 
     low: float
     high: float
     start: float
     end: float
-    unit: float | None = None
+    bend: Callable[[float], float] = float
 
     def at(self, value: float) -> float:
         """Pixel of a value."""
-        low, high, here = (self._bend(one) for one in (self.low, self.high, value))
+        low, high, here = (self.bend(one) for one in (self.low, self.high, value))
         share = (here - low) / (high - low) if high > low else 0.5
         return round(self.start + share * (self.end - self.start), 1)
 
-    def _bend(self, value: float) -> float:
-        return value if self.unit is None else math.log2(1 + max(value, 0.0) / self.unit)
+
+def doublings(value: float, *, unit: float) -> float:
+    """log2(1 + value / unit): doublings above the unit, with a place for 0."""
+    return math.log2(1 + max(value, 0.0) / unit)
+
+
+def logarithm(value: float, *, low: float) -> float:
+    """log2 of the value; what is below `low` is put there."""
+    return math.log2(max(value, low))
 
 
 def ticks(low: float, high: float, *, num: int = 5) -> list[float]:
@@ -136,7 +147,7 @@ def line_chart(
         *_legend(rows),
         *_grid(x_scale, x_ticks, x, y_scale, y_ticks, y, size),
         *(part for line in lines for part in _line(line, x_scale, y_scale)),
-        *(part for line in lines for part in _labels(line.marks, x_scale, y_scale)),
+        *_labels(marks, x_scale, y_scale),
     ]
     return _wrap("".join(parts), size=size, title=title, css=css)
 
@@ -174,13 +185,17 @@ def _x_scale(marks: Sequence[Mark], axis: Axis, size: Size) -> tuple[Scale, list
     start, end = LEFT, size.width - 26
     high = max(mark.x for mark in marks)
     positive = [mark.x for mark in marks if mark.x > 0]
-    if axis.may_be_log and positive and high > 16 * min(positive):
-        unit = 2.0 ** math.floor(math.log2(min(positive)))
-        places = log_ticks(high, unit=unit)
-        scale = Scale(low=0, high=max(high, places[-1]), start=start, end=end, unit=unit)
-        return scale, _apart(places, scale)
-    places = ticks(axis.low, high, num=5 if size.width < 500 else 8)
-    return Scale(low=places[0], high=places[-1], start=start, end=end), places
+    if axis.log == "never" or not positive or (axis.log == "wide" and high <= 16 * min(positive)):
+        places = ticks(axis.low, high, num=5 if size.width < 500 else 8)
+        return Scale(low=places[0], high=places[-1], start=start, end=end), places
+    unit = 2.0 ** math.floor(math.log2(min(positive)))
+    places = log_ticks(high, unit=unit)
+    bend: Callable[[float], float] = partial(doublings, unit=unit)
+    if axis.log == "always":
+        places = places[1:] if len(places) > 2 else [unit, 2 * unit]
+        bend = partial(logarithm, low=unit)
+    scale = Scale(low=places[0], high=max(high, places[-1]), start=start, end=end, bend=bend)
+    return scale, _apart(places, scale)
 
 
 def _apart(places: Sequence[float], scale: Scale, *, gap: float = 50) -> list[float]:
@@ -267,7 +282,7 @@ def text_width(text: str) -> float:
 def _line(line: Line, x: Scale, y: Scale) -> Iterator[str]:
     yield f'<g class="hue{line.hue % NUM_HUES}">'
     if line.joined and len(line.marks) > 1:
-        yield _band(line.marks, x, y)
+        yield _band(line.marks, x, y) if line.band else ""
         path = " ".join(f"{x.at(mark.x)},{y.at(mark.y)}" for mark in line.marks)
         yield f'<polyline class="line" points="{path}"/>'
     for mark in line.marks:

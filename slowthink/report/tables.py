@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from slowthink.report import svg
-from slowthink.report.text import count, decimal, interval, percent, point_name
+from slowthink.report.text import NOTHING, count, decimal, interval, percent, point_name
 from slowthink.stats import wilson
 
 
@@ -24,6 +24,10 @@ class Cell:
     note: str = ""
     bar: Markup | None = None
     alarm: bool = False
+    wrap: bool = False
+    """Words, which may take several lines."""
+    href: str = ""
+    """A place on the page that the row's heading leads to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,8 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     strong: frozenset[int] = frozenset()
     """Numbers of the rows to lift out."""
+    label: str = ""
+    """A short name for screen readers, where the caption is long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,86 +56,16 @@ class Column:
     """Left out where it is 0 at every point."""
 
 
-POINT_COLUMNS = (
-    Column(label="Thinking tokens, mean", key="mean_thinking_tokens", format=decimal),
-    Column(label="Answer tokens, mean", key="mean_answer_tokens", format=decimal),
-    Column(label="Thinking ended itself", key="thinking_natural_rate", format=percent),
-    Column(label="Answer stopped itself", key="answer_eos_rate", format=percent),
-    Column(label="Budget violations", key="budget_violations", format=count, alarming=True),
-    Column(label="No answer", key="no_answer_rate", format=percent),
-    Column(label="Truncated", key="truncated_rate", format=percent),
-    Column(label="Looped", key="loop_rate", format=percent, rare=True),
-    Column(label="Ungradable", key="num_ungradable", format=count, rare=True),
-    Column(label="Grader errors", key="num_grader_errors", format=count, alarming=True, rare=True),
-)
-
-
-# --- points ---------------------------------------------------------------------------------------
-
-
-def point_table(
-    arms: Sequence[Mapping[str, Any]], compared: Mapping[str, Mapping[str, Any]]
-) -> Table:
-    """Every point of every arm; `compared` (arm name to point) are lifted out."""
-    pairs = [(arm, point) for arm in arms for point in arm["points"]]
-    columns = [
-        column
-        for column in POINT_COLUMNS
-        if any(_filled(point.get(column.key), column) for _, point in pairs)
-    ]
-    strong = {
-        place for place, (arm, point) in enumerate(pairs) if compared.get(arm["name"]) is point
-    }
-    return Table(
-        caption="Every point measured, with its 95 % interval. Shaded: the two compared above.",
-        head=("Arm", "Budget", "n", "Accuracy", *(column.label for column in columns)),
-        rows=tuple(_point_row(arm, point, columns) for arm, point in pairs),
-        strong=frozenset(strong),
-    )
-
-
-def _filled(value: Any, column: Column) -> bool:
+def filled(point: Mapping[str, Any], column: Column) -> bool:
+    """Whether a point has something to show in a column."""
+    value = point.get(column.key)
     return bool(value) if column.rare else value is not None
 
 
-def _point_row(
-    arm: Mapping[str, Any], point: Mapping[str, Any], columns: Sequence[Column]
-) -> tuple[Cell, ...]:
-    return (
-        Cell(text=arm["name"]),
-        Cell(text=point_name(dict(point))),
-        Cell(text=count(point.get("n"))),
-        Cell(text=percent(point.get("accuracy")), note=interval(point.get("ci95"))),
-        *(_figure(point, column) for column in columns),
-    )
-
-
-def _figure(point: Mapping[str, Any], column: Column) -> Cell:
+def figure(point: Mapping[str, Any], column: Column) -> Cell:
+    """A point's figure in a column."""
     value = point.get(column.key)
     return Cell(text=column.format(value), alarm=bool(column.alarming and value))
-
-
-def compared_points(
-    arms: Sequence[dict[str, Any]], headline: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """By arm, its point in the headline's comparison; else its largest cap, without waits."""
-    found: dict[str, dict[str, Any]] = {}
-    for arm in arms:
-        named = [headline.get(key) or {} for key in ("base_point", "tuned_point")]
-        same = [point for point in arm["points"] for one in named if _is_point(arm, point, one)]
-        capped = [point for point in arm["points"] if not point.get("waits")] or arm["points"]
-        if same or capped:
-            largest = max(
-                capped, key=lambda point: (point["max_thinking_tokens"], point.get("forced", True))
-            )
-            found[arm["name"]] = same[0] if same else largest
-    return found
-
-
-def _is_point(arm: Mapping[str, Any], point: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
-    if not named or named.get("arm", arm["name"]) != arm["name"]:
-        return False
-    return all(point.get(key) == value for key, value in named.items() if key != "arm")
 
 
 # --- domains --------------------------------------------------------------------------------------
@@ -167,7 +103,7 @@ def _by_domain(point: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _domain_cell(figure: Mapping[str, Any] | None, hue: int) -> Cell:
     if not figure or figure.get("accuracy") is None:
-        return Cell(text="–")
+        return Cell(text=NOTHING)
     num, share = int(figure["n"]), float(figure["accuracy"])
     sure = wilson(round(share * num), num)
     bounds = figure.get("ci95") or (sure.low, sure.high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOTHING = "–"
@@ -78,10 +78,43 @@ def cut(text: str, *, limit: int) -> str:
     return f"{text[:half]} […{len(text) - 2 * half:,} characters left out…] {text[-half:]}"
 
 
-def point_name(point: dict[str, Any]) -> str:
+def p_value(chance: float | None) -> str:
+    """A p value with three decimals, or `< 0.001`."""
+    if chance is None:
+        return NOTHING
+    return "< 0.001" if chance < 0.001 else f"{chance:.3f}"
+
+
+def quantiles(values: Mapping[str, float] | None) -> str:
+    """Quantiles as `10th 12.0 · 50th 40.0 · 90th 96.0`; empty where there are none."""
+    return " · ".join(f"{name}th {decimal(value)}" for name, value in (values or {}).items())
+
+
+def point_name(point: Mapping[str, Any]) -> str:
     """What was allowed at one point of a curve, e.g. `≤ 96 tokens + 2 waits`."""
+    free = point.get("forced") is False
+    if free and not point.get("max_thinking_tokens"):
+        return "as stored"  # samples made elsewhere: their budget is not ours
     cap = f"≤ {count(point.get('max_thinking_tokens'))} tokens"
-    if point.get("forced") is False:
+    if free:
         return f"free, {cap}"
     waits = point.get("waits") or 0
     return f"{cap} + {waits} wait{'s' if waits > 1 else ''}" if waits else cap
+
+
+def detectable(pair: Mapping[str, Any]) -> str:
+    """In words, the smallest true difference that so many questions can show."""
+    size, num = pair.get("minimal_detectable_difference"), pair.get("n")
+    if size is None:
+        return f"This set of {count(num)} questions is too small to say what it could detect."
+    if not size:
+        return f"On all of these {count(num)} questions the two differ alike, so no limit is known."
+    return (
+        f"This set of {count(num)} questions could detect a true difference of "
+        f"{100 * size:.1f} points or more."
+    )
+
+
+def holds_zero(bounds: Sequence[float] | None) -> bool:
+    """Whether an interval of a difference holds 0, so that no difference is shown."""
+    return bool(bounds) and bounds[0] <= 0 <= bounds[1]  # type: ignore[index]
