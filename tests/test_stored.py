@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from slowthink.records import (
     duplicate_key,
     problem_id,
 )
+from slowthink.rows import ValueProblem
 from slowthink.stored import (
     StoredSample,
     StoredSamples,
@@ -30,6 +33,7 @@ from slowthink.stored import (
     rows_of,
     select,
 )
+from slowthink.stored.forms import form_of
 from slowthink.stored.samples import split_text
 
 QUESTION = "What is 17 + 25?"
@@ -256,6 +260,55 @@ def test_one_model_of_several_can_be_selected(tmp_path: Path) -> None:
     assert [one.model for one in select(stored, model="n").samples] == ["n"]
     with pytest.raises(DataError, match="expected one of m, n"):
         select(stored, model="o")
+
+
+ODD = [None, "", 1, float("nan"), 10**400, True, [], ["a", "b"], [[1]], {}, {"text": "x"}, "[{bad",
+       [{"role": "user"}], {"choices": [1]}, {"choices": {}}, {"samples": [{"answer_at": -3}]},
+       {"choices": [{"message": {"content": "x"}}], "usage": [1]}, {"gen_args_0": {"arg_0": []}},
+       "<think>x</think>", chr(0), chr(0xD800)]  # fmt: skip
+ODD_COLUMNS = [
+    "doc_id",
+    "doc",
+    "target",
+    "arguments",
+    "resps",
+    "slowthink",
+    "metrics",
+    "exact_match",
+    "filter",
+    "input",
+    "output",
+    "epoch",
+    "scores",
+    "id",
+    "choices",
+    "question",
+    "problem",
+    "answer",
+    "response",
+    "responses",
+    "generation",
+    "expected_answer",
+    "score",
+    "correct",
+    "model",
+    "sample",
+    "finish_reason",
+    "num_tokens",
+    "thinking",
+    "temperature",
+]
+
+
+def test_no_value_whatever_breaks_the_reading() -> None:
+    random, num_read = Random(0), 0
+    for _ in range(30_000):
+        row = {name: random.choice(ODD) for name in random.sample(ODD_COLUMNS, 12)}
+        form = form_of(row)
+        if form is not None:
+            with contextlib.suppress(ValueProblem):
+                num_read += len(form.read(row))
+    assert num_read > 100
 
 
 # --- parts of a text ------------------------------------------------------------------------------

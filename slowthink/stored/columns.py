@@ -88,7 +88,7 @@ def number(value: Any) -> float | None:
     """A finite number, also one written as text; else None."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if abs(found) < float("inf") else None
 

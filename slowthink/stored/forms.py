@@ -152,7 +152,7 @@ def _own_sample(text: str, told: Any, common: Mapping[str, Any]) -> StoredSample
     """A sample that slowthink wrote: the block beside it says where its parts begin."""
     if not isinstance(told, Mapping):
         raise ValueProblem("`slowthink.samples` is not a list of objects")
-    parts = _own_parts(text, columns.count(told.get("closing_at")), told.get("answer_at"))
+    parts = _own_parts(text, *(columns.count(told.get(at)) for at in ("closing_at", "answer_at")))
     verdict, number_told = told.get("verdict"), columns.count(told.get("sample"))
     counts = [columns.count(told.get(f"num_{part}_tokens")) for part in ("thinking", "answer")]
     return StoredSample(
@@ -164,9 +164,9 @@ def _own_sample(text: str, told: Any, common: Mapping[str, Any]) -> StoredSample
     )  # fmt: skip
 
 
-def _own_parts(text: str, closing_at: int | None, answer_at: Any) -> Parts:
+def _own_parts(text: str, closing_at: int | None, answer_at: int | None) -> Parts:
     """The parts as slowthink graded them; where nothing was forced, the delimiter is the text's."""
-    if closing_at is None or not isinstance(answer_at, int):
+    if closing_at is None or answer_at is None:
         return split_text(text)
     thinking, closing = text[:closing_at], text[closing_at:answer_at]
     if not closing and (drawn := split_text(thinking)).closing:
@@ -234,7 +234,8 @@ def _temperature(settings: Mapping[str, Any]) -> float | None:
 def _label(values: Values) -> bool | None:
     """Right or wrong, by the first metric that says so."""
     metrics = values.get("metrics")
-    names = [*LABELS, *(m for m in metrics if isinstance(m, str))] if metrics else list(LABELS)
+    named = [name for name in metrics if isinstance(name, str)] if isinstance(metrics, list) else []
+    names = [*LABELS, *named]
     return next((found for name in names if (found := flag(values.get(name))) is not None), None)
 
 
@@ -244,8 +245,8 @@ def _label(values: Values) -> bool | None:
 def _read_inspect(values: Values) -> list[StoredSample]:
     """One sample of an inspect log (`samples` of its JSON), by the fields of inspect_ai's log."""
     output = values["output"]
-    told = output.get("choices") or [] if isinstance(output, Mapping) else []
-    choice = told[0] if told and isinstance(told[0], Mapping) else {}
+    told = output.get("choices") if isinstance(output, Mapping) else None
+    choice = told[0] if isinstance(told, list) and told and isinstance(told[0], Mapping) else {}
     message = choice.get("message")
     text, thinking = content_text(message.get("content") if isinstance(message, Mapping) else None)
     if text is None:
@@ -254,6 +255,7 @@ def _read_inspect(values: Values) -> list[StoredSample]:
     question = _last_said(asked) if isinstance(asked, list) else asked
     parts, epoch = with_thinking(split_text(text), thinking), columns.count(values.get("epoch"))
     usage = output.get("usage")
+    usage = usage if isinstance(usage, Mapping) else {}
     return [
         StoredSample(
             question=text_value(question, "input").strip(), choices=choices,
@@ -262,7 +264,7 @@ def _read_inspect(values: Values) -> list[StoredSample]:
             sample=epoch - 1 if epoch else UNNUMBERED, problem_row=_id_of(values),
             labelled_correct=_scored(values.get("scores")), model=_name(output.get("model")),
             truncated=cut_off_of(columns.cut_off(choice), parts),
-            num_tokens=columns.count(first(usage, columns.NUM_TOKENS)) if usage else None,
+            num_tokens=columns.count(first(usage, columns.NUM_TOKENS)),
         )
     ]  # fmt: skip
 
