@@ -242,14 +242,21 @@ def bench(
 
 
 @app.command()
-def check(recipe: RecipeArgument, set_: Set = None, json_: Json = False) -> None:
-    """Prove a recipe before it runs: sources load, the grader accepts every gold answer.
+def check(
+    source: Annotated[
+        str,
+        typer.Argument(help="A recipe, or a file of problems, or a folder of JSONL files."),
+    ],
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Prove keys before a run: sources load, the grader accepts every gold answer.
 
     Example: slowthink check quickstart
     """
     from slowthink import commands
 
-    result = commands.check(recipe, tuple(set_ or ()))
+    result = commands.check(source, tuple(set_ or ()))
     _emit(result, as_json=json_)
     if not result.data["ok"]:
         raise typer.Exit(1)

@@ -222,13 +222,13 @@ def bench(name: str, *, num_rounds: int) -> Result:
 
 
 def check(source: str, overrides: tuple[str, ...]) -> Result:
-    """Whether a recipe can be run: sources load, and every gold answer is accepted as its own."""
-    from slowthink.check import check_recipe
+    """Whether every gold answer of a recipe, a folder or a file is accepted as its own."""
+    from slowthink.check import check_files, check_recipe, is_files, text_of
 
-    data = check_recipe(load_recipe(source, overrides=overrides))
-    lines = [
-        f"{one['source']}: {one['accepted']} of {one['keys']} keys accepted" for one in data["keys"]
-    ]
-    lines += [f"  {one['id']}: {one['gold']!r} ({one['method']})" for one in data["refused"][:20]]
-    lines.append("ok" if data["ok"] else "not ok: mend or drop the rows above")
-    return Result(text="\n".join(lines), data=data)
+    if not is_files(source):
+        data = check_recipe(RunRequest(source=source, overrides=overrides).resolve()[0])
+    elif overrides:
+        raise ConfigError(f"check {source}: has --set; expected it with recipes only. Leave it out.")
+    else:
+        data = check_files(Path(source))
+    return Result(text=text_of(data), data=data)
