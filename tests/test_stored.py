@@ -132,6 +132,12 @@ def test_an_older_row_of_lm_eval_lists_its_arguments(tmp_path: Path) -> None:
     assert (sample.question, sample.answer, sample.temperature) == (QUESTION, "42", 0.8)
 
 
+def test_lm_eval_without_sampling_is_greedy_whatever_the_temperature(tmp_path: Path) -> None:
+    arguments = {"gen_args_0": {"arg_0": "Q", "arg_1": {"do_sample": False, "temperature": 0.7}}}
+    (sample,) = read(tmp_path, harness_row(arguments=arguments)).samples
+    assert sample.temperature == 0.0
+
+
 def test_a_chat_prompt_of_lm_eval_gives_the_last_thing_the_user_says(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "Think."}, {"role": "user", "content": QUESTION}]
     row = harness_row(doc={}, arguments={"gen_args_0": {"arg_0": [json.dumps(turns)], "arg_1": {}}})
