@@ -107,6 +107,11 @@ class Grader:
         """Verdicts on answers that have been extracted already, with the wait for each."""
         return self._close([_timed(self._pair, pair) for pair in pairs])
 
+    def decide(self, pair: PairItem) -> bool | None:
+        """Whether the rules call the two equal; None where they leave it to the workers."""
+        found = self._pair(pair)
+        return found.verdict is Verdict.CORRECT if isinstance(found, Grade) else None
+
     def warm(self) -> None:
         """Start the workers now, so that the first answer does not wait for them."""
         if self.mode == "strict":

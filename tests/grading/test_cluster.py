@@ -1,0 +1,46 @@
+"""Equivalent answers share a number."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from slowthink.grading import Grader
+from slowthink.grading.cluster import group_answers
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader() as one:
+        yield one
+
+
+@pytest.mark.parametrize(
+    ("answers", "numbers"),
+    [
+        ([], []),
+        ([None, ""], [None, None]),
+        (["1/2", "0.5", None, r"\frac12", "7", r"\dfrac{1}{2}"], [0, 0, None, 0, 1, 0]),
+        (["7", "3", "7.0", "3"], [0, 1, 0, 1]),
+        (["(1,2)", "[1,2]", "(1, 2)"], [0, 1, 0]),
+        ([r"x^2+2x+1", r"(x+1)^2", r"(x-1)^2"], [0, 0, 1]),
+        (["no idea at all ((", "no idea at all ((", "}{"], [0, 0, 1]),
+        (["6", "600", "0.06"], [0, 1, 2]),
+    ],
+)
+def test_groups(grader, answers, numbers) -> None:
+    assert group_answers(answers, grader) == numbers
+
+
+def test_options_by_letter_and_by_text(grader) -> None:
+    choices = ("blue", "green")
+    assert group_answers(["A", "blue", "B", "(A)"], grader, choices=choices) == [0, 0, 1, 0]
+
+
+def test_many_answers_take_seconds(grader) -> None:
+    answers = [rf"\frac{{{i % 40}}}{{{i % 7 + 1}}} + {i % 3}\sqrt{{{i % 5}}}" for i in range(400)]
+    started = time.monotonic()
+    found = group_answers(answers, grader)
+    assert len(set(found)) > 40
+    assert time.monotonic() - started < 30
