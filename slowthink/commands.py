@@ -228,7 +228,7 @@ def check(source: str, overrides: tuple[str, ...]) -> Result:
     if not is_files(source):
         data = check_recipe(RunRequest(source=source, overrides=overrides).resolve()[0])
     elif overrides:
-        raise ConfigError(f"check {source}: has --set; expected it with recipes only. Leave it out.")
+        raise ConfigError(f"check {source}: has --set; expected that of a recipe. Leave it out.")
     else:
         data = check_files(Path(source))
     return Result(text=text_of(data), data=data)

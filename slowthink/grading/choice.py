@@ -44,8 +44,16 @@ def pick(text: str, *, any_case: bool = False) -> Pick:
     leading = _LEADING.match(bare)
     if leading:
         letter = next(filter(None, leading.groups()[:3]))
-        return Pick(frozenset(letter), leading.group(4).strip(" {}$*"))
+        return Pick(frozenset(letter), _unwrapped(leading.group(4)))
     return Pick(text=text)
+
+
+def _unwrapped(text: str) -> str:
+    """The text without what is left of marks that were put round letter and text together."""
+    text = text.strip(" $*")
+    while text.endswith("}") and text.count("}") > text.count("{"):
+        text = text[:-1].strip(" $*")
+    return text
 
 
 def letter_in_sentence(line: str, *, num_options: int = len(LETTERS)) -> str | None:

@@ -385,3 +385,11 @@ def test_an_option_may_begin_with_a_command(grader: Grader) -> None:
 def test_quotation_marks_are_no_part_of_an_answer(grader: Grader, pred: str) -> None:
     assert _verdict(grader, "y>3是y>1的充分条件", pred) is Verdict.CORRECT
     assert _verdict(grader, "y>3是y>1的必要条件", pred) is Verdict.WRONG
+
+
+def test_the_text_beside_a_letter_keeps_its_braces(grader: Grader) -> None:
+    question = "Which is even? A. 3 B. 2 C. 5"
+    assert _verdict(grader, r"B. \frac{4}{2}", r"\frac42", question=question) is Verdict.CORRECT
+    assert _verdict(grader, r"\textbf{(B) } \sqrt{4}", "2", question=question) is Verdict.CORRECT
+    assert _verdict(grader, r"\textbf{B. 2}", "2", question=question) is Verdict.CORRECT
+    assert _verdict(grader, r"B. \frac{4}{2}", "3", question=question) is Verdict.WRONG
