@@ -1,0 +1,37 @@
+"""What asks a session in these tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from slowthink.grading import Grader
+from slowthink.ledger import Ledger
+from slowthink.parallel.asking import Asking
+from slowthink.recipe import ChatConfig, ForcingConfig, Recipe
+from slowthink.records import Sampling
+
+
+@pytest.fixture
+def grader() -> Iterator[Grader]:
+    with Grader() as grader:
+        yield grader
+
+
+@pytest.fixture
+def asking_for(tmp_path, grader) -> Callable[..., contextmanager]:
+    """Opens the ledger (the same one each time) and gives what asks the session."""
+
+    @contextmanager
+    def make(session, *, cap: int = 40, temperature: float = 1.0, **forcing) -> Iterator[Asking]:
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            yield Asking(
+                session=session, ledger=ledger, grader=grader, recipe=Recipe(name="r"),
+                chat=ChatConfig(), forcing=ForcingConfig(answer_tokens=24, **forcing),
+                max_thinking_tokens=cap, sampling=Sampling(temperature=temperature),
+                num_resamples=100,
+            )  # fmt: skip
+
+    return make

@@ -1,0 +1,237 @@
+"""Tree search on a toy model that thinks in steps: shares, budgets, tokens, nothing asked twice."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from stepping import SteppingSession, total_of
+
+from slowthink.errors import ConfigError
+from slowthink.parallel.rebase import allocate, rebase_curves, search
+from slowthink.parallel.rejection import draw_tries
+from slowthink.parallel.scorers import Scored, Scorer
+from slowthink.parallel.steps import End, prefixes, step_triggers
+from slowthink.recipe import RebaseConfig, RejectionConfig
+from slowthink.records import Verdict
+
+CONFIG = RebaseConfig(widths=(4,), max_step_tokens=8, max_steps=8)
+
+
+def towards_six() -> Scorer:
+    """Likes sums that can still be 6, and 6 best."""
+    return Scorer(
+        lambda items: [Scored(1 / (1 + abs(6 - total_of(i.text))), len(i.text)) for i in items],
+        facts={},
+    )
+
+
+def flat() -> Scorer:
+    return Scorer(lambda items: [Scored(0.5, 1) for _ in items], facts={})
+
+
+# --- sharing the width out ------------------------------------------------------------------------
+
+
+def literal(scores: list[float], width: int, temperature: float) -> list[int]:
+    """The loop of the paper's code, as described."""
+    shares = [math.exp(s / temperature) for s in scores]
+    counts = dict.fromkeys(range(len(scores)), 0)
+    left = width
+    for index, _ in sorted(enumerate(scores), key=lambda item: item[1], reverse=True):
+        if left <= 0:
+            break
+        number = min(math.ceil(width * shares[index] / sum(shares) - 1e-9), left)
+        counts[index] = number
+        left -= number
+    return list(counts.values())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_width_is_shared_as_in_the_literal_loop(seed) -> None:
+    draw = random.Random(seed)
+    scores = [draw.choice([0.1, 0.5, 0.5, 0.9, draw.random()]) for _ in range(draw.randint(1, 9))]
+    width = draw.randint(1, 16)
+    found = allocate(scores, width, temperature=0.2)
+    assert found == literal(scores, width, 0.2)
+    assert sum(found) == width
+    in_order = [n for _, n in sorted(zip(scores, found, strict=True), key=lambda p: (-p[0], -p[1]))]
+    assert in_order == sorted(found, reverse=True)
+
+
+def test_equal_scores_share_evenly_and_large_ones_do_not_overflow() -> None:
+    assert allocate([0.3, 0.3, 0.3], 6, temperature=0.2) == [2, 2, 2]
+    assert allocate([4000.0, -4000.0], 5, temperature=0.2) == [5, 0]
+
+
+# --- the search -----------------------------------------------------------------------------------
+
+
+def test_a_search_keeps_as_many_chains_as_it_is_wide(asking_for, make_problem) -> None:
+    with asking_for(SteppingSession()) as asking:
+        (tree,) = search(asking, [make_problem(answer="6")], towards_six(), CONFIG, 4)
+    assert len(tree.chains) == 4
+    assert {chain.end for chain in tree.chains} == {End.NATURAL}
+    for chain in tree.chains:
+        total = total_of(chain.thinking)
+        assert total >= 6
+        assert chain.completion.answer == f"Final Answer: {total}"
+        assert chain.grade.verdict is (Verdict.CORRECT if total == 6 else Verdict.WRONG)
+
+
+def test_a_scorer_that_knows_the_answer_finds_it(asking_for, make_problem) -> None:
+    problems = [make_problem(f"q{i}", "6") for i in range(30)]
+    with asking_for(SteppingSession()) as asking:
+        guided = rebase_curves(asking, problems, towards_six(), CONFIG)["majority"][0]
+        blind = rebase_curves(asking, problems, flat(), CONFIG)["majority"][0]
+    assert guided.accuracy > blind.accuracy + 0.1
+    assert guided.n == blind.n == 30
+
+
+def test_all_tokens_are_counted_dropped_steps_too(asking_for, make_problem) -> None:
+    session = SteppingSession()
+    with asking_for(session) as asking:
+        (tree,) = search(asking, [make_problem(answer="6")], towards_six(), CONFIG, 4)
+    ends = 2 * len(tree.chains)  # an end token each after thinking and answer, drawn and not kept
+    assert session.cost.decoded + session.cost.forced == tree.num_tokens + ends
+    kept = sum(len(chain.thinking) for chain in tree.chains)
+    assert tree.num_tokens > kept
+    assert 0 < tree.num_re_prefilled < session.cost.prefilled
+
+
+def test_a_search_that_is_started_again_asks_nothing(asking_for, make_problem) -> None:
+    problems = [make_problem("q1", "6"), make_problem("q2", "6")]
+    with asking_for(SteppingSession()) as asking:
+        first = search(asking, problems, towards_six(), CONFIG, 4)
+    again = SteppingSession()
+    with asking_for(again) as asking:
+        assert search(asking, problems, towards_six(), CONFIG, 4) == first
+    assert again.num_jobs == 0
+
+
+def test_a_search_that_was_killed_goes_on(asking_for, make_problem) -> None:
+    problem, steps = make_problem(answer="6"), []
+
+    def dies(items):
+        steps.append(len(items))
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        return towards_six().scored(items)
+
+    whole, half, rest = SteppingSession(), SteppingSession(), SteppingSession()
+    with asking_for(half) as asking, pytest.raises(KeyboardInterrupt):
+        search(asking, [problem], Scorer(dies, facts={}), CONFIG, 4)
+    with asking_for(rest) as asking:
+        found = search(asking, [problem], towards_six(), CONFIG, 4)
+        asking.ledger._db.executescript("DELETE FROM chains; DELETE FROM answers")
+    with asking_for(whole) as asking:
+        assert search(asking, [problem], towards_six(), CONFIG, 4) == found
+    assert half.num_jobs + rest.num_jobs == whole.num_jobs
+
+
+def test_the_cap_and_the_depth_hold(asking_for, make_problem) -> None:
+    problem = make_problem(answer="6")
+    with asking_for(SteppingSession(), cap=5) as asking:
+        (tree,) = search(asking, [problem], towards_six(), CONFIG, 4)
+    assert max(len(chain.thinking) for chain in tree.chains) <= 5
+    assert End.CUT in {chain.end for chain in tree.chains}
+    with asking_for(SteppingSession()) as asking:
+        shallow = CONFIG.model_copy(update={"max_steps": 1})
+        (tree,) = search(asking, [problem], towards_six(), shallow, 4)
+    assert (tree.depth, len(tree.chains)) == (1, 4)
+    assert all(chain.thinking.count("\n") == 1 for chain in tree.chains)
+
+
+def test_a_long_step_is_cut_into_several(asking_for, make_problem) -> None:
+    short = CONFIG.model_copy(update={"max_step_tokens": 2, "max_steps": 25})
+    with asking_for(SteppingSession()) as asking:
+        (tree,) = search(asking, [make_problem(answer="6")], flat(), short, 2)
+    assert {chain.end for chain in tree.chains} == {End.NATURAL}
+    assert all(total_of(chain.thinking) >= 6 for chain in tree.chains)
+
+
+def test_a_cut_chain_is_closed_as_one_run_would_be(asking_for, make_problem) -> None:
+    """A new line, the delimiter and the cue; after a natural end the delimiter alone."""
+    with asking_for(SteppingSession(), cap=4) as asking:
+        (tree,) = search(asking, [make_problem(answer="6")], flat(), CONFIG, 2)
+        decode = asking.session.tokenizer.decode
+    for chain in tree.chains:
+        assert chain.thinking[-1] != "\n"
+        assert decode(chain.completion.closing_ids) == "<|im_start|>answer\nFinal Answer:"
+    with asking_for(SteppingSession()) as asking:
+        (tree,) = search(asking, [make_problem(answer="6")], flat(), CONFIG, 2)
+    assert decode(tree.chains[0].completion.closing_ids) == "<|im_start|>answer\n"
+
+
+def test_a_wider_search_is_one_more_point(asking_for, make_problem) -> None:
+    config = CONFIG.model_copy(update={"widths": (2, 4)})
+    with asking_for(SteppingSession()) as asking:
+        curves = rebase_curves(asking, [make_problem(answer="6")], towards_six(), config)
+    assert [point.k for point in curves["majority"]] == [2, 4]
+    assert curves["majority"][1].tokens_per_problem > curves["majority"][0].tokens_per_problem
+    assert list(curves) == ["majority", "weighted"]
+
+
+def test_problems_that_cannot_be_graded_are_left_out(asking_for, make_problem) -> None:
+    problems = [make_problem("q1", "6"), make_problem("q2", None)]
+    with asking_for(SteppingSession()) as asking:
+        curves = rebase_curves(asking, problems, towards_six(), CONFIG)
+    assert curves["majority"][0].n == 1
+
+
+def test_what_cannot_be_searched_is_refused(asking_for, make_problem) -> None:
+    with (
+        asking_for(SteppingSession(), temperature=0) as asking,
+        pytest.raises(ConfigError, match="REBASE at temperature 0"),
+    ):
+        search(asking, [make_problem()], flat(), CONFIG, 2)
+    with (
+        asking_for(SteppingSession(), min_thinking_tokens=5) as asking,
+        pytest.raises(ConfigError, match="min_thinking_tokens 5"),
+    ):
+        search(asking, [make_problem()], flat(), CONFIG, 2)
+
+
+# --- rejection, live ------------------------------------------------------------------------------
+
+
+def test_rejection_draws_until_short_and_no_more(asking_for, make_problem) -> None:
+    problems = [make_problem(f"q{i}", "6") for i in range(6)]
+    config = RejectionConfig(limits=(9, 15), max_tries=5)
+    session = SteppingSession()
+    with asking_for(session) as asking:
+        tries = draw_tries(asking, problems, config)
+    for found in tries.values():
+        short = [one.num_thinking_tokens <= 9 for one in found]
+        assert short[:-1] == [False] * (len(found) - 1)
+        assert short[-1] or len(found) == 5
+    assert session.num_jobs == sum(map(len, tries.values()))
+    again = SteppingSession()
+    with asking_for(again) as asking:
+        assert draw_tries(asking, problems, config) == tries
+    assert again.num_jobs == 0
+
+
+# --- step ends ------------------------------------------------------------------------------------
+
+
+def test_a_token_that_ends_with_a_step_end_is_one_too() -> None:
+    class Words:
+        words = ("a", ".", ".\n\n", "\n\n", ".x")
+
+        def __len__(self):
+            return len(self.words)
+
+        def decode(self, ids, skip_special_tokens=False):
+            return self.words[ids[0]]
+
+        def encode(self, text, add_special_tokens=False):
+            return [self.words.index(text)]
+
+    assert step_triggers(Words(), ["\n\n"]) == ("\n\n", ".\n\n")
+
+
+def test_prefixes_end_where_steps_do() -> None:
+    assert prefixes("a. b.\nc.", (".", "\n")) == ["a.", "a. b.", "a. b.\n"]
+    assert prefixes("none", ("\n",)) == []

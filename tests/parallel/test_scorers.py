@@ -1,0 +1,139 @@
+"""Scorers: a function, a judge's marks, what is remembered; AUC against all pairs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+
+from slowthink.engines.replay import ReplaySession, Script
+from slowthink.errors import ConfigError, DataError
+from slowthink.ledger import Ledger
+from slowthink.parallel.auc import Labelled, auc, figures
+from slowthink.parallel.scorers import (
+    Scored,
+    ScoreItem,
+    Scorer,
+    open_scorer,
+    parse_mark,
+    transcript_text,
+)
+from slowthink.recipe import EngineConfig, FunctionScorer, JudgeScorer, Recipe
+from slowthink.records import Problem
+
+
+def by_length(problem: Problem, text: str) -> float:
+    return float(len(text) + len(problem.question))
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        yield ledger
+
+
+def test_a_function_scores(ledger, make_problem) -> None:
+    config = FunctionScorer(function="test_scorers:by_length")
+    with open_scorer(config, Recipe(name="r"), ledger=ledger) as scorer:
+        found = scorer.score([ScoreItem(make_problem("ab"), t) for t in ("", "xyz")])
+    assert found == [2.0, 5.0]
+
+
+@pytest.mark.parametrize("name", ["no_such_module:f", "math:no_such", "math", "math:pi"])
+def test_a_function_that_is_not_there_is_explained(name, ledger) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        open_scorer(FunctionScorer(function=name), Recipe(name="r"), ledger=ledger)
+
+
+def test_a_text_is_scored_once(make_problem) -> None:
+    asked = []
+
+    def score_new(items):
+        asked.extend(item.text for item in items)
+        return [Scored(0.5, 7) for _ in items]
+
+    scorer, problem = Scorer(score_new, facts={}), make_problem()
+    texts = ["a", "b", "a"]
+    assert scorer.scored([ScoreItem(problem, t) for t in texts]) == [Scored(0.5, 7)] * 3
+    scorer.score([ScoreItem(problem, "b"), ScoreItem(make_problem("other"), "b")])
+    assert asked == ["a", "b", "b"]
+
+
+def test_a_score_that_is_no_number_is_an_error(make_problem) -> None:
+    scorer = Scorer(lambda items: [Scored(math.nan, 0)], facts={})
+    with pytest.raises(DataError, match="expected a finite number"):
+        scorer.score([ScoreItem(make_problem(), "t")])
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        ("Step two holds.\nMARK: 7", 7),
+        ("**Mark: 10/10**", 10),
+        ("mark: 0.", 0),
+        ("MARK: 11", None),
+        ("MARK: 7\nbut I am not sure", None),
+        ("MARK: 3\nMARK: 7", None),
+        ("MARK: 7\nMARK: 7", 7),
+        ("I would say 7", None),
+        ("", None),
+    ],
+)
+def test_a_mark_is_read_from_the_last_line_only(text, mark) -> None:
+    assert parse_mark(text) == mark
+
+
+def test_a_judge_marks_through_the_ledger(ledger, make_problem, tmp_path, monkeypatch) -> None:
+    """Replayed: the question that the judge is put is the script's key."""
+    from slowthink.parallel import scorers
+
+    item = ScoreItem(make_problem("What is 1 + 1?"), "It is >>> 2")
+    question = scorers._question(item).question
+    assert question.count(">>>") == 2
+    script = {question: Script(thinking=("It holds.\nMARK: 8",), answer="")}
+    other = ScoreItem(make_problem("q"), "t")
+    script[scorers._question(other).question] = Script(thinking=("Maybe.",), answer="")
+    monkeypatch.setattr(scorers, "open_session", lambda *a, **k: ReplaySession(script))
+    recipe = Recipe(name="r", engine=EngineConfig(kind="replay"))
+    config = JudgeScorer(model="base")
+    with open_scorer(config, recipe, ledger=ledger) as scorer:
+        found = scorer.scored([item, other])
+        assert [one.score for one in found] == [0.8, 0.5]
+        assert (scorer.facts["num_marks"], scorer.facts["num_unreadable"]) == (2, 1)
+        assert scorer.cost.decoded > 0
+        assert found[0].num_tokens > len(question)
+    with open_scorer(config, recipe, ledger=ledger) as scorer:
+        assert scorer.score([item]) == [0.8]
+        assert scorer.cost.decoded == 0
+
+
+def test_the_text_of_a_stored_transcript() -> None:
+    assert transcript_text('[["thinking", "1+1"], ["closing", "|"], ["answer", "2"]]') == "1+1|2"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auc_counts_all_pairs(seed) -> None:
+    draw = random.Random(seed)
+    items = [Labelled(f"p{draw.randint(0, 3)}", draw.choice([0.1, 0.2, 0.2, 0.7]), draw.random() < 0.5)
+             for _ in range(30)]  # fmt: skip
+    wins, within = [], []
+    for a, b in itertools.product(items, items):
+        if a.label and not b.label:
+            win = 1.0 if a.score > b.score else 0.5 if a.score == b.score else 0.0
+            wins.append(win)
+            within += [win] if a.problem_id == b.problem_id else []
+    found = figures(items)
+    assert auc([i.score for i in items], [i.label for i in items]) == pytest.approx(
+        sum(wins) / len(wins)
+    )
+    assert found["auc"] == pytest.approx(sum(wins) / len(wins), abs=1e-4)
+    assert found["auc_within_problem"] == pytest.approx(sum(within) / len(within), abs=1e-4)
+    assert found["num_pairs_within"] == len(within)
+    assert found["ci95"][0] < found["auc"] < found["ci95"][1]
+
+
+def test_without_both_kinds_there_is_no_auc() -> None:
+    found = figures([Labelled("p", 0.5, True)])
+    assert (found["auc"], found["ci95"], found["auc_within_problem"]) == (None, [None, None], None)
