@@ -37,7 +37,7 @@ def read_columns(
     """Rows of a table: these columns (`a.b`: inside a struct) where it has them; of `ids` alone."""
     import pyarrow.parquet as pq
 
-    if not path.exists():
+    if not path.exists() or (ids is not None and not ids):
         return []
     known = pq.read_schema(path).names
     present = [name for name in columns if name.partition(".")[0] in known]
@@ -93,16 +93,17 @@ def transcripts(folder: Path, *, num: int, seed: int) -> list[dict[str, Any]]:
     return [_transcript(rows[one]) for one in ids]
 
 
+def segments_of(row: Mapping[str, Any], *, limit: int) -> list[list[str]]:
+    """[kind, text] of a row's transcript; long texts keep their ends."""
+    return [[kind, cut(text, limit=limit)] for kind, text in json.loads(row["segments"])]
+
+
 def _transcript(row: Mapping[str, Any]) -> dict[str, Any]:
-    segments = [
-        [kind, cut(text, limit=MAX_SEGMENT_CHARACTERS)]
-        for kind, text in json.loads(row["segments"])
-    ]
     return {
         **{name: row[name] for name in SHOWN_COLUMNS if name in row},
         "point": point_name(dict(row)),
         "question": cut(row["question"], limit=MAX_QUESTION_CHARACTERS),
-        "segments": segments,
+        "segments": segments_of(row, limit=MAX_SEGMENT_CHARACTERS),
     }
 
 

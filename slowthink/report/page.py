@@ -21,7 +21,7 @@ from slowthink.report import across_tables, charts, set_tables, sets, svg, table
 
 FILTERS = (
     "percent", "points", "interval", "count", "decimal", "duration", "point_name", "p_value",
-    "detectable", "holds_zero",
+    "mark_of", "detectable", "holds_zero",
 )  # fmt: skip
 
 

@@ -117,8 +117,8 @@ def sample_table(one: Mapping[str, Any], compared: Compared) -> Table | None:
     strong = {i for i, (arm, point) in enumerate(pairs) if compared.get(arm["name"]) is point}
     return Table(
         caption="Several samples a question: pass@k, the chance that at least one of k is right, "
-        "and maj@k, that their most frequent answer is; over all draws of k. Coverage: questions that "
-        "any sample solved.",
+        "and maj@k, that their most frequent answer is; over all draws of k. Coverage: questions "
+        "that any sample solved.",
         head=("Arm", "Budget", "Samples", "Coverage", *(f"k = {k}" for k in ks)),
         rows=tuple(
             (
@@ -153,15 +153,20 @@ def comparison_table(one: Mapping[str, Any]) -> Table | None:
     )  # fmt: skip
 
 
-def difference_table(pairs: Sequence[tuple[str, Mapping[str, Any]]]) -> Table | None:
-    """Differences, each under its name, with interval, both p values and what could be detected."""
+def difference_table(
+    pairs: Sequence[tuple[str, Mapping[str, Any]]], *, what: str = "Arms"
+) -> Table | None:
+    """Differences, each under its name, with interval, both p values and what could be detected.
+
+    `what` stands above the names.
+    """
     if not pairs:
         return None
     return Table(
         caption="Paired on the same questions, in percentage points. p: by the paired bootstrap, "
-        "and by the exact sign test, which is the one to read for small sets. Detectable: the smallest "
-        "true difference that such a set shows four times in five.",
-        head=("Arms", "n", "Difference", "p, bootstrap", "p, exact", "Detectable"),
+        "and by the exact sign test, which is the one to read for small sets. Detectable: the "
+        "smallest true difference that such a set shows four times in five.",
+        head=(what, "n", "Difference", "p, bootstrap", "p, exact", "Detectable"),
         rows=tuple(
             (
                 Cell(text=name, wrap=True),

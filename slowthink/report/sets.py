@@ -14,6 +14,8 @@ from typing import Any
 
 from slowthink.published import AVERAGE, load_published
 
+SetKey = tuple[str, str]
+"""Benchmark and protocol."""
 HELD_OUT = "heldout"
 POINT_KEYS = ("max_thinking_tokens", "waits", "forced")
 _EMPTY: dict[str, Any] = {
@@ -24,26 +26,31 @@ _EMPTY: dict[str, Any] = {
 
 def sets_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The sets of an evaluate stage's summary, with every key there is; a summary that only has
-    `arms` becomes one set of held-out problems."""
+    `arms` becomes a set of held-out problems for each protocol."""
     return [_EMPTY | {"protocol_text": one["protocol"]} | one for one in _written(summary)]
 
 
 def _written(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "sets" in summary:
         return list(summary["sets"])
-    arms = list(summary.get("arms") or [])
-    if not arms:
-        return []
-    protocols = dict.fromkeys(str(arm.get("protocol") or "unknown") for arm in arms)
-    num_problems = max(arm.get("num_problems") or 0 for arm in arms) or None
+    by_protocol: dict[str, list[dict[str, Any]]] = {}
+    for arm in summary.get("arms") or []:
+        by_protocol.setdefault(str(arm.get("protocol") or "unknown"), []).append(arm)
     return [
         {
             "benchmark": HELD_OUT,
-            "protocol": " / ".join(protocols),
-            "num_problems": num_problems,
+            "protocol": "greedy" if text == "greedy, 1 sample" else text,
+            "protocol_text": text,
+            "num_problems": max(arm.get("num_problems") or 0 for arm in arms) or None,
             "arms": arms,
         }
+        for text, arms in by_protocol.items()
     ]
+
+
+def key_of(one: Mapping[str, Any]) -> SetKey:
+    """What a set is known by."""
+    return str(one["benchmark"]), str(one["protocol"])
 
 
 def title_of(one: Mapping[str, Any]) -> str:
@@ -147,3 +154,22 @@ def headline_pair(one: Mapping[str, Any], headline: Mapping[str, Any]) -> dict[s
 
 def _place(point: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(point.get(key) for key in POINT_KEYS)
+
+
+# --- arms -----------------------------------------------------------------------------------------
+
+
+def headline_arm(sets: Sequence[Mapping[str, Any]]) -> str:
+    """The arm that a run is about: the tuned model's, else the last."""
+    return _arm(sets, "tuned", -1)
+
+
+def baseline_arm(sets: Sequence[Mapping[str, Any]]) -> str:
+    """The arm that the headline is measured against: the base model's, else the first."""
+    return _arm(sets, "base", 0)
+
+
+def _arm(sets: Sequence[Mapping[str, Any]], model: str, otherwise: int) -> str:
+    arms = sets[0]["arms"]
+    found = [arm for arm in arms if arm.get("model") == model]
+    return str((found or [arms[otherwise]])[0]["name"])

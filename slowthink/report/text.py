@@ -78,6 +78,11 @@ def cut(text: str, *, limit: int) -> str:
     return f"{text[:half]} […{len(text) - 2 * half:,} characters left out…] {text[-half:]}"
 
 
+def mark_of(share: float) -> str:
+    """How often a question was solved: ✗ never, ✓ always, else per cent."""
+    return {0.0: "✗", 1.0: "✓"}.get(share, f"{100 * share:.0f}%")
+
+
 def p_value(chance: float | None) -> str:
     """A p value with three decimals, or `< 0.001`."""
     if chance is None:
