@@ -26,11 +26,11 @@ quickstart: $(VENV)/.quickstart
 	$(BIN)/slowthink run quickstart --out runs/quickstart
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 	$(BIN)/pytest -m slow
 
 test-fast: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check slowthink tests

@@ -377,8 +377,11 @@ class EvaluationRow:
     """False: the thinking was not ended by us; where it did not end by itself it is TRUNCATED."""
     num_prompt_tokens: int
     num_thinking_tokens: int
+    num_closing_tokens: int
+    """Forced between thinking and answer: delimiter, cue."""
     num_answer_tokens: int
     num_forced_tokens: int
+    """Wait strings and closing."""
     count_source: str
     """ids | retokenised: where the counts of tokens come from."""
     thinking_end: ThinkingEnd

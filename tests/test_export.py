@@ -39,7 +39,7 @@ def made(segments: list[list[str]], answer: str, verdict: Verdict, **more: Any) 
         "temperature": 0.6, "problem_id": "p-1", "question": "What is 17 + 25?", "domain": None,
         "source": "set", "sample": 0, "max_thinking_tokens": 8, "waits": 0, "forced": True,
         "num_prompt_tokens": 9, "num_thinking_tokens": 8, "num_answer_tokens": 4,
-        "num_forced_tokens": 3, "count_source": "ids", "thinking_end": ThinkingEnd.CAP,
+        "num_forced_tokens": 3, "num_closing_tokens": 3, "count_source": "ids", "thinking_end": ThinkingEnd.CAP,
         "answer_end": AnswerEnd.LENGTH, "num_waits_used": 0, "answer": answer,
         "last_number": False, "score": None, "verdict": verdict, "extracted": found, "gold": "42",
         "method": "number", "violations": (), "segments": json.dumps(segments),

@@ -49,7 +49,7 @@ def test_all_errors_are_told_at_once_with_the_closest_name() -> None:
         ("evaluate.arms.9.caps=[1]", "no index of a list of 2"),
         ("train.epochs=zero", "train.epochs: Input should be a valid integer"),
         ("evaluate.arms.0.caps=[-1]", "none may be negative"),
-        ("evaluate.arms.0.num_samples=2", "temperature above 0"),
+        ("evaluate.protocols=[{name: x, draws: {num_samples: 2}}]", "temperature above 0"),
         ("filter.difficulty.min_pass_rate=0.9", "no problem could be kept"),
     ],
 )

@@ -8,11 +8,14 @@ one another, `review` looks at the keys, `summary` is all of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from slowthink.errors import GraderError
-from slowthink.evaluate.arms import Bench, Measured, measure_arm, points_of
+from slowthink.evaluate.arms import Bench, Measured, Then, measure_arm, points_of
 from slowthink.evaluate.regrade import regraded
 from slowthink.evaluate.review import doubted_keys, grouped
+from slowthink.evaluate.scaling import check_parallel, parallel_curves, votes_again
 from slowthink.evaluate.sets import ProblemSet, problem_sets
 from slowthink.evaluate.summary import Evaluation, summarise
 from slowthink.funnel import planned_heldout
@@ -36,11 +39,19 @@ def run(context: StageContext) -> StageResult:
     config: EvaluateConfig = context.config
     check_dependencies()
     sets = problem_sets(context)
+    check_parallel(config, {one.name: len(one.problems) for one in sets})
     with Ledger(context.ledger_path) as ledger, Grader() as grader:
         bench = Bench(context=context, sets=sets, ledger=ledger, grader=grader)
-        measured = {arm.name: measure_arm(bench, arm) for arm in config.arms}
-        rows = [row for one in measured.values() for row in one.rows]
-        return finish(context, sets, rows, measured, grader)
+        measured = {
+            arm.name: measure_arm(bench, arm, then=_then(arm, bench)) for arm in config.arms
+        }
+        return finish(context, sets, measured, grader)
+
+
+def _then(arm: ArmConfig, bench: Bench) -> Then | None:
+    """What the arm's open session is used for besides: parallel scaling."""
+    parallel = bench.config.parallel
+    return parallel_curves if parallel is not None and parallel.arm == arm.name else None
 
 
 def regrade(context: StageContext) -> StageResult:
@@ -55,18 +66,33 @@ def regrade(context: StageContext) -> StageResult:
             name: Measured(rows=[row for row in rows if row.arm == name], facts=kept)
             for name, kept in facts["arms"].items()
         }
-        return finish(context, sets, rows, measured, grader)
+        _vote_again(context, measured, facts["summary"].get("parallel") or [], grader)
+        return finish(context, sets, measured, grader)
+
+
+def _vote_again(
+    context: StageContext,
+    measured: dict[str, Measured],
+    kept: Sequence[dict[str, Any]],
+    grader: Grader,
+) -> None:
+    config: EvaluateConfig = context.config
+    if config.parallel is not None:
+        one = measured[config.parallel.arm]
+        groups = grouped(one.rows, grader)
+        curves = votes_again(config, kept, one.rows, groups, seed=context.recipe.seed)
+        measured[config.parallel.arm] = replace(one, parallel=curves)
 
 
 def finish(
     context: StageContext,
     sets: Sequence[ProblemSet],
-    rows: Sequence[EvaluationRow],
     measured: dict[str, Measured],
     grader: Grader,
 ) -> StageResult:
     """The stage's result out of graded rows."""
     config: EvaluateConfig = context.config
+    rows = [row for one in measured.values() for row in one.rows]
     _check_grader(rows)
     groups = grouped(rows, grader)
     summary = summarise(
@@ -78,6 +104,7 @@ def finish(
     costs = [one.facts["tokens"] for one in measured.values() if "tokens" in one.facts]
     total = sum((Cost(**cost) for cost in costs), Cost())
     summary |= {
+        "parallel": [curves for one in measured.values() for curves in one.parallel],
         "key_review": doubted_keys(rows, groups),
         "tokens": plain(total),
         "sweep": _sweep(rows, total),

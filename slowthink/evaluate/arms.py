@@ -37,6 +37,8 @@ class Measured:
     rows: list[EvaluationRow]
     facts: dict[str, Any] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
+    parallel: list[dict[str, Any]] = field(default_factory=list)
+    """Curves of parallel scaling, an entry a set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,13 @@ class Bench:
         return [resolve(protocol) for protocol in self.config.protocols]
 
 
+Then = Callable[
+    [Bench, Session, list[EvaluationRow]], tuple[list[dict[str, Any]], list[EvaluationRow]]
+]
+"""Uses an arm's open session and rows for curves of parallel scaling; gives the rows back, scored.
+"""
+
+
 def points_of(arm: ArmConfig) -> list[Point]:
     """The points of an arm: each cap, each number of waits at the largest cap, and the free one."""
     top = max(arm.caps)
@@ -78,9 +87,9 @@ def measure_arm(
     bench: Bench,
     arm: ArmConfig,
     *,
-    then: Callable[[Session, list[EvaluationRow]], None] = lambda *_: None,
+    then: Then | None = None,
 ) -> Measured:
-    """All rows of an arm. `then` may use its open session for more; stored samples have none."""
+    """All rows of an arm. `then` uses its open session for more; stored samples have none."""
     if arm.samples is not None:
         return _stored_arm(bench, arm)
     name, revision = model_of(bench.context, arm)
@@ -88,10 +97,11 @@ def measure_arm(
     session = open_session(name, context.recipe.engine, revision=revision, say=context.say)
     with session:
         rows = [row for ask in asks(bench, arm, session) for row in _ask(bench, ask)]
-        then(session, rows)
-    cost, seconds = bench.ledger.spent(tag_of(arm))
-    facts = {"tokens": plain(cost), "sampling_seconds": round(seconds, 1)}
-    return Measured(rows=rows, facts=facts | {"model": name, "fingerprint": session.fingerprint})
+        cost, seconds = bench.ledger.spent(tag_of(arm))
+        facts = {"tokens": plain(cost), "sampling_seconds": round(seconds, 1)}
+        facts |= {"model": name, "fingerprint": session.fingerprint}
+        curves, rows = then(bench, session, rows) if then else ([], rows)
+    return Measured(rows=rows, facts=facts, parallel=curves)
 
 
 def model_of(context: StageContext, arm: ArmConfig) -> tuple[str, str | None]:

@@ -54,6 +54,7 @@ def make_row(
         forced=point.forced,
         num_prompt_tokens=completion.num_prompt_tokens,
         num_thinking_tokens=completion.num_thinking_tokens,
+        num_closing_tokens=len(completion.closing_ids),
         num_answer_tokens=len(completion.answer_ids),
         num_forced_tokens=completion.num_forced_tokens,
         count_source=completion.count_source,

@@ -164,6 +164,7 @@ def _row(
         source=problem.source, sample=sample.sample,
         max_thinking_tokens=0, waits=0, forced=False,
         num_prompt_tokens=num_prompt_tokens, num_thinking_tokens=num_thinking,
+        num_closing_tokens=0,
         num_answer_tokens=num_answer, num_forced_tokens=0,
         count_source="retokenised" if sample.num_tokens is None else "usage",
         thinking_end=ThinkingEnd.NATURAL if sample.closing else ThinkingEnd.NONE,
