@@ -16,7 +16,8 @@ from slowthink.benchmarks.table import Benchmark
 from slowthink.errors import ConfigError, DataError
 from slowthink.rows import BadRow, Row, read_rows
 
-_REVISION = re.compile(r"[/\\]([0-9a-f]{40})[/\\]")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_COMMIT_IN_PATH = re.compile(rf"[/\\]({_COMMIT.pattern})[/\\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +57,17 @@ def hub_rows(benchmark: Benchmark, *, revision: str | None, setting: str) -> Raw
     asked = revision or benchmark.revision
     found = _newest(hub_id, asked)
     data = _load(benchmark, revision=found or asked, setting=setting)
+    loaded = _cached_revision(data) or found or asked
+    if asked and _COMMIT.fullmatch(asked) and loaded != asked:
+        raise DataError(
+            f"{setting}.revision: {hub_id} is cached at {loaded}; expected {asked}, and the hub is "
+            f"out of reach. Go online, or take the cached one: --set {setting}.revision={loaded}"
+        )
     facts = {
         "hub_id": hub_id,
         "hub_config": benchmark.hub_config,
         "split": benchmark.split,
-        "revision": found or _cached_revision(data) or asked,
+        "revision": loaded,
         "num_rows": len(data),
     }
     rows: list[Row | BadRow] = [Row(number, dict(row)) for number, row in enumerate(data, start=1)]
@@ -123,5 +130,5 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 def _cached_revision(data: Any) -> str | None:
     """The commit in the path of a cached copy; None where it has none."""
     files = [str(one["filename"]) for one in data.cache_files]
-    found = [match.group(1) for file in files if (match := _REVISION.search(file))]
+    found = [match.group(1) for file in files if (match := _COMMIT_IN_PATH.search(file))]
     return found[0] if found else None
