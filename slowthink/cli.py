@@ -144,6 +144,33 @@ _stage_command("report", "Write the HTML page of a run; with --json, its figures
 
 
 @app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="A run folder.")],
+    run_b: Annotated[Path, typer.Argument(help="Another, or the same: base against tuned.")],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="HTML page to write, with the questions that changed."),
+    ] = None,
+    arm_a: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--arm-a", help="Arm of the first run. Default: its tuned one."),
+    ] = None,
+    arm_b: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--arm-b", help="Arm of the second run. Default: its tuned one."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Compare two runs, or two arms of one, on the questions that both answered.
+
+    Example: slowthink compare runs/one runs/two --out compare.html
+    """
+    from slowthink import commands
+
+    _emit(commands.compare(run_a, run_b, out=out, arm_a=arm_a, arm_b=arm_b), as_json=json_)
+
+
+@app.command()
 def generate(
     prompt: Annotated[
         Optional[str],  # noqa: UP045
@@ -224,6 +251,25 @@ def export(
     from slowthink import commands
 
     _emit(commands.export(run, out), as_json=json_)
+
+
+@app.command()
+def scorer(
+    run: Annotated[Path, typer.Argument(help="A finished run with a tuned model.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the scorer.")],
+    problems: Annotated[int, typer.Option("--problems", help="Training problems.")] = 150,
+    samples: Annotated[int, typer.Option("--samples", help="Chains of each.")] = 4,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Make a small scorer of chains: a linear head on the tuned model, with outcome labels.
+
+    Example: slowthink scorer runs/quickstart --out runs/quickstart/scorer
+    """
+    from slowthink import commands
+
+    result = commands.scorer(run, out, num_problems=problems, num_samples=samples, quiet=quiet)
+    _emit(result, as_json=json_)
 
 
 @app.command()

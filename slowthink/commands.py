@@ -154,6 +154,34 @@ def _minutes(plans: dict[str, dict[str, Any]]) -> float:
     return float(tokens) / 280 / 60
 
 
+# --- compare --------------------------------------------------------------------------------------
+
+
+def compare(
+    run_a: Path,
+    run_b: Path,
+    *,
+    out: Path | None = None,
+    arm_a: str | None = None,
+    arm_b: str | None = None,
+) -> Result:
+    """b against a on the questions that both answered; with `out`, a page of it."""
+    from slowthink.report import compare as report
+    from slowthink.report.compare_page import write_page
+    from slowthink.report.pairing import open_pair
+
+    pair = open_pair(run_a, run_b, arm_a=arm_a, arm_b=arm_b)
+    data = report.compare(pair)
+    names = [f"{side['arm']} of {side['run']}" for side in (data["a"], data["b"])]
+    lines = [f"{names[0]} -> {names[1]}"]
+    lines += [report.in_words(one) for one in data["sets"]]
+    if out is None:
+        lines.append("page              --out compare.html writes one")
+    else:
+        lines.append(f"page              {write_page(pair, data, out)}")
+    return Result(text="\n".join(lines), data=data)
+
+
 # --- generate -------------------------------------------------------------------------------------
 
 
@@ -205,6 +233,34 @@ def export(run: Path, out: Path) -> Result:
     ]
     again = "read them again: an arm with `samples: PATH` under evaluate.arms"
     return Result(text="\n".join([*lines, again]), data=data)
+
+
+def scorer(run: Path, out: Path, *, num_problems: int, num_samples: int, quiet: bool) -> Result:
+    """A scorer of chains, made of a finished run."""
+    from slowthink.parallel.fit import ScorerRequest, make_scorer
+    from slowthink.progress import Talk
+    from slowthink.report.environment import commit
+
+    request = ScorerRequest(
+        run=run, out=out, num_problems=num_problems, num_samples=num_samples, commit=commit()
+    )
+    with Talk(quiet=quiet) as talk:
+        card = make_scorer(request, say=talk.say, progress=talk.progress)
+    lines = [f"{card['num_right']} of {card['num_chains']} chains right; {card['layers']} layers"]
+    lines += [
+        f"AUC {name:9} {_auc(found, 'auc', 'ci95')}; within one problem "
+        f"{_auc(found, 'auc_within_problem', 'within_ci95')}"
+        for name, found in card["auc"].items()
+    ]
+    lines.append(f"scorer        {out}\nuse it        --set evaluate.parallel.scorer.model={out}")
+    return Result(text="\n".join(lines), data=card)
+
+
+def _auc(found: dict[str, Any], name: str, interval: str) -> str:
+    if found[name] is None:
+        return "none: no pair of a right and a wrong one"
+    low, high = found[interval]
+    return f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
 BENCHES = ("grade", "train")

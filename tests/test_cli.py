@@ -13,7 +13,9 @@ import typer
 from slowthink.cli import app, main
 from slowthink.recipe import STAGES
 
-COMMANDS = ("run", *STAGES, "generate", "grade", "export", "bench", "check", "doctor")
+COMMANDS = (
+    "run", *STAGES, "compare", "generate", "grade", "export", "scorer", "bench", "check", "doctor",
+)  # fmt: skip
 ROOT = Path(__file__).parents[1]
 
 

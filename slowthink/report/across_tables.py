@@ -78,8 +78,9 @@ def parallel_table(parallel: Mapping[str, Any]) -> Table:
     """Every point of the parallel-scaling plot, in the plot's order."""
     pairs = [(curve, point) for curve in parallel["curves"] for point in curve["points"]]
     return Table(
-        caption="Tokens per problem: everything prefilled, drawn and forced for all samples, with "
-        "what the scorer took beside it. Unresolved: problems where no sample could be taken.",
+        caption="Tokens per problem: thinking, closings and answers of all its chains, without "
+        "prompts; what the scorer read and wrote stands beside it, and is part of the plot’s axis. "
+        "Unresolved: problems where no answer was accepted, which count as wrong.",
         head=("Curve", "k", "Accuracy", "Tokens per problem", "Scorer's tokens", "Unresolved"),
         rows=tuple(
             (

@@ -12,6 +12,8 @@ from slowthink.report.text import count, cut, decimal, interval, percent, point_
 CURVE_TITLE = "Accuracy against thinking tokens, with 95 % intervals"
 PARALLEL_TITLE = "Accuracy against all tokens spent on a problem, sequential and parallel"
 METHODS = ("sequential", "majority", "weighted", "best-of-n", "rejection", "rebase")
+VOTES = ("majority", "weighted", "best-of-n")
+MAX_CURVES = 8
 SHAPES = ("dot", "diamond", "ring")
 
 
@@ -76,6 +78,26 @@ def parallel_svg(curves: Sequence[Mapping[str, Any]], *, size: svg.Size = svg.WI
     x = svg.Axis(label="Tokens per problem, all counted (log)", format=count, log="always")
     y = svg.Axis(label="Accuracy", format="{:.0%}".format, high=1.0)
     return svg.line_chart(lines, x=x, y=y, size=size, title=PARALLEL_TITLE)
+
+
+def drawn_curves(curves: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The curves that one plot has room for, in their order: all but those of votes, and of votes
+    the ones over the longest chains, of each method in turn."""
+    places = [i for i, curve in enumerate(curves) if curve["method"] in VOTES]
+    rank: dict[int, int] = {}
+    for method in VOTES:
+        own = [i for i in places if curves[i]["method"] == method]
+        own.sort(key=lambda i: _length(curves[i]), reverse=True)
+        rank |= {i: number for number, i in enumerate(own)}
+    room = max(len(VOTES), MAX_CURVES - (len(curves) - len(places)))
+    kept = set(sorted(places, key=lambda i: (rank[i], i))[:room])
+    return [curve for i, curve in enumerate(curves) if i in kept or i not in places]
+
+
+def _length(curve: Mapping[str, Any]) -> tuple[bool, int, bool]:
+    point = curve.get("sequential_point") or {}
+    forced = bool(point.get("forced", True))
+    return not point.get("waits"), point.get("max_thinking_tokens", 0), forced
 
 
 def tokens_spent(point: Mapping[str, Any]) -> float:

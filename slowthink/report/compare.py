@@ -12,16 +12,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from slowthink.errors import ConfigError, DataError
+from slowthink.errors import DataError
 from slowthink.records import Verdict
-from slowthink.report.data import open_run
-from slowthink.report.excerpts import read_columns
-from slowthink.report.sets import POINT_KEYS, SetKey, baseline_arm, headline_arm, key_of, sets_of
-from slowthink.report.text import finite, point_name
+from slowthink.report.pairing import Pair, Row, left_out, nothing_shared, place, shared_sets
+from slowthink.report.sets import SetKey, largest
+from slowthink.report.text import detectable, finite, p_value, point_name
 from slowthink.stats import (
     NUM_RESAMPLES,
     Interval,
@@ -32,187 +29,37 @@ from slowthink.stats import (
     wilson,
 )
 
-Row = Mapping[str, Any]
-PointKey = tuple[int, int, bool]
-"""Cap, waits, forced."""
-ROW_COLUMNS = (
-    "id", "arm", "benchmark", "protocol", "temperature", "problem_id", "sample", *POINT_KEYS,
-    "verdict", "num_thinking_tokens", "num_answer_tokens",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """One arm of one run."""
-
-    run: Path
-    arm: str
-    model: str
-    texts: Mapping[SetKey, str]
-    """Each set's protocol in words."""
-    points: Mapping[SetKey, Mapping[PointKey, Sequence[Row]]]
-
-    @property
-    def path(self) -> Path:
-        """The table that the rows stand in."""
-        return table_of(self.run)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """The two that are compared; differences are b - a."""
-
-    a: Side
-    b: Side
-
-
-def table_of(run: Path) -> Path:
-    """The rows of a run's evaluate stage."""
-    return run / "evaluate" / "data.parquet"
-
 
 def compare(pair: Pair, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> dict[str, Any]:
     """Every point that both sides have, on the problems that both answered there.
 
     Raises DataError where they share no set, protocol, point or problem.
     """
-    keys = _shared_sets(pair)
+    keys = shared_sets(pair)
     sets = [_compare_set(pair, key, num_resamples=num_resamples, seed=seed) for key in keys]
     sets = [one for one in sets if one["points"]]
     if not sets:
-        raise DataError(_nothing(pair, keys))
+        raise DataError(nothing_shared(pair, keys))
     found = {
-        "a": _about(pair.a),
-        "b": _about(pair.b),
+        "a": pair.a.about,
+        "b": pair.b.about,
         "sets": sets,
-        "left_out": _left_out(pair, keys),
+        "left_out": left_out(pair, keys),
     }
     cleaned: dict[str, Any] = finite(found)
     return cleaned
 
 
-# --- the two sides --------------------------------------------------------------------------------
-
-
-def open_pair(
-    run_a: Path, run_b: Path, *, arm_a: str | None = None, arm_b: str | None = None
-) -> Pair:
-    """Two arms: by default each run's headline arm, and of one run its baseline and headline.
-
-    Raises DataError where a run has no finished evaluate stage, ConfigError for an unknown arm, or
-    where both sides are the same.
-    """
-    same = run_a.resolve() == run_b.resolve()
-    if same and arm_a is None and arm_b is None:
-        arm_a = baseline_arm(_sets(run_a))
-    a, b = _open_side(run_a, arm_a, option="--arm-a"), _open_side(run_b, arm_b, option="--arm-b")
-    if same and a.arm == b.arm:
-        raise ConfigError(
-            f"{run_a}: both sides are its arm `{a.arm}`; expected two. "
-            "Name another run, or another arm: --arm-a NAME --arm-b NAME"
-        )
-    return Pair(a=a, b=b)
-
-
-def _sets(run: Path) -> list[dict[str, Any]]:
-    opened = open_run(run)
-    sets = sets_of(opened.summary)
-    if not sets or not table_of(run).exists():
-        raise DataError(
-            f"{run}: no finished evaluate stage; expected {table_of(run)}. Name a run folder that "
-            "was evaluated, or evaluate it: slowthink evaluate RECIPE --out DIR"
-        )
-    return sets
-
-
-def _open_side(run: Path, arm: str | None, *, option: str) -> Side:
-    sets = _sets(run)
-    names = {one["name"]: one["model"] for found in sets for one in found["arms"]}
-    chosen = headline_arm(sets) if arm is None else arm
-    if chosen not in names:
-        raise ConfigError(
-            f"{option}: {run} has no arm `{chosen}`; expected one of {', '.join(names)}."
-        )
-    texts = {key_of(one): str(one["protocol_text"]) for one in sets}
-    own = next(key_of(one) for one in sets if chosen in [arm["name"] for arm in one["arms"]])
-    points: dict[SetKey, dict[PointKey, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in read_columns(table_of(run), ROW_COLUMNS):
-        if row["arm"] == chosen:
-            key = (row["benchmark"], row["protocol"]) if "benchmark" in row else own
-            points[key][row["max_thinking_tokens"], row["waits"], row["forced"]].append(row)
-    return Side(run=run, arm=chosen, model=names[chosen], texts=texts, points=points)
-
-
-def _about(side: Side) -> dict[str, str]:
-    return {"run": str(side.run), "arm": side.arm, "model": side.model}
-
-
-# --- what is shared -------------------------------------------------------------------------------
-
-
-def _shared_sets(pair: Pair) -> list[SetKey]:
-    """Sets of both sides. Raises DataError where there is none, or one name means two protocols."""
-    keys = [key for key in pair.a.points if key in pair.b.points]
-    if not keys:
-        raise DataError(_nothing(pair, keys))
-    for key in keys:
-        drawn = [_temperatures(side, key) for side in (pair.a, pair.b)]
-        if drawn[0] != drawn[1]:
-            raise DataError(
-                f"{pair.a.run} and {pair.b.run}: `{key[1]}` on {key[0]} means different "
-                f"temperatures, {_listed(drawn[0])} and {_listed(drawn[1])}; expected one protocol "
-                "for both. Measure one of them again under the other's protocol."
-            )
-    return keys
-
-
-def _temperatures(side: Side, key: SetKey) -> set[float]:
-    rows = (row for rows in side.points[key].values() for row in rows)
-    return {float(row.get("temperature") or 0.0) for row in rows}
-
-
-def _nothing(pair: Pair, keys: Sequence[SetKey]) -> str:
-    """Why the two cannot be compared, and what to do."""
-    where = f"{pair.a.run} ({pair.a.arm}) and {pair.b.run} ({pair.b.arm})"
-    if keys:
-        points = [
-            _listed({point_name(_place(p)) for key in keys for p in side.points[key]})
-            for side in (pair.a, pair.b)
-        ]
-        return (
-            f"{where}: no question answered by both at the same point; a has {points[0]}, b has "
-            f"{points[1]}. Expected one point and question in common. Evaluate one of them at the "
-            "other's caps: --set evaluate.arms.0.caps=[...] --update"
-        )
-    a, b = ({benchmark for benchmark, _ in side.points} for side in (pair.a, pair.b))
-    if a & b:
-        ways = [
-            _listed({way for name, way in side.points if name in a & b})
-            for side in (pair.a, pair.b)
-        ]
-        return (
-            f"{where}: the protocols differ on {_listed(a & b)}: a was measured under {ways[0]}, b "
-            f"under {ways[1]}. Expected one protocol for both: such figures do not compare. "
-            "Evaluate one of them under the other's: --set evaluate.protocols=[NAME] --update"
-        )
+def in_words(one: Mapping[str, Any]) -> str:
+    """One set's difference at its largest shared point, on one line."""
+    main = largest(one["points"])
+    low, high = main["ci95"]
     return (
-        f"{where}: no benchmark in common; a has {_listed(a)}, b has {_listed(b)}. Expected one "
-        "that both were measured on. Evaluate one of them on the other's."
+        f"{one['benchmark']}, {one['protocol_text']}, {point_name(main)}: "
+        f"{main['a']['accuracy']:.1%} -> {main['b']['accuracy']:.1%} ({main['difference']:+.1%}, "
+        f"95 % interval {low:+.1%} to {high:+.1%}, exact p {p_value(main['p_exact'])}), "
+        f"{len(main['won'])} won, {len(main['lost'])} lost. {detectable(main)}"
     )
-
-
-def _listed(values: Iterable[object]) -> str:
-    return ", ".join(sorted(map(str, values))) or "none"
-
-
-def _left_out(pair: Pair, keys: Sequence[SetKey]) -> list[dict[str, str]]:
-    """Sets that only one side has."""
-    return [
-        {"side": name, "benchmark": benchmark, "protocol": protocol}
-        for name, side in (("a", pair.a), ("b", pair.b))
-        for benchmark, protocol in side.points
-        if (benchmark, protocol) not in keys
-    ]
 
 
 # --- one set --------------------------------------------------------------------------------------
@@ -222,7 +69,7 @@ def _compare_set(pair: Pair, key: SetKey, *, num_resamples: int, seed: int) -> d
     a, b = pair.a.points[key], pair.b.points[key]
     shared = sorted(set(a) & set(b), key=lambda point: (not point[2], point))
     points = [
-        _place(point) | compare_rows(a[point], b[point], num_resamples=num_resamples, seed=seed)
+        place(point) | compare_rows(a[point], b[point], num_resamples=num_resamples, seed=seed)
         for point in shared
     ]
     return {
@@ -234,10 +81,6 @@ def _compare_set(pair: Pair, key: SetKey, *, num_resamples: int, seed: int) -> d
         "num_points_only_a": len(set(a) - set(b)),
         "num_points_only_b": len(set(b) - set(a)),
     }
-
-
-def _place(point: PointKey) -> dict[str, Any]:
-    return dict(zip(POINT_KEYS, point, strict=True))
 
 
 def compare_rows(

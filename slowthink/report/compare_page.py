@@ -11,7 +11,6 @@ from typing import Any
 
 from slowthink.records import Verdict, item_seed
 from slowthink.report import charts
-from slowthink.report.compare import Pair, Side
 from slowthink.report.excerpts import (
     MAX_QUESTION_CHARACTERS,
     MAX_SEGMENT_CHARACTERS,
@@ -20,6 +19,7 @@ from slowthink.report.excerpts import (
     segments_of,
 )
 from slowthink.report.page import render, two_sizes
+from slowthink.report.pairing import Pair, Side
 from slowthink.report.set_tables import accuracy_cell, difference_table
 from slowthink.report.sets import largest, title_of
 from slowthink.report.tables import Cell, Table

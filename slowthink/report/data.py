@@ -22,7 +22,7 @@ from slowthink.errors import DataError
 from slowthink.recipe import STAGES, ReportConfig
 from slowthink.report import excerpts
 from slowthink.report.environment import commit, machine
-from slowthink.report.sets import published_for, sets_of
+from slowthink.report.sets import parallel_of, published_for, sets_of
 from slowthink.report.text import finite
 from slowthink.runs import read_manifest
 
@@ -124,7 +124,7 @@ def headline_of(run: Run) -> dict[str, Any]:
         "sweep": summary.get("sweep"),
         "sets": sets_of(summary),
         "averages": summary.get("averages") or [],
-        "parallel": summary.get("parallel"),
+        "parallel": parallel_of(summary),
         "key_review": summary.get("key_review") or [],
         "judge": summary.get("judge"),
         "funnel": funnel(run),

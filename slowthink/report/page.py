@@ -77,7 +77,7 @@ def two_sizes(draw: Callable[..., str], rows: Sequence[Any]) -> dict[str, Markup
 
 def _view(data: Mapping[str, Any]) -> dict[str, Any]:
     head, training = data["headline"], data["training"]
-    found, parallel = head["sets"], head["parallel"]
+    found = head["sets"]
     anchors = [f"set-{number}" for number in range(1, len(found) + 1)]
     return {
         "sets": [
@@ -89,7 +89,7 @@ def _view(data: Mapping[str, Any]) -> dict[str, Any]:
         "headline_pair": sets.headline_pair(found[0], head) if found else None,
         "averages": across_tables.average_table(head["averages"]),
         "published_averages": _published_averages(head["averages"]),
-        "parallel": parallel and _parallel_view(parallel),
+        "parallel": [_parallel_view(one) for one in head["parallel"]],
         "selection": tables.selection_table(data["domains"]),
         "lengths": tables.length_table(data["lengths"]),
         "pass_rates": tables.pass_rate_table(data["difficulty"]),
@@ -138,7 +138,8 @@ def _published_averages(averages: Sequence[Mapping[str, Any]]) -> tables.Table |
 def _parallel_view(parallel: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "data": parallel,
-        "curves": two_sizes(charts.parallel_svg, parallel["curves"]),
+        "title": sets.title_of(parallel),
+        "curves": two_sizes(charts.parallel_svg, charts.drawn_curves(parallel["curves"])),
         "points": across_tables.parallel_table(parallel),
     }
 

@@ -48,6 +48,12 @@ def _written(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def parallel_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Parallel scaling, set by set; none where it was not measured."""
+    found = summary.get("parallel") or []
+    return [dict(found)] if isinstance(found, Mapping) else list(found)
+
+
 def key_of(one: Mapping[str, Any]) -> SetKey:
     """What a set is known by."""
     return str(one["benchmark"]), str(one["protocol"])
