@@ -5,7 +5,8 @@ write_page(open_pair(Path("runs/one"), Path("runs/two")), Path("compare.html"))
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,13 @@ MAX_SHOWN = 20
 FORCED = {"wait": "forced wait", "closing": "forced end of thinking"}
 
 
-def write_page(pair: Pair, data: Mapping[str, Any], path: Path, *, seed: int = 0) -> Path:
+def write_page(
+    pair: Pair, data: Mapping[str, Any], path: Path, *, max_shown: int = MAX_SHOWN, seed: int = 0
+) -> Path:
     """Write the page of `compare(pair)`'s figures; which questions it shows is drawn by seed."""
     sides = {"a": _name(pair, pair.a), "b": _name(pair, pair.b)}
-    views = [_set_view(pair, one, sides, seed=seed) for one in data["sets"]]
+    draw = partial(_changed, pair, max_shown=max_shown, seed=seed)
+    views = [_set_view(one, sides, draw) for one in data["sets"]]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, render("compare.html", data=data, sides=sides, sets=views, forced=FORCED))
     return path
@@ -48,13 +52,10 @@ def _name(pair: Pair, side: Side) -> str:
 
 
 def _set_view(
-    pair: Pair, one: Mapping[str, Any], sides: Mapping[str, str], *, seed: int
+    one: Mapping[str, Any], sides: Mapping[str, str], draw: Callable[..., list[dict[str, Any]]]
 ) -> dict[str, Any]:
     main = largest(one["points"])
-    lists = [
-        ("Won", f"{sides['b']} is better", _changed(pair, main["won"], seed=seed), main["won"]),
-        ("Lost", f"{sides['a']} is better", _changed(pair, main["lost"], seed=seed), main["lost"]),
-    ]
+    changes = (("Won", sides["b"], main["won"]), ("Lost", sides["a"], main["lost"]))
     return {
         "data": one,
         "title": title_of(one),
@@ -65,8 +66,8 @@ def _set_view(
         ),
         "figures": _figure_table(one, sides),
         "lists": [
-            {"title": title, "who": who, "shown": shown, "num": len(everyone)}
-            for title, who, shown, everyone in lists
+            {"title": title, "better": better, "shown": draw(changed), "num": len(changed)}
+            for title, better, changed in changes
         ],
     }
 
@@ -122,10 +123,10 @@ def _both(point: Mapping[str, Any], key: str) -> Cell:
 
 
 def _changed(
-    pair: Pair, changes: Sequence[Mapping[str, Any]], *, seed: int
+    pair: Pair, changes: Sequence[Mapping[str, Any]], *, max_shown: int, seed: int
 ) -> list[dict[str, Any]]:
     """A seeded draw of the changed questions, each with an answer of both sides."""
-    drawn = sorted(changes, key=lambda one: item_seed(seed, one["problem_id"]))[:MAX_SHOWN]
+    drawn = sorted(changes, key=lambda one: item_seed(seed, one["problem_id"]))[:max_shown]
     rows_a = _rows(pair.a, [one["a_id"] for one in drawn])
     rows_b = _rows(pair.b, [one["b_id"] for one in drawn])
     found = []

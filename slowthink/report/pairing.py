@@ -123,7 +123,8 @@ def _open_side(run: Path, arm: str | None, *, option: str) -> Side:
 
 def shared_sets(pair: Pair) -> list[SetKey]:
     """Sets of both sides. Raises DataError where there is none, or one name means two protocols."""
-    keys = [key for key in pair.a.points if key in pair.b.points]
+    known = dict.fromkeys([*pair.a.texts, *pair.a.points])
+    keys = [key for key in known if key in pair.a.points and key in pair.b.points]
     if not keys:
         raise DataError(nothing_shared(pair, keys))
     for key in keys:

@@ -174,7 +174,7 @@ def summary(*names: str, violations: int = 0) -> dict[str, Any]:
             for name in names
             for group in ("in", "ten")
         ],
-        "parallel": made_parallel(), "key_review": KEY_REVIEW, "judge": JUDGE,
+        "parallel": [made_parallel()], "key_review": KEY_REVIEW, "judge": JUDGE,
         "base_accuracy": 0.2 if both else None, "tuned_accuracy": 0.8,
         "difference": 0.6 if both else None, "difference_ci95": [0.41, 0.77] if both else None,
         "base_point": list(points_of("base"))[2] if both else None,
@@ -337,7 +337,7 @@ def _row(
         temperature=temperature, problem_id=asked.id, question=asked.question,
         domain=asked.domain, source="made", sample=sample, max_thinking_tokens=cap, waits=waits,
         forced=forced, num_prompt_tokens=10, num_thinking_tokens=cap, num_answer_tokens=3,
-        num_forced_tokens=waits, count_source="ids", thinking_end=ThinkingEnd.CAP,
+        num_forced_tokens=waits, num_closing_tokens=0, count_source="ids", thinking_end=ThinkingEnd.CAP,
         answer_end=AnswerEnd.STOP, num_waits_used=waits, answer=segments[-1][1], last_number=False,
         score=None, verdict=Verdict.CORRECT if right else Verdict.WRONG,
         extracted=str(number + 25) if right else "7", gold=asked.answer, method="integer",

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from made_run import HOSTILE
 
+from slowthink.report.compare import compare
+from slowthink.report.compare_page import write_page
+from slowthink.report.pairing import open_pair
+
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--headless", "--disable-background-networking",
@@ -63,6 +67,25 @@ def test_page_is_silent_alone_and_fits_its_window(visit):
     assert visit.said == []
     assert visit.asked == [visit.url]
     assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["wide", "phone"])
+def test_comparison_is_silent_alone_and_fits_its_window(browser, whole_run, tmp_path, width):
+    pair = open_pair(whole_run, whole_run)
+    path = write_page(pair, compare(pair), tmp_path / "compare.html")
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    visit = Visit(page, path.as_uri())
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert (visit.said, visit.asked) == ([], [visit.url])
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.evaluate("window.hacked") is None and page.locator("img, .hostile").count() == 0
+    page.close()
+
+
+def test_sets_can_be_filtered_too(visit):
+    visit.page.select_option("[name=set]", "aime24 · limo-v2")
+    metas = visit.page.locator("#list .meta").all_inner_texts()
+    assert metas and all(text.startswith("aime24 · limo-v2 · ") for text in metas)
 
 
 def test_hostile_text_is_inert_and_shown_as_text(visit):

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from made_run import CAPS, make_run, points_of, recipe
+from made_run import CAPS, make_run, old_summary, points_of, recipe
 
 from slowthink import report
 from slowthink.errors import DataError
 from slowthink.loading import parse_recipe
 from slowthink.report.data import collect, headline, open_run
+from slowthink.report.sets import key_of, published_for, sets_of
 from slowthink.runs import read_manifest
 
 KEYS = {
     "name", "wall_seconds", "peak_rss_mb", "seconds", "base_accuracy", "tuned_accuracy",
     "difference", "difference_ci95", "difference_n", "base_point", "tuned_point", "curve", "waits",
     "budget_violations", "thinking_natural_rate", "answer_eos_rate", "funnel", "tokens", "sweep",
+    "sets", "averages", "parallel", "key_review", "judge",
 }  # fmt: skip
 
 
@@ -53,6 +55,28 @@ def test_wall_seconds_of_the_whole_command_count_when_larger(tmp_path):
     assert headline(tmp_path)["wall_seconds"] == 4000.5
 
 
+def test_headline_has_what_is_measured_over_several_sets(whole_run):
+    found = headline(whole_run)
+    assert [arm["name"] for arm in found["sets"][1]["arms"]] == ["base", "tuned"]
+    assert found["averages"][0]["benchmarks"] == ["heldout", "aime24"]
+    assert [curve["method"] for curve in found["parallel"][0]["curves"]][-1] == "rebase"
+    assert (found["key_review"][0]["answer"], found["judge"]["agreement"]) == ("16", 0.9)
+
+
+def test_run_from_before_there_were_sets_is_one_set():
+    (one,) = sets_of(old_summary("base", "tuned"))
+    assert key_of(one) == ("heldout", "greedy")
+    assert (one["protocol_text"], one["num_problems"]) == ("greedy, 1 sample", 20)
+    assert (one["comparisons"], one["elicitation"]) == ([], None)
+    mixed = old_summary("base", "tuned")
+    mixed["arms"][1]["protocol"] = "T=0.7, 4 samples"
+    assert [len(one["arms"]) for one in sets_of(mixed)] == [1, 1]
+
+
+def test_figures_of_zero_are_kept_among_the_published():
+    assert min(row["accuracy"] for row in published_for("aime24")) == 0.0
+
+
 def test_funnel_names_each_step_with_its_reasons(whole_run):
     assert headline(whole_run)["funnel"][1] == {
         "stage": "filter", "step": "quality", "num_in": 30, "num_out": 24,
@@ -77,7 +101,13 @@ def test_report_json_holds_what_the_page_shows(whole_run):
     data = read_report(whole_run / "report")
     assert data["title"] == "made <run>"
     assert data["headline"]["difference"] == 0.6
-    assert [arm["name"] for arm in data["arms"]] == ["base", "tuned"]
+    assert [(one["benchmark"], one["protocol"]) for one in data["headline"]["sets"]] == [
+        ("heldout", "greedy"), ("aime24", "limo-v2"),
+    ]  # fmt: skip
+    assert data["published"]["heldout"] == []
+    assert {"model": "LIMO v2", "accuracy": 63.3, "protocol": "limo-v2"}.items() <= next(
+        row for row in data["published"]["aime24"] if row["model"] == "LIMO v2"
+    ).items()
     assert len(data["training"]["steps"]) == 20
     assert data["warnings"] == [{"stage": "filter", "text": "2 problems <i>untested</i>"}]
     assert data["run"]["settings"]["model"] == "smollm2-135m"
@@ -99,8 +129,8 @@ def test_drops_come_with_examples_and_their_questions(whole_run):
 
 def test_table_of_the_report_holds_every_point(whole_run):
     rows = pq.read_table(whole_run / "report" / "data.parquet").to_pylist()
-    assert len(rows) == len(list(points_of("base"))) + len(list(points_of("tuned")))
-    free = next(row for row in rows if row["id"] == "base|96|0|free")
+    assert len(rows) == len(list(points_of("base"))) + len(list(points_of("tuned"))) + 2 * 2
+    free = next(row for row in rows if row["id"] == "base|greedy|heldout|96|0|free")
     assert (free["accuracy"], free["n"], free["forced"]) == (0.2, 20, False)
 
 

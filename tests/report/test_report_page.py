@@ -6,13 +6,13 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_run import CHINESE, HOSTILE, evaluation_rows, make_run, recipe
+from made_run import CHINESE, HOSTILE, evaluation_rows, make_run, old_summary, recipe
 
-from slowthink.evaluate.summary import summarise
 from slowthink.report import render
 
 REQUESTING = {"src", "href", "srcset", "action", "data", "poster", "xlink:href", "formaction"}
@@ -58,8 +58,8 @@ def test_page_gives_the_difference_with_its_interval_and_n(page):
 
 def test_page_has_every_section_of_a_whole_run(page):
     assert read(page).sections() == [
-        "result", "curve", "points", "domains", "funnel", "selection", "training", "transcripts",
-        "run",
+        "result", "sets", "set-1", "set-2", "averages", "parallel", "key-review", "judge", "funnel",
+        "selection", "training", "transcripts", "run",
     ]  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_evaluate_only_run_leaves_the_other_sections_out(tmp_path):
     html = made(
         tmp_path, arms=("tuned",), pool=None, filter=None, trace=None, select=None, train=None
     )
-    assert read(html).sections() == ["result", "curve", "points", "domains", "transcripts", "run"]
+    assert not {"funnel", "selection", "training"} & set(read(html).sections())
     assert "95 % interval 70.0 to 90.0, n = 20 problems; ≤ 128 tokens + 2 waits." in words(html)
 
 
@@ -90,15 +90,27 @@ def test_budget_violations_are_loud(tmp_path, page):
     assert "banner alarm" not in page.partition("<body>")[2]
 
 
-def test_interval_that_holds_zero_is_called_no_difference(tmp_path, page):
-    root = tmp_path / "run"
-    folder = make_run(root)
+def with_summary(root: Path, folder: Path, summary: dict) -> str:
+    """The page of a made run whose evaluate stage had said this."""
     manifest = json.loads((root / "evaluate" / "manifest.json").read_text())
-    manifest["facts"]["summary"]["difference_ci95"] = [-0.1, 0.2]
+    manifest["facts"]["summary"] = summary
     (root / "evaluate" / "manifest.json").write_text(json.dumps(manifest))
-    html = render(root, folder).read_text("utf-8")
-    assert "interval −10.0 to 20.0" in words(html) and "no difference is shown" in words(html)
-    assert "no difference is shown" not in words(page)
+    return render(root, folder).read_text("utf-8")
+
+
+def rendered(tmp_path: Path, change: Callable[[dict], None]) -> str:
+    """The page of a made run with its summary changed."""
+    root = tmp_path / "changed"
+    folder = make_run(root)
+    found = json.loads((root / "evaluate" / "manifest.json").read_text())["facts"]["summary"]
+    change(found)
+    return with_summary(root, folder, found)
+
+
+def test_interval_that_holds_zero_is_called_no_difference(tmp_path, page):
+    html = rendered(tmp_path, lambda found: found.update(difference_ci95=[-0.1, 0.2]))
+    lead = "interval −10.0 to 20.0, n = 20 problems. The interval holds 0: no difference is shown."
+    assert lead in words(html) and lead not in words(page)
 
 
 def test_funnel_shows_counts_reasons_and_examples(page):
@@ -109,11 +121,115 @@ def test_funnel_shows_counts_reasons_and_examples(page):
     assert "not drawn 12" in text and "Nothing dropped by: choose." in text
 
 
+def strong_rows(page: str, number: int) -> list[str]:
+    """The shaded rows of one of the page's sets, as text."""
+    (part,) = re.findall(rf'<section id="set-{number}".*?</section>', page, re.DOTALL)
+    rows = re.findall(r"<tr class=\"strong\">.*?</tr>", part, re.DOTALL)
+    return [" ".join(read(row).text.split()) for row in rows]
+
+
 def test_every_figure_of_a_point_stands_beside_n_and_interval(page):
-    rows = re.findall(r"<tr class=\"strong\">.*?</tr>", page, re.DOTALL)
-    cells = [" ".join(read(row).text.split()) for row in rows]
-    assert cells[0].startswith("base free, ≤ 96 tokens 20 20.0% 10.0 to 30.0 86.4")
+    cells = strong_rows(page, 1)
+    assert cells[0].startswith("base free, ≤ 96 tokens 20 20.0% 10.0 to 30.0 86.4 0 5.0% 0.0%")
     assert cells[1].startswith("tuned ≤ 128 tokens + 2 waits 20 80.0% 70.0 to 90.0 117.2")
+
+
+def test_each_set_says_its_protocol_and_size(page):
+    text = words(page)
+    assert "held-out problems greedy: greedy, 1 sample 20 problems." in text
+    assert (
+        "aime24 limo-v2: T=0.6, 4 samples 30 problems, in domain, from eval/aime24.jsonl." in text
+    )
+    assert "limo-v2: T=0.6, 4 samples. Every point measured" in text
+
+
+def test_several_samples_have_pass_maj_and_coverage(page):
+    rows = strong_rows(page, 2)
+    assert "tuned ≤ 96 tokens 4 50.0% 35.0% maj 35.0% 40.0% maj 37.0% 50.0% maj 41.0%" in rows
+    assert not any("maj" in row for row in strong_rows(page, 1))
+
+
+def test_lengths_and_ends_stand_in_a_table_of_their_own(page):
+    assert any(
+        "10th 48.0 · 50th 86.4 · 90th 96.0 5.0 10th 3.0 · 50th 5.0 · 90th 8.0 80.0% 97.0%" in row
+        for row in strong_rows(page, 2)
+    )
+
+
+def test_comparison_has_both_p_values_and_says_what_could_be_detected(page):
+    text = words(page)
+    assert "+25.0 −5.0 to 50.0, holds 0 0.061 < 0.001 18.7 points" in text
+    assert "This set of 20 questions could detect a true difference of 18.7 points or more." in text
+
+
+def test_headline_borrows_the_detectable_difference_of_its_own_points_alone(tmp_path, page):
+    lead = "n = 20 problems. This set of 20 questions could detect"
+    assert lead in words(page)
+    html = rendered(tmp_path, lambda found: found["sets"][0]["comparisons"][0]["a_point"].update(
+        max_thinking_tokens=32))  # fmt: skip
+    assert lead not in words(html)
+
+
+def test_measures_are_points_per_doubling_with_intervals(page):
+    assert "tuned 8 100.0% answers 99.5% +14.8 10.0 to 20.0 +510.0 80.0% 70.0 to 90.0" in words(
+        page
+    )
+
+
+def test_elicitation_is_told_in_words(page):
+    text = words(page)
+    assert "base solves 25.0% in 4 tries (pass@4), tuned 35.0% in one." in text
+    assert "75.0% of that gain (95 % interval 50.0 to 95.0) lies within" in text
+
+
+def test_published_figures_stand_below_ours_each_with_its_protocol(page):
+    text = words(page)
+    ours = text.index("ours: tuned ≤ 96 tokens 35.0% 25.0 to 45.0 limo-v2: T=0.6, 4 samples")
+    first = text.index("DeepSeek-R1 79.8% (1) unknown 800,000 s1, Table 1 [F, P]")
+    assert ours < first < text.index("LIMO v2 63.3% (3) limo-v2 800 limo, v2 main table [P2]")
+    assert "F: decoded from the paper's own figures" in text
+    assert "budget forcing" not in words(re.findall(r"<figure>.*?</figure>", page, re.DOTALL)[1])
+
+
+def test_averages_over_the_ten_sets_have_the_papers_beside_them(page, tmp_path):
+    assert "LIMO v2 78.1%" in words(page) and "base limo-v2 LIMO's ten sets 42.0%" in words(page)
+
+    def without_ten(found):
+        found["averages"] = [one for one in found["averages"] if one["group"] != "ten"]
+
+    assert "LIMO v2 78.1%" not in words(rendered(tmp_path, without_ten))
+
+
+def test_doubted_keys_and_the_judge_are_shown(page):
+    text = words(page)
+    assert "key 12 models 16 7 of 8 answers, base, tuned · aime24" in text
+    assert "90.0% (95 % interval 79.0 to 96.0)" in text
+    assert "1 disagreement with the rules" in text and "rules correct judge wrong" in text
+
+
+def test_parallel_scaling_shows_every_point(page):
+    assert "REBASE 8 60.0% 50.0 to 70.0 1,500 50.0 0.0%" in words(page)
+    assert "Scorer: kind model, model made/scorer." in words(page)
+
+
+def test_old_run_renders_without_what_it_did_not_measure(tmp_path):
+    folder = make_run(tmp_path / "run")
+    html = with_summary(tmp_path / "run", folder, old_summary("base", "tuned"))
+    assert read(html).sections() == [
+        "result", "set-1", "funnel", "selection", "training", "transcripts", "run",
+    ]  # fmt: skip
+    assert "+60.0 points, paired 95 % interval 41.0 to 77.0" in words(html)
+
+
+def test_samples_made_elsewhere_have_no_budget(tmp_path):
+    def stored(found):
+        for arm in found["sets"][1]["arms"]:
+            arm["points"] = arm["points"][:1]
+            arm["points"][0] |= {"max_thinking_tokens": 0, "waits": 0, "forced": False}
+        found["sets"][1]["comparisons"] = []
+
+    html = rendered(tmp_path, stored)
+    assert "tuned as stored 30 20.0%" in words(html)
 
 
 def test_domains_have_wilson_intervals(page):
@@ -172,15 +288,18 @@ def test_every_control_and_table_has_a_name(page):
 
 
 def test_page_takes_what_the_evaluate_stage_sums_up(tmp_path):
-    arms = recipe().evaluate.arms
+    from slowthink.evaluate.sets import ProblemSet
+    from slowthink.evaluate.summary import Evaluation, summarise
+
+    made = recipe()
+    protocols = {"evaluate": made.evaluate.model_dump() | {"protocols": ("greedy", "limo-v2")}}
+    made = recipe(**protocols)
+    sets = [ProblemSet(name=name, problems=()) for name in ("heldout", "aime24")]
     rows = list(evaluation_rows("base", "tuned"))
-    found = summarise(rows, arms, num_resamples=100, seed=0)
-    root = tmp_path / "run"
-    folder = make_run(root)
-    manifest = json.loads((root / "evaluate" / "manifest.json").read_text())
-    manifest["facts"]["summary"] = found
-    (root / "evaluate" / "manifest.json").write_text(json.dumps(manifest))
-    html = render(root, folder).read_text("utf-8")
-    assert "35.0% → to 35.0%" in words(html) and "n = 20 problems" in words(html)
-    assert html.count('<tr class="strong">') == 2
-    assert read(html).sections()[:4] == ["result", "curve", "points", "domains"]
+    found = summarise(
+        Evaluation(config=made.evaluate, sets=sets, rows=rows, groups={}, seed=0, chat=made.chat)
+    )
+    html = with_summary(tmp_path / "run", make_run(tmp_path / "run"), found)
+    assert "35.0% → to 50.0%" in words(html) and "n = 20 problems" in words(html)
+    assert {"result", "sets", "set-1", "set-2"} <= set(read(html).sections())
+    assert len(strong_rows(html, 1)) >= 2

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from functools import partial
 
 import pytest
-from made_run import CAPS, summary
+from made_run import CAPS, made_parallel, summary
 
 from slowthink.report import charts, svg
 
@@ -41,7 +42,7 @@ def test_log_ticks_double_and_are_few():
 
 
 def test_scale_gives_zero_and_doublings_a_place():
-    scale = svg.Scale(low=0, high=512, start=0, end=100, unit=32)
+    scale = svg.Scale(low=0, high=512, start=0, end=100, bend=partial(svg.doublings, unit=32))
     assert scale.at(0) == 0 and scale.at(512) == 100
     assert scale.at(64) - scale.at(32) < scale.at(32) - scale.at(0)
 
@@ -76,7 +77,7 @@ def test_crowded_labels_and_ticks_are_thinned_out():
     near = [svg.Mark(x=100 + place, y=0.5, label=f"+{place}") for place in range(3)]
     far = svg.Mark(x=40000, y=0.5, label="+9")
     line = svg.Line(name="a", marks=[*near, far])
-    axis = svg.Axis(label="x", may_be_log=True)
+    axis = svg.Axis(label="x", log="wide")
     picture = svg.line_chart([line], x=axis, y=axis, size=svg.NARROW, title="t")
     texts = [node.text or "" for node in ET.fromstring(picture).iter(f"{SPACE}text")]
     assert [text for text in texts if text.startswith("+")] == ["+9", "+2"]
@@ -99,7 +100,7 @@ def test_bar_is_as_long_as_its_share_and_never_longer():
 
 
 def test_curve_draws_caps_waits_and_free_points_apart():
-    found = classes(charts.curve_svg(summary("base", "tuned")["arms"]))
+    found = classes(charts.curve_svg(summary("base", "tuned")["sets"][0]["arms"]))
     assert found.count("band") == 2
     num_points = 2 + len(CAPS) + 2
     assert found.count("dot") == num_points + 3  # and three signs of the legend
@@ -108,7 +109,7 @@ def test_curve_draws_caps_waits_and_free_points_apart():
 
 
 def test_curve_of_a_single_point_needs_no_band():
-    arm = summary("tuned")["arms"][0]
+    arm = summary("tuned")["sets"][0]["arms"][0]
     found = classes(charts.curve_svg([arm | {"points": arm["points"][:1]}]))
     assert "band" not in found and found.count("whisker") == 1
 
@@ -122,6 +123,43 @@ def test_picture_that_stands_alone_brings_its_ground_for_light_and_dark(whole_ru
     assert "ground" in classes(picture)
     assert "prefers-color-scheme: dark" in picture
     assert "http" not in picture.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_log_axis_gives_doublings_equal_room_and_has_no_zero():
+    axis, lines = svg.Axis(label="x", log="always"), []
+    marks = [svg.Mark(x=x, y=0.5) for x in (100, 200, 400, 0)]
+    lines.append(svg.Line(name="a", marks=marks, shape="dot"))
+    picture = svg.line_chart(lines, x=axis, y=svg.Axis(label="y"), size=svg.WIDE, title="t")
+    (line,) = ET.fromstring(picture).iter(f"{SPACE}polyline")
+    places = [float(pair.split(",")[0]) for pair in line.get("points", "").split()]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
+    assert places[3] == svg.LEFT
+    assert "0" not in [node.text for node in ET.fromstring(picture).iter(f"{SPACE}text")][4:]
+
+
+def test_parallel_plot_counts_the_scorers_tokens_and_colours_by_method():
+    picture = charts.parallel_svg(made_parallel()["curves"])
+    hints = [node.text or "" for node in ET.fromstring(picture).iter(f"{SPACE}title")]
+    assert any("750.0 tokens per problem" in hint for hint in hints)
+    found = classes(picture)
+    assert "band" not in found and found.count("whisker") == 14
+    assert found.count("hue1") == 2 * 2  # two lines of majority, and their signs
+    assert charts.parallel_svg([]) == ""
+
+
+def test_plot_has_room_for_the_votes_over_the_longest_chains():
+    curves = [
+        {"name": f"{method} {cap}", "method": method, "points": [],
+         "sequential_point": {"max_thinking_tokens": cap, "waits": waits, "forced": True}}
+        for cap, waits in ((0, 0), (32, 0), (96, 0), (96, 1))
+        for method in charts.VOTES
+    ]  # fmt: skip
+    curves += [{"name": name, "method": name, "points": []} for name in ("sequential", "rebase")]
+    drawn = [curve["name"] for curve in charts.drawn_curves(curves)]
+    assert drawn == [
+        "majority 32", "weighted 32", "best-of-n 32", "majority 96", "weighted 96", "best-of-n 96",
+        "sequential", "rebase",
+    ]  # fmt: skip
 
 
 def test_long_training_has_a_line_without_dots():
