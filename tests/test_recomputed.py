@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slowthink import stats
+from slowthink.cli import main
+from slowthink.export import export_run
 from slowthink.grading import Grader
 from slowthink.parallel.votes import Sample, vote_curve
 from slowthink.records import EvaluationRow, Verdict
+from slowthink.runs import read_manifest
 from slowthink.stored import StoredSamples, problems_of, read_stored, rows_of, select
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "samples"
@@ -218,6 +222,51 @@ def test_accuracy_and_its_interval_over_problems(name, accuracy, grader: Grader)
     spread = sum((value - accuracy) ** 2 for value in means) / len(means)
     half = 1.96 * math.sqrt(spread / len(means))  # of a mean over problems drawn anew
     assert (found.low, found.high) == pytest.approx((accuracy - half, accuracy + half), abs=0.02)
+
+
+# --- the whole stage ------------------------------------------------------------------------------
+
+
+def evaluated(folder: Path, *arms: dict[str, object]) -> dict[str, Any]:
+    """Summary of `slowthink evaluate` on a recipe with these arms and nothing else."""
+    recipe = folder / "recipe.yaml"
+    settings = {"arms": list(arms), "num_resamples": 1000}
+    recipe.write_text(json.dumps({"name": "stored", "evaluate": settings}))
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", str(recipe), "--out", str(folder / "run"), "--quiet"])
+    assert not stop.value.code
+    summary: dict[str, Any] = read_manifest(folder / "run" / "evaluate")["facts"]["summary"]
+    return summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [AIME, MATH])
+def test_the_evaluate_stage_gives_these_figures(name: str, tmp_path: Path) -> None:
+    path = str(DATA / f"{name}.jsonl")
+    summary = evaluated(tmp_path, {"name": "theirs", "samples": path, "last_number": True})
+    (one,) = summary["sets"]
+    (arm,) = one["arms"]
+    (cell,) = arm["points"]
+    groups = told(name, mended=True)
+    assert (one["benchmark"], cell["n"], cell["num_samples"]) == (
+        name, len(groups), NUM_SAMPLES[name],
+    )  # fmt: skip
+    assert cell["accuracy"] == pytest.approx(brute(groups, 1, any_right), abs=1e-12)
+    assert cell["coverage"] == pytest.approx(brute(groups, NUM_SAMPLES[name], any_right))
+    for rule, key in ((any_right, "pass_at_k"), (majority, "maj_at_k")):
+        theirs = {k: brute(groups, int(k), rule) for k in cell[key]}
+        assert cell[key] == pytest.approx(theirs, abs=1e-12)
+        assert set(cell[key]) == {"1", "2", "4", "8", str(NUM_SAMPLES[name])}
+
+
+@pytest.mark.slow
+def test_exported_samples_are_evaluated_to_the_same_figures(tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    arm = {"name": "theirs", "samples": str(DATA / f"{MATH}.jsonl"), "last_number": True}
+    before = evaluated(tmp_path, arm)["sets"][0]["arms"][0]["points"]
+    (file,) = export_run(tmp_path / "run", tmp_path / "out")["files"]
+    after = evaluated(tmp_path / "again", arm | {"samples": file["path"]})
+    assert after["sets"][0]["arms"][0]["points"] == before
 
 
 # --- several models in one file -------------------------------------------------------------------
