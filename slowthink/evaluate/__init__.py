@@ -7,24 +7,27 @@ one another, `review` looks at the keys, `summary` is all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.errors import GraderError
 from slowthink.evaluate.arms import Bench, Measured, Then, measure_arm, points_of
+from slowthink.evaluate.opinions import judged
 from slowthink.evaluate.regrade import regraded
 from slowthink.evaluate.review import doubted_keys, grouped
+from slowthink.evaluate.scaling import TAG as PARALLEL_TAG
 from slowthink.evaluate.scaling import check_parallel, parallel_curves, votes_again
 from slowthink.evaluate.sets import ProblemSet, problem_sets
 from slowthink.evaluate.summary import Evaluation, summarise
 from slowthink.funnel import planned_heldout
 from slowthink.grading import Grader, check_dependencies
+from slowthink.judging import TAG as JUDGE_TAG
 from slowthink.ledger import Ledger
 from slowthink.plain import plain
 from slowthink.protocols import draws_for, resolve
 from slowthink.recipe import ArmConfig, EvaluateConfig, Recipe
-from slowthink.records import Cost, EvaluationRow, Verdict
+from slowthink.records import Cost, Dropped, EvaluationRow, Verdict
 from slowthink.runs import StageContext, StageResult, Step, read_manifest, read_records
 
 STAGE_VERSION = 2
@@ -32,6 +35,16 @@ MAX_GRADER_ERRORS = 0.01
 """Share of rows that the grader may fail on before the run fails."""
 
 __all__ = ["STAGE_VERSION", "plan", "points_of", "regrade", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What an evaluation came to before it is summed up."""
+
+    arms: Mapping[str, Measured]
+    judge: Mapping[str, Any] | None
+    besides: Mapping[str, Mapping[str, int]]
+    """Tokens that live parallel methods, scorers and the judge spent, by what they were for."""
 
 
 def run(context: StageContext) -> StageResult:
@@ -42,10 +55,10 @@ def run(context: StageContext) -> StageResult:
     check_parallel(config, {one.name: len(one.problems) for one in sets})
     with Ledger(context.ledger_path) as ledger, Grader() as grader:
         bench = Bench(context=context, sets=sets, ledger=ledger, grader=grader)
-        measured = {
-            arm.name: measure_arm(bench, arm, then=_then(arm, bench)) for arm in config.arms
-        }
-        return finish(context, sets, measured, grader)
+        arms = {arm.name: measure_arm(bench, arm, then=_then(arm, bench)) for arm in config.arms}
+        arms, judge = judged(bench, arms)
+        besides = {tag: plain(ledger.spent(tag)[0]) for tag in (PARALLEL_TAG, JUDGE_TAG)}
+        return _result(context, sets, Found(arms=arms, judge=judge, besides=besides), grader)
 
 
 def _then(arm: ArmConfig, bench: Bench) -> Then | None:
@@ -62,66 +75,70 @@ def regrade(context: StageContext) -> StageResult:
     sets = problem_sets(context)
     with Grader() as grader:
         rows = regraded(read_records(folder, EvaluationRow), sets, grader)
-        measured = {
+        arms = {
             name: Measured(rows=[row for row in rows if row.arm == name], facts=kept)
             for name, kept in facts["arms"].items()
         }
-        _vote_again(context, measured, facts["summary"].get("parallel") or [], grader)
-        return finish(context, sets, measured, grader)
+        arms = _vote_again(context, arms, facts["summary"]["parallel"], grader)
+        judge, besides = facts["summary"]["judge"], facts["besides"]
+        return _result(context, sets, Found(arms=arms, judge=judge, besides=besides), grader)
 
 
 def _vote_again(
     context: StageContext,
-    measured: dict[str, Measured],
-    kept: Sequence[dict[str, Any]],
+    arms: Mapping[str, Measured],
+    kept: Sequence[Mapping[str, Any]],
     grader: Grader,
-) -> None:
+) -> dict[str, Measured]:
     config: EvaluateConfig = context.config
-    if config.parallel is not None:
-        one = measured[config.parallel.arm]
-        groups = grouped(one.rows, grader)
-        curves = votes_again(config, kept, one.rows, groups, seed=context.recipe.seed)
-        measured[config.parallel.arm] = replace(one, parallel=curves)
+    if config.parallel is None:
+        return dict(arms)
+    one = arms[config.parallel.arm]
+    groups = grouped(one.rows, grader)
+    curves = votes_again(config, kept, one.rows, groups, seed=context.recipe.seed)
+    return {**arms, config.parallel.arm: replace(one, parallel=curves)}
 
 
-def finish(
-    context: StageContext,
-    sets: Sequence[ProblemSet],
-    measured: dict[str, Measured],
-    grader: Grader,
+def _result(
+    context: StageContext, sets: Sequence[ProblemSet], found: Found, grader: Grader
 ) -> StageResult:
-    """The stage's result out of graded rows."""
-    config: EvaluateConfig = context.config
-    rows = [row for one in measured.values() for row in one.rows]
+    rows = [row for arm in found.arms.values() for row in arm.rows]
     _check_grader(rows)
     groups = grouped(rows, grader)
-    summary = summarise(
-        Evaluation(
-            config=config, sets=sets, rows=rows, groups=groups,
-            seed=context.recipe.seed, chat=context.recipe.chat,
-        )
+    evaluation = Evaluation(
+        config=context.config, sets=sets, rows=rows, groups=groups,
+        seed=context.recipe.seed, chat=context.recipe.chat,
     )  # fmt: skip
-    costs = [one.facts["tokens"] for one in measured.values() if "tokens" in one.facts]
-    total = sum((Cost(**cost) for cost in costs), Cost())
-    summary |= {
-        "parallel": [curves for one in measured.values() for curves in one.parallel],
+    asked = _sum(arm.facts["tokens"] for arm in found.arms.values() if "tokens" in arm.facts)
+    total = plain(asked + _sum(found.besides.values()))
+    summary = summarise(evaluation) | {
+        "parallel": [curves for arm in found.arms.values() for curves in arm.parallel],
         "key_review": doubted_keys(rows, groups),
-        "tokens": plain(total),
-        "sweep": _sweep(rows, total),
+        "judge": found.judge,
+        "tokens": total,
+        "sweep": _sweep(rows, asked),
     }
     if summary["budget_violations"]:
         context.say(f"evaluate: {summary['budget_violations']} BUDGET VIOLATIONS; see the report")
-    arms = {name: one.facts for name, one in measured.items()}
+    facts = {name: arm.facts for name, arm in found.arms.items()}
+    gradable = sum(row.verdict.counts for row in rows)
     return StageResult(
         records=rows,
         record_type=EvaluationRow,
-        dropped=[
-            *(drop for one in sets for drop in one.dropped),
-            *(drop for arm in measured.values() for drop in arm.dropped),
-        ],
-        steps=[Step(name="graded", num_in=len(rows), num_out=sum(r.verdict.counts for r in rows))],
-        facts={"summary": summary, "tokens": plain(total), "arms": arms},
+        dropped=_dropped(sets, found.arms.values()),
+        steps=[Step(name="graded", num_in=len(rows), num_out=gradable)],
+        facts={"summary": summary, "tokens": total, "arms": facts, "besides": found.besides},
     )
+
+
+def _dropped(sets: Iterable[ProblemSet], arms: Iterable[Measured]) -> list[Dropped]:
+    """Broken and repeated rows of sets and of stored samples."""
+    found = [drop for one in sets for drop in one.dropped]
+    return found + [drop for arm in arms for drop in arm.dropped]
+
+
+def _sum(costs: Iterable[Mapping[str, int]]) -> Cost:
+    return sum((Cost(**cost) for cost in costs), Cost())
 
 
 def plan(recipe: Recipe) -> dict[str, object]:

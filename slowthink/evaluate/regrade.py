@@ -7,12 +7,12 @@ new. Rows that a judge decided keep its verdict where the rules still leave them
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from slowthink.errors import DataError
+from slowthink.evaluate.opinions import with_grade
 from slowthink.evaluate.sets import ProblemSet
 from slowthink.grading import GradeItem, Grader
-from slowthink.judging import decided_by_judge, left_open
+from slowthink.grading.judge import left_open
 from slowthink.records import EvaluationRow, Grade, Problem
 from slowthink.sampling import cut_off
 
@@ -41,12 +41,6 @@ def _item(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> Gr
 
 
 def _with(row: EvaluationRow, grade: Grade) -> EvaluationRow:
-    if decided_by_judge(row.method) and left_open(grade):
+    if row.method.startswith("judge") and left_open(grade):
         return row
-    return replace(
-        row,
-        verdict=grade.verdict,
-        extracted=grade.extracted,
-        gold=grade.gold,
-        method=grade.method,
-    )
+    return with_grade(row, grade)

@@ -1,6 +1,6 @@
 r"""A language model as second opinion: its prompts, and a strict reading of its verdict.
 
-Pure functions; the engine that asks is elsewhere. Two modes: `answer` compares an extracted answer
+Pure functions; `judging` asks an engine. Two modes: `answer` compares an extracted answer
 with the key where the rules cannot decide; `solution` compares a whole attempt with a reference
 solution (s1's way, for proofs and rows without a short answer).
 One real record: `parse_verdict("Same value.\nVERDICT: CORRECT")` is Verdict.CORRECT.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from slowthink.errors import ConfigError
-from slowthink.records import Verdict
+from slowthink.records import Grade, Problem, Verdict
 
 MODES = ("answer", "solution")
 MAX_CHARS = 24_000
@@ -52,6 +52,25 @@ must be there and hold; another way than the reference's is fine. An attempt tha
 not right. Say in at most five sentences what decides, then give the verdict line."""
 _PROMPTS = {"answer": _ANSWER, "solution": _SOLUTION}
 _VERDICT = re.compile(r"verdict\s*:\s*(correct|incorrect)\s*\.?", re.IGNORECASE)
+
+
+def mode_for(problem: Problem, grade: Grade) -> str | None:
+    """How a judge is asked about this answer; None where the rules' verdict stands.
+
+    `answer` where there is a key and the rules left it open, `solution` where there is no usable
+    key but a solution. An answer that is missing or cut off needs no opinion.
+    """
+    if not left_open(grade):
+        return None
+    if problem.answer and grade.extracted:
+        return "answer"
+    return "solution" if problem.solution and not problem.answer else None
+
+
+def left_open(grade: Grade) -> bool:
+    """Whether the rules have not decided: no key, an error, or a text that no parser reads."""
+    undecided = (Verdict.UNGRADABLE, Verdict.GRADER_ERROR)
+    return grade.verdict in undecided or grade.method.startswith("math-verify: ")
 
 
 def build_messages(mode: str, *, question: str, gold: str, answer: str) -> list[dict[str, str]]:

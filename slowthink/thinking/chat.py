@@ -9,7 +9,7 @@ and what it is asked are the same ids by construction:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,14 +41,22 @@ def header_ids(tokenizer: Any, problem: Problem, chat: ChatConfig) -> tuple[int,
 
     Raises ConfigError where the model has no chat template.
     """
+    messages = [{"role": "user", "content": question_text(problem, chat)}]
+    if chat.system_prompt is not None:
+        messages.insert(0, {"role": "system", "content": chat.system_prompt})
+    return messages_ids(tokenizer, messages)
+
+
+def messages_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    """The model's chat template over these messages, up to the assistant's header.
+
+    Raises ConfigError where the model has no chat template.
+    """
     if not tokenizer.chat_template:
         raise ConfigError(
             f"model `{tokenizer.name_or_path}`: its tokenizer has no chat template; slowthink puts "
             "problems as chat. Use an instruct model, or save a chat_template.jinja beside it."
         )
-    messages = [{"role": "user", "content": question_text(problem, chat)}]
-    if chat.system_prompt is not None:
-        messages.insert(0, {"role": "system", "content": chat.system_prompt})
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return tuple(tokenizer.encode(text, add_special_tokens=False))
 

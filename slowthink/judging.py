@@ -1,0 +1,215 @@
+"""A language model's second opinions, through any engine, each asked once.
+
+Greedy, in the model's own chat template, kept in the ledger like every completion. An opinion never
+overrules what the rules decided; an audit says how often it would have.
+One real record: `Opinion(verdict=Verdict.CORRECT, text="Both are 1/2.\\nVERDICT: CORRECT")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from slowthink.engines import open_session
+from slowthink.engines.base import Point, Session
+from slowthink.grading.judge import VERSION, build_messages, mode_for, parse_verdict
+from slowthink.ledger import Ledger
+from slowthink.recipe import JudgeConfig, Recipe
+from slowthink.records import Budget, Grade, Problem, Request, Sampling, Verdict, item_seed
+from slowthink.sampling import Sampler, Task
+from slowthink.stats import wilson
+from slowthink.thinking.chat import messages_ids
+from slowthink.thinking.formats import get_format
+
+TAG = "judge"
+"""Under what the ledger counts a judge's tokens."""
+MAX_SHOWN = 20
+"""Disagreements listed, at most."""
+_THOUGHT_ENDS = ("</think>", "<|im_start|>answer")
+"""What a thinking model closes its thoughts with: the opinion comes after."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeItem:
+    """One question to the judge; see `grading.judge.build_messages`."""
+
+    mode: str
+    problem: Problem
+    answer: str
+    """The extracted answer (mode `answer`) or the whole attempt (mode `solution`)."""
+
+    @property
+    def gold(self) -> str:
+        """What the answer is held against."""
+        gold = self.problem.answer if self.mode == "answer" else self.problem.solution
+        return gold or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the judge says; `verdict` None is no opinion."""
+
+    verdict: Verdict | None
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedRow:
+    """One graded answer that a judge may be asked about."""
+
+    id: str
+    problem: Problem
+    answer: str
+    """The whole answer part."""
+    grade: Grade
+
+
+class Judge:
+    """A model that gives opinions; a context manager."""
+
+    def __init__(self, config: JudgeConfig, session: Session, sampler: Sampler) -> None:
+        self.config = config
+        self._session = session
+        self._sampler = sampler
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session.__exit__(*error)
+
+    def opinions(self, items: Sequence[JudgeItem]) -> list[Opinion]:
+        """An opinion an item, in order; equal questions are asked once.
+
+        A question that does not fit the model's context has no opinion.
+        """
+        tasks = [self._task(item) for item in items]
+        fitting = {task.request.chain_key(): task for task in tasks if self._fits(task.request)}
+        found = self._sampler.complete(list(fitting.values()))
+        texts = {key: one[0].thinking for key, one in zip(fitting, found, strict=True)}
+        return [_opinion(texts.get(task.request.chain_key())) for task in tasks]
+
+    def _task(self, item: JudgeItem) -> Task:
+        messages = build_messages(
+            item.mode, question=item.problem.question, gold=item.gold, answer=item.answer
+        )
+        request = Request(
+            model=self._session.fingerprint,
+            numerics=self._session.numerics,
+            prompt_ids=messages_ids(self._session.tokenizer, messages),
+            format=get_format("plain"),
+            sampling=Sampling(),
+            budget=Budget(max_thinking_tokens=self.config.max_tokens, answer_tokens=1),
+            seed=VERSION,
+        )
+        point = Point(self.config.max_tokens, 0, forced=False)
+        return Task(problem=item.problem, request=request, points=(point,))
+
+    def _fits(self, request: Request) -> bool:
+        needed = len(request.prompt_ids) + self.config.max_tokens + 64
+        return needed <= self._session.capabilities.max_context
+
+
+def open_judge(
+    config: JudgeConfig,
+    recipe: Recipe,
+    *,
+    ledger: Ledger,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Judge:
+    """The configured judge, ready. Raises ConfigError where its model is not to be had."""
+    is_base = config.model == "base"
+    name = recipe.model if is_base else config.model
+    revision = recipe.revision if is_base else config.revision
+    session = open_session(name, config.engine or recipe.engine, revision=revision, say=say)
+    session.__enter__()
+    return Judge(config, session, Sampler(session, ledger, tag=TAG, progress=progress))
+
+
+def second_opinions(
+    judge: Judge, rows: Sequence[JudgedRow], *, seed: int
+) -> tuple[dict[str, Grade], dict[str, Any]]:
+    """New grades by row id where the judge decided what the rules had left open, and the report.
+
+    The audit asks about rows that the rules did decide, half of them right ones, and changes none.
+    """
+    modes = {row.id: mode_for(row.problem, row.grade) for row in rows}
+    asked = [row for row in rows if modes[row.id] in judge.config.modes]
+    audited = _audited(rows, judge.config.num_audited, seed=seed)
+    items = [_item(row, modes[row.id] or "answer") for row in asked + audited]
+    opinions = judge.opinions(items)
+    decided = {
+        row.id: _decided(row.grade, opinion.verdict, modes[row.id])
+        for row, opinion in zip(asked, opinions, strict=False)
+        if opinion.verdict is not None
+    }
+    report = {
+        "model": judge.config.model,
+        "num_asked": len(asked),
+        "num_no_opinion": len(asked) - len(decided),
+        "num_decided": len(decided),
+    }
+    return decided, report | _audit(audited, opinions[len(asked) :])
+
+
+def _opinion(text: str | None) -> Opinion:
+    if text is None:
+        return Opinion(None, "the question does not fit the judge's context")
+    said = text
+    for end in _THOUGHT_ENDS:
+        said = said.rsplit(end, 1)[-1]
+    return Opinion(parse_verdict(said), text)
+
+
+def _item(row: JudgedRow, mode: str) -> JudgeItem:
+    answer = (row.grade.extracted or "") if mode == "answer" else row.answer
+    return JudgeItem(mode=mode, problem=row.problem, answer=answer)
+
+
+def _decided(grade: Grade, verdict: Verdict, mode: str | None) -> Grade:
+    return replace(grade, verdict=verdict, method=f"judge {mode}")
+
+
+def _audited(rows: Sequence[JudgedRow], number: int, *, seed: int) -> list[JudgedRow]:
+    """Rows that the rules decided, drawn by seed, half right and half wrong as far as there are."""
+    drawn: list[JudgedRow] = []
+    right = _ranked(rows, Verdict.CORRECT, seed=seed)
+    wrong = _ranked(rows, Verdict.WRONG, seed=seed)
+    num_right = max(min(len(right), number // 2), min(len(right), number - len(wrong)))
+    drawn += right[:num_right] + wrong[: number - num_right]
+    return drawn
+
+
+def _ranked(rows: Sequence[JudgedRow], verdict: Verdict, *, seed: int) -> list[JudgedRow]:
+    found = [
+        row
+        for row in rows
+        if row.grade.verdict is verdict and mode_for(row.problem, row.grade) is None
+    ]
+    return sorted(found, key=lambda row: item_seed(seed, "judge audit", row.id))
+
+
+def _audit(rows: Sequence[JudgedRow], opinions: Sequence[Opinion]) -> dict[str, Any]:
+    """How far the judge agrees with the rules; rows without an opinion are counted apart."""
+    said = [(r, o) for r, o in zip(rows, opinions, strict=True) if o.verdict is not None]
+    other = [(r, o) for r, o in said if o.verdict is not r.grade.verdict]
+    interval = wilson(len(said) - len(other), len(said))
+    return {
+        "audited": len(rows),
+        "audited_no_opinion": len(rows) - len(said),
+        "agreement": 1 - len(other) / len(said) if said else None,
+        "agreement_ci95": [interval.low, interval.high],
+        "disagreements": [
+            {
+                "id": row.id,
+                "gold": row.grade.gold,
+                "extracted": row.grade.extracted,
+                "rules": row.grade.verdict.value,
+                "judge": opinion.verdict.value,
+            }
+            for row, opinion in other[:MAX_SHOWN]
+            if opinion.verdict is not None
+        ],
+    }

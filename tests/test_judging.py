@@ -1,0 +1,169 @@
+"""The judge on the replay engine: strict, cached, and never above the rules."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from slowthink.engines.replay import ReplaySession, Script
+from slowthink.grading.judge import build_messages
+from slowthink.judging import Judge, JudgedRow, JudgeItem, second_opinions
+from slowthink.ledger import Ledger
+from slowthink.recipe import JudgeConfig
+from slowthink.records import Grade, Problem, Verdict, duplicate_key, problem_id
+from slowthink.sampling import Sampler
+
+RIGHT = "Same value.\nVERDICT: CORRECT"
+WRONG = "Another value.\nVERDICT: INCORRECT"
+
+
+def problem_of(question="q", answer="12", solution=None):
+    return Problem(
+        id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
+        answer=answer, solution=solution, source="s", source_row="1",
+    )  # fmt: skip
+
+
+def row_of(name, verdict, *, extracted="13", method="number", **problem):
+    one = problem_of(f"question {name}", **problem)
+    grade = Grade(verdict=verdict, extracted=extracted, gold=one.answer, method=method)
+    return JudgedRow(id=name, problem=one, answer=f"attempt {name}: {extracted}", grade=grade)
+
+
+def prompt_of(mode, row):
+    """What the judge is asked about this row."""
+    gold = row.problem.answer if mode == "answer" else row.problem.solution
+    answer = row.grade.extracted if mode == "answer" else row.answer
+    question = row.problem.question
+    return build_messages(mode, question=question, gold=gold, answer=answer)[1]["content"]
+
+
+@pytest.fixture
+def judge_of(tmp_path):
+    """A judge that says what a script says, on one ledger for all sessions of a test."""
+    ledgers = []
+
+    def make(says, *, num_audited=0, modes=("answer", "solution"), max_context=100_000):
+        scripts = {prompt: Script(thinking=(text,), answer="") for prompt, text in says.items()}
+        session = ReplaySession(scripts, max_context=max_context)
+        session.fingerprint = "the judge"
+        ledger = Ledger(tmp_path / "ledger.sqlite")
+        ledger.__enter__()
+        ledgers.append(ledger)
+        config = JudgeConfig(model="base", num_audited=num_audited, modes=modes, max_tokens=200)
+        return Judge(config, session, Sampler(session, ledger, tag="judge"))
+
+    def make_again(*args, **options):
+        while ledgers:
+            ledgers.pop().__exit__(None, None, None)
+        return make(*args, **options)
+
+    yield make_again
+    while ledgers:
+        ledgers.pop().__exit__(None, None, None)
+
+
+def opinion(judge_of, text):
+    item = JudgeItem(mode="answer", problem=problem_of(), answer="13")
+    row = JudgedRow(id="x", problem=problem_of(), answer="",
+                    grade=Grade(verdict=Verdict.WRONG, extracted="13", gold="12"))  # fmt: skip
+    return judge_of({prompt_of("answer", row): text}).opinions([item])[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        (RIGHT, Verdict.CORRECT),
+        (WRONG, Verdict.WRONG),
+        ("INCORRECT would be too harsh", None),
+        ("It is correct.", None),
+        ("VERDICT: CORRECT</think>VERDICT: INCORRECT", Verdict.WRONG),
+        ("Hm.\nVERDICT: CORRECT</think>I cannot say.", None),
+    ],
+)
+def test_only_a_strict_last_line_after_the_thoughts_is_a_verdict(judge_of, text, verdict) -> None:
+    found = opinion(judge_of, text)
+    assert found.verdict is verdict
+    assert found.text == text
+
+
+def test_a_question_beyond_the_context_has_no_opinion(judge_of) -> None:
+    judge = judge_of({}, max_context=300)
+    item = JudgeItem(mode="answer", problem=problem_of(), answer="13" * 200)
+    (found,) = judge.opinions([item])
+    assert found.verdict is None
+    assert "context" in found.text
+
+
+def test_the_same_question_is_asked_once_and_not_again_after_a_restart(judge_of) -> None:
+    row = row_of("a", Verdict.GRADER_ERROR)
+    item = JudgeItem(mode="answer", problem=row.problem, answer="13")
+    judge = judge_of({prompt_of("answer", row): WRONG})
+    first, second = judge.opinions([item, item])
+    assert first == second
+    spent = judge._session.cost.decoded
+    assert spent <= len(WRONG) + 1  # asked once
+    again = judge_of({})  # this one could not answer anything
+    assert again.opinions([item]) == [first]
+    assert again._session.cost.decoded == 0
+
+
+ROWS = [
+    row_of("open", Verdict.GRADER_ERROR, method="worker: time"),
+    row_of("unparsed", Verdict.WRONG, method="math-verify: not parsed"),
+    row_of("no-key", Verdict.UNGRADABLE, method="no key", answer=None, solution="Proof."),
+    row_of("nothing", Verdict.UNGRADABLE, method="no key", answer=None),
+    row_of("none", Verdict.NO_ANSWER, extracted=None, method="extract"),
+    row_of("cut", Verdict.TRUNCATED, method="length"),
+    row_of("wrong", Verdict.WRONG),
+    row_of("right", Verdict.CORRECT, extracted="12"),
+]
+BY_ID = {row.id: row for row in ROWS}
+
+
+def test_rows_that_the_rules_left_open_are_decided_and_no_others(judge_of) -> None:
+    judge = judge_of(
+        {
+            prompt_of("answer", BY_ID["open"]): RIGHT,
+            prompt_of("answer", BY_ID["unparsed"]): "Hm, hard to say.",
+            prompt_of("solution", BY_ID["no-key"]): WRONG,
+        }
+    )
+    decided, report = second_opinions(judge, ROWS, seed=0)
+    assert {name: (g.verdict, g.method) for name, g in decided.items()} == {
+        "open": (Verdict.CORRECT, "judge answer"),
+        "no-key": (Verdict.WRONG, "judge solution"),
+    }
+    assert decided["open"].gold == "12"
+    counts = {key: report[key] for key in ("num_asked", "num_no_opinion", "num_decided")}
+    assert counts == {"num_asked": 3, "num_no_opinion": 1, "num_decided": 2}
+
+
+def test_modes_can_be_left_out(judge_of) -> None:
+    judge = judge_of({prompt_of("solution", BY_ID["no-key"]): RIGHT}, modes=("solution",))
+    decided, report = second_opinions(judge, ROWS, seed=0)
+    assert set(decided) == {"no-key"}
+    assert report["num_asked"] == 1
+
+
+def test_the_audit_measures_agreement_and_changes_nothing(judge_of) -> None:
+    rows = [row_of(f"w{i}", Verdict.WRONG) for i in range(6)]
+    rows += [row_of(f"r{i}", Verdict.CORRECT, extracted="12") for i in range(2)]
+    says = {prompt_of("answer", row): WRONG for row in rows}  # says wrong to everything
+    says[prompt_of("answer", rows[0])] = "no idea"
+    decided, report = second_opinions(judge_of(says, num_audited=8), rows, seed=0)
+    assert decided == {}
+    assert (report["audited"], report["audited_no_opinion"]) == (8, 1)
+    assert report["agreement"] == pytest.approx(5 / 7)
+    assert {one["id"] for one in report["disagreements"]} == {"r0", "r1"}
+    assert all(one["judge"] == "wrong" for one in report["disagreements"])
+    json.dumps(report)
+
+
+def test_the_audit_takes_half_right_ones_where_there_are_enough(judge_of) -> None:
+    rows = [row_of(f"w{i}", Verdict.WRONG) for i in range(20)]
+    rows += [row_of(f"r{i}", Verdict.CORRECT, extracted="12") for i in range(20)]
+    says = {prompt_of("answer", row): RIGHT for row in rows}
+    _, report = second_opinions(judge_of(says, num_audited=10), rows, seed=0)
+    assert (report["audited"], report["agreement"]) == (10, 0.5)
