@@ -80,14 +80,16 @@ def num_tokens(completion: Completion) -> int:
     return sum(map(len, parts))
 
 
-def votes_of(grades: Sequence[Grade], grader: Grader) -> list[Hashable | None]:
+def votes_of(
+    grades: Sequence[Grade], grader: Grader, *, choices: Sequence[str] = ()
+) -> list[Hashable | None]:
     """What each answer to one problem votes for: equal for equivalent ones, None for one cut off or
     missing."""
     texts = [
         grade.extracted if grade.verdict in (Verdict.CORRECT, Verdict.WRONG) else None
         for grade in grades
     ]
-    return list(group_answers(texts, grader))
+    return list(group_answers(texts, grader, choices=choices))
 
 
 def sample_of(

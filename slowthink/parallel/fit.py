@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 
 from slowthink import __version__
 from slowthink.engines import open_session
+from slowthink.engines.reward import CARD
 from slowthink.errors import ConfigError, DataError
 from slowthink.grading import Grader, check_dependencies
 from slowthink.ledger import Ledger
@@ -73,7 +74,7 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class FinishedRun:
     """What is used of a finished run."""
 
     request: ScorerRequest
@@ -96,25 +97,46 @@ def make_scorer(
     are right or all are wrong.
     """
     started = time.monotonic()
-    run = _open(request)
+    run = open_run(request)
     check_dependencies()
-    examples, drawn = _draw(run, say=say, progress=progress)
-    say(f"scorer: {len(examples)} texts of {drawn['num_chains']} chains")
-    partial = request.out.with_name(f"{request.out.name}.{os.getpid()}.partial")
+    examples, facts = draw_examples(run, say=say, progress=progress)
+    say(f"scorer: {len(examples)} texts of {facts['num_chains']} chains")
+    return write_scorer(run, examples, facts, say=say, started=started)
+
+
+def write_scorer(
+    run: FinishedRun,
+    examples: Sequence[Example],
+    facts: Mapping[str, Any],
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Fit on the examples, save, measure what was saved, and put the folder in place, whole."""
+    out = run.request.out
+    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    card = _card(run) | drawn | _fit(run, examples, partial, say=say)
-    card |= {"seconds": round(time.monotonic() - started, 1)}
-    (partial / "scorer.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), "utf-8")
-    card |= measure(run, partial, examples)
-    (partial / "scorer.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), "utf-8")
-    partial.rename(request.out)
+    try:
+        card = _card(run) | dict(facts) | _fit(run, examples, partial, say=say)
+        _write_card(partial, card)  # it says how texts are rendered, to the measuring too
+        card |= measure(run, partial, examples)
+        card["seconds"] = round(time.monotonic() - started, 1) if started is not None else None
+        _write_card(partial, card)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return card
+
+
+def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    text = json.dumps(card, indent=1, ensure_ascii=False)
+    (folder / CARD).write_text(text, encoding="utf-8")
 
 
 # --- the run --------------------------------------------------------------------------------------
 
 
-def _open(request: ScorerRequest) -> _Run:
+def open_run(request: ScorerRequest) -> FinishedRun:
     if request.out.exists():
         raise ConfigError(
             f"{request.out}: exists already; expected a new folder. Name another --out, or move it."
@@ -132,13 +154,13 @@ def _open(request: ScorerRequest) -> _Run:
     assert recipe.evaluate is not None
     parallel = recipe.evaluate.parallel
     searched = parallel.rebase.step_ends if parallel and parallel.rebase else DEFAULT_STEP_ENDS
-    return _Run(
+    return FinishedRun(
         request=request, recipe=recipe, arm=arm, folder=folder,
         step_ends=request.step_ends or searched,
     )  # fmt: skip
 
 
-def _problems(run: _Run) -> list[Problem]:
+def _problems(run: FinishedRun) -> list[Problem]:
     """Training problems with a key, drawn by seed; never held-out ones."""
     root = run.request.run
     if (root / "pool" / "data.parquet").exists():
@@ -150,8 +172,8 @@ def _problems(run: _Run) -> list[Problem]:
     return usable[: run.request.num_problems]
 
 
-def _draw(
-    run: _Run, *, say: Callable[[str], None], progress: Callable[[int, int], None]
+def draw_examples(
+    run: FinishedRun, *, say: Callable[[str], None], progress: Callable[[int, int], None]
 ) -> tuple[list[Example], dict[str, Any]]:
     """Chains for the problems, graded, as examples; and what that took."""
     recipe, request, problems = run.recipe, run.request, _problems(run)
@@ -182,7 +204,7 @@ def _draw(
 
 
 def _examples(
-    run: _Run,
+    run: FinishedRun,
     problem: Problem,
     completion: Completion,
     decode: Callable[[Sequence[int]], str],
@@ -214,7 +236,7 @@ def held_out(examples: Sequence[Example], *, seed: int) -> frozenset[str]:
 
 
 def _fit(
-    run: _Run, examples: Sequence[Example], out: Path, *, say: Callable[[str], None]
+    run: FinishedRun, examples: Sequence[Example], out: Path, *, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Choose depth and penalty on part of the fitting problems, fit on all of them, and save."""
     from slowthink.engines import reward
@@ -269,11 +291,11 @@ def _check_labels(examples: Sequence[Example]) -> None:
         )
 
 
-def _chat(run: _Run) -> Any:
+def _chat(run: FinishedRun) -> Any:
     return run.arm.chat or run.recipe.chat
 
 
-def _card(run: _Run) -> dict[str, Any]:
+def _card(run: FinishedRun) -> dict[str, Any]:
     """How the scorer was made, and how its texts are rendered."""
     request = run.request
     return {
@@ -295,14 +317,14 @@ def _card(run: _Run) -> dict[str, Any]:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def measure(run: _Run, folder: Path, examples: Sequence[Example]) -> dict[str, Any]:
+def measure(run: FinishedRun, folder: Path, examples: Sequence[Example]) -> dict[str, Any]:
     """AUC of the saved folder on the held-out problems: of whole transcripts and of starts, over
     all pairs and over pairs of one problem (those that a search compares)."""
     from slowthink.engines.reward import RewardModel
 
     outside = held_out(examples, seed=run.recipe.seed)
     model = RewardModel(folder, run.recipe.engine)
-    found: dict[str, Any] = {"num_held_out": len(outside)}
+    found: dict[str, Any] = {}
     for name, final in (("final", True), ("steps", False)):
         members = [e for e in examples if e.problem.id in outside and e.final is final]
         scores = model.score([model.render(one.problem, one.text) for one in members])
@@ -311,4 +333,4 @@ def measure(run: _Run, folder: Path, examples: Sequence[Example]) -> dict[str, A
             for one, score in zip(members, scores, strict=True)
         ]
         found[name] = figures(labelled, seed=run.recipe.seed)
-    return {"auc": found}
+    return {"num_held_out": len(outside), "auc": found}

@@ -219,7 +219,8 @@ def _tree(steps: Steps, tree: _Growing, answers: Sequence[Completion]) -> Tree:
         for node, answer in zip(tree.done, answers, strict=True)
     )
     graded = [chain for chain in chains if chain.grade.verdict.counts]
-    names = votes_of([chain.grade for chain in graded], asking.grader)
+    grades = [chain.grade for chain in graded]
+    names = votes_of(grades, asking.grader, choices=tree.problem.choices)
     return Tree(
         problem=tree.problem,
         chains=chains,

@@ -1,0 +1,84 @@
+"""Curves of the report's form, out of stored samples and live methods."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from stepping import SteppingSession, total_of
+
+from slowthink.engines.base import Point
+from slowthink.parallel import (
+    Sample,
+    StoredPoint,
+    rebase_live,
+    rejection_live,
+    stored_curves,
+    votes_of,
+)
+from slowthink.parallel.scorers import Scored, Scorer
+from slowthink.recipe import RebaseConfig, RejectionConfig
+from slowthink.records import Grade, Verdict
+
+
+def stored(point: Point, *, scores: tuple[float | None, ...] = (None,) * 4) -> StoredPoint:
+    right = [Sample(0, True, 10 + point.cap, s) for s in scores[:2]]
+    wrong = [Sample(i, False, 10 + point.cap, s) for i, s in enumerate(scores[2:], 1)]
+    return StoredPoint(point=point, samples={"p": right + wrong, "q": wrong + wrong})
+
+
+def named(curves):
+    return {curve["name"]: curve for curve in curves}
+
+
+def test_without_scores_there_are_one_sample_and_the_majority() -> None:
+    curves = named(stored_curves([stored(Point(8)), stored(Point(32)), stored(Point(32, 1))]))
+    assert list(curves) == [
+        "one sample, longer thinking", "majority, cap 8", "majority, cap 32",
+        "majority, cap 32, 1 wait",
+    ]  # fmt: skip
+    line = curves["one sample, longer thinking"]["points"]
+    assert [(p["k"], p["tokens_per_problem"], p["accuracy"]) for p in line] == [
+        (8, 18.0, 0.25), (32, 42.0, 0.25),
+    ]  # fmt: skip
+    together = curves["majority, cap 32, 1 wait"]
+    assert together["sequential_point"] == {"max_thinking_tokens": 32, "waits": 1, "forced": True}
+    assert [(p["k"], p["accuracy"], p["n"]) for p in together["points"]][-1] == (4, 0.5, 2)
+
+
+def test_scored_samples_have_weighted_votes_and_best_of_n() -> None:
+    points = [stored(Point(8), scores=(0.9, 0.8, 0.3, 0.2))]
+    curves = named(stored_curves(points, scorer_tokens_per_sample=20.0))
+    best = curves["best-of-n, cap 8"]["points"][-1]
+    assert (best["k"], best["accuracy"], best["scorer_tokens_per_problem"]) == (4, 0.5, 80.0)
+    assert curves["weighted, cap 8"]["method"] == "weighted"
+    assert json.loads(json.dumps(list(curves.values())))
+
+
+def test_negative_scores_choose_but_do_not_vote() -> None:
+    curves = named(stored_curves([stored(Point(8), scores=(-0.1, -0.2, -3.0, -4.0))]))
+    assert list(curves)[1:] == ["majority, cap 8", "best-of-n, cap 8"]
+
+
+def test_live_methods_give_curves_of_the_same_form(asking_for, make_problem) -> None:
+    problems = [make_problem(f"q{i}", "6") for i in range(4)]
+    scorer = Scorer(lambda items: [Scored(float(total_of(i.text)), 2) for i in items], facts={})
+    with asking_for(SteppingSession()) as asking:
+        found = rejection_live(asking, problems, RejectionConfig(limits=(6, 12), max_tries=3))
+        found += rebase_live(asking, problems, RebaseConfig(widths=(2,), max_step_tokens=8), scorer)
+    assert [(c["name"], c["method"]) for c in found] == [
+        ("rejection, 3 tries at most", "rejection"),
+        ("REBASE, majority", "rebase"),
+        ("REBASE, weighted", "rebase"),
+    ]
+    assert [p["k"] for p in found[0]["points"]] == [6, 12]
+    assert found[0]["points"][0]["tokens_per_problem"] > found[0]["points"][1]["tokens_per_problem"]
+    keys = {"k", "tokens_per_problem", "scorer_tokens_per_problem", "accuracy", "ci95", "n"}
+    assert all(keys <= set(p) for c in found for p in c["points"])
+
+
+@pytest.mark.parametrize("verdict", [Verdict.TRUNCATED, Verdict.NO_ANSWER])
+def test_equivalent_answers_vote_together_and_cut_ones_not_at_all(grader, verdict) -> None:
+    grades = [Grade(verdict=Verdict.CORRECT, extracted="0.5"), Grade(verdict=verdict, extracted="7"),
+              Grade(verdict=Verdict.CORRECT, extracted="\\frac12"), Grade(verdict=Verdict.WRONG, extracted="7")]  # fmt: skip
+    assert votes_of(grades, grader) == [0, None, 0, 1]
