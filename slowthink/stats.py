@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -44,6 +44,39 @@ class PairedDifference:
     ci95: Interval
     p_value: float
     """Two-sided, of a difference of zero."""
+
+
+# --- problems and their answers -------------------------------------------------------------------
+
+
+def problem_scores(answers: Iterable[tuple[str, float, bool]]) -> dict[str, float]:
+    """A problem's share of right answers, by problem in order of id.
+
+    `answers` are (problem, temperature, right); of several temperatures each weighs the same,
+    whatever its number of samples.
+    """
+    found: dict[str, dict[float, list[bool]]] = {}
+    for problem, temperature, right in answers:
+        found.setdefault(problem, {}).setdefault(temperature, []).append(right)
+    return {
+        problem: float(np.mean([np.mean(samples) for samples in by_temperature.values()]))
+        for problem, by_temperature in sorted(found.items())
+    }
+
+
+def accuracy_ci(
+    scores: Sequence[float], *, num_answers: int, num_resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """95 % interval of the mean of `problem_scores`.
+
+    Wilson's with one answer a problem (right also at 0 and 1), else the bootstrap over problems;
+    [0, 1] without problems.
+    """
+    if not len(scores):
+        return Interval(0.0, 1.0)
+    if num_answers == len(scores):
+        return wilson(round(sum(scores)), len(scores))
+    return bootstrap_ci([[value] for value in scores], num_resamples=num_resamples, seed=seed)
 
 
 # --- one problem, several samples -----------------------------------------------------------------
@@ -212,6 +245,33 @@ def paired_bootstrap(
     beyond = np.abs(draws - mean) >= abs(mean) - 1e-12
     p_value = (float(beyond.sum()) + 1) / (num_resamples + 1)
     return PairedDifference(mean, _percentiles(draws, confidence=0.95), min(1.0, p_value))
+
+
+def paired_figures(
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any] | None:
+    """All that is said of b against a on the problems that both have; None where there is none.
+
+    `a` and `b` are `problem_scores`. The exact test is for small sets.
+    """
+    shared = sorted(a.keys() & b.keys())
+    if not shared:
+        return None
+    values_a, values_b = [a[p] for p in shared], [b[p] for p in shared]
+    paired = paired_bootstrap(values_a, values_b, num_resamples=num_resamples, seed=seed)
+    detectable = minimal_detectable_difference(values_a, values_b)
+    return {
+        "n": len(shared),
+        "difference": paired.difference,
+        "ci95": [paired.ci95.low, paired.ci95.high],
+        "p_bootstrap": paired.p_value,
+        "p_exact": sign_test(values_a, values_b),
+        "minimal_detectable_difference": None if math.isnan(detectable) else detectable,
+    }
 
 
 def sign_test(a: Sequence[float], b: Sequence[float]) -> float:

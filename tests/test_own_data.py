@@ -39,7 +39,7 @@ def test_gsm8k_with_its_solutions_as_chains(smollm, tmp_path) -> None:
     assert select["num_records"] == 16
     summary = runs.read_manifest(tmp_path / "run" / "evaluate")["facts"]["summary"]
     assert summary["budget_violations"] == 0
-    assert {arm["num_problems"] for arm in summary["arms"]} == {4}
+    assert {arm["num_problems"] for arm in summary["sets"][0]["arms"]} == {4}
 
 
 def test_limo_chains_are_graded_measured_and_the_too_long_left_out(smollm, tmp_path) -> None:

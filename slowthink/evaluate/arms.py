@@ -26,7 +26,7 @@ from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig, ProtocolConf
 from slowthink.records import Completion, Dropped, EvaluationRow
 from slowthink.runs import StageContext
 from slowthink.sampling import Sampler, Task, grade_completion, make_tasks
-from slowthink.stored import read_stored, rows_of
+from slowthink.stored import read_stored, rows_of, select
 from slowthink.thinking.formats import compile_format, get_format
 
 
@@ -206,6 +206,8 @@ def _stored_arm(bench: Bench, arm: ArmConfig) -> Measured:
             f"evaluate.protocols ({', '.join(names)}). Add it there, or leave it null."
         )
     stored = read_stored(arm.samples, setting=f"evaluate.arms: {arm.name}")
+    if arm.samples_model is not None:
+        stored = select(stored, model=arm.samples_model)
     tokenizer = load_tokenizer(context.recipe.model, context.recipe.revision)
     rows: list[EvaluationRow] = []
     left: Counter[Dropped] = Counter()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from slowthink.records import AnswerEnd, EvaluationRow, ThinkingEnd, Verdict
-from slowthink.stats import Interval, bootstrap_ci, maj_at_k, pass_at_k, wilson
+from slowthink.stats import accuracy_ci, maj_at_k, pass_at_k, problem_scores
 
 Groups = Mapping[str, int | None]
 """Row id to the number of its answer, equal for equivalent answers of a problem."""
@@ -27,7 +27,10 @@ def cell(
     problems. What cannot be graded leaves the denominator and is counted.
     """
     first, accuracies = rows[0], scores(rows)
-    interval = interval_of(rows, accuracies, num_resamples=num_resamples, seed=seed)
+    counted = sum(row.verdict.counts for row in rows)
+    interval = accuracy_ci(
+        list(accuracies.values()), num_answers=counted, num_resamples=num_resamples, seed=seed
+    )
     return {
         "max_thinking_tokens": first.max_thinking_tokens,
         "waits": first.waits,
@@ -53,31 +56,11 @@ def by_problem(rows: Iterable[EvaluationRow]) -> dict[str, list[EvaluationRow]]:
 
 def scores(rows: Iterable[EvaluationRow]) -> dict[str, float]:
     """A problem's share of right samples: the mean over temperatures of the mean over samples."""
-    found: dict[str, dict[float, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if row.verdict.counts:
-            found[row.problem_id][row.temperature].append(row.verdict is Verdict.CORRECT)
-    return {
-        problem: float(np.mean([np.mean(samples) for samples in by_temperature.values()]))
-        for problem, by_temperature in sorted(found.items())
-    }
-
-
-def interval_of(
-    rows: Sequence[EvaluationRow],
-    accuracies: Mapping[str, float],
-    *,
-    num_resamples: int,
-    seed: int,
-) -> Interval:
-    """95 % interval of the mean: Wilson's with one sample a problem (right also at 0 and 1), else
-    the bootstrap over problems; [0, 1] without problems."""
-    if not accuracies:
-        return Interval(0.0, 1.0)
-    if sum(row.verdict.counts for row in rows) == len(accuracies):
-        return wilson(round(sum(accuracies.values())), len(accuracies))
-    values = [[value] for value in accuracies.values()]
-    return bootstrap_ci(values, num_resamples=num_resamples, seed=seed)
+    return problem_scores(
+        (row.problem_id, row.temperature, row.verdict is Verdict.CORRECT)
+        for row in rows
+        if row.verdict.counts
+    )
 
 
 # --- several samples ------------------------------------------------------------------------------

@@ -21,13 +21,11 @@ from slowthink.stats import (
     control,
     elicitation,
     macro_mean_ci,
-    minimal_detectable_difference,
-    paired_bootstrap,
+    paired_figures,
     performance,
     performance_ci,
     scaling,
     scaling_ci,
-    sign_test,
 )
 
 PointKey = tuple[int, int, bool]
@@ -68,20 +66,7 @@ def compare_rows(
     a: Sequence[EvaluationRow], b: Sequence[EvaluationRow], *, num_resamples: int, seed: int
 ) -> dict[str, Any] | None:
     """b against a on the problems that both have; None where there is none."""
-    scores_a, scores_b = scores(a), scores(b)
-    shared = sorted(scores_a.keys() & scores_b.keys())
-    if not shared:
-        return None
-    values_a, values_b = [scores_a[p] for p in shared], [scores_b[p] for p in shared]
-    paired = paired_bootstrap(values_a, values_b, num_resamples=num_resamples, seed=seed)
-    return {
-        "n": len(shared),
-        "difference": paired.difference,
-        "ci95": [paired.ci95.low, paired.ci95.high],
-        "p_bootstrap": paired.p_value,
-        "p_exact": sign_test(values_a, values_b),
-        "minimal_detectable_difference": _finite(minimal_detectable_difference(values_a, values_b)),
-    }
+    return paired_figures(scores(a), scores(b), num_resamples=num_resamples, seed=seed)
 
 
 def _point(key: PointKey) -> dict[str, Any]:

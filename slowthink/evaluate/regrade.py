@@ -22,8 +22,16 @@ def regraded(
 ) -> list[EvaluationRow]:
     """The rows with new verdicts. Raises DataError where a row's problem is in no set any more."""
     problems = {(one.name, p.id): p for one in sets for p in one.problems}
-    items = [_item(row, problems) for row in rows]
-    return [_with(row, grade) for row, grade in zip(rows, grader.grade_many(items), strict=True)]
+    again = {row.id: _item(row, problems) for row in rows if not _as_shown(row, problems)}
+    grades = dict(zip(again, grader.grade_many(again.values()), strict=True))
+    return [_with(row, grades[row.id]) if row.id in grades else row for row in rows]
+
+
+def _as_shown(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> bool:
+    """Whether a row's letters may be of another order of options: samples made elsewhere keep the
+    verdict that they got when the order was known."""
+    problem = problems.get((row.benchmark, row.problem_id))
+    return row.count_source != "ids" and problem is not None and bool(problem.choices)
 
 
 def _item(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> GradeItem:

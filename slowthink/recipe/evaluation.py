@@ -81,7 +81,8 @@ class BenchmarkConfig(Settings):
     answer_field: str | None = None
     """Column of the answer. null: the table's on the hub, `answer` in a file."""
     choices_field: str | None = None
-    """Column of the options, where they stand apart. null: the table's; none in a file."""
+    """Column of the options. null: the table's on the hub, `choices` (where there is one) in a
+    file."""
     domain: Literal["in", "out"] | None = None
     """In or out of the training data's domain, for the averages. null: as in the table."""
 
@@ -96,6 +97,8 @@ class ArmConfig(Settings):
     samples: str | None = None
     """A file of samples made elsewhere: lm-eval's JSONL, or rows with `question` and `response`.
     They are graded here; no model is run."""
+    samples_model: str | None = None
+    """Of stored samples of several models in one file: the one meant. null: all are one arm's."""
     protocol: str | None = None
     """Of stored samples: the protocol they were made by, one of `protocols`, so that they stand
     beside the other arms. null: they stand apart, as `stored`."""

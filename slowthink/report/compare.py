@@ -9,7 +9,6 @@ Rows are paired by benchmark, protocol, point and problem; a problem's samples a
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,15 +18,7 @@ from slowthink.records import Verdict
 from slowthink.report.pairing import Pair, Row, left_out, nothing_shared, place, shared_sets
 from slowthink.report.sets import SetKey, largest
 from slowthink.report.text import detectable, finite, p_value, point_name
-from slowthink.stats import (
-    NUM_RESAMPLES,
-    Interval,
-    bootstrap_ci,
-    minimal_detectable_difference,
-    paired_bootstrap,
-    sign_test,
-    wilson,
-)
+from slowthink.stats import NUM_RESAMPLES, accuracy_ci, paired_figures, problem_scores
 
 
 def compare(pair: Pair, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> dict[str, Any]:
@@ -88,28 +79,25 @@ def compare_rows(
 ) -> dict[str, Any]:
     """b against a at one point; with n = 0 and no figures where they share no problem."""
     scores_a, scores_b = scores(a), scores(b)
-    shared = sorted(scores_a.keys() & scores_b.keys())
-    counts = {
-        "n": len(shared),
-        "num_only_a": len(scores_a) - len(shared),
-        "num_only_b": len(scores_b) - len(shared),
-    }
-    if not shared:
-        return counts
-    values_a, values_b = [scores_a[p] for p in shared], [scores_b[p] for p in shared]
-    paired = paired_bootstrap(values_a, values_b, num_resamples=num_resamples, seed=seed)
-    detectable = minimal_detectable_difference(values_a, values_b)
     options = {"num_resamples": num_resamples, "seed": seed}
-    return counts | {
-        "a": _figures([row for row in a if row["problem_id"] in scores_b], scores_a, **options),
-        "b": _figures([row for row in b if row["problem_id"] in scores_a], scores_b, **options),
-        "difference": paired.difference,
-        "ci95": [paired.ci95.low, paired.ci95.high],
-        "p_bootstrap": paired.p_value,
-        "p_exact": sign_test(values_a, values_b),
-        "minimal_detectable_difference": None if math.isnan(detectable) else detectable,
-        **_changed(_by_problem(a), _by_problem(b), scores_a, scores_b),
+    paired = paired_figures(scores_a, scores_b, **options)
+    num_shared = paired["n"] if paired else 0
+    counts = {
+        "n": num_shared,
+        "num_only_a": len(scores_a) - num_shared,
+        "num_only_b": len(scores_b) - num_shared,
     }
+    if paired is None:
+        return counts
+    return (
+        counts
+        | paired
+        | {
+            "a": _figures([r for r in a if r["problem_id"] in scores_b], scores_a, **options),
+            "b": _figures([r for r in b if r["problem_id"] in scores_a], scores_b, **options),
+            **_changed(_by_problem(a), _by_problem(b), scores_a, scores_b),
+        }
+    )
 
 
 def scores(rows: Iterable[Row]) -> dict[str, float]:
@@ -117,14 +105,11 @@ def scores(rows: Iterable[Row]) -> dict[str, float]:
 
     What cannot be graded is left out, not counted as wrong.
     """
-    found: dict[str, dict[float, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if Verdict(row["verdict"]).counts:
-            found[row["problem_id"]][float(row.get("temperature") or 0.0)].append(_right(row))
-    return {
-        problem: sum(sum(one) / len(one) for one in drawn.values()) / len(drawn)
-        for problem, drawn in sorted(found.items())
-    }
+    return problem_scores(
+        (row["problem_id"], float(row.get("temperature") or 0.0), _right(row))
+        for row in rows
+        if Verdict(row["verdict"]).counts
+    )
 
 
 def _right(row: Row) -> bool:
@@ -146,7 +131,12 @@ def _figures(
     """One side's own figures on the shared problems."""
     groups = _by_problem(rows)
     values = [known[problem] for problem in groups]
-    interval = _interval(groups, values, num_resamples=num_resamples, seed=seed)
+    interval = accuracy_ci(
+        values,
+        num_answers=sum(map(len, groups.values())),
+        num_resamples=num_resamples,
+        seed=seed,
+    )
     return {
         "accuracy": sum(values) / len(values),
         "ci95": [interval.low, interval.high],
@@ -154,19 +144,6 @@ def _figures(
         "mean_thinking_tokens": sum(row["num_thinking_tokens"] for row in rows) / len(rows),
         "mean_answer_tokens": sum(row["num_answer_tokens"] for row in rows) / len(rows),
     }
-
-
-def _interval(
-    groups: Mapping[str, Sequence[Row]],
-    values: Sequence[float],
-    *,
-    num_resamples: int,
-    seed: int,
-) -> Interval:
-    """Wilson's with one sample a problem (right also at 0 and 1), else the clustered bootstrap."""
-    if all(len(rows) == 1 for rows in groups.values()):
-        return wilson(round(sum(values)), len(values))
-    return bootstrap_ci([[value] for value in values], num_resamples=num_resamples, seed=seed)
 
 
 def _changed(
