@@ -13,10 +13,21 @@ from typing import Any
 
 from slowthink.engines import open_session
 from slowthink.engines.base import Point, Session
+from slowthink.grading.files import Graded, PairRow, Rows
 from slowthink.grading.judge import VERSION, build_messages, mode_for, parse_verdict
 from slowthink.ledger import Ledger
 from slowthink.recipe import JudgeConfig, Recipe
-from slowthink.records import Budget, Grade, Problem, Request, Sampling, Verdict, item_seed
+from slowthink.records import (
+    Budget,
+    Grade,
+    Problem,
+    Request,
+    Sampling,
+    Verdict,
+    duplicate_key,
+    item_seed,
+    problem_id,
+)
 from slowthink.sampling import Sampler, Task
 from slowthink.stats import wilson
 from slowthink.thinking.chat import messages_ids
@@ -152,6 +163,34 @@ def second_opinions(
         "num_decided": len(decided),
     }
     return decided, report | _audit(audited, opinions[len(asked) :])
+
+
+def judge_file_rows(judge: Judge, rows: Rows, graded: Graded) -> tuple[Graded, dict[str, Any]]:
+    """The grades of a file's rows with the judge's second opinions, and the judge's report."""
+    asked = [
+        JudgedRow(
+            id=str(row.line),
+            problem=_problem(row),
+            answer=row.response or row.pred or "",
+            grade=grade,
+        )
+        for row, grade in zip(rows.rows, graded.grades, strict=True)
+    ]
+    decided, report = second_opinions(judge, asked, seed=0)
+    return replace(graded, grades=[decided.get(row.id, row.grade) for row in asked]), report
+
+
+def _problem(row: PairRow) -> Problem:
+    return Problem(
+        id=problem_id(row.question, row.choices),
+        duplicate_key=duplicate_key(row.question),
+        question=row.question,
+        choices=row.choices,
+        answer=row.gold.strip() or None,
+        solution=row.solution,
+        source="file",
+        source_row=str(row.line),
+    )
 
 
 def _opinion(text: str | None) -> Opinion:

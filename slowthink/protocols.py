@@ -65,4 +65,5 @@ def describe(protocol: ProtocolConfig, *, num_problems: int) -> str:
     number = draws.num_samples if any(draws.temperatures) else 1
     parts = [how, f"{number} sample{'s' * (number > 1)}"]
     parts += ["question only"] if protocol.question_only else []
-    return f"{protocol.name}: {', '.join(parts)}"
+    words = ", ".join(parts)
+    return words if protocol.name == "greedy" else f"{protocol.name}: {words}"

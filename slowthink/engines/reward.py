@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ class Rendering:
 
     chat: ChatConfig | None = None
     formats: Mapping[str, Any] | None = None
+    _prompts: dict[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, folder: Path) -> Rendering:
@@ -81,8 +82,10 @@ class Rendering:
     def ids(self, tokenizer: Any, problem: Problem, text: str) -> tuple[int, ...]:
         """Prompt and text."""
         if self.chat is not None:
-            prompt = prompt_ids(tokenizer, problem, self.chat, self.formats)
-            return (*prompt, *tokenizer.encode(text, add_special_tokens=False))
+            if problem.id not in self._prompts:
+                prompt = prompt_ids(tokenizer, problem, self.chat, self.formats)
+                self._prompts[problem.id] = prompt
+            return (*self._prompts[problem.id], *tokenizer.encode(text, add_special_tokens=False))
         messages = [
             {"role": "user", "content": question_text(problem, ChatConfig())},
             {"role": "assistant", "content": text},
@@ -217,8 +220,8 @@ def _transformers() -> Any:
     return transformers
 
 
-def build(folder: Path, config: EngineConfig, *, num_layers: int) -> tuple[Any, Any]:
-    """A causal model's first layers with a head of one label, not fitted yet; and its tokenizer.
+def build(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
+    """A causal model's first layers with a head of one label, not fitted yet.
 
     Raises ConfigError where transformers has no sequence-classification class for it.
     """
@@ -232,8 +235,8 @@ def build(folder: Path, config: EngineConfig, *, num_layers: int) -> tuple[Any, 
     settings.num_labels = 1
     if getattr(settings, "layer_types", None):
         settings.layer_types = settings.layer_types[:num_layers]
-    tokenizer = library.AutoTokenizer.from_pretrained(folder)
     if settings.pad_token_id is None:
+        tokenizer = library.AutoTokenizer.from_pretrained(folder)
         settings.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
     library.utils.logging.set_verbosity_error()  # it would list the upper layers and the new head
     try:
@@ -247,7 +250,7 @@ def build(folder: Path, config: EngineConfig, *, num_layers: int) -> tuple[Any, 
         ) from None
     finally:
         library.utils.logging.set_verbosity_warning()
-    return model.to(pick_device(config.device)).eval(), tokenizer
+    return model.to(pick_device(config.device)).eval()
 
 
 def layers_of(folder: Path) -> int:

@@ -160,13 +160,17 @@ def asks(bench: Bench, arm: ArmConfig, session: Session) -> Iterator[Ask]:
 
 def _ask(bench: Bench, ask: Ask) -> list[EvaluationRow]:
     context = bench.context
-    how = f"T={ask.temperature:g}" if ask.temperature else "greedy"
     context.say(
         f"evaluate: {ask.arm.name} on {ask.one.name} ({len(ask.one.problems)} problems, "
-        f"{ask.protocol.name}, {how}) at {len(points_of(ask.arm))} points"
+        f"{_ask_words(ask)}) at {len(points_of(ask.arm))} points"
     )
     sampler = Sampler(ask.session, bench.ledger, tag=tag_of(ask.arm), progress=context.progress)
     return _graded(bench, ask, sampler.complete(ask.tasks))
+
+
+def _ask_words(ask: Ask) -> str:
+    how = f"T={ask.temperature:g}" if ask.temperature else "greedy"
+    return how if ask.protocol.name == how else f"{ask.protocol.name}, {how}"
 
 
 def _graded(

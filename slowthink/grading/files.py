@@ -1,7 +1,7 @@
 """Grade a file of pairs: verdicts, agreement with the rows' labels, speed.
 
 One real row: {"gold": "1/2", "pred": "0.5", "equal": true}; or with "response", a whole text that
-holds an answer, in place of "pred".
+holds an answer, in place of "pred"; a row without a key may have a "solution", for a judge.
 """
 
 from __future__ import annotations
@@ -37,25 +37,38 @@ class PairRow:
     question: str = ""
     equal: bool | None = None
     choices: tuple[str, ...] = ()
+    is_contested: bool = False
+    """Sources disagree about the label: it is left out of the agreement."""
+    solution: str | None = None
 
 
 def grade_file(path: str | Path, *, mode: str = "strict", num_workers: int = 1) -> dict[str, Any]:
     """The result of `slowthink grade`: n, verdicts, agreement, the rows that disagree, speed.
 
-    `agreement` is over rows with `equal` and a verdict that counts; None without one. A row that
-    cannot be read is set aside and counted in `num_bad_rows`, the first ten with their reason.
-    Raises DataError where no row can be used.
+    `agreement` is over rows with `equal` that are not `contested` and have a verdict that counts;
+    None without one. A row that cannot be read is set aside and counted in `num_bad_rows`, the
+    first ten with their reason. Raises DataError where no row can be used.
     """
+    rows = read_file(path)
+    return summary_of(rows, grade_rows(rows, mode=mode, num_workers=num_workers), mode=mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A file's rows, and what is wrong with those that cannot be used."""
+
+    rows: list[PairRow]
+    bad: list[str]
+
+
+def read_file(path: str | Path) -> Rows:
+    """The rows of a file. Raises DataError where none can be used."""
     path = Path(path)
     rows, bad = _read_rows(path)
     if not rows:
         what = bad[0] if bad else f"{path}: no rows; expected one JSON object a line"
         raise DataError(f"{what}. Nothing was graded; mend the file.")
-    grades, seconds, worst = _grade(rows, mode=mode, num_workers=num_workers)
-    return _summary(rows, grades, mode=mode, seconds=seconds, worst=worst) | {
-        "num_bad_rows": len(bad),
-        "bad_rows": bad[:10],
-    }
+    return Rows(rows, bad)
 
 
 def _read_rows(path: Path) -> tuple[list[PairRow], list[str]]:
@@ -85,10 +98,11 @@ def _read_row(path: Path, line: int, text: str) -> PairRow | str:
         row = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         return f"{path}:{line}: not JSON ({error}); {expected}. Mend or drop the line"
-    if not isinstance(row, dict) or "gold" not in row or not ({"pred", "response"} & row.keys()):
+    needed = ({"gold", "solution"}, {"pred", "response"})
+    if not isinstance(row, dict) or not all(names & row.keys() for names in needed):
         seen = ", ".join(row) if isinstance(row, dict) else type(row).__name__
         return f"{path}:{line}: has {seen:.80}; {expected}. Add the field"
-    for name in ("gold", "pred", "response", "question"):
+    for name in ("gold", "pred", "response", "question", "solution"):
         if not isinstance(row.get(name), str | int | float | None):
             return (
                 f"{path}:{line}: `{name}` is a {type(row[name]).__name__}; {expected}. Make it text"
@@ -96,12 +110,14 @@ def _read_row(path: Path, line: int, text: str) -> PairRow | str:
     equal = row.get("equal")
     return PairRow(
         line=line,
-        gold=_text(row["gold"]) or "",
+        gold=_text(row.get("gold")) or "",
         pred=_text(row.get("pred")),
         response=_text(row.get("response")),
         question=_text(row.get("question")) or "",
         equal=bool(equal) if equal is not None else None,
         choices=tuple(map(str, row.get("choices") or ())),
+        is_contested=row.get("contested") is True,
+        solution=_text(row.get("solution")),
     )
 
 
@@ -109,19 +125,28 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _grade(rows: list[PairRow], *, mode: str, num_workers: int) -> tuple[list[Grade], float, float]:
-    """Grades, seconds in all (starting workers left out), and the longest wait for one row."""
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A grade a row; seconds in all, starting workers left out; and the longest wait for one."""
+
+    grades: list[Grade]
+    seconds: float
+    worst_seconds: float
+
+
+def grade_rows(rows: Rows, *, mode: str, num_workers: int) -> Graded:
+    """Grade the rows of a file."""
     grades: list[Grade] = []
     with Grader(mode, num_workers=num_workers) as grader:
         grader.warm()
         started = time.perf_counter()
         worst = 0.0
-        for block in _blocks(rows):
+        for block in _blocks(rows.rows):
             pairs = [pair_of(row, mode=mode) for row in block]
             found = grader.grade_pairs(pairs)
             grades.extend(one.grade for one in found)
             worst = max([worst, *(one.seconds for one in found)])
-        return grades, time.perf_counter() - started, worst
+        return Graded(grades, time.perf_counter() - started, worst)
 
 
 def _blocks(rows: list[PairRow]) -> Iterator[list[PairRow]]:
@@ -132,6 +157,8 @@ def _blocks(rows: list[PairRow]) -> Iterator[list[PairRow]]:
 def pair_of(row: PairRow, *, mode: str = "strict") -> PairItem:
     """What is compared for a row: key and answer, each taken out of a text around it if need be."""
     context = Context(question=row.question, choices=row.choices)
+    if mode == "math-verify":
+        return PairItem(row.gold, row.pred if row.pred is not None else row.response, context)
     gold = _gold_of(row.gold)
     if mode != "strict":
         return PairItem(gold, _compat_answer(row, mode), context)
@@ -160,23 +187,28 @@ def _is_letter(gold: str) -> bool:
     return re.fullmatch(r"[\s({$]*[A-J][\s)}$.]*", gold) is not None
 
 
-def _summary(
-    rows: list[PairRow], grades: list[Grade], *, mode: str, seconds: float, worst: float
-) -> dict[str, Any]:
-    labelled = [(r, g) for r, g in zip(rows, grades, strict=True) if r.equal is not None]
+def summary_of(rows: Rows, graded: Graded, *, mode: str) -> dict[str, Any]:
+    """What `slowthink grade` prints."""
+    grades = graded.grades
+    pairs = [(r, g) for r, g in zip(rows.rows, grades, strict=True) if r.equal is not None]
+    labelled = [(r, g) for r, g in pairs if not r.is_contested]
     judged = [(r, g) for r, g in labelled if g.verdict.counts]
     wrong = [(r, g) for r, g in judged if (g.verdict is Verdict.CORRECT) != r.equal]
     return {
         "mode": mode,
-        "n": len(rows),
+        "n": len(grades),
         "verdicts": dict(Counter(grade.verdict.value for grade in grades)),
         "methods": dict(Counter(grade.method.split(":")[0] for grade in grades)),
         "num_labelled": len(labelled),
+        "num_contested": len(pairs) - len(labelled),
+        "num_undecided": len(labelled) - len(judged),
         "agreement": 1 - len(wrong) / len(judged) if judged else None,
         "false_positives": [_shown(r, g) for r, g in wrong if g.verdict is Verdict.CORRECT],
         "false_negatives": [_shown(r, g) for r, g in wrong if g.verdict is not Verdict.CORRECT],
-        "grades_per_second": len(rows) / seconds if seconds else None,
-        "worst_seconds": worst,
+        "grades_per_second": len(grades) / graded.seconds if graded.seconds else None,
+        "worst_seconds": graded.worst_seconds,
+        "num_bad_rows": len(rows.bad),
+        "bad_rows": rows.bad[:10],
     }
 
 

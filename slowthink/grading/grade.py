@@ -20,7 +20,9 @@ from slowthink.records import Grade, Problem, Verdict
 
 T = TypeVar("T")
 
-MODES = ("strict", "limo-compat", "s1-compat")
+MODES = ("strict", "limo-compat", "s1-compat", "math-verify")
+"""Our rules; the papers' string rules; math-verify's parse and verify with their defaults. All but
+the first are there to be compared with."""
 
 WORKER_SHARE = 0.5
 """Of the time for one answer, what a worker gets; the rest is for replacing it."""
@@ -67,7 +69,11 @@ class Grader:
                 f"grader mode: got {mode!r}; expected one of {', '.join(MODES)}. Use one of these."
             )
         self.mode = mode
-        self.pool = WorkerPool(num_workers=num_workers, seconds=timeout_seconds * WORKER_SHARE)
+        self.pool = WorkerPool(
+            num_workers=num_workers,
+            seconds=timeout_seconds * WORKER_SHARE,
+            defaults=mode == "math-verify",
+        )
 
     def __enter__(self) -> Grader:
         return self
@@ -100,7 +106,7 @@ class Grader:
 
     def grade_many(self, items: Iterable[GradeItem]) -> list[Grade]:
         """One verdict an item, in order; what the rules leave open goes over the workers."""
-        judge = self._strict if self.mode == "strict" else self._compat
+        judge = {"strict": self._strict, "math-verify": self._default}.get(self.mode, self._compat)
         return [timed.grade for timed in self._close([_timed(judge, item) for item in items])]
 
     def grade_pairs(self, pairs: Iterable[PairItem]) -> list[TimedGrade]:
@@ -114,7 +120,7 @@ class Grader:
 
     def warm(self) -> None:
         """Start the workers now, so that the first answer does not wait for them."""
-        if self.mode == "strict":
+        if self.mode in ("strict", "math-verify"):
             self.pool.compare_many([("1", "1")] * self.pool.num_workers)
 
     def _close(self, found: list[tuple[Grade | _Open, float]]) -> list[TimedGrade]:
@@ -135,6 +141,8 @@ class Grader:
             return Grade(verdict=Verdict.UNGRADABLE, extracted=pair.answer, method="no key")
         if pair.answer is None or not pair.answer.strip():
             return Grade(verdict=Verdict.NO_ANSWER, gold=pair.gold, method="extract")
+        if self.mode == "math-verify":
+            return _asked(pair.gold, pair.answer)
         if self.mode != "strict":
             equal = compat.equal_as(self.mode, pair.gold, pair.answer)
             return _grade(equal, gold=pair.gold, pred=pair.answer, method=self.mode)
@@ -155,6 +163,13 @@ class Grader:
         if early is not None or extracted is None:
             return early or Grade(verdict=Verdict.NO_ANSWER, gold=gold, method="extract")
         return judge_pair(gold, extracted, context=Context.of(problem))
+
+    def _default(self, item: GradeItem) -> Grade | _Open:
+        gold = (item.problem.answer or "").strip()
+        if not gold:
+            return Grade(verdict=Verdict.UNGRADABLE, method="no key")
+        early = _without_comparison(item, item.answer_text.strip() or None, gold)
+        return early or _asked(gold, item.answer_text)
 
     def _compat(self, item: GradeItem) -> Grade:
         gold = (item.problem.answer or "").strip()
@@ -197,6 +212,17 @@ def judge_pair(gold: str, pred: str, *, context: Context) -> Grade | _Open:
     if found.equal is not None:
         return _grade(found.equal, gold=gold, pred=pred, method=found.method)
     return _Open(found.gold, found.pred, gold, pred)
+
+
+def _asked(gold: str, pred: str) -> _Open:
+    """What math-verify is asked when it stands alone; a bare answer is put as the formula it is."""
+    sides = [text if _is_marked(text) else f"${text}$" for text in (gold, pred)]
+    return _Open(sides[0], sides[1], gold, pred)
+
+
+def _is_marked(text: str) -> bool:
+    """Whether formulas are marked as such in a text, or it is a sentence."""
+    return any(mark in text for mark in ("$", "\\(", "\\[", "boxed")) or is_prose(text)
 
 
 def check_dependencies() -> None:

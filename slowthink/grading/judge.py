@@ -68,9 +68,12 @@ def mode_for(problem: Problem, grade: Grade) -> str | None:
 
 
 def left_open(grade: Grade) -> bool:
-    """Whether the rules have not decided: no key, an error, or a text that no parser reads."""
-    undecided = (Verdict.UNGRADABLE, Verdict.GRADER_ERROR)
-    return grade.verdict in undecided or grade.method.startswith("math-verify: ")
+    """Whether the rules have not decided: no key, an error, a text that no parser reads, or two
+    sentences that are not the same word for word."""
+    if grade.verdict is Verdict.WRONG and grade.gold and grade.extracted:
+        prose = is_prose(grade.gold) and is_prose(grade.extracted)
+        return prose or grade.method.startswith("math-verify: ")
+    return grade.verdict in (Verdict.UNGRADABLE, Verdict.GRADER_ERROR)
 
 
 def build_messages(mode: str, *, question: str, gold: str, answer: str) -> list[dict[str, str]]:

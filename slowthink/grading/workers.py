@@ -2,7 +2,7 @@
 
 A worker is `python -m slowthink.grading.workers`, spoken to over pipes in length-prefixed JSON; so
 it never imports the caller's main module, torch or transformers, and needs no signal handler. One
-exchange: {"gold": "x^2", "pred": "x*x"} -> {"equal": true}.
+exchange: {"gold": "x^2", "pred": "x*x", "defaults": false} -> {"equal": true}.
 """
 
 from __future__ import annotations
@@ -102,11 +102,17 @@ class _Worker:
 
 
 class WorkerPool:
-    """A few workers, started when first needed, replaced when killed. Safe among threads."""
+    """A few workers, started when first needed, replaced when killed. Safe among threads.
 
-    def __init__(self, *, num_workers: int = 1, seconds: float = 3.0) -> None:
+    With `defaults` they answer as math-verify does when nothing is configured, to compare with.
+    """
+
+    def __init__(
+        self, *, num_workers: int = 1, seconds: float = 3.0, defaults: bool = False
+    ) -> None:
         self.num_workers = max(1, num_workers)
         self.seconds = seconds
+        self.defaults = defaults
         self.num_killed = 0
         self._workers: list[_Worker] = []
         self._spare: _Worker | None = None
@@ -175,7 +181,8 @@ class _Round:
         task = self.waiting.pop()
         gold, pred = self.pairs[task]
         try:
-            worker.send(task, {"gold": gold, "pred": pred}, seconds=self.pool.seconds)
+            message = {"gold": gold, "pred": pred, "defaults": self.pool.defaults}
+            worker.send(task, message, seconds=self.pool.seconds)
         except OSError:
             self._lost(worker, "died")
 
@@ -287,6 +294,13 @@ def _compare(gold: str, pred: str) -> dict[str, Any]:
         return {"equal": None, "error": f"{type(error).__name__}: {error}"[:300]}
 
 
+def _compare_by_defaults(gold: str, pred: str) -> dict[str, Any]:
+    """What math-verify says by itself: a text that it cannot parse is not equal."""
+    from math_verify import parse, verify
+
+    return {"equal": bool(verify(parse(gold), parse(pred)))}
+
+
 def main() -> None:
     """Serve until standard input ends."""
     import logging
@@ -299,7 +313,8 @@ def main() -> None:
     _write(sink, {"ready": True})
     while (message := _read(source)) is not None:
         _limit_cpu(60)
-        _write(sink, _compare(message["gold"], message["pred"]))
+        compare = _compare_by_defaults if message.get("defaults") else _compare
+        _write(sink, compare(message["gold"], message["pred"]))
 
 
 if __name__ == "__main__":

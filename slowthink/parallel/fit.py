@@ -22,6 +22,7 @@ import numpy as np
 
 from slowthink import __version__
 from slowthink.engines import open_session
+from slowthink.engines.models import load_tokenizer
 from slowthink.engines.reward import CARD
 from slowthink.errors import ConfigError, DataError
 from slowthink.grading import Grader, check_dependencies
@@ -137,6 +138,7 @@ def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
 
 
 def open_run(request: ScorerRequest) -> FinishedRun:
+    """What is needed of the run. Raises ConfigError where it is not there, or `out` is."""
     if request.out.exists():
         raise ConfigError(
             f"{request.out}: exists already; expected a new folder. Name another --out, or move it."
@@ -173,7 +175,10 @@ def _problems(run: FinishedRun) -> list[Problem]:
 
 
 def draw_examples(
-    run: FinishedRun, *, say: Callable[[str], None], progress: Callable[[int, int], None]
+    run: FinishedRun,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Example], dict[str, Any]]:
     """Chains for the problems, graded, as examples; and what that took."""
     recipe, request, problems = run.recipe, run.request, _problems(run)
@@ -248,12 +253,12 @@ def _fit(
     choosing = split(ids, share=CHOICE_SHARE, seed=seed, name="scorer choice")
     _check_labels(fitting)
     rendering = reward.Rendering(chat=_chat(run), formats=run.recipe.formats)
-    total = reward.layers_of(run.folder)
+    total, tokenizer = reward.layers_of(run.folder), load_tokenizer(str(run.folder))
+    sequences = [rendering.ids(tokenizer, one.problem, one.text) for one in fitting]
     tried: list[dict[str, Any]] = []
     states: dict[int, Any] = {}
     for num_layers in sorted({max(1, round(share * total)) for share in LAYER_SHARES}):
-        model, tokenizer = reward.build(run.folder, engine, num_layers=num_layers)
-        sequences = [rendering.ids(tokenizer, one.problem, one.text) for one in fitting]
+        model = reward.build(run.folder, engine, num_layers=num_layers)
         states[num_layers] = reward.last_states(model, sequences, batch_size=16).states_ND
         bias = reward.head_of(model, run.folder).bias is not None
         for l2 in PENALTIES:
@@ -262,7 +267,7 @@ def _fit(
         best = max(tried, key=lambda one: one["auc"])
         say(f"scorer: {num_layers} layers; best so far AUC {best['auc']:.3f}")
     best = max(tried, key=lambda one: (one["auc"], -one["layers"]))
-    model, tokenizer = reward.build(run.folder, engine, num_layers=best["layers"])
+    model = reward.build(run.folder, engine, num_layers=best["layers"])
     bias = reward.head_of(model, run.folder).bias is not None
     labels = [one.label for one in fitting]
     head = reward.fit_head(states[best["layers"]], labels, l2=best["l2"], bias=bias)

@@ -277,7 +277,7 @@ def test_points_of_an_arm() -> None:
 @pytest.mark.parametrize(
     ("name", "num_problems", "words"),
     [
-        ("greedy", 500, "greedy: greedy, 1 sample"),
+        ("greedy", 500, "greedy, 1 sample"),
         ("s1", 30, "s1: greedy, 1 sample, question only"),
         ("limo-v1", 30, "limo-v1: T=0.7, 16 samples"),
         ("limo-v1", 500, "limo-v1: greedy, 1 sample"),

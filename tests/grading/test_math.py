@@ -9,6 +9,7 @@ import pytest
 from slowthink.grading import Grader
 from slowthink.grading.grade import PairItem
 from slowthink.grading.math import Context, compare
+from slowthink.grading.traps import TRAPS
 from slowthink.records import Verdict
 
 EQUAL = {
@@ -205,38 +206,13 @@ DIFFERENT = {
     "empty-braces": ("42", "{}"),
 }  # fmt: skip
 
-TRAPS = {
-    "percent-6-600": ("6", "600"),
-    "percent-half-50": ("0.5", "50"),
-    "percent-2-hundredth": ("2", "0.02"),
-    "percent-105": ("1.05", "105"),
-    "absolute-1e-5": ("3e-5", "1e-5"),
-    "absolute-zero": ("0", "0.00005"),
-    "absolute-zero-gold": ("0.00005", "0"),
-    "brackets-infinite": (r"[0,\infty)", r"(0,\infty)"),
-    "brackets-closed": ("(0,1)", "[0,1]"),
-    "brackets-half": ("[1,2)", "(1,2]"),
-    "brackets-power": ("x+1^2", "(x+1)^2"),
-    "brackets-product": ("23+4", "2(3+4)"),
-    "brackets-fraction": (r"\frac{1}{23}", r"\frac{12}{3}"),
-    "units-eat-fraction": (r"\frac{b}{a}", r"\frac{a}{b}"),
-    "units-eat-sum": ("b", "a+b"),
-    "units-km": ("5 km", "5 cm"),
-    "units-word": ("l", "land"),
-    "units-plus-minus": (r"\2", r"\pm 2"),
-    "choice-lower-case": ("A", "a"),
-    "choice-undecided": ("C", "I am unsure: A, B, C"),
-    "order-in-pair": ("(1,2)", "(2,1)"),
-}  # fmt: skip
-"""reference/limo.md, section 4.6: what the paper's own grader accepts, as (key, answer)."""
-
 MISSED = {
     "choice-letter-of-option": ("C. {x | x<4}", "C"),
     "large-relative": ("4.5e33", "4.4999e33"),
     "half": ("0.5", r"\frac{1}{2}"),
     "square": ("x^2+2x+1", "(x+1)^2"),
 }
-"""The same section: what the paper's own grader rejects and should not."""
+"""reference/limo.md, section 4.6: what the paper's own grader rejects and should not."""
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,8 @@ def tiny(tmp_path_factory, smollm):
 def saved(tiny, tmp_path_factory):
     """The same with a head on its first 2 layers."""
     folder = tmp_path_factory.mktemp("scorer")
-    model, tokenizer = reward.build(tiny, ENGINE, num_layers=2)
+    model = reward.build(tiny, ENGINE, num_layers=2)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
     reward.save(model, tokenizer, (torch.linspace(-1, 1, 24), 0.0), folder)
     return folder
 
