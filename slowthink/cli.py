@@ -224,10 +224,26 @@ def generate(
 def grade(
     file: Annotated[Path, typer.Argument(help="JSONL rows {gold, pred | response[, equal]}.")],
     mode: Annotated[
-        str, typer.Option("--mode", help="strict, limo-compat or s1-compat.")
+        str, typer.Option("--mode", help="strict, limo-compat, s1-compat or math-verify.")
     ] = "strict",
     workers: Annotated[int, typer.Option("--workers", help="Worker processes.")] = 2,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="The same rows by every mode, in one table.")
+    ] = False,
+    judge: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--judge",
+            help="Ask this model (folder, hub id, smollm2-135m) where the rules cannot decide, and "
+            "audit it on 50 rows where they did.",
+        ),
+    ] = None,
+    ledger: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--ledger", help="Where opinions are kept. Default: FILE.judge.sqlite."),
+    ] = None,
     json_: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Grade answers: verdicts, agreement with known labels, speed.
 
@@ -235,7 +251,11 @@ def grade(
     """
     from slowthink import commands
 
-    _emit(commands.grade(file, mode=mode, num_workers=workers), as_json=json_)
+    request = commands.GradeRequest(
+        file=file, mode=mode, num_workers=workers, compare=compare, judge=judge, ledger=ledger,
+        quiet=quiet,
+    )  # fmt: skip
+    _emit(commands.grade(request), as_json=json_)
 
 
 @app.command()

@@ -212,14 +212,71 @@ def generate(request: GenerateRequest) -> Result:
 # --- grade, bench, check --------------------------------------------------------------------------
 
 
-def grade(path: Path, *, mode: str, num_workers: int) -> Result:
+@dataclass(frozen=True, kw_only=True)
+class GradeRequest:
+    """What is to be graded, and how."""
+
+    file: Path
+    mode: str = "strict"
+    num_workers: int = 2
+    compare: bool = False
+    judge: str | None = None
+    ledger: Path | None = None
+    quiet: bool = False
+
+
+def grade(request: GradeRequest) -> Result:
     """Verdicts on a file of answers."""
     from slowthink.grading.files import grade_file
+    from slowthink.grading.table import compare_graders, table_of
 
-    data = grade_file(path, mode=mode, num_workers=num_workers)
+    if request.compare and (request.judge or request.mode != "strict"):
+        raise ConfigError("grade: --compare shows every mode; leave --mode and --judge out.")
+    if request.compare:
+        data = compare_graders(request.file, num_workers=request.num_workers)
+        return Result(text=table_of(data), data=data)
+    if request.judge:
+        data = _grade_with_judge(request, request.judge)
+    else:
+        data = grade_file(request.file, mode=request.mode, num_workers=request.num_workers)
+    return Result(text=_graded_text(data), data=data)
+
+
+def _grade_with_judge(request: GradeRequest, model: str) -> dict[str, Any]:
+    """The rules' verdicts and, where they leave a row open, the judge's."""
+    from slowthink.grading.files import grade_rows, read_file, summary_of
+    from slowthink.judging import judge_rows, open_judge
+    from slowthink.ledger import Ledger
+    from slowthink.progress import Talk
+    from slowthink.recipe import JudgeConfig
+
+    rows = read_file(request.file)
+    graded = grade_rows(rows, mode=request.mode, num_workers=request.num_workers)
+    path = request.ledger or request.file.with_name(request.file.name + ".judge.sqlite")
+    config, recipe = JudgeConfig(model=model), Recipe(name="grade", model=model)
+    with (
+        Talk(quiet=request.quiet) as talk,
+        Ledger(path) as ledger,
+        open_judge(config, recipe, ledger=ledger, say=talk.say, progress=talk.progress) as judge,
+    ):
+        graded, report = judge_rows(judge, rows, graded)
+    found = summary_of(rows, graded, mode=request.mode)
+    return found | {"judge": report | {"ledger": str(path)}}
+
+
+def _graded_text(data: dict[str, Any]) -> str:
     verdicts = ", ".join(f"{count} {name}" for name, count in data["verdicts"].items())
     agreement = "" if data.get("agreement") is None else f"; agreement {data['agreement']:.1%}"
-    return Result(text=f"{data['n']} rows: {verdicts}{agreement}", data=data)
+    text = f"{data['n']} rows: {verdicts}{agreement}"
+    if "judge" not in data:
+        return text
+    judge = data["judge"]
+    share = "none" if judge["agreement"] is None else f"{judge['agreement']:.1%}"
+    num = judge["audited"] - judge["audited_no_opinion"]
+    return (
+        f"{text}\njudge: {judge['num_decided']} of {judge['num_asked']} open rows decided; "
+        f"agreement with the rules {share} on {num} audited rows"
+    )
 
 
 def export(run: Path, out: Path) -> Result:

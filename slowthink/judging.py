@@ -16,7 +16,7 @@ from slowthink.engines.base import Point, Session
 from slowthink.grading.files import Graded, PairRow, Rows
 from slowthink.grading.judge import VERSION, build_messages, mode_for, parse_verdict
 from slowthink.ledger import Ledger
-from slowthink.recipe import JudgeConfig, Recipe
+from slowthink.recipe import ChatConfig, JudgeConfig, Recipe
 from slowthink.records import (
     Budget,
     Grade,
@@ -30,7 +30,7 @@ from slowthink.records import (
 )
 from slowthink.sampling import Sampler, Task
 from slowthink.stats import wilson
-from slowthink.thinking.chat import messages_ids
+from slowthink.thinking.chat import messages_ids, question_text
 from slowthink.thinking.formats import get_format
 
 TAG = "judge"
@@ -102,9 +102,8 @@ class Judge:
         return [_opinion(texts.get(task.request.chain_key())) for task in tasks]
 
     def _task(self, item: JudgeItem) -> Task:
-        messages = build_messages(
-            item.mode, question=item.problem.question, gold=item.gold, answer=item.answer
-        )
+        question = question_text(item.problem, ChatConfig())
+        messages = build_messages(item.mode, question=question, gold=item.gold, answer=item.answer)
         request = Request(
             model=self._session.fingerprint,
             numerics=self._session.numerics,
@@ -165,7 +164,7 @@ def second_opinions(
     return decided, report | _audit(audited, opinions[len(asked) :])
 
 
-def judge_file_rows(judge: Judge, rows: Rows, graded: Graded) -> tuple[Graded, dict[str, Any]]:
+def judge_rows(judge: Judge, rows: Rows, graded: Graded) -> tuple[Graded, dict[str, Any]]:
     """The grades of a file's rows with the judge's second opinions, and the judge's report."""
     asked = [
         JudgedRow(

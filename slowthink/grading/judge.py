@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from slowthink.errors import ConfigError
+from slowthink.grading.extract import is_prose
 from slowthink.records import Grade, Problem, Verdict
 
 MODES = ("answer", "solution")
