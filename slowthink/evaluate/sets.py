@@ -68,15 +68,18 @@ def chat_for(chat: ChatConfig, protocol: ProtocolConfig, one: ProblemSet) -> Cha
 
 
 def _held_out(context: StageContext) -> list[ProblemSet]:
-    """The section's own file, or the pool's held-out problems; none where it has none."""
+    """The held-out problems of the section's own file (all, where none is marked so) or of the
+    pool; none where it has none."""
     config: EvaluateConfig = context.config
     if config.input is not None:
-        problems = read_records(Path(config.input), Problem)
+        everything = read_records(Path(config.input), Problem)
     elif "pool" in context.inputs:
-        problems = context.load(Problem, "pool")
-        problems = [problem for problem in problems if problem.split is Split.HELDOUT]
+        everything = context.load(Problem, "pool")
     else:
         return []
+    problems = [problem for problem in everything if problem.split is Split.HELDOUT]
+    if config.input is not None and not problems:
+        problems = everything
     problems.sort(key=lambda problem: item_seed(context.recipe.seed, "evaluate", problem.id))
     chosen = problems[: config.max_problems]
     if not chosen:

@@ -243,7 +243,7 @@ class EvaluateConfig(Settings):
     """Measure models on held-out problems and benchmarks over thinking budgets."""
 
     input: str | None = None
-    """A file of problems to evaluate on, where the recipe has no pool stage."""
+    """A file of problems to evaluate on, or another run's `pool` folder: its held-out ones."""
     benchmarks: tuple[BenchmarkConfig, ...] = ()
     """Sets to measure on, beside the held-out problems of the pool (or `input`)."""
     protocols: tuple[str | ProtocolConfig, ...] = Field(default=("greedy",), min_length=1)
