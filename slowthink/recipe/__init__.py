@@ -13,11 +13,13 @@ from pydantic import Field
 from slowthink.plain import digest
 from slowthink.recipe.base import (
     ChatConfig,
+    EndpointConfig,
     EngineConfig,
     ForcingConfig,
     FormatConfig,
     SamplingConfig,
     Settings,
+    VllmConfig,
 )
 from slowthink.recipe.curation import (
     DifficultyConfig,
@@ -61,6 +63,7 @@ __all__ = [
     "ChatConfig",
     "DifficultyConfig",
     "DrawsConfig",
+    "EndpointConfig",
     "EngineConfig",
     "EvaluateConfig",
     "FamilyConfig",
@@ -91,6 +94,7 @@ __all__ = [
     "TraceConfig",
     "TraceSource",
     "TrainConfig",
+    "VllmConfig",
 ]
 
 STAGES = ("pool", "filter", "trace", "select", "train", "evaluate", "report")

@@ -15,13 +15,59 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class VllmConfig(Settings):
+    """vLLM in this process; what is null is left to vLLM."""
+
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    """Devices that one copy of the model is split over."""
+    data_parallel_size: int = Field(default=1, ge=1)
+    """Copies of the model."""
+    quantization: str | None = None
+    """vLLM's name of the weights' quantisation. null: what the model's config says."""
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    """Share of a GPU's memory."""
+    enforce_eager: bool = False
+    """No graph capture: a faster start, slower steps."""
+    enable_prefix_caching: bool = True
+    """Equal starts of prompts are prefilled once."""
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    """Requests at work together."""
+    max_num_batched_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of one step."""
+
+
+class EndpointConfig(Settings):
+    """OpenAI-compatible servers that hold the same model."""
+
+    urls: tuple[str, ...] = Field(min_length=1)
+    """Base addresses, e.g. http://localhost:8000/v1; requests go where the queue is shortest."""
+    model: str | None = None
+    """The server's name of the model. null: the one that it lists."""
+    api: Literal["completions", "chat"] = "completions"
+    """chat: a hosted model as a plain teacher; thinking cannot be forced there."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key. null: none is sent."""
+    in_flight: bool = False
+    """The servers were started by `slowthink serve`: budgets are forced inside the request."""
+    max_concurrency: int = Field(default=64, ge=1)
+    """Requests under way at each address, at most; lowered while it answers 429 or 503."""
+    timeout_seconds: float = Field(default=600.0, gt=0)
+    """Of one request; then it is tried again."""
+    max_retries: int = Field(default=6, ge=0)
+    """Of one request, with growing pauses."""
+
+
 class EngineConfig(Settings):
     """How models are run."""
 
-    kind: Literal["transformers", "replay"] = "transformers"
-    """Which engine runs the model."""
+    kind: Literal["transformers", "vllm", "openai", "replay"] = "transformers"
+    """Which engine runs the model. openai: any server with /v1/completions."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Numbers that the model computes in."""
+    vllm: VllmConfig = VllmConfig()
+    """For `vllm`."""
+    endpoints: EndpointConfig | None = None
+    """For `openai`."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps: where the model lies."""
     batch_size: int = Field(default=48, ge=1)
