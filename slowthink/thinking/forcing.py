@@ -156,6 +156,25 @@ class Forcing:
             return _STOP
         return Action(ActionKind.DRAW, banned=self._banned) if self._banned else _DRAW
 
+    def foresee(self) -> tuple[Action, int]:
+        """What an end declared at the next draw would come to, and for how many draws in a row that
+        stays so if none is declared; changes nothing.
+
+        FORCE (a wait's first token), REFUSE (the next best token) or STOP. For drivers that must
+        say it before they see the draw.
+        """
+        position = len(self.ids)
+        kind = self._judge(position)
+        wait = self.rules.wait(self.num_waits)
+        action = _STOP
+        if kind is not EventKind.END:
+            forced = wait and kind is EventKind.WAIT
+            action = Action(ActionKind.FORCE, wait[0]) if forced else Action(ActionKind.REFUSE)
+        if self._banned or self.rules.loop is not None or self.rules.long_triggers:
+            return action, 1
+        turns = (self.rules.min_thinking_tokens, self.cap - len(wait), self.cap)
+        return action, min((turn - position for turn in turns if turn > position), default=1)
+
     def drawn(self, token: int, *, end_probability: float = 0.0, argmax: int = -1) -> Action:
         """Tell the machine what was drawn.
 
@@ -186,13 +205,21 @@ class Forcing:
     def _declared(self, drawn: tuple[int, ...]) -> Action:
         """A declared end: refuse it, put a wait in its place, or accept it."""
         position = len(self.ids)
-        if position < self.rules.min_thinking_tokens:
-            return self._refuse(EventKind.MINIMUM, drawn)
-        if self.num_waits < self.waits and self._wait_fits(position):
-            return self._refuse(EventKind.WAIT, drawn, self.rules.wait(self.num_waits))
-        self.events.append(Event(position=position, kind=EventKind.END, drawn=drawn))
+        kind = self._judge(position)
+        if kind is EventKind.MINIMUM:
+            return self._refuse(kind, drawn)
+        if kind is EventKind.WAIT:
+            return self._refuse(kind, drawn, self.rules.wait(self.num_waits))
+        self.events.append(Event(position=position, kind=kind, drawn=drawn))
         self.state = ChainState.ENDED
         return _STOP
+
+    def _judge(self, position: int) -> EventKind:
+        """What an end declared after this many thinking tokens comes to."""
+        if position < self.rules.min_thinking_tokens:
+            return EventKind.MINIMUM
+        waits = self.num_waits < self.waits and self._wait_fits(position)
+        return EventKind.WAIT if waits else EventKind.END
 
     def _wait_fits(self, position: int) -> bool:
         return position + len(self.rules.wait(self.num_waits)) + 1 <= self.cap
