@@ -50,6 +50,7 @@ class ThinkingEnd(enum.Enum):
 
     NATURAL = "natural"
     CAP = "cap"
+    """A budget was used up: the cap, or the steps."""
     LOOP = "loop"
     NONE = "none"
     """There was no thinking phase, or it was left open."""
@@ -154,6 +155,10 @@ class Budget:
     """None: as many as the context holds beside prompt and answer."""
     min_thinking_tokens: int = 0
     """An end declared earlier is refused: the model's next best token is taken."""
+    max_thinking_steps: int | None = None
+    """Thinking also ends after so many steps. None: no limit."""
+    step_delimiter: str = "\n\n"
+    """Ends a step (`thinking.steps`)."""
     waits: int = 0
     """Declared ends that are refused with a wait string."""
     wait_strings: tuple[str, ...] = ("Wait",)
@@ -204,8 +209,8 @@ class Event:
 class Request:
     """One sample to be had from one model: the unit that is asked for, keyed and stored.
 
-    `chain_key` leaves out the cap and the number of waits, so that all points of a sweep share
-    their thinking; `key` has everything.
+    `chain_key` leaves out the cap, the steps and the number of waits, so that all points of a sweep
+    share their thinking; `key` has everything.
     """
 
     model: str

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowthink.engines import open_session
-from slowthink.engines.base import Job, Outcome, Point, Session, closing_of
+from slowthink.engines.base import Job, Outcome, Point, Session, closing_of, cut_at
 from slowthink.grading import Grader
 from slowthink.ledger import Ledger
 from slowthink.plain import plain
@@ -34,8 +34,8 @@ from slowthink.records import (
 )
 from slowthink.runs import StageContext, versions
 from slowthink.thinking.chat import prompt_ids
-from slowthink.thinking.forcing import Cut, Rules, check_budget, cut_chain, make_rules
-from slowthink.thinking.formats import TokenFormat, compile_format, get_format
+from slowthink.thinking.forcing import Cut, Rules, check_budget, make_rules
+from slowthink.thinking.formats import TokenFormat, compile_format, format_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class Sampler:
     ) -> bool:
         if chain is None:
             return False
-        cut = cut_chain(chain, self._rules_of(task), cap=point.cap, waits=point.waits)
+        cut = cut_at(chain, self._rules_of(task), point)
         if cut is None:
             return False
         closing = self._closing(task, point, cut)
@@ -145,7 +145,7 @@ class Sampler:
         self, task: Task, point: Point, chain: Chain, answers: dict[str, Answer]
     ) -> Completion:
         rules, token_format = self._rules_of(task), self._format_of(task)
-        cut = cut_chain(chain, rules, cap=point.cap, waits=point.waits)
+        cut = cut_at(chain, rules, point)
         assert cut is not None
         closing = self._closing(task, point, cut)
         answer = answers[task.request.answer_key(cut.ids, closing)] if closing is not None else None
@@ -163,7 +163,9 @@ class Sampler:
             answer_end=answer.end if answer else _unasked(cut, token_format),
             events=cut.events,
             num_forced_tokens=cut.num_forced + len(closing or ()),
-            violations=check_budget(cut, rules, cap=point.cap, waits=point.waits),
+            violations=check_budget(
+                cut, rules, cap=point.cap, waits=point.waits, steps=point.steps
+            ),
             seed=task.request.seed,
         )
 
@@ -190,13 +192,16 @@ def make_tasks(
     *,
     recipe: Recipe,
     chat: ChatConfig,
-    budget: Budget,
+    budget: Budget | Callable[[Problem], Budget],
     sampling: Sampling,
     points: Sequence[Point],
     num_samples: int = 1,
 ) -> list[Task]:
-    """One task per problem and sample, sample by sample within a problem."""
-    format = get_format(chat.format, recipe.formats)
+    """One task per problem and sample, sample by sample within a problem.
+
+    The budget is one for all, or a problem's own: its texts go by the problem's language.
+    """
+    format = format_of(chat.format, session.tokenizer, recipe.formats)
     tasks = []
     for problem in problems:
         ids = prompt_ids(session.tokenizer, problem, chat, recipe.formats)
@@ -207,7 +212,7 @@ def make_tasks(
                 prompt_ids=ids,
                 format=format,
                 sampling=sampling,
-                budget=budget,
+                budget=budget if isinstance(budget, Budget) else budget(problem),
                 seed=item_seed(recipe.seed, "sampling", problem.id) if sampling.temperature else 0,
                 sample=sample if sampling.temperature else 0,
             )

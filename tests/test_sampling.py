@@ -13,7 +13,8 @@ from slowthink.errors import ConfigError, DataError
 from slowthink.evaluate.rows import segments
 from slowthink.grading import Grader
 from slowthink.ledger import Ledger
-from slowthink.recipe import ChatConfig, Recipe
+from slowthink.loading import load_recipe
+from slowthink.recipe import ChatConfig, ForcingConfig, Recipe
 from slowthink.records import AnswerEnd, Budget, Sampling, ThinkingEnd, Verdict
 from slowthink.sampling import Sampler, grade_completion, make_tasks
 
@@ -115,6 +116,60 @@ def test_the_cap_is_not_in_the_chains_key_but_in_the_requests(make_problem) -> N
     other = replace(one, budget=replace(one.budget, max_thinking_tokens=8, waits=2))
     assert one.chain_key() == other.chain_key()
     assert one.key() != other.key()
+
+
+@pytest.mark.parametrize(
+    ("arm", "chain_key", "answer_key"),
+    [
+        (0, "05e249f1b0be7c147181f48ec403136e", "41a8922ea210613d6193e58291e2252a"),
+        (1, "a3aa1984db89a5e25678783c998b7fa6", "cb328f9c70d01ab18fd2702ef2761588"),
+    ],
+    ids=["plain", "s1"],
+)
+def test_keys_of_the_quickstart_are_those_of_ledgers_that_exist(
+    make_problem, arm, chain_key, answer_key
+) -> None:
+    """A change here makes every ledger in use worthless: raise the version in the key instead."""
+    recipe = load_recipe("quickstart")
+    one = recipe.evaluate.arms[arm]
+    session = ReplaySession({QUESTION: Script(thinking=("17+25=32",), answer="42")})
+    (task,) = make_tasks(
+        session, [make_problem()], recipe=recipe, chat=one.chat or recipe.chat,
+        budget=lambda problem: one.forcing.budget(96, 1, language=problem.language),
+        sampling=Sampling(), points=[Point(4)],
+    )  # fmt: skip
+    assert task.request.chain_key() == chain_key
+    assert task.request.answer_key((1, 2), (3,)) == answer_key
+
+
+def test_steps_beside_tokens(ledger, make_problem) -> None:
+    """Points in steps share the chain; a larger number of steps only adds."""
+    scripts = {QUESTION: Script(thinking=("one\n\ntwo\n\nthree", " four"), answer="42")}
+    points = [Point(30, steps=1), Point(30, steps=2), Point(4, steps=1), Point(30, 1, steps=4)]
+    found, first = ask(ledger, make_problem(), points[:3], scripts=scripts)
+    assert [c.thinking for c in found] == ["one\n\n", "one\n\ntwo\n\n", "one\n"]
+    assert [c.thinking_end for c in found] == [ThinkingEnd.CAP] * 3
+    assert first.decoded == len("one\n\ntwo\n\n") + 3 * (len(" 42") + 1)
+    again, more = ask(ledger, make_problem(), points, scripts=scripts)
+    assert again[:3] == found
+    assert again[3].thinking == "one\n\ntwo\n\nthreeWait four"
+    natural = len("Final Answer: 42") + 1
+    assert more.decoded == len("three") + 1 + len(" four") + 1 + natural
+    assert [c.violations for c in again] == [()] * 4
+
+
+def test_texts_of_forcing_go_by_the_problems_language(ledger, make_problem) -> None:
+    session, forcing = ReplaySession(SCRIPTS), ForcingConfig(answer_tokens=30)
+    problems = [make_problem(language="en"), make_problem(language="zh")]
+    tasks = make_tasks(
+        session, problems, recipe=Recipe(name="r"), chat=ChatConfig(),
+        budget=lambda problem: forcing.budget(40, 1, language=problem.language),
+        sampling=Sampling(), points=[Point(4), Point(40, 1)],
+    )  # fmt: skip
+    english, chinese = Sampler(session, ledger, tag="t").complete(tasks)
+    assert [english[0].answer, chinese[0].answer] == ["Final Answer: 42", "最终答案: 42"]
+    assert english[1].thinking == "17+25=32Wait no, 42"
+    assert chinese[1].thinking == "17+25=32等等 no, 42"
 
 
 def test_unforced_thinking_that_does_not_end_has_no_answer(ledger, make_problem) -> None:

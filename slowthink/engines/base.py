@@ -8,13 +8,14 @@ known (the chain so far, answers had before) comes in with the job and is not ma
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slowthink.errors import ConfigError
 from slowthink.records import Answer, Budget, Chain, Cost, Request, ThinkingEnd
-from slowthink.thinking.forcing import Cut, Rules, cut_chain
+from slowthink.thinking.forcing import Cut, Forcing, Rules, cut_chain
 from slowthink.thinking.formats import TokenFormat
 
 
@@ -34,9 +35,9 @@ class Capabilities:
     max_context: int
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Point:
-    """One point of a curve."""
+    """One point of a curve; sorted by cap, then waits, then steps."""
 
     cap: int
     """Most thinking tokens."""
@@ -44,6 +45,15 @@ class Point:
     forced: bool = True
     """False: thinking that does not end by itself within the cap stays without an answer, and a
     format without a delimiter gets no cue."""
+    steps: int | None = None
+    """Most steps of thinking. None: no limit but the cap."""
+
+    def __lt__(self, other: Point) -> bool:
+        return self._order() < other._order()
+
+    def _order(self) -> tuple[int, int, bool, float]:
+        steps = math.inf if self.steps is None else self.steps
+        return self.cap, self.waits, self.forced, steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +61,7 @@ class Job:
     """A chain and the points wanted of it."""
 
     request: Request
-    """Its budget's cap and waits do not count; the points' do."""
+    """Its budget's cap, steps and waits do not count; the points' do."""
     points: tuple[Point, ...]
     chain: Chain | None = None
     """The thinking had before."""
@@ -62,6 +72,18 @@ class Job:
     def key(self) -> str:
         """The chain's key."""
         return self.request.chain_key()
+
+    def machine(self, rules: Rules) -> Forcing:
+        """The machine that thinks as far as any of the points, from where the chain stands."""
+        steps = [point.steps for point in self.points]
+        limits = [number for number in steps if number is not None]
+        return Forcing(
+            rules,
+            cap=max(point.cap for point in self.points),
+            waits=max(point.waits for point in self.points),
+            steps=max(limits) if len(limits) == len(steps) else None,
+            chain=self.chain,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +151,7 @@ def branches(job: Job, chain: Chain, rules: Rules, token_format: TokenFormat) ->
     """
     found: dict[str, Branch] = {}
     for point in job.points:
-        cut = cut_chain(chain, rules, cap=point.cap, waits=point.waits)
+        cut = cut_at(chain, rules, point)
         assert cut is not None, "the chain does not reach a point that was asked of it"
         closing = closing_of(cut, token_format, job.request.budget, forced=point.forced)
         if closing is not None:
@@ -137,6 +159,11 @@ def branches(job: Job, chain: Chain, rules: Rules, token_format: TokenFormat) ->
             if key not in job.answer_keys:
                 found[key] = Branch(key=key, cut=cut, closing=closing)
     return list(found.values())
+
+
+def cut_at(chain: Chain, rules: Rules, point: Point) -> Cut | None:
+    """The thinking of the chain at this point; None where it does not reach it yet."""
+    return cut_chain(chain, rules, cap=point.cap, waits=point.waits, steps=point.steps)
 
 
 def closing_of(
@@ -152,7 +179,12 @@ def closing_of(
 
 def draw_uniform(request: Request, *index: object) -> float:
     """The number in [0, 1) that decides one draw: a pure function of request and place."""
-    name = repr((request.seed, request.sample, *index)).encode()
+    return uniform(request.seed, request.sample, *index)
+
+
+def uniform(seed: int, sample: int, *index: object) -> float:
+    """As `draw_uniform`, for an engine part that holds no request."""
+    name = repr((seed, sample, *index)).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") / 2**64
 
 

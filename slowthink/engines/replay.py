@@ -138,12 +138,7 @@ class ReplaySession:
         token_format = self._compiled(job)
         rules = make_rules(request.budget, token_format)
         script = self._script(request.prompt_ids)
-        machine = Forcing(
-            rules,
-            cap=max(point.cap for point in job.points),
-            waits=max(point.waits for point in job.points),
-            chain=job.chain,
-        )
+        machine = job.machine(rules)
         self.cost += Cost(prefilled=len(request.prompt_ids))
         self._run(machine, _Thoughts(script.thinking, machine))
         chain = machine.chain(job.key)

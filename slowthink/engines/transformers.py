@@ -132,12 +132,7 @@ class TransformersSession:
         ]
 
     def _machine(self, job: Job) -> Forcing:
-        return Forcing(
-            make_rules(job.request.budget, self._compiled(job)),
-            cap=max(point.cap for point in job.points),
-            waits=max(point.waits for point in job.points),
-            chain=job.chain,
-        )
+        return job.machine(make_rules(job.request.budget, self._compiled(job)))
 
     def _compiled(self, job: Job) -> TokenFormat:
         format = job.request.format

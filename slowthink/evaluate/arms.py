@@ -23,11 +23,11 @@ from slowthink.ledger import Ledger
 from slowthink.plain import plain
 from slowthink.protocols import draws_for, resolve
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig, ProtocolConfig
-from slowthink.records import Completion, Dropped, EvaluationRow
+from slowthink.records import Budget, Completion, Dropped, EvaluationRow, Problem
 from slowthink.runs import StageContext
 from slowthink.sampling import Sampler, Task, grade_completion, make_tasks
 from slowthink.stored import read_stored, rows_of, select
-from slowthink.thinking.formats import compile_format, get_format
+from slowthink.thinking.formats import compile_format, format_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,9 @@ Then = Callable[
 def points_of(arm: ArmConfig) -> list[Point]:
     """The points of an arm: each cap, each number of waits at the largest cap, and the free one."""
     top = max(arm.caps)
-    found = [Point(cap) for cap in arm.caps]
-    found += [Point(top, waits) for waits in arm.waits]
+    steps = arm.forcing.max_thinking_steps
+    found = [Point(cap, steps=steps) for cap in arm.caps]
+    found += [Point(top, waits, steps=steps) for waits in arm.waits]
     found += [Point(top, 0, False)] if arm.free else []
     return sorted(set(found))
 
@@ -147,7 +148,7 @@ def asks(bench: Bench, arm: ArmConfig, session: Session) -> Iterator[Ask]:
                     one.problems,
                     recipe=recipe,
                     chat=chat,
-                    budget=arm.forcing.budget(max(arm.caps), max(arm.waits, default=0)),
+                    budget=_budget_of(arm),
                     sampling=draws.sampling(temperature).record(),
                     points=points_of(arm),
                     num_samples=draws.num_samples if temperature else 1,
@@ -156,6 +157,11 @@ def asks(bench: Bench, arm: ArmConfig, session: Session) -> Iterator[Ask]:
                     session=session, arm=arm, one=one, protocol=protocol,
                     temperature=temperature, chat=chat, tasks=tasks,
                 )  # fmt: skip
+
+
+def _budget_of(arm: ArmConfig) -> Callable[[Problem], Budget]:
+    cap, waits = max(arm.caps), max(arm.waits, default=0)
+    return lambda problem: arm.forcing.budget(cap, waits, language=problem.language)
 
 
 def _ask(bench: Bench, ask: Ask) -> list[EvaluationRow]:
@@ -176,7 +182,7 @@ def _ask_words(ask: Ask) -> str:
 def _graded(
     bench: Bench, ask: Ask, completions: Sequence[Sequence[Completion]]
 ) -> list[EvaluationRow]:
-    format = get_format(ask.chat.format, bench.context.recipe.formats)
+    format = format_of(ask.chat.format, ask.session.tokenizer, bench.context.recipe.formats)
     compiled = compile_format(format, ask.session.tokenizer, eos_ids=ask.session.eos_ids)
     asked = Asked(
         arm=ask.arm.name, model=ask.arm.model, benchmark=ask.one.name,

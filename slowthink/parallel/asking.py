@@ -63,9 +63,9 @@ class Asking:
             [problem],
             recipe=self.recipe,
             chat=self.chat,
-            budget=self.forcing.budget(self.max_thinking_tokens, 0),
+            budget=self.forcing.budget(self.max_thinking_tokens, 0, language=problem.language),
             sampling=self.sampling,
-            points=[Point(self.max_thinking_tokens)],
+            points=[Point(self.max_thinking_tokens, steps=self.forcing.max_thinking_steps)],
             num_samples=num_samples,
         )
 

@@ -26,7 +26,7 @@ from slowthink.records import (
 )
 from slowthink.sampling import Task
 from slowthink.thinking.chat import prompt_ids
-from slowthink.thinking.formats import compile_format, get_format
+from slowthink.thinking.formats import compile_format, format_of
 
 
 class End(enum.Enum):
@@ -76,7 +76,7 @@ class Steps:
         self._max_step_tokens = max_step_tokens
         self._prompts: dict[str, tuple[int, ...]] = {}
         session = asking.session
-        format = get_format(asking.chat.format, asking.recipe.formats)
+        format = format_of(asking.chat.format, session.tokenizer, asking.recipe.formats)
         self.real = compile_format(format, session.tokenizer, eos_ids=session.eos_ids)
         self._step_format = ThinkingFormat(
             name=f"{format.name}/steps",
@@ -134,7 +134,8 @@ class Steps:
         gets the delimiter alone, another one a new line, the delimiter and the cue.
         """
         natural = chain.end is End.NATURAL
-        cue = self.asking.forcing.final_answer_cue
+        forcing = self.asking.forcing.budget(0, 0, language=problem.language)
+        cue = forcing.final_answer_cue
         whole = self.real.closing_ids(chain.ids, natural=natural, cue=cue)
         if whole is None:
             raise ConfigError(
@@ -146,7 +147,7 @@ class Steps:
         rest = self._answer_format.closing_ids((), natural=False, cue=cue) or ()
         newline = whole[: len(whole) - len(rest)]
         assert (*newline, *rest) == whole, "a closing in two parts is another closing"
-        budget = replace(self.asking.forcing.budget(0, 0), final_answer_cue=cue)
+        budget = replace(forcing, final_answer_cue=cue)
         request = self._request(
             (*self.prompt(problem), *chain.ids, *newline),
             format=self._answer_format.format,

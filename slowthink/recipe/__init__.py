@@ -8,6 +8,8 @@ Everything wrong with a recipe is reported at once, before any work.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from slowthink.plain import digest
@@ -17,6 +19,7 @@ from slowthink.recipe.base import (
     EngineConfig,
     ForcingConfig,
     FormatConfig,
+    LoopConfig,
     SamplingConfig,
     Settings,
     VllmConfig,
@@ -75,6 +78,7 @@ __all__ = [
     "FunctionScorer",
     "JudgeConfig",
     "JudgeScorer",
+    "LoopConfig",
     "LoraConfig",
     "ModelScorer",
     "ParallelConfig",
@@ -117,6 +121,8 @@ class Recipe(Settings):
     """How problems are put, in training and evaluation alike."""
     formats: dict[str, FormatConfig] = Field(default_factory=dict)
     """Thinking formats of the user's own, by name."""
+    runner: Literal["local", "ray"] = "local"
+    """Where row-wise work runs: in this process, or on Ray Data. Decisions are the same."""
     ledger: str | None = None
     """Path of the ledger, to share it between runs. None: inside the run folder."""
     pool: PoolConfig | None = None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slowthink.records import Budget, Sampling
+from slowthink.records import Budget, LoopRule, Sampling
+
+T = TypeVar("T")
 
 
 class Settings(BaseModel):
@@ -82,7 +85,10 @@ class ChatConfig(Settings):
     """How a problem is put to a model; training and evaluation share it, so they cannot differ."""
 
     format: str = "s1"
-    """Thinking delimiters: s1, think-tags, plain, or the name of one in `formats`."""
+    """Thinking delimiters: s1, think-tags, gpt-oss, plain, the name of one in `formats`, or auto:
+    as the model's chat template says."""
+    template_variables: dict[str, bool | int | float | str] | None = None
+    """Given to the chat template, e.g. {enable_thinking: true} for Qwen3. null: none."""
     system_prompt: str | None = None
     """None: the chat template's own default."""
     instruction: str | None = None
@@ -121,14 +127,45 @@ class SamplingConfig(Settings):
         return Sampling(**self.model_dump())
 
 
+class LoopConfig(Settings):
+    """When thinking counts as repeating: it ends in equal runs of a few tokens."""
+
+    max_period: int = Field(default=64, ge=1)
+    """Longest run looked for, in tokens."""
+    repeats: int = Field(default=4, ge=2)
+    """Equal runs needed."""
+    min_tokens: int = Field(default=128, ge=1)
+    """Tokens that must lie in the repetition."""
+
+    def record(self) -> LoopRule:
+        """The same as a record."""
+        return LoopRule(**self.model_dump())
+
+
+WAIT_STRINGS: dict[str, tuple[str, ...]] = {"en": ("Wait",), "zh": ("等等",)}
+FINAL_ANSWER_CUES: dict[str, str] = {"en": "Final Answer:", "zh": "最终答案:"}
+
+
 class ForcingConfig(Settings):
-    """Budget forcing, less the cap and the number of waits (those are swept)."""
+    """Budget forcing, less the cap and the number of waits (those are swept).
+
+    Texts are one for all problems, or a mapping by the problem's language; a language that is not
+    there takes the first.
+    """
 
     min_thinking_tokens: int = Field(default=0, ge=0)
     """Ends declared earlier are refused."""
-    wait_strings: tuple[str, ...] = ("Wait",)
+    max_thinking_steps: int | None = Field(default=None, ge=0)
+    """Thinking also ends after so many steps, whatever the cap. null: no limit."""
+    step_delimiter: str = Field(default="\n\n", min_length=1)
+    """Ends a step."""
+    wait_strings: tuple[str, ...] | Annotated[dict[str, tuple[str, ...]], Field(min_length=1)] = (
+        Field(default_factory=lambda: dict(WAIT_STRINGS))
+    )
     """Appended to a refused end, in rotation; empty: the runner-up token is taken."""
-    final_answer_cue: str | None = "Final Answer:"
+    final_answer_cue: str | Annotated[dict[str, str], Field(min_length=1)] | None = Field(
+        default_factory=lambda: dict(FINAL_ANSWER_CUES)
+    )
     """Put after a forced end. null: none."""
     end_rule: Literal["drawn", "argmax", "probability"] = "drawn"
     """When an end counts as declared."""
@@ -136,7 +173,29 @@ class ForcingConfig(Settings):
     """For end_rule probability: declared from this probability on."""
     answer_tokens: int = Field(default=24, ge=1)
     """Tokens reserved for the answer, and its limit."""
+    loop: LoopConfig | None = None
+    """Stops thinking that repeats itself; the answer is forced there. null: off."""
 
-    def budget(self, cap: int | None, waits: int) -> Budget:
+    def budget(self, cap: int | None, waits: int, *, language: str = "en") -> Budget:
         """The budget with this cap (None: the context) and this many waits."""
-        return Budget(max_thinking_tokens=cap, waits=waits, **self.model_dump())
+        return Budget(
+            max_thinking_tokens=cap,
+            waits=waits,
+            min_thinking_tokens=self.min_thinking_tokens,
+            max_thinking_steps=self.max_thinking_steps,
+            step_delimiter=self.step_delimiter,
+            wait_strings=in_language(self.wait_strings, language),
+            final_answer_cue=in_language(self.final_answer_cue, language),
+            end_rule=self.end_rule,
+            end_probability=self.end_probability,
+            answer_tokens=self.answer_tokens,
+            loop=self.loop.record() if self.loop else None,
+        )
+
+
+def in_language(texts: T | Mapping[str, T], language: str) -> T:
+    """The texts for a language (`zh-CN` counts as `zh`); those that are no mapping are for all."""
+    if not isinstance(texts, Mapping):
+        return texts
+    name = language if language in texts else language.split("-")[0].lower()
+    return texts[name] if name in texts else next(iter(texts.values()))

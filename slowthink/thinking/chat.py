@@ -16,7 +16,7 @@ from typing import Any
 from slowthink.errors import ConfigError
 from slowthink.recipe import ChatConfig
 from slowthink.records import Problem
-from slowthink.thinking.formats import compile_format, get_format
+from slowthink.thinking.formats import TokenFormat, compile_format, format_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +36,28 @@ def question_text(problem: Problem, chat: ChatConfig) -> str:
     return "\n".join(lines)
 
 
-def header_ids(tokenizer: Any, problem: Problem, chat: ChatConfig) -> tuple[int, ...]:
-    """The prompt up to the assistant's header, without the thinking start.
+def header_text(tokenizer: Any, problem: Problem, chat: ChatConfig) -> str:
+    """The prompt up to the assistant's header, as the chat template has it.
 
     Raises ConfigError where the model has no chat template.
     """
     messages = [{"role": "user", "content": question_text(problem, chat)}]
     if chat.system_prompt is not None:
         messages.insert(0, {"role": "system", "content": chat.system_prompt})
-    return messages_ids(tokenizer, messages)
+    return messages_text(tokenizer, messages, variables=chat.template_variables)
 
 
 def messages_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    """The ids of `messages_text`."""
+    return _encoded(tokenizer, messages_text(tokenizer, messages))
+
+
+def messages_text(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    variables: Mapping[str, Any] | None = None,
+) -> str:
     """The model's chat template over these messages, up to the assistant's header.
 
     Raises ConfigError where the model has no chat template.
@@ -57,8 +67,43 @@ def messages_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple
             f"model `{tokenizer.name_or_path}`: its tokenizer has no chat template; slowthink puts "
             "problems as chat. Use an instruct model, or save a chat_template.jinja beside it."
         )
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text: str = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **(variables or {})
+    )
+    return text
+
+
+def _encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
     return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opening:
+    """A header without the thinking start, and the start: the template's own where it has one."""
+
+    header_ids: tuple[int, ...]
+    start_ids: tuple[int, ...]
+
+
+def _opening(tokenizer: Any, header: str, format: TokenFormat) -> _Opening:
+    """Tells the header from a thinking start that the template puts after it (R1, QwQ).
+
+    Raises ConfigError where the template also closes that thinking at once.
+    """
+    start, end = format.format.start.strip(), format.format.end.strip()
+    bare = header.rstrip()
+    if start and bare.endswith(start):
+        header, opened = bare[: -len(start)], header[len(bare) - len(start) :]
+        start_ids = _encoded(tokenizer, opened + format.format.start.lstrip()[len(opened) :])
+    else:
+        start_ids = format.start_ids
+    if start and end and bare.endswith(end) and start in header:
+        raise ConfigError(
+            f"chat.format `{format.format.name}`: the chat template of `{tokenizer.name_or_path}` "
+            f"closes thinking before it begins (its prompt ends with {header[-40:]!r}); expected "
+            "it open. Set chat.template_variables: {enable_thinking: true}, or chat.format: plain."
+        )
+    return _Opening(header_ids=_encoded(tokenizer, header), start_ids=start_ids)
 
 
 def prompt_ids(
@@ -68,12 +113,9 @@ def prompt_ids(
 
     A template that opens thinking by itself (R1, QwQ) is not made to open it twice.
     """
-    format = compile_format(get_format(chat.format, own_formats), tokenizer)
-    header = header_ids(tokenizer, problem, chat)
-    start = format.start_ids
-    if start and header[-len(start) :] == start:
-        return header
-    return header + start
+    format = compile_format(format_of(chat.format, tokenizer, own_formats), tokenizer)
+    opening = _opening(tokenizer, header_text(tokenizer, problem, chat), format)
+    return opening.header_ids + opening.start_ids
 
 
 def training_ids(
@@ -85,12 +127,16 @@ def training_ids(
     chat: ChatConfig,
     own_formats: Mapping[str, Any] | None = None,
 ) -> TrainingIds:
-    """One example in ids: s1's training text (simplescaling/s1 data/tokenization.py)."""
-    format = compile_format(get_format(chat.format, own_formats), tokenizer)
-    header = header_ids(tokenizer, problem, chat)
-    start = format.start_ids
-    if start and header[-len(start) :] == start:
-        header = header[: -len(start)]
-    body = thinking.strip() + "\n" if thinking.strip() else ""
-    completion = start + format.encode(body) + format.end_ids + format.encode(response.strip())
-    return TrainingIds(prompt_ids=header, completion_ids=(*completion, tokenizer.eos_token_id))
+    """One example in ids: s1's training text (simplescaling/s1 data/tokenization.py).
+
+    The new line after the thinking is there where a forced end would put one.
+    """
+    format = compile_format(format_of(chat.format, tokenizer, own_formats), tokenizer)
+    opening = _opening(tokenizer, header_text(tokenizer, problem, chat), format)
+    newline = "\n" if format.format.newline_before_forced_end else ""
+    body = thinking.strip() + newline if thinking.strip() else ""
+    completion = opening.start_ids + format.encode(body) + format.end_ids
+    completion += format.encode(response.strip())
+    return TrainingIds(
+        prompt_ids=opening.header_ids, completion_ids=(*completion, tokenizer.eos_token_id)
+    )

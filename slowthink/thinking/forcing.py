@@ -2,14 +2,14 @@
 
 Source: s1, arXiv 2501.19393, section 3.1; the exact semantics stand in DESIGN.md.
 
-    machine = Forcing(rules, cap=64, waits=1)
+    machine = Forcing(rules, cap=64, waits=1, steps=None)
     while (action := machine.next()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.FORCE: feed action.token
         else: draw a token (never one of action.banned) and tell machine.drawn(token, …);
               it answers KEEP, FORCE (the draw is replaced), REFUSE (draw again), ROLLBACK or STOP
 
-A driver only draws and feeds. What a chain means at a smaller cap or fewer waits is `cut_chain`, so
-one long chain serves a whole curve.
+A driver only draws and feeds. What a chain means at a smaller cap, fewer steps or fewer waits is
+`cut_chain`, so one long chain serves a whole curve.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from slowthink.records import (
     ThinkingEnd,
 )  # fmt: skip
 from slowthink.thinking.formats import TokenFormat
+from slowthink.thinking.steps import StepCounter, num_steps, step_end
 
 _LONG_TRIGGER_MARGIN = 4
 """Tokens looked at beyond a long trigger's own length: drawn tokens need not split it as the
@@ -39,7 +40,7 @@ encoder does."""
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What governs a chain, in ids: all of a budget but the cap and the number of waits."""
+    """What governs a chain, in ids: all of a budget but cap, steps and number of waits."""
 
     trigger_ids: frozenset[int]
     long_triggers: tuple[str, ...] = ()
@@ -49,12 +50,37 @@ class Rules:
     end_rule: str = "drawn"
     end_probability: float = 1.0
     loop: LoopRule | None = None
+    step_delimiter: str = "\n\n"
+    """Ends a step, where a budget counts them."""
     decode: Callable[[Sequence[int]], str] | None = None
-    """Needed for long triggers only."""
+    """Needed for long triggers and for steps only."""
 
     def wait(self, number: int) -> tuple[int, ...]:
         """Ids of the wait string for the refusal of this number, from 0."""
         return self.wait_ids[number % len(self.wait_ids)]
+
+    def wait_fits(
+        self, ids: Sequence[int], number: int, *, cap: int, steps: int | None = None
+    ) -> bool:
+        """Whether the wait string of this number and one more token fit after these ids."""
+        wait = self.wait(number)
+        if len(ids) + len(wait) + 1 > cap:
+            return False
+        return steps is None or self.num_steps((*ids, *wait)) < steps
+
+    def num_steps(self, ids: Sequence[int]) -> int:
+        """Steps that these thinking tokens complete."""
+        assert self.decode is not None, "steps are counted in text"
+        return num_steps(ids, self.step_delimiter, self.decode)
+
+    def limit(self, ids: Sequence[int], *, cap: int, steps: int | None) -> int:
+        """The number of these ids at which the cap or the steps are used up; the cap if neither
+        is."""
+        if steps is None:
+            return cap
+        assert self.decode is not None, "steps are counted in text"
+        end = step_end(ids, steps, self.step_delimiter, self.decode)
+        return cap if end is None else min(cap, end)
 
 
 def make_rules(budget: Budget, token_format: TokenFormat) -> Rules:
@@ -74,6 +100,7 @@ def make_rules(budget: Budget, token_format: TokenFormat) -> Rules:
         end_rule=budget.end_rule,
         end_probability=budget.end_probability,
         loop=budget.loop,
+        step_delimiter=budget.step_delimiter,
         decode=token_format.decode,
     )
 
@@ -114,18 +141,34 @@ _STOP = Action(ActionKind.STOP)
 
 
 class Forcing:
-    """The thinking of a chain up to a cap and a number of waits; may go on from a stored one."""
+    """The thinking of a chain up to a cap, a number of waits and (None: no limit) of steps.
 
-    def __init__(self, rules: Rules, *, cap: int, waits: int, chain: Chain | None = None) -> None:
+    It may go on from a stored chain.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        cap: int,
+        waits: int,
+        steps: int | None = None,
+        chain: Chain | None = None,
+    ) -> None:
         self.rules = rules
         self.cap = cap
         self.waits = waits
+        self.steps = steps
         self.ids: list[int] = list(chain.ids) if chain else []
         self.events: list[Event] = list(chain.events) if chain else []
         self.state = chain.state if chain else ChainState.OPEN
         self._pending: deque[int] = deque()
         self._banned: frozenset[int] = frozenset()
         self._dropped: tuple[int, ...] = ()
+        self._counter: StepCounter | None = None
+        if steps is not None:
+            assert rules.decode is not None, "steps are counted in text"
+            self._counter = StepCounter(rules.step_delimiter, rules.decode)
         if self.state is ChainState.ENDED:
             self._reopen()
         elif self.state is ChainState.OPEN and self._owes_runner_up():
@@ -152,7 +195,7 @@ class Forcing:
             token = self._pending.popleft()
             self.ids.append(token)
             return Action(ActionKind.FORCE, token)
-        if self.state is not ChainState.OPEN or len(self.ids) >= self.cap:
+        if self.state is not ChainState.OPEN or self._used_up():
             return _STOP
         return Action(ActionKind.DRAW, banned=self._banned) if self._banned else _DRAW
 
@@ -164,13 +207,14 @@ class Forcing:
         say it before they see the draw.
         """
         position = len(self.ids)
-        kind = self._judge(position)
+        kind = self._judge()
         wait = self.rules.wait(self.num_waits)
         action = _STOP
         if kind is not EventKind.END:
             forced = wait and kind is EventKind.WAIT
             action = Action(ActionKind.FORCE, wait[0]) if forced else Action(ActionKind.REFUSE)
-        if self._banned or self.rules.loop is not None or self.rules.long_triggers:
+        unsteady = self.rules.loop is not None or self._counter is not None
+        if self._banned or unsteady or self.rules.long_triggers:
             return action, 1
         turns = (self.rules.min_thinking_tokens, self.cap - len(wait), self.cap)
         return action, min((turn - position for turn in turns if turn > position), default=1)
@@ -192,6 +236,13 @@ class Forcing:
         self._look_for_loop()
         return _KEEP
 
+    def _used_up(self) -> bool:
+        if len(self.ids) >= self.cap:
+            return True
+        if self._counter is None or self.steps is None:
+            return False
+        return self._counter.update(self.ids) >= self.steps
+
     # -- ends --
 
     def _declares(self, token: int, end_probability: float, argmax: int) -> bool:
@@ -204,25 +255,26 @@ class Forcing:
 
     def _declared(self, drawn: tuple[int, ...]) -> Action:
         """A declared end: refuse it, put a wait in its place, or accept it."""
-        position = len(self.ids)
-        kind = self._judge(position)
+        kind = self._judge()
         if kind is EventKind.MINIMUM:
             return self._refuse(kind, drawn)
         if kind is EventKind.WAIT:
             return self._refuse(kind, drawn, self.rules.wait(self.num_waits))
-        self.events.append(Event(position=position, kind=kind, drawn=drawn))
+        self.events.append(Event(position=len(self.ids), kind=kind, drawn=drawn))
         self.state = ChainState.ENDED
         return _STOP
 
-    def _judge(self, position: int) -> EventKind:
-        """What an end declared after this many thinking tokens comes to."""
-        if position < self.rules.min_thinking_tokens:
+    def _judge(self) -> EventKind:
+        """What an end declared here comes to."""
+        if len(self.ids) < self.rules.min_thinking_tokens:
             return EventKind.MINIMUM
-        waits = self.num_waits < self.waits and self._wait_fits(position)
-        return EventKind.WAIT if waits else EventKind.END
+        return EventKind.WAIT if self._may_wait() else EventKind.END
 
-    def _wait_fits(self, position: int) -> bool:
-        return position + len(self.rules.wait(self.num_waits)) + 1 <= self.cap
+    def _may_wait(self) -> bool:
+        used = self.num_waits
+        return used < self.waits and self.rules.wait_fits(
+            self.ids, used, cap=self.cap, steps=self.steps
+        )
 
     def _refuse(
         self, kind: EventKind, drawn: tuple[int, ...], wait: tuple[int, ...] = ()
@@ -250,9 +302,8 @@ class Forcing:
 
     def _reopen(self) -> None:
         """Refuse the end that a stored chain stopped at, where there are waits left for it."""
-        last = self.events[-1]
-        if self.num_waits < self.waits and self._wait_fits(last.position):
-            self.events.pop()
+        if self._may_wait():
+            last = self.events.pop()
             self.state = ChainState.OPEN
             self._refuse(EventKind.WAIT, last.drawn, self.rules.wait(self.num_waits))
 
@@ -337,45 +388,55 @@ class Cut:
         return sum(min(e.forced, len(self.ids) - e.position) for e in self.events)
 
 
-def cut_chain(chain: Chain, rules: Rules, *, cap: int, waits: int) -> Cut | None:
-    """The thinking at this cap and number of waits, or None where the chain does not reach it yet.
+def cut_chain(
+    chain: Chain, rules: Rules, *, cap: int, waits: int, steps: int | None = None
+) -> Cut | None:
+    """The thinking at this cap, number of waits and (None: without limit) of steps, or None where
+    the chain does not reach it yet.
 
-    Equal to a run of its own: the chain's first tokens up to the cap, or to the first declared end
-    that nothing refuses at this point, whichever comes first.
+    Equal to a run of its own: the chain's first tokens until the cap or the steps are used up, or
+    to the first declared end that nothing refuses at this point, whichever comes first.
     """
     used = 0
-    for index, event in enumerate(chain.events):
-        if event.position + max(1, len(event.drawn)) > cap:
-            break  # the cap came before the end was declared
+    for index, (event, stream) in enumerate(zip(chain.events, _streams(chain), strict=True)):
+        before, ids = chain.events[:index], stream[: event.position]
+        limit = rules.limit(stream, cap=cap, steps=steps)
+        if limit < len(stream) or limit <= event.position:
+            return Cut(ids=stream[:limit], end=ThinkingEnd.CAP, events=before)
         if event.kind is EventKind.MINIMUM:
             continue
-        fits = used < waits and event.position + len(rules.wait(used)) + 1 <= cap
-        if not fits:
+        if used >= waits or not rules.wait_fits(ids, used, cap=cap, steps=steps):
             end = Event(position=event.position, kind=EventKind.END, drawn=event.drawn)
-            ids = chain.ids[: event.position]
-            return Cut(ids=ids, end=ThinkingEnd.NATURAL, events=(*chain.events[:index], end))
+            return Cut(ids=ids, end=ThinkingEnd.NATURAL, events=(*before, end))
         if event.kind is EventKind.END:
             return None  # it ended where this point would have gone on
         used += 1
-    return _cut_at_cap(chain, cap)
+    limit = rules.limit(chain.ids, cap=cap, steps=steps)
+    if len(chain.ids) >= limit:
+        return Cut(ids=chain.ids[:limit], end=ThinkingEnd.CAP, events=chain.events)
+    if chain.state is ChainState.LOOP:
+        return Cut(ids=chain.ids, end=ThinkingEnd.LOOP, events=chain.events)
+    return None
 
 
-def _cut_at_cap(chain: Chain, cap: int) -> Cut | None:
-    ids = chain.ids[:cap]
-    late = next((e for e in chain.events if e.position < cap < e.position + len(e.drawn)), None)
-    if late is not None:  # the cap fell inside a long delimiter, which is thinking so far
-        ids = chain.ids[: late.position] + late.drawn[: cap - late.position]
-    events = tuple(e for e in chain.events if e.position + max(1, len(e.drawn)) <= cap)
-    if len(ids) == cap:
-        return Cut(ids=ids, end=ThinkingEnd.CAP, events=events)
-    return (
-        Cut(ids=ids, end=ThinkingEnd.LOOP, events=events)
-        if chain.state is ChainState.LOOP
-        else None
-    )
+def _streams(chain: Chain) -> list[tuple[int, ...]]:
+    """What had been thought when each end was declared, a long delimiter's own tokens included:
+    they are thinking until it is whole.
+
+    A delimiter may take back tokens that stood when an earlier end was refused, so this is told
+    backwards: what stood then begins what stood at the next end.
+    """
+    streams, later = [], chain.ids
+    for event in reversed(chain.events):
+        kept = later[: event.position]
+        later = (*kept, *event.drawn) if len(event.drawn) > 1 else kept
+        streams.append(later)
+    return streams[::-1]
 
 
-def check_budget(cut: Cut, rules: Rules, *, cap: int, waits: int) -> tuple[str, ...]:
+def check_budget(
+    cut: Cut, rules: Rules, *, cap: int, waits: int, steps: int | None = None
+) -> tuple[str, ...]:
     """The ways in which this thinking breaks its budget, told from the ids alone; () where it
     holds."""
     found = []
@@ -388,6 +449,8 @@ def check_budget(cut: Cut, rules: Rules, *, cap: int, waits: int) -> tuple[str, 
         )
     if num_waits > waits:
         found.append(f"{num_waits} waits of {waits}")
+    if steps is not None and rules.num_steps(cut.ids) > steps:
+        found.append(f"{rules.num_steps(cut.ids)} steps of {steps}")
     if any(token in rules.trigger_ids for token in cut.ids):
         found.append("an end trigger inside the thinking")
     for event, wait in _waits_in(cut, rules):

@@ -25,8 +25,38 @@ FORMATS: dict[str, ThinkingFormat] = {
     "think-tags": ThinkingFormat(
         name="think-tags", start="<think>\n", end="</think>\n\n", end_triggers=("</think>",)
     ),
+    "gpt-oss": ThinkingFormat(  # OpenAI's harmony channels
+        name="gpt-oss",
+        start="<|channel|>analysis<|message|>",
+        end="<|end|><|start|>assistant<|channel|>final<|message|>",
+        end_triggers=("<|end|>",),
+        newline_before_forced_end=False,
+    ),
     "plain": ThinkingFormat(name="plain", start="", end="", cue_after_natural_end=True),
 }
+
+AUTO = "auto"
+_MARKS = {"think-tags": ("</think>", "<think>"), "gpt-oss": ("<|channel|>",)}
+"""Texts in a chat template that tell its format; one is enough."""
+
+
+def format_of(name: str, tokenizer: Any, own: Mapping[str, Any] | None = None) -> ThinkingFormat:
+    """The format of that name; `auto` is the one that the tokenizer's chat template speaks of.
+
+    Raises ConfigError for an unknown name, and where a template says nothing of thinking.
+    """
+    if name != AUTO:
+        return get_format(name, own)
+    template = str(tokenizer.chat_template or "")
+    for known, marks in _MARKS.items():
+        if any(mark in template for mark in marks):
+            return FORMATS[known]
+    raise ConfigError(
+        f"chat.format: `auto`, but the chat template of `{tokenizer.name_or_path}` has none of "
+        f"{', '.join(mark for marks in _MARKS.values() for mark in marks)}; expected a model that "
+        f"thinks. Name its format: {', '.join(sorted({*FORMATS, *(own or ())}))} "
+        "(a model tuned on s1's texts: s1)."
+    )
 
 
 def get_format(name: str, own: Mapping[str, Any] | None = None) -> ThinkingFormat:
@@ -35,7 +65,7 @@ def get_format(name: str, own: Mapping[str, Any] | None = None) -> ThinkingForma
         return ThinkingFormat(name=name, **own[name].model_dump())
     if name in FORMATS:
         return FORMATS[name]
-    names = sorted({*FORMATS, *(own or ())})
+    names = sorted({*FORMATS, AUTO, *(own or ())})
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean `{close[0]}`?" if close else ""
     raise ConfigError(

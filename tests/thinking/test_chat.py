@@ -7,7 +7,7 @@ import pytest
 from slowthink.engines.replay import ByteTokenizer
 from slowthink.errors import ConfigError
 from slowthink.recipe import ChatConfig, FormatConfig
-from slowthink.thinking.chat import header_ids, prompt_ids, question_text, training_ids
+from slowthink.thinking.chat import header_text, prompt_ids, question_text, training_ids
 from slowthink.thinking.formats import (
     FORMATS,
     compile_format,
@@ -142,7 +142,7 @@ def test_a_model_without_chat_template_is_an_error(make_problem) -> None:
         chat_template = None
 
     with pytest.raises(ConfigError, match="no chat template"):
-        header_ids(Bare(), make_problem(), ChatConfig())
+        header_text(Bare(), make_problem(), ChatConfig())
 
 
 def test_options_and_instruction_follow_the_question(make_problem) -> None:

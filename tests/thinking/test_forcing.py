@@ -187,6 +187,21 @@ def test_long_delimiters_are_taken_back(seed, cap, waits, string, data) -> None:
     assert (list(cut.ids), cut.end.value) == expected
 
 
+def test_a_delimiter_may_take_back_what_stood_when_an_earlier_end_was_refused() -> None:
+    """ "x" stays, "xy" is refused without a string, and the next draw makes "xy" of the first "x"."""
+    rules = Rules(trigger_ids=frozenset(), long_triggers=("xy",), decode=decode)
+    machine = Forcing(rules, cap=9, waits=1)
+    for token in (0, 3, 3, 4, 4):
+        machine.next()
+        machine.drawn(token)
+    chain = machine.chain("k")
+    assert (chain.ids, [event.position for event in chain.events]) == ((0,), [2, 1])
+    cuts = [cut_chain(chain, rules, cap=cap, waits=0) for cap in (2, 3, 4)]
+    assert [cut.ids for cut in cuts if cut] == [(0, 3), (0, 3, 3), (0, 3)]
+    assert [cut.end.value for cut in cuts if cut] == ["cap", "cap", "natural"]
+    assert cut_chain(chain, rules, cap=4, waits=1).ids == (0,)
+
+
 # --- edges ----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,110 @@
+"""What a chat template says of thinking: format auto, templates that open it, their variables."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from slowthink.engines.replay import ByteTokenizer
+from slowthink.errors import ConfigError
+from slowthink.recipe import ChatConfig, FormatConfig
+from slowthink.thinking.chat import prompt_ids, training_ids
+from slowthink.thinking.formats import FORMATS, compile_format, format_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+ASSISTANT = "{% if add_generation_prompt %}<|im_start|>assistant\n"
+QWEN3 = (
+    TURNS + ASSISTANT + "{% if enable_thinking is defined and enable_thinking is false %}"
+    "<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+QWQ = TURNS + ASSISTANT + "<think>\n{% endif %}"
+BARE_OPENING = TURNS + ASSISTANT + "<think>{% endif %}"
+R1 = TURNS.replace("m.content", "m.content.split('</think>')[-1]") + ASSISTANT + "{% endif %}"
+HARMONY = TURNS + "{% if add_generation_prompt %}<|start|>assistant{% endif %}{# <|channel|> #}"
+
+
+class Templated(ByteTokenizer):
+    name_or_path = "some/model"
+
+    def __init__(self, template: str | None) -> None:
+        self.chat_template = template  # type: ignore[assignment]
+
+
+def with_template(tokenizer, template: str):
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = template
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [(QWEN3, "think-tags"), (QWQ, "think-tags"), (R1, "think-tags"), (HARMONY, "gpt-oss")],
+    ids=["qwen3", "qwq", "r1", "gpt-oss"],
+)
+def test_auto_reads_the_format_from_the_template(template, name) -> None:
+    assert format_of("auto", Templated(template)) is FORMATS[name]
+
+
+@pytest.mark.parametrize("template", [TURNS + ASSISTANT + "{% endif %}", None])
+def test_auto_on_a_template_that_says_nothing_names_the_formats(template) -> None:
+    expected = "`some/model` has none of .*gpt-oss, mine, plain, s1, think-tags .*tuned on s1"
+    own = {"mine": FormatConfig(end="[A]")}
+    with pytest.raises(ConfigError, match=expected):
+        format_of("auto", Templated(template), own)
+
+
+def test_a_name_is_taken_as_it_is(smollm_tokenizer) -> None:
+    assert format_of("s1", Templated(QWEN3)) is FORMATS["s1"]
+    with pytest.raises(ConfigError, match="expected one of auto, gpt-oss, plain, s1, think-tags"):
+        format_of("tags", smollm_tokenizer)
+
+
+@pytest.mark.parametrize("template", [QWQ, BARE_OPENING, R1], ids=["opened", "bare", "not opened"])
+def test_thinking_is_opened_once_and_trained_as_it_is_asked(
+    smollm_tokenizer, make_problem, template
+) -> None:
+    tokenizer, chat = with_template(smollm_tokenizer, template), ChatConfig(format="auto")
+    prompt = prompt_ids(tokenizer, make_problem("Q"), chat)
+    expected = "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    assert tokenizer.decode(prompt) == expected
+    example = training_ids(tokenizer, make_problem("Q"), thinking="t", response="r", chat=chat)
+    whole = example.prompt_ids + example.completion_ids
+    assert tokenizer.decode(whole) == expected + "t\n</think>\n\nr<|im_end|>"
+    assert whole[: len(prompt)] == prompt
+    assert tokenizer.decode(example.prompt_ids).endswith("assistant\n")
+
+
+def test_template_variables_reach_the_template(smollm_tokenizer, make_problem) -> None:
+    tokenizer = with_template(smollm_tokenizer, QWEN3)
+    off = ChatConfig(format="plain", template_variables={"enable_thinking": False})
+    text = tokenizer.decode(prompt_ids(tokenizer, make_problem("Q"), off))
+    assert text.endswith("assistant\n<think>\n\n</think>\n\n")
+    on = ChatConfig(format="auto", template_variables={"enable_thinking": True})
+    assert tokenizer.decode(prompt_ids(tokenizer, make_problem("Q"), on)).endswith("<think>\n")
+
+
+def test_a_template_that_closes_thinking_at_once_is_an_error(
+    smollm_tokenizer, make_problem
+) -> None:
+    tokenizer = with_template(smollm_tokenizer, QWEN3)
+    chat = ChatConfig(format="auto", template_variables={"enable_thinking": False})
+    with pytest.raises(ConfigError, match="closes thinking before it begins.*enable_thinking: tru"):
+        prompt_ids(tokenizer, make_problem("Q"), chat)
+
+
+def test_gpt_oss_closes_its_channel_without_a_new_line(make_problem) -> None:
+    tokenizer = Templated(HARMONY)
+    chat = ChatConfig(format="auto")
+    example = training_ids(tokenizer, make_problem("Q"), thinking="t", response="r", chat=chat)
+    assert tokenizer.decode(example.completion_ids) == (
+        "<|channel|>analysis<|message|>t<|end|><|start|>assistant<|channel|>final<|message|>"
+        "r<|im_end|>"
+    )
+    format = compile_format(FORMATS["gpt-oss"], tokenizer)
+    closing = format.closing_ids(format.encode("t"), natural=False, cue="Final Answer:")
+    assert format.decode(closing) == (
+        "<|end|><|start|>assistant<|channel|>final<|message|>Final Answer:"
+    )
