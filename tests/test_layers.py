@@ -17,7 +17,7 @@ ROOT = Path(slowthink.__file__).parent
 LAYERS = (
     {"errors", "plain", "records"},
     {"recipe", "loading", "rows", "stats", "protocols", "published"},
-    {"runs", "ledger"},
+    {"runs", "ledger", "runner"},
     {"thinking", "grading", "engines", "funnel", "problems"},
     {"benchmarks", "sampling", "stored"},
     {"judging"},

@@ -9,7 +9,8 @@ its `p7.` also finds "top7.", its bold rule needs a digit further on in the line
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from slowthink.records import Problem
 
@@ -59,3 +60,27 @@ QUALITY_RULES: dict[str, dict[str, Rule]] = {
     },
 }
 """Rules by preset, in the order in which they are asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why a problem goes."""
+
+    rule: str
+    reason: str
+
+
+def first_objections(preset: str, problems: Sequence[Problem]) -> list[Objection | None]:
+    """For each problem the first rule of the preset that it breaks; None where it breaks none."""
+    rules = QUALITY_RULES[preset]
+    return [
+        next(
+            (
+                Objection(name, reason)
+                for name, rule in rules.items()
+                if (reason := rule(problem)) is not None
+            ),
+            None,
+        )
+        for problem in problems
+    ]

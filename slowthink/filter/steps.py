@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from slowthink.filter.difficulty import (
     measure,
     out_of_band,
 )
-from slowthink.filter.quality import QUALITY_RULES
+from slowthink.filter.quality import QUALITY_RULES, first_objections
 from slowthink.funnel import step_of
 from slowthink.recipe import ChatConfig, DifficultyConfig, FilterConfig
 from slowthink.records import Budget, Dropped, Problem, Sampling
 from slowthink.rows import cut
+from slowthink.runner import map_rows
 from slowthink.runs import StageContext, Step, write_atomic
 
 
@@ -55,14 +57,19 @@ def start(problems: Sequence[Problem]) -> Funnel:
 def quality(funnel: Funnel, context: StageContext) -> None:
     """One step for each rule of the preset."""
     config: FilterConfig = context.config
-    for name, rule in QUALITY_RULES[config.quality].items() if config.quality else ():
+    if config.quality is None:
+        return
+    judge = functools.partial(first_objections, config.quality)
+    objections = map_rows(judge, funnel.problems, runner=context.recipe.runner)
+    found = [(p, one) for p, one in zip(funnel.problems, objections, strict=True) if one]
+    for name in QUALITY_RULES[config.quality]:
         step = f"quality: {name}"
-        found = [
-            Dropped(id=problem.id, step=step, reason=reason, evidence=cut(problem.question))
-            for problem in funnel.problems
-            if (reason := rule(problem)) is not None
+        dropped = [
+            Dropped(id=problem.id, step=step, reason=one.reason, evidence=cut(problem.question))
+            for problem, one in found
+            if one.rule == name
         ]
-        funnel.drop(step, found)
+        funnel.drop(step, dropped)
 
 
 def duplicates(funnel: Funnel, context: StageContext) -> None:

@@ -23,7 +23,7 @@ def run(context: StageContext) -> StageResult:
     known, train = _known(context)
     found = _gather(context, train)
     candidates, unmatched = match(found.candidates, known)
-    graded = grade_all(candidates)
+    graded = grade_all(candidates, runner=context.recipe.runner)
     right, wrong = keep_right(graded, keep_ungraded=context.config.ungraded == "keep")
     kept, surplus = keep_first(right)
     dropped = [*found.dropped, *unmatched, *wrong, *surplus]

@@ -13,6 +13,7 @@ from slowthink.errors import GraderError
 from slowthink.grading import GradeItem, Grader
 from slowthink.records import Dropped, Grade, Problem, Split, Verdict, duplicate_key
 from slowthink.rows import cut
+from slowthink.runner import map_rows
 from slowthink.trace.sources import Candidate
 
 MAX_ERROR_SHARE = 0.01
@@ -78,12 +79,10 @@ def match(candidates: Sequence[Candidate], known: Known) -> tuple[list[Candidate
     return kept, dropped
 
 
-def grade_all(candidates: Sequence[Candidate]) -> list[Graded]:
+def grade_all(candidates: Sequence[Candidate], *, runner: str = "local") -> list[Graded]:
     """Each chain with its grade. Raises GraderError where the grader fails on more than 1 %."""
-    with Grader() as grader:
-        grades = grader.grade_many(
-            [GradeItem(problem=one.problem, answer_text=one.response) for one in candidates]
-        )
+    items = [GradeItem(problem=one.problem, answer_text=one.response) for one in candidates]
+    grades = map_rows(grade_batch, items, runner=runner)
     failed = sum(grade.verdict is Verdict.GRADER_ERROR for grade in grades)
     if failed > MAX_ERROR_SHARE * len(grades):
         raise GraderError(
@@ -91,6 +90,12 @@ def grade_all(candidates: Sequence[Candidate]) -> list[Graded]:
             f"{MAX_ERROR_SHARE:.0%}. See `slowthink doctor`, and the answers of these problems."
         )
     return [Graded(one, grade) for one, grade in zip(candidates, grades, strict=True)]
+
+
+def grade_batch(items: Sequence[GradeItem]) -> list[Grade]:
+    """A verdict an item."""
+    with Grader() as grader:
+        return grader.grade_many(items)
 
 
 def keep_right(

@@ -1,0 +1,93 @@
+"""Row-wise work gives the same results wherever it runs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+
+import pytest
+
+from slowthink import pipeline, runs
+from slowthink.errors import ConfigError, EngineError
+from slowthink.loading import parse_recipe
+from slowthink.pipeline import run_recipe
+from slowthink.progress import Talk
+from slowthink.runner import map_rows
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed"
+)
+
+
+def times(factor: int, rows):
+    return [factor * row for row in rows]
+
+
+def one_short(rows):
+    return list(rows)[1:]
+
+
+def stumbles(rows):
+    raise ValueError("row 3 is broken")
+
+
+@pytest.mark.parametrize("batch_rows", [1, 3, 100])
+def test_one_result_a_row_in_order(batch_rows) -> None:
+    found = map_rows(functools.partial(times, 3), range(10), batch_rows=batch_rows)
+    assert found == [3 * i for i in range(10)]
+
+
+def test_nothing_gives_nothing() -> None:
+    assert map_rows(one_short, []) == []
+
+
+def test_another_number_of_results_is_an_error() -> None:
+    with pytest.raises(EngineError, match="2 results for a batch of 3 rows"):
+        map_rows(one_short, [1, 2, 3])
+
+
+def test_ray_that_is_not_there_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"slowthink\[ray\]"):
+        map_rows(one_short, [1], runner="ray")
+
+
+def recipe_of(runner: str):
+    sandbox = {"kind": "sandbox", "num_problems": 80, "num_heldout": 10}
+    return parse_recipe(
+        {
+            "name": "rows", "runner": runner, "pool": {"sources": [sandbox]}, "filter": {},
+            "trace": {}, "select": {"num_problems": 30}, "report": None,
+        }
+    )  # fmt: skip
+
+
+def digests(root) -> dict[str, str]:
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.glob("*/*.parquet"))
+    }
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.filterwarnings("ignore")
+def test_ray_gives_the_same_bytes_and_its_errors_are_told(tmp_path, monkeypatch, smollm) -> None:
+    import ray
+
+    monkeypatch.setattr("slowthink.runner.BATCH_ROWS", 16)
+    monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
+    try:
+        for runner in ("local", "ray"):
+            run_recipe(recipe_of(runner), tmp_path / runner, talk=Talk(quiet=True))
+        assert digests(tmp_path / "local") == digests(tmp_path / "ray")
+        again = run_recipe(recipe_of("local"), tmp_path / "ray", talk=Talk(quiet=True))
+        assert all(one.skipped for one in again)  # where it ran is no setting of the result
+        assert runs.read_manifest(tmp_path / "ray" / "trace")["num_records"] == 80
+        found = map_rows(functools.partial(times, 2), range(50), runner="ray", batch_rows=7)
+        assert found == [2 * i for i in range(50)]
+        with pytest.raises(EngineError, match="ValueError: row 3 is broken"):
+            map_rows(stumbles, [1, 2, 3], runner="ray")
+    finally:
+        ray.shutdown()
