@@ -39,6 +39,10 @@ Update = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show settings, counts and estimates; load no model.")
 ]
+Runner = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--runner", help="Where row-wise work runs: local, or ray (Ray Data)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")]
 
@@ -50,6 +54,7 @@ def run(
     set_: Set = None,
     update: Update = False,
     dry_run: DryRun = False,
+    runner: Runner = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -57,7 +62,20 @@ def run(
 
     Example: slowthink run quickstart --out runs/quickstart
     """
-    _run(recipe, None, out, set_, update=update, dry_run=dry_run, as_json=json_, quiet=quiet)
+    _run(
+        recipe,
+        None,
+        out,
+        _with_runner(set_, runner),
+        update=update,
+        dry_run=dry_run,
+        as_json=json_,
+        quiet=quiet,
+    )
+
+
+def _with_runner(overrides: list[str] | None, runner: str | None) -> list[str]:
+    return [*(overrides or ()), *([f"runner={runner}"] if runner else ())]
 
 
 def _run(
@@ -98,10 +116,20 @@ def _stage_command(stage: str, summary: str) -> None:
         set_: Set = None,
         update: Update = False,
         dry_run: DryRun = False,
+        runner: Runner = None,
         json_: Json = False,
         quiet: Quiet = False,
     ) -> None:
-        _run(recipe, stage, out, set_, update=update, dry_run=dry_run, as_json=json_, quiet=quiet)
+        _run(
+            recipe,
+            stage,
+            out,
+            _with_runner(set_, runner),
+            update=update,
+            dry_run=dry_run,
+            as_json=json_,
+            quiet=quiet,
+        )
 
     command.__doc__ = f"{summary}\n\nExample: slowthink {stage} quickstart --out runs/quickstart"
     app.command(name=stage)(command)
@@ -127,6 +155,7 @@ def evaluate(
         bool, typer.Option("--regrade", help="Grade the stored answers again; generate nothing.")
     ] = False,
     dry_run: DryRun = False,
+    runner: Runner = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -135,7 +164,7 @@ def evaluate(
     Example: slowthink evaluate quickstart --out runs/quickstart
     """
     _run(
-        recipe, "evaluate", out, set_,
+        recipe, "evaluate", out, _with_runner(set_, runner),
         update=update, dry_run=dry_run, as_json=json_, quiet=quiet, regrade=regrade,
     )  # fmt: skip
 

@@ -41,7 +41,7 @@ def test_each_command_has_help_with_an_example_and_a_place_in_the_readme(command
 def test_run_and_stages_take_the_same_options(command) -> None:
     parameters = typer.main.get_command(app).commands[command].params
     options = sorted(o for p in parameters for o in p.opts if o.startswith("--"))
-    common = {"--dry-run", "--json", "--out", "--quiet", "--set", "--update"}
+    common = {"--dry-run", "--json", "--out", "--quiet", "--runner", "--set", "--update"}
     assert set(options) == common | ({"--regrade"} if command == "evaluate" else set())
 
 
