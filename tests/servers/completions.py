@@ -1,0 +1,346 @@
+"""A real server with `/v1/completions` over the toy model, as odd as it is told to be.
+
+    with serve(Toy()) as server:            # vLLM's dialect
+        httpx.post(server.url + "/completions", json={"prompt": "abc", "max_tokens": 3, …})
+
+`Manners` are the oddities of real servers; `Faults` are what networks and overload do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+from aiohttp import web
+
+from tests.servers.toy import EOS, TOKENIZER, Toy, draw, processed
+
+
+@dataclass(frozen=True)
+class Manners:
+    """What the server does; the defaults are vLLM's ways."""
+
+    takes_ids: bool = True
+    returns_ids: bool = True
+    content_ids: bool = False
+    """Ids stand in logprobs.content only (llama.cpp)."""
+    shows_special: bool = True
+    stops_at_ids: bool = True
+    stops_at_texts: bool = True
+    keeps_max_tokens: bool = True
+    overshoots_after: int | None = None
+    """Ignores max_tokens from this request on."""
+    honest_usage: bool = True
+    biases: bool = True
+    logprobs: bool = True
+    refuses: frozenset[str] = frozenset()
+    """Settings answered with 400."""
+    template: str = ""
+    """Put before the prompt, as Ollama does."""
+    reads_prompt: int | None = None
+    """Prompt tokens it keeps; the first ones are lost."""
+    tokenizes: bool = True
+    models: tuple[str, ...] = ("toy",)
+    context: int | None = 4096
+    key: str | None = None
+    processor: bool = False
+    reasons: bool = True
+    """Chat replies have reasoning_content."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Shares of requests that fail, by a generator of fixed seed."""
+
+    broken: float = 0.0
+    """500."""
+    never: float = 0.0
+    torn: float = 0.0
+    busy: float = 0.0
+    """429 with Retry-After, in turn as seconds and as a date."""
+    retry_after_seconds: float = 1.0
+    seed: int = 0
+    delay_seconds: float = 0.0
+    spared: int = 0
+    """The first requests, which go well."""
+
+
+@dataclass
+class Server:
+    """One server, on a port of its own."""
+
+    toy: Toy
+    manners: Manners = Manners()
+    faults: Faults = Faults()
+    counts: Counter[str] = field(default_factory=Counter)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    most_at_once: int = 0
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.faults.seed)
+        self._loop = asyncio.new_event_loop()
+        self._runner: web.AppRunner | None = None
+        self._active = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    # -- life --
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._call(self._listen())
+
+    def restart(self, *, away_seconds: float) -> None:
+        """Break off all that is under way, be away, and come back on the same port."""
+        self._call(self._away())
+        time.sleep(away_seconds)
+        self._call(self._listen())
+
+    def stop(self) -> None:
+        self._call(self._away())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+
+    async def _listen(self) -> None:
+        app = web.Application()
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/completions", self._completions)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        if self.manners.tokenizes:
+            app.router.add_post("/tokenize", self._tokenize)
+            app.router.add_post("/detokenize", self._detokenize)
+        app.router.add_get("/version", self._version)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.0, handler_cancellation=True)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+
+    async def _away(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    # -- small things --
+
+    async def _models(self, request: web.Request) -> web.Response:
+        if (
+            self.manners.key
+            and request.headers.get("Authorization") != f"Bearer {self.manners.key}"
+        ):
+            return web.json_response({"error": f"bad key {self.manners.key}"}, status=401)
+        entry = {"created": int(time.time()), "root": "/toy"}
+        if self.manners.context:
+            entry["max_model_len"] = self.manners.context
+        return web.json_response({"data": [{"id": name, **entry} for name in self.manners.models]})
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": "toy-1"})
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        text = body.get("prompt")
+        if text is None:
+            text = TOKENIZER.apply_chat_template(body["messages"], False, True)
+        return web.json_response({"tokens": TOKENIZER.encode(text)})
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        return web.json_response({"prompt": TOKENIZER.decode((await request.json())["tokens"])})
+
+    # -- completions --
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        self._active += 1
+        self.most_at_once = max(self.most_at_once, self._active)
+        try:
+            body = await request.json()
+            self.bodies.append(body)
+            if self.faults.delay_seconds:
+                await asyncio.sleep(self.faults.delay_seconds)
+            refused = self._refusal(body)
+            if refused is not None:
+                return refused
+            return await self._faulty(request, lambda: self._complete(body))
+        finally:
+            self._active -= 1
+
+    async def _faulty(self, request: web.Request, make: Any) -> web.StreamResponse:
+        faults, dice = self.faults, self._rng.random()
+        if len(self.bodies) <= faults.spared:
+            dice = 1.0
+        for name, share in (
+            ("broken", faults.broken), ("never", faults.never), ("torn", faults.torn),
+            ("busy", faults.busy),
+        ):  # fmt: skip
+            if dice < share:
+                self.counts[name] += 1
+                return await getattr(self, f"_{name}")(request, make)
+            dice -= share
+        self.counts["good"] += 1
+        return web.json_response(make())
+
+    async def _broken(self, request: web.Request, make: Any) -> web.StreamResponse:
+        return web.Response(status=500, text="something broke")
+
+    async def _never(self, request: web.Request, make: Any) -> web.StreamResponse:
+        await asyncio.sleep(3600)
+        return web.Response()
+
+    async def _torn(self, request: web.Request, make: Any) -> web.StreamResponse:
+        data = json.dumps(make()).encode()
+        if self.counts["torn"] % 2:
+            return web.Response(body=data[: len(data) // 2], content_type="application/json")
+        response = web.StreamResponse(headers={"Content-Length": str(len(data))})
+        await response.prepare(request)
+        await response.write(data[: len(data) // 2])
+        request.transport.abort()  # type: ignore[union-attr]
+        return response
+
+    async def _busy(self, request: web.Request, make: Any) -> web.StreamResponse:
+        seconds = self.faults.retry_after_seconds
+        when = datetime.now(UTC) + timedelta(seconds=seconds)
+        as_date = format_datetime(when, usegmt=True)
+        value = as_date if self.counts["busy"] % 2 else f"{seconds:g}"
+        return web.Response(status=429, headers={"Retry-After": value})
+
+    def _refusal(self, body: dict[str, Any]) -> web.Response | None:
+        manners = self.manners
+        refused = sorted(manners.refuses & set(body))
+        if refused:
+            return web.json_response({"error": f"unknown field {refused[0]}"}, status=400)
+        if manners.processor and "slowthink_is_there" in (body.get("vllm_xargs") or {}):
+            return web.json_response({"error": "slowthink_is_there: unknown"}, status=400)
+        if body.get("model") not in manners.models:
+            return web.json_response({"error": "no such model"}, status=404)
+        if isinstance(body["prompt"], list) and not manners.takes_ids:
+            return web.json_response({"error": "prompt: expected a string"}, status=400)
+        return None
+
+    def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        manners = self.manners
+        prompt = body["prompt"]
+        ids = (
+            list(prompt)
+            if isinstance(prompt, list)
+            else TOKENIZER.encode(manners.template + prompt)
+        )
+        if manners.reads_prompt is not None:
+            ids = ids[-manners.reads_prompt :]
+        out, seen, finish, stop = self._generate(ids, body)
+        text = self._text(out, body, finish, stop)
+        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": finish}
+        choice["stop_reason"] = stop
+        if manners.returns_ids and body.get("return_token_ids"):
+            choice |= {"token_ids": out, "prompt_token_ids": ids}
+        if manners.logprobs and body.get("logprobs"):
+            choice["logprobs"] = self._logprobs(out, seen, body)
+        count = len(out) if manners.honest_usage else len(out) * 3 + 7
+        usage = {"prompt_tokens": len(ids), "completion_tokens": count}
+        return {"id": "x", "model": "toy", "choices": [choice], "usage": usage}
+
+    def _generate(
+        self, ids: list[int], body: dict[str, Any]
+    ) -> tuple[list[int], list[dict[int, float]], str, Any]:
+        manners = self.manners
+        rng = random.Random(body.get("seed"))
+        settings = {
+            "temperature": body.get("temperature", 1.0), "top_p": body.get("top_p", 1.0),
+            "top_k": max(0, body.get("top_k", 0)), "min_p": body.get("min_p", 0.0),
+        }  # fmt: skip
+        bias = {int(t): float(v) for t, v in (body.get("logit_bias") or {}).items()}
+        stops = set(body.get("stop_token_ids") or ()) if manners.stops_at_ids else set()
+        late = manners.overshoots_after is not None and len(self.bodies) > manners.overshoots_after
+        limit = body["max_tokens"] * (4 if late or not manners.keeps_max_tokens else 1)
+        out: list[int] = []
+        seen: list[dict[int, float]] = []
+        while len(out) < limit:
+            raw = self.toy.distribution([*ids, *out])
+            seen.append(raw)
+            token = draw(
+                processed(raw, bias=bias if manners.biases else None, **settings), rng.random()
+            )
+            out.append(token)
+            if token in stops or token == EOS:
+                return out, seen, "stop", token if token in stops else None
+            text = TOKENIZER.decode(out)
+            for stop in body.get("stop") or () if manners.stops_at_texts else ():
+                if stop in text:
+                    return out, seen, "stop", stop
+        return out, seen, "length", None
+
+    def _text(self, out: list[int], body: dict[str, Any], finish: str, stop: Any) -> str:
+        kept = out[:-1] if finish == "stop" and (stop is None or isinstance(stop, int)) else out
+        if not self.manners.shows_special:
+            kept = [token for token in kept if token < 256]
+        text = TOKENIZER.decode(kept)
+        return text.split(stop)[0] if isinstance(stop, str) else text
+
+    def _logprobs(
+        self, out: list[int], seen: list[dict[int, float]], body: dict[str, Any]
+    ) -> dict[str, Any]:
+        depth, wanted = body["logprobs"], body.get("logprob_token_ids")
+        rows = []
+        for token, raw in zip(out, seen, strict=True):
+            named = wanted if wanted else sorted(raw, key=lambda t, raw=raw: -raw[t])[:depth]
+            rows.append({t: math.log(raw[t]) for t in (token, *named) if t in raw})
+        if self.manners.content_ids:
+            content = [
+                {"id": token, "token": "?", "logprob": row[token],
+                 "top_logprobs": [{"id": t, "logprob": x} for t, x in row.items()]}
+                for token, row in zip(out, rows, strict=True)
+            ]  # fmt: skip
+            return {"content": content}
+        name = "token_id:{}".format if self.manners.returns_ids else lambda t: TOKENIZER.decode([t])
+        return {
+            "tokens": [name(token) for token in out],
+            "top_logprobs": [{name(t): x for t, x in row.items()} for row in rows],
+        }
+
+    # -- chat --
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.bodies.append(body)
+        question = body["messages"][-1]["content"]
+        message: dict[str, Any] = {"role": "assistant", "content": f"It is {len(question)}."}
+        if self.manners.reasons:
+            message["reasoning_content"] = f"Counting {question!r}."
+        limit = body.get("max_completion_tokens", body.get("max_tokens", 10**6))
+        finish = "stop" if limit > 8 else "length"
+        usage = {"prompt_tokens": 9, "completion_tokens": 12}
+        return await self._faulty(
+            request,
+            lambda: {"choices": [{"message": message, "finish_reason": finish}], "usage": usage},
+        )
+
+
+@contextlib.contextmanager
+def serve(
+    toy: Toy | None = None, manners: Manners | None = None, faults: Faults | None = None
+) -> Iterator[Server]:
+    """A server that is there until the block ends."""
+    server = Server(toy or Toy(), manners or Manners(), faults or Faults())
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
