@@ -16,6 +16,25 @@ def _transformers(
     return TransformersSession(name, config, revision=revision, say=say)
 
 
+def _vllm(
+    name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
+) -> Session:
+    from slowthink.engines.vllm_session import VllmSession
+
+    return VllmSession(name, config, revision=revision, say=say)
+
+
+def _openai(
+    name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
+) -> Session:
+    from slowthink.engines.http_chat import ChatSession
+    from slowthink.engines.openai import OpenAISession
+
+    if config.endpoints is not None and config.endpoints.api == "chat":
+        return ChatSession(name, config, say=say)
+    return OpenAISession(name, config, revision=revision, say=say)
+
+
 def _replay(
     name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
 ) -> Session:
@@ -24,7 +43,7 @@ def _replay(
     return ReplaySession(read_script(config.replay))
 
 
-ENGINES = {"transformers": _transformers, "replay": _replay}
+ENGINES = {"transformers": _transformers, "vllm": _vllm, "openai": _openai, "replay": _replay}
 
 
 def open_session(

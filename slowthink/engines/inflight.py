@@ -100,7 +100,7 @@ def room(spec: Spec, *, num_prompt: int, max_context: int, max_tokens: int | Non
     left = max_context - num_prompt
     if max_tokens is not None:
         left = min(left, max_tokens)
-    return left + spec.ask.known - spec.reserve
+    return left + spec.ask.known + spec.ask.closed - spec.reserve
 
 
 def check_room(spec: Spec, *, num_prompt: int, max_context: int, max_tokens: int | None) -> None:
@@ -109,7 +109,7 @@ def check_room(spec: Spec, *, num_prompt: int, max_context: int, max_tokens: int
     free = room(spec, num_prompt=num_prompt, max_context=max_context, max_tokens=max_tokens)
     if cap <= free:
         return
-    needed = cap - spec.ask.known + spec.reserve
+    needed = cap - spec.ask.known - spec.ask.closed + spec.reserve
     if max_tokens is not None and max_tokens < min(needed, max_context - num_prompt):
         raise ConfigError(
             f"max_tokens: {max_tokens}, but a cap of {cap} thinking tokens, closing and answer "
@@ -171,8 +171,10 @@ class Flow:
         self.strays = 0
         """Tokens that came out other than ordered: something else edits the logits."""
         self._queue: deque[int] = deque()
-        self._over = False
+        self._over = bool(spec.ask.closed)
         self._order: Order | None = None
+        if self._over:
+            self._answer()
 
     def order(self) -> Order:
         """What is to be done for the next token."""
@@ -235,9 +237,12 @@ class Flow:
         self.closing = self._closing(ThinkingEnd.NATURAL if natural else ThinkingEnd.CAP)
         self._queue.extend(self.closing if self.closing is not None else (self.spec.stop_id,))
         if self.closing is not None:
-            self.answering = Answering(
-                limit=self.spec.ask.budget.answer_tokens, eos_ids=self.spec.token_format.eos_ids
-            )
+            self._answer()
+
+    def _answer(self) -> None:
+        self.answering = Answering(
+            limit=self.spec.ask.budget.answer_tokens, eos_ids=self.spec.token_format.eos_ids
+        )
 
     def _after_thinking(self) -> Order:
         machine = self.answering

@@ -9,8 +9,8 @@ request waits for another. One class for both of vLLM's interfaces: V1, and that
 runner, which is written and tested against its interface but has not run on a GPU.
 
 It is not an entry point of the package on purpose: vLLM loads every installed plug-in of the group
-`vllm.logits_processors`, and its V2 model runner, the default on GPUs, refuses to start where one of
-them is of the V1 interface alone; nobody's server should depend on what else is installed.
+`vllm.logits_processors`, and its V2 model runner, the default on GPUs, refuses to start where one
+of them is of the V1 interface alone; nobody's server should depend on what else is installed.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Forcing(ProcessorV1, ProcessorV2):
                 cap=thinking_budget(spec.ask.budget, room=most),
                 sampling=ask.sampling or _own_sampling(params),
                 seed=history.seed if history is not None else self._seed(ask, params),
-                known_ids=tuple(prompt[len(prompt) - ask.known :]) if ask.known else (),
+                known_ids=tuple(prompt[len(prompt) - ask.known - ask.closed :][: ask.known]),
                 engine_is_greedy=params.temperature < _LEAST_TEMPERATURE,
             ),
             outputs=outputs,

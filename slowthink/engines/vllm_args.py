@@ -44,6 +44,8 @@ class Ask:
     """Tokens at the end of the prompt that are thinking already."""
     events: tuple[Event, ...] = ()
     """The declared ends among them."""
+    closed: int = 0
+    """Tokens of the closing that follow them in the prompt: only the answer is wanted."""
     log: str | None = None
     """Under this name the engine keeps what was drawn where ends were declared."""
 
@@ -124,6 +126,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "sample": _number(0, kind=int),
     "forced": _number(0, 1, kind=int),
     "known": _number(0, kind=int),
+    "closed": _number(0, kind=int),
     "events": _events,
     "log": _text,
 }
@@ -166,7 +169,15 @@ def _ask(values: Mapping[str, Any]) -> Ask:
         budget=_budget(values),
         sampling=sampling if "temperature" in values else None,
         forced=bool(values.get("forced", 1)),
-        **_named(values, seed="seed", sample="sample", known="known", events="events", log="log"),
+        **_named(
+            values,
+            seed="seed",
+            sample="sample",
+            known="known",
+            events="events",
+            closed="closed",
+            log="log",
+        ),
     )
 
 
@@ -221,12 +232,14 @@ def write_args(
     point: Point,
     *,
     chain: Chain | None = None,
+    closed: int = 0,
     log: str | None = None,
     answer: bool = True,
 ) -> dict[str, Any]:
     """The names and values that ask for this request at this point; `read_args` turned round.
 
-    `chain`: thinking that the prompt holds already. `answer` False: the request ends with thinking.
+    `chain`: thinking that the prompt holds already, `closed`: closing tokens after it. `answer`
+    False: the request ends with thinking.
     """
     budget, sampling = request.budget, request.sampling
     values: dict[str, Any] = {
@@ -253,6 +266,7 @@ def write_args(
         "forced": int(point.forced),
         **_loop_args(budget.loop),
         **({"known": len(chain.ids), "events": _numbers(chain.events)} if chain else {}),
+        **({"closed": closed} if closed else {}),
         **({"log": log} if log else {}),
     }
     return {PREFIX + name: value for name, value in values.items()}

@@ -157,7 +157,7 @@ def _keep_top_k(p_RV: torch.Tensor, sampling: Sampled) -> torch.Tensor:
 
 
 def _keep_nucleus(p_RV: torch.Tensor, top_p_R: torch.Tensor) -> torch.Tensor:
-    sorted_RV, order_RV = p_RV.sort(-1, descending=True, stable=True)
+    sorted_RV, order_RV = p_RV.sort(dim=-1, descending=True, stable=True)
     whole_R1 = sorted_RV.sum(-1, keepdim=True)
     before_RV = sorted_RV.cumsum(-1) / whole_R1 - sorted_RV / whole_R1
     outside_RV = (before_RV >= top_p_R[:, None]) & (top_p_R < 1)[:, None]

@@ -1,0 +1,222 @@
+"""vLLM as a plain thing: requests of ids in, finished requests out.
+
+One copy of the model is stepped in this process (its tensor-parallel workers are vLLM's own);
+several copies are vLLM's data-parallel engines behind one client, fed from a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from slowthink.errors import EngineError, missing_extra
+from slowthink.recipe import EngineConfig
+
+PROCESSOR = "slowthink.engines.vllm:Forcing"
+READER = "slowthink.engines.vllm.Reading"
+ENVIRONMENT = {
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+}
+"""Of vLLM's own, where the user has not set them. V2: the processor's part for it is written, but
+has not run on a GPU. Logging: stdout is for results."""
+_CPU_CACHE_BYTES = 2 << 30
+"""Keys and values on a CPU, where nothing else is said: vLLM would take most of the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A request that ended."""
+
+    key: str
+    ids: tuple[int, ...]
+    reason: str | None
+    """vLLM's word: stop, length, abort, error."""
+    num_cached: int
+    """Prompt tokens that were not prefilled, since their keys and values were there."""
+
+
+class Engine(Protocol):
+    """What the session needs of vLLM."""
+
+    front: Any
+    """vLLM's input processor: tokenizer, model config."""
+    quantization: str | None
+
+    def add(self, key: str, ids: Sequence[int], params: Any) -> None:
+        """Queue a request."""
+
+    def step(self, timeout: float | None) -> list[Finished]:
+        """What ended; waits for one, or does one step of work."""
+
+    def histories(self, keys: Sequence[str]) -> list[Any]:
+        """What was drawn where ends were declared, by request."""
+
+    def abort(self, keys: Sequence[str]) -> None:
+        """Drop these."""
+
+    def close(self) -> None:
+        """Let go of the model."""
+
+
+def open_engine(folder: Path, config: EngineConfig) -> Engine:
+    """vLLM with the model in this folder. Raises ConfigError where vLLM is not installed."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if config.vllm.data_parallel_size == 1:
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    try:
+        import vllm  # noqa: F401
+    except ImportError:
+        raise missing_extra("vllm", extra="vllm") from None
+    arguments = _arguments(folder, config)
+    return _Copies(arguments) if config.vllm.data_parallel_size > 1 else _Single(arguments)
+
+
+def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
+    from vllm.platforms import current_platform
+
+    found = config.vllm
+    wanted: dict[str, Any] = {
+        "model": str(folder),
+        "dtype": config.dtype,
+        "max_model_len": config.max_context,
+        "logits_processors": [PROCESSOR],
+        "worker_extension_cls": READER,
+        "disable_log_stats": True,
+        **found.model_dump(exclude_none=True),
+    }
+    if current_platform.is_cpu() and found.gpu_memory_utilization is None:
+        given = os.environ.get("VLLM_CPU_KVCACHE_SPACE")
+        wanted["kv_cache_memory_bytes"] = int(given) << 30 if given else _CPU_CACHE_BYTES
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+class _Single:
+    """One copy, stepped by whoever waits for results."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.v1.executor import Executor
+
+        config = EngineArgs(**arguments).create_engine_config()
+        self._engine = LLMEngine(
+            config, Executor.get_class(config), log_stats=False, multiprocess_mode=False
+        )
+        self.front = self._engine.input_processor
+        self.quantization = config.model_config.quantization
+
+    def add(self, key: str, ids: Sequence[int], params: Any) -> None:
+        """Queue a request."""
+        self._engine.add_request(key, _prompt(ids), params)
+
+    def step(self, timeout: float | None) -> list[Finished]:
+        """One step of all requests; those that ended by it."""
+        if not self._engine.has_unfinished_requests():
+            return []
+        return [_finished(one) for one in self._engine.step() if one.finished]
+
+    def histories(self, keys: Sequence[str]) -> list[Any]:
+        """What was drawn where ends were declared."""
+        return _merged(self._engine.collective_rpc("slowthink_histories", args=(list(keys),)), keys)
+
+    def abort(self, keys: Sequence[str]) -> None:
+        """Drop these."""
+        self._engine.abort_request(list(keys))
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._engine.engine_core.shutdown()
+
+
+class _Copies:
+    """Data-parallel copies; vLLM's client spreads the requests by load."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._done: queue.Queue[Finished | BaseException] = queue.Queue()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._engine = self._wait(self._start(arguments))
+        self.front = self._engine.input_processor
+        self.quantization = self._engine.vllm_config.model_config.quantization
+
+    async def _start(self, arguments: dict[str, Any]) -> Any:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+    def _wait(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def add(self, key: str, ids: Sequence[int], params: Any) -> None:
+        """Queue a request."""
+        asyncio.run_coroutine_threadsafe(self._run(key, ids, params), self._loop)
+
+    async def _run(self, key: str, ids: Sequence[int], params: Any) -> None:
+        try:
+            async for output in self._engine.generate(_prompt(ids), params, key):
+                if output.finished:
+                    self._done.put(_finished(output))
+        except BaseException as error:  # handed to whoever waits
+            self._done.put(error)
+
+    def step(self, timeout: float | None) -> list[Finished]:
+        """Wait for a request to end."""
+        try:
+            found = [self._done.get(timeout=timeout)]
+        except queue.Empty:
+            return []
+        while not self._done.empty():
+            found.append(self._done.get())
+        for one in found:
+            if isinstance(one, BaseException):
+                raise EngineError(f"vLLM: a request failed: {one}") from one
+        return [one for one in found if isinstance(one, Finished)]
+
+    def histories(self, keys: Sequence[str]) -> list[Any]:
+        """What was drawn where ends were declared."""
+        work = self._engine.collective_rpc("slowthink_histories", args=(list(keys),))
+        return _merged(self._wait(work), keys)
+
+    def abort(self, keys: Sequence[str]) -> None:
+        """Drop these."""
+        self._wait(self._engine.abort(list(keys)))
+
+    def close(self) -> None:
+        """Let go of the models."""
+        self._loop.call_soon_threadsafe(self._engine.shutdown)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=30)
+
+
+def _prompt(ids: Sequence[int]) -> dict[str, Any]:
+    return {"type": "token", "prompt_token_ids": list(ids)}
+
+
+def _finished(output: Any) -> Finished:
+    only = output.outputs[0]
+    return Finished(
+        key=output.request_id,
+        ids=tuple(only.token_ids),
+        reason=only.finish_reason,
+        num_cached=output.num_cached_tokens or 0,
+    )
+
+
+def _merged(replies: Sequence[Any], keys: Sequence[str]) -> list[Any]:
+    """One history a request, from whichever worker has it."""
+    known = [reply for reply in replies if reply is not None]
+    return [
+        next((reply[place] for reply in known if reply[place] is not None), None)
+        for place in range(len(keys))
+    ]

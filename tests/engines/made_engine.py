@@ -1,0 +1,127 @@
+"""A made model and tokenizer of a dozen letters, one request driven alone, and a made vLLM batch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+
+from slowthink.engines.base import closing_of, uniform
+from slowthink.engines.drawing import Draw, draw
+from slowthink.engines.inflight import Compiler
+from slowthink.engines.vllm_args import Ask
+from slowthink.records import AnswerEnd, ChainState, Sampling, ThinkingEnd
+from slowthink.thinking.forcing import ActionKind, Answering, Cut, Forcing
+
+LETTERS = "abcdefgh\nE$."
+"""E ends thinking, $ is the end of the text."""
+EOS = LETTERS.index("$")
+FINISH = LETTERS.index(".")
+"""A second end of the text, which the engine stops at too."""
+
+
+class Tokenizer:
+    """A letter is a token."""
+
+    eos_token_id = EOS
+    chat_template = ""
+    name_or_path = "made"
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return [LETTERS.index(letter) for letter in text if letter in LETTERS]
+
+    def decode(self, ids, skip_special_tokens: bool = False) -> str:
+        return "".join(LETTERS[i] for i in ids)
+
+
+def compiler() -> Compiler:
+    return Compiler(Tokenizer(), eos_ids=frozenset({EOS, FINISH}), stop_id=EOS)
+
+
+def logits(seed: int, ids: list[int]) -> torch.Tensor:
+    """What the made model says after these ids: a pure function."""
+    digest = hashlib.sha256(repr((seed, ids)).encode()).digest()
+    return torch.tensor([digest[i] * 256 + digest[i + 12] for i in range(len(LETTERS))]) / 9000.0
+
+
+@dataclass
+class Came:
+    """What came of a request."""
+
+    thinking: list[int]
+    events: list
+    closing: tuple[int, ...] | None
+    answer: list[int]
+    end: AnswerEnd | None
+
+
+def alone(model: int, prompt: list[int], ask: Ask, *, seed: int) -> Came:
+    """One request by itself, as the transformers engine drives it."""
+    spec = compiler().spec(ask)
+    sampling = ask.sampling or Sampling()
+    budget, rules = ask.budget, spec.rules
+    machine = Forcing(rules, cap=budget.max_thinking_tokens, waits=budget.waits)
+    triggers = rules.trigger_ids if rules.end_rule == "probability" else frozenset()
+    _drive(machine, model, prompt, _drawer(sampling, seed, ask.sample, triggers))
+    natural = machine.state is ChainState.ENDED
+    end = ThinkingEnd.NATURAL if natural else ThinkingEnd.CAP
+    cut = Cut(ids=tuple(machine.ids), end=end, events=())
+    closing = closing_of(cut, spec.token_format, budget, forced=ask.forced)
+    if closing is None or not budget.answer_tokens:
+        return Came(machine.ids, machine.events, None, [], None)
+    answering = Answering(limit=budget.answer_tokens, eos_ids=spec.token_format.eos_ids)
+    tag = ("answer", len(machine.ids))
+    start = [*prompt, *machine.ids, *closing]
+    _drive(answering, model, start, _drawer(sampling, seed, ask.sample, frozenset(), tag))
+    return Came(machine.ids, machine.events, closing, answering.ids, answering.end)
+
+
+def _drawer(sampling, seed, sample, triggers, tag=()):
+    def one(row, machine, banned):
+        number = uniform(seed, sample, *tag, machine.draw_index)
+        return draw(row[None], [Draw(sampling, number, banned)], triggers=triggers)[0]
+
+    return one
+
+
+def _drive(machine, model, prefix, drawer) -> None:
+    while (action := machine.next()).kind is not ActionKind.STOP:
+        banned = action.banned
+        while action.kind in (ActionKind.DRAW, ActionKind.REFUSE):
+            drawn = drawer(logits(model, [*prefix, *machine.ids]), machine, banned)
+            action = machine.drawn(
+                drawn.token, end_probability=drawn.end_probability, argmax=drawn.argmax
+            )
+            banned = action.banned
+
+
+def text_of(came: Came) -> list[int]:
+    """The ids that the request puts out, the end of the text left out."""
+    return [*came.thinking, *(came.closing or ()), *came.answer]
+
+
+@dataclass
+class Made:
+    """A request of the made engine."""
+
+    model: int
+    prompt: list[int]
+    ask: Ask
+    seed: int
+    engine_is_greedy: bool = True
+    outputs: list[int] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return bool(self.outputs) and self.outputs[-1] in (EOS, FINISH)
+
+    def next_logits(self) -> torch.Tensor:
+        return logits(self.model, [*self.prompt, *self.outputs])
+
+
+def sample(row: torch.Tensor, *, greedy: bool) -> int:
+    """As the engine does: greedy, or at temperature 1 with its own dice."""
+    if greedy:
+        return int(row.argmax())
+    return int(torch.multinomial(torch.softmax(row, -1), 1))

@@ -1,0 +1,194 @@
+"""Forced rows of a batch against each request alone: the tensor form and the bookkeeping."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slowthink.engines.inflight import Flow
+from slowthink.engines.vllm_args import Ask
+from slowthink.engines.vllm_rows import Row, Stepper, Terms
+from slowthink.records import Budget, LoopRule, Sampling, ThinkingFormat
+from tests.engines.made_engine import EOS, FINISH, Made, alone, compiler, sample, text_of
+
+TAGS = ThinkingFormat(name="tags", start="ab", end="Eh", end_triggers=("E",))
+PLAIN = ThinkingFormat(name="plain", start="", end="", cue_after_natural_end=True)
+
+samplings = st.one_of(
+    st.just(Sampling()),
+    st.builds(
+        Sampling,
+        temperature=st.sampled_from([0.6, 1.0, 1.7]),
+        top_p=st.sampled_from([1.0, 0.8]),
+        top_k=st.sampled_from([0, 3, 50]),
+        min_p=st.sampled_from([0.0, 0.1]),
+    ),
+)
+budgets = st.builds(
+    Budget,
+    max_thinking_tokens=st.integers(0, 18),
+    min_thinking_tokens=st.sampled_from([0, 0, 3, 7]),
+    waits=st.integers(0, 3),
+    wait_strings=st.sampled_from([("c",), ("cd", "gg"), (), ("Ab",)]),
+    final_answer_cue=st.sampled_from(["fg", None]),
+    end_rule=st.sampled_from(["drawn", "drawn", "argmax", "probability"]),
+    end_probability=st.sampled_from([0.2, 0.6]),
+    answer_tokens=st.integers(1, 4),
+    loop=st.sampled_from([None, None, LoopRule(max_period=2, repeats=2, min_tokens=3)]),
+)
+asks = st.builds(
+    Ask,
+    format=st.sampled_from([TAGS, TAGS, PLAIN]),
+    budget=budgets,
+    sampling=samplings,
+    sample=st.integers(0, 2),
+    forced=st.booleans(),
+)
+requests = st.builds(
+    Made,
+    model=st.integers(0, 10_000),
+    prompt=st.just([0, 1]),
+    ask=asks,
+    seed=st.integers(0, 99),
+    engine_is_greedy=st.booleans(),
+)
+
+
+def row_of(made: Made, history=None) -> Row:
+    terms = Terms(
+        cap=made.ask.budget.max_thinking_tokens,
+        sampling=made.ask.sampling,
+        seed=made.seed,
+        engine_is_greedy=made.engine_is_greedy,
+    )
+    return Row(compiler().spec(made.ask), terms, outputs=made.outputs, history=history)
+
+
+def expected(made: Made) -> list[int]:
+    """The request's outputs less the end of the text."""
+    return text_of(alone(made.model, made.prompt, made.ask, seed=made.seed))
+
+
+def without_end(outputs: list[int]) -> list[int]:
+    return outputs[:-1] if outputs[-1] in (EOS, FINISH) else outputs
+
+
+class Engine:
+    """A made continuous batch: rows come, are dropped from a step's result, leave and come back."""
+
+    def __init__(self, made: list[Made], seed: int, *, ids_from_device: bool = False) -> None:
+        self.waiting = list(made)
+        self.rows: list[tuple[Made, Row]] = []
+        self.histories: dict[int, object] = {}
+        self.stepper = Stepper(torch.device("cpu"), ids_from_device=ids_from_device)
+        self.hidden = ids_from_device
+        self.dice = random.Random(seed)
+
+    def run(self) -> None:
+        for _ in range(400):
+            self._change()
+            if not self.rows and not self.waiting:
+                return
+            self._step()
+        raise AssertionError("a request did not end")
+
+    def _change(self) -> None:
+        """Some rows enter, one may be preempted, the order changes."""
+        if self.waiting and (not self.rows or self.dice.random() < 0.5):
+            made = self.waiting.pop()
+            row = row_of(made, self.histories.get(id(made)))
+            if self.hidden:
+                row.outputs = list(made.outputs)
+            self.histories[id(made)] = row.history
+            self.rows.append((made, row))
+        elif self.rows and self.dice.random() < 0.1:
+            self.stepper.collect()
+            self.waiting.insert(0, self.rows.pop()[0])
+        if len(self.rows) > 1 and self.dice.random() < 0.25:
+            self.rows.reverse()
+        self.stepper.batch_changed()
+
+    def _step(self) -> None:
+        if not self.rows:
+            return
+        self.stepper.collect()
+        batch = torch.stack([made.next_logits() for made, _ in self.rows])
+        kept = [self.dice.random() < 0.8 for _ in self.rows]
+        rows = [(at, row) for at, (_, row) in enumerate(self.rows)]
+        self.stepper.act(batch, rows, kept=kept)
+        for (made, _), edited, keep in zip(self.rows, batch, kept, strict=True):
+            if keep:  # else the prompt was not all there: what was drawn does not count
+                made.outputs.append(sample(edited, greedy=made.engine_is_greedy))
+        self.rows = [(made, row) for made, row in self.rows if not made.done]
+
+
+@given(st.lists(requests, min_size=1, max_size=4), st.integers(0, 999))
+@settings(max_examples=150, deadline=None)
+def test_a_batch_in_motion_equals_each_request_alone(made, seed) -> None:
+    Engine(made, seed).run()
+    for one in made:
+        assert without_end(one.outputs) == expected(one)
+
+
+@given(st.lists(requests, min_size=1, max_size=3), st.integers(0, 999))
+@settings(max_examples=60, deadline=None)
+def test_ids_read_off_the_logits_do_as_well(made, seed) -> None:
+    """As under V2, where the host is not told what came out."""
+    made = [dataclasses.replace(one, engine_is_greedy=True, outputs=[]) for one in made]
+    Engine(made, seed, ids_from_device=True).run()
+    for one in made:
+        assert without_end(one.outputs) == expected(one)
+
+
+@given(requests, st.integers(0, 999))
+@settings(max_examples=150, deadline=None)
+def test_a_finished_request_replayed_gives_its_chain_and_answer(made, seed) -> None:
+    engine = Engine([made], seed)
+    engine.run()
+    engine.stepper.collect()
+    history = engine.histories[id(made)]
+    flow = Flow(compiler().spec(made.ask), cap=made.ask.budget.max_thinking_tokens)
+    flow.replay(made.outputs, history.marks)
+    came = alone(made.model, made.prompt, made.ask, seed=made.seed)
+    assert flow.strays == 0
+    assert (flow.thinking.ids, flow.thinking.events) == (came.thinking, came.events)
+    assert flow.closing == came.closing
+    if came.closing is not None:
+        assert (flow.answering.ids, flow.answering.end) == (came.answer, came.end)
+
+
+@given(requests)
+@settings(max_examples=100, deadline=None)
+def test_what_was_forced_is_told_from_the_ids_where_strings_stand_for_it(made) -> None:
+    """Without marks: the same ids, waits and closing; what triggered them is unknown."""
+    budget = dataclasses.replace(
+        made.ask.budget, min_thinking_tokens=0, wait_strings=("cd", "gg"), end_rule="drawn"
+    )
+    ask = dataclasses.replace(made.ask, format=TAGS, budget=budget, forced=True)
+    came = alone(made.model, made.prompt, ask, seed=made.seed)
+    flow = Flow(compiler().spec(ask), cap=budget.max_thinking_tokens)
+    flow.replay([*text_of(came), EOS], {}, guess=True)
+    if "cd" not in "".join(map(str, came.thinking)):
+        assert flow.strays == 0
+    whole = [*flow.thinking.ids, *(flow.closing or ()), *flow.answering.ids]
+    assert whole == text_of(came)
+
+
+@pytest.mark.parametrize("size", [1, 300])
+def test_a_row_that_only_watches_touches_few_columns(size) -> None:
+    """Everything else keeps its logit, so a plain step stays plain."""
+    ask = Ask(format=TAGS, budget=Budget(max_thinking_tokens=9, waits=1, wait_strings=("c",)))
+    made = [Made(i, [0], dataclasses.replace(ask, sampling=Sampling()), 0) for i in range(size)]
+    before = torch.stack([one.next_logits() for one in made])
+    after = before.clone()
+    stepper = Stepper(torch.device("cpu"))
+    stepper.act(after, list(enumerate(row_of(one) for one in made)))
+    changed = {int(i) for i in (before != after).nonzero()[:, 1].tolist()}
+    assert changed <= {2, 9, 10, 11}  # c in the place of the triggers
