@@ -250,6 +250,37 @@ def generate(
 
 
 @app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="Folder, hub id, or smollm2-135m.")],
+    further: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="After --: options of `vllm serve`.", metavar="[-- OPTIONS]"),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8000,
+    dtype: Annotated[str, typer.Option("--dtype", help="Numbers to compute in.")] = "auto",
+    set_: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the command and a request; start nothing.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Serve a model by vLLM, with budgets forced inside each request.
+
+    Example: slowthink serve smollm2-135m --port 8000 -- --max-num-seqs 64
+    """
+    from slowthink import commands
+    from slowthink.serve import ServeRequest
+
+    request = ServeRequest(
+        model=model, host=host, port=port, dtype=dtype, overrides=tuple(set_ or ()),
+        further=tuple(further or ()),
+    )  # fmt: skip
+    result = commands.serve(request, start=not dry_run)
+    _emit(result, as_json=json_)
+
+
+@app.command()
 def grade(
     file: Annotated[Path, typer.Argument(help="JSONL rows {gold, pred | response[, equal]}.")],
     mode: Annotated[
@@ -323,7 +354,7 @@ def scorer(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: grade or train.")],
+    name: Annotated[str, typer.Argument(help="What to measure: forcing, grade or train.")],
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds; the median is quoted.")] = 5,
     json_: Json = False,
 ) -> None:

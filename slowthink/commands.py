@@ -16,6 +16,7 @@ from slowthink.recipe import Recipe
 
 if TYPE_CHECKING:
     from slowthink.pipeline import Ran
+    from slowthink.serve import ServeRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +280,20 @@ def _graded_text(data: dict[str, Any]) -> str:
     )
 
 
+def serve(request: ServeRequest, *, start: bool) -> Result:
+    """The server's command and a request to try; with `start` this process becomes the server."""
+    from slowthink import serve as serving
+    from slowthink.progress import Talk
+
+    with Talk(quiet=False) as talk:
+        ready = serving.prepare(request, say=talk.say)
+        if start:
+            talk.say(ready.text)
+    if start:
+        serving.start(ready)
+    return Result(text=ready.text, data=ready.data)
+
+
 def export(run: Path, out: Path) -> Result:
     """A run's samples as lm-eval files."""
     from slowthink.export import export_run
@@ -320,7 +335,7 @@ def _auc(found: dict[str, Any], name: str, interval: str) -> str:
     return f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
-BENCHES = ("grade", "train")
+BENCHES = ("forcing", "grade", "train")
 
 
 def bench(name: str, *, num_rounds: int) -> Result:

@@ -6,6 +6,7 @@ load_recipe("quickstart", overrides=["train.epochs=1", "pool.sources.0.num_probl
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,9 @@ from pydantic import ValidationError
 
 from slowthink.errors import ConfigError
 from slowthink.recipe import Recipe, Settings
+from slowthink.recipe.base import SECRET
+
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 
 def recipe_names() -> list[str]:
@@ -38,13 +42,16 @@ def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"{where}: not valid YAML: {error}. Mend the file.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: saw {type(data).__name__}; expected a mapping of settings.")
+    return parse_recipe(data, where=where, overrides=overrides)
+
+
+def parse_recipe(
+    data: dict[str, Any], *, where: str = "recipe", overrides: Sequence[str] = ()
+) -> Recipe:
+    """Settings checked as a whole, `a.b=c` overrides applied to them. Raises ConfigError with every
+    problem found."""
     for override in overrides:
         _apply(data, override)
-    return parse_recipe(data, where=where)
-
-
-def parse_recipe(data: dict[str, Any], *, where: str = "recipe") -> Recipe:
-    """Settings checked as a whole. Raises ConfigError with every problem found."""
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -117,8 +124,11 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{where}: unknown key{_closest(path[-1], _siblings(item['loc']))}"
         elif item["type"] == "missing":
             yield f"{where}: needed, but not given"
+        elif item["type"] == SECRET:
+            yield f"{where}: {item['msg']}"
         else:
-            yield f"{where}: {item['msg'].removeprefix('Value error, ')}; saw {item['input']!r:.80}"
+            seen = _CREDENTIALS.sub("//…@", f"{item['input']!r:.80}")
+            yield f"{where}: {item['msg'].removeprefix('Value error, ')}; saw {seen}"
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:

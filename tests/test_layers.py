@@ -23,14 +23,20 @@ LAYERS = (
     {"judging"},
     {"parallel"},
     set(STAGES),
-    {"progress", "pipeline", "generate", "check", "export", "benches"},
+    {"progress", "pipeline", "generate", "serve", "check", "export", "benches"},
     {"commands"},
     {"doctor"},
     {"cli"},
 )
 HEAVY = {"torch", "transformers", "vllm", "trl", "ray", "peft", "accelerate"}
-HEAVY_FILES = {"engines/kv.py", "engines/decoding.py"}
-"""Loaded only from inside functions of engines/transformers.py."""
+HEAVY_FILES = {
+    "engines/kv.py",
+    "engines/decoding.py",
+    "engines/vllm.py",
+    "engines/vllm_rows.py",
+    "engines/vllm_draw.py",
+}
+"""Loaded only from inside functions of engines/, or by vLLM."""
 
 
 def files() -> list[Path]:
