@@ -127,7 +127,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
         elif item["type"] == SECRET:
             yield f"{where}: {item['msg']}"
         else:
-            seen = _CREDENTIALS.sub("//…@", f"{item['input']!r:.80}")
+            seen = _CREDENTIALS.sub("//…@", repr(item["input"]))[:80]
             yield f"{where}: {item['msg'].removeprefix('Value error, ')}; saw {seen}"
 
 

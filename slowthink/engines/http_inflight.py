@@ -16,7 +16,7 @@ from typing import Any
 from slowthink.engines.base import Job, Point
 from slowthink.engines.http_replies import Reply, end_probability, likeliest, read_reply
 from slowthink.engines.inflight import Compiler, Flow, Mark, Spec
-from slowthink.engines.rounds import Rounds, Spend
+from slowthink.engines.rounds import Meter, Rounds
 from slowthink.engines.vllm_args import read_args, write_args
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Answer, Chain, Cost, Request
@@ -50,7 +50,7 @@ class InFlight:
                 "Set in_flight: false (rounds), or temperature: 0, or use the vllm engine."
             )
 
-    async def think(self, job: Job, spend: Spend) -> Done:
+    async def think(self, job: Job, meter: Meter) -> Done:
         """The job's longest thinking, and the answer that comes with it. Raises EngineError where
         the server did not force what it was asked to."""
         point = farthest(job)
@@ -68,7 +68,7 @@ class InFlight:
         flow = _replayed(spec, reply, cap=point.cap, known=chain.ids, request=job.request)
         told = reply.num_prompt if reply.num_prompt is not None else len(ids)
         prefilled = max(0, told - reply.num_cached)
-        spend(
+        meter.spend(
             Cost(
                 prefilled=prefilled,
                 decoded=flow.num_drawn,

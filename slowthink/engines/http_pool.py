@@ -107,7 +107,6 @@ class Pool:
     """What went wrong and was tried again, by reason."""
 
     def __post_init__(self) -> None:
-        refuse_credentials(self.config.urls)
         self.key = api_key(self.config)
         self.endpoints = [
             Endpoint(url.rstrip("/"), self.config.max_concurrency) for url in self.config.urls
@@ -314,24 +313,3 @@ def api_key(config: EndpointConfig) -> str | None:
             f"set; expected the key there. Run: export {config.api_key_env}=…"
         )
     return key
-
-
-def refuse_credentials(urls: tuple[str, ...]) -> None:
-    """Raise ConfigError for an address that carries a user, a password or a query, and for one that
-    is none; secrets in it are not repeated."""
-    from urllib.parse import urlsplit
-
-    for number, url in enumerate(urls):
-        parts = urlsplit(url)
-        if "@" in parts.netloc or parts.query:
-            raise ConfigError(
-                f"engine.endpoints.urls.{number}: the address of {parts.hostname} carries a user, "
-                "a password or a query; expected a plain one, since addresses are stored and "
-                "shown. Put the key in an environment variable and name it: "
-                "engine.endpoints.api_key_env."
-            )
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(
-                f"engine.endpoints.urls.{number}: {url!r} is no address; expected one such as "
-                "http://localhost:8000/v1."
-            )

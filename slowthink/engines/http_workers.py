@@ -67,6 +67,10 @@ class Workers:
                 self._open.remove(key)
                 self._loop.call_soon_threadsafe(self._drop, key)
 
+    def keep(self, outcome: Outcome) -> None:
+        """Give back what a running job has come to; in the loop's thread."""
+        self._done.put(outcome)
+
     def close(self) -> None:
         """Stop everything, and end the thread."""
         if self._loop.is_closed():
@@ -82,7 +86,8 @@ class Workers:
             raise one
         if one.key not in self._open:
             return []  # cancelled when it was done already
-        self._open.remove(one.key)
+        if not one.partial:
+            self._open.remove(one.key)
         return [one]
 
     # -- in the loop's thread --

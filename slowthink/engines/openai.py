@@ -15,6 +15,7 @@ not told apart; give them another name (`vllm serve --served-model-name`).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -50,31 +51,42 @@ from slowthink.thinking.forcing import Forcing, make_rules
 from slowthink.thinking.formats import TokenFormat, compile_format
 
 T = TypeVar("T")
+_KEEP_SECONDS = 2.0
+"""After so long a job's rounds are given back as they are, to be stored."""
 
 
 @dataclass
 class Work:
-    """A job under way."""
+    """A job under way; gives back what it has come to every few seconds."""
 
     job: Job
     machine: Forcing
     token_format: TokenFormat
+    keep: Callable[[Outcome], None]
     answers: list[Answer] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
+    """Since it was given back last."""
+    kept_at: float = field(default_factory=time.monotonic)
 
     def spend(self, cost: Cost) -> None:
         """Add to what the job has cost."""
         self.cost += cost
 
-    def outcome(self, error: str | None = None) -> Outcome:
+    def took(self) -> None:
+        """Give back what there is, where that is some seconds ago."""
+        if time.monotonic() - self.kept_at >= _KEEP_SECONDS:
+            self.keep(self.outcome(partial=True))
+
+    def outcome(self, error: str | None = None, *, partial: bool = False) -> Outcome:
         """What came of it; with an error, what was had before it."""
-        chain = self.machine.chain(self.job.key)
+        cost, self.cost, self.kept_at = self.cost, Cost(), time.monotonic()
         return Outcome(
             key=self.job.key,
-            chain=chain,
+            chain=self.machine.chain(self.job.key),
             answers=tuple(self.answers),
-            cost=self.cost,
+            cost=cost,
             error=error,
+            partial=partial,
         )
 
 
@@ -221,7 +233,7 @@ class OpenAISession:
     async def _do(self, job: Job) -> Outcome:
         token_format = self._compiled(job)
         machine = job.machine(make_rules(job.request.budget, token_format))
-        work = Work(job, machine, token_format)
+        work = Work(job, machine, token_format, self._workers.keep)
         try:
             await self._think(work)
             await self._answer(work)
@@ -231,9 +243,9 @@ class OpenAISession:
 
     async def _think(self, work: Work) -> None:
         if self._in_flight is None:
-            await self._rounds.think(work.job.request, work.machine, work.spend)
+            await self._rounds.think(work.job.request, work.machine, work)
             return
-        done = await self._in_flight.think(work.job, work.spend)
+        done = await self._in_flight.think(work.job, work)
         rules = work.machine.rules
         work.machine = Forcing(rules, cap=0, waits=0, chain=done.chain)
         chain = work.machine.chain(work.job.key)
@@ -247,7 +259,7 @@ class OpenAISession:
         wanted = [one for one in self._branches(work, chain) if one.key not in had]
         request = work.job.request
         made = await asyncio.gather(
-            *(self._rounds.answer(request, branch, work.spend) for branch in wanted),
+            *(self._rounds.answer(request, branch, work) for branch in wanted),
             return_exceptions=True,
         )
         work.answers += [one for one in made if isinstance(one, Answer)]

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from slowthink.engines.base import Branch, draw_uniform
 from slowthink.engines.drawing import Drawn
@@ -27,8 +27,17 @@ from slowthink.thinking.forcing import Action, ActionKind, Answering, Forcing, R
 
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Body of a completion → its reply."""
-Spend = Callable[[Cost], None]
-"""Told what each round cost."""
+
+
+class Meter(Protocol):
+    """Told how a job gets on."""
+
+    def spend(self, cost: Cost) -> None:
+        """This was spent."""
+
+    def took(self) -> None:
+        """A round's tokens are with the machine."""
+
 
 _WATCHED_ROUND = 128
 """Tokens of a round that the machine may end where the server would not: the rest is wasted."""
@@ -66,7 +75,7 @@ class Rounds:
     oddities: Counter[str] = field(default_factory=Counter)
     """What the server did that it was not asked to, and that did no harm."""
 
-    async def think(self, request: Request, machine: Forcing, spend: Spend) -> None:
+    async def think(self, request: Request, machine: Forcing, meter: Meter) -> None:
         """Run the machine to its end."""
         rules = machine.rules
         watched = is_watched(request)
@@ -85,9 +94,9 @@ class Rounds:
                 rules=rules if watched else None,
             )
 
-        await self._run(machine, plan, spend, known=len(machine.ids))
+        await self._run(machine, plan, meter, known=len(machine.ids))
 
-    async def answer(self, request: Request, branch: Branch, spend: Spend) -> Answer:
+    async def answer(self, request: Request, branch: Branch, meter: Meter) -> Answer:
         """The answer after one closing."""
         machine = Answering(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
         start = (*request.prompt_ids, *branch.cut.ids, *branch.closing)
@@ -101,8 +110,8 @@ class Rounds:
                 stop_ids=self.eos_ids,
             )
 
-        spend(Cost(forced=len(branch.closing)))
-        await self._run(machine, plan, spend, known=len(start) - len(branch.closing))
+        meter.spend(Cost(forced=len(branch.closing)))
+        await self._run(machine, plan, meter, known=len(start) - len(branch.closing))
         return Answer(
             key=branch.key,
             chain_key=request.chain_key(),
@@ -116,7 +125,7 @@ class Rounds:
         self,
         machine: Forcing | Answering,
         plan: Callable[[Action], Round],
-        spend: Spend,
+        meter: Meter,
         *,
         known: int,
     ) -> None:
@@ -125,12 +134,12 @@ class Rounds:
         empty = 0
         while True:
             action, forced = settle(machine)
-            spend(Cost(forced=forced))
+            meter.spend(Cost(forced=forced))
             if action.kind is not ActionKind.DRAW:
                 return
             round = plan(action)
             reply = read_reply(await self.post(self.body(round)))
-            spend(_cost(round, reply, known=known))
+            meter.spend(_cost(round, reply, known=known))
             drawn = self.read(round, reply)
             empty = empty + 1 if not drawn else 0
             if empty == _MAX_EMPTY:
@@ -142,6 +151,7 @@ class Rounds:
             before = len(machine.ids)
             absorb(machine, drawn)
             known = len(round.ids) + max(0, len(machine.ids) - before)
+            meter.took()
 
     # -- what is sent --
 

@@ -25,7 +25,7 @@ from slowthink.protocols import draws_for, resolve
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig, ProtocolConfig
 from slowthink.records import Budget, Completion, Dropped, EvaluationRow, Problem
 from slowthink.runs import StageContext
-from slowthink.sampling import Sampler, Task, grade_completion, make_tasks
+from slowthink.sampling import Sampler, Task, grade_completion, make_tasks, session_facts
 from slowthink.stored import read_stored, rows_of, select
 from slowthink.thinking.formats import compile_format, format_of
 
@@ -100,7 +100,7 @@ def measure_arm(
         rows = [row for ask in asks(bench, arm, session) for row in _ask(bench, ask)]
         cost, seconds = bench.ledger.spent(tag_of(arm))
         facts = {"tokens": plain(cost), "sampling_seconds": round(seconds, 1)}
-        facts |= {"model": name, "fingerprint": session.fingerprint}
+        facts |= {"model": name, "fingerprint": session.fingerprint, **session_facts(session)}
         curves, rows = then(bench, session, rows) if then else ([], rows)
     return Measured(rows=rows, facts=facts, parallel=curves)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from slowthink.records import Budget, LoopRule, Sampling
 
@@ -42,6 +44,8 @@ class VllmConfig(Settings):
 class EndpointConfig(Settings):
     """OpenAI-compatible servers that hold the same model."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     urls: tuple[str, ...] = Field(min_length=1)
     """Base addresses, e.g. http://localhost:8000/v1; requests go where the queue is shortest."""
     model: str | None = None
@@ -58,6 +62,35 @@ class EndpointConfig(Settings):
     """Of one request; then it is tried again."""
     max_retries: int = Field(default=6, ge=0)
     """Of one request, with growing pauses."""
+
+    @field_validator("urls")
+    @classmethod
+    def _plain(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        """Addresses are stored and shown: one with a user, a password or a query is refused, and
+        not repeated."""
+        for number, url in enumerate(urls):
+            problem = address_problem(url)
+            if problem is not None:
+                raise PydanticCustomError(SECRET, f"number {number + 1} {problem}")
+        return urls
+
+
+SECRET = "may_hold_a_secret"
+"""Type of a setting's error whose value must not be repeated."""
+
+
+def address_problem(url: str) -> str | None:
+    """Why this is no address of a server that may be stored and shown; None: it is one."""
+    parts = urlsplit(url)
+    if "@" in url or parts.query:
+        return (
+            f"(host {parts.hostname}) carries a user, a password or a query; expected a plain "
+            "address. Put the key in an environment variable and name it: "
+            "engine.endpoints.api_key_env"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "is no address; expected one such as http://localhost:8000/v1"
+    return None
 
 
 class EngineConfig(Settings):

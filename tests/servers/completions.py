@@ -24,6 +24,9 @@ from typing import Any
 
 from aiohttp import web
 
+from slowthink.engines.inflight import NO_WATCH, RUNNER_UP, Compiler, Flow, Mark
+from slowthink.engines.vllm_args import read_args
+from slowthink.thinking.forcing import ActionKind
 from tests.servers.toy import EOS, TOKENIZER, Toy, draw, processed
 
 
@@ -54,6 +57,8 @@ class Manners:
     models: tuple[str, ...] = ("toy",)
     context: int | None = 4096
     key: str | None = None
+    tells_stop: bool = True
+    """Says at which stop it ended."""
     processor: bool = False
     reasons: bool = True
     """Chat replies have reasoning_content."""
@@ -245,10 +250,14 @@ class Server:
         )
         if manners.reads_prompt is not None:
             ids = ids[-manners.reads_prompt :]
-        out, seen, finish, stop = self._generate(ids, body)
+        if manners.processor and body.get("vllm_xargs"):
+            out, seen, finish, stop = forced(self.toy, ids, body)
+        else:
+            out, seen, finish, stop = self._generate(ids, body)
         text = self._text(out, body, finish, stop)
         choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": finish}
-        choice["stop_reason"] = stop
+        if manners.tells_stop:
+            choice["stop_reason"] = stop
         if manners.returns_ids and body.get("return_token_ids"):
             choice |= {"token_ids": out, "prompt_token_ids": ids}
         if manners.logprobs and body.get("logprobs"):
@@ -301,7 +310,7 @@ class Server:
         rows = []
         for token, raw in zip(out, seen, strict=True):
             named = wanted if wanted else sorted(raw, key=lambda t, raw=raw: -raw[t])[:depth]
-            rows.append({t: math.log(raw[t]) for t in (token, *named) if t in raw})
+            rows.append({t: math.log(raw.get(t, 1e-30)) for t in (token, *named)})
         if self.manners.content_ids:
             content = [
                 {"id": token, "token": "?", "logprob": row[token],
@@ -331,6 +340,37 @@ class Server:
             request,
             lambda: {"choices": [{"message": message, "finish_reason": finish}], "usage": usage},
         )
+
+
+def forced(
+    toy: Toy, ids: list[int], body: dict[str, Any]
+) -> tuple[list[int], list[dict[int, float]], str, Any]:
+    """What a server started by `slowthink serve` does with one greedy request."""
+    ask = read_args(body["vllm_xargs"])
+    assert ask is not None and ask.budget.max_thinking_tokens is not None
+    spec = Compiler(TOKENIZER, eos_ids=frozenset({EOS}), stop_id=EOS).spec(ask)
+    known = ids[len(ids) - ask.known :] if ask.known else []
+    flow = Flow(spec, cap=ask.budget.max_thinking_tokens, known_ids=known)
+    out: list[int] = []
+    seen: list[dict[int, float]] = []
+    while len(out) < body["max_tokens"]:
+        raw, order = toy.distribution([*ids, *out]), flow.order()
+        ranked = sorted(raw, key=lambda t, raw=raw: -raw[t])
+        triggers = spec.rules.trigger_ids
+        best = next(t for t in ranked if not (order.banned and t in triggers))
+        token, mark = best, None
+        if order.force >= 0:
+            token = order.force
+        elif order.on_end != NO_WATCH and best in triggers:
+            runner_up = next(t for t in ranked if t not in triggers)
+            token = runner_up if order.on_end == RUNNER_UP else order.on_end
+            mark = Mark(best, 1.0, best)
+        flow.told([token], mark)
+        out.append(token)
+        seen.append(raw)
+        if token == EOS and flow.thinking.next().kind is ActionKind.STOP:
+            return out, seen, "stop", None
+    return out, seen, "length", None
 
 
 @contextlib.contextmanager

@@ -116,6 +116,45 @@ def literal(
     return tuple(ids)
 
 
+def exact(
+    toy: Toy,
+    prompt: Sequence[int],
+    *,
+    cap: int,
+    waits: int,
+    wait: Sequence[int],
+    minimum: int = 0,
+    **sampling: float,
+) -> dict[tuple[int, ...], float]:
+    """The distribution of what `literal` returns, by going through all that can happen."""
+    found: dict[tuple[int, ...], float] = {}
+
+    def go(ids: tuple[int, ...], used: int, mass: float) -> None:
+        if len(ids) >= cap:
+            found[ids] = found.get(ids, 0.0) + mass
+            return
+        raw = toy.distribution([*prompt, *ids])
+        p = processed(raw, **sampling)
+        for token, share in p.items():
+            if token not in (TRIGGER, EOS):
+                go((*ids, token), used, mass * share)
+        end = sum(p.get(token, 0.0) for token in (TRIGGER, EOS)) * mass
+        if not end:
+            return
+        short = len(ids) < minimum
+        if not short and (used >= waits or len(ids) + len(wait) + 1 > cap):
+            found[ids] = found.get(ids, 0.0) + end
+        elif wait and not short:
+            go((*ids, *wait), used + 1, end)
+        else:
+            rest = {t: share for t, share in p.items() if t not in (TRIGGER, EOS)}
+            for token, share in rest.items():
+                go((*ids, token), used + (not short), end * share / sum(rest.values()))
+
+    go((), 0, 1.0)
+    return found
+
+
 def greedy_answer(toy: Toy, start: Sequence[int], *, limit: int) -> tuple[int, ...]:
     """The likeliest tokens until EOS or the limit."""
     ids: list[int] = []

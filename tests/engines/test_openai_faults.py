@@ -1,0 +1,218 @@
+"""The HTTP engine where networks and servers fail: everything is done, once, or told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+pytest.importorskip("aiohttp")
+
+from slowthink.engines.base import Point, generate
+from slowthink.engines.http_pool import Endpoint, Pool, Refused, retry_after_seconds
+from slowthink.errors import EngineError
+from slowthink.ledger import Ledger
+from slowthink.recipe.base import EndpointConfig
+from slowthink.sampling import Sampler, Task
+from tests.engines.test_openai import make_job, open_toy
+from tests.servers.completions import Faults, Manners, serve
+from tests.servers.fault_run import run
+
+
+@pytest.mark.slow
+def test_200_of_200_requests_are_done_once_through_faults_and_a_restart() -> None:
+    found = run(200, timeout_seconds=1.5, restart_after=0.7, retry_after_seconds=0.25)
+    assert (found["done"], found["right"], found["given_back_twice"]) == (200, 200, 0), found
+    assert all(count > 0 for count in found["faults"].values()), found
+    assert any("connection" in reason for reason in found["tried_again"]), found
+
+
+# --- how much a server is given -------------------------------------------------------------------
+
+
+def test_a_limit_is_halved_once_for_all_that_was_under_way_and_grows_slowly() -> None:
+    endpoint = Endpoint("http://h/v1", 64)
+    for _ in range(10):  # ten refusals of requests that started together
+        endpoint.had_too_much(started=1.0, now=2.0)
+    assert endpoint.limit == 32
+    endpoint.had_too_much(started=3.0, now=4.0)
+    assert endpoint.limit == 16
+    for _ in range(16):
+        endpoint.succeeded()
+    assert 16.9 < endpoint.limit <= 17
+    for _ in range(10_000):
+        endpoint.succeeded()
+    assert endpoint.limit == 64
+    for second in range(20):
+        endpoint.had_too_much(started=10.0 + second, now=10.5 + second)
+    assert endpoint.limit == 1
+
+
+def test_no_more_requests_are_under_way_than_allowed() -> None:
+    with serve(faults=Faults(delay_seconds=0.02)) as server:
+        with open_toy(server, max_concurrency=3) as session:
+            list(generate(session, [make_job(session, f"m{n}") for n in range(8)]))
+        assert server.most_at_once == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high"),
+    [
+        ("7", 7, 7),
+        ("1.5", 1.5, 1.5),
+        ("-3", 0, 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+    ],
+    ids=["seconds", "fraction", "negative", "date gone by"],
+)
+def test_retry_after_is_read_as_seconds_and_as_a_date(value, low, high) -> None:
+    assert low <= retry_after_seconds(value) <= high
+
+
+def test_retry_after_is_read_as_a_date_to_come() -> None:
+    when = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert 50 < retry_after_seconds(when) <= 60
+
+
+@pytest.mark.parametrize("value", [None, "soon", ""])
+def test_a_retry_after_that_cannot_be_read_is_none(value) -> None:
+    assert retry_after_seconds(value) is None
+
+
+def test_retry_after_is_kept_and_is_no_retry() -> None:
+    """More refusals than retries: each only puts the request off."""
+    faults = Faults(busy=0.9, retry_after_seconds=0.1, seed=2)
+    with serve(faults=Faults()) as server, open_toy(server, max_retries=0) as session:
+        server.faults = faults
+        started = time.monotonic()
+        outcome = next(generate(session, [make_job(session, "busy", points=(Point(5),))]))
+        assert outcome.error is None
+        assert session.oddities["status 429"] > 2
+        assert time.monotonic() - started > 0.1
+        assert session._pool.endpoints[0].limit < 64
+
+
+def test_a_request_in_vain_leaves_its_slot() -> None:
+    """Cancelled while it waits for one, or at work: the next request gets it."""
+
+    async def go(url: str) -> None:
+        config = EndpointConfig(urls=(url,), max_concurrency=1)
+        async with Pool(config) as pool:
+            body = {"model": "toy", "prompt": "a", "max_tokens": 1, "temperature": 0}
+            tasks = [asyncio.create_task(pool.post("/completions", body)) for _ in range(4)]
+            await asyncio.sleep(0.05)
+            for task in tasks[:3]:
+                task.cancel()
+            assert (await tasks[3])["choices"]
+            assert pool.endpoints[0].active == 0
+
+    with serve(faults=Faults(delay_seconds=0.2)) as server:
+        asyncio.run(go(server.url))
+
+
+# --- cancelling, failing --------------------------------------------------------------------------
+
+
+def test_cancelled_jobs_are_broken_off_and_nothing_comes_of_them() -> None:
+    with serve() as server, open_toy(server, max_concurrency=4) as session:
+        server.faults = Faults(delay_seconds=0.1)
+        jobs = [make_job(session, f"c{n}", points=(Point(5),)) for n in range(30)]
+        for job in jobs:
+            session.submit(job)
+        time.sleep(0.15)
+        session.cancel([job.key for job in jobs[3:]])
+        left = {job.key for job in jobs[:3]}
+        while left:
+            left -= {outcome.key for outcome in session.completed()}
+        assert session.completed() == []
+        assert len(server.bodies) < 40
+
+
+def test_completed_waits_no_longer_than_it_is_told_to() -> None:
+    with serve() as server, open_toy(server) as session:
+        server.faults = Faults(delay_seconds=1.0)
+        session.submit(make_job(session, "late"))
+        started = time.monotonic()
+        assert session.completed(timeout=0.05) == []
+        assert time.monotonic() - started < 0.9
+
+
+def test_an_error_after_all_retries_fails_the_run_and_is_stored_as_no_answer(
+    tmp_path, make_problem
+) -> None:
+    with (
+        serve() as server,
+        open_toy(server, max_retries=1) as session,
+        Ledger(tmp_path / "l") as ledger,
+    ):
+        jobs = [make_job(session, f"e{n}", points=(Point(5),)) for n in range(3)]
+        tasks = [
+            Task(problem=make_problem(), request=job.request, points=job.points) for job in jobs
+        ]
+        server.faults = Faults(broken=1.0)
+        sampler = Sampler(session, ledger, tag="t")
+        with pytest.raises(EngineError, match=r"3 of 3 requests failed.*status 500, 2 times"):
+            sampler.complete(tasks)
+        keys = [job.key for job in jobs]
+        assert ledger.answers(keys) == {}
+        server.faults = Faults()
+        found = sampler.complete(tasks)
+        assert [len(completions) for completions in found] == [1, 1, 1]
+        assert found[0][0].count_source == "ids"
+
+
+def test_what_a_failed_job_had_come_to_is_kept() -> None:
+    with serve() as server, open_toy(server, max_retries=0) as session:
+        job = make_job(session, "kept", points=(Point(20, 2),))
+        whole = next(generate(session, [job])).chain
+        server.faults = Faults(broken=1.0, spared=len(server.bodies) + 1)
+        outcome = next(generate(session, [job]))
+        assert outcome.error is not None and outcome.answers == ()
+        assert 0 < len(outcome.chain.ids) < len(whole.ids)
+        assert whole.ids[: len(outcome.chain.ids)] == outcome.chain.ids
+        server.faults = Faults()
+        again = next(generate(session, [replace(job, chain=outcome.chain)]))
+        assert again.chain == whole
+
+
+def test_long_jobs_give_back_what_they_have_come_to(monkeypatch) -> None:
+    monkeypatch.setattr("slowthink.engines.openai._KEEP_SECONDS", 0.0)
+    with serve() as server, open_toy(server) as session:
+        job = make_job(session, "long", points=(Point(20, 2), Point(5)))
+        session.submit(job)
+        seen = []
+        while not seen or seen[-1].partial:
+            seen += session.completed()
+        parts, last = seen[:-1], seen[-1]
+        assert len(parts) >= 2
+        lengths = [len(part.chain.ids) for part in seen]
+        assert lengths == sorted(lengths) and len(last.answers) == 2
+        spent = sum(one.cost.decoded for one in seen)
+        assert spent == session.cost.decoded > 0
+
+
+def test_a_refusal_is_not_tried_again() -> None:
+    async def go(url: str) -> None:
+        async with Pool(EndpointConfig(urls=(url,))) as pool:
+            await pool.post("/completions", {"model": "nobody", "prompt": "a", "max_tokens": 1})
+
+    with serve() as server:
+        with pytest.raises(Refused, match="status 404"):
+            asyncio.run(go(server.url))
+        assert len(server.bodies) == 1
+
+
+def test_no_key_stands_in_an_error(monkeypatch) -> None:
+    monkeypatch.setenv("TOY_KEY", "sk-wrong-secret")
+    with serve(manners=Manners(key="sk-right")) as server:
+        with pytest.raises(Exception, match="status 401") as caught:
+            open_toy(server, api_key_env="TOY_KEY")
+        assert "sk-wrong-secret" not in str(caught.value)
+        monkeypatch.setenv("TOY_KEY", "sk-right")
+        with open_toy(server, api_key_env="TOY_KEY") as session:
+            assert "sk-right" not in f"{session.fingerprint} {session.numerics} {session._dialect}"
+            assert "sk-right" not in repr(session._pool)
