@@ -91,6 +91,7 @@ class Server:
     counts: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     most_at_once: int = 0
+    chat_finish: str = "stop"
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -333,12 +334,13 @@ class Server:
         message: dict[str, Any] = {"role": "assistant", "content": f"It is {len(question)}."}
         if self.manners.reasons:
             message["reasoning_content"] = f"Counting {question!r}."
-        limit = body.get("max_completion_tokens", body.get("max_tokens", 10**6))
-        finish = "stop" if limit > 8 else "length"
         usage = {"prompt_tokens": 9, "completion_tokens": 12}
         return await self._faulty(
             request,
-            lambda: {"choices": [{"message": message, "finish_reason": finish}], "usage": usage},
+            lambda: {
+                "choices": [{"message": message, "finish_reason": self.chat_finish}],
+                "usage": usage,
+            },
         )
 
 

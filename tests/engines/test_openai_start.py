@@ -1,0 +1,280 @@
+"""What a session finds out and refuses at its start, and chat APIs. Each message has its way out."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+pytest.importorskip("aiohttp")
+
+from pydantic import ValidationError
+
+from slowthink.engines import open_session
+from slowthink.engines.base import Job, Point, cut_at, generate
+from slowthink.engines.http_chat import ChatSession, PieceTokenizer
+from slowthink.engines.http_replies import end_probability, read_reply
+from slowthink.engines.openai import OpenAISession
+from slowthink.errors import ConfigError, EngineError
+from slowthink.loading import load_recipe
+from slowthink.recipe import ChatConfig, EngineConfig
+from slowthink.recipe.base import EndpointConfig
+from slowthink.records import AnswerEnd, Budget, Request, Sampling, ThinkingEnd
+from slowthink.thinking.chat import prompt_ids
+from slowthink.thinking.forcing import make_rules
+from slowthink.thinking.formats import FORMATS, compile_format
+from tests.engines.test_openai import LONG, Special, make_job, open_toy
+from tests.servers.completions import Manners, serve
+from tests.servers.toy import TOKENIZER
+
+
+@pytest.mark.parametrize(
+    ("manners", "endpoints", "message"),
+    [
+        (Manners(keeps_max_tokens=False), {}, r"ignores max_tokens.*Use a server that does"),
+        (Manners(), {"model": "tyo"}, r"does not have `tyo`.*Did you mean `toy`\?"),
+        (Manners(models=("toy", "boy")), {}, r"lists 2 models \(toy, boy\).*endpoints\.model=NAME"),
+        (Manners(context=None), {}, r"does not tell how many.*engine\.max_context=8192"),
+        (
+            Manners(takes_ids=False, template="<|im_start|>user\n"),
+            {},
+            r"chat template of its own.*TEMPLATE \{\{ \.Prompt \}\}",
+        ),
+        (Manners(), {"in_flight": True}, r"takes no budget.*slowthink serve"),
+        (Manners(key="k"), {}, r"status 401.*api_key_env"),
+        (Manners(), {"api_key_env": "NOT_SET_ANYWHERE"}, r"`NOT_SET_ANYWHERE` is not set.*export"),
+    ],
+    ids=[
+        "ignores max_tokens", "unknown model", "which model", "no context", "template", "not ours",
+        "no key", "key not set",
+    ],
+)  # fmt: skip
+def test_a_server_that_does_not_serve_is_told_at_the_start(manners, endpoints, message) -> None:
+    with serve(manners=manners) as server, pytest.raises(ConfigError, match=f"(?s){message}"):
+        open_toy(server, **endpoints)
+
+
+def test_a_port_where_nothing_listens_is_told_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = EngineConfig(
+        kind="openai", endpoints=EndpointConfig(urls=(f"http://127.0.0.1:{port}/v1",))
+    )
+    with pytest.raises(ConfigError, match=r"no connection.*Start it, or mend the address"):
+        OpenAISession("toy", config, tokenizer=TOKENIZER)
+
+
+def test_no_address_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"engine\.endpoints: needed"):
+        open_session("toy", EngineConfig(kind="openai"))
+
+
+def test_servers_that_differ_are_refused() -> None:
+    with serve() as one, serve(manners=Manners(biases=False)) as two:
+        config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(one.url, two.url)))
+        with pytest.raises(ConfigError, match="differ in biases"):
+            OpenAISession("toy", config, tokenizer=TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://me:hunter2@host:8000/v1", "https://hunter2@host/v1", "http://host/v1?key=hunter2"],
+)
+def test_an_address_that_carries_a_secret_is_refused_and_not_repeated(url) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EndpointConfig(urls=(url,))
+    assert "hunter2" not in str(caught.value)
+    settings = [f"engine.endpoints.urls=['{url}']", "engine.kind=openai"]
+    with pytest.raises(ConfigError, match="api_key_env") as told:
+        load_recipe("quickstart", overrides=settings)
+    assert "hunter2" not in str(told.value)
+
+
+def test_a_secret_in_a_value_of_the_wrong_type_is_not_repeated() -> None:
+    with pytest.raises(ConfigError) as told:
+        load_recipe("quickstart", overrides=["engine.endpoints.urls=http://me:hunter2@host/v1"])
+    assert "hunter2" not in str(told.value)
+
+
+# --- what a server cannot do ----------------------------------------------------------------------
+
+NUCLEUS = Sampling(temperature=0.6, top_p=0.95)
+
+
+@pytest.mark.parametrize(
+    ("manners", "budget", "message"),
+    [
+        (Manners(biases=False), {"wait_strings": ()}, "waits without a string needs"),
+        (Manners(biases=False), {"min_thinking_tokens": 2}, "logit_bias has no effect"),
+        (Manners(), {"min_thinking_tokens": 2, "sampling": NUCLEUS}, "Set top_p: 1"),
+        (Manners(logprobs=False), {"end_rule": "probability"}, "Set end_rule: drawn"),
+        (Manners(), {"end_rule": "probability", "sampling": NUCLEUS}, "Set temperature: 1 or 0"),
+        (
+            Manners(refuses=frozenset({"top_k"})),
+            {"sampling": Sampling(temperature=1.0, top_k=5)},
+            "does not take top_k",
+        ),
+        (Manners(), {"points": (Point(5000),)}, "context holds 4096"),
+    ],
+    ids=["no string", "minimum", "truncated", "tau", "tau sampled", "top-k", "context"],
+)
+def test_what_cannot_be_exact_is_refused_with_the_way_out(manners, budget, message) -> None:
+    with serve(manners=manners) as server, open_toy(server) as session:
+        with pytest.raises(ConfigError, match=message):
+            session.submit(make_job(session, "q", **budget))
+        session.submit(make_job(session, "plain waits"))
+        assert session.completed()[0].error is None
+
+
+def test_a_trigger_that_would_not_be_seen_is_refused() -> None:
+    manners = Manners(returns_ids=False, logprobs=False, shows_special=False)
+    with serve(manners=manners) as server, open_toy(server, tokenizer=Special()) as session:
+        with pytest.raises(ConfigError, match=r"neither token ids nor special tokens"):
+            session.submit(make_job(session, "q"))
+        session.submit(make_job(session, "q", format=LONG))
+
+
+def test_a_server_that_ignores_the_budget_later_is_an_error_of_the_request() -> None:
+    with serve() as server, open_toy(server) as session:
+        server.manners = Manners(overshoots_after=0, stops_at_ids=False)
+        outcome = next(generate(session, [make_job(session, "q", points=(Point(6),))]))
+        assert outcome.answers == ()
+        assert "the server ignores the budget" in str(outcome.error)
+
+
+def test_a_server_that_cuts_the_prompt_is_an_error_of_the_request() -> None:
+    with serve() as server, open_toy(server) as session:
+        server.manners = Manners(reads_prompt=8)
+        outcome = next(generate(session, [make_job(session, "a long prompt indeed")]))
+        assert "it cut the rest off" in str(outcome.error)
+
+
+def test_a_server_that_ignores_in_flight_budgets_later_is_an_error_of_the_request() -> None:
+    with serve(manners=Manners(processor=True)) as server, open_toy(server, in_flight=True) as ours:
+        server.manners = Manners()
+        outcome = next(generate(ours, [make_job(ours, "q3", points=(Point(9, 2),))]))
+        assert "did not force the budget" in str(outcome.error)
+
+
+def test_too_few_logprobs_to_decide_are_an_error() -> None:
+    listed = {1: -1.0, 2: -1.1}  # 0.37 and 0.33; a trigger that is not listed has 0.30 at most
+    assert end_probability(listed, {9: "x"}, threshold=0.5) == 0
+    with pytest.raises(EngineError, match="too few logprobs"):
+        end_probability(listed, {9: "x"}, threshold=0.2)
+
+
+@pytest.mark.parametrize("data", [{}, {"choices": []}, {"choices": [3]}, {"error": "x"}])
+def test_a_reply_that_is_no_completion_is_an_error(data) -> None:
+    with pytest.raises(EngineError, match="expected an object with"):
+        read_reply(data)
+
+
+# --- tokenizers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_model_without_a_tokenizer_here_is_read_with_the_servers_own(make_problem) -> None:
+    with serve() as server:
+        config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(server.url,)))
+        said: list[str] = []
+        with OpenAISession("nobody/served", config, say=said.append) as session:
+            assert "the server's own is asked" in said[0]
+            prompt = prompt_ids(session.tokenizer, make_problem("2 + 2?"), ChatConfig())
+            assert prompt == prompt_ids(TOKENIZER, make_problem("2 + 2?"), ChatConfig())
+            job = make_job(session, "q1")
+            with open_toy(server) as local:
+                expected = next(generate(local, [make_job(local, "q1")])).chain.ids
+            assert next(generate(session, [job])).chain.ids == expected
+            with pytest.raises(ConfigError, match="no local tokenizer"):
+                session.submit(make_job(session, "q", format=LONG))
+
+
+@pytest.mark.slow
+def test_a_model_without_any_tokenizer_is_told() -> None:
+    with serve(manners=Manners(tokenizes=False)) as server:
+        config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(server.url,)))
+        with pytest.raises(ConfigError, match=r"(?s)has no /tokenize.*folder or hub id as `model`"):
+            OpenAISession("nobody/served", config)
+
+
+# --- chat -----------------------------------------------------------------------------------------
+
+
+def chat_job(session, make_problem, *, format="think-tags", points, question="2 + 2?") -> Job:
+    chat = ChatConfig(format=format)
+    request = Request(
+        model=session.fingerprint,
+        numerics=session.numerics,
+        prompt_ids=prompt_ids(session.tokenizer, make_problem(question), chat),
+        format=FORMATS[format],
+        sampling=Sampling(),
+        budget=Budget(answer_tokens=64),
+        seed=0,
+    )
+    return Job(request=request, points=points)
+
+
+@pytest.fixture
+def chat_session():
+    with serve() as server:
+        endpoints = EndpointConfig(urls=(server.url,), api="chat", model="toy")
+        with open_session("toy", EngineConfig(kind="openai", endpoints=endpoints)) as session:
+            assert isinstance(session, ChatSession)
+            yield session, server
+
+
+def test_a_chat_apis_reasoning_is_kept_as_the_thinking(chat_session, make_problem) -> None:
+    session, server = chat_session
+    point = Point(1000, forced=False)
+    job = chat_job(session, make_problem, points=(point,))
+    outcome = next(generate(session, [job]))
+    assert server.bodies[-1]["messages"] == [{"role": "user", "content": "2 + 2?"}]
+    token_format = compile_format(job.request.format, session.tokenizer, eos_ids=session.eos_ids)
+    cut = cut_at(outcome.chain, make_rules(job.request.budget, token_format), point)
+    assert cut.end is ThinkingEnd.NATURAL
+    assert session.tokenizer.decode(cut.ids) == "Counting '2 + 2?'."
+    assert session.tokenizer.decode(outcome.answers[0].ids) == "It is 6."
+    assert outcome.answers[0].end is AnswerEnd.STOP
+    assert (outcome.cost.prefilled, outcome.cost.decoded) == (9, 12)
+
+
+@pytest.mark.parametrize(
+    ("format", "point", "what"),
+    [
+        ("think-tags", Point(100), "a cap of 100"),
+        ("think-tags", Point(9000, 1), "waits"),
+        ("think-tags", Point(9000, steps=3), "steps"),
+        ("plain", Point(9000), "a format without delimiters"),
+    ],
+    ids=["cap", "waits", "steps", "plain"],
+)
+def test_a_chat_api_is_not_asked_to_force(chat_session, make_problem, format, point, what) -> None:
+    session, _ = chat_session
+    job = chat_job(session, make_problem, format=format, points=(point,))
+    with pytest.raises(ConfigError, match=rf"cannot force here: {what}.*api: completions"):
+        session.submit(job)
+
+
+def test_a_cap_from_the_models_own_limit_on_is_none(chat_session, make_problem) -> None:
+    session, server = chat_session
+    job = chat_job(session, make_problem, points=(Point(4096),))
+    assert next(generate(session, [job])).error is None
+    assert "max_tokens" not in server.bodies[-1]
+
+
+def test_a_chat_that_is_cut_off_stays_without_an_answer(chat_session, make_problem) -> None:
+    session, server = chat_session
+    job = chat_job(session, make_problem, format="plain", points=(Point(40, forced=False),))
+    server.chat_finish = "length"
+    outcome = next(generate(session, [job]))
+    assert outcome.answers == () and len(outcome.chain.ids) == 40
+    assert session.tokenizer.decode(outcome.chain.ids) == "It is 6."
+    assert server.bodies[-1]["max_tokens"] == 40 + 64
+
+
+@pytest.mark.parametrize("text", ["", "a", "abcd", "Größe 等等 ∑", "x" * 99])
+def test_pieces_of_four_bytes_give_the_text_back(text) -> None:
+    tokenizer = PieceTokenizer()
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode(text)) == -(-len(text.encode()) // 4)
