@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 
 import pytest
 
@@ -16,7 +17,18 @@ from slowthink.engines.inflight import Flow
 from slowthink.engines.vllm_args import Ask
 from slowthink.engines.vllm_rows import Row, Stepper, Terms
 from slowthink.records import Budget, EventKind, LoopRule, Sampling, ThinkingFormat
-from tests.engines.made_engine import EOS, FINISH, Made, Tokenizer, alone, compiler, sample, text_of
+from tests.engines.made_engine import (
+    EOS,
+    FINISH,
+    Made,
+    Tokenizer,
+    alone,
+    compiler,
+    logits,
+    sample,
+    text_of,
+)
+from tests.engines.test_drawing import brute
 
 TAGS = ThinkingFormat(name="tags", start="ab", end="Eh", end_triggers=("E",))
 PLAIN = ThinkingFormat(name="plain", start="", end="", cue_after_natural_end=True)
@@ -194,3 +206,106 @@ def test_a_row_that_only_watches_touches_few_columns(size) -> None:
     stepper.act(after, list(enumerate(row_of(one) for one in made)))
     changed = {int(i) for i in (before != after).nonzero()[:, 1].tolist()}
     assert changed <= {2, 9, 10, 11}  # c in the place of the triggers
+
+
+# --- sampling: the distribution of s1's loop --------------------------------------------------------
+
+
+def literal_distribution(model: int, prompt: list[int], ask: Ask) -> dict[tuple[int, ...], float]:
+    """The probability of every thinking that s1's loop can come to, by enumeration in plain Python.
+
+    Sample from P; an end drawn below the minimum, or while waits remain, is taken back: the wait
+    string goes in, or another token is drawn from what is left of P.
+    """
+    budget, triggers = ask.budget, {9, EOS, FINISH}
+    found: dict[tuple[int, ...], float] = {}
+
+    def p_of(ids: list[int]) -> list[float]:
+        return brute(logits(model, [*prompt, *ids]).tolist(), ask.sampling)
+
+    def go(ids: list[int], used: int, chance: float) -> None:
+        if len(ids) >= budget.max_thinking_tokens:
+            found[tuple(ids)] = found.get(tuple(ids), 0.0) + chance
+            return
+        p = p_of(ids)
+        end = sum(p[i] for i in triggers)
+        for token, share in enumerate(p):
+            if share and token not in triggers:
+                go([*ids, token], used, chance * share)
+        if not end:
+            return
+        string = Tokenizer().encode(budget.wait_strings[0]) if budget.wait_strings else []
+        if len(ids) < budget.min_thinking_tokens:
+            redraw(ids, used, chance * end, p)
+        elif used < budget.waits and len(ids) + len(string) + 1 <= budget.max_thinking_tokens:
+            if string:
+                go([*ids, *string], used + 1, chance * end)
+            else:
+                redraw(ids, used + 1, chance * end, p)
+        else:
+            key = (*ids, -1)
+            found[key] = found.get(key, 0.0) + chance * end
+
+    def redraw(ids: list[int], used: int, chance: float, p: list[float]) -> None:
+        rest = {i: share for i, share in enumerate(p) if share and i not in triggers}
+        for token, share in rest.items():
+            go([*ids, token], used, chance * share / sum(rest.values()))
+
+    go([], 0, 1.0)
+    return found
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget(max_thinking_tokens=4, waits=1, wait_strings=("c",)),
+        Budget(max_thinking_tokens=4, waits=2, wait_strings=()),
+        Budget(max_thinking_tokens=4, min_thinking_tokens=2, waits=1, wait_strings=("cd",)),
+    ],
+    ids=["wait", "no string", "minimum"],
+)
+def test_sampled_thinking_has_the_distribution_of_the_literal_loop(budget) -> None:
+    """Chi-square over all outcomes, 4,000 samples with temperature and top-p; p = 0.001."""
+    sampling = Sampling(temperature=1.3, top_p=0.9)
+    ask = Ask(format=TAGS, sampling=sampling, budget=dataclasses.replace(budget, answer_tokens=1))
+    assert 0.1 < sum(brute(logits(96, [0]).tolist(), sampling)[i] for i in (9, EOS, FINISH)) < 0.5
+    expected = literal_distribution(96, [0], ask)
+    number = 4000
+    made = [
+        Made(96, [0], dataclasses.replace(ask, sample=index), seed=5) for index in range(number)
+    ]
+    counts = Counter(thinking_of(one) for one in run_together(made))
+    assert sum(expected.values()) == pytest.approx(1.0)
+    assert set(counts) <= set(expected)
+    often = {key: number * p for key, p in expected.items() if number * p >= 5}
+    rare = number - sum(often.values())
+    square = sum((counts[key] - e) ** 2 / e for key, e in often.items())
+    seldom = sum(n for key, n in counts.items() if key not in often)
+    square += (seldom - rare) ** 2 / rare if rare >= 5 else 0.0
+    freedom = len(often) - (rare < 5)
+    assert len(often) > 10
+    limit = freedom * (1 - 2 / (9 * freedom) + 3.09 * (2 / (9 * freedom)) ** 0.5) ** 3
+    assert square < limit  # Wilson and Hilferty's 99.9th percentile
+
+
+def run_together(made: list[Made]) -> list[Made]:
+    """All in one batch to their ends."""
+    rows = [(one, row_of(one)) for one in made]
+    stepper = Stepper(torch.device("cpu"))
+    while rows:
+        stepper.collect()
+        batch = torch.stack([one.next_logits() for one, _ in rows])
+        stepper.batch_changed()
+        stepper.act(batch, [(at, row) for at, (_, row) in enumerate(rows)])
+        for (one, _), edited in zip(rows, batch, strict=True):
+            one.outputs.append(int(edited.argmax()))
+        rows = [(one, row) for one, row in rows if not one.done]
+    return made
+
+
+def thinking_of(made: Made) -> tuple[int, ...]:
+    """The thinking; -1 behind it where it ended by itself."""
+    cap, ids = made.ask.budget.max_thinking_tokens, made.outputs
+    end = next(at for at in range(len(ids)) if ids[at] == 9 or at == cap)
+    natural = end < cap
+    return (*ids[:end], -1) if natural else tuple(ids[:cap])
