@@ -58,10 +58,11 @@ class Spec:
     @property
     def reserve(self) -> int:
         """Tokens kept for closing, answer and the end of the text."""
-        budget = self.ask.budget
-        cue = self.token_format.encode(budget.final_answer_cue or "")
-        ids = self.token_format.newline_ids + self.token_format.end_ids + cue
-        return len(ids) + budget.answer_tokens + 1
+        answer = self.ask.budget.answer_tokens + 1
+        if self.ask.closed:
+            return answer
+        cue = self.token_format.encode(self.ask.budget.final_answer_cue or "")
+        return len(self.token_format.newline_ids + self.token_format.end_ids + cue) + answer
 
 
 class Compiler:
@@ -100,7 +101,7 @@ def room(spec: Spec, *, num_prompt: int, max_context: int, max_tokens: int | Non
     left = max_context - num_prompt
     if max_tokens is not None:
         left = min(left, max_tokens)
-    return left + spec.ask.known + spec.ask.closed - spec.reserve
+    return left + spec.ask.known - spec.reserve
 
 
 def check_room(spec: Spec, *, num_prompt: int, max_context: int, max_tokens: int | None) -> None:
@@ -109,7 +110,7 @@ def check_room(spec: Spec, *, num_prompt: int, max_context: int, max_tokens: int
     free = room(spec, num_prompt=num_prompt, max_context=max_context, max_tokens=max_tokens)
     if cap <= free:
         return
-    needed = cap - spec.ask.known - spec.ask.closed + spec.reserve
+    needed = cap - spec.ask.known + spec.reserve
     if max_tokens is not None and max_tokens < min(needed, max_context - num_prompt):
         raise ConfigError(
             f"max_tokens: {max_tokens}, but a cap of {cap} thinking tokens, closing and answer "

@@ -29,6 +29,9 @@ ENVIRONMENT = {
 has not run on a GPU. Logging: stdout is for results."""
 _CPU_CACHE_BYTES = 2 << 30
 """Keys and values on a CPU, where nothing else is said: vLLM would take most of the memory."""
+_CPU_BLOCK_SIZE = 32
+"""Tokens of a block on a CPU; only whole blocks are found again, and vLLM's own size there is 128.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,7 @@ def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
     if current_platform.is_cpu() and found.gpu_memory_utilization is None:
         given = os.environ.get("VLLM_CPU_KVCACHE_SPACE")
         wanted["kv_cache_memory_bytes"] = int(given) << 30 if given else _CPU_CACHE_BYTES
+        wanted["block_size"] = _CPU_BLOCK_SIZE
     return {name: value for name, value in wanted.items() if value is not None}
 
 
