@@ -2,13 +2,15 @@
 
 SQLite (WAL, one writer process, local disk). A chain is keyed without cap and number of waits, an
 answer by its chain and cut: so a larger cap, more waits, problems or samples only add, and what was
-finished is never asked again. A batch is recorded in one transaction: killed at any moment, the
-ledger holds whole batches and needs no repair.
+finished is never asked again. What a session hands over (a batch, or what a long one has come to
+so far) is one transaction, with what it cost: killed at any moment the ledger needs no repair, and
+what it counts it has.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import json
 import os
@@ -37,22 +39,24 @@ CREATE TABLE IF NOT EXISTS spent (
   seconds REAL
 );
 """
+_LOCKED_SECONDS = 10.0
+"""Waited for another program (a backup, the sqlite3 shell) that has the file locked."""
 _LOOKUP = 500
 """Keys asked for in one statement."""
 
 
 class Ledger:
-    """Chains and answers on disk; use as a context manager. One process at a time."""
+    """Chains and answers on disk; use as a context manager. One process at a time.
+
+    `full_sync`: each record is on the disk when it returns, so that a power cut loses nothing
+    either. Raises EngineError where another process holds the ledger, or it cannot be written.
+    """
 
     def __init__(self, path: Path, *, full_sync: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = _lock(path)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
-            self._db.executescript(_SCHEMA)
+            self._db = _open(path, full_sync=full_sync)
         except sqlite3.DatabaseError as error:
             self._lock.close()
             raise _explained(path, error) from error
@@ -122,7 +126,11 @@ class Ledger:
             "COALESCE(SUM(forced), 0), COALESCE(SUM(re_prefilled), 0), "
             "COALESCE(SUM(seconds), 0) FROM spent WHERE tag = ?"
         )
-        prefilled, decoded, forced, again, seconds = self._db.execute(query, (tag,)).fetchone()
+        try:
+            row = self._db.execute(query, (tag,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise _explained(self.path, error) from error
+        prefilled, decoded, forced, again, seconds = row
         cost = Cost(prefilled=prefilled, decoded=decoded, forced=forced, re_prefilled=again)
         return cost, seconds
 
@@ -130,7 +138,11 @@ class Ledger:
         for start in range(0, len(keys), _LOOKUP):
             part = keys[start : start + _LOOKUP]
             marks = ",".join("?" * len(part))
-            yield from self._db.execute(f"{query} ({marks})", part)
+            try:
+                rows = self._db.execute(f"{query} ({marks})", part).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise _explained(self.path, error) from error
+            yield from rows
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -144,9 +156,25 @@ class Ledger:
             raise _explained(self.path, error) from error
 
 
+def _open(path: Path, *, full_sync: bool) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=_LOCKED_SECONDS)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
+        database.executescript(_SCHEMA)
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    return database
+
+
 def _lock(path: Path) -> IO[str]:
     """Hold the ledger for this process; the lock goes with the process, however it ends."""
-    file = path.with_name(path.name + ".lock").open("a+")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(path.name + ".lock").open("a+")
+    except OSError as error:
+        raise _explained(path, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -157,16 +185,16 @@ def _lock(path: Path) -> IO[str]:
             f"{path}: another process (pid {holder}) is writing this ledger; expected to be alone. "
             "Wait for it, or give the other run a ledger of its own: --set ledger=PATH"
         ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without its owner's name
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), str(os.getpid()).encode())
     return file
 
 
-def _explained(path: Path, error: sqlite3.DatabaseError) -> EngineError:
+def _explained(path: Path, error: sqlite3.DatabaseError | OSError) -> EngineError:
     return EngineError(
         f"{path}: {error}. What was recorded before is safe; expected a writable ledger on a local "
-        "disk with room. Mend that and give the same command again."
+        "disk with room, that no other program holds. Mend that and give the same command again."
     )
 
 

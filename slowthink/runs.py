@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from slowthink import __version__
 from slowthink.errors import ConfigError, DataError, EngineError
+from slowthink.ledger import Ledger
 from slowthink.plain import arrow_schema, digest, from_plain, plain
 from slowthink.recipe import STAGES, Recipe
 from slowthink.records import Dropped
@@ -103,6 +104,10 @@ class StageContext:
     def ledger_path(self) -> Path:
         """The ledger that this run uses."""
         return Path(self.recipe.ledger) if self.recipe.ledger else self.root / "ledger.sqlite"
+
+    def open_ledger(self) -> Ledger:
+        """The ledger, ready; a context manager."""
+        return Ledger(self.ledger_path, full_sync=self.recipe.ledger_sync == "full")
 
     def load(self, cls: type[R], *stages: str) -> list[R]:
         """Records of the first of these stages that the recipe runs, else of the section's `input`.

@@ -1,19 +1,20 @@
 """Requests → ledger → session → verified completions → grades; for filter, evaluate and the judge.
 
-What the ledger has is not asked again; what comes back is recorded batch by batch; every completion
-is checked against its budget from its ids.
+What the ledger has is not asked again; what comes back is recorded at once, what long jobs have
+come to so far among it; every completion is checked against its budget from its ids.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.engines import open_session
 from slowthink.engines.base import Job, Outcome, Point, Session, closing_of, cut_at
+from slowthink.errors import EngineError
 from slowthink.grading import Grader
 from slowthink.ledger import Ledger
 from slowthink.plain import plain
@@ -72,15 +73,18 @@ class Sampler:
         chains = self.ledger.chains(keys)
         answers = self.ledger.answers(keys)
         known = frozenset(answers)
-        jobs = [
+        jobs = _merged(
             Job(request=task.request, points=task.points, chain=chains.get(key), answer_keys=known)
             for task, key in zip(tasks, keys, strict=True)
             if not all(self._has(task, point, chains.get(key), answers) for point in task.points)
-        ]
+        )
+        errors: list[str] = []
         for outcomes in self._batches(jobs, total=len(tasks)):
             for outcome in outcomes:
                 chains[outcome.key] = outcome.chain
                 answers.update({answer.key: answer for answer in outcome.answers})
+                errors += [outcome.error] if outcome.error else []
+        _refuse_errors(errors, num_jobs=len(jobs))
         return [
             [self._assemble(task, point, chains[key], answers) for point in task.points]
             for task, key in zip(tasks, keys, strict=True)
@@ -95,7 +99,7 @@ class Sampler:
             outcomes = self.session.completed()
             now = time.monotonic()
             self._record(outcomes, seconds=now - started)
-            left, started = left - len(outcomes), now
+            left, started = left - sum(not outcome.partial for outcome in outcomes), now
             self._progress(total - left, total)
             yield outcomes
 
@@ -167,7 +171,35 @@ class Sampler:
                 cut, rules, cap=point.cap, waits=point.waits, steps=point.steps
             ),
             seed=task.request.seed,
+            count_source=getattr(self.session, "count_source", "ids"),
         )
+
+
+def _refuse_errors(errors: Sequence[str], *, num_jobs: int) -> None:
+    """Raise EngineError where a job failed: an error is an attempt, and satisfies no request."""
+    if errors:
+        raise EngineError(
+            f"{len(errors)} of {num_jobs} requests failed, the first by: {errors[0]}\n"
+            "All others are stored, and what the failed ones had come to. "
+            "Give the same command again: only what is missing is asked."
+        )
+
+
+def session_facts(session: Session) -> dict[str, Any]:
+    """What a manifest should say of a session beside its tokens: what servers did that they were
+    not asked to, and what was tried again, by count."""
+    oddities = getattr(session, "oddities", None)
+    return {"server": dict(sorted(oddities.items()))} if oddities else {}
+
+
+def _merged(jobs: Iterable[Job]) -> list[Job]:
+    """One job a chain: tasks that share theirs (an equal problem) have their points together."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        other = found.get(job.key)
+        points = job.points if other is None else tuple(dict.fromkeys(other.points + job.points))
+        found[job.key] = replace(job, points=points)
+    return list(found.values())
 
 
 def _answer_text(answer: Answer, token_format: TokenFormat) -> str:
@@ -252,7 +284,7 @@ def attempt(
     assert budget.max_thinking_tokens is not None
     point = Point(cap=budget.max_thinking_tokens, waits=budget.waits)
     session = open_session(recipe.model, recipe.engine, revision=recipe.revision, say=context.say)
-    with session, Ledger(context.ledger_path) as ledger, Grader() as grader:
+    with session, context.open_ledger() as ledger, Grader() as grader:
         sampler = Sampler(session, ledger, tag=context.stage, progress=context.progress)
         tasks = make_tasks(
             session, problems, recipe=recipe, chat=chat, budget=budget, sampling=sampling,
@@ -266,6 +298,7 @@ def attempt(
         cost, seconds = ledger.spent(context.stage)
     violations = sum(bool(completion.violations) for completion in completions)
     facts = {"tokens": plain(cost), "sampling_seconds": seconds, "budget_violations": violations}
+    facts |= session_facts(session)
     return Attempts(by_problem=by_problem, facts=facts)
 
 

@@ -7,13 +7,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
 from slowthink.errors import EngineError
 from slowthink.ledger import Ledger
+from slowthink.recipe import Recipe
 from slowthink.records import Answer, AnswerEnd, Chain, ChainState, Cost, Event, EventKind
+from slowthink.runs import make_context
+from tests.killing import SCRIPTED, killed_run
 
 
 def make_chain(key: str = "c", length: int = 3) -> Chain:
@@ -114,3 +119,128 @@ def test_killed_at_any_moment_it_holds_whole_batches_and_all_that_were_told(
     with sqlite3.connect(path) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     database.close()
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_with_the_same_tokens_each_asked_once(tmp_path) -> None:
+    figures = killed_run(
+        tmp_path, model=SCRIPTED, num_problems=30, num_kills=6, most_records=50, seed=3
+    )
+    assert figures["kills"] >= 4
+    assert figures["same_completions"] and figures["same_chains"] and figures["same_answers"]
+    assert figures["tokens_counted"] == figures["tokens_durable"]
+    assert figures["tokens_counted"] == figures["tokens_without_kills"]
+
+
+# --- disks and files that fail --------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk():
+    """A file system of 400 kB."""
+    place = Path(tempfile.mkdtemp())
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        place.rmdir()
+        pytest.skip("no right to mount a file system here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+    place.rmdir()
+
+
+def test_a_full_disk_is_a_clear_error_and_all_recorded_before_is_there(
+    small_disk, tmp_path
+) -> None:
+    path = small_disk / "l.sqlite"
+    chains = [make_chain(f"c{i}", length=2000) for i in range(200)]
+    done = 0
+    with Ledger(path) as ledger, pytest.raises(EngineError) as error:
+        for chain in chains:
+            ledger.record([chain], [], tag="t", cost=Cost(decoded=1), seconds=0)
+            done += 1
+    assert "full" in str(error.value) and "What was recorded before is safe" in str(error.value)
+    assert 5 < done < 200
+    copy = tmp_path
+    subprocess.run(["cp", "-r", f"{small_disk}/.", str(copy)], check=True)
+    with Ledger(copy / "l.sqlite") as ledger:
+        assert list(ledger.chains([chain.key for chain in chains])) == sorted(
+            chain.key for chain in chains[:done]
+        )
+        assert ledger.spent("t")[0].decoded == done
+        for chain in chains[done:]:  # with room it goes on
+            ledger.record([chain], [], tag="t", cost=Cost(decoded=1), seconds=0)
+        assert ledger.spent("t")[0].decoded == 200
+
+
+def test_a_disk_that_is_full_from_the_start_is_a_clear_error(small_disk) -> None:
+    (small_disk / "big").write_bytes(b"0" * 380_000)
+    expected = pytest.raises(EngineError, match=r"l\.sqlite: .*expected a writable ledger")
+    with expected, Ledger(small_disk / "l.sqlite") as ledger:
+        ledger.record([make_chain(length=9000)], [], tag="t", cost=Cost(), seconds=0)
+
+
+AS_SOMEBODY = """
+import os, sys
+from pathlib import Path
+path = Path(sys.argv[1])
+from slowthink.errors import EngineError
+from slowthink.ledger import Ledger
+from slowthink.records import Chain, Cost
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    with Ledger(path) as ledger:
+        ledger.record([Chain(key="c")], [], tag="t", cost=Cost(), seconds=0)
+except EngineError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_read_only_ledger_is_a_clear_error(what) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "l.sqlite"
+        if what == "file":
+            with Ledger(path):
+                pass
+            (folder / "l.sqlite.lock").chmod(0o666)
+            folder.chmod(0o777)
+            path.chmod(0o444)
+        else:
+            folder.chmod(0o555)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_SOMEBODY, str(path)], capture_output=True, text=True
+        )
+        folder.chmod(0o700)
+    assert "What was recorded before is safe; expected a writable ledger" in done.stdout, done
+
+
+def test_a_ledger_that_another_program_has_locked_is_a_clear_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("slowthink.ledger._LOCKED_SECONDS", 0.05)
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        ledger.record([make_chain()], [], tag="t", cost=Cost(), seconds=0)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(EngineError, match="locked.*that no other program holds"):
+            ledger.record([make_chain("d")], [], tag="t", cost=Cost(decoded=1), seconds=0)
+        other.execute("ROLLBACK")
+        other.close()
+        ledger.record([make_chain("d")], [], tag="t", cost=Cost(decoded=1), seconds=0)
+        assert set(ledger.chains(["c", "d"])) == {"c", "d"}
+        assert ledger.spent("t")[0].decoded == 1
+
+
+@pytest.mark.parametrize(("full", "number"), [(False, 1), (True, 2)])
+def test_full_sync_is_a_setting(tmp_path, full, number) -> None:
+    """PRAGMA synchronous: 1 is NORMAL, 2 is FULL."""
+    with Ledger(tmp_path / "l.sqlite", full_sync=full) as ledger:
+        assert ledger._db.execute("PRAGMA synchronous").fetchone() == (number,)
+
+
+def test_the_recipes_setting_reaches_the_ledger(tmp_path) -> None:
+    recipe = Recipe(name="r", ledger_sync="full")
+    context = make_context(recipe, tmp_path, "evaluate")
+    with context.open_ledger() as ledger:
+        assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)

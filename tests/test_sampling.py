@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from slowthink.engines.base import Point
+from slowthink.engines.base import Job, Point
 from slowthink.engines.replay import ReplaySession, Script, read_script
 from slowthink.errors import ConfigError, DataError
 from slowthink.evaluate.rows import segments
@@ -15,11 +15,14 @@ from slowthink.grading import Grader
 from slowthink.ledger import Ledger
 from slowthink.loading import load_recipe
 from slowthink.recipe import ChatConfig, ForcingConfig, Recipe
-from slowthink.records import AnswerEnd, Budget, Sampling, ThinkingEnd, Verdict
+from slowthink.records import AnswerEnd, Budget, LoopRule, Sampling, ThinkingEnd, Verdict
 from slowthink.sampling import Sampler, grade_completion, make_tasks
 
 QUESTION = "What is 17 + 25?"
-SCRIPTS = {QUESTION: Script(thinking=("17+25=32", " no, 42", " yes"), answer="42")}
+SCRIPTS = {
+    asked: Script(thinking=("17+25=32", " no, 42", " yes"), answer="42")
+    for asked in (QUESTION, f"{QUESTION}\nThink.")
+}
 POINTS = [Point(0), Point(4), Point(20), Point(40, 1), Point(40, 2), Point(40, 3)]
 
 
@@ -77,34 +80,144 @@ def test_a_larger_cap_and_more_waits_only_add(ledger, make_problem) -> None:
     assert found[2].thinking == "17+25=32Wait no, 42"
 
 
+def tasks_of(session, problems, *, points, **more):
+    options = {
+        "recipe": Recipe(name="r", seed=more.pop("seed", 0)),
+        "chat": ChatConfig(**more.pop("chat", {})),
+        "sampling": Sampling(**more.pop("sampling", {})),
+        "num_samples": more.pop("num_samples", 1),
+    }
+    budget = Budget(**{"answer_tokens": 30} | more)
+    return make_tasks(session, problems, budget=budget, points=points, **options)
+
+
+AT_20 = (Point(20),)
+
+
+def decoded(ledger, problems, *, points=AT_20, scripts=SCRIPTS, **more) -> int:
+    """Tokens that the model was asked for."""
+    session = ReplaySession(scripts)
+    tasks = tasks_of(session, problems, points=points, **more)
+    Sampler(session, ledger, tag="t").complete(tasks)
+    return session.cost.decoded
+
+
+OTHER = "What is 1 + 1?"
+BOTH = {**SCRIPTS, OTHER: Script(thinking=("2",), answer="2")}
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"budget": {"min_thinking_tokens": 2}},
-        {"format": "plain"},
+        {"chat": {"system_prompt": "Be brief."}},
+        {"chat": {"instruction": "Think."}},
+        {"chat": {"format": "plain"}},
         {"scripts": {**SCRIPTS, "other": Script(thinking=(), answer="")}},
-        {"budget": {"wait_strings": ("Hmm",)}},
+        {"sampling": {"temperature": 0.7}},
+        {"min_thinking_tokens": 2},
+        {"wait_strings": ("Hmm",)},
+        {"end_rule": "argmax"},
+        {"loop": LoopRule()},
+        {"final_answer_cue": "So:", "points": (Point(4),)},
     ],
-    ids=["minimum", "format", "weights", "wait strings"],
+    ids=lambda change: next(iter(change)) + str(next(iter(change.values())))[:16],
 )
 def test_what_changes_the_answer_never_reuses_an_old_one(ledger, make_problem, change) -> None:
-    ask(ledger, make_problem(), [Point(20, 0)])
-    options = {k: v for k, v in change.items() if k != "budget"} | change.get("budget", {})
-    _, cost = ask(ledger, make_problem(), [Point(20, 0)], **options)
-    assert cost.decoded > 0
+    questions = [make_problem()]
+    first = {"points": change["points"]} if "points" in change else {}
+    assert decoded(ledger, questions, **first) > 0
+    assert decoded(ledger, questions, **first) == 0
+    assert decoded(ledger, questions, **change) > 0
 
 
-def test_a_system_prompt_changes_the_key(make_problem) -> None:
+@pytest.mark.parametrize(
+    "sampling",
+    [{"temperature": 0.8}, {"temperature": 0.7, "top_p": 0.9}, {"temperature": 0.7, "top_k": 5},
+     {"temperature": 0.7, "min_p": 0.1}],
+    ids=lambda sampling: str(sampling),
+)  # fmt: skip
+def test_every_part_of_sampling_and_the_seed_are_in_the_key(ledger, make_problem, sampling) -> None:
+    base = {"temperature": 0.7}
+    assert decoded(ledger, [make_problem()], sampling=base) > 0
+    assert decoded(ledger, [make_problem()], sampling=sampling) > 0
+    assert decoded(ledger, [make_problem()], sampling=base, seed=1) > 0
+    assert decoded(ledger, [make_problem()], sampling=base) == 0
+
+
+def test_a_reordered_or_grown_pool_reuses_everything(ledger, make_problem) -> None:
+    one, other = make_problem(), make_problem(OTHER)
+    alone = decoded(ledger, [one], scripts=BOTH)
+    grown = decoded(ledger, [other, one], scripts=BOTH)
+    assert alone > 0
+    assert grown == len("2") + 1 + len("Final Answer: 2") + 1
+    assert decoded(ledger, [one, other, one], scripts=BOTH) == 0
+
+
+def test_another_limit_of_the_answer_asks_for_the_answer_alone(ledger, make_problem) -> None:
+    assert decoded(ledger, [make_problem()]) > 0
+    again = decoded(ledger, [make_problem()], answer_tokens=5)
+    assert again == 5
+
+
+def test_more_samples_add_to_those_that_are_there(ledger, make_problem) -> None:
+    options = {"sampling": {"temperature": 0.7}}
+    one = decoded(ledger, [make_problem()], num_samples=1, **options)
+    assert decoded(ledger, [make_problem()], num_samples=3, **options) == 2 * one
+    assert decoded(ledger, [make_problem()], num_samples=2, **options) == 0
+
+
+def test_an_equal_problem_is_asked_once_and_answered_twice(ledger, make_problem) -> None:
     session = ReplaySession(SCRIPTS)
-    keys = set()
-    for system in (None, "Be brief."):
-        tasks = make_tasks(
-            session, [make_problem()], recipe=Recipe(name="r"),
-            chat=ChatConfig(system_prompt=system), budget=Budget(), sampling=Sampling(),
-            points=[Point(4)],
-        )  # fmt: skip
-        keys.add(tasks[0].request.chain_key())
-    assert len(keys) == 2
+    tasks = tasks_of(session, [make_problem()], points=[Point(4)])
+    tasks += tasks_of(session, [make_problem()], points=[Point(20)])
+    short, long = Sampler(session, ledger, tag="t").complete(tasks)
+    assert (short[0].thinking, long[0].thinking) == ("17+2", "17+25=32")
+
+
+# --- what long jobs have come to ------------------------------------------------------------------
+
+
+def test_what_a_long_job_has_come_to_is_recorded_while_it_runs(ledger, make_problem) -> None:
+    session = ReplaySession(SCRIPTS, tokens_per_call=3)
+    (task,) = tasks_of(session, [make_problem()], points=POINTS)
+    session.submit(Job(request=task.request, points=task.points))
+    lengths, answers = [], 0
+    while True:
+        (outcome,) = session.completed()
+        if not outcome.partial:
+            break
+        lengths.append(len(outcome.chain.ids))
+        answers = max(answers, len(outcome.answers))
+    assert lengths[:4] == [3, 6, 12, 12]  # an end in the third piece, its wait string with it
+    assert answers == len(outcome.answers) == 6
+
+
+def test_a_run_stopped_between_two_records_goes_on_from_there(ledger, make_problem) -> None:
+    whole, spent = ask(ledger, make_problem(), POINTS)
+
+    class Stopped(Exception):
+        pass
+
+    class Stopping(ReplaySession):
+        calls = 0
+
+        def completed(self, timeout=None):
+            self.calls += 1
+            if self.calls > 5:
+                raise Stopped
+            return super().completed(timeout)
+
+    with Ledger(ledger.path.with_name("other.sqlite")) as other:
+        stopping = Stopping(SCRIPTS, tokens_per_call=3)
+        tasks = tasks_of(stopping, [make_problem()], points=POINTS)
+        with pytest.raises(Stopped):
+            Sampler(stopping, other, tag="t").complete(tasks)
+        assert len(other.chains([tasks[0].request.chain_key()])) == 1
+        again = ReplaySession(SCRIPTS)
+        (found,) = Sampler(again, other, tag="t").complete(tasks)
+        assert found == whole
+        assert 0 < again.cost.decoded < spent.decoded
+        assert other.spent("t")[0].decoded == spent.decoded
 
 
 def test_the_cap_is_not_in_the_chains_key_but_in_the_requests(make_problem) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from slowthink.errors import ConfigError
@@ -88,13 +88,16 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a job; whole when `error` is None."""
+    """What came of a job; whole when it is not partial and `error` is None."""
 
     key: str
     chain: Chain
     answers: tuple[Answer, ...]
     cost: Cost
+    """Spent since the last outcome of this job, on what is here."""
     error: str | None = None
+    partial: bool = False
+    """The job is still at work; this much is worth keeping. Another outcome follows."""
 
 
 class Session(Protocol):
@@ -117,22 +120,26 @@ class Session(Protocol):
         """Queue a job. Raises ConfigError where it can never be done here."""
 
     def completed(self, timeout: float | None = None) -> list[Outcome]:
-        """Jobs finished since the last call; waits up to `timeout` seconds (None: for ever) for
-        one."""
+        """Jobs finished since the last call, and (`partial`) what long ones have come to; waits up
+        to `timeout` seconds (None: for ever) for one."""
 
     def cancel(self, keys: Iterable[str]) -> None:
         """Drop queued jobs by key; running ones may still complete."""
 
 
 def generate(session: Session, jobs: Sequence[Job]) -> Iterator[Outcome]:
-    """Submit all jobs and give their outcomes as they come."""
+    """Submit all jobs and give their outcomes as they come, whole ones only."""
     for job in jobs:
         session.submit(job)
-    left = len(jobs)
+    left, owed = len(jobs), Cost()
     while left:
-        outcomes = session.completed()
-        left -= len(outcomes)
-        yield from outcomes
+        for outcome in session.completed():
+            if outcome.partial:
+                owed += outcome.cost
+                continue
+            left -= 1
+            yield replace(outcome, cost=outcome.cost + owed)
+            owed = Cost()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ Legend: B rows, T tokens fed at once, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -108,8 +108,11 @@ class Decoder:
         order = [place[ids] for ids in sequences]
         return join(parts).take(order), torch.cat(logits)[order]
 
-    def run(self, rows: Sequence[Row], kv: KeyValues, logits: torch.Tensor) -> KeyValues:
-        """Decode until every machine stops; returns all rows' cache, in their order."""
+    def run(
+        self, rows: Sequence[Row], kv: KeyValues, logits: torch.Tensor
+    ) -> Generator[None, None, KeyValues]:
+        """Decode until every machine stops, a step at a time; returns all rows' cache, in their
+        order."""
         parked: list[tuple[list[int], KeyValues]] = []
         active = list(range(len(rows)))
         while True:
@@ -124,6 +127,7 @@ class Decoder:
             fed = [rows[i] for i in active]
             blocks = [[] if row.feed is None else [row.feed] for row in fed]
             logits = self.forward(kv, blocks, [row.num_tokens - 1 for row in fed])
+            yield
         order = [i for members, _ in parked for i in members]
         return join([part for _, part in parked]).take([order.index(i) for i in range(len(rows))])
 

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slowthink.engines.base import Capabilities, Job, Outcome, branches, check_context
+from slowthink.engines.base import Branch, Capabilities, Job, Outcome, branches, check_context
 from slowthink.errors import ConfigError, DataError
 from slowthink.plain import digest
-from slowthink.records import Answer, Cost
+from slowthink.records import Answer, Cost, Request, ThinkingFormat
 from slowthink.thinking.forcing import Action, ActionKind, Answering, Forcing, make_rules
 from slowthink.thinking.formats import (
     TokenFormat,
@@ -93,8 +93,16 @@ class ReplaySession:
     numerics = "replay"
     eos_ids = frozenset({_END})
 
-    def __init__(self, scripts: Mapping[str, Script], *, max_context: int = 100_000) -> None:
+    def __init__(
+        self,
+        scripts: Mapping[str, Script],
+        *,
+        max_context: int = 100_000,
+        tokens_per_call: int | None = None,
+    ) -> None:
         self.scripts = scripts
+        self.tokens_per_call = tokens_per_call
+        """Tokens after which a job hands over what it has come to. None: whole jobs only."""
         self.tokenizer = ByteTokenizer()
         self.fingerprint = digest([[q, s.thinking, s.answer] for q, s in sorted(scripts.items())])
         self.cost = Cost()
@@ -108,12 +116,14 @@ class ReplaySession:
             max_context=max_context,
         )
         self._queue: dict[str, Job] = {}
+        self._running: Iterator[Outcome] | None = None
 
     def __enter__(self) -> ReplaySession:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._queue.clear()
+        self._running = None
 
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError where it does not fit, or would need roll-back."""
@@ -127,50 +137,77 @@ class ReplaySession:
             self._queue.pop(key, None)
 
     def completed(self, timeout: float | None = None) -> list[Outcome]:
-        """Everything queued, replayed."""
-        jobs = sorted(self._queue.values(), key=lambda job: job.key)
-        self._queue.clear()
-        return [self._replay(job) for job in jobs]
+        """Everything queued, replayed; with `tokens_per_call` the next piece of one job."""
+        if self.tokens_per_call is None:
+            jobs = [self._queue.pop(key) for key in sorted(self._queue)]
+            return [outcome for job in jobs for outcome in self._replay(job)]
+        if self._running is None:
+            if not self._queue:
+                return []
+            self._running = self._replay(self._queue.pop(min(self._queue)))
+        outcome = next(self._running)
+        self._running = self._running if outcome.partial else None
+        return [outcome]
 
-    def _replay(self, job: Job) -> Outcome:
+    def _replay(self, job: Job) -> Iterator[Outcome]:
+        """What the job has come to after some tokens, and at last as a whole."""
         before = self.cost
-        request = job.request
-        token_format = self._compiled(job)
-        rules = make_rules(request.budget, token_format)
+        request, token_format = job.request, self._compiled(job)
         script = self._script(request.prompt_ids)
-        machine = job.machine(rules)
-        self.cost += Cost(prefilled=len(request.prompt_ids))
-        self._run(machine, _Thoughts(script.thinking, machine))
-        chain = machine.chain(job.key)
-        answers = []
-        for branch in branches(job, chain, rules, token_format):
-            answering = Answering(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
-            cued = branch.closing != token_format.end_ids
-            text = f" {script.answer}" if cued else f"Final Answer: {script.answer}"
-            self._run(answering, iter([*self.tokenizer.encode(text), _END]))
-            self.cost += Cost(forced=len(branch.closing))
-            answers.append(
-                Answer(
-                    key=branch.key,
-                    chain_key=job.key,
-                    cut=len(branch.cut.ids),
-                    closing=branch.closing,
-                    ids=tuple(answering.ids),
-                    end=answering.end,
-                )
+        machine = job.machine(make_rules(request.budget, token_format))
+        answers: list[Answer] = []
+
+        def outcome(*, partial: bool) -> Outcome:
+            nonlocal before
+            spent, before = self.cost - before, self.cost
+            chain = machine.chain(job.key)
+            return Outcome(
+                key=job.key, chain=chain, answers=tuple(answers), cost=spent, partial=partial
             )
-        return Outcome(key=job.key, chain=chain, answers=tuple(answers), cost=self.cost - before)
+
+        self.cost += Cost(prefilled=len(request.prompt_ids))
+        for _ in self._run(machine, _Thoughts(script.thinking, machine)):
+            yield outcome(partial=True)
+        for branch in branches(job, machine.chain(job.key), machine.rules, token_format):
+            answers.append(self._answer(request, branch, script))
+            if self.tokens_per_call is not None:
+                yield outcome(partial=True)
+        yield outcome(partial=False)
+
+    def _answer(self, request: Request, branch: Branch, script: Script) -> Answer:
+        answering = Answering(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
+        cued = branch.closing != self._format(request.format).end_ids
+        text = f" {script.answer}" if cued else f"Final Answer: {script.answer}"
+        for _ in self._run(answering, iter([*self.tokenizer.encode(text), _END])):
+            pass
+        self.cost += Cost(forced=len(branch.closing))
+        return Answer(
+            key=branch.key,
+            chain_key=request.chain_key(),
+            cut=len(branch.cut.ids),
+            closing=branch.closing,
+            ids=tuple(answering.ids),
+            end=answering.end,
+        )
 
     def _compiled(self, job: Job) -> TokenFormat:
-        return compile_format(job.request.format, self.tokenizer, eos_ids=self.eos_ids)
+        return self._format(job.request.format)
 
-    def _run(self, machine: Forcing | Answering, tokens: Iterator[int]) -> None:
+    def _format(self, format: ThinkingFormat) -> TokenFormat:
+        return compile_format(format, self.tokenizer, eos_ids=self.eos_ids)
+
+    def _run(self, machine: Forcing | Answering, tokens: Iterator[int]) -> Iterator[None]:
+        """Run the machine to its stop; yields every `tokens_per_call` tokens."""
+        count = 0
         while (action := machine.next()).kind is not ActionKind.STOP:
             if action.kind is ActionKind.FORCE:
                 self.cost += Cost(forced=1)
             else:
                 self.cost += Cost(decoded=1)
                 self._offer(machine, tokens, action)
+            count += 1
+            if self.tokens_per_call is not None and count % self.tokens_per_call == 0:
+                yield
 
     def _offer(self, machine: Forcing | Answering, tokens: Iterator[int], action: Action) -> None:
         token = next(token for token in tokens if token not in action.banned)

@@ -1,41 +1,33 @@
 """The embedded engine: a transformers model in this process, forcing inside the decoding loop.
 
-Jobs are sorted by length and cut into batches fixed by the list of jobs; a batch is finished, and
-handed over, whole. Its rows think until every chain is as long as its points need; then all answers
-branch off the chains' keys and values, so no thinking token is made or prefilled twice. Same jobs,
-same tokens.
+Jobs are sorted by length and cut into batches fixed by the list of jobs. A batch's rows think until
+every chain is as long as its points need; then all answers branch off the chains' keys and values,
+so no thinking token is made or prefilled twice. What a long batch has come to is handed over every
+few seconds. Same jobs, same tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import platform
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from slowthink.engines.base import (
-    Branch,
-    Capabilities,
-    Job,
-    Outcome,
-    branches,
-    check_context,
-    draw_uniform,
-)
+from slowthink.engines.base import Capabilities, Job, Outcome, check_context
 from slowthink.engines.models import fingerprint, resolve_model
 from slowthink.errors import ConfigError, missing_extra
 from slowthink.recipe import EngineConfig
-from slowthink.records import Answer, Cost, Request
-from slowthink.thinking.forcing import Answering, Forcing, make_rules
+from slowthink.records import Cost
+from slowthink.thinking.forcing import make_rules
 from slowthink.thinking.formats import TokenFormat, compile_format
 
 if TYPE_CHECKING:
-    from slowthink.engines.decoding import Row
-    from slowthink.engines.kv import KeyValues
+    from slowthink.engines.batch import Batch
 
-
+SAVE_SECONDS = 5.0
+"""A longer batch hands over what it has come to this often."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's malloc.h."""
 
@@ -71,7 +63,10 @@ class TransformersSession:
             reproducible=True,
             max_context=_max_context(model.config, config.max_context),
         )
+        self.save_seconds = SAVE_SECONDS
         self._queue: dict[str, Job] = {}
+        self._batch: Batch | None = None
+        self._steps: Iterator[None] = iter(())
         self._formats: dict[Any, TokenFormat] = {}
 
     def __enter__(self) -> TransformersSession:
@@ -79,6 +74,7 @@ class TransformersSession:
 
     def __exit__(self, *error: object) -> None:
         self._queue.clear()
+        self._batch, self._steps = None, iter(())
 
     @property
     def cost(self) -> Cost:
@@ -96,43 +92,35 @@ class TransformersSession:
             self._queue.pop(key, None)
 
     def completed(self, timeout: float | None = None) -> list[Outcome]:
-        """Run the next batch to its end, and return what came of it."""
+        """Run the next batch: to its end, or for `save_seconds`, and return what is new of it."""
         import torch
+
+        if self._batch is None:
+            if not self._queue:
+                return []
+            self._batch = self._next_batch()
+            self._steps = self._batch.run()
+        started = time.monotonic()
+        with torch.inference_mode():
+            for _ in self._steps:
+                if time.monotonic() - started >= self.save_seconds:
+                    return self._batch.outcomes(partial=True)
+        done, self._batch = self._batch, None
+        return done.outcomes()
+
+    def _next_batch(self) -> Batch:
+        """The next jobs, in an order that does not depend on how far they have come: a batch that
+        was killed is the same batch again."""
+        from slowthink.engines.batch import Batch, Model
 
         jobs = sorted(self._queue.values(), key=_job_order)[: self._batch_size]
         for job in jobs:
             del self._queue[job.key]
-        if not jobs:
-            return []
-        with torch.inference_mode():
-            return self._run(jobs)
-
-    # -- one batch --
-
-    def _run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        before = self.cost
-        machines = [self._machine(job) for job in jobs]
-        rows = [
-            _row(job.request, job.request.prompt_ids, machine, machine.rules.trigger_ids)
-            for job, machine in zip(jobs, machines, strict=True)
+        machines = [
+            job.machine(make_rules(job.request.budget, self._compiled(job))) for job in jobs
         ]
-        kv = self._think(jobs, rows)
-        chains = [machine.chain(job.key) for job, machine in zip(jobs, machines, strict=True)]
-        wanted = [
-            branches(job, chain, machine.rules, self._compiled(job))
-            for job, chain, machine in zip(jobs, chains, machines, strict=True)
-        ]
-        answers = self._answer(jobs, rows, wanted, kv)
-        spent = [self.cost - before] + [Cost()] * (
-            len(jobs) - 1
-        )  # a batch's cost stands at its first
-        return [
-            Outcome(key=job.key, chain=chain, answers=tuple(made), cost=cost)
-            for job, chain, made, cost in zip(jobs, chains, answers, spent, strict=True)
-        ]
-
-    def _machine(self, job: Job) -> Forcing:
-        return job.machine(make_rules(job.request.budget, self._compiled(job)))
+        model = Model(decoder=self._decoder, compiled=self._compiled, eos_ids=self.eos_ids)
+        return Batch(jobs, machines, model)
 
     def _compiled(self, job: Job) -> TokenFormat:
         format = job.request.format
@@ -140,103 +128,9 @@ class TransformersSession:
             self._formats[format] = compile_format(format, self.tokenizer, eos_ids=self.eos_ids)
         return self._formats[format]
 
-    def _think(self, jobs: Sequence[Job], rows: Sequence[Row]) -> KeyValues:
-        """Prefill, and decode all chains to their ends."""
-        known = sum(len(job.chain.ids) for job in jobs if job.chain)
-        kv, logits = self._decoder.prefill([row.tokens for row in rows])
-        self._decoder.cost += Cost(re_prefilled=known)
-        return self._decoder.run(rows, kv, logits)
-
-    def _answer(
-        self,
-        jobs: Sequence[Job],
-        rows: Sequence[Row],
-        wanted: Sequence[Sequence[Branch]],
-        kv: KeyValues,
-    ) -> list[list[Answer]]:
-        """All answers, one per row in each round."""
-        answers: list[list[Answer]] = [[] for _ in jobs]
-        for number in range(max(map(len, wanted), default=0)):
-            members = [i for i, found in enumerate(wanted) if len(found) > number]
-            made = self._answer_round(
-                [jobs[i].request for i in members],
-                [rows[i] for i in members],
-                [wanted[i][number] for i in members],
-                kv.take(members),
-            )
-            for i, answer in zip(members, made, strict=True):
-                answers[i].append(answer)
-        return answers
-
-    def _answer_round(
-        self,
-        requests: Sequence[Request],
-        rows: Sequence[Row],
-        wanted: Sequence[Branch],
-        kv: KeyValues,
-    ) -> list[Answer]:
-        """One answer per row: cut its cache, feed the closing as one block, then draw."""
-        blocks, starts, answering = [], [], []
-        for place, (request, row, branch) in enumerate(zip(requests, rows, wanted, strict=True)):
-            whole = (*request.prompt_ids, *branch.cut.ids, *branch.closing)
-            keep = min(_common(row.tokens, whole), len(whole) - 1)
-            kv.forget(place, keep)
-            blocks.append(whole[keep:])
-            starts.append(keep)
-            machine = Answering(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
-            answering.append(_row(request, whole, machine, tag=("answer", len(branch.cut.ids))))
-        logits = self._decoder.forward(kv, blocks, starts)
-        self._decoder.cost += Cost(forced=sum(len(branch.closing) for branch in wanted))
-        self._decoder.run(answering, kv, logits)
-        return [
-            _make_answer(request, row, branch)
-            for request, row, branch in zip(requests, answering, wanted, strict=True)
-        ]
-
-
-def _row(
-    request: Request,
-    prefix: tuple[int, ...],
-    machine: Forcing | Answering,
-    triggers: frozenset[int] = frozenset(),
-    *,
-    tag: tuple[object, ...] = (),
-) -> Row:
-    from slowthink.engines.decoding import Row
-
-    return Row(
-        prefix=prefix,
-        machine=machine,
-        sampling=request.sampling,
-        uniform=functools.partial(draw_uniform, request, *tag),
-        triggers=triggers if request.budget.end_rule == "probability" else frozenset(),
-    )
-
-
-def _make_answer(request: Request, row: Row, branch: Branch) -> Answer:
-    machine = row.machine
-    assert isinstance(machine, Answering)
-    return Answer(
-        key=branch.key,
-        chain_key=request.chain_key(),
-        cut=len(branch.cut.ids),
-        closing=branch.closing,
-        ids=tuple(machine.ids),
-        end=machine.end,
-    )
-
-
-def _common(cached: Sequence[int], whole: Sequence[int]) -> int:
-    """Length of the common start; only the thinking can differ, inside a long delimiter."""
-    length = min(len(cached), len(whole))
-    if tuple(cached[:length]) == tuple(whole[:length]):
-        return length
-    return next(i for i in range(length) if cached[i] != whole[i])
-
 
 def _job_order(job: Job) -> tuple[int, str]:
-    thinking = len(job.chain.ids) if job.chain else 0
-    return len(job.request.prompt_ids) + thinking, job.key
+    return len(job.request.prompt_ids), job.key
 
 
 # --- loading --------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from slowthink.evaluate.summary import Evaluation, summarise
 from slowthink.funnel import planned_heldout
 from slowthink.grading import Grader, check_dependencies
 from slowthink.judging import TAG as JUDGE_TAG
-from slowthink.ledger import Ledger
 from slowthink.plain import plain
 from slowthink.protocols import draws_for, resolve
 from slowthink.recipe import ArmConfig, EvaluateConfig, Recipe
@@ -53,7 +52,7 @@ def run(context: StageContext) -> StageResult:
     check_dependencies()
     sets = problem_sets(context)
     check_parallel(config, {one.name: len(one.problems) for one in sets})
-    with Ledger(context.ledger_path) as ledger, Grader() as grader:
+    with context.open_ledger() as ledger, Grader() as grader:
         bench = Bench(context=context, sets=sets, ledger=ledger, grader=grader)
         arms = {arm.name: measure_arm(bench, arm, then=_then(arm, bench)) for arm in config.arms}
         arms, judge = judged(bench, arms)

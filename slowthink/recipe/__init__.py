@@ -15,6 +15,8 @@ from pydantic import Field
 from slowthink.plain import digest
 from slowthink.recipe.base import (
     ChatConfig,
+    ClassControl,
+    ControlConfig,
     EndpointConfig,
     EngineConfig,
     ForcingConfig,
@@ -22,6 +24,8 @@ from slowthink.recipe.base import (
     LoopConfig,
     SamplingConfig,
     Settings,
+    StepControl,
+    TokenControl,
     VllmConfig,
 )
 from slowthink.recipe.curation import (
@@ -64,6 +68,8 @@ __all__ = [
     "ArmConfig",
     "BenchmarkConfig",
     "ChatConfig",
+    "ClassControl",
+    "ControlConfig",
     "DifficultyConfig",
     "DrawsConfig",
     "EndpointConfig",
@@ -95,6 +101,8 @@ __all__ = [
     "SelectConfig",
     "Settings",
     "SolutionTraces",
+    "StepControl",
+    "TokenControl",
     "TraceConfig",
     "TraceSource",
     "TrainConfig",
@@ -125,6 +133,8 @@ class Recipe(Settings):
     """Where row-wise work runs: in this process, or on Ray Data. Decisions are the same."""
     ledger: str | None = None
     """Path of the ledger, to share it between runs. None: inside the run folder."""
+    ledger_sync: Literal["normal", "full"] = "normal"
+    """full: what is recorded survives a power cut too, at the price of a flush each time."""
     pool: PoolConfig | None = None
     """Gather problems."""
     filter: FilterConfig | None = None

@@ -114,18 +114,61 @@ class EngineConfig(Settings):
     """For `replay`: the JSONL file of scripted completions."""
 
 
+class TokenControl(Settings):
+    """The model is told how many tokens to think for."""
+
+    kind: Literal["tokens"] = "tokens"
+    amount: int | None = Field(default=None, ge=1)
+    """Told when a model is asked. null: in training, where it comes from the text's length."""
+    text: str = "Think for up to {amount} tokens."
+    """The line after the question."""
+
+
+class StepControl(Settings):
+    """The model is told how many steps to think for, and counts them down."""
+
+    kind: Literal["steps"] = "steps"
+    amount: int | None = Field(default=None, ge=1)
+    """Told when a model is asked. null: in training, where it comes from the text's steps."""
+    text: str = "Think for up to {amount} steps."
+    """The line after the question."""
+    step_delimiter: str = Field(default="\n\n", min_length=1)
+    """Ends a step; with forcing, `forcing.step_delimiter` is to be the same."""
+    countdown: str = "<|im_start|>{steps} steps left\n"
+    """Stands before each step (s1's mark: for chat.format s1-steps)."""
+
+
+class ClassControl(Settings):
+    """The model is told to think little or much."""
+
+    kind: Literal["class"] = "class"
+    amount: Literal["short", "long"] | None = None
+    """Told when a model is asked. null: in training."""
+    short: str = "Answer after a short amount of thinking."
+    """The line after the question, for little."""
+    long: str = "Answer after a long amount of thinking."
+    """The line after the question, for much."""
+    threshold_tokens: int | None = Field(default=None, ge=1)
+    """In training, thinking up to this long is short. null: nothing is told in training (s1)."""
+
+
+ControlConfig = Annotated[TokenControl | StepControl | ClassControl, Field(discriminator="kind")]
+
+
 class ChatConfig(Settings):
     """How a problem is put to a model; training and evaluation share it, so they cannot differ."""
 
     format: str = "s1"
-    """Thinking delimiters: s1, think-tags, gpt-oss, plain, the name of one in `formats`, or auto:
-    as the model's chat template says."""
+    """Thinking delimiters: s1, s1-steps, think-tags, gpt-oss, plain, the name of one in `formats`,
+    or auto: as the model's chat template says."""
     template_variables: dict[str, bool | int | float | str] | None = None
     """Given to the chat template, e.g. {enable_thinking: true} for Qwen3. null: none."""
     system_prompt: str | None = None
     """None: the chat template's own default."""
     instruction: str | None = None
     """A line put after the question. None: the question alone."""
+    control: ControlConfig | None = None
+    """A last line that says how long to think. null: none."""
 
 
 class FormatConfig(Settings):

@@ -16,6 +16,7 @@ from typing import Any
 from slowthink.errors import ConfigError
 from slowthink.recipe import ChatConfig
 from slowthink.records import Problem
+from slowthink.thinking.control import check_control, controlled, prompt_line
 from slowthink.thinking.formats import TokenFormat, compile_format, format_of
 
 
@@ -27,21 +28,25 @@ class TrainingIds:
     completion_ids: tuple[int, ...]
 
 
-def question_text(problem: Problem, chat: ChatConfig) -> str:
-    """What the user says: the question, its options as (A), (B), …, and the instruction."""
+def question_text(problem: Problem, chat: ChatConfig, *, line: str | None = None) -> str:
+    """What the user says: the question, its options as (A), (B), …, the instruction, and a line."""
     lines = [problem.question]
     lines += [f"({chr(ord('A') + i)}) {choice}" for i, choice in enumerate(problem.choices)]
     if chat.instruction:
         lines.append(chat.instruction)
+    if line:
+        lines.append(line)
     return "\n".join(lines)
 
 
-def header_text(tokenizer: Any, problem: Problem, chat: ChatConfig) -> str:
+def header_text(
+    tokenizer: Any, problem: Problem, chat: ChatConfig, *, line: str | None = None
+) -> str:
     """The prompt up to the assistant's header, as the chat template has it.
 
     Raises ConfigError where the model has no chat template.
     """
-    messages = [{"role": "user", "content": question_text(problem, chat)}]
+    messages = [{"role": "user", "content": question_text(problem, chat, line=line)}]
     if chat.system_prompt is not None:
         messages.insert(0, {"role": "system", "content": chat.system_prompt})
     return messages_text(tokenizer, messages, variables=chat.template_variables)
@@ -106,6 +111,15 @@ def _opening(tokenizer: Any, header: str, format: TokenFormat) -> _Opening:
     return _Opening(header_ids=_encoded(tokenizer, header), start_ids=start_ids)
 
 
+def _compiled(
+    tokenizer: Any, chat: ChatConfig, own_formats: Mapping[str, Any] | None
+) -> TokenFormat:
+    format = format_of(chat.format, tokenizer, own_formats)
+    if chat.control:
+        check_control(chat.control, format)
+    return compile_format(format, tokenizer)
+
+
 def prompt_ids(
     tokenizer: Any, problem: Problem, chat: ChatConfig, own_formats: Mapping[str, Any] | None = None
 ) -> tuple[int, ...]:
@@ -113,8 +127,9 @@ def prompt_ids(
 
     A template that opens thinking by itself (R1, QwQ) is not made to open it twice.
     """
-    format = compile_format(format_of(chat.format, tokenizer, own_formats), tokenizer)
-    opening = _opening(tokenizer, header_text(tokenizer, problem, chat), format)
+    format = _compiled(tokenizer, chat, own_formats)
+    line = prompt_line(chat.control) if chat.control else None
+    opening = _opening(tokenizer, header_text(tokenizer, problem, chat, line=line), format)
     return opening.header_ids + opening.start_ids
 
 
@@ -131,10 +146,13 @@ def training_ids(
 
     The new line after the thinking is there where a forced end would put one.
     """
-    format = compile_format(format_of(chat.format, tokenizer, own_formats), tokenizer)
-    opening = _opening(tokenizer, header_text(tokenizer, problem, chat), format)
+    format, line, thinking = _compiled(tokenizer, chat, own_formats), None, thinking.strip()
+    if chat.control:
+        text = controlled(chat.control, thinking, lambda text: len(format.encode(text)))
+        line, thinking = text.line, text.thinking.strip()
+    opening = _opening(tokenizer, header_text(tokenizer, problem, chat, line=line), format)
     newline = "\n" if format.format.newline_before_forced_end else ""
-    body = thinking.strip() + newline if thinking.strip() else ""
+    body = thinking + newline if thinking else ""
     completion = opening.start_ids + format.encode(body) + format.end_ids
     completion += format.encode(response.strip())
     return TrainingIds(

@@ -22,6 +22,12 @@ FORMATS: dict[str, ThinkingFormat] = {
         end="<|im_start|>answer\n",
         end_triggers=("<|im_start|>",),
     ),
+    "s1-steps": ThinkingFormat(  # the special token begins each step too (thinking.control)
+        name="s1-steps",
+        start="<|im_start|>think\n",
+        end="<|im_start|>answer\n",
+        end_triggers=("<|im_start|>answer",),
+    ),
     "think-tags": ThinkingFormat(
         name="think-tags", start="<think>\n", end="</think>\n\n", end_triggers=("</think>",)
     ),

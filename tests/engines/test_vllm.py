@@ -24,6 +24,7 @@ from slowthink.thinking.formats import FORMATS
 from tests.engines.conformance import Literal, compare, open_engines, requests_of, settings_of
 
 CAP, PROMPTS, CONTEXT = 32, 8, 256
+GREEDY = Sampling()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_the_ids_are_those_of_the_literal_loop(engines, literal, name) -> None:
     assert found.requests == 2
 
 
-def jobs_of(session, number: int, *points: Point, sampling=Sampling(), **budget) -> list[Job]:
+def jobs_of(session, number: int, *points: Point, sampling=GREEDY, **budget) -> list[Job]:
     setting = {"points": points, **budget}
     requests = [replace(r, sampling=sampling) for r in requests_of(session, number, setting)]
     return [Job(request=request, points=points) for request in requests]

@@ -50,7 +50,9 @@ def test_auto_reads_the_format_from_the_template(template, name) -> None:
 
 @pytest.mark.parametrize("template", [TURNS + ASSISTANT + "{% endif %}", None])
 def test_auto_on_a_template_that_says_nothing_names_the_formats(template) -> None:
-    expected = "`some/model` has none of .*gpt-oss, mine, plain, s1, think-tags .*tuned on s1"
+    expected = (
+        "`some/model` has none of .*gpt-oss, mine, plain, s1, s1-steps, think-tags .*tuned on s1"
+    )
     own = {"mine": FormatConfig(end="[A]")}
     with pytest.raises(ConfigError, match=expected):
         format_of("auto", Templated(template), own)
@@ -58,7 +60,9 @@ def test_auto_on_a_template_that_says_nothing_names_the_formats(template) -> Non
 
 def test_a_name_is_taken_as_it_is(smollm_tokenizer) -> None:
     assert format_of("s1", Templated(QWEN3)) is FORMATS["s1"]
-    with pytest.raises(ConfigError, match="expected one of auto, gpt-oss, plain, s1, think-tags"):
+    with pytest.raises(
+        ConfigError, match="expected one of auto, gpt-oss, plain, s1, s1-steps, think-tags"
+    ):
         format_of("tags", smollm_tokenizer)
 
 
