@@ -197,7 +197,7 @@ class Pool:
         except TimeoutError:
             raise _Passing(f"no answer in {self.config.timeout_seconds:g} s") from None
         except aiohttp.ClientConnectorError as error:
-            raise _Passing(f"{_NO_CONNECTION} ({error.os_error.strerror})") from None
+            raise _Passing(f"{_NO_CONNECTION} ({type(error.os_error).__name__})") from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Passing(f"connection broke ({type(error).__name__})") from None
         if status != 200:

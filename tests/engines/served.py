@@ -174,9 +174,12 @@ def compare(num: int, *, log: Path) -> dict[str, Any]:
             import torch
 
             ids = [*jobs[name].request.prompt_ids, *before]
+            mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()[None, None]
             with torch.inference_mode():
-                kv, logits = session._decoder.prefill([tuple(ids)])
-            best = logits[0].float().topk(2).values.tolist()
+                out = session._decoder.model(
+                    input_ids=torch.tensor([ids]), attention_mask=mask, use_cache=False
+                )
+            best = out.logits[0, -1].float().topk(2).values.tolist()
             return float(best[0] - best[1])
 
         unequal = differences(here, there, gap)
