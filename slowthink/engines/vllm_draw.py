@@ -19,6 +19,8 @@ from slowthink.engines.inflight import NO_WATCH
 CERTAIN = 1e9
 """The logit of a chosen id; finite, so that no temperature makes it NaN."""
 _NEVER = float("-inf")
+_FEW = 1024
+"""Likeliest ids that are looked at before a whole vocabulary is sorted."""
 RULES = {"drawn": 0, "argmax": 1, "probability": 2}
 
 
@@ -39,6 +41,8 @@ class Draws:
     """None: greedy."""
     wants_probability: bool = False
     """Some row ends by probability."""
+    wants_rest: bool = True
+    """Some row may have to take an id that is no trigger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,23 +108,32 @@ def _candidates(
     logits_RV: torch.Tensor, argmax_R: torch.Tensor, draws: Draws
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The id drawn, the id drawn instead of a refused end, and P(any trigger)."""
-    rest_RV = logits_RV.scatter(1, draws.triggers_RT, _NEVER)
-    best_R = rest_RV.argmax(-1)
+    best_R, second_R, p_RV = argmax_R, argmax_R, None
+    if draws.wants_rest:
+        second_R = best_R = logits_RV.scatter(1, draws.triggers_RT, _NEVER).argmax(-1)
     if draws.sampling is None:
-        first_R, second_R = torch.where(draws.banned_R, best_R, argmax_R), best_R
+        first_R = torch.where(draws.banned_R, best_R, argmax_R)
         p_RV = torch.softmax(logits_RV.double(), -1) if draws.wants_probability else None
     else:
         p_RV = distributions(logits_RV, draws.sampling)
-        kept_RV = p_RV.scatter(1, draws.triggers_RT, 0.0)
-        none_R = kept_RV.sum(-1) == 0  # the truncation had left nothing but ends
-        uniform_R, again_R = draws.sampling.uniform_R, draws.sampling.again_R
-        second_R = torch.where(none_R, best_R, pick(kept_RV, again_R))
-        redrawn_R = torch.where(none_R, best_R, pick(kept_RV, uniform_R))
-        first_R = torch.where(draws.banned_R, redrawn_R, pick(p_RV, uniform_R))
+        first_R = pick(p_RV, draws.sampling.uniform_R)
+        if draws.wants_rest:
+            redrawn_R, second_R = _from_rest(p_RV, best_R, draws, draws.sampling)
+            first_R = torch.where(draws.banned_R, redrawn_R, first_R)
     if p_RV is None:
         return first_R, second_R, torch.zeros_like(first_R, dtype=torch.float64)
     ends_RT = p_RV.gather(1, draws.triggers_RT) * draws.distinct_RT
     return first_R, second_R, ends_RT.sum(-1)
+
+
+def _from_rest(
+    p_RV: torch.Tensor, best_R: torch.Tensor, draws: Draws, sampling: Sampled
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws from P without the triggers: the first, and the one after a refusal."""
+    kept_RV = p_RV.scatter(1, draws.triggers_RT, 0.0)
+    none_R = kept_RV.sum(-1) == 0  # the truncation had left nothing but ends
+    first_R = torch.where(none_R, best_R, pick(kept_RV, sampling.uniform_R))
+    return first_R, torch.where(none_R, best_R, pick(kept_RV, sampling.again_R))
 
 
 def _declared(
@@ -157,11 +170,34 @@ def _keep_top_k(p_RV: torch.Tensor, sampling: Sampled) -> torch.Tensor:
 
 
 def _keep_nucleus(p_RV: torch.Tensor, top_p_R: torch.Tensor) -> torch.Tensor:
+    """Zero all but each row's likeliest ids that hold top-p of what is left.
+
+    On a CPU most rows need no sort of the whole vocabulary: a look at the numbers is free there.
+    """
+    V = p_RV.shape[-1]
+    if p_RV.device.type != "cpu" or V <= _FEW:
+        return _sorted_nucleus(p_RV, top_p_R)
+    top_RK, ids_RK = torch.topk(p_RV, _FEW)
+    outside_RK = _outside(top_RK, p_RV.sum(-1, keepdim=True), top_p_R)
+    kept_RV = torch.zeros_like(p_RV).scatter_(1, ids_RK, top_RK.masked_fill(outside_RK, 0))
+    wider_R = ~outside_RK[:, -1]
+    if bool(wider_R.any()):
+        kept_RV[wider_R] = _sorted_nucleus(p_RV[wider_R], top_p_R[wider_R])
+    return kept_RV
+
+
+def _sorted_nucleus(p_RV: torch.Tensor, top_p_R: torch.Tensor) -> torch.Tensor:
     sorted_RV, order_RV = p_RV.sort(dim=-1, descending=True, stable=True)
-    whole_R1 = sorted_RV.sum(-1, keepdim=True)
-    before_RV = sorted_RV.cumsum(-1) / whole_R1 - sorted_RV / whole_R1
-    outside_RV = (before_RV >= top_p_R[:, None]) & (top_p_R < 1)[:, None]
+    outside_RV = _outside(sorted_RV, sorted_RV.sum(-1, keepdim=True), top_p_R)
     return p_RV.masked_fill(torch.zeros_like(outside_RV).scatter(1, order_RV, outside_RV), 0)
+
+
+def _outside(
+    sorted_RK: torch.Tensor, whole_R1: torch.Tensor, top_p_R: torch.Tensor
+) -> torch.Tensor:
+    """Where those before, likelier, hold top-p already; nowhere in a row without top-p."""
+    before_RK = sorted_RK.cumsum(-1) / whole_R1 - sorted_RK / whole_R1
+    return (before_RK >= top_p_R[:, None]) & (top_p_R < 1)[:, None]
 
 
 def pick(p_RV: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:

@@ -258,6 +258,7 @@ class Stepper:
             end_probability_R=self._send([one.end_probability for one in rules], torch.float64),
             sampling=self._sampled(rows) if is_sampled else None,
             wants_probability=any(one.end_rule == "probability" for one in rules),
+            wants_rest=any(row.order.banned or row.order.on_end == RUNNER_UP for row in rows),
         )
 
     def _sampled(self, rows: Sequence[Row]) -> Sampled:
