@@ -37,6 +37,8 @@ OPTIONAL: dict[str, Any] = {
 }
 """Settings that not every server takes, with their neutral values. Sent each time: a server may
 have defaults of its own, such as the penalty in a model's generation_config.json."""
+_TIGHT: dict[str, Any] = {"top_p": 1e-6, "top_k": 1, "min_p": 1.0}
+_HOT = 2.0
 _CONTEXT_NAMES = ("max_model_len", "context_length", "context_window", "n_ctx")
 _CHANGING = ("created", "permission", "owned_by")
 _VERSIONS = (
@@ -69,6 +71,8 @@ class Dialect:
     stops_at_texts: bool = False
     biases: bool = False
     """`logit_bias` keeps a token from being drawn."""
+    truncations: frozenset[str] = frozenset()
+    """Which of top_p, top_k and min_p have an effect."""
     logprobs: int = 0
     """How many logprobs it gives for each token; 0: none."""
     logprobs_of_ids: bool = False
@@ -196,6 +200,7 @@ class Prober:
             stops_at_ids=by_id,
             stops_at_texts=by_text,
             biases=await self._biased(base, said[0]),
+            truncations=await self._truncations(base, said),
             logprobs_of_ids=bool(dialect.logprobs) and await self._listed(base, target),
         )
 
@@ -213,6 +218,21 @@ class Prober:
         if reply.ids is not None:
             return first not in reply.ids
         return bool(reply.text) and reply.text != self.tokenizer.decode([first])
+
+    async def _truncations(self, base: dict[str, Any], said: list[int]) -> frozenset[str]:
+        """Those settings that, drawn tight, make a hot draw the greedy one."""
+        found = set()
+        for name, tight in _TIGHT.items():
+            if name in base:
+                reply = await self._reply(base | {"temperature": _HOT, name: tight})
+                if reply is not None and self._drawn(reply) == said:
+                    found.add(name)
+        return frozenset(found)
+
+    def _drawn(self, reply: Reply) -> list[int]:
+        if reply.ids is not None:
+            return list(reply.ids)
+        return list(self.tokenizer.encode(reply.text, add_special_tokens=False))
 
     async def _listed(self, base: dict[str, Any], target: int) -> bool:
         wanted = {"logprobs": 1, "logprob_token_ids": [target], "max_tokens": 1}
@@ -233,7 +253,7 @@ class Prober:
         root = self.endpoint.url.removesuffix("/v1")
         for path, kind in _VERSIONS:
             try:
-                found = await self.pool.ask(self.endpoint, root + path)
+                found = await self.pool.ask(self.endpoint, root + path, tries=1)
             except EngineError:
                 continue
             told = found.get("version") or found.get("build_info")

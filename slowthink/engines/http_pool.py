@@ -163,18 +163,20 @@ class Pool:
             "an answer. See the server's log; give the same command again: what was had is kept."
         )
 
-    async def ask(self, endpoint: Endpoint, path: str, body: Any = None) -> dict[str, Any]:
+    async def ask(
+        self, endpoint: Endpoint, path: str, body: Any = None, *, tries: int = _TRIES_OF_ONE
+    ) -> dict[str, Any]:
         """This address's answer, GET without a body. Raises EngineError at once where nothing
         listens there, Refused, and EngineError after a few tries."""
         reason = ""
-        for tries in range(_TRIES_OF_ONE):
+        for number in range(tries):
             try:
                 return await self._try(endpoint, "GET" if body is None else "POST", path, body)
             except _Passing as error:
                 reason = str(error)
                 if reason.startswith(_NO_CONNECTION):
                     break
-                await asyncio.sleep(min(error.pause or 0.2 * 2**tries, _LONGEST_PAUSE_SECONDS))
+                await asyncio.sleep(min(error.pause or 0.2 * 2**number, _LONGEST_PAUSE_SECONDS))
         raise EngineError(
             f"{endpoint.url}: {reason}; expected an OpenAI-compatible server. Start it, or mend "
             "the address: --set engine.endpoints.urls=[http://HOST:PORT/v1]"

@@ -39,9 +39,11 @@ def refuse_impossible(
 
 
 def _refuse_settings(sampling: Sampling, dialect: Dialect) -> None:
-    for name in ("top_k", "min_p"):
-        if getattr(sampling, name) and name not in dialect.settings:
-            raise _cannot(dialect, f"it does not take {name}", f"Set {name}: 0, {_ELSEWHERE}")
+    for name, off in (("top_p", 1), ("top_k", 0), ("min_p", 0)):
+        if getattr(sampling, name) != off and name not in dialect.truncations:
+            raise _cannot(
+                dialect, f"{name} has no effect there", f"Set {name}: {off}, {_ELSEWHERE}"
+            )
 
 
 def _refuse_unseen(token_format: TokenFormat, dialect: Dialect, tokenizer: Any) -> None:

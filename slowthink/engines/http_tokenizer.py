@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slowthink.engines.models import EMBEDDED, resolve_model
+from slowthink.engines.models import EMBEDDED, fingerprint, resolve_model
 from slowthink.errors import ConfigError, EngineError
 from slowthink.plain import digest
 
@@ -48,6 +48,12 @@ def local_eos_ids(name: str, revision: str | None, tokenizer: Any) -> frozenset[
     except (ImportError, OSError, ValueError):
         pass
     return frozenset(i for i in found if i is not None)
+
+
+def local_fingerprint(name: str) -> str:
+    """Of the model's files where the name is of a folder here; empty elsewhere."""
+    local = name == EMBEDDED or (Path(name) / "config.json").is_file()
+    return fingerprint(resolve_model(name)) if local else ""
 
 
 def identity(tokenizer: Any) -> str:

@@ -7,9 +7,10 @@ since whether it holds is not to be seen before it fails. With `in_flight` the s
 
     engine: {kind: openai, endpoints: {urls: [http://a:8000/v1, http://b:8000/v1]}}
 
-The model's fingerprint is of the server's name of the model, of what `/v1/models` says of it, and
-of the tokenizer: a server shows nobody its weights. Other weights under the same name and path are
-not told apart; give them another name (`vllm serve --served-model-name`).
+The model's fingerprint is of the server's name of the model, of what `/v1/models` says of it, of
+the tokenizer, and of the files where the recipe's `model` is a folder here. A server shows nobody
+its weights: without that folder, others under the same name and path are not told apart; give them
+another name (`vllm serve --served-model-name`).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from slowthink.engines.http_tokenizer import (
     asks,
     identity,
     local_eos_ids,
+    local_fingerprint,
     local_tokenizer,
     served_tokenizer,
 )
@@ -124,7 +126,7 @@ class OpenAISession:
     @property
     def oddities(self) -> Counter[str]:
         """What servers did that they were not asked to, and did no harm; what was tried again."""
-        return self._rounds.oddities + self._pool.counts
+        return Counter(dict(self._rounds.oddities)) + Counter(dict(self._pool.counts))
 
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError where these servers cannot keep its budget exactly."""
@@ -164,7 +166,7 @@ class OpenAISession:
             self.eos_ids,
         )
         self._in_flight = self._our_own(model.model) if self._endpoints.in_flight else None
-        self._describe(config)
+        self._describe(name, config)
 
     def _our_own(self, model: str) -> InFlight:
         """Raises ConfigError where a server was not started by `slowthink serve`."""
@@ -178,7 +180,7 @@ class OpenAISession:
                 )
         return InFlight(self._rounds, self.tokenizer, self.eos_ids)
 
-    def _describe(self, config: EngineConfig) -> None:
+    def _describe(self, name: str, config: EngineConfig) -> None:
         """What the session is, from what the servers told."""
         dialect = self._dialect
         max_context = config.max_context or dialect.max_context
@@ -188,9 +190,8 @@ class OpenAISession:
                 "tokens its context holds; expected a number, since nothing may be cut. "
                 "Give it: --set engine.max_context=8192"
             )
-        self.fingerprint = digest(
-            ["served", dialect.model, dialect.facts, identity(self.tokenizer)]
-        )
+        parts = [dialect.model, dialect.facts, identity(self.tokenizer), local_fingerprint(name)]
+        self.fingerprint = digest(["served", *parts])
         self.numerics = f"openai/{dialect.model}/{dialect.version}"
         self.count_source = "ids" if dialect.returns_ids else "retokenised"
         self.capabilities = Capabilities(

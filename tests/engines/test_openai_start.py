@@ -111,9 +111,9 @@ NUCLEUS = Sampling(temperature=0.6, top_p=0.95)
         (Manners(logprobs=False), {"end_rule": "probability"}, "Set end_rule: drawn"),
         (Manners(), {"end_rule": "probability", "sampling": NUCLEUS}, "Set temperature: 1 or 0"),
         (
-            Manners(refuses=frozenset({"top_k"})),
+            Manners(deaf=frozenset({"top_k"})),
             {"sampling": Sampling(temperature=1.0, top_k=5)},
-            "does not take top_k",
+            "top_k has no effect there",
         ),
         (Manners(), {"points": (Point(5000),)}, "context holds 4096"),
     ],

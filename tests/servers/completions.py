@@ -49,6 +49,8 @@ class Manners:
     logprobs: bool = True
     refuses: frozenset[str] = frozenset()
     """Settings answered with 400."""
+    deaf: frozenset[str] = frozenset()
+    """Settings taken and ignored."""
     template: str = ""
     """Put before the prompt, as Ollama does."""
     reads_prompt: int | None = None
@@ -243,6 +245,7 @@ class Server:
 
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
         manners = self.manners
+        body = {name: value for name, value in body.items() if name not in manners.deaf}
         prompt = body["prompt"]
         ids = (
             list(prompt)
