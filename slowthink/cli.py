@@ -354,7 +354,7 @@ def scorer(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: forcing, grade or train.")],
+    name: Annotated[str, typer.Argument(help="What to measure: forcing, grade, sweep or train.")],
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds; the median is quoted.")] = 5,
     json_: Json = False,
 ) -> None:

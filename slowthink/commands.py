@@ -335,7 +335,7 @@ def _auc(found: dict[str, Any], name: str, interval: str) -> str:
     return f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
-BENCHES = ("forcing", "grade", "train")
+BENCHES = ("forcing", "grade", "sweep", "train")
 
 
 def bench(name: str, *, num_rounds: int) -> Result:

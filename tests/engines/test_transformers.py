@@ -151,47 +151,6 @@ def test_no_thinking_token_is_made_or_prefilled_twice(session, make_problem) -> 
     assert cost.forced == forced + sum(len(a.closing) for a in outcome.answers)
 
 
-def drawn_tokens(chains, answers) -> int:
-    """Tokens of these chains and answers that were drawn."""
-    thought = sum(
-        len(chain.ids) - sum(e.forced for e in chain.events) + len(chain.events) for chain in chains
-    )
-    return thought + sum(len(a.ids) + (a.end is AnswerEnd.STOP) for a in answers)
-
-
-@pytest.mark.parametrize("num_steps", [1, 7, 24, 26, 33])
-def test_a_batch_stopped_at_any_step_goes_on_to_the_same_tokens(
-    session, make_problem, num_steps
-) -> None:
-    """What was handed over by then is kept, and what it is said to have cost is what it has."""
-    points = (Point(8), Point(20), Point(24, 1))
-    requests = [make_request(session, q, make_problem, format="plain") for q in QUESTIONS[:3]]
-    jobs = [Job(request=request, points=points) for request in requests]
-    whole = {outcome.key: outcome for outcome in generate(session, jobs)}
-    chains, answers, cost = {}, {}, 0
-    session.save_seconds = 0
-    for job in jobs:
-        session.submit(job)
-    for _ in range(num_steps):
-        for outcome in session.completed():
-            assert outcome.partial
-            chains[outcome.key] = outcome.chain
-            answers |= {answer.key: answer for answer in outcome.answers}
-            cost += outcome.cost.decoded
-    session.__exit__()
-    session.save_seconds = float("inf")
-    assert cost == drawn_tokens(chains.values(), answers.values())
-    rest = [
-        Job(request=job.request, points=points, chain=chains[job.key], answer_keys=set(answers))
-        for job in jobs
-    ]
-    for outcome in generate(session, rest):
-        assert outcome.chain == whole[outcome.key].chain
-        answers |= {answer.key: answer for answer in outcome.answers}
-    expected = {a.key: a.ids for outcome in whole.values() for a in outcome.answers}
-    assert {key: answer.ids for key, answer in answers.items()} == expected
-
-
 def test_samples_of_one_prompt_share_its_prefill_and_differ(session, make_problem) -> None:
     from dataclasses import replace
 

@@ -1,0 +1,111 @@
+"""Batches on a small model: sweeps at the price of their longest run, and stops at any step."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+pytest.importorskip("torch")
+
+from slowthink.benches import sweep
+from slowthink.engines.base import Job, Point, generate
+from slowthink.engines.transformers import TransformersSession
+from slowthink.recipe import EngineConfig
+from slowthink.records import AnswerEnd, EventKind
+from tests.tiny import END_PROBABILITY
+
+LOAD = sweep.Load(
+    caps=(4, 8, 16, 32, 64, 160), waits=(1, 2, 3, 4), num_questions=4, minimum=40,
+    end_probability=END_PROBABILITY, answer_tokens=6,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def session(tiny_model):
+    config = EngineConfig(dtype="float32", batch_size=4)
+    with TransformersSession(tiny_model, config) as session:
+        session.save_seconds = float("inf")
+        yield session
+
+
+def drawn_tokens(chains, answers) -> int:
+    """Tokens of these chains and answers that were drawn; an end that was refused by the next best
+    token was drawn twice."""
+    thought = sum(
+        len(chain.ids) - sum(event.forced for event in chain.events) + len(chain.events)
+        for chain in chains
+    )
+    return thought + sum(len(one.ids) + (one.end is AnswerEnd.STOP) for one in answers)
+
+
+def test_no_thinking_token_of_a_sweep_is_made_or_prefilled_twice(session) -> None:
+    jobs = sweep.make_jobs(session, LOAD)
+    before = session.cost
+    outcomes = list(generate(session, jobs))
+    spent = session.cost - before
+    waits = [e for o in outcomes for e in o.chain.events if e.kind is EventKind.WAIT]
+    assert len(waits) == 4 * len(jobs), "all waits occur"
+    assert spent.prefilled == sum(len(job.request.prompt_ids) for job in jobs)
+    assert spent.re_prefilled == 0
+    answers = [answer for outcome in outcomes for answer in outcome.answers]
+    assert spent.decoded == drawn_tokens([o.chain for o in outcomes], answers)
+    assert spent.forced == sum(e.forced for e in waits) + sum(len(a.closing) for a in answers)
+
+
+def test_the_bench_finds_what_a_sweep_saves_and_the_same_tokens(session) -> None:
+    data = sweep.measure(session, LOAD, num_rounds=1)
+    assert data["waits_made_to_occur"] == 1.0
+    assert data["same_thinking_as_separate_runs"] == 1.0
+    assert data["separate_over_sweep_prefilled"] == len(LOAD.points)
+    tokens = data["tokens"]
+    ratio = tokens["separate"]["decoded"] / tokens["sweep"]["decoded"]
+    assert data["separate_over_sweep"] == round(ratio, 3) > 2
+    assert 1 < data["sweep_over_longest"] < 2
+
+
+@pytest.mark.parametrize("num_steps", [1, 30, 75, 120, 135, 170, 190])
+def test_a_batch_stopped_at_any_step_goes_on_to_the_same_tokens(session, num_steps) -> None:
+    """What was handed over by then is kept, and what it is said to have cost is what it has."""
+    jobs = sweep.make_jobs(session, LOAD)
+    whole = {outcome.key: outcome for outcome in generate(session, jobs)}
+    chains, answers, cost = {}, {}, 0
+    session.save_seconds = 0
+    for job in jobs:
+        session.submit(job)
+    for _ in range(num_steps):
+        for outcome in session.completed():
+            assert outcome.partial
+            chains[outcome.key] = outcome.chain
+            answers |= {answer.key: answer for answer in outcome.answers}
+            cost += outcome.cost.decoded
+    session.__exit__()
+    session.save_seconds = float("inf")
+    assert cost == drawn_tokens(chains.values(), answers.values())
+    had = frozenset(answers)
+    rest = [
+        Job(request=job.request, points=job.points, chain=chains[job.key], answer_keys=had)
+        for job in jobs
+    ]
+    for outcome in generate(session, rest):
+        assert outcome.chain == whole[outcome.key].chain
+        assert not had & {answer.key for answer in outcome.answers}, "nothing is asked twice"
+        answers |= {answer.key: answer for answer in outcome.answers}
+    expected = {a.key: a.ids for outcome in whole.values() for a in outcome.answers}
+    assert {key: answer.ids for key, answer in answers.items()} == expected
+
+
+def test_what_a_job_cost_is_whole_also_when_it_came_in_pieces(session) -> None:
+    jobs = sweep.make_jobs(session, LOAD)
+    whole = sum(outcome.cost.decoded for outcome in generate(session, jobs))
+    session.save_seconds = 0.02
+    pieces = sum(outcome.cost.decoded for outcome in generate(session, jobs))
+    session.save_seconds = float("inf")
+    assert pieces == whole
+
+
+def test_an_idle_session_has_nothing(session) -> None:
+    assert session.completed() == []
+    session.submit(Job(request=sweep.make_jobs(session, LOAD)[0].request, points=(Point(3),)))
+    session.cancel([sweep.make_jobs(session, LOAD)[0].key])
+    assert session.completed() == []
