@@ -35,14 +35,14 @@ _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523
 """Statuses that may be gone the next time."""
 _TOO_MUCH = frozenset({429, 503, 529})
 """Of these, those by which a server says that it has too much to do."""
-_FIRST_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_RETRY_AFTER_SECONDS = 600.0
-_MAX_POSTPONED = 100
+_MAX_PUT_OFF = 100
 """Times that one request may be put off by Retry-After; these are no retries."""
 _CONNECT_SECONDS = 10.0
 _TRIES_OF_ONE = 6
-_NO_CONNECTION = "no connection"
+_AWAY_SECONDS, _AWAY_PAUSE_SECONDS = 300.0, 0.5
+"""A server that nobody reaches may be starting anew: so long it is waited for, with these pauses
+between looks; these are no retries."""
 
 
 class Refused(EngineError):
@@ -57,10 +57,51 @@ class Refused(EngineError):
 class _Passing(Exception):
     """One try failed; another may do."""
 
-    def __init__(self, reason: str, *, pause: float | None = None, too_much: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        pause: float | None = None,
+        too_much: bool = False,
+        is_away: bool = False,
+    ) -> None:
         super().__init__(reason)
-        self.pause = pause
+        self.pause = _AWAY_PAUSE_SECONDS if is_away else pause
         self.too_much = too_much
+        self.is_away = is_away
+
+
+@dataclass
+class _Tries:
+    """What has become of one request so far."""
+
+    num: int = 0
+    num_failed: int = 0
+    """Retries count these; being put off by the server is none."""
+    num_put_off: int = 0
+    away_since: float | None = None
+    away_seconds: float = 0.0
+    reason: str = ""
+
+    def failed(self, error: _Passing, *, now: float) -> None:
+        """One more try came to this."""
+        self.reason = str(error)
+        self.num += 1
+        if not error.is_away:
+            self.away_since = None
+            self.num_failed += error.pause is None
+            self.num_put_off += error.pause is not None
+        else:
+            self.away_since = now if self.away_since is None else self.away_since
+            self.away_seconds = now - self.away_since
+
+    def are_over(self, config: EndpointConfig) -> bool:
+        """Whether it was tried often and long enough."""
+        return (
+            self.num_failed > config.max_retries
+            or self.num_put_off >= _MAX_PUT_OFF
+            or self.away_seconds > _AWAY_SECONDS
+        )
 
 
 @dataclass
@@ -105,6 +146,9 @@ class Pool:
     config: EndpointConfig
     counts: Counter[str] = field(default_factory=Counter)
     """What went wrong and was tried again, by reason."""
+    first_pause_seconds: float = 0.5
+    """Most seconds before the second try; they double with each."""
+    longest_pause_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         self.key = api_key(self.config)
@@ -141,9 +185,8 @@ class Pool:
 
         Raises Refused for what no retry would change, EngineError after all retries.
         """
-        reason = ""
-        tries = postponed = 0
-        while tries <= self.config.max_retries and postponed < _MAX_POSTPONED:
+        tries = _Tries()
+        while not tries.are_over(self.config):
             endpoint = await self._slot()
             started = time.monotonic()
             try:
@@ -151,16 +194,15 @@ class Pool:
                 endpoint.succeeded()
                 return reply
             except _Passing as error:
-                reason = str(error)
-                self.counts[reason] += 1
-                pause = self._note(endpoint, error, started=started, tries=tries)
-                tries, postponed = tries + (error.pause is None), postponed + 1
+                self.counts[str(error)] += 1
+                pause = self._note(endpoint, error, started=started, tries=tries.num_failed)
+                tries.failed(error, now=time.monotonic())
             finally:
                 self._release(endpoint)
             await asyncio.sleep(pause)
         raise EngineError(
-            f"{self._places(path)}: {reason}, {tries + postponed - tries} times in a row; expected "
-            "an answer. See the server's log; give the same command again: what was had is kept."
+            f"{self._places(path)}: {tries.reason}, {tries.num} times in a row; expected an "
+            "answer. See the server's log; give the same command again: what was had is kept."
         )
 
     async def ask(
@@ -174,9 +216,9 @@ class Pool:
                 return await self._try(endpoint, "GET" if body is None else "POST", path, body)
             except _Passing as error:
                 reason = str(error)
-                if reason.startswith(_NO_CONNECTION):
+                if error.is_away:
                     break
-                await asyncio.sleep(min(error.pause or 0.2 * 2**number, _LONGEST_PAUSE_SECONDS))
+                await asyncio.sleep(min(error.pause or 0.2 * 2**number, self.longest_pause_seconds))
         raise EngineError(
             f"{endpoint.url}: {reason}; expected an OpenAI-compatible server. Start it, or mend "
             "the address: --set engine.endpoints.urls=[http://HOST:PORT/v1]"
@@ -199,7 +241,8 @@ class Pool:
         except TimeoutError:
             raise _Passing(f"no answer in {self.config.timeout_seconds:g} s") from None
         except aiohttp.ClientConnectorError as error:
-            raise _Passing(f"{_NO_CONNECTION} ({type(error.os_error).__name__})") from None
+            reason = f"no connection ({type(error.os_error).__name__})"
+            raise _Passing(reason, is_away=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Passing(f"connection broke ({type(error).__name__})") from None
         if status != 200:
@@ -234,7 +277,7 @@ class Pool:
             pause = min(error.pause, _LONGEST_RETRY_AFTER_SECONDS)
             endpoint.pause(pause, now)
             return 0.0  # the slot comes when some address is ready
-        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**tries)
+        longest = min(self.longest_pause_seconds, self.first_pause_seconds * 2**tries)
         return self._random.uniform(0, longest)
 
     # -- slots --

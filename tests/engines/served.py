@@ -1,6 +1,7 @@
 """A real `vllm serve` of SmolLM2 beside the embedded engine: same prompts, same settings, same ids?
 
-    python -m tests.engines.served 50        figures as JSON, near ties shown
+    python -m tests.engines.served 50              figures as JSON, near ties shown
+    python -m tests.engines.served 8 in-flight     forced by the server itself
 
 A near tie is a step where the two likeliest tokens are less than 1e-3 apart in logits.
 """
@@ -22,6 +23,7 @@ from typing import Any
 
 from slowthink.engines.base import Job, Outcome, Point, generate
 from slowthink.engines.models import resolve_model
+from slowthink.engines.vllm_engine import PROCESSOR
 from slowthink.recipe import ChatConfig
 from slowthink.records import Budget, Problem, Request, Sampling
 from slowthink.thinking.chat import prompt_ids
@@ -42,7 +44,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {"points": WAITS, "format": "plain"},
 }
 """`think tags`: a delimiter of several ordinary tokens here, taken back."""
+ROLLED_BACK = ("think tags",)
 NEAR = 1e-3
+Settings = dict[str, dict[str, Any]]
 
 
 @contextlib.contextmanager
@@ -94,10 +98,10 @@ def questions(num: int) -> list[str]:
     return [words[n % 3].format(3 + 7 * n % 89, 5 + 11 * n % 97) for n in range(num)]
 
 
-def make_jobs(session: Any, num: int) -> dict[tuple[str, str], Job]:
+def make_jobs(session: Any, num: int, settings: Settings) -> dict[tuple[str, str], Job]:
     """A job for each setting and question."""
     jobs = {}
-    for seed, (name, setting) in enumerate(SETTINGS.items()):  # a seed tells equal chains apart
+    for seed, (name, setting) in enumerate(settings.items()):  # a seed tells equal chains apart
         setting = dict(setting)
         points, format = setting.pop("points"), setting.pop("format", "s1")
         for question in questions(num):
@@ -118,9 +122,9 @@ def make_jobs(session: Any, num: int) -> dict[tuple[str, str], Job]:
     return jobs
 
 
-def run_jobs(session: Any, num: int) -> dict[tuple[str, str], Outcome]:
+def run_jobs(session: Any, num: int, settings: Settings) -> dict[tuple[str, str], Outcome]:
     """What came of them, by setting and question."""
-    jobs = make_jobs(session, num)
+    jobs = make_jobs(session, num, settings)
     names = {job.key: name for name, job in jobs.items()}
     assert len(names) == len(jobs)
     return {names[outcome.key]: outcome for outcome in generate(session, list(jobs.values()))}
@@ -155,25 +159,27 @@ def _first(one: Sequence[int], other: Sequence[int]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def compare(num: int, *, log: Path) -> dict[str, Any]:
-    """Figures of `num` prompts in every setting, both ways."""
+def compare(num: int, *, log: Path, in_flight: bool = False) -> dict[str, Any]:
+    """Figures of `num` prompts in every setting that this way of serving takes, both ways."""
     from slowthink.engines.openai import OpenAISession
     from slowthink.engines.transformers import TransformersSession
     from slowthink.recipe import EngineConfig
     from slowthink.recipe.base import EndpointConfig
 
-    with vllm_serve(log=log) as url:
-        endpoints = EndpointConfig(urls=(url,), max_concurrency=32)
+    settings = {n: one for n, one in SETTINGS.items() if not (in_flight and n in ROLLED_BACK)}
+    more = ("--logits-processors", PROCESSOR) if in_flight else ()
+    with vllm_serve(*more, log=log) as url:
+        endpoints = EndpointConfig(urls=(url,), max_concurrency=32, in_flight=in_flight)
         config = EngineConfig(kind="openai", dtype="float32", endpoints=endpoints)
         with OpenAISession(MODEL, config) as session:
             started = time.monotonic()
-            there = run_jobs(session, num)
+            there = run_jobs(session, num, settings)
             seconds = time.monotonic() - started
             dialect, oddities, cost = session._dialect, session.oddities, session.cost
     config = EngineConfig(dtype="float32", batch_size=48)
     with TransformersSession(MODEL, config) as session:
-        here = run_jobs(session, num)
-        jobs = make_jobs(session, num)
+        here = run_jobs(session, num, settings)
+        jobs = make_jobs(session, num, settings)
 
         def gap(name: tuple[str, str], before: Sequence[int]) -> float:
             import torch
@@ -191,7 +197,7 @@ def compare(num: int, *, log: Path) -> dict[str, Any]:
     events = [event.kind.value for one in there.values() for event in one.chain.events]
     return {
         "prompts": num,
-        "settings": len(SETTINGS),
+        "settings": len(settings),
         "requests": len(there),
         "answers": sum(len(one.answers) for one in there.values()),
         "equal": len(there) - len({one["where"] for one in unequal}),
@@ -205,4 +211,7 @@ def compare(num: int, *, log: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(compare(int(sys.argv[1]), log=Path("/tmp/served.log")), indent=1, default=str))
+    found = compare(
+        int(sys.argv[1]), log=Path("/tmp/served.log"), in_flight="in-flight" in sys.argv
+    )
+    print(json.dumps(found, indent=1, default=str))

@@ -25,7 +25,7 @@ from tests.servers.fault_run import run
 
 @pytest.mark.slow
 def test_200_of_200_requests_are_done_once_through_faults_and_a_restart() -> None:
-    found = run(200, timeout_seconds=1.5, restart_after=0.7, retry_after_seconds=0.25)
+    found = run(200, timeout_seconds=1.0, restart_after=0.7, quick=True)
     assert (found["done"], found["right"], found["given_back_twice"]) == (200, 200, 0), found
     assert all(count > 0 for count in found["faults"].values()), found
     assert any("connection" in reason for reason in found["tried_again"]), found
@@ -216,3 +216,15 @@ def test_no_key_stands_in_an_error(monkeypatch) -> None:
         with open_toy(server, api_key_env="TOY_KEY") as session:
             assert "sk-right" not in f"{session.fingerprint} {session.numerics} {session._dialect}"
             assert "sk-right" not in repr(session._pool)
+
+
+def test_a_server_that_starts_anew_is_waited_for_whatever_the_retries() -> None:
+    with serve() as server, open_toy(server, max_retries=0) as session:
+        jobs = [make_job(session, f"anew{n}", points=(Point(5),)) for n in range(4)]
+        server._call(server._away())
+        for job in jobs:
+            session.submit(job)
+        assert session.completed(timeout=0.7) == []
+        server._call(server._listen())
+        assert all(outcome.error is None for outcome in generate(session, jobs))
+        assert session.oddities["no connection (ConnectionRefusedError)"] >= 4

@@ -23,20 +23,24 @@ from slowthink.thinking.formats import FORMATS, compile_format
 from tests.servers.completions import Faults, Server, serve
 from tests.servers.toy import EOS, TOKENIZER, literal
 
-FAULTS = Faults(broken=0.10, never=0.05, torn=0.05, busy=0.02, seed=4)
+FAULTS = Faults(broken=0.10, never=0.05, torn=0.05, busy=0.02, seed=4, spared=20)
+"""The session's first questions go well: a server that fails them is told at the start."""
 CAP, WAITS = 20, 1
 
 
 def run(
-    num: int, *, timeout_seconds: float, restart_after: float, retry_after_seconds: float = 1.0
+    num: int, *, timeout_seconds: float, restart_after: float, quick: bool = False
 ) -> dict[str, Any]:
-    """`num` requests, one restart; what came of them, and what it took."""
+    """`num` requests, one restart; what came of them, and what it took. `quick`: short pauses."""
+    retry_after_seconds = 0.25 if quick else 1.0
     with serve(faults=replace(FAULTS, retry_after_seconds=retry_after_seconds)) as server:
         found = EndpointConfig(
-            urls=(server.url,), max_concurrency=64, timeout_seconds=timeout_seconds, max_retries=10
+            urls=(server.url,), max_concurrency=100, timeout_seconds=timeout_seconds, max_retries=10
         )
         config = EngineConfig(kind="openai", endpoints=found)
         with OpenAISession("toy", config, tokenizer=TOKENIZER) as session:
+            if quick:
+                session._pool.first_pause_seconds, session._pool.longest_pause_seconds = 0.1, 1.0
             jobs = [_job(session, number) for number in range(num)]
             started = time.monotonic()
             restart = threading.Timer(restart_after, server.restart, kwargs={"away_seconds": 1.0})
