@@ -25,7 +25,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from slowthink.benches.forcing_step import step_overhead
 from slowthink.engines import open_session
@@ -38,7 +38,7 @@ from slowthink.thinking.forcing import make_rules
 from slowthink.thinking.formats import FORMATS, TokenFormat, compile_format
 
 MODEL = "smollm2-135m"
-DTYPE = "bfloat16"
+DTYPE: Literal["bfloat16"] = "bfloat16"
 CONTEXT = 1024
 
 

@@ -306,7 +306,7 @@ class Flow:
         if order.on_end < 0 or outputs[at] != order.on_end:
             return None
         end, _ = self.thinking.foresee()
-        ids = (order.on_end,)
+        ids: tuple[int, ...] = (order.on_end,)
         if end.kind is ActionKind.FORCE:
             ids = self.spec.rules.wait(self.thinking.num_waits)
         elif (closing := self._closing(ThinkingEnd.NATURAL)) is not None:

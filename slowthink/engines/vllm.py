@@ -46,7 +46,7 @@ _LEAST_TEMPERATURE = 1e-5
 _log = logging.getLogger(__name__)
 
 
-class Forcing(ProcessorV1, ProcessorV2):
+class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     """Forces the budgets of all requests of one engine."""
 
     def __init__(
@@ -60,11 +60,10 @@ class Forcing(ProcessorV1, ProcessorV2):
                 "slowthink.engines.vllm: speculative decoding is on; expected it off, since a "
                 "draft would run past a forced end. Start vLLM without --speculative-config."
             )
-        states = None if isinstance(place, torch.device) else place
-        self._states: LogitsProcRequestState | None = states
-        self._device = place.device if states is not None else place
+        self._states: Any = None if isinstance(place, torch.device) else place
+        device = place if isinstance(place, torch.device) else place.device
         self._config = vllm_config
-        self._stepper = Stepper(self._device, ids_from_device=states is not None)
+        self._stepper = Stepper(device, ids_from_device=self._states is not None)
         self._rows: dict[int, Row] = {}
         """By batch index; under V2 by slot."""
         self._new: list[tuple[int, SamplingParams, Ask]] = []
@@ -135,14 +134,12 @@ class Forcing(ProcessorV1, ProcessorV2):
 
     def _tokens(self, slot: int) -> tuple[list[int], list[int]]:
         """A slot's prompt and outputs: read from the device once, when the request enters."""
-        assert self._states is not None
         num_prompt = int(self._states.prompt_len.np[slot])
         num_all = int(self._states.prefill_len.np[slot])
         ids = self._states.all_token_ids.gpu[slot, :num_all].tolist()
         return ids[:num_prompt], ids[num_prompt:]
 
     def _apply_v2(self, logits: torch.Tensor, ctx: LogitsContext) -> None:
-        assert self._states is not None
         slots = ctx.idx_mapping_np.tolist()
         here = [(at, slot) for at, slot in enumerate(slots) if slot in self._rows]
         if not here:
@@ -222,22 +219,43 @@ class Forcing(ProcessorV1, ProcessorV2):
         self._stepper.collect()
         return [self._histories.pop(name, None) for name in names]
 
+    def open_rows(self) -> dict[str, Row]:
+        """The logged requests in the batch, as far as they have come."""
+        self._stepper.collect()
+        named = {row.spec.ask.log: row for row in self._rows.values()}
+        return {name: row for name, row in named.items() if name in self._histories}
+
 
 class Reading:
-    """Gives an engine's worker a method that reads the processor; vLLM's `worker_extension_cls`."""
+    """Gives an engine's worker methods that read the processor; vLLM's `worker_extension_cls`.
 
-    def slowthink_histories(self, names: Sequence[str]) -> list[list[list[float]] | None] | None:
-        """Marks by request, as rows of output index, id, P(end), likeliest id and id they stand
-        for; None on a worker that draws nothing."""
-        runner = self.model_runner  # type: ignore[attr-defined]
-        if hasattr(runner, "input_batch"):
-            found = runner.input_batch.logitsprocs.all
-        else:
-            found = getattr(getattr(runner, "sampler", None), "logits_processors", ())
-        processor = next((one for one in found if isinstance(one, Forcing)), None)
+    Marks are rows of output index, id, P(end), likeliest id, and the id that they stand for. Both
+    give None on a worker that draws nothing.
+    """
+
+    def slowthink_histories(self, names: Sequence[str]) -> list[Any] | None:
+        """The marks of finished requests, None for one that is not known here."""
+        processor = _processor_of(self)
         if processor is None:
             return None
         return [_plain(history) for history in processor.take_histories(names)]
+
+    def slowthink_open(self) -> list[Any] | None:
+        """Name, output ids and marks of each request at work."""
+        processor = _processor_of(self)
+        if processor is None:
+            return None
+        rows = processor.open_rows().items()
+        return [[name, row.outputs[: row.count], _plain(row.history)] for name, row in rows]
+
+
+def _processor_of(worker: Any) -> Forcing | None:
+    runner = worker.model_runner
+    if hasattr(runner, "input_batch"):
+        found = runner.input_batch.logitsprocs.all
+    else:
+        found = getattr(getattr(runner, "sampler", None), "logits_processors", ())
+    return next((one for one in found if isinstance(one, Forcing)), None)
 
 
 def _plain(history: History | None) -> list[list[float]] | None:

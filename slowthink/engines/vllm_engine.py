@@ -62,6 +62,9 @@ class Engine(Protocol):
     def histories(self, keys: Sequence[str]) -> list[Any]:
         """What was drawn where ends were declared, by request."""
 
+    def open(self) -> list[Any]:
+        """Name, output ids and marks of each logged request at work."""
+
     def abort(self, keys: Sequence[str]) -> None:
         """Drop these."""
 
@@ -132,6 +135,10 @@ class _Single:
         """What was drawn where ends were declared."""
         return _merged(self._engine.collective_rpc("slowthink_histories", args=(list(keys),)), keys)
 
+    def open(self) -> list[Any]:
+        """What the requests at work have come to."""
+        return _joined(self._engine.collective_rpc("slowthink_open"))
+
     def abort(self, keys: Sequence[str]) -> None:
         """Drop these."""
         self._engine.abort_request(list(keys))
@@ -189,8 +196,17 @@ class _Copies:
 
     def histories(self, keys: Sequence[str]) -> list[Any]:
         """What was drawn where ends were declared."""
-        work = self._engine.collective_rpc("slowthink_histories", args=(list(keys),))
-        return _merged(self._wait(work), keys)
+        return _merged(self._ask("slowthink_histories", list(keys)), keys)
+
+    def open(self) -> list[Any]:
+        """What the requests at work have come to."""
+        return _joined(self._ask("slowthink_open"))
+
+    def _ask(self, method: str, *arguments: Any) -> list[Any]:
+        """The replies of all copies' workers; `AsyncLLM.collective_rpc` gives the first copy's."""
+        core = self._engine.engine_core
+        work = core.call_utility_all_async("collective_rpc", method, None, arguments, None)
+        return [reply for replies in self._wait(work) for reply in replies]
 
     def abort(self, keys: Sequence[str]) -> None:
         """Drop these."""
@@ -224,3 +240,9 @@ def _merged(replies: Sequence[Any], keys: Sequence[str]) -> list[Any]:
         next((reply[place] for reply in known if reply[place] is not None), None)
         for place in range(len(keys))
     ]
+
+
+def _joined(replies: Sequence[Any]) -> list[Any]:
+    """Each request once: the workers of one copy all have it."""
+    found = {one[0]: one for reply in replies for one in reply or ()}
+    return list(found.values())

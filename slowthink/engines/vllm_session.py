@@ -38,10 +38,20 @@ class _Work:
     job: Job
     spec: Spec
     chain: Chain
+    """All of it, once it is there."""
+    known: tuple[int, ...] = ()
+    """Thinking had before."""
     answers: dict[str, Answer] = field(default_factory=dict)
     waiting: dict[str, Branch] = field(default_factory=dict)
     """Answers under way, by request."""
     cost: Cost = field(default_factory=Cost)
+    """Since the last outcome."""
+    told: Cost = field(default_factory=Cost)
+    """Of it what partial outcomes counted of the thinking."""
+
+
+SAVE_SECONDS = 5.0
+"""How often what long jobs have come to is given back, to be stored."""
 
 
 class VllmSession:
@@ -79,6 +89,7 @@ class VllmSession:
         self._works: dict[str, _Work] = {}
         """By the key of a request under way."""
         self._number = 0
+        self.save_seconds = SAVE_SECONDS
 
     def __enter__(self) -> VllmSession:
         return self
@@ -105,16 +116,33 @@ class VllmSession:
         self._engine.histories(running)
 
     def completed(self, timeout: float | None = None) -> list[Outcome]:
-        """Jobs finished since the last call; works until one is, or `timeout` seconds are over."""
+        """Jobs finished since the last call; works until one is, or `timeout` seconds are over, or
+        what long ones have come to is worth keeping."""
         started = time.monotonic()
         outcomes = [done for job in self._queue.values() if (done := self._start(job))]
         self._queue = {}
+        limit = self.save_seconds if timeout is None else min(timeout, self.save_seconds)
         while self._works and not outcomes:
-            left = None if timeout is None else timeout - (time.monotonic() - started)
-            if left is not None and left <= 0:
-                break
+            left = limit - (time.monotonic() - started)
+            if left <= 0:
+                return self._partial() if limit == self.save_seconds else []
             outcomes = self._take(self._engine.step(left))
         return outcomes
+
+    def _partial(self) -> list[Outcome]:
+        """The thinking so far of all jobs that still think."""
+        found = []
+        for name, ids, marks in self._engine.open():
+            work = self._works.get(name)
+            if work is None or name in work.waiting or not ids:
+                continue
+            flow = self._flow(work, ids, marks)
+            spent = Cost(decoded=flow.num_drawn, forced=flow.num_forced)
+            chain = flow.thinking.chain(work.job.key)
+            if spent != work.told:
+                found.append(self._told(work, chain, (), spent - work.told, partial=True))
+            work.told = spent
+        return found
 
     # -- one job --
 
@@ -128,7 +156,7 @@ class VllmSession:
         name = self._name()
         spec = self._spec(job, point, answer=answer, log=name)
         chain = job.chain or Chain(key=job.key)
-        work = _Work(job=job, spec=spec, chain=chain)
+        work = _Work(job=job, spec=spec, chain=chain, known=chain.ids)
         if job.machine(spec.rules).next().kind is ActionKind.STOP:
             return self._branch(work)
         arguments = write_args(job.request, point, chain=job.chain, answer=answer, log=name)
@@ -145,9 +173,14 @@ class VllmSession:
         self, name: str, ids: Sequence[int], arguments: dict[str, Any] | None, *, max_tokens: int
     ) -> None:
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         params = SamplingParams(
-            temperature=0.0, max_tokens=max_tokens, detokenize=False, extra_args=arguments
+            temperature=0.0,
+            max_tokens=max_tokens,
+            detokenize=False,
+            extra_args=arguments,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._engine.add(name, ids, params)
 
@@ -172,16 +205,22 @@ class VllmSession:
 
     def _thought(self, work: _Work, one: Finished, marks: Any) -> Outcome | None:
         """Thinking is there, and perhaps an answer: ask for the other answers."""
-        job, known = work.job, work.chain.ids
-        flow = self._replayed(work, one, marks)
+        job, known = work.job, work.known
+        flow = self._flow(work, one.ids, marks or ())
+        if flow.strays or marks is None:
+            raise EngineError(
+                f"vLLM request {one.key}: {flow.strays} of {len(one.ids)} tokens are not those "
+                "that were forced; expected none. Something else edits the logits: start vLLM "
+                "without other logits processors."
+            )
         work.chain = flow.thinking.chain(job.key)
         num_prompt = len(job.request.prompt_ids) + len(known)
         prefilled = num_prompt - one.num_cached
         work.cost += Cost(
             prefilled=prefilled,
             re_prefilled=min(len(known), prefilled),
-            decoded=flow.num_drawn,
-            forced=flow.num_forced,
+            decoded=flow.num_drawn - work.told.decoded,
+            forced=flow.num_forced - work.told.forced,
         )
         if flow.answering is not None and flow.closing is not None:
             cut = flow.thinking.ids
@@ -196,17 +235,11 @@ class VllmSession:
             )
         return self._branch(work)
 
-    def _replayed(self, work: _Work, one: Finished, marks: Any) -> Flow:
+    def _flow(self, work: _Work, ids: Sequence[int], marks: Sequence[Any]) -> Flow:
         cap = work.spec.ask.budget.max_thinking_tokens
         assert cap is not None
-        flow = Flow(work.spec, cap=cap, known_ids=work.chain.ids)
-        flow.replay(one.ids, {int(at): _mark(*rest) for at, *rest in marks or ()})
-        if flow.strays or marks is None:
-            raise EngineError(
-                f"vLLM request {one.key}: {flow.strays} of {len(one.ids)} tokens are not those "
-                "that were forced; expected none. Something else edits the logits: start vLLM "
-                "without other logits processors."
-            )
+        flow = Flow(work.spec, cap=cap, known_ids=work.known)
+        flow.replay(ids, {int(at): _mark(*rest) for at, *rest in marks})
         return flow
 
     def _branch(self, work: _Work) -> Outcome | None:
@@ -256,10 +289,21 @@ class VllmSession:
         return None if work.waiting else self._outcome(work)
 
     def _outcome(self, work: _Work) -> Outcome:
-        self.cost += work.cost
         wanted = branches(work.job, work.chain, work.spec.rules, work.spec.token_format)
         answers = tuple(work.answers[branch.key] for branch in wanted)
-        return Outcome(key=work.job.key, chain=work.chain, answers=answers, cost=work.cost)
+        return self._told(work, work.chain, answers, work.cost)
+
+    def _told(
+        self,
+        work: _Work,
+        chain: Chain,
+        answers: tuple[Answer, ...],
+        cost: Cost,
+        *,
+        partial: bool = False,
+    ) -> Outcome:
+        self.cost += cost
+        return Outcome(key=work.job.key, chain=chain, answers=answers, cost=cost, partial=partial)
 
 
 def _farthest(job: Job) -> tuple[Point, bool]:

@@ -65,7 +65,7 @@ def requests_of(session: Session, number: int, setting: dict[str, Any]) -> list[
             budget=Budget(answer_tokens=6, **named),
             seed=0,
         )
-        for problem in sandbox_problems(source, seed=0, setting="conformance")[:number]
+        for problem in list(sandbox_problems(source, seed=0))[:number]
     ]
 
 
@@ -258,10 +258,13 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=50)
     parser.add_argument("--cap", type=int, default=96)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--setting", action="append", help="Only these.")
     given = parser.parse_args()
     vllm, embedded = open_engines(given.model)
     literal = Literal(given.model, vllm.eos_ids)
     for name, setting in settings_of(given.cap).items():
+        if given.setting and name not in given.setting:
+            continue
         started = time.monotonic()
         found = compare(vllm, setting, literal, number=given.prompts, other=embedded)
         row = {who: vars(one) for who, one in found.items()}

@@ -17,7 +17,7 @@ if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
 
 from slowthink.engines import vllm_engine
-from slowthink.engines.base import Job, Point, generate
+from slowthink.engines.base import Job, Outcome, Point, generate
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Sampling
 from slowthink.thinking.formats import FORMATS
@@ -123,13 +123,37 @@ def test_a_known_chain_goes_on_and_nothing_is_decoded_twice(engines) -> None:
     assert whole.cost.decoded == drawn + len(first.chain.ids) + answered
 
 
+def test_long_jobs_are_given_back_as_far_as_they_have_come(engines) -> None:
+    """So that a process that is killed has lost little; costs add up, nothing counts twice."""
+    session = engines[0]
+    jobs = jobs_of(session, 3, Point(48, 1), min_thinking_tokens=30)
+    kept, session.save_seconds = session.save_seconds, 0.2
+    try:
+        for job in jobs:
+            session.submit(job)
+        found: list[Outcome] = []
+        while sum(not one.partial for one in found) < len(jobs):
+            found += session.completed()
+    finally:
+        session.save_seconds = kept
+    job = jobs[0]
+    parts = [one for one in found if one.key == job.key]
+    lengths = [len(one.chain.ids) for one in parts]
+    assert parts[0].partial and lengths == sorted(lengths)
+    rest = next(generate(session, [replace(job, chain=parts[0].chain)]))
+    whole = next(generate(session, [job]))
+    assert rest.chain == parts[-1].chain == whole.chain
+    assert sum(one.cost.decoded for one in parts) == whole.cost.decoded
+
+
 def test_a_request_without_a_budget_is_served_as_ever(engines, literal) -> None:
     from vllm import SamplingParams
 
     session = engines[0]
     (job,) = jobs_of(session, 1, Point(8))
     prompt = list(job.request.prompt_ids)
-    session._engine.add("plain", prompt, SamplingParams(temperature=0.0, max_tokens=6))
+    params = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
+    session._engine.add("plain", prompt, params)
     found = []
     while not found:
         found = session._engine.step(None)
@@ -153,10 +177,11 @@ def test_a_request_without_a_budget_is_served_as_ever(engines, literal) -> None:
 def test_vllm_refuses_at_admission_what_cannot_be_done(engines, extra, message) -> None:
     """An error of the request, which its server answers with 400; the engine lives on."""
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
 
     arguments = {"slowthink_format": "s1", "slowthink_cap": 4, "slowthink_answer_tokens": 4}
     params = SamplingParams(temperature=0.0, max_tokens=None, extra_args=arguments | extra)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(VLLMValidationError, match=message):
         engines[0]._engine.add("bad", list(range(3, 43)), params)
 
 
@@ -173,7 +198,7 @@ def test_the_session_refuses_what_it_cannot_do(engines) -> None:
 def test_logits_that_something_else_edits_are_found_out(engines) -> None:
     """A forced token that did not come out is no completion."""
     session = engines[0]
-    (job,) = jobs_of(session, 1, Point(4))
+    (job,) = jobs_of(session, 1, Point(4), min_thinking_tokens=4)
     session.submit(job)
     add = session._engine.add
     session._engine.add = lambda key, ids, params: add(key, ids, _unforced(params))
