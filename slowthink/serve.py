@@ -86,7 +86,7 @@ def prepare(request: ServeRequest, *, say: Callable[[str], None] = lambda _: Non
     is not to be had."""
     if importlib.util.find_spec("vllm") is None:
         raise missing_extra("vllm", extra="vllm")
-    if "--logits-processors" in request.further:
+    if any(option.split("=")[0] == "--logits-processors" for option in request.further):
         raise ConfigError(
             "serve: --logits-processors among vLLM's options; expected none, since slowthink's own "
             "goes there, and two of them may undo each other's work. Leave it out."

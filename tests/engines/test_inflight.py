@@ -13,8 +13,10 @@ torch = pytest.importorskip("torch")
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from slowthink.engines import drawing
 from slowthink.engines.inflight import Flow
 from slowthink.engines.vllm_args import Ask
+from slowthink.engines.vllm_draw import Draws, Sampled, decide, distributions, force, watch
 from slowthink.engines.vllm_rows import Row, Stepper, Terms
 from slowthink.records import Budget, EventKind, LoopRule, Sampling, ThinkingFormat
 from tests.engines.made_engine import (
@@ -309,3 +311,61 @@ def thinking_of(made: Made) -> tuple[int, ...]:
     end = next(at for at in range(len(ids)) if ids[at] == 9 or at == cap)
     natural = end < cap
     return (*ids[:end], -1) if natural else tuple(ids[:cap])
+
+
+# --- what the host and the device do --------------------------------------------------------------
+
+
+def test_the_tensor_form_never_looks_at_the_device() -> None:
+    """On torch's `meta` device, which has shapes and no numbers, any look at a number is an error:
+    so on a GPU nothing waits for one."""
+    meta = torch.device("meta")
+    batch = torch.empty(3, 2000, device=meta)
+    whole = torch.zeros(3, dtype=torch.long, device=meta)
+    real = whole.double()
+    triggers = torch.zeros(3, 2, dtype=torch.long, device=meta)
+    sampling = Sampled(
+        temperature_R=real, top_p_R=real, top_k_R=whole, min_p_R=real, uniform_R=real,
+        again_R=real, max_top_k=5, has_top_p=True, has_min_p=True,
+    )  # fmt: skip
+    for one in (None, sampling):
+        draws = Draws(
+            rows_R=whole, on_end_R=whole, banned_R=whole.bool(), triggers_RT=triggers,
+            distinct_RT=triggers.bool(), rule_R=whole, end_probability_R=real, sampling=one,
+            wants_probability=True,
+        )  # fmt: skip
+        assert decide(batch, draws).shape == (3, 4)
+    assert watch(batch, whole, whole, triggers).shape == (3, 4)
+    force(batch, whole, whole)
+
+
+@pytest.mark.parametrize("vocabulary", [50, 3000])
+def test_batched_distributions_equal_those_of_one_row(vocabulary) -> None:
+    """With more ids than are looked at before a sort, and rows whose nucleus is wider than that."""
+    torch.manual_seed(0)
+    batch = torch.randn(6, vocabulary) * torch.tensor([0.01, 0.1, 1, 2, 4, 8])[:, None]
+    samplings = [
+        Sampling(temperature=1.0, top_p=0.99),
+        Sampling(temperature=0.7, top_p=0.5),
+        Sampling(temperature=1.3, top_k=7),
+        Sampling(temperature=1.0, min_p=0.05, top_p=0.9),
+        Sampling(temperature=1.0),
+        Sampling(temperature=0.9, top_k=5000, top_p=0.3),
+    ]
+
+    def column(name: str, dtype=torch.float64) -> torch.Tensor:
+        return torch.tensor([getattr(one, name) for one in samplings], dtype=dtype)
+
+    found = distributions(
+        batch,
+        Sampled(
+            temperature_R=column("temperature"), top_p_R=column("top_p"),
+            top_k_R=column("top_k", torch.long), min_p_R=column("min_p"),
+            uniform_R=column("top_p"), again_R=column("top_p"), max_top_k=5000, has_top_p=True,
+            has_min_p=True,
+        ),
+    )  # fmt: skip
+    for row, one, p in zip(batch, samplings, found, strict=True):
+        alone_p = drawing.distribution(row, one)
+        assert torch.equal(p > 0, alone_p > 0)
+        assert torch.allclose(p, alone_p, rtol=0, atol=1e-15)

@@ -364,3 +364,12 @@ def test_what_the_tokenizer_cannot_do_is_refused(extra, message, smollm_tokenize
     compiler = Compiler(smollm_tokenizer, eos_ids=frozenset({2}), stop_id=2)
     with pytest.raises(ConfigError, match=message):
         compiler.spec(read_args(BASE | extra))
+
+
+def test_the_cost_of_a_step_is_measured_for_each_kind_of_row(smollm) -> None:
+    from slowthink.benches.forcing_step import KINDS, step_overhead
+
+    found = step_overhead(batch=3, vocabulary=50_000, steps=3)
+    medians = [found[f"step_microseconds_{kind}"]["median"] for kind in KINDS]
+    assert all(median > 0 for median in medians)
+    assert medians[0] == min(medians)

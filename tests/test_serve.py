@@ -1,0 +1,66 @@
+"""`slowthink serve`: the command it becomes, and the request it shows."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+
+import pytest
+
+from slowthink.engines.vllm_args import read_args
+from slowthink.errors import ConfigError
+from slowthink.serve import ServeRequest, prepare
+
+with_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vllm is not installed"
+)
+
+
+@with_vllm
+@pytest.mark.slow
+def test_the_command_names_the_processor_and_what_was_set(smollm) -> None:
+    serving = prepare(
+        ServeRequest(
+            model=smollm,
+            port=8123,
+            overrides=("engine.vllm.tensor_parallel_size=2", "engine.vllm.enforce_eager=true"),
+            further=("--max-num-seqs", "64"),
+        )
+    )
+    command = list(serving.command)
+    assert command[command.index("--logits-processors") + 1] == "slowthink.engines.vllm:Forcing"
+    assert command[command.index("--tensor-parallel-size") + 1] == "2"
+    assert "--enforce-eager" in command
+    assert command[-2:] == ["--max-num-seqs", "64"]
+    assert serving.environment["VLLM_USE_V2_MODEL_RUNNER"] == "0"
+    assert "not been run on it" in serving.text
+
+
+@with_vllm
+@pytest.mark.slow
+def test_the_request_that_is_shown_can_be_read(smollm) -> None:
+    words = shlex.split(prepare(ServeRequest(model=smollm, host="0.0.0.0")).curl)
+    assert words[:2] == ["curl", "http://127.0.0.1:8000/v1/completions"]
+    body = json.loads(words[-1])
+    ask = read_args(body["vllm_xargs"])
+    assert ask.budget.max_thinking_tokens + ask.budget.answer_tokens < body["max_tokens"]
+    assert body["prompt"].endswith(ask.format.start)
+
+
+@with_vllm
+def test_a_second_processor_is_refused() -> None:
+    with pytest.raises(ConfigError, match="undo each other's work"):
+        prepare(ServeRequest(model="m", further=("--logits-processors", "my:Own")))
+
+
+@with_vllm
+def test_a_setting_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ConfigError, match="did you mean `enforce_eager`"):
+        prepare(ServeRequest(model="m", overrides=("engine.vllm.enforce_eagr=true",)))
+
+
+def test_without_vllm_the_pip_line_is_told(monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="slowthink\\[vllm\\]"):
+        prepare(ServeRequest(model="m"))
