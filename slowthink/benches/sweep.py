@@ -2,7 +2,7 @@
 
 8 questions to the embedded model, greedy: caps of 16 to 512 thinking tokens, and 1 to 4 waits at
 the largest. Left to itself this model ends its thinking after 10 to 200 tokens, or never; so that
-all waits do occur an end counts as declared where P(end) >= 1e-4, and from token 416 on (the
+all waits do occur an end counts as declared where P(end) >= 1e-4, and from token 384 on (the
 minimum): some 5 to 25 tokens apart, all four before 512. In a round each way has its turn on the
 same model.
 
@@ -50,7 +50,7 @@ class Load:
     caps: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     waits: tuple[int, ...] = (1, 2, 3, 4)
     num_questions: int = len(QUESTIONS)
-    minimum: int = 416
+    minimum: int = 384
     end_probability: float = 1e-4
     answer_tokens: int = 16
 

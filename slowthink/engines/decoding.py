@@ -8,7 +8,7 @@ Legend: B rows, T tokens fed at once, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -64,6 +64,23 @@ class Row:
         return len(self.prefix) + len(self.machine.ids)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Rows that are prefilled, with the logits (B, V) of their last tokens."""
+
+    rows: Sequence[Row]
+    kv: KeyValues
+    logits: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parked:
+    """Rows that are done, with their cache."""
+
+    rows: Sequence[Row]
+    kv: KeyValues
+
+
 @dataclass
 class Decoder:
     """A model and the tokens it has spent."""
@@ -108,28 +125,31 @@ class Decoder:
         order = [place[ids] for ids in sequences]
         return join(parts).take(order), torch.cat(logits)[order]
 
-    def run(
-        self, rows: Sequence[Row], kv: KeyValues, logits: torch.Tensor
-    ) -> Generator[None, None, KeyValues]:
-        """Decode until every machine stops, a step at a time; returns all rows' cache, in their
-        order."""
-        parked: list[tuple[list[int], KeyValues]] = []
-        active = list(range(len(rows)))
-        while True:
-            self._settle([rows[i] for i in active], kv, logits)
-            going = [place for place, i in enumerate(active) if rows[i].feed is not None]
+    def flow(
+        self, started: Started, admit: Callable[[int], Started | None] | None = None
+    ) -> Iterator[Parked | None]:
+        """Decode until every machine stops: gives None after each step, and rows as they are done.
+
+        `admit` is told how many rows have left and may give new ones to take their places.
+        """
+        active, kv = list(started.rows), started.kv
+        self._settle(active, kv, started.logits)
+        while active:
+            going = [place for place, row in enumerate(active) if row.feed is not None]
             if len(going) < _COMPACT_BELOW * len(active) or not going:
                 done = [place for place in range(len(active)) if place not in set(going)]
-                parked.append(([active[place] for place in done], kv.take(done)))
-                if not going:
-                    break
+                yield Parked(rows=[active[place] for place in done], kv=kv.take(done))
                 kv, active = kv.take(going), [active[place] for place in going]
-            fed = [rows[i] for i in active]
-            blocks = [[] if row.feed is None else [row.feed] for row in fed]
-            logits = self.forward(kv, blocks, [row.num_tokens - 1 for row in fed])
-            yield
-        order = [i for members, _ in parked for i in members]
-        return join([part for _, part in parked]).take([order.index(i) for i in range(len(rows))])
+                fresh = admit(len(done)) if admit else None
+                if fresh is not None:
+                    self._settle(fresh.rows, fresh.kv, fresh.logits)
+                    kv = join([kv, fresh.kv]) if active else fresh.kv
+                    active += fresh.rows
+                continue
+            blocks = [[] if row.feed is None else [row.feed] for row in active]
+            logits = self.forward(kv, blocks, [row.num_tokens - 1 for row in active])
+            self._settle(active, kv, logits)
+            yield None
 
     def _settle(self, rows: Sequence[Row], kv: KeyValues, logits: torch.Tensor) -> None:
         """Find each row's next token: forced, drawn, or none because it is done."""

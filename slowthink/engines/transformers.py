@@ -1,9 +1,10 @@
 """The embedded engine: a transformers model in this process, forcing inside the decoding loop.
 
-Jobs are sorted by length and cut into batches fixed by the list of jobs. A batch's rows think until
-every chain is as long as its points need; then all answers branch off the chains' keys and values,
-so no thinking token is made or prefilled twice. What a long batch has come to is handed over every
-few seconds. Same jobs, same tokens.
+Jobs are sorted by length and cut into batches fixed by the list of jobs: same jobs, same tokens. Or
+(`engine.reproducible: false`) jobs join a batch as others leave it. Rows think until their chains
+are as long as the jobs' points need; then all answers branch off the chains' keys and values, so no
+thinking token is made or prefilled twice. What a long batch has come to is handed over every few
+seconds.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class TransformersSession:
             logprobs=False,
             in_flight=True,
             rollback=True,
-            reproducible=True,
+            reproducible=config.reproducible,
             max_context=_max_context(model.config, config.max_context),
         )
         self.save_seconds = SAVE_SECONDS
@@ -103,24 +104,30 @@ class TransformersSession:
         started = time.monotonic()
         with torch.inference_mode():
             for _ in self._steps:
-                if time.monotonic() - started >= self.save_seconds:
-                    return self._batch.outcomes(partial=True)
-        done, self._batch = self._batch, None
-        return done.outcomes()
+                if self._batch.has_done or time.monotonic() - started >= self.save_seconds:
+                    return self._batch.outcomes()
+        batch, self._batch = self._batch, None
+        return batch.outcomes()
 
     def _next_batch(self) -> Batch:
-        """The next jobs, in an order that does not depend on how far they have come: a batch that
-        was killed is the same batch again."""
         from slowthink.engines.batch import Batch, Model
 
-        jobs = sorted(self._queue.values(), key=_job_order)[: self._batch_size]
+        model = Model(
+            decoder=self._decoder,
+            machine=lambda job: job.machine(make_rules(job.request.budget, self._compiled(job))),
+            compiled=self._compiled,
+            eos_ids=self.eos_ids,
+        )
+        more = None if self.capabilities.reproducible else self._next_jobs
+        return Batch(self._next_jobs(self._batch_size), model, more=more)
+
+    def _next_jobs(self, number: int) -> list[Job]:
+        """Out of the queue, in an order that does not depend on how far they have come: a batch
+        that was killed is the same batch again."""
+        jobs = sorted(self._queue.values(), key=_job_order)[:number]
         for job in jobs:
             del self._queue[job.key]
-        machines = [
-            job.machine(make_rules(job.request.budget, self._compiled(job))) for job in jobs
-        ]
-        model = Model(decoder=self._decoder, compiled=self._compiled, eos_ids=self.eos_ids)
-        return Batch(jobs, machines, model)
+        return jobs
 
     def _compiled(self, job: Job) -> TokenFormat:
         format = job.request.format

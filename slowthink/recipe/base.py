@@ -108,6 +108,9 @@ class EngineConfig(Settings):
     """auto, cpu, cuda, cuda:1, mps: where the model lies."""
     batch_size: int = Field(default=48, ge=1)
     """Sequences decoded together; part of the numerics under bfloat16."""
+    reproducible: bool = True
+    """For `transformers`: batches are fixed, so that the same requests give the same tokens. false:
+    requests join as others finish; faster, and near ties may fall otherwise."""
     max_context: int | None = Field(default=None, ge=1)
     """Tokens of prompt, thinking and answer together. None: what the model's config says."""
     replay: str | None = None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from slowthink.benches import sweep
 from slowthink.engines.base import Job, Point, generate
 from slowthink.engines.transformers import TransformersSession
 from slowthink.recipe import EngineConfig
-from slowthink.records import AnswerEnd, EventKind
+from slowthink.records import AnswerEnd, Cost, EventKind
 from tests.tiny import END_PROBABILITY
 
 LOAD = sweep.Load(
@@ -21,11 +23,25 @@ LOAD = sweep.Load(
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two layers are not worth a second one, which waits where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def open_tiny(tiny_model, **more) -> TransformersSession:
+    config = EngineConfig(**{"dtype": "float32", "batch_size": 4} | more)
+    session = TransformersSession(tiny_model, config)
+    session.save_seconds = float("inf")
+    return session
+
+
 @pytest.fixture(scope="module")
 def session(tiny_model):
-    config = EngineConfig(dtype="float32", batch_size=4)
-    with TransformersSession(tiny_model, config) as session:
-        session.save_seconds = float("inf")
+    with open_tiny(tiny_model) as session:
         yield session
 
 
@@ -62,6 +78,47 @@ def test_the_bench_finds_what_a_sweep_saves_and_the_same_tokens(session) -> None
     ratio = tokens["separate"]["decoded"] / tokens["sweep"]["decoded"]
     assert data["separate_over_sweep"] == round(ratio, 3) > 2
     assert 1 < data["sweep_over_longest"] < 2
+
+
+def test_jobs_that_join_as_others_leave_come_to_the_same_tokens(session, tiny_model) -> None:
+    """fp32: three at a time with places taken anew, against fixed batches."""
+    caps = [3, 90, 12, 40, 7, 60, 0, 25]
+    base = sweep.make_jobs(session, LOAD) * 2
+    jobs = [
+        replace(
+            job, points=(Point(cap), Point(cap, 2)), request=replace(job.request, sample=number)
+        )
+        for number, (job, cap) in enumerate(zip(base, caps, strict=True))
+    ]
+    fixed = {outcome.key: outcome for outcome in generate(session, jobs)}
+    with open_tiny(tiny_model, batch_size=3, reproducible=False) as flowing:
+        assert not flowing.capabilities.reproducible
+        found = list(generate(flowing, jobs))
+        spent = flowing.cost
+    assert {outcome.key for outcome in found} == set(fixed)
+    for outcome in found:
+        assert outcome.chain == fixed[outcome.key].chain
+        assert set(outcome.answers) == set(fixed[outcome.key].answers)
+    answers = [answer for outcome in found for answer in outcome.answers]
+    assert spent.decoded == drawn_tokens([outcome.chain for outcome in found], answers)
+    assert sum((outcome.cost for outcome in found), Cost()) == spent
+    assert spent.re_prefilled == 0
+
+
+def test_a_short_job_that_joined_late_is_done_before_a_long_one(tiny_model) -> None:
+    with open_tiny(tiny_model, batch_size=2, reproducible=False) as flowing:
+        (job,) = sweep.make_jobs(flowing, replace(LOAD, num_questions=1))
+        requests = [replace(job.request, sample=number) for number in range(6)]
+        by_key = {request.chain_key(): request for request in requests}
+        first, *others = sorted(by_key)
+        for key in (first, *others):
+            cap = 120 if key == first else 6
+            flowing.submit(Job(request=by_key[key], points=(Point(cap),)))
+        order = []
+        while len(order) < 6:
+            order += [outcome.key for outcome in flowing.completed() if not outcome.partial]
+    assert order[-1] == first
+    assert sorted(order) == sorted(by_key)
 
 
 @pytest.mark.parametrize("num_steps", [1, 30, 75, 120, 135, 170, 190])

@@ -168,7 +168,7 @@ def test_samples_of_one_prompt_share_its_prefill_and_differ(session, make_proble
 
 def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> None:
     """`</think>` is three ordinary tokens here; a model that draws it ends its thinking there."""
-    from slowthink.engines.decoding import Row
+    from slowthink.engines.decoding import Row, Started
     from slowthink.thinking.forcing import Forcing
 
     request = make_request(session, QUESTIONS[0], make_problem, format="think-tags")
@@ -188,10 +188,9 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
     row = Row(
         prefix=request.prompt_ids, machine=machine, sampling=Sampling(), uniform=lambda _: 0.0
     )
-    kv, logits = decoder.prefill([row.tokens])
     with torch.inference_mode():
-        for _ in decoder.run([row], kv, logits):
-            pass
+        kv, logits = decoder.prefill([row.tokens])
+        list(decoder.flow(Started(rows=[row], kv=kv, logits=logits)))
     text = session.tokenizer.decode(machine.ids)
     assert text.startswith("okWait")
     assert "</think>" not in text
