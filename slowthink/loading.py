@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,16 @@ _CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that ship with slowthink."""
-    root = resources.files("slowthink") / "recipes"
-    return sorted(
-        item.name.removesuffix(".yaml") for item in root.iterdir() if item.name.endswith(".yaml")
-    )
+    """Names of the recipes that ship with slowthink; those in a folder as `ablations/NAME`."""
+    return sorted(_names_in(resources.files("slowthink") / "recipes"))
+
+
+def _names_in(folder: Traversable, prefix: str = "") -> Iterator[str]:
+    for item in folder.iterdir():
+        if item.is_dir():
+            yield from _names_in(item, f"{prefix}{item.name}/")
+        elif item.name.endswith(".yaml"):
+            yield prefix + item.name.removesuffix(".yaml")
 
 
 def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:

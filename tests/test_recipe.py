@@ -22,6 +22,31 @@ def test_shipped_recipe_parses_and_round_trips(name, tmp_path) -> None:
     assert load_recipe(str(path)).digest() == recipe.digest()
 
 
+def test_recipes_in_folders_are_found_by_their_path() -> None:
+    assert "ablations/wait-strings" in recipe_names()
+    strings = [
+        arm.forcing.wait_strings for arm in load_recipe("ablations/wait-strings").evaluate.arms
+    ]
+    assert strings == [(), ("Alternatively",), ("Hmm",), ("Wait",)]
+    with pytest.raises(ConfigError, match="did you mean `ablations/wait-strings`"):
+        load_recipe("ablations/wait-string")
+
+
+def test_the_ablation_of_control_methods_has_all_of_s1s_rows() -> None:
+    """Six here and rejection sampling in a recipe of its own; the trained models' chats agree."""
+    arms = {arm.name: arm for arm in load_recipe("ablations/control-methods").evaluate.arms}
+    methods = {name.split(" ")[0] for name in arms}
+    assert methods == {"BF", "TCC", "SCC", "SCC+BF", "CCC"}
+    for name, recipe in (("TCC 64", "control-tokens"), ("SCC 8", "control-steps")):
+        trained = load_recipe(f"ablations/{recipe}").chat
+        asked = arms[name].chat
+        free = asked.control.model_copy(update={"amount": None})
+        assert asked.model_copy(update={"control": free}) == trained
+    assert arms["TCC 64"].caps == (64, 320), "TCC+BF and TCC share their chain"
+    assert arms["SCC+BF 8"].forcing.max_thinking_steps == 8
+    assert load_recipe("ablations/control-rejection").evaluate.parallel.rejection is not None
+
+
 def test_overrides_reach_into_mappings_and_lists() -> None:
     recipe = load_recipe(
         "quickstart",
