@@ -323,6 +323,44 @@ def test_a_budget_above_the_context_is_refused_before_any_work(ledger, make_prob
     assert session.cost.decoded == 0
 
 
+@pytest.mark.parametrize("point", [Point(-1), Point(4, -1), Point(4, steps=-2)])
+def test_a_negative_budget_is_refused_before_any_work(ledger, make_problem, point) -> None:
+    with pytest.raises(ConfigError, match="expected counts of 0 or more"):
+        ask(ledger, make_problem(), [point])
+
+
+def test_room_is_kept_for_a_long_closing(make_problem) -> None:
+    """A delimiter and a cue of 80 bytes, in a context that holds a cap with a short one."""
+    session = ReplaySession(SCRIPTS, max_context=240)
+    for cue, fits in (("Final Answer:", True), ("So, all in all, the " + "final " * 12, False)):
+        (task,) = tasks_of(session, [make_problem()], points=[Point(60)], final_answer_cue=cue)
+        job = Job(request=task.request, points=task.points)
+        if fits:
+            session.submit(job)
+        else:
+            with pytest.raises(ConfigError, match="the model's context holds 240"):
+                session.submit(job)
+
+
+@pytest.mark.parametrize("format", ["think-tag", "s2"])
+def test_an_unknown_format_is_refused_with_the_names(ledger, make_problem, format) -> None:
+    with pytest.raises(ConfigError, match="unknown; expected one of auto, gpt-oss, plain, s1"):
+        ask(ledger, make_problem(), [Point(4)], format=format)
+
+
+def test_a_wait_string_of_no_tokens_is_refused_before_any_work(ledger, make_problem) -> None:
+    with pytest.raises(ConfigError, match="'' has no tokens.*give an empty list"):
+        ask(ledger, make_problem(), [Point(4)], wait_strings=("",))
+    assert ledger.spent("t")[0].decoded == 0
+
+
+def test_a_model_without_a_chat_template_is_refused(ledger, make_problem) -> None:
+    session = ReplaySession(SCRIPTS)
+    session.tokenizer.chat_template = None
+    with pytest.raises(ConfigError, match="no chat template.*chat_template.jinja"):
+        tasks_of(session, [make_problem()], points=[Point(4)])
+
+
 def test_an_engine_without_roll_back_refuses_a_delimiter_of_several_tokens(
     ledger, make_problem
 ) -> None:

@@ -196,11 +196,17 @@ def uniform(seed: int, sample: int, *index: object) -> float:
 
 
 def check_context(job: Job, *, max_context: int) -> None:
-    """Raise ConfigError where prompt, thinking, closing and answer cannot all fit: nothing is ever
-    cut."""
+    """Raise ConfigError where prompt, thinking, closing and answer cannot all fit (nothing is ever
+    cut), and for a budget that is no count."""
+    for point in job.points:
+        if point.cap < 0 or point.waits < 0 or (point.steps or 0) < 0:
+            raise ConfigError(
+                f"budget: a cap of {point.cap}, {point.waits} waits, {point.steps} steps; expected "
+                "counts of 0 or more. Mend the arm's caps, waits or forcing.max_thinking_steps."
+            )
     request = job.request
     cap = max(point.cap for point in job.points)
-    reserve = request.budget.answer_tokens + 32  # the closing: delimiter and cue
+    reserve = request.budget.answer_tokens + _closing_room(request)
     needed = len(request.prompt_ids) + cap + reserve
     if needed > max_context:
         raise ConfigError(
@@ -208,3 +214,9 @@ def check_context(job: Job, *, max_context: int) -> None:
             f"for the answer need {needed}; the model's context holds {max_context}. Lower caps or "
             "forcing.answer_tokens, or take out the longest problems."
         )
+
+
+def _closing_room(request: Request) -> int:
+    """At least as many tokens as delimiter and cue can have: no token is less than a byte."""
+    text = request.format.end + (request.budget.final_answer_cue or "")
+    return max(32, 1 + len(text.encode()))
