@@ -15,6 +15,7 @@ of them is of the V1 interface alone; nobody's server should depend on what else
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as Proces
 
 from slowthink.engines.inflight import Compiler, Spec, check_room, room, thinking_budget
 from slowthink.engines.vllm_args import Ask, read_args, refuse_conflicts
+from slowthink.engines.vllm_engine import eos_ids_of, stop_id_of
 from slowthink.engines.vllm_rows import History, Row, Stepper, Terms
 from slowthink.errors import ConfigError, EngineError
 from slowthink.plain import digest
@@ -327,14 +329,20 @@ def _check(
     """Raise ConfigError where the model's tokenizer or context cannot do what is asked."""
     if front.tokenizer is None:
         return
-    stop_id = front.renderer.get_eos_token_id()
-    configured = front.generation_config_fields.get("eos_token_id")
-    eos = configured if isinstance(configured, list) else [configured]
-    eos_ids = frozenset(i for i in (*eos, stop_id) if i is not None)
-    compiler = Compiler(front.tokenizer, eos_ids=eos_ids, stop_id=min(eos_ids, default=0))
     check_room(
-        compiler.spec(ask),
+        _compiler_of(front).spec(ask),
         num_prompt=num_prompt if num_prompt is not None else 1,
         max_context=front.model_config.max_model_len,
         max_tokens=params.max_tokens,
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _compiler_of(front: InputProcessor) -> Compiler:
+    eos_ids = eos_ids_of(front)
+    if not eos_ids:
+        raise ConfigError(
+            "slowthink: the model names no end-of-text token; expected one, since a request ends "
+            "by it. Set eos_token_id in its generation_config.json."
+        )
+    return Compiler(front.tokenizer, eos_ids=eos_ids, stop_id=stop_id_of(front))

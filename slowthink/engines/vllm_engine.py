@@ -219,6 +219,19 @@ class _Copies:
         self._thread.join(timeout=30)
 
 
+def stop_id_of(front: Any) -> int:
+    """The id that ends a request, as vLLM's input processor has it."""
+    stop_id: int | None = front.renderer.get_eos_token_id()
+    return stop_id if stop_id is not None else min(eos_ids_of(front), default=0)
+
+
+def eos_ids_of(front: Any) -> frozenset[int]:
+    """All ids at which vLLM ends a request: the generation config's and the tokenizer's."""
+    configured = front.generation_config_fields.get("eos_token_id")
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in (*ids, front.renderer.get_eos_token_id()) if i is not None)
+
+
 def _prompt(ids: Sequence[int]) -> dict[str, Any]:
     return {"type": "token", "prompt_token_ids": list(ids)}
 
@@ -234,12 +247,12 @@ def _finished(output: Any) -> Finished:
 
 
 def _merged(replies: Sequence[Any], keys: Sequence[str]) -> list[Any]:
-    """One history a request, from whichever worker has it."""
-    known = [reply for reply in replies if reply is not None]
-    return [
-        next((reply[place] for reply in known if reply[place] is not None), None)
-        for place in range(len(keys))
-    ]
+    """One history a request, from a worker that drew for it."""
+    found = []
+    for place in range(len(keys)):
+        known = [reply[place] for reply in replies if reply and reply[place] is not None]
+        found.append(max(known, key=len, default=None))
+    return found
 
 
 def _joined(replies: Sequence[Any]) -> list[Any]:

@@ -24,7 +24,7 @@ from slowthink.engines.base import (
 from slowthink.engines.inflight import Compiler, Flow, Mark, Spec
 from slowthink.engines.models import fingerprint, resolve_model
 from slowthink.engines.vllm_args import read_args, write_args
-from slowthink.engines.vllm_engine import Finished, open_engine
+from slowthink.engines.vllm_engine import Finished, eos_ids_of, open_engine, stop_id_of
 from slowthink.errors import EngineError
 from slowthink.recipe import EngineConfig
 from slowthink.records import Answer, AnswerEnd, Chain, Cost
@@ -72,8 +72,7 @@ class VllmSession:
         self.fingerprint = fingerprint(folder)
         quantization = self._engine.quantization
         self.numerics = f"vllm/{config.dtype}" + (f"/{quantization}" if quantization else "")
-        stop_id = front.renderer.get_eos_token_id()
-        self.eos_ids = _eos_ids(front, stop_id)
+        self.eos_ids = eos_ids_of(front)
         self.capabilities = Capabilities(
             takes_ids=True,
             returns_ids=True,
@@ -84,7 +83,7 @@ class VllmSession:
             max_context=front.model_config.max_model_len,
         )
         self.cost = Cost()
-        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids, stop_id=stop_id)
+        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids, stop_id=stop_id_of(front))
         self._queue: dict[str, Job] = {}
         self._works: dict[str, _Work] = {}
         """By the key of a request under way."""
@@ -323,10 +322,3 @@ def _farthest(job: Job) -> tuple[Point, bool]:
 
 def _mark(token: float, end_probability: float, argmax: float, stands_for: float) -> Mark:
     return Mark(int(token), end_probability, int(argmax), int(stands_for))
-
-
-def _eos_ids(front: Any, stop_id: int) -> frozenset[int]:
-    """All ids at which vLLM ends a request: the generation config's and the tokenizer's."""
-    configured = front.generation_config_fields.get("eos_token_id")
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in (*ids, stop_id) if i is not None)
