@@ -176,6 +176,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         figures = killed_run(
             Path(folder), model=model, num_kills=int(sys.argv[1]),
-            num_problems=48 if real else 120, most_records=3 if real else 60, seed=1,
+            num_problems=48 if real else 200, most_records=3 if real else 60, seed=1,
         )  # fmt: skip
     print(json.dumps(figures))
