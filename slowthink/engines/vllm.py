@@ -128,7 +128,6 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         """Make rows of the new requests: now their prompts can be read."""
         if not self._new:
             return
-        self._stepper.collect()  # a resumed request's last mark belongs to its history
         for slot, params, ask in self._new:
             prompt, outputs = self._tokens(slot)
             self._rows[slot] = self._row(ask, params, prompt=prompt, outputs=outputs)
@@ -224,7 +223,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     def open_rows(self) -> dict[str, Row]:
         """The logged requests in the batch, as far as they have come."""
         self._stepper.collect()
-        named = {row.spec.ask.log: row for row in self._rows.values()}
+        named = {row.spec.ask.log: row for row in self._rows.values() if row.is_ready}
         return {name: row for name, row in named.items() if name in self._histories}
 
 

@@ -62,12 +62,16 @@ class Row:
         self.triggers = sorted(spec.rules.trigger_ids)
         self.found: list[float] | None = None
         """The last step's mark, as numbers."""
-        self.rebuild(guess=history is None)
+        self.is_ready = False
+        """Its flow has gone through the ids that came out. Not yet when the row is made: the last
+        step may still owe its history a mark."""
+        self._guess = history is None
 
-    def rebuild(self, *, guess: bool = False) -> None:
+    def rebuild(self) -> None:
         """Start again from the ids that came out: they were replaced, or some taken back."""
         self.flow = Flow(self.spec, cap=self.terms.cap, known_ids=self.terms.known_ids)
-        self.flow.replay(self.outputs, self.history.marks, guess=guess)
+        self.flow.replay(self.outputs, self.history.marks, guess=self._guess)
+        self._guess, self.is_ready = False, True
         self.count = self.told = len(self.outputs)
         self._renew()
 
@@ -213,6 +217,8 @@ class Stepper:
         plan = _Plan(members=list(rows))
         watched = []
         for at, row in plan.members:
+            if not row.is_ready:
+                row.rebuild()
             if row.work is Work.FORCE:
                 plan.forced.append((at, row.order.force))
             elif row.work is Work.DRAW:

@@ -210,6 +210,47 @@ def test_a_batch_in_motion_equals_each_request_alone(in_async) -> None:
         check(made)
 
 
+@pytest.mark.parametrize("in_async", [False, True], ids=["plain", "async scheduling"])
+def test_a_row_that_comes_back_at_once_keeps_what_the_last_step_drew(in_async) -> None:
+    """Removed and added in one update, after a wait took the place of an end."""
+    ask = {"max_thinking_tokens": 12, "waits": 2, "wait_strings": ("cd",), "answer_tokens": 2}
+    number = 0
+    for model in range(40):
+        made = Made(model, [0, 1], _ask(Budget(**ask)), 0)
+        came = alone(model, [0, 1], made.ask, seed=0)
+        waits = [event.position for event in came.events if event.kind.value == "wait"]
+        if not waits:
+            continue
+        number += 1
+        _run_with_a_return(made, after=waits[0] + 1, in_async=in_async)
+        check([made])
+    assert number > 10
+
+
+def _ask(budget: Budget):
+    request = Request(
+        model="m", numerics="n", prompt_ids=(0, 1), format=TAGS, sampling=Sampling(),
+        budget=budget, seed=0,
+    )  # fmt: skip
+    return read_args(write_args(request, Point(budget.max_thinking_tokens, budget.waits)))
+
+
+def _run_with_a_return(made: Made, *, after: int, in_async: bool) -> None:
+    one, params, builder = processor(torch.device("cpu")), params_of(made), v.BatchUpdateBuilder()
+    outputs: list[int] = []
+    builder.added.append((0, params, [0, 1], outputs))
+    while not made.done:
+        if len(made.outputs) == after:
+            outputs = list(made.outputs)
+            builder.added.append((0, params, [0, 1], outputs))
+        one.update_state(builder.get_and_reset(1))
+        outputs[:] = made.outputs
+        batch = made.next_logits()[None].clone()
+        one.apply(batch)
+        made.outputs.append(int(batch[0].argmax()))
+        outputs.append(-1 if in_async else made.outputs[-1])
+
+
 class StatesV2:
     """The slots of the V2 model runner, as far as a processor sees them."""
 
