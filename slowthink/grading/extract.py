@@ -39,8 +39,13 @@ _EMPTY_END = re.compile(r"(?:the|an?|our|what|not)\b(?!.*[\d$\\])", re.IGNORECAS
 _MATH = re.compile(
     r"\$\$([^$]+)\$\$|(?<!\\)\$((?:\\\$|[^$\n])+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
 )
+_WORD = r"(?<![\\{A-Za-z])[^\W\d_一-鿿]{2,}"
+_OTHER_SCRIPT = re.compile(r"[\u0400-\u0fff\u1100-\u11ff\u3040-\u30ff\uac00-\ud7af]{2,}")
+"""Cyrillic, Hebrew, Arabic, Indian scripts, Thai, Kana, Hangul."""
 _NUMBER = re.compile(
-    r"(?<![A-Za-z0-9_.])[-−]?\$?\s?(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+,\d\d(?![\d,])|\d+(?:\s/\s|/)\d+|\d+)(?:\.\d+)?\s?(?:\\?%|％)?"
+    r"(?<![A-Za-z0-9_.])[-−]?\$?\s?(?:\d{1,3}(?:,\d{3})+(?![\d,])"
+    r"|\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)|(?<![\d,])\d+,\d\d(?![\d,])"
+    r"|(?<=\s)\d+,\d(?=\s[^\W\d_]|\s?[€$%]|\.?\s*$)|\d+(?:\s/\s|/)\d+|\d+)(?:\.\d+)?\s?(?:\\?%|％)?"
     r"|(?<![A-Za-z0-9_.])[-−]?\.\d+"
 )
 
@@ -104,12 +109,30 @@ def _without_formulas(text: str) -> str:
     return _MATH.sub(lambda m: m.group() if _SENTENCE.search(m.group()) else " ", text)
 
 
+def is_worded(text: str) -> bool:
+    """Whether a key is words, with or without a number among them: "at most 3", "no solution"."""
+    bare = _without_formulas(text).strip()
+    return is_prose(text) or (re.match(_WORD, bare) is not None and len(_words(bare)) >= 2)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(_WORD, re.sub(r"\\[a-zA-Z]+", " ", text))
+
+
+def _leads_to_number(text: str) -> bool:
+    """Whether words stand before the first number: "Die Antwort ist 42", "정답은 42입니다"."""
+    before = re.split(r"\d", text, maxsplit=1)
+    if len(before) < 2 or re.search(r"[\\{}=<>|]", text):
+        return False
+    return len(_words(before[0])) >= 2 or _OTHER_SCRIPT.search(before[0]) is not None
+
+
 def answer_in(text: str) -> str | None:
     """The answer in a text that is either an answer already or a piece of prose around one."""
     found = extract(text)
     if found is not None:
         return found
-    if not (is_prose(text) or _leads_to_formula(text)) and "\n\n" not in text.strip():
+    if not _is_around_answer(text) and "\n\n" not in text.strip():
         return text.strip() or None
     return _in_sentence(_SPECIAL.sub("", text).strip()) or None
 
@@ -199,7 +222,7 @@ def _strip(line: str) -> str:
 
 def _in_sentence(line: str) -> str:
     """The answer within a marked line: what follows "is", the last formula, or the last number."""
-    if not (is_prose(line) or _leads_to_formula(line)):
+    if not _is_around_answer(line):
         return line
     pieces = re.split(r"\s(?:is|are|equals)\s|\s=\s|[是为]|\bto be\s", line)
     after = _strip(pieces[-1])
@@ -212,6 +235,11 @@ def _in_sentence(line: str) -> str:
     bold = [text for text in re.findall(r"\*\*([^*]+)\*\*", line) if re.search(r"\d", text)]
     number = find_last_number(bold[-1] if bold else line)
     return number if number is not None else line
+
+
+def _is_around_answer(text: str) -> bool:
+    """Whether a text is words around an answer and not the answer itself."""
+    return is_prose(text) or _leads_to_formula(text) or _leads_to_number(text)
 
 
 def _leads_to_formula(text: str) -> bool:

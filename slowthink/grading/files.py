@@ -17,7 +17,7 @@ from typing import Any
 
 from slowthink.errors import DataError
 from slowthink.grading import choice, compat
-from slowthink.grading.extract import answer_in, extract
+from slowthink.grading.extract import answer_in, extract, is_prose, is_worded
 from slowthink.grading.grade import Grader, PairItem
 from slowthink.grading.math import Context
 from slowthink.records import Grade, Verdict
@@ -167,6 +167,8 @@ def pair_of(row: PairRow, *, mode: str = "strict") -> PairItem:
         return PairItem(gold, extract(row.response or "", choices=options), context)
     if options and not choice.pick(row.pred).letters:
         return PairItem(gold, extract(row.pred, choices=options) or row.pred, context)
+    if is_worded(gold) and not is_prose(gold):
+        return PairItem(gold, extract(row.pred, whole_line=True) or row.pred, context)
     return PairItem(gold, answer_in(row.pred), context)
 
 

@@ -26,6 +26,8 @@ _INTEGER = re.compile(r"^\s*-?\d{1,200}\s*$")
 _PLAIN_NUMBER = re.compile(r"^\s*-?\d[\d.,]*\s*$")
 _SUM = re.compile(r"\d\)?\s*(?:[-+*×÷−]|\\times|\\cdot|\\div)\s*\(?\d")
 _DECIMAL_COMMA = re.compile(r"^-?(?:0,\d+|\d+,(?:\d\d|\d{4,}))$")
+_CONTINENTAL = re.compile(r"^-?(?:\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})$")
+_POINT = re.compile(r"^-?\d+(?:\.\d+)?$")
 _ORDERED = re.compile(
     r"respectively|in (?:that|this) order|in (?:increasing|decreasing|ascending|descending) order"
     r"|ordered (?:pair|triple|list|tuple|quadruple)|依次|分别|从小到大|从大到小|排序"
@@ -218,6 +220,8 @@ def _readings(gold: str, pred: str) -> list[tuple[tuple[str, bool], tuple[str, b
     if _DECIMAL_COMMA.match(gold) or _DECIMAL_COMMA.match(pred):
         sides = [s.replace(",", ".") if _DECIMAL_COMMA.match(s) else s for s in (gold, pred)]
         readings.append(((sides[0], True), (sides[1], True)))
+    if _CONTINENTAL.match(pred) and _POINT.match(gold):
+        readings.append(((gold, True), (pred.replace(".", "").replace(",", "."), True)))
     return readings
 
 

@@ -81,12 +81,18 @@ for _row in (
     ("pressure", "1000", "kPa"),
     ("pressure", "101325", "atm"),
     ("amount", "1", "mol mole"),
-    ("speed", "1/2", "mph"),
-    ("resistance", "1", "ohm Ω"),
+    ("length/time", "1609344/3600000", "mph"),
+    ("length/time", "1000/3600", "kph kmh kmph"),
+    ("resistance", "1", "ohm Ω Ohm"),
+    ("resistance", "1000", "kΩ"),
+    ("charge", "1", "C coulomb"),
+    ("field", "1", "T tesla"),
 ):
     _add(*_row)
 
-_LETTER_ONLY = frozenset(["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "in"])
+_LETTER_ONLY = frozenset(
+    ["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "C", "T", "in"]
+)
 """Names that are symbols unless they stand in roman type or after a space."""
 _POWER = r"(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?"
 _ROMAN_TAIL = re.compile(
@@ -98,7 +104,11 @@ _PLAIN_TAIL = re.compile(
 )
 _CJK_TAIL = re.compile(r"^(.*[\d}%)])\s*([一-鿿℃Ω][一-鿿Ω/]*)$", re.DOTALL)
 _CURRENCY = re.compile(r"^(-?)\s*(\\\$|US\s?\\?\$|[¥€£])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£])$")
-_DEGREE = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F)?$")
+_OHM = re.compile(r"(?<=[\d}])\s*(k?)\s*\\Omega$")
+_DEGREE = re.compile(
+    r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$"
+)
+_ANGLE_WITHIN = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])[^()]*$")
 _PERCENT = re.compile(
     r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct)\s*\}|\bpercent\b|\bpct\b)$", re.IGNORECASE
 )
@@ -116,9 +126,10 @@ class Unit:
 
 def split_unit(text: str) -> tuple[str, Unit | None]:
     """A cleaned text without its unit, and the unit."""
+    text = _OHM.sub(r"\\text{\1Ω}", text) if text.endswith("\\Omega") else text
     if _PERCENT.search(text):
         return _PERCENT.sub("", text).strip(), Unit("%", "percent")
-    if "\\circ" in text and _DEGREE.search(text) and text.count("\\circ") == 1:
+    if "\\circ" in text and _DEGREE.search(text) and text.count("\\circ") == 1 and not _ANGLE_WITHIN.search(text):
         return _DEGREE.sub("", text).strip(), Unit("degree", _ANGLE)
     money = _CURRENCY.search(text)
     if money:
@@ -191,7 +202,10 @@ def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
     spaced = text[len(before)].isspace()
     if len(words) == 1 and (words[0] in _LETTER_ONLY or len(words[0]) == 1):
         return (
-            spaced and words[0] in _LETTER_ONLY and re.fullmatch(r"-?[\d.,/]+", before) is not None
+            spaced
+            and words[0] in _LETTER_ONLY
+            and re.fullmatch(r"-?[\d.,/]+|.*10\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d+)", before)
+            is not None
         )
     known = any(_singular(word) in _TABLE or word in _TABLE for word in words)
     return known or (spaced and all(len(word) > 2 for word in words[:1]))

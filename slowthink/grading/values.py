@@ -106,8 +106,16 @@ _MIXED = re.compile(r"(?<![\w.}])(\d+) +(\d+)/(\d+)(?!\w)")
 _BASED = re.compile(r"^(\d[\dA-F]*)\s*_\s*\{?\s*(?:\\text\{)?\s*(\d{1,2}|two|eight|ten)\s*\}*$")
 _BASES = {"two": 2, "eight": 8, "ten": 10}
 _PREFIX = re.compile(
-    r"^(?:[A-Za-z]{2,} ){0,6}(?:[A-Za-z]{3,}\s*:|(?:is|are|be))\s+(?=[\\$\d(\[{-])"
+    r"^(?:[A-Za-z]{2,} ){0,6}(?:[A-Za-z]{3,}\s*:|(?:is|are|be|about|approximately|roughly|around"
+    r"|just|exactly|only))\s+(?=[\\$\d(\[{-])"
 )
+_DECLARED = re.compile(
+    r"(?<=\S)\s*,?\s*\b(?:for|where)\s+(?:some|any|all|every|each)?\s*"
+    r"(?:(?:real|positive|integer|fixed|arbitrary|constant|number|natural|values? of)s?\s+)*[a-z]"
+    r"(?:\s+is (?:an? )?(?:arbitrary )?(?:real|integer|constant)(?: constant| number)?"
+    r"|\s*\\in\s*\\mathbb\s*\{?[RZNQ]\}?)?$"
+)
+_TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
 _BUILDER = re.compile(
     r"^([A-Za-z](?:_\w)?)\s*(?:\\in\s*(?:\\mathbb\s*\{?\s*)?R\s*\}?)?\s*[|:]\s*(.*)$", re.DOTALL
 )
@@ -119,6 +127,9 @@ _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, 
 _CONDITION = re.compile(
     r"(?<=\S)\s*[,;(]\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZN]\}?(?:\s*[\^_]\s*\{?[+*]\}?)?\s*\)?$"
 )
+_ALL_REALS = re.compile(
+    r"(?:all|any|every|the)?(?:real(?:s|numbers?)|(?<=all)real)x?|(?:全体|一切|任意)实数|实数集"
+)
 _INFINITE = {"infinity": "\\infty", "positive infinity": "\\infty", "negative infinity": "-\\infty"}
 _REALS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals", "R"))
 
@@ -127,7 +138,8 @@ def read(text: str, *, merge_thousands: bool = True) -> Value:
     """The value that a cleaned text writes. Raises Unparsed."""
     if len(text) > latex.MAX_LENGTH:
         raise TooBig("too long")
-    text = _connectives(_CONDITION.sub("", _PREFIX.sub("", text)))
+    text = _DECLARED.sub("", _PREFIX.sub("", text)) if " " in text else text
+    text = _connectives(_CONDITION.sub("", text))
     if merge_thousands:
         text = _merge_thousands(text)
     for separator in (";", ","):
@@ -208,6 +220,9 @@ def _read_one(text: str) -> Value:
     environment = _ENVIRONMENT.match(text) if "\\begin" in text else None
     if environment:
         return _environment(environment.group(1), environment.group(2))
+    bare = _TRANSPOSED.sub("", text) if text.endswith(("T", "top", "}", "l")) else text
+    if bare != text and ("," in bare or bare.endswith("matrix}")):
+        return _transposed(_read_one(bare))
     if _SIGN.search(text):
         relation = _relation(text)
         if relation is not None:
@@ -222,6 +237,15 @@ def _read_one(text: str) -> Value:
     if "\\cup" in text or "\\backslash" in text:
         return _set_algebra(text)
     return _atom(text)
+
+
+def _transposed(value: Value) -> Value:
+    """A matrix turned; a tuple stays one, since rows and columns are told apart nowhere."""
+    if isinstance(value, Matrix) and len({len(row) for row in value.rows}) == 1:
+        return Matrix(tuple(zip(*value.rows, strict=True)))
+    if isinstance(value, Group) and value.brackets in ("()", "[]"):
+        return value
+    raise Unparsed("transposed")
 
 
 def _relation(text: str) -> Relation | None:
@@ -321,7 +345,7 @@ def _expression(text: str) -> Value:
     rest = _MIXED.sub(r"\1\\frac{\2}{\3}", rest)
     words = as_words(rest)
     if words is not None:
-        return Words(as_words(text) or words)
+        return EVERYTHING if _ALL_REALS.fullmatch(words) else Words(as_words(text) or words)
     if unit is not None and not rest:
         raise Unparsed("a unit alone")
     literal = numeric.decimal(rest) if "e" in rest or "E" in rest else None
