@@ -12,7 +12,9 @@ LETTERS = "ABCDEFGHIJ"
 
 _WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
 _LONE = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
-_LETTERS = re.compile(r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&|\)\s*,?\s*\()?\s*[A-J])+)[\s)}\]*$.]*$")
+_LETTERS = re.compile(
+    r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&|\)\s*,?\s*\()?\s*[A-J])+)[\s)}\]*$.]*$"
+)
 _LEADING = re.compile(
     r"^[\s{*$]*(?:\(([A-J])\)|([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])|([A-J])(?<!I(?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿])))[}*$\s]*(.*)$",
     re.DOTALL,
@@ -64,7 +66,9 @@ def letter_in_sentence(line: str, *, num_options: int = len(LETTERS)) -> str | N
     allowed = LETTERS[:num_options]
     bare = _WRAP.sub("", line)
     found = [m for m in _STANDALONE.finditer(bare) if m.group(1) in allowed]
-    found = [m for m in found if not _is_article(bare, m) and not _REFUSED.search(bare, 0, m.start())]
+    found = [
+        m for m in found if not _is_article(bare, m) and not _REFUSED.search(bare, 0, m.start())
+    ]
     if not found:
         return None
     if len({m.group(1) for m in found}) == 1:

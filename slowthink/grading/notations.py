@@ -6,6 +6,7 @@ by its code. One real record: `respelled(r"0.1(6)")` is `0.1\overline{6}`.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -45,7 +46,7 @@ def _sequence(match: re.Match[str]) -> str:
     first = [int(part) for part in match.group(1).replace(" ", "").strip(",").split(",")]
     last = int(match.group(2))
     step = first[-1] - first[-2] if len(first) > 1 else 1
-    fits = all(b - a == step for a, b in zip(first, first[1:], strict=False))
+    fits = all(b - a == step for a, b in itertools.pairwise(first))
     if step == 0 or not fits or (last - first[-1]) % step:
         return match.group()
     number = (last - first[0]) // step + 1

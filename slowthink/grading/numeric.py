@@ -290,7 +290,9 @@ def is_only_root(node: Node, name: str, root: Number, env: Mapping[str, float]) 
     values = [_float(evaluate(node, {**env, name: root + shift})) for shift in (0, 1, 2)]
     size = max(map(abs, values))
     steps = (values[1] - values[0], values[2] - values[1])
-    return bool(abs(values[0]) <= 1e-8 * size and abs(steps[0]) > 1e-8 and near(*steps, relative=1e-7))
+    return bool(
+        abs(values[0]) <= 1e-8 * size and abs(steps[0]) > 1e-8 and near(*steps, relative=1e-7)
+    )
 
 
 def same_constant(

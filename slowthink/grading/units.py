@@ -105,9 +105,7 @@ _PLAIN_TAIL = re.compile(
 _CJK_TAIL = re.compile(r"^(.*[\d}%)])\s*([一-鿿℃Ω][一-鿿Ω/]*)$", re.DOTALL)
 _CURRENCY = re.compile(r"^(-?)\s*(\\\$|US\s?\\?\$|[¥€£])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£])$")
 _OHM = re.compile(r"(?<=[\d}])\s*(k?)\s*\\Omega$")
-_DEGREE = re.compile(
-    r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$"
-)
+_DEGREE = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$")
 _ANGLE_WITHIN = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])[^()]*$")
 _PERCENT = re.compile(
     r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct)\s*\}|\bpercent\b|\bpct\b)$", re.IGNORECASE
@@ -129,7 +127,12 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     text = _OHM.sub(r"\\text{\1Ω}", text) if text.endswith("\\Omega") else text
     if _PERCENT.search(text):
         return _PERCENT.sub("", text).strip(), Unit("%", "percent")
-    if "\\circ" in text and _DEGREE.search(text) and text.count("\\circ") == 1 and not _ANGLE_WITHIN.search(text):
+    if (
+        "\\circ" in text
+        and _DEGREE.search(text)
+        and text.count("\\circ") == 1
+        and not _ANGLE_WITHIN.search(text)
+    ):
         return _DEGREE.sub("", text).strip(), Unit("degree", _ANGLE)
     money = _CURRENCY.search(text)
     if money:
@@ -207,7 +210,8 @@ def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
             and re.fullmatch(r"-?[\d.,/]+|.*10\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d+)", before)
             is not None
         )
-    known = any(_singular(word) in _TABLE or word in _TABLE for word in words)
+    named = [_singular(word) in _TABLE or word in _TABLE for word in words]
+    known = all(named) if all(len(word) <= 2 for word in words) and "/" not in name else any(named)
     return known or (spaced and all(len(word) > 2 for word in words[:1]))
 
 
