@@ -21,13 +21,26 @@ _THINKING_END = re.compile(r"</think>|<\|im_start\|>\s*answer")
 _THINKING_START = re.compile(r"<think>|<\|im_start\|>\s*think")
 _SPECIAL = re.compile(r"<\|[a-z_]{1,30}\|>(?:user|assistant)?|</?s>|<｜[^｜]{1,40}｜>")
 _MARKER = re.compile(
-    r"(?:(?:final\s+)?\banswer\b\W{0,3}?\s*(?:is\b|:|=)|(?:最终)?答案\s*(?:是|为|[:：=])|^\s*####)",
+    r"(?:(?:final\s+)?\banswer\b\W{0,3}?\s*(?:is\b|:|=)|(?:最终)?答案\s*(?:是|为|[:：=】])|答[:：]|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^\s*####)",
     re.IGNORECASE | re.MULTILINE,
 )
+_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_IS_THE = re.compile(
+    r"(\S.*?)\s+is (?:the|our|my) (?:\w+ )?(?:answer|solution|result|value|choice)\.?$", re.DOTALL
+)
+_EQUATIONS = re.compile(r"\\?[A-Za-z]\w*\s*=[^=]+(?:\band\b|\bor\b|,)\s*\\?[A-Za-z]\w*\s*=[^=]+")
 _TAIL = re.compile(r"\s*I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
 _JOIN = re.compile(
     r"\\(?:quad|qquad|text|textbf|textrm|mathrm|mbox|,|;|!)|\band\b|\bor\b|[和或与、]"
+    r"|(?<![\w\\])[A-Za-z](?:_\{?\w\}?)?\s*="
 )
+_SAID = re.compile(r"(yes|no|true|false)\b\s*[,.;:–—-]", re.IGNORECASE)
+_BOUND = re.compile(
+    r"\b(?:more|less|greater|fewer|larger|smaller|over|under|above|below|least|most|not|before"
+    r"|after)\b",
+    re.IGNORECASE,
+)
+"""Words that make a number a bound: "more than 5" is not 5."""
 _LEAD = re.compile(
     r"\b(?:is|are|answer|solution|find|therefore|thus|hence|so|get|gives|that|donc|est|respuesta)\b|:\s*$|[是为得]",
     re.IGNORECASE,
@@ -59,13 +72,18 @@ def extract(
 ) -> str | None:
     r"""The answer in a text, as written there; None where there is none.
 
-    In this order: the last `\boxed` or `\fbox` (boxes joined by commas or "and" are one list), the
-    last "Answer:", "Final Answer:", "answer is", "答案", "最终答案" or "####", for choice questions
-    a lone option letter, and only if `last_number` the last number. With `whole_line` a marked
-    sentence is kept whole (the key is a sentence too); else the answer is taken out of it.
+    Where there is an <answer> tag, only what the last one holds is read. In this order: the last
+    `\boxed` or `\fbox` (boxes joined by commas or "and" are one list), the last "Answer:", "Final
+    Answer:", "answer is", "答案", "最终答案" or "####", for choice questions a lone option letter,
+    and only if `last_number` the last number. With `whole_line` a marked sentence is kept whole
+    (the key is a sentence too); else the answer is taken out of it.
     """
     text = _answer_part(text[-MAX_TEXT:])
+    tagged = _TAGGED.findall(text)
+    text = tagged[-1] if tagged else text
     found = last_box(text)
+    if found is None and tagged:
+        found = (text.strip() or None) if whole_line else answer_in(text)
     if found is None:
         found = _marked(text, choices=choices, whole_line=whole_line)
     if found is None and choices:
@@ -122,7 +140,7 @@ def _words(text: str) -> list[str]:
 def _leads_to_number(text: str) -> bool:
     """Whether words stand before the first number: "Die Antwort ist 42", "정답은 42입니다"."""
     before = re.split(r"\d", text, maxsplit=1)
-    if len(before) < 2 or re.search(r"[\\{}=<>|]", text):
+    if len(before) < 2 or re.search(r"[\\{}=<>|]", text) or _BOUND.search(before[0]):
         return False
     return len(_words(before[0])) >= 2 or _OTHER_SCRIPT.search(before[0]) is not None
 
@@ -224,6 +242,14 @@ def _in_sentence(line: str) -> str:
     """The answer within a marked line: what follows "is", the last formula, or the last number."""
     if not _is_around_answer(line):
         return line
+    said_first = None if _MATH.search(line) else _IS_THE.match(line)
+    if said_first and _is_answer(said_first.group(1)):
+        return _strip(said_first.group(1))
+    listed = re.split(r"\s(?:is|are)\s", line)[-1]
+    if _EQUATIONS.fullmatch(listed):
+        return _strip(listed)
+    if not re.search(r"\d", line) and (said := _SAID.match(line)):
+        return said.group(1)
     pieces = re.split(r"\s(?:is|are|equals)\s|\s=\s|[是为]|\bto be\s", line)
     after = _strip(pieces[-1])
     if len(pieces) > 1 and _is_answer(after):
@@ -239,15 +265,22 @@ def _in_sentence(line: str) -> str:
 
 def _is_around_answer(text: str) -> bool:
     """Whether a text is words around an answer and not the answer itself."""
-    return is_prose(text) or _leads_to_formula(text) or _leads_to_number(text)
+    return (
+        is_prose(text)
+        or _leads_to_formula(text)
+        or _leads_to_number(text)
+        or _IS_THE.match(text) is not None
+    )
 
 
 def _leads_to_formula(text: str) -> bool:
     """Whether words such as "the solution is" stand before a formula."""
     if _IS.search(_without_formulas(text)) or _LABEL.match(text):
         return True
-    formula = _MATH.search(text)
-    return formula is not None and _LEAD.search(text[: formula.start()]) is not None
+    found = list(_MATH.finditer(text))
+    starts = [0, *(match.end() for match in found)]
+    before = (text[start : match.start()] for start, match in zip(starts, found, strict=False))
+    return any(_LEAD.search(words) for words in before)
 
 
 def _is_answer(text: str) -> bool:

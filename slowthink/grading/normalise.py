@@ -198,6 +198,7 @@ def clean(text: str) -> str:
     text = _ENDLESS.sub(_repeating, text) if "..." in text or "\\ldots" in text else text
     text = _REALS_LESS.sub(r"\1\\backslash ", text) if "\\mathbb" in text else text
     text = _outward(text) if "]" in text or "[" in text else text
+    text = re.sub(r"\.{3,}(?=\s*[,;+*\-])", r"\\ldots ", text) if "..." in text else text
     text = re.sub(r"\s+", " ", text).strip()
     return re.sub(r"(?:(?<!\\)[.,;:\s]|\\+)+$", "", text).strip()
 

@@ -110,6 +110,7 @@ _ANGLE_WITHIN = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])[^()]*$")
 _PERCENT = re.compile(
     r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct)\s*\}|\bpercent\b|\bpct\b)$", re.IGNORECASE
 )
+_SCALES = {"degree C", "degree F"}
 _FUNCTION_WORDS = frozenset(["sin", "cos", "tan", "log", "ln", "exp", "and", "or", "pi", "sqrt"])
 
 
@@ -133,7 +134,9 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
         and text.count("\\circ") == 1
         and not _ANGLE_WITHIN.search(text)
     ):
-        return _DEGREE.sub("", text).strip(), Unit("degree", _ANGLE)
+        scale = re.search(r"([CF])\s*\}?$", text)
+        name = f"degree {scale.group(1)}" if scale else "degree"
+        return _DEGREE.sub("", text).strip(), Unit(name, _ANGLE)
     money = _CURRENCY.search(text)
     if money:
         sign, front, back = money.groups()
@@ -171,7 +174,7 @@ def compatible(gold: Unit | None, pred: Unit | None) -> Fraction | None:
     if gold is None or pred is None:
         return Fraction(1)
     if gold.dimension and pred.dimension:
-        if gold.dimension == pred.dimension:
+        if gold.dimension == pred.dimension and {gold.name, pred.name} != _SCALES:
             return pred.factor / gold.factor
         return None
     words = [set(re.findall(r"[a-z一-鿿]+", _singular(unit.name.lower()))) for unit in (gold, pred)]
@@ -188,6 +191,8 @@ def _tail(match: re.Match[str], *, is_plain: bool) -> Unit | None:
             return None
         return named(name + (f"^{match.group(3)}" if match.group(3) else ""))
     if match.re is _ROMAN_TAIL:
+        if name.startswith("-"):
+            return None
         if not name or (
             name.lower() in ("and", "or", "th", "st", "nd", "rd") and not match.group(4)
         ):
@@ -203,6 +208,8 @@ def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
     if not words or _FUNCTION_WORDS & set(words):
         return False
     spaced = text[len(before)].isspace()
+    if len(words) > 1 and "/" not in name and all(len(word) == 1 for word in words):
+        return words[0].isupper() and re.fullmatch(r"-?[\d.,/]+", before) is not None
     if len(words) == 1 and (words[0] in _LETTER_ONLY or len(words[0]) == 1):
         return (
             spaced
