@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
+from slowthink.grading.words import word_number
+
 MAX_SEQUENCE = 200
 """Members that a sequence with dots is written out to."""
 
@@ -29,6 +31,9 @@ _MODULO = re.compile(r"\\pmod\s*(?:\{([^{}]*)\}|(\w))|\(\s*\\?b?mod\s*([^()]*)\)
 _CODES = {"USD": "\\$", "EUR": "€", "GBP": "£", "CNY": "¥", "RMB": "¥"}
 _AMOUNT = re.compile(rf"^({'|'.join(_CODES)}|INR|Rs\.?|₹)\s*(?=[\d.])(.*)$")
 _LISTED = re.compile(r"\\(?:text|mbox)\s*\{\s*(\w+(?:,\s*\w+)*),?\s+(?:and|or)\s+(\w+)\s*\}")
+
+_UNITS = re.compile(r"\\(?:mathrm|text|rm)\s*\{([^{}]*\^(?:[^{}]|\{[^{}]*\})*)\}")
+_FACTOR = re.compile(r"([A-Za-z]+)(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?")
 
 
 def respelled(text: str) -> str:
@@ -90,6 +95,24 @@ def _both_signs(text: str) -> str:
     return ", ".join(pair)
 
 
+def _units(match: re.Match[str]) -> str:
+    """\\mathrm{m\\,s^{-2}} with each of its factors in roman type by itself."""
+    parts = re.split(r"\\[,;: ]|\\cdot|~|\s+", match.group(1).strip())
+    factors = [_FACTOR.fullmatch(part) for part in parts if part]
+    if not all(factors):
+        return match.group()
+    found = [f.groups() for f in factors if f]
+    return "\\cdot".join(f"\\text{{{n}}}" + (f"^{{{p}}}" if p else "") for n, p in found)
+
+
+def _counted(match: re.Match[str]) -> str:
+    """ "six students": the number with its noun; "two thirds" is a number as a whole."""
+    number = word_number(match.group(1))
+    if number is None or word_number(match.group()) is not None:
+        return match.group()
+    return f"{number} {match.group(2)}"
+
+
 _Rule = tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]]
 _RULES: tuple[_Rule, ...] = (
     ("dot", re.compile(r"\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?"), r"\\overline{\1\2\3}"),
@@ -118,6 +141,17 @@ _RULES: tuple[_Rule, ...] = (
     (".", re.compile(r"^(-?[1-9]\d{0,2})\.(\d{3})\.(\d{3})(?:\.(\d{3}))?$"), r"\1\2\3\4"),
     (",", _SEQUENCE, _sequence),
     ("text", _LISTED, _listed),
-    ("", re.compile(r"^([A-Za-z])\s+(?:is|equals|is equal to)\s+(?=[-\d\\(\[])"), ""),
+    ("^", _UNITS, _units),
+    ("", re.compile(r"^([a-z]+) ([a-z]{3,})$"), _counted),
+    (":", re.compile(r"(\\\{[^{}|:]*[a-zA-Z][^{}|:]*):(?=[^{}:]*(?:\\in|[<>=]|\\[lg]e|\\ne))"), r"\1|"),
+    ("quad", re.compile(r"(?<![,;\s}])\s*\\q?quad\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*=)"), ", "),
+    ("第", re.compile(r"^第(\d+)[一-鿿]{0,2}$"), r"\1"),
+    ("", re.compile(r"^(?:\\text\s*\{)?\s*(\d+)\s*\^?\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*(?:st|nd|rd|th)\s*\}*$"), r"\1"),
+    ("", re.compile(r"^(?:[A-Za-z]+\s+){1,6}(?:is|equals|is equal to)\s+(?=[-\d\\(\[])"), ""),
+    ("", re.compile(r"^(?:therefore|hence|thus|so|then|finally)\b,?\s+(?=[-\d\\(\[])", re.IGNORECASE), ""),
+    ("text", re.compile(r"^\\text\s*\{[^{}]*\b(?:is|are|:)\s*\}\s*"), ""),
+    ("", re.compile(r"^[一-鿿]{1,12}(?:是|为|[:：=])\s*(?=[-\d\\(\[])"), ""),
+    ("", re.compile(r"^(-?[\d.,/]+)\s+(?:of (?:them|these|those)|in total|altogether|left|remaining)$"), r"\1"),
+    ("~", re.compile("~"), " "),
 )  # fmt: skip
 """(text that must occur, pattern, replacement), in order."""

@@ -86,9 +86,8 @@ def _expressions(gold: Expression, pred: Expression, rules: Rules) -> bool:
         if (gold.unit is None or pred.unit is None) and _terms(gold, pred, rules):
             return True
         sides = (_radians(gold), _radians(pred))
-        return "pi" in latex.operations(gold.node) | latex.operations(pred.node) and _terms(
-            *sides, rules
-        )
+        names = latex.operations(gold.node) | latex.operations(pred.node)
+        return bool(names & _ANGLES) and _terms(*sides, rules)
     if factor is None:
         return False
     if factor == 1:
@@ -102,6 +101,10 @@ def _with_symbol(value: Expression) -> Expression:
     if value.unit is None:
         return value
     return Expression(Node("mul", (value.node, Node("sym", name=value.unit.name))), value.text)
+
+
+_ANGLES = frozenset(("pi", "arcsin", "arccos", "arctan", "arccot", "asin", "acos", "atan"))
+"""What shows that a number without a unit is an angle in radians."""
 
 
 def _is_degree(unit: Unit | None) -> bool:
@@ -186,11 +189,18 @@ def _groups(gold: Value, pred: Value, rules: Rules) -> bool:
         return _lists(gold, pred, rules)
     if len(gold.items) != len(pred.items):
         return False
+    if len(kinds) > 1 and (_is_inequalities(gold) or _is_inequalities(pred)):
+        return reals.equal(reals.of_value(gold), reals.of_value(pred))
     if len(kinds) > 1 and not _alike(gold, pred):
         return False
     if kinds == {":"}:
         return _ratios(gold, pred)
     return _in_order(gold.items, pred.items, rules)
+
+
+def _is_inequalities(value: Group) -> bool:
+    """Whether a list is conditions such as x > 0, x < 1, which may stand for an interval."""
+    return value.brackets == "" and all(_sign(item) == "<" for item in value.items)
 
 
 def _alike(gold: Group, pred: Group) -> bool:

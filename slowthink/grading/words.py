@@ -170,7 +170,7 @@ def as_words(text: str) -> str | None:
     if not bare or re.search(r"[\\^_=<>+/|\[\]&]", bare):
         return None
     letters = re.findall(r"[^\W\d_]+", bare)
-    bare = re.sub(r"^(?:an?|the)\s+(?=[^\W\d_]{3})", "", bare, flags=re.IGNORECASE)
+    bare = re.sub(r"^(?:an?|the)\s+(?=.*[^\W\d_]{3})", "", bare, flags=re.IGNORECASE)
     long_words = [word for word in letters if len(word) >= 3 and word.lower() not in _MATHS]
     long_words += [word for word in letters if word.lower() == "no" and len(letters) == 1]
     if not letters or not (had_text or long_words or re.search(r"[一-鿿]", bare)):
