@@ -217,7 +217,12 @@ def _readings(gold: str, pred: str) -> list[tuple[tuple[str, bool], tuple[str, b
     """Ways to read the commas: thousands marks first, then separators, then a decimal comma."""
     readings = [((gold, True), (pred, True))]
     if names := _parameters(gold, pred):
-        readings.append(((gold, True), (re.sub(rf"(?<![\\a-zA-Z]){names[1]}(?![a-zA-Z])", names[0], pred), True)))
+        readings.append(
+            (
+                (gold, True),
+                (re.sub(rf"(?<![\\a-zA-Z]){names[1]}(?![a-zA-Z])", names[0], pred), True),
+            )
+        )
     if re.search(r"\d,\d{3}", gold) or re.search(r"\d,\d{3}", pred):
         readings.append(((gold, False), (pred, False)))
     if _DECIMAL_COMMA.match(gold) or _DECIMAL_COMMA.match(pred):

@@ -35,6 +35,21 @@ _LISTED = re.compile(r"\\(?:text|mbox)\s*\{\s*(\w+(?:,\s*\w+)*),?\s+(?:and|or)\s
 _UNITS = re.compile(r"\\(?:mathrm|text|rm)\s*\{([^{}]*\^(?:[^{}]|\{[^{}]*\})*)\}")
 _FACTOR = re.compile(r"([A-Za-z]+)(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?")
 
+_BUILDER = re.compile(r"(\\\{[^{}|:]*[a-zA-Z][^{}|:]*):(?=[^{}:]*(?:\\in|[<>=]|\\[lg]e|\\ne))")
+_ORDINAL = re.compile(
+    r"^(?:\\text\s*\{)?\s*(\d+)\s*\^?\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*"
+    r"(?:st|nd|rd|th)\s*\}*$"
+)
+_LED = re.compile(
+    r"^(?:(?:[a-z]+\s+){1,6}(?:is|equals|is equal to)\s+"
+    r"|(?:therefore|hence|thus|so|then|finally)\b,?\s+"
+    r"|[一-鿿]{1,12}(?:是|为|[:：=])\s*)(?=[-\d\\(\[])",
+    re.IGNORECASE,
+)
+_TRAILED = re.compile(
+    r"^(-?[\d.,/]+)\s+(?:of (?:them|these|those)|in total|altogether|left|remaining)$"
+)
+
 
 def respelled(text: str) -> str:
     """The text with each of these notations replaced; formula signs must be gone already."""
@@ -143,15 +158,13 @@ _RULES: tuple[_Rule, ...] = (
     ("text", _LISTED, _listed),
     ("^", _UNITS, _units),
     ("", re.compile(r"^([a-z]+) ([a-z]{3,})$"), _counted),
-    (":", re.compile(r"(\\\{[^{}|:]*[a-zA-Z][^{}|:]*):(?=[^{}:]*(?:\\in|[<>=]|\\[lg]e|\\ne))"), r"\1|"),
+    (":", _BUILDER, r"\1|"),
     ("quad", re.compile(r"(?<![,;\s}])\s*\\q?quad\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*=)"), ", "),
     ("第", re.compile(r"^第(\d+)[一-鿿]{0,2}$"), r"\1"),
-    ("", re.compile(r"^(?:\\text\s*\{)?\s*(\d+)\s*\^?\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*(?:st|nd|rd|th)\s*\}*$"), r"\1"),
-    ("", re.compile(r"^(?:[A-Za-z]+\s+){1,6}(?:is|equals|is equal to)\s+(?=[-\d\\(\[])"), ""),
-    ("", re.compile(r"^(?:therefore|hence|thus|so|then|finally)\b,?\s+(?=[-\d\\(\[])", re.IGNORECASE), ""),
+    ("", _ORDINAL, r"\1"),
+    ("", _LED, ""),
     ("text", re.compile(r"^\\text\s*\{[^{}]*\b(?:is|are|:)\s*\}\s*"), ""),
-    ("", re.compile(r"^[一-鿿]{1,12}(?:是|为|[:：=])\s*(?=[-\d\\(\[])"), ""),
-    ("", re.compile(r"^(-?[\d.,/]+)\s+(?:of (?:them|these|those)|in total|altogether|left|remaining)$"), r"\1"),
+    ("", _TRAILED, r"\1"),
     ("~", re.compile("~"), " "),
 )  # fmt: skip
 """(text that must occur, pattern, replacement), in order."""

@@ -103,7 +103,9 @@ _ENVIRONMENT = re.compile(
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
 _SPACED = re.compile(r"^-?\d{1,3}(?: \d{3})+(?:\.\d+)?$")
 _MIXED = re.compile(r"(?<![\w.}])(\d+) +(\d+)/(\d+)(?!\w)")
-_BASED = re.compile(r"^(\d[\dA-F]*|[\dA-F]{2,}(?=\s*_\s*\{?\s*16))\s*_\s*\{?\s*(?:\\text\{)?\s*(\d{1,2}|two|eight|ten)\s*\}*$")
+_BASED = re.compile(
+    r"^(\d[\dA-F]*|[\dA-F]{2,}(?=\s*_\s*\{?\s*16))\s*_\s*\{?\s*(?:\\text\{)?\s*(\d{1,2}|two|eight|ten)\s*\}*$"
+)
 _BASES = {"two": 2, "eight": 8, "ten": 10}
 _PREFIX = re.compile(
     r"^(?:[A-Za-z]{2,} ){0,6}(?:[A-Za-z]{3,}\s*:|(?:is|are|be|about|approximately|roughly|around"
