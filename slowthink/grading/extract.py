@@ -21,7 +21,8 @@ _THINKING_END = re.compile(r"</think>|<\|im_start\|>\s*answer")
 _THINKING_START = re.compile(r"<think>|<\|im_start\|>\s*think")
 _SPECIAL = re.compile(r"<\|[a-z_]{1,30}\|>(?:user|assistant)?|</?s>|<｜[^｜]{1,40}｜>")
 _MARKER = re.compile(
-    r"(?:(?:final\s+)?\banswer\b\W{0,3}?\s*(?:is\b|:|=)|(?:最终)?答案\s*(?:是|为|[:：=】])|答[:：]|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^\s*####)",
+    r"(?:(?:final\s+)?\banswer\b\W{0,3}?\s*(?:is\b|:|=)"
+    r"|(?:最终)?答案\s*(?:是|为|[:：=】])|答[:：]|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^\s*####)",
     re.IGNORECASE | re.MULTILINE,
 )
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
