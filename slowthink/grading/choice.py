@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 
 LETTERS = "ABCDEFGHIJ"
+MAX_PICK = 2_000
+"""Characters of a text that can be a choice."""
 
 _WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
 _LONE = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
@@ -38,6 +40,8 @@ class Pick:
 
 def pick(text: str, *, any_case: bool = False) -> Pick:
     """The choice a text makes; no letters where it is not of the form of a choice."""
+    if len(text) > MAX_PICK:
+        return Pick(text=text)
     bare = _WRAP.sub("", text.replace("\\ ", " ").replace("\\quad", " ")).strip()
     lone = _LONE.match(bare)
     if lone and (any_case or lone.group(1).isupper() or bare.strip(" $") == f"({lone.group(1)})"):

@@ -15,6 +15,9 @@ MAX_TEXT = 200_000
 MAX_BOX = 10_000
 """Characters within which a box must close."""
 MAX_BOXES = 64
+MAX_PROSE = 6_000
+"""Characters of one line or sentence that are searched, from the end. Every pattern here must take
+linear time on a long text, or be kept from one by this."""
 
 _BOX = re.compile(r"\\f?boxed(?![a-zA-Z])|\\fbox(?![a-zA-Z])")
 _THINKING_END = re.compile(r"</think>|<\|im_start\|>\s*answer")
@@ -22,12 +25,12 @@ _THINKING_START = re.compile(r"<think>|<\|im_start\|>\s*think")
 _SPECIAL = re.compile(r"<\|[a-z_]{1,30}\|>(?:user|assistant)?|</?s>|<｜[^｜]{1,40}｜>")
 _MARKER = re.compile(
     r"(?:(?:final\s+)?\banswer\b\W{0,3}?\s*(?:is\b|:|=)"
-    r"|(?:最终)?答案\s*(?:是|为|[:：=】])|答[:：]|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^\s*####)",
+    r"|(?:最终)?答案\s*(?:是|为|[:：=】])|答[:：]"
+    r"|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^[\t ]*####)",
     re.IGNORECASE | re.MULTILINE,
 )
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _IS_THE = re.compile(
-    r"(\S.*?)\s+is (?:the|our|my) (?:\w+ )?(?:answer|solution|result|value|choice)\.?$", re.DOTALL
+    r"(\S.*?)\sis (?:the|our|my) (?:\w+ )?(?:answer|solution|result|value|choice)\.?$", re.DOTALL
 )
 _EQUATIONS = re.compile(r"\\?[A-Za-z]\w*\s*=[^=]+(?:\band\b|\bor\b|,)\s*\\?[A-Za-z]\w*\s*=[^=]+")
 _TAIL = re.compile(r"\s*I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
@@ -46,12 +49,14 @@ _LEAD = re.compile(
     r"\b(?:is|are|answer|solution|find|therefore|thus|hence|so|get|gives|that|donc|est|respuesta)\b|:\s*$|[是为得]",
     re.IGNORECASE,
 )
-_IS = re.compile(r"[A-Za-z]{2,}\s.*\b(?:is|are)\s+\S", re.DOTALL)
+_IS = re.compile(r"\b(?:is|are)\s+\S")
 _LABEL = re.compile(r"[^\W\d_]{3,}\s*[:：]\s*[-−$\\]?\d[^:]*$")
 _SENTENCE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 _EMPTY_END = re.compile(r"(?:the|an?|our|what|not)\b(?!.*[\d$\\])", re.IGNORECASE | re.DOTALL)
 _MATH = re.compile(
-    r"\$\$([^$]+)\$\$|(?<!\\)\$((?:\\\$|[^$\n])+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
+    r"\$\$([^$]+)\$\$|(?<!\\)\$((?:\\\$|[^$\n])+)\$"
+    r"|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]",
+    re.DOTALL,
 )
 _WORD = r"(?<![\\{A-Za-z])[^\W\d_一-鿿]{2,}"
 _OTHER_SCRIPT = re.compile(r"[\u0400-\u0fff\u1100-\u11ff\u3040-\u30ff\uac00-\ud7af]{2,}")
@@ -80,10 +85,10 @@ def extract(
     (the key is a sentence too); else the answer is taken out of it.
     """
     text = _answer_part(text[-MAX_TEXT:])
-    tagged = _TAGGED.findall(text)
-    text = tagged[-1] if tagged else text
+    tagged = _tagged(text)
+    text = text if tagged is None else tagged
     found = last_box(text)
-    if found is None and tagged:
+    if found is None and tagged is not None:
         found = (text.strip() or None) if whole_line else answer_in(text)
     if found is None:
         found = _marked(text, choices=choices, whole_line=whole_line)
@@ -111,7 +116,7 @@ def last_box(text: str) -> str | None:
 def find_last_number(text: str) -> str | None:
     """The last number in a text, with its sign, thousands marks, fraction bar and percent sign."""
     text = text.replace(r"\!", "").replace("{,}", ",").replace(r"\$", "$")
-    matches = list(_NUMBER.finditer(text))
+    matches = list(_NUMBER.finditer(text[-MAX_PROSE:]))
     return matches[-1].group().replace("$", "").strip() if matches else None
 
 
@@ -166,6 +171,13 @@ def _answer_part(text: str) -> str:
         return text[ends[-1].end() :]
     opened = _THINKING_START.search(text)
     return text[: opened.start()] if opened else text
+
+
+def _tagged(text: str) -> str | None:
+    """What the last <answer> tag holds; None without one."""
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(end, 0))
+    return text[start + len("<answer>") : end] if end > start >= 0 else None
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
@@ -229,7 +241,7 @@ def _marked(text: str, *, choices: tuple[str, ...], whole_line: bool) -> str | N
 
 def _strip(line: str) -> str:
     """A line without markdown, special tokens, polite tail and closing punctuation."""
-    line = _TAIL.sub("", _SPECIAL.sub("", line)).strip()
+    line = _TAIL.sub("", _SPECIAL.sub("", line[-MAX_PROSE:])).strip()
     line = re.sub(r"^(?:[*_#>`]+\s*)+|(?:\s*[*_`]+)+$", "", line).strip()
     line = line.removeprefix(":").removeprefix("：").strip()
     if line in ("\\[", "\\(", "$$", "$", "\\]", "\\)"):
@@ -243,6 +255,7 @@ def _in_sentence(line: str) -> str:
     """The answer within a marked line: what follows "is", the last formula, or the last number."""
     if not _is_around_answer(line):
         return line
+    line = line[-MAX_PROSE:]
     said_first = None if _MATH.search(line) else _IS_THE.match(line)
     if said_first and _is_answer(said_first.group(1)):
         return _strip(said_first.group(1))
@@ -266,6 +279,7 @@ def _in_sentence(line: str) -> str:
 
 def _is_around_answer(text: str) -> bool:
     """Whether a text is words around an answer and not the answer itself."""
+    text = text[-MAX_PROSE:]
     return (
         is_prose(text)
         or _leads_to_formula(text)
@@ -276,7 +290,9 @@ def _is_around_answer(text: str) -> bool:
 
 def _leads_to_formula(text: str) -> bool:
     """Whether words such as "the solution is" stand before a formula."""
-    if _IS.search(_without_formulas(text)) or _LABEL.match(text):
+    bare = _without_formulas(text)
+    said = list(_IS.finditer(bare))
+    if (said and re.search(r"[A-Za-z]{2}\s", bare[: said[-1].start()])) or _LABEL.match(text):
         return True
     found = list(_MATH.finditer(text))
     starts = [0, *(match.end() for match in found)]

@@ -91,11 +91,11 @@ def compare(gold: str, pred: str, *, context: Context) -> Comparison:
         return Comparison(True, "string")
     if _INTEGER.match(gold) and _INTEGER.match(pred):
         return Comparison(int(gold) == int(pred), "integer")
-    if _restates_question(gold, pred, context.question):
-        return Comparison(False, "restates the question")
     too_big = beyond_bounds(pred) or beyond_bounds(gold)
     if too_big:
         return Comparison(False, f"bounds: {too_big}")
+    if _restates_question(gold, pred, context.question):
+        return Comparison(False, "restates the question")
     chosen = _choices(gold, pred, context)
     if chosen is not None:
         return Comparison(chosen, "choice")
