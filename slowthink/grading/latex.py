@@ -297,8 +297,15 @@ class _Parser:
         """base ^ exponent; a circle means degrees."""
         if self.circle():
             return Node("mul", (base, Node("div", (Node("pi"), number(180)))))
-        exponent = Node("neg", (self.factor(),)) if self.take("-") else self.factor()
+        exponent = Node("neg", (self.factor(),)) if self.take("-") else self.exponent(base)
+        if base.op == "sym" and self.take("_"):
+            base = base._replace(name=f"{base.name}_{self.subscript()}")
         return Node("pow", (base, exponent))
+
+    def exponent(self, base: Node) -> Node:
+        """What stands above; in v^2_0 only the digit does, the subscript is the base's."""
+        after = self.tokens[self.position + 1 : self.position + 2]
+        return self.base() if base.op == "sym" and after == ["_"] else self.factor()
 
     def circle(self) -> bool:
         """Take a degree sign."""

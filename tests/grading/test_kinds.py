@@ -69,6 +69,7 @@ EQUAL = {
         r"\left\{\begin{array}{l}x=1\\y=2\end{array}\right.", "x=1, y=2"
     ),
     "dots": (r"(1,2,\ldots,n)", "(1,2,...,n)"),
+    "subscript-after-power": (r"\frac{v^2_0}{2g}", r"\frac{v_0^2}{2 g}"),
     "ohm": (r"5\ \Omega", "5 ohms"),
     "speed": ("30 mph", "30 miles per hour"),
     "speed-converted": ("36 km/h", "10 m/s"),
