@@ -138,9 +138,9 @@ LONG = {
 
 @pytest.mark.parametrize("text", LONG.values(), ids=LONG.keys())
 def test_a_long_text_is_searched_in_time(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for whole in (text, "The answer is " + text):
         answer_in(whole)
         extract(whole, last_number=True, choices=("one", "two", "three"))
         pick(whole)
-    assert time.monotonic() - started < 4
+    assert time.process_time() - started < 4
