@@ -28,7 +28,7 @@ SPARE_AFTER = 0.3
 """Share of its time after which a task looks stuck and its worker's successor is started."""
 STARVED = 0.7
 """A task that has had a smaller share of its time on the processor waits for a busy machine."""
-PATIENCE = 1.4
+PATIENCE = 1.15
 """How much longer such a task may take, in all."""
 START_SECONDS = 60.0
 """A worker must be ready within this time; importing sympy takes about a second."""
