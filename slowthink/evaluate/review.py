@@ -27,8 +27,7 @@ def grouped(rows: Sequence[EvaluationRow], grader: Grader) -> Groups:
     found: dict[str, int | None] = {}
     for members in by_problem.values():
         texts = list(dict.fromkeys(row.extracted for row in members if row.extracted is not None))
-        question = members[0].question
-        numbers = dict(zip(texts, group_answers(texts, grader, question=question), strict=True))
+        numbers = dict(zip(texts, group_answers(texts, grader), strict=True))
         found.update({row.id: numbers.get(row.extracted or "") for row in members})
     return found
 

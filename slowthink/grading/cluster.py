@@ -19,7 +19,6 @@ def group_answers(
     answers: Sequence[str | None],
     grader: Grader,
     *,
-    question: str = "",
     choices: Sequence[str] = (),
 ) -> list[int | None]:
     """A number for each answer, the same for equivalent ones, in order of first appearance.
@@ -29,7 +28,7 @@ def group_answers(
     choice makes the groups depend on the order alone. What the rules leave open is decided by the
     grader's workers.
     """
-    context = Context(question=question, choices=tuple(choices))
+    context = Context(choices=tuple(choices))
     found: dict[str, int] = {}
     firsts: list[str] = []
     left_open: list[tuple[int, int]] = []
