@@ -33,6 +33,8 @@ _IS_THE = re.compile(
     r"(\S.*?)\sis (?:the|our|my) (?:\w+ )?(?:answer|solution|result|value|choice)\.?$", re.DOTALL
 )
 _EQUATIONS = re.compile(r"\\?[A-Za-z]\w*\s*=[^=]+(?:\band\b|\bor\b|,)\s*\\?[A-Za-z]\w*\s*=[^=]+")
+_OVERLAP = 200
+"""Of two windows of a text: no number is longer."""
 _TAIL = re.compile(r"\s*I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
 _JOIN = re.compile(
     r"\\(?:quad|qquad|text|textbf|textrm|mathrm|mbox|,|;|!)|\band\b|\bor\b|[和或与、]"
@@ -116,8 +118,11 @@ def last_box(text: str) -> str | None:
 def find_last_number(text: str) -> str | None:
     """The last number in a text, with its sign, thousands marks, fraction bar and percent sign."""
     text = text.replace(r"\!", "").replace("{,}", ",").replace(r"\$", "$")
-    matches = list(_NUMBER.finditer(text[-MAX_PROSE:]))
-    return matches[-1].group().replace("$", "").strip() if matches else None
+    for end in range(len(text), 0, _OVERLAP - MAX_PROSE):  # windows, so that no text takes long
+        matches = list(_NUMBER.finditer(text[max(0, end - MAX_PROSE) : end]))
+        if matches:
+            return matches[-1].group().replace("$", "").strip()
+    return None
 
 
 def is_prose(text: str) -> bool:
