@@ -302,3 +302,9 @@ def test_a_small_set_has_fewer_than_fifty_problems() -> None:
     limo = PROTOCOLS["limo-v1"]
     assert draws_for(limo, num_problems=49).num_samples == 16
     assert draws_for(limo, num_problems=50).num_samples == 1
+
+
+def test_a_slope_that_no_resample_has_is_no_interval() -> None:
+    rows = [make_row(problem="a", cap=cap, num_thinking_tokens=5) for cap in (8, 16)]
+    (one,) = figures(rows, ARMS[1:])["sets"][0]["measures"]
+    assert (one["scaling_per_doubling"], one["scaling_per_doubling_ci95"]) == (None, None)
