@@ -71,10 +71,11 @@ def read_rows(path: str | Path, *, setting: str) -> Iterator[Row | BadRow]:
 
 
 def estimated_rows(path: str | Path, *, setting: str) -> int:
-    """How many rows a file, or a stage's folder, has, by its line ends or its footer: for a plan,
+    """How many rows a file (or a stage's folder) has, by its line ends or its footer: for a plan,
     not a decision."""
     path = Path(path)
-    path = path / "data.parquet" if path.is_dir() else path
+    if (path / "data.parquet").is_file():
+        path = path / "data.parquet"
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected one. Name one: --set {setting}=PATH")
     if path.suffix.lower() == ".parquet":

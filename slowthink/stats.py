@@ -69,12 +69,13 @@ def accuracy_ci(
 ) -> Interval:
     """95 % interval of the mean of `problem_scores`.
 
-    Wilson's with one answer a problem (right also at 0 and 1), else the bootstrap over problems;
-    [0, 1] without problems.
+    Wilson's with one answer a problem, and where all are right or all are wrong (a bootstrap would
+    be sure of that for all problems there are); else the bootstrap over problems. [0, 1] without
+    problems.
     """
     if not len(scores):
         return Interval(0.0, 1.0)
-    if num_answers == len(scores):
+    if num_answers == len(scores) or set(scores) in ({0.0}, {1.0}):
         return wilson(round(sum(scores)), len(scores))
     return bootstrap_ci([[value] for value in scores], num_resamples=num_resamples, seed=seed)
 

@@ -56,6 +56,7 @@ def test_run_and_stages_take_the_same_options(command) -> None:
         (["generate", "--file", "no-such.jsonl"], 1, "no such file"),
         (["bench", "speed"], 2, "expected one of forcing, grade, sweep, train"),
         (["grade", "no-such.jsonl"], 1, "no-such.jsonl"),
+        (["grade", "x.jsonl", "--compare", "--judge", "m"], 2, "leave --mode and --judge out"),
     ],
 )
 def test_bad_input_is_explained_with_the_right_exit_code(arguments, code, message, capsys) -> None:

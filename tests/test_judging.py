@@ -7,10 +7,18 @@ import json
 import pytest
 
 from slowthink.engines.replay import ReplaySession, Script
+from slowthink.grading.files import grade_rows, read_file
 from slowthink.grading.judge import build_messages
-from slowthink.judging import Judge, JudgedRow, JudgeItem, second_opinions
+from slowthink.judging import (
+    Judge,
+    JudgedRow,
+    JudgeItem,
+    judge_rows,
+    open_judge,
+    second_opinions,
+)
 from slowthink.ledger import Ledger
-from slowthink.recipe import JudgeConfig
+from slowthink.recipe import JudgeConfig, Recipe
 from slowthink.records import Grade, Problem, Verdict, duplicate_key, problem_id
 from slowthink.sampling import Sampler
 
@@ -18,10 +26,10 @@ RIGHT = "Same value.\nVERDICT: CORRECT"
 WRONG = "Another value.\nVERDICT: INCORRECT"
 
 
-def problem_of(question="q", answer="12", solution=None):
+def problem_of(question="q", answer="12", solution=None, choices=()):
     return Problem(
         id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
-        answer=answer, solution=solution, source="s", source_row="1",
+        answer=answer, solution=solution, source="s", source_row="1", choices=choices,
     )  # fmt: skip
 
 
@@ -167,3 +175,71 @@ def test_the_audit_takes_half_right_ones_where_there_are_enough(judge_of) -> Non
     says = {prompt_of("answer", row): RIGHT for row in rows}
     _, report = second_opinions(judge_of(says, num_audited=10), rows, seed=0)
     assert (report["audited"], report["agreement"]) == (10, 0.5)
+
+
+def test_two_sentences_that_differ_are_for_the_judge_to_compare(judge_of) -> None:
+    key = "the function is increasing on the whole line"
+    rows = [
+        row_of(
+            "prose", Verdict.WRONG, extracted="it grows everywhere on the real line", answer=key
+        ),
+        row_of("number", Verdict.WRONG, extracted="12", answer=key),
+    ]
+    judge = judge_of({prompt_of("answer", rows[0]): RIGHT})
+    decided, report = second_opinions(judge, rows, seed=0)
+    assert set(decided) == {"prose"}
+    assert report["num_asked"] == 1
+
+
+def test_the_judge_sees_the_options(judge_of) -> None:
+    problem = problem_of("Which?", answer="A", choices=("red", "blue"))
+    question = "Which?\n(A) red\n(B) blue"
+    messages = build_messages("answer", question=question, gold="A", answer="crimson")
+    judge = judge_of({messages[1]["content"]: RIGHT})
+    (found,) = judge.opinions([JudgeItem(mode="answer", problem=problem, answer="crimson")])
+    assert found.verdict is Verdict.CORRECT
+
+
+def test_a_file_is_graded_with_second_opinions_where_the_rules_are_silent(judge_of, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    lines = [
+        {"gold": "5", "pred": "5", "question": "q1"},
+        {"question": "Prove it.", "solution": "Clear.", "response": "It is clear."},
+    ]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    rows = read_file(path)
+    graded = grade_rows(rows, mode="strict", num_workers=1)
+    asked = build_messages("solution", question="Prove it.", gold="Clear.", answer="It is clear.")
+    judge = judge_of({asked[1]["content"]: RIGHT})
+    found, report = judge_rows(judge, rows, graded)
+    assert [g.verdict for g in graded.grades] == [Verdict.CORRECT, Verdict.UNGRADABLE]
+    assert [(g.verdict, g.method) for g in found.grades] == [
+        (Verdict.CORRECT, "string"),
+        (Verdict.CORRECT, "judge solution"),
+    ]
+    assert (report["num_asked"], report["num_decided"], report["agreement"]) == (1, 1, None)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_as_judge_is_asked_once_and_read_strictly(smollm, tmp_path) -> None:
+    """It is too small to judge: what counts is that each opinion is a verdict or none."""
+    config = JudgeConfig(model=smollm, num_audited=2, max_tokens=16)
+    rows = [
+        row_of("open", Verdict.GRADER_ERROR, method="worker: time"),
+        row_of("right", Verdict.CORRECT, extracted="12"),
+        row_of("wrong", Verdict.WRONG),
+    ]
+    recipe = Recipe(name="judging", model=smollm)
+    found, spent = [], []
+    for _ in range(2):
+        with (
+            Ledger(tmp_path / "ledger.sqlite") as ledger,
+            open_judge(config, recipe, ledger=ledger) as judge,
+        ):
+            found.append(second_opinions(judge, rows, seed=0))
+            spent.append(judge._session.cost.decoded)
+    assert found[0] == found[1]
+    assert spent[0] > 0 and spent[1] == 0
+    report = found[0][1]
+    assert report["num_decided"] + report["num_no_opinion"] == report["num_asked"] == 1
+    assert report["audited"] == 2

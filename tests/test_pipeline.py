@@ -105,7 +105,11 @@ def test_scripts_are_measured_right(made, tmp_path) -> None:
         assert (row.verdict.value == "correct") is (number % 3 == 0), row
     summary = runs.read_manifest(root / "evaluate")["facts"]["summary"]
     assert summary["budget_violations"] == 0
-    assert [c["max_thinking_tokens"] for c in summary["sets"][0]["arms"][0]["points"]][:3] == [0, 4, 16]
+    assert [c["max_thinking_tokens"] for c in summary["sets"][0]["arms"][0]["points"]][:3] == [
+        0,
+        4,
+        16,
+    ]
 
 
 def runs_row():

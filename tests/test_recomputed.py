@@ -59,8 +59,14 @@ def told(name: str, *, mended: bool = False) -> tuple[tuple[Told, ...], ...]:
     for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         correct = row["correct"] or (mended and (row["answer"], row["pred"]) in WRONG_LABELS[name])
-        groups[row["problem_id"]].append(Told(correct, row["pred"], row.get("rm_score", 0.0)))
+        pred = spelt(row["pred"])
+        groups[row["problem_id"]].append(Told(correct, pred, row.get("rm_score", 0.0)))
     return tuple(tuple(group) for group in groups.values())
+
+
+def spelt(text: str) -> str:
+    """000 is 0, by any reader."""
+    return str(int(text)) if text.isdigit() else text
 
 
 def brute(
@@ -146,7 +152,7 @@ def votes(name: str, grader: Grader) -> dict[str, list[Sample]]:
 
 def vote_of(row: EvaluationRow) -> str | None:
     """Equal for the spellings that differ in these files."""
-    return row.extracted and row.extracted.replace(" ", "")
+    return row.extracted and spelt(row.extracted.replace(" ", ""))
 
 
 def mean(values: list[float]) -> float:

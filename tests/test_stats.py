@@ -272,3 +272,36 @@ def test_performance_interval_chooses_the_best_point_anew() -> None:
     found = stats.performance_ci(accuracy, num_resamples=500)
     assert (found.low, found.high) == (0.5, 1.0)  # a lone problem drawn twice: one point has it
     assert math.isnan(stats.performance_ci(np.zeros((0, 0))).low)
+
+
+def test_problem_scores_weigh_temperatures_the_same() -> None:
+    answers = [("b", 0.0, True), ("a", 0.0, True), ("a", 0.6, False), ("a", 0.6, True)]
+    assert stats.problem_scores(answers) == {"a": 0.75, "b": 1.0}
+
+
+def test_nothing_right_in_many_samples_is_not_certain() -> None:
+    found = stats.accuracy_ci([0.0] * 40, num_answers=160)
+    assert found == stats.wilson(0, 40)
+    assert found.high > 0.05
+    assert stats.accuracy_ci([1.0] * 40, num_answers=160) == stats.wilson(40, 40)
+
+
+def test_the_interval_of_an_accuracy_is_wilsons_or_the_bootstraps() -> None:
+    assert stats.accuracy_ci([1.0, 0.0, 1.0], num_answers=3) == stats.wilson(2, 3)
+    scores = [0.5, 0.0, 1.0]
+    assert stats.accuracy_ci(scores, num_answers=6, num_resamples=500) == stats.bootstrap_ci(
+        [[value] for value in scores], num_resamples=500
+    )
+    assert stats.accuracy_ci([], num_answers=0) == stats.Interval(0.0, 1.0)
+
+
+def test_paired_figures_are_on_the_problems_that_both_have() -> None:
+    a = {"x": 0.0, "y": 1.0, "only a": 1.0}
+    b = {"x": 1.0, "y": 1.0, "only b": 0.0}
+    found = stats.paired_figures(a, b, num_resamples=200)
+    assert found is not None
+    assert (found["n"], found["difference"], found["p_exact"]) == (2, 0.5, 1.0)
+    assert stats.paired_figures({"x": 1.0}, {"y": 1.0}) is None
+    lone = stats.paired_figures({"x": 0.0}, {"x": 1.0})
+    assert lone is not None
+    assert lone["minimal_detectable_difference"] is None

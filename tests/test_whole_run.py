@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -131,6 +132,8 @@ def kill_when(root: Path, reached) -> None:
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    with (root / "run.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # free when the last of the killed is gone
 
 
 def test_killed_in_filter_train_and_evaluate_it_ends_with_the_same_bytes(whole, tmp_path) -> None:

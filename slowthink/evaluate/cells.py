@@ -99,10 +99,14 @@ def ks(num_samples: int) -> list[int]:
 
 
 def vote_of(row: EvaluationRow, groups: Groups) -> Hashable | None:
-    """What the row votes for: its answer's group; None for an answer cut off, or none."""
+    """What the row votes for: its answer's group; None for an answer cut off, or none.
+
+    The verdict is part of it: two answers that are equivalent by themselves (3, 4 and 4, 3) may
+    not both be what the question asks for, and a wrong one must not vote for the right one.
+    """
     if row.verdict not in (Verdict.CORRECT, Verdict.WRONG):
         return None
-    return groups.get(row.id, row.extracted)
+    return groups.get(row.id, row.extracted), row.verdict
 
 
 # --- tokens, ends, domains ------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def _positive(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     return [point for point in curve if point[0] > 0]
 
 
-def _scaling_interval(tokens_PQ: Any, accuracy_PQ: Any, *, seed: int) -> list[float | None] | None:
+def _scaling_interval(tokens_PQ: Any, accuracy_PQ: Any, *, seed: int) -> list[float] | None:
     thinking = (tokens_PQ > 0).all(axis=1)  # so that no resample has a point without thinking
     if thinking.sum() < 2:
         return None
@@ -210,8 +210,9 @@ def _groups(own: Mapping[str, Any], domains: Mapping[str, str | None]) -> dict[s
     return {group: chosen for group, chosen in groups.items() if len(chosen) > 1}
 
 
-def _pair(interval: Interval) -> list[float | None]:
-    return [_finite(interval.low), _finite(interval.high)]
+def _pair(interval: Interval) -> list[float] | None:
+    """Both ends; None where there is no interval."""
+    return None if math.isnan(interval.low) else [interval.low, interval.high]
 
 
 def _finite(value: float) -> float | None:

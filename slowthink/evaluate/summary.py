@@ -55,7 +55,7 @@ def by_point(rows: Iterable[EvaluationRow]) -> dict[PointKey, list[EvaluationRow
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """All figures; the headline's are those of the first set that the headline arm has."""
-    names = [resolve(protocol).name for protocol in evaluation.config.protocols] + [STORED]
+    names = _protocol_names(evaluation)
     sets = [
         _set(evaluation, one, protocol, arms)
         for one in evaluation.sets
@@ -92,6 +92,10 @@ def _set(
     }
 
 
+def _protocol_names(evaluation: Evaluation) -> list[str]:
+    return [resolve(protocol).name for protocol in evaluation.config.protocols] + [STORED]
+
+
 def _protocol(evaluation: Evaluation, name: str) -> Any:
     found = [resolve(protocol) for protocol in evaluation.config.protocols]
     return next(protocol for protocol in found if protocol.name == name)
@@ -125,9 +129,16 @@ def _averages(evaluation: Evaluation) -> list[dict[str, Any]]:
     found: dict[tuple[str, str, str], list[EvaluationRow]] = defaultdict(list)
     for row in evaluation.rows:
         found[row.arm, row.protocol, row.benchmark].append(row)
-    order = {arm.name: number for number, arm in enumerate(evaluation.config.arms)}
+    arms = [arm.name for arm in evaluation.config.arms]
+    sets = [one.name for one in evaluation.sets]
+    names = _protocol_names(evaluation)
+
+    def place(item: tuple[tuple[str, str, str], Any]) -> tuple[int, int, int]:
+        arm, protocol, benchmark = item[0]
+        return arms.index(arm), names.index(protocol), sets.index(benchmark)
+
     cells = {}
-    for key, rows in sorted(found.items(), key=lambda item: (order[item[0][0]], *item[0][1:])):
+    for key, rows in sorted(found.items(), key=place):
         points = by_point(rows)
         cells[key] = points[longest(points)]
     domains = {one.name: one.domain for one in evaluation.sets}

@@ -9,15 +9,22 @@ import re
 from dataclasses import dataclass
 
 LETTERS = "ABCDEFGHIJ"
+MAX_PICK = 2_000
+"""Characters of a text that can be a choice."""
 
 _WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
 _LONE = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
-_LETTERS = re.compile(r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&)?\s*[A-J])+)[\s)}\]*$.]*$")
+_LETTERS = re.compile(
+    r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&|\)\s*,?\s*\()?\s*[A-J])+)[\s)}\]*$.]*$"
+)
 _LEADING = re.compile(
-    r"^[\s{*$]*(?:\(([A-J])\)|([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])|([A-J])(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿])))[}*$\s]*(.*)$",
+    r"^[\s{*$]*(?:\(([A-J])\)|([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])|([A-J])(?<!I(?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿])))[}*$\s]*(.*)$",
     re.DOTALL,
 )
 _STANDALONE = re.compile(r"(?<![A-Za-z0-9'’\\])([A-J])(?![A-Za-z0-9'’])")
+_REFUSED = re.compile(
+    r"(?:\bnot|n['’]t be|isn['’]t|不是|不选|而非)\s*(?:option|choice)?\s*[(*]*\Z", re.IGNORECASE
+)
 _OPTION = re.compile(
     r"(?:(?<=\s)|(?<=^)|(?<=[)）】。，,;；\\]))(?:\(([A-J])\)|([A-J])\s?[.．、:：)])\s*"
 )
@@ -33,9 +40,11 @@ class Pick:
 
 def pick(text: str, *, any_case: bool = False) -> Pick:
     """The choice a text makes; no letters where it is not of the form of a choice."""
+    if len(text) > MAX_PICK:
+        return Pick(text=text)
     bare = _WRAP.sub("", text.replace("\\ ", " ").replace("\\quad", " ")).strip()
     lone = _LONE.match(bare)
-    if lone and (any_case or lone.group(1).isupper()):
+    if lone and (any_case or lone.group(1).isupper() or bare.strip(" $") == f"({lone.group(1)})"):
         return Pick(frozenset(lone.group(1).upper()))
     several = _LETTERS.match(bare)
     letters = re.findall(r"[A-J]", several.group(1)) if several else []
@@ -61,7 +70,9 @@ def letter_in_sentence(line: str, *, num_options: int = len(LETTERS)) -> str | N
     allowed = LETTERS[:num_options]
     bare = _WRAP.sub("", line)
     found = [m for m in _STANDALONE.finditer(bare) if m.group(1) in allowed]
-    found = [m for m in found if not _is_article(bare, m)]
+    found = [
+        m for m in found if not _is_article(bare, m) and not _REFUSED.search(bare, 0, m.start())
+    ]
     if not found:
         return None
     if len({m.group(1) for m in found}) == 1:

@@ -16,7 +16,10 @@ MAX_OPEN_PAIRS = 64
 
 
 def group_answers(
-    answers: Sequence[str | None], grader: Grader, *, choices: Sequence[str] = ()
+    answers: Sequence[str | None],
+    grader: Grader,
+    *,
+    choices: Sequence[str] = (),
 ) -> list[int | None]:
     """A number for each answer, the same for equivalent ones, in order of first appearance.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from slowthink.errors import DataError
 from slowthink.grading import choice, compat
-from slowthink.grading.extract import answer_in, extract
+from slowthink.grading.extract import answer_in, extract, is_prose, is_worded
 from slowthink.grading.grade import Grader, PairItem
 from slowthink.grading.math import Context
 from slowthink.records import Grade, Verdict
@@ -165,8 +165,12 @@ def pair_of(row: PairRow, *, mode: str = "strict") -> PairItem:
     options = row.choices or (tuple(choice.LETTERS) if _is_letter(gold) else ())
     if row.pred is None:
         return PairItem(gold, extract(row.response or "", choices=options), context)
-    if options and not choice.pick(row.pred).letters:
-        return PairItem(gold, extract(row.pred, choices=options) or row.pred, context)
+    if options:
+        is_pick = bool(choice.pick(row.pred).letters) and not is_prose(row.pred)
+        found = extract(row.pred, choices=() if is_pick else options)
+        return PairItem(gold, found or row.pred, context)
+    if is_worded(gold) and not is_prose(gold):
+        return PairItem(gold, extract(row.pred, whole_line=True) or row.pred, context)
     return PairItem(gold, answer_in(row.pred), context)
 
 

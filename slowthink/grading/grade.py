@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from slowthink.errors import ConfigError, GraderError
 from slowthink.grading import compat
-from slowthink.grading.extract import extract, is_prose
+from slowthink.grading.extract import extract, is_prose, is_worded
 from slowthink.grading.math import Comparison, Context, compare
 from slowthink.grading.workers import WorkerAnswer, WorkerPool
 from slowthink.records import Grade, Problem, Verdict
@@ -157,7 +157,7 @@ class Grader:
             item.answer_text,
             last_number=item.last_number,
             choices=problem.choices,
-            whole_line=is_prose(gold),
+            whole_line=is_worded(gold),
         )
         early = _without_comparison(item, extracted, gold)
         if early is not None or extracted is None:

@@ -141,6 +141,14 @@ def symbols(node: Node) -> frozenset[str]:
     return frozenset().union(*(symbols(arg) for arg in node.args))
 
 
+def renamed(node: Node, names: dict[str, str]) -> Node:
+    """The expression with some of its symbols and operations under other names."""
+    args = tuple(renamed(arg, names) for arg in node.args)
+    if node.op == "sym":
+        return node._replace(name=names.get(node.name, node.name))
+    return node._replace(op=names.get(node.op, node.op), args=args)
+
+
 def operations(node: Node) -> frozenset[str]:
     """Names of all operations in an expression."""
     return frozenset((node.op,)).union(*(operations(arg) for arg in node.args))
@@ -231,6 +239,8 @@ class _Parser:
                 tree = Node("mul", (tree, self.signed()))
             elif self.take("/", "\\div", ":"):
                 tree = Node("div", (tree, self.signed()))
+            elif self.take("\\bmod", "\\mod"):
+                tree = Node("mod", (tree, self.signed()))
             elif self.starts_factor():
                 tree = self.beside(tree)
             else:
@@ -287,8 +297,15 @@ class _Parser:
         """base ^ exponent; a circle means degrees."""
         if self.circle():
             return Node("mul", (base, Node("div", (Node("pi"), number(180)))))
-        exponent = Node("neg", (self.factor(),)) if self.take("-") else self.factor()
+        exponent = Node("neg", (self.factor(),)) if self.take("-") else self.exponent(base)
+        if base.op == "sym" and self.take("_"):
+            base = base._replace(name=f"{base.name}_{self.subscript()}")
         return Node("pow", (base, exponent))
+
+    def exponent(self, base: Node) -> Node:
+        """What stands above; in v^2_0 only the digit does, the subscript is the base's."""
+        after = self.tokens[self.position + 1 : self.position + 2]
+        return self.base() if base.op == "sym" and after == ["_"] else self.factor()
 
     def circle(self) -> bool:
         """Take a degree sign."""
@@ -332,11 +349,28 @@ class _Parser:
         raise Unparsed(f"unknown: {token}")
 
     def symbol(self, name: str) -> Node:
-        """A symbol with its subscript; e, i and pi are constants."""
+        """A symbol with its subscript; e, i and pi are constants, C(n, k) and C_n^k binomials."""
+        if name == "C" and (chosen := self.chosen()) is not None:
+            return chosen
         if self.peek() != "_":
             return Node(name) if name in ("e", "i") else Node("sym", name=name)
         self.next()
         return Node("sym", name=f"{name}_{self.subscript()}")
+
+    def chosen(self) -> Node | None:
+        """What C(5,2), C_5^2 and C_{5}^{2} stand for; None where C is a symbol."""
+        ahead = [t for t in self.tokens[self.position : self.position + 9] if t not in "{}"]
+        marks = {"(": ",", "_": "^"}
+        if len(ahead) < 4 or marks.get(ahead[0]) != ahead[2]:
+            return None
+        if not (ahead[1].isdecimal() and ahead[3].isdecimal()):
+            return None
+        if ahead[0] == "(" and ahead[4:5] != [")"]:
+            return None
+        closing = self.tokens.index(ahead[3], self.tokens.index(ahead[2], self.position))
+        self.position = closing + 1
+        self.take("}", ")")
+        return Node("binom", (number(int(ahead[1])), number(int(ahead[3]))))
 
     def subscript(self) -> str:
         """A subscript as text."""
@@ -396,7 +430,7 @@ class _Parser:
 
     def call(self, name: str, base: Node | None) -> Node:
         """The function on its argument: brackets, or the product that follows."""
-        if self.peek() in ("(", "{", "["):
+        if self.peek() in ("(", "{", "[", "\\{"):
             opening = self.next()
             args = [self.sum()]
             while self.take(","):

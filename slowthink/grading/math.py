@@ -26,6 +26,9 @@ _INTEGER = re.compile(r"^\s*-?\d{1,200}\s*$")
 _PLAIN_NUMBER = re.compile(r"^\s*-?\d[\d.,]*\s*$")
 _SUM = re.compile(r"\d\)?\s*(?:[-+*×÷−]|\\times|\\cdot|\\div)\s*\(?\d")
 _DECIMAL_COMMA = re.compile(r"^-?(?:0,\d+|\d+,(?:\d\d|\d{4,}))$")
+_CONTINENTAL = re.compile(r"^-?(?:\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})$")
+_PARAMETER = re.compile(r"([a-z])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]")
+_POINT = re.compile(r"^-?\d+(?:\.\d+)?$")
 _ORDERED = re.compile(
     r"respectively|in (?:that|this) order|in (?:increasing|decreasing|ascending|descending) order"
     r"|ordered (?:pair|triple|list|tuple|quadruple)|依次|分别|从小到大|从大到小|排序"
@@ -88,11 +91,11 @@ def compare(gold: str, pred: str, *, context: Context) -> Comparison:
         return Comparison(True, "string")
     if _INTEGER.match(gold) and _INTEGER.match(pred):
         return Comparison(int(gold) == int(pred), "integer")
-    if _restates_question(gold, pred, context.question):
-        return Comparison(False, "restates the question")
     too_big = beyond_bounds(pred) or beyond_bounds(gold)
     if too_big:
         return Comparison(False, f"bounds: {too_big}")
+    if _restates_question(gold, pred, context.question):
+        return Comparison(False, "restates the question")
     chosen = _choices(gold, pred, context)
     if chosen is not None:
         return Comparison(chosen, "choice")
@@ -213,12 +216,29 @@ def _unboxed(text: str) -> str:
 def _readings(gold: str, pred: str) -> list[tuple[tuple[str, bool], tuple[str, bool]]]:
     """Ways to read the commas: thousands marks first, then separators, then a decimal comma."""
     readings = [((gold, True), (pred, True))]
+    if names := _parameters(gold, pred):
+        readings.append(
+            (
+                (gold, True),
+                (re.sub(rf"(?<![\\a-zA-Z]){names[1]}(?![a-zA-Z])", names[0], pred), True),
+            )
+        )
     if re.search(r"\d,\d{3}", gold) or re.search(r"\d,\d{3}", pred):
         readings.append(((gold, False), (pred, False)))
     if _DECIMAL_COMMA.match(gold) or _DECIMAL_COMMA.match(pred):
         sides = [s.replace(",", ".") if _DECIMAL_COMMA.match(s) else s for s in (gold, pred)]
         readings.append(((sides[0], True), (sides[1], True)))
+    if _CONTINENTAL.match(pred) and _POINT.match(gold):
+        readings.append(((gold, True), (pred.replace(".", "").replace(",", "."), True)))
     return readings
+
+
+def _parameters(gold: str, pred: str) -> tuple[str, str] | None:
+    """What both sides call the whole number that runs through their solutions, if they differ."""
+    names = [_PARAMETER.findall(side) for side in (gold, pred)]
+    if any(len(found) != 1 for found in names) or names[0] == names[1] or names[0][0] in pred:
+        return None
+    return names[0][0], names[1][0]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -9,10 +9,14 @@ import functools
 import re
 import unicodedata
 
+from slowthink.grading.latex import FUNCTIONS
+from slowthink.grading.notations import respelled
+
 _UNICODE = {
     "π": "\\pi ",
     "∞": "\\infty ",
-    "√": "\\sqrt",
+    "√": " sqrt",
+    "∛": " \\sqrt[3]",
     "×": "\\times ",
     "÷": "/",
     "·": "\\cdot ",
@@ -62,6 +66,10 @@ _UNICODE = {
     "〉": ")",
     "∶": ":",
     "⁻": "^-",
+    "٫": ".",
+    "٬": ",",
+    "٪": "%",
+    "…": "\\ldots ",
 }
 _GREEK = "αalpha βbeta γgamma δdelta εepsilon θtheta λlambda μmu νnu ρrho σsigma τtau φphi ωomega"
 _UNICODE |= {word[0]: f"\\{word[1:]} " for word in _GREEK.split()}
@@ -71,6 +79,9 @@ _COMMANDS = {
     "dfrac": "frac",
     "tfrac": "frac",
     "cfrac": "frac",
+    "nicefrac": "frac",
+    "sfrac": "frac",
+    "surd": "sqrt",
     "dbinom": "binom",
     "tbinom": "binom",
     "leq": "le",
@@ -151,7 +162,7 @@ _REPLACED = {
 _COMMAND = re.compile(r"\\([a-zA-Z]+)(\s*)")
 _FONT = re.compile(
     r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathscr|mathsf|mathtt|overline|underline|vec|hat|bar"
-    r"|overrightarrow|displaystyle|mathrm|operatorname|operatorname\*)\s*(?:\{([^{}]*)\}|([a-zA-Z0-9]))"
+    r"|overrightarrow|displaystyle|mathrm|operatorname|operatorname\*)(?![a-zA-Z])\s*(?:\{([^{}]*)\}|([a-zA-Z0-9]))"
 )
 _TEXT = re.compile(
     r"\\(?:text|textbf|textrm|textit|textnormal|textsf|mbox|hbox|mathrm|operatorname|rm|texttt)\s*\{([^{}]*)\}"
@@ -164,6 +175,12 @@ _REPEATING = re.compile(
 )
 _BROKEN = {"\x0c": "\\f", "\x08": "\\b", "\x07": "\\a", "\x0b": "\\v"}
 _QUOTED = re.compile('"([^"]*)"')
+_ENDLESS = re.compile(
+    r"(?<![\d.])(\d{1,20})\.(\d{0,20}?)(\d{1,6}?)\3{2,}\d{0,6}\s*(?:\\ldots(?![a-z])|\.{3,})"
+)
+_BRACKETED = re.compile(r"([\[\]])([^\[\]]*)([\[\]])")
+_ENDS = re.compile(r"[^,;]*[^,;\s][^,;]*[,;][^,;]*[^,;\s][^,;]*")
+_REALS_LESS = re.compile(r"(\\mathbb\s*\{?R\}?)\s*[-/]\s*(?=\\\{)")
 _PYTHON = re.compile(r"\bsqrt\s*\(|\*\*")
 
 
@@ -171,13 +188,17 @@ _PYTHON = re.compile(r"\bsqrt\s*\(|\*\*")
 def clean(text: str) -> str:
     """The text in one spelling; words in roman type come as \\text{…}."""
     text = _characters(text.strip())
-    text = _delimiters(text)
+    text = respelled(_delimiters(text).strip())
     if "\\" in text:
         text = _commands(text)
     text = (
         text.replace("!=", "\\ne ").replace(">=", "\\ge ").replace("<=", "\\le ").replace("==", "=")
     )
     text = re.sub(r"\*\*(?=\s*[\w({])", "^", text) if "**" in text else text
+    text = _ENDLESS.sub(_repeating, text) if "..." in text or "\\ldots" in text else text
+    text = _REALS_LESS.sub(r"\1\\backslash ", text) if "\\mathbb" in text else text
+    text = _outward(text) if "]" in text or "[" in text else text
+    text = re.sub(r"\.{3,}(?=\s*[,;+*\-])", r"\\ldots ", text) if "..." in text else text
     text = re.sub(r"\s+", " ", text).strip()
     return re.sub(r"(?:(?<!\\)[.,;:\s]|\\+)+$", "", text).strip()
 
@@ -188,11 +209,32 @@ def squeezed(text: str) -> str:
     return re.sub(r"\s+", "", re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])", "\\1§", text))
 
 
+def _outward(text: str) -> str:
+    """Brackets that open outwards, ]1, 2] and [1, 2[, as the round ones that they stand for."""
+    pairs = _BRACKETED.findall(text)
+    inverted = [pair for pair in pairs if pair[0] == "]" or pair[2] == "["]
+    if not inverted or not all(_ENDS.fullmatch(inner) for _, inner, _ in pairs):
+        return text
+    return _BRACKETED.sub(
+        lambda m: (
+            f"{'(' if m.group(1) == ']' else '['}{m.group(2)}{')' if m.group(3) == '[' else ']'}"
+        ),
+        text,
+    )
+
+
+def plain_digits(text: str) -> str:
+    """The text with the decimal digits of all scripts as 0 to 9."""
+    if text.isascii():
+        return text
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+
+
 def _characters(text: str) -> str:
     """Unicode, broken escapes and markdown."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE_TABLE))
-        text = text.translate(_UNICODE_TABLE)
+        text = plain_digits(text.translate(_UNICODE_TABLE))
     text = _QUOTED.sub(r"\1", text) if '"' in text else text
     if not text.isprintable():
         text = "".join(_BROKEN.get(c, c if c.isprintable() else " ") for c in _tabs(text))
@@ -255,6 +297,8 @@ def _as_text(match: re.Match[str]) -> str:
     if bare.lower() in ("and", "or", ",", ", and", "and,"):
         return f" {bare.lower()} "
     is_roman = match.group().startswith(("\\mathrm", "\\rm", "\\operatorname"))
+    if is_roman and bare in FUNCTIONS:
+        return f"\\{bare} "
     if bare in ("e", "i", "d", "E", "P", "I", "A", "B", "C", "D", "R") and is_roman:
         return bare
     if not re.search(r"[A-Za-z一-鿿%]", bare):

@@ -221,6 +221,7 @@ _OPERATIONS: dict[str, Any] = {
         for name in ("arc" + short, "a" + short)
     },
     "arccot": lambda a: math.pi / 2 - math.atan(a),
+    "mod": lambda a, b: _real(a) % _real(b),
     "gcd": lambda *a: Fraction(math.gcd(*map(int, a))),
     "lcm": lambda *a: Fraction(math.lcm(*map(int, a))),
 }
@@ -274,13 +275,24 @@ def proportional(gold: Node, pred: Node) -> Number | None:
     """The constant c with gold = c * pred at all test points; None where there is none."""
     names = symbols(gold) | symbols(pred)
     ratios = []
-    for env in points(names, negative=False):
+    negative = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE)
+    for env in points(names, negative=negative):
         below = evaluate(pred, env)
         if abs(below) < 1e-12:
             return None
         ratios.append(evaluate(gold, env) / below)
     same = abs(ratios[0]) > 1e-12 and all(near(r, ratios[0], relative=1e-8) for r in ratios[1:])
     return ratios[0] if same else None
+
+
+def is_only_root(node: Node, name: str, root: Number, env: Mapping[str, float]) -> bool:
+    """Whether an expression is linear in a symbol, depends on it, and is 0 where it is `root`."""
+    values = [_float(evaluate(node, {**env, name: root + shift})) for shift in (0, 1, 2)]
+    size = max(map(abs, values))
+    steps = (values[1] - values[0], values[2] - values[1])
+    return bool(
+        abs(values[0]) <= 1e-8 * size and abs(steps[0]) > 1e-8 and near(*steps, relative=1e-7)
+    )
 
 
 def same_constant(

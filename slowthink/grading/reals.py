@@ -6,6 +6,7 @@ One real record: `of_value(read("-2 \le x < 7"))` is one Span from -2, closed, t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -50,14 +51,33 @@ def of_value(value: Value) -> Reals:
     if value.brackets == "{}":
         points = [_real(number_of(item)) for item in value.items]
         return Reals(_joined([Span(p, p, True, True) for p in points]))
+    if value.brackets == "" and all(_is_interval(item) for item in value.items):
+        return _of_union(Union(value.items))
     if value.brackets == "" and all(isinstance(item, Relation) for item in value.items):
         return _of_several(
-            [_of_relation(item) for item in value.items if isinstance(item, Relation)]
+            [
+                _of_relation(item)
+                for item in value.items
+                if isinstance(item, Relation) and not _says_real(item)
+            ]
         )
     if len(value.items) != 2 or value.brackets in ("", ":"):
         raise Unparsed("no interval")
     low, high = (_real(number_of(item)) for item in value.items)
     return Reals((Span(low, high, value.brackets[0] == "[", value.brackets[1] == "]"),))
+
+
+def _is_interval(value: Value) -> bool:
+    return (
+        isinstance(value, Group)
+        and len(value.items) == 2
+        and value.brackets in ("()", "[]", "[)", "(]")
+    )
+
+
+def _says_real(value: Relation) -> bool:
+    """Whether a relation only says that its variable is real."""
+    return value.signs == ("\\in",) and "R" in re.findall("[A-Z]", value.sides[1])[:1]
 
 
 def equal(a: Reals, b: Reals) -> bool:
@@ -120,8 +140,24 @@ def _of_relation(value: Relation) -> Reals:
             continue
         if "inf" in latex.operations(right):
             continue
-        spans = _common(spans, _solve(difference, sign, name))
+        spans = _common(spans, _link(left, sign, right, name) or _solve(difference, sign, name))
     return Reals(spans, name)
+
+
+def _link(left: latex.Node, sign: str, right: latex.Node, name: str) -> tuple[Span, ...] | None:
+    """Where |linear| stands in `sign` to a number, on either side; None for other links."""
+    if right.op == "abs":
+        left, sign, right = right, _FLIPPED[sign], left
+    if left.op != "abs" or latex.symbols(right):
+        return None
+    (inner,) = left.args
+    near, far = (
+        _solve(latex.Node("sub", (inner, right)), sign, name),
+        _solve(latex.Node("sub", (latex.Node("neg", (inner,)), right)), sign, name),
+    )
+    if sign in ("<", "\\le", "\\ne"):
+        return _common(near, far)
+    return _joined([*near, *far])
 
 
 def _solve(difference: latex.Node, sign: str, name: str) -> tuple[Span, ...]:

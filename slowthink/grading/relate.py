@@ -82,13 +82,12 @@ def _expressions(gold: Expression, pred: Expression, rules: Rules) -> bool:
             gold.symbols == pred.symbols and _terms(gold, pred, rules)
         )
     factor = compatible(gold_unit, pred_unit)
-    if _is_degree(gold.unit) != _is_degree(pred.unit) and _terms(gold, pred, rules):
-        return True
     if _is_degree(gold.unit) != _is_degree(pred.unit):
+        if (gold.unit is None or pred.unit is None) and _terms(gold, pred, rules):
+            return True
         sides = (_radians(gold), _radians(pred))
-        return "pi" in latex.operations(gold.node) | latex.operations(pred.node) and _terms(
-            *sides, rules
-        )
+        names = latex.operations(gold.node) | latex.operations(pred.node)
+        return bool(names & _ANGLES) and _terms(*sides, rules)
     if factor is None:
         return False
     if factor == 1:
@@ -102,6 +101,10 @@ def _with_symbol(value: Expression) -> Expression:
     if value.unit is None:
         return value
     return Expression(Node("mul", (value.node, Node("sym", name=value.unit.name))), value.text)
+
+
+_ANGLES = frozenset(("pi", "arcsin", "arccos", "arctan", "arccot", "asin", "acos", "atan"))
+"""What shows that a number without a unit is an angle in radians."""
 
 
 def _is_degree(unit: Unit | None) -> bool:
@@ -131,7 +134,21 @@ def _percent(gold: Expression, pred: Expression, rules: Rules) -> bool:
 
 
 def _terms(gold: Expression, pred: Expression, rules: Rules) -> bool:
-    """Whether two terms have the same value, for all values of their symbols."""
+    """Whether two terms have the same value, for all values of their symbols.
+
+    A logarithm without a base may be natural or decimal.
+    """
+    return _same_terms(gold, pred, rules) or (
+        "log" in latex.operations(gold.node) | latex.operations(pred.node)
+        and _same_terms(_decimal_logs(gold), _decimal_logs(pred), rules)
+    )
+
+
+def _decimal_logs(value: Expression) -> Expression:
+    return replace(value, node=latex.renamed(value.node, {"log": "lg"}))
+
+
+def _same_terms(gold: Expression, pred: Expression, rules: Rules) -> bool:
     if latex.symbols(gold.node) or latex.symbols(pred.node):
         loose = numeric.has_long_decimal(gold.text) != numeric.has_long_decimal(pred.text)
         return numeric.agree(gold.node, pred.node, relative=LOOSE if loose else numeric.CLOSE)
@@ -172,11 +189,18 @@ def _groups(gold: Value, pred: Value, rules: Rules) -> bool:
         return _lists(gold, pred, rules)
     if len(gold.items) != len(pred.items):
         return False
+    if len(kinds) > 1 and (_is_inequalities(gold) or _is_inequalities(pred)):
+        return reals.equal(reals.of_value(gold), reals.of_value(pred))
     if len(kinds) > 1 and not _alike(gold, pred):
         return False
     if kinds == {":"}:
         return _ratios(gold, pred)
     return _in_order(gold.items, pred.items, rules)
+
+
+def _is_inequalities(value: Group) -> bool:
+    """Whether a list is conditions such as x > 0, x < 1, which may stand for an interval."""
+    return value.brackets == "" and all(_sign(item) == "<" for item in value.items)
 
 
 def _alike(gold: Group, pred: Group) -> bool:
@@ -239,7 +263,9 @@ def _ratios(gold: Group, pred: Group) -> bool:
 def _matrices(gold: Value, pred: Value, rules: Rules) -> bool:
     """Entry by entry; a single row or column is also a tuple."""
     sides = [_rows(side) for side in (gold, pred)]
-    if not all(isinstance(side, Matrix) for side in (gold, pred)):
+    if min(len(rows) for rows in sides) == 1 and not all(
+        isinstance(side, Matrix) for side in (gold, pred)
+    ):
         flat = [[item for row in rows for item in row] for rows in sides]
         is_line = all(len(rows) == 1 or all(len(row) == 1 for row in rows) for rows in sides)
         return is_line and _in_order(flat[0], flat[1], rules)
@@ -253,7 +279,8 @@ def _rows(value: Value) -> Sequence[Sequence[Value]]:
     if isinstance(value, Matrix):
         return value.rows
     if isinstance(value, Group) and value.brackets in ("()", "[]"):
-        return [value.items]
+        rows = [i.items for i in value.items if isinstance(i, Group) and i.brackets == "[]"]
+        return rows if len(rows) == len(value.items) else [value.items]
     raise Unparsed("no matrix")
 
 
@@ -362,7 +389,8 @@ def is_label(text: str) -> bool:
     ):
         return len(re.findall(r"(?<![\\A-Za-z])[a-z]{2,}", bare)) == 0 or len(bare) > 3
     ratio = re.split(r":|/", bare) if "\\frac" not in bare else re.findall(r"\{([^{}]*)\}", bare)
-    return len(ratio) > 1 and all(re.fullmatch(r"[\[|]?[A-Z]+'*[\]|]?", part) for part in ratio)
+    side = r"[\[|]?[A-Z]+'*[\]|]?|\\?partial[a-zA-Z]?|d?[a-z]"
+    return len(ratio) > 1 and all(re.fullmatch(side, part) for part in ratio)
 
 
 def restates(text: str) -> bool:
@@ -385,11 +413,54 @@ def _equations(gold: Relation, pred: Relation, rules: Rules) -> bool:
     ):
         return True
     ends = [_difference(side.sides[0], side.sides[-1]) for side in (gold, pred)]
-    return numeric.proportional(*ends) is not None
+    if numeric.proportional(*ends) is not None or _same_function(gold, pred):
+        return True
+    return _solves(gold, ends[1]) or _solves(pred, ends[0])
+
+
+def _same_function(gold: Relation, pred: Relation) -> bool:
+    """f(t) = t + 1 and f(x) = x + 1: the argument may have any name."""
+    heads = [_HEAD.fullmatch(squeezed(side.sides[0])) for side in (gold, pred)]
+    if not heads[0] or not heads[1] or heads[0].group(1) != heads[1].group(1):
+        return False
+    bodies = [latex.parse(side.sides[-1]) for side in (gold, pred)]
+    ours, theirs = (head.group(2) for head in heads if head)
+    if ours in latex.symbols(bodies[1]):
+        return False
+    return numeric.agree(bodies[0], latex.renamed(bodies[1], {theirs: ours}))
+
+
+_HEAD = re.compile(r"(\\?[A-Za-z]+)\(([a-z])\)")
+
+
+def _solves(explicit: Relation, other: Node) -> bool:
+    """Whether y = g(x) is the one solution of another equation that is linear in y."""
+    name = explicit.sides[0].strip()
+    if not re.fullmatch("[a-zA-Z]", name) or len(explicit.sides) != 2:
+        return False
+    body = latex.parse(explicit.sides[1])
+    names = latex.symbols(body) | latex.symbols(other) - {name}
+    if name in latex.symbols(body) or not names:
+        return False
+    return all(
+        numeric.is_only_root(other, name, numeric.evaluate(body, env), env)
+        for env in numeric.points(names, negative=False)
+    )
 
 
 def _difference(left: str, right: str) -> Node:
     return Node("sub", (latex.parse(left), latex.parse(right)))
+
+
+_TURNED = {
+    "<": ">",
+    ">": "<",
+    "\\le": "\\ge",
+    "\\ge": "\\le",
+    "\\ne": "\\ne",
+    "=": "=",
+    "\\in": "\\in",
+}
 
 
 def _side_by_side(gold: Relation, pred: Relation) -> bool:
@@ -401,12 +472,12 @@ def _side_by_side(gold: Relation, pred: Relation) -> bool:
 
 def _inequalities(gold: Relation, pred: Relation) -> bool:
     """Two inequalities: side by side the same, or the same up to a factor."""
-    if _side_by_side(gold, pred):
+    turned = Relation(pred.sides[::-1], tuple(_TURNED[sign] for sign in pred.signs[::-1]))
+    if _side_by_side(gold, pred) or _side_by_side(gold, turned):
         return True
     if len(gold.signs) != 1 or len(pred.signs) != 1:
         raise Unparsed("chain of inequalities")
     factor = numeric.proportional(_difference(*gold.sides), _difference(*pred.sides))
     if factor is None or isinstance(factor, complex):
         return False
-    flipped = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}.get(pred.signs[0], pred.signs[0])
-    return gold.signs[0] == (pred.signs[0] if factor > 0 else flipped)
+    return gold.signs[0] == (pred.signs[0] if factor > 0 else _TURNED[pred.signs[0]])

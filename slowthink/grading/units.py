@@ -81,12 +81,18 @@ for _row in (
     ("pressure", "1000", "kPa"),
     ("pressure", "101325", "atm"),
     ("amount", "1", "mol mole"),
-    ("speed", "1/2", "mph"),
-    ("resistance", "1", "ohm Ω"),
+    ("length/time", "1609344/3600000", "mph"),
+    ("length/time", "1000/3600", "kph kmh kmph"),
+    ("resistance", "1", "ohm Ω Ohm"),
+    ("resistance", "1000", "kΩ"),
+    ("charge", "1", "C coulomb"),
+    ("field", "1", "T tesla"),
 ):
     _add(*_row)
 
-_LETTER_ONLY = frozenset(["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "in"])
+_LETTER_ONLY = frozenset(
+    ["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "C", "T", "in"]
+)
 """Names that are symbols unless they stand in roman type or after a space."""
 _POWER = r"(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?"
 _ROMAN_TAIL = re.compile(
@@ -98,10 +104,13 @@ _PLAIN_TAIL = re.compile(
 )
 _CJK_TAIL = re.compile(r"^(.*[\d}%)])\s*([一-鿿℃Ω][一-鿿Ω/]*)$", re.DOTALL)
 _CURRENCY = re.compile(r"^(-?)\s*(\\\$|US\s?\\?\$|[¥€£])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£])$")
-_DEGREE = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F)?$")
+_OHM = re.compile(r"(?<=[\d}])\s*(k?)\s*\\Omega$")
+_DEGREE = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$")
+_ANGLE_WITHIN = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])[^()]*$")
 _PERCENT = re.compile(
     r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct)\s*\}|\bpercent\b|\bpct\b)$", re.IGNORECASE
 )
+_SCALES = {"degree C", "degree F"}
 _FUNCTION_WORDS = frozenset(["sin", "cos", "tan", "log", "ln", "exp", "and", "or", "pi", "sqrt"])
 
 
@@ -116,10 +125,18 @@ class Unit:
 
 def split_unit(text: str) -> tuple[str, Unit | None]:
     """A cleaned text without its unit, and the unit."""
+    text = _OHM.sub(r"\\text{\1Ω}", text) if text.endswith("\\Omega") else text
     if _PERCENT.search(text):
         return _PERCENT.sub("", text).strip(), Unit("%", "percent")
-    if "\\circ" in text and _DEGREE.search(text) and text.count("\\circ") == 1:
-        return _DEGREE.sub("", text).strip(), Unit("degree", _ANGLE)
+    if (
+        "\\circ" in text
+        and _DEGREE.search(text)
+        and text.count("\\circ") == 1
+        and not _ANGLE_WITHIN.search(text)
+    ):
+        scale = re.search(r"([CF])\s*\}?$", text)
+        name = f"degree {scale.group(1)}" if scale else "degree"
+        return _DEGREE.sub("", text).strip(), Unit(name, _ANGLE)
     money = _CURRENCY.search(text)
     if money:
         sign, front, back = money.groups()
@@ -157,7 +174,7 @@ def compatible(gold: Unit | None, pred: Unit | None) -> Fraction | None:
     if gold is None or pred is None:
         return Fraction(1)
     if gold.dimension and pred.dimension:
-        if gold.dimension == pred.dimension:
+        if gold.dimension == pred.dimension and {gold.name, pred.name} != _SCALES:
             return pred.factor / gold.factor
         return None
     words = [set(re.findall(r"[a-z一-鿿]+", _singular(unit.name.lower()))) for unit in (gold, pred)]
@@ -174,6 +191,8 @@ def _tail(match: re.Match[str], *, is_plain: bool) -> Unit | None:
             return None
         return named(name + (f"^{match.group(3)}" if match.group(3) else ""))
     if match.re is _ROMAN_TAIL:
+        if name.startswith("-"):
+            return None
         if not name or (
             name.lower() in ("and", "or", "th", "st", "nd", "rd") and not match.group(4)
         ):
@@ -189,11 +208,17 @@ def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
     if not words or _FUNCTION_WORDS & set(words):
         return False
     spaced = text[len(before)].isspace()
+    if len(words) > 1 and "/" not in name and all(len(word) == 1 for word in words):
+        return words[0].isupper() and re.fullmatch(r"-?[\d.,/]+", before) is not None
     if len(words) == 1 and (words[0] in _LETTER_ONLY or len(words[0]) == 1):
         return (
-            spaced and words[0] in _LETTER_ONLY and re.fullmatch(r"-?[\d.,/]+", before) is not None
+            spaced
+            and words[0] in _LETTER_ONLY
+            and re.fullmatch(r"-?[\d.,/]+|.*10\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d+)", before)
+            is not None
         )
-    known = any(_singular(word) in _TABLE or word in _TABLE for word in words)
+    named = [_singular(word) in _TABLE or word in _TABLE for word in words]
+    known = all(named) if all(len(word) <= 2 for word in words) and "/" not in name else any(named)
     return known or (spaced and all(len(word) > 2 for word in words[:1]))
 
 

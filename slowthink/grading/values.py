@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from slowthink.grading import latex, numeric
 from slowthink.grading.latex import Node, TooBig, Unparsed
-from slowthink.grading.units import Unit, split_unit
+from slowthink.grading.units import Unit, named, split_unit
 from slowthink.grading.words import as_words, word_number
 
 MAX_ITEMS = 400
@@ -95,7 +95,7 @@ _BRACKET = re.compile(r"\\[{}]|\\begin|\\end(?![a-zA-Z])|[()\[\]{}]")
 _OPENING = frozenset(("(", "[", "{", "\\{", "\\begin"))
 _SIGN = re.compile(r"\\(?:le|ge|ne|in)(?![a-zA-Z])|[<>=]")
 _ENVIRONMENT = re.compile(
-    r"^[\[(|]?\s*\\begin\{([pbvB]?matrix|smallmatrix|array|cases|aligned|align\*?)\}"
+    r"^(?:[\[(|]|\\\{)?\s*\\begin\{([pbvB]?matrix|smallmatrix|array|cases|aligned|align\*?)\}"
     r"(?:\{[lcr| ]*\})?(.*)"
     r"\\end\{\1\}\s*[\])|]?$",
     re.DOTALL,
@@ -103,11 +103,28 @@ _ENVIRONMENT = re.compile(
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
 _SPACED = re.compile(r"^-?\d{1,3}(?: \d{3})+(?:\.\d+)?$")
 _MIXED = re.compile(r"(?<![\w.}])(\d+) +(\d+)/(\d+)(?!\w)")
-_BASED = re.compile(r"^(\d[\dA-F]*)\s*_\s*\{?\s*(?:\\text\{)?\s*(\d{1,2}|two|eight|ten)\s*\}*$")
+_BASED = re.compile(
+    r"^(\d[\dA-F]*|[\dA-F]{2,}(?=\s*_\s*\{?\s*16))\s*_\s*\{?\s*(?:\\text\{)?\s*(\d{1,2}|two|eight|ten)\s*\}*$"
+)
 _BASES = {"two": 2, "eight": 8, "ten": 10}
 _PREFIX = re.compile(
-    r"^(?:[A-Za-z]{2,} ){0,6}(?:[A-Za-z]{3,}\s*:|(?:is|are|be))\s+(?=[\\$\d(\[{-])"
+    r"^(?:[A-Za-z]{2,} ){0,6}(?:[A-Za-z]{3,}\s*:|(?:is|are|be|about|approximately|roughly|around"
+    r"|just|exactly|only))\s+(?=[\\$\d(\[{-])"
 )
+_DECLARED = re.compile(
+    r"(?<=\S)\s*,?\s*\b(?:for|where)\s+(?:some|any|all|every|each)?\s*"
+    r"(?:(?:real|positive|integer|fixed|arbitrary|constant|number|natural|values? of)s?\s+)*[a-z]"
+    r"(?:\s+is (?:an? )?(?:arbitrary )?(?:real|integer|constant)(?: constant| number)?"
+    r"|\s*\\in\s*\\mathbb\s*\{?[RZNQ]\}?)?$"
+)
+_REMARK = re.compile(
+    r"(?<=\S) \((?!mod)(?:[a-z]{3,}|or|by|as|in|on|at)(?: [^()]*)?(?:\([^()]*\)[^()]*)?\)$"
+)
+_COMPOUND = re.compile(
+    r"^(\d+(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*([a-z]+)\s*\}?\s*(?:and\s+)?"
+    r"(\d+(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*([a-z]+)\s*\}?$"
+)
+_TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
 _BUILDER = re.compile(
     r"^([A-Za-z](?:_\w)?)\s*(?:\\in\s*(?:\\mathbb\s*\{?\s*)?R\s*\}?)?\s*[|:]\s*(.*)$", re.DOTALL
 )
@@ -119,6 +136,9 @@ _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, 
 _CONDITION = re.compile(
     r"(?<=\S)\s*[,;(]\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZN]\}?(?:\s*[\^_]\s*\{?[+*]\}?)?\s*\)?$"
 )
+_ALL_REALS = re.compile(
+    r"(?:all|any|every|the)?(?:real(?:s|numbers?)|(?<=all)real)x?|(?:全体|一切|任意)实数|实数集"
+)
 _INFINITE = {"infinity": "\\infty", "positive infinity": "\\infty", "negative infinity": "-\\infty"}
 _REALS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals", "R"))
 
@@ -127,7 +147,11 @@ def read(text: str, *, merge_thousands: bool = True) -> Value:
     """The value that a cleaned text writes. Raises Unparsed."""
     if len(text) > latex.MAX_LENGTH:
         raise TooBig("too long")
-    text = _connectives(_CONDITION.sub("", _PREFIX.sub("", text)))
+    if " " in text:
+        text = _REMARK.sub("", _DECLARED.sub("", _PREFIX.sub("", text)))
+    compound = _COMPOUND.match(text)
+    text = _summed(compound) if compound else text
+    text = _connectives(_CONDITION.sub("", text))
     if merge_thousands:
         text = _merge_thousands(text)
     for separator in (";", ","):
@@ -135,6 +159,15 @@ def read(text: str, *, merge_thousands: bool = True) -> Value:
         if len(parts) > 1:
             return Group("", _items(parts))
     return _read_one(text)
+
+
+def _summed(match: re.Match[str]) -> str:
+    """1 hour 30 minutes in its first unit, where both are units of one kind, the larger first."""
+    first, second = named(match.group(2)), named(match.group(4))
+    if not first.dimension or first.dimension != second.dimension or second.factor >= first.factor:
+        return match.group()
+    value = Fraction(match.group(1)) + Fraction(match.group(3)) * second.factor / first.factor
+    return f"\\frac{{{value.numerator}}}{{{value.denominator}}}\\text{{ {match.group(2)}}}"
 
 
 def split_top(text: str, separators: str) -> list[str]:
@@ -207,7 +240,11 @@ def _read_one(text: str) -> Value:
     """One value: no separator stands outside brackets."""
     environment = _ENVIRONMENT.match(text) if "\\begin" in text else None
     if environment:
-        return _environment(environment.group(1), environment.group(2))
+        name = "cases" if text.startswith("\\{") else environment.group(1)
+        return _environment(name, environment.group(2))
+    bare = _TRANSPOSED.sub("", text) if text.endswith(("T", "top", "}", "l")) else text
+    if bare != text and ("," in bare or bare.endswith("matrix}")):
+        return _transposed(_read_one(bare))
     if _SIGN.search(text):
         relation = _relation(text)
         if relation is not None:
@@ -222,6 +259,15 @@ def _read_one(text: str) -> Value:
     if "\\cup" in text or "\\backslash" in text:
         return _set_algebra(text)
     return _atom(text)
+
+
+def _transposed(value: Value) -> Value:
+    """A matrix turned; a tuple stays one, since rows and columns are told apart nowhere."""
+    if isinstance(value, Matrix) and len({len(row) for row in value.rows}) == 1:
+        return Matrix(tuple(zip(*value.rows, strict=True)))
+    if isinstance(value, Group) and value.brackets in ("()", "[]"):
+        return value
+    raise Unparsed("transposed")
 
 
 def _relation(text: str) -> Relation | None:
@@ -287,6 +333,8 @@ def _environment(name: str, body: str) -> Value:
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", body) if row.strip()]
     if sum(row.count("&") + 1 for row in rows) > MAX_ITEMS:
         raise TooBig("too many items")
+    if name.startswith("align") and any(row.strip(" &").startswith("=") for row in rows):
+        return _read_one(" ".join(rows).replace("&", " ").strip(" ,;."))
     if name in ("cases", "aligned", "align", "align*"):
         return Group("", tuple(_read_one(row.replace("&", " ").strip(" ,;.")) for row in rows))
     cells = [[cell.strip() for cell in row.replace("\\hline", "").split("&")] for row in rows]
@@ -321,7 +369,7 @@ def _expression(text: str) -> Value:
     rest = _MIXED.sub(r"\1\\frac{\2}{\3}", rest)
     words = as_words(rest)
     if words is not None:
-        return Words(as_words(text) or words)
+        return EVERYTHING if _ALL_REALS.fullmatch(words) else Words(as_words(text) or words)
     if unit is not None and not rest:
         raise Unparsed("a unit alone")
     literal = numeric.decimal(rest) if "e" in rest or "E" in rest else None

@@ -26,6 +26,10 @@ MEMORY_MB = 1024
 """Address space of one worker."""
 SPARE_AFTER = 0.3
 """Share of its time after which a task looks stuck and its worker's successor is started."""
+STARVED = 0.7
+"""A task that has had a smaller share of its time on the processor waits for a busy machine."""
+PATIENCE = 1.15
+"""How much longer such a task may take, in all."""
 START_SECONDS = 60.0
 """A worker must be ready within this time; importing sympy takes about a second."""
 _LENGTH = struct.Struct(">I")
@@ -58,6 +62,7 @@ class _Worker:
         self.task: int | None = None
         self.sent = 0.0
         self.deadline = time.monotonic() + START_SECONDS
+        self._used = 0.0
         self._buffer = b""
 
     @property
@@ -72,7 +77,17 @@ class _Worker:
         self.task = task
         self.sent = time.monotonic()
         self.deadline = self.sent + seconds
+        self._used = _processor_seconds(self.process.pid)
         _write(self.process.stdin, message)
+
+    def extend(self, seconds: float) -> bool:
+        """Give a task on a busy machine its longer time, once; False where it has had enough."""
+        used = _processor_seconds(self.process.pid) - self._used
+        longer = self.sent + seconds * PATIENCE
+        if not used < seconds * STARVED or self.deadline >= longer:
+            return False
+        self.deadline = longer
+        return True
 
     def receive(self) -> list[dict[str, Any]] | None:
         """Whole messages that have come; None where the process has ended."""
@@ -228,6 +243,8 @@ class _Round:
                 worker.task, worker.deadline = None, float("inf")
 
     def _late(self, worker: _Worker) -> None:
+        if worker.task is not None and worker.extend(self.pool.seconds):
+            return
         if worker.task is not None or not worker.ready:
             self._lost(worker, f"killed after {self.pool.seconds:g} s")
 
@@ -248,6 +265,15 @@ class _Round:
 
 
 # --- the child ------------------------------------------------------------------------------------
+
+
+def _processor_seconds(pid: int) -> float:
+    """Processor time that a process has used; infinite where the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return float("inf")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _write(stream: BinaryIO | Any, message: dict[str, Any]) -> None:

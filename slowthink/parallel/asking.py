@@ -84,12 +84,20 @@ def votes_of(
     grades: Sequence[Grade], grader: Grader, *, choices: Sequence[str] = ()
 ) -> list[Hashable | None]:
     """What each answer to one problem votes for: equal for equivalent ones, None for one cut off or
-    missing."""
+    missing.
+
+    A right and a wrong answer are never the same vote: grouping knows less than the grader, who
+    reads the question (whether the order of a list matters).
+    """
     texts = [
         grade.extracted if grade.verdict in (Verdict.CORRECT, Verdict.WRONG) else None
         for grade in grades
     ]
-    return list(group_answers(texts, grader, choices=choices))
+    numbers = group_answers(texts, grader, choices=choices)
+    return [
+        None if number is None else (number, grade.verdict is Verdict.CORRECT)
+        for number, grade in zip(numbers, grades, strict=True)
+    ]
 
 
 def sample_of(

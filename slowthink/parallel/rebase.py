@@ -162,13 +162,15 @@ def _expand(steps: Steps, trees: Sequence[_Growing], scorer: Scorer) -> list[lis
         [steps.expansion(tree.problem, node.grown.ids, path) for tree, node, path in places]
     )
     children: dict[str, list[_Node]] = {tree.problem.id: [] for tree in trees}
+    prefixes: set[tuple[str, tuple[int, ...]]] = set()  # equal ones are prefilled once
     for (tree, node, path), (completion,) in zip(places, completions, strict=True):
         child = _Node(path=path, grown=steps.grown(node.grown.ids, completion))
         children[tree.problem.id].append(child)
         tree.num_tokens += len(child.grown.ids) - len(node.grown.ids)
-        first = path[-1] == 0  # siblings share one prefill
-        if node.path and first:
+        prefix = (tree.problem.id, node.grown.ids)
+        if node.path and prefix not in prefixes:
             tree.num_re_prefilled += completion.num_prompt_tokens
+        prefixes.add(prefix)
     made = [children[tree.problem.id] for tree in trees]
     _score(steps, trees, made, scorer)
     return made
@@ -201,7 +203,11 @@ def _answered(steps: Steps, trees: Sequence[_Growing]) -> list[Tree]:
         answers = [next(completions)[0] for _ in found]
         for closing, answer in zip(found, answers, strict=True):
             tree.num_tokens += closing.num_before + num_tokens(answer)
-            tree.num_re_prefilled += answer.num_prompt_tokens - closing.num_before
+        lengths = {
+            closing.task.request.prompt_ids: answer.num_prompt_tokens - closing.num_before
+            for closing, answer in zip(found, answers, strict=True)
+        }
+        tree.num_re_prefilled += sum(lengths.values())
         finished.append(_tree(steps, tree, answers))
     return finished
 

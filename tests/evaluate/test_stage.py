@@ -8,6 +8,7 @@ import pytest
 
 from slowthink import pipeline, runs
 from slowthink.errors import ConfigError, DataError
+from slowthink.evaluate import plan
 from slowthink.evaluate.sets import ProblemSet, chat_for
 from slowthink.loading import parse_recipe
 from slowthink.pipeline import run_recipe
@@ -177,6 +178,18 @@ def test_nothing_to_measure_on_is_refused(folder) -> None:
 def test_an_unknown_protocol_is_refused_before_any_work(folder) -> None:
     with pytest.raises(ConfigError, match="`limo-v3` is unknown; expected one of greedy"):
         go(recipe_of(folder, protocols=["limo-v3"]), folder / "run")
+
+
+def test_another_runs_pool_gives_its_held_out_problems(folder) -> None:
+    pool = [{"kind": "file", "path": str(folder / "math500.jsonl"), "num_heldout": 2}]
+    first = parse_recipe({"name": "first", "pool": {"sources": pool}, "report": None})
+    run_recipe(first, folder / "first", talk=Talk(quiet=True))
+    recipe = recipe_of(
+        folder, input=str(folder / "first" / "pool"), benchmarks=[], protocols=["s1"]
+    )
+    assert plan(recipe)["num_problems"] == NUM  # at most
+    go(recipe, folder / "run")
+    assert len({row.problem_id for row in rows_of(folder / "run")}) == 2
 
 
 # --- parallel scaling -----------------------------------------------------------------------------

@@ -116,6 +116,15 @@ def fields(row):
             "temperature": row.temperature}  # fmt: skip
 
 
+def test_a_wrong_answer_never_votes_for_a_right_one() -> None:
+    """3, 4 and 4, 3 are one set, but only one of them is sorted."""
+    rows = sampled({"a": ["1", "0", "0"]})
+    groups = {row.id: 0 for row in rows}
+    assert cell(rows, num_resamples=100, seed=0, groups=groups)["maj_at_k"]["1"] == (
+        pytest.approx(1 / 3)
+    )
+
+
 def test_an_answer_cut_off_has_no_vote() -> None:
     rows = sampled({"a": ["1", "0"]})
     cut = make_row(problem="a", sample=2, verdict=Verdict.TRUNCATED, extracted="0", temperature=0.7)
@@ -293,3 +302,9 @@ def test_a_small_set_has_fewer_than_fifty_problems() -> None:
     limo = PROTOCOLS["limo-v1"]
     assert draws_for(limo, num_problems=49).num_samples == 16
     assert draws_for(limo, num_problems=50).num_samples == 1
+
+
+def test_a_slope_that_no_resample_has_is_no_interval() -> None:
+    rows = [make_row(problem="a", cap=cap, num_thinking_tokens=5) for cap in (8, 16)]
+    (one,) = figures(rows, ARMS[1:])["sets"][0]["measures"]
+    assert (one["scaling_per_doubling"], one["scaling_per_doubling_ci95"]) == (None, None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from slowthink.grading.choice import pick
 from slowthink.grading.extract import answer_in, extract
 
 FOUND = {
@@ -116,3 +119,28 @@ def test_a_marked_sentence_is_kept_whole_on_demand() -> None:
 
 def test_only_the_end_of_a_long_text_is_read() -> None:
     assert extract(r"\boxed{1}" + "x" * 300_000) is None
+
+
+LONG = {
+    "letters": "a" * 1_000_000,
+    "spaces": "a" + " " * 1_000_000 + "b",
+    "lines": "\n" * 300_000,
+    "words": "word " * 200_000 + "5",
+    "is": " is" * 300_000,
+    "is-the": "a is " + " " * 300_000 + "the",
+    "tags": "<answer>" * 50_000,
+    "formulas-opened": r"\(" * 100_000,
+    "markers": "answer   " * 40_000,
+    "thousands": "1" + ",111" * 60_000 + ",11",
+    "letter-and-spaces": "A" + " " * 500_000 + "x",
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG.keys())
+def test_a_long_text_is_searched_in_time(text: str) -> None:
+    started = time.process_time()
+    for whole in (text, "The answer is " + text):
+        answer_in(whole)
+        extract(whole, last_number=True, choices=("one", "two", "three"))
+        pick(whole)
+    assert time.process_time() - started < 4

@@ -144,13 +144,22 @@ def test_a_number_beyond_bounds_is_wrong_without_a_worker() -> None:
         assert (grade.verdict, grader.pool.pids()) == (Verdict.WRONG, [])
 
 
+def busyness() -> float:
+    """How much longer work takes here now than on an idle machine: 1 where nobody else works."""
+    started, processor = time.monotonic(), time.process_time()
+    while time.process_time() - processor < 0.05:
+        pass
+    return max(1.0, (time.monotonic() - started) / 0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KILLERS)
 def test_a_killer_is_answered_in_time(grader: Grader, name: str) -> None:
     for gold in ("1", r"\frac{x^2+1}{2}"):
         started = time.monotonic()
         grader.grade(problem(gold), rf"\boxed{{{KILLERS[name]}}}")
-        assert time.monotonic() - started < 5.0
+        seconds = time.monotonic() - started
+        assert seconds < 5.0 * busyness()
 
 
 @pytest.mark.slow
@@ -158,7 +167,8 @@ def test_a_killer_as_key_is_answered_in_time(grader: Grader) -> None:
     for killer in KILLERS.values():
         started = time.monotonic()
         grader.grade_pairs([PairItem(killer, "1")])
-        assert time.monotonic() - started < 5.0
+        seconds = time.monotonic() - started
+        assert seconds < 5.0 * busyness()
 
 
 def _write(path: Path, rows: list[object]) -> Path:

@@ -81,4 +81,11 @@ def test_live_methods_give_curves_of_the_same_form(asking_for, make_problem) -> 
 def test_equivalent_answers_vote_together_and_cut_ones_not_at_all(grader, verdict) -> None:
     grades = [Grade(verdict=Verdict.CORRECT, extracted="0.5"), Grade(verdict=verdict, extracted="7"),
               Grade(verdict=Verdict.CORRECT, extracted="\\frac12"), Grade(verdict=Verdict.WRONG, extracted="7")]  # fmt: skip
-    assert votes_of(grades, grader) == [0, None, 0, 1]
+    assert votes_of(grades, grader) == [(0, True), None, (0, True), (1, False)]
+
+
+def test_a_wrong_answer_never_votes_for_a_right_one(grader) -> None:
+    """Sorted wrongly: as bare lists the two may pass for the same."""
+    grades = [Grade(verdict=Verdict.CORRECT, extracted="3, 4, 9"), Grade(verdict=Verdict.WRONG, extracted="4, 3, 9")]  # fmt: skip
+    right, wrong = votes_of(grades, grader)
+    assert right != wrong

@@ -18,13 +18,8 @@ from slowthink.engines import reward
 from slowthink.engines.models import resolve_model
 from slowthink.errors import ConfigError, DataError
 from slowthink.ledger import Ledger
-from slowthink.parallel.fit import (
-    ScorerRequest,
-    draw_examples,
-    make_scorer,
-    open_run,
-    write_scorer,
-)
+from slowthink.parallel.fit import ScorerRequest, make_scorer, write_scorer
+from slowthink.parallel.labelled import draw_examples, open_run
 from slowthink.parallel.scorers import ScoreItem, open_scorer
 from slowthink.recipe import ChatConfig, EngineConfig, ModelScorer, Recipe
 from slowthink.records import Problem, Split

@@ -12,6 +12,7 @@ from slowthink.engines.replay import ReplaySession, Script
 from slowthink.errors import ConfigError, DataError
 from slowthink.ledger import Ledger
 from slowthink.parallel.auc import Labelled, auc, figures
+from slowthink.parallel.fit import choose
 from slowthink.parallel.scorers import (
     Scored,
     ScoreItem,
@@ -132,6 +133,16 @@ def test_auc_counts_all_pairs(seed) -> None:
     assert found["auc_within_problem"] == pytest.approx(sum(within) / len(within), abs=1e-4)
     assert found["num_pairs_within"] == len(within)
     assert found["ci95"][0] < found["auc"] < found["ci95"][1]
+
+
+def test_half_the_layers_are_chosen_where_they_lose_little() -> None:
+    tried = [
+        {"layers": 15, "l2": 0.01, "auc": 0.750},
+        {"layers": 15, "l2": 0.1, "auc": 0.739},
+        {"layers": 30, "l2": 0.01, "auc": 0.755},
+    ]
+    assert choose(tried) == tried[0]
+    assert choose([*tried, {"layers": 30, "l2": 0.1, "auc": 0.80}])["layers"] == 30
 
 
 def test_without_both_kinds_there_is_no_auc() -> None:

@@ -63,7 +63,7 @@ def visit(browser, whole_run, request) -> Iterator[Visit]:
 )  # fmt: skip
 def test_page_is_silent_alone_and_fits_its_window(visit):
     visit.page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
-    visit.page.wait_for_function("document.querySelectorAll('#list .body').length > 3")
+    visit.page.locator("#list .body").nth(3).wait_for(state="attached")
     assert visit.said == []
     assert visit.asked == [visit.url]
     assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
@@ -114,7 +114,7 @@ def test_filters_narrow_the_transcripts_together(visit):
     assert page.locator("#tally").inner_text() == "4 of 16 transcripts"
     assert all("tuned" in text for text in page.locator("#list .meta").all_inner_texts())
     page.click("button[type=reset]")
-    page.wait_for_function("document.getElementById('tally').textContent.startsWith('16 of 16')")
+    page.locator("#tally", has_text="16 of 16 transcripts").wait_for()
 
 
 def test_point_and_domain_filters_show_what_they_name(visit):

@@ -1,0 +1,90 @@
+"""Files of pairs: contested rows, rows for a judge, and the table of graders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slowthink.grading import MODES
+from slowthink.grading.files import grade_file
+from slowthink.grading.table import compare_graders, table_of
+from slowthink.grading.traps import TRAPS
+
+ROWS: list[dict[str, Any]] = [
+    {"gold": "1/2", "pred": "0.5", "equal": True},
+    {"gold": "[0,1]", "pred": "(0,1)", "equal": False},
+    {"gold": "12", "response": "Thus $\\boxed{012}$.", "equal": True},
+    {"gold": "", "pred": "4", "equal": True},
+    {"gold": "x>1", "pred": "x < 1", "equal": True, "contested": True},
+]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def make(rows: list[dict[str, Any]]) -> Path:
+        path = tmp_path / "pairs.jsonl"
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+        return path
+
+    return make
+
+
+def test_a_contested_row_is_graded_and_left_out_of_the_agreement(write: Any) -> None:
+    result = grade_file(write(ROWS))
+    assert (result["n"], result["num_labelled"], result["num_contested"]) == (5, 4, 1)
+    assert (result["agreement"], result["num_undecided"]) == (1.0, 1)
+    assert result["verdicts"] == {"correct": 2, "wrong": 2, "ungradable": 1}
+
+
+def test_a_row_with_a_solution_needs_no_key(write: Any) -> None:
+    row = {"question": "Prove it.", "solution": "Clear.", "response": "It is clear."}
+    assert grade_file(write([row]))["verdicts"] == {"ungradable": 1}
+
+
+def test_the_table_holds_every_grader_and_what_grade_prints(write: Any) -> None:
+    path = write(ROWS)
+    result = compare_graders(path)
+    by_name = {one["grader"]: one for one in result["graders"]}
+    assert tuple(by_name) == MODES
+    alone = grade_file(path)
+    timed = {"grades_per_second", "worst_seconds"}
+    assert result.keys() - {"graders"} == alone.keys()
+    assert all(result[key] == alone[key] for key in alone.keys() - timed)
+    wrong = ("num_false_positives", "num_false_negatives")
+    counts = {name: tuple(one[key] for key in wrong) for name, one in by_name.items()}
+    assert counts["strict"] == (0, 0)
+    assert counts["limo-compat"] == (1, 1)
+    assert counts["s1-compat"] == (0, 1)
+
+
+def test_the_table_says_which_traps_a_grader_falls_for(write: Any) -> None:
+    result = compare_graders(write(ROWS))
+    traps = {one["grader"]: one["traps"] for one in result["graders"]}
+    assert traps["strict"] == []
+    assert {"percent-6-600", "brackets-closed", "order-in-pair"} <= set(traps["limo-compat"])
+    lines = table_of(result).splitlines()
+    assert len(lines) == 1 + len(MODES)
+    assert lines[1].split()[0] == "strict"
+    assert lines[1].endswith(f"0 of {len(TRAPS)}")
+
+
+def test_math_verify_alone_reads_bare_answers_and_sentences(write: Any) -> None:
+    rows = [
+        {"gold": r"\frac{1}{2}", "pred": "0.5"},
+        {"gold": r"\frac{1}{2}", "response": r"Thus it is $\boxed{\frac{2}{4}}$."},
+        {"gold": r"\frac{1}{2}", "pred": r"\frac{1}{3}"},
+    ]
+    result = grade_file(write(rows), mode="math-verify")
+    assert result["verdicts"] == {"correct": 2, "wrong": 1}
+
+
+@pytest.mark.slow
+def test_what_math_verify_hangs_on_is_undecided_and_not_wrong(write: Any) -> None:
+    rows = [{"gold": "1", "pred": r"\sum_{k=1}^{10^{12}} \frac{1}{k^k}", "equal": False}]
+    result = grade_file(write(rows), mode="math-verify")
+    assert result["verdicts"] == {"grader_error": 1}
+    assert (result["num_undecided"], result["agreement"]) == (1, None)
+    assert result["worst_seconds"] < 5

@@ -1,0 +1,41 @@
+"""Made-up pairs of every kind of answer, each graded as it is labelled.
+
+`made_pairs.jsonl` holds them, one a line with its kind. Equal in whatever notation, or different in
+value, bracket, order, unit or word; they go the way that `slowthink grade` takes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slowthink.grading.files import PairRow, grade_file, grade_rows, pair_of, read_file
+from slowthink.grading.math import compare
+
+PAIRS = Path(__file__).with_name("made_pairs.jsonl")
+
+
+def test_made_pairs_of_every_kind_are_graded_as_labelled() -> None:
+    result = grade_file(PAIRS, num_workers=2)
+    assert result["false_positives"] == []
+    assert result["false_negatives"] == []
+    assert result["num_undecided"] == 0
+    assert result["num_labelled"] > 1000
+
+
+def test_a_key_is_an_answer_to_itself() -> None:
+    rows = read_file(PAIRS)
+    golds = dict.fromkeys(row.gold for row in rows.rows if row.gold.strip())
+    same = [PairRow(i, gold, f"\\boxed{{{gold}}}") for i, gold in enumerate(golds)]
+    grades = grade_rows(type(rows)(same, []), mode="strict", num_workers=1).grades
+    missed = [(g.gold, g.extracted) for g in grades if g.verdict.value != "correct"]
+    assert missed == []
+
+
+@pytest.mark.parametrize("mark", ["$", "\\(", "\\["])
+def test_formula_signs_change_no_verdict(mark: str) -> None:
+    closing = {"$": "$", "\\(": "\\)", "\\[": "\\]"}[mark]
+    for gold, pred, equal in [("[1,2)", "1\\le x<2", True), ("[1,2)", "(1,2]", False)]:
+        pair = pair_of(PairRow(1, gold, f"{mark}{pred}{closing}"))
+        assert compare(pair.gold, pair.answer or "", context=pair.context).equal is equal
