@@ -43,9 +43,11 @@ check: $(VENV)/.dev
 	$(BIN)/pydoclint --quiet slowthink
 	$(MAKE) test
 
-bench: $(VENV)/.quickstart
+bench: $(VENV)/.dev
 	$(BIN)/slowthink bench grade
 	$(BIN)/slowthink bench train
+	$(BIN)/slowthink bench sweep
+	$(BIN)/slowthink bench forcing
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
