@@ -213,7 +213,7 @@ def generate(
         str, typer.Option("--model", help="Folder, hub id, or smollm2-135m.")
     ] = "smollm2-135m",
     thinking_format: Annotated[
-        str, typer.Option("--format", help="s1, think-tags or plain.")
+        str, typer.Option("--format", help="auto, s1, think-tags, plain, …")
     ] = "plain",
     cap: Annotated[int, typer.Option("--cap", help="Most thinking tokens.")] = 128,
     waits: Annotated[int, typer.Option("--waits", help="Ends refused with a wait string.")] = 0,
@@ -226,25 +226,32 @@ def generate(
     ] = 64,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Of sampled draws.")] = 0,
+    set_: Set = None,
     json_: Json = False,
 ) -> None:
-    """Budget-forced decoding of one prompt or a file of problems.
+    """Budget-forced decoding of one prompt or a file of problems, on any engine.
 
     Example: slowthink generate "What is 17 + 25?" --cap 64 --waits 1
     """
     from slowthink import commands
 
+    forcing: dict[str, object] = {"answer_tokens": answer_tokens}
+    if wait_string:
+        forcing["wait_strings"] = wait_string
+    settings = {
+        "model": model,
+        "seed": seed,
+        "chat": {"format": thinking_format},
+        "forcing": forcing,
+        "sampling": {"temperature": temperature},
+    }
     request = commands.GenerateRequest(
         prompt=prompt,
         file=file,
-        model=model,
-        format=thinking_format,
         cap=cap,
         waits=waits,
-        wait_strings=tuple(wait_string or ("Wait",)),
-        answer_tokens=answer_tokens,
-        temperature=temperature,
-        seed=seed,
+        settings=settings,
+        overrides=tuple(set_ or ()),
     )
     _emit(commands.generate(request), as_json=json_)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,14 +192,11 @@ class GenerateRequest:
 
     prompt: str | None
     file: Path | None
-    model: str
-    format: str
     cap: int
     waits: int
-    wait_strings: tuple[str, ...]
-    answer_tokens: int
-    temperature: float
-    seed: int
+    settings: Mapping[str, Any]
+    """Of `recipe.Generation`."""
+    overrides: tuple[str, ...] = ()
 
 
 def generate(request: GenerateRequest) -> Result:

@@ -11,9 +11,10 @@ from slowthink.engines import open_session
 from slowthink.engines.base import Point
 from slowthink.errors import ConfigError, DataError
 from slowthink.ledger import Ledger
+from slowthink.loading import parse_settings
 from slowthink.plain import plain
-from slowthink.recipe import ChatConfig, EngineConfig, Recipe
-from slowthink.records import Budget, Problem, Sampling, duplicate_key, problem_id
+from slowthink.recipe import Generation
+from slowthink.records import Problem, duplicate_key, problem_id
 from slowthink.sampling import Sampler, make_tasks
 
 if TYPE_CHECKING:
@@ -22,31 +23,34 @@ if TYPE_CHECKING:
 
 def complete(request: GenerateRequest) -> list[dict[str, Any]]:
     """A row per problem: question, thinking, answer, counts, ends, violations, text."""
-    problems = _problems(request)
     if request.cap < 0 or request.waits < 0:
         raise ConfigError(
             f"generate: --cap {request.cap}, --waits {request.waits}; expected counts of 0 or more."
         )
-    recipe = Recipe(name="generate", model=request.model, seed=request.seed, engine=EngineConfig())
-    budget = Budget(
-        max_thinking_tokens=request.cap,
-        waits=request.waits,
-        wait_strings=request.wait_strings,
-        answer_tokens=request.answer_tokens,
+    problems = _problems(request)
+    settings = parse_settings(
+        Generation, dict(request.settings), where="generate", overrides=request.overrides
     )
-    session = open_session(request.model, recipe.engine)
+    session = open_session(settings.model, settings.engine, revision=settings.revision)
     with tempfile.TemporaryDirectory() as folder, session:
-        path = Path(folder) / "ledger.sqlite"
-        with Ledger(path) as ledger:
-            tasks = make_tasks(
-                session,
-                problems,
-                recipe=recipe,
-                chat=ChatConfig(format=request.format),
-                budget=budget,
-                sampling=Sampling(temperature=request.temperature),
-                points=[Point(request.cap, request.waits)],
-            )
+        path = Path(settings.ledger or Path(folder) / "ledger.sqlite")
+        with Ledger(path, full_sync=settings.ledger_sync == "full") as ledger:
+            point = Point(request.cap, request.waits, steps=settings.forcing.max_thinking_steps)
+            tasks = [
+                task
+                for problem in problems
+                for task in make_tasks(
+                    session,
+                    [problem],
+                    recipe=settings,
+                    chat=settings.chat,
+                    budget=settings.forcing.budget(
+                        request.cap, request.waits, language=problem.language
+                    ),
+                    sampling=settings.sampling.record(),
+                    points=[point],
+                )
+            ]
             found = Sampler(session, ledger, tag="generate").complete(tasks)
     return [
         _row(problem, plain(completions[0]))
@@ -71,7 +75,7 @@ def _problems(request: GenerateRequest) -> list[Problem]:
         raise ConfigError(
             'generate: give either one PROMPT or --file, e.g. slowthink generate "2+2?"'
         )
-    questions = [request.prompt] if request.prompt is not None else _questions(request.file)
+    rows = [(request.prompt, "en")] if request.prompt is not None else _questions(request.file)
     return [
         Problem(
             id=problem_id(question),
@@ -79,19 +83,22 @@ def _problems(request: GenerateRequest) -> list[Problem]:
             question=question,
             source="generate",
             source_row=str(number),
+            language=language,
         )
-        for number, question in enumerate(questions)
+        for number, (question, language) in enumerate(rows)
     ]
 
 
-def _questions(path: Path | None) -> list[str]:
+def _questions(path: Path | None) -> list[tuple[str, str]]:
+    """Questions with their languages."""
     assert path is not None
     if not path.exists():
         raise DataError(f"{path}: no such file; expected JSONL rows with a `question`.")
     found = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         try:
-            found.append(str(json.loads(line)["question"]))
+            row = json.loads(line)
+            found.append((str(row["question"]), str(row.get("language") or "en")))
         except (ValueError, KeyError, TypeError):
             raise DataError(
                 f"{path}:{number}: saw {line[:60]!r}; expected an object with a `question`. "

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -19,6 +19,8 @@ from pydantic import ValidationError
 from slowthink.errors import ConfigError
 from slowthink.recipe import Recipe, Settings
 from slowthink.recipe.base import SECRET
+
+S = TypeVar("S", bound=Settings)
 
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 
@@ -56,12 +58,19 @@ def parse_recipe(
 ) -> Recipe:
     """Settings checked as a whole, `a.b=c` overrides applied to them. Raises ConfigError with every
     problem found."""
+    return parse_settings(Recipe, data, where=where, overrides=overrides)
+
+
+def parse_settings(
+    kind: type[S], data: dict[str, Any], *, where: str, overrides: Sequence[str] = ()
+) -> S:
+    """The same for settings of another kind."""
     for override in overrides:
         _apply(data, override)
     try:
-        return Recipe.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        problems = "\n".join(f"  {line}" for line in _explain(error))
+        problems = "\n".join(f"  {line}" for line in _explain(error, kind))
         raise ConfigError(
             f"{where}: {error.error_count()} setting(s) cannot be used:\n{problems}"
         ) from None
@@ -122,12 +131,12 @@ def _index(node: list[Any], key: str, override: str) -> int:
     return int(key)
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: ValidationError, kind: type[Settings]) -> Iterator[str]:
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
         where = ".".join(path)
         if item["type"] == "extra_forbidden":
-            yield f"{where}: unknown key{_closest(path[-1], _siblings(item['loc']))}"
+            yield f"{where}: unknown key{_closest(path[-1], _siblings(item['loc'], kind))}"
         elif item["type"] == "missing":
             yield f"{where}: needed, but not given"
         elif item["type"] == SECRET:
@@ -137,9 +146,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{where}: {item['msg'].removeprefix('Value error, ')}; saw {seen}"
 
 
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
+def _siblings(location: tuple[int | str, ...], kind: type[Settings]) -> list[str]:
     """Names allowed where the unknown key stands."""
-    models: list[Any] = [Recipe]
+    models: list[Any] = [kind]
     for part in location[:-1]:
         models = [inner for model in models for inner in _inner(model, part)] or models
     return sorted({name for model in models for name in getattr(model, "model_fields", {})})

@@ -82,6 +82,7 @@ __all__ = [
     "ForcingConfig",
     "FormatConfig",
     "FunctionScorer",
+    "Generation",
     "JudgeConfig",
     "JudgeScorer",
     "LoopConfig",
@@ -157,3 +158,16 @@ class Recipe(Settings):
     def digest(self) -> str:
         """Hash of all settings."""
         return digest(self.model_dump(mode="json"))
+
+
+class Generation(Recipe):
+    """What `slowthink generate` can be told: a recipe's common settings, and these."""
+
+    name: str = "generate"
+    """Names nothing on disk."""
+    chat: ChatConfig = ChatConfig(format="plain")
+    """How questions are put."""
+    forcing: ForcingConfig = ForcingConfig(answer_tokens=64)
+    """Budget forcing, less cap and waits."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How tokens are drawn."""
