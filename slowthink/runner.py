@@ -63,17 +63,26 @@ def _on_ray(
     )
 
     def call(row: dict[str, Any]) -> dict[str, Any]:
-        return {"place": row["place"], "results": _packed(function(_unpacked(row["rows"])))}
+        try:
+            return {"place": row["place"], "results": _packed(function(_unpacked(row["rows"])))}
+        except Exception as error:  # ray's own account of it hides what it was
+            return {"place": row["place"], "error": f"{type(error).__name__}: {error}"}
 
     try:
         found = dataset.map(call).take_all()
-    except Exception as error:  # ray wraps whatever the function raised
-        raise EngineError(
-            f"ray: a batch failed ({_cause(error)}); expected results for all "
-            f"{len(batches)} batches. Nothing was recorded: mend it and give the same command "
-            "again, or leave out --runner ray."
-        ) from error
+    except Exception as error:
+        raise _failed(f"{type(error).__name__}: {error}"[:200], batches) from error
+    for row in found:
+        if row.get("error"):
+            raise _failed(row["error"], batches)
     return [_unpacked(row["results"]) for row in sorted(found, key=lambda row: row["place"])]
+
+
+def _failed(what: str, batches: Sequence[Sequence[T]]) -> EngineError:
+    return EngineError(
+        f"ray: a batch failed ({what}); expected results for all {len(batches)} batches. Nothing "
+        "was recorded: mend it and give the same command again, or leave out --runner ray."
+    )
 
 
 def _ray_data() -> Any:
@@ -88,6 +97,7 @@ def _ray_data() -> Any:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray.data
 
 
@@ -101,13 +111,6 @@ def _unpacked(data: bytes) -> Any:
     import pickle
 
     return pickle.loads(data)
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost error's kind and first line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[-1][:200]}"
 
 
 RUNNERS: dict[str, Callable[..., list[Any]]] = {"local": _here, "ray": _on_ray}

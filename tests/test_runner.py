@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,7 @@ def digests(root) -> dict[str, str]:
 def test_ray_gives_the_same_bytes_and_its_errors_are_told(tmp_path, monkeypatch, smollm) -> None:
     import ray
 
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers import this file
     monkeypatch.setattr("slowthink.runner.BATCH_ROWS", 16)
     monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
     try:

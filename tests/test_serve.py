@@ -19,7 +19,10 @@ with_vllm = pytest.mark.skipif(
 
 @with_vllm
 @pytest.mark.slow
-def test_the_command_names_the_processor_and_what_was_set(smollm) -> None:
+def test_the_command_names_the_processor_and_what_was_set(smollm, monkeypatch) -> None:
+    monkeypatch.delenv(
+        "VLLM_USE_V2_MODEL_RUNNER", raising=False
+    )  # an engine of this process sets it
     serving = prepare(
         ServeRequest(
             model=smollm,
