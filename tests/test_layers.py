@@ -32,6 +32,7 @@ HEAVY = {"torch", "transformers", "vllm", "trl", "ray", "peft", "accelerate"}
 HEAVY_FILES = {
     "engines/kv.py",
     "engines/decoding.py",
+    "engines/packed.py",
     "engines/vllm.py",
     "engines/vllm_rows.py",
     "engines/vllm_draw.py",

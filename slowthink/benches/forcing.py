@@ -168,11 +168,14 @@ class _Ways:
 
     def round(self, turns: Turns) -> None:
         """A turn of each."""
+        forget = self.vllm._engine._engine.reset_prefix_cache  # of the round before
+        forget()
         turns.time("inflight", self._inflight)
         with _no_processor(self.vllm):
+            forget()
             turns.time("plain", self._plain)
             turns.time("s1", lambda: self._s1(cached=False))
-            self.vllm._engine._engine.reset_prefix_cache()
+            forget()
             turns.time("s1_cached", lambda: self._s1(cached=True))
         turns.time("transformers", self._transformers)
 
@@ -186,7 +189,7 @@ class _Ways:
 
     def _plain(self) -> int:
         prompts = [request.prompt_ids for request in self.requests]
-        _generate(self.vllm, prompts, self.lengths, ignore_eos=True, skip_reading_prefix_cache=True)
+        _generate(self.vllm, prompts, self.lengths, ignore_eos=True)
         return sum(self.lengths)
 
     def _s1(self, *, cached: bool) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from slowthink.engines.drawing import Draw, Drawn, draw
-from slowthink.engines.kv import KeyValues, join
+from slowthink.engines.kv import KeyValues, additive, join
 from slowthink.records import Cost, Sampling
 from slowthink.thinking.forcing import Action, ActionKind
 
@@ -106,7 +106,8 @@ class Decoder:
         ids_BT, positions_BT = ids_BT.to(self.device), positions_BT.to(self.device)
         mask = kv.append(positions_BT)
         out = self.model(
-            input_ids=ids_BT, position_ids=positions_BT.clamp(min=0), attention_mask=mask,
+            input_ids=ids_BT, position_ids=positions_BT.clamp(min=0),
+            attention_mask=additive(mask, self.model.dtype),
             past_key_values=kv.cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         logits_BV: torch.Tensor = out.logits[:, -1]

@@ -150,6 +150,13 @@ def _pad(tensor: torch.Tensor, width: int, *, dim: int, value: int) -> torch.Ten
     return torch.cat([tensor.new_full(shape, value), tensor], dim)
 
 
+def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The mask as numbers to add, made once for all layers: 0 where seen, else minus infinity."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
+        ~mask, float("-inf")
+    )
+
+
 def attend(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     attention_mask: torch.Tensor, scaling: float | None = None, **_: Any,

@@ -157,12 +157,15 @@ def _load(folder: Any, config: EngineConfig) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     from slowthink.engines.kv import ATTENTION
+    from slowthink.engines.packed import pack
 
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION
     )
-    return model.to(pick_device(config.device)).eval(), AutoTokenizer.from_pretrained(folder)
+    model = model.to(pick_device(config.device)).eval()
+    pack(model)
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def pick_device(wanted: str) -> str:

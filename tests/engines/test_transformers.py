@@ -227,3 +227,21 @@ def test_a_damaged_embedded_file_is_told(tmp_path) -> None:
     damaged.write_bytes(b"GGUF but not really")
     with pytest.raises(EngineError, match="force-reinstall"):
         models._check(damaged)
+
+
+def test_packed_weights_give_the_same_bits(smollm) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from slowthink.engines.packed import PackedLinear, can_pack, pack
+
+    model = AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.bfloat16).eval()
+    if not can_pack(model):
+        pytest.skip("no bfloat16 on this processor")
+    batches = [torch.arange(rows * 7).reshape(rows, 7) * 131 % 49_000 for rows in (1, 5, 40)]
+    with torch.inference_mode():
+        before = [model(ids).logits for ids in batches]
+        pack(model)
+        assert sum(isinstance(one, PackedLinear) for one in model.modules()) == 211
+        for ids, logits in zip(batches, before, strict=True):
+            assert torch.equal(model(ids).logits, logits)
