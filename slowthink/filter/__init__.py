@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from slowthink.errors import DataError
-from slowthink.filter.steps import STEPS, Funnel, start
+from slowthink.filter.state import Funnel, start
+from slowthink.filter.steps import STEPS
 from slowthink.funnel import counts, planned_problems
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from slowthink.filter.difficulty import (
@@ -17,41 +15,12 @@ from slowthink.filter.difficulty import (
     out_of_band,
 )
 from slowthink.filter.quality import QUALITY_RULES, first_objections
-from slowthink.funnel import step_of
+from slowthink.filter.state import FilterStep, Funnel
 from slowthink.recipe import ChatConfig, DifficultyConfig, FilterConfig
 from slowthink.records import Budget, Dropped, Problem, Sampling
 from slowthink.rows import cut
 from slowthink.runner import map_rows
-from slowthink.runs import StageContext, Step, write_atomic
-
-
-@dataclass
-class Funnel:
-    """Problems that are still in, and what has been done to the others."""
-
-    problems: list[Problem]
-    dropped: list[Dropped] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def drop(self, step: str, dropped: Sequence[Dropped]) -> None:
-        """Take these problems out, as one step of the funnel."""
-        gone = {drop.id for drop in dropped}
-        self.steps.append(step_of(step, len(self.problems), dropped))
-        self.problems = [problem for problem in self.problems if problem.id not in gone]
-        self.dropped.extend(dropped)
-
-
-def start(problems: Sequence[Problem]) -> Funnel:
-    """The funnel's first step: from here on an id is one problem."""
-    first: dict[str, Problem] = {}
-    dropped = [
-        Dropped(id=problem.id, step="read", reason="the same question again")
-        for problem in problems
-        if first.setdefault(problem.id, problem) is not problem
-    ]
-    step = step_of("read", len(problems), dropped)
-    return Funnel(list(first.values()), dropped, [step])
+from slowthink.runs import StageContext, write_atomic
 
 
 def quality(funnel: Funnel, context: StageContext) -> None:
@@ -128,4 +97,4 @@ def _attempt(
     return measures, dict(attempts.facts)
 
 
-STEPS: tuple[Callable[[Funnel, StageContext], None], ...] = (quality, duplicates, difficulty)
+STEPS: tuple[FilterStep, ...] = (quality, duplicates, difficulty)
