@@ -29,18 +29,18 @@ from slowthink.recipe.base import (
     VllmConfig,
 )
 from slowthink.recipe.curation import (
-    DifficultyConfig,
-    FamilyConfig,
-    FileSource,
     FileTraces,
     FilterConfig,
-    PoolConfig,
-    PoolSource,
-    SandboxSource,
     SelectConfig,
     SolutionTraces,
     TraceConfig,
     TraceSource,
+)
+from slowthink.recipe.difficulty import (
+    AttemptModel,
+    DifficultyConfig,
+    DifficultyStep,
+    KeyCheckConfig,
 )
 from slowthink.recipe.evaluation import (
     ArmConfig,
@@ -58,6 +58,17 @@ from slowthink.recipe.evaluation import (
     ReportConfig,
     ScorerConfig,
 )
+from slowthink.recipe.sources import (
+    CatalogueSource,
+    FamilyConfig,
+    FileSource,
+    GymSource,
+    GymTaskConfig,
+    HubSource,
+    PoolConfig,
+    PoolSource,
+    SandboxSource,
+)
 from slowthink.recipe.training import (
     LoraConfig,
     TrainConfig,
@@ -66,11 +77,14 @@ from slowthink.recipe.training import (
 __all__ = [
     "STAGES",
     "ArmConfig",
+    "AttemptModel",
     "BenchmarkConfig",
+    "CatalogueSource",
     "ChatConfig",
     "ClassControl",
     "ControlConfig",
     "DifficultyConfig",
+    "DifficultyStep",
     "DrawsConfig",
     "EndpointConfig",
     "EngineConfig",
@@ -82,8 +96,12 @@ __all__ = [
     "ForcingConfig",
     "FormatConfig",
     "FunctionScorer",
+    "GymSource",
+    "GymTaskConfig",
+    "HubSource",
     "JudgeConfig",
     "JudgeScorer",
+    "KeyCheckConfig",
     "LoopConfig",
     "LoraConfig",
     "ModelScorer",
