@@ -28,6 +28,7 @@ from slowthink.recipe.base import (
     TokenControl,
     VllmConfig,
 )
+from slowthink.recipe.contamination import ContaminationConfig
 from slowthink.recipe.curation import (
     FileTraces,
     FilterConfig,
@@ -82,6 +83,7 @@ __all__ = [
     "CatalogueSource",
     "ChatConfig",
     "ClassControl",
+    "ContaminationConfig",
     "ControlConfig",
     "DifficultyConfig",
     "DifficultyStep",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from slowthink.recipe.base import Settings
+from slowthink.recipe.contamination import ContaminationConfig
 from slowthink.recipe.difficulty import DifficultyConfig
 
 # --- filter, trace, select ------------------------------------------------------------------------
@@ -21,6 +22,8 @@ class FilterConfig(Settings):
     """Preset of quality rules. null: off."""
     duplicates: Literal["exact"] | None = "exact"
     """exact: by normalised question. null: off."""
+    contamination: ContaminationConfig | None = None
+    """Against the pool's held-out problems and named sets. null: off."""
     difficulty: DifficultyConfig | None = None
     """null: off."""
 
@@ -58,6 +61,8 @@ class TraceConfig(Settings):
     sources: tuple[TraceSource, ...] = (SolutionTraces(),)
     """Where chains come from, best first; of several right chains for a problem the first is kept.
     """
+    contamination: ContaminationConfig | None = None
+    """Chains that hold a problem that is tested on are dropped (strict only). null: off."""
     ungraded: Literal["drop", "keep"] = "drop"
     """What happens to chains of problems without a usable key."""
 
