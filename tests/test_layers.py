@@ -16,8 +16,8 @@ from slowthink.recipe import STAGES
 ROOT = Path(slowthink.__file__).parent
 LAYERS = (
     {"errors", "plain", "records"},
-    {"recipe", "loading", "rows", "stats", "protocols", "published"},
-    {"runs", "ledger", "runner"},
+    {"recipe", "loading", "rows", "stats", "protocols", "published", "catalogue"},
+    {"runs", "ledger", "runner", "hub"},
     {"thinking", "grading", "engines", "funnel", "problems", "overlap"},
     {"benchmarks", "sampling", "stored"},
     {"judging", "domains"},
