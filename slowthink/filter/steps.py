@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
-from typing import Any
 
-from slowthink.filter.difficulty import (
-    STEP,
-    Measure,
-    difficulty_facts,
-    drawn_to_test,
-    measure,
-    out_of_band,
-)
+from slowthink.filter.difficulty import difficulty
 from slowthink.filter.quality import QUALITY_RULES, first_objections
 from slowthink.filter.state import FilterStep, Funnel
-from slowthink.recipe import ChatConfig, DifficultyConfig, FilterConfig
-from slowthink.records import Budget, Dropped, Problem, Sampling
+from slowthink.recipe import FilterConfig
+from slowthink.records import Dropped, Problem
 from slowthink.rows import cut
 from slowthink.runner import map_rows
-from slowthink.runs import StageContext, write_atomic
+from slowthink.runs import StageContext
 
 
 def quality(funnel: Funnel, context: StageContext) -> None:
@@ -56,45 +47,6 @@ def duplicates(funnel: Funnel, context: StageContext) -> None:
                 Dropped(id=problem.id, step=step, reason="duplicate question", evidence=evidence)
             )
     funnel.drop(step, found)
-
-
-def difficulty(funnel: Funnel, context: StageContext) -> None:
-    """The model's attempts, then the band; untested problems stay and are counted."""
-    config: DifficultyConfig | None = context.config.difficulty
-    if config is None:
-        return
-    chosen = drawn_to_test(funnel.problems, config, seed=context.recipe.seed)
-    tested = [problem for problem in funnel.problems if problem.id in chosen]
-    if not tested:
-        return
-    context.say(f"filter: {config.num_attempts} attempts at each of {len(tested)} problems")
-    measures, cost = _attempt(context, tested, config)
-    domains = {problem.id: problem.domain for problem in tested}
-    facts = difficulty_facts(measures, num_problems=len(funnel.problems), domains=domains)
-    funnel.facts |= cost | {"difficulty": facts}
-    rows = [json.dumps(found.row(), sort_keys=True) + "\n" for found in measures]
-    write_atomic(context.folder / "difficulty.jsonl", "".join(rows))
-    funnel.drop(STEP, out_of_band(measures, config))
-
-
-def _attempt(
-    context: StageContext, problems: list[Problem], config: DifficultyConfig
-) -> tuple[list[Measure], dict[str, Any]]:
-    """Measurements in order of id, and what they cost."""
-    from slowthink.sampling import attempt
-
-    budget = Budget(
-        max_thinking_tokens=config.max_thinking_tokens, answer_tokens=config.answer_tokens
-    )
-    attempts = attempt(
-        context, problems, chat=ChatConfig(format="plain"), budget=budget,
-        sampling=Sampling(temperature=config.temperature), num_samples=config.num_attempts,
-    )  # fmt: skip
-    measures = [
-        measure(id, [one.grade for one in found])
-        for id, found in sorted(attempts.by_problem.items())
-    ]
-    return measures, dict(attempts.facts)
 
 
 STEPS: tuple[FilterStep, ...] = (quality, duplicates, difficulty)
