@@ -99,7 +99,7 @@ class StrictIndex:
         found = shingles(tokens, config.shingle_tokens)
         long = (tokens.lengths >= config.min_tokens)[found.owners]
         runs = Postings.of(found.values[long], found.owners[long])
-        holders, which = runs.texts_of(np.flatnonzero(runs.counts <= MAX_HOLDERS))
+        holders, _ = runs.texts_of(np.flatnonzero(runs.counts <= MAX_HOLDERS))
         numbers = np.arange(len(items))
         return cls(
             tuple(items), config, tokens, runs, np.bincount(holders, minlength=len(items)),
@@ -125,6 +125,10 @@ class StrictIndex:
                 ]
                 found.append(tuple(sorted(weighed, key=_nearest_first)))
         return found
+
+    def held_by(self, chains: Sequence[str]) -> list[tuple[Leak, ...]]:
+        """`leaks` for chains of thought, in which a problem may lie but which lie in none."""
+        return self.leaks(chains, contained=False)
 
     # --- candidates -------------------------------------------------------------------------------
 
@@ -183,7 +187,7 @@ class StrictIndex:
     # --- one pair ---------------------------------------------------------------------------------
 
     def _weigh(self, text: str, tokens: Hashes, item: int, *, contained: bool) -> Leak | None:
-        config, problem = self.config, self.tokens.row(item)
+        problem = self.tokens.row(item)
         matcher = SequenceMatcher(None, tokens.tolist(), problem.tolist(), autojunk=False)
         match = matcher.find_longest_match()
         around = slice(0, len(tokens))

@@ -1,7 +1,7 @@
 """Settings of decontamination: which problems are tested on, and how close is too close.
 
-    filter:
-      contamination: {preset: strict, benchmarks: [{name: math500}, {name: own, path: own.jsonl}]}
+filter:
+  contamination: {preset: strict, benchmarks: [{name: math500}, {name: own, path: own.jsonl}]}
 """
 
 from __future__ import annotations
