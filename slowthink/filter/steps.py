@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 from slowthink.filter.contamination import contamination
 from slowthink.filter.difficulty import difficulty
-from slowthink.filter.quality import QUALITY_RULES, first_objections
-from slowthink.filter.state import FilterStep, Funnel
-from slowthink.recipe import FilterConfig
-from slowthink.records import Dropped, Problem
-from slowthink.rows import cut
-from slowthink.runner import map_rows
-from slowthink.runs import StageContext
-
+from slowthink.filter.duplicates import duplicates
+from slowthink.filter.quality import quality
+from slowthink.filter.state import FilterStep
 
 STEPS: tuple[FilterStep, ...] = (quality, duplicates, contamination, difficulty)

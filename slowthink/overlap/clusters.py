@@ -45,6 +45,11 @@ class Cluster:
     kept: int
     members: tuple[Member, ...]
 
+    def placed(self, places: Sequence[int]) -> Cluster:
+        """The same cluster where row i is row places[i] of a larger table."""
+        members = tuple(Member(places[one.row], one.score) for one in self.members)
+        return Cluster(places[self.kept], members)
+
 
 def clusters_of(pairs: Iterable[Pair]) -> list[Cluster]:
     """Clusters in order of their kept row; every member is paired with the kept row itself.

@@ -99,6 +99,17 @@ def sense_keys(texts: Sequence[str], tokens: Hashed | None = None) -> Hashes:
     return found + np.array([hash_of_operators(operators(text)) for text in texts], np.uint64)
 
 
+def number_keys(texts: Sequence[str]) -> Hashes:
+    """[num_texts]: a hash of each text's numbers and operators, in any order."""
+    tokens = hashed(texts)
+    is_number = (tokens.values & np.uint64(1)).astype(bool)
+    spread = tokens.values * np.uint64(0xD6E8FEB86659FD93)
+    values = np.where(is_number, spread ^ (spread >> np.uint64(32)), np.uint64(0))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
+    found = sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]]
+    return found + np.array([hash_of_operators(operators(text)) for text in texts], np.uint64)
+
+
 def hash_of_operators(names: str) -> int:
     """A 64-bit hash of sorted operator names; 0 for none."""
     value = 0

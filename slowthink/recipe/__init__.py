@@ -43,6 +43,7 @@ from slowthink.recipe.difficulty import (
     DifficultyStep,
     KeyCheckConfig,
 )
+from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig
 from slowthink.recipe.evaluation import (
     ArmConfig,
     BenchmarkConfig,
@@ -59,6 +60,7 @@ from slowthink.recipe.evaluation import (
     ReportConfig,
     ScorerConfig,
 )
+from slowthink.recipe.quality import QualityConfig
 from slowthink.recipe.sources import (
     CatalogueSource,
     FamilyConfig,
@@ -88,6 +90,7 @@ __all__ = [
     "DifficultyConfig",
     "DifficultyStep",
     "DrawsConfig",
+    "DuplicatesConfig",
     "EndpointConfig",
     "EngineConfig",
     "EvaluateConfig",
@@ -107,10 +110,12 @@ __all__ = [
     "LoopConfig",
     "LoraConfig",
     "ModelScorer",
+    "NearConfig",
     "ParallelConfig",
     "PoolConfig",
     "PoolSource",
     "ProtocolConfig",
+    "QualityConfig",
     "RebaseConfig",
     "Recipe",
     "RejectionConfig",
@@ -119,6 +124,7 @@ __all__ = [
     "SandboxSource",
     "ScorerConfig",
     "SelectConfig",
+    "SemanticConfig",
     "Settings",
     "SolutionTraces",
     "StepControl",

@@ -9,6 +9,8 @@ from pydantic import Field
 from slowthink.recipe.base import Settings
 from slowthink.recipe.contamination import ContaminationConfig
 from slowthink.recipe.difficulty import DifficultyConfig
+from slowthink.recipe.duplicates import DuplicatesConfig
+from slowthink.recipe.quality import QualityConfig
 
 # --- filter, trace, select ------------------------------------------------------------------------
 
@@ -18,10 +20,10 @@ class FilterConfig(Settings):
 
     input: str | None = None
     """A file of problems, where the recipe has no pool stage."""
-    quality: Literal["s1"] | None = "s1"
-    """Preset of quality rules. null: off."""
-    duplicates: Literal["exact"] | None = "exact"
-    """exact: by normalised question. null: off."""
+    quality: Literal["s1", "strict"] | QualityConfig | None = "s1"
+    """Preset of quality rules, or `strict` with settings. null: off."""
+    duplicates: Literal["exact"] | DuplicatesConfig | None = "exact"
+    """exact: by normalised question, one with an answer stays. null: off."""
     contamination: ContaminationConfig | None = None
     """Against the pool's held-out problems and named sets. null: off."""
     difficulty: DifficultyConfig | None = None
