@@ -24,6 +24,7 @@ from slowthink.rows import (
     cut,
     optional_text,
     shown,
+    stripped,
     text_list,
     text_value,
 )
@@ -170,7 +171,7 @@ def _row_id(row: Row) -> str:
 def _question(value: object, column: str) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise ValueProblem(f"`{column}` is missing or empty")
-    return text_value(value, column).strip()
+    return stripped(text_value(value, column))
 
 
 def _cell(values: dict[str, Any], column: str | None, convert: Any) -> Any:

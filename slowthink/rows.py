@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from slowthink.errors import DataError
 MAX_LINE_BYTES = 8_000_000
 """A longer line is set aside unread; the longest published chains have some 200,000 bytes."""
 EVIDENCE_CHARS = 200
+_EDGE_CONTROL = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,18 @@ def optional_text(value: object, column: str) -> str | None:
         if value in (float("inf"), float("-inf")):
             raise ValueProblem(f"`{column}` is not a finite number")
         return None if value != value else str(value)
-    return text_value(value, column).strip() or None
+    return stripped(text_value(value, column)) or None
+
+
+def stripped(text: str) -> str:
+    """Without outer white space; a control that Python counts as such is kept, to be seen.
+
+    `\\frac` written with one backslash too few starts with a form feed: it must not become `rac`.
+    """
+    short = text.strip()
+    if len(short) != len(text) and _EDGE_CONTROL.search(text):
+        return text.strip(" \t\r\n")
+    return short
 
 
 def text_list(value: object, column: str) -> tuple[str, ...]:
