@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.benchmarks.tested import tested_sets, text_of
+from slowthink.benchmarks.exams import exam_sets, text_of
 from slowthink.filter.state import Funnel
 from slowthink.overlap.certificate import certificate, drops, summary, write_certificate
-from slowthink.overlap.contamination import Leak, Tested
+from slowthink.overlap.contamination import ExamItem, Leak
 from slowthink.overlap.leaks import Leaks, find_leaks, find_leaks_in_order
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem, Split
@@ -31,7 +31,7 @@ def contamination(funnel: Funnel, context: StageContext) -> None:
     if config is None:
         return
     heldout = [one for one in context.load(Problem, "pool") if one.split is Split.HELDOUT]
-    sets = tested_sets(config, heldout, seed=context.recipe.seed, setting="filter.contamination")
+    sets = exam_sets(config, heldout, seed=context.recipe.seed, setting="filter.contamination")
     items = [item for one in sets for item in one.items]
     problems = sorted(funnel.problems, key=lambda one: one.id)
     found = _leaks(problems, items, config, context.recipe)
@@ -46,17 +46,17 @@ def contamination(funnel: Funnel, context: StageContext) -> None:
 
 
 def _leaks(
-    problems: Sequence[Problem], items: Sequence[Tested], config: ContaminationConfig,
+    problems: Sequence[Problem], items: Sequence[ExamItem], config: ContaminationConfig,
     recipe: Recipe,
 ) -> list[Leaks]:  # fmt: skip
     texts = [text_of(one, config) for one in problems]
     if config.preset != "s1" or not config.cross_source:
         return find_leaks(texts, items, config, runner=recipe.runner)
-    by_source: dict[str, list[tuple[int, Tested]]] = {
+    by_source: dict[str, list[tuple[int, ExamItem]]] = {
         name: [] for name in in_order({one.source for one in problems}, config, recipe)
     }
     for place, (one, text) in enumerate(zip(problems, texts, strict=True)):
-        by_source[one.source].append((place, Tested(one.source, one.id, text)))
+        by_source[one.source].append((place, ExamItem(one.source, one.id, text)))
     groups = {name: [item for _, item in source] for name, source in by_source.items()}
     places = [place for source in by_source.values() for place, _ in source]
     found = dict(zip(places, find_leaks_in_order(groups, items, config), strict=True))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink import __version__
-from slowthink.overlap.contamination import Leak, Tested
+from slowthink.overlap.contamination import ExamItem, Leak
 from slowthink.plain import digest
 from slowthink.recipe import ContaminationConfig
 from slowthink.runs import write_atomic
@@ -25,13 +25,11 @@ FILE = "contamination.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestedSet:
+class ExamSet:
     """All problems of one set that is tested on."""
 
-    __test__ = False
-
     name: str
-    items: tuple[Tested, ...]
+    items: tuple[ExamItem, ...]
     source: Mapping[str, Any]
     """Which rows they are: path and sha256, or hub id and revision."""
 
@@ -43,7 +41,7 @@ def drops(leak: Leak, config: ContaminationConfig) -> bool:
 
 def certificate(
     leaks: Mapping[str, Sequence[Leak]],
-    sets: Sequence[TestedSet],
+    sets: Sequence[ExamSet],
     config: ContaminationConfig,
     *,
     what: str,
@@ -74,7 +72,7 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _against(one: TestedSet, leaks: Mapping[str, Sequence[Leak]]) -> dict[str, Any]:
+def _against(one: ExamSet, leaks: Mapping[str, Sequence[Leak]]) -> dict[str, Any]:
     """A set, and how many rows hit it (a row that is a copy there is not counted as a template)."""
     kinds = Counter(
         min(leak.kind for leak in mine)

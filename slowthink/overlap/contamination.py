@@ -4,7 +4,7 @@ Of a text and a tested problem that share runs of tokens (strict form), both dir
 the share of the problem's runs that the text holds, and the share of the text's that the problem
 holds. Where the better one is high enough and the numbers agree, it is a copy:
 
-    Leak(kind="copy", item=Tested("math500", "37"), score=1.0, of_item=1.0, of_text=0.83, run=21,
+    Leak(kind="copy", item=ExamItem("math500", "37"), score=1.0, of_item=1.0, of_text=0.83, run=21,
          span="how many vertical asymptotes does the graph of y = 2 x 2 + x - 6 have")
 
 A problem below `min_tokens` says too little by its runs: it must be there whole, and make up half
@@ -40,7 +40,7 @@ MAX_HOLDERS = 64
 CANDIDATE_SHARE = 0.5
 """Of min_coverage: pairs that share this much by looked-up runs are weighed in full."""
 MAX_CANDIDATES = 24
-"""Tested problems weighed for one text, nearest first."""
+"""ExamItem problems weighed for one text, nearest first."""
 WINDOW = 2
 """Of a text longer than this many times a problem, only the part about the longest run counts."""
 SPAN_TOKENS = 40
@@ -49,7 +49,7 @@ DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Tested:
+class ExamItem:
     """One problem that is tested on."""
 
     benchmark: str
@@ -64,7 +64,7 @@ class Leak:
 
     kind: str
     """run (s1's) | copy | template (the same but for its numbers)."""
-    item: Tested
+    item: ExamItem
     score: float
     """The larger of the two coverages, in [0, 1]; s1 has no score but 1."""
     of_item: float
@@ -79,9 +79,9 @@ class Leak:
 
 @dataclass(frozen=True)
 class StrictIndex:
-    """Tested problems by the runs of their tokens; the same in every process."""
+    """ExamItem problems by the runs of their tokens; the same in every process."""
 
-    items: tuple[Tested, ...]
+    items: tuple[ExamItem, ...]
     config: ContaminationConfig
     tokens: Hashed
     runs: Postings
@@ -93,7 +93,7 @@ class StrictIndex:
     """The same with its numbers masked."""
 
     @classmethod
-    def of(cls, items: Sequence[Tested], config: ContaminationConfig) -> StrictIndex:
+    def of(cls, items: Sequence[ExamItem], config: ContaminationConfig) -> StrictIndex:
         """An index of these problems."""
         tokens = hashed([_drawn_once(item.text) for item in items])
         found = shingles(tokens, config.shingle_tokens)

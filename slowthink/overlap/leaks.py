@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from slowthink.overlap.contamination import Leak, StrictIndex, Tested
+from slowthink.overlap.contamination import ExamItem, Leak, StrictIndex
 from slowthink.overlap.ngrams import RunIndex, SharedRun, survivors_in_order
 from slowthink.recipe import ContaminationConfig
 from slowthink.runner import map_rows
@@ -17,7 +17,7 @@ Leaks = tuple[Leak, ...]
 
 def find_leaks(
     texts: Sequence[str],
-    items: Sequence[Tested],
+    items: Sequence[ExamItem],
     config: ContaminationConfig,
     *,
     runner: str = "local",
@@ -31,7 +31,9 @@ def find_leaks(
 
 
 def find_leaks_in_order(
-    sources: Mapping[str, Sequence[Tested]], items: Sequence[Tested], config: ContaminationConfig
+    sources: Mapping[str, Sequence[ExamItem]],
+    items: Sequence[ExamItem],
+    config: ContaminationConfig,
 ) -> list[Leaks]:
     """s1's, source by source: what one keeps is tested on for the next; in the given order."""
     groups = [[one.text for one in source] for source in sources.values()]
@@ -42,7 +44,7 @@ def find_leaks_in_order(
 
 def find_in_chains(
     texts: Sequence[str],
-    items: Sequence[Tested],
+    items: Sequence[ExamItem],
     config: ContaminationConfig,
     *,
     runner: str = "local",
@@ -51,7 +53,7 @@ def find_in_chains(
     return map_rows(StrictIndex.of(items, config).held_by, texts, runner=runner)
 
 
-def _of_run(shared: SharedRun | None, items: Sequence[Tested]) -> Leaks:
+def _of_run(shared: SharedRun | None, items: Sequence[ExamItem]) -> Leaks:
     """The first run's problem, then the first problem of each other set."""
     if shared is None:
         return ()

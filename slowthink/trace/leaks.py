@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.benchmarks.tested import tested_sets
+from slowthink.benchmarks.exams import exam_sets
 from slowthink.overlap.certificate import certificate, drops, summary, write_certificate
 from slowthink.overlap.leaks import find_in_chains
 from slowthink.recipe import ContaminationConfig
@@ -29,7 +29,7 @@ def keep_unleaked(
     pool = context.load(Problem, "pool") if "pool" in context.inputs else []
     heldout = [one for one in pool if one.split is Split.HELDOUT]
     strict = config.model_copy(update={"preset": "strict"})
-    sets = tested_sets(strict, heldout, seed=context.recipe.seed, setting="trace.contamination")
+    sets = exam_sets(strict, heldout, seed=context.recipe.seed, setting="trace.contamination")
     items = [item for one in sets for item in one.items]
     texts = [f"{one.thinking}\n{one.response}" for one in candidates]
     found = find_in_chains(texts, items, strict, runner=context.recipe.runner)

@@ -1,6 +1,6 @@
 """The problems that are tested on, for the stages that keep them out of training.
 
-tested_sets(config, heldout, seed=0, setting="filter.contamination")[0].name == "held-out"
+exam_sets(config, heldout, seed=0, setting="filter.contamination")[0].name == "held-out"
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from slowthink.benchmarks.load import load_benchmark
-from slowthink.overlap.certificate import TestedSet
-from slowthink.overlap.contamination import Tested
+from slowthink.overlap.certificate import ExamSet
+from slowthink.overlap.contamination import ExamItem
 from slowthink.recipe import ContaminationConfig
 from slowthink.records import Problem
 
 HELDOUT = "held-out"
 
 
-def tested_sets(
+def exam_sets(
     config: ContaminationConfig, heldout: Sequence[Problem], *, seed: int, setting: str
-) -> list[TestedSet]:
+) -> list[ExamSet]:
     """The pool's held-out problems, where there are any, then the named sets; raises as
     `load_benchmark`."""
     sets = [_set(HELDOUT, heldout, {"stage": "pool"}, config)] if heldout else []
@@ -38,7 +38,7 @@ def text_of(problem: Problem, config: ContaminationConfig) -> str:
 
 def _set(
     name: str, problems: Iterable[Problem], source: dict[str, Any], config: ContaminationConfig
-) -> TestedSet:
-    items = [Tested(name, one.source_row or one.id, text_of(one, config)) for one in problems]
+) -> ExamSet:
+    items = [ExamItem(name, one.source_row or one.id, text_of(one, config)) for one in problems]
     ordered = sorted(items, key=lambda item: (item.text, item.id))
-    return TestedSet(name=name, items=tuple(ordered), source=source)
+    return ExamSet(name=name, items=tuple(ordered), source=source)
