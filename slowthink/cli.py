@@ -354,8 +354,9 @@ def scorer(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: forcing, grade, sweep or train.")],
+    name: Annotated[str, typer.Argument(help="difficulty, forcing, grade, sweep or train.")],
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds; the median is quoted.")] = 5,
+    data: Annotated[Path | None, typer.Option("--data", help="Own data to measure on.")] = None,
     json_: Json = False,
 ) -> None:
     """Measure our speed against the reference way, in one run.
@@ -364,7 +365,7 @@ def bench(
     """
     from slowthink import commands
 
-    _emit(commands.bench(name, num_rounds=rounds), as_json=json_)
+    _emit(commands.bench(name, num_rounds=rounds, data_path=data), as_json=json_)
 
 
 @app.command()

@@ -213,6 +213,8 @@ def _named_files(section: Any) -> Iterator[str]:
         paths += [getattr(item, key, None) for item in getattr(section, name, ())]
     checked = getattr(getattr(section, "contamination", None), "benchmarks", ())
     paths += [item.path for item in checked]
+    difficulty = getattr(section, "difficulty", None)
+    paths += difficulty.files() if difficulty else []
     yield from (path for path in paths if path)
 
 

@@ -114,8 +114,8 @@ def test_without_a_limit_and_by_a_preset_all_are_tested(values: dict[str, object
 
 
 def test_facts_have_histogram_interval_and_domains() -> None:
-    step = DifficultyStep()
-    measures = [measure(id, grades(text), step=step) for id, text in zip("abc", ("cc", "cw", "wt"))]
+    step, texts = DifficultyStep(), {"a": "cc", "b": "cw", "c": "wt"}
+    measures = [measure(id, grades(text), step=step) for id, text in texts.items()]
     facts = difficulty_facts(measures, num_untested=7, domains={"a": "x", "b": "x", "c": None})
     assert facts["pass_rates"] == {"0 of 2": 1, "1 of 2": 1, "2 of 2": 1}
     assert (facts["num_tested"], facts["num_untested"], facts["pass_rate"]) == (3, 7, 0.5)

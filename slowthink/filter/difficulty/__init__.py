@@ -15,7 +15,7 @@ from typing import Any
 
 from slowthink.filter.difficulty.cost import drawn_to_test, estimates, sub_pool
 from slowthink.filter.difficulty.measure import difficulty_facts
-from slowthink.filter.difficulty.trial import Trial, run_trial
+from slowthink.filter.difficulty.trial import Tools, Trial, run_trial
 from slowthink.filter.state import Funnel
 from slowthink.grading import Grader
 from slowthink.plain import plain
@@ -43,9 +43,12 @@ def difficulty(funnel: Funnel, context: StageContext) -> None:
     with context.open_ledger() as ledger, Grader() as grader:
         for number, step in enumerate(steps, start=1):
             trial = run_trial(
-                tested, step, context=context, ledger=ledger, grader=grader,
-                key_check=config.key_check, is_last=number == len(steps),
-            )  # fmt: skip
+                tested,
+                step,
+                tools=Tools(context, ledger, grader),
+                key_check=config.key_check,
+                is_last=number == len(steps),
+            )
             trials.append(trial)
             for name, dropped in trial.dropped.items():
                 funnel.drop(name, dropped)

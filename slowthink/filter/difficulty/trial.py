@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from slowthink.filter.difficulty.attempts import (
     recorded,
 )
 from slowthink.filter.difficulty.band import Band, Outcome
-from slowthink.filter.difficulty.cost import model_name, step_name
+from slowthink.filter.difficulty.cost import model_name, settings_of, step_name
 from slowthink.filter.difficulty.keys import Doubt, doubt
 from slowthink.filter.difficulty.measure import Measure, measure, reason
 from slowthink.filter.difficulty.prior import NUM_PILOT, fit_beta
@@ -31,9 +31,27 @@ from slowthink.grading.cluster import group_answers
 from slowthink.ledger import Ledger
 from slowthink.plain import plain
 from slowthink.recipe import AttemptModel, DifficultyStep, KeyCheckConfig
-from slowthink.records import Dropped, Problem, item_seed
+from slowthink.records import Dropped, Grade, Problem, item_seed
 from slowthink.runs import StageContext
 from slowthink.sampling import Sampler, session_facts
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every step works with."""
+
+    context: StageContext
+    ledger: Ledger
+    grader: Grader
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What one model's attempts at one problem came to."""
+
+    measure: Measure
+    votes: Sequence[Grade]
+    """Attempts for the check of the key. Greedy ones are all the same, and count once."""
 
 
 @dataclass
@@ -55,9 +73,7 @@ def run_trial(
     problems: Sequence[Problem],
     step: DifficultyStep,
     *,
-    context: StageContext,
-    ledger: Ledger,
-    grader: Grader,
+    tools: Tools,
     key_check: KeyCheckConfig | None,
     is_last: bool,
 ) -> Trial:
@@ -67,23 +83,27 @@ def run_trial(
     later, stronger model is to be believed first.
     """
     trial = Trial(step_name(step), domains={problem.id: problem.domain for problem in problems})
-    open_ones = sorted(problems, key=lambda problem: problem.id)
-    follows: dict[str, list[Follow]] = {problem.id: [] for problem in problems}
+    problems = sorted(problems, key=lambda problem: problem.id)
+    tried: dict[str, list[Tried]] = {problem.id: [] for problem in problems}
+    open_ones = problems
     for model in step.models:
-        name = model_name(model, context.recipe)
-        asking = _Asking(context, ledger, grader, step, model)
+        asking = _Asking(tools, step, model)
         found = asking.run(open_ones)
-        trial.attempts.append({"step": trial.name, "model": name} | asking.facts)
-        for one, follow in sorted(found.items()):
-            follows[one].append(follow)
-            trial.measures.append(
-                measure(one, follow.grades, step=step, outcome=follow.outcome, model=name)
-            )
-        goes_on = {one for one, follow in found.items()
-                   if (follow.outcome is Outcome.KEEP) is (step.rule == "any")}  # fmt: skip
-        open_ones = [p for p in open_ones if p.id not in found or p.id in goes_on]
-    _decide(trial, problems, step, follows, grader=grader, key_check=key_check, is_last=is_last)
+        trial.attempts.append({"step": trial.name, "model": asking.name} | asking.facts)
+        trial.measures += [one.measure for one in found.values()]
+        for one, what in found.items():
+            tried[one].append(what)
+        open_ones = [one for one in open_ones if _goes_on(found.get(one.id), rule=step.rule)]
+    check = functools.partial(doubt, grader=tools.grader, config=key_check) if key_check else None
+    for problem in problems:
+        _decide(trial, problem, tried[problem.id], step=step, check=check, is_last=is_last)
+    trial.dropped = dict(sorted(trial.dropped.items(), reverse=True))  # doubts leave first
     return trial
+
+
+def _goes_on(tried: Tried | None, *, rule: str) -> bool:
+    """Whether the next model is asked: it still may change the step's decision."""
+    return tried is None or (tried.measure.outcome is Outcome.KEEP) is (rule == "any")
 
 
 def combined(outcomes: Sequence[Outcome], *, rule: str) -> Outcome:
@@ -99,30 +119,29 @@ def combined(outcomes: Sequence[Outcome], *, rule: str) -> Outcome:
 
 
 def _decide(
-    trial: Trial, problems: Sequence[Problem], step: DifficultyStep,
-    follows: dict[str, list[Follow]], *, grader: Grader, key_check: KeyCheckConfig | None,
+    trial: Trial,
+    problem: Problem,
+    tried: Sequence[Tried],
+    *,
+    step: DifficultyStep,
+    check: Callable[[Problem, Sequence[Grade]], Doubt | None] | None,
     is_last: bool,
-) -> None:  # fmt: skip
-    """Fill in what is dropped and doubted."""
+) -> None:
+    """Note down what becomes of a problem."""
     in_doubt = f"{trial.name}: key in doubt"
-    trial.dropped = {in_doubt: [], trial.name: []} if key_check else {trial.name: []}
-    evidence: dict[str, list[Measure]] = {}
-    for one in trial.measures:
-        evidence.setdefault(one.id, []).append(one)
-    for problem in sorted(problems, key=lambda problem: problem.id):
-        tried = follows[problem.id]
-        outcome = combined([one.outcome for one in tried if one.outcome], rule=step.rule)
-        hard = outcome is Outcome.TOO_RARELY or (is_last and outcome is Outcome.KEEP)
-        grades = [grade for one in tried for grade in one.grades]
-        found = doubt(problem, grades, grader, config=key_check) if key_check and hard else None
+    measures = [one.measure for one in tried]
+    outcome = combined([one.outcome for one in measures], rule=step.rule)
+    if check and (outcome is Outcome.TOO_RARELY or (is_last and outcome is Outcome.KEEP)):
+        found = check(problem, [grade for one in tried for grade in one.votes])
         if found is not None:
             trial.doubts.append(found)
-            trial.dropped[in_doubt].append(found.dropped(in_doubt))
-        elif (why := reason(outcome, step)) is not None:
-            text = _evidence(evidence[problem.id])
-            trial.dropped[trial.name].append(
-                Dropped(id=problem.id, step=trial.name, reason=why, evidence=text)
-            )
+            trial.dropped.setdefault(in_doubt, []).append(found.dropped(in_doubt))
+            return
+    why = reason(outcome, step)
+    found_here = trial.dropped.setdefault(trial.name, [])
+    if why is not None:
+        text = _evidence(measures)
+        found_here.append(Dropped(id=problem.id, step=trial.name, reason=why, evidence=text))
 
 
 def _evidence(measures: Sequence[Measure]) -> str:
@@ -135,22 +154,27 @@ def _evidence(measures: Sequence[Measure]) -> str:
 class _Asking:
     """One model's attempts at some problems."""
 
-    def __init__(
-        self, context: StageContext, ledger: Ledger, grader: Grader, step: DifficultyStep,
-        model: AttemptModel,
-    ) -> None:  # fmt: skip
+    def __init__(self, tools: Tools, step: DifficultyStep, model: AttemptModel) -> None:
+        self.name = model_name(model, tools.context.recipe)
         self.facts: dict[str, Any] = {}
-        self._context, self._ledger, self._grader = context, ledger, grader
+        self._context, self._ledger, self._grader = tools.context, tools.ledger, tools.grader
         self._step, self._model = step, model
 
-    def run(self, problems: Sequence[Problem]) -> dict[str, Follow]:
-        """Problems followed to their decision; those that cannot be tried are not among them."""
+    def run(self, problems: Sequence[Problem]) -> dict[str, Tried]:
+        """By problem, in order of id; those that cannot be tried are not among them."""
         self.facts = {"num_problems": 0, "num_untested": 0, "budget_violations": 0}
         if not problems:
             return {}
-        if self._model.samples is not None:
-            return self._from_file(problems, self._model.samples)
-        return self._from_model(problems)
+        path = self._model.samples
+        follows = self._from_model(problems) if path is None else self._from_file(problems, path)
+        return {one: self._tried(one, follow) for one, follow in sorted(follows.items())}
+
+    def _tried(self, problem_id: str, follow: Follow) -> Tried:
+        greedy = self._model.samples is None and not settings_of(self._model, self._step)[2]
+        found = measure(
+            problem_id, follow.grades, step=self._step, outcome=follow.outcome, model=self.name
+        )
+        return Tried(found, follow.grades[:1] if greedy else follow.grades)
 
     def _from_file(self, problems: Sequence[Problem], path: str) -> dict[str, Follow]:
         samples = recorded(
@@ -198,7 +222,7 @@ class _Asking:
             fitted = self._fitted(list(follows.values()))
             self.facts |= {"prior": plain(fitted.prior), "threshold": fitted.threshold}
         rest = [problem for problem in problems if problem.id not in follows]
-        follows |= self._drive(rest, source, fitted)
+        follows |= self._drive(rest, source, rule=fitted)
         self.facts |= {
             "num_problems": len(follows),
             "num_attempts": sum(len(follow.grades) for follow in follows.values()),
@@ -208,9 +232,12 @@ class _Asking:
         return follows
 
     def _drive(
-        self, problems: Sequence[Problem], source: ModelSource | RecordedSource,
+        self,
+        problems: Sequence[Problem],
+        source: ModelSource | RecordedSource,
+        *,
         rule: Rule | None = None,
-    ) -> dict[str, Follow]:  # fmt: skip
+    ) -> dict[str, Follow]:
         step = self._step
         follows = {
             problem.id: Follow(
