@@ -8,7 +8,7 @@ from typing import Any
 
 from slowthink.errors import DataError
 from slowthink.funnel import counts, planned_problems, quantiles, step_of
-from slowthink.recipe import FileTraces, Recipe
+from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
 from slowthink.rows import estimated_rows
 from slowthink.runs import StageContext, StageResult, Step
@@ -39,7 +39,7 @@ def run(context: StageContext) -> StageResult:
     facts |= leak_facts
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,
-        steps=_steps(found.num_rows, dropped), facts=facts,
+        steps=_steps(found.num_rows, dropped, context.config), facts=facts,
     )  # fmt: skip
 
 
@@ -103,9 +103,11 @@ def _num_tokens(tokenizer: Any, text: str) -> int:
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def _steps(num_rows: int, dropped: Sequence[Dropped]) -> list[Step]:
+def _steps(num_rows: int, dropped: Sequence[Dropped], config: TraceConfig) -> list[Step]:
     steps: list[Step] = []
-    for name in ("read", "take", "match", "contamination", "grade", "one per problem"):
+    checked = ("contamination",) if config.contamination else ()
+    names = ("read", "take", "match", *checked, "grade", "one per problem")
+    for name in names:
         num_in = steps[-1].num_out if steps else num_rows
         steps.append(step_of(name, num_in, dropped))
     return steps
