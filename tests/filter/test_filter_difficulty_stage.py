@@ -168,6 +168,16 @@ def test_truncated_attempts_count_as_the_recipe_says_and_are_told_apart(
     assert row["num_counted"] == (4 if truncated == "unsolved" else 1)
 
 
+def test_problems_without_recorded_samples_pass_and_are_counted(
+    tmp_path: Path, problems: list[Problem]
+) -> None:
+    path = samples(tmp_path / "s.jsonl", problems, {7: ["1", "2"]})
+    manifest = run(tmp_path, problems[:4], models=[{"samples": path}])
+    facts = manifest["facts"]["difficulty"]
+    assert (facts["num_tested"], facts["num_untested"], facts["pass_rate"]) == (0, 4, None)
+    assert len(kept(tmp_path)) == 4
+
+
 def test_hours_drop_what_is_not_drawn(tmp_path: Path, problems: list[Problem]) -> None:
     small = model(scripts(tmp_path / "small.jsonl", problems, right=set()))
     small |= {"tokens_per_second": 56.0}  # 2 attempts of 56 tokens: 2 seconds a problem

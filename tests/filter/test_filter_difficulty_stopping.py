@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from slowthink.benches.difficulty import BAND, made_pool, played, run
 from slowthink.engines.base import Job, Outcome, Point
 from slowthink.engines.replay import ReplaySession, Script
+from slowthink.errors import EngineError
 from slowthink.filter.difficulty.attempts import ModelSource, Returned, drive
 from slowthink.filter.difficulty.band import Band, Tally, decided, needed
 from slowthink.filter.difficulty.band import Outcome as Decision
@@ -276,9 +278,14 @@ class Sampled(ReplaySession):
 
 
 def asked(
-    ledger: Ledger, problems: Sequence[Problem], answers: dict[str, str], *, seed: int
+    ledger: Ledger,
+    problems: Sequence[Problem],
+    answers: dict[str, str],
+    *,
+    seed: int,
+    kind: type[Sampled] = Sampled,
 ) -> tuple[dict[str, tuple[Decision | None, int]], Sampled]:
-    session = Sampled(answers, seed=seed)
+    session = kind(answers, seed=seed)
     firsts = make_tasks(
         session, problems, recipe=Recipe(name="r"), chat=ChatConfig(format="plain"),
         budget=Budget(max_thinking_tokens=8, answer_tokens=30),
@@ -310,3 +317,26 @@ def test_a_session_out_of_order_decides_the_same_and_asks_nothing_twice(
             again, session = asked(ledger, problems, answers, seed=9)
         assert again == expected
         assert session.num_done == 0
+
+
+class Failing(Sampled):
+    """Fails at one question's attempts; hands over what others have come to bit by bit."""
+
+    def completed(self, timeout: float | None = None) -> list[Outcome]:
+        return [
+            replace(one, error="refused") if self.sample == 2 else one
+            for one in super().completed(timeout)
+        ]
+
+
+def test_a_failed_attempt_is_an_error_after_all_others_are_stored(
+    tmp_path: Path, make_problem
+) -> None:
+    problems = [make_problem("Question?")]
+    answers = {"Question?": "wwwwwwwwwwww"}
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        with pytest.raises(EngineError, match="1 of 4 requests failed, the first by: refused"):
+            asked(ledger, problems, answers, seed=1, kind=Failing)
+        found, session = asked(ledger, problems, answers, seed=1)
+    assert found[problems[0].id] == (Decision.TOO_RARELY, 12)
+    assert session.num_done <= 9

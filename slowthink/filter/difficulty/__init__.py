@@ -39,7 +39,7 @@ def difficulty(funnel: Funnel, context: StageContext) -> None:
         return
     for one in estimates(config, context.recipe, num_problems=len(tested)):
         context.say(f"filter: {one.line()}")
-    trials, num_problems, steps = [], len(funnel.problems), config.in_sequence()
+    trials, before, steps = [], funnel.problems, config.in_sequence()
     with context.open_ledger() as ledger, Grader() as grader:
         for number, step in enumerate(steps, start=1):
             trial = run_trial(
@@ -56,7 +56,7 @@ def difficulty(funnel: Funnel, context: StageContext) -> None:
             tested = [problem for problem in tested if problem.id not in gone]
         cost, seconds = ledger.spent(context.stage)
     funnel.facts |= {"tokens": plain(cost), "sampling_seconds": seconds}
-    _report(funnel, context, trials, num_problems=num_problems)
+    _report(funnel, context, trials, problems=before)
 
 
 def _drawn(funnel: Funnel, context: StageContext, config: DifficultyConfig) -> list[Problem]:
@@ -78,19 +78,20 @@ def _drawn(funnel: Funnel, context: StageContext, config: DifficultyConfig) -> l
 
 
 def _report(
-    funnel: Funnel, context: StageContext, trials: list[Trial], *, num_problems: int
+    funnel: Funnel, context: StageContext, trials: list[Trial], *, problems: list[Problem]
 ) -> None:
-    """Facts, and a line for each measurement and each doubt."""
-    last = next((trial for trial in reversed(trials) if trial.measures), trials[-1])
-    num_tried = len({found.id for trial in trials for found in trial.measures})
-    facts = difficulty_facts(
-        last.measures, num_untested=num_problems - num_tried, domains=last.domains
-    )
+    """Facts, and a line for each measurement and each doubt. Rates are the last model's."""
+    domains = {problem.id: problem.domain for problem in problems}
+    measured = [found for trial in trials for found in trial.measures]
+    final = next((trial.measures for trial in reversed(trials) if trial.measures), [])
+    shown = [one for one in final if one.model == final[-1].model]
+    num_tried = len({found.id for found in measured})
+    facts = difficulty_facts(shown, num_untested=len(problems) - num_tried, domains=domains)
     doubts = [doubt for trial in trials for doubt in trial.doubts]
     attempts = [row for trial in trials for row in trial.attempts]
     funnel.facts |= {
         "budget_violations": sum(row["budget_violations"] for row in attempts),
-        "difficulty": facts | {"num_keys_in_doubt": len(doubts)},
+        "difficulty": facts | {"num_tested": num_tried, "num_keys_in_doubt": len(doubts)},
         "attempts": attempts,
     }
     server = [row["server"] for row in attempts if "server" in row]

@@ -61,7 +61,6 @@ class Trial:
     name: str
     measures: list[Measure] = field(default_factory=list)
     """By model, then problem."""
-    domains: dict[str, str | None] = field(default_factory=dict)
     dropped: dict[str, list[Dropped]] = field(default_factory=dict)
     """By the name of the funnel's step."""
     doubts: list[Doubt] = field(default_factory=list)
@@ -82,7 +81,7 @@ def run_trial(
     Keys are looked at of problems that go as too hard, and in the last step of those that stay: a
     later, stronger model is to be believed first.
     """
-    trial = Trial(step_name(step), domains={problem.id: problem.domain for problem in problems})
+    trial = Trial(step_name(step))
     problems = sorted(problems, key=lambda problem: problem.id)
     tried: dict[str, list[Tried]] = {problem.id: [] for problem in problems}
     open_ones = problems
