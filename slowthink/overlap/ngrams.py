@@ -13,19 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slowthink.overlap.normal import Hashed, Hashes, s1_words, shingles
+from slowthink.overlap.normal import Hashed, Hashes, mixed, s1_words, shingles
 
 S1_WIDTH = 8
 """Words of a run in s1 (simplescaling/s1@77272c6: data/collect_data.py); its helper's own is 13."""
 BATCH_TEXTS = 2_000
 """Texts read at a time, so that memory does not grow with the pool."""
+BASE = 0x9E3779B97F4A7C15
+"""Odd, so that it has an inverse modulo 2^64."""
 Places = NDArray[np.int64]
+_IS_SPACE = np.zeros(256, bool)
+_IS_SPACE[[*range(9, 14), *range(28, 33)]] = True
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,7 @@ class Postings:
 class RunIndex:
     """Texts by their runs of words (lower case, cut at white space).
 
-    Words are hashed by `hash`, whose values differ from process to process: the index goes to
-    another as its texts, and is made anew there. Every hit is proved on the words.
+    Every hit is proved on the words. The index pickles as its texts, and is made anew elsewhere.
     """
 
     texts: tuple[str, ...]
@@ -109,7 +112,7 @@ class RunIndex:
         """An index of these texts; one below `width` words is in no run."""
         values, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         for start in range(0, len(texts), BATCH_TEXTS):
-            runs = shingles(_word_hashes(_words(texts[start : start + BATCH_TEXTS])), width)
+            runs = shingles(_word_hashes(texts[start : start + BATCH_TEXTS]), width)
             values.append(runs.values)
             owners.append(runs.owners + start)
         return cls(tuple(texts), width, Postings.of(np.concatenate(values), np.concatenate(owners)))
@@ -121,22 +124,25 @@ class RunIndex:
         """For each text the first run that it shares with the index; None where it shares none."""
         found: list[SharedRun | None] = []
         for start in range(0, len(texts), BATCH_TEXTS):
-            found += self._of_batch(_words(texts[start : start + BATCH_TEXTS]))
+            found += self._of_batch(texts[start : start + BATCH_TEXTS])
         return found
 
-    def _of_batch(self, words: Sequence[list[str]]) -> list[SharedRun | None]:
-        runs = shingles(_word_hashes(words), self.width)
+    def _of_batch(self, texts: Sequence[str]) -> list[SharedRun | None]:
+        runs = shingles(_word_hashes(texts), self.width)
         places, slots = self.postings.find(runs.values)
         holders, which = self.postings.texts_of(slots)
-        shared: list[SharedRun | None] = [None] * len(words)
+        shared: list[SharedRun | None] = [None] * len(texts)
         cuts = np.searchsorted(places, runs.offsets)
         ends = np.searchsorted(which, cuts)
         inside = (places - runs.offsets[runs.owners[places]]).tolist()
-        keys, texts = slots.tolist(), holders.tolist()
+        keys, others = slots.tolist(), holders.tolist()
         for row in np.flatnonzero(np.diff(cuts)).tolist():
             low, high = cuts[row], cuts[row + 1]
             shared[row] = self._proved(
-                words[row], inside[low:high], keys[low:high], texts[ends[row] : ends[row + 1]]
+                s1_words(texts[row]),
+                inside[low:high],
+                keys[low:high],
+                others[ends[row] : ends[row + 1]],
             )
         return shared
 
@@ -152,16 +158,37 @@ class RunIndex:
         return None
 
 
-def _words(texts: Sequence[str]) -> list[list[str]]:
-    return [text.lower().split() for text in texts]  # s1_words, without 60,000 calls of it
+def _word_hashes(texts: Sequence[str]) -> Hashed:
+    """A hash of each word of s1's form, read off the texts' bytes without making the words.
+
+    A word's hash is a difference of two prefix sums of byte * BASE^place, times BASE^-start, modulo
+    2^64; white space beyond ASCII is made plain first.
+    """
+    parts = [
+        (text.lower() if text.isascii() else " ".join(s1_words(text))).encode("utf-8", "replace")
+        for text in texts
+    ]
+    data = np.frombuffer(b" ".join([b"", *parts, b""]), np.uint8)
+    lengths = np.fromiter(map(len, parts), np.int64, len(parts))
+    spaces = _IS_SPACE[data]
+    edges = np.flatnonzero(spaces[1:] != spaces[:-1]) + 1
+    starts, ends = edges[0::2], edges[1::2]
+    powers, inverse = _powers(1 << len(data).bit_length())
+    sums = np.cumsum(data * powers[: len(data)], dtype=np.uint64)
+    values = (sums[ends - 1] - sums[starts - 1]) * inverse[starts]
+    first = np.concatenate([[0], np.cumsum(lengths + 1)]) + 1
+    return Hashed(mixed(values), np.searchsorted(starts, first))
 
 
-def _word_hashes(words: Sequence[list[str]]) -> Hashed:
-    """Three times as fast as the lasting hashes of `normal.hashed`: each word is new here."""
-    offsets = np.zeros(len(words) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, words), np.int64, len(words)), out=offsets[1:])
-    values = np.fromiter(map(hash, chain.from_iterable(words)), np.int64, int(offsets[-1]))
-    return Hashed(values.view(np.uint64), offsets)
+@cache
+def _powers(num: int) -> tuple[Hashes, Hashes]:
+    """[num]: powers of BASE modulo 2^64, and their inverses."""
+    found = []
+    for base in (BASE, pow(BASE, -1, 1 << 64)):
+        factors = np.full(num, base, np.uint64)
+        factors[0] = 1
+        found.append(np.cumprod(factors, dtype=np.uint64))
+    return found[0], found[1]
 
 
 def survivors_in_order(

@@ -177,7 +177,7 @@ def shingles(tokens: Hashed, width: int) -> Hashed:
     """Every run of `width` tokens as one hash, in order; none in a text that has fewer tokens."""
     lengths = np.maximum(tokens.lengths - (width - 1), 0)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    runs = _mixed(_runs(tokens.values, width))
+    runs = mixed(_runs(tokens.values, width))
     starts = np.repeat(tokens.offsets[:-1] - offsets[:-1], lengths) + np.arange(offsets[-1])
     return Hashed(runs[starts], offsets)
 
@@ -185,9 +185,9 @@ def shingles(tokens: Hashed, width: int) -> Hashed:
 def whole(tokens: Hashed) -> Hashes:
     """[num_texts]: one hash of all of a text's tokens and their order."""
     places = np.arange(len(tokens.values)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
-    parts = _mixed(tokens.values + _mixed(places.astype(np.uint64)))
+    parts = mixed(tokens.values + mixed(places.astype(np.uint64)))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(parts, dtype=np.uint64)])
-    return _mixed(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]])
+    return mixed(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]])
 
 
 def _runs(values: Hashes, width: int) -> Hashes:
@@ -200,7 +200,7 @@ def _runs(values: Hashes, width: int) -> Hashes:
     return runs
 
 
-def _mixed(values: Any) -> Hashes:
+def mixed(values: Any) -> Hashes:
     """The values spread over all 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
     values = values ^ (values >> np.uint64(30))
     values *= np.uint64(0xBF58476D1CE4E5B9)
