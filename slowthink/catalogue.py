@@ -101,7 +101,9 @@ def catalogue() -> Mapping[str, CatalogueSet]:
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    found: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
+    }
     if "parts" in found:
         found["parts"] = tuple(
             Part(**(part | {"files": tuple(part.get("files", ()))})) for part in found["parts"]

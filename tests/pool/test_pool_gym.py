@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from slowthink.problems import SourceRows
 from slowthink.recipe import GymSource
 from slowthink.records import Split
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("reasoning_gym.version", exc_type=ImportError)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="the extra gym is not here"),
+]
 
 
 def draw(seed: int = 0, **settings: Any) -> SourceRows:
