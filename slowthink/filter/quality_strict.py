@@ -1,6 +1,6 @@
-r"""Preset `strict`: what s1's rules mean to drop, in English and Chinese, without what they hit too.
+r"""Preset `strict`: what s1's rules mean to drop, in English and Chinese, and no more.
 
-    multi_part(problem("(1) 求a的值; (2) 求b的值"), …) == Finding("asks more than once", "(1) 求a的值…")
+    multi_part(problem("(1) 求a的值; (2) 求b的值"), …) == Finding("asks more than once", "…")
     multi_part(problem("Find the top7. They win."), …) is None      # s1 drops it
 
 A rule looks at the text for the words of its fault and gives the span that it found. What the rules
@@ -85,9 +85,10 @@ DEBRIS = re.compile(
 )
 IMAGE = re.compile(
     r"\[img\b|!\[[^\]\n]{0,200}\](?:\s?\()?|<img\b|<image[\s_>\d]|<ImageHere>|\\includegraphics|\[图\d?\]"
-    r"|如图|下图|右图|左图|上图|见图|附图|如右?所示的?图|图\d?\s?[(（]?[甲乙a-z\d]?[)）]?所示"  # noqa: RUF001
+    r"|如图|下图|右图|左图|上图|见图|附图|如右?所示的?图|图\d?\s?[(（]?[甲乙a-z\d]?[)）]?所示"
     r"|(?i:\b(?:figure|diagram|picture|image|graph|chart|map|drawing|sketch|illustration)s?"
-    r" (?:is |are )?(?:shown |given |pictured |drawn )?(?:below|above|at (?:the )?(?:right|left)\b))"
+    r" (?:is |are )?(?:shown |given |pictured |drawn )?"
+    r"(?:below|above|at (?:the )?(?:right|left)\b))"
     r"|(?i:\b(?:accompanying|adjoining|adjacent|attached) "
     r"(?:figure|diagram|picture|image|graph|chart|drawing|sketch)s?\b)"
     r"|(?i:\b(?:in|from|on|of|see|by|into|to) (?:the|this) (?:\w+ )?"
@@ -116,7 +117,7 @@ ART_LINES = 3
 
 
 def encoding(problem: Problem, _: QualityConfig) -> Finding | None:
-    """Replacement and control characters, mojibake, HTML entities and blocks; `<br>` and `<sub>` stay."""
+    """Replacement and control characters, mojibake, HTML entities and blocks (not `<br>`)."""
     text = problem.question
     found = DEBRIS.search(text)
     return found and Finding("holds encoding debris", around(text, *found.span()))
@@ -156,18 +157,19 @@ def link(problem: Problem, _: QualityConfig) -> Finding | None:
 ASKS_VALUE = re.compile(
     r"(?i:\b(?:find|determine|compute|calculate|evaluate|what|how|which|when|where|who|express|solve"
     r"|estimate|simplify|factor|derive|give|obtain|state|sketch|is it|are there|does there|can)\b)"
-    r"|求(?!证)|计算|多少|几[个种次]|是否|哪|为何值|取值范围|化简|[?？]"  # noqa: RUF001
+    r"|求(?!证)|计算|多少|几[个种次]|是否|哪|为何值|取值范围|化简|[?？]"
 )
 PROOF = re.compile(
-    r"(?:^|[.:;,!?)\]$。；，：！？）]\s*|\n\s*|\b(?:[Aa]nd|[Tt]hen|[Pp]lease|[Hh]ence|[Tt]hus|also) )"  # noqa: RUF001
+    r"(?:^|[.:;,!?)\]$。；，：！？）]\s*|\n\s*"
+    r"|\b(?:[Aa]nd|[Tt]hen|[Pp]lease|[Hh]ence|[Tt]hus|also) )"
     r"(?:[Pp]rove|[Ss]how|[Dd]isprove|[Vv]erify)\b(?!\s+(?:me|your|up|work|all|the steps))"
-    r"|求证|试证|证明[:：，,]|(?<![可已被能经易以的未于了])证明(?!了|过|题|书|的|是|中|方法)"  # noqa: RUF001
+    r"|求证|试证|证明[:：，,]|(?<![可已被能经易以的未于了])证明(?!了|过|题|书|的|是|中|方法)"
 )
 PROOF_FAULT = Fault("asks for a proof", PROOF, ("prove", "show", "verify", "证"))
 _LABELS = (
-    re.compile(r"(?<![\w\\^_{(])[(（]([a-h])[)）]"),  # noqa: RUF001
-    re.compile(r"(?<![\w\\^_{(])[(（](i{1,3}|iv|v|vi{1,3})[)）]"),  # noqa: RUF001
-    re.compile(r"(?<![\w\\^_{(=])[(（]([1-9])[)）]"),  # noqa: RUF001
+    re.compile(r"(?<![\w\\^_{(])[(（]([a-h])[)）]"),
+    re.compile(r"(?<![\w\\^_{(])[(（](i{1,3}|iv|v|vi{1,3})[)）]"),
+    re.compile(r"(?<![\w\\^_{(=])[(（]([1-9])[)）]"),
     re.compile(r"(?:^|\n)\s*\**([a-h]|[1-9])[.)]\**\s"),
     re.compile(r"(?<!\w)\**[Pp]([1-9]\d{0,2})\.(?=\s|\*)"),
     re.compile(r"\*\*\(?(?:[Pp]art |[Pp]roblem )?([1-9A-Da-d])[.:)]*\*\*"),
@@ -180,9 +182,9 @@ _ASKS_PART = re.compile(
     r"(?i:^\W{0,6}(?:hence |then |now |also |if [^.?]{1,120}[,.] ?)?"
     r"(?:find|determine|compute|calculate|evaluate|what|how|which|when|where|why|express|solve|prove"
     r"|show|verify|estimate|simplify|derive|give|explain|obtain|sketch|is|are|does|do|can|write)\b)"
-    r"|[?？]|求|证明|计算|写出|判断|多少|讨论"  # noqa: RUF001
+    r"|[?？]|求|证明|计算|写出|判断|多少|讨论"
 )
-_MAY_HAVE_PARTS = re.compile(r"[(（][ai1][)）]|(?:^|\n)\s*\**[a1][.)]|[Pp]1\.|\*\*|①|art [A1]|第一")  # noqa: RUF001
+_MAY_HAVE_PARTS = re.compile(r"[(（][ai1][)）]|(?:^|\n)\s*\**[a1][.)]|[Pp]1\.|\*\*|①|art [A1]|第一")
 
 
 def multi_part(problem: Problem, _: QualityConfig) -> Finding | None:
@@ -267,7 +269,7 @@ def answer_kind(problem: Problem) -> str:
         return "number"
     if re.search(r"[A-Za-z]{3,} [A-Za-z]{2,}|[\u4e00-\u9fff]{2}", text):
         return "words"
-    return "list" if re.search(r"[,;，；]", text) else "expression"  # noqa: RUF001
+    return "list" if re.search(r"[,;，；]", text) else "expression"
 
 
 def answer_type(problem: Problem, config: QualityConfig) -> Finding | None:
@@ -291,8 +293,7 @@ SCRIPT_SHARE = 0.15
 _FORMULA = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ÿ]{2,}")
 _ENGLISH = frozenset(
-    "the of is and to in find what how let that for are be with by as on if it an at from this "
-    "which when where each given all has many there two will".split()
+    ["the", "of", "is", "and", "to", "in", "find", "what", "how", "let", "that", "for", "are", "be", "with", "by", "as", "on", "if", "it", "an", "at", "from", "this", "which", "when", "where", "each", "given", "all", "has", "many", "there", "two", "will"]
 )
 MIN_WORDS = 12
 

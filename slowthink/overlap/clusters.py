@@ -78,9 +78,9 @@ def equal_keys(keys: Sequence[object]) -> list[Cluster]:
 
 
 def paired_in_buckets(keys: NDArray[np.uint64], *, max_leaders: int) -> tuple[Ints, Ints]:
-    """Places (lower, higher) of rows that share a key, each with the key's first `max_leaders` rows.
+    """Places (lower, higher) of rows that share a key, each with the key's first rows.
 
-    A bucket of n rows gives n * max_leaders pairs at most, not n².
+    So a bucket of n rows gives n * max_leaders pairs at most, not n².
     """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]

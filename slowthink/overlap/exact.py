@@ -18,17 +18,17 @@ import numpy as np
 from slowthink.overlap.normal import Hashed, Hashes, hashed, strict_tokens, whole
 
 OPERATORS = {
-    "÷": re.compile(r"\\[dtc]?frac(?![a-z])|\\div(?![a-z])|\\over(?![a-z])|[/÷⁄∕]"),  # noqa: RUF001
-    "×": re.compile(r"\\times(?![a-z])|\\cdot(?![a-z])|(?<!\*)\*(?!\*)|[×·∙⋅]"),  # noqa: RUF001
+    "÷": re.compile(r"\\[dtc]?frac(?![a-z])|\\div(?![a-z])|\\over(?![a-z])|[/÷⁄∕]"),
+    "×": re.compile(r"\\times(?![a-z])|\\cdot(?![a-z])|(?<!\*)\*(?!\*)|[×·∙⋅]"),
     "^": re.compile(r"\^(?!\s*\{?\s*(?:\\circ|\\prime|°))|\*\*(?=\d)"),
     "!": re.compile(r"(?<=[\w)}\]])!(?!=)"),
     "%": re.compile(r"%"),
     "√": re.compile(r"\\sqrt(?![a-z])|√"),
 }
 """What each operator looks like, by one name."""
-_ANY_OPERATOR = re.compile(r"[\\/÷⁄∕*×·∙⋅^!%√]")  # noqa: RUF001
+_ANY_OPERATOR = re.compile(r"[\\/÷⁄∕*×·∙⋅^!%√]")
 
-SENSE_WORDS = frozenset(
+_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen twenty thirty "
     "forty fifty hundred thousand million first second third fourth fifth sixth last half double "
     "twice triple odd even not no non never except without maximum minimum max min maximal minimal "
@@ -36,15 +36,16 @@ SENSE_WORDS = frozenset(
     "increasing decreasing increase decrease more less above below before after positive negative "
     "nonnegative nonpositive true false correct incorrect sum difference product quotient ratio "
     "sin cos tan cot sec csc sine cosine tangent le ge ne mean median mode perimeter area volume "
-    "零 一 二 三 四 五 六 七 八 九 十 百 千 万 亿 两 半 倍 不 非 无 没 除 最 大 小 多 少 高 低 长 短 "
-    "奇 偶 正 负 真 假 对 错 增 减 加 减 乘 和 差 积 商 前 后".split()
+    "零 一 二 三 四 五 六 七 八 九 十 百 千 万 亿 两 半 倍 不 非 无 没 除 最 大 小 多 少 "
+    "高 低 长 短 奇 偶 正 负 真 假 对 错 增 减 加 乘 和 差 积 商 前 后"
 )
+SENSE_WORDS = frozenset(_WORDS.split())
 """Words that turn a question into another one: two questions with other ones are not duplicates."""
 
 LETTERS = frozenset("bcdefghijklmnopqrtuvwxyz")
 """Variables; `a` is also an article and `s` an ending."""
 
-OPTION = re.compile(r"(?:^|(?<=\s))[(（]?([A-J])[)）.．、:：]\s*(?=\S)")  # noqa: RUF001
+OPTION = re.compile(r"(?:^|(?<=\s))[(（]?([A-J])[)）.．、:：]\s*(?=\S)")
 
 
 def exact_key(question: str, choices: Sequence[str]) -> tuple[object, ...] | None:

@@ -33,14 +33,16 @@ MAX_LEADERS = 32
 """Rows of one bucket that the others are compared with: the preferred ones."""
 SAME_SPELLING = 0.8
 """Of difflib's ratio: a word this like another with the same first letter is a slip of the pen."""
-FUNCTION_WORDS = frozenset(
+_WORDS = (
     "a an the of to in on at by for from with and or is are was were be been being it its this "
     "that these those there then than as so such if when where which what who how let suppose "
     "assume given find determine compute calculate evaluate what's please express answer your our "
     "we you s following each per into onto has have had do does can could will would should may "
     "must shall i exact value form simplest terms "
-    "的 了 是 在 有 设 若 则 求 且 与 及 其 这 那 个 为 之 所 得 请 解 已 知 如 果 使 令 试 问 为 到 时 中 以".split()
+    "的 了 是 在 有 设 若 则 求 且 与 及 其 这 那 个 为 之 所 得 请 解 已 知 如 果 使 令 试 问 "
+    "到 时 中 以"
 )
+FUNCTION_WORDS = frozenset(_WORDS.split())
 """Words that can be swapped without asking for something else."""
 
 

@@ -26,7 +26,7 @@ class NearConfig(Settings):
 
 
 class SemanticConfig(Settings):
-    """Questions of the same meaning, by sentence embeddings; English only, others are left alone."""
+    """Questions of the same meaning, by sentence embeddings; English only, others stay."""
 
     min_similarity: float = Field(default=0.97, ge=0.5, le=1)
     """Cosine from which on two questions with the same numbers and operators are the same."""
