@@ -292,9 +292,11 @@ SCRIPT_SHARE = 0.15
 """Of the letters outside formulas and commands: from here on a script names the language."""
 _FORMULA = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ÿ]{2,}")
-_ENGLISH = frozenset(
-    ["the", "of", "is", "and", "to", "in", "find", "what", "how", "let", "that", "for", "are", "be", "with", "by", "as", "on", "if", "it", "an", "at", "from", "this", "which", "when", "where", "each", "given", "all", "has", "many", "there", "two", "will"]
+_WORDS = (
+    "the of is and to in find what how let that for are be with by as on if it an at from this "
+    "which when where each given all has many there two will"
 )
+_ENGLISH = frozenset(_WORDS.split())
 MIN_WORDS = 12
 
 

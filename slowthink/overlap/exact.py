@@ -97,7 +97,8 @@ def sense_keys(texts: Sequence[str], tokens: Hashed | None = None) -> Hashes:
     bears = (tokens.values & np.uint64(1)).astype(bool) | (words[place] == tokens.values)
     ends = np.concatenate([[0], np.cumsum(bears)])
     found = whole(Hashed(tokens.values[bears], ends[tokens.offsets]))
-    return found + np.array([hash_of_operators(operators(text)) for text in texts], np.uint64)
+    signs = [hash_of_operators(operators(text)) for text in texts]
+    return np.asarray(found + np.array(signs, np.uint64), np.uint64)
 
 
 def number_keys(texts: Sequence[str]) -> Hashes:
@@ -108,7 +109,8 @@ def number_keys(texts: Sequence[str]) -> Hashes:
     values = np.where(is_number, spread ^ (spread >> np.uint64(32)), np.uint64(0))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
     found = sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]]
-    return found + np.array([hash_of_operators(operators(text)) for text in texts], np.uint64)
+    signs = [hash_of_operators(operators(text)) for text in texts]
+    return np.asarray(found + np.array(signs, np.uint64), np.uint64)
 
 
 def hash_of_operators(names: str) -> int:

