@@ -19,7 +19,7 @@ from typing import Any
 
 from slowthink.filter.difficulty.attempts import Returned, drive
 from slowthink.filter.difficulty.band import Band, Outcome
-from slowthink.filter.difficulty.prior import NUM_PILOT, Prior, fit_beta, foresee
+from slowthink.filter.difficulty.prior import NUM_PILOT, Beta, fit, foresee
 from slowthink.filter.difficulty.stopping import Exact, Follow, Rule, WithinError
 from slowthink.records import Grade, Verdict
 
@@ -42,7 +42,7 @@ def run(
     round). `path` is a folder of recorded samples (or the shared real ones).
     """
     made = [
-        _made(Prior(*prior), stop, wave_size, num_rounds=num_rounds, num_problems=num_problems)
+        _made(Beta(*prior), stop, wave_size, num_rounds=num_rounds, num_problems=num_problems)
         for prior in PRIORS
         for stop, wave_size in [("exact", wave) for wave in WAVES] + [("error", 1)]
     ]
@@ -58,7 +58,7 @@ def run(
 
 
 def _made(
-    prior: Prior, stop: str, wave_size: int, *, num_rounds: int, num_problems: int
+    prior: Beta, stop: str, wave_size: int, *, num_rounds: int, num_problems: int
 ) -> dict[str, Any]:
     found = [
         played(made_pool(prior, num_problems, seed=seed), BAND, stop=stop, wave_size=wave_size)
@@ -71,7 +71,7 @@ def _made(
     } | {name: _spread([one[name] for one in found]) for name in found[0]}  # fmt: skip
 
 
-def made_pool(prior: Prior, num_problems: int, *, seed: int) -> dict[str, list[bool]]:
+def made_pool(prior: Beta, num_problems: int, *, seed: int) -> dict[str, list[bool]]:
     """All attempts at each problem."""
     draw = random.Random(f"difficulty {prior} {seed}")
     rates = [draw.betavariate(prior.alpha, prior.beta) for _ in range(num_problems)]
@@ -89,7 +89,7 @@ def played(pool: Pool, band: Band, *, stop: str, wave_size: int = 1) -> dict[str
     if stop == "error":
         pilot = {one: follows[one] for one in list(pool)[:NUM_PILOT]}
         seen = Counter((one.tally.num_correct, one.tally.num_counted) for one in pilot.values())
-        rule = WithinError.fitted(band, fit_beta(seen), max_error=MAX_ERROR)
+        rule = WithinError.fitted(band, fit(seen), max_error=MAX_ERROR)
         rest = {one: pool[one] for one in list(pool)[NUM_PILOT:]}
         follows = pilot | _followed(rest, rule, wave_size)
     whole = {one: band.outcome(sum(found), len(found)) for one, found in pool.items()}

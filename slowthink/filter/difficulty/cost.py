@@ -13,11 +13,11 @@ from typing import Any
 
 from slowthink.errors import ConfigError
 from slowthink.filter.difficulty.band import Band
-from slowthink.filter.difficulty.prior import Prior, foresee, threshold
+from slowthink.filter.difficulty.prior import Beta, foresee, threshold
 from slowthink.recipe import AttemptModel, DifficultyConfig, DifficultyStep, Recipe
 from slowthink.records import Problem, item_seed
 
-FIRST, LATER = Prior(1.0, 1.0), Prior(1.0, 5.0)
+FIRST, LATER = Beta(1.0, 1.0), Beta(1.0, 5.0)
 """Pass rates taken for an estimate: of the first step anything, of later ones what is left of that
 after four failures."""
 
@@ -81,14 +81,14 @@ def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) ->
     ]
 
 
-def _tries(config: DifficultyConfig) -> Iterator[tuple[DifficultyStep, AttemptModel, Prior]]:
+def _tries(config: DifficultyConfig) -> Iterator[tuple[DifficultyStep, AttemptModel, Beta]]:
     for number, step in enumerate(config.in_sequence()):
         for model in step.models:
             yield step, model, LATER if number else FIRST
 
 
 def _estimate(
-    step: DifficultyStep, model: AttemptModel, recipe: Recipe, *, num_problems: int, prior: Prior
+    step: DifficultyStep, model: AttemptModel, recipe: Recipe, *, num_problems: int, prior: Beta
 ) -> Estimate:
     thinking, answer, _ = settings_of(model, step)
     limit = thinking + answer if model.samples is None else 0
@@ -104,7 +104,7 @@ def _estimate(
     )  # fmt: skip
 
 
-def expected_attempts(step: DifficultyStep, prior: Prior) -> float:
+def expected_attempts(step: DifficultyStep, prior: Beta) -> float:
     """Attempts a problem in the mean, where pass rates are distributed so, in waves of one."""
     band = Band.of(step)
     if step.stop in (None, "never") or step.measure == "majority":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slowthink.filter.difficulty.band import Band, Outcome, Tally, decided, needed
-from slowthink.filter.difficulty.prior import Prior, keep_probability, threshold
+from slowthink.filter.difficulty.prior import Distribution, keep_probability, threshold
 from slowthink.records import Grade, Verdict
 
 
@@ -66,11 +66,11 @@ class WithinError:
     at most `threshold`, under the pool's own distribution of pass rates."""
 
     band: Band
-    prior: Prior
+    prior: Distribution
     threshold: float
 
     @classmethod
-    def fitted(cls, band: Band, prior: Prior, *, max_error: float) -> WithinError:
+    def fitted(cls, band: Band, prior: Distribution, *, max_error: float) -> WithinError:
         """With the largest threshold whose share of differing decisions stays under `max_error`."""
         return cls(band, prior, threshold(band, prior, max_error=max_error))
 

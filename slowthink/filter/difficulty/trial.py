@@ -24,7 +24,7 @@ from slowthink.filter.difficulty.band import Band, Outcome
 from slowthink.filter.difficulty.cost import model_name, settings_of, step_name
 from slowthink.filter.difficulty.keys import Doubt, doubt
 from slowthink.filter.difficulty.measure import Measure, measure, reason
-from slowthink.filter.difficulty.prior import NUM_PILOT, fit_beta
+from slowthink.filter.difficulty.prior import NUM_PILOT, fit
 from slowthink.filter.difficulty.stopping import Exact, Follow, Majority, Never, Rule, WithinError
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
@@ -251,7 +251,7 @@ class _Asking:
     def _fitted(self, pilot: Sequence[Follow]) -> WithinError:
         seen = Counter((one.tally.num_correct, one.tally.num_counted) for one in pilot)
         band, max_error = Band.of(self._step), self._step.max_error
-        return WithinError.fitted(band, fit_beta(seen), max_error=max_error)
+        return WithinError.fitted(band, fit(seen), max_error=max_error)
 
 
 def pilot_of(problems: Sequence[Problem], seed: int) -> list[Problem]:
