@@ -1,11 +1,11 @@
 """Settings of the pool: where problems come from.
 
-    sources:
-      - {kind: file, path: mine.jsonl, num_heldout: 100}
-      - {kind: hub, hub_id: openai/gsm8k, hub_config: main, hub_split: train}
-      - {kind: catalogue, name: numinamath-s1, max_problems: 5000}
-      - {kind: reasoning-gym, tasks: {chain_sum: {options: {max_terms: 4}}}}
-      - {kind: sandbox}
+sources:
+  - {kind: file, path: mine.jsonl, num_heldout: 100}
+  - {kind: hub, hub_id: openai/gsm8k, hub_config: main, hub_split: train}
+  - {kind: catalogue, name: numinamath-s1, max_problems: 5000}
+  - {kind: reasoning-gym, tasks: {chain_sum: {options: {max_terms: 4}}}}
+  - {kind: sandbox}
 """
 
 from __future__ import annotations
