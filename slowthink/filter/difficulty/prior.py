@@ -13,7 +13,6 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,16 +34,6 @@ RATES = np.sin(np.linspace(0, np.pi / 2, NUM_RATES)) ** 2
 """
 
 
-class Distribution(Protocol):
-    """Of pass rates."""
-
-    def share_right(self, tally: Tally) -> float:
-        """Chance that the next attempt is right, after those seen."""
-
-    def endings(self, tally: Tally, left: int) -> Sequence[float]:
-        """Chances that 0, 1, … of the `left` next attempts are right."""
-
-
 @dataclass(frozen=True, slots=True)
 class Beta:
     """A Beta distribution of pass rates: for estimates before anything is known."""
@@ -53,11 +42,11 @@ class Beta:
     beta: float = 1.0
 
     def share_right(self, tally: Tally) -> float:
-        """The posterior's mean."""
+        """Chance that the next attempt is right, after those seen: the posterior's mean."""
         return (self.alpha + tally.num_correct) / (self.alpha + self.beta + tally.num_counted)
 
     def endings(self, tally: Tally, left: int) -> Sequence[float]:
-        """Beta-binomial."""
+        """Chances that 0, 1, … of the `left` next attempts are right: beta-binomial."""
         alpha = self.alpha + tally.num_correct
         beta = self.beta + tally.num_counted - tally.num_correct
         logs = [
@@ -74,11 +63,11 @@ class Fitted:
     weights: tuple[float, ...]
 
     def share_right(self, tally: Tally) -> float:
-        """The posterior's mean."""
+        """As Beta's."""
         return float(self._posterior(tally) @ RATES)
 
     def endings(self, tally: Tally, left: int) -> Sequence[float]:
-        """Mixed binomial."""
+        """As Beta's; a mixture of binomials."""
         chances: list[float] = (_binomials(left) @ self._posterior(tally)).tolist()
         return chances
 
@@ -86,6 +75,10 @@ class Fitted:
         found = np.asarray(self.weights) * _likelihood(tally.num_correct, tally.num_counted)
         total = found.sum()
         return found / total if total else np.full(NUM_RATES, 1 / NUM_RATES)
+
+
+Distribution = Beta | Fitted
+"""Of pass rates."""
 
 
 @functools.lru_cache(maxsize=4096)
