@@ -54,7 +54,7 @@ def test_run_and_stages_take_the_same_options(command) -> None:
         (["generate"], 2, "give either one PROMPT or --file"),
         (["generate", "q", "--cap", "-1"], 2, "expected counts of 0 or more"),
         (["generate", "--file", "no-such.jsonl"], 1, "no such file"),
-        (["bench", "speed"], 2, "expected one of difficulty, forcing, grade, sweep, train"),
+        (["bench", "speed"], 2, "expected one of difficulty, filter, forcing, grade, sweep, train"),
         (["grade", "no-such.jsonl"], 1, "no-such.jsonl"),
         (["grade", "x.jsonl", "--compare", "--judge", "m"], 2, "leave --mode and --judge out"),
     ],

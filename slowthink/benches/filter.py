@@ -33,15 +33,15 @@ class Timed:
     peak_mb: int
 
 
-def run(*, num_rounds: int = 5, data: Path | None = None, scale: bool = False) -> dict[str, Any]:
+def run(*, num_rounds: int = 5, path: Path | None = None, scale: bool = False) -> dict[str, Any]:
     """s1's leaks our way and the literal way, by turns, each in its own process; and the funnel.
 
-    `data` is a folder with pool/*.jsonl and eval/*.jsonl; without one (nor the shared one) rows are
+    `path` is a folder with pool/*.jsonl and eval/*.jsonl; without one (nor the shared one) rows are
     made. With `scale` the funnel on 62,500 to 1,000,000 made rows instead.
     """
     if scale:
         return {"scale": growth(SIZES)}
-    folder = data or SHARED
+    folder = path or SHARED
     source = str(folder) if folder.exists() else None
     ways = {"ours": our_leaks, "literal": literal_leaks, "lean": lean_leaks}
     timed: dict[str, list[Timed]] = {name: [] for name in ways}

@@ -27,6 +27,8 @@ BATCH_TEXTS = 2_000
 """Texts read at a time, so that memory does not grow with the pool."""
 BASE = 0x9E3779B97F4A7C15
 """Odd, so that it has an inverse modulo 2^64."""
+RUN_TEXTS = 128
+"""The same for runs of words: what is made for so few stays in the processor's cache."""
 Places = NDArray[np.int64]
 _IS_SPACE = np.zeros(256, bool)
 _IS_SPACE[[*range(9, 14), *range(28, 33)]] = True
@@ -111,8 +113,8 @@ class RunIndex:
     def of(cls, texts: Sequence[str], width: int = S1_WIDTH) -> RunIndex:
         """An index of these texts; one below `width` words is in no run."""
         values, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        for start in range(0, len(texts), BATCH_TEXTS):
-            runs = shingles(_word_hashes(texts[start : start + BATCH_TEXTS]), width)
+        for start in range(0, len(texts), RUN_TEXTS):
+            runs = shingles(_word_hashes(texts[start : start + RUN_TEXTS]), width)
             values.append(runs.values)
             owners.append(runs.owners + start)
         return cls(tuple(texts), width, Postings.of(np.concatenate(values), np.concatenate(owners)))
@@ -123,8 +125,8 @@ class RunIndex:
     def first_shared(self, texts: Sequence[str]) -> list[SharedRun | None]:
         """For each text the first run that it shares with the index; None where it shares none."""
         found: list[SharedRun | None] = []
-        for start in range(0, len(texts), BATCH_TEXTS):
-            found += self._of_batch(texts[start : start + BATCH_TEXTS])
+        for start in range(0, len(texts), RUN_TEXTS):
+            found += self._of_batch(texts[start : start + RUN_TEXTS])
         return found
 
     def _of_batch(self, texts: Sequence[str]) -> list[SharedRun | None]:
