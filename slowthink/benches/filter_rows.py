@@ -43,8 +43,8 @@ def made_rows(size: int, *, seed: int = 0) -> Made:
     planted = {name: int(share * size) for name, share in SHARES.items()}
     fresh = [_question(draw, words) for _ in range(size - sum(planted.values()))]
     tested = [_question(draw, words) for _ in range(min(NUM_TESTED, size))]
-    again = [text.upper() for text in draw.choices(fresh, k=planted["exact"])]
-    near = [_reworded(text, draw) for text in draw.choices(fresh, k=planted["near"])]
+    again = [text.replace(" ", "  ") + " " for text in draw.sample(fresh, k=planted["exact"])]
+    near = [_reworded(text, draw) for text in draw.sample(fresh, k=planted["near"])]
     leaks = [f"Solve this. {text}" for text in draw.choices(tested, k=planted["leaks"])]
     questions = [*fresh, *again, *near, *leaks]
     draw.shuffle(questions)
