@@ -10,7 +10,25 @@ import pytest
 
 from slowthink.overlap.ngrams import Postings, RunIndex, survivors_in_order
 
-WORDS = "let the sum of a and b be $x$ for all real 1 2 3 求 值".split()
+WORDS = [
+    "let",
+    "the",
+    "sum",
+    "of",
+    "a",
+    "and",
+    "b",
+    "be",
+    "$x$",
+    "for",
+    "all",
+    "real",
+    "1",
+    "2",
+    "3",
+    "求",
+    "值",
+]
 
 
 def literal(texts: list[str], tested: list[str], width: int) -> list[bool]:
