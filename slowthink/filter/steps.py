@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from slowthink.filter.contamination import contamination
 from slowthink.filter.difficulty import difficulty
+from slowthink.filter.domains import domains
 from slowthink.filter.duplicates import duplicates
 from slowthink.filter.quality import quality
 from slowthink.filter.state import FilterStep
 
-STEPS: tuple[FilterStep, ...] = (quality, duplicates, contamination, difficulty)
+STEPS: tuple[FilterStep, ...] = (quality, duplicates, contamination, domains, difficulty)

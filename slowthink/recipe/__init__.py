@@ -43,6 +43,7 @@ from slowthink.recipe.difficulty import (
     DifficultyStep,
     KeyCheckConfig,
 )
+from slowthink.recipe.domains import DomainModel, DomainsConfig
 from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig
 from slowthink.recipe.evaluation import (
     ArmConfig,
@@ -89,6 +90,8 @@ __all__ = [
     "ControlConfig",
     "DifficultyConfig",
     "DifficultyStep",
+    "DomainModel",
+    "DomainsConfig",
     "DrawsConfig",
     "DuplicatesConfig",
     "EndpointConfig",

@@ -9,6 +9,7 @@ from pydantic import Field
 from slowthink.recipe.base import Settings
 from slowthink.recipe.contamination import ContaminationConfig
 from slowthink.recipe.difficulty import DifficultyConfig
+from slowthink.recipe.domains import DomainsConfig
 from slowthink.recipe.duplicates import DuplicatesConfig
 from slowthink.recipe.quality import QualityConfig
 
@@ -26,6 +27,8 @@ class FilterConfig(Settings):
     """exact: by normalised question, one with an answer stays. null: off."""
     contamination: ContaminationConfig | None = None
     """Against the pool's held-out problems and named sets. null: off."""
+    domains: DomainsConfig | None = None
+    """Say which field each problem belongs to. null: off."""
     difficulty: DifficultyConfig | None = None
     """null: off."""
 
