@@ -10,7 +10,8 @@ Every part is empty (a list, or null) where its stage, or the setting it needs, 
 - `contamination`: for each stage that checked, and each set checked against, problems there, hits
   by kind, and the nearest hit with the text that is shared
 - `key_review`: how many keys are in doubt, and the first of those rows
-- `expected`: how many problems the papers had of a source, beside ours
+- `domain_labels`: who named the problems' domains, how many, and how far two methods agree
+- `expected`: how many problems the papers had of the catalogue's sources, beside ours
 
     {"duplicates": [{"part": "near", "num_clusters": 3, "largest_cluster": 2, "num_dropped": 3,
       "sizes": {"2": 3}, "examples": [{"kept": {"id": "p-1f…", …}, "members": [{…}]}]}], …}
@@ -47,8 +48,8 @@ Folders = Mapping[str, Path]
 Facts = Mapping[str, Mapping[str, Any]]
 
 
-def curation(folders: Folders, facts: Facts) -> dict[str, Any]:
-    """All of it, from the folders and the facts of the stages that are there."""
+def curation(folders: Folders, facts: Facts, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All of it, from the folders and the facts of the stages that are there, and the recipe."""
     found = {
         "lengths": _lengths(folders),
         "difficulty": difficulty(folders.get("filter"), facts.get("filter", {})),
@@ -57,7 +58,8 @@ def curation(folders: Folders, facts: Facts) -> dict[str, Any]:
             one for stage in ("filter", "trace") if (one := contamination(stage, folders))
         ],
         "key_review": key_review(folders.get("filter")),
-        "expected": expected(facts.get("pool", {})),
+        "domain_labels": facts.get("filter", {}).get("domain_labels"),
+        "expected": expected(facts.get("pool", {}), settings),
     }
     _name_questions(found, folders)
     return found
@@ -246,12 +248,16 @@ def key_review(folder: Path | None) -> dict[str, Any] | None:
     return {"num": len(rows), "rows": shown}
 
 
-def expected(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each source that a paper counted: its problems there, and ours after the pool."""
-    known = catalogue()
+def expected(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each of the catalogue's sources that a paper counted: problems there, and our pool's."""
+    sources = (settings.get("pool") or {}).get("sources") or []
+    names = {one.get("name") for one in sources if one.get("kind") == "catalogue"}
+    ours, known = facts.get("sources") or {}, catalogue()
     return [
-        {"source": name, "title": known[name].title, "paper": paper, "expected": num, "ours": ours}
-        for name, ours in sorted((facts.get("sources") or {}).items())
-        if name in known
+        {
+            "source": name, "title": known[name].title, "paper": paper, "expected": num,
+            "ours": ours.get(name, 0),
+        }
+        for name in sorted(names & known.keys())
         for paper, num in known[name].counts.items()
-    ]
+    ]  # fmt: skip

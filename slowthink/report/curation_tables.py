@@ -12,7 +12,7 @@ from typing import Any
 
 from slowthink.report.curation import PASS_RATES
 from slowthink.report.tables import Cell, Table, length_table, pass_rate_table, share_cell
-from slowthink.report.text import count, decimal, percent
+from slowthink.report.text import count, decimal, interval, percent
 
 KINDS = {"run": "Shared runs", "copy": "Copies", "template": "Templates"}
 VERDICTS = {
@@ -62,6 +62,24 @@ def selection_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
 
 def _num_domains(rows: Sequence[Mapping[str, Any]], stage: str) -> int:
     return sum(bool(row["counts"][stage]) and row["domain"] != "unknown" for row in rows)
+
+
+def labels_note(labels: Mapping[str, Any] | None) -> str:
+    """Who named the domains, in a sentence or two; empty where nobody did."""
+    if not labels:
+        return ""
+    first, *others = labels["methods"]
+    told = (
+        f"Domains of {labels['taxonomy']}, named by {first}: {count(labels['num_labelled'])} "
+        f"problems; {count(labels['num_kept'])} kept the one they had."
+    )
+    agreed = labels.get("agreement")
+    if agreed and others and agreed["agreement"] is not None:
+        told += (
+            f" {first.capitalize()} and {others[0]} agree on {percent(agreed['agreement'])} of "
+            f"{count(agreed['n'])} (95 % interval {interval(agreed['agreement_ci95'])})."
+        )
+    return told
 
 
 def length_tables(lengths: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -288,6 +306,7 @@ def curation_view(data: Mapping[str, Any]) -> dict[str, Any]:
         "attempts": attempt_table(found["difficulty"]),
         "pass_rates": pass_rate_classes(found["difficulty"]) or pass_rate_table(data["difficulty"]),
         "selection": selection_table(data["domains"]),
+        "labels": labels_note(found["domain_labels"]),
         "lengths": length_tables(found["lengths"]),
         "chains": length_table(data["lengths"]) if len(chains) < 2 else None,
     }

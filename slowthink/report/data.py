@@ -128,7 +128,9 @@ def headline_of(run: Run) -> dict[str, Any]:
         "key_review": summary.get("key_review") or [],
         "judge": summary.get("judge"),
         "funnel": funnel(run),
-        "curation": curation(run.folders, {stage: run.facts(stage) for stage in run.manifests}),
+        "curation": curation(
+            run.folders, {stage: run.facts(stage) for stage in run.manifests}, run.settings
+        ),
     }
     cleaned: dict[str, Any] = finite(found)
     return cleaned
@@ -227,18 +229,21 @@ def _drops(run: Run) -> list[dict[str, Any]]:
 
 
 def _domains(run: Run) -> list[dict[str, Any]]:
-    """Training problems by domain, after each stage of the funnel that is present; largest first,
-    what has no domain last."""
-    stages = [stage for stage in CURATION_STAGES if stage in run.folders]
-    counts = {stage: problem_columns.domain_counts(run.folders[stage]) for stage in stages}
-    names = {name for counter in counts.values() for name in counter}
+    """Training problems by domain, after each stage of the funnel that is present, and where the
+    filter named domains also right after that; largest first, what has no domain last."""
+    counts: dict[str, Mapping[str, int]] = {}
+    for stage in CURATION_STAGES:
+        if stage == "filter" and (labels := run.facts("filter").get("domain_labels")):
+            counts["naming domains"] = labels["domains"]
+        if stage in run.folders:
+            counts[stage] = problem_columns.domain_counts(run.folders[stage])
 
     def place(name: str) -> tuple[Any, ...]:
-        return (name == "unknown", *(-counts[stage][name] for stage in stages), name)
+        return (name == "unknown", *(-one.get(name, 0) for one in counts.values()), name)
 
     return [
-        {"domain": name, "counts": {stage: counts[stage][name] for stage in stages}}
-        for name in sorted(names, key=place)
+        {"domain": name, "counts": {stage: one.get(name, 0) for stage, one in counts.items()}}
+        for name in sorted({name for one in counts.values() for name in one}, key=place)
     ]
 
 
