@@ -17,9 +17,9 @@ $(VENV)/.quickstart: pyproject.toml constraints-cpu.txt
 
 $(VENV)/.dev: $(VENV)/.quickstart
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train,dev]'
-	@command -v chromium >/dev/null || \
-		(apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || \
-		echo "chromium could not be installed: the page's browser test will skip"
+	@(command -v chromium && fc-list :lang=zh | grep .) >/dev/null 2>&1 || \
+		(apt-get update -qq && apt-get install -y -qq chromium fonts-noto-cjk) >/dev/null 2>&1 || \
+		echo "chromium and fonts-noto-cjk could not be installed: the page's browser tests will skip"
 	touch $@
 
 quickstart: $(VENV)/.quickstart

@@ -23,6 +23,12 @@ VERDICTS = {
     "ungradable": "Not gradable",
     "grader_error": "Grader errors",
 }
+OUTCOMES = {
+    "keep": "Inside the band",
+    "solved too often": "Too easy",
+    "solved too rarely": "Too hard",
+    "no attempt can be graded": "Undecided",
+}
 PARTS = {
     "exact": "equal after normalisation",
     "near": "nearly equal",
@@ -146,7 +152,7 @@ def attempt_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
     if not rows:
         return None
     shown = [name for name in VERDICTS if any(row["verdicts"].get(name) for row in rows)]
-    ends = sorted({name for row in rows for name in row["outcomes"]})
+    ends = [name for name in OUTCOMES if any(row["outcomes"].get(name) for row in rows)]
     return Table(
         caption="Attempts, each with its verdict: those without an answer and those cut off are "
         "told apart from wrong ones; those that cannot be graded count neither way.",
@@ -155,9 +161,9 @@ def attempt_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
             "Problems",
             "Not tried",
             "Attempts",
-            "Unused",
+            "In vain",
             *(VERDICTS[name] for name in shown),
-            *(f"Decided: {name}" for name in ends),
+            *(OUTCOMES[name] for name in ends),
         ),
         rows=tuple(
             (
@@ -176,8 +182,9 @@ def attempt_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
 
 
 def _asked(row: Mapping[str, Any]) -> str:
-    step = str(row["step"]).removeprefix("difficulty: ")
-    return ", ".join(part for part in (step, str(row["model"])) if part)
+    """The step and the model, whose path or owner is left out."""
+    step, model = str(row["step"]), str(row["model"]).rpartition("/")[2]
+    return ", ".join(part for part in (step.removeprefix("difficulty: "), model) if part)
 
 
 def _attempts(row: Mapping[str, Any]) -> Cell:
@@ -222,7 +229,7 @@ def _unread(part: Mapping[str, Any]) -> str:
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:
-    shown = [f"{count(num)} of {size}" for size, num in list(sizes.items())[:6]]
+    shown = [f"{count(num)} of size {size}" for size, num in list(sizes.items())[:6]]
     return ", ".join(shown + (["more of others"] if len(sizes) > 6 else [])) or "–"
 
 

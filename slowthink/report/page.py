@@ -21,7 +21,7 @@ from slowthink.report import across_tables, charts, curation_tables, set_tables,
 
 FILTERS = (
     "percent", "points", "interval", "count", "decimal", "duration", "point_name", "p_value",
-    "mark_of", "detectable", "holds_zero",
+    "mark_of", "detectable", "holds_zero", "closed_up",
 )  # fmt: skip
 
 
