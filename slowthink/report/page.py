@@ -17,7 +17,16 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from slowthink.report import across_tables, charts, curation_tables, set_tables, sets, svg, tables, text
+from slowthink.report import (
+    across_tables,
+    charts,
+    curation_tables,
+    set_tables,
+    sets,
+    svg,
+    tables,
+    text,
+)
 
 FILTERS = (
     "percent", "points", "interval", "count", "decimal", "duration", "point_name", "p_value",

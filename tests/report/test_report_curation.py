@@ -110,7 +110,9 @@ def test_text_of_the_pool_never_becomes_markup(html: str) -> None:
 
 
 def test_thinking_tokens_stand_before_and_after_selection(page: str, whole_run: Path) -> None:
-    found = {(one["measure"], one["stage"]): one for one in headline(whole_run)["curation"]["lengths"]}
+    found = {
+        (one["measure"], one["stage"]): one for one in headline(whole_run)["curation"]["lengths"]
+    }
     assert found["thinking tokens", "trace"]["counts"] == {"1": 24}
     assert found["thinking tokens", "select"]["num"] == 12
     assert "Thinking tokens after trace after select 1 24 100.0% 12 100.0%" in section(
@@ -146,7 +148,15 @@ def test_pass_rates_fall_into_classes(rate: float | None, expected_class: str) -
 
 def test_classes_of_lengths_double_and_none_is_left_out() -> None:
     found = distribution({0: 1, 1: 2, 7: 1, 8: 3, 40: 1})
-    assert found["counts"] == {"0": 1, "1": 2, "2-3": 0, "4-7": 1, "8-15": 3, "16-31": 0, "32-63": 1}
+    assert found["counts"] == {
+        "0": 1,
+        "1": 2,
+        "2-3": 0,
+        "4-7": 1,
+        "8-15": 3,
+        "16-31": 0,
+        "32-63": 1,
+    }
     assert (found["num"], found["quantiles"]["p50"], found["quantiles"]["max"]) == (8, 7.5, 40)
 
 
