@@ -1,6 +1,6 @@
 """How far two methods say the same of the same problems: agreement, and Cohen's kappa.
 
-    {"n": 812, "agreement": 0.61, "kappa": 0.57, "kappa_ci95": [0.54, 0.61], …}
+{"n": 812, "agreement": 0.61, "kappa": 0.57, "kappa_ci95": [0.54, 0.61], …}
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def _kappas(pairs: Counter[tuple[str, str]], *, num_resamples: int, seed: int) -
     if not pairs:
         return {"kappa": None, "kappa_ci95": None}
     cells = sorted(pairs)
-    classes = {code: place for place, code in enumerate(sorted({c for cell in cells for c in cell}))}
+    classes = {
+        code: place for place, code in enumerate(sorted({c for cell in cells for c in cell}))
+    }
     left_PC, right_PC = (
         np.eye(len(classes))[[classes[cell[side]] for cell in cells]] for side in (0, 1)
     )

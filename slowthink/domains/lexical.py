@@ -43,6 +43,7 @@ def label_texts(taxonomy: Taxonomy, texts: Sequence[str]) -> list[Label]:
     return found
 
 
+@functools.lru_cache(maxsize=1 << 18)
 def stem(token: str) -> str:
     """The token without a plural's or a possessive's ending; crude, the same for both sides."""
     token = token.removesuffix("'s").rstrip("'") or token
@@ -121,6 +122,8 @@ def _weights(taxonomy: Taxonomy) -> dict[str, Weights]:
     found: dict[str, dict[int, float]] = {}
     for place, one in enumerate(taxonomy.classes):
         for term, weight in _terms_of(one):
+            if not term:
+                continue
             places = found.setdefault(term, {})
             places[place] = max(weight, places.get(place, 0.0))
     total = len(taxonomy.classes)
@@ -145,7 +148,8 @@ def _normal(term: str) -> str:
     term = term.lower().strip()
     if CHINESE.search(term) or (term.endswith("*") and len(term) > MIN_PREFIX):
         return term
-    return " ".join(stem(token) for token in TOKEN.findall(term))
+    stems = [stem(token) for token in TOKEN.findall(term)]
+    return " ".join(stems) if len(term) > 1 and len("".join(stems)) > 1 else ""
 
 
 def _size(term: str) -> float:

@@ -32,7 +32,6 @@ from slowthink.recipe.contamination import ContaminationConfig
 from slowthink.recipe.curation import (
     FileTraces,
     FilterConfig,
-    SelectConfig,
     SolutionTraces,
     TraceConfig,
     TraceSource,
@@ -62,6 +61,7 @@ from slowthink.recipe.evaluation import (
     ScorerConfig,
 )
 from slowthink.recipe.quality import QualityConfig
+from slowthink.recipe.selection import PreselectRule, QuotaConfig, SelectConfig
 from slowthink.recipe.sources import (
     CatalogueSource,
     FamilyConfig,
@@ -117,8 +117,10 @@ __all__ = [
     "ParallelConfig",
     "PoolConfig",
     "PoolSource",
+    "PreselectRule",
     "ProtocolConfig",
     "QualityConfig",
+    "QuotaConfig",
     "RebaseConfig",
     "Recipe",
     "RejectionConfig",

@@ -1,4 +1,4 @@
-"""Settings of the stages that make the training set of the pool: filter, trace, select."""
+"""Settings of the stages that make chains of the pool: filter, trace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slowthink.recipe.domains import DomainsConfig
 from slowthink.recipe.duplicates import DuplicatesConfig
 from slowthink.recipe.quality import QualityConfig
 
-# --- filter, trace, select ------------------------------------------------------------------------
+# --- filter, trace --------------------------------------------------------------------------------
 
 
 class FilterConfig(Settings):
@@ -70,14 +70,3 @@ class TraceConfig(Settings):
     """Chains that hold a problem that is tested on are dropped (strict only). null: off."""
     ungraded: Literal["drop", "keep"] = "drop"
     """What happens to chains of problems without a usable key."""
-
-
-class SelectConfig(Settings):
-    """Choose the training set."""
-
-    input: str | None = None
-    """A file of traces, where the recipe has no trace stage."""
-    method: Literal["s1", "random", "full"] = "s1"
-    """s1: uniform domain, within it weight 2^-rank of trace length. random: uniform. full: all."""
-    num_problems: int | None = Field(default=1000, ge=1)
-    """Size of the training set. None: all."""
