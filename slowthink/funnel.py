@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from slowthink.recipe import FileSource, Recipe
+from slowthink.catalogue import expected_problems
+from slowthink.recipe import CatalogueSource, FileSource, HubSource, PoolSource, Recipe
+from slowthink.recipe.sources import DrawnSource
 from slowthink.records import Dropped
 from slowthink.rows import estimated_rows
 from slowthink.runs import Step
@@ -27,12 +29,20 @@ def planned_rows(recipe: Recipe) -> dict[str, int]:
     rows: dict[str, int] = {}
     for number, source in enumerate(recipe.pool.sources if recipe.pool else ()):
         setting = f"pool.sources.{number}"
-        if isinstance(source, FileSource):
-            found = estimated_rows(source.path, setting=f"{setting}.path")
-            rows[setting] = min(found, source.max_problems or found)
-        else:
-            rows[setting] = source.num_problems + source.num_heldout
+        rows[setting] = _planned(source, setting)
     return rows
+
+
+def _planned(source: PoolSource, setting: str) -> int:
+    """Of a hub's set without a limit nothing is known: 0."""
+    if isinstance(source, FileSource):
+        found = estimated_rows(source.path, setting=f"{setting}.path")
+        return min(found, source.max_problems or found)
+    if isinstance(source, HubSource):
+        return source.max_problems or 0
+    if isinstance(source, CatalogueSource):
+        return expected_problems(source.name, source.max_problems)
+    return source.num_problems + source.num_heldout
 
 
 def planned_problems(recipe: Recipe) -> int:
@@ -42,7 +52,7 @@ def planned_problems(recipe: Recipe) -> int:
         return estimated_rows(path, setting="filter.input") if path else 0
     rows = planned_rows(recipe)
     for number, source in enumerate(recipe.pool.sources):
-        held_out = isinstance(source, FileSource) and source.split == "heldout"
+        held_out = isinstance(source, DrawnSource) and source.split == "heldout"
         key = f"pool.sources.{number}"
         rows[key] = 0 if held_out else max(0, rows[key] - source.num_heldout)
     return sum(rows.values())
@@ -56,7 +66,7 @@ def planned_heldout(recipe: Recipe) -> int:
     rows = planned_rows(recipe)
     total = 0
     for number, source in enumerate(recipe.pool.sources if recipe.pool else ()):
-        whole = isinstance(source, FileSource) and source.split == "heldout"
+        whole = isinstance(source, DrawnSource) and source.split == "heldout"
         total += rows[f"pool.sources.{number}"] if whole else source.num_heldout
     return total
 

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def digest(value: Any) -> str:
     """First 32 hex digits of SHA-256 over canonical JSON; tuples and lists are the same."""
-    data = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    data = _CANONICAL.encode(value)
     return hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -3,7 +3,8 @@
 A row {"id": "q7", "question": "What is 6 + 1?", "answer": "7"} of `test.jsonl` becomes
 
     Item(address="test.jsonl:8", problem=Problem(id="p-9b…", question="What is 6 + 1?", answer="7",
-    source="test", source_row="q7", …))
+    source="test", source_row="q7",
+    meta='{"lineage":{"origin":"test.jsonl","revision":null,"changes":[]}}', …))
 """
 
 from __future__ import annotations
@@ -11,11 +12,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from slowthink.grading.extract import last_box
 from slowthink.records import Dropped, Problem, Split, duplicate_key, problem_id
-from slowthink.rows import BadRow, Row, ValueProblem, cut, optional_text, text_list, text_value
+from slowthink.rows import (
+    BadRow,
+    Row,
+    ValueProblem,
+    cut,
+    optional_text,
+    shown,
+    stripped,
+    text_list,
+    text_value,
+)
+
+FROM_BOX = "answer from the solution's last box"
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,8 @@ class SourceRows:
     num_rows: int = 0
     columns: list[str] = field(default_factory=list)
     """Of all rows that could be read, in order of appearance."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Which rows they were: path and sha256, or hub id, configuration, split and revision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +73,10 @@ class Origin:
     name: str
     licence: str | None = None
     language: str = "en"
+    place: str | None = None
+    """The file's name, or the hub's set. None: as `name`."""
+    revision: str | None = None
+    """Of a hub's set. None: not known."""
 
 
 def read_problems(
@@ -84,22 +104,24 @@ def _item(row: Row, name: str, convert: Callable[[Row], Problem]) -> Item | BadR
     try:
         return Item(f"{name}:{row.line}", convert(row))
     except ValueProblem as error:
-        return BadRow(row.line, str(error), cut(_show(row.values)))
+        return BadRow(row.line, str(error), shown(row.values))
 
 
-def _show(values: dict[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False, default=str)
+def problem_of(
+    row: Row, columns: Columns, origin: Origin, *, changes: Sequence[str] = ()
+) -> Problem:
+    """The row as a problem to train on; `changes` are those already made to it.
 
-
-def problem_of(row: Row, columns: Columns, origin: Origin) -> Problem:
-    """The row as a problem to train on. Raises ValueProblem where a value cannot be used."""
+    Raises ValueProblem where a value cannot be used.
+    """
     values = row.values
     question = _question(values.get(columns.question), columns.question)
     choices = _cell(values, columns.choices, text_list) or ()
     answer = _cell(values, columns.answer, optional_text)
     solution = _cell(values, columns.solution, optional_text)
     boxed = last_box(solution) if answer is None and solution is not None else None
-    row_id = values.get("id")
+    if boxed is not None:
+        changes = (*changes, FROM_BOX)
     return Problem(
         id=problem_id(question, choices),
         duplicate_key=duplicate_key(question, choices),
@@ -109,17 +131,47 @@ def problem_of(row: Row, columns: Columns, origin: Origin) -> Problem:
         answer_derived=boxed is not None,
         solution=solution,
         source=origin.name,
-        source_row=str(row_id) if isinstance(row_id, (str, int)) else str(row.line),
+        source_row=_row_id(row),
         licence=origin.licence,
         language=origin.language,
         domain=_cell(values, columns.domain, optional_text),
+        meta=lineage(origin, changes),
     )
+
+
+def lineage(origin: Origin, changes: Sequence[str]) -> str:
+    """A problem's meta: whence its row comes, beside source, source_row and licence."""
+    if not changes:
+        return _unchanged(origin)
+    return _lineage(origin, changes)
+
+
+@lru_cache(maxsize=64)
+def _unchanged(origin: Origin) -> str:
+    return _lineage(origin, ())
+
+
+def _lineage(origin: Origin, changes: Sequence[str]) -> str:
+    found = {
+        "origin": origin.place or origin.name,
+        "revision": origin.revision,
+        "changes": list(changes),
+    }
+    return json.dumps({"lineage": found}, ensure_ascii=False, separators=(",", ":"))
+
+
+def _row_id(row: Row) -> str:
+    """The row's own `id`, else its line."""
+    found = row.values.get("id")
+    if isinstance(found, str):
+        return text_value(found, "id")
+    return str(found if isinstance(found, int) and not isinstance(found, bool) else row.line)
 
 
 def _question(value: object, column: str) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise ValueProblem(f"`{column}` is missing or empty")
-    return text_value(value, column).strip()
+    return stripped(text_value(value, column))
 
 
 def _cell(values: dict[str, Any], column: str | None, convert: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from slowthink.errors import DataError
 MAX_LINE_BYTES = 8_000_000
 """A longer line is set aside unread; the longest published chains have some 200,000 bytes."""
 EVIDENCE_CHARS = 200
+_EDGE_CONTROL = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def read_rows(path: str | Path, *, setting: str) -> Iterator[Row | BadRow]:
             f"{path}: a `{path.suffix}` file; expected {', '.join(READERS)}. "
             f"Convert it, or name another: --set {setting}=PATH"
         )
+    _refuse_disguised(path, setting)
     empty = True
     for row in reader(path):
         empty = False
@@ -68,6 +71,18 @@ def read_rows(path: str | Path, *, setting: str) -> Iterator[Row | BadRow]:
         raise DataError(
             f"{path}: holds no rows; expected at least one. Name another: --set {setting}=PATH"
         )
+
+
+def _refuse_disguised(path: Path, setting: str) -> None:
+    """Raises DataError where the first bytes are those of another kind of file."""
+    with path.open("rb") as file:
+        head = file.read(32)
+    for mark, kind in DISGUISES.items():
+        if head.startswith(mark):
+            raise DataError(
+                f"{path}: is {kind}; expected {path.suffix} in UTF-8. "
+                f"Unpack or convert it, or name another: --set {setting}=PATH"
+            )
 
 
 def estimated_rows(path: str | Path, *, setting: str) -> int:
@@ -87,6 +102,14 @@ def estimated_rows(path: str | Path, *, setting: str) -> int:
     return num_ends - (path.suffix.lower() == ".csv")
 
 
+def shown(value: object) -> str:
+    """Any value as evidence, however it is nested."""
+    try:
+        return cut(json.dumps(value, ensure_ascii=False, default=str))
+    except (RecursionError, ValueError, TypeError):
+        return f"{_type_name(value)}, nested too deep or not to be shown"
+
+
 def cut(text: str) -> str:
     """The text as evidence: its first 200 characters, safe to write as UTF-8."""
     return text[:EVIDENCE_CHARS].encode("utf-8", "backslashreplace").decode()[:EVIDENCE_CHARS]
@@ -101,18 +124,37 @@ def text_value(value: object, column: str) -> str:
         raise ValueProblem(f"`{column}` is {_type_name(value)}; expected a string")
     if "\x00" in value:
         raise ValueProblem(f"`{column}` holds a NUL byte")
-    if not value.isascii() and any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-        raise ValueProblem(f"`{column}` is not valid UTF-8")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueProblem(f"`{column}` is not valid UTF-8") from None
     return value
 
 
 def optional_text(value: object, column: str) -> str | None:
-    """The value as a string without outer white space; None where it is absent, empty or NaN."""
+    """The value as a string without outer white space; None where it is absent, empty or NaN.
+
+    Raises ValueProblem for a boolean, an infinite number, and as `text_value`.
+    """
     if value is None:
         return None
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value in (float("inf"), float("-inf")):
+            raise ValueProblem(f"`{column}` is not a finite number")
         return None if value != value else str(value)
-    return text_value(value, column).strip() or None
+    return stripped(text_value(value, column)) or None
+
+
+def stripped(text: str) -> str:
+    """Without outer white space; a control that Python counts as such is kept, to be seen.
+
+    `\\frac` written with one backslash too few starts with a form feed: it must not become `rac`.
+    """
+    short = text.strip()
+    if len(short) != len(text) and _EDGE_CONTROL.search(text):
+        return text.strip(" \t\r\n")
+    return short
 
 
 def text_list(value: object, column: str) -> tuple[str, ...]:
@@ -169,18 +211,33 @@ def _json_row(number: int, data: bytes) -> Row | BadRow:
         around = data[max(0, error.start - 40) : error.start + 40]
         return BadRow(number, "not valid UTF-8", cut(around.decode("utf-8", "backslashreplace")))
     try:
-        value = json.loads(text)
+        value = _decode(text)
+    except _NamedTwice:
+        return BadRow(number, "names a key twice", cut(text))
     except (ValueError, RecursionError):
         reason = "holds a NUL byte" if "\x00" in text else "not valid JSON"
         return BadRow(number, reason, cut(text.replace("\x00", "\\x00")))
     return _object_row(number, value)
 
 
+class _NamedTwice(ValueError):
+    """An object has two values under one key."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _NamedTwice
+    return values
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_object).decode
+
+
 def _object_row(number: int, value: object) -> Row | BadRow:
     if isinstance(value, dict):
         return Row(number, value)
-    reason = f"the row is {_type_name(value)}; expected an object"
-    return BadRow(number, reason, cut(json.dumps(value, ensure_ascii=False)))
+    return BadRow(number, f"the row is {_type_name(value)}; expected an object", shown(value))
 
 
 def _read_json(path: Path) -> Iterator[Row | BadRow]:
@@ -209,6 +266,7 @@ def _read_csv(path: Path) -> Iterator[Row | BadRow]:
         header = next(reader, None)
         if header is None:
             return
+        _refuse_twins(path, header)
         while True:
             try:
                 cells = next(reader, None)
@@ -221,6 +279,16 @@ def _read_csv(path: Path) -> Iterator[Row | BadRow]:
                 return
             if cells:
                 yield _csv_row(reader.line_num, header, cells)
+
+
+def _refuse_twins(path: Path, columns: list[str]) -> None:
+    """Raises DataError where two columns have one name."""
+    twins = sorted({name for name in columns if columns.count(name) > 1})
+    if twins:
+        raise DataError(
+            f"{path}: the column `{cut(twins[0])}` is there twice; expected each once. "
+            "Rename one of them."
+        )
 
 
 def _csv_lines(file: BinaryIO, refused: list[BadRow]) -> Iterator[str]:
@@ -245,18 +313,35 @@ def _open_parquet(path: Path) -> Any:
 
     try:
         return pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"{path}: not a Parquet file ({error}); expected one. Write it again."
-        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise _not_parquet(path, error) from None
+
+
+def _not_parquet(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: not a Parquet file ({cut(str(error))}); expected a whole one. Write it again."
+    )
 
 
 def _read_parquet(path: Path) -> Iterator[Row | BadRow]:
-    number = 0
-    for batch in _open_parquet(path).iter_batches(batch_size=256):
-        for index in range(batch.num_rows):
-            number += 1
-            yield _parquet_row(number, batch.slice(index, 1))
+    import pyarrow as pa
+
+    file, number = _open_parquet(path), 0
+    _refuse_twins(path, file.schema_arrow.names)
+    try:
+        for batch in file.iter_batches(batch_size=1024):
+            yield from _batch_rows(number + 1, batch)
+            number += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _not_parquet(path, error) from None
+
+
+def _batch_rows(first: int, batch: Any) -> list[Row | BadRow]:
+    """The batch's rows; one by one where a value cannot be a Python one."""
+    try:
+        return [Row(number, values) for number, values in enumerate(batch.to_pylist(), first)]
+    except (ValueError, OverflowError):
+        return [_parquet_row(first + at, batch.slice(at, 1)) for at in range(batch.num_rows)]
 
 
 def _parquet_row(number: int, one_row: Any) -> Row | BadRow:
@@ -264,7 +349,26 @@ def _parquet_row(number: int, one_row: Any) -> Row | BadRow:
         return Row(number, one_row.to_pylist()[0])
     except UnicodeDecodeError as error:
         return BadRow(number, "not valid UTF-8", cut(str(error)))
+    except (ValueError, OverflowError) as error:
+        return BadRow(number, "a value is out of range", cut(str(error)))
 
+
+DISGUISES = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"ARROW1": "an Arrow file",
+    b"SQLite format 3": "a database",
+    b"%PDF": "a PDF",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file",
+}
+"""First bytes of what files of rows are taken for."""
 
 READERS: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
     ".jsonl": _read_jsonl,

@@ -211,6 +211,10 @@ def _named_files(section: Any) -> Iterator[str]:
     paths = [getattr(section, "input", None)]
     for name, key in (("sources", "path"), ("benchmarks", "path"), ("arms", "samples")):
         paths += [getattr(item, key, None) for item in getattr(section, name, ())]
+    checked = getattr(getattr(section, "contamination", None), "benchmarks", ())
+    paths += [item.path for item in checked]
+    difficulty = getattr(section, "difficulty", None)
+    paths += difficulty.files() if difficulty else []
     yield from (path for path in paths if path)
 
 

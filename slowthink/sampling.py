@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slowthink.engines import open_session
 from slowthink.engines.base import Job, Outcome, Point, Session, closing_of, cut_at
 from slowthink.errors import EngineError
 from slowthink.grading import Grader
 from slowthink.ledger import Ledger
-from slowthink.plain import plain
 from slowthink.recipe import ChatConfig, Recipe
 from slowthink.records import (
     Answer,
@@ -33,7 +31,7 @@ from slowthink.records import (
     ThinkingEnd,
     item_seed,
 )
-from slowthink.runs import StageContext, versions
+from slowthink.runs import versions
 from slowthink.thinking.chat import prompt_ids
 from slowthink.thinking.forcing import Cut, Rules, check_budget, make_rules
 from slowthink.thinking.formats import TokenFormat, compile_format, format_of
@@ -125,6 +123,10 @@ class Sampler:
         closing = self._closing(task, point, cut)
         return closing is None or task.request.answer_key(cut.ids, closing) in answers
 
+    def feed(self) -> Feed:
+        """Tasks given bit by bit."""
+        return Feed(self)
+
     # -- assembling --
 
     def _format_of(self, task: Task) -> TokenFormat:
@@ -173,6 +175,85 @@ class Sampler:
             seed=task.request.seed,
             count_source=getattr(self.session, "count_source", "ids"),
         )
+
+
+class Feed:
+    """Tasks that are submitted and cancelled as one goes; completions come as they are finished.
+
+    Each task has one point. What comes back of a cancelled job is recorded and counted, no more.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.num_cancelled = 0
+        """Tasks taken back before they came."""
+        self.num_late_tokens = 0
+        """Tokens that came of cancelled tasks nevertheless."""
+        self._sampler = sampler
+        self._waiting: dict[str, list[Task]] = {}
+        self._ready: list[tuple[Task, Completion]] = []
+        self._errors: list[str] = []
+        self._num_jobs = 0
+        self._started = time.monotonic()
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Ask for these; what the ledger has is there at once."""
+        sampler, keys = self._sampler, [task.request.chain_key() for task in tasks]
+        chains, answers = sampler.ledger.chains(keys), sampler.ledger.answers(keys)
+        known = frozenset(answers)
+        for task, key in zip(tasks, keys, strict=True):
+            chain, (point,) = chains.get(key), task.points
+            if chain is not None and sampler._has(task, point, chain, answers):
+                self._ready.append((task, sampler._assemble(task, point, chain, answers)))
+                continue
+            if key not in self._waiting:
+                self._num_jobs += 1
+                sampler.session.submit(
+                    Job(request=task.request, points=task.points, chain=chain, answer_keys=known)
+                )
+            self._waiting.setdefault(key, []).append(task)
+
+    def cancel(self, tasks: Sequence[Task]) -> None:
+        """Take these back; a job goes when nobody waits for it any more."""
+        for task in tasks:
+            key = task.request.chain_key()
+            if task in self._waiting.get(key, ()):
+                self._waiting[key].remove(task)
+                self.num_cancelled += 1
+                if not self._waiting[key]:
+                    del self._waiting[key]
+                    self._sampler.session.cancel([key])
+
+    def returned(self) -> list[tuple[Task, Completion]]:
+        """What has come since the last call; waits for something. Empty: nothing is outstanding.
+
+        Raises EngineError where jobs failed, once all others are done.
+        """
+        while not self._ready and self._waiting:
+            outcomes = self._sampler.session.completed()
+            now = time.monotonic()
+            self._sampler._record(outcomes, seconds=now - self._started)
+            self._started = now
+            for outcome in outcomes:
+                self._take(outcome)
+        found, self._ready = self._ready, []
+        if not found:
+            _refuse_errors(self._errors, num_jobs=self._num_jobs)
+        return found
+
+    def _take(self, outcome: Outcome) -> None:
+        if outcome.key not in self._waiting:
+            self.num_late_tokens += outcome.cost.decoded
+        if outcome.partial or outcome.key not in self._waiting:
+            return
+        tasks = self._waiting.pop(outcome.key)
+        if outcome.error:
+            self._errors.append(outcome.error)
+            return
+        sampler = self._sampler
+        answers = sampler.ledger.answers([outcome.key])
+        for task in tasks:
+            found = sampler._assemble(task, task.points[0], outcome.chain, answers)
+            self._ready.append((task, found))
 
 
 def _refuse_errors(errors: Sequence[str], *, num_jobs: int) -> None:
@@ -250,56 +331,6 @@ def make_tasks(
             )
             tasks.append(Task(problem=problem, request=request, points=tuple(points)))
     return tasks
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One try at a problem and what the grader says of it."""
-
-    completion: Completion
-    grade: Grade
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempts:
-    """Tries by problem id, in order of sample."""
-
-    by_problem: dict[str, list[Attempt]]
-    facts: dict[str, Any]
-    """For the stage's manifest: tokens spent, violations."""
-
-
-def attempt(
-    context: StageContext,
-    problems: Sequence[Problem],
-    *,
-    chat: ChatConfig,
-    budget: Budget,
-    sampling: Sampling,
-    num_samples: int,
-    last_number: bool = False,
-) -> Attempts:
-    """The base model tries each problem `num_samples` times at the budget's cap and waits."""
-    recipe = context.recipe
-    assert budget.max_thinking_tokens is not None
-    point = Point(cap=budget.max_thinking_tokens, waits=budget.waits)
-    session = open_session(recipe.model, recipe.engine, revision=recipe.revision, say=context.say)
-    with session, context.open_ledger() as ledger, Grader() as grader:
-        sampler = Sampler(session, ledger, tag=context.stage, progress=context.progress)
-        tasks = make_tasks(
-            session, problems, recipe=recipe, chat=chat, budget=budget, sampling=sampling,
-            points=[point], num_samples=num_samples,
-        )  # fmt: skip
-        completions = [found[0] for found in sampler.complete(tasks)]
-        by_problem: dict[str, list[Attempt]] = {problem.id: [] for problem in problems}
-        for task, completion in zip(tasks, completions, strict=True):
-            grade = grade_completion(grader, task.problem, completion, last_number=last_number)
-            by_problem[task.problem.id].append(Attempt(completion=completion, grade=grade))
-        cost, seconds = ledger.spent(context.stage)
-    violations = sum(bool(completion.violations) for completion in completions)
-    facts = {"tokens": plain(cost), "sampling_seconds": seconds, "budget_violations": violations}
-    facts |= session_facts(session)
-    return Attempts(by_problem=by_problem, facts=facts)
 
 
 def grade_completion(

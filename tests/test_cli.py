@@ -56,7 +56,7 @@ def test_run_and_stages_take_the_same_options(command) -> None:
         (["generate", "q", "--set", "engin.kind=vllm"], 2, "did you mean `engine`?"),
         (["generate", "q", "--set", "engine.kind=openai"], 2, "engine.endpoints: needed"),
         (["generate", "--file", "no-such.jsonl"], 1, "no such file"),
-        (["bench", "speed"], 2, "expected one of forcing, grade, sweep, train"),
+        (["bench", "speed"], 2, "expected one of difficulty, filter, forcing, grade, sweep, train"),
         (["grade", "no-such.jsonl"], 1, "no-such.jsonl"),
         (["grade", "x.jsonl", "--compare", "--judge", "m"], 2, "leave --mode and --judge out"),
     ],

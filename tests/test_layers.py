@@ -16,11 +16,11 @@ from slowthink.recipe import STAGES
 ROOT = Path(slowthink.__file__).parent
 LAYERS = (
     {"errors", "plain", "records"},
-    {"recipe", "loading", "rows", "stats", "protocols", "published"},
-    {"runs", "ledger", "runner"},
-    {"thinking", "grading", "engines", "funnel", "problems"},
+    {"recipe", "loading", "rows", "stats", "protocols", "published", "catalogue"},
+    {"runs", "ledger", "runner", "hub"},
+    {"thinking", "grading", "engines", "funnel", "problems", "overlap"},
     {"benchmarks", "sampling", "stored"},
-    {"judging"},
+    {"judging", "domains"},
     {"parallel"},
     set(STAGES),
     {"progress", "pipeline", "generate", "serve", "check", "export", "benches"},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from slowthink.errors import DataError
-from slowthink.filter.steps import STEPS, Funnel, start
+from slowthink.filter.difficulty import estimates as difficulty_estimates
+from slowthink.filter.state import Funnel, start
+from slowthink.filter.steps import STEPS
 from slowthink.funnel import counts, planned_problems
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
@@ -36,10 +38,13 @@ def plan(recipe: Recipe) -> dict[str, object]:
     difficulty = config.difficulty if config else None
     if difficulty is None:
         return {"num_problems": num_problems, "num_attempts": 0, "estimated_tokens": 0}
-    num_tested = min(num_problems, difficulty.max_problems or num_problems)
-    num_attempts = num_tested * difficulty.num_attempts
-    tokens = num_attempts * (difficulty.max_thinking_tokens + difficulty.answer_tokens)
-    return {"num_problems": num_problems, "num_attempts": num_attempts, "estimated_tokens": tokens}
+    found = difficulty_estimates(difficulty, recipe, num_problems=num_problems)
+    return {
+        "num_problems": num_problems,
+        "num_attempts": sum(one.max_attempts for one in found),
+        "estimated_tokens": sum(one.max_tokens for one in found),
+        "difficulty": [one.line() for one in found],
+    }
 
 
 def _nothing_left(funnel: Funnel) -> str:

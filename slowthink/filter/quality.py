@@ -1,53 +1,73 @@
-"""Rules of quality, each with a name: a rule answers None (keep) or why the problem goes.
+"""Rules of quality, each with a name: a rule answers None (keep) or a finding (the problem goes).
+
+    {"id": "p-…", "step": "quality: multi_part", "reason": "holds a part number such as p1.",
+     "evidence": "…p1. Find x. p2. Find y."}
 
 The `s1` preset is exactly s1's (simplescaling/s1@77272c6: data/filter.ipynb), side effects and all:
-its `p7.` also finds "top7.", its bold rule needs a digit further on in the line.
-
-    {"id": "p-…", "step": "quality: multi_part", "reason": "holds a part number such as p1.", …}
+its `p7.` also finds "top7.", its bold rule needs a digit further on in the line. Preset `strict`
+(quality_strict.py) is ours.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from slowthink.records import Problem
+from slowthink.filter import quality_strict
+from slowthink.filter.quality_strict import Finding, around
+from slowthink.filter.state import Funnel
+from slowthink.recipe import FilterConfig
+from slowthink.recipe.quality import QualityConfig
+from slowthink.records import Dropped, Problem
+from slowthink.rows import cut
+from slowthink.runner import map_rows
+from slowthink.runs import StageContext
 
-Rule = Callable[[Problem], str | None]
+Rule = Callable[[Problem], Finding | None]
 
 PART_NUMBER = re.compile(r"p[1-9]\d{0,2}\.")
 BOLD_THEN_DIGIT = re.compile(r"\*\*(?=.*\d)[^\s\]]*\*\*")
 
 
-def no_reference(problem: Problem) -> str | None:
+def no_reference(problem: Problem) -> Finding | None:
     """s1 drops rows without a reference solution, since their attempts cannot be graded."""
-    has_reference = problem.answer or problem.solution
-    return None if has_reference else "has neither an answer nor a solution"
-
-
-def drawing(problem: Problem) -> str | None:
-    """Asymptote code, kept in AIME problems as s1 does."""
-    if "[asy]" not in problem.question or "aime" in problem.source.casefold():
+    if problem.answer or problem.solution:
         return None
-    return "holds a drawing in [asy] code"
+    return Finding("has neither an answer nor a solution", cut(problem.question))
 
 
-def image(problem: Problem) -> str | None:
+def drawing(problem: Problem) -> Finding | None:
+    """Asymptote code, kept in AIME problems as s1 does."""
+    start = problem.question.find("[asy]")
+    if start < 0 or "aime" in problem.source.casefold():
+        return None
+    return Finding("holds a drawing in [asy] code", around(problem.question, start, start + 5))
+
+
+def image(problem: Problem) -> Finding | None:
     """A reference to an image that is not there."""
-    return "refers to an image" if "![Image]" in problem.question else None
+    start = problem.question.find("![Image]")
+    if start < 0:
+        return None
+    return Finding("refers to an image", around(problem.question, start, start + 8))
 
 
-def multi_part(problem: Problem) -> str | None:
+def multi_part(problem: Problem) -> Finding | None:
     """Any of the strings p1. to p999."""
     found = PART_NUMBER.search(problem.question)
-    return "holds a part number such as p1." if found else None
+    if found is None:
+        return None
+    return Finding("holds a part number such as p1.", around(problem.question, *found.span()))
 
 
-def bold_number(problem: Problem) -> str | None:
+def bold_number(problem: Problem) -> Finding | None:
     """A bold run without white space or `]`, with a digit in it or further on in the line."""
     found = BOLD_THEN_DIGIT.search(problem.question)
-    return "holds a bold run before a digit" if found else None
+    if found is None:
+        return None
+    return Finding("holds a bold run before a digit", around(problem.question, *found.span()))
 
 
 QUALITY_RULES: dict[str, dict[str, Rule]] = {
@@ -58,6 +78,7 @@ QUALITY_RULES: dict[str, dict[str, Rule]] = {
         "multi_part": multi_part,
         "bold_number": bold_number,
     },
+    "strict": dict(quality_strict.rules_of(QualityConfig())),
 }
 """Rules by preset, in the order in which they are asked."""
 
@@ -67,20 +88,46 @@ class Objection:
     """Why a problem goes."""
 
     rule: str
-    reason: str
+    finding: Finding
 
 
-def first_objections(preset: str, problems: Sequence[Problem]) -> list[Objection | None]:
+def rules_of(quality: str | QualityConfig) -> Mapping[str, Rule]:
+    """The rules of a preset, or of a preset with its settings."""
+    if isinstance(quality, QualityConfig):
+        return quality_strict.rules_of(quality)
+    return QUALITY_RULES[quality]
+
+
+def first_objections(
+    quality: str | QualityConfig, problems: Sequence[Problem]
+) -> list[Objection | None]:
     """For each problem the first rule of the preset that it breaks; None where it breaks none."""
-    rules = QUALITY_RULES[preset]
-    return [
-        next(
-            (
-                Objection(name, reason)
-                for name, rule in rules.items()
-                if (reason := rule(problem)) is not None
-            ),
-            None,
+    rules = rules_of(quality)
+    return [_first_objection(rules, problem) for problem in problems]
+
+
+def _first_objection(rules: Mapping[str, Rule], problem: Problem) -> Objection | None:
+    for name, rule in rules.items():
+        if (finding := rule(problem)) is not None:
+            return Objection(name, finding)
+    return None
+
+
+def quality(funnel: Funnel, context: StageContext) -> None:
+    """The step of the filter: one entry of the funnel for each rule."""
+    config: FilterConfig = context.config
+    if config.quality is None:
+        return
+    judge = functools.partial(first_objections, config.quality)
+    objections = map_rows(judge, funnel.problems, runner=context.recipe.runner)
+    found = [(p, one) for p, one in zip(funnel.problems, objections, strict=True) if one]
+    for name in rules_of(config.quality):
+        step = f"quality: {name}"
+        funnel.drop(
+            step,
+            [
+                Dropped(id=p.id, step=step, reason=one.finding.reason, evidence=one.finding.span)
+                for p, one in found
+                if one.rule == name
+            ],
         )
-        for problem in problems
-    ]

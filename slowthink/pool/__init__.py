@@ -1,4 +1,4 @@
-"""pool: gather problems from files and the sandbox, and split off what is only for evaluation."""
+"""pool: gather problems from files, hubs and generators; split off what is only for evaluation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ def run(context: StageContext) -> StageResult:
     """Problems of both splits; broken, undrawn and equal rows are dropped with their reasons."""
     gathered = gather(context.config, seed=context.recipe.seed)
     steps: list[Step] = []
-    for name in ("read", "take", "equal questions"):
+    rules = any(drop.step == "rules" for drop in gathered.dropped)
+    for name in ("read", *(("rules",) if rules else ()), "take", "equal questions"):
         num_in = steps[-1].num_out if steps else gathered.num_rows
         steps.append(step_of(name, num_in, gathered.dropped))
     train = sum(problem.split is Split.TRAIN for problem in gathered.problems)
     context.say(f"pool: {train} problems to train on, {len(gathered.problems) - train} held out")
     return StageResult(
         records=gathered.problems, record_type=Problem, dropped=gathered.dropped, steps=steps,
-        facts=pool_facts(gathered.problems),
+        facts=pool_facts(gathered.problems) | {"origins": gathered.origins},
     )  # fmt: skip
 
 

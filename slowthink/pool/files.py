@@ -1,4 +1,4 @@
-"""Problems from the user's files: columns mapped, answers found, broken rows set aside.
+"""Problems from files and hub sets: columns mapped, answers found, broken rows set aside.
 
 gsm8k.jsonl:812, step read: `answer` is a list; expected a string
 """
@@ -6,22 +6,24 @@ gsm8k.jsonl:812, step read: `answer` is a list; expected a string
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from slowthink.errors import ConfigError, DataError
+from slowthink.errors import DataError
+from slowthink.hub import HubSet, OpenSet, open_file, open_folder, open_set
+from slowthink.pool.draw import hold_out, take
+from slowthink.pool.usable import check
 from slowthink.problems import (
     Columns,
-    Item,
     Origin,
     SourceRows,
     problem_of,
     read_problems,
     reasons,
 )
-from slowthink.recipe import FileSource
-from slowthink.records import Dropped, Problem, Split, item_seed
-from slowthink.rows import Row, ValueProblem, read_rows
+from slowthink.recipe import FileSource, HubSource
+from slowthink.recipe.sources import MappedSource
+from slowthink.records import Problem
+from slowthink.rows import Row, ValueProblem, cut
 
 
 def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceRows:
@@ -29,24 +31,60 @@ def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceRows:
 
     Raises DataError where the file, or a named column, is missing, or no row can be used.
     """
-    found = _read(source, setting)
+    opened = open_file(source.path, setting=f"{setting}.path")
+    origin = Origin(
+        name=source.name or Path(source.path).stem,
+        licence=source.licence,
+        language=source.language,
+    )
+    return _problems(source, opened, origin, seed=seed, setting=setting)
+
+
+def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceRows:
+    """Problems of a hub's set, or of a copy of it in a folder; raises as `file_problems`."""
+    wanted = HubSet(
+        hub_id=source.hub_id,
+        config=source.hub_config,
+        split=source.hub_split,
+        revision=source.revision,
+        site=source.site,
+    )
+    if source.mirror is not None:
+        opened = open_folder(source.mirror, wanted, setting=f"{setting}.mirror")
+    else:
+        opened = open_set(wanted, setting=setting)
+    origin = Origin(
+        name=source.name or source.hub_id,
+        licence=source.licence,
+        language=source.language,
+        place=source.hub_id,
+        revision=opened.facts["revision"],
+    )
+    return _problems(source, opened, origin, seed=seed, setting=setting)
+
+
+def _problems(
+    source: MappedSource, opened: OpenSet, origin: Origin, *, seed: int, setting: str
+) -> SourceRows:
+    found = read_problems(opened.rows, name=opened.name, convert=_converter(source, origin))
+    found.facts = opened.facts
+    place = str(opened.facts.get("path", opened.name))
+    _check_columns(source, found.columns, place, setting)
+    refuse_empty(found, place, setting)
+    return hold_out(take(found, source.max_problems, seed=seed), source, seed=seed, setting=setting)
+
+
+def refuse_empty(found: SourceRows, place: str, setting: str) -> None:
+    """Raises DataError where no row can be used."""
     if not found.items:
         raise DataError(
-            f"{source.path}: none of {found.num_rows} rows can be used "
+            f"{place}: none of {found.num_rows} rows can be used "
             f"({reasons(found.dropped)}); expected problems. "
             f"Mend the file, or name another: --set {setting}.path=PATH"
         )
-    return _hold_out(_take(found, source, seed), source, seed, setting)
 
 
-def _read(source: FileSource, setting: str) -> SourceRows:
-    rows = read_rows(source.path, setting=f"{setting}.path")
-    found = read_problems(rows, name=Path(source.path).name, convert=_converter(source))
-    _check_columns(source, found.columns, setting)
-    return found
-
-
-def _check_columns(source: FileSource, columns: list[str], setting: str) -> None:
+def _check_columns(source: MappedSource, columns: list[str], place: str, setting: str) -> None:
     """Raises DataError where a column that the source names is in no row."""
     wanted = {
         "question_field": source.question_field,
@@ -58,14 +96,13 @@ def _check_columns(source: FileSource, columns: list[str], setting: str) -> None
     for key, column in wanted.items():
         if column is not None and columns and column not in columns:
             raise DataError(
-                f"{source.path}: no column `{column}`; the columns are {', '.join(columns)}. "
+                f"{place}: no column `{column}`; the columns are {cut(', '.join(columns))}. "
                 f"Name the right one: --set {setting}.{key}=COLUMN"
             )
 
 
-def _converter(source: FileSource) -> Callable[[Row], Problem]:
+def _converter(source: MappedSource, origin: Origin) -> Callable[[Row], Problem]:
     """Makes a problem of a row; refuses the second row of an id."""
-    seen: dict[str, int] = {}
     columns = Columns(
         question=source.question_field,
         answer=source.answer_field,
@@ -73,63 +110,24 @@ def _converter(source: FileSource) -> Callable[[Row], Problem]:
         choices=source.choices_field,
         domain=source.domain_field,
     )
-    origin = Origin(
-        name=source.name or Path(source.path).stem,
-        licence=source.licence,
-        language=source.language,
-    )
+    first_of = unique_ids()
 
     def convert(row: Row) -> Problem:
         problem = problem_of(row, columns, origin)
-        row_id = row.values.get("id")
-        if row_id is not None and seen.setdefault(str(row_id), row.line) != row.line:
-            raise ValueProblem("duplicate `id`")
+        check(problem)
+        first_of(row)
         return problem
 
     return convert
 
 
-# --- which rows -----------------------------------------------------------------------------------
+def unique_ids() -> Callable[[Row], None]:
+    """A check that raises ValueProblem for the second row of an id."""
+    seen: dict[str, int] = {}
 
+    def first_of(row: Row) -> None:
+        row_id = row.values.get("id")
+        if row_id is not None and seen.setdefault(str(row_id), row.line) != row.line:
+            raise ValueProblem("duplicate `id`")
 
-def _drawn(items: list[Item], number: int, *, seed: int, purpose: str) -> set[str]:
-    """Addresses of `number` items drawn by seed, whatever their order in the file."""
-    ranked = sorted(
-        items, key=lambda item: (item_seed(seed, purpose, item.problem.id), item.address)
-    )
-    return {item.address for item in ranked[:number]}
-
-
-def _take(found: SourceRows, source: FileSource, seed: int) -> SourceRows:
-    """At most `max_problems`, drawn by seed."""
-    if source.max_problems is None or len(found.items) <= source.max_problems:
-        return found
-    taken = _drawn(found.items, source.max_problems, seed=seed, purpose="take")
-    left = [
-        Dropped(id=item.address, step="take", reason="not drawn (max_problems)")
-        for item in found.items
-        if item.address not in taken
-    ]
-    items = [item for item in found.items if item.address in taken]
-    return replace(found, items=items, dropped=found.dropped + left)
-
-
-def _hold_out(found: SourceRows, source: FileSource, seed: int, setting: str) -> SourceRows:
-    """The same, with `num_heldout` problems, or all of a held-out file, marked as held out."""
-    distinct = list({item.problem.duplicate_key: item for item in reversed(found.items)}.values())
-    if source.split == "train" and source.num_heldout >= max(1, len(distinct)):
-        raise ConfigError(
-            f"{setting}.num_heldout: {source.num_heldout} of {len(distinct)} problems would be "
-            f"held out; expected fewer than there are. Lower it, or --set {setting}.split=heldout"
-        )
-    if source.split == "heldout":
-        held = {item.address for item in found.items}
-    else:
-        held = _drawn(distinct, source.num_heldout, seed=seed, purpose="heldout")
-    items = [
-        replace(item, problem=replace(item.problem, split=Split.HELDOUT))
-        if item.address in held
-        else item
-        for item in found.items
-    ]
-    return replace(found, items=items)
+    return first_of

@@ -9,7 +9,9 @@ from typing import Any
 
 from slowthink.errors import DataError
 from slowthink.funnel import counts, quantiles
-from slowthink.pool.files import file_problems
+from slowthink.pool.catalogue import catalogue_problems
+from slowthink.pool.files import file_problems, hub_problems
+from slowthink.pool.gym import gym_problems
 from slowthink.pool.sandbox import sandbox_problems
 from slowthink.problems import Item, SourceRows, keep_first
 from slowthink.recipe import PoolConfig, SandboxSource
@@ -22,7 +24,13 @@ def _sandbox(source: SandboxSource, *, seed: int, setting: str) -> SourceRows:
     return SourceRows(items=items, num_rows=len(items))
 
 
-SOURCES: dict[str, Callable[..., SourceRows]] = {"file": file_problems, "sandbox": _sandbox}
+SOURCES: dict[str, Callable[..., SourceRows]] = {
+    "file": file_problems,
+    "hub": hub_problems,
+    "catalogue": catalogue_problems,
+    "sandbox": _sandbox,
+    "reasoning-gym": gym_problems,
+}
 
 
 @dataclass(frozen=True)
@@ -32,13 +40,16 @@ class Gathered:
     problems: list[Problem]
     dropped: list[Dropped]
     num_rows: int
+    origins: dict[str, dict[str, Any]]
+    """Which rows each source's were, by its recipe key."""
 
 
 def gather(config: PoolConfig, *, seed: int) -> Gathered:
     """All sources' problems. Raises DataError where none is left."""
+    settings = [f"pool.sources.{number}" for number in range(len(config.sources))]
     sources = [
-        SOURCES[source.kind](source, seed=seed, setting=f"pool.sources.{number}")
-        for number, source in enumerate(config.sources)
+        SOURCES[source.kind](source, seed=seed, setting=setting)
+        for setting, source in zip(settings, config.sources, strict=True)
     ]
     items = [item for found in sources for item in found.items]
     kept, equal = keep_first(items)
@@ -48,7 +59,8 @@ def gather(config: PoolConfig, *, seed: int) -> Gathered:
         )
     dropped = [drop for found in sources for drop in found.dropped] + equal
     problems = [item.problem for item in kept]
-    return Gathered(problems, dropped, sum(found.num_rows for found in sources))
+    origins = {key: found.facts for key, found in zip(settings, sources, strict=True)}
+    return Gathered(problems, dropped, sum(found.num_rows for found in sources), origins)
 
 
 def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:

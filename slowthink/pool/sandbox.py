@@ -143,5 +143,6 @@ def _meta(place: _Place, parameters: Parameters, chain: Chain) -> str:
     values = {
         "family": place.family, "difficulty": place.difficulty, "chain": chain.kind,
         "slip": chain.slip, "parameters": parameters,
+        "lineage": {"origin": "sandbox", "revision": None, "changes": []},
     }  # fmt: skip
     return json.dumps(values, separators=(",", ":"))

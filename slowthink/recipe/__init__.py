@@ -28,20 +28,22 @@ from slowthink.recipe.base import (
     TokenControl,
     VllmConfig,
 )
+from slowthink.recipe.contamination import ContaminationConfig
 from slowthink.recipe.curation import (
-    DifficultyConfig,
-    FamilyConfig,
-    FileSource,
     FileTraces,
     FilterConfig,
-    PoolConfig,
-    PoolSource,
-    SandboxSource,
-    SelectConfig,
     SolutionTraces,
     TraceConfig,
     TraceSource,
 )
+from slowthink.recipe.difficulty import (
+    AttemptModel,
+    DifficultyConfig,
+    DifficultyStep,
+    KeyCheckConfig,
+)
+from slowthink.recipe.domains import DomainModel, DomainsConfig
+from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig
 from slowthink.recipe.evaluation import (
     ArmConfig,
     BenchmarkConfig,
@@ -58,6 +60,19 @@ from slowthink.recipe.evaluation import (
     ReportConfig,
     ScorerConfig,
 )
+from slowthink.recipe.quality import QualityConfig
+from slowthink.recipe.selection import PreselectRule, QuotaConfig, SelectConfig
+from slowthink.recipe.sources import (
+    CatalogueSource,
+    FamilyConfig,
+    FileSource,
+    GymSource,
+    GymTaskConfig,
+    HubSource,
+    PoolConfig,
+    PoolSource,
+    SandboxSource,
+)
 from slowthink.recipe.training import (
     LoraConfig,
     TrainConfig,
@@ -66,12 +81,19 @@ from slowthink.recipe.training import (
 __all__ = [
     "STAGES",
     "ArmConfig",
+    "AttemptModel",
     "BenchmarkConfig",
+    "CatalogueSource",
     "ChatConfig",
     "ClassControl",
+    "ContaminationConfig",
     "ControlConfig",
     "DifficultyConfig",
+    "DifficultyStep",
+    "DomainModel",
+    "DomainsConfig",
     "DrawsConfig",
+    "DuplicatesConfig",
     "EndpointConfig",
     "EngineConfig",
     "EvaluateConfig",
@@ -83,15 +105,23 @@ __all__ = [
     "FormatConfig",
     "FunctionScorer",
     "Generation",
+    "GymSource",
+    "GymTaskConfig",
+    "HubSource",
     "JudgeConfig",
     "JudgeScorer",
+    "KeyCheckConfig",
     "LoopConfig",
     "LoraConfig",
     "ModelScorer",
+    "NearConfig",
     "ParallelConfig",
     "PoolConfig",
     "PoolSource",
+    "PreselectRule",
     "ProtocolConfig",
+    "QualityConfig",
+    "QuotaConfig",
     "RebaseConfig",
     "Recipe",
     "RejectionConfig",
@@ -100,6 +130,7 @@ __all__ = [
     "SandboxSource",
     "ScorerConfig",
     "SelectConfig",
+    "SemanticConfig",
     "Settings",
     "SolutionTraces",
     "StepControl",

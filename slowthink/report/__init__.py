@@ -19,7 +19,7 @@ from slowthink.report import charts, page
 from slowthink.report.data import Run, collect, headline, open_run
 from slowthink.runs import StageContext, StageResult, write_atomic
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 __all__ = ["STAGE_VERSION", "CurvePoint", "headline", "plan", "render", "run"]
 

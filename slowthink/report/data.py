@@ -20,7 +20,8 @@ import yaml
 
 from slowthink.errors import DataError
 from slowthink.recipe import STAGES, ReportConfig
-from slowthink.report import excerpts
+from slowthink.report import excerpts, problem_columns
+from slowthink.report.curation import CURATION_STAGES, curation
 from slowthink.report.environment import commit, machine
 from slowthink.report.sets import parallel_of, published_for, sets_of
 from slowthink.report.text import finite
@@ -34,7 +35,6 @@ STEP_COLUMNS = (
     "step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens", "num_loss_tokens",
 )  # fmt: skip
 TOKEN_KINDS = ("prefilled", "decoded", "forced", "re_prefilled")
-SAMPLED_STAGES = ("pool", "filter", "trace", "select")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,9 @@ def headline_of(run: Run) -> dict[str, Any]:
         "key_review": summary.get("key_review") or [],
         "judge": summary.get("judge"),
         "funnel": funnel(run),
+        "curation": curation(
+            run.folders, {stage: run.facts(stage) for stage in run.manifests}, run.settings
+        ),
     }
     cleaned: dict[str, Any] = finite(found)
     return cleaned
@@ -213,29 +216,34 @@ def _warnings(run: Run) -> list[dict[str, str]]:
 
 def _drops(run: Run) -> list[dict[str, Any]]:
     """By stage, step and reason: how many rows were dropped, and a few of them."""
-    questions = excerpts.questions_of(
-        run.folders[stage] for stage in SAMPLED_STAGES if stage in run.folders
-    )
-    found = []
-    for stage, folder in run.folders.items():
-        counts = excerpts.drop_counts(folder)
-        examples = excerpts.drop_examples(folder, questions, seed=run.seed)
-        for (step, reason), num in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-            shown = examples[step, reason]
-            found.append(
-                {"stage": stage, "step": step, "reason": reason, "count": num, "examples": shown}
-            )
+    found = [
+        {"stage": stage} | drop
+        for stage, folder in run.folders.items()
+        for drop in excerpts.drops_of(folder, seed=run.seed)
+    ]
+    examples = [example for drop in found for example in drop["examples"]]
+    folders = [run.folders[stage] for stage in CURATION_STAGES if stage in run.folders]
+    questions = problem_columns.questions_of(folders, {example["id"] for example in examples})
+    excerpts.with_questions(examples, questions)
     return found
 
 
 def _domains(run: Run) -> list[dict[str, Any]]:
-    """Training problems by domain, after each stage of the funnel that is present."""
-    stages = [stage for stage in SAMPLED_STAGES if stage in run.folders]
-    counts = {stage: Counter(excerpts.domains_of(run.folders[stage])) for stage in stages}
-    names = sorted({name for counter in counts.values() for name in counter})
+    """Training problems by domain, after each stage of the funnel that is present, and where the
+    filter named domains also right after that; largest first, what has no domain last."""
+    counts: dict[str, Mapping[str, int]] = {}
+    for stage in CURATION_STAGES:
+        if stage == "filter" and (labels := run.facts("filter").get("domain_labels")):
+            counts["naming domains"] = labels["domains"]
+        if stage in run.folders:
+            counts[stage] = problem_columns.domain_counts(run.folders[stage])
+
+    def place(name: str) -> tuple[Any, ...]:
+        return (name == "unknown", *(-one.get(name, 0) for one in counts.values()), name)
+
     return [
-        {"domain": name, "counts": {stage: counts[stage][name] for stage in stages}}
-        for name in names
+        {"domain": name, "counts": {stage: one.get(name, 0) for stage, one in counts.items()}}
+        for name in sorted({name for one in counts.values() for name in one}, key=place)
     ]
 
 

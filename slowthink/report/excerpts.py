@@ -5,9 +5,10 @@ Which ones is decided by the seed alone, spread over right and wrong and over th
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 EXAMPLES_PER_REASON = 3
 MAX_QUESTION_CHARACTERS = 4000
+MAX_EXAMPLE_CHARACTERS = 400
 MAX_SEGMENT_CHARACTERS = 24000
 CHOICE_COLUMNS = (
     "id", "arm", "benchmark", "protocol", "problem_id", "sample", "max_thinking_tokens", "waits",
@@ -110,58 +112,43 @@ def _transcript(row: Mapping[str, Any]) -> dict[str, Any]:
 # --- drops ----------------------------------------------------------------------------------------
 
 
-def drop_examples(
-    folder: Path, questions: Mapping[str, str], *, seed: int
-) -> dict[tuple[str, str], list[dict[str, str]]]:
-    """By (step, reason), a few of the rows that a stage dropped, drawn by seed."""
-    return {
-        key: [_example(row, questions) for row in _drawn(rows, seed)]
-        for key, rows in _dropped(folder).items()
-    }
+def drops_of(folder: Path, *, seed: int) -> list[dict[str, Any]]:
+    """By step and reason, how many rows a stage dropped, and a few of them, drawn by seed.
+
+    The most frequent reason first.
+    """
+    ids: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in read_columns(folder / "dropped.parquet", ("id", "step", "reason")):
+        ids[row["step"], row["reason"]].append(row["id"])
+    drawn = {key: _drawn(group, seed) for key, group in ids.items()}
+    evidence = _evidence(folder, {one for group in drawn.values() for one in group})
+    return [
+        {
+            "step": step, "reason": reason, "count": len(ids[step, reason]),
+            "examples": [
+                {"id": one, "evidence": evidence[step, reason, one]} for one in drawn[step, reason]
+            ],
+        }
+        for step, reason in sorted(ids, key=lambda key: (-len(ids[key]), key))
+    ]  # fmt: skip
 
 
-def drop_counts(folder: Path) -> dict[tuple[str, str], int]:
-    """How many rows a stage dropped, by (step, reason)."""
-    return {key: len(rows) for key, rows in _dropped(folder).items()}
+def _drawn(ids: Iterable[str], seed: int) -> list[str]:
+    return heapq.nsmallest(EXAMPLES_PER_REASON, set(ids), key=lambda one: item_seed(seed, one))
 
 
-def _dropped(folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+def _evidence(folder: Path, ids: Collection[str]) -> dict[tuple[str, str, str], str]:
     columns = ("id", "step", "reason", "evidence")
-    for row in read_columns(folder / "dropped.parquet", columns):
-        groups[row["step"], row["reason"]].append(row)
-    return groups
-
-
-def _drawn(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: item_seed(seed, row["id"]))[:EXAMPLES_PER_REASON]
-
-
-def _example(row: Mapping[str, Any], questions: Mapping[str, str]) -> dict[str, str]:
+    rows = read_columns(folder / "dropped.parquet", columns, ids=sorted(ids))
     return {
-        "id": row["id"],
-        "question": cut(questions.get(row["id"], ""), limit=400),
-        "evidence": cut(row["evidence"] or "", limit=400),
+        (row["step"], row["reason"], row["id"]): cut(
+            row["evidence"] or "", limit=MAX_EXAMPLE_CHARACTERS
+        )
+        for row in rows
     }
 
 
-def questions_of(folders: Iterable[Path]) -> dict[str, str]:
-    """Question by problem id, from the problems or traces that these stages hold."""
-    found: dict[str, str] = {}
-    for folder in folders:
-        for row in read_columns(
-            folder / "data.parquet", ("id", "question", "problem.id", "problem.question")
-        ):
-            problem = row.get("problem") or row
-            found.setdefault(problem["id"], problem.get("question") or "")
-    return found
-
-
-def domains_of(folder: Path) -> Iterator[str]:
-    """The domain of each training problem or trace that a stage holds."""
-    for row in read_columns(
-        folder / "data.parquet", ("split", "domain", "problem.split", "problem.domain")
-    ):
-        problem = row.get("problem") or row
-        if problem.get("split") != "heldout":
-            yield problem.get("domain") or "unknown"
+def with_questions(examples: Iterable[dict[str, Any]], questions: Mapping[str, str]) -> None:
+    """Put its question, if it is known, into each of these examples."""
+    for example in examples:
+        example["question"] = cut(questions.get(example["id"], ""), limit=MAX_EXAMPLE_CHARACTERS)

@@ -17,11 +17,20 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from slowthink.report import across_tables, charts, set_tables, sets, svg, tables, text
+from slowthink.report import (
+    across_tables,
+    charts,
+    curation_tables,
+    set_tables,
+    sets,
+    svg,
+    tables,
+    text,
+)
 
 FILTERS = (
     "percent", "points", "interval", "count", "decimal", "duration", "point_name", "p_value",
-    "mark_of", "detectable", "holds_zero",
+    "mark_of", "detectable", "holds_zero", "closed_up",
 )  # fmt: skip
 
 
@@ -90,9 +99,7 @@ def _view(data: Mapping[str, Any]) -> dict[str, Any]:
         "averages": across_tables.average_table(head["averages"]),
         "published_averages": _published_averages(head["averages"]),
         "parallel": [_parallel_view(one) for one in head["parallel"]],
-        "selection": tables.selection_table(data["domains"]),
-        "lengths": tables.length_table(data["lengths"]),
-        "pass_rates": tables.pass_rate_table(data["difficulty"]),
+        "curated": curation_tables.curation_view(data),
         "funnel": _funnel(data),
         "losses": two_sizes(charts.loss_svg, training["steps"]) if training else None,
         "settings": yaml.safe_dump(data["run"]["settings"], allow_unicode=True, sort_keys=False),

@@ -111,26 +111,8 @@ def _domain_cell(figure: Mapping[str, Any] | None, hue: int) -> Cell:
     return Cell(text=percent(share), note=f"{interval(bounds)}, n = {num}", bar=drawn)
 
 
-def selection_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Training problems by domain after each stage; None where there are none."""
-    if not rows:
-        return None
-    stages = list(rows[0]["counts"])
-    totals = {stage: sum(row["counts"][stage] for row in rows) for stage in stages}
-    return Table(
-        caption="Problems for training by domain, after each stage, with their share of it.",
-        head=("Domain", *(f"after {stage}" for stage in stages)),
-        rows=tuple(
-            (
-                Cell(text=row["domain"]),
-                *(_share_cell(row["counts"][stage], totals[stage]) for stage in stages),
-            )
-            for row in rows
-        ),
-    )
-
-
-def _share_cell(num: int, total: int) -> Cell:
+def share_cell(num: int, total: int) -> Cell:
+    """A count with its share of the total, as per cent and as a bar."""
     share = num / total if total else 0.0
     return Cell(text=count(num), note=percent(share), bar=Markup(svg.bar(share, hue=0)))
 
@@ -163,5 +145,5 @@ def pass_rate_table(difficulty: Mapping[str, Any] | None) -> Table | None:
         caption=f"The base model's attempts at {count(total)} problems: {overall}; "
         f"{count(difficulty.get('num_untested'))} problems were not tried.",
         head=("Attempts right", "Problems"),
-        rows=tuple((Cell(text=label), _share_cell(num, total)) for label, num in histogram.items()),
+        rows=tuple((Cell(text=label), share_cell(num, total)) for label, num in histogram.items()),
     )

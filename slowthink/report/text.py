@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,6 +77,15 @@ def cut(text: str, *, limit: int) -> str:
         return text
     half = limit // 2
     return f"{text[:half]} […{len(text) - 2 * half:,} characters left out…] {text[-half:]}"
+
+
+def closed_up(tokens: str) -> str:
+    """Tokens with spaces between them, as Chinese is written: without.
+
+    >>> closed_up("甲 乙 相 距 480 千 米 of road")
+    '甲乙相距 480 千米 of road'
+    """
+    return re.sub(r"(?<=[\u3400-\u9fff]) (?=[\u3400-\u9fff])", "", tokens)
 
 
 def mark_of(share: float) -> str:

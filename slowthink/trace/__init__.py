@@ -8,11 +8,12 @@ from typing import Any
 
 from slowthink.errors import DataError
 from slowthink.funnel import counts, planned_problems, quantiles, step_of
-from slowthink.recipe import FileTraces, Recipe
+from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
 from slowthink.rows import estimated_rows
 from slowthink.runs import StageContext, StageResult, Step
 from slowthink.trace.gate import Graded, Known, grade_all, keep_first, keep_right, match
+from slowthink.trace.leaks import keep_unleaked
 from slowthink.trace.sources import SOURCES, SourceChains
 
 STAGE_VERSION = 1
@@ -23,10 +24,11 @@ def run(context: StageContext) -> StageResult:
     known, train = _known(context)
     found = _gather(context, train)
     candidates, unmatched = match(found.candidates, known)
+    candidates, leaked, leak_facts = keep_unleaked(candidates, context)
     graded = grade_all(candidates, runner=context.recipe.runner)
     right, wrong = keep_right(graded, keep_ungraded=context.config.ungraded == "keep")
     kept, surplus = keep_first(right)
-    dropped = [*found.dropped, *unmatched, *wrong, *surplus]
+    dropped = [*found.dropped, *unmatched, *leaked, *wrong, *surplus]
     if not kept:
         raise DataError(_nothing_left(dropped))
     traces = _to_traces(kept, context.recipe)
@@ -34,9 +36,10 @@ def run(context: StageContext) -> StageResult:
     facts = _facts(traces, train or [one.problem for one in found.candidates])
     facts["verdicts"] = counts(one.grade.verdict.value for one in graded)
     facts["num_heldout_keys"] = len(known.heldout)
+    facts |= leak_facts
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,
-        steps=_steps(found.num_rows, dropped), facts=facts,
+        steps=_steps(found.num_rows, dropped, context.config), facts=facts,
     )  # fmt: skip
 
 
@@ -100,9 +103,11 @@ def _num_tokens(tokenizer: Any, text: str) -> int:
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def _steps(num_rows: int, dropped: Sequence[Dropped]) -> list[Step]:
+def _steps(num_rows: int, dropped: Sequence[Dropped], config: TraceConfig) -> list[Step]:
     steps: list[Step] = []
-    for name in ("read", "take", "match", "grade", "one per problem"):
+    checked = ("contamination",) if config.contamination else ()
+    names = ("read", "take", "match", *checked, "grade", "one per problem")
+    for name in names:
         num_in = steps[-1].num_out if steps else num_rows
         steps.append(step_of(name, num_in, dropped))
     return steps

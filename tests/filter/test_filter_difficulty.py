@@ -1,17 +1,18 @@
-"""The decision on difficulty, from attempts that we make up."""
+"""The measurement of difficulty and its settings, from attempts that we make up."""
 
 from __future__ import annotations
 
 import pytest
 
-from slowthink.filter.difficulty import (
-    decide,
-    difficulty_facts,
-    drawn_to_test,
-    measure,
-    out_of_band,
-)
-from slowthink.recipe import DifficultyConfig
+from slowthink.errors import ConfigError
+from slowthink.filter.difficulty.band import Band, Outcome
+from slowthink.filter.difficulty.cost import drawn_to_test, estimates, stratified, sub_pool
+from slowthink.filter.difficulty.keys import doubt
+from slowthink.filter.difficulty.measure import difficulty_facts, measure, reason
+from slowthink.filter.difficulty.trial import combined
+from slowthink.grading import Grader
+from slowthink.loading import parse_recipe
+from slowthink.recipe import DifficultyConfig, DifficultyStep, KeyCheckConfig, Recipe
 from slowthink.records import Grade, Problem, Verdict
 
 LETTERS = {
@@ -24,11 +25,17 @@ def grades(letters: str) -> list[Grade]:
     return [Grade(verdict=LETTERS[letter]) for letter in letters]
 
 
-def problem(number: int) -> Problem:
+def problem(number: int, *, domain: str | None = None, source: str = "test") -> Problem:
     return Problem(
-        id=f"p-{number}", duplicate_key=str(number), question=str(number), source="test",
-        source_row="1",
+        id=f"p-{number:03}", duplicate_key=str(number), question=str(number), source=source,
+        source_row="1", answer="7", domain=domain,
     )  # fmt: skip
+
+
+def settings(**values: object) -> DifficultyConfig:
+    found = parse_recipe({"name": "t", "filter": {"input": "p", "difficulty": values}}).filter
+    assert found is not None and found.difficulty is not None
+    return found.difficulty
 
 
 RATES = {
@@ -44,23 +51,25 @@ RATES = {
 
 @pytest.mark.parametrize("letters, correct, counted, rate", RATES.values(), ids=RATES.keys())
 def test_pass_rate_of(letters: str, correct: int, counted: int, rate: float | None) -> None:
-    found = measure("p", grades(letters))
+    found = measure("p", grades(letters), step=DifficultyStep())
     assert (found.num_correct, found.num_counted, found.pass_rate) == (correct, counted, rate)
 
 
+def test_truncated_attempts_leave_the_denominator_where_the_step_says_so() -> None:
+    found = measure("p", grades("ctt"), step=DifficultyStep(truncated="uncounted"))
+    assert (found.num_correct, found.num_counted) == (1, 1)
+    assert found.verdicts == {"truncated": 2, "correct": 1}
+
+
 def test_interval_is_wilsons() -> None:
-    found = measure("p", grades("cw"))
+    found = measure("p", grades("cw"), step=DifficultyStep())
     assert found.low == pytest.approx(0.0945, abs=1e-4)
     assert found.high == pytest.approx(0.9055, abs=1e-4)
 
 
 def test_kinds_of_failure_are_counted_apart() -> None:
-    assert measure("p", grades("ctnwt")).verdicts == {
-        "truncated": 2,
-        "correct": 1,
-        "no_answer": 1,
-        "wrong": 1,
-    }
+    found = measure("p", grades("ctnwt"), step=DifficultyStep())
+    assert found.verdicts == {"truncated": 2, "correct": 1, "no_answer": 1, "wrong": 1}
 
 
 BANDS = {
@@ -73,15 +82,21 @@ BANDS = {
 }
 
 
-@pytest.mark.parametrize(("letters", "low", "high", "reason"), BANDS.values(), ids=BANDS.keys())
-def test_band_keeps_or_drops(letters: str, low: float, high: float, reason: str | None) -> None:
-    config = DifficultyConfig(min_pass_rate=low, max_pass_rate=high)
-    assert decide(measure("p", grades(letters)), config) == reason
+@pytest.mark.parametrize(("letters", "low", "high", "expected"), BANDS.values(), ids=BANDS.keys())
+def test_band_keeps_or_drops(letters: str, low: float, high: float, expected: str | None) -> None:
+    step = DifficultyStep(min_pass_rate=low, max_pass_rate=high, num_attempts=4)
+    assert reason(measure("p", grades(letters), step=step).outcome, step) == expected
 
 
-def test_drop_carries_the_measurement() -> None:
-    (dropped,) = out_of_band([measure("p", grades("cc"))], DifficultyConfig())
-    assert dropped.evidence == "2 of 2 right, 95 % interval 0.34 to 1.00"
+def test_a_band_of_counts_takes_the_place_of_the_rates() -> None:
+    band = Band(32, max_pass_rate=0.0, min_correct=1, max_correct=3)
+    found = [band.outcome(num_correct, 32) for num_correct in (0, 1, 3, 4)]
+    assert found == [Outcome.TOO_RARELY, Outcome.KEEP, Outcome.KEEP, Outcome.TOO_OFTEN]
+
+
+def test_evidence_is_the_measurement() -> None:
+    found = measure("p", grades("cc"), step=DifficultyStep())
+    assert found.evidence() == "2 of 2 right, 95 % interval 0.34 to 1.00"
 
 
 def test_tested_problems_do_not_depend_on_order_and_change_with_the_seed() -> None:
@@ -92,16 +107,148 @@ def test_tested_problems_do_not_depend_on_order_and_change_with_the_seed() -> No
     assert drawn_to_test(problems, config, seed=1) != first
 
 
-def test_without_a_limit_all_are_tested() -> None:
-    config = DifficultyConfig(max_problems=None)
-    assert drawn_to_test([problem(1), problem(2)], config, seed=0) == {"p-1", "p-2"}
+@pytest.mark.parametrize("values", [{"max_problems": None}, {"preset": "s1"}])
+def test_without_a_limit_and_by_a_preset_all_are_tested(values: dict[str, object]) -> None:
+    problems = [problem(number) for number in range(200)]
+    assert len(drawn_to_test(problems, settings(**values), seed=0)) == 200
 
 
 def test_facts_have_histogram_interval_and_domains() -> None:
-    measures = [measure("a", grades("cc")), measure("b", grades("cw")), measure("c", grades("wt"))]
-    facts = difficulty_facts(measures, num_problems=10, domains={"a": "x", "b": "x", "c": None})
+    step, texts = DifficultyStep(), {"a": "cc", "b": "cw", "c": "wt"}
+    measures = [measure(id, grades(text), step=step) for id, text in texts.items()]
+    facts = difficulty_facts(measures, num_untested=7, domains={"a": "x", "b": "x", "c": None})
     assert facts["pass_rates"] == {"0 of 2": 1, "1 of 2": 1, "2 of 2": 1}
     assert (facts["num_tested"], facts["num_untested"], facts["pass_rate"]) == (3, 7, 0.5)
     assert facts["verdicts"] == {"correct": 3, "truncated": 1, "wrong": 2}
     assert facts["pass_rate_by_domain"] == {"unknown": 0.0, "x": 0.75}
     assert facts["pass_rate_ci95"] == pytest.approx([0.1876, 0.8124], abs=1e-4)
+
+
+# --- several models, presets ----------------------------------------------------------------------
+
+KEEP, OFTEN, RARELY = Outcome.KEEP, Outcome.TOO_OFTEN, Outcome.TOO_RARELY
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "by_any", "by_all"),
+    [
+        ([OFTEN], OFTEN, OFTEN),
+        ([KEEP, OFTEN], OFTEN, KEEP),
+        ([OFTEN, OFTEN], OFTEN, OFTEN),
+        ([RARELY, OFTEN], RARELY, RARELY),
+        ([KEEP, KEEP], KEEP, KEEP),
+        ([], KEEP, KEEP),
+    ],
+)
+def test_models_decide_together(outcomes: list[Outcome], by_any: Outcome, by_all: Outcome) -> None:
+    assert combined(outcomes, rule="any") is by_any
+    assert combined(outcomes, rule="all") is by_all
+
+
+def test_presets_are_the_papers() -> None:
+    (s1,) = settings(preset="s1").in_sequence()
+    assert [one.model for one in s1.models] == [
+        "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-32B-Instruct",
+    ]  # fmt: skip
+    assert (s1.num_attempts, s1.max_correct, s1.rule, s1.temperature) == (1, 0, "any", 0.05)
+    coarse, fine = settings(preset="limo-v2").in_sequence()
+    assert (coarse.num_attempts, coarse.max_correct, coarse.stop) == (4, 0, "exact")
+    assert (fine.num_attempts, fine.min_correct, fine.max_correct) == (32, 1, 3)
+    assert [step.name for step in settings(preset="limo-v1").in_sequence()] == ["coarse", "fine"]
+
+
+def test_a_preset_takes_other_models_and_ways_to_stop() -> None:
+    models = [{"model": "a", "max_thinking_tokens": 64}, {"model": "b"}]
+    coarse, fine = settings(preset="limo-v2", models=models, stop="error").in_sequence()
+    assert (coarse.models[0].model, fine.models[0].model) == ("a", "b")
+    assert (coarse.stop, fine.stop) == ("error", "error")
+
+
+def test_a_resolved_recipe_means_the_same() -> None:
+    recipe = parse_recipe({"name": "t", "filter": {"input": "p", "difficulty": {"preset": "s1"}}})
+    again = Recipe.model_validate(recipe.model_dump(mode="json"))
+    assert again == recipe
+    assert again.filter.difficulty.in_sequence() == recipe.filter.difficulty.in_sequence()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"preset": "s1", "num_attempts": 4}, "num_attempts: given beside"),
+        ({"preset": "s1", "steps": [{}]}, "preset and steps"),
+        ({"preset": "s1", "models": [{}]}, None),
+        ({"preset": "s1", "models": [{"model": "a"}]}, "1 given; preset s1 has 2"),
+        ({"steps": [{"name": "a"}, {"name": "a"}]}, "same name"),
+        ({"min_correct": 3, "max_correct": 1}, "no problem could be kept"),
+        ({"measure": "majority", "stop": "error"}, "stop error"),
+    ],
+)
+def test_impossible_settings_are_told(values: dict[str, object], expected: str | None) -> None:
+    if expected is None:
+        assert len(settings(**values).in_sequence()[0].models) == 2
+        return
+    with pytest.raises(ConfigError, match=expected):
+        settings(**values)
+
+
+# --- cost and sub-pool ----------------------------------------------------------------------------
+
+
+def test_cost_is_estimated_for_each_model_and_step() -> None:
+    models = [{"model": "a", "tokens_per_second": 1000.0}, {"model": "b"}]
+    config = settings(preset="limo-v2", models=models)
+    coarse, fine = estimates(config, Recipe(name="t"), num_problems=1000)
+    assert (coarse.max_attempts, fine.max_attempts) == (4000, 32000)
+    assert coarse.expected_attempts == 2083  # 1 + 1/2 + 1/3 + 1/4 under Beta(1, 1)
+    assert coarse.max_tokens == 4000 * (32768 + 512)
+    assert coarse.expected_hours == pytest.approx(2083 * 33280 / 1000 / 3600)
+    assert fine.expected_hours is None
+
+
+def test_hours_need_a_speed() -> None:
+    with pytest.raises(ConfigError, match="no tokens_per_second for b"):
+        sub_pool([problem(1)], settings(models=[{"model": "b"}], hours=1), Recipe(name="t"))
+
+
+def test_a_sub_pool_fits_the_hours_and_holds_all_domains() -> None:
+    problems = [problem(n, domain="rare" if n < 2 else "common") for n in range(100)]
+    models = [{"model": "b", "tokens_per_second": 44.0}]
+    config = settings(models=models, max_problems=None, hours=20 / 3600)  # 2 attempts of 44 tokens
+    found = sub_pool(problems, config, Recipe(name="t"))
+    assert len(found) == 10
+    assert found == sub_pool(problems[::-1], config, Recipe(name="t"))
+    assert sum(one < "p-002" for one in found) == 1
+
+
+def test_every_beginning_of_a_stratified_order_has_the_shares() -> None:
+    problems = [problem(n, domain="abcd"[n % 4] if n < 80 else None) for n in range(120)]
+    domains = {one.id: one.domain for one in problems}
+    first = [domains[one] for one in stratified(problems, seed=0)[:30]]
+    assert [first.count(name) for name in ("a", "b", "c", "d", None)] == [5, 5, 5, 5, 10]
+
+
+# --- the key --------------------------------------------------------------------------------------
+
+
+def said(right: int, wrong: dict[str, int]) -> list[Grade]:
+    found = [Grade(verdict=Verdict.CORRECT, extracted="7", gold="7")] * right
+    for text, number in wrong.items():
+        found += [Grade(verdict=Verdict.WRONG, extracted=text, gold="7")] * number
+    return [*found, Grade(verdict=Verdict.NO_ANSWER, gold="7")]
+
+
+KEYS = {
+    "agreed against the key": (1, {"1/2": 5, "0.5": 4}, ("1/2", 9, 10)),
+    "too few votes": (0, {"8": 3}, None),
+    "no agreement": (0, {"8": 3, "9": 3, "10": 2}, None),
+    "the key has as many": (6, {"8": 6}, None),
+    "right": (6, {}, None),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong", "expected"), KEYS.values(), ids=KEYS.keys())
+def test_key_is_in_doubt(right: int, wrong: dict[str, int], expected: tuple | None) -> None:
+    with Grader() as grader:
+        found = doubt(problem(1), said(right, wrong), grader, config=KeyCheckConfig())
+    got = found and (found.models_answer, found.votes, found.num_answers)
+    assert got == expected

@@ -82,8 +82,10 @@ def test_plan_estimates_the_attempts_tokens() -> None:
     difficulty["answer_tokens"] = 12
     pool = {"sources": [{"kind": "sandbox"}]}
     recipe = parse_recipe({"name": "t", "pool": pool, "filter": {"difficulty": difficulty}})
-    assert filter_stage.plan(recipe) == {
-        "num_problems": 400,
-        "num_attempts": 300,
-        "estimated_tokens": 300 * 44,
-    }
+    plan = filter_stage.plan(recipe)
+    assert (plan["num_problems"], plan["num_attempts"]) == (400, 300)
+    assert plan["estimated_tokens"] == 300 * 44
+    assert plan["difficulty"] == [
+        "difficulty: smollm2-135m tries 150 problems, about 300 attempts and 13200 tokens "
+        "(at most 300 and 13200)"
+    ]

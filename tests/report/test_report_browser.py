@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made_pool import CHINESE, EXAM, IMAGE
 from made_run import HOSTILE
 
 from slowthink.report.compare import compare
@@ -17,6 +20,9 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--headless", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--no-first-run",
 )  # fmt: skip
+
+UNASSIGNED = ("\u0378", "\U0003fffd")
+"""Code points without a character: what a font cannot draw looks like them."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -79,6 +85,38 @@ def test_comparison_is_silent_alone_and_fits_its_window(browser, whole_run, tmp_
     assert (visit.said, visit.asked) == ([], [visit.url])
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.evaluate("window.hacked") is None and page.locator("img, .hostile").count() == 0
+    page.close()
+
+
+def fonts_for(language: str) -> str:
+    """What fontconfig lists for a language; nothing where there is no fontconfig."""
+    if shutil.which("fc-list") is None:
+        return ""
+    listed = subprocess.run(["fc-list", f":lang={language}"], capture_output=True, text=True)
+    return listed.stdout.strip()
+
+
+def drawn(page, text: str) -> bytes:
+    """The picture of a short text, in the page's own type."""
+    page.locator("h1").evaluate("(one, text) => { one.textContent = text }", text)
+    return page.locator("h1").screenshot()
+
+
+@pytest.mark.skipif(not fonts_for("zh"), reason="no Chinese font: apt-get install fonts-noto-cjk")
+@pytest.mark.parametrize("width", [1100, 360], ids=["wide", "phone"])
+def test_chinese_of_the_pool_is_drawn_and_fits(browser, pool_run, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    visit = Visit(page, (pool_run / "report" / "report.html").as_uri())
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    for text in (IMAGE, CHINESE[0], EXAM["chinese"]):
+        page.locator(".question", has_text=text).first.wait_for(state="visible")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.evaluate("window.hacked") is None and page.locator("img, .hostile").count() == 0
+    box, other_box = (drawn(page, one) for one in UNASSIGNED)
+    number, other = drawn(page, "数"), drawn(page, "学")
+    assert number == drawn(page, "数") and len({number, other, box, other_box}) >= 3
+    assert number not in (box, other_box) and other not in (box, other_box)
+    assert (visit.said, visit.asked) == ([], [visit.url])
     page.close()
 
 

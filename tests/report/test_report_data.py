@@ -20,7 +20,7 @@ KEYS = {
     "name", "wall_seconds", "peak_rss_mb", "seconds", "base_accuracy", "tuned_accuracy",
     "difference", "difference_ci95", "difference_n", "base_point", "tuned_point", "curve", "waits",
     "budget_violations", "thinking_natural_rate", "answer_eos_rate", "funnel", "tokens", "sweep",
-    "sets", "averages", "parallel", "key_review", "judge",
+    "sets", "averages", "parallel", "key_review", "judge", "curation",
 }  # fmt: skip
 
 

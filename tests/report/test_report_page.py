@@ -59,6 +59,7 @@ def test_page_gives_the_difference_with_its_interval_and_n(page):
 def test_page_has_every_section_of_a_whole_run(page):
     assert read(page).sections() == [
         "result", "sets", "set-1", "set-2", "averages", "parallel", "key-review", "judge", "funnel",
+        "difficulty",
         "selection", "training", "transcripts", "run",
     ]  # fmt: skip
 
@@ -79,7 +80,7 @@ def test_evaluate_only_run_leaves_the_other_sections_out(tmp_path):
 
 def test_run_without_evaluation_shows_its_funnel_and_needs_no_script(tmp_path):
     html = made(tmp_path, evaluate=None, train=None)
-    assert read(html).sections() == ["funnel", "selection", "run"]
+    assert read(html).sections() == ["funnel", "difficulty", "selection", "run"]
     assert "script" not in {tag for tag, _ in read(html).tags}
 
 
@@ -216,7 +217,7 @@ def test_old_run_renders_without_what_it_did_not_measure(tmp_path):
     folder = make_run(tmp_path / "run")
     html = with_summary(tmp_path / "run", folder, old_summary("base", "tuned"))
     assert read(html).sections() == [
-        "result", "set-1", "funnel", "selection", "training", "transcripts", "run",
+        "result", "set-1", "funnel", "difficulty", "selection", "training", "transcripts", "run",
     ]  # fmt: skip
     assert "+60.0 points, paired 95 % interval 41.0 to 77.0" in words(html)
 

@@ -19,7 +19,8 @@ from slowthink.plain import plain
 from slowthink.recipe import SelectConfig
 from slowthink.records import Grade, Problem, Split, Trace, Verdict, problem_id
 from slowthink.runs import StageResult, make_context
-from slowthink.select.choose import Candidate, choose_random, choose_s1, rank_at
+from slowthink.select.choose import Candidate, choose_s1, rank_at
+from slowthink.select.selection import make_selection
 
 CANDIDATES = st.lists(
     st.builds(Candidate, st.uuids().map(str), st.sampled_from("abcd"), st.integers(0, 50)),
@@ -99,7 +100,11 @@ def test_point_falls_in_rank(point: float, ranks: int, expected: int) -> None:
 def test_random_choice_is_uniform() -> None:
     candidates = [Candidate(name, "x", 1) for name in "abcd"]
     draws = Counter(
-        name for seed in range(4000) for name in choose_random(candidates, 2, random.Random(seed))
+        name
+        for seed in range(4000)
+        for name in make_selection(
+            candidates, SelectConfig(method="random", num_problems=2), seed=seed
+        ).chosen
     )
     assert all(draws[name] / 4000 == pytest.approx(0.5, abs=0.03) for name in "abcd")
 
@@ -143,6 +148,28 @@ def test_what_is_not_chosen_is_recorded(tmp_path: Path) -> None:
         ("read", 5, 5),
         ("choose", 5, 3),
     ]
+
+
+def test_each_row_has_a_rationale(tmp_path: Path) -> None:
+    result = run(tmp_path, [trace(number) for number in range(5)], num_problems=3)
+    lines = (tmp_path / "run" / "select.partial" / "rationale.jsonl").read_text().splitlines()
+    rows = {row["id"]: row for row in map(json.loads, lines)}
+    assert list(rows) == sorted(rows) and len(rows) == 5
+    assert sorted(row["place"] for row in rows.values() if row["chosen"]) == [1, 2, 3]
+    first = next(row for row in rows.values() if row["place"] == 1)
+    assert first["phase"] == "draw"
+    assert first["why"].startswith("draw 1: sums, 1 of 1 domains, rank ")
+    for drop in result.dropped:
+        assert rows[drop.id]["why"] == f"not chosen: {drop.evidence}"
+
+
+def test_shuffled_input_gives_the_same_rationale(tmp_path: Path) -> None:
+    traces = [trace(number, domain="abc"[number % 3]) for number in range(30)]
+    texts = []
+    for rows in (traces, traces[::-1]):
+        run(tmp_path, rows, num_problems=12, method="limo-v1")
+        texts.append((tmp_path / "run" / "select.partial" / "rationale.jsonl").read_bytes())
+    assert texts[0] == texts[1]
 
 
 def test_heldout_traces_are_never_chosen(tmp_path: Path) -> None:

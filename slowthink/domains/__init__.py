@@ -1,0 +1,1 @@
+"""Which field of a taxonomy a problem belongs to, asked of a model or told offline."""

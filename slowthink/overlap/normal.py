@@ -1,0 +1,210 @@
+r"""Normal forms of a question, and its tokens as 64-bit hashes: what duplicates and leaks are found by.
+
+Two forms. `s1` is s1's (simplescaling/s1@77272c6: data/decontaminate_util.py): lower case, cut at
+white space, nothing else. `strict` sees through the way a question is set:
+
+    strict_tokens(r"求 $\dfrac{1}{2}x$ 的值。") == strict_tokens("求１/2 x的值") == ["求", "1", "2", "x", "的", "值"]
+
+Batches are read as one text and hashed by a table of the words seen, then all is numpy:
+
+    tokens = hashed(["What is 17 + 25?", "What is 3?"])     # 5 + 3 tokens
+    shingles(tokens, 3).row(1)                              # the one run of 3 tokens, as uint64
+    shingles(masked(tokens), 3)                             # the same with every number alike
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Form = Literal["s1", "strict"]
+Hashes = NDArray[np.uint64]
+
+END = "\x00"
+"""Stands between the texts of a batch; a NUL inside a text counts as white space."""
+NUMBER = "#"
+"""A number, in the number-masked form."""
+MAX_VOCABULARY = 2_000_000
+"""Distinct tokens remembered before the table starts anew, some 250 MB."""
+
+CJK = r"\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Characters that are a token each: Chinese, and the kana."""
+_TOKEN = re.compile(
+    rf"{END}|[a-z]+|\d+(?:\.\d+)?|[+=<>]|(?<![a-z]{{2}})(?<!-)-(?!-)|[{CJK}]|[^\W\d_a-z{CJK}]+"
+)
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}")
+_THOUSANDS = re.compile(r"[,{\\](?<=\d[,{\\])(?:,\}|[,!])?(?=\d{3}(?!\d))")
+_SET_ONLY = re.compile(
+    r"\\(?:[dtc]?frac|left|right|[bB]igg?[lrm]?|cdot|times|quad|qquad|(?:display|text)style|limits"
+    r"|text(?:bf|it|rm|normal)?|math(?:rm|bf|it|bb|cal|frak|sf|scr|op)|mbox|hbox|operatorname"
+    r"|boldsymbol|bm|hspace|vspace|item|medskip|smallskip|bigskip|noindent|hfill|not)(?![a-z])"
+)
+"""Commands that say how a thing is set, or (fractions, products) what a bare `/` and `*` say."""
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho"
+_NAMES = {
+    **dict(zip("αβγδεζηθικλμνξοπρ", _GREEK.split(), strict=True)),
+    **{"σ": "sigma", "τ": "tau", "φ": "phi", "ϕ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega"},
+    **{"√": "sqrt", "∞": "infty", "≤": "le", "≥": "ge", "≠": "ne", "−": "-", "–": "-"},
+    **{"∠": "angle", "°": "circ", "∈": "in", "∪": "cup", "∩": "cap", "△": "triangle", "∑": "sum"},
+    **{"∫": "int", "⊥": "perp", "∥": "parallel", "≡": "equiv", "→": "to", "±": "pm", "⊂": "subset"},
+}  # fmt: skip
+_SIGN = re.compile("[" + "".join(_NAMES) + "]")
+_SAME_COMMAND = (
+    (re.compile(r"\\leq(?:slant)?(?![a-z])"), " le "),
+    (re.compile(r"\\geq(?:slant)?(?![a-z])"), " ge "),
+    (re.compile(r"\\neq(?![a-z])"), " ne "),
+    (re.compile(r"\\var(?=epsilon|theta|phi|rho|sigma)"), r"\\"),
+    (re.compile(r"\\lt(?![a-z])"), "<"),
+    (re.compile(r"\\gt(?![a-z])"), ">"),
+    (re.compile(r"\\degree(?![a-z])"), " circ "),
+)
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """Tokens or shingles of a batch of texts, end to end."""
+
+    values: Hashes
+    """[num_tokens of all texts]; of a number (and of nothing else, tokens only) the last bit is 1.
+    """
+    offsets: NDArray[np.int64]
+    """[num_texts + 1]: text i has values[offsets[i]:offsets[i + 1]]."""
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[num_texts]: how many values each text has."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> NDArray[np.int64]:
+        """[num values]: the text that each value is of."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def row(self, index: int) -> Hashes:
+        """The values of one text."""
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+
+# --- one text -------------------------------------------------------------------------------------
+
+
+def s1_words(text: str) -> list[str]:
+    """The words of s1's form."""
+    return text.lower().split()
+
+
+def strict_tokens(text: str) -> list[str]:
+    """The tokens of the strict form: Latin words, numbers, `+ - = < >`, Chinese by characters."""
+    return _TOKEN.findall(strict_text(text.replace(END, " ")))
+
+
+def masked_tokens(text: str) -> list[str]:
+    """The tokens of the strict form with every number alike."""
+    return [NUMBER if token[0].isdigit() else token for token in strict_tokens(text)]
+
+
+def strict_text(text: str) -> str:
+    """The text after NFKC, case folding, and LaTeX said in one way; punctuation is still in it."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).casefold()
+        text = _SIGN.sub(_sign_name, text)
+    else:
+        text = text.lower()
+    text = _THOUSANDS.sub("", text)
+    if "\\" not in text:
+        return text
+    text = _SET_ONLY.sub(" ", _ENVIRONMENT.sub(" ", text))
+    for pattern, other in _SAME_COMMAND:
+        text = pattern.sub(other, text)
+    return text
+
+
+def _sign_name(found: re.Match[str]) -> str:
+    name = _NAMES[found[0]]
+    return name if name == "-" else f" {name} "
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+class _Vocabulary(dict[str, int]):
+    """Token → hash, the same in every process; the last bit says whether it is a number."""
+
+    def __missing__(self, token: str) -> int:
+        value = int.from_bytes(hashlib.blake2b(token.encode("utf-8", "surrogatepass"),
+                               digest_size=8).digest(), "little")  # fmt: skip
+        value = (value | 1) if token[0].isdigit() else (value & ~1)
+        self[token] = value
+        return value
+
+
+_VOCABULARY = _Vocabulary()
+
+
+def hashed(texts: Sequence[str], form: Form = "strict") -> Hashed:
+    """The tokens of each text as hashes; equal in every process, worker and batch."""
+    if len(_VOCABULARY) > MAX_VOCABULARY:
+        _VOCABULARY.clear()
+    joined = f" {END} ".join([text.replace(END, " ") if END in text else text for text in texts])
+    words = s1_words(joined) if form == "s1" else _TOKEN.findall(strict_text(joined))
+    values = np.fromiter(map(_VOCABULARY.__getitem__, words), np.uint64, len(words))
+    ends = np.flatnonzero(values == np.uint64(_VOCABULARY[END]))
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    if len(texts):
+        offsets[1:-1] = ends - np.arange(len(ends))
+        offsets[-1] = len(values) - len(ends)
+    return Hashed(np.delete(values, ends), offsets)
+
+
+def masked(tokens: Hashed) -> Hashed:
+    """The same with every number alike."""
+    is_number = (tokens.values & np.uint64(1)).astype(bool)
+    return Hashed(np.where(is_number, np.uint64(1), tokens.values), tokens.offsets)
+
+
+def shingles(tokens: Hashed, width: int) -> Hashed:
+    """Every run of `width` tokens as one hash, in order; none in a text that has fewer tokens."""
+    lengths = np.maximum(tokens.lengths - (width - 1), 0)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    runs = mixed(_runs(tokens.values, width))
+    starts = np.repeat(tokens.offsets[:-1] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return Hashed(runs[starts], offsets)
+
+
+def whole(tokens: Hashed) -> Hashes:
+    """[num_texts]: one hash of all of a text's tokens and their order."""
+    places = np.arange(len(tokens.values)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
+    parts = mixed(tokens.values + mixed(places.astype(np.uint64)))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(parts, dtype=np.uint64)])
+    return mixed(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]])
+
+
+def _runs(values: Hashes, width: int) -> Hashes:
+    """Polynomial hash of every window over all values, text ends or not, modulo 2^64."""
+    num = max(0, len(values) - width + 1)
+    runs = np.zeros(num, np.uint64)
+    for place in range(width):
+        runs *= np.uint64(0x9E3779B97F4A7C15)
+        runs += values[place : place + num]
+    return runs
+
+
+def mixed(values: Any) -> Hashes:
+    """The values spread over all 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return np.asarray(values, np.uint64)

@@ -1,0 +1,348 @@
+"""Stopping early: the decision of all attempts, whatever the waves and whoever finishes first."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slowthink.benches.difficulty import BAND, made_pool, played, run
+from slowthink.engines.base import Job, Outcome, Point
+from slowthink.engines.replay import ReplaySession, Script
+from slowthink.errors import EngineError
+from slowthink.filter.difficulty.attempts import ModelSource, Returned, drive
+from slowthink.filter.difficulty.band import Band, Tally, decided, needed
+from slowthink.filter.difficulty.band import Outcome as Decision
+from slowthink.filter.difficulty.prior import RATES, Beta, fit, foresee, keep_probability
+from slowthink.filter.difficulty.stopping import Exact, Follow, Majority, Never, Rule
+from slowthink.grading import Grader
+from slowthink.ledger import Ledger
+from slowthink.recipe import ChatConfig, Recipe
+from slowthink.records import Budget, Grade, Problem, Sampling, Verdict
+from slowthink.sampling import Sampler, make_tasks
+
+VERDICTS = {
+    "c": Verdict.CORRECT, "w": Verdict.WRONG, "t": Verdict.TRUNCATED, "u": Verdict.UNGRADABLE,
+}  # fmt: skip
+BANDS = {
+    "1-3 of 12": Band(12, min_correct=1, max_correct=3),
+    "none of 4": Band(4, max_correct=0),
+    "any rate up to a half": Band(6, max_pass_rate=0.5),
+    "a fifth to three fifths": Band(7, min_pass_rate=0.2, max_pass_rate=0.6),
+    "all of 3": Band(3, min_correct=3),
+}
+
+
+class Made:
+    """Gives attempts made up by letters, some of them at a time, in any order."""
+
+    def __init__(self, letters: dict[str, str], *, seed: int = 0) -> None:
+        self.letters, self.draw = letters, random.Random(seed)
+        self.waiting: list[tuple[str, int]] = []
+        self.asked: list[tuple[str, int]] = []
+
+    def submit(self, wanted: Sequence[tuple[str, range]]) -> None:
+        new = [(one, number) for one, wave in wanted for number in wave]
+        self.waiting += new
+        self.asked += new
+
+    def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
+        gone = {(problem_id, number) for number in numbers}
+        self.waiting = [place for place in self.waiting if place not in gone]
+
+    def returned(self) -> list[Returned]:
+        self.draw.shuffle(self.waiting)
+        number = self.draw.randint(1, max(1, len(self.waiting)))
+        now, self.waiting = self.waiting[:number], self.waiting[number:]
+        return [Returned(one, at, grade(self.letters[one][at])) for one, at in now]
+
+
+def grade(letter: str) -> Grade:
+    return Grade(verdict=VERDICTS[letter])
+
+
+def follow(rule: Rule, letters: str, *, wave_size: int = 1, seed: int = 0, **more: bool) -> Follow:
+    found = Follow(rule, wave_size=wave_size, **more)
+    drive(Made({"p": letters}, seed=seed), {"p": found})
+    return found
+
+
+@pytest.mark.parametrize("band", BANDS.values(), ids=BANDS.keys())
+@pytest.mark.parametrize("truncated_counts", [True, False])
+def test_exact_mode_gives_the_decision_of_all_attempts(band: Band, truncated_counts: bool) -> None:
+    draw = random.Random(str(band))
+    for seed in range(300):
+        weights = [draw.random() ** 3 for _ in "cwtu"]
+        letters = "".join(draw.choices("cwtu", weights, k=band.num_attempts))
+        counts = {"truncated_counts": truncated_counts}
+        whole = follow(Never(band), letters, **counts)
+        early = follow(Exact(band), letters, wave_size=1 + seed % 5, seed=seed, **counts)
+        assert early.outcome is whole.outcome, letters
+        assert len(whole.grades) == band.num_attempts
+        assert [one.verdict for one in early.grades] == [
+            VERDICTS[letter] for letter in letters[: len(early.grades)]
+        ]
+
+
+@pytest.mark.parametrize("band", BANDS.values(), ids=BANDS.keys())
+def test_a_decision_falls_just_when_no_rest_can_change_it(band: Band) -> None:
+    for letters in itertools.product("cwu", repeat=min(band.num_attempts, 6)):
+        tally, left = Tally(), 0
+        for letter in letters[: band.num_attempts]:
+            tally = tally.add(grade(letter), truncated_counts=True)
+            left = band.num_attempts - tally.num_drawn
+            ends = {
+                band.outcome(tally.num_correct + right, tally.num_counted + right + wrong)
+                for right in range(left + 1)
+                for wrong in range(left + 1 - right)
+            }
+            expected = next(iter(ends)) if len(ends) == 1 else None
+            assert decided(band, tally) is expected, (letters, tally)
+
+
+def test_what_finishes_first_does_not_decide() -> None:
+    """Right attempts come back first; only those before the decision in their order count."""
+    found = Follow(Exact(Band(4, max_correct=1)), wave_size=4)
+    assert found.next_wave() == range(4)
+    for number, letter in ((3, "c"), (2, "c"), (1, "w")):
+        found.put(number, grade(letter))
+        assert found.outcome is None
+    found.put(0, grade("w"))
+    assert (found.outcome, found.tally.num_drawn) == (Decision.TOO_OFTEN, 4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_order_of_finishing_changes_no_decision_and_no_measurement(seed: int) -> None:
+    draw = random.Random(7)
+    letters = {f"p{n}": "".join(draw.choices("cwt", k=12)) for n in range(30)}
+    found = {one: Follow(Exact(BANDS["1-3 of 12"]), wave_size=5) for one in letters}
+    drive(Made(letters, seed=seed), found)
+    expected = {one: follow(Exact(BANDS["1-3 of 12"]), letters[one]) for one in letters}
+    assert {one: (f.outcome, f.tally, f.grades) for one, f in found.items()} == {
+        one: (f.outcome, f.tally, f.grades) for one, f in expected.items()
+    }
+
+
+def test_waves_of_one_waste_nothing_and_ask_for_what_is_needed_anyway() -> None:
+    source = Made({"p": "wwwwwcccccc" + "c" * 21})
+    found = {"p": Follow(Exact(BAND))}
+    drive(source, found)
+    assert found["p"].outcome is Decision.TOO_OFTEN
+    assert [number for _, number in source.asked] == list(range(9))
+    assert needed(BAND, Tally()) == 4
+    assert found["p"].num_unused == 0
+
+
+def test_waste_is_counted_and_what_has_not_come_is_taken_back() -> None:
+    late = Follow(Exact(Band(8, max_correct=0)), wave_size=8)
+    late.next_wave()
+    for number in (5, 0, 3):
+        late.put(number, grade("c"))
+    assert (late.outcome, late.num_unused, list(late.grades)) == (
+        Decision.TOO_OFTEN, 2, [grade("c")],
+    )  # fmt: skip
+    source = Made({"p": "c" * 8}, seed=1)
+    drive(source, {"p": Follow(Exact(Band(8, max_correct=0)), wave_size=8)})
+    assert source.waiting == []
+
+
+MAJORITIES = {
+    "right by lead": ("aaaa", 1.0), "wrong by lead": ("bbbb", 0.0), "split votes": ("abcabdd", 1 / 3),
+    "no answers": ("-------", 0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("votes", "value"), MAJORITIES.values(), ids=MAJORITIES.keys())
+def test_majority_is_decided_as_all_votes_would(votes: str, value: float) -> None:
+    votes = votes.ljust(7, "a") if votes == "aaaa" else votes.ljust(7, "c")
+    found = [_voted(votes, early=early) for early in (True, False)]
+    assert found[0].outcome is found[1].outcome
+    expected = Decision.TOO_OFTEN if value > 0.4 else Decision.KEEP
+    assert found[0].outcome is expected
+    assert len(found[0].grades) == (4 if votes[:4] in ("aaaa", "bbbb") else 7)
+
+
+def _voted(votes: str, *, early: bool) -> Follow:
+    def group(answers: Sequence[str | None]) -> list[int | None]:
+        return [None if answer is None else ord(answer) for answer in answers]
+
+    kinds = {"a": Verdict.CORRECT, "-": Verdict.NO_ANSWER}
+    found = Follow(Majority(Band(7, max_pass_rate=0.4), group, early))
+    for number, vote in enumerate(votes):
+        found.put(number, Grade(verdict=kinds.get(vote, Verdict.WRONG), extracted=vote))
+    return found
+
+
+# --- how many, and how often wrong ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", [(1.0, 1.0), (0.5, 0.5), (1.0, 5.0)])
+def test_foreseen_attempts_are_those_of_brute_force(prior: tuple[float, float]) -> None:
+    band, total = Band(8, min_correct=1, max_correct=2), 0.0
+    for letters in itertools.product("cw", repeat=8):
+        right = letters.count("c")
+        logs = [math.lgamma(x) for x in (prior[0] + right, prior[1] + 8 - right, sum(prior))]
+        logs += [-math.lgamma(x) for x in (sum(prior) + 8, *prior)]
+        total += math.exp(sum(logs)) * len(follow(Exact(band), "".join(letters)).grades)
+    assert foresee(band, Beta(*prior)).num_drawn == pytest.approx(total)
+
+
+def test_chance_of_keeping_is_that_of_counted_sequences() -> None:
+    """Under Beta(1, 1) each number of right ones among n is equally likely."""
+    chances = keep_probability(BAND, Beta(), Tally())
+    assert (chances.keep, chances.too_often, chances.too_rarely) == pytest.approx(
+        (3 / 33, 29 / 33, 1 / 33)
+    )
+
+
+@pytest.mark.parametrize("prior", [Beta(1, 1), Beta(0.5, 0.5), Beta(1, 5)])
+def test_a_fit_finds_the_distribution_again(prior: Beta) -> None:
+    counts: dict[tuple[int, int], int] = {}
+    for found in made_pool(prior, 3000, seed=0).values():
+        key = (sum(found), 32)
+        counts[key] = counts.get(key, 0) + 1
+    fitted = fit(counts)
+    mean = prior.alpha / (prior.alpha + prior.beta)
+    assert sum(fitted.weights * RATES) == pytest.approx(mean, abs=0.03)
+    expected = keep_probability(BAND, prior, Tally()).keep
+    assert keep_probability(BAND, fitted, Tally()).keep == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("prior", [Beta(1, 1), Beta(0.5, 0.5), Beta(1, 5), Beta(1, 10)])
+def test_error_mode_stays_under_its_level(prior: Beta) -> None:
+    found = played(made_pool(prior, 700, seed=3), BAND, stop="error")
+    exact = played(made_pool(prior, 700, seed=3), BAND, stop="exact")
+    assert found["share_differing"] <= 0.05
+    assert found["share_drawn"] < exact["share_drawn"]
+    assert exact["share_differing"] == 0.0
+
+
+MIXTURES = {
+    "never, just above the band, nearly always": (0.0, 0.15, 0.95),
+    "within the band, always": (0.08, 1.0),
+    "around the band": (0.05, 0.1, 0.2),
+}
+
+
+@pytest.mark.parametrize("rates", MIXTURES.values(), ids=MIXTURES.keys())
+def test_error_mode_holds_where_no_beta_distribution_fits(rates: tuple[float, ...]) -> None:
+    draw = random.Random(5)
+    pool = {
+        f"p-{number:06}": [draw.random() < rate for _ in range(32)]
+        for number, rate in enumerate(draw.choices(rates, k=700))
+    }
+    assert played(pool, BAND, stop="error")["share_differing"] <= 0.05
+
+
+def test_a_small_pool_is_decided_exactly_in_error_mode() -> None:
+    pool = made_pool(Beta(1, 5), 150, seed=1)
+    assert played(pool, BAND, stop="error") == played(pool, BAND, stop="exact")
+
+
+def test_bench_gives_shares_within_one_wave_of_the_optimum(tmp_path: Path) -> None:
+    rows = run(num_rounds=1, num_problems=200, path=tmp_path)["made"]
+    assert len(rows) == 20
+    for row in rows:
+        if row["stop"] == "exact":
+            more = row["share_drawn"]["median"] - row["optimum"]
+            assert -0.1 < more < row["wave_size"] / 32 + 0.1
+            assert row["share_differing"]["median"] == 0.0
+
+
+# --- through a session ----------------------------------------------------------------------------
+
+
+class Sampled(ReplaySession):
+    """Scripts by sample; gives back some of its jobs at a time, in any order."""
+
+    def __init__(self, answers: dict[str, str], *, seed: int) -> None:
+        super().__init__({question: Script(thinking=("so",), answer="?") for question in answers})
+        self.answers, self.draw, self.sample = answers, random.Random(seed), 0
+        self.num_done = 0
+
+    def completed(self, timeout: float | None = None) -> list[Outcome]:
+        keys = sorted(self._queue)
+        self.draw.shuffle(keys)
+        jobs = [self._queue.pop(key) for key in keys[: self.draw.randint(1, len(keys))]]
+        self.num_done += len(jobs)
+        return [outcome for job in jobs for outcome in self._of(job)]
+
+    def _of(self, job: Job) -> list[Outcome]:
+        self.sample = job.request.sample
+        return list(self._replay(job))
+
+    def _script(self, prompt: Sequence[int]) -> Script:
+        text = self.tokenizer.decode(prompt)
+        question = text.split("<|im_start|>user\n")[-1].split("<|im_end|>")[0]
+        right = self.answers[question][self.sample] == "c"
+        return Script(thinking=("so",), answer="42" if right else "41")
+
+
+def asked(
+    ledger: Ledger,
+    problems: Sequence[Problem],
+    answers: dict[str, str],
+    *,
+    seed: int,
+    kind: type[Sampled] = Sampled,
+) -> tuple[dict[str, tuple[Decision | None, int]], Sampled]:
+    session = kind(answers, seed=seed)
+    firsts = make_tasks(
+        session, problems, recipe=Recipe(name="r"), chat=ChatConfig(format="plain"),
+        budget=Budget(max_thinking_tokens=8, answer_tokens=30),
+        sampling=Sampling(temperature=0.5), points=[Point(8)],
+    )  # fmt: skip
+    with Grader() as grader:
+        source = ModelSource(Sampler(session, ledger, tag="t"), grader, firsts)
+        follows = {one.id: Follow(Exact(BANDS["1-3 of 12"]), wave_size=4) for one in problems}
+        drive(source, follows)
+    return {one: (f.outcome, len(f.grades)) for one, f in follows.items()}, session
+
+
+def test_a_session_out_of_order_decides_the_same_and_asks_nothing_twice(
+    tmp_path: Path, make_problem
+) -> None:
+    draw = random.Random(0)
+    problems = [make_problem(f"Question {n}?") for n in range(12)]
+    answers = {one.question: "".join(draw.choices("cwww", k=12)) for one in problems}
+    expected = {
+        one.id: (f.outcome, len(f.grades))
+        for one in problems
+        if (f := follow(Exact(BANDS["1-3 of 12"]), answers[one.question]))
+    }
+    for seed in (1, 2):
+        with Ledger(tmp_path / f"{seed}.sqlite") as ledger:
+            found, session = asked(ledger, problems, answers, seed=seed)
+        assert found == expected
+        with Ledger(tmp_path / f"{seed}.sqlite") as ledger:
+            again, session = asked(ledger, problems, answers, seed=9)
+        assert again == expected
+        assert session.num_done == 0
+
+
+class Failing(Sampled):
+    """Fails at one question's attempts; hands over what others have come to bit by bit."""
+
+    def completed(self, timeout: float | None = None) -> list[Outcome]:
+        return [
+            replace(one, error="refused") if self.sample == 2 else one
+            for one in super().completed(timeout)
+        ]
+
+
+def test_a_failed_attempt_is_an_error_after_all_others_are_stored(
+    tmp_path: Path, make_problem
+) -> None:
+    problems = [make_problem("Question?")]
+    answers = {"Question?": "wwwwwwwwwwww"}
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        with pytest.raises(EngineError, match="1 of 4 requests failed, the first by: refused"):
+            asked(ledger, problems, answers, seed=1, kind=Failing)
+        found, session = asked(ledger, problems, answers, seed=1)
+    assert found[problems[0].id] == (Decision.TOO_RARELY, 12)
+    assert session.num_done <= 9

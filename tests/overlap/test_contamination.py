@@ -1,0 +1,101 @@
+"""Copies of tested problems, told apart from templates and from problems that only sound alike."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from slowthink.overlap.contamination import ExamItem, StrictIndex
+from slowthink.overlap.leaks import find_in_chains, find_leaks
+from slowthink.recipe import ContaminationConfig
+
+STRICT = ContaminationConfig(preset="strict")
+TANK = (
+    "A tank holds 120 litres. A pump fills it at 8 litres a minute while a leak loses 3 litres a "
+    "minute. After how many minutes is the empty tank full?"
+)
+CHINESE = "已知函数 $f(x)=x^2-4x+7$ 在区间 $[0,5]$ 上的最大值为 $M$，最小值为 $m$，求 $M-m$ 的值。"
+CASES = {
+    "word for word": (TANK, TANK, "copy"),
+    "other case and punctuation": (TANK, TANK.upper().replace(".", ";"), "copy"),
+    "inside a longer text": (TANK, f"Solve this step by step. {TANK} Give a whole number.", "copy"),
+    "a part of the problem": (f"{TANK} Give reasons, and say what happens later on.", TANK, "copy"),
+    "a word changed": (TANK, TANK.replace("pump", "hose"), "copy"),
+    "other numbers": (TANK, TANK.replace("120", "90").replace("8", "7"), "template"),
+    "one other number": (TANK, TANK.replace("120", "90"), "template"),
+    "Chinese, word for word": (CHINESE, CHINESE, "copy"),
+    "Chinese in full width": (CHINESE, CHINESE.replace("4x", "４ｘ").replace("$", ""), "copy"),
+    "Chinese, other numbers": (CHINESE, CHINESE.replace("7", "9").replace("5", "6"), "template"),
+    "LaTeX set otherwise": (
+        r"Find all real $x$ with $\dfrac{x+1}{x-2} \leq \frac{3}{4}$ and $x \geq 0$.",
+        r"Find all real \(x\) with \( \frac{x+1}{x-2} \le 3/4 \) and \(x \ge 0\)",
+        "copy",
+    ),
+    "short, whole": ("Compute 17 + 25.", "compute $17+25$", "copy"),
+    "short, other numbers": ("Compute 17 + 25.", "Compute 17 + 26.", "template"),
+    "short, after a line of instruction": ("Express 555 in base 5.",
+                                           "Please answer: express $555$ in base $5$", "copy"),
+    "short, inside another problem": ("Compute 17 + 25.",
+                                      "Compute 17 + 25 + 3 and divide the sum by 9, then round",
+                                      None),
+    "one stray run": (TANK, "A tank holds 120 litres. What is its height if its base is square "
+                      "and each side of the base measures forty centimetres on the inside?", None),
+    "another problem": (TANK, CHINESE, None),
+    "nothing": (TANK, "", None),
+    "only signs": (TANK, "$$ ... $$", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("item", "text", "kind"), CASES.values(), ids=CASES)
+def test_kind_of_leak(item: str, text: str, kind: str | None) -> None:
+    found = StrictIndex.of([ExamItem("set", "1", item)], STRICT).leaks([text])[0]
+    assert (found[0].kind if found else None) == kind
+
+
+def test_a_drawing_counts_as_one_number() -> None:
+    drawing = "[asy] " + "draw((0,0)--(1,0)--(1,1)--cycle); " * 9 + "[/asy]"
+    item = f"What is the area of the shaded triangle shown below on the grid of squares? {drawing}"
+    found = StrictIndex.of([ExamItem("set", "1", item)], STRICT).leaks([
+        item.replace("shaded triangle", "shaded triangle").replace("draw", "draw "),
+        item.replace("(1,1)", "(2,5)"),
+        f"How long is the path that a snail takes along this line? {drawing}",
+    ])  # fmt: skip
+    assert [[leak.kind for leak in one] for one in found] == [["copy"], ["template"], []]
+
+
+def test_a_hit_names_item_span_and_score() -> None:
+    items = [ExamItem("other", "9", CHINESE), ExamItem("set", "37", TANK)]
+    leak = StrictIndex.of(items, STRICT).leaks([f"Think first. {TANK}"])[0][0]
+    assert (leak.item.benchmark, leak.item.id, leak.score, leak.of_item) == ("set", "37", 1.0, 1.0)
+    assert leak.of_text < 1 and leak.span.startswith("a tank holds 120 litres a pump fills it at 8")
+
+
+def test_order_batches_and_neighbours_do_not_matter() -> None:
+    items = [ExamItem("set", str(i), TANK.replace("120", str(100 + i))) for i in range(300)]
+    texts = [items[7].text, CHINESE, items[250].text, "Compute 3."]
+    index = StrictIndex.of(items, STRICT)
+    together = index.leaks(texts * 600)
+    alone = [index.leaks([text])[0] for text in texts]
+    assert together == alone * 600
+    assert [leak.item.id for leak in alone[0] if leak.kind == "copy"] == ["7"]
+
+
+def test_a_chain_leaks_where_it_holds_a_problem_not_where_it_sounds_like_one() -> None:
+    filler = " ".join(
+        random.Random(0).choices(
+            ["so", "we", "add", "the", "two", "and", "check", "it", "again"], k=900
+        )
+    )
+    items = [ExamItem("set", "1", TANK), ExamItem("set", "2", "Compute 17 + 25.")]
+    chains = [f"{filler} I recall: {TANK} {filler}", f"{filler} compute 17 + 25 {filler}", filler]
+    found = find_in_chains(chains, items, STRICT)
+    assert [[leak.item.id for leak in one] for one in found] == [["1"], [], []]
+
+
+def test_s1_drops_a_template_that_strict_keeps() -> None:
+    items = [ExamItem("set", "1", TANK)]
+    template = TANK.replace("120", "90").replace(" 8 ", " 7 ")
+    by_run = find_leaks([template], items, ContaminationConfig(preset="s1"))
+    assert by_run[0][0].kind == "run" and len(by_run[0][0].span.split()) == 8
+    assert find_leaks([template], items, STRICT)[0][0].kind == "template"

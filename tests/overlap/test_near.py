@@ -1,0 +1,84 @@
+"""Near duplicates: against brute force, and what must never count as one."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from slowthink.overlap.clusters import Cluster, Member, Pair, clusters_of, paired_in_buckets
+from slowthink.overlap.minhash import bands
+from slowthink.overlap.near import near_duplicates
+from slowthink.overlap.normal import hashed, shingles, strict_tokens
+
+BASE = "Find the number of positive integers below 1000 that 7 divides and that 11 does not divide."
+OTHERS = {
+    "numbers": BASE.replace("1000", "2000"),
+    "order of numbers": BASE.replace("7 ", "x ").replace("11", "7").replace("x ", "11 "),
+    "sense": BASE.replace("positive", "negative"),
+    "noun": BASE.replace("integers", "polynomials"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
+def test_another_question_is_no_duplicate(other: str) -> None:
+    assert near_duplicates([BASE, other], min_overlap=0.6) == []
+
+
+def test_longer_wording_and_slips_are_duplicates() -> None:
+    texts = [BASE, BASE.replace("number of", "number of the"), BASE.replace("divides", "divids")]
+    (found,) = near_duplicates(texts, min_overlap=0.6)
+    assert (found.kept, [member.row for member in found.members]) == (0, [1, 2])
+
+
+def test_addition_chains_of_one_template_all_stay() -> None:
+    draw = random.Random(0)
+    texts = {
+        "A shop sells apples. Add these numbers one by one and give the total of the whole list: "
+        + " + ".join(str(draw.randint(1, 99)) for _ in range(6))
+        for _ in range(600)
+    }
+    assert near_duplicates(sorted(texts)) == []
+
+
+def test_candidates_find_what_brute_force_finds() -> None:
+    draw = random.Random(1)
+    words = [f"{a}{b}ing" for a in "bcdfgklmprst" for b in ("al", "el", "il", "ol", "ul")]
+    texts = []
+    for _ in range(150):
+        base = [draw.choice(words) for _ in range(40)]
+        texts += [" ".join(base), " ".join(base[: draw.randint(30, 40)])]
+    sets = [set(zip(t, t[1:], t[2:], strict=False)) for t in map(strict_tokens, texts)]
+    expected = {
+        (one, other)
+        for one in range(len(texts))
+        for other in range(one + 1, len(texts))
+        if len(sets[one] & sets[other]) / len(sets[one] | sets[other]) >= 0.8
+    }
+    clusters = near_duplicates(texts, same_sense=False)
+    found = {(one.kept, member.row) for one in clusters for member in one.members}
+    assert found == expected and len(expected) > 50
+
+
+def test_agreeing_minima_estimate_the_overlap() -> None:
+    words = [f"{a}{b}" for a in "bcdfghjklm" for b in ("ra", "re", "ri", "ro", "ru", "ry", "la")]
+    sets = shingles(hashed([" ".join(words), " ".join(words[:56])]), 1)
+    agree = bands(sets)
+    assert np.mean(agree[0] == agree[1]) == pytest.approx(0.8**4, abs=0.3)
+
+
+def test_members_are_like_the_kept_row_itself() -> None:
+    pairs = [Pair(3, 7, 0.9), Pair(0, 3, 1.0)]
+    assert clusters_of(pairs) == [Cluster(kept=0, members=(Member(3, 1.0),))]
+
+
+def test_a_large_bucket_is_paired_with_its_leaders_only() -> None:
+    firsts, seconds = paired_in_buckets(np.zeros(100, np.uint64), max_leaders=2)
+    assert len(firsts) == 99 + 98 and set(firsts) == {0, 1}
+    assert np.all(firsts < seconds)
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", ""], ["x"]])
+def test_short_and_empty_texts_are_fine(texts: list[str]) -> None:
+    assert sum(len(one.members) for one in near_duplicates(texts)) == max(0, len(texts) - 1)

@@ -1,0 +1,99 @@
+"""s1's leaks: runs of 8 words, found as the literal way finds them."""
+
+from __future__ import annotations
+
+import pickle
+import random
+
+import numpy as np
+import pytest
+
+from slowthink.overlap.ngrams import Postings, RunIndex, survivors_in_order
+
+WORDS = [
+    "let",
+    "the",
+    "sum",
+    "of",
+    "a",
+    "and",
+    "b",
+    "be",
+    "$x$",
+    "for",
+    "all",
+    "real",
+    "1",
+    "2",
+    "3",
+    "求",
+    "值",
+]
+
+
+def literal(texts: list[str], tested: list[str], width: int) -> list[bool]:
+    """What s1's code is described to do, by sets of strings."""
+
+    def runs(text: str) -> set[str]:
+        words = text.lower().split()
+        return {" ".join(words[i : i + width]) for i in range(len(words) - width + 1)}
+
+    known = set().union(*(runs(text) for text in tested))
+    return [bool(runs(text) & known) for text in texts]
+
+
+def made(seed: int, num: int) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randrange(0, 30))) for _ in range(num)]
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 8])
+def test_hits_are_those_of_the_literal_way(width: int) -> None:
+    texts, tested = made(1, 3_000), made(2, 200)
+    found = RunIndex.of(tested, width).first_shared(texts)
+    assert [one is not None for one in found] == literal(texts, tested, width)
+
+
+def test_a_hit_names_the_first_run_and_all_texts_that_share_one() -> None:
+    tested = ["x y", "ONE two\tthree four", "zero one two three", "two three four"]
+    found = RunIndex.of(tested, 3).first_shared(["a one Two three four"])[0]
+    assert found is not None
+    assert (found.text, found.run, found.places) == (1, "one two three", (1, 2, 3))
+
+
+def test_texts_below_the_width_never_match() -> None:
+    assert RunIndex.of(["a b c"], 8).first_shared(["a b c", ""]) == [None, None]
+
+
+def test_an_index_of_nothing_finds_nothing() -> None:
+    assert RunIndex.of([]).first_shared(["a b c d e f g h i"]) == [None]
+
+
+def test_an_index_works_in_another_process() -> None:
+    index = RunIndex.of(made(2, 50), 3)
+    there = pickle.loads(pickle.dumps(index))
+    assert there.first_shared(made(3, 100)) == index.first_shared(made(3, 100))
+
+
+def test_a_hash_alone_is_no_hit() -> None:
+    index = RunIndex.of(["a b c"], 2)
+    other = RunIndex(("d e f",), 2, index.postings)
+    assert other.first_shared(["a b c"]) == [None]
+
+
+def test_what_a_source_keeps_is_on_the_test_side_for_the_next() -> None:
+    first, second = ["a b c d", "x y z w"], ["q b c d", "p x y z"]
+    found = survivors_in_order([first, second], ["w x y z"], width=3)
+    assert [[one and one.text for one in group] for group in found] == [[None, 0], [1, 0]]
+    backwards = survivors_in_order([second, first], ["w x y z"], width=3)
+    assert [[one and one.text for one in group] for group in backwards] == [[None, 0], [1, 0]]
+
+
+def test_within_a_source_nothing_is_compared() -> None:
+    assert survivors_in_order([["a b c", "a b c"]], [], width=3) == [[None, None]]
+
+
+def test_postings_count_a_text_once_a_key() -> None:
+    found = Postings.of(np.array([7, 5, 7, 7], np.uint64), np.array([1, 1, 0, 1]))
+    assert found.keys.tolist() == [5, 7] and found.counts.tolist() == [1, 2]
+    assert found.texts_of(np.array([1, 0]))[0].tolist() == [0, 1, 1]

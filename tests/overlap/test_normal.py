@@ -1,0 +1,89 @@
+"""Normal forms: what counts as the same text, one at a time and in batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slowthink.overlap.normal import (
+    hashed,
+    masked,
+    masked_tokens,
+    s1_words,
+    shingles,
+    strict_tokens,
+    whole,
+)
+
+TEXTS = [
+    "What is 17 + 25?",
+    "",
+    "求 $\\dfrac{1}{2}x$ 的值。",
+    "Let $x \\leq 1{,}000$; a right-angled triangle.",
+    "A\x00B and Ａ－１",
+    "   \n\t ",
+]
+SAME = {
+    "fractions": ("\\frac{a}{b}", "$\\dfrac{a}{b}$", "a/b"),
+    "full width": ("x＝１２", "x=12"),
+    "thousands": ("1,000,000", "1{,}000{,}000", "1\\,000\\,000", "1000000"),
+    "signs": ("x ≤ π", "$x \\leqslant \\pi$", "x \\le \\pi"),
+    "spacing": ("\\left( a,\\quad b \\right)", "(a, b)", "\\(\\text{a}, \\mathrm{b}\\)"),
+    "case and dashes": ("A right-angled Triangle — here", "a right angled triangle, HERE."),
+    "Chinese punctuation": ("求ｘ的值。", "求 x 的值"),
+    "environments": ("\\begin{align*} a &= b \\end{align*}", "a = b"),
+}
+OTHER = {
+    "sign": ("x - 1", "x + 1"),
+    "number": ("x + 1", "x + 2"),
+    "word": ("sinx", "sin x"),
+    "decimal": ("3.5", "35"),
+}
+
+
+@pytest.mark.parametrize("forms", SAME.values(), ids=SAME)
+def test_one_question_set_in_several_ways_has_one_strict_form(forms: tuple[str, ...]) -> None:
+    assert len({tuple(strict_tokens(form)) for form in forms}) == 1
+
+
+@pytest.mark.parametrize("forms", OTHER.values(), ids=OTHER)
+def test_what_says_something_else_stays_apart(forms: tuple[str, str]) -> None:
+    assert strict_tokens(forms[0]) != strict_tokens(forms[1])
+
+
+def test_s1_form_is_lower_case_words_alone() -> None:
+    assert s1_words("  Let $X$\tbe\n 1,000. ") == ["let", "$x$", "be", "1,000."]
+
+
+def test_numbers_are_alike_in_the_masked_form() -> None:
+    assert masked_tokens("What is 17 + 2.5?") == ["what", "is", "#", "+", "#"]
+
+
+@pytest.mark.parametrize("form", ["s1", "strict"])
+def test_a_batch_gives_what_its_texts_give_alone(form: str) -> None:
+    together = hashed(TEXTS, form)
+    tokens = s1_words if form == "s1" else strict_tokens
+    assert together.lengths.tolist() == [len(tokens(text.replace("\x00", " "))) for text in TEXTS]
+    for index, text in enumerate(TEXTS):
+        assert np.array_equal(together.row(index), hashed([text], form).values)
+        assert whole(together)[index] == whole(hashed([text], form))[0]
+
+
+def test_shingles_are_the_runs_of_tokens_inside_each_text() -> None:
+    found = shingles(hashed(["a b c d", "b c d", "a b"]), 3)
+    assert found.lengths.tolist() == [2, 1, 0]
+    assert found.values[1] == found.values[2] != found.values[0]
+
+
+def test_masking_makes_templates_equal_and_leaves_words_apart() -> None:
+    forms = whole(masked(hashed(["What is 3 + 4?", "What is 70 + 1?", "What was 3 + 4?"])))
+    assert forms[0] == forms[1] != forms[2]
+
+
+def test_no_texts_give_no_tokens() -> None:
+    assert len(hashed([])) == 0 and len(shingles(hashed([]), 5)) == 0
+
+
+def test_hashes_are_the_same_in_every_process() -> None:
+    assert hashed(["triangle"]).values.tolist() == [11539169533928444906]
+    assert int(whole(hashed(["a 1"]))[0]) == 6235375517280716488

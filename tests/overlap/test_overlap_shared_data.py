@@ -1,0 +1,93 @@
+"""Decontamination on the real data: every known overlap, the labelled pairs, false alarms."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slowthink.overlap.contamination import ExamItem, StrictIndex
+from slowthink.overlap.leaks import Leaks, find_leaks
+from slowthink.overlap.ngrams import RunIndex
+from slowthink.recipe import ContaminationConfig
+
+DATA = Path("/work/shared/data")
+pytestmark = [
+    pytest.mark.shared_data,
+    pytest.mark.skipif(not DATA.exists(), reason="the real data is not here"),
+]
+WORD_FOR_WORD = {
+    "math500": {"agieval": 102, "aime_rllm": 6, "aime_1983_2024": 5, "limo_500_official": 5,
+                "s1k_v1_selected_questions": 3, "s1k_published_questions": 3, "math_train": 1,
+                "omni_math_rule": 1},
+    "math_test_5000": {"agieval": 1000, "s1k_published_questions": 38, "aime_rllm": 40,
+                       "aime_1983_2024": 37, "limo_500_official": 26, "math_train": 10,
+                       "omni_math_rule": 8},
+    "olympiadbench_oe_to_maths_en": {"olympiadbench": 675},
+    "omni_math_num_500": {"omni_math_rule": 476},
+    "aime24": {"aime_1983_2024": 7},
+}  # fmt: skip
+"""The counts in the data's README."""
+
+
+def rows(path: str) -> list[dict[str, Any]]:
+    text = (DATA / path).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+@cache
+def leaks(source: str, benchmark: str) -> tuple[list[str], list[Leaks]]:
+    items = [
+        ExamItem(benchmark, one["id"], one["question"]) for one in rows(f"eval/{benchmark}.jsonl")
+    ]
+    texts = [one["question"] for one in rows(f"pool/{source}.jsonl")]
+    return texts, find_leaks(texts, items, ContaminationConfig())
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "source"), [(b, s) for b, found in WORD_FOR_WORD.items() for s in found]
+)  # fmt: skip
+def test_every_known_overlap_is_a_copy(benchmark: str, source: str) -> None:
+    texts, found = leaks(source, benchmark)
+    exact = {" ".join(one["question"].split()) for one in rows(f"eval/{benchmark}.jsonl")}
+    equal = [place for place, text in enumerate(texts) if " ".join(text.split()) in exact]
+    assert all(found[place] and found[place][0].kind == "copy" for place in equal)
+    copies = sum(bool(one) and one[0].kind == "copy" for one in found)
+    assert copies >= WORD_FOR_WORD[benchmark][source] >= 0.9 * len(equal)
+
+
+def test_thirteen_of_fourteen_aime24_problems_in_other_dress_are_copies() -> None:
+    _, found = leaks("aime_1983_2024", "aime24")
+    assert sum(bool(one) and one[0].kind == "copy" for one in found) == 13
+
+
+@cache
+def labelled() -> list[tuple[dict[str, Any], str | None]]:
+    found = []
+    for row in rows("grading/decontam_pairs_math500.jsonl"):
+        index = StrictIndex.of(
+            [ExamItem("math500", row["bench_id"], row["bench_question"])], ContaminationConfig()
+        )
+        hit = index.leaks([row["train_question"]])[0]
+        found.append((row, hit[0].kind if hit else None))
+    return found
+
+
+def test_no_pair_that_the_judge_calls_clean_is_a_copy() -> None:
+    assert not [row for row, kind in labelled() if kind == "copy" and row["label"] == "CLEAN"]
+
+
+def test_of_62_hits_by_one_shared_run_three_are_copies() -> None:
+    hits = [kind for row, kind in labelled() if row["label"] == "NGRAM_HIT"]
+    assert (len(hits), hits.count("copy")) == (62, 3)
+
+
+def test_chinese_questions_can_match_in_strict_and_not_in_s1() -> None:
+    texts = [one["question"] for one in rows("eval/cmath_zh.jsonl")]
+    assert RunIndex.of(texts).first_shared(texts) == [None] * 600
+    items = [ExamItem("cmath", str(place), text) for place, text in enumerate(texts)]
+    found = find_leaks(texts, items, ContaminationConfig())
+    assert all(one[0].kind == "copy" and one[0].score == 1.0 for one in found)

@@ -1,0 +1,63 @@
+"""The corpus of broken rows and files: each is set aside or refused, none crashes or slips in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slowthink.errors import DataError
+from slowthink.plain import plain
+from slowthink.pool.files import file_problems
+from slowthink.problems import SourceRows
+from slowthink.recipe import FileSource
+from tests.pool.broken import CSV, FILES, ROWS
+
+FIRST = {
+    "id": "first", "question": "What is 1 + 1?", "answer": "2", "choices": ["2", "3"],
+    "domain": "sums", "solution": None,
+}  # fmt: skip
+
+
+def read(path: Path, **settings: Any) -> SourceRows:
+    source = FileSource(path=str(path), **settings)
+    return file_problems(source, seed=0, setting="pool.sources.0")
+
+
+def test_the_corpus_has_sixty_kinds_and_more() -> None:
+    assert len(ROWS) + len(CSV) + len(FILES) >= 110
+
+
+@pytest.mark.parametrize(("data", "reason"), ROWS.values(), ids=ROWS.keys())
+def test_broken_row_is_set_aside(tmp_path: Path, data: bytes, reason: str) -> None:
+    last = {"question": "What is 3 + 3?", "answer": "6"}
+    path = tmp_path / "pool.jsonl"
+    path.write_bytes(b"\n".join([json.dumps(FIRST).encode(), data, json.dumps(last).encode(), b""]))
+    found = read(path, choices_field="choices", domain_field="domain")
+    assert [item.address for item in found.items] == ["pool.jsonl:1", "pool.jsonl:3"]
+    (dropped,) = found.dropped
+    assert (dropped.id, dropped.step, dropped.reason) == ("pool.jsonl:2", "read", reason)
+    assert json.dumps(plain(dropped), ensure_ascii=False).encode("utf-8")
+    assert len(dropped.evidence) <= 200
+
+
+@pytest.mark.parametrize(("data", "expected"), CSV.values(), ids=CSV.keys())
+def test_broken_csv_row_is_set_aside(tmp_path: Path, data: bytes, expected: list[str]) -> None:
+    path = tmp_path / "pool.csv"
+    path.write_bytes(data)
+    found = read(path)
+    assert found.items[0].problem.question == "a?"
+    assert len(found.items) == 1
+    assert [drop.reason for drop in found.dropped][: len(expected)] == expected
+
+
+@pytest.mark.parametrize(("name", "data", "message"), FILES.values(), ids=FILES.keys())
+def test_broken_file_is_refused(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert message in str(error.value) and str(path) in str(error.value)
+    assert str(error.value).encode("utf-8")

@@ -1,0 +1,66 @@
+"""reasoning-gym as a source: exact answers, disjoint splits, what is refused."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from slowthink.errors import ConfigError
+from slowthink.pool.gym import TASKS, gym_problems
+from slowthink.problems import SourceRows
+from slowthink.recipe import GymSource
+from slowthink.records import Split
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="the extra gym is not here"),
+]
+
+
+def draw(seed: int = 0, **settings: Any) -> SourceRows:
+    return gym_problems(GymSource(**settings), seed=seed, setting="pool.sources.0")
+
+
+def test_problems_are_exact_seeded_and_disjoint() -> None:
+    tasks = {"chain_sum": {}, "gcd": {"weight": 3}}
+    found = draw(tasks=tasks, num_problems=40, num_heldout=20)
+    again = draw(tasks=tasks, num_problems=20, num_heldout=20)
+    problems = [item.problem for item in found.items]
+    assert len({one.duplicate_key for one in problems}) == 60
+    held = [one for one in problems if one.split is Split.HELDOUT]
+    assert held == [item.problem for item in again.items][:20]
+    assert sum(one.domain == "gcd" for one in problems) == 45
+    assert {one.answer_type for one in problems} == {"integer"}
+    sums = [one for one in problems if one.domain == "chain sum"]
+    for one in sums:
+        expression = one.question.split(": ")[-1].removesuffix(" =").split("\n")[0]
+        assert eval(expression.replace("= ?", "").strip(" =")) == int(one.answer or "")
+    lineage = json.loads(problems[0].meta)["lineage"]
+    assert lineage["origin"] == "reasoning-gym/chain_sum" and lineage["revision"]
+
+
+def test_all_tasks_of_the_table_give_problems() -> None:
+    found = draw(num_problems=2 * len(TASKS))
+    assert {item.problem.domain for item in found.items} == {
+        name.replace("_", " ") for name in TASKS
+    }
+    assert found.dropped == []
+
+
+def test_task_with_several_answers_is_taken_only_by_name_and_marked() -> None:
+    (one,) = draw(tasks={"countdown": {}}, num_problems=1).items
+    assert json.loads(one.problem.meta)["lineage"]["changes"] == [
+        "its key is one of several right answers"
+    ]
+
+
+def test_wrong_names_and_options_are_refused() -> None:
+    with pytest.raises(ConfigError, match="has no task `sums`"):
+        draw(tasks={"sums": {}})
+    with pytest.raises(ConfigError, match=r"tasks\.chain_sum\.options"):
+        draw(tasks={"chain_sum": {"options": {"min_terms": -1}}})
+    with pytest.raises(ConfigError, match="distinct problems"):
+        draw(tasks={"coin_flip": {"options": {"min_trials": 3, "max_trials": 3}}}, num_problems=500)

@@ -1,0 +1,192 @@
+"""What the page and `report.json` tell of the pool's way to the training set."""
+
+from __future__ import annotations
+
+import html as escaping
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from made_pool import CHINESE, ENGLISH, EXAM, HOSTILE, IMAGE, PLANTED, WRONG_KEY
+
+from slowthink.report import problem_columns, render
+from slowthink.report.curation import distribution, expected, pass_rate_class
+from slowthink.report.curation_tables import labels_note
+from slowthink.report.data import headline
+
+EMPTY = {
+    "lengths": [], "difficulty": [], "duplicates": [], "contamination": [], "key_review": None,
+    "domain_labels": None, "expected": [],
+}  # fmt: skip
+
+
+@pytest.fixture
+def curated(pool_run: Path) -> dict[str, Any]:
+    return headline(pool_run)["curation"]
+
+
+@pytest.fixture
+def html(pool_run: Path) -> str:
+    return (pool_run / "report/report.html").read_text("utf-8")
+
+
+def section(html: str, name: str) -> str:
+    """The words of one section of the page."""
+    (part,) = re.findall(rf'<section id="{name}".*?</section>', html, re.DOTALL)
+    return " ".join(escaping.unescape(re.sub(r"<[^>]*>", " ", part)).split())
+
+
+def test_funnel_shows_the_planted_rows_under_the_rules_that_dropped_them(html: str) -> None:
+    text = section(html, "funnel")
+    assert "quality: image 13 → to 12 refers to an image 1 " + IMAGE in text
+    assert "duplicates: exact 12 → to 11 duplicate question 1 " + PLANTED[2] in text
+    assert "duplicates: near 11 → to 10 near duplicate 1 " + PLANTED[1] in text
+    assert "contamination: strict 10 → to 8 copy of a problem of exam 2" in text
+    assert "difficulty: key in doubt 8 → to 7" in text and CHINESE[-1] in text
+    assert "TheoremQA without pictures s1 747 14" in text
+
+
+def test_clusters_name_who_stayed_and_who_went(curated: dict[str, Any], html: str) -> None:
+    exact, near = curated["duplicates"]
+    (cluster,) = exact["examples"]
+    assert cluster["kept"]["question"] == CHINESE[0]
+    assert [one["question"] for one in cluster["members"]] == [PLANTED[2]]
+    assert (near["num_clusters"], near["num_dropped"], near["sizes"]) == (1, 1, {"2": 1})
+    assert "nearly equal 1 1 2 1 of size 2" in section(html, "duplicates")
+    assert f"kept {ENGLISH[2]}" in section(html, "duplicates")
+
+
+def test_contamination_counts_hits_of_each_set_by_kind_and_marks_what_is_shared(
+    curated: dict[str, Any], html: str
+) -> None:
+    (checked,) = curated["contamination"]
+    (exam,) = checked["against"]
+    assert (checked["num_checked"], checked["num_dropped"], exam["num_problems"]) == (10, 2, 3)
+    assert exam["num_hits"] == {"copy": 2, "template": 1}
+    assert exam["example"]["question"] == EXAM["chinese"]
+    text = section(html, "contamination")
+    assert "10 questions checked, preset strict: 2 dropped." in text
+    assert "exam 3 2 20.0% 1 10.0%" in text
+    assert "<mark>甲乙两地相距 480 千米客车与货车" in html
+
+
+def test_difficulty_keeps_verdicts_and_untried_problems_apart(
+    curated: dict[str, Any], html: str
+) -> None:
+    (row,) = curated["difficulty"]
+    rates = {name: num for name, num in row["pass_rates"].items() if num}
+    assert rates == {"none": 3, "up to 25%": 3, "all": 1}
+    assert row["verdicts"] == {"correct": 13, "wrong": 42, "truncated": 1}
+    assert (row["num_problems"], row["num_untested"], row["num_attempts"]) == (7, 1, 56)
+    text = section(html, "difficulty")
+    assert "none 3 42.9% up to 25% 3 42.9% all 1 14.3%" in text
+    assert "difficulty, samples.jsonl 7 1 56 of 56, 100.0% 0 13 42 1 6 1" in text
+
+
+def test_keys_in_doubt_stand_beside_what_the_models_say(html: str) -> None:
+    text = section(html, "pool-keys")
+    assert f"{WRONG_KEY} key 23 models 24 8 of 8 answers · 0 agree with the key" in text
+
+
+def test_coverage_and_lengths_stand_before_and_after(curated: dict[str, Any], html: str) -> None:
+    text = section(html, "selection")
+    assert "Domain after pool after naming domains after filter" in text
+    assert "unknown 14 100.0% 0 0.0% 0 0.0% Domains covered 0" in text
+    assert "named by lexical: 8 problems; 0 kept the one they had." in text
+    before, after = curated["lengths"]
+    assert (before["stage"], before["num"], after["stage"], after["num"]) == (
+        "pool", 14, "filter", 6,
+    )  # fmt: skip
+    assert sum(before["counts"].values()) == 14 and "64–127" in text
+
+
+def test_text_of_the_pool_never_becomes_markup(html: str) -> None:
+    assert HOSTILE not in html and "<img" not in html and "<b class" not in html
+    assert HOSTILE in section(html, "funnel")
+
+
+def test_thinking_tokens_stand_before_and_after_selection(page: str, whole_run: Path) -> None:
+    found = {
+        (one["measure"], one["stage"]): one for one in headline(whole_run)["curation"]["lengths"]
+    }
+    assert found["thinking tokens", "trace"]["counts"] == {"1": 24}
+    assert found["thinking tokens", "select"]["num"] == 12
+    assert "Thinking tokens after trace after select 1 24 100.0% 12 100.0%" in section(
+        page, "selection"
+    )
+
+
+def test_run_without_any_of_it_shows_none_of_it(pool_run: Path, tmp_path: Path) -> None:
+    for stage, facts in (("pool", {}), ("filter", {"difficulty": None, "duplicates": None})):
+        (tmp_path / stage).mkdir()
+        manifest = json.loads((pool_run / stage / "manifest.json").read_text())
+        (tmp_path / stage / "manifest.json").write_text(
+            json.dumps(manifest | {"facts": facts, "settings": {}, "steps": []})
+        )
+    html = render(tmp_path, tmp_path / "report").read_text("utf-8")
+    assert re.findall(r'<section id="([^"]*)"', html) == ["run"]
+    assert headline(tmp_path)["curation"] == EMPTY
+
+
+def test_report_json_holds_the_same(pool_run: Path, curated: dict[str, Any]) -> None:
+    data = json.loads((pool_run / "report/report.json").read_text("utf-8"))
+    assert data["headline"]["curation"] == curated and set(curated) == set(EMPTY)
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected_class"),
+    [(0, "none"), (1 / 32, "up to 25%"), (0.25, "up to 25%"), (0.5, "25% to 50%"),
+     (0.51, "50% to 75%"), (31 / 32, "above 75%"), (1.0, "all"), (None, "not gradable")],
+)  # fmt: skip
+def test_pass_rates_fall_into_classes(rate: float | None, expected_class: str) -> None:
+    assert pass_rate_class(rate) == expected_class
+
+
+def test_classes_of_lengths_double_and_none_is_left_out() -> None:
+    found = distribution({0: 1, 1: 2, 7: 1, 8: 3, 40: 1})
+    assert found["counts"] == {
+        "0": 1,
+        "1": 2,
+        "2-3": 0,
+        "4-7": 1,
+        "8-15": 3,
+        "16-31": 0,
+        "32-63": 1,
+    }
+    assert (found["num"], found["quantiles"]["p50"], found["quantiles"]["max"]) == (8, 7.5, 40)
+
+
+def test_only_sources_of_the_catalogue_stand_beside_a_papers() -> None:
+    sources = [{"kind": "catalogue", "name": "math"}, {"kind": "file", "name": "theoremqa"}]
+    rows = expected({"sources": {"math": 11000, "theoremqa": 5}}, {"pool": {"sources": sources}})
+    assert [(row["source"], row["paper"], row["expected"], row["ours"]) for row in rows] == [
+        ("math", "s1", 11999, 11000)
+    ]
+
+
+def test_two_methods_agreement_is_told_with_its_interval() -> None:
+    note = labels_note(
+        {"methods": ["lexical", "llm"], "taxonomy": "msc", "num_labelled": 1200, "num_kept": 3,
+         "agreement": {"n": 1100, "agreement": 0.5, "agreement_ci95": [0.47, 0.53]}}
+    )  # fmt: skip
+    assert note.endswith("Lexical and llm agree on 50.0% of 1,100 (95 % interval 47.0 to 53.0).")
+
+
+def test_columns_come_out_of_problems_and_traces_alike(tmp_path: Path) -> None:
+    problems = [
+        {"id": "a", "question": "数数", "domain": "x", "split": "train"},
+        {"id": "b", "question": "four", "domain": None, "split": "train"},
+        {"id": "c", "question": "longer", "domain": "x", "split": "heldout"},
+    ]
+    for name, rows in (("p", problems), ("t", [{"problem": one} for one in problems])):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name / "data.parquet")
+        folder = tmp_path / name
+        assert problem_columns.domain_counts(folder) == {"x": 1, "unknown": 1}
+        assert problem_columns.question_lengths(folder) == {2: 1, 4: 1}
+        assert problem_columns.questions_of([folder], {"a", "c"}) == {"a": "数数", "c": "longer"}
+        assert problem_columns.thinking_lengths(folder) == {}

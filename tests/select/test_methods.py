@@ -1,0 +1,349 @@
+"""Methods of selection: s1's two ways against literal ones, LIMO's, and the limits on all."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from typing import Any
+
+import pytest
+
+from slowthink.errors import DataError
+from slowthink.loading import parse_recipe
+from slowthink.recipe import SelectConfig
+from slowthink.records import item_seed
+from slowthink.select.choose import Candidate, benchmark_histogram, preselected
+from slowthink.select.papers import beside
+from slowthink.select.selection import METHODS, Selection, make_selection, unmet
+from slowthink.select.spread import Field, vectors
+
+SOURCES = ("qq8933/AIME_1983_2024", "Idavidrein/gpqa", "math", "AI-MO/NuminaMath-CoT/aops_forum")
+WORDS = ["circle", "prime", "dice", "matrix", "integral", "graph", "root", "series", "angle", "field", "vector", "ring"]
+
+
+def pool(number: int, *, seed: int = 0, num_domains: int = 9) -> list[Candidate]:
+    """Made candidates; domains are as uneven as in a real pool."""
+    rng = random.Random(seed)
+    return [
+        Candidate(
+            id=f"p-{place:04d}", domain=f"d{min(int(rng.expovariate(0.4)), num_domains - 1)}",
+            length=rng.randrange(200, 9000), source=rng.choice(SOURCES),
+            correct=rng.random() < 0.6, num_tokens=rng.randrange(300, 9500),
+            level=rng.randrange(1, 6), scores={"quality": rng.random()},
+            text=" ".join(rng.choices(WORDS, k=8)) + f" {rng.randrange(100)}",
+        )
+        for place in range(number)
+    ]  # fmt: skip
+
+
+def chosen(candidates: list[Candidate], seed: int = 0, **settings: Any) -> Selection:
+    return make_selection(candidates, SelectConfig(**settings), seed=seed)
+
+
+# --- s1, literally --------------------------------------------------------------------------------
+
+
+def walked(shares: list[float], point: float) -> int:
+    """The place in which a point of [0, 1) falls, one share after the other."""
+    target = point * sum(shares)
+    for place, share in enumerate(shares):
+        if target < share:
+            return place
+        target -= share
+    return max(place for place, share in enumerate(shares) if share)
+
+
+def literal_s1(
+    candidates: list[Candidate], *, number: int, shortest: int, switch_at: int, seed: int
+) -> list[str]:
+    """Algorithm 1 line by line; with `switch_at` below `number` the notebook's cells 14 to 21."""
+    rng = random.Random(item_seed(seed, "select", "s1"))
+    S: list[str] = []
+    for q in sorted(candidates, key=lambda q: (-q.length, q.id)):
+        hard_set = "AIME" in q.source or "gpqa" in q.source
+        if q.correct and (hard_set or (q.source == "math" and q.length >= shortest)):
+            S.append(q.id)
+    aime = Counter(q.domain for q in candidates if "AIME" in q.source)
+    gpqa = Counter(q.domain for q in candidates if "gpqa" in q.source)
+    r = 0.5 * sum(aime.values()) / sum(gpqa.values())
+    Q: dict[str, list[Candidate]] = defaultdict(list)
+    for q in candidates:
+        Q[q.domain].append(q)
+    while len(S) < number and Q:
+        D = sorted(Q)
+        shares = [1.0] * len(D)
+        if len(S) >= switch_at and any(aime[d] + int(gpqa[d] * r) for d in D):
+            shares = [float(aime[d] + int(gpqa[d] * r)) for d in D]
+        d = D[walked(shares, rng.random())]
+        ranked = sorted(Q[d], key=lambda q: (-q.length, q.id))
+        q = ranked[walked([2.0**-rank for rank in range(len(ranked))], rng.random())]
+        Q[d].remove(q)
+        if q.id not in S:
+            S.append(q.id)
+        if not Q[d]:
+            del Q[d]
+    return S
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_paper_mode_is_algorithm_1(seed: int) -> None:
+    candidates = pool(400, seed=seed)
+    found = chosen(candidates, seed, preselect="s1", num_problems=300)
+    assert list(found.chosen) == literal_s1(
+        candidates, number=300, shortest=5600, switch_at=10**9, seed=seed
+    )
+    assert found.num_wasted > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_notebook_mode_is_the_notebook(seed: int) -> None:
+    candidates = pool(400, seed=seed)
+    found = chosen(
+        candidates, seed, preselect="s1", mode="notebook", switch_at=230, num_problems=330
+    )
+    assert list(found.chosen) == literal_s1(
+        candidates, number=330, shortest=5601, switch_at=230, seed=seed
+    )
+
+
+def test_the_modes_part_at_5600_tokens_of_math() -> None:
+    edge = [Candidate("a", "d", 5600, source="math"), Candidate("b", "d", 5601, source="math")]
+    paper, notebook = (
+        [p.candidate.id for p in preselected(edge, SelectConfig(preselect="s1", mode=mode))]
+        for mode in ("paper", "notebook")
+    )
+    assert (paper, notebook) == (["b", "a"], ["b"])
+
+
+def test_preselection_takes_math_itself_and_no_other_set_of_that_name() -> None:
+    rows = [
+        Candidate(name, "d", 9000, source=name)
+        for name in ("MATH", "NuminaMath-CoT", "KbsdJames/Omni-MATH", "qfq/openaimath/Algebra")
+    ]
+    taken = {p.candidate.id for p in preselected(rows, SelectConfig(preselect="s1"))}
+    assert taken == {"MATH", "qfq/openaimath/Algebra"}
+
+
+def test_wrong_chains_are_not_preselected() -> None:
+    row = Candidate("a", "d", 9000, source="aime-1983-2021", correct=False)
+    assert list(preselected([row], SelectConfig(preselect="s1"))) == []
+
+
+def test_benchmark_histogram_scales_gpqa_to_half_of_aime() -> None:
+    rows = [Candidate(f"a{n}", "geometry", 1, source="aime") for n in range(8)]
+    rows += [Candidate(f"g{n}", "physics", 1, source="gpqa") for n in range(10)]
+    rows += [Candidate(f"h{n}", "geometry", 1, source="gpqa") for n in range(3)]
+    # r = 0.5 * 8 / 13: int(10 r) = 3 and int(3 r) = 0
+    assert benchmark_histogram(rows) == {"geometry": 8.0, "physics": 3.0}
+
+
+def test_ranks_are_drawn_by_powers_of_two_by_chi_square() -> None:
+    candidates = [Candidate(f"p{n}", "d", 100 - n) for n in range(12)]
+    draws = Counter(
+        next(iter(chosen(candidates, seed, num_problems=1).chosen)) for seed in range(4000)
+    )
+    whole = 1 - 2**-12
+    expected = [4000 * 2.0 ** -(n + 1) / whole for n in range(6)]
+    seen = [draws[f"p{n}"] for n in range(6)]
+    expected.append(4000 - sum(expected))
+    seen.append(4000 - sum(seen))
+    square = sum((s - e) ** 2 / e for s, e in zip(seen, expected, strict=True))
+    assert square < 22.46  # chi-square, 6 degrees of freedom, p = 0.001
+
+
+# --- LIMO -----------------------------------------------------------------------------------------
+
+
+def test_limo_v1_is_balanced_over_domains_and_bands() -> None:
+    candidates = pool(1200, seed=3, num_domains=6)
+    found = chosen(candidates, method="limo-v1", num_problems=120, max_similarity=1.0)
+    picked = [one for one in candidates if one.id in found.chosen]
+    before, after = (Counter(one.domain for one in rows) for rows in (candidates, picked))
+    assert max(before.values()) > 2 * min(before.values())
+    assert set(after.values()) == {20}
+    ordered = sorted(candidates, key=lambda one: (-one.length, one.id))
+    band = {one.id: place * 4 // len(ordered) for place, one in enumerate(ordered)}
+    bands = Counter((one.domain, band[one.id]) for one in picked)
+    assert set(bands.values()) == {5}
+
+
+def test_a_small_domain_gives_all_it_has_and_the_others_share_the_rest() -> None:
+    rows = [Candidate(f"s{n}", "small", n, text=f"{WORDS[n]} one") for n in range(3)]
+    rows += [
+        Candidate(f"{name}{n}", name, n, text=f"{WORDS[n % 12]} {WORDS[n // 12]} {name}")
+        for name in ("big", "large")
+        for n in range(60)
+    ]
+    found = chosen(rows, method="limo-v1", num_problems=33, max_similarity=1.0)
+    counts = Counter(one.domain for one in rows if one.id in found.chosen)
+    assert counts == {"small": 3, "big": 15, "large": 15}
+
+
+def test_limo_v1_leaves_what_differs_in_numbers_only() -> None:
+    rows = [
+        Candidate("a", "d", 9, text="What is 3 + 4?"),
+        Candidate("b", "d", 8, text="What is 17 + 25?"),
+        Candidate("c", "d", 7, text="How many edges has a cube?"),
+    ]
+    found = chosen(rows, method="limo-v1", num_problems=3)
+    assert len(found.chosen) == 2 and "c" in found.chosen
+    (left,) = found.left.items()
+    assert left[1].reason == "redundant"
+    assert left[1].evidence == f"1.00 like {'b' if left[0] == 'a' else 'a'}, which is chosen"
+
+
+def test_limo_v2_takes_the_highest_scores() -> None:
+    candidates = pool(100)
+    found = chosen(candidates, method="limo-v2", num_problems=10)
+    ordered = sorted(candidates, key=lambda one: -one.scores["quality"])
+    assert list(found.chosen) == [one.id for one in ordered[:10]]
+
+
+def test_limo_v2_without_scores_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"2 of 2 traces have no score `quality`.*limo-v2 needs"):
+        chosen([Candidate("a", "d", 1), Candidate("b", "d", 1)], method="limo-v2")
+
+
+# --- likeness -------------------------------------------------------------------------------------
+
+
+def test_numbers_are_one_word_and_chinese_is_read() -> None:
+    texts = ["求质数 17 的倍数", "求质数 3 的倍数", "三角形的面积", "What is 2 + 3?"]
+    likeness = vectors(texts) @ vectors(texts).T / 127**2
+    assert likeness[0, 1] == pytest.approx(1, abs=0.02)
+    assert likeness[0, 2] < 0.4 and likeness[0, 3] < 0.3
+
+
+def test_diverse_covers_more_than_random() -> None:
+    candidates = pool(600, seed=5)
+
+    def covered(method: str, seed: int) -> float:
+        """Likeness of the worst covered problem to its nearest chosen one."""
+        found = chosen(candidates, seed, method=method, num_problems=25, domain_weight=0.0)
+        field = Field(candidates)
+        for place, one in enumerate(field.candidates):
+            if one.id in found.chosen:
+                field.take(place)
+        return min(field.similarity(place) for place in range(len(candidates)))
+
+    pairs = [(covered("diverse", seed), covered("random", seed)) for seed in range(5)]
+    assert sum(a for a, _ in pairs) > sum(b for _, b in pairs)
+
+
+def test_diverse_is_farthest_first() -> None:
+    candidates = pool(60, seed=2)
+    found = list(chosen(candidates, method="diverse", num_problems=12, domain_weight=0.0).chosen)
+    field = Field(candidates)
+    matrix = field.vectors @ field.vectors.T
+    places = {one.id: place for place, one in enumerate(field.candidates)}
+    taken = [places[found[0]]]
+    while len(taken) < 12:
+        left = [place for place in range(60) if place not in taken]
+        taken.append(min(left, key=lambda one: (max(matrix[one, other] for other in taken), one)))
+    assert [places[id] for id in found] == taken
+
+
+def test_longest_takes_the_longest() -> None:
+    candidates = pool(50)
+    found = chosen(candidates, method="longest", num_problems=5)
+    ordered = sorted(candidates, key=lambda one: -one.length)
+    assert list(found.chosen) == [one.id for one in ordered[:5]]
+
+
+# --- limits, for all methods ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_rows_does_not_matter(method: str) -> None:
+    candidates = pool(150, seed=7)
+    settings: dict[str, Any] = {
+        "method": method, "num_problems": 40, "preselect": "s1", "mode": "notebook",
+        "switch_at": 20, "quotas": [{"by": "domain", "value": "*", "min": 2, "max": 12}],
+        "max_total_tokens": 150_000,
+    }  # fmt: skip
+    one = chosen(candidates, **settings)
+    two = chosen(random.Random(1).sample(candidates, len(candidates)), **settings)
+    assert (one.chosen, one.left) == (two.chosen, two.left)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_quotas_and_the_token_budget_hold(method: str) -> None:
+    candidates = pool(300, seed=11)
+    config = SelectConfig(
+        method=method, num_problems=60, max_similarity=1.0,
+        quotas=[{"by": "domain", "value": "d0", "max": 4}, {"by": "level", "value": "3", "min": 9},
+                {"by": "source", "value": "*", "max": 30}],
+        max_total_tokens=230_000,
+    )  # fmt: skip
+    found = make_selection(candidates, config, seed=0)
+    rows = [one for one in candidates if one.id in found.chosen]
+    by_domain, by_source = Counter(r.domain for r in rows), Counter(r.source for r in rows)
+    assert by_domain["d0"] <= 4 and max(by_source.values()) <= 30
+    assert sum(row.level == 3 for row in rows) >= 9
+    assert sum(row.num_tokens for row in rows) == found.num_tokens <= 230_000
+    assert unmet(found, candidates, config.quotas) == []
+    full = {left.reason for left in found.left.values()}
+    assert len(rows) >= 20 and full <= {"over a quota", "over the token budget", "redundant"}
+
+
+def test_a_minimum_that_cannot_be_had_is_said() -> None:
+    config = SelectConfig(
+        num_problems=3, quotas=[{"by": "domain", "value": "rare", "min": 2}]
+    )  # fmt: skip
+    rows = [Candidate("a", "rare", 1), *(Candidate(f"b{n}", "d", 2) for n in range(5))]
+    found = make_selection(rows, config, seed=0)
+    assert found.chosen["a"].phase == "quota" and len(found.chosen) == 3
+    assert unmet(found, rows, config.quotas) == [
+        "quota of domain rare: 2 were asked for, 1 could be had"
+    ]
+
+
+def test_minimum_scores_and_levels_are_held_and_said() -> None:
+    rows = [
+        Candidate("a", "d", 1, level=5, scores={"quality": 0.9}),
+        Candidate("b", "d", 1, level=5, scores={"quality": 0.1}),
+        Candidate("c", "d", 1, level=2, scores={"quality": 0.9}),
+    ]
+    found = chosen(rows, method="full", min_scores={"quality": 0.5}, min_level=3)
+    assert list(found.chosen) == ["a"]
+    assert found.left["b"].evidence == "quality 0.1 < 0.5"
+    assert found.left["c"].reason == "below the minimum level"
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"min_scores": {"x": 1}}, "no score `x`, which min_scores.x needs"),
+    ({"min_level": 2}, "no level, which min_level needs"),
+])  # fmt: skip
+def test_missing_scores_are_an_error(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        chosen([Candidate("a", "d", 1)], **settings)
+
+
+@pytest.mark.parametrize("section", [
+    {"quotas": [{"by": "domain", "value": "x", "min": 3, "max": 2}]},
+    {"quotas": [{"by": "colour", "value": "x"}]},
+    {"benchmark_domains": {"x": 0}},
+    {"benchmark_domains": {}},
+    {"preselect": [{"sources": []}]},
+])  # fmt: skip
+def test_impossible_settings_are_refused(section: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="select"):
+        parse_recipe({"name": "t", "select": section})
+
+
+# --- the papers -----------------------------------------------------------------------------------
+
+
+def test_papers_counts_stand_beside_ours_where_sources_are_theirs() -> None:
+    rows = [Candidate("a", "d", 1, source="aime-1983-2021"), Candidate("b", "d", 1, source="own")]
+    found = beside("s1", rows, {"chosen": 2})
+    assert found is not None and found["share_same_sources"] == 0.5
+    assert found["steps"][-1] == {"step": "chosen", "paper": 1000, "notebook": 1000, "ours": 2}
+    assert beside("s1", rows[1:], {"chosen": 1}) is None
+    assert beside("random", rows, {}) is None
+
+
+def test_s1_fills_up_to_the_number_whatever_was_preselected() -> None:
+    candidates = pool(200)
+    found = chosen(candidates, preselect="s1", num_problems=10)
+    assert Counter(one.phase for one in found.chosen.values()) == {"preselect": 10}
