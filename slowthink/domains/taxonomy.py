@@ -125,9 +125,9 @@ def _class(name: str, number: int, row: Any) -> DomainClass:
             f"{name}: class {number} has code {row['code']!r} and name {row['name']!r}; expected "
             'two texts. Put numbers in quotes: code: "11".'
         )
-    lists = {key: _words(name, number, row.get(key) or []) for key in _LISTS}
-    texts = {key: str(row.get(key) or "") for key in _TEXTS}
-    return DomainClass(code=row["code"].strip(), name=row["name"].strip(), **texts, **lists)
+    more: dict[str, Any] = {key: _words(name, number, row.get(key) or []) for key in _LISTS}
+    more |= {key: str(row.get(key) or "") for key in _TEXTS}
+    return DomainClass(code=row["code"].strip(), name=row["name"].strip(), **more)
 
 
 def _words(name: str, number: int, value: Any) -> tuple[str, ...]:

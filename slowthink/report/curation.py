@@ -11,6 +11,8 @@ Every part is empty (a list, or null) where its stage, or the setting it needs, 
   by kind, and the nearest hit with the text that is shared
 - `key_review`: how many keys are in doubt, and the first of those rows
 - `domain_labels`: who named the problems' domains, how many, and how far two methods agree
+- `selection`: the method, how many problems each of its phases took, and why some of them
+- `paper`: the funnel of the paper whose method it is, where the sources are its own, beside ours
 - `expected`: how many problems the papers had of the catalogue's sources, beside ours
 
     {"duplicates": [{"part": "near", "num_clusters": 3, "largest_cluster": 2, "num_dropped": 3,
@@ -38,6 +40,8 @@ MAX_CLUSTERS = 3
 """Shown of each way of being equal."""
 MAX_MEMBERS = 3
 """Shown of a cluster."""
+MAX_CHOICES = 3
+"""Shown of each phase of the selection."""
 MAX_KEYS = 30
 """Keys in doubt that are shown."""
 MAX_TEXT = 400
@@ -59,6 +63,8 @@ def curation(folders: Folders, facts: Facts, settings: Mapping[str, Any]) -> dic
         ],
         "key_review": key_review(folders.get("filter")),
         "domain_labels": facts.get("filter", {}).get("domain_labels"),
+        "selection": selection(folders.get("select"), facts.get("select", {})),
+        "paper": facts.get("select", {}).get("paper"),
         "expected": expected(facts.get("pool", {}), settings),
     }
     _name_questions(found, folders)
@@ -75,6 +81,7 @@ def _name_questions(found: Mapping[str, Any], folders: Folders) -> None:
     ]
     sets = [one for checked in found["contamination"] for one in checked["against"]]
     named += [one["example"] for one in sets if one["example"]]
+    named += (found["selection"] or {}).get("examples", [])
     stages = [folders[stage] for stage in CURATION_STAGES if stage in folders]
     questions = problem_columns.questions_of(stages, {one["id"] for one in named})
     for one in named:
@@ -234,6 +241,24 @@ def _nearest(hits: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     for hit in sorted(hits, key=lambda one: (not one["dropped"], -one["score"], -one["run"])):
         found.setdefault(hit["benchmark"], dict(hit))
     return found
+
+
+# --- selection ------------------------------------------------------------------------------------
+
+
+def selection(folder: Path | None, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How the training set was chosen; None where the stage did not say."""
+    if not facts.get("phases"):
+        return None
+    examples: dict[str, list[dict[str, Any]]] = {}
+    for line in _lines(folder, "rationale.jsonl"):
+        shown = examples.setdefault(line["phase"] or "", [])
+        if line["chosen"] and len(shown) < MAX_CHOICES:
+            shown.append({key: line[key] for key in ("id", "phase", "why")})
+    keys = ("method", "mode", "num_asked", "num_wasted_draws", "phases")
+    return {key: facts.get(key) for key in keys} | {
+        "examples": [one for phase in sorted(examples) for one in examples[phase]]
+    }
 
 
 # --- keys in doubt, and the papers' counts --------------------------------------------------------

@@ -298,6 +298,63 @@ def expected_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
     )
 
 
+def funnel_table(
+    paper: Mapping[str, Any] | None, funnel: Sequence[Mapping[str, Any]]
+) -> Table | None:
+    """The paper's funnel beside ours; None where the sources are not its own."""
+    if not paper:
+        return None
+    notebook = any(step.get("notebook") is not None for step in paper["steps"])
+    reached = _reached(funnel)
+    return Table(
+        caption=f"{paper['title']}: {paper['source']}. "
+        f"{percent(paper['share_same_sources'])} of our chains are of sources that bear its names.",
+        head=("Problems", "Paper", *(["Notebook"] if notebook else []), "Ours"),
+        rows=tuple(
+            (
+                Cell(text=step["step"]),
+                Cell(text=count(step.get("paper"))),
+                *([Cell(text=count(step.get("notebook")))] if notebook else []),
+                Cell(text=count(_first(step.get("ours"), reached.get(step["step"])))),
+            )
+            for step in paper["steps"]
+        ),
+        label=f"The funnel of {paper['title']}",
+    )
+
+
+def _reached(funnel: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """What was left of ours after the steps that a paper counts, too."""
+    found: dict[str, int] = {}
+    for step in funnel:
+        if step["stage"] == "filter":
+            found.setdefault("collected", step["num_in"])
+            found[str(step["step"]).partition(":")[0]] = step["num_out"]
+    return found
+
+
+def _first(*numbers: int | None) -> int | None:
+    return next((number for number in numbers if number is not None), None)
+
+
+def phase_table(found: Mapping[str, Any] | None) -> Table | None:
+    """What each phase of the selection took; None where the stage did not say."""
+    if not found:
+        return None
+    total = sum(found["phases"].values())
+    mode = f", mode {found['mode']}" if found.get("mode") else ""
+    asked = "all" if found["num_asked"] is None else count(found["num_asked"])
+    wasted = found.get("num_wasted_draws")
+    told = f" {count(wasted)} draws gave none." if wasted else ""
+    return Table(
+        caption=f"Chosen by {found['method']}{mode}; {asked} were asked for.{told}",
+        head=("Phase", "Chosen"),
+        rows=tuple(
+            (Cell(text=phase), share_cell(num, total)) for phase, num in found["phases"].items()
+        ),
+    )
+
+
 # --- all of it ------------------------------------------------------------------------------------
 
 
@@ -307,6 +364,8 @@ def curation_view(data: Mapping[str, Any]) -> dict[str, Any]:
     chains = [one for one in found["lengths"] if one["measure"] == "thinking tokens"]
     return {
         "expected": expected_table(found["expected"]),
+        "paper": funnel_table(found["paper"], data["headline"]["funnel"]),
+        "phases": phase_table(found["selection"]),
         "duplicates": duplicate_table(found["duplicates"]),
         "clusters": [(PARTS.get(one["part"], one["part"]), one) for one in found["duplicates"]],
         "contamination": [(contamination_table(one), one) for one in found["contamination"]],

@@ -19,7 +19,7 @@ def beside(
 ) -> dict[str, Any] | None:
     """The paper's counts with ours by step; None for a method of no paper, or other sources."""
     text = resources.files("slowthink.select").joinpath("papers.yaml").read_text("utf-8")
-    paper = yaml.safe_load(text).get(method)
+    paper: dict[str, Any] | None = yaml.safe_load(text).get(method)
     if paper is None:
         return None
     same = sum(matches(one.source, paper["sources"]) for one in candidates)

@@ -37,7 +37,8 @@ def vectors(texts: Sequence[str]) -> Floats:
     frequency = np.count_nonzero(found, axis=0)
     found *= np.log1p(len(texts) / np.maximum(frequency, 1)).astype(np.float32)
     norms = np.sqrt((found.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
-    return np.rint(found * (SCALE / np.maximum(norms, 1e-9))).astype(np.float32)
+    whole: Floats = np.rint(found * (SCALE / np.maximum(norms, 1e-9))).astype(np.float32)
+    return whole
 
 
 def _words(text: str) -> list[str]:
@@ -78,7 +79,7 @@ class Field:
                 self.take(place)
 
     def similarity(self, place: int) -> float:
-        """To the most similar chosen one, about a cosine (of whole numbers), in [0, 1]; 0 without."""
+        """To the most similar chosen one, about a cosine, in [0, 1]; 0 without any."""
         return min(1.0, max(0.0, float(self.likeness[place]) / SCALE**2))
 
 

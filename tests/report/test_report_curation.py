@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_pool import CHINESE, ENGLISH, EXAM, HOSTILE, IMAGE, PLANTED, WRONG_KEY
+from made_run import CHINESE as CHINESE_APPLES
+from made_run import make_run, problem
 
 from slowthink.report import problem_columns, render
 from slowthink.report.curation import distribution, expected, pass_rate_class
@@ -20,7 +22,7 @@ from slowthink.report.data import headline
 
 EMPTY = {
     "lengths": [], "difficulty": [], "duplicates": [], "contamination": [], "key_review": None,
-    "domain_labels": None, "expected": [],
+    "domain_labels": None, "expected": [], "selection": None, "paper": None,
 }  # fmt: skip
 
 
@@ -135,6 +137,33 @@ def test_run_without_any_of_it_shows_none_of_it(pool_run: Path, tmp_path: Path) 
 def test_report_json_holds_the_same(pool_run: Path, curated: dict[str, Any]) -> None:
     data = json.loads((pool_run / "report/report.json").read_text("utf-8"))
     assert data["headline"]["curation"] == curated and set(curated) == set(EMPTY)
+
+
+def test_selection_gives_its_phases_reasons_and_the_papers_funnel(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    path = tmp_path / "select/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["facts"] = {
+        "method": "s1", "mode": "paper", "num_asked": 12, "num_wasted_draws": 2,
+        "phases": {"draw": 9, "preselect": 3},
+        "paper": {
+            "title": "s1K", "source": "the paper", "share_same_sources": 0.5,
+            "steps": [{"step": "collected", "paper": 59029, "notebook": 59030, "ours": None},
+                      {"step": "quality", "paper": 51581, "ours": None},
+                      {"step": "chosen", "paper": 1000, "ours": 12}],
+        },
+    }  # fmt: skip
+    path.write_text(json.dumps(manifest))
+    row = {"id": problem(1).id, "chosen": True, "place": 0, "phase": "draw", "why": f"9 {HOSTILE}"}
+    rows = [row, row | {"chosen": False, "phase": None, "why": "not drawn"}]
+    (tmp_path / "select/rationale.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    html = render(tmp_path, tmp_path / "again").read_text("utf-8")
+    text = section(html, "selection")
+    assert f"draw 9 75.0% preselect 3 25.0% Why these some of each phase {CHINESE_APPLES}" in text
+    assert f"draw: 9 {HOSTILE}" in text and HOSTILE not in html and "not drawn" not in text
+    assert "by s1, mode paper; 12 were asked for. 2 draws gave none." in text
+    funnel = "collected 59,029 59,030 30 quality 51,581 – 24 chosen 1,000 – 12"
+    assert funnel in section(html, "funnel")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,10 @@ from slowthink.select.selection import METHODS, Selection, make_selection, unmet
 from slowthink.select.spread import Field, vectors
 
 SOURCES = ("qq8933/AIME_1983_2024", "Idavidrein/gpqa", "math", "AI-MO/NuminaMath-CoT/aops_forum")
-WORDS = ["circle", "prime", "dice", "matrix", "integral", "graph", "root", "series", "angle", "field", "vector", "ring"]
+WORDS = [
+    "circle", "prime", "dice", "matrix", "integral", "graph",
+    "root", "series", "angle", "field", "vector", "ring",
+]  # fmt: skip
 
 
 def pool(number: int, *, seed: int = 0, num_domains: int = 9) -> list[Candidate]:

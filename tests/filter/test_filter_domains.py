@@ -1,0 +1,114 @@
+"""The filter's step that labels: nothing is dropped, ids stay, order decides nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from slowthink.filter.domains import domains
+from slowthink.filter.state import Funnel
+from slowthink.filter.steps import STEPS
+from slowthink.ledger import Ledger
+from slowthink.recipe import DomainsConfig, Recipe
+
+QUESTIONS = [
+    "Find the smallest prime divisor of 91.",
+    "A circle has radius 3. Find its area.",
+    "求 $2^{50}$ 除以 7 的余数。",
+    "12 + 7 = ?",
+]
+
+
+def run(problems, config: DomainsConfig | None, *, folder=None, **recipe) -> Funnel:
+    funnel, said = Funnel(list(problems)), []
+    context = SimpleNamespace(
+        config=SimpleNamespace(domains=config), recipe=Recipe(name="t", **recipe),
+        say=said.append, progress=lambda done, total: None,
+        open_ledger=lambda: Ledger(folder / "ledger.sqlite"),
+    )  # fmt: skip
+    domains(funnel, context)
+    return funnel
+
+
+def test_problems_get_the_name_of_their_class(make_problem) -> None:
+    problems = [make_problem(question) for question in QUESTIONS]
+    funnel = run(problems, DomainsConfig())
+    assert [one.domain for one in funnel.problems] == [
+        "Number theory", "Geometry", "Number theory", None,
+    ]  # fmt: skip
+    assert [one.id for one in funnel.problems] == [one.id for one in problems]
+    assert funnel.dropped == [] and funnel.steps[0].num_in == funnel.steps[0].num_out == 4
+
+
+def test_off_is_off(make_problem) -> None:
+    funnel = run([make_problem()], None)
+    assert (funnel.steps, funnel.facts) == ([], {})
+
+
+def test_domains_of_the_source_stay_unless_told_otherwise(make_problem) -> None:
+    problems = [make_problem(QUESTIONS[0], domain="own"), make_problem(QUESTIONS[1])]
+    kept = run(problems, DomainsConfig())
+    assert [one.domain for one in kept.problems] == ["own", "Geometry"]
+    assert kept.facts["domain_labels"]["num_kept"] == 1
+    new = run(problems, DomainsConfig(overwrite=True))
+    assert [one.domain for one in new.problems] == ["Number theory", "Geometry"]
+
+
+def test_what_cannot_be_told_is_counted_and_never_overwrites(make_problem) -> None:
+    funnel = run([make_problem(QUESTIONS[3], domain="own")], DomainsConfig(overwrite=True))
+    assert funnel.problems[0].domain == "own"
+    assert funnel.facts["domain_labels"]["by_method"]["lexical"] == {
+        "num_unknown": 1, "unknown": {"no word of any class": 1},
+    }  # fmt: skip
+
+
+def test_order_of_rows_does_not_matter(make_problem) -> None:
+    problems = [make_problem(f"{question} {n}") for question in QUESTIONS for n in range(20)]
+    one = run(problems, DomainsConfig())
+    two = run(random.Random(0).sample(problems, len(problems)), DomainsConfig())
+    assert {p.id: p.domain for p in one.problems} == {p.id: p.domain for p in two.problems}
+    assert one.facts == two.facts
+
+
+def test_domains_come_after_contamination_and_before_difficulty() -> None:
+    assert [step.__name__ for step in STEPS] == [
+        "quality", "duplicates", "contamination", "domains", "difficulty",
+    ]  # fmt: skip
+
+
+def scripts_for(questions, folder) -> str:
+    from slowthink.domains.asking import build_messages
+    from slowthink.domains.taxonomy import load_taxonomy
+
+    taxonomy = load_taxonomy()
+    path = folder / "scripts.jsonl"
+    rows = [
+        {"question": build_messages(taxonomy, question)[1]["content"],
+         "thinking": [f"CODE: {code}"], "answer": ""}
+        for question, code in zip(questions, ("11", "26", "11", "97"), strict=True)
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_second_method_is_measured_against_the_first(make_problem, tmp_path) -> None:
+    engine = {"kind": "replay", "replay": scripts_for(QUESTIONS, tmp_path)}
+    problems = [make_problem(question) for question in QUESTIONS]
+    config = DomainsConfig(methods=("lexical", "llm"))
+    funnel = run(problems, config, folder=tmp_path, engine=engine)
+    facts = funnel.facts["domain_labels"]
+    assert [one.domain for one in funnel.problems][:2] == ["Number theory", "Geometry"]
+    assert facts["agreement"]["n"] == 3
+    assert facts["agreement"]["agreement"] == pytest.approx(2 / 3)
+    assert facts["agreement"]["disagreements"] == [
+        {"first": "Geometry", "second": "Real functions", "n": 1}
+    ]
+    assert facts["by_method"]["llm"]["num_asked_again"] == 0
+
+
+def test_a_method_is_not_measured_against_itself() -> None:
+    with pytest.raises(ValueError, match="agrees with itself"):
+        DomainsConfig(methods=("lexical", "lexical"))
