@@ -1,6 +1,6 @@
 """Say which field each problem belongs to; nothing is dropped, ids stay.
 
-    funnel.facts["domain_labels"] = {"methods": ["lexical"], "num_labelled": 40210, …}
+funnel.facts["domain_labels"] = {"methods": ["lexical"], "num_labelled": 40210, …}
 """
 
 from __future__ import annotations
