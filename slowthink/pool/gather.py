@@ -51,7 +51,7 @@ def gather(config: PoolConfig, *, seed: int) -> Gathered:
         SOURCES[source.kind](source, seed=seed, setting=setting)
         for setting, source in zip(settings, config.sources, strict=True)
     ]
-    items = [item for found in sources for item in found.items]
+    items = [item for found in sources for item in sorted(found.items, key=_preference)]
     kept, equal = keep_first(items)
     if not kept:
         raise DataError(
@@ -61,6 +61,15 @@ def gather(config: PoolConfig, *, seed: int) -> Gathered:
     problems = [item.problem for item in kept]
     origins = {key: found.facts for key, found in zip(settings, sources, strict=True)}
     return Gathered(problems, dropped, sum(found.num_rows for found in sources), origins)
+
+
+def _preference(item: Item) -> tuple[bool, str, str, str, str]:
+    """Of a source's equal questions the first of these is kept, wherever it stands in the file."""
+    problem = item.problem
+    return (
+        problem.answer is None, problem.id, problem.answer or "", problem.solution or "",
+        problem.source_row,
+    )  # fmt: skip
 
 
 def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:

@@ -169,4 +169,5 @@ class PoolConfig(Settings):
     """Gather problems."""
 
     sources: tuple[PoolSource, ...] = Field(min_length=1)
-    """Where problems come from, in order; of equal questions the first is kept."""
+    """Where problems come from, in order; of equal questions the first source's is kept, and in a
+    source one with an answer."""
