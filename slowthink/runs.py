@@ -36,7 +36,7 @@ R = TypeVar("R")
 # Settings outside its own section that change what a stage decides.
 SHARED_KEYS: dict[str, tuple[str, ...]] = {
     "pool": ("seed",),
-    "filter": ("seed", "model", "revision", "engine"),
+    "filter": ("seed", "model", "revision", "engine", "formats"),
     "trace": ("seed", "model", "revision"),
     "select": ("seed",),
     "train": ("seed", "model", "revision", "chat", "formats"),
@@ -207,7 +207,7 @@ def input_digests(recipe: Recipe, root: Path, stage: str) -> dict[str, str]:
 
 
 def _named_files(section: Any) -> Iterator[str]:
-    """Paths in a stage's section: `input`, `path` of its sources and sets, `samples` of arms."""
+    """Paths in a stage's section: `input`, `path` of its sources and sets, `samples`, taxonomies."""
     paths = [getattr(section, "input", None)]
     for name, key in (("sources", "path"), ("benchmarks", "path"), ("arms", "samples")):
         paths += [getattr(item, key, None) for item in getattr(section, name, ())]
@@ -215,6 +215,8 @@ def _named_files(section: Any) -> Iterator[str]:
     paths += [item.path for item in checked]
     difficulty = getattr(section, "difficulty", None)
     paths += difficulty.files() if difficulty else []
+    taxonomy = getattr(getattr(section, "domains", None), "taxonomy", None)
+    paths += [taxonomy] if taxonomy and Path(taxonomy).is_file() else []
     yield from (path for path in paths if path)
 
 

@@ -8,7 +8,7 @@ from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
 from slowthink.runs import StageContext, StageResult, Step
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def run(context: StageContext) -> StageResult:
