@@ -207,7 +207,7 @@ def input_digests(recipe: Recipe, root: Path, stage: str) -> dict[str, str]:
 
 
 def _named_files(section: Any) -> Iterator[str]:
-    """Paths in a stage's section: `input`, `path` of its sources and sets, `samples`, taxonomies."""
+    """Files that a stage's section names: `input`, sources, sets, samples, a taxonomy."""
     paths = [getattr(section, "input", None)]
     for name, key in (("sources", "path"), ("benchmarks", "path"), ("arms", "samples")):
         paths += [getattr(item, key, None) for item in getattr(section, name, ())]
