@@ -233,9 +233,11 @@ def test_packed_weights_give_the_same_bits(smollm) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from slowthink.engines.models import resolve_model
     from slowthink.engines.packed import PackedLinear, can_pack, pack
 
-    model = AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.bfloat16).eval()
+    folder = resolve_model(smollm)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
     if not can_pack(model):
         pytest.skip("no bfloat16 on this processor")
     batches = [torch.arange(rows * 7).reshape(rows, 7) * 131 % 49_000 for rows in (1, 5, 40)]
