@@ -31,7 +31,7 @@ quickstart: $(VENV)/.quickstart
 
 test: $(VENV)/.dev
 	$(BIN)/pytest -n 2 -m "not slow"
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n 2 --dist loadfile
 
 test-fast: $(VENV)/.dev
 	$(BIN)/pytest -n 2 -m "not slow"
