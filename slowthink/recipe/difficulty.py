@@ -27,6 +27,8 @@ class AttemptModel(Settings):
     samples: str | None = None
     """A file of recorded samples, in any form that `evaluate` reads, in place of a running model;
     problems of which it has fewer than num_attempts pass untested and are counted."""
+    last_number: bool = False
+    """Of recorded samples: where no answer is marked, the last number is taken."""
     max_thinking_tokens: int | None = Field(default=None, ge=0)
     """Cap of an attempt's thinking. null: the step's."""
     answer_tokens: int | None = Field(default=None, ge=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,19 @@ def model(path: str) -> dict[str, Any]:
             "answer_tokens": 40}  # fmt: skip
 
 
-def run(folder: Path, problems: list[Problem], **difficulty: Any) -> dict[str, Any]:
+def run(
+    folder: Path,
+    problems: list[Problem],
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    **difficulty: Any,
+) -> dict[str, Any]:
     """The stage's manifest, and what lies in its folder."""
     path = folder / "problems.jsonl"
     path.write_text("".join(json.dumps(plain(one)) + "\n" for one in problems))
     settings = {"input": str(path), "quality": None, "duplicates": None, "difficulty": difficulty}
     recipe = parse_recipe({"name": "test", "filter": settings})
-    context = make_context(recipe, folder / "run", "filter", say=lambda text: None)
+    context = make_context(recipe, folder / "run", "filter", say=say)
     return execute(context, filter_stage.run, version=filter_stage.STAGE_VERSION)
 
 
@@ -191,6 +198,24 @@ def test_hours_without_a_speed_are_refused(tmp_path: Path, problems: list[Proble
     small = model(scripts(tmp_path / "small.jsonl", problems, right=set()))
     with pytest.raises(ConfigError, match="tokens_per_second"):
         run(tmp_path, problems, models=[small], hours=1)
+
+
+@pytest.mark.parametrize(("last_number", "expected"), [(False, [0, 1]), (True, [1])])
+def test_recorded_answers_without_a_mark_count_where_their_last_number_is_taken(
+    tmp_path: Path, problems: list[Problem], last_number: bool, expected: list[int]
+) -> None:
+    """As GSM8K's samples end: "A: 26"."""
+    rows = [
+        {"question": one.question, "answer": one.answer, "sample": 0, "response": f"So.\nA: {text}"}
+        for one, text in zip(problems, ["0", "7"], strict=False)
+    ]
+    path = tmp_path / "samples.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recorded = {"samples": str(path), "last_number": last_number}
+    said: list[str] = []
+    run(tmp_path, problems[:2], models=[recorded], num_attempts=1, max_correct=0, say=said.append)
+    assert kept(tmp_path) == expected
+    assert any("2 of 2 attempts state no answer" in line for line in said) is not last_number
 
 
 @pytest.mark.shared_data

@@ -11,6 +11,7 @@ and model, `key_review.jsonl` one for each key in doubt.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from slowthink.filter.difficulty.cost import drawn_to_test, estimates, sub_pool
@@ -89,6 +90,8 @@ def _report(
     facts = difficulty_facts(shown, num_untested=len(problems) - num_tried, domains=domains)
     doubts = [doubt for trial in trials for doubt in trial.doubts]
     attempts = [row for trial in trials for row in trial.attempts]
+    for line in _unanswered(attempts):
+        context.say(line)
     funnel.facts |= {
         "budget_violations": sum(row["budget_violations"] for row in attempts),
         "difficulty": facts | {"num_tested": num_tried, "num_keys_in_doubt": len(doubts)},
@@ -104,3 +107,15 @@ def _report(
     for name, rows in lines.items():
         text = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
         write_atomic(context.folder / name, text)
+
+
+def _unanswered(attempts: list[dict[str, Any]]) -> Iterator[str]:
+    """A warning for each model of which most attempts count as unsolved for want of an answer."""
+    for row in attempts:
+        number, total = row.get("num_no_answer", 0), row.get("num_attempts", 0)
+        if number > total / 2:
+            yield (
+                f"filter: {row['step']}: {row['model']}: {number} of {total} attempts state no "
+                "answer and count as unsolved; expected most to. Give them room (answer_tokens), "
+                "or set last_number where recorded answers have no mark"
+            )

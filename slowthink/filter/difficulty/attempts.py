@@ -152,7 +152,12 @@ class RecordedSource:
 
 
 def recorded(
-    path: str, problems: Sequence[Problem], *, num_attempts: int, model: str | None = None
+    path: str,
+    problems: Sequence[Problem],
+    *,
+    num_attempts: int,
+    model: str | None = None,
+    last_number: bool = False,
 ) -> dict[str, list[GradeItem]]:
     """The file's samples (of one model, where it is named) of these problems, in order of number;
     of those problems that have enough."""
@@ -165,7 +170,10 @@ def recorded(
             found.setdefault(problem_of[sample.problem_id].id, []).append(sample)
     by_id = {problem.id: problem for problem in problems}
     return {
-        one: [_item(by_id[one], sample) for sample in sorted(samples, key=_place)[:num_attempts]]
+        one: [
+            _item(by_id[one], sample, last_number=last_number)
+            for sample in sorted(samples, key=_place)[:num_attempts]
+        ]
         for one, samples in sorted(found.items())
         if len(samples) >= num_attempts
     }
@@ -175,8 +183,8 @@ def _place(sample: StoredSample) -> int:
     return sample.sample
 
 
-def _item(problem: Problem, sample: StoredSample) -> GradeItem:
+def _item(problem: Problem, sample: StoredSample, *, last_number: bool) -> GradeItem:
     return GradeItem(
         problem=as_asked(problem, sample.choices), answer_text=sample.response,
-        truncated=bool(sample.truncated),
+        truncated=bool(sample.truncated), last_number=last_number,
     )  # fmt: skip

@@ -31,7 +31,7 @@ from slowthink.grading.cluster import group_answers
 from slowthink.ledger import Ledger
 from slowthink.plain import plain
 from slowthink.recipe import AttemptModel, DifficultyStep, KeyCheckConfig
-from slowthink.records import Dropped, Grade, Problem, item_seed
+from slowthink.records import Dropped, Grade, Problem, Verdict, item_seed
 from slowthink.runs import StageContext
 from slowthink.sampling import Sampler, session_facts
 
@@ -177,8 +177,9 @@ class _Asking:
 
     def _from_file(self, problems: Sequence[Problem], path: str) -> dict[str, Follow]:
         samples = recorded(
-            path, problems, num_attempts=self._step.num_attempts, model=self._model.model
-        )
+            path, problems, num_attempts=self._step.num_attempts, model=self._model.model,
+            last_number=self._model.last_number,
+        )  # fmt: skip
         tried = [problem for problem in problems if problem.id in samples]
         follows = self._follow(tried, RecordedSource(samples, self._grader))
         self.facts |= {"num_untested": len(problems) - len(tried)}
@@ -227,7 +228,11 @@ class _Asking:
             "num_attempts": sum(len(follow.grades) for follow in follows.values()),
             "num_possible": len(follows) * self._step.num_attempts,
             "num_wasted": sum(follow.num_unused for follow in follows.values()),
-        }
+            "num_no_answer": sum(
+                grade.verdict is Verdict.NO_ANSWER
+                for follow in follows.values() for grade in follow.grades
+            ),
+        }  # fmt: skip
         return follows
 
     def _drive(
