@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from slowthink.catalogue import expected_problems
-from slowthink.recipe import CatalogueSource, FileSource, HubSource, PoolSource, Recipe
+from slowthink.recipe import CatalogueSource, FileSource, FileTraces, HubSource, PoolSource, Recipe
 from slowthink.recipe.sources import DrawnSource
 from slowthink.records import Dropped
 from slowthink.rows import estimated_rows
@@ -56,6 +56,20 @@ def planned_problems(recipe: Recipe) -> int:
         key = f"pool.sources.{number}"
         rows[key] = 0 if held_out else max(0, rows[key] - source.num_heldout)
     return sum(rows.values())
+
+
+def planned_traces(recipe: Recipe) -> int:
+    """Traces that the selection is expected to be given at most; 0 where nothing tells."""
+    if recipe.select and recipe.select.input:
+        return estimated_rows(recipe.select.input, setting="select.input")
+    if found := planned_problems(recipe):
+        return found
+    rows = 0
+    for number, source in enumerate(recipe.trace.sources if recipe.trace else ()):
+        if isinstance(source, FileTraces):
+            found = estimated_rows(source.path, setting=f"trace.sources.{number}.path")
+            rows += min(found, source.max_traces or found)
+    return rows
 
 
 def planned_heldout(recipe: Recipe) -> int:

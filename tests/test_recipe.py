@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic_core import PydanticUndefined
 
 from slowthink import recipe as recipes
+from slowthink.commands import RunRequest, dry_run
 from slowthink.errors import ConfigError
 from slowthink.loading import load_recipe, parse_recipe, recipe_names
 from slowthink.recipe import Recipe, Settings
@@ -20,6 +23,24 @@ def test_shipped_recipe_parses_and_round_trips(name, tmp_path) -> None:
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     assert load_recipe(str(path)) == recipe
     assert load_recipe(str(path)).digest() == recipe.digest()
+
+
+@pytest.mark.parametrize("name", ["s1", "s1.1", "limo-v1", "limo-v2", "small", "own-chains"])
+def test_shipped_recipe_has_a_plan(name, tmp_path) -> None:
+    """With a file of one row in place of each that the user brings; no network, no model."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "What is 1 + 1?", "thinking": "So", "response": "2"}\n')
+    recipe = load_recipe(name)
+    data = recipe.model_dump(mode="json")
+    for section in ("pool", "trace"):
+        for source in (data[section] or {}).get("sources", ()):
+            if source["kind"] == "file":
+                source |= {"path": str(path)}
+    found = tmp_path / f"{name}.yaml"
+    found.write_text(json.dumps(data))
+    plan = dry_run(RunRequest(source=str(found), out=tmp_path / "run")).data["plan"]
+    assert list(plan) == list(recipe.stages())
+    assert "train" not in plan or plan["train"]["num_examples"] > 0
 
 
 def test_recipes_in_folders_are_found_by_their_path() -> None:

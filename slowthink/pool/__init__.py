@@ -30,4 +30,7 @@ def run(context: StageContext) -> StageResult:
 def plan(recipe: Recipe) -> dict[str, object]:
     """Rows of each source, estimated without reading them."""
     rows = planned_rows(recipe)
-    return {"num_rows": sum(rows.values()), "sources": rows, "estimated_tokens": 0}
+    plan: dict[str, object] = {"num_rows": sum(rows.values()), "sources": rows}
+    if unknown := [setting for setting, number in rows.items() if not number]:
+        plan["size_unknown"] = unknown
+    return plan | {"estimated_tokens": 0}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowthink.errors import DataError
-from slowthink.funnel import counts, planned_problems, quantiles, step_of
+from slowthink.funnel import counts, planned_traces, quantiles, step_of
 from slowthink.recipe import Recipe, SelectConfig
 from slowthink.records import Dropped, Split, Trace, Verdict
 from slowthink.runs import StageContext, StageResult, write_atomic
@@ -55,7 +55,7 @@ def run(context: StageContext) -> StageResult:
 def plan(recipe: Recipe) -> dict[str, object]:
     """Size of the training set at most."""
     config = recipe.select
-    available = planned_problems(recipe)
+    available = planned_traces(recipe)
     asked = config.num_problems if config and config.method != "full" else None
     sizes = [size for size in (asked, available) if size]
     return {"num_problems": min(sizes, default=0), "estimated_tokens": 0}

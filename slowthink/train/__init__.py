@@ -14,7 +14,7 @@ from typing import Any
 
 from slowthink.engines.models import fingerprint, load_tokenizer, resolve_model
 from slowthink.errors import missing_extra
-from slowthink.funnel import planned_problems, quantiles
+from slowthink.funnel import planned_traces, quantiles
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import Trace, TrainingStep, item_seed
 from slowthink.rows import estimated_rows
@@ -58,7 +58,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
         number = estimated_rows(config.input, setting="train.input")
     else:
         asked = recipe.select.num_problems if recipe.select else None
-        number = min(size for size in (asked, planned_problems(recipe)) if size)
+        number = min((size for size in (asked, planned_traces(recipe)) if size), default=0)
     steps = num_steps(number, config)
     seen = min(steps * config.batch_size, number * config.epochs)
     tokens = seen * PLANNED_EXAMPLE_TOKENS
