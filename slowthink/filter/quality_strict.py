@@ -81,7 +81,7 @@ DEBRIS = re.compile(
     "|â€[™œ\u009d“”˜¦\u0093\u0094\u0099\u009c]|Ã[\u0080-\u00bf]|Â[\u00a0-\u00bf]|ï¼[\u0080-\u00bf]"
     r"|&(?:amp|lt|gt|nbsp|quot|apos|times|deg|le|ge|minus|ldquo|rdquo|lsquo|rsquo|mdash|ndash"
     r"|#\d{2,5}|#x[0-9a-fA-F]{2,4});"
-    r"|</?(?:p|div|span|table|tr|td|th|font|script|style|li|ul|ol)(?:\s[^<>\n]{0,200})?/?>"
+    r"|</p>|<p\s[^<>\n]{1,200}>|</?(?:div|span|table|tr|td|th|font|script|style|li|ul|ol)(?:\s[^<>\n]{0,200})?/?>"
 )
 IMAGE = re.compile(
     r"\[img\b|!\[[^\]\n]{0,200}\](?:\s?\()?|<img\b|<image[\s_>\d]|<ImageHere>|\\includegraphics|\[图\d?\]"
@@ -92,7 +92,8 @@ IMAGE = re.compile(
     r"|(?i:\b(?:accompanying|adjoining|adjacent|attached) "
     r"(?:figure|diagram|picture|image|graph|chart|drawing|sketch)s?\b)"
     r"|(?i:\b(?:in|from|on|of|see|by|into|to) (?:the|this) (?:\w+ )?"
-    r"(?:figure|diagram|picture|illustration)s?\b(?! skat))"
+    r"(?:figure|diagram|illustration)s?\b(?! skat| of merit))"
+    r"|(?i:\b(?:in|from|see) (?:the|this) picture\b)"
     r"|(?i:\b(?:as )?(?:shown|pictured|depicted|illustrated|drawn|indicated) (?:here|in "
     r"(?:the )?(?:figure|fig\b|diagram|picture|sketch|image|illustration)))"
     r"|\b[Ff]ig(?:ure|\.)?\s?\d|\bpictured (?:below|above|here)\b"
