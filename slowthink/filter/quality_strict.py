@@ -93,7 +93,7 @@ IMAGE = re.compile(
     r"(?:figure|diagram|picture|image|graph|chart|drawing|sketch)s?\b)"
     r"|(?i:\b(?:in|from|on|of|see|by|into|to) (?:the|this) (?:\w+ )?"
     r"(?:figure|diagram|illustration)s?\b(?! skat| of merit))"
-    r"|(?i:\b(?:in|from|see) (?:the|this) picture\b)"
+    r"|(?i:\b(?:in|from|see) (?:the|this) (?:following )?picture\b)"
     r"|(?i:\b(?:as )?(?:shown|pictured|depicted|illustrated|drawn|indicated) (?:here|in "
     r"(?:the )?(?:figure|fig\b|diagram|picture|sketch|image|illustration)))"
     r"|\b[Ff]ig(?:ure|\.)?\s?\d|\bpictured (?:below|above|here)\b"

@@ -33,6 +33,7 @@ CASES = {
     "as shown zh": ("如图，在三角形ABC中，求AB。", ["image"]),
     "figure below zh": ("下图中阴影的面积是多少？", ["image"]),
     "picture": ("In the picture, how long is AB?", ["image"]),
+    "following picture": ("In the following picture, what is x?", ["image"]),
     "pictures of plants": ("How many hours does it take to process all of the pictures?", []),
     "puzzle picture": ("He can place 25 pieces into the puzzle picture. How many are left?", []),
     "figure of merit": ("What is the ratio of this figure of merit to that of the ring?", []),
