@@ -17,6 +17,7 @@ from slowthink.errors import EngineError, missing_extra
 
 T = TypeVar("T")
 R = TypeVar("R")
+B = TypeVar("B")
 
 BATCH_ROWS = 2_000
 """Rows handed over at a time."""
@@ -34,9 +35,8 @@ def map_rows(
     With `ray` the function and the rows must be picklable. Raises EngineError where the function
     gives another number of results than it was given rows, or Ray fails.
     """
-    size = batch_rows or BATCH_ROWS
-    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-    done = RUNNERS[runner](function, batches) if batches else []
+    batches = batched(rows, batch_rows or BATCH_ROWS)
+    done = map_batches(function, batches, runner=runner)
     for batch, results in zip(batches, done, strict=True):
         if len(batch) != len(results):
             raise EngineError(
@@ -46,15 +46,23 @@ def map_rows(
     return [result for results in done for result in results]
 
 
-def _here(
-    function: Callable[[Sequence[T]], Sequence[R]], batches: Sequence[Sequence[T]]
-) -> list[Sequence[R]]:
+def batched(rows: Sequence[T], size: int) -> list[Sequence[T]]:
+    """The rows in batches of so many."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def map_batches(
+    function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]], *, runner: str = "local"
+) -> list[B]:
+    """One result a batch, in order: for functions that give arrays. As `map_rows` otherwise."""
+    return RUNNERS[runner](function, batches) if batches else []
+
+
+def _here(function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]]) -> list[B]:
     return [function(batch) for batch in batches]
 
 
-def _on_ray(
-    function: Callable[[Sequence[T]], Sequence[R]], batches: Sequence[Sequence[T]]
-) -> list[Sequence[R]]:
+def _on_ray(function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]]) -> list[B]:
     """A block of one batch each, through `ray.data`, put in order again."""
     data = _ray_data()
     dataset = data.from_items(

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from slowthink.filter.state import Funnel
 from slowthink.overlap import semantic
 from slowthink.overlap.clusters import Cluster, equal_keys
-from slowthink.overlap.exact import exact_key, split_options
+from slowthink.overlap.exact import exact_keys, split_options
 from slowthink.overlap.near import near_duplicates
 from slowthink.recipe import FilterConfig
 from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig
 from slowthink.records import Dropped, Problem
 from slowthink.rows import cut
+from slowthink.runner import BATCH_ROWS, batched, map_batches
 from slowthink.runs import StageContext, write_atomic
 
 CLUSTERS_FILE = "clusters.jsonl"
@@ -44,7 +46,7 @@ def duplicates(funnel: Funnel, context: StageContext) -> None:
     config = SHORTHAND if settings.duplicates == "exact" else settings.duplicates
     lines: list[str] = []
     facts: dict[str, Any] = {}
-    for part, found in _parts(config).items():
+    for part, found in _parts(config, context.recipe.runner).items():
         ordered = in_preference(funnel.problems, config)
         clusters, more = found(ordered)
         step = f"duplicates: {part}"
@@ -73,16 +75,17 @@ def in_preference(problems: Sequence[Problem], config: DuplicatesConfig) -> list
 
 
 Found = tuple[list[Cluster], dict[str, Any]]
+Part = Callable[[Sequence[Problem]], Found]
 
 
-def _parts(config: DuplicatesConfig) -> dict[str, Callable[[Sequence[Problem]], Found]]:
-    parts: dict[str, Callable[[Sequence[Problem]], Found]] = {}
+def _parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
+    parts: dict[str, Part] = {}
     if config.exact is not None:
-        parts["exact"] = _plain if config.exact == "plain" else _strict
-    if (near := config.near) is not None:
-        parts["near"] = lambda problems: _near(problems, near)
-    if (meaning := config.semantic) is not None:
-        parts["semantic"] = lambda problems: _semantic(problems, meaning)
+        parts["exact"] = _plain if config.exact == "plain" else partial(_strict, runner=runner)
+    if config.near is not None:
+        parts["near"] = partial(_near, config=config.near, runner=runner)
+    if config.semantic is not None:
+        parts["semantic"] = partial(_semantic, config=config.semantic)
     return parts
 
 
@@ -90,19 +93,22 @@ def _plain(problems: Sequence[Problem]) -> Found:
     return equal_keys([problem.duplicate_key for problem in problems]), {}
 
 
-def _strict(problems: Sequence[Problem]) -> Found:
-    return equal_keys([exact_key(problem.question, problem.choices) for problem in problems]), {}
+def _strict(problems: Sequence[Problem], *, runner: str) -> Found:
+    questions = [(problem.question, problem.choices) for problem in problems]
+    batches = map_batches(exact_keys, batched(questions, BATCH_ROWS), runner=runner)
+    return equal_keys([key or None for batch in batches for key in batch.tolist()]), {}
 
 
-def _near(problems: Sequence[Problem], config: NearConfig) -> Found:
+def _near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> Found:
     clusters = near_duplicates(
         [question_text(problem) for problem in problems],
         min_overlap=config.min_overlap, width=config.width, same_sense=config.same_sense,
+        runner=runner,
     )  # fmt: skip
     return clusters, {}
 
 
-def _semantic(problems: Sequence[Problem], config: SemanticConfig) -> Found:
+def _semantic(problems: Sequence[Problem], *, config: SemanticConfig) -> Found:
     texts = [question_text(problem) for problem in problems]
     english = [place for place, text in enumerate(texts) if semantic.is_readable(text)]
     clusters = semantic.semantic_duplicates(

@@ -1,6 +1,6 @@
 r"""Keys of a question: equal for questions that differ in form only, and what must not differ.
 
-    exact_key(r"求 $\dfrac{1}{2}x$ 的值。", ()) == exact_key("求１/2 x的值", ())
+    exact_keys([(r"求 $\dfrac{1}{2}x$ 的值。", ()), ("求１/2 x的值", ())])   # one key twice
     sense_keys(["Find 12/4.", "Find 12*4."])                # two keys: the operators differ
 
 Words, numbers and `+ - = < >` are the tokens of the strict form; `/ * ^ ! % √`, which that form
@@ -9,24 +9,26 @@ leaves out, are counted apart, so that 12/4 is never 12*4.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
-from slowthink.overlap.normal import Hashed, Hashes, hashed, strict_tokens, whole
+from slowthink.overlap.normal import Hashed, Hashes, hashed, mixed, whole
 
-OPERATORS = {
-    "÷": re.compile(r"\\[dtc]?frac(?![a-z])|\\div(?![a-z])|\\over(?![a-z])|[/÷⁄∕]"),
-    "×": re.compile(r"\\times(?![a-z])|\\cdot(?![a-z])|(?<!\*)\*(?!\*)|[×·∙⋅]"),
-    "^": re.compile(r"\^(?!\s*\{?\s*(?:\\circ|\\prime|°))|\*\*(?=\d)"),
-    "!": re.compile(r"(?<=[\w)}\]])!(?!=)"),
-    "%": re.compile(r"%"),
-    "√": re.compile(r"\\sqrt(?![a-z])|√"),
+OPERATORS = "÷×^!%√"
+_OPERATOR = re.compile(
+    r"\\[a-z]+|\*+\d?|\^(?!\s*\{?\s*(?:\\circ|\\prime|°))|!(?<=[\w)}\]]!)(?!=)"
+    r"|/|÷|⁄|∕|×|·|∙|⋅|%|√"
+)
+_SAME_OPERATOR = {
+    **dict.fromkeys(("/", "⁄", "∕", *(rf"\{p}frac" for p in ("", "d", "t", "c"))), "÷"),
+    **{"\\div": "÷", "\\over": "÷", "\\times": "×", "\\cdot": "×", "*": "×", "\\sqrt": "√"},
+    **dict.fromkeys("·∙⋅", "×"),
 }
-"""What each operator looks like, by one name."""
-_ANY_OPERATOR = re.compile(r"[\\/÷⁄∕*×·∙⋅^!%√]")
+"""What else an operator looks like."""
 
 _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen twenty thirty "
@@ -46,21 +48,38 @@ LETTERS = frozenset("bcdefghijklmnopqrtuvwxyz")
 """Variables; `a` is also an article and `s` an ending."""
 
 OPTION = re.compile(r"(?:^|(?<=\s))[(（]?([A-J])[)）.．、:：]\s*(?=\S)")
+_THIRD_OPTION = re.compile(r"C[)）.．、:：]")
 
 
-def exact_key(question: str, choices: Sequence[str]) -> tuple[object, ...] | None:
-    """Equal for questions with the same strict tokens and operators, options in any order.
+def exact_keys(questions: Sequence[tuple[str, Sequence[str]]]) -> Hashes:
+    """[num_questions]: equal for questions (with options) of the same strict tokens and operators,
+    options in any order. Row-wise; 0 where no token is left.
 
-    Options written into the question as (A) …, (B) … count as options. None where no token is left.
+    Options written into the question as (A) …, (B) … count as options. 64 bits: among a million
+    different questions two have one key with a chance of 3e-8.
     """
-    stem, inside = split_options(question)
-    parts = [_key(part) for part in (stem, *sorted([*inside, *choices], key=strict_tokens))]
-    return tuple(parts) if any(tokens for tokens, _ in parts) else None
+    parts, lengths = [], []
+    for question, choices in questions:
+        stem, inside = split_options(question)
+        parts += [stem, *inside, *choices]
+        lengths.append(1 + len(inside) + len(choices))
+    tokens = hashed(parts)
+    keys = mixed(whole(tokens) + operator_keys(parts))
+    stems = np.cumsum([0, *lengths])[:-1]
+    is_stem = np.zeros(len(parts), bool)
+    is_stem[stems] = True
+    found = np.where(is_stem, mixed(keys), keys)  # a stem is no option
+    if not len(questions):
+        return found
+    any_token = np.add.reduceat(tokens.lengths, stems) > 0
+    return np.where(any_token, np.add.reduceat(found, stems), np.uint64(0))
 
 
 def split_options(question: str) -> tuple[str, list[str]]:
     """The question without its options, and the options, where at least A, B and C come in order.
     """  # fmt: skip
+    if not _THIRD_OPTION.search(question):
+        return question, []
     found = list(OPTION.finditer(question))
     labels = "".join(one[1] for one in found)
     start = labels.rfind("ABC")
@@ -72,17 +91,24 @@ def split_options(question: str) -> tuple[str, list[str]]:
     return question[: found[0].start()], options
 
 
-def _key(text: str) -> tuple[tuple[str, ...], str]:
-    return tuple(strict_tokens(text)), operators(text)
-
-
 def operators(text: str) -> str:
     """The text's operators by name, sorted: those that the strict tokens leave out."""
-    if not _ANY_OPERATOR.search(text):
-        return ""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return "".join(name * len(pattern.findall(text)) for name, pattern in OPERATORS.items())
+    found = [_operator(sign) for sign in _OPERATOR.findall(text)]
+    return "".join(name * found.count(name) for name in OPERATORS) if found else ""
+
+
+def _operator(sign: str) -> str:
+    """Its name; another word of LaTeX, and asterisks that set bold, are none."""
+    if sign[:2] == "**":
+        return "^" if sign[-1].isdigit() else ""
+    return _SAME_OPERATOR.get(sign.rstrip("0123456789"), sign)
+
+
+def operator_keys(texts: Sequence[str]) -> Hashes:
+    """[num_texts]: a hash of each text's operators, in any order."""
+    return np.array([_hash_of_operators(operators(text)) for text in texts], np.uint64)
 
 
 def sense_keys(texts: Sequence[str], tokens: Hashed | None = None) -> Hashes:
@@ -97,8 +123,7 @@ def sense_keys(texts: Sequence[str], tokens: Hashed | None = None) -> Hashes:
     bears = (tokens.values & np.uint64(1)).astype(bool) | (words[place] == tokens.values)
     ends = np.concatenate([[0], np.cumsum(bears)])
     found = whole(Hashed(tokens.values[bears], ends[tokens.offsets]))
-    signs = [hash_of_operators(operators(text)) for text in texts]
-    return np.asarray(found + np.array(signs, np.uint64), np.uint64)
+    return np.asarray(found + operator_keys(texts), np.uint64)
 
 
 def number_keys(texts: Sequence[str]) -> Hashes:
@@ -109,11 +134,11 @@ def number_keys(texts: Sequence[str]) -> Hashes:
     values = np.where(is_number, spread ^ (spread >> np.uint64(32)), np.uint64(0))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
     found = sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]]
-    signs = [hash_of_operators(operators(text)) for text in texts]
-    return np.asarray(found + np.array(signs, np.uint64), np.uint64)
+    return np.asarray(found + operator_keys(texts), np.uint64)
 
 
-def hash_of_operators(names: str) -> int:
+@functools.lru_cache(maxsize=65_536)
+def _hash_of_operators(names: str) -> int:
     """A 64-bit hash of sorted operator names; 0 for none."""
     value = 0
     for name in names:

@@ -14,6 +14,7 @@ problem, and so is another question about the same figure ("how many boys", "how
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
@@ -24,6 +25,7 @@ from slowthink.overlap.clusters import Cluster, Ints, Pair, clusters_of, paired_
 from slowthink.overlap.exact import sense_keys
 from slowthink.overlap.minhash import NUM_BANDS, bands
 from slowthink.overlap.normal import Hashed, Hashes, hashed, shingles, strict_tokens, whole
+from slowthink.runner import batched, map_batches
 
 WIDTH = 3
 """Tokens in a run."""
@@ -52,13 +54,16 @@ def near_duplicates(
     min_overlap: float = MIN_OVERLAP,
     width: int = WIDTH,
     same_sense: bool = True,
+    runner: str = "local",
 ) -> list[Cluster]:
     """Clusters of nearly equal texts; texts come in order of preference, the first is kept.
 
     The same clusters in every run: whatever the rows' order was before they were put in order of
     preference. With `same_sense` False, overlap alone decides.
     """
-    keys = band_keys(texts, width=width, same_sense=same_sense)
+    batch_keys = functools.partial(band_keys, width=width, same_sense=same_sense)
+    found = map_batches(batch_keys, batched(texts, BATCH_TEXTS), runner=runner)
+    keys = np.concatenate([np.empty((0, NUM_BANDS), np.uint64), *found])
     firsts, seconds = candidates(keys)
     pairs = confirmed(texts, firsts, seconds, min_overlap=min_overlap, width=width)
     if same_sense:
@@ -68,15 +73,9 @@ def near_duplicates(
 
 def band_keys(texts: Sequence[str], *, width: int = WIDTH, same_sense: bool = True) -> Hashes:
     """[num_texts, 16]: equal in one place for texts that may be duplicates. Row-wise."""
-    found = np.empty((len(texts), NUM_BANDS), np.uint64)
-    for start in range(0, len(texts), BATCH_TEXTS):
-        batch = texts[start : start + BATCH_TEXTS]
-        tokens = hashed(batch)
-        keys = bands(runs_of_tokens(tokens, width))
-        if same_sense:
-            keys ^= sense_keys(batch, tokens)[:, None]
-        found[start : start + BATCH_TEXTS] = keys
-    return found
+    tokens = hashed(texts)
+    keys = bands(runs_of_tokens(tokens, width))
+    return keys ^ sense_keys(texts, tokens)[:, None] if same_sense else keys
 
 
 def candidates(keys: Hashes) -> tuple[Ints, Ints]:

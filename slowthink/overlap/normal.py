@@ -37,9 +37,9 @@ MAX_VOCABULARY = 2_000_000
 CJK = r"\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Characters that are a token each: Chinese, and the kana."""
 _TOKEN = re.compile(
-    rf"{END}|[a-z]+|\d+(?:\.\d+)?|[+=<>]|(?<![a-z]{{2}})(?<!-)-(?!-)|[{CJK}]|[^\W\d_a-z{CJK}]+"
+    rf"[a-z]+|\d+(?:\.\d+)?|[+=<>{END}]|-(?<![a-z]{{2}}-)(?<!--)(?!-)|[{CJK}]|[^\W\d_a-z{CJK}]+"
 )
-_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}")
+_ENVIRONMENT = re.compile(rf"\\(?:begin|end)\s*\{{[^{{}}{END}]*\}}")
 _THOUSANDS = re.compile(r"[,{\\](?<=\d[,{\\])(?:,\}|[,!])?(?=\d{3}(?!\d))")
 _SET_ONLY = re.compile(
     r"\\(?:[dtc]?frac|left|right|[bB]igg?[lrm]?|cdot|times|quad|qquad|(?:display|text)style|limits"

@@ -11,7 +11,7 @@ import pytest
 
 from slowthink.filter.duplicates import CLUSTERS_FILE, SHORTHAND, duplicates, in_preference
 from slowthink.filter.state import Funnel
-from slowthink.overlap.exact import exact_key
+from slowthink.overlap.exact import exact_keys, operators
 from slowthink.recipe import DuplicatesConfig, SemanticConfig
 
 EQUAL = {
@@ -30,17 +30,59 @@ OTHER = {
 
 @pytest.mark.parametrize(("one", "other"), EQUAL.values(), ids=EQUAL.keys())
 def test_same_question_has_the_same_key(one: str, other: str) -> None:
-    assert exact_key(one, ()) == exact_key(other, ())
+    assert key(one) == key(other)
 
 
 @pytest.mark.parametrize(("one", "other"), OTHER.values(), ids=OTHER.keys())
 def test_other_question_has_another_key(one: str, other: str) -> None:
-    assert exact_key(one, ()) != exact_key(other, ())
+    assert key(one) != key(other)
+
+
+def test_options_may_come_in_any_order_but_stems_are_no_options() -> None:
+    apart = [
+        key("Which?", ("one", "two")),
+        key("Which? one", ("two",)),
+        key("one", ("Which?", "two")),
+    ]
+    assert key("Which?", ("two", "one")) == apart[0]
+    assert len(set(apart)) == 3
+
+
+def test_question_without_a_token_has_no_key() -> None:
+    assert key("?!") == 0
+    assert key("?!", ("one",)) != 0
+
+
+def test_keys_depend_on_no_other_question_of_the_batch() -> None:
+    questions = [(text, ()) for pair in (*EQUAL.values(), *OTHER.values()) for text in pair]
+    questions += [("\\begin{", ()), ("x} y", ("one", "two")), ("", ())]
+    assert exact_keys(questions).tolist() == [key(*one) for one in questions]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("\\dfrac12 + a/b", "÷÷"), ("a \\over b, \\overline{c}", "÷"), ("2\\times3\\cdot4*5", "×××"),
+        ("**12** and 2**3", "^^"), ("30^\\circ, x^2", "^"), ("5! != 6", "!"), ("\\sqrt{2}％", "√%"),
+        ("**Bold** text", ""), ("\\alpha", ""),
+    ],
+)  # fmt: skip
+def test_operators_have_one_name_each(text: str, names: str) -> None:
+    assert sorted(operators(text)) == sorted(names)
+
+
+def key(question: str, choices: tuple[str, ...] = ()) -> int:
+    return int(exact_keys([(question, choices)])[0])
+
+
+def context(config, folder):
+    settings = SimpleNamespace(duplicates=config)
+    return SimpleNamespace(config=settings, folder=folder, recipe=SimpleNamespace(runner="local"))
 
 
 def run(problems, config, folder):
     funnel = Funnel(list(problems))
-    duplicates(funnel, SimpleNamespace(config=SimpleNamespace(duplicates=config), folder=folder))
+    duplicates(funnel, context(config, folder))
     return funnel
 
 

@@ -22,6 +22,10 @@ TEXTS = [
     "Let $x \\leq 1{,}000$; a right-angled triangle.",
     "A\x00B and Ａ－１",
     "   \n\t ",
+    "An environment that never ends: \\begin{",
+    "of the text before } no part",
+    "1,",
+    "000 and \u0301",
 ]
 SAME = {
     "fractions": ("\\frac{a}{b}", "$\\dfrac{a}{b}$", "a/b"),
