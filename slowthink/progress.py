@@ -8,6 +8,8 @@ from typing import Any
 
 from slowthink.recipe import STAGES
 
+EVERY_SECONDS = 15
+
 
 class Talk:
     """What a run tells its user while it works; everything goes to stderr."""
@@ -17,7 +19,9 @@ class Talk:
         self._bar: Any = None
         self._task: Any = None
         self._last = 0.0
-        self._started = 0.0
+        self._first: tuple[int, float] | None = None
+        """Done and the clock when this work was first heard of."""
+        self._total = 0
 
     def __enter__(self) -> Talk:
         return self
@@ -43,16 +47,22 @@ class Talk:
         )
 
     def progress(self, done: int, total: int) -> None:
-        """So much of the long work is done: a bar on a terminal, else a line every 15 seconds."""
+        """So much of the long work is done: a bar on a terminal, else a line every 15 seconds.
+
+        What was done at the first call (an earlier run's, say) tells nothing about the speed.
+        """
         if self.quiet or not total:
             return
         if sys.stderr.isatty():
             self._draw(done, total)
-        elif done == 0:
-            self._started = self._last = time.monotonic()
-        elif time.monotonic() - self._last > 15 or done == total:
-            self._last = time.monotonic()
-            left = (self._last - self._started) / done * (total - done)
+            return
+        now = time.monotonic()
+        if self._first is None or total != self._total or done < self._first[0]:
+            self._first, self._total, self._last = (done, now), total, now
+        elif now - self._last > EVERY_SECONDS or done == total:
+            self._last = now
+            before, started = self._first
+            left = (now - started) * (total - done) / max(1, done - before)
             print(f"      {done}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
 
     def _draw(self, done: int, total: int) -> None:

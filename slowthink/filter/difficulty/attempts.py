@@ -54,6 +54,7 @@ def drive(
     """
     source.submit([(one, wave) for one in sorted(follows) if (wave := follows[one].next_wave())])
     num_open = sum(follow.outcome is None for follow in follows.values())
+    progress(len(follows) - num_open, len(follows))
     while found := source.returned():
         touched = dict.fromkeys(one.problem_id for one in found)
         for one in found:
