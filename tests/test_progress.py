@@ -1,0 +1,42 @@
+"""What a run tells while it works: how long the rest will take."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from slowthink import progress
+from slowthink.progress import Talk
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on by 20 seconds with each look; it began long before the work."""
+    ticks = itertools.count(1_000_000, 20)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(ticks))
+
+
+def test_rest_is_told_by_what_was_done_since_the_first_call(clock, capsys) -> None:
+    talk = Talk()
+    talk.progress(100, 200)  # an earlier run's
+    talk.progress(110, 200)
+    assert capsys.readouterr().err == "      110/200, about 180 s left\n"
+
+
+def test_each_work_has_a_start_of_its_own(clock, capsys) -> None:
+    talk = Talk()
+    for done, total in ((0, 10), (5, 10), (10, 10), (3, 40), (0, 10), (5, 10)):
+        talk.progress(done, total)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "      5/10, about 20 s left",
+        "      10/10, about 0 s left",
+        "      5/10, about 20 s left",
+    ]
+
+
+def test_first_call_may_be_the_last(capsys) -> None:
+    Talk().progress(3, 3)
+    Talk(quiet=True).progress(1, 3)
+    assert capsys.readouterr().err == ""
