@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, NamedTuple, Optional
 
 import typer
 
@@ -45,6 +45,45 @@ Runner = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")]
+
+Model = Annotated[str, typer.Option("--model", help="Folder, hub id, or smollm2-135m.")]
+ThinkingFormat = Annotated[str, typer.Option("--format", help="auto, s1, think-tags, plain, …")]
+Cap = Annotated[int, typer.Option("--cap", help="Most thinking tokens.")]
+Waits = Annotated[int, typer.Option("--waits", help="Ends refused with a wait string.")]
+WaitString = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--wait-string", help="Text of the waits; repeat for a rotation."),
+]
+AnswerTokens = Annotated[int, typer.Option("--answer-tokens", help="Limit of the answer.")]
+Temperature = Annotated[float, typer.Option("--temperature", help="0 is greedy.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of sampled draws.")]
+
+
+class Decoding(NamedTuple):
+    """The options of one model's budget-forced decoding."""
+
+    model: str
+    thinking_format: str
+    cap: int
+    waits: int
+    wait_strings: list[str] | None
+    answer_tokens: int
+    temperature: float
+    seed: int
+
+    def settings(self, overrides: list[str] | None) -> dict[str, Any]:
+        """Of a `commands.GenerateRequest`."""
+        forcing: dict[str, Any] = {"answer_tokens": self.answer_tokens}
+        if self.wait_strings:
+            forcing["wait_strings"] = self.wait_strings
+        settings = {
+            "model": self.model, "seed": self.seed, "chat": {"format": self.thinking_format},
+            "forcing": forcing, "sampling": {"temperature": self.temperature},
+        }  # fmt: skip
+        return {
+            "cap": self.cap, "waits": self.waits, "settings": settings,
+            "overrides": tuple(overrides or ()),
+        }  # fmt: skip
 
 
 @app.command()
@@ -209,23 +248,14 @@ def generate(
         Optional[Path],  # noqa: UP045
         typer.Option("--file", help="JSONL rows with a `question`; writes a row for each."),
     ] = None,
-    model: Annotated[
-        str, typer.Option("--model", help="Folder, hub id, or smollm2-135m.")
-    ] = "smollm2-135m",
-    thinking_format: Annotated[
-        str, typer.Option("--format", help="auto, s1, think-tags, plain, …")
-    ] = "plain",
-    cap: Annotated[int, typer.Option("--cap", help="Most thinking tokens.")] = 128,
-    waits: Annotated[int, typer.Option("--waits", help="Ends refused with a wait string.")] = 0,
-    wait_string: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--wait-string", help="Text of the waits; repeat for a rotation."),
-    ] = None,
-    answer_tokens: Annotated[
-        int, typer.Option("--answer-tokens", help="Limit of the answer.")
-    ] = 64,
-    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of sampled draws.")] = 0,
+    model: Model = "smollm2-135m",
+    thinking_format: ThinkingFormat = "plain",
+    cap: Cap = 128,
+    waits: Waits = 0,
+    wait_string: WaitString = None,
+    answer_tokens: AnswerTokens = 64,
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
     set_: Set = None,
     json_: Json = False,
 ) -> None:
@@ -235,25 +265,38 @@ def generate(
     """
     from slowthink import commands
 
-    forcing: dict[str, object] = {"answer_tokens": answer_tokens}
-    if wait_string:
-        forcing["wait_strings"] = wait_string
-    settings = {
-        "model": model,
-        "seed": seed,
-        "chat": {"format": thinking_format},
-        "forcing": forcing,
-        "sampling": {"temperature": temperature},
-    }
-    request = commands.GenerateRequest(
-        prompt=prompt,
-        file=file,
-        cap=cap,
-        waits=waits,
-        settings=settings,
-        overrides=tuple(set_ or ()),
+    decoding = Decoding(
+        model, thinking_format, cap, waits, wait_string, answer_tokens, temperature, seed
     )
+    request = commands.GenerateRequest(prompt=prompt, file=file, **decoding.settings(set_))
     _emit(commands.generate(request), as_json=json_)
+
+
+@app.command()
+def chat(
+    model: Model = "smollm2-135m",
+    thinking_format: ThinkingFormat = "plain",
+    cap: Cap = 512,
+    waits: Waits = 0,
+    wait_string: WaitString = None,
+    answer_tokens: AnswerTokens = 256,
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """A talk with a model whose thinking has a budget; also of lines on stdin.
+
+    Example: slowthink chat --model runs/quickstart/train/model --format s1 --cap 128
+    """
+    from slowthink import commands
+
+    decoding = Decoding(
+        model, thinking_format, cap, waits, wait_string, answer_tokens, temperature, seed
+    )
+    request = commands.GenerateRequest(prompt=None, file=None, **decoding.settings(set_))
+    if commands.chat(request, as_json=json_):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,6 +205,37 @@ def generate(request: GenerateRequest) -> Result:
 
     rows = complete(request)
     return Result(text="\n\n".join(row["text"] for row in rows), data={"completions": rows})
+
+
+def chat(request: GenerateRequest, *, as_json: bool) -> int:
+    """A talk on the terminal, or of the lines on stdin; the number of turns that failed."""
+    import sys
+
+    from slowthink.chat import HELP, converse, open_chat, turn_text
+
+    def show(turn: dict[str, Any]) -> None:
+        row = json.dumps(turn, ensure_ascii=False)
+        print(row if as_json else turn_text(turn, dim=sys.stdout.isatty()), flush=True)
+
+    with open_chat(request) as talk:
+        if not sys.stdin.isatty():
+            return converse(talk, sys.stdin, show=show)
+        print(HELP, file=sys.stderr)
+        converse(talk, _typed(), show=show)
+        return 0
+
+
+def _typed() -> Iterator[str]:
+    """Lines as they are typed, with readline where there is one, until Ctrl-D."""
+    import contextlib
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            return
 
 
 # --- grade, bench, check --------------------------------------------------------------------------

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slowthink.engines import open_session
-from slowthink.engines.base import Point
+from slowthink.engines.base import Point, Session
 from slowthink.errors import ConfigError, DataError
 from slowthink.ledger import Ledger
 from slowthink.loading import parse_settings
@@ -21,41 +23,47 @@ if TYPE_CHECKING:
     from slowthink.commands import GenerateRequest
 
 
+Opened = tuple[Session, Ledger, Generation]
+
+
 def complete(request: GenerateRequest) -> list[dict[str, Any]]:
     """A row per problem: question, thinking, answer, counts, ends, violations, text."""
+    problems = _problems(request)
+    with opened(request, command="generate") as (session, ledger, settings):
+        point = Point(request.cap, request.waits, steps=settings.forcing.max_thinking_steps)
+        tasks = make_tasks(
+            session, problems, recipe=settings, chat=settings.chat,
+            budget=lambda problem: settings.forcing.budget(
+                request.cap, request.waits, language=problem.language
+            ),
+            sampling=settings.sampling.record(), points=[point],
+        )  # fmt: skip
+        found = Sampler(session, ledger, tag="generate").complete(tasks)
+    return [
+        _row(problem, plain(completions[0]))
+        for problem, completions in zip(problems, found, strict=True)
+    ]
+
+
+@contextmanager
+def opened(request: GenerateRequest, *, command: str) -> Iterator[Opened]:
+    """The model, a ledger (one that is thrown away where none is named) and the settings.
+
+    Raises ConfigError where a setting is wrong or the model is not to be had.
+    """
     if request.cap < 0 or request.waits < 0:
         raise ConfigError(
-            f"generate: --cap {request.cap}, --waits {request.waits}; expected counts of 0 or more."
+            f"{command}: --cap {request.cap}, --waits {request.waits}; expected counts of 0 or "
+            "more."
         )
-    problems = _problems(request)
     settings = parse_settings(
-        Generation, dict(request.settings), where="generate", overrides=request.overrides
+        Generation, dict(request.settings), where=command, overrides=request.overrides
     )
     session = open_session(settings.model, settings.engine, revision=settings.revision)
     with tempfile.TemporaryDirectory() as folder, session:
         path = Path(settings.ledger or Path(folder) / "ledger.sqlite")
         with Ledger(path, full_sync=settings.ledger_sync == "full") as ledger:
-            point = Point(request.cap, request.waits, steps=settings.forcing.max_thinking_steps)
-            tasks = [
-                task
-                for problem in problems
-                for task in make_tasks(
-                    session,
-                    [problem],
-                    recipe=settings,
-                    chat=settings.chat,
-                    budget=settings.forcing.budget(
-                        request.cap, request.waits, language=problem.language
-                    ),
-                    sampling=settings.sampling.record(),
-                    points=[point],
-                )
-            ]
-            found = Sampler(session, ledger, tag="generate").complete(tasks)
-    return [
-        _row(problem, plain(completions[0]))
-        for problem, completions in zip(problems, found, strict=True)
-    ]
+            yield session, ledger, settings
 
 
 def _row(problem: Problem, completion: dict[str, Any]) -> dict[str, Any]:

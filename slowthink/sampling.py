@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -309,15 +309,18 @@ def make_tasks(
     sampling: Sampling,
     points: Sequence[Point],
     num_samples: int = 1,
+    earlier: Sequence[Mapping[str, str]] = (),
 ) -> list[Task]:
     """One task per problem and sample, sample by sample within a problem.
+
+    `earlier` are a talk's messages before the questions.
 
     The budget is one for all, or a problem's own: its texts go by the problem's language.
     """
     format = format_of(chat.format, session.tokenizer, recipe.formats)
     tasks = []
     for problem in problems:
-        ids = prompt_ids(session.tokenizer, problem, chat, recipe.formats)
+        ids = prompt_ids(session.tokenizer, problem, chat, recipe.formats, earlier=earlier)
         for sample in range(num_samples):
             request = Request(
                 model=session.fingerprint,

@@ -14,7 +14,7 @@ from slowthink.cli import app, main
 from slowthink.recipe import STAGES
 
 COMMANDS = (
-    "run", *STAGES, "compare", "generate", "serve", "grade", "export", "scorer", "bench", "check", "doctor",
+    "run", *STAGES, "compare", "generate", "chat", "serve", "grade", "export", "scorer", "bench", "check", "doctor",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 

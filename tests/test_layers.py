@@ -23,7 +23,7 @@ LAYERS = (
     {"judging", "domains"},
     {"parallel"},
     set(STAGES),
-    {"progress", "pipeline", "generate", "serve", "check", "export", "benches"},
+    {"progress", "pipeline", "generate", "chat", "serve", "check", "export", "benches"},
     {"commands"},
     {"doctor"},
     {"cli"},

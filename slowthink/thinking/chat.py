@@ -40,13 +40,20 @@ def question_text(problem: Problem, chat: ChatConfig, *, line: str | None = None
 
 
 def header_text(
-    tokenizer: Any, problem: Problem, chat: ChatConfig, *, line: str | None = None
+    tokenizer: Any,
+    problem: Problem,
+    chat: ChatConfig,
+    *,
+    line: str | None = None,
+    earlier: Sequence[Mapping[str, str]] = (),
 ) -> str:
     """The prompt up to the assistant's header, as the chat template has it.
 
-    Raises ConfigError where the model has no chat template.
+    `earlier` are a talk's messages before this question (role, content). Raises ConfigError where
+    the model has no chat template.
     """
-    messages = [{"role": "user", "content": question_text(problem, chat, line=line)}]
+    asked = {"role": "user", "content": question_text(problem, chat, line=line)}
+    messages: list[Mapping[str, str]] = [*earlier, asked]
     if chat.system_prompt is not None:
         messages.insert(0, {"role": "system", "content": chat.system_prompt})
     return messages_text(tokenizer, messages, variables=chat.template_variables)
@@ -121,15 +128,21 @@ def _compiled(
 
 
 def prompt_ids(
-    tokenizer: Any, problem: Problem, chat: ChatConfig, own_formats: Mapping[str, Any] | None = None
+    tokenizer: Any,
+    problem: Problem,
+    chat: ChatConfig,
+    own_formats: Mapping[str, Any] | None = None,
+    *,
+    earlier: Sequence[Mapping[str, str]] = (),
 ) -> tuple[int, ...]:
-    """The whole prompt; thinking starts right after it.
+    """The whole prompt, after a talk's `earlier` messages; thinking starts right after it.
 
     A template that opens thinking by itself (R1, QwQ) is not made to open it twice.
     """
     format = _compiled(tokenizer, chat, own_formats)
     line = prompt_line(chat.control) if chat.control else None
-    opening = _opening(tokenizer, header_text(tokenizer, problem, chat, line=line), format)
+    header = header_text(tokenizer, problem, chat, line=line, earlier=earlier)
+    opening = _opening(tokenizer, header, format)
     return opening.header_ids + opening.start_ids
 
 

@@ -1,0 +1,127 @@
+"""A talk: what is put to the model, what is kept, and what a bad turn costs."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from slowthink.chat import Chat, converse
+from slowthink.cli import main
+from slowthink.engines.replay import ReplaySession, Script
+from slowthink.errors import ConfigError, SlowthinkError
+from slowthink.ledger import Ledger
+from slowthink.loading import parse_settings
+from slowthink.recipe import Generation
+
+SCRIPTS = {
+    "What is 17 + 25?": Script(thinking=("17 + 25 = 32", ", no: 42"), answer="42"),
+    "再加三呢？": Script(thinking=("42 + 3 = 45", "45"), answer="45"),
+}
+
+
+class Heard(ReplaySession):
+    """Keeps what was put to it."""
+
+    def __init__(self, **more) -> None:
+        super().__init__(SCRIPTS, **more)
+        self.prompts: list[str] = []
+
+    def submit(self, job) -> None:
+        self.prompts.append(self.tokenizer.decode(job.request.prompt_ids))
+        super().submit(job)
+
+
+@pytest.fixture
+def talk(tmp_path):
+    def make(session: ReplaySession) -> Chat:
+        settings = parse_settings(Generation, {"chat": {"format": "s1"}}, where="test")
+        ledger = Ledger(tmp_path / "ledger.sqlite")
+        ledger.__enter__()
+        opened.append(ledger)
+        return Chat(session, ledger, settings, cap=64, waits=0)
+
+    opened: list[Ledger] = []
+    yield make
+    for ledger in opened:
+        ledger.__exit__(None, None, None)
+
+
+def test_questions_and_answers_are_put_again_and_thoughts_are_not(talk) -> None:
+    session = Heard()
+    chat = talk(session)
+    first, second = chat.ask("What is 17 + 25?"), chat.ask("再加三呢？")
+    assert (first["answer"], second["answer"]) == ("Final Answer: 42", "Final Answer: 45")
+    assert first["thinking"] == "17 + 25 = 32"
+    assert session.prompts[1] == (
+        "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n"
+        "<|im_start|>assistant\nFinal Answer: 42<|im_end|>\n"
+        "<|im_start|>user\n再加三呢？<|im_end|>\n<|im_start|>assistant\n<|im_start|>think\n"
+    )
+
+
+def test_budget_holds_from_the_next_turn_on_and_waits_speak_the_language(talk) -> None:
+    chat = talk(Heard())
+    assert chat.obey("/waits 1") == "waits 1"
+    assert "Wait" in chat.ask("What is 17 + 25?")["thinking"]
+    assert "等等" in chat.ask("再加三呢？")["thinking"]
+    chat.obey("/cap 5")
+    turn = chat.ask("What is 17 + 25?")
+    assert (turn["num_thinking_tokens"], turn["thinking_end"]) == (5, "cap")
+
+
+def test_new_talk_forgets(talk) -> None:
+    session = Heard()
+    chat = talk(session)
+    chat.ask("What is 17 + 25?")
+    chat.obey("/new")
+    chat.ask("再加三呢？")
+    assert "17" not in session.prompts[-1]
+
+
+@pytest.mark.parametrize("line", ["/cap x", "/waits", "/cap -1", "/fly", "/"])
+def test_bad_command_says_what_is_expected(talk, line) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        talk(Heard()).obey(line)
+
+
+def test_turn_that_does_not_fit_is_left_out_of_the_talk(talk, capsys) -> None:
+    chat = talk(Heard(max_context=200))
+    chat.budget["cap"] = 10_000
+    shown = []
+    assert (
+        converse(
+            chat, ["What is 17 + 25?\n", "\n", "/cap 8\n", "What is 17 + 25?"], show=shown.append
+        )
+        == 1
+    )
+    assert "error: " in capsys.readouterr().err
+    assert len(shown) == 1
+    assert len(chat.said) == 2
+
+
+def test_failed_turn_keeps_what_was_said(talk) -> None:
+    chat = talk(Heard())
+    chat.ask("What is 17 + 25?")
+    with pytest.raises(SlowthinkError):
+        chat.ask("Nobody wrote a script for this.")
+    assert len(chat.said) == 2
+
+
+def test_command_takes_lines_and_gives_a_row_a_turn(tmp_path, monkeypatch, capsys) -> None:
+    rows = [
+        {"question": q, "thinking": list(one.thinking), "answer": one.answer}
+        for q, one in SCRIPTS.items()
+    ]
+    script = tmp_path / "script.jsonl"
+    script.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What is 17 + 25?\n/waits 1\n再加三呢？\nno\n"))
+    options = ["--set", "engine.kind=replay", "--set", f"engine.replay={script}", "--format", "s1"]
+    with pytest.raises(SystemExit) as stop:
+        main(["chat", *options, "--json"])
+    assert stop.value.code == 1  # the last has no script
+    turns = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [turn["answer"] for turn in turns] == ["Final Answer: 42", "Final Answer: 45"]
+    assert ["等等" in turn["thinking"] for turn in turns] == [False, True]
