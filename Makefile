@@ -45,6 +45,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/slowthink bench grade
+	$(BIN)/slowthink bench filter
+	$(BIN)/slowthink bench filter --scale
+	$(BIN)/slowthink bench difficulty
 	$(BIN)/slowthink bench train
 	$(BIN)/slowthink bench sweep
 	$(BIN)/slowthink bench forcing
