@@ -9,6 +9,7 @@ as many problems of the same form with other numbers: these are candidates, not 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ BLOCK_TEXTS = 4096
 """Texts held as vectors at a time, whatever the pool's size."""
 BLOCK_PAIRS = 1 << 24
 """Cosines held at a time: 64 MB."""
+_SENTENCES = re.compile(r"(?<=[.?!\n])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +89,13 @@ def _vectors(texts: Sequence[str], config: ParaphraseConfig) -> NDArray[np.float
     """[num_texts, 384]."""
     if not texts:
         return np.zeros((0, 384), np.float32)
-    return embedded(texts, batch_size=config.batch_size)
+    return embedded([_asked(text) for text in texts], batch_size=config.batch_size)
+
+
+def _asked(text: str) -> str:
+    """The text without sentences on where the answer is put, which weigh as much in a short
+    question as what is asked: "Put your final answer in a box", in LaTeX."""
+    if "\\boxed" not in text:
+        return text
+    sentences = _SENTENCES.split(text)
+    return "".join(one for one in sentences if "\\boxed" not in one).strip() or text

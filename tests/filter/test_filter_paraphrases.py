@@ -98,6 +98,15 @@ def test_candidates_are_the_nearest_that_are_not_known_yet() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("by_meaning")
+def test_where_the_answer_is_put_says_nothing_about_meaning() -> None:
+    index = MeaningIndex.of([EXAM], ParaphraseConfig())
+    wrapped = f"Return your final response within \\boxed{{}}. {SAME}"
+    assert index.nearest([wrapped]) == index.nearest([SAME])
+    assert index.nearest([r"Find \boxed{}"]) == [()]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_meaning")
 def test_candidates_do_not_depend_on_batches_blocks_or_order(monkeypatch) -> None:
     texts = [f"{text} ({n})" for n in range(12) for text in (SAME, OTHER, UNRELATED, CHINESE)]
     tested = [EXAM, UNRELATED, CHINESE, OTHER]
