@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.asking import Reply, Talk, fenced, open_asker, plain_lines
+from slowthink.asking import Reply, Talk, after_thoughts, fenced, open_asker, plain_lines
 from slowthink.benchmarks.exams import text_of
 from slowthink.overlap.certificate import drops
 from slowthink.overlap.contamination import ExamItem, Leak
@@ -127,7 +127,7 @@ def _pairs(
 ) -> list[Pair]:
     """Candidates of the problems at these places; what runs of words already tell of is none."""
     places = {text: place for place, text in enumerate(tested)}
-    known = [{places[leak.item.text] for leak in found[place]} for place in texts]
+    known = [frozenset(places[leak.item.text] for leak in found[place]) for place in texts]
     nearest = MeaningIndex.of(tested, config).nearest(list(texts.values()), known=known)
     return [
         Pair(place, tested[one.item], one.similarity)
@@ -170,6 +170,9 @@ def _asked(
 
 
 def _leak(pair: Pair, reply: Reply[bool], item: ExamItem) -> Leak:
-    said = " ".join(plain_lines(reply.text)[:-1]) if reply.value and reply.text else ""
-    kind = "paraphrase" if reply.value else "similar"
-    return Leak(kind, item, pair.similarity, 0.0, 0.0, 0, "", said)
+    """A hit on this tested problem; where the judge says so, with its reason."""
+    if not reply.value or reply.text is None:
+        return Leak("similar", item, pair.similarity, 0.0, 0.0, 0, "")
+    lines = after_thoughts(reply.text).strip().splitlines()
+    said = " ".join(lines[:-1]).strip()
+    return Leak("paraphrase", item, pair.similarity, 0.0, 0.0, 0, "", said)

@@ -34,7 +34,7 @@ OTHER = SAME.replace("3 dollars", "4 dollars").replace("24", "36")
 UNRELATED = "A circle has radius 3. Find its area."
 CHINESE = "商店里每支笔卖3元，每买五支送一支。买24支笔要多少元？"
 SAID = {
-    SAME: "Both ask for the price of 24 pens at 3 dollars.\nVERDICT: SAME",
+    SAME: "Both ask for the price of $n_1 = 24$ pens.\nVERDICT: SAME",
     OTHER: "The price and the number of pens differ.\nVERDICT: DIFFERENT",
 }
 
@@ -195,12 +195,12 @@ def test_the_judge_drops_the_same_and_keeps_other_numbers(tmp_path: Path) -> Non
     reasons = {drop.id: drop for drop in result.dropped}
     drop = reasons[problem(SAME).id]
     assert drop.reason == "the same in other words as a problem of own"
-    assert drop.evidence.endswith("): Both ask for the price of 24 pens at 3 dollars.")
+    assert drop.evidence.endswith("): Both ask for the price of $n_1 = 24$ pens.")
     assert reasons[problem(EXAM).id].reason == "copy of a problem of own"
     found = paper(tmp_path)
     assert found["against"][0]["num_hits"] == {"copy": 2, "paraphrase": 1}
     assert [hit["said"] for hit in found["hits"] if hit["kind"] == "paraphrase"] == [
-        "Both ask for the price of 24 pens at 3 dollars."
+        "Both ask for the price of $n_1 = 24$ pens."
     ]
     assert found["paraphrase"]["num_looked_at"] == 3
     assert found["paraphrase"]["judge"] == {
