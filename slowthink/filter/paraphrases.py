@@ -45,10 +45,11 @@ Problem B:
 
 Are A and B the same problem in other words? They are if both give the same quantities and ask for \
 the same thing, so that whoever knows the answer to one knows the answer to the other without any \
-work. Other wording, names, objects, units written out, another order or language do not matter. \
-They are different if a number, a condition or what is asked for differs, even where one method \
-solves both, or one is a part of the other. Say in at most two sentences what is given and asked \
-in each and whether anything differs, then give the verdict line."""
+work. Other wording, names, objects, units written out, another order, language or form of the \
+answer (m + n in place of m/n) do not matter. They are different if a number, a condition or what \
+is asked for differs, even where one method solves both, or one is a part of the other. Say in at \
+most two sentences what is given and asked in each and whether anything differs, then give the \
+verdict line."""
 _AGAIN = (
     "That does not end with a verdict. Reply with one line and nothing else: `VERDICT: SAME` or "
     "`VERDICT: DIFFERENT`."

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slowthink.overlap.contamination import DRAWING
 from slowthink.overlap.semantic import embedded, is_readable
 from slowthink.recipe import ParaphraseConfig
 
@@ -93,9 +94,9 @@ def _vectors(texts: Sequence[str], config: ParaphraseConfig) -> NDArray[np.float
 
 
 def _asked(text: str) -> str:
-    """The text without sentences on where the answer is put, which weigh as much in a short
-    question as what is asked: "Put your final answer in a box", in LaTeX."""
-    if "\\boxed" not in text:
-        return text
-    sentences = _SENTENCES.split(text)
-    return "".join(one for one in sentences if "\\boxed" not in one).strip() or text
+    """What a question asks, less what would outweigh it: drawings, which are alike as code, and
+    where the answer is put: "Put your final answer in a box", in LaTeX."""
+    shown = DRAWING.sub(" ", text) if "[asy]" in text else text
+    if "\\boxed" in shown:
+        shown = "".join(one for one in _SENTENCES.split(shown) if "\\boxed" not in one)
+    return shown.strip() or text

@@ -98,8 +98,10 @@ def test_candidates_are_the_nearest_that_are_not_known_yet() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("by_meaning")
-def test_where_the_answer_is_put_says_nothing_about_meaning() -> None:
+def test_drawings_and_where_the_answer_is_put_say_nothing_about_meaning() -> None:
     index = MeaningIndex.of([EXAM], ParaphraseConfig())
+    drawn = "[asy]draw((0,0)--(4,0)--(0,3)--cycle);[/asy]"
+    assert index.nearest([f"{SAME} {drawn}"]) == index.nearest([SAME])
     wrapped = f"Return your final response within \\boxed{{}}. {SAME}"
     assert index.nearest([wrapped]) == index.nearest([SAME])
     assert index.nearest([r"Find \boxed{}"]) == [()]
