@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_filter_difficulty_stage import lines, run, samples
+from test_filter_difficulty_stage import SHARED, lines, run, samples
 
 from slowthink.filter.difficulty.band import Outcome
 from slowthink.filter.difficulty.keys import Watch, doubt
@@ -107,3 +108,22 @@ def test_attempts_that_cannot_put_the_key_in_doubt_are_not_made(
     run(tmp_path, problems, stop="exact", **settings)
     seen = {row["id"]: row["num_counted"] for row in lines(tmp_path, "difficulty.jsonl")}
     assert [seen[one.id] for one in problems] == [2, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
+def test_real_samples_give_the_same_decisions_early_and_late(tmp_path: Path, make_problem) -> None:
+    path = SHARED / "math500_o1journey_12models.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    keys = {row["question"]: row["answer"] for row in rows if row["answer"]}
+    problems = [make_problem(question, answer) for question, answer in keys.items()]
+    settings = {"models": [{"samples": str(path)}], "num_attempts": 6, "max_problems": None}
+    found = []
+    for stop in ("never", "exact"):
+        run(tmp_path, problems, stop=stop, min_correct=1, max_correct=3, **settings)
+        dropped = read_records(tmp_path / "run/filter/dropped.parquet", Dropped)
+        found.append({(one.id, one.step, one.reason) for one in dropped})
+    assert found[0] == found[1]
+    doubts = [one for one in found[1] if one[1].endswith("key in doubt")]
+    assert len(doubts) == pytest.approx(5, abs=2)
