@@ -11,34 +11,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slowthink.engines import open_session
-from slowthink.engines.base import Point, Session
+from slowthink.asking import Asker, Talk, after_thoughts, open_asker
 from slowthink.grading.files import Graded, PairRow, Rows
 from slowthink.grading.judge import VERSION, build_messages, mode_for, parse_verdict
 from slowthink.ledger import Ledger
 from slowthink.recipe import ChatConfig, JudgeConfig, Recipe
 from slowthink.records import (
-    Budget,
     Grade,
     Problem,
-    Request,
-    Sampling,
     Verdict,
     duplicate_key,
     item_seed,
     problem_id,
 )
-from slowthink.sampling import Sampler, Task
 from slowthink.stats import wilson
-from slowthink.thinking.chat import messages_ids, question_text
-from slowthink.thinking.formats import get_format
+from slowthink.thinking.chat import question_text
 
 TAG = "judge"
 """Under what the ledger counts a judge's tokens."""
 MAX_SHOWN = 20
 """Disagreements listed, at most."""
-_THOUGHT_ENDS = ("</think>", "<|im_start|>answer")
-"""What a thinking model closes its thoughts with: the opinion comes after."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,46 +71,30 @@ class JudgedRow:
 class Judge:
     """A model that gives opinions; a context manager."""
 
-    def __init__(self, config: JudgeConfig, session: Session, sampler: Sampler) -> None:
+    def __init__(self, config: JudgeConfig, asker: Asker) -> None:
         self.config = config
-        self._session = session
-        self._sampler = sampler
+        self._asker = asker
 
     def __enter__(self) -> Judge:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._session.__exit__(*error)
+        self._asker.__exit__(*error)
 
     def opinions(self, items: Sequence[JudgeItem]) -> list[Opinion]:
         """An opinion an item, in order; equal questions are asked once.
 
         A question that does not fit the model's context has no opinion.
         """
-        tasks = [self._task(item) for item in items]
-        fitting = {task.request.chain_key(): task for task in tasks if self._fits(task.request)}
-        found = self._sampler.complete(list(fitting.values()))
-        texts = {key: one[0].thinking for key, one in zip(fitting, found, strict=True)}
-        return [_opinion(texts.get(task.request.chain_key())) for task in tasks]
-
-    def _task(self, item: JudgeItem) -> Task:
-        question = question_text(item.problem, ChatConfig())
-        messages = build_messages(item.mode, question=question, gold=item.gold, answer=item.answer)
-        request = Request(
-            model=self._session.fingerprint,
-            numerics=self._session.numerics,
-            prompt_ids=messages_ids(self._session.tokenizer, messages),
-            format=get_format("plain"),
-            sampling=Sampling(),
-            budget=Budget(max_thinking_tokens=self.config.max_tokens, answer_tokens=1),
-            seed=VERSION,
+        replies = self._asker.ask(
+            [item.problem for item in items], [_talk(item) for item in items], read=_verdict
         )
-        point = Point(self.config.max_tokens, 0, forced=False)
-        return Task(problem=item.problem, request=request, points=(point,))
-
-    def _fits(self, request: Request) -> bool:
-        needed = len(request.prompt_ids) + self.config.max_tokens + 64
-        return needed <= self._session.capabilities.max_context
+        return [
+            Opinion(None, "the question does not fit the judge's context")
+            if reply.text is None
+            else Opinion(reply.value, reply.text)
+            for reply in replies
+        ]
 
 
 def open_judge(
@@ -130,12 +106,10 @@ def open_judge(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judge:
     """The configured judge, ready. Raises ConfigError where its model is not to be had."""
-    is_base = config.model == "base"
-    name = recipe.model if is_base else config.model
-    revision = recipe.revision if is_base else config.revision
-    session = open_session(name, config.engine or recipe.engine, revision=revision, say=say)
-    session.__enter__()
-    return Judge(config, session, Sampler(session, ledger, tag=TAG, progress=progress))
+    asker = open_asker(
+        config, recipe, ledger=ledger, tag=TAG, seed=VERSION, say=say, progress=progress
+    )
+    return Judge(config, asker)
 
 
 def second_opinions(
@@ -192,13 +166,13 @@ def _problem(row: PairRow) -> Problem:
     )
 
 
-def _opinion(text: str | None) -> Opinion:
-    if text is None:
-        return Opinion(None, "the question does not fit the judge's context")
-    said = text
-    for end in _THOUGHT_ENDS:
-        said = said.rsplit(end, 1)[-1]
-    return Opinion(parse_verdict(said), text)
+def _talk(item: JudgeItem) -> Talk:
+    question = question_text(item.problem, ChatConfig())
+    return build_messages(item.mode, question=question, gold=item.gold, answer=item.answer)
+
+
+def _verdict(text: str) -> Verdict | None:
+    return parse_verdict(after_thoughts(text))
 
 
 def _item(row: JudgedRow, mode: str) -> JudgeItem:

@@ -26,8 +26,7 @@ from slowthink.errors import ConfigError, EngineError
 from slowthink.loading import load_recipe
 from slowthink.progress import Talk
 from slowthink.recipe import Recipe
-
-MODEL_STAGES = frozenset({"filter", "trace", "train", "evaluate"})
+from slowthink.recipe.models import model_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +126,7 @@ def _run_one(recipe: Recipe, root: Path, stage: str, talk: Talk, *, lock: int) -
         runs.supersede(root, stage)  # made before a stage that it reads
     started = time.monotonic()
     talk.begin(stage)
-    if stage in MODEL_STAGES and needs_model(recipe, stage):
+    if needs_model(recipe, stage):
         _in_own_process(root, stage, talk, lock=lock)
     else:
         run_stage(recipe, root, stage, talk)
@@ -139,9 +138,7 @@ def _run_one(recipe: Recipe, root: Path, stage: str, talk: Talk, *, lock: int) -
 
 def needs_model(recipe: Recipe, stage: str) -> bool:
     """Whether this stage of this recipe loads a model."""
-    if stage == "filter":
-        return recipe.filter is not None and recipe.filter.difficulty is not None
-    return stage in ("train", "evaluate")
+    return bool(model_parts(recipe, stage))
 
 
 def run_stage(recipe: Recipe, root: Path, stage: str, talk: Talk) -> dict[str, Any]:

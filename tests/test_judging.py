@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from slowthink.asking import Asker
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.grading.files import grade_rows, read_file
-from slowthink.grading.judge import build_messages
+from slowthink.grading.judge import VERSION, build_messages
 from slowthink.judging import (
     Judge,
     JudgedRow,
@@ -60,7 +61,8 @@ def judge_of(tmp_path):
         ledger.__enter__()
         ledgers.append(ledger)
         config = JudgeConfig(model="base", num_audited=num_audited, modes=modes, max_tokens=200)
-        return Judge(config, session, Sampler(session, ledger, tag="judge"))
+        sampler = Sampler(session, ledger, tag="judge")
+        return Judge(config, Asker(session, sampler, max_tokens=200, seed=VERSION))
 
     def make_again(*args, **options):
         while ledgers:
@@ -110,11 +112,11 @@ def test_the_same_question_is_asked_once_and_not_again_after_a_restart(judge_of)
     judge = judge_of({prompt_of("answer", row): WRONG})
     first, second = judge.opinions([item, item])
     assert first == second
-    spent = judge._session.cost.decoded
+    spent = judge._asker.session.cost.decoded
     assert spent <= len(WRONG) + 1  # asked once
     again = judge_of({})  # this one could not answer anything
     assert again.opinions([item]) == [first]
-    assert again._session.cost.decoded == 0
+    assert again._asker.session.cost.decoded == 0
 
 
 ROWS = [
@@ -237,7 +239,7 @@ def test_the_embedded_model_as_judge_is_asked_once_and_read_strictly(smollm, tmp
             open_judge(config, recipe, ledger=ledger) as judge,
         ):
             found.append(second_opinions(judge, rows, seed=0))
-            spent.append(judge._session.cost.decoded)
+            spent.append(judge._asker.session.cost.decoded)
     assert found[0] == found[1]
     assert spent[0] > 0 and spent[1] == 0
     report = found[0][1]

@@ -20,6 +20,7 @@ LAYERS = (
     {"runs", "ledger", "runner", "hub"},
     {"thinking", "grading", "engines", "funnel", "problems", "overlap"},
     {"benchmarks", "sampling", "stored"},
+    {"asking"},
     {"judging", "domains"},
     {"parallel"},
     set(STAGES),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slowthink.errors import DataError
-from slowthink.filter.difficulty import estimates as difficulty_estimates
+from slowthink.filter.planned import planned
 from slowthink.filter.state import Funnel, start
 from slowthink.filter.steps import STEPS
 from slowthink.funnel import counts, planned_problems
@@ -32,19 +32,9 @@ def run(context: StageContext) -> StageResult:
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Problems that come in at most, attempts made at most, and the tokens these may take."""
-    config = recipe.filter
+    """Problems that come in, attempts, and tokens that models may write, each at most."""
     num_problems = planned_problems(recipe)
-    difficulty = config.difficulty if config else None
-    if difficulty is None:
-        return {"num_problems": num_problems, "num_attempts": 0, "estimated_tokens": 0}
-    found = difficulty_estimates(difficulty, recipe, num_problems=num_problems)
-    return {
-        "num_problems": num_problems,
-        "num_attempts": sum(one.max_attempts for one in found),
-        "estimated_tokens": sum(one.max_tokens for one in found),
-        "difficulty": [one.line() for one in found],
-    }
+    return {"num_problems": num_problems} | planned(recipe, num_problems=num_problems)
 
 
 def _nothing_left(funnel: Funnel) -> str:

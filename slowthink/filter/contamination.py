@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slowthink.benchmarks.exams import exam_sets, text_of
+from slowthink.filter.paraphrases import add_paraphrases
 from slowthink.filter.state import Funnel
 from slowthink.overlap.certificate import certificate, drops, summary, write_certificate
 from slowthink.overlap.contamination import ExamItem, Leak
@@ -21,6 +22,8 @@ from slowthink.runs import StageContext
 REASONS = {
     "run": "shares a run of words with",
     "copy": "copy of a problem of",
+    "paraphrase": "the same in other words as a problem of",
+    "similar": "close in meaning to a problem of",
     "template": "the same but for its numbers as a problem of",
 }
 
@@ -35,9 +38,11 @@ def contamination(funnel: Funnel, context: StageContext) -> None:
     items = [item for one in sets for item in one.items]
     problems = sorted(funnel.problems, key=lambda one: one.id)
     found = _leaks(problems, items, config, context.recipe)
+    found, facts = add_paraphrases(problems, found, items, context)
     leaks = {one.id: leak for one, leak in zip(problems, found, strict=True) if leak}
     ids = [one.id for one in problems]
     paper = certificate(leaks, sets, config, what="questions", checked=ids)
+    paper |= {"paraphrase": facts} if facts else {}
     write_certificate(context.folder, paper)
     funnel.facts["contamination"] = summary(paper)
     step = f"contamination: {config.preset}"
@@ -77,5 +82,8 @@ def _dropped(
     if leak is None:
         return None
     reason = f"{REASONS[leak.kind]} {leak.item.benchmark}"
-    evidence = cut(f"{leak.item.benchmark} {leak.item.id} (score {leak.score}): {leak.span}")
+    by_meaning = leak.kind in ("paraphrase", "similar")
+    score = f"{'similarity' if by_meaning else 'score'} {leak.score}"
+    shown = (leak.said or leak.item.text) if by_meaning else leak.span
+    evidence = cut(f"{leak.item.benchmark} {leak.item.id} ({score}): {shown}")
     return Dropped(id=id, step=step, reason=reason, evidence=evidence)

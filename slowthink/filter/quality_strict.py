@@ -164,7 +164,8 @@ PROOF = re.compile(
     r"(?:^|[.:;,!?)\]$。；，：！？）]\s*|\n\s*"
     r"|\b(?:[Aa]nd|[Tt]hen|[Pp]lease|[Hh]ence|[Tt]hus|also) )"
     r"(?:[Pp]rove|[Ss]how|[Dd]isprove|[Vv]erify)\b(?!\s+(?:me|your|up|work|all|the steps))"
-    r"|求证|试证|证明[:：，,]|(?<![可已被能经易以的未于了])证明(?!了|过|题|书|的|是|中|方法)"
+    r"|(?<!要)求证|试证|证明[:：，,]"
+    r"|(?<![可已被能经易以的未于了])(?<!不需要|不要求)(?<!不[需必用]|无[需须])证明(?!了|过|题|书|的|是|中|方法)"
 )
 PROOF_FAULT = Fault("asks for a proof", PROOF, ("prove", "show", "verify", "证"))
 _LABELS = (
@@ -181,7 +182,8 @@ _LABELS = (
 _ORDERS = ("abcdefgh", "123456789", "①②③④⑤⑥", "ABCD", "一二三四", ("i", "ii", "iii", "iv", "v"))
 _ASKS_PART = re.compile(
     r"(?i:^\W{0,6}(?:hence |then |now |also |if [^.?]{1,120}[,.] ?)?"
-    r"(?:find|determine|compute|calculate|evaluate|what|how|which|when|where|why|express|solve|prove"
+    r"(?:find|determine|compute|calculate|evaluate|what|how|which|why|express|solve|prove"
+    r"|wh(?:en|ere) (?:is|are|was|were|does|do|did|will|would|can|should)"
     r"|show|verify|estimate|simplify|derive|give|explain|obtain|sketch|is|are|does|do|can|write)\b)"
     r"|[?？]|求|证明|计算|写出|判断|多少|讨论"
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink import __version__
-from slowthink.overlap.contamination import ExamItem, Leak
+from slowthink.overlap.contamination import KINDS, ExamItem, Leak
 from slowthink.plain import digest
 from slowthink.recipe import ContaminationConfig
 from slowthink.runs import write_atomic
@@ -36,6 +36,8 @@ class ExamSet:
 
 def drops(leak: Leak, config: ContaminationConfig) -> bool:
     """Whether a text goes for this leak."""
+    if leak.kind == "similar":
+        return config.paraphrase is not None and config.paraphrase.similar == "drop"
     return leak.kind != "template" or config.templates == "drop"
 
 
@@ -73,9 +75,9 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _against(one: ExamSet, leaks: Mapping[str, Sequence[Leak]]) -> dict[str, Any]:
-    """A set, and how many rows hit it (a row that is a copy there is not counted as a template)."""
+    """A set, and how many rows hit it, each by its gravest kind there."""
     kinds = Counter(
-        min(leak.kind for leak in mine)
+        min((leak.kind for leak in mine), key=KINDS.index)
         for found in leaks.values()
         if (mine := [leak for leak in found if leak.item.benchmark == one.name])
     )
@@ -92,5 +94,5 @@ def _hit(id: str, leak: Leak, config: ContaminationConfig) -> dict[str, Any]:
     return {
         "id": id, "benchmark": leak.item.benchmark, "item": leak.item.id, "kind": leak.kind,
         "score": leak.score, "of_item": leak.of_item, "of_text": leak.of_text, "run": leak.run,
-        "span": leak.span, "dropped": drops(leak, config),
+        "span": leak.span, "said": leak.said, "dropped": drops(leak, config),
     }  # fmt: skip

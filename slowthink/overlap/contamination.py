@@ -44,6 +44,9 @@ MAX_CANDIDATES = 24
 WINDOW = 2
 """Of a text longer than this many times a problem, only the part about the longest run counts."""
 SPAN_TOKENS = 40
+KINDS = ("run", "copy", "paraphrase", "template", "similar")
+"""What a text and a tested problem share, gravest first: a run of words (s1's); all of it; its
+meaning, as a judge says; all but the numbers; perhaps its meaning, as embeddings say."""
 DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 """Asymptote code: so alike from drawing to drawing that it counts as one number, its checksum."""
 
@@ -63,10 +66,10 @@ class Leak:
     """A text and a tested problem that are too alike."""
 
     kind: str
-    """run (s1's) | copy | template (the same but for its numbers)."""
+    """One of KINDS."""
     item: ExamItem
     score: float
-    """The larger of the two coverages, in [0, 1]; s1 has no score but 1."""
+    """The larger of the two coverages, in [0, 1]; s1 has no score but 1; by meaning: the cosine."""
     of_item: float
     """Share of the problem's runs that the text holds."""
     of_text: float
@@ -75,6 +78,8 @@ class Leak:
     """Tokens of the longest common run."""
     span: str
     """That run, in normal form, 40 tokens at most."""
+    said: str = ""
+    """Of a paraphrase: why the judge calls it one."""
 
 
 @dataclass(frozen=True)

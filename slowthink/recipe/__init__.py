@@ -14,6 +14,7 @@ from pydantic import Field
 
 from slowthink.plain import digest
 from slowthink.recipe.base import (
+    AskedModel,
     ChatConfig,
     ClassControl,
     ControlConfig,
@@ -28,7 +29,7 @@ from slowthink.recipe.base import (
     TokenControl,
     VllmConfig,
 )
-from slowthink.recipe.contamination import ContaminationConfig
+from slowthink.recipe.contamination import ContaminationConfig, ParaphraseConfig
 from slowthink.recipe.curation import (
     FileTraces,
     FilterConfig,
@@ -42,7 +43,7 @@ from slowthink.recipe.difficulty import (
     DifficultyStep,
     KeyCheckConfig,
 )
-from slowthink.recipe.domains import DomainModel, DomainsConfig
+from slowthink.recipe.domains import DomainsConfig
 from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig
 from slowthink.recipe.evaluation import (
     ArmConfig,
@@ -81,6 +82,7 @@ from slowthink.recipe.training import (
 __all__ = [
     "STAGES",
     "ArmConfig",
+    "AskedModel",
     "AttemptModel",
     "BenchmarkConfig",
     "CatalogueSource",
@@ -90,7 +92,6 @@ __all__ = [
     "ControlConfig",
     "DifficultyConfig",
     "DifficultyStep",
-    "DomainModel",
     "DomainsConfig",
     "DrawsConfig",
     "DuplicatesConfig",
@@ -116,6 +117,7 @@ __all__ = [
     "ModelScorer",
     "NearConfig",
     "ParallelConfig",
+    "ParaphraseConfig",
     "PoolConfig",
     "PoolSource",
     "PreselectRule",

@@ -117,6 +117,21 @@ class EngineConfig(Settings):
     """For `replay`: the JSONL file of scripted completions."""
 
 
+class AskedModel(Settings):
+    """A language model that is asked one question a row, greedily, each reply kept."""
+
+    model: str = "base"
+    """base (the recipe's), or a folder or hub id."""
+    revision: str | None = None
+    """Of a hub model."""
+    engine: EngineConfig | None = None
+    """How it is run. null: the recipe's."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Of one reply."""
+    num_asks: int = Field(default=2, ge=1)
+    """Replies asked for in all, while they are not what was asked for."""
+
+
 class TokenControl(Settings):
     """The model is told how many tokens to think for."""
 

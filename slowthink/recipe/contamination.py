@@ -10,10 +10,27 @@ from typing import Literal
 
 from pydantic import Field
 
-from slowthink.recipe.base import Settings
+from slowthink.recipe.base import AskedModel, Settings
 from slowthink.recipe.evaluation import BenchmarkConfig
 
 MAX_BENCHMARKS = 200
+
+
+class ParaphraseConfig(Settings):
+    """Tested problems in other words, English only: sentence embeddings, and who judges them."""
+
+    min_similarity: float = Field(default=0.8, ge=0.5, le=1)
+    """Cosine from which on a tested problem is a candidate."""
+    max_candidates: int = Field(default=3, ge=1)
+    """Candidates of one problem, nearest first."""
+    similar: Literal["keep", "drop"] = "keep"
+    """What happens to problems whose candidates nobody has judged. Embeddings hardly see numbers:
+    most of these are problems of the same form."""
+    judge: AskedModel | None = None
+    """Says of each candidate whether it is the same problem; the same go, others stay. null: none.
+    """
+    batch_size: int = Field(default=64, ge=1)
+    """Texts embedded at a time."""
 
 
 class ContaminationConfig(Settings):
@@ -44,3 +61,6 @@ class ContaminationConfig(Settings):
     pair is a template with other numbers, not a copy."""
     templates: Literal["keep", "drop"] = "keep"
     """strict: what happens to templates; they are reported either way."""
+    paraphrase: ParaphraseConfig | None = None
+    """Either preset: what is the same in other words, of which runs of words say nothing. Questions
+    only. null: off."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from slowthink.recipe.base import Settings
 from slowthink.recipe.contamination import ContaminationConfig
@@ -70,3 +70,13 @@ class TraceConfig(Settings):
     """Chains that hold a problem that is tested on are dropped (strict only). null: off."""
     ungraded: Literal["drop", "keep"] = "drop"
     """What happens to chains of problems without a usable key."""
+
+    @field_validator("contamination")
+    @classmethod
+    def _by_runs_only(cls, config: ContaminationConfig | None) -> ContaminationConfig | None:
+        if config is not None and config.paraphrase is not None:
+            raise ValueError(
+                "paraphrases are looked for among questions, not in chains; "
+                "set filter.contamination.paraphrase instead"
+            )
+        return config

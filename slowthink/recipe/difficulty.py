@@ -75,8 +75,9 @@ class DifficultyStep(Settings):
     max_correct: int | None = Field(default=None, ge=0)
     """The same as a count of right attempts, in place of the rate. null: the rate."""
     stop: Literal["never", "exact", "error"] | None = None
-    """never: all attempts are made. exact: until the rest cannot change the decision. error: until
-    it probably will not (`max_error`). null: never, or what the preset says."""
+    """never: all attempts are made. exact: until the rest cannot change the decision, nor whether
+    the key is in doubt. error: until the decision probably will not change (`max_error`). null:
+    never, or what the preset says."""
     max_error: float = Field(default=0.05, gt=0, lt=0.5)
     """For stop error: share of the pool whose decision may differ from that of all attempts."""
     wave_size: int = Field(default=1, ge=1)

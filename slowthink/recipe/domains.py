@@ -10,24 +10,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from slowthink.recipe.base import EngineConfig, Settings
+from slowthink.recipe.base import AskedModel, Settings
 
 DomainMethod = Literal["lexical", "embedding", "llm"]
-
-
-class DomainModel(Settings):
-    """The language model that names classes."""
-
-    model: str = "base"
-    """base (the recipe's), or a folder or hub id."""
-    revision: str | None = None
-    """Of a hub model."""
-    engine: EngineConfig | None = None
-    """How it is run. null: the recipe's."""
-    max_tokens: int = Field(default=256, ge=1)
-    """Of one reply."""
-    num_asks: int = Field(default=2, ge=1)
-    """Replies asked for in all, while they name no class of the taxonomy."""
 
 
 class DomainsConfig(Settings):
@@ -40,7 +25,7 @@ class DomainsConfig(Settings):
     """msc: the 61 classes of the Mathematics Subject Classification; or a YAML or JSONL file."""
     overwrite: bool = False
     """Label problems that have a domain from their source, too."""
-    llm: DomainModel = DomainModel()
+    llm: AskedModel = AskedModel()
     """The model of method llm."""
 
     @field_validator("methods")

@@ -8,7 +8,7 @@ Every part is empty (a list, or null) where its stage, or the setting it needs, 
   made of those possible, decisions
 - `duplicates`: for each way of being equal, number and sizes of clusters, and the largest ones
 - `contamination`: for each stage that checked, and each set checked against, problems there, hits
-  by kind, and the nearest hit with the text that is shared
+  by kind, and the nearest hit with the text that is shared, or why a judge calls it the same
 - `key_review`: how many keys are in doubt, and the first of those rows
 - `domain_labels`: who named the problems' domains, how many, and how far two methods agree
 - `selection`: the method, how many problems each of its phases took, and why some of them
@@ -225,6 +225,8 @@ def contamination(stage: str, folders: Folders) -> dict[str, Any] | None:
         "what": paper["checked"]["what"],
         "preset": paper["settings"]["preset"],
         "templates": paper["settings"].get("templates"),
+        "similar": (paper["settings"].get("paraphrase") or {}).get("similar"),
+        "paraphrase": paper.get("paraphrase"),
         "num_checked": paper["checked"]["num"],
         "num_dropped": paper["num_dropped"],
         "against": [

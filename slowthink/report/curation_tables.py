@@ -14,7 +14,13 @@ from slowthink.report.curation import PASS_RATES
 from slowthink.report.tables import Cell, Table, length_table, pass_rate_table, share_cell
 from slowthink.report.text import count, decimal, interval, percent
 
-KINDS = {"run": "Shared runs", "copy": "Copies", "template": "Templates"}
+KINDS = {
+    "run": "Shared runs",
+    "copy": "Copies",
+    "paraphrase": "In other words",
+    "template": "Templates",
+    "similar": "Similar",
+}
 VERDICTS = {
     "correct": "Right",
     "wrong": "Wrong",
@@ -240,7 +246,7 @@ def contamination_table(checked: Mapping[str, Any]) -> Table:
     total = checked["num_checked"]
     return Table(
         caption=f"{count(total)} {checked['what']} checked, preset {checked['preset']}: "
-        f"{count(checked['num_dropped'])} dropped. {_explained(checked)}",
+        f"{count(checked['num_dropped'])} dropped. {_explained(checked)}{_by_meaning(checked)}",
         head=("Tested on", "Problems there", *(KINDS[name] for name in kinds), "Which rows"),
         rows=tuple(
             (
@@ -264,6 +270,26 @@ def _explained(checked: Mapping[str, Any]) -> str:
         return "A hit is one run of words that both hold (s1's rule)."
     fate = "were dropped, too" if checked["templates"] == "drop" else "stayed"
     return f"Templates, which are the same but for their numbers, {fate}."
+
+
+def _by_meaning(checked: Mapping[str, Any]) -> str:
+    """What was found by meaning, and what a judge said of it; nothing where it was not looked."""
+    found = checked.get("paraphrase")
+    if not found:
+        return ""
+    text = (
+        f" {count(found['num_looked_at'])} were also compared by meaning, "
+        f"{count(found['num_unread'])} of them not in English and left out: "
+        f"{count(found['num_candidates'])} candidates."
+    )
+    if judge := found["judge"]:
+        text += (
+            f" {judge['model']} called {count(judge['num_same'])} the same problem and "
+            f"{count(judge['num_different'])} different ones; {count(judge['num_no_verdict'])} "
+            "have no verdict."
+        )
+    fate = "were dropped" if checked["similar"] == "drop" else "stayed"
+    return f"{text} Similar ones, which nobody judged, {fate}."
 
 
 def _source(source: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slowthink.asking import Asker
 from slowthink.domains import embedding, lexical
 from slowthink.domains.agreement import agreement
 from slowthink.domains.asking import Labeller, build_messages, parse_code
@@ -16,7 +17,6 @@ from slowthink.domains.taxonomy import Label, load_taxonomy
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.errors import ConfigError, DataError
 from slowthink.ledger import Ledger
-from slowthink.recipe import DomainModel
 from slowthink.sampling import Sampler
 
 MSC = load_taxonomy()
@@ -169,7 +169,7 @@ def labeller(tmp_path: Path, says: dict[str, str], ledger: Ledger, **options: in
     session = ReplaySession(scripts, max_context=options.pop("max_context", 100_000))
     session.fingerprint = "the model"
     sampler = Sampler(session, ledger, tag="domains")
-    return Labeller(DomainModel(max_tokens=100, **options), MSC, session, sampler)
+    return Labeller(MSC, Asker(session, sampler, max_tokens=100, **{"num_asks": 2} | options))
 
 
 def asked(model: Labeller, make_problem, *questions: str) -> list[Label]:
@@ -202,7 +202,7 @@ def test_replies_come_from_the_ledger_the_second_time(tmp_path: Path, make_probl
         assert asked(first, make_problem, "q") == [Label("51")]
         second = labeller(tmp_path, {}, ledger)
         assert asked(second, make_problem, "q") == [Label("51")]
-        assert second._session.cost.decoded == 0
+        assert second._asker.session.cost.decoded == 0
 
 
 def test_a_question_that_does_not_fit_is_not_asked(tmp_path: Path, make_problem) -> None:

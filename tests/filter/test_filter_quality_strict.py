@@ -51,6 +51,18 @@ CASES = {
     "top7": ("They are the top7. Who wins?", []),
     "bold before a digit": ("**Problem** 7 asks for x.", []),
     "conditions": ("f satisfies (i) f(0)=1, (ii) f(x)>0. Find f(1).", []),
+    "conditions on when": (
+        "What is x, if: a) When divided by 2, 1 is left. b) When divided by 3, 2 is left?",
+        [],
+    ),
+    "conditions on where": (
+        "(1) where there are cats, dogs go; (2) John is at home. Where is the dog?",
+        [],
+    ),
+    "parts that ask where": (
+        "(1) Where is the near point? (2) Where is the far one?",
+        ["multi_part"],
+    ),
     "statements": ("(1) x is odd. (2) x is prime. Which is true of 4?", []),
     "options": ("Which is prime? (A) 4 (B) 7", []),
     "proof with a value": ("Find x and prove that it is the only one.", []),
@@ -76,6 +88,11 @@ def test_question_is_dropped_by(question: str, expected: list[str]) -> None:
 )
 def test_proof_is_dropped(question: str) -> None:
     assert rules_that_drop(problem(question)) == ["proof"]
+
+
+@pytest.mark.parametrize("words", ["结论不需要证明", "不必证明", "无需证明", "不要求证明"])
+def test_a_proof_that_is_not_needed_is_not_asked_for(words: str) -> None:
+    assert rules_that_drop(problem(f"试比较a与b的大小。({words})", answer="a > b")) == []
 
 
 @pytest.mark.parametrize("answer", [None, "", "N/A", "略", "见解析", "Proof.", "word " * 31])

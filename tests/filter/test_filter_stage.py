@@ -75,17 +75,3 @@ def test_nothing_left_is_an_error_with_the_reasons(tmp_path: Path) -> None:
 def test_domains_before_and_after_are_facts(tmp_path: Path) -> None:
     facts = run(tmp_path, problem("a?"), problem("p1. b?")).facts
     assert (facts["domains_before"], facts["domains"]) == ({"sums": 2}, {"sums": 1})
-
-
-def test_plan_estimates_the_attempts_tokens() -> None:
-    difficulty = {"num_attempts": 2, "max_problems": 150, "max_thinking_tokens": 32}
-    difficulty["answer_tokens"] = 12
-    pool = {"sources": [{"kind": "sandbox"}]}
-    recipe = parse_recipe({"name": "t", "pool": pool, "filter": {"difficulty": difficulty}})
-    plan = filter_stage.plan(recipe)
-    assert (plan["num_problems"], plan["num_attempts"]) == (400, 300)
-    assert plan["estimated_tokens"] == 300 * 44
-    assert plan["difficulty"] == [
-        "difficulty: smollm2-135m tries 150 problems, about 300 attempts and 13200 tokens "
-        "(at most 300 and 13200)"
-    ]

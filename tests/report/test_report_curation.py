@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as escaping
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,24 @@ def test_columns_come_out_of_problems_and_traces_alike(tmp_path: Path) -> None:
         assert problem_columns.question_lengths(folder) == {2: 1, 4: 1}
         assert problem_columns.questions_of([folder], {"a", "c"}) == {"a": "数数", "c": "longer"}
         assert problem_columns.thinking_lengths(folder) == {}
+
+
+def test_a_problem_in_other_words_is_shown_with_what_the_judge_said(
+    pool_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pool_run / "filter", tmp_path / "filter")
+    path = tmp_path / "filter/contamination.json"
+    paper = json.loads(path.read_text("utf-8"))
+    hit = paper["hits"][0] | {
+        "kind": "paraphrase", "score": 0.91, "span": "", "dropped": True, "said": f"Both {HOSTILE}",
+    }  # fmt: skip
+    paper["against"][0]["num_hits"] = {"paraphrase": 1}
+    judge = {"model": "m", "num_same": 1, "num_different": 4, "num_no_verdict": 2}
+    found = {"num_looked_at": 9, "num_unread": 3, "num_candidates": 7, "judge": judge}
+    paper["settings"]["paraphrase"] = {"similar": "keep"}
+    path.write_text(json.dumps(paper | {"hits": [hit], "paraphrase": found}))
+    html = render(tmp_path, tmp_path / "report").read_text("utf-8")
+    text = section(html, "contamination")
+    assert "m called 1 the same problem and 4 different ones; 2 have no verdict." in text
+    assert "exam: the nearest hit paraphrase, similarity 0.91, dropped" in text
+    assert f"like exam {hit['item']}: Both Find n if" in text and "<img src=x" not in html

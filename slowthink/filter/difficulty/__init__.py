@@ -14,7 +14,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from slowthink.filter.difficulty.cost import drawn_to_test, estimates, sub_pool
+from slowthink.filter.difficulty.cost import (
+    Estimate,
+    drawn_to_test,
+    estimates,
+    num_tried,
+    sub_pool,
+)
 from slowthink.filter.difficulty.measure import difficulty_facts
 from slowthink.filter.difficulty.trial import Tools, Trial, run_trial
 from slowthink.filter.state import Funnel
@@ -25,7 +31,7 @@ from slowthink.records import Dropped, Problem
 from slowthink.rows import cut
 from slowthink.runs import StageContext, write_atomic
 
-__all__ = ["difficulty", "estimates"]
+__all__ = ["Estimate", "difficulty", "estimates", "num_tried"]
 
 SUB_POOL = "difficulty: sub-pool"
 

@@ -72,9 +72,7 @@ def settings_of(model: AttemptModel, step: DifficultyStep) -> tuple[int, int, fl
 
 
 def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -> list[Estimate]:
-    """One for each model of each step, in order."""
-    if config.preset is None and not config.steps and config.hours is None:
-        num_problems = min(num_problems, config.max_problems or num_problems)
+    """One for each model of each step, in order; `num_problems` are tried (`num_tried`)."""
     return [
         _estimate(step, model, recipe, num_problems=num_problems, prior=prior)
         for step, model, prior in _tries(config)
@@ -116,12 +114,30 @@ def expected_attempts(step: DifficultyStep, prior: Beta) -> float:
 # --- a part of the pool ---------------------------------------------------------------------------
 
 
+def num_tried(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -> int:
+    """How many of so many problems are tried: those that fit the hours, or `max_problems`.
+
+    Raises ConfigError where hours are given and a model's speed is not.
+    """
+    if config.hours is not None:
+        return _num_fitting(config, recipe, num_problems=num_problems, hours=config.hours)
+    limit = config.max_problems if _is_single(config) else None
+    return min(num_problems, limit or num_problems)
+
+
 def sub_pool(problems: Sequence[Problem], config: DifficultyConfig, recipe: Recipe) -> list[str]:
     """Ids of the problems that are tried within `config.hours`, at least one.
 
     Hours are a pure function of the recipe, so the part is the same in every run. Raises
     ConfigError where a model's speed is not given.
     """
+    number = num_tried(config, recipe, num_problems=len(problems))
+    return stratified(problems, seed=recipe.seed)[:number]
+
+
+def _num_fitting(
+    config: DifficultyConfig, recipe: Recipe, *, num_problems: int, hours: float
+) -> int:
     unknown = [one.model for one in estimates(config, recipe, num_problems=1)
                if one.expected_hours is None]  # fmt: skip
     if unknown:
@@ -130,12 +146,12 @@ def sub_pool(problems: Sequence[Problem], config: DifficultyConfig, recipe: Reci
             "measured speed of each model. Run a few problems (steps, or max_problems) and take it "
             "from facts.attempts in the manifest."
         )
-    low, high = 1, len(problems)
+    low, high = min(1, num_problems), num_problems
     while low < high:
         middle = (low + high + 1) // 2
-        fits = _hours(config, recipe, middle) <= (config.hours or 0.0)
+        fits = _hours(config, recipe, middle) <= hours
         low, high = (middle, high) if fits else (low, middle - 1)
-    return stratified(problems, seed=recipe.seed)[:low]
+    return low
 
 
 def _hours(config: DifficultyConfig, recipe: Recipe, num_problems: int) -> float:
@@ -160,7 +176,11 @@ def stratified(problems: Sequence[Problem], *, seed: int) -> list[str]:
 def drawn_to_test(problems: Sequence[Problem], config: DifficultyConfig, *, seed: int) -> set[str]:
     """Ids of the problems that a single step tries (`max_problems`), whatever their order."""
     ids = sorted({problem.id for problem in problems})
-    if config.preset is not None or config.steps:
+    if not _is_single(config):
         return set(ids)
     ids.sort(key=lambda one: item_seed(seed, "difficulty", one))
     return set(ids[: config.max_problems])
+
+
+def _is_single(config: DifficultyConfig) -> bool:
+    return config.preset is None and not config.steps

@@ -10,10 +10,11 @@ are set aside for review, a line each in `key_review.jsonl`:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slowthink.filter.difficulty.band import Outcome
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
 from slowthink.recipe import KeyCheckConfig
@@ -63,18 +64,52 @@ def doubt(
 
     Only right and wrong answers vote. Answers count as one by the grader's rules.
     """
-    answers = [g for g in grades if g.verdict in (Verdict.CORRECT, Verdict.WRONG)]
-    wrong = [g.extracted for g in answers if g.verdict is Verdict.WRONG]
+    answers, wrong = _votes(grades)
     if len(wrong) < max(config.min_votes, config.min_share * len(answers)):
         return None
     groups = group_answers(wrong, grader, choices=problem.choices)
-    votes = Counter(group for group in groups if group is not None)
-    if not votes:
-        return None
-    group, number = min(votes.items(), key=lambda item: (-item[1], item[0]))
+    group, number = _largest(groups)
     if number < config.min_votes or number < config.min_share * len(answers):
         return None
     return Doubt(
         problem=problem, models_answer=wrong[groups.index(group)] or "", votes=number,
         num_answers=len(answers), num_correct=len(answers) - len(wrong),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What is said of keys by all models of a step, for stopping one of them early."""
+
+    config: KeyCheckConfig
+    outcomes: frozenset[Outcome]
+    """This model's, after which a key may be looked at."""
+    before: Mapping[str, Sequence[Grade]]
+    """Votes of the models before, by problem."""
+    num_later: int
+    """Votes that the models after may give, at most."""
+
+    def settled(
+        self, grades: Sequence[Grade], num_left: int, *, problem: Problem, grader: Grader
+    ) -> bool:
+        """Whether `num_left` more attempts, whatever they come to, cannot change if the key is in
+        doubt: all of them may agree with the largest group, or none."""
+        answers, wrong = _votes([*self.before.get(problem.id, ()), *grades])
+        least, share, left = self.config.min_votes, self.config.min_share, num_left + self.num_later
+        needed = max(least, share * (len(answers) + left))
+        if len(wrong) + left < needed:
+            return True
+        _, number = _largest(group_answers(wrong, grader, choices=problem.choices))
+        return number + left < needed or number >= needed
+
+
+def _votes(grades: Sequence[Grade]) -> tuple[list[Grade], list[str | None]]:
+    """Attempts that gave an answer, and the answers that are not the key's."""
+    answers = [g for g in grades if g.verdict in (Verdict.CORRECT, Verdict.WRONG)]
+    return answers, [g.extracted for g in answers if g.verdict is Verdict.WRONG]
+
+
+def _largest(groups: Sequence[int | None]) -> tuple[int, int]:
+    """The group with the most votes, of equal ones the first, and its votes; 0 of none."""
+    votes = Counter(group for group in groups if group is not None)
+    return min(votes.items(), key=lambda item: (-item[1], item[0]), default=(0, 0))

@@ -138,6 +138,32 @@ class Majority:
         return right, [groups.count(number) for number in set(groups)]
 
 
+@dataclass(frozen=True)
+class KeyChecked:
+    """A rule that goes on, after some outcomes, until the check of the key cannot change either."""
+
+    rule: Rule
+    outcomes: frozenset[Outcome]
+    settled: Callable[[Sequence[Grade], int], bool]
+    """Whether so many further attempts cannot change what is said of the key."""
+
+    @property
+    def band(self) -> Band:
+        """The rule's."""
+        return self.rule.band
+
+    def decide(self, tally: Tally, grades: Sequence[Grade]) -> Outcome | None:
+        """The rule's decision, once the key is settled, too."""
+        outcome = self.rule.decide(tally, grades)
+        left = self.band.num_attempts - tally.num_drawn
+        is_open = outcome in self.outcomes and left and not self.settled(grades, left)
+        return None if is_open else outcome
+
+    def needed(self, tally: Tally) -> int:
+        """As many as the rule wants; one where only the key is open."""
+        return max(1, self.rule.needed(tally))
+
+
 class Follow:
     """One problem's attempts: asked for in waves, seen in order of their number alone.
 

