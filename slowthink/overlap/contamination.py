@@ -16,9 +16,10 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from difflib import Match, SequenceMatcher
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,8 @@ MAX_CANDIDATES = 24
 WINDOW = 2
 """Of a text longer than this many times a problem, only the part about the longest run counts."""
 SPAN_TOKENS = 40
+Ids = list[int]
+"""Hashes of tokens; odd ones are numbers."""
 KINDS = ("run", "copy", "paraphrase", "template", "similar")
 """What a text and a tested problem share, gravest first: a run of words (s1's); all of it; its
 meaning, as a judge says; all but the numbers; perhaps its meaning, as embeddings say."""
@@ -123,10 +126,11 @@ class StrictIndex:
             tokens = hashed(part)
             pairs = self._candidates(tokens)
             for row, text in enumerate(part):
+                ids = tokens.row(row).tolist()
                 weighed = [
                     leak
                     for item in pairs.get(row, ())
-                    if (leak := self._weigh(text, tokens.row(row), item, contained=contained))
+                    if (leak := self._weigh(text, ids, item, contained=contained))
                 ]
                 found.append(tuple(sorted(weighed, key=_nearest_first)))
         return found
@@ -191,53 +195,75 @@ class StrictIndex:
 
     # --- one pair ---------------------------------------------------------------------------------
 
-    def _weigh(self, text: str, tokens: Hashes, item: int, *, contained: bool) -> Leak | None:
-        problem = self.tokens.row(item)
-        matcher = SequenceMatcher(None, tokens.tolist(), problem.tolist(), autojunk=False)
-        match = matcher.find_longest_match()
-        around = slice(0, len(tokens))
+    def _weigh(self, text: str, tokens: Ids, item: int, *, contained: bool) -> Leak | None:
+        problem = self.tokens.row(item).tolist()
+        match, part = None, tokens
         if len(tokens) > (WINDOW + 1) * len(problem):
+            match = _longest_match(tokens, problem)
             low = max(0, match.a - WINDOW // 2 * len(problem))
-            around = slice(low, match.a + match.size + WINDOW // 2 * len(problem))
-        part = tokens[around]
-        directions = {"item": (problem, part), "text": (part, problem)}
-        whole_text = contained and len(part) == len(tokens)
-        copies, shapes = {}, {}
-        for name, (inner, outer) in directions.items():
-            copies[name] = self._covered(inner, outer)
-            shapes[name] = self._covered(_masked(inner), _masked(outer))
-        allowed = ["item", *(["text"] if whole_text else [])]
-        kind = None
-        for name in allowed:
-            inner, outer = directions[name]
-            kind = _closest(kind, self._kind(inner, outer, copies[name], shapes[name]))
+            part = tokens[low : match.a + match.size + WINDOW // 2 * len(problem)]
+        ways = {"item": self._way(problem, part), "text": self._way(part, problem)}
+        allowed = [ways["item"]]
+        if contained and len(part) == len(tokens):
+            allowed.append(ways["text"])
+        kind = min((way.kind for way in allowed if way.kind), default=None)  # a copy goes first
         if kind is None:
             return None
-        score = max((copies if kind == "copy" else shapes)[name] for name in allowed)
+        match = match or _longest_match(tokens, problem)
+        score = max(way.copied if kind == "copy" else way.shaped for way in allowed)
         span = strict_tokens(text)[match.a : match.a + min(match.size, SPAN_TOKENS)]
         return Leak(
-            kind, self.items[item], round(score, 4), round(copies["item"], 4),
-            round(copies["text"], 4), match.size, " ".join(span),
+            kind, self.items[item], round(score, 4), round(ways["item"].copied, 4),
+            round(ways["text"].copied, 4), match.size, " ".join(span),
         )  # fmt: skip
 
-    def _kind(self, inner: Hashes, outer: Hashes, copied: float, shaped: float) -> str | None:
+    def _way(self, inner: Ids, outer: Ids) -> _Way:
+        """How the outer text covers the inner one, and what that makes of them."""
+        width = self.config.shingle_tokens
+        copied = _covered(inner, outer, width)
+        shaped = _covered(_masked(inner), _masked(outer), width)
+        return _Way(copied, shaped, self._kind(inner, outer, copied, shaped))
+
+    def _kind(self, inner: Ids, outer: Ids, copied: float, shaped: float) -> str | None:
         """What the inner text is to the outer one that covers it."""
         if len(inner) < self.config.min_tokens:
             if 2 * len(inner) < len(outer):
                 return None
             copied, shaped = float(copied == 1), float(shaped == 1)
+        if max(copied, shaped) < self.config.min_coverage:
+            return None
         agree = _numbers_in(inner, outer) >= self.config.min_numbers
         if copied >= self.config.min_coverage and agree:
             return "copy"
         return "template" if shaped >= self.config.min_coverage and not agree else None
 
-    def _covered(self, inner: Hashes, outer: Hashes) -> float:
-        """Share of the inner text's tokens that lie in a run which the outer one holds, too."""
-        width = min(self.config.shingle_tokens, len(inner))
-        if len(outer) < width or not width:
-            return 0.0
-        runs, others = (shingles(_rows(part[None]), width).values for part in (inner, outer))
-        return float(np.isin(runs, others).mean())
+
+class _Way(NamedTuple):
+    """One text covered by another."""
+
+    copied: float
+    """Share of its runs that the other holds."""
+    shaped: float
+    """The same with every number alike."""
+    kind: str | None
+
+
+def _covered(inner: Ids, outer: Ids, width: int) -> float:
+    """Share of the inner text's runs that the outer one holds, too."""
+    width = min(width, len(inner))
+    if len(outer) < width or not width:
+        return 0.0
+    held = set(_runs(outer, width))
+    runs = list(_runs(inner, width))
+    return sum(run in held for run in runs) / len(runs)
+
+
+def _runs(tokens: Ids, width: int) -> Iterator[tuple[int, ...]]:
+    return zip(*(tokens[start:] for start in range(width)), strict=False)
+
+
+def _longest_match(tokens: Ids, problem: Ids) -> Match:
+    return SequenceMatcher(None, tokens, problem, autojunk=False).find_longest_match()
 
 
 def _drawn_once(text: str) -> str:
@@ -254,20 +280,14 @@ def _rows(values: Hashes) -> Hashed:
     return Hashed(values.reshape(-1), np.arange(rows + 1, dtype=np.int64) * width)
 
 
-def _masked(values: Hashes) -> Hashes:
-    return np.where(values & np.uint64(1), np.uint64(1), values)
+def _masked(tokens: Ids) -> Ids:
+    return [1 if token & 1 else token for token in tokens]
 
 
-def _numbers_in(inner: Hashes, outer: Hashes) -> float:
+def _numbers_in(inner: Ids, outer: Ids) -> float:
     """Share of the inner text's numbers, with repeats, that the outer one holds; 1 for none."""
-    mine, theirs = (
-        Counter(part[(part & np.uint64(1)).astype(bool)].tolist()) for part in (inner, outer)
-    )
+    mine, theirs = (Counter(token for token in part if token & 1) for part in (inner, outer))
     return (mine & theirs).total() / mine.total() if mine else 1.0
-
-
-def _closest(one: str | None, other: str | None) -> str | None:
-    return "copy" if "copy" in (one, other) else one or other
 
 
 def _nearest_first(leak: Leak) -> tuple[bool, float, int, str, str]:

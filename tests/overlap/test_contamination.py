@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from slowthink.overlap import contamination
 from slowthink.overlap.contamination import ExamItem, StrictIndex
 from slowthink.overlap.leaks import find_in_chains, find_leaks
 from slowthink.recipe import ContaminationConfig
@@ -71,13 +72,14 @@ def test_a_hit_names_item_span_and_score() -> None:
     assert leak.of_text < 1 and leak.span.startswith("a tank holds 120 litres a pump fills it at 8")
 
 
-def test_order_batches_and_neighbours_do_not_matter() -> None:
+def test_order_batches_and_neighbours_do_not_matter(monkeypatch) -> None:
+    monkeypatch.setattr(contamination, "BATCH_TEXTS", 5)
     items = [ExamItem("set", str(i), TANK.replace("120", str(100 + i))) for i in range(300)]
     texts = [items[7].text, CHINESE, items[250].text, "Compute 3."]
     index = StrictIndex.of(items, STRICT)
-    together = index.leaks(texts * 600)
+    together = index.leaks(texts * 6)
     alone = [index.leaks([text])[0] for text in texts]
-    assert together == alone * 600
+    assert together == alone * 6
     assert [leak.item.id for leak in alone[0] if leak.kind == "copy"] == ["7"]
 
 
