@@ -16,8 +16,9 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("datasets")
+from tests.needs import needs
+
+pytestmark = [pytest.mark.slow, needs("datasets")]
 
 REPO = "HuggingFaceH4/MATH-500"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

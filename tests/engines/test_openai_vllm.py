@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+from tests.needs import needs
 
-pytest.importorskip("vllm")
-pytest.importorskip("aiohttp")
-pytest.importorskip("torch")
-
-from tests.engines.served import NEAR, compare
+pytestmark = [
+    pytest.mark.slow, pytest.mark.filterwarnings("ignore"), needs("vllm", "aiohttp", "torch"),
+]  # fmt: skip
 
 
 def test_slowthink_serve_gives_the_embedded_engines_ids_both_ways(tmp_path) -> None:
+    from tests.engines.served import NEAR, compare
+
     found = compare(8, log=tmp_path / "server.log")
     dialect = found["rounds"]["dialect"]
     assert dialect.takes_ids and dialect.returns_ids and dialect.stops_at_ids and dialect.biases

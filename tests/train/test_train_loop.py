@@ -1,4 +1,4 @@
-"""Training for real: resume, adapters, what is saved. The models are tiny but where marked slow."""
+"""Training for real: resume, adapters, what is saved. The models are tiny but in the last test."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("trl")
 
 from slowthink.recipe import LoraConfig, TrainConfig
+from tests.needs import needs
+
+pytestmark = [pytest.mark.slow, needs("trl")]
+
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, learning_rate=1e-2, save_every_steps=2)
 
@@ -121,7 +124,6 @@ def _apart(ids):
     return {"cu_seq_lens_q": torch.tensor([0, ids.shape[1]], dtype=torch.int32)}
 
 
-@pytest.mark.slow
 def test_the_embedded_model_resumes_bit_for_bit(smollm, smollm_tokenizer, examples, tmp_path):
     from slowthink.engines.models import resolve_model
 
