@@ -204,16 +204,20 @@ def check_context(job: Job, *, max_context: int) -> None:
                 f"budget: a cap of {point.cap}, {point.waits} waits, {point.steps} steps; expected "
                 "counts of 0 or more. Mend the arm's caps, waits or forcing.max_thinking_steps."
             )
-    request = job.request
-    cap = max(point.cap for point in job.points)
-    reserve = request.budget.answer_tokens + _closing_room(request)
-    needed = len(request.prompt_ids) + cap + reserve
+    num_prompt, cap = len(job.request.prompt_ids), max(point.cap for point in job.points)
+    needed = tokens_at_most(job)
     if needed > max_context:
         raise ConfigError(
-            f"budget: a prompt of {len(request.prompt_ids)} tokens, a cap of {cap} and {reserve} "
-            f"for the answer need {needed}; the model's context holds {max_context}. Lower caps or "
-            "forcing.answer_tokens, or take out the longest problems."
+            f"budget: a prompt of {num_prompt} tokens, a cap of {cap} and "
+            f"{needed - num_prompt - cap} for the answer need {needed}; the model's context holds "
+            f"{max_context}. Lower caps or forcing.answer_tokens, or take out the longest problems."
         )
+
+
+def tokens_at_most(job: Job) -> int:
+    """Of prompt, thinking, closing and answer together."""
+    request, cap = job.request, max(point.cap for point in job.points)
+    return len(request.prompt_ids) + cap + request.budget.answer_tokens + _closing_room(request)
 
 
 def _closing_room(request: Request) -> int:

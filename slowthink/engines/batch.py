@@ -5,8 +5,9 @@
         keep(batch.outcomes())         # what is new, at any step
 
 What is handed over holds what it is said to have cost, so a process killed later has lost only
-what came after. With `more`, new jobs join as others finish, so that the batch stays full; without,
-it is fixed, and the same jobs give the same tokens.
+what came after. With `more` (told how many may join, and beside how many), new
+jobs join as others finish, so that the batch stays full; without, it is fixed, and the same jobs
+give the same tokens.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Batch:
         jobs: Sequence[Job],
         model: Model,
         *,
-        more: Callable[[int], Sequence[Job]] | None = None,
+        more: Callable[[int, int], Sequence[Job]] | None = None,
     ) -> None:
         self._model = model
         self._more = more
@@ -152,7 +153,7 @@ class Batch:
 
     def _admit(self, num_free: int) -> Started | None:
         assert self._more is not None
-        jobs = self._more(num_free)
+        jobs = self._more(num_free, self._size - num_free)
         return self._start(jobs) if jobs else None
 
     # -- answering --

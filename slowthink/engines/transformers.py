@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from slowthink.engines.base import Capabilities, Job, Outcome, check_context
+from slowthink.engines.base import Capabilities, Job, Outcome, check_context, tokens_at_most
 from slowthink.engines.models import fingerprint, resolve_model
 from slowthink.errors import ConfigError, missing_extra
 from slowthink.recipe import EngineConfig
@@ -51,7 +51,7 @@ class TransformersSession:
         folder = resolve_model(name, revision, say=say)
         model, self.tokenizer = _load(folder, config)
         self._decoder = Decoder(model, model.device)
-        self._batch_size = config.batch_size
+        self._batch_size, self._batch_tokens = config.batch_size, config.batch_tokens
         self.fingerprint = fingerprint(folder)
         self.numerics = f"transformers/{config.dtype}"
         self.eos_ids = _eos_ids(model, self.tokenizer)
@@ -121,10 +121,18 @@ class TransformersSession:
         more = None if self.capabilities.reproducible else self._next_jobs
         return Batch(self._next_jobs(self._batch_size), model, more=more)
 
-    def _next_jobs(self, number: int) -> list[Job]:
+    def _next_jobs(self, number: int, beside: int = 0) -> list[Job]:
         """Out of the queue, in an order that does not depend on how far they have come: a batch
-        that was killed is the same batch again."""
-        jobs = sorted(self._queue.values(), key=_job_order)[:number]
+        that was killed is the same batch again. `beside`: sequences that stay in the batch.
+
+        No more than `batch_tokens` allow, each counted with the longest one's tokens.
+        """
+        jobs: list[Job] = []
+        for job in sorted(self._queue.values(), key=_job_order)[:number]:
+            rows = beside + len(jobs) + 1
+            if rows > 1 and rows * tokens_at_most(job) > self._batch_tokens:
+                break
+            jobs.append(job)
         for job in jobs:
             del self._queue[job.key]
         return jobs

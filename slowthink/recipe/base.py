@@ -107,7 +107,10 @@ class EngineConfig(Settings):
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps: where the model lies."""
     batch_size: int = Field(default=48, ge=1)
-    """Sequences decoded together; part of the numerics under bfloat16."""
+    """Sequences decoded together, at most; part of the numerics under bfloat16."""
+    batch_tokens: int = Field(default=32_768, ge=1)
+    """For `transformers`: tokens that these may come to together, at most, so that long prompts
+    make small batches; a longer sequence is decoded alone. Bounds the memory of keys and values."""
     reproducible: bool = True
     """For `transformers`: batches are fixed, so that the same requests give the same tokens. false:
     requests join as others finish; faster, and near ties may fall otherwise."""

@@ -105,6 +105,34 @@ def test_jobs_that_join_as_others_leave_come_to_the_same_tokens(session, tiny_mo
     assert spent.re_prefilled == 0
 
 
+@pytest.mark.parametrize("reproducible", [True, False])
+def test_long_prompts_make_small_batches(tiny_model, monkeypatch, reproducible) -> None:
+    limit = 700
+    with open_tiny(tiny_model, batch_tokens=limit, reproducible=reproducible) as session:
+        (first,) = sweep.make_jobs(session, replace(LOAD, num_questions=1))
+        jobs = [
+            replace(
+                first, points=(Point(20),),
+                request=replace(first.request, prompt_ids=first.request.prompt_ids * times),
+            )
+            for times in (1, 2, 3, 6, 7, 8, 40)
+        ]  # fmt: skip
+        fed = []
+        forward = session._decoder.forward
+
+        def watched(kv, blocks, starts):
+            logits = forward(kv, blocks, starts)
+            fed.append((len(blocks), len(blocks) * kv.num_columns))
+            return logits
+
+        monkeypatch.setattr(session._decoder, "forward", watched)
+        found = {outcome.key for outcome in generate(session, jobs)}
+    assert found == {job.key for job in jobs}
+    assert max(rows for rows, _ in fed) > 1
+    assert max(tokens for rows, tokens in fed if rows > 1) <= limit
+    assert max(tokens for rows, tokens in fed if rows == 1) > limit, "the longest goes alone"
+
+
 def test_a_short_job_that_joined_late_is_done_before_a_long_one(tiny_model) -> None:
     with open_tiny(tiny_model, batch_size=2, reproducible=False) as flowing:
         (job,) = sweep.make_jobs(flowing, replace(LOAD, num_questions=1))
