@@ -11,7 +11,7 @@ from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
 from slowthink.runs import StageContext, StageResult
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 
 def run(context: StageContext) -> StageResult:

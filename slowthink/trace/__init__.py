@@ -16,7 +16,7 @@ from slowthink.trace.gate import Graded, Known, grade_all, keep_first, keep_righ
 from slowthink.trace.leaks import keep_unleaked
 from slowthink.trace.sources import SOURCES, SourceChains
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 
 def run(context: StageContext) -> StageResult:
