@@ -12,13 +12,14 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 R = TypeVar("R")
-
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
@@ -31,10 +32,12 @@ def digest(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """The record as dicts, lists and scalars, ready for JSON or a table."""
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, enum.Enum):
         return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if names := _field_names(typing.cast(type, type(value))):
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
     return value
@@ -42,9 +45,13 @@ def plain(value: Any) -> Any:
 
 def from_plain(cls: type[R], row: dict[str, Any]) -> R:
     """The record that `plain` made `row` from. Raises KeyError where a needed field is missing."""
-    hints = _hints(typing.cast(type, cls))
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    return cls(**{name: _revive(hints[name], row[name]) for name in names if name in row})
+    return cls(
+        **{
+            name: revive(row[name]) if revive and row[name] is not None else row[name]
+            for name, revive in _revivers(typing.cast(type, cls))
+            if name in row
+        }
+    )
 
 
 def arrow_schema(cls: type) -> pa.Schema:
@@ -67,18 +74,35 @@ def _optional(hint: Any) -> Any:
     return hint
 
 
-def _revive(hint: Any, value: Any) -> Any:
-    if value is None:
-        return None
+@functools.cache
+def _field_names(cls: type) -> tuple[str, ...]:
+    """Of a record class; none of any other."""
+    if not dataclasses.is_dataclass(cls):
+        return ()
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
+@functools.cache
+def _revivers(cls: type) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+    """What makes each field's value out of its plain form; None: nothing is to be done."""
+    hints = _hints(cls)
+    return tuple((name, _reviver(hints[name])) for name in _field_names(cls))
+
+
+def _reviver(hint: Any) -> Callable[[Any], Any] | None:
     hint = _optional(hint)
     if typing.get_origin(hint) is tuple:
-        item = typing.get_args(hint)[0]
-        return tuple(_revive(item, one) for one in value)
+        item = _reviver(typing.get_args(hint)[0])
+        return tuple if item is None else functools.partial(_revived, item)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return hint(value)
+        return hint
     if dataclasses.is_dataclass(hint):
-        return from_plain(typing.cast(type, hint), value)
-    return value
+        return functools.partial(from_plain, typing.cast(type, hint))
+    return None
+
+
+def _revived(item: Callable[[Any], Any], values: Any) -> tuple[Any, ...]:
+    return tuple(None if value is None else item(value) for value in values)
 
 
 def _arrow_type(hint: Any) -> pa.DataType:
