@@ -8,6 +8,7 @@ import pytest
 
 from slowthink.overlap.contamination import ExamItem, StrictIndex
 from slowthink.overlap.leaks import find_in_chains, find_leaks
+from slowthink.overlap.ngrams import BATCH_TEXTS
 from slowthink.recipe import ContaminationConfig
 
 STRICT = ContaminationConfig(preset="strict")
@@ -75,9 +76,10 @@ def test_order_batches_and_neighbours_do_not_matter() -> None:
     items = [ExamItem("set", str(i), TANK.replace("120", str(100 + i))) for i in range(300)]
     texts = [items[7].text, CHINESE, items[250].text, "Compute 3."]
     index = StrictIndex.of(items, STRICT)
-    together = index.leaks(texts * 600)
+    between = ["Nothing like any of them."] * BATCH_TEXTS
+    together = index.leaks([*texts * 3, *between, *texts[::-1]])
     alone = [index.leaks([text])[0] for text in texts]
-    assert together == alone * 600
+    assert together == [*alone * 3, *[()] * BATCH_TEXTS, *alone[::-1]]
     assert [leak.item.id for leak in alone[0] if leak.kind == "copy"] == ["7"]
 
 
