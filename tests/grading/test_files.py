@@ -51,7 +51,9 @@ def test_a_row_with_a_solution_needs_no_key(write: Any) -> None:
     assert grade_file(write([row]))["verdicts"] == {"ungradable": 1}
 
 
-def test_the_table_holds_every_grader_and_what_grade_prints(write: Any, compared: dict[str, Any]) -> None:
+def test_the_table_holds_every_grader_and_what_grade_prints(
+    write: Any, compared: dict[str, Any]
+) -> None:
     by_name = {one["grader"]: one for one in compared["graders"]}
     assert tuple(by_name) == MODES
     alone = grade_file(write(ROWS))
