@@ -43,7 +43,10 @@ def whole(tiny_model, smollm_tokenizer, examples, tmp_path_factory):
     return _train(tiny_model, smollm_tokenizer, examples, tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize("killed_at", [1, 3, 4, 7])
+@pytest.mark.parametrize(
+    "killed_at",
+    [1, pytest.param(3, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow)],
+)
 def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(
     killed_at, whole, tiny_model, smollm_tokenizer, examples, tmp_path
 ):
