@@ -273,6 +273,7 @@ def grade(request: GradeRequest) -> Result:
 
 def _grade_with_judge(request: GradeRequest, model: str) -> dict[str, Any]:
     """The rules' verdicts and, where they leave a row open, the judge's."""
+    from slowthink.grading import Grader
     from slowthink.grading.files import grade_rows, read_file, summary_of
     from slowthink.judging import judge_rows, open_judge
     from slowthink.ledger import Ledger
@@ -280,7 +281,8 @@ def _grade_with_judge(request: GradeRequest, model: str) -> dict[str, Any]:
     from slowthink.recipe import JudgeConfig
 
     rows = read_file(request.file)
-    graded = grade_rows(rows, mode=request.mode, num_workers=request.num_workers)
+    with Grader(request.mode, num_workers=request.num_workers) as grader:
+        graded = grade_rows(rows, grader)
     path = request.ledger or request.file.with_name(request.file.name + ".judge.sqlite")
     config, recipe = JudgeConfig(model=model), Recipe(name="grade", model=model)
     with (

@@ -22,6 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -382,13 +383,18 @@ def peak_rss_mb() -> int:
 
 def versions() -> dict[str, str]:
     """Versions of slowthink, Python and the packages that move numbers, where installed."""
+    return {"slowthink": __version__, "python": platform.python_version()} | dict(_installed())
+
+
+@cache
+def _installed() -> tuple[tuple[str, str], ...]:
     from importlib import metadata
 
-    found = {"slowthink": __version__, "python": platform.python_version()}
+    found = []
     for package in ("torch", "transformers", "trl", "vllm", "math-verify", "pyarrow"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            found.append((package, metadata.version(package)))
+    return tuple(found)
 
 
 def stages_after(stage: str) -> tuple[str, ...]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from slowthink.records import Problem, Split, duplicate_key, problem_id
+
+
+def pytest_collection_finish() -> None:
+    """Take what lives to the end, some millions of objects, out of each round of the collector."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

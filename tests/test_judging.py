@@ -8,6 +8,7 @@ import pytest
 
 from slowthink.asking import Asker
 from slowthink.engines.replay import ReplaySession, Script
+from slowthink.grading import Grader
 from slowthink.grading.files import grade_rows, read_file
 from slowthink.grading.judge import VERSION, build_messages
 from slowthink.judging import (
@@ -210,7 +211,8 @@ def test_a_file_is_graded_with_second_opinions_where_the_rules_are_silent(judge_
     ]
     path.write_text("\n".join(json.dumps(line) for line in lines))
     rows = read_file(path)
-    graded = grade_rows(rows, mode="strict", num_workers=1)
+    with Grader() as grader:
+        graded = grade_rows(rows, grader)
     asked = build_messages("solution", question="Prove it.", gold="Clear.", answer="It is clear.")
     judge = judge_of({asked[1]["content"]: RIGHT})
     found, report = judge_rows(judge, rows, graded)

@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,14 @@ def layer_of(part: str) -> int:
     return next(number for number, layer in enumerate(LAYERS) if part in layer)
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> list[str]:
     """Modules that a file imports, not counting those for type checkers only."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     typing_only = {
         id(inner)
         for node in ast.walk(tree)
@@ -98,7 +104,7 @@ def test_imports_go_one_way(path) -> None:
 @pytest.mark.parametrize("path", files(), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_heavy_packages_are_imported_inside_functions_of_their_places(path) -> None:
     name = path.relative_to(ROOT).as_posix()
-    top = ast.parse(path.read_text()).body
+    top = tree_of(path).body
     at_top = [n for n in top if isinstance(n, (ast.Import, ast.ImportFrom))]
     modules = {a.name for n in at_top if isinstance(n, ast.Import) for a in n.names}
     modules |= {n.module for n in at_top if isinstance(n, ast.ImportFrom) and n.module}

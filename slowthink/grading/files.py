@@ -50,7 +50,8 @@ def grade_file(path: str | Path, *, mode: str = "strict", num_workers: int = 1) 
     first ten with their reason. Raises DataError where no row can be used.
     """
     rows = read_file(path)
-    return summary_of(rows, grade_rows(rows, mode=mode, num_workers=num_workers), mode=mode)
+    with Grader(mode, num_workers=num_workers) as grader:
+        return summary_of(rows, grade_rows(rows, grader), mode=mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +135,18 @@ class Graded:
     worst_seconds: float
 
 
-def grade_rows(rows: Rows, *, mode: str, num_workers: int) -> Graded:
+def grade_rows(rows: Rows, grader: Grader) -> Graded:
     """Grade the rows of a file."""
     grades: list[Grade] = []
-    with Grader(mode, num_workers=num_workers) as grader:
-        grader.warm()
-        started = time.perf_counter()
-        worst = 0.0
-        for block in _blocks(rows.rows):
-            pairs = [pair_of(row, mode=mode) for row in block]
-            found = grader.grade_pairs(pairs)
-            grades.extend(one.grade for one in found)
-            worst = max([worst, *(one.seconds for one in found)])
-        return Graded(grades, time.perf_counter() - started, worst)
+    grader.warm()
+    started = time.perf_counter()
+    worst = 0.0
+    for block in _blocks(rows.rows):
+        pairs = [pair_of(row, mode=grader.mode) for row in block]
+        found = grader.grade_pairs(pairs)
+        grades.extend(one.grade for one in found)
+        worst = max([worst, *(one.seconds for one in found)])
+    return Graded(grades, time.perf_counter() - started, worst)
 
 
 def _blocks(rows: list[PairRow]) -> Iterator[list[PairRow]]:

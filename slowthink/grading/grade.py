@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 from typing import TypeVar
 
@@ -225,8 +226,9 @@ def _is_marked(text: str) -> bool:
     return any(mark in text for mark in ("$", "\\(", "\\[", "boxed")) or is_prose(text)
 
 
+@cache
 def check_dependencies() -> None:
-    """Grade known pairs through a real worker.
+    """Grade known pairs through a real worker, once a process where it finds nothing wrong.
 
     Raises GraderError where math-verify's parser does not work (an antlr version mismatch makes it
     answer False without a warning).

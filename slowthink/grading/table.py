@@ -51,12 +51,12 @@ _ADDED = ("grader", "agreement_ci95", "num_false_positives", "num_false_negative
 
 
 def _one(rows: Rows, mode: str, *, num_workers: int) -> dict[str, Any]:
-    found = summary_of(rows, grade_rows(rows, mode=mode, num_workers=num_workers), mode=mode)
+    with Grader(mode, num_workers=num_workers) as grader:
+        found = summary_of(rows, grade_rows(rows, grader), mode=mode)
+        traps = fallen_for(grader)
     wrong = {f"num_{key}": len(found[key]) for key in ("false_positives", "false_negatives")}
     decided = found["num_labelled"] - found["num_undecided"]
     interval = wilson(decided - sum(wrong.values()), decided) if decided else None
-    with Grader(mode, num_workers=num_workers) as grader:
-        traps = fallen_for(grader)
     added = {"agreement_ci95": [interval.low, interval.high] if interval else None, **wrong}
     return {"grader": mode, **found, **added, "traps": traps}
 

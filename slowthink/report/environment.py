@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import slowthink
 
 
+@cache
 def commit() -> str | None:
-    """Short hash of slowthink's own checkout, `+` for changed files; None where it is installed."""
+    """Short hash of slowthink's own checkout, `+` for changed files; None where it is installed.
+
+    As it was when first asked for: that is what this process has loaded.
+    """
     package = Path(slowthink.__file__).parent
     top = _git(package, "rev-parse", "--show-toplevel")
     if top is None or Path(top) / "slowthink" != package:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -47,7 +48,9 @@ def render(template: str, *, script: str = "", **values: Any) -> str:
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
+@cache
 def _environment() -> Environment:
+    """Made once a process: it keeps its templates compiled."""
     environment = Environment(
         loader=PackageLoader("slowthink.report", package_path=""),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,20 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Any:
-    def make(rows: list[dict[str, Any]]) -> Path:
-        path = tmp_path / "pairs.jsonl"
-        path.write_text("\n".join(json.dumps(row) for row in rows))
-        return path
+    return partial(write_rows, tmp_path / "pairs.jsonl")
 
-    return make
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """`ROWS` by every grader."""
+    return compare_graders(write_rows(tmp_path_factory.mktemp("compared") / "pairs.jsonl", ROWS))
 
 
 def test_a_contested_row_is_graded_and_left_out_of_the_agreement(write: Any) -> None:
@@ -44,15 +51,15 @@ def test_a_row_with_a_solution_needs_no_key(write: Any) -> None:
     assert grade_file(write([row]))["verdicts"] == {"ungradable": 1}
 
 
-def test_the_table_holds_every_grader_and_what_grade_prints(write: Any) -> None:
-    path = write(ROWS)
-    result = compare_graders(path)
-    by_name = {one["grader"]: one for one in result["graders"]}
+def test_the_table_holds_every_grader_and_what_grade_prints(
+    write: Any, compared: dict[str, Any]
+) -> None:
+    by_name = {one["grader"]: one for one in compared["graders"]}
     assert tuple(by_name) == MODES
-    alone = grade_file(path)
+    alone = grade_file(write(ROWS))
     timed = {"grades_per_second", "worst_seconds"}
-    assert result.keys() - {"graders"} == alone.keys()
-    assert all(result[key] == alone[key] for key in alone.keys() - timed)
+    assert compared.keys() - {"graders"} == alone.keys()
+    assert all(compared[key] == alone[key] for key in alone.keys() - timed)
     wrong = ("num_false_positives", "num_false_negatives")
     counts = {name: tuple(one[key] for key in wrong) for name, one in by_name.items()}
     assert counts["strict"] == (0, 0)
@@ -60,12 +67,11 @@ def test_the_table_holds_every_grader_and_what_grade_prints(write: Any) -> None:
     assert counts["s1-compat"] == (0, 1)
 
 
-def test_the_table_says_which_traps_a_grader_falls_for(write: Any) -> None:
-    result = compare_graders(write(ROWS))
-    traps = {one["grader"]: one["traps"] for one in result["graders"]}
+def test_the_table_says_which_traps_a_grader_falls_for(compared: dict[str, Any]) -> None:
+    traps = {one["grader"]: one["traps"] for one in compared["graders"]}
     assert traps["strict"] == []
     assert {"percent-6-600", "brackets-closed", "order-in-pair"} <= set(traps["limo-compat"])
-    lines = table_of(result).splitlines()
+    lines = table_of(compared).splitlines()
     assert len(lines) == 1 + len(MODES)
     assert lines[1].split()[0] == "strict"
     assert lines[1].endswith(f"0 of {len(TRAPS)}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from slowthink.grading import Grader
 from slowthink.grading.files import PairRow, grade_file, grade_rows, pair_of, read_file
 from slowthink.grading.math import compare
 
@@ -28,7 +29,8 @@ def test_a_key_is_an_answer_to_itself() -> None:
     rows = read_file(PAIRS)
     golds = dict.fromkeys(row.gold for row in rows.rows if row.gold.strip())
     same = [PairRow(i, gold, f"\\boxed{{{gold}}}") for i, gold in enumerate(golds)]
-    grades = grade_rows(type(rows)(same, []), mode="strict", num_workers=1).grades
+    with Grader() as grader:
+        grades = grade_rows(type(rows)(same, []), grader).grades
     missed = [(g.gold, g.extracted) for g in grades if g.verdict.value != "correct"]
     assert missed == []
 

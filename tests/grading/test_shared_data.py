@@ -46,6 +46,7 @@ def grader() -> Iterator[Grader]:
         yield one
 
 
+@pytest.mark.slow
 def test_projects_that_test_equivalence_agree_with_us(tmp_path: Path) -> None:
     rows = [row for row in rows_of("grading/equivalence_pairs_tests.jsonl") if not row["contested"]]
     path = tmp_path / "pairs.jsonl"

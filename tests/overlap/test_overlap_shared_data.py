@@ -48,9 +48,22 @@ def leaks(source: str, benchmark: str) -> tuple[list[str], list[Leaks]]:
     return texts, find_leaks(texts, items, ContaminationConfig())
 
 
+LARGEST = {
+    ("math_test_5000", "math_train"),
+    ("math_test_5000", "agieval"),
+    ("olympiadbench_oe_to_maths_en", "olympiadbench"),
+}
+"""Seconds of work each."""
+
+
 @pytest.mark.parametrize(
-    ("benchmark", "source"), [(b, s) for b, found in WORD_FOR_WORD.items() for s in found]
-)  # fmt: skip
+    ("benchmark", "source"),
+    [
+        pytest.param(b, s, marks=[pytest.mark.slow] if (b, s) in LARGEST else [])
+        for b, found in WORD_FOR_WORD.items()
+        for s in found
+    ],
+)
 def test_every_known_overlap_is_a_copy(benchmark: str, source: str) -> None:
     texts, found = leaks(source, benchmark)
     exact = {" ".join(one["question"].split()) for one in rows(f"eval/{benchmark}.jsonl")}

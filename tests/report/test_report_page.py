@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Reader(HTMLParser):
         return [attributes.get("id") for tag, attributes in self.tags if tag == "section"]
 
 
+@lru_cache(maxsize=4)
 def read(html: str) -> Reader:
     return Reader(html)
 
