@@ -62,8 +62,11 @@ class Talk:
         elif now - self._last > EVERY_SECONDS or done == total:
             self._last = now
             before, started = self._first
-            left = (now - started) * (total - done) / max(1, done - before)
-            print(f"      {done}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+            rest = ""
+            if done > before:
+                left = (now - started) * (total - done) / (done - before)
+                rest = f", about {left:.0f} s left"
+            print(f"      {done}/{total}{rest}", file=sys.stderr, flush=True)
 
     def _draw(self, done: int, total: int) -> None:
         from rich.console import Console

@@ -36,6 +36,13 @@ def test_each_work_has_a_start_of_its_own(clock, capsys) -> None:
     ]
 
 
+def test_nothing_done_yet_tells_no_time(clock, capsys) -> None:
+    talk = Talk()
+    talk.progress(0, 50)
+    talk.progress(0, 50)
+    assert capsys.readouterr().err == "      0/50\n"
+
+
 def test_first_call_may_be_the_last(capsys) -> None:
     Talk().progress(3, 3)
     Talk(quiet=True).progress(1, 3)
