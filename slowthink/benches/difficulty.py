@@ -83,7 +83,8 @@ def made_pool(prior: Beta, num_problems: int, *, seed: int) -> dict[str, list[bo
 
 def played(pool: Pool, band: Band, *, stop: str, wave_size: int = 1) -> dict[str, float]:
     """What the rule comes to: shares drawn (wasted ones among them) and differing, and, of the
-    problems kept, how many all attempts would keep (precision), and the other way round (recall).
+    problems kept, how many all attempts would keep (precision), and the other way round (recall);
+    1 of none.
     """
     follows = _followed(pool, Exact(band), wave_size)
     if stop == "error":
@@ -100,8 +101,8 @@ def played(pool: Pool, band: Band, *, stop: str, wave_size: int = 1) -> dict[str
         "share_drawn": drawn / (len(pool) * band.num_attempts),
         "share_wasted": sum(one.num_unused for one in follows.values()) / drawn,
         "share_differing": len(kept ^ ours) / len(pool),
-        "precision": len(kept & ours) / max(1, len(ours)),
-        "recall": len(kept & ours) / max(1, len(kept)),
+        "precision": len(kept & ours) / len(ours) if ours else 1.0,
+        "recall": len(kept & ours) / len(kept) if kept else 1.0,
     }
 
 
