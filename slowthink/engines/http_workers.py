@@ -8,6 +8,7 @@ workers.completed(timeout=None)     [Outcome(key="…", …)], as soon as one is
 from __future__ import annotations
 
 import asyncio
+import functools
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterable
@@ -36,7 +37,11 @@ class Workers:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.wait(pool.__aenter__())
+        try:
+            self.wait(pool.__aenter__())
+        except BaseException:
+            self._end_thread()
+            raise
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run this in the loop, and wait for it."""
@@ -76,7 +81,12 @@ class Workers:
         if self._loop.is_closed():
             return
         self._open.clear()
-        self.wait(self._stop())
+        try:
+            self.wait(self._stop())
+        finally:
+            self._end_thread()
+
+    def _end_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -105,7 +115,14 @@ class Workers:
         while self._queued and len(self._tasks) < self._at_once:
             key = next(iter(self._queued))
             job = self._queued.pop(key)
-            self._tasks[key] = self._loop.create_task(self._work(job))
+            self._tasks[key] = task = self._loop.create_task(self._work(job))
+            task.add_done_callback(functools.partial(self._ended, key))
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        """Its place is free, also where it was cancelled before it began."""
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+        self._start()
 
     async def _work(self, job: Job) -> None:
         try:
@@ -114,9 +131,6 @@ class Workers:
             pass
         except BaseException as error:  # handed to whoever waits
             self._done.put(error)
-        finally:
-            del self._tasks[job.key]
-            self._start()
 
     async def _stop(self) -> None:
         self._queued.clear()
