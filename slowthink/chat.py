@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 from slowthink.engines.base import Point, Session
 from slowthink.errors import ConfigError, SlowthinkError
 from slowthink.filter.quality_strict import language_of
-from slowthink.generate import opened
+from slowthink.generate import opened, problem_of, row_of, thoughts_text
 from slowthink.ledger import Ledger
-from slowthink.plain import plain
 from slowthink.recipe import Generation
-from slowthink.records import Problem, duplicate_key, problem_id
 from slowthink.sampling import Sampler, make_tasks
 
 if TYPE_CHECKING:
@@ -50,28 +48,21 @@ class Chat:
         """
         settings = self._settings
         language = language_of(question)
-        problem = Problem(
-            id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
-            source="chat", source_row=str(len(self.said)), language=language,
-        )  # fmt: skip
+        problem = problem_of(question, source="chat", row=len(self.said), language=language)
         cap, waits = self.budget["cap"], self.budget["waits"]
-        tasks = make_tasks(
+        (task,) = make_tasks(
             self._session, [problem], recipe=settings, chat=settings.chat,
             budget=settings.forcing.budget(cap, waits, language=language),
             sampling=settings.sampling.record(), earlier=self.said,
             points=[Point(cap, waits, steps=settings.forcing.max_thinking_steps)],
         )  # fmt: skip
-        completion = plain(self._sampler.complete(tasks)[0][0])
-        answer = completion["answer"].strip()
+        turn = row_of(task, self._sampler.complete([task])[0][0])
+        turn["answer"] = turn["answer"].strip()
         self.said += [
-            {"role": "user", "content": question}, {"role": "assistant", "content": answer},
-        ]  # fmt: skip
-        named = ("thinking", "thinking_end", "answer_end", "events", "violations")
-        counts = {f"num_{part}_tokens": len(completion[f"{part}_ids"])
-                  for part in ("thinking", "answer")}  # fmt: skip
-        return {"question": question, "answer": answer} | {
-            name: completion[name] for name in named
-        } | counts  # fmt: skip
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": turn["answer"]},
+        ]
+        return turn
 
     def obey(self, line: str) -> str:
         """Do what a line that begins with / says; what came of it."""
@@ -116,10 +107,7 @@ def converse(chat: Chat, lines: Iterable[str], *, show: Callable[[dict[str, Any]
 
 def turn_text(turn: dict[str, Any], *, dim: bool) -> str:
     """The thoughts (dim on a terminal), why they ended, and the answer."""
-    thoughts = (
-        f"{turn['thinking'].strip()}\n"
-        f"--- thinking ended: {turn['thinking_end']}, {turn['num_thinking_tokens']} tokens ---"
-    )
+    thoughts = thoughts_text(turn).lstrip()
     if turn["violations"]:
         thoughts += f"\nBUDGET VIOLATED: {', '.join(map(str, turn['violations']))}"
     return (f"\x1b[2m{thoughts}\x1b[0m" if dim else thoughts) + f"\n{turn['answer']}"

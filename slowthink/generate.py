@@ -16,8 +16,8 @@ from slowthink.ledger import Ledger
 from slowthink.loading import parse_settings
 from slowthink.plain import plain
 from slowthink.recipe import Generation
-from slowthink.records import Problem, duplicate_key, problem_id
-from slowthink.sampling import Sampler, make_tasks
+from slowthink.records import Completion, Problem, duplicate_key, problem_id
+from slowthink.sampling import Sampler, Task, make_tasks
 
 if TYPE_CHECKING:
     from slowthink.commands import GenerateRequest
@@ -39,10 +39,8 @@ def complete(request: GenerateRequest) -> list[dict[str, Any]]:
             sampling=settings.sampling.record(), points=[point],
         )  # fmt: skip
         found = Sampler(session, ledger, tag="generate").complete(tasks)
-    return [
-        _row(problem, plain(completions[0]))
-        for problem, completions in zip(problems, found, strict=True)
-    ]
+    rows = [row_of(task, completions[0]) for task, completions in zip(tasks, found, strict=True)]
+    return [row | {"text": f"{thoughts_text(row)}\n{row['answer'].strip()}"} for row in rows]
 
 
 @contextmanager
@@ -66,16 +64,20 @@ def opened(request: GenerateRequest, *, command: str) -> Iterator[Opened]:
             yield session, ledger, settings
 
 
-def _row(problem: Problem, completion: dict[str, Any]) -> dict[str, Any]:
+def row_of(task: Task, found: Completion) -> dict[str, Any]:
+    """Question, thinking, answer, counts, ends and violations."""
+    completion = plain(found)
     named = ("thinking", "answer", "thinking_end", "answer_end", "events", "violations")
-    row = {"question": problem.question, **{name: completion[name] for name in named}}
+    row = {"question": task.problem.question, **{name: completion[name] for name in named}}
     row["num_thinking_tokens"] = len(completion["thinking_ids"])
     row["num_answer_tokens"] = len(completion["answer_ids"])
-    row["text"] = (
-        f"{completion['thinking']}\n--- thinking ended: {completion['thinking_end']}, "
-        f"{row['num_thinking_tokens']} tokens ---\n{completion['answer'].strip()}"
-    )
     return row
+
+
+def thoughts_text(row: dict[str, Any]) -> str:
+    """The thinking, and why it ended."""
+    ended = f"{row['thinking_end']}, {row['num_thinking_tokens']} tokens"
+    return f"{row['thinking']}\n--- thinking ended: {ended} ---"
 
 
 def _problems(request: GenerateRequest) -> list[Problem]:
@@ -85,16 +87,17 @@ def _problems(request: GenerateRequest) -> list[Problem]:
         )
     rows = [(request.prompt, "en")] if request.prompt is not None else _questions(request.file)
     return [
-        Problem(
-            id=problem_id(question),
-            duplicate_key=duplicate_key(question),
-            question=question,
-            source="generate",
-            source_row=str(number),
-            language=language,
-        )
+        problem_of(question, source="generate", row=number, language=language)
         for number, (question, language) in enumerate(rows)
     ]
+
+
+def problem_of(question: str, *, source: str, row: int, language: str) -> Problem:
+    """A problem that nobody grades."""
+    return Problem(
+        id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
+        source=source, source_row=str(row), language=language,
+    )  # fmt: skip
 
 
 def _questions(path: Path | None) -> list[tuple[str, str]]:
