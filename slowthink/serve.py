@@ -19,7 +19,7 @@ from importlib import metadata
 from typing import Any
 
 from slowthink.engines.models import load_tokenizer, resolve_model
-from slowthink.engines.vllm_engine import ENVIRONMENT, PROCESSOR
+from slowthink.engines.vllm_engine import ENVIRONMENT, PROCESSOR, runner_options
 from slowthink.errors import ConfigError, missing_extra
 from slowthink.loading import parse_recipe
 from slowthink.recipe import ChatConfig, EngineConfig, Recipe
@@ -30,8 +30,9 @@ from slowthink.thinking.formats import AUTO, FORMATS, format_of
 _QUESTION = "What is 17 + 25?"
 _NAMES = {"max_context": "max-model-len"}
 _WHY_V1 = (
-    "VLLM_USE_V2_MODEL_RUNNER=0: forcing is written for vLLM's V2 model runner too, but has not "
-    "been run on it; set it to 1 to try."
+    "VLLM_USE_V2_MODEL_RUNNER=0 and --no-async-scheduling: with forcing, vLLM's V1 model runner is "
+    "faster than V2 today, and right only when it schedules synchronously. Set the variable to 1 to "
+    "use V2."
 )
 
 
@@ -91,11 +92,17 @@ def prepare(request: ServeRequest, *, say: Callable[[str], None] = lambda _: Non
             "serve: --logits-processors among vLLM's options; expected none, since slowthink's own "
             "goes there, and two of them may undo each other's work. Leave it out."
         )
+    if runner_options() and "--async-scheduling" in request.further:
+        raise ConfigError(
+            "serve: --async-scheduling with vLLM's V1 model runner; expected synchronous scheduling, "
+            "without which forced tokens are lost. Leave it out, or set VLLM_USE_V2_MODEL_RUNNER=1."
+        )
     recipe = _recipe(request)
     folder = resolve_model(recipe.model, recipe.revision, say=say)
     command = [*_program(), str(folder), "--served-model-name", request.model]
     command += ["--host", request.host, "--port", str(request.port), "--dtype", request.dtype]
-    command += ["--logits-processors", PROCESSOR, *_options(recipe.engine), *request.further]
+    command += ["--logits-processors", PROCESSOR]
+    command += [*_options(recipe.engine), *request.further]
     environment = {n: v for n, v in _environment().items() if n not in os.environ}
     return Serving(command=tuple(command), environment=environment, curl=_curl(request, folder))
 
@@ -132,7 +139,7 @@ def _environment() -> dict[str, str]:
 
 def _options(engine: EngineConfig) -> list[str]:
     """The engine's settings as vLLM's options; what is vLLM's default stays out."""
-    changed = engine.vllm.model_dump(exclude_defaults=True)
+    changed = engine.vllm.model_dump(exclude_defaults=True) | runner_options()
     if engine.max_context is not None:
         changed["max_context"] = engine.max_context
     options = []

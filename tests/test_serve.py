@@ -9,6 +9,7 @@ import shlex
 import pytest
 
 from slowthink.engines.vllm_args import read_args
+from slowthink.engines.vllm_engine import runner_options
 from slowthink.errors import ConfigError
 from slowthink.serve import ServeRequest, prepare
 
@@ -37,7 +38,8 @@ def test_the_command_names_the_processor_and_what_was_set(smollm, monkeypatch) -
     assert "--enforce-eager" in command
     assert command[-2:] == ["--max-num-seqs", "64"]
     assert serving.environment["VLLM_USE_V2_MODEL_RUNNER"] == "0"
-    assert "not been run on it" in serving.text
+    assert "--no-async-scheduling" in command
+    assert "only when it schedules synchronously" in serving.text
 
 
 @with_vllm
@@ -55,6 +57,24 @@ def test_the_request_that_is_shown_can_be_read(smollm) -> None:
 def test_a_second_processor_is_refused() -> None:
     with pytest.raises(ConfigError, match="undo each other's work"):
         prepare(ServeRequest(model="m", further=("--logits-processors", "my:Own")))
+
+
+@with_vllm
+def test_asynchronous_scheduling_is_refused_on_the_v1_runner(monkeypatch) -> None:
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "0")
+    with pytest.raises(ConfigError, match="forced tokens are lost"):
+        prepare(ServeRequest(model="m", further=("--async-scheduling",)))
+
+
+@pytest.mark.parametrize(
+    ("value", "options"), [(None, {"async_scheduling": False}), ("0", {"async_scheduling": False}), ("1", {})]
+)
+def test_only_the_v1_runner_needs_synchronous_scheduling(monkeypatch, value, options) -> None:
+    name = "VLLM_USE_V2_MODEL_RUNNER"
+    monkeypatch.delenv(name, raising=False)
+    if value is not None:
+        monkeypatch.setenv(name, value)
+    assert runner_options() == options
 
 
 @with_vllm
