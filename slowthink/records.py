@@ -15,7 +15,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.plain import digest, plain
+from slowthink.serialise import digest, plain
 
 
 class Split(enum.Enum):

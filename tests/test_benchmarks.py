@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from slowthink.benchmarks import BENCHMARKS, find_benchmark
-from slowthink.benchmarks.load import LoadedBenchmark, load_benchmark
-from slowthink.benchmarks.sources import hub_rows
-from slowthink.benchmarks.table import ALIASES, Benchmark
+from slowthink.data.benchmarks import BENCHMARKS, find_benchmark
+from slowthink.data.benchmarks.load import LoadedBenchmark, load_benchmark
+from slowthink.data.benchmarks.sources import hub_rows
+from slowthink.data.benchmarks.table import ALIASES, Benchmark
 from slowthink.errors import ConfigError, DataError
 from slowthink.grading import Grader
 from slowthink.recipe import BenchmarkConfig

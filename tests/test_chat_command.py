@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from slowthink.chat import Chat, converse
-from slowthink.cli import main
+from slowthink.cli.app import main
+from slowthink.cli.chat import Chat, converse
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.errors import ConfigError, SlowthinkError
-from slowthink.ledger import Ledger
-from slowthink.loading import parse_settings
 from slowthink.recipe import Generation
+from slowthink.recipe.loading import parse_settings
+from slowthink.sampling.ledger import Ledger
 
 SCRIPTS = {
     "What is 17 + 25?": Script(thinking=("17 + 25 = 32", ", no: 42"), answer="42"),

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from slowthink.check import check_files, check_recipe, text_of
-from slowthink.cli import main
+from slowthink.cli.app import main
+from slowthink.cli.check import check_files, check_recipe, text_of
 from slowthink.errors import DataError
-from slowthink.loading import parse_recipe
+from slowthink.recipe.loading import parse_recipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "eval"
 PLAIN = {"question": "What is 2 + 2?", "answer": "4"}

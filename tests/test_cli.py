@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from slowthink.cli import app, main
+from slowthink.cli.app import app, main
 from slowthink.recipe import STAGES
 
 COMMANDS = (
@@ -88,7 +88,7 @@ def test_a_missing_pool_file_is_explained(tmp_path, capsys) -> None:
 
 def test_module_runs_as_a_script() -> None:
     out = subprocess.run(
-        [sys.executable, "-m", "slowthink.cli", "--help"],
+        [sys.executable, "-m", "slowthink.cli.app", "--help"],
         capture_output=True,
         text=True,
         check=True,

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from slowthink.cli import main
+from slowthink.cli.app import main
+from slowthink.cli.export import MAX_ROW_CHARS, export_run, file_name
+from slowthink.data.stored import problems_of, read_stored, rows_of
+from slowthink.data.tables import write_records
 from slowthink.errors import DataError
-from slowthink.export import MAX_ROW_CHARS, export_run, file_name
 from slowthink.grading import Grader
 from slowthink.records import AnswerEnd, EvaluationRow, Problem, ThinkingEnd, Verdict
-from slowthink.runs import write_records
-from slowthink.stored import problems_of, read_stored, rows_of
 
 S1 = [
     ["thinking", "17 + 25"],

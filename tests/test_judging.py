@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from slowthink.asking import Asker
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.grading import Grader
 from slowthink.grading.files import grade_rows, read_file
-from slowthink.grading.judge import VERSION, build_messages
-from slowthink.judging import (
+from slowthink.grading.judge_prompt import VERSION, build_messages
+from slowthink.recipe import JudgeConfig, Recipe
+from slowthink.records import Grade, Problem, Verdict, duplicate_key, problem_id
+from slowthink.sampling.judge import (
     Judge,
     JudgedRow,
     JudgeItem,
@@ -19,10 +20,9 @@ from slowthink.judging import (
     open_judge,
     second_opinions,
 )
-from slowthink.ledger import Ledger
-from slowthink.recipe import JudgeConfig, Recipe
-from slowthink.records import Grade, Problem, Verdict, duplicate_key, problem_id
-from slowthink.sampling import Sampler
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.prompted_model import Asker
+from slowthink.sampling.sampler import Sampler
 
 RIGHT = "Same value.\nVERDICT: CORRECT"
 WRONG = "Another value.\nVERDICT: INCORRECT"

@@ -1,4 +1,4 @@
-"""Imports go one way, a stage never imports a stage, and heavy packages load only when used."""
+"""Imports go one way, nothing imports in a circle, and heavy packages load only when used."""
 
 from __future__ import annotations
 
@@ -16,44 +16,48 @@ from slowthink.recipe import STAGES
 
 ROOT = Path(slowthink.__file__).parent
 LAYERS = (
-    {"errors", "plain", "records"},
-    {"recipe", "loading", "rows", "stats", "protocols", "published", "catalogue"},
-    {"runs", "ledger", "runner", "hub"},
-    {"thinking", "grading", "engines", "funnel", "problems", "overlap"},
-    {"benchmarks", "sampling", "stored"},
-    {"asking"},
-    {"judging", "domains"},
-    {"parallel"},
-    set(STAGES),
-    {"progress", "pipeline", "generate", "chat", "serve", "check", "export", "benches"},
-    {"commands"},
-    {"doctor"},
+    {"errors", "serialise", "records", "environment"},
+    {"analysis"},
+    {"recipe", "grading"},
+    {"data", "forcing"},
+    {"engines"},
+    {"sampling"},
+    {"pipeline"},
+    {"curation"},
+    {"stages"},
     {"cli"},
 )
+"""From the bottom up; a package imports from layers below its own, and from its own layer."""
 HEAVY = {"torch", "transformers", "vllm", "trl", "ray", "peft", "accelerate"}
-HEAVY_FILES = {
-    "engines/kv.py",
-    "engines/decoding.py",
-    "engines/packed.py",
-    "engines/vllm.py",
-    "engines/vllm_rows.py",
-    "engines/vllm_draw.py",
-}
-"""Loaded only from inside functions of engines/, or by vLLM."""
+OPENED_BY_ENGINES = ("engines/transformers/", "engines/vllm/", "stages/train/")
+"""Files here may import heavy packages at their top: only their own package opens them."""
 
 
-def files() -> list[Path]:
-    return sorted(ROOT.rglob("*.py"))
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its dotted name."""
+    named = {
+        ".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p in ROOT.rglob("*.py")
+    }
+    return {name.removesuffix(".__init__"): path for name, path in named.items()}
 
 
-def part_of(module: str) -> str:
-    """`slowthink.grading.math` → `grading`."""
-    pieces = module.split(".")
-    return pieces[1] if len(pieces) > 1 else ""
+def package_of(module: str) -> str:
+    """`slowthink.grading.answers.compare` → `grading`; of `slowthink` itself: nothing."""
+    return module.split(".")[1] if "." in module else ""
 
 
-def layer_of(part: str) -> int:
-    return next(number for number, layer in enumerate(LAYERS) if part in layer)
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Modules of slowthink that a module imports anywhere, those for type checkers too."""
+    targets: set[str] = set()
+    for node in ast.walk(tree_of(modules()[module])):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("slowthink"):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            targets |= {name if name in modules() else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            targets |= {alias.name for alias in node.names if alias.name in modules()}
+    return frozenset(targets - {module})
 
 
 @cache
@@ -61,72 +65,75 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def imports(path: Path) -> list[str]:
-    """Modules that a file imports, not counting those for type checkers only."""
-    tree = tree_of(path)
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inner in ast.walk(node)
+def test_every_package_has_a_layer() -> None:
+    assert {package_of(module) for module in modules()} - {""} == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("package", sorted(set().union(*LAYERS)))
+def test_a_package_imports_only_from_its_own_layer_and_below(package) -> None:
+    level = {name: number for number, layer in enumerate(LAYERS) for name in layer} | {"": -1}
+    upwards = {
+        f"{module} imports {target}"
+        for module in modules()
+        if package_of(module) == package
+        for target in imports(module)
+        if level[package_of(target)] > level[package]
     }
-    found = []
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found += [node.module]
-            found += [
-                f"{node.module}.{alias.name}" for alias in node.names if node.module == "slowthink"
-            ]
-        elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-    return found
+    assert upwards == set()
 
 
-def test_every_part_has_a_layer() -> None:
-    parts = {p.relative_to(ROOT).parts[0].removesuffix(".py") for p in files()} - {"__init__"}
-    assert parts == set().union(*LAYERS)
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    remaining = {module: set(imports(module)) for module in modules()}
+    while leaves := {
+        module for module, targets in remaining.items() if not targets & remaining.keys()
+    }:
+        remaining = {
+            module: targets for module, targets in remaining.items() if module not in leaves
+        }
+    assert remaining == {}
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_imports_go_one_way(path) -> None:
-    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    if own == "__init__":
-        return
-    parts = {part_of(m) for m in imports(path) if m.startswith("slowthink.")} - {"", "__version__"}
-    wrong = {part for part in parts - {own} if layer_of(part) > layer_of(own)}
-    assert wrong == set(), f"{own} imports from a layer above"
-    if own in STAGES:
-        assert parts & set(STAGES) <= {own}, "a stage imports a stage"
+def test_a_stage_never_imports_a_stage() -> None:
+    def stage_of(module: str) -> str:
+        return module.split(".")[2] if module.startswith("slowthink.stages.") else ""
+
+    crossing = {
+        f"{module} imports {target}"
+        for module in modules()
+        for target in imports(module)
+        if stage_of(module) and stage_of(target) not in ("", stage_of(module))
+    }
+    assert crossing == set()
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_heavy_packages_are_imported_inside_functions_of_their_places(path) -> None:
-    name = path.relative_to(ROOT).as_posix()
-    top = tree_of(path).body
-    at_top = [n for n in top if isinstance(n, (ast.Import, ast.ImportFrom))]
-    modules = {a.name for n in at_top if isinstance(n, ast.Import) for a in n.names}
-    modules |= {n.module for n in at_top if isinstance(n, ast.ImportFrom) and n.module}
-    heavy = {m.split(".")[0] for m in modules} & HEAVY
-    if name not in HEAVY_FILES and not name.startswith("train/"):
-        assert heavy == set()
+def test_heavy_packages_are_imported_inside_functions() -> None:
+    offenders = set()
+    for path in modules().values():
+        name = path.relative_to(ROOT).as_posix()
+        top = [n for n in tree_of(path).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        loaded = {alias.name for n in top if isinstance(n, ast.Import) for alias in n.names}
+        loaded |= {n.module for n in top if isinstance(n, ast.ImportFrom) and n.module}
+        if {m.split(".")[0] for m in loaded} & HEAVY and not name.startswith(OPENED_BY_ENGINES):
+            offenders.add(name)
+    assert offenders == set()
 
 
-def test_the_command_line_starts_without_heavy_packages() -> None:
-    assert loaded_by("slowthink.cli") & {*HEAVY, "pyarrow", "numpy", "pydantic"} == set()
-
-
-def loaded_by(module: str) -> set[str]:
-    """Top-level packages that importing a module loads, in a fresh interpreter."""
-    code = f"import sys, {module}; print(' '.join(sys.modules))"
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages that are loaded after running code in a fresh interpreter."""
+    code += "; import sys; print(' '.join(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return {name.split(".")[0] for name in out.stdout.split()}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_each_stage_can_be_planned_without_heavy_packages(stage) -> None:
-    module = importlib.import_module(f"slowthink.{stage}")
-    assert module.STAGE_VERSION >= 1
-    assert callable(module.run) and callable(module.plan)
-    assert loaded_by(f"slowthink.{stage}") & HEAVY == set()
+def test_the_command_line_starts_without_heavy_packages() -> None:
+    loaded = loaded_by("import slowthink.cli.app")
+    assert loaded & {*HEAVY, "pyarrow", "numpy", "pydantic"} == set()
+
+
+def test_stages_can_be_planned_without_heavy_packages() -> None:
+    for stage in STAGES:
+        module = importlib.import_module(f"slowthink.stages.{stage}")
+        assert module.STAGE_VERSION >= 1
+        assert callable(module.run) and callable(module.plan)
+    everything = ", ".join(f"slowthink.stages.{stage}" for stage in STAGES)
+    assert loaded_by(f"import {everything}") & HEAVY == set()

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.killing import SCRIPTED, killed_run
 from slowthink.errors import EngineError
-from slowthink.ledger import Ledger
+from slowthink.pipeline.run_folder import make_context
 from slowthink.recipe import Recipe
 from slowthink.records import Answer, AnswerEnd, Chain, ChainState, Cost, Event, EventKind
-from slowthink.runs import make_context
-from tests.killing import SCRIPTED, killed_run
+from slowthink.sampling.ledger import Ledger
 
 
 def make_chain(key: str = "c", length: int = 3) -> Chain:
@@ -84,7 +84,7 @@ def test_a_failed_write_loses_nothing_recorded_before(tmp_path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from slowthink.ledger import Ledger
+from slowthink.sampling.ledger import Ledger
 from slowthink.records import Chain, Cost
 with Ledger(Path(sys.argv[1])) as ledger:
     for batch in range(100000):
@@ -184,7 +184,7 @@ import os, sys
 from pathlib import Path
 path = Path(sys.argv[1])
 from slowthink.errors import EngineError
-from slowthink.ledger import Ledger
+from slowthink.sampling.ledger import Ledger
 from slowthink.records import Chain, Cost
 if os.geteuid() == 0:
     os.setuid(65534)
@@ -217,7 +217,7 @@ def test_a_read_only_ledger_is_a_clear_error(what) -> None:
 
 
 def test_a_ledger_that_another_program_has_locked_is_a_clear_error(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("slowthink.ledger._LOCKED_SECONDS", 0.05)
+    monkeypatch.setattr("slowthink.sampling.ledger._LOCKED_SECONDS", 0.05)
     path = tmp_path / "l.sqlite"
     with Ledger(path) as ledger:
         ledger.record([make_chain()], [], tag="t", cost=Cost(), seconds=0)

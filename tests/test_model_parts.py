@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from slowthink.loading import load_recipe, parse_recipe
-from slowthink.pipeline import needs_model
+from slowthink.pipeline.run import needs_model
 from slowthink.recipe import STAGES
+from slowthink.recipe.loading import load_recipe, parse_recipe
 from slowthink.recipe.models import model_parts
 
 FILTERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -58,8 +58,8 @@ def test_training_and_evaluation_load_one_and_no_other_stage_does() -> None:
 RUN = """
 import json, sys
 from pathlib import Path
-from slowthink.loading import load_recipe
-from slowthink.pipeline import run_recipe
+from slowthink.recipe.loading import load_recipe
+from slowthink.pipeline.run import run_recipe
 run_recipe(load_recipe(sys.argv[1]), Path(sys.argv[2]))
 print(json.dumps(sorted({"torch", "transformers"} & set(sys.modules))))
 """

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from slowthink import runs
-from slowthink.loading import load_recipe
-from slowthink.pipeline import run_recipe
-from slowthink.progress import Talk
+from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.run import run_recipe
+from slowthink.recipe.loading import load_recipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

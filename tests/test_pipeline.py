@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slowthink import pipeline, runs
-from slowthink.commands import RunRequest, dry_run
+from slowthink.cli.commands import RunRequest, dry_run
+from slowthink.data import tables
 from slowthink.errors import ConfigError, DataError, EngineError
-from slowthink.loading import load_recipe
-from slowthink.pipeline import run_recipe
-from slowthink.progress import Talk
+from slowthink.pipeline import run as pipeline
+from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import Recipe
+from slowthink.recipe.loading import load_recipe
 from slowthink.records import Dropped
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -98,7 +100,7 @@ def test_scripts_are_measured_right(made, tmp_path) -> None:
     """Answers are right where i % 3 == 0; computed here from the files alone."""
     root = tmp_path / "run"
     go(made, root)
-    rows = runs.read_records(root / "evaluate", runs_row())
+    rows = tables.read_records(root / "evaluate", runs_row())
     one = [row for row in rows if row.arm == "one" and row.max_thinking_tokens == 16 and row.forced]
     for row in one:
         number = int(row.question.split()[2])
@@ -174,16 +176,18 @@ def test_a_page_made_too_early_is_made_again_without_asking(made, tmp_path) -> N
 KILL = """
 import sys, os, signal
 from pathlib import Path
-from slowthink import ledger, pipeline, runs
-from slowthink.progress import Talk
-from slowthink.loading import load_recipe
+from slowthink.sampling import ledger
+from slowthink.pipeline import run as pipeline
+from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline.progress import Talk
+from slowthink.recipe.loading import load_recipe
 stage, root, path = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-real = runs.write_records
+real = tables.write_records
 def killing(target, records, cls):
     real(target, records, cls)
     if target.parent.name == stage + ".partial":
         os.kill(os.getpid(), signal.SIGKILL)
-runs.write_records = killing
+tables.write_records = killing
 pipeline.needs_model = lambda recipe, stage: False
 pipeline.run_recipe(load_recipe(path), root, talk=Talk(quiet=True))
 """
@@ -223,7 +227,7 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypa
 HOLD = """
 import sys, time
 from pathlib import Path
-from slowthink.pipeline import _alone
+from slowthink.pipeline.run import _alone
 with _alone(Path(sys.argv[1])):
     print("in", flush=True)
     time.sleep(60)
@@ -252,7 +256,7 @@ def test_a_childs_error_keeps_its_kind_and_message(made, tmp_path) -> None:
 
 PARENT = """
 import subprocess, sys
-code = "from slowthink.pipeline import die_with_parent as d; d(); print('up', flush=True); import time; time.sleep(60)"
+code = "from slowthink.pipeline.run import die_with_parent as d; d(); print('up', flush=True); import time; time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
@@ -284,7 +288,7 @@ def alive(pid: int) -> bool:
 def test_interrupting_a_stage_leaves_a_run_that_can_go_on(made, tmp_path) -> None:
     root = tmp_path / "run"
     child = subprocess.Popen(
-        [sys.executable, "-m", "slowthink.cli", "run", str(made), "--out", str(root)],
+        [sys.executable, "-m", "slowthink.cli.app", "run", str(made), "--out", str(root)],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
@@ -312,7 +316,11 @@ def test_a_missing_first_input_is_explained(tmp_path) -> None:
 
 def test_rows_are_sorted_by_id_whatever_their_order(tmp_path) -> None:
     rows = [Dropped(id=i, step="s", reason="r") for i in "cab"]
-    runs.write_records(tmp_path / "x.parquet", rows, Dropped)
-    runs.write_records(tmp_path / "y.parquet", rows[::-1], Dropped)
+    tables.write_records(tmp_path / "x.parquet", rows, Dropped)
+    tables.write_records(tmp_path / "y.parquet", rows[::-1], Dropped)
     assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "y.parquet").read_bytes()
-    assert [row.id for row in runs.read_records(tmp_path / "x.parquet", Dropped)] == ["a", "b", "c"]
+    assert [row.id for row in tables.read_records(tmp_path / "x.parquet", Dropped)] == [
+        "a",
+        "b",
+        "c",
+    ]

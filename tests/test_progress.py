@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from slowthink import progress
-from slowthink.progress import Talk
+from slowthink.pipeline import progress
+from slowthink.pipeline.progress import Talk
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import slowthink
-from slowthink import published
+from slowthink.analysis import published
+from slowthink.analysis.published import AVERAGE, load_measures, load_published
 from slowthink.errors import DataError
-from slowthink.published import AVERAGE, load_measures, load_published
 
 PACKAGE = Path(slowthink.__file__).parent
 TEN = (

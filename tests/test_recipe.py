@@ -8,10 +8,10 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from slowthink import recipe as recipes
-from slowthink.commands import RunRequest, dry_run
+from slowthink.cli.commands import RunRequest, dry_run
 from slowthink.errors import ConfigError
-from slowthink.loading import load_recipe, parse_recipe, recipe_names
 from slowthink.recipe import Recipe, Settings
+from slowthink.recipe.loading import load_recipe, parse_recipe, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from slowthink import stats
-from slowthink.cli import main
-from slowthink.export import export_run
+from slowthink.analysis import statistics as stats
+from slowthink.cli.app import main
+from slowthink.cli.export import export_run
+from slowthink.data.stored import StoredSamples, problems_of, read_stored, rows_of, select
 from slowthink.grading import Grader
-from slowthink.parallel.votes import Sample, vote_curve
+from slowthink.pipeline.run_folder import read_manifest
 from slowthink.records import EvaluationRow, Verdict
-from slowthink.runs import read_manifest
-from slowthink.stored import StoredSamples, problems_of, read_stored, rows_of, select
+from slowthink.sampling.parallel.votes import Sample, vote_curve
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "samples"
 AIME, MATH = "aime24_o1journey_n10", "math100_qwen_n8_rm"

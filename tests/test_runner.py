@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from slowthink import pipeline, runs
 from slowthink.errors import ConfigError, EngineError
-from slowthink.loading import parse_recipe
-from slowthink.pipeline import run_recipe
-from slowthink.progress import Talk
-from slowthink.runner import map_rows
+from slowthink.pipeline import run as pipeline
+from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.run import run_recipe
+from slowthink.pipeline.runner import map_rows
+from slowthink.recipe.loading import parse_recipe
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed"
@@ -78,7 +79,7 @@ def test_ray_gives_the_same_bytes_and_its_errors_are_told(tmp_path, monkeypatch,
     import ray
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers import this file
-    monkeypatch.setattr("slowthink.runner.BATCH_ROWS", 16)
+    monkeypatch.setattr("slowthink.pipeline.runner.BATCH_ROWS", 16)
     monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
     try:
         for runner in ("local", "ray"):

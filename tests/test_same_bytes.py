@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from slowthink import pipeline
 from slowthink.engines.replay import ReplaySession
-from slowthink.loading import parse_recipe
-from slowthink.pool.sandbox import sandbox_problems
-from slowthink.progress import Talk
+from slowthink.pipeline import run as pipeline
+from slowthink.pipeline.progress import Talk
 from slowthink.recipe import SandboxSource
+from slowthink.recipe.loading import parse_recipe
+from slowthink.stages.pool.sandbox import sandbox_problems
 
 DECIDED = (
     "*.parquet",
@@ -173,7 +173,7 @@ def test_the_same_ledger_gives_the_same_bytes_again(expected, tmp_path) -> None:
 def test_ray_on_two_workers_decides_the_same(expected, tmp_path, monkeypatch) -> None:
     import ray
 
-    monkeypatch.setattr("slowthink.runner.BATCH_ROWS", 16)
+    monkeypatch.setattr("slowthink.pipeline.runner.BATCH_ROWS", 16)
     try:
         ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
         assert changed(run(tmp_path, rows(), runner="ray"), expected[1]) == set()

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from slowthink.engines.base import Job, Point
 from slowthink.engines.replay import ReplaySession, Script, read_script
+from slowthink.engines.session import Job, Point
 from slowthink.errors import ConfigError, DataError
-from slowthink.evaluate.rows import segments
 from slowthink.grading import Grader
-from slowthink.ledger import Ledger
-from slowthink.loading import load_recipe
 from slowthink.recipe import ChatConfig, ForcingConfig, Recipe
+from slowthink.recipe.loading import load_recipe
 from slowthink.records import AnswerEnd, Budget, LoopRule, Sampling, ThinkingEnd, Verdict
-from slowthink.sampling import Sampler, grade_completion, make_tasks
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.sampler import Sampler, grade_completion, make_tasks
+from slowthink.stages.evaluate.rows import segments
 
 QUESTION = "What is 17 + 25?"
 SCRIPTS = {

@@ -8,10 +8,10 @@ import shlex
 
 import pytest
 
-from slowthink.engines.vllm_args import read_args
-from slowthink.engines.vllm_engine import runner_options
+from slowthink.cli.serve import ServeRequest, prepare
+from slowthink.engines.vllm.client import runner_options
+from slowthink.engines.vllm.request_args import read_args
 from slowthink.errors import ConfigError
-from slowthink.serve import ServeRequest, prepare
 
 with_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed"
@@ -67,7 +67,8 @@ def test_asynchronous_scheduling_is_refused_on_the_v1_runner(monkeypatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "options"), [(None, {"async_scheduling": False}), ("0", {"async_scheduling": False}), ("1", {})]
+    ("value", "options"),
+    [(None, {"async_scheduling": False}), ("0", {"async_scheduling": False}), ("1", {})],
 )
 def test_only_the_v1_runner_needs_synchronous_scheduling(monkeypatch, value, options) -> None:
     name = "VLLM_USE_V2_MODEL_RUNNER"

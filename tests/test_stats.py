@@ -10,8 +10,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from slowthink import stats
-from slowthink.published import PublishedMeasures, load_measures, load_published
+from slowthink.analysis import statistics as stats
+from slowthink.analysis.published import PublishedMeasures, load_measures, load_published
 
 
 def brute_pass_at_k(correct: list[bool], k: int) -> float:

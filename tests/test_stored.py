@@ -11,6 +11,18 @@ from typing import Any
 
 import pytest
 
+from slowthink.data.rows import ValueProblem
+from slowthink.data.stored import (
+    StoredSample,
+    StoredSamples,
+    match,
+    problems_of,
+    read_stored,
+    rows_of,
+    select,
+)
+from slowthink.data.stored.forms import form_of
+from slowthink.data.stored.samples import split_text
 from slowthink.errors import DataError
 from slowthink.grading import Grader
 from slowthink.records import (
@@ -23,18 +35,6 @@ from slowthink.records import (
     duplicate_key,
     problem_id,
 )
-from slowthink.rows import ValueProblem
-from slowthink.stored import (
-    StoredSample,
-    StoredSamples,
-    match,
-    problems_of,
-    read_stored,
-    rows_of,
-    select,
-)
-from slowthink.stored.forms import form_of
-from slowthink.stored.samples import split_text
 
 QUESTION = "What is 17 + 25?"
 

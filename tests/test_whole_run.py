@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from slowthink import runs
+from slowthink.data import tables
+from slowthink.pipeline import run_folder as runs
 from slowthink.records import EvaluationRow, Trace
-from slowthink.report.data import headline
+from slowthink.stages.report.data import headline
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def command(out: Path, *more: str) -> list[str]:
     changes = [
         part for key, value in TINY.items() for part in ("--set", f"{key}={json.dumps(value)}")
     ]
-    base = [sys.executable, "-m", "slowthink.cli", "run", "quickstart", "--out", str(out)]
+    base = [sys.executable, "-m", "slowthink.cli.app", "run", "quickstart", "--out", str(out)]
     return [*base, *changes, *more]
 
 
@@ -69,9 +70,9 @@ def whole(smollm, tmp_path_factory) -> Path:
 
 
 def test_all_seven_stages_wrote_what_they_should(whole) -> None:
-    rows = runs.read_records(whole / "evaluate", EvaluationRow)
+    rows = tables.read_records(whole / "evaluate", EvaluationRow)
     assert len(rows) == 6 * (3 + 4)
-    assert len(runs.read_records(whole / "select", Trace)) == 16
+    assert len(tables.read_records(whole / "select", Trace)) == 16
     assert all(row.num_thinking_tokens <= row.max_thinking_tokens for row in rows)
     assert all(not row.violations for row in rows)
     assert (whole / "train" / "model" / "model.safetensors").exists()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from slowthink.engines.base import Session
+from slowthink.engines.session import Session
 from slowthink.recipe import EngineConfig
 
 
 def _transformers(
     name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
 ) -> Session:
-    from slowthink.engines.transformers import TransformersSession
+    from slowthink.engines.transformers.session import TransformersSession
 
     return TransformersSession(name, config, revision=revision, say=say)
 
@@ -19,7 +19,7 @@ def _transformers(
 def _vllm(
     name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
 ) -> Session:
-    from slowthink.engines.vllm_session import VllmSession
+    from slowthink.engines.vllm.session import VllmSession
 
     return VllmSession(name, config, revision=revision, say=say)
 
@@ -27,8 +27,8 @@ def _vllm(
 def _openai(
     name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
 ) -> Session:
-    from slowthink.engines.http_chat import ChatSession
-    from slowthink.engines.openai import OpenAISession
+    from slowthink.engines.server.chat_session import ChatSession
+    from slowthink.engines.server.session import OpenAISession
 
     if config.endpoints is not None and config.endpoints.api == "chat":
         return ChatSession(name, config, say=say)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.errors import ConfigError, EngineError, missing_extra
-from slowthink.plain import digest
+from slowthink.serialise import digest
 
 EMBEDDED = "smollm2-135m"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

@@ -16,16 +16,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slowthink.engines.base import Branch, Capabilities, Job, Outcome, branches, check_context
+from slowthink.engines.session import Branch, Capabilities, Job, Outcome, branches, check_context
 from slowthink.errors import ConfigError, DataError
-from slowthink.plain import digest
-from slowthink.records import Answer, Cost, Request, ThinkingFormat
-from slowthink.thinking.forcing import Action, ActionKind, Answering, Forcing, make_rules
-from slowthink.thinking.formats import (
+from slowthink.forcing.formats import (
     TokenFormat,
     compile_format,
     require_single_token_trigger,
 )
+from slowthink.forcing.machine import Action, ActionKind, Answering, Forcing, make_rules
+from slowthink.records import Answer, Cost, Request, ThinkingFormat
+from slowthink.serialise import digest
 
 _SPECIAL = ("<|im_start|>", "<|im_end|>")
 _START, _END = 256, 257

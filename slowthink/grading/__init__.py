@@ -1,5 +1,5 @@
 """Grading: find the answer in a text, compare it with the key, say which rule decided."""
 
-from slowthink.grading.grade import MODES, GradeItem, Grader, check_dependencies
+from slowthink.grading.grader import MODES, GradeItem, Grader, check_dependencies
 
 __all__ = ["MODES", "GradeItem", "Grader", "check_dependencies"]

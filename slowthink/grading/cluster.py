@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.grading.grade import Grader, PairItem
-from slowthink.grading.math import Context
+from slowthink.grading.answers.compare import Context
+from slowthink.grading.grader import Grader, PairItem
 from slowthink.records import Verdict
 
 MAX_OPEN_PAIRS = 64

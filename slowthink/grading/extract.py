@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from slowthink.grading.choice import letter_in_sentence
+from slowthink.grading.answers.choice import letter_in_sentence
 
 MAX_TEXT = 200_000
 """Characters looked at, from the end: an answer lies at the end of a text."""

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.errors import DataError
-from slowthink.grading import choice, compat
+from slowthink.grading.answers import choice
+from slowthink.grading.answers.compare import Context
 from slowthink.grading.extract import answer_in, extract, is_prose, is_worded
-from slowthink.grading.grade import Grader, PairItem
-from slowthink.grading.math import Context
+from slowthink.grading.grader import Grader, PairItem
+from slowthink.grading.reference import compat
 from slowthink.records import Grade, Verdict
 
 BLOCK = 2_000

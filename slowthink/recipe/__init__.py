@@ -12,7 +12,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from slowthink.plain import digest
 from slowthink.recipe.base import (
     AskedModel,
     ChatConfig,
@@ -78,6 +77,7 @@ from slowthink.recipe.training import (
     LoraConfig,
     TrainConfig,
 )
+from slowthink.serialise import digest
 
 __all__ = [
     "STAGES",

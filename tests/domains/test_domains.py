@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from slowthink.asking import Asker
-from slowthink.domains import embedding, lexical
-from slowthink.domains.agreement import agreement
-from slowthink.domains.asking import Labeller, build_messages, parse_code
-from slowthink.domains.taxonomy import Label, load_taxonomy
+from slowthink.curation.domains import embedding, lexical
+from slowthink.curation.domains.agreement import agreement
+from slowthink.curation.domains.asking import Labeller, build_messages, parse_code
+from slowthink.curation.domains.taxonomy import Label, load_taxonomy
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.errors import ConfigError, DataError
-from slowthink.ledger import Ledger
-from slowthink.sampling import Sampler
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.prompted_model import Asker
+from slowthink.sampling.sampler import Sampler
 
 MSC = load_taxonomy()
 PROBLEMS = [

@@ -8,12 +8,12 @@ from functools import lru_cache
 
 import torch
 
-from slowthink.engines.base import closing_of, uniform
 from slowthink.engines.drawing import Draw, draw
-from slowthink.engines.inflight import Compiler
-from slowthink.engines.vllm_args import Ask
+from slowthink.engines.session import closing_of, uniform
+from slowthink.engines.vllm.request_args import Ask
+from slowthink.engines.vllm.request_flow import Compiler
+from slowthink.forcing.machine import ActionKind, Answering, Cut, Forcing
 from slowthink.records import AnswerEnd, ChainState, Sampling, ThinkingEnd
-from slowthink.thinking.forcing import ActionKind, Answering, Cut, Forcing
 
 LETTERS = "abcdefgh\nE$."
 """E ends thinking, $ is the end of the text."""

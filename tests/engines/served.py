@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowthink.engines.base import Job, Outcome, Point, generate
-from slowthink.engines.openai import OpenAISession
-from slowthink.engines.transformers import TransformersSession
+from slowthink.cli.serve import ServeRequest, prepare
+from slowthink.engines.server.session import OpenAISession
+from slowthink.engines.session import Job, Outcome, Point, generate
+from slowthink.engines.transformers.session import TransformersSession
+from slowthink.forcing.formats import FORMATS
+from slowthink.forcing.prompts import prompt_ids
 from slowthink.recipe import ChatConfig, EndpointConfig, EngineConfig
 from slowthink.records import Budget, Problem, Request, Sampling
-from slowthink.serve import ServeRequest, prepare
-from slowthink.thinking.chat import prompt_ids
-from slowthink.thinking.formats import FORMATS
 
 MODEL = "smollm2-135m"
 CAPS = (Point(0), Point(7), Point(24), Point(48))

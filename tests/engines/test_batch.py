@@ -10,9 +10,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 torch = pytest.importorskip("torch")
 
-from slowthink.benches import sweep
-from slowthink.engines.base import Job, Point, generate
-from slowthink.engines.transformers import TransformersSession
+from benchmarks import sweep
+from slowthink.engines.session import Job, Point, generate
+from slowthink.engines.transformers.session import TransformersSession
 from slowthink.recipe import EngineConfig
 from slowthink.records import AnswerEnd, Cost, EventKind
 from tests.tiny import END_PROBABILITY

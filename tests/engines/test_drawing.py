@@ -9,10 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from slowthink.engines.base import draw_uniform
 from slowthink.engines.drawing import Draw, distribution, draw
+from slowthink.engines.session import draw_uniform
+from slowthink.forcing.formats import FORMATS
 from slowthink.records import Budget, Request, Sampling
-from slowthink.thinking.formats import FORMATS
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -9.0])
 

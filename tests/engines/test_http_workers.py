@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slowthink.engines.http_workers import Workers
+from slowthink.engines.server.workers import Workers
 
 
 class Quiet:

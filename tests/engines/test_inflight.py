@@ -14,10 +14,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from slowthink.engines import drawing
-from slowthink.engines.inflight import Flow
-from slowthink.engines.vllm_args import Ask
-from slowthink.engines.vllm_draw import Draws, Sampled, decide, distributions, force, watch
-from slowthink.engines.vllm_rows import Row, Stepper, Terms
+from slowthink.engines.vllm.draws import Draws, Sampled, decide, distributions, force, watch
+from slowthink.engines.vllm.request_args import Ask
+from slowthink.engines.vllm.request_flow import Flow
+from slowthink.engines.vllm.rows import Row, Stepper, Terms
 from slowthink.records import Budget, EventKind, LoopRule, Sampling, ThinkingFormat
 from tests.engines.made_engine import (
     EOS,

@@ -10,15 +10,15 @@ import pytest
 
 aiohttp = pytest.importorskip("aiohttp")
 
-from slowthink.engines.base import Job, Point, cut_at, generate
-from slowthink.engines.openai import OpenAISession
 from slowthink.engines.replay import ByteTokenizer
+from slowthink.engines.server.session import OpenAISession
+from slowthink.engines.session import Job, Point, cut_at, generate
 from slowthink.errors import ConfigError
+from slowthink.forcing.formats import FORMATS, compile_format
+from slowthink.forcing.machine import ActionKind, Forcing, check_budget, make_rules
 from slowthink.recipe import EngineConfig
 from slowthink.recipe.base import EndpointConfig
 from slowthink.records import Budget, EventKind, LoopRule, Request, Sampling, ThinkingFormat
-from slowthink.thinking.forcing import ActionKind, Forcing, check_budget, make_rules
-from slowthink.thinking.formats import FORMATS, compile_format
 from tests.servers.completions import Manners, serve
 from tests.servers.toy import EOS, TOKENIZER, Toy, exact, greedy_answer, literal
 

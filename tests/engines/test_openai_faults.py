@@ -12,15 +12,15 @@ import pytest
 
 pytest.importorskip("aiohttp")
 
-from slowthink.engines.base import Point, generate
-from slowthink.engines.http_pool import Endpoint, Pool, Refused, retry_after_seconds
+from benchmarks.fault_run import run
+from slowthink.engines.server.pool import Endpoint, Pool, Refused, retry_after_seconds
+from slowthink.engines.session import Point, generate
 from slowthink.errors import EngineError
-from slowthink.ledger import Ledger
 from slowthink.recipe.base import EndpointConfig
-from slowthink.sampling import Sampler, Task
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.sampler import Sampler, Task
 from tests.engines.test_openai import make_job, open_toy
 from tests.servers.completions import Faults, Manners, serve
-from tests.servers.fault_run import run
 
 
 @pytest.mark.slow
@@ -180,7 +180,7 @@ def test_what_a_failed_job_had_come_to_is_kept() -> None:
 
 
 def test_long_jobs_give_back_what_they_have_come_to(monkeypatch) -> None:
-    monkeypatch.setattr("slowthink.engines.openai._KEEP_SECONDS", 0.0)
+    monkeypatch.setattr("slowthink.engines.server.session._KEEP_SECONDS", 0.0)
     with serve() as server, open_toy(server) as session:
         job = make_job(session, "long", points=(Point(20, 2), Point(5)))
         session.submit(job)

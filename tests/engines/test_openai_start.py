@@ -11,18 +11,18 @@ pytest.importorskip("aiohttp")
 from pydantic import ValidationError
 
 from slowthink.engines import open_session
-from slowthink.engines.base import Job, Point, cut_at, generate
-from slowthink.engines.http_chat import ChatSession, PieceTokenizer
-from slowthink.engines.http_replies import end_probability, read_reply
-from slowthink.engines.openai import OpenAISession
+from slowthink.engines.server.chat_session import ChatSession, PieceTokenizer
+from slowthink.engines.server.replies import end_probability, read_reply
+from slowthink.engines.server.session import OpenAISession
+from slowthink.engines.session import Job, Point, cut_at, generate
 from slowthink.errors import ConfigError, EngineError
-from slowthink.loading import load_recipe
+from slowthink.forcing.formats import FORMATS, compile_format
+from slowthink.forcing.machine import make_rules
+from slowthink.forcing.prompts import prompt_ids
 from slowthink.recipe import ChatConfig, EngineConfig
 from slowthink.recipe.base import EndpointConfig
+from slowthink.recipe.loading import load_recipe
 from slowthink.records import AnswerEnd, Budget, Request, Sampling, ThinkingEnd
-from slowthink.thinking.chat import prompt_ids
-from slowthink.thinking.forcing import make_rules
-from slowthink.thinking.formats import FORMATS, compile_format
 from tests.engines.test_openai import LONG, Special, make_job, open_toy
 from tests.servers.completions import Manners, serve
 from tests.servers.toy import TOKENIZER

@@ -8,14 +8,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 torch = pytest.importorskip("torch")
 
-from slowthink.engines.base import Job, Point, generate
-from slowthink.engines.transformers import TransformersSession
+from slowthink.engines.session import Job, Point, generate
+from slowthink.engines.transformers.session import TransformersSession
 from slowthink.errors import ConfigError
+from slowthink.forcing.formats import FORMATS, compile_format
+from slowthink.forcing.machine import cut_chain, make_rules
+from slowthink.forcing.prompts import prompt_ids
 from slowthink.recipe import ChatConfig, EngineConfig
 from slowthink.records import AnswerEnd, Budget, Request, Sampling, ThinkingEnd
-from slowthink.thinking.chat import prompt_ids
-from slowthink.thinking.forcing import cut_chain, make_rules
-from slowthink.thinking.formats import FORMATS, compile_format
 
 QUESTIONS = [f"What is {a} + {b}?" for a, b in ((3, 9), (14, 5), (6, 18), (7, 21))]
 POINTS = (Point(0), Point(6), Point(16), Point(24, 1), Point(24, 2))
@@ -168,8 +168,8 @@ def test_samples_of_one_prompt_share_its_prefill_and_differ(session, make_proble
 
 def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> None:
     """`</think>` is three ordinary tokens here; a model that draws it ends its thinking there."""
-    from slowthink.engines.decoding import Row, Started
-    from slowthink.thinking.forcing import Forcing
+    from slowthink.engines.transformers.decoding import Row, Started
+    from slowthink.forcing.machine import Forcing
 
     request = make_request(session, QUESTIONS[0], make_problem, format="think-tags")
     token_format = compile_format(request.format, session.tokenizer, eos_ids=session.eos_ids)
@@ -234,7 +234,7 @@ def test_packed_weights_give_the_same_bits(smollm) -> None:
     from transformers import AutoModelForCausalLM
 
     from slowthink.engines.models import resolve_model
-    from slowthink.engines.packed import PackedLinear, can_pack, pack
+    from slowthink.engines.transformers.packed_linear import PackedLinear, can_pack, pack
 
     folder = resolve_model(smollm)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()

@@ -16,12 +16,12 @@ pytest.importorskip("torch")
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
 
-from slowthink.engines import vllm_engine
-from slowthink.engines.base import Job, Outcome, Point, generate
+from benchmarks.conformance import Literal, compare, open_engines, requests_of, settings_of
+from slowthink.engines.session import Job, Outcome, Point, generate
+from slowthink.engines.vllm import client as vllm_engine
 from slowthink.errors import ConfigError, EngineError
+from slowthink.forcing.formats import FORMATS
 from slowthink.records import Sampling
-from slowthink.thinking.formats import FORMATS
-from tests.engines.conformance import Literal, compare, open_engines, requests_of, settings_of
 
 CAP, PROMPTS, CONTEXT = 32, 8, 256
 GREEDY = Sampling()

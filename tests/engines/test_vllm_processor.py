@@ -17,9 +17,9 @@ if importlib.util.find_spec("vllm") is None:
 
 import numpy as np
 
-from slowthink.engines.base import Point
-from slowthink.engines.inflight import Compiler, check_room
-from slowthink.engines.vllm_args import read_args, write_args
+from slowthink.engines.session import Point
+from slowthink.engines.vllm.request_args import read_args, write_args
+from slowthink.engines.vllm.request_flow import Compiler, check_room
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Budget, Request, Sampling, ThinkingFormat
 from tests.engines.made_engine import EOS, FINISH, Made, alone, compiler, sample, text_of
@@ -36,7 +36,7 @@ def loaded() -> None:
         from vllm.sampling_params import StructuredOutputsParams
         from vllm.v1.sample.logits_processor import BatchUpdateBuilder, MoveDirectionality
 
-        from slowthink.engines.vllm import Forcing
+        from slowthink.engines.vllm.processor import Forcing
     names = (SamplingParams, StructuredOutputsParams, BatchUpdateBuilder, MoveDirectionality)
     vars(v).update({one.__name__: one for one in (*names, Forcing)})
 
@@ -408,7 +408,7 @@ def test_what_the_tokenizer_cannot_do_is_refused(extra, message, smollm_tokenize
 
 
 def test_the_cost_of_a_step_is_measured_for_each_kind_of_row(smollm) -> None:
-    from slowthink.benches.forcing_step import KINDS, step_overhead
+    from benchmarks.forcing_step import KINDS, step_overhead
 
     found = step_overhead(batch=3, vocabulary=50_000, steps=3)
     medians = [found[f"step_microseconds_{kind}"]["median"] for kind in KINDS]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from slowthink.evaluate.sets import ProblemSet
-from slowthink.evaluate.summary import Evaluation, summarise
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig
 from slowthink.records import (
     AnswerEnd,
@@ -14,6 +12,8 @@ from slowthink.records import (
     duplicate_key,
     problem_id,
 )
+from slowthink.stages.evaluate.sets import ProblemSet
+from slowthink.stages.evaluate.summary import Evaluation, summarise
 
 RIGHT, WRONG, UNGRADABLE = Verdict.CORRECT, Verdict.WRONG, Verdict.UNGRADABLE
 

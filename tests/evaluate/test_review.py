@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slowthink.evaluate.review import doubted_keys, grouped
 from slowthink.grading import Grader
+from slowthink.stages.evaluate.review import doubted_keys, grouped
 from tests.evaluate.made_rows import RIGHT, WRONG, make_row
 
 

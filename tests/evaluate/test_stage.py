@@ -6,16 +6,18 @@ import json
 
 import pytest
 
-from slowthink import pipeline, runs
+from slowthink.data import tables
 from slowthink.errors import ConfigError, DataError
-from slowthink.evaluate import plan
-from slowthink.evaluate.sets import ProblemSet, chat_for
-from slowthink.loading import parse_recipe
-from slowthink.pipeline import run_recipe
-from slowthink.progress import Talk
-from slowthink.protocols import PROTOCOLS
+from slowthink.pipeline import run as pipeline
+from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import ChatConfig
+from slowthink.recipe.loading import parse_recipe
+from slowthink.recipe.protocols import PROTOCOLS
 from slowthink.records import EvaluationRow
+from slowthink.stages.evaluate import plan
+from slowthink.stages.evaluate.sets import ProblemSet, chat_for
 from tests.evaluate.made_rows import make_problem
 
 NUM = 6
@@ -79,7 +81,7 @@ def facts_of(root):
 
 
 def rows_of(root):
-    return runs.read_records(root / "evaluate", EvaluationRow)
+    return tables.read_records(root / "evaluate", EvaluationRow)
 
 
 def test_every_set_is_measured_under_every_protocol(folder) -> None:

@@ -6,12 +6,18 @@ import itertools
 
 import pytest
 
-from slowthink.evaluate import points_of
-from slowthink.evaluate.cells import cell, ks
-from slowthink.protocols import PROTOCOLS, describe, draws_for, resolve
+from slowthink.analysis.statistics import (
+    bootstrap_ci,
+    macro_mean_ci,
+    paired_bootstrap,
+    sign_test,
+    wilson,
+)
 from slowthink.recipe import ArmConfig
+from slowthink.recipe.protocols import PROTOCOLS, describe, draws_for, resolve
 from slowthink.records import Verdict
-from slowthink.stats import bootstrap_ci, macro_mean_ci, paired_bootstrap, sign_test, wilson
+from slowthink.stages.evaluate import points_of
+from slowthink.stages.evaluate.cells import cell, ks
 from tests.evaluate.made_rows import RIGHT, UNGRADABLE, WRONG, figures, make_row, make_set
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from slowthink import filter as filter_stage
-from slowthink.loading import parse_recipe
-from slowthink.plain import plain
-from slowthink.pool.sandbox import sandbox_problems
+from slowthink.pipeline.run_folder import StageResult, make_context
 from slowthink.recipe import SandboxSource
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, Split, duplicate_key, problem_id
-from slowthink.runs import StageResult, make_context
+from slowthink.serialise import plain
+from slowthink.stages import filter as filter_stage
+from slowthink.stages.pool.sandbox import sandbox_problems
 
 LEAK = "Find the number of ways to put seven red balls and three blue balls in four labelled boxes."
 

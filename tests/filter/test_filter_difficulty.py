@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from slowthink.errors import ConfigError
-from slowthink.filter.difficulty.band import Band, Outcome
-from slowthink.filter.difficulty.cost import drawn_to_test, estimates, stratified, sub_pool
-from slowthink.filter.difficulty.keys import doubt
-from slowthink.filter.difficulty.measure import difficulty_facts, measure, reason
-from slowthink.filter.difficulty.trial import combined
 from slowthink.grading import Grader
-from slowthink.loading import parse_recipe
 from slowthink.recipe import DifficultyConfig, DifficultyStep, KeyCheckConfig, Recipe
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Verdict
+from slowthink.stages.filter.difficulty.band import Band, Outcome
+from slowthink.stages.filter.difficulty.cost import drawn_to_test, estimates, stratified, sub_pool
+from slowthink.stages.filter.difficulty.keys import doubt
+from slowthink.stages.filter.difficulty.measure import difficulty_facts, measure, reason
+from slowthink.stages.filter.difficulty.trial import combined
 
 LETTERS = {
     "c": Verdict.CORRECT, "w": Verdict.WRONG, "n": Verdict.NO_ANSWER, "t": Verdict.TRUNCATED,

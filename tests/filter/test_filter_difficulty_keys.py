@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from test_filter_difficulty_stage import SHARED, lines, run, samples
 
-from slowthink.filter.difficulty.band import Outcome
-from slowthink.filter.difficulty.keys import Watch, doubt
+from slowthink.data.tables import read_records
 from slowthink.grading import Grader
 from slowthink.recipe import KeyCheckConfig
 from slowthink.records import Dropped, Grade, Problem, Verdict
-from slowthink.runs import read_records
+from slowthink.stages.filter.difficulty.band import Outcome
+from slowthink.stages.filter.difficulty.keys import Watch, doubt
 
 CONFIG = KeyCheckConfig(min_votes=3, min_share=0.7)
 

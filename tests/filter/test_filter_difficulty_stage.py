@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from slowthink import filter as filter_stage
+from slowthink.data.tables import read_records
 from slowthink.errors import ConfigError
-from slowthink.loading import parse_recipe
-from slowthink.plain import plain
+from slowthink.pipeline.run_folder import execute, make_context
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem
-from slowthink.runs import execute, make_context, read_records
+from slowthink.serialise import plain
+from slowthink.stages import filter as filter_stage
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/samples"
 

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from slowthink.benches.difficulty import BAND, made_pool, played, run
-from slowthink.engines.base import Job, Outcome, Point
+from benchmarks.difficulty import BAND, made_pool, played, run
 from slowthink.engines.replay import ReplaySession, Script
+from slowthink.engines.session import Job, Outcome, Point
 from slowthink.errors import EngineError
-from slowthink.filter.difficulty.attempts import ModelSource, Returned, drive
-from slowthink.filter.difficulty.band import Band, Tally, decided, needed
-from slowthink.filter.difficulty.band import Outcome as Decision
-from slowthink.filter.difficulty.prior import RATES, Beta, fit, foresee, keep_probability
-from slowthink.filter.difficulty.stopping import Exact, Follow, Majority, Never, Rule
 from slowthink.grading import Grader
-from slowthink.ledger import Ledger
 from slowthink.recipe import ChatConfig, Recipe
 from slowthink.records import Budget, Grade, Problem, Sampling, Verdict
-from slowthink.sampling import Sampler, make_tasks
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.sampler import Sampler, make_tasks
+from slowthink.stages.filter.difficulty.attempts import ModelSource, Returned, drive
+from slowthink.stages.filter.difficulty.band import Band, Tally, decided, needed
+from slowthink.stages.filter.difficulty.band import Outcome as Decision
+from slowthink.stages.filter.difficulty.prior import RATES, Beta, fit, foresee, keep_probability
+from slowthink.stages.filter.difficulty.stopping import Exact, Follow, Majority, Never, Rule
 
 VERDICTS = {
     "c": Verdict.CORRECT, "w": Verdict.WRONG, "t": Verdict.TRUNCATED, "u": Verdict.UNGRADABLE,

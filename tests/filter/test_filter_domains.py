@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from slowthink.filter.domains import domains
-from slowthink.filter.state import Funnel
-from slowthink.filter.steps import STEPS
-from slowthink.ledger import Ledger
 from slowthink.recipe import DomainsConfig, Recipe
+from slowthink.sampling.ledger import Ledger
+from slowthink.stages.filter.domains import domains
+from slowthink.stages.filter.state import Funnel
+from slowthink.stages.filter.steps import STEPS
 
 QUESTIONS = [
     "Find the smallest prime divisor of 91.",
@@ -80,8 +80,8 @@ def test_domains_come_after_contamination_and_before_difficulty() -> None:
 
 
 def scripts_for(questions, folder) -> str:
-    from slowthink.domains.asking import build_messages
-    from slowthink.domains.taxonomy import load_taxonomy
+    from slowthink.curation.domains.asking import build_messages
+    from slowthink.curation.domains.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy()
     path = folder / "scripts.jsonl"

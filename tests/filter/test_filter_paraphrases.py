@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from slowthink import filter as filter_stage
-from slowthink.filter.paraphrases import _AGAIN, TAG, build_messages, parse_verdict
-from slowthink.ledger import Ledger
-from slowthink.loading import parse_recipe
-from slowthink.overlap.nearest import MeaningIndex
-from slowthink.plain import plain
+from slowthink.curation.overlap.nearest import MeaningIndex
+from slowthink.pipeline.run_folder import StageResult, make_context
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig, TraceConfig
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, duplicate_key, problem_id
-from slowthink.report.curation import contamination
-from slowthink.report.curation_tables import contamination_table
-from slowthink.runs import StageResult, make_context
+from slowthink.sampling.ledger import Ledger
+from slowthink.serialise import plain
+from slowthink.stages import filter as filter_stage
+from slowthink.stages.filter.paraphrases import _AGAIN, TAG, build_messages, parse_verdict
+from slowthink.stages.report.curation import contamination
+from slowthink.stages.report.curation_tables import contamination_table
 
 EXAM = (
     "A shop sells pens at 3 dollars each and gives one free pen for every five bought. How many "
@@ -115,8 +115,8 @@ def test_candidates_do_not_depend_on_batches_blocks_or_order(monkeypatch) -> Non
     whole = MeaningIndex.of(tested, ParaphraseConfig()).nearest(texts)
     assert sum(map(bool, whole)) == 36
     order = random.Random(0).sample(range(len(texts)), len(texts))
-    monkeypatch.setattr("slowthink.overlap.nearest.BLOCK_TEXTS", 7)
-    monkeypatch.setattr("slowthink.overlap.nearest.BLOCK_PAIRS", 9)
+    monkeypatch.setattr("slowthink.curation.overlap.nearest.BLOCK_TEXTS", 7)
+    monkeypatch.setattr("slowthink.curation.overlap.nearest.BLOCK_PAIRS", 9)
     index = MeaningIndex.of(tested, ParaphraseConfig(batch_size=5))
     assert index.nearest([texts[place] for place in order]) == [whole[place] for place in order]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from slowthink import filter as filter_stage
-from slowthink.commands import RunRequest, dry_run
+from slowthink.cli.commands import RunRequest, dry_run
 from slowthink.errors import ConfigError
-from slowthink.loading import parse_recipe
+from slowthink.recipe.loading import parse_recipe
+from slowthink.stages import filter as filter_stage
 
 POOL = {"sources": [{"kind": "sandbox"}]}  # 400 problems to train on
 ATTEMPT = {"max_thinking_tokens": 32, "answer_tokens": 12}

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from slowthink.filter.quality import QUALITY_RULES
 from slowthink.records import Problem, duplicate_key, problem_id
+from slowthink.stages.filter.quality import QUALITY_RULES
 
 
 def problem(question: str, *, answer: str | None = "1", source: str = "test") -> Problem:

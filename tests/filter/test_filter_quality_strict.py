@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from slowthink.filter.quality import QUALITY_RULES, first_objections
-from slowthink.filter.quality_strict import answer_kind, language_of
 from slowthink.recipe import QualityConfig
 from slowthink.records import Problem, duplicate_key, problem_id
+from slowthink.stages.filter.quality import QUALITY_RULES, first_objections
+from slowthink.stages.filter.quality_strict import answer_kind, language_of
 
 
 def problem(question: str, *, answer: str | None = "1") -> Problem:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from slowthink import filter as filter_stage
 from slowthink.errors import DataError
-from slowthink.loading import parse_recipe
-from slowthink.plain import plain
+from slowthink.pipeline.run_folder import StageResult, make_context
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, Split, duplicate_key, problem_id
-from slowthink.runs import StageResult, make_context
+from slowthink.serialise import plain
+from slowthink.stages import filter as filter_stage
 
 
 def problem(question: str, *, split: Split = Split.TRAIN, answer: str | None = "1") -> Problem:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from slowthink.grading.choice import pick
+from slowthink.grading.answers.choice import pick
 from slowthink.grading.extract import answer_in, extract
 
 FOUND = {

@@ -11,8 +11,8 @@ import pytest
 
 from slowthink.grading import MODES
 from slowthink.grading.files import grade_file
-from slowthink.grading.table import compare_graders, table_of
-from slowthink.grading.traps import TRAPS
+from slowthink.grading.reference.table import compare_graders, table_of
+from slowthink.grading.reference.traps import TRAPS
 
 ROWS: list[dict[str, Any]] = [
     {"gold": "1/2", "pred": "0.5", "equal": True},

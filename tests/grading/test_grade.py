@@ -15,7 +15,7 @@ import pytest
 from slowthink.errors import ConfigError, DataError
 from slowthink.grading import GradeItem, Grader, check_dependencies
 from slowthink.grading.files import grade_file
-from slowthink.grading.grade import PairItem
+from slowthink.grading.grader import PairItem
 from slowthink.grading.workers import WorkerPool
 from slowthink.records import Grade, Problem, Verdict
 from tests.grading.killers import KILLERS
@@ -95,7 +95,7 @@ def test_grading_works_in_a_thread(grader: Grader) -> None:
 
 def test_grading_works_from_a_command_string() -> None:
     code = (
-        "from slowthink.grading import Grader\nfrom slowthink.grading.grade import PairItem\n"
+        "from slowthink.grading import Grader\nfrom slowthink.grading.grader import PairItem\n"
         "with Grader() as g:\n    pair = PairItem('1', r'\\int_0^1 2x dx')\n"
         "    print(g.grade_pairs([pair])[0].grade.method)"
     )

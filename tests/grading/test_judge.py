@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slowthink.errors import ConfigError
-from slowthink.grading.judge import MAX_CHARS, build_messages, parse_verdict
+from slowthink.grading.judge_prompt import MAX_CHARS, build_messages, parse_verdict
 from slowthink.records import Verdict
 
 VERDICTS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from slowthink.grading import Grader
+from slowthink.grading.answers.compare import compare
 from slowthink.grading.files import PairRow, grade_file, grade_rows, pair_of, read_file
-from slowthink.grading.math import compare
 
 PAIRS = Path(__file__).with_name("made_pairs.jsonl")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from slowthink.grading import Grader
-from slowthink.grading.grade import PairItem
-from slowthink.grading.math import Context, compare
-from slowthink.grading.traps import TRAPS
+from slowthink.grading.answers.compare import Context, compare
+from slowthink.grading.grader import PairItem
+from slowthink.grading.reference.traps import TRAPS
 from slowthink.records import Verdict
 
 EQUAL = {

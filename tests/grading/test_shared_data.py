@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from slowthink import stats
+from slowthink.analysis import statistics as stats
 from slowthink.grading import GradeItem, Grader
 from slowthink.grading.files import grade_file
-from slowthink.grading.grade import PairItem
+from slowthink.grading.grader import PairItem
 from slowthink.records import Problem, Verdict
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from slowthink.overlap import contamination
-from slowthink.overlap.contamination import ExamItem, StrictIndex
-from slowthink.overlap.leaks import find_in_chains, find_leaks
+from slowthink.curation.overlap import contamination
+from slowthink.curation.overlap.contamination import ExamItem, StrictIndex
+from slowthink.curation.overlap.leaks import find_in_chains, find_leaks
 from slowthink.recipe import ContaminationConfig
 
 STRICT = ContaminationConfig(preset="strict")

@@ -7,10 +7,16 @@ import random
 import numpy as np
 import pytest
 
-from slowthink.overlap.clusters import Cluster, Member, Pair, clusters_of, paired_in_buckets
-from slowthink.overlap.minhash import bands
-from slowthink.overlap.near import near_duplicates
-from slowthink.overlap.normal import hashed, shingles, strict_tokens
+from slowthink.curation.overlap.clusters import (
+    Cluster,
+    Member,
+    Pair,
+    clusters_of,
+    paired_in_buckets,
+)
+from slowthink.curation.overlap.minhash import bands
+from slowthink.curation.overlap.near import near_duplicates
+from slowthink.curation.overlap.normal import hashed, shingles, strict_tokens
 
 BASE = "Find the number of positive integers below 1000 that 7 divides and that 11 does not divide."
 OTHERS = {

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from slowthink.overlap.ngrams import Postings, RunIndex, survivors_in_order
+from slowthink.curation.overlap.ngrams import Postings, RunIndex, survivors_in_order
 
 WORDS = [
     "let",

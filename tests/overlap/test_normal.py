@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slowthink.overlap.normal import (
+from slowthink.curation.overlap.normal import (
     hashed,
     masked,
     masked_tokens,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from slowthink.overlap.contamination import ExamItem, StrictIndex
-from slowthink.overlap.leaks import Leaks, find_leaks
-from slowthink.overlap.nearest import MeaningIndex
-from slowthink.overlap.ngrams import RunIndex
+from slowthink.curation.overlap.contamination import ExamItem, StrictIndex
+from slowthink.curation.overlap.leaks import Leaks, find_leaks
+from slowthink.curation.overlap.nearest import MeaningIndex
+from slowthink.curation.overlap.ngrams import RunIndex
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 
 DATA = Path("/work/shared/data")

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import pytest
 
 from slowthink.grading import Grader
-from slowthink.ledger import Ledger
-from slowthink.parallel.asking import Asking
 from slowthink.recipe import ChatConfig, ForcingConfig, Recipe
 from slowthink.records import Sampling
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.parallel.asking import Asking
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slowthink.engines.base import draw_uniform
 from slowthink.engines.replay import ReplaySession, Script
+from slowthink.engines.session import draw_uniform
 
 
 class SteppingSession(ReplaySession):

@@ -7,8 +7,10 @@ import json
 import pytest
 from stepping import SteppingSession, total_of
 
-from slowthink.engines.base import Point
-from slowthink.parallel import (
+from slowthink.engines.session import Point
+from slowthink.recipe import RebaseConfig, RejectionConfig
+from slowthink.records import Grade, Verdict
+from slowthink.sampling.parallel import (
     Sample,
     StoredPoint,
     rebase_live,
@@ -16,9 +18,7 @@ from slowthink.parallel import (
     stored_curves,
     votes_of,
 )
-from slowthink.parallel.scorers import Scored, Scorer
-from slowthink.recipe import RebaseConfig, RejectionConfig
-from slowthink.records import Grade, Verdict
+from slowthink.sampling.parallel.scorers import Scored, Scorer
 
 
 def stored(point: Point, *, scores: tuple[float | None, ...] = (None,) * 4) -> StoredPoint:

@@ -14,16 +14,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from slowthink.engines import reward
+from slowthink.data.tables import write_records
 from slowthink.engines.models import resolve_model
+from slowthink.engines.transformers import reward_model as reward
 from slowthink.errors import ConfigError, DataError
-from slowthink.ledger import Ledger
-from slowthink.parallel.fit import ScorerRequest, make_scorer, write_scorer
-from slowthink.parallel.labelled import draw_examples, open_run
-from slowthink.parallel.scorers import ScoreItem, open_scorer
 from slowthink.recipe import ChatConfig, EngineConfig, ModelScorer, Recipe
 from slowthink.records import Problem, Split
-from slowthink.runs import write_records
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.parallel.fit import ScorerRequest, make_scorer, write_scorer
+from slowthink.sampling.parallel.labelled import draw_examples, open_run
+from slowthink.sampling.parallel.scorers import ScoreItem, open_scorer
 
 ENGINE = EngineConfig(dtype="float32", device="cpu")
 SEQUENCES = [(5, 6, 7), (5, 6), (9,), (5, 6, 7, 2, 2), (8, 1, 4, 4)]

@@ -9,12 +9,12 @@ import pytest
 from stepping import SteppingSession, total_of
 
 from slowthink.errors import ConfigError
-from slowthink.parallel.rebase import allocate, rebase_curves, search
-from slowthink.parallel.rejection import draw_tries
-from slowthink.parallel.scorers import Scored, Scorer
-from slowthink.parallel.steps import End, prefixes, step_triggers
 from slowthink.recipe import RebaseConfig, RejectionConfig
 from slowthink.records import Verdict
+from slowthink.sampling.parallel.rebase import allocate, rebase_curves, search
+from slowthink.sampling.parallel.rejection import draw_tries
+from slowthink.sampling.parallel.scorers import Scored, Scorer
+from slowthink.sampling.parallel.steps import End, prefixes, step_triggers
 
 CONFIG = RebaseConfig(widths=(4,), max_step_tokens=8, max_steps=8)
 

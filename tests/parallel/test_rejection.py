@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from slowthink.parallel.rejection import State, Try, decide, rejection_curve
 from slowthink.recipe import RejectionConfig
+from slowthink.sampling.parallel.rejection import State, Try, decide, rejection_curve
 
 
 def made(seed: int, *, n: int = 8) -> list[Try]:

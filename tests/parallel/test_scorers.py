@@ -10,10 +10,12 @@ import pytest
 
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.errors import ConfigError, DataError
-from slowthink.ledger import Ledger
-from slowthink.parallel.auc import Labelled, auc, figures
-from slowthink.parallel.fit import choose
-from slowthink.parallel.scorers import (
+from slowthink.recipe import EngineConfig, FunctionScorer, JudgeScorer, Recipe
+from slowthink.records import Problem
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.parallel.auc import Labelled, auc, figures
+from slowthink.sampling.parallel.fit import choose
+from slowthink.sampling.parallel.scorers import (
     Scored,
     ScoreItem,
     Scorer,
@@ -21,8 +23,6 @@ from slowthink.parallel.scorers import (
     parse_mark,
     transcript_text,
 )
-from slowthink.recipe import EngineConfig, FunctionScorer, JudgeScorer, Recipe
-from slowthink.records import Problem
 
 
 def by_length(problem: Problem, text: str) -> float:
@@ -88,7 +88,7 @@ def test_a_mark_is_read_from_the_last_line_only(text, mark) -> None:
 
 def test_a_judge_marks_through_the_ledger(ledger, make_problem, tmp_path, monkeypatch) -> None:
     """Replayed: the question that the judge is put is the script's key."""
-    from slowthink.parallel import scorers
+    from slowthink.sampling.parallel import scorers
 
     item = ScoreItem(make_problem("What is 1 + 1?"), "It is >>> 2")
     question = scorers._question(item).question

@@ -7,8 +7,15 @@ import random
 
 import pytest
 
-from slowthink.parallel.votes import Outcome, Sample, best_of_n, curve_point, vote, vote_curve
-from slowthink.stats import Interval, wilson
+from slowthink.analysis.statistics import Interval, wilson
+from slowthink.sampling.parallel.votes import (
+    Outcome,
+    Sample,
+    best_of_n,
+    curve_point,
+    vote,
+    vote_curve,
+)
 
 
 def made(seed: int, *, n: int = 6) -> list[Sample]:

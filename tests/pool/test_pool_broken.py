@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from slowthink.data.problems import SourceRows
 from slowthink.errors import DataError
-from slowthink.plain import plain
-from slowthink.pool.files import file_problems
-from slowthink.problems import SourceRows
 from slowthink.recipe import FileSource
+from slowthink.serialise import plain
+from slowthink.stages.pool.files import file_problems
 from tests.pool.broken import CSV, FILES, ROWS
 
 FIRST = {

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from slowthink.catalogue import catalogue, expected_problems
+from slowthink.data.catalogue import catalogue, expected_problems
+from slowthink.data.problems import SourceRows
 from slowthink.errors import ConfigError, DataError
-from slowthink.pool.catalogue import catalogue_problems
-from slowthink.pool.files import hub_problems
-from slowthink.pool.prepare import PREPARE
-from slowthink.problems import SourceRows
 from slowthink.recipe import CatalogueSource, HubSource
 from slowthink.records import Problem
+from slowthink.stages.pool.catalogue import catalogue_problems
+from slowthink.stages.pool.files import hub_problems
+from slowthink.stages.pool.prepare import PREPARE
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Q = "What is {} + 1?"

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from slowthink.data.problems import SourceRows
 from slowthink.errors import ConfigError, DataError
-from slowthink.pool.files import file_problems
-from slowthink.problems import SourceRows
 from slowthink.recipe import FileSource
 from slowthink.records import Split
+from slowthink.stages.pool.files import file_problems
 
 GOOD = {"question": "What is 1 + 1?", "answer": "2"}
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from slowthink.data.problems import SourceRows
 from slowthink.errors import ConfigError
-from slowthink.pool.gym import TASKS, gym_problems
-from slowthink.problems import SourceRows
 from slowthink.recipe import GymSource
 from slowthink.records import Split
+from slowthink.stages.pool.gym import TASKS, gym_problems
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slowthink.errors import ConfigError
-from slowthink.pool.families import FAMILIES
-from slowthink.pool.sandbox import apportion, sandbox_problems
-from slowthink.pool.scratch import Scratch, Slip, write_chain
 from slowthink.recipe import SandboxSource
 from slowthink.records import Problem, Split
+from slowthink.stages.pool.families import FAMILIES
+from slowthink.stages.pool.sandbox import apportion, sandbox_problems
+from slowthink.stages.pool.scratch import Scratch, Slip, write_chain
 
 STATEMENT = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 LOSSES = ("gives away", "loses", "sells")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from slowthink import pool
 from slowthink.errors import DataError
-from slowthink.loading import parse_recipe
+from slowthink.pipeline.run_folder import StageResult, execute, make_context, read_manifest
 from slowthink.recipe import Recipe
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, Split
-from slowthink.runs import StageResult, execute, make_context, read_manifest
+from slowthink.stages import pool
 
 SHARED = Path("/work/shared/data/pool")
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from slowthink import pipeline
-from slowthink.loading import parse_recipe
-from slowthink.progress import Talk
+from slowthink.pipeline import run as pipeline
+from slowthink.pipeline.progress import Talk
+from slowthink.recipe.loading import parse_recipe
 
 HOSTILE = "Find n if 2 n = 14. </script><img src=x onerror=\"window.hacked=1\"><b class='hostile'>7 = n</b>"
 ENGLISH = (

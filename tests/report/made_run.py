@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowthink import report, runs
-from slowthink.loading import parse_recipe
+from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline.run_folder import StageContext, StageResult, Step
 from slowthink.recipe import Recipe
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import (
     AnswerEnd,
     Dropped,
@@ -24,7 +25,7 @@ from slowthink.records import (
     duplicate_key,
     problem_id,
 )  # fmt: skip
-from slowthink.runs import StageContext, StageResult, Step
+from slowthink.stages import report
 
 HOSTILE = "</script><img src=x onerror=\"window.hacked=1\"><b class='hostile'>"
 CHINESE = "小明有 17 个苹果，又买了 25 个。一共有多少个苹果？"

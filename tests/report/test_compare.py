@@ -14,13 +14,13 @@ import pytest
 from made_run import HOSTILE, evaluation_rows
 from test_report_page import read, words
 
-from slowthink.cli import main
+from slowthink.cli.app import main
+from slowthink.data.tables import write_records
 from slowthink.errors import ConfigError, DataError
 from slowthink.records import EvaluationRow, Verdict
-from slowthink.report.compare import compare, compare_rows, scores
-from slowthink.report.compare_page import write_page
-from slowthink.report.pairing import open_pair
-from slowthink.runs import write_records
+from slowthink.stages.report.compare import compare, compare_rows, scores
+from slowthink.stages.report.compare_page import write_page
+from slowthink.stages.report.pairing import open_pair
 
 Change = Callable[[EvaluationRow], EvaluationRow | None]
 

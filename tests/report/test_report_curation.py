@@ -16,10 +16,10 @@ from made_pool import CHINESE, ENGLISH, EXAM, HOSTILE, IMAGE, PLANTED, WRONG_KEY
 from made_run import CHINESE as CHINESE_APPLES
 from made_run import make_run, problem
 
-from slowthink.report import problem_columns, render
-from slowthink.report.curation import distribution, expected, pass_rate_class
-from slowthink.report.curation_tables import labels_note
-from slowthink.report.data import headline
+from slowthink.stages.report import problem_columns, render
+from slowthink.stages.report.curation import distribution, expected, pass_rate_class
+from slowthink.stages.report.curation_tables import labels_note
+from slowthink.stages.report.data import headline
 
 EMPTY = {
     "lengths": [], "difficulty": [], "duplicates": [], "contamination": [], "key_review": None,

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from made_run import CAPS, make_run, old_summary, points_of, recipe
 
-from slowthink import report
 from slowthink.errors import DataError
-from slowthink.loading import parse_recipe
-from slowthink.report.data import collect, headline, open_run
-from slowthink.report.sets import key_of, published_for, sets_of
-from slowthink.runs import read_manifest
+from slowthink.pipeline.run_folder import read_manifest
+from slowthink.recipe.loading import parse_recipe
+from slowthink.stages import report
+from slowthink.stages.report.data import collect, headline, open_run
+from slowthink.stages.report.sets import key_of, published_for, sets_of
 
 KEYS = {
     "name", "wall_seconds", "peak_rss_mb", "seconds", "base_accuracy", "tuned_accuracy",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from slowthink.report.excerpts import choose_transcripts, transcripts
-from slowthink.report.text import cut
+from slowthink.stages.report.excerpts import choose_transcripts, transcripts
+from slowthink.stages.report.text import cut
 
 
 def rows(arm: str, *, right: int, wrong: int, caps: tuple[int, ...] = (32, 64)) -> list[dict]:

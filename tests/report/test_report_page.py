@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from made_run import CHINESE, HOSTILE, evaluation_rows, make_run, old_summary, recipe
 
-from slowthink.report import render
+from slowthink.stages.report import render
 
 REQUESTING = {"src", "href", "srcset", "action", "data", "poster", "xlink:href", "formaction"}
 
@@ -291,8 +291,8 @@ def test_every_control_and_table_has_a_name(page):
 
 
 def test_page_takes_what_the_evaluate_stage_sums_up(tmp_path):
-    from slowthink.evaluate.sets import ProblemSet
-    from slowthink.evaluate.summary import Evaluation, summarise
+    from slowthink.stages.evaluate.sets import ProblemSet
+    from slowthink.stages.evaluate.summary import Evaluation, summarise
 
     made = recipe()
     protocols = {"evaluate": made.evaluate.model_dump() | {"protocols": ("greedy", "limo-v2")}}

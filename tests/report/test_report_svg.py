@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from made_run import CAPS, made_parallel, summary
 
-from slowthink.report import charts, svg
+from slowthink.stages.report import charts, svg
 
 SPACE = "{http://www.w3.org/2000/svg}"
 

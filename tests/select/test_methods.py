@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from slowthink.errors import DataError
-from slowthink.loading import parse_recipe
 from slowthink.recipe import SelectConfig
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import item_seed
-from slowthink.select.choose import Candidate, benchmark_histogram, preselected
-from slowthink.select.papers import beside
-from slowthink.select.selection import METHODS, Selection, make_selection, unmet
-from slowthink.select.spread import Field, vectors
+from slowthink.stages.select.choose import Candidate, benchmark_histogram, preselected
+from slowthink.stages.select.papers import beside
+from slowthink.stages.select.selection import METHODS, Selection, make_selection, unmet
+from slowthink.stages.select.spread import Field, vectors
 
 SOURCES = ("qq8933/AIME_1983_2024", "Idavidrein/gpqa", "math", "AI-MO/NuminaMath-CoT/aops_forum")
 WORDS = [

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slowthink import select
 from slowthink.errors import DataError
-from slowthink.loading import parse_recipe
-from slowthink.plain import plain
+from slowthink.pipeline.run_folder import StageResult, make_context
 from slowthink.recipe import SelectConfig
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Split, Trace, Verdict, problem_id
-from slowthink.runs import StageResult, make_context
-from slowthink.select.choose import Candidate, choose_s1, rank_at
-from slowthink.select.selection import make_selection
+from slowthink.serialise import plain
+from slowthink.stages import select
+from slowthink.stages.select.choose import Candidate, choose_s1, rank_at
+from slowthink.stages.select.selection import make_selection
 
 CANDIDATES = st.lists(
     st.builds(Candidate, st.uuids().map(str), st.sampled_from("abcd"), st.integers(0, 50)),

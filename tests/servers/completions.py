@@ -24,9 +24,9 @@ from typing import Any
 
 from aiohttp import web
 
-from slowthink.engines.inflight import NO_WATCH, RUNNER_UP, Compiler, Flow, Mark
-from slowthink.engines.vllm_args import read_args
-from slowthink.thinking.forcing import ActionKind
+from slowthink.engines.vllm.request_args import read_args
+from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, Compiler, Flow, Mark
+from slowthink.forcing.machine import ActionKind
 from tests.servers.toy import EOS, TOKENIZER, Toy, draw, processed
 
 

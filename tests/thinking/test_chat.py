@@ -6,14 +6,14 @@ import pytest
 
 from slowthink.engines.replay import ByteTokenizer
 from slowthink.errors import ConfigError
-from slowthink.recipe import ChatConfig, FormatConfig
-from slowthink.thinking.chat import header_text, prompt_ids, question_text, training_ids
-from slowthink.thinking.formats import (
+from slowthink.forcing.formats import (
     FORMATS,
     compile_format,
     get_format,
     require_single_token_trigger,
 )
+from slowthink.forcing.prompts import header_text, prompt_ids, question_text, training_ids
+from slowthink.recipe import ChatConfig, FormatConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slowthink.engines.base import Point
 from slowthink.engines.replay import ByteTokenizer, ReplaySession, Script
+from slowthink.engines.session import Point
 from slowthink.errors import ConfigError
-from slowthink.ledger import Ledger
-from slowthink.loading import parse_recipe
+from slowthink.forcing.formats import FORMATS, compile_format
+from slowthink.forcing.prompt_control import bucket, split_steps
+from slowthink.forcing.prompts import prompt_ids, training_ids
+from slowthink.forcing.steps import num_steps
 from slowthink.recipe import (
     ChatConfig,
     ClassControl,
@@ -19,12 +21,10 @@ from slowthink.recipe import (
     StepControl,
     TokenControl,
 )
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Sampling, ThinkingEnd
-from slowthink.sampling import Sampler, make_tasks
-from slowthink.thinking.chat import prompt_ids, training_ids
-from slowthink.thinking.control import bucket, split_steps
-from slowthink.thinking.formats import FORMATS, compile_format
-from slowthink.thinking.steps import num_steps
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.sampler import Sampler, make_tasks
 
 QUESTION = "What is 17 + 25?"
 THINKING = "17 + 20 = 37.\n\n37 + 5 = 42.\n\nSo 42."

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slowthink.errors import ConfigError
-from slowthink.records import Budget, Chain, ChainState, EventKind, LoopRule, ThinkingEnd
-from slowthink.thinking.forcing import (
+from slowthink.forcing.machine import (
     ActionKind,
     Answering,
     Forcing,
@@ -20,6 +19,7 @@ from slowthink.thinking.forcing import (
     is_loop,
     make_rules,
 )
+from slowthink.records import Budget, Chain, ChainState, EventKind, LoopRule, ThinkingEnd
 
 VOCABULARY = 7
 END, EOS = 5, 6

@@ -9,12 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slowthink.engines.base import Job, Point, cut_at
+from slowthink.engines.session import Job, Point, cut_at
 from slowthink.errors import ConfigError
-from slowthink.recipe import ForcingConfig, LoopConfig
-from slowthink.recipe.base import in_language
-from slowthink.records import Budget, ChainState, LoopRule, ThinkingEnd
-from slowthink.thinking.forcing import (
+from slowthink.forcing.machine import (
     ActionKind,
     Forcing,
     Rules,
@@ -22,7 +19,10 @@ from slowthink.thinking.forcing import (
     cut_chain,
     make_rules,
 )
-from slowthink.thinking.steps import num_steps, step_end
+from slowthink.forcing.steps import num_steps, step_end
+from slowthink.recipe import ForcingConfig, LoopConfig
+from slowthink.recipe.base import in_language
+from slowthink.records import Budget, ChainState, LoopRule, ThinkingEnd
 
 TEXTS = ("a", "b", "\n", "c\n\n", "\n\n", "<end>", "<eos>")
 TRIGGERS = frozenset({5, 6})

@@ -8,9 +8,9 @@ import pytest
 
 from slowthink.engines.replay import ByteTokenizer
 from slowthink.errors import ConfigError
+from slowthink.forcing.formats import FORMATS, compile_format, format_of
+from slowthink.forcing.prompts import prompt_ids, training_ids
 from slowthink.recipe import ChatConfig, FormatConfig
-from slowthink.thinking.chat import prompt_ids, training_ids
-from slowthink.thinking.formats import FORMATS, compile_format, format_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

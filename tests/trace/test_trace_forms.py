@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from slowthink.plain import plain
+from slowthink.data.rows import ValueProblem
 from slowthink.records import Grade, Problem, Trace, Verdict
-from slowthink.rows import ValueProblem
-from slowthink.trace.forms import FORMS, form_of, short_answer, split_text
+from slowthink.serialise import plain
+from slowthink.stages.trace.forms import FORMS, form_of, short_answer, split_text
 
 CHAIN = "One and one.\nSo two."
 PROBLEM = Problem(

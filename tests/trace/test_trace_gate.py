@@ -11,8 +11,8 @@ import pytest
 from slowthink.errors import DataError
 from slowthink.recipe import FileTraces, SolutionTraces
 from slowthink.records import Problem, Split, Verdict, duplicate_key, problem_id
-from slowthink.trace.gate import Known, grade_all, keep_first, keep_right, match
-from slowthink.trace.sources import Candidate, SourceChains, file_chains, solution_chains
+from slowthink.stages.trace.gate import Known, grade_all, keep_first, keep_right, match
+from slowthink.stages.trace.sources import Candidate, SourceChains, file_chains, solution_chains
 
 
 def problem(question: str, answer: str | None = "2", **more: Any) -> Problem:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from slowthink import trace
+from slowthink.data.tables import read_records
 from slowthink.errors import DataError
-from slowthink.loading import parse_recipe
+from slowthink.pipeline.run_folder import StageContext, execute, make_context, read_manifest
+from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Dropped
-from slowthink.runs import StageContext, execute, make_context, read_manifest, read_records
-from slowthink.trace.leaks import keep_unleaked
-from slowthink.trace.sources import Candidate, file_chains
+from slowthink.stages import trace
+from slowthink.stages.trace.leaks import keep_unleaked
+from slowthink.stages.trace.sources import Candidate, file_chains
 
 TESTED = "A tank holds 120 litres. A pump fills it at 8 litres a minute and a tap drains 3. After \
 how many minutes is it full?"

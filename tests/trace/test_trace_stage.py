@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from slowthink import pool, trace
 from slowthink.errors import DataError
-from slowthink.loading import parse_recipe
-from slowthink.runs import StageResult, execute, make_context
+from slowthink.pipeline.run_folder import StageResult, execute, make_context
+from slowthink.recipe.loading import parse_recipe
+from slowthink.stages import pool, trace
 
 SHARED = Path("/work/shared/data/traces")
 SANDBOX = {"kind": "sandbox", "num_problems": 18, "num_heldout": 9}

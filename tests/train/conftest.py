@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slowthink.train.examples import Example
+from slowthink.stages.train.examples import Example
 
 
 @pytest.fixture(scope="session")

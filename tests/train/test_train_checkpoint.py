@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slowthink.train.checkpoint import PARTIAL, checkpoints, put_in_place
+from slowthink.stages.train.checkpoint import PARTIAL, checkpoints, put_in_place
 
 
 def _write(work, number):

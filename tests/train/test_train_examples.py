@@ -7,7 +7,7 @@ import pytest
 from slowthink.errors import DataError
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import Grade, Trace, Verdict
-from slowthink.train.examples import Example, fit, make_examples
+from slowthink.stages.train.examples import Example, fit, make_examples
 
 GOLDEN_PROMPT = (
     1, 9690, 198, 2, 198, 1, 4093, 198, 1780, 314, 216, 33, 39, 1232, 216, 34, 37, 47, 2, 198,

@@ -22,7 +22,7 @@ class Killed(Exception):
 
 
 def _train(source, tokenizer, examples, work, config=CONFIG, *, killed_at=None):
-    from slowthink.train.loop import fine_tune
+    from slowthink.stages.train.loop import fine_tune
 
     def progress(done, total):
         if done == killed_at:
@@ -75,7 +75,7 @@ def test_a_step_in_several_passes_is_the_same_step(
 
 
 def test_another_seed_gives_other_weights(whole, tiny_model, smollm_tokenizer, examples, tmp_path):
-    from slowthink.train.loop import fine_tune
+    from slowthink.stages.train.loop import fine_tune
 
     other = fine_tune(tiny_model, smollm_tokenizer, examples, CONFIG, work=tmp_path, seed=4)
     assert not _same(whole, other)
@@ -86,7 +86,7 @@ def test_the_saved_model_loads_in_the_bases_number_format(
 ):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from slowthink.train.model import save_for_serving
+    from slowthink.stages.train.model import save_for_serving
 
     save_for_serving(whole.model, smollm_tokenizer, tmp_path / "model", source=tiny_model)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
@@ -102,7 +102,7 @@ def test_a_lora_is_merged_and_its_adapter_kept_beside(
 ):
     from transformers import AutoModelForCausalLM
 
-    from slowthink.train.model import save_for_serving
+    from slowthink.stages.train.model import save_for_serving
 
     config = CONFIG.model_copy(update={"lora": LoraConfig(rank=4, alpha=8), "learning_rate": 0.05})
     tuned = _train(tiny_model, smollm_tokenizer, examples, tmp_path / "work", config)

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from slowthink.train.masters import MasterAdamW
+from slowthink.stages.train.masters import MasterAdamW
 
 
 def _pair(dtype):

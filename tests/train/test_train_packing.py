@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from slowthink.train.examples import Example
-from slowthink.train.packing import ATTENTION, IGNORED, attention_name, pack
+from slowthink.stages.train.examples import Example
+from slowthink.stages.train.packing import ATTENTION, IGNORED, attention_name, pack
 
 ONE = Example(id="a", prompt_ids=(1, 9, 8), completion_ids=(4, 5, 2))
 OTHER = Example(id="b", prompt_ids=(1, 2, 7), completion_ids=(6, 2))
@@ -36,7 +36,7 @@ def losses(tiny_model):
     """The loss of a packed row, and of its examples one at a time, by transformers itself."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from slowthink.train.trainer import loss_at_learnt_tokens
+    from slowthink.stages.train.trainer import loss_at_learnt_tokens
 
     name = attention_name(AutoConfig.from_pretrained(tiny_model), "cpu")
     ours = AutoModelForCausalLM.from_pretrained(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slowthink.recipe import TrainConfig
-from slowthink.train.schedule import make_schedule, num_steps, parts_per_step
+from slowthink.stages.train.schedule import make_schedule, num_steps, parts_per_step
 
 
 def _epoch(schedule, epoch):

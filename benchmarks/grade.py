@@ -1,0 +1,98 @@
+"""Speed of the grader beside math-verify's own, on the same pairs in the same run.
+
+One real record: {"grades_per_second": {"median": 2100.0, "low": 2000.0, "high": 2200.0}, …}.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slowthink.grading import Grader
+from slowthink.grading.files import PairRow, pair_of
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/grading"
+DATA = SHARED / "pairs_from_samples_autolabel.jsonl"
+_KINDS = (
+    ("{a}", "{b}"), (r"\frac{{{a}}}{{{b}}}", "{a}/{b}"), (r"{a}\sqrt{{{b}}}", r"{a} \sqrt {b}"),
+    ("({a},{b})", r"\left({a}, {b}\right)"), ("{a}x+{b}", "{b} + {a}x"), ("{a}{b}", "{a}{b}"),
+    (r"[{a},\infty)", r"x \ge {a}"), (r"{a}^\circ", "{a}"), (r"(x+{a})^2", r"x^2+2\cdot{a}x+{a}^2"),
+)  # fmt: skip
+
+
+def run(*, num_rounds: int = 5, num_workers: int = 2, path: Path | None = None) -> dict[str, Any]:
+    """Grades per second of ours and of math-verify, their ratio, and our longest wait.
+
+    Each as median with lowest and highest of the rounds. The pairs are a file's (`path`, or the
+    shared real ones) or, where there is none, made ones. Rounds alternate, so that a busy machine
+    slows both; each round of ours starts its workers and reads every pair anew.
+    """
+    source = path or DATA
+    rows = _rows(source) if source.exists() else made_pairs()
+    _math_verify(rows[:20])
+    ours, theirs, worst = [], [], []
+    for _ in range(num_rounds):
+        speed, longest = _ours(rows, num_workers=num_workers)
+        ours.append(speed)
+        worst.append(longest)
+        theirs.append(_math_verify(rows))
+    return {
+        "num_pairs": len(rows),
+        "pairs": str(source) if source.exists() else "made",
+        "num_workers": num_workers,
+        "num_rounds": num_rounds,
+        "grades_per_second": _spread(ours),
+        "math_verify_per_second": _spread(theirs),
+        "ratio": _spread([a / b for a, b in zip(ours, theirs, strict=True)]),
+        "worst_seconds": _spread(worst),
+    }
+
+
+def made_pairs(num: int = 600) -> list[PairRow]:
+    """Pairs of many kinds, right and wrong by turns."""
+    rows = []
+    for i in range(num):
+        gold, pred = _KINDS[i % len(_KINDS)]
+        a, b = 2 + i // len(_KINDS), 3 + i % 7
+        shift = 0 if i % 2 else 1
+        rows.append(PairRow(i + 1, gold.format(a=a, b=b), pred.format(a=a + shift, b=b)))
+    return rows
+
+
+def _rows(path: Path) -> list[PairRow]:
+    with path.open(encoding="utf-8") as file:
+        found = [json.loads(line) for line in file]
+    return [PairRow(i + 1, row["gold"], row["pred"]) for i, row in enumerate(found)]
+
+
+def _ours(rows: Sequence[PairRow], *, num_workers: int) -> tuple[float, float]:
+    """Grades per second, with nothing remembered from the round before, and the longest wait."""
+    from slowthink.grading.answers import compare as math
+    from slowthink.grading.answers import normalise
+
+    normalise.clean.cache_clear()
+    math._value.cache_clear()
+    with Grader(num_workers=num_workers) as grader:
+        grader.warm()
+        started = time.perf_counter()
+        timed = grader.grade_pairs([pair_of(row) for row in rows])
+        seconds = time.perf_counter() - started
+    return len(rows) / seconds, max(one.seconds for one in timed)
+
+
+def _math_verify(rows: Sequence[PairRow]) -> float:
+    """Grades per second of math-verify's parse and verify with its defaults, in this process."""
+    from math_verify import parse, verify
+
+    started = time.perf_counter()
+    for row in rows:
+        verify(parse(f"${row.gold}$"), parse(f"${row.pred}$"))
+    return len(rows) / (time.perf_counter() - started)
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}

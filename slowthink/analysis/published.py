@@ -1,0 +1,164 @@
+"""Figures that s1 and LIMO published, as data: each with its protocol and how we know it.
+
+`PublishedFigure(paper="s1", table="Table 1", model="s1-32B", setting="budget forcing",
+benchmark="aime24", protocol="s1", accuracy=56.7, num_examples=1000, known="F, P", main=True)`
+
+The data lies in `published.yaml`, beside this file; none of it has an interval, unless it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from slowthink.errors import DataError
+
+PROTOCOLS = ("s1", "limo-v1", "limo-v2", "aime-preview", "unknown")
+AVERAGE = "average-of-ten"
+"""Stands for a benchmark where the figure is the mean over LIMO's ten."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedFigure:
+    """One accuracy that a paper, its repository or its authors gave."""
+
+    paper: str
+    """s1 or limo: see `papers()`."""
+    table: str
+    model: str
+    setting: str = ""
+    benchmark: str
+    """One of our benchmarks, or `average-of-ten`."""
+    protocol: str
+    """s1 | limo-v1 | limo-v2 | aime-preview | unknown."""
+    accuracy: float
+    """In per cent, as published."""
+    num_examples: int | None = None
+    """Training examples."""
+    thinking_tokens: float | None = None
+    """Mean over problems."""
+    answer_tokens: float | None = None
+    limit_tokens: int | None = None
+    """Thinking tokens allowed, or told to the model."""
+    difference_ci95: tuple[float, float] | None = None
+    """Of the difference that the note names, in points."""
+    series: str | None = None
+    """The method of s1's Table 3 that the point belongs to."""
+    in_scaling: bool = False
+    """Among the points that Table 3's Control and Scaling are computed from."""
+    main: bool = False
+    """Out of a paper's main table; the others are curves and ablations."""
+    known: str
+    """How we know it, by the letters of `legend()`."""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedMeasures:
+    """One row of s1's Table 3: a method of test-time scaling on AIME24."""
+
+    series: str
+    method: str
+    control: float
+    """In per cent."""
+    scaling: float
+    """In points; the slope per doubling of thinking tokens, not per token as the paper's eq. 2."""
+    performance: float
+    """In per cent."""
+    num_runs: int
+    recomputed_scaling: float
+    """From the published points, with one decimal."""
+
+
+def load_published(
+    benchmark: str | None = None, *, series: str | None = None, main: bool | None = None
+) -> tuple[PublishedFigure, ...]:
+    """All published figures, in the papers' order, or those of a benchmark, a series, main tables.
+
+    >>> [(one.model, one.accuracy) for one in load_published("minerva", main=True)][-1]
+    ('LIMO v2', 52.2)
+    """
+    return tuple(
+        one
+        for one in _figures()
+        if benchmark in (None, one.benchmark)
+        and series in (None, one.series)
+        and main in (None, one.main)
+    )
+
+
+@cache
+def load_measures() -> tuple[PublishedMeasures, ...]:
+    """s1's Table 3."""
+    measures = _data()["measures"]
+    return tuple(
+        PublishedMeasures(**dict(zip(measures["columns"], row, strict=True)))
+        for row in measures["rows"]
+    )
+
+
+def papers() -> Mapping[str, str]:
+    """Title and source of each paper, by its name here."""
+    return dict(_data()["papers"])
+
+
+def legend() -> Mapping[str, str]:
+    """What the letters in `known` mean."""
+    return dict(_data()["legend"])
+
+
+@cache
+def _data() -> dict[str, Any]:
+    text = (resources.files("slowthink.analysis") / "published.yaml").read_text("utf-8")
+    data: dict[str, Any] = yaml.safe_load(text)
+    return data
+
+
+@cache
+def _figures() -> tuple[PublishedFigure, ...]:
+    return tuple(figures_of(_data()["tables"], benchmarks=_data()["benchmarks"]))
+
+
+def figures_of(
+    tables: Sequence[Mapping[str, Any]], *, benchmarks: Sequence[str]
+) -> Iterator[PublishedFigure]:
+    """The figures of tables in the form of `published.yaml`; a cell that is null has none.
+
+    Raises DataError where a column is neither a benchmark nor a field, or a field is missing.
+    """
+    for table in tables:
+        shared = {key: value for key, value in table.items() if key not in ("columns", "rows")}
+        for row in table["rows"]:
+            named = dict(zip(table["columns"], row, strict=False))
+            own = {key: value for key, value in named.items() if key not in benchmarks}
+            for benchmark in benchmarks:
+                if named.get(benchmark) is not None:
+                    yield _figure(shared | own, benchmark, named[benchmark])
+
+
+def _figure(shared: Mapping[str, Any], benchmark: str, cell: Any) -> PublishedFigure:
+    own = dict(cell) if isinstance(cell, Mapping) else {"accuracy": cell}
+    values = {**shared, **own, "benchmark": benchmark}
+    known = {field.name for field in fields(PublishedFigure)}
+    if unknown := sorted(values.keys() - known):
+        raise DataError(
+            f"published.yaml: {values.get('paper')}, {values.get('table')}: column `{unknown[0]}` "
+            f"is neither a benchmark nor a field; expected one of {', '.join(sorted(known))}. "
+            "Rename the column, or add the benchmark to `benchmarks`."
+        )
+    values = {key: value for key, value in values.items() if value is not None}
+    if "difference_ci95" in values:
+        low, high = values["difference_ci95"]
+        values["difference_ci95"] = (float(low), float(high))
+    try:
+        return PublishedFigure(**values)
+    except TypeError as error:
+        raise DataError(
+            f"published.yaml: {values.get('paper')}, {values.get('table')}, {benchmark}: {error}; "
+            "expected paper, table, model, protocol, known and an accuracy. Complete the row."
+        ) from error

@@ -1,0 +1,196 @@
+"""A run's samples in the form of lm-evaluation-harness, for other tools and for `read_stored`.
+
+DIR/tuned/samples_aime24_limo-v1_t0.7_cap001024_waits0.jsonl, a row a problem:
+{"doc_id": 0, "doc": {"question": "…", "answer": "204", …}, "target": "204", "resps": [["…", "…"]],
+ "filtered_resps": [["204", "210"]], "exact_match": 0.5, …, "slowthink": {"waits": 0, …}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from slowthink.data.tables import read_records
+from slowthink.errors import DataError
+from slowthink.pipeline.run_folder import write_atomic
+from slowthink.records import EvaluationRow, Problem, Verdict
+
+FILTER = "slowthink"
+INVALID = "[invalid]"
+"""What lm-eval puts where a filter finds no answer."""
+MAX_ROW_CHARS = 1_500_000
+"""Of one problem's samples in one line; more go into further lines with the same `doc_id`."""
+
+
+def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:
+    """Write a run's samples, a file for each arm, set, protocol, temperature and point.
+
+    Gives `out`, `num_samples` and `files` (path, arm, benchmark, protocol, num_problems,
+    num_samples). Raises DataError where the run has no rows of `evaluate`, or a file is there
+    already.
+    """
+    root, target = Path(run), Path(out)
+    rows = read_records(root / "evaluate", EvaluationRow)
+    choices = _choices(root)
+    groups: dict[Path, list[EvaluationRow]] = {}
+    for group in grouped(rows):
+        path = target / file_name(group[0])
+        while path in groups:  # names that differ only in what a path cannot hold
+            path = path.with_stem(path.stem + "~")
+        groups[path] = group
+    for path in groups:
+        if path.exists():
+            raise DataError(
+                f"{path}: the file is there already; expected a new one. "
+                "Name another folder: --out DIR, or move the old one away."
+            )
+    for path, group in groups.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n"
+                                   for row in harness_rows(group, choices)))  # fmt: skip
+    return {
+        "out": str(target),
+        "num_samples": len(rows),
+        "files": [_told(path, group) for path, group in groups.items()],
+    }
+
+
+def grouped(rows: Iterable[EvaluationRow]) -> list[list[EvaluationRow]]:
+    """The rows that belong into one file each, in order of problem and sample."""
+    groups: dict[tuple[Any, ...], list[EvaluationRow]] = defaultdict(list)
+    for row in rows:
+        groups[
+            row.arm, row.benchmark, row.protocol, row.temperature,
+            row.max_thinking_tokens, row.waits, row.forced,
+        ].append(row)  # fmt: skip
+    return [
+        sorted(groups[key], key=lambda row: (row.problem_id, row.sample)) for key in sorted(groups)
+    ]
+
+
+def file_name(row: EvaluationRow) -> str:
+    """Where a row's group goes: arm/samples_SET_PROTOCOL_tT_capN_waitsN.jsonl."""
+    point = f"_cap{row.max_thinking_tokens:06d}_waits{row.waits}"
+    if not row.forced:
+        point = f"_free{row.max_thinking_tokens:06d}" if row.max_thinking_tokens else ""
+    name = f"samples_{row.benchmark}_{row.protocol}_t{row.temperature:g}{point}.jsonl"
+    return f"{_safe(row.arm)}/{_safe(name)}"
+
+
+def harness_rows(
+    rows: Sequence[EvaluationRow], choices: dict[str, tuple[str, ...]]
+) -> Iterable[dict[str, Any]]:
+    """A row a problem, in order; `choices` are options by problem id, where they stand apart."""
+    groups: dict[str, list[EvaluationRow]] = defaultdict(list)
+    for row in rows:
+        groups[row.problem_id].append(row)
+    for number, (problem, group) in enumerate(groups.items()):
+        for part in _parts(group):
+            yield _harness_row(number, part, choices.get(problem, ()))
+
+
+def _parts(rows: Sequence[EvaluationRow]) -> list[list[EvaluationRow]]:
+    """The same rows, parted where a line would get too long to be read again."""
+    parts: list[list[EvaluationRow]] = [[]]
+    size = 0
+    for row in rows:
+        size += len(row.segments)
+        if parts[-1] and size > MAX_ROW_CHARS:
+            parts.append([])
+            size = len(row.segments)
+        parts[-1].append(row)
+    return parts
+
+
+def _harness_row(
+    number: int, rows: Sequence[EvaluationRow], choices: tuple[str, ...]
+) -> dict[str, Any]:
+    first, gold = rows[0], rows[0].gold or ""
+    doc: dict[str, Any] = {
+        "question": first.question,
+        "answer": gold,
+        "problem_id": first.problem_id,
+    }
+    doc |= {"choices": list(choices)} if choices else {}
+    settings = {"temperature": first.temperature, "do_sample": first.temperature > 0}
+    counted = [row.verdict is Verdict.CORRECT for row in rows if row.verdict.counts]
+    extracted = [row.extracted if row.extracted is not None else INVALID for row in rows]
+    return {
+        "doc_id": number,
+        "doc": doc,
+        "target": gold,
+        "arguments": {"gen_args_0": {"arg_0": first.question, "arg_1": settings}},
+        "resps": [[text_of(row) for row in rows]],
+        "filtered_resps": extracted if len(extracted) == 1 else [extracted],
+        "filter": FILTER,
+        "metrics": ["exact_match"],
+        "doc_hash": _hash(json.dumps(doc, indent=2, ensure_ascii=False)),
+        "prompt_hash": _hash(first.question),
+        "target_hash": _hash(gold),
+        "exact_match": sum(counted) / len(counted) if counted else None,
+        "slowthink": {
+            "arm": first.arm, "model": first.model, "benchmark": first.benchmark,
+            "protocol": first.protocol, "max_thinking_tokens": first.max_thinking_tokens,
+            "waits": first.waits, "forced": first.forced, "samples": [_sample(row) for row in rows],
+        },
+    }  # fmt: skip
+
+
+def text_of(row: EvaluationRow) -> str:
+    """All that was generated or forced after the prompt."""
+    return "".join(text for _, text in json.loads(row.segments))
+
+
+def _sample(row: EvaluationRow) -> dict[str, Any]:
+    """What lm-eval has no field for; `closing_at` and `answer_at` part the text, in characters."""
+    text, segments = text_of(row), json.loads(row.segments)
+    answer_at = len(text) - len(row.answer) if text.endswith(row.answer) else None
+    thinking = sum(len(text) for kind, text in segments if kind in ("thinking", "wait"))
+    return {
+        "sample": row.sample,
+        "closing_at": None if answer_at is None else min(thinking, answer_at),
+        "answer_at": answer_at,
+        "verdict": row.verdict.value,
+        "method": row.method,
+        "extracted": row.extracted,
+        "last_number": row.last_number,
+        "score": row.score,
+        "thinking_end": row.thinking_end.value,
+        "answer_end": row.answer_end.value,
+        "num_thinking_tokens": row.num_thinking_tokens,
+        "num_answer_tokens": row.num_answer_tokens,
+        "num_forced_tokens": row.num_forced_tokens,
+        "count_source": row.count_source,
+        "num_waits_used": row.num_waits_used,
+        "violations": list(row.violations),
+    }
+
+
+def _choices(root: Path) -> dict[str, tuple[str, ...]]:
+    """Options by problem id, of the problems that the run keeps."""
+    if not (root / "pool" / "data.parquet").exists():
+        return {}
+    return {p.id: p.choices for p in read_records(root / "pool", Problem) if p.choices}
+
+
+def _told(path: Path, rows: Sequence[EvaluationRow]) -> dict[str, Any]:
+    first = rows[0]
+    return {
+        "path": str(path), "arm": first.arm, "benchmark": first.benchmark,
+        "protocol": first.protocol, "num_problems": len({row.problem_id for row in rows}),
+        "num_samples": len(rows),
+    }  # fmt: skip
+
+
+def _safe(name: str) -> str:
+    """A name that is one part of a path."""
+    return re.sub(r"[^\w.,=+-]+", "-", name).lstrip(".") or "-"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

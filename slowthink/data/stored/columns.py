@@ -1,0 +1,107 @@
+"""Values of rows under the names that others give them.
+
+`first(values, QUESTION)` is the question of {"problem": "What is 17 + 25?", "expected_answer": 42}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slowthink.data.rows import ValueProblem, optional_text, text_list, text_value
+from slowthink.grading.extract import last_box
+
+Values = Mapping[str, Any]
+
+QUESTION = ("question", "problem", "Question", "Problem", "prompt", "input")
+ANSWER = ("answer", "gold", "expected_answer", "Answer", "target", "gt", "ground_truth")
+RESPONSE = ("response", "generation", "completion", "output", "generated_text", "model_output")
+RESPONSES = ("responses", "generations", "completions", "outputs", "generated_responses")
+THINKING = ("thinking", "reasoning_content", "reasoning")
+CHOICES = ("choices", "options")
+SAMPLE = ("sample", "sample_id", "sample_index")
+SCORE = ("score", "rm_score", "reward")
+CORRECT = ("correct", "is_correct", "symbolic_correct", "judge_correct")
+MODEL = ("model", "model_name")
+ROW_ID = ("problem_id", "id", "doc_id", "idx", "unique_id")
+TRUNCATED = ("truncated",)
+FINISH = ("finish_reason", "stop_reason")
+NUM_TOKENS = ("num_tokens", "num_generated_tokens", "completion_tokens", "output_tokens")
+TEMPERATURE = ("temperature",)
+
+_TRUE = ("true", "1", "1.0", "yes", "c", "correct")
+_FALSE = ("false", "0", "0.0", "no", "i", "incorrect", "wrong")
+_CUT = ("length", "max_tokens", "model_length", "max_length")
+
+
+def name_of(values: Values, names: Sequence[str]) -> str | None:
+    """The first of these columns that the row fills; None where it fills none."""
+    return next((name for name in names if values.get(name) is not None), None)
+
+
+def first(values: Values, names: Sequence[str]) -> Any:
+    """What the first filled one of these columns holds."""
+    name = name_of(values, names)
+    return None if name is None else values[name]
+
+
+def question_of(values: Values) -> str:
+    """The question. Raises ValueProblem where there is none."""
+    name = name_of(values, QUESTION)
+    question = None if name is None else text_value(values[name], name).strip()
+    if not question:
+        raise ValueProblem(f"`{name or 'question'}` is missing or empty")
+    return question
+
+
+def choices_of(values: Values) -> tuple[str, ...]:
+    """The options: a list, {"text": […]}, or {"A": …, "B": …}."""
+    name = name_of(values, CHOICES)
+    found = None if name is None else values[name]
+    if isinstance(found, Mapping):
+        found = found["text"] if "text" in found else [found[key] for key in sorted(found)]
+    return text_list(found, name or "choices")
+
+
+def key_of(value: Any, choices: tuple[str, ...]) -> str | None:
+    """The key as it is compared: of a worked solution its end, of an option's number its letter."""
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, int) and not isinstance(value, bool):
+        is_index = 0 <= value < len(choices) and str(value) not in choices
+        return chr(ord("A") + value) if is_index else str(value)
+    text = optional_text(value, "answer")
+    if text is None:
+        return None
+    if "####" in text:
+        return text.rpartition("####")[2].strip() or None
+    return last_box(text) or text
+
+
+def flag(value: Any) -> bool | None:
+    """A label as a truth value; None where it is neither."""
+    text = str(value).strip().lower()
+    return True if text in _TRUE else False if text in _FALSE else None
+
+
+def number(value: Any) -> float | None:
+    """A finite number, also one written as text; else None."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if abs(found) < float("inf") else None
+
+
+def count(value: Any) -> int | None:
+    """A count of 0 or more; else None."""
+    found = number(value)
+    return int(found) if found is not None and found >= 0 else None
+
+
+def cut_off(values: Values) -> bool | None:
+    """Whether generation ran into a limit; None where the row does not say."""
+    if (told := flag(first(values, TRUNCATED))) is not None:
+        return told
+    reason = first(values, FINISH)
+    return str(reason).lower() in _CUT if reason is not None else None

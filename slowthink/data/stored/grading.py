@@ -1,0 +1,192 @@
+"""Stored samples → problems and graded rows of `evaluate`; no model is run.
+
+One real row's id: `o1journey|greedy|aime24|p-0c1e…|0|3|000000|0|free`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from slowthink.data.rows import cut
+from slowthink.data.stored.samples import StoredSample, StoredSamples
+from slowthink.grading import GradeItem, Grader
+from slowthink.records import (
+    AnswerEnd,
+    Dropped,
+    EvaluationRow,
+    Grade,
+    Problem,
+    Split,
+    ThinkingEnd,
+    duplicate_key,
+)
+
+CountTokens = Callable[[str], int]
+
+
+def problems_of(stored: StoredSamples, *, benchmark: str) -> list[Problem]:
+    """The file's own questions as held-out problems, in its order.
+
+    Where samples of a question have different keys (a file of several models may have garbled ones)
+    the most frequent counts.
+    """
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    firsts: dict[str, StoredSample] = {}
+    for sample in stored.samples:
+        firsts.setdefault(sample.problem_id, sample)
+        if sample.answer is not None:
+            answers[sample.problem_id][sample.answer] += 1
+    return [
+        Problem(
+            id=name, duplicate_key=duplicate_key(sample.question, sample.choices),
+            question=sample.question, choices=sample.choices,
+            answer=answers[name].most_common(1)[0][0] if answers[name] else None,
+            source=benchmark, source_row=sample.problem_row, split=Split.HELDOUT,
+        )
+        for name, sample in firsts.items()
+    ]  # fmt: skip
+
+
+def match(stored: StoredSamples, problems: Sequence[Problem]) -> dict[str, Problem]:
+    """Problems by the `problem_id` of the samples; samples that match none are not in it.
+
+    By the exact question and options, or our own id where the file has it, then by the normal form
+    of both.
+    """
+    by_id = {problem.id: problem for problem in problems}
+    by_key = {problem.duplicate_key: problem for problem in reversed(problems)}
+    found: dict[str, Problem] = {}
+    for sample in stored.samples:
+        if sample.problem_id in found:
+            continue
+        problem = by_id.get(sample.problem_id) or by_id.get(sample.problem_row)
+        problem = problem or by_key.get(duplicate_key(sample.question, sample.choices))
+        if problem is not None:
+            found[sample.problem_id] = problem
+    return found
+
+
+def rows_of(
+    stored: StoredSamples,
+    problems: Sequence[Problem],
+    *,
+    arm: str,
+    benchmark: str,
+    protocol: str,
+    grader: Grader,
+    count_tokens: CountTokens,
+    last_number: bool,
+) -> tuple[list[EvaluationRow], list[Dropped]]:
+    """The samples' rows with our own verdicts, in file order, and the samples without a problem.
+
+    The problem's key counts, not the file's. Numbers that a problem's samples share are given anew,
+    in file order. Tokens are counted by `count_tokens`, or by the file where it says (`usage`).
+    """
+    problem_of = match(stored, problems)
+    known = [sample for sample in stored.samples if sample.problem_id in problem_of]
+    dropped = [
+        Dropped(id=one.address, step="match", reason="no such problem", evidence=cut(one.question))
+        for one in stored.samples
+        if one.problem_id not in problem_of
+    ]
+    pairs = [(one, problem_of[one.problem_id]) for one in _renumbered(known, problem_of)]
+    items = [
+        GradeItem(
+            problem=as_asked(problem, sample.choices), answer_text=sample.response,
+            truncated=bool(sample.truncated), last_number=last_number,
+        )
+        for sample, problem in pairs
+    ]  # fmt: skip
+    grades = grader.grade_many(items)
+    num_prompt = {problem.id: count_tokens(problem.question) for _, problem in pairs}
+    rows = [
+        _row(
+            sample, problem, grade, arm=arm, benchmark=benchmark, protocol=protocol,
+            num_prompt_tokens=num_prompt[problem.id], count_tokens=count_tokens,
+            last_number=last_number,
+        )
+        for (sample, problem), grade in zip(pairs, grades, strict=True)
+    ]  # fmt: skip
+    return rows, dropped
+
+
+def as_asked(problem: Problem, choices: tuple[str, ...]) -> Problem:
+    """The problem with its options in the order in which the sample's model saw them."""
+    if not choices or choices == problem.choices or not problem.choices:
+        return problem
+    letter = (problem.answer or "").strip(" ().")
+    place = ord(letter) - ord("A") if len(letter) == 1 else -1
+    if not 0 <= place < len(problem.choices):
+        return replace(problem, choices=choices)
+    texts, right = [duplicate_key(text) for text in choices], duplicate_key(problem.choices[place])
+    if right not in texts:
+        return problem
+    return replace(problem, choices=choices, answer=chr(ord("A") + texts.index(right)))
+
+
+def _renumbered(
+    samples: Sequence[StoredSample], problem_of: Mapping[str, Problem]
+) -> list[StoredSample]:
+    """The same samples; where two of a problem have the same number, they count anew."""
+    groups: dict[tuple[str, float], list[int]] = defaultdict(list)
+    for place, sample in enumerate(samples):
+        groups[problem_of[sample.problem_id].id, sample.temperature or 0.0].append(place)
+    numbers = [sample.sample for sample in samples]
+    for places in groups.values():
+        if len({numbers[place] for place in places}) < len(places):
+            for number, place in enumerate(places):
+                numbers[place] = number
+    return [replace(s, sample=number) for s, number in zip(samples, numbers, strict=True)]
+
+
+def _row(
+    sample: StoredSample,
+    problem: Problem,
+    grade: Grade,
+    *,
+    arm: str,
+    benchmark: str,
+    protocol: str,
+    num_prompt_tokens: int,
+    count_tokens: CountTokens,
+    last_number: bool,
+) -> EvaluationRow:
+    temperature = sample.temperature or 0.0
+    num_thinking, num_answer = _tokens(sample, count_tokens)
+    name = f"{arm}|{protocol}|{benchmark}|{problem.id}|{temperature:g}|{sample.sample}"
+    return EvaluationRow(
+        id=f"{name}|{0:06d}|0|free", arm=arm, model=sample.model or "unknown",
+        benchmark=benchmark, protocol=protocol, temperature=temperature,
+        problem_id=problem.id, question=problem.question, domain=problem.domain,
+        source=problem.source, sample=sample.sample,
+        max_thinking_tokens=0, waits=0, forced=False,
+        num_prompt_tokens=num_prompt_tokens, num_thinking_tokens=num_thinking,
+        num_closing_tokens=0,
+        num_answer_tokens=num_answer, num_forced_tokens=0,
+        count_source="retokenised" if sample.num_tokens is None else "usage",
+        thinking_end=ThinkingEnd.NATURAL if sample.closing else ThinkingEnd.NONE,
+        answer_end=AnswerEnd.LENGTH if sample.truncated else AnswerEnd.STOP,
+        num_waits_used=0, answer=sample.response, last_number=last_number, score=sample.score,
+        verdict=grade.verdict, extracted=grade.extracted, gold=grade.gold, method=grade.method,
+        violations=(), segments=_segments(sample),
+    )  # fmt: skip
+
+
+def _tokens(sample: StoredSample, count_tokens: CountTokens) -> tuple[int, int]:
+    """Tokens of thinking and of the answer; they add up to the file's count where it has one."""
+    num_answer = count_tokens(sample.response)
+    if sample.num_tokens is None:
+        return count_tokens(sample.thinking or ""), num_answer
+    if not sample.thinking:
+        return 0, sample.num_tokens
+    num_answer = min(num_answer, sample.num_tokens)
+    return sample.num_tokens - num_answer, num_answer
+
+
+def _segments(sample: StoredSample) -> str:
+    """The transcript; the delimiter goes with the thinking, since the model drew it itself."""
+    parts = [("thinking", (sample.thinking or "") + sample.closing), ("answer", sample.response)]
+    return json.dumps([[kind, text] for kind, text in parts if text], ensure_ascii=False)

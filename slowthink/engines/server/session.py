@@ -1,0 +1,287 @@
+"""The openai engine: budget forcing over any server with `/v1/completions`.
+
+Thinking is forced by the client, in rounds (`rounds`), always: a server's own cap is not used,
+since whether it holds is not to be seen before it fails. With `in_flight` the servers are our own
+(`slowthink serve`) and force inside one request. Jobs run side by side in one thread's event loop;
+`completed` gives each as soon as it is done.
+
+    engine: {kind: openai, endpoints: {urls: [http://a:8000/v1, http://b:8000/v1]}}
+
+The model's fingerprint is of the server's name of the model, of what `/v1/models` says of it, of
+the tokenizer, and of the files where the recipe's `model` is a folder here. A server shows nobody
+its weights: without that folder, others under the same name and path are not told apart; give them
+another name (`vllm serve --served-model-name`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from slowthink.engines.server.in_flight import InFlight
+from slowthink.engines.server.pool import Pool
+from slowthink.engines.server.probe import Dialect, Prober, same_everywhere
+from slowthink.engines.server.refusals import refuse_impossible
+from slowthink.engines.server.rounds import Rounds
+from slowthink.engines.server.tokenizer import (
+    ServedTokenizer,
+    asks,
+    identity,
+    local_eos_ids,
+    local_fingerprint,
+    local_tokenizer,
+    served_tokenizer,
+)
+from slowthink.engines.server.workers import Workers
+from slowthink.engines.session import (
+    Branch,
+    Capabilities,
+    Job,
+    Outcome,
+    branches,
+    check_context,
+)
+from slowthink.errors import ConfigError, EngineError
+from slowthink.forcing.formats import TokenFormat, compile_format
+from slowthink.forcing.machine import Forcing, make_rules
+from slowthink.recipe import EndpointConfig, EngineConfig
+from slowthink.records import Answer, Chain, Cost
+from slowthink.serialise import digest
+
+T = TypeVar("T")
+_KEEP_SECONDS = 2.0
+"""After so long a job's rounds are given back as they are, to be stored."""
+
+
+@dataclass
+class Work:
+    """A job under way; gives back what it has come to every few seconds."""
+
+    job: Job
+    machine: Forcing
+    token_format: TokenFormat
+    keep: Callable[[Outcome], None]
+    answers: list[Answer] = field(default_factory=list)
+    cost: Cost = field(default_factory=Cost)
+    """Since it was given back last."""
+    kept_at: float = field(default_factory=time.monotonic)
+
+    def spend(self, cost: Cost) -> None:
+        """Add to what the job has cost."""
+        self.cost += cost
+
+    def took(self) -> None:
+        """Give back what there is, where that is some seconds ago."""
+        if time.monotonic() - self.kept_at >= _KEEP_SECONDS:
+            self.keep(self.outcome(partial=True))
+
+    def outcome(self, error: str | None = None, *, partial: bool = False) -> Outcome:
+        """What came of it; with an error, what was had before it."""
+        cost, self.cost, self.kept_at = self.cost, Cost(), time.monotonic()
+        return Outcome(
+            key=self.job.key,
+            chain=self.machine.chain(self.job.key),
+            answers=tuple(self.answers),
+            cost=cost,
+            error=error,
+            partial=partial,
+        )
+
+
+class OpenAISession:
+    """Servers that hold one model, ready to think and answer."""
+
+    def __init__(
+        self,
+        name: str,
+        config: EngineConfig,
+        *,
+        revision: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        tokenizer: Any = None,
+    ) -> None:
+        self._endpoints = _endpoints(config)
+        self._say = say
+        self._pool = Pool(self._endpoints)
+        at_once = self._endpoints.max_concurrency * len(self._endpoints.urls)
+        self._workers = Workers(self._do, at_once=at_once, pool=self._pool)
+        self._formats: dict[Any, TokenFormat] = {}
+        self.cost = Cost()
+        try:
+            self._open(name, config, revision, tokenizer)
+        except BaseException:
+            self._workers.close()
+            raise
+
+    def __enter__(self) -> OpenAISession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._workers.close()
+
+    @property
+    def oddities(self) -> Counter[str]:
+        """What servers did that they were not asked to, and did no harm; what was tried again."""
+        return Counter(dict(self._rounds.oddities)) + Counter(dict(self._pool.counts))
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. Raises ConfigError where these servers cannot keep its budget exactly."""
+        check_context(job, max_context=self.capabilities.max_context)
+        refuse_impossible(job, self._compiled(job), dialect=self._dialect, tokenizer=self.tokenizer)
+        if self._in_flight is not None:
+            self._in_flight.refuse(job)
+        self._workers.submit(job)
+
+    def completed(self, timeout: float | None = None) -> list[Outcome]:
+        """Jobs finished since the last call; waits for one. An outcome with an error holds what was
+        had before it."""
+        found = self._workers.completed(timeout)
+        for outcome in found:
+            self.cost += outcome.cost
+        return found
+
+    def cancel(self, keys: Iterable[str]) -> None:
+        """Drop queued jobs, and break off running ones."""
+        self._workers.cancel(keys)
+
+    # -- start and end --
+
+    def _open(self, name: str, config: EngineConfig, revision: str | None, tokenizer: Any) -> None:
+        found = self._workers.wait(self._each(lambda prober: self._model(prober)))
+        model = same_everywhere(self._endpoints.urls, found)
+        if tokenizer is None:
+            self.tokenizer, self.eos_ids = self._tokens(name, revision, model)
+        else:
+            self.tokenizer, self.eos_ids = tokenizer, frozenset({tokenizer.eos_token_id})
+        probed = self._workers.wait(self._each(lambda prober: prober.probe(model)))
+        self._dialect = same_everywhere(self._endpoints.urls, probed)
+        self._rounds = Rounds(
+            lambda body: self._pool.post("/completions", body),
+            self._dialect,
+            self.tokenizer,
+            self.eos_ids,
+        )
+        self._in_flight = self._our_own(model.model) if self._endpoints.in_flight else None
+        self._describe(name, config)
+
+    def _our_own(self, model: str) -> InFlight:
+        """Raises ConfigError where a server was not started by `slowthink serve`."""
+        ours = self._workers.wait(self._each(lambda prober: prober.takes_processor(model)))
+        for url, is_ours in zip(self._endpoints.urls, ours, strict=True):
+            if not is_ours or not self._dialect.returns_ids or not self._dialect.takes_ids:
+                raise ConfigError(
+                    f"engine.endpoints.in_flight: {url} takes no budget: it answered a request "
+                    "with a setting of ours that does not exist as if it were not there; expected "
+                    "a server started by `slowthink serve`. Start it so, or set in_flight: false."
+                )
+        return InFlight(self._rounds, self.tokenizer, self.eos_ids)
+
+    def _describe(self, name: str, config: EngineConfig) -> None:
+        """What the session is, from what the servers told."""
+        dialect = self._dialect
+        max_context = config.max_context or dialect.max_context
+        if max_context is None:
+            raise ConfigError(
+                f"engine.max_context: the server of `{dialect.model}` does not tell how many "
+                "tokens its context holds; expected a number, since nothing may be cut. "
+                "Give it: --set engine.max_context=8192"
+            )
+        parts = [dialect.model, dialect.facts, identity(self.tokenizer), local_fingerprint(name)]
+        self.fingerprint = digest(["served", *parts])
+        self.numerics = f"openai/{dialect.model}/{dialect.version}"
+        self.count_source = "ids" if dialect.returns_ids else "retokenised"
+        self.capabilities = Capabilities(
+            takes_ids=dialect.takes_ids,
+            returns_ids=dialect.returns_ids,
+            logprobs=bool(dialect.logprobs),
+            in_flight=self._in_flight is not None,
+            rollback=not isinstance(self.tokenizer, ServedTokenizer),
+            reproducible=False,
+            max_context=max_context,
+        )
+        if not dialect.returns_ids:
+            self._say(
+                f"{dialect.model}: the server returns no token ids; its text is tokenised again, "
+                "and counts are of that (count_source: retokenised)."
+            )
+
+    async def _each(self, ask: Callable[[Prober], Coroutine[Any, Any, T]]) -> list[T]:
+        """What every address says."""
+        tokenizer = getattr(self, "tokenizer", None)
+        probers = [Prober(self._pool, endpoint, tokenizer) for endpoint in self._pool.endpoints]
+        return list(await asyncio.gather(*(ask(prober) for prober in probers)))
+
+    async def _model(self, prober: Prober) -> Dialect:
+        return await prober.find_model(self._endpoints.model)
+
+    def _tokens(
+        self, name: str, revision: str | None, model: Dialect
+    ) -> tuple[Any, frozenset[int]]:
+        """The tokenizer, and the ids that end a turn."""
+        local = local_tokenizer(name, revision)
+        if local is not None:
+            return local, local_eos_ids(name, revision, local)
+        self._say(f"{name}: no tokenizer of that name here; the server's own is asked.")
+        served = served_tokenizer(asks(self._endpoints.urls[0], self._pool.key), model.model)
+        return served, served.eos_ids
+
+    # -- one job --
+
+    async def _do(self, job: Job) -> Outcome:
+        token_format = self._compiled(job)
+        machine = job.machine(make_rules(job.request.budget, token_format))
+        work = Work(job, machine, token_format, self._workers.keep)
+        try:
+            await self._think(work)
+            await self._answer(work)
+        except EngineError as error:
+            return work.outcome(str(error))
+        return work.outcome()
+
+    async def _think(self, work: Work) -> None:
+        if self._in_flight is None:
+            await self._rounds.think(work.job.request, work.machine, work)
+            return
+        done = await self._in_flight.think(work.job, work)
+        rules = work.machine.rules
+        work.machine = Forcing(rules, cap=0, waits=0, chain=done.chain)
+        chain = work.machine.chain(work.job.key)
+        wanted = {branch.key for branch in self._branches(work, chain)}
+        work.answers += [answer for answer in done.answers if answer.key in wanted]
+
+    async def _answer(self, work: Work) -> None:
+        """All answers of the chain's points, side by side."""
+        chain = work.machine.chain(work.job.key)
+        had = {answer.key for answer in work.answers}
+        wanted = [one for one in self._branches(work, chain) if one.key not in had]
+        request = work.job.request
+        made = await asyncio.gather(
+            *(self._rounds.answer(request, branch, work) for branch in wanted),
+            return_exceptions=True,
+        )
+        work.answers += [one for one in made if isinstance(one, Answer)]
+        for one in made:
+            if isinstance(one, BaseException):
+                raise one
+
+    def _branches(self, work: Work, chain: Chain) -> list[Branch]:
+        return branches(work.job, chain, work.machine.rules, work.token_format)
+
+    def _compiled(self, job: Job) -> TokenFormat:
+        format = job.request.format
+        if format not in self._formats:
+            self._formats[format] = compile_format(format, self.tokenizer, eos_ids=self.eos_ids)
+        return self._formats[format]
+
+
+def _endpoints(config: EngineConfig) -> EndpointConfig:
+    if config.endpoints is None:
+        raise ConfigError(
+            "engine.endpoints: needed for engine.kind `openai`: where the servers are. "
+            "Give them: --set engine.endpoints.urls=[http://localhost:8000/v1]"
+        )
+    return config.endpoints

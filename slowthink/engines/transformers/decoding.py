@@ -1,0 +1,215 @@
+"""The decoding loop of a transformers model: rows in, tokens out, keys and values kept.
+
+A row is a state machine (`thinking.forcing`) that says what is fed next; thinking and answering are
+the same loop with another machine.
+
+Legend: B rows, T tokens fed at once, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from slowthink.engines.drawing import Draw, Drawn, draw
+from slowthink.engines.transformers.kv_cache import KeyValues, additive, join
+from slowthink.forcing.machine import Action, ActionKind
+from slowthink.records import Cost, Sampling
+
+_PREFILL_TOKENS = 8192
+"""Tokens prefilled at once."""
+_COMPACT_BELOW = 0.75
+"""A batch is made smaller when fewer than this share of its rows are still at work."""
+
+
+class Machine(Protocol):
+    """Says what is fed next; see `thinking.forcing`."""
+
+    ids: list[int]
+
+    @property
+    def draw_index(self) -> tuple[int, int]: ...
+    def next(self) -> Action: ...
+    def drawn(self, token: int, *, end_probability: float, argmax: int) -> Action: ...
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One sequence at work."""
+
+    prefix: tuple[int, ...]
+    """Tokens before the machine's own."""
+    machine: Machine
+    sampling: Sampling
+    uniform: Callable[[tuple[int, int]], float]
+    """The number that decides a sampled draw."""
+    triggers: frozenset[int] = frozenset()
+    """Ids whose probability the machine wants to know."""
+    feed: int | None = None
+    """The next token to feed; None when the row is done."""
+    stale: bool = False
+    """The last logits are not those of the last kept token."""
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The whole sequence so far."""
+        return (*self.prefix, *self.machine.ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the sequence so far."""
+        return len(self.prefix) + len(self.machine.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Rows that are prefilled, with the logits (B, V) of their last tokens."""
+
+    rows: Sequence[Row]
+    kv: KeyValues
+    logits: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parked:
+    """Rows that are done, with their cache."""
+
+    rows: Sequence[Row]
+    kv: KeyValues
+
+
+@dataclass
+class Decoder:
+    """A model and the tokens it has spent."""
+
+    model: Any
+    device: Any
+    cost: Cost = field(default_factory=Cost)
+
+    def forward(
+        self, kv: KeyValues, blocks: Sequence[Sequence[int]], starts: Sequence[int],
+    ) -> torch.Tensor:  # fmt: skip
+        """Feed each row its block, whose first token has place `starts[row]`; last logits (B, V).
+
+        Shorter blocks are padded on the left; an empty one feeds a hole.
+        """
+        T = max(map(len, blocks))
+        ids_BT = torch.zeros(len(blocks), T, dtype=torch.long)
+        positions_BT = torch.full((len(blocks), T), -1, dtype=torch.long)
+        for row, (block, start) in enumerate(zip(blocks, starts, strict=True)):
+            if block:
+                ids_BT[row, T - len(block) :] = torch.tensor(block)
+                positions_BT[row, T - len(block) :] = torch.arange(start, start + len(block))
+        ids_BT, positions_BT = ids_BT.to(self.device), positions_BT.to(self.device)
+        mask = kv.append(positions_BT)
+        out = self.model(
+            input_ids=ids_BT, position_ids=positions_BT.clamp(min=0),
+            attention_mask=additive(mask, self.model.dtype),
+            past_key_values=kv.cache, use_cache=True, logits_to_keep=1,
+        )  # fmt: skip
+        logits_BV: torch.Tensor = out.logits[:, -1]
+        return logits_BV
+
+    def prefill(self, sequences: Sequence[tuple[int, ...]]) -> tuple[KeyValues, torch.Tensor]:
+        """Cache and last logits (B, V) of these sequences; equal ones are fed once."""
+        unique = sorted(set(sequences), key=lambda ids: (len(ids), ids))
+        self.cost += Cost(prefilled=sum(map(len, unique)))
+        parts, logits = [], []
+        for chunk in _chunks(unique):
+            part = KeyValues(self.model.config.num_hidden_layers, len(chunk), self.device)
+            logits.append(self.forward(part, chunk, [0] * len(chunk)))
+            parts.append(part)
+        place = {ids: number for number, ids in enumerate(unique)}
+        order = [place[ids] for ids in sequences]
+        return join(parts).take(order), torch.cat(logits)[order]
+
+    def flow(
+        self, started: Started, admit: Callable[[int], Started | None] | None = None
+    ) -> Iterator[Parked | None]:
+        """Decode until every machine stops: gives None after each step, and rows as they are done.
+
+        `admit` is told how many rows have left and may give new ones to take their places.
+        """
+        active, kv = list(started.rows), started.kv
+        self._settle(active, kv, started.logits)
+        while active:
+            going = [place for place, row in enumerate(active) if row.feed is not None]
+            if len(going) < _COMPACT_BELOW * len(active) or not going:
+                done = [place for place in range(len(active)) if place not in set(going)]
+                yield Parked(rows=[active[place] for place in done], kv=kv.take(done))
+                kv, active = kv.take(going), [active[place] for place in going]
+                fresh = admit(len(done)) if admit else None
+                if fresh is not None:
+                    self._settle(fresh.rows, fresh.kv, fresh.logits)
+                    kv = join([kv, fresh.kv]) if active else fresh.kv
+                    active += fresh.rows
+                continue
+            blocks = [[] if row.feed is None else [row.feed] for row in active]
+            logits = self.forward(kv, blocks, [row.num_tokens - 1 for row in active])
+            self._settle(active, kv, logits)
+            yield None
+
+    def _settle(self, rows: Sequence[Row], kv: KeyValues, logits: torch.Tensor) -> None:
+        """Find each row's next token: forced, drawn, or none because it is done."""
+        waiting = list(range(len(rows)))
+        while waiting:
+            draws = [
+                (place, one) for place in waiting if (one := self._order(rows[place], kv, place))
+            ]
+            drawn = _draw(rows, logits, draws)
+            waiting = [
+                place for (place, _), one in zip(draws, drawn, strict=True)
+                if not self._told(rows[place], one, kv, place)
+            ]  # fmt: skip
+
+    def _order(self, row: Row, kv: KeyValues, place: int) -> Draw | None:
+        """What the machine wants next; the draw, if it is one."""
+        action = row.machine.next()
+        row.feed = None
+        if action.kind is ActionKind.FORCE:
+            row.feed, row.stale = action.token, False
+            self.cost += Cost(forced=1)
+        elif action.kind is ActionKind.DRAW and row.stale:
+            kv.forget(place, row.num_tokens - 1)  # the last kept token is fed again, for its logits
+            row.feed, row.stale = row.tokens[-1], False
+        elif action.kind is ActionKind.DRAW:
+            uniform = row.uniform(row.machine.draw_index) if row.sampling.temperature else 0.0
+            return Draw(row.sampling, uniform, action.banned)
+        return None
+
+    def _told(self, row: Row, drawn: Drawn, kv: KeyValues, place: int) -> bool:
+        """Tell the machine what was drawn; whether that settles the row's next token."""
+        action = row.machine.drawn(
+            drawn.token, end_probability=drawn.end_probability, argmax=drawn.argmax
+        )
+        self.cost += Cost(decoded=1)
+        if action.kind is ActionKind.KEEP:
+            row.feed = drawn.token
+        elif action.kind is ActionKind.ROLLBACK:
+            kv.forget(place, row.num_tokens)
+            row.stale = True
+        return action.kind in (ActionKind.KEEP, ActionKind.STOP)
+
+
+def _draw(
+    rows: Sequence[Row], logits: torch.Tensor, draws: Sequence[tuple[int, Draw]]
+) -> list[Drawn]:
+    if not draws:
+        return []
+    triggers = frozenset().union(*(rows[place].triggers for place, _ in draws))
+    return draw(logits[[place for place, _ in draws]], [one for _, one in draws], triggers=triggers)
+
+
+def _chunks(sequences: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """Sequences, shortest first, in groups of at most `_PREFILL_TOKENS` padded tokens."""
+    chunk: list[tuple[int, ...]] = []
+    for ids in sequences:
+        if chunk and len(ids) * (len(chunk) + 1) > _PREFILL_TOKENS:
+            yield chunk
+            chunk = []
+        chunk.append(ids)
+    if chunk:
+        yield chunk

@@ -1,0 +1,310 @@
+"""Reward models through transformers: a language model with a linear head, read at its last token.
+
+Sequence classification (outcome reward models) and token classification (process reward models)
+alike; with two labels the second against the first. Scores are chances, the logit's sigmoid. Also
+makes one: a head fitted on the hidden states of a causal model (`fit_head`, `build`, `save`). What
+is the start of another text is read off that one's states, so steps of one chain cost one pass.
+
+Legend: N texts, B texts of a batch, T tokens, D size of a hidden state, L labels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slowthink.engines.models import tokenizer_fingerprint
+from slowthink.errors import ConfigError, missing_extra
+from slowthink.forcing.prompts import prompt_ids, question_text
+from slowthink.recipe import ChatConfig, EngineConfig, FormatConfig
+from slowthink.records import Cost, Problem
+
+if TYPE_CHECKING:
+    import torch
+
+CARD = "scorer.json"
+"""Beside a scorer of our own making: how it was made, and how its texts are rendered."""
+
+
+class RewardModel:
+    """A reward model, ready to score."""
+
+    def __init__(self, folder: Path, config: EngineConfig, *, batch_size: int = 16) -> None:
+        self._model, self._tokenizer = _load(folder, config)
+        self._head = head_of(self._model, folder)
+        self._batch_size = batch_size
+        self._rendering = Rendering.of(folder)
+        self.cost = Cost()
+        self.facts = {
+            "labels": int(self._model.config.num_labels),
+            "layers": int(self._model.config.num_hidden_layers),
+            "tokenizer": tokenizer_fingerprint(self._tokenizer),
+        }
+
+    def render(self, problem: Problem, text: str) -> tuple[int, ...]:
+        """The ids that are read for a problem and a text."""
+        return self._rendering.ids(self._tokenizer, problem, text)
+
+    def score(self, sequences: Sequence[tuple[int, ...]]) -> list[float]:
+        """The chance that each chain is right, in [0, 1]."""
+        import torch
+
+        found = last_states(self._model, sequences, batch_size=self._batch_size)
+        self.cost += Cost(prefilled=found.num_tokens)
+        with torch.inference_mode():
+            logits_NL = self._head.float()(found.states_ND)
+        logits_N = logits_NL[:, -1] - logits_NL[:, 0] if logits_NL.shape[1] > 1 else logits_NL[:, 0]
+        return [sigmoid(float(logit)) for logit in logits_N.tolist()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """How a problem and a text become ids: a scorer of ours reads the prompt of the model that it
+    was made of and then the thinking, another model its own chat template."""
+
+    chat: ChatConfig | None = None
+    formats: Mapping[str, Any] | None = None
+    _prompts: dict[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, folder: Path) -> Rendering:
+        """As the folder's card says."""
+        if not (folder / CARD).is_file():
+            return cls()
+        card = json.loads((folder / CARD).read_text("utf-8"))
+        formats = {name: FormatConfig(**fields) for name, fields in card["formats"].items()}
+        return cls(chat=ChatConfig(**card["chat"]), formats=formats)
+
+    def ids(self, tokenizer: Any, problem: Problem, text: str) -> tuple[int, ...]:
+        """Prompt and text."""
+        if self.chat is not None:
+            if problem.id not in self._prompts:
+                prompt = prompt_ids(tokenizer, problem, self.chat, self.formats)
+                self._prompts[problem.id] = prompt
+            return (*self._prompts[problem.id], *tokenizer.encode(text, add_special_tokens=False))
+        messages = [
+            {"role": "user", "content": question_text(problem, ChatConfig())},
+            {"role": "assistant", "content": text},
+        ]
+        whole = tokenizer.apply_chat_template(messages, tokenize=False)
+        return tuple(tokenizer.encode(whole, add_special_tokens=False))
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + exp(-logit)), for any logit."""
+    if logit < 0:
+        return math.exp(logit) / (1 + math.exp(logit))
+    return 1 / (1 + math.exp(-logit))
+
+
+# --- hidden states --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class States:
+    """Last-token hidden states."""
+
+    states_ND: torch.Tensor
+    """float32, on the CPU or where the head lies."""
+    num_tokens: int
+    """Tokens that were read."""
+
+
+def last_states(model: Any, sequences: Sequence[tuple[int, ...]], *, batch_size: int) -> States:
+    """The backbone's last hidden state at each sequence's last token, in the given order.
+
+    A sequence that another one begins with is read off that one's pass.
+    """
+    import torch
+
+    carriers = _carriers(sequences)
+    whole = sorted(set(carriers.values()), key=lambda ids: (len(ids), ids))
+    ends: dict[tuple[int, ...], dict[int, torch.Tensor]] = {ids: {} for ids in whole}
+    wanted: dict[tuple[int, ...], set[int]] = {ids: set() for ids in whole}
+    for ids, carrier in carriers.items():
+        wanted[carrier].add(len(ids))
+    with torch.inference_mode():
+        for start in range(0, len(whole), batch_size):
+            batch = whole[start : start + batch_size]
+            hidden_BTD = _forward(model, batch)
+            for row, ids in enumerate(batch):
+                for length in wanted[ids]:
+                    ends[ids][length] = hidden_BTD[row, length - 1].float()
+    states = [ends[carriers[ids]][len(ids)] for ids in sequences]
+    return States(states_ND=torch.stack(states), num_tokens=sum(map(len, whole)))
+
+
+def _carriers(sequences: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], tuple[int, ...]]:
+    """For each sequence one that begins with it: in order, all those that do follow it at once."""
+    found = {}
+    carrier: tuple[int, ...] = ()
+    for ids in sorted(set(sequences), reverse=True):
+        if carrier[: len(ids)] != ids:
+            carrier = ids
+        found[ids] = carrier
+    return found
+
+
+def _forward(model: Any, batch: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    """Hidden states (B, T, D) of the backbone, padded on the right."""
+    import torch
+
+    longest = max(map(len, batch))
+    ids_BT = torch.zeros(len(batch), longest, dtype=torch.long)
+    mask_BT = torch.zeros(len(batch), longest, dtype=torch.long)
+    for row, ids in enumerate(batch):
+        ids_BT[row, : len(ids)] = torch.tensor(ids)
+        mask_BT[row, : len(ids)] = 1
+    out = model.base_model(
+        input_ids=ids_BT.to(model.device), attention_mask=mask_BT.to(model.device), use_cache=False
+    )
+    hidden_BTD: torch.Tensor = out.last_hidden_state
+    return hidden_BTD
+
+
+# --- loading and making ---------------------------------------------------------------------------
+
+
+def head_of(model: Any, folder: Path) -> Any:
+    """The linear layer on top. Raises ConfigError where the model has another kind of head."""
+    import torch
+
+    backbone = model.base_model
+    found = [
+        part
+        for part in model.children()
+        if part is not backbone and isinstance(part, torch.nn.Linear)
+    ]
+    if len(found) != 1 or backbone is model:
+        raise ConfigError(
+            f"{folder}: {type(model).__name__} has {len(found)} linear heads; expected one on top "
+            "of a language model. Use a sequence- or token-classification model of that kind."
+        )
+    return found[0]
+
+
+def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
+    from slowthink.engines.transformers.session import pick_device
+
+    library = _transformers()
+    import torch
+
+    kinds = json.loads((folder / "config.json").read_text("utf-8")).get("architectures") or [""]
+    by_token = kinds[0].endswith("ForTokenClassification")
+    if not by_token and not kinds[0].endswith("ForSequenceClassification"):
+        raise ConfigError(
+            f"scorer `{folder}`: its config says {kinds[0] or 'no architecture'}; expected a "
+            "sequence- or token-classification model. Make one: slowthink scorer RUN --out DIR"
+        )
+    loader = (
+        library.AutoModelForTokenClassification
+        if by_token
+        else library.AutoModelForSequenceClassification
+    )
+    model = loader.from_pretrained(folder, dtype=getattr(torch, config.dtype))
+    model = model.to(pick_device(config.device)).eval()
+    return model, library.AutoTokenizer.from_pretrained(folder)
+
+
+def _transformers() -> Any:
+    try:
+        import torch  # noqa: F401
+        import transformers
+    except ImportError:
+        raise missing_extra("transformers", extra="local") from None
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def build(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
+    """A causal model's first layers with a head of one label, not fitted yet.
+
+    Raises ConfigError where transformers has no sequence-classification class for it.
+    """
+    from slowthink.engines.transformers.session import pick_device
+
+    library = _transformers()
+    import torch
+
+    settings = library.AutoConfig.from_pretrained(folder)
+    settings.num_hidden_layers = num_layers
+    settings.num_labels = 1
+    if getattr(settings, "layer_types", None):
+        settings.layer_types = settings.layer_types[:num_layers]
+    if settings.pad_token_id is None:
+        tokenizer = library.AutoTokenizer.from_pretrained(folder)
+        settings.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
+    library.utils.logging.set_verbosity_error()  # it would list the upper layers and the new head
+    try:
+        model = library.AutoModelForSequenceClassification.from_pretrained(
+            folder, config=settings, dtype=getattr(torch, config.dtype)
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"{folder}: transformers has no sequence-classification class for "
+            f"{settings.model_type} ({str(error)[:80]}). Use a judge or a function as scorer."
+        ) from None
+    finally:
+        library.utils.logging.set_verbosity_warning()
+    return model.to(pick_device(config.device)).eval()
+
+
+def layers_of(folder: Path) -> int:
+    """Layers of a causal model."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    return int(config["num_hidden_layers"])
+
+
+def fit_head(
+    states_ND: torch.Tensor, labels: Sequence[bool], *, l2: float, bias: bool
+) -> tuple[torch.Tensor, float]:
+    """Weight (D,) and bias of a logistic regression on the states: mean cross-entropy plus
+    l2 / 2 times the squared weights of the scaled states; LBFGS, so deterministic.
+
+    States are divided by their standard deviation, and the scaling is folded into the weight. A
+    head without a bias is fitted without one, and the states are then not centred.
+    """
+    import torch
+
+    targets_N = torch.tensor(labels, dtype=torch.float64)
+    states_ND = states_ND.double().cpu()
+    scale_D = states_ND.std(0).clamp(min=1e-6)
+    mean_D = states_ND.mean(0) if bias else torch.zeros_like(scale_D)
+    scaled_ND = (states_ND - mean_D) / scale_D
+    weight_D = torch.zeros(states_ND.shape[1], dtype=torch.float64, requires_grad=True)
+    offset = torch.zeros((), dtype=torch.float64, requires_grad=bias)
+    parameters = [weight_D, offset] if bias else [weight_D]
+    optimiser = torch.optim.LBFGS(
+        parameters, max_iter=300, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits_N = scaled_ND @ weight_D + offset
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits_N, targets_N)
+        total = entropy + l2 / 2 * weight_D.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        folded_D = weight_D / scale_D
+        return folded_D.float(), float(offset - folded_D @ mean_D)
+
+
+def save(model: Any, tokenizer: Any, head: tuple[Any, float], folder: Path) -> None:
+    """Write the model with this head as a folder that transformers loads."""
+    import torch
+
+    weight_D, bias = head
+    layer = head_of(model, folder)
+    with torch.no_grad():
+        layer.weight.copy_(weight_D[None])
+        if layer.bias is not None:
+            layer.bias.fill_(bias)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,170 @@
+r"""Notations of one thing that differ in more than spelling, brought to the one that is parsed.
+
+Repeating decimals, clock times, degrees with minutes, sequences with dots, ratios in words, money
+by its code. One real record: `respelled(r"0.1(6)")` is `0.1\overline{6}`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+from slowthink.grading.answers.words import word_number
+
+MAX_SEQUENCE = 200
+"""Members that a sequence with dots is written out to."""
+
+_DOTS = r"(?:\\(?:ldots|dots|cdots)(?![a-z])|\.\.\.)"
+_SEQUENCE = re.compile(rf"(?<![\d.,])((?:-?\d{{1,9}}\s*,\s*)+){_DOTS}\s*,\s*(-?\d{{1,9}})(?![\d.])")
+_MINUTES = re.compile(
+    r"(\d{1,6})\s*\^\s*\{?\s*\\circ\s*\}?\s*(\d{1,2})\s*(?:'|\^\s*\{?\s*\\prime\s*\}?)"
+    r"(?:\s*(\d{1,2})\s*(?:''|\"))?"
+)
+_CLOCK = re.compile(
+    r"^(\d{1,2})(:\d\d)?\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*~?)?\s*([ap])\.?\s?m\b\.?\s*\}?$",
+    re.IGNORECASE,
+)
+_PLUS_MINUS_PAIR = re.compile(r"^\\?\(((?:[^()]|\([^()]*\))*)\)$")
+_MODULO = re.compile(r"\\pmod\s*(?:\{([^{}]*)\}|(\w))|\(\s*\\?b?mod\s*([^()]*)\)")
+_CODES = {"USD": "\\$", "EUR": "€", "GBP": "£", "CNY": "¥", "RMB": "¥"}
+_AMOUNT = re.compile(rf"^({'|'.join(_CODES)}|INR|Rs\.?|₹)\s*(?=[\d.])(.*)$")
+_LISTED = re.compile(r"\\(?:text|mbox)\s*\{\s*(\w+(?:,\s*\w+)*),?\s+(?:and|or)\s+(\w+)\s*\}")
+
+_UNITS = re.compile(r"\\(?:mathrm|text|rm)\s*\{([^{}]*\^(?:[^{}]|\{[^{}]*\})*)\}")
+_FACTOR = re.compile(r"([A-Za-z]+)(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?")
+
+_BUILDER = re.compile(r"(\\\{[^{}|:]*[a-zA-Z][^{}|:]*):(?=[^{}:]*(?:\\in|[<>=]|\\[lg]e|\\ne))")
+_ORDINAL = re.compile(
+    r"^(?:\\text\s*\{)?\s*(\d+)\s*\^?\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*"
+    r"(?:st|nd|rd|th)\s*\}*$"
+)
+_LED = re.compile(
+    r"^(?:(?:[a-z]+\s+){1,6}(?:is|equals|is equal to)\s+"
+    r"|(?:therefore|hence|thus|so|then|finally)\b,?\s+"
+    r"|[一-鿿]{1,12}(?:是|为|[:：=])\s*)(?=[-\d\\(\[])",
+    re.IGNORECASE,
+)
+_TRAILED = re.compile(
+    r"^(-?[\d.,/]+)\s+(?:of (?:them|these|those)|in total|altogether|left|remaining)$"
+)
+
+
+def respelled(text: str) -> str:
+    """The text with each of these notations replaced; formula signs must be gone already."""
+    for hint, pattern, new in _RULES:
+        if hint in text:
+            text = pattern.sub(new, text)
+    if ")" in text and ("\\pm" in text or "\\mp" in text):
+        text = _both_signs(text)
+    return text
+
+
+def _sequence(match: re.Match[str]) -> str:
+    """1, 3, \\ldots, 9 written out, where its steps fit."""
+    first = [int(part) for part in match.group(1).replace(" ", "").strip(",").split(",")]
+    last = int(match.group(2))
+    step = first[-1] - first[-2] if len(first) > 1 else 1
+    fits = all(b - a == step for a, b in itertools.pairwise(first))
+    if step == 0 or not fits or (last - first[-1]) % step:
+        return match.group()
+    number = (last - first[0]) // step + 1
+    if not len(first) < number <= MAX_SEQUENCE:
+        return match.group()
+    return ", ".join(str(first[0] + k * step) for k in range(number))
+
+
+def _minutes(match: re.Match[str]) -> str:
+    degrees, minutes, seconds = (int(part or 0) for part in match.groups())
+    value = degrees + Fraction(minutes, 60) + Fraction(seconds, 3600)
+    return f"\\frac{{{value.numerator}}}{{{value.denominator}}}^\\circ"
+
+
+def _clock(match: re.Match[str]) -> str:
+    hour, minute, half = match.groups()
+    return f"{int(hour)}{minute or ':00'} {half.upper()}M"
+
+
+def _modulo(match: re.Match[str]) -> str:
+    modulus = next(part for part in match.groups() if part is not None)
+    return f" \\pmod{{{modulus.strip()}}}"
+
+
+def _amount(match: re.Match[str]) -> str:
+    code, amount = match.groups()
+    return f"{_CODES[code]}{amount}" if code in _CODES else f"{amount} rupees"
+
+
+def _listed(match: re.Match[str]) -> str:
+    words = [*re.split(r",\s*", match.group(1)), match.group(2)]
+    return ", ".join(f"\\text{{{word}}}" for word in words)
+
+
+def _both_signs(text: str) -> str:
+    """(\\pm 1, 2) as the two pairs that it stands for; with several free signs it is left alone."""
+    match = _PLUS_MINUS_PAIR.match(text)
+    if match is None or "," not in text or text.count("\\pm") > 1:
+        return text
+    pair = [re.sub(r"\\pm\s*", s, re.sub(r"\\mp\s*", o, text)) for s, o in (("", "-"), ("-", ""))]
+    return ", ".join(pair)
+
+
+def _units(match: re.Match[str]) -> str:
+    """\\mathrm{m\\,s^{-2}} with each of its factors in roman type by itself."""
+    parts = re.split(r"\\[,;: ]|\\cdot|~|\s+", match.group(1).strip())
+    factors = [_FACTOR.fullmatch(part) for part in parts if part]
+    if not all(factors):
+        return match.group()
+    found = [f.groups() for f in factors if f]
+    return "\\cdot".join(f"\\text{{{n}}}" + (f"^{{{p}}}" if p else "") for n, p in found)
+
+
+def _counted(match: re.Match[str]) -> str:
+    """ "six students": the number with its noun; "two thirds" is a number as a whole."""
+    number = word_number(match.group(1))
+    if number is None or word_number(match.group()) is not None:
+        return match.group()
+    return f"{number} {match.group(2)}"
+
+
+_Rule = tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]]
+_RULES: tuple[_Rule, ...] = (
+    ("dot", re.compile(r"\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?"), r"\\overline{\1\2\3}"),
+    ("(", re.compile(r"^(-?\d*\.\d*)\((\d{1,9})\)$"), r"\1\\overline{\2}"),
+    ("x", re.compile(r"(?<=\d)\s*x\s*(?=10\s*\^)"), r"\\times "),
+    ("_", re.compile(r"^__([^_]+)__$"), r"\1"),
+    ("_", re.compile(r"^\(([\dA-F]+)\)\s*(?=_)"), r"\1"),
+    ("`", re.compile(r"^`+([^`]+)`+$"), r"\1"),
+    ("+/-", re.compile(r"\+/-"), r"\\pm "),
+    ("+-", re.compile(r"(^|=)\s*\+-\s*(?=[\d\\a-z])"), r"\1\\pm "),
+    ("per cent", re.compile(r"\bper cent\b"), "percent"),
+    ("", _AMOUNT, _amount),
+    ("\\circ", _MINUTES, _minutes),
+    ("sqrt", re.compile(r"(?<![\\a-zA-Z])sqrt\s*(\d+(?:\.\d+)?)"), r"\\sqrt{\1}"),
+    ("cbrt", re.compile(r"\\?\bcbrt\s*\(([^()]*)\)"), r"\\sqrt[3]{\1}"),
+    ("=>", re.compile(r"^([a-zA-Z])\s*=>\s*"), r"\1 \\ge "),
+    ("=<", re.compile(r"=<"), r"\\le "),
+    ("\\not", re.compile(r"\\not\s*="), r"\\ne "),
+    ("j", re.compile(r"^(-?[\d.]+\s*[-+]\s*[\d.]*)j$"), r"\1i"),
+    ("mod", _MODULO, _modulo),
+    ("m", _CLOCK, _clock),
+    ("M", _CLOCK, _clock),
+    ("to", re.compile(r"^(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d+)$"), r"\1:\2"),
+    ("out of", re.compile(r"^(\d+)\s*(?:\\text\s*\{\s*out of\s*\}|out of)\s*(\d+)$"), r"\1/\2"),
+    ("U", re.compile(r"(?<=[\])}])\s*U\s*(?=[(\[{\\])"), r" \\cup "),
+    (".", re.compile(r"^(-?[1-9]\d{0,2})\.(\d{3})\.(\d{3})(?:\.(\d{3}))?$"), r"\1\2\3\4"),
+    (",", _SEQUENCE, _sequence),
+    ("text", _LISTED, _listed),
+    ("^", _UNITS, _units),
+    ("", re.compile(r"^([a-z]+) ([a-z]{3,})$"), _counted),
+    (":", _BUILDER, r"\1|"),
+    ("quad", re.compile(r"(?<![,;\s}])\s*\\q?quad\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*=)"), ", "),
+    ("第", re.compile(r"^第(\d+)[一-鿿]{0,2}$"), r"\1"),
+    ("", _ORDINAL, r"\1"),
+    ("", _LED, ""),
+    ("text", re.compile(r"^\\text\s*\{[^{}]*\b(?:is|are|:)\s*\}\s*"), ""),
+    ("", _TRAILED, r"\1"),
+    ("~", re.compile("~"), " "),
+)  # fmt: skip
+"""(text that must occur, pattern, replacement), in order."""

@@ -1,0 +1,328 @@
+r"""Values of expressions, exact where they can be, and whether two of them are the same number.
+
+Identities are tested at fixed points: two expressions that agree at all of them to nine digits are
+equal. One real record: `agree(parse(r"\tan^2 y+1"), parse(r"\sec^2 y"))` is True.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from slowthink.grading.answers.latex import Node, TooBig, Unparsed, operations, symbols
+
+MAX_BITS = 50_000
+"""Whole numbers beyond this size are not computed."""
+NUM_POINTS = 3
+CLOSE = 1e-9
+RELATIVE_TOLERANCE = 1e-4
+"""How far a decimal may be from the key, if it rounds to it too."""
+MIN_DIGITS = 4
+"""A rounded decimal counts as the number it rounds if it has so many significant digits."""
+
+Number = Any
+"""Fraction, float or complex."""
+
+_DECIMAL = re.compile(r"^([-+]?)(\d*)\.(\d+)$|^([-+]?)(\d+)$")
+_SCIENTIFIC = re.compile(
+    r"^([-+]?(?:\d+(?:\.\d+)?|\.\d+))\s*(?:(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{?\s*([-+]?\d{1,5})\s*\}?"
+    r"|[eE]([-+]?\d{1,4}))$"
+)
+_SIGN_SENSITIVE = frozenset(("abs", "max", "min", "floor", "ceil", "sgn"))
+
+
+@dataclass(frozen=True, slots=True)
+class Decimal:
+    """A number written in decimals: its last place and how many digits it shows."""
+
+    value: Fraction
+    last_place: Fraction
+    num_digits: int
+
+
+def decimal(text: str) -> Decimal | None:
+    """A decimal or scientific literal; None for anything else, whole numbers included."""
+    text = text.replace(" ", "")
+    scientific = _SCIENTIFIC.match(text)
+    mantissa, exponent = text, 0
+    if scientific:
+        mantissa = scientific.group(1)
+        exponent = int(scientific.group(2) or scientific.group(3))
+    match = _DECIMAL.match(mantissa)
+    if not match or (not scientific and match.group(3) is None) or len(mantissa) > 400:
+        return None
+    digits = (match.group(2) or "") + (match.group(3) or "") + (match.group(5) or "")
+    places = len(match.group(3) or "")
+    value = Fraction(mantissa) * Fraction(10) ** exponent
+    return Decimal(value, Fraction(10) ** (exponent - places), len(digits.lstrip("0")))
+
+
+def has_long_decimal(text: str) -> bool:
+    """Whether an expression holds a decimal that may be a rounded root or constant."""
+    return re.search(r"\.\d{3,}", text) is not None
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def evaluate(node: Node, env: Mapping[str, float] | None = None) -> Number:
+    """The value of an expression: a Fraction where exact.
+
+    Raises Unparsed where it has none, TooBig where it is beyond what is computed.
+    """
+    try:
+        return _value(node, env or {})
+    except OverflowError as error:
+        raise TooBig("too large a number") from error
+    except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Unparsed(f"no value: {type(error).__name__}") from error
+
+
+def _value(node: Node, env: Mapping[str, float]) -> Number:
+    if node.op == "num":
+        return node.value
+    if node.op == "sym":
+        return env[node.name]
+    if node.op in _CONSTANTS:
+        return _CONSTANTS[node.op]
+    return _OPERATIONS[node.op](*[_value(arg, env) for arg in node.args])
+
+
+def _bounded(value: Number) -> Number:
+    if (
+        isinstance(value, Fraction)
+        and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS
+    ):
+        raise OverflowError
+    return value
+
+
+def _float(value: Number) -> Number:
+    return value if isinstance(value, complex) else float(value)
+
+
+def _power(base: Number, exponent: Number) -> Number:
+    if isinstance(base, Fraction) and isinstance(exponent, Fraction):
+        if exponent.denominator == 1:
+            size = max(base.numerator.bit_length(), base.denominator.bit_length())
+            if size * abs(exponent.numerator) > MAX_BITS:
+                raise OverflowError
+            return base**exponent.numerator
+        if base >= 0:
+            return _root_power(base, exponent)
+    value = complex(_float(base)) ** _float(exponent)
+    return value.real if abs(value.imag) <= 1e-13 * abs(value.real) else value
+
+
+def _root_power(base: Fraction, exponent: Fraction) -> Number:
+    """base ^ (p/q), exact where base is a perfect q-th power."""
+    degree = exponent.denominator
+    roots = [round(_nth_root(part, degree)) for part in (base.numerator, base.denominator)]
+    if (
+        degree < 64
+        and roots[0] ** degree == base.numerator
+        and roots[1] ** degree == base.denominator
+    ):
+        return _power(Fraction(roots[0], roots[1]), Fraction(exponent.numerator))
+    return float(base) ** float(exponent)
+
+
+def _nth_root(value: int, degree: int) -> int | float:
+    if degree == 2:
+        return math.isqrt(value)
+    return math.pow(value, 1.0 / degree)
+
+
+def _root(value: Number, degree: Number) -> Number:
+    """The real root of a negative number where the degree is odd."""
+    if isinstance(value, Fraction) and value < 0 and degree == int(degree) and int(degree) % 2:
+        return -_power(-value, Fraction(1) / degree)
+    return _power(value, Fraction(1) / degree if isinstance(degree, Fraction) else 1.0 / degree)
+
+
+def _factorial(value: Number) -> Number:
+    if isinstance(value, Fraction) and value.denominator == 1:
+        if not 0 <= value <= 3000:
+            raise OverflowError
+        return Fraction(math.factorial(int(value)))
+    return math.gamma(float(value) + 1)
+
+
+def _binom(n: Number, k: Number) -> Number:
+    if all(isinstance(v, Fraction) and v.denominator == 1 and 0 <= v <= 20_000 for v in (n, k)):
+        return Fraction(math.comb(int(n), int(k)))
+    n, k = float(n), float(k)
+    return math.gamma(n + 1) / math.gamma(k + 1) / math.gamma(n - k + 1)
+
+
+def _log(value: Number, base: Number = None) -> Number:
+    if base is not None:
+        raise ValueError
+    if isinstance(value, complex) or value < 0:
+        return cmath.log(value)
+    if isinstance(value, Fraction):
+        return math.log(value.numerator) - math.log(value.denominator)
+    return math.log(value)
+
+
+def _trigonometric(name: str) -> Any:
+    def call(value: Number) -> Number:
+        result = getattr(cmath, name)(complex(_float(value)))
+        return result.real if abs(result.imag) <= 1e-13 * max(1.0, abs(result.real)) else result
+
+    return call
+
+
+def _real(value: Number) -> Number:
+    if isinstance(value, complex):
+        raise ValueError
+    return value
+
+
+_SIN, _COS, _TAN = (_trigonometric(name) for name in ("sin", "cos", "tan"))
+_CONSTANTS: dict[str, Number] = {"pi": math.pi, "e": math.e, "i": 1j, "inf": math.inf}
+_OPERATIONS: dict[str, Any] = {
+    "add": lambda a, b: _bounded(a + b),
+    "sub": lambda a, b: _bounded(a - b),
+    "mul": lambda a, b: _bounded(a * b),
+    "div": lambda a, b: _bounded(a / b),
+    "neg": lambda a: -a,
+    "pow": _power,
+    "sqrt": lambda a: _power(a, Fraction(1, 2)),
+    "root": _root,
+    "factorial": _factorial,
+    "binom": _binom,
+    "abs": abs,
+    "floor": lambda a: Fraction(math.floor(_real(a))),
+    "ceil": lambda a: Fraction(math.ceil(_real(a))),
+    "max": lambda *a: max(map(_real, a)),
+    "min": lambda *a: min(map(_real, a)),
+    "sgn": lambda a: Fraction((_real(a) > 0) - (a < 0)),
+    "exp": lambda a: cmath.exp(a) if isinstance(a, complex) else math.exp(a),
+    "ln": _log,
+    "log": _log,
+    "lg": lambda a: _log(a) / math.log(10),
+    "sin": _SIN,
+    "cos": _COS,
+    "tan": _TAN,
+    "cot": lambda a: 1 / _TAN(a),
+    "sec": lambda a: 1 / _COS(a),
+    "csc": lambda a: 1 / _SIN(a),
+    **{name: _trigonometric(name) for name in ("sinh", "cosh", "tanh")},
+    **{
+        name: _trigonometric("a" + short)
+        for short in ("sin", "cos", "tan")
+        for name in ("arc" + short, "a" + short)
+    },
+    "arccot": lambda a: math.pi / 2 - math.atan(a),
+    "mod": lambda a, b: _real(a) % _real(b),
+    "gcd": lambda *a: Fraction(math.gcd(*map(int, a))),
+    "lcm": lambda *a: Fraction(math.lcm(*map(int, a))),
+}
+
+
+def evaluate_key(node: Node, env: Mapping[str, float] | None = None) -> Number:
+    """The same for a key, which may be as large as it likes: beyond the bounds it is Unparsed."""
+    try:
+        return evaluate(node, env)
+    except TooBig as error:
+        raise Unparsed(str(error)) from error
+
+
+# --- comparison -----------------------------------------------------------------------------------
+
+
+def points(names: frozenset[str], *, negative: bool) -> list[dict[str, float]]:
+    """Fixed values for symbols: the same name has the same values everywhere."""
+    rows = [
+        {name: 0.3 + 2.4 * (zlib.crc32(f"{name}/{k}".encode()) / 2**32) for name in names}
+        for k in range(NUM_POINTS)
+    ]
+    mirrored = [{name: -value for name, value in row.items()} for row in rows[:2]]
+    return rows + mirrored if negative else rows
+
+
+def near(a: Number, b: Number, *, relative: float = CLOSE) -> bool:
+    """Whether two values are the same but for rounding."""
+    if isinstance(a, Fraction) and isinstance(b, Fraction) and relative <= CLOSE:
+        return a == b
+    a, b = _float(a), _float(b)
+    if a == b:
+        return True
+    size = max(abs(a), abs(b))
+    if not math.isfinite(size):
+        return False
+    return bool(abs(a - b) <= relative * size or (size < 1e-13 and 0 in (a, b)))
+
+
+def agree(gold: Node, pred: Node, *, relative: float = CLOSE) -> bool:
+    """Whether two expressions have equal values at all test points. Raises Unparsed."""
+    names = symbols(gold) | symbols(pred)
+    negative = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE)
+    for env in points(names, negative=negative) if names else [{}]:
+        if not near(evaluate_key(gold, env), evaluate(pred, env), relative=relative):
+            return False
+    return True
+
+
+def proportional(gold: Node, pred: Node) -> Number | None:
+    """The constant c with gold = c * pred at all test points; None where there is none."""
+    names = symbols(gold) | symbols(pred)
+    ratios = []
+    negative = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE)
+    for env in points(names, negative=negative):
+        below = evaluate(pred, env)
+        if abs(below) < 1e-12:
+            return None
+        ratios.append(evaluate(gold, env) / below)
+    same = abs(ratios[0]) > 1e-12 and all(near(r, ratios[0], relative=1e-8) for r in ratios[1:])
+    return ratios[0] if same else None
+
+
+def is_only_root(node: Node, name: str, root: Number, env: Mapping[str, float]) -> bool:
+    """Whether an expression is linear in a symbol, depends on it, and is 0 where it is `root`."""
+    values = [_float(evaluate(node, {**env, name: root + shift})) for shift in (0, 1, 2)]
+    size = max(map(abs, values))
+    steps = (values[1] - values[0], values[2] - values[1])
+    return bool(
+        abs(values[0]) <= 1e-8 * size and abs(steps[0]) > 1e-8 and near(*steps, relative=1e-7)
+    )
+
+
+def same_constant(
+    gold: Number, pred: Number, *, gold_decimal: Decimal | None, pred_decimal: Decimal | None,
+    tolerance: float | None = None, rounded: bool = False,
+) -> bool:  # fmt: skip
+    """Whether two numbers are the same, given how they are written.
+
+    Whole numbers must be equal. A decimal may differ from the key by half of the last place that
+    the coarser of the two shows, if that is within 1e-4 of it, or if the coarser shows four digits.
+    `rounded` says that the question asks for a rounded number: then two digits are enough.
+    """
+    if near(gold, pred):
+        return True
+    if isinstance(gold, complex) or isinstance(pred, complex):
+        return False
+    difference, size = abs(pred - gold), abs(gold)
+    if tolerance is not None and difference <= tolerance * size:
+        return True
+    if gold_decimal is None and pred_decimal is None:
+        return False
+    if gold_decimal is None and _terminates(gold):
+        return False
+    coarse = max(filter(None, (gold_decimal, pred_decimal)), key=lambda d: d.last_place)
+    if difference > coarse.last_place * Fraction(50_001, 100_000):
+        return False
+    enough = 2 if rounded and coarse is gold_decimal else MIN_DIGITS
+    return bool(coarse.num_digits >= enough or difference <= RELATIVE_TOLERANCE * size)
+
+
+def _terminates(value: Number) -> bool:
+    """Whether a number has a short exact decimal form, so that rounding it needs no excuse."""
+    return isinstance(value, Fraction) and (value * 10**6).denominator == 1

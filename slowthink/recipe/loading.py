@@ -1,0 +1,174 @@
+"""Recipes out of files: YAML, then `--set a.b=c`, everything wrong told at once.
+
+load_recipe("quickstart", overrides=["train.epochs=1", "pool.sources.0.num_problems=50"])
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from slowthink.errors import ConfigError
+from slowthink.recipe import Recipe, Settings
+from slowthink.recipe.base import SECRET
+
+S = TypeVar("S", bound=Settings)
+
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with slowthink; those in a folder as `ablations/NAME`."""
+    return sorted(_names_in(resources.files("slowthink.recipe") / "recipes"))
+
+
+def _names_in(folder: Traversable, prefix: str = "") -> Iterator[str]:
+    for item in folder.iterdir():
+        if item.is_dir():
+            yield from _names_in(item, f"{prefix}{item.name}/")
+        elif item.name.endswith(".yaml"):
+            yield prefix + item.name.removesuffix(".yaml")
+
+
+def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, or the shipped one of that name, with `a.b=c` overrides applied.
+
+    Raises ConfigError naming every unknown key, wrong type and impossible pair at once.
+    """
+    where, text = _read(source)
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {error}. Mend the file.") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: saw {type(data).__name__}; expected a mapping of settings.")
+    return parse_recipe(data, where=where, overrides=overrides)
+
+
+def parse_recipe(
+    data: dict[str, Any], *, where: str = "recipe", overrides: Sequence[str] = ()
+) -> Recipe:
+    """Settings checked as a whole, `a.b=c` overrides applied to them. Raises ConfigError with every
+    problem found."""
+    return parse_settings(Recipe, data, where=where, overrides=overrides)
+
+
+def parse_settings(
+    kind: type[S], data: dict[str, Any], *, where: str, overrides: Sequence[str] = ()
+) -> S:
+    """The same for settings of another kind."""
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        problems = "\n".join(f"  {line}" for line in _explain(error, kind))
+        raise ConfigError(
+            f"{where}: {error.error_count()} setting(s) cannot be used:\n{problems}"
+        ) from None
+
+
+def _read(source: str) -> tuple[str, str]:
+    path = Path(source)
+    if path.is_file():
+        try:
+            return source, path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"{source}: not UTF-8 text ({error.reason} at byte {error.start})."
+            ) from None
+    if source in recipe_names():
+        shipped = resources.files("slowthink.recipe") / "recipes" / f"{source}.yaml"
+        return source, shipped.read_text("utf-8")
+    hint = _closest(source, recipe_names())
+    raise ConfigError(
+        f"recipe `{source}`: no such file, and no shipped recipe of that name{hint}. "
+        f"Shipped: {', '.join(recipe_names())}."
+    )
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Set one dotted key; list items by index, e.g. `pool.sources.0.path=x`."""
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set train.epochs=1")
+    node: Any = data
+    for key in keys[:-1]:
+        node = _descend(node, key, override)
+    value = yaml.safe_load(text) if text else None
+    if isinstance(node, list):
+        node[_index(node, keys[-1], override)] = value
+    else:
+        node[keys[-1]] = value
+
+
+def _descend(node: Any, key: str, override: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, key, override)]
+    if node.get(key) is None:
+        node[key] = {}
+    if not isinstance(node[key], (dict, list)):
+        raise ConfigError(f"--set {override}: `{key}` is {node[key]!r}; it has no settings inside.")
+    return node[key]
+
+
+def _index(node: list[Any], key: str, override: str) -> int:
+    if not key.isdigit() or int(key) >= len(node):
+        raise ConfigError(
+            f"--set {override}: `{key}` is no index of a list of {len(node)}; "
+            f"expected 0 to {len(node) - 1}."
+        )
+    return int(key)
+
+
+def _explain(error: ValidationError, kind: type[Settings]) -> Iterator[str]:
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        where = ".".join(path)
+        if item["type"] == "extra_forbidden":
+            yield f"{where}: unknown key{_closest(path[-1], _siblings(item['loc'], kind))}"
+        elif item["type"] == "missing":
+            yield f"{where}: needed, but not given"
+        elif item["type"] == SECRET:
+            yield f"{where}: {item['msg']}"
+        else:
+            seen = _CREDENTIALS.sub("//…@", repr(item["input"]))[:80]
+            yield f"{where}: {item['msg'].removeprefix('Value error, ')}; saw {seen}"
+
+
+def _siblings(location: tuple[int | str, ...], kind: type[Settings]) -> list[str]:
+    """Names allowed where the unknown key stands."""
+    models: list[Any] = [kind]
+    for part in location[:-1]:
+        models = [inner for model in models for inner in _inner(model, part)] or models
+    return sorted({name for model in models for name in getattr(model, "model_fields", {})})
+
+
+def _inner(model: Any, part: int | str) -> list[Any]:
+    fields = getattr(model, "model_fields", {})
+    if part not in fields:
+        return []
+    found: list[Any] = []
+    queue = [fields[part].annotation]
+    while queue:
+        hint = queue.pop()
+        if isinstance(hint, type) and issubclass(hint, Settings):
+            found.append(hint)
+        queue.extend(getattr(hint, "__args__", ()))
+        if hasattr(hint, "__origin__") and not isinstance(hint.__origin__, type):
+            queue.append(hint.__origin__)
+    return found
+
+
+def _closest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""

@@ -1,0 +1,218 @@
+"""Every chain and answer that a model was asked for, once.
+
+SQLite (WAL, one writer process, local disk). A chain is keyed without cap and number of waits, an
+answer by its chain and cut: so a larger cap, more waits, problems or samples only add, and what was
+finished is never asked again. What a session hands over (a batch, or what a long one has come to
+so far) is one transaction, with what it cost: killed at any moment the ledger needs no repair, and
+what it counts it has.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from slowthink.errors import EngineError
+from slowthink.records import Answer, AnswerEnd, Chain, ChainState, Cost, Event
+from slowthink.serialise import from_plain, plain
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS chains (
+  key TEXT PRIMARY KEY, ids BLOB NOT NULL, events TEXT NOT NULL, state TEXT NOT NULL,
+  versions TEXT NOT NULL, batch INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+  key TEXT PRIMARY KEY, chain_key TEXT NOT NULL, cut INTEGER NOT NULL, closing BLOB NOT NULL,
+  ids BLOB NOT NULL, end TEXT NOT NULL, versions TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answers_of_chain ON answers (chain_key);
+CREATE TABLE IF NOT EXISTS spent (
+  tag TEXT NOT NULL, prefilled INTEGER, decoded INTEGER, forced INTEGER, re_prefilled INTEGER,
+  seconds REAL
+);
+"""
+_LOCKED_SECONDS = 10.0
+"""Waited for another program (a backup, the sqlite3 shell) that has the file locked."""
+_LOOKUP = 500
+"""Keys asked for in one statement."""
+
+
+class Ledger:
+    """Chains and answers on disk; use as a context manager. One process at a time.
+
+    `full_sync`: each record is on the disk when it returns, so that a power cut loses nothing
+    either. Raises EngineError where another process holds the ledger, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, full_sync: bool = False) -> None:
+        self.path = path
+        self._lock = _lock(path)
+        try:
+            self._db = _open(path, full_sync=full_sync)
+        except sqlite3.DatabaseError as error:
+            self._lock.close()
+            raise _explained(path, error) from error
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._db.close()
+        self._lock.close()
+
+    def chains(self, keys: Sequence[str]) -> dict[str, Chain]:
+        """The chains that are here, of these keys."""
+        rows = self._select("SELECT key, ids, events, state FROM chains WHERE key IN", keys)
+        return {
+            key: Chain(
+                key=key,
+                ids=_ids(ids),
+                events=tuple(from_plain(Event, event) for event in json.loads(events)),
+                state=ChainState(state),
+            )
+            for key, ids, events, state in rows
+        }
+
+    def answers(self, chain_keys: Sequence[str]) -> dict[str, Answer]:
+        """All answers to these chains, by their own keys."""
+        rows = self._select(
+            "SELECT key, chain_key, cut, closing, ids, end FROM answers WHERE chain_key IN",
+            chain_keys,
+        )
+        return {
+            key: Answer(
+                key=key, chain_key=chain_key, cut=cut, closing=_ids(closing), ids=_ids(ids),
+                end=AnswerEnd(end),
+            )
+            for key, chain_key, cut, closing, ids, end in rows
+        }  # fmt: skip
+
+    def record(
+        self,
+        chains: Iterable[Chain],
+        answers: Iterable[Answer],
+        *,
+        tag: str,
+        cost: Cost,
+        seconds: float,
+        versions: str = "",
+        batch: int = 0,
+    ) -> None:
+        """Store one batch, whole or not at all. A longer chain takes the place of a shorter one."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?, ?, ?)",
+                [_chain_row(chain, versions, batch) for chain in chains],
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [_answer_row(answer, versions) for answer in answers],
+            )
+            figures = (cost.prefilled, cost.decoded, cost.forced, cost.re_prefilled, seconds)
+            self._db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?)", (tag, *figures))
+
+    def spent(self, tag: str) -> tuple[Cost, float]:
+        """Tokens and seconds spent under a tag so far, earlier attempts included."""
+        query = (
+            "SELECT COALESCE(SUM(prefilled), 0), COALESCE(SUM(decoded), 0), "
+            "COALESCE(SUM(forced), 0), COALESCE(SUM(re_prefilled), 0), "
+            "COALESCE(SUM(seconds), 0) FROM spent WHERE tag = ?"
+        )
+        try:
+            row = self._db.execute(query, (tag,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise _explained(self.path, error) from error
+        prefilled, decoded, forced, again, seconds = row
+        cost = Cost(prefilled=prefilled, decoded=decoded, forced=forced, re_prefilled=again)
+        return cost, seconds
+
+    def _select(self, query: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _LOOKUP):
+            part = keys[start : start + _LOOKUP]
+            marks = ",".join("?" * len(part))
+            try:
+                rows = self._db.execute(f"{query} ({marks})", part).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise _explained(self.path, error) from error
+            yield from rows
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise _explained(self.path, error) from error
+
+
+def _open(path: Path, *, full_sync: bool) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=_LOCKED_SECONDS)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
+        database.executescript(_SCHEMA)
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    return database
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold the ledger for this process; the lock goes with the process, however it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(path.name + ".lock").open("a+")
+    except OSError as error:
+        raise _explained(path, error) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise EngineError(
+            f"{path}: another process (pid {holder}) is writing this ledger; expected to be alone. "
+            "Wait for it, or give the other run a ledger of its own: --set ledger=PATH"
+        ) from None
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without its owner's name
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), str(os.getpid()).encode())
+    return file
+
+
+def _explained(path: Path, error: sqlite3.DatabaseError | OSError) -> EngineError:
+    return EngineError(
+        f"{path}: {error}. What was recorded before is safe; expected a writable ledger on a local "
+        "disk with room, that no other program holds. Mend that and give the same command again."
+    )
+
+
+def _chain_row(chain: Chain, versions: str, batch: int) -> tuple[Any, ...]:
+    events = json.dumps(plain(chain.events))
+    return chain.key, _blob(chain.ids), events, chain.state.value, versions, batch
+
+
+def _answer_row(answer: Answer, versions: str) -> tuple[Any, ...]:
+    return (
+        answer.key, answer.chain_key, answer.cut, _blob(answer.closing), _blob(answer.ids),
+        answer.end.value, versions,
+    )  # fmt: skip
+
+
+def _blob(ids: Sequence[int]) -> bytes:
+    return array.array("I", ids).tobytes()
+
+
+def _ids(blob: bytes) -> tuple[int, ...]:
+    return tuple(array.array("I", blob))

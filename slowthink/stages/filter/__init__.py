@@ -1,0 +1,46 @@
+"""filter: drop problems not worth learning from, each with its step, reason and evidence."""
+
+from __future__ import annotations
+
+from slowthink.errors import DataError
+from slowthink.pipeline.plan import counts, planned_problems
+from slowthink.pipeline.run_folder import StageContext, StageResult
+from slowthink.recipe import Recipe
+from slowthink.records import Problem, Split
+from slowthink.stages.filter.planned import planned
+from slowthink.stages.filter.state import Funnel, start
+from slowthink.stages.filter.steps import STEPS
+
+STAGE_VERSION = 3
+
+
+def run(context: StageContext) -> StageResult:
+    """The training problems that pass every step. Raises DataError where none does."""
+    pool = context.load(Problem, "pool")
+    funnel = start([problem for problem in pool if problem.split is Split.TRAIN])
+    before = counts(problem.domain for problem in funnel.problems)
+    for step in STEPS:
+        step(funnel, context)
+    if not funnel.problems:
+        raise DataError(_nothing_left(funnel))
+    context.say(f"filter: {len(funnel.problems)} problems are left of {sum(before.values())}")
+    after = counts(problem.domain for problem in funnel.problems)
+    return StageResult(
+        records=funnel.problems, record_type=Problem, dropped=funnel.dropped, steps=funnel.steps,
+        facts=funnel.facts | {"domains_before": before, "domains": after},
+    )  # fmt: skip
+
+
+def plan(recipe: Recipe) -> dict[str, object]:
+    """Problems that come in, attempts, and tokens that models may write, each at most."""
+    num_problems = planned_problems(recipe)
+    return {"num_problems": num_problems} | planned(recipe, num_problems=num_problems)
+
+
+def _nothing_left(funnel: Funnel) -> str:
+    reasons = counts(drop.reason for drop in funnel.dropped)
+    found = "; ".join(f"{number} x {reason}" for reason, number in reasons.items())
+    return (
+        f"filter: no training problem is left ({found or 'the pool holds none'}); expected some. "
+        "Loosen a rule, e.g. --set filter.quality=null or --set filter.difficulty.max_pass_rate=1"
+    )

@@ -1,0 +1,149 @@
+"""Of questions that are the same one stays: exact, then near, then semantic, if asked for.
+
+    {"step": "duplicates: near", "reason": "near duplicate", "evidence": "0.94 like p-1f…: Find …"}
+
+Each part's clusters go to clusters.jsonl in the stage's folder:
+
+    {"part": "near", "kept": "p-1f…", "members": [{"id": "p-9b…", "score": 0.94}]}
+
+Rows are put in order of preference first, ties by id, so the order of the input decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from slowthink.curation.overlap import semantic
+from slowthink.curation.overlap.clusters import Cluster, equal_keys
+from slowthink.curation.overlap.exact import exact_keys, split_options
+from slowthink.curation.overlap.near import near_duplicates
+from slowthink.data.rows import cut
+from slowthink.pipeline.run_folder import StageContext, write_atomic
+from slowthink.pipeline.runner import BATCH_ROWS, batched, map_batches
+from slowthink.recipe import FilterConfig
+from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig
+from slowthink.records import Dropped, Problem
+from slowthink.stages.filter.state import Funnel
+
+CLUSTERS_FILE = "clusters.jsonl"
+SHORTHAND = DuplicatesConfig(exact="plain", near=None, keep=("answer",))
+"""What `duplicates: exact` means."""
+REASONS = {
+    "exact": "duplicate question",
+    "near": "near duplicate",
+    "semantic": "the same in other words",
+}
+
+
+def duplicates(funnel: Funnel, context: StageContext) -> None:
+    """The step of the filter: one entry of the funnel for each part that is on."""
+    settings: FilterConfig = context.config
+    if settings.duplicates is None:
+        return
+    config = SHORTHAND if settings.duplicates == "exact" else settings.duplicates
+    lines: list[str] = []
+    facts: dict[str, Any] = {}
+    for part, found in _parts(config, context.recipe.runner).items():
+        ordered = in_preference(funnel.problems, config)
+        clusters, more = found(ordered)
+        step = f"duplicates: {part}"
+        funnel.drop(step, _dropped(step, REASONS[part], ordered, clusters))
+        lines += [json.dumps(_row(part, ordered, one)) + "\n" for one in clusters]
+        facts[part] = _facts(clusters) | more
+    write_atomic(context.folder / CLUSTERS_FILE, "".join(lines))
+    funnel.facts["duplicates"] = facts
+
+
+def in_preference(problems: Sequence[Problem], config: DuplicatesConfig) -> list[Problem]:
+    """The problems, the one to keep before the others that may be equal to it."""
+    places = {name: place for place, name in enumerate(config.sources)}
+
+    def rank(problem: Problem, rule: str) -> int:
+        length = len(problem.solution or "")
+        return {
+            "answer": problem.answer is None,
+            "solution": not problem.solution,
+            "source_order": places.get(problem.source, len(places)),
+            "longest_solution": -length,
+            "shortest_solution": length or 1 << 62,
+        }[rule]
+
+    return sorted(problems, key=lambda one: (*(rank(one, rule) for rule in config.keep), one.id))
+
+
+Found = tuple[list[Cluster], dict[str, Any]]
+Part = Callable[[Sequence[Problem]], Found]
+
+
+def _parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
+    parts: dict[str, Part] = {}
+    if config.exact is not None:
+        parts["exact"] = _plain if config.exact == "plain" else partial(_strict, runner=runner)
+    if config.near is not None:
+        parts["near"] = partial(_near, config=config.near, runner=runner)
+    if config.semantic is not None:
+        parts["semantic"] = partial(_semantic, config=config.semantic)
+    return parts
+
+
+def _plain(problems: Sequence[Problem]) -> Found:
+    return equal_keys([problem.duplicate_key for problem in problems]), {}
+
+
+def _strict(problems: Sequence[Problem], *, runner: str) -> Found:
+    questions = [(problem.question, problem.choices) for problem in problems]
+    batches = map_batches(exact_keys, batched(questions, BATCH_ROWS), runner=runner)
+    return equal_keys([key or None for batch in batches for key in batch.tolist()]), {}
+
+
+def _near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> Found:
+    clusters = near_duplicates(
+        [question_text(problem) for problem in problems],
+        min_overlap=config.min_overlap, width=config.width, same_sense=config.same_sense,
+        runner=runner,
+    )  # fmt: skip
+    return clusters, {}
+
+
+def _semantic(problems: Sequence[Problem], *, config: SemanticConfig) -> Found:
+    texts = [question_text(problem) for problem in problems]
+    english = [place for place, text in enumerate(texts) if semantic.is_readable(text)]
+    clusters = semantic.semantic_duplicates(
+        [texts[place] for place in english],
+        min_similarity=config.min_similarity, batch_size=config.batch_size,
+    )  # fmt: skip
+    placed = [one.placed(english) for one in clusters]
+    return placed, {"num_not_english": len(texts) - len(english)}
+
+
+def question_text(problem: Problem) -> str:
+    """The question with its options in alphabetical order, without their letters."""
+    stem, inside = split_options(problem.question)
+    return "\n".join([stem, *sorted([*inside, *problem.choices])])
+
+
+def _dropped(
+    step: str, reason: str, problems: Sequence[Problem], clusters: Sequence[Cluster]
+) -> list[Dropped]:
+    found = []
+    for cluster in clusters:
+        kept = problems[cluster.kept].id
+        for member in cluster.members:
+            problem = problems[member.row]
+            how = "" if step.endswith("exact") else f", {member.score:.2f} alike"
+            evidence = cut(f"{kept} is kept{how}: {problem.question}")
+            found.append(Dropped(id=problem.id, step=step, reason=reason, evidence=evidence))
+    return found
+
+
+def _row(part: str, problems: Sequence[Problem], cluster: Cluster) -> dict[str, Any]:
+    members = [{"id": problems[one.row].id, "score": one.score} for one in cluster.members]
+    return {"part": part, "kept": problems[cluster.kept].id, "members": members}
+
+
+def _facts(clusters: Sequence[Cluster]) -> dict[str, Any]:
+    sizes = [1 + len(cluster.members) for cluster in clusters]
+    return {"num_clusters": len(sizes), "largest_cluster": max(sizes, default=0)}

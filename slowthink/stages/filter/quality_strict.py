@@ -1,0 +1,341 @@
+r"""Preset `strict`: what s1's rules mean to drop, in English and Chinese, and no more.
+
+    multi_part(problem("(1) 求a的值; (2) 求b的值"), …) == Finding("asks more than once", "…")
+    multi_part(problem("Find the top7. They win."), …) is None      # s1 drops it
+
+A rule looks at the text for the words of its fault and gives the span that it found. What the rules
+cannot see: a figure that no word mentions, two questions in one sentence, Latin languages in texts
+under 12 words, mojibake of other code pages than Windows-1252 and Latin-1.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from slowthink.data.rows import cut
+from slowthink.grading.answers.choice import pick
+from slowthink.grading.answers.compare import Context, compare
+from slowthink.recipe.quality import QualityConfig
+from slowthink.records import Problem
+
+SPAN_MARGIN = 40
+"""Characters of context on either side of what a rule found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule found."""
+
+    reason: str
+    span: str
+    """Where in the text, as evidence."""
+
+
+Checked = Callable[[Problem, QualityConfig], Finding | None]
+
+
+def rules_of(config: QualityConfig) -> dict[str, Callable[[Problem], Finding | None]]:
+    """The preset's rules under these settings, in the order in which they are asked."""
+    return {
+        name: functools.partial(_call, rule, config)
+        for name, rule in RULES.items()
+        if name not in config.skip
+    }
+
+
+def _call(rule: Checked, config: QualityConfig, problem: Problem) -> Finding | None:
+    return rule(problem, config)
+
+
+def around(text: str, start: int, end: int) -> str:
+    """The span with some characters of context, as evidence."""
+    left, right = max(0, start - SPAN_MARGIN), end + SPAN_MARGIN
+    return cut(("…" if left else "") + text[left:right] + ("…" if right < len(text) else ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a rule looks for."""
+
+    reason: str
+    pattern: re.Pattern[str]
+    hints: tuple[str, ...]
+    """One of these stands in every lower-cased text that the pattern finds: twenty times faster."""
+
+    def find(self, text: str) -> Finding | None:
+        """Its first place in the text."""
+        lower = text.lower()
+        if not any(hint in lower for hint in self.hints):
+            return None
+        found = self.pattern.search(text)
+        return found and Finding(self.reason, around(text, *found.span()))
+
+
+# --- the text -------------------------------------------------------------------------------------
+
+DEBRIS = re.compile(
+    "[\ufffd\ufffe\uffff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff]"
+    "|â€[™œ\u009d“”˜¦\u0093\u0094\u0099\u009c]|Ã[\u0080-\u00bf]|Â[\u00a0-\u00bf]|ï¼[\u0080-\u00bf]"
+    r"|&(?:amp|lt|gt|nbsp|quot|apos|times|deg|le|ge|minus|ldquo|rdquo|lsquo|rsquo|mdash|ndash"
+    r"|#\d{2,5}|#x[0-9a-fA-F]{2,4});"
+    r"|</p>|<p\s[^<>\n]{1,200}>|</?(?:div|span|table|tr|td|th|font|script|style|li|ul|ol)(?:\s[^<>\n]{0,200})?/?>"
+)
+IMAGE = re.compile(
+    r"\[img\b|!\[[^\]\n]{0,200}\](?:\s?\()?|<img\b|<image[\s_>\d]|<ImageHere>|\\includegraphics|\[图\d?\]"
+    r"|如图|下图|右图|左图|上图|见图|附图|如右?所示的?图|图\d?\s?[(（]?[甲乙a-z\d]?[)）]?所示"
+    r"|(?i:\b(?:figure|diagram|picture|image|graph|chart|map|drawing|sketch|illustration)s?"
+    r" (?:is |are )?(?:shown |given |pictured |drawn )?"
+    r"(?:below|above|at (?:the )?(?:right|left)\b))"
+    r"|(?i:\b(?:accompanying|adjoining|adjacent|attached) "
+    r"(?:figure|diagram|picture|image|graph|chart|drawing|sketch)s?\b)"
+    r"|(?i:\b(?:in|from|on|of|see|by|into|to) (?:the|this) (?:\w+ )?"
+    r"(?:figure|diagram|illustration)s?\b(?! skat| of merit))"
+    r"|(?i:\b(?:in|from|see) (?:the|this) (?:following )?picture\b)"
+    r"|(?i:\b(?:as )?(?:shown|pictured|depicted|illustrated|drawn|indicated) (?:here|in "
+    r"(?:the )?(?:figure|fig\b|diagram|picture|sketch|image|illustration)))"
+    r"|\b[Ff]ig(?:ure|\.)?\s?\d|\bpictured (?:below|above|here)\b"
+)
+LINK = re.compile(r"(?i:\bhttps?:/?/|\bwww\.\w+\.\w|\bftp://)|\\(?:href|url)\{")
+DRAWING = re.compile(
+    r"\[/?asy\]|```asy|\\begin\{(?:tikzpicture|picture|asy|pspicture)\}|\bunitsize\(|\\xymatrix"
+)
+IMAGE_FAULT = Fault(
+    "refers to an image", IMAGE,
+    ("fig", "diagram", "pictur", "image", "graph", "chart", "map", "drawing", "sketch", "illustrat",
+     "shown", "![", "<img", "[img", "drawn", "图"),
+)  # fmt: skip
+LINK_FAULT = Fault("holds a link", LINK, ("http", "www.", "ftp:", "\\href", "\\url"))
+DRAWING_FAULT = Fault(
+    "holds a drawing as code", DRAWING, ("asy", "picture}", "unitsize", "xymatrix")
+)
+_ART_LINE = re.compile(r"^(?=.*[|/\\+_])[ \t|_/\\+\-=.oO*'`^<>]{4,}$")
+_ART_MARK = re.compile(r"[|/\\+]")
+ART_LINES = 3
+"""This many lines of drawing strokes, one under the other, are a drawing."""
+
+
+def encoding(problem: Problem, _: QualityConfig) -> Finding | None:
+    """Replacement and control characters, mojibake, HTML entities and blocks (not `<br>`)."""
+    text = problem.question
+    found = DEBRIS.search(text)
+    return found and Finding("holds encoding debris", around(text, *found.span()))
+
+
+def image(problem: Problem, _: QualityConfig) -> Finding | None:
+    """A figure that is not there: its mark, or words that point at it."""
+    return IMAGE_FAULT.find(problem.question)
+
+
+def drawing(problem: Problem, _: QualityConfig) -> Finding | None:
+    """A drawing as code or in characters."""
+    text = problem.question
+    return DRAWING_FAULT.find(text) or _ascii_art(text)
+
+
+def _ascii_art(text: str) -> Finding | None:
+    if text.count("\n") < ART_LINES - 1 or not _ART_MARK.search(text):
+        return None
+    lines = text.split("\n")
+    run = 0
+    for number, line in enumerate(lines):
+        strokes = _ART_LINE.match(line) and not set(line) <= set("\\ ") and "---|" not in line
+        run = run + 1 if strokes else 0
+        if run == ART_LINES:
+            return Finding("holds a drawing in characters", cut("\n".join(lines[number - 2 :])))
+    return None
+
+
+def link(problem: Problem, _: QualityConfig) -> Finding | None:
+    """An address of the web."""
+    return LINK_FAULT.find(problem.question)
+
+
+# --- what is asked --------------------------------------------------------------------------------
+
+ASKS_VALUE = re.compile(
+    r"(?i:\b(?:find|determine|compute|calculate|evaluate|what|how|which|when|where|who|express|solve"
+    r"|estimate|simplify|factor|derive|give|obtain|state|sketch|is it|are there|does there|can)\b)"
+    r"|求(?!证)|计算|多少|几[个种次]|是否|哪|为何值|取值范围|化简|[?？]"
+)
+PROOF = re.compile(
+    r"(?:^|[.:;,!?)\]$。；，：！？）]\s*|\n\s*"
+    r"|\b(?:[Aa]nd|[Tt]hen|[Pp]lease|[Hh]ence|[Tt]hus|also) )"
+    r"(?:[Pp]rove|[Ss]how|[Dd]isprove|[Vv]erify)\b(?!\s+(?:me|your|up|work|all|the steps))"
+    r"|(?<!要)求证|试证|证明[:：，,]"
+    r"|(?<![可已被能经易以的未于了])(?<!不需要|不要求)(?<!不[需必用]|无[需须])证明(?!了|过|题|书|的|是|中|方法)"
+)
+PROOF_FAULT = Fault("asks for a proof", PROOF, ("prove", "show", "verify", "证"))
+_LABELS = (
+    re.compile(r"(?<![\w\\^_{(])[(（]([a-h])[)）]"),
+    re.compile(r"(?<![\w\\^_{(])[(（](i{1,3}|iv|v|vi{1,3})[)）]"),
+    re.compile(r"(?<![\w\\^_{(=])[(（]([1-9])[)）]"),
+    re.compile(r"(?:^|\n)\s*\**([a-h]|[1-9])[.)]\**\s"),
+    re.compile(r"(?<!\w)\**[Pp]([1-9]\d{0,2})\.(?=\s|\*)"),
+    re.compile(r"\*\*\(?(?:[Pp]art |[Pp]roblem )?([1-9A-Da-d])[.:)]*\*\*"),
+    re.compile(r"([①②③④⑤⑥])"),
+    re.compile(r"(?:^|\n)\s*(?:[Pp]art|PART) ([A-D1-4])\b"),
+    re.compile(r"第([一二三四])[问题小]"),
+)
+_ORDERS = ("abcdefgh", "123456789", "①②③④⑤⑥", "ABCD", "一二三四", ("i", "ii", "iii", "iv", "v"))
+_ASKS_PART = re.compile(
+    r"(?i:^\W{0,6}(?:hence |then |now |also |if [^.?]{1,120}[,.] ?)?"
+    r"(?:find|determine|compute|calculate|evaluate|what|how|which|why|express|solve|prove"
+    r"|wh(?:en|ere) (?:is|are|was|were|does|do|did|will|would|can|should)"
+    r"|show|verify|estimate|simplify|derive|give|explain|obtain|sketch|is|are|does|do|can|write)\b)"
+    r"|[?？]|求|证明|计算|写出|判断|多少|讨论"
+)
+_MAY_HAVE_PARTS = re.compile(r"[(（][ai1][)）]|(?:^|\n)\s*\**[a1][.)]|[Pp]1\.|\*\*|①|art [A1]|第一")
+
+
+def multi_part(problem: Problem, _: QualityConfig) -> Finding | None:
+    """Two or more labelled parts that each ask something; labelled conditions and options stay."""
+    text = problem.question
+    if not _MAY_HAVE_PARTS.search(text):
+        return None
+    for pattern in _LABELS:
+        if not (parts := _in_order(list(pattern.finditer(text)))):
+            continue
+        ends = [*(one.start() for one in parts[1:]), len(text)]
+        asking = [
+            one
+            for one, end in zip(parts, ends, strict=True)
+            if _ASKS_PART.search(text[one.end() : end])
+        ]
+        if len(asking) > 1:
+            return Finding("asks more than once", around(text, *asking[1].span()))
+    return None
+
+
+def _in_order(labels: list[re.Match[str]]) -> list[re.Match[str]]:
+    """The labels from the first one that starts a series on, as far as they go on in order."""
+    for order in _ORDERS:
+        found: list[re.Match[str]] = []
+        for label in labels:
+            if len(found) < len(order) and label[1] == order[len(found)]:
+                found.append(label)
+        if len(found) > 1:
+            return found
+    return []
+
+
+def proof(problem: Problem, _: QualityConfig) -> Finding | None:
+    """A question that asks for a proof, and for nothing that a key could hold."""
+    found = PROOF_FAULT.find(problem.question)
+    if found is None or (problem.answer and ASKS_VALUE.search(problem.question)):
+        return None
+    return found
+
+
+# --- the answer -----------------------------------------------------------------------------------
+
+NO_ANSWER = re.compile(
+    r"(?i)\W*(?:n/?a|none given|no answer|unknown|null|nan|tbd|proof|see (?:the )?(?:solution|proof"
+    r"|above|below).*|answers? (?:may )?var(?:y|ies).*|q\.?e\.?d\.?|略|答案略|见解析|见解答|无答案"
+    r"|证明(?:见解析|略)?|解析)?\W*"
+)
+_WHOLE = re.compile(r"[-+−]?\$?[-+]?\d[\d,]*\$?")
+_NUMBER = re.compile(r"\$?[-+−]?(?:\d+(?:\.\d+)?|\.\d+|\\[dt]?frac\{-?\d+\}\{\d+\}|\d+/\d+)\$?%?")
+
+
+def answer(problem: Problem, config: QualityConfig) -> Finding | None:
+    """No answer, or one that the grader cannot use as a key: a reference must be gradable."""
+    text = (problem.answer or "").strip()
+    if not text:
+        return Finding("has no answer", cut(problem.question))
+    if _WHOLE.fullmatch(text):
+        return None
+    if len(text) > 3 and len(text.split()) > config.max_answer_words:
+        return Finding(f"the answer has over {config.max_answer_words} words", cut(text))
+    return _unusable(text)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _unusable(text: str) -> Finding | None:
+    if len(text) < 60 and NO_ANSWER.fullmatch(text) and not any(map(str.isdigit, text)):
+        return Finding("the answer says nothing", cut(text))
+    if compare(text, text, context=Context()).equal is False:
+        return Finding("the grader refuses the answer as a key", cut(text))
+    return None
+
+
+def answer_kind(problem: Problem) -> str:
+    """choice, integer, number, list, words or expression; by the answer's own form."""
+    text = (problem.answer or "").strip()
+    if pick(text).letters and (problem.choices or len(text) <= 3):
+        return "choice"
+    if _WHOLE.fullmatch(text):
+        return "integer"
+    if _NUMBER.fullmatch(text):
+        return "number"
+    if re.search(r"[A-Za-z]{3,} [A-Za-z]{2,}|[\u4e00-\u9fff]{2}", text):
+        return "words"
+    return "list" if re.search(r"[,;，；]", text) else "expression"
+
+
+def answer_type(problem: Problem, config: QualityConfig) -> Finding | None:
+    """An answer of a kind that the settings do not allow."""
+    if config.answer_types is None or (kind := answer_kind(problem)) in config.answer_types:
+        return None
+    return Finding(f"the answer is of kind {kind}", cut(problem.answer or ""))
+
+
+# --- the language ---------------------------------------------------------------------------------
+
+_SCRIPTS = (
+    ("ja", re.compile(r"[\u3040-\u30ff]")),
+    ("ko", re.compile(r"[\uac00-\ud7a3]")),
+    ("zh", re.compile(r"[\u3400-\u9fff]")),
+    ("ru", re.compile(r"[\u0400-\u04ff]")),
+    ("ar", re.compile(r"[\u0600-\u06ff]")),
+)
+SCRIPT_SHARE = 0.15
+"""Of the letters outside formulas and commands: from here on a script names the language."""
+_FORMULA = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+")
+_LATIN_WORD = re.compile(r"[A-Za-zÀ-ÿ]{2,}")
+_WORDS = (
+    "the of is and to in find what how let that for are be with by as on if it an at from this "
+    "which when where each given all has many there two will"
+)
+_ENGLISH = frozenset(_WORDS.split())
+MIN_WORDS = 12
+
+
+def language(problem: Problem, config: QualityConfig) -> Finding | None:
+    """A language that the settings do not allow."""
+    if config.languages is None or (found := language_of(problem.question)) in config.languages:
+        return None
+    return Finding(f"the language is {found}", cut(problem.question))
+
+
+def language_of(text: str) -> str:
+    """en, zh, ja, ko, ru, ar or other, by script; of Latin texts, by English function words.
+
+    Latin texts under 12 words count as English: too short to tell.
+    """
+    plain = _FORMULA.sub(" ", text)
+    words = _LATIN_WORD.findall(plain)
+    if not plain.isascii():
+        counts = [(len(pattern.findall(plain)), name) for name, pattern in _SCRIPTS]
+        total = sum(map(len, words)) + sum(count for count, _ in counts)
+        found = next((n for count, n in counts if count > SCRIPT_SHARE * max(total, 1)), None)
+        if found:
+            return found
+    english = sum(word.lower() in _ENGLISH for word in words)
+    return "en" if len(words) < MIN_WORDS or english > 0.1 * len(words) else "other"
+
+
+RULES: dict[str, Checked] = {
+    "encoding": encoding,
+    "image": image,
+    "drawing": drawing,
+    "link": link,
+    "multi_part": multi_part,
+    "proof": proof,
+    "answer": answer,
+    "language": language,
+    "answer_type": answer_type,
+}
+"""In the order in which they are asked: the faults of a text before those of its answer."""

@@ -1,0 +1,36 @@
+"""pool: gather problems from files, hubs and generators; split off what is only for evaluation."""
+
+from __future__ import annotations
+
+from slowthink.pipeline.plan import planned_rows, step_of
+from slowthink.pipeline.run_folder import StageContext, StageResult, Step
+from slowthink.recipe import Recipe
+from slowthink.records import Problem, Split
+from slowthink.stages.pool.gather import gather, pool_facts
+
+STAGE_VERSION = 2
+
+
+def run(context: StageContext) -> StageResult:
+    """Problems of both splits; broken, undrawn and equal rows are dropped with their reasons."""
+    gathered = gather(context.config, seed=context.recipe.seed)
+    steps: list[Step] = []
+    rules = any(drop.step == "rules" for drop in gathered.dropped)
+    for name in ("read", *(("rules",) if rules else ()), "take", "equal questions"):
+        num_in = steps[-1].num_out if steps else gathered.num_rows
+        steps.append(step_of(name, num_in, gathered.dropped))
+    train = sum(problem.split is Split.TRAIN for problem in gathered.problems)
+    context.say(f"pool: {train} problems to train on, {len(gathered.problems) - train} held out")
+    return StageResult(
+        records=gathered.problems, record_type=Problem, dropped=gathered.dropped, steps=steps,
+        facts=pool_facts(gathered.problems) | {"origins": gathered.origins},
+    )  # fmt: skip
+
+
+def plan(recipe: Recipe) -> dict[str, object]:
+    """Rows of each source, estimated without reading them."""
+    rows = planned_rows(recipe)
+    plan: dict[str, object] = {"num_rows": sum(rows.values()), "sources": rows}
+    if unknown := [setting for setting, number in rows.items() if not number]:
+        plan["size_unknown"] = unknown
+    return plan | {"estimated_tokens": 0}

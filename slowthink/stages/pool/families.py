@@ -1,0 +1,311 @@
+"""The families of the sandbox: how each draws a problem, asks it, and works it out step by step.
+
+Difficulty counts from 1 and adds steps. Every step is small (copy two operands, one operation), so
+that a model with one token per digit can learn it. One line in `FAMILIES` makes a family:
+
+    sums, difficulty 2:  parameters (17, ('+', 5), ('-', 8), ('+', 6))
+    What is 17 + 5 - 8 + 6?    17 + 5 = 22. 22 - 8 = 14. 14 + 6 = 20. So 20.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slowthink.stages.pool.scratch import ImpossibleSlip, Scratch
+
+Parameters = Any
+"""Nested tuples of numbers and words: all that decides the answer, and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One kind of problem."""
+
+    domain: str
+    draw: Callable[[random.Random, int], Parameters]
+    """Parameters at a difficulty."""
+    ask: Callable[[Parameters, random.Random], str]
+    """The question; the random source chooses between wordings."""
+    work: Callable[[Parameters, Scratch], str]
+    """Works it out and returns the answer."""
+
+
+# --- sums: 17 + 5 - 8 + 6 -------------------------------------------------------------------------
+
+
+def _draw_steps(rng: random.Random, *, start: int, num_steps: int, top: int) -> Parameters:
+    """Additions and subtractions that keep the running value in 1..99."""
+    value, steps = start, []
+    for _ in range(num_steps):
+        operand = rng.randint(2, top)
+        rises = rng.random() < 0.5
+        if value + operand > 99 or value - operand < 1:
+            rises = value - operand < 1
+        steps.append(("+" if rises else "-", operand))
+        value += operand if rises else -operand
+    return (start, *steps)
+
+
+def _draw_sums(rng: random.Random, difficulty: int) -> Parameters:
+    top = 9 if difficulty <= 3 else 20
+    return _draw_steps(rng, start=rng.randint(10, 60), num_steps=difficulty + 1, top=top)
+
+
+def _expression(parameters: Parameters) -> str:
+    return str(parameters[0]) + "".join(f" {sign} {operand}" for sign, operand in parameters[1:])
+
+
+def _ask_sums(parameters: Parameters, rng: random.Random) -> str:
+    return rng.choice(["What is {}?", "Work out {}."]).format(_expression(parameters))
+
+
+def _work_steps(parameters: Parameters, sheet: Scratch) -> str:
+    value: int = parameters[0]
+    for operation, operand in parameters[1:]:
+        value = sheet.calculate(value, operation, operand)
+    return str(value)
+
+
+# --- mixed: ((3 + 4) * 2) - 5 ---------------------------------------------------------------------
+
+
+def _draw_mixed(rng: random.Random, difficulty: int) -> Parameters:
+    """Operations that keep the running value in 1..99, at least one of them a multiplication."""
+    start = value = rng.randint(2, 9)
+    steps: list[tuple[str, int]] = []
+    product_at = rng.randrange(difficulty + 1)
+    for number in range(difficulty + 1):
+        operation = "*" if number == product_at else rng.choice("+-*")
+        if (operation == "*" and value > 19) or (operation == "-" and value < 11):
+            operation = "+" if value < 90 else "-"
+        operand = rng.randint(2, 5 if operation == "*" else 9)
+        steps.append((operation, operand))
+        value = Scratch().calculate(value, operation, operand)
+    return (start, *steps)
+
+
+def _ask_mixed(parameters: Parameters, rng: random.Random) -> str:
+    text = str(parameters[0])
+    for number, (operation, operand) in enumerate(parameters[1:]):
+        text = f"({text}) {operation} {operand}" if number else f"{text} {operation} {operand}"
+    return rng.choice(["What is {}?", "Work out {}."]).format(text)
+
+
+# --- modular: (5 + 9 + 4) mod 7 -------------------------------------------------------------------
+
+
+def _draw_modular(rng: random.Random, difficulty: int) -> Parameters:
+    modulus = rng.randint(5, 12)
+    return (modulus, *(rng.randint(1, modulus - 1) for _ in range(difficulty + 2)))
+
+
+def _ask_modular(parameters: Parameters, rng: random.Random) -> str:
+    modulus, *terms = parameters
+    return f"What is ({' + '.join(map(str, terms))}) mod {modulus}?"
+
+
+def _work_modular(parameters: Parameters, sheet: Scratch) -> str:
+    """Add one term at a time and take the modulus off as soon as it is reached."""
+    modulus, value, *terms = parameters
+    for term in terms:
+        value = sheet.calculate(value, "+", term)
+        while value >= modulus:
+            value = sheet.calculate(value, "-", modulus)
+    return str(value)
+
+
+# --- equations: 2(3x + 5) - 4 = 30 ----------------------------------------------------------------
+
+
+def _draw_equations(rng: random.Random, difficulty: int) -> Parameters:
+    """What is done to x in turn (times, plus or minus, times, ...), and what that comes to."""
+    value = rng.randint(2, 12)
+    steps: list[tuple[str, int]] = []
+    for number in range(difficulty + 1):
+        operation = "*" if number % 2 == 0 else rng.choice("+-" if value > 9 else "+")
+        operand = rng.randint(2, (5 if number == 0 else 3) if operation == "*" else 9)
+        steps.append((operation, operand))
+        value = Scratch().calculate(value, operation, operand)
+    return (value, *steps)
+
+
+def _ask_equations(parameters: Parameters, rng: random.Random) -> str:
+    text = "x"
+    for operation, operand in parameters[1:]:
+        if operation == "*":
+            text = f"{operand}({text})" if " " in text else f"{operand}{text}"
+        else:
+            text = f"{text} {operation} {operand}"
+    return f"Solve {text} = {parameters[0]} for x."
+
+
+def _work_equations(parameters: Parameters, sheet: Scratch) -> str:
+    """Undo the steps, last first."""
+    undo = {"*": "/", "+": "-", "-": "+"}
+    value: int = parameters[0]
+    for operation, operand in reversed(parameters[1:]):
+        value = sheet.calculate(value, undo[operation], operand)
+    return str(value)
+
+
+# --- bases: 1201 in base 3 ------------------------------------------------------------------------
+
+
+def _draw_bases(rng: random.Random, difficulty: int) -> Parameters:
+    bases = {1: (3, 4, 5), 2: (2, 3, 4)}.get(difficulty, (2, 3))
+    base = rng.choices(bases, weights=[base ** (difficulty + 2) for base in bases])[0]
+    first = rng.randint(1, base - 1)
+    return (base, first, *(rng.randrange(base) for _ in range(difficulty + 1)))
+
+
+def _ask_bases(parameters: Parameters, rng: random.Random) -> str:
+    base, *digits = parameters
+    return f"Write the base {base} number {''.join(map(str, digits))} in base 10."
+
+
+def _work_bases(parameters: Parameters, sheet: Scratch) -> str:
+    base, value, *digits = parameters
+    for digit in digits:
+        value = sheet.calculate(value, "*", base)
+        value = sheet.calculate(value, "+", digit)
+    return str(value)
+
+
+# --- lists: the sum of the numbers above 5 --------------------------------------------------------
+
+
+def _draw_lists(rng: random.Random, difficulty: int) -> Parameters:
+    limit = rng.randint(2, 6)
+    numbers = [rng.randint(1, 9) for _ in range(difficulty + 1)]
+    numbers += [rng.randint(limit + 1, 9), rng.randint(limit + 1, 9)]
+    rng.shuffle(numbers)
+    return (limit, *numbers)
+
+
+def _ask_lists(parameters: Parameters, rng: random.Random) -> str:
+    limit, *numbers = parameters
+    return f"Add up the numbers above {limit} in this list: {', '.join(map(str, numbers))}."
+
+
+def _work_lists(parameters: Parameters, sheet: Scratch) -> str:
+    limit, *numbers = parameters
+    total = 0
+    for number in numbers:
+        if number > limit:
+            total = sheet.calculate(total, "+", number, lead=f"{number} yes: ")
+        else:
+            sheet.write(f"{number} no")
+    return str(total)
+
+
+# --- counting: how many a in b a n a n a ----------------------------------------------------------
+
+
+def _draw_counting(rng: random.Random, difficulty: int) -> Parameters:
+    alphabet = rng.sample("abcdefghijklmnopqrstuvwxyz", 3)
+    letters = [rng.choice(alphabet) for _ in range(2 * difficulty + 3)]
+    return (alphabet[0], *letters, alphabet[0])
+
+
+def _ask_counting(parameters: Parameters, rng: random.Random) -> str:
+    target, *letters = parameters
+    return f"How many times does {target} appear in: {' '.join(letters)}?"
+
+
+def _work_counting(parameters: Parameters, sheet: Scratch) -> str:
+    """Say each letter with the count so far."""
+    target, *letters = parameters
+    count = 0
+    for letter in letters:
+        count = sheet.value(count + (letter == target))
+        sheet.write(f"{letter} ", count)
+    return str(count)
+
+
+# --- words: Ann has 12 apples ---------------------------------------------------------------------
+
+PEOPLE = (("Ann", "She"), ("Ben", "He"), ("Mia", "She"), ("Tom", "He"), ("Eva", "She"))
+THINGS = ("apples", "books", "cards", "coins", "pens", "shells")
+GAINS = ("buys", "finds", "gets")
+LOSSES = ("gives away", "loses", "sells")
+
+
+def _draw_words(rng: random.Random, difficulty: int) -> Parameters:
+    """A start, then gains (+ n), losses (- n) and, from difficulty 2, bags (k bags of n)."""
+    start, *steps = _draw_steps(
+        rng, start=rng.randint(10, 50), num_steps=difficulty + 1, top=9
+    )  # fmt: skip
+    events: list[tuple[str, int, int]] = [(sign, 1, number) for sign, number in steps]
+    if difficulty >= 2:
+        events[-1] = ("+", rng.randint(2, 4), rng.randint(2, 6))
+    return (start, *events)
+
+
+def _ask_words(parameters: Parameters, rng: random.Random) -> str:
+    (name, pronoun), things = rng.choice(PEOPLE), rng.choice(THINGS)
+    start, *events = parameters
+    sentences = [f"{name} has {start} {things}."]
+    for sign, bags, number in events:
+        what = f"{bags} bags of {number}" if bags > 1 else str(number)
+        sentences.append(f"{pronoun} {rng.choice(GAINS if sign == '+' else LOSSES)} {what}.")
+    return " ".join([*sentences, f"How many {things} does {name} have now?"])
+
+
+def _work_words(parameters: Parameters, sheet: Scratch) -> str:
+    value, *events = parameters
+    for sign, bags, number in events:
+        amount = sheet.calculate(bags, "*", number) if bags > 1 else number
+        value = sheet.calculate(value, sign, amount)
+    return str(value)
+
+
+# --- sorting: 7, 2, 9 -----------------------------------------------------------------------------
+
+
+def _draw_sorting(rng: random.Random, difficulty: int) -> Parameters:
+    top = 9 if difficulty <= 4 else 99
+    return tuple(rng.sample(range(1, top + 1), difficulty + 2))
+
+
+def _ask_sorting(parameters: Parameters, rng: random.Random) -> str:
+    return f"Sort from small to large: {', '.join(map(str, parameters))}."
+
+
+def _work_sorting(parameters: Parameters, sheet: Scratch) -> str:
+    """Put one number after the other into its place."""
+    placed: list[int] = []
+    for number in parameters:
+        place = sheet.value(sum(other < number for other in placed))
+        if place > len(placed):
+            raise ImpossibleSlip
+        placed.insert(place, number)
+        sheet.write(f"Put {number}: ", ", ".join(map(str, placed)))
+    return ", ".join(map(str, placed))
+
+
+FAMILIES: dict[str, Family] = {
+    "sums": Family(
+        domain="addition and subtraction", draw=_draw_sums, ask=_ask_sums, work=_work_steps
+    ),
+    "mixed": Family(
+        domain="mixed arithmetic", draw=_draw_mixed, ask=_ask_mixed, work=_work_steps
+    ),
+    "modular": Family(
+        domain="modular arithmetic", draw=_draw_modular, ask=_ask_modular, work=_work_modular
+    ),
+    "equations": Family(
+        domain="linear equations", draw=_draw_equations, ask=_ask_equations, work=_work_equations
+    ),
+    "bases": Family(domain="number bases", draw=_draw_bases, ask=_ask_bases, work=_work_bases),
+    "lists": Family(domain="lists", draw=_draw_lists, ask=_ask_lists, work=_work_lists),
+    "counting": Family(
+        domain="counting", draw=_draw_counting, ask=_ask_counting, work=_work_counting
+    ),
+    "words": Family(domain="word problems", draw=_draw_words, ask=_ask_words, work=_work_words),
+    "sorting": Family(
+        domain="sorting", draw=_draw_sorting, ask=_ask_sorting, work=_work_sorting
+    ),
+}  # fmt: skip

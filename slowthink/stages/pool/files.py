@@ -1,0 +1,133 @@
+"""Problems from files and hub sets: columns mapped, answers found, broken rows set aside.
+
+gsm8k.jsonl:812, step read: `answer` is a list; expected a string
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from slowthink.data.hub import HubSet, OpenSet, open_file, open_folder, open_set
+from slowthink.data.problems import (
+    Columns,
+    Origin,
+    SourceRows,
+    problem_of,
+    read_problems,
+    reasons,
+)
+from slowthink.data.rows import Row, ValueProblem, cut
+from slowthink.errors import DataError
+from slowthink.recipe import FileSource, HubSource
+from slowthink.recipe.sources import MappedSource
+from slowthink.records import Problem
+from slowthink.stages.pool.draw import hold_out, take
+from slowthink.stages.pool.usable import check
+
+
+def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceRows:
+    """Problems of a file, with their splits; `setting` is the source's recipe key, for messages.
+
+    Raises DataError where the file, or a named column, is missing, or no row can be used.
+    """
+    opened = open_file(source.path, setting=f"{setting}.path")
+    origin = Origin(
+        name=source.name or Path(source.path).stem,
+        licence=source.licence,
+        language=source.language,
+    )
+    return _problems(source, opened, origin, seed=seed, setting=setting)
+
+
+def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceRows:
+    """Problems of a hub's set, or of a copy of it in a folder; raises as `file_problems`."""
+    wanted = HubSet(
+        hub_id=source.hub_id,
+        config=source.hub_config,
+        split=source.hub_split,
+        revision=source.revision,
+        site=source.site,
+    )
+    if source.mirror is not None:
+        opened = open_folder(source.mirror, wanted, setting=f"{setting}.mirror")
+    else:
+        opened = open_set(wanted, setting=setting)
+    origin = Origin(
+        name=source.name or source.hub_id,
+        licence=source.licence,
+        language=source.language,
+        place=source.hub_id,
+        revision=opened.facts["revision"],
+    )
+    return _problems(source, opened, origin, seed=seed, setting=setting)
+
+
+def _problems(
+    source: MappedSource, opened: OpenSet, origin: Origin, *, seed: int, setting: str
+) -> SourceRows:
+    found = read_problems(opened.rows, name=opened.name, convert=_converter(source, origin))
+    found.facts = opened.facts
+    place = str(opened.facts.get("path", opened.name))
+    _check_columns(source, found.columns, place, setting)
+    refuse_empty(found, place, setting)
+    return hold_out(take(found, source.max_problems, seed=seed), source, seed=seed, setting=setting)
+
+
+def refuse_empty(found: SourceRows, place: str, setting: str) -> None:
+    """Raises DataError where no row can be used."""
+    if not found.items:
+        raise DataError(
+            f"{place}: none of {found.num_rows} rows can be used "
+            f"({reasons(found.dropped)}); expected problems. "
+            f"Mend the file, or name another: --set {setting}.path=PATH"
+        )
+
+
+def _check_columns(source: MappedSource, columns: list[str], place: str, setting: str) -> None:
+    """Raises DataError where a column that the source names is in no row."""
+    wanted = {
+        "question_field": source.question_field,
+        "choices_field": source.choices_field,
+        "domain_field": source.domain_field,
+    }
+    if source.solution_field not in columns:
+        wanted["answer_field"] = source.answer_field
+    for key, column in wanted.items():
+        if column is not None and columns and column not in columns:
+            raise DataError(
+                f"{place}: no column `{column}`; the columns are {cut(', '.join(columns))}. "
+                f"Name the right one: --set {setting}.{key}=COLUMN"
+            )
+
+
+def _converter(source: MappedSource, origin: Origin) -> Callable[[Row], Problem]:
+    """Makes a problem of a row; refuses the second row of an id."""
+    columns = Columns(
+        question=source.question_field,
+        answer=source.answer_field,
+        solution=source.solution_field,
+        choices=source.choices_field,
+        domain=source.domain_field,
+    )
+    first_of = unique_ids()
+
+    def convert(row: Row) -> Problem:
+        problem = problem_of(row, columns, origin)
+        check(problem)
+        first_of(row)
+        return problem
+
+    return convert
+
+
+def unique_ids() -> Callable[[Row], None]:
+    """A check that raises ValueProblem for the second row of an id."""
+    seen: dict[str, int] = {}
+
+    def first_of(row: Row) -> None:
+        row_id = row.values.get("id")
+        if row_id is not None and seen.setdefault(str(row_id), row.line) != row.line:
+            raise ValueProblem("duplicate `id`")
+
+    return first_of

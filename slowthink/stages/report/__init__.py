@@ -1,0 +1,106 @@
+"""The report stage: one HTML file of a run, its curve as a picture, and the same as data.
+
+Writes `report.html` (self-contained), `curve.svg` (for a README) and `report.json` into its folder;
+its table holds the points of the curve. Reads nothing but manifests and tables of the other stages.
+
+    report.render(Path("runs/quickstart"), Path("runs/quickstart/report"))
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slowthink.pipeline.run_folder import StageContext, StageResult, write_atomic
+from slowthink.recipe import Recipe, ReportConfig
+from slowthink.stages.report import charts, page
+from slowthink.stages.report.data import Run, collect, headline, open_run
+
+STAGE_VERSION = 3
+
+__all__ = ["STAGE_VERSION", "CurvePoint", "headline", "plan", "render", "run"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoint:
+    """One point of one arm on one set: a row of the report's table."""
+
+    id: str
+    """arm | protocol | benchmark | cap | waits | forced or free."""
+    arm: str
+    benchmark: str
+    protocol: str
+    max_thinking_tokens: int
+    waits: int
+    forced: bool
+    n: int
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
+    mean_thinking_tokens: float | None
+
+
+def run(context: StageContext) -> StageResult:
+    """The stage: writes its files and hands over the points of the curve."""
+    opened = open_run(
+        context.root, folders=context.inputs, settings=context.recipe.model_dump(mode="json")
+    )
+    data = _write(opened, context.folder, context.config)
+    context.say(f"report: {context.root / context.stage / 'report.html'}")
+    facts = {
+        "num_transcripts": len(data["transcripts"]),
+        "num_sets": len(data["headline"]["sets"]),
+    }
+    return StageResult(records=list(_curve_points(data)), record_type=CurvePoint, facts=facts)
+
+
+def plan(recipe: Recipe) -> dict[str, Any]:
+    """What the stage will do: no tokens are spent; at most so many transcripts are shown."""
+    config, arms = recipe.report, recipe.evaluate.arms if recipe.evaluate else ()
+    num = config.num_transcripts if config else 0
+    return {"max_transcripts": num * len(arms), "estimated_tokens": 0}
+
+
+def render(root: Path, folder: Path, config: ReportConfig | None = None) -> Path:
+    """Write the files for the stages finished in `root` into `folder`; returns the HTML file.
+
+    Raises DataError where no stage is finished.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(open_run(root), folder, config or ReportConfig())
+    return folder / "report.html"
+
+
+def _write(opened: Run, folder: Path, config: ReportConfig) -> dict[str, Any]:
+    data = collect(opened, config)
+    write_atomic(folder / "report.html", page.render_page(data))
+    text = json.dumps(data, indent=1, ensure_ascii=False)
+    write_atomic(folder / "report.json", text.encode("utf-8", "replace").decode("utf-8"))
+    sets = data["headline"]["sets"]
+    if sets and (picture := charts.curve_svg(sets[0]["arms"], css=charts.chart_css())):
+        write_atomic(folder / "curve.svg", picture)
+    return data
+
+
+def _curve_points(data: Mapping[str, Any]) -> Iterator[CurvePoint]:
+    for one in data["headline"]["sets"]:
+        for arm in one["arms"]:
+            for point in arm["points"]:
+                yield _curve_point(one, arm["name"], point)
+
+
+def _curve_point(one: Mapping[str, Any], arm: str, point: Mapping[str, Any]) -> CurvePoint:
+    low, high = point.get("ci95") or (None, None)
+    benchmark, protocol = one["benchmark"], one["protocol"]
+    cap, waits = point["max_thinking_tokens"], point.get("waits") or 0
+    forced = bool(point.get("forced", True))
+    return CurvePoint(
+        id=f"{arm}|{protocol}|{benchmark}|{cap}|{waits}|{'forced' if forced else 'free'}",
+        arm=arm, benchmark=benchmark, protocol=protocol,
+        max_thinking_tokens=cap, waits=waits, forced=forced,
+        n=point["n"], accuracy=point.get("accuracy"), accuracy_low=low, accuracy_high=high,
+        mean_thinking_tokens=point.get("mean_thinking_tokens"),
+    )  # fmt: skip

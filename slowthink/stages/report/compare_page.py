@@ -1,0 +1,160 @@
+"""The comparison as a page in the report's look: it needs no script.
+
+write_page(open_pair(Path("runs/one"), Path("runs/two")), Path("compare.html"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from slowthink.pipeline.run_folder import write_atomic
+from slowthink.records import Verdict, item_seed
+from slowthink.stages.report import charts
+from slowthink.stages.report.excerpts import (
+    MAX_QUESTION_CHARACTERS,
+    MAX_SEGMENT_CHARACTERS,
+    SHOWN_COLUMNS,
+    read_columns,
+    segments_of,
+)
+from slowthink.stages.report.page import render, two_sizes
+from slowthink.stages.report.pairing import Pair, Side
+from slowthink.stages.report.set_tables import accuracy_cell, difference_table
+from slowthink.stages.report.sets import largest, title_of
+from slowthink.stages.report.tables import Cell, Table
+from slowthink.stages.report.text import count, cut, decimal, point_name
+
+MAX_SHOWN = 20
+"""Questions shown in full in each of a set's two lists; the data has them all."""
+FORCED = {"wait": "forced wait", "closing": "forced end of thinking"}
+
+
+def write_page(
+    pair: Pair, data: Mapping[str, Any], path: Path, *, max_shown: int = MAX_SHOWN, seed: int = 0
+) -> Path:
+    """Write the page of `compare(pair)`'s figures; which questions it shows is drawn by seed."""
+    sides = {"a": _name(pair, pair.a), "b": _name(pair, pair.b)}
+    draw = partial(_changed, pair, max_shown=max_shown, seed=seed)
+    views = [_set_view(one, sides, draw) for one in data["sets"]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, render("compare.html", data=data, sides=sides, sets=views, forced=FORCED))
+    return path
+
+
+def _name(pair: Pair, side: Side) -> str:
+    """An arm's name; with its run's where there are two."""
+    if pair.a.run.resolve() == pair.b.run.resolve():
+        return side.arm
+    return f"{side.run.resolve().name} · {side.arm}"
+
+
+def _set_view(
+    one: Mapping[str, Any], sides: Mapping[str, str], draw: Callable[..., list[dict[str, Any]]]
+) -> dict[str, Any]:
+    main = largest(one["points"])
+    changes = (("Won", sides["b"], main["won"]), ("Lost", sides["a"], main["lost"]))
+    return {
+        "data": one,
+        "title": title_of(one),
+        "main": main,
+        "curves": two_sizes(charts.curve_svg, _as_arms(one, sides)),
+        "differences": difference_table(
+            [(point_name(point), point) for point in one["points"]], what="Budget"
+        ),
+        "figures": _figure_table(one, sides),
+        "lists": [
+            {"title": title, "better": better, "shown": draw(changed), "num": len(changed)}
+            for title, better, changed in changes
+        ],
+    }
+
+
+def _as_arms(one: Mapping[str, Any], sides: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Both sides as the arms of a curve, on the shared problems alone."""
+    return [
+        {
+            "name": name,
+            "points": [
+                {key: point[key] for key in ("max_thinking_tokens", "waits", "forced", "n")}
+                | point[side]
+                for point in one["points"]
+            ],
+        }
+        for side, name in sides.items()
+    ]
+
+
+def _figure_table(one: Mapping[str, Any], sides: Mapping[str, str]) -> Table:
+    """Both accuracies, and the tokens they took, on the shared problems."""
+    return Table(
+        caption="On the problems that both answered, with 95 % intervals. Thinking and answer "
+        "tokens are means. Won, lost: questions that the second solves more, or less, often. "
+        "Only in one: problems left out of the pairing.",
+        head=(
+            "Budget", "n", *sides.values(), "Thinking tokens", "Answer tokens", "Won", "Lost",
+            "Only in one",
+        ),
+        rows=tuple(
+            (
+                Cell(text=point_name(point)),
+                Cell(text=count(point["n"])),
+                accuracy_cell(point["a"]),
+                accuracy_cell(point["b"]),
+                _both(point, "mean_thinking_tokens"),
+                _both(point, "mean_answer_tokens"),
+                Cell(text=count(len(point["won"]))),
+                Cell(text=count(len(point["lost"]))),
+                Cell(text=f"{count(point['num_only_a'])} / {count(point['num_only_b'])}"),
+            )
+            for point in one["points"]
+        ),
+        label="Accuracy and tokens of both",
+    )  # fmt: skip
+
+
+def _both(point: Mapping[str, Any], key: str) -> Cell:
+    return Cell(text=f"{decimal(point['a'][key])} / {decimal(point['b'][key])}")
+
+
+# --- questions that changed -----------------------------------------------------------------------
+
+
+def _changed(
+    pair: Pair, changes: Sequence[Mapping[str, Any]], *, max_shown: int, seed: int
+) -> list[dict[str, Any]]:
+    """A seeded draw of the changed questions, each with an answer of both sides."""
+    drawn = sorted(changes, key=lambda one: item_seed(seed, one["problem_id"]))[:max_shown]
+    rows_a = _rows(pair.a, [one["a_id"] for one in drawn])
+    rows_b = _rows(pair.b, [one["b_id"] for one in drawn])
+    found = []
+    for one in drawn:
+        row = rows_a[one["a_id"]]
+        found.append(
+            {
+                **one,
+                "question": cut(row["question"], limit=MAX_QUESTION_CHARACTERS),
+                "gold": row.get("gold"),
+                "domain": row.get("domain"),
+                "answers": {"a": _answer(row), "b": _answer(rows_b[one["b_id"]])},
+            }
+        )
+    return found
+
+
+def _rows(side: Side, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    columns = sorted({*SHOWN_COLUMNS, "question", "segments"})
+    return {row["id"]: row for row in read_columns(side.path, columns, ids=ids)}
+
+
+def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "right": row["verdict"] == Verdict.CORRECT.value,
+        "verdict": row["verdict"].replace("_", " "),
+        "extracted": row.get("extracted"),
+        "num_thinking_tokens": row["num_thinking_tokens"],
+        "segments": segments_of(row, limit=MAX_SEGMENT_CHARACTERS),
+    }

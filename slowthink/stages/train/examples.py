@@ -1,0 +1,81 @@
+"""Traces as token ids, and the pre-flight: no example is ever cut.
+
+Example(id="p-0c1e…", prompt_ids=(1, 9690, …), completion_ids=(1, 15336, …, 2))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slowthink.errors import DataError
+from slowthink.forcing.prompts import training_ids
+from slowthink.recipe import Recipe, TrainConfig
+from slowthink.records import Dropped, Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One text to learn from; the loss is on the completion, its real EOS included."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the whole text."""
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+def make_examples(traces: Sequence[Trace], tokenizer: Any, recipe: Recipe) -> list[Example]:
+    """The traces in ids, in order of the problems' ids: the input's order does not matter."""
+    examples = []
+    for trace in sorted(traces, key=lambda one: (one.problem.id, one.thinking, one.response)):
+        ids = training_ids(
+            tokenizer, trace.problem, thinking=trace.thinking, response=trace.response,
+            chat=recipe.chat, own_formats=recipe.formats,
+        )  # fmt: skip
+        examples.append(
+            Example(
+                id=trace.problem.id, prompt_ids=ids.prompt_ids, completion_ids=ids.completion_ids
+            )
+        )
+    return examples
+
+
+def fit(
+    examples: Sequence[Example], config: TrainConfig, *, max_context: int | None
+) -> tuple[list[Example], list[Dropped]]:
+    """The examples that fit, and the others where the recipe drops them.
+
+    Raises DataError where one is too long and the recipe refuses, or where none is left.
+    """
+    limit = min(config.max_length, max_context or config.max_length)
+    long = [example for example in examples if example.num_tokens > limit]
+    if long and config.too_long == "refuse":
+        raise DataError(_refusal(long, len(examples), limit=limit, max_length=config.max_length))
+    kept = [example for example in examples if example.num_tokens <= limit]
+    if not kept:
+        raise DataError(
+            f"train: {len(examples)} examples came in and none is left (limit {limit} tokens); "
+            "expected at least one. Give it traces, or raise train.max_length."
+        )
+    return kept, [_drop(example, limit) for example in long]
+
+
+def _drop(example: Example, limit: int) -> Dropped:
+    evidence = f"{example.num_tokens} tokens, limit {limit}"
+    return Dropped(id=example.id, step="length", reason="too long", evidence=evidence)
+
+
+def _refusal(long: Sequence[Example], total: int, *, limit: int, max_length: int) -> str:
+    longest = max(example.num_tokens for example in long)
+    by = "train.max_length" if limit == max_length else "the model's context"
+    raised = f"--set train.max_length={longest}, " if limit == max_length else ""
+    return (
+        f"train: {len(long)} of {total} examples are longer than {limit} tokens ({by}); the "
+        f"longest has {longest}; expected all to fit, as none is ever cut. Do one of: {raised}"
+        "--set train.too_long=drop, or select shorter traces."
+    )

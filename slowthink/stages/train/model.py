@@ -1,0 +1,86 @@
+"""The model that is trained: read, given adapters, and at the end written for every engine.
+
+train/model/      safetensors, tokenizer, chat template, generation config; a LoRA is merged into it
+train/adapter/    the LoRA by itself
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slowthink.recipe import LoraConfig, TrainConfig
+from slowthink.stages.train.packing import attention_name
+
+
+def load_for_training(folder: Path, config: TrainConfig, *, seed: int) -> Any:
+    """The model, in bf16 where a CPU computes in it (its masters are fp32), else in fp32."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = AutoConfig.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=compute_dtype(),
+        attn_implementation=attention_name(settings.get_text_config(), device_type),
+    )
+    if config.lora is not None:
+        torch.manual_seed(seed % 2**63)
+        model = _with_adapters(model, config.lora)
+    return model
+
+
+def compute_dtype() -> torch.dtype:
+    """What weights are held in: bf16 where a CPU computes in it, else fp32 (a GPU casts)."""
+    if torch.cuda.is_available() or torch.mps.is_available():
+        return torch.float32
+    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def context_length(folder: Path) -> int | None:
+    """Tokens that the model can attend to, where its config says."""
+    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    length = settings.get("text_config", settings).get("max_position_embeddings")
+    return int(length) if length else None
+
+
+def save_for_serving(model: Any, tokenizer: Any, folder: Path, *, source: Path) -> None:
+    """Write what engines load, in the number format of the model it was made from.
+
+    `model` holds fp32 masters; a LoRA is merged in fp32 and also kept beside.
+    """
+    dtype = _stored_dtype(source)
+    if hasattr(model, "merge_and_unload"):
+        model.save_pretrained(folder.with_name("adapter"))
+        model = model.float().merge_and_unload()
+    model = model.to(dtype)
+    model.config.dtype = dtype
+    model.config.use_cache = True
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _stored_dtype(source: Path) -> torch.dtype:
+    """Of the model's files; bf16 where its config does not say."""
+    settings = json.loads((source / "config.json").read_text("utf-8"))
+    name = settings.get("dtype") or settings.get("torch_dtype") or "bfloat16"
+    found = getattr(torch, name)
+    return found if isinstance(found, torch.dtype) else torch.bfloat16
+
+
+def _with_adapters(model: Any, config: LoraConfig) -> Any:
+    from peft import LoraConfig as PeftLora
+    from peft import get_peft_model
+
+    settings = PeftLora(
+        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout,
+        target_modules="all-linear", task_type="CAUSAL_LM",
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return get_peft_model(model, settings)
