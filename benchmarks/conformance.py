@@ -17,7 +17,7 @@ from typing import Any
 
 from slowthink.engines import open_session
 from slowthink.engines.models import resolve_model
-from slowthink.engines.session import Job, Outcome, Point, Session, generate
+from slowthink.engines.session import Job, JobResult, Point, Session, generate
 from slowthink.forcing.formats import FORMATS, compile_format
 from slowthink.forcing.machine import cut_chain, make_rules
 from slowthink.forcing.prompts import prompt_ids
@@ -230,7 +230,7 @@ def compare(
     return found
 
 
-def whole(outcome: Outcome, request: Request, point: Point, session: Session) -> Sides:
+def whole(outcome: JobResult, request: Request, point: Point, session: Session) -> Sides:
     """An outcome at a point."""
     compiled = compile_format(request.format, session.tokenizer, eos_ids=session.eos_ids)
     rules = make_rules(request.budget, compiled)

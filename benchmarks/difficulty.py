@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.records import Grade, Verdict
-from slowthink.stages.filter.difficulty.attempts import Returned, drive
-from slowthink.stages.filter.difficulty.band import Band, Outcome
+from slowthink.stages.filter.difficulty.attempts import Returned, run_attempts
+from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.prior import NUM_PILOT, Beta, fit, foresee
-from slowthink.stages.filter.difficulty.stopping import Exact, Follow, Rule, WithinError
+from slowthink.stages.filter.difficulty.stopping import AttemptTracker, Exact, Rule, WithinError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/samples"
 BAND = Band(32, min_correct=1, max_correct=3)
@@ -94,8 +94,8 @@ def played(pool: Pool, band: Band, *, stop: str, wave_size: int = 1) -> dict[str
         rest = {one: pool[one] for one in list(pool)[NUM_PILOT:]}
         follows = pilot | _followed(rest, rule, wave_size)
     whole = {one: band.outcome(sum(found), len(found)) for one, found in pool.items()}
-    kept = {one for one, outcome in whole.items() if outcome is Outcome.KEEP}
-    ours = {one for one, follow in follows.items() if follow.outcome is Outcome.KEEP}
+    kept = {one for one, outcome in whole.items() if outcome is BandDecision.KEEP}
+    ours = {one for one, follow in follows.items() if follow.outcome is BandDecision.KEEP}
     drawn = sum(len(one.grades) + one.num_unused for one in follows.values())
     return {
         "share_drawn": drawn / (len(pool) * band.num_attempts),
@@ -106,9 +106,9 @@ def played(pool: Pool, band: Band, *, stop: str, wave_size: int = 1) -> dict[str
     }
 
 
-def _followed(pool: Pool, rule: Rule, wave_size: int) -> dict[str, Follow]:
-    follows = {one: Follow(rule, wave_size=wave_size) for one in pool}
-    drive(_Chance(pool), follows)
+def _followed(pool: Pool, rule: Rule, wave_size: int) -> dict[str, AttemptTracker]:
+    follows = {one: AttemptTracker(rule, wave_size=wave_size) for one in pool}
+    run_attempts(_Chance(pool), follows)
     return follows
 
 

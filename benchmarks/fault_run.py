@@ -48,7 +48,7 @@ def run(
             outcomes = list(generate(session, jobs))
             seconds = time.monotonic() - started
             restart.join()
-            again = dict(session.oddities)
+            again = dict(session.anomalies)
     return {
         "requests": num,
         "done": sum(outcome.error is None for outcome in outcomes),

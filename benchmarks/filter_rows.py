@@ -120,7 +120,7 @@ def _context(folder: Any, heldout: list[Any]) -> Any:
     write_records(path, heldout, Problem)
     settings = {"input": str(path), "quality": "s1", "duplicates": {}, "contamination": {}}
     recipe = parse_recipe({"name": "bench", "filter": settings})
-    return make_context(recipe, folder, "filter", say=lambda text: None)
+    return make_context(recipe, folder, "filter", notify=lambda text: None)
 
 
 def _problem(text: str, number: int, split: Any) -> Any:

@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from benchmarks.forcing_step import step_overhead
 from slowthink.engines import open_session
-from slowthink.engines.session import Job, Outcome, Point, Session, generate
+from slowthink.engines.session import Job, JobResult, Point, Session, generate
 from slowthink.forcing.formats import FORMATS, TokenFormat, compile_format
 from slowthink.forcing.machine import make_rules
 from slowthink.forcing.prompts import prompt_ids
@@ -147,12 +147,12 @@ def _jobs(session: Session, load: Load) -> list[Job]:
     return [Job(request=request, points=(point,)) for request in requests_of(session, load)]
 
 
-def _run_jobs(session: Session, load: Load) -> list[Outcome]:
+def _run_jobs(session: Session, load: Load) -> list[JobResult]:
     outcomes = {one.key: one for one in generate(session, _jobs(session, load))}
     return [outcomes[job.key] for job in _jobs(session, load)]
 
 
-def _made(outcome: Outcome) -> int:
+def _made(outcome: JobResult) -> int:
     """Tokens of thinking, closing and answer."""
     answers = sum(len(one.closing) + len(one.ids) for one in outcome.answers)
     return len(outcome.chain.ids) + answers

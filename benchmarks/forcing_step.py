@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowthink.engines.models import load_tokenizer
-from slowthink.engines.vllm.request_args import Ask
+from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Compiler
 from slowthink.forcing.formats import FORMATS
 from slowthink.records import Budget, Sampling
@@ -74,12 +74,12 @@ def _step_microseconds(
 
 
 def _row(tokenizer: Any, sampling: Sampling, *, cap: int) -> Any:
-    from slowthink.engines.vllm.rows import Row, Terms
+    from slowthink.engines.vllm.rows import ForcedRow, RowSettings
 
     budget = Budget(max_thinking_tokens=cap, waits=2, answer_tokens=16 if cap else 0)
-    ask = Ask(format=FORMATS["s1"], budget=budget, sampling=sampling)
+    ask = ForcingArgs(format=FORMATS["s1"], budget=budget, sampling=sampling)
     spec = Compiler(tokenizer, eos_ids=frozenset({2}), stop_id=2).spec(ask)
-    return Row(spec, Terms(cap=cap, sampling=sampling), outputs=[])
+    return ForcedRow(spec, RowSettings(cap=cap, sampling=sampling), outputs=[])
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.run_folder import read_manifest
 from slowthink.recipe import QualityConfig
@@ -64,7 +64,9 @@ def run(name: str, settings: dict[str, Any]) -> Path:
     """Run pool and filter; where they lie."""
     root = OUT / name
     recipe = parse_recipe({"name": name, "model": "smollm2-135m"} | settings)
-    run_recipe(recipe, root, stages=("pool", "filter", "report"), talk=Talk(quiet=True))
+    run_recipe(
+        recipe, root, stages=("pool", "filter", "report"), reporter=ProgressReporter(quiet=True)
+    )
     return root
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slowthink.engines import open_session
-from slowthink.engines.session import Job, Outcome, Point, Session, cut_at, generate
+from slowthink.engines.session import Job, JobResult, Point, Session, cut_at, generate
 from slowthink.forcing.formats import FORMATS, compile_format
 from slowthink.forcing.machine import make_rules
 from slowthink.forcing.prompts import prompt_ids
@@ -136,12 +136,12 @@ def _take_turn(
             way.thinking |= {(outcome.key, point): cut(outcome, point) for point in points}
 
 
-def _cutter(session: Session, jobs: Sequence[Job]) -> Callable[[Outcome, Point], tuple[int, ...]]:
+def _cutter(session: Session, jobs: Sequence[Job]) -> Callable[[JobResult, Point], tuple[int, ...]]:
     request = jobs[0].request
     format = compile_format(request.format, session.tokenizer, eos_ids=session.eos_ids)
     rules = make_rules(request.budget, format)
 
-    def cut(outcome: Outcome, point: Point) -> tuple[int, ...]:
+    def cut(outcome: JobResult, point: Point) -> tuple[int, ...]:
         found = cut_at(outcome.chain, rules, point)
         assert found is not None
         return found.ids

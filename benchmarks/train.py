@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.recipe import TrainConfig
-from slowthink.stages.train.examples import Example
+from slowthink.stages.train.examples import TrainingExample
 
 STEPS_PER_ROUND = 3
 WARM_UP_STEPS = 2
@@ -64,11 +64,11 @@ def summary(times: Times) -> dict[str, Any]:
     }
 
 
-def made_examples(number: int) -> list[Example]:
+def made_examples(number: int) -> list[TrainingExample]:
     """Examples of made ids, 60 to 160 tokens long, 40 of them the prompt."""
     rng = random.Random(0)
     return [
-        Example(
+        TrainingExample(
             id=str(index),
             prompt_ids=tuple(rng.randrange(5, 40_000) for _ in range(40)),
             completion_ids=tuple(rng.randrange(5, 40_000) for _ in range(rng.randint(20, 120))),
@@ -77,7 +77,7 @@ def made_examples(number: int) -> list[Example]:
     ]
 
 
-def _race(source: Path, tokenizer: Any, examples: list[Example], num_steps: int) -> Times:
+def _race(source: Path, tokenizer: Any, examples: list[TrainingExample], num_steps: int) -> Times:
     from transformers import TrainerCallback
 
     from slowthink.stages.train.model import load_for_training
@@ -122,7 +122,7 @@ class PlainLoop:
         self.model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
 
-    def timed_step(self, batch: Sequence[Example]) -> float:
+    def timed_step(self, batch: Sequence[TrainingExample]) -> float:
         """Seconds of one optimiser step."""
         import torch
 
@@ -140,7 +140,7 @@ class PlainLoop:
         return time.perf_counter() - started
 
 
-def _padded(batch: Sequence[Example]) -> tuple[dict[str, Any], Any]:
+def _padded(batch: Sequence[TrainingExample]) -> tuple[dict[str, Any], Any]:
     """Input ids and mask, padded on the right; and labels."""
     import torch
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from slowthink.cli.app import main
-from slowthink.cli.chat import Chat, converse
+from slowthink.cli.chat import Conversation, converse
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.errors import ConfigError, SlowthinkError
 from slowthink.recipe import Generation
@@ -35,13 +35,13 @@ class Heard(ReplaySession):
 
 
 @pytest.fixture
-def talk(tmp_path):
-    def make(session: ReplaySession) -> Chat:
+def reporter(tmp_path):
+    def make(session: ReplaySession) -> Conversation:
         settings = parse_settings(Generation, {"chat": {"format": "s1"}}, where="test")
         ledger = Ledger(tmp_path / "ledger.sqlite")
         ledger.__enter__()
         opened.append(ledger)
-        return Chat(session, ledger, settings, cap=64, waits=0)
+        return Conversation(session, ledger, settings, cap=64, waits=0)
 
     opened: list[Ledger] = []
     yield make
@@ -49,9 +49,9 @@ def talk(tmp_path):
         ledger.__exit__(None, None, None)
 
 
-def test_questions_and_answers_are_put_again_and_thoughts_are_not(talk) -> None:
+def test_questions_and_answers_are_put_again_and_thoughts_are_not(reporter) -> None:
     session = Heard()
-    chat = talk(session)
+    chat = reporter(session)
     first, second = chat.ask("What is 17 + 25?"), chat.ask("再加三呢？")
     assert (first["answer"], second["answer"]) == ("Final Answer: 42", "Final Answer: 45")
     assert first["thinking"] == "17 + 25 = 32"
@@ -62,8 +62,8 @@ def test_questions_and_answers_are_put_again_and_thoughts_are_not(talk) -> None:
     )
 
 
-def test_budget_holds_from_the_next_turn_on_and_waits_speak_the_language(talk) -> None:
-    chat = talk(Heard())
+def test_budget_holds_from_the_next_turn_on_and_waits_speak_the_language(reporter) -> None:
+    chat = reporter(Heard())
     assert chat.obey("/waits 1") == "waits 1"
     assert "Wait" in chat.ask("What is 17 + 25?")["thinking"]
     assert "等等" in chat.ask("再加三呢？")["thinking"]
@@ -72,9 +72,9 @@ def test_budget_holds_from_the_next_turn_on_and_waits_speak_the_language(talk) -
     assert (turn["num_thinking_tokens"], turn["thinking_end"]) == (5, "cap")
 
 
-def test_new_talk_forgets(talk) -> None:
+def test_new_talk_forgets(reporter) -> None:
     session = Heard()
-    chat = talk(session)
+    chat = reporter(session)
     chat.ask("What is 17 + 25?")
     chat.obey("/new")
     chat.ask("再加三呢？")
@@ -82,13 +82,13 @@ def test_new_talk_forgets(talk) -> None:
 
 
 @pytest.mark.parametrize("line", ["/cap x", "/waits", "/cap -1", "/fly", "/"])
-def test_bad_command_says_what_is_expected(talk, line) -> None:
+def test_bad_command_says_what_is_expected(reporter, line) -> None:
     with pytest.raises(ConfigError, match="expected"):
-        talk(Heard()).obey(line)
+        reporter(Heard()).obey(line)
 
 
-def test_turn_that_does_not_fit_is_left_out_of_the_talk(talk, capsys) -> None:
-    chat = talk(Heard(max_context=200))
+def test_turn_that_does_not_fit_is_left_out_of_the_talk(reporter, capsys) -> None:
+    chat = reporter(Heard(max_context=200))
     chat.budget["cap"] = 10_000
     shown = []
     assert (
@@ -102,8 +102,8 @@ def test_turn_that_does_not_fit_is_left_out_of_the_talk(talk, capsys) -> None:
     assert len(chat.said) == 2
 
 
-def test_failed_turn_keeps_what_was_said(talk) -> None:
-    chat = talk(Heard())
+def test_failed_turn_keeps_what_was_said(reporter) -> None:
+    chat = reporter(Heard())
     chat.ask("What is 17 + 25?")
     with pytest.raises(SlowthinkError):
         chat.ask("Nobody wrote a script for this.")

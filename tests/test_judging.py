@@ -21,7 +21,7 @@ from slowthink.sampling.judge import (
     second_opinions,
 )
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.prompted_model import Asker
+from slowthink.sampling.prompted_model import PromptedModel
 from slowthink.sampling.sampler import Sampler
 
 RIGHT = "Same value.\nVERDICT: CORRECT"
@@ -63,7 +63,7 @@ def judge_of(tmp_path):
         ledgers.append(ledger)
         config = JudgeConfig(model="base", num_audited=num_audited, modes=modes, max_tokens=200)
         sampler = Sampler(session, ledger, tag="judge")
-        return Judge(config, Asker(session, sampler, max_tokens=200, seed=VERSION))
+        return Judge(config, PromptedModel(session, sampler, max_tokens=200, seed=VERSION))
 
     def make_again(*args, **options):
         while ledgers:

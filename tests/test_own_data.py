@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slowthink.pipeline import run_folder as runs
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe.loading import load_recipe
 
@@ -23,7 +23,7 @@ TEST = SHARED / "eval" / "gsm8k_test.jsonl"
 
 def go(name: str, root, *overrides: str):
     recipe = load_recipe(name, overrides=overrides)
-    return run_recipe(recipe, root, talk=Talk(quiet=True))
+    return run_recipe(recipe, root, reporter=ProgressReporter(quiet=True))
 
 
 def test_gsm8k_with_its_solutions_as_chains(smollm, tmp_path) -> None:

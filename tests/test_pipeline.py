@@ -19,7 +19,7 @@ from slowthink.data import tables
 from slowthink.errors import ConfigError, DataError, EngineError
 from slowthink.pipeline import run as pipeline
 from slowthink.pipeline import run_folder as runs
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe
@@ -82,7 +82,7 @@ def in_this_process(request, monkeypatch):
 
 def go(path, root, *overrides: str, **options):
     recipe = load_recipe(str(path), overrides=overrides)
-    return run_recipe(recipe, root, talk=Talk(quiet=True), **options)
+    return run_recipe(recipe, root, reporter=ProgressReporter(quiet=True), **options)
 
 
 def test_a_run_writes_each_stage_whole_and_the_same_command_skips_all(made, tmp_path) -> None:
@@ -296,9 +296,9 @@ def test_interrupting_a_stage_leaves_a_run_that_can_go_on(made, tmp_path) -> Non
     while not (root / "pool" / "manifest.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)
-    talk = child.communicate(timeout=60)[1]
+    reporter = child.communicate(timeout=60)[1]
     assert child.returncode == 130
-    assert "what was finished is kept" in talk
+    assert "what was finished is kept" in reporter
     assert go(made, root)[0].skipped
 
 
@@ -311,7 +311,7 @@ def test_dry_run_writes_nothing_and_counts(made, tmp_path) -> None:
 def test_a_missing_first_input_is_explained(tmp_path) -> None:
     recipe = Recipe.model_validate({"name": "x", "select": {}})
     with pytest.raises(ConfigError, match=r"no trace stage and no `select\.input`"):
-        run_recipe(recipe, tmp_path / "run", talk=Talk(quiet=True))
+        run_recipe(recipe, tmp_path / "run", reporter=ProgressReporter(quiet=True))
 
 
 def test_rows_are_sorted_by_id_whatever_their_order(tmp_path) -> None:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from slowthink.pipeline import progress
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.progress import ProgressReporter
 
 
 @pytest.fixture
@@ -18,16 +18,16 @@ def clock(monkeypatch):
 
 
 def test_rest_is_told_by_what_was_done_since_the_first_call(clock, capsys) -> None:
-    talk = Talk()
-    talk.progress(100, 200)  # an earlier run's
-    talk.progress(110, 200)
+    reporter = ProgressReporter()
+    reporter.progress(100, 200)  # an earlier run's
+    reporter.progress(110, 200)
     assert capsys.readouterr().err == "      110/200, about 180 s left\n"
 
 
 def test_each_work_has_a_start_of_its_own(clock, capsys) -> None:
-    talk = Talk()
+    reporter = ProgressReporter()
     for done, total in ((0, 10), (5, 10), (10, 10), (3, 40), (0, 10), (5, 10)):
-        talk.progress(done, total)
+        reporter.progress(done, total)
     told = capsys.readouterr().err.splitlines()
     assert told == [
         "      5/10, about 20 s left",
@@ -37,13 +37,13 @@ def test_each_work_has_a_start_of_its_own(clock, capsys) -> None:
 
 
 def test_nothing_done_yet_tells_no_time(clock, capsys) -> None:
-    talk = Talk()
-    talk.progress(0, 50)
-    talk.progress(0, 50)
+    reporter = ProgressReporter()
+    reporter.progress(0, 50)
+    reporter.progress(0, 50)
     assert capsys.readouterr().err == "      0/50\n"
 
 
 def test_first_call_may_be_the_last(capsys) -> None:
-    Talk().progress(3, 3)
-    Talk(quiet=True).progress(1, 3)
+    ProgressReporter().progress(3, 3)
+    ProgressReporter(quiet=True).progress(1, 3)
     assert capsys.readouterr().err == ""

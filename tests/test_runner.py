@@ -12,7 +12,7 @@ import pytest
 from slowthink.errors import ConfigError, EngineError
 from slowthink.pipeline import run as pipeline
 from slowthink.pipeline import run_folder as runs
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe.loading import parse_recipe
@@ -83,9 +83,11 @@ def test_ray_gives_the_same_bytes_and_its_errors_are_told(tmp_path, monkeypatch,
     monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
     try:
         for runner in ("local", "ray"):
-            run_recipe(recipe_of(runner), tmp_path / runner, talk=Talk(quiet=True))
+            run_recipe(recipe_of(runner), tmp_path / runner, reporter=ProgressReporter(quiet=True))
         assert digests(tmp_path / "local") == digests(tmp_path / "ray")
-        again = run_recipe(recipe_of("local"), tmp_path / "ray", talk=Talk(quiet=True))
+        again = run_recipe(
+            recipe_of("local"), tmp_path / "ray", reporter=ProgressReporter(quiet=True)
+        )
         assert all(one.skipped for one in again)  # where it ran is no setting of the result
         assert runs.read_manifest(tmp_path / "ray" / "trace")["num_records"] == 80
         found = map_rows(functools.partial(times, 2), range(50), runner="ray", batch_rows=7)

@@ -18,7 +18,7 @@ import pytest
 
 from slowthink.engines.replay import ReplaySession
 from slowthink.pipeline import run as pipeline
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.progress import ProgressReporter
 from slowthink.recipe import SandboxSource
 from slowthink.recipe.loading import parse_recipe
 from slowthink.stages.pool.sandbox import sandbox_problems
@@ -101,7 +101,9 @@ def recipe_of(folder: Path, pool: list[dict[str, Any]], **more: Any) -> Any:
 
 def run(folder: Path, pool: list[dict[str, Any]], **more: Any) -> dict[str, str]:
     """Hashes of all that was decided in filter, trace and select, by file."""
-    pipeline.run_recipe(recipe_of(folder, pool, **more), folder / "run", talk=Talk(quiet=True))
+    pipeline.run_recipe(
+        recipe_of(folder, pool, **more), folder / "run", reporter=ProgressReporter(quiet=True)
+    )
     return digests(folder / "run")
 
 

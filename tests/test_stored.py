@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from slowthink.data.rows import ValueProblem
+from slowthink.data.rows import UnusableValue
 from slowthink.data.stored import (
     StoredSample,
     StoredSamples,
@@ -312,7 +312,7 @@ def test_no_value_whatever_breaks_the_reading() -> None:
         row = {name: random.choice(ODD) for name in random.sample(ODD_COLUMNS, 12)}
         form = form_of(row)
         if form is not None:
-            with contextlib.suppress(ValueProblem):
+            with contextlib.suppress(UnusableValue):
                 num_read += len(form.read(row))
     assert num_read > 100
 

@@ -59,7 +59,7 @@ Temperature = Annotated[float, typer.Option("--temperature", help="0 is greedy."
 Seed = Annotated[int, typer.Option("--seed", help="Of sampled draws.")]
 
 
-class Decoding(NamedTuple):
+class DecodingOptions(NamedTuple):
     """The options of one model's budget-forced decoding."""
 
     model: str
@@ -266,7 +266,7 @@ def generate(
     from slowthink.cli import commands
     from slowthink.cli.generate import GenerateRequest
 
-    decoding = Decoding(
+    decoding = DecodingOptions(
         model, thinking_format, cap, waits, wait_string, answer_tokens, temperature, seed
     )
     request = GenerateRequest(prompt=prompt, file=file, **decoding.settings(set_))
@@ -293,7 +293,7 @@ def chat(
     from slowthink.cli import commands
     from slowthink.cli.generate import GenerateRequest
 
-    decoding = Decoding(
+    decoding = DecodingOptions(
         model, thinking_format, cap, waits, wait_string, answer_tokens, temperature, seed
     )
     request = GenerateRequest(prompt=None, file=None, **decoding.settings(set_))

@@ -24,7 +24,7 @@ from slowthink.stages.filter.quality_strict import language_of
 HELP = "/cap N thinking tokens at most, /waits N ends refused, /new forgets the talk; end: Ctrl-D"
 
 
-class Chat:
+class Conversation:
     """One talk: what was said so far, and the budget of the next turn."""
 
     def __init__(
@@ -78,13 +78,15 @@ class Chat:
 
 
 @contextmanager
-def open_chat(request: GenerateRequest) -> Iterator[Chat]:
+def open_chat(request: GenerateRequest) -> Iterator[Conversation]:
     """A talk with the model of the request. Raises ConfigError where it is not to be had."""
     with opened(request, command="chat") as (session, ledger, settings):
-        yield Chat(session, ledger, settings, cap=request.cap, waits=request.waits)
+        yield Conversation(session, ledger, settings, cap=request.cap, waits=request.waits)
 
 
-def converse(chat: Chat, lines: Iterable[str], *, show: Callable[[dict[str, Any]], None]) -> int:
+def converse(
+    chat: Conversation, lines: Iterable[str], *, show: Callable[[dict[str, Any]], None]
+) -> int:
     """Take each line as a question or a command until none comes; the number of turns that failed.
 
     What fails is told on stderr and left out of the talk.

@@ -21,7 +21,7 @@ from slowthink.data.rows import READERS
 from slowthink.errors import DataError
 from slowthink.grading import GradeItem, Grader, check_dependencies
 from slowthink.grading.answers.choice import pick
-from slowthink.grading.answers.compare import Context, compare
+from slowthink.grading.answers.compare import AnswerContext, compare
 from slowthink.pipeline import run_folder as runs
 from slowthink.pipeline.run import stage_module
 from slowthink.recipe import BenchmarkConfig, FileSource, Recipe
@@ -127,7 +127,7 @@ def _pool_sets(recipe: Recipe) -> Iterator[KeySet]:
     if recipe.pool is None:
         return
     with tempfile.TemporaryDirectory() as folder:
-        context = runs.make_context(recipe, Path(folder), "pool", say=lambda _: None)
+        context = runs.make_context(recipe, Path(folder), "pool", notify=lambda _: None)
         result = stage_module("pool").run(context)
     places = {
         source.name or Path(source.path).stem: {"path": source.path}
@@ -226,7 +226,7 @@ def _counts(one: KeySet, refused: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 
 def _doubt(problem: Problem) -> str | None:
     """Why a key given twice, as text and as letter, says two things; None where it does not."""
-    context = Context.of(problem)
+    context = AnswerContext.of(problem)
     if not context.letter or not problem.answer:
         return None
     given = pick(problem.answer)
@@ -235,5 +235,5 @@ def _doubt(problem: Problem) -> str | None:
     text = context.options().get(context.letter)
     if text is None or (given.letters and not given.text):
         return None
-    same = compare(given.text or problem.answer, text, context=Context()).equal
+    same = compare(given.text or problem.answer, text, context=AnswerContext()).equal
     return None if same is not False else f"option {context.letter} is {text!r}"

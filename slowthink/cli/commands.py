@@ -17,11 +17,11 @@ from slowthink.recipe.loading import load_recipe
 if TYPE_CHECKING:
     from slowthink.cli.generate import GenerateRequest
     from slowthink.cli.serve import ServeRequest
-    from slowthink.pipeline.run import Ran
+    from slowthink.pipeline.run import StageRun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class CommandResult:
     """What a command found."""
 
     text: str
@@ -54,27 +54,27 @@ class RunRequest:
         return recipe, self.out or Path("runs") / recipe.name
 
 
-def run(request: RunRequest) -> Result:
+def run(request: RunRequest) -> CommandResult:
     """Run the stages; the text ends with where it went and the next command."""
     from slowthink.pipeline import run as pipeline
-    from slowthink.pipeline.progress import Talk
+    from slowthink.pipeline.progress import ProgressReporter
     from slowthink.stages.report.data import headline
 
     recipe, root = request.resolve()
     _check_stages(recipe, request.stages)
-    with Talk(quiet=request.quiet) as talk:
+    with ProgressReporter(quiet=request.quiet) as reporter:
         if request.regrade:
-            ran = pipeline.regrade(recipe, root, talk=talk)
+            ran = pipeline.regrade(recipe, root, reporter=reporter)
         else:
-            talk.say(_plan_text(recipe, request.stages))
+            reporter.notify(_plan_text(recipe, request.stages))
             ran = pipeline.run_recipe(
-                recipe, root, stages=request.stages, update=request.update, talk=talk
+                recipe, root, stages=request.stages, update=request.update, reporter=reporter
             )
     data = headline(root)
-    return Result(text=f"{_seconds(ran)}\n{_figures(data)}{_where(root)}", data=data)
+    return CommandResult(text=f"{_seconds(ran)}\n{_figures(data)}{_where(root)}", data=data)
 
 
-def _seconds(ran: Sequence[Ran]) -> str:
+def _seconds(ran: Sequence[StageRun]) -> str:
     """What each stage took."""
     parts = [f"{one.stage} {'(skipped)' if one.skipped else f'{one.seconds:.0f} s'}" for one in ran]
     return f"stages            {', '.join(parts)}"
@@ -130,7 +130,7 @@ def _where(root: Path) -> str:
     return f"report            {report}" if report.exists() else f"results           {root}"
 
 
-def dry_run(request: RunRequest) -> Result:
+def dry_run(request: RunRequest) -> CommandResult:
     """Settings, counts and estimated tokens; nothing is written, no model is loaded."""
     recipe, root = request.resolve()
     _check_stages(recipe, request.stages)
@@ -143,7 +143,7 @@ def dry_run(request: RunRequest) -> Result:
     ]
     lines.append(_minutes_text(plans))
     data = {"recipe": recipe.model_dump(mode="json"), "out": str(root), "plan": plans}
-    return Result(text="\n".join(lines), data=data | {"estimated_minutes": _minutes(plans)})
+    return CommandResult(text="\n".join(lines), data=data | {"estimated_minutes": _minutes(plans)})
 
 
 def _minutes_text(plans: dict[str, dict[str, Any]]) -> str:
@@ -166,7 +166,7 @@ def compare(
     out: Path | None = None,
     arm_a: str | None = None,
     arm_b: str | None = None,
-) -> Result:
+) -> CommandResult:
     """b against a on the questions that both answered; with `out`, a page of it."""
     from slowthink.stages.report import compare as report
     from slowthink.stages.report.compare_page import write_page
@@ -181,18 +181,18 @@ def compare(
         lines.append("page              --out compare.html writes one")
     else:
         lines.append(f"page              {write_page(pair, data, out)}")
-    return Result(text="\n".join(lines), data=data)
+    return CommandResult(text="\n".join(lines), data=data)
 
 
 # --- generate -------------------------------------------------------------------------------------
 
 
-def generate(request: GenerateRequest) -> Result:
+def generate(request: GenerateRequest) -> CommandResult:
     """One completion per problem, budget-forced and checked."""
     from slowthink.cli.generate import complete
 
     rows = complete(request)
-    return Result(text="\n\n".join(row["text"] for row in rows), data={"completions": rows})
+    return CommandResult(text="\n\n".join(row["text"] for row in rows), data={"completions": rows})
 
 
 def chat(request: GenerateRequest, *, as_json: bool) -> int:
@@ -205,11 +205,11 @@ def chat(request: GenerateRequest, *, as_json: bool) -> int:
         row = json.dumps(turn, ensure_ascii=False)
         print(row if as_json else turn_text(turn, dim=sys.stdout.isatty()), flush=True)
 
-    with open_chat(request) as talk:
+    with open_chat(request) as reporter:
         if not sys.stdin.isatty():
-            return converse(talk, sys.stdin, show=show)
+            return converse(reporter, sys.stdin, show=show)
         print(HELP, file=sys.stderr)
-        converse(talk, _typed(), show=show)
+        converse(reporter, _typed(), show=show)
         return 0
 
 
@@ -242,7 +242,7 @@ class GradeRequest:
     quiet: bool = False
 
 
-def grade(request: GradeRequest) -> Result:
+def grade(request: GradeRequest) -> CommandResult:
     """Verdicts on a file of answers."""
     from slowthink.grading.files import grade_file
     from slowthink.grading.reference.table import compare_graders, table_of
@@ -251,19 +251,19 @@ def grade(request: GradeRequest) -> Result:
         raise ConfigError("grade: --compare shows every mode; leave --mode and --judge out.")
     if request.compare:
         data = compare_graders(request.file, num_workers=request.num_workers)
-        return Result(text=table_of(data), data=data)
+        return CommandResult(text=table_of(data), data=data)
     if request.judge:
         data = _grade_with_judge(request, request.judge)
     else:
         data = grade_file(request.file, mode=request.mode, num_workers=request.num_workers)
-    return Result(text=_graded_text(data), data=data)
+    return CommandResult(text=_graded_text(data), data=data)
 
 
 def _grade_with_judge(request: GradeRequest, model: str) -> dict[str, Any]:
     """The rules' verdicts and, where they leave a row open, the judge's."""
     from slowthink.grading import Grader
     from slowthink.grading.files import grade_rows, read_file, summary_of
-    from slowthink.pipeline.progress import Talk
+    from slowthink.pipeline.progress import ProgressReporter
     from slowthink.recipe import JudgeConfig
     from slowthink.sampling.judge import judge_rows, open_judge
     from slowthink.sampling.ledger import Ledger
@@ -274,9 +274,11 @@ def _grade_with_judge(request: GradeRequest, model: str) -> dict[str, Any]:
     path = request.ledger or request.file.with_name(request.file.name + ".judge.sqlite")
     config, recipe = JudgeConfig(model=model), Recipe(name="grade", model=model)
     with (
-        Talk(quiet=request.quiet) as talk,
+        ProgressReporter(quiet=request.quiet) as reporter,
         Ledger(path) as ledger,
-        open_judge(config, recipe, ledger=ledger, say=talk.say, progress=talk.progress) as judge,
+        open_judge(
+            config, recipe, ledger=ledger, notify=reporter.notify, progress=reporter.progress
+        ) as judge,
     ):
         graded, report = judge_rows(judge, rows, graded)
     found = summary_of(rows, graded, mode=request.mode)
@@ -298,21 +300,21 @@ def _graded_text(data: dict[str, Any]) -> str:
     )
 
 
-def serve(request: ServeRequest, *, start: bool) -> Result:
+def serve(request: ServeRequest, *, start: bool) -> CommandResult:
     """The server's command and a request to try; with `start` this process becomes the server."""
     from slowthink.cli import serve as serving
-    from slowthink.pipeline.progress import Talk
+    from slowthink.pipeline.progress import ProgressReporter
 
-    with Talk(quiet=False) as talk:
-        ready = serving.prepare(request, say=talk.say)
+    with ProgressReporter(quiet=False) as reporter:
+        ready = serving.prepare(request, notify=reporter.notify)
         if start:
-            talk.say(ready.text)
+            reporter.notify(ready.text)
     if start:
         serving.start(ready)
-    return Result(text=ready.text, data=ready.data)
+    return CommandResult(text=ready.text, data=ready.data)
 
 
-def export(run: Path, out: Path) -> Result:
+def export(run: Path, out: Path) -> CommandResult:
     """A run's samples as lm-eval files."""
     from slowthink.cli.export import export_run
 
@@ -322,20 +324,22 @@ def export(run: Path, out: Path) -> Result:
         for one in data["files"]
     ]
     again = "read them again: an arm with `samples: PATH` under evaluate.arms"
-    return Result(text="\n".join([*lines, again]), data=data)
+    return CommandResult(text="\n".join([*lines, again]), data=data)
 
 
-def scorer(run: Path, out: Path, *, num_problems: int, num_samples: int, quiet: bool) -> Result:
+def scorer(
+    run: Path, out: Path, *, num_problems: int, num_samples: int, quiet: bool
+) -> CommandResult:
     """A scorer of chains, made of a finished run."""
     from slowthink.environment import commit
-    from slowthink.pipeline.progress import Talk
+    from slowthink.pipeline.progress import ProgressReporter
     from slowthink.sampling.parallel.fit import ScorerRequest, make_scorer
 
     request = ScorerRequest(
         run=run, out=out, num_problems=num_problems, num_samples=num_samples, commit=commit()
     )
-    with Talk(quiet=quiet) as talk:
-        card = make_scorer(request, say=talk.say, progress=talk.progress)
+    with ProgressReporter(quiet=quiet) as reporter:
+        card = make_scorer(request, notify=reporter.notify, progress=reporter.progress)
     lines = [f"{card['num_right']} of {card['num_chains']} chains right; {card['layers']} layers"]
     lines += [
         f"AUC {name:9} {_auc(found, 'auc', 'ci95')}; within one problem "
@@ -343,7 +347,7 @@ def scorer(run: Path, out: Path, *, num_problems: int, num_samples: int, quiet: 
         for name, found in card["auc"].items()
     ]
     lines.append(f"scorer        {out}\nuse it        --set evaluate.parallel.scorer.model={out}")
-    return Result(text="\n".join(lines), data=card)
+    return CommandResult(text="\n".join(lines), data=card)
 
 
 def _auc(found: dict[str, Any], name: str, interval: str) -> str:
@@ -358,7 +362,7 @@ BENCHES = ("difficulty", "filter", "forcing", "grade", "sweep", "train")
 
 def bench(
     name: str, *, num_rounds: int, data_path: Path | None = None, scale: bool = False
-) -> Result:
+) -> CommandResult:
     """One of the benchmarks, our way against the reference way; `data_path` is what it reads, and
     with `scale` it tells how seconds grow with rows."""
     import importlib
@@ -374,10 +378,10 @@ def bench(
     given |= {"scale": True} if scale else {}
     data = run(num_rounds=num_rounds, **given)
     text = "\n".join(f"{key:32} {json.dumps(value)}" for key, value in data.items())
-    return Result(text=text, data=data)
+    return CommandResult(text=text, data=data)
 
 
-def check(source: str, overrides: tuple[str, ...]) -> Result:
+def check(source: str, overrides: tuple[str, ...]) -> CommandResult:
     """Whether every gold answer of a recipe, a folder or a file is accepted as its own."""
     from slowthink.cli.check import check_files, check_recipe, is_files, text_of
 
@@ -387,4 +391,4 @@ def check(source: str, overrides: tuple[str, ...]) -> Result:
         raise ConfigError(f"check {source}: has --set; expected that of a recipe. Leave it out.")
     else:
         data = check_files(Path(source))
-    return Result(text=text_of(data), data=data)
+    return CommandResult(text=text_of(data), data=data)

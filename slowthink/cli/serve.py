@@ -50,7 +50,7 @@ class ServeRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serving:
+class ServerCommand:
     """A server that can be started."""
 
     command: tuple[str, ...]
@@ -82,7 +82,9 @@ class Serving:
         }
 
 
-def prepare(request: ServeRequest, *, say: Callable[[str], None] = lambda _: None) -> Serving:
+def prepare(
+    request: ServeRequest, *, notify: Callable[[str], None] = lambda _: None
+) -> ServerCommand:
     """The command, its environment and a request to try. Raises ConfigError where vLLM or the model
     is not to be had."""
     if importlib.util.find_spec("vllm") is None:
@@ -99,16 +101,18 @@ def prepare(request: ServeRequest, *, say: Callable[[str], None] = lambda _: Non
             "VLLM_USE_V2_MODEL_RUNNER=1."
         )
     recipe = _recipe(request)
-    folder = resolve_model(recipe.model, recipe.revision, say=say)
+    folder = resolve_model(recipe.model, recipe.revision, notify=notify)
     command = [*_program(), str(folder), "--served-model-name", request.model]
     command += ["--host", request.host, "--port", str(request.port), "--dtype", request.dtype]
     command += ["--logits-processors", PROCESSOR]
     command += [*_options(recipe.engine), *request.further]
     environment = {n: v for n, v in _environment().items() if n not in os.environ}
-    return Serving(command=tuple(command), environment=environment, curl=_curl(request, folder))
+    return ServerCommand(
+        command=tuple(command), environment=environment, curl=_curl(request, folder)
+    )
 
 
-def start(serving: Serving) -> None:
+def start(serving: ServerCommand) -> None:
     """Become the server; does not return."""
     sys.stdout.flush()
     os.execve(serving.command[0], serving.command, {**os.environ, **serving.environment})

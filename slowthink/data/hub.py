@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowthink.data.rows import READERS, BadRow, Row, read_rows
+from slowthink.data.rows import READERS, BadRow, SourceRow, read_rows
 from slowthink.errors import ConfigError, DataError, missing_extra
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -41,7 +41,7 @@ class OpenSet:
 
     name: str
     """Of the file or the hub's set; part of the rows' addresses."""
-    rows: Iterable[Row | BadRow]
+    rows: Iterable[SourceRow | BadRow]
     facts: dict[str, Any]
     """path and sha256 of a file; or hub_id, hub_config, split and revision (None: not known)."""
 
@@ -99,22 +99,22 @@ def _check_commit(wanted: HubSet, loaded: str | None, setting: str) -> None:
         )
 
 
-def _arrow_rows(data: Any) -> Iterator[Row | BadRow]:
+def _arrow_rows(data: Any) -> Iterator[SourceRow | BadRow]:
     number = 0
     for table in data.with_format("arrow").iter(batch_size=1024):
         for values in table.to_pylist():
             number += 1
-            yield Row(number, values)
+            yield SourceRow(number, values)
 
 
-def _chained(paths: Iterable[Path], setting: str) -> Iterator[Row | BadRow]:
+def _chained(paths: Iterable[Path], setting: str) -> Iterator[SourceRow | BadRow]:
     """Rows of several files, numbered on."""
     number = 0
     for path in paths:
         for row in read_rows(path, setting=setting):
             number += 1
-            if isinstance(row, Row):
-                yield Row(number, row.values)
+            if isinstance(row, SourceRow):
+                yield SourceRow(number, row.values)
             else:
                 yield BadRow(number, row.reason, row.evidence)
 

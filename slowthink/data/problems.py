@@ -17,8 +17,8 @@ from typing import Any
 
 from slowthink.data.rows import (
     BadRow,
-    Row,
-    ValueProblem,
+    SourceRow,
+    UnusableValue,
     cut,
     optional_text,
     shown,
@@ -80,13 +80,13 @@ class Origin:
 
 
 def read_problems(
-    rows: Iterable[Row | BadRow], *, name: str, convert: Callable[[Row], Problem]
+    rows: Iterable[SourceRow | BadRow], *, name: str, convert: Callable[[SourceRow], Problem]
 ) -> SourceRows:
     """Each row as a problem, or set aside with its address and reason; `name` is the file's."""
     found, columns = SourceRows(), dict[str, None]()
     for row in rows:
         found.num_rows += 1
-        if isinstance(row, Row):
+        if isinstance(row, SourceRow):
             columns.update(dict.fromkeys(row.values))
         item = row if isinstance(row, BadRow) else _item(row, name, convert)
         if isinstance(item, Item):
@@ -100,15 +100,15 @@ def read_problems(
     return found
 
 
-def _item(row: Row, name: str, convert: Callable[[Row], Problem]) -> Item | BadRow:
+def _item(row: SourceRow, name: str, convert: Callable[[SourceRow], Problem]) -> Item | BadRow:
     try:
         return Item(f"{name}:{row.line}", convert(row))
-    except ValueProblem as error:
+    except UnusableValue as error:
         return BadRow(row.line, str(error), shown(row.values))
 
 
 def problem_of(
-    row: Row, columns: Columns, origin: Origin, *, changes: Sequence[str] = ()
+    row: SourceRow, columns: Columns, origin: Origin, *, changes: Sequence[str] = ()
 ) -> Problem:
     """The row as a problem to train on; `changes` are those already made to it.
 
@@ -160,7 +160,7 @@ def _lineage(origin: Origin, changes: Sequence[str]) -> str:
     return json.dumps({"lineage": found}, ensure_ascii=False, separators=(",", ":"))
 
 
-def _row_id(row: Row) -> str:
+def _row_id(row: SourceRow) -> str:
     """The row's own `id`, else its line."""
     found = row.values.get("id")
     if isinstance(found, str):
@@ -170,7 +170,7 @@ def _row_id(row: Row) -> str:
 
 def _question(value: object, column: str) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise ValueProblem(f"`{column}` is missing or empty")
+        raise UnusableValue(f"`{column}` is missing or empty")
     return stripped(text_value(value, column))
 
 

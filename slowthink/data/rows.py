@@ -25,7 +25,7 @@ _EDGE_CONTROL = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceRow:
     """One readable row."""
 
     line: int
@@ -42,11 +42,11 @@ class BadRow:
     evidence: str = ""
 
 
-class ValueProblem(ValueError):
+class UnusableValue(ValueError):
     """A value cannot be used; the message is the reason."""
 
 
-def read_rows(path: str | Path, *, setting: str) -> Iterator[Row | BadRow]:
+def read_rows(path: str | Path, *, setting: str) -> Iterator[SourceRow | BadRow]:
     """All rows of a file, in order; `setting` names the recipe key of the path, for messages.
 
     Raises DataError where the file is missing, of another kind, broken as a whole, or empty.
@@ -121,14 +121,14 @@ def cut(text: str) -> str:
 def text_value(value: object, column: str) -> str:
     """The value as a string. Raises ValueProblem for another type, a NUL or broken text."""
     if not isinstance(value, str):
-        raise ValueProblem(f"`{column}` is {_type_name(value)}; expected a string")
+        raise UnusableValue(f"`{column}` is {_type_name(value)}; expected a string")
     if "\x00" in value:
-        raise ValueProblem(f"`{column}` holds a NUL byte")
+        raise UnusableValue(f"`{column}` holds a NUL byte")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ValueProblem(f"`{column}` is not valid UTF-8") from None
+            raise UnusableValue(f"`{column}` is not valid UTF-8") from None
     return value
 
 
@@ -141,7 +141,7 @@ def optional_text(value: object, column: str) -> str | None:
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value in (float("inf"), float("-inf")):
-            raise ValueProblem(f"`{column}` is not a finite number")
+            raise UnusableValue(f"`{column}` is not a finite number")
         return None if value != value else str(value)
     return stripped(text_value(value, column)) or None
 
@@ -162,7 +162,7 @@ def text_list(value: object, column: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise ValueProblem(f"`{column}` is {_type_name(value)}; expected a list of strings")
+        raise UnusableValue(f"`{column}` is {_type_name(value)}; expected a list of strings")
     return tuple(text_value(item, column) for item in value)
 
 
@@ -195,7 +195,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | BadRow]]:
         yield number, BadRow(number, reason, cut(f"{size:,} bytes: {head}"))
 
 
-def _read_jsonl(path: Path) -> Iterator[Row | BadRow]:
+def _read_jsonl(path: Path) -> Iterator[SourceRow | BadRow]:
     with path.open("rb") as file:
         for number, data in _lines(file):
             if isinstance(data, BadRow):
@@ -204,7 +204,7 @@ def _read_jsonl(path: Path) -> Iterator[Row | BadRow]:
                 yield _json_row(number, data)
 
 
-def _json_row(number: int, data: bytes) -> Row | BadRow:
+def _json_row(number: int, data: bytes) -> SourceRow | BadRow:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -212,7 +212,7 @@ def _json_row(number: int, data: bytes) -> Row | BadRow:
         return BadRow(number, "not valid UTF-8", cut(around.decode("utf-8", "backslashreplace")))
     try:
         value = _decode(text)
-    except _NamedTwice:
+    except _DuplicateKey:
         return BadRow(number, "names a key twice", cut(text))
     except (ValueError, RecursionError):
         reason = "holds a NUL byte" if "\x00" in text else "not valid JSON"
@@ -220,27 +220,27 @@ def _json_row(number: int, data: bytes) -> Row | BadRow:
     return _object_row(number, value)
 
 
-class _NamedTwice(ValueError):
+class _DuplicateKey(ValueError):
     """An object has two values under one key."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise _NamedTwice
+        raise _DuplicateKey
     return values
 
 
 _decode = json.JSONDecoder(object_pairs_hook=_object).decode
 
 
-def _object_row(number: int, value: object) -> Row | BadRow:
+def _object_row(number: int, value: object) -> SourceRow | BadRow:
     if isinstance(value, dict):
-        return Row(number, value)
+        return SourceRow(number, value)
     return BadRow(number, f"the row is {_type_name(value)}; expected an object", shown(value))
 
 
-def _read_json(path: Path) -> Iterator[Row | BadRow]:
+def _read_json(path: Path) -> Iterator[SourceRow | BadRow]:
     try:
         values = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -257,7 +257,7 @@ def _read_json(path: Path) -> Iterator[Row | BadRow]:
         yield _object_row(number, value)
 
 
-def _read_csv(path: Path) -> Iterator[Row | BadRow]:
+def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
     """Rows under a header line; a row may span lines, and is numbered by its last."""
     csv.field_size_limit(MAX_LINE_BYTES)
     refused: list[BadRow] = []
@@ -300,11 +300,11 @@ def _csv_lines(file: BinaryIO, refused: list[BadRow]) -> Iterator[str]:
             yield data.decode("utf-8", "surrogateescape")
 
 
-def _csv_row(number: int, header: list[str], cells: list[str]) -> Row | BadRow:
+def _csv_row(number: int, header: list[str], cells: list[str]) -> SourceRow | BadRow:
     if len(cells) != len(header):
         reason = f"has {len(cells)} cells; expected {len(header)}, as the header"
         return BadRow(number, reason, cut(",".join(cells)))
-    return Row(number, dict(zip(header, cells, strict=True)))
+    return SourceRow(number, dict(zip(header, cells, strict=True)))
 
 
 def _open_parquet(path: Path) -> Any:
@@ -323,7 +323,7 @@ def _not_parquet(path: Path, error: Exception) -> DataError:
     )
 
 
-def _read_parquet(path: Path) -> Iterator[Row | BadRow]:
+def _read_parquet(path: Path) -> Iterator[SourceRow | BadRow]:
     import pyarrow as pa
 
     file, number = _open_parquet(path), 0
@@ -336,17 +336,17 @@ def _read_parquet(path: Path) -> Iterator[Row | BadRow]:
         raise _not_parquet(path, error) from None
 
 
-def _batch_rows(first: int, batch: Any) -> list[Row | BadRow]:
+def _batch_rows(first: int, batch: Any) -> list[SourceRow | BadRow]:
     """The batch's rows; one by one where a value cannot be a Python one."""
     try:
-        return [Row(number, values) for number, values in enumerate(batch.to_pylist(), first)]
+        return [SourceRow(number, values) for number, values in enumerate(batch.to_pylist(), first)]
     except (ValueError, OverflowError):
         return [_parquet_row(first + at, batch.slice(at, 1)) for at in range(batch.num_rows)]
 
 
-def _parquet_row(number: int, one_row: Any) -> Row | BadRow:
+def _parquet_row(number: int, one_row: Any) -> SourceRow | BadRow:
     try:
-        return Row(number, one_row.to_pylist()[0])
+        return SourceRow(number, one_row.to_pylist()[0])
     except UnicodeDecodeError as error:
         return BadRow(number, "not valid UTF-8", cut(str(error)))
     except (ValueError, OverflowError) as error:
@@ -370,7 +370,7 @@ DISGUISES = {
 }
 """First bytes of what files of rows are taken for."""
 
-READERS: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
+READERS: dict[str, Callable[[Path], Iterator[SourceRow | BadRow]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,

@@ -9,34 +9,34 @@ from slowthink.recipe import EngineConfig
 
 
 def _transformers(
-    name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
+    name: str, config: EngineConfig, revision: str | None, notify: Callable[[str], None]
 ) -> Session:
     from slowthink.engines.transformers.session import TransformersSession
 
-    return TransformersSession(name, config, revision=revision, say=say)
+    return TransformersSession(name, config, revision=revision, notify=notify)
 
 
 def _vllm(
-    name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
+    name: str, config: EngineConfig, revision: str | None, notify: Callable[[str], None]
 ) -> Session:
     from slowthink.engines.vllm.session import VllmSession
 
-    return VllmSession(name, config, revision=revision, say=say)
+    return VllmSession(name, config, revision=revision, notify=notify)
 
 
 def _openai(
-    name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
+    name: str, config: EngineConfig, revision: str | None, notify: Callable[[str], None]
 ) -> Session:
     from slowthink.engines.server.chat_session import ChatSession
     from slowthink.engines.server.session import OpenAISession
 
     if config.endpoints is not None and config.endpoints.api == "chat":
-        return ChatSession(name, config, say=say)
-    return OpenAISession(name, config, revision=revision, say=say)
+        return ChatSession(name, config, notify=notify)
+    return OpenAISession(name, config, revision=revision, notify=notify)
 
 
 def _replay(
-    name: str, config: EngineConfig, revision: str | None, say: Callable[[str], None]
+    name: str, config: EngineConfig, revision: str | None, notify: Callable[[str], None]
 ) -> Session:
     from slowthink.engines.replay import ReplaySession, read_script
 
@@ -51,10 +51,10 @@ def open_session(
     config: EngineConfig,
     *,
     revision: str | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Session:
     """A session of that model (a folder, a hub id, `smollm2-135m`) on the configured engine.
 
     Raises ConfigError where the model or the engine's packages are not to be had.
     """
-    return ENGINES[config.kind](name, config, revision, say)
+    return ENGINES[config.kind](name, config, revision, notify)

@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def resolve_model(
-    name: str, revision: str | None = None, *, say: Callable[[str], None] = lambda _: None
+    name: str, revision: str | None = None, *, notify: Callable[[str], None] = lambda _: None
 ) -> Path:
     """Folder with the model's files; fetched or converted where needed.
 
@@ -39,7 +39,7 @@ def resolve_model(
     file is damaged.
     """
     if name == EMBEDDED:
-        return _embedded(say)
+        return _embedded(notify)
     if (Path(name) / "config.json").is_file():
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/", "~")):
@@ -140,12 +140,12 @@ def embedded_gguf() -> Path:
     return found
 
 
-def _embedded(say: Callable[[str], None]) -> Path:
+def _embedded(notify: Callable[[str], None]) -> Path:
     folder = cache_folder() / f"{EMBEDDED}-{EMBEDDED_SHA256[:12]}"
     if not (folder / "config.json").exists():
         source = embedded_gguf()
         _check(source)
-        say(
+        notify(
             f"{EMBEDDED}: converting the packaged GGUF to safetensors, once (about 20 s), "
             f"into {folder}"
         )

@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slowthink.engines.session import Branch, Capabilities, Job, Outcome, branches, check_context
+from slowthink.engines.session import Branch, Capabilities, Job, JobResult, branches, check_context
 from slowthink.errors import ConfigError, DataError
 from slowthink.forcing.formats import (
     TokenFormat,
     compile_format,
     require_single_token_trigger,
 )
-from slowthink.forcing.machine import Action, ActionKind, Answering, Forcing, make_rules
+from slowthink.forcing.machine import Action, ActionKind, Answering, ForcingMachine, make_rules
 from slowthink.records import Answer, Cost, Request, ThinkingFormat
 from slowthink.serialise import digest
 
@@ -116,7 +116,7 @@ class ReplaySession:
             max_context=max_context,
         )
         self._queue: dict[str, Job] = {}
-        self._running: Iterator[Outcome] | None = None
+        self._running: Iterator[JobResult] | None = None
 
     def __enter__(self) -> ReplaySession:
         return self
@@ -136,7 +136,7 @@ class ReplaySession:
         for key in keys:
             self._queue.pop(key, None)
 
-    def completed(self, timeout: float | None = None) -> list[Outcome]:
+    def completed(self, timeout: float | None = None) -> list[JobResult]:
         """Everything queued, replayed; with `tokens_per_call` the next piece of one job."""
         if self.tokens_per_call is None:
             jobs = [self._queue.pop(key) for key in sorted(self._queue)]
@@ -149,7 +149,7 @@ class ReplaySession:
         self._running = self._running if outcome.partial else None
         return [outcome]
 
-    def _replay(self, job: Job) -> Iterator[Outcome]:
+    def _replay(self, job: Job) -> Iterator[JobResult]:
         """What the job has come to after some tokens, and at last as a whole."""
         before = self.cost
         request, token_format = job.request, self._compiled(job)
@@ -157,11 +157,11 @@ class ReplaySession:
         machine = job.machine(make_rules(request.budget, token_format))
         answers: list[Answer] = []
 
-        def outcome(*, partial: bool) -> Outcome:
+        def outcome(*, partial: bool) -> JobResult:
             nonlocal before
             spent, before = self.cost - before, self.cost
             chain = machine.chain(job.key)
-            return Outcome(
+            return JobResult(
                 key=job.key, chain=chain, answers=tuple(answers), cost=spent, partial=partial
             )
 
@@ -196,7 +196,7 @@ class ReplaySession:
     def _format(self, format: ThinkingFormat) -> TokenFormat:
         return compile_format(format, self.tokenizer, eos_ids=self.eos_ids)
 
-    def _run(self, machine: Forcing | Answering, tokens: Iterator[int]) -> Iterator[None]:
+    def _run(self, machine: ForcingMachine | Answering, tokens: Iterator[int]) -> Iterator[None]:
         """Run the machine to its stop; yields every `tokens_per_call` tokens."""
         count = 0
         while (action := machine.next()).kind is not ActionKind.STOP:
@@ -209,7 +209,9 @@ class ReplaySession:
             if self.tokens_per_call is not None and count % self.tokens_per_call == 0:
                 yield
 
-    def _offer(self, machine: Forcing | Answering, tokens: Iterator[int], action: Action) -> None:
+    def _offer(
+        self, machine: ForcingMachine | Answering, tokens: Iterator[int], action: Action
+    ) -> None:
         token = next(token for token in tokens if token not in action.banned)
         told = machine.drawn(token)
         if told.kind is ActionKind.REFUSE:
@@ -229,7 +231,7 @@ class _Thoughts:
     """What a script draws next: its texts in order, an end of sequence after each; a chain that
     was stored goes on where it stopped."""
 
-    def __init__(self, texts: Sequence[str], machine: Forcing) -> None:
+    def __init__(self, texts: Sequence[str], machine: ForcingMachine) -> None:
         self._texts = [text.encode() for text in texts]
         self._machine = machine
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from slowthink.errors import ConfigError
 from slowthink.forcing.formats import TokenFormat
-from slowthink.forcing.machine import Cut, Forcing, Rules, cut_chain
+from slowthink.forcing.machine import Cut, ForcingMachine, ForcingRules, cut_chain
 from slowthink.records import Answer, Budget, Chain, Cost, Request, ThinkingEnd
 
 
@@ -73,11 +73,11 @@ class Job:
         """The chain's key."""
         return self.request.chain_key()
 
-    def machine(self, rules: Rules) -> Forcing:
+    def machine(self, rules: ForcingRules) -> ForcingMachine:
         """The machine that thinks as far as any of the points, from where the chain stands."""
         steps = [point.steps for point in self.points]
         limits = [number for number in steps if number is not None]
-        return Forcing(
+        return ForcingMachine(
             rules,
             cap=max(point.cap for point in self.points),
             waits=max(point.waits for point in self.points),
@@ -87,7 +87,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class JobResult:
     """What came of a job; whole when it is not partial and `error` is None."""
 
     key: str
@@ -119,7 +119,7 @@ class Session(Protocol):
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError where it can never be done here."""
 
-    def completed(self, timeout: float | None = None) -> list[Outcome]:
+    def completed(self, timeout: float | None = None) -> list[JobResult]:
         """Jobs finished since the last call, and (`partial`) what long ones have come to; waits up
         to `timeout` seconds (None: for ever) for one."""
 
@@ -127,7 +127,7 @@ class Session(Protocol):
         """Drop queued jobs by key; running ones may still complete."""
 
 
-def generate(session: Session, jobs: Sequence[Job]) -> Iterator[Outcome]:
+def generate(session: Session, jobs: Sequence[Job]) -> Iterator[JobResult]:
     """Submit all jobs and give their outcomes as they come, whole ones only."""
     for job in jobs:
         session.submit(job)
@@ -151,7 +151,9 @@ class Branch:
     closing: tuple[int, ...]
 
 
-def branches(job: Job, chain: Chain, rules: Rules, token_format: TokenFormat) -> list[Branch]:
+def branches(
+    job: Job, chain: Chain, rules: ForcingRules, token_format: TokenFormat
+) -> list[Branch]:
     """The distinct answers that the job's points need and that are not had yet.
 
     The chain must reach every point.
@@ -168,7 +170,7 @@ def branches(job: Job, chain: Chain, rules: Rules, token_format: TokenFormat) ->
     return list(found.values())
 
 
-def cut_at(chain: Chain, rules: Rules, point: Point) -> Cut | None:
+def cut_at(chain: Chain, rules: ForcingRules, point: Point) -> Cut | None:
     """The thinking of the chain at this point; None where it does not reach it yet."""
     return cut_chain(chain, rules, cap=point.cap, waits=point.waits, steps=point.steps)
 

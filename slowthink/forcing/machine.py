@@ -39,7 +39,7 @@ encoder does."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class ForcingRules:
     """What governs a chain, in ids: all of a budget but cap, steps and number of waits."""
 
     trigger_ids: frozenset[int]
@@ -83,7 +83,7 @@ class Rules:
         return cap if end is None else min(cap, end)
 
 
-def make_rules(budget: Budget, token_format: TokenFormat) -> Rules:
+def make_rules(budget: Budget, token_format: TokenFormat) -> ForcingRules:
     """A budget's rules in a tokenizer's ids. Raises ConfigError for a wait string of no tokens."""
     waits = tuple(token_format.encode(text) for text in budget.wait_strings)
     for text, ids in zip(budget.wait_strings, waits, strict=True):
@@ -92,7 +92,7 @@ def make_rules(budget: Budget, token_format: TokenFormat) -> Rules:
                 f"forcing.wait_strings: {text!r} has no tokens; expected text. "
                 "For no string at all (the runner-up token is taken) give an empty list: []"
             )
-    return Rules(
+    return ForcingRules(
         trigger_ids=token_format.trigger_ids,
         long_triggers=token_format.long_triggers,
         wait_ids=waits or ((),),
@@ -140,7 +140,7 @@ _REPLACE = Action(ActionKind.REPLACE)
 _STOP = Action(ActionKind.STOP)
 
 
-class Forcing:
+class ForcingMachine:
     """The thinking of a chain up to a cap, a number of waits and (None: no limit) of steps.
 
     It may go on from a stored chain.
@@ -148,7 +148,7 @@ class Forcing:
 
     def __init__(
         self,
-        rules: Rules,
+        rules: ForcingRules,
         *,
         cap: int,
         waits: int,
@@ -389,7 +389,7 @@ class Cut:
 
 
 def cut_chain(
-    chain: Chain, rules: Rules, *, cap: int, waits: int, steps: int | None = None
+    chain: Chain, rules: ForcingRules, *, cap: int, waits: int, steps: int | None = None
 ) -> Cut | None:
     """The thinking at this cap, number of waits and (None: without limit) of steps, or None where
     the chain does not reach it yet.
@@ -435,7 +435,7 @@ def _streams(chain: Chain) -> list[tuple[int, ...]]:
 
 
 def check_budget(
-    cut: Cut, rules: Rules, *, cap: int, waits: int, steps: int | None = None
+    cut: Cut, rules: ForcingRules, *, cap: int, waits: int, steps: int | None = None
 ) -> tuple[str, ...]:
     """The ways in which this thinking breaks its budget, told from the ids alone; () where it
     holds."""
@@ -459,7 +459,7 @@ def check_budget(
     return tuple(found)
 
 
-def _waits_in(cut: Cut, rules: Rules) -> list[tuple[Event, tuple[int, ...]]]:
+def _waits_in(cut: Cut, rules: ForcingRules) -> list[tuple[Event, tuple[int, ...]]]:
     waits = [event for event in cut.events if event.kind is EventKind.WAIT]
     return [
         (event, rules.wait(number)[: len(cut.ids) - event.position])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.grading.answers.compare import Context
+from slowthink.grading.answers.compare import AnswerContext
 from slowthink.grading.grader import Grader, PairItem
 from slowthink.records import Verdict
 
@@ -28,7 +28,7 @@ def group_answers(
     choice makes the groups depend on the order alone. What the rules leave open is decided by the
     grader's workers.
     """
-    context = Context(choices=tuple(choices))
+    context = AnswerContext(choices=tuple(choices))
     found: dict[str, int] = {}
     firsts: list[str] = []
     left_open: list[tuple[int, int]] = []
@@ -44,7 +44,7 @@ def group_answers(
 
 
 def _group_of(
-    text: str, firsts: Sequence[str], grader: Grader, context: Context
+    text: str, firsts: Sequence[str], grader: Grader, context: AnswerContext
 ) -> tuple[int | None, list[int]]:
     """The group that the rules put the answer in, and those that they leave open."""
     left_open = []
@@ -58,7 +58,7 @@ def _group_of(
 
 
 def _merged(
-    firsts: Sequence[str], pairs: Sequence[tuple[int, int]], grader: Grader, context: Context
+    firsts: Sequence[str], pairs: Sequence[tuple[int, int]], grader: Grader, context: AnswerContext
 ) -> list[int]:
     """The number of each group after the workers have had their say on what was left open."""
     merged = list(range(len(firsts)))

@@ -17,7 +17,7 @@ from typing import Any
 
 from slowthink.errors import DataError
 from slowthink.grading.answers import choice
-from slowthink.grading.answers.compare import Context
+from slowthink.grading.answers.compare import AnswerContext
 from slowthink.grading.extract import answer_in, extract, is_prose, is_worded
 from slowthink.grading.grader import Grader, PairItem
 from slowthink.grading.reference import compat
@@ -128,7 +128,7 @@ def _text(value: Any) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Graded:
+class GradedRows:
     """A grade a row; seconds in all, starting workers left out; and the longest wait for one."""
 
     grades: list[Grade]
@@ -136,7 +136,7 @@ class Graded:
     worst_seconds: float
 
 
-def grade_rows(rows: Rows, grader: Grader) -> Graded:
+def grade_rows(rows: Rows, grader: Grader) -> GradedRows:
     """Grade the rows of a file."""
     grades: list[Grade] = []
     grader.warm()
@@ -147,7 +147,7 @@ def grade_rows(rows: Rows, grader: Grader) -> Graded:
         found = grader.grade_pairs(pairs)
         grades.extend(one.grade for one in found)
         worst = max([worst, *(one.seconds for one in found)])
-    return Graded(grades, time.perf_counter() - started, worst)
+    return GradedRows(grades, time.perf_counter() - started, worst)
 
 
 def _blocks(rows: list[PairRow]) -> Iterator[list[PairRow]]:
@@ -157,7 +157,7 @@ def _blocks(rows: list[PairRow]) -> Iterator[list[PairRow]]:
 
 def pair_of(row: PairRow, *, mode: str = "strict") -> PairItem:
     """What is compared for a row: key and answer, each taken out of a text around it if need be."""
-    context = Context(question=row.question, choices=row.choices)
+    context = AnswerContext(question=row.question, choices=row.choices)
     if mode == "math-verify":
         return PairItem(row.gold, row.pred if row.pred is not None else row.response, context)
     gold = _gold_of(row.gold)
@@ -192,7 +192,7 @@ def _is_letter(gold: str) -> bool:
     return re.fullmatch(r"[\s({$]*[A-J][\s)}$.]*", gold) is not None
 
 
-def summary_of(rows: Rows, graded: Graded, *, mode: str) -> dict[str, Any]:
+def summary_of(rows: Rows, graded: GradedRows, *, mode: str) -> dict[str, Any]:
     """What `slowthink grade` prints."""
     grades = graded.grades
     pairs = [(r, g) for r, g in zip(rows.rows, grades, strict=True) if r.equal is not None]

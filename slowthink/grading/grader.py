@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from slowthink.errors import ConfigError, GraderError
-from slowthink.grading.answers.compare import Comparison, Context, compare
+from slowthink.grading.answers.compare import AnswerContext, Comparison, compare
 from slowthink.grading.extract import extract, is_prose, is_worded
 from slowthink.grading.reference import compat
 from slowthink.grading.workers import WorkerAnswer, WorkerPool
@@ -45,7 +45,7 @@ class PairItem:
 
     gold: str
     answer: str | None
-    context: Context = field(default_factory=Context)
+    context: AnswerContext = field(default_factory=AnswerContext)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Grader:
         early = _without_comparison(item, extracted, gold)
         if early is not None or extracted is None:
             return early or Grade(verdict=Verdict.NO_ANSWER, gold=gold, method="extract")
-        return judge_pair(gold, extracted, context=Context.of(problem))
+        return judge_pair(gold, extracted, context=AnswerContext.of(problem))
 
     def _default(self, item: GradeItem) -> Grade | _Open:
         gold = (item.problem.answer or "").strip()
@@ -203,7 +203,7 @@ class _Open:
         return Grade(verdict=verdict, method=method, **shown)
 
 
-def judge_pair(gold: str, pred: str, *, context: Context) -> Grade | _Open:
+def judge_pair(gold: str, pred: str, *, context: AnswerContext) -> Grade | _Open:
     """The rules' verdict on a gold and an extracted answer, or what is left open."""
     try:
         found: Comparison = compare(gold, pred, context=context)

@@ -11,7 +11,7 @@ from slowthink.recipe import STAGES
 EVERY_SECONDS = 15
 
 
-class Talk:
+class ProgressReporter:
     """What a run tells its user while it works; everything goes to stderr."""
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -23,13 +23,13 @@ class Talk:
         """Done and the clock when this work was first heard of."""
         self._total = 0
 
-    def __enter__(self) -> Talk:
+    def __enter__(self) -> ProgressReporter:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._close()
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """One line."""
         if not self.quiet:
             self._close()
@@ -37,11 +37,11 @@ class Talk:
 
     def begin(self, stage: str) -> None:
         """A stage starts."""
-        self.say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
+        self.notify(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
 
     def end(self, stage: str, manifest: dict[str, Any], seconds: float) -> None:
         """A stage is done."""
-        self.say(
+        self.notify(
             f"      {manifest['num_records']} rows, {manifest['num_dropped']} dropped, "
             f"{seconds:.1f} s, {manifest['peak_rss_mb']} MB"
         )

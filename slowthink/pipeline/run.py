@@ -23,14 +23,14 @@ from typing import Any
 
 from slowthink.errors import ConfigError, EngineError
 from slowthink.pipeline import run_folder as runs
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.progress import ProgressReporter
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe
 from slowthink.recipe.models import model_parts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ran:
+class StageRun:
     """What became of one stage."""
 
     stage: str
@@ -50,14 +50,14 @@ def run_recipe(
     *,
     stages: Sequence[str] | None = None,
     update: bool = False,
-    talk: Talk | None = None,
-) -> list[Ran]:
+    reporter: ProgressReporter | None = None,
+) -> list[StageRun]:
     """Run the recipe's stages (or only those named) into `root`; what is done is skipped.
 
     Raises ConfigError where a finished stage was made with other settings and not `update`; with it
     the old folders move to `superseded/` and the stages run again.
     """
-    talk = talk or Talk()
+    reporter = reporter or ProgressReporter()
     wanted = [stage for stage in recipe.stages() if stages is None or stage in stages]
     clock = _Clock(root)
     with _alone(root) as lock:
@@ -65,21 +65,23 @@ def run_recipe(
         _save_recipe(recipe, root)
         ran = []
         for stage in wanted:
-            ran.append(_run_one(recipe, root, stage, talk, lock=lock))
+            ran.append(_run_one(recipe, root, stage, reporter, lock=lock))
             clock.note(ran)
     return ran
 
 
-def regrade(recipe: Recipe, root: Path, *, talk: Talk | None = None) -> list[Ran]:
+def regrade(
+    recipe: Recipe, root: Path, *, reporter: ProgressReporter | None = None
+) -> list[StageRun]:
     """Grade the stored answers of a finished evaluation again; no model is run.
 
     Raises ConfigError where there is none, or where it was made with other settings.
     """
     evaluate = stage_module("evaluate")
 
-    talk = talk or Talk()
+    reporter = reporter or ProgressReporter()
     with _alone(root):
-        found = runs.standing(recipe, root, "evaluate", version=evaluate.STAGE_VERSION)
+        found = runs.stage_status(recipe, root, "evaluate", version=evaluate.STAGE_VERSION)
         ours = ("stage_version", "inputs")
         changed = [line for line in found.changed if not line.startswith(ours)]
         if changed or not (found.done or found.changed):
@@ -88,12 +90,14 @@ def regrade(recipe: Recipe, root: Path, *, talk: Talk | None = None) -> list[Ran
                 f"{root / 'evaluate'}: --regrade found\n{seen}\nexpected a finished evaluation of "
                 "this recipe. Undo the change, or evaluate with --update."
             )
-        context = runs.make_context(recipe, root, "evaluate", say=talk.say, progress=talk.progress)
+        context = runs.make_context(
+            recipe, root, "evaluate", notify=reporter.notify, progress=reporter.progress
+        )
         started = time.monotonic()
         manifest = runs.execute(context, evaluate.regrade, version=evaluate.STAGE_VERSION)
         seconds = time.monotonic() - started
-    ran = [Ran(stage="evaluate", skipped=False, seconds=seconds, manifest=manifest)]
-    return ran + run_recipe(recipe, root, stages=("report",), talk=talk)
+    ran = [StageRun(stage="evaluate", skipped=False, seconds=seconds, manifest=manifest)]
+    return ran + run_recipe(recipe, root, stages=("report",), reporter=reporter)
 
 
 def _refuse_or_supersede(
@@ -101,7 +105,7 @@ def _refuse_or_supersede(
 ) -> None:
     """Deal with folders that other settings made: from the first changed stage on."""
     for stage in wanted:
-        standing = runs.standing(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
+        standing = runs.stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
         if not standing.changed:
             continue
         if not update and stage != "report":  # a page is made anew from what lies there
@@ -116,24 +120,26 @@ def _refuse_or_supersede(
         return
 
 
-def _run_one(recipe: Recipe, root: Path, stage: str, talk: Talk, *, lock: int) -> Ran:
+def _run_one(
+    recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter, *, lock: int
+) -> StageRun:
     version = stage_module(stage).STAGE_VERSION
-    if runs.standing(recipe, root, stage, version=version).done:
-        talk.say(f"{stage}: done before, skipped")
+    if runs.stage_status(recipe, root, stage, version=version).done:
+        reporter.notify(f"{stage}: done before, skipped")
         manifest = runs.read_manifest(root / stage)
-        return Ran(stage=stage, skipped=True, seconds=0.0, manifest=manifest)
+        return StageRun(stage=stage, skipped=True, seconds=0.0, manifest=manifest)
     if (root / stage).exists():
         runs.supersede(root, stage)  # made before a stage that it reads
     started = time.monotonic()
-    talk.begin(stage)
+    reporter.begin(stage)
     if needs_model(recipe, stage):
-        _in_own_process(root, stage, talk, lock=lock)
+        _in_own_process(root, stage, reporter, lock=lock)
     else:
-        run_stage(recipe, root, stage, talk)
+        run_stage(recipe, root, stage, reporter)
     manifest = runs.read_manifest(root / stage)
     seconds = time.monotonic() - started
-    talk.end(stage, manifest, seconds)
-    return Ran(stage=stage, skipped=False, seconds=seconds, manifest=manifest)
+    reporter.end(stage, manifest, seconds)
+    return StageRun(stage=stage, skipped=False, seconds=seconds, manifest=manifest)
 
 
 def needs_model(recipe: Recipe, stage: str) -> bool:
@@ -141,20 +147,22 @@ def needs_model(recipe: Recipe, stage: str) -> bool:
     return bool(model_parts(recipe, stage))
 
 
-def run_stage(recipe: Recipe, root: Path, stage: str, talk: Talk) -> dict[str, Any]:
+def run_stage(recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter) -> dict[str, Any]:
     """Run one stage in this process, whether or not it is done; returns its manifest."""
     module = stage_module(stage)
-    context = runs.make_context(recipe, root, stage, say=talk.say, progress=talk.progress)
+    context = runs.make_context(
+        recipe, root, stage, notify=reporter.notify, progress=reporter.progress
+    )
     return runs.execute(context, module.run, version=module.STAGE_VERSION)
 
 
-def _in_own_process(root: Path, stage: str, talk: Talk, *, lock: int) -> None:
+def _in_own_process(root: Path, stage: str, reporter: ProgressReporter, *, lock: int) -> None:
     """The same through `python -m slowthink.pipeline.run`, whose talk goes to our stderr.
 
     The child holds the folder's lock too, so that no other run begins while it lives.
     """
     command = [sys.executable, "-m", "slowthink.pipeline.run", str(root), stage]
-    command += ["--quiet"] if talk.quiet else []
+    command += ["--quiet"] if reporter.quiet else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, pass_fds=(lock,))
     if done.returncode == 130:
         raise KeyboardInterrupt
@@ -214,7 +222,7 @@ class _Clock:
         self._before = kept.get("wall_seconds", 0.0)
         self._seconds = kept.get("seconds", {})
 
-    def note(self, ran: Sequence[Ran]) -> None:
+    def note(self, ran: Sequence[StageRun]) -> None:
         """Write what has gone in so far, unless every stage was skipped."""
         if all(one.skipped for one in ran):
             return
@@ -232,18 +240,18 @@ def die_with_parent() -> None:
             ctypes.CDLL("libc.so.6").prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def main(arguments: Sequence[str], say: Callable[[str], None] = print) -> int:
+def main(arguments: Sequence[str], notify: Callable[[str], None] = print) -> int:
     """Run one stage of a run folder in this process; errors go out as JSON for the parent."""
     from slowthink.errors import SlowthinkError
 
     die_with_parent()
     root, stage = Path(arguments[0]), arguments[1]
-    talk = Talk(quiet="--quiet" in arguments)
+    reporter = ProgressReporter(quiet="--quiet" in arguments)
     try:
-        with talk:
-            run_stage(load_recipe(str(root / "recipe.yaml")), root, stage, talk)
+        with reporter:
+            run_stage(load_recipe(str(root / "recipe.yaml")), root, stage, reporter)
     except SlowthinkError as error:
-        say(json.dumps({"kind": type(error).__name__, "message": str(error)}))
+        notify(json.dumps({"kind": type(error).__name__, "message": str(error)}))
         return 1
     except KeyboardInterrupt:
         return 130

@@ -90,7 +90,7 @@ class StageContext:
     """Kept between attempts: checkpoints of unfinished work. Removed when the stage is done."""
     inputs: Mapping[str, Path]
     """Folders of the earlier stages that this recipe runs."""
-    say: Callable[[str], None] = print
+    notify: Callable[[str], None] = print
     """Talk to the user; goes to stderr."""
     progress: Callable[[int, int], None] = lambda done, total: None
     """Told how much of the long work is done."""
@@ -202,7 +202,7 @@ def changed_settings(old: Any, new: Any, *, prefix: str = "") -> list[str]:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StageStatus:
     """Whether a stage's folder can be used as it is."""
 
     done: bool
@@ -210,11 +210,11 @@ class Standing:
     """Settings (or inputs) in which the finished folder differs from the recipe."""
 
 
-def standing(recipe: Recipe, root: Path, stage: str, *, version: int) -> Standing:
+def stage_status(recipe: Recipe, root: Path, stage: str, *, version: int) -> StageStatus:
     """Compare a stage's finished folder with what the recipe asks for."""
     folder = root / stage
     if not (folder / "manifest.json").exists():
-        return Standing(done=False)
+        return StageStatus(done=False)
     manifest = read_manifest(folder)
     changed = changed_settings(manifest["settings"], stage_settings(recipe, stage))
     if manifest["stage_version"] != version:
@@ -222,7 +222,7 @@ def standing(recipe: Recipe, root: Path, stage: str, *, version: int) -> Standin
     changed += changed_settings(
         manifest["inputs"], input_digests(recipe, root, stage), prefix="inputs"
     )
-    return Standing(done=not changed, changed=tuple(changed))
+    return StageStatus(done=not changed, changed=tuple(changed))
 
 
 def supersede(root: Path, stage: str) -> None:
@@ -248,7 +248,7 @@ def make_context(
     root: Path,
     stage: str,
     *,
-    say: Callable[[str], None] = print,
+    notify: Callable[[str], None] = print,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> StageContext:
     """Fresh folders for one attempt at a stage."""
@@ -258,7 +258,7 @@ def make_context(
     work.mkdir(parents=True, exist_ok=True)
     return StageContext(
         stage=stage, recipe=recipe, root=root, folder=folder, work=work,
-        inputs=stage_inputs(recipe, root, stage), say=say,
+        inputs=stage_inputs(recipe, root, stage), notify=notify,
         progress=progress,
     )  # fmt: skip
 

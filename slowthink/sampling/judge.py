@@ -13,7 +13,7 @@ from typing import Any
 
 from slowthink.analysis.statistics import wilson
 from slowthink.forcing.prompts import question_text
-from slowthink.grading.files import Graded, PairRow, Rows
+from slowthink.grading.files import GradedRows, PairRow, Rows
 from slowthink.grading.judge_prompt import VERSION, build_messages, mode_for, parse_verdict
 from slowthink.recipe import ChatConfig, JudgeConfig, Recipe
 from slowthink.records import (
@@ -25,7 +25,7 @@ from slowthink.records import (
     problem_id,
 )
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.prompted_model import Asker, Talk, after_thoughts, open_asker
+from slowthink.sampling.prompted_model import PromptedModel, Talk, after_thoughts, open_asker
 
 TAG = "judge"
 """Under what the ledger counts a judge's tokens."""
@@ -71,7 +71,7 @@ class JudgedRow:
 class Judge:
     """A model that gives opinions; a context manager."""
 
-    def __init__(self, config: JudgeConfig, asker: Asker) -> None:
+    def __init__(self, config: JudgeConfig, asker: PromptedModel) -> None:
         self.config = config
         self._asker = asker
 
@@ -102,12 +102,12 @@ def open_judge(
     recipe: Recipe,
     *,
     ledger: Ledger,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judge:
     """The configured judge, ready. Raises ConfigError where its model is not to be had."""
     asker = open_asker(
-        config, recipe, ledger=ledger, tag=TAG, seed=VERSION, say=say, progress=progress
+        config, recipe, ledger=ledger, tag=TAG, seed=VERSION, notify=notify, progress=progress
     )
     return Judge(config, asker)
 
@@ -138,7 +138,7 @@ def second_opinions(
     return decided, report | _audit(audited, opinions[len(asked) :])
 
 
-def judge_rows(judge: Judge, rows: Rows, graded: Graded) -> tuple[Graded, dict[str, Any]]:
+def judge_rows(judge: Judge, rows: Rows, graded: GradedRows) -> tuple[GradedRows, dict[str, Any]]:
     """The grades of a file's rows with the judge's second opinions, and the judge's report."""
     asked = [
         JudgedRow(

@@ -34,7 +34,7 @@ Talk = list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply(Generic[T]):
+class ModelReply(Generic[T]):
     """The last thing that the model said to a question."""
 
     text: str | None
@@ -43,7 +43,7 @@ class Reply(Generic[T]):
     """What was read of it; None: it was not what was asked for."""
 
 
-class Asker:
+class PromptedModel:
     """A model that is asked; a context manager."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Asker:
         self._num_asks = num_asks
         self._seed = seed
 
-    def __enter__(self) -> Asker:
+    def __enter__(self) -> PromptedModel:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -76,20 +76,20 @@ class Asker:
         *,
         read: Callable[[str], T | None],
         again: str = "",
-    ) -> list[Reply[T]]:
+    ) -> list[ModelReply[T]]:
         """A reply a talk, in order; `problems` says of what each is. Equal talks are asked once.
 
         `again` is said where `read` gives None, while there are asks left.
         """
-        found: dict[int, Reply[T]] = {}
+        found: dict[int, ModelReply[T]] = {}
         left = dict(enumerate(talks))
         for number in range(self._num_asks):
             self.num_asked_again += len(left) if number else 0
             for place, text in self._replies(problems, left).items():
-                found[place] = Reply(text, None if text is None else read(text))
+                found[place] = ModelReply(text, None if text is None else read(text))
             left = {
-                place: _again(talk, text, again)
-                for place, talk in left.items()
+                place: _again(reporter, text, again)
+                for place, reporter in left.items()
                 if found[place].value is None and (text := found[place].text) is not None
             }
         return [found[place] for place in range(len(talks))]
@@ -97,17 +97,17 @@ class Asker:
     def _replies(
         self, problems: Sequence[Problem], talks: Mapping[int, Talk]
     ) -> dict[int, str | None]:
-        tasks = {place: self._task(problems[place], talk) for place, talk in talks.items()}
+        tasks = {place: self._task(problems[place], reporter) for place, reporter in talks.items()}
         fitting = {place: task for place, task in tasks.items() if self._fits(task.request)}
         completions = self._sampler.complete(list(fitting.values()))
         texts = {place: one[0].thinking for place, one in zip(fitting, completions, strict=True)}
         return {place: texts.get(place) for place in talks}
 
-    def _task(self, problem: Problem, talk: Talk) -> Task:
+    def _task(self, problem: Problem, reporter: Talk) -> Task:
         request = Request(
             model=self.session.fingerprint,
             numerics=self.session.numerics,
-            prompt_ids=messages_ids(self.session.tokenizer, talk),
+            prompt_ids=messages_ids(self.session.tokenizer, reporter),
             format=get_format("plain"),
             sampling=Sampling(),
             budget=Budget(max_thinking_tokens=self._max_tokens, answer_tokens=1),
@@ -128,9 +128,9 @@ def open_asker(
     ledger: Ledger,
     tag: str,
     seed: int = 0,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Asker:
+) -> PromptedModel:
     """The configured model, ready; the ledger counts its tokens under `tag`.
 
     Raises ConfigError where the model is not to be had.
@@ -138,11 +138,13 @@ def open_asker(
     is_base = config.model == "base"
     name = recipe.model if is_base else config.model
     revision = recipe.revision if is_base else config.revision
-    session = open_session(name, config.engine or recipe.engine, revision=revision, say=say)
+    session = open_session(name, config.engine or recipe.engine, revision=revision, notify=notify)
     session.__enter__()
     sampler = Sampler(session, ledger, tag=tag, progress=progress)
     num_asks = config.num_asks if isinstance(config, AskedModel) else 1
-    return Asker(session, sampler, max_tokens=config.max_tokens, num_asks=num_asks, seed=seed)
+    return PromptedModel(
+        session, sampler, max_tokens=config.max_tokens, num_asks=num_asks, seed=seed
+    )
 
 
 def after_thoughts(text: str) -> str:
@@ -164,9 +166,9 @@ def fenced(text: str, *, max_chars: int) -> str:
     return f"<<<\n{shown}\n>>>"
 
 
-def _again(talk: Talk, reply: str, again: str) -> Talk:
+def _again(reporter: Talk, reply: str, again: str) -> Talk:
     return [
-        *talk,
+        *reporter,
         {"role": "assistant", "content": reply.strip()},
         {"role": "user", "content": again},
     ]

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slowthink.engines.session import Job, Outcome, Point, Session, closing_of, cut_at
+from slowthink.engines.session import Job, JobResult, Point, Session, closing_of, cut_at
 from slowthink.environment import versions
 from slowthink.errors import EngineError
 from slowthink.forcing.formats import TokenFormat, compile_format, format_of
-from slowthink.forcing.machine import Cut, Rules, check_budget, make_rules
+from slowthink.forcing.machine import Cut, ForcingRules, check_budget, make_rules
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.grading import Grader
 from slowthink.recipe import ChatConfig, Recipe
@@ -63,7 +63,7 @@ class Sampler:
         self._progress = progress
         self._versions = json.dumps(versions(), sort_keys=True)
         self._formats: dict[Any, TokenFormat] = {}
-        self._rules: dict[Any, Rules] = {}
+        self._rules: dict[Any, ForcingRules] = {}
 
     def complete(self, tasks: Sequence[Task]) -> list[list[Completion]]:
         """Each task's completions, a point each; asks the model only for what is missing."""
@@ -101,7 +101,7 @@ class Sampler:
             self._progress(total - left, total)
             yield outcomes
 
-    def _record(self, outcomes: Sequence[Outcome], *, seconds: float) -> None:
+    def _record(self, outcomes: Sequence[JobResult], *, seconds: float) -> None:
         self.ledger.record(
             [outcome.chain for outcome in outcomes],
             [answer for outcome in outcomes for answer in outcome.answers],
@@ -138,7 +138,7 @@ class Sampler:
             )
         return self._formats[format]
 
-    def _rules_of(self, task: Task) -> Rules:
+    def _rules_of(self, task: Task) -> ForcingRules:
         key = (task.request.format, task.request.budget)
         if key not in self._rules:
             self._rules[key] = make_rules(task.request.budget, self._format_of(task))
@@ -240,7 +240,7 @@ class Feed:
             _refuse_errors(self._errors, num_jobs=self._num_jobs)
         return found
 
-    def _take(self, outcome: Outcome) -> None:
+    def _take(self, outcome: JobResult) -> None:
         if outcome.key not in self._waiting:
             self.num_late_tokens += outcome.cost.decoded
         if outcome.partial or outcome.key not in self._waiting:
@@ -269,8 +269,8 @@ def _refuse_errors(errors: Sequence[str], *, num_jobs: int) -> None:
 def session_facts(session: Session) -> dict[str, Any]:
     """What a manifest should say of a session beside its tokens: what servers did that they were
     not asked to, and what was tried again, by count."""
-    oddities = getattr(session, "oddities", None)
-    return {"server": dict(sorted(oddities.items()))} if oddities else {}
+    anomalies = getattr(session, "oddities", None)
+    return {"server": dict(sorted(anomalies.items()))} if anomalies else {}
 
 
 def _merged(jobs: Iterable[Job]) -> list[Job]:

@@ -16,7 +16,7 @@ from slowthink.curation.domains.taxonomy import Label, load_taxonomy
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.errors import ConfigError, DataError
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.prompted_model import Asker
+from slowthink.sampling.prompted_model import PromptedModel
 from slowthink.sampling.sampler import Sampler
 
 MSC = load_taxonomy()
@@ -169,7 +169,9 @@ def labeller(tmp_path: Path, says: dict[str, str], ledger: Ledger, **options: in
     session = ReplaySession(scripts, max_context=options.pop("max_context", 100_000))
     session.fingerprint = "the model"
     sampler = Sampler(session, ledger, tag="domains")
-    return Labeller(MSC, Asker(session, sampler, max_tokens=100, **{"num_asks": 2} | options))
+    return Labeller(
+        MSC, PromptedModel(session, sampler, max_tokens=100, **{"num_asks": 2} | options)
+    )
 
 
 def asked(model: Labeller, make_problem, *questions: str) -> list[Label]:

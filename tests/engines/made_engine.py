@@ -10,9 +10,9 @@ import torch
 
 from slowthink.engines.drawing import Draw, draw
 from slowthink.engines.session import closing_of, uniform
-from slowthink.engines.vllm.request_args import Ask
+from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Compiler
-from slowthink.forcing.machine import ActionKind, Answering, Cut, Forcing
+from slowthink.forcing.machine import ActionKind, Answering, Cut, ForcingMachine
 from slowthink.records import AnswerEnd, ChainState, Sampling, ThinkingEnd
 
 LETTERS = "abcdefgh\nE$."
@@ -62,12 +62,12 @@ class Came:
     end: AnswerEnd | None
 
 
-def alone(model: int, prompt: list[int], ask: Ask, *, seed: int) -> Came:
+def alone(model: int, prompt: list[int], ask: ForcingArgs, *, seed: int) -> Came:
     """One request by itself, as the transformers engine drives it."""
     spec = compiler().spec(ask)
     sampling = ask.sampling or Sampling()
     budget, rules = ask.budget, spec.rules
-    machine = Forcing(rules, cap=budget.max_thinking_tokens, waits=budget.waits)
+    machine = ForcingMachine(rules, cap=budget.max_thinking_tokens, waits=budget.waits)
     triggers = rules.trigger_ids if rules.end_rule == "probability" else frozenset()
     _drive(machine, model, prompt, _drawer(sampling, seed, ask.sample, triggers))
     natural = machine.state is ChainState.ENDED
@@ -113,7 +113,7 @@ class Made:
 
     model: int
     prompt: list[int]
-    ask: Ask
+    ask: ForcingArgs
     seed: int
     engine_is_greedy: bool = True
     outputs: list[int] = field(default_factory=list)

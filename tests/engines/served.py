@@ -24,7 +24,7 @@ from typing import Any
 
 from slowthink.cli.serve import ServeRequest, prepare
 from slowthink.engines.server.session import OpenAISession
-from slowthink.engines.session import Job, Outcome, Point, generate
+from slowthink.engines.session import Job, JobResult, Point, generate
 from slowthink.engines.transformers.session import TransformersSession
 from slowthink.forcing.formats import FORMATS
 from slowthink.forcing.prompts import prompt_ids
@@ -119,7 +119,7 @@ def make_jobs(session: Any, num: int, settings: Settings) -> dict[tuple[str, str
     return jobs
 
 
-def run_jobs(session: Any, num: int, settings: Settings) -> dict[tuple[str, str], Outcome]:
+def run_jobs(session: Any, num: int, settings: Settings) -> dict[tuple[str, str], JobResult]:
     """What came of them, by setting and question."""
     jobs = make_jobs(session, num, settings)
     names = {job.key: name for name, job in jobs.items()}
@@ -128,7 +128,7 @@ def run_jobs(session: Any, num: int, settings: Settings) -> dict[tuple[str, str]
 
 
 def differences(
-    here: dict[tuple[str, str], Outcome], there: dict[tuple[str, str], Outcome], gap: Any
+    here: dict[tuple[str, str], JobResult], there: dict[tuple[str, str], JobResult], gap: Any
 ) -> list[dict[str, Any]]:
     """Where thinking or answers differ, with the gap of the first step that does."""
     found = []
@@ -160,9 +160,9 @@ def _first(one: Sequence[int], other: Sequence[int]) -> int:
 class There:
     """What one way of asking a server gave."""
 
-    outcomes: dict[tuple[str, str], Outcome]
+    outcomes: dict[tuple[str, str], JobResult]
     dialect: Any
-    oddities: dict[str, int]
+    anomalies: dict[str, int]
     cost: Any
     seconds: float
 
@@ -188,7 +188,7 @@ def _ask(url: str, num: int, *, in_flight: bool) -> There:
         outcomes = run_jobs(session, num, settings)
         seconds = time.monotonic() - started
         dialect = getattr(session, "_dialect", None)
-        return There(outcomes, dialect, dict(session.oddities), session.cost, seconds)
+        return There(outcomes, dialect, dict(session.anomalies), session.cost, seconds)
 
 
 def _gaps(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:
@@ -209,7 +209,7 @@ def _gaps(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:
     return gap
 
 
-def _figures(here: dict[tuple[str, str], Outcome], there: There, gap: Any) -> dict[str, Any]:
+def _figures(here: dict[tuple[str, str], JobResult], there: There, gap: Any) -> dict[str, Any]:
     mine = {name: here[name] for name in there.outcomes}
     unequal = differences(mine, there.outcomes, gap)
     events = [event.kind.value for one in there.outcomes.values() for event in one.chain.events]
@@ -221,7 +221,7 @@ def _figures(here: dict[tuple[str, str], Outcome], there: There, gap: Any) -> di
         "near_ties": unequal,
         "events": {kind: events.count(kind) for kind in sorted(set(events))},
         "cost": there.cost,
-        "server": there.oddities,
+        "server": there.anomalies,
         "dialect": there.dialect,
         "seconds_over_http": round(there.seconds, 1),
     }

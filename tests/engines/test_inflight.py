@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from slowthink.engines import drawing
 from slowthink.engines.vllm.draws import Draws, Sampled, decide, distributions, force, watch
-from slowthink.engines.vllm.request_args import Ask
+from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Flow
-from slowthink.engines.vllm.rows import Row, Stepper, Terms
+from slowthink.engines.vllm.rows import ForcedRow, RowSettings, Stepper
 from slowthink.records import Budget, EventKind, LoopRule, Sampling, ThinkingFormat
 from tests.engines.made_engine import (
     EOS,
@@ -58,7 +58,7 @@ budgets = st.builds(
     loop=st.sampled_from([None, None, LoopRule(max_period=2, repeats=2, min_tokens=3)]),
 )
 asks = st.builds(
-    Ask,
+    ForcingArgs,
     format=st.sampled_from([TAGS, TAGS, PLAIN]),
     budget=budgets,
     sampling=samplings,
@@ -75,14 +75,14 @@ requests = st.builds(
 )
 
 
-def row_of(made: Made, history=None) -> Row:
-    terms = Terms(
+def row_of(made: Made, history=None) -> ForcedRow:
+    terms = RowSettings(
         cap=made.ask.budget.max_thinking_tokens,
         sampling=made.ask.sampling,
         seed=made.seed,
         engine_is_greedy=made.engine_is_greedy,
     )
-    return Row(compiler().spec(made.ask), terms, outputs=made.outputs, history=history)
+    return ForcedRow(compiler().spec(made.ask), terms, outputs=made.outputs, history=history)
 
 
 def expected(made: Made) -> list[int]:
@@ -99,7 +99,7 @@ class Engine:
 
     def __init__(self, made: list[Made], seed: int, *, ids_from_device: bool = False) -> None:
         self.waiting = list(made)
-        self.rows: list[tuple[Made, Row]] = []
+        self.rows: list[tuple[Made, ForcedRow]] = []
         self.histories: dict[int, object] = {}
         self.stepper = Stepper(torch.device("cpu"), ids_from_device=ids_from_device)
         self.hidden = ids_from_device
@@ -201,7 +201,9 @@ def test_what_was_forced_is_told_from_the_ids_where_strings_stand_for_it(made) -
 @pytest.mark.parametrize("size", [1, 300])
 def test_a_row_that_only_watches_touches_few_columns(size) -> None:
     """Everything else keeps its logit, so a plain step stays plain."""
-    ask = Ask(format=TAGS, budget=Budget(max_thinking_tokens=9, waits=1, wait_strings=("c",)))
+    ask = ForcingArgs(
+        format=TAGS, budget=Budget(max_thinking_tokens=9, waits=1, wait_strings=("c",))
+    )
     made = [Made(i, [0], dataclasses.replace(ask, sampling=Sampling()), 0) for i in range(size)]
     before = torch.stack([one.next_logits() for one in made])
     after = before.clone()
@@ -214,7 +216,9 @@ def test_a_row_that_only_watches_touches_few_columns(size) -> None:
 # --- sampling: the distribution of s1's loop --------------------------------------------------------
 
 
-def literal_distribution(model: int, prompt: list[int], ask: Ask) -> dict[tuple[int, ...], float]:
+def literal_distribution(
+    model: int, prompt: list[int], ask: ForcingArgs
+) -> dict[tuple[int, ...], float]:
     """The probability of every thinking that s1's loop can come to, by enumeration in plain Python.
 
     Sample from P; an end drawn below the minimum, or while waits remain, is taken back: the wait
@@ -270,7 +274,9 @@ def literal_distribution(model: int, prompt: list[int], ask: Ask) -> dict[tuple[
 def test_sampled_thinking_has_the_distribution_of_the_literal_loop(budget) -> None:
     """Chi-square over all outcomes, 4,000 samples with temperature and top-p; p = 0.001."""
     sampling = Sampling(temperature=1.3, top_p=0.9)
-    ask = Ask(format=TAGS, sampling=sampling, budget=dataclasses.replace(budget, answer_tokens=1))
+    ask = ForcingArgs(
+        format=TAGS, sampling=sampling, budget=dataclasses.replace(budget, answer_tokens=1)
+    )
     assert 0.1 < sum(brute(logits(96, [0]).tolist(), sampling)[i] for i in (9, EOS, FINISH)) < 0.5
     expected = literal_distribution(96, [0], ask)
     number = 4000

@@ -15,7 +15,7 @@ from slowthink.engines.server.session import OpenAISession
 from slowthink.engines.session import Job, Point, cut_at, generate
 from slowthink.errors import ConfigError
 from slowthink.forcing.formats import FORMATS, compile_format
-from slowthink.forcing.machine import ActionKind, Forcing, check_budget, make_rules
+from slowthink.forcing.machine import ActionKind, ForcingMachine, check_budget, make_rules
 from slowthink.recipe import EngineConfig
 from slowthink.recipe.base import EndpointConfig
 from slowthink.records import Budget, EventKind, LoopRule, Request, Sampling, ThinkingFormat
@@ -111,9 +111,9 @@ def test_a_sweep_in_rounds_equals_separate_literal_runs(server, session, budget,
     assert len(ends) == 2  # both ends of thinking occurred
 
 
-def reference(toy: Toy, job: Job, *, cap: int, waits: int) -> Forcing:
+def reference(toy: Toy, job: Job, *, cap: int, waits: int) -> ForcingMachine:
     """The machine driven token by token, with all probabilities in sight."""
-    machine = Forcing(compiled(job)[1], cap=cap, waits=waits)
+    machine = ForcingMachine(compiled(job)[1], cap=cap, waits=waits)
     while (action := machine.next()).kind is not ActionKind.STOP:
         if action.kind is not ActionKind.DRAW:
             continue
@@ -218,7 +218,7 @@ def test_every_dialect_gives_the_same_thinking(session, server, manners, format)
         assert {o.chain.ids for o in found.values()} == set(expected)
         ids = manners.returns_ids or manners.content_ids
         assert other.count_source == ("ids" if ids else "retokenised")
-        lied = other.oddities["usage does not agree with the tokens"]
+        lied = other.anomalies["usage does not agree with the tokens"]
         assert (lied > 0) is (not manners.honest_usage)
 
 

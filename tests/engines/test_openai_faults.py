@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("aiohttp")
 
 from benchmarks.fault_run import run
-from slowthink.engines.server.pool import Endpoint, Pool, Refused, retry_after_seconds
+from slowthink.engines.server.pool import Endpoint, EndpointPool, Refused, retry_after_seconds
 from slowthink.engines.session import Point, generate
 from slowthink.errors import EngineError
 from slowthink.recipe.base import EndpointConfig
@@ -37,9 +37,9 @@ def test_200_of_200_requests_are_done_once_through_faults_and_a_restart() -> Non
 def test_a_limit_is_halved_once_for_all_that_was_under_way_and_grows_slowly() -> None:
     endpoint = Endpoint("http://h/v1", 64)
     for _ in range(10):  # ten refusals of requests that started together
-        endpoint.had_too_much(started=1.0, now=2.0)
+        endpoint.reduce_limit(started=1.0, now=2.0)
     assert endpoint.limit == 32
-    endpoint.had_too_much(started=3.0, now=4.0)
+    endpoint.reduce_limit(started=3.0, now=4.0)
     assert endpoint.limit == 16
     for _ in range(16):
         endpoint.succeeded()
@@ -48,7 +48,7 @@ def test_a_limit_is_halved_once_for_all_that_was_under_way_and_grows_slowly() ->
         endpoint.succeeded()
     assert endpoint.limit == 64
     for second in range(20):
-        endpoint.had_too_much(started=10.0 + second, now=10.5 + second)
+        endpoint.reduce_limit(started=10.0 + second, now=10.5 + second)
     assert endpoint.limit == 1
 
 
@@ -91,7 +91,7 @@ def test_retry_after_is_kept_and_is_no_retry() -> None:
         started = time.monotonic()
         outcome = next(generate(session, [make_job(session, "busy", points=(Point(5),))]))
         assert outcome.error is None
-        assert session.oddities["status 429"] > 2
+        assert session.anomalies["status 429"] > 2
         assert time.monotonic() - started > 0.1
         assert session._pool.endpoints[0].limit < 64
 
@@ -101,7 +101,7 @@ def test_a_request_in_vain_leaves_its_slot() -> None:
 
     async def go(url: str) -> None:
         config = EndpointConfig(urls=(url,), max_concurrency=1)
-        async with Pool(config) as pool:
+        async with EndpointPool(config) as pool:
             body = {"model": "toy", "prompt": "a", "max_tokens": 1, "temperature": 0}
             tasks = [asyncio.create_task(pool.post("/completions", body)) for _ in range(4)]
             await asyncio.sleep(0.05)
@@ -197,7 +197,7 @@ def test_long_jobs_give_back_what_they_have_come_to(monkeypatch) -> None:
 
 def test_a_refusal_is_not_tried_again() -> None:
     async def go(url: str) -> None:
-        async with Pool(EndpointConfig(urls=(url,))) as pool:
+        async with EndpointPool(EndpointConfig(urls=(url,))) as pool:
             await pool.post("/completions", {"model": "nobody", "prompt": "a", "max_tokens": 1})
 
     with serve() as server:
@@ -227,4 +227,4 @@ def test_a_server_that_starts_anew_is_waited_for_whatever_the_retries() -> None:
         assert session.completed(timeout=0.7) == []
         server._call(server._listen())
         assert all(outcome.error is None for outcome in generate(session, jobs))
-        assert session.oddities["no connection (ConnectionRefusedError)"] >= 4
+        assert session.anomalies["no connection (ConnectionRefusedError)"] >= 4

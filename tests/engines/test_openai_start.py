@@ -178,7 +178,7 @@ def test_a_model_without_a_tokenizer_here_is_read_with_the_servers_own(make_prob
     with serve() as server:
         config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(server.url,)))
         said: list[str] = []
-        with OpenAISession("nobody/served", config, say=said.append) as session:
+        with OpenAISession("nobody/served", config, notify=said.append) as session:
             assert "the server's own is asked" in said[0]
             prompt = prompt_ids(session.tokenizer, make_problem("2 + 2?"), ChatConfig())
             assert prompt == prompt_ids(TOKENIZER, make_problem("2 + 2?"), ChatConfig())

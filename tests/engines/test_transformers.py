@@ -168,14 +168,14 @@ def test_samples_of_one_prompt_share_its_prefill_and_differ(session, make_proble
 
 def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> None:
     """`</think>` is three ordinary tokens here; a model that draws it ends its thinking there."""
-    from slowthink.engines.transformers.decoding import Row, Started
-    from slowthink.forcing.machine import Forcing
+    from slowthink.engines.transformers.decoding import DecodingRow, Started
+    from slowthink.forcing.machine import ForcingMachine
 
     request = make_request(session, QUESTIONS[0], make_problem, format="think-tags")
     token_format = compile_format(request.format, session.tokenizer, eos_ids=session.eos_ids)
     rules = make_rules(request.budget, token_format)
 
-    class Prompted(Forcing):
+    class Prompted(ForcingMachine):
         """Draws "ok</think>" first, whatever the model says."""
 
         said = list(token_format.encode("ok</think>"))
@@ -185,7 +185,7 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
 
     decoder = session._decoder
     machine = Prompted(rules, cap=20, waits=1)
-    row = Row(
+    row = DecodingRow(
         prefix=request.prompt_ids, machine=machine, sampling=Sampling(), uniform=lambda _: 0.0
     )
     with torch.inference_mode():

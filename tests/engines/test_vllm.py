@@ -17,7 +17,7 @@ if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
 
 from benchmarks.conformance import Literal, compare, open_engines, requests_of, settings_of
-from slowthink.engines.session import Job, Outcome, Point, generate
+from slowthink.engines.session import Job, JobResult, Point, generate
 from slowthink.engines.vllm import client as vllm_engine
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.formats import FORMATS
@@ -131,7 +131,7 @@ def test_long_jobs_are_given_back_as_far_as_they_have_come(engines) -> None:
     try:
         for job in jobs:
             session.submit(job)
-        found: list[Outcome] = []
+        found: list[JobResult] = []
         while sum(not one.partial for one in found) < len(jobs):
             found += session.completed()
     finally:

@@ -10,7 +10,7 @@ from slowthink.data import tables
 from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline import run as pipeline
 from slowthink.pipeline import run_folder as runs
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import ChatConfig
 from slowthink.recipe.loading import parse_recipe
@@ -72,7 +72,7 @@ def recipe_of(folder, **evaluate):
 
 
 def go(recipe, root, **options):
-    run_recipe(recipe, root, talk=Talk(quiet=True), **options)
+    run_recipe(recipe, root, reporter=ProgressReporter(quiet=True), **options)
     return facts_of(root)
 
 
@@ -139,7 +139,7 @@ def test_regrade_gives_new_verdicts_and_generates_nothing(folder) -> None:
         row["answer"] = str(int(row["answer"]) + 1)
     write(folder / "math500.jsonl", rows)
     (folder / "scripts.jsonl").unlink()  # no engine could answer
-    pipeline.regrade(recipe, root, talk=Talk(quiet=True))
+    pipeline.regrade(recipe, root, reporter=ProgressReporter(quiet=True))
     after = facts_of(root)
     assert after["tokens"] == before["tokens"]
     right = {row.question for row in rows_of(root) if row.verdict.value == "correct"}
@@ -154,11 +154,13 @@ def test_regrade_gives_new_verdicts_and_generates_nothing(folder) -> None:
 def test_regrade_without_an_evaluation_or_with_other_settings_is_refused(folder) -> None:
     root = folder / "run"
     with pytest.raises(ConfigError, match="no finished evaluation"):
-        pipeline.regrade(recipe_of(folder), root, talk=Talk(quiet=True))
+        pipeline.regrade(recipe_of(folder), root, reporter=ProgressReporter(quiet=True))
     go(recipe_of(folder, protocols=["s1"]), root)
     with pytest.raises(ConfigError, match="num_resamples: 100 -> 200"):
         pipeline.regrade(
-            recipe_of(folder, protocols=["s1"], num_resamples=200), root, talk=Talk(quiet=True)
+            recipe_of(folder, protocols=["s1"], num_resamples=200),
+            root,
+            reporter=ProgressReporter(quiet=True),
         )
 
 
@@ -168,7 +170,7 @@ def test_regrade_with_a_problem_gone_says_which(folder) -> None:
     lines = (folder / "kaoyan.jsonl").read_text().splitlines()
     (folder / "kaoyan.jsonl").write_text("\n".join(lines[1:]) + "\n")
     with pytest.raises(DataError, match=r"kaoyan has no problem p-\w+ any more"):
-        pipeline.regrade(recipe, folder / "run", talk=Talk(quiet=True))
+        pipeline.regrade(recipe, folder / "run", reporter=ProgressReporter(quiet=True))
     assert (folder / "run" / "evaluate" / "data.parquet").exists()  # the old one stays
 
 
@@ -185,7 +187,7 @@ def test_an_unknown_protocol_is_refused_before_any_work(folder) -> None:
 def test_another_runs_pool_gives_its_held_out_problems(folder) -> None:
     pool = [{"kind": "file", "path": str(folder / "math500.jsonl"), "num_heldout": 2}]
     first = parse_recipe({"name": "first", "pool": {"sources": pool}, "report": None})
-    run_recipe(first, folder / "first", talk=Talk(quiet=True))
+    run_recipe(first, folder / "first", reporter=ProgressReporter(quiet=True))
     recipe = recipe_of(
         folder, input=str(folder / "first" / "pool"), benchmarks=[], protocols=["s1"]
     )
@@ -233,7 +235,7 @@ def test_votes_and_rejection_beside_the_sequential_curve(folder) -> None:
     scores = {row.score for row in rows_of(root) if row.protocol == "two"}
     assert scores == {0.0, 1.0}
     assert {row.score for row in rows_of(root) if row.protocol == "s1"} == {None}
-    pipeline.regrade(recipe, root, talk=Talk(quiet=True))
+    pipeline.regrade(recipe, root, reporter=ProgressReporter(quiet=True))
     again, _ = facts_of(root)["summary"]["parallel"]
     kept = [curve.pop("graded", None) for curve in again["curves"]]
     assert kept.count("before") == 1  # what was asked live is not in the rows

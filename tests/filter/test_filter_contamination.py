@@ -33,7 +33,9 @@ def run(folder: Path, problems: list[Problem], **settings: Any) -> StageResult:
     path.write_text("".join(json.dumps(plain(one)) + "\n" for one in problems))
     section = {"input": str(path), "quality": None, "duplicates": None, "contamination": settings}
     recipe = parse_recipe({"name": "test", "filter": section})
-    return filter_stage.run(make_context(recipe, folder / "run", "filter", say=lambda text: None))
+    return filter_stage.run(
+        make_context(recipe, folder / "run", "filter", notify=lambda text: None)
+    )
 
 
 def benchmark(folder: Path, *questions: str) -> dict[str, str]:

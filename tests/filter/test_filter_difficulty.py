@@ -9,7 +9,7 @@ from slowthink.grading import Grader
 from slowthink.recipe import DifficultyConfig, DifficultyStep, KeyCheckConfig, Recipe
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Verdict
-from slowthink.stages.filter.difficulty.band import Band, Outcome
+from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import drawn_to_test, estimates, stratified, sub_pool
 from slowthink.stages.filter.difficulty.keys import doubt
 from slowthink.stages.filter.difficulty.measure import difficulty_facts, measure, reason
@@ -91,7 +91,12 @@ def test_band_keeps_or_drops(letters: str, low: float, high: float, expected: st
 def test_a_band_of_counts_takes_the_place_of_the_rates() -> None:
     band = Band(32, max_pass_rate=0.0, min_correct=1, max_correct=3)
     found = [band.outcome(num_correct, 32) for num_correct in (0, 1, 3, 4)]
-    assert found == [Outcome.TOO_RARELY, Outcome.KEEP, Outcome.KEEP, Outcome.TOO_OFTEN]
+    assert found == [
+        BandDecision.TOO_RARELY,
+        BandDecision.KEEP,
+        BandDecision.KEEP,
+        BandDecision.TOO_OFTEN,
+    ]
 
 
 def test_evidence_is_the_measurement() -> None:
@@ -126,7 +131,7 @@ def test_facts_have_histogram_interval_and_domains() -> None:
 
 # --- several models, presets ----------------------------------------------------------------------
 
-KEEP, OFTEN, RARELY = Outcome.KEEP, Outcome.TOO_OFTEN, Outcome.TOO_RARELY
+KEEP, OFTEN, RARELY = BandDecision.KEEP, BandDecision.TOO_OFTEN, BandDecision.TOO_RARELY
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,9 @@ KEEP, OFTEN, RARELY = Outcome.KEEP, Outcome.TOO_OFTEN, Outcome.TOO_RARELY
         ([], KEEP, KEEP),
     ],
 )
-def test_models_decide_together(outcomes: list[Outcome], by_any: Outcome, by_all: Outcome) -> None:
+def test_models_decide_together(
+    outcomes: list[BandDecision], by_any: BandDecision, by_all: BandDecision
+) -> None:
     assert combined(outcomes, rule="any") is by_any
     assert combined(outcomes, rule="all") is by_all
 

@@ -15,8 +15,8 @@ from slowthink.data.tables import read_records
 from slowthink.grading import Grader
 from slowthink.recipe import KeyCheckConfig
 from slowthink.records import Dropped, Grade, Problem, Verdict
-from slowthink.stages.filter.difficulty.band import Outcome
-from slowthink.stages.filter.difficulty.keys import Watch, doubt
+from slowthink.stages.filter.difficulty.band import BandDecision
+from slowthink.stages.filter.difficulty.keys import KeyCheck, doubt
 
 CONFIG = KeyCheckConfig(min_votes=3, min_share=0.7)
 
@@ -47,8 +47,8 @@ def test_settled_is_what_every_continuation_says(make_problem, grader: Grader) -
         seen = "".join(dice.choices("==-777889", k=dice.randrange(7)))
         num_before, num_left = dice.randrange(len(seen) + 1), dice.randrange(4)
         num_later = 3 - num_left
-        watch = Watch(
-            config=CONFIG, outcomes=frozenset(Outcome), num_later=num_later,
+        watch = KeyCheck(
+            config=CONFIG, outcomes=frozenset(BandDecision), num_later=num_later,
             before={problem.id: grades(seen[:num_before])},
         )  # fmt: skip
         found = watch.settled(grades(seen[num_before:]), num_left, problem=problem, grader=grader)

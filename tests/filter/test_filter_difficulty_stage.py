@@ -59,7 +59,7 @@ def run(
     folder: Path,
     problems: list[Problem],
     *,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     **difficulty: Any,
 ) -> dict[str, Any]:
     """The stage's manifest, and what lies in its folder."""
@@ -67,7 +67,7 @@ def run(
     path.write_text("".join(json.dumps(plain(one)) + "\n" for one in problems))
     settings = {"input": str(path), "quality": None, "duplicates": None, "difficulty": difficulty}
     recipe = parse_recipe({"name": "test", "filter": settings})
-    context = make_context(recipe, folder / "run", "filter", say=say)
+    context = make_context(recipe, folder / "run", "filter", notify=notify)
     return execute(context, filter_stage.run, version=filter_stage.STAGE_VERSION)
 
 
@@ -214,7 +214,9 @@ def test_recorded_answers_without_a_mark_count_where_their_last_number_is_taken(
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recorded = {"samples": str(path), "last_number": last_number}
     said: list[str] = []
-    run(tmp_path, problems[:2], models=[recorded], num_attempts=1, max_correct=0, say=said.append)
+    run(
+        tmp_path, problems[:2], models=[recorded], num_attempts=1, max_correct=0, notify=said.append
+    )
     assert kept(tmp_path) == expected
     assert any("2 of 2 attempts state no answer" in line for line in said) is not last_number
 

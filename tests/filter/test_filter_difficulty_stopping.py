@@ -13,18 +13,18 @@ import pytest
 
 from benchmarks.difficulty import BAND, made_pool, played, run
 from slowthink.engines.replay import ReplaySession, Script
-from slowthink.engines.session import Job, Outcome, Point
+from slowthink.engines.session import Job, JobResult, Point
 from slowthink.errors import EngineError
 from slowthink.grading import Grader
 from slowthink.recipe import ChatConfig, Recipe
 from slowthink.records import Budget, Grade, Problem, Sampling, Verdict
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, make_tasks
-from slowthink.stages.filter.difficulty.attempts import ModelSource, Returned, drive
+from slowthink.stages.filter.difficulty.attempts import ModelSource, Returned, run_attempts
 from slowthink.stages.filter.difficulty.band import Band, Tally, decided, needed
-from slowthink.stages.filter.difficulty.band import Outcome as Decision
+from slowthink.stages.filter.difficulty.band import BandDecision as Decision
 from slowthink.stages.filter.difficulty.prior import RATES, Beta, fit, foresee, keep_probability
-from slowthink.stages.filter.difficulty.stopping import Exact, Follow, Majority, Never, Rule
+from slowthink.stages.filter.difficulty.stopping import AttemptTracker, Exact, Majority, Never, Rule
 
 VERDICTS = {
     "c": Verdict.CORRECT, "w": Verdict.WRONG, "t": Verdict.TRUNCATED, "u": Verdict.UNGRADABLE,
@@ -66,9 +66,11 @@ def grade(letter: str) -> Grade:
     return Grade(verdict=VERDICTS[letter])
 
 
-def follow(rule: Rule, letters: str, *, wave_size: int = 1, seed: int = 0, **more: bool) -> Follow:
-    found = Follow(rule, wave_size=wave_size, **more)
-    drive(Made({"p": letters}, seed=seed), {"p": found})
+def follow(
+    rule: Rule, letters: str, *, wave_size: int = 1, seed: int = 0, **more: bool
+) -> AttemptTracker:
+    found = AttemptTracker(rule, wave_size=wave_size, **more)
+    run_attempts(Made({"p": letters}, seed=seed), {"p": found})
     return found
 
 
@@ -107,7 +109,7 @@ def test_a_decision_falls_just_when_no_rest_can_change_it(band: Band) -> None:
 
 def test_what_finishes_first_does_not_decide() -> None:
     """Right attempts come back first; only those before the decision in their order count."""
-    found = Follow(Exact(Band(4, max_correct=1)), wave_size=4)
+    found = AttemptTracker(Exact(Band(4, max_correct=1)), wave_size=4)
     assert found.next_wave() == range(4)
     for number, letter in ((3, "c"), (2, "c"), (1, "w")):
         found.put(number, grade(letter))
@@ -120,8 +122,8 @@ def test_what_finishes_first_does_not_decide() -> None:
 def test_order_of_finishing_changes_no_decision_and_no_measurement(seed: int) -> None:
     draw = random.Random(7)
     letters = {f"p{n}": "".join(draw.choices("cwt", k=12)) for n in range(30)}
-    found = {one: Follow(Exact(BANDS["1-3 of 12"]), wave_size=5) for one in letters}
-    drive(Made(letters, seed=seed), found)
+    found = {one: AttemptTracker(Exact(BANDS["1-3 of 12"]), wave_size=5) for one in letters}
+    run_attempts(Made(letters, seed=seed), found)
     expected = {one: follow(Exact(BANDS["1-3 of 12"]), letters[one]) for one in letters}
     assert {one: (f.outcome, f.tally, f.grades) for one, f in found.items()} == {
         one: (f.outcome, f.tally, f.grades) for one, f in expected.items()
@@ -130,8 +132,8 @@ def test_order_of_finishing_changes_no_decision_and_no_measurement(seed: int) ->
 
 def test_waves_of_one_waste_nothing_and_ask_for_what_is_needed_anyway() -> None:
     source = Made({"p": "wwwwwcccccc" + "c" * 21})
-    found = {"p": Follow(Exact(BAND))}
-    drive(source, found)
+    found = {"p": AttemptTracker(Exact(BAND))}
+    run_attempts(source, found)
     assert found["p"].outcome is Decision.TOO_OFTEN
     assert [number for _, number in source.asked] == list(range(9))
     assert needed(BAND, Tally()) == 4
@@ -139,7 +141,7 @@ def test_waves_of_one_waste_nothing_and_ask_for_what_is_needed_anyway() -> None:
 
 
 def test_waste_is_counted_and_what_has_not_come_is_taken_back() -> None:
-    late = Follow(Exact(Band(8, max_correct=0)), wave_size=8)
+    late = AttemptTracker(Exact(Band(8, max_correct=0)), wave_size=8)
     late.next_wave()
     for number in (5, 0, 3):
         late.put(number, grade("c"))
@@ -147,7 +149,7 @@ def test_waste_is_counted_and_what_has_not_come_is_taken_back() -> None:
         Decision.TOO_OFTEN, 2, [grade("c")],
     )  # fmt: skip
     source = Made({"p": "c" * 8}, seed=1)
-    drive(source, {"p": Follow(Exact(Band(8, max_correct=0)), wave_size=8)})
+    run_attempts(source, {"p": AttemptTracker(Exact(Band(8, max_correct=0)), wave_size=8)})
     assert source.waiting == []
 
 
@@ -167,12 +169,12 @@ def test_majority_is_decided_as_all_votes_would(votes: str, value: float) -> Non
     assert len(found[0].grades) == (4 if votes[:4] in ("aaaa", "bbbb") else 7)
 
 
-def _voted(votes: str, *, early: bool) -> Follow:
+def _voted(votes: str, *, early: bool) -> AttemptTracker:
     def group(answers: Sequence[str | None]) -> list[int | None]:
         return [None if answer is None else ord(answer) for answer in answers]
 
     kinds = {"a": Verdict.CORRECT, "-": Verdict.NO_ANSWER}
-    found = Follow(Majority(Band(7, max_pass_rate=0.4), group, early))
+    found = AttemptTracker(Majority(Band(7, max_pass_rate=0.4), group, early))
     for number, vote in enumerate(votes):
         found.put(number, Grade(verdict=kinds.get(vote, Verdict.WRONG), extracted=vote))
     return found
@@ -265,14 +267,14 @@ class Sampled(ReplaySession):
         self.answers, self.draw, self.sample = answers, random.Random(seed), 0
         self.num_done = 0
 
-    def completed(self, timeout: float | None = None) -> list[Outcome]:
+    def completed(self, timeout: float | None = None) -> list[JobResult]:
         keys = sorted(self._queue)
         self.draw.shuffle(keys)
         jobs = [self._queue.pop(key) for key in keys[: self.draw.randint(1, len(keys))]]
         self.num_done += len(jobs)
         return [outcome for job in jobs for outcome in self._of(job)]
 
-    def _of(self, job: Job) -> list[Outcome]:
+    def _of(self, job: Job) -> list[JobResult]:
         self.sample = job.request.sample
         return list(self._replay(job))
 
@@ -299,8 +301,10 @@ def asked(
     )  # fmt: skip
     with Grader() as grader:
         source = ModelSource(Sampler(session, ledger, tag="t"), grader, firsts)
-        follows = {one.id: Follow(Exact(BANDS["1-3 of 12"]), wave_size=4) for one in problems}
-        drive(source, follows)
+        follows = {
+            one.id: AttemptTracker(Exact(BANDS["1-3 of 12"]), wave_size=4) for one in problems
+        }
+        run_attempts(source, follows)
     return {one: (f.outcome, len(f.grades)) for one, f in follows.items()}, session
 
 
@@ -328,7 +332,7 @@ def test_a_session_out_of_order_decides_the_same_and_asks_nothing_twice(
 class Failing(Sampled):
     """Fails at one question's attempts; hands over what others have come to bit by bit."""
 
-    def completed(self, timeout: float | None = None) -> list[Outcome]:
+    def completed(self, timeout: float | None = None) -> list[JobResult]:
         return [
             replace(one, error="refused") if self.sample == 2 else one
             for one in super().completed(timeout)

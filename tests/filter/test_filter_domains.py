@@ -26,7 +26,7 @@ def run(problems, config: DomainsConfig | None, *, folder=None, **recipe) -> Fun
     funnel, said = Funnel(list(problems)), []
     context = SimpleNamespace(
         config=SimpleNamespace(domains=config), recipe=Recipe(name="t", **recipe),
-        say=said.append, progress=lambda done, total: None,
+        notify=said.append, progress=lambda done, total: None,
         open_ledger=lambda: Ledger(folder / "ledger.sqlite"),
     )  # fmt: skip
     domains(funnel, context)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from slowthink.curation.overlap.nearest import MeaningIndex
+from slowthink.curation.overlap.nearest import EmbeddingIndex
 from slowthink.pipeline.run_folder import StageResult, make_context
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig, TraceConfig
 from slowthink.recipe.loading import parse_recipe
@@ -87,7 +87,7 @@ def by_meaning() -> None:
 @pytest.mark.usefixtures("by_meaning")
 def test_candidates_are_the_nearest_that_are_not_known_yet() -> None:
     tested = [UNRELATED, CHINESE, EXAM, OTHER]
-    index = MeaningIndex.of(tested, ParaphraseConfig(max_candidates=1))
+    index = EmbeddingIndex.of(tested, ParaphraseConfig(max_candidates=1))
     assert index.places.tolist() == [0, 2, 3]
     found = index.nearest([SAME, CHINESE, UNRELATED + " Round it."], known=[(), (), {0}])
     assert [[one.item for one in near] for near in found] == [[2], [], []]
@@ -99,7 +99,7 @@ def test_candidates_are_the_nearest_that_are_not_known_yet() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("by_meaning")
 def test_drawings_and_where_the_answer_is_put_say_nothing_about_meaning() -> None:
-    index = MeaningIndex.of([EXAM], ParaphraseConfig())
+    index = EmbeddingIndex.of([EXAM], ParaphraseConfig())
     drawn = "[asy]draw((0,0)--(4,0)--(0,3)--cycle);[/asy]"
     assert index.nearest([f"{SAME} {drawn}"]) == index.nearest([SAME])
     wrapped = f"Return your final response within \\boxed{{}}. {SAME}"
@@ -112,12 +112,12 @@ def test_drawings_and_where_the_answer_is_put_say_nothing_about_meaning() -> Non
 def test_candidates_do_not_depend_on_batches_blocks_or_order(monkeypatch) -> None:
     texts = [f"{text} ({n})" for n in range(12) for text in (SAME, OTHER, UNRELATED, CHINESE)]
     tested = [EXAM, UNRELATED, CHINESE, OTHER]
-    whole = MeaningIndex.of(tested, ParaphraseConfig()).nearest(texts)
+    whole = EmbeddingIndex.of(tested, ParaphraseConfig()).nearest(texts)
     assert sum(map(bool, whole)) == 36
     order = random.Random(0).sample(range(len(texts)), len(texts))
     monkeypatch.setattr("slowthink.curation.overlap.nearest.BLOCK_TEXTS", 7)
     monkeypatch.setattr("slowthink.curation.overlap.nearest.BLOCK_PAIRS", 9)
-    index = MeaningIndex.of(tested, ParaphraseConfig(batch_size=5))
+    index = EmbeddingIndex.of(tested, ParaphraseConfig(batch_size=5))
     assert index.nearest([texts[place] for place in order]) == [whole[place] for place in order]
 
 
@@ -151,7 +151,9 @@ def run(
     settings = {"benchmarks": [{"name": "own", "path": str(exam)}], "paraphrase": paraphrase}
     section = {"input": str(path), "quality": None, "duplicates": None, "contamination": settings}
     recipe = parse_recipe({"name": "test", "filter": section})
-    return filter_stage.run(make_context(recipe, folder / "run", "filter", say=lambda text: None))
+    return filter_stage.run(
+        make_context(recipe, folder / "run", "filter", notify=lambda text: None)
+    )
 
 
 def paper(folder: Path) -> dict[str, Any]:

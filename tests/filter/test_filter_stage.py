@@ -27,7 +27,9 @@ def run(folder: Path, *problems: Problem, **settings: Any) -> StageResult:
     path = folder / "problems.jsonl"
     path.write_text("".join(json.dumps(plain(one)) + "\n" for one in problems))
     recipe = parse_recipe({"name": "test", "filter": {"input": str(path), **settings}})
-    return filter_stage.run(make_context(recipe, folder / "run", "filter", say=lambda text: None))
+    return filter_stage.run(
+        make_context(recipe, folder / "run", "filter", notify=lambda text: None)
+    )
 
 
 def test_each_rule_is_a_step_with_its_count(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from slowthink.grading import Grader
-from slowthink.grading.answers.compare import Context, compare
+from slowthink.grading.answers.compare import AnswerContext, compare
 from slowthink.grading.grader import PairItem
 from slowthink.grading.reference.traps import TRAPS
 from slowthink.records import Verdict
@@ -222,7 +222,7 @@ def grader() -> Iterator[Grader]:
 
 
 def _verdict(grader: Grader, gold: str, pred: str, **context: object) -> Verdict:
-    pair = PairItem(gold, pred, Context(**context))  # type: ignore[arg-type]
+    pair = PairItem(gold, pred, AnswerContext(**context))  # type: ignore[arg-type]
     return grader.grade_pairs([pair])[0].grade.verdict
 
 
@@ -249,7 +249,7 @@ def test_what_the_published_grader_misses_is_correct(grader: Grader, gold: str, 
 
 def test_most_kinds_need_no_worker() -> None:
     pairs = [*EQUAL.values(), *DIFFERENT.values(), *TRAPS.values()]
-    undecided = [p for p in pairs if compare(*p, context=Context()).equal is None]
+    undecided = [p for p in pairs if compare(*p, context=AnswerContext()).equal is None]
     assert len(undecided) <= 0.05 * len(pairs), undecided
 
 

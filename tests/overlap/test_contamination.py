@@ -7,7 +7,7 @@ import random
 import pytest
 
 from slowthink.curation.overlap import contamination
-from slowthink.curation.overlap.contamination import ExamItem, StrictIndex
+from slowthink.curation.overlap.contamination import EvaluationItem, StrictIndex
 from slowthink.curation.overlap.leaks import find_in_chains, find_leaks
 from slowthink.recipe import ContaminationConfig
 
@@ -50,14 +50,14 @@ CASES = {
 
 @pytest.mark.parametrize(("item", "text", "kind"), CASES.values(), ids=CASES)
 def test_kind_of_leak(item: str, text: str, kind: str | None) -> None:
-    found = StrictIndex.of([ExamItem("set", "1", item)], STRICT).leaks([text])[0]
+    found = StrictIndex.of([EvaluationItem("set", "1", item)], STRICT).leaks([text])[0]
     assert (found[0].kind if found else None) == kind
 
 
 def test_a_drawing_counts_as_one_number() -> None:
     drawing = "[asy] " + "draw((0,0)--(1,0)--(1,1)--cycle); " * 9 + "[/asy]"
     item = f"What is the area of the shaded triangle shown below on the grid of squares? {drawing}"
-    found = StrictIndex.of([ExamItem("set", "1", item)], STRICT).leaks([
+    found = StrictIndex.of([EvaluationItem("set", "1", item)], STRICT).leaks([
         item.replace("shaded triangle", "shaded triangle").replace("draw", "draw "),
         item.replace("(1,1)", "(2,5)"),
         f"How long is the path that a snail takes along this line? {drawing}",
@@ -66,7 +66,7 @@ def test_a_drawing_counts_as_one_number() -> None:
 
 
 def test_a_hit_names_item_span_and_score() -> None:
-    items = [ExamItem("other", "9", CHINESE), ExamItem("set", "37", TANK)]
+    items = [EvaluationItem("other", "9", CHINESE), EvaluationItem("set", "37", TANK)]
     leak = StrictIndex.of(items, STRICT).leaks([f"Think first. {TANK}"])[0][0]
     assert (leak.item.benchmark, leak.item.id, leak.score, leak.of_item) == ("set", "37", 1.0, 1.0)
     assert leak.of_text < 1 and leak.span.startswith("a tank holds 120 litres a pump fills it at 8")
@@ -74,7 +74,7 @@ def test_a_hit_names_item_span_and_score() -> None:
 
 def test_order_batches_and_neighbours_do_not_matter(monkeypatch) -> None:
     monkeypatch.setattr(contamination, "BATCH_TEXTS", 5)
-    items = [ExamItem("set", str(i), TANK.replace("120", str(100 + i))) for i in range(300)]
+    items = [EvaluationItem("set", str(i), TANK.replace("120", str(100 + i))) for i in range(300)]
     texts = [items[7].text, CHINESE, items[250].text, "Compute 3."]
     index = StrictIndex.of(items, STRICT)
     together = index.leaks(texts * 6)
@@ -89,14 +89,14 @@ def test_a_chain_leaks_where_it_holds_a_problem_not_where_it_sounds_like_one() -
             ["so", "we", "add", "the", "two", "and", "check", "it", "again"], k=900
         )
     )
-    items = [ExamItem("set", "1", TANK), ExamItem("set", "2", "Compute 17 + 25.")]
+    items = [EvaluationItem("set", "1", TANK), EvaluationItem("set", "2", "Compute 17 + 25.")]
     chains = [f"{filler} I recall: {TANK} {filler}", f"{filler} compute 17 + 25 {filler}", filler]
     found = find_in_chains(chains, items, STRICT)
     assert [[leak.item.id for leak in one] for one in found] == [["1"], [], []]
 
 
 def test_s1_drops_a_template_that_strict_keeps() -> None:
-    items = [ExamItem("set", "1", TANK)]
+    items = [EvaluationItem("set", "1", TANK)]
     template = TANK.replace("120", "90").replace(" 8 ", " 7 ")
     by_run = find_leaks([template], items, ContaminationConfig(preset="s1"))
     assert by_run[0][0].kind == "run" and len(by_run[0][0].span.split()) == 8

@@ -9,8 +9,8 @@ import pytest
 
 from slowthink.curation.overlap.clusters import (
     Cluster,
+    DuplicatePair,
     Member,
-    Pair,
     clusters_of,
     paired_in_buckets,
 )
@@ -75,7 +75,7 @@ def test_agreeing_minima_estimate_the_overlap() -> None:
 
 
 def test_members_are_like_the_kept_row_itself() -> None:
-    pairs = [Pair(3, 7, 0.9), Pair(0, 3, 1.0)]
+    pairs = [DuplicatePair(3, 7, 0.9), DuplicatePair(0, 3, 1.0)]
     assert clusters_of(pairs) == [Cluster(kept=0, members=(Member(3, 1.0),))]
 
 

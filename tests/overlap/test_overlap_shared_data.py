@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from slowthink.curation.overlap.contamination import ExamItem, StrictIndex
+from slowthink.curation.overlap.contamination import EvaluationItem, StrictIndex
 from slowthink.curation.overlap.leaks import Leaks, find_leaks
-from slowthink.curation.overlap.nearest import MeaningIndex
+from slowthink.curation.overlap.nearest import EmbeddingIndex
 from slowthink.curation.overlap.ngrams import RunIndex
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 
@@ -42,7 +42,8 @@ def rows(path: str) -> list[dict[str, Any]]:
 @cache
 def leaks(source: str, benchmark: str) -> tuple[list[str], list[Leaks]]:
     items = [
-        ExamItem(benchmark, one["id"], one["question"]) for one in rows(f"eval/{benchmark}.jsonl")
+        EvaluationItem(benchmark, one["id"], one["question"])
+        for one in rows(f"eval/{benchmark}.jsonl")
     ]
     texts = [one["question"] for one in rows(f"pool/{source}.jsonl")]
     return texts, find_leaks(texts, items, ContaminationConfig())
@@ -83,7 +84,8 @@ def labelled() -> list[tuple[dict[str, Any], str | None]]:
     found = []
     for row in rows("grading/decontam_pairs_math500.jsonl"):
         index = StrictIndex.of(
-            [ExamItem("math500", row["bench_id"], row["bench_question"])], ContaminationConfig()
+            [EvaluationItem("math500", row["bench_id"], row["bench_question"])],
+            ContaminationConfig(),
         )
         hit = index.leaks([row["train_question"]])[0]
         found.append((row, hit[0].kind if hit else None))
@@ -107,7 +109,7 @@ def test_paraphrases_that_share_no_runs_are_candidates() -> None:
     pairs = [(row, kind) for row, kind in labelled() if row["train_id"] in same]
     assert [kind for _, kind in pairs] == [None] * 4
     tested = [row["bench_question"] for row, _ in pairs]
-    index = MeaningIndex.of(tested, ParaphraseConfig(min_similarity=0.7))
+    index = EmbeddingIndex.of(tested, ParaphraseConfig(min_similarity=0.7))
     found = index.nearest([row["train_question"] for row, _ in pairs])
     assert [tested[near[0].item] for near in found] == tested
     assert sum(near[0].similarity >= 0.8 for near in found) == 3
@@ -116,6 +118,6 @@ def test_paraphrases_that_share_no_runs_are_candidates() -> None:
 def test_chinese_questions_can_match_in_strict_and_not_in_s1() -> None:
     texts = [one["question"] for one in rows("eval/cmath_zh.jsonl")]
     assert RunIndex.of(texts).first_shared(texts) == [None] * 600
-    items = [ExamItem("cmath", str(place), text) for place, text in enumerate(texts)]
+    items = [EvaluationItem("cmath", str(place), text) for place, text in enumerate(texts)]
     found = find_leaks(texts, items, ContaminationConfig())
     assert all(one[0].kind == "copy" and one[0].score == 1.0 for one in found)

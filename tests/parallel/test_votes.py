@@ -9,7 +9,7 @@ import pytest
 
 from slowthink.analysis.statistics import Interval, wilson
 from slowthink.sampling.parallel.votes import (
-    Outcome,
+    ProblemVotes,
     Sample,
     best_of_n,
     curve_point,
@@ -97,11 +97,13 @@ def test_nobody_votes_for_no_answer() -> None:
 
 
 def test_the_interval_of_right_and_wrong_problems_is_wilsons() -> None:
-    outcomes = [Outcome(accuracy=a, num_tokens=4, resolved=bool(a)) for a in (1.0, 1.0, 0.0, 1.0)]
+    outcomes = [
+        ProblemVotes(accuracy=a, num_tokens=4, resolved=bool(a)) for a in (1.0, 1.0, 0.0, 1.0)
+    ]
     point = curve_point(3, outcomes)
     assert (point.accuracy, point.ci95, point.unresolved_rate) == (0.75, wilson(3, 4), 0.25)
 
 
 def test_the_interval_of_shares_is_over_problems() -> None:
-    outcomes = [Outcome(accuracy=a, num_tokens=4) for a in (0.5, 0.5, 0.5)]
+    outcomes = [ProblemVotes(accuracy=a, num_tokens=4) for a in (0.5, 0.5, 0.5)]
     assert curve_point(1, outcomes, num_resamples=100).ci95 == Interval(0.5, 0.5)

@@ -23,7 +23,7 @@ def recipe_of(*sources: dict[str, Any]) -> Recipe:
 
 
 def run(root: Path, *sources: dict[str, Any]) -> StageResult:
-    return pool.run(make_context(recipe_of(*sources), root, "pool", say=lambda text: None))
+    return pool.run(make_context(recipe_of(*sources), root, "pool", notify=lambda text: None))
 
 
 def file(folder: Path, name: str, *questions: str, **settings: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_sandbox_and_files_are_joined(tmp_path: Path) -> None:
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     recipe = recipe_of({"kind": "sandbox"})
     for name in ("one", "two"):
-        context = make_context(recipe, tmp_path / name, "pool", say=lambda text: None)
+        context = make_context(recipe, tmp_path / name, "pool", notify=lambda text: None)
         execute(context, pool.run, version=1)
     data = [(tmp_path / name / "pool" / "data.parquet").read_bytes() for name in ("one", "two")]
     assert data[0] == data[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.pipeline import run as pipeline
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline.progress import ProgressReporter
 from slowthink.recipe.loading import parse_recipe
 
 HOSTILE = "Find n if 2 n = 14. </script><img src=x onerror=\"window.hacked=1\"><b class='hostile'>7 = n</b>"
@@ -70,7 +70,7 @@ def make_pool_run(folder: Path) -> Path:
         },
         "report": {},
     }  # fmt: skip
-    pipeline.run_recipe(parse_recipe(made), folder / "run", talk=Talk(quiet=True))
+    pipeline.run_recipe(parse_recipe(made), folder / "run", reporter=ProgressReporter(quiet=True))
     return folder / "run"
 
 

@@ -369,6 +369,6 @@ def make_run(
         "train": _train, "evaluate": _evaluate(violations, *arms), "report": report.run,
     }  # fmt: skip
     for stage in made.stages():
-        context = runs.make_context(made, root, stage, say=lambda text: None)
+        context = runs.make_context(made, root, stage, notify=lambda text: None)
         runs.execute(context, steps[stage], version=1)
     return root / "report"

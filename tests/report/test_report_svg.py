@@ -52,7 +52,7 @@ def test_flat_scale_puts_everything_in_the_middle():
 
 
 def test_line_passes_through_its_marks():
-    marks = [svg.Mark(x=0, y=0), svg.Mark(x=10, y=1)]
+    marks = [svg.ChartPoint(x=0, y=0), svg.ChartPoint(x=10, y=1)]
     (line,) = ET.fromstring(draw(svg.Line(name="a", marks=marks))).iter(f"{SPACE}polyline")
     left, right = (tuple(map(float, pair.split(","))) for pair in line.get("points", "").split())
     assert left[0] == svg.LEFT and right[0] == svg.WIDE.width - 26
@@ -60,22 +60,22 @@ def test_line_passes_through_its_marks():
 
 
 def test_names_and_hints_are_escaped():
-    marks = [svg.Mark(x=1, y=1, hint="<script>", label="<b>")]
+    marks = [svg.ChartPoint(x=1, y=1, hint="<script>", label="<b>")]
     picture = draw(svg.Line(name='</svg><img src="x">', marks=marks))
     assert "<script>" not in picture and "<img" not in picture
     assert "</svg><img" in "".join(ET.fromstring(picture).itertext())
 
 
 def test_interval_below_zero_stays_in_the_picture():
-    mark = svg.Mark(x=1, y=0.1, low=-0.2, high=0.3)
+    mark = svg.ChartPoint(x=1, y=0.1, low=-0.2, high=0.3)
     picture = draw(svg.Line(name="a", marks=[mark]))
     whisker = next(node for node in ET.fromstring(picture).iter() if node.get("class") == "whisker")
     assert float(whisker.get("y1", "inf")) <= svg.WIDE.height - 48
 
 
 def test_crowded_labels_and_ticks_are_thinned_out():
-    near = [svg.Mark(x=100 + place, y=0.5, label=f"+{place}") for place in range(3)]
-    far = svg.Mark(x=40000, y=0.5, label="+9")
+    near = [svg.ChartPoint(x=100 + place, y=0.5, label=f"+{place}") for place in range(3)]
+    far = svg.ChartPoint(x=40000, y=0.5, label="+9")
     line = svg.Line(name="a", marks=[*near, far])
     axis = svg.Axis(label="x", log="wide")
     picture = svg.line_chart([line], x=axis, y=axis, size=svg.NARROW, title="t")
@@ -127,7 +127,7 @@ def test_picture_that_stands_alone_brings_its_ground_for_light_and_dark(whole_ru
 
 def test_log_axis_gives_doublings_equal_room_and_has_no_zero():
     axis, lines = svg.Axis(label="x", log="always"), []
-    marks = [svg.Mark(x=x, y=0.5) for x in (100, 200, 400, 0)]
+    marks = [svg.ChartPoint(x=x, y=0.5) for x in (100, 200, 400, 0)]
     lines.append(svg.Line(name="a", marks=marks, shape="dot"))
     picture = svg.line_chart(lines, x=axis, y=svg.Axis(label="y"), size=svg.WIDE, title="t")
     (line,) = ET.fromstring(picture).iter(f"{SPACE}polyline")

@@ -129,7 +129,7 @@ def run(folder: Path, traces: list[Trace], **settings: Any) -> StageResult:
     path = folder / "traces.jsonl"
     path.write_text("".join(json.dumps(plain(one)) + "\n" for one in traces))
     recipe = parse_recipe({"name": "test", "select": {"input": str(path), **settings}})
-    return select.run(make_context(recipe, folder / "run", "select", say=lambda text: None))
+    return select.run(make_context(recipe, folder / "run", "select", notify=lambda text: None))
 
 
 def test_shuffled_input_gives_the_same_selection(tmp_path: Path) -> None:

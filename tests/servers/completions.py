@@ -25,7 +25,7 @@ from typing import Any
 from aiohttp import web
 
 from slowthink.engines.vllm.request_args import read_args
-from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, Compiler, Flow, Mark
+from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, Compiler, DeclaredEnd, Flow
 from slowthink.forcing.machine import ActionKind
 from tests.servers.toy import EOS, TOKENIZER, Toy, draw, processed
 
@@ -369,7 +369,7 @@ def forced(
         elif order.on_end != NO_WATCH and best in triggers:
             runner_up = next(t for t in ranked if t not in triggers)
             token = runner_up if order.on_end == RUNNER_UP else order.on_end
-            mark = Mark(best, 1.0, best)
+            mark = DeclaredEnd(best, 1.0, best)
         flow.told([token], mark)
         out.append(token)
         seen.append(raw)

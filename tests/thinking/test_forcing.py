@@ -12,8 +12,8 @@ from slowthink.errors import ConfigError
 from slowthink.forcing.machine import (
     ActionKind,
     Answering,
-    Forcing,
-    Rules,
+    ForcingMachine,
+    ForcingRules,
     check_budget,
     cut_chain,
     is_loop,
@@ -60,7 +60,7 @@ def literal(
     return ids, "cap"
 
 
-def drive(seed: int, machine: Forcing) -> Forcing:
+def drive(seed: int, machine: ForcingMachine) -> ForcingMachine:
     while (action := machine.next()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.DRAW:
             told = machine.drawn(best(seed, machine.ids, action.banned))
@@ -69,8 +69,8 @@ def drive(seed: int, machine: Forcing) -> Forcing:
     return machine
 
 
-def rules_of(minimum: int, strings: list[list[int]]) -> Rules:
-    return Rules(
+def rules_of(minimum: int, strings: list[list[int]]) -> ForcingRules:
+    return ForcingRules(
         trigger_ids=TRIGGERS,
         wait_ids=tuple(tuple(string) for string in strings) or ((),),
         min_thinking_tokens=minimum,
@@ -85,7 +85,7 @@ seeds = st.integers(0, 10_000)
 @settings(max_examples=300, deadline=None)
 def test_machine_equals_the_literal_loop(seed, cap, waits, minimum, strings) -> None:
     minimum = min(minimum, cap)
-    machine = drive(seed, Forcing(rules_of(minimum, strings), cap=cap, waits=waits))
+    machine = drive(seed, ForcingMachine(rules_of(minimum, strings), cap=cap, waits=waits))
     ids, end = literal(seed, cap=cap, waits=waits, minimum=minimum, strings=strings)
     assert machine.ids == ids
     assert (machine.state is ChainState.ENDED) == (end == "natural")
@@ -98,7 +98,7 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
 ) -> None:
     minimum = min(minimum, cap)
     rules = rules_of(minimum, strings)
-    chain = drive(seed, Forcing(rules, cap=cap, waits=waits)).chain("k")
+    chain = drive(seed, ForcingMachine(rules, cap=cap, waits=waits)).chain("k")
     small_cap = data.draw(st.integers(minimum, cap))
     few_waits = data.draw(st.integers(0, waits))
     cut = cut_chain(chain, rules, cap=small_cap, waits=few_waits)
@@ -112,10 +112,12 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
 @settings(max_examples=300, deadline=None)
 def test_a_stored_chain_goes_on_as_if_it_had_never_stopped(seed, cap, waits, strings, data) -> None:
     rules = rules_of(0, strings)
-    first = drive(seed, Forcing(rules, cap=cap, waits=waits)).chain("k")
+    first = drive(seed, ForcingMachine(rules, cap=cap, waits=waits)).chain("k")
     more_cap = data.draw(st.integers(cap, cap + 20))
     more_waits = data.draw(st.integers(waits, waits + 2))
-    later = drive(seed, Forcing(rules, cap=more_cap, waits=more_waits, chain=first)).chain("k")
+    later = drive(seed, ForcingMachine(rules, cap=more_cap, waits=more_waits, chain=first)).chain(
+        "k"
+    )
     for c, w in ((more_cap, more_waits), (cap, waits)):
         cut = cut_chain(later, rules, cap=c, waits=w)
         ids, end = literal(seed, cap=c, waits=w, minimum=0, strings=strings)
@@ -130,13 +132,13 @@ def test_a_chain_stored_in_the_middle_of_anything_goes_on_the_same(
 ) -> None:
     """The machine is stopped after any number of steps, also inside a wait string."""
     rules = rules_of(0, strings)
-    machine = Forcing(rules, cap=cap, waits=waits)
+    machine = ForcingMachine(rules, cap=cap, waits=waits)
     for _ in range(stop):
         action = machine.next()
         if action.kind is ActionKind.DRAW:
             machine.drawn(best(seed, machine.ids, action.banned))
-    resumed = drive(seed, Forcing(rules, cap=cap, waits=waits, chain=machine.chain("k")))
-    whole = drive(seed, Forcing(rules, cap=cap, waits=waits))
+    resumed = drive(seed, ForcingMachine(rules, cap=cap, waits=waits, chain=machine.chain("k")))
+    whole = drive(seed, ForcingMachine(rules, cap=cap, waits=waits))
     assert (resumed.ids, resumed.events, resumed.state) == (whole.ids, whole.events, whole.state)
 
 
@@ -171,10 +173,10 @@ def literal_long(seed: int, *, cap: int, waits: int, string: list[int]) -> tuple
 @given(seeds, st.integers(1, 40), st.integers(0, 3), st.sampled_from([[0], [0, 1], []]), st.data())
 @settings(max_examples=300, deadline=None)
 def test_long_delimiters_are_taken_back(seed, cap, waits, string, data) -> None:
-    rules = Rules(
+    rules = ForcingRules(
         trigger_ids=frozenset(), long_triggers=("xy",), wait_ids=(tuple(string),), decode=decode
     )
-    machine = Forcing(rules, cap=cap, waits=waits)
+    machine = ForcingMachine(rules, cap=cap, waits=waits)
     while (action := machine.next()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.DRAW:
             order = ranked(seed, machine.ids)
@@ -189,8 +191,8 @@ def test_long_delimiters_are_taken_back(seed, cap, waits, string, data) -> None:
 
 def test_a_delimiter_may_take_back_what_stood_when_an_earlier_end_was_refused() -> None:
     """ "x" stays, "xy" is refused without a string, and the next draw makes "xy" of the first "x"."""
-    rules = Rules(trigger_ids=frozenset(), long_triggers=("xy",), decode=decode)
-    machine = Forcing(rules, cap=9, waits=1)
+    rules = ForcingRules(trigger_ids=frozenset(), long_triggers=("xy",), decode=decode)
+    machine = ForcingMachine(rules, cap=9, waits=1)
     for token in (0, 3, 3, 4, 4):
         machine.next()
         machine.drawn(token)
@@ -206,14 +208,14 @@ def test_a_delimiter_may_take_back_what_stood_when_an_earlier_end_was_refused() 
 
 
 def test_cap_zero_thinks_nothing() -> None:
-    chain = drive(1, Forcing(rules_of(0, [[1]]), cap=0, waits=3)).chain("k")
+    chain = drive(1, ForcingMachine(rules_of(0, [[1]]), cap=0, waits=3)).chain("k")
     cut = cut_chain(chain, rules_of(0, [[1]]), cap=0, waits=3)
     assert chain.ids == ()
     assert cut is not None and cut.end is ThinkingEnd.CAP
 
 
 def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
-    machine = Forcing(rules_of(0, [[1, 1, 1]]), cap=4, waits=1)
+    machine = ForcingMachine(rules_of(0, [[1, 1, 1]]), cap=4, waits=1)
     machine.next()
     machine.drawn(2)
     assert machine.drawn(END).kind is ActionKind.STOP
@@ -222,7 +224,7 @@ def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
 
 
 def test_wait_strings_rotate() -> None:
-    machine = Forcing(rules_of(0, [[1], [2]]), cap=20, waits=3)
+    machine = ForcingMachine(rules_of(0, [[1], [2]]), cap=20, waits=3)
     while len([e for e in machine.events if e.kind is EventKind.WAIT]) < 3:
         if machine.next().kind is ActionKind.DRAW:
             machine.drawn(EOS)
@@ -231,7 +233,7 @@ def test_wait_strings_rotate() -> None:
 
 
 def test_end_of_sequence_inside_thinking_declares_an_end() -> None:
-    machine = Forcing(rules_of(0, []), cap=20, waits=0)
+    machine = ForcingMachine(rules_of(0, []), cap=20, waits=0)
     machine.next()
     assert machine.drawn(EOS).kind is ActionKind.STOP
     assert machine.events[-1].drawn == (EOS,)
@@ -248,8 +250,8 @@ def test_end_of_sequence_inside_thinking_declares_an_end() -> None:
     ],
 )
 def test_end_rules_declare_an_end_before_it_is_drawn(rule, probability, argmax, ends) -> None:
-    rules = Rules(trigger_ids=TRIGGERS, end_rule=rule, end_probability=0.5)
-    machine = Forcing(rules, cap=9, waits=0)
+    rules = ForcingRules(trigger_ids=TRIGGERS, end_rule=rule, end_probability=0.5)
+    machine = ForcingMachine(rules, cap=9, waits=0)
     machine.next()
     told = machine.drawn(2, end_probability=probability, argmax=argmax)
     assert (told.kind is ActionKind.STOP) is ends
@@ -257,7 +259,7 @@ def test_end_rules_declare_an_end_before_it_is_drawn(rule, probability, argmax, 
 
 def test_a_loop_is_stopped_and_marked() -> None:
     rule = LoopRule(max_period=4, repeats=3, min_tokens=6)
-    machine = Forcing(Rules(trigger_ids=TRIGGERS, loop=rule), cap=100, waits=0)
+    machine = ForcingMachine(ForcingRules(trigger_ids=TRIGGERS, loop=rule), cap=100, waits=0)
     while machine.next().kind is not ActionKind.STOP:
         machine.drawn(
             [0, 1, 2, 3, 3, 1, 2][len(machine.ids)]

@@ -13,8 +13,8 @@ from slowthink.engines.session import Job, Point, cut_at
 from slowthink.errors import ConfigError
 from slowthink.forcing.machine import (
     ActionKind,
-    Forcing,
-    Rules,
+    ForcingMachine,
+    ForcingRules,
     check_budget,
     cut_chain,
     make_rules,
@@ -63,8 +63,8 @@ class Knobs:
     tau: float = 1.0
     loop: LoopRule | None = None
 
-    def rules(self) -> Rules:
-        return Rules(
+    def rules(self) -> ForcingRules:
+        return ForcingRules(
             trigger_ids=TRIGGERS, wait_ids=self.strings or ((),), min_thinking_tokens=self.minimum,
             end_rule=self.rule, end_probability=self.tau, loop=self.loop, decode=decode,
         )  # fmt: skip
@@ -122,7 +122,7 @@ def literal(seed: int, k: Knobs) -> tuple[list[int], str]:
     return ids, "cap"
 
 
-def drive(seed: int, machine: Forcing, *, stop: int = 10**9) -> Forcing:
+def drive(seed: int, machine: ForcingMachine, *, stop: int = 10**9) -> ForcingMachine:
     while stop and (action := machine.next()).kind is not ActionKind.STOP:
         stop -= 1
         if action.kind is not ActionKind.DRAW:
@@ -158,7 +158,7 @@ seeds = st.integers(0, 10_000)
 @given(seeds, knobs)
 @settings(max_examples=250, deadline=None)
 def test_machine_equals_the_literal_loop(seed, k) -> None:
-    machine = Forcing(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
+    machine = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     chain = drive(seed, machine).chain("k")
     cut = cut_chain(chain, k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     assert cut is not None
@@ -169,7 +169,7 @@ def test_machine_equals_the_literal_loop(seed, k) -> None:
 @given(seeds, knobs, st.data())
 @settings(max_examples=250, deadline=None)
 def test_every_point_of_one_long_chain_equals_a_run_of_its_own(seed, k, data) -> None:
-    machine = Forcing(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
+    machine = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     chain = drive(seed, machine).chain("k")
     top = 6 if k.steps is None else k.steps
     few_steps = data.draw(st.integers(0, top) | (st.none() if k.steps is None else st.nothing()))
@@ -187,14 +187,16 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(seed, k, data) ->
 @given(seeds, knobs, st.integers(0, 40), st.data())
 @settings(max_examples=250, deadline=None)
 def test_a_chain_stored_in_the_middle_of_anything_goes_on_the_same(seed, k, stop, data) -> None:
-    first = Forcing(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
+    first = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     stored = drive(seed, first, stop=stop).chain("k")
     more = None if k.steps is None else data.draw(st.none() | st.integers(k.steps, k.steps + 3))
     grown = replace(
         k, cap=data.draw(st.integers(k.cap, k.cap + 15)),
         waits=data.draw(st.integers(k.waits, k.waits + 2)), steps=more,
     )  # fmt: skip
-    later = Forcing(k.rules(), cap=grown.cap, waits=grown.waits, steps=grown.steps, chain=stored)
+    later = ForcingMachine(
+        k.rules(), cap=grown.cap, waits=grown.waits, steps=grown.steps, chain=stored
+    )
     chain = drive(seed, later).chain("k")
     for point in (grown, k):
         cut = cut_chain(chain, k.rules(), cap=point.cap, waits=point.waits, steps=point.steps)
@@ -239,10 +241,10 @@ def literal_long(seed: int, *, cap: int, steps: int, waits: int, string: list[in
 @settings(max_examples=250, deadline=None)
 def test_steps_are_cut_inside_a_long_delimiter_too(seed, cap, steps, waits, data) -> None:
     string = data.draw(st.sampled_from([[0], [0, 2], []]))
-    rules = Rules(
+    rules = ForcingRules(
         trigger_ids=frozenset(), long_triggers=("x\n\ny",), wait_ids=(tuple(string),), decode=spelt
     )
-    machine = Forcing(rules, cap=cap, waits=waits, steps=steps)
+    machine = ForcingMachine(rules, cap=cap, waits=waits, steps=steps)
     while (action := machine.next()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.DRAW:
             machine.drawn(draw_letter(seed, machine.ids, action.banned))
@@ -281,7 +283,7 @@ def test_steps_equal_their_definition(ids) -> None:
 
 def test_a_step_budget_is_cut_like_a_cap_and_checked() -> None:
     k = Knobs(cap=30, steps=1)
-    machine = Forcing(k.rules(), cap=30, waits=0, steps=1)
+    machine = ForcingMachine(k.rules(), cap=30, waits=0, steps=1)
     for token in (0, 3):
         machine.next()
         machine.drawn(token)
@@ -343,14 +345,14 @@ def test_a_loop_setting_stops_a_chain_and_leads_to_a_forced_answer() -> None:
             return (0,)
 
     rules = make_rules(budget, Format())  # type: ignore[arg-type]
-    machine = Forcing(rules, cap=20, waits=3)
+    machine = ForcingMachine(rules, cap=20, waits=3)
     for token in (1, 0, 2, 0, 2):
         machine.next()
         machine.drawn(token)
     assert machine.state is ChainState.LOOP
     cut = cut_chain(machine.chain("k"), rules, cap=20, waits=3)
     assert cut is not None and cut.end is ThinkingEnd.LOOP
-    again = Forcing(rules, cap=90, waits=9, chain=machine.chain("k"))
+    again = ForcingMachine(rules, cap=90, waits=9, chain=machine.chain("k"))
     assert again.next().kind is ActionKind.STOP
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slowthink.data.rows import ValueProblem
+from slowthink.data.rows import UnusableValue
 from slowthink.records import Grade, Problem, Trace, Verdict
 from slowthink.serialise import plain
 from slowthink.stages.trace.forms import FORMS, form_of, short_answer, split_text
@@ -108,7 +108,7 @@ def test_text_is_split(text: str, expected: tuple[str, str]) -> None:
 
 
 def test_chain_without_an_answer_is_refused() -> None:
-    with pytest.raises(ValueProblem, match="the chain states no answer"):
+    with pytest.raises(UnusableValue, match="the chain states no answer"):
         split_text("I do not know")
 
 
@@ -151,7 +151,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("name", "change", "reason"), BAD.values(), ids=BAD.keys())
 def test_bad_row_is_refused_with_a_reason(name: str, change: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ValueProblem, match=reason):
+    with pytest.raises(UnusableValue, match=reason):
         FORMS[name].read(ROWS[name] | change)
 
 

@@ -12,7 +12,7 @@ from slowthink.errors import DataError
 from slowthink.recipe import FileTraces, SolutionTraces
 from slowthink.records import Problem, Split, Verdict, duplicate_key, problem_id
 from slowthink.stages.trace.gate import Known, grade_all, keep_first, keep_right, match
-from slowthink.stages.trace.sources import Candidate, SourceChains, file_chains, solution_chains
+from slowthink.stages.trace.sources import SourceChains, UngradedChain, file_chains, solution_chains
 
 
 def problem(question: str, answer: str | None = "2", **more: Any) -> Problem:
@@ -22,8 +22,8 @@ def problem(question: str, answer: str | None = "2", **more: Any) -> Problem:
     )  # fmt: skip
 
 
-def chain(question: str, said: str, *, at: int = 1, answer: str | None = "2") -> Candidate:
-    return Candidate(
+def chain(question: str, said: str, *, at: int = 1, answer: str | None = "2") -> UngradedChain:
+    return UngradedChain(
         address=f"f.jsonl:{at}", problem=problem(question, answer), thinking="Hm.",
         response=f"Final Answer: {said}", teacher="me", imported=True,
     )  # fmt: skip

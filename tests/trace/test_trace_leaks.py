@@ -16,7 +16,7 @@ from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Dropped
 from slowthink.stages import trace
 from slowthink.stages.trace.leaks import keep_unleaked
-from slowthink.stages.trace.sources import Candidate, file_chains
+from slowthink.stages.trace.sources import UngradedChain, file_chains
 
 TESTED = "A tank holds 120 litres. A pump fills it at 8 litres a minute and a tap drains 3. After \
 how many minutes is it full?"
@@ -54,12 +54,12 @@ def stage(folder: Path, *files: str, **sections: Any) -> StageContext:
         "contamination": contamination,
     }
     recipe = parse_recipe({"name": "t", "trace": section, **sections})
-    return make_context(recipe, folder / "run", "trace", say=lambda text: None)
+    return make_context(recipe, folder / "run", "trace", notify=lambda text: None)
 
 
 def checked(
     folder: Path, *files: str, **sections: Any
-) -> tuple[list[Candidate], list[Dropped], dict[str, Any]]:
+) -> tuple[list[UngradedChain], list[Dropped], dict[str, Any]]:
     """Chains kept, chains dropped, the certificate."""
     context = stage(folder, *files, **sections)
     context.folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def test_without_the_setting_nothing_is_checked_or_written(tmp_path: Path) -> No
     path = write(tmp_path / "chains.jsonl", CHAINS)
     section = {"sources": [{"kind": "file", "path": path}]}
     recipe = parse_recipe({"name": "t", "trace": section})
-    context = make_context(recipe, tmp_path / "run", "trace", say=lambda text: None)
+    context = make_context(recipe, tmp_path / "run", "trace", notify=lambda text: None)
     chains = file_chains(context.config.sources[0], [], seed=0, setting="s").candidates
     assert keep_unleaked(chains, context) == (chains, [], {})
     assert not list((tmp_path / "run").rglob("contamination.json"))

@@ -20,9 +20,9 @@ SANDBOX = {"kind": "sandbox", "num_problems": 18, "num_heldout": 9}
 def run(root: Path, **sections: Any) -> StageResult:
     recipe = parse_recipe({"name": "test", **sections})
     if recipe.pool is not None:
-        context = make_context(recipe, root, "pool", say=lambda text: None)
+        context = make_context(recipe, root, "pool", notify=lambda text: None)
         execute(context, pool.run, version=1)
-    return trace.run(make_context(recipe, root, "trace", say=lambda text: None))
+    return trace.run(make_context(recipe, root, "trace", notify=lambda text: None))
 
 
 @pytest.mark.slow

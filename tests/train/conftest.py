@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slowthink.stages.train.examples import Example
+from slowthink.stages.train.examples import TrainingExample
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +28,10 @@ def tiny_model(tmp_path_factory, smollm_tokenizer) -> Path:
     return folder
 
 
-def make_examples() -> list[Example]:
+def make_examples() -> list[TrainingExample]:
     """Thirteen examples of different lengths, each ending in EOS."""
     return [
-        Example(
+        TrainingExample(
             id=f"p-{number:02}",
             prompt_ids=tuple(range(100, 105 + number)),
             completion_ids=(*range(200 + number, 210 + 2 * number), 2),
@@ -41,6 +41,6 @@ def make_examples() -> list[Example]:
 
 
 @pytest.fixture(scope="session")
-def examples() -> list[Example]:
+def examples() -> list[TrainingExample]:
     """The examples that the tests train on."""
     return make_examples()

@@ -7,7 +7,7 @@ import pytest
 from slowthink.errors import DataError
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import Grade, Trace, Verdict
-from slowthink.stages.train.examples import Example, fit, make_examples
+from slowthink.stages.train.examples import TrainingExample, fit, make_examples
 
 GOLDEN_PROMPT = (
     1, 9690, 198, 2, 198, 1, 4093, 198, 1780, 314, 216, 33, 39, 1232, 216, 34, 37, 47, 2, 198,
@@ -27,8 +27,8 @@ def _trace(problem, thinking="17 + 25 = 42. So 42.") -> Trace:
     )  # fmt: skip
 
 
-def _example(name: str, length: int) -> Example:
-    return Example(id=name, prompt_ids=(5,) * (length - 2), completion_ids=(7, 2))
+def _example(name: str, length: int) -> TrainingExample:
+    return TrainingExample(id=name, prompt_ids=(5,) * (length - 2), completion_ids=(7, 2))
 
 
 def test_an_example_has_the_golden_ids(make_problem, smollm_tokenizer):

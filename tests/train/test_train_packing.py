@@ -6,11 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from slowthink.stages.train.examples import Example
+from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.packing import ATTENTION, IGNORED, attention_name, pack
 
-ONE = Example(id="a", prompt_ids=(1, 9, 8), completion_ids=(4, 5, 2))
-OTHER = Example(id="b", prompt_ids=(1, 2, 7), completion_ids=(6, 2))
+ONE = TrainingExample(id="a", prompt_ids=(1, 9, 8), completion_ids=(4, 5, 2))
+OTHER = TrainingExample(id="b", prompt_ids=(1, 2, 7), completion_ids=(6, 2))
 
 
 def test_only_the_completion_is_learnt_and_its_real_eos_is():

@@ -17,7 +17,7 @@ from slowthink.curation.domains.taxonomy import Label, Taxonomy
 from slowthink.recipe import AskedModel, Recipe
 from slowthink.records import Problem
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.prompted_model import Asker, Talk, fenced, open_asker, plain_lines
+from slowthink.sampling.prompted_model import PromptedModel, Talk, fenced, open_asker, plain_lines
 
 TAG = "domains"
 """Under what the ledger counts these tokens."""
@@ -62,7 +62,7 @@ def build_messages(taxonomy: Taxonomy, question: str) -> Talk:
 class Labeller:
     """A model that names classes; a context manager."""
 
-    def __init__(self, taxonomy: Taxonomy, asker: Asker) -> None:
+    def __init__(self, taxonomy: Taxonomy, asker: PromptedModel) -> None:
         self._taxonomy = taxonomy
         self._asker = asker
 
@@ -101,9 +101,9 @@ def open_labeller(
     taxonomy: Taxonomy,
     *,
     ledger: Ledger,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Labeller:
     """The configured model, ready. Raises ConfigError where it is not to be had."""
-    asker = open_asker(config, recipe, ledger=ledger, tag=TAG, say=say, progress=progress)
+    asker = open_asker(config, recipe, ledger=ledger, tag=TAG, notify=notify, progress=progress)
     return Labeller(taxonomy, asker)

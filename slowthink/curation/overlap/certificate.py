@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink import __version__
-from slowthink.curation.overlap.contamination import KINDS, ExamItem, Leak
+from slowthink.curation.overlap.contamination import KINDS, EvaluationItem, Leak
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import ContaminationConfig
 from slowthink.serialise import digest
@@ -25,11 +25,11 @@ FILE = "contamination.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExamSet:
+class EvaluationSet:
     """All problems of one set that is tested on."""
 
     name: str
-    items: tuple[ExamItem, ...]
+    items: tuple[EvaluationItem, ...]
     source: Mapping[str, Any]
     """Which rows they are: path and sha256, or hub id and revision."""
 
@@ -43,7 +43,7 @@ def drops(leak: Leak, config: ContaminationConfig) -> bool:
 
 def certificate(
     leaks: Mapping[str, Sequence[Leak]],
-    sets: Sequence[ExamSet],
+    sets: Sequence[EvaluationSet],
     config: ContaminationConfig,
     *,
     what: str,
@@ -74,7 +74,7 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _against(one: ExamSet, leaks: Mapping[str, Sequence[Leak]]) -> dict[str, Any]:
+def _against(one: EvaluationSet, leaks: Mapping[str, Sequence[Leak]]) -> dict[str, Any]:
     """A set, and how many rows hit it, each by its gravest kind there."""
     kinds = Counter(
         min((leak.kind for leak in mine), key=KINDS.index)

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, order=True)
-class Pair:
+class DuplicatePair:
     """Two rows that are the same."""
 
     first: int
@@ -51,7 +51,7 @@ class Cluster:
         return Cluster(places[self.kept], members)
 
 
-def clusters_of(pairs: Iterable[Pair]) -> list[Cluster]:
+def clusters_of(pairs: Iterable[DuplicatePair]) -> list[Cluster]:
     """Clusters in order of their kept row; every member is paired with the kept row itself.
 
     From the first row on, a row goes with the first kept row that it is paired with: no chain of
@@ -73,7 +73,7 @@ def equal_keys(keys: Sequence[object]) -> list[Cluster]:
     pairs = []
     for row, key in enumerate(keys):
         if key is not None and (kept := first.setdefault(key, row)) != row:
-            pairs.append(Pair(kept, row, 1.0))
+            pairs.append(DuplicatePair(kept, row, 1.0))
     return clusters_of(pairs)
 
 

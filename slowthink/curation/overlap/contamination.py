@@ -55,7 +55,7 @@ DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class ExamItem:
+class EvaluationItem:
     """One problem that is tested on."""
 
     benchmark: str
@@ -70,7 +70,7 @@ class Leak:
 
     kind: str
     """One of KINDS."""
-    item: ExamItem
+    item: EvaluationItem
     score: float
     """The larger of the two coverages, in [0, 1]; s1 has no score but 1; by meaning: the cosine."""
     of_item: float
@@ -89,7 +89,7 @@ class Leak:
 class StrictIndex:
     """ExamItem problems by the runs of their tokens; the same in every process."""
 
-    items: tuple[ExamItem, ...]
+    items: tuple[EvaluationItem, ...]
     config: ContaminationConfig
     tokens: Hashed
     runs: Postings
@@ -101,7 +101,7 @@ class StrictIndex:
     """The same with its numbers masked."""
 
     @classmethod
-    def of(cls, items: Sequence[ExamItem], config: ContaminationConfig) -> StrictIndex:
+    def of(cls, items: Sequence[EvaluationItem], config: ContaminationConfig) -> StrictIndex:
         """An index of these problems."""
         tokens = hashed([_drawn_once(item.text) for item in items])
         found = shingles(tokens, config.shingle_tokens)
@@ -217,12 +217,12 @@ class StrictIndex:
             round(ways["text"].copied, 4), match.size, " ".join(span),
         )  # fmt: skip
 
-    def _way(self, inner: Ids, outer: Ids) -> _Way:
+    def _way(self, inner: Ids, outer: Ids) -> _Coverage:
         """How the outer text covers the inner one, and what that makes of them."""
         width = self.config.shingle_tokens
         copied = _covered(inner, outer, width)
         shaped = _covered(_masked(inner), _masked(outer), width)
-        return _Way(copied, shaped, self._kind(inner, outer, copied, shaped))
+        return _Coverage(copied, shaped, self._kind(inner, outer, copied, shaped))
 
     def _kind(self, inner: Ids, outer: Ids, copied: float, shaped: float) -> str | None:
         """What the inner text is to the outer one that covers it."""
@@ -238,7 +238,7 @@ class StrictIndex:
         return "template" if shaped >= self.config.min_coverage and not agree else None
 
 
-class _Way(NamedTuple):
+class _Coverage(NamedTuple):
     """One text covered by another."""
 
     copied: float

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from slowthink.curation.overlap.certificate import ExamSet
-from slowthink.curation.overlap.contamination import ExamItem
+from slowthink.curation.overlap.certificate import EvaluationSet
+from slowthink.curation.overlap.contamination import EvaluationItem
 from slowthink.data.benchmarks.load import load_benchmark
 from slowthink.recipe import ContaminationConfig
 from slowthink.records import Problem
@@ -19,7 +19,7 @@ HELDOUT = "held-out"
 
 def exam_sets(
     config: ContaminationConfig, heldout: Sequence[Problem], *, seed: int, setting: str
-) -> list[ExamSet]:
+) -> list[EvaluationSet]:
     """The pool's held-out problems, where there are any, then the named sets; raises as
     `load_benchmark`."""
     sets = [_set(HELDOUT, heldout, {"stage": "pool"}, config)] if heldout else []
@@ -38,7 +38,9 @@ def text_of(problem: Problem, config: ContaminationConfig) -> str:
 
 def _set(
     name: str, problems: Iterable[Problem], source: dict[str, Any], config: ContaminationConfig
-) -> ExamSet:
-    items = [ExamItem(name, one.source_row or one.id, text_of(one, config)) for one in problems]
+) -> EvaluationSet:
+    items = [
+        EvaluationItem(name, one.source_row or one.id, text_of(one, config)) for one in problems
+    ]
     ordered = sorted(items, key=lambda item: (item.text, item.id))
-    return ExamSet(name=name, items=tuple(ordered), source=source)
+    return EvaluationSet(name=name, items=tuple(ordered), source=source)

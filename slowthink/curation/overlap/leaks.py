@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from slowthink.curation.overlap.contamination import ExamItem, Leak, StrictIndex
+from slowthink.curation.overlap.contamination import EvaluationItem, Leak, StrictIndex
 from slowthink.curation.overlap.ngrams import RunIndex, SharedRun, survivors_in_order
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import ContaminationConfig
@@ -17,7 +17,7 @@ Leaks = tuple[Leak, ...]
 
 def find_leaks(
     texts: Sequence[str],
-    items: Sequence[ExamItem],
+    items: Sequence[EvaluationItem],
     config: ContaminationConfig,
     *,
     runner: str = "local",
@@ -31,8 +31,8 @@ def find_leaks(
 
 
 def find_leaks_in_order(
-    sources: Mapping[str, Sequence[ExamItem]],
-    items: Sequence[ExamItem],
+    sources: Mapping[str, Sequence[EvaluationItem]],
+    items: Sequence[EvaluationItem],
     config: ContaminationConfig,
 ) -> list[Leaks]:
     """s1's, source by source: what one keeps is tested on for the next; in the given order."""
@@ -44,7 +44,7 @@ def find_leaks_in_order(
 
 def find_in_chains(
     texts: Sequence[str],
-    items: Sequence[ExamItem],
+    items: Sequence[EvaluationItem],
     config: ContaminationConfig,
     *,
     runner: str = "local",
@@ -53,7 +53,7 @@ def find_in_chains(
     return map_rows(StrictIndex.of(items, config).held_by, texts, runner=runner)
 
 
-def _of_run(shared: SharedRun | None, items: Sequence[ExamItem]) -> Leaks:
+def _of_run(shared: SharedRun | None, items: Sequence[EvaluationItem]) -> Leaks:
     """The first run's problem, then the first problem of each other set."""
     if shared is None:
         return ()

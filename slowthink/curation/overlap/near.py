@@ -21,7 +21,13 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
-from slowthink.curation.overlap.clusters import Cluster, Ints, Pair, clusters_of, paired_in_buckets
+from slowthink.curation.overlap.clusters import (
+    Cluster,
+    DuplicatePair,
+    Ints,
+    clusters_of,
+    paired_in_buckets,
+)
 from slowthink.curation.overlap.exact import sense_keys
 from slowthink.curation.overlap.minhash import NUM_BANDS, bands
 from slowthink.curation.overlap.normal import Hashed, Hashes, hashed, shingles, strict_tokens, whole
@@ -91,7 +97,7 @@ def candidates(keys: Hashes) -> tuple[Ints, Ints]:
 
 def confirmed(
     texts: Sequence[str], firsts: Ints, seconds: Ints, *, min_overlap: float, width: int = WIDTH
-) -> Iterator[Pair]:
+) -> Iterator[DuplicatePair]:
     """The pairs whose texts share at least `min_overlap` of their runs of tokens."""
     for start in range(0, len(firsts), BATCH_TEXTS):
         left, right = firsts[start : start + BATCH_TEXTS], seconds[start : start + BATCH_TEXTS]
@@ -99,7 +105,7 @@ def confirmed(
         sets = runs_of_tokens(hashed([texts[row] for row in rows]), width)
         scores = jaccard(sets, place[: len(left)], place[len(left) :])
         for one in np.flatnonzero(scores >= min_overlap):
-            yield Pair(int(left[one]), int(right[one]), round(float(scores[one]), 3))
+            yield DuplicatePair(int(left[one]), int(right[one]), round(float(scores[one]), 3))
 
 
 def runs_of_tokens(tokens: Hashed, width: int) -> Hashed:

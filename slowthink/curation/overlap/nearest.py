@@ -28,7 +28,7 @@ _SENTENCES = re.compile(r"(?<=[.?!\n])")
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class NearestItem:
     """A tested problem that a text is close to."""
 
     item: int
@@ -38,7 +38,7 @@ class Near:
 
 
 @dataclass(frozen=True)
-class MeaningIndex:
+class EmbeddingIndex:
     """Tested problems by their meaning."""
 
     config: ParaphraseConfig
@@ -48,7 +48,7 @@ class MeaningIndex:
     """[num_readable, 384]."""
 
     @classmethod
-    def of(cls, items: Sequence[str], config: ParaphraseConfig) -> MeaningIndex:
+    def of(cls, items: Sequence[str], config: ParaphraseConfig) -> EmbeddingIndex:
         """An index of these texts. Raises ConfigError where the model's package is missing."""
         places = [place for place, text in enumerate(items) if is_readable(text)]
         vectors = _vectors([items[place] for place in places], config)
@@ -56,13 +56,13 @@ class MeaningIndex:
 
     def nearest(
         self, texts: Sequence[str], *, known: Sequence[Collection[int]] = ()
-    ) -> list[tuple[Near, ...]]:
+    ) -> list[tuple[NearestItem, ...]]:
         """For each text the problems of at least `min_similarity`, nearest first, then by place.
 
         `known` has for each text the problems that need not be found; at most `max_candidates` of
         the others are. () for a text that the model cannot read.
         """
-        found: list[tuple[Near, ...]] = [()] * len(texts)
+        found: list[tuple[NearestItem, ...]] = [()] * len(texts)
         readable = [place for place, text in enumerate(texts) if is_readable(text)]
         for start in range(0, len(readable), BLOCK_TEXTS):
             block = readable[start : start + BLOCK_TEXTS]
@@ -72,7 +72,7 @@ class MeaningIndex:
                 found[place] = tuple(left[: self.config.max_candidates])
         return found
 
-    def _above(self, vectors: NDArray[np.float32]) -> Iterator[list[Near]]:
+    def _above(self, vectors: NDArray[np.float32]) -> Iterator[list[NearestItem]]:
         """For each vector all problems that are similar enough, nearest first."""
         height = max(1, BLOCK_PAIRS // max(1, len(self.places)))
         for start in range(0, len(vectors), height):
@@ -81,7 +81,7 @@ class MeaningIndex:
                 near = np.flatnonzero(row >= np.float32(self.config.min_similarity))
                 order = near[np.argsort(-row[near], kind="stable")]
                 yield [
-                    Near(int(self.places[place]), min(1.0, round(float(row[place]), 3)))
+                    NearestItem(int(self.places[place]), min(1.0, round(float(row[place]), 3)))
                     for place in order
                 ]
 

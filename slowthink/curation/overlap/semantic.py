@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowthink.curation.overlap.clusters import Cluster, Pair, clusters_of
+from slowthink.curation.overlap.clusters import Cluster, DuplicatePair, clusters_of
 from slowthink.curation.overlap.exact import number_keys
 from slowthink.errors import missing_extra
 
@@ -62,7 +62,7 @@ def semantic_duplicates(
 
 def _alike(
     vectors: NDArray[np.float32], group: NDArray[np.int64], min_similarity: float
-) -> Iterator[Pair]:
+) -> Iterator[DuplicatePair]:
     """The pairs of a group whose cosine is high enough."""
     for start in range(0, len(group), BLOCK_ROWS):
         block = group[start : start + BLOCK_ROWS]
@@ -70,7 +70,7 @@ def _alike(
         for left, right in np.argwhere(cosines >= min_similarity):
             if block[left] < group[right]:
                 score = min(1.0, round(float(cosines[left, right]), 3))
-                yield Pair(int(block[left]), int(group[right]), score)
+                yield DuplicatePair(int(block[left]), int(group[right]), score)
 
 
 def embedded(texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:

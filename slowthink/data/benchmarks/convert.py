@@ -17,7 +17,7 @@ from typing import Any
 
 from slowthink.data.benchmarks.table import Benchmark
 from slowthink.data.problems import Columns, Origin, problem_of
-from slowthink.data.rows import Row, ValueProblem, optional_text, text_value
+from slowthink.data.rows import SourceRow, UnusableValue, optional_text, text_value
 from slowthink.grading.answers.choice import LETTERS
 from slowthink.grading.answers.latex import TooBig, Unparsed
 from slowthink.grading.answers.normalise import clean
@@ -33,7 +33,7 @@ _READ = {"id", "tolerance", "error", "unit", "language", "choices", "meta", *DOM
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class RowReader:
     """How the rows of one set are read."""
 
     name: str
@@ -48,7 +48,9 @@ class Reading:
     licence: str | None = None
 
     @classmethod
-    def of(cls, name: str, benchmark: Benchmark | None, *, columns: Columns, seed: int) -> Reading:
+    def of(
+        cls, name: str, benchmark: Benchmark | None, *, columns: Columns, seed: int
+    ) -> RowReader:
         """The reading of a set in the table, or of one's own."""
         if benchmark is None:
             return cls(name=name, columns=columns, seed=seed)
@@ -68,13 +70,13 @@ class Reading:
         """Whether these columns hold options to be shuffled."""
         return self.correct_option is not None and self.correct_option in columns
 
-    def problem(self, row: Row) -> Problem:
+    def problem(self, row: SourceRow) -> Problem:
         """The row as a held-out problem. Raises ValueProblem where a value cannot be used."""
         values = _with_meta(row.values)
         plain = self._plain(values)
         names = Columns(choices="choices", domain="domain")
         origin = Origin(name=self.name, licence=self.licence, language=self._language(values))
-        problem = problem_of(Row(row.line, plain), names, origin)
+        problem = problem_of(SourceRow(row.line, plain), names, origin)
         return replace(
             problem,
             split=Split.HELDOUT,
@@ -117,7 +119,7 @@ class Reading:
         names = (self.correct_option or "", *self.incorrect_options)
         options = [text_value(values.get(name), name).strip() for name in names]
         if len(set(options)) < len(options):
-            raise ValueProblem("two options are equal")
+            raise UnusableValue("two options are equal")
         asked = problem_id(text_value(question, self.columns.question))
         order = list(range(len(options)))
         random.Random(item_seed(self.seed, "options", self.name, asked)).shuffle(order)

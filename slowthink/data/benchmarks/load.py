@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.data.benchmarks.convert import Reading
+from slowthink.data.benchmarks.convert import RowReader
 from slowthink.data.benchmarks.sources import RawRows, file_rows, hub_rows
 from slowthink.data.benchmarks.table import BENCHMARKS, Benchmark, find_benchmark
 from slowthink.data.problems import Columns, Item, SourceRows, keep_first, read_problems, reasons
@@ -78,7 +78,7 @@ def read_set(config: BenchmarkConfig, *, seed: int, setting: str) -> ReadSet:
     else:
         raise _unknown(name, setting)
     columns = _columns(config, benchmark, raw, setting=setting)
-    reading = Reading.of(name, benchmark, columns=columns, seed=seed)
+    reading = RowReader.of(name, benchmark, columns=columns, seed=seed)
     rows = read_problems(raw.rows, name=raw.name, convert=reading.problem)
     if not rows.items:
         raise DataError(

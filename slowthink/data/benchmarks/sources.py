@@ -12,7 +12,7 @@ from typing import Any
 
 from slowthink.data.benchmarks.table import Benchmark
 from slowthink.data.hub import HubSet, OpenSet, open_file, open_set
-from slowthink.data.rows import BadRow, Row
+from slowthink.data.rows import BadRow, SourceRow
 from slowthink.errors import ConfigError
 
 
@@ -22,7 +22,7 @@ class RawRows:
 
     name: str
     """Of the file or the hub's set; part of the rows' addresses."""
-    rows: list[Row | BadRow]
+    rows: list[SourceRow | BadRow]
     facts: dict[str, Any]
     """Which rows they are: path and sha256, or hub id, config, split and revision; num_rows."""
 
@@ -35,7 +35,7 @@ class RawRows:
     @property
     def columns(self) -> tuple[str, ...]:
         """Of all readable rows, in order of appearance."""
-        found = [key for row in self.rows if isinstance(row, Row) for key in row.values]
+        found = [key for row in self.rows if isinstance(row, SourceRow) for key in row.values]
         return tuple(dict.fromkeys(found))
 
 

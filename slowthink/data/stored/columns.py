@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slowthink.data.rows import ValueProblem, optional_text, text_list, text_value
+from slowthink.data.rows import UnusableValue, optional_text, text_list, text_value
 from slowthink.grading.extract import last_box
 
 Values = Mapping[str, Any]
@@ -50,7 +50,7 @@ def question_of(values: Values) -> str:
     name = name_of(values, QUESTION)
     question = None if name is None else text_value(values[name], name).strip()
     if not question:
-        raise ValueProblem(f"`{name or 'question'}` is missing or empty")
+        raise UnusableValue(f"`{name or 'question'}` is missing or empty")
     return question
 
 

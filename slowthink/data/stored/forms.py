@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.data.rows import ValueProblem, optional_text, text_list, text_value
+from slowthink.data.rows import UnusableValue, optional_text, text_list, text_value
 from slowthink.data.stored import columns
 from slowthink.data.stored.columns import Values, choices_of, first, flag, key_of, name_of, number
 from slowthink.data.stored.samples import SEPARATE, Parts, StoredSample, split_text
@@ -26,7 +26,7 @@ LABELS = ("exact_match", "math_verify", "acc", "accuracy", "score")
 
 
 @dataclass(frozen=True)
-class Form:
+class SampleFormat:
     """One form of rows."""
 
     name: str
@@ -36,7 +36,7 @@ class Form:
     """Raises ValueProblem where a value cannot be used."""
 
 
-def form_of(values: Values) -> Form | None:
+def form_of(values: Values) -> SampleFormat | None:
     """The form of a row; None where it has none."""
     return next((f for f in FORMS if all(name_of(values, group) for group in f.columns)), None)
 
@@ -51,7 +51,7 @@ def _read_plain(values: Values) -> list[StoredSample]:
     found = values[name]
     texts = list(text_list(found, name)) if isinstance(found, list) else [text_value(found, name)]
     if not texts:
-        raise ValueProblem(f"`{name}` is empty")
+        raise UnusableValue(f"`{name}` is empty")
     return [
         _plain_sample(
             {column: _one(value, place, len(texts)) for column, value in values.items()},
@@ -151,7 +151,7 @@ def _harness_sample(text: str, label: bool | None, common: Mapping[str, Any]) ->
 def _own_sample(text: str, told: Any, common: Mapping[str, Any]) -> StoredSample:
     """A sample that slowthink wrote: the block beside it says where its parts begin."""
     if not isinstance(told, Mapping):
-        raise ValueProblem("`slowthink.samples` is not a list of objects")
+        raise UnusableValue("`slowthink.samples` is not a list of objects")
     parts = _own_parts(text, *(columns.count(told.get(at)) for at in ("closing_at", "answer_at")))
     verdict, number_told = told.get("verdict"), columns.count(told.get("sample"))
     counts = [columns.count(told.get(f"num_{part}_tokens")) for part in ("thinking", "answer")]
@@ -182,10 +182,10 @@ def _verdict_label(verdict: Any) -> bool | None:
 
 def _responses(resps: Any) -> list[str]:
     if not isinstance(resps, list):
-        raise ValueProblem("`resps` is not a list")
+        raise UnusableValue("`resps` is not a list")
     texts = [text for one in resps for text in (one if isinstance(one, list) else [one])]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueProblem("`resps` holds no generated text (log-likelihoods?)")
+        raise UnusableValue("`resps` holds no generated text (log-likelihoods?)")
     return [text_value(text, "resps") for text in texts]
 
 
@@ -223,7 +223,7 @@ def _question(doc: Values, prompt: str | None) -> str:
     names = [name for name in columns.QUESTION if isinstance(doc.get(name), str)]
     found = str(doc[names[0]]) if names else (prompt or "")
     if not found.strip():
-        raise ValueProblem("neither `doc` nor `arguments` holds the question")
+        raise UnusableValue("neither `doc` nor `arguments` holds the question")
     return text_value(found, "question").strip()
 
 
@@ -250,7 +250,7 @@ def _read_inspect(values: Values) -> list[StoredSample]:
     message = choice.get("message")
     text, thinking = content_text(message.get("content") if isinstance(message, Mapping) else None)
     if text is None:
-        raise ValueProblem("`output` holds no completion")
+        raise UnusableValue("`output` holds no completion")
     choices, asked = choices_of(values), values["input"]
     question = _last_said(asked) if isinstance(asked, list) else asked
     parts, epoch = with_thinking(split_text(text), thinking), columns.count(values.get("epoch"))
@@ -292,9 +292,13 @@ def _scored(scores: Any) -> bool | None:
 
 
 FORMS = (
-    Form("lm-eval", (("resps",), ("doc", "arguments")), _read_lm_eval),
-    Form("inspect", (("input",), ("target",), ("output",), ("epoch", "scores")), _read_inspect),
-    Form("nemo-skills", (("problem",), ("expected_answer",), ("generation",)), _read_plain),
-    Form("generic", (columns.QUESTION, (*columns.RESPONSE, *columns.RESPONSES)), _read_plain),
+    SampleFormat("lm-eval", (("resps",), ("doc", "arguments")), _read_lm_eval),
+    SampleFormat(
+        "inspect", (("input",), ("target",), ("output",), ("epoch", "scores")), _read_inspect
+    ),
+    SampleFormat("nemo-skills", (("problem",), ("expected_answer",), ("generation",)), _read_plain),
+    SampleFormat(
+        "generic", (columns.QUESTION, (*columns.RESPONSE, *columns.RESPONSES)), _read_plain
+    ),
 )
 """The most particular first: the first whose columns a row has reads it."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slowthink.data.rows import BadRow, Row, ValueProblem, cut, read_rows
+from slowthink.data.rows import BadRow, SourceRow, UnusableValue, cut, read_rows
 from slowthink.data.stored.forms import FORMS, UNNUMBERED, form_of
 from slowthink.data.stored.samples import StoredSample, StoredSamples
 from slowthink.errors import DataError
@@ -35,11 +35,11 @@ class _Reader:
     filters: dict[str, str] = field(default_factory=dict)
     """Of lm-eval's documents, by their responses: each filter writes them all again."""
 
-    def take(self, row: Row | BadRow) -> None:
+    def take(self, row: SourceRow | BadRow) -> None:
         self.num_rows += 1
         try:
             found = self._read(row)
-        except ValueProblem as error:
+        except UnusableValue as error:
             told = row.evidence if isinstance(row, BadRow) else _show(row)
             self.dropped.append(
                 Dropped(id=f"{self.name}:{row.line}", step="read", reason=str(error), evidence=told)
@@ -47,20 +47,20 @@ class _Reader:
         else:
             self.samples += found
 
-    def _read(self, row: Row | BadRow) -> list[StoredSample]:
+    def _read(self, row: SourceRow | BadRow) -> list[StoredSample]:
         """Raises ValueProblem where the row cannot be used."""
         if isinstance(row, BadRow):
-            raise ValueProblem(row.reason)
+            raise UnusableValue(row.reason)
         form = form_of(row.values)
         if form is None:
-            raise ValueProblem(f"of no known form ({', '.join(f.name for f in FORMS)})")
+            raise UnusableValue(f"of no known form ({', '.join(f.name for f in FORMS)})")
         found = form.read(row.values)
         if self._seen(row, found):
-            raise ValueProblem(SAME_RESPONSES)
+            raise UnusableValue(SAME_RESPONSES)
         self.form = self.form or form.name
         return list(self._numbered(found, line=row.line))
 
-    def _seen(self, row: Row, found: list[StoredSample]) -> bool:
+    def _seen(self, row: SourceRow, found: list[StoredSample]) -> bool:
         name = row.values.get("filter")
         if not isinstance(name, str):
             return False
@@ -97,5 +97,5 @@ def read_stored(path: str | Path, *, setting: str) -> StoredSamples:
     )
 
 
-def _show(row: Row) -> str:
+def _show(row: SourceRow) -> str:
     return cut(json.dumps(row.values, ensure_ascii=False, default=str))

@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from slowthink.engines.server.pool import Pool
+from slowthink.engines.server.pool import EndpointPool
 from slowthink.engines.server.probe import Prober, same_everywhere
 from slowthink.engines.server.workers import Workers
-from slowthink.engines.session import Capabilities, Job, Outcome, Point, branches
+from slowthink.engines.session import Capabilities, Job, JobResult, Point, branches
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.formats import TokenFormat, compile_format
-from slowthink.forcing.machine import Rules, make_rules
+from slowthink.forcing.machine import ForcingRules, make_rules
 from slowthink.recipe import EngineConfig
 from slowthink.records import (
     Answer,
@@ -73,7 +73,7 @@ class ChatSession:
     """A chat model behind an API, ready to be asked."""
 
     def __init__(
-        self, name: str, config: EngineConfig, *, say: Callable[[str], None] = lambda _: None
+        self, name: str, config: EngineConfig, *, notify: Callable[[str], None] = lambda _: None
     ) -> None:
         assert config.endpoints is not None
         self.tokenizer = PieceTokenizer()
@@ -81,7 +81,7 @@ class ChatSession:
         self.count_source = "estimated"
         self.cost = Cost()
         self._own_limit = config.max_context
-        self._pool = Pool(config.endpoints)
+        self._pool = EndpointPool(config.endpoints)
         urls = config.endpoints.urls
         self._workers = Workers(
             self._do, at_once=config.endpoints.max_concurrency * len(urls), pool=self._pool
@@ -91,7 +91,7 @@ class ChatSession:
         except BaseException:
             self._workers.close()
             raise
-        say(
+        notify(
             f"{self._model}: a chat API: nothing is forced there, and lengths are estimates "
             "(four bytes a token)."
         )
@@ -103,7 +103,7 @@ class ChatSession:
         self._workers.close()
 
     @property
-    def oddities(self) -> Counter[str]:
+    def anomalies(self) -> Counter[str]:
         """What was tried again, by reason."""
         return self._pool.counts
 
@@ -113,7 +113,7 @@ class ChatSession:
             self._refuse(job, point)
         self._workers.submit(job)
 
-    def completed(self, timeout: float | None = None) -> list[Outcome]:
+    def completed(self, timeout: float | None = None) -> list[JobResult]:
         """Jobs finished since the last call; waits for one."""
         found = self._workers.completed(timeout)
         for outcome in found:
@@ -179,13 +179,13 @@ class ChatSession:
 
     # -- one job --
 
-    async def _do(self, job: Job) -> Outcome:
+    async def _do(self, job: Job) -> JobResult:
         chain = job.chain or Chain(key=job.key)
         try:
             data = await self._pool.post("/chat/completions", self._body(job))
             return self._read(job, data)
         except EngineError as error:
-            return Outcome(key=job.key, chain=chain, answers=(), cost=Cost(), error=str(error))
+            return JobResult(key=job.key, chain=chain, answers=(), cost=Cost(), error=str(error))
 
     def _body(self, job: Job) -> dict[str, Any]:
         text = self.tokenizer.decode(job.request.prompt_ids)
@@ -199,7 +199,7 @@ class ChatSession:
             body["max_tokens"] = cap + job.request.budget.answer_tokens
         return body
 
-    def _read(self, job: Job, data: Mapping[str, Any]) -> Outcome:
+    def _read(self, job: Job, data: Mapping[str, Any]) -> JobResult:
         message, finish, usage = _parts(data)
         token_format = compile_format(job.request.format, self.tokenizer, eos_ids=self.eos_ids)
         rules = make_rules(job.request.budget, token_format)
@@ -215,7 +215,7 @@ class ChatSession:
         answers: tuple[Answer, ...] = ()
         if ended:
             answers = self._answers(job, chain, (rules, token_format), content, whole=whole)
-        return Outcome(key=job.key, chain=chain, answers=answers, cost=cost)
+        return JobResult(key=job.key, chain=chain, answers=answers, cost=cost)
 
     def _chain(self, job: Job, thought: str, *, ended: bool) -> Chain:
         """The thinking; where it did not end it is filled up to the cap, which cut it."""
@@ -240,7 +240,7 @@ class ChatSession:
         self,
         job: Job,
         chain: Chain,
-        compiled: tuple[Rules, TokenFormat],
+        compiled: tuple[ForcingRules, TokenFormat],
         content: str,
         *,
         whole: bool,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.engines.server.replies import (
-    Reply,
+    ServerReply,
     end_bounds,
     end_probability,
     likeliest,
@@ -23,7 +23,7 @@ from slowthink.engines.server.replies import (
 from slowthink.engines.server.rounds import Meter, Rounds
 from slowthink.engines.session import Job, Point
 from slowthink.engines.vllm.request_args import read_args, write_args
-from slowthink.engines.vllm.request_flow import Compiler, Flow, Mark, Spec
+from slowthink.engines.vllm.request_flow import Compiler, DeclaredEnd, Flow, Spec
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import ActionKind
 from slowthink.records import Answer, Chain, Cost, Request
@@ -116,7 +116,7 @@ def farthest(job: Job) -> Point:
 
 
 def _replayed(
-    spec: Spec, reply: Reply, *, cap: int, known: Sequence[int], request: Request
+    spec: Spec, reply: ServerReply, *, cap: int, known: Sequence[int], request: Request
 ) -> Flow:
     flow = Flow(spec, cap=cap, known_ids=known)
     ids = reply.ids or ()
@@ -137,14 +137,14 @@ def _replayed(
 
 def _mark(
     flow: Flow, token: int, logprobs: Mapping[int | str, float], texts: Mapping[int, str]
-) -> Mark | None:
+) -> DeclaredEnd | None:
     """The end that was declared where this token came out, if one was."""
     order, rules = flow.order(), flow.spec.rules
     if order.force >= 0 or order.banned:
         return None
     best = int(likeliest(logprobs, [-1]))
     if best in rules.trigger_ids:
-        return Mark(best, 1.0, best)
+        return DeclaredEnd(best, 1.0, best)
     if rules.end_rule != "probability":
         return None
     threshold = rules.end_probability
@@ -154,7 +154,7 @@ def _mark(
         declared = token == order.on_end and token != best
     else:
         declared = end_probability(logprobs, texts, threshold=threshold) >= threshold
-    return Mark(best, threshold, best) if declared else None
+    return DeclaredEnd(best, threshold, best) if declared else None
 
 
 def _answers(job: Job, flow: Flow) -> tuple[Answer, ...]:

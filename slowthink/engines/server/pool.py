@@ -31,7 +31,9 @@ from slowthink.recipe import EndpointConfig
 if TYPE_CHECKING:
     import aiohttp
 
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+_RETRYABLE_STATUSES = frozenset(
+    {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
+)
 """Statuses that may be gone the next time."""
 _TOO_MUCH = frozenset({429, 503, 529})
 """Of these, those by which a server says that it has too much to do."""
@@ -63,12 +65,12 @@ class _Passing(Exception):
         *,
         pause: float | None = None,
         too_much: bool = False,
-        is_away: bool = False,
+        unreachable: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.pause = _AWAY_PAUSE_SECONDS if is_away else pause
+        self.pause = _AWAY_PAUSE_SECONDS if unreachable else pause
         self.too_much = too_much
-        self.is_away = is_away
+        self.unreachable = unreachable
 
 
 @dataclass
@@ -87,7 +89,7 @@ class _Tries:
         """One more try came to this."""
         self.reason = str(error)
         self.num += 1
-        if not error.is_away:
+        if not error.unreachable:
             self.away_since = None
             self.num_failed += error.pause is None
             self.num_put_off += error.pause is not None
@@ -128,7 +130,7 @@ class Endpoint:
         """Grow by one per limit's worth of successes."""
         self.limit = min(float(self.max_concurrency), self.limit + 1 / self.limit)
 
-    def had_too_much(self, *, started: float, now: float) -> None:
+    def reduce_limit(self, *, started: float, now: float) -> None:
         """Halve; once for all requests that were under way together."""
         if started >= self.cut_at:
             self.limit = max(1.0, self.limit / 2)
@@ -140,7 +142,7 @@ class Endpoint:
 
 
 @dataclass
-class Pool:
+class EndpointPool:
     """The addresses of one model; use as an async context manager."""
 
     config: EndpointConfig
@@ -160,7 +162,7 @@ class Pool:
         self._timer: asyncio.TimerHandle | None = None
         self._http: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Pool:
+    async def __aenter__(self) -> EndpointPool:
         try:
             import aiohttp
         except ImportError:
@@ -216,7 +218,7 @@ class Pool:
                 return await self._try(endpoint, "GET" if body is None else "POST", path, body)
             except _Passing as error:
                 reason = str(error)
-                if error.is_away:
+                if error.unreachable:
                     break
                 await asyncio.sleep(min(error.pause or 0.2 * 2**number, self.longest_pause_seconds))
         raise EngineError(
@@ -242,7 +244,7 @@ class Pool:
             raise _Passing(f"no answer in {self.config.timeout_seconds:g} s") from None
         except aiohttp.ClientConnectorError as error:
             reason = f"no connection ({type(error.os_error).__name__})"
-            raise _Passing(reason, is_away=True) from None
+            raise _Passing(reason, unreachable=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Passing(f"connection broke ({type(error).__name__})") from None
         if status != 200:
@@ -253,7 +255,7 @@ class Pool:
         self, url: str, status: int, headers: Mapping[str, str], data: bytes
     ) -> Exception:
         text = self._without_key(data.decode(errors="replace"))
-        if status in _PASSING:
+        if status in _RETRYABLE_STATUSES:
             pause = retry_after_seconds(headers.get("Retry-After"))
             return _Passing(f"status {status}", pause=pause, too_much=status in _TOO_MUCH)
         hint = "See what it says; change the request."
@@ -272,7 +274,7 @@ class Pool:
         """What a failed try means for the address; seconds until the next try."""
         now = time.monotonic()
         if error.too_much:
-            endpoint.had_too_much(started=started, now=now)
+            endpoint.reduce_limit(started=started, now=now)
         if error.pause is not None:
             pause = min(error.pause, _LONGEST_RETRY_AFTER_SECONDS)
             endpoint.pause(pause, now)

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slowthink.engines.server.pool import Endpoint, Pool, Refused
-from slowthink.engines.server.replies import Reply, prompt_ids_of, read_reply
+from slowthink.engines.server.pool import Endpoint, EndpointPool, Refused
+from slowthink.engines.server.replies import ServerReply, prompt_ids_of, read_reply
 from slowthink.errors import ConfigError, EngineError
 
 _TEXT = "1 2 3 4 5 6 7 8"
@@ -83,7 +83,7 @@ class Dialect:
 class Prober:
     """Asks one address."""
 
-    pool: Pool
+    pool: EndpointPool
     endpoint: Endpoint
     tokenizer: Any
 
@@ -134,7 +134,7 @@ class Prober:
 
     # -- parts of the probe --
 
-    async def _first(self, dialect: Dialect, ids: list[int]) -> tuple[Dialect, Reply]:
+    async def _first(self, dialect: Dialect, ids: list[int]) -> tuple[Dialect, ServerReply]:
         """Settle the settings, and whether the prompt may be ids."""
         try:
             dialect, data = await self._settled(dialect, ids)
@@ -164,7 +164,7 @@ class Prober:
                     raise
                 dialect = replace(dialect, settings=dialect.settings - (named or dialect.settings))
 
-    def _refuse_endless(self, dialect: Dialect, first: Reply) -> None:
+    def _refuse_endless(self, dialect: Dialect, first: ServerReply) -> None:
         count = len(first.ids) if first.ids is not None else first.num_completion
         if count is None:
             count = len(self.tokenizer.encode(first.text, add_special_tokens=False)) // 2
@@ -175,7 +175,7 @@ class Prober:
                 "Use a server that does, or the transformers or vllm engine."
             )
 
-    async def _logprobs(self, dialect: Dialect, prompt: Any) -> Reply | None:
+    async def _logprobs(self, dialect: Dialect, prompt: Any) -> ServerReply | None:
         body = neutral(dialect) | {"prompt": prompt, "max_tokens": 2, "logprobs": _DEPTH}
         try:
             reply = read_reply(await self._post(body))
@@ -229,7 +229,7 @@ class Prober:
                     found.add(name)
         return frozenset(found)
 
-    def _drawn(self, reply: Reply) -> list[int]:
+    def _drawn(self, reply: ServerReply) -> list[int]:
         if reply.ids is not None:
             return list(reply.ids)
         return list(self.tokenizer.encode(reply.text, add_special_tokens=False))
@@ -239,7 +239,7 @@ class Prober:
         reply = await self._reply(base | wanted)
         return reply is not None and any(target in one for one in reply.logprobs)
 
-    async def _reply(self, body: dict[str, Any]) -> Reply | None:
+    async def _reply(self, body: dict[str, Any]) -> ServerReply | None:
         try:
             return read_reply(await self._post(body))
         except Refused:

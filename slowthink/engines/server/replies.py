@@ -21,7 +21,7 @@ _STOPPED = frozenset({"stop", "eos", "eos_token", "stop_sequence"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply:
+class ServerReply:
     """What one round came to."""
 
     ids: tuple[int, ...] | None
@@ -39,7 +39,7 @@ class Reply:
     """Per token: natural logarithms of probabilities, by id, or by text where ids are not told."""
 
 
-def read_reply(data: Mapping[str, Any]) -> Reply:
+def read_reply(data: Mapping[str, Any]) -> ServerReply:
     """Raises EngineError where this is no completion."""
     try:
         choice = data["choices"][0]
@@ -49,7 +49,7 @@ def read_reply(data: Mapping[str, Any]) -> Reply:
         details = usage.get("prompt_tokens_details") or {}
         logprobs = choice.get("logprobs") or {}
         stop = choice.get("stop_reason", choice.get("matched_stop"))
-        return Reply(
+        return ServerReply(
             ids=_ids(choice, logprobs),
             text=text,
             stopped=reason in _STOPPED,

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from slowthink.engines.drawing import Drawn
 from slowthink.engines.server.probe import Dialect, neutral
-from slowthink.engines.server.replies import Reply, end_probability, likeliest, read_reply
+from slowthink.engines.server.replies import ServerReply, end_probability, likeliest, read_reply
 from slowthink.engines.session import Branch, draw_uniform
 from slowthink.errors import EngineError
-from slowthink.forcing.machine import Action, ActionKind, Answering, Forcing, Rules
+from slowthink.forcing.machine import Action, ActionKind, Answering, ForcingMachine, ForcingRules
 from slowthink.records import Answer, Cost, Request, Sampling
 
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -60,7 +60,7 @@ class Round:
     stop_ids: frozenset[int]
     stop_texts: tuple[str, ...] = ()
     banned: frozenset[int] = frozenset()
-    rules: Rules | None = None
+    rules: ForcingRules | None = None
     """Of thinking whose end rule wants probabilities."""
 
 
@@ -72,10 +72,10 @@ class Rounds:
     dialect: Dialect
     tokenizer: Any
     eos_ids: frozenset[int]
-    oddities: Counter[str] = field(default_factory=Counter)
+    anomalies: Counter[str] = field(default_factory=Counter)
     """What the server did that it was not asked to, and that did no harm."""
 
-    async def think(self, request: Request, machine: Forcing, meter: Meter) -> None:
+    async def think(self, request: Request, machine: ForcingMachine, meter: Meter) -> None:
         """Run the machine to its end."""
         rules = machine.rules
         watched = is_watched(request)
@@ -123,7 +123,7 @@ class Rounds:
 
     async def _run(
         self,
-        machine: Forcing | Answering,
+        machine: ForcingMachine | Answering,
         plan: Callable[[Action], Round],
         meter: Meter,
         *,
@@ -194,14 +194,14 @@ class Rounds:
         }
         return {name: value for name, value in values.items() if name in self.dialect.settings}
 
-    def _watching(self, rules: Rules) -> dict[str, Any]:
+    def _watching(self, rules: ForcingRules) -> dict[str, Any]:
         if rules.end_rule == "probability" and self.dialect.logprobs_of_ids:
             return {"logprobs": 1, "logprob_token_ids": sorted(rules.trigger_ids)}
         return {"logprobs": self.dialect.logprobs}
 
     # -- what came --
 
-    def read(self, round: Round, reply: Reply) -> list[Drawn]:
+    def read(self, round: Round, reply: ServerReply) -> list[Drawn]:
         """The tokens of a reply, the one that ended it included. Raises EngineError where the
         server did not keep to what it was asked."""
         self._check_prompt(round, reply)
@@ -213,12 +213,12 @@ class Rounds:
             return [Drawn(token, -1, 0.0) for token in tokens]
         return self._watched(round, reply, tokens)
 
-    def _ids(self, reply: Reply) -> list[int]:
+    def _ids(self, reply: ServerReply) -> list[int]:
         if reply.ids is not None:
             return list(reply.ids)
         return list(self.tokenizer.encode(reply.text, add_special_tokens=False))
 
-    def _end(self, round: Round, reply: Reply, ids: Sequence[int]) -> list[int]:
+    def _end(self, round: Round, reply: ServerReply, ids: Sequence[int]) -> list[int]:
         """What ended the round, where it is not among the ids."""
         if not reply.stopped or (ids and ids[-1] in round.stop_ids):
             return []
@@ -233,7 +233,7 @@ class Rounds:
             return [reply.stop]
         return [min(self.eos_ids or round.stop_ids)]
 
-    def _check_prompt(self, round: Round, reply: Reply) -> None:
+    def _check_prompt(self, round: Round, reply: ServerReply) -> None:
         sent, told = len(round.ids), reply.num_prompt
         if told is None:
             return
@@ -245,7 +245,7 @@ class Rounds:
                 "engine.max_context to what it holds."
             )
 
-    def _check_length(self, round: Round, reply: Reply, ids: Sequence[int]) -> None:
+    def _check_length(self, round: Round, reply: ServerReply, ids: Sequence[int]) -> None:
         most = round.max_tokens + 1  # some do not count the end
         count = len(ids)
         if reply.ids is None:
@@ -257,21 +257,21 @@ class Rounds:
                 "Use another server, or the transformers or vllm engine."
             )
 
-    def _check_counts(self, round: Round, reply: Reply, ids: Sequence[int]) -> None:
+    def _check_counts(self, round: Round, reply: ServerReply, ids: Sequence[int]) -> None:
         told, count = reply.num_completion, len(ids)
         if told is not None:
             slack = 1 if reply.ids is not None else 2 + count // 5
             if abs(told - count) > slack:
-                self.oddities["usage does not agree with the tokens"] += 1
+                self.anomalies["usage does not agree with the tokens"] += 1
         if any(token in round.stop_ids for token in ids[:-1]):
-            self.oddities["went on after a stop"] += 1
+            self.anomalies["went on after a stop"] += 1
         if round.banned and any(token in round.banned for token in ids):
             raise EngineError(
                 f"`{self.dialect.model}`: a token was drawn that logit_bias keeps out; expected "
                 "another. Give wait strings and no minimum, or use another engine."
             )
 
-    def _watched(self, round: Round, reply: Reply, tokens: Sequence[int]) -> list[Drawn]:
+    def _watched(self, round: Round, reply: ServerReply, tokens: Sequence[int]) -> list[Drawn]:
         """With what the end rule wants to know of each draw."""
         rules = round.rules
         assert rules is not None
@@ -286,7 +286,7 @@ class Rounds:
 
 
 def _seen(
-    token: int, logprobs: Mapping[int | str, float], rules: Rules, texts: Mapping[int, str]
+    token: int, logprobs: Mapping[int | str, float], rules: ForcingRules, texts: Mapping[int, str]
 ) -> Drawn:
     if not logprobs:  # an end that the server does not list
         return Drawn(token, token, 1.0)
@@ -304,7 +304,7 @@ def is_watched(request: Request) -> bool:
     return rule == "probability" or (rule == "argmax" and request.sampling.temperature > 0)
 
 
-def _cost(round: Round, reply: Reply, *, known: int) -> Cost:
+def _cost(round: Round, reply: ServerReply, *, known: int) -> Cost:
     sent = reply.num_prompt if reply.num_prompt is not None else len(round.ids)
     prefilled = max(0, sent - reply.num_cached)
     decoded = len(reply.ids) if reply.ids is not None else reply.num_completion or 0
@@ -315,7 +315,7 @@ def _cost(round: Round, reply: Reply, *, known: int) -> Cost:
 # --- the machine ----------------------------------------------------------------------------------
 
 
-def settle(machine: Forcing | Answering) -> tuple[Action, int]:
+def settle(machine: ForcingMachine | Answering) -> tuple[Action, int]:
     """Take what is forced, up to the next draw or the end; and how many tokens that were."""
     forced = 0
     while (action := machine.next()).kind is ActionKind.FORCE:
@@ -323,7 +323,7 @@ def settle(machine: Forcing | Answering) -> tuple[Action, int]:
     return action, forced
 
 
-def absorb(machine: Forcing | Answering, drawn: Sequence[Drawn]) -> int:
+def absorb(machine: ForcingMachine | Answering, drawn: Sequence[Drawn]) -> int:
     """Tell the machine a round's tokens until it wants something else; how many it was told.
 
     A refused token that is no trigger itself (the end was declared by its probability) is what the

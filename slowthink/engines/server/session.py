@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from slowthink.engines.server.in_flight import InFlight
-from slowthink.engines.server.pool import Pool
+from slowthink.engines.server.pool import EndpointPool
 from slowthink.engines.server.probe import Dialect, Prober, same_everywhere
 from slowthink.engines.server.refusals import refuse_impossible
 from slowthink.engines.server.rounds import Rounds
@@ -41,13 +41,13 @@ from slowthink.engines.session import (
     Branch,
     Capabilities,
     Job,
-    Outcome,
+    JobResult,
     branches,
     check_context,
 )
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.formats import TokenFormat, compile_format
-from slowthink.forcing.machine import Forcing, make_rules
+from slowthink.forcing.machine import ForcingMachine, make_rules
 from slowthink.recipe import EndpointConfig, EngineConfig
 from slowthink.records import Answer, Chain, Cost
 from slowthink.serialise import digest
@@ -58,13 +58,13 @@ _KEEP_SECONDS = 2.0
 
 
 @dataclass
-class Work:
+class JobInProgress:
     """A job under way; gives back what it has come to every few seconds."""
 
     job: Job
-    machine: Forcing
+    machine: ForcingMachine
     token_format: TokenFormat
-    keep: Callable[[Outcome], None]
+    keep: Callable[[JobResult], None]
     answers: list[Answer] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
     """Since it was given back last."""
@@ -79,10 +79,10 @@ class Work:
         if time.monotonic() - self.kept_at >= _KEEP_SECONDS:
             self.keep(self.outcome(partial=True))
 
-    def outcome(self, error: str | None = None, *, partial: bool = False) -> Outcome:
+    def outcome(self, error: str | None = None, *, partial: bool = False) -> JobResult:
         """What came of it; with an error, what was had before it."""
         cost, self.cost, self.kept_at = self.cost, Cost(), time.monotonic()
-        return Outcome(
+        return JobResult(
             key=self.job.key,
             chain=self.machine.chain(self.job.key),
             answers=tuple(self.answers),
@@ -101,12 +101,12 @@ class OpenAISession:
         config: EngineConfig,
         *,
         revision: str | None = None,
-        say: Callable[[str], None] = lambda _: None,
+        notify: Callable[[str], None] = lambda _: None,
         tokenizer: Any = None,
     ) -> None:
         self._endpoints = _endpoints(config)
-        self._say = say
-        self._pool = Pool(self._endpoints)
+        self._say = notify
+        self._pool = EndpointPool(self._endpoints)
         at_once = self._endpoints.max_concurrency * len(self._endpoints.urls)
         self._workers = Workers(self._do, at_once=at_once, pool=self._pool)
         self._formats: dict[Any, TokenFormat] = {}
@@ -124,9 +124,9 @@ class OpenAISession:
         self._workers.close()
 
     @property
-    def oddities(self) -> Counter[str]:
+    def anomalies(self) -> Counter[str]:
         """What servers did that they were not asked to, and did no harm; what was tried again."""
-        return Counter(dict(self._rounds.oddities)) + Counter(dict(self._pool.counts))
+        return Counter(dict(self._rounds.anomalies)) + Counter(dict(self._pool.counts))
 
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError where these servers cannot keep its budget exactly."""
@@ -136,7 +136,7 @@ class OpenAISession:
             self._in_flight.refuse(job)
         self._workers.submit(job)
 
-    def completed(self, timeout: float | None = None) -> list[Outcome]:
+    def completed(self, timeout: float | None = None) -> list[JobResult]:
         """Jobs finished since the last call; waits for one. An outcome with an error holds what was
         had before it."""
         found = self._workers.completed(timeout)
@@ -231,10 +231,10 @@ class OpenAISession:
 
     # -- one job --
 
-    async def _do(self, job: Job) -> Outcome:
+    async def _do(self, job: Job) -> JobResult:
         token_format = self._compiled(job)
         machine = job.machine(make_rules(job.request.budget, token_format))
-        work = Work(job, machine, token_format, self._workers.keep)
+        work = JobInProgress(job, machine, token_format, self._workers.keep)
         try:
             await self._think(work)
             await self._answer(work)
@@ -242,18 +242,18 @@ class OpenAISession:
             return work.outcome(str(error))
         return work.outcome()
 
-    async def _think(self, work: Work) -> None:
+    async def _think(self, work: JobInProgress) -> None:
         if self._in_flight is None:
             await self._rounds.think(work.job.request, work.machine, work)
             return
         done = await self._in_flight.think(work.job, work)
         rules = work.machine.rules
-        work.machine = Forcing(rules, cap=0, waits=0, chain=done.chain)
+        work.machine = ForcingMachine(rules, cap=0, waits=0, chain=done.chain)
         chain = work.machine.chain(work.job.key)
         wanted = {branch.key for branch in self._branches(work, chain)}
         work.answers += [answer for answer in done.answers if answer.key in wanted]
 
-    async def _answer(self, work: Work) -> None:
+    async def _answer(self, work: JobInProgress) -> None:
         """All answers of the chain's points, side by side."""
         chain = work.machine.chain(work.job.key)
         had = {answer.key for answer in work.answers}
@@ -268,7 +268,7 @@ class OpenAISession:
             if isinstance(one, BaseException):
                 raise one
 
-    def _branches(self, work: Work, chain: Chain) -> list[Branch]:
+    def _branches(self, work: JobInProgress, chain: Chain) -> list[Branch]:
         return branches(work.job, chain, work.machine.rules, work.token_format)
 
     def _compiled(self, job: Job) -> TokenFormat:

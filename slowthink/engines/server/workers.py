@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from slowthink.engines.server.pool import Pool
-from slowthink.engines.session import Job, Outcome
+from slowthink.engines.server.pool import EndpointPool
+from slowthink.engines.session import Job, JobResult
 
 T = TypeVar("T")
 
@@ -24,14 +24,18 @@ class Workers:
     """Runs each job once, at most `at_once` together; opens the pool, and closes it."""
 
     def __init__(
-        self, run: Callable[[Job], Coroutine[Any, Any, Outcome]], *, at_once: int, pool: Pool
+        self,
+        run: Callable[[Job], Coroutine[Any, Any, JobResult]],
+        *,
+        at_once: int,
+        pool: EndpointPool,
     ) -> None:
         self._run = run
         self._pool = pool
         self._at_once = at_once
         self._queued: dict[str, Job] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._done: queue.Queue[Outcome | BaseException] = queue.Queue()
+        self._done: queue.Queue[JobResult | BaseException] = queue.Queue()
         self._open: set[str] = set()
         """Keys submitted and neither given back nor cancelled; of the caller's thread."""
         self._loop = asyncio.new_event_loop()
@@ -52,11 +56,11 @@ class Workers:
         self._open.add(job.key)
         self._loop.call_soon_threadsafe(self._add, job)
 
-    def completed(self, timeout: float | None) -> list[Outcome]:
+    def completed(self, timeout: float | None) -> list[JobResult]:
         """What is done; waits for one. Raises what a job raised that was no EngineError."""
         if not self._open:
             return []
-        found: list[Outcome] = []
+        found: list[JobResult] = []
         try:
             found += self._taken(self._done.get(timeout=timeout))
             while not self._done.empty() or (not found and timeout is None and self._open):
@@ -72,7 +76,7 @@ class Workers:
                 self._open.remove(key)
                 self._loop.call_soon_threadsafe(self._drop, key)
 
-    def keep(self, outcome: Outcome) -> None:
+    def keep(self, outcome: JobResult) -> None:
         """Give back what a running job has come to; in the loop's thread."""
         self._done.put(outcome)
 
@@ -91,7 +95,7 @@ class Workers:
         self._thread.join()
         self._loop.close()
 
-    def _taken(self, one: Outcome | BaseException) -> list[Outcome]:
+    def _taken(self, one: JobResult | BaseException) -> list[JobResult]:
         if isinstance(one, BaseException):
             raise one
         if one.key not in self._open:

@@ -16,11 +16,11 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from slowthink.engines.session import Branch, Job, Outcome, branches, draw_uniform
-from slowthink.engines.transformers.decoding import Decoder, Parked, Row, Started
+from slowthink.engines.session import Branch, Job, JobResult, branches, draw_uniform
+from slowthink.engines.transformers.decoding import Decoder, DecodingRow, Parked, Started
 from slowthink.engines.transformers.kv_cache import KeyValues, join
 from slowthink.forcing.formats import TokenFormat
-from slowthink.forcing.machine import ActionKind, Answering, Forcing
+from slowthink.forcing.machine import ActionKind, Answering, ForcingMachine
 from slowthink.records import Answer, AnswerEnd, Cost, Request
 
 _ANSWER_AT = 0.5
@@ -32,7 +32,7 @@ class Model:
     """What a batch runs on."""
 
     decoder: Decoder
-    machine: Callable[[Job], Forcing]
+    machine: Callable[[Job], ForcingMachine]
     compiled: Callable[[Job], TokenFormat]
     eos_ids: frozenset[int]
 
@@ -42,8 +42,8 @@ class _Work:
     """A job at work."""
 
     job: Job
-    machine: Forcing
-    row: Row
+    machine: ForcingMachine
+    row: DecodingRow
     answers: list[Answer] = field(default_factory=list)
     told: tuple[int, int, int] = (-1, -1, 0)
     """Ids, events and answers handed over."""
@@ -53,11 +53,11 @@ class _Work:
     def now(self) -> tuple[int, int, int]:
         return len(self.machine.ids), len(self.machine.events), len(self.answers)
 
-    def outcome(self, cost: Cost) -> Outcome:
+    def outcome(self, cost: Cost) -> JobResult:
         answers = self.answers if self.done else self.answers[self.told[2] :]
         self.told = self.now
         chain = self.machine.chain(self.job.key)
-        return Outcome(
+        return JobResult(
             key=self.job.key, chain=chain, answers=tuple(answers), cost=cost, partial=not self.done
         )
 
@@ -68,7 +68,7 @@ class _Answering:
 
     work: _Work
     branch: Branch
-    row: Row
+    row: DecodingRow
 
     def answer(self) -> Answer:
         machine = self.row.machine
@@ -127,7 +127,7 @@ class Batch:
                 parked = []
         yield from self._finish(parked)
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[JobResult]:
         """What is new since the last call: of jobs that are done all of it."""
         self._collect()
         fresh = [work for work in self._works if work.done or work.now != work.told]
@@ -225,12 +225,12 @@ def _cost_of(answer: Answer) -> Cost:
 def _row(
     request: Request,
     prefix: tuple[int, ...],
-    machine: Forcing | Answering,
+    machine: ForcingMachine | Answering,
     triggers: frozenset[int] = frozenset(),
     *,
     tag: tuple[object, ...] = (),
-) -> Row:
-    return Row(
+) -> DecodingRow:
+    return DecodingRow(
         prefix=prefix,
         machine=machine,
         sampling=request.sampling,

@@ -37,7 +37,7 @@ class Machine(Protocol):
 
 
 @dataclass(kw_only=True)
-class Row:
+class DecodingRow:
     """One sequence at work."""
 
     prefix: tuple[int, ...]
@@ -68,7 +68,7 @@ class Row:
 class Started:
     """Rows that are prefilled, with the logits (B, V) of their last tokens."""
 
-    rows: Sequence[Row]
+    rows: Sequence[DecodingRow]
     kv: KeyValues
     logits: torch.Tensor
 
@@ -77,7 +77,7 @@ class Started:
 class Parked:
     """Rows that are done, with their cache."""
 
-    rows: Sequence[Row]
+    rows: Sequence[DecodingRow]
     kv: KeyValues
 
 
@@ -152,7 +152,7 @@ class Decoder:
             self._settle(active, kv, logits)
             yield None
 
-    def _settle(self, rows: Sequence[Row], kv: KeyValues, logits: torch.Tensor) -> None:
+    def _settle(self, rows: Sequence[DecodingRow], kv: KeyValues, logits: torch.Tensor) -> None:
         """Find each row's next token: forced, drawn, or none because it is done."""
         waiting = list(range(len(rows)))
         while waiting:
@@ -165,7 +165,7 @@ class Decoder:
                 if not self._told(rows[place], one, kv, place)
             ]  # fmt: skip
 
-    def _order(self, row: Row, kv: KeyValues, place: int) -> Draw | None:
+    def _order(self, row: DecodingRow, kv: KeyValues, place: int) -> Draw | None:
         """What the machine wants next; the draw, if it is one."""
         action = row.machine.next()
         row.feed = None
@@ -180,7 +180,7 @@ class Decoder:
             return Draw(row.sampling, uniform, action.banned)
         return None
 
-    def _told(self, row: Row, drawn: Drawn, kv: KeyValues, place: int) -> bool:
+    def _told(self, row: DecodingRow, drawn: Drawn, kv: KeyValues, place: int) -> bool:
         """Tell the machine what was drawn; whether that settles the row's next token."""
         action = row.machine.drawn(
             drawn.token, end_probability=drawn.end_probability, argmax=drawn.argmax
@@ -195,7 +195,7 @@ class Decoder:
 
 
 def _draw(
-    rows: Sequence[Row], logits: torch.Tensor, draws: Sequence[tuple[int, Draw]]
+    rows: Sequence[DecodingRow], logits: torch.Tensor, draws: Sequence[tuple[int, Draw]]
 ) -> list[Drawn]:
     if not draws:
         return []

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from slowthink.engines.models import fingerprint, resolve_model
-from slowthink.engines.session import Capabilities, Job, Outcome, check_context, tokens_at_most
+from slowthink.engines.session import Capabilities, Job, JobResult, check_context, tokens_at_most
 from slowthink.errors import ConfigError, missing_extra
 from slowthink.forcing.formats import TokenFormat, compile_format
 from slowthink.forcing.machine import make_rules
@@ -42,13 +42,13 @@ class TransformersSession:
         config: EngineConfig,
         *,
         revision: str | None = None,
-        say: Callable[[str], None] = lambda _: None,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         _require_libraries()
         from slowthink.engines.transformers.decoding import Decoder
 
         keep_freed_memory()
-        folder = resolve_model(name, revision, say=say)
+        folder = resolve_model(name, revision, notify=notify)
         model, self.tokenizer = _load(folder, config)
         self._decoder = Decoder(model, model.device)
         self._batch_size, self._batch_tokens = config.batch_size, config.batch_tokens
@@ -92,7 +92,7 @@ class TransformersSession:
         for key in keys:
             self._queue.pop(key, None)
 
-    def completed(self, timeout: float | None = None) -> list[Outcome]:
+    def completed(self, timeout: float | None = None) -> list[JobResult]:
         """Run the next batch: to its end, or for `save_seconds`, and return what is new of it."""
         import torch
 

@@ -224,7 +224,7 @@ def send(values: Any, *, dtype: torch.dtype, device: torch.device) -> torch.Tens
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-class Coming:
+class HostCopy:
     """A small tensor on its way to the host."""
 
     def __init__(self, tensor: torch.Tensor) -> None:

@@ -34,9 +34,9 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProc
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as ProcessorV2
 
 from slowthink.engines.vllm.client import eos_ids_of, stop_id_of
-from slowthink.engines.vllm.request_args import Ask, read_args, refuse_conflicts
+from slowthink.engines.vllm.request_args import ForcingArgs, read_args, refuse_conflicts
 from slowthink.engines.vllm.request_flow import Compiler, Spec, check_room, room, thinking_budget
-from slowthink.engines.vllm.rows import History, Row, Stepper, Terms
+from slowthink.engines.vllm.rows import ForcedRow, History, RowSettings, Stepper
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Sampling
 from slowthink.serialise import digest
@@ -66,9 +66,9 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         device = place if isinstance(place, torch.device) else place.device
         self._config = vllm_config
         self._stepper = Stepper(device, ids_from_device=self._states is not None)
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, ForcedRow] = {}
         """By batch index; under V2 by slot."""
-        self._new: list[tuple[int, SamplingParams, Ask]] = []
+        self._new: list[tuple[int, SamplingParams, ForcingArgs]] = []
         self._compilers: dict[Any, Compiler] = {}
         self._histories: dict[str, History] = {}
         self._num_seeds = 0
@@ -98,7 +98,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
 
     def _added(
         self, params: SamplingParams, prompt_ids: list[int] | None, outputs: list[int]
-    ) -> Row | None:
+    ) -> ForcedRow | None:
         ask = _ask_of(params)
         if ask is None:
             return None
@@ -153,15 +153,15 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     # -- rows --
 
     def _row(
-        self, ask: Ask, params: SamplingParams, *, prompt: Sequence[int], outputs: list[int]
-    ) -> Row:
+        self, ask: ForcingArgs, params: SamplingParams, *, prompt: Sequence[int], outputs: list[int]
+    ) -> ForcedRow:
         spec = self._spec(ask, params)
         limit = self._config.model_config.max_model_len
         most = room(spec, num_prompt=len(prompt), max_context=limit, max_tokens=params.max_tokens)
         history = self._history(ask, params)
-        row = Row(
+        row = ForcedRow(
             spec,
-            Terms(
+            RowSettings(
                 cap=thinking_budget(spec.ask.budget, room=most),
                 sampling=ask.sampling or _own_sampling(params),
                 seed=history.seed if history is not None else self._seed(ask, params),
@@ -176,11 +176,11 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
             self._histories[ask.log] = row.history
         return row
 
-    def _history(self, ask: Ask, params: SamplingParams) -> History | None:
+    def _history(self, ask: ForcingArgs, params: SamplingParams) -> History | None:
         kept: History | None = getattr(params, _KEPT, None)
         return kept or (self._histories.get(ask.log) if ask.log else None)
 
-    def _seed(self, ask: Ask, params: SamplingParams) -> int:
+    def _seed(self, ask: ForcingArgs, params: SamplingParams) -> int:
         if ask.seed is not None:
             return ask.seed
         if params.seed is not None:
@@ -191,7 +191,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         name = [self._config.model_config.seed, parallel.data_parallel_index, self._num_seeds]
         return int(digest(name)[:15], 16)
 
-    def _spec(self, ask: Ask, params: SamplingParams) -> Spec:
+    def _spec(self, ask: ForcingArgs, params: SamplingParams) -> Spec:
         """Checked when the request was admitted; what no one could check there ends at once."""
         compiler = self._compiler(params)
         try:
@@ -220,7 +220,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         self._stepper.collect()
         return [self._histories.pop(name, None) for name in names]
 
-    def open_rows(self) -> dict[str, Row]:
+    def open_rows(self) -> dict[str, ForcedRow]:
         """The logged requests in the batch, as far as they have come."""
         self._stepper.collect()
         named = {row.spec.ask.log: row for row in self._rows.values() if row.is_ready}
@@ -268,7 +268,7 @@ def _plain(history: History | None) -> list[list[float]] | None:
     ]
 
 
-def _ask_of(params: SamplingParams) -> Ask | None:
+def _ask_of(params: SamplingParams) -> ForcingArgs | None:
     return read_args(params.extra_args) if params.extra_args else None
 
 
@@ -323,7 +323,7 @@ def _prompt_length(prompt: Any) -> int | None:
 
 
 def _check(
-    front: InputProcessor, ask: Ask, params: SamplingParams, *, num_prompt: int | None
+    front: InputProcessor, ask: ForcingArgs, params: SamplingParams, *, num_prompt: int | None
 ) -> None:
     """Raise ConfigError where the model's tokenizer or context cannot do what is asked."""
     if front.tokenizer is None:

@@ -26,7 +26,7 @@ _PER_EVENT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class ForcingArgs:
     """What one request asks of the forcing."""
 
     format: Format
@@ -140,7 +140,7 @@ def _wrong(name: str, value: Any, expected: str) -> ConfigError:
     )
 
 
-def read_args(extra: Mapping[str, Any] | None) -> Ask | None:
+def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
     """What the request asks; None where it names nothing of ours. Raises ConfigError, a ValueError,
     which vLLM's server answers with 400."""
     ours = {name: value for name, value in (extra or {}).items() if name.startswith(PREFIX)}
@@ -162,9 +162,9 @@ def _unknown(name: str) -> ConfigError:
     return ConfigError(f"vllm_xargs.{PREFIX}{name}: unknown; expected one of {names}.{hint}")
 
 
-def _ask(values: Mapping[str, Any]) -> Ask:
+def _ask(values: Mapping[str, Any]) -> ForcingArgs:
     sampling = Sampling(**_named(values, temperature="temperature", top_p="top_p", top_k="top_k", min_p="min_p"))  # fmt: skip # noqa: E501
-    return Ask(
+    return ForcingArgs(
         format=_format(values),
         budget=_budget(values),
         sampling=sampling if "temperature" in values else None,

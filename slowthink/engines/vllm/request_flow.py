@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowthink.engines.session import closing_of
-from slowthink.engines.vllm.request_args import Ask
+from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.errors import ConfigError
 from slowthink.forcing.formats import (
     AUTO,
@@ -33,8 +33,8 @@ from slowthink.forcing.machine import (
     ActionKind,
     Answering,
     Cut,
-    Forcing,
-    Rules,
+    ForcingMachine,
+    ForcingRules,
     make_rules,
 )
 from slowthink.records import Budget, Chain, ChainState, EventKind, ThinkingEnd
@@ -49,9 +49,9 @@ RUNNER_UP = -1
 class Spec:
     """A request's wishes in the ids of one tokenizer."""
 
-    ask: Ask
+    ask: ForcingArgs
     token_format: TokenFormat
-    rules: Rules
+    rules: ForcingRules
     stop_id: int
     """Put at the very end; the engine ends the request at it."""
 
@@ -73,9 +73,9 @@ class Compiler:
         self.eos_ids = eos_ids
         self.stop_id = stop_id
         self._formats: dict[Any, TokenFormat] = {}
-        self._rules: dict[Any, Rules] = {}
+        self._rules: dict[Any, ForcingRules] = {}
 
-    def spec(self, ask: Ask) -> Spec:
+    def spec(self, ask: ForcingArgs) -> Spec:
         """Raises ConfigError for a trigger of several tokens, or a wait string of none."""
         token_format = self._format(ask)
         key = (ask.format, ask.budget)
@@ -85,7 +85,7 @@ class Compiler:
             ask=ask, token_format=token_format, rules=self._rules[key], stop_id=self.stop_id
         )
 
-    def _format(self, ask: Ask) -> TokenFormat:
+    def _format(self, ask: ForcingArgs) -> TokenFormat:
         if ask.format not in self._formats:
             named = ask.format
             if named.name == AUTO:
@@ -142,7 +142,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class DeclaredEnd:
     """What was drawn where an end was declared."""
 
     token: int
@@ -158,7 +158,7 @@ class Flow:
     def __init__(self, spec: Spec, *, cap: int, known_ids: Sequence[int] = ()) -> None:
         self.spec = spec
         budget = spec.ask.budget
-        self.thinking = Forcing(
+        self.thinking = ForcingMachine(
             spec.rules,
             cap=cap,
             waits=budget.waits,
@@ -184,7 +184,7 @@ class Flow:
             self._order = self._order or self._after_thinking()
         return self._order
 
-    def told(self, tokens: Sequence[int], mark: Mark | None = None) -> None:
+    def told(self, tokens: Sequence[int], mark: DeclaredEnd | None = None) -> None:
         """These tokens came out under the last order; the mark belongs to the last of them: an end
         was declared there."""
         order, self._order = self.order(), None
@@ -263,8 +263,8 @@ class Flow:
         if self._queue:
             self._queue.popleft()
 
-    def _thought(self, token: int, mark: Mark | None) -> None:
-        seen = mark or Mark(token)
+    def _thought(self, token: int, mark: DeclaredEnd | None) -> None:
+        seen = mark or DeclaredEnd(token)
         machine = self.thinking
         self.num_drawn += 1
         action = machine.drawn(seen.token, end_probability=seen.end_probability, argmax=seen.argmax)
@@ -285,7 +285,7 @@ class Flow:
     # -- from the ids --
 
     def replay(
-        self, outputs: Sequence[int], marks: dict[int, Mark], *, guess: bool = False
+        self, outputs: Sequence[int], marks: dict[int, DeclaredEnd], *, guess: bool = False
     ) -> None:
         """Go through output ids from the first. `marks`: by output index, where ends were declared;
         with `guess` they are told from the ids, and written there."""
@@ -296,7 +296,7 @@ class Flow:
             counts = mark is not None and mark.stands_for in (-1, token)
             self.told([token], mark if counts else None)
 
-    def _guess(self, outputs: Sequence[int], at: int) -> Mark | None:
+    def _guess(self, outputs: Sequence[int], at: int) -> DeclaredEnd | None:
         """The mark of the output at this place, told from the ids alone.
 
         A wait string or closing that stands where one may stand counts as forced. A refusal without
@@ -313,10 +313,10 @@ class Flow:
             ids = closing
         trigger = min(self.spec.rules.trigger_ids)
         first = ids[0] if ids[0] in self.spec.rules.trigger_ids else trigger
-        return Mark(first, 1.0, first) if tuple(outputs[at : at + len(ids)]) == ids else None
+        return DeclaredEnd(first, 1.0, first) if tuple(outputs[at : at + len(ids)]) == ids else None
 
 
-def _known(ask: Ask, ids: Sequence[int]) -> Chain | None:
+def _known(ask: ForcingArgs, ids: Sequence[int]) -> Chain | None:
     if not ask.known:
         return None
     ended = bool(ask.events) and ask.events[-1].kind is EventKind.END

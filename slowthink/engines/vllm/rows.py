@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from slowthink.engines.session import uniform
-from slowthink.engines.vllm.draws import RULES, Coming, Draws, Sampled, decide, force, send, watch
-from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, Flow, Mark, Spec
+from slowthink.engines.vllm.draws import RULES, Draws, HostCopy, Sampled, decide, force, send, watch
+from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, DeclaredEnd, Flow, Spec
 from slowthink.records import Sampling
 
 _CHUNK_NUMBERS = 2**25
@@ -29,13 +29,13 @@ _DECLARED = 3
 class History:
     """What outlives a request's place in the batch: a preempted one is added again with its ids."""
 
-    marks: dict[int, Mark] = field(default_factory=dict)
+    marks: dict[int, DeclaredEnd] = field(default_factory=dict)
     """By output index."""
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class RowSettings:
     """What holds for a row beside its spec."""
 
     cap: int
@@ -47,11 +47,11 @@ class Terms:
     """The engine takes the likeliest id by itself."""
 
 
-class Row:
+class ForcedRow:
     """One forced request in the batch."""
 
     def __init__(
-        self, spec: Spec, terms: Terms, *, outputs: list[int], history: History | None = None
+        self, spec: Spec, terms: RowSettings, *, outputs: list[int], history: History | None = None
     ) -> None:
         self.spec = spec
         self.terms = terms
@@ -80,7 +80,7 @@ class Row:
         self.left = self.order.steps
         self.work = self._work()
 
-    def came(self, mark: Mark | None) -> bool:
+    def came(self, mark: DeclaredEnd | None) -> bool:
         """One more id is there; whether the order changed."""
         self.count += 1
         self.left -= 1
@@ -96,18 +96,18 @@ class Row:
         at, events = self.order.index
         return at + self.count - self.told, events
 
-    def _work(self) -> Work:
+    def _work(self) -> RowWork:
         order = self.order
         if order.force >= 0:
-            return Work.FORCE
+            return RowWork.FORCE
         plain = self.terms.engine_is_greedy and not self.sampling.temperature
         if plain and order.on_end == NO_WATCH and not order.banned:
-            return Work.NONE
+            return RowWork.NONE
         by_rule = self.spec.rules.end_rule != "drawn"
-        return Work.WATCH if plain and order.on_end >= 0 and not by_rule else Work.DRAW
+        return RowWork.WATCH if plain and order.on_end >= 0 and not by_rule else RowWork.DRAW
 
 
-class Work(enum.Enum):
+class RowWork(enum.Enum):
     """What a step does for a row."""
 
     NONE = "none"
@@ -122,10 +122,10 @@ class Work(enum.Enum):
 class _Plan:
     """The batch by work; kept while no order changes."""
 
-    members: list[tuple[int, Row]] = field(default_factory=list)
+    members: list[tuple[int, ForcedRow]] = field(default_factory=list)
     forced: list[tuple[int, int]] = field(default_factory=list)
-    drawn: list[tuple[int, Row]] = field(default_factory=list)
-    watched: list[Row] = field(default_factory=list)
+    drawn: list[tuple[int, ForcedRow]] = field(default_factory=list)
+    watched: list[ForcedRow] = field(default_factory=list)
     watch_tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
 
@@ -137,11 +137,11 @@ class Stepper:
         self._ids_from_device = ids_from_device
         """The engine does not tell the host what came out, so it is read off the logits."""
         self._plan: _Plan | None = None
-        self._stepped: Sequence[tuple[int, Row]] = ()
+        self._stepped: Sequence[tuple[int, ForcedRow]] = ()
         self._kept: Sequence[bool] | None = None
-        self._marked: list[Row] = []
-        self._marks: list[Coming] = []
-        self._ids: Coming | None = None
+        self._marked: list[ForcedRow] = []
+        self._marks: list[HostCopy] = []
+        self._ids: HostCopy | None = None
 
     def batch_changed(self) -> None:
         """Rows came, went or moved."""
@@ -165,7 +165,7 @@ class Stepper:
             self._settle(row)
         self._stepped, self._marked, self._marks, self._ids = (), [], [], None
 
-    def _settle(self, row: Row) -> None:
+    def _settle(self, row: ForcedRow) -> None:
         found, row.found = row.found, None
         count = len(row.outputs)
         if count == row.count:
@@ -188,7 +188,7 @@ class Stepper:
     def act(
         self,
         logits_BV: torch.Tensor,
-        rows: Iterable[tuple[int, Row]],
+        rows: Iterable[tuple[int, ForcedRow]],
         *,
         kept: Sequence[bool] | None = None,
     ) -> None:
@@ -203,27 +203,27 @@ class Stepper:
         if plan.drawn:
             self._draw(logits_BV, plan.drawn)
         if plan.watch_tensors is not None:
-            self._marks.append(Coming(watch(logits_BV, *plan.watch_tensors)))
+            self._marks.append(HostCopy(watch(logits_BV, *plan.watch_tensors)))
             self._marked += plan.watched
         self._stepped, self._kept = plan.members, kept
         if self._ids_from_device and plan.members:
             at_R = self._send([at for at, _ in plan.members])
-            self._ids = Coming(logits_BV.index_select(0, at_R).argmax(-1, keepdim=True))
+            self._ids = HostCopy(logits_BV.index_select(0, at_R).argmax(-1, keepdim=True))
 
     def _send(self, values: Any, dtype: torch.dtype = torch.long) -> torch.Tensor:
         return send(values, dtype=dtype, device=self.device)
 
-    def _sort(self, rows: Iterable[tuple[int, Row]]) -> _Plan:
+    def _sort(self, rows: Iterable[tuple[int, ForcedRow]]) -> _Plan:
         plan = _Plan(members=list(rows))
         watched = []
         for at, row in plan.members:
             if not row.is_ready:
                 row.rebuild()
-            if row.work is Work.FORCE:
+            if row.work is RowWork.FORCE:
                 plan.forced.append((at, row.order.force))
-            elif row.work is Work.DRAW:
+            elif row.work is RowWork.DRAW:
                 plan.drawn.append((at, row))
-            elif row.work is Work.WATCH:
+            elif row.work is RowWork.WATCH:
                 watched.append((at, row.order.on_end))
                 plan.watched.append(row)
         if watched:
@@ -234,17 +234,17 @@ class Stepper:
 
     # -- rows that are drawn here --
 
-    def _draw(self, logits_BV: torch.Tensor, members: Sequence[tuple[int, Row]]) -> None:
+    def _draw(self, logits_BV: torch.Tensor, members: Sequence[tuple[int, ForcedRow]]) -> None:
         greedy = [pair for pair in members if not pair[1].sampling.temperature]
         sampled = [pair for pair in members if pair[1].sampling.temperature]
         size = max(1, _CHUNK_NUMBERS // logits_BV.shape[-1])
         for group, is_sampled in ((greedy, False), (sampled, True)):
             for chunk in _chunks(group, size):
                 draws = self._draws(chunk, is_sampled=is_sampled)
-                self._marks.append(Coming(decide(logits_BV, draws)))
+                self._marks.append(HostCopy(decide(logits_BV, draws)))
                 self._marked += [row for _, row in chunk]
 
-    def _draws(self, members: Sequence[tuple[int, Row]], *, is_sampled: bool) -> Draws:
+    def _draws(self, members: Sequence[tuple[int, ForcedRow]], *, is_sampled: bool) -> Draws:
         rows = [row for _, row in members]
         rules = [row.spec.rules for row in rows]
         triggers, distinct = _padded([row.triggers for row in rows])
@@ -267,7 +267,7 @@ class Stepper:
             wants_rest=any(row.order.banned or row.order.on_end == RUNNER_UP for row in rows),
         )
 
-    def _sampled(self, rows: Sequence[Row]) -> Sampled:
+    def _sampled(self, rows: Sequence[ForcedRow]) -> Sampled:
         found = [row.sampling for row in rows]
         numbers = self._send(
             [
@@ -289,7 +289,7 @@ class Stepper:
         )
 
 
-def _uniforms(row: Row) -> tuple[float, float]:
+def _uniforms(row: ForcedRow) -> tuple[float, float]:
     """The numbers that decide the draw, and the draw after a refusal."""
     at, events = row.draw_name()
     seed, sample, tag = row.history.seed, row.spec.ask.sample, row.order.tag
@@ -298,13 +298,13 @@ def _uniforms(row: Row) -> tuple[float, float]:
     return first, uniform(seed, sample, *tag, (at, events + 1)) if again else 0.0
 
 
-def _mark(row: Row, found: Sequence[float], came: int) -> Mark | None:
+def _mark(row: ForcedRow, found: Sequence[float], came: int) -> DeclaredEnd | None:
     """What was drawn where an end was declared; kept in the row's history."""
     token, end_probability, argmax, _ = found
-    stands_for = -1 if row.work is Work.DRAW else row.order.on_end
+    stands_for = -1 if row.work is RowWork.DRAW else row.order.on_end
     if came >= 0 and stands_for >= 0 and came != stands_for:
         return None
-    mark = Mark(int(token), end_probability, int(argmax), stands_for)
+    mark = DeclaredEnd(int(token), end_probability, int(argmax), stands_for)
     row.history.marks[row.count] = mark
     return mark
 
@@ -316,6 +316,8 @@ def _padded(lists: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[
     return ids, [[place < len(one) for place in range(width)] for one in lists]
 
 
-def _chunks(members: Sequence[tuple[int, Row]], size: int) -> Iterator[Sequence[tuple[int, Row]]]:
+def _chunks(
+    members: Sequence[tuple[int, ForcedRow]], size: int
+) -> Iterator[Sequence[tuple[int, ForcedRow]]]:
     for start in range(0, len(members), size):
         yield members[start : start + size]

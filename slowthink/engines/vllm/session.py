@@ -17,14 +17,14 @@ from slowthink.engines.session import (
     Branch,
     Capabilities,
     Job,
-    Outcome,
+    JobResult,
     Point,
     branches,
     check_context,
 )
 from slowthink.engines.vllm.client import Finished, eos_ids_of, open_engine, stop_id_of
 from slowthink.engines.vllm.request_args import read_args, write_args
-from slowthink.engines.vllm.request_flow import Compiler, Flow, Mark, Spec
+from slowthink.engines.vllm.request_flow import Compiler, DeclaredEnd, Flow, Spec
 from slowthink.errors import EngineError
 from slowthink.forcing.machine import ActionKind
 from slowthink.recipe import EngineConfig
@@ -63,9 +63,9 @@ class VllmSession:
         config: EngineConfig,
         *,
         revision: str | None = None,
-        say: Callable[[str], None] = lambda _: None,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        folder = resolve_model(name, revision, say=say)
+        folder = resolve_model(name, revision, notify=notify)
         self._engine = open_engine(folder, config)
         front = self._engine.front
         self.tokenizer = front.tokenizer
@@ -114,7 +114,7 @@ class VllmSession:
         self._engine.abort(running)
         self._engine.histories(running)
 
-    def completed(self, timeout: float | None = None) -> list[Outcome]:
+    def completed(self, timeout: float | None = None) -> list[JobResult]:
         """Jobs finished since the last call; works until one is, or `timeout` seconds are over, or
         what long ones have come to is worth keeping."""
         started = time.monotonic()
@@ -128,7 +128,7 @@ class VllmSession:
             outcomes = self._take(self._engine.step(left))
         return outcomes
 
-    def _partial(self) -> list[Outcome]:
+    def _partial(self) -> list[JobResult]:
         """The thinking so far of all jobs that still think."""
         found = []
         for name, ids, marks in self._engine.open():
@@ -150,7 +150,7 @@ class VllmSession:
         assert ask is not None
         return self._compiler.spec(ask)
 
-    def _start(self, job: Job) -> Outcome | None:
+    def _start(self, job: Job) -> JobResult | None:
         point, answer = _farthest(job)
         name = self._name()
         spec = self._spec(job, point, answer=answer, log=name)
@@ -183,7 +183,7 @@ class VllmSession:
         )
         self._engine.add(name, ids, params)
 
-    def _take(self, finished: Sequence[Finished]) -> list[Outcome]:
+    def _take(self, finished: Sequence[Finished]) -> list[JobResult]:
         ours = [one for one in finished if one.key in self._works]
         thought = [one.key for one in ours if one.key not in self._works[one.key].waiting]
         histories = dict(zip(thought, self._engine.histories(thought), strict=True))
@@ -202,7 +202,7 @@ class VllmSession:
             outcomes += [done] if done else []
         return outcomes
 
-    def _thought(self, work: _Work, one: Finished, marks: Any) -> Outcome | None:
+    def _thought(self, work: _Work, one: Finished, marks: Any) -> JobResult | None:
         """Thinking is there, and perhaps an answer: ask for the other answers."""
         job, known = work.job, work.known
         flow = self._flow(work, one.ids, marks or ())
@@ -241,7 +241,7 @@ class VllmSession:
         flow.replay(ids, {int(at): _mark(*rest) for at, *rest in marks})
         return flow
 
-    def _branch(self, work: _Work) -> Outcome | None:
+    def _branch(self, work: _Work) -> JobResult | None:
         """Ask for the answers that are still missing; the outcome if there are none."""
         job = work.job
         found = branches(job, work.chain, work.spec.rules, work.spec.token_format)
@@ -264,7 +264,7 @@ class VllmSession:
         ids = (*request.prompt_ids, *known.ids, *branch.closing)
         self._add(name, ids, arguments, max_tokens=limit)
 
-    def _answered(self, work: _Work, one: Finished) -> Outcome | None:
+    def _answered(self, work: _Work, one: Finished) -> JobResult | None:
         branch = work.waiting.pop(one.key)
         ids, closing = one.ids, len(branch.closing)
         limit = work.job.request.budget.answer_tokens
@@ -287,7 +287,7 @@ class VllmSession:
         )
         return None if work.waiting else self._outcome(work)
 
-    def _outcome(self, work: _Work) -> Outcome:
+    def _outcome(self, work: _Work) -> JobResult:
         wanted = branches(work.job, work.chain, work.spec.rules, work.spec.token_format)
         answers = tuple(work.answers[branch.key] for branch in wanted)
         return self._told(work, work.chain, answers, work.cost)
@@ -300,9 +300,9 @@ class VllmSession:
         cost: Cost,
         *,
         partial: bool = False,
-    ) -> Outcome:
+    ) -> JobResult:
         self.cost += cost
-        return Outcome(key=work.job.key, chain=chain, answers=answers, cost=cost, partial=partial)
+        return JobResult(key=work.job.key, chain=chain, answers=answers, cost=cost, partial=partial)
 
 
 def _farthest(job: Job) -> tuple[Point, bool]:
@@ -320,5 +320,5 @@ def _farthest(job: Job) -> tuple[Point, bool]:
     return (unforced, True) if unforced in job.points else (far, False)
 
 
-def _mark(token: float, end_probability: float, argmax: float, stands_for: float) -> Mark:
-    return Mark(int(token), end_probability, int(argmax), int(stands_for))
+def _mark(token: float, end_probability: float, argmax: float, stands_for: float) -> DeclaredEnd:
+    return DeclaredEnd(int(token), end_probability, int(argmax), int(stands_for))

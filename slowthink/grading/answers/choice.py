@@ -31,30 +31,30 @@ _OPTION = re.compile(
 
 
 @dataclass(frozen=True)
-class Pick:
+class ChosenOption:
     """What a text chooses: letters, the text after them, or neither."""
 
     letters: frozenset[str] = frozenset()
     text: str = ""
 
 
-def pick(text: str, *, any_case: bool = False) -> Pick:
+def pick(text: str, *, any_case: bool = False) -> ChosenOption:
     """The choice a text makes; no letters where it is not of the form of a choice."""
     if len(text) > MAX_PICK:
-        return Pick(text=text)
+        return ChosenOption(text=text)
     bare = _WRAP.sub("", text.replace("\\ ", " ").replace("\\quad", " ")).strip()
     lone = _LONE.match(bare)
     if lone and (any_case or lone.group(1).isupper() or bare.strip(" $") == f"({lone.group(1)})"):
-        return Pick(frozenset(lone.group(1).upper()))
+        return ChosenOption(frozenset(lone.group(1).upper()))
     several = _LETTERS.match(bare)
     letters = re.findall(r"[A-J]", several.group(1)) if several else []
     if letters and len(set(letters)) == len(letters):
-        return Pick(frozenset(letters))
+        return ChosenOption(frozenset(letters))
     leading = _LEADING.match(bare)
     if leading:
         letter = next(filter(None, leading.groups()[:3]))
-        return Pick(frozenset(letter), _unwrapped(leading.group(4)))
-    return Pick(text=text)
+        return ChosenOption(frozenset(letter), _unwrapped(leading.group(4)))
+    return ChosenOption(text=text)
 
 
 def _unwrapped(text: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from slowthink.grading.answers import choice
 from slowthink.grading.answers.latex import MAX_LENGTH, TooBig, Unparsed
 from slowthink.grading.answers.normalise import clean, squeezed
-from slowthink.grading.answers.relate import Rules, same
+from slowthink.grading.answers.relate import ComparisonRules, same
 from slowthink.grading.answers.values import Value, read, split_top
 from slowthink.grading.extract import last_box
 from slowthink.records import Problem
@@ -43,7 +43,7 @@ _PERCENT = re.compile(r"percent|%|百分", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class AnswerContext:
     """What the problem says about how its answer is to be read."""
 
     question: str = ""
@@ -54,7 +54,7 @@ class Context:
     """The right option's letter, where the source says it beside the option's text."""
 
     @classmethod
-    def of(cls, problem: Problem) -> Context:
+    def of(cls, problem: Problem) -> AnswerContext:
         """The context of a problem."""
         letter = (
             json.loads(problem.meta).get("choice_answer")
@@ -63,7 +63,7 @@ class Context:
         )
         return cls(problem.question, problem.choices, problem.tolerance, problem.unit, letter)
 
-    def rules(self) -> Rules:
+    def rules(self) -> ComparisonRules:
         """How values are to be compared."""
         return _rules(self.question[-4000:], self.tolerance, self.unit)
 
@@ -84,7 +84,7 @@ class Comparison:
     pred: str = ""
 
 
-def compare(gold: str, pred: str, *, context: Context) -> Comparison:
+def compare(gold: str, pred: str, *, context: AnswerContext) -> Comparison:
     """Compare an answer with the key: strings, choices, then values of the same kind."""
     gold, pred = gold.strip(), pred.strip()
     if gold == pred:
@@ -129,7 +129,7 @@ def beyond_bounds(text: str) -> str | None:
 # --- choices --------------------------------------------------------------------------------------
 
 
-def _choices(gold: str, pred: str, context: Context) -> bool | None:
+def _choices(gold: str, pred: str, context: AnswerContext) -> bool | None:
     """Verdict of the rules for multiple choice; None where it is no such question."""
     right, given = choice.pick(gold), choice.pick(pred, any_case=bool(context.choices))
     if not right.letters and not given.letters:
@@ -147,7 +147,7 @@ def _choices(gold: str, pred: str, context: Context) -> bool | None:
     return _values(gold, text, context).equal
 
 
-def _text_for_letter(right: choice.Pick, pred: str, context: Context) -> bool | None:
+def _text_for_letter(right: choice.ChosenOption, pred: str, context: AnswerContext) -> bool | None:
     """Gold is a letter, the answer is none: perhaps it is the option's text."""
     text = right.text or context.options().get("".join(right.letters), "")
     if text:
@@ -161,8 +161,8 @@ def _options_in(question: str) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=2048)
-def _rules(question: str, tolerance: float | None, unit: str | None) -> Rules:
-    return Rules(
+def _rules(question: str, tolerance: float | None, unit: str | None) -> ComparisonRules:
+    return ComparisonRules(
         tolerance=tolerance,
         unit=unit,
         is_ordered=bool(_ORDERED.search(question)),
@@ -174,7 +174,7 @@ def _rules(question: str, tolerance: float | None, unit: str | None) -> Rules:
 # --- values ---------------------------------------------------------------------------------------
 
 
-def _values(gold: str, pred: str, context: Context) -> Comparison:
+def _values(gold: str, pred: str, context: AnswerContext) -> Comparison:
     """Compare the values that two texts write, in each reading that they allow."""
     texts = tuple(clean(_unboxed(side)) for side in (gold, pred))
     bare = [squeezed(re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)) for text in texts]

@@ -35,7 +35,7 @@ LOOSE = 2e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ComparisonRules:
     """What the problem says about comparing."""
 
     tolerance: float | None = None
@@ -45,7 +45,7 @@ class Rules:
     asks_percent: bool = False
 
 
-def same(gold: Value, pred: Value, *, rules: Rules) -> bool:
+def same(gold: Value, pred: Value, *, rules: ComparisonRules) -> bool:
     """Whether an answer is the key. Raises Unparsed where no rule can say."""
     if isinstance(gold, Relation) or isinstance(pred, Relation):
         return _relations(gold, pred, rules)
@@ -72,7 +72,7 @@ def _emptiness(value: Value) -> bool:
 # --- numbers and terms ----------------------------------------------------------------------------
 
 
-def _expressions(gold: Expression, pred: Expression, rules: Rules) -> bool:
+def _expressions(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
     if rules.unit and gold.unit is None and not gold.symbols:
         gold = replace(gold, unit=stated(rules.unit))
     gold_unit, pred_unit = gold.unit, pred.unit
@@ -118,7 +118,7 @@ def _radians(value: Expression) -> Expression:
     return Expression(Node("mul", (value.node, Node("div", (Node("pi"), latex.number(180))))), "")
 
 
-def _percent(gold: Expression, pred: Expression, rules: Rules) -> bool:
+def _percent(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
     """10% is 10% or, since the key says percent, 10 or 0.1; for a key of 0.1, 10% is right."""
     if gold.unit and pred.unit:
         return gold.unit.dimension == pred.unit.dimension and _terms(gold, pred, rules)
@@ -134,7 +134,7 @@ def _percent(gold: Expression, pred: Expression, rules: Rules) -> bool:
     )
 
 
-def _terms(gold: Expression, pred: Expression, rules: Rules) -> bool:
+def _terms(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
     """Whether two terms have the same value, for all values of their symbols.
 
     A logarithm without a base may be natural or decimal.
@@ -149,7 +149,7 @@ def _decimal_logs(value: Expression) -> Expression:
     return replace(value, node=latex.renamed(value.node, {"log": "lg"}))
 
 
-def _same_terms(gold: Expression, pred: Expression, rules: Rules) -> bool:
+def _same_terms(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
     if latex.symbols(gold.node) or latex.symbols(pred.node):
         loose = numeric.has_long_decimal(gold.text) != numeric.has_long_decimal(pred.text)
         return numeric.agree(gold.node, pred.node, relative=LOOSE if loose else numeric.CLOSE)
@@ -176,7 +176,7 @@ def _based(gold: Value, pred: Value) -> bool:
 # --- several values -------------------------------------------------------------------------------
 
 
-def _groups(gold: Value, pred: Value, rules: Rules) -> bool:
+def _groups(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
     if not isinstance(gold, Group) or not isinstance(pred, Group):
         single, group = (gold, pred) if isinstance(pred, Group) else (pred, gold)
         assert isinstance(group, Group)
@@ -215,7 +215,7 @@ def _alike(gold: Group, pred: Group) -> bool:
     return len(gold.items) > 2
 
 
-def _lists(gold: Group, pred: Group, rules: Rules) -> bool:
+def _lists(gold: Group, pred: Group, rules: ComparisonRules) -> bool:
     """Lists in any order, unless the question asks for one or only one side names its values."""
     if rules.is_ordered and gold.brackets == pred.brackets == "":
         return _in_order(gold.items, pred.items, rules)
@@ -225,13 +225,13 @@ def _lists(gold: Group, pred: Group, rules: Rules) -> bool:
     return _in_any_order(gold.items, pred.items, rules)
 
 
-def _in_order(gold: Sequence[Value], pred: Sequence[Value], rules: Rules) -> bool:
+def _in_order(gold: Sequence[Value], pred: Sequence[Value], rules: ComparisonRules) -> bool:
     return len(gold) == len(pred) and all(
         same(g, p, rules=rules) for g, p in zip(gold, pred, strict=True)
     )
 
 
-def _in_any_order(gold: Sequence[Value], pred: Sequence[Value], rules: Rules) -> bool:
+def _in_any_order(gold: Sequence[Value], pred: Sequence[Value], rules: ComparisonRules) -> bool:
     """Whether each item has its own partner; an item said twice counts once."""
     if len(gold) > MAX_MATCHED or len(pred) > MAX_MATCHED:
         return _in_order(gold, pred, rules)
@@ -244,7 +244,7 @@ def _in_any_order(gold: Sequence[Value], pred: Sequence[Value], rules: Rules) ->
     return not left
 
 
-def _distinct(items: Sequence[Value], rules: Rules) -> list[Value]:
+def _distinct(items: Sequence[Value], rules: ComparisonRules) -> list[Value]:
     found: list[Value] = []
     for item in items:
         if item not in found:
@@ -261,7 +261,7 @@ def _ratios(gold: Group, pred: Group) -> bool:
     return all(numeric.near(g[0] * b, p[0] * a) for a, b in zip(g[1:], p[1:], strict=True))
 
 
-def _matrices(gold: Value, pred: Value, rules: Rules) -> bool:
+def _matrices(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
     """Entry by entry; a single row or column is also a tuple."""
     sides = [_rows(side) for side in (gold, pred)]
     if min(len(rows) for rows in sides) == 1 and not all(
@@ -285,7 +285,7 @@ def _rows(value: Value) -> Sequence[Sequence[Value]]:
     raise Unparsed("no matrix")
 
 
-def _unions(gold: Value, pred: Value, rules: Rules) -> bool:
+def _unions(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
     try:
         return reals.equal(reals.of_value(gold), reals.of_value(pred))
     except Unparsed:
@@ -297,7 +297,7 @@ def _unions(gold: Value, pred: Value, rules: Rules) -> bool:
 # --- relations ------------------------------------------------------------------------------------
 
 
-def _relations(gold: Value, pred: Value, rules: Rules) -> bool:
+def _relations(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
     """Equations, memberships and inequalities, against each other or against plain values."""
     gold_sign, pred_sign = _sign(gold), _sign(pred)
     if gold_sign == "=" and not isinstance(pred, Relation):
@@ -337,7 +337,7 @@ def _members(value: Value) -> Value:
     )
 
 
-def _against_value(relation: Value, plain: Value, rules: Rules, *, is_gold: bool) -> bool:
+def _against_value(relation: Value, plain: Value, rules: ComparisonRules, *, is_gold: bool) -> bool:
     """x = 5 against 5: the equation names the value."""
     assert isinstance(relation, Relation)
     label = relation.sides[0]
@@ -353,12 +353,12 @@ def _against_value(relation: Value, plain: Value, rules: Rules, *, is_gold: bool
     return same(value, plain, rules=rules) if is_gold else same(plain, value, rules=rules)
 
 
-def _any_side(relation: Relation, plain: Value, rules: Rules, *, is_gold: bool) -> bool:
+def _any_side(relation: Relation, plain: Value, rules: ComparisonRules, *, is_gold: bool) -> bool:
     """A chain of numbers, 3\\sqrt{2} = 4.243, says each; a false one, 3 + 4 = 8, its last."""
     sides = [read(relation.sides[0]), read(relation.sides[-1])]
     if any(not isinstance(side, Expression) or side.symbols for side in sides):
         return False
-    if not same(sides[1], sides[0], rules=Rules(tolerance=_ROUNDING)):
+    if not same(sides[1], sides[0], rules=ComparisonRules(tolerance=_ROUNDING)):
         sides = sides[1:]
     return any(
         same(side, plain, rules=rules) if is_gold else same(plain, side, rules=rules)
@@ -402,7 +402,7 @@ def restates(text: str) -> bool:
     return not re.search(r"\d", bare) and re.search(r"[A-Za-z]", bare) is not None
 
 
-def _equations(gold: Relation, pred: Relation, rules: Rules) -> bool:
+def _equations(gold: Relation, pred: Relation, rules: ComparisonRules) -> bool:
     """Same name and same value, or the same equation up to a factor."""
     names = [squeezed(side.sides[0]) for side in (gold, pred)]
     plain = [

@@ -24,10 +24,10 @@ from slowthink.sampling.parallel.rebase import rebase_curves
 from slowthink.sampling.parallel.rejection import draw_tries, rejection_curve
 from slowthink.sampling.parallel.scorers import ScoreItem, Scorer, open_scorer, transcript_text
 from slowthink.sampling.parallel.votes import (
-    CurvePoint,
     Method,
-    Outcome,
+    ProblemVotes,
     Sample,
+    VotePoint,
     curve_point,
     vote_curve,
 )
@@ -35,11 +35,11 @@ from slowthink.serialise import plain
 
 __all__ = [
     "Asking",
-    "CurvePoint",
     "Sample",
     "ScoreItem",
     "Scorer",
     "StoredPoint",
+    "VotePoint",
     "num_tokens",
     "open_scorer",
     "rebase_live",
@@ -114,7 +114,7 @@ def _sequential(
     found = []
     for stored in sorted(plain_ones, key=lambda one: one.point.cap):
         outcomes = [
-            Outcome(
+            ProblemVotes(
                 accuracy=float(np.mean([sample.correct for sample in samples])),
                 num_tokens=float(np.mean([sample.num_tokens for sample in samples])),
             )
@@ -141,7 +141,7 @@ def _words(point: Point) -> str:
 
 
 def _curve(
-    name: str, method: str, points: Sequence[CurvePoint], point: Point | None = None
+    name: str, method: str, points: Sequence[VotePoint], point: Point | None = None
 ) -> dict[str, Any]:
     return {
         "name": name,

@@ -26,8 +26,8 @@ from slowthink.grading import check_dependencies
 from slowthink.records import item_seed
 from slowthink.sampling.parallel.auc import Labelled, auc, figures
 from slowthink.sampling.parallel.labelled import (
-    Example,
     FinishedRun,
+    LabelledText,
     ScorerRequest,
     draw_examples,
     open_run,
@@ -50,7 +50,7 @@ CHOICE_SHARE = 0.25
 def make_scorer(
     request: ScorerRequest,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Make the scorer's folder and return its card.
@@ -61,17 +61,17 @@ def make_scorer(
     started = time.monotonic()
     run = open_run(request)
     check_dependencies()
-    examples, facts = draw_examples(run, say=say, progress=progress)
-    say(f"scorer: {len(examples)} texts of {facts['num_chains']} chains")
-    return write_scorer(run, examples, facts, say=say, started=started)
+    examples, facts = draw_examples(run, notify=notify, progress=progress)
+    notify(f"scorer: {len(examples)} texts of {facts['num_chains']} chains")
+    return write_scorer(run, examples, facts, notify=notify, started=started)
 
 
 def write_scorer(
     run: FinishedRun,
-    examples: Sequence[Example],
+    examples: Sequence[LabelledText],
     facts: Mapping[str, Any],
     *,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
     started: float | None = None,
 ) -> dict[str, Any]:
     """Fit on the examples, save, measure what was saved, and put the folder in place, whole."""
@@ -79,7 +79,7 @@ def write_scorer(
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        card = _card(run) | dict(facts) | _fit(run, examples, partial, say=say)
+        card = _card(run) | dict(facts) | _fit(run, examples, partial, notify=notify)
         _write_card(partial, card)  # it says how texts are rendered, to the measuring too
         card |= measure(run, partial, examples)
         card["seconds"] = round(time.monotonic() - started, 1) if started is not None else None
@@ -104,14 +104,14 @@ def split(problems: Iterable[str], *, share: float, seed: int, name: str) -> fro
     return frozenset(found[: round(share * len(found))])
 
 
-def held_out(examples: Sequence[Example], *, seed: int) -> frozenset[str]:
+def held_out(examples: Sequence[LabelledText], *, seed: int) -> frozenset[str]:
     """Problems, by id, that the scorer is measured on."""
     ids = [one.problem.id for one in examples]
     return split(ids, share=HELD_OUT_SHARE, seed=seed, name="scorer held out")
 
 
 def _fit(
-    run: FinishedRun, examples: Sequence[Example], out: Path, *, say: Callable[[str], None]
+    run: FinishedRun, examples: Sequence[LabelledText], out: Path, *, notify: Callable[[str], None]
 ) -> dict[str, Any]:
     """Choose depth and penalty on part of the fitting problems, fit on all of them, and save."""
     from slowthink.engines.transformers import reward_model as reward
@@ -135,7 +135,7 @@ def _fit(
             found = _try(states[num_layers], fitting, choosing, l2=l2, bias=bias)
             tried.append({"layers": num_layers, "l2": l2, "auc": found})
         here = max(one["auc"] for one in tried if one["layers"] == num_layers)
-        say(f"scorer: {num_layers} layers, AUC {here:.3f}")
+        notify(f"scorer: {num_layers} layers, AUC {here:.3f}")
     best = choose(tried)
     model = reward.build(run.folder, engine, num_layers=best["layers"])
     bias = reward.head_of(model, run.folder).bias is not None
@@ -153,7 +153,12 @@ def choose(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _try(
-    states_ND: Any, examples: Sequence[Example], choosing: frozenset[str], *, l2: float, bias: bool
+    states_ND: Any,
+    examples: Sequence[LabelledText],
+    choosing: frozenset[str],
+    *,
+    l2: float,
+    bias: bool,
 ) -> float:
     """AUC on the problems for choosing, of a head fitted on the others; 0.5 where they hold no
     pair of a right and a wrong one."""
@@ -166,7 +171,7 @@ def _try(
     return 0.5 if math.isnan(found) else round(found, 4)
 
 
-def _check_labels(examples: Sequence[Example]) -> None:
+def _check_labels(examples: Sequence[LabelledText]) -> None:
     right = sum(one.label for one in examples)
     if not 0 < right < len(examples):
         raise DataError(
@@ -197,7 +202,7 @@ def _card(run: FinishedRun) -> dict[str, Any]:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def measure(run: FinishedRun, folder: Path, examples: Sequence[Example]) -> dict[str, Any]:
+def measure(run: FinishedRun, folder: Path, examples: Sequence[LabelledText]) -> dict[str, Any]:
     """AUC of the saved folder on the held-out problems: of whole transcripts and of starts, over
     all pairs and over pairs of one problem (those that a search compares)."""
     from slowthink.engines.transformers.reward_model import RewardModel

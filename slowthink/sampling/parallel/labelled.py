@@ -2,8 +2,8 @@
 
 Each start of a chain (up to a step end) and each whole transcript is labelled by whether that
 chain's answer is right: the outcome label of Math-Shepherd (Wang et al. 2023, arXiv 2312.08935)
-with one roll-out a step. One real record: `Example(problem=…, text="54 - 3 = 52.", final=False,
-label=False)`.
+with one roll-out a step. One real record:
+`LabelledText(problem=…, text="54 - 3 = 52.", final=False, label=False)`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ScorerRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
+class LabelledText:
     """One text and whether its chain came to the right answer."""
 
     problem: Problem
@@ -112,13 +112,13 @@ def _problems(run: FinishedRun) -> list[Problem]:
 def draw_examples(
     run: FinishedRun,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[Example], dict[str, Any]]:
+) -> tuple[list[LabelledText], dict[str, Any]]:
     """Chains for the problems, graded, as examples; and what that took."""
     recipe, request, problems = run.recipe, run.request, _problems(run)
     ledger_path = Path(recipe.ledger) if recipe.ledger else request.run / "ledger.sqlite"
-    session = open_session(str(run.folder), recipe.engine, say=say)
+    session = open_session(str(run.folder), recipe.engine, notify=notify)
     with session, Ledger(ledger_path) as ledger, Grader() as grader:
         asking = Asking(
             session=session, ledger=ledger, grader=grader, recipe=recipe,
@@ -127,7 +127,7 @@ def draw_examples(
             sampling=Sampling(temperature=request.temperature),
         )  # fmt: skip
         tasks = [t for one in problems for t in asking.tasks(one, num_samples=request.num_samples)]
-        say(f"scorer: drawing {len(tasks)} chains for {len(problems)} training problems")
+        notify(f"scorer: drawing {len(tasks)} chains for {len(problems)} training problems")
         found = asking.sampler().complete(tasks)
         decode = session.tokenizer.decode
         verdicts = [asking.grade(t.problem, c) for t, (c,) in zip(tasks, found, strict=True)]
@@ -149,7 +149,7 @@ def _examples(
     completion: Completion,
     decode: Callable[[Sequence[int]], str],
     verdict: Verdict,
-) -> Iterable[Example]:
+) -> Iterable[LabelledText]:
     """The starts of one chain and its whole transcript."""
     ids = completion.thinking_ids
     texts = [(start, False) for start in prefixes(decode(ids), run.step_ends)]
@@ -157,4 +157,4 @@ def _examples(
     texts.append((decode((*ids, *completion.closing_ids, *completion.answer_ids)), True))
     for text, final in texts:
         right = verdict is Verdict.CORRECT
-        yield Example(problem=problem, text=text, final=final, label=right)
+        yield LabelledText(problem=problem, text=text, final=final, label=right)

@@ -18,7 +18,7 @@ from slowthink.records import Completion, Grade, Problem
 from slowthink.sampling.parallel.asking import Asking, num_tokens, sample_of, votes_of
 from slowthink.sampling.parallel.scorers import ScoreItem, Scorer
 from slowthink.sampling.parallel.steps import End, Grown, Steps
-from slowthink.sampling.parallel.votes import CurvePoint, Outcome, Sample, curve_point, vote
+from slowthink.sampling.parallel.votes import ProblemVotes, Sample, VotePoint, curve_point, vote
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +64,7 @@ def allocate(scores: Sequence[float], width: int, *, temperature: float) -> list
 
 def rebase_curves(
     asking: Asking, problems: Sequence[Problem], scorer: Scorer, config: RebaseConfig
-) -> dict[str, list[CurvePoint]]:
+) -> dict[str, list[VotePoint]]:
     """A point a width, for the majority of the kept chains and for the score-weighted one.
 
     The weighted one is left out where a score is negative.
@@ -79,9 +79,9 @@ def rebase_curves(
 
 def _point(
     asking: Asking, width: int, trees: Sequence[Tree], *, weighted: bool = False
-) -> CurvePoint:
+) -> VotePoint:
     outcomes = [
-        Outcome(
+        ProblemVotes(
             accuracy=vote(tree.votes, weighted=weighted),
             num_tokens=tree.num_tokens,
             scorer_tokens=tree.scorer_tokens,

@@ -15,7 +15,7 @@ from slowthink.analysis.statistics import NUM_RESAMPLES
 from slowthink.recipe import RejectionConfig
 from slowthink.records import Completion, Problem, ThinkingEnd, Verdict
 from slowthink.sampling.parallel.asking import Asking, num_tokens
-from slowthink.sampling.parallel.votes import CurvePoint, Outcome, curve_point
+from slowthink.sampling.parallel.votes import ProblemVotes, VotePoint, curve_point
 from slowthink.sampling.sampler import Task
 
 
@@ -73,7 +73,7 @@ def rejection_curve(
     *,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
-) -> list[CurvePoint]:
+) -> list[VotePoint]:
     """A point a limit, out of the same tries; unresolved problems count as wrong.
 
     Raises ValueError where a problem needs more tries than it has.
@@ -84,7 +84,7 @@ def rejection_curve(
         if any(decision.state is State.OPEN for decision in found):
             raise ValueError(f"rejection: tries are missing at the limit of {limit}; draw more")
         outcomes = [
-            Outcome(
+            ProblemVotes(
                 accuracy=float(decision.correct),
                 num_tokens=decision.num_tokens,
                 resolved=decision.state is State.ACCEPTED,

@@ -104,16 +104,16 @@ def open_scorer(
     *,
     ledger: Ledger,
     tag: str = "scorer",
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Scorer:
     """The configured scorer, ready. Raises ConfigError where its model or function is not to be
     had. A judge's marks go into the ledger, under `tag`."""
     facts = config.model_dump(mode="json")
     if isinstance(config, ModelScorer):
-        return _model_scorer(config, recipe, facts, say)
+        return _model_scorer(config, recipe, facts, notify)
     if isinstance(config, JudgeScorer):
         name, revision = _judge_of(config, recipe)
-        session = open_session(name, recipe.engine, revision=revision, say=say)
+        session = open_session(name, recipe.engine, revision=revision, notify=notify)
         judge = _Judge(session=session, ledger=ledger, recipe=recipe, tag=tag, config=config)
         judge.counts = facts
         return Scorer(
@@ -168,12 +168,12 @@ def load_function(config: FunctionScorer) -> Callable[[Problem, str], float]:
 
 
 def _model_scorer(
-    config: ModelScorer, recipe: Recipe, facts: dict[str, Any], say: Callable[[str], None]
+    config: ModelScorer, recipe: Recipe, facts: dict[str, Any], notify: Callable[[str], None]
 ) -> Scorer:
     from slowthink.engines.models import resolve_model
     from slowthink.engines.transformers.reward_model import RewardModel
 
-    folder = resolve_model(config.model, config.revision, say=say)
+    folder = resolve_model(config.model, config.revision, notify=notify)
     model = RewardModel(folder, recipe.engine, batch_size=config.batch_size)
 
     def score_new(items: Sequence[ScoreItem]) -> list[Scored]:

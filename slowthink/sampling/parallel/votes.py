@@ -1,7 +1,7 @@
 """Many stored samples of a problem, one answer: majority, weighted majority, best-of-n.
 
 Everything is a pure function of graded samples. One real record: `Sample(answer=0, correct=True,
-num_tokens=57, score=0.83)` becomes part of `CurvePoint(k=4, tokens_per_problem=228.4,
+num_tokens=57, score=0.83)` becomes part of `VotePoint(k=4, tokens_per_problem=228.4,
 accuracy=0.46, ci95=Interval(0.39, 0.53), n=200)`.
 """
 
@@ -33,7 +33,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class ProblemVotes:
     """What one problem came to."""
 
     accuracy: float
@@ -45,7 +45,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CurvePoint:
+class VotePoint:
     """Accuracy at one amount of work, over problems."""
 
     k: int
@@ -71,7 +71,7 @@ def vote_curve(
     scorer_tokens_per_sample: float = 0.0,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
-) -> list[CurvePoint]:
+) -> list[VotePoint]:
     """Accuracy of one answer made of k samples, for each k (None: 1, 2, 4, … and all).
 
     A problem's value is the mean over subsets of its samples: all of them, or for votes a fixed
@@ -87,7 +87,7 @@ def vote_curve(
         curve_point(
             k,
             [
-                Outcome(
+                ProblemVotes(
                     accuracy=_chance(found, method, k, seed=seed),
                     num_tokens=k * float(np.mean([sample.num_tokens for sample in found])),
                     scorer_tokens=k * scored,
@@ -107,8 +107,8 @@ def powers(number: int) -> list[int]:
 
 
 def curve_point(
-    k: int, outcomes: Sequence[Outcome], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
-) -> CurvePoint:
+    k: int, outcomes: Sequence[ProblemVotes], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> VotePoint:
     """One point of a curve, each problem weighing the same.
 
     The interval is Wilson's where every problem is either right or wrong (right also at 0 and 1),
@@ -121,7 +121,7 @@ def curve_point(
         interval = wilson(round(sum(values)), len(values))
     else:
         interval = bootstrap_ci([[v] for v in values], num_resamples=num_resamples, seed=seed)
-    return CurvePoint(
+    return VotePoint(
         k=k,
         tokens_per_problem=float(np.mean([outcome.num_tokens for outcome in outcomes])),
         accuracy=float(np.mean(values)),

@@ -21,7 +21,13 @@ from slowthink.recipe.protocols import draws_for, resolve
 from slowthink.records import Cost, Dropped, EvaluationRow, Verdict
 from slowthink.sampling.judge import TAG as JUDGE_TAG
 from slowthink.serialise import plain
-from slowthink.stages.evaluate.arms import Bench, Measured, Then, measure_arm, points_of
+from slowthink.stages.evaluate.arms import (
+    AfterArm,
+    ArmResult,
+    EvaluationContext,
+    measure_arm,
+    points_of,
+)
 from slowthink.stages.evaluate.opinions import judged
 from slowthink.stages.evaluate.regrade import regraded
 from slowthink.stages.evaluate.review import doubted_keys, grouped
@@ -38,10 +44,10 @@ __all__ = ["STAGE_VERSION", "plan", "points_of", "regrade", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Measurements:
     """What an evaluation came to before it is summed up."""
 
-    arms: Mapping[str, Measured]
+    arms: Mapping[str, ArmResult]
     judge: Mapping[str, Any] | None
     besides: Mapping[str, Mapping[str, int]]
     """Tokens that live parallel methods, scorers and the judge spent, by what they were for."""
@@ -54,14 +60,14 @@ def run(context: StageContext) -> StageResult:
     sets = problem_sets(context)
     check_parallel(config, {one.name: len(one.problems) for one in sets})
     with context.open_ledger() as ledger, Grader() as grader:
-        bench = Bench(context=context, sets=sets, ledger=ledger, grader=grader)
+        bench = EvaluationContext(context=context, sets=sets, ledger=ledger, grader=grader)
         arms = {arm.name: measure_arm(bench, arm, then=_then(arm, bench)) for arm in config.arms}
         arms, judge = judged(bench, arms)
         besides = {tag: plain(ledger.spent(tag)[0]) for tag in (PARALLEL_TAG, JUDGE_TAG)}
-        return _result(context, sets, Found(arms=arms, judge=judge, besides=besides), grader)
+        return _result(context, sets, Measurements(arms=arms, judge=judge, besides=besides), grader)
 
 
-def _then(arm: ArmConfig, bench: Bench) -> Then | None:
+def _then(arm: ArmConfig, bench: EvaluationContext) -> AfterArm | None:
     """What the arm's open session is used for besides: parallel scaling."""
     parallel = bench.config.parallel
     return parallel_curves if parallel is not None and parallel.arm == arm.name else None
@@ -76,20 +82,20 @@ def regrade(context: StageContext) -> StageResult:
     with Grader() as grader:
         rows = regraded(read_records(folder, EvaluationRow), sets, grader)
         arms = {
-            name: Measured(rows=[row for row in rows if row.arm == name], facts=kept)
+            name: ArmResult(rows=[row for row in rows if row.arm == name], facts=kept)
             for name, kept in facts["arms"].items()
         }
         arms = _vote_again(context, arms, facts["summary"]["parallel"], grader)
         judge, besides = facts["summary"]["judge"], facts["besides"]
-        return _result(context, sets, Found(arms=arms, judge=judge, besides=besides), grader)
+        return _result(context, sets, Measurements(arms=arms, judge=judge, besides=besides), grader)
 
 
 def _vote_again(
     context: StageContext,
-    arms: Mapping[str, Measured],
+    arms: Mapping[str, ArmResult],
     kept: Sequence[Mapping[str, Any]],
     grader: Grader,
-) -> dict[str, Measured]:
+) -> dict[str, ArmResult]:
     config: EvaluateConfig = context.config
     if config.parallel is None:
         return dict(arms)
@@ -100,7 +106,7 @@ def _vote_again(
 
 
 def _result(
-    context: StageContext, sets: Sequence[ProblemSet], found: Found, grader: Grader
+    context: StageContext, sets: Sequence[ProblemSet], found: Measurements, grader: Grader
 ) -> StageResult:
     rows = [row for arm in found.arms.values() for row in arm.rows]
     _check_grader(rows)
@@ -119,7 +125,9 @@ def _result(
         "sweep": _sweep(rows, asked),
     }
     if summary["budget_violations"]:
-        context.say(f"evaluate: {summary['budget_violations']} BUDGET VIOLATIONS; see the report")
+        context.notify(
+            f"evaluate: {summary['budget_violations']} BUDGET VIOLATIONS; see the report"
+        )
     facts = {name: arm.facts for name, arm in found.arms.items()}
     gradable = sum(row.verdict.counts for row in rows)
     return StageResult(
@@ -131,7 +139,7 @@ def _result(
     )
 
 
-def _dropped(sets: Iterable[ProblemSet], arms: Iterable[Measured]) -> list[Dropped]:
+def _dropped(sets: Iterable[ProblemSet], arms: Iterable[ArmResult]) -> list[Dropped]:
     """Broken and repeated rows of sets and of stored samples."""
     found = [drop for one in sets for drop in one.dropped]
     return found + [drop for arm in arms for drop in arm.dropped]

@@ -25,13 +25,13 @@ from slowthink.records import Budget, Completion, Dropped, EvaluationRow, Proble
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks, session_facts
 from slowthink.serialise import plain
-from slowthink.stages.evaluate.rows import Asked, make_row
+from slowthink.stages.evaluate.rows import RowContext, make_row
 from slowthink.stages.evaluate.sets import ProblemSet, chat_for
 from slowthink.stages.evaluate.summary import STORED
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class ArmResult:
     """What became of one arm."""
 
     rows: list[EvaluationRow]
@@ -42,7 +42,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class EvaluationContext:
     """What all arms are measured with."""
 
     context: StageContext
@@ -62,8 +62,9 @@ class Bench:
         return [resolve(protocol) for protocol in self.config.protocols]
 
 
-Then = Callable[
-    [Bench, Session, list[EvaluationRow]], tuple[list[dict[str, Any]], list[EvaluationRow]]
+AfterArm = Callable[
+    [EvaluationContext, Session, list[EvaluationRow]],
+    tuple[list[dict[str, Any]], list[EvaluationRow]],
 ]
 """Uses an arm's open session and rows for curves of parallel scaling; gives the rows back, scored.
 """
@@ -85,24 +86,24 @@ def tag_of(arm: ArmConfig) -> str:
 
 
 def measure_arm(
-    bench: Bench,
+    bench: EvaluationContext,
     arm: ArmConfig,
     *,
-    then: Then | None = None,
-) -> Measured:
+    then: AfterArm | None = None,
+) -> ArmResult:
     """All rows of an arm. `then` uses its open session for more; stored samples have none."""
     if arm.samples is not None:
         return _stored_arm(bench, arm)
     name, revision = model_of(bench.context, arm)
     context = bench.context
-    session = open_session(name, context.recipe.engine, revision=revision, say=context.say)
+    session = open_session(name, context.recipe.engine, revision=revision, notify=context.notify)
     with session:
-        rows = [row for ask in asks(bench, arm, session) for row in _ask(bench, ask)]
+        rows = [row for ask in sample_batches(bench, arm, session) for row in _ask(bench, ask)]
         cost, seconds = bench.ledger.spent(tag_of(arm))
         facts = {"tokens": plain(cost), "sampling_seconds": round(seconds, 1)}
         facts |= {"model": name, "fingerprint": session.fingerprint, **session_facts(session)}
         curves, rows = then(bench, session, rows) if then else ([], rows)
-    return Measured(rows=rows, facts=facts, parallel=curves)
+    return ArmResult(rows=rows, facts=facts, parallel=curves)
 
 
 def model_of(context: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
@@ -123,7 +124,7 @@ def model_of(context: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class SampleBatch:
     """One set put to one model under one protocol at one temperature."""
 
     session: Session
@@ -135,7 +136,9 @@ class Ask:
     tasks: list[Task]
 
 
-def asks(bench: Bench, arm: ArmConfig, session: Session) -> Iterator[Ask]:
+def sample_batches(
+    bench: EvaluationContext, arm: ArmConfig, session: Session
+) -> Iterator[SampleBatch]:
     """What the arm is asked, in order: sets, protocols, temperatures."""
     recipe = bench.context.recipe
     for one in bench.sets:
@@ -153,7 +156,7 @@ def asks(bench: Bench, arm: ArmConfig, session: Session) -> Iterator[Ask]:
                     points=points_of(arm),
                     num_samples=draws.num_samples if temperature else 1,
                 )
-                yield Ask(
+                yield SampleBatch(
                     session=session, arm=arm, one=one, protocol=protocol,
                     temperature=temperature, chat=chat, tasks=tasks,
                 )  # fmt: skip
@@ -164,9 +167,9 @@ def _budget_of(arm: ArmConfig) -> Callable[[Problem], Budget]:
     return lambda problem: arm.forcing.budget(cap, waits, language=problem.language)
 
 
-def _ask(bench: Bench, ask: Ask) -> list[EvaluationRow]:
+def _ask(bench: EvaluationContext, ask: SampleBatch) -> list[EvaluationRow]:
     context = bench.context
-    context.say(
+    context.notify(
         f"evaluate: {ask.arm.name} on {ask.one.name} ({len(ask.one.problems)} problems, "
         f"{_ask_words(ask)}) at {len(points_of(ask.arm))} points"
     )
@@ -174,17 +177,17 @@ def _ask(bench: Bench, ask: Ask) -> list[EvaluationRow]:
     return _graded(bench, ask, sampler.complete(ask.tasks))
 
 
-def _ask_words(ask: Ask) -> str:
+def _ask_words(ask: SampleBatch) -> str:
     how = f"T={ask.temperature:g}" if ask.temperature else "greedy"
     return how if ask.protocol.name == how else f"{ask.protocol.name}, {how}"
 
 
 def _graded(
-    bench: Bench, ask: Ask, completions: Sequence[Sequence[Completion]]
+    bench: EvaluationContext, ask: SampleBatch, completions: Sequence[Sequence[Completion]]
 ) -> list[EvaluationRow]:
     format = format_of(ask.chat.format, ask.session.tokenizer, bench.context.recipe.formats)
     compiled = compile_format(format, ask.session.tokenizer, eos_ids=ask.session.eos_ids)
-    asked = Asked(
+    asked = RowContext(
         arm=ask.arm.name, model=ask.arm.model, benchmark=ask.one.name,
         protocol=ask.protocol.name, temperature=ask.temperature,
         last_number=ask.arm.last_number, decode=compiled.decode,
@@ -206,7 +209,7 @@ def _graded(
 # --- stored samples -------------------------------------------------------------------------------
 
 
-def _stored_arm(bench: Bench, arm: ArmConfig) -> Measured:
+def _stored_arm(bench: EvaluationContext, arm: ArmConfig) -> ArmResult:
     assert arm.samples is not None
     context = bench.context
     names = [protocol.name for protocol in bench.protocols]
@@ -234,6 +237,6 @@ def _stored_arm(bench: Bench, arm: ArmConfig) -> Measured:
         )
         rows += found
         left.update(unmatched)
-    context.say(f"evaluate: {arm.name}, {len(rows)} stored samples of {arm.samples}")
+    context.notify(f"evaluate: {arm.name}, {len(rows)} stored samples of {arm.samples}")
     nowhere = [drop for drop, count in left.items() if count == len(bench.sets)]
-    return Measured(rows=rows, facts={"samples": arm.samples}, dropped=[*stored.dropped, *nowhere])
+    return ArmResult(rows=rows, facts={"samples": arm.samples}, dropped=[*stored.dropped, *nowhere])

@@ -11,22 +11,22 @@ from typing import Any
 
 from slowthink.records import EvaluationRow, Grade, Problem
 from slowthink.sampling.judge import JudgedRow, open_judge, second_opinions
-from slowthink.stages.evaluate.arms import Bench, Measured
+from slowthink.stages.evaluate.arms import ArmResult, EvaluationContext
 
 
 def judged(
-    bench: Bench, measured: Mapping[str, Measured]
-) -> tuple[dict[str, Measured], dict[str, Any] | None]:
+    bench: EvaluationContext, measured: Mapping[str, ArmResult]
+) -> tuple[dict[str, ArmResult], dict[str, Any] | None]:
     """The arms with rows that the judge decided, and its report; None where none is configured."""
     config, context = bench.config.judge, bench.context
     if config is None:
         return dict(measured), None
     problems = {(one.name, p.id): p for one in bench.sets for p in one.problems}
     asked = [_row(row, problems) for arm in measured.values() for row in arm.rows]
-    context.say(f"evaluate: judge {config.model}")
+    context.notify(f"evaluate: judge {config.model}")
     recipe, progress = context.recipe, context.progress
     with open_judge(
-        config, recipe, ledger=bench.ledger, say=context.say, progress=progress
+        config, recipe, ledger=bench.ledger, notify=context.notify, progress=progress
     ) as judge:
         decided, report = second_opinions(judge, asked, seed=recipe.seed)
     found = {

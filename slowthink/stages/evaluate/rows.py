@@ -13,7 +13,7 @@ Decode = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RowContext:
     """What is the same for all rows of one arm, set, protocol and temperature."""
 
     arm: str
@@ -26,7 +26,7 @@ class Asked:
 
 
 def make_row(
-    asked: Asked,
+    asked: RowContext,
     problem: Problem,
     completion: Completion,
     grade: Grade,

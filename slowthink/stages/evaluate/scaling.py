@@ -27,7 +27,7 @@ from slowthink.sampling.parallel import (
     stored_curves,
     transcript_text,
 )
-from slowthink.stages.evaluate.arms import Ask, Bench, asks
+from slowthink.stages.evaluate.arms import EvaluationContext, SampleBatch, sample_batches
 from slowthink.stages.evaluate.cells import Groups, by_problem, vote_of
 from slowthink.stages.evaluate.review import grouped
 from slowthink.stages.evaluate.summary import by_point
@@ -59,20 +59,22 @@ def check_parallel(config: EvaluateConfig, sizes: Mapping[str, int]) -> None:
 
 
 def parallel_curves(
-    bench: Bench, session: Session, rows: Sequence[EvaluationRow]
+    bench: EvaluationContext, session: Session, rows: Sequence[EvaluationRow]
 ) -> tuple[list[dict[str, Any]], list[EvaluationRow]]:
     """The curves of every set, and the rows with their scores."""
     config = bench.config.parallel
     assert config is not None
     arm = next(arm for arm in bench.config.arms if arm.name == config.arm)
-    asked = [ask for ask in asks(bench, arm, session) if ask.protocol.name == config.protocol]
+    asked = [
+        ask for ask in sample_batches(bench, arm, session) if ask.protocol.name == config.protocol
+    ]
     if config.scorer is None:
         return [_curves(bench, ask, _own(rows, ask), None) for ask in asked], list(rows)
     context = bench.context
     with open_scorer(
-        config.scorer, context.recipe, ledger=bench.ledger, tag=TAG, say=context.say
+        config.scorer, context.recipe, ledger=bench.ledger, tag=TAG, notify=context.notify
     ) as scorer:
-        context.say(f"evaluate: scoring {arm.name}'s samples")
+        context.notify(f"evaluate: scoring {arm.name}'s samples")
         scored = {row.id: row for ask in asked for row in _scored(ask, _own(rows, ask), scorer)}
         rows = [scored.get(row.id, row) for row in rows]
         return [_curves(bench, ask, _own(rows, ask), scorer) for ask in asked], rows
@@ -111,12 +113,12 @@ def _place(row: EvaluationRow) -> tuple[str, str, str]:
     return row.arm, row.benchmark, row.protocol
 
 
-def _own(rows: Sequence[EvaluationRow], ask: Ask) -> list[EvaluationRow]:
+def _own(rows: Sequence[EvaluationRow], ask: SampleBatch) -> list[EvaluationRow]:
     place = (ask.arm.name, ask.one.name, ask.protocol.name)
     return [row for row in rows if _place(row) == place]
 
 
-def _scored(ask: Ask, rows: Sequence[EvaluationRow], scorer: Scorer) -> list[EvaluationRow]:
+def _scored(ask: SampleBatch, rows: Sequence[EvaluationRow], scorer: Scorer) -> list[EvaluationRow]:
     problems = {problem.id: problem for problem in ask.one.problems}
     scores = scorer.score([_item(problems[row.problem_id], row) for row in rows])
     return [replace(row, score=score) for row, score in zip(rows, scores, strict=True)]
@@ -127,7 +129,7 @@ def _item(problem: Problem, row: EvaluationRow) -> ScoreItem:
 
 
 def _curves(
-    bench: Bench, ask: Ask, rows: Sequence[EvaluationRow], scorer: Scorer | None
+    bench: EvaluationContext, ask: SampleBatch, rows: Sequence[EvaluationRow], scorer: Scorer | None
 ) -> dict[str, Any]:
     config, context = bench.config.parallel, bench.context
     assert config is not None
@@ -177,7 +179,7 @@ def _sample(row: EvaluationRow, groups: Groups) -> Sample:
 
 
 def _live(
-    bench: Bench, ask: Ask, config: ParallelConfig, scorer: Scorer | None
+    bench: EvaluationContext, ask: SampleBatch, config: ParallelConfig, scorer: Scorer | None
 ) -> list[dict[str, Any]]:
     context, problems = bench.context, list(ask.one.problems)
     draws = draws_for(ask.protocol, num_problems=len(problems))
@@ -196,9 +198,9 @@ def _live(
     )
     curves = []
     if config.rejection is not None:
-        context.say(f"evaluate: rejection sampling on {ask.one.name}")
+        context.notify(f"evaluate: rejection sampling on {ask.one.name}")
         curves += rejection_live(asking, problems, config.rejection)
     if config.rebase is not None and scorer is not None:
-        context.say(f"evaluate: tree search (REBASE) on {ask.one.name}")
+        context.notify(f"evaluate: tree search (REBASE) on {ask.one.name}")
         curves += rebase_live(asking, problems, config.rebase, scorer)
     return curves

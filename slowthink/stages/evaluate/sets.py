@@ -43,7 +43,7 @@ def problem_sets(context: StageContext) -> list[ProblemSet]:
     sets = _held_out(context)
     for number, benchmark in enumerate(config.benchmarks):
         found = load_benchmark(benchmark, seed=seed, setting=f"evaluate.benchmarks.{number}")
-        context.say(f"evaluate: {found.name}, {len(found.problems)} problems")
+        context.notify(f"evaluate: {found.name}, {len(found.problems)} problems")
         sets.append(
             ProblemSet(
                 name=found.name, problems=found.problems, domain=found.domain,

@@ -23,7 +23,7 @@ def run(context: StageContext) -> StageResult:
         step(funnel, context)
     if not funnel.problems:
         raise DataError(_nothing_left(funnel))
-    context.say(f"filter: {len(funnel.problems)} problems are left of {sum(before.values())}")
+    context.notify(f"filter: {len(funnel.problems)} problems are left of {sum(before.values())}")
     after = counts(problem.domain for problem in funnel.problems)
     return StageResult(
         records=funnel.problems, record_type=Problem, dropped=funnel.dropped, steps=funnel.steps,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slowthink.curation.overlap.certificate import certificate, drops, summary, write_certificate
-from slowthink.curation.overlap.contamination import ExamItem, Leak
+from slowthink.curation.overlap.contamination import EvaluationItem, Leak
 from slowthink.curation.overlap.exams import exam_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_leaks, find_leaks_in_order
 from slowthink.data.rows import cut
@@ -47,21 +47,21 @@ def contamination(funnel: Funnel, context: StageContext) -> None:
     funnel.facts["contamination"] = summary(paper)
     step = f"contamination: {config.preset}"
     funnel.drop(step, [drop for id in ids if (drop := _dropped(id, leaks.get(id), step, config))])
-    context.say(f"filter: {paper['num_dropped']} problems leak {len(items)} that are tested on")
+    context.notify(f"filter: {paper['num_dropped']} problems leak {len(items)} that are tested on")
 
 
 def _leaks(
-    problems: Sequence[Problem], items: Sequence[ExamItem], config: ContaminationConfig,
+    problems: Sequence[Problem], items: Sequence[EvaluationItem], config: ContaminationConfig,
     recipe: Recipe,
 ) -> list[Leaks]:  # fmt: skip
     texts = [text_of(one, config) for one in problems]
     if config.preset != "s1" or not config.cross_source:
         return find_leaks(texts, items, config, runner=recipe.runner)
-    by_source: dict[str, list[tuple[int, ExamItem]]] = {
+    by_source: dict[str, list[tuple[int, EvaluationItem]]] = {
         name: [] for name in in_order({one.source for one in problems}, config, recipe)
     }
     for place, (one, text) in enumerate(zip(problems, texts, strict=True)):
-        by_source[one.source].append((place, ExamItem(one.source, one.id, text)))
+        by_source[one.source].append((place, EvaluationItem(one.source, one.id, text)))
     groups = {name: [item for _, item in source] for name, source in by_source.items()}
     places = [place for source in by_source.values() for place, _ in source]
     found = dict(zip(places, find_leaks_in_order(groups, items, config), strict=True))

@@ -47,7 +47,7 @@ def domains(funnel: Funnel, context: StageContext) -> None:
         "by_method": {name: _method_facts(*one) for name, one in found.items()},
         "agreement": _agreement([one for one, _ in found.values()], names),
     }
-    context.say(f"filter: {len(named)} of {len(asked)} problems without a domain have one now")
+    context.notify(f"filter: {len(named)} of {len(asked)} problems without a domain have one now")
 
 
 def _facts(
@@ -103,7 +103,7 @@ def _by_model(
         context.open_ledger() as ledger,
         open_labeller(
             config.llm, context.recipe, taxonomy,
-            ledger=ledger, say=context.say, progress=context.progress,
+            ledger=ledger, notify=context.notify, progress=context.progress,
         ) as labeller,
     ):  # fmt: skip
         labels = labeller.labels(problems, [text_of(one) for one in problems])

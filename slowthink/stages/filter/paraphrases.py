@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowthink.curation.overlap.certificate import drops
-from slowthink.curation.overlap.contamination import ExamItem, Leak
+from slowthink.curation.overlap.contamination import EvaluationItem, Leak
 from slowthink.curation.overlap.exams import text_of
 from slowthink.curation.overlap.leaks import Leaks
-from slowthink.curation.overlap.nearest import MeaningIndex
+from slowthink.curation.overlap.nearest import EmbeddingIndex
 from slowthink.curation.overlap.semantic import is_readable
 from slowthink.pipeline.run_folder import StageContext
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 from slowthink.records import Problem
 from slowthink.sampling.prompted_model import (
-    Reply,
+    ModelReply,
     Talk,
     after_thoughts,
     fenced,
@@ -64,7 +64,7 @@ _AGAIN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ParaphrasePair:
     """A problem and a tested text that may be the same in other words."""
 
     place: int
@@ -94,7 +94,7 @@ def parse_verdict(text: str) -> bool | None:
 def add_paraphrases(
     problems: Sequence[Problem],
     found: Sequence[Leaks],
-    items: Sequence[ExamItem],
+    items: Sequence[EvaluationItem],
     context: StageContext,
 ) -> tuple[list[Leaks], dict[str, Any]]:
     """The leaks of each problem with those by meaning behind them, and the certificate's figures.
@@ -106,7 +106,7 @@ def add_paraphrases(
     settings = config.paraphrase
     if settings is None:
         return list(found), {}
-    tested: dict[str, list[ExamItem]] = {}
+    tested: dict[str, list[EvaluationItem]] = {}
     for item in items:
         tested.setdefault(item.text, []).append(item)
     looked_at = [
@@ -126,39 +126,39 @@ def add_paraphrases(
         "num_candidates": len(pairs),
         "num_with_candidates": len({pair.place for pair in pairs}),
     }
-    context.say(f"filter: {len(pairs)} candidates by meaning")
+    context.notify(f"filter: {len(pairs)} candidates by meaning")
     return [tuple(one) for one in leaks], facts | {"judge": asked}
 
 
 def _pairs(
     texts: dict[int, str], found: Sequence[Leaks], tested: Sequence[str], config: ParaphraseConfig
-) -> list[Pair]:
+) -> list[ParaphrasePair]:
     """Candidates of the problems at these places; what runs of words already tell of is none."""
     places = {text: place for place, text in enumerate(tested)}
     known = [frozenset(places[leak.item.text] for leak in found[place]) for place in texts]
-    nearest = MeaningIndex.of(tested, config).nearest(list(texts.values()), known=known)
+    nearest = EmbeddingIndex.of(tested, config).nearest(list(texts.values()), known=known)
     return [
-        Pair(place, tested[one.item], one.similarity)
+        ParaphrasePair(place, tested[one.item], one.similarity)
         for place, near in zip(texts, nearest, strict=True)
         for one in near
     ]
 
 
 def _asked(
-    pairs: Sequence[Pair],
+    pairs: Sequence[ParaphrasePair],
     problems: Sequence[Problem],
     texts: dict[int, str],
     context: StageContext,
-) -> tuple[list[Reply[bool]], dict[str, Any] | None]:
+) -> tuple[list[ModelReply[bool]], dict[str, Any] | None]:
     """What the judge says of each pair, and how often what; nothing without one."""
     config = context.config.contamination.paraphrase.judge
     if config is None or not pairs:
-        return [Reply(None, None)] * len(pairs), None
+        return [ModelReply(None, None)] * len(pairs), None
     with (
         context.open_ledger() as ledger,
         open_asker(
             config, context.recipe,
-            ledger=ledger, tag=TAG, say=context.say, progress=context.progress,
+            ledger=ledger, tag=TAG, notify=context.notify, progress=context.progress,
         ) as asker,
     ):  # fmt: skip
         replies = asker.ask(
@@ -177,7 +177,7 @@ def _asked(
     }
 
 
-def _leak(pair: Pair, reply: Reply[bool], item: ExamItem) -> Leak:
+def _leak(pair: ParaphrasePair, reply: ModelReply[bool], item: EvaluationItem) -> Leak:
     """A hit on this tested problem; where the judge says so, with its reason."""
     if not reply.value or reply.text is None:
         return Leak("similar", item, pair.similarity, 0.0, 0.0, 0, "")

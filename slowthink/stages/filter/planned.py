@@ -17,7 +17,7 @@ from slowthink.stages.filter.difficulty import Estimate, estimates, num_tried
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PlannedRequests:
     """What one part asks of a language model, at most: every reply at its limit, none readable."""
 
     part: str
@@ -53,7 +53,9 @@ def planned(recipe: Recipe, *, num_problems: int) -> dict[str, Any]:
     return totals | {name: texts for name, texts in lines.items() if texts}
 
 
-def asked_of_models(config: FilterConfig, recipe: Recipe, *, num_problems: int) -> list[Asked]:
+def asked_of_models(
+    config: FilterConfig, recipe: Recipe, *, num_problems: int
+) -> list[PlannedRequests]:
     """Parts that ask a model one question a problem or a candidate, in the filter's order."""
     paraphrase = config.contamination.paraphrase if config.contamination else None
     domains, found = config.domains, []
@@ -65,9 +67,9 @@ def asked_of_models(config: FilterConfig, recipe: Recipe, *, num_problems: int) 
     return found
 
 
-def _asked(part: str, model: AskedModel, recipe: Recipe, *, num_questions: int) -> Asked:
+def _asked(part: str, model: AskedModel, recipe: Recipe, *, num_questions: int) -> PlannedRequests:
     num_replies = num_questions * model.num_asks
-    return Asked(
+    return PlannedRequests(
         part=part, model=recipe.model if model.model == "base" else model.model,
         num_questions=num_questions, num_replies=num_replies,
         num_tokens=num_replies * model.max_tokens,

@@ -22,52 +22,52 @@ from slowthink.recipe import FilterConfig
 from slowthink.recipe.quality import QualityConfig
 from slowthink.records import Dropped, Problem
 from slowthink.stages.filter import quality_strict
-from slowthink.stages.filter.quality_strict import Finding, around
+from slowthink.stages.filter.quality_strict import RuleMatch, around
 from slowthink.stages.filter.state import Funnel
 
-Rule = Callable[[Problem], Finding | None]
+Rule = Callable[[Problem], RuleMatch | None]
 
 PART_NUMBER = re.compile(r"p[1-9]\d{0,2}\.")
 BOLD_THEN_DIGIT = re.compile(r"\*\*(?=.*\d)[^\s\]]*\*\*")
 
 
-def no_reference(problem: Problem) -> Finding | None:
+def no_reference(problem: Problem) -> RuleMatch | None:
     """s1 drops rows without a reference solution, since their attempts cannot be graded."""
     if problem.answer or problem.solution:
         return None
-    return Finding("has neither an answer nor a solution", cut(problem.question))
+    return RuleMatch("has neither an answer nor a solution", cut(problem.question))
 
 
-def drawing(problem: Problem) -> Finding | None:
+def drawing(problem: Problem) -> RuleMatch | None:
     """Asymptote code, kept in AIME problems as s1 does."""
     start = problem.question.find("[asy]")
     if start < 0 or "aime" in problem.source.casefold():
         return None
-    return Finding("holds a drawing in [asy] code", around(problem.question, start, start + 5))
+    return RuleMatch("holds a drawing in [asy] code", around(problem.question, start, start + 5))
 
 
-def image(problem: Problem) -> Finding | None:
+def image(problem: Problem) -> RuleMatch | None:
     """A reference to an image that is not there."""
     start = problem.question.find("![Image]")
     if start < 0:
         return None
-    return Finding("refers to an image", around(problem.question, start, start + 8))
+    return RuleMatch("refers to an image", around(problem.question, start, start + 8))
 
 
-def multi_part(problem: Problem) -> Finding | None:
+def multi_part(problem: Problem) -> RuleMatch | None:
     """Any of the strings p1. to p999."""
     found = PART_NUMBER.search(problem.question)
     if found is None:
         return None
-    return Finding("holds a part number such as p1.", around(problem.question, *found.span()))
+    return RuleMatch("holds a part number such as p1.", around(problem.question, *found.span()))
 
 
-def bold_number(problem: Problem) -> Finding | None:
+def bold_number(problem: Problem) -> RuleMatch | None:
     """A bold run without white space or `]`, with a digit in it or further on in the line."""
     found = BOLD_THEN_DIGIT.search(problem.question)
     if found is None:
         return None
-    return Finding("holds a bold run before a digit", around(problem.question, *found.span()))
+    return RuleMatch("holds a bold run before a digit", around(problem.question, *found.span()))
 
 
 QUALITY_RULES: dict[str, dict[str, Rule]] = {
@@ -88,7 +88,7 @@ class Objection:
     """Why a problem goes."""
 
     rule: str
-    finding: Finding
+    finding: RuleMatch
 
 
 def rules_of(quality: str | QualityConfig) -> Mapping[str, Rule]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from slowthink.data.rows import cut
 from slowthink.grading.answers.choice import pick
-from slowthink.grading.answers.compare import Context, compare
+from slowthink.grading.answers.compare import AnswerContext, compare
 from slowthink.recipe.quality import QualityConfig
 from slowthink.records import Problem
 
@@ -26,7 +26,7 @@ SPAN_MARGIN = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleMatch:
     """What a rule found."""
 
     reason: str
@@ -34,10 +34,10 @@ class Finding:
     """Where in the text, as evidence."""
 
 
-Checked = Callable[[Problem, QualityConfig], Finding | None]
+Checked = Callable[[Problem, QualityConfig], RuleMatch | None]
 
 
-def rules_of(config: QualityConfig) -> dict[str, Callable[[Problem], Finding | None]]:
+def rules_of(config: QualityConfig) -> dict[str, Callable[[Problem], RuleMatch | None]]:
     """The preset's rules under these settings, in the order in which they are asked."""
     return {
         name: functools.partial(_call, rule, config)
@@ -46,7 +46,7 @@ def rules_of(config: QualityConfig) -> dict[str, Callable[[Problem], Finding | N
     }
 
 
-def _call(rule: Checked, config: QualityConfig, problem: Problem) -> Finding | None:
+def _call(rule: Checked, config: QualityConfig, problem: Problem) -> RuleMatch | None:
     return rule(problem, config)
 
 
@@ -65,13 +65,13 @@ class Fault:
     hints: tuple[str, ...]
     """One of these stands in every lower-cased text that the pattern finds: twenty times faster."""
 
-    def find(self, text: str) -> Finding | None:
+    def find(self, text: str) -> RuleMatch | None:
         """Its first place in the text."""
         lower = text.lower()
         if not any(hint in lower for hint in self.hints):
             return None
         found = self.pattern.search(text)
-        return found and Finding(self.reason, around(text, *found.span()))
+        return found and RuleMatch(self.reason, around(text, *found.span()))
 
 
 # --- the text -------------------------------------------------------------------------------------
@@ -117,25 +117,25 @@ ART_LINES = 3
 """This many lines of drawing strokes, one under the other, are a drawing."""
 
 
-def encoding(problem: Problem, _: QualityConfig) -> Finding | None:
+def encoding(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     """Replacement and control characters, mojibake, HTML entities and blocks (not `<br>`)."""
     text = problem.question
     found = DEBRIS.search(text)
-    return found and Finding("holds encoding debris", around(text, *found.span()))
+    return found and RuleMatch("holds encoding debris", around(text, *found.span()))
 
 
-def image(problem: Problem, _: QualityConfig) -> Finding | None:
+def image(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     """A figure that is not there: its mark, or words that point at it."""
     return IMAGE_FAULT.find(problem.question)
 
 
-def drawing(problem: Problem, _: QualityConfig) -> Finding | None:
+def drawing(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     """A drawing as code or in characters."""
     text = problem.question
     return DRAWING_FAULT.find(text) or _ascii_art(text)
 
 
-def _ascii_art(text: str) -> Finding | None:
+def _ascii_art(text: str) -> RuleMatch | None:
     if text.count("\n") < ART_LINES - 1 or not _ART_MARK.search(text):
         return None
     lines = text.split("\n")
@@ -144,11 +144,11 @@ def _ascii_art(text: str) -> Finding | None:
         strokes = _ART_LINE.match(line) and not set(line) <= set("\\ ") and "---|" not in line
         run = run + 1 if strokes else 0
         if run == ART_LINES:
-            return Finding("holds a drawing in characters", cut("\n".join(lines[number - 2 :])))
+            return RuleMatch("holds a drawing in characters", cut("\n".join(lines[number - 2 :])))
     return None
 
 
-def link(problem: Problem, _: QualityConfig) -> Finding | None:
+def link(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     """An address of the web."""
     return LINK_FAULT.find(problem.question)
 
@@ -190,7 +190,7 @@ _ASKS_PART = re.compile(
 _MAY_HAVE_PARTS = re.compile(r"[(（][ai1][)）]|(?:^|\n)\s*\**[a1][.)]|[Pp]1\.|\*\*|①|art [A1]|第一")
 
 
-def multi_part(problem: Problem, _: QualityConfig) -> Finding | None:
+def multi_part(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     """Two or more labelled parts that each ask something; labelled conditions and options stay."""
     text = problem.question
     if not _MAY_HAVE_PARTS.search(text):
@@ -205,7 +205,7 @@ def multi_part(problem: Problem, _: QualityConfig) -> Finding | None:
             if _ASKS_PART.search(text[one.end() : end])
         ]
         if len(asking) > 1:
-            return Finding("asks more than once", around(text, *asking[1].span()))
+            return RuleMatch("asks more than once", around(text, *asking[1].span()))
     return None
 
 
@@ -221,7 +221,7 @@ def _in_order(labels: list[re.Match[str]]) -> list[re.Match[str]]:
     return []
 
 
-def proof(problem: Problem, _: QualityConfig) -> Finding | None:
+def proof(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     """A question that asks for a proof, and for nothing that a key could hold."""
     found = PROOF_FAULT.find(problem.question)
     if found is None or (problem.answer and ASKS_VALUE.search(problem.question)):
@@ -240,24 +240,24 @@ _WHOLE = re.compile(r"[-+−]?\$?[-+]?\d[\d,]*\$?")
 _NUMBER = re.compile(r"\$?[-+−]?(?:\d+(?:\.\d+)?|\.\d+|\\[dt]?frac\{-?\d+\}\{\d+\}|\d+/\d+)\$?%?")
 
 
-def answer(problem: Problem, config: QualityConfig) -> Finding | None:
+def answer(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     """No answer, or one that the grader cannot use as a key: a reference must be gradable."""
     text = (problem.answer or "").strip()
     if not text:
-        return Finding("has no answer", cut(problem.question))
+        return RuleMatch("has no answer", cut(problem.question))
     if _WHOLE.fullmatch(text):
         return None
     if len(text) > 3 and len(text.split()) > config.max_answer_words:
-        return Finding(f"the answer has over {config.max_answer_words} words", cut(text))
+        return RuleMatch(f"the answer has over {config.max_answer_words} words", cut(text))
     return _unusable(text)
 
 
 @functools.lru_cache(maxsize=200_000)
-def _unusable(text: str) -> Finding | None:
+def _unusable(text: str) -> RuleMatch | None:
     if len(text) < 60 and NO_ANSWER.fullmatch(text) and not any(map(str.isdigit, text)):
-        return Finding("the answer says nothing", cut(text))
-    if compare(text, text, context=Context()).equal is False:
-        return Finding("the grader refuses the answer as a key", cut(text))
+        return RuleMatch("the answer says nothing", cut(text))
+    if compare(text, text, context=AnswerContext()).equal is False:
+        return RuleMatch("the grader refuses the answer as a key", cut(text))
     return None
 
 
@@ -275,11 +275,11 @@ def answer_kind(problem: Problem) -> str:
     return "list" if re.search(r"[,;，；]", text) else "expression"
 
 
-def answer_type(problem: Problem, config: QualityConfig) -> Finding | None:
+def answer_type(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     """An answer of a kind that the settings do not allow."""
     if config.answer_types is None or (kind := answer_kind(problem)) in config.answer_types:
         return None
-    return Finding(f"the answer is of kind {kind}", cut(problem.answer or ""))
+    return RuleMatch(f"the answer is of kind {kind}", cut(problem.answer or ""))
 
 
 # --- the language ---------------------------------------------------------------------------------
@@ -303,11 +303,11 @@ _ENGLISH = frozenset(_WORDS.split())
 MIN_WORDS = 12
 
 
-def language(problem: Problem, config: QualityConfig) -> Finding | None:
+def language(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     """A language that the settings do not allow."""
     if config.languages is None or (found := language_of(problem.question)) in config.languages:
         return None
-    return Finding(f"the language is {found}", cut(problem.question))
+    return RuleMatch(f"the language is {found}", cut(problem.question))
 
 
 def language_of(text: str) -> str:

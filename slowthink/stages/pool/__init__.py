@@ -20,7 +20,7 @@ def run(context: StageContext) -> StageResult:
         num_in = steps[-1].num_out if steps else gathered.num_rows
         steps.append(step_of(name, num_in, gathered.dropped))
     train = sum(problem.split is Split.TRAIN for problem in gathered.problems)
-    context.say(f"pool: {train} problems to train on, {len(gathered.problems) - train} held out")
+    context.notify(f"pool: {train} problems to train on, {len(gathered.problems) - train} held out")
     return StageResult(
         records=gathered.problems, record_type=Problem, dropped=gathered.dropped, steps=steps,
         facts=pool_facts(gathered.problems) | {"origins": gathered.origins},

@@ -15,13 +15,13 @@ from typing import Any
 from slowthink.data.catalogue import CatalogueSet, Other, Part, find_set
 from slowthink.data.hub import HubSet, OpenSet, open_file, open_folder, open_set
 from slowthink.data.problems import Columns, Origin, SourceRows, problem_of, read_problems
-from slowthink.data.rows import BadRow, Row
+from slowthink.data.rows import BadRow, SourceRow
 from slowthink.errors import ConfigError
 from slowthink.recipe import CatalogueSource
 from slowthink.records import Dropped, Problem
 from slowthink.stages.pool.draw import Strata, hold_out, take
 from slowthink.stages.pool.files import refuse_empty
-from slowthink.stages.pool.prepare import PREPARE, Context
+from slowthink.stages.pool.prepare import PREPARE, PreparationContext
 from slowthink.stages.pool.usable import check
 
 
@@ -116,11 +116,11 @@ def _part_rows(
 
 
 def _kept(
-    rows: Iterable[Row | BadRow], rule: Rule, part: Part, place: str, left: list[Dropped]
-) -> Iterator[Row | BadRow]:
+    rows: Iterable[SourceRow | BadRow], rule: Rule, part: Part, place: str, left: list[Dropped]
+) -> Iterator[SourceRow | BadRow]:
     """Rows that the set's rules keep; the others go to `left`."""
     for row in rows:
-        reason = rule(row.values, part) if isinstance(row, Row) else None
+        reason = rule(row.values, part) if isinstance(row, SourceRow) else None
         if reason is None:
             yield row
         else:
@@ -129,8 +129,8 @@ def _kept(
 
 def _converter(
     reading: _Reading, place: str, revision: str | None, strata: dict[str, tuple[str, ...]]
-) -> Callable[[Row], Problem]:
-    entry, context = reading.entry, Context(reading.entry, reading.seed)
+) -> Callable[[SourceRow], Problem]:
+    entry, context = reading.entry, PreparationContext(reading.entry, reading.seed)
     columns = Columns(
         question=entry.question, answer=entry.answer, solution=entry.solution, domain=entry.domain
     )
@@ -142,10 +142,10 @@ def _converter(
         revision=revision,
     )
 
-    def convert(row: Row) -> Problem:
+    def convert(row: SourceRow) -> Problem:
         values = dict(row.values)
         changes = [change for name in entry.prepare if (change := PREPARE[name](values, context))]
-        problem = problem_of(Row(row.line, values), columns, origin, changes=changes)
+        problem = problem_of(SourceRow(row.line, values), columns, origin, changes=changes)
         check(problem)
         strata[f"{place}:{row.line}"] = tuple(str(values.get(name)) for name in entry.strata)
         return problem
@@ -221,5 +221,5 @@ def _questions(reading: _Reading, other: Other | None) -> frozenset[str]:
             f"into one: --set {reading.setting}.path=FOLDER"
         )
     opened = reading.open(reading.wanted(other, other.hub_id))
-    found = (row.values.get(other.column) for row in opened.rows if isinstance(row, Row))
+    found = (row.values.get(other.column) for row in opened.rows if isinstance(row, SourceRow))
     return frozenset(question for question in found if isinstance(question, str))

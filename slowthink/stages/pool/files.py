@@ -17,7 +17,7 @@ from slowthink.data.problems import (
     read_problems,
     reasons,
 )
-from slowthink.data.rows import Row, ValueProblem, cut
+from slowthink.data.rows import SourceRow, UnusableValue, cut
 from slowthink.errors import DataError
 from slowthink.recipe import FileSource, HubSource
 from slowthink.recipe.sources import MappedSource
@@ -101,7 +101,7 @@ def _check_columns(source: MappedSource, columns: list[str], place: str, setting
             )
 
 
-def _converter(source: MappedSource, origin: Origin) -> Callable[[Row], Problem]:
+def _converter(source: MappedSource, origin: Origin) -> Callable[[SourceRow], Problem]:
     """Makes a problem of a row; refuses the second row of an id."""
     columns = Columns(
         question=source.question_field,
@@ -112,7 +112,7 @@ def _converter(source: MappedSource, origin: Origin) -> Callable[[Row], Problem]
     )
     first_of = unique_ids()
 
-    def convert(row: Row) -> Problem:
+    def convert(row: SourceRow) -> Problem:
         problem = problem_of(row, columns, origin)
         check(problem)
         first_of(row)
@@ -121,13 +121,13 @@ def _converter(source: MappedSource, origin: Origin) -> Callable[[Row], Problem]
     return convert
 
 
-def unique_ids() -> Callable[[Row], None]:
+def unique_ids() -> Callable[[SourceRow], None]:
     """A check that raises ValueProblem for the second row of an id."""
     seen: dict[str, int] = {}
 
-    def first_of(row: Row) -> None:
+    def first_of(row: SourceRow) -> None:
         row_id = row.values.get("id")
         if row_id is not None and seen.setdefault(str(row_id), row.line) != row.line:
-            raise ValueProblem("duplicate `id`")
+            raise UnusableValue("duplicate `id`")
 
     return first_of

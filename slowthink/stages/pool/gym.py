@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 from slowthink.data.problems import Item, Origin, SourceRows, lineage
-from slowthink.data.rows import ValueProblem, cut
+from slowthink.data.rows import UnusableValue, cut
 from slowthink.errors import ConfigError, missing_extra
 from slowthink.recipe import GymSource, GymTaskConfig
 from slowthink.records import Dropped, Problem, Split, duplicate_key, item_seed, problem_id
@@ -113,7 +113,7 @@ class _Draw:
         """The row as a problem. Raises ValueProblem where it has no exact answer."""
         question, answer = str(row["question"]).strip(), row["answer"]
         if answer is None:
-            raise ValueProblem("the task gives no exact answer")
+            raise UnusableValue("the task gives no exact answer")
         changes = () if self.name in TASKS else (SEVERAL,)
         origin = Origin(
             name="reasoning-gym",
@@ -145,7 +145,7 @@ def _fill(found: SourceRows, draw: _Draw, number: int, seen: set[str]) -> None:
         try:
             problem = draw.problem(index, row)
             check(problem)
-        except ValueProblem as error:
+        except UnusableValue as error:
             found.num_rows += 1
             found.dropped.append(Dropped(id=address, step="read", reason=str(error)))
             continue

@@ -13,29 +13,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowthink.data.catalogue import CatalogueSet
-from slowthink.data.rows import ValueProblem, text_list, text_value
+from slowthink.data.rows import UnusableValue, text_list, text_value
 from slowthink.records import item_seed
 
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Context:
+class PreparationContext:
     """What a change may depend on."""
 
     entry: CatalogueSet
     seed: int
 
 
-def _question(values: Values, context: Context) -> str:
+def _question(values: Values, context: PreparationContext) -> str:
     column = context.entry.question
     question = text_value(values.get(column), column)
     if not question.strip():
-        raise ValueProblem(f"`{column}` is missing or empty")
+        raise UnusableValue(f"`{column}` is missing or empty")
     return question
 
 
-def _before(values: Values, context: Context, column: str) -> str | None:
+def _before(values: Values, context: PreparationContext, column: str) -> str | None:
     text = values.get(column)
     if not isinstance(text, str) or not text.strip():
         return None
@@ -43,7 +43,7 @@ def _before(values: Values, context: Context, column: str) -> str | None:
     return f"{column} put before the question"
 
 
-def _options_appended(values: Values, context: Context) -> str | None:
+def _options_appended(values: Values, context: PreparationContext) -> str | None:
     """Options go on lines of their own, with letters where they have none."""
     options = text_list(values.get("options"), "options")
     if not options:
@@ -56,12 +56,12 @@ def _options_appended(values: Values, context: Context) -> str | None:
     return "options appended"
 
 
-def _options_drawn(values: Values, context: Context) -> str:
+def _options_drawn(values: Values, context: PreparationContext) -> str:
     """GPQA's four options in an order drawn by seed and question; the answer is a letter."""
     names = ("Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))
     options = [text_value(values.get(name), name).strip() for name in names]
     if len(set(options)) < len(options):
-        raise ValueProblem("two options are equal")
+        raise UnusableValue("two options are equal")
     question = _question(values, context)
     order = list(range(len(options)))
     random.Random(item_seed(context.seed, "options", question)).shuffle(order)
@@ -87,13 +87,13 @@ def _first(values: Values, column: str | None) -> str | None:
     return f"{column}: first of {len(found)}" if len(found) > 1 else None
 
 
-def _answer_mark_removed(values: Values, context: Context) -> str | None:
+def _answer_mark_removed(values: Values, context: PreparationContext) -> str | None:
     question, mark, _ = _question(values, context).partition("\n\nAnswer:")
     values[context.entry.question] = question
     return "`Answer:` removed from the question" if mark else None
 
 
-def _optimum_asked(values: Values, context: Context) -> str | None:
+def _optimum_asked(values: Values, context: PreparationContext) -> str | None:
     """SciEval's `Optimal solvent:` becomes a question, as in s1."""
     question = _question(values, context)
     asked = re.sub(r"\nOptimal (solvent|ligand|reactant):", r"\nWhat is the optimal \1?", question)
@@ -101,17 +101,17 @@ def _optimum_asked(values: Values, context: Context) -> str | None:
     return "made a question" if asked != question else None
 
 
-def _clue_alone(values: Values, context: Context) -> str:
+def _clue_alone(values: Values, context: PreparationContext) -> str:
     _, mark, clue = _question(values, context).partition("### Clue: ")
     if not mark:
-        raise ValueProblem("holds no `### Clue: `")
+        raise UnusableValue("holds no `### Clue: `")
     values[context.entry.question] = (
         f"Solve this crossword clue; the number of letters stands in brackets.\n\n{clue.strip()}"
     )
     return "clue put after an instruction"
 
 
-PREPARE: dict[str, Callable[[Values, Context], str | None]] = {
+PREPARE: dict[str, Callable[[Values, PreparationContext], str | None]] = {
     "answer_first": lambda values, context: _first(values, context.entry.answer),
     "answer_joined": lambda values, context: _joined(values, context.entry.answer, ", "),
     "answer_mark_removed": _answer_mark_removed,

@@ -19,7 +19,7 @@ from slowthink.errors import ConfigError
 from slowthink.recipe import FamilyConfig, SandboxSource
 from slowthink.records import Problem, Split, duplicate_key, item_seed, problem_id
 from slowthink.stages.pool.families import FAMILIES, Parameters
-from slowthink.stages.pool.scratch import Chain, ChainKind, write_chain
+from slowthink.stages.pool.scratch import ChainKind, WorkedChain, write_chain
 
 MAX_TRIES = 2000
 """Draws in a row that were all had before: the family is taken to be used up."""
@@ -139,7 +139,7 @@ def _chain_kind(source: SandboxSource, chance: float) -> ChainKind:
     return "check" if chance < source.correct_share + source.check_share else "plain"
 
 
-def _meta(place: _Place, parameters: Parameters, chain: Chain) -> str:
+def _meta(place: _Place, parameters: Parameters, chain: WorkedChain) -> str:
     values = {
         "family": place.family, "difficulty": place.difficulty, "chain": chain.kind,
         "slip": chain.slip, "parameters": parameters,

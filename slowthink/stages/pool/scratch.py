@@ -90,7 +90,7 @@ Work = Callable[[Scratch], str]
 
 
 @dataclass(frozen=True)
-class Chain:
+class WorkedChain:
     """A worked chain of thought."""
 
     text: str
@@ -100,20 +100,20 @@ class Chain:
     """The one false line of a `correct` chain."""
 
 
-def write_chain(work: Work, kind: ChainKind, rng: random.Random) -> Chain:
+def write_chain(work: Work, kind: ChainKind, rng: random.Random) -> WorkedChain:
     """The chain of this kind; a `correct` one whose work bears no slip becomes a `check`."""
     right = Scratch()
     answer = work(right)
     first = f"{right.text()} So {answer}."
     if kind == "plain":
-        return Chain(first, answer, kind)
+        return WorkedChain(first, answer, kind)
     slipped = _slipped(work, right.num_values, answer, rng) if kind == "correct" else None
     if slipped is None:
-        return Chain(f"{first}{CHECK}{right.text()} Yes, {answer}.", answer, "check")
+        return WorkedChain(f"{first}{CHECK}{right.text()} Yes, {answer}.", answer, "check")
     wrong, wrong_answer = slipped
     text = f"{wrong.text()} So {wrong_answer}.{CHECK}{right.text(against=wrong)} So {answer}."
     assert wrong.slip_line is not None
-    return Chain(text, answer, "correct", slip="".join(wrong.lines[wrong.slip_line]))
+    return WorkedChain(text, answer, "correct", slip="".join(wrong.lines[wrong.slip_line]))
 
 
 def _slipped(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from slowthink.data.rows import ValueProblem
+from slowthink.data.rows import UnusableValue
 from slowthink.records import Problem
 
 MAX_QUESTION_CHARS = 50_000
@@ -30,24 +30,24 @@ def check(problem: Problem) -> None:
     _check_length("solution", problem.solution, MAX_SOLUTION_CHARS)
     for name, text in (("question", problem.question), ("answer", problem.answer or "")):
         if _CONTROL.search(text):
-            raise ValueProblem(f"`{name}` holds a control or bidirectional-override character")
+            raise UnusableValue(f"`{name}` holds a control or bidirectional-override character")
     if problem.question.casefold() in _NOTHING:
-        raise ValueProblem("`question` is missing or empty")
+        raise UnusableValue("`question` is missing or empty")
     if not any(map(str.isalnum, problem.question)):
-        raise ValueProblem("`question` holds no letter or digit")
+        raise UnusableValue("`question` holds no letter or digit")
     if problem.choices:
         _check_choices(problem.choices)
 
 
 def _check_length(name: str, text: str | None, limit: int) -> None:
     if text is not None and len(text) > limit:
-        raise ValueProblem(f"`{name}` is above {limit:,} characters")
+        raise UnusableValue(f"`{name}` is above {limit:,} characters")
 
 
 def _check_choices(choices: tuple[str, ...]) -> None:
     if not all(choice.strip() for choice in choices):
-        raise ValueProblem("an option is empty")
+        raise UnusableValue("an option is empty")
     if len(set(choices)) < len(choices):
-        raise ValueProblem("two options are equal")
+        raise UnusableValue("two options are equal")
     if any(map(_CONTROL.search, choices)):
-        raise ValueProblem("an option holds a control or bidirectional-override character")
+        raise UnusableValue("an option holds a control or bidirectional-override character")

@@ -21,11 +21,11 @@ from slowthink.stages.report.data import Run, collect, headline, open_run
 
 STAGE_VERSION = 3
 
-__all__ = ["STAGE_VERSION", "CurvePoint", "headline", "plan", "render", "run"]
+__all__ = ["STAGE_VERSION", "ReportPoint", "headline", "plan", "render", "run"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CurvePoint:
+class ReportPoint:
     """One point of one arm on one set: a row of the report's table."""
 
     id: str
@@ -49,12 +49,12 @@ def run(context: StageContext) -> StageResult:
         context.root, folders=context.inputs, settings=context.recipe.model_dump(mode="json")
     )
     data = _write(opened, context.folder, context.config)
-    context.say(f"report: {context.root / context.stage / 'report.html'}")
+    context.notify(f"report: {context.root / context.stage / 'report.html'}")
     facts = {
         "num_transcripts": len(data["transcripts"]),
         "num_sets": len(data["headline"]["sets"]),
     }
-    return StageResult(records=list(_curve_points(data)), record_type=CurvePoint, facts=facts)
+    return StageResult(records=list(_curve_points(data)), record_type=ReportPoint, facts=facts)
 
 
 def plan(recipe: Recipe) -> dict[str, Any]:
@@ -85,19 +85,19 @@ def _write(opened: Run, folder: Path, config: ReportConfig) -> dict[str, Any]:
     return data
 
 
-def _curve_points(data: Mapping[str, Any]) -> Iterator[CurvePoint]:
+def _curve_points(data: Mapping[str, Any]) -> Iterator[ReportPoint]:
     for one in data["headline"]["sets"]:
         for arm in one["arms"]:
             for point in arm["points"]:
                 yield _curve_point(one, arm["name"], point)
 
 
-def _curve_point(one: Mapping[str, Any], arm: str, point: Mapping[str, Any]) -> CurvePoint:
+def _curve_point(one: Mapping[str, Any], arm: str, point: Mapping[str, Any]) -> ReportPoint:
     low, high = point.get("ci95") or (None, None)
     benchmark, protocol = one["benchmark"], one["protocol"]
     cap, waits = point["max_thinking_tokens"], point.get("waits") or 0
     forced = bool(point.get("forced", True))
-    return CurvePoint(
+    return ReportPoint(
         id=f"{arm}|{protocol}|{benchmark}|{cap}|{waits}|{'forced' if forced else 'free'}",
         arm=arm, benchmark=benchmark, protocol=protocol,
         max_thinking_tokens=cap, waits=waits, forced=forced,

@@ -40,7 +40,9 @@ def curve_svg(arms: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE, css:
 def loss_svg(rows: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE) -> str:
     """Training loss against optimiser steps; empty where fewer than two were recorded."""
     marks = [
-        svg.Mark(x=row["step"], y=row["loss"], hint=f"step {row['step']}: loss {row['loss']:.3f}")
+        svg.ChartPoint(
+            x=row["step"], y=row["loss"], hint=f"step {row['step']}: loss {row['loss']:.3f}"
+        )
         for row in rows
         if row.get("loss") is not None
     ]
@@ -105,13 +107,13 @@ def tokens_spent(point: Mapping[str, Any]) -> float:
     return float(point["tokens_per_problem"]) + float(point.get("scorer_tokens_per_problem") or 0)
 
 
-def _spent_mark(point: Mapping[str, Any]) -> svg.Mark:
+def _spent_mark(point: Mapping[str, Any]) -> svg.ChartPoint:
     low, high = point.get("ci95") or (None, None)
     hint = (
         f"k = {point.get('k')}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], "
         f"{decimal(tokens_spent(point))} tokens per problem"
     )
-    return svg.Mark(x=tokens_spent(point), y=point["accuracy"], low=low, high=high, hint=hint)
+    return svg.ChartPoint(x=tokens_spent(point), y=point["accuracy"], low=low, high=high, hint=hint)
 
 
 def _arm_lines(arm: dict[str, Any], hue: int) -> Iterator[svg.Line]:
@@ -132,14 +134,14 @@ def _arm_lines(arm: dict[str, Any], hue: int) -> Iterator[svg.Line]:
             yield svg.Line(name=label, marks=marks, hue=hue, shape=shape, joined=shape == "dot")
 
 
-def _mark(point: dict[str, Any]) -> svg.Mark:
+def _mark(point: dict[str, Any]) -> svg.ChartPoint:
     low, high = point.get("ci95") or (None, None)
     hint = (
         f"{point_name(point)}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], "
         f"n = {point.get('n')}, mean {decimal(_tokens(point))} thinking tokens"
     )
     label = f"+{point['waits']}" if point.get("waits") else ""
-    return svg.Mark(
+    return svg.ChartPoint(
         x=_tokens(point), y=point["accuracy"], low=low, high=high, hint=hint, label=label
     )
 

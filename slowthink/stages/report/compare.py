@@ -16,12 +16,21 @@ from typing import Any
 from slowthink.analysis.statistics import NUM_RESAMPLES, accuracy_ci, paired_figures, problem_scores
 from slowthink.errors import DataError
 from slowthink.records import Verdict
-from slowthink.stages.report.pairing import Pair, Row, left_out, nothing_shared, place, shared_sets
+from slowthink.stages.report.pairing import (
+    ComparedArms,
+    Row,
+    left_out,
+    nothing_shared,
+    place,
+    shared_sets,
+)
 from slowthink.stages.report.sets import SetKey, largest
 from slowthink.stages.report.text import detectable, finite, p_value, point_name
 
 
-def compare(pair: Pair, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> dict[str, Any]:
+def compare(
+    pair: ComparedArms, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
     """Every point that both sides have, on the problems that both answered there.
 
     Raises DataError where they share no set, protocol, point or problem.
@@ -56,7 +65,9 @@ def in_words(one: Mapping[str, Any]) -> str:
 # --- one set --------------------------------------------------------------------------------------
 
 
-def _compare_set(pair: Pair, key: SetKey, *, num_resamples: int, seed: int) -> dict[str, Any]:
+def _compare_set(
+    pair: ComparedArms, key: SetKey, *, num_resamples: int, seed: int
+) -> dict[str, Any]:
     a, b = pair.a.points[key], pair.b.points[key]
     shared = sorted(set(a) & set(b), key=lambda point: (not point[2], point))
     points = [

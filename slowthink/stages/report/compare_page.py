@@ -21,7 +21,7 @@ from slowthink.stages.report.excerpts import (
     segments_of,
 )
 from slowthink.stages.report.page import render, two_sizes
-from slowthink.stages.report.pairing import Pair, Side
+from slowthink.stages.report.pairing import ComparedArms, Side
 from slowthink.stages.report.set_tables import accuracy_cell, difference_table
 from slowthink.stages.report.sets import largest, title_of
 from slowthink.stages.report.tables import Cell, Table
@@ -33,7 +33,12 @@ FORCED = {"wait": "forced wait", "closing": "forced end of thinking"}
 
 
 def write_page(
-    pair: Pair, data: Mapping[str, Any], path: Path, *, max_shown: int = MAX_SHOWN, seed: int = 0
+    pair: ComparedArms,
+    data: Mapping[str, Any],
+    path: Path,
+    *,
+    max_shown: int = MAX_SHOWN,
+    seed: int = 0,
 ) -> Path:
     """Write the page of `compare(pair)`'s figures; which questions it shows is drawn by seed."""
     sides = {"a": _name(pair, pair.a), "b": _name(pair, pair.b)}
@@ -44,7 +49,7 @@ def write_page(
     return path
 
 
-def _name(pair: Pair, side: Side) -> str:
+def _name(pair: ComparedArms, side: Side) -> str:
     """An arm's name; with its run's where there are two."""
     if pair.a.run.resolve() == pair.b.run.resolve():
         return side.arm
@@ -123,7 +128,7 @@ def _both(point: Mapping[str, Any], key: str) -> Cell:
 
 
 def _changed(
-    pair: Pair, changes: Sequence[Mapping[str, Any]], *, max_shown: int, seed: int
+    pair: ComparedArms, changes: Sequence[Mapping[str, Any]], *, max_shown: int, seed: int
 ) -> list[dict[str, Any]]:
     """A seeded draw of the changed questions, each with an answer of both sides."""
     drawn = sorted(changes, key=lambda one: item_seed(seed, one["problem_id"]))[:max_shown]

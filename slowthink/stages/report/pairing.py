@@ -1,7 +1,7 @@
 """Two arms to be compared, and what they share: sets, protocols, points.
 
-`Pair(a=Side(run=runs/one, arm="base", …), b=Side(run=runs/two, arm="tuned", …))`; differences are
-b - a. Where nothing can be compared the error says why.
+`ComparedArms(a=Side(run=runs/one, arm="base", …), b=Side(run=runs/two, arm="tuned", …))`;
+differences are b - a. Where nothing can be compared the error says why.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ComparedArms:
     """The two that are compared; differences are b - a."""
 
     a: Side
@@ -78,7 +78,7 @@ def place(point: PointKey) -> dict[str, Any]:
 
 def open_pair(
     run_a: Path, run_b: Path, *, arm_a: str | None = None, arm_b: str | None = None
-) -> Pair:
+) -> ComparedArms:
     """Two arms: by default each run's headline arm, and of one run its baseline and headline.
 
     Raises DataError where a run has no finished evaluate stage, ConfigError for an unknown arm, or
@@ -93,7 +93,7 @@ def open_pair(
             f"{run_a}: both sides are its arm `{a.arm}`; expected two. "
             "Name another run, or another arm: --arm-a NAME --arm-b NAME"
         )
-    return Pair(a=a, b=b)
+    return ComparedArms(a=a, b=b)
 
 
 def _sets(run: Path) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def _open_side(run: Path, arm: str | None, *, option: str) -> Side:
 # --- what is shared -------------------------------------------------------------------------------
 
 
-def shared_sets(pair: Pair) -> list[SetKey]:
+def shared_sets(pair: ComparedArms) -> list[SetKey]:
     """Sets of both sides. Raises DataError where there is none, or one name means two protocols."""
     known = dict.fromkeys([*pair.a.texts, *pair.a.points])
     keys = [key for key in known if key in pair.a.points and key in pair.b.points]
@@ -150,7 +150,7 @@ def _temperatures(side: Side, key: SetKey) -> set[float]:
     return {float(row.get("temperature") or 0.0) for row in rows}
 
 
-def nothing_shared(pair: Pair, keys: Sequence[SetKey]) -> str:
+def nothing_shared(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
     """Why the two cannot be compared, and what to do."""
     where = f"{pair.a.run} ({pair.a.arm}) and {pair.b.run} ({pair.b.arm})"
     if keys:
@@ -172,7 +172,7 @@ def nothing_shared(pair: Pair, keys: Sequence[SetKey]) -> str:
     )
 
 
-def _no_point(pair: Pair, keys: Sequence[SetKey]) -> str:
+def _no_point(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
     """Why sets that both sides have hold nothing to pair."""
     a, b = (
         {point_name(place(point)) for key in keys for point in side.points[key]}
@@ -195,7 +195,7 @@ def _listed(values: Iterable[object]) -> str:
     return ", ".join(sorted(map(str, values))) or "none"
 
 
-def left_out(pair: Pair, keys: Sequence[SetKey]) -> list[dict[str, str]]:
+def left_out(pair: ComparedArms, keys: Sequence[SetKey]) -> list[dict[str, str]]:
     """Sets that only one side has."""
     return [
         {"side": name, "benchmark": benchmark, "protocol": protocol}

@@ -21,7 +21,7 @@ LEFT = 62
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class ChartPoint:
     """One measured point, with the ends of its interval where it has one."""
 
     x: float
@@ -39,7 +39,7 @@ class Line:
     """Marks of one kind: joined with a band of confidence, or single with whiskers."""
 
     name: str
-    marks: Sequence[Mark]
+    marks: Sequence[ChartPoint]
     hue: int = 0
     shape: str = "dot"
     """dot | ring | diamond | none."""
@@ -181,7 +181,7 @@ def _wrap(body: str, *, size: Size, title: str, css: str) -> str:
     )
 
 
-def _x_scale(marks: Sequence[Mark], axis: Axis, size: Size) -> tuple[Scale, list[float]]:
+def _x_scale(marks: Sequence[ChartPoint], axis: Axis, size: Size) -> tuple[Scale, list[float]]:
     start, end = LEFT, size.width - 26
     high = max(mark.x for mark in marks)
     positive = [mark.x for mark in marks if mark.x > 0]
@@ -207,7 +207,9 @@ def _apart(places: Sequence[float], scale: Scale, *, gap: float = 50) -> list[fl
     return [places[0], *reversed(kept)]
 
 
-def _y_scale(marks: Sequence[Mark], axis: Axis, top: int, size: Size) -> tuple[Scale, list[float]]:
+def _y_scale(
+    marks: Sequence[ChartPoint], axis: Axis, top: int, size: Size
+) -> tuple[Scale, list[float]]:
     high = max(mark.y if mark.high is None else mark.high for mark in marks)
     low = min(axis.low, *(mark.y if mark.low is None else mark.low for mark in marks))
     places = ticks(low, high)
@@ -290,7 +292,7 @@ def _line(line: Line, x: Scale, y: Scale) -> Iterator[str]:
     yield "</g>"
 
 
-def _band(marks: Sequence[Mark], x: Scale, y: Scale) -> str:
+def _band(marks: Sequence[ChartPoint], x: Scale, y: Scale) -> str:
     ends = [(x.at(m.x), m.low, m.high) for m in marks if m.low is not None and m.high is not None]
     if len(ends) < 2:
         return ""
@@ -299,7 +301,7 @@ def _band(marks: Sequence[Mark], x: Scale, y: Scale) -> str:
     return f'<polygon class="band" points="{" ".join(upper + lower)}"/>'
 
 
-def _mark(mark: Mark, line: Line, x: Scale, y: Scale) -> str:
+def _mark(mark: ChartPoint, line: Line, x: Scale, y: Scale) -> str:
     at, up = x.at(mark.x), y.at(mark.y)
     parts = [f"<title>{escape(mark.hint)}</title>"] if mark.hint else []
     if mark.low is not None and mark.high is not None:
@@ -308,7 +310,7 @@ def _mark(mark: Mark, line: Line, x: Scale, y: Scale) -> str:
     return f"<g>{''.join(parts)}</g>"
 
 
-def _labels(marks: Sequence[Mark], x: Scale, y: Scale) -> Iterator[str]:
+def _labels(marks: Sequence[ChartPoint], x: Scale, y: Scale) -> Iterator[str]:
     """Labels above their marks, from the right; one that would cover another is left out."""
     taken: list[tuple[float, float]] = []
     for mark in sorted((mark for mark in marks if mark.label), key=lambda mark: -mark.x):

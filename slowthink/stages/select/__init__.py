@@ -38,9 +38,9 @@ def run(context: StageContext) -> StageResult:
     candidates = [candidate_of(trace) for trace in traces]
     selection = make_selection(candidates, config, seed=context.recipe.seed)
     for warning in (warnings := _warnings(candidates, selection, config)):
-        context.say(f"select: {warning}")
+        context.notify(f"select: {warning}")
     chosen, left = split(traces, selection)
-    context.say(f"select: {len(chosen)} of {len(traces)} traces")
+    context.notify(f"select: {len(chosen)} of {len(traces)} traces")
     write_atomic(context.folder / RATIONALE_FILE, _rationale(selection, left))
     dropped = [*unfit, *left]
     first = step_of("read", len(loaded), dropped)

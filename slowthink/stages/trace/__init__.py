@@ -12,7 +12,7 @@ from slowthink.pipeline.plan import counts, planned_problems, quantiles, step_of
 from slowthink.pipeline.run_folder import StageContext, StageResult, Step
 from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
-from slowthink.stages.trace.gate import Graded, Known, grade_all, keep_first, keep_right, match
+from slowthink.stages.trace.gate import GradedChain, Known, grade_all, keep_first, keep_right, match
 from slowthink.stages.trace.leaks import keep_unleaked
 from slowthink.stages.trace.sources import SOURCES, SourceChains
 
@@ -32,7 +32,7 @@ def run(context: StageContext) -> StageResult:
     if not kept:
         raise DataError(_nothing_left(dropped))
     traces = _to_traces(kept, context.recipe)
-    context.say(f"trace: {len(traces)} right chains of {found.num_rows} rows")
+    context.notify(f"trace: {len(traces)} right chains of {found.num_rows} rows")
     facts = _facts(traces, train or [one.problem for one in found.candidates])
     facts["verdicts"] = counts(one.grade.verdict.value for one in graded)
     facts["num_heldout_keys"] = len(known.heldout)
@@ -78,7 +78,7 @@ def _gather(context: StageContext, train: Sequence[Problem]) -> SourceChains:
     return joined
 
 
-def _to_traces(kept: Sequence[Graded], recipe: Recipe) -> list[Trace]:
+def _to_traces(kept: Sequence[GradedChain], recipe: Recipe) -> list[Trace]:
     """Traces with their tokens counted by the recipe's tokenizer."""
     from slowthink.engines.models import load_tokenizer, tokenizer_fingerprint
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.data.rows import ValueProblem, optional_text, text_value
+from slowthink.data.rows import UnusableValue, optional_text, text_value
 from slowthink.grading.extract import extract, last_box
 from slowthink.records import Budget, Problem, Trace, duplicate_key, problem_id
 from slowthink.serialise import from_plain
@@ -42,7 +42,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Form:
+class ChainFormat:
     """One form of rows."""
 
     columns: tuple[str, ...]
@@ -70,7 +70,7 @@ def split_text(text: str) -> tuple[str, str]:
         return before.strip(), FINAL_ANSWER + after.rstrip()
     answer = extract(text)
     if answer is None:
-        raise ValueProblem("the chain states no answer")
+        raise UnusableValue("the chain states no answer")
     return text.strip(), final_answer(answer)
 
 
@@ -93,7 +93,7 @@ def short_answer(solution: str | None) -> str | None:
 
 def _problem(values: Values, *, question: str, answer: str | None, **more: Any) -> Problem:
     if not question.strip():
-        raise ValueProblem("the question is empty")
+        raise UnusableValue("the question is empty")
     question = question.strip()
     return Problem(
         id=problem_id(question),
@@ -108,7 +108,7 @@ def _problem(values: Values, *, question: str, answer: str | None, **more: Any) 
 def _text(values: Values, column: str) -> str:
     value = values.get(column)
     if value is None:
-        raise ValueProblem(f"`{column}` is missing or empty")
+        raise UnusableValue(f"`{column}` is missing or empty")
     return text_value(value, column)
 
 
@@ -118,15 +118,15 @@ def _text(values: Values, column: str) -> str:
 def _read_slowthink(values: Values) -> Imported:
     problem = values.get("problem")
     if not isinstance(problem, dict):
-        raise ValueProblem("not a Trace row (`problem` is no object)")
+        raise UnusableValue("not a Trace row (`problem` is no object)")
     texts = [_text(problem, "question"), _text(values, "thinking"), _text(values, "response")]
     if not all(text.strip() for text in texts):
-        raise ValueProblem("question, thinking or response is empty")
+        raise UnusableValue("question, thinking or response is empty")
     optional_text(problem.get("answer"), "answer")
     try:
         trace = from_plain(Trace, values)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueProblem(f"not a Trace row ({type(error).__name__})") from None
+        raise UnusableValue(f"not a Trace row ({type(error).__name__})") from None
     return Imported(
         problem=trace.problem,
         thinking=trace.thinking,
@@ -148,7 +148,7 @@ def _read_s1k(values: Values, *, teacher: str, thinking: str, response: str) -> 
 def _read_s1k_first(values: Values) -> Imported:
     chains = values.get("thinking_trajectories")
     if not isinstance(chains, list) or not all(isinstance(part, str) for part in chains):
-        raise ValueProblem("`thinking_trajectories` is not a list of strings")
+        raise UnusableValue("`thinking_trajectories` is not a list of strings")
     return _read_s1k(
         values, teacher="gemini-2.0-flash-thinking-exp", thinking="\n".join(chains).strip(),
         response=_text(values, "attempt"),
@@ -188,12 +188,12 @@ def _read_sharegpt(values: Values) -> Imported:
     """One question and one reply, after any system turn."""
     turns = values.get("conversations") or values.get("messages")
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise ValueProblem("`conversations` is not a list of turns")
+        raise UnusableValue("`conversations` is not a list of turns")
     said = [(turn.get("from", turn.get("role")), turn) for turn in turns]
     said = [(who, turn) for who, turn in said if who != "system"]
     speakers = [who for who, _ in said]
     if speakers not in (["human", "gpt"], ["user", "assistant"]):
-        raise ValueProblem("the conversation is not one question and one reply")
+        raise UnusableValue("the conversation is not one question and one reply")
     question, reply = (_text(turn, "value" if "value" in turn else "content") for _, turn in said)
     thinking, response = split_text(reply)
     answer = optional_text(values.get("answer"), "answer")
@@ -210,22 +210,22 @@ def _read_alpaca(values: Values) -> Imported:
     return Imported(problem=problem, thinking=thinking, response=response)
 
 
-FORMS: dict[str, Form] = {
-    "slowthink": Form(("problem", "thinking", "response", "teacher"), _read_slowthink),
-    "s1k-1.1": Form(
+FORMS: dict[str, ChainFormat] = {
+    "slowthink": ChainFormat(("problem", "thinking", "response", "teacher"), _read_slowthink),
+    "s1k-1.1": ChainFormat(
         ("question", "deepseek_thinking_trajectory", "deepseek_attempt"), _read_s1k_second
     ),
-    "s1k": Form(("question", "thinking_trajectories", "attempt"), _read_s1k_first),
-    "chain": Form(("question", "thinking", "response"), _read_chain),
-    "limo": Form(("question", "solution", "answer"), _read_limo),
-    "sharegpt": Form(("conversations",), _read_sharegpt),
-    "messages": Form(("messages",), _read_sharegpt),
-    "alpaca": Form(("instruction", "output"), _read_alpaca),
+    "s1k": ChainFormat(("question", "thinking_trajectories", "attempt"), _read_s1k_first),
+    "chain": ChainFormat(("question", "thinking", "response"), _read_chain),
+    "limo": ChainFormat(("question", "solution", "answer"), _read_limo),
+    "sharegpt": ChainFormat(("conversations",), _read_sharegpt),
+    "messages": ChainFormat(("messages",), _read_sharegpt),
+    "alpaca": ChainFormat(("instruction", "output"), _read_alpaca),
 }
 """By name, the most particular first: `auto` takes the first whose columns a row has."""
 
 
-def form_of(columns: list[str]) -> Form | None:
+def form_of(columns: list[str]) -> ChainFormat | None:
     """The form of a row with these columns; None where it has none."""
     fitting = (form for form in FORMS.values() if set(form.columns) <= set(columns))
     return next(fitting, None)

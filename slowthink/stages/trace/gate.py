@@ -14,7 +14,7 @@ from slowthink.errors import GraderError
 from slowthink.grading import GradeItem, Grader
 from slowthink.pipeline.runner import map_rows
 from slowthink.records import Dropped, Grade, Problem, Split, Verdict, duplicate_key
-from slowthink.stages.trace.sources import Candidate
+from slowthink.stages.trace.sources import UngradedChain
 
 MAX_ERROR_SHARE = 0.01
 """More answers on which the grader itself fails than this, and the stage fails."""
@@ -29,10 +29,10 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Graded:
+class GradedChain:
     """A chain with the verdict on its response."""
 
-    candidate: Candidate
+    candidate: UngradedChain
     grade: Grade
 
 
@@ -54,7 +54,9 @@ def _keys(problem: Problem) -> set[str]:
     return {problem.duplicate_key, duplicate_key(problem.question)}
 
 
-def match(candidates: Sequence[Candidate], known: Known) -> tuple[list[Candidate], list[Dropped]]:
+def match(
+    candidates: Sequence[UngradedChain], known: Known
+) -> tuple[list[UngradedChain], list[Dropped]]:
     """Chains with the earlier stages' problem in place of their row's; and the others, with why.
 
     Where there are no training problems before, the chain's row is the problem.
@@ -79,7 +81,7 @@ def match(candidates: Sequence[Candidate], known: Known) -> tuple[list[Candidate
     return kept, dropped
 
 
-def grade_all(candidates: Sequence[Candidate], *, runner: str = "local") -> list[Graded]:
+def grade_all(candidates: Sequence[UngradedChain], *, runner: str = "local") -> list[GradedChain]:
     """Each chain with its grade. Raises GraderError where the grader fails on more than 1 %."""
     items = [GradeItem(problem=one.problem, answer_text=one.response) for one in candidates]
     grades = map_rows(grade_batch, items, runner=runner)
@@ -89,7 +91,7 @@ def grade_all(candidates: Sequence[Candidate], *, runner: str = "local") -> list
             f"trace: the grader failed on {failed} of {len(grades)} chains; expected at most "
             f"{MAX_ERROR_SHARE:.0%}. See `slowthink doctor`, and the answers of these problems."
         )
-    return [Graded(one, grade) for one, grade in zip(candidates, grades, strict=True)]
+    return [GradedChain(one, grade) for one, grade in zip(candidates, grades, strict=True)]
 
 
 def grade_batch(items: Sequence[GradeItem]) -> list[Grade]:
@@ -99,8 +101,8 @@ def grade_batch(items: Sequence[GradeItem]) -> list[Grade]:
 
 
 def keep_right(
-    graded: Sequence[Graded], *, keep_ungraded: bool
-) -> tuple[list[Graded], list[Dropped]]:
+    graded: Sequence[GradedChain], *, keep_ungraded: bool
+) -> tuple[list[GradedChain], list[Dropped]]:
     """The chains that pass; and the others, with what was compared."""
     passing = {Verdict.CORRECT} | ({Verdict.UNGRADABLE} if keep_ungraded else set())
     dropped = [
@@ -114,9 +116,9 @@ def keep_right(
     return [one for one in graded if one.grade.verdict in passing], dropped
 
 
-def keep_first(graded: Sequence[Graded]) -> tuple[list[Graded], list[Dropped]]:
+def keep_first(graded: Sequence[GradedChain]) -> tuple[list[GradedChain], list[Dropped]]:
     """The first chain of each problem; and the others, with the one that is kept."""
-    first: dict[str, Graded] = {}
+    first: dict[str, GradedChain] = {}
     dropped = []
     for one in graded:
         kept = first.setdefault(one.candidate.problem.id, one)

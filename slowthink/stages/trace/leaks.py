@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slowthink.curation.overlap.certificate import certificate, drops, summary, write_certificate
-from slowthink.curation.overlap.contamination import ExamItem, Leak
+from slowthink.curation.overlap.contamination import EvaluationItem, Leak
 from slowthink.curation.overlap.exams import exam_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_in_chains, find_leaks
 from slowthink.data.rows import cut
 from slowthink.pipeline.run_folder import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem, Split
-from slowthink.stages.trace.sources import Candidate
+from slowthink.stages.trace.sources import UngradedChain
 
 STEP = "contamination"
 
 
 def keep_unleaked(
-    candidates: Sequence[Candidate], context: StageContext
-) -> tuple[list[Candidate], list[Dropped], dict[str, object]]:
+    candidates: Sequence[UngradedChain], context: StageContext
+) -> tuple[list[UngradedChain], list[Dropped], dict[str, object]]:
     """The chains that hold no tested problem; the others, with what they hold; and facts."""
     config: ContaminationConfig | None = context.config.contamination
     if config is None:
@@ -51,9 +51,11 @@ def keep_unleaked(
 
 
 def _leaks(
-    candidates: Sequence[Candidate], items: Sequence[ExamItem], config: ContaminationConfig,
+    candidates: Sequence[UngradedChain],
+    items: Sequence[EvaluationItem],
+    config: ContaminationConfig,
     recipe: Recipe,
-) -> list[Leaks]:  # fmt: skip
+) -> list[Leaks]:
     """Of each chain, and of its question where no filter has looked at it."""
     texts = [f"{one.thinking}\n{one.response}" for one in candidates]
     found = find_in_chains(texts, items, config, runner=recipe.runner)
@@ -64,7 +66,9 @@ def _leaks(
     return [(*first, *then) for first, then in zip(of_questions, found, strict=True)]
 
 
-def _by_address(candidates: Sequence[Candidate], found: Sequence[Leaks]) -> dict[str, list[Leak]]:
+def _by_address(
+    candidates: Sequence[UngradedChain], found: Sequence[Leaks]
+) -> dict[str, list[Leak]]:
     """Two files may have the same name, and their chains the same address."""
     leaks: dict[str, list[Leak]] = {}
     for one, mine in zip(candidates, found, strict=True):
@@ -73,7 +77,7 @@ def _by_address(candidates: Sequence[Candidate], found: Sequence[Leaks]) -> dict
     return leaks
 
 
-def _dropped(chain: Candidate, leak: Leak) -> Dropped:
+def _dropped(chain: UngradedChain, leak: Leak) -> Dropped:
     return Dropped(
         id=chain.address, step=STEP, reason=f"holds a problem of {leak.item.benchmark}",
         evidence=cut(f"{leak.item.benchmark} {leak.item.id}: {leak.span}"),

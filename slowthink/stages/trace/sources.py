@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slowthink.data.rows import BadRow, Row, ValueProblem, cut, read_rows
+from slowthink.data.rows import BadRow, SourceRow, UnusableValue, cut, read_rows
 from slowthink.errors import DataError
 from slowthink.grading.extract import extract
 from slowthink.recipe import FileTraces, SolutionTraces
 from slowthink.records import Dropped, Problem, item_seed
 from slowthink.serialise import digest
-from slowthink.stages.trace.forms import FORMS, Form, Imported, final_answer, form_of
+from slowthink.stages.trace.forms import FORMS, ChainFormat, Imported, final_answer, form_of
 
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 """GSM8K's notes to a calculator, e.g. <<48/2=24>>."""
@@ -24,7 +24,7 @@ FINAL_MARK = re.compile(r"\n####[^\n]*\s*\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class UngradedChain:
     """A chain that is not graded yet."""
 
     address: str
@@ -41,7 +41,7 @@ class Candidate:
 class SourceChains:
     """What one source gave."""
 
-    candidates: list[Candidate] = field(default_factory=list)
+    candidates: list[UngradedChain] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     num_rows: int = 0
 
@@ -54,21 +54,21 @@ def solution_chains(
     for problem in problems:
         try:
             found.candidates.append(_from_solution(problem, source.teacher))
-        except ValueProblem as error:
+        except UnusableValue as error:
             found.dropped.append(Dropped(id=problem.id, step="read", reason=str(error)))
     return found
 
 
-def _from_solution(problem: Problem, teacher: str) -> Candidate:
+def _from_solution(problem: Problem, teacher: str) -> UngradedChain:
     """A chain whose own answer, where it marks one, is what will be graded."""
     solution = problem.solution or ""
     thinking = FINAL_MARK.sub("", CALCULATOR_MARK.sub("", solution)).strip()
     if not thinking:
-        raise ValueProblem("the problem has no solution")
+        raise UnusableValue("the problem has no solution")
     answer = extract(solution) or problem.answer
     if answer is None:
-        raise ValueProblem("the problem has no answer")
-    return Candidate(
+        raise UnusableValue("the problem has no answer")
+    return UngradedChain(
         address=problem.id, problem=problem, thinking=thinking, response=final_answer(answer),
         teacher=teacher, imported=False,
     )  # fmt: skip
@@ -82,7 +82,7 @@ def file_chains(
     name = Path(source.path).name
     for row in read_rows(source.path, setting=f"{setting}.path"):
         found.num_rows += 1
-        if isinstance(row, Row):
+        if isinstance(row, SourceRow):
             columns.update(dict.fromkeys(row.values))
         bad = row if isinstance(row, BadRow) else _add(found, row, source)
         if bad is not None:
@@ -95,25 +95,25 @@ def file_chains(
     return _take(found, source.max_traces, seed=seed)
 
 
-def _add(found: SourceChains, row: Row, source: FileTraces) -> BadRow | None:
+def _add(found: SourceChains, row: SourceRow, source: FileTraces) -> BadRow | None:
     """Add the row's chain; what is wrong with it, if it has none."""
     form = form_of(list(row.values)) if source.rows == "auto" else FORMS[source.rows]
     if form is None:
         return BadRow(row.line, "no known form of chains", cut(", ".join(row.values)))
     try:
         found.candidates.append(_from_row(form, row, source))
-    except ValueProblem as error:
+    except UnusableValue as error:
         return BadRow(row.line, str(error), cut(str(row.values)))
     return None
 
 
-def _from_row(form: Form, row: Row, source: FileTraces) -> Candidate:
+def _from_row(form: ChainFormat, row: SourceRow, source: FileTraces) -> UngradedChain:
     chain: Imported = form.read(row.values)
     if not chain.thinking.strip() or not chain.response.strip():
-        raise ValueProblem("thinking or response is empty")
+        raise UnusableValue("thinking or response is empty")
     path = Path(source.path)
     problem = replace(chain.problem, source_row=chain.problem.source_row or str(row.line))
-    return Candidate(
+    return UngradedChain(
         address=f"{path.name}:{row.line}", problem=problem, thinking=chain.thinking.strip(),
         response=chain.response.strip(), teacher=source.teacher or chain.teacher or path.stem,
         imported=True,
@@ -144,7 +144,7 @@ def _take(found: SourceChains, max_traces: int | None, *, seed: int) -> SourceCh
     return replace(found, candidates=candidates, dropped=found.dropped + left)
 
 
-def _draw(candidate: Candidate, seed: int) -> int:
+def _draw(candidate: UngradedChain, seed: int) -> int:
     text = digest([candidate.problem.id, candidate.thinking, candidate.response])
     return item_seed(seed, "take", text)
 

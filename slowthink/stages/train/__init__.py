@@ -19,7 +19,7 @@ from slowthink.pipeline.plan import planned_traces, quantiles
 from slowthink.pipeline.run_folder import StageContext, StageResult, Step, peak_rss_mb
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import Trace, TrainingStep, item_seed
-from slowthink.stages.train.examples import Example, fit, make_examples
+from slowthink.stages.train.examples import TrainingExample, fit, make_examples
 from slowthink.stages.train.schedule import PlannedStep, num_steps
 
 STAGE_VERSION = 1
@@ -36,11 +36,11 @@ def run(context: StageContext) -> StageResult:
     from slowthink.stages.train.model import context_length
 
     config: TrainConfig = context.config
-    source = resolve_model(context.recipe.model, context.recipe.revision, say=context.say)
+    source = resolve_model(context.recipe.model, context.recipe.revision, notify=context.notify)
     tokenizer = load_tokenizer(context.recipe.model, context.recipe.revision)
     found = make_examples(context.load(Trace, "select"), tokenizer, context.recipe)
     examples, dropped = fit(found, config, max_context=context_length(source))
-    context.say(_announcement(examples, config, num_dropped=len(dropped)))
+    context.notify(_announcement(examples, config, num_dropped=len(dropped)))
     trained = _train(context, source, tokenizer, examples)
     return StageResult(
         records=trained["steps"], record_type=TrainingStep, dropped=dropped,
@@ -71,7 +71,9 @@ def _require_libraries() -> None:
             raise missing_extra(package, extra="train")
 
 
-def _announcement(examples: Sequence[Example], config: TrainConfig, *, num_dropped: int) -> str:
+def _announcement(
+    examples: Sequence[TrainingExample], config: TrainConfig, *, num_dropped: int
+) -> str:
     tokens = sum(example.num_tokens for example in examples)
     steps = num_steps(len(examples), config)
     left_out = f"; {num_dropped} too long, left out" if num_dropped else ""
@@ -79,7 +81,7 @@ def _announcement(examples: Sequence[Example], config: TrainConfig, *, num_dropp
 
 
 def _train(
-    context: StageContext, source: Path, tokenizer: Any, examples: list[Example]
+    context: StageContext, source: Path, tokenizer: Any, examples: list[TrainingExample]
 ) -> dict[str, Any]:
     """Train, from the last checkpoint if there is one, and save."""
     from slowthink.stages.train.loop import fine_tune
@@ -87,9 +89,15 @@ def _train(
 
     started = time.monotonic()
     tuned = fine_tune(
-        source, tokenizer, examples, context.config, work=context.work,
-        seed=item_seed(context.recipe.seed, "train"), say=context.say, progress=context.progress,
-    )  # fmt: skip
+        source,
+        tokenizer,
+        examples,
+        context.config,
+        work=context.work,
+        seed=item_seed(context.recipe.seed, "train"),
+        notify=context.notify,
+        progress=context.progress,
+    )
     seconds = time.monotonic() - started
     save_for_serving(tuned.model, tokenizer, context.folder / "model", source=source)
     return {
@@ -102,7 +110,9 @@ def _train(
 
 
 def make_rows(
-    log: Sequence[dict[str, Any]], schedule: Sequence[PlannedStep], examples: Sequence[Example]
+    log: Sequence[dict[str, Any]],
+    schedule: Sequence[PlannedStep],
+    examples: Sequence[TrainingExample],
 ) -> list[TrainingStep]:
     """The trainer's log joined with what the schedule says of each step."""
     logged = {entry["step"]: entry for entry in log if "loss" in entry}
@@ -128,7 +138,11 @@ def _length_step(num_in: int, num_dropped: int) -> Step:
 
 
 def _facts(
-    context: StageContext, examples: Sequence[Example], trained: dict[str, Any], *, num_dropped: int
+    context: StageContext,
+    examples: Sequence[TrainingExample],
+    trained: dict[str, Any],
+    *,
+    num_dropped: int,
 ) -> dict[str, Any]:
     steps: list[TrainingStep] = trained["steps"]
     tokens = sum(step.num_tokens for step in steps)

@@ -16,7 +16,7 @@ from slowthink.records import Dropped, Trace
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class TrainingExample:
     """One text to learn from; the loss is on the completion, its real EOS included."""
 
     id: str
@@ -29,7 +29,7 @@ class Example:
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
-def make_examples(traces: Sequence[Trace], tokenizer: Any, recipe: Recipe) -> list[Example]:
+def make_examples(traces: Sequence[Trace], tokenizer: Any, recipe: Recipe) -> list[TrainingExample]:
     """The traces in ids, in order of the problems' ids: the input's order does not matter."""
     examples = []
     for trace in sorted(traces, key=lambda one: (one.problem.id, one.thinking, one.response)):
@@ -38,7 +38,7 @@ def make_examples(traces: Sequence[Trace], tokenizer: Any, recipe: Recipe) -> li
             chat=recipe.chat, own_formats=recipe.formats,
         )  # fmt: skip
         examples.append(
-            Example(
+            TrainingExample(
                 id=trace.problem.id, prompt_ids=ids.prompt_ids, completion_ids=ids.completion_ids
             )
         )
@@ -46,8 +46,8 @@ def make_examples(traces: Sequence[Trace], tokenizer: Any, recipe: Recipe) -> li
 
 
 def fit(
-    examples: Sequence[Example], config: TrainConfig, *, max_context: int | None
-) -> tuple[list[Example], list[Dropped]]:
+    examples: Sequence[TrainingExample], config: TrainConfig, *, max_context: int | None
+) -> tuple[list[TrainingExample], list[Dropped]]:
     """The examples that fit, and the others where the recipe drops them.
 
     Raises DataError where one is too long and the recipe refuses, or where none is left.
@@ -65,12 +65,12 @@ def fit(
     return kept, [_drop(example, limit) for example in long]
 
 
-def _drop(example: Example, limit: int) -> Dropped:
+def _drop(example: TrainingExample, limit: int) -> Dropped:
     evidence = f"{example.num_tokens} tokens, limit {limit}"
     return Dropped(id=example.id, step="length", reason="too long", evidence=evidence)
 
 
-def _refusal(long: Sequence[Example], total: int, *, limit: int, max_length: int) -> str:
+def _refusal(long: Sequence[TrainingExample], total: int, *, limit: int, max_length: int) -> str:
     longest = max(example.num_tokens for example in long)
     by = "train.max_length" if limit == max_length else "the model's context"
     raised = f"--set train.max_length={longest}, " if limit == max_length else ""

@@ -16,7 +16,7 @@ from slowthink.engines.transformers.session import keep_freed_memory
 from slowthink.errors import EngineError
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.checkpoint import PARTIAL, checkpoints
-from slowthink.stages.train.examples import Example
+from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.model import load_for_training
 from slowthink.stages.train.schedule import PlannedStep, make_schedule
@@ -42,12 +42,12 @@ class Tuned:
 def fine_tune(
     source: Path,
     tokenizer: Any,
-    examples: Sequence[Example],
+    examples: Sequence[TrainingExample],
     config: TrainConfig,
     *,
     work: Path,
     seed: int,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tuned:
     """The model in `source` trained on the examples; goes on from the last checkpoint in `work`.
@@ -64,7 +64,7 @@ def fine_tune(
         schedule=schedule, work=work, seed=seed, progress=progress,
     )  # fmt: skip
     numerics = _numerics(model)
-    last = _last_checkpoint(work, say)
+    last = _last_checkpoint(work, notify)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     seconds = time.monotonic() - started
@@ -97,12 +97,12 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _last_checkpoint(work: Path, say: Callable[[str], None]) -> Path | None:
+def _last_checkpoint(work: Path, notify: Callable[[str], None]) -> Path | None:
     shutil.rmtree(work / PARTIAL, ignore_errors=True)
     found = checkpoints(work)
     if not found:
         return None
-    say(f"train: goes on after step {found[-1].name[11:]}")
+    notify(f"train: goes on after step {found[-1].name[11:]}")
     return found[-1]
 
 

@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
-from slowthink.stages.train.examples import Example
+from slowthink.stages.train.examples import TrainingExample
 
 IGNORED = -100
 """Label of a token that is not learnt."""
@@ -20,7 +20,7 @@ ATTENTION = "slowthink_packed"
 _OTHER_ATTENTION = ("attn_logit_softcapping", "sliding_window", "attention_chunk_size")
 
 
-def pack(parts: Sequence[Sequence[Example]]) -> dict[str, Any]:
+def pack(parts: Sequence[Sequence[TrainingExample]]) -> dict[str, Any]:
     """The model's inputs for one part; a collator, so `parts` holds exactly one.
 
     An empty part (the last step of an epoch, over more devices than examples) becomes two ignored
@@ -43,7 +43,7 @@ def pack(parts: Sequence[Sequence[Example]]) -> dict[str, Any]:
     }
 
 
-def _labelled(example: Example) -> tuple[list[int], list[int]]:
+def _labelled(example: TrainingExample) -> tuple[list[int], list[int]]:
     """Ids and labels; a label is the token's own id, also where that id doubles as padding."""
     ids = [*example.prompt_ids, *example.completion_ids]
     return ids, [IGNORED] * len(example.prompt_ids) + list(example.completion_ids)

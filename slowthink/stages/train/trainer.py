@@ -17,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.checkpoint import PARTIAL, put_in_place
-from slowthink.stages.train.examples import Example
+from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.packing import IGNORED, pack
 from slowthink.stages.train.schedule import PlannedStep
@@ -109,7 +109,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 def make_trainer(
     model: Any,
     tokenizer: Any,
-    examples: Sequence[Example],
+    examples: Sequence[TrainingExample],
     config: TrainConfig,
     *,
     schedule: Sequence[PlannedStep],

@@ -28,7 +28,7 @@ from slowthink.stages.filter.difficulty.cost import (
     sub_pool,
 )
 from slowthink.stages.filter.difficulty.measure import difficulty_facts
-from slowthink.stages.filter.difficulty.trial import Tools, Trial, run_trial
+from slowthink.stages.filter.difficulty.trial import StepContext, StepResult, run_trial
 from slowthink.stages.filter.state import Funnel
 
 __all__ = ["Estimate", "difficulty", "estimates", "num_tried"]
@@ -45,14 +45,14 @@ def difficulty(funnel: Funnel, context: StageContext) -> None:
     if not tested:
         return
     for one in estimates(config, context.recipe, num_problems=len(tested)):
-        context.say(f"filter: {one.line()}")
+        context.notify(f"filter: {one.line()}")
     trials, before, steps = [], funnel.problems, config.in_sequence()
     with context.open_ledger() as ledger, Grader() as grader:
         for number, step in enumerate(steps, start=1):
             trial = run_trial(
                 tested,
                 step,
-                tools=Tools(context, ledger, grader),
+                tools=StepContext(context, ledger, grader),
                 key_check=config.key_check,
                 is_last=number == len(steps),
             )
@@ -85,7 +85,7 @@ def _drawn(funnel: Funnel, context: StageContext, config: DifficultyConfig) -> l
 
 
 def _report(
-    funnel: Funnel, context: StageContext, trials: list[Trial], *, problems: list[Problem]
+    funnel: Funnel, context: StageContext, trials: list[StepResult], *, problems: list[Problem]
 ) -> None:
     """Facts, and a line for each measurement and each doubt. Rates are the last model's."""
     domains = {problem.id: problem.domain for problem in problems}
@@ -97,7 +97,7 @@ def _report(
     doubts = [doubt for trial in trials for doubt in trial.doubts]
     attempts = [row for trial in trials for row in trial.attempts]
     for line in _unanswered(attempts):
-        context.say(line)
+        context.notify(line)
     funnel.facts |= {
         "budget_violations": sum(row["budget_violations"] for row in attempts),
         "difficulty": facts | {"num_tested": num_tried, "num_keys_in_doubt": len(doubts)},

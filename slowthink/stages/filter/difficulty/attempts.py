@@ -17,7 +17,7 @@ from slowthink.recipe import AttemptModel, DifficultyStep, Recipe
 from slowthink.records import Budget, Completion, Grade, Problem, Sampling
 from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks
 from slowthink.stages.filter.difficulty.cost import settings_of
-from slowthink.stages.filter.difficulty.stopping import Follow
+from slowthink.stages.filter.difficulty.stopping import AttemptTracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class Source(Protocol):
         """What has come since the last call; waits for something. Empty: nothing is outstanding."""
 
 
-def drive(
+def run_attempts(
     source: Source,
-    follows: Mapping[str, Follow],
+    follows: Mapping[str, AttemptTracker],
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:

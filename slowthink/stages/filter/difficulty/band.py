@@ -14,7 +14,7 @@ from slowthink.recipe import DifficultyStep
 from slowthink.records import Grade, Verdict
 
 
-class Outcome(enum.Enum):
+class BandDecision(enum.Enum):
     """What is decided on a problem."""
 
     KEEP = "keep"
@@ -64,20 +64,20 @@ class Band:
             max_correct=step.max_correct,
         )  # fmt: skip
 
-    def outcome(self, num_correct: int, num_counted: int) -> Outcome:
+    def outcome(self, num_correct: int, num_counted: int) -> BandDecision:
         """The decision on a problem of which no more is to be had."""
         if num_counted == 0:
-            return Outcome.NOT_GRADABLE
+            return BandDecision.NOT_GRADABLE
         rate = num_correct / num_counted
         high, low = self.max_correct, self.min_correct
         if rate > self.max_pass_rate if high is None else num_correct > high:
-            return Outcome.TOO_OFTEN
+            return BandDecision.TOO_OFTEN
         if rate < self.min_pass_rate if low is None else num_correct < low:
-            return Outcome.TOO_RARELY
-        return Outcome.KEEP
+            return BandDecision.TOO_RARELY
+        return BandDecision.KEEP
 
 
-def decided(band: Band, tally: Tally) -> Outcome | None:
+def decided(band: Band, tally: Tally) -> BandDecision | None:
     """The decision that all attempts would give whatever the others come to; None: still open.
 
     The most that can come is that all others are right, the least that none is; attempts that

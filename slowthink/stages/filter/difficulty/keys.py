@@ -19,7 +19,7 @@ from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
 from slowthink.recipe import KeyCheckConfig
 from slowthink.records import Dropped, Grade, Problem, Verdict
-from slowthink.stages.filter.difficulty.band import Outcome
+from slowthink.stages.filter.difficulty.band import BandDecision
 
 REASON = "the models agree on another answer than the key"
 
@@ -78,11 +78,11 @@ def doubt(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class KeyCheck:
     """What is said of keys by all models of a step, for stopping one of them early."""
 
     config: KeyCheckConfig
-    outcomes: frozenset[Outcome]
+    outcomes: frozenset[BandDecision]
     """This model's, after which a key may be looked at."""
     before: Mapping[str, Sequence[Grade]]
     """Votes of the models before, by problem."""

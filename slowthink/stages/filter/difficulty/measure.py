@@ -17,7 +17,7 @@ from slowthink.analysis.statistics import wilson
 from slowthink.pipeline.plan import counts
 from slowthink.recipe import DifficultyStep
 from slowthink.records import Grade
-from slowthink.stages.filter.difficulty.band import Band, Outcome, Tally
+from slowthink.stages.filter.difficulty.band import Band, BandDecision, Tally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Measure:
     high: float | None
     verdicts: dict[str, int]
     """All attempts seen, also those that do not count."""
-    outcome: Outcome
+    outcome: BandDecision
 
     def row(self) -> dict[str, Any]:
         """As JSON."""
@@ -56,7 +56,7 @@ class Measure:
 
 def measure(
     problem_id: str, grades: Sequence[Grade], *, step: DifficultyStep,
-    outcome: Outcome | None = None, model: str = "",
+    outcome: BandDecision | None = None, model: str = "",
 ) -> Measure:  # fmt: skip
     """The pass rate of these attempts, with its interval; without an `outcome` the band's."""
     tally = Tally()
@@ -77,14 +77,14 @@ def measure(
     )
 
 
-def reason(outcome: Outcome, step: DifficultyStep) -> str | None:
+def reason(outcome: BandDecision, step: DifficultyStep) -> str | None:
     """Why a problem with this outcome goes; None where it stays."""
     limits = {
-        Outcome.TOO_OFTEN: "max_pass_rate" if step.max_correct is None else "max_correct",
-        Outcome.TOO_RARELY: "min_pass_rate" if step.min_correct is None else "min_correct",
+        BandDecision.TOO_OFTEN: "max_pass_rate" if step.max_correct is None else "max_correct",
+        BandDecision.TOO_RARELY: "min_pass_rate" if step.min_correct is None else "min_correct",
     }
-    sides = {Outcome.TOO_OFTEN: "above", Outcome.TOO_RARELY: "below"}
-    if outcome is Outcome.KEEP:
+    sides = {BandDecision.TOO_OFTEN: "above", BandDecision.TOO_RARELY: "below"}
+    if outcome is BandDecision.KEEP:
         return None
     where = f" ({sides[outcome]} {limits[outcome]})" if outcome in limits else ""
     return f"{outcome.value}{where}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slowthink.stages.filter.difficulty.band import Band, Outcome, Tally, decided
+from slowthink.stages.filter.difficulty.band import Band, BandDecision, Tally, decided
 
 Floats = npt.NDArray[np.float64]
 
@@ -125,11 +125,13 @@ class Chances:
 def keep_probability(band: Band, prior: Distribution, tally: Tally) -> Chances:
     """Chances of each decision of all attempts, given those seen; the rest is taken to count."""
     left = band.num_attempts - tally.num_drawn
-    found = dict.fromkeys(Outcome, 0.0)
+    found = dict.fromkeys(BandDecision, 0.0)
     for right, chance in enumerate(prior.endings(tally, left)):
         outcome = band.outcome(tally.num_correct + right, tally.num_counted + left)
         found[outcome] += chance
-    return Chances(found[Outcome.KEEP], found[Outcome.TOO_OFTEN], found[Outcome.TOO_RARELY])
+    return Chances(
+        found[BandDecision.KEEP], found[BandDecision.TOO_OFTEN], found[BandDecision.TOO_RARELY]
+    )
 
 
 def _log_beta(alpha: float, beta: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slowthink.records import Grade, Verdict
-from slowthink.stages.filter.difficulty.band import Band, Outcome, Tally, decided, needed
+from slowthink.stages.filter.difficulty.band import Band, BandDecision, Tally, decided, needed
 from slowthink.stages.filter.difficulty.prior import Distribution, keep_probability, threshold
 
 
@@ -23,7 +23,7 @@ class Rule(Protocol):
     def band(self) -> Band:
         """What is decided."""
 
-    def decide(self, tally: Tally, grades: Sequence[Grade]) -> Outcome | None:
+    def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The decision; None where more attempts are to be seen."""
 
     def needed(self, tally: Tally) -> int:
@@ -36,7 +36,7 @@ class Never:
 
     band: Band
 
-    def decide(self, tally: Tally, grades: Sequence[Grade]) -> Outcome | None:
+    def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """Only after the last attempt."""
         return decided(self.band, tally) if tally.num_drawn == self.band.num_attempts else None
 
@@ -51,7 +51,7 @@ class Exact:
 
     band: Band
 
-    def decide(self, tally: Tally, grades: Sequence[Grade]) -> Outcome | None:
+    def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The decision of all attempts."""
         return decided(self.band, tally)
 
@@ -74,7 +74,7 @@ class WithinError:
         """With the largest threshold whose share of differing decisions stays under `max_error`."""
         return cls(band, prior, threshold(band, prior, max_error=max_error))
 
-    def decide(self, tally: Tally, grades: Sequence[Grade]) -> Outcome | None:
+    def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The more probable of keeping and dropping."""
         certain = decided(self.band, tally)
         if certain is not None or tally.num_counted == 0:
@@ -83,9 +83,9 @@ class WithinError:
         if min(chance.keep, 1 - chance.keep) > self.threshold:
             return None
         if chance.keep > 0.5:
-            return Outcome.KEEP
+            return BandDecision.KEEP
         often = chance.too_often >= chance.too_rarely
-        return Outcome.TOO_OFTEN if often else Outcome.TOO_RARELY
+        return BandDecision.TOO_OFTEN if often else BandDecision.TOO_RARELY
 
     def needed(self, tally: Tally) -> int:
         """One: any attempt may be enough."""
@@ -102,7 +102,7 @@ class Majority:
     early: bool = True
     """False: all attempts are made."""
 
-    def decide(self, tally: Tally, grades: Sequence[Grade]) -> Outcome | None:
+    def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The decision that all attempts would give."""
         left = self.band.num_attempts - tally.num_drawn
         if left and not self.early:
@@ -111,7 +111,7 @@ class Majority:
         best = max(others, default=0)
         if left == 0:
             if tally.num_counted == 0:
-                return Outcome.NOT_GRADABLE
+                return BandDecision.NOT_GRADABLE
             tied = 1 + sum(votes == best for votes in others)
             value = 1 / tied if right == best else float(right > best)
             return self._outcome(value if right else 0.0)
@@ -125,10 +125,10 @@ class Majority:
         """All that are left, or one."""
         return 1 if self.early else self.band.num_attempts - tally.num_drawn
 
-    def _outcome(self, value: float) -> Outcome:
+    def _outcome(self, value: float) -> BandDecision:
         if value > self.band.max_pass_rate:
-            return Outcome.TOO_OFTEN
-        return Outcome.TOO_RARELY if value < self.band.min_pass_rate else Outcome.KEEP
+            return BandDecision.TOO_OFTEN
+        return BandDecision.TOO_RARELY if value < self.band.min_pass_rate else BandDecision.KEEP
 
     def _votes(self, grades: Sequence[Grade]) -> tuple[int, list[int]]:
         """Right attempts, and the votes of each other answer."""
@@ -143,7 +143,7 @@ class KeyChecked:
     """A rule that goes on, after some outcomes, until the check of the key cannot change either."""
 
     rule: Rule
-    outcomes: frozenset[Outcome]
+    outcomes: frozenset[BandDecision]
     settled: Callable[[Sequence[Grade], int], bool]
     """Whether so many further attempts cannot change what is said of the key."""
 
@@ -152,7 +152,7 @@ class KeyChecked:
         """The rule's."""
         return self.rule.band
 
-    def decide(self, tally: Tally, grades: Sequence[Grade]) -> Outcome | None:
+    def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The rule's decision, once the key is settled, too."""
         outcome = self.rule.decide(tally, grades)
         left = self.band.num_attempts - tally.num_drawn
@@ -164,7 +164,7 @@ class KeyChecked:
         return max(1, self.rule.needed(tally))
 
 
-class Follow:
+class AttemptTracker:
     """One problem's attempts: asked for in waves, seen in order of their number alone.
 
     What comes back early waits for those before it, since short attempts come back first and are
@@ -173,7 +173,7 @@ class Follow:
 
     def __init__(self, rule: Rule, *, wave_size: int = 1, truncated_counts: bool = True) -> None:
         self.rule = rule
-        self.outcome: Outcome | None = None
+        self.outcome: BandDecision | None = None
         self.tally = Tally()
         self.grades: list[Grade] = []
         """Those seen, in order."""

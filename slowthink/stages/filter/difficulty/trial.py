@@ -24,18 +24,18 @@ from slowthink.serialise import plain
 from slowthink.stages.filter.difficulty.attempts import (
     ModelSource,
     RecordedSource,
-    drive,
     first_tasks,
     recorded,
+    run_attempts,
 )
-from slowthink.stages.filter.difficulty.band import Band, Outcome
+from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import model_name, settings_of, step_name
-from slowthink.stages.filter.difficulty.keys import Doubt, Watch, doubt
+from slowthink.stages.filter.difficulty.keys import Doubt, KeyCheck, doubt
 from slowthink.stages.filter.difficulty.measure import Measure, measure, reason
 from slowthink.stages.filter.difficulty.prior import NUM_PILOT, fit
 from slowthink.stages.filter.difficulty.stopping import (
+    AttemptTracker,
     Exact,
-    Follow,
     KeyChecked,
     Majority,
     Never,
@@ -45,7 +45,7 @@ from slowthink.stages.filter.difficulty.stopping import (
 
 
 @dataclass(frozen=True)
-class Tools:
+class StepContext:
     """What every step works with."""
 
     context: StageContext
@@ -54,7 +54,7 @@ class Tools:
 
 
 @dataclass(frozen=True)
-class Tried:
+class ProblemAttempts:
     """What one model's attempts at one problem came to."""
 
     measure: Measure
@@ -63,7 +63,7 @@ class Tried:
 
 
 @dataclass
-class Trial:
+class StepResult:
     """What one step came to."""
 
     name: str
@@ -80,23 +80,23 @@ def run_trial(
     problems: Sequence[Problem],
     step: DifficultyStep,
     *,
-    tools: Tools,
+    tools: StepContext,
     key_check: KeyCheckConfig | None,
     is_last: bool,
-) -> Trial:
+) -> StepResult:
     """Each model on the problems that are open for it, then the step's decisions.
 
     Keys are looked at of problems that go as too hard, and in the last step of those that stay: a
     later, stronger model is to be believed first.
     """
-    trial = Trial(step_name(step))
+    trial = StepResult(step_name(step))
     problems = sorted(problems, key=lambda problem: problem.id)
-    tried: dict[str, list[Tried]] = {problem.id: [] for problem in problems}
+    tried: dict[str, list[ProblemAttempts]] = {problem.id: [] for problem in problems}
     open_ones = problems
     for place, model in enumerate(step.models):
         votes = {one: [g for what in found for g in what.votes] for one, found in tried.items()}
         watch = _watch(step, place, votes, key_check=key_check, is_last=is_last)
-        asking = _Asking(tools, step, model, watch)
+        asking = _AttemptRunner(tools, step, model, watch)
         found = asking.run(open_ones)
         trial.attempts.append({"step": trial.name, "model": asking.name} | asking.facts)
         trial.measures += [one.measure for one in found.values()]
@@ -117,18 +117,18 @@ def _watch(
     *,
     key_check: KeyCheckConfig | None,
     is_last: bool,
-) -> Watch | None:
+) -> KeyCheck | None:
     """What the model at this place must leave as it is when it stops early: what all attempts would
     say of keys. None: nothing; greedy attempts are all the same, and vote once."""
     if key_check is None or step.stop != "exact" or not _num_votes(step.models[place], step) > 1:
         return None
     later = sum(_num_votes(model, step) for model in step.models[place + 1 :])
-    outcomes = {Outcome.TOO_RARELY}
+    outcomes = {BandDecision.TOO_RARELY}
     if is_last or later:
-        outcomes.add(Outcome.KEEP)
+        outcomes.add(BandDecision.KEEP)
     if step.rule == "all" and len(step.models) > 1:  # another model may keep it
-        outcomes = {Outcome.TOO_RARELY, Outcome.KEEP, Outcome.TOO_OFTEN}
-    return Watch(
+        outcomes = {BandDecision.TOO_RARELY, BandDecision.KEEP, BandDecision.TOO_OFTEN}
+    return KeyCheck(
         config=key_check, outcomes=frozenset(outcomes), before=votes, num_later=later
     )  # fmt: skip
 
@@ -141,27 +141,27 @@ def _is_greedy(model: AttemptModel, step: DifficultyStep) -> bool:
     return model.samples is None and not settings_of(model, step)[2]
 
 
-def _goes_on(tried: Tried | None, *, rule: str) -> bool:
+def _goes_on(tried: ProblemAttempts | None, *, rule: str) -> bool:
     """Whether the next model is asked: it still may change the step's decision."""
-    return tried is None or (tried.measure.outcome is Outcome.KEEP) is (rule == "any")
+    return tried is None or (tried.measure.outcome is BandDecision.KEEP) is (rule == "any")
 
 
-def combined(outcomes: Sequence[Outcome], *, rule: str) -> Outcome:
+def combined(outcomes: Sequence[BandDecision], *, rule: str) -> BandDecision:
     """The step's decision of those of its models that tried; kept where none did.
 
     `any`: the first that puts the problem outside the band. `all`: kept where one keeps it, else as
     the first says.
     """
-    gone = [outcome for outcome in outcomes if outcome is not Outcome.KEEP]
+    gone = [outcome for outcome in outcomes if outcome is not BandDecision.KEEP]
     if not gone or (rule == "all" and len(gone) < len(outcomes)):
-        return Outcome.KEEP
+        return BandDecision.KEEP
     return gone[0]
 
 
 def _decide(
-    trial: Trial,
+    trial: StepResult,
     problem: Problem,
-    tried: Sequence[Tried],
+    tried: Sequence[ProblemAttempts],
     *,
     step: DifficultyStep,
     check: Callable[[Problem, Sequence[Grade]], Doubt | None] | None,
@@ -171,7 +171,7 @@ def _decide(
     in_doubt = f"{trial.name}: key in doubt"
     measures = [one.measure for one in tried]
     outcome = combined([one.outcome for one in measures], rule=step.rule)
-    if check and (outcome is Outcome.TOO_RARELY or (is_last and outcome is Outcome.KEEP)):
+    if check and (outcome is BandDecision.TOO_RARELY or (is_last and outcome is BandDecision.KEEP)):
         found = check(problem, [grade for one in tried for grade in one.votes])
         if found is not None:
             trial.doubts.append(found)
@@ -191,18 +191,18 @@ def _evidence(measures: Sequence[Measure]) -> str:
     return "; ".join(f"{one.model}: {one.evidence()}" for one in measures)
 
 
-class _Asking:
+class _AttemptRunner:
     """One model's attempts at some problems."""
 
     def __init__(
-        self, tools: Tools, step: DifficultyStep, model: AttemptModel, watch: Watch | None
+        self, tools: StepContext, step: DifficultyStep, model: AttemptModel, watch: KeyCheck | None
     ) -> None:
         self.name = model_name(model, tools.context.recipe)
         self.facts: dict[str, Any] = {}
         self._context, self._ledger, self._grader = tools.context, tools.ledger, tools.grader
         self._step, self._model, self._watch = step, model, watch
 
-    def run(self, problems: Sequence[Problem]) -> dict[str, Tried]:
+    def run(self, problems: Sequence[Problem]) -> dict[str, ProblemAttempts]:
         """By problem, in order of id; those that cannot be tried are not among them."""
         self.facts = {"num_problems": 0, "num_untested": 0, "budget_violations": 0}
         if not problems:
@@ -211,14 +211,14 @@ class _Asking:
         follows = self._from_model(problems) if path is None else self._from_file(problems, path)
         return {one: self._tried(one, follow) for one, follow in sorted(follows.items())}
 
-    def _tried(self, problem_id: str, follow: Follow) -> Tried:
+    def _tried(self, problem_id: str, follow: AttemptTracker) -> ProblemAttempts:
         greedy = _is_greedy(self._model, self._step)
         found = measure(
             problem_id, follow.grades, step=self._step, outcome=follow.outcome, model=self.name
         )
-        return Tried(found, follow.grades[:1] if greedy else follow.grades)
+        return ProblemAttempts(found, follow.grades[:1] if greedy else follow.grades)
 
-    def _from_file(self, problems: Sequence[Problem], path: str) -> dict[str, Follow]:
+    def _from_file(self, problems: Sequence[Problem], path: str) -> dict[str, AttemptTracker]:
         samples = recorded(
             path, problems, num_attempts=self._step.num_attempts, model=self._model.model,
             last_number=self._model.last_number,
@@ -228,12 +228,12 @@ class _Asking:
         self.facts |= {"num_untested": len(problems) - len(tried)}
         return follows
 
-    def _from_model(self, problems: Sequence[Problem]) -> dict[str, Follow]:
+    def _from_model(self, problems: Sequence[Problem]) -> dict[str, AttemptTracker]:
         context, model, started = self._context, self._model, time.monotonic()
         name, revision = model.model or context.recipe.model, model.revision
         revision = revision if model.model else context.recipe.revision
         engine = model.engine or context.recipe.engine
-        with open_session(name, engine, revision=revision, say=context.say) as session:
+        with open_session(name, engine, revision=revision, notify=context.notify) as session:
             sampler = Sampler(session, self._ledger, tag=context.stage)
             firsts = first_tasks(session, problems, model, step=self._step, recipe=context.recipe)
             source = ModelSource(sampler, self._grader, firsts)
@@ -256,7 +256,7 @@ class _Asking:
 
     def _follow(
         self, problems: Sequence[Problem], source: ModelSource | RecordedSource
-    ) -> dict[str, Follow]:
+    ) -> dict[str, AttemptTracker]:
         """Each problem to its decision; in error mode first those that the others are judged by."""
         pilot = pilot_of(problems, self._context.recipe.seed) if self._step.stop == "error" else []
         follows = self._drive(pilot, source)
@@ -284,19 +284,19 @@ class _Asking:
         source: ModelSource | RecordedSource,
         *,
         rule: Rule | None = None,
-    ) -> dict[str, Follow]:
+    ) -> dict[str, AttemptTracker]:
         step = self._step
         follows = {
-            problem.id: Follow(
+            problem.id: AttemptTracker(
                 rule or _rule(step, problem, self._grader, watch=self._watch),
                 wave_size=step.wave_size, truncated_counts=step.truncated == "unsolved",
             )
             for problem in problems
         }  # fmt: skip
-        drive(source, follows, progress=self._context.progress)
+        run_attempts(source, follows, progress=self._context.progress)
         return follows
 
-    def _fitted(self, pilot: Sequence[Follow]) -> WithinError:
+    def _fitted(self, pilot: Sequence[AttemptTracker]) -> WithinError:
         seen = Counter((one.tally.num_correct, one.tally.num_counted) for one in pilot)
         band, max_error = Band.of(self._step), self._step.max_error
         return WithinError.fitted(band, fit(seen), max_error=max_error)
@@ -308,7 +308,7 @@ def pilot_of(problems: Sequence[Problem], seed: int) -> list[Problem]:
 
 
 def _rule(
-    step: DifficultyStep, problem: Problem, grader: Grader, *, watch: Watch | None = None
+    step: DifficultyStep, problem: Problem, grader: Grader, *, watch: KeyCheck | None = None
 ) -> Rule:
     early, band = step.stop in ("exact", "error"), Band.of(step)
     rule: Rule = Exact(band) if early else Never(band)
