@@ -88,7 +88,9 @@ def settings_of(model: type) -> list[str]:
     return sorted(set(_lines(schema, schema.get("$defs", {}), "", ())))
 
 
-def _lines(node: dict[str, Any], defs: dict[str, Any], path: str, seen: tuple[str, ...]) -> list[str]:
+def _lines(
+    node: dict[str, Any], defs: dict[str, Any], path: str, seen: tuple[str, ...]
+) -> list[str]:
     if "$ref" in node:
         name = node["$ref"].rsplit("/", 1)[1]
         return [] if name in seen else _lines(defs[name], defs, path, (*seen, name))
