@@ -144,3 +144,14 @@ def test_every_setting_is_documented_under_itself(cls) -> None:
 
 def test_needed_settings_have_no_default() -> None:
     assert Recipe.model_fields["name"].default is PydanticUndefined
+
+
+def test_a_removed_setting_with_its_old_default_is_ignored() -> None:
+    difficulty = {"stop": "exact", "max_error": 0.05}
+    steps = {"steps": [{"name": "a", "max_error": 0.05}], "max_error": 0.05}
+    for old in (difficulty, steps):
+        recipe = parse_recipe({"name": "t", "filter": {"input": "p", "difficulty": old}})
+        assert "max_error" not in json.dumps(recipe.model_dump(mode="json"))
+    with pytest.raises(ConfigError, match=r"filter.difficulty.steps.0.max_error: unknown key"):
+        steps["steps"][0]["max_error"] = 0.1
+        parse_recipe({"name": "t", "filter": {"input": "p", "difficulty": steps}})

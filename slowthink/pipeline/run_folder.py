@@ -27,6 +27,7 @@ from slowthink.data.tables import read_records, write_records
 from slowthink.environment import versions
 from slowthink.errors import ConfigError, EngineError
 from slowthink.recipe import STAGES, Recipe
+from slowthink.recipe.loading import without_removed_settings
 from slowthink.records import Dropped
 from slowthink.sampling.ledger import Ledger
 from slowthink.serialise import digest, plain
@@ -216,7 +217,9 @@ def stage_status(recipe: Recipe, root: Path, stage: str, *, version: int) -> Sta
     if not (folder / "manifest.json").exists():
         return StageStatus(done=False)
     manifest = read_manifest(folder)
-    changed = changed_settings(manifest["settings"], stage_settings(recipe, stage))
+    changed = changed_settings(
+        without_removed_settings(manifest["settings"]), stage_settings(recipe, stage)
+    )
     if manifest["stage_version"] != version:
         changed.append(f"stage_version: {manifest['stage_version']} -> {version}")
     changed += changed_settings(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from slowthink.recipe.base import ChatConfig, EngineConfig, Settings
 
@@ -74,12 +74,9 @@ class DifficultyStep(Settings):
     """The same as a count of right attempts, in place of the rate. null: the rate."""
     max_correct: int | None = Field(default=None, ge=0)
     """The same as a count of right attempts, in place of the rate. null: the rate."""
-    stop: Literal["never", "exact", "error"] | None = None
-    """never: all attempts are made. exact: until the rest cannot change the decision, nor whether
-    the key is in doubt. error: until the decision probably will not change (`max_error`). null:
-    never, or what the preset says."""
-    max_error: float = Field(default=0.05, gt=0, lt=0.5)
-    """For stop error: share of the pool whose decision may differ from that of all attempts."""
+    stop: Literal["never", "exact"] | None = None
+    """never: make all attempts. exact: stop once the remaining attempts cannot change the decision,
+    nor whether the reference answer is in doubt. null: never, or the preset's value."""
     wave_size: int = Field(default=1, ge=1)
     """Attempts at a problem that are asked for together, at least. As many as any decision needs
     are asked for anyway; more keep an engine busier, and some of them may be wasted."""
@@ -92,6 +89,13 @@ class DifficultyStep(Settings):
     temperature: float = Field(default=0.7, ge=0)
     """Of the attempts' sampling."""
 
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _no_error_mode(cls, stop: object) -> object:
+        if stop == "error":
+            raise ValueError("`error` was removed; write `exact` instead and delete `max_error`")
+        return stop
+
     @model_validator(mode="after")
     def _band(self) -> DifficultyStep:
         rates = self.min_pass_rate > self.max_pass_rate
@@ -102,8 +106,6 @@ class DifficultyStep(Settings):
             raise ValueError(
                 "min_correct is above max_correct or num_attempts; no problem could be kept"
             )
-        if self.measure == "majority" and self.stop == "error":
-            raise ValueError("stop error is for measure pass_rate; take exact for a majority")
         counts = self.min_correct is not None or self.max_correct is not None
         if self.measure == "majority" and counts:
             raise ValueError("a majority has no count of right attempts; give the band as rates")
@@ -172,7 +174,7 @@ class DifficultyConfig(DifficultyStep):
 
 
 _STEP_KEYS = set(DifficultyStep.model_fields)
-_FOR_PRESETS = {"models", "rule", "stop", "max_error", "wave_size", "truncated"}
+_FOR_PRESETS = {"models", "rule", "stop", "wave_size", "truncated"}
 """What may be given beside a preset; it then holds for all its steps."""
 
 _LONG: dict[str, Any] = {"max_thinking_tokens": 32_768, "answer_tokens": 512, "stop": "exact"}

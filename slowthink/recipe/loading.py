@@ -24,6 +24,13 @@ S = TypeVar("S", bound=Settings)
 
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 
+REMOVED_SETTINGS: dict[str, object] = {
+    "filter.difficulty.max_error": 0.05,
+    "filter.difficulty.steps.max_error": 0.05,
+}
+"""Settings that older recipes and manifests contain, without list indices, each with its old
+default. The default changed nothing and is ignored; any other value is an unknown key."""
+
 
 def recipe_names() -> list[str]:
     """Names of the recipes that ship with slowthink; those in a folder as `ablations/NAME`."""
@@ -68,12 +75,26 @@ def parse_settings(
     for override in overrides:
         _apply(data, override)
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(without_removed_settings(data))
     except ValidationError as error:
         problems = "\n".join(f"  {line}" for line in _explain(error, kind))
         raise ConfigError(
             f"{where}: {error.error_count()} setting(s) cannot be used:\n{problems}"
         ) from None
+
+
+def without_removed_settings(settings: Any, prefix: str = "") -> Any:
+    """The same settings without those of REMOVED_SETTINGS that have their old default."""
+    if isinstance(settings, list):
+        return [without_removed_settings(item, prefix) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    names = {key: f"{prefix}.{key}".lstrip(".") for key in settings}
+    return {
+        key: without_removed_settings(value, names[key])
+        for key, value in settings.items()
+        if names[key] not in REMOVED_SETTINGS or value != REMOVED_SETTINGS[names[key]]
+    }
 
 
 def _read(source: str) -> tuple[str, str]:

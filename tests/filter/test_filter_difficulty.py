@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from slowthink.errors import ConfigError
 from slowthink.grading import Grader
+from slowthink.pipeline.run_folder import input_digests, stage_settings, stage_status
 from slowthink.recipe import DifficultyConfig, DifficultyStep, KeyCheckConfig, Recipe
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Verdict
@@ -166,9 +170,9 @@ def test_presets_are_the_papers() -> None:
 
 def test_a_preset_takes_other_models_and_ways_to_stop() -> None:
     models = [{"model": "a", "max_thinking_tokens": 64}, {"model": "b"}]
-    coarse, fine = settings(preset="limo-v2", models=models, stop="error").in_sequence()
+    coarse, fine = settings(preset="limo-v2", models=models, stop="never").in_sequence()
     assert (coarse.models[0].model, fine.models[0].model) == ("a", "b")
-    assert (coarse.stop, fine.stop) == ("error", "error")
+    assert (coarse.stop, fine.stop) == ("never", "never")
 
 
 def test_a_resolved_recipe_means_the_same() -> None:
@@ -187,7 +191,8 @@ def test_a_resolved_recipe_means_the_same() -> None:
         ({"preset": "s1", "models": [{"model": "a"}]}, "1 given; preset s1 has 2"),
         ({"steps": [{"name": "a"}, {"name": "a"}]}, "same name"),
         ({"min_correct": 3, "max_correct": 1}, "no problem could be kept"),
-        ({"measure": "majority", "stop": "error"}, "stop error"),
+        ({"stop": "error"}, "`error` was removed; write `exact` instead and delete `max_error`"),
+        ({"max_error": 0.01}, "max_error: unknown key"),
     ],
 )
 def test_impossible_settings_are_told(values: dict[str, object], expected: str | None) -> None:
@@ -196,6 +201,26 @@ def test_impossible_settings_are_told(values: dict[str, object], expected: str |
         return
     with pytest.raises(ConfigError, match=expected):
         settings(**values)
+
+
+def test_an_older_stage_folder_with_removed_settings_counts_as_done(tmp_path: Path) -> None:
+    difficulty = {"steps": [{"name": "a", "stop": "exact"}]}
+    recipe = parse_recipe({"name": "t", "filter": {"input": "p", "difficulty": difficulty}})
+    old = stage_settings(recipe, "filter")
+    old["filter"]["difficulty"]["max_error"] = 0.05
+    old["filter"]["difficulty"]["steps"][0]["max_error"] = 0.05
+    manifest = {
+        "settings": old,
+        "stage_version": 3,
+        "inputs": input_digests(recipe, tmp_path, "filter"),
+    }
+    (tmp_path / "filter").mkdir()
+    path = tmp_path / "filter" / "manifest.json"
+    path.write_text(json.dumps(manifest))
+    assert stage_status(recipe, tmp_path, "filter", version=3).done
+    old["filter"]["difficulty"]["steps"][0]["max_error"] = 0.01
+    path.write_text(json.dumps(manifest))
+    assert not stage_status(recipe, tmp_path, "filter", version=3).done
 
 
 # --- cost and sub-pool ----------------------------------------------------------------------------

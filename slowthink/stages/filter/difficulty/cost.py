@@ -7,19 +7,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from slowthink.errors import ConfigError
 from slowthink.recipe import AttemptModel, DifficultyConfig, DifficultyStep, Recipe
 from slowthink.records import Problem, item_seed
-from slowthink.stages.filter.difficulty.band import Band
-from slowthink.stages.filter.difficulty.prior import Beta, foresee, threshold
+from slowthink.stages.filter.difficulty.band import Band, Tally, decided
 
-FIRST, LATER = Beta(1.0, 1.0), Beta(1.0, 5.0)
-"""Pass rates taken for an estimate: of the first step anything, of later ones what is left of that
-after four failures."""
+
+@dataclass(frozen=True, slots=True)
+class Beta:
+    """A Beta distribution of the problems' pass rates."""
+
+    alpha: float
+    beta: float
+
+
+FIRST_STEP, LATER_STEPS = Beta(1.0, 1.0), Beta(1.0, 5.0)
+"""Pass rates assumed in estimates: uniform for the first step; for later steps the posterior after
+four failures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,27 +80,30 @@ def settings_of(model: AttemptModel, step: DifficultyStep) -> tuple[int, int, fl
 
 
 def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -> list[Estimate]:
-    """One for each model of each step, in order; `num_problems` are tried (`num_tried`)."""
+    """One estimate for each model of each step, in order, for `num_problems` tested problems."""
     return [
-        _estimate(step, model, recipe, num_problems=num_problems, prior=prior)
-        for step, model, prior in _tries(config)
-    ]
-
-
-def _tries(config: DifficultyConfig) -> Iterator[tuple[DifficultyStep, AttemptModel, Beta]]:
-    for number, step in enumerate(config.in_sequence()):
-        for model in step.models:
-            yield step, model, LATER if number else FIRST
+        _estimate(
+            step, model, recipe,
+            num_problems=num_problems, pass_rates=LATER_STEPS if number else FIRST_STEP,
+        )
+        for number, step in enumerate(config.in_sequence())
+        for model in step.models
+    ]  # fmt: skip
 
 
 def _estimate(
-    step: DifficultyStep, model: AttemptModel, recipe: Recipe, *, num_problems: int, prior: Beta
+    step: DifficultyStep,
+    model: AttemptModel,
+    recipe: Recipe,
+    *,
+    num_problems: int,
+    pass_rates: Beta,
 ) -> Estimate:
     thinking, answer, _ = settings_of(model, step)
     limit = thinking + answer if model.samples is None else 0
     mean = min(limit, model.tokens_per_attempt or limit)
     max_attempts = num_problems * step.num_attempts
-    expected = round(num_problems * expected_attempts(step, prior))
+    expected = round(num_problems * attempts_per_problem(step, pass_rates))
     speed = model.tokens_per_second
     known = 0.0 if not limit else expected * mean / speed / 3600 if speed else None
     return Estimate(
@@ -102,13 +113,37 @@ def _estimate(
     )  # fmt: skip
 
 
-def expected_attempts(step: DifficultyStep, prior: Beta) -> float:
-    """Attempts a problem in the mean, where pass rates are distributed so, in waves of one."""
-    band = Band.of(step)
-    if step.stop in (None, "never") or step.measure == "majority":
-        return float(band.num_attempts)
-    risk = threshold(band, prior, max_error=step.max_error) if step.stop == "error" else 0.0
-    return foresee(band, prior, threshold=risk).num_drawn
+def attempts_per_problem(step: DifficultyStep, pass_rates: Beta) -> float:
+    """Mean number of attempts at a problem, in waves of one."""
+    if step.stop == "exact" and step.measure == "pass_rate":
+        return attempts_until_decided(Band.of(step), pass_rates)
+    return float(step.num_attempts)
+
+
+def attempts_until_decided(band: Band, pass_rates: Beta) -> float:
+    """Mean number of attempts until the decision is certain (`stop: exact`).
+
+    The minimum of every rule that always gives the decision of all attempts, since a rule that
+    stops earlier leaves a possible outcome that changes the decision. Sums over the reachable
+    states (attempts made, correct ones), starting from the first attempt.
+    """
+    reached = {(0, 0): 1.0}
+    mean = 0.0
+    for drawn in range(band.num_attempts + 1):
+        for correct in range(drawn + 1):
+            chance = reached.pop((drawn, correct), 0.0)
+            if chance == 0.0:
+                continue
+            if decided(band, Tally(correct, drawn, drawn)) is not None:
+                mean += chance * drawn
+                continue
+            rate = (pass_rates.alpha + correct) / (pass_rates.alpha + pass_rates.beta + drawn)
+            for state, share in (
+                ((drawn + 1, correct + 1), rate),
+                ((drawn + 1, correct), 1 - rate),
+            ):
+                reached[state] = reached.get(state, 0.0) + chance * share
+    return mean
 
 
 # --- a part of the pool ---------------------------------------------------------------------------

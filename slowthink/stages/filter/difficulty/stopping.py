@@ -1,4 +1,4 @@
-"""When enough attempts have been seen: never before the last, for certain, or with a stated error.
+"""When enough attempts have been seen: after the last one, or once the decision is certain.
 
 A rule looks at attempts in order of their number and answers with the decision, or None: go on.
 
@@ -13,7 +13,6 @@ from typing import Protocol
 
 from slowthink.records import Grade, Verdict
 from slowthink.stages.filter.difficulty.band import Band, BandDecision, Tally, decided, needed
-from slowthink.stages.filter.difficulty.prior import Distribution, keep_probability, threshold
 
 
 class Rule(Protocol):
@@ -58,38 +57,6 @@ class Exact:
     def needed(self, tally: Tally) -> int:
         """As many as any decision takes."""
         return needed(self.band, tally)
-
-
-@dataclass(frozen=True)
-class WithinError:
-    """Until the decision to keep or drop differs from that of all attempts with a probability of
-    at most `threshold`, under the pool's own distribution of pass rates."""
-
-    band: Band
-    prior: Distribution
-    threshold: float
-
-    @classmethod
-    def fitted(cls, band: Band, prior: Distribution, *, max_error: float) -> WithinError:
-        """With the largest threshold whose share of differing decisions stays under `max_error`."""
-        return cls(band, prior, threshold(band, prior, max_error=max_error))
-
-    def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
-        """The more probable of keeping and dropping."""
-        certain = decided(self.band, tally)
-        if certain is not None or tally.num_counted == 0:
-            return certain
-        chance = keep_probability(self.band, self.prior, tally)
-        if min(chance.keep, 1 - chance.keep) > self.threshold:
-            return None
-        if chance.keep > 0.5:
-            return BandDecision.KEEP
-        often = chance.too_often >= chance.too_rarely
-        return BandDecision.TOO_OFTEN if often else BandDecision.TOO_RARELY
-
-    def needed(self, tally: Tally) -> int:
-        """One: any attempt may be enough."""
-        return 1
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
 from slowthink.pipeline.run_folder import StageContext
 from slowthink.recipe import AttemptModel, DifficultyStep, KeyCheckConfig
-from slowthink.records import Dropped, Grade, Problem, Verdict, item_seed
+from slowthink.records import Dropped, Grade, Problem, Verdict
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, session_facts
 from slowthink.serialise import plain
@@ -32,7 +31,6 @@ from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import model_name, settings_of, step_name
 from slowthink.stages.filter.difficulty.keys import Doubt, KeyCheck, doubt
 from slowthink.stages.filter.difficulty.measure import Measure, measure, reason
-from slowthink.stages.filter.difficulty.prior import NUM_PILOT, fit
 from slowthink.stages.filter.difficulty.stopping import (
     AttemptTracker,
     Exact,
@@ -40,7 +38,6 @@ from slowthink.stages.filter.difficulty.stopping import (
     Majority,
     Never,
     Rule,
-    WithinError,
 )
 
 
@@ -257,15 +254,16 @@ class _AttemptRunner:
     def _follow(
         self, problems: Sequence[Problem], source: ModelSource | RecordedSource
     ) -> dict[str, AttemptTracker]:
-        """Each problem to its decision; in error mode first those that the others are judged by."""
-        pilot = pilot_of(problems, self._context.recipe.seed) if self._step.stop == "error" else []
-        follows = self._drive(pilot, source)
-        fitted = None
-        if pilot:
-            fitted = self._fitted(list(follows.values()))
-            self.facts |= {"prior": plain(fitted.prior), "threshold": fitted.threshold}
-        rest = [problem for problem in problems if problem.id not in follows]
-        follows |= self._drive(rest, source, rule=fitted)
+        """Run each problem's attempts until it is decided."""
+        step = self._step
+        follows = {
+            problem.id: AttemptTracker(
+                _rule(step, problem, self._grader, watch=self._watch),
+                wave_size=step.wave_size, truncated_counts=step.truncated == "unsolved",
+            )
+            for problem in problems
+        }  # fmt: skip
+        run_attempts(source, follows, progress=self._context.progress)
         self.facts |= {
             "num_problems": len(follows),
             "num_attempts": sum(len(follow.grades) for follow in follows.values()),
@@ -278,39 +276,11 @@ class _AttemptRunner:
         }  # fmt: skip
         return follows
 
-    def _drive(
-        self,
-        problems: Sequence[Problem],
-        source: ModelSource | RecordedSource,
-        *,
-        rule: Rule | None = None,
-    ) -> dict[str, AttemptTracker]:
-        step = self._step
-        follows = {
-            problem.id: AttemptTracker(
-                rule or _rule(step, problem, self._grader, watch=self._watch),
-                wave_size=step.wave_size, truncated_counts=step.truncated == "unsolved",
-            )
-            for problem in problems
-        }  # fmt: skip
-        run_attempts(source, follows, progress=self._context.progress)
-        return follows
-
-    def _fitted(self, pilot: Sequence[AttemptTracker]) -> WithinError:
-        seen = Counter((one.tally.num_correct, one.tally.num_counted) for one in pilot)
-        band, max_error = Band.of(self._step), self._step.max_error
-        return WithinError.fitted(band, fit(seen), max_error=max_error)
-
-
-def pilot_of(problems: Sequence[Problem], seed: int) -> list[Problem]:
-    """The problems that the pool's pass rates are told by, whatever the order."""
-    return sorted(problems, key=lambda one: (item_seed(seed, "pilot", one.id), one.id))[:NUM_PILOT]
-
 
 def _rule(
     step: DifficultyStep, problem: Problem, grader: Grader, *, watch: KeyCheck | None = None
 ) -> Rule:
-    early, band = step.stop in ("exact", "error"), Band.of(step)
+    early, band = step.stop == "exact", Band.of(step)
     rule: Rule = Exact(band) if early else Never(band)
     if step.measure == "majority":
         group = functools.partial(group_answers, grader=grader, choices=problem.choices)
