@@ -19,7 +19,7 @@ from slowthink.sampling.ledger import Ledger
 from slowthink.serialise import plain
 from slowthink.stages import filter as filter_stage
 from slowthink.stages.filter.paraphrases import _AGAIN, TAG, build_messages, parse_verdict
-from slowthink.stages.report.curation import contamination
+from slowthink.stages.report.curation import contamination_summary
 from slowthink.stages.report.curation_tables import contamination_table
 
 EXAM = (
@@ -243,7 +243,7 @@ def test_order_decides_nothing_and_nothing_is_asked_twice(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("by_meaning")
 def test_the_report_tells_kinds_and_verdicts(tmp_path: Path) -> None:
     run(tmp_path, [*ALL, "猫有几条腿？"], says=SAID | {OTHER: "Hm.", _AGAIN: "Hm."})
-    checked = contamination("filter", {"filter": tmp_path / "run/filter.partial"})
+    checked = contamination_summary("filter", {"filter": tmp_path / "run/filter.partial"})
     assert checked is not None
     table = contamination_table(checked)
     assert table.head == ("Tested on", "Problems there", "Copies", "In other words", "Similar",

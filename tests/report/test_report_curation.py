@@ -17,7 +17,7 @@ from made_run import CHINESE as CHINESE_APPLES
 from made_run import make_run, problem
 
 from slowthink.stages.report import problem_columns, render
-from slowthink.stages.report.curation import distribution, expected, pass_rate_class
+from slowthink.stages.report.curation import distribution, expected_counts, pass_rate_class
 from slowthink.stages.report.curation_tables import labels_note
 from slowthink.stages.report.data import headline
 
@@ -192,7 +192,9 @@ def test_classes_of_lengths_double_and_none_is_left_out() -> None:
 
 def test_only_sources_of_the_catalogue_stand_beside_a_papers() -> None:
     sources = [{"kind": "catalogue", "name": "math"}, {"kind": "file", "name": "theoremqa"}]
-    rows = expected({"sources": {"math": 11000, "theoremqa": 5}}, {"pool": {"sources": sources}})
+    rows = expected_counts(
+        {"sources": {"math": 11000, "theoremqa": 5}}, {"pool": {"sources": sources}}
+    )
     assert [(row["source"], row["paper"], row["expected"], row["ours"]) for row in rows] == [
         ("math", "s1", 11999, 11000)
     ]

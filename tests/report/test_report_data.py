@@ -14,7 +14,7 @@ from slowthink.pipeline.run_folder import read_manifest
 from slowthink.recipe.loading import parse_recipe
 from slowthink.stages import report
 from slowthink.stages.report.data import collect, headline, open_run
-from slowthink.stages.report.sets import key_of, published_for, sets_of
+from slowthink.stages.report.sets import published_for, set_key, sets_of
 
 KEYS = {
     "name", "wall_seconds", "peak_rss_mb", "seconds", "base_accuracy", "tuned_accuracy",
@@ -65,7 +65,7 @@ def test_headline_has_what_is_measured_over_several_sets(whole_run):
 
 def test_run_from_before_there_were_sets_is_one_set():
     (one,) = sets_of(old_summary("base", "tuned"))
-    assert key_of(one) == ("heldout", "greedy")
+    assert set_key(one) == ("heldout", "greedy")
     assert (one["protocol_text"], one["num_problems"]) == ("greedy, 1 sample", 20)
     assert (one["comparisons"], one["elicitation"]) == ([], None)
     mixed = old_summary("base", "tuned")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from slowthink.stages.report.excerpts import choose_transcripts, transcripts
-from slowthink.stages.report.text import cut
+from slowthink.stages.report.excerpts import choose_transcripts, read_transcripts
+from slowthink.stages.report.text import shorten
 
 
 def rows(arm: str, *, right: int, wrong: int, caps: tuple[int, ...] = (32, 64)) -> list[dict]:
@@ -54,7 +54,7 @@ def test_no_transcripts_are_drawn_for_zero():
 
 
 def test_transcripts_keep_forced_segments_apart(whole_run):
-    found = transcripts(whole_run / "evaluate", num=8, seed=0)
+    found = read_transcripts(whole_run / "evaluate", num=8, seed=0)
     waited = next(row for row in found if row["point"] == "≤ 128 tokens + 2 waits")
     assert [kind for kind, _ in waited["segments"]] == [
         "thinking", "wait", "thinking", "closing", "answer",
@@ -63,5 +63,5 @@ def test_transcripts_keep_forced_segments_apart(whole_run):
 
 
 def test_long_text_keeps_both_ends_and_says_what_is_left_out():
-    assert cut("a" * 6 + "b" * 6, limit=4) == "aa […8 characters left out…] bb"
-    assert cut("short", limit=5) == "short"
+    assert shorten("a" * 6 + "b" * 6, limit=4) == "aa […8 characters left out…] bb"
+    assert shorten("short", limit=5) == "short"

@@ -11,9 +11,9 @@ from typing import Any
 
 from slowthink.analysis.published import legend, papers
 from slowthink.stages.report.set_tables import Compared, accuracy_cell
-from slowthink.stages.report.sets import largest, title_of
+from slowthink.stages.report.sets import largest_cap_point, set_title
 from slowthink.stages.report.tables import Cell, Table
-from slowthink.stages.report.text import NOTHING, count, decimal, percent, point_name
+from slowthink.stages.report.text import MISSING, budget_label, count, decimal, percent
 
 GROUPS = {
     "in": "in domain",
@@ -36,7 +36,7 @@ def overview_table(sets: Sequence[Mapping[str, Any]], anchors: Sequence[str]) ->
         head=("Set", "Protocol", "n", *names),
         rows=tuple(
             (
-                Cell(text=title_of(one), href=f"#{anchor}"),
+                Cell(text=set_title(one), href=f"#{anchor}"),
                 Cell(text=one["protocol_text"], wrap=True),
                 Cell(text=count(one["num_problems"])),
                 *(_largest_cell(one, name) for name in names),
@@ -48,7 +48,7 @@ def overview_table(sets: Sequence[Mapping[str, Any]], anchors: Sequence[str]) ->
 
 def _largest_cell(one: Mapping[str, Any], name: str) -> Cell:
     found = [arm for arm in one["arms"] if arm["name"] == name and arm["points"]]
-    return accuracy_cell(largest(found[0]["points"])) if found else Cell(text=NOTHING)
+    return accuracy_cell(largest_cap_point(found[0]["points"])) if found else Cell(text=MISSING)
 
 
 def average_table(averages: Sequence[Mapping[str, Any]]) -> Table | None:
@@ -144,7 +144,7 @@ def _sources(figures: Sequence[Mapping[str, Any]]) -> str:
 def our_rows(one: Mapping[str, Any], compared: Compared) -> list[dict[str, Any]]:
     """Our own figures at the compared points, to stand above the published ones."""
     return [
-        {**point, "name": name, "setting": point_name(point), "protocol": one["protocol_text"]}
+        {**point, "name": name, "setting": budget_label(point), "protocol": one["protocol_text"]}
         for name, point in compared.items()
         if point.get("accuracy") is not None
     ]
@@ -162,7 +162,7 @@ def _our_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         accuracy_cell(row),
         Cell(text=row["protocol"], wrap=True),
         Cell(text=decimal(row.get("mean_thinking_tokens"))),
-        Cell(text=NOTHING),
+        Cell(text=MISSING),
         Cell(text="this run"),
     )
 

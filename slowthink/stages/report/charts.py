@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from slowthink.stages.report import svg
-from slowthink.stages.report.text import count, cut, decimal, interval, percent, point_name
+from slowthink.stages.report.text import budget_label, count, decimal, interval, percent, shorten
 
 CURVE_TITLE = "Accuracy against thinking tokens, with 95 % intervals"
 PARALLEL_TITLE = "Accuracy against all tokens spent on a problem, sequential and parallel"
@@ -68,7 +68,7 @@ def parallel_svg(curves: Sequence[Mapping[str, Any]], *, size: svg.Size = svg.WI
         ]
         if marks:
             shape = SHAPES[sum(line.hue == hue for line in lines) % len(SHAPES)]
-            name = cut(str(curve["name"]), limit=48)
+            name = shorten(str(curve["name"]), limit=48)
             lines.append(
                 svg.Line(
                     name=name, marks=sorted(marks, key=lambda mark: mark.x), hue=hue, shape=shape,
@@ -120,7 +120,7 @@ def _arm_lines(arm: dict[str, Any], hue: int) -> Iterator[svg.Line]:
     points = sorted(
         (point for point in arm["points"] if point.get("accuracy") is not None), key=_tokens
     )
-    name = cut(arm["name"], limit=48)
+    name = shorten(arm["name"], limit=48)
     capped = [point for point in points if point.get("forced") and not point.get("waits")]
     waiting = [point for point in points if point.get("forced") and point.get("waits")]
     free = [point for point in points if not point.get("forced")]
@@ -137,7 +137,7 @@ def _arm_lines(arm: dict[str, Any], hue: int) -> Iterator[svg.Line]:
 def _mark(point: dict[str, Any]) -> svg.ChartPoint:
     low, high = point.get("ci95") or (None, None)
     hint = (
-        f"{point_name(point)}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], "
+        f"{budget_label(point)}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], "
         f"n = {point.get('n')}, mean {decimal(_tokens(point))} thinking tokens"
     )
     label = f"+{point['waits']}" if point.get("waits") else ""

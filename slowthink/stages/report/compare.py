@@ -24,8 +24,8 @@ from slowthink.stages.report.pairing import (
     place,
     shared_sets,
 )
-from slowthink.stages.report.sets import SetKey, largest
-from slowthink.stages.report.text import detectable, finite, p_value, point_name
+from slowthink.stages.report.sets import SetKey, largest_cap_point
+from slowthink.stages.report.text import budget_label, detectable_difference, finite, p_value
 
 
 def compare(
@@ -52,13 +52,13 @@ def compare(
 
 def in_words(one: Mapping[str, Any]) -> str:
     """One set's difference at its largest shared point, on one line."""
-    main = largest(one["points"])
+    main = largest_cap_point(one["points"])
     low, high = main["ci95"]
     return (
-        f"{one['benchmark']}, {one['protocol_text']}, {point_name(main)}: "
+        f"{one['benchmark']}, {one['protocol_text']}, {budget_label(main)}: "
         f"{main['a']['accuracy']:.1%} -> {main['b']['accuracy']:.1%} ({main['difference']:+.1%}, "
         f"95 % interval {low:+.1%} to {high:+.1%}, exact p {p_value(main['p_exact'])}), "
-        f"{len(main['won'])} won, {len(main['lost'])} lost. {detectable(main)}"
+        f"{len(main['won'])} won, {len(main['lost'])} lost. {detectable_difference(main)}"
     )
 
 

@@ -18,14 +18,14 @@ from slowthink.stages.report.excerpts import (
     MAX_SEGMENT_CHARACTERS,
     SHOWN_COLUMNS,
     read_columns,
-    segments_of,
+    read_segments,
 )
-from slowthink.stages.report.page import render, two_sizes
+from slowthink.stages.report.page import render, responsive_chart
 from slowthink.stages.report.pairing import ComparedArms, Side
 from slowthink.stages.report.set_tables import accuracy_cell, difference_table
-from slowthink.stages.report.sets import largest, title_of
+from slowthink.stages.report.sets import largest_cap_point, set_title
 from slowthink.stages.report.tables import Cell, Table
-from slowthink.stages.report.text import count, cut, decimal, point_name
+from slowthink.stages.report.text import budget_label, count, decimal, shorten
 
 MAX_SHOWN = 20
 """Questions shown in full in each of a set's two lists; the data has them all."""
@@ -59,15 +59,15 @@ def _name(pair: ComparedArms, side: Side) -> str:
 def _set_view(
     one: Mapping[str, Any], sides: Mapping[str, str], draw: Callable[..., list[dict[str, Any]]]
 ) -> dict[str, Any]:
-    main = largest(one["points"])
+    main = largest_cap_point(one["points"])
     changes = (("Won", sides["b"], main["won"]), ("Lost", sides["a"], main["lost"]))
     return {
         "data": one,
-        "title": title_of(one),
+        "title": set_title(one),
         "main": main,
-        "curves": two_sizes(charts.curve_svg, _as_arms(one, sides)),
+        "curves": responsive_chart(charts.curve_svg, _as_arms(one, sides)),
         "differences": difference_table(
-            [(point_name(point), point) for point in one["points"]], what="Budget"
+            [(budget_label(point), point) for point in one["points"]], what="Budget"
         ),
         "figures": _figure_table(one, sides),
         "lists": [
@@ -104,7 +104,7 @@ def _figure_table(one: Mapping[str, Any], sides: Mapping[str, str]) -> Table:
         ),
         rows=tuple(
             (
-                Cell(text=point_name(point)),
+                Cell(text=budget_label(point)),
                 Cell(text=count(point["n"])),
                 accuracy_cell(point["a"]),
                 accuracy_cell(point["b"]),
@@ -140,7 +140,7 @@ def _changed(
         found.append(
             {
                 **one,
-                "question": cut(row["question"], limit=MAX_QUESTION_CHARACTERS),
+                "question": shorten(row["question"], limit=MAX_QUESTION_CHARACTERS),
                 "gold": row.get("gold"),
                 "domain": row.get("domain"),
                 "answers": {"a": _answer(row), "b": _answer(rows_b[one["b_id"]])},
@@ -161,5 +161,5 @@ def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": row["verdict"].replace("_", " "),
         "extracted": row.get("extracted"),
         "num_thinking_tokens": row["num_thinking_tokens"],
-        "segments": segments_of(row, limit=MAX_SEGMENT_CHARACTERS),
+        "segments": read_segments(row, limit=MAX_SEGMENT_CHARACTERS),
     }

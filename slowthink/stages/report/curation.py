@@ -33,7 +33,7 @@ import numpy as np
 from slowthink.data.catalogue import catalogue
 from slowthink.pipeline.plan import quantiles
 from slowthink.stages.report import problem_columns
-from slowthink.stages.report.text import cut
+from slowthink.stages.report.text import shorten
 
 CURATION_STAGES = ("pool", "filter", "trace", "select")
 MAX_CLUSTERS = 3
@@ -52,20 +52,20 @@ Folders = Mapping[str, Path]
 Facts = Mapping[str, Mapping[str, Any]]
 
 
-def curation(folders: Folders, facts: Facts, settings: Mapping[str, Any]) -> dict[str, Any]:
+def curation_summary(folders: Folders, facts: Facts, settings: Mapping[str, Any]) -> dict[str, Any]:
     """All of it, from the folders and the facts of the stages that are there, and the recipe."""
     found = {
         "lengths": _lengths(folders),
-        "difficulty": difficulty(folders.get("filter"), facts.get("filter", {})),
-        "duplicates": duplicates(folders.get("filter"), facts.get("filter", {})),
+        "difficulty": difficulty_rows(folders.get("filter"), facts.get("filter", {})),
+        "duplicates": duplicate_rows(folders.get("filter"), facts.get("filter", {})),
         "contamination": [
-            one for stage in ("filter", "trace") if (one := contamination(stage, folders))
+            one for stage in ("filter", "trace") if (one := contamination_summary(stage, folders))
         ],
         "key_review": key_review(folders.get("filter")),
         "domain_labels": facts.get("filter", {}).get("domain_labels"),
-        "selection": selection(folders.get("select"), facts.get("select", {})),
+        "selection": selection_summary(folders.get("select"), facts.get("select", {})),
         "paper": facts.get("select", {}).get("paper"),
-        "expected": expected(facts.get("pool", {}), settings),
+        "expected": expected_counts(facts.get("pool", {}), settings),
     }
     _name_questions(found, folders)
     return found
@@ -85,7 +85,7 @@ def _name_questions(found: Mapping[str, Any], folders: Folders) -> None:
     stages = [folders[stage] for stage in CURATION_STAGES if stage in folders]
     questions = problem_columns.questions_of(stages, {one["id"] for one in named})
     for one in named:
-        one["question"] = cut(questions.get(one["id"], ""), limit=MAX_TEXT)
+        one["question"] = shorten(questions.get(one["id"], ""), limit=MAX_TEXT)
 
 
 def _lines(folder: Path | None, name: str) -> Iterator[dict[str, Any]]:
@@ -135,7 +135,7 @@ def _class_name(bits: int) -> str:
 # --- difficulty -----------------------------------------------------------------------------------
 
 
-def difficulty(folder: Path | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def difficulty_rows(folder: Path | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the models' attempts came to, a row for each step and model, in order."""
     rows: dict[tuple[str, str], dict[str, Any]] = {
         (one["step"], one["model"]): _untried(one) for one in facts.get("attempts") or []
@@ -179,7 +179,7 @@ def pass_rate_class(rate: float | None) -> str:
 # --- duplicates -----------------------------------------------------------------------------------
 
 
-def duplicates(folder: Path | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def duplicate_rows(folder: Path | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each way in which questions were looked at as equal."""
     parts: Mapping[str, Any] = facts.get("duplicates") or {}
     clusters: dict[str, list[dict[str, Any]]] = {part: [] for part in parts}
@@ -213,7 +213,7 @@ def _clusters(found: list[dict[str, Any]]) -> dict[str, Any]:
 # --- contamination --------------------------------------------------------------------------------
 
 
-def contamination(stage: str, folders: Folders) -> dict[str, Any] | None:
+def contamination_summary(stage: str, folders: Folders) -> dict[str, Any] | None:
     """The stage's certificate in short, with the nearest hit of each set; None without one."""
     path = folders.get(stage, Path()) / "contamination.json"
     if stage not in folders or not path.exists():
@@ -248,7 +248,7 @@ def _nearest(hits: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 # --- selection ------------------------------------------------------------------------------------
 
 
-def selection(folder: Path | None, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+def selection_summary(folder: Path | None, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """How the training set was chosen; None where the stage did not say."""
     if not facts.get("phases"):
         return None
@@ -271,11 +271,13 @@ def key_review(folder: Path | None) -> dict[str, Any] | None:
     rows = list(_lines(folder, "key_review.jsonl"))
     if not rows:
         return None
-    shown = [row | {"question": cut(row["question"], limit=MAX_TEXT)} for row in rows[:MAX_KEYS]]
+    shown = [
+        row | {"question": shorten(row["question"], limit=MAX_TEXT)} for row in rows[:MAX_KEYS]
+    ]
     return {"num": len(rows), "rows": shown}
 
 
-def expected(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def expected_counts(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """For each of the catalogue's sources that a paper counted: problems there, and our pool's."""
     sources = (settings.get("pool") or {}).get("sources") or []
     names = {one.get("name") for one in sources if one.get("kind") == "catalogue"}

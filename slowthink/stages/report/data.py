@@ -23,7 +23,7 @@ from slowthink.errors import DataError
 from slowthink.pipeline.run_folder import read_manifest
 from slowthink.recipe import STAGES, ReportConfig
 from slowthink.stages.report import excerpts, problem_columns
-from slowthink.stages.report.curation import CURATION_STAGES, curation
+from slowthink.stages.report.curation import CURATION_STAGES, curation_summary
 from slowthink.stages.report.sets import parallel_of, published_for, sets_of
 from slowthink.stages.report.text import finite
 
@@ -128,7 +128,7 @@ def headline_of(run: Run) -> dict[str, Any]:
         "key_review": summary.get("key_review") or [],
         "judge": summary.get("judge"),
         "funnel": funnel(run),
-        "curation": curation(
+        "curation": curation_summary(
             run.folders, {stage: run.facts(stage) for stage in run.manifests}, run.settings
         ),
     }
@@ -219,12 +219,12 @@ def _drops(run: Run) -> list[dict[str, Any]]:
     found = [
         {"stage": stage} | drop
         for stage, folder in run.folders.items()
-        for drop in excerpts.drops_of(folder, seed=run.seed)
+        for drop in excerpts.read_drops(folder, seed=run.seed)
     ]
     examples = [example for drop in found for example in drop["examples"]]
     folders = [run.folders[stage] for stage in CURATION_STAGES if stage in run.folders]
     questions = problem_columns.questions_of(folders, {example["id"] for example in examples})
-    excerpts.with_questions(examples, questions)
+    excerpts.add_questions(examples, questions)
     return found
 
 
@@ -276,7 +276,9 @@ def _training(run: Run) -> dict[str, Any] | None:
 def _transcripts(run: Run, config: ReportConfig) -> list[dict[str, Any]]:
     if "evaluate" not in run.folders:
         return []
-    return excerpts.transcripts(run.folders["evaluate"], num=config.num_transcripts, seed=run.seed)
+    return excerpts.read_transcripts(
+        run.folders["evaluate"], num=config.num_transcripts, seed=run.seed
+    )
 
 
 def _about(run: Run) -> dict[str, Any]:

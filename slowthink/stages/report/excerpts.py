@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from slowthink.records import Verdict, item_seed
-from slowthink.stages.report.text import cut, point_name
+from slowthink.stages.report.text import budget_label, shorten
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def _interleave(lists: Sequence[Sequence[T]]) -> list[T]:
     return [items[place] for place in range(longest) for items in lists if place < len(items)]
 
 
-def transcripts(folder: Path, *, num: int, seed: int) -> list[dict[str, Any]]:
+def read_transcripts(folder: Path, *, num: int, seed: int) -> list[dict[str, Any]]:
     """What the page needs of the chosen rows of `evaluate`, in the chosen order."""
     path = folder / "data.parquet"
     ids = choose_transcripts(read_columns(path, CHOICE_COLUMNS), num=num, seed=seed)
@@ -95,24 +95,24 @@ def transcripts(folder: Path, *, num: int, seed: int) -> list[dict[str, Any]]:
     return [_transcript(rows[one]) for one in ids]
 
 
-def segments_of(row: Mapping[str, Any], *, limit: int) -> list[list[str]]:
+def read_segments(row: Mapping[str, Any], *, limit: int) -> list[list[str]]:
     """[kind, text] of a row's transcript; long texts keep their ends."""
-    return [[kind, cut(text, limit=limit)] for kind, text in json.loads(row["segments"])]
+    return [[kind, shorten(text, limit=limit)] for kind, text in json.loads(row["segments"])]
 
 
 def _transcript(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: row[name] for name in SHOWN_COLUMNS if name in row},
-        "point": point_name(dict(row)),
-        "question": cut(row["question"], limit=MAX_QUESTION_CHARACTERS),
-        "segments": segments_of(row, limit=MAX_SEGMENT_CHARACTERS),
+        "point": budget_label(dict(row)),
+        "question": shorten(row["question"], limit=MAX_QUESTION_CHARACTERS),
+        "segments": read_segments(row, limit=MAX_SEGMENT_CHARACTERS),
     }
 
 
 # --- drops ----------------------------------------------------------------------------------------
 
 
-def drops_of(folder: Path, *, seed: int) -> list[dict[str, Any]]:
+def read_drops(folder: Path, *, seed: int) -> list[dict[str, Any]]:
     """By step and reason, how many rows a stage dropped, and a few of them, drawn by seed.
 
     The most frequent reason first.
@@ -141,14 +141,16 @@ def _evidence(folder: Path, ids: Collection[str]) -> dict[tuple[str, str, str], 
     columns = ("id", "step", "reason", "evidence")
     rows = read_columns(folder / "dropped.parquet", columns, ids=sorted(ids))
     return {
-        (row["step"], row["reason"], row["id"]): cut(
+        (row["step"], row["reason"], row["id"]): shorten(
             row["evidence"] or "", limit=MAX_EXAMPLE_CHARACTERS
         )
         for row in rows
     }
 
 
-def with_questions(examples: Iterable[dict[str, Any]], questions: Mapping[str, str]) -> None:
+def add_questions(examples: Iterable[dict[str, Any]], questions: Mapping[str, str]) -> None:
     """Put its question, if it is known, into each of these examples."""
     for example in examples:
-        example["question"] = cut(questions.get(example["id"], ""), limit=MAX_EXAMPLE_CHARACTERS)
+        example["question"] = shorten(
+            questions.get(example["id"], ""), limit=MAX_EXAMPLE_CHARACTERS
+        )

@@ -30,8 +30,8 @@ from slowthink.stages.report import (
 )
 
 FILTERS = (
-    "percent", "points", "interval", "count", "decimal", "duration", "point_name", "p_value",
-    "mark_of", "detectable", "holds_zero", "closed_up",
+    "percent", "percentage_points", "interval", "count", "decimal", "duration", "budget_label",
+    "p_value", "solve_mark", "detectable_difference", "includes_zero", "join_cjk",
 )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def _hash(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
-def two_sizes(draw: Callable[..., str], rows: Sequence[Any]) -> dict[str, Markup] | None:
+def responsive_chart(draw: Callable[..., str], rows: Sequence[Any]) -> dict[str, Markup] | None:
     """The same chart for wide screens and for phones; CSS shows one of them."""
     wide, narrow = (draw(rows, size=size) for size in (svg.WIDE, svg.NARROW))
     return {"wide": Markup(wide), "narrow": Markup(narrow)} if wide else None
@@ -97,14 +97,16 @@ def _view(data: Mapping[str, Any]) -> dict[str, Any]:
             for number, (one, anchor) in enumerate(zip(found, anchors, strict=True))
         ],
         "overview": across_tables.overview_table(found, anchors),
-        "roles": sets.roles(sets.compared_points(found[0], head), head) if found else {},
-        "headline_pair": sets.headline_pair(found[0], head) if found else None,
+        "roles": sets.headline_arm_names(sets.compared_points(found[0], head), head)
+        if found
+        else {},
+        "headline_pair": sets.headline_comparison(found[0], head) if found else None,
         "averages": across_tables.average_table(head["averages"]),
         "published_averages": _published_averages(head["averages"]),
         "parallel": [_parallel_view(one) for one in head["parallel"]],
         "curated": curation_tables.curation_view(data),
         "funnel": _funnel(data),
-        "losses": two_sizes(charts.loss_svg, training["steps"]) if training else None,
+        "losses": responsive_chart(charts.loss_svg, training["steps"]) if training else None,
         "settings": yaml.safe_dump(data["run"]["settings"], allow_unicode=True, sort_keys=False),
     }
 
@@ -121,10 +123,10 @@ def _set_view(
     ours = across_tables.our_rows(one, compared)
     return {
         "anchor": anchor,
-        "title": sets.title_of(one),
-        "about": sets.about(one),
+        "title": sets.set_title(one),
+        "about": sets.describe_set(one),
         "data": one,
-        "curves": two_sizes(charts.curve_svg, one["arms"]),
+        "curves": responsive_chart(charts.curve_svg, one["arms"]),
         "points": set_tables.point_table(one, compared),
         "samples": set_tables.sample_table(one, compared),
         "comparisons": set_tables.comparison_table(one),
@@ -148,8 +150,8 @@ def _published_averages(averages: Sequence[Mapping[str, Any]]) -> tables.Table |
 def _parallel_view(parallel: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "data": parallel,
-        "title": sets.title_of(parallel),
-        "curves": two_sizes(charts.parallel_svg, charts.drawn_curves(parallel["curves"])),
+        "title": sets.set_title(parallel),
+        "curves": responsive_chart(charts.parallel_svg, charts.drawn_curves(parallel["curves"])),
         "points": across_tables.parallel_table(parallel),
     }
 

@@ -20,10 +20,10 @@ from slowthink.stages.report.sets import (
     SetKey,
     baseline_arm,
     headline_arm,
-    key_of,
+    set_key,
     sets_of,
 )
-from slowthink.stages.report.text import point_name
+from slowthink.stages.report.text import budget_label
 
 Row = Mapping[str, Any]
 PointKey = tuple[int, int, bool]
@@ -115,8 +115,8 @@ def _open_side(run: Path, arm: str | None, *, option: str) -> Side:
         raise ConfigError(
             f"{option}: {run} has no arm `{chosen}`; expected one of {', '.join(names)}."
         )
-    texts = {key_of(one): str(one["protocol_text"]) for one in sets}
-    own = next(key_of(one) for one in sets if chosen in [arm["name"] for arm in one["arms"]])
+    texts = {set_key(one): str(one["protocol_text"]) for one in sets}
+    own = next(set_key(one) for one in sets if chosen in [arm["name"] for arm in one["arms"]])
     points: dict[SetKey, dict[PointKey, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in read_columns(table_of(run), ROW_COLUMNS):
         if row["arm"] == chosen:
@@ -175,7 +175,7 @@ def nothing_shared(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
 def _no_point(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
     """Why sets that both sides have hold nothing to pair."""
     a, b = (
-        {point_name(place(point)) for key in keys for point in side.points[key]}
+        {budget_label(place(point)) for key in keys for point in side.points[key]}
         for side in (pair.a, pair.b)
     )
     if any(set(pair.a.points[key]) & set(pair.b.points[key]) for key in keys):

@@ -10,15 +10,15 @@ from typing import Any
 
 from slowthink.stages.report.tables import Cell, Column, Table, figure, filled
 from slowthink.stages.report.text import (
-    NOTHING,
+    MISSING,
+    budget_label,
     count,
     decimal,
-    holds_zero,
+    includes_zero,
     interval,
     p_value,
     percent,
-    point_name,
-    points,
+    percentage_points,
     quantiles,
 )
 
@@ -92,7 +92,7 @@ def _cells(
 def _place(arm: Mapping[str, Any], point: Mapping[str, Any]) -> tuple[Cell, ...]:
     return (
         Cell(text=arm["name"]),
-        Cell(text=point_name(point)),
+        Cell(text=budget_label(point)),
         Cell(text=count(point.get("n"))),
         accuracy_cell(point),
     )
@@ -123,7 +123,7 @@ def sample_table(one: Mapping[str, Any], compared: Compared) -> Table | None:
         rows=tuple(
             (
                 Cell(text=arm["name"]),
-                Cell(text=point_name(point)),
+                Cell(text=budget_label(point)),
                 Cell(text=count(point.get("num_samples"))),
                 Cell(text=percent(point.get("coverage"))),
                 *(_several(point, str(k)) for k in ks),
@@ -146,8 +146,8 @@ def comparison_table(one: Mapping[str, Any]) -> Table | None:
     """Paired differences of arms on the same questions."""
     return difference_table(
         [
-            (f"{pair['a']} ({point_name(pair['a_point'])}) to "
-             f"{pair['b']} ({point_name(pair['b_point'])})", pair)
+            (f"{pair['a']} ({budget_label(pair['a_point'])}) to "
+             f"{pair['b']} ({budget_label(pair['b_point'])})", pair)
             for pair in one["comparisons"]
         ]
     )  # fmt: skip
@@ -183,13 +183,13 @@ def difference_table(
 
 def _difference(pair: Mapping[str, Any]) -> Cell:
     note = interval(pair.get("ci95"))
-    if holds_zero(pair.get("ci95")):
+    if includes_zero(pair.get("ci95")):
         note += ", holds 0"
-    return Cell(text=points(pair["difference"]), note=note)
+    return Cell(text=percentage_points(pair["difference"]), note=note)
 
 
 def _detectable(size: float | None) -> Cell:
-    return Cell(text=NOTHING if not size else f"{100 * size:.1f} points")
+    return Cell(text=MISSING if not size else f"{100 * size:.1f} points")
 
 
 def measure_table(one: Mapping[str, Any]) -> Table | None:
@@ -216,10 +216,10 @@ def measure_table(one: Mapping[str, Any]) -> Table | None:
                 Cell(text=count(row.get("num_points"))),
                 _control(row),
                 Cell(
-                    text=points(row.get("scaling_per_doubling")),
+                    text=percentage_points(row.get("scaling_per_doubling")),
                     note=interval(row.get("scaling_per_doubling_ci95")),
                 ),
-                Cell(text=points(_times(row.get("scaling_per_token"), 1000))),
+                Cell(text=percentage_points(_times(row.get("scaling_per_token"), 1000))),
                 Cell(text=percent(row["performance"]), note=interval(row.get("performance_ci95"))),
             )
             for row in rows

@@ -54,17 +54,17 @@ def parallel_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(found)] if isinstance(found, Mapping) else list(found)
 
 
-def key_of(one: Mapping[str, Any]) -> SetKey:
+def set_key(one: Mapping[str, Any]) -> SetKey:
     """What a set is known by."""
     return str(one["benchmark"]), str(one["protocol"])
 
 
-def title_of(one: Mapping[str, Any]) -> str:
+def set_title(one: Mapping[str, Any]) -> str:
     """A set's name as the page shows it."""
     return "held-out problems" if one["benchmark"] == HELD_OUT else str(one["benchmark"])
 
 
-def about(one: Mapping[str, Any]) -> str:
+def describe_set(one: Mapping[str, Any]) -> str:
     """How many problems a set has, whether they are of the training data's domain, and from where.
 
     >>> about({"num_problems": 30, "domain": "in", "source": {"hub_id": "a/b", "revision": None}})
@@ -113,11 +113,11 @@ def compared_points(
     for arm in one["arms"]:
         same = [point for place in named for point in arm["points"] if _is_point(arm, point, place)]
         if arm["points"]:
-            found[arm["name"]] = same[0] if same else largest(arm["points"])
+            found[arm["name"]] = same[0] if same else largest_cap_point(arm["points"])
     return found
 
 
-def largest(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def largest_cap_point(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The point of the largest cap, forced, without waits, as far as there is one."""
     return max(
         points,
@@ -135,7 +135,7 @@ def _is_point(arm: Mapping[str, Any], point: Mapping[str, Any], named: Mapping[s
     return all(point.get(key) == value for key, value in named.items() if key != "arm")
 
 
-def roles(
+def headline_arm_names(
     compared: Mapping[str, Mapping[str, Any]], headline: Mapping[str, Any]
 ) -> dict[str, str | None]:
     """Names of the two arms that the headline compares."""
@@ -146,10 +146,12 @@ def roles(
     return names
 
 
-def headline_pair(one: Mapping[str, Any], headline: Mapping[str, Any]) -> dict[str, Any] | None:
+def headline_comparison(
+    one: Mapping[str, Any], headline: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """The set's comparison of the very points that the headline compares, where it has that."""
     ends = [_place(headline[f"{role}_point"] or {}) for role in ("base", "tuned")]
-    names = roles(compared_points(one, headline), headline)
+    names = headline_arm_names(compared_points(one, headline), headline)
     for pair in one["comparisons"]:
         if [_place(pair["a_point"]), _place(pair["b_point"])] == ends and [
             pair["a"], pair["b"]

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from slowthink.analysis.statistics import wilson
 from slowthink.stages.report import svg
-from slowthink.stages.report.text import NOTHING, count, decimal, interval, percent, point_name
+from slowthink.stages.report.text import MISSING, budget_label, count, decimal, interval, percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def domain_table(
     names = sorted({name for arm in shown for name in _by_domain(compared[arm["name"]])})
     if not names:
         return None
-    heads = [f"{arm['name']} ({point_name(dict(compared[arm['name']]))})" for arm in shown]
+    heads = [f"{arm['name']} ({budget_label(dict(compared[arm['name']]))})" for arm in shown]
     hues = {arm["name"]: hue + (len(arms) < 2) for hue, arm in enumerate(arms)}
     return Table(
         caption="Accuracy by domain with 95 % Wilson intervals.",
@@ -103,7 +103,7 @@ def _by_domain(point: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _domain_cell(figure: Mapping[str, Any] | None, hue: int) -> Cell:
     if not figure or figure.get("accuracy") is None:
-        return Cell(text=NOTHING)
+        return Cell(text=MISSING)
     num, share = int(figure["n"]), float(figure["accuracy"])
     sure = wilson(round(share * num), num)
     bounds = figure.get("ci95") or (sure.low, sure.high)

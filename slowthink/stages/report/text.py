@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-NOTHING = "–"
+MISSING = "–"
 
 
 def finite(value: Any) -> Any:
@@ -23,13 +23,13 @@ def finite(value: Any) -> Any:
 
 def percent(share: float | None) -> str:
     """A share in [0, 1] as per cent, one decimal."""
-    return NOTHING if share is None else f"{100 * share:.1f}%"
+    return MISSING if share is None else f"{100 * share:.1f}%"
 
 
-def points(difference: float | None) -> str:
+def percentage_points(difference: float | None) -> str:
     """A difference of shares in percentage points, always signed."""
     if difference is None:
-        return NOTHING
+        return MISSING
     sign = "−" if difference < 0 else "+"
     return f"{sign}{abs(100 * difference):.1f}"
 
@@ -44,13 +44,13 @@ def interval(bounds: Sequence[float] | None) -> str:
 
 def count(number: float | None) -> str:
     """A count with thousands marks."""
-    return NOTHING if number is None else f"{number:,.0f}"
+    return MISSING if number is None else f"{number:,.0f}"
 
 
 def decimal(number: float | None) -> str:
     """A mean with one decimal, a large one without."""
     if number is None:
-        return NOTHING
+        return MISSING
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:,.1f}"
 
 
@@ -61,7 +61,7 @@ def duration(seconds: float | None) -> str:
     ('7 min 12 s', '2 h 3 min', '4.2 s')
     """
     if seconds is None:
-        return NOTHING
+        return MISSING
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -71,7 +71,7 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min"
 
 
-def cut(text: str, *, limit: int) -> str:
+def shorten(text: str, *, limit: int) -> str:
     """The text, or its two ends with a note of how much was left out between them."""
     if len(text) <= limit:
         return text
@@ -79,7 +79,7 @@ def cut(text: str, *, limit: int) -> str:
     return f"{text[:half]} […{len(text) - 2 * half:,} characters left out…] {text[-half:]}"
 
 
-def closed_up(tokens: str) -> str:
+def join_cjk(tokens: str) -> str:
     """Tokens with spaces between them, as Chinese is written: without.
 
     >>> closed_up("甲 乙 相 距 480 千 米 of road")
@@ -88,7 +88,7 @@ def closed_up(tokens: str) -> str:
     return re.sub(r"(?<=[\u3400-\u9fff]) (?=[\u3400-\u9fff])", "", tokens)
 
 
-def mark_of(share: float) -> str:
+def solve_mark(share: float) -> str:
     """How often a question was solved: ✗ never, ✓ always, else per cent."""
     return {0.0: "✗", 1.0: "✓"}.get(share, f"{100 * share:.0f}%")
 
@@ -96,7 +96,7 @@ def mark_of(share: float) -> str:
 def p_value(chance: float | None) -> str:
     """A p value with three decimals, or `< 0.001`."""
     if chance is None:
-        return NOTHING
+        return MISSING
     return "< 0.001" if chance < 0.001 else f"{chance:.3f}"
 
 
@@ -105,7 +105,7 @@ def quantiles(values: Mapping[str, float] | None) -> str:
     return " · ".join(f"{name}th {decimal(value)}" for name, value in (values or {}).items())
 
 
-def point_name(point: Mapping[str, Any]) -> str:
+def budget_label(point: Mapping[str, Any]) -> str:
     """What was allowed at one point of a curve, e.g. `≤ 96 tokens + 2 waits`."""
     free = point.get("forced") is False
     if free and not point.get("max_thinking_tokens"):
@@ -117,7 +117,7 @@ def point_name(point: Mapping[str, Any]) -> str:
     return f"{cap} + {waits} wait{'s' if waits > 1 else ''}" if waits else cap
 
 
-def detectable(pair: Mapping[str, Any]) -> str:
+def detectable_difference(pair: Mapping[str, Any]) -> str:
     """In words, the smallest true difference that so many questions can show."""
     size, num = pair.get("minimal_detectable_difference"), pair.get("n")
     if size is None:
@@ -130,6 +130,6 @@ def detectable(pair: Mapping[str, Any]) -> str:
     )
 
 
-def holds_zero(bounds: Sequence[float] | None) -> bool:
+def includes_zero(bounds: Sequence[float] | None) -> bool:
     """Whether an interval of a difference holds 0, so that no difference is shown."""
     return bool(bounds) and bounds[0] <= 0 <= bounds[1]  # type: ignore[index]
