@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.grading import Grader
-from slowthink.grading.files import PairRow, pair_of
+from slowthink.grading.files import PairRow, pair_from_row
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/grading"
 DATA = SHARED / "pairs_from_samples_autolabel.jsonl"
@@ -77,9 +77,9 @@ def _ours(rows: Sequence[PairRow], *, num_workers: int) -> tuple[float, float]:
     normalise.clean.cache_clear()
     math._value.cache_clear()
     with Grader(num_workers=num_workers) as grader:
-        grader.warm()
+        grader.start_workers()
         started = time.perf_counter()
-        timed = grader.grade_pairs([pair_of(row) for row in rows])
+        timed = grader.grade_pairs([pair_from_row(row) for row in rows])
         seconds = time.perf_counter() - started
     return len(rows) / seconds, max(one.seconds for one in timed)
 

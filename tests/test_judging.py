@@ -8,7 +8,7 @@ import pytest
 
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.grading import Grader
-from slowthink.grading.files import grade_rows, read_file
+from slowthink.grading.files import grade_rows, read_pairs
 from slowthink.grading.judge_prompt import VERSION, build_messages
 from slowthink.recipe import JudgeConfig, Recipe
 from slowthink.records import Grade, Problem, Verdict, duplicate_key, problem_id
@@ -210,7 +210,7 @@ def test_a_file_is_graded_with_second_opinions_where_the_rules_are_silent(judge_
         {"question": "Prove it.", "solution": "Clear.", "response": "It is clear."},
     ]
     path.write_text("\n".join(json.dumps(line) for line in lines))
-    rows = read_file(path)
+    rows = read_pairs(path)
     with Grader() as grader:
         graded = grade_rows(rows, grader)
     asked = build_messages("solution", question="Prove it.", gold="Clear.", answer="It is clear.")

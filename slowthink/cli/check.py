@@ -20,7 +20,7 @@ from slowthink.data.problems import Item
 from slowthink.data.rows import READERS
 from slowthink.errors import DataError
 from slowthink.grading import GradeItem, Grader, check_dependencies
-from slowthink.grading.answers.choice import pick
+from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.answers.compare import AnswerContext, compare
 from slowthink.pipeline import run_folder as runs
 from slowthink.pipeline.run import stage_module
@@ -226,10 +226,10 @@ def _counts(one: KeySet, refused: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 
 def _doubt(problem: Problem) -> str | None:
     """Why a key given twice, as text and as letter, says two things; None where it does not."""
-    context = AnswerContext.of(problem)
+    context = AnswerContext.from_problem(problem)
     if not context.letter or not problem.answer:
         return None
-    given = pick(problem.answer)
+    given = parse_choice(problem.answer)
     if given.letters and given.letters != frozenset(context.letter):
         return f"its letter is {context.letter}"
     text = context.options().get(context.letter)

@@ -245,13 +245,13 @@ class GradeRequest:
 def grade(request: GradeRequest) -> CommandResult:
     """Verdicts on a file of answers."""
     from slowthink.grading.files import grade_file
-    from slowthink.grading.reference.table import compare_graders, table_of
+    from slowthink.grading.reference.table import compare_graders, format_table
 
     if request.compare and (request.judge or request.mode != "strict"):
         raise ConfigError("grade: --compare shows every mode; leave --mode and --judge out.")
     if request.compare:
         data = compare_graders(request.file, num_workers=request.num_workers)
-        return CommandResult(text=table_of(data), data=data)
+        return CommandResult(text=format_table(data), data=data)
     if request.judge:
         data = _grade_with_judge(request, request.judge)
     else:
@@ -262,13 +262,13 @@ def grade(request: GradeRequest) -> CommandResult:
 def _grade_with_judge(request: GradeRequest, model: str) -> dict[str, Any]:
     """The rules' verdicts and, where they leave a row open, the judge's."""
     from slowthink.grading import Grader
-    from slowthink.grading.files import grade_rows, read_file, summary_of
+    from slowthink.grading.files import grade_rows, read_pairs, summarize_grades
     from slowthink.pipeline.progress import ProgressReporter
     from slowthink.recipe import JudgeConfig
     from slowthink.sampling.judge import judge_rows, open_judge
     from slowthink.sampling.ledger import Ledger
 
-    rows = read_file(request.file)
+    rows = read_pairs(request.file)
     with Grader(request.mode, num_workers=request.num_workers) as grader:
         graded = grade_rows(rows, grader)
     path = request.ledger or request.file.with_name(request.file.name + ".judge.sqlite")
@@ -281,7 +281,7 @@ def _grade_with_judge(request: GradeRequest, model: str) -> dict[str, Any]:
         ) as judge,
     ):
         graded, report = judge_rows(judge, rows, graded)
-    found = summary_of(rows, graded, mode=request.mode)
+    found = summarize_grades(rows, graded, mode=request.mode)
     return found | {"judge": report | {"ledger": str(path)}}
 
 

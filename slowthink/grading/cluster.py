@@ -49,7 +49,7 @@ def _group_of(
     """The group that the rules put the answer in, and those that they leave open."""
     left_open = []
     for number, first in enumerate(firsts):
-        equal = grader.decide(PairItem(first, text, context))
+        equal = grader.compare_by_rules(PairItem(first, text, context))
         if equal:
             return number, []
         if equal is None:

@@ -91,7 +91,7 @@ def extract(
     text = text if tagged is None else tagged
     found = last_box(text)
     if found is None and tagged is not None:
-        found = (text.strip() or None) if whole_line else answer_in(text)
+        found = (text.strip() or None) if whole_line else extract_from_prose(text)
     if found is None:
         found = _marked(text, choices=choices, whole_line=whole_line)
     if found is None and choices:
@@ -138,7 +138,7 @@ def _without_formulas(text: str) -> str:
     return _MATH.sub(lambda m: m.group() if _SENTENCE.search(m.group()) else " ", text)
 
 
-def is_worded(text: str) -> bool:
+def is_verbal(text: str) -> bool:
     """Whether a key is words, with or without a number among them: "at most 3", "no solution"."""
     bare = _without_formulas(text).strip()
     return is_prose(text) or (re.match(_WORD, bare) is not None and len(_words(bare)) >= 2)
@@ -156,7 +156,7 @@ def _leads_to_number(text: str) -> bool:
     return len(_words(before[0])) >= 2 or _OTHER_SCRIPT.search(before[0]) is not None
 
 
-def answer_in(text: str) -> str | None:
+def extract_from_prose(text: str) -> str | None:
     """The answer in a text that is either an answer already or a piece of prose around one."""
     found = extract(text)
     if found is not None:

@@ -18,7 +18,7 @@ from typing import Any
 from slowthink.errors import DataError
 from slowthink.grading.answers import choice
 from slowthink.grading.answers.compare import AnswerContext
-from slowthink.grading.extract import answer_in, extract, is_prose, is_worded
+from slowthink.grading.extract import extract_from_prose, extract, is_prose, is_verbal
 from slowthink.grading.grader import Grader, PairItem
 from slowthink.grading.reference import compat
 from slowthink.records import Grade, Verdict
@@ -50,27 +50,27 @@ def grade_file(path: str | Path, *, mode: str = "strict", num_workers: int = 1) 
     None without one. A row that cannot be read is set aside and counted in `num_bad_rows`, the
     first ten with their reason. Raises DataError where no row can be used.
     """
-    rows = read_file(path)
+    rows = read_pairs(path)
     with Grader(mode, num_workers=num_workers) as grader:
-        return summary_of(rows, grade_rows(rows, grader), mode=mode)
+        return summarize_grades(rows, grade_rows(rows, grader), mode=mode)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class PairFile:
     """A file's rows, and what is wrong with those that cannot be used."""
 
     rows: list[PairRow]
     bad: list[str]
 
 
-def read_file(path: str | Path) -> Rows:
+def read_pairs(path: str | Path) -> PairFile:
     """The rows of a file. Raises DataError where none can be used."""
     path = Path(path)
     rows, bad = _read_rows(path)
     if not rows:
         what = bad[0] if bad else f"{path}: no rows; expected one JSON object a line"
         raise DataError(f"{what}. Nothing was graded; mend the file.")
-    return Rows(rows, bad)
+    return PairFile(rows, bad)
 
 
 def _read_rows(path: Path) -> tuple[list[PairRow], list[str]]:
@@ -136,14 +136,14 @@ class GradedRows:
     worst_seconds: float
 
 
-def grade_rows(rows: Rows, grader: Grader) -> GradedRows:
+def grade_rows(rows: PairFile, grader: Grader) -> GradedRows:
     """Grade the rows of a file."""
     grades: list[Grade] = []
-    grader.warm()
+    grader.start_workers()
     started = time.perf_counter()
     worst = 0.0
     for block in _blocks(rows.rows):
-        pairs = [pair_of(row, mode=grader.mode) for row in block]
+        pairs = [pair_from_row(row, mode=grader.mode) for row in block]
         found = grader.grade_pairs(pairs)
         grades.extend(one.grade for one in found)
         worst = max([worst, *(one.seconds for one in found)])
@@ -155,7 +155,7 @@ def _blocks(rows: list[PairRow]) -> Iterator[list[PairRow]]:
         yield rows[start : start + BLOCK]
 
 
-def pair_of(row: PairRow, *, mode: str = "strict") -> PairItem:
+def pair_from_row(row: PairRow, *, mode: str = "strict") -> PairItem:
     """What is compared for a row: key and answer, each taken out of a text around it if need be."""
     context = AnswerContext(question=row.question, choices=row.choices)
     if mode == "math-verify":
@@ -167,12 +167,12 @@ def pair_of(row: PairRow, *, mode: str = "strict") -> PairItem:
     if row.pred is None:
         return PairItem(gold, extract(row.response or "", choices=options), context)
     if options:
-        is_pick = bool(choice.pick(row.pred).letters) and not is_prose(row.pred)
+        is_pick = bool(choice.parse_choice(row.pred).letters) and not is_prose(row.pred)
         found = extract(row.pred, choices=() if is_pick else options)
         return PairItem(gold, found or row.pred, context)
-    if is_worded(gold) and not is_prose(gold):
+    if is_verbal(gold) and not is_prose(gold):
         return PairItem(gold, extract(row.pred, whole_line=True) or row.pred, context)
-    return PairItem(gold, answer_in(row.pred), context)
+    return PairItem(gold, extract_from_prose(row.pred), context)
 
 
 def _compat_answer(row: PairRow, mode: str) -> str | None:
@@ -184,7 +184,7 @@ def _compat_answer(row: PairRow, mode: str) -> str | None:
 def _gold_of(text: str) -> str:
     """A key that is a worked solution: its box, or what it ends on."""
     if "boxed" in text or "\n" in text.strip() or len(text) > 120:
-        return answer_in(text) or text
+        return extract_from_prose(text) or text
     return text
 
 
@@ -192,7 +192,7 @@ def _is_letter(gold: str) -> bool:
     return re.fullmatch(r"[\s({$]*[A-J][\s)}$.]*", gold) is not None
 
 
-def summary_of(rows: Rows, graded: GradedRows, *, mode: str) -> dict[str, Any]:
+def summarize_grades(rows: PairFile, graded: GradedRows, *, mode: str) -> dict[str, Any]:
     """What `slowthink grade` prints."""
     grades = graded.grades
     pairs = [(r, g) for r, g in zip(rows.rows, grades, strict=True) if r.equal is not None]

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from slowthink.errors import ConfigError, GraderError
 from slowthink.grading.answers.compare import AnswerContext, Comparison, compare
-from slowthink.grading.extract import extract, is_prose, is_worded
+from slowthink.grading.extract import extract, is_prose, is_verbal
 from slowthink.grading.reference import compat
-from slowthink.grading.workers import WorkerAnswer, WorkerPool
+from slowthink.grading.workers import WorkerResult, WorkerPool
 from slowthink.records import Grade, Problem, Verdict
 
 T = TypeVar("T")
@@ -114,12 +114,12 @@ class Grader:
         """Verdicts on answers that have been extracted already, with the wait for each."""
         return self._close([_timed(self._pair, pair) for pair in pairs])
 
-    def decide(self, pair: PairItem) -> bool | None:
+    def compare_by_rules(self, pair: PairItem) -> bool | None:
         """Whether the rules call the two equal; None where they leave it to the workers."""
         found = self._pair(pair)
         return found.verdict is Verdict.CORRECT if isinstance(found, Grade) else None
 
-    def warm(self) -> None:
+    def start_workers(self) -> None:
         """Start the workers now, so that the first answer does not wait for them."""
         if self.mode in ("strict", "math-verify"):
             self.pool.compare_many([("1", "1")] * self.pool.num_workers)
@@ -147,7 +147,7 @@ class Grader:
         if self.mode != "strict":
             equal = compat.equal_as(self.mode, pair.gold, pair.answer)
             return _grade(equal, gold=pair.gold, pred=pair.answer, method=self.mode)
-        return judge_pair(pair.gold, pair.answer, context=pair.context)
+        return grade_by_rules(pair.gold, pair.answer, context=pair.context)
 
     def _strict(self, item: GradeItem) -> Grade | _Open:
         problem = item.problem
@@ -158,12 +158,12 @@ class Grader:
             item.answer_text,
             last_number=item.last_number,
             choices=problem.choices,
-            whole_line=is_worded(gold),
+            whole_line=is_verbal(gold),
         )
         early = _without_comparison(item, extracted, gold)
         if early is not None or extracted is None:
             return early or Grade(verdict=Verdict.NO_ANSWER, gold=gold, method="extract")
-        return judge_pair(gold, extracted, context=AnswerContext.of(problem))
+        return grade_by_rules(gold, extracted, context=AnswerContext.from_problem(problem))
 
     def _default(self, item: GradeItem) -> Grade | _Open:
         gold = (item.problem.answer or "").strip()
@@ -193,7 +193,7 @@ class _Open:
     shown_gold: str
     shown_pred: str
 
-    def close(self, answer: WorkerAnswer) -> Grade:
+    def close(self, answer: WorkerResult) -> Grade:
         """The verdict after a worker has had its say. What it cannot parse is not equal."""
         shown = {"gold": self.shown_gold, "extracted": self.shown_pred}
         if answer.equal is None and answer.error.startswith("worker"):
@@ -203,7 +203,7 @@ class _Open:
         return Grade(verdict=verdict, method=method, **shown)
 
 
-def judge_pair(gold: str, pred: str, *, context: AnswerContext) -> Grade | _Open:
+def grade_by_rules(gold: str, pred: str, *, context: AnswerContext) -> Grade | _Open:
     """The rules' verdict on a gold and an extracted answer, or what is left open."""
     try:
         found: Comparison = compare(gold, pred, context=context)

@@ -55,20 +55,20 @@ _PROMPTS = {"answer": _ANSWER, "solution": _SOLUTION}
 _VERDICT = re.compile(r"verdict\s*:\s*(correct|incorrect)\s*\.?", re.IGNORECASE)
 
 
-def mode_for(problem: Problem, grade: Grade) -> str | None:
+def judge_mode(problem: Problem, grade: Grade) -> str | None:
     """How a judge is asked about this answer; None where the rules' verdict stands.
 
     `answer` where there is a key and the rules left it open, `solution` where there is no usable
     key but a solution. An answer that is missing or cut off needs no opinion.
     """
-    if not left_open(grade):
+    if not is_undecided(grade):
         return None
     if problem.answer and grade.extracted:
         return "answer"
     return "solution" if problem.solution and not problem.answer else None
 
 
-def left_open(grade: Grade) -> bool:
+def is_undecided(grade: Grade) -> bool:
     """Whether the rules have not decided: no key, an error, a text that no parser reads, or two
     sentences that are not the same word for word."""
     if grade.verdict is Verdict.WRONG and grade.gold and grade.extracted:

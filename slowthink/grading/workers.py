@@ -36,7 +36,7 @@ _LENGTH = struct.Struct(">I")
 
 
 @dataclass(frozen=True)
-class WorkerAnswer:
+class WorkerResult:
     """What a worker found: equal, not equal, or (None) no answer and why."""
 
     equal: bool | None
@@ -133,7 +133,7 @@ class WorkerPool:
         self._spare: _Worker | None = None
         self._lock = threading.Lock()
 
-    def compare_many(self, pairs: Sequence[tuple[str, str]]) -> list[WorkerAnswer]:
+    def compare_many(self, pairs: Sequence[tuple[str, str]]) -> list[WorkerResult]:
         """One answer a (gold, answer) pair, in order; each within `seconds` of its turn."""
         if not pairs:
             return []
@@ -177,11 +177,11 @@ class _Round:
 
     def __init__(self, pool: WorkerPool, pairs: Sequence[tuple[str, str]]) -> None:
         self.pool, self.pairs = pool, pairs
-        self.answers: list[WorkerAnswer | None] = [None] * len(pairs)
+        self.answers: list[WorkerResult | None] = [None] * len(pairs)
         self.waiting = list(range(len(pairs)))[::-1]
         self.num_failed_starts = 0
 
-    def run(self) -> list[WorkerAnswer]:
+    def run(self) -> list[WorkerResult]:
         """Serve until every pair has its answer."""
         self.pool.fill(len(self.pairs))
         while any(answer is None for answer in self.answers):
@@ -237,7 +237,7 @@ class _Round:
                 worker.ready, worker.deadline = True, float("inf")
             elif worker.task is not None:
                 seconds = time.monotonic() - worker.sent
-                self.answers[worker.task] = WorkerAnswer(
+                self.answers[worker.task] = WorkerResult(
                     message["equal"], message.get("error", ""), seconds
                 )
                 worker.task, worker.deadline = None, float("inf")
@@ -250,7 +250,7 @@ class _Round:
 
     def _lost(self, worker: _Worker, why: str) -> None:
         if worker.task is not None:
-            self.answers[worker.task] = WorkerAnswer(
+            self.answers[worker.task] = WorkerResult(
                 None, f"worker {why}", time.monotonic() - worker.sent
             )
         if not worker.ready:

@@ -13,8 +13,8 @@ from typing import Any
 
 from slowthink.analysis.statistics import wilson
 from slowthink.forcing.prompts import question_text
-from slowthink.grading.files import GradedRows, PairRow, Rows
-from slowthink.grading.judge_prompt import VERSION, build_messages, mode_for, parse_verdict
+from slowthink.grading.files import GradedRows, PairRow, PairFile
+from slowthink.grading.judge_prompt import VERSION, build_messages, judge_mode, parse_verdict
 from slowthink.recipe import ChatConfig, JudgeConfig, Recipe
 from slowthink.records import (
     Grade,
@@ -119,7 +119,7 @@ def second_opinions(
 
     The audit asks about rows that the rules did decide, half of them right ones, and changes none.
     """
-    modes = {row.id: mode_for(row.problem, row.grade) for row in rows}
+    modes = {row.id: judge_mode(row.problem, row.grade) for row in rows}
     asked = [row for row in rows if modes[row.id] in judge.config.modes]
     audited = _audited(rows, judge.config.num_audited, seed=seed)
     items = [_item(row, modes[row.id] or "answer") for row in asked + audited]
@@ -138,7 +138,9 @@ def second_opinions(
     return decided, report | _audit(audited, opinions[len(asked) :])
 
 
-def judge_rows(judge: Judge, rows: Rows, graded: GradedRows) -> tuple[GradedRows, dict[str, Any]]:
+def judge_rows(
+    judge: Judge, rows: PairFile, graded: GradedRows
+) -> tuple[GradedRows, dict[str, Any]]:
     """The grades of a file's rows with the judge's second opinions, and the judge's report."""
     asked = [
         JudgedRow(
@@ -198,7 +200,7 @@ def _ranked(rows: Sequence[JudgedRow], verdict: Verdict, *, seed: int) -> list[J
     found = [
         row
         for row in rows
-        if row.grade.verdict is verdict and mode_for(row.problem, row.grade) is None
+        if row.grade.verdict is verdict and judge_mode(row.problem, row.grade) is None
     ]
     return sorted(found, key=lambda row: item_seed(seed, "judge audit", row.id))
 

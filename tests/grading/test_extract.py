@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from slowthink.grading.answers.choice import pick
-from slowthink.grading.extract import answer_in, extract
+from slowthink.grading.answers.choice import parse_choice
+from slowthink.grading.extract import extract_from_prose, extract
 
 FOUND = {
     "box": (r"So $x=\boxed{12}$.", "12"),
@@ -109,7 +109,7 @@ PIECES = {
 
 @pytest.mark.parametrize(("text", "answer"), PIECES.values(), ids=PIECES.keys())
 def test_an_answer_is_taken_out_of_prose_around_it(text: str, answer: str) -> None:
-    assert answer_in(text) == answer
+    assert extract_from_prose(text) == answer
 
 
 def test_a_marked_sentence_is_kept_whole_on_demand() -> None:
@@ -140,7 +140,7 @@ LONG = {
 def test_a_long_text_is_searched_in_time(text: str) -> None:
     started = time.process_time()
     for whole in (text, "The answer is " + text):
-        answer_in(whole)
+        extract_from_prose(whole)
         extract(whole, last_number=True, choices=("one", "two", "three"))
-        pick(whole)
+        parse_choice(whole)
     assert time.process_time() - started < 4

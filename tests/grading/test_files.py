@@ -11,7 +11,7 @@ import pytest
 
 from slowthink.grading import MODES
 from slowthink.grading.files import grade_file
-from slowthink.grading.reference.table import compare_graders, table_of
+from slowthink.grading.reference.table import compare_graders, format_table
 from slowthink.grading.reference.traps import TRAPS
 
 ROWS: list[dict[str, Any]] = [
@@ -71,7 +71,7 @@ def test_the_table_says_which_traps_a_grader_falls_for(compared: dict[str, Any])
     traps = {one["grader"]: one["traps"] for one in compared["graders"]}
     assert traps["strict"] == []
     assert {"percent-6-600", "brackets-closed", "order-in-pair"} <= set(traps["limo-compat"])
-    lines = table_of(compared).splitlines()
+    lines = format_table(compared).splitlines()
     assert len(lines) == 1 + len(MODES)
     assert lines[1].split()[0] == "strict"
     assert lines[1].endswith(f"0 of {len(TRAPS)}")

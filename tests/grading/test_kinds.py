@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from slowthink.grading import Grader
-from slowthink.grading.files import PairRow, pair_of
+from slowthink.grading.files import PairRow, pair_from_row
 from slowthink.records import Verdict
 
 SENTENCES = {
@@ -109,7 +109,7 @@ def grader() -> Iterator[Grader]:
 
 
 def _verdict(grader: Grader, gold: str, pred: str) -> Verdict:
-    return grader.grade_pairs([pair_of(PairRow(1, gold, pred))])[0].grade.verdict
+    return grader.grade_pairs([pair_from_row(PairRow(1, gold, pred))])[0].grade.verdict
 
 
 @pytest.mark.parametrize(("gold", "pred"), SENTENCES.values(), ids=SENTENCES.keys())

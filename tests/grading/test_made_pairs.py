@@ -12,7 +12,7 @@ import pytest
 
 from slowthink.grading import Grader
 from slowthink.grading.answers.compare import compare
-from slowthink.grading.files import PairRow, grade_file, grade_rows, pair_of, read_file
+from slowthink.grading.files import PairRow, grade_file, grade_rows, pair_from_row, read_pairs
 
 PAIRS = Path(__file__).with_name("made_pairs.jsonl")
 
@@ -26,7 +26,7 @@ def test_made_pairs_of_every_kind_are_graded_as_labelled() -> None:
 
 
 def test_a_key_is_an_answer_to_itself() -> None:
-    rows = read_file(PAIRS)
+    rows = read_pairs(PAIRS)
     golds = dict.fromkeys(row.gold for row in rows.rows if row.gold.strip())
     same = [PairRow(i, gold, f"\\boxed{{{gold}}}") for i, gold in enumerate(golds)]
     with Grader() as grader:
@@ -39,5 +39,5 @@ def test_a_key_is_an_answer_to_itself() -> None:
 def test_formula_signs_change_no_verdict(mark: str) -> None:
     closing = {"$": "$", "\\(": "\\)", "\\[": "\\]"}[mark]
     for gold, pred, equal in [("[1,2)", "1\\le x<2", True), ("[1,2)", "(1,2]", False)]:
-        pair = pair_of(PairRow(1, gold, f"{mark}{pred}{closing}"))
+        pair = pair_from_row(PairRow(1, gold, f"{mark}{pred}{closing}"))
         assert compare(pair.gold, pair.answer or "", context=pair.context).equal is equal

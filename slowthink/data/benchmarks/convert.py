@@ -19,9 +19,9 @@ from slowthink.data.benchmarks.table import Benchmark
 from slowthink.data.problems import Columns, Origin, problem_of
 from slowthink.data.rows import SourceRow, UnusableValue, optional_text, text_value
 from slowthink.grading.answers.choice import LETTERS
-from slowthink.grading.answers.latex import TooBig, Unparsed
+from slowthink.grading.answers.latex import LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import clean
-from slowthink.grading.answers.values import number_of, read
+from slowthink.grading.answers.values import number_of, parse_value
 from slowthink.records import Problem, Split, item_seed, problem_id
 
 MAX_META_CHARS = 20_000
@@ -196,7 +196,7 @@ def _number(value: Any) -> float | None:
 def _size(answer: str | None) -> float | None:
     """The magnitude of a key that is one number; None for any other."""
     try:
-        number = number_of(read(clean(answer or "")))
+        number = number_of(parse_value(clean(answer or "")))
         return abs(float(number)) if not isinstance(number, complex) else None
-    except (Unparsed, TooBig, ArithmeticError, ValueError, RecursionError):
+    except (ParseError, LimitExceeded, ArithmeticError, ValueError, RecursionError):
         return None

@@ -38,7 +38,7 @@ class ChosenOption:
     text: str = ""
 
 
-def pick(text: str, *, any_case: bool = False) -> ChosenOption:
+def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
     """The choice a text makes; no letters where it is not of the form of a choice."""
     if len(text) > MAX_PICK:
         return ChosenOption(text=text)

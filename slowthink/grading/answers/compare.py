@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slowthink.grading.answers import choice
-from slowthink.grading.answers.latex import MAX_LENGTH, TooBig, Unparsed
+from slowthink.grading.answers.latex import MAX_LENGTH, LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import clean, squeezed
-from slowthink.grading.answers.relate import ComparisonRules, same
-from slowthink.grading.answers.values import Value, read, split_top
+from slowthink.grading.answers.equivalence import ComparisonRules, equivalent
+from slowthink.grading.answers.values import Value, parse_value, split_top
 from slowthink.grading.extract import last_box
 from slowthink.records import Problem
 
@@ -54,7 +54,7 @@ class AnswerContext:
     """The right option's letter, where the source says it beside the option's text."""
 
     @classmethod
-    def of(cls, problem: Problem) -> AnswerContext:
+    def from_problem(cls, problem: Problem) -> AnswerContext:
         """The context of a problem."""
         letter = (
             json.loads(problem.meta).get("choice_answer")
@@ -131,7 +131,10 @@ def beyond_bounds(text: str) -> str | None:
 
 def _choices(gold: str, pred: str, context: AnswerContext) -> bool | None:
     """Verdict of the rules for multiple choice; None where it is no such question."""
-    right, given = choice.pick(gold), choice.pick(pred, any_case=bool(context.choices))
+    right, given = (
+        choice.parse_choice(gold),
+        choice.parse_choice(pred, any_case=bool(context.choices)),
+    )
     if not right.letters and not given.letters:
         return None
     if context.letter and given.letters:
@@ -185,11 +188,11 @@ def _values(gold: str, pred: str, context: AnswerContext) -> Comparison:
     rules, undecided = context.rules(), False
     for readings in _readings(*texts):
         try:
-            if same(*[_value(text, merge) for text, merge in readings], rules=rules):
+            if equivalent(*[_value(text, merge) for text, merge in readings], rules=rules):
                 return Comparison(True, "value")
-        except TooBig as error:
+        except LimitExceeded as error:
             return Comparison(False, f"bounds: {error}")
-        except Unparsed:
+        except ParseError:
             undecided = True
     if not undecided:
         return Comparison(False, "value")
@@ -243,7 +246,7 @@ def _parameters(gold: str, pred: str) -> tuple[str, str] | None:
 
 @functools.lru_cache(maxsize=4096)
 def _value(text: str, merge_thousands: bool) -> Value:
-    return read(text, merge_thousands=merge_thousands)
+    return parse_value(text, merge_thousands=merge_thousands)
 
 
 def _is_words(text: str) -> bool:

@@ -16,11 +16,11 @@ MAX_DEPTH = 40
 MAX_DIGITS = 2_000
 
 
-class TooBig(Exception):
+class LimitExceeded(Exception):
     """The text is beyond the bounds of what is parsed at all."""
 
 
-class Unparsed(Exception):
+class ParseError(Exception):
     """The text is not an expression this parser knows."""
 
 
@@ -129,7 +129,7 @@ def number(value: int | Fraction) -> Node:
 def parse(text: str) -> Node:
     """The tree of one expression. Raises Unparsed."""
     if len(text) > MAX_LENGTH:
-        raise TooBig("too long")
+        raise LimitExceeded("too long")
     tree = _Parser(_tokens(text)).whole()
     return tree
 
@@ -162,7 +162,7 @@ def _tokens(text: str) -> list[str]:
         if kind == "space":
             continue
         if kind == "number" and len(token) > MAX_DIGITS:
-            raise TooBig("too many digits")
+            raise LimitExceeded("too many digits")
         found.extend(_letters(token) if kind == "word" else [token])
     return found
 
@@ -189,7 +189,7 @@ class _Parser:
         """The tree of all tokens."""
         tree = self.sum()
         if self.position < len(self.tokens):
-            raise Unparsed(f"left over: {self.peek()}")
+            raise ParseError(f"left over: {self.peek()}")
         return tree
 
     def peek(self) -> str:
@@ -200,7 +200,7 @@ class _Parser:
         """Take the next token."""
         token = self.peek()
         if not token:
-            raise Unparsed("ends early")
+            raise ParseError("ends early")
         self.position += 1
         return token
 
@@ -214,13 +214,13 @@ class _Parser:
     def expect(self, token: str) -> None:
         """Take this token or fail."""
         if not self.take(token):
-            raise Unparsed(f"expected {token}, got {self.peek()}")
+            raise ParseError(f"expected {token}, got {self.peek()}")
 
     def sum(self) -> Node:
         """term (+|- term)*"""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise TooBig("too deep")
+            raise LimitExceeded("too deep")
         tree = self.term()
         while self.peek() in ("+", "-"):
             sign = self.next()
@@ -278,7 +278,7 @@ class _Parser:
         """base with its powers, factorials and degree signs."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise TooBig("too deep")
+            raise LimitExceeded("too deep")
         tree = self.base()
         while self.peek() in ("^", "!", "\\%", "%", "'"):
             mark = self.next()
@@ -346,7 +346,7 @@ class _Parser:
             return self.symbol(token)
         if token[0] == "\\" and len(token) > 1:
             return self.command(token[1:])
-        raise Unparsed(f"unknown: {token}")
+        raise ParseError(f"unknown: {token}")
 
     def symbol(self, name: str) -> Node:
         """A symbol with its subscript; e, i and pi are constants, C(n, k) and C_n^k binomials."""
@@ -403,7 +403,7 @@ class _Parser:
             return self.function(name)
         if name in GREEK:
             return self.symbol("\\" + name)
-        raise Unparsed(f"unknown: \\{name}")
+        raise ParseError(f"unknown: \\{name}")
 
     def root(self) -> Node:
         """\\sqrt{x} and \\sqrt[n]{x}."""
@@ -425,7 +425,7 @@ class _Parser:
         if power is None:
             return tree
         if power == Node("neg", (number(1),)):
-            raise Unparsed("inverse function")
+            raise ParseError("inverse function")
         return Node("pow", (tree, power))
 
     def call(self, name: str, base: Node | None) -> Node:
@@ -440,7 +440,7 @@ class _Parser:
             args = [self.bare_argument()]
         if base is not None:
             if name != "log":
-                raise Unparsed(f"subscript of {name}")
+                raise ParseError(f"subscript of {name}")
             return Node("div", (Node("log", tuple(args)), Node("log", (base,))))
         return Node(name, tuple(args))
 

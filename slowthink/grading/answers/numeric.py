@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from slowthink.grading.answers.latex import Node, TooBig, Unparsed, operations, symbols
+from slowthink.grading.answers.latex import Node, LimitExceeded, ParseError, operations, symbols
 
 MAX_BITS = 50_000
 """Whole numbers beyond this size are not computed."""
@@ -38,7 +38,7 @@ _SIGN_SENSITIVE = frozenset(("abs", "max", "min", "floor", "ceil", "sgn"))
 
 
 @dataclass(frozen=True, slots=True)
-class Decimal:
+class DecimalLiteral:
     """A number written in decimals: its last place and how many digits it shows."""
 
     value: Fraction
@@ -46,7 +46,7 @@ class Decimal:
     num_digits: int
 
 
-def decimal(text: str) -> Decimal | None:
+def parse_decimal(text: str) -> DecimalLiteral | None:
     """A decimal or scientific literal; None for anything else, whole numbers included."""
     text = text.replace(" ", "")
     scientific = _SCIENTIFIC.match(text)
@@ -60,7 +60,7 @@ def decimal(text: str) -> Decimal | None:
     digits = (match.group(2) or "") + (match.group(3) or "") + (match.group(5) or "")
     places = len(match.group(3) or "")
     value = Fraction(mantissa) * Fraction(10) ** exponent
-    return Decimal(value, Fraction(10) ** (exponent - places), len(digits.lstrip("0")))
+    return DecimalLiteral(value, Fraction(10) ** (exponent - places), len(digits.lstrip("0")))
 
 
 def has_long_decimal(text: str) -> bool:
@@ -79,9 +79,9 @@ def evaluate(node: Node, env: Mapping[str, float] | None = None) -> Number:
     try:
         return _value(node, env or {})
     except OverflowError as error:
-        raise TooBig("too large a number") from error
+        raise LimitExceeded("too large a number") from error
     except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Unparsed(f"no value: {type(error).__name__}") from error
+        raise ParseError(f"no value: {type(error).__name__}") from error
 
 
 def _value(node: Node, env: Mapping[str, float]) -> Number:
@@ -231,8 +231,8 @@ def evaluate_key(node: Node, env: Mapping[str, float] | None = None) -> Number:
     """The same for a key, which may be as large as it likes: beyond the bounds it is Unparsed."""
     try:
         return evaluate(node, env)
-    except TooBig as error:
-        raise Unparsed(str(error)) from error
+    except LimitExceeded as error:
+        raise ParseError(str(error)) from error
 
 
 # --- comparison -----------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def is_only_root(node: Node, name: str, root: Number, env: Mapping[str, float]) 
 
 
 def same_constant(
-    gold: Number, pred: Number, *, gold_decimal: Decimal | None, pred_decimal: Decimal | None,
+    gold: Number, pred: Number, *, gold_decimal: DecimalLiteral | None, pred_decimal: DecimalLiteral | None,
     tolerance: float | None = None, rounded: bool = False,
 ) -> bool:  # fmt: skip
     """Whether two numbers are the same, given how they are written.

@@ -1,6 +1,6 @@
 r"""What kind of thing an answer is: number, list, tuple, set, interval, matrix, relation, words.
 
-One real record: `read(r"[-1, \frac{1}{2})")` is a Group with brackets "[)" and two expressions.
+One real record: `parse_value(r"[-1, \frac{1}{2})")` is a Group with brackets "[)" and two expressions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from slowthink.grading.answers import latex, numeric
-from slowthink.grading.answers.latex import Node, TooBig, Unparsed
+from slowthink.grading.answers.latex import Node, LimitExceeded, ParseError
 from slowthink.grading.answers.units import Unit, named, split_unit
 from slowthink.grading.answers.words import as_words, word_number
 
@@ -33,14 +33,14 @@ class Expression:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class WordAnswer:
     """An answer in words, by its key."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ValueList:
     """Several values; brackets "" (a bare list), "()", "[]", "[)", "(]", "{}" or ":" (a ratio)."""
 
     brackets: str
@@ -56,7 +56,7 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
-class Union:
+class SetUnion:
     """A union of sets, or with `minus` what is left of the first without the others."""
 
     items: tuple[Value, ...]
@@ -71,7 +71,7 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
-class Based:
+class NumberInBase:
     """Digits in a stated base."""
 
     digits: str
@@ -86,9 +86,9 @@ class Based:
             return None
 
 
-Value = Expression | Words | Group | Relation | Union | Matrix | Based
+Value = Expression | WordAnswer | ValueList | Relation | SetUnion | Matrix | NumberInBase
 
-EVERYTHING = Group(
+EVERYTHING = ValueList(
     "()", (Expression(Node("neg", (Node("inf"),)), "-\\infty"), Expression(Node("inf"), "\\infty"))
 )
 _BRACKET = re.compile(r"\\[{}]|\\begin|\\end(?![a-zA-Z])|[()\[\]{}]")
@@ -143,10 +143,10 @@ _INFINITE = {"infinity": "\\infty", "positive infinity": "\\infty", "negative in
 _REALS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals", "R"))
 
 
-def read(text: str, *, merge_thousands: bool = True) -> Value:
+def parse_value(text: str, *, merge_thousands: bool = True) -> Value:
     """The value that a cleaned text writes. Raises Unparsed."""
     if len(text) > latex.MAX_LENGTH:
-        raise TooBig("too long")
+        raise LimitExceeded("too long")
     if " " in text:
         text = _REMARK.sub("", _DECLARED.sub("", _PREFIX.sub("", text)))
     compound = _COMPOUND.match(text)
@@ -157,7 +157,7 @@ def read(text: str, *, merge_thousands: bool = True) -> Value:
     for separator in (";", ","):
         parts = split_top(text, separator)
         if len(parts) > 1:
-            return Group("", _items(parts))
+            return ValueList("", _items(parts))
     return _read_one(text)
 
 
@@ -191,16 +191,16 @@ def split_top(text: str, separators: str) -> list[str]:
 def _items(parts: list[str]) -> tuple[Value, ...]:
     """Values of the parts; a list in a list (from ±) is spread out."""
     if len(parts) > MAX_ITEMS:
-        raise TooBig("too many items")
+        raise LimitExceeded("too many items")
     found: list[Value] = []
     for part in parts:
         commas = split_top(part, ",")
         if len(commas) > 1:
-            found.append(Group("", _items(commas)))
+            found.append(ValueList("", _items(commas)))
             continue
         value = _read_one(part)
-        is_list = isinstance(value, Group) and value.brackets == "" and "\\pm" in part
-        found.extend(value.items if is_list and isinstance(value, Group) else [value])
+        is_list = isinstance(value, ValueList) and value.brackets == "" and "\\pm" in part
+        found.extend(value.items if is_list and isinstance(value, ValueList) else [value])
     return tuple(found)
 
 
@@ -255,7 +255,7 @@ def _read_one(text: str) -> Value:
     if "\\pm" in text or "\\mp" in text:
         pair = (("+", "-"), ("-", "+"))
         texts = [text.replace("\\pm", plus).replace("\\mp", minus) for plus, minus in pair]
-        return Group("", tuple(_read_one(side) for side in texts))
+        return ValueList("", tuple(_read_one(side) for side in texts))
     if "\\cup" in text or "\\backslash" in text:
         return _set_algebra(text)
     return _atom(text)
@@ -265,9 +265,9 @@ def _transposed(value: Value) -> Value:
     """A matrix turned; a tuple stays one, since rows and columns are told apart nowhere."""
     if isinstance(value, Matrix) and len({len(row) for row in value.rows}) == 1:
         return Matrix(tuple(zip(*value.rows, strict=True)))
-    if isinstance(value, Group) and value.brackets in ("()", "[]"):
+    if isinstance(value, ValueList) and value.brackets in ("()", "[]"):
         return value
-    raise Unparsed("transposed")
+    raise ParseError("transposed")
 
 
 def _relation(text: str) -> Relation | None:
@@ -284,21 +284,21 @@ def _relation(text: str) -> Relation | None:
         return None
     sides.append(text[start:].strip())
     if not sides[-1] or (not sides[0] and len(sides) > 2):
-        raise Unparsed("half a relation")
+        raise ParseError("half a relation")
     return Relation(tuple(sides), tuple(signs))
 
 
 def _set_algebra(text: str) -> Value:
     parts = split_top(text.replace("\\backslash", "\x00"), "\x00")
     if len(parts) > 1:
-        return Union(tuple(_read_one(part) for part in parts), minus=True)
+        return SetUnion(tuple(_read_one(part) for part in parts), minus=True)
     parts = split_top(text.replace("\\cup", "\x00"), "\x00")
     if len(parts) < 2:
-        raise Unparsed("union")
-    return Union(tuple(_read_one(part) for part in parts))
+        raise ParseError("union")
+    return SetUnion(tuple(_read_one(part) for part in parts))
 
 
-def _group(text: str) -> Group | Value | None:
+def _group(text: str) -> ValueList | Value | None:
     """A bracketed list; None where the text is none. One item in round brackets is just itself."""
     opening = next((o for o in ("\\{", "(", "[", "{") if text.startswith(o)), None)
     if opening is None or _closing(text) != len(text):
@@ -308,12 +308,12 @@ def _group(text: str) -> Group | Value | None:
     is_set = opening in ("\\{", "{")
     builder = _BUILDER.match(inner) if is_set else None
     if builder and _SIGN.search(builder.group(2)):
-        return read(builder.group(2), merge_thousands=False)
+        return parse_value(builder.group(2), merge_thousands=False)
     parts = split_top(inner, ";") if ";" in inner else split_top(inner, ",")
     if is_set and (opening == "\\{" or len(parts) > 1):
-        return Group("{}", _items(parts) if inner else ())
+        return ValueList("{}", _items(parts) if inner else ())
     if len(parts) > 1:
-        return Group(opening + closing, _items(parts))
+        return ValueList(opening + closing, _items(parts))
     if opening in ("(", "{") and parts and _SIGN.search(inner):
         return _read_one(inner)
     return None
@@ -332,11 +332,11 @@ def _closing(text: str) -> int:
 def _environment(name: str, body: str) -> Value:
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", body) if row.strip()]
     if sum(row.count("&") + 1 for row in rows) > MAX_ITEMS:
-        raise TooBig("too many items")
+        raise LimitExceeded("too many items")
     if name.startswith("align") and any(row.strip(" &").startswith("=") for row in rows):
         return _read_one(" ".join(rows).replace("&", " ").strip(" ,;."))
     if name in ("cases", "aligned", "align", "align*"):
-        return Group("", tuple(_read_one(row.replace("&", " ").strip(" ,;.")) for row in rows))
+        return ValueList("", tuple(_read_one(row.replace("&", " ").strip(" ,;.")) for row in rows))
     cells = [[cell.strip() for cell in row.replace("\\hline", "").split("&")] for row in rows]
     return Matrix(tuple(tuple(_read_one(cell) for cell in row) for row in cells))
 
@@ -345,13 +345,13 @@ def _atom(text: str) -> Value:
     if text in _REALS and text != "R":
         return EVERYTHING
     if text == "\\emptyset":
-        return Group("{}", ())
+        return ValueList("{}", ())
     based = _BASED.match(text)
     if based:
-        return Based(based.group(1), int(_BASES.get(based.group(2), based.group(2))))
+        return NumberInBase(based.group(1), int(_BASES.get(based.group(2), based.group(2))))
     ratio = split_top(text, ":")
     if len(ratio) > 2:
-        return Group(":", tuple(_atom(part) for part in ratio))
+        return ValueList(":", tuple(_atom(part) for part in ratio))
     return _expression(text)
 
 
@@ -369,10 +369,10 @@ def _expression(text: str) -> Value:
     rest = _MIXED.sub(r"\1\\frac{\2}{\3}", rest)
     words = as_words(rest)
     if words is not None:
-        return EVERYTHING if _ALL_REALS.fullmatch(words) else Words(as_words(text) or words)
+        return EVERYTHING if _ALL_REALS.fullmatch(words) else WordAnswer(as_words(text) or words)
     if unit is not None and not rest:
-        raise Unparsed("a unit alone")
-    literal = numeric.decimal(rest) if "e" in rest or "E" in rest else None
+        raise ParseError("a unit alone")
+    literal = numeric.parse_decimal(rest) if "e" in rest or "E" in rest else None
     node = latex.parse(_merge_thousands(rest)) if literal is None else latex.number(literal.value)
     return Expression(node, rest, unit)
 
@@ -380,5 +380,5 @@ def _expression(text: str) -> Value:
 def number_of(value: Value) -> numeric.Number:
     """The number that a value is. Raises Unparsed for symbols and all other kinds."""
     if not isinstance(value, Expression):
-        raise Unparsed("no number")
+        raise ParseError("no number")
     return numeric.evaluate(value.node)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.analysis.statistics import wilson
-from slowthink.grading.files import Rows, grade_rows, read_file, summary_of
+from slowthink.grading.files import PairFile, grade_rows, read_pairs, summarize_grades
 from slowthink.grading.grader import MODES, Grader
-from slowthink.grading.reference.traps import TRAPS, fallen_for
+from slowthink.grading.reference.traps import TRAPS, failed_traps
 
 _HEAD = (
     "grader",
@@ -31,13 +31,13 @@ def compare_graders(path: str | Path, *, num_workers: int = 1) -> dict[str, Any]
     Each is bounded alike; an answer that math-verify hangs on is undecided. `traps` names the pairs
     of `TRAPS` that a grader calls equal. Raises DataError where no row can be used.
     """
-    rows = read_file(path)
+    rows = read_pairs(path)
     found = [_one(rows, mode, num_workers=num_workers) for mode in MODES]
     strict = {key: value for key, value in found[0].items() if key not in _ADDED}
     return strict | {"graders": found}
 
 
-def table_of(data: dict[str, Any]) -> str:
+def format_table(data: dict[str, Any]) -> str:
     """The graders' lines, with their head."""
     lines = [_HEAD, *(_line(one) for one in data["graders"])]
     widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
@@ -50,10 +50,10 @@ def table_of(data: dict[str, Any]) -> str:
 _ADDED = ("grader", "agreement_ci95", "num_false_positives", "num_false_negatives", "traps")
 
 
-def _one(rows: Rows, mode: str, *, num_workers: int) -> dict[str, Any]:
+def _one(rows: PairFile, mode: str, *, num_workers: int) -> dict[str, Any]:
     with Grader(mode, num_workers=num_workers) as grader:
-        found = summary_of(rows, grade_rows(rows, grader), mode=mode)
-        traps = fallen_for(grader)
+        found = summarize_grades(rows, grade_rows(rows, grader), mode=mode)
+        traps = failed_traps(grader)
     wrong = {f"num_{key}": len(found[key]) for key in ("false_positives", "false_negatives")}
     decided = found["num_labelled"] - found["num_undecided"]
     interval = wilson(decided - sum(wrong.values()), decided) if decided else None

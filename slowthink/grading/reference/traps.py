@@ -35,7 +35,7 @@ TRAPS = {
 """(key, answer) by name."""
 
 
-def fallen_for(grader: Grader) -> list[str]:
+def failed_traps(grader: Grader) -> list[str]:
     """Names of the traps that a grader calls correct."""
     found = grader.grade_pairs([PairItem(*pair) for pair in TRAPS.values()])
     return [

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from slowthink.errors import DataError
 from slowthink.grading import GradeItem, Grader
-from slowthink.grading.judge_prompt import left_open
+from slowthink.grading.judge_prompt import is_undecided
 from slowthink.records import EvaluationRow, Grade, Problem
 from slowthink.sampling.sampler import cut_off
 from slowthink.stages.evaluate.opinions import with_grade
@@ -49,6 +49,6 @@ def _item(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> Gr
 
 
 def _with(row: EvaluationRow, grade: Grade) -> EvaluationRow:
-    if row.method.startswith("judge") and left_open(grade):
+    if row.method.startswith("judge") and is_undecided(grade):
         return row
     return with_grade(row, grade)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slowthink.data.rows import cut
-from slowthink.grading.answers.choice import pick
+from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.answers.compare import AnswerContext, compare
 from slowthink.recipe.quality import QualityConfig
 from slowthink.records import Problem
@@ -264,7 +264,7 @@ def _unusable(text: str) -> RuleMatch | None:
 def answer_kind(problem: Problem) -> str:
     """choice, integer, number, list, words or expression; by the answer's own form."""
     text = (problem.answer or "").strip()
-    if pick(text).letters and (problem.choices or len(text) <= 3):
+    if parse_choice(text).letters and (problem.choices or len(text) <= 3):
         return "choice"
     if _WHOLE.fullmatch(text):
         return "integer"

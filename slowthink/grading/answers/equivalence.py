@@ -1,6 +1,6 @@
 r"""Whether two values are the same answer, kind by kind.
 
-One real record: `same(read("x \\ge 5"), read("[5,\\infty)"), rules=Rules())` is True.
+One real record: `equivalent(read("x \\ge 5"), read("[5,\\infty)"), rules=Rules())` is True.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from fractions import Fraction
 
 from slowthink.grading.answers import latex, numeric
 from slowthink.grading.answers import real_sets as reals
-from slowthink.grading.answers.latex import Node, Unparsed
+from slowthink.grading.answers.latex import Node, ParseError
 from slowthink.grading.answers.normalise import squeezed
 from slowthink.grading.answers.units import Unit, compatible, stated
 from slowthink.grading.answers.values import (
     EVERYTHING,
-    Based,
+    NumberInBase,
     Expression,
-    Group,
+    ValueList,
     Matrix,
     Relation,
-    Union,
+    SetUnion,
     Value,
-    Words,
-    read,
+    WordAnswer,
+    parse_value,
 )
 
 MAX_MATCHED = 60
@@ -45,28 +45,28 @@ class ComparisonRules:
     asks_percent: bool = False
 
 
-def same(gold: Value, pred: Value, *, rules: ComparisonRules) -> bool:
+def equivalent(gold: Value, pred: Value, *, rules: ComparisonRules) -> bool:
     """Whether an answer is the key. Raises Unparsed where no rule can say."""
     if isinstance(gold, Relation) or isinstance(pred, Relation):
         return _relations(gold, pred, rules)
-    if isinstance(gold, Words) or isinstance(pred, Words):
+    if isinstance(gold, WordAnswer) or isinstance(pred, WordAnswer):
         return gold == pred or {_emptiness(gold), _emptiness(pred)} == {True}
     if isinstance(gold, Matrix) or isinstance(pred, Matrix):
         return _matrices(gold, pred, rules)
-    if isinstance(gold, Union) or isinstance(pred, Union):
+    if isinstance(gold, SetUnion) or isinstance(pred, SetUnion):
         return _unions(gold, pred, rules)
-    if isinstance(gold, Based) or isinstance(pred, Based):
+    if isinstance(gold, NumberInBase) or isinstance(pred, NumberInBase):
         return _based(gold, pred)
-    if isinstance(gold, Group) or isinstance(pred, Group):
+    if isinstance(gold, ValueList) or isinstance(pred, ValueList):
         return _groups(gold, pred, rules)
     return _expressions(gold, pred, rules)
 
 
 def _emptiness(value: Value) -> bool:
     """Whether a value says that there is no solution."""
-    if isinstance(value, Words):
+    if isinstance(value, WordAnswer):
         return value.key in ("nosolution", "norealsolutions", "nosolutions", "emptyset", "none")
-    return isinstance(value, Group) and not value.items
+    return isinstance(value, ValueList) and not value.items
 
 
 # --- numbers and terms ----------------------------------------------------------------------------
@@ -156,8 +156,8 @@ def _same_terms(gold: Expression, pred: Expression, rules: ComparisonRules) -> b
     return numeric.same_constant(
         numeric.evaluate_key(gold.node),
         numeric.evaluate(pred.node),
-        gold_decimal=numeric.decimal(gold.text),
-        pred_decimal=numeric.decimal(pred.text),
+        gold_decimal=numeric.parse_decimal(gold.text),
+        pred_decimal=numeric.parse_decimal(pred.text),
         tolerance=rules.tolerance,
         rounded=rules.is_rounded,
     )
@@ -165,10 +165,10 @@ def _same_terms(gold: Expression, pred: Expression, rules: ComparisonRules) -> b
 
 def _based(gold: Value, pred: Value) -> bool:
     """Digits in a base: the base may be left out, but not be another one."""
-    if isinstance(gold, Based) and isinstance(pred, Based):
+    if isinstance(gold, NumberInBase) and isinstance(pred, NumberInBase):
         return gold == pred or (gold.value is not None and gold.value == pred.value)
-    based, other = (gold, pred) if isinstance(gold, Based) else (pred, gold)
-    if not isinstance(based, Based) or not isinstance(other, Expression):
+    based, other = (gold, pred) if isinstance(gold, NumberInBase) else (pred, gold)
+    if not isinstance(based, NumberInBase) or not isinstance(other, Expression):
         return False
     return other.text == based.digits or numeric.evaluate(other.node) == based.value
 
@@ -177,13 +177,13 @@ def _based(gold: Value, pred: Value) -> bool:
 
 
 def _groups(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
-    if not isinstance(gold, Group) or not isinstance(pred, Group):
-        single, group = (gold, pred) if isinstance(pred, Group) else (pred, gold)
-        assert isinstance(group, Group)
+    if not isinstance(gold, ValueList) or not isinstance(pred, ValueList):
+        single, group = (gold, pred) if isinstance(pred, ValueList) else (pred, gold)
+        assert isinstance(group, ValueList)
         return (
             group.brackets in ("{}", "")
             and len(group.items) == 1
-            and same(group.items[0], single, rules=rules)
+            and equivalent(group.items[0], single, rules=rules)
         )
     kinds = {gold.brackets, pred.brackets}
     if kinds <= {"", "{}"}:
@@ -199,12 +199,12 @@ def _groups(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
     return _in_order(gold.items, pred.items, rules)
 
 
-def _is_inequalities(value: Group) -> bool:
+def _is_inequalities(value: ValueList) -> bool:
     """Whether a list is conditions such as x > 0, x < 1, which may stand for an interval."""
     return value.brackets == "" and all(_sign(item) == "<" for item in value.items)
 
 
-def _alike(gold: Group, pred: Group) -> bool:
+def _alike(gold: ValueList, pred: ValueList) -> bool:
     """Whether groups in different brackets may mean the same: an interval never does."""
     kinds = {gold.brackets, pred.brackets}
     if kinds & {"[)", "(]", "{}", ":"}:
@@ -215,7 +215,7 @@ def _alike(gold: Group, pred: Group) -> bool:
     return len(gold.items) > 2
 
 
-def _lists(gold: Group, pred: Group, rules: ComparisonRules) -> bool:
+def _lists(gold: ValueList, pred: ValueList, rules: ComparisonRules) -> bool:
     """Lists in any order, unless the question asks for one or only one side names its values."""
     if rules.is_ordered and gold.brackets == pred.brackets == "":
         return _in_order(gold.items, pred.items, rules)
@@ -227,7 +227,7 @@ def _lists(gold: Group, pred: Group, rules: ComparisonRules) -> bool:
 
 def _in_order(gold: Sequence[Value], pred: Sequence[Value], rules: ComparisonRules) -> bool:
     return len(gold) == len(pred) and all(
-        same(g, p, rules=rules) for g, p in zip(gold, pred, strict=True)
+        equivalent(g, p, rules=rules) for g, p in zip(gold, pred, strict=True)
     )
 
 
@@ -237,7 +237,7 @@ def _in_any_order(gold: Sequence[Value], pred: Sequence[Value], rules: Compariso
         return _in_order(gold, pred, rules)
     left = list(_distinct(pred, rules))
     for item in _distinct(gold, rules):
-        partner = next((i for i, p in enumerate(left) if same(item, p, rules=rules)), None)
+        partner = next((i for i, p in enumerate(left) if equivalent(item, p, rules=rules)), None)
         if partner is None:
             return False
         left.pop(partner)
@@ -252,7 +252,7 @@ def _distinct(items: Sequence[Value], rules: ComparisonRules) -> list[Value]:
     return found
 
 
-def _ratios(gold: Group, pred: Group) -> bool:
+def _ratios(gold: ValueList, pred: ValueList) -> bool:
     pairs = zip(gold.items, pred.items, strict=True)
     values = [
         [numeric.evaluate(s.node) for s in pair if isinstance(s, Expression)] for pair in pairs
@@ -279,17 +279,17 @@ def _matrices(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
 def _rows(value: Value) -> Sequence[Sequence[Value]]:
     if isinstance(value, Matrix):
         return value.rows
-    if isinstance(value, Group) and value.brackets in ("()", "[]"):
-        rows = [i.items for i in value.items if isinstance(i, Group) and i.brackets == "[]"]
+    if isinstance(value, ValueList) and value.brackets in ("()", "[]"):
+        rows = [i.items for i in value.items if isinstance(i, ValueList) and i.brackets == "[]"]
         return rows if len(rows) == len(value.items) else [value.items]
-    raise Unparsed("no matrix")
+    raise ParseError("no matrix")
 
 
 def _unions(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
     try:
         return reals.equal(reals.of_value(gold), reals.of_value(pred))
-    except Unparsed:
-        if isinstance(gold, Union) and isinstance(pred, Union) and gold.minus == pred.minus:
+    except ParseError:
+        if isinstance(gold, SetUnion) and isinstance(pred, SetUnion) and gold.minus == pred.minus:
             return _in_any_order(gold.items, pred.items, rules)
         raise
 
@@ -308,10 +308,10 @@ def _relations(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
         assert isinstance(gold, Relation) and isinstance(pred, Relation)
         return _equations(gold, pred, rules)
     if "\\in" in (gold_sign, pred_sign):
-        return same(_members(gold), _members(pred), rules=rules)
+        return equivalent(_members(gold), _members(pred), rules=rules)
     try:
         return reals.equal(reals.of_value(gold), reals.of_value(pred))
-    except Unparsed:
+    except ParseError:
         if isinstance(gold, Relation) and isinstance(pred, Relation):
             return _inequalities(gold, pred)
         raise
@@ -331,7 +331,7 @@ def _members(value: Value) -> Value:
     if isinstance(value, Relation) and value.sides[-1] == "R":
         return EVERYTHING
     return (
-        read(value.sides[-1])
+        parse_value(value.sides[-1])
         if isinstance(value, Relation) and value.signs[-1] == "\\in"
         else value
     )
@@ -349,19 +349,21 @@ def _against_value(relation: Value, plain: Value, rules: ComparisonRules, *, is_
         ok = any(is_label(side) for side in relation.sides[:-1])
     if not ok:
         return _any_side(relation, plain, rules, is_gold=is_gold)
-    value = read(ends[0])
-    return same(value, plain, rules=rules) if is_gold else same(plain, value, rules=rules)
+    value = parse_value(ends[0])
+    return (
+        equivalent(value, plain, rules=rules) if is_gold else equivalent(plain, value, rules=rules)
+    )
 
 
 def _any_side(relation: Relation, plain: Value, rules: ComparisonRules, *, is_gold: bool) -> bool:
     """A chain of numbers, 3\\sqrt{2} = 4.243, says each; a false one, 3 + 4 = 8, its last."""
-    sides = [read(relation.sides[0]), read(relation.sides[-1])]
+    sides = [parse_value(relation.sides[0]), parse_value(relation.sides[-1])]
     if any(not isinstance(side, Expression) or side.symbols for side in sides):
         return False
-    if not same(sides[1], sides[0], rules=ComparisonRules(tolerance=_ROUNDING)):
+    if not equivalent(sides[1], sides[0], rules=ComparisonRules(tolerance=_ROUNDING)):
         sides = sides[1:]
     return any(
-        same(side, plain, rules=rules) if is_gold else same(plain, side, rules=rules)
+        equivalent(side, plain, rules=rules) if is_gold else equivalent(plain, side, rules=rules)
         for side in sides
     )
 
@@ -409,8 +411,8 @@ def _equations(gold: Relation, pred: Relation, rules: ComparisonRules) -> bool:
         re.fullmatch(r"\\?[A-Za-z]+'*", _SUBSCRIPT.sub("", name)) is not None for name in names
     ]
     labels = is_label(gold.sides[0]) and is_label(pred.sides[0]) and not all(plain)
-    if (names[0] == names[1] or labels) and same(
-        read(gold.sides[-1]), read(pred.sides[-1]), rules=rules
+    if (names[0] == names[1] or labels) and equivalent(
+        parse_value(gold.sides[-1]), parse_value(pred.sides[-1]), rules=rules
     ):
         return True
     ends = [_difference(side.sides[0], side.sides[-1]) for side in (gold, pred)]
@@ -477,7 +479,7 @@ def _inequalities(gold: Relation, pred: Relation) -> bool:
     if _side_by_side(gold, pred) or _side_by_side(gold, turned):
         return True
     if len(gold.signs) != 1 or len(pred.signs) != 1:
-        raise Unparsed("chain of inequalities")
+        raise ParseError("chain of inequalities")
     factor = numeric.proportional(_difference(*gold.sides), _difference(*pred.sides))
     if factor is None or isinstance(factor, complex):
         return False
