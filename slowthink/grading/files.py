@@ -18,7 +18,7 @@ from typing import Any
 from slowthink.errors import DataError
 from slowthink.grading.answers import choice
 from slowthink.grading.answers.compare import AnswerContext
-from slowthink.grading.extract import extract_from_prose, extract, is_prose, is_verbal
+from slowthink.grading.extract import extract, extract_from_prose, is_prose, is_verbal
 from slowthink.grading.grader import Grader, PairItem
 from slowthink.grading.reference import compat
 from slowthink.records import Grade, Verdict

@@ -16,7 +16,7 @@ from slowthink.errors import ConfigError, GraderError
 from slowthink.grading.answers.compare import AnswerContext, Comparison, compare
 from slowthink.grading.extract import extract, is_prose, is_verbal
 from slowthink.grading.reference import compat
-from slowthink.grading.workers import WorkerResult, WorkerPool
+from slowthink.grading.workers import WorkerPool, WorkerResult
 from slowthink.records import Grade, Problem, Verdict
 
 T = TypeVar("T")

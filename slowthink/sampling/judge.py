@@ -13,7 +13,7 @@ from typing import Any
 
 from slowthink.analysis.statistics import wilson
 from slowthink.forcing.prompts import question_text
-from slowthink.grading.files import GradedRows, PairRow, PairFile
+from slowthink.grading.files import GradedRows, PairFile, PairRow
 from slowthink.grading.judge_prompt import VERSION, build_messages, judge_mode, parse_verdict
 from slowthink.recipe import ChatConfig, JudgeConfig, Recipe
 from slowthink.records import (

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from slowthink.grading.answers.choice import parse_choice
-from slowthink.grading.extract import extract_from_prose, extract
+from slowthink.grading.extract import extract, extract_from_prose
 
 FOUND = {
     "box": (r"So $x=\boxed{12}$.", "12"),

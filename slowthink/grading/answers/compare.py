@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slowthink.grading.answers import choice
+from slowthink.grading.answers.equivalence import ComparisonRules, equivalent
 from slowthink.grading.answers.latex import MAX_LENGTH, LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import clean, squeezed
-from slowthink.grading.answers.equivalence import ComparisonRules, equivalent
 from slowthink.grading.answers.values import Value, parse_value, split_top
 from slowthink.grading.extract import last_box
 from slowthink.records import Problem

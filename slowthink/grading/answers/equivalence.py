@@ -17,13 +17,13 @@ from slowthink.grading.answers.normalise import squeezed
 from slowthink.grading.answers.units import Unit, compatible, stated
 from slowthink.grading.answers.values import (
     EVERYTHING,
-    NumberInBase,
     Expression,
-    ValueList,
     Matrix,
+    NumberInBase,
     Relation,
     SetUnion,
     Value,
+    ValueList,
     WordAnswer,
     parse_value,
 )

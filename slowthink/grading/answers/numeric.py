@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from slowthink.grading.answers.latex import Node, LimitExceeded, ParseError, operations, symbols
+from slowthink.grading.answers.latex import LimitExceeded, Node, ParseError, operations, symbols
 
 MAX_BITS = 50_000
 """Whole numbers beyond this size are not computed."""
@@ -296,9 +296,14 @@ def is_only_root(node: Node, name: str, root: Number, env: Mapping[str, float]) 
 
 
 def same_constant(
-    gold: Number, pred: Number, *, gold_decimal: DecimalLiteral | None, pred_decimal: DecimalLiteral | None,
-    tolerance: float | None = None, rounded: bool = False,
-) -> bool:  # fmt: skip
+    gold: Number,
+    pred: Number,
+    *,
+    gold_decimal: DecimalLiteral | None,
+    pred_decimal: DecimalLiteral | None,
+    tolerance: float | None = None,
+    rounded: bool = False,
+) -> bool:
     """Whether two numbers are the same, given how they are written.
 
     Whole numbers must be equal. A decimal may differ from the key by half of the last place that

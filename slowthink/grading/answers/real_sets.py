@@ -14,7 +14,7 @@ from typing import Any
 
 from slowthink.grading.answers import latex, numeric
 from slowthink.grading.answers.latex import ParseError
-from slowthink.grading.answers.values import ValueList, Relation, SetUnion, Value, number_of
+from slowthink.grading.answers.values import Relation, SetUnion, Value, ValueList, number_of
 
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne", "=": "="}
 

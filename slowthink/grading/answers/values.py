@@ -1,6 +1,6 @@
 r"""What kind of thing an answer is: number, list, tuple, set, interval, matrix, relation, words.
 
-One real record: `parse_value(r"[-1, \frac{1}{2})")` is a Group with brackets "[)" and two expressions.
+One real record: `parse_value(r"[-1, \frac{1}{2})")` is a ValueList of two expressions in "[)".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from slowthink.grading.answers import latex, numeric
-from slowthink.grading.answers.latex import Node, LimitExceeded, ParseError
+from slowthink.grading.answers.latex import LimitExceeded, Node, ParseError
 from slowthink.grading.answers.units import Unit, named, split_unit
 from slowthink.grading.answers.words import as_words, word_number
 
