@@ -254,11 +254,12 @@ def open_engines(model: str, context: int = 1024) -> tuple[Session, Session]:
 
 def main() -> None:
     """Print figures by setting as JSON, one line each as they come."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=50)
     parser.add_argument("--cap", type=int, default=96)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--setting", action="append", help="Only these.")
+    parser.add_argument("--json", action="store_true", help="A line of JSON a setting: always so.")
     given = parser.parse_args()
     vllm, embedded = open_engines(given.model)
     literal = Literal(given.model, vllm.eos_ids)

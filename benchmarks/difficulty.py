@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import json
 import random
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import main, spread
 from slowthink.records import Grade, Verdict
 from slowthink.stages.filter.difficulty.attempts import Returned, run_attempts
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import Beta, attempts_until_decided
 from slowthink.stages.filter.difficulty.stopping import AttemptTracker, Exact
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/samples"
 BAND = Band(32, min_correct=1, max_correct=3)
 PASS_RATES = (Beta(1.0, 1.0), Beta(0.5, 0.5), Beta(1.0, 5.0), Beta(1.0, 10.0))
 WAVES = (1, 2, 4, 8)
@@ -39,9 +38,9 @@ def run(
     """Shares of attempts drawn and wasted, and of decisions that differ from those of all attempts.
 
     Each figure has the median, lowest and highest of the rounds; each round simulates its own pool
-    (seed: the round's number). `path` is a folder of recorded samples, by default the shared ones.
+    (seed: the round's number). `path` is a folder that has recorded samples, samples/*.jsonl.
     """
-    folder = path or SHARED
+    files = sorted((path / "samples").glob("*.jsonl")) if path else []
     return {
         "band": "1 to 3 of 32",
         "num_problems": num_problems,
@@ -51,7 +50,7 @@ def run(
             for pass_rates in PASS_RATES
             for wave_size in WAVES
         ],
-        "recorded": [row for file in sorted(folder.glob("*.jsonl")) for row in _recorded(file)],
+        "recorded": [row for file in files for row in _recorded(file)],
     }
 
 
@@ -69,7 +68,7 @@ def _simulated(
         "pass_rates": f"Beta({pass_rates.alpha:g}, {pass_rates.beta:g})",
         "wave_size": wave_size,
         "optimum": round(optimum, 4),
-    } | {name: _spread([figures[name] for figures in rounds]) for name in rounds[0]}
+    } | {name: spread([figures[name] for figures in rounds]) for name in rounds[0]}
 
 
 def simulated_pool(pass_rates: Beta, num_problems: int, *, seed: int) -> dict[str, list[bool]]:
@@ -148,6 +147,5 @@ def _recorded(path: Path) -> Iterator[dict[str, Any]]:
         yield {"file": path.name, "band": name, "num_problems": len(pool)} | figures
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    figures = {"median": statistics.median(values), "low": min(values), "high": max(values)}
-    return {name: round(value, 4) for name, value in figures.items()}
+if __name__ == "__main__":
+    main(run, __doc__)

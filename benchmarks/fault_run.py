@@ -1,18 +1,18 @@
 """Requests through a server that fails in every way at once; all must be done, each once and right.
 
-python -m benchmarks.fault_run 2000        figures as JSON
+python -m benchmarks.fault_run --requests 2000 --json
 """
 
 from __future__ import annotations
 
-import json
-import sys
+import argparse
 import threading
 import time
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.command import show
 from slowthink.engines.server.session import OpenAISession
 from slowthink.engines.session import Job, Point, cut_at, generate
 from slowthink.forcing.formats import FORMATS, compile_format
@@ -92,4 +92,8 @@ def _num_right(server: Server, jobs: list[Job], outcomes: list[Any]) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(int(sys.argv[1]), timeout_seconds=3.0, restart_after=4.0), indent=1))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    show(run(options.requests, timeout_seconds=3.0, restart_after=4.0), json=options.json)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import filter_rows
+from benchmarks.command import main, spread
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared/data"
 SIZES = (62_500, 125_000, 250_000, 500_000, 1_000_000)
 RUN_WORDS = 8
 
@@ -36,13 +35,12 @@ class Timed:
 def run(*, num_rounds: int = 5, path: Path | None = None, scale: bool = False) -> dict[str, Any]:
     """s1's leaks our way and the literal way, by turns, each in its own process; and the funnel.
 
-    `path` is a folder with pool/*.jsonl and eval/*.jsonl; without one (nor the shared one) rows are
-    made. With `scale` the funnel on 62,500 to 1,000,000 made rows instead.
+    `path` is a folder with pool/*.jsonl and eval/*.jsonl; without one rows are made. With `scale`
+    the funnel on 62,500 to 1,000,000 made rows instead.
     """
     if scale:
         return {"scale": growth(SIZES)}
-    folder = path or SHARED
-    source = str(folder) if folder.exists() else None
+    source = None if path is None else str(path)
     ways = {"ours": our_leaks, "literal": literal_leaks, "lean": lean_leaks}
     timed: dict[str, list[Timed]] = {name: [] for name in ways}
     for _ in range(num_rounds):
@@ -94,7 +92,7 @@ def _beside(timed: dict[str, list[Timed]]) -> dict[str, Any]:
         "num_tested": first["num_tested"],
         "num_leaks": len(first["leaks"]),
         "same": all(one.found == first for rounds in timed.values() for one in rounds),
-        "seconds": {name: _spread(values) for name, values in seconds.items()},
+        "seconds": {name: spread(values) for name, values in seconds.items()},
         "ratio": _ratio(seconds["literal"], seconds["ours"]),
         "ratio_lean": _ratio(seconds["lean"], seconds["ours"]),
         "peak_mb": {name: max(one.peak_mb for one in rounds) for name, rounds in timed.items()},
@@ -102,12 +100,7 @@ def _beside(timed: dict[str, list[Timed]]) -> dict[str, Any]:
 
 
 def _ratio(theirs: list[float], ours: list[float]) -> dict[str, float]:
-    return _spread([two / one for one, two in zip(ours, theirs, strict=True)])
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    named = {"median": statistics.median(values), "low": min(values), "high": max(values)}
-    return {name: round(value, 3) for name, value in named.items()}
+    return spread([two / one for one, two in zip(ours, theirs, strict=True)])
 
 
 # --- what is measured -----------------------------------------------------------------------------
@@ -199,3 +192,7 @@ def _questions(folder: Path) -> list[str]:
         with path.open(encoding="utf-8") as file:
             found += [json.loads(line)["question"] for line in file]
     return found
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -19,7 +19,6 @@ import itertools
 import os
 import signal
 import socket
-import statistics
 import subprocess
 import time
 import urllib.request
@@ -27,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from benchmarks.command import main, spread
 from benchmarks.forcing_step import step_overhead
 from slowthink.engines import open_session
 from slowthink.engines.session import Job, JobResult, Point, Session, generate
@@ -75,7 +75,7 @@ class Turns:
     def ratio(self, one: str, other: str) -> dict[str, float]:
         """Speed of one over the other, pair by pair."""
         pairs = zip(self.speed(one), self.speed(other), strict=True)
-        return _spread([a / b for a, b in pairs])
+        return spread([a / b for a, b in pairs])
 
 
 def run(*, num_rounds: int = 3, load: Load | None = None, http: bool = True) -> dict[str, Any]:
@@ -97,12 +97,12 @@ def run(*, num_rounds: int = 3, load: Load | None = None, http: bool = True) -> 
 
 def _figures(turns: Turns, *, http: bool) -> dict[str, Any]:
     return {
-        "plain_tokens_per_second": _spread(turns.speed("plain")),
-        "inflight_tokens_per_second": _spread(turns.speed("inflight")),
-        "s1_tokens_per_second": _spread(turns.speed("s1")),
-        "s1_cached_tokens_per_second": _spread(turns.speed("s1_cached")),
-        "transformers_tokens_per_second": _spread(turns.speed("transformers")),
-        "rounds_tokens_per_second": _spread(turns.speed("rounds")) if http else None,
+        "plain_tokens_per_second": spread(turns.speed("plain")),
+        "inflight_tokens_per_second": spread(turns.speed("inflight")),
+        "s1_tokens_per_second": spread(turns.speed("s1")),
+        "s1_cached_tokens_per_second": spread(turns.speed("s1_cached")),
+        "transformers_tokens_per_second": spread(turns.speed("transformers")),
+        "rounds_tokens_per_second": spread(turns.speed("rounds")) if http else None,
         "inflight_over_plain": turns.ratio("inflight", "plain"),
         "inflight_over_s1": turns.ratio("inflight", "s1"),
         "inflight_over_s1_cached": turns.ratio("inflight", "s1_cached"),
@@ -346,9 +346,5 @@ def _wait(url: str, process: subprocess.Popen[bytes], seconds: float = 600) -> N
     raise RuntimeError(f"bench forcing: `vllm serve` did not answer at {url}")
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "low": round(min(values), 3),
-        "high": round(max(values), 3),
-    }
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -8,11 +8,10 @@ is put into every row; `sampled`: every row is drawn here, at a temperature and 
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.command import spread
 from slowthink.engines.models import load_tokenizer
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Compiler
@@ -39,7 +38,7 @@ def step_overhead(
         found = _step_microseconds(
             kind, sampling, tokenizer, batch=batch, vocabulary=vocabulary, steps=few
         )
-        figures[f"step_microseconds_{kind}"] = _spread(found)
+        figures[f"step_microseconds_{kind}"] = spread(found)
     return figures | {"step_batch": batch, "step_vocabulary": vocabulary}
 
 
@@ -80,11 +79,3 @@ def _row(tokenizer: Any, sampling: Sampling, *, cap: int) -> Any:
     ask = ForcingArgs(format=FORMATS["s1"], budget=budget, sampling=sampling)
     spec = Compiler(tokenizer, eos_ids=frozenset({2}), stop_id=2).spec(ask)
     return ForcedRow(spec, RowSettings(cap=cap, sampling=sampling), outputs=[])
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "low": round(min(values), 3),
-        "high": round(max(values), 3),
-    }

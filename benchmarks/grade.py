@@ -6,17 +6,16 @@ One real record: {"grades_per_second": {"median": 2100.0, "low": 2000.0, "high":
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import main, spread
 from slowthink.grading import Grader
 from slowthink.grading.files import PairRow, pair_from_row
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/grading"
-DATA = SHARED / "pairs_from_samples_autolabel.jsonl"
+PAIRS = "pairs_from_samples_autolabel.jsonl"
 _KINDS = (
     ("{a}", "{b}"), (r"\frac{{{a}}}{{{b}}}", "{a}/{b}"), (r"{a}\sqrt{{{b}}}", r"{a} \sqrt {b}"),
     ("({a},{b})", r"\left({a}, {b}\right)"), ("{a}x+{b}", "{b} + {a}x"), ("{a}{b}", "{a}{b}"),
@@ -27,12 +26,14 @@ _KINDS = (
 def run(*, num_rounds: int = 5, num_workers: int = 2, path: Path | None = None) -> dict[str, Any]:
     """Grades per second of ours and of math-verify, their ratio, and our longest wait.
 
-    Each as median with lowest and highest of the rounds. The pairs are a file's (`path`, or the
-    shared real ones) or, where there is none, made ones. Rounds alternate, so that a busy machine
-    slows both; each round of ours starts its workers and reads every pair anew.
+    Each as median with lowest and highest of the rounds. The pairs are those of
+    `path`, a JSONL file of rows with gold and pred or a folder that has grading/PAIRS; without it
+    they are made. Rounds alternate, so that a busy machine slows both; each round of ours starts
+    its workers and reads every pair anew.
     """
-    source = path or DATA
-    rows = _rows(source) if source.exists() else made_pairs()
+    if path and path.is_dir():
+        path = path / "grading" / PAIRS
+    rows = _rows(path) if path else made_pairs()
     _math_verify(rows[:20])
     ours, theirs, worst = [], [], []
     for _ in range(num_rounds):
@@ -42,13 +43,13 @@ def run(*, num_rounds: int = 5, num_workers: int = 2, path: Path | None = None) 
         theirs.append(_math_verify(rows))
     return {
         "num_pairs": len(rows),
-        "pairs": str(source) if source.exists() else "made",
+        "pairs": str(path or "made"),
         "num_workers": num_workers,
         "num_rounds": num_rounds,
-        "grades_per_second": _spread(ours),
-        "math_verify_per_second": _spread(theirs),
-        "ratio": _spread([a / b for a, b in zip(ours, theirs, strict=True)]),
-        "worst_seconds": _spread(worst),
+        "grades_per_second": spread(ours),
+        "math_verify_per_second": spread(theirs),
+        "ratio": spread([a / b for a, b in zip(ours, theirs, strict=True)]),
+        "worst_seconds": spread(worst),
     }
 
 
@@ -94,5 +95,5 @@ def _math_verify(rows: Sequence[PairRow]) -> float:
     return len(rows) / (time.perf_counter() - started)
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -1,11 +1,11 @@
 """A sampling run in a process of its own, killed at random moments and started again.
 
-python -m benchmarks.killing 50 [smollm2-135m]     figures of 50 kills, on scripts or on the model
+python -m benchmarks.killing --kills 50 --model smollm2-135m --json     # without: on scripts
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import random
 import signal
 import sqlite3
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import show
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.engines.session import Point, Session
 from slowthink.recipe import ChatConfig, EngineConfig, Recipe
@@ -171,11 +172,15 @@ def killed_run(
 
 
 if __name__ == "__main__":
-    model = sys.argv[2] if len(sys.argv) > 2 else SCRIPTED
-    real = model != SCRIPTED
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--model", default=SCRIPTED, help="A model in place of scripts.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    real = options.model != SCRIPTED
     with tempfile.TemporaryDirectory() as folder:
         figures = killed_run(
-            Path(folder), model=model, num_kills=int(sys.argv[1]),
+            Path(folder), model=options.model, num_kills=options.kills,
             num_problems=48 if real else 200, most_records=3 if real else 60, seed=1,
         )  # fmt: skip
-    print(json.dumps(figures))
+    show(figures, json=options.json)

@@ -1,16 +1,18 @@
-"""The curation's figures on the real data beside the project: what LOG.md says of it, made again.
+"""The curation's figures on real data: what LOG.md says of it, made again.
 
-    python -m benchmarks.real_pool strict   # or s1, s1-cross, coarse (an hour), selection, recorded
+    python -m benchmarks.real_pool strict --data DIR
+    # or s1, s1-cross, coarse (an hour), selection, recorded
 
-Runs lie in runs/real/NAME; each prints its funnel. `recorded` replays the recorded samples under
+Runs are written to runs/real/NAME. `recorded` replays the recorded samples under
 the papers' steps, with `stop: exact` and `never`, and counts the decisions that differ.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, duplicate_key, problem_id
 from slowthink.stages.filter.quality import first_objections
 
-DATA = Path(__file__).resolve().parents[2] / "shared/data"
 OUT = Path("runs/real")
 COARSE = {
     "name": "coarse", "num_attempts": 4, "max_correct": 0, "stop": "exact", "wave_size": 2,
@@ -46,22 +47,22 @@ SAMPLES = {
 }  # fmt: skip
 
 
-def funnel(name: str) -> None:
-    """One of FUNNELS on the whole pool, against every evaluation set."""
-    sets = [{"name": path.stem.replace("_", "-"), "path": str(path)} for path in files("eval")]
+Rows = Iterator[dict[str, Any]]
+
+
+def funnel(name: str, data: Path) -> Rows:
+    """Rows in and out of each step, of one of FUNNELS on the whole pool against every test set."""
+    tests = sorted((data / "eval").glob("*.jsonl"))
+    sets = [{"name": path.stem.replace("_", "-"), "path": str(path)} for path in tests]
     settings = FUNNELS[name]
     settings["contamination"] |= {"benchmarks": sets}
-    sources = [{"kind": "file", "path": str(path)} for path in files("pool")]
-    show(run(f"real-{name}", {"pool": {"sources": sources}, "filter": settings}))
-
-
-def files(folder: str) -> list[Path]:
-    """The data's files."""
-    return sorted((DATA / folder).glob("*.jsonl"))
+    pools = sorted((data / "pool").glob("*.jsonl"))
+    sources = [{"kind": "file", "path": str(path)} for path in pools]
+    yield from steps_of(run(f"real-{name}", {"pool": {"sources": sources}, "filter": settings}))
 
 
 def run(name: str, settings: dict[str, Any]) -> Path:
-    """Run pool and filter; where they lie."""
+    """Run pool and filter; returns the run folder."""
     root = OUT / name
     recipe = parse_recipe({"name": name, "model": "smollm2-135m"} | settings)
     run_recipe(
@@ -70,16 +71,19 @@ def run(name: str, settings: dict[str, Any]) -> Path:
     return root
 
 
-def show(root: Path) -> None:
-    """The funnel, a line a step."""
+def steps_of(root: Path) -> Rows:
+    """The funnel, a row a step."""
     for stage in ("pool", "filter"):
         for step in read_manifest(root / stage)["steps"]:
-            print(f"{root.name}: {step['name']}: {step['num_in']} -> {step['num_out']}")
+            yield {
+                "run": root.name, "step": step["name"], "num_in": step["num_in"],
+                "num_out": step["num_out"],
+            }  # fmt: skip
 
 
-def selection() -> None:
-    """s1's real selection: how many rows each rule drops first."""
-    rows = read(DATA / "pool/s1k_v1_selected_questions.jsonl")
+def selection(data: Path) -> Rows:
+    """How many rows of s1's real selection each rule drops first."""
+    rows = read(data / "pool/s1k_v1_selected_questions.jsonl")
     problems = [
         Problem(
             id=problem_id(row["question"]), duplicate_key=duplicate_key(row["question"]),
@@ -94,43 +98,51 @@ def selection() -> None:
         "s1": "s1",
     }  # fmt: skip
     for name, config in settings.items():
-        found = Counter(one.rule if one else "kept" for one in first_objections(config, problems))
-        print(name, dict(found.most_common()))
+        rules = [objection.rule if objection else "kept" for objection in
+                 first_objections(config, problems)]  # fmt: skip
+        yield {"rules": name, "dropped": dict(Counter(rules).most_common())}
 
 
 # --- recorded samples -----------------------------------------------------------------------------
 
 
-def recorded() -> None:
-    """Recorded attempts under the papers' steps."""
+def recorded(data: Path) -> Rows:
+    """Decisions that differ between `stop: exact` and `never` on recorded attempts."""
     OUT.mkdir(parents=True, exist_ok=True)
-    for name, (pool, difficulty) in cases().items():
+    samples = Samples(data)
+    for name, (pool, difficulty) in cases(samples).items():
         kept, used = {}, {}
         for stop in ("exact", "never"):
             root = run(f"recorded-{name}-{stop}", {
-                "pool": {"sources": [{"kind": "file", "path": problems_of(pool)}]},
+                "pool": {"sources": [{"kind": "file", "path": samples.problems(pool)}]},
                 "filter": {"quality": None, "duplicates": None,
                            "difficulty": stopping(difficulty, stop)},
             })  # fmt: skip
             kept[stop] = dropped_or_kept(root)
             rows = read_manifest(root / "filter")["facts"]["attempts"]
             used[stop] = sum(row["num_attempts"] for row in rows)
-        show(OUT / f"recorded-{name}-exact")
-        differing = sum(kept["exact"][one] != kept["never"][one] for one in kept["never"])
-        print(f"{name}: {differing} differ; {used['exact']} of {used['never']} attempts")
+        yield from steps_of(OUT / f"recorded-{name}-exact")
+        differing = sum(
+            kept["exact"][problem] != kept["never"][problem] for problem in kept["never"]
+        )
+        yield {
+            "case": name, "num_differing": differing, "num_attempts": used["exact"],
+            "num_attempts_in_all": used["never"],
+        }  # fmt: skip
 
 
 def dropped_or_kept(root: Path) -> dict[str, str]:
-    """What became of each problem."""
+    """`kept`, or the step that dropped it, by problem."""
     import pyarrow.parquet as pq
 
     kept = pq.read_table(root / "filter/data.parquet").to_pylist()
-    gone = pq.read_table(root / "filter/dropped.parquet").to_pylist()
-    return {row["id"]: "kept" for row in kept} | {row["id"]: row["step"] for row in gone}
+    dropped = pq.read_table(root / "filter/dropped.parquet").to_pylist()
+    return {row["id"]: "kept" for row in kept} | {row["id"]: row["step"] for row in dropped}
 
 
-def cases() -> dict[str, tuple[str, dict[str, Any]]]:
-    """By name: whose problems, and the difficulty's settings."""
+def cases(samples: Samples) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name → the set whose problems they are, and the settings of the difficulty step."""
+    part, whole = samples.part, samples.whole
     a, b = part("aime24", 0, 4), part("aime24", 4, 10)
     q, r = part("math100", 0, 4), part("math100", 4, 8)
     old = [whole("gsm8k", model=f"gpt-3 {size}_verification") for size in ("6b", "175b")]
@@ -171,30 +183,33 @@ def stopping(difficulty: dict[str, Any], stop: str) -> dict[str, Any]:
     return {"steps": [step | {"stop": stop} for step in difficulty["steps"]]}
 
 
-def problems_of(name: str) -> str:
-    """The file of problems that the samples are of; math100's stand in the samples alone."""
-    if name != "math100":
-        return str(DATA / f"eval/{name}{'_test' if name == 'gsm8k' else ''}.jsonl")
-    rows = {row["question"]: row for row in read(samples(name))}
-    return write("math100", [{key: row[key] for key in ("question", "answer")}
-                             for row in rows.values()])  # fmt: skip
+class Samples:
+    """Recorded attempts of a data folder, as `models` entries of the difficulty step."""
 
+    def __init__(self, data: Path) -> None:
+        self._data = data
 
-def whole(name: str, **more: Any) -> dict[str, Any]:
-    """All recorded attempts, or one model's."""
-    return {"samples": str(samples(name)), "last_number": name == "gsm8k"} | more
+    def path(self, name: str) -> Path:
+        """The file of recorded samples."""
+        return self._data / f"samples/{SAMPLES[name]}.jsonl"
 
+    def problems(self, name: str) -> str:
+        """The file of the samples' problems; those of math100 are in the samples alone."""
+        if name != "math100":
+            return str(self._data / f"eval/{name}{'_test' if name == 'gsm8k' else ''}.jsonl")
+        rows = {row["question"]: row for row in read(self.path(name))}
+        return write(
+            name, [{key: row[key] for key in ("question", "answer")} for row in rows.values()]
+        )
 
-def part(name: str, low: int, high: int) -> dict[str, Any]:
-    """Attempts `low` to `high` - 1 of each problem: what a step before has not used."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    rows = [row for row in read(samples(name)) if low <= row["sample"] < high]
-    return {"samples": write(f"{name}-{low}-{high}", rows)}
+    def whole(self, name: str, **more: Any) -> dict[str, Any]:
+        """All recorded attempts, or one model's."""
+        return {"samples": str(self.path(name)), "last_number": name == "gsm8k"} | more
 
-
-def samples(name: str) -> Path:
-    """The file of recorded samples."""
-    return DATA / f"samples/{SAMPLES[name]}.jsonl"
+    def part(self, name: str, low: int, high: int) -> dict[str, Any]:
+        """Attempts `low` to `high` - 1 of each problem, which no earlier step has used."""
+        rows = [row for row in read(self.path(name)) if low <= row["sample"] < high]
+        return {"samples": write(f"{name}-{low}-{high}", rows)}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -203,13 +218,30 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def write(name: str, rows: list[dict[str, Any]]) -> str:
-    """A JSONL file beside the runs."""
+    """Write a JSONL file beside the runs; returns its path."""
     path = OUT / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return str(path)
 
 
+def main() -> None:
+    """Run each named experiment on the data of the folder."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="+", choices=[*FUNNELS, *EXPERIMENTS])
+    parser.add_argument("--data", type=Path, required=True, help="Holds pool/, eval/, samples/.")
+    parser.add_argument("--json", action="store_true", help="A line of JSON a figure.")
+    options = parser.parse_args()
+    for name in options.names:
+        figures = (
+            EXPERIMENTS[name](options.data) if name in EXPERIMENTS else funnel(name, options.data)
+        )
+        for row in figures:
+            print(json.dumps(row) if options.json else "  ".join(map(str, row.values())))
+
+
+EXPERIMENTS = {"selection": selection, "recorded": recorded}
+
 if __name__ == "__main__":
-    made = {"selection": selection, "recorded": recorded}
-    for wanted in sys.argv[1:]:
-        made[wanted]() if wanted in made else funnel(wanted)
+    main()

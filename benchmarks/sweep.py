@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmarks.command import main, spread
 from slowthink.engines import open_session
 from slowthink.engines.session import Job, JobResult, Point, Session, cut_at, generate
 from slowthink.forcing.formats import FORMATS, compile_format
@@ -199,10 +200,9 @@ def _ratio(one: float, other: float) -> float:
 
 
 def _pairwise(ones: Sequence[float], others: Sequence[float]) -> dict[str, float]:
-    """Median, least and most of the rounds' ratios."""
-    ratios = [one / other for one, other in zip(ones, others, strict=True)]
-    return {
-        "median": round(statistics.median(ratios), 3),
-        "low": round(min(ratios), 3),
-        "high": round(max(ratios), 3),
-    }
+    """The rounds' ratios."""
+    return spread([one / other for one, other in zip(ones, others, strict=True)])
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import main, spread
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.examples import TrainingExample
 
@@ -56,9 +57,9 @@ def summary(times: Times) -> dict[str, Any]:
     ours, plain = times.ours[WARM_UP_STEPS:], times.plain[WARM_UP_STEPS:]
     tokens = times.num_tokens[WARM_UP_STEPS:]
     return {
-        "ratio": _spread([p / o for o, p in zip(ours, plain, strict=True)]),
-        "tokens_per_second": _spread([n / s for n, s in zip(tokens, ours, strict=True)]),
-        "plain_tokens_per_second": _spread([n / s for n, s in zip(tokens, plain, strict=True)]),
+        "ratio": spread([p / o for o, p in zip(ours, plain, strict=True)]),
+        "tokens_per_second": spread([n / s for n, s in zip(tokens, ours, strict=True)]),
+        "plain_tokens_per_second": spread([n / s for n, s in zip(tokens, plain, strict=True)]),
         "num_steps": len(ours),
         "tokens_per_step": round(statistics.mean(tokens)),
     }
@@ -155,9 +156,5 @@ def _padded(batch: Sequence[TrainingExample]) -> tuple[dict[str, Any], Any]:
     return {"input_ids": ids, "attention_mask": mask}, labels
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "low": round(min(values), 3),
-        "high": round(max(values), 3),
-    }
+if __name__ == "__main__":
+    main(run, __doc__)
