@@ -13,12 +13,12 @@ from slowthink.grading.judge_prompt import VERSION, build_messages
 from slowthink.recipe import JudgeConfig, Recipe
 from slowthink.records import Grade, Problem, Verdict, duplicate_key, problem_id
 from slowthink.sampling.judge import (
+    GradedAnswer,
     Judge,
-    JudgedRow,
     JudgeItem,
     judge_rows,
+    judge_undecided,
     open_judge,
-    second_opinions,
 )
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.prompted_model import PromptedModel
@@ -38,7 +38,7 @@ def problem_of(question="q", answer="12", solution=None, choices=()):
 def row_of(name, verdict, *, extracted="13", method="number", **problem):
     one = problem_of(f"question {name}", **problem)
     grade = Grade(verdict=verdict, extracted=extracted, gold=one.answer, method=method)
-    return JudgedRow(id=name, problem=one, answer=f"attempt {name}: {extracted}", grade=grade)
+    return GradedAnswer(id=name, problem=one, answer=f"attempt {name}: {extracted}", grade=grade)
 
 
 def prompt_of(mode, row):
@@ -77,9 +77,9 @@ def judge_of(tmp_path):
 
 def opinion(judge_of, text):
     item = JudgeItem(mode="answer", problem=problem_of(), answer="13")
-    row = JudgedRow(id="x", problem=problem_of(), answer="",
+    row = GradedAnswer(id="x", problem=problem_of(), answer="",
                     grade=Grade(verdict=Verdict.WRONG, extracted="13", gold="12"))  # fmt: skip
-    return judge_of({prompt_of("answer", row): text}).opinions([item])[0]
+    return judge_of({prompt_of("answer", row): text}).judge([item])[0]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_only_a_strict_last_line_after_the_thoughts_is_a_verdict(judge_of, text,
 def test_a_question_beyond_the_context_has_no_opinion(judge_of) -> None:
     judge = judge_of({}, max_context=300)
     item = JudgeItem(mode="answer", problem=problem_of(), answer="13" * 200)
-    (found,) = judge.opinions([item])
+    (found,) = judge.judge([item])
     assert found.verdict is None
     assert "context" in found.text
 
@@ -111,12 +111,12 @@ def test_the_same_question_is_asked_once_and_not_again_after_a_restart(judge_of)
     row = row_of("a", Verdict.GRADER_ERROR)
     item = JudgeItem(mode="answer", problem=row.problem, answer="13")
     judge = judge_of({prompt_of("answer", row): WRONG})
-    first, second = judge.opinions([item, item])
+    first, second = judge.judge([item, item])
     assert first == second
     spent = judge._asker.session.cost.decoded
     assert spent <= len(WRONG) + 1  # asked once
     again = judge_of({})  # this one could not answer anything
-    assert again.opinions([item]) == [first]
+    assert again.judge([item]) == [first]
     assert again._asker.session.cost.decoded == 0
 
 
@@ -141,7 +141,7 @@ def test_rows_that_the_rules_left_open_are_decided_and_no_others(judge_of) -> No
             prompt_of("solution", BY_ID["no-key"]): WRONG,
         }
     )
-    decided, report = second_opinions(judge, ROWS, seed=0)
+    decided, report = judge_undecided(judge, ROWS, seed=0)
     assert {name: (g.verdict, g.method) for name, g in decided.items()} == {
         "open": (Verdict.CORRECT, "judge answer"),
         "no-key": (Verdict.WRONG, "judge solution"),
@@ -153,7 +153,7 @@ def test_rows_that_the_rules_left_open_are_decided_and_no_others(judge_of) -> No
 
 def test_modes_can_be_left_out(judge_of) -> None:
     judge = judge_of({prompt_of("solution", BY_ID["no-key"]): RIGHT}, modes=("solution",))
-    decided, report = second_opinions(judge, ROWS, seed=0)
+    decided, report = judge_undecided(judge, ROWS, seed=0)
     assert set(decided) == {"no-key"}
     assert report["num_asked"] == 1
 
@@ -163,7 +163,7 @@ def test_the_audit_measures_agreement_and_changes_nothing(judge_of) -> None:
     rows += [row_of(f"r{i}", Verdict.CORRECT, extracted="12") for i in range(2)]
     says = {prompt_of("answer", row): WRONG for row in rows}  # says wrong to everything
     says[prompt_of("answer", rows[0])] = "no idea"
-    decided, report = second_opinions(judge_of(says, num_audited=8), rows, seed=0)
+    decided, report = judge_undecided(judge_of(says, num_audited=8), rows, seed=0)
     assert decided == {}
     assert (report["audited"], report["audited_no_opinion"]) == (8, 1)
     assert report["agreement"] == pytest.approx(5 / 7)
@@ -176,7 +176,7 @@ def test_the_audit_takes_half_right_ones_where_there_are_enough(judge_of) -> Non
     rows = [row_of(f"w{i}", Verdict.WRONG) for i in range(20)]
     rows += [row_of(f"r{i}", Verdict.CORRECT, extracted="12") for i in range(20)]
     says = {prompt_of("answer", row): RIGHT for row in rows}
-    _, report = second_opinions(judge_of(says, num_audited=10), rows, seed=0)
+    _, report = judge_undecided(judge_of(says, num_audited=10), rows, seed=0)
     assert (report["audited"], report["agreement"]) == (10, 0.5)
 
 
@@ -189,7 +189,7 @@ def test_two_sentences_that_differ_are_for_the_judge_to_compare(judge_of) -> Non
         row_of("number", Verdict.WRONG, extracted="12", answer=key),
     ]
     judge = judge_of({prompt_of("answer", rows[0]): RIGHT})
-    decided, report = second_opinions(judge, rows, seed=0)
+    decided, report = judge_undecided(judge, rows, seed=0)
     assert set(decided) == {"prose"}
     assert report["num_asked"] == 1
 
@@ -199,7 +199,7 @@ def test_the_judge_sees_the_options(judge_of) -> None:
     question = "Which?\n(A) red\n(B) blue"
     messages = build_messages("answer", question=question, gold="A", answer="crimson")
     judge = judge_of({messages[1]["content"]: RIGHT})
-    (found,) = judge.opinions([JudgeItem(mode="answer", problem=problem, answer="crimson")])
+    (found,) = judge.judge([JudgeItem(mode="answer", problem=problem, answer="crimson")])
     assert found.verdict is Verdict.CORRECT
 
 
@@ -240,7 +240,7 @@ def test_the_embedded_model_as_judge_is_asked_once_and_read_strictly(smollm, tmp
             Ledger(tmp_path / "ledger.sqlite") as ledger,
             open_judge(config, recipe, ledger=ledger) as judge,
         ):
-            found.append(second_opinions(judge, rows, seed=0))
+            found.append(judge_undecided(judge, rows, seed=0))
             spent.append(judge._asker.session.cost.decoded)
     assert found[0] == found[1]
     assert spent[0] > 0 and spent[1] == 0

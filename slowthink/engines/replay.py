@@ -23,7 +23,7 @@ from slowthink.forcing.formats import (
     compile_format,
     require_single_token_trigger,
 )
-from slowthink.forcing.machine import Action, ActionKind, Answering, ForcingMachine, make_rules
+from slowthink.forcing.machine import Action, ActionKind, AnswerMachine, ForcingMachine, make_rules
 from slowthink.records import Answer, Cost, Request, ThinkingFormat
 from slowthink.serialise import digest
 
@@ -175,7 +175,7 @@ class ReplaySession:
         yield outcome(partial=False)
 
     def _answer(self, request: Request, branch: Branch, script: Script) -> Answer:
-        answering = Answering(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
+        answering = AnswerMachine(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
         cued = branch.closing != self._format(request.format).end_ids
         text = f" {script.answer}" if cued else f"Final Answer: {script.answer}"
         for _ in self._run(answering, iter([*self.tokenizer.encode(text), _END])):
@@ -196,10 +196,12 @@ class ReplaySession:
     def _format(self, format: ThinkingFormat) -> TokenFormat:
         return compile_format(format, self.tokenizer, eos_ids=self.eos_ids)
 
-    def _run(self, machine: ForcingMachine | Answering, tokens: Iterator[int]) -> Iterator[None]:
+    def _run(
+        self, machine: ForcingMachine | AnswerMachine, tokens: Iterator[int]
+    ) -> Iterator[None]:
         """Run the machine to its stop; yields every `tokens_per_call` tokens."""
         count = 0
-        while (action := machine.next()).kind is not ActionKind.STOP:
+        while (action := machine.next_action()).kind is not ActionKind.STOP:
             if action.kind is ActionKind.FORCE:
                 self.cost += Cost(forced=1)
             else:
@@ -210,10 +212,10 @@ class ReplaySession:
                 yield
 
     def _offer(
-        self, machine: ForcingMachine | Answering, tokens: Iterator[int], action: Action
+        self, machine: ForcingMachine | AnswerMachine, tokens: Iterator[int], action: Action
     ) -> None:
         token = next(token for token in tokens if token not in action.banned)
-        told = machine.drawn(token)
+        told = machine.observe(token)
         if told.kind is ActionKind.REFUSE:
             self._offer(machine, tokens, told)
 

@@ -3,9 +3,9 @@
 Source: s1, arXiv 2501.19393, section 3.1; the exact semantics stand in DESIGN.md.
 
     machine = Forcing(rules, cap=64, waits=1, steps=None)
-    while (action := machine.next()).kind is not ActionKind.STOP:
+    while (action := machine.next_action()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.FORCE: feed action.token
-        else: draw a token (never one of action.banned) and tell machine.drawn(token, …);
+        else: draw a token (never one of action.banned) and tell machine.observe(token, …);
               it answers KEEP, FORCE (the draw is replaced), REFUSE (draw again), ROLLBACK or STOP
 
 A driver only draws and feeds. What a chain means at a smaller cap, fewer steps or fewer waits is
@@ -117,7 +117,7 @@ class ActionKind(enum.Enum):
     REFUSE = "refuse"
     """The drawn token does not stand: draw again from the rest of the distribution."""
     ROLLBACK = "rollback"
-    """The last `num_back` fed tokens do not stand; the drawn one neither. Ask `next`."""
+    """The last `num_tokens` fed tokens do not stand; the drawn one neither. Ask `next`."""
     REPLACE = "replace"
     """The drawn token does not stand; ask `next` for what comes in its place."""
     STOP = "stop"
@@ -131,7 +131,7 @@ class Action:
     kind: ActionKind
     token: int = -1
     banned: frozenset[int] = frozenset()
-    num_back: int = 0
+    num_tokens: int = 0
 
 
 _DRAW = Action(ActionKind.DRAW)
@@ -189,7 +189,7 @@ class ForcingMachine:
         """Names the next draw: position, and events before it. No two draws of a chain share it."""
         return len(self.ids), len(self.events)
 
-    def next(self) -> Action:
+    def next_action(self) -> Action:
         """What the driver is to do before the next token."""
         if self._pending:
             token = self._pending.popleft()
@@ -199,7 +199,7 @@ class ForcingMachine:
             return _STOP
         return Action(ActionKind.DRAW, banned=self._banned) if self._banned else _DRAW
 
-    def foresee(self) -> tuple[Action, int]:
+    def preview_declared_end(self) -> tuple[Action, int]:
         """What an end declared at the next draw would come to, and for how many draws in a row that
         stays so if none is declared; changes nothing.
 
@@ -219,7 +219,7 @@ class ForcingMachine:
         turns = (self.rules.min_thinking_tokens, self.cap - len(wait), self.cap)
         return action, min((turn - position for turn in turns if turn > position), default=1)
 
-    def drawn(self, token: int, *, end_probability: float = 0.0, argmax: int = -1) -> Action:
+    def observe(self, token: int, *, end_probability: float = 0.0, argmax: int = -1) -> Action:
         """Tell the machine what was drawn.
 
         `end_probability` is P(any single-token end) and `argmax` the likeliest id, both of the
@@ -298,7 +298,7 @@ class ForcingMachine:
         action = self._declared(self._dropped)
         if action.kind is ActionKind.STOP:
             return action
-        return Action(ActionKind.ROLLBACK, num_back=length - 1)
+        return Action(ActionKind.ROLLBACK, num_tokens=length - 1)
 
     def _reopen(self) -> None:
         """Refuse the end that a stored chain stopped at, where there are waits left for it."""
@@ -332,7 +332,7 @@ class ForcingMachine:
             self.state = ChainState.LOOP
 
 
-class Answering:
+class AnswerMachine:
     """The answer after a closing: drawn until an end-of-sequence token, or `limit` tokens."""
 
     def __init__(self, *, limit: int, eos_ids: frozenset[int]) -> None:
@@ -346,12 +346,12 @@ class Answering:
         """Names the next draw."""
         return len(self.ids), 0
 
-    def next(self) -> Action:
+    def next_action(self) -> Action:
         """Draw, while there is room and no end was drawn."""
         over = self.end is AnswerEnd.STOP or len(self.ids) >= self.limit
         return _STOP if over else _DRAW
 
-    def drawn(self, token: int, *, end_probability: float = 0.0, argmax: int = -1) -> Action:
+    def observe(self, token: int, *, end_probability: float = 0.0, argmax: int = -1) -> Action:
         """Keep the token, or stop at an end; the two figures do not matter here."""
         if token in self.eos_ids:
             self.end = AnswerEnd.STOP

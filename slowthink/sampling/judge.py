@@ -2,7 +2,7 @@
 
 Greedy, in the model's own chat template, kept in the ledger like every completion. An opinion never
 overrules what the rules decided; an audit says how often it would have.
-One real record: `Opinion(verdict=Verdict.CORRECT, text="Both are 1/2.\\nVERDICT: CORRECT")`.
+One real record: `Judgement(verdict=Verdict.CORRECT, text="Both are 1/2.\\nVERDICT: CORRECT")`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from slowthink.records import (
     problem_id,
 )
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.prompted_model import PromptedModel, Talk, after_thoughts, open_asker
+from slowthink.sampling.prompted_model import (
+    Messages,
+    PromptedModel,
+    open_prompted_model,
+    strip_thinking,
+)
 
 TAG = "judge"
 """Under what the ledger counts a judge's tokens."""
@@ -50,7 +55,7 @@ class JudgeItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class Judgement:
     """What the judge says; `verdict` None is no opinion."""
 
     verdict: Verdict | None
@@ -58,7 +63,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgedRow:
+class GradedAnswer:
     """One graded answer that a judge may be asked about."""
 
     id: str
@@ -81,18 +86,18 @@ class Judge:
     def __exit__(self, *error: object) -> None:
         self._asker.__exit__(*error)
 
-    def opinions(self, items: Sequence[JudgeItem]) -> list[Opinion]:
+    def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
         """An opinion an item, in order; equal questions are asked once.
 
         A question that does not fit the model's context has no opinion.
         """
-        replies = self._asker.ask(
-            [item.problem for item in items], [_talk(item) for item in items], read=_verdict
+        replies = self._asker.generate(
+            [item.problem for item in items], [_talk(item) for item in items], parse=_verdict
         )
         return [
-            Opinion(None, "the question does not fit the judge's context")
+            Judgement(None, "the question does not fit the judge's context")
             if reply.text is None
-            else Opinion(reply.value, reply.text)
+            else Judgement(reply.value, reply.text)
             for reply in replies
         ]
 
@@ -106,14 +111,14 @@ def open_judge(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judge:
     """The configured judge, ready. Raises ConfigError where its model is not to be had."""
-    asker = open_asker(
+    asker = open_prompted_model(
         config, recipe, ledger=ledger, tag=TAG, seed=VERSION, notify=notify, progress=progress
     )
     return Judge(config, asker)
 
 
-def second_opinions(
-    judge: Judge, rows: Sequence[JudgedRow], *, seed: int
+def judge_undecided(
+    judge: Judge, rows: Sequence[GradedAnswer], *, seed: int
 ) -> tuple[dict[str, Grade], dict[str, Any]]:
     """New grades by row id where the judge decided what the rules had left open, and the report.
 
@@ -123,7 +128,7 @@ def second_opinions(
     asked = [row for row in rows if modes[row.id] in judge.config.modes]
     audited = _audited(rows, judge.config.num_audited, seed=seed)
     items = [_item(row, modes[row.id] or "answer") for row in asked + audited]
-    opinions = judge.opinions(items)
+    opinions = judge.judge(items)
     decided = {
         row.id: _decided(row.grade, opinion.verdict, modes[row.id])
         for row, opinion in zip(asked, opinions, strict=False)
@@ -143,7 +148,7 @@ def judge_rows(
 ) -> tuple[GradedRows, dict[str, Any]]:
     """The grades of a file's rows with the judge's second opinions, and the judge's report."""
     asked = [
-        JudgedRow(
+        GradedAnswer(
             id=str(row.line),
             problem=_problem(row),
             answer=row.response or row.pred or "",
@@ -151,7 +156,7 @@ def judge_rows(
         )
         for row, grade in zip(rows.rows, graded.grades, strict=True)
     ]
-    decided, report = second_opinions(judge, asked, seed=0)
+    decided, report = judge_undecided(judge, asked, seed=0)
     return replace(graded, grades=[decided.get(row.id, row.grade) for row in asked]), report
 
 
@@ -168,16 +173,16 @@ def _problem(row: PairRow) -> Problem:
     )
 
 
-def _talk(item: JudgeItem) -> Talk:
+def _talk(item: JudgeItem) -> Messages:
     question = question_text(item.problem, ChatConfig())
     return build_messages(item.mode, question=question, gold=item.gold, answer=item.answer)
 
 
 def _verdict(text: str) -> Verdict | None:
-    return parse_verdict(after_thoughts(text))
+    return parse_verdict(strip_thinking(text))
 
 
-def _item(row: JudgedRow, mode: str) -> JudgeItem:
+def _item(row: GradedAnswer, mode: str) -> JudgeItem:
     answer = (row.grade.extracted or "") if mode == "answer" else row.answer
     return JudgeItem(mode=mode, problem=row.problem, answer=answer)
 
@@ -186,9 +191,9 @@ def _decided(grade: Grade, verdict: Verdict, mode: str | None) -> Grade:
     return replace(grade, verdict=verdict, method=f"judge {mode}")
 
 
-def _audited(rows: Sequence[JudgedRow], number: int, *, seed: int) -> list[JudgedRow]:
+def _audited(rows: Sequence[GradedAnswer], number: int, *, seed: int) -> list[GradedAnswer]:
     """Rows that the rules decided, drawn by seed, half right and half wrong as far as there are."""
-    drawn: list[JudgedRow] = []
+    drawn: list[GradedAnswer] = []
     right = _ranked(rows, Verdict.CORRECT, seed=seed)
     wrong = _ranked(rows, Verdict.WRONG, seed=seed)
     num_right = max(min(len(right), number // 2), min(len(right), number - len(wrong)))
@@ -196,7 +201,7 @@ def _audited(rows: Sequence[JudgedRow], number: int, *, seed: int) -> list[Judge
     return drawn
 
 
-def _ranked(rows: Sequence[JudgedRow], verdict: Verdict, *, seed: int) -> list[JudgedRow]:
+def _ranked(rows: Sequence[GradedAnswer], verdict: Verdict, *, seed: int) -> list[GradedAnswer]:
     found = [
         row
         for row in rows
@@ -205,7 +210,7 @@ def _ranked(rows: Sequence[JudgedRow], verdict: Verdict, *, seed: int) -> list[J
     return sorted(found, key=lambda row: item_seed(seed, "judge audit", row.id))
 
 
-def _audit(rows: Sequence[JudgedRow], opinions: Sequence[Opinion]) -> dict[str, Any]:
+def _audit(rows: Sequence[GradedAnswer], opinions: Sequence[Judgement]) -> dict[str, Any]:
     """How far the judge agrees with the rules; rows without an opinion are counted apart."""
     said = [(r, o) for r, o in zip(rows, opinions, strict=True) if o.verdict is not None]
     other = [(r, o) for r, o in said if o.verdict is not r.grade.verdict]

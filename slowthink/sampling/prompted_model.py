@@ -1,10 +1,11 @@
-r"""Questions to a language model, through any engine, each asked once and kept.
+r"""Prompted models: questions to a language model whose replies are parsed.
 
-Greedy, in the model's own chat template, out of the ledger where it is there. A reply that cannot
-be read is asked again in the same talk, so that a greedy model can say something else:
+Greedy, in the model's own chat template, through any engine. Completions are kept in the ledger, so
+cached ones are reused. A reply that cannot be parsed is retried in the same conversation, since a
+greedy model would repeat itself:
 
-    asker.ask(problems, talks, read=lambda text: parse_code(text, codes), again="One line: …")
-    # [Reply(text="It is about primes.\nCODE: 11", value="11")]
+    model.generate(problems, conversations, parse=parse_code, retry_prompt="One line: …")
+    # [ModelReply(text="It is about primes.\nCODE: 11", value="11", num_tokens=143)]
 """
 
 from __future__ import annotations
@@ -18,33 +19,35 @@ from slowthink.engines import open_session
 from slowthink.engines.session import Point, Session
 from slowthink.forcing.formats import get_format
 from slowthink.forcing.prompts import messages_ids
-from slowthink.recipe import AskedModel, JudgeConfig, Recipe
+from slowthink.recipe import AskedModel, JudgeConfig, JudgeScorer, Recipe
 from slowthink.records import Budget, Problem, Request, Sampling
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task
 
-THOUGHT_ENDS = ("</think>", "<|im_start|>answer")
-"""What a thinking model closes its thoughts with: the reply comes after."""
+THINKING_ENDS = ("</think>", "<|im_start|>answer")
+"""Delimiters after which a thinking model's reply begins."""
 TEMPLATE_TOKENS = 64
-"""Room left in the model's context beside prompt and reply."""
+"""Room kept free in the context beside prompt and reply."""
 
 T = TypeVar("T")
-Talk = list[dict[str, str]]
-"""Chat messages, a user's last."""
+Messages = list[dict[str, str]]
+"""A conversation (role, content); the last message is the user's."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReply(Generic[T]):
-    """The last thing that the model said to a question."""
+    """The model's last reply in a conversation."""
 
     text: str | None
-    """None: the question does not fit the model's context."""
+    """None: the conversation does not fit the model's context."""
     value: T | None
-    """What was read of it; None: it was not what was asked for."""
+    """The parsed reply. None: it could not be parsed."""
+    num_tokens: int = 0
+    """Of its prompt and the reply itself."""
 
 
 class PromptedModel:
-    """A model that is asked; a context manager."""
+    """A language model that replies to conversations; a context manager."""
 
     def __init__(
         self,
@@ -56,8 +59,8 @@ class PromptedModel:
         seed: int = 0,
     ) -> None:
         self.session = session
-        self.num_asked_again = 0
-        """Replies that could not be read and were asked again."""
+        self.num_retried = 0
+        """Replies that could not be parsed and were requested again."""
         self._sampler = sampler
         self._max_tokens = max_tokens
         self._num_asks = num_asks
@@ -69,45 +72,52 @@ class PromptedModel:
     def __exit__(self, *error: object) -> None:
         self.session.__exit__(*error)
 
-    def ask(
+    def generate(
         self,
         problems: Sequence[Problem],
-        talks: Sequence[Talk],
+        conversations: Sequence[Messages],
         *,
-        read: Callable[[str], T | None],
-        again: str = "",
+        parse: Callable[[str], T | None],
+        retry_prompt: str = "",
     ) -> list[ModelReply[T]]:
-        """A reply a talk, in order; `problems` says of what each is. Equal talks are asked once.
+        """Return one reply per conversation, in order; equal conversations are sampled once.
 
-        `again` is said where `read` gives None, while there are asks left.
+        `problems` names the problem that each conversation is about. Where `parse` returns None,
+        `retry_prompt` is sent as the next message, until `num_asks` replies were requested.
         """
-        found: dict[int, ModelReply[T]] = {}
-        left = dict(enumerate(talks))
-        for number in range(self._num_asks):
-            self.num_asked_again += len(left) if number else 0
-            for place, text in self._replies(problems, left).items():
-                found[place] = ModelReply(text, None if text is None else read(text))
-            left = {
-                place: _again(reporter, text, again)
-                for place, reporter in left.items()
-                if found[place].value is None and (text := found[place].text) is not None
+        replies: dict[int, ModelReply[T]] = {}
+        pending = dict(enumerate(conversations))
+        for attempt in range(self._num_asks):
+            self.num_retried += len(pending) if attempt else 0
+            replies |= self._replies(problems, pending, parse)
+            pending = {
+                index: _with_retry(messages, text, retry_prompt)
+                for index, messages in pending.items()
+                if replies[index].value is None and (text := replies[index].text) is not None
             }
-        return [found[place] for place in range(len(talks))]
+        return [replies[index] for index in range(len(conversations))]
 
     def _replies(
-        self, problems: Sequence[Problem], talks: Mapping[int, Talk]
-    ) -> dict[int, str | None]:
-        tasks = {place: self._task(problems[place], reporter) for place, reporter in talks.items()}
-        fitting = {place: task for place, task in tasks.items() if self._fits(task.request)}
+        self,
+        problems: Sequence[Problem],
+        conversations: Mapping[int, Messages],
+        parse: Callable[[str], T | None],
+    ) -> dict[int, ModelReply[T]]:
+        tasks = {i: self._task(problems[i], messages) for i, messages in conversations.items()}
+        fitting = {index: task for index, task in tasks.items() if self._fits(task.request)}
+        replies: dict[int, ModelReply[T]] = {index: ModelReply(None, None) for index in tasks}
         completions = self._sampler.complete(list(fitting.values()))
-        texts = {place: one[0].thinking for place, one in zip(fitting, completions, strict=True)}
-        return {place: texts.get(place) for place in talks}
+        for index, (completion,) in zip(fitting, completions, strict=True):
+            text = completion.thinking
+            num_tokens = completion.num_prompt_tokens + completion.num_thinking_tokens
+            replies[index] = ModelReply(text, parse(text), num_tokens)
+        return replies
 
-    def _task(self, problem: Problem, reporter: Talk) -> Task:
+    def _task(self, problem: Problem, messages: Messages) -> Task:
         request = Request(
             model=self.session.fingerprint,
             numerics=self.session.numerics,
-            prompt_ids=messages_ids(self.session.tokenizer, reporter),
+            prompt_ids=messages_ids(self.session.tokenizer, messages),
             format=get_format("plain"),
             sampling=Sampling(),
             budget=Budget(max_thinking_tokens=self._max_tokens, answer_tokens=1),
@@ -121,8 +131,8 @@ class PromptedModel:
         return needed <= self.session.capabilities.max_context
 
 
-def open_asker(
-    config: AskedModel | JudgeConfig,
+def open_prompted_model(
+    config: AskedModel | JudgeConfig | JudgeScorer,
     recipe: Recipe,
     *,
     ledger: Ledger,
@@ -131,14 +141,15 @@ def open_asker(
     notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PromptedModel:
-    """The configured model, ready; the ledger counts its tokens under `tag`.
+    """Load the configured model; the ledger counts its tokens under `tag`.
 
-    Raises ConfigError where the model is not to be had.
+    Raises ConfigError where the model is unavailable.
     """
     is_base = config.model == "base"
     name = recipe.model if is_base else config.model
     revision = recipe.revision if is_base else config.revision
-    session = open_session(name, config.engine or recipe.engine, revision=revision, notify=notify)
+    engine = None if isinstance(config, JudgeScorer) else config.engine
+    session = open_session(name, engine or recipe.engine, revision=revision, notify=notify)
     session.__enter__()
     sampler = Sampler(session, ledger, tag=tag, progress=progress)
     num_asks = config.num_asks if isinstance(config, AskedModel) else 1
@@ -147,28 +158,27 @@ def open_asker(
     )
 
 
-def after_thoughts(text: str) -> str:
-    """What a thinking model says once its thoughts are over; the whole text of another."""
-    for end in THOUGHT_ENDS:
+def strip_thinking(text: str) -> str:
+    """A thinking model's reply without its thinking; the whole text of any other model."""
+    for end in THINKING_ENDS:
         text = text.rsplit(end, 1)[-1]
     return text
 
 
 def plain_lines(text: str) -> list[str]:
-    """Lines of a reply that say something, thoughts and Markdown's marks left out."""
-    lines = [re.sub(r"[*_`#$>]+", "", line).strip() for line in after_thoughts(text).splitlines()]
+    """The non-blank lines of a reply, without Markdown marks."""
+    lines = [re.sub(r"[*_`#$>]+", "", line).strip() for line in text.splitlines()]
     return [line for line in lines if line]
 
 
-def fenced(text: str, *, max_chars: int) -> str:
-    """The beginning of a text, between fences that it cannot close."""
-    shown = text[:max_chars].replace("<<<", "‹‹‹").replace(">>>", "›››")
-    return f"<<<\n{shown}\n>>>"
+def fenced(text: str, *, max_chars: int | None = None) -> str:
+    """The first `max_chars` characters of a text, inside a fence that the text cannot close."""
+    return f"<<<\n{text[:max_chars].replace('<<<', '‹‹‹').replace('>>>', '›››')}\n>>>"
 
 
-def _again(reporter: Talk, reply: str, again: str) -> Talk:
+def _with_retry(messages: Messages, reply: str, retry_prompt: str) -> Messages:
     return [
-        *reporter,
+        *messages,
         {"role": "assistant", "content": reply.strip()},
-        {"role": "user", "content": again},
+        {"role": "user", "content": retry_prompt},
     ]

@@ -82,7 +82,7 @@ class Sampler:
                 chains[outcome.key] = outcome.chain
                 answers.update({answer.key: answer for answer in outcome.answers})
                 errors += [outcome.error] if outcome.error else []
-        _refuse_errors(errors, num_jobs=len(jobs))
+        _raise_job_errors(errors, num_jobs=len(jobs))
         return [
             [self._assemble(task, point, chains[key], answers) for point in task.points]
             for task, key in zip(tasks, keys, strict=True)
@@ -123,9 +123,9 @@ class Sampler:
         closing = self._closing(task, point, cut)
         return closing is None or task.request.answer_key(cut.ids, closing) in answers
 
-    def feed(self) -> Feed:
+    def task_queue(self) -> TaskQueue:
         """Tasks given bit by bit."""
-        return Feed(self)
+        return TaskQueue(self)
 
     # -- assembling --
 
@@ -177,7 +177,7 @@ class Sampler:
         )
 
 
-class Feed:
+class TaskQueue:
     """Tasks that are submitted and cancelled as one goes; completions come as they are finished.
 
     Each task has one point. What comes back of a cancelled job is recorded and counted, no more.
@@ -223,7 +223,7 @@ class Feed:
                     del self._waiting[key]
                     self._sampler.session.cancel([key])
 
-    def returned(self) -> list[tuple[Task, Completion]]:
+    def completed(self) -> list[tuple[Task, Completion]]:
         """What has come since the last call; waits for something. Empty: nothing is outstanding.
 
         Raises EngineError where jobs failed, once all others are done.
@@ -237,7 +237,7 @@ class Feed:
                 self._take(outcome)
         found, self._ready = self._ready, []
         if not found:
-            _refuse_errors(self._errors, num_jobs=self._num_jobs)
+            _raise_job_errors(self._errors, num_jobs=self._num_jobs)
         return found
 
     def _take(self, outcome: JobResult) -> None:
@@ -256,7 +256,7 @@ class Feed:
             self._ready.append((task, found))
 
 
-def _refuse_errors(errors: Sequence[str], *, num_jobs: int) -> None:
+def _raise_job_errors(errors: Sequence[str], *, num_jobs: int) -> None:
     """Raise EngineError where a job failed: an error is an attempt, and satisfies no request."""
     if errors:
         raise EngineError(
@@ -340,13 +340,13 @@ def grade_completion(
     grader: Grader, problem: Problem, completion: Completion, *, last_number: bool = False
 ) -> Grade:
     """The verdict on a completion's answer part; thinking is never read."""
-    truncated = cut_off(
+    truncated = is_truncated(
         completion.answer, completion.answer_end, forced=bool(completion.closing_ids)
     )
     return grader.grade(problem, completion.answer, truncated=truncated, last_number=last_number)
 
 
-def cut_off(answer: str, end: AnswerEnd, *, forced: bool) -> bool:
+def is_truncated(answer: str, end: AnswerEnd, *, forced: bool) -> bool:
     """Whether an answer ran into its limit before it was whole.
 
     After a forced closing the first line is the answer, so a model that goes on talking has

@@ -182,7 +182,7 @@ def test_an_invalid_reply_is_asked_again(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         model = labeller(tmp_path, {"q1": "CODE: 11", "q2": "Geometry, I think."}, ledger)
         assert asked(model, make_problem, "q1", "q2") == [Label("11"), Label("05")]
-        assert model.num_asked_again == 1
+        assert model.num_retried == 1
 
 
 def test_a_second_invalid_reply_is_no_label(tmp_path: Path, make_problem) -> None:
@@ -195,7 +195,7 @@ def test_one_ask_is_one_ask(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         model = labeller(tmp_path, {"q": "Hm."}, ledger, num_asks=1)
         assert asked(model, make_problem, "q") == [Label(None, "no valid code")]
-        assert model.num_asked_again == 0
+        assert model.num_retried == 0
 
 
 def test_replies_come_from_the_ledger_the_second_time(tmp_path: Path, make_problem) -> None:

@@ -12,7 +12,7 @@ from slowthink.engines.drawing import Draw, draw
 from slowthink.engines.session import closing_of, uniform
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Compiler
-from slowthink.forcing.machine import ActionKind, Answering, Cut, ForcingMachine
+from slowthink.forcing.machine import ActionKind, AnswerMachine, Cut, ForcingMachine
 from slowthink.records import AnswerEnd, ChainState, Sampling, ThinkingEnd
 
 LETTERS = "abcdefgh\nE$."
@@ -76,7 +76,7 @@ def alone(model: int, prompt: list[int], ask: ForcingArgs, *, seed: int) -> Came
     closing = closing_of(cut, spec.token_format, budget, forced=ask.forced)
     if closing is None or not budget.answer_tokens:
         return Came(machine.ids, machine.events, None, [], None)
-    answering = Answering(limit=budget.answer_tokens, eos_ids=spec.token_format.eos_ids)
+    answering = AnswerMachine(limit=budget.answer_tokens, eos_ids=spec.token_format.eos_ids)
     tag = ("answer", len(machine.ids))
     start = [*prompt, *machine.ids, *closing]
     _drive(answering, model, start, _drawer(sampling, seed, ask.sample, frozenset(), tag))
@@ -92,11 +92,11 @@ def _drawer(sampling, seed, sample, triggers, tag=()):
 
 
 def _drive(machine, model, prefix, drawer) -> None:
-    while (action := machine.next()).kind is not ActionKind.STOP:
+    while (action := machine.next_action()).kind is not ActionKind.STOP:
         banned = action.banned
         while action.kind in (ActionKind.DRAW, ActionKind.REFUSE):
             drawn = drawer(logits(model, [*prefix, *machine.ids]), machine, banned)
-            action = machine.drawn(
+            action = machine.observe(
                 drawn.token, end_probability=drawn.end_probability, argmax=drawn.argmax
             )
             banned = action.banned

@@ -114,7 +114,7 @@ def test_a_sweep_in_rounds_equals_separate_literal_runs(server, session, budget,
 def reference(toy: Toy, job: Job, *, cap: int, waits: int) -> ForcingMachine:
     """The machine driven token by token, with all probabilities in sight."""
     machine = ForcingMachine(compiled(job)[1], cap=cap, waits=waits)
-    while (action := machine.next()).kind is not ActionKind.STOP:
+    while (action := machine.next_action()).kind is not ActionKind.STOP:
         if action.kind is not ActionKind.DRAW:
             continue
         p = toy.distribution([*job.request.prompt_ids, *machine.ids])
@@ -123,7 +123,7 @@ def reference(toy: Toy, job: Job, *, cap: int, waits: int) -> ForcingMachine:
         banned = action.banned
         while True:
             token = max((t for t in p if t not in banned), key=lambda t: p[t])
-            told = machine.drawn(token, end_probability=end, argmax=argmax)
+            told = machine.observe(token, end_probability=end, argmax=argmax)
             if told.kind is not ActionKind.REFUSE:
                 break
             banned = told.banned

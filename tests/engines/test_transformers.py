@@ -180,8 +180,8 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
 
         said = list(token_format.encode("ok</think>"))
 
-        def drawn(self, token, **more):
-            return super().drawn(self.said.pop(0) if self.said else token, **more)
+        def observe(self, token, **more):
+            return super().observe(self.said.pop(0) if self.said else token, **more)
 
     decoder = session._decoder
     machine = Prompted(rules, cap=20, waits=1)

@@ -11,7 +11,7 @@ from slowthink.grading import Grader
 from slowthink.recipe import ChatConfig, ForcingConfig, Recipe
 from slowthink.records import Sampling
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.parallel.asking import Asking
+from slowthink.sampling.parallel.context import ParallelContext
 
 
 @pytest.fixture
@@ -25,9 +25,11 @@ def asking_for(tmp_path, grader) -> Callable[..., contextmanager]:
     """Opens the ledger (the same one each time) and gives what asks the session."""
 
     @contextmanager
-    def make(session, *, cap: int = 40, temperature: float = 1.0, **forcing) -> Iterator[Asking]:
+    def make(
+        session, *, cap: int = 40, temperature: float = 1.0, **forcing
+    ) -> Iterator[ParallelContext]:
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
-            yield Asking(
+            yield ParallelContext(
                 session=session, ledger=ledger, grader=grader, recipe=Recipe(name="r"),
                 chat=ChatConfig(), forcing=ForcingConfig(answer_tokens=24, **forcing),
                 max_thinking_tokens=cap, sampling=Sampling(temperature=temperature),

@@ -16,9 +16,9 @@ from slowthink.sampling.parallel import (
     rebase_live,
     rejection_live,
     stored_curves,
-    votes_of,
+    votes_for,
 )
-from slowthink.sampling.parallel.scorers import Scored, Scorer
+from slowthink.sampling.parallel.scorers import ScoredText, Scorer
 
 
 def stored(point: Point, *, scores: tuple[float | None, ...] = (None,) * 4) -> StoredPoint:
@@ -62,7 +62,7 @@ def test_negative_scores_choose_but_do_not_vote() -> None:
 
 def test_live_methods_give_curves_of_the_same_form(asking_for, make_problem) -> None:
     problems = [make_problem(f"q{i}", "6") for i in range(4)]
-    scorer = Scorer(lambda items: [Scored(float(total_of(i.text)), 2) for i in items], facts={})
+    scorer = Scorer(lambda items: [ScoredText(float(total_of(i.text)), 2) for i in items], facts={})
     with asking_for(SteppingSession()) as asking:
         found = rejection_live(asking, problems, RejectionConfig(limits=(6, 12), max_tries=3))
         found += rebase_live(asking, problems, RebaseConfig(widths=(2,), max_step_tokens=8), scorer)
@@ -81,11 +81,11 @@ def test_live_methods_give_curves_of_the_same_form(asking_for, make_problem) -> 
 def test_equivalent_answers_vote_together_and_cut_ones_not_at_all(grader, verdict) -> None:
     grades = [Grade(verdict=Verdict.CORRECT, extracted="0.5"), Grade(verdict=verdict, extracted="7"),
               Grade(verdict=Verdict.CORRECT, extracted="\\frac12"), Grade(verdict=Verdict.WRONG, extracted="7")]  # fmt: skip
-    assert votes_of(grades, grader) == [(0, True), None, (0, True), (1, False)]
+    assert votes_for(grades, grader) == [(0, True), None, (0, True), (1, False)]
 
 
 def test_a_wrong_answer_never_votes_for_a_right_one(grader) -> None:
     """Sorted wrongly: as bare lists the two may pass for the same."""
     grades = [Grade(verdict=Verdict.CORRECT, extracted="3, 4, 9"), Grade(verdict=Verdict.WRONG, extracted="4, 3, 9")]  # fmt: skip
-    right, wrong = votes_of(grades, grader)
+    right, wrong = votes_for(grades, grader)
     assert right != wrong

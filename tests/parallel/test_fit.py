@@ -22,7 +22,7 @@ from slowthink.recipe import ChatConfig, EngineConfig, ModelScorer, Recipe
 from slowthink.records import Problem, Split
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.parallel.fit import ScorerRequest, make_scorer, write_scorer
-from slowthink.sampling.parallel.labelled import draw_examples, open_run
+from slowthink.sampling.parallel.rollouts import draw_examples, open_run
 from slowthink.sampling.parallel.scorers import ScoreItem, open_scorer
 
 ENGINE = EngineConfig(dtype="float32", device="cpu")
@@ -137,7 +137,7 @@ def test_a_scorer_is_made_out_of_a_run(run, tmp_path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         config = ModelScorer(model=str(run.out))
         with open_scorer(config, finished.recipe, ledger=ledger) as scorer:
-            (found,) = scorer.scored([ScoreItem(make_problem(), "some thinking")])
+            (found,) = scorer.score_texts([ScoreItem(make_problem(), "some thinking")])
     assert 0 < found.score < 1
     assert found.num_tokens > len(["some", "thinking"])
     with pytest.raises(ConfigError, match="exists already"):

@@ -11,10 +11,10 @@ from stepping import SteppingSession, total_of
 from slowthink.errors import ConfigError
 from slowthink.recipe import RebaseConfig, RejectionConfig
 from slowthink.records import Verdict
+from slowthink.sampling.parallel.expansion import NodeState, prefixes, step_triggers
 from slowthink.sampling.parallel.rebase import allocate, rebase_curves, search
-from slowthink.sampling.parallel.rejection import draw_tries
-from slowthink.sampling.parallel.scorers import Scored, Scorer
-from slowthink.sampling.parallel.steps import End, prefixes, step_triggers
+from slowthink.sampling.parallel.rejection import draw_samples
+from slowthink.sampling.parallel.scorers import ScoredText, Scorer
 
 CONFIG = RebaseConfig(widths=(4,), max_step_tokens=8, max_steps=8)
 
@@ -22,13 +22,13 @@ CONFIG = RebaseConfig(widths=(4,), max_step_tokens=8, max_steps=8)
 def towards_six() -> Scorer:
     """Likes sums that can still be 6, and 6 best."""
     return Scorer(
-        lambda items: [Scored(1 / (1 + abs(6 - total_of(i.text))), len(i.text)) for i in items],
+        lambda items: [ScoredText(1 / (1 + abs(6 - total_of(i.text))), len(i.text)) for i in items],
         facts={},
     )
 
 
 def flat() -> Scorer:
-    return Scorer(lambda items: [Scored(0.5, 1) for _ in items], facts={})
+    return Scorer(lambda items: [ScoredText(0.5, 1) for _ in items], facts={})
 
 
 # --- sharing the width out ------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_a_search_keeps_as_many_chains_as_it_is_wide(asking_for, make_problem) -
     with asking_for(SteppingSession()) as asking:
         (tree,) = search(asking, [make_problem(answer="6")], towards_six(), CONFIG, 4)
     assert len(tree.chains) == 4
-    assert {chain.end for chain in tree.chains} == {End.NATURAL}
+    assert {chain.end for chain in tree.chains} == {NodeState.NATURAL}
     for chain in tree.chains:
         total = total_of(chain.thinking)
         assert total >= 6
@@ -117,7 +117,7 @@ def test_a_search_that_was_killed_goes_on(asking_for, make_problem) -> None:
         steps.append(len(items))
         if len(steps) == 2:
             raise KeyboardInterrupt
-        return towards_six().scored(items)
+        return towards_six().score_texts(items)
 
     whole, half, rest = SteppingSession(), SteppingSession(), SteppingSession()
     with asking_for(half) as asking, pytest.raises(KeyboardInterrupt):
@@ -135,7 +135,7 @@ def test_the_cap_and_the_depth_hold(asking_for, make_problem) -> None:
     with asking_for(SteppingSession(), cap=5) as asking:
         (tree,) = search(asking, [problem], towards_six(), CONFIG, 4)
     assert max(len(chain.thinking) for chain in tree.chains) <= 5
-    assert End.CUT in {chain.end for chain in tree.chains}
+    assert NodeState.CUT in {chain.end for chain in tree.chains}
     with asking_for(SteppingSession()) as asking:
         shallow = CONFIG.model_copy(update={"max_steps": 1})
         (tree,) = search(asking, [problem], towards_six(), shallow, 4)
@@ -147,7 +147,7 @@ def test_a_long_step_is_cut_into_several(asking_for, make_problem) -> None:
     short = CONFIG.model_copy(update={"max_step_tokens": 2, "max_steps": 25})
     with asking_for(SteppingSession()) as asking:
         (tree,) = search(asking, [make_problem(answer="6")], flat(), short, 2)
-    assert {chain.end for chain in tree.chains} == {End.NATURAL}
+    assert {chain.end for chain in tree.chains} == {NodeState.NATURAL}
     assert all(total_of(chain.thinking) >= 6 for chain in tree.chains)
 
 
@@ -201,7 +201,7 @@ def test_rejection_draws_until_short_and_no_more(asking_for, make_problem) -> No
     config = RejectionConfig(limits=(9, 15), max_tries=5)
     session = SteppingSession()
     with asking_for(session) as asking:
-        tries = draw_tries(asking, problems, config)
+        tries = draw_samples(asking, problems, config)
     for found in tries.values():
         short = [one.num_thinking_tokens <= 9 for one in found]
         assert short[:-1] == [False] * (len(found) - 1)
@@ -209,7 +209,7 @@ def test_rejection_draws_until_short_and_no_more(asking_for, make_problem) -> No
     assert session.num_jobs == sum(map(len, tries.values()))
     again = SteppingSession()
     with asking_for(again) as asking:
-        assert draw_tries(asking, problems, config) == tries
+        assert draw_samples(asking, problems, config) == tries
     assert again.num_jobs == 0
 
 

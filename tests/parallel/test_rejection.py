@@ -7,13 +7,18 @@ import random
 import pytest
 
 from slowthink.recipe import RejectionConfig
-from slowthink.sampling.parallel.rejection import State, Try, decide, rejection_curve
+from slowthink.sampling.parallel.rejection import (
+    RejectionSample,
+    RejectionState,
+    decide,
+    rejection_curve,
+)
 
 
-def made(seed: int, *, n: int = 8) -> list[Try]:
+def made(seed: int, *, n: int = 8) -> list[RejectionSample]:
     draw = random.Random(seed)
     return [
-        Try(num_thinking_tokens=draw.randint(1, 60), ended=draw.random() < 0.8,
+        RejectionSample(num_thinking_tokens=draw.randint(1, 60), ended=draw.random() < 0.8,
             correct=draw.random() < 0.5, num_tokens=draw.randint(61, 90))
         for _ in range(n)
     ]  # fmt: skip
@@ -32,25 +37,25 @@ def test_the_first_short_try_is_taken_and_all_tokens_count(seed, max_tries, limi
             accepted = one
     found = decide(tries, limit=limit, max_tries=max_tries)
     assert (found.num_tries, found.num_tokens) == (number, spent)
-    assert found.state is (State.ACCEPTED if accepted else State.UNRESOLVED)
+    assert found.state is (RejectionState.ACCEPTED if accepted else RejectionState.UNRESOLVED)
     assert found.correct is bool(accepted and accepted.correct)
 
 
 def test_too_few_tries_leave_a_problem_open() -> None:
-    long = Try(num_thinking_tokens=50, ended=True, correct=True, num_tokens=55)
-    assert decide([long], limit=10, max_tries=2).state is State.OPEN
+    long = RejectionSample(num_thinking_tokens=50, ended=True, correct=True, num_tokens=55)
+    assert decide([long], limit=10, max_tries=2).state is RejectionState.OPEN
     with pytest.raises(ValueError, match="tries are missing at the limit of 10"):
         rejection_curve({"p": [long]}, RejectionConfig(limits=(10,), max_tries=2))
 
 
 def test_a_chain_cut_at_the_cap_is_too_long_for_every_limit() -> None:
-    cut = Try(num_thinking_tokens=10, ended=False, correct=True, num_tokens=12)
-    assert decide([cut], limit=10, max_tries=1).state is State.UNRESOLVED
+    cut = RejectionSample(num_thinking_tokens=10, ended=False, correct=True, num_tokens=12)
+    assert decide([cut], limit=10, max_tries=1).state is RejectionState.UNRESOLVED
 
 
 def test_one_set_of_tries_serves_several_limits() -> None:
-    short = Try(num_thinking_tokens=4, ended=True, correct=False, num_tokens=6)
-    long = Try(num_thinking_tokens=9, ended=True, correct=True, num_tokens=11)
+    short = RejectionSample(num_thinking_tokens=4, ended=True, correct=False, num_tokens=6)
+    long = RejectionSample(num_thinking_tokens=9, ended=True, correct=True, num_tokens=11)
     tries = {"p": [long, short], "q": [long, long]}
     points = rejection_curve(tries, RejectionConfig(limits=(9, 5), max_tries=2))
     found = [(p.k, p.accuracy, p.tokens_per_problem, p.unresolved_rate) for p in points]

@@ -12,11 +12,13 @@ from slowthink.engines.replay import ReplaySession, Script
 from slowthink.errors import ConfigError, DataError
 from slowthink.recipe import EngineConfig, FunctionScorer, JudgeScorer, Recipe
 from slowthink.records import Problem
+from slowthink.sampling import prompted_model
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.parallel.auc import Labelled, auc, figures
-from slowthink.sampling.parallel.fit import choose
+from slowthink.sampling.parallel import scorers
+from slowthink.sampling.parallel.auc import LabelledScore, auc, auc_report
+from slowthink.sampling.parallel.fit import choose_best
 from slowthink.sampling.parallel.scorers import (
-    Scored,
+    ScoredText,
     ScoreItem,
     Scorer,
     open_scorer,
@@ -53,17 +55,17 @@ def test_a_text_is_scored_once(make_problem) -> None:
 
     def score_new(items):
         asked.extend(item.text for item in items)
-        return [Scored(0.5, 7) for _ in items]
+        return [ScoredText(0.5, 7) for _ in items]
 
     scorer, problem = Scorer(score_new, facts={}), make_problem()
     texts = ["a", "b", "a"]
-    assert scorer.scored([ScoreItem(problem, t) for t in texts]) == [Scored(0.5, 7)] * 3
+    assert scorer.score_texts([ScoreItem(problem, t) for t in texts]) == [ScoredText(0.5, 7)] * 3
     scorer.score([ScoreItem(problem, "b"), ScoreItem(make_problem("other"), "b")])
     assert asked == ["a", "b", "b"]
 
 
 def test_a_score_that_is_no_number_is_an_error(make_problem) -> None:
-    scorer = Scorer(lambda items: [Scored(math.nan, 0)], facts={})
+    scorer = Scorer(lambda items: [ScoredText(math.nan, 0)], facts={})
     with pytest.raises(DataError, match="expected a finite number"):
         scorer.score([ScoreItem(make_problem(), "t")])
 
@@ -86,28 +88,58 @@ def test_a_mark_is_read_from_the_last_line_only(text, mark) -> None:
     assert parse_mark(text) == mark
 
 
-def test_a_judge_marks_through_the_ledger(ledger, make_problem, tmp_path, monkeypatch) -> None:
-    """Replayed: the question that the judge is put is the script's key."""
-    from slowthink.sampling.parallel import scorers
+def judge_of(script, monkeypatch) -> ReplaySession:
+    """A session that replies by script; its keys are the judge's prompts."""
+    session = ReplaySession(script)
+    monkeypatch.setattr(prompted_model, "open_session", lambda *a, **k: session)
+    return session
 
-    item = ScoreItem(make_problem("What is 1 + 1?"), "It is >>> 2")
-    question = scorers._question(item).question
-    assert question.count(">>>") == 2
-    script = {question: Script(thinking=("It holds.\nMARK: 8",), answer="")}
-    other = ScoreItem(make_problem("q"), "t")
-    script[scorers._question(other).question] = Script(thinking=("Maybe.",), answer="")
-    monkeypatch.setattr(scorers, "open_session", lambda *a, **k: ReplaySession(script))
+
+def test_a_judge_marks_through_the_ledger(ledger, make_problem, monkeypatch) -> None:
+    item, other = (
+        ScoreItem(make_problem("What is 1 + 1?"), "It is >>> 2"),
+        ScoreItem(make_problem("q"), "t"),
+    )
+    prompt, unreadable = (scorers._messages(one)[-1]["content"] for one in (item, other))
+    assert prompt.count(">>>") == 2
+    scripts = {
+        prompt: Script(thinking=("It holds.\nMARK: 8",), answer=""),
+        unreadable: Script(thinking=("Maybe.",), answer=""),
+    }
+    judge_of(scripts, monkeypatch)
     recipe = Recipe(name="r", engine=EngineConfig(kind="replay"))
     config = JudgeScorer(model="base")
     with open_scorer(config, recipe, ledger=ledger) as scorer:
-        found = scorer.scored([item, other])
+        found = scorer.score_texts([item, other])
         assert [one.score for one in found] == [0.8, 0.5]
         assert (scorer.facts["num_marks"], scorer.facts["num_unreadable"]) == (2, 1)
         assert scorer.cost.decoded > 0
-        assert found[0].num_tokens > len(question)
+        assert found[0].num_tokens > len(prompt)
+    session = judge_of(scripts, monkeypatch)
     with open_scorer(config, recipe, ledger=ledger) as scorer:
         assert scorer.score([item]) == [0.8]
-        assert scorer.cost.decoded == 0
+        assert session.cost.decoded == 0
+
+
+def test_marks_keep_their_ledger_keys(ledger, make_problem, monkeypatch) -> None:
+    """The key of this mark in ledgers made before, so that stored marks are reused."""
+    item = ScoreItem(make_problem("What is 1 + 1?"), "It is >>> 2 ")
+    prompt = scorers._messages(item)[-1]["content"]
+    judge_of({prompt: Script(thinking=("MARK: 8",), answer="")}, monkeypatch)
+    with open_scorer(JudgeScorer(model="base"), Recipe(name="r"), ledger=ledger) as scorer:
+        scorer.score([item])
+    key = "781880369db92710923a396f98ddc5d2"
+    assert list(ledger.chains([key])) == [key]
+
+
+def test_an_attempt_too_long_for_the_judge_is_an_error(ledger, make_problem, monkeypatch) -> None:
+    judge_of({}, monkeypatch)
+    item = ScoreItem(make_problem(), "so " * 100_000)
+    with (
+        open_scorer(JudgeScorer(model="base"), Recipe(name="r"), ledger=ledger) as scorer,
+        pytest.raises(ConfigError, match="does not fit the judge's context"),
+    ):
+        scorer.score([item])
 
 
 def test_the_text_of_a_stored_transcript() -> None:
@@ -117,7 +149,7 @@ def test_the_text_of_a_stored_transcript() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_auc_counts_all_pairs(seed) -> None:
     draw = random.Random(seed)
-    items = [Labelled(f"p{draw.randint(0, 3)}", draw.choice([0.1, 0.2, 0.2, 0.7]), draw.random() < 0.5)
+    items = [LabelledScore(f"p{draw.randint(0, 3)}", draw.choice([0.1, 0.2, 0.2, 0.7]), draw.random() < 0.5)
              for _ in range(30)]  # fmt: skip
     wins, within = [], []
     for a, b in itertools.product(items, items):
@@ -125,7 +157,7 @@ def test_auc_counts_all_pairs(seed) -> None:
             win = 1.0 if a.score > b.score else 0.5 if a.score == b.score else 0.0
             wins.append(win)
             within += [win] if a.problem_id == b.problem_id else []
-    found = figures(items)
+    found = auc_report(items)
     assert auc([i.score for i in items], [i.label for i in items]) == pytest.approx(
         sum(wins) / len(wins)
     )
@@ -141,10 +173,10 @@ def test_half_the_layers_are_chosen_where_they_lose_little() -> None:
         {"layers": 15, "l2": 0.1, "auc": 0.739},
         {"layers": 30, "l2": 0.01, "auc": 0.755},
     ]
-    assert choose(tried) == tried[0]
-    assert choose([*tried, {"layers": 30, "l2": 0.1, "auc": 0.80}])["layers"] == 30
+    assert choose_best(tried) == tried[0]
+    assert choose_best([*tried, {"layers": 30, "l2": 0.1, "auc": 0.80}])["layers"] == 30
 
 
 def test_without_both_kinds_there_is_no_auc() -> None:
-    found = figures([Labelled("p", 0.5, True)])
+    found = auc_report([LabelledScore("p", 0.5, True)])
     assert (found["auc"], found["ci95"], found["auc_within_problem"]) == (None, [None, None], None)

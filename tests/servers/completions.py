@@ -373,7 +373,7 @@ def forced(
         flow.told([token], mark)
         out.append(token)
         seen.append(raw)
-        if token == EOS and flow.thinking.next().kind is ActionKind.STOP:
+        if token == EOS and flow.thinking.next_action().kind is ActionKind.STOP:
             return out, seen, "stop", None
     return out, seen, "length", None
 

@@ -17,7 +17,14 @@ from slowthink.curation.domains.taxonomy import Label, Taxonomy
 from slowthink.recipe import AskedModel, Recipe
 from slowthink.records import Problem
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.prompted_model import PromptedModel, Talk, fenced, open_asker, plain_lines
+from slowthink.sampling.prompted_model import (
+    Messages,
+    PromptedModel,
+    fenced,
+    open_prompted_model,
+    plain_lines,
+    strip_thinking,
+)
 
 TAG = "domains"
 """Under what the ledger counts these tokens."""
@@ -46,12 +53,12 @@ _AGAIN = (
 
 def parse_code(text: str, codes: Collection[str]) -> str | None:
     """The code in the last line, if it is one of these; None else. Thoughts before are skipped."""
-    lines = plain_lines(text)
+    lines = plain_lines(strip_thinking(text))
     said = _CODE.fullmatch(lines[-1]) if lines else None
     return said.group(1) if said and said.group(1) in codes else None
 
 
-def build_messages(taxonomy: Taxonomy, question: str) -> Talk:
+def build_messages(taxonomy: Taxonomy, question: str) -> Messages:
     """The chat messages of one question."""
     fields = "\n".join(f"{one.code} {one.name}: {one.about}" for one in taxonomy.classes)
     shown = fenced(question, max_chars=MAX_CHARS)
@@ -73,18 +80,18 @@ class Labeller:
         self._asker.__exit__(*error)
 
     @property
-    def num_asked_again(self) -> int:
+    def num_retried(self) -> int:
         """Replies that were no code and were asked again."""
-        return self._asker.num_asked_again
+        return self._asker.num_retried
 
     def labels(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Label]:
         """The class of each problem, whose text is at the same place."""
         codes = {one.code for one in self._taxonomy.classes}
-        replies = self._asker.ask(
+        replies = self._asker.generate(
             problems,
             [build_messages(self._taxonomy, text) for text in texts],
-            read=lambda text: parse_code(text, codes),
-            again=_AGAIN.format(codes=", ".join(sorted(codes))),
+            parse=lambda text: parse_code(text, codes),
+            retry_prompt=_AGAIN.format(codes=", ".join(sorted(codes))),
         )
         return [_label(reply.text, reply.value) for reply in replies]
 
@@ -105,5 +112,7 @@ def open_labeller(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Labeller:
     """The configured model, ready. Raises ConfigError where it is not to be had."""
-    asker = open_asker(config, recipe, ledger=ledger, tag=TAG, notify=notify, progress=progress)
+    asker = open_prompted_model(
+        config, recipe, ledger=ledger, tag=TAG, notify=notify, progress=progress
+    )
     return Labeller(taxonomy, asker)

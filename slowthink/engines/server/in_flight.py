@@ -62,7 +62,7 @@ class InFlight:
         point = farthest(job)
         spec = self._spec(job, point)
         chain = job.chain or Chain(key=job.key)
-        if job.machine(spec.rules).next().kind is ActionKind.STOP:
+        if job.machine(spec.rules).next_action().kind is ActionKind.STOP:
             return Done(chain=chain)
         known = len(chain.ids)
         ids = [*job.request.prompt_ids, *chain.ids]
@@ -130,7 +130,7 @@ def _replayed(
             flow.told([token], _mark(flow, token, logprobs, texts))
     if flow.strays:
         raise _ignored(f"{flow.strays} of {len(ids)} tokens are not those that are forced there")
-    if flow.thinking.next().kind is not ActionKind.STOP:
+    if flow.thinking.next_action().kind is not ActionKind.STOP:
         raise _ignored(f"thinking stopped open after {len(flow.thinking.ids)} tokens of {cap}")
     return flow
 

@@ -22,7 +22,13 @@ from slowthink.engines.server.probe import Dialect, neutral
 from slowthink.engines.server.replies import ServerReply, end_probability, likeliest, read_reply
 from slowthink.engines.session import Branch, draw_uniform
 from slowthink.errors import EngineError
-from slowthink.forcing.machine import Action, ActionKind, Answering, ForcingMachine, ForcingRules
+from slowthink.forcing.machine import (
+    Action,
+    ActionKind,
+    AnswerMachine,
+    ForcingMachine,
+    ForcingRules,
+)
 from slowthink.records import Answer, Cost, Request, Sampling
 
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -98,7 +104,7 @@ class Rounds:
 
     async def answer(self, request: Request, branch: Branch, meter: Meter) -> Answer:
         """The answer after one closing."""
-        machine = Answering(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
+        machine = AnswerMachine(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
         start = (*request.prompt_ids, *branch.cut.ids, *branch.closing)
 
         def plan(action: Action) -> Round:
@@ -123,7 +129,7 @@ class Rounds:
 
     async def _run(
         self,
-        machine: ForcingMachine | Answering,
+        machine: ForcingMachine | AnswerMachine,
         plan: Callable[[Action], Round],
         meter: Meter,
         *,
@@ -315,24 +321,24 @@ def _cost(round: Round, reply: ServerReply, *, known: int) -> Cost:
 # --- the machine ----------------------------------------------------------------------------------
 
 
-def settle(machine: ForcingMachine | Answering) -> tuple[Action, int]:
+def settle(machine: ForcingMachine | AnswerMachine) -> tuple[Action, int]:
     """Take what is forced, up to the next draw or the end; and how many tokens that were."""
     forced = 0
-    while (action := machine.next()).kind is ActionKind.FORCE:
+    while (action := machine.next_action()).kind is ActionKind.FORCE:
         forced += 1
     return action, forced
 
 
-def absorb(machine: ForcingMachine | Answering, drawn: Sequence[Drawn]) -> int:
+def absorb(machine: ForcingMachine | AnswerMachine, drawn: Sequence[Drawn]) -> int:
     """Tell the machine a round's tokens until it wants something else; how many it was told.
 
     A refused token that is no trigger itself (the end was declared by its probability) is what the
     rest of the distribution gives as well, and is told again.
     """
     for number, one in enumerate(drawn, 1):
-        told = machine.drawn(one.token, end_probability=one.end_probability, argmax=one.argmax)
+        told = machine.observe(one.token, end_probability=one.end_probability, argmax=one.argmax)
         if told.kind is ActionKind.REFUSE and one.token not in told.banned:
-            told = machine.drawn(one.token)
-        if told.kind is not ActionKind.KEEP or machine.next().kind is not ActionKind.DRAW:
+            told = machine.observe(one.token)
+        if told.kind is not ActionKind.KEEP or machine.next_action().kind is not ActionKind.DRAW:
             return number
     return len(drawn)

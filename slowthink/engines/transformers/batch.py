@@ -20,7 +20,7 @@ from slowthink.engines.session import Branch, Job, JobResult, branches, draw_uni
 from slowthink.engines.transformers.decoding import Decoder, DecodingRow, Parked, Started
 from slowthink.engines.transformers.kv_cache import KeyValues, join
 from slowthink.forcing.formats import TokenFormat
-from slowthink.forcing.machine import ActionKind, Answering, ForcingMachine
+from slowthink.forcing.machine import ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Answer, AnswerEnd, Cost, Request
 
 _ANSWER_AT = 0.5
@@ -72,7 +72,7 @@ class _Answering:
 
     def answer(self) -> Answer:
         machine = self.row.machine
-        assert isinstance(machine, Answering)
+        assert isinstance(machine, AnswerMachine)
         return Answer(
             key=self.branch.key,
             chain_key=self.work.job.key,
@@ -84,7 +84,7 @@ class _Answering:
 
     @property
     def done(self) -> bool:
-        return self.row.machine.next().kind is ActionKind.STOP
+        return self.row.machine.next_action().kind is ActionKind.STOP
 
 
 class Batch:
@@ -191,7 +191,7 @@ class Batch:
             kv.forget(place, keep)
             blocks.append(whole[keep:])
             starts.append(keep)
-            machine = Answering(limit=request.budget.answer_tokens, eos_ids=self._model.eos_ids)
+            machine = AnswerMachine(limit=request.budget.answer_tokens, eos_ids=self._model.eos_ids)
             row = _row(request, whole, machine, tag=("answer", len(branch.cut.ids)))
             self._round.append(_Answering(work=work, branch=branch, row=row))
         logits = decoder.forward(kv, blocks, starts)
@@ -225,7 +225,7 @@ def _cost_of(answer: Answer) -> Cost:
 def _row(
     request: Request,
     prefix: tuple[int, ...],
-    machine: ForcingMachine | Answering,
+    machine: ForcingMachine | AnswerMachine,
     triggers: frozenset[int] = frozenset(),
     *,
     tag: tuple[object, ...] = (),

@@ -32,8 +32,8 @@ class Machine(Protocol):
 
     @property
     def draw_index(self) -> tuple[int, int]: ...
-    def next(self) -> Action: ...
-    def drawn(self, token: int, *, end_probability: float, argmax: int) -> Action: ...
+    def next_action(self) -> Action: ...
+    def observe(self, token: int, *, end_probability: float, argmax: int) -> Action: ...
 
 
 @dataclass(kw_only=True)
@@ -167,7 +167,7 @@ class Decoder:
 
     def _order(self, row: DecodingRow, kv: KeyValues, place: int) -> Draw | None:
         """What the machine wants next; the draw, if it is one."""
-        action = row.machine.next()
+        action = row.machine.next_action()
         row.feed = None
         if action.kind is ActionKind.FORCE:
             row.feed, row.stale = action.token, False
@@ -182,7 +182,7 @@ class Decoder:
 
     def _told(self, row: DecodingRow, drawn: Drawn, kv: KeyValues, place: int) -> bool:
         """Tell the machine what was drawn; whether that settles the row's next token."""
-        action = row.machine.drawn(
+        action = row.machine.observe(
             drawn.token, end_probability=drawn.end_probability, argmax=drawn.argmax
         )
         self.cost += Cost(decoded=1)

@@ -31,7 +31,7 @@ from slowthink.forcing.formats import (
 from slowthink.forcing.machine import (
     Action,
     ActionKind,
-    Answering,
+    AnswerMachine,
     Cut,
     ForcingMachine,
     ForcingRules,
@@ -166,7 +166,7 @@ class Flow:
             chain=_known(spec.ask, known_ids),
         )
         self.closing: tuple[int, ...] | None = None
-        self.answering: Answering | None = None
+        self.answering: AnswerMachine | None = None
         self.num_drawn = 0
         self.num_forced = 0
         self.strays = 0
@@ -194,7 +194,7 @@ class Flow:
             assert self.answering is not None
             self.num_drawn += len(tokens)
             for token in tokens:
-                self.answering.drawn(token)
+                self.answering.observe(token)
         else:
             for token in tokens[:-1]:
                 self._thought(token, None)
@@ -204,7 +204,7 @@ class Flow:
 
     def _think(self) -> Order | None:
         machine = self.thinking
-        action = machine.next()
+        action = machine.next_action()
         if action.kind is ActionKind.FORCE:
             return Order(force=action.token)
         if action.kind is not ActionKind.DRAW:
@@ -212,7 +212,7 @@ class Flow:
             return None
         if action.banned:
             return Order(banned=True, index=machine.draw_index)
-        end, steps = machine.foresee()
+        end, steps = machine.preview_declared_end()
         if not self.spec.token_format.end_ids:
             steps = 1  # what closes then depends on the last token
         return Order(on_end=self._in_place(end), steps=steps, index=machine.draw_index)
@@ -241,14 +241,14 @@ class Flow:
             self._answer()
 
     def _answer(self) -> None:
-        self.answering = Answering(
+        self.answering = AnswerMachine(
             limit=self.spec.ask.budget.answer_tokens, eos_ids=self.spec.token_format.eos_ids
         )
 
     def _after_thinking(self) -> Order:
         machine = self.answering
         if not self._queue and machine is not None:
-            if machine.next().kind is ActionKind.DRAW:
+            if machine.next_action().kind is ActionKind.DRAW:
                 tag = ("answer", len(self.thinking.ids))
                 steps = machine.limit - len(machine.ids)
                 return Order(steps=steps, tag=tag, index=machine.draw_index)
@@ -267,13 +267,15 @@ class Flow:
         seen = mark or DeclaredEnd(token)
         machine = self.thinking
         self.num_drawn += 1
-        action = machine.drawn(seen.token, end_probability=seen.end_probability, argmax=seen.argmax)
+        action = machine.observe(
+            seen.token, end_probability=seen.end_probability, argmax=seen.argmax
+        )
         if action.kind is ActionKind.REFUSE:
             self.num_drawn += 1
-            machine.drawn(token)
+            machine.observe(token)
         elif action.kind is ActionKind.REPLACE:
             self.num_forced += 1
-            self._expect(machine.next().token, token)
+            self._expect(machine.next_action().token, token)
         elif action.kind is ActionKind.STOP:
             self._close()
             self.num_forced += 1
@@ -305,7 +307,7 @@ class Flow:
         order = self.order()
         if order.on_end < 0 or outputs[at] != order.on_end:
             return None
-        end, _ = self.thinking.foresee()
+        end, _ = self.thinking.preview_declared_end()
         ids: tuple[int, ...] = (order.on_end,)
         if end.kind is ActionKind.FORCE:
             ids = self.spec.rules.wait(self.thinking.num_waits)

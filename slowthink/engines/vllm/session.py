@@ -156,7 +156,7 @@ class VllmSession:
         spec = self._spec(job, point, answer=answer, log=name)
         chain = job.chain or Chain(key=job.key)
         work = _Work(job=job, spec=spec, chain=chain, known=chain.ids)
-        if job.machine(spec.rules).next().kind is ActionKind.STOP:
+        if job.machine(spec.rules).next_action().kind is ActionKind.STOP:
             return self._branch(work)
         arguments = write_args(job.request, point, chain=job.chain, answer=answer, log=name)
         room = self.capabilities.max_context - len(job.request.prompt_ids) - len(chain.ids)

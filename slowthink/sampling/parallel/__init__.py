@@ -19,9 +19,14 @@ from slowthink.analysis.statistics import NUM_RESAMPLES
 from slowthink.engines.session import Point
 from slowthink.recipe import RebaseConfig, RejectionConfig
 from slowthink.records import Problem
-from slowthink.sampling.parallel.asking import Asking, num_tokens, sample_of, votes_of
+from slowthink.sampling.parallel.context import (
+    ParallelContext,
+    make_sample,
+    num_completion_tokens,
+    votes_for,
+)
 from slowthink.sampling.parallel.rebase import rebase_curves
-from slowthink.sampling.parallel.rejection import draw_tries, rejection_curve
+from slowthink.sampling.parallel.rejection import draw_samples, rejection_curve
 from slowthink.sampling.parallel.scorers import ScoreItem, Scorer, open_scorer, transcript_text
 from slowthink.sampling.parallel.votes import (
     Method,
@@ -34,21 +39,21 @@ from slowthink.sampling.parallel.votes import (
 from slowthink.serialise import plain
 
 __all__ = [
-    "Asking",
+    "ParallelContext",
     "Sample",
     "ScoreItem",
     "Scorer",
     "StoredPoint",
     "VotePoint",
-    "num_tokens",
+    "make_sample",
+    "num_completion_tokens",
     "open_scorer",
     "rebase_live",
     "rejection_live",
-    "sample_of",
     "stored_curves",
     "transcript_text",
     "vote_curve",
-    "votes_of",
+    "votes_for",
 ]
 
 METHODS: tuple[Method, ...] = ("majority", "weighted", "best-of-n")
@@ -90,16 +95,16 @@ def stored_curves(
 
 
 def rejection_live(
-    asking: Asking, problems: Sequence[Problem], config: RejectionConfig
+    asking: ParallelContext, problems: Sequence[Problem], config: RejectionConfig
 ) -> list[dict[str, Any]]:
     """Rejection sampling at all limits, out of the same tries; draws those that are missing."""
-    tries = draw_tries(asking, problems, config)
+    tries = draw_samples(asking, problems, config)
     found = rejection_curve(tries, config, seed=asking.seed, num_resamples=asking.num_resamples)
     return [_curve(f"rejection, {config.max_tries} tries at most", "rejection", found)]
 
 
 def rebase_live(
-    asking: Asking, problems: Sequence[Problem], config: RebaseConfig, scorer: Scorer
+    asking: ParallelContext, problems: Sequence[Problem], config: RebaseConfig, scorer: Scorer
 ) -> list[dict[str, Any]]:
     """REBASE at all widths, the kept chains' answers voting equally and by score."""
     found = rebase_curves(asking, problems, scorer, config)

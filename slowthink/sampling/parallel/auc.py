@@ -2,7 +2,7 @@
 
 Over all pairs of a right and a wrong text, which also rewards knowing which problems are hard; and
 over pairs of one problem, which is what a search or a vote needs. One real record:
-`figures([...])["auc"]` is 0.81 with `ci95` [0.74, 0.88].
+`auc_report([...])["auc"]` is 0.81 with `ci95` [0.74, 0.88].
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Groups = Iterable[Sequence[tuple[float, bool]]]
 """Scores and labels, a group a problem."""
 
 
-class Labelled(NamedTuple):
+class LabelledScore(NamedTuple):
     """One scored text."""
 
     problem_id: str
@@ -27,7 +27,7 @@ class Labelled(NamedTuple):
     label: bool
 
 
-def figures(items: Sequence[Labelled], *, seed: int = 0) -> dict[str, Any]:
+def auc_report(items: Sequence[LabelledScore], *, seed: int = 0) -> dict[str, Any]:
     """Both AUCs with 95 % intervals, problems being drawn anew; None where no pair is."""
     groups: dict[str, list[tuple[float, bool]]] = {}
     for item in items:

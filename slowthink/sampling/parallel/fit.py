@@ -24,8 +24,8 @@ from slowthink.engines.transformers.reward_model import CARD
 from slowthink.errors import DataError
 from slowthink.grading import check_dependencies
 from slowthink.records import item_seed
-from slowthink.sampling.parallel.auc import Labelled, auc, figures
-from slowthink.sampling.parallel.labelled import (
+from slowthink.sampling.parallel.auc import LabelledScore, auc, auc_report
+from slowthink.sampling.parallel.rollouts import (
     FinishedRun,
     LabelledText,
     ScorerRequest,
@@ -33,7 +33,7 @@ from slowthink.sampling.parallel.labelled import (
     open_run,
 )
 
-__all__ = ["ScorerRequest", "choose", "make_scorer", "write_scorer"]
+__all__ = ["ScorerRequest", "choose_best", "make_scorer", "write_scorer"]
 
 LAYER_SHARES = (0.5, 1.0)
 """Depths of the backbone that are tried; the upper layers are left off."""
@@ -136,7 +136,7 @@ def _fit(
             tried.append({"layers": num_layers, "l2": l2, "auc": found})
         here = max(one["auc"] for one in tried if one["layers"] == num_layers)
         notify(f"scorer: {num_layers} layers, AUC {here:.3f}")
-    best = choose(tried)
+    best = choose_best(tried)
     model = reward.build(run.folder, engine, num_layers=best["layers"])
     bias = reward.head_of(model, run.folder).bias is not None
     labels = [one.label for one in fitting]
@@ -145,7 +145,7 @@ def _fit(
     return {"layers": best["layers"], "l2": best["l2"], "tried": tried, "num_texts": len(examples)}
 
 
-def choose(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def choose_best(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The best of the shallowest backbone that comes within `MAX_LOSS` of the best of all."""
     best = max(one["auc"] for one in tried)
     near = [one for one in tried if one["auc"] >= best - MAX_LOSS]
@@ -214,8 +214,8 @@ def measure(run: FinishedRun, folder: Path, examples: Sequence[LabelledText]) ->
         members = [e for e in examples if e.problem.id in outside and e.final is final]
         scores = model.score([model.render(one.problem, one.text) for one in members])
         labelled = [
-            Labelled(one.problem.id, score, one.label)
+            LabelledScore(one.problem.id, score, one.label)
             for one, score in zip(members, scores, strict=True)
         ]
-        found[name] = figures(labelled, seed=run.recipe.seed)
+        found[name] = auc_report(labelled, seed=run.recipe.seed)
     return {"num_held_out": len(outside), "auc": found}

@@ -1,10 +1,10 @@
 """REBASE: reward-balanced tree search (Wu et al. 2024, arXiv 2408.00724; s1, section 6.2).
 
-From the question, `width` first steps are drawn. At each depth all steps are scored and what is
-left of the width, less the chains that have ended, is shared out over the open ones by a softmax of
-their scores; the others are dropped. In the end `width` chains are kept, and their answers vote.
-All open nodes of all problems are expanded in one batch. One real record: `Tree(chains=(4 of them),
-num_tokens=212, scorer_tokens=1480, num_re_prefilled=610, depth=7, …)`.
+The root is expanded into `width` first steps. At each depth all new nodes are scored, and the
+remaining width (less the chains that have ended) is divided among the open nodes by a softmax of
+their scores; nodes without children are pruned. The `width` chains at the end are closed with an
+answer each, and the answers vote. All open nodes of all problems are expanded in one batch. One
+real record: `SearchResult(chains=(4 of them), num_tokens=212, scorer_tokens=1480, depth=7, …)`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ from dataclasses import dataclass, field
 
 from slowthink.recipe import RebaseConfig
 from slowthink.records import Completion, Grade, Problem
-from slowthink.sampling.parallel.asking import Asking, num_tokens, sample_of, votes_of
+from slowthink.sampling.parallel.context import (
+    ParallelContext,
+    make_sample,
+    num_completion_tokens,
+    votes_for,
+)
+from slowthink.sampling.parallel.expansion import NodeExpander, NodeState, PartialChain
 from slowthink.sampling.parallel.scorers import ScoreItem, Scorer
-from slowthink.sampling.parallel.steps import End, Grown, Steps
 from slowthink.sampling.parallel.votes import ProblemVotes, Sample, VotePoint, curve_point, vote
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
+class SearchedChain:
     """A chain that the search kept, with its answer."""
 
     thinking: str
-    end: End
+    end: NodeState
     score: float
     completion: Completion
     """Of the closing alone: its thinking is empty."""
@@ -34,11 +39,11 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tree:
+class SearchResult:
     """What the search made of one problem."""
 
     problem: Problem
-    chains: tuple[Kept, ...]
+    chains: tuple[SearchedChain, ...]
     votes: tuple[Sample, ...]
     """The chains that can be graded, as samples that vote."""
     num_tokens: int
@@ -63,7 +68,7 @@ def allocate(scores: Sequence[float], width: int, *, temperature: float) -> list
 
 
 def rebase_curves(
-    asking: Asking, problems: Sequence[Problem], scorer: Scorer, config: RebaseConfig
+    asking: ParallelContext, problems: Sequence[Problem], scorer: Scorer, config: RebaseConfig
 ) -> dict[str, list[VotePoint]]:
     """A point a width, for the majority of the kept chains and for the score-weighted one.
 
@@ -78,7 +83,7 @@ def rebase_curves(
 
 
 def _point(
-    asking: Asking, width: int, trees: Sequence[Tree], *, weighted: bool = False
+    asking: ParallelContext, width: int, trees: Sequence[SearchResult], *, weighted: bool = False
 ) -> VotePoint:
     outcomes = [
         ProblemVotes(
@@ -98,7 +103,7 @@ def _point(
 @dataclass(kw_only=True)
 class _Node:
     path: tuple[int, ...] = ()
-    grown: Grown
+    grown: PartialChain
     score: float = 0.0
     num_children: int = 0
 
@@ -126,8 +131,8 @@ class _Growing:
     def settle(self, children: Sequence[_Node], *, width: int, temperature: float) -> None:
         """Put ended children aside and share what is left of the width out over the others."""
         self.depth += 1
-        self.done += [child for child in children if child.grown.end is not End.OPEN]
-        live = [child for child in children if child.grown.end is End.OPEN]
+        self.done += [child for child in children if child.grown.end is not NodeState.OPEN]
+        live = [child for child in children if child.grown.end is NodeState.OPEN]
         scores = [child.score for child in live]
         counts = allocate(scores, width - len(self.done), temperature=temperature) if live else []
         for child, count in zip(live, counts, strict=True):
@@ -136,12 +141,16 @@ class _Growing:
 
 
 def search(
-    asking: Asking, problems: Sequence[Problem], scorer: Scorer, config: RebaseConfig, width: int
-) -> list[Tree]:
+    asking: ParallelContext,
+    problems: Sequence[Problem],
+    scorer: Scorer,
+    config: RebaseConfig,
+    width: int,
+) -> list[SearchResult]:
     """One tree a problem. Raises ConfigError for greedy sampling or a minimum of thinking."""
     asking.require_draws("REBASE")
-    steps = Steps(asking, step_ends=config.step_ends, max_step_tokens=config.max_step_tokens)
-    root = Grown(ids=(), end=End.OPEN)
+    steps = NodeExpander(asking, step_ends=config.step_ends, max_step_tokens=config.max_step_tokens)
+    root = PartialChain(ids=(), end=NodeState.OPEN)
     trees = [
         _Growing(problem=one, frontier=[_Node(grown=root, num_children=width)]) for one in problems
     ]
@@ -155,7 +164,7 @@ def search(
     return _answered(steps, trees)
 
 
-def _expand(steps: Steps, trees: Sequence[_Growing], scorer: Scorer) -> list[list[_Node]]:
+def _expand(steps: NodeExpander, trees: Sequence[_Growing], scorer: Scorer) -> list[list[_Node]]:
     """All children of all open nodes, one batch; scored, in another."""
     places = [(tree, node, path) for tree in trees for node, path in tree.children()]
     completions = steps.asking.sampler().complete(
@@ -177,10 +186,10 @@ def _expand(steps: Steps, trees: Sequence[_Growing], scorer: Scorer) -> list[lis
 
 
 def _score(
-    steps: Steps, trees: Sequence[_Growing], made: Sequence[Sequence[_Node]], scorer: Scorer
+    steps: NodeExpander, trees: Sequence[_Growing], made: Sequence[Sequence[_Node]], scorer: Scorer
 ) -> None:
     members = [(tree, child) for tree, nodes in zip(trees, made, strict=True) for child in nodes]
-    scored = scorer.scored(
+    scored = scorer.score_texts(
         [ScoreItem(tree.problem, steps.real.decode(child.grown.ids)) for tree, child in members]
     )
     for (tree, child), one in zip(members, scored, strict=True):
@@ -191,7 +200,7 @@ def _score(
 # --- answers --------------------------------------------------------------------------------------
 
 
-def _answered(steps: Steps, trees: Sequence[_Growing]) -> list[Tree]:
+def _answered(steps: NodeExpander, trees: Sequence[_Growing]) -> list[SearchResult]:
     """Close all kept chains, in one batch, and grade them."""
     closings = [
         [steps.closing(tree.problem, node.grown, node.path) for node in tree.done] for tree in trees
@@ -202,7 +211,7 @@ def _answered(steps: Steps, trees: Sequence[_Growing]) -> list[Tree]:
     for tree, found in zip(trees, closings, strict=True):
         answers = [next(completions)[0] for _ in found]
         for closing, answer in zip(found, answers, strict=True):
-            tree.num_tokens += closing.num_before + num_tokens(answer)
+            tree.num_tokens += closing.num_before + num_completion_tokens(answer)
         lengths = {
             closing.task.request.prompt_ids: answer.num_prompt_tokens - closing.num_before
             for closing, answer in zip(found, answers, strict=True)
@@ -212,10 +221,10 @@ def _answered(steps: Steps, trees: Sequence[_Growing]) -> list[Tree]:
     return finished
 
 
-def _tree(steps: Steps, tree: _Growing, answers: Sequence[Completion]) -> Tree:
+def _tree(steps: NodeExpander, tree: _Growing, answers: Sequence[Completion]) -> SearchResult:
     asking = steps.asking
     chains = tuple(
-        Kept(
+        SearchedChain(
             thinking=steps.real.decode(node.grown.ids),
             end=node.grown.end,
             score=node.score,
@@ -226,12 +235,14 @@ def _tree(steps: Steps, tree: _Growing, answers: Sequence[Completion]) -> Tree:
     )
     graded = [chain for chain in chains if chain.grade.verdict.counts]
     grades = [chain.grade for chain in graded]
-    names = votes_of(grades, asking.grader, choices=tree.problem.choices)
-    return Tree(
+    names = votes_for(grades, asking.grader, choices=tree.problem.choices)
+    return SearchResult(
         problem=tree.problem,
         chains=chains,
         votes=tuple(
-            sample_of(name, chain.grade, tokens=num_tokens(chain.completion), score=chain.score)
+            make_sample(
+                name, chain.grade, tokens=num_completion_tokens(chain.completion), score=chain.score
+            )
             for name, chain in zip(names, graded, strict=True)
         ),
         num_tokens=tree.num_tokens,

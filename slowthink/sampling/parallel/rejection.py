@@ -2,7 +2,7 @@
 
 The decision is a pure function of tries in order; the live form draws more, one a problem at a
 time, until every limit has decided. What stands in the ledger is tried first and not drawn again.
-One real record: `Decision(state=ACCEPTED, num_tries=3, num_tokens=171, correct=True)`.
+One real record: `RejectionResult(state=ACCEPTED, num_tries=3, num_tokens=171, correct=True)`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from slowthink.analysis.statistics import NUM_RESAMPLES
 from slowthink.recipe import RejectionConfig
 from slowthink.records import Completion, Problem, ThinkingEnd, Verdict
-from slowthink.sampling.parallel.asking import Asking, num_tokens
+from slowthink.sampling.parallel.context import ParallelContext, num_completion_tokens
 from slowthink.sampling.parallel.votes import ProblemVotes, VotePoint, curve_point
 from slowthink.sampling.sampler import Task
 
 
-class State(enum.Enum):
+class RejectionState(enum.Enum):
     """How far a problem has come at one limit."""
 
     ACCEPTED = "accepted"
@@ -30,7 +30,7 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Try:
+class RejectionSample:
     """One sample."""
 
     num_thinking_tokens: int
@@ -42,33 +42,36 @@ class Try:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class RejectionResult:
     """What became of a problem at one limit."""
 
-    state: State
+    state: RejectionState
     num_tries: int
     num_tokens: int
     """Of all tries up to the accepted one, rejected ones whole."""
     correct: bool = False
 
 
-def decide(tries: Sequence[Try], *, limit: int, max_tries: int) -> Decision:
+def decide(tries: Sequence[RejectionSample], *, limit: int, max_tries: int) -> RejectionResult:
     """Accept the first try whose thinking has at most `limit` tokens; at most `max_tries` are
     looked at."""
     spent = 0
     for number, one in enumerate(tries[:max_tries], 1):
         spent += one.num_tokens
         if one.ended and one.num_thinking_tokens <= limit:
-            return Decision(
-                state=State.ACCEPTED, num_tries=number, num_tokens=spent, correct=one.correct
+            return RejectionResult(
+                state=RejectionState.ACCEPTED,
+                num_tries=number,
+                num_tokens=spent,
+                correct=one.correct,
             )
     looked = min(len(tries), max_tries)
-    state = State.UNRESOLVED if looked == max_tries else State.OPEN
-    return Decision(state=state, num_tries=looked, num_tokens=spent)
+    state = RejectionState.UNRESOLVED if looked == max_tries else RejectionState.OPEN
+    return RejectionResult(state=state, num_tries=looked, num_tokens=spent)
 
 
 def rejection_curve(
-    tries: Mapping[str, Sequence[Try]],
+    tries: Mapping[str, Sequence[RejectionSample]],
     config: RejectionConfig,
     *,
     seed: int = 0,
@@ -81,13 +84,13 @@ def rejection_curve(
     points = []
     for limit in sorted(config.limits):
         found = [decide(one, limit=limit, max_tries=config.max_tries) for one in tries.values()]
-        if any(decision.state is State.OPEN for decision in found):
+        if any(decision.state is RejectionState.OPEN for decision in found):
             raise ValueError(f"rejection: tries are missing at the limit of {limit}; draw more")
         outcomes = [
             ProblemVotes(
                 accuracy=float(decision.correct),
                 num_tokens=decision.num_tokens,
-                resolved=decision.state is State.ACCEPTED,
+                resolved=decision.state is RejectionState.ACCEPTED,
             )
             for decision in found
         ]
@@ -96,14 +99,14 @@ def rejection_curve(
     return points
 
 
-def draw_tries(
-    asking: Asking, problems: Sequence[Problem], config: RejectionConfig
-) -> dict[str, list[Try]]:
+def draw_samples(
+    asking: ParallelContext, problems: Sequence[Problem], config: RejectionConfig
+) -> dict[str, list[RejectionSample]]:
     """Tries by problem id, as many as the limits need; what cannot be graded is left out."""
     asking.require_draws("rejection sampling")
     sampler = asking.sampler()
     tasks = {one.id: asking.tasks(one, num_samples=config.max_tries) for one in problems}
-    tries: dict[str, list[Try]] = {one.id: [] for one in problems}
+    tries: dict[str, list[RejectionSample]] = {one.id: [] for one in problems}
     open_ones = list(problems)
     while open_ones:
         wave = [tasks[one.id][len(tries[one.id])] for one in open_ones]
@@ -114,24 +117,29 @@ def draw_tries(
     return tries
 
 
-def _add(asking: Asking, tries: dict[str, list[Try]], task: Task, completion: Completion) -> None:
+def _add(
+    asking: ParallelContext,
+    tries: dict[str, list[RejectionSample]],
+    task: Task,
+    completion: Completion,
+) -> None:
     """Put one more try to its problem; a problem that cannot be graded leaves."""
     grade = asking.grade(task.problem, completion)
     if not grade.verdict.counts:
         tries.pop(task.problem.id, None)
         return
     tries[task.problem.id].append(
-        Try(
+        RejectionSample(
             num_thinking_tokens=completion.num_thinking_tokens,
             ended=completion.thinking_end is ThinkingEnd.NATURAL,
             correct=grade.verdict is Verdict.CORRECT,
-            num_tokens=num_tokens(completion),
+            num_tokens=num_completion_tokens(completion),
         )
     )
 
 
-def _needs_more(tries: Sequence[Try] | None, config: RejectionConfig) -> bool:
+def _needs_more(tries: Sequence[RejectionSample] | None, config: RejectionConfig) -> bool:
     return tries is not None and any(
-        decide(tries, limit=limit, max_tries=config.max_tries).state is State.OPEN
+        decide(tries, limit=limit, max_tries=config.max_tries).state is RejectionState.OPEN
         for limit in config.limits
     )

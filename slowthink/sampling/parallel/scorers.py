@@ -2,7 +2,7 @@
 
 A score is of a problem and a text: thinking so far, or a whole transcript. Models and judges give
 the chance that the chain is right, in [0, 1]; a function may give any finite number. What was
-scored once in a run is not scored again. One real record: `Scored(score=0.83, num_tokens=97)`.
+scored once in a run is not scored again. One real record: `ScoredText(score=0.83, num_tokens=97)`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from slowthink.engines import open_session
-from slowthink.engines.session import Point, Session
 from slowthink.errors import ConfigError, DataError
 from slowthink.recipe import (
-    ChatConfig,
     FunctionScorer,
     JudgeScorer,
     ModelScorer,
     Recipe,
     ScorerConfig,
 )
-from slowthink.records import Budget, Completion, Cost, Problem, Sampling, duplicate_key, problem_id
+from slowthink.records import Cost, Problem
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.sampler import Sampler, make_tasks
+from slowthink.sampling.prompted_model import (
+    Messages,
+    ModelReply,
+    fenced,
+    open_prompted_model,
+    plain_lines,
+)
 
 
 class ScoreItem(NamedTuple):
@@ -40,7 +43,7 @@ class ScoreItem(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredText:
     """A score and what it took."""
 
     score: float
@@ -48,7 +51,7 @@ class Scored:
     """Tokens that the scorer read and wrote for this text alone."""
 
 
-ScoreNew = Callable[[Sequence[ScoreItem]], list[Scored]]
+ScoreNew = Callable[[Sequence[ScoreItem]], list[ScoredText]]
 
 
 class Scorer:
@@ -67,7 +70,7 @@ class Scorer:
         self._score_new = score_new
         self._cost = cost
         self._close = close
-        self._known: dict[tuple[str, str], Scored] = {}
+        self._known: dict[tuple[str, str], ScoredText] = {}
 
     def __enter__(self) -> Scorer:
         return self
@@ -82,9 +85,9 @@ class Scorer:
 
     def score(self, items: Sequence[ScoreItem]) -> list[float]:
         """A score an item, in order."""
-        return [one.score for one in self.scored(items)]
+        return [one.score for one in self.score_texts(items)]
 
-    def scored(self, items: Sequence[ScoreItem]) -> list[Scored]:
+    def score_texts(self, items: Sequence[ScoreItem]) -> list[ScoredText]:
         """Scores with the tokens that each takes by itself, whether it was had before or not.
 
         Raises DataError for a score that is not finite.
@@ -112,18 +115,11 @@ def open_scorer(
     if isinstance(config, ModelScorer):
         return _model_scorer(config, recipe, facts, notify)
     if isinstance(config, JudgeScorer):
-        name, revision = _judge_of(config, recipe)
-        session = open_session(name, recipe.engine, revision=revision, notify=notify)
-        judge = _Judge(session=session, ledger=ledger, recipe=recipe, tag=tag, config=config)
-        judge.counts = facts
-        return Scorer(
-            judge.score_new,
-            facts=facts,
-            cost=lambda: session.cost,
-            close=lambda: session.__exit__(None, None, None),
-        )
+        return _judge_scorer(config, recipe, facts, ledger=ledger, tag=tag, notify=notify)
     function = load_function(config)
-    return Scorer(lambda items: [Scored(float(function(*item)), 0) for item in items], facts=facts)
+    return Scorer(
+        lambda items: [ScoredText(float(function(*item)), 0) for item in items], facts=facts
+    )
 
 
 def transcript_text(segments: str) -> str:
@@ -132,7 +128,7 @@ def transcript_text(segments: str) -> str:
     return "".join(text for _, text in json.loads(segments))
 
 
-def _check(found: Sequence[Scored], items: Sequence[ScoreItem]) -> None:
+def _check(found: Sequence[ScoredText], items: Sequence[ScoreItem]) -> None:
     for one, item in zip(found, items, strict=True):
         if not math.isfinite(one.score):
             raise DataError(
@@ -176,10 +172,10 @@ def _model_scorer(
     folder = resolve_model(config.model, config.revision, notify=notify)
     model = RewardModel(folder, recipe.engine, batch_size=config.batch_size)
 
-    def score_new(items: Sequence[ScoreItem]) -> list[Scored]:
+    def score_new(items: Sequence[ScoreItem]) -> list[ScoredText]:
         sequences = [model.render(item.problem, item.text) for item in items]
         scores = model.score(sequences)
-        return [Scored(s, len(ids)) for s, ids in zip(scores, sequences, strict=True)]
+        return [ScoredText(s, len(ids)) for s, ids in zip(scores, sequences, strict=True)]
 
     return Scorer(score_new, facts=facts | model.facts, cost=lambda: model.cost)
 
@@ -193,14 +189,10 @@ _SYSTEM = (
     "effort. You end with one line that is exactly `MARK: ` and a whole number from 0 to 10."
 )
 _PROMPT = """Problem:
-<<<
 {question}
->>>
 
 Attempt, which may be unfinished:
-<<<
 {text}
->>>
 
 How likely is it that this attempt leads to the right final answer? 10: certain, every step so far \
 holds; 0: it cannot, a step is wrong. Say in one sentence what decides, then give the mark line."""
@@ -208,67 +200,53 @@ _MARK = re.compile(r"mark\s*:\s*(10|\d)(?:\s*/\s*10)?\s*\.?", re.IGNORECASE)
 
 
 def parse_mark(text: str) -> int | None:
-    """The mark, 0 to 10, of the last line; None where it says none, or another line another."""
-    lines = [re.sub(r"[*_`#$>]+", "", line).strip() for line in text.strip().splitlines()]
-    lines = [line for line in lines if line]
-    last = _MARK.fullmatch(lines[-1]) if lines else None
-    said = {found.group(1) for found in map(_MARK.fullmatch, lines) if found}
-    return int(last.group(1)) if last and len(said) == 1 else None
+    """Return the mark, 0 to 10, in the last line; None if there is none or another line differs."""
+    matches = [_MARK.fullmatch(line) for line in plain_lines(text)]
+    marks = {match.group(1) for match in matches if match}
+    return int(marks.pop()) if len(marks) == 1 and matches[-1] else None
 
 
-def _judge_of(config: JudgeScorer, recipe: Recipe) -> tuple[str, str | None]:
-    if config.model == "base":
-        return recipe.model, recipe.revision
-    return config.model, config.revision
+def _judge_scorer(
+    config: JudgeScorer,
+    recipe: Recipe,
+    facts: dict[str, Any],
+    *,
+    ledger: Ledger,
+    tag: str,
+    notify: Callable[[str], None],
+) -> Scorer:
+    model = open_prompted_model(config, recipe, ledger=ledger, tag=tag, notify=notify)
 
-
-@dataclass(kw_only=True)
-class _Judge:
-    """Asks a language model for marks, greedily, through the ledger."""
-
-    session: Session
-    ledger: Ledger
-    recipe: Recipe
-    tag: str
-    config: JudgeScorer
-    counts: dict[str, Any] = field(default_factory=dict)
-
-    def score_new(self, items: Sequence[ScoreItem]) -> list[Scored]:
-        cap = self.config.max_tokens
-        questions = [_question(item) for item in items]
-        tasks = make_tasks(
-            self.session,
-            questions,
-            recipe=self.recipe,
-            chat=ChatConfig(format="plain", system_prompt=_SYSTEM),
-            budget=Budget(max_thinking_tokens=cap, final_answer_cue=None, answer_tokens=1),
-            sampling=Sampling(),
-            points=[Point(cap, forced=False)],
+    def score_new(items: Sequence[ScoreItem]) -> list[ScoredText]:
+        replies = model.generate(
+            [item.problem for item in items], [_messages(item) for item in items], parse=parse_mark
         )
-        found = Sampler(self.session, self.ledger, tag=self.tag).complete(tasks)
-        return [self._scored(completion) for (completion,) in found]
+        unreadable = sum(reply.value is None for reply in replies)
+        facts["num_marks"] = facts.get("num_marks", 0) + len(replies)
+        facts["num_unreadable"] = facts.get("num_unreadable", 0) + unreadable
+        return [_score_of(item, reply) for item, reply in zip(items, replies, strict=True)]
 
-    def _scored(self, completion: Completion) -> Scored:
-        mark = parse_mark(completion.thinking)
-        self.counts["num_marks"] = self.counts.get("num_marks", 0) + 1
-        unread = self.counts.get("num_unreadable", 0)
-        self.counts["num_unreadable"] = unread + (mark is None)
-        tokens = completion.num_prompt_tokens + completion.num_thinking_tokens
-        return Scored((MEAN_MARK if mark is None else mark) / 10, tokens)
-
-
-def _question(item: ScoreItem) -> Problem:
-    """What the judge is asked, as a problem."""
-    text = _PROMPT.format(question=_unfenced(item.problem.question), text=_unfenced(item.text))
-    return Problem(
-        id=problem_id(text),
-        duplicate_key=duplicate_key(text),
-        question=text,
-        source="judge",
-        source_row=item.problem.id,
+    return Scorer(
+        score_new,
+        facts=facts,
+        cost=lambda: model.session.cost,
+        close=lambda: model.__exit__(None, None, None),
     )
 
 
-def _unfenced(text: str) -> str:
-    """The text without what would close its fence."""
-    return text.replace("<<<", "‹‹‹").replace(">>>", "›››").strip()
+def _messages(item: ScoreItem) -> Messages:
+    prompt = _PROMPT.format(
+        question=fenced(item.problem.question.strip()), text=fenced(item.text.strip())
+    )
+    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": prompt}]
+
+
+def _score_of(item: ScoreItem, reply: ModelReply[int]) -> ScoredText:
+    if reply.text is None:
+        raise ConfigError(
+            f"evaluate.parallel.scorer: an attempt of {len(item.text)} characters (problem "
+            f"{item.problem.id}) does not fit the judge's context; expected room for problem, "
+            "attempt and mark. Lower the arm's caps, or name a judge with a longer context."
+        )
+    mark = MEAN_MARK if reply.value is None else reply.value
+    return ScoredText(mark / 10, reply.num_tokens)

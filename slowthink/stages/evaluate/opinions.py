@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from slowthink.records import EvaluationRow, Grade, Problem
-from slowthink.sampling.judge import JudgedRow, open_judge, second_opinions
+from slowthink.sampling.judge import GradedAnswer, judge_undecided, open_judge
 from slowthink.stages.evaluate.arms import ArmResult, EvaluationContext
 
 
@@ -28,7 +28,7 @@ def judged(
     with open_judge(
         config, recipe, ledger=bench.ledger, notify=context.notify, progress=progress
     ) as judge:
-        decided, report = second_opinions(judge, asked, seed=recipe.seed)
+        decided, report = judge_undecided(judge, asked, seed=recipe.seed)
     found = {
         name: replace(arm, rows=[with_grade(row, decided.get(row.id)) for row in arm.rows])
         for name, arm in measured.items()
@@ -49,7 +49,7 @@ def with_grade(row: EvaluationRow, grade: Grade | None) -> EvaluationRow:
     )
 
 
-def _row(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> JudgedRow:
+def _row(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> GradedAnswer:
     grade = Grade(verdict=row.verdict, extracted=row.extracted, gold=row.gold, method=row.method)
     problem = problems[row.benchmark, row.problem_id]
-    return JudgedRow(id=row.id, problem=problem, answer=row.answer, grade=grade)
+    return GradedAnswer(id=row.id, problem=problem, answer=row.answer, grade=grade)

@@ -12,7 +12,7 @@ from slowthink.errors import DataError
 from slowthink.grading import GradeItem, Grader
 from slowthink.grading.judge_prompt import is_undecided
 from slowthink.records import EvaluationRow, Grade, Problem
-from slowthink.sampling.sampler import cut_off
+from slowthink.sampling.sampler import is_truncated
 from slowthink.stages.evaluate.opinions import with_grade
 from slowthink.stages.evaluate.sets import ProblemSet
 
@@ -42,7 +42,7 @@ def _item(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> Gr
             f"({row.question[:60]!r}); expected the problems that the rows were made for. Bring "
             "the file back, or evaluate again without --regrade."
         )
-    truncated = cut_off(row.answer, row.answer_end, forced='["closing"' in row.segments)
+    truncated = is_truncated(row.answer, row.answer_end, forced='["closing"' in row.segments)
     return GradeItem(
         problem=problem, answer_text=row.answer, truncated=truncated, last_number=row.last_number
     )

@@ -16,7 +16,7 @@ from slowthink.recipe import EvaluateConfig, ParallelConfig
 from slowthink.recipe.protocols import draws_for, resolve
 from slowthink.records import EvaluationRow, Problem, Verdict
 from slowthink.sampling.parallel import (
-    Asking,
+    ParallelContext,
     Sample,
     ScoreItem,
     Scorer,
@@ -136,7 +136,7 @@ def _curves(
     per_sample = 0.0
     if scorer is not None and rows:
         problems = {problem.id: problem for problem in ask.one.problems}
-        read = scorer.scored([_item(problems[row.problem_id], row) for row in rows])
+        read = scorer.score_texts([_item(problems[row.problem_id], row) for row in rows])
         per_sample = sum(one.num_tokens for one in read) / len(read)
     curves = stored_curves(
         _points(rows, grouped(rows, bench.grader)),
@@ -183,7 +183,7 @@ def _live(
 ) -> list[dict[str, Any]]:
     context, problems = bench.context, list(ask.one.problems)
     draws = draws_for(ask.protocol, num_problems=len(problems))
-    asking = Asking(
+    asking = ParallelContext(
         session=ask.session,
         ledger=bench.ledger,
         grader=bench.grader,

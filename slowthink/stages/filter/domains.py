@@ -107,7 +107,7 @@ def _by_model(
         ) as labeller,
     ):  # fmt: skip
         labels = labeller.labels(problems, [text_of(one) for one in problems])
-    return labels, {"num_asked_again": labeller.num_asked_again}
+    return labels, {"num_asked_again": labeller.num_retried}
 
 
 METHODS: dict[str, Method] = {

@@ -26,12 +26,12 @@ from slowthink.pipeline.run_folder import StageContext
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 from slowthink.records import Problem
 from slowthink.sampling.prompted_model import (
+    Messages,
     ModelReply,
-    Talk,
-    after_thoughts,
     fenced,
-    open_asker,
+    open_prompted_model,
     plain_lines,
+    strip_thinking,
 )
 
 TAG = "contamination"
@@ -73,7 +73,7 @@ class ParaphrasePair:
     similarity: float
 
 
-def build_messages(tested: str, other: str) -> Talk:
+def build_messages(tested: str, other: str) -> Messages:
     """The chat messages about one pair of texts."""
     asked = _ASK.format(
         tested=fenced(tested, max_chars=MAX_CHARS), other=fenced(other, max_chars=MAX_CHARS)
@@ -84,7 +84,7 @@ def build_messages(tested: str, other: str) -> Talk:
 def parse_verdict(text: str) -> bool | None:
     """Whether the two are the same, as the last line says; None where it says neither, or another
     line the opposite."""
-    lines = plain_lines(text)
+    lines = plain_lines(strip_thinking(text))
     said = {found[1].lower() for found in map(_VERDICT.fullmatch, lines) if found}
     if len(said) != 1 or not _VERDICT.fullmatch(lines[-1]):
         return None
@@ -156,16 +156,16 @@ def _asked(
         return [ModelReply(None, None)] * len(pairs), None
     with (
         context.open_ledger() as ledger,
-        open_asker(
+        open_prompted_model(
             config, context.recipe,
             ledger=ledger, tag=TAG, notify=context.notify, progress=context.progress,
         ) as asker,
     ):  # fmt: skip
-        replies = asker.ask(
+        replies = asker.generate(
             [problems[pair.place] for pair in pairs],
             [build_messages(pair.tested, texts[pair.place]) for pair in pairs],
-            read=parse_verdict,
-            again=_AGAIN,
+            parse=parse_verdict,
+            retry_prompt=_AGAIN,
         )
     said = Counter(reply.value for reply in replies)
     return replies, {
@@ -173,7 +173,7 @@ def _asked(
         "num_same": said[True],
         "num_different": said[False],
         "num_no_verdict": said[None],
-        "num_asked_again": asker.num_asked_again,
+        "num_asked_again": asker.num_retried,
     }
 
 
@@ -181,6 +181,6 @@ def _leak(pair: ParaphrasePair, reply: ModelReply[bool], item: EvaluationItem) -
     """A hit on this tested problem; where the judge says so, with its reason."""
     if not reply.value or reply.text is None:
         return Leak("similar", item, pair.similarity, 0.0, 0.0, 0, "")
-    lines = after_thoughts(reply.text).strip().splitlines()
+    lines = strip_thinking(reply.text).strip().splitlines()
     said = " ".join(lines[:-1]).strip()
     return Leak("paraphrase", item, pair.similarity, 0.0, 0.0, 0, "", said)

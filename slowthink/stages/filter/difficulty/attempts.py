@@ -74,7 +74,7 @@ class ModelSource:
 
     def __init__(self, sampler: Sampler, grader: Grader, firsts: Sequence[Task]) -> None:
         """`firsts`: the first attempt at each problem."""
-        self.feed = sampler.feed()
+        self.feed = sampler.task_queue()
         self.num_violations = 0
         self.num_tokens: dict[tuple[str, int], int] = {}
         """Of each attempt that has come, by problem and number."""
@@ -97,7 +97,7 @@ class ModelSource:
 
     def returned(self) -> list[Returned]:
         """What has come, graded."""
-        return [self._graded(task, completion) for task, completion in self.feed.returned()]
+        return [self._graded(task, completion) for task, completion in self.feed.completed()]
 
     def _task(self, problem_id: str, number: int) -> Task:
         first = self._firsts[problem_id]

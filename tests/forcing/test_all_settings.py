@@ -123,16 +123,16 @@ def literal(seed: int, k: Knobs) -> tuple[list[int], str]:
 
 
 def drive(seed: int, machine: ForcingMachine, *, stop: int = 10**9) -> ForcingMachine:
-    while stop and (action := machine.next()).kind is not ActionKind.STOP:
+    while stop and (action := machine.next_action()).kind is not ActionKind.STOP:
         stop -= 1
         if action.kind is not ActionKind.DRAW:
             continue
         place = machine.ids
         figures = {"end_probability": end_share(seed, place), "argmax": likeliest(seed, place)}
-        told = machine.drawn(pick(seed, place, len(machine.events), action.banned), **figures)
+        told = machine.observe(pick(seed, place, len(machine.events), action.banned), **figures)
         if told.kind is ActionKind.REFUSE and stop:
             again = pick(seed, place, len(machine.events), told.banned)
-            machine.drawn(again, **figures)
+            machine.observe(again, **figures)
     return machine
 
 
@@ -245,9 +245,9 @@ def test_steps_are_cut_inside_a_long_delimiter_too(seed, cap, steps, waits, data
         trigger_ids=frozenset(), long_triggers=("x\n\ny",), wait_ids=(tuple(string),), decode=spelt
     )
     machine = ForcingMachine(rules, cap=cap, waits=waits, steps=steps)
-    while (action := machine.next()).kind is not ActionKind.STOP:
+    while (action := machine.next_action()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.DRAW:
-            machine.drawn(draw_letter(seed, machine.ids, action.banned))
+            machine.observe(draw_letter(seed, machine.ids, action.banned))
     small, few = data.draw(st.integers(0, cap)), data.draw(st.integers(0, waits))
     fewer = data.draw(st.integers(0, steps))
     for c, s, w in ((cap, steps, waits), (small, fewer, few)):
@@ -285,9 +285,9 @@ def test_a_step_budget_is_cut_like_a_cap_and_checked() -> None:
     k = Knobs(cap=30, steps=1)
     machine = ForcingMachine(k.rules(), cap=30, waits=0, steps=1)
     for token in (0, 3):
-        machine.next()
-        machine.drawn(token)
-    assert machine.next().kind is ActionKind.STOP
+        machine.next_action()
+        machine.observe(token)
+    assert machine.next_action().kind is ActionKind.STOP
     chain = replace(machine.chain("k"), ids=(0, 3, 1, 3))
     cut = cut_chain(chain, k.rules(), cap=30, waits=0, steps=1)
     assert cut is not None and (cut.ids, cut.end) == ((0, 3), ThinkingEnd.CAP)
@@ -347,13 +347,13 @@ def test_a_loop_setting_stops_a_chain_and_leads_to_a_forced_answer() -> None:
     rules = make_rules(budget, Format())  # type: ignore[arg-type]
     machine = ForcingMachine(rules, cap=20, waits=3)
     for token in (1, 0, 2, 0, 2):
-        machine.next()
-        machine.drawn(token)
+        machine.next_action()
+        machine.observe(token)
     assert machine.state is ChainState.LOOP
     cut = cut_chain(machine.chain("k"), rules, cap=20, waits=3)
     assert cut is not None and cut.end is ThinkingEnd.LOOP
     again = ForcingMachine(rules, cap=90, waits=9, chain=machine.chain("k"))
-    assert again.next().kind is ActionKind.STOP
+    assert again.next_action().kind is ActionKind.STOP
 
 
 def test_a_wait_string_without_tokens_in_one_language_is_told_there() -> None:

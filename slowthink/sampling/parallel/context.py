@@ -1,6 +1,6 @@
-"""What the live methods ask with: one model, asked one way, and a grader.
+"""What the live methods sample with: one arm's model and prompt settings, the ledger, a grader.
 
-`Asking(max_thinking_tokens=96, sampling=Sampling(temperature=0.8), tag="evaluate/parallel", …)`
+`ParallelContext(max_thinking_tokens=96, sampling=Sampling(temperature=0.8), tag="scorer", …)`
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tas
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
+class ParallelContext:
     """A model that is ready, how it is asked, and who grades."""
 
     session: Session
@@ -74,13 +74,13 @@ class Asking:
         return grade_completion(self.grader, problem, completion)
 
 
-def num_tokens(completion: Completion) -> int:
+def num_completion_tokens(completion: Completion) -> int:
     """All tokens after the prompt: thinking, closing and answer."""
     parts = (completion.thinking_ids, completion.closing_ids, completion.answer_ids)
     return sum(map(len, parts))
 
 
-def votes_of(
+def votes_for(
     grades: Sequence[Grade], grader: Grader, *, choices: Sequence[str] = ()
 ) -> list[Hashable | None]:
     """What each answer to one problem votes for: equal for equivalent ones, None for one cut off or
@@ -100,7 +100,7 @@ def votes_of(
     ]
 
 
-def sample_of(
+def make_sample(
     vote: Hashable | None, grade: Grade, *, tokens: int, score: float | None = None
 ) -> Sample:
     """One graded answer as a sample that votes."""

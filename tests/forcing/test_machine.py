@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from slowthink.errors import ConfigError
 from slowthink.forcing.machine import (
     ActionKind,
-    Answering,
+    AnswerMachine,
     ForcingMachine,
     ForcingRules,
     check_budget,
@@ -61,11 +61,11 @@ def literal(
 
 
 def drive(seed: int, machine: ForcingMachine) -> ForcingMachine:
-    while (action := machine.next()).kind is not ActionKind.STOP:
+    while (action := machine.next_action()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.DRAW:
-            told = machine.drawn(best(seed, machine.ids, action.banned))
+            told = machine.observe(best(seed, machine.ids, action.banned))
             if told.kind is ActionKind.REFUSE:
-                machine.drawn(best(seed, machine.ids, told.banned))
+                machine.observe(best(seed, machine.ids, told.banned))
     return machine
 
 
@@ -134,9 +134,9 @@ def test_a_chain_stored_in_the_middle_of_anything_goes_on_the_same(
     rules = rules_of(0, strings)
     machine = ForcingMachine(rules, cap=cap, waits=waits)
     for _ in range(stop):
-        action = machine.next()
+        action = machine.next_action()
         if action.kind is ActionKind.DRAW:
-            machine.drawn(best(seed, machine.ids, action.banned))
+            machine.observe(best(seed, machine.ids, action.banned))
     resumed = drive(seed, ForcingMachine(rules, cap=cap, waits=waits, chain=machine.chain("k")))
     whole = drive(seed, ForcingMachine(rules, cap=cap, waits=waits))
     assert (resumed.ids, resumed.events, resumed.state) == (whole.ids, whole.events, whole.state)
@@ -177,10 +177,10 @@ def test_long_delimiters_are_taken_back(seed, cap, waits, string, data) -> None:
         trigger_ids=frozenset(), long_triggers=("xy",), wait_ids=(tuple(string),), decode=decode
     )
     machine = ForcingMachine(rules, cap=cap, waits=waits)
-    while (action := machine.next()).kind is not ActionKind.STOP:
+    while (action := machine.next_action()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.DRAW:
             order = ranked(seed, machine.ids)
-            machine.drawn(next(t for t in order if t < 5 and t not in action.banned))
+            machine.observe(next(t for t in order if t < 5 and t not in action.banned))
     assert machine.ids == literal_long(seed, cap=cap, waits=waits, string=string)[0]
     small, few = data.draw(st.integers(0, cap)), data.draw(st.integers(0, waits))
     cut = cut_chain(machine.chain("k"), rules, cap=small, waits=few)
@@ -194,8 +194,8 @@ def test_a_delimiter_may_take_back_what_stood_when_an_earlier_end_was_refused() 
     rules = ForcingRules(trigger_ids=frozenset(), long_triggers=("xy",), decode=decode)
     machine = ForcingMachine(rules, cap=9, waits=1)
     for token in (0, 3, 3, 4, 4):
-        machine.next()
-        machine.drawn(token)
+        machine.next_action()
+        machine.observe(token)
     chain = machine.chain("k")
     assert (chain.ids, [event.position for event in chain.events]) == ((0,), [2, 1])
     cuts = [cut_chain(chain, rules, cap=cap, waits=0) for cap in (2, 3, 4)]
@@ -216,9 +216,9 @@ def test_cap_zero_thinks_nothing() -> None:
 
 def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
     machine = ForcingMachine(rules_of(0, [[1, 1, 1]]), cap=4, waits=1)
-    machine.next()
-    machine.drawn(2)
-    assert machine.drawn(END).kind is ActionKind.STOP
+    machine.next_action()
+    machine.observe(2)
+    assert machine.observe(END).kind is ActionKind.STOP
     assert machine.ids == [2]
     assert machine.state is ChainState.ENDED
 
@@ -226,16 +226,16 @@ def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
 def test_wait_strings_rotate() -> None:
     machine = ForcingMachine(rules_of(0, [[1], [2]]), cap=20, waits=3)
     while len([e for e in machine.events if e.kind is EventKind.WAIT]) < 3:
-        if machine.next().kind is ActionKind.DRAW:
-            machine.drawn(EOS)
-    machine.next()
+        if machine.next_action().kind is ActionKind.DRAW:
+            machine.observe(EOS)
+    machine.next_action()
     assert machine.ids == [1, 2, 1]
 
 
 def test_end_of_sequence_inside_thinking_declares_an_end() -> None:
     machine = ForcingMachine(rules_of(0, []), cap=20, waits=0)
-    machine.next()
-    assert machine.drawn(EOS).kind is ActionKind.STOP
+    machine.next_action()
+    assert machine.observe(EOS).kind is ActionKind.STOP
     assert machine.events[-1].drawn == (EOS,)
 
 
@@ -252,16 +252,16 @@ def test_end_of_sequence_inside_thinking_declares_an_end() -> None:
 def test_end_rules_declare_an_end_before_it_is_drawn(rule, probability, argmax, ends) -> None:
     rules = ForcingRules(trigger_ids=TRIGGERS, end_rule=rule, end_probability=0.5)
     machine = ForcingMachine(rules, cap=9, waits=0)
-    machine.next()
-    told = machine.drawn(2, end_probability=probability, argmax=argmax)
+    machine.next_action()
+    told = machine.observe(2, end_probability=probability, argmax=argmax)
     assert (told.kind is ActionKind.STOP) is ends
 
 
 def test_a_loop_is_stopped_and_marked() -> None:
     rule = LoopRule(max_period=4, repeats=3, min_tokens=6)
     machine = ForcingMachine(ForcingRules(trigger_ids=TRIGGERS, loop=rule), cap=100, waits=0)
-    while machine.next().kind is not ActionKind.STOP:
-        machine.drawn(
+    while machine.next_action().kind is not ActionKind.STOP:
+        machine.observe(
             [0, 1, 2, 3, 3, 1, 2][len(machine.ids)]
             if len(machine.ids) < 3
             else len(machine.ids) % 2
@@ -309,11 +309,11 @@ def test_a_wait_string_without_tokens_is_an_error() -> None:
 
 
 def test_an_answer_stops_at_its_end_or_its_limit() -> None:
-    machine = Answering(limit=2, eos_ids=frozenset({EOS}))
-    assert machine.drawn(1).kind is ActionKind.KEEP
-    assert machine.drawn(EOS).kind is ActionKind.STOP
+    machine = AnswerMachine(limit=2, eos_ids=frozenset({EOS}))
+    assert machine.observe(1).kind is ActionKind.KEEP
+    assert machine.observe(EOS).kind is ActionKind.STOP
     assert machine.ids == [1]
-    full = Answering(limit=1, eos_ids=frozenset({EOS}))
-    full.drawn(3)
-    assert full.next().kind is ActionKind.STOP
+    full = AnswerMachine(limit=1, eos_ids=frozenset({EOS}))
+    full.observe(3)
+    assert full.next_action().kind is ActionKind.STOP
     assert full.end.value == "length"

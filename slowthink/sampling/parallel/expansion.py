@@ -1,8 +1,8 @@
-"""One step of thinking as a request of its own, and the answer that closes a chain.
+"""Nodes of a tree search as requests: one more step of thinking, and the answer that closes a path.
 
-An expansion asks for thinking after a given prefix, up to the next step end, the thinking's own
-end, or a cap. Its prompt is the whole prefix, so it has a key of its own in the ledger: a search
-that was killed asks nothing twice. One real record: `Grown(ids=(35, 1232, 39, …), end=OPEN)`.
+An expansion samples from a prompt that ends in the path's thinking, up to the next step end, the
+end of thinking or a cap. Each has its own key in the ledger, so an interrupted search resumes
+without sampling anything again. One real record: `PartialChain(ids=(35, 1232, 39, …), end=OPEN)`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from slowthink.records import (
     ThinkingFormat,
     item_seed,
 )
-from slowthink.sampling.parallel.asking import Asking
+from slowthink.sampling.parallel.context import ParallelContext
 from slowthink.sampling.sampler import Task
 
 
-class End(enum.Enum):
+class NodeState(enum.Enum):
     """How a chain stands."""
 
     OPEN = "open"
@@ -41,19 +41,19 @@ class End(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Grown:
+class PartialChain:
     """Thinking after one more step."""
 
     ids: tuple[int, ...]
-    end: End
+    end: NodeState
 
-    def cut(self) -> Grown:
+    def cut(self) -> PartialChain:
         """Ended where it stands, if it was open."""
-        return replace(self, end=End.CUT) if self.end is End.OPEN else self
+        return replace(self, end=NodeState.CUT) if self.end is NodeState.OPEN else self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Closing:
+class AnswerTask:
     """The request for an answer."""
 
     task: Task
@@ -61,10 +61,12 @@ class Closing:
     """Forced ids of the closing that stand in the prompt: the new line."""
 
 
-class Steps:
+class NodeExpander:
     """Makes the requests of one search, and reads what came of them."""
 
-    def __init__(self, asking: Asking, *, step_ends: Sequence[str], max_step_tokens: int) -> None:
+    def __init__(
+        self, asking: ParallelContext, *, step_ends: Sequence[str], max_step_tokens: int
+    ) -> None:
         forcing = asking.forcing
         if forcing.min_thinking_tokens:
             raise ConfigError(
@@ -110,16 +112,16 @@ class Steps:
         )
         return Task(problem=problem, request=request, points=(Point(cap, forced=False),))
 
-    def grown(self, thinking: tuple[int, ...], completion: Completion) -> Grown:
+    def grown(self, thinking: tuple[int, ...], completion: Completion) -> PartialChain:
         """The thinking with the step that this completion is."""
         ids = (*thinking, *completion.thinking_ids)
         if completion.thinking_end is ThinkingEnd.NATURAL:
             drawn = completion.events[-1].drawn
             if self._ends_thinking(drawn):
-                return Grown(ids=ids, end=End.NATURAL)
+                return PartialChain(ids=ids, end=NodeState.NATURAL)
             ids += drawn
         full = len(ids) >= self.asking.max_thinking_tokens
-        return Grown(ids=ids, end=End.CUT if full else End.OPEN)
+        return PartialChain(ids=ids, end=NodeState.CUT if full else NodeState.OPEN)
 
     def _ends_thinking(self, drawn: Sequence[int]) -> bool:
         if any(token in self.real.trigger_ids for token in drawn):
@@ -127,13 +129,13 @@ class Steps:
         text = self.real.decode(drawn)
         return any(trigger in text for trigger in self.real.long_triggers)
 
-    def closing(self, problem: Problem, chain: Grown, path: tuple[int, ...]) -> Closing:
+    def closing(self, problem: Problem, chain: PartialChain, path: tuple[int, ...]) -> AnswerTask:
         """The request for the answer to a whole chain.
 
         The same ids are forced as where one run had thought all of it: a chain that ended by itself
         gets the delimiter alone, another one a new line, the delimiter and the cue.
         """
-        natural = chain.end is End.NATURAL
+        natural = chain.end is NodeState.NATURAL
         forcing = self.asking.forcing.budget(0, 0, language=problem.language)
         cue = forcing.final_answer_cue
         whole = self.real.closing_ids(chain.ids, natural=natural, cue=cue)
@@ -155,7 +157,7 @@ class Steps:
             seed=item_seed(self.asking.seed, "rebase answer", problem.id, path),
         )
         task = Task(problem=problem, request=request, points=(Point(0),))
-        return Closing(task=task, num_before=len(newline))
+        return AnswerTask(task=task, num_before=len(newline))
 
     def _request(
         self, prompt: tuple[int, ...], *, format: ThinkingFormat, budget: Budget, seed: int

@@ -21,8 +21,8 @@ from slowthink.recipe import ArmConfig, ChatConfig, Recipe
 from slowthink.recipe.loading import load_recipe
 from slowthink.records import Completion, Cost, Problem, Sampling, Split, Trace, Verdict, item_seed
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.parallel.asking import Asking
-from slowthink.sampling.parallel.steps import prefixes
+from slowthink.sampling.parallel.context import ParallelContext
+from slowthink.sampling.parallel.expansion import prefixes
 from slowthink.serialise import plain
 
 DEFAULT_STEP_ENDS = ("\n", ".")
@@ -120,7 +120,7 @@ def draw_examples(
     ledger_path = Path(recipe.ledger) if recipe.ledger else request.run / "ledger.sqlite"
     session = open_session(str(run.folder), recipe.engine, notify=notify)
     with session, Ledger(ledger_path) as ledger, Grader() as grader:
-        asking = Asking(
+        asking = ParallelContext(
             session=session, ledger=ledger, grader=grader, recipe=recipe,
             chat=run.chat, forcing=run.arm.forcing,
             max_thinking_tokens=max(run.arm.caps), tag="scorer", progress=progress,
