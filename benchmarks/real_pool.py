@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slowthink.pipeline.contract import read_manifest
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
-from slowthink.pipeline.run_folder import read_manifest
 from slowthink.recipe import QualityConfig
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, duplicate_key, problem_id

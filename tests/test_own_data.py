@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline import contract
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe.loading import load_recipe
@@ -35,9 +35,9 @@ def test_gsm8k_with_its_solutions_as_chains(smollm, tmp_path) -> None:
         "select.num_problems=16", "train.max_steps=2", "evaluate.arms.0.caps=[0,16]",
         "evaluate.arms.1.caps=[0,16]",
     )  # fmt: skip
-    select = runs.read_manifest(tmp_path / "run" / "select")
+    select = contract.read_manifest(tmp_path / "run" / "select")
     assert select["num_records"] == 16
-    summary = runs.read_manifest(tmp_path / "run" / "evaluate")["facts"]["summary"]
+    summary = contract.read_manifest(tmp_path / "run" / "evaluate")["facts"]["summary"]
     assert summary["budget_violations"] == 0
     assert {arm["num_problems"] for arm in summary["sets"][0]["arms"]} == {4}
 
@@ -51,9 +51,9 @@ def test_limo_chains_are_graded_measured_and_the_too_long_left_out(smollm, tmp_p
         "train.max_length=3000", "train.batch_size=1", "evaluate.arms.0.caps=[0,8]",
         "evaluate.arms.1.caps=[0,8]",
     )  # fmt: skip
-    trace = runs.read_manifest(tmp_path / "run" / "trace")
+    trace = contract.read_manifest(tmp_path / "run" / "trace")
     assert trace["num_records"] == 291
-    train = runs.read_manifest(tmp_path / "run" / "train")
+    train = contract.read_manifest(tmp_path / "run" / "train")
     assert train["facts"]["num_examples"] + train["facts"]["num_too_long"] == 12
     assert train["facts"]["num_too_long"] > 0
     assert train["facts"]["example_tokens"]["max"] <= 3000

@@ -17,8 +17,7 @@ import yaml
 from slowthink.cli.commands import RunRequest, dry_run
 from slowthink.data import tables
 from slowthink.errors import ConfigError, DataError, EngineError
-from slowthink.pipeline import run as pipeline
-from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline import contract
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import Recipe
@@ -77,7 +76,7 @@ def digests(root) -> dict[str, str]:
 def in_this_process(request, monkeypatch):
     """Stages run here, but for the tests that are about their processes."""
     if "process" not in request.keywords:
-        monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
+        monkeypatch.setattr(run, "needs_model", lambda recipe, stage: False)
 
 
 def go(path, root, *overrides: str, **options):
@@ -105,7 +104,7 @@ def test_scripts_are_measured_right(made, tmp_path) -> None:
     for row in one:
         number = int(row.question.split()[2])
         assert (row.verdict.value == "correct") is (number % 3 == 0), row
-    summary = runs.read_manifest(root / "evaluate")["facts"]["summary"]
+    summary = contract.read_manifest(root / "evaluate")["facts"]["summary"]
     assert summary["budget_violations"] == 0
     assert [c["max_thinking_tokens"] for c in summary["sets"][0]["arms"][0]["points"]][:3] == [
         0,
@@ -146,10 +145,10 @@ def test_update_redoes_from_the_first_changed_stage_and_deletes_nothing(made, tm
     ]
     assert old["evaluate/data.parquet"] in kept
     # the ledger answered for the points that were there before
-    tokens = runs.read_manifest(root / "evaluate")["facts"]["arms"]["two"]["tokens"]
+    tokens = contract.read_manifest(root / "evaluate")["facts"]["arms"]["two"]["tokens"]
     assert (
         tokens["decoded"]
-        == runs.read_manifest(next(root.glob("superseded/evaluate-*")))["facts"]["arms"]["two"][
+        == contract.read_manifest(next(root.glob("superseded/evaluate-*")))["facts"]["arms"]["two"][
             "tokens"
         ]["decoded"]
     )
@@ -174,22 +173,20 @@ def test_a_page_made_too_early_is_made_again_without_asking(made, tmp_path) -> N
 
 
 KILL = """
-import sys, os, signal
+import os, signal, sys
 from pathlib import Path
-from slowthink.sampling import ledger
-from slowthink.pipeline import run as pipeline
-from slowthink.pipeline import run_folder as runs
-from slowthink.pipeline.progress import Talk
+from slowthink.pipeline import run, run_folder
+from slowthink.pipeline.progress import ProgressReporter
 from slowthink.recipe.loading import load_recipe
 stage, root, path = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-real = tables.write_records
-def killing(target, records, cls):
-    real(target, records, cls)
+write_records = run_folder.write_records
+def write_and_die(target, records, cls):
+    write_records(target, records, cls)
     if target.parent.name == stage + ".partial":
         os.kill(os.getpid(), signal.SIGKILL)
-tables.write_records = killing
-pipeline.needs_model = lambda recipe, stage: False
-pipeline.run_recipe(load_recipe(path), root, talk=Talk(quiet=True))
+run_folder.write_records = write_and_die
+run.needs_model = lambda recipe, stage: False
+run.run_recipe(load_recipe(path), root, reporter=ProgressReporter(quiet=True))
 """
 
 
@@ -215,11 +212,11 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypa
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(runs, "write_records", full)
+    monkeypatch.setattr(run_folder, "write_records", full)
     with pytest.raises(EngineError, match="No space left on device. Nothing finished is lost"):
         go(made, root)
     monkeypatch.undo()
-    monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
+    monkeypatch.setattr(run, "needs_model", lambda recipe, stage: False)
     assert digests(root) == before
     assert all(not one.skipped for one in go(made, root)[1:])
 
@@ -227,9 +224,9 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypa
 HOLD = """
 import sys, time
 from pathlib import Path
-from slowthink.pipeline.run import _alone
-with _alone(Path(sys.argv[1])):
-    print("in", flush=True)
+from slowthink.pipeline.run_folder import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
     time.sleep(60)
 """
 
@@ -239,7 +236,7 @@ def test_two_processes_in_one_folder_are_refused(made, tmp_path) -> None:
     child = subprocess.Popen([sys.executable, "-c", HOLD, str(root)], stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
-    with pytest.raises(EngineError, match="another slowthink is at work"):
+    with pytest.raises(EngineError, match="another slowthink process is using this run folder"):
         go(made, root)
     child.kill()
     child.wait()

@@ -23,7 +23,7 @@ from slowthink.cli.app import main
 from slowthink.cli.export import export_run
 from slowthink.data.stored import StoredSamples, problems_of, read_stored, rows_of, select
 from slowthink.grading import Grader
-from slowthink.pipeline.run_folder import read_manifest
+from slowthink.pipeline.contract import read_manifest
 from slowthink.records import EvaluationRow, Verdict
 from slowthink.sampling.parallel.votes import Sample, vote_curve
 

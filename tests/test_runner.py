@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from slowthink.errors import ConfigError, EngineError
+from slowthink.pipeline import contract
 from slowthink.pipeline import run as pipeline
-from slowthink.pipeline import run_folder as runs
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.runner import map_rows
@@ -89,7 +89,7 @@ def test_ray_gives_the_same_bytes_and_its_errors_are_told(tmp_path, monkeypatch,
             recipe_of("local"), tmp_path / "ray", reporter=ProgressReporter(quiet=True)
         )
         assert all(one.skipped for one in again)  # where it ran is no setting of the result
-        assert runs.read_manifest(tmp_path / "ray" / "trace")["num_records"] == 80
+        assert contract.read_manifest(tmp_path / "ray" / "trace")["num_records"] == 80
         found = map_rows(functools.partial(times, 2), range(50), runner="ray", batch_rows=7)
         assert found == [2 * i for i in range(50)]
         with pytest.raises(EngineError, match="ValueError: row 3 is broken"):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from slowthink.data import tables
-from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline import contract
 from slowthink.records import EvaluationRow, Trace
 from slowthink.stages.report.data import headline
 
@@ -152,7 +152,7 @@ def test_killed_in_filter_train_and_evaluate_it_ends_with_the_same_bytes(whole, 
     assert asked > 0
     assert digests(root) == digests(whole)
     for stage in ("filter", "evaluate"):  # nothing finished was asked twice
-        counts = [made(runs.read_manifest(r / stage)["facts"]["tokens"]) for r in (root, whole)]
+        counts = [made(contract.read_manifest(r / stage)["facts"]["tokens"]) for r in (root, whole)]
         assert counts[0] == counts[1]
 
 

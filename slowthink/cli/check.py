@@ -22,7 +22,7 @@ from slowthink.errors import DataError
 from slowthink.grading import GradeItem, Grader, check_dependencies
 from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.answers.compare import AnswerContext, compare
-from slowthink.pipeline import run_folder as runs
+from slowthink.pipeline import run_folder
 from slowthink.pipeline.run import stage_module
 from slowthink.recipe import BenchmarkConfig, FileSource, Recipe
 from slowthink.records import Dropped, Grade, Problem, Verdict
@@ -127,7 +127,7 @@ def _pool_sets(recipe: Recipe) -> Iterator[KeySet]:
     if recipe.pool is None:
         return
     with tempfile.TemporaryDirectory() as folder:
-        context = runs.make_context(recipe, Path(folder), "pool", notify=lambda _: None)
+        context = run_folder.make_context(recipe, Path(folder), "pool", notify=lambda _: None)
         result = stage_module("pool").run(context)
     places = {
         source.name or Path(source.path).stem: {"path": source.path}

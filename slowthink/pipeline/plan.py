@@ -1,43 +1,64 @@
-"""What the curation stages tell of themselves: steps of the funnel, counts and quantiles.
-
-{"min": 26, "p25": 35, "p50": 59, "p75": 91, "max": 220, "mean": 68.1}
-"""
+"""Rows and problems that a run is expected to have, estimated before anything runs."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-
-import numpy as np
-
 from slowthink.data.catalogue import expected_problems
 from slowthink.data.rows import estimated_rows
-from slowthink.pipeline.run_folder import Step
 from slowthink.recipe import CatalogueSource, FileSource, FileTraces, HubSource, PoolSource, Recipe
 from slowthink.recipe.sources import DrawnSource
-from slowthink.records import Dropped
-
-
-def step_of(name: str, num_in: int, dropped: Iterable[Dropped]) -> Step:
-    """The funnel's step, from the rows that this step (by name) dropped."""
-    reasons = counts(drop.reason for drop in dropped if drop.step == name)
-    return Step(name=name, num_in=num_in, num_out=num_in - sum(reasons.values()), reasons=reasons)
 
 
 def planned_rows(recipe: Recipe) -> dict[str, int]:
-    """Rows that each source of the pool is expected to give, by its recipe key; nothing is read."""
-    rows: dict[str, int] = {}
-    for number, source in enumerate(recipe.pool.sources if recipe.pool else ()):
+    """Expected rows of each pool source, by its key in the recipe; no source is loaded."""
+    sources = recipe.pool.sources if recipe.pool else ()
+    rows = {}
+    for number, source in enumerate(sources):
         setting = f"pool.sources.{number}"
-        rows[setting] = _planned(source, setting)
+        rows[setting] = _rows_of(source, setting)
     return rows
 
 
-def _planned(source: PoolSource, setting: str) -> int:
-    """Of a hub's set without a limit nothing is known: 0."""
+def planned_problems(recipe: Recipe) -> int:
+    """Expected training problems of the pool, or of the filter's own input, at most."""
+    if recipe.pool is None:
+        path = recipe.filter.input if recipe.filter else None
+        return estimated_rows(path, setting="filter.input") if path else 0
+    return sum(max(0, num_rows - num_heldout) for num_rows, num_heldout in _pool_counts(recipe))
+
+
+def planned_heldout(recipe: Recipe) -> int:
+    """Expected held-out problems of the pool, or of the evaluation's own input, at most."""
+    path = recipe.evaluate.input if recipe.evaluate else None
+    if path:
+        return estimated_rows(path, setting="evaluate.input")
+    return sum(num_heldout for _, num_heldout in _pool_counts(recipe))
+
+
+def planned_traces(recipe: Recipe) -> int:
+    """Expected traces that the selection reads, at most; 0 where unknown."""
+    if recipe.select and recipe.select.input:
+        return estimated_rows(recipe.select.input, setting="select.input")
+    return planned_problems(recipe) or sum(
+        _file_rows(source.path, f"trace.sources.{number}", source.max_traces)
+        for number, source in enumerate(recipe.trace.sources if recipe.trace else ())
+        if isinstance(source, FileTraces)
+    )
+
+
+def _pool_counts(recipe: Recipe) -> list[tuple[int, int]]:
+    """Rows of each pool source, and how many of them are held out."""
+    sources = recipe.pool.sources if recipe.pool else ()
+    pairs = []
+    for source, num_rows in zip(sources, planned_rows(recipe).values(), strict=True):
+        all_held_out = isinstance(source, DrawnSource) and source.split == "heldout"
+        pairs.append((num_rows, num_rows if all_held_out else source.num_heldout))
+    return pairs
+
+
+def _rows_of(source: PoolSource, setting: str) -> int:
+    """Expected rows of one source; 0 for a hub set without a limit, whose size is unknown."""
     if isinstance(source, FileSource):
-        found = estimated_rows(source.path, setting=f"{setting}.path")
-        return min(found, source.max_problems or found)
+        return _file_rows(source.path, setting, source.max_problems)
     if isinstance(source, HubSource):
         return source.max_problems or 0
     if isinstance(source, CatalogueSource):
@@ -45,57 +66,6 @@ def _planned(source: PoolSource, setting: str) -> int:
     return source.num_problems + source.num_heldout
 
 
-def planned_problems(recipe: Recipe) -> int:
-    """Training problems that the pool, or the filter's own input, is expected to give at most."""
-    if recipe.pool is None:
-        path = recipe.filter.input if recipe.filter else None
-        return estimated_rows(path, setting="filter.input") if path else 0
-    rows = planned_rows(recipe)
-    for number, source in enumerate(recipe.pool.sources):
-        held_out = isinstance(source, DrawnSource) and source.split == "heldout"
-        key = f"pool.sources.{number}"
-        rows[key] = 0 if held_out else max(0, rows[key] - source.num_heldout)
-    return sum(rows.values())
-
-
-def planned_traces(recipe: Recipe) -> int:
-    """Traces that the selection is expected to be given at most; 0 where nothing tells."""
-    if recipe.select and recipe.select.input:
-        return estimated_rows(recipe.select.input, setting="select.input")
-    if found := planned_problems(recipe):
-        return found
-    rows = 0
-    for number, source in enumerate(recipe.trace.sources if recipe.trace else ()):
-        if isinstance(source, FileTraces):
-            found = estimated_rows(source.path, setting=f"trace.sources.{number}.path")
-            rows += min(found, source.max_traces or found)
-    return rows
-
-
-def planned_heldout(recipe: Recipe) -> int:
-    """Held-out problems that the pool, or the section's own input, is expected to give at most."""
-    path = recipe.evaluate.input if recipe.evaluate else None
-    if path:
-        return estimated_rows(path, setting="evaluate.input")
-    rows = planned_rows(recipe)
-    total = 0
-    for number, source in enumerate(recipe.pool.sources if recipe.pool else ()):
-        whole = isinstance(source, DrawnSource) and source.split == "heldout"
-        total += rows[f"pool.sources.{number}"] if whole else source.num_heldout
-    return total
-
-
-def counts(values: Iterable[str | None]) -> dict[str, int]:
-    """How often each value occurs, most frequent first, ties by name; None counts as `unknown`."""
-    found = Counter("unknown" if value is None else value for value in values)
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Minimum, quartiles, maximum and mean; empty for no values."""
-    if not values:
-        return {}
-    names = ("min", "p25", "p50", "p75", "max")
-    points = np.percentile(np.asarray(values, dtype=float), [0, 25, 50, 75, 100])
-    found = {name: round(float(point), 2) for name, point in zip(names, points, strict=True)}
-    return found | {"mean": round(float(np.mean(values)), 2)}
+def _file_rows(path: str, setting: str, limit: int | None) -> int:
+    num_rows = estimated_rows(path, setting=f"{setting}.path")
+    return min(num_rows, limit or num_rows)

@@ -1,4 +1,4 @@
-"""Talk on stderr: a line per event, and a bar with an estimate on long work."""
+"""Progress on stderr: one line per event, and a bar or a line with the remaining time."""
 
 from __future__ import annotations
 
@@ -8,67 +8,67 @@ from typing import Any
 
 from slowthink.recipe import STAGES
 
-EVERY_SECONDS = 15
+LINE_INTERVAL_SECONDS = 15
 
 
 class ProgressReporter:
-    """What a run tells its user while it works; everything goes to stderr."""
+    """Prints the messages and the progress of a run to stderr, unless `quiet`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self._bar: Any = None
         self._task: Any = None
-        self._last = 0.0
-        self._first: tuple[int, float] | None = None
-        """Done and the clock when this work was first heard of."""
+        self._last_line = 0.0
+        self._start: tuple[int, float] | None = None
+        """Items done and the time at the first call for the current task."""
         self._total = 0
 
     def __enter__(self) -> ProgressReporter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._close()
+        self._close_bar()
 
     def notify(self, text: str) -> None:
-        """One line."""
+        """Print one message."""
         if not self.quiet:
-            self._close()
+            self._close_bar()
             print(text, file=sys.stderr, flush=True)
 
     def begin(self, stage: str) -> None:
-        """A stage starts."""
+        """Report that a stage starts."""
         self.notify(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
 
     def end(self, stage: str, manifest: dict[str, Any], seconds: float) -> None:
-        """A stage is done."""
+        """Report that a stage is done."""
         self.notify(
             f"      {manifest['num_records']} rows, {manifest['num_dropped']} dropped, "
             f"{seconds:.1f} s, {manifest['peak_rss_mb']} MB"
         )
 
     def progress(self, done: int, total: int) -> None:
-        """So much of the long work is done: a bar on a terminal, else a line every 15 seconds.
+        """Report items done: a bar on a terminal, else a line every 15 seconds.
 
-        What was done at the first call (an earlier run's, say) tells nothing about the speed.
+        Speed is measured from the first call on, since items done before it may be cached.
         """
         if self.quiet or not total:
             return
         if sys.stderr.isatty():
-            self._draw(done, total)
+            self._draw_bar(done, total)
             return
         now = time.monotonic()
-        if self._first is None or total != self._total or done < self._first[0]:
-            self._first, self._total, self._last = (done, now), total, now
-        elif now - self._last > EVERY_SECONDS or done == total:
-            self._last = now
-            before, started = self._first
-            rest = ""
-            if done > before:
-                left = (now - started) * (total - done) / (done - before)
-                rest = f", about {left:.0f} s left"
-            print(f"      {done}/{total}{rest}", file=sys.stderr, flush=True)
+        if self._start is None or total != self._total or done < self._start[0]:
+            self._start, self._total, self._last_line = (done, now), total, now
+        elif now - self._last_line > LINE_INTERVAL_SECONDS or done == total:
+            self._last_line = now
+            first_done, started = self._start
+            estimate = ""
+            if done > first_done:
+                seconds = (now - started) * (total - done) / (done - first_done)
+                estimate = f", about {seconds:.0f} s left"
+            print(f"      {done}/{total}{estimate}", file=sys.stderr, flush=True)
 
-    def _draw(self, done: int, total: int) -> None:
+    def _draw_bar(self, done: int, total: int) -> None:
         from rich.console import Console
         from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
@@ -83,9 +83,9 @@ class ProgressReporter:
             self._task = self._bar.add_task("      ", total=total)
         self._bar.update(self._task, completed=done, total=total)
         if done >= total:
-            self._close()
+            self._close_bar()
 
-    def _close(self) -> None:
+    def _close_bar(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

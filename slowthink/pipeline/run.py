@@ -1,29 +1,37 @@
-"""The run: stages in order, each skipped when its folder is what the recipe asks for.
+"""The run: stages in order, each skipped when its folder already has the recipe's result.
 
-A stage that loads a model runs in a process of its own, so the next finds memory (and the GPU)
-empty.
+A stage that loads a model runs in a process of its own, so that the next one starts with free
+memory (and a free GPU).
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import importlib
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowthink.errors import ConfigError, EngineError
-from slowthink.pipeline import run_folder as runs
+from slowthink import errors
+from slowthink.errors import ConfigError, EngineError, SlowthinkError
+from slowthink.pipeline.contract import read_manifest, stages_after
 from slowthink.pipeline.progress import ProgressReporter
+from slowthink.pipeline.run_folder import (
+    RunClock,
+    execute,
+    locked,
+    make_context,
+    stage_status,
+    supersede,
+    write_recipe,
+)
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe
 from slowthink.recipe.models import model_parts
@@ -31,7 +39,7 @@ from slowthink.recipe.models import model_parts
 
 @dataclass(frozen=True, kw_only=True)
 class StageRun:
-    """What became of one stage."""
+    """One stage of a run: whether it was skipped, its duration and its manifest."""
 
     stage: str
     skipped: bool
@@ -52,91 +60,90 @@ def run_recipe(
     update: bool = False,
     reporter: ProgressReporter | None = None,
 ) -> list[StageRun]:
-    """Run the recipe's stages (or only those named) into `root`; what is done is skipped.
+    """Run the recipe's stages (or only those named) into `root`; finished ones are skipped.
 
-    Raises ConfigError where a finished stage was made with other settings and not `update`; with it
-    the old folders move to `superseded/` and the stages run again.
+    Raises ConfigError where a finished stage was made with other settings. With `update` its folder
+    and the later ones move to `superseded/` instead, and these stages run again.
     """
     reporter = reporter or ProgressReporter()
-    wanted = [stage for stage in recipe.stages() if stages is None or stage in stages]
-    clock = _Clock(root)
-    with _alone(root) as lock:
-        _refuse_or_supersede(recipe, root, wanted, update=update)
-        _save_recipe(recipe, root)
-        ran = []
-        for stage in wanted:
-            ran.append(_run_one(recipe, root, stage, reporter, lock=lock))
-            clock.note(ran)
-    return ran
+    selected = [stage for stage in recipe.stages() if stages is None or stage in stages]
+    clock = RunClock(root)
+    runs = []
+    with locked(root) as lock:
+        _check_finished(recipe, root, selected, update=update)
+        write_recipe(recipe, root)
+        for stage in selected:
+            stage_run = _run_unless_done(recipe, root, stage, reporter, lock=lock)
+            runs.append(stage_run)
+            if not stage_run.skipped:
+                clock.record(stage, stage_run.seconds)
+    return runs
 
 
 def regrade(
     recipe: Recipe, root: Path, *, reporter: ProgressReporter | None = None
 ) -> list[StageRun]:
-    """Grade the stored answers of a finished evaluation again; no model is run.
+    """Grade the stored answers of a finished evaluation again, without running a model.
 
-    Raises ConfigError where there is none, or where it was made with other settings.
+    Raises ConfigError where the evaluation is not finished or was made with other settings.
     """
     evaluate = stage_module("evaluate")
-
     reporter = reporter or ProgressReporter()
-    with _alone(root):
-        found = runs.stage_status(recipe, root, "evaluate", version=evaluate.STAGE_VERSION)
-        ours = ("stage_version", "inputs")
-        changed = [line for line in found.changed if not line.startswith(ours)]
-        if changed or not (found.done or found.changed):
+    with locked(root):
+        status = stage_status(recipe, root, "evaluate", version=evaluate.STAGE_VERSION)
+        allowed = ("stage_version", "inputs")
+        changed = [line for line in status.changed if not line.startswith(allowed)]
+        if changed or not (status.done or status.changed):
             seen = "\n".join(f"  {line}" for line in changed) or "  no finished evaluation"
             raise ConfigError(
                 f"{root / 'evaluate'}: --regrade found\n{seen}\nexpected a finished evaluation of "
                 "this recipe. Undo the change, or evaluate with --update."
             )
-        context = runs.make_context(
+        context = make_context(
             recipe, root, "evaluate", notify=reporter.notify, progress=reporter.progress
         )
         started = time.monotonic()
-        manifest = runs.execute(context, evaluate.regrade, version=evaluate.STAGE_VERSION)
+        manifest = execute(context, evaluate.regrade, version=evaluate.STAGE_VERSION)
         seconds = time.monotonic() - started
-    ran = [StageRun(stage="evaluate", skipped=False, seconds=seconds, manifest=manifest)]
-    return ran + run_recipe(recipe, root, stages=("report",), reporter=reporter)
+    regraded = StageRun(stage="evaluate", skipped=False, seconds=seconds, manifest=manifest)
+    return [regraded, *run_recipe(recipe, root, stages=("report",), reporter=reporter)]
 
 
-def _refuse_or_supersede(
-    recipe: Recipe, root: Path, wanted: Sequence[str], *, update: bool
-) -> None:
-    """Deal with folders that other settings made: from the first changed stage on."""
-    for stage in wanted:
-        standing = runs.stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
-        if not standing.changed:
+def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str], *, update: bool) -> None:
+    """Refuse folders made with other settings, or supersede them from the first such stage on."""
+    for stage in stages:
+        status = stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
+        if not status.changed:
             continue
-        if not update and stage != "report":  # a page is made anew from what lies there
-            changes = "\n".join(f"  {change}" for change in standing.changed)
+        if not update and stage != "report":  # a report costs little and is always redone
+            changes = "\n".join(f"  {change}" for change in status.changed)
             raise ConfigError(
                 f"{root / stage}: was made with other settings:\n{changes}\n"
-                "Undo the change, add --update (redo from this stage on; answers in the ledger are "
-                "used again, old folders move to superseded/), or give another --out."
+                "Undo the change, add --update (reruns this stage and the later ones; cached "
+                "completions are reused, old folders move to superseded/), or choose another --out."
             )
-        for later in (stage, *runs.stages_after(stage)):
-            runs.supersede(root, later)
+        for later in (stage, *stages_after(stage)):
+            supersede(root, later)
         return
 
 
-def _run_one(
+def _run_unless_done(
     recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter, *, lock: int
 ) -> StageRun:
     version = stage_module(stage).STAGE_VERSION
-    if runs.stage_status(recipe, root, stage, version=version).done:
-        reporter.notify(f"{stage}: done before, skipped")
-        manifest = runs.read_manifest(root / stage)
+    if stage_status(recipe, root, stage, version=version).done:
+        reporter.notify(f"{stage}: already done, skipped")
+        manifest = read_manifest(root / stage)
         return StageRun(stage=stage, skipped=True, seconds=0.0, manifest=manifest)
     if (root / stage).exists():
-        runs.supersede(root, stage)  # made before a stage that it reads
+        supersede(root, stage)  # an earlier stage has run since
     started = time.monotonic()
     reporter.begin(stage)
     if needs_model(recipe, stage):
-        _in_own_process(root, stage, reporter, lock=lock)
+        _run_in_subprocess(root, stage, reporter, lock=lock)
     else:
         run_stage(recipe, root, stage, reporter)
-    manifest = runs.read_manifest(root / stage)
+    manifest = read_manifest(root / stage)
     seconds = time.monotonic() - started
     reporter.end(stage, manifest, seconds)
     return StageRun(stage=stage, skipped=False, seconds=seconds, manifest=manifest)
@@ -148,110 +155,61 @@ def needs_model(recipe: Recipe, stage: str) -> bool:
 
 
 def run_stage(recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter) -> dict[str, Any]:
-    """Run one stage in this process, whether or not it is done; returns its manifest."""
+    """Run one stage in this process, even where it is done; returns its manifest."""
     module = stage_module(stage)
-    context = runs.make_context(
-        recipe, root, stage, notify=reporter.notify, progress=reporter.progress
-    )
-    return runs.execute(context, module.run, version=module.STAGE_VERSION)
+    context = make_context(recipe, root, stage, notify=reporter.notify, progress=reporter.progress)
+    return execute(context, module.run, version=module.STAGE_VERSION)
 
 
-def _in_own_process(root: Path, stage: str, reporter: ProgressReporter, *, lock: int) -> None:
-    """The same through `python -m slowthink.pipeline.run`, whose talk goes to our stderr.
+# --- a stage in a process of its own --------------------------------------------------------------
 
-    The child holds the folder's lock too, so that no other run begins while it lives.
+
+def _run_in_subprocess(root: Path, stage: str, reporter: ProgressReporter, *, lock: int) -> None:
+    """Run one stage by `python -m slowthink.pipeline.run`; its messages go to our stderr.
+
+    The child inherits the folder's lock, so that no other run starts while the child lives.
     """
     command = [sys.executable, "-m", "slowthink.pipeline.run", str(root), stage]
     command += ["--quiet"] if reporter.quiet else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, pass_fds=(lock,))
-    if done.returncode == 130:
+    child = subprocess.run(command, stdout=subprocess.PIPE, text=True, pass_fds=(lock,))
+    if child.returncode == 130:
         raise KeyboardInterrupt
-    if done.returncode:
-        _raise_again(root, stage, done.stdout, done.returncode)
+    if child.returncode:
+        raise _child_error(root, stage, child.stdout, child.returncode)
 
 
-def _raise_again(root: Path, stage: str, said: str, code: int) -> None:
-    """The child's own error, with its kind."""
-    from slowthink import errors
-
+def _child_error(root: Path, stage: str, stdout: str, code: int) -> SlowthinkError:
+    """The error that the child reported, or an EngineError where it ended without a report."""
     try:
-        told = json.loads(said.strip().splitlines()[-1])
-        kind = getattr(errors, told["kind"])
-    except (ValueError, KeyError, IndexError, AttributeError):
+        report = json.loads(stdout.strip().splitlines()[-1])
+        error: SlowthinkError = getattr(errors, report["kind"])(report["message"])
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        raise EngineError(
-            f"{stage}: its process {how}; expected it to finish. What it had recorded in "
-            f"{root / 'ledger.sqlite'} is kept: give the same command again. Killed by signal 9 "
-            "often means memory ran out: then lower engine.batch_size or train.micro_batch_size."
-        ) from None
-    raise kind(told["message"])
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[int]:
-    """Hold the run folder: two processes in one folder would undo each other's work.
-
-    Yields the lock's file descriptor.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "run.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EngineError(
-                f"{root}: another slowthink is at work in this folder; expected to be alone. "
-                "Wait for it, or give another --out."
-            ) from None
-        yield file.fileno()
-
-
-def _save_recipe(recipe: Recipe, root: Path) -> None:
-    import yaml
-
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    runs.write_atomic(root / "recipe.yaml", text)
-
-
-class _Clock:
-    """Wall time that went into a run folder, over all commands that ran a stage of it."""
-
-    def __init__(self, root: Path) -> None:
-        self._path = root / "run.json"
-        self._started = time.monotonic()
-        kept = json.loads(self._path.read_text()) if self._path.exists() else {}
-        self._before = kept.get("wall_seconds", 0.0)
-        self._seconds = kept.get("seconds", {})
-
-    def note(self, ran: Sequence[StageRun]) -> None:
-        """Write what has gone in so far, unless every stage was skipped."""
-        if all(one.skipped for one in ran):
-            return
-        now = {one.stage: round(one.seconds, 1) for one in ran if not one.skipped}
-        wall = self._before + time.monotonic() - self._started
-        note = {"wall_seconds": round(wall, 1), "seconds": self._seconds | now}
-        runs.write_atomic(self._path, json.dumps(note, indent=1))
+        return EngineError(
+            f"{stage}: its process {how}; expected it to finish. Everything recorded in "
+            f"{root / 'ledger.sqlite'} is kept: run the same command again. Signal 9 often means "
+            "that memory ran out: then lower engine.batch_size or train.micro_batch_size."
+        )
+    return error
 
 
 def die_with_parent() -> None:
-    """Have Linux end this process when the one that started it ends, however it ends."""
+    """Make Linux kill this process as soon as its parent process ends."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             set_parent_death_signal = 1
             ctypes.CDLL("libc.so.6").prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def main(arguments: Sequence[str], notify: Callable[[str], None] = print) -> int:
-    """Run one stage of a run folder in this process; errors go out as JSON for the parent."""
-    from slowthink.errors import SlowthinkError
-
+def main(arguments: Sequence[str]) -> int:
+    """Run one stage of a run folder in this process; errors are printed as JSON for the parent."""
     die_with_parent()
     root, stage = Path(arguments[0]), arguments[1]
-    reporter = ProgressReporter(quiet="--quiet" in arguments)
     try:
-        with reporter:
+        with ProgressReporter(quiet="--quiet" in arguments) as reporter:
             run_stage(load_recipe(str(root / "recipe.yaml")), root, stage, reporter)
     except SlowthinkError as error:
-        notify(json.dumps({"kind": type(error).__name__, "message": str(error)}))
+        print(json.dumps({"kind": type(error).__name__, "message": str(error)}))
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,15 +1,16 @@
-"""Row-wise work, here or on Ray Data: the same functions, so the same decisions.
+"""Row-wise work in this process or on Ray Data: the same functions, so the same decisions.
 
     map_rows(grade_batch, rows, runner="ray")
 
-A function takes a batch of rows and gives one result a row, and depends on nothing else; so how
-rows are cut into batches, where they run and in which order they finish cannot change a result.
+A function receives a batch of rows and returns one result per row. Results may depend on nothing
+else, so batch size, place and order of execution cannot change them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ R = TypeVar("R")
 B = TypeVar("B")
 
 BATCH_ROWS = 2_000
-"""Rows handed over at a time."""
+"""Rows of one batch."""
 
 
 def map_rows(
@@ -30,71 +31,74 @@ def map_rows(
     runner: str = "local",
     batch_rows: int | None = None,
 ) -> list[R]:
-    """One result a row, in order.
+    """One result per row, in order.
 
     With `ray` the function and the rows must be picklable. Raises EngineError where the function
-    gives another number of results than it was given rows, or Ray fails.
+    returns another number of results than rows, or Ray fails.
     """
     batches = batched(rows, batch_rows or BATCH_ROWS)
-    done = map_batches(function, batches, runner=runner)
-    for batch, results in zip(batches, done, strict=True):
-        if len(batch) != len(results):
+    results = map_batches(function, batches, runner=runner)
+    for batch, batch_results in zip(batches, results, strict=True):
+        if len(batch) != len(batch_results):
             raise EngineError(
-                f"runner: {len(results)} results for a batch of {len(batch)} rows; expected one a "
-                "row. This is a fault of slowthink; please report it."
+                f"runner: {len(batch_results)} results for a batch of {len(batch)} rows; expected "
+                "one per row. This is a bug in slowthink; please report it."
             )
-    return [result for results in done for result in results]
+    return [result for batch_results in results for result in batch_results]
 
 
 def batched(rows: Sequence[T], size: int) -> list[Sequence[T]]:
-    """The rows in batches of so many."""
+    """The rows in batches of this size; the last may be smaller."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def map_batches(
     function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]], *, runner: str = "local"
 ) -> list[B]:
-    """One result a batch, in order: for functions that give arrays. As `map_rows` otherwise."""
+    """One result per batch, in order, for functions that return arrays; else like `map_rows`."""
     return RUNNERS[runner](function, batches) if batches else []
 
 
-def _here(function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]]) -> list[B]:
+def _run_locally(function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]]) -> list[B]:
     return [function(batch) for batch in batches]
 
 
-def _on_ray(function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]]) -> list[B]:
-    """A block of one batch each, through `ray.data`, put in order again."""
+def _run_on_ray(function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]]) -> list[B]:
+    """One block per batch through `ray.data`; results are returned in the order of the batches."""
     data = _ray_data()
     dataset = data.from_items(
-        [{"place": place, "rows": _packed(batch)} for place, batch in enumerate(batches)],
+        [{"place": place, "rows": _pickled(batch)} for place, batch in enumerate(batches)],
         override_num_blocks=len(batches),
     )
 
     def call(row: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"place": row["place"], "results": _packed(function(_unpacked(row["rows"])))}
-        except Exception as error:  # ray's own account of it hides what it was
+            return {
+                "place": row["place"],
+                "results": _pickled(function(pickle.loads(row["rows"]))),
+            }
+        except Exception as error:  # Ray's own message hides the cause
             return {"place": row["place"], "error": f"{type(error).__name__}: {error}"}
 
     try:
-        found = dataset.map(call).take_all()
+        rows = dataset.map(call).take_all()
     except Exception as error:
-        raise _failed(f"{type(error).__name__}: {error}"[:200], batches) from error
-    for row in found:
+        raise _batch_error(f"{type(error).__name__}: {error}"[:200], batches) from error
+    for row in rows:
         if row.get("error"):
-            raise _failed(row["error"], batches)
-    return [_unpacked(row["results"]) for row in sorted(found, key=lambda row: row["place"])]
+            raise _batch_error(row["error"], batches)
+    return [pickle.loads(row["results"]) for row in sorted(rows, key=lambda row: row["place"])]
 
 
-def _failed(what: str, batches: Sequence[Sequence[T]]) -> EngineError:
+def _batch_error(cause: str, batches: Sequence[Sequence[T]]) -> EngineError:
     return EngineError(
-        f"ray: a batch failed ({what}); expected results for all {len(batches)} batches. Nothing "
-        "was recorded: mend it and give the same command again, or leave out --runner ray."
+        f"ray: a batch failed ({cause}); expected results for all {len(batches)} batches. Nothing "
+        "was recorded. Fix the cause and run the same command again, or leave out --runner ray."
     )
 
 
 def _ray_data() -> Any:
-    """Ray Data, connected to the cluster that RAY_ADDRESS names, or to one of this machine."""
+    """`ray.data`, connected to the cluster at RAY_ADDRESS, or to one started on this machine."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -109,17 +113,9 @@ def _ray_data() -> Any:
     return ray.data
 
 
-def _packed(rows: object) -> bytes:
-    import pickle
-
-    return pickle.dumps(rows, protocol=5)
+def _pickled(value: object) -> bytes:
+    return pickle.dumps(value, protocol=5)
 
 
-def _unpacked(data: bytes) -> Any:
-    import pickle
-
-    return pickle.loads(data)
-
-
-RUNNERS: dict[str, Callable[..., list[Any]]] = {"local": _here, "ray": _on_ray}
-"""Where row-wise work runs, by the recipe's `runner`."""
+RUNNERS: dict[str, Callable[..., list[Any]]] = {"local": _run_locally, "ray": _run_on_ray}
+"""Implementations of the recipe's `runner` setting."""

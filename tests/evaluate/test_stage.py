@@ -8,8 +8,8 @@ import pytest
 
 from slowthink.data import tables
 from slowthink.errors import ConfigError, DataError
+from slowthink.pipeline import contract
 from slowthink.pipeline import run as pipeline
-from slowthink.pipeline import run_folder as runs
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import ChatConfig
@@ -77,7 +77,7 @@ def go(recipe, root, **options):
 
 
 def facts_of(root):
-    return runs.read_manifest(root / "evaluate")["facts"]
+    return contract.read_manifest(root / "evaluate")["facts"]
 
 
 def rows_of(root):

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from slowthink.curation.overlap.nearest import EmbeddingIndex
-from slowthink.pipeline.run_folder import StageResult, make_context
+from slowthink.pipeline.contract import StageResult
+from slowthink.pipeline.run_folder import make_context
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig, TraceConfig
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, duplicate_key, problem_id

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from slowthink.errors import DataError
-from slowthink.pipeline.run_folder import StageResult, make_context
+from slowthink.pipeline.contract import StageResult
+from slowthink.pipeline.run_folder import make_context
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, Split, duplicate_key, problem_id
 from slowthink.serialise import plain

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from slowthink.errors import DataError
-from slowthink.pipeline.run_folder import StageResult, execute, make_context, read_manifest
+from slowthink.pipeline.contract import StageResult, read_manifest
+from slowthink.pipeline.run_folder import execute, make_context
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, Split

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowthink.pipeline import run_folder as runs
-from slowthink.pipeline.run_folder import StageContext, StageResult, Step
+from slowthink.pipeline import run_folder
+from slowthink.pipeline.contract import StageContext, StageResult, Step
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import (
@@ -369,6 +369,6 @@ def make_run(
         "train": _train, "evaluate": _evaluate(violations, *arms), "report": report.run,
     }  # fmt: skip
     for stage in made.stages():
-        context = runs.make_context(made, root, stage, notify=lambda text: None)
-        runs.execute(context, steps[stage], version=1)
+        context = run_folder.make_context(made, root, stage, notify=lambda text: None)
+        run_folder.execute(context, steps[stage], version=1)
     return root / "report"

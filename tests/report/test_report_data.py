@@ -10,7 +10,7 @@ import pytest
 from made_run import CAPS, make_run, old_summary, points_of, recipe
 
 from slowthink.errors import DataError
-from slowthink.pipeline.run_folder import read_manifest
+from slowthink.pipeline.contract import read_manifest
 from slowthink.recipe.loading import parse_recipe
 from slowthink.stages import report
 from slowthink.stages.report.data import collect, headline, open_run

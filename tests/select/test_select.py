@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slowthink.errors import DataError
-from slowthink.pipeline.run_folder import StageResult, make_context
+from slowthink.pipeline.contract import StageResult
+from slowthink.pipeline.run_folder import make_context
 from slowthink.recipe import SelectConfig
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Split, Trace, Verdict, problem_id

@@ -11,7 +11,8 @@ import pytest
 
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError
-from slowthink.pipeline.run_folder import StageContext, execute, make_context, read_manifest
+from slowthink.pipeline.contract import StageContext, read_manifest
+from slowthink.pipeline.run_folder import execute, make_context
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Dropped
 from slowthink.stages import trace

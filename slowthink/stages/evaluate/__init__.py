@@ -14,8 +14,8 @@ from typing import Any
 from slowthink.data.tables import read_records
 from slowthink.errors import GraderError
 from slowthink.grading import Grader, check_dependencies
+from slowthink.pipeline.contract import StageContext, StageResult, Step, read_manifest
 from slowthink.pipeline.plan import planned_heldout
-from slowthink.pipeline.run_folder import StageContext, StageResult, Step, read_manifest
 from slowthink.recipe import ArmConfig, EvaluateConfig, Recipe
 from slowthink.recipe.protocols import draws_for, resolve
 from slowthink.records import Cost, Dropped, EvaluationRow, Verdict

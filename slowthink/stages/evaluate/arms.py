@@ -18,7 +18,7 @@ from slowthink.engines.session import Point, Session
 from slowthink.errors import ConfigError
 from slowthink.forcing.formats import compile_format, format_of
 from slowthink.grading import Grader
-from slowthink.pipeline.run_folder import StageContext
+from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig, ProtocolConfig
 from slowthink.recipe.protocols import draws_for, resolve
 from slowthink.records import Budget, Completion, Dropped, EvaluationRow, Problem

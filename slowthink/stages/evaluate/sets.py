@@ -14,7 +14,7 @@ from slowthink.data.benchmarks.load import load_benchmark
 from slowthink.data.stored import problems_of, read_stored
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError
-from slowthink.pipeline.run_folder import StageContext
+from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ChatConfig, EvaluateConfig, ProtocolConfig
 from slowthink.records import Dropped, Problem, Split, item_seed
 

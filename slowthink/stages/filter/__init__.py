@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from slowthink.errors import DataError
-from slowthink.pipeline.plan import counts, planned_problems
-from slowthink.pipeline.run_folder import StageContext, StageResult
+from slowthink.pipeline.contract import StageContext, StageResult, counts
+from slowthink.pipeline.plan import planned_problems
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
 from slowthink.stages.filter.planned import planned

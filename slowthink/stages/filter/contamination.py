@@ -13,7 +13,7 @@ from slowthink.curation.overlap.contamination import EvaluationItem, Leak
 from slowthink.curation.overlap.exams import exam_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_leaks, find_leaks_in_order
 from slowthink.data.rows import cut
-from slowthink.pipeline.run_folder import StageContext
+from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem, Split
 from slowthink.stages.filter.paraphrases import add_paraphrases

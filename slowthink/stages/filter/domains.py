@@ -14,8 +14,7 @@ from slowthink.curation.domains import embedding, lexical
 from slowthink.curation.domains.agreement import agreement
 from slowthink.curation.domains.asking import open_labeller
 from slowthink.curation.domains.taxonomy import Label, Taxonomy, load_taxonomy
-from slowthink.pipeline.plan import counts, step_of
-from slowthink.pipeline.run_folder import StageContext
+from slowthink.pipeline.contract import StageContext, counts, step_of
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import DomainsConfig, FilterConfig
 from slowthink.records import Problem

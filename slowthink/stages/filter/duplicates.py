@@ -21,7 +21,8 @@ from slowthink.curation.overlap.clusters import Cluster, equal_keys
 from slowthink.curation.overlap.exact import exact_keys, split_options
 from slowthink.curation.overlap.near import near_duplicates
 from slowthink.data.rows import cut
-from slowthink.pipeline.run_folder import StageContext, write_atomic
+from slowthink.pipeline.contract import StageContext
+from slowthink.pipeline.run_folder import write_atomic
 from slowthink.pipeline.runner import BATCH_ROWS, batched, map_batches
 from slowthink.recipe import FilterConfig
 from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig

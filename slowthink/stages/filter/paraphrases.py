@@ -22,7 +22,7 @@ from slowthink.curation.overlap.exams import text_of
 from slowthink.curation.overlap.leaks import Leaks
 from slowthink.curation.overlap.nearest import EmbeddingIndex
 from slowthink.curation.overlap.semantic import is_readable
-from slowthink.pipeline.run_folder import StageContext
+from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 from slowthink.records import Problem
 from slowthink.sampling.prompted_model import (

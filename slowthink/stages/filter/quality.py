@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slowthink.data.rows import cut
-from slowthink.pipeline.run_folder import StageContext
+from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import FilterConfig
 from slowthink.recipe.quality import QualityConfig

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slowthink.pipeline.plan import step_of
-from slowthink.pipeline.run_folder import StageContext, Step
+from slowthink.pipeline.contract import StageContext, Step, step_of
 from slowthink.records import Dropped, Problem
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slowthink.pipeline.plan import planned_rows, step_of
-from slowthink.pipeline.run_folder import StageContext, StageResult, Step
+from slowthink.pipeline.contract import StageContext, StageResult, Step, step_of
+from slowthink.pipeline.plan import planned_rows
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
 from slowthink.stages.pool.gather import gather, pool_facts

@@ -9,7 +9,7 @@ from typing import Any
 
 from slowthink.data.problems import Item, SourceRows, keep_first
 from slowthink.errors import DataError
-from slowthink.pipeline.plan import counts, quantiles
+from slowthink.pipeline.contract import counts, quantiles
 from slowthink.recipe import PoolConfig, SandboxSource
 from slowthink.records import Dropped, Problem, Split
 from slowthink.stages.pool.catalogue import catalogue_problems

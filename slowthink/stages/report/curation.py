@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from slowthink.data.catalogue import catalogue
-from slowthink.pipeline.plan import quantiles
+from slowthink.pipeline.contract import quantiles
 from slowthink.stages.report import problem_columns
 from slowthink.stages.report.text import shorten
 

@@ -20,7 +20,7 @@ import yaml
 
 from slowthink.environment import commit, machine
 from slowthink.errors import DataError
-from slowthink.pipeline.run_folder import read_manifest
+from slowthink.pipeline.contract import read_manifest
 from slowthink.recipe import STAGES, ReportConfig
 from slowthink.stages.report import excerpts, problem_columns
 from slowthink.stages.report.curation import CURATION_STAGES, curation_summary

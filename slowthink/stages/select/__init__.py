@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowthink.errors import DataError
-from slowthink.pipeline.plan import counts, planned_traces, quantiles, step_of
-from slowthink.pipeline.run_folder import StageContext, StageResult, write_atomic
+from slowthink.pipeline.contract import StageContext, StageResult, counts, quantiles, step_of
+from slowthink.pipeline.plan import planned_traces
+from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import Recipe, SelectConfig
 from slowthink.records import Dropped, Split, Trace, Verdict
 from slowthink.stages.select.choose import Candidate

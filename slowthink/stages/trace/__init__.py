@@ -8,8 +8,8 @@ from typing import Any
 
 from slowthink.data.rows import estimated_rows
 from slowthink.errors import DataError
-from slowthink.pipeline.plan import counts, planned_problems, quantiles, step_of
-from slowthink.pipeline.run_folder import StageContext, StageResult, Step
+from slowthink.pipeline.contract import StageContext, StageResult, Step, counts, quantiles, step_of
+from slowthink.pipeline.plan import planned_problems
 from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
 from slowthink.stages.trace.gate import GradedChain, Known, grade_all, keep_first, keep_right, match

@@ -14,7 +14,7 @@ from slowthink.curation.overlap.contamination import EvaluationItem, Leak
 from slowthink.curation.overlap.exams import exam_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_in_chains, find_leaks
 from slowthink.data.rows import cut
-from slowthink.pipeline.run_folder import StageContext
+from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem, Split
 from slowthink.stages.trace.sources import UngradedChain

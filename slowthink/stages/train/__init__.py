@@ -15,8 +15,9 @@ from typing import Any
 from slowthink.data.rows import estimated_rows
 from slowthink.engines.models import fingerprint, load_tokenizer, resolve_model
 from slowthink.errors import missing_extra
-from slowthink.pipeline.plan import planned_traces, quantiles
-from slowthink.pipeline.run_folder import StageContext, StageResult, Step, peak_rss_mb
+from slowthink.pipeline.contract import StageContext, StageResult, Step, quantiles
+from slowthink.pipeline.plan import planned_traces
+from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import Trace, TrainingStep, item_seed
 from slowthink.stages.train.examples import TrainingExample, fit, make_examples

@@ -16,7 +16,8 @@ from typing import Any
 
 from slowthink.data.rows import cut
 from slowthink.grading import Grader
-from slowthink.pipeline.run_folder import StageContext, write_atomic
+from slowthink.pipeline.contract import StageContext
+from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import DifficultyConfig
 from slowthink.records import Dropped, Problem
 from slowthink.serialise import plain

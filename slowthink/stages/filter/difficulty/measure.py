@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from slowthink.analysis.statistics import wilson
-from slowthink.pipeline.plan import counts
+from slowthink.pipeline.contract import counts
 from slowthink.recipe import DifficultyStep
 from slowthink.records import Grade
 from slowthink.stages.filter.difficulty.band import Band, BandDecision, Tally

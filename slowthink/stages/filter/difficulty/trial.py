@@ -14,7 +14,7 @@ from typing import Any
 from slowthink.engines import open_session
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
-from slowthink.pipeline.run_folder import StageContext
+from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import AttemptModel, DifficultyStep, KeyCheckConfig
 from slowthink.records import Dropped, Grade, Problem, Verdict
 from slowthink.sampling.ledger import Ledger

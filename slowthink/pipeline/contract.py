@@ -1,0 +1,173 @@
+"""The contract of a stage: what it reads, what it returns, and which settings decide its output.
+
+A stage is a package `slowthink.stages.NAME` with `STAGE_VERSION`, `run(context)`, which returns a
+StageResult, and `plan(recipe)`, which estimates rows and tokens without reading more than files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from slowthink.data.tables import read_records
+from slowthink.errors import ConfigError
+from slowthink.recipe import STAGES, Recipe
+from slowthink.records import Dropped
+from slowthink.sampling.ledger import Ledger
+
+R = TypeVar("R")
+
+SHARED_KEYS: dict[str, tuple[str, ...]] = {
+    "pool": ("seed",),
+    "filter": ("seed", "model", "revision", "engine", "formats"),
+    "trace": ("seed", "model", "revision"),
+    "select": ("seed",),
+    "train": ("seed", "model", "revision", "chat", "formats"),
+    "evaluate": ("seed", "model", "revision", "engine", "chat", "formats"),
+    "report": ("name", "seed"),
+}
+"""Settings outside a stage's own section that change its output."""
+INPUTS: dict[str, tuple[str, ...]] = {
+    "pool": (),
+    "filter": ("pool",),
+    "trace": ("filter", "pool"),
+    "select": ("trace",),
+    "train": ("select",),
+    "evaluate": ("train", "pool"),
+    "report": ("pool", "filter", "trace", "select", "train", "evaluate"),
+}
+"""Earlier stages whose output a stage reads, where the recipe runs them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of the funnel: rows in, rows out, and the reasons of the dropped ones."""
+
+    name: str
+    num_in: int
+    num_out: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a stage returns, to be written into its folder."""
+
+    records: Sequence[Any]
+    record_type: type
+    dropped: Sequence[Dropped] = ()
+    steps: Sequence[Step] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON for the manifest and the report: seeds, tokens, versions, warnings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContext:
+    """What a stage receives: recipe, folders and callbacks."""
+
+    stage: str
+    recipe: Recipe
+    root: Path
+    """The run folder."""
+    folder: Path
+    """Where this stage may write files of its own; becomes `root/STAGE` when the stage is done."""
+    work: Path
+    """Checkpoints of unfinished work, kept between attempts. Removed when the stage is done."""
+    inputs: Mapping[str, Path]
+    """Folders of the earlier stages that this recipe runs."""
+    notify: Callable[[str], None] = print
+    """Prints a message for the user, on stderr."""
+    progress: Callable[[int, int], None] = lambda done, total: None
+    """Called with the number of finished items and the total."""
+
+    @property
+    def config(self) -> Any:
+        """This stage's own section of the recipe."""
+        return getattr(self.recipe, self.stage)
+
+    @property
+    def ledger_path(self) -> Path:
+        """Path of the ledger that this run uses."""
+        return Path(self.recipe.ledger) if self.recipe.ledger else self.root / "ledger.sqlite"
+
+    def open_ledger(self) -> Ledger:
+        """The run's ledger, as a context manager."""
+        return Ledger(self.ledger_path, full_sync=self.recipe.ledger_sync == "full")
+
+    def load(self, cls: type[R], *stages: str) -> list[R]:
+        """Records of the first of these stages that the recipe runs, else of the section's `input`.
+
+        Raises ConfigError without either, DataError where the file has other rows.
+        """
+        for stage in stages:
+            if stage in self.inputs:
+                return read_records(self.inputs[stage], cls)
+        path = getattr(self.config, "input", None)
+        if path is None:
+            raise ConfigError(
+                f"{self.stage}: the recipe has no {' or '.join(stages)} stage and no "
+                f"`{self.stage}.input`. "
+                f"Add the stage, or name a file: --set {self.stage}.input=PATH"
+            )
+        return read_records(Path(path), cls)
+
+    def manifest(self, stage: str) -> dict[str, Any]:
+        """Manifest of an earlier stage."""
+        return read_manifest(self.inputs[stage])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Manifest of a finished stage, from the stage's folder."""
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text("utf-8"))
+    return manifest
+
+
+def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """All settings that decide the stage's output."""
+    values = recipe.model_dump(mode="json")
+    return {stage: values[stage], **{key: values[key] for key in SHARED_KEYS[stage]}}
+
+
+def stage_inputs(recipe: Recipe, root: Path, stage: str) -> dict[str, Path]:
+    """Folders of the earlier stages that this one reads."""
+    present = recipe.stages()
+    return {name: root / name for name in INPUTS[stage] if name in present}
+
+
+def stages_after(stage: str) -> tuple[str, ...]:
+    """The stages that run after this one."""
+    return STAGES[STAGES.index(stage) + 1 :]
+
+
+# --- figures of the funnel ------------------------------------------------------------------------
+
+
+def step_of(name: str, num_in: int, dropped: Iterable[Dropped]) -> Step:
+    """The funnel's step, counted from the rows that the step of this name dropped."""
+    reasons = counts(drop.reason for drop in dropped if drop.step == name)
+    return Step(name=name, num_in=num_in, num_out=num_in - sum(reasons.values()), reasons=reasons)
+
+
+def counts(values: Iterable[str | None]) -> dict[str, int]:
+    """How often each value occurs, most frequent first, ties by name; None counts as `unknown`."""
+    counter = Counter("unknown" if value is None else value for value in values)
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Minimum, quartiles, maximum and mean; empty for no values.
+
+    {"min": 26, "p25": 35, "p50": 59, "p75": 91, "max": 220, "mean": 68.1}
+    """
+    if not values:
+        return {}
+    names = ("min", "p25", "p50", "p75", "max")
+    points = np.percentile(np.asarray(values, dtype=float), [0, 25, 50, 75, 100])
+    summary = {name: round(float(point), 2) for name, point in zip(names, points, strict=True)}
+    return summary | {"mean": round(float(np.mean(values)), 2)}
