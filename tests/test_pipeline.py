@@ -17,7 +17,7 @@ import yaml
 from slowthink.cli.commands import RunRequest, dry_run
 from slowthink.data import tables
 from slowthink.errors import ConfigError, DataError, EngineError
-from slowthink.pipeline import contract
+from slowthink.pipeline import contract, run, run_folder
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import Recipe
