@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 # The tests start some hundred Python processes; without bytecode each would compile the package.
 unexport PYTHONDONTWRITEBYTECODE
-# Each worker begins with half of the files and takes over from the other in the end.
+# Each worker starts with half of the files and steals from the other at the end.
 FAST = $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 .PHONY: quickstart test test-fast check bench setup clean
@@ -41,20 +41,22 @@ test-fast: $(VENV)/.dev
 	$(FAST)
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check slowthink tests
-	$(BIN)/ruff check slowthink tests
+	$(BIN)/ruff format --check slowthink tests benchmarks
+	$(BIN)/ruff check slowthink tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/pydoclint --quiet slowthink
 	$(MAKE) test
 
+# One benchmark each, beside the reference way; DATA=DIR measures on real data.
+DATA_OPTION = $(if $(DATA),--data $(DATA))
 bench: $(VENV)/.dev
-	$(BIN)/slowthink bench grade
-	$(BIN)/slowthink bench filter
-	$(BIN)/slowthink bench filter --scale
-	$(BIN)/slowthink bench difficulty
-	$(BIN)/slowthink bench train
-	$(BIN)/slowthink bench sweep
-	$(BIN)/slowthink bench forcing
+	$(BIN)/python -m benchmarks.grade $(DATA_OPTION)
+	$(BIN)/python -m benchmarks.filter $(DATA_OPTION)
+	$(BIN)/python -m benchmarks.filter --scale
+	$(BIN)/python -m benchmarks.difficulty $(DATA_OPTION)
+	$(BIN)/python -m benchmarks.train
+	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.forcing
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
