@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from slowthink.data.benchmarks import BENCHMARKS, find_benchmark
-from slowthink.data.benchmarks.load import LoadedBenchmark, load_benchmark
-from slowthink.data.benchmarks.sources import hub_rows
-from slowthink.data.benchmarks.table import ALIASES, Benchmark
+from slowthink.data.load import LoadedBenchmark, load_benchmark, open_published
+from slowthink.data.registry import Part, PublishedSet, find_benchmark, limo_ten, published_sets
+from slowthink.data.rows import SourceRow
 from slowthink.errors import ConfigError, DataError
 from slowthink.grading import Grader
 from slowthink.recipe import BenchmarkConfig
 from slowthink.records import Problem, Split, Verdict
 
+BENCHMARKS = published_sets("benchmark")
 SETTING = "evaluate.benchmarks.0"
 GPQA = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
@@ -47,7 +47,7 @@ def only(path: Path, **settings: Any) -> Problem:
 
 
 def test_limos_ten_sets_are_in_or_out_of_its_domain() -> None:
-    ten = {name: one.domain for name, one in BENCHMARKS.items() if one.ten}
+    ten = {name: BENCHMARKS[name].domain for name in limo_ten()}
     assert len(ten) == 10
     assert {name for name, domain in ten.items() if domain == "in"} == {
         "aime24",
@@ -55,14 +55,15 @@ def test_limos_ten_sets_are_in_or_out_of_its_domain() -> None:
         "amc23",
     }
     assert Counter(ten.values()) == {"in": 3, "out": 7}
-    assert all(one.domain is None for one in BENCHMARKS.values() if not one.ten)
+    assert all(one.domain is None for one in BENCHMARKS.values() if not one.limo_ten)
 
 
 def test_every_name_is_plain_and_every_alias_leads_to_one() -> None:
-    for name in [*BENCHMARKS, *ALIASES]:
+    aliases = [alias for published in BENCHMARKS.values() for alias in published.aliases]
+    for name in [*BENCHMARKS, *aliases]:
         assert name == name.lower() and "_" not in name
-    assert set(ALIASES.values()) <= set(BENCHMARKS)
-    assert not set(ALIASES) & set(BENCHMARKS)
+    assert len(set(aliases)) == len(aliases) == 19
+    assert not set(aliases) & set(BENCHMARKS)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_every_name_is_plain_and_every_alias_leads_to_one() -> None:
     ],
 )
 def test_a_set_is_found_by_its_other_names(given: str, name: str) -> None:
-    assert find_benchmark(given) == (name, BENCHMARKS[name])
+    assert find_benchmark(given) == BENCHMARKS[name]
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ def test_a_hub_out_of_reach_says_what_to_do() -> None:
 def test_datasets_library_rows_are_read_like_a_files(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     write(tmp_path, question(1), question(2), name="test.jsonl")
-    local = Benchmark(title="local", num_problems=2, origin="this test", hub_id=str(tmp_path))
-    raw = hub_rows(local, revision=None, setting=SETTING)
-    assert raw.columns == ("question", "answer")
-    assert (raw.facts["split"], raw.facts["num_rows"]) == ("test", 2)
+    local = PublishedSet(name="local", title="local", origin="this test", hub_id=str(tmp_path))
+    opened = open_published(local, Part(split="test"), setting=SETTING)
+    assert list(opened.rows) == [SourceRow(1, question(1)), SourceRow(2, question(2))]
+    assert opened.facts["split"] == "test"

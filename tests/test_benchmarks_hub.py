@@ -83,7 +83,7 @@ def mirror() -> Iterator[str]:
 def loaded(home: Path, mirror: str, *, offline: bool, revision: str | None = None) -> Any:
     """What `load_benchmark` gives in a process of its own, or its error's text."""
     code = (
-        "import json\nfrom slowthink.data.benchmarks.load import load_benchmark\n"
+        "import json\nfrom slowthink.data.load import load_benchmark\n"
         "from slowthink.errors import SlowthinkError\nfrom slowthink.recipe import BenchmarkConfig\n"
         f"config = BenchmarkConfig(name='math500', revision={revision!r})\n"
         "try:\n    found = load_benchmark(config, seed=0, setting='evaluate.benchmarks.0')\n"

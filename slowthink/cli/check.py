@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowthink.data.benchmarks.load import ReadSet, read_set
+from slowthink.data.load import BenchmarkRows, read_benchmark
 from slowthink.data.problems import Item
 from slowthink.data.rows import READERS
 from slowthink.errors import DataError
@@ -107,19 +107,20 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def _file_set(path: Path) -> KeySet:
     config = BenchmarkConfig(name=path.stem, path=str(path))
-    return _key_set(path.stem, read_set(config, seed=0, setting="evaluate.benchmarks.0"))
+    return _key_set(path.stem, read_benchmark(config, seed=0, setting="evaluate.benchmarks.0"))
 
 
 def _benchmark_sets(recipe: Recipe) -> Iterator[KeySet]:
     benchmarks = recipe.evaluate.benchmarks if recipe.evaluate else ()
     for number, config in enumerate(benchmarks):
-        found = read_set(config, seed=recipe.seed, setting=f"evaluate.benchmarks.{number}")
-        yield _key_set(found.name, found)
+        found = read_benchmark(config, seed=recipe.seed, setting=f"evaluate.benchmarks.{number}")
+        yield _key_set(found.published.name, found)
 
 
-def _key_set(name: str, found: ReadSet) -> KeySet:
-    place = {str(key): str(found.source[key]) for key in ("path", "hub_id") if key in found.source}
-    return KeySet(name=name, place=place, items=found.rows.items, unreadable=found.rows.dropped)
+def _key_set(name: str, benchmark: BenchmarkRows) -> KeySet:
+    rows = benchmark.rows
+    place = {key: str(value) for key, value in rows.facts.items() if key in ("path", "hub_id")}
+    return KeySet(name=name, place=place, items=rows.items, unreadable=rows.dropped)
 
 
 def _pool_sets(recipe: Recipe) -> Iterator[KeySet]:

@@ -1,4 +1,4 @@
-"""Rows of the user's files as problems, in one place for the pool and the benchmarks.
+"""Rows of files and hub sets as problems, for pools and benchmarks alike.
 
 A row {"id": "q7", "question": "What is 6 + 1?", "answer": "7"} of `test.jsonl` becomes
 
@@ -34,33 +34,33 @@ FROM_BOX = "answer from the solution's last box"
 
 @dataclass(frozen=True)
 class Item:
-    """A problem and where it came from."""
+    """A problem and the address of its row."""
 
     address: str
-    """file:line."""
+    """file:line"""
     problem: Problem
 
 
 @dataclass
 class SourceRows:
-    """What one source gave."""
+    """Problems of one source, and its rows that were dropped."""
 
     items: list[Item] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     num_rows: int = 0
     columns: list[str] = field(default_factory=list)
-    """Of all rows that could be read, in order of appearance."""
+    """Of all readable rows, in order of appearance."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Which rows they were: path and sha256, or hub id, configuration, split and revision."""
+    """Where the rows are from: path and sha256, or hub id, configuration, split and revision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Where a row says what. None: nowhere."""
+    """Names of a row's columns. None: it has no such column."""
 
     question: str = "question"
     answer: str | None = "answer"
-    """Where it is absent or empty, the solution's last box is taken (marked derived)."""
+    """Where it is absent or empty, the solution's last box is the answer (marked derived)."""
     solution: str | None = "solution"
     choices: str | None = None
     domain: str | None = None
@@ -68,12 +68,12 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What is true of every row of a source."""
+    """Provenance shared by all rows of a source."""
 
     name: str
     licence: str | None = None
     language: str = "en"
-    place: str | None = None
+    location: str | None = None
     """The file's name, or the hub's set. None: as `name`."""
     revision: str | None = None
     """Of a hub's set. None: not known."""
@@ -82,37 +82,34 @@ class Origin:
 def read_problems(
     rows: Iterable[SourceRow | BadRow], *, name: str, convert: Callable[[SourceRow], Problem]
 ) -> SourceRows:
-    """Each row as a problem, or set aside with its address and reason; `name` is the file's."""
-    found, columns = SourceRows(), dict[str, None]()
+    """Converts each row; rows that cannot be used are dropped with their address and reason.
+
+    `name` is the file's, for the addresses.
+    """
+    source, columns = SourceRows(), dict[str, None]()
     for row in rows:
-        found.num_rows += 1
-        if isinstance(row, SourceRow):
+        source.num_rows += 1
+        address = f"{name}:{row.line}"
+        try:
+            if isinstance(row, BadRow):
+                raise UnusableValue(row.reason)
             columns.update(dict.fromkeys(row.values))
-        item = row if isinstance(row, BadRow) else _item(row, name, convert)
-        if isinstance(item, Item):
-            found.items.append(item)
-        else:
-            address = f"{name}:{item.line}"
-            found.dropped.append(
-                Dropped(id=address, step="read", reason=item.reason, evidence=item.evidence)
+            source.items.append(Item(address, convert(row)))
+        except UnusableValue as error:
+            evidence = row.evidence if isinstance(row, BadRow) else shown(row.values)
+            source.dropped.append(
+                Dropped(id=address, step="read", reason=str(error), evidence=evidence)
             )
-    found.columns = list(columns)
-    return found
-
-
-def _item(row: SourceRow, name: str, convert: Callable[[SourceRow], Problem]) -> Item | BadRow:
-    try:
-        return Item(f"{name}:{row.line}", convert(row))
-    except UnusableValue as error:
-        return BadRow(row.line, str(error), shown(row.values))
+    source.columns = list(columns)
+    return source
 
 
 def problem_of(
     row: SourceRow, columns: Columns, origin: Origin, *, changes: Sequence[str] = ()
 ) -> Problem:
-    """The row as a problem to train on; `changes` are those already made to it.
+    """The row as a problem of the training split; `changes` are those already made to the row.
 
-    Raises ValueProblem where a value cannot be used.
+    Raises UnusableValue where a value cannot be used.
     """
     values = row.values
     question = _question(values.get(columns.question), columns.question)
@@ -140,7 +137,7 @@ def problem_of(
 
 
 def lineage(origin: Origin, changes: Sequence[str]) -> str:
-    """A problem's meta: whence its row comes, beside source, source_row and licence."""
+    """A problem's meta: provenance of its row, beside source, source_row and licence."""
     if not changes:
         return _unchanged(origin)
     return _lineage(origin, changes)
@@ -152,20 +149,20 @@ def _unchanged(origin: Origin) -> str:
 
 
 def _lineage(origin: Origin, changes: Sequence[str]) -> str:
-    found = {
-        "origin": origin.place or origin.name,
+    values = {
+        "origin": origin.location or origin.name,
         "revision": origin.revision,
         "changes": list(changes),
     }
-    return json.dumps({"lineage": found}, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps({"lineage": values}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _row_id(row: SourceRow) -> str:
     """The row's own `id`, else its line."""
-    found = row.values.get("id")
-    if isinstance(found, str):
-        return text_value(found, "id")
-    return str(found if isinstance(found, int) and not isinstance(found, bool) else row.line)
+    value = row.values.get("id")
+    if isinstance(value, str):
+        return text_value(value, "id")
+    return str(value if isinstance(value, int) and not isinstance(value, bool) else row.line)
 
 
 def _question(value: object, column: str) -> str:
@@ -179,12 +176,12 @@ def _cell(values: dict[str, Any], column: str | None, convert: Any) -> Any:
 
 
 def reasons(dropped: Iterable[Dropped]) -> str:
-    """The first three kinds of reason why rows were set aside, for a message."""
+    """The first three distinct reasons, for a message."""
     return "; ".join(sorted({drop.reason for drop in dropped})[:3])
 
 
 def keep_first(items: Sequence[Item]) -> tuple[list[Item], list[Dropped]]:
-    """The first of equal questions, held-out before training ones; and the others, with why."""
+    """The first of equal questions, held-out before training problems, and the dropped others."""
     kept: dict[str, Item] = {}
     dropped = []
     for split in (Split.HELDOUT, Split.TRAIN):
@@ -207,3 +204,14 @@ def _equal(item: Item, first: Item) -> Dropped:
         reason = "duplicate question, other answer"
     evidence = cut(f"{first.address} is kept: {problem.question}")
     return Dropped(id=item.address, step="equal questions", reason=reason, evidence=evidence)
+
+
+def take_only(items: Sequence[Item], drawn: Iterable[Item]) -> tuple[list[Item], list[Dropped]]:
+    """The drawn problems in the order of `items`, and the dropped others."""
+    addresses = {item.address for item in drawn}
+    dropped = [
+        Dropped(id=item.address, step="take", reason="not drawn (max_problems)")
+        for item in items
+        if item.address not in addresses
+    ]
+    return [item for item in items if item.address in addresses], dropped

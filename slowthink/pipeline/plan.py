@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slowthink.data.catalogue import expected_problems
+from slowthink.data.registry import expected_problems
 from slowthink.data.rows import estimated_rows
 from slowthink.recipe import CatalogueSource, FileSource, FileTraces, HubSource, PoolSource, Recipe
 from slowthink.recipe.sources import DrawnSource

@@ -69,7 +69,7 @@ class BenchmarkConfig(Settings):
     """A set of problems to measure on."""
 
     name: str
-    """One of `slowthink.data.benchmarks.BENCHMARKS`, or a name of your own with a `path`."""
+    """A benchmark of `slowthink/data/sets.yaml`, or a name of your own with a `path`."""
     path: str | None = None
     """A file of its problems. null: the hub."""
     revision: str | None = None

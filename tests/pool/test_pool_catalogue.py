@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from slowthink.data.catalogue import catalogue, expected_problems
+from slowthink.data.preparation import PREPARE
 from slowthink.data.problems import SourceRows
+from slowthink.data.registry import expected_problems, published_sets
 from slowthink.errors import ConfigError, DataError
 from slowthink.recipe import CatalogueSource, HubSource
 from slowthink.records import Problem
 from slowthink.stages.pool.catalogue import catalogue_problems
 from slowthink.stages.pool.files import hub_problems
-from slowthink.stages.pool.prepare import PREPARE
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Q = "What is {} + 1?"
@@ -56,14 +56,14 @@ def changes(problem: Problem) -> list[str]:
 
 
 def test_counts_of_s1_add_up_to_59029() -> None:
-    counts = [one.counts["s1"] for one in catalogue().values() if "s1" in one.counts]
+    counts = [one.counts["s1"] for one in published_sets("pool").values() if "s1" in one.counts]
     assert (len(counts), sum(counts)) == (16, 59029)
 
 
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize("name", published_sets("pool"))
 def test_each_set_names_changes_that_exist_and_both_variants_are_whole(name: str) -> None:
     for variant in ("paper", "code"):
-        found = catalogue()[name].variant(variant)
+        found = published_sets("pool")[name].variant(variant)
         assert set(found.prepare) <= PREPARE.keys()
         assert found.parts and set(found.papers) <= {"s1", "limo"} and found.origin
 
@@ -175,7 +175,7 @@ def test_set_is_read_by_its_rules(
     assert [(one.question, one.answer) for one in problems(found)] == expected
     assert found.num_rows == len(found.items) + len(found.dropped)
     assert {drop.step for drop in found.dropped} <= {"rules", "read"}
-    assert {one.licence for one in problems(found)} == {catalogue()[name].licence}
+    assert {one.licence for one in problems(found)} == {published_sets("pool")[name].licence}
 
 
 def agieval(folder: Path) -> Path:

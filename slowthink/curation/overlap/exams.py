@@ -10,7 +10,7 @@ from typing import Any
 
 from slowthink.curation.overlap.certificate import EvaluationSet
 from slowthink.curation.overlap.contamination import EvaluationItem
-from slowthink.data.benchmarks.load import load_benchmark
+from slowthink.data.load import load_benchmark
 from slowthink.recipe import ContaminationConfig
 from slowthink.records import Problem
 

@@ -24,6 +24,7 @@ from slowthink.analysis.statistics import (
     scaling,
     scaling_ci,
 )
+from slowthink.data.registry import limo_ten
 from slowthink.recipe import ArmConfig
 from slowthink.records import EvaluationRow, Verdict
 from slowthink.stages.evaluate.cells import by_problem, scores
@@ -32,11 +33,6 @@ PointKey = tuple[int, int, bool]
 """Cap, waits, forced."""
 Points = Mapping[PointKey, Sequence[EvaluationRow]]
 """One arm's rows by point."""
-TEN_SETS = frozenset(
-    ("aime24", "math500", "amc23", "olympiadbench", "chmath", "gaokao", "kaoyan", "grade-school",
-     "minerva", "gpqa-diamond")
-)  # fmt: skip
-"""LIMO's (arXiv 2502.03387, table 1)."""
 
 
 def longest(points: Points) -> PointKey:
@@ -200,11 +196,11 @@ def averages(
 
 def _groups(own: Mapping[str, Any], domains: Mapping[str, str | None]) -> dict[str, list[str]]:
     """Groups that have two sets at least; LIMO's ten only where all ten were measured."""
-    names = [name for name, values in own.items() if values]
+    names, ten = [name for name, values in own.items() if values], limo_ten()
     groups = {
         "in": [name for name in names if domains.get(name) == "in"],
         "out": [name for name in names if domains.get(name) == "out"],
-        "ten": [name for name in names if name in TEN_SETS] if set(names) >= TEN_SETS else [],
+        "ten": [name for name in names if name in ten] if ten <= set(names) else [],
         "all": names,
     }
     return {group: chosen for group, chosen in groups.items() if len(chosen) > 1}

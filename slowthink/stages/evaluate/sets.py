@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slowthink.data.benchmarks.load import load_benchmark
+from slowthink.data.load import load_benchmark
 from slowthink.data.stored import problems_of, read_stored
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError

@@ -57,7 +57,7 @@ def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceRows:
         name=source.name or source.hub_id,
         licence=source.licence,
         language=source.language,
-        place=source.hub_id,
+        location=source.hub_id,
         revision=opened.facts["revision"],
     )
     return _problems(source, opened, origin, seed=seed, setting=setting)

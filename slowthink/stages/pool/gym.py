@@ -117,7 +117,7 @@ class _Draw:
         changes = () if self.name in TASKS else (SEVERAL,)
         origin = Origin(
             name="reasoning-gym",
-            place=f"reasoning-gym/{self.name}",
+            location=f"reasoning-gym/{self.name}",
             revision=version("reasoning-gym"),
         )
         return Problem(

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from slowthink.data.catalogue import catalogue
+from slowthink.data.registry import published_sets
 from slowthink.pipeline.contract import quantiles
 from slowthink.stages.report import problem_columns
 from slowthink.stages.report.text import shorten
@@ -281,7 +281,7 @@ def expected_counts(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> li
     """For each of the catalogue's sources that a paper counted: problems there, and our pool's."""
     sources = (settings.get("pool") or {}).get("sources") or []
     names = {one.get("name") for one in sources if one.get("kind") == "catalogue"}
-    ours, known = facts.get("sources") or {}, catalogue()
+    ours, known = facts.get("sources") or {}, published_sets("pool")
     return [
         {
             "source": name, "title": known[name].title, "paper": paper, "expected": num,
