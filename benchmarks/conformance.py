@@ -18,8 +18,9 @@ from typing import Any
 from slowthink.engines import open_session
 from slowthink.engines.models import resolve_model
 from slowthink.engines.session import Job, JobResult, Point, Session, generate
+from slowthink.forcing.cuts import cut_chain
 from slowthink.forcing.formats import FORMATS, compile_format
-from slowthink.forcing.machine import cut_chain, make_rules
+from slowthink.forcing.machine import make_rules
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.recipe import ChatConfig, EngineConfig, SandboxSource, VllmConfig
 from slowthink.records import Budget, Request, Sampling

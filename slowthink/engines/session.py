@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from slowthink.errors import ConfigError
+from slowthink.forcing.cuts import Cut, cut_chain
 from slowthink.forcing.formats import TokenFormat
-from slowthink.forcing.machine import Cut, ForcingMachine, ForcingRules, cut_chain
+from slowthink.forcing.machine import ForcingMachine, ForcingRules
 from slowthink.records import Answer, Budget, Chain, Cost, Request, ThinkingEnd
 
 

@@ -15,8 +15,9 @@ from typing import Any
 from slowthink.engines.session import Job, JobResult, Point, Session, closing_of, cut_at
 from slowthink.environment import versions
 from slowthink.errors import EngineError
+from slowthink.forcing.cuts import Cut, check_budget
 from slowthink.forcing.formats import TokenFormat, compile_format, format_of
-from slowthink.forcing.machine import Cut, ForcingRules, check_budget, make_rules
+from slowthink.forcing.machine import ForcingRules, make_rules
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.grading import Grader
 from slowthink.recipe import ChatConfig, Recipe

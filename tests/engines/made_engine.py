@@ -12,7 +12,8 @@ from slowthink.engines.drawing import Draw, draw
 from slowthink.engines.session import closing_of, uniform
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Compiler
-from slowthink.forcing.machine import ActionKind, AnswerMachine, Cut, ForcingMachine
+from slowthink.forcing.cuts import Cut
+from slowthink.forcing.machine import ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import AnswerEnd, ChainState, Sampling, ThinkingEnd
 
 LETTERS = "abcdefgh\nE$."

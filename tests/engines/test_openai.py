@@ -14,8 +14,9 @@ from slowthink.engines.replay import ByteTokenizer
 from slowthink.engines.server.session import OpenAISession
 from slowthink.engines.session import Job, Point, cut_at, generate
 from slowthink.errors import ConfigError
+from slowthink.forcing.cuts import check_budget
 from slowthink.forcing.formats import FORMATS, compile_format
-from slowthink.forcing.machine import ActionKind, ForcingMachine, check_budget, make_rules
+from slowthink.forcing.machine import ActionKind, ForcingMachine, make_rules
 from slowthink.recipe import EngineConfig
 from slowthink.recipe.base import EndpointConfig
 from slowthink.records import Budget, EventKind, LoopRule, Request, Sampling, ThinkingFormat

@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 from slowthink.engines.session import Job, Point, generate
 from slowthink.engines.transformers.session import TransformersSession
 from slowthink.errors import ConfigError
+from slowthink.forcing.cuts import cut_chain
 from slowthink.forcing.formats import FORMATS, compile_format
-from slowthink.forcing.machine import cut_chain, make_rules
+from slowthink.forcing.machine import make_rules
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.recipe import ChatConfig, EngineConfig
 from slowthink.records import AnswerEnd, Budget, Request, Sampling, ThinkingEnd

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 
 from slowthink.engines.session import Job, Point, cut_at
 from slowthink.errors import ConfigError
-from slowthink.forcing.machine import (
-    ActionKind,
-    ForcingMachine,
-    ForcingRules,
-    check_budget,
-    cut_chain,
-    make_rules,
-)
+from slowthink.forcing.cuts import check_budget, cut_chain
+from slowthink.forcing.machine import ActionKind, ForcingMachine, ForcingRules, make_rules
 from slowthink.forcing.steps import num_steps, step_end
 from slowthink.recipe import ForcingConfig, LoopConfig
 from slowthink.recipe.base import in_language

@@ -9,17 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slowthink.errors import ConfigError
+from slowthink.forcing.cuts import check_budget, cut_chain
 from slowthink.forcing.machine import (
     ActionKind,
     AnswerMachine,
     ForcingMachine,
     ForcingRules,
-    check_budget,
-    cut_chain,
     is_loop,
     make_rules,
 )
-from slowthink.records import Budget, Chain, ChainState, EventKind, LoopRule, ThinkingEnd
+from slowthink.records import Budget, Chain, ChainState, Event, EventKind, LoopRule, ThinkingEnd
 
 VOCABULARY = 7
 END, EOS = 5, 6
@@ -317,3 +316,20 @@ def test_an_answer_stops_at_its_end_or_its_limit() -> None:
     full.observe(3)
     assert full.next_action().kind is ActionKind.STOP
     assert full.end.value == "length"
+
+
+@pytest.mark.parametrize(
+    ("cap", "waits", "ids", "end"),
+    [
+        (3, 1, (0, 1), ThinkingEnd.NATURAL),
+        (4, 1, (0, 1, 4, 2), ThinkingEnd.CAP),
+        (64, 0, (0, 1), ThinkingEnd.NATURAL),
+        (64, 1, None, None),
+    ],
+)
+def test_a_chain_at_smaller_budgets_as_the_docstring_shows(cap, waits, ids, end) -> None:
+    rules = ForcingRules(trigger_ids=TRIGGERS, wait_ids=((4,),))
+    wait = Event(position=2, kind=EventKind.WAIT, drawn=(END,), forced=1)
+    chain = Chain(key="k", ids=(0, 1, 4, 2, 3), events=(wait,))
+    cut = cut_chain(chain, rules, cap=cap, waits=waits)
+    assert (cut and cut.ids, cut and cut.end) == (ids, end)

@@ -21,6 +21,7 @@ from typing import Any
 from slowthink.engines.session import closing_of
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.errors import ConfigError
+from slowthink.forcing.cuts import Cut
 from slowthink.forcing.formats import (
     AUTO,
     TokenFormat,
@@ -32,7 +33,6 @@ from slowthink.forcing.machine import (
     Action,
     ActionKind,
     AnswerMachine,
-    Cut,
     ForcingMachine,
     ForcingRules,
     make_rules,
