@@ -10,14 +10,11 @@ import pytest
 
 import slowthink
 from slowthink.analysis import published
-from slowthink.analysis.published import AVERAGE, load_measures, load_published
+from slowthink.analysis.published import AVERAGE, load_published
+from slowthink.data.registry import limo_ten
 from slowthink.errors import DataError
 
 PACKAGE = Path(slowthink.__file__).parent
-TEN = (
-    "aime24", "math500", "amc23", "olympiadbench", "chmath", "gaokao", "kaoyan", "grade-school",
-    "minerva", "gpqa-diamond",
-)  # fmt: skip
 
 
 def one(benchmark: str, **wanted: object) -> published.PublishedFigure:
@@ -42,7 +39,7 @@ def test_limos_averages_come_out_of_its_ten_sets(model: str, average: float) -> 
     rows = [f for f in load_published(main=True) if f.paper == "limo" and f.model == model]
     values = {f.benchmark: f.accuracy for f in rows if f.table.endswith("main table")}
     assert values.pop(AVERAGE) == average
-    assert set(values) == set(TEN)
+    assert set(values) == limo_ten()
     assert round(sum(values.values()) / 10 + 1e-9, 1) == average
 
 
@@ -94,14 +91,6 @@ def test_curves_and_ablations_are_not_main_figures() -> None:
     counts = Counter((f.benchmark, f.main) for f in load_published())
     assert counts["aime24", True] == 21 and counts["aime24", False] > 80
     assert not any(f.series for f in load_published(main=True))
-
-
-def test_measures_belong_to_series_that_have_points() -> None:
-    series = {f.series for f in load_published("aime24")} - {None}
-    assert {row.series for row in load_measures()} == series
-    for row in load_measures():
-        points = load_published("aime24", series=row.series)
-        assert sum(point.in_scaling for point in points) == row.num_runs
 
 
 def test_a_column_that_means_nothing_is_refused() -> None:

@@ -10,8 +10,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from slowthink.analysis import pairing, scaling
 from slowthink.analysis import statistics as stats
-from slowthink.analysis.published import PublishedMeasures, load_measures, load_published
+from slowthink.analysis.published import load_published
+from slowthink.analysis.scores import problem_scores
+from tests.evaluate.made_rows import RIGHT, WRONG, make_row
 
 
 def brute_pass_at_k(correct: list[bool], k: int) -> float:
@@ -75,11 +78,6 @@ def test_many_subsets_are_drawn_with_a_fixed_seed_near_the_exact_value() -> None
     exact = sum(math.comb(14, i) * math.comb(10, 9 - i) for i in range(5, 10)) / math.comb(24, 9)
     assert found == pytest.approx(exact, abs=0.03)
     assert found == stats.maj_at_k(answers, k=9, correct=correct)
-
-
-def test_coverage_counts_problems_solved_at_least_once() -> None:
-    assert stats.coverage([0, 3, 1, 0]) == 0.5
-    assert math.isnan(stats.coverage([]))
 
 
 @pytest.mark.parametrize(
@@ -176,50 +174,74 @@ def test_the_detectable_difference_is_found_with_the_stated_power() -> None:
 # --- s1's Table 3, from its published points ------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", load_measures(), ids=lambda row: row.series)
-def test_the_published_table_comes_out_of_the_published_points(row: PublishedMeasures) -> None:
-    series = load_published("aime24", series=row.series)
-    points = [one for one in series if one.in_scaling]
-    assert len(points) == row.num_runs
-    tokens = [one.thinking_tokens for one in points]
-    limits = [one.limit_tokens or math.inf for one in points]
-    assert 100 * stats.control(tokens, high=limits) == pytest.approx(row.control)
+TABLE_3 = (
+    ("budget-forcing", 100, 15, 56.7, 5, 14.8),
+    ("token-conditional", 40, -24, 40.0, 5, -23.8),
+    ("token-conditional-forced", 100, 13, 40.0, 5, 13.2),
+    ("step-conditional", 60, 3, 36.7, 5, 2.9),
+    ("step-conditional-forced", 100, 6, 36.7, 5, 6.4),
+    ("class-conditional", 50, 25, 36.7, 2, 25.2),
+    ("rejection-sampling", 100, -35, 40.0, 5, -35.5),
+)
+"""Series, Control, Scaling, Performance, runs; then Scaling with one decimal, from the points."""
+
+
+@pytest.mark.parametrize(
+    ("name", "control", "slope", "best", "num_runs", "exact_slope"),
+    TABLE_3,
+    ids=[row[0] for row in TABLE_3],
+)
+def test_the_published_table_comes_out_of_the_published_points(
+    name: str, control: float, slope: float, best: float, num_runs: int, exact_slope: float
+) -> None:
+    series = load_published("aime24", series=name)
+    points = [figure for figure in series if figure.in_scaling]
+    assert len(points) == num_runs
+    tokens = [point.thinking_tokens for point in points]
+    limits = [point.limit_tokens or math.inf for point in points]
+    assert 100 * scaling.control(tokens, high=limits) == pytest.approx(control)
     # accuracies are rounded to one decimal; of 30 questions the exact share is known
-    exact = [(one.thinking_tokens, 100 * round(0.3 * one.accuracy) / 30) for one in points]
-    slope = stats.scaling(exact, per="doubling")
-    assert round(slope) == row.scaling
-    assert slope == pytest.approx(row.recomputed_scaling, abs=0.1)
-    assert stats.performance([(0.0, one.accuracy) for one in series]) == row.performance
+    exact = [(point.thinking_tokens, 100 * round(0.3 * point.accuracy) / 30) for point in points]
+    found = scaling.scaling(exact, per="doubling")
+    assert round(found) == slope
+    assert found == pytest.approx(exact_slope, abs=0.1)
+    assert scaling.performance([(0.0, figure.accuracy) for figure in series]) == best
+
+
+def test_every_published_series_is_a_row_of_the_table() -> None:
+    series = {figure.series for figure in load_published("aime24")} - {None}
+    assert {row[0] for row in TABLE_3} == series
 
 
 def test_scaling_per_token_is_the_equation_as_printed() -> None:
     points = [(1000.0, 10.0), (2000.0, 20.0), (4000.0, 20.0)]
     slopes = [10 / 1000, 10 / 3000, 0.0]
-    assert stats.scaling(points) == pytest.approx(sum(slopes) / 3)
+    assert scaling.scaling(points) == pytest.approx(sum(slopes) / 3)
 
 
 def test_points_at_equal_tokens_have_no_slope() -> None:
-    assert stats.scaling([(100.0, 1.0), (100.0, 2.0), (200.0, 3.0)], per="doubling") == 1.5
-    assert math.isnan(stats.scaling([(100.0, 1.0)]))
+    assert scaling.scaling([(100.0, 1.0), (100.0, 2.0), (200.0, 3.0)], per="doubling") == 1.5
+    assert math.isnan(scaling.scaling([(100.0, 1.0)]))
+    assert math.isnan(scaling.scaling([(27.4, 1.0), (np.nextafter(27.4, 28), 2.0)], per="doubling"))
 
 
 def test_an_unknown_scale_is_refused() -> None:
     with pytest.raises(ValueError, match="doubling"):
-        stats.scaling([(1.0, 1.0)], per="byte")
+        scaling.scaling([(1.0, 1.0)], per="byte")
 
 
 def test_control_counts_each_run_against_its_own_limits() -> None:
-    assert stats.control([5, 15, 25], high=[10, 10, 30], low=6) == pytest.approx(1 / 3)
-    assert math.isnan(stats.control([], high=1))
+    assert scaling.control([5, 15, 25], high=[10, 10, 30], low=6) == pytest.approx(1 / 3)
+    assert math.isnan(scaling.control([], high=1))
 
 
 def test_the_interval_of_scaling_holds_the_slope_of_all_problems() -> None:
     generator = np.random.default_rng(3)
     tokens = np.array([[500.0] * 40, [1000.0] * 40, [2000.0] * 40])
     accuracy = generator.random((3, 40)) < np.array([[0.2], [0.5], [0.8]])
-    found = stats.scaling_ci(tokens, accuracy * 100.0, num_resamples=300)
+    found = scaling.scaling_ci(tokens, accuracy * 100.0, num_resamples=300)
     points = list(zip(tokens.mean(1), accuracy.mean(1) * 100, strict=True))
-    assert found.low < stats.scaling(points, per="doubling") < found.high
+    assert found.low < scaling.scaling(points, per="doubling") < found.high
 
 
 # --- averages over sets, LIMO's hypothesis, the best point ----------------------------------------
@@ -242,41 +264,47 @@ def test_macro_mean_of_nothing_is_nan() -> None:
 
 def test_elicitation_against_a_sum_by_hand() -> None:
     correct, samples, tuned = [4, 1, 0, 2], [4, 4, 4, 4], [1.0, 0.5, 1.0, 0.25]
-    found = stats.elicitation(correct, samples, tuned, k=4)
+    found = pairing.elicitation(correct, samples, tuned, k=4)
     gains = [0.0, 0.25, 1.0, 0.0]  # the loss on the last counts as 0
-    assert found.base_pass_at_k == 0.75
-    assert found.tuned_pass_at_1 == pytest.approx(sum(tuned) / 4)
-    assert (found.num_gains, found.gain) == (2, pytest.approx(sum(gains) / 4))
-    assert found.within_coverage == pytest.approx(0.25 / 1.25)
-    assert 0 <= found.ci95.low <= found.within_coverage <= found.ci95.high <= 1
+    assert found["base_pass_at_k"] == 0.75
+    assert found["tuned_pass_at_1"] == pytest.approx(sum(tuned) / 4)
+    assert (found["num_gains"], found["gain"]) == (2, pytest.approx(sum(gains) / 4))
+    assert found["gain_within_base_coverage"] == pytest.approx(0.25 / 1.25)
+    low, high = found["ci95"]
+    assert 0 <= low <= found["gain_within_base_coverage"] <= high <= 1
 
 
 def test_elicitation_with_fewer_tries_counts_a_problem_in_part() -> None:
-    found = stats.elicitation([1], [4], [1.0], k=2)
-    assert found.within_coverage == pytest.approx(stats.pass_at_k(1, num_samples=4, k=2)) == 0.5
+    found = pairing.elicitation([1], [4], [1.0], k=2)
+    assert (
+        found["gain_within_base_coverage"]
+        == pytest.approx(stats.pass_at_k(1, num_samples=4, k=2))
+        == 0.5
+    )
 
 
 def test_elicitation_without_a_gain_has_no_share() -> None:
-    found = stats.elicitation([4, 0], [4, 4], [0.5, 0.0], k=4)
-    assert (found.num_gains, found.gain) == (0, 0.0)
-    assert math.isnan(found.within_coverage)
+    found = pairing.elicitation([4, 0], [4, 4], [0.5, 0.0], k=4)
+    assert (found["num_gains"], found["gain"]) == (0, 0.0)
+    assert found["gain_within_base_coverage"] is None and found["ci95"] is None
 
 
 def test_elicitation_refuses_other_problems() -> None:
     with pytest.raises(ValueError, match="2, 2 and 1 problems"):
-        stats.elicitation([1, 1], [2, 2], [1.0], k=2)
+        pairing.elicitation([1, 1], [2, 2], [1.0], k=2)
 
 
 def test_performance_interval_chooses_the_best_point_anew() -> None:
     accuracy = np.array([[1.0, 0.0], [0.0, 1.0]])
-    found = stats.performance_ci(accuracy, num_resamples=500)
+    found = scaling.performance_ci(accuracy, num_resamples=500)
     assert (found.low, found.high) == (0.5, 1.0)  # a lone problem drawn twice: one point has it
-    assert math.isnan(stats.performance_ci(np.zeros((0, 0))).low)
+    assert math.isnan(scaling.performance_ci(np.zeros((0, 0))).low)
 
 
 def test_problem_scores_weigh_temperatures_the_same() -> None:
-    answers = [("b", 0.0, True), ("a", 0.0, True), ("a", 0.6, False), ("a", 0.6, True)]
-    assert stats.problem_scores(answers) == {"a": 0.75, "b": 1.0}
+    answers = [("b", 0.0, RIGHT), ("a", 0.0, RIGHT), ("a", 0.6, WRONG), ("a", 0.6, RIGHT)]
+    rows = [make_row(problem=p, temperature=t, verdict=verdict) for p, t, verdict in answers]
+    assert list(problem_scores(rows).items()) == [("a", 0.75), ("b", 1.0)]
 
 
 def test_nothing_right_in_many_samples_is_not_certain() -> None:
@@ -298,10 +326,10 @@ def test_the_interval_of_an_accuracy_is_wilsons_or_the_bootstraps() -> None:
 def test_paired_figures_are_on_the_problems_that_both_have() -> None:
     a = {"x": 0.0, "y": 1.0, "only a": 1.0}
     b = {"x": 1.0, "y": 1.0, "only b": 0.0}
-    found = stats.paired_figures(a, b, num_resamples=200)
+    found = pairing.paired_figures(a, b, num_resamples=200)
     assert found is not None
     assert (found["n"], found["difference"], found["p_exact"]) == (2, 0.5, 1.0)
-    assert stats.paired_figures({"x": 1.0}, {"y": 1.0}) is None
-    lone = stats.paired_figures({"x": 0.0}, {"x": 1.0})
+    assert pairing.paired_figures({"x": 1.0}, {"y": 1.0}) is None
+    lone = pairing.paired_figures({"x": 0.0}, {"x": 1.0})
     assert lone is not None
     assert lone["minimal_detectable_difference"] is None

@@ -1,9 +1,9 @@
-"""Figures that s1 and LIMO published, as data: each with its protocol and how we know it.
+"""Figures that s1 and LIMO published, each with its protocol and how we know it.
 
 `PublishedFigure(paper="s1", table="Table 1", model="s1-32B", setting="budget forcing",
 benchmark="aime24", protocol="s1", accuracy=56.7, num_examples=1000, known="F, P", main=True)`
 
-The data lies in `published.yaml`, beside this file; none of it has an interval, unless it says so.
+The data is in `published.yaml`, beside this file. Most figures have no interval.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from slowthink.errors import DataError
 
 PROTOCOLS = ("s1", "limo-v1", "limo-v2", "aime-preview", "unknown")
 AVERAGE = "average-of-ten"
-"""Stands for a benchmark where the figure is the mean over LIMO's ten."""
+"""The `benchmark` of a mean over LIMO's ten sets."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,61 +44,34 @@ class PublishedFigure:
     """Mean over problems."""
     answer_tokens: float | None = None
     limit_tokens: int | None = None
-    """Thinking tokens allowed, or told to the model."""
+    """Limit on thinking tokens, enforced or only stated in the prompt."""
     difference_ci95: tuple[float, float] | None = None
-    """Of the difference that the note names, in points."""
+    """Of the difference named in `note`, in points."""
     series: str | None = None
     """The method of s1's Table 3 that the point belongs to."""
     in_scaling: bool = False
-    """Among the points that Table 3's Control and Scaling are computed from."""
+    """Whether Table 3's Control and Scaling are computed from this point, among others."""
     main: bool = False
-    """Out of a paper's main table; the others are curves and ablations."""
+    """From a paper's main table; the others are curves and ablations."""
     known: str
     """How we know it, by the letters of `legend()`."""
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PublishedMeasures:
-    """One row of s1's Table 3: a method of test-time scaling on AIME24."""
-
-    series: str
-    method: str
-    control: float
-    """In per cent."""
-    scaling: float
-    """In points; the slope per doubling of thinking tokens, not per token as the paper's eq. 2."""
-    performance: float
-    """In per cent."""
-    num_runs: int
-    recomputed_scaling: float
-    """From the published points, with one decimal."""
-
-
 def load_published(
     benchmark: str | None = None, *, series: str | None = None, main: bool | None = None
 ) -> tuple[PublishedFigure, ...]:
-    """All published figures, in the papers' order, or those of a benchmark, a series, main tables.
+    """Published figures in the papers' order: all, or those of a benchmark, a series, main tables.
 
-    >>> [(one.model, one.accuracy) for one in load_published("minerva", main=True)][-1]
+    >>> [(figure.model, figure.accuracy) for figure in load_published("minerva", main=True)][-1]
     ('LIMO v2', 52.2)
     """
     return tuple(
-        one
-        for one in _figures()
-        if benchmark in (None, one.benchmark)
-        and series in (None, one.series)
-        and main in (None, one.main)
-    )
-
-
-@cache
-def load_measures() -> tuple[PublishedMeasures, ...]:
-    """s1's Table 3."""
-    measures = _data()["measures"]
-    return tuple(
-        PublishedMeasures(**dict(zip(measures["columns"], row, strict=True)))
-        for row in measures["rows"]
+        figure
+        for figure in _figures()
+        if benchmark in (None, figure.benchmark)
+        and series in (None, figure.series)
+        and main in (None, figure.main)
     )
 
 
@@ -108,7 +81,7 @@ def papers() -> Mapping[str, str]:
 
 
 def legend() -> Mapping[str, str]:
-    """What the letters in `known` mean."""
+    """Meaning of the letters in `known`."""
     return dict(_data()["legend"])
 
 
@@ -127,7 +100,7 @@ def _figures() -> tuple[PublishedFigure, ...]:
 def figures_of(
     tables: Sequence[Mapping[str, Any]], *, benchmarks: Sequence[str]
 ) -> Iterator[PublishedFigure]:
-    """The figures of tables in the form of `published.yaml`; a cell that is null has none.
+    """The figures of tables in the form of `published.yaml`; null cells have none.
 
     Raises DataError where a column is neither a benchmark nor a field, or a field is missing.
     """

@@ -6,10 +6,12 @@ import itertools
 
 import pytest
 
+from slowthink.analysis.scores import point_figures
 from slowthink.analysis.statistics import (
     bootstrap_ci,
     macro_mean_ci,
     paired_bootstrap,
+    powers_of_two,
     sign_test,
     wilson,
 )
@@ -17,12 +19,11 @@ from slowthink.recipe import ArmConfig
 from slowthink.recipe.protocols import PROTOCOLS, describe, draws_for, resolve
 from slowthink.records import Verdict
 from slowthink.stages.evaluate import points_of
-from slowthink.stages.evaluate.cells import cell, ks
 from tests.evaluate.made_rows import RIGHT, UNGRADABLE, WRONG, figures, make_row, make_set
 
 
 def measured(rows):
-    return cell(rows, num_resamples=100, seed=0)
+    return point_figures(rows, num_resamples=100, seed=0)
 
 
 def test_accuracy_of_one_sample_has_wilsons_interval() -> None:
@@ -106,7 +107,7 @@ def test_pass_and_majority_over_all_subsets(k) -> None:
 
 
 def test_ks_are_doublings_and_the_number_of_samples() -> None:
-    assert [ks(n) for n in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
+    assert [powers_of_two(n) for n in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
 
 
 def test_equivalent_answers_vote_together() -> None:
@@ -114,7 +115,7 @@ def test_equivalent_answers_vote_together() -> None:
     rows = [make_row(**{**fields(row), "verdict": RIGHT}) if row.extracted == "1.0" else row
             for row in rows]  # fmt: skip
     groups = {row.id: 0 if row.extracted in ("1", "1.0") else 1 for row in rows}
-    assert cell(rows, num_resamples=100, seed=0, groups=groups)["maj_at_k"]["4"] == 0.5
+    assert point_figures(rows, num_resamples=100, seed=0, groups=groups)["maj_at_k"]["4"] == 0.5
 
 
 def fields(row):
@@ -126,7 +127,7 @@ def test_a_wrong_answer_never_votes_for_a_right_one() -> None:
     """3, 4 and 4, 3 are one set, but only one of them is sorted."""
     rows = sampled({"a": ["1", "0", "0"]})
     groups = {row.id: 0 for row in rows}
-    assert cell(rows, num_resamples=100, seed=0, groups=groups)["maj_at_k"]["1"] == (
+    assert point_figures(rows, num_resamples=100, seed=0, groups=groups)["maj_at_k"]["1"] == (
         pytest.approx(1 / 3)
     )
 

@@ -14,11 +14,13 @@ import pytest
 from made_run import HOSTILE, evaluation_rows
 from test_report_page import read, words
 
+from slowthink.analysis.pairing import compare_rows
+from slowthink.analysis.scores import ComparedRow, problem_scores
 from slowthink.cli.app import main
 from slowthink.data.tables import write_records
 from slowthink.errors import ConfigError, DataError
 from slowthink.records import EvaluationRow, Verdict
-from slowthink.stages.report.compare import compare, compare_rows, scores
+from slowthink.stages.report.compare import compare
 from slowthink.stages.report.compare_page import write_page
 from slowthink.stages.report.pairing import open_pair
 
@@ -101,14 +103,21 @@ def test_samples_of_a_problem_are_averaged_before_pairing(whole_run):
     assert partly["b"] == 0.5
 
 
+def answer(problem: str, verdict: Verdict, *, temperature: float = 0.0) -> ComparedRow:
+    return ComparedRow(
+        id=problem, problem_id=problem, sample=0, temperature=temperature, max_thinking_tokens=8,
+        waits=0, forced=True, num_thinking_tokens=8, num_answer_tokens=2, verdict=verdict,
+    )  # fmt: skip
+
+
 def test_temperatures_weigh_the_same_whatever_their_samples():
     rows = [
-        {"problem_id": "p", "temperature": 0.0, "verdict": "correct"},
-        *({"problem_id": "p", "temperature": 0.6, "verdict": "wrong"} for _ in range(3)),
-        {"problem_id": "p", "temperature": 0.6, "verdict": "correct"},
-        {"problem_id": "q", "temperature": 0.0, "verdict": "ungradable"},
+        answer("p", Verdict.CORRECT),
+        *(answer("p", Verdict.WRONG, temperature=0.6) for _ in range(3)),
+        answer("p", Verdict.CORRECT, temperature=0.6),
+        answer("q", Verdict.UNGRADABLE),
     ]
-    assert scores(rows) == {"p": (1 + 0.25) / 2}
+    assert problem_scores(rows) == {"p": (1 + 0.25) / 2}
 
 
 def test_problems_of_one_side_are_counted_and_left_out(whole_run, tmp_path):
@@ -135,10 +144,8 @@ def test_ungradable_answers_leave_the_pairing(whole_run, tmp_path):
 
 
 def test_rows_without_a_shared_problem_have_no_figures():
-    row = {"problem_id": "p", "verdict": "correct", "sample": 0, "id": "1"}
-    assert compare_rows([row], [row | {"problem_id": "q"}]) == {
-        "n": 0, "num_only_a": 1, "num_only_b": 1,
-    }  # fmt: skip
+    rows = [answer(problem, Verdict.CORRECT) for problem in "pq"]
+    assert compare_rows(rows[:1], rows[1:]) == {"n": 0, "num_only_a": 1, "num_only_b": 1}
 
 
 def test_arms_can_be_named_across_runs(whole_run, tmp_path):
@@ -215,7 +222,7 @@ def test_unknown_and_equal_arms_are_refused(whole_run):
 def test_folder_that_was_not_evaluated_is_refused(whole_run, tmp_path):
     shutil.copytree(whole_run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "evaluate")
-    with pytest.raises(DataError, match=r"no finished evaluate stage.*slowthink evaluate"):
+    with pytest.raises(DataError, match=r"has not been evaluated yet.*slowthink evaluate"):
         open_pair(whole_run, tmp_path / "run")
 
 

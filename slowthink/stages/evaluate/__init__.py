@@ -1,8 +1,8 @@
 """evaluate: models on held-out problems and benchmarks over thinking budgets, graded, each budget
 checked.
 
-`sets` says what is measured on, `arms` asks, `rows` and `cells` count, `compare` puts arms beside
-one another, `review` looks at the keys, `summary` is all of it.
+`sets` loads the problems, `arms` samples and grades, `parallel` adds curves of parallel scaling,
+`judge` second opinions, `disputed` doubtful reference answers; `summary` is all the figures.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from slowthink.stages.evaluate.arms import (
     measure_arm,
     points_of,
 )
-from slowthink.stages.evaluate.opinions import judged
-from slowthink.stages.evaluate.regrade import regraded
-from slowthink.stages.evaluate.review import doubted_keys, grouped
-from slowthink.stages.evaluate.scaling import TAG as PARALLEL_TAG
-from slowthink.stages.evaluate.scaling import check_parallel, parallel_curves, votes_again
+from slowthink.stages.evaluate.disputed import answer_groups, disputed_references
+from slowthink.stages.evaluate.judge import apply_judge
+from slowthink.stages.evaluate.parallel import TAG as PARALLEL_TAG
+from slowthink.stages.evaluate.parallel import check_parallel, parallel_curves, updated_curves
+from slowthink.stages.evaluate.regrade import regrade_rows
 from slowthink.stages.evaluate.sets import ProblemSet, problem_sets
 from slowthink.stages.evaluate.summary import Evaluation, summarise
 
@@ -45,12 +45,12 @@ __all__ = ["STAGE_VERSION", "plan", "points_of", "regrade", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:
-    """What an evaluation came to before it is summed up."""
+    """Results of all arms, before the summary."""
 
     arms: Mapping[str, ArmResult]
     judge: Mapping[str, Any] | None
-    besides: Mapping[str, Mapping[str, int]]
-    """Tokens that live parallel methods, scorers and the judge spent, by what they were for."""
+    extra_tokens: Mapping[str, Mapping[str, int]]
+    """Tokens of live parallel methods, scorers and the judge, by purpose."""
 
 
 def run(context: StageContext) -> StageResult:
@@ -58,91 +58,100 @@ def run(context: StageContext) -> StageResult:
     config: EvaluateConfig = context.config
     check_dependencies()
     sets = problem_sets(context)
-    check_parallel(config, {one.name: len(one.problems) for one in sets})
+    check_parallel(config, {problem_set.name: len(problem_set.problems) for problem_set in sets})
     with context.open_ledger() as ledger, Grader() as grader:
-        bench = EvaluationContext(context=context, sets=sets, ledger=ledger, grader=grader)
-        arms = {arm.name: measure_arm(bench, arm, then=_then(arm, bench)) for arm in config.arms}
-        arms, judge = judged(bench, arms)
-        besides = {tag: plain(ledger.spent(tag)[0]) for tag in (PARALLEL_TAG, JUDGE_TAG)}
-        return _result(context, sets, Measurements(arms=arms, judge=judge, besides=besides), grader)
+        evaluation = EvaluationContext(stage=context, sets=sets, ledger=ledger, grader=grader)
+        arms = {
+            arm.name: measure_arm(evaluation, arm, after=_after(arm, config)) for arm in config.arms
+        }
+        arms, judge = apply_judge(evaluation, arms)
+        extra = {tag: plain(ledger.spent(tag)[0]) for tag in (PARALLEL_TAG, JUDGE_TAG)}
+        return _result(
+            context, sets, Measurements(arms=arms, judge=judge, extra_tokens=extra), grader
+        )
 
 
-def _then(arm: ArmConfig, bench: EvaluationContext) -> AfterArm | None:
-    """What the arm's open session is used for besides: parallel scaling."""
-    parallel = bench.config.parallel
+def _after(arm: ArmConfig, config: EvaluateConfig) -> AfterArm | None:
+    """What else the arm's open session is used for: parallel scaling, if it is configured."""
+    parallel = config.parallel
     return parallel_curves if parallel is not None and parallel.arm == arm.name else None
 
 
 def regrade(context: StageContext) -> StageResult:
-    """The same out of the finished evaluation's own answers: no model is run, nothing asked."""
+    """Grade the finished evaluation's stored answers again. No model is run."""
     check_dependencies()
     folder = context.root / context.stage
     facts = read_manifest(folder)["facts"]
     sets = problem_sets(context)
     with Grader() as grader:
-        rows = regraded(read_records(folder, EvaluationRow), sets, grader)
+        rows = regrade_rows(read_records(folder, EvaluationRow), sets, grader)
         arms = {
-            name: ArmResult(rows=[row for row in rows if row.arm == name], facts=kept)
-            for name, kept in facts["arms"].items()
+            name: ArmResult(rows=[row for row in rows if row.arm == name], facts=arm_facts)
+            for name, arm_facts in facts["arms"].items()
         }
-        arms = _vote_again(context, arms, facts["summary"]["parallel"], grader)
-        judge, besides = facts["summary"]["judge"], facts["besides"]
-        return _result(context, sets, Measurements(arms=arms, judge=judge, besides=besides), grader)
+        arms = _update_parallel(context, arms, facts["summary"]["parallel"], grader)
+        measurements = Measurements(
+            arms=arms, judge=facts["summary"]["judge"], extra_tokens=facts["besides"]
+        )
+        return _result(context, sets, measurements, grader)
 
 
-def _vote_again(
+def _update_parallel(
     context: StageContext,
     arms: Mapping[str, ArmResult],
-    kept: Sequence[Mapping[str, Any]],
+    curves: Sequence[Mapping[str, Any]],
     grader: Grader,
 ) -> dict[str, ArmResult]:
+    """The arms, with the votes of parallel scaling counted by the new verdicts."""
     config: EvaluateConfig = context.config
     if config.parallel is None:
         return dict(arms)
-    one = arms[config.parallel.arm]
-    groups = grouped(one.rows, grader)
-    curves = votes_again(config, kept, one.rows, groups, seed=context.recipe.seed)
-    return {**arms, config.parallel.arm: replace(one, parallel=curves)}
+    arm = arms[config.parallel.arm]
+    groups = answer_groups(arm.rows, grader)
+    updated = updated_curves(config, curves, arm.rows, groups, seed=context.recipe.seed)
+    return {**arms, config.parallel.arm: replace(arm, parallel=updated)}
 
 
 def _result(
-    context: StageContext, sets: Sequence[ProblemSet], found: Measurements, grader: Grader
+    context: StageContext, sets: Sequence[ProblemSet], measured: Measurements, grader: Grader
 ) -> StageResult:
-    rows = [row for arm in found.arms.values() for row in arm.rows]
+    rows = [row for arm in measured.arms.values() for row in arm.rows]
     _check_grader(rows)
-    groups = grouped(rows, grader)
+    groups = answer_groups(rows, grader)
     evaluation = Evaluation(
         config=context.config, sets=sets, rows=rows, groups=groups,
         seed=context.recipe.seed, chat=context.recipe.chat,
     )  # fmt: skip
-    asked = _sum(arm.facts["tokens"] for arm in found.arms.values() if "tokens" in arm.facts)
-    total = plain(asked + _sum(found.besides.values()))
+    facts = {name: arm.facts for name, arm in measured.arms.items()}
+    arm_cost = _sum(arm["tokens"] for arm in facts.values() if "tokens" in arm)
+    total = plain(arm_cost + _sum(measured.extra_tokens.values()))
     summary = summarise(evaluation) | {
-        "parallel": [curves for arm in found.arms.values() for curves in arm.parallel],
-        "key_review": doubted_keys(rows, groups),
-        "judge": found.judge,
+        "parallel": [curves for arm in measured.arms.values() for curves in arm.parallel],
+        "key_review": disputed_references(rows, groups),
+        "judge": measured.judge,
         "tokens": total,
-        "sweep": _sweep(rows, asked),
+        "sweep": _sweep(rows, arm_cost),
     }
     if summary["budget_violations"]:
         context.notify(
             f"evaluate: {summary['budget_violations']} BUDGET VIOLATIONS; see the report"
         )
-    facts = {name: arm.facts for name, arm in found.arms.items()}
     gradable = sum(row.verdict.counts for row in rows)
     return StageResult(
         records=rows,
         record_type=EvaluationRow,
-        dropped=_dropped(sets, found.arms.values()),
+        dropped=_dropped(sets, measured.arms.values()),
         steps=[Step(name="graded", num_in=len(rows), num_out=gradable)],
-        facts={"summary": summary, "tokens": total, "arms": facts, "besides": found.besides},
-    )
+        facts={
+            "summary": summary, "tokens": total, "arms": facts, "besides": measured.extra_tokens,
+        },
+    )  # fmt: skip
 
 
 def _dropped(sets: Iterable[ProblemSet], arms: Iterable[ArmResult]) -> list[Dropped]:
     """Broken and repeated rows of sets and of stored samples."""
-    found = [drop for one in sets for drop in one.dropped]
-    return found + [drop for arm in arms for drop in arm.dropped]
+    dropped = [*(each.dropped for each in sets), *(arm.dropped for arm in arms)]
+    return [drop for drops in dropped for drop in drops]
 
 
 def _sum(costs: Iterable[Mapping[str, int]]) -> Cost:
@@ -150,30 +159,30 @@ def _sum(costs: Iterable[Mapping[str, int]]) -> Cost:
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Points, problems, and about the most tokens that the arms may decode."""
+    """Number of points and problems, and roughly the most tokens that the arms may decode."""
     config = recipe.evaluate
     assert config is not None
     held_out = planned_heldout(recipe)
     sizes = [min(held_out, config.max_problems or held_out)] if held_out else []
     sizes += [benchmark.max_problems or 500 for benchmark in config.benchmarks]
     arms = [arm for arm in config.arms if arm.samples is None]
-    samples = sum(size * _samples(config, size) for size in sizes)
+    samples = sum(size * _num_samples(config, size) for size in sizes)
     return {
         "num_points": sum(len(points_of(arm)) for arm in arms),
         "num_problems": sum(sizes),
-        "estimated_tokens": samples * sum(map(_tokens_of, arms)),
+        "estimated_tokens": samples * sum(map(_max_tokens, arms)),
     }
 
 
-def _samples(config: EvaluateConfig, size: int) -> int:
+def _num_samples(config: EvaluateConfig, size: int) -> int:
     """Samples of one problem of a set of this size, over all protocols."""
-    draws = [draws_for(resolve(one), num_problems=size) for one in config.protocols]
+    draws = [draws_for(resolve(protocol), num_problems=size) for protocol in config.protocols]
     return sum(d.num_samples if t else 1 for d in draws for t in d.temperatures)
 
 
-def _tokens_of(arm: ArmConfig) -> int:
-    """About the most tokens of one sample."""
-    waits = max(arm.waits, default=0) * 40  # about what a refused end costs
+def _max_tokens(arm: ArmConfig) -> int:
+    """Roughly the most tokens of one sample."""
+    waits = max(arm.waits, default=0) * 40  # typical thinking after a refused end
     return max(arm.caps) + waits + 8 * len(points_of(arm))
 
 
@@ -182,13 +191,13 @@ def _check_grader(rows: Sequence[EvaluationRow]) -> None:
     if len(failed) > MAX_GRADER_ERRORS * len(rows):
         raise GraderError(
             f"evaluate: the grader failed on {len(failed)} of {len(rows)} answers (first: "
-            f"{failed[0].id}, {failed[0].method}); expected at most 1 %. No figure is given; "
-            "look at those answers, or simplify their keys."
+            f"{failed[0].id}, {failed[0].method}); expected at most 1 %. No figures are reported. "
+            "Check those answers, or simplify their reference answers."
         )
 
 
-def _sweep(rows: Iterable[EvaluationRow], total: Cost) -> dict[str, int]:
-    """What the points cost as one sweep, and what runs of their own would have decoded."""
-    made = [row for row in rows if row.count_source == "ids"]
-    separate = sum(row.num_thinking_tokens + row.num_answer_tokens for row in made)
-    return {"spent_tokens": total.decoded, "separate_tokens": separate}
+def _sweep(rows: Iterable[EvaluationRow], spent: Cost) -> dict[str, int]:
+    """Tokens that the points cost as one sweep, and that separate runs would have decoded."""
+    sampled = [row for row in rows if row.count_source == "ids"]
+    separate = sum(row.num_thinking_tokens + row.num_answer_tokens for row in sampled)
+    return {"spent_tokens": spent.decoded, "separate_tokens": separate}

@@ -1,7 +1,7 @@
-"""One arm measured: its model opened once, asked about every set under every protocol, graded.
+"""Measure one arm: open its model once, sample every set under every protocol, grade the answers.
 
-All points come out of one chain per sample: the longest thinking once, and a short answer at each
-cap and wait. An arm of stored samples is graded and counted, and no model is run.
+All points share one chain per sample: the longest thinking is sampled once, and a short answer at
+each cap and number of waits. Stored samples are graded without running a model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from slowthink.stages.evaluate.summary import STORED
 
 @dataclass(frozen=True, kw_only=True)
 class ArmResult:
-    """What became of one arm."""
+    """Graded rows of one arm."""
 
     rows: list[EvaluationRow]
     facts: dict[str, Any] = field(default_factory=dict)
@@ -43,9 +43,9 @@ class ArmResult:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationContext:
-    """What all arms are measured with."""
+    """What all arms share."""
 
-    context: StageContext
+    stage: StageContext
     sets: Sequence[ProblemSet]
     ledger: Ledger
     grader: Grader
@@ -53,12 +53,12 @@ class EvaluationContext:
     @property
     def config(self) -> EvaluateConfig:
         """The stage's settings."""
-        config: EvaluateConfig = self.context.config
+        config: EvaluateConfig = self.stage.config
         return config
 
     @property
     def protocols(self) -> list[ProtocolConfig]:
-        """The recipe's, resolved."""
+        """The recipe's protocols, presets resolved."""
         return [resolve(protocol) for protocol in self.config.protocols]
 
 
@@ -66,70 +66,66 @@ AfterArm = Callable[
     [EvaluationContext, Session, list[EvaluationRow]],
     tuple[list[dict[str, Any]], list[EvaluationRow]],
 ]
-"""Uses an arm's open session and rows for curves of parallel scaling; gives the rows back, scored.
-"""
+"""Computes curves of parallel scaling with an arm's open session and rows; returns the curves and
+the rows with their scores."""
 
 
 def points_of(arm: ArmConfig) -> list[Point]:
     """The points of an arm: each cap, each number of waits at the largest cap, and the free one."""
     top = max(arm.caps)
     steps = arm.forcing.max_thinking_steps
-    found = [Point(cap, steps=steps) for cap in arm.caps]
-    found += [Point(top, waits, steps=steps) for waits in arm.waits]
-    found += [Point(top, 0, False)] if arm.free else []
-    return sorted(set(found))
+    points = {Point(cap, steps=steps) for cap in arm.caps}
+    points |= {Point(top, waits, steps=steps) for waits in arm.waits}
+    return sorted(points | ({Point(top, 0, False)} if arm.free else set()))
 
 
 def tag_of(arm: ArmConfig) -> str:
-    """Under what the ledger counts an arm's tokens."""
+    """Tag of the arm's tokens in the ledger."""
     return f"evaluate/{arm.name}"
 
 
 def measure_arm(
-    bench: EvaluationContext,
-    arm: ArmConfig,
-    *,
-    then: AfterArm | None = None,
+    context: EvaluationContext, arm: ArmConfig, *, after: AfterArm | None = None
 ) -> ArmResult:
-    """All rows of an arm. `then` uses its open session for more; stored samples have none."""
+    """All rows of an arm. `after` uses its open session too; stored samples have none."""
     if arm.samples is not None:
-        return _stored_arm(bench, arm)
-    name, revision = model_of(bench.context, arm)
-    context = bench.context
-    session = open_session(name, context.recipe.engine, revision=revision, notify=context.notify)
-    with session:
-        rows = [row for ask in sample_batches(bench, arm, session) for row in _ask(bench, ask)]
-        cost, seconds = bench.ledger.spent(tag_of(arm))
+        return _stored_arm(context, arm)
+    stage = context.stage
+    name, revision = model_of(stage, arm)
+    with open_session(name, stage.recipe.engine, revision=revision, notify=stage.notify) as session:
+        batches = sample_batches(context, arm, session)
+        rows = [row for batch in batches for row in _sample(context, batch)]
+        cost, seconds = context.ledger.spent(tag_of(arm))
         facts = {"tokens": plain(cost), "sampling_seconds": round(seconds, 1)}
         facts |= {"model": name, "fingerprint": session.fingerprint, **session_facts(session)}
-        curves, rows = then(bench, session, rows) if then else ([], rows)
+        curves, rows = after(context, session, rows) if after else ([], rows)
     return ArmResult(rows=rows, facts=facts, parallel=curves)
 
 
-def model_of(context: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
+def model_of(stage: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
     """Name and revision of an arm's model."""
     if arm.model == "base":
-        return context.recipe.model, context.recipe.revision
+        return stage.recipe.model, stage.recipe.revision
     if arm.model != "tuned":
         return arm.model, None
-    if "train" not in context.inputs:
+    if "train" not in stage.inputs:
         raise ConfigError(
-            f"evaluate.arms: `{arm.name}` wants the tuned model, but the recipe has no train "
+            f"evaluate.arms: `{arm.name}` uses the tuned model, but the recipe has no train "
             "stage. Name a model folder or hub id in its `model`, or `base`."
         )
-    return str(context.inputs["train"] / "model"), None
+    return str(stage.inputs["train"] / "model"), None
 
 
-# --- asking ---------------------------------------------------------------------------------------
+# --- sampling -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleBatch:
-    """One set put to one model under one protocol at one temperature."""
+    """The samples of one model on one set under one protocol at one temperature."""
 
     session: Session
     arm: ArmConfig
-    one: ProblemSet
+    problem_set: ProblemSet
     protocol: ProtocolConfig
     temperature: float
     chat: ChatConfig
@@ -137,18 +133,18 @@ class SampleBatch:
 
 
 def sample_batches(
-    bench: EvaluationContext, arm: ArmConfig, session: Session
+    context: EvaluationContext, arm: ArmConfig, session: Session
 ) -> Iterator[SampleBatch]:
-    """What the arm is asked, in order: sets, protocols, temperatures."""
-    recipe = bench.context.recipe
-    for one in bench.sets:
-        for protocol in bench.protocols:
-            draws = draws_for(protocol, num_problems=len(one.problems))
-            chat = chat_for(arm.chat or recipe.chat, protocol, one)
+    """The arm's batches, ordered by set, protocol, temperature."""
+    recipe = context.stage.recipe
+    for problem_set in context.sets:
+        for protocol in context.protocols:
+            draws = draws_for(protocol, num_problems=len(problem_set.problems))
+            chat = chat_for(arm.chat or recipe.chat, protocol, problem_set)
             for temperature in draws.temperatures:
                 tasks = make_tasks(
                     session,
-                    one.problems,
+                    problem_set.problems,
                     recipe=recipe,
                     chat=chat,
                     budget=_budget_of(arm),
@@ -157,7 +153,7 @@ def sample_batches(
                     num_samples=draws.num_samples if temperature else 1,
                 )
                 yield SampleBatch(
-                    session=session, arm=arm, one=one, protocol=protocol,
+                    session=session, arm=arm, problem_set=problem_set, protocol=protocol,
                     temperature=temperature, chat=chat, tasks=tasks,
                 )  # fmt: skip
 
@@ -167,52 +163,55 @@ def _budget_of(arm: ArmConfig) -> Callable[[Problem], Budget]:
     return lambda problem: arm.forcing.budget(cap, waits, language=problem.language)
 
 
-def _ask(bench: EvaluationContext, ask: SampleBatch) -> list[EvaluationRow]:
-    context = bench.context
-    context.notify(
-        f"evaluate: {ask.arm.name} on {ask.one.name} ({len(ask.one.problems)} problems, "
-        f"{_ask_words(ask)}) at {len(points_of(ask.arm))} points"
+def _sample(context: EvaluationContext, batch: SampleBatch) -> list[EvaluationRow]:
+    stage, problem_set = context.stage, batch.problem_set
+    stage.notify(
+        f"evaluate: {batch.arm.name} on {problem_set.name} ({len(problem_set.problems)} problems, "
+        f"{_draws_text(batch)}) at {len(points_of(batch.arm))} points"
     )
-    sampler = Sampler(ask.session, bench.ledger, tag=tag_of(ask.arm), progress=context.progress)
-    return _graded(bench, ask, sampler.complete(ask.tasks))
+    sampler = Sampler(batch.session, context.ledger, tag=tag_of(batch.arm), progress=stage.progress)
+    return _graded(context, batch, sampler.complete(batch.tasks))
 
 
-def _ask_words(ask: SampleBatch) -> str:
-    how = f"T={ask.temperature:g}" if ask.temperature else "greedy"
-    return how if ask.protocol.name == how else f"{ask.protocol.name}, {how}"
+def _draws_text(batch: SampleBatch) -> str:
+    how = f"T={batch.temperature:g}" if batch.temperature else "greedy"
+    return how if batch.protocol.name == how else f"{batch.protocol.name}, {how}"
 
 
 def _graded(
-    bench: EvaluationContext, ask: SampleBatch, completions: Sequence[Sequence[Completion]]
+    context: EvaluationContext, batch: SampleBatch, completions: Sequence[Sequence[Completion]]
 ) -> list[EvaluationRow]:
-    format = format_of(ask.chat.format, ask.session.tokenizer, bench.context.recipe.formats)
-    compiled = compile_format(format, ask.session.tokenizer, eos_ids=ask.session.eos_ids)
-    asked = RowContext(
-        arm=ask.arm.name, model=ask.arm.model, benchmark=ask.one.name,
-        protocol=ask.protocol.name, temperature=ask.temperature,
-        last_number=ask.arm.last_number, decode=compiled.decode,
+    arm, tokenizer = batch.arm, batch.session.tokenizer
+    format = format_of(batch.chat.format, tokenizer, context.stage.recipe.formats)
+    compiled = compile_format(format, tokenizer, eos_ids=batch.session.eos_ids)
+    row_context = RowContext(
+        arm=arm.name, model=arm.model, benchmark=batch.problem_set.name,
+        protocol=batch.protocol.name, temperature=batch.temperature,
+        last_number=arm.last_number, decode=compiled.decode,
     )  # fmt: skip
     rows = []
-    for task, found in zip(ask.tasks, completions, strict=True):
-        for point, completion in zip(task.points, found, strict=True):
-            last_number = asked.last_number and not point.forced
+    for task, task_completions in zip(batch.tasks, completions, strict=True):
+        for point, completion in zip(task.points, task_completions, strict=True):
+            last_number = arm.last_number and not point.forced
             grade = grade_completion(
-                bench.grader, task.problem, completion, last_number=last_number
+                context.grader, task.problem, completion, last_number=last_number
             )
-            sample = task.request.sample
             rows.append(
-                make_row(asked, task.problem, completion, grade, sample=sample, point=point)
-            )
+                make_row(
+                    row_context, task.problem, completion, grade,
+                    sample=task.request.sample, point=point,
+                )
+            )  # fmt: skip
     return rows
 
 
 # --- stored samples -------------------------------------------------------------------------------
 
 
-def _stored_arm(bench: EvaluationContext, arm: ArmConfig) -> ArmResult:
+def _stored_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
     assert arm.samples is not None
-    context = bench.context
-    names = [protocol.name for protocol in bench.protocols]
+    stage = context.stage
+    names = [protocol.name for protocol in context.protocols]
     if arm.protocol is not None and arm.protocol not in names:
         raise ConfigError(
             f"evaluate.arms: `{arm.name}` names the protocol `{arm.protocol}`; expected one of "
@@ -221,22 +220,24 @@ def _stored_arm(bench: EvaluationContext, arm: ArmConfig) -> ArmResult:
     stored = read_stored(arm.samples, setting=f"evaluate.arms: {arm.name}")
     if arm.samples_model is not None:
         stored = select(stored, model=arm.samples_model)
-    tokenizer = load_tokenizer(context.recipe.model, context.recipe.revision)
+    tokenizer = load_tokenizer(stage.recipe.model, stage.recipe.revision)
     rows: list[EvaluationRow] = []
-    left: Counter[Dropped] = Counter()
-    for one in bench.sets:
-        found, unmatched = rows_of(
+    unmatched: Counter[Dropped] = Counter()
+    for problem_set in context.sets:
+        set_rows, not_in_set = rows_of(
             stored,
-            one.problems,
+            problem_set.problems,
             arm=arm.name,
-            benchmark=one.name,
+            benchmark=problem_set.name,
             protocol=arm.protocol or STORED,
-            grader=bench.grader,
+            grader=context.grader,
             count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
             last_number=arm.last_number,
         )
-        rows += found
-        left.update(unmatched)
-    context.notify(f"evaluate: {arm.name}, {len(rows)} stored samples of {arm.samples}")
-    nowhere = [drop for drop, count in left.items() if count == len(bench.sets)]
-    return ArmResult(rows=rows, facts={"samples": arm.samples}, dropped=[*stored.dropped, *nowhere])
+        rows += set_rows
+        unmatched.update(not_in_set)
+    stage.notify(f"evaluate: {arm.name}, {len(rows)} stored samples of {arm.samples}")
+    in_no_set = [drop for drop, count in unmatched.items() if count == len(context.sets)]
+    return ArmResult(
+        rows=rows, facts={"samples": arm.samples}, dropped=[*stored.dropped, *in_no_set]
+    )

@@ -1,7 +1,7 @@
-"""Grade stored answers again, with today's grader and today's keys; nothing is generated.
+"""Grade stored answers again, with the current grader and reference answers; nothing is generated.
 
-What a run says of its tokens and its tree searches stays; verdicts and all figures made of them are
-new. Rows that a judge decided keep its verdict where the rules still leave them open.
+Token counts and live tree searches stay as they were; verdicts and all figures computed from them
+are new. Rows decided by a judge keep its verdict where the rules still leave them open.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from slowthink.grading import GradeItem, Grader
 from slowthink.grading.judge_prompt import is_undecided
 from slowthink.records import EvaluationRow, Grade, Problem
 from slowthink.sampling.sampler import is_truncated
-from slowthink.stages.evaluate.opinions import with_grade
-from slowthink.stages.evaluate.sets import ProblemSet
+from slowthink.stages.evaluate.judge import with_grade
+from slowthink.stages.evaluate.sets import ProblemSet, problems_by_id
 
 
-def regraded(
+def regrade_rows(
     rows: Sequence[EvaluationRow], sets: Sequence[ProblemSet], grader: Grader
 ) -> list[EvaluationRow]:
-    """The rows with new verdicts. Raises DataError where a row's problem is in no set any more."""
-    problems = {(one.name, p.id): p for one in sets for p in one.problems}
-    again = {row.id: _item(row, problems) for row in rows if not _as_shown(row, problems)}
-    grades = dict(zip(again, grader.grade_many(again.values()), strict=True))
-    return [_with(row, grades[row.id]) if row.id in grades else row for row in rows]
+    """The rows with new verdicts. Raises DataError where a row's problem is no longer in a set."""
+    problems = problems_by_id(sets)
+    items = {row.id: _item(row, problems) for row in rows if not _keeps_verdict(row, problems)}
+    grades = dict(zip(items, grader.grade_many(items.values()), strict=True))
+    return [_regraded(row, grades[row.id]) if row.id in grades else row for row in rows]
 
 
-def _as_shown(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> bool:
-    """Whether a row's letters may be of another order of options: samples made elsewhere keep the
-    verdict that they got when the order was known."""
+def _keeps_verdict(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> bool:
+    """Whether the row is an imported answer to a multiple-choice problem: its letter refers to an
+    order of the options that is no longer known."""
     problem = problems.get((row.benchmark, row.problem_id))
     return row.count_source != "ids" and problem is not None and bool(problem.choices)
 
@@ -38,9 +38,9 @@ def _item(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> Gr
     problem = problems.get((row.benchmark, row.problem_id))
     if problem is None:
         raise DataError(
-            f"evaluate --regrade: {row.benchmark} has no problem {row.problem_id} any more "
-            f"({row.question[:60]!r}); expected the problems that the rows were made for. Bring "
-            "the file back, or evaluate again without --regrade."
+            f"evaluate --regrade: {row.benchmark} no longer contains problem {row.problem_id} "
+            f"({row.question[:60]!r}); expected the problems that were evaluated. Restore the "
+            "file, or evaluate again without --regrade."
         )
     truncated = is_truncated(row.answer, row.answer_end, forced='["closing"' in row.segments)
     return GradeItem(
@@ -48,7 +48,7 @@ def _item(row: EvaluationRow, problems: Mapping[tuple[str, str], Problem]) -> Gr
     )
 
 
-def _with(row: EvaluationRow, grade: Grade) -> EvaluationRow:
+def _regraded(row: EvaluationRow, grade: Grade) -> EvaluationRow:
     if row.method.startswith("judge") and is_undecided(grade):
         return row
     return with_grade(row, grade)

@@ -14,7 +14,7 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True, kw_only=True)
 class RowContext:
-    """What is the same for all rows of one arm, set, protocol and temperature."""
+    """Fields shared by all rows of one arm, set, protocol and temperature."""
 
     arm: str
     model: str
@@ -26,7 +26,7 @@ class RowContext:
 
 
 def make_row(
-    asked: RowContext,
+    context: RowContext,
     problem: Problem,
     completion: Completion,
     grade: Grade,
@@ -36,14 +36,15 @@ def make_row(
 ) -> EvaluationRow:
     """The row of one answer at one point."""
     kind = "forced" if point.forced else "free"
-    place = f"{asked.arm}|{asked.protocol}|{asked.benchmark}|{problem.id}|{asked.temperature:g}"
+    prefix = f"{context.arm}|{context.protocol}|{context.benchmark}"
+    problem_part = f"{problem.id}|{context.temperature:g}|{sample}"
     return EvaluationRow(
-        id=f"{place}|{sample}|{point.cap:06d}|{point.waits}|{kind}",
-        arm=asked.arm,
-        model=asked.model,
-        benchmark=asked.benchmark,
-        protocol=asked.protocol,
-        temperature=asked.temperature,
+        id=f"{prefix}|{problem_part}|{point.cap:06d}|{point.waits}|{kind}",
+        arm=context.arm,
+        model=context.model,
+        benchmark=context.benchmark,
+        protocol=context.protocol,
+        temperature=context.temperature,
         problem_id=problem.id,
         question=problem.question,
         domain=problem.domain,
@@ -62,27 +63,27 @@ def make_row(
         answer_end=completion.answer_end,
         num_waits_used=sum(event.kind is EventKind.WAIT for event in completion.events),
         answer=completion.answer,
-        last_number=asked.last_number and not point.forced,
+        last_number=context.last_number and not point.forced,
         score=None,
         verdict=grade.verdict,
         extracted=grade.extracted,
         gold=grade.gold,
         method=grade.method,
         violations=completion.violations,
-        segments=json.dumps(segments(completion, asked.decode), ensure_ascii=False),
+        segments=json.dumps(segments(completion, context.decode), ensure_ascii=False),
     )
 
 
 def segments(completion: Completion, decode: Decode) -> list[tuple[str, str]]:
-    """The transcript as (kind, text); `wait` and `closing` were forced, the others drawn."""
-    ids, parts, place = completion.thinking_ids, [], 0
+    """The transcript as (kind, text); `wait` and `closing` were forced, the others sampled."""
+    ids, parts, start = completion.thinking_ids, [], 0
     for event in completion.events:
         if event.forced:
             end = event.position + event.forced
-            parts.append(("thinking", decode(ids[place : event.position])))
+            parts.append(("thinking", decode(ids[start : event.position])))
             parts.append(("wait", decode(ids[event.position : end])))
-            place = end
-    parts.append(("thinking", decode(ids[place:])))
+            start = end
+    parts.append(("thinking", decode(ids[start:])))
     parts.append(("closing", decode(completion.closing_ids)))
     parts.append(("answer", decode(completion.answer_ids)))
     return [(kind, text) for kind, text in parts if text]

@@ -1,11 +1,11 @@
-"""What is measured on: the pool's held-out problems, benchmarks, or the problems of stored samples.
+"""Problems to evaluate on: the pool's held-out ones, benchmarks, or those of stored samples.
 
 `ProblemSet(name="math500", problems=(…500), domain="in", instruction=None, source={"path": …})`
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,63 +24,76 @@ HELD_OUT = "heldout"
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemSet:
-    """Problems that are measured on together."""
+    """Problems that are evaluated together."""
 
     name: str
     problems: tuple[Problem, ...]
     domain: str | None = None
-    """in or out of the training data's domain, for the averages; None: in neither."""
+    """in or out (of the training data's domain), for the averages; None: in neither average."""
     instruction: str | None = None
-    """A line after the question, where the chat has none and the protocol allows it."""
+    """Line after the question, unless the chat has one or the protocol forbids it."""
     source: Mapping[str, Any] | None = None
     dropped: tuple[Dropped, ...] = ()
 
 
 def problem_sets(context: StageContext) -> list[ProblemSet]:
-    """All sets of the recipe, the held-out one first. Raises DataError where there is none."""
+    """All sets of the recipe, the held-out one first. Raises DataError if there is none."""
     config: EvaluateConfig = context.config
     seed = context.recipe.seed
     sets = _held_out(context)
     for number, benchmark in enumerate(config.benchmarks):
-        found = load_benchmark(benchmark, seed=seed, setting=f"evaluate.benchmarks.{number}")
-        context.notify(f"evaluate: {found.name}, {len(found.problems)} problems")
+        loaded = load_benchmark(benchmark, seed=seed, setting=f"evaluate.benchmarks.{number}")
+        context.notify(f"evaluate: {loaded.name}, {len(loaded.problems)} problems")
         sets.append(
             ProblemSet(
-                name=found.name, problems=found.problems, domain=found.domain,
-                instruction=found.instruction, source=found.source, dropped=found.dropped,
+                name=loaded.name, problems=loaded.problems, domain=loaded.domain,
+                instruction=loaded.instruction, source=loaded.source, dropped=loaded.dropped,
             )
         )  # fmt: skip
-    if not sets:
-        sets = _stored(config)
+    sets = sets or _stored(config)
     if not sets:
         raise DataError(
-            "evaluate: the pool holds no held-out problem, and no benchmark is named; expected "
-            "problems to measure on. Set num_heldout on a source, or split: heldout, or name a "
+            "evaluate: the pool has no held-out problems, and no benchmark is named; expected "
+            "problems to evaluate on. Set num_heldout on a source, or split: heldout, or name a "
             "benchmark, or a file: --set evaluate.input=PATH"
         )
     return sets
 
 
-def chat_for(chat: ChatConfig, protocol: ProtocolConfig, one: ProblemSet) -> ChatConfig:
-    """How this set's problems are put under this protocol; what the chat says itself goes first."""
-    instruction = None if protocol.question_only else chat.instruction or one.instruction
+def problems_by_id(sets: Iterable[ProblemSet]) -> dict[tuple[str, str], Problem]:
+    """Problems by name of their set and id."""
+    return {
+        (problem_set.name, problem.id): problem
+        for problem_set in sets
+        for problem in problem_set.problems
+    }
+
+
+def chat_for(chat: ChatConfig, protocol: ProtocolConfig, problem_set: ProblemSet) -> ChatConfig:
+    """The chat settings for this set under this protocol; settings of the chat itself win."""
+    instruction = chat.instruction or problem_set.instruction
     system = protocol.system_prompt if chat.system_prompt is None else chat.system_prompt
-    return chat.model_copy(update={"instruction": instruction, "system_prompt": system})
+    return chat.model_copy(
+        update={
+            "instruction": None if protocol.question_only else instruction,
+            "system_prompt": system,
+        }
+    )
 
 
 def _held_out(context: StageContext) -> list[ProblemSet]:
-    """The held-out problems of the section's own file (all, where none is marked so) or of the
-    pool; none where it has none."""
+    """The held-out problems of `evaluate.input` (all of it, if none is held out) or of the pool, as
+    one set; no set without problems."""
     config: EvaluateConfig = context.config
     if config.input is not None:
-        everything = read_records(Path(config.input), Problem)
+        available = read_records(Path(config.input), Problem)
     elif "pool" in context.inputs:
-        everything = context.load(Problem, "pool")
+        available = context.load(Problem, "pool")
     else:
         return []
-    problems = [problem for problem in everything if problem.split is Split.HELDOUT]
+    problems = [problem for problem in available if problem.split is Split.HELDOUT]
     if config.input is not None and not problems:
-        problems = everything
+        problems = available
     problems.sort(key=lambda problem: item_seed(context.recipe.seed, "evaluate", problem.id))
     chosen = problems[: config.max_problems]
     if not chosen:
@@ -89,7 +102,7 @@ def _held_out(context: StageContext) -> list[ProblemSet]:
 
 
 def _stored(config: EvaluateConfig) -> list[ProblemSet]:
-    """One set a file of stored samples, of the problems that it holds."""
+    """The problems of the files of stored samples."""
     sets: dict[str, ProblemSet] = {}
     for number, arm in enumerate(config.arms):
         if arm.samples is None:
@@ -97,18 +110,17 @@ def _stored(config: EvaluateConfig) -> list[ProblemSet]:
         stored = read_stored(arm.samples, setting=f"evaluate.arms.{number}.samples")
         name = Path(arm.samples).stem
         problems = problems_of(stored, benchmark=name)
-        known = {p.id for one in sets.values() for p in one.problems}
+        known = {problem_id for _, problem_id in problems_by_id(sets.values())}
         new = tuple(problem for problem in problems if problem.id not in known)
         if new:
             sets[name] = ProblemSet(name=name, problems=new, dropped=stored.dropped)
-    return _joined(sets)
+    return _joined(list(sets.values()))
 
 
-def _joined(sets: Mapping[str, ProblemSet]) -> list[ProblemSet]:
-    """Several files of the same problems are one set, named after the first."""
+def _joined(sets: list[ProblemSet]) -> list[ProblemSet]:
+    """One set of all problems, named after the first: the files are samples of the same set."""
     if len(sets) < 2:
-        return list(sets.values())
-    first = next(iter(sets.values()))
-    problems = [problem for one in sets.values() for problem in one.problems]
-    dropped = tuple(drop for one in sets.values() for drop in one.dropped)
-    return [replace(first, problems=tuple(sorted(problems, key=lambda p: p.id)), dropped=dropped)]
+        return sets
+    problems = sorted(problems_by_id(sets).values(), key=lambda problem: problem.id)
+    dropped = tuple(drop for problem_set in sets for drop in problem_set.dropped)
+    return [replace(sets[0], problems=tuple(problems), dropped=dropped)]

@@ -7,16 +7,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slowthink.analysis.pairing import arm_elicitation, compare_longest, paired_figures
+from slowthink.analysis.scaling import scaling_measures
+from slowthink.analysis.scores import (
+    POINT_KEYS,
+    AnswerGroups,
+    PointKey,
+    Points,
+    averages,
+    by_point,
+    longest,
+    point_figures,
+    problem_scores,
+)
+from slowthink.data.registry import limo_ten
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig
 from slowthink.recipe.protocols import describe, resolve
 from slowthink.records import EvaluationRow
-from slowthink.stages.evaluate import compare
-from slowthink.stages.evaluate.cells import Groups, cell
-from slowthink.stages.evaluate.compare import PointKey, Points, longest
 from slowthink.stages.evaluate.sets import ProblemSet
 
 STORED = "stored"
@@ -25,42 +36,51 @@ STORED = "stored"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a summary is made of."""
+    """Rows to summarise, with their sets and settings."""
 
     config: EvaluateConfig
     sets: Sequence[ProblemSet]
     rows: Sequence[EvaluationRow]
-    groups: Groups
+    groups: AnswerGroups
     seed: int
     chat: ChatConfig
-    """What an arm without its own has."""
+    """Of arms without their own."""
+
+    @property
+    def bootstrap(self) -> dict[str, int]:
+        """Arguments of every interval."""
+        return {"num_resamples": self.config.num_resamples, "seed": self.seed}
+
+    @property
+    def protocol_names(self) -> list[str]:
+        """The recipe's protocols in order, then that of stored samples."""
+        return [resolve(protocol).name for protocol in self.config.protocols] + [STORED]
+
+    def protocol_text(self, name: str, *, num_problems: int) -> str:
+        """The protocol in words, for a set of that many problems."""
+        if name == STORED:
+            return STORED
+        protocols = map(resolve, self.config.protocols)
+        protocol = next(protocol for protocol in protocols if protocol.name == name)
+        return describe(protocol, num_problems=num_problems)
 
     def arms_of(self, benchmark: str, protocol: str) -> dict[str, dict[PointKey, Any]]:
         """Rows by arm and point, arms in the recipe's order; arms without rows are left out."""
         members = [r for r in self.rows if (r.benchmark, r.protocol) == (benchmark, protocol)]
-        found = {
+        arms = {
             arm.name: by_point(row for row in members if row.arm == arm.name)
             for arm in self.config.arms
         }
-        return {name: points for name, points in found.items() if points}
-
-
-def by_point(rows: Iterable[EvaluationRow]) -> dict[PointKey, list[EvaluationRow]]:
-    """Rows by cap, waits and forced; forced points first."""
-    found: dict[PointKey, list[EvaluationRow]] = defaultdict(list)
-    for row in rows:
-        found[row.max_thinking_tokens, row.waits, row.forced].append(row)
-    return dict(sorted(found.items(), key=lambda item: (not item[0][2], item[0])))
+        return {name: points for name, points in arms.items() if points}
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
-    """All figures; the headline's are those of the first set that the headline arm has."""
-    names = _protocol_names(evaluation)
+    """All figures; the headline is about the first set that the headline arm has rows on."""
     sets = [
-        _set(evaluation, one, protocol, arms)
-        for one in evaluation.sets
-        for protocol in names
-        if (arms := evaluation.arms_of(one.name, protocol))
+        _set_figures(evaluation, problem_set, protocol, arms)
+        for problem_set in evaluation.sets
+        for protocol in evaluation.protocol_names
+        if (arms := evaluation.arms_of(problem_set.name, protocol))
     ]
     return {
         "sets": sets,
@@ -70,140 +90,122 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _set(
-    evaluation: Evaluation, one: ProblemSet, protocol: str, arms: Mapping[str, Points]
+def _set_figures(
+    evaluation: Evaluation, problem_set: ProblemSet, protocol: str, arms: Mapping[str, Points]
 ) -> dict[str, Any]:
-    options = {"num_resamples": evaluation.config.num_resamples, "seed": evaluation.seed}
-    number = len(one.problems)
-    stored = protocol == STORED
-    words = STORED if stored else describe(_protocol(evaluation, protocol), num_problems=number)
-    base, tuned = _roles(evaluation.config.arms)
+    num_problems = len(problem_set.problems)
+    text = evaluation.protocol_text(protocol, num_problems=num_problems)
+    base, tuned = _base_and_tuned(evaluation.config.arms)
     return {
-        "benchmark": one.name,
+        "benchmark": problem_set.name,
         "protocol": protocol,
-        "protocol_text": words,
-        "domain": one.domain,
-        "num_problems": number,
-        "source": one.source,
-        "arms": [_arm(evaluation, name, points, words) for name, points in arms.items()],
-        "comparisons": compare.comparisons(arms, **options),
-        "measures": compare.measures(arms, seed=evaluation.seed),
-        "elicitation": compare.elicited(arms, base, tuned) if base else None,
+        "protocol_text": text,
+        "domain": problem_set.domain,
+        "num_problems": num_problems,
+        "source": problem_set.source,
+        "arms": [_arm_figures(evaluation, name, points, text) for name, points in arms.items()],
+        "comparisons": compare_longest(arms, **evaluation.bootstrap),
+        "measures": scaling_measures(arms, seed=evaluation.seed),
+        "elicitation": arm_elicitation(arms, base.name, tuned.name) if base else None,
     }
 
 
-def _protocol_names(evaluation: Evaluation) -> list[str]:
-    return [resolve(protocol).name for protocol in evaluation.config.protocols] + [STORED]
-
-
-def _protocol(evaluation: Evaluation, name: str) -> Any:
-    found = [resolve(protocol) for protocol in evaluation.config.protocols]
-    return next(protocol for protocol in found if protocol.name == name)
-
-
-def _arm(evaluation: Evaluation, name: str, points: Points, protocol: str) -> dict[str, Any]:
-    arm = next(one for one in evaluation.config.arms if one.name == name)
-    rows = next(iter(points.values()))
-    cells = [
-        cell(
-            found,
-            num_resamples=evaluation.config.num_resamples,
-            seed=evaluation.seed,
-            groups=evaluation.groups,
-        )
-        for found in points.values()
+def _arm_figures(
+    evaluation: Evaluation, name: str, points: Points, protocol_text: str
+) -> dict[str, Any]:
+    arm = next(arm for arm in evaluation.config.arms if arm.name == name)
+    first_rows = next(iter(points.values()))
+    figures = [
+        point_figures(rows, groups=evaluation.groups, **evaluation.bootstrap)
+        for rows in points.values()
     ]
     return {
         "name": name,
-        "model": rows[0].model,
+        "model": first_rows[0].model,
         "format": (arm.chat or evaluation.chat).format if arm.samples is None else None,
-        "num_problems": len({row.problem_id for row in rows}),
-        "num_samples": cells[0]["num_samples"],
-        "count_source": rows[0].count_source,
-        "protocol": protocol,
-        "points": cells,
+        "num_problems": len({row.problem_id for row in first_rows}),
+        "num_samples": figures[0]["num_samples"],
+        "count_source": first_rows[0].count_source,
+        "protocol": protocol_text,
+        "points": figures,
     }
 
 
 def _averages(evaluation: Evaluation) -> list[dict[str, Any]]:
-    found: dict[tuple[str, str, str], list[EvaluationRow]] = defaultdict(list)
+    """Averages over sets, ordered by arm, then protocol, as in the recipe."""
+    rows_of: dict[tuple[str, str, str], list[EvaluationRow]] = defaultdict(list)
     for row in evaluation.rows:
-        found[row.arm, row.protocol, row.benchmark].append(row)
-    arms = [arm.name for arm in evaluation.config.arms]
-    sets = [one.name for one in evaluation.sets]
-    names = _protocol_names(evaluation)
-
-    def place(item: tuple[tuple[str, str, str], Any]) -> tuple[int, int, int]:
-        arm, protocol, benchmark = item[0]
-        return arms.index(arm), names.index(protocol), sets.index(benchmark)
-
-    cells = {}
-    for key, rows in sorted(found.items(), key=place):
-        points = by_point(rows)
-        cells[key] = points[longest(points)]
-    domains = {one.name: one.domain for one in evaluation.sets}
-    options = {"num_resamples": evaluation.config.num_resamples, "seed": evaluation.seed}
-    return compare.averages(cells, domains, **options)
+        rows_of[row.arm, row.protocol, row.benchmark].append(row)
+    longest_rows = {}
+    for arm in evaluation.config.arms:
+        for protocol in evaluation.protocol_names:
+            for problem_set in evaluation.sets:
+                key = arm.name, protocol, problem_set.name
+                if key in rows_of:
+                    points = by_point(rows_of[key])
+                    longest_rows[key] = points[longest(points)]
+    domains = {problem_set.name: problem_set.domain for problem_set in evaluation.sets}
+    return averages(longest_rows, domains, limo_sets=limo_ten(), **evaluation.bootstrap)
 
 
 # --- headline -------------------------------------------------------------------------------------
 
 
-def _roles(arms: Sequence[ArmConfig]) -> tuple[ArmConfig | None, ArmConfig]:
-    """The arm that is measured against, and the one that the headline is about."""
-    headline = next((arm for arm in arms if arm.model == "tuned" and not arm.samples), arms[-1])
-    baseline = next((arm for arm in arms if arm.model == "base" and not arm.samples), arms[0])
-    return (baseline if baseline is not headline else None), headline
+def _base_and_tuned(arms: Sequence[ArmConfig]) -> tuple[ArmConfig | None, ArmConfig]:
+    """The baseline, None with a single arm, and the arm that the headline is about."""
+    tuned = next((arm for arm in arms if arm.model == "tuned" and not arm.samples), arms[-1])
+    base = next((arm for arm in arms if arm.model == "base" and not arm.samples), arms[0])
+    return (base if base is not tuned else None), tuned
 
 
 def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    baseline, headline = _roles(evaluation.config.arms)
-    first = next(
-        (one for one in sets if headline.name in [arm["name"] for arm in one["arms"]]), None
-    )
+    base, tuned = _base_and_tuned(evaluation.config.arms)
+    points_of_sets = ((set_figures, _points(set_figures, tuned.name)) for set_figures in sets)
+    first, tuned_points = next((pair for pair in points_of_sets if pair[1]), (None, {}))
     if first is None:
         return {}
-    rows = evaluation.arms_of(first["benchmark"], first["protocol"])
-    cells = _cells(first, headline.name)
-    tuned_key = longest(rows[headline.name])
-    tuned = cells[tuned_key]
-    found = {
-        "tuned_accuracy": tuned["accuracy"],
-        "tuned_point": tuned,
-        "curve": [c for (_, waits, forced), c in cells.items() if forced and not waits],
-        "waits": [c for (cap, _, forced), c in cells.items() if forced and cap == tuned_key[0]],
-        "thinking_natural_rate": tuned["thinking_natural_rate"],
-        "answer_eos_rate": tuned["answer_eos_rate"],
+    tuned_key = longest(tuned_points)
+    tuned_point = tuned_points[tuned_key]
+    headline = {
+        "tuned_accuracy": tuned_point["accuracy"],
+        "tuned_point": tuned_point,
+        "curve": [p for (_, waits, forced), p in tuned_points.items() if forced and not waits],
+        "waits": [
+            p for (cap, _, forced), p in tuned_points.items() if forced and cap == tuned_key[0]
+        ],
+        "thinking_natural_rate": tuned_point["thinking_natural_rate"],
+        "answer_eos_rate": tuned_point["answer_eos_rate"],
     }
-    if baseline is None or baseline.name not in rows or tuned["accuracy"] is None:
-        nothing = ("base_accuracy", "base_point", "difference", "difference_ci95", "difference_n")
-        return found | dict.fromkeys(nothing)
-    own = _cells(first, baseline.name)
-    best = max(own, key=lambda key: (own[key]["accuracy"] or 0.0, key))
-    return found | _difference(
-        evaluation, rows[baseline.name][best], rows[headline.name][tuned_key], own[best]
-    )
+    base_points = _points(first, base.name) if base else {}
+    if base is None or not base_points or tuned_point["accuracy"] is None:
+        missing = ("base_accuracy", "base_point", "difference", "difference_ci95", "difference_n")
+        return headline | dict.fromkeys(missing)
+    best = max(base_points, key=lambda key: (base_points[key]["accuracy"] or 0.0, key))
+    rows = evaluation.arms_of(first["benchmark"], first["protocol"])
+    return headline | {
+        "base_accuracy": base_points[best]["accuracy"],
+        "base_point": base_points[best],
+        **_difference(evaluation, rows[base.name][best], rows[tuned.name][tuned_key]),
+    }
 
 
 def _difference(
-    evaluation: Evaluation,
-    base: Sequence[EvaluationRow],
-    tuned: Sequence[EvaluationRow],
-    base_cell: Mapping[str, Any],
+    evaluation: Evaluation, base: Sequence[EvaluationRow], tuned: Sequence[EvaluationRow]
 ) -> dict[str, Any]:
-    """The headline's longest point against the best that the baseline shows anywhere."""
-    paired = compare.compare_rows(
-        base, tuned, num_resamples=evaluation.config.num_resamples, seed=evaluation.seed
-    )
+    """The tuned arm's longest point against the base's best point."""
+    paired = paired_figures(problem_scores(base), problem_scores(tuned), **evaluation.bootstrap)
     return {
-        "base_accuracy": base_cell["accuracy"],
-        "base_point": base_cell,
         "difference": paired and paired["difference"],
         "difference_ci95": paired and paired["ci95"],
         "difference_n": paired and paired["n"],
     }
 
 
-def _cells(one: Mapping[str, Any], arm: str) -> dict[PointKey, Any]:
-    points = next(found["points"] for found in one["arms"] if found["name"] == arm)
-    return {(c["max_thinking_tokens"], c["waits"], c["forced"]): c for c in points}
+def _points(set_figures: Mapping[str, Any], arm: str) -> dict[PointKey, Any]:
+    """Figures of an arm's points on a set; empty where it was not measured."""
+    return {
+        tuple(point[key] for key in POINT_KEYS): point
+        for arm_figures in set_figures["arms"]
+        if arm_figures["name"] == arm
+        for point in arm_figures["points"]
+    }

@@ -1,4 +1,4 @@
-"""The comparison as a page in the report's look: it needs no script.
+"""The comparison as an HTML page styled like the report, without scripts.
 
 write_page(open_pair(Path("runs/one"), Path("runs/two")), Path("compare.html"))
 """
@@ -28,7 +28,7 @@ from slowthink.stages.report.tables import Cell, Table
 from slowthink.stages.report.text import budget_label, count, decimal, shorten
 
 MAX_SHOWN = 20
-"""Questions shown in full in each of a set's two lists; the data has them all."""
+"""Questions shown in full in each of a set's two lists; the data has all of them."""
 FORCED = {"wait": "forced wait", "closing": "forced end of thinking"}
 
 
@@ -40,36 +40,38 @@ def write_page(
     max_shown: int = MAX_SHOWN,
     seed: int = 0,
 ) -> Path:
-    """Write the page of `compare(pair)`'s figures; which questions it shows is drawn by seed."""
+    """Write the page of `compare(pair)`'s figures; the seed selects the questions shown in full."""
     sides = {"a": _name(pair, pair.a), "b": _name(pair, pair.b)}
     draw = partial(_changed, pair, max_shown=max_shown, seed=seed)
-    views = [_set_view(one, sides, draw) for one in data["sets"]]
+    views = [_set_view(compared_set, sides, draw) for compared_set in data["sets"]]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, render("compare.html", data=data, sides=sides, sets=views, forced=FORCED))
     return path
 
 
 def _name(pair: ComparedArms, side: Side) -> str:
-    """An arm's name; with its run's where there are two."""
+    """An arm's name; with its run's name where the runs differ."""
     if pair.a.run.resolve() == pair.b.run.resolve():
         return side.arm
     return f"{side.run.resolve().name} · {side.arm}"
 
 
 def _set_view(
-    one: Mapping[str, Any], sides: Mapping[str, str], draw: Callable[..., list[dict[str, Any]]]
+    compared_set: Mapping[str, Any],
+    sides: Mapping[str, str],
+    draw: Callable[..., list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    main = largest_cap_point(one["points"])
+    main = largest_cap_point(compared_set["points"])
     changes = (("Won", sides["b"], main["won"]), ("Lost", sides["a"], main["lost"]))
     return {
-        "data": one,
-        "title": set_title(one),
+        "data": compared_set,
+        "title": set_title(compared_set),
         "main": main,
-        "curves": responsive_chart(charts.curve_svg, _as_arms(one, sides)),
+        "curves": responsive_chart(charts.curve_svg, _as_arms(compared_set, sides)),
         "differences": difference_table(
-            [(budget_label(point), point) for point in one["points"]], what="Budget"
+            [(budget_label(point), point) for point in compared_set["points"]], what="Budget"
         ),
-        "figures": _figure_table(one, sides),
+        "figures": _figure_table(compared_set, sides),
         "lists": [
             {"title": title, "better": better, "shown": draw(changed), "num": len(changed)}
             for title, better, changed in changes
@@ -77,23 +79,23 @@ def _set_view(
     }
 
 
-def _as_arms(one: Mapping[str, Any], sides: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Both sides as the arms of a curve, on the shared problems alone."""
+def _as_arms(compared_set: Mapping[str, Any], sides: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Both sides as arms of a curve, on the shared problems only."""
     return [
         {
             "name": name,
             "points": [
                 {key: point[key] for key in ("max_thinking_tokens", "waits", "forced", "n")}
                 | point[side]
-                for point in one["points"]
+                for point in compared_set["points"]
             ],
         }
         for side, name in sides.items()
     ]
 
 
-def _figure_table(one: Mapping[str, Any], sides: Mapping[str, str]) -> Table:
-    """Both accuracies, and the tokens they took, on the shared problems."""
+def _figure_table(compared_set: Mapping[str, Any], sides: Mapping[str, str]) -> Table:
+    """Both accuracies and token counts, on the shared problems."""
     return Table(
         caption="On the problems that both answered, with 95 % intervals. Thinking and answer "
         "tokens are means. Won, lost: questions that the second solves more, or less, often. "
@@ -114,7 +116,7 @@ def _figure_table(one: Mapping[str, Any], sides: Mapping[str, str]) -> Table:
                 Cell(text=count(len(point["lost"]))),
                 Cell(text=f"{count(point['num_only_a'])} / {count(point['num_only_b'])}"),
             )
-            for point in one["points"]
+            for point in compared_set["points"]
         ),
         label="Accuracy and tokens of both",
     )  # fmt: skip
@@ -131,22 +133,22 @@ def _changed(
     pair: ComparedArms, changes: Sequence[Mapping[str, Any]], *, max_shown: int, seed: int
 ) -> list[dict[str, Any]]:
     """A seeded draw of the changed questions, each with an answer of both sides."""
-    drawn = sorted(changes, key=lambda one: item_seed(seed, one["problem_id"]))[:max_shown]
-    rows_a = _rows(pair.a, [one["a_id"] for one in drawn])
-    rows_b = _rows(pair.b, [one["b_id"] for one in drawn])
-    found = []
-    for one in drawn:
-        row = rows_a[one["a_id"]]
-        found.append(
+    drawn = sorted(changes, key=lambda change: item_seed(seed, change["problem_id"]))[:max_shown]
+    rows_a = _rows(pair.a, [change["a_id"] for change in drawn])
+    rows_b = _rows(pair.b, [change["b_id"] for change in drawn])
+    shown = []
+    for change in drawn:
+        row = rows_a[change["a_id"]]
+        shown.append(
             {
-                **one,
+                **change,
                 "question": shorten(row["question"], limit=MAX_QUESTION_CHARACTERS),
                 "gold": row.get("gold"),
                 "domain": row.get("domain"),
-                "answers": {"a": _answer(row), "b": _answer(rows_b[one["b_id"]])},
+                "answers": {"a": _answer(row), "b": _answer(rows_b[change["b_id"]])},
             }
         )
-    return found
+    return shown
 
 
 def _rows(side: Side, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

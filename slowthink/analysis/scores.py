@@ -1,0 +1,268 @@
+"""Graded rows → scores of problems, figures of a point, averages over benchmarks.
+
+{"max_thinking_tokens": 64, "waits": 0, "n": 200, "accuracy": 0.41, "ci95": [0.34, 0.48], …}
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from slowthink.analysis.statistics import (
+    accuracy_ci,
+    macro_mean_ci,
+    maj_at_k,
+    pass_at_k,
+    powers_of_two,
+)
+from slowthink.records import AnswerEnd, EvaluationRow, ThinkingEnd, Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparedRow:
+    """The part of an `EvaluationRow` that a comparison needs and that tables of old runs have."""
+
+    id: str
+    problem_id: str
+    sample: int
+    temperature: float
+    max_thinking_tokens: int
+    waits: int
+    forced: bool
+    num_thinking_tokens: int
+    num_answer_tokens: int
+    verdict: Verdict
+
+
+R = TypeVar("R", EvaluationRow, ComparedRow)
+PointKey = tuple[int, int, bool]
+"""Cap, waits, forced."""
+POINT_KEYS = ("max_thinking_tokens", "waits", "forced")
+Points = Mapping[PointKey, Sequence[EvaluationRow]]
+"""One arm's rows by point."""
+AnswerGroups = Mapping[str, int | None]
+"""Row id to the number of its answer, equal for equivalent answers to a problem."""
+
+
+# --- grouping -------------------------------------------------------------------------------------
+
+
+def by_point(rows: Iterable[R]) -> dict[PointKey, list[R]]:
+    """Rows by cap, waits and forced; forced points first."""
+    points: dict[PointKey, list[R]] = defaultdict(list)
+    for row in rows:
+        points[row.max_thinking_tokens, row.waits, row.forced].append(row)
+    return {key: points[key] for key in sorted(points, key=point_order)}
+
+
+def point_order(key: PointKey) -> tuple[bool, PointKey]:
+    """Sort key of points: forced ones first, then by cap and waits."""
+    return not key[2], key
+
+
+def point_fields(key: PointKey) -> dict[str, Any]:
+    """The point as JSON."""
+    return dict(zip(POINT_KEYS, key, strict=True))
+
+
+def longest(points: Collection[PointKey]) -> PointKey:
+    """The largest cap, forced, without waits: fixed in advance, not the best of the curve. An arm
+    of stored samples has one point only."""
+    forced = [key for key in points if key[2] and not key[1]]
+    return max(forced or points)
+
+
+def by_problem(rows: Iterable[R]) -> dict[str, list[R]]:
+    """Rows by problem id."""
+    problems: dict[str, list[R]] = defaultdict(list)
+    for row in rows:
+        problems[row.problem_id].append(row)
+    return dict(problems)
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+def problem_scores(rows: Iterable[R]) -> dict[str, float]:
+    """A problem's share of correct answers, by problem in order of id.
+
+    The mean over temperatures of the mean over samples: each temperature has the same weight.
+    Answers that could not be graded are left out.
+    """
+    graded = by_problem(row for row in rows if row.verdict.counts)
+    return {problem: _score(graded[problem]) for problem in sorted(graded)}
+
+
+def _score(rows: Iterable[EvaluationRow | ComparedRow]) -> float:
+    by_temperature: dict[float, list[bool]] = defaultdict(list)
+    for row in rows:
+        by_temperature[row.temperature].append(row.verdict is Verdict.CORRECT)
+    return float(np.mean([np.mean(samples) for samples in by_temperature.values()]))
+
+
+def point_figures(
+    rows: Sequence[EvaluationRow],
+    *,
+    num_resamples: int,
+    seed: int,
+    groups: AnswerGroups | None = None,
+) -> dict[str, Any]:
+    """All figures of rows that share arm, set, protocol and point.
+
+    Accuracy is the mean over problems of the mean over samples (pass@1), with its 95 % interval
+    over problems. Answers that could not be graded are not in the denominator, but are counted.
+    """
+    scores = problem_scores(rows)
+    num_graded = sum(row.verdict.counts for row in rows)
+    interval = accuracy_ci(
+        list(scores.values()), num_answers=num_graded, num_resamples=num_resamples, seed=seed
+    )
+    return {
+        **point_fields((rows[0].max_thinking_tokens, rows[0].waits, rows[0].forced)),
+        "n": len(scores),
+        "num_samples": max(map(len, by_problem(rows).values())),
+        "accuracy": _mean(scores.values()),
+        "ci95": interval.ends,
+        **_sample_figures(rows, groups or {}, seed=seed),
+        **_token_figures(rows),
+        **_end_figures(rows),
+        "pass_rate_by_domain": _by_domain(rows),
+    }
+
+
+def averages(
+    longest_rows: Mapping[tuple[str, str, str], Sequence[EvaluationRow]],
+    domains: Mapping[str, str | None],
+    *,
+    limo_sets: Collection[str],
+    num_resamples: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Mean over sets with equal weights, by arm and protocol: in domain, out of domain, LIMO's ten,
+    all. `longest_rows` has the rows of (arm, protocol, set) at the arm's longest point."""
+    figures = []
+    for arm, protocol in dict.fromkeys((arm, protocol) for arm, protocol, _ in longest_rows):
+        scores = {
+            benchmark: list(problem_scores(rows).values())
+            for (row_arm, row_protocol, benchmark), rows in longest_rows.items()
+            if (row_arm, row_protocol) == (arm, protocol)
+        }
+        measured = [benchmark for benchmark, values in scores.items() if values]
+        for group, names in _set_groups(measured, domains, limo_sets).items():
+            values = [scores[name] for name in names]
+            figures.append(
+                {
+                    "arm": arm,
+                    "protocol": protocol,
+                    "group": group,
+                    "benchmarks": names,
+                    "accuracy": float(np.mean([np.mean(of_set) for of_set in values])),
+                    "ci95": macro_mean_ci(values, num_resamples=num_resamples, seed=seed).ends,
+                }
+            )
+    return figures
+
+
+def _set_groups(
+    names: Sequence[str], domains: Mapping[str, str | None], limo_sets: Collection[str]
+) -> dict[str, list[str]]:
+    """Groups of at least two sets; LIMO's ten only where all ten were measured."""
+    limo = [name for name in names if name in limo_sets]
+    groups = {
+        "in": [name for name in names if domains.get(name) == "in"],
+        "out": [name for name in names if domains.get(name) == "out"],
+        "ten": limo if len(limo) == len(limo_sets) else [],
+        "all": list(names),
+    }
+    return {group: members for group, members in groups.items() if len(members) > 1}
+
+
+# --- several samples ------------------------------------------------------------------------------
+
+
+def _sample_figures(
+    rows: Sequence[EvaluationRow], groups: AnswerGroups, *, seed: int
+) -> dict[str, Any]:
+    """pass@k, maj@k and coverage; without pass@k and maj@k where temperatures are mixed."""
+    graded = [row for row in rows if row.verdict.counts]
+    problems = [samples for _, samples in sorted(by_problem(graded).items())]
+    correct = [[row.verdict is Verdict.CORRECT for row in samples] for samples in problems]
+    passes: dict[str, float | None] = {}
+    majorities: dict[str, float | None] = {}
+    mixed = len({row.temperature for row in graded}) > 1
+    for k in powers_of_two(min(map(len, problems))) if problems and not mixed else []:
+        passes[str(k)] = _mean(
+            pass_at_k(sum(flags), num_samples=len(flags), k=k) for flags in correct
+        )
+        majorities[str(k)] = _mean(
+            maj_at_k([vote_of(row, groups) for row in samples], k=k, correct=flags, seed=seed)
+            for samples, flags in zip(problems, correct, strict=True)
+        )
+    return {"coverage": _mean(map(any, correct)), "pass_at_k": passes, "maj_at_k": majorities}
+
+
+def vote_of(row: EvaluationRow, groups: AnswerGroups) -> Hashable | None:
+    """The row's vote: the group of its answer; None for a truncated or missing answer.
+
+    The verdict is part of it: two answers that are equivalent by themselves (3, 4 and 4, 3) may
+    not both be what the question asks for, and a wrong one must not vote for the right one.
+    """
+    if row.verdict not in (Verdict.CORRECT, Verdict.WRONG):
+        return None
+    return groups.get(row.id, row.extracted), row.verdict
+
+
+# --- tokens, ends, domains ------------------------------------------------------------------------
+
+
+def _token_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
+    thinking = [row.num_thinking_tokens for row in rows]
+    answers = [row.num_answer_tokens for row in rows]
+    return {
+        "mean_thinking_tokens": _mean(thinking),
+        "thinking_tokens_quantiles": _quantiles(thinking),
+        "mean_answer_tokens": _mean(answers),
+        "answer_tokens_quantiles": _quantiles(answers),
+        "mean_waits_used": _mean(row.num_waits_used for row in rows),
+        "tokens_spent": sum(thinking) + sum(answers),
+    }
+
+
+def _end_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
+    return {
+        "truncated_rate": _mean(row.verdict is Verdict.TRUNCATED for row in rows),
+        "no_answer_rate": _mean(row.verdict is Verdict.NO_ANSWER for row in rows),
+        "num_ungradable": sum(row.verdict is Verdict.UNGRADABLE for row in rows),
+        "num_grader_errors": sum(row.verdict is Verdict.GRADER_ERROR for row in rows),
+        "thinking_natural_rate": _mean(row.thinking_end is ThinkingEnd.NATURAL for row in rows),
+        "loop_rate": _mean(row.thinking_end is ThinkingEnd.LOOP for row in rows),
+        "answer_eos_rate": _mean(row.answer_end is AnswerEnd.STOP for row in rows),
+        "budget_violations": sum(bool(row.violations) for row in rows),
+    }
+
+
+def _by_domain(rows: Sequence[EvaluationRow]) -> dict[str, dict[str, Any]]:
+    domains: dict[str, list[EvaluationRow]] = defaultdict(list)
+    for row in rows:
+        domains[row.domain or "unknown"].append(row)
+    scores = {domain: problem_scores(members) for domain, members in sorted(domains.items())}
+    return {
+        domain: {"n": len(values), "accuracy": _mean(values.values())}
+        for domain, values in scores.items()
+        if values
+    }
+
+
+def _quantiles(values: Sequence[int]) -> dict[str, float]:
+    ranks = (10, 50, 90)
+    return {str(p): float(v) for p, v in zip(ranks, np.percentile(values, ranks), strict=True)}
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """None without values."""
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else None

@@ -1,0 +1,89 @@
+"""Equivalent answers, and reference answers that several models contradict with one voice.
+
+{"benchmark": "math500", "gold": "12", "answer": "16", "arms": ["base", "tuned"], "num_votes": 5, …}
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+from slowthink.analysis.scores import AnswerGroups, by_point, longest, vote_of
+from slowthink.grading import Grader
+from slowthink.grading.cluster import group_answers
+from slowthink.records import EvaluationRow, Verdict
+
+MIN_SHARE = 0.5
+"""A model's answer is the one that more than this share of its samples give."""
+
+
+def answer_groups(rows: Iterable[EvaluationRow], grader: Grader) -> AnswerGroups:
+    """The number of every row's answer, equal for equivalent answers to one problem."""
+    groups: dict[str, int | None] = {}
+    for members in _by_set_and_problem(rows).values():
+        texts = list(dict.fromkeys(row.extracted for row in members if row.extracted is not None))
+        numbers = dict(zip(texts, group_answers(texts, grader), strict=True))
+        groups.update({row.id: numbers.get(row.extracted or "") for row in members})
+    return groups
+
+
+def _by_set_and_problem(
+    rows: Iterable[EvaluationRow],
+) -> dict[tuple[str, str], list[EvaluationRow]]:
+    problems: dict[tuple[str, str], list[EvaluationRow]] = defaultdict(list)
+    for row in rows:
+        problems[row.benchmark, row.problem_id].append(row)
+    return problems
+
+
+def disputed_references(
+    rows: Sequence[EvaluationRow], groups: AnswerGroups
+) -> list[dict[str, Any]]:
+    """Problems where several models agree with each other and not with the reference answer.
+
+    Counts the answers of each arm's longest point, all protocols together. A model has the answer
+    that more than half of its samples give; several arms of one model count once.
+    """
+    answered = [
+        row for row in _longest_rows(rows) if row.verdict in (Verdict.CORRECT, Verdict.WRONG)
+    ]
+    disputes = [
+        {"benchmark": benchmark} | dispute
+        for (benchmark, _), members in sorted(_by_set_and_problem(answered).items())
+        if (dispute := _dispute(members, groups)) is not None
+    ]
+    return sorted(disputes, key=lambda dispute: (-len(dispute["arms"]), -dispute["num_votes"]))
+
+
+def _longest_rows(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
+    arms: dict[str, list[EvaluationRow]] = defaultdict(list)
+    for row in rows:
+        arms[row.arm].append(row)
+    by_arm = [by_point(arm_rows) for arm_rows in arms.values()]
+    return [row for points in by_arm for row in points[longest(points)]]
+
+
+def _dispute(members: Sequence[EvaluationRow], groups: AnswerGroups) -> dict[str, Any] | None:
+    """The wrong answer that most models share, if at least two do; None otherwise."""
+    arms_by_answer: dict[Hashable, dict[str, str]] = defaultdict(dict)
+    for model in dict.fromkeys(row.model for row in members):
+        samples = [row for row in members if row.model == model]
+        answer, count = Counter(vote_of(row, groups) for row in samples).most_common(1)[0]
+        if answer is not None and count > MIN_SHARE * len(samples):
+            arms_by_answer[answer][model] = samples[0].arm
+    if not arms_by_answer:
+        return None
+    answer, arms = max(arms_by_answer.items(), key=lambda item: len(item[1]))
+    rows = [row for row in members if vote_of(row, groups) == answer]
+    if len(arms) < 2 or any(row.verdict is Verdict.CORRECT for row in rows):
+        return None
+    return {
+        "problem_id": rows[0].problem_id,
+        "question": rows[0].question,
+        "gold": rows[0].gold,
+        "answer": rows[0].extracted,
+        "arms": sorted(arms.values()),
+        "num_votes": len(rows),
+        "num_answers": len(members),
+    }

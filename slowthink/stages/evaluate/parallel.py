@@ -1,0 +1,217 @@
+"""Parallel scaling on one arm's samples, beside sequential scaling: votes on the samples, and tree
+search and rejection sampling run live.
+
+{"arm": "tuned", "benchmark": "heldout", "protocol": "t0.8", "scorer": {…}, "curves": […]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from slowthink.analysis.scores import AnswerGroups, by_point, by_problem, vote_of
+from slowthink.engines.session import Point, Session
+from slowthink.errors import ConfigError
+from slowthink.recipe import EvaluateConfig, ParallelConfig
+from slowthink.recipe.protocols import draws_for, resolve
+from slowthink.records import EvaluationRow, Verdict
+from slowthink.sampling.parallel import (
+    ParallelContext,
+    Sample,
+    ScoreItem,
+    Scorer,
+    StoredPoint,
+    open_scorer,
+    rebase_live,
+    rejection_live,
+    stored_curves,
+    transcript_text,
+)
+from slowthink.stages.evaluate.arms import EvaluationContext, SampleBatch, sample_batches
+from slowthink.stages.evaluate.disputed import answer_groups
+
+TAG = "evaluate/parallel"
+"""Tag of the tokens of live methods and scorers in the ledger."""
+
+
+def check_parallel(config: EvaluateConfig, sizes: Mapping[str, int]) -> None:
+    """Raise ConfigError where the voting protocol draws one sample, or at several temperatures."""
+    parallel = config.parallel
+    if parallel is None:
+        return
+    protocols = {protocol.name: protocol for protocol in map(resolve, config.protocols)}
+    if parallel.protocol not in protocols:
+        raise ConfigError(
+            f"evaluate.parallel.protocol: `{parallel.protocol}` is not among evaluate.protocols "
+            f"({', '.join(protocols)}); expected one that draws several samples. Add it there."
+        )
+    for name, size in sizes.items():
+        draws = draws_for(protocols[parallel.protocol], num_problems=size)
+        if draws.num_samples < 2 or len(draws.temperatures) > 1:
+            raise ConfigError(
+                f"evaluate.parallel.protocol: `{parallel.protocol}` draws {draws.num_samples} "
+                f"sample(s) at {len(draws.temperatures)} temperature(s) from {name}; expected "
+                "several at one. Define a protocol: "
+                "{name: mine, draws: {temperatures: [0.8], num_samples: 8}}"
+            )
+
+
+def parallel_curves(
+    context: EvaluationContext, session: Session, rows: Sequence[EvaluationRow]
+) -> tuple[list[dict[str, Any]], list[EvaluationRow]]:
+    """The curves of every set, and the rows with their scores."""
+    config, stage = context.config.parallel, context.stage
+    assert config is not None
+    arm = next(arm for arm in context.config.arms if arm.name == config.arm)
+    batches = [
+        batch
+        for batch in sample_batches(context, arm, session)
+        if batch.protocol.name == config.protocol
+    ]
+    if config.scorer is None:
+        return [_curves(context, batch, rows, None) for batch in batches], list(rows)
+    with open_scorer(
+        config.scorer, stage.recipe, ledger=context.ledger, tag=TAG, notify=stage.notify
+    ) as scorer:
+        stage.notify(f"evaluate: scoring {arm.name}'s samples")
+        scored = {row.id: row for batch in batches for row in _scored(batch, rows, scorer)}
+        rows = [scored.get(row.id, row) for row in rows]
+        return [_curves(context, batch, rows, scorer) for batch in batches], rows
+
+
+def updated_curves(
+    config: EvaluateConfig,
+    curves: Sequence[Mapping[str, Any]],
+    rows: Sequence[EvaluationRow],
+    groups: AnswerGroups,
+    *,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """A run's curves after regrading: votes are counted again, curves of live methods keep their
+    original grades."""
+    updated = []
+    for set_curves in curves:
+        key = set_curves["arm"], set_curves["benchmark"], set_curves["protocol"]
+        voted = stored_curves(
+            _points([row for row in rows if _set_key(row) == key], groups),
+            scorer_tokens_per_sample=set_curves["scorer_tokens_per_sample"],
+            seed=seed,
+            num_resamples=config.num_resamples,
+        )
+        live = [
+            curve | {"graded": "before"}
+            for curve in set_curves["curves"]
+            if curve["method"] in ("rejection", "rebase")
+        ]
+        updated.append({**set_curves, "curves": voted + live})
+    return updated
+
+
+def _set_key(row: EvaluationRow) -> tuple[str, str, str]:
+    return row.arm, row.benchmark, row.protocol
+
+
+def _batch_rows(rows: Sequence[EvaluationRow], batch: SampleBatch) -> list[EvaluationRow]:
+    key = batch.arm.name, batch.problem_set.name, batch.protocol.name
+    return [row for row in rows if _set_key(row) == key]
+
+
+def _scored(
+    batch: SampleBatch, rows: Sequence[EvaluationRow], scorer: Scorer
+) -> list[EvaluationRow]:
+    """The batch's rows with their scores."""
+    batch_rows = _batch_rows(rows, batch)
+    scores = scorer.score(_score_items(batch, batch_rows))
+    return [replace(row, score=score) for row, score in zip(batch_rows, scores, strict=True)]
+
+
+def _score_items(batch: SampleBatch, rows: Sequence[EvaluationRow]) -> list[ScoreItem]:
+    problems = {problem.id: problem for problem in batch.problem_set.problems}
+    return [ScoreItem(problems[row.problem_id], transcript_text(row.segments)) for row in rows]
+
+
+def _curves(
+    context: EvaluationContext,
+    batch: SampleBatch,
+    rows: Sequence[EvaluationRow],
+    scorer: Scorer | None,
+) -> dict[str, Any]:
+    """All curves of the batch's set; `rows` are the arm's."""
+    config = context.config.parallel
+    assert config is not None
+    batch_rows = _batch_rows(rows, batch)
+    tokens_per_sample = 0.0
+    if scorer is not None and batch_rows:
+        scored = scorer.score_texts(_score_items(batch, batch_rows))
+        tokens_per_sample = sum(item.num_tokens for item in scored) / len(scored)
+    curves = stored_curves(
+        _points(batch_rows, answer_groups(batch_rows, context.grader)),
+        scorer_tokens_per_sample=tokens_per_sample,
+        seed=context.stage.recipe.seed,
+        num_resamples=context.config.num_resamples,
+    )
+    return {
+        "arm": batch.arm.name,
+        "benchmark": batch.problem_set.name,
+        "protocol": batch.protocol.name,
+        "scorer": scorer.facts if scorer else None,
+        "scorer_tokens_per_sample": tokens_per_sample,
+        "curves": curves + _live_curves(context, batch, config, scorer),
+    }
+
+
+def _points(rows: Sequence[EvaluationRow], groups: AnswerGroups) -> list[StoredPoint]:
+    """All samples at each point, without problems that have an ungradable answer there."""
+    return [
+        StoredPoint(
+            point=Point(*key),
+            samples={
+                problem: [_sample(row, groups) for row in samples]
+                for problem, samples in by_problem(point_rows).items()
+                if all(row.verdict.counts for row in samples)
+            },
+        )
+        for key, point_rows in by_point(rows).items()
+    ]
+
+
+def _sample(row: EvaluationRow, groups: AnswerGroups) -> Sample:
+    return Sample(
+        answer=vote_of(row, groups),
+        correct=row.verdict is Verdict.CORRECT,
+        num_tokens=row.num_thinking_tokens + row.num_closing_tokens + row.num_answer_tokens,
+        score=row.score,
+    )
+
+
+def _live_curves(
+    context: EvaluationContext,
+    batch: SampleBatch,
+    config: ParallelConfig,
+    scorer: Scorer | None,
+) -> list[dict[str, Any]]:
+    """Curves of the methods that sample more: rejection sampling and tree search."""
+    stage, problems = context.stage, list(batch.problem_set.problems)
+    draws = draws_for(batch.protocol, num_problems=len(problems))
+    parallel = ParallelContext(
+        session=batch.session,
+        ledger=context.ledger,
+        grader=context.grader,
+        recipe=stage.recipe,
+        chat=batch.chat,
+        forcing=batch.arm.forcing,
+        max_thinking_tokens=max(batch.arm.caps),
+        sampling=draws.sampling(batch.temperature).record(),
+        tag=TAG,
+        num_resamples=context.config.num_resamples,
+        progress=stage.progress,
+    )
+    curves = []
+    if config.rejection is not None:
+        stage.notify(f"evaluate: rejection sampling on {batch.problem_set.name}")
+        curves += rejection_live(parallel, problems, config.rejection)
+    if config.rebase is not None and scorer is not None:
+        stage.notify(f"evaluate: tree search (REBASE) on {batch.problem_set.name}")
+        curves += rebase_live(parallel, problems, config.rebase, scorer)
+    return curves
