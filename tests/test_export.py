@@ -13,7 +13,8 @@ import pytest
 
 from slowthink.cli.app import main
 from slowthink.cli.export import MAX_ROW_CHARS, export_run, file_name
-from slowthink.data.stored import problems_of, read_stored, rows_of
+from slowthink.data.stored.grading import grade_stored, stored_problems
+from slowthink.data.stored.read import read_stored
 from slowthink.data.tables import write_records
 from slowthink.errors import DataError
 from slowthink.grading import Grader
@@ -116,8 +117,8 @@ def test_the_way_back_gives_the_same_answers_and_verdicts(tmp_path: Path, grader
     (path,) = exported(tmp_path, before)
     stored = read_stored(path, setting="samples")
     assert stored.form == "lm-eval"
-    after, dropped = rows_of(
-        stored, problems_of(stored, benchmark="set"), arm="again", benchmark="set",
+    after, dropped = grade_stored(
+        stored, stored_problems(stored, benchmark="set"), arm="again", benchmark="set",
         protocol="limo-v2", grader=grader, count_tokens=len, last_number=False,
     )  # fmt: skip
     assert dropped == []
@@ -140,11 +141,11 @@ def test_imported_rows_survive_the_way_out_and_back(tmp_path: Path, grader: Grad
         "count_tokens": len, "last_number": True,
     }  # fmt: skip
     stored = read_stored(path, setting="samples")
-    before, _ = rows_of(stored, problems_of(stored, benchmark="set"), **options)
+    before, _ = grade_stored(stored, stored_problems(stored, benchmark="set"), **options)
     (out,) = exported(tmp_path, before)
     assert out.name == "samples_set_stored_t0.jsonl"
     again = read_stored(out, setting="samples")
-    after, _ = rows_of(again, problems_of(again, benchmark="set"), **options)
+    after, _ = grade_stored(again, stored_problems(again, benchmark="set"), **options)
     assert [told(row) for row in after] == [told(row) for row in before]
     assert [row.thinking_end for row in after] == [row.thinking_end for row in before]
     assert [row.verdict for row in after] == [Verdict.CORRECT, Verdict.CORRECT, Verdict.TRUNCATED]

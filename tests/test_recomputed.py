@@ -21,7 +21,9 @@ import pytest
 from slowthink.analysis import statistics as stats
 from slowthink.cli.app import main
 from slowthink.cli.export import export_run
-from slowthink.data.stored import StoredSamples, problems_of, read_stored, rows_of, select
+from slowthink.data.stored.grading import grade_stored, stored_problems
+from slowthink.data.stored.read import read_stored
+from slowthink.data.stored.samples import StoredSamples, select_model
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import read_manifest
 from slowthink.records import EvaluationRow, Verdict
@@ -132,8 +134,8 @@ def rows_from(
     samples: StoredSamples, whole: StoredSamples, grader: Grader, *, last_number: bool
 ) -> list[EvaluationRow]:
     """Graded by the keys of the whole file."""
-    rows, dropped = rows_of(
-        samples, problems_of(whole, benchmark="set"), arm="theirs", benchmark="set",
+    rows, dropped = grade_stored(
+        samples, stored_problems(whole, benchmark="set"), arm="theirs", benchmark="set",
         protocol="stored", grader=grader, count_tokens=lambda text: len(text.split()),
         last_number=last_number,
     )  # fmt: skip
@@ -288,7 +290,7 @@ def test_each_model_s_verdicts_are_the_labels_but_for_the_ones_read(
     """`more` samples are right by us and wrong by label, `fewer` the reverse: all read, LOG.md."""
     differ: Counter[bool] = Counter()
     for model in stored(name).models:
-        own = select(stored(name), model=model)
+        own = select_model(stored(name), model=model)
         rows = rows_from(own, stored(name), grader, last_number=last_number)
         for row, one in zip(rows, own.samples, strict=True):
             right = row.verdict is Verdict.CORRECT

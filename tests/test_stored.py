@@ -12,17 +12,10 @@ from typing import Any
 import pytest
 
 from slowthink.data.rows import UnusableValue
-from slowthink.data.stored import (
-    StoredSample,
-    StoredSamples,
-    match,
-    problems_of,
-    read_stored,
-    rows_of,
-    select,
-)
-from slowthink.data.stored.forms import form_of
-from slowthink.data.stored.samples import split_text
+from slowthink.data.stored.formats import detect_format
+from slowthink.data.stored.grading import grade_stored, match_problems, stored_problems
+from slowthink.data.stored.read import read_stored
+from slowthink.data.stored.samples import StoredSample, StoredSamples, select_model, split_text
 from slowthink.errors import DataError
 from slowthink.grading import Grader
 from slowthink.records import (
@@ -57,8 +50,8 @@ def read(folder: Path, *rows: Any) -> StoredSamples:
 
 
 def graded(stored: StoredSamples, grader: Grader, problems: Any = None) -> list[EvaluationRow]:
-    rows, _ = rows_of(
-        stored, problems or problems_of(stored, benchmark="set"), arm="theirs", benchmark="set",
+    rows, _ = grade_stored(
+        stored, problems or stored_problems(stored, benchmark="set"), arm="theirs", benchmark="set",
         protocol="greedy", grader=grader, count_tokens=lambda text: len(text.split()),
         last_number=False,
     )  # fmt: skip
@@ -263,9 +256,9 @@ def test_one_model_of_several_can_be_selected(tmp_path: Path) -> None:
     row = {"question": QUESTION, "answer": "42", "response": "42"}
     stored = read(tmp_path, row | {"model": "m"}, row | {"model": "n"}, row)
     assert stored.models == ("m", "n")
-    assert [one.model for one in select(stored, model="n").samples] == ["n"]
+    assert [one.model for one in select_model(stored, model="n").samples] == ["n"]
     with pytest.raises(DataError, match="expected one of m, n"):
-        select(stored, model="o")
+        select_model(stored, model="o")
 
 
 ODD = [None, "", 1, float("nan"), 10**400, True, [], ["a", "b"], [[1]], {}, {"text": "x"}, "[{bad",
@@ -310,7 +303,7 @@ def test_no_value_whatever_breaks_the_reading() -> None:
     random, num_read = Random(0), 0
     for _ in range(30_000):
         row = {name: random.choice(ODD) for name in random.sample(ODD_COLUMNS, 12)}
-        form = form_of(row)
+        form = detect_format(row)
         if form is not None:
             with contextlib.suppress(UnusableValue):
                 num_read += len(form.read(row))
@@ -392,7 +385,7 @@ def test_numbers_that_samples_share_are_given_anew(tmp_path: Path, grader: Grade
 def test_problems_are_made_of_the_questions_with_their_most_frequent_key(tmp_path: Path) -> None:
     keys = ["", "^2", "42", "42"]
     rows = [sample_of("42", answer=key, id=7 + i) for i, key in enumerate(keys)]
-    (problem,) = problems_of(read(tmp_path, *rows), benchmark="set")
+    (problem,) = stored_problems(read(tmp_path, *rows), benchmark="set")
     assert (problem.id, problem.answer) == (problem_id(QUESTION), "42")
     assert (problem.split, problem.source, problem.source_row) == (Split.HELDOUT, "set", "7")
 
@@ -406,12 +399,12 @@ def test_samples_match_by_exact_question_then_by_its_normal_form(tmp_path: Path)
     exact, spelled = problem_with(answer="42"), problem_with("what  is 17 + 25?", answer="42")
     stored = read(tmp_path, sample_of("42"), sample_of("42", question="WHAT is 17 + 25?"))
     first, second = (one.problem_id for one in stored.samples)
-    assert match(stored, [spelled, exact]) == {first: exact, second: spelled}
+    assert match_problems(stored, [spelled, exact]) == {first: exact, second: spelled}
 
 
 def test_the_problem_s_key_counts_and_strangers_are_dropped(tmp_path: Path, grader: Grader) -> None:
     stored = read(tmp_path, sample_of("Answer: 43", answer="43"), sample_of("1", question="Other?"))
-    rows, dropped = rows_of(
+    rows, dropped = grade_stored(
         stored, [problem_with(answer="42")], arm="a", benchmark="set", protocol="greedy",
         grader=grader, count_tokens=len, last_number=False,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.data.load import BenchmarkRows, read_benchmark
-from slowthink.data.problems import Item
+from slowthink.data.problems import LocatedProblem
 from slowthink.data.rows import READERS
 from slowthink.errors import DataError
 from slowthink.grading import GradeItem, Grader, check_dependencies
@@ -40,7 +40,7 @@ class KeySet:
     name: str
     place: dict[str, str]
     """path or hub_id: where they lie."""
-    items: Sequence[Item]
+    items: Sequence[LocatedProblem]
     unreadable: Sequence[Dropped] = ()
 
 
@@ -135,9 +135,11 @@ def _pool_sets(recipe: Recipe) -> Iterator[KeySet]:
         for source in recipe.pool.sources
         if isinstance(source, FileSource)
     }
-    items: dict[str, list[Item]] = defaultdict(list)
+    items: dict[str, list[LocatedProblem]] = defaultdict(list)
     for problem in result.records:
-        items[problem.source].append(Item(f"{problem.source}:{problem.source_row}", problem))
+        items[problem.source].append(
+            LocatedProblem(f"{problem.source}:{problem.source_row}", problem)
+        )
     for name, found in sorted(items.items()):
         yield KeySet(name=name, place=places.get(name, {}), items=found)
 
@@ -178,7 +180,7 @@ def _judge(sets: Sequence[KeySet]) -> dict[str, Any]:
     }
 
 
-def _refused(pairs: Sequence[tuple[KeySet, Item]]) -> list[dict[str, Any]]:
+def _refused(pairs: Sequence[tuple[KeySet, LocatedProblem]]) -> list[dict[str, Any]]:
     """The rows whose key is not accepted in every form, with the first verdict against it."""
     keyed = [(one, item) for one, item in pairs if item.problem.answer]
     refused = []
@@ -197,7 +199,7 @@ def _grades(problems: Sequence[Problem]) -> list[list[Grade]]:
     return [grades[start : start + len(FORMS)] for start in range(0, len(grades), len(FORMS))]
 
 
-def _row(one: KeySet, item: Item) -> dict[str, Any]:
+def _row(one: KeySet, item: LocatedProblem) -> dict[str, Any]:
     return {"set": one.name, "row": item.address, "id": item.problem.id}
 
 

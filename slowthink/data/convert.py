@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.data.preparation import option_texts, shuffle_options
-from slowthink.data.problems import Columns, Origin, problem_of
+from slowthink.data.problems import Columns, Origin, make_problem
 from slowthink.data.registry import PublishedSet
 from slowthink.data.rows import SourceRow, optional_text, text_value
 from slowthink.grading.answers.latex import LimitExceeded, ParseError
@@ -53,7 +53,7 @@ class RowConverter:
             licence=self.published.licence,
             language=self._language(values),
         )
-        problem = problem_of(mapped, Columns(choices="choices", domain="domain"), origin)
+        problem = make_problem(mapped, Columns(choices="choices", domain="domain"), origin)
         return replace(
             problem,
             split=Split.HELDOUT,

@@ -36,7 +36,7 @@ class HubSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenSet:
+class OpenedSet:
     """Rows that can be read once, and which they are."""
 
     name: str
@@ -46,11 +46,11 @@ class OpenSet:
     """path and sha256 of a file; or hub_id, hub_config, split and revision (None: not known)."""
 
 
-def open_file(path: str | Path, *, setting: str) -> OpenSet:
+def open_file(path: str | Path, *, setting: str) -> OpenedSet:
     """Rows of a file. Raises DataError where it is missing or of another kind."""
     path = Path(path)
     rows = read_rows(path, setting=setting)
-    return OpenSet(name=path.name, rows=rows, facts={"path": str(path), "sha256": _sha256(path)})
+    return OpenedSet(name=path.name, rows=rows, facts={"path": str(path), "sha256": _sha256(path)})
 
 
 def _sha256(path: Path) -> str | None:
@@ -61,7 +61,7 @@ def _sha256(path: Path) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_set(wanted: HubSet, *, setting: str) -> OpenSet:
+def open_hub(wanted: HubSet, *, setting: str) -> OpenedSet:
     """Rows of a set on a hub, or in the local cache of it; HF_ENDPOINT names a mirror.
 
     Raises ConfigError where a package is not installed, and DataError where the set cannot be had
@@ -77,7 +77,7 @@ def open_set(wanted: HubSet, *, setting: str) -> OpenSet:
         data = _load(wanted, revision=found or wanted.revision, setting=setting)
         rows, loaded = _arrow_rows(data), _cached_revision(data) or found
     _check_commit(wanted, loaded, setting)
-    return OpenSet(name=wanted.hub_id, rows=rows, facts=_facts(wanted, loaded or wanted.revision))
+    return OpenedSet(name=wanted.hub_id, rows=rows, facts=_facts(wanted, loaded or wanted.revision))
 
 
 def _facts(wanted: HubSet, revision: str | None) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _chained(paths: Iterable[Path], setting: str) -> Iterator[SourceRow | BadRow
 # --- a copy in a folder ---------------------------------------------------------------------------
 
 
-def open_folder(folder: str | Path, wanted: HubSet, *, setting: str) -> OpenSet:
+def open_folder(folder: str | Path, wanted: HubSet, *, setting: str) -> OpenedSet:
     """Rows of a copy of a set: of the files whose paths name its configuration and its split.
 
     The folder is the copy, or holds it under its id. Raises DataError where there is none.
@@ -131,7 +131,7 @@ def open_folder(folder: str | Path, wanted: HubSet, *, setting: str) -> OpenSet:
     top = top / wanted.hub_id if (top / wanted.hub_id).is_dir() else top
     rows = _chained(_files_of(top, wanted, setting), setting)
     revision = _commit_in(f"{top.resolve()}/")
-    return OpenSet(name=wanted.hub_id, rows=rows, facts=_facts(wanted, revision))
+    return OpenedSet(name=wanted.hub_id, rows=rows, facts=_facts(wanted, revision))
 
 
 def _files_of(top: Path, wanted: HubSet, setting: str) -> list[Path]:

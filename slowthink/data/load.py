@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.data.convert import RowConverter
-from slowthink.data.hub import HubSet, OpenSet, open_file, open_folder, open_set
+from slowthink.data.hub import HubSet, OpenedSet, open_file, open_folder, open_hub
 from slowthink.data.problems import (
     Columns,
-    Item,
-    SourceRows,
+    LocatedProblem,
+    SourceProblems,
     keep_first,
     read_problems,
-    reasons,
+    require_problems,
     take_only,
 )
 from slowthink.data.registry import (
@@ -50,7 +50,7 @@ class LoadedBenchmark:
     instruction: str | None
     """A line after the question."""
     source: dict[str, Any]
-    """Where the rows are from: `OpenSet.facts`, num_rows, the registry's facts, and options_seed
+    """Where the rows are from: `OpenedSet.facts`, num_rows, the registry's facts, and options_seed
     where options were shuffled."""
 
 
@@ -59,7 +59,7 @@ class BenchmarkRows:
     """All rows of a benchmark as problems, before equal questions are dropped."""
 
     published: PublishedSet
-    rows: SourceRows
+    rows: SourceProblems
 
 
 def open_published(
@@ -70,10 +70,10 @@ def open_published(
     path: str | None = None,
     revision: str | None = None,
     site: str = "huggingface",
-) -> OpenSet:
+) -> OpenedSet:
     """Rows of one part of a set: of `path`, a file or a folder with a copy, else of the hub.
 
-    Raises ConfigError where the set is not on a hub and there is no path, and as `open_set`.
+    Raises ConfigError where the set is not on a hub and there is no path, and as `open_hub`.
     """
     if published.hub_id is None and path is None:
         raise ConfigError(
@@ -89,7 +89,7 @@ def open_published(
         site=site,
     )
     if path is None:
-        return open_set(hub_set, setting=setting)
+        return open_hub(hub_set, setting=setting)
     if Path(path).is_dir():
         return open_folder(path, hub_set, setting=f"{setting}.path")
     return open_file(path, setting=f"{setting}.path")
@@ -130,11 +130,7 @@ def read_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> Bench
     columns = _map_columns(config, published, names, opened, setting=setting)
     converter = RowConverter(published=published, columns=columns, seed=seed)
     rows = read_problems(opened.rows, name=opened.name, convert=converter.convert)
-    if not rows.items:
-        raise DataError(
-            f"{opened.name}: none of {rows.num_rows} rows can be used ({reasons(rows.dropped)}); "
-            f"expected problems. Fix the file, or name another: --set {setting}.path=FILE"
-        )
+    require_problems(rows, opened.name, setting)
     rows.facts = opened.facts | {"num_rows": rows.num_rows} | (_facts(known) if known else {})
     if converter.shuffles(names):
         rows.facts["options_seed"] = seed
@@ -165,7 +161,7 @@ def _map_columns(
     config: BenchmarkConfig,
     published: PublishedSet,
     names: Collection[str],
-    opened: OpenSet,
+    opened: OpenedSet,
     *,
     setting: str,
 ) -> Columns:
@@ -195,13 +191,13 @@ def _map_columns(
     )
 
 
-def _column_names(opened: OpenSet) -> Sequence[str]:
+def _column_names(opened: OpenedSet) -> Sequence[str]:
     """Columns of all readable rows, in order of appearance."""
     rows = [row.values for row in opened.rows if isinstance(row, SourceRow)]
     return tuple(dict.fromkeys(name for values in rows for name in values))
 
 
-def _meta_names(opened: OpenSet) -> set[str]:
+def _meta_names(opened: OpenedSet) -> set[str]:
     """Keys of the rows' `meta` objects."""
     metas = [row.values.get("meta") for row in opened.rows if not isinstance(row, BadRow)]
     return {str(key) for meta in metas if isinstance(meta, dict) for key in meta}
@@ -211,8 +207,8 @@ def _meta_names(opened: OpenSet) -> set[str]:
 
 
 def _drawn(
-    items: list[Item], limit: int | None, *, seed: int, name: str
-) -> tuple[list[Item], list[Dropped]]:
+    items: list[LocatedProblem], limit: int | None, *, seed: int, name: str
+) -> tuple[list[LocatedProblem], list[Dropped]]:
     """At most `limit` problems, drawn by seed and problem, in the order of the rows; the others."""
     if limit is None or len(items) <= limit:
         return items, []

@@ -19,13 +19,14 @@ from slowthink.data.rows import (
     BadRow,
     SourceRow,
     UnusableValue,
-    cut,
+    as_evidence,
+    json_evidence,
     optional_text,
-    shown,
-    stripped,
+    strip_spaces,
     text_list,
     text_value,
 )
+from slowthink.errors import DataError
 from slowthink.grading.extract import last_box
 from slowthink.records import Dropped, Problem, Split, duplicate_key, problem_id
 
@@ -33,7 +34,7 @@ FROM_BOX = "answer from the solution's last box"
 
 
 @dataclass(frozen=True)
-class Item:
+class LocatedProblem:
     """A problem and the address of its row."""
 
     address: str
@@ -42,10 +43,10 @@ class Item:
 
 
 @dataclass
-class SourceRows:
+class SourceProblems:
     """Problems of one source, and its rows that were dropped."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[LocatedProblem] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     num_rows: int = 0
     columns: list[str] = field(default_factory=list)
@@ -81,12 +82,12 @@ class Origin:
 
 def read_problems(
     rows: Iterable[SourceRow | BadRow], *, name: str, convert: Callable[[SourceRow], Problem]
-) -> SourceRows:
+) -> SourceProblems:
     """Converts each row; rows that cannot be used are dropped with their address and reason.
 
     `name` is the file's, for the addresses.
     """
-    source, columns = SourceRows(), dict[str, None]()
+    source, columns = SourceProblems(), dict[str, None]()
     for row in rows:
         source.num_rows += 1
         address = f"{name}:{row.line}"
@@ -94,9 +95,9 @@ def read_problems(
             if isinstance(row, BadRow):
                 raise UnusableValue(row.reason)
             columns.update(dict.fromkeys(row.values))
-            source.items.append(Item(address, convert(row)))
+            source.items.append(LocatedProblem(address, convert(row)))
         except UnusableValue as error:
-            evidence = row.evidence if isinstance(row, BadRow) else shown(row.values)
+            evidence = row.evidence if isinstance(row, BadRow) else json_evidence(row.values)
             source.dropped.append(
                 Dropped(id=address, step="read", reason=str(error), evidence=evidence)
             )
@@ -104,7 +105,7 @@ def read_problems(
     return source
 
 
-def problem_of(
+def make_problem(
     row: SourceRow, columns: Columns, origin: Origin, *, changes: Sequence[str] = ()
 ) -> Problem:
     """The row as a problem of the training split; `changes` are those already made to the row.
@@ -132,11 +133,11 @@ def problem_of(
         licence=origin.licence,
         language=origin.language,
         domain=_cell(values, columns.domain, optional_text),
-        meta=lineage(origin, changes),
+        meta=lineage_json(origin, changes),
     )
 
 
-def lineage(origin: Origin, changes: Sequence[str]) -> str:
+def lineage_json(origin: Origin, changes: Sequence[str]) -> str:
     """A problem's meta: provenance of its row, beside source, source_row and licence."""
     if not changes:
         return _unchanged(origin)
@@ -168,21 +169,26 @@ def _row_id(row: SourceRow) -> str:
 def _question(value: object, column: str) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise UnusableValue(f"`{column}` is missing or empty")
-    return stripped(text_value(value, column))
+    return strip_spaces(text_value(value, column))
 
 
 def _cell(values: dict[str, Any], column: str | None, convert: Any) -> Any:
     return None if column is None else convert(values.get(column), column)
 
 
-def reasons(dropped: Iterable[Dropped]) -> str:
-    """The first three distinct reasons, for a message."""
-    return "; ".join(sorted({drop.reason for drop in dropped})[:3])
+def require_problems(source: SourceProblems, name: str, setting: str) -> None:
+    """Raises DataError where no row of the source can be used."""
+    if not source.items:
+        reasons = "; ".join(sorted({drop.reason for drop in source.dropped})[:3])
+        raise DataError(
+            f"{name}: none of {source.num_rows} rows can be used ({reasons}); expected problems. "
+            f"Fix the file, or name another: --set {setting}.path=FILE"
+        )
 
 
-def keep_first(items: Sequence[Item]) -> tuple[list[Item], list[Dropped]]:
+def keep_first(items: Sequence[LocatedProblem]) -> tuple[list[LocatedProblem], list[Dropped]]:
     """The first of equal questions, held-out before training problems, and the dropped others."""
-    kept: dict[str, Item] = {}
+    kept: dict[str, LocatedProblem] = {}
     dropped = []
     for split in (Split.HELDOUT, Split.TRAIN):
         for item in items:
@@ -194,7 +200,7 @@ def keep_first(items: Sequence[Item]) -> tuple[list[Item], list[Dropped]]:
     return list(kept.values()), dropped
 
 
-def _equal(item: Item, first: Item) -> Dropped:
+def _equal(item: LocatedProblem, first: LocatedProblem) -> Dropped:
     problem, other = item.problem, first.problem
     if problem.split is Split.TRAIN and other.split is Split.HELDOUT:
         reason = "equal to a held-out problem"
@@ -202,11 +208,13 @@ def _equal(item: Item, first: Item) -> Dropped:
         reason = "duplicate question"
     else:
         reason = "duplicate question, other answer"
-    evidence = cut(f"{first.address} is kept: {problem.question}")
+    evidence = as_evidence(f"{first.address} is kept: {problem.question}")
     return Dropped(id=item.address, step="equal questions", reason=reason, evidence=evidence)
 
 
-def take_only(items: Sequence[Item], drawn: Iterable[Item]) -> tuple[list[Item], list[Dropped]]:
+def take_only(
+    items: Sequence[LocatedProblem], drawn: Iterable[LocatedProblem]
+) -> tuple[list[LocatedProblem], list[Dropped]]:
     """The drawn problems in the order of `items`, and the dropped others."""
     addresses = {item.address for item in drawn}
     dropped = [

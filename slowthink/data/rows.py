@@ -85,7 +85,7 @@ def _refuse_disguised(path: Path, setting: str) -> None:
             )
 
 
-def estimated_rows(path: str | Path, *, setting: str) -> int:
+def estimate_rows(path: str | Path, *, setting: str) -> int:
     """How many rows a file (or a stage's folder) has, by its line ends or its footer: for a plan,
     not a decision."""
     path = Path(path)
@@ -102,15 +102,15 @@ def estimated_rows(path: str | Path, *, setting: str) -> int:
     return num_ends - (path.suffix.lower() == ".csv")
 
 
-def shown(value: object) -> str:
+def json_evidence(value: object) -> str:
     """Any value as evidence, however it is nested."""
     try:
-        return cut(json.dumps(value, ensure_ascii=False, default=str))
+        return as_evidence(json.dumps(value, ensure_ascii=False, default=str))
     except (RecursionError, ValueError, TypeError):
         return f"{_type_name(value)}, nested too deep or not to be shown"
 
 
-def cut(text: str) -> str:
+def as_evidence(text: str) -> str:
     """The text as evidence: its first 200 characters, safe to write as UTF-8."""
     return text[:EVIDENCE_CHARS].encode("utf-8", "backslashreplace").decode()[:EVIDENCE_CHARS]
 
@@ -143,10 +143,10 @@ def optional_text(value: object, column: str) -> str | None:
         if value in (float("inf"), float("-inf")):
             raise UnusableValue(f"`{column}` is not a finite number")
         return None if value != value else str(value)
-    return stripped(text_value(value, column)) or None
+    return strip_spaces(text_value(value, column)) or None
 
 
-def stripped(text: str) -> str:
+def strip_spaces(text: str) -> str:
     """Without outer white space; a control that Python counts as such is kept, to be seen.
 
     `\\frac` written with one backslash too few starts with a form feed: it must not become `rac`.
@@ -192,7 +192,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | BadRow]]:
             size += len(block)
         reason = f"a line above {MAX_LINE_BYTES:,} bytes"
         head = data[:EVIDENCE_CHARS].decode("utf-8", "replace")
-        yield number, BadRow(number, reason, cut(f"{size:,} bytes: {head}"))
+        yield number, BadRow(number, reason, as_evidence(f"{size:,} bytes: {head}"))
 
 
 def _read_jsonl(path: Path) -> Iterator[SourceRow | BadRow]:
@@ -209,14 +209,16 @@ def _json_row(number: int, data: bytes) -> SourceRow | BadRow:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         around = data[max(0, error.start - 40) : error.start + 40]
-        return BadRow(number, "not valid UTF-8", cut(around.decode("utf-8", "backslashreplace")))
+        return BadRow(
+            number, "not valid UTF-8", as_evidence(around.decode("utf-8", "backslashreplace"))
+        )
     try:
         value = _decode(text)
     except _DuplicateKey:
-        return BadRow(number, "names a key twice", cut(text))
+        return BadRow(number, "names a key twice", as_evidence(text))
     except (ValueError, RecursionError):
         reason = "holds a NUL byte" if "\x00" in text else "not valid JSON"
-        return BadRow(number, reason, cut(text.replace("\x00", "\\x00")))
+        return BadRow(number, reason, as_evidence(text.replace("\x00", "\\x00")))
     return _object_row(number, value)
 
 
@@ -237,7 +239,9 @@ _decode = json.JSONDecoder(object_pairs_hook=_object).decode
 def _object_row(number: int, value: object) -> SourceRow | BadRow:
     if isinstance(value, dict):
         return SourceRow(number, value)
-    return BadRow(number, f"the row is {_type_name(value)}; expected an object", shown(value))
+    return BadRow(
+        number, f"the row is {_type_name(value)}; expected an object", json_evidence(value)
+    )
 
 
 def _read_json(path: Path) -> Iterator[SourceRow | BadRow]:
@@ -271,7 +275,7 @@ def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield BadRow(reader.line_num, "not valid CSV", cut(str(error)))
+                yield BadRow(reader.line_num, "not valid CSV", as_evidence(str(error)))
                 continue
             yield from refused
             refused.clear()
@@ -286,7 +290,7 @@ def _refuse_twins(path: Path, columns: list[str]) -> None:
     twins = sorted({name for name in columns if columns.count(name) > 1})
     if twins:
         raise DataError(
-            f"{path}: the column `{cut(twins[0])}` is there twice; expected each once. "
+            f"{path}: the column `{as_evidence(twins[0])}` is there twice; expected each once. "
             "Rename one of them."
         )
 
@@ -303,7 +307,7 @@ def _csv_lines(file: BinaryIO, refused: list[BadRow]) -> Iterator[str]:
 def _csv_row(number: int, header: list[str], cells: list[str]) -> SourceRow | BadRow:
     if len(cells) != len(header):
         reason = f"has {len(cells)} cells; expected {len(header)}, as the header"
-        return BadRow(number, reason, cut(",".join(cells)))
+        return BadRow(number, reason, as_evidence(",".join(cells)))
     return SourceRow(number, dict(zip(header, cells, strict=True)))
 
 
@@ -319,7 +323,8 @@ def _open_parquet(path: Path) -> Any:
 
 def _not_parquet(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"{path}: not a Parquet file ({cut(str(error))}); expected a whole one. Write it again."
+        f"{path}: not a Parquet file ({as_evidence(str(error))}); expected a complete one. "
+        "Write it again."
     )
 
 
@@ -348,9 +353,9 @@ def _parquet_row(number: int, one_row: Any) -> SourceRow | BadRow:
     try:
         return SourceRow(number, one_row.to_pylist()[0])
     except UnicodeDecodeError as error:
-        return BadRow(number, "not valid UTF-8", cut(str(error)))
+        return BadRow(number, "not valid UTF-8", as_evidence(str(error)))
     except (ValueError, OverflowError) as error:
-        return BadRow(number, "a value is out of range", cut(str(error)))
+        return BadRow(number, "a value is out of range", as_evidence(str(error)))
 
 
 DISGUISES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slowthink.data.registry import expected_problems
-from slowthink.data.rows import estimated_rows
+from slowthink.data.rows import estimate_rows
 from slowthink.recipe import CatalogueSource, FileSource, FileTraces, HubSource, PoolSource, Recipe
 from slowthink.recipe.sources import DrawnSource
 
@@ -22,7 +22,7 @@ def planned_problems(recipe: Recipe) -> int:
     """Expected training problems of the pool, or of the filter's own input, at most."""
     if recipe.pool is None:
         path = recipe.filter.input if recipe.filter else None
-        return estimated_rows(path, setting="filter.input") if path else 0
+        return estimate_rows(path, setting="filter.input") if path else 0
     return sum(max(0, num_rows - num_heldout) for num_rows, num_heldout in _pool_counts(recipe))
 
 
@@ -30,14 +30,14 @@ def planned_heldout(recipe: Recipe) -> int:
     """Expected held-out problems of the pool, or of the evaluation's own input, at most."""
     path = recipe.evaluate.input if recipe.evaluate else None
     if path:
-        return estimated_rows(path, setting="evaluate.input")
+        return estimate_rows(path, setting="evaluate.input")
     return sum(num_heldout for _, num_heldout in _pool_counts(recipe))
 
 
 def planned_traces(recipe: Recipe) -> int:
     """Expected traces that the selection reads, at most; 0 where unknown."""
     if recipe.select and recipe.select.input:
-        return estimated_rows(recipe.select.input, setting="select.input")
+        return estimate_rows(recipe.select.input, setting="select.input")
     return planned_problems(recipe) or sum(
         _file_rows(source.path, f"trace.sources.{number}", source.max_traces)
         for number, source in enumerate(recipe.trace.sources if recipe.trace else ())
@@ -67,5 +67,5 @@ def _rows_of(source: PoolSource, setting: str) -> int:
 
 
 def _file_rows(path: str, setting: str, limit: int | None) -> int:
-    num_rows = estimated_rows(path, setting=f"{setting}.path")
+    num_rows = estimate_rows(path, setting=f"{setting}.path")
     return min(num_rows, limit or num_rows)

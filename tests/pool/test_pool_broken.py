@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slowthink.data.problems import SourceRows
+from slowthink.data.problems import SourceProblems
 from slowthink.errors import DataError
 from slowthink.recipe import FileSource
 from slowthink.serialise import plain
@@ -21,7 +21,7 @@ FIRST = {
 }  # fmt: skip
 
 
-def read(path: Path, **settings: Any) -> SourceRows:
+def read(path: Path, **settings: Any) -> SourceProblems:
     source = FileSource(path=str(path), **settings)
     return file_problems(source, seed=0, setting="pool.sources.0")
 

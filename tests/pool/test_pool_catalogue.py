@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slowthink.data.preparation import PREPARE
-from slowthink.data.problems import SourceRows
+from slowthink.data.problems import SourceProblems
 from slowthink.data.registry import expected_problems, published_sets
 from slowthink.errors import ConfigError, DataError
 from slowthink.recipe import CatalogueSource, HubSource
@@ -37,12 +37,12 @@ def copy(folder: Path, files: dict[str, list[dict[str, Any]]]) -> Path:
     return folder
 
 
-def read(name: str, path: Path, **settings: Any) -> SourceRows:
+def read(name: str, path: Path, **settings: Any) -> SourceProblems:
     source = CatalogueSource(name=name, path=str(path), **settings)
     return catalogue_problems(source, seed=0, setting="pool.sources.0")
 
 
-def problems(found: SourceRows) -> list[Problem]:
+def problems(found: SourceProblems) -> list[Problem]:
     return [item.problem for item in found.items]
 
 
@@ -265,7 +265,7 @@ def test_derived_answer_is_marked_in_the_lineage(tmp_path: Path) -> None:
 # --- hub ------------------------------------------------------------------------------------------
 
 
-def hub(path: Path, **settings: Any) -> SourceRows:
+def hub(path: Path, **settings: Any) -> SourceProblems:
     source = HubSource(hub_id="me/mine", mirror=str(path), **settings)
     return hub_problems(source, seed=0, setting="pool.sources.0")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slowthink.data.problems import SourceRows
+from slowthink.data.problems import SourceProblems
 from slowthink.errors import ConfigError, DataError
 from slowthink.recipe import FileSource
 from slowthink.records import Split
@@ -27,7 +27,7 @@ def write(folder: Path, *lines: bytes | dict[str, Any], name: str = "pool.jsonl"
     return path
 
 
-def read(path: Path, **settings: Any) -> SourceRows:
+def read(path: Path, **settings: Any) -> SourceProblems:
     source = FileSource(path=str(path), **settings)
     return file_problems(source, seed=0, setting="pool.sources.0")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slowthink.data.problems import SourceRows
+from slowthink.data.problems import SourceProblems
 from slowthink.errors import ConfigError
 from slowthink.recipe import GymSource
 from slowthink.records import Split
@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 
-def draw(seed: int = 0, **settings: Any) -> SourceRows:
+def draw(seed: int = 0, **settings: Any) -> SourceProblems:
     return gym_problems(GymSource(**settings), seed=seed, setting="pool.sources.0")
 
 

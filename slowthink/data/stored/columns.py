@@ -1,6 +1,6 @@
-"""Values of rows under the names that others give them.
+"""Values of rows under the column names that other tools use.
 
-`first(values, QUESTION)` is the question of {"problem": "What is 17 + 25?", "expected_answer": 42}.
+first_value({"problem": "What is 17 + 25?", "expected_answer": 42}, QUESTION) == "What is 17 + 25?"
 """
 
 from __future__ import annotations
@@ -34,36 +34,36 @@ _FALSE = ("false", "0", "0.0", "no", "i", "incorrect", "wrong")
 _CUT = ("length", "max_tokens", "model_length", "max_length")
 
 
-def name_of(values: Values, names: Sequence[str]) -> str | None:
+def filled_column(values: Values, names: Sequence[str]) -> str | None:
     """The first of these columns that the row fills; None where it fills none."""
     return next((name for name in names if values.get(name) is not None), None)
 
 
-def first(values: Values, names: Sequence[str]) -> Any:
+def first_value(values: Values, names: Sequence[str]) -> Any:
     """What the first filled one of these columns holds."""
-    name = name_of(values, names)
+    name = filled_column(values, names)
     return None if name is None else values[name]
 
 
-def question_of(values: Values) -> str:
+def read_question(values: Values) -> str:
     """The question. Raises ValueProblem where there is none."""
-    name = name_of(values, QUESTION)
+    name = filled_column(values, QUESTION)
     question = None if name is None else text_value(values[name], name).strip()
     if not question:
         raise UnusableValue(f"`{name or 'question'}` is missing or empty")
     return question
 
 
-def choices_of(values: Values) -> tuple[str, ...]:
+def read_choices(values: Values) -> tuple[str, ...]:
     """The options: a list, {"text": […]}, or {"A": …, "B": …}."""
-    name = name_of(values, CHOICES)
+    name = filled_column(values, CHOICES)
     found = None if name is None else values[name]
     if isinstance(found, Mapping):
         found = found["text"] if "text" in found else [found[key] for key in sorted(found)]
     return text_list(found, name or "choices")
 
 
-def key_of(value: Any, choices: tuple[str, ...]) -> str | None:
+def reference_answer(value: Any, choices: tuple[str, ...]) -> str | None:
     """The key as it is compared: of a worked solution its end, of an option's number its letter."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
@@ -78,13 +78,13 @@ def key_of(value: Any, choices: tuple[str, ...]) -> str | None:
     return last_box(text) or text
 
 
-def flag(value: Any) -> bool | None:
+def parse_label(value: Any) -> bool | None:
     """A label as a truth value; None where it is neither."""
     text = str(value).strip().lower()
     return True if text in _TRUE else False if text in _FALSE else None
 
 
-def number(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """A finite number, also one written as text; else None."""
     try:
         found = float(value)
@@ -93,15 +93,15 @@ def number(value: Any) -> float | None:
     return found if abs(found) < float("inf") else None
 
 
-def count(value: Any) -> int | None:
+def parse_count(value: Any) -> int | None:
     """A count of 0 or more; else None."""
-    found = number(value)
+    found = parse_number(value)
     return int(found) if found is not None and found >= 0 else None
 
 
-def cut_off(values: Values) -> bool | None:
+def hit_limit(values: Values) -> bool | None:
     """Whether generation ran into a limit; None where the row does not say."""
-    if (told := flag(first(values, TRUNCATED))) is not None:
+    if (told := parse_label(first_value(values, TRUNCATED))) is not None:
         return told
-    reason = first(values, FINISH)
+    reason = first_value(values, FINISH)
     return str(reason).lower() in _CUT if reason is not None else None

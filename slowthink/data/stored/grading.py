@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from slowthink.data.rows import cut
+from slowthink.data.rows import as_evidence
 from slowthink.data.stored.samples import StoredSample, StoredSamples
 from slowthink.grading import GradeItem, Grader
 from slowthink.records import (
@@ -27,7 +27,7 @@ from slowthink.records import (
 CountTokens = Callable[[str], int]
 
 
-def problems_of(stored: StoredSamples, *, benchmark: str) -> list[Problem]:
+def stored_problems(stored: StoredSamples, *, benchmark: str) -> list[Problem]:
     """The file's own questions as held-out problems, in its order.
 
     Where samples of a question have different keys (a file of several models may have garbled ones)
@@ -50,7 +50,7 @@ def problems_of(stored: StoredSamples, *, benchmark: str) -> list[Problem]:
     ]  # fmt: skip
 
 
-def match(stored: StoredSamples, problems: Sequence[Problem]) -> dict[str, Problem]:
+def match_problems(stored: StoredSamples, problems: Sequence[Problem]) -> dict[str, Problem]:
     """Problems by the `problem_id` of the samples; samples that match none are not in it.
 
     By the exact question and options, or our own id where the file has it, then by the normal form
@@ -69,7 +69,7 @@ def match(stored: StoredSamples, problems: Sequence[Problem]) -> dict[str, Probl
     return found
 
 
-def rows_of(
+def grade_stored(
     stored: StoredSamples,
     problems: Sequence[Problem],
     *,
@@ -85,17 +85,22 @@ def rows_of(
     The problem's key counts, not the file's. Numbers that a problem's samples share are given anew,
     in file order. Tokens are counted by `count_tokens`, or by the file where it says (`usage`).
     """
-    problem_of = match(stored, problems)
+    problem_of = match_problems(stored, problems)
     known = [sample for sample in stored.samples if sample.problem_id in problem_of]
     dropped = [
-        Dropped(id=one.address, step="match", reason="no such problem", evidence=cut(one.question))
+        Dropped(
+            id=one.address,
+            step="match",
+            reason="no such problem",
+            evidence=as_evidence(one.question),
+        )
         for one in stored.samples
         if one.problem_id not in problem_of
     ]
     pairs = [(one, problem_of[one.problem_id]) for one in _renumbered(known, problem_of)]
     items = [
         GradeItem(
-            problem=as_asked(problem, sample.choices), answer_text=sample.response,
+            problem=reorder_options(problem, sample.choices), answer_text=sample.response,
             truncated=bool(sample.truncated), last_number=last_number,
         )
         for sample, problem in pairs
@@ -113,7 +118,7 @@ def rows_of(
     return rows, dropped
 
 
-def as_asked(problem: Problem, choices: tuple[str, ...]) -> Problem:
+def reorder_options(problem: Problem, choices: tuple[str, ...]) -> Problem:
     """The problem with its options in the order in which the sample's model saw them."""
     if not choices or choices == problem.choices or not problem.choices:
         return problem

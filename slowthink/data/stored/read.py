@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slowthink.data.rows import BadRow, SourceRow, UnusableValue, cut, read_rows
-from slowthink.data.stored.forms import FORMS, UNNUMBERED, form_of
+from slowthink.data.rows import BadRow, SourceRow, UnusableValue, as_evidence, read_rows
+from slowthink.data.stored.formats import FORMATS, UNNUMBERED, detect_format
 from slowthink.data.stored.samples import StoredSample, StoredSamples
 from slowthink.errors import DataError
 from slowthink.records import Dropped
@@ -51,9 +51,9 @@ class _Reader:
         """Raises ValueProblem where the row cannot be used."""
         if isinstance(row, BadRow):
             raise UnusableValue(row.reason)
-        form = form_of(row.values)
+        form = detect_format(row.values)
         if form is None:
-            raise UnusableValue(f"of no known form ({', '.join(f.name for f in FORMS)})")
+            raise UnusableValue(f"of no known form ({', '.join(f.name for f in FORMATS)})")
         found = form.read(row.values)
         if self._seen(row, found):
             raise UnusableValue(SAME_RESPONSES)
@@ -98,4 +98,4 @@ def read_stored(path: str | Path, *, setting: str) -> StoredSamples:
 
 
 def _show(row: SourceRow) -> str:
-    return cut(json.dumps(row.values, ensure_ascii=False, default=str))
+    return as_evidence(json.dumps(row.values, ensure_ascii=False, default=str))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from slowthink.errors import DataError
 from slowthink.records import Dropped, problem_id
 
-SEPARATE = "\n</think>\n\n"
+SEPARATE_COLUMN = "\n</think>\n\n"
 """Stands for the delimiter where thinking came in a column of its own."""
 
 _END = re.compile(r"</think>|<\|im_start\|>\s*answer|<\|end_of_thought\|>")
@@ -72,7 +72,7 @@ class StoredSamples:
         return tuple(dict.fromkeys(one.model for one in self.samples if one.model is not None))
 
 
-def select(stored: StoredSamples, *, model: str) -> StoredSamples:
+def select_model(stored: StoredSamples, *, model: str) -> StoredSamples:
     """The samples of one model. Raises DataError where the file has none of it."""
     chosen = tuple(one for one in stored.samples if one.model == model)
     if not chosen:
@@ -84,7 +84,7 @@ def select(stored: StoredSamples, *, model: str) -> StoredSamples:
 
 
 @dataclass(frozen=True)
-class Parts:
+class TextParts:
     """A text in parts; without its opening delimiter they make up the text again."""
 
     thinking: str | None
@@ -97,7 +97,7 @@ class Parts:
         return self.thinking is not None and not self.closing
 
 
-def split_text(text: str) -> Parts:
+def split_text(text: str) -> TextParts:
     """The parts of a generated text: what follows the last closing delimiter is the response.
 
     A closing delimiter may stand alone, its opening one having been in the prompt. Thinking that is
@@ -109,8 +109,8 @@ def split_text(text: str) -> Parts:
         before = text[: last.start()]
         opened = _START.match(before.lstrip())
         thinking = before.lstrip()[opened.end() :] if opened else before
-        return Parts(thinking, last.group(), text[last.end() :])
+        return TextParts(thinking, last.group(), text[last.end() :])
     started = _START.search(text)
     if started:
-        return Parts(text[started.end() :], "", text[: started.start()])
-    return Parts(None, "", text)
+        return TextParts(text[started.end() :], "", text[: started.start()])
+    return TextParts(None, "", text)

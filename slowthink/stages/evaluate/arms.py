@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slowthink.data.stored import read_stored, rows_of, select
+from slowthink.data.stored.grading import grade_stored
+from slowthink.data.stored.read import read_stored
+from slowthink.data.stored.samples import select_model
 from slowthink.engines import open_session
 from slowthink.engines.models import load_tokenizer
 from slowthink.engines.session import Point, Session
@@ -219,12 +221,12 @@ def _stored_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
         )
     stored = read_stored(arm.samples, setting=f"evaluate.arms: {arm.name}")
     if arm.samples_model is not None:
-        stored = select(stored, model=arm.samples_model)
+        stored = select_model(stored, model=arm.samples_model)
     tokenizer = load_tokenizer(stage.recipe.model, stage.recipe.revision)
     rows: list[EvaluationRow] = []
     unmatched: Counter[Dropped] = Counter()
     for problem_set in context.sets:
-        set_rows, not_in_set = rows_of(
+        set_rows, not_in_set = grade_stored(
             stored,
             problem_set.problems,
             arm=arm.name,

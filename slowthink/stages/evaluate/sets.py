@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.data.load import load_benchmark
-from slowthink.data.stored import problems_of, read_stored
+from slowthink.data.stored.grading import stored_problems
+from slowthink.data.stored.read import read_stored
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import StageContext
@@ -109,7 +110,7 @@ def _stored(config: EvaluateConfig) -> list[ProblemSet]:
             continue
         stored = read_stored(arm.samples, setting=f"evaluate.arms.{number}.samples")
         name = Path(arm.samples).stem
-        problems = problems_of(stored, benchmark=name)
+        problems = stored_problems(stored, benchmark=name)
         known = {problem_id for _, problem_id in problems_by_id(sets.values())}
         new = tuple(problem for problem in problems if problem.id not in known)
         if new:

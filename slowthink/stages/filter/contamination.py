@@ -12,7 +12,7 @@ from slowthink.curation.overlap.certificate import certificate, drops, summary, 
 from slowthink.curation.overlap.contamination import EvaluationItem, Leak
 from slowthink.curation.overlap.exams import exam_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_leaks, find_leaks_in_order
-from slowthink.data.rows import cut
+from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem, Split
@@ -85,5 +85,5 @@ def _dropped(
     by_meaning = leak.kind in ("paraphrase", "similar")
     score = f"{'similarity' if by_meaning else 'score'} {leak.score}"
     shown = (leak.said or leak.item.text) if by_meaning else leak.span
-    evidence = cut(f"{leak.item.benchmark} {leak.item.id} ({score}): {shown}")
+    evidence = as_evidence(f"{leak.item.benchmark} {leak.item.id} ({score}): {shown}")
     return Dropped(id=id, step=step, reason=reason, evidence=evidence)

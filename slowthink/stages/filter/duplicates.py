@@ -20,7 +20,7 @@ from slowthink.curation.overlap import semantic
 from slowthink.curation.overlap.clusters import Cluster, equal_keys
 from slowthink.curation.overlap.exact import exact_keys, split_options
 from slowthink.curation.overlap.near import near_duplicates
-from slowthink.data.rows import cut
+from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.pipeline.runner import BATCH_ROWS, batched, map_batches
@@ -135,7 +135,7 @@ def _dropped(
         for member in cluster.members:
             problem = problems[member.row]
             how = "" if step.endswith("exact") else f", {member.score:.2f} alike"
-            evidence = cut(f"{kept} is kept{how}: {problem.question}")
+            evidence = as_evidence(f"{kept} is kept{how}: {problem.question}")
             found.append(Dropped(id=problem.id, step=step, reason=reason, evidence=evidence))
     return found
 

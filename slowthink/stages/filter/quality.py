@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from slowthink.data.rows import cut
+from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import FilterConfig
@@ -35,7 +35,7 @@ def no_reference(problem: Problem) -> RuleMatch | None:
     """s1 drops rows without a reference solution, since their attempts cannot be graded."""
     if problem.answer or problem.solution:
         return None
-    return RuleMatch("has neither an answer nor a solution", cut(problem.question))
+    return RuleMatch("has neither an answer nor a solution", as_evidence(problem.question))
 
 
 def drawing(problem: Problem) -> RuleMatch | None:

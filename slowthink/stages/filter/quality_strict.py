@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slowthink.data.rows import cut
+from slowthink.data.rows import as_evidence
 from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.answers.compare import AnswerContext, compare
 from slowthink.recipe.quality import QualityConfig
@@ -53,7 +53,9 @@ def _call(rule: Checked, config: QualityConfig, problem: Problem) -> RuleMatch |
 def around(text: str, start: int, end: int) -> str:
     """The span with some characters of context, as evidence."""
     left, right = max(0, start - SPAN_MARGIN), end + SPAN_MARGIN
-    return cut(("…" if left else "") + text[left:right] + ("…" if right < len(text) else ""))
+    return as_evidence(
+        ("…" if left else "") + text[left:right] + ("…" if right < len(text) else "")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,9 @@ def _ascii_art(text: str) -> RuleMatch | None:
         strokes = _ART_LINE.match(line) and not set(line) <= set("\\ ") and "---|" not in line
         run = run + 1 if strokes else 0
         if run == ART_LINES:
-            return RuleMatch("holds a drawing in characters", cut("\n".join(lines[number - 2 :])))
+            return RuleMatch(
+                "holds a drawing in characters", as_evidence("\n".join(lines[number - 2 :]))
+            )
     return None
 
 
@@ -244,20 +248,20 @@ def answer(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     """No answer, or one that the grader cannot use as a key: a reference must be gradable."""
     text = (problem.answer or "").strip()
     if not text:
-        return RuleMatch("has no answer", cut(problem.question))
+        return RuleMatch("has no answer", as_evidence(problem.question))
     if _WHOLE.fullmatch(text):
         return None
     if len(text) > 3 and len(text.split()) > config.max_answer_words:
-        return RuleMatch(f"the answer has over {config.max_answer_words} words", cut(text))
+        return RuleMatch(f"the answer has over {config.max_answer_words} words", as_evidence(text))
     return _unusable(text)
 
 
 @functools.lru_cache(maxsize=200_000)
 def _unusable(text: str) -> RuleMatch | None:
     if len(text) < 60 and NO_ANSWER.fullmatch(text) and not any(map(str.isdigit, text)):
-        return RuleMatch("the answer says nothing", cut(text))
+        return RuleMatch("the answer says nothing", as_evidence(text))
     if compare(text, text, context=AnswerContext()).equal is False:
-        return RuleMatch("the grader refuses the answer as a key", cut(text))
+        return RuleMatch("the grader refuses the answer as a key", as_evidence(text))
     return None
 
 
@@ -279,7 +283,7 @@ def answer_type(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     """An answer of a kind that the settings do not allow."""
     if config.answer_types is None or (kind := answer_kind(problem)) in config.answer_types:
         return None
-    return RuleMatch(f"the answer is of kind {kind}", cut(problem.answer or ""))
+    return RuleMatch(f"the answer is of kind {kind}", as_evidence(problem.answer or ""))
 
 
 # --- the language ---------------------------------------------------------------------------------
@@ -307,7 +311,7 @@ def language(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     """A language that the settings do not allow."""
     if config.languages is None or (found := language_of(problem.question)) in config.languages:
         return None
-    return RuleMatch(f"the language is {found}", cut(problem.question))
+    return RuleMatch(f"the language is {found}", as_evidence(problem.question))
 
 
 def language_of(text: str) -> str:

@@ -12,24 +12,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slowthink.data.hub import OpenSet
+from slowthink.data.hub import OpenedSet
 from slowthink.data.load import open_published
 from slowthink.data.preparation import PREPARE
-from slowthink.data.problems import Item, Origin, SourceRows, problem_of, read_problems
+from slowthink.data.problems import (
+    LocatedProblem,
+    Origin,
+    SourceProblems,
+    make_problem,
+    read_problems,
+    require_problems,
+)
 from slowthink.data.registry import Part, PublishedSet, find_pool_set, published_sets
 from slowthink.data.rows import BadRow, SourceRow
 from slowthink.errors import ConfigError
 from slowthink.recipe import CatalogueSource
 from slowthink.records import Dropped, Problem
 from slowthink.stages.pool.draw import hold_out, take
-from slowthink.stages.pool.files import refuse_empty
 from slowthink.stages.pool.usable import check
 
 Rule = Callable[[Mapping[str, Any]], str | None]
 """Returns the reason why a row is dropped; None keeps it."""
 
 
-def catalogue_problems(source: CatalogueSource, *, seed: int, setting: str) -> SourceRows:
+def catalogue_problems(source: CatalogueSource, *, seed: int, setting: str) -> SourceProblems:
     """Problems of a published set, with their splits; rows outside its rules are dropped.
 
     Raises ConfigError for an unknown set or one that is not on a hub, and DataError where it cannot
@@ -37,14 +43,14 @@ def catalogue_problems(source: CatalogueSource, *, seed: int, setting: str) -> S
     """
     published = find_pool_set(source.name, setting=f"{setting}.name").variant(source.variant)
     reader = CatalogueReader(source, published, seed, setting)
-    problems = SourceRows()
+    problems = SourceProblems()
     for part in reader.parts():
         part_problems = reader.read(part)
         problems.items += part_problems.items
         problems.dropped += part_problems.dropped
         problems.num_rows += part_problems.num_rows
         problems.facts.setdefault("parts", []).append(part_problems.facts)
-    refuse_empty(problems, published.title, setting)
+    require_problems(problems, published.title, setting)
     limit = source.max_problems or published.max_problems
     strata = reader.strata_of if published.strata else None
     drawn = take(problems, limit, seed=seed, strata=strata)
@@ -71,7 +77,7 @@ class CatalogueReader:
         path = self.source.path
         return path is not None and not Path(path).is_dir()
 
-    def read(self, part: Part) -> SourceRows:
+    def read(self, part: Part) -> SourceProblems:
         """Problems of one part, and its rows that were dropped."""
         opened = self._open(self.published, part)
         name = opened.name
@@ -86,11 +92,11 @@ class CatalogueReader:
         problems.facts = opened.facts
         return problems
 
-    def strata_of(self, item: Item) -> tuple[str, ...]:
+    def strata_of(self, item: LocatedProblem) -> tuple[str, ...]:
         """The problem's values of the set's strata columns."""
         return self.strata[item.address]
 
-    def _open(self, published: PublishedSet, part: Part) -> OpenSet:
+    def _open(self, published: PublishedSet, part: Part) -> OpenedSet:
         """The part; a requested revision is the set's own, not another set's."""
         same_hub = published.hub_id == self.published.hub_id
         return open_published(
@@ -127,7 +133,7 @@ class CatalogueReader:
             done = (PREPARE[change](values, published, self.seed) for change in published.prepare)
             changes = [change for change in done if change]
             prepared = SourceRow(row.line, values)
-            problem = problem_of(prepared, published.columns, origin, changes=changes)
+            problem = make_problem(prepared, published.columns, origin, changes=changes)
             check(problem)
             strata = tuple(str(values.get(column)) for column in published.strata)
             self.strata[f"{name}:{row.line}"] = strata

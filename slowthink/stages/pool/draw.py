@@ -11,23 +11,23 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from slowthink.data.problems import Item, SourceRows, take_only
+from slowthink.data.problems import LocatedProblem, SourceProblems, take_only
 from slowthink.errors import ConfigError
 from slowthink.recipe.sources import DrawnSource
 from slowthink.records import Split, item_seed
 
-Strata = Callable[[Item], tuple[str, ...]]
+Strata = Callable[[LocatedProblem], tuple[str, ...]]
 """Returns the groups of a problem, the widest first."""
 
 
-def ranked(items: Iterable[Item], *, seed: int, purpose: str) -> list[Item]:
+def ranked(items: Iterable[LocatedProblem], *, seed: int, purpose: str) -> list[LocatedProblem]:
     """The problems in an order drawn by seed, whatever their order in the file."""
     return sorted(items, key=lambda item: (item_seed(seed, purpose, item.problem.id), item.address))
 
 
 def take(
-    source: SourceRows, limit: int | None, *, seed: int, strata: Strata | None = None
-) -> SourceRows:
+    source: SourceProblems, limit: int | None, *, seed: int, strata: Strata | None = None
+) -> SourceProblems:
     """At most `limit` problems, drawn by seed, evenly over the strata where there are any."""
     if limit is None or len(source.items) <= limit:
         return source
@@ -37,15 +37,17 @@ def take(
     return replace(source, items=items, dropped=source.dropped + dropped)
 
 
-def _stratified(order: list[Item], limit: int, strata: Strata, *, level: int) -> list[Item]:
+def _stratified(
+    order: list[LocatedProblem], limit: int, strata: Strata, *, level: int
+) -> list[LocatedProblem]:
     """Equal shares of each group, smallest group first; what a small one lacks goes to the next."""
-    groups: dict[str, list[Item]] = defaultdict(list)
+    groups: dict[str, list[LocatedProblem]] = defaultdict(list)
     for item in order:
         names = strata(item)
         groups[names[level] if level < len(names) else ""].append(item)
     if len(groups) == 1 and level >= len(strata(order[0])):
         return order[:limit]
-    drawn: list[Item] = []
+    drawn: list[LocatedProblem] = []
     by_size = sorted(groups.items(), key=lambda group: (len(group[1]), group[0]))
     for number, (_, items) in enumerate(by_size):
         share = math.ceil((limit - len(drawn)) / (len(groups) - number))
@@ -53,7 +55,9 @@ def _stratified(order: list[Item], limit: int, strata: Strata, *, level: int) ->
     return drawn[:limit]
 
 
-def hold_out(source: SourceRows, config: DrawnSource, *, seed: int, setting: str) -> SourceRows:
+def hold_out(
+    source: SourceProblems, config: DrawnSource, *, seed: int, setting: str
+) -> SourceProblems:
     """Marks `num_heldout` problems, or all of a held-out source, as held out.
 
     Raises ConfigError where none would be left to train on.
@@ -73,7 +77,9 @@ def hold_out(source: SourceRows, config: DrawnSource, *, seed: int, setting: str
     return replace(source, items=items)
 
 
-def _drawn_addresses(items: list[Item], number: int, *, seed: int, setting: str) -> set[str]:
+def _drawn_addresses(
+    items: list[LocatedProblem], number: int, *, seed: int, setting: str
+) -> set[str]:
     distinct = list({item.problem.duplicate_key: item for item in reversed(items)}.values())
     if number >= len(distinct):
         raise ConfigError(

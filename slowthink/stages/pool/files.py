@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from slowthink.data.hub import HubSet, OpenSet, open_file, open_folder, open_set
+from slowthink.data.hub import HubSet, OpenedSet, open_file, open_folder, open_hub
 from slowthink.data.problems import (
     Columns,
     Origin,
-    SourceRows,
-    problem_of,
+    SourceProblems,
+    make_problem,
     read_problems,
-    reasons,
+    require_problems,
 )
-from slowthink.data.rows import SourceRow, UnusableValue, cut
+from slowthink.data.rows import SourceRow, UnusableValue, as_evidence
 from slowthink.errors import DataError
 from slowthink.recipe import FileSource, HubSource
 from slowthink.recipe.sources import MappedSource
@@ -26,7 +26,7 @@ from slowthink.stages.pool.draw import hold_out, take
 from slowthink.stages.pool.usable import check
 
 
-def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceRows:
+def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceProblems:
     """Problems of a file, with their splits; `setting` is the source's recipe key, for messages.
 
     Raises DataError where the file, or a named column, is missing, or no row can be used.
@@ -40,7 +40,7 @@ def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceRows:
     return _problems(source, opened, origin, seed=seed, setting=setting)
 
 
-def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceRows:
+def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceProblems:
     """Problems of a hub's set, or of a copy of it in a folder; raises as `file_problems`."""
     wanted = HubSet(
         hub_id=source.hub_id,
@@ -52,7 +52,7 @@ def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceRows:
     if source.mirror is not None:
         opened = open_folder(source.mirror, wanted, setting=f"{setting}.mirror")
     else:
-        opened = open_set(wanted, setting=setting)
+        opened = open_hub(wanted, setting=setting)
     origin = Origin(
         name=source.name or source.hub_id,
         licence=source.licence,
@@ -64,24 +64,14 @@ def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceRows:
 
 
 def _problems(
-    source: MappedSource, opened: OpenSet, origin: Origin, *, seed: int, setting: str
-) -> SourceRows:
+    source: MappedSource, opened: OpenedSet, origin: Origin, *, seed: int, setting: str
+) -> SourceProblems:
     found = read_problems(opened.rows, name=opened.name, convert=_converter(source, origin))
     found.facts = opened.facts
     place = str(opened.facts.get("path", opened.name))
     _check_columns(source, found.columns, place, setting)
-    refuse_empty(found, place, setting)
+    require_problems(found, place, setting)
     return hold_out(take(found, source.max_problems, seed=seed), source, seed=seed, setting=setting)
-
-
-def refuse_empty(found: SourceRows, place: str, setting: str) -> None:
-    """Raises DataError where no row can be used."""
-    if not found.items:
-        raise DataError(
-            f"{place}: none of {found.num_rows} rows can be used "
-            f"({reasons(found.dropped)}); expected problems. "
-            f"Mend the file, or name another: --set {setting}.path=PATH"
-        )
 
 
 def _check_columns(source: MappedSource, columns: list[str], place: str, setting: str) -> None:
@@ -96,7 +86,8 @@ def _check_columns(source: MappedSource, columns: list[str], place: str, setting
     for key, column in wanted.items():
         if column is not None and columns and column not in columns:
             raise DataError(
-                f"{place}: no column `{column}`; the columns are {cut(', '.join(columns))}. "
+                f"{place}: no column `{column}`; "
+                f"the columns are {as_evidence(', '.join(columns))}. "
                 f"Name the right one: --set {setting}.{key}=COLUMN"
             )
 
@@ -113,7 +104,7 @@ def _converter(source: MappedSource, origin: Origin) -> Callable[[SourceRow], Pr
     first_of = unique_ids()
 
     def convert(row: SourceRow) -> Problem:
-        problem = problem_of(row, columns, origin)
+        problem = make_problem(row, columns, origin)
         check(problem)
         first_of(row)
         return problem

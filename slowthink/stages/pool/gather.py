@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.data.problems import Item, SourceRows, keep_first
+from slowthink.data.problems import LocatedProblem, SourceProblems, keep_first
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import counts, quantiles
 from slowthink.recipe import PoolConfig, SandboxSource
@@ -18,13 +18,13 @@ from slowthink.stages.pool.gym import gym_problems
 from slowthink.stages.pool.sandbox import sandbox_problems
 
 
-def _sandbox(source: SandboxSource, *, seed: int, setting: str) -> SourceRows:
+def _sandbox(source: SandboxSource, *, seed: int, setting: str) -> SourceProblems:
     problems = list(sandbox_problems(source, seed=seed, setting=setting))
-    items = [Item(f"sandbox:{problem.source_row}", problem) for problem in problems]
-    return SourceRows(items=items, num_rows=len(items))
+    items = [LocatedProblem(f"sandbox:{problem.source_row}", problem) for problem in problems]
+    return SourceProblems(items=items, num_rows=len(items))
 
 
-SOURCES: dict[str, Callable[..., SourceRows]] = {
+SOURCES: dict[str, Callable[..., SourceProblems]] = {
     "file": file_problems,
     "hub": hub_problems,
     "catalogue": catalogue_problems,
@@ -63,7 +63,7 @@ def gather(config: PoolConfig, *, seed: int) -> Gathered:
     return Gathered(problems, dropped, sum(found.num_rows for found in sources), origins)
 
 
-def _preference(item: Item) -> tuple[bool, str, str, str, str]:
+def _preference(item: LocatedProblem) -> tuple[bool, str, str, str, str]:
     """Of a source's equal questions the first of these is kept, wherever it stands in the file."""
     problem = item.problem
     return (

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from slowthink.data.problems import Item, Origin, SourceRows, lineage
-from slowthink.data.rows import UnusableValue, cut
+from slowthink.data.problems import LocatedProblem, Origin, SourceProblems, lineage_json
+from slowthink.data.rows import UnusableValue, as_evidence
 from slowthink.errors import ConfigError, missing_extra
 from slowthink.recipe import GymSource, GymTaskConfig
 from slowthink.records import Dropped, Problem, Split, duplicate_key, item_seed, problem_id
@@ -46,7 +46,7 @@ SPARE = 4
 """Draws for each problem wanted, at most: equal questions are drawn over."""
 
 
-def gym_problems(source: GymSource, *, seed: int, setting: str) -> SourceRows:
+def gym_problems(source: GymSource, *, seed: int, setting: str) -> SourceProblems:
     """Held-out problems, then training problems, task by task; no question is there twice.
 
     Raises ConfigError where the package is not installed, for an unknown task or option, and where
@@ -54,7 +54,7 @@ def gym_problems(source: GymSource, *, seed: int, setting: str) -> SourceRows:
     """
     gym = _package()
     tasks = _tasks(source, gym, setting)
-    found, seen = SourceRows(), set[str]()
+    found, seen = SourceProblems(), set[str]()
     for split, total in ((Split.HELDOUT, source.num_heldout), (Split.TRAIN, source.num_problems)):
         shares = apportion(total, {name: config.weight for name, config in tasks.items()})
         for name, config in tasks.items():
@@ -104,8 +104,9 @@ class _Draw:
             )
         except (AssertionError, TypeError, ValueError) as error:
             raise ConfigError(
-                f"{self.setting}.tasks.{self.name}.options: {cut(str(error)) or 'refused'}; "
-                f"expected options of the task. See reasoning-gym's own page of it."
+                f"{self.setting}.tasks.{self.name}.options: "
+                f"{as_evidence(str(error)) or 'refused'}; expected options of the task. "
+                "See its page in reasoning-gym's documentation."
             ) from None
         yield from (data[index] for index in range(size))
 
@@ -131,11 +132,11 @@ class _Draw:
             licence="Apache-2.0",
             domain=self.name.replace("_", " "),
             split=self.split,
-            meta=lineage(origin, changes),
+            meta=lineage_json(origin, changes),
         )
 
 
-def _fill(found: SourceRows, draw: _Draw, number: int, seen: set[str]) -> None:
+def _fill(found: SourceProblems, draw: _Draw, number: int, seen: set[str]) -> None:
     """Adds `number` problems whose questions are new; rows without a key are set aside."""
     left = number
     for index, row in enumerate(draw.rows(SPARE * number) if number else ()):
@@ -151,7 +152,7 @@ def _fill(found: SourceRows, draw: _Draw, number: int, seen: set[str]) -> None:
             continue
         if problem.duplicate_key not in seen:
             seen.add(problem.duplicate_key)
-            found.items.append(Item(address, problem))
+            found.items.append(LocatedProblem(address, problem))
             found.num_rows, left = found.num_rows + 1, left - 1
     if left:
         raise ConfigError(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from slowthink.data.rows import estimated_rows
+from slowthink.data.rows import estimate_rows
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import StageContext, StageResult, Step, counts, quantiles, step_of
 from slowthink.pipeline.plan import planned_problems
@@ -49,7 +49,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
     for number, source in enumerate(recipe.trace.sources if recipe.trace else ()):
         setting = f"trace.sources.{number}"
         if isinstance(source, FileTraces):
-            found = estimated_rows(source.path, setting=f"{setting}.path")
+            found = estimate_rows(source.path, setting=f"{setting}.path")
             chains[setting] = min(found, source.max_traces or found)
         else:
             chains[setting] = planned_problems(recipe)

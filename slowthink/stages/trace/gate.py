@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from slowthink.data.rows import cut
+from slowthink.data.rows import as_evidence
 from slowthink.errors import GraderError
 from slowthink.grading import GradeItem, Grader
 from slowthink.pipeline.runner import map_rows
@@ -74,7 +74,7 @@ def match(
             problem = ours if candidate.imported and ours else candidate.problem
             kept.append(replace(candidate, problem=replace(problem, split=Split.TRAIN)))
         else:
-            evidence = cut(candidate.problem.question)
+            evidence = as_evidence(candidate.problem.question)
             dropped.append(
                 Dropped(id=candidate.address, step="match", reason=reason, evidence=evidence)
             )
@@ -108,7 +108,7 @@ def keep_right(
     dropped = [
         Dropped(
             id=one.candidate.address, step="grade", reason=REASONS[one.grade.verdict],
-            evidence=cut(f"said {one.grade.extracted!r}, the key is {one.grade.gold!r}"),
+            evidence=as_evidence(f"said {one.grade.extracted!r}, the key is {one.grade.gold!r}"),
         )
         for one in graded
         if one.grade.verdict not in passing
@@ -126,7 +126,8 @@ def keep_first(graded: Sequence[GradedChain]) -> tuple[list[GradedChain], list[D
             dropped.append(
                 Dropped(
                     id=one.candidate.address, step="one per problem",
-                    reason="another right chain is kept", evidence=cut(kept.candidate.address),
+                    reason="another right chain is kept",
+                    evidence=as_evidence(kept.candidate.address),
                 )
             )  # fmt: skip
     return list(first.values()), dropped

@@ -13,7 +13,7 @@ from slowthink.curation.overlap.certificate import certificate, drops, summary, 
 from slowthink.curation.overlap.contamination import EvaluationItem, Leak
 from slowthink.curation.overlap.exams import exam_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_in_chains, find_leaks
-from slowthink.data.rows import cut
+from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem, Split
@@ -80,5 +80,5 @@ def _by_address(
 def _dropped(chain: UngradedChain, leak: Leak) -> Dropped:
     return Dropped(
         id=chain.address, step=STEP, reason=f"holds a problem of {leak.item.benchmark}",
-        evidence=cut(f"{leak.item.benchmark} {leak.item.id}: {leak.span}"),
+        evidence=as_evidence(f"{leak.item.benchmark} {leak.item.id}: {leak.span}"),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slowthink.data.rows import BadRow, SourceRow, UnusableValue, cut, read_rows
+from slowthink.data.rows import BadRow, SourceRow, UnusableValue, as_evidence, read_rows
 from slowthink.errors import DataError
 from slowthink.grading.extract import extract
 from slowthink.recipe import FileTraces, SolutionTraces
@@ -99,11 +99,11 @@ def _add(found: SourceChains, row: SourceRow, source: FileTraces) -> BadRow | No
     """Add the row's chain; what is wrong with it, if it has none."""
     form = form_of(list(row.values)) if source.rows == "auto" else FORMS[source.rows]
     if form is None:
-        return BadRow(row.line, "no known form of chains", cut(", ".join(row.values)))
+        return BadRow(row.line, "no known form of chains", as_evidence(", ".join(row.values)))
     try:
         found.candidates.append(_from_row(form, row, source))
     except UnusableValue as error:
-        return BadRow(row.line, str(error), cut(str(row.values)))
+        return BadRow(row.line, str(error), as_evidence(str(row.values)))
     return None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slowthink.data.rows import estimated_rows
+from slowthink.data.rows import estimate_rows
 from slowthink.engines.models import fingerprint, load_tokenizer, resolve_model
 from slowthink.errors import missing_extra
 from slowthink.pipeline.contract import StageContext, StageResult, Step, quantiles
@@ -56,7 +56,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
     if config is None:
         return {"num_examples": 0, "num_steps": 0, "estimated_tokens": 0}
     if config.input and recipe.select is None:
-        number = estimated_rows(config.input, setting="train.input")
+        number = estimate_rows(config.input, setting="train.input")
     else:
         asked = recipe.select.num_problems if recipe.select else None
         number = min((size for size in (asked, planned_traces(recipe)) if size), default=0)

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from slowthink.data.rows import cut
+from slowthink.data.rows import as_evidence
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.run_folder import write_atomic
@@ -77,7 +77,12 @@ def _drawn(funnel: Funnel, context: StageContext, config: DifficultyConfig) -> l
         funnel.drop(
             SUB_POOL,
             [
-                Dropped(id=problem.id, step=SUB_POOL, reason=reason, evidence=cut(problem.question))
+                Dropped(
+                    id=problem.id,
+                    step=SUB_POOL,
+                    reason=reason,
+                    evidence=as_evidence(problem.question),
+                )
                 for problem in funnel.problems
                 if problem.id not in chosen
             ],

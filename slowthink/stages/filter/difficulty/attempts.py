@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from slowthink.data.stored import StoredSample, match, read_stored, select
-from slowthink.data.stored.grading import as_asked
+from slowthink.data.stored.grading import match_problems, reorder_options
+from slowthink.data.stored.read import read_stored
+from slowthink.data.stored.samples import StoredSample, select_model
 from slowthink.engines.session import Point, Session
 from slowthink.grading import GradeItem, Grader
 from slowthink.recipe import AttemptModel, DifficultyStep, Recipe
@@ -163,8 +164,8 @@ def recorded(
     """The file's samples (of one model, where it is named) of these problems, in order of number;
     of those problems that have enough."""
     stored = read_stored(path, setting="filter.difficulty.models.N.samples")
-    stored = select(stored, model=model) if model is not None else stored
-    problem_of = match(stored, problems)
+    stored = select_model(stored, model=model) if model is not None else stored
+    problem_of = match_problems(stored, problems)
     found: dict[str, list[StoredSample]] = {}
     for sample in stored.samples:
         if sample.problem_id in problem_of:
@@ -186,6 +187,6 @@ def _place(sample: StoredSample) -> int:
 
 def _item(problem: Problem, sample: StoredSample, *, last_number: bool) -> GradeItem:
     return GradeItem(
-        problem=as_asked(problem, sample.choices), answer_text=sample.response,
+        problem=reorder_options(problem, sample.choices), answer_text=sample.response,
         truncated=bool(sample.truncated), last_number=last_number,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.data.rows import cut
+from slowthink.data.rows import as_evidence
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
 from slowthink.recipe import KeyCheckConfig
@@ -54,7 +54,7 @@ class Doubt:
         """The row set aside."""
         told = f"{self.votes} of {self.num_answers} answers say {self.models_answer!r}"
         evidence = f"{told}, {self.num_correct} the key {self.problem.answer!r}"
-        return Dropped(id=self.problem.id, step=step, reason=REASON, evidence=cut(evidence))
+        return Dropped(id=self.problem.id, step=step, reason=REASON, evidence=as_evidence(evidence))
 
 
 def doubt(

@@ -15,8 +15,16 @@ from typing import Any
 
 from slowthink.data.rows import UnusableValue, optional_text, text_list, text_value
 from slowthink.data.stored import columns
-from slowthink.data.stored.columns import Values, choices_of, first, flag, key_of, name_of, number
-from slowthink.data.stored.samples import SEPARATE, Parts, StoredSample, split_text
+from slowthink.data.stored.columns import (
+    Values,
+    filled_column,
+    first_value,
+    parse_label,
+    parse_number,
+    read_choices,
+    reference_answer,
+)
+from slowthink.data.stored.samples import SEPARATE_COLUMN, StoredSample, TextParts, split_text
 from slowthink.records import Verdict
 
 UNNUMBERED = -1
@@ -36,9 +44,11 @@ class SampleFormat:
     """Raises ValueProblem where a value cannot be used."""
 
 
-def form_of(values: Values) -> SampleFormat | None:
+def detect_format(values: Values) -> SampleFormat | None:
     """The form of a row; None where it has none."""
-    return next((f for f in FORMS if all(name_of(values, group) for group in f.columns)), None)
+    return next(
+        (f for f in FORMATS if all(filled_column(values, group) for group in f.columns)), None
+    )
 
 
 # --- rows with a question and a response ----------------------------------------------------------
@@ -46,8 +56,8 @@ def form_of(values: Values) -> SampleFormat | None:
 
 def _read_plain(values: Values) -> list[StoredSample]:
     """One sample, or several where the response is a list; its labels and scores then are too."""
-    question, choices = columns.question_of(values), choices_of(values)
-    name = name_of(values, (*columns.RESPONSE, *columns.RESPONSES)) or "response"
+    question, choices = columns.read_question(values), read_choices(values)
+    name = filled_column(values, (*columns.RESPONSE, *columns.RESPONSES)) or "response"
     found = values[name]
     texts = list(text_list(found, name)) if isinstance(found, list) else [text_value(found, name)]
     if not texts:
@@ -56,7 +66,7 @@ def _read_plain(values: Values) -> list[StoredSample]:
         _plain_sample(
             {column: _one(value, place, len(texts)) for column, value in values.items()},
             text, question=question, choices=choices,
-            answer=key_of(first(values, columns.ANSWER), choices),
+            answer=reference_answer(first_value(values, columns.ANSWER), choices),
         )
         for place, text in enumerate(texts)
     ]  # fmt: skip
@@ -70,40 +80,41 @@ def _one(value: Any, place: int, num: int) -> Any:
 def _plain_sample(
     values: Values, text: str, *, question: str, choices: tuple[str, ...], answer: str | None
 ) -> StoredSample:
-    thinking = optional_text(first(values, columns.THINKING), "thinking")
+    thinking = optional_text(first_value(values, columns.THINKING), "thinking")
     parts = with_thinking(split_text(text), thinking)
-    temperature = number(first(values, columns.TEMPERATURE))
+    temperature = parse_number(first_value(values, columns.TEMPERATURE))
     return StoredSample(
         question=question, choices=choices, answer=answer,
         response=parts.response, thinking=parts.thinking, closing=parts.closing,
-        sample=_number_of(values), score=number(first(values, columns.SCORE)),
-        labelled_correct=flag(first(values, columns.CORRECT)),
-        problem_row=_id_of(values), model=_name(first(values, columns.MODEL)),
-        truncated=cut_off_of(columns.cut_off(values), parts),
-        num_tokens=columns.count(first(values, columns.NUM_TOKENS)), temperature=temperature,
+        sample=_number_of(values), score=parse_number(first_value(values, columns.SCORE)),
+        labelled_correct=parse_label(first_value(values, columns.CORRECT)),
+        problem_row=_id_of(values), model=_name(first_value(values, columns.MODEL)),
+        truncated=is_truncated(columns.hit_limit(values), parts),
+        num_tokens=columns.parse_count(first_value(values, columns.NUM_TOKENS)),
+        temperature=temperature,
     )  # fmt: skip
 
 
-def with_thinking(parts: Parts, thinking: str | None) -> Parts:
+def with_thinking(parts: TextParts, thinking: str | None) -> TextParts:
     """The parts with thinking that the file keeps apart."""
     if thinking is None:
         return parts
-    return Parts(thinking, parts.closing or (SEPARATE if parts.response.strip() else ""),
+    return TextParts(thinking, parts.closing or (SEPARATE_COLUMN if parts.response.strip() else ""),
                  parts.response)  # fmt: skip
 
 
-def cut_off_of(told: bool | None, parts: Parts) -> bool | None:
+def is_truncated(told: bool | None, parts: TextParts) -> bool | None:
     """Whether the text was cut off; thinking that never closed was, whatever else is known."""
     return True if parts.unfinished else told
 
 
 def _number_of(values: Values) -> int:
-    found = columns.count(first(values, columns.SAMPLE))
+    found = columns.parse_count(first_value(values, columns.SAMPLE))
     return UNNUMBERED if found is None else found
 
 
 def _id_of(values: Values) -> str:
-    found = first(values, columns.ROW_ID)
+    found = first_value(values, columns.ROW_ID)
     return str(found) if isinstance(found, (str, int)) else ""
 
 
@@ -121,13 +132,13 @@ def _read_lm_eval(values: Values) -> list[StoredSample]:
     """
     doc = values.get("doc")
     doc = doc if isinstance(doc, Mapping) else {}
-    texts, choices = _responses(values["resps"]), choices_of(doc)
+    texts, choices = _responses(values["resps"]), read_choices(doc)
     own = values.get("slowthink")
     own = own if isinstance(own, Mapping) else {}
     prompt, settings = _arguments(values.get("arguments"))
-    told = first(doc, columns.ANSWER)
+    told = first_value(doc, columns.ANSWER)
     index = isinstance(told, int) and bool(choices)
-    key = key_of(told if index or not values.get("target") else values["target"], choices)
+    key = reference_answer(told if index or not values.get("target") else values["target"], choices)
     common: dict[str, Any] = {
         "question": _question(doc, prompt), "choices": choices, "answer": key,
         "problem_row": _id_of(doc) or str(values.get("doc_id", "")),
@@ -144,7 +155,7 @@ def _harness_sample(text: str, label: bool | None, common: Mapping[str, Any]) ->
     parts = split_text(text)
     return StoredSample(
         **common, response=parts.response, thinking=parts.thinking, closing=parts.closing,
-        sample=UNNUMBERED, labelled_correct=label, truncated=cut_off_of(None, parts),
+        sample=UNNUMBERED, labelled_correct=label, truncated=is_truncated(None, parts),
     )  # fmt: skip
 
 
@@ -152,26 +163,30 @@ def _own_sample(text: str, told: Any, common: Mapping[str, Any]) -> StoredSample
     """A sample that slowthink wrote: the block beside it says where its parts begin."""
     if not isinstance(told, Mapping):
         raise UnusableValue("`slowthink.samples` is not a list of objects")
-    parts = _own_parts(text, *(columns.count(told.get(at)) for at in ("closing_at", "answer_at")))
-    verdict, number_told = told.get("verdict"), columns.count(told.get("sample"))
-    counts = [columns.count(told.get(f"num_{part}_tokens")) for part in ("thinking", "answer")]
+    parts = _own_parts(
+        text, *(columns.parse_count(told.get(at)) for at in ("closing_at", "answer_at"))
+    )
+    verdict, number_told = told.get("verdict"), columns.parse_count(told.get("sample"))
+    counts = [
+        columns.parse_count(told.get(f"num_{part}_tokens")) for part in ("thinking", "answer")
+    ]
     return StoredSample(
         **common, response=parts.response, thinking=parts.thinking, closing=parts.closing,
         sample=UNNUMBERED if number_told is None else number_told,
-        score=number(told.get("score")),
+        score=parse_number(told.get("score")),
         labelled_correct=_verdict_label(verdict), truncated=verdict == Verdict.TRUNCATED.value,
         num_tokens=None if None in counts else sum(c for c in counts if c is not None),
     )  # fmt: skip
 
 
-def _own_parts(text: str, closing_at: int | None, answer_at: int | None) -> Parts:
+def _own_parts(text: str, closing_at: int | None, answer_at: int | None) -> TextParts:
     """The parts as slowthink graded them; where nothing was forced, the delimiter is the text's."""
     if closing_at is None or answer_at is None:
         return split_text(text)
     thinking, closing = text[:closing_at], text[closing_at:answer_at]
     if not closing and (drawn := split_text(thinking)).closing:
         thinking, closing = drawn.thinking or "", drawn.closing + drawn.response
-    return Parts(thinking or None, closing, text[answer_at:])
+    return TextParts(thinking or None, closing, text[answer_at:])
 
 
 def _verdict_label(verdict: Any) -> bool | None:
@@ -228,7 +243,7 @@ def _question(doc: Values, prompt: str | None) -> str:
 
 
 def _temperature(settings: Mapping[str, Any]) -> float | None:
-    return 0.0 if settings.get("do_sample") is False else number(settings.get("temperature"))
+    return 0.0 if settings.get("do_sample") is False else parse_number(settings.get("temperature"))
 
 
 def _label(values: Values) -> bool | None:
@@ -236,7 +251,9 @@ def _label(values: Values) -> bool | None:
     metrics = values.get("metrics")
     named = [name for name in metrics if isinstance(name, str)] if isinstance(metrics, list) else []
     names = [*LABELS, *named]
-    return next((found for name in names if (found := flag(values.get(name))) is not None), None)
+    return next(
+        (found for name in names if (found := parse_label(values.get(name))) is not None), None
+    )
 
 
 # --- inspect --------------------------------------------------------------------------------------
@@ -251,20 +268,23 @@ def _read_inspect(values: Values) -> list[StoredSample]:
     text, thinking = content_text(message.get("content") if isinstance(message, Mapping) else None)
     if text is None:
         raise UnusableValue("`output` holds no completion")
-    choices, asked = choices_of(values), values["input"]
+    choices, asked = read_choices(values), values["input"]
     question = _last_said(asked) if isinstance(asked, list) else asked
-    parts, epoch = with_thinking(split_text(text), thinking), columns.count(values.get("epoch"))
+    parts, epoch = (
+        with_thinking(split_text(text), thinking),
+        columns.parse_count(values.get("epoch")),
+    )
     usage = output.get("usage")
     usage = usage if isinstance(usage, Mapping) else {}
     return [
         StoredSample(
             question=text_value(question, "input").strip(), choices=choices,
-            answer=key_of(values["target"], choices),
+            answer=reference_answer(values["target"], choices),
             response=parts.response, thinking=parts.thinking, closing=parts.closing,
             sample=epoch - 1 if epoch else UNNUMBERED, problem_row=_id_of(values),
             labelled_correct=_scored(values.get("scores")), model=_name(output.get("model")),
-            truncated=cut_off_of(columns.cut_off(choice), parts),
-            num_tokens=columns.count(first(usage, columns.NUM_TOKENS)),
+            truncated=is_truncated(columns.hit_limit(choice), parts),
+            num_tokens=columns.parse_count(first_value(usage, columns.NUM_TOKENS)),
         )
     ]  # fmt: skip
 
@@ -288,10 +308,10 @@ def _joined(parts: Sequence[Mapping[str, Any]], kind: str) -> str | None:
 def _scored(scores: Any) -> bool | None:
     """The first score's value: C or I, or a number."""
     score = next(iter(scores.values()), None) if isinstance(scores, Mapping) else None
-    return flag(score.get("value")) if isinstance(score, Mapping) else None
+    return parse_label(score.get("value")) if isinstance(score, Mapping) else None
 
 
-FORMS = (
+FORMATS = (
     SampleFormat("lm-eval", (("resps",), ("doc", "arguments")), _read_lm_eval),
     SampleFormat(
         "inspect", (("input",), ("target",), ("output",), ("epoch", "scores")), _read_inspect
