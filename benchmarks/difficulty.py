@@ -89,10 +89,10 @@ def stopping_figures(pool: Pool, band: Band, *, wave_size: int = 1) -> dict[str,
     kept_by_all = {
         id
         for id, attempts in pool.items()
-        if band.outcome(sum(attempts), len(attempts)) is BandDecision.KEEP
+        if band.decision(sum(attempts), len(attempts)) is BandDecision.KEEP
     }
-    kept = {id for id, tracker in trackers.items() if tracker.outcome is BandDecision.KEEP}
-    num_unused = sum(tracker.num_unused for tracker in trackers.values())
+    kept = {id for id, tracker in trackers.items() if tracker.decision is BandDecision.KEEP}
+    num_unused = sum(tracker.num_wasted for tracker in trackers.values())
     num_drawn = sum(len(tracker.grades) for tracker in trackers.values()) + num_unused
     return {
         "share_drawn": num_drawn / (len(pool) * band.num_attempts),

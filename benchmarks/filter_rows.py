@@ -87,8 +87,8 @@ def timed_funnel(questions: list[str], tested: list[str]) -> dict[str, Any]:
     from pathlib import Path
 
     from slowthink.records import Split
-    from slowthink.stages.filter.state import start
-    from slowthink.stages.filter.steps import STEPS
+    from slowthink.stages.filter import STEPS
+    from slowthink.stages.filter.funnel import start
 
     problems = [_problem(text, number, Split.TRAIN) for number, text in enumerate(questions)]
     heldout = [_problem(text, number, Split.HELDOUT) for number, text in enumerate(tested)]

@@ -15,9 +15,13 @@ from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Verdict
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import drawn_to_test, estimates, stratified, sub_pool
-from slowthink.stages.filter.difficulty.keys import doubt
-from slowthink.stages.filter.difficulty.measure import difficulty_facts, measure, reason
-from slowthink.stages.filter.difficulty.trial import combined
+from slowthink.stages.filter.difficulty.key_check import disputed_answer
+from slowthink.stages.filter.difficulty.pass_rates import (
+    difficulty_facts,
+    drop_reason,
+    estimate_pass_rate,
+)
+from slowthink.stages.filter.difficulty.step import combined
 
 LETTERS = {
     "c": Verdict.CORRECT, "w": Verdict.WRONG, "n": Verdict.NO_ANSWER, "t": Verdict.TRUNCATED,
@@ -55,24 +59,24 @@ RATES = {
 
 @pytest.mark.parametrize("letters, correct, counted, rate", RATES.values(), ids=RATES.keys())
 def test_pass_rate_of(letters: str, correct: int, counted: int, rate: float | None) -> None:
-    found = measure("p", grades(letters), step=DifficultyStep())
+    found = estimate_pass_rate("p", grades(letters), step=DifficultyStep())
     assert (found.num_correct, found.num_counted, found.pass_rate) == (correct, counted, rate)
 
 
 def test_truncated_attempts_leave_the_denominator_where_the_step_says_so() -> None:
-    found = measure("p", grades("ctt"), step=DifficultyStep(truncated="uncounted"))
+    found = estimate_pass_rate("p", grades("ctt"), step=DifficultyStep(truncated="uncounted"))
     assert (found.num_correct, found.num_counted) == (1, 1)
     assert found.verdicts == {"truncated": 2, "correct": 1}
 
 
 def test_interval_is_wilsons() -> None:
-    found = measure("p", grades("cw"), step=DifficultyStep())
+    found = estimate_pass_rate("p", grades("cw"), step=DifficultyStep())
     assert found.low == pytest.approx(0.0945, abs=1e-4)
     assert found.high == pytest.approx(0.9055, abs=1e-4)
 
 
 def test_kinds_of_failure_are_counted_apart() -> None:
-    found = measure("p", grades("ctnwt"), step=DifficultyStep())
+    found = estimate_pass_rate("p", grades("ctnwt"), step=DifficultyStep())
     assert found.verdicts == {"truncated": 2, "correct": 1, "no_answer": 1, "wrong": 1}
 
 
@@ -89,12 +93,14 @@ BANDS = {
 @pytest.mark.parametrize(("letters", "low", "high", "expected"), BANDS.values(), ids=BANDS.keys())
 def test_band_keeps_or_drops(letters: str, low: float, high: float, expected: str | None) -> None:
     step = DifficultyStep(min_pass_rate=low, max_pass_rate=high, num_attempts=4)
-    assert reason(measure("p", grades(letters), step=step).outcome, step) == expected
+    assert (
+        drop_reason(estimate_pass_rate("p", grades(letters), step=step).decision, step) == expected
+    )
 
 
 def test_a_band_of_counts_takes_the_place_of_the_rates() -> None:
     band = Band(32, max_pass_rate=0.0, min_correct=1, max_correct=3)
-    found = [band.outcome(num_correct, 32) for num_correct in (0, 1, 3, 4)]
+    found = [band.decision(num_correct, 32) for num_correct in (0, 1, 3, 4)]
     assert found == [
         BandDecision.TOO_RARELY,
         BandDecision.KEEP,
@@ -104,7 +110,7 @@ def test_a_band_of_counts_takes_the_place_of_the_rates() -> None:
 
 
 def test_evidence_is_the_measurement() -> None:
-    found = measure("p", grades("cc"), step=DifficultyStep())
+    found = estimate_pass_rate("p", grades("cc"), step=DifficultyStep())
     assert found.evidence() == "2 of 2 right, 95 % interval 0.34 to 1.00"
 
 
@@ -124,7 +130,7 @@ def test_without_a_limit_and_by_a_preset_all_are_tested(values: dict[str, object
 
 def test_facts_have_histogram_interval_and_domains() -> None:
     step, texts = DifficultyStep(), {"a": "cc", "b": "cw", "c": "wt"}
-    measures = [measure(id, grades(text), step=step) for id, text in texts.items()]
+    measures = [estimate_pass_rate(id, grades(text), step=step) for id, text in texts.items()]
     facts = difficulty_facts(measures, num_untested=7, domains={"a": "x", "b": "x", "c": None})
     assert facts["pass_rates"] == {"0 of 2": 1, "1 of 2": 1, "2 of 2": 1}
     assert (facts["num_tested"], facts["num_untested"], facts["pass_rate"]) == (3, 7, 0.5)
@@ -281,6 +287,6 @@ KEYS = {
 @pytest.mark.parametrize(("right", "wrong", "expected"), KEYS.values(), ids=KEYS.keys())
 def test_key_is_in_doubt(right: int, wrong: dict[str, int], expected: tuple | None) -> None:
     with Grader() as grader:
-        found = doubt(problem(1), said(right, wrong), grader, config=KeyCheckConfig())
+        found = disputed_answer(problem(1), said(right, wrong), grader, config=KeyCheckConfig())
     got = found and (found.models_answer, found.votes, found.num_answers)
     assert got == expected

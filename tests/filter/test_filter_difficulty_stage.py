@@ -218,7 +218,7 @@ def test_recorded_answers_without_a_mark_count_where_their_last_number_is_taken(
         tmp_path, problems[:2], models=[recorded], num_attempts=1, max_correct=0, notify=said.append
     )
     assert kept(tmp_path) == expected
-    assert any("2 of 2 attempts state no answer" in line for line in said) is not last_number
+    assert any("2 of 2 attempts give no answer" in line for line in said) is not last_number
 
 
 @pytest.mark.shared_data

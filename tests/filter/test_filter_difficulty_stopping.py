@@ -21,10 +21,21 @@ from slowthink.records import Budget, Grade, Problem, Sampling, Verdict
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, make_tasks
 from slowthink.stages.filter.difficulty.attempts import ModelSource, Returned, run_attempts
-from slowthink.stages.filter.difficulty.band import Band, Tally, decided, needed
+from slowthink.stages.filter.difficulty.band import (
+    Band,
+    Tally,
+    certain_decision,
+    min_further_attempts,
+)
 from slowthink.stages.filter.difficulty.band import BandDecision as Decision
 from slowthink.stages.filter.difficulty.cost import Beta, attempts_until_decided
-from slowthink.stages.filter.difficulty.stopping import AttemptTracker, Exact, Majority, Never, Rule
+from slowthink.stages.filter.difficulty.stopping import (
+    AttemptTracker,
+    Exact,
+    Majority,
+    Never,
+    StoppingRule,
+)
 
 VERDICTS = {
     "c": Verdict.CORRECT, "w": Verdict.WRONG, "t": Verdict.TRUNCATED, "u": Verdict.UNGRADABLE,
@@ -46,8 +57,8 @@ class Made:
         self.waiting: list[tuple[str, int]] = []
         self.asked: list[tuple[str, int]] = []
 
-    def submit(self, wanted: Sequence[tuple[str, range]]) -> None:
-        new = [(one, number) for one, wave in wanted for number in wave]
+    def submit(self, waves: Sequence[tuple[str, range]]) -> None:
+        new = [(one, number) for one, wave in waves for number in wave]
         self.waiting += new
         self.asked += new
 
@@ -67,7 +78,7 @@ def grade(letter: str) -> Grade:
 
 
 def follow(
-    rule: Rule, letters: str, *, wave_size: int = 1, seed: int = 0, **more: bool
+    rule: StoppingRule, letters: str, *, wave_size: int = 1, seed: int = 0, **more: bool
 ) -> AttemptTracker:
     found = AttemptTracker(rule, wave_size=wave_size, **more)
     run_attempts(Made({"p": letters}, seed=seed), {"p": found})
@@ -84,7 +95,7 @@ def test_exact_mode_gives_the_decision_of_all_attempts(band: Band, truncated_cou
         counts = {"truncated_counts": truncated_counts}
         whole = follow(Never(band), letters, **counts)
         early = follow(Exact(band), letters, wave_size=1 + seed % 5, seed=seed, **counts)
-        assert early.outcome is whole.outcome, letters
+        assert early.decision is whole.decision, letters
         assert len(whole.grades) == band.num_attempts
         assert [one.verdict for one in early.grades] == [
             VERDICTS[letter] for letter in letters[: len(early.grades)]
@@ -97,14 +108,14 @@ def test_a_decision_falls_just_when_no_rest_can_change_it(band: Band) -> None:
         tally, left = Tally(), 0
         for letter in letters[: band.num_attempts]:
             tally = tally.add(grade(letter), truncated_counts=True)
-            left = band.num_attempts - tally.num_drawn
+            left = band.num_attempts - tally.num_seen
             ends = {
-                band.outcome(tally.num_correct + right, tally.num_counted + right + wrong)
+                band.decision(tally.num_correct + right, tally.num_counted + right + wrong)
                 for right in range(left + 1)
                 for wrong in range(left + 1 - right)
             }
             expected = next(iter(ends)) if len(ends) == 1 else None
-            assert decided(band, tally) is expected, (letters, tally)
+            assert certain_decision(band, tally) is expected, (letters, tally)
 
 
 def test_what_finishes_first_does_not_decide() -> None:
@@ -112,10 +123,10 @@ def test_what_finishes_first_does_not_decide() -> None:
     found = AttemptTracker(Exact(Band(4, max_correct=1)), wave_size=4)
     assert found.next_wave() == range(4)
     for number, letter in ((3, "c"), (2, "c"), (1, "w")):
-        found.put(number, grade(letter))
-        assert found.outcome is None
-    found.put(0, grade("w"))
-    assert (found.outcome, found.tally.num_drawn) == (Decision.TOO_OFTEN, 4)
+        found.add(number, grade(letter))
+        assert found.decision is None
+    found.add(0, grade("w"))
+    assert (found.decision, found.tally.num_seen) == (Decision.TOO_OFTEN, 4)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -125,8 +136,8 @@ def test_order_of_finishing_changes_no_decision_and_no_measurement(seed: int) ->
     found = {one: AttemptTracker(Exact(BANDS["1-3 of 12"]), wave_size=5) for one in letters}
     run_attempts(Made(letters, seed=seed), found)
     expected = {one: follow(Exact(BANDS["1-3 of 12"]), letters[one]) for one in letters}
-    assert {one: (f.outcome, f.tally, f.grades) for one, f in found.items()} == {
-        one: (f.outcome, f.tally, f.grades) for one, f in expected.items()
+    assert {one: (f.decision, f.tally, f.grades) for one, f in found.items()} == {
+        one: (f.decision, f.tally, f.grades) for one, f in expected.items()
     }
 
 
@@ -134,18 +145,18 @@ def test_waves_of_one_waste_nothing_and_ask_for_what_is_needed_anyway() -> None:
     source = Made({"p": "wwwwwcccccc" + "c" * 21})
     found = {"p": AttemptTracker(Exact(BAND))}
     run_attempts(source, found)
-    assert found["p"].outcome is Decision.TOO_OFTEN
+    assert found["p"].decision is Decision.TOO_OFTEN
     assert [number for _, number in source.asked] == list(range(9))
-    assert needed(BAND, Tally()) == 4
-    assert found["p"].num_unused == 0
+    assert min_further_attempts(BAND, Tally()) == 4
+    assert found["p"].num_wasted == 0
 
 
 def test_waste_is_counted_and_what_has_not_come_is_taken_back() -> None:
     late = AttemptTracker(Exact(Band(8, max_correct=0)), wave_size=8)
     late.next_wave()
     for number in (5, 0, 3):
-        late.put(number, grade("c"))
-    assert (late.outcome, late.num_unused, list(late.grades)) == (
+        late.add(number, grade("c"))
+    assert (late.decision, late.num_wasted, list(late.grades)) == (
         Decision.TOO_OFTEN, 2, [grade("c")],
     )  # fmt: skip
     source = Made({"p": "c" * 8}, seed=1)
@@ -163,9 +174,9 @@ MAJORITIES = {
 def test_majority_is_decided_as_all_votes_would(votes: str, value: float) -> None:
     votes = votes.ljust(7, "a") if votes == "aaaa" else votes.ljust(7, "c")
     found = [_voted(votes, early=early) for early in (True, False)]
-    assert found[0].outcome is found[1].outcome
+    assert found[0].decision is found[1].decision
     expected = Decision.TOO_OFTEN if value > 0.4 else Decision.KEEP
-    assert found[0].outcome is expected
+    assert found[0].decision is expected
     assert len(found[0].grades) == (4 if votes[:4] in ("aaaa", "bbbb") else 7)
 
 
@@ -176,7 +187,7 @@ def _voted(votes: str, *, early: bool) -> AttemptTracker:
     kinds = {"a": Verdict.CORRECT, "-": Verdict.NO_ANSWER}
     found = AttemptTracker(Majority(Band(7, max_pass_rate=0.4), group, early))
     for number, vote in enumerate(votes):
-        found.put(number, Grade(verdict=kinds.get(vote, Verdict.WRONG), extracted=vote))
+        found.add(number, Grade(verdict=kinds.get(vote, Verdict.WRONG), extracted=vote))
     return found
 
 
@@ -252,7 +263,7 @@ def asked(
             one.id: AttemptTracker(Exact(BANDS["1-3 of 12"]), wave_size=4) for one in problems
         }
         run_attempts(source, follows)
-    return {one: (f.outcome, len(f.grades)) for one, f in follows.items()}, session
+    return {one: (f.decision, len(f.grades)) for one, f in follows.items()}, session
 
 
 def test_a_session_out_of_order_decides_the_same_and_asks_nothing_twice(
@@ -262,7 +273,7 @@ def test_a_session_out_of_order_decides_the_same_and_asks_nothing_twice(
     problems = [make_problem(f"Question {n}?") for n in range(12)]
     answers = {one.question: "".join(draw.choices("cwww", k=12)) for one in problems}
     expected = {
-        one.id: (f.outcome, len(f.grades))
+        one.id: (f.decision, len(f.grades))
         for one in problems
         if (f := follow(Exact(BANDS["1-3 of 12"]), answers[one.question]))
     }

@@ -10,9 +10,9 @@ import pytest
 
 from slowthink.recipe import DomainsConfig, Recipe
 from slowthink.sampling.ledger import Ledger
+from slowthink.stages.filter import STEPS
 from slowthink.stages.filter.domains import domains
-from slowthink.stages.filter.state import Funnel
-from slowthink.stages.filter.steps import STEPS
+from slowthink.stages.filter.funnel import Funnel
 
 QUESTIONS = [
     "Find the smallest prime divisor of 91.",
@@ -80,7 +80,7 @@ def test_domains_come_after_contamination_and_before_difficulty() -> None:
 
 
 def scripts_for(questions, folder) -> str:
-    from slowthink.curation.domains.asking import build_messages
+    from slowthink.curation.domains.llm import build_messages
     from slowthink.curation.domains.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy()

@@ -12,7 +12,7 @@ import pytest
 from slowthink.curation.overlap.exact import exact_keys, operators
 from slowthink.recipe import DuplicatesConfig, SemanticConfig
 from slowthink.stages.filter.duplicates import CLUSTERS_FILE, SHORTHAND, duplicates, in_preference
-from slowthink.stages.filter.state import Funnel
+from slowthink.stages.filter.funnel import Funnel
 
 EQUAL = {
     "latex": (r"求 $\dfrac{1}{2}x$ 的值。", "求１/2 x的值"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from slowthink.curation.overlap.nearest import EmbeddingIndex
+from slowthink.curation.overlap.embedding_index import EmbeddingIndex
 from slowthink.pipeline.contract import StageResult
 from slowthink.pipeline.run_folder import make_context
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig, TraceConfig
@@ -116,8 +116,8 @@ def test_candidates_do_not_depend_on_batches_blocks_or_order(monkeypatch) -> Non
     whole = EmbeddingIndex.of(tested, ParaphraseConfig()).nearest(texts)
     assert sum(map(bool, whole)) == 36
     order = random.Random(0).sample(range(len(texts)), len(texts))
-    monkeypatch.setattr("slowthink.curation.overlap.nearest.BLOCK_TEXTS", 7)
-    monkeypatch.setattr("slowthink.curation.overlap.nearest.BLOCK_PAIRS", 9)
+    monkeypatch.setattr("slowthink.curation.overlap.embedding_index.BLOCK_TEXTS", 7)
+    monkeypatch.setattr("slowthink.curation.overlap.embedding_index.BLOCK_PAIRS", 9)
     index = EmbeddingIndex.of(tested, ParaphraseConfig(batch_size=5))
     assert index.nearest([texts[place] for place in order]) == [whole[place] for place in order]
 

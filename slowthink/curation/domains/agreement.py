@@ -1,4 +1,4 @@
-"""How far two methods say the same of the same problems: agreement, and Cohen's kappa.
+"""Agreement of two methods on the same problems, and Cohen's kappa.
 
 {"n": 812, "agreement": 0.61, "kappa": 0.57, "kappa_ci95": [0.54, 0.61], …}
 """
@@ -15,7 +15,7 @@ from slowthink.analysis.statistics import wilson
 
 NUM_RESAMPLES = 2_000
 MAX_SHOWN = 10
-"""Pairs of classes that are most often mistaken for each other, at most."""
+"""Maximum number of the most frequent disagreements that are listed."""
 
 
 def agreement(
@@ -27,23 +27,23 @@ def agreement(
 ) -> dict[str, Any]:
     """Agreement (Wilson's interval) and kappa (percentile bootstrap over rows) at 95 %.
 
-    Rows that one of the two cannot label are counted and left out. kappa is (p - e) / (1 - e) with
-    p the agreement and e what the two's own shares give by chance (Cohen 1960); None where
-    e = 1 or no row is left. Raises ValueError where the lengths differ.
+    Rows without a label from both methods are counted and left out. kappa is (p - e) / (1 - e) with
+    p the agreement and e the agreement expected by chance from the class shares (Cohen 1960); None
+    if e = 1 or no row is left. Raises ValueError if the lengths differ.
     """
     pairs = Counter(
         (a, b) for a, b in zip(left, right, strict=True) if a is not None and b is not None
     )
     total, same = sum(pairs.values()), sum(n for (a, b), n in pairs.items() if a == b)
     interval = wilson(same, total)
-    other = sorted(((n, a, b) for (a, b), n in pairs.items() if a != b), key=_most_first)
+    different = sorted(((n, a, b) for (a, b), n in pairs.items() if a != b), key=_most_first)
     return {
         "n": total,
         "num_unlabelled": len(left) - total,
         "agreement": same / total if total else None,
         "agreement_ci95": [interval.low, interval.high],
         **_kappas(pairs, num_resamples=num_resamples, seed=seed),
-        "disagreements": [{"first": a, "second": b, "n": n} for n, a, b in other[:MAX_SHOWN]],
+        "disagreements": [{"first": a, "second": b, "n": n} for n, a, b in different[:MAX_SHOWN]],
     }
 
 
@@ -57,7 +57,7 @@ def _kappas(pairs: Counter[tuple[str, str]], *, num_resamples: int, seed: int) -
         return {"kappa": None, "kappa_ci95": None}
     cells = sorted(pairs)
     classes = {
-        code: place for place, code in enumerate(sorted({c for cell in cells for c in cell}))
+        code: index for index, code in enumerate(sorted({c for cell in cells for c in cell}))
     }
     left_PC, right_PC = (
         np.eye(len(classes))[[classes[cell[side]] for cell in cells]] for side in (0, 1)

@@ -1,10 +1,11 @@
-"""A text's class by the words in it, English and Chinese, without a model.
+"""A text's class by its words, English and Chinese, without a model.
 
     label_texts(load_taxonomy(), ["Find all primes p with p + 2 prime."])  # [Label(code="11")]
 
-A class's score is BM25 turned round (Robertson and Zaragoza 2009, eq. 3.15, k1 = 1.2, b = 0): the
-classes' words are the documents' terms, weighted by in how few classes they stand; the text asks.
-Phrases weigh more than words, hints a third. No word found: no label.
+A class's score is BM25 (Robertson and Zaragoza 2009, eq. 3.15, k1 = 1.2, b = 0) with the roles
+swapped: a class's words are a document's terms, weighted by inverse class frequency, and the text
+is the query. Phrases weigh more than words, hints a third. A text without any such word gets no
+label.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from slowthink.curation.domains.taxonomy import DomainClass, Label, Taxonomy
@@ -19,10 +21,10 @@ from slowthink.curation.domains.taxonomy import DomainClass, Label, Taxonomy
 TOKEN = re.compile(r"\\?[a-z][a-z']*")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 SATURATION = 1.2
-"""k1: how soon more of one word says no more."""
+"""k1: how fast repetitions of one word saturate."""
 HINT_WEIGHT = 1 / 3
 PHRASE_WEIGHT = 0.5
-"""Each word of a phrase after the first adds this much; so do two Chinese characters after two."""
+"""Added for each word of a phrase after the first, and for two Chinese characters after two."""
 MIN_PREFIX = 3
 _ENDINGS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"))
 
@@ -33,30 +35,32 @@ Weights = tuple[tuple[int, float], ...]
 def label_texts(taxonomy: Taxonomy, texts: Sequence[str]) -> list[Label]:
     """The class of each text; ties go to the lower code."""
     index = _index(taxonomy)
-    codes = [one.code for one in taxonomy.classes]
-    found = []
+    labels = []
     for text in texts:
         scores = index.scores(text)
-        best = max(scores, key=lambda place: (scores[place], -place), default=None)
-        label = Label(None, "no word of any class") if best is None else Label(codes[best])
-        found.append(label)
-    return found
+        best = max(scores, key=lambda number: (scores[number], -number), default=None)
+        labels.append(
+            Label(None, "no word of any class")
+            if best is None
+            else Label(taxonomy.classes[best].code)
+        )
+    return labels
 
 
 @functools.lru_cache(maxsize=1 << 18)
 def stem(token: str) -> str:
-    """The token without a plural's or a possessive's ending; crude, the same for both sides."""
+    """The token without a plural or possessive ending. Crude, but the same for texts and terms."""
     token = token.removesuffix("'s").rstrip("'") or token
-    for ending, other in _ENDINGS:
+    for ending, replacement in _ENDINGS:
         if token.endswith(ending) and len(token) > len(ending) + 1:
-            return token.removesuffix(ending) + other
+            return token.removesuffix(ending) + replacement
     if len(token) > 3 and token.endswith("s") and token[-2] not in "sui":
         return token[:-1]
     return token
 
 
 class _Entries(dict[str, tuple[tuple[tuple[str, ...], int], ...]]):
-    """The terms that begin with a token, as (further stems, term); filled as tokens come."""
+    """Token → the terms that begin with it, as (remaining stems, term number). A cache."""
 
     def __init__(self, terms: Sequence[str]) -> None:
         super().__init__()
@@ -69,17 +73,17 @@ class _Entries(dict[str, tuple[tuple[tuple[str, ...], int], ...]]):
                 self._by_stem.setdefault(stems[0], []).append((tuple(stems[1:]), number))
 
     def __missing__(self, token: str) -> tuple[tuple[tuple[str, ...], int], ...]:
-        begun: list[tuple[tuple[str, ...], int]] = [
+        prefixes: list[tuple[tuple[str, ...], int]] = [
             ((), number) for prefix, number in self._prefixes if token.startswith(prefix)
         ]
-        found = tuple(self._by_stem.get(stem(token), []) + begun)
+        entries = tuple(self._by_stem.get(stem(token), []) + prefixes)
         if len(self) < 1_000_000:
-            self[token] = found
-        return found
+            self[token] = entries
+        return entries
 
 
 class _Index:
-    """All terms of a taxonomy, found in a text in one pass."""
+    """Finds all terms of a taxonomy in a text in one pass."""
 
     def __init__(self, taxonomy: Taxonomy) -> None:
         weights = _weights(taxonomy)
@@ -92,59 +96,55 @@ class _Index:
                 self._chinese.setdefault(term[0], []).append((term, number))
 
     def scores(self, text: str) -> dict[int, float]:
-        """Score by place of the class; classes without a word are not there."""
-        text = text.lower()
-        found: dict[int, int] = {}
-        for number in self._terms(text):
-            found[number] = found.get(number, 0) + 1
+        """Scores by number of the class, without classes that have no word in the text."""
         scores: dict[int, float] = {}
-        for number, count in found.items():
-            filled = count * (SATURATION + 1) / (count + SATURATION)
-            for place, weight in self._weights[number]:
-                scores[place] = scores.get(place, 0.0) + weight * filled
+        for term, count in Counter(self._terms(text.lower())).items():
+            saturated = count * (SATURATION + 1) / (count + SATURATION)
+            for number, weight in self._weights[term]:
+                scores[number] = scores.get(number, 0.0) + weight * saturated
         return scores
 
     def _terms(self, text: str) -> Iterable[int]:
+        """The number of each term in the text, once per occurrence."""
         tokens = TOKEN.findall(text)
-        for place, entries in enumerate(map(self._entries.__getitem__, tokens)):
-            for rest, number in entries:
-                if not rest or rest == tuple(map(stem, tokens[place + 1 : place + 1 + len(rest)])):
+        for start, entries in enumerate(map(self._entries.__getitem__, tokens), start=1):
+            for stems, number in entries:
+                if not stems or stems == tuple(map(stem, tokens[start : start + len(stems)])):
                     yield number
         if not text.isascii():
-            for place, char in enumerate(text):
+            for start, char in enumerate(text):
                 for term, number in self._chinese.get(char, ()):
-                    if text.startswith(term, place):
+                    if text.startswith(term, start):
                         yield number
 
 
 def _weights(taxonomy: Taxonomy) -> dict[str, Weights]:
-    """The classes of each word with their weights; a word's idf is over classes."""
-    found: dict[str, dict[int, float]] = {}
-    for place, one in enumerate(taxonomy.classes):
-        for term, weight in _terms_of(one):
-            if not term:
-                continue
-            places = found.setdefault(term, {})
-            places[place] = max(weight, places.get(place, 0.0))
+    """The classes of each term with their weights; a term's idf is over classes."""
+    by_term: dict[str, dict[int, float]] = {}
+    for number, domain in enumerate(taxonomy.classes):
+        for term, weight in _terms_of(domain):
+            if term:
+                classes = by_term.setdefault(term, {})
+                classes[number] = max(weight, classes.get(number, 0.0))
     total = len(taxonomy.classes)
     return {
         term: tuple(
-            (place, weight * math.log(1 + total / len(places)) * _size(term))
-            for place, weight in places.items()
+            (number, weight * math.log(1 + total / len(classes)) * _size(term))
+            for number, weight in classes.items()
         )
-        for term, places in found.items()
+        for term, classes in by_term.items()
     }
 
 
-def _terms_of(one: DomainClass) -> Iterable[tuple[str, float]]:
-    for term in (*one.words, *one.words_zh, one.name, one.zh):
+def _terms_of(domain: DomainClass) -> Iterable[tuple[str, float]]:
+    for term in (*domain.words, *domain.words_zh, domain.name, domain.zh):
         yield _normal(term), 1.0
-    for term in (*one.hints, *one.hints_zh):
+    for term in (*domain.hints, *domain.hints_zh):
         yield _normal(term), HINT_WEIGHT
 
 
 def _normal(term: str) -> str:
-    """A term in one form, so that it is one term in all classes."""
+    """A term's normal form, the same in all classes."""
     term = term.lower().strip()
     if CHINESE.search(term) or (term.endswith("*") and len(term) > MIN_PREFIX):
         return term

@@ -1,10 +1,10 @@
-"""Classes that a problem may belong to: the MSC's 61, or a user's own from a file.
+"""The classes of problems: the 61 of the MSC, or a user's own from a file.
 
     DomainClass(code="11", name="Number theory", zh="数论", about="Integers - primes, …", …)
 
-A file of own classes is YAML (a list) or JSONL (an object a line) with `code`, `name`, and at will
-`zh`, `about`, `about_zh`, `words`, `hints`, `words_zh`, `hints_zh`. Codes and names of the MSC are
-those of MSC 2020 (msc2020.org); descriptions and words are our own.
+A file of classes is YAML (a list) or JSONL (one object per line) with `code`, `name`, and
+optionally `zh`, `about`, `about_zh`, `words`, `hints`, `words_zh`, `hints_zh`. Codes and names of
+the MSC are those of MSC 2020 (msc2020.org); descriptions and words are our own.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class DomainClass:
 
     code: str
     name: str
-    """What a problem of the class has as its domain."""
+    """The `domain` of the class's problems."""
     zh: str = ""
     about: str = ""
     about_zh: str = ""
     words: tuple[str, ...] = ()
-    """English words and phrases that tell the class; `xyz*` is a beginning, `\\xyz` LaTeX."""
+    """English words and phrases that indicate the class; `xyz*` is a prefix, `\\xyz` LaTeX."""
     hints: tuple[str, ...] = ()
-    """Words that speak for it less."""
+    """Words that indicate it less."""
     words_zh: tuple[str, ...] = ()
     hints_zh: tuple[str, ...] = ()
 
@@ -48,16 +48,18 @@ class Taxonomy:
     classes: tuple[DomainClass, ...]
 
     def names(self) -> dict[str, str]:
-        """A class's name by its code."""
-        return {one.code: one.name for one in self.classes}
+        """The names of the classes by their codes."""
+        return {domain.code: domain.name for domain in self.classes}
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a method says of a text; `code` None: it does not know, and `why`."""
+    """The class of a text."""
 
     code: str | None
-    why: str = ""
+    """None: the method could not assign one."""
+    reason: str = ""
+    """Why there is no code."""
 
 
 _TEXTS = ("zh", "about", "about_zh")
@@ -68,7 +70,7 @@ _LISTS = ("words", "hints", "words_zh", "hints_zh")
 def load_taxonomy(name: str = "msc") -> Taxonomy:
     """The MSC, or the classes of a YAML or JSONL file.
 
-    Raises ConfigError where there is no such file, DataError where it holds something else.
+    Raises ConfigError if the file is missing, DataError if its content is not a list of classes.
     """
     if name == "msc":
         text = resources.files("slowthink.curation.domains").joinpath("msc.yaml").read_text("utf-8")
@@ -76,8 +78,8 @@ def load_taxonomy(name: str = "msc") -> Taxonomy:
     path = Path(name)
     if not path.is_file():
         raise ConfigError(
-            f"filter.domains.taxonomy: there is no file {name}; expected `msc`, or a YAML or JSONL "
-            "file of classes. Name one that is there."
+            f"filter.domains.taxonomy: no such file: {name}; expected `msc`, or a YAML or JSONL "
+            "file of classes. Correct the path."
         )
     return _taxonomy(name, _rows(path))
 
@@ -91,25 +93,25 @@ def _rows(path: Path) -> Any:
     except (ValueError, yaml.YAMLError) as error:
         raise DataError(
             f"{path}: cannot be read ({str(error).splitlines()[0]}); expected a YAML list or JSONL "
-            "of classes. Mend the file."
+            "of classes. Fix the file."
         ) from None
 
 
 def _taxonomy(name: str, rows: Any) -> Taxonomy:
     if not isinstance(rows, list) or len(rows) < 2:
         raise DataError(
-            f"{name}: holds {type(rows).__name__}; expected a list of two classes or more, each "
+            f"{name}: contains {type(rows).__name__}; expected a list of two or more classes, each "
             "with `code` and `name`. Add them."
         )
     classes = tuple(_class(name, number, row) for number, row in enumerate(rows, 1))
     for key in ("code", "name"):
-        values = [getattr(one, key) for one in classes]
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
+        values = [getattr(domain, key) for domain in classes]
+        repeated = sorted({value for value in values if values.count(value) > 1})
+        if repeated:
             raise DataError(
-                f"{name}: {key} {twice[0]!r} stands there twice; expected each once. Rename one."
+                f"{name}: {key} {repeated[0]!r} occurs twice; expected each once. Rename one."
             )
-    return Taxonomy(name, tuple(sorted(classes, key=lambda one: one.code)))
+    return Taxonomy(name, tuple(sorted(classes, key=lambda domain: domain.code)))
 
 
 def _class(name: str, number: int, row: Any) -> DomainClass:
@@ -117,13 +119,13 @@ def _class(name: str, number: int, row: Any) -> DomainClass:
     if not isinstance(row, Mapping) or not {"code", "name"} <= row.keys() <= known:
         seen = sorted(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
         raise DataError(
-            f"{name}: class {number} has {seen}; expected `code`, `name` and at will "
-            f"{', '.join([*_TEXTS, *_LISTS])}. Mend the class."
+            f"{name}: class {number} has {seen}; expected `code`, `name` and optionally "
+            f"{', '.join([*_TEXTS, *_LISTS])}. Fix the class."
         )
     if not all(isinstance(row[key], str) and row[key].strip() for key in ("code", "name")):
         raise DataError(
             f"{name}: class {number} has code {row['code']!r} and name {row['name']!r}; expected "
-            'two texts. Put numbers in quotes: code: "11".'
+            'two strings. Put numbers in quotes: code: "11".'
         )
     more: dict[str, Any] = {key: _words(name, number, row.get(key) or []) for key in _LISTS}
     more |= {key: str(row.get(key) or "") for key in _TEXTS}
@@ -131,9 +133,9 @@ def _class(name: str, number: int, row: Any) -> DomainClass:
 
 
 def _words(name: str, number: int, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise DataError(
-            f"{name}: class {number} has the words {value!r}; expected a list of texts. "
+            f"{name}: class {number} has the words {value!r}; expected a list of strings. "
             "Put words such as true or 3 in quotes."
         )
     return tuple(value)

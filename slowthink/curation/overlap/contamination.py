@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowthink.curation.overlap.ngrams import BATCH_TEXTS, Postings
-from slowthink.curation.overlap.normal import (
+from slowthink.curation.overlap.tokens import (
     Hashed,
     Hashes,
     hashed,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slowthink.curation.overlap.normal import Hashed, Hashes, hashed, mixed, whole
+from slowthink.curation.overlap.tokens import Hashed, Hashes, hashed, mixed, whole
 
 OPERATORS = "÷×^!%√"
 _OPERATOR = re.compile(

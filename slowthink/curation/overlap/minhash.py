@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slowthink.curation.overlap.normal import Hashed, Hashes
+from slowthink.curation.overlap.tokens import Hashed, Hashes
 
 NUM_BANDS = 16
 ROWS_PER_BAND = 4

@@ -30,7 +30,7 @@ from slowthink.curation.overlap.clusters import (
 )
 from slowthink.curation.overlap.exact import sense_keys
 from slowthink.curation.overlap.minhash import NUM_BANDS, bands
-from slowthink.curation.overlap.normal import Hashed, Hashes, hashed, shingles, strict_tokens, whole
+from slowthink.curation.overlap.tokens import Hashed, Hashes, hashed, shingles, strict_tokens, whole
 from slowthink.pipeline.runner import batched, map_batches
 
 WIDTH = 3

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowthink.curation.overlap.normal import Hashed, Hashes, mixed, s1_words, shingles
+from slowthink.curation.overlap.tokens import Hashed, Hashes, mixed, s1_words, shingles
 
 S1_WIDTH = 8
 """Words of a run in s1 (simplescaling/s1@77272c6: data/collect_data.py); its helper's own is 13."""

@@ -7,15 +7,22 @@ from slowthink.pipeline.contract import StageContext, StageResult, counts
 from slowthink.pipeline.plan import planned_problems
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
-from slowthink.stages.filter.planned import planned
-from slowthink.stages.filter.state import Funnel, start
-from slowthink.stages.filter.steps import STEPS
+from slowthink.stages.filter.contamination import contamination
+from slowthink.stages.filter.cost import planned_cost
+from slowthink.stages.filter.difficulty import difficulty
+from slowthink.stages.filter.domains import domains
+from slowthink.stages.filter.duplicates import duplicates
+from slowthink.stages.filter.funnel import FilterStep, Funnel, start
+from slowthink.stages.filter.quality import quality
 
 STAGE_VERSION = 3
 
+STEPS: tuple[FilterStep, ...] = (quality, duplicates, contamination, domains, difficulty)
+"""The steps in order, cheap ones first."""
+
 
 def run(context: StageContext) -> StageResult:
-    """The training problems that pass every step. Raises DataError where none does."""
+    """The training problems that pass every step. Raises DataError if none does."""
     pool = context.load(Problem, "pool")
     funnel = start([problem for problem in pool if problem.split is Split.TRAIN])
     before = counts(problem.domain for problem in funnel.problems)
@@ -23,7 +30,7 @@ def run(context: StageContext) -> StageResult:
         step(funnel, context)
     if not funnel.problems:
         raise DataError(_nothing_left(funnel))
-    context.notify(f"filter: {len(funnel.problems)} problems are left of {sum(before.values())}")
+    context.notify(f"filter: {len(funnel.problems):,} of {sum(before.values()):,} problems remain")
     after = counts(problem.domain for problem in funnel.problems)
     return StageResult(
         records=funnel.problems, record_type=Problem, dropped=funnel.dropped, steps=funnel.steps,
@@ -32,15 +39,15 @@ def run(context: StageContext) -> StageResult:
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Problems that come in, attempts, and tokens that models may write, each at most."""
+    """Maximum number of problems, attempts and generated tokens."""
     num_problems = planned_problems(recipe)
-    return {"num_problems": num_problems} | planned(recipe, num_problems=num_problems)
+    return {"num_problems": num_problems} | planned_cost(recipe, num_problems=num_problems)
 
 
 def _nothing_left(funnel: Funnel) -> str:
     reasons = counts(drop.reason for drop in funnel.dropped)
-    found = "; ".join(f"{number} x {reason}" for reason, number in reasons.items())
+    listed = "; ".join(f"{number} x {reason}" for reason, number in reasons.items())
     return (
-        f"filter: no training problem is left ({found or 'the pool holds none'}); expected some. "
+        f"filter: no training problem is left ({listed or 'the pool has none'}); expected some. "
         "Loosen a rule, e.g. --set filter.quality=null or --set filter.difficulty.max_pass_rate=1"
     )

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from slowthink.curation.overlap.certificate import certificate, drops, summary, write_certificate
 from slowthink.curation.overlap.contamination import EvaluationItem, Leak
-from slowthink.curation.overlap.exams import exam_sets, text_of
+from slowthink.curation.overlap.evaluation_sets import exam_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_leaks, find_leaks_in_order
 from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem, Split
+from slowthink.stages.filter.funnel import Funnel
 from slowthink.stages.filter.paraphrases import add_paraphrases
-from slowthink.stages.filter.state import Funnel
 
 REASONS = {
     "run": "shares a run of words with",

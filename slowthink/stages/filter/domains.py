@@ -1,4 +1,4 @@
-"""Say which field each problem belongs to; nothing is dropped, ids stay.
+"""Assign a domain to each problem; no problem is dropped and ids stay the same.
 
 funnel.facts["domain_labels"] = {"methods": ["lexical"], "num_labelled": 40210, …}
 """
@@ -10,43 +10,48 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from slowthink.curation.domains import embedding, lexical
+from slowthink.curation.domains import embedding, lexical, llm
 from slowthink.curation.domains.agreement import agreement
-from slowthink.curation.domains.asking import open_labeller
 from slowthink.curation.domains.taxonomy import Label, Taxonomy, load_taxonomy
 from slowthink.pipeline.contract import StageContext, counts, step_of
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import DomainsConfig, FilterConfig
 from slowthink.records import Problem
-from slowthink.stages.filter.state import Funnel
+from slowthink.sampling.prompted_model import open_prompted_model
+from slowthink.stages.filter.funnel import Funnel
 
-Method = Callable[[Sequence[Problem], Taxonomy, StageContext], tuple[list[Label], dict[str, Any]]]
-"""Labels of problems, in order, and what is to be said of how they came about."""
+Labels = tuple[list[Label], dict[str, Any]]
+"""Labels of problems, in order, and facts about the method."""
+Method = Callable[[Sequence[Problem], Taxonomy, StageContext], Labels]
 
 
 def domains(funnel: Funnel, context: StageContext) -> None:
-    """The step of the filter: problems without a domain (all, to overwrite) get one."""
+    """Assign domains to problems without one, or with `overwrite` to all."""
     settings: FilterConfig = context.config
     config = settings.domains
     if config is None:
         return
     taxonomy = load_taxonomy(config.taxonomy)
-    asked = [one for one in funnel.problems if config.overwrite or one.domain is None]
-    asked.sort(key=lambda problem: problem.id)
-    found = {name: METHODS[name](asked, taxonomy, context) for name in config.methods}
-    labels = found[config.methods[0]][0]
+    problems = [p for p in funnel.problems if config.overwrite or p.domain is None]
+    problems.sort(key=lambda problem: problem.id)
+    by_method = {name: METHODS[name](problems, taxonomy, context) for name in config.methods}
+    labels, _ = by_method[config.methods[0]]
     names = taxonomy.names()
-    named = {p.id: names[one.code] for p, one in zip(asked, labels, strict=True) if one.code}
+    assigned = {
+        problem.id: names[label.code]
+        for problem, label in zip(problems, labels, strict=True)
+        if label.code
+    }
     funnel.problems = [
-        replace(problem, domain=named[problem.id]) if problem.id in named else problem
+        replace(problem, domain=assigned[problem.id]) if problem.id in assigned else problem
         for problem in funnel.problems
     ]
     funnel.steps.append(step_of("domains", len(funnel.problems), []))
     funnel.facts["domain_labels"] = _facts(funnel.problems, config, labels) | {
-        "by_method": {name: _method_facts(*one) for name, one in found.items()},
-        "agreement": _agreement([one for one, _ in found.values()], names),
+        "by_method": {name: _method_facts(*method) for name, method in by_method.items()},
+        "agreement": _agreement([method_labels for method_labels, _ in by_method.values()], names),
     }
-    context.notify(f"filter: {len(named)} of {len(asked)} problems without a domain have one now")
+    context.notify(f"filter: domain assigned to {len(assigned):,} of {len(problems):,} problems")
 
 
 def _facts(
@@ -61,56 +66,45 @@ def _facts(
     }
 
 
-def _method_facts(labels: Sequence[Label], more: dict[str, Any]) -> dict[str, Any]:
-    unknown = [label.why for label in labels if label.code is None]
-    return {"num_unknown": len(unknown), "unknown": counts(unknown)} | more
+def _method_facts(labels: Sequence[Label], facts: dict[str, Any]) -> dict[str, Any]:
+    reasons = [label.reason for label in labels if label.code is None]
+    return {"num_unknown": len(reasons), "unknown": counts(reasons)} | facts
 
 
-def _agreement(found: Sequence[Sequence[Label]], names: dict[str, str]) -> dict[str, Any] | None:
-    """None where there is one method only."""
-    if len(found) < 2:
+def _agreement(labels: Sequence[Sequence[Label]], names: dict[str, str]) -> dict[str, Any] | None:
+    """Agreement of the two methods; None if there is only one."""
+    if len(labels) < 2:
         return None
-    first, second = ([names[one.code] if one.code else None for one in part] for part in found)
+    first, second = (
+        [names[label.code] if label.code else None for label in method] for method in labels
+    )
     return agreement(first, second)
 
 
-def text_of(problem: Problem) -> str:
-    """The question with its options."""
-    return "\n".join([problem.question, *problem.choices])
+def _texts(problems: Sequence[Problem]) -> list[str]:
+    """The questions with their options."""
+    return ["\n".join([problem.question, *problem.choices]) for problem in problems]
 
 
-def _by_words(
-    problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext
-) -> tuple[list[Label], dict[str, Any]]:
+def _lexical(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
     label = functools.partial(lexical.label_texts, taxonomy)
-    return map_rows(label, [text_of(one) for one in problems], runner=context.recipe.runner), {}
+    return map_rows(label, _texts(problems), runner=context.recipe.runner), {}
 
 
-def _by_embedding(
-    problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext
-) -> tuple[list[Label], dict[str, Any]]:
-    return embedding.label_texts(taxonomy, [text_of(one) for one in problems]), {}
+def _embedding(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
+    return embedding.label_texts(taxonomy, _texts(problems)), {}
 
 
-def _by_model(
-    problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext
-) -> tuple[list[Label], dict[str, Any]]:
+def _llm(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
     config: DomainsConfig = context.config.domains
     if not problems:
         return [], {"num_asked_again": 0}
-    with (
-        context.open_ledger() as ledger,
-        open_labeller(
-            config.llm, context.recipe, taxonomy,
-            ledger=ledger, notify=context.notify, progress=context.progress,
-        ) as labeller,
-    ):  # fmt: skip
-        labels = labeller.labels(problems, [text_of(one) for one in problems])
-    return labels, {"num_asked_again": labeller.num_retried}
+    with context.open_ledger() as ledger, open_prompted_model(
+        config.llm, context.recipe,
+        ledger=ledger, tag=llm.TAG, notify=context.notify, progress=context.progress,
+    ) as model:  # fmt: skip
+        labels = llm.label_texts(taxonomy, model, problems, _texts(problems))
+        return labels, {"num_asked_again": model.num_retried}
 
 
-METHODS: dict[str, Method] = {
-    "lexical": _by_words,
-    "embedding": _by_embedding,
-    "llm": _by_model,
-}
+METHODS: dict[str, Method] = {"lexical": _lexical, "embedding": _embedding, "llm": _llm}

@@ -27,7 +27,7 @@ from slowthink.pipeline.runner import BATCH_ROWS, batched, map_batches
 from slowthink.recipe import FilterConfig
 from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig
 from slowthink.records import Dropped, Problem
-from slowthink.stages.filter.state import Funnel
+from slowthink.stages.filter.funnel import Funnel
 
 CLUSTERS_FILE = "clusters.jsonl"
 SHORTHAND = DuplicatesConfig(exact="plain", near=None, keep=("answer",))

@@ -18,9 +18,9 @@ from typing import Any
 
 from slowthink.curation.overlap.certificate import drops
 from slowthink.curation.overlap.contamination import EvaluationItem, Leak
-from slowthink.curation.overlap.exams import text_of
+from slowthink.curation.overlap.embedding_index import EmbeddingIndex
+from slowthink.curation.overlap.evaluation_sets import text_of
 from slowthink.curation.overlap.leaks import Leaks
-from slowthink.curation.overlap.nearest import EmbeddingIndex
 from slowthink.curation.overlap.semantic import is_readable
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig

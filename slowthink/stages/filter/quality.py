@@ -22,8 +22,8 @@ from slowthink.recipe import FilterConfig
 from slowthink.recipe.quality import QualityConfig
 from slowthink.records import Dropped, Problem
 from slowthink.stages.filter import quality_strict
+from slowthink.stages.filter.funnel import Funnel
 from slowthink.stages.filter.quality_strict import RuleMatch, around
-from slowthink.stages.filter.state import Funnel
 
 Rule = Callable[[Problem], RuleMatch | None]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from slowthink.curation.overlap.certificate import certificate, drops, summary, write_certificate
 from slowthink.curation.overlap.contamination import EvaluationItem, Leak
-from slowthink.curation.overlap.exams import exam_sets, text_of
+from slowthink.curation.overlap.evaluation_sets import exam_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_in_chains, find_leaks
 from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext

@@ -1,8 +1,8 @@
-"""The filter by difficulty: models try the problems, and those outside the band go.
+"""The filter by difficulty: models attempt the problems, and those outside the band are dropped.
 
-Steps run in their sequence, and the models of a step in theirs, each on what those before left
-open; what a model decided is not asked of the next. `difficulty.jsonl` has a line for each problem
-and model, `key_review.jsonl` one for each key in doubt.
+Steps run in order, and so do the models of a step, each on the problems that are still open; a
+problem decided by one model is not attempted by the next. `difficulty.jsonl` has a line for each
+problem and model, `key_review.jsonl` one for each disputed reference answer.
 
     {"id": "p-…", "step": "difficulty: fine", "reason": "solved too often (above max_correct)",
      "evidence": "4 of 4 right, 95 % interval 0.51 to 1.00"}
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from slowthink.data.rows import as_evidence
@@ -22,57 +23,58 @@ from slowthink.recipe import DifficultyConfig
 from slowthink.records import Dropped, Problem
 from slowthink.serialise import plain
 from slowthink.stages.filter.difficulty.cost import (
-    Estimate,
+    CostEstimate,
     drawn_to_test,
     estimates,
-    num_tried,
+    num_tested,
     sub_pool,
 )
-from slowthink.stages.filter.difficulty.measure import difficulty_facts
-from slowthink.stages.filter.difficulty.trial import StepContext, StepResult, run_trial
-from slowthink.stages.filter.state import Funnel
+from slowthink.stages.filter.difficulty.pass_rates import difficulty_facts
+from slowthink.stages.filter.difficulty.step import StepContext, StepResult, run_step
+from slowthink.stages.filter.funnel import Funnel
 
-__all__ = ["Estimate", "difficulty", "estimates", "num_tried"]
+__all__ = ["CostEstimate", "difficulty", "estimates", "num_tested"]
 
 SUB_POOL = "difficulty: sub-pool"
 
 
 def difficulty(funnel: Funnel, context: StageContext) -> None:
-    """Attempts, then the bands; problems that nobody could try stay and are counted."""
+    """Drop the problems outside the bands. Problems without any attempt are kept and counted."""
     config: DifficultyConfig | None = context.config.difficulty
     if config is None:
         return
-    tested = _drawn(funnel, context, config)
+    tested = _to_test(funnel, context, config)
     if not tested:
         return
-    for one in estimates(config, context.recipe, num_problems=len(tested)):
-        context.notify(f"filter: {one.line()}")
-    trials, before, steps = [], funnel.problems, config.in_sequence()
+    for estimate in estimates(config, context.recipe, num_problems=len(tested)):
+        context.notify(f"filter: {estimate.line()}")
+    problems, steps = funnel.problems, config.in_sequence()
+    results: list[StepResult] = []
     with context.open_ledger() as ledger, Grader() as grader:
         for number, step in enumerate(steps, start=1):
-            trial = run_trial(
+            result = run_step(
                 tested,
                 step,
-                tools=StepContext(context, ledger, grader),
+                context=StepContext(context, ledger, grader),
                 key_check=config.key_check,
                 is_last=number == len(steps),
             )
-            trials.append(trial)
-            for name, dropped in trial.dropped.items():
+            results.append(result)
+            for name, dropped in result.dropped.items():
                 funnel.drop(name, dropped)
-            gone = {drop.id for found in trial.dropped.values() for drop in found}
-            tested = [problem for problem in tested if problem.id not in gone]
+            dropped_ids = {drop.id for dropped in result.dropped.values() for drop in dropped}
+            tested = [problem for problem in tested if problem.id not in dropped_ids]
         cost, seconds = ledger.spent(context.stage)
     funnel.facts |= {"tokens": plain(cost), "sampling_seconds": seconds}
-    _report(funnel, context, trials, problems=before)
+    _report(funnel, context, results, problems=problems)
 
 
-def _drawn(funnel: Funnel, context: StageContext, config: DifficultyConfig) -> list[Problem]:
-    """The problems that are tried; with `hours` the others are dropped."""
+def _to_test(funnel: Funnel, context: StageContext, config: DifficultyConfig) -> list[Problem]:
+    """The problems to test; with `hours` the others are dropped."""
     if config.hours is None:
-        chosen = drawn_to_test(funnel.problems, config, seed=context.recipe.seed)
+        ids = drawn_to_test(funnel.problems, config, seed=context.recipe.seed)
     else:
-        chosen = set(sub_pool(funnel.problems, config, context.recipe))
+        ids = set(sub_pool(funnel.problems, config, context.recipe))
         reason = "not drawn into the part of the pool that fits the hours"
         funnel.drop(
             SUB_POOL,
@@ -84,50 +86,56 @@ def _drawn(funnel: Funnel, context: StageContext, config: DifficultyConfig) -> l
                     evidence=as_evidence(problem.question),
                 )
                 for problem in funnel.problems
-                if problem.id not in chosen
+                if problem.id not in ids
             ],
         )
-    return [problem for problem in funnel.problems if problem.id in chosen]
+    return [problem for problem in funnel.problems if problem.id in ids]
 
 
 def _report(
-    funnel: Funnel, context: StageContext, trials: list[StepResult], *, problems: list[Problem]
+    funnel: Funnel, context: StageContext, results: list[StepResult], *, problems: list[Problem]
 ) -> None:
-    """Facts, and a line for each measurement and each doubt. Rates are the last model's."""
+    """Add the facts, and write a line for each pass rate and each disputed answer. The facts show
+    the pass rates of the last model."""
+    all_estimates = [estimate for result in results for estimate in result.estimates]
+    last_step = next((result.estimates for result in reversed(results) if result.estimates), [])
+    last_model = [estimate for estimate in last_step if estimate.model == last_step[-1].model]
+    num_tested = len({estimate.id for estimate in all_estimates})
     domains = {problem.id: problem.domain for problem in problems}
-    measured = [found for trial in trials for found in trial.measures]
-    final = next((trial.measures for trial in reversed(trials) if trial.measures), [])
-    shown = [one for one in final if one.model == final[-1].model]
-    num_tried = len({found.id for found in measured})
-    facts = difficulty_facts(shown, num_untested=len(problems) - num_tried, domains=domains)
-    doubts = [doubt for trial in trials for doubt in trial.doubts]
-    attempts = [row for trial in trials for row in trial.attempts]
-    for line in _unanswered(attempts):
-        context.notify(line)
+    facts = difficulty_facts(last_model, num_untested=len(problems) - num_tested, domains=domains)
+    disputed = [answer for result in results for answer in result.disputed]
+    attempts = [row for result in results for row in result.attempts]
+    for warning in _unanswered(attempts):
+        context.notify(warning)
     funnel.facts |= {
         "budget_violations": sum(row["budget_violations"] for row in attempts),
-        "difficulty": facts | {"num_tested": num_tried, "num_keys_in_doubt": len(doubts)},
+        "difficulty": facts | {"num_tested": num_tested, "num_keys_in_doubt": len(disputed)},
         "attempts": attempts,
     }
-    server = [row["server"] for row in attempts if "server" in row]
-    funnel.facts |= {"server": server[-1]} if server else {}
-    lines: dict[str, list[dict[str, Any]]] = {"difficulty.jsonl": [
-        {"step": trial.name} | found.row() for trial in trials for found in trial.measures
-    ]}  # fmt: skip
-    if doubts:
-        lines["key_review.jsonl"] = [doubt.row() for doubt in doubts]
-    for name, rows in lines.items():
-        text = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
-        write_atomic(context.folder / name, text)
+    servers = [row["server"] for row in attempts if "server" in row]
+    funnel.facts |= {"server": servers[-1]} if servers else {}
+    rows = [
+        {"step": result.name} | estimate.row()
+        for result in results
+        for estimate in result.estimates
+    ]
+    _write_lines(context.folder / "difficulty.jsonl", rows)
+    if disputed:
+        _write_lines(context.folder / "key_review.jsonl", [answer.row() for answer in disputed])
+
+
+def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    lines = [json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows]
+    write_atomic(path, "".join(lines))
 
 
 def _unanswered(attempts: list[dict[str, Any]]) -> Iterator[str]:
-    """A warning for each model of which most attempts count as unsolved for want of an answer."""
+    """A warning for each model whose attempts mostly count as unsolved for lack of an answer."""
     for row in attempts:
         number, total = row.get("num_no_answer", 0), row.get("num_attempts", 0)
         if number > total / 2:
             yield (
-                f"filter: {row['step']}: {row['model']}: {number} of {total} attempts state no "
-                "answer and count as unsolved; expected most to. Give them room (answer_tokens), "
-                "or set last_number where recorded answers have no mark"
+                f"filter: {row['step']}: {row['model']}: {number:,} of {total:,} attempts give no "
+                "answer and count as unsolved; expected an answer in most. Raise answer_tokens, or "
+                "set last_number if recorded answers are not marked"
             )

@@ -1,6 +1,6 @@
-"""Where attempts come from, a model or a file, and how they are followed until all is decided.
+"""Sources of attempts (a model or a file), and the loop that requests them until all is decided.
 
-drive(source, {"p-…": Follow(Exact(band))})    then each Follow has its outcome and its grades
+run_attempts(source, {"p-…": AttemptTracker(Exact(band))})   # sets each tracker's decision, grades
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from slowthink.data.stored.grading import match_problems, reorder_options
-from slowthink.data.stored.read import read_stored
-from slowthink.data.stored.samples import StoredSample, select_model
+from slowthink.data.stored import StoredSample, match_problems, read_stored, select_model
+from slowthink.data.stored.grading import reorder_options
 from slowthink.engines.session import Point, Session
 from slowthink.grading import GradeItem, Grader
 from slowthink.recipe import AttemptModel, DifficultyStep, Recipe
@@ -20,85 +19,94 @@ from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tas
 from slowthink.stages.filter.difficulty.cost import settings_of
 from slowthink.stages.filter.difficulty.stopping import AttemptTracker
 
+Waves = Sequence[tuple[str, range]]
+"""Pairs of a problem's id and the numbers of its attempts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """One attempt that has come back."""
+    """One graded attempt."""
 
     problem_id: str
     number: int
     grade: Grade
 
 
-class Source(Protocol):
-    """Gives attempts in any order."""
+class AttemptSource(Protocol):
+    """Returns attempts in any order."""
 
-    def submit(self, wanted: Sequence[tuple[str, range]]) -> None:
-        """Ask for these numbers of these problems' attempts."""
+    def submit(self, waves: Waves) -> None:
+        """Request attempts."""
 
     def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
-        """They are not needed any more."""
+        """Cancel attempts that are no longer needed."""
 
     def returned(self) -> list[Returned]:
-        """What has come since the last call; waits for something. Empty: nothing is outstanding."""
+        """Attempts returned since the last call. Blocks until there is one; empty if none is
+        outstanding."""
 
 
 def run_attempts(
-    source: Source,
-    follows: Mapping[str, AttemptTracker],
+    source: AttemptSource,
+    trackers: Mapping[str, AttemptTracker],
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Ask for attempts, wave after wave of each problem, until each is decided or at its limit.
+    """Request attempts, wave after wave, until each problem is decided.
 
-    A problem's next wave goes out as soon as its last one is in, whatever the others do.
+    A problem's next wave is requested as soon as its last one is complete, independent of the other
+    problems.
     """
-    source.submit([(one, wave) for one in sorted(follows) if (wave := follows[one].next_wave())])
-    num_open = sum(follow.outcome is None for follow in follows.values())
-    progress(len(follows) - num_open, len(follows))
-    while found := source.returned():
-        touched = dict.fromkeys(one.problem_id for one in found)
-        for one in found:
-            follows[one.problem_id].put(one.number, one.grade)
-        for problem_id in touched:
-            follow = follows[problem_id]
-            if follow.outcome is not None:
-                source.cancel(problem_id, follow.outstanding)
-        waves = [(one, follows[one].next_wave()) for one in sorted(touched)]
-        source.submit([(one, wave) for one, wave in waves if wave])
-        num_open = sum(follow.outcome is None for follow in follows.values())
-        progress(len(follows) - num_open, len(follows))
+    touched: Iterable[str] = trackers
+    while True:
+        waves = [(id, trackers[id].next_wave()) for id in sorted(touched)]
+        source.submit([(id, wave) for id, wave in waves if wave])
+        num_open = sum(tracker.decision is None for tracker in trackers.values())
+        progress(len(trackers) - num_open, len(trackers))
+        attempts = source.returned()
+        if not attempts:
+            return
+        touched = dict.fromkeys(attempt.problem_id for attempt in attempts)
+        for attempt in attempts:
+            trackers[attempt.problem_id].add(attempt.number, attempt.grade)
+        for id in touched:
+            if trackers[id].decision is not None:
+                source.cancel(id, trackers[id].outstanding)
 
 
 class ModelSource:
-    """A session's attempts, out of the ledger where it has them."""
+    """Attempts of a session's model; attempts in the ledger are reused."""
 
     def __init__(self, sampler: Sampler, grader: Grader, firsts: Sequence[Task]) -> None:
         """`firsts`: the first attempt at each problem."""
-        self.feed = sampler.task_queue()
+        self.queue = sampler.task_queue()
         self.num_violations = 0
         self.num_tokens: dict[tuple[str, int], int] = {}
-        """Of each attempt that has come, by problem and number."""
+        """Tokens of each returned attempt, by problem and number."""
         self._grader = grader
         self._firsts = {task.problem.id: task for task in firsts}
         self._outstanding: dict[tuple[str, int], Task] = {}
-        self._places: dict[int, tuple[str, int]] = {}
+        self._keys: dict[int, tuple[str, int]] = {}
 
-    def submit(self, wanted: Sequence[tuple[str, range]]) -> None:
-        """Ask for them."""
-        new = {(one, number): self._task(one, number) for one, wave in wanted for number in wave}
-        self._outstanding |= new
-        self._places |= {id(task): place for place, task in new.items()}
-        self.feed.submit(list(new.values()))
+    def submit(self, waves: Waves) -> None:
+        """Request attempts."""
+        tasks = {
+            (problem_id, number): self._task(problem_id, number)
+            for problem_id, wave in waves
+            for number in wave
+        }
+        self._outstanding |= tasks
+        self._keys |= {id(task): key for key, task in tasks.items()}
+        self.queue.submit(list(tasks.values()))
 
     def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
-        """Take back what has not come."""
-        places = [(problem_id, number) for number in numbers]
-        self.feed.cancel([self._outstanding[one] for one in places if one in self._outstanding])
+        """Cancel those that have not been returned."""
+        keys = [(problem_id, number) for number in numbers]
+        self.queue.cancel([self._outstanding[key] for key in keys if key in self._outstanding])
 
     def returned(self) -> list[Returned]:
-        """What has come, graded."""
-        return [self._graded(task, completion) for task, completion in self.feed.completed()]
+        """Attempts returned since the last call, graded."""
+        return [self._graded(task, completion) for task, completion in self.queue.completed()]
 
     def _task(self, problem_id: str, number: int) -> Task:
         first = self._firsts[problem_id]
@@ -107,7 +115,7 @@ class ModelSource:
 
     def _graded(self, task: Task, completion: Completion) -> Returned:
         self.num_violations += bool(completion.violations)
-        problem_id, number = self._places.pop(id(task))
+        problem_id, number = self._keys.pop(id(task))
         del self._outstanding[problem_id, number]
         num_tokens = len(completion.thinking_ids) + len(completion.answer_ids)
         self.num_tokens[problem_id, number] = num_tokens
@@ -119,7 +127,7 @@ def first_tasks(
     session: Session, problems: Sequence[Problem], model: AttemptModel,
     *, step: DifficultyStep, recipe: Recipe,
 ) -> list[Task]:  # fmt: skip
-    """The first attempt at each problem; the others differ in their number alone."""
+    """The first attempt at each problem; further ones differ in the sample number alone."""
     thinking, answer, temperature = settings_of(model, step)
     return make_tasks(
         session, problems, recipe=recipe, chat=model.chat,
@@ -129,31 +137,31 @@ def first_tasks(
 
 
 class RecordedSource:
-    """Attempts that a file has, graded when asked for."""
+    """Attempts recorded in a file, graded when requested."""
 
     def __init__(self, samples: Mapping[str, Sequence[GradeItem]], grader: Grader) -> None:
         self._samples = samples
         self._grader = grader
-        self._wanted: list[tuple[str, int]] = []
+        self._pending: list[tuple[str, int]] = []
 
-    def submit(self, wanted: Sequence[tuple[str, range]]) -> None:
-        """Ask for them."""
-        self._wanted += [(one, number) for one, wave in wanted for number in wave]
+    def submit(self, waves: Waves) -> None:
+        """Request attempts."""
+        self._pending += [(id, number) for id, wave in waves for number in wave]
 
     def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
-        """All that was asked for has been given."""
+        """Does nothing: all requested attempts have been returned."""
 
     def returned(self) -> list[Returned]:
-        """All that was asked for."""
-        wanted, self._wanted = self._wanted, []
-        grades = self._grader.grade_many(self._samples[one][number] for one, number in wanted)
+        """All requested attempts."""
+        pending, self._pending = self._pending, []
+        grades = self._grader.grade_many(self._samples[id][number] for id, number in pending)
         return [
-            Returned(one, number, grade)
-            for (one, number), grade in zip(wanted, grades, strict=True)
-        ]
+            Returned(id, number, grade)
+            for (id, number), grade in zip(pending, grades, strict=True)
+        ]  # fmt: skip
 
 
-def recorded(
+def recorded_samples(
     path: str,
     problems: Sequence[Problem],
     *,
@@ -161,32 +169,24 @@ def recorded(
     model: str | None = None,
     last_number: bool = False,
 ) -> dict[str, list[GradeItem]]:
-    """The file's samples (of one model, where it is named) of these problems, in order of number;
-    of those problems that have enough."""
+    """The file's samples of these problems, by problem id, in order of number. Only of `model` if
+    it is given, and only of problems with at least `num_attempts` samples."""
     stored = read_stored(path, setting="filter.difficulty.models.N.samples")
     stored = select_model(stored, model=model) if model is not None else stored
     problem_of = match_problems(stored, problems)
-    found: dict[str, list[StoredSample]] = {}
+    samples_of: dict[str, list[StoredSample]] = {}
     for sample in stored.samples:
         if sample.problem_id in problem_of:
-            found.setdefault(problem_of[sample.problem_id].id, []).append(sample)
+            samples_of.setdefault(problem_of[sample.problem_id].id, []).append(sample)
     by_id = {problem.id: problem for problem in problems}
     return {
-        one: [
-            _item(by_id[one], sample, last_number=last_number)
-            for sample in sorted(samples, key=_place)[:num_attempts]
+        id: [
+            GradeItem(
+                problem=reorder_options(by_id[id], sample.choices), answer_text=sample.response,
+                truncated=bool(sample.truncated), last_number=last_number,
+            )
+            for sample in sorted(samples, key=lambda sample: sample.sample)[:num_attempts]
         ]
-        for one, samples in sorted(found.items())
+        for id, samples in sorted(samples_of.items())
         if len(samples) >= num_attempts
-    }
-
-
-def _place(sample: StoredSample) -> int:
-    return sample.sample
-
-
-def _item(problem: Problem, sample: StoredSample, *, last_number: bool) -> GradeItem:
-    return GradeItem(
-        problem=reorder_options(problem, sample.choices), answer_text=sample.response,
-        truncated=bool(sample.truncated), last_number=last_number,
-    )  # fmt: skip
+    }  # fmt: skip

@@ -1,13 +1,12 @@
-"""The band that a problem must lie in, and from when on a decision on it cannot change any more.
+"""The band of pass rates that a problem must be in, and when a decision can no longer change.
 
-Band(num_attempts=32, min_correct=1, max_correct=3) after 4 right of 4: TOO_OFTEN, decided
+Band(num_attempts=32, min_correct=1, max_correct=3) after 4 correct of 4: TOO_OFTEN, certain
 """
 
 from __future__ import annotations
 
 import enum
 import functools
-import itertools
 from dataclasses import dataclass
 
 from slowthink.recipe import DifficultyStep
@@ -15,7 +14,7 @@ from slowthink.records import Grade, Verdict
 
 
 class BandDecision(enum.Enum):
-    """What is decided on a problem."""
+    """The decision on a problem."""
 
     KEEP = "keep"
     TOO_OFTEN = "solved too often"
@@ -25,47 +24,45 @@ class BandDecision(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What attempts came to."""
+    """Counts of a problem's attempts seen so far."""
 
     num_correct: int = 0
     num_counted: int = 0
     """Attempts in the denominator."""
-    num_drawn: int = 0
+    num_seen: int = 0
 
     def add(self, grade: Grade, *, truncated_counts: bool) -> Tally:
-        """With one attempt more."""
-        counts = grade.verdict.counts
-        if grade.verdict is Verdict.TRUNCATED:
-            counts = truncated_counts
+        """The tally with one more attempt."""
+        is_truncated = grade.verdict is Verdict.TRUNCATED
+        counts = truncated_counts if is_truncated else grade.verdict.counts
+        is_correct = grade.verdict is Verdict.CORRECT
         return Tally(
-            self.num_correct + (grade.verdict is Verdict.CORRECT),
-            self.num_counted + counts,
-            self.num_drawn + 1,
-        )
+            self.num_correct + is_correct, self.num_counted + counts, self.num_seen + 1
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Shares or counts of right attempts, both ends included."""
+    """Bounds on the share or the number of correct attempts, both inclusive."""
 
     num_attempts: int
     min_pass_rate: float = 0.0
     max_pass_rate: float = 1.0
     min_correct: int | None = None
-    """In place of the rate."""
+    """Replaces the rate."""
     max_correct: int | None = None
 
     @classmethod
     def of(cls, step: DifficultyStep) -> Band:
-        """The step's."""
+        """The band of a step's settings."""
         return cls(
             num_attempts=step.num_attempts, min_pass_rate=step.min_pass_rate,
             max_pass_rate=step.max_pass_rate, min_correct=step.min_correct,
             max_correct=step.max_correct,
         )  # fmt: skip
 
-    def outcome(self, num_correct: int, num_counted: int) -> BandDecision:
-        """The decision on a problem of which no more is to be had."""
+    def decision(self, num_correct: int, num_counted: int) -> BandDecision:
+        """The decision on a problem after its last attempt."""
         if num_counted == 0:
             return BandDecision.NOT_GRADABLE
         rate = num_correct / num_counted
@@ -77,30 +74,32 @@ class Band:
         return BandDecision.KEEP
 
 
-def decided(band: Band, tally: Tally) -> BandDecision | None:
-    """The decision that all attempts would give whatever the others come to; None: still open.
+def certain_decision(band: Band, tally: Tally) -> BandDecision | None:
+    """The decision of all attempts if the remaining ones cannot change it, else None.
 
-    The most that can come is that all others are right, the least that none is; attempts that
-    leave the denominator lie between the two. While none counts yet, none may ever.
+    Compares the two extremes: all remaining attempts correct, and none. Attempts that leave the
+    denominator are between them. While no attempt counts, possibly none ever will.
     """
-    left = band.num_attempts - tally.num_drawn
-    if left == 0:
-        return band.outcome(tally.num_correct, tally.num_counted)
+    num_left = band.num_attempts - tally.num_seen
+    if num_left == 0:
+        return band.decision(tally.num_correct, tally.num_counted)
     if tally.num_counted == 0:
         return None
-    most = band.outcome(tally.num_correct + left, tally.num_counted + left)
-    least = band.outcome(tally.num_correct, tally.num_counted + left)
-    return most if most is least else None
+    highest = band.decision(tally.num_correct + num_left, tally.num_counted + num_left)
+    lowest = band.decision(tally.num_correct, tally.num_counted + num_left)
+    return highest if highest is lowest else None
 
 
 @functools.lru_cache(maxsize=100_000)
-def needed(band: Band, tally: Tally) -> int:
-    """The fewest further attempts after which a decision is possible: none can be wasted."""
-    left = band.num_attempts - tally.num_drawn
-    for more, right in itertools.chain.from_iterable(
-        ((more, right) for right in range(more + 1)) for more in range(left + 1)
-    ):
-        after = Tally(tally.num_correct + right, tally.num_counted + more, tally.num_drawn + more)
-        if decided(band, after) is not None:
-            return more
-    return left
+def min_further_attempts(band: Band, tally: Tally) -> int:
+    """The smallest number of further attempts that can make the decision certain; none of them can
+    be wasted."""
+    num_left = band.num_attempts - tally.num_seen
+    for more in range(num_left + 1):
+        for correct in range(more + 1):
+            later = Tally(
+                tally.num_correct + correct, tally.num_counted + more, tally.num_seen + more
+            )
+            if certain_decision(band, later) is not None:
+                return more
+    return num_left

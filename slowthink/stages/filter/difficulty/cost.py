@@ -1,4 +1,4 @@
-"""What the attempts will cost, before any is made; and the part of the pool that fits the time.
+"""Estimated cost of the attempts before any is made, and the part of the pool that fits the hours.
 
 {"step": "difficulty: fine", "model": "deepseek-ai/…", "num_problems": 59000,
  "max_attempts": 1888000, "expected_attempts": 1358976, "expected_tokens": 45229421568,
@@ -8,13 +8,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from slowthink.errors import ConfigError
 from slowthink.recipe import AttemptModel, DifficultyConfig, DifficultyStep, Recipe
 from slowthink.records import Problem, item_seed
-from slowthink.stages.filter.difficulty.band import Band, Tally, decided
+from slowthink.stages.filter.difficulty.band import Band, Tally, certain_decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +30,27 @@ four failures."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What one model's attempts in one step may cost, if no step before drops anything."""
+class CostEstimate:
+    """Cost of one model's attempts in one step, if no earlier step drops a problem."""
 
     step: str
     model: str
     num_problems: int
     max_attempts: int
     expected_attempts: int
-    """With early stopping, under pass rates that a step usually meets."""
+    """With early stopping, under the assumed pass rates."""
     max_tokens: int
     expected_tokens: int
     expected_hours: float | None
-    """None where the model's speed is not known."""
-
-    def row(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+    """None if the model's speed is unknown."""
 
     def line(self) -> str:
-        """In a line, for people."""
+        """The estimate in one line."""
         hours = "" if self.expected_hours is None else f", {self.expected_hours:.2g} hours"
         return (
-            f"{self.step}: {self.model} tries {self.num_problems} problems, about "
-            f"{self.expected_attempts} attempts and {self.expected_tokens} tokens{hours} "
-            f"(at most {self.max_attempts} and {self.max_tokens})"
+            f"{self.step}: {self.model} attempts {self.num_problems:,} problems: about "
+            f"{self.expected_attempts:,} attempts and {self.expected_tokens:,} tokens{hours} "
+            f"(at most {self.max_attempts:,} and {self.max_tokens:,})"
         )
 
 
@@ -65,12 +60,12 @@ def step_name(step: DifficultyStep) -> str:
 
 
 def model_name(model: AttemptModel, recipe: Recipe) -> str:
-    """Who tries: the model, or the file of its samples."""
+    """The file of recorded samples, or the model."""
     return model.samples or model.model or recipe.model
 
 
 def settings_of(model: AttemptModel, step: DifficultyStep) -> tuple[int, int, float]:
-    """Cap of thinking, limit of the answer, temperature: the model's own, else the step's."""
+    """Thinking cap, answer limit and temperature: the model's own, else the step's."""
     own = (model.max_thinking_tokens, model.answer_tokens, model.temperature)
     general = (step.max_thinking_tokens, step.answer_tokens, step.temperature)
     thinking, answer, temperature = (
@@ -79,7 +74,7 @@ def settings_of(model: AttemptModel, step: DifficultyStep) -> tuple[int, int, fl
     return int(thinking), int(answer), float(temperature)
 
 
-def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -> list[Estimate]:
+def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -> list[CostEstimate]:
     """One estimate for each model of each step, in order, for `num_problems` tested problems."""
     return [
         _estimate(
@@ -98,18 +93,18 @@ def _estimate(
     *,
     num_problems: int,
     pass_rates: Beta,
-) -> Estimate:
+) -> CostEstimate:
     thinking, answer, _ = settings_of(model, step)
     limit = thinking + answer if model.samples is None else 0
     mean = min(limit, model.tokens_per_attempt or limit)
     max_attempts = num_problems * step.num_attempts
     expected = round(num_problems * attempts_per_problem(step, pass_rates))
     speed = model.tokens_per_second
-    known = 0.0 if not limit else expected * mean / speed / 3600 if speed else None
-    return Estimate(
+    hours = 0.0 if not limit else expected * mean / speed / 3600 if speed else None
+    return CostEstimate(
         step=step_name(step), model=model_name(model, recipe), num_problems=num_problems,
         max_attempts=max_attempts, expected_attempts=expected, max_tokens=max_attempts * limit,
-        expected_tokens=expected * mean, expected_hours=known,
+        expected_tokens=expected * mean, expected_hours=hours,
     )  # fmt: skip
 
 
@@ -129,30 +124,27 @@ def attempts_until_decided(band: Band, pass_rates: Beta) -> float:
     """
     reached = {(0, 0): 1.0}
     mean = 0.0
-    for drawn in range(band.num_attempts + 1):
-        for correct in range(drawn + 1):
-            chance = reached.pop((drawn, correct), 0.0)
+    for seen in range(band.num_attempts + 1):
+        for correct in range(seen + 1):
+            chance = reached.pop((seen, correct), 0.0)
             if chance == 0.0:
                 continue
-            if decided(band, Tally(correct, drawn, drawn)) is not None:
-                mean += chance * drawn
+            if certain_decision(band, Tally(correct, seen, seen)) is not None:
+                mean += chance * seen
                 continue
-            rate = (pass_rates.alpha + correct) / (pass_rates.alpha + pass_rates.beta + drawn)
-            for state, share in (
-                ((drawn + 1, correct + 1), rate),
-                ((drawn + 1, correct), 1 - rate),
-            ):
+            rate = (pass_rates.alpha + correct) / (pass_rates.alpha + pass_rates.beta + seen)
+            for state, share in (((seen + 1, correct + 1), rate), ((seen + 1, correct), 1 - rate)):
                 reached[state] = reached.get(state, 0.0) + chance * share
     return mean
 
 
-# --- a part of the pool ---------------------------------------------------------------------------
+# --- which problems are tested --------------------------------------------------------------------
 
 
-def num_tried(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -> int:
-    """How many of so many problems are tried: those that fit the hours, or `max_problems`.
+def num_tested(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -> int:
+    """How many of `num_problems` are tested: those that fit `hours`, or `max_problems`.
 
-    Raises ConfigError where hours are given and a model's speed is not.
+    Raises ConfigError if hours are given and a model's speed is not.
     """
     if config.hours is not None:
         return _num_fitting(config, recipe, num_problems=num_problems, hours=config.hours)
@@ -161,25 +153,28 @@ def num_tried(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) ->
 
 
 def sub_pool(problems: Sequence[Problem], config: DifficultyConfig, recipe: Recipe) -> list[str]:
-    """Ids of the problems that are tried within `config.hours`, at least one.
+    """Ids of the problems tested within `config.hours`, at least one.
 
-    Hours are a pure function of the recipe, so the part is the same in every run. Raises
-    ConfigError where a model's speed is not given.
+    The cost is estimated from the recipe alone, so every run tests the same problems. Raises
+    ConfigError if a model's speed is not given.
     """
-    number = num_tried(config, recipe, num_problems=len(problems))
+    number = num_tested(config, recipe, num_problems=len(problems))
     return stratified(problems, seed=recipe.seed)[:number]
 
 
 def _num_fitting(
     config: DifficultyConfig, recipe: Recipe, *, num_problems: int, hours: float
 ) -> int:
-    unknown = [one.model for one in estimates(config, recipe, num_problems=1)
-               if one.expected_hours is None]  # fmt: skip
-    if unknown:
+    without_speed = [
+        estimate.model
+        for estimate in estimates(config, recipe, num_problems=1)
+        if estimate.expected_hours is None
+    ]
+    if without_speed:
         raise ConfigError(
-            f"filter.difficulty.hours: no tokens_per_second for {', '.join(unknown)}; expected a "
-            "measured speed of each model. Run a few problems (steps, or max_problems) and take it "
-            "from facts.attempts in the manifest."
+            f"filter.difficulty.hours: no tokens_per_second for {', '.join(without_speed)}; "
+            "expected the measured speed of each model. Run a few problems (steps, or "
+            "max_problems) and take the speed from facts.attempts in the manifest."
         )
     low, high = min(1, num_problems), num_problems
     while low < high:
@@ -190,30 +185,30 @@ def _num_fitting(
 
 
 def _hours(config: DifficultyConfig, recipe: Recipe, num_problems: int) -> float:
-    found = estimates(config, recipe, num_problems=num_problems)
-    return sum(one.expected_hours or 0.0 for one in found)
+    costs = estimates(config, recipe, num_problems=num_problems)
+    return sum(cost.expected_hours or 0.0 for cost in costs)
 
 
 def stratified(problems: Sequence[Problem], *, seed: int) -> list[str]:
-    """Ids in an order whose every beginning holds the domains (of a problem without one, the
-    source) in their shares, each once at first; the same whatever the order of the problems."""
+    """Ids in an order of which every prefix contains the domains in proportion, starting with one
+    problem of each. The source replaces a missing domain. Independent of the problems' order."""
     strata: dict[tuple[str, str], list[str]] = {}
     for problem in problems:
         name = ("source", problem.source) if problem.domain is None else ("domain", problem.domain)
         strata.setdefault(name, []).append(problem.id)
-    places: dict[str, float] = {}
+    ranks: dict[str, float] = {}
     for ids in strata.values():
-        ids.sort(key=lambda one: (item_seed(seed, "sub-pool", one), one))
-        places |= {one: place / len(ids) for place, one in enumerate(ids)}
-    return sorted(places, key=lambda one: (places[one], item_seed(seed, "sub-pool", one), one))
+        ids.sort(key=lambda id: (item_seed(seed, "sub-pool", id), id))
+        ranks |= {id: number / len(ids) for number, id in enumerate(ids)}
+    return sorted(ranks, key=lambda id: (ranks[id], item_seed(seed, "sub-pool", id), id))
 
 
 def drawn_to_test(problems: Sequence[Problem], config: DifficultyConfig, *, seed: int) -> set[str]:
-    """Ids of the problems that a single step tries (`max_problems`), whatever their order."""
+    """Ids of the problems that a single step tests (`max_problems`), independent of their order."""
     ids = sorted({problem.id for problem in problems})
     if not _is_single(config):
         return set(ids)
-    ids.sort(key=lambda one: item_seed(seed, "difficulty", one))
+    ids.sort(key=lambda id: item_seed(seed, "difficulty", id))
     return set(ids[: config.max_problems])
 
 

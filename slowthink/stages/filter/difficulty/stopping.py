@@ -1,8 +1,8 @@
-"""When enough attempts have been seen: after the last one, or once the decision is certain.
+"""When enough attempts have been made: after the last one, or once the decision is certain.
 
-A rule looks at attempts in order of their number and answers with the decision, or None: go on.
+A rule takes the attempts in order of their number and returns the decision, or None to go on.
 
-    Exact(Band(4, max_correct=0)).decide(Tally(1, 1, 1), grades) is Outcome.TOO_OFTEN
+    Exact(Band(4, max_correct=0)).decide(Tally(1, 1, 1), grades) is BandDecision.TOO_OFTEN
 """
 
 from __future__ import annotations
@@ -12,176 +12,183 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slowthink.records import Grade, Verdict
-from slowthink.stages.filter.difficulty.band import Band, BandDecision, Tally, decided, needed
+from slowthink.stages.filter.difficulty.band import (
+    Band,
+    BandDecision,
+    Tally,
+    certain_decision,
+    min_further_attempts,
+)
 
 
-class Rule(Protocol):
+class StoppingRule(Protocol):
     """Decides on a problem by the attempts seen so far."""
 
     @property
     def band(self) -> Band:
-        """What is decided."""
+        """The band that problems are kept in."""
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
-        """The decision; None where more attempts are to be seen."""
+        """The decision; None if more attempts are needed."""
 
-    def needed(self, tally: Tally) -> int:
-        """Further attempts that are wanted in any case, at least 1."""
+    def min_further(self, tally: Tally) -> int:
+        """Number of further attempts needed in any case, at least 1."""
 
 
 @dataclass(frozen=True)
 class Never:
-    """All attempts are made."""
+    """Makes all attempts."""
 
     band: Band
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
-        """Only after the last attempt."""
-        return decided(self.band, tally) if tally.num_drawn == self.band.num_attempts else None
+        """The decision, after the last attempt only."""
+        is_last = tally.num_seen == self.band.num_attempts
+        return certain_decision(self.band, tally) if is_last else None
 
-    def needed(self, tally: Tally) -> int:
-        """All that are left."""
-        return self.band.num_attempts - tally.num_drawn
+    def min_further(self, tally: Tally) -> int:
+        """All remaining attempts."""
+        return self.band.num_attempts - tally.num_seen
 
 
 @dataclass(frozen=True)
 class Exact:
-    """Until the attempts that are left cannot change the decision."""
+    """Stops once the remaining attempts cannot change the decision."""
 
     band: Band
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
-        """The decision of all attempts."""
-        return decided(self.band, tally)
+        """The decision that all attempts would give."""
+        return certain_decision(self.band, tally)
 
-    def needed(self, tally: Tally) -> int:
-        """As many as any decision takes."""
-        return needed(self.band, tally)
+    def min_further(self, tally: Tally) -> int:
+        """As many as any decision needs."""
+        return min_further_attempts(self.band, tally)
 
 
 @dataclass(frozen=True)
 class Majority:
-    """Until the attempts that are left cannot change whether the most frequent answer is right."""
+    """Stops once the remaining attempts cannot change whether the majority answer is correct."""
 
     band: Band
     group: Callable[[Sequence[str | None]], list[int | None]]
-    """Numbers answers; the same number for equivalent ones."""
+    """Numbers answers; equivalent ones get the same number."""
     early: bool = True
-    """False: all attempts are made."""
+    """False: make all attempts."""
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The decision that all attempts would give."""
-        left = self.band.num_attempts - tally.num_drawn
-        if left and not self.early:
+        num_left = self.band.num_attempts - tally.num_seen
+        if num_left and not self.early:
             return None
-        right, others = self._votes(grades)
-        best = max(others, default=0)
-        if left == 0:
+        num_correct, wrong_votes = self._votes(grades)
+        best_wrong = max(wrong_votes, default=0)
+        if num_left == 0:
             if tally.num_counted == 0:
                 return BandDecision.NOT_GRADABLE
-            tied = 1 + sum(votes == best for votes in others)
-            value = 1 / tied if right == best else float(right > best)
-            return self._outcome(value if right else 0.0)
-        if tally.num_counted and right > best + left:
-            return self._outcome(1.0)
-        if tally.num_counted and best > right + left:
-            return self._outcome(0.0)
+            num_tied = 1 + sum(votes == best_wrong for votes in wrong_votes)
+            is_tie = num_correct == best_wrong
+            value = 1 / num_tied if is_tie else float(num_correct > best_wrong)
+            return self._decision(value if num_correct else 0.0)
+        if tally.num_counted and num_correct > best_wrong + num_left:
+            return self._decision(1.0)
+        if tally.num_counted and best_wrong > num_correct + num_left:
+            return self._decision(0.0)
         return None
 
-    def needed(self, tally: Tally) -> int:
-        """All that are left, or one."""
-        return 1 if self.early else self.band.num_attempts - tally.num_drawn
+    def min_further(self, tally: Tally) -> int:
+        """One attempt, or all remaining ones."""
+        return 1 if self.early else self.band.num_attempts - tally.num_seen
 
-    def _outcome(self, value: float) -> BandDecision:
+    def _decision(self, value: float) -> BandDecision:
         if value > self.band.max_pass_rate:
             return BandDecision.TOO_OFTEN
         return BandDecision.TOO_RARELY if value < self.band.min_pass_rate else BandDecision.KEEP
 
     def _votes(self, grades: Sequence[Grade]) -> tuple[int, list[int]]:
-        """Right attempts, and the votes of each other answer."""
-        right = sum(grade.verdict is Verdict.CORRECT for grade in grades)
+        """Number of correct attempts, and the votes of each wrong answer."""
+        num_correct = sum(grade.verdict is Verdict.CORRECT for grade in grades)
         wrong = [g.extracted if g.verdict is Verdict.WRONG else None for g in grades]
         groups = [number for number in self.group(wrong) if number is not None]
-        return right, [groups.count(number) for number in set(groups)]
+        return num_correct, [groups.count(number) for number in set(groups)]
 
 
 @dataclass(frozen=True)
-class KeyChecked:
-    """A rule that goes on, after some outcomes, until the check of the key cannot change either."""
+class UntilKeySettled:
+    """Goes on after some decisions of a rule until the check of the reference answer is settled."""
 
-    rule: Rule
-    outcomes: frozenset[BandDecision]
+    rule: StoppingRule
+    decisions: frozenset[BandDecision]
     settled: Callable[[Sequence[Grade], int], bool]
-    """Whether so many further attempts cannot change what is said of the key."""
+    """Whether this number of further attempts cannot change the check's result."""
 
     @property
     def band(self) -> Band:
-        """The rule's."""
+        """The rule's band."""
         return self.rule.band
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
-        """The rule's decision, once the key is settled, too."""
-        outcome = self.rule.decide(tally, grades)
-        left = self.band.num_attempts - tally.num_drawn
-        is_open = outcome in self.outcomes and left and not self.settled(grades, left)
-        return None if is_open else outcome
+        """The rule's decision, once the check is settled too."""
+        decision = self.rule.decide(tally, grades)
+        num_left = self.band.num_attempts - tally.num_seen
+        is_open = decision in self.decisions and num_left and not self.settled(grades, num_left)
+        return None if is_open else decision
 
-    def needed(self, tally: Tally) -> int:
-        """As many as the rule wants; one where only the key is open."""
-        return max(1, self.rule.needed(tally))
+    def min_further(self, tally: Tally) -> int:
+        """As many as the rule needs; one if only the check is open."""
+        return max(1, self.rule.min_further(tally))
 
 
 class AttemptTracker:
-    """One problem's attempts: asked for in waves, seen in order of their number alone.
+    """One problem's attempts: requested in waves, processed strictly in order of their number.
 
-    What comes back early waits for those before it, since short attempts come back first and are
-    right more often. What comes after the decision is waste, and changes nothing.
+    An attempt that arrives early is held back until those before it arrive, since short attempts
+    arrive first and are more often correct. Attempts that arrive after the decision are wasted and
+    change nothing.
     """
 
-    def __init__(self, rule: Rule, *, wave_size: int = 1, truncated_counts: bool = True) -> None:
+    def __init__(
+        self, rule: StoppingRule, *, wave_size: int = 1, truncated_counts: bool = True
+    ) -> None:
         self.rule = rule
-        self.outcome: BandDecision | None = None
+        self.decision: BandDecision | None = None
         self.tally = Tally()
         self.grades: list[Grade] = []
-        """Those seen, in order."""
-        self.num_asked = 0
-        self.num_unused = 0
-        """Attempts that came back and were not needed."""
+        """Grades of the attempts processed, in order."""
+        self.num_requested = 0
+        self.num_wasted = 0
+        """Attempts that arrived and were not needed."""
         self._wave_size = wave_size
         self._truncated_counts = truncated_counts
         self._early: dict[int, Grade] = {}
 
     @property
     def outstanding(self) -> range:
-        """Attempts asked for that have not been seen in their turn."""
-        return range(self.tally.num_drawn, self.num_asked)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether all that was asked for has been seen and there is no decision."""
-        return self.outcome is None and self.tally.num_drawn == self.num_asked
+        """Numbers of the attempts that are requested and not yet processed."""
+        return range(self.tally.num_seen, self.num_requested)
 
     def next_wave(self) -> range:
-        """Numbers of the attempts to ask for now; empty where none is due."""
-        total = self.rule.band.num_attempts
-        if not self.is_idle:
+        """Numbers of the attempts to request now; empty while some are outstanding or once the
+        problem is decided."""
+        if self.decision is not None or self.outstanding:
             return range(0)
-        wanted = max(self.rule.needed(self.tally), self._wave_size)
-        wave = range(self.num_asked, min(self.num_asked + wanted, total))
-        self.num_asked = wave.stop
+        size = max(self.rule.min_further(self.tally), self._wave_size)
+        stop = min(self.num_requested + size, self.rule.band.num_attempts)
+        wave = range(self.num_requested, stop)
+        self.num_requested = stop
         return wave
 
-    def put(self, number: int, grade: Grade) -> None:
-        """An attempt has come back."""
-        if self.outcome is not None:
-            self.num_unused += 1
+    def add(self, number: int, grade: Grade) -> None:
+        """Add an attempt that has arrived."""
+        if self.decision is not None:
+            self.num_wasted += 1
             return
         self._early[number] = grade
-        while self.outcome is None and self.tally.num_drawn in self._early:
-            seen = self._early.pop(self.tally.num_drawn)
-            self.grades.append(seen)
-            self.tally = self.tally.add(seen, truncated_counts=self._truncated_counts)
-            self.outcome = self.rule.decide(self.tally, self.grades)
-        if self.outcome is not None:
-            self.num_unused += len(self._early)
+        while self.decision is None and self.tally.num_seen in self._early:
+            next_grade = self._early.pop(self.tally.num_seen)
+            self.grades.append(next_grade)
+            self.tally = self.tally.add(next_grade, truncated_counts=self._truncated_counts)
+            self.decision = self.rule.decide(self.tally, self.grades)
+        if self.decision is not None:
+            self.num_wasted += len(self._early)
             self._early.clear()

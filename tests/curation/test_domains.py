@@ -11,7 +11,7 @@ import pytest
 
 from slowthink.curation.domains import embedding, lexical
 from slowthink.curation.domains.agreement import agreement
-from slowthink.curation.domains.asking import Labeller, build_messages, parse_code
+from slowthink.curation.domains.llm import build_messages, label_texts, parse_code
 from slowthink.curation.domains.taxonomy import Label, load_taxonomy
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.errors import ConfigError, DataError
@@ -59,12 +59,12 @@ def test_own_classes_are_read_from_yaml_and_jsonl(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("[]", "holds list; expected a list of two"),
-    ("{a: 1}", "holds dict; expected a list of two"),
+    ("[]", "contains list; expected a list of two"),
+    ("{a: 1}", "contains dict; expected a list of two"),
     ("[1, 2]", "class 1 has int; expected `code`"),
-    ("[{code: '1', name: x}, {code: '1', name: y}]", "code '1' stands there twice"),
-    ("[{code: '1', name: x}, {code: '2', name: x}]", "name 'x' stands there twice"),
-    ("[{code: 1, name: x}, {code: 2, name: y}]", "has code 1 and name 'x'; expected two texts"),
+    ("[{code: '1', name: x}, {code: '1', name: y}]", "code '1' occurs twice"),
+    ("[{code: '1', name: x}, {code: '2', name: x}]", "name 'x' occurs twice"),
+    ("[{code: 1, name: x}, {code: 2, name: y}]", "has code 1 and name 'x'; expected two strings"),
     ("[{code: '1', name: x, words: [true]}, {code: '2', name: y}]", "has the words \\[True\\]"),
     ("[{code: '1', name: x, wrds: []}, {code: '2', name: y}]", "\\['code', 'name', 'wrds'\\]"),
     ("[{code: '1'", "cannot be read"),
@@ -77,7 +77,7 @@ def test_a_broken_taxonomy_is_an_error(tmp_path: Path, text: str, message: str) 
 
 
 def test_a_missing_taxonomy_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="there is no file nowhere.yaml"):
+    with pytest.raises(ConfigError, match="no such file: nowhere.yaml"):
         load_taxonomy("nowhere.yaml")
 
 
@@ -156,7 +156,9 @@ def test_only_a_valid_last_line_is_a_code(text: str, code: str | None) -> None:
 AGAIN = "That does not end with a code of the list."
 
 
-def labeller(tmp_path: Path, says: dict[str, str], ledger: Ledger, **options: int) -> Labeller:
+def prompted_model(
+    tmp_path: Path, says: dict[str, str], ledger: Ledger, **options: int
+) -> PromptedModel:
     """A model that says these texts, by what it is asked."""
     again = says.pop("again", "CODE: 05")
     scripts = {
@@ -169,47 +171,46 @@ def labeller(tmp_path: Path, says: dict[str, str], ledger: Ledger, **options: in
     session = ReplaySession(scripts, max_context=options.pop("max_context", 100_000))
     session.fingerprint = "the model"
     sampler = Sampler(session, ledger, tag="domains")
-    return Labeller(
-        MSC, PromptedModel(session, sampler, max_tokens=100, **{"num_asks": 2} | options)
-    )
+    return PromptedModel(session, sampler, max_tokens=100, **{"num_asks": 2} | options)
 
 
-def asked(model: Labeller, make_problem, *questions: str) -> list[Label]:
-    return model.labels([make_problem(question) for question in questions], list(questions))
+def asked(model: PromptedModel, make_problem, *questions: str) -> list[Label]:
+    problems = [make_problem(question) for question in questions]
+    return label_texts(MSC, model, problems, questions)
 
 
 def test_an_invalid_reply_is_asked_again(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        model = labeller(tmp_path, {"q1": "CODE: 11", "q2": "Geometry, I think."}, ledger)
+        model = prompted_model(tmp_path, {"q1": "CODE: 11", "q2": "Geometry, I think."}, ledger)
         assert asked(model, make_problem, "q1", "q2") == [Label("11"), Label("05")]
         assert model.num_retried == 1
 
 
 def test_a_second_invalid_reply_is_no_label(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        model = labeller(tmp_path, {"q": "Hm.", "again": "CODE: 1"}, ledger)
+        model = prompted_model(tmp_path, {"q": "Hm.", "again": "CODE: 1"}, ledger)
         assert asked(model, make_problem, "q") == [Label(None, "no valid code")]
 
 
 def test_one_ask_is_one_ask(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        model = labeller(tmp_path, {"q": "Hm."}, ledger, num_asks=1)
+        model = prompted_model(tmp_path, {"q": "Hm."}, ledger, num_asks=1)
         assert asked(model, make_problem, "q") == [Label(None, "no valid code")]
         assert model.num_retried == 0
 
 
 def test_replies_come_from_the_ledger_the_second_time(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        first = labeller(tmp_path, {"q": "Hm.", "again": "CODE: 51"}, ledger)
+        first = prompted_model(tmp_path, {"q": "Hm.", "again": "CODE: 51"}, ledger)
         assert asked(first, make_problem, "q") == [Label("51")]
-        second = labeller(tmp_path, {}, ledger)
+        second = prompted_model(tmp_path, {}, ledger)
         assert asked(second, make_problem, "q") == [Label("51")]
-        assert second._asker.session.cost.decoded == 0
+        assert second.session.cost.decoded == 0
 
 
 def test_a_question_that_does_not_fit_is_not_asked(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        model = labeller(tmp_path, {"q": "CODE: 11"}, ledger, max_context=500)
+        model = prompted_model(tmp_path, {"q": "CODE: 11"}, ledger, max_context=500)
         assert asked(model, make_problem, "q") == [Label(None, "does not fit the model's context")]
 
 

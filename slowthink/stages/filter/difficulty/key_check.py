@@ -1,7 +1,7 @@
-"""The answer-key check: where models agree with each other and not with the key, who is right?
+"""Check of the reference answer: problems where the models agree with each other on another answer.
 
-A band such as 1 to 3 of 32 gathers wrong keys: a problem whose key is wrong looks hard. Such rows
-are set aside for review, a line each in `key_review.jsonl`:
+A band such as 1 to 3 of 32 collects wrong reference answers: a problem with one looks hard. These
+problems are set aside for review, one line each in `key_review.jsonl`:
 
     {"id": "p-…", "question": "What is 17 + 25?", "key": "43", "models_answer": "42", "votes": 29,
      "num_answers": 31, "num_correct": 2, "source": "made", "source_row": "7"}
@@ -25,8 +25,8 @@ REASON = "the models agree on another answer than the key"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubt:
-    """A key that the models agree against."""
+class DisputedAnswer:
+    """A reference answer that the models disagree with."""
 
     problem: Problem
     models_answer: str
@@ -36,7 +36,7 @@ class Doubt:
     num_correct: int
 
     def row(self) -> dict[str, Any]:
-        """As JSON, for the one who reviews."""
+        """The problem and the votes as JSON, for the reviewer."""
         return {
             "id": self.problem.id,
             "question": self.problem.question,
@@ -51,65 +51,67 @@ class Doubt:
         }
 
     def dropped(self, step: str) -> Dropped:
-        """The row set aside."""
-        told = f"{self.votes} of {self.num_answers} answers say {self.models_answer!r}"
-        evidence = f"{told}, {self.num_correct} the key {self.problem.answer!r}"
+        """The record of the dropped problem."""
+        evidence = (
+            f"{self.votes} of {self.num_answers} answers say {self.models_answer!r}, "
+            f"{self.num_correct} the key {self.problem.answer!r}"
+        )
         return Dropped(id=self.problem.id, step=step, reason=REASON, evidence=as_evidence(evidence))
 
 
-def doubt(
+def disputed_answer(
     problem: Problem, grades: Sequence[Grade], grader: Grader, *, config: KeyCheckConfig
-) -> Doubt | None:
-    """The key in doubt; None where there is no key, or no such majority against it.
+) -> DisputedAnswer | None:
+    """The votes against the reference answer; None if they are no such majority.
 
-    Only right and wrong answers vote. Answers count as one by the grader's rules.
+    Only correct and wrong answers vote. Answers that the grader finds equivalent are one answer.
     """
     answers, wrong = _votes(grades)
     if len(wrong) < max(config.min_votes, config.min_share * len(answers)):
         return None
     groups = group_answers(wrong, grader, choices=problem.choices)
-    group, number = _largest(groups)
-    if number < config.min_votes or number < config.min_share * len(answers):
+    group, votes = _largest(groups)
+    if votes < config.min_votes or votes < config.min_share * len(answers):
         return None
-    return Doubt(
-        problem=problem, models_answer=wrong[groups.index(group)] or "", votes=number,
+    return DisputedAnswer(
+        problem=problem, models_answer=wrong[groups.index(group)] or "", votes=votes,
         num_answers=len(answers), num_correct=len(answers) - len(wrong),
     )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyCheck:
-    """What is said of keys by all models of a step, for stopping one of them early."""
+    """The check over all models of a step, so that one of them can stop early."""
 
     config: KeyCheckConfig
-    outcomes: frozenset[BandDecision]
-    """This model's, after which a key may be looked at."""
-    before: Mapping[str, Sequence[Grade]]
-    """Votes of the models before, by problem."""
+    decisions: frozenset[BandDecision]
+    """Decisions of this model after which the reference answer may be checked."""
+    earlier_votes: Mapping[str, Sequence[Grade]]
+    """Votes of the models before this one, by problem id."""
     num_later: int
-    """Votes that the models after may give, at most."""
+    """Maximum number of votes of the models after this one."""
 
     def settled(
         self, grades: Sequence[Grade], num_left: int, *, problem: Problem, grader: Grader
     ) -> bool:
-        """Whether `num_left` more attempts, whatever they come to, cannot change if the key is in
-        doubt: all of them may agree with the largest group, or none."""
-        answers, wrong = _votes([*self.before.get(problem.id, ()), *grades])
-        least, share, left = self.config.min_votes, self.config.min_share, num_left + self.num_later
-        needed = max(least, share * (len(answers) + left))
-        if len(wrong) + left < needed:
+        """Whether `num_left` further attempts cannot change if the answer is disputed: all of them
+        may agree with the largest group, or none."""
+        answers, wrong = _votes([*self.earlier_votes.get(problem.id, ()), *grades])
+        num_left += self.num_later
+        needed = max(self.config.min_votes, self.config.min_share * (len(answers) + num_left))
+        if len(wrong) + num_left < needed:
             return True
-        _, number = _largest(group_answers(wrong, grader, choices=problem.choices))
-        return number + left < needed or number >= needed
+        _, votes = _largest(group_answers(wrong, grader, choices=problem.choices))
+        return votes + num_left < needed or votes >= needed
 
 
 def _votes(grades: Sequence[Grade]) -> tuple[list[Grade], list[str | None]]:
-    """Attempts that gave an answer, and the answers that are not the key's."""
+    """Attempts that gave an answer, and the texts of the wrong answers."""
     answers = [g for g in grades if g.verdict in (Verdict.CORRECT, Verdict.WRONG)]
     return answers, [g.extracted for g in answers if g.verdict is Verdict.WRONG]
 
 
 def _largest(groups: Sequence[int | None]) -> tuple[int, int]:
-    """The group with the most votes, of equal ones the first, and its votes; 0 of none."""
+    """The group with the most votes (the lowest of equal ones), and its votes; (0, 0) for none."""
     votes = Counter(group for group in groups if group is not None)
     return min(votes.items(), key=lambda item: (-item[1], item[0]), default=(0, 0))

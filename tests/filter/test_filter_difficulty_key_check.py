@@ -16,7 +16,7 @@ from slowthink.grading import Grader
 from slowthink.recipe import KeyCheckConfig
 from slowthink.records import Dropped, Grade, Problem, Verdict
 from slowthink.stages.filter.difficulty.band import BandDecision
-from slowthink.stages.filter.difficulty.keys import KeyCheck, doubt
+from slowthink.stages.filter.difficulty.key_check import KeyCheck, disputed_answer
 
 CONFIG = KeyCheckConfig(min_votes=3, min_share=0.7)
 
@@ -48,12 +48,13 @@ def test_settled_is_what_every_continuation_says(make_problem, grader: Grader) -
         num_before, num_left = dice.randrange(len(seen) + 1), dice.randrange(4)
         num_later = 3 - num_left
         watch = KeyCheck(
-            config=CONFIG, outcomes=frozenset(BandDecision), num_later=num_later,
-            before={problem.id: grades(seen[:num_before])},
+            config=CONFIG, decisions=frozenset(BandDecision), num_later=num_later,
+            earlier_votes={problem.id: grades(seen[:num_before])},
         )  # fmt: skip
         found = watch.settled(grades(seen[num_before:]), num_left, problem=problem, grader=grader)
         all_ends = {
-            doubt(problem, grades(seen + end), grader, config=CONFIG) is not None for end in ends
+            disputed_answer(problem, grades(seen + end), grader, config=CONFIG) is not None
+            for end in ends
         }
         assert found is (len(all_ends) == 1), (seen, num_left)
         num_settled += found

@@ -16,7 +16,7 @@ from slowthink.curation.overlap.clusters import (
 )
 from slowthink.curation.overlap.minhash import bands
 from slowthink.curation.overlap.near import near_duplicates
-from slowthink.curation.overlap.normal import hashed, shingles, strict_tokens
+from slowthink.curation.overlap.tokens import hashed, shingles, strict_tokens
 
 BASE = "Find the number of positive integers below 1000 that 7 divides and that 11 does not divide."
 OTHERS = {

@@ -1,4 +1,4 @@
-"""Where the filter stands: the problems still in, and what was done to the others, step by step.
+"""The funnel: the problems that remain, and what each step dropped.
 
 funnel.drop("quality: image", [Dropped(id="p-…", step="quality: image", reason="…")])
 """
@@ -15,7 +15,7 @@ from slowthink.records import Dropped, Problem
 
 @dataclass
 class Funnel:
-    """Problems that are still in, and what has been done to the others."""
+    """Problems that remain, those that were dropped, and the steps so far."""
 
     problems: list[Problem]
     dropped: list[Dropped] = field(default_factory=list)
@@ -23,15 +23,15 @@ class Funnel:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def drop(self, step: str, dropped: Sequence[Dropped]) -> None:
-        """Take these problems out, as one step of the funnel."""
-        gone = {drop.id for drop in dropped}
+        """Drop these problems, as one step of the funnel."""
+        ids = {drop.id for drop in dropped}
         self.steps.append(step_of(step, len(self.problems), dropped))
-        self.problems = [problem for problem in self.problems if problem.id not in gone]
+        self.problems = [problem for problem in self.problems if problem.id not in ids]
         self.dropped.extend(dropped)
 
 
 def start(problems: Sequence[Problem]) -> Funnel:
-    """The funnel's first step: from here on an id is one problem."""
+    """The funnel after its first step, which drops repeated ids."""
     first: dict[str, Problem] = {}
     dropped = [
         Dropped(id=problem.id, step="read", reason="the same question again")
@@ -43,4 +43,4 @@ def start(problems: Sequence[Problem]) -> Funnel:
 
 
 FilterStep = Callable[[Funnel, StageContext], None]
-"""Takes problems out of the funnel, by the settings in the context."""
+"""Drops problems from the funnel, by the settings in the context."""

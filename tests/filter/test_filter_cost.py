@@ -28,17 +28,17 @@ def test_attempts_of_a_single_step_are_those_at_max_problems() -> None:
     assert (found["num_problems"], found["num_attempts"]) == (400, 300)
     assert found["estimated_tokens"] == 300 * 44
     assert found["difficulty"] == [
-        "difficulty: 150 of 400 problems are tried (max_problems), the others pass untested",
-        "difficulty: smollm2-135m tries 150 problems, about 300 attempts and 13200 tokens "
-        "(at most 300 and 13200)",
+        "difficulty: 150 of 400 problems are tested (max_problems), the others are kept untested",
+        "difficulty: smollm2-135m attempts 150 problems: about 300 attempts and 13,200 tokens "
+        "(at most 300 and 13,200)",
     ]
 
 
 def test_without_a_limit_the_whole_pool_is_tried_and_nothing_said_of_others() -> None:
     found = plan(difficulty={"num_attempts": 2, "max_problems": None} | ATTEMPT)
     assert found["num_attempts"] == 800
-    assert [line.split(", ")[0] for line in found["difficulty"]] == [
-        "difficulty: smollm2-135m tries 400 problems"
+    assert [line.split(": about")[0] for line in found["difficulty"]] == [
+        "difficulty: smollm2-135m attempts 400 problems"
     ]
 
 
@@ -52,7 +52,7 @@ def test_hours_count_the_part_of_the_pool_that_fits() -> None:
     assert (found["num_problems"], found["num_attempts"]) == (400, 4 * number)
     assert found["estimated_tokens"] == 4 * number * 44
     assert found["difficulty"][0] == (
-        f"difficulty: {number} of 400 problems fit 0.0277778 hours and are tried, "
+        f"difficulty: {number} of 400 problems fit 0.0277778 hours and are tested, "
         "the others are dropped"
     )
 
@@ -73,7 +73,7 @@ def test_labels_of_a_model_are_counted_with_every_reply_asked_again() -> None:
     found = plan(domains={"methods": ["lexical", "llm"], "llm": {"max_tokens": 100}})
     assert found["estimated_tokens"] == 400 * 2 * 100
     assert found["asked"] == [
-        "domains: smollm2-135m is asked 400 questions at most (at most 800 replies and 80000 tokens)"
+        "domains: at most 400 questions to smollm2-135m (800 replies and 80,000 tokens)"
     ]
 
 
@@ -82,7 +82,7 @@ def test_a_judge_of_paraphrases_is_asked_about_each_candidate() -> None:
     paraphrase = {"judge": judge, "max_candidates": 3}
     found = plan(contamination={"paraphrase": paraphrase})
     assert found["estimated_tokens"] == 400 * 3 * 10
-    assert found["asked"][0].startswith("paraphrases: some/judge is asked 1200 questions")
+    assert found["asked"][0].startswith("paraphrases: at most 1,200 questions to some/judge")
 
 
 def test_parts_add_up() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slowthink.curation.overlap.normal import (
+from slowthink.curation.overlap.tokens import (
     hashed,
     masked,
     masked_tokens,

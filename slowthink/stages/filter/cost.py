@@ -1,0 +1,93 @@
+"""Estimated cost of a filter's language models before any is loaded: labels, judgements, attempts.
+
+planned_cost(recipe, num_problems=59000)
+{"num_attempts": 2400, "estimated_tokens": 518400, "difficulty": ["difficulty: 600 of 59,000
+ problems fit 0.6 hours and are tested, the others are dropped", "difficulty: smollm2-135m …"]}
+
+Prompt tokens are not counted, only generated ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from slowthink.recipe import AskedModel, DifficultyConfig, FilterConfig, Recipe
+from slowthink.stages.filter.difficulty import CostEstimate, estimates, num_tested
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRequests:
+    """Upper bound on one step's requests to a language model: every reply at its token limit, and
+    none of them readable."""
+
+    part: str
+    model: str
+    num_questions: int
+    num_replies: int
+    num_tokens: int
+
+    def line(self) -> str:
+        """The bound in one line."""
+        return (
+            f"{self.part}: at most {self.num_questions:,} questions to {self.model} "
+            f"({self.num_replies:,} replies and {self.num_tokens:,} tokens)"
+        )
+
+
+def planned_cost(recipe: Recipe, *, num_problems: int) -> dict[str, Any]:
+    """Maximum number of attempts and tokens, and lines for each step that uses a model.
+
+    Raises ConfigError if difficulty's hours are given without a model's speed.
+    """
+    config = recipe.filter or FilterConfig()
+    requests = planned_requests(config, recipe, num_problems=num_problems)
+    attempts: list[CostEstimate] = []
+    lines = {"asked": [request.line() for request in requests]}
+    if config.difficulty is not None:
+        num_problems_tested = num_tested(config.difficulty, recipe, num_problems=num_problems)
+        attempts = estimates(config.difficulty, recipe, num_problems=num_problems_tested)
+        untested = _untested(config.difficulty, num_problems_tested, num_problems)
+        lines["difficulty"] = untested + [estimate.line() for estimate in attempts]
+    num_tokens = sum(request.num_tokens for request in requests)
+    totals = {
+        "num_attempts": sum(estimate.max_attempts for estimate in attempts),
+        "estimated_tokens": num_tokens + sum(estimate.max_tokens for estimate in attempts),
+    }
+    return totals | {name: texts for name, texts in lines.items() if texts}
+
+
+def planned_requests(
+    config: FilterConfig, recipe: Recipe, *, num_problems: int
+) -> list[PlannedRequests]:
+    """Steps that ask a model one question for each problem or candidate, in the filter's order."""
+    paraphrase = config.contamination.paraphrase if config.contamination else None
+    requests = []
+    if paraphrase is not None and paraphrase.judge is not None:
+        num_pairs = num_problems * paraphrase.max_candidates
+        requests.append(_requests("paraphrases", paraphrase.judge, recipe, num_questions=num_pairs))
+    if config.domains is not None and "llm" in config.domains.methods:
+        model = config.domains.llm
+        requests.append(_requests("domains", model, recipe, num_questions=num_problems))
+    return requests
+
+
+def _requests(
+    part: str, model: AskedModel, recipe: Recipe, *, num_questions: int
+) -> PlannedRequests:
+    num_replies = num_questions * model.num_asks
+    return PlannedRequests(
+        part=part, model=recipe.model if model.model == "base" else model.model,
+        num_questions=num_questions, num_replies=num_replies,
+        num_tokens=num_replies * model.max_tokens,
+    )  # fmt: skip
+
+
+def _untested(config: DifficultyConfig, num_tested: int, num_problems: int) -> list[str]:
+    """A line on the problems that are not tested, if there are any."""
+    if num_tested == num_problems:
+        return []
+    tested = f"difficulty: {num_tested:,} of {num_problems:,} problems"
+    if config.hours is not None:
+        return [f"{tested} fit {config.hours:g} hours and are tested, the others are dropped"]
+    return [f"{tested} are tested (max_problems), the others are kept untested"]

@@ -1,0 +1,316 @@
+"""One step of the filter by difficulty: its models in order, and their combined decisions.
+
+result.dropped == {"difficulty: fine": [Dropped(…), …], "difficulty: fine: key in doubt": []}
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from slowthink.engines import open_session
+from slowthink.grading import Grader
+from slowthink.grading.cluster import group_answers
+from slowthink.pipeline.contract import StageContext
+from slowthink.recipe import AttemptModel, DifficultyStep, KeyCheckConfig
+from slowthink.records import Dropped, Grade, Problem, Verdict
+from slowthink.sampling.ledger import Ledger
+from slowthink.sampling.sampler import Sampler, session_facts
+from slowthink.serialise import plain
+from slowthink.stages.filter.difficulty.attempts import (
+    AttemptSource,
+    ModelSource,
+    RecordedSource,
+    first_tasks,
+    recorded_samples,
+    run_attempts,
+)
+from slowthink.stages.filter.difficulty.band import Band, BandDecision
+from slowthink.stages.filter.difficulty.cost import model_name, settings_of, step_name
+from slowthink.stages.filter.difficulty.key_check import DisputedAnswer, KeyCheck, disputed_answer
+from slowthink.stages.filter.difficulty.pass_rates import (
+    PassRateEstimate,
+    drop_reason,
+    estimate_pass_rate,
+)
+from slowthink.stages.filter.difficulty.stopping import (
+    AttemptTracker,
+    Exact,
+    Majority,
+    Never,
+    StoppingRule,
+    UntilKeySettled,
+)
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What every step uses."""
+
+    stage: StageContext
+    ledger: Ledger
+    grader: Grader
+
+
+@dataclass(frozen=True)
+class ProblemAttempts:
+    """Result of one model's attempts at one problem."""
+
+    estimate: PassRateEstimate
+    votes: Sequence[Grade]
+    """Attempts that vote in the check of the reference answer. Greedy attempts are identical and
+    have one vote."""
+
+
+@dataclass
+class StepResult:
+    """Result of one step."""
+
+    name: str
+    estimates: list[PassRateEstimate] = field(default_factory=list)
+    """By model, then problem."""
+    dropped: dict[str, list[Dropped]] = field(default_factory=dict)
+    """By the name of the funnel's step."""
+    disputed: list[DisputedAnswer] = field(default_factory=list)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    """Each model's attempts, tokens and speed, as JSON."""
+
+
+def run_step(
+    problems: Sequence[Problem],
+    step: DifficultyStep,
+    *,
+    context: StepContext,
+    key_check: KeyCheckConfig | None,
+    is_last: bool,
+) -> StepResult:
+    """Run each model on the problems that are open for it, then decide.
+
+    Reference answers are checked of problems that are dropped as too hard and, in the last step,
+    of those that are kept: until then a later, stronger model may contradict the dispute.
+    """
+    result = StepResult(step_name(step))
+    problems = sorted(problems, key=lambda problem: problem.id)
+    attempts_of: dict[str, list[ProblemAttempts]] = {problem.id: [] for problem in problems}
+    open_problems = problems
+    for position, model in enumerate(step.models):
+        votes = {id: _votes(attempts) for id, attempts in attempts_of.items()}
+        check = _key_check(step, position, votes, config=key_check, is_last=is_last)
+        runner = _AttemptRunner(context, step, model, check)
+        new = runner.run(open_problems)
+        result.attempts.append({"step": result.name, "model": runner.name} | runner.facts)
+        result.estimates += [attempts.estimate for attempts in new.values()]
+        for id, attempts in new.items():
+            attempts_of[id].append(attempts)
+        open_problems = [
+            problem for problem in open_problems if _is_open(new.get(problem.id), rule=step.rule)
+        ]
+    disputed = (
+        functools.partial(disputed_answer, grader=context.grader, config=key_check)
+        if key_check
+        else None
+    )
+    for problem in problems:
+        attempts_at = attempts_of[problem.id]
+        _decide(result, problem, attempts_at, step=step, disputed=disputed, is_last=is_last)
+    result.dropped = dict(sorted(result.dropped.items(), reverse=True))  # disputed ones first
+    return result
+
+
+def _key_check(
+    step: DifficultyStep,
+    position: int,
+    votes: Mapping[str, Sequence[Grade]],
+    *,
+    config: KeyCheckConfig | None,
+    is_last: bool,
+) -> KeyCheck | None:
+    """The check whose result the model at this position must not change by stopping early; None if
+    there is none. Greedy attempts are identical and have one vote."""
+    if config is None or step.stop != "exact" or not _num_votes(step.models[position], step) > 1:
+        return None
+    num_later = sum(_num_votes(model, step) for model in step.models[position + 1 :])
+    decisions = {BandDecision.TOO_RARELY}
+    if is_last or num_later:
+        decisions.add(BandDecision.KEEP)
+    if step.rule == "all" and len(step.models) > 1:  # another model may keep the problem
+        decisions = {BandDecision.TOO_RARELY, BandDecision.KEEP, BandDecision.TOO_OFTEN}
+    return KeyCheck(
+        config=config, decisions=frozenset(decisions), earlier_votes=votes, num_later=num_later
+    )
+
+
+def _num_votes(model: AttemptModel, step: DifficultyStep) -> int:
+    return 1 if _is_greedy(model, step) else step.num_attempts
+
+
+def _votes(attempts: Sequence[ProblemAttempts]) -> list[Grade]:
+    """The votes of all models."""
+    return [grade for model_attempts in attempts for grade in model_attempts.votes]
+
+
+def _is_greedy(model: AttemptModel, step: DifficultyStep) -> bool:
+    return model.samples is None and not settings_of(model, step)[2]
+
+
+def _is_open(attempts: ProblemAttempts | None, *, rule: str) -> bool:
+    """Whether the next model attempts the problem: it can still change the step's decision."""
+    if attempts is None:
+        return True
+    return (attempts.estimate.decision is BandDecision.KEEP) is (rule == "any")
+
+
+def combined(decisions: Sequence[BandDecision], *, rule: str) -> BandDecision:
+    """The step's decision, from those of the models that attempted the problem; keep if none did.
+
+    `any`: the first decision to drop. `all`: keep if one model keeps, else the first decision.
+    """
+    drops = [decision for decision in decisions if decision is not BandDecision.KEEP]
+    if not drops or (rule == "all" and len(drops) < len(decisions)):
+        return BandDecision.KEEP
+    return drops[0]
+
+
+def _decide(
+    result: StepResult,
+    problem: Problem,
+    attempts: Sequence[ProblemAttempts],
+    *,
+    step: DifficultyStep,
+    disputed: Callable[[Problem, Sequence[Grade]], DisputedAnswer | None] | None,
+    is_last: bool,
+) -> None:
+    """Add the decision on a problem to the result."""
+    estimates = [model_attempts.estimate for model_attempts in attempts]
+    decision = combined([estimate.decision for estimate in estimates], rule=step.rule)
+    is_checked = decision is BandDecision.TOO_RARELY or (is_last and decision is BandDecision.KEEP)
+    if disputed and is_checked and (dispute := disputed(problem, _votes(attempts))) is not None:
+        in_doubt = f"{result.name}: key in doubt"
+        result.disputed.append(dispute)
+        result.dropped.setdefault(in_doubt, []).append(dispute.dropped(in_doubt))
+        return
+    reason = drop_reason(decision, step)
+    dropped = result.dropped.setdefault(result.name, [])
+    if reason is not None:
+        dropped.append(
+            Dropped(
+                id=problem.id, step=result.name, reason=reason, evidence=_evidence(estimates)
+            )
+        )  # fmt: skip
+
+
+def _evidence(estimates: Sequence[PassRateEstimate]) -> str:
+    """The estimates; those of several models with their names."""
+    if len(estimates) == 1:
+        return estimates[0].evidence()
+    return "; ".join(f"{estimate.model}: {estimate.evidence()}" for estimate in estimates)
+
+
+class _AttemptRunner:
+    """Runs one model's attempts at some problems."""
+
+    def __init__(
+        self,
+        context: StepContext,
+        step: DifficultyStep,
+        model: AttemptModel,
+        key_check: KeyCheck | None,
+    ) -> None:
+        self.name = model_name(model, context.stage.recipe)
+        self.facts: dict[str, Any] = {}
+        self._stage, self._ledger, self._grader = context.stage, context.ledger, context.grader
+        self._step, self._model, self._key_check = step, model, key_check
+
+    def run(self, problems: Sequence[Problem]) -> dict[str, ProblemAttempts]:
+        """Attempts by problem id, in order of id, without the problems that have no samples."""
+        self.facts = {"num_problems": 0, "num_untested": 0, "budget_violations": 0}
+        if not problems:
+            return {}
+        path = self._model.samples
+        trackers = self._from_model(problems) if path is None else self._from_file(problems, path)
+        return {id: self._result(id, tracker) for id, tracker in sorted(trackers.items())}
+
+    def _result(self, problem_id: str, tracker: AttemptTracker) -> ProblemAttempts:
+        grades = tracker.grades
+        estimate = estimate_pass_rate(
+            problem_id, grades, step=self._step, decision=tracker.decision, model=self.name
+        )
+        is_greedy = _is_greedy(self._model, self._step)
+        return ProblemAttempts(estimate, grades[:1] if is_greedy else grades)
+
+    def _from_file(self, problems: Sequence[Problem], path: str) -> dict[str, AttemptTracker]:
+        samples = recorded_samples(
+            path, problems, num_attempts=self._step.num_attempts, model=self._model.model,
+            last_number=self._model.last_number,
+        )  # fmt: skip
+        tested = [problem for problem in problems if problem.id in samples]
+        trackers = self._track(tested, RecordedSource(samples, self._grader))
+        self.facts |= {"num_untested": len(problems) - len(tested)}
+        return trackers
+
+    def _from_model(self, problems: Sequence[Problem]) -> dict[str, AttemptTracker]:
+        recipe, model, started = self._stage.recipe, self._model, time.monotonic()
+        name, revision = model.model or recipe.model, model.revision
+        revision = revision if model.model else recipe.revision
+        engine = model.engine or recipe.engine
+        with open_session(name, engine, revision=revision, notify=self._stage.notify) as session:
+            sampler = Sampler(session, self._ledger, tag=self._stage.stage)
+            firsts = first_tasks(session, problems, model, step=self._step, recipe=recipe)
+            source = ModelSource(sampler, self._grader, firsts)
+            trackers = self._track(problems, source)
+            num_unused_tokens = sum(
+                num_tokens
+                for (id, number), num_tokens in source.num_tokens.items()
+                if number >= len(trackers[id].grades)
+            )
+            cost, seconds = session.cost, time.monotonic() - started
+            self.facts |= session_facts(session)
+        self.facts |= {
+            "num_cancelled": source.queue.num_cancelled,
+            "wasted_tokens": source.queue.num_late_tokens + num_unused_tokens,
+            "budget_violations": source.num_violations,
+            "tokens": plain(cost),
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(cost.decoded / seconds, 1) if cost.decoded else None,
+        }
+        return trackers
+
+    def _track(
+        self, problems: Sequence[Problem], source: AttemptSource
+    ) -> dict[str, AttemptTracker]:
+        """Run each problem's attempts until it is decided."""
+        step = self._step
+        trackers = {
+            problem.id: AttemptTracker(
+                _stopping_rule(step, problem, self._grader, key_check=self._key_check),
+                wave_size=step.wave_size, truncated_counts=step.truncated == "unsolved",
+            )
+            for problem in problems
+        }  # fmt: skip
+        run_attempts(source, trackers, progress=self._stage.progress)
+        grades = [grade for tracker in trackers.values() for grade in tracker.grades]
+        self.facts |= {
+            "num_problems": len(trackers),
+            "num_attempts": len(grades),
+            "num_possible": len(trackers) * step.num_attempts,
+            "num_wasted": sum(tracker.num_wasted for tracker in trackers.values()),
+            "num_no_answer": sum(grade.verdict is Verdict.NO_ANSWER for grade in grades),
+        }
+        return trackers
+
+
+def _stopping_rule(
+    step: DifficultyStep, problem: Problem, grader: Grader, *, key_check: KeyCheck | None = None
+) -> StoppingRule:
+    early, band = step.stop == "exact", Band.of(step)
+    rule: StoppingRule = Exact(band) if early else Never(band)
+    if step.measure == "majority":
+        group = functools.partial(group_answers, grader=grader, choices=problem.choices)
+        rule = Majority(band, group, early)
+    if key_check is None:
+        return rule
+    settled = functools.partial(key_check.settled, problem=problem, grader=grader)
+    return UntilKeySettled(rule, key_check.decisions, settled)
