@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from slowthink.data.stored import StoredSample, match_problems, read_stored, select_model
-from slowthink.data.stored.grading import reorder_options
+from slowthink.data.stored.grading import match_problems, reorder_options
+from slowthink.data.stored.read import read_stored
+from slowthink.data.stored.samples import StoredSample, select_model
 from slowthink.engines.session import Point, Session
 from slowthink.grading import GradeItem, Grader
 from slowthink.recipe import AttemptModel, DifficultyStep, Recipe
