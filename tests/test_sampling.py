@@ -364,7 +364,7 @@ def test_a_model_without_a_chat_template_is_refused(ledger, make_problem) -> Non
 def test_an_engine_without_roll_back_refuses_a_delimiter_of_several_tokens(
     ledger, make_problem
 ) -> None:
-    with pytest.raises(ConfigError, match="engine `replay` cannot take drawn tokens back"):
+    with pytest.raises(ConfigError, match="engine `replay` cannot roll back sampled tokens"):
         ask(ledger, make_problem(), [Point(4)], format="think-tags")
 
 

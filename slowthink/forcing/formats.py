@@ -1,8 +1,8 @@
 """Thinking delimiters, as text and as the ids of one tokenizer.
 
-A format is data (`records.ThinkingFormat`); `compile_format` turns it into token ids once per
-model. s1's own: `<|im_start|>think\\n` … `<|im_start|>answer\\n` (arXiv 2501.19393;
-simplescaling/s1 data/tokenization.py).
+A `records.ThinkingFormat` describes the delimiters; `compile_format` encodes them for a tokenizer.
+s1's format: `<|im_start|>think\\n` … `<|im_start|>answer\\n` (arXiv 2501.19393; simplescaling/s1
+data/tokenization.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMATS: dict[str, ThinkingFormat] = {
         end="<|im_start|>answer\n",
         end_triggers=("<|im_start|>",),
     ),
-    "s1-steps": ThinkingFormat(  # the special token begins each step too (thinking.control)
+    "s1-steps": ThinkingFormat(  # for countdowns, where each step begins with the special token
         name="s1-steps",
         start="<|im_start|>think\n",
         end="<|im_start|>answer\n",
@@ -42,31 +42,31 @@ FORMATS: dict[str, ThinkingFormat] = {
 }
 
 AUTO = "auto"
-_MARKS = {"think-tags": ("</think>", "<think>"), "gpt-oss": ("<|channel|>",)}
-"""Texts in a chat template that tell its format; one is enough."""
+_TEMPLATE_TEXTS = {"think-tags": ("</think>", "<think>"), "gpt-oss": ("<|channel|>",)}
+"""Texts that identify the format of a chat template; any one of them does."""
 
 
 def format_of(name: str, tokenizer: Any, own: Mapping[str, Any] | None = None) -> ThinkingFormat:
-    """The format of that name; `auto` is the one that the tokenizer's chat template speaks of.
+    """Return the named format; `auto` detects it from the tokenizer's chat template.
 
-    Raises ConfigError for an unknown name, and where a template says nothing of thinking.
+    Raises ConfigError for an unknown name and for a template without thinking delimiters.
     """
     if name != AUTO:
         return get_format(name, own)
     template = str(tokenizer.chat_template or "")
-    for known, marks in _MARKS.items():
-        if any(mark in template for mark in marks):
-            return FORMATS[known]
+    for detected, texts in _TEMPLATE_TEXTS.items():
+        if any(text in template for text in texts):
+            return FORMATS[detected]
     raise ConfigError(
         f"chat.format: `auto`, but the chat template of `{tokenizer.name_or_path}` has none of "
-        f"{', '.join(mark for marks in _MARKS.values() for mark in marks)}; expected a model that "
-        f"thinks. Name its format: {', '.join(sorted({*FORMATS, *(own or ())}))} "
-        "(a model tuned on s1's texts: s1)."
+        f"{', '.join(text for texts in _TEMPLATE_TEXTS.values() for text in texts)}; expected a "
+        "thinking model. Name its format: "
+        f"{', '.join(sorted({*FORMATS, *(own or ())}))} (for a model trained on s1's texts: s1)."
     )
 
 
 def get_format(name: str, own: Mapping[str, Any] | None = None) -> ThinkingFormat:
-    """The format of that name: one of the recipe's own (`FormatConfig`), else a built-in one."""
+    """Return the named format: the recipe's own (`FormatConfig`) or a built-in one."""
     if own and name in own:
         return ThinkingFormat(name=name, **own[name].model_dump())
     if name in FORMATS:
@@ -76,39 +76,39 @@ def get_format(name: str, own: Mapping[str, Any] | None = None) -> ThinkingForma
     hint = f" Did you mean `{close[0]}`?" if close else ""
     raise ConfigError(
         f"chat.format: `{name}` is unknown; expected one of {', '.join(names)}.{hint} "
-        "Or describe it under `formats:` in the recipe."
+        "Or define it under `formats:` in the recipe."
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFormat:
-    """A format in the ids of one tokenizer."""
+    """A format compiled for one tokenizer."""
 
     format: ThinkingFormat
     start_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
     newline_ids: tuple[int, ...]
     trigger_ids: frozenset[int]
-    """Single ids whose draw declares the end: single-token triggers and end-of-sequence ids."""
+    """Ids that declare the end when sampled: single-token triggers and end-of-sequence ids."""
     long_triggers: tuple[str, ...]
-    """Triggers of several tokens, found in the text: they need roll-back."""
+    """Triggers of several tokens. They are found in the decoded text and need roll-back."""
     eos_ids: frozenset[int]
     encode: Callable[[str], tuple[int, ...]]
     decode: Callable[[Sequence[int]], str]
 
     @property
     def has_thinking(self) -> bool:
-        """Whether thinking and answer are told apart by a delimiter."""
+        """Whether a delimiter separates thinking from answer."""
         return bool(self.format.end)
 
     def closing_ids(
         self, thinking_ids: Sequence[int], *, natural: bool, cue: str | None
     ) -> tuple[int, ...] | None:
-        """Ids forced between thinking and answer, or None where nothing would part them.
+        """Return the ids forced between thinking and answer; None if nothing would separate them.
 
-        A forced end starts on a new line, then comes the delimiter, then the cue. After a natural
-        end the delimiter alone follows (its trigger was drawn, the rest is forced), in a format
-        without delimiter the cue.
+        After a forced end: a new line, the delimiter, the cue. After a natural end: the delimiter
+        (its trigger was sampled, the remaining tokens are forced), or the cue if the format has no
+        delimiter.
         """
         use_cue = cue is not None and (not natural or self.format.cue_after_natural_end)
         if not self.end_ids and not use_cue:
@@ -126,7 +126,7 @@ class TokenFormat:
 def compile_format(
     format: ThinkingFormat, tokenizer: Any, *, eos_ids: frozenset[int] | None = None
 ) -> TokenFormat:
-    """The format in this tokenizer's ids; `eos_ids` defaults to the tokenizer's own."""
+    """Compile a format for a tokenizer; `eos_ids` defaults to the tokenizer's."""
 
     def encode(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
@@ -136,14 +136,14 @@ def compile_format(
         return text
 
     eos = eos_ids if eos_ids is not None else frozenset({tokenizer.eos_token_id})
-    singles = {encode(text)[0] for text in format.end_triggers if len(encode(text)) == 1}
+    triggers = {text: encode(text) for text in format.end_triggers}
     return TokenFormat(
         format=format,
         start_ids=encode(format.start),
         end_ids=encode(format.end),
         newline_ids=encode("\n"),
-        trigger_ids=frozenset(singles) | eos,
-        long_triggers=tuple(text for text in format.end_triggers if len(encode(text)) > 1),
+        trigger_ids=eos | {ids[0] for ids in triggers.values() if len(ids) == 1},
+        long_triggers=tuple(text for text, ids in triggers.items() if len(ids) > 1),
         eos_ids=eos,
         encode=encode,
         decode=decode,
@@ -151,13 +151,12 @@ def compile_format(
 
 
 def require_single_token_trigger(token_format: TokenFormat, *, engine: str) -> None:
-    """Raise ConfigError where the format needs roll-back, which `engine` cannot do."""
+    """Raise ConfigError if the format needs roll-back, which `engine` does not support."""
     if token_format.long_triggers:
         text = token_format.long_triggers[0]
         raise ConfigError(
             f"chat.format `{token_format.format.name}`: the end trigger {text!r} is "
             f"{len(token_format.encode(text))} tokens of this model's tokenizer, and the engine "
-            f"`{engine}` cannot take drawn tokens back; expected a trigger of one token. "
-            "Use the transformers engine, or a format whose trigger is one token "
-            "(s1 on ChatML models)."
+            f"`{engine}` cannot roll back sampled tokens; expected a trigger of one token. Use the "
+            "transformers engine, or a format whose trigger is one token (s1 on ChatML models)."
         )

@@ -191,7 +191,7 @@ def test_the_session_refuses_what_it_cannot_do(engines) -> None:
     with pytest.raises(ConfigError, match="the model's context holds 256"):
         session.submit(replace(job, points=(Point(9000),)))
     tags = replace(job.request, format=FORMATS["think-tags"])
-    with pytest.raises(ConfigError, match="cannot take drawn tokens back"):
+    with pytest.raises(ConfigError, match="cannot roll back sampled tokens"):
         session.submit(replace(job, request=tags))
 
 

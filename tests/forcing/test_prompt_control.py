@@ -10,7 +10,7 @@ from slowthink.engines.replay import ByteTokenizer, ReplaySession, Script
 from slowthink.engines.session import Point
 from slowthink.errors import ConfigError
 from slowthink.forcing.formats import FORMATS, compile_format
-from slowthink.forcing.prompt_control import bucket, split_steps
+from slowthink.forcing.prompt_control import next_power_of_two, split_steps
 from slowthink.forcing.prompts import prompt_ids, training_ids
 from slowthink.forcing.steps import num_steps
 from slowthink.recipe import (
@@ -54,8 +54,8 @@ def turn(line: str) -> str:
 @pytest.mark.parametrize(
     ("number", "power"), [(0, 1), (1, 1), (2, 2), (3, 4), (64, 64), (65, 128), (1000, 1024)]
 )
-def test_buckets_are_powers_of_two_at_or_above(number, power) -> None:
-    assert bucket(number) == power
+def test_amounts_are_powers_of_two_at_or_above(number, power) -> None:
+    assert next_power_of_two(number) == power
 
 
 def test_tokens_in_training(make_problem) -> None:

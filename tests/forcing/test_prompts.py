@@ -107,7 +107,7 @@ def test_a_trigger_of_several_tokens_is_told_apart(smollm_tokenizer) -> None:
 def test_an_engine_that_cannot_roll_back_refuses_a_long_trigger(smollm_tokenizer) -> None:
     tags = compile_format(FORMATS["think-tags"], smollm_tokenizer)
     with pytest.raises(
-        ConfigError, match="'</think>' is 3 tokens .* cannot take drawn tokens back"
+        ConfigError, match="'</think>' is 3 tokens .* cannot roll back sampled tokens"
     ):
         require_single_token_trigger(tags, engine="vllm")
 

@@ -51,7 +51,7 @@ def test_auto_reads_the_format_from_the_template(template, name) -> None:
 @pytest.mark.parametrize("template", [TURNS + ASSISTANT + "{% endif %}", None])
 def test_auto_on_a_template_that_says_nothing_names_the_formats(template) -> None:
     expected = (
-        "`some/model` has none of .*gpt-oss, mine, plain, s1, s1-steps, think-tags .*tuned on s1"
+        "`some/model` has none of .*gpt-oss, mine, plain, s1, s1-steps, think-tags .*trained on s1"
     )
     own = {"mine": FormatConfig(end="[A]")}
     with pytest.raises(ConfigError, match=expected):
