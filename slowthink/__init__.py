@@ -1,3 +1,3 @@
-"""slowthink: from a pool of problems to a slow-thinking model, and how it thinks, measured."""
+"""slowthink: curate reasoning data, train a slow-thinking model, and evaluate it under budgets."""
 
 __version__ = "0.1.0"

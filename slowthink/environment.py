@@ -1,4 +1,4 @@
-"""Where a page was made: the machine, and the commit of slowthink where it runs from a checkout."""
+"""What produced a page: the machine, installed versions, and the commit of a slowthink checkout."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import slowthink
 
 @cache
 def commit() -> str | None:
-    """Short hash of slowthink's own checkout, `+` for changed files; None where it is installed.
+    """Short hash of slowthink's checkout, `+` if files are changed; None for an installed package.
 
-    As it was when first asked for: that is what this process has loaded.
+    Computed once, since the process keeps the code that it has loaded.
     """
     package = Path(slowthink.__file__).parent
     top = _git(package, "rev-parse", "--show-toplevel")
@@ -28,17 +28,17 @@ def commit() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(folder), *arguments],
             capture_output=True, text=True, timeout=10, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return result.stdout.strip() if result.returncode == 0 else None
 
 
 def machine() -> dict[str, str | int]:
-    """System, processor and memory of the machine that makes the page."""
+    """Operating system, processor, cores and memory of this machine."""
     return {
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
@@ -57,7 +57,7 @@ def _processor() -> str:
 
 
 def _memory_gb() -> int:
-    """Physical memory, rounded; 0 where the system does not say."""
+    """Physical memory in GB, rounded; 0 if the system does not report it."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
     except (AttributeError, ValueError, OSError):
@@ -65,18 +65,16 @@ def _memory_gb() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of slowthink, Python and the packages that move numbers, where installed."""
-    return {"slowthink": slowthink.__version__, "python": platform.python_version()} | dict(
-        _installed()
-    )
+    """Versions of slowthink, Python and the installed packages that can change results."""
+    return {"slowthink": slowthink.__version__, "python": platform.python_version()} | _packages()
 
 
 @cache
-def _installed() -> tuple[tuple[str, str], ...]:
+def _packages() -> dict[str, str]:
     from importlib import metadata
 
-    found = []
+    versions = {}
     for package in ("torch", "transformers", "trl", "vllm", "math-verify", "pyarrow"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found.append((package, metadata.version(package)))
-    return tuple(found)
+            versions[package] = metadata.version(package)
+    return versions

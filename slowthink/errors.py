@@ -1,37 +1,39 @@
-"""The error tree. A message says where, what was seen, what was expected, and what to do.
+"""The errors that slowthink raises.
 
-SlowthinkError ├── ConfigError(ValueError)     a recipe, option or setting is wrong: nothing has
-been done yet ├── DataError(ValueError)       a file or a row cannot be used ├──
-EngineError(RuntimeError)   a model, server or ledger does not do what was asked └──
-GraderError(RuntimeError)   grading as a whole cannot be trusted (one bad item is a verdict, not an
-error)
+A message says where, what was seen, what was expected, and what to do.
+
+    SlowthinkError(Exception)
+    ├── ConfigError(ValueError)     a recipe, option or setting is invalid; raised before any work
+    ├── DataError(ValueError)       a file or a row is invalid
+    ├── EngineError(RuntimeError)   a model, a server or the ledger failed, or lacks a feature
+    └── GraderError(RuntimeError)   grading as a whole is unreliable; one failed item is a verdict
 """
 
 from __future__ import annotations
 
 
 class SlowthinkError(Exception):
-    """Any failure that slowthink explains; the command line prints its message and no traceback."""
+    """Base of all errors; the command line prints its message without a traceback."""
 
 
 class ConfigError(SlowthinkError, ValueError):
-    """A recipe, an option or a setting cannot be carried out; raised before any work."""
+    """A recipe, an option or a setting is invalid; raised before any work."""
 
 
 class DataError(SlowthinkError, ValueError):
-    """A file or a row is not what it should be."""
+    """A file or a row is invalid."""
 
 
 class EngineError(SlowthinkError, RuntimeError):
-    """A model, a server or the ledger failed, or cannot do what was asked of it."""
+    """A model, a server or the ledger failed, or lacks a feature that was requested."""
 
 
 class GraderError(SlowthinkError, RuntimeError):
-    """The grader as a whole cannot be trusted: a broken dependency, or too many failures."""
+    """Grading as a whole is unreliable: a broken dependency, or too many failures."""
 
 
 def missing_extra(package: str, *, extra: str) -> ConfigError:
-    """The error for a part whose packages are not installed, with the pip line that mends it."""
+    """The error for a package that is not installed, with the pip command that installs it."""
     return ConfigError(
         f"`{package}` is not installed; this needs slowthink's extra `{extra}`. "
         f"Run: pip install 'slowthink[{extra}]'"

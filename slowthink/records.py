@@ -1,8 +1,8 @@
-"""All that the parts exchange: frozen records, and their ids.
+"""The records that all packages exchange, frozen, and their ids.
 
-A problem becomes traces (how somebody solved it) and requests (what we ask a model). A request's
+A problem becomes traces (worked solutions) and requests (samples from a model). A request's
 thinking is one *chain*, shared by all caps and numbers of waits; a cut of the chain and a short
-answer make a *completion*, which the grader judges.
+answer make a *completion*, which is graded.
 
 One real record: `Problem(id="p-0c1e…", question="What is 17 + 25?", answer="42", source="sandbox",
 …)`.
@@ -19,17 +19,17 @@ from slowthink.serialise import digest, plain
 
 
 class Split(enum.Enum):
-    """What a problem is for."""
+    """Whether a problem is for training or evaluation."""
 
     TRAIN = "train"
     HELDOUT = "heldout"
 
 
 class Verdict(enum.Enum):
-    """What the grader says of one answer.
+    """Grade of one answer.
 
-    WRONG, NO_ANSWER and TRUNCATED count as unsolved; UNGRADABLE (no usable key) and GRADER_ERROR
-    leave the denominator and are counted apart.
+    WRONG, NO_ANSWER and TRUNCATED count as unsolved; UNGRADABLE (no usable reference answer) and
+    GRADER_ERROR are excluded from the denominator and counted separately.
     """
 
     CORRECT = "correct"
@@ -41,7 +41,7 @@ class Verdict(enum.Enum):
 
     @property
     def counts(self) -> bool:
-        """Whether the verdict stays in the denominator of an accuracy."""
+        """Whether the verdict is in the denominator of an accuracy."""
         return self not in (Verdict.UNGRADABLE, Verdict.GRADER_ERROR)
 
 
@@ -50,10 +50,10 @@ class ThinkingEnd(enum.Enum):
 
     NATURAL = "natural"
     CAP = "cap"
-    """A budget was used up: the cap, or the steps."""
+    """The budget was used up: its cap or its steps."""
     LOOP = "loop"
     NONE = "none"
-    """There was no thinking phase, or it was left open."""
+    """There was no thinking phase, or it did not end."""
 
 
 class AnswerEnd(enum.Enum):
@@ -65,59 +65,59 @@ class AnswerEnd(enum.Enum):
 
 
 class ChainState(enum.Enum):
-    """How far a chain has come."""
+    """Whether a chain can be extended."""
 
     OPEN = "open"
-    """More thinking can be drawn at its end."""
+    """More thinking can be sampled."""
     ENDED = "ended"
-    """Its last event is a declared end that nothing has refused yet."""
+    """Its last event is an accepted end, which a budget with more waits refuses."""
     LOOP = "loop"
     """The loop detector stopped it; it is never extended."""
 
 
 class EventKind(enum.Enum):
-    """What happened to a declared end."""
+    """Outcome of a declared end."""
 
     WAIT = "wait"
-    """Refused; a wait string (or, with none, the runner-up) followed."""
+    """Refused; a wait string followed or, without wait strings, the runner-up token."""
     MINIMUM = "minimum"
-    """Refused because thinking was below the minimum; the runner-up followed. Uses no wait."""
+    """Refused below the minimum of thinking; the runner-up token followed. Uses no wait."""
     END = "end"
     """Accepted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """One question with what is needed to grade an answer to it."""
+    """One question and what is needed to grade its answers."""
 
     id: str
-    """`problem_id(question, choices)`: the same text has the same id in every run."""
+    """`problem_id(question, choices)`: depends on the text only, so it is the same in every run."""
     duplicate_key: str
-    """`duplicate_key(question, choices)`: equal for questions that differ in form only."""
+    """`duplicate_key(question, choices)`: equal for questions that differ in formatting only."""
     question: str
     choices: tuple[str, ...] = ()
     answer: str | None = None
     answer_derived: bool = False
-    """The answer was taken out of the solution's last box."""
+    """The answer was extracted from the solution's last box."""
     answer_type: str | None = None
     tolerance: float | None = None
-    """Relative tolerance that the source states, if any."""
+    """Relative tolerance that the source states."""
     unit: str | None = None
     solution: str | None = None
     source: str
     source_row: str
-    """Where in the source: a row number or the source's own id."""
+    """Row number or id in the source."""
     licence: str | None = None
     language: str = "en"
     domain: str | None = None
     split: Split = Split.TRAIN
     meta: str = "{}"
-    """One JSON object; whatever else the source said."""
+    """One JSON object with all other fields of the source."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dropped:
-    """One row that a stage did not pass on."""
+    """One row that a stage dropped."""
 
     id: str
     step: str
@@ -127,7 +127,7 @@ class Dropped:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How tokens are drawn. Temperature 0 is greedy."""
+    """How tokens are sampled. Temperature 0 is greedy."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -138,13 +138,13 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopRule:
-    """When a chain counts as repeating: its last `repeats` runs of `period` tokens or fewer are
-    equal."""
+    """When a chain counts as a loop: it ends in `repeats` or more equal runs of tokens."""
 
     max_period: int = 64
+    """Longest run, in tokens."""
     repeats: int = 4
     min_tokens: int = 128
-    """At least this many tokens must lie in the repetition."""
+    """Fewest tokens of the whole repetition."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,25 +152,25 @@ class Budget:
     """How long a model may, and must, think (s1, arXiv 2501.19393, section 3.1)."""
 
     max_thinking_tokens: int | None = None
-    """None: as many as the context holds beside prompt and answer."""
+    """None: as many as fit into the context beside prompt and answer."""
     min_thinking_tokens: int = 0
-    """An end declared earlier is refused: the model's next best token is taken."""
+    """An end declared earlier is refused and the runner-up token taken."""
     max_thinking_steps: int | None = None
-    """Thinking also ends after so many steps. None: no limit."""
+    """None: no limit."""
     step_delimiter: str = "\n\n"
-    """Ends a step (`thinking.steps`)."""
+    """Ends a step (`forcing.steps`)."""
     waits: int = 0
-    """Declared ends that are refused with a wait string."""
+    """Number of declared ends that are refused with a wait string."""
     wait_strings: tuple[str, ...] = ("Wait",)
-    """Used in rotation; empty: the delimiter is suppressed and the runner-up taken."""
+    """Used in rotation. Empty: the delimiter is suppressed and the runner-up token taken."""
     final_answer_cue: str | None = "Final Answer:"
-    """Put after a forced end. None: no cue."""
+    """Appended after a forced end. None: no cue."""
     end_rule: str = "drawn"
     """drawn | argmax | probability (P(end) >= `end_probability`): when an end counts as declared.
     """
     end_probability: float = 1.0
     answer_tokens: int = 512
-    """Reserved for the answer, and its limit."""
+    """Longest answer; reserved in the context."""
     loop: LoopRule | None = None
 
 
@@ -182,39 +182,39 @@ class ThinkingFormat:
     start: str
     """Opens thinking, right after the assistant's header."""
     end: str
-    """Closes thinking and opens the answer."""
+    """Ends thinking and begins the answer."""
     end_triggers: tuple[str, ...] = ()
-    """Texts whose draw declares the end, beside the end-of-sequence tokens. A text of several
-    tokens needs an engine that can roll back; others refuse it."""
+    """Texts that declare the end when sampled, beside the end-of-sequence tokens. A text of several
+    tokens needs an engine that can roll back."""
     newline_before_forced_end: bool = True
     """A forced end starts on a new line."""
     cue_after_natural_end: bool = False
-    """The cue follows a natural end too: for formats without a delimiter of their own."""
+    """The cue follows a natural end too: for formats without a delimiter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """A declared end of thinking, and what became of it."""
+    """A declared end of thinking and its outcome."""
 
     position: int
-    """Thinking tokens before it."""
+    """Number of thinking tokens before it."""
     kind: EventKind
     drawn: tuple[int, ...]
-    """Ids that declared it; they are not thinking tokens."""
+    """Token ids that declared it; they are not thinking tokens."""
     forced: int = 0
-    """Forced thinking tokens right after it (a wait string's length)."""
+    """Number of forced thinking tokens after it: the length of the wait string."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One sample to be had from one model: the unit that is asked for, keyed and stored.
+    """One sample from one model: the unit that is requested, keyed and stored.
 
-    `chain_key` leaves out the cap, the steps and the number of waits, so that all points of a sweep
-    share their thinking; `key` has everything.
+    `chain_key` excludes the cap, the steps and the number of waits, so that all points of a sweep
+    share their thinking; `key` includes everything.
     """
 
     model: str
-    """Fingerprint of config, tokenizer, chat template and weights; not a path."""
+    """Fingerprint of config, tokenizer, chat template and weights; never a path."""
     numerics: str
     """Engine, dtype and quantisation."""
     prompt_ids: tuple[int, ...]
@@ -263,12 +263,12 @@ class Chain:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What followed one closing of one chain."""
+    """The answer after one closing of one chain."""
 
     key: str
     chain_key: str
     cut: int
-    """Thinking tokens before the closing."""
+    """Number of thinking tokens before the closing."""
     closing: tuple[int, ...]
     """Forced ids between thinking and answer: delimiter, cue."""
     ids: tuple[int, ...]
@@ -277,7 +277,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """A cut of a chain and its answer: what one request came to."""
+    """A cut of a chain and its answer: the result of one request."""
 
     key: str
     chain_key: str
@@ -286,8 +286,7 @@ class Completion:
     thinking: str
     answer_ids: tuple[int, ...]
     answer: str
-    """The answer part as text, a forced cue included; in a format without thinking the whole text.
-    """
+    """The answer as text, including a forced cue; the whole text in a format without thinking."""
     closing_ids: tuple[int, ...]
     thinking_end: ThinkingEnd
     answer_end: AnswerEnd
@@ -297,14 +296,14 @@ class Completion:
     count_source: str = "ids"
     """ids | retokenised | usage."""
     num_forced_tokens: int = 0
-    """Wait strings and closing; the rest of thinking and answer was decoded."""
+    """Tokens of wait strings and closing; all others were sampled."""
     violations: tuple[str, ...] = ()
-    """Ways in which the budget did not hold, found by checking the ids."""
+    """Violations of the budget, found by checking the ids."""
     seed: int = 0
 
     @property
     def num_thinking_tokens(self) -> int:
-        """Tokens between the delimiters."""
+        """Number of tokens between the delimiters."""
         return len(self.thinking_ids)
 
 
@@ -316,17 +315,17 @@ class Grade:
     extracted: str | None = None
     gold: str | None = None
     method: str = ""
-    """Which rule decided."""
+    """The rule that decided."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """One worked solution of one problem, with who made it and how good it is."""
+    """One worked solution of one problem, with its author, grade and scores."""
 
     problem: Problem
     thinking: str
     response: str
-    """The answer part, as it would follow the thinking."""
+    """The answer that follows the thinking."""
     teacher: str
     grade: Grade
     scores: str = "{}"
@@ -335,7 +334,7 @@ class Trace:
     num_thinking_tokens: int
     num_response_tokens: int
     tokenizer: str
-    """Fingerprint of the tokenizer that counted."""
+    """Fingerprint of the tokenizer used for the counts."""
     completion_key: str | None = None
     """None for human and imported chains."""
 
@@ -347,15 +346,15 @@ class TrainingStep:
     step: int
     """From 1."""
     epoch: float
-    """Passes over the training set when the step is done."""
+    """Passes over the training set after the step."""
     loss: float
-    """Mean cross-entropy of the learnt tokens, in nats, before the update."""
+    """Mean cross-entropy of the loss tokens, in nats, before the update."""
     learning_rate: float
     grad_norm: float
     """Before clipping."""
     num_tokens: int
     num_loss_tokens: int
-    """Learnt tokens: the completions'."""
+    """Tokens of completions, which the loss is computed on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -379,7 +378,7 @@ class EvaluationRow:
     max_thinking_tokens: int
     waits: int
     forced: bool
-    """False: the thinking was not ended by us; where it did not end by itself it is TRUNCATED."""
+    """False: thinking was not cut off; if it did not end by itself, the verdict is TRUNCATED."""
     num_prompt_tokens: int
     num_thinking_tokens: int
     num_closing_tokens: int
@@ -388,16 +387,16 @@ class EvaluationRow:
     num_forced_tokens: int
     """Wait strings and closing."""
     count_source: str
-    """ids | retokenised: where the counts of tokens come from."""
+    """ids | retokenised: source of the token counts."""
     thinking_end: ThinkingEnd
     answer_end: AnswerEnd
     num_waits_used: int
     answer: str
-    """The text that was graded: the answer part, a forced cue included."""
+    """The graded text: the answer, including a forced cue."""
     last_number: bool
-    """Its last number may count as the answer."""
+    """Whether its last number may count as the answer."""
     score: float | None
-    """The scorer's, of thinking and answer together; None where none was asked."""
+    """The scorer's score of thinking and answer; None without a scorer."""
     verdict: Verdict
     extracted: str | None
     gold: str | None
@@ -405,18 +404,18 @@ class EvaluationRow:
     violations: tuple[str, ...]
     segments: str
     """The transcript as a JSON list of [kind, text]; kinds: thinking, wait, closing, answer.
-    `wait` and `closing` were forced, the others drawn."""
+    `wait` and `closing` were forced, the others sampled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Tokens an engine spent."""
+    """Number of tokens that an engine processed."""
 
     prefilled: int = 0
     decoded: int = 0
     forced: int = 0
     re_prefilled: int = 0
-    """Part of `prefilled` that had been prefilled or decoded before."""
+    """Part of `prefilled` that was prefilled or decoded before."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -439,7 +438,7 @@ class Cost:
 
 
 def problem_id(question: str, choices: tuple[str, ...] = ()) -> str:
-    """Id of a question: a hash of its exact text and options (NFC, outer white space stripped)."""
+    """Hash of a question's exact text and options (NFC, outer white space stripped)."""
     parts = [unicodedata.normalize("NFC", part).strip() for part in (question, *choices)]
     return "p-" + digest(parts)[:16]
 
@@ -454,5 +453,5 @@ def duplicate_key(question: str, choices: tuple[str, ...] = ()) -> str:
 
 
 def item_seed(seed: int, *names: object) -> int:
-    """A 63-bit seed for one item, so that order, workers and resume do not change a decision."""
+    """A 63-bit seed for one item: results do not depend on order, workers or resuming."""
     return int(digest([seed, *map(str, names)])[:16], 16) >> 1

@@ -31,7 +31,7 @@ def digest(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The record as dicts, lists and scalars, ready for JSON or a table."""
+    """Convert a record to dicts, lists and scalars, ready for JSON or a table."""
     if type(value) in _SCALARS:
         return value
     if isinstance(value, enum.Enum):
@@ -44,11 +44,11 @@ def plain(value: Any) -> Any:
 
 
 def from_plain(cls: type[R], row: dict[str, Any]) -> R:
-    """The record that `plain` made `row` from. Raises KeyError where a needed field is missing."""
+    """Convert `plain` data back to a record. Raises TypeError if a required field is missing."""
     return cls(
         **{
-            name: revive(row[name]) if revive and row[name] is not None else row[name]
-            for name, revive in _revivers(typing.cast(type, cls))
+            name: convert(row[name]) if convert and row[name] is not None else row[name]
+            for name, convert in _converters(typing.cast(type, cls))
             if name in row
         }
     )
@@ -76,24 +76,24 @@ def _optional(hint: Any) -> Any:
 
 @functools.cache
 def _field_names(cls: type) -> tuple[str, ...]:
-    """Of a record class; none of any other."""
+    """Field names of a dataclass; () for any other class."""
     if not dataclasses.is_dataclass(cls):
         return ()
     return tuple(field.name for field in dataclasses.fields(cls))
 
 
 @functools.cache
-def _revivers(cls: type) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    """What makes each field's value out of its plain form; None: nothing is to be done."""
+def _converters(cls: type) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+    """A converter from plain data for each field; None if the value needs no conversion."""
     hints = _hints(cls)
-    return tuple((name, _reviver(hints[name])) for name in _field_names(cls))
+    return tuple((name, _converter(hints[name])) for name in _field_names(cls))
 
 
-def _reviver(hint: Any) -> Callable[[Any], Any] | None:
+def _converter(hint: Any) -> Callable[[Any], Any] | None:
     hint = _optional(hint)
     if typing.get_origin(hint) is tuple:
-        item = _reviver(typing.get_args(hint)[0])
-        return tuple if item is None else functools.partial(_revived, item)
+        item = _converter(typing.get_args(hint)[0])
+        return tuple if item is None else functools.partial(_convert_items, item)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint
     if dataclasses.is_dataclass(hint):
@@ -101,7 +101,7 @@ def _reviver(hint: Any) -> Callable[[Any], Any] | None:
     return None
 
 
-def _revived(item: Callable[[Any], Any], values: Any) -> tuple[Any, ...]:
+def _convert_items(item: Callable[[Any], Any], values: Any) -> tuple[Any, ...]:
     return tuple(None if value is None else item(value) for value in values)
 
 
