@@ -29,8 +29,6 @@ Hashes = NDArray[np.uint64]
 
 END = "\x00"
 """Stands between the texts of a batch; a NUL inside a text counts as white space."""
-NUMBER = "#"
-"""A number, in the number-masked form."""
 MAX_VOCABULARY = 2_000_000
 """Distinct tokens remembered before the table starts anew, some 250 MB."""
 
@@ -107,11 +105,6 @@ def s1_words(text: str) -> list[str]:
 def strict_tokens(text: str) -> list[str]:
     """The tokens of the strict form: Latin words, numbers, `+ - = < >`, Chinese by characters."""
     return _TOKEN.findall(strict_text(text.replace(END, " ")))
-
-
-def masked_tokens(text: str) -> list[str]:
-    """The tokens of the strict form with every number alike."""
-    return [NUMBER if token[0].isdigit() else token for token in strict_tokens(text)]
 
 
 def strict_text(text: str) -> str:
