@@ -18,7 +18,6 @@ import yaml
 
 from slowthink.errors import DataError
 
-PROTOCOLS = ("s1", "limo-v1", "limo-v2", "aime-preview", "unknown")
 AVERAGE = "average-of-ten"
 """The `benchmark` of a mean over LIMO's ten sets."""
 

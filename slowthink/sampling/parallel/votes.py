@@ -14,7 +14,14 @@ from typing import Literal
 
 import numpy as np
 
-from slowthink.analysis.statistics import NUM_RESAMPLES, Interval, bootstrap_ci, maj_at_k, wilson
+from slowthink.analysis.statistics import (
+    NUM_RESAMPLES,
+    Interval,
+    bootstrap_ci,
+    maj_at_k,
+    powers_of_two,
+    wilson,
+)
 
 Method = Literal["majority", "weighted", "best-of-n"]
 
@@ -97,13 +104,8 @@ def vote_curve(
             seed=seed,
             num_resamples=num_resamples,
         )
-        for k in ks or powers(min(map(len, groups.values())))
+        for k in ks or powers_of_two(min(map(len, groups.values())))
     ]
-
-
-def powers(number: int) -> list[int]:
-    """1, 2, 4, … up to the number, and the number itself."""
-    return sorted({*(2**i for i in range(number.bit_length())), number})
 
 
 def curve_point(

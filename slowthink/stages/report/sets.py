@@ -13,11 +13,11 @@ from dataclasses import asdict
 from typing import Any
 
 from slowthink.analysis.published import AVERAGE, load_published
+from slowthink.analysis.scores import POINT_KEYS
 
 SetKey = tuple[str, str]
 """Benchmark and protocol."""
 HELD_OUT = "heldout"
-POINT_KEYS = ("max_thinking_tokens", "waits", "forced")
 _EMPTY: dict[str, Any] = {
     "domain": None, "num_problems": None, "source": None, "arms": [], "comparisons": [],
     "measures": [], "elicitation": None,
