@@ -226,7 +226,7 @@ def test_curves_of_our_verdicts_and_answers(name, method, rule, grader: Grader) 
 def test_accuracy_and_its_interval_over_problems(name, accuracy, grader: Grader) -> None:
     means = [mean([one.correct for one in group]) for group in votes(name, grader).values()]
     assert mean(means) == pytest.approx(accuracy)
-    found = stats.bootstrap_ci([[value] for value in means])
+    found = stats.bootstrap_ci(means)
     spread = sum((value - accuracy) ** 2 for value in means) / len(means)
     half = 1.96 * math.sqrt(spread / len(means))  # of a mean over problems drawn anew
     assert (found.low, found.high) == pytest.approx((accuracy - half, accuracy + half), abs=0.02)

@@ -13,7 +13,7 @@ import pytest
 from slowthink.analysis import pairing, scaling
 from slowthink.analysis import statistics as stats
 from slowthink.analysis.published import load_published
-from slowthink.analysis.scores import problem_scores
+from slowthink.analysis.scores import point_figures, problem_scores
 from tests.evaluate.made_rows import RIGHT, WRONG, make_row
 
 
@@ -105,18 +105,23 @@ def test_without_samples_anything_is_possible() -> None:
 
 
 def test_the_bootstrap_matches_all_resamples_of_three_problems() -> None:
-    groups = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
     means = [0.0, 0.5, 1.0]
     every = sorted(sum(draw) / 3 for draw in itertools.product(means, repeat=3))
-    found = stats.bootstrap_ci(groups, confidence=0.5)
+    found = stats.bootstrap_ci(means, confidence=0.5)
     low, high = np.quantile(every, [0.25, 0.75])
     assert (found.low, found.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
 
 
 def test_samples_of_one_problem_do_not_narrow_the_interval() -> None:
-    few = stats.bootstrap_ci({"a": [1.0], "b": [0.0], "c": [1.0], "d": [0.0]})
-    many = stats.bootstrap_ci({"a": [1.0] * 64, "b": [0.0] * 64, "c": [1.0] * 64, "d": [0.0] * 64})
-    assert few == many
+    def interval(num_samples: int) -> list[float]:
+        rows = [
+            make_row(problem=problem, verdict=verdict, sample=i)
+            for problem, verdict in (("a", RIGHT), ("b", WRONG), ("c", RIGHT), ("d", WRONG))
+            for i in range(num_samples)
+        ]
+        return point_figures(rows, num_resamples=200, seed=0)["ci95"]
+
+    assert interval(2) == interval(64)
 
 
 def test_the_bootstrap_of_nothing_is_nan() -> None:
@@ -252,7 +257,7 @@ def test_macro_mean_weighs_sets_the_same_and_draws_within_each() -> None:
     found = stats.macro_mean_ci([small, large], num_resamples=200)
     assert (found.low, found.high) == (0.5, 0.5)  # neither set varies within itself
     mixed = stats.macro_mean_ci([[1.0, 0.0] * 20, [0.0] * 5], num_resamples=2000)
-    alone = stats.bootstrap_ci([[v] for v in [1.0, 0.0] * 20], num_resamples=2000)
+    alone = stats.bootstrap_ci([1.0, 0.0] * 20, num_resamples=2000)
     assert mixed.low == pytest.approx(alone.low / 2, abs=0.02)
     assert mixed.high == pytest.approx(alone.high / 2, abs=0.02)
 
@@ -318,7 +323,7 @@ def test_the_interval_of_an_accuracy_is_wilsons_or_the_bootstraps() -> None:
     assert stats.accuracy_ci([1.0, 0.0, 1.0], num_answers=3) == stats.wilson(2, 3)
     scores = [0.5, 0.0, 1.0]
     assert stats.accuracy_ci(scores, num_answers=6, num_resamples=500) == stats.bootstrap_ci(
-        [[value] for value in scores], num_resamples=500
+        scores, num_resamples=500
     )
     assert stats.accuracy_ci([], num_answers=0) == stats.Interval(0.0, 1.0)
 

@@ -29,7 +29,7 @@ class ComparedRow:
     id: str
     problem_id: str
     sample: int
-    temperature: float
+    temperature: float = 0.0
     max_thinking_tokens: int
     waits: int
     forced: bool

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -148,7 +147,7 @@ def accuracy_ci(
         return Interval(0.0, 1.0)
     if num_answers == len(scores) or set(scores) in ({0.0}, {1.0}):
         return wilson(round(sum(scores)), len(scores))
-    return bootstrap_ci([[value] for value in scores], num_resamples=num_resamples, seed=seed)
+    return bootstrap_ci(scores, num_resamples=num_resamples, seed=seed)
 
 
 def wilson(num_correct: int, num_samples: int, *, confidence: float = 0.95) -> Interval:
@@ -165,33 +164,26 @@ def wilson(num_correct: int, num_samples: int, *, confidence: float = 0.95) -> I
 
 
 def bootstrap_ci(
-    values: Sequence[Sequence[float]] | Mapping[Any, Sequence[float]],
+    values: Sequence[float],
     *,
     confidence: float = 0.95,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of the mean over problems; resamples problems, not samples.
+    """Percentile interval of the mean of `values`, one a problem. NaN ends without problems.
 
-    `values` has one group a problem, or maps problems to groups. A problem's value is the mean of
-    its group, so each problem has the same weight. NaN ends without problems.
+    Resamples problems, so average a problem's samples first.
     """
-    groups = list(values.values()) if isinstance(values, Mapping) else list(values)
-    means = np.array([np.mean(group) for group in groups if len(group)], dtype=np.float64)
-    if not len(means):
+    if not len(values):
         return NO_INTERVAL
-    draws = _resampled_means(means, num=num_resamples, seed=seed)
+    draws = _resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed)
     return percentiles(draws, confidence=confidence)
 
 
 def macro_mean_ci(
-    sets: Sequence[Sequence[float]],
-    *,
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
+    sets: Sequence[Sequence[float]], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Percentile interval of the mean of several sets' means, each set with the same weight.
+    """95 % percentile interval of the mean of several sets' means, each set with the same weight.
 
     One value a problem; problems are resampled within their set. NaN ends without a set, or with
     an empty one.
@@ -199,10 +191,10 @@ def macro_mean_ci(
     if not sets or not all(len(values) for values in sets):
         return NO_INTERVAL
     draws = [
-        _resampled_means(np.asarray(values, dtype=np.float64), num=num_resamples, seed=seed + i)
+        _resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed + i)
         for i, values in enumerate(sets)
     ]
-    return percentiles(np.mean(draws, axis=0), confidence=confidence)
+    return percentiles(np.mean(draws, axis=0))
 
 
 def _resampled_means(values: Floats, *, num: int, seed: int) -> Floats:
@@ -227,11 +219,7 @@ def percentiles(draws: Floats | Sequence[float], *, confidence: float = 0.95) ->
 
 
 def paired_bootstrap(
-    a: Sequence[float],
-    b: Sequence[float],
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
+    a: Sequence[float], b: Sequence[float], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> PairedDifference:
     """Mean of b - a with its 95 % interval and two-sided p; resamples pairs.
 
@@ -257,11 +245,7 @@ def sign_test(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def minimal_detectable_difference(
-    a: Sequence[float],
-    b: Sequence[float],
-    *,
-    power: float = 0.8,
-    significance: float = 0.05,
+    a: Sequence[float], b: Sequence[float], *, power: float = 0.8, significance: float = 0.05
 ) -> float:
     """The smallest true difference that a paired test on as many problems detects with `power`.
 

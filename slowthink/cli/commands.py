@@ -170,9 +170,8 @@ def compare(
     """b against a on the questions that both answered; with `out`, a page of it."""
     from slowthink.stages.report import compare as report
     from slowthink.stages.report.compare_page import write_page
-    from slowthink.stages.report.pairing import open_pair
 
-    pair = open_pair(run_a, run_b, arm_a=arm_a, arm_b=arm_b)
+    pair = report.open_pair(run_a, run_b, arm_a=arm_a, arm_b=arm_b)
     data = report.compare(pair)
     names = [f"{side['arm']} of {side['run']}" for side in (data["a"], data["b"])]
     lines = [f"{names[0]} -> {names[1]}"]

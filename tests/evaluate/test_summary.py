@@ -60,7 +60,7 @@ def test_several_samples_weigh_each_problem_the_same() -> None:
     rows = [make_row(problem="a", sample=i, verdict=RIGHT) for i in range(3)]
     rows += [make_row(problem="b", verdict=WRONG)]
     found = measured(rows)
-    expected = bootstrap_ci([[1.0], [0.0]], num_resamples=100, seed=0)
+    expected = bootstrap_ci([1.0, 0.0], num_resamples=100, seed=0)
     assert found["accuracy"] == 0.5
     assert found["ci95"] == [expected.low, expected.high]
 

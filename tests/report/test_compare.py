@@ -20,9 +20,8 @@ from slowthink.cli.app import main
 from slowthink.data.tables import write_records
 from slowthink.errors import ConfigError, DataError
 from slowthink.records import EvaluationRow, Verdict
-from slowthink.stages.report.compare import compare
+from slowthink.stages.report.compare import compare, open_pair
 from slowthink.stages.report.compare_page import write_page
-from slowthink.stages.report.pairing import open_pair
 
 Change = Callable[[EvaluationRow], EvaluationRow | None]
 

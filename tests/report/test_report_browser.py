@@ -11,9 +11,8 @@ import pytest
 from made_pool import CHINESE, EXAM, IMAGE
 from made_run import HOSTILE
 
-from slowthink.stages.report.compare import compare
+from slowthink.stages.report.compare import compare, open_pair
 from slowthink.stages.report.compare_page import write_page
-from slowthink.stages.report.pairing import open_pair
 
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = (

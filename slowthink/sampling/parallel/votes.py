@@ -122,7 +122,7 @@ def curve_point(
     if all(value in (0.0, 1.0) for value in values):
         interval = wilson(round(sum(values)), len(values))
     else:
-        interval = bootstrap_ci([[v] for v in values], num_resamples=num_resamples, seed=seed)
+        interval = bootstrap_ci(values, num_resamples=num_resamples, seed=seed)
     return VotePoint(
         k=k,
         tokens_per_problem=float(np.mean([outcome.num_tokens for outcome in outcomes])),

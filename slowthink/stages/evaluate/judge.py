@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from slowthink.records import EvaluationRow, Grade
@@ -50,12 +50,4 @@ def apply_judge(
 
 def with_grade(row: EvaluationRow, grade: Grade | None) -> EvaluationRow:
     """The row with another verdict; unchanged for None."""
-    if grade is None:
-        return row
-    return replace(
-        row,
-        verdict=grade.verdict,
-        extracted=grade.extracted,
-        gold=grade.gold,
-        method=grade.method,
-    )
+    return row if grade is None else replace(row, **asdict(grade))

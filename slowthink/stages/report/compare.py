@@ -1,4 +1,4 @@
-"""Two runs, or two arms of one run, on the questions that both answered.
+"""Two runs, or two arms of one run, on the questions that both answered; differences are b - a.
 
     {"a": {"run": "runs/one", "arm": "tuned", …}, "b": {…}, "sets": [{"benchmark": "heldout",
      "protocol": "greedy", "points": [{"max_thinking_tokens": 96, "n": 200, "difference": 0.05,
@@ -9,42 +9,71 @@ Rows are paired by benchmark, protocol, point and problem; a problem's samples a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from slowthink.analysis.pairing import compare_rows
-from slowthink.analysis.scores import point_fields, point_order
-from slowthink.analysis.statistics import NUM_RESAMPLES
-from slowthink.errors import DataError
-from slowthink.stages.report.pairing import (
-    ComparedArms,
-    left_out,
-    nothing_shared,
-    shared_sets,
+from slowthink.analysis.scores import ComparedRow, PointKey, by_point, point_fields, point_order
+from slowthink.errors import ConfigError, DataError
+from slowthink.serialise import from_plain
+from slowthink.stages.report.data import open_run
+from slowthink.stages.report.excerpts import read_columns
+from slowthink.stages.report.sets import (
+    SetKey,
+    baseline_arm,
+    headline_arm,
+    largest_cap_point,
+    set_key,
+    sets_of,
 )
-from slowthink.stages.report.sets import SetKey, largest_cap_point
 from slowthink.stages.report.text import budget_label, detectable_difference, finite, p_value
 
 
-def compare(
-    pair: ComparedArms, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One arm of one run."""
+
+    run: Path
+    arm: str
+    model: str
+    texts: Mapping[SetKey, str]
+    """Each set's protocol in words."""
+    points: Mapping[SetKey, Mapping[PointKey, Sequence[ComparedRow]]]
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Run, arm and model, as data."""
+        return {"run": str(self.run), "arm": self.arm, "model": self.model}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedArms:
+    """The two arms to compare; differences are b - a."""
+
+    a: Side
+    b: Side
+
+
+def rows_path(run: Path) -> Path:
+    """The table of a run's evaluate stage."""
+    return run / "evaluate" / "data.parquet"
+
+
+def compare(pair: ComparedArms) -> dict[str, Any]:
     """Every point that both sides have, on the problems that both answered at it.
 
     Raises DataError where they share no set, protocol, point or problem.
     """
-    keys = shared_sets(pair)
-    sets = [_compare_set(pair, key, num_resamples=num_resamples, seed=seed) for key in keys]
+    keys = _shared_sets(pair)
+    sets = [_compare_set(pair, key) for key in keys]
     sets = [compared_set for compared_set in sets if compared_set["points"]]
     if not sets:
-        raise DataError(nothing_shared(pair, keys))
+        raise DataError(_nothing_shared(pair, keys))
     comparison: dict[str, Any] = finite(
-        {
-            "a": pair.a.about,
-            "b": pair.b.about,
-            "sets": sets,
-            "left_out": left_out(pair, keys),
-        }
+        {"a": pair.a.about, "b": pair.b.about, "sets": sets, "left_out": _left_out(pair, keys)}
     )
     return comparison
 
@@ -61,13 +90,10 @@ def in_words(compared_set: Mapping[str, Any]) -> str:
     )
 
 
-def _compare_set(
-    pair: ComparedArms, key: SetKey, *, num_resamples: int, seed: int
-) -> dict[str, Any]:
+def _compare_set(pair: ComparedArms, key: SetKey) -> dict[str, Any]:
     a, b = pair.a.points[key], pair.b.points[key]
     points = [
-        point_fields(point)
-        | compare_rows(a[point], b[point], num_resamples=num_resamples, seed=seed)
+        point_fields(point) | compare_rows(a[point], b[point])
         for point in sorted(a.keys() & b.keys(), key=point_order)
     ]
     return {
@@ -79,3 +105,140 @@ def _compare_set(
         "num_points_only_a": len(a.keys() - b.keys()),
         "num_points_only_b": len(b.keys() - a.keys()),
     }
+
+
+# --- the two sides --------------------------------------------------------------------------------
+
+
+def open_pair(
+    run_a: Path, run_b: Path, *, arm_a: str | None = None, arm_b: str | None = None
+) -> ComparedArms:
+    """Two arms: by default each run's headline arm; of the same run its baseline and headline.
+
+    Raises DataError where a run has no finished evaluate stage, ConfigError for an unknown arm, or
+    where both sides are the same.
+    """
+    same = run_a.resolve() == run_b.resolve()
+    if same and arm_a is None and arm_b is None:
+        arm_a = baseline_arm(_sets(run_a))
+    a, b = _open_side(run_a, arm_a, option="--arm-a"), _open_side(run_b, arm_b, option="--arm-b")
+    if same and a.arm == b.arm:
+        raise ConfigError(
+            f"{run_a}: both sides are its arm `{a.arm}`; expected two different ones. "
+            "Name another run, or another arm: --arm-a NAME --arm-b NAME"
+        )
+    return ComparedArms(a=a, b=b)
+
+
+def _sets(run: Path) -> list[dict[str, Any]]:
+    sets = sets_of(open_run(run).summary)
+    if not sets or not rows_path(run).exists():
+        raise DataError(
+            f"{run} has not been evaluated yet; expected {rows_path(run)}. "
+            f"Run: slowthink evaluate {run / 'recipe.yaml'} --out {run}"
+        )
+    return sets
+
+
+def _open_side(run: Path, arm: str | None, *, option: str) -> Side:
+    sets = _sets(run)
+    models = {each["name"]: each["model"] for set_summary in sets for each in set_summary["arms"]}
+    chosen = headline_arm(sets) if arm is None else arm
+    if chosen not in models:
+        raise ConfigError(
+            f"{option}: {run} has no arm `{chosen}`; expected one of {', '.join(models)}."
+        )
+    texts = {set_key(set_summary): str(set_summary["protocol_text"]) for set_summary in sets}
+    default = next(
+        set_key(set_summary)
+        for set_summary in sets
+        if chosen in [each["name"] for each in set_summary["arms"]]
+    )
+    answers: dict[SetKey, list[ComparedRow]] = defaultdict(list)
+    names = [field.name for field in fields(ComparedRow)]
+    for row in read_columns(rows_path(run), ["arm", "benchmark", "protocol", *names]):
+        if row["arm"] == chosen:
+            key = (row["benchmark"], row["protocol"]) if "benchmark" in row else default
+            answers[key].append(from_plain(ComparedRow, row))
+    points = {key: by_point(rows) for key, rows in answers.items()}
+    return Side(run=run, arm=chosen, model=models[chosen], texts=texts, points=points)
+
+
+# --- what both share ------------------------------------------------------------------------------
+
+
+def _shared_sets(pair: ComparedArms) -> list[SetKey]:
+    """Sets of both sides. Raises DataError where there is none, or one name means two protocols."""
+    known = dict.fromkeys([*pair.a.texts, *pair.a.points])
+    keys = [key for key in known if key in pair.a.points and key in pair.b.points]
+    if not keys:
+        raise DataError(_nothing_shared(pair, keys))
+    for key in keys:
+        temperatures = [_temperatures(side, key) for side in (pair.a, pair.b)]
+        if temperatures[0] != temperatures[1]:
+            raise DataError(
+                f"{pair.a.run} and {pair.b.run}: `{key[1]}` on {key[0]} means different "
+                f"temperatures, {_listed(temperatures[0])} and {_listed(temperatures[1])}; "
+                "expected the same protocol. Evaluate one of them again under the other's."
+            )
+    return keys
+
+
+def _temperatures(side: Side, key: SetKey) -> set[float]:
+    return {row.temperature for rows in side.points[key].values() for row in rows}
+
+
+def _nothing_shared(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
+    """Why the two cannot be compared, and what to do."""
+    where = f"{pair.a.run} ({pair.a.arm}) and {pair.b.run} ({pair.b.arm})"
+    if keys:
+        return f"{where}: {_no_point(pair, keys)}"
+    a, b = ({benchmark for benchmark, _ in side.points} for side in (pair.a, pair.b))
+    if a & b:
+        protocols = [
+            _listed({protocol for benchmark, protocol in side.points if benchmark in a & b})
+            for side in (pair.a, pair.b)
+        ]
+        return (
+            f"{where}: the protocols differ on {_listed(a & b)}: a was evaluated under "
+            f"{protocols[0]}, b under {protocols[1]}. Expected the same protocol: figures of "
+            "different protocols cannot be compared. Evaluate one of them under the other's: "
+            "--set evaluate.protocols=[NAME] --update"
+        )
+    return (
+        f"{where}: no benchmark in common; a has {_listed(a)}, b has {_listed(b)}. Expected one "
+        "that both were evaluated on. Evaluate one of them on the other's."
+    )
+
+
+def _no_point(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
+    """Why nothing can be paired on sets that both sides have."""
+    a, b = (
+        {budget_label(point_fields(point)) for key in keys for point in side.points[key]}
+        for side in (pair.a, pair.b)
+    )
+    if any(pair.a.points[key].keys() & pair.b.points[key].keys() for key in keys):
+        return (
+            "no question in common, though sets and points are the same. Expected at least "
+            "one that both answered. Evaluate both on the same problems: the same pool and seed, "
+            "or --set evaluate.input=PATH"
+        )
+    return (
+        f"no point in common; a has {_listed(a)}, b has {_listed(b)}. Expected one that both were "
+        "evaluated at. Evaluate one of them at the other's caps: "
+        "--set evaluate.arms.0.caps=[...] --update"
+    )
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(sorted(map(str, values))) or "none"
+
+
+def _left_out(pair: ComparedArms, keys: Sequence[SetKey]) -> list[dict[str, str]]:
+    """Sets that only one side has."""
+    return [
+        {"side": name, "benchmark": benchmark, "protocol": protocol}
+        for name, side in (("a", pair.a), ("b", pair.b))
+        for benchmark, protocol in side.points
+        if (benchmark, protocol) not in keys
+    ]

@@ -13,6 +13,7 @@ from typing import Any
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.records import Verdict, item_seed
 from slowthink.stages.report import charts
+from slowthink.stages.report.compare import ComparedArms, Side, rows_path
 from slowthink.stages.report.excerpts import (
     MAX_QUESTION_CHARACTERS,
     MAX_SEGMENT_CHARACTERS,
@@ -21,7 +22,6 @@ from slowthink.stages.report.excerpts import (
     read_segments,
 )
 from slowthink.stages.report.page import render, responsive_chart
-from slowthink.stages.report.pairing import ComparedArms, Side
 from slowthink.stages.report.set_tables import accuracy_cell, difference_table
 from slowthink.stages.report.sets import largest_cap_point, set_title
 from slowthink.stages.report.tables import Cell, Table
@@ -153,7 +153,7 @@ def _changed(
 
 def _rows(side: Side, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     columns = sorted({*SHOWN_COLUMNS, "question", "segments"})
-    return {row["id"]: row for row in read_columns(side.path, columns, ids=ids)}
+    return {row["id"]: row for row in read_columns(rows_path(side.run), columns, ids=ids)}
 
 
 def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
