@@ -318,15 +318,15 @@ def _http_turns(load: Load, turns: Turns, num_rounds: int) -> None:
 
 @contextlib.contextmanager
 def _server() -> Iterator[str]:
-    from slowthink.cli.serve import ServeRequest, prepare
+    from slowthink.cli.serve import server_command
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ("--enforce-eager", "--max-num-seqs", "32", "--max-model-len", str(CONTEXT))
-    serving = prepare(ServeRequest(model=MODEL, port=port, dtype=DTYPE, further=options))
+    server = server_command(MODEL, port=port, dtype=DTYPE, vllm_options=options)
     process = subprocess.Popen(
-        serving.command, env={**os.environ, **serving.environment}, start_new_session=True,
+        server.command, env={**os.environ, **server.environment}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

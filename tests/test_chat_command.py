@@ -1,4 +1,4 @@
-"""A talk: what is put to the model, what is kept, and what a bad turn costs."""
+"""A conversation: its prompts, its messages, and a failed turn."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SCRIPTS = {
 }
 
 
-class Heard(ReplaySession):
-    """Keeps what was put to it."""
+class RecordingSession(ReplaySession):
+    """Records its prompts."""
 
     def __init__(self, **more) -> None:
         super().__init__(SCRIPTS, **more)
@@ -35,7 +35,7 @@ class Heard(ReplaySession):
 
 
 @pytest.fixture
-def reporter(tmp_path):
+def open_chat(tmp_path):
     def make(session: ReplaySession) -> Conversation:
         settings = parse_settings(Generation, {"chat": {"format": "s1"}}, where="test")
         ledger = Ledger(tmp_path / "ledger.sqlite")
@@ -49,9 +49,9 @@ def reporter(tmp_path):
         ledger.__exit__(None, None, None)
 
 
-def test_questions_and_answers_are_put_again_and_thoughts_are_not(reporter) -> None:
-    session = Heard()
-    chat = reporter(session)
+def test_later_prompts_repeat_questions_and_answers_but_no_thinking(open_chat) -> None:
+    session = RecordingSession()
+    chat = open_chat(session)
     first, second = chat.ask("What is 17 + 25?"), chat.ask("再加三呢？")
     assert (first["answer"], second["answer"]) == ("Final Answer: 42", "Final Answer: 45")
     assert first["thinking"] == "17 + 25 = 32"
@@ -62,63 +62,65 @@ def test_questions_and_answers_are_put_again_and_thoughts_are_not(reporter) -> N
     )
 
 
-def test_budget_holds_from_the_next_turn_on_and_waits_speak_the_language(reporter) -> None:
-    chat = reporter(Heard())
-    assert chat.obey("/waits 1") == "waits 1"
+def test_budget_applies_from_the_next_turn_on_and_waits_are_in_the_question_s_language(
+    open_chat,
+) -> None:
+    chat = open_chat(RecordingSession())
+    assert chat.run_command("/waits 1") == "waits 1"
     assert "Wait" in chat.ask("What is 17 + 25?")["thinking"]
     assert "等等" in chat.ask("再加三呢？")["thinking"]
-    chat.obey("/cap 5")
+    chat.run_command("/cap 5")
     turn = chat.ask("What is 17 + 25?")
     assert (turn["num_thinking_tokens"], turn["thinking_end"]) == (5, "cap")
 
 
-def test_new_talk_forgets(reporter) -> None:
-    session = Heard()
-    chat = reporter(session)
+def test_new_conversation_starts_without_messages(open_chat) -> None:
+    session = RecordingSession()
+    chat = open_chat(session)
     chat.ask("What is 17 + 25?")
-    chat.obey("/new")
+    chat.run_command("/new")
     chat.ask("再加三呢？")
     assert "17" not in session.prompts[-1]
 
 
 @pytest.mark.parametrize("line", ["/cap x", "/waits", "/cap -1", "/fly", "/"])
-def test_bad_command_says_what_is_expected(reporter, line) -> None:
+def test_bad_command_names_what_is_expected(open_chat, line) -> None:
     with pytest.raises(ConfigError, match="expected"):
-        reporter(Heard()).obey(line)
+        open_chat(RecordingSession()).run_command(line)
 
 
-def test_turn_that_does_not_fit_is_left_out_of_the_talk(reporter, capsys) -> None:
-    chat = reporter(Heard(max_context=200))
+def test_turn_that_does_not_fit_is_left_out_of_the_messages(open_chat, capsys) -> None:
+    chat = open_chat(RecordingSession(max_context=200))
     chat.budget["cap"] = 10_000
-    shown = []
+    turns = []
     assert (
         converse(
-            chat, ["What is 17 + 25?\n", "\n", "/cap 8\n", "What is 17 + 25?"], show=shown.append
+            chat, ["What is 17 + 25?\n", "\n", "/cap 8\n", "What is 17 + 25?"], show=turns.append
         )
         == 1
     )
     assert "error: " in capsys.readouterr().err
-    assert len(shown) == 1
-    assert len(chat.said) == 2
+    assert len(turns) == 1
+    assert len(chat.messages) == 2
 
 
-def test_failed_turn_keeps_what_was_said(reporter) -> None:
-    chat = reporter(Heard())
+def test_failed_turn_keeps_the_earlier_messages(open_chat) -> None:
+    chat = open_chat(RecordingSession())
     chat.ask("What is 17 + 25?")
     with pytest.raises(SlowthinkError):
         chat.ask("Nobody wrote a script for this.")
-    assert len(chat.said) == 2
+    assert len(chat.messages) == 2
 
 
-def test_command_takes_lines_and_gives_a_row_a_turn(tmp_path, monkeypatch, capsys) -> None:
+def test_command_reads_lines_and_prints_one_row_per_turn(tmp_path, monkeypatch, capsys) -> None:
     rows = [
-        {"question": q, "thinking": list(one.thinking), "answer": one.answer}
-        for q, one in SCRIPTS.items()
+        {"question": q, "thinking": list(script.thinking), "answer": script.answer}
+        for q, script in SCRIPTS.items()
     ]
-    script = tmp_path / "script.jsonl"
-    script.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "script.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setattr(sys, "stdin", io.StringIO("What is 17 + 25?\n/waits 1\n再加三呢？\nno\n"))
-    options = ["--set", "engine.kind=replay", "--set", f"engine.replay={script}", "--format", "s1"]
+    options = ["--set", "engine.kind=replay", "--set", f"engine.replay={path}", "--format", "s1"]
     with pytest.raises(SystemExit) as stop:
         main(["chat", *options, "--json"])
     assert stop.value.code == 1  # the last has no script

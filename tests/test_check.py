@@ -1,4 +1,4 @@
-"""`slowthink check` over recipes, folders and files: every key is proven, and every row named."""
+"""`slowthink check` over recipes, folders and files: every reference answer, every bad row."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from slowthink.recipe.loading import parse_recipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "eval"
 PLAIN = {"question": "What is 2 + 2?", "answer": "4"}
-KEYLESS = {"question": "Prove that 2 is prime.", "answer": ""}
-HOPELESS = {"question": "Which brace opens?", "answer": "{"}
+WITHOUT_ANSWER = {"question": "Prove that 2 is prime.", "answer": ""}
+UNPARSABLE = {"question": "Which brace opens?", "answer": "{"}
 CLASH = {
     "question": "What is 2 * 5? A. 5 B. 7 C. 10",
     "answer": "10",
@@ -36,7 +36,7 @@ def call(*arguments: str) -> int:
 
 
 def test_each_file_of_a_folder_is_a_set(tmp_path: Path) -> None:
-    write(tmp_path / "b.jsonl", PLAIN, KEYLESS)
+    write(tmp_path / "b.jsonl", PLAIN, WITHOUT_ANSWER)
     write(tmp_path / "a.jsonl", PLAIN, PLAIN)
     (tmp_path / "notes.txt").write_text("not a set")
     data = check_files(tmp_path)
@@ -50,22 +50,22 @@ def test_each_file_of_a_folder_is_a_set(tmp_path: Path) -> None:
     assert data["keys"][0] == {"source": "a", "keys": 2, "accepted": 2}
 
 
-def test_a_row_without_a_key_is_ungradable_and_not_refused(tmp_path: Path) -> None:
-    data = check_files(write(tmp_path / "set.jsonl", PLAIN, KEYLESS))
+def test_a_row_without_a_reference_answer_is_ungradable_and_not_refused(tmp_path: Path) -> None:
+    data = check_files(write(tmp_path / "set.jsonl", PLAIN, WITHOUT_ANSWER))
     (row,) = data["ungradable"]
     assert (row["set"], row["row"], row["reason"]) == ("set", "set.jsonl:2", "no key")
     assert data["ok"] and data["refused"] == []
 
 
-def test_a_refused_key_is_named_with_its_reason(tmp_path: Path) -> None:
-    data = check_files(write(tmp_path / "set.jsonl", HOPELESS, PLAIN))
+def test_a_refused_reference_answer_is_listed_with_its_verdict(tmp_path: Path) -> None:
+    data = check_files(write(tmp_path / "set.jsonl", UNPARSABLE, PLAIN))
     (row,) = data["refused"]
     assert (row["row"], row["gold"]) == ("set.jsonl:1", "{")
     assert row["verdict"] != "correct" and row["method"]
     assert (data["ok"], data["sets"][0]["accepted"]) == (False, 1)
 
 
-def test_a_key_whose_text_and_letter_differ_is_doubtful(tmp_path: Path) -> None:
+def test_a_reference_answer_whose_text_and_letter_differ_is_doubtful(tmp_path: Path) -> None:
     right = CLASH | {"question": CLASH["question"] + " ", "meta": {"choice_answer": "C"}}
     data = check_files(write(tmp_path / "set.jsonl", CLASH, right))
     (row,) = data["doubtful"]
@@ -78,16 +78,18 @@ def test_an_unreadable_row_is_listed(tmp_path: Path) -> None:
     assert data["unreadable"] == [
         {"set": "set", "row": "set.jsonl:2", "reason": "`question` is missing or empty"}
     ]
-    assert "set: 1 of 1 keys accepted, 1 unreadable" in text_of(data)
+    assert "set: 1 of 1 reference answers accepted, 1 rows unreadable" in text_of(data)
 
 
 def test_a_folder_without_sets_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no \.jsonl file; .*slowthink check RECIPE"):
+    with pytest.raises(DataError, match=r"contains no \.jsonl file; .*slowthink check RECIPE"):
         check_files(tmp_path)
 
 
-def test_a_recipes_pool_and_benchmarks_are_proven(tmp_path: Path) -> None:
-    pool = write(tmp_path / "train.jsonl", {"question": "What is 1 + 1?", "answer": "2"}, HOPELESS)
+def test_a_recipes_pool_and_benchmarks_are_checked(tmp_path: Path) -> None:
+    pool = write(
+        tmp_path / "train.jsonl", {"question": "What is 1 + 1?", "answer": "2"}, UNPARSABLE
+    )
     write(tmp_path / "exam.jsonl", PLAIN)
     recipe = parse_recipe(
         {
@@ -100,15 +102,15 @@ def test_a_recipes_pool_and_benchmarks_are_proven(tmp_path: Path) -> None:
         }
     )
     data = check_recipe(recipe)
-    found = {s["name"]: (s["num_keys"], s["accepted"], Path(s["path"]).name) for s in data["sets"]}
-    assert found == {"train": (2, 1, "train.jsonl"), "aime24": (1, 1, "exam.jsonl")}
+    counts = {s["name"]: (s["num_keys"], s["accepted"], Path(s["path"]).name) for s in data["sets"]}
+    assert counts == {"train": (2, 1, "train.jsonl"), "aime24": (1, 1, "exam.jsonl")}
     assert [row["row"] for row in data["refused"]] == ["train:2"]
 
 
-def test_the_command_fails_where_a_key_is_refused(tmp_path: Path, capsys: Any) -> None:
-    good, bad = write(tmp_path / "a.jsonl", PLAIN), write(tmp_path / "b.jsonl", HOPELESS)
+def test_the_command_fails_where_a_reference_answer_is_refused(tmp_path: Path, capsys: Any) -> None:
+    good, bad = write(tmp_path / "a.jsonl", PLAIN), write(tmp_path / "b.jsonl", UNPARSABLE)
     assert call("check", str(good)) == 0
-    assert capsys.readouterr().out == "a: 1 of 1 keys accepted\nok\n"
+    assert capsys.readouterr().out == "a: 1 of 1 reference answers accepted\nok\n"
     assert call("check", str(bad), "--json") == 1
     assert json.loads(capsys.readouterr().out)["ok"] is False
     assert call("check", str(tmp_path)) == 1
@@ -120,20 +122,20 @@ EXCEPTIONS = {
     "ungradable": {"gaokao2023en": ["no key"] * 2},
     "doubtful": {"gaokao24_zh": ["option A is '10 i'"]},
 }
-"""Rows of the real sets that stand out, by set: two have no answer at their origin; of one the
-answer, 10, is option C, and its letter is A."""
+"""Rows of the real sets that need attention, by set: two have no answer at their source; one has
+the answer 10, which is option C, and the letter A."""
 
 
 @pytest.mark.shared_data
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="no shared data beside the project")
-def test_every_key_of_the_real_sets_is_accepted() -> None:
+def test_every_reference_answer_of_the_real_sets_is_accepted() -> None:
     data = check_files(SHARED)
     assert len(data["sets"]) >= 16
     assert [row["name"] for row in data["sets"] if row["accepted"] < row["num_keys"]] == []
     assert data["refused"] == [] and data["unreadable"] == []
     for kind, by_set in EXCEPTIONS.items():
-        found: dict[str, list[str]] = {}
+        reasons: dict[str, list[str]] = {}
         for row in data[kind]:
-            found.setdefault(row["set"], []).append(row["reason"])
-        assert found == by_set, kind
+            reasons.setdefault(row["set"], []).append(row["reason"])
+        assert reasons == by_set, kind

@@ -14,7 +14,7 @@ from slowthink.cli.app import app, main
 from slowthink.recipe import STAGES
 
 COMMANDS = (
-    "run", *STAGES, "compare", "generate", "chat", "serve", "grade", "export", "scorer", "bench", "check", "doctor",
+    "run", *STAGES, "compare", "generate", "chat", "serve", "grade", "export", "scorer", "check", "doctor",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +25,7 @@ def call(*arguments: str) -> int:
     return stop.value.code or 0
 
 
-def test_commands_stand_in_the_order_of_the_work() -> None:
+def test_help_lists_commands_in_the_order_of_the_work() -> None:
     group = typer.main.get_command(app)
     assert tuple(group.commands) == COMMANDS
 
@@ -56,16 +56,15 @@ def test_run_and_stages_take_the_same_options(command) -> None:
         (["generate", "q", "--set", "engin.kind=vllm"], 2, "did you mean `engine`?"),
         (["generate", "q", "--set", "engine.kind=openai"], 2, "engine.endpoints: needed"),
         (["generate", "--file", "no-such.jsonl"], 1, "no such file"),
-        (["bench", "speed"], 2, "expected one of difficulty, filter, forcing, grade, sweep, train"),
         (["grade", "no-such.jsonl"], 1, "no-such.jsonl"),
         (["grade", "x.jsonl", "--compare", "--judge", "m"], 2, "leave --mode and --judge out"),
     ],
 )
 def test_bad_input_is_explained_with_the_right_exit_code(arguments, code, message, capsys) -> None:
     assert call(*arguments) == code
-    shown = capsys.readouterr().err
-    assert message in shown
-    assert "Traceback" not in shown
+    stderr = capsys.readouterr().err
+    assert message in stderr
+    assert "Traceback" not in stderr
 
 
 def test_dry_run_prints_data_on_stdout(capsys) -> None:

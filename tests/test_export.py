@@ -1,4 +1,4 @@
-"""A run's samples as lm-eval files: the harness's fields, and the way back."""
+"""A run's samples as lm-eval files: the harness's fields, and reading them back."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_long_samples_go_into_rows_that_can_be_read_again(tmp_path: Path) -> Non
 
 def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
     (path,) = exported(tmp_path, rows())
-    with pytest.raises(DataError, match="the file is there already"):
+    with pytest.raises(DataError, match="the file exists already"):
         export_run(tmp_path / "run", tmp_path / "out")
     assert len(lines(path)) == 3
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slowthink.cli.commands import RunRequest, dry_run
+from slowthink.cli.run import open_recipe, plan_run
 from slowthink.data import tables
 from slowthink.errors import ConfigError, DataError, EngineError
 from slowthink.pipeline import contract, run, run_folder
@@ -293,16 +293,16 @@ def test_interrupting_a_stage_leaves_a_run_that_can_go_on(made, tmp_path) -> Non
     while not (root / "pool" / "manifest.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)
-    reporter = child.communicate(timeout=60)[1]
+    stderr = child.communicate(timeout=60)[1]
     assert child.returncode == 130
-    assert "what was finished is kept" in reporter
+    assert "finished work is kept" in stderr
     assert go(made, root)[0].skipped
 
 
 def test_dry_run_writes_nothing_and_counts(made, tmp_path) -> None:
-    result = dry_run(RunRequest(source=str(made), out=tmp_path / "run"))
+    plan = plan_run(*open_recipe(str(made), out=tmp_path / "run"))["plan"]
     assert not (tmp_path / "run").exists()
-    assert list(result.data["plan"]) == ["pool", "filter", "evaluate", "report"]
+    assert list(plan) == ["pool", "filter", "evaluate", "report"]
 
 
 def test_a_missing_first_input_is_explained(tmp_path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from slowthink import recipe as recipes
-from slowthink.cli.commands import RunRequest, dry_run
+from slowthink.cli.run import open_recipe, plan_run
 from slowthink.errors import ConfigError
 from slowthink.recipe import Recipe, Settings
 from slowthink.recipe.loading import load_recipe, parse_recipe, recipe_names
@@ -28,17 +28,17 @@ def test_shipped_recipe_parses_and_round_trips(name, tmp_path) -> None:
 @pytest.mark.parametrize("name", ["s1", "s1.1", "limo-v1", "limo-v2", "small", "own-chains"])
 def test_shipped_recipe_has_a_plan(name, tmp_path) -> None:
     """With a file of one row in place of each that the user brings; no network, no model."""
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"question": "What is 1 + 1?", "thinking": "So", "response": "2"}\n')
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "What is 1 + 1?", "thinking": "So", "response": "2"}\n')
     recipe = load_recipe(name)
     data = recipe.model_dump(mode="json")
     for section in ("pool", "trace"):
         for source in (data[section] or {}).get("sources", ()):
             if source["kind"] == "file":
-                source |= {"path": str(path)}
-    found = tmp_path / f"{name}.yaml"
-    found.write_text(json.dumps(data))
-    plan = dry_run(RunRequest(source=str(found), out=tmp_path / "run")).data["plan"]
+                source |= {"path": str(rows)}
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(json.dumps(data))
+    plan = plan_run(*open_recipe(str(path)))["plan"]
     assert list(plan) == list(recipe.stages())
     assert "train" not in plan or plan["train"]["num_examples"] > 0
 

@@ -1,4 +1,4 @@
-"""`slowthink serve`: the command it becomes, and the request it shows."""
+"""`slowthink serve`: the command of the server, and the example request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from slowthink.cli.serve import ServeRequest, prepare
+from slowthink.cli.serve import server_command
 from slowthink.engines.vllm.client import runner_options
 from slowthink.engines.vllm.request_args import read_args
 from slowthink.errors import ConfigError
@@ -20,50 +20,48 @@ with_vllm = pytest.mark.skipif(
 
 @with_vllm
 @pytest.mark.slow
-def test_the_command_names_the_processor_and_what_was_set(smollm, monkeypatch) -> None:
+def test_the_command_names_the_processor_and_the_settings(smollm, monkeypatch) -> None:
     monkeypatch.delenv(
         "VLLM_USE_V2_MODEL_RUNNER", raising=False
     )  # an engine of this process sets it
-    serving = prepare(
-        ServeRequest(
-            model=smollm,
-            port=8123,
-            overrides=("engine.vllm.tensor_parallel_size=2", "engine.vllm.enforce_eager=true"),
-            further=("--max-num-seqs", "64"),
-        )
+    server = server_command(
+        smollm,
+        port=8123,
+        overrides=("engine.vllm.tensor_parallel_size=2", "engine.vllm.enforce_eager=true"),
+        vllm_options=("--max-num-seqs", "64"),
     )
-    command = list(serving.command)
+    command = list(server.command)
     assert command[command.index("--logits-processors") + 1] == "slowthink.engines.vllm:Forcing"
     assert command[command.index("--tensor-parallel-size") + 1] == "2"
     assert "--enforce-eager" in command
     assert command[-2:] == ["--max-num-seqs", "64"]
-    assert serving.environment["VLLM_USE_V2_MODEL_RUNNER"] == "0"
+    assert server.environment["VLLM_USE_V2_MODEL_RUNNER"] == "0"
     assert "--no-async-scheduling" in command
-    assert "only when it schedules synchronously" in serving.text
+    assert "only when it schedules synchronously" in server.text
 
 
 @with_vllm
 @pytest.mark.slow
-def test_the_request_that_is_shown_can_be_read(smollm) -> None:
-    words = shlex.split(prepare(ServeRequest(model=smollm, host="0.0.0.0")).curl)
+def test_the_example_request_can_be_read(smollm) -> None:
+    words = shlex.split(server_command(smollm, host="0.0.0.0").curl)
     assert words[:2] == ["curl", "http://127.0.0.1:8000/v1/completions"]
     body = json.loads(words[-1])
-    ask = read_args(body["vllm_xargs"])
-    assert ask.budget.max_thinking_tokens + ask.budget.answer_tokens < body["max_tokens"]
-    assert body["prompt"].endswith(ask.format.start)
+    args = read_args(body["vllm_xargs"])
+    assert args.budget.max_thinking_tokens + args.budget.answer_tokens < body["max_tokens"]
+    assert body["prompt"].endswith(args.format.start)
 
 
 @with_vllm
 def test_a_second_processor_is_refused() -> None:
     with pytest.raises(ConfigError, match="undo each other's work"):
-        prepare(ServeRequest(model="m", further=("--logits-processors", "my:Own")))
+        server_command("m", vllm_options=("--logits-processors", "my:Own"))
 
 
 @with_vllm
 def test_asynchronous_scheduling_is_refused_on_the_v1_runner(monkeypatch) -> None:
     monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "0")
     with pytest.raises(ConfigError, match="forced tokens are lost"):
-        prepare(ServeRequest(model="m", further=("--async-scheduling",)))
+        server_command("m", vllm_options=("--async-scheduling",))
 
 
 @pytest.mark.parametrize(
@@ -81,10 +79,10 @@ def test_only_the_v1_runner_needs_synchronous_scheduling(monkeypatch, value, opt
 @with_vllm
 def test_a_setting_that_does_not_exist_is_named() -> None:
     with pytest.raises(ConfigError, match="did you mean `enforce_eager`"):
-        prepare(ServeRequest(model="m", overrides=("engine.vllm.enforce_eagr=true",)))
+        server_command("m", overrides=("engine.vllm.enforce_eagr=true",))
 
 
-def test_without_vllm_the_pip_line_is_told(monkeypatch) -> None:
+def test_without_vllm_the_pip_line_is_printed(monkeypatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="slowthink\\[vllm\\]"):
-        prepare(ServeRequest(model="m"))
+        server_command("m")

@@ -1,38 +1,103 @@
-"""`slowthink chat`: a talk with a model whose thinking has a budget.
+"""`slowthink chat`: a conversation with a model under a thinking budget.
 
-Each question is put with the questions and answers before it, never with the thoughts: that is how
-slow-thinking models are served. A line that begins with / changes the talk:
+Earlier questions and answers are part of each prompt, earlier thinking is not: that is how
+slow-thinking models are served. A line that begins with / changes the conversation:
 
     /cap 512    /waits 2    /new    /help
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from slowthink.cli.generate import GenerateRequest, opened, problem_of, row_of, thoughts_text
-from slowthink.engines.session import Point, Session
+import typer
+
+from slowthink.cli.generate import (
+    budgeted_tasks,
+    check_budget,
+    completion_row,
+    generation_settings,
+    open_model,
+    thinking_text,
+    ungraded_problem,
+)
+from slowthink.cli.options import (
+    AnswerTokens,
+    Cap,
+    Json,
+    Model,
+    Seed,
+    Set,
+    Temperature,
+    ThinkingFormat,
+    Waits,
+    WaitString,
+)
 from slowthink.errors import ConfigError, SlowthinkError
-from slowthink.recipe import Generation
-from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.sampler import Sampler, make_tasks
-from slowthink.stages.filter.quality_strict import language_of
 
-HELP = "/cap N thinking tokens at most, /waits N ends refused, /new forgets the talk; end: Ctrl-D"
+if TYPE_CHECKING:
+    from slowthink.engines.session import Session
+    from slowthink.recipe import Generation
+    from slowthink.sampling.ledger import Ledger
+
+HELP = (
+    "/cap N: maximum number of thinking tokens; /waits N: how often the end of thinking is "
+    "suppressed; /new: start a new conversation; Ctrl-D: quit"
+)
+
+
+def chat(
+    model: Model = "smollm2-135m",
+    thinking_format: ThinkingFormat = "plain",
+    cap: Cap = 512,
+    waits: Waits = 0,
+    wait_string: WaitString = None,
+    answer_tokens: AnswerTokens = 256,
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Chat with a model under a thinking budget; questions may also come as lines on stdin.
+
+    Example: slowthink chat --model runs/quickstart/train/model --format s1 --cap 128
+    """
+    check_budget("chat", cap=cap, waits=waits)
+    settings = generation_settings(
+        "chat", model=model, thinking_format=thinking_format, wait_strings=wait_string,
+        answer_tokens=answer_tokens, temperature=temperature, seed=seed, overrides=set_,
+    )  # fmt: skip
+
+    def show(turn: dict[str, Any]) -> None:
+        row = json.dumps(turn, ensure_ascii=False)
+        print(row if json_ else turn_text(turn, dim=sys.stdout.isatty()), flush=True)
+
+    interactive = sys.stdin.isatty()
+    with open_model(settings) as (session, ledger):
+        conversation = Conversation(session, ledger, settings, cap=cap, waits=waits)
+        if interactive:
+            print(HELP, file=sys.stderr)
+        lines = _typed_lines() if interactive else sys.stdin
+        num_failed = converse(conversation, lines, show=show)
+    if num_failed and not interactive:
+        raise typer.Exit(1)
 
 
 class Conversation:
-    """One talk: what was said so far, and the budget of the next turn."""
+    """The messages of one conversation, and the budget of the next turn."""
 
     def __init__(
         self, session: Session, ledger: Ledger, settings: Generation, *, cap: int, waits: int
     ) -> None:
+        from slowthink.sampling.sampler import Sampler
+
         self.budget = {"cap": cap, "waits": waits}
-        self.said: list[dict[str, str]] = []
-        """Messages so far, as the chat template takes them."""
+        self.messages: list[dict[str, str]] = []
+        """In the form that chat templates expect."""
         self._session = session
         self._sampler = Sampler(session, ledger, tag="chat")
         self._settings = settings
@@ -40,33 +105,31 @@ class Conversation:
     def ask(self, question: str) -> dict[str, Any]:
         """The turn's thinking and answer, with counts, ends and violations.
 
-        Raises SlowthinkError where the engine cannot, e.g. since the talk has outgrown its context;
-        what was said stays as it was.
+        Raises SlowthinkError where the engine fails, e.g. because the conversation is longer than
+        its context; the messages then stay unchanged.
         """
-        settings = self._settings
-        language = language_of(question)
-        problem = problem_of(question, source="chat", row=len(self.said), language=language)
-        cap, waits = self.budget["cap"], self.budget["waits"]
-        (task,) = make_tasks(
-            self._session, [problem], recipe=settings, chat=settings.chat,
-            budget=settings.forcing.budget(cap, waits, language=language),
-            sampling=settings.sampling.record(), earlier=self.said,
-            points=[Point(cap, waits, steps=settings.forcing.max_thinking_steps)],
-        )  # fmt: skip
-        turn = row_of(task, self._sampler.complete([task])[0][0])
+        from slowthink.stages.filter.quality_strict import language_of
+
+        problem = ungraded_problem(
+            question, source="chat", row=len(self.messages), language=language_of(question)
+        )
+        (task,) = budgeted_tasks(
+            self._session, [problem], self._settings, **self.budget, earlier=self.messages
+        )
+        turn = completion_row(task, self._sampler.complete([task])[0][0])
         turn["answer"] = turn["answer"].strip()
-        self.said += [
+        self.messages += [
             {"role": "user", "content": question},
             {"role": "assistant", "content": turn["answer"]},
         ]
         return turn
 
-    def obey(self, line: str) -> str:
-        """Do what a line that begins with / says; what came of it."""
+    def run_command(self, line: str) -> str:
+        """Run a line that begins with /; returns a confirmation. Raises ConfigError."""
         name, _, value = line[1:].strip().partition(" ")
         if name == "new":
-            self.said.clear()
-            return "a new talk"
+            self.messages.clear()
+            return "new conversation"
         if name in self.budget:
             if not value.strip().isdecimal():
                 raise ConfigError(f"/{name}: saw {value!r}; expected a count, e.g. /{name} 2")
@@ -74,39 +137,43 @@ class Conversation:
             return f"{name} {int(value)}"
         if name == "help":
             return HELP
-        raise ConfigError(f"/{name}: no such command; expected one of: {HELP}")
-
-
-@contextmanager
-def open_chat(request: GenerateRequest) -> Iterator[Conversation]:
-    """A talk with the model of the request. Raises ConfigError where it is not to be had."""
-    with opened(request, command="chat") as (session, ledger, settings):
-        yield Conversation(session, ledger, settings, cap=request.cap, waits=request.waits)
+        raise ConfigError(f"/{name}: unknown command; expected one of: {HELP}")
 
 
 def converse(
-    chat: Conversation, lines: Iterable[str], *, show: Callable[[dict[str, Any]], None]
+    conversation: Conversation, lines: Iterable[str], *, show: Callable[[dict[str, Any]], None]
 ) -> int:
-    """Take each line as a question or a command until none comes; the number of turns that failed.
+    """Treat each line as a question or a command; returns the number of failed ones.
 
-    What fails is told on stderr and left out of the talk.
+    Errors are printed on stderr, and a failed turn is not part of the conversation.
     """
     num_failed = 0
     for line in lines:
         try:
             if line.startswith("/"):
-                print(chat.obey(line), file=sys.stderr, flush=True)
+                print(conversation.run_command(line), file=sys.stderr, flush=True)
             elif line.strip():
-                show(chat.ask(line.strip()))
+                show(conversation.ask(line.strip()))
         except SlowthinkError as error:
             num_failed += 1
             print(f"error: {error}", file=sys.stderr, flush=True)
     return num_failed
 
 
-def turn_text(turn: dict[str, Any], *, dim: bool) -> str:
-    """The thoughts (dim on a terminal), why they ended, and the answer."""
-    thoughts = thoughts_text(turn).lstrip()
+def turn_text(turn: Mapping[str, Any], *, dim: bool) -> str:
+    """The thinking (dim on a terminal), why it ended, and the answer."""
+    thinking = thinking_text(turn).lstrip()
     if turn["violations"]:
-        thoughts += f"\nBUDGET VIOLATED: {', '.join(map(str, turn['violations']))}"
-    return (f"\x1b[2m{thoughts}\x1b[0m" if dim else thoughts) + f"\n{turn['answer']}"
+        thinking += f"\nBUDGET VIOLATED: {', '.join(map(str, turn['violations']))}"
+    return (f"\x1b[2m{thinking}\x1b[0m" if dim else thinking) + f"\n{turn['answer']}"
+
+
+def _typed_lines() -> Iterator[str]:
+    """Lines typed at a prompt until Ctrl-D, with readline where it is installed."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            return

@@ -1,7 +1,7 @@
-r"""`slowthink check`: prove the keys of a recipe, or of files, before anything is spent on them.
+r"""`slowthink check`: whether the grader accepts every reference answer of a recipe, or of files.
 
-Every key is put to the grader as an answer to its own question, boxed and after "Final Answer:";
-what it does not accept is listed. One real row of `refused`:
+Each reference answer is graded as an answer to its own problem, boxed and after "Final Answer:".
+One real row of `refused`:
 
     {"set": "exam", "row": "exam.jsonl:7", "gold": "\\{", "verdict": "wrong", "method": "empty", …}
 """
@@ -13,87 +13,90 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from slowthink.data.load import BenchmarkRows, read_benchmark
-from slowthink.data.problems import LocatedProblem
-from slowthink.data.rows import READERS
-from slowthink.errors import DataError
-from slowthink.grading import GradeItem, Grader, check_dependencies
-from slowthink.grading.answers.choice import parse_choice
-from slowthink.grading.answers.compare import AnswerContext, compare
-from slowthink.pipeline import run_folder
-from slowthink.pipeline.run import stage_module
-from slowthink.recipe import BenchmarkConfig, FileSource, Recipe
+import typer
+
+from slowthink.cli.options import Json, Set, print_result
+from slowthink.cli.run import open_recipe
+from slowthink.errors import ConfigError, DataError
 from slowthink.records import Dropped, Grade, Problem, Verdict
 
+if TYPE_CHECKING:
+    from slowthink.data.load import BenchmarkRows
+    from slowthink.data.problems import LocatedProblem
+    from slowthink.recipe import Recipe
+
 FORMS = ("\\boxed{%s}", "Final Answer: %s")
-"""How a model would write an answer; a key must be accepted in both."""
+"""How a model writes an answer; a reference answer must be accepted in both forms."""
 MAX_LINES = 20
 """Rows of one kind that are printed; the JSON has all."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeySet:
-    """Problems whose keys are proven together."""
+def check(
+    source: Annotated[
+        str,
+        typer.Argument(help="A recipe, or a file of problems, or a folder of JSONL files."),
+    ],
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Check that the grader accepts every reference answer.
 
-    name: str
-    place: dict[str, str]
-    """path or hub_id: where they lie."""
-    items: Sequence[LocatedProblem]
-    unreadable: Sequence[Dropped] = ()
-
-
-def is_files(source: str) -> bool:
-    """Whether the argument names files of problems, not a recipe."""
-    path = Path(source)
-    if path.is_dir():
-        return not (path / "recipe.yaml").is_file()
-    return path.suffix.lower() in READERS
+    Example: slowthink check quickstart
+    """
+    if not _is_problem_file(source):
+        data = check_recipe(open_recipe(source, overrides=set_)[0])
+    elif set_:
+        raise ConfigError(f"check {source}: --set changes a recipe, not files. Leave it out.")
+    else:
+        data = check_files(Path(source))
+    print_result(text_of(data), data, as_json=json_)
+    if not data["ok"]:
+        raise typer.Exit(1)
 
 
 def check_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Load the recipe's sources and benchmarks, and have the grader judge every key against itself.
+    """Load the recipe's sources and benchmarks, and grade every reference answer as an answer.
 
-    Raises what loading raises, and GraderError where the parser is broken.
+    Raises DataError where a source cannot be loaded, and GraderError where the parser is broken.
     """
-    return _judge([*_pool_sets(recipe), *_benchmark_sets(recipe)])
+    return _check([*_pool_sets(recipe), *_benchmark_sets(recipe)])
 
 
 def check_files(path: Path) -> dict[str, Any]:
     """The same for a file of problems, or for each JSONL file of a folder.
 
-    Raises DataError where there is none, or one cannot be read as a whole.
+    Raises DataError where the folder has no JSONL file, or a file cannot be read.
     """
     paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not paths:
         raise DataError(
-            f"{path}: holds no .jsonl file; expected sets of problems, or a recipe. "
+            f"{path}: contains no .jsonl file; expected problem sets. "
             "Name another folder, a file, or a recipe: slowthink check RECIPE"
         )
-    return _judge([_file_set(one) for one in paths])
+    return _check([_file_set(file) for file in paths])
 
 
 def text_of(data: Mapping[str, Any]) -> str:
-    """What was found, for people: a line a set, and the rows that stand out."""
-    lines = [
-        f"{one['name']}: {one['accepted']} of {one['num_keys']} keys accepted"
-        + "".join(
-            f", {one[key]} {what}"
-            for key, what in (
-                ("num_without_key", "without a key"),
-                ("num_unreadable", "unreadable"),
-            )
-            if one[key]
+    """One line per set, then the rows that need attention."""
+    lines = []
+    for counts in data["sets"]:
+        line = (
+            f"{counts['name']}: {counts['accepted']} of {counts['num_keys']} reference answers "
+            "accepted"
         )
-        for one in data["sets"]
-    ]
+        if counts["num_without_key"]:
+            line += f", {counts['num_without_key']} rows without one"
+        if counts["num_unreadable"]:
+            line += f", {counts['num_unreadable']} rows unreadable"
+        lines.append(line)
     for kind in ("refused", "ungradable", "doubtful", "unreadable"):
         rows = data[kind]
         lines += [f"  {kind}: {_line(row)}" for row in rows[:MAX_LINES]]
         if len(rows) > MAX_LINES:
             lines.append(f"  {kind}: {len(rows) - MAX_LINES} more, see --json")
-    lines.append("ok" if data["ok"] else "not ok: mend or drop the refused rows")
+    lines.append("ok" if data["ok"] else "not ok: fix or drop the refused rows")
     return "\n".join(lines)
 
 
@@ -102,33 +105,66 @@ def _line(row: Mapping[str, Any]) -> str:
     return f"{row['set']} {row['row']}{gold} ({row.get('reason') or row['method']})"
 
 
-# --- what is proven -------------------------------------------------------------------------------
+# --- problem sets ---------------------------------------------------------------------------------
 
 
-def _file_set(path: Path) -> KeySet:
+@dataclass(frozen=True, kw_only=True)
+class CheckedSet:
+    """Problems whose reference answers are checked together."""
+
+    name: str
+    place: dict[str, str]
+    """`path` or `hub_id` of the set."""
+    items: Sequence[LocatedProblem]
+    unreadable: Sequence[Dropped] = ()
+
+
+def _is_problem_file(source: str) -> bool:
+    """Whether the argument names problems, in a file or a folder of files, and not a recipe."""
+    from slowthink.data.rows import READERS
+
+    path = Path(source)
+    if path.is_dir():
+        return not (path / "recipe.yaml").is_file()
+    return path.suffix.lower() in READERS
+
+
+def _file_set(path: Path) -> CheckedSet:
+    from slowthink.data.load import read_benchmark
+    from slowthink.recipe import BenchmarkConfig
+
     config = BenchmarkConfig(name=path.stem, path=str(path))
-    return _key_set(path.stem, read_benchmark(config, seed=0, setting="evaluate.benchmarks.0"))
+    rows = read_benchmark(config, seed=0, setting="evaluate.benchmarks.0")
+    return _checked_set(path.stem, rows)
 
 
-def _benchmark_sets(recipe: Recipe) -> Iterator[KeySet]:
+def _benchmark_sets(recipe: Recipe) -> Iterator[CheckedSet]:
+    from slowthink.data.load import read_benchmark
+
     benchmarks = recipe.evaluate.benchmarks if recipe.evaluate else ()
     for number, config in enumerate(benchmarks):
-        found = read_benchmark(config, seed=recipe.seed, setting=f"evaluate.benchmarks.{number}")
-        yield _key_set(found.published.name, found)
+        setting = f"evaluate.benchmarks.{number}"
+        benchmark = read_benchmark(config, seed=recipe.seed, setting=setting)
+        yield _checked_set(benchmark.published.name, benchmark)
 
 
-def _key_set(name: str, benchmark: BenchmarkRows) -> KeySet:
+def _checked_set(name: str, benchmark: BenchmarkRows) -> CheckedSet:
     rows = benchmark.rows
     place = {key: str(value) for key, value in rows.facts.items() if key in ("path", "hub_id")}
-    return KeySet(name=name, place=place, items=rows.items, unreadable=rows.dropped)
+    return CheckedSet(name=name, place=place, items=rows.items, unreadable=rows.dropped)
 
 
-def _pool_sets(recipe: Recipe) -> Iterator[KeySet]:
-    """What the recipe's pool gathers, by source, made in a folder that is thrown away."""
+def _pool_sets(recipe: Recipe) -> Iterator[CheckedSet]:
+    """The problems of the recipe's pool stage, run in a temporary folder, by source."""
+    from slowthink.data.problems import LocatedProblem
+    from slowthink.pipeline.run import stage_module
+    from slowthink.pipeline.run_folder import make_context
+    from slowthink.recipe import FileSource
+
     if recipe.pool is None:
         return
     with tempfile.TemporaryDirectory() as folder:
-        context = run_folder.make_context(recipe, Path(folder), "pool", notify=lambda _: None)
+        context = make_context(recipe, Path(folder), "pool", notify=lambda _: None)
         result = stage_module("pool").run(context)
     places = {
         source.name or Path(source.path).stem: {"path": source.path}
@@ -137,106 +173,112 @@ def _pool_sets(recipe: Recipe) -> Iterator[KeySet]:
     }
     items: dict[str, list[LocatedProblem]] = defaultdict(list)
     for problem in result.records:
-        items[problem.source].append(
-            LocatedProblem(f"{problem.source}:{problem.source_row}", problem)
-        )
-    for name, found in sorted(items.items()):
-        yield KeySet(name=name, place=places.get(name, {}), items=found)
+        items[problem.source].append(LocatedProblem(f"{problem.source}:{problem.source_row}", problem))
+    for name in sorted(items):
+        yield CheckedSet(name=name, place=places.get(name, {}), items=items[name])
 
 
-# --- proving --------------------------------------------------------------------------------------
+# --- checking -------------------------------------------------------------------------------------
 
 
-def _judge(sets: Sequence[KeySet]) -> dict[str, Any]:
-    """Every key graded as its own answer; counts by set, and the rows that stand out."""
+def _check(sets: Sequence[CheckedSet]) -> dict[str, Any]:
+    """Counts by set, and the rows that need attention."""
+    from slowthink.grading import check_dependencies
+
     check_dependencies()
-    pairs = [(one, item) for one in sets for item in one.items]
+    pairs = [(problem_set, item) for problem_set in sets for item in problem_set.items]
     refused = _refused(pairs)
-    rows = [_counts(one, refused) for one in sets]
-    keys = [
-        {"source": row["name"], "keys": row["num_keys"], "accepted": row["accepted"]}
-        for row in rows
-    ]
+    counts = [_counts(problem_set, refused) for problem_set in sets]
     return {
         "ok": not refused,
         "num_problems": len(pairs),
-        "num_without_key": sum(row["num_without_key"] for row in rows),
-        "keys": keys,
-        "sets": rows,
+        "num_without_key": sum(row["num_without_key"] for row in counts),
+        "keys": [
+            {"source": row["name"], "keys": row["num_keys"], "accepted": row["accepted"]}
+            for row in counts
+        ],
+        "sets": counts,
         "refused": refused,
         "ungradable": [
-            _row(one, item) | {"reason": "no key"} for one, item in pairs if not item.problem.answer
+            _row(problem_set, item) | {"reason": "no key"}
+            for problem_set, item in pairs
+            if not item.problem.answer
         ],
         "doubtful": [
-            _row(one, item) | {"gold": item.problem.answer, "reason": reason}
-            for one, item in pairs
-            if (reason := _doubt(item.problem))
+            _row(problem_set, item) | {"gold": item.problem.answer, "reason": reason}
+            for problem_set, item in pairs
+            if (reason := _contradiction(item.problem))
         ],
         "unreadable": [
-            {"set": one.name, "row": drop.id, "reason": drop.reason}
-            for one in sets
-            for drop in one.unreadable
+            {"set": problem_set.name, "row": drop.id, "reason": drop.reason}
+            for problem_set in sets
+            for drop in problem_set.unreadable
         ],
     }
 
 
-def _refused(pairs: Sequence[tuple[KeySet, LocatedProblem]]) -> list[dict[str, Any]]:
-    """The rows whose key is not accepted in every form, with the first verdict against it."""
-    keyed = [(one, item) for one, item in pairs if item.problem.answer]
+def _refused(pairs: Sequence[tuple[CheckedSet, LocatedProblem]]) -> list[dict[str, Any]]:
+    """Rows whose reference answer is not accepted in every form, each with its first verdict."""
+    with_answer = [pair for pair in pairs if pair[1].problem.answer]
+    all_grades = _grade_reference_answers([item.problem for _, item in with_answer])
     refused = []
-    for (one, item), grades in zip(keyed, _grades([i.problem for _, i in keyed]), strict=True):
-        wrong = next((grade for grade in grades if grade.verdict is not Verdict.CORRECT), None)
-        if wrong:
-            refused.append(_row(one, item) | _shown(wrong))
+    for (problem_set, item), grades in zip(with_answer, all_grades, strict=True):
+        grade = next((grade for grade in grades if grade.verdict is not Verdict.CORRECT), None)
+        if grade:
+            refused.append(
+                _row(problem_set, item)
+                | {
+                    "gold": grade.gold,
+                    "extracted": grade.extracted,
+                    "verdict": grade.verdict.value,
+                    "method": grade.method,
+                }
+            )
     return refused
 
 
-def _grades(problems: Sequence[Problem]) -> list[list[Grade]]:
-    """The verdicts on each problem's own key, one a form."""
+def _grade_reference_answers(problems: Sequence[Problem]) -> list[list[Grade]]:
+    """Grades of each problem's own reference answer, one per form."""
+    from slowthink.grading import GradeItem, Grader
+
     items = [GradeItem(problem=p, answer_text=form % p.answer) for p in problems for form in FORMS]
     with Grader(num_workers=2) as grader:
         grades = grader.grade_many(items)
     return [grades[start : start + len(FORMS)] for start in range(0, len(grades), len(FORMS))]
 
 
-def _row(one: KeySet, item: LocatedProblem) -> dict[str, Any]:
-    return {"set": one.name, "row": item.address, "id": item.problem.id}
+def _row(problem_set: CheckedSet, item: LocatedProblem) -> dict[str, Any]:
+    return {"set": problem_set.name, "row": item.address, "id": item.problem.id}
 
 
-def _shown(grade: Grade) -> dict[str, Any]:
-    return {
-        "gold": grade.gold,
-        "extracted": grade.extracted,
-        "verdict": grade.verdict.value,
-        "method": grade.method,
-    }
-
-
-def _counts(one: KeySet, refused: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    num_keys = sum(bool(item.problem.answer) for item in one.items)
+def _counts(problem_set: CheckedSet, refused: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    num_answers = sum(bool(item.problem.answer) for item in problem_set.items)
     rows = {(row["set"], row["row"]) for row in refused}
-    num_refused = sum((one.name, item.address) in rows for item in one.items)
+    num_refused = sum((problem_set.name, item.address) in rows for item in problem_set.items)
     return {
-        "name": one.name,
-        **one.place,
-        "num_problems": len(one.items),
-        "num_keys": num_keys,
-        "accepted": num_keys - num_refused,
-        "num_without_key": len(one.items) - num_keys,
-        "num_unreadable": len(one.unreadable),
+        "name": problem_set.name,
+        **problem_set.place,
+        "num_problems": len(problem_set.items),
+        "num_keys": num_answers,
+        "accepted": num_answers - num_refused,
+        "num_without_key": len(problem_set.items) - num_answers,
+        "num_unreadable": len(problem_set.unreadable),
     }
 
 
-def _doubt(problem: Problem) -> str | None:
-    """Why a key given twice, as text and as letter, says two things; None where it does not."""
+def _contradiction(problem: Problem) -> str | None:
+    """Why a reference answer's text contradicts its option letter; None if it does not."""
+    from slowthink.grading.answers.choice import parse_choice
+    from slowthink.grading.answers.compare import AnswerContext, compare
+
     context = AnswerContext.from_problem(problem)
     if not context.letter or not problem.answer:
         return None
-    given = parse_choice(problem.answer)
-    if given.letters and given.letters != frozenset(context.letter):
+    choice = parse_choice(problem.answer)
+    if choice.letters and choice.letters != frozenset(context.letter):
         return f"its letter is {context.letter}"
-    text = context.options().get(context.letter)
-    if text is None or (given.letters and not given.text):
+    option = context.options().get(context.letter)
+    if option is None or (choice.letters and not choice.text):
         return None
-    same = compare(given.text or problem.answer, text, context=AnswerContext()).equal
-    return None if same is not False else f"option {context.letter} is {text!r}"
+    equal = compare(choice.text or problem.answer, option, context=AnswerContext()).equal
+    return None if equal is not False else f"option {context.letter} is {option!r}"

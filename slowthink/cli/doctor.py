@@ -1,4 +1,4 @@
-"""`slowthink doctor`: what this machine can run, what is missing, and the command that mends it."""
+"""`slowthink doctor`: what this machine can run, what is missing, and how to install it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
-from slowthink.cli.commands import CommandResult
+import typer
+
+from slowthink.cli.options import Json, print_result
 from slowthink.errors import SlowthinkError
-from slowthink.recipe.loading import load_recipe
 
 EXTRAS = {
     "local": ("torch", "transformers", "gguf", "safetensors"),
@@ -21,7 +23,7 @@ EXTRAS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """One thing looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
@@ -29,18 +31,24 @@ class Diagnosis:
     remedy: str = ""
 
 
-def examine(recipe: str | None) -> CommandResult:
-    """Look at the machine, the packages, the embedded model and, if named, a recipe."""
-    findings = [_memory(), _cores(), *_packages(), _grader(), _device(), _embedded()]
+def doctor(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe to run on this machine.")] = None,
+    json_: Json = False,
+) -> None:
+    """Report what this machine can run, what is missing, and how to install it.
+
+    Example: slowthink doctor quickstart
+    """
+    checks = [_memory(), _cores(), *_packages(), _grader(), _device(), _embedded()]
     if recipe is not None:
-        findings.append(_recipe(recipe))
+        checks.append(_recipe(recipe))
     lines = []
-    for finding in findings:
-        lines.append(f"{'ok  ' if finding.ok else 'MISS'} {finding.name:14} {finding.seen}")
-        if finding.remedy:
-            lines.append(f"     {'':14} -> {finding.remedy}")
-    data = {"findings": [vars(finding) for finding in findings]}
-    return CommandResult(text="\n".join(lines), data=data | {"ok": all(f.ok for f in findings)})
+    for check in checks:
+        lines.append(f"{'ok  ' if check.ok else 'MISS'} {check.name:14} {check.seen}")
+        if check.remedy:
+            lines.append(f"     {'':14} -> {check.remedy}")
+    data = {"findings": [vars(check) for check in checks], "ok": all(check.ok for check in checks)}
+    print_result("\n".join(lines), data, as_json=json_)
 
 
 def _memory() -> Diagnosis:
@@ -51,28 +59,27 @@ def _memory() -> Diagnosis:
         name="memory, disk",
         ok=ok,
         seen=f"{total:.0f} GiB of memory, {free:.0f} GiB of disk free here",
-        remedy="" if ok else "the quickstart wants 6 GB of memory and 3 GB of disk: free some",
+        remedy="" if ok else "the quickstart needs 6 GB of memory and 3 GB of disk: free some",
     )
 
 
 def _cores() -> Diagnosis:
     bf16 = _has_bf16()
     seen = f"{os.cpu_count()} on {platform.machine()}, bfloat16 instructions: {bf16}"
-    slow = bf16 == "no"
-    remedy = "bfloat16 is emulated here and slow: --set engine.dtype=float32" if slow else ""
+    remedy = "bfloat16 is emulated and slow: --set engine.dtype=float32" if bf16 == "no" else ""
     return Diagnosis(name="cores", ok=True, seen=seen, remedy=remedy)
 
 
 def _has_bf16() -> str:
-    flags = Path("/proc/cpuinfo")
-    if not flags.exists():
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
         return "unknown"
-    text = flags.read_text()
-    return "yes" if "avx512_bf16" in text or "amx_bf16" in text or " bf16" in text else "no"
+    flags = cpuinfo.read_text()
+    return "yes" if any(f in flags for f in ("avx512_bf16", "amx_bf16", " bf16")) else "no"
 
 
 def _packages() -> list[Diagnosis]:
-    findings = []
+    diagnoses = []
     for extra, packages in EXTRAS.items():
         versions = {package: _version(package) for package in packages}
         missing = [package for package, version in versions.items() if version is None]
@@ -80,8 +87,8 @@ def _packages() -> list[Diagnosis]:
             f"{package} {version or 'missing'}" for package, version in versions.items()
         )
         remedy = f"pip install 'slowthink[{extra}]'" if missing else ""
-        findings.append(Diagnosis(name=f"extra {extra}", ok=not missing, seen=seen, remedy=remedy))
-    return findings
+        diagnoses.append(Diagnosis(name=f"extra {extra}", ok=not missing, seen=seen, remedy=remedy))
+    return diagnoses
 
 
 def _version(package: str) -> str | None:
@@ -99,7 +106,7 @@ def _grader() -> Diagnosis:
     except SlowthinkError as error:
         remedy = "pip install 'math-verify[antlr4_13_2]'"
         return Diagnosis(name="grader", ok=False, seen=str(error), remedy=remedy)
-    return Diagnosis(name="grader", ok=True, seen="math-verify parses, in a worker process")
+    return Diagnosis(name="grader", ok=True, seen="math-verify parses in a worker process")
 
 
 def _device() -> Diagnosis:
@@ -109,7 +116,7 @@ def _device() -> Diagnosis:
 
     if torch.cuda.is_available():
         return Diagnosis(name="device", ok=True, seen=f"CUDA: {torch.cuda.get_device_name()}")
-    return Diagnosis(name="device", ok=True, seen="CPU; small models only")
+    return Diagnosis(name="device", ok=True, seen="CPU: small models only")
 
 
 def _embedded() -> Diagnosis:
@@ -124,6 +131,8 @@ def _embedded() -> Diagnosis:
 
 
 def _recipe(name: str) -> Diagnosis:
+    from slowthink.recipe.loading import load_recipe
+
     try:
         recipe = load_recipe(name)
     except SlowthinkError as error:

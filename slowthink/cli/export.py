@@ -1,6 +1,8 @@
-"""A run's samples in the form of lm-evaluation-harness, for other tools and for `read_stored`.
+"""`slowthink export`: a run's samples in the format of lm-evaluation-harness.
 
-DIR/tuned/samples_aime24_limo-v1_t0.7_cap001024_waits0.jsonl, a row a problem:
+Other tools read these files, and so does an arm with `samples: PATH` (`data.stored.read_stored`).
+
+DIR/tuned/samples_aime24_limo-v1_t0.7_cap001024_waits0.jsonl, one row per problem:
 {"doc_id": 0, "doc": {"question": "…", "answer": "204", …}, "target": "204", "resps": [["…", "…"]],
  "filtered_resps": [["204", "210"]], "exact_match": 0.5, …, "slowthink": {"waits": 0, …}}
 """
@@ -13,55 +15,77 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from slowthink.cli.options import Json, print_result
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError
-from slowthink.pipeline.run_folder import write_atomic
 from slowthink.records import EvaluationRow, Problem, Verdict
 
 FILTER = "slowthink"
 INVALID = "[invalid]"
-"""What lm-eval puts where a filter finds no answer."""
+"""lm-eval's placeholder where a filter finds no answer."""
 MAX_ROW_CHARS = 1_500_000
-"""Of one problem's samples in one line; more go into further lines with the same `doc_id`."""
+"""Maximum length of one problem's samples on a line; more are written on further lines with the
+same `doc_id`."""
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder with a finished evaluation.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
+    json_: Json = False,
+) -> None:
+    """Write a run's samples in the format of lm-evaluation-harness.
+
+    Example: slowthink export runs/quickstart --out samples
+    """
+    data = export_run(run, out)
+    lines = [
+        f"{file['path']}: {file['num_problems']} problems, {file['num_samples']} samples"
+        for file in data["files"]
+    ]
+    lines.append("to evaluate them again: an arm with `samples: PATH` under evaluate.arms")
+    print_result("\n".join(lines), data, as_json=json_)
 
 
 def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:
-    """Write a run's samples, a file for each arm, set, protocol, temperature and point.
+    """Write a run's samples, one file per arm, set, protocol, temperature and point.
 
-    Gives `out`, `num_samples` and `files` (path, arm, benchmark, protocol, num_problems,
-    num_samples). Raises DataError where the run has no rows of `evaluate`, or a file is there
-    already.
+    Returns `out`, `num_samples` and `files` (path, arm, benchmark, protocol, num_problems,
+    num_samples). Raises DataError where the run is not evaluated, or a file exists already.
     """
+    from slowthink.pipeline.run_folder import write_atomic
+
     root, target = Path(run), Path(out)
     rows = read_records(root / "evaluate", EvaluationRow)
     choices = _choices(root)
     groups: dict[Path, list[EvaluationRow]] = {}
     for group in grouped(rows):
         path = target / file_name(group[0])
-        while path in groups:  # names that differ only in what a path cannot hold
+        while path in groups:  # names that differ only in characters that a path cannot contain
             path = path.with_stem(path.stem + "~")
         groups[path] = group
     for path in groups:
         if path.exists():
             raise DataError(
-                f"{path}: the file is there already; expected a new one. "
-                "Name another folder: --out DIR, or move the old one away."
+                f"{path}: the file exists already; expected a new one. "
+                "Name another folder: --out DIR, or move the old file away."
             )
     for path, group in groups.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n"
-                                   for row in harness_rows(group, choices)))  # fmt: skip
+        lines = [json.dumps(row, ensure_ascii=False) for row in harness_rows(group, choices)]
+        write_atomic(path, "".join(f"{line}\n" for line in lines))
     return {
         "out": str(target),
         "num_samples": len(rows),
-        "files": [_told(path, group) for path, group in groups.items()],
+        "files": [_file_info(path, group) for path, group in groups.items()],
     }
 
 
 def grouped(rows: Iterable[EvaluationRow]) -> list[list[EvaluationRow]]:
-    """The rows that belong into one file each, in order of problem and sample."""
+    """The rows of each file, in order of problem and sample."""
     groups: dict[tuple[Any, ...], list[EvaluationRow]] = defaultdict(list)
     for row in rows:
         groups[
@@ -74,7 +98,7 @@ def grouped(rows: Iterable[EvaluationRow]) -> list[list[EvaluationRow]]:
 
 
 def file_name(row: EvaluationRow) -> str:
-    """Where a row's group goes: arm/samples_SET_PROTOCOL_tT_capN_waitsN.jsonl."""
+    """The file of a row's group: arm/samples_SET_PROTOCOL_tT_capN_waitsN.jsonl."""
     point = f"_cap{row.max_thinking_tokens:06d}_waits{row.waits}"
     if not row.forced:
         point = f"_free{row.max_thinking_tokens:06d}" if row.max_thinking_tokens else ""
@@ -85,7 +109,7 @@ def file_name(row: EvaluationRow) -> str:
 def harness_rows(
     rows: Sequence[EvaluationRow], choices: dict[str, tuple[str, ...]]
 ) -> Iterable[dict[str, Any]]:
-    """A row a problem, in order; `choices` are options by problem id, where they stand apart."""
+    """One row per problem, in order; `choices` are answer options by problem id."""
     groups: dict[str, list[EvaluationRow]] = defaultdict(list)
     for row in rows:
         groups[row.problem_id].append(row)
@@ -95,7 +119,7 @@ def harness_rows(
 
 
 def _parts(rows: Sequence[EvaluationRow]) -> list[list[EvaluationRow]]:
-    """The same rows, parted where a line would get too long to be read again."""
+    """The rows, split where a line would be too long to be read again."""
     parts: list[list[EvaluationRow]] = [[]]
     size = 0
     for row in rows:
@@ -142,12 +166,12 @@ def _harness_row(
 
 
 def text_of(row: EvaluationRow) -> str:
-    """All that was generated or forced after the prompt."""
+    """All text generated or forced after the prompt."""
     return "".join(text for _, text in json.loads(row.segments))
 
 
 def _sample(row: EvaluationRow) -> dict[str, Any]:
-    """What lm-eval has no field for; `closing_at` and `answer_at` part the text, in characters."""
+    """What lm-eval has no field for; `closing_at` and `answer_at` are offsets in characters."""
     text, segments = text_of(row), json.loads(row.segments)
     answer_at = len(text) - len(row.answer) if text.endswith(row.answer) else None
     thinking = sum(len(text) for kind, text in segments if kind in ("thinking", "wait"))
@@ -172,13 +196,13 @@ def _sample(row: EvaluationRow) -> dict[str, Any]:
 
 
 def _choices(root: Path) -> dict[str, tuple[str, ...]]:
-    """Options by problem id, of the problems that the run keeps."""
+    """Answer options by problem id, of the run's pool."""
     if not (root / "pool" / "data.parquet").exists():
         return {}
     return {p.id: p.choices for p in read_records(root / "pool", Problem) if p.choices}
 
 
-def _told(path: Path, rows: Sequence[EvaluationRow]) -> dict[str, Any]:
+def _file_info(path: Path, rows: Sequence[EvaluationRow]) -> dict[str, Any]:
     first = rows[0]
     return {
         "path": str(path), "arm": first.arm, "benchmark": first.benchmark,
@@ -188,7 +212,7 @@ def _told(path: Path, rows: Sequence[EvaluationRow]) -> dict[str, Any]:
 
 
 def _safe(name: str) -> str:
-    """A name that is one part of a path."""
+    """The name with only characters that are safe in one part of a path."""
     return re.sub(r"[^\w.,=+-]+", "-", name).lstrip(".") or "-"
 
 

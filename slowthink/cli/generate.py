@@ -1,129 +1,199 @@
-"""`slowthink generate`: budget-forced completions of a prompt or of a file of problems."""
+"""`slowthink generate`: budget-forced completions of one prompt or of a file of problems."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from slowthink.engines import open_session
-from slowthink.engines.session import Point, Session
+import typer
+
+from slowthink.cli.options import (
+    AnswerTokens,
+    Cap,
+    Json,
+    Model,
+    Seed,
+    Set,
+    Temperature,
+    ThinkingFormat,
+    Waits,
+    WaitString,
+    print_result,
+)
 from slowthink.errors import ConfigError, DataError
-from slowthink.recipe import Generation
-from slowthink.recipe.loading import parse_settings
 from slowthink.records import Completion, Problem, duplicate_key, problem_id
-from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.sampler import Sampler, Task, make_tasks
 from slowthink.serialise import plain
 
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateRequest:
-    """What is to be generated, and how."""
-
-    prompt: str | None
-    file: Path | None
-    cap: int
-    waits: int
-    settings: Mapping[str, Any]
-    """Of `recipe.Generation`."""
-    overrides: tuple[str, ...] = ()
+if TYPE_CHECKING:
+    from slowthink.engines.session import Session
+    from slowthink.recipe import Generation
+    from slowthink.sampling.ledger import Ledger
+    from slowthink.sampling.sampler import Task
 
 
-Opened = tuple[Session, Ledger, Generation]
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="One problem. Omit it with --file.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="JSONL rows with a `question`.")
+    ] = None,
+    model: Model = "smollm2-135m",
+    thinking_format: ThinkingFormat = "plain",
+    cap: Cap = 128,
+    waits: Waits = 0,
+    wait_string: WaitString = None,
+    answer_tokens: AnswerTokens = 64,
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Complete one prompt or a file of problems under a thinking budget, on any engine.
+
+    Example: slowthink generate "What is 17 + 25?" --cap 64 --waits 1
+    """
+    if (prompt is None) == (file is None):
+        raise ConfigError(
+            'generate: give either one PROMPT or --file, e.g. slowthink generate "2+2?"'
+        )
+    questions = _read_questions(file) if file else [(prompt or "", "en")]
+    check_budget("generate", cap=cap, waits=waits)
+    settings = generation_settings(
+        "generate", model=model, thinking_format=thinking_format, wait_strings=wait_string,
+        answer_tokens=answer_tokens, temperature=temperature, seed=seed, overrides=set_,
+    )  # fmt: skip
+    rows = complete(questions, settings, cap=cap, waits=waits)
+    text = "\n\n".join(row["text"] for row in rows)
+    print_result(text, {"completions": rows}, as_json=json_)
 
 
-def complete(request: GenerateRequest) -> list[dict[str, Any]]:
-    """A row per problem: question, thinking, answer, counts, ends, violations, text."""
-    problems = _problems(request)
-    with opened(request, command="generate") as (session, ledger, settings):
-        point = Point(request.cap, request.waits, steps=settings.forcing.max_thinking_steps)
-        tasks = make_tasks(
-            session, problems, recipe=settings, chat=settings.chat,
-            budget=lambda problem: settings.forcing.budget(
-                request.cap, request.waits, language=problem.language
-            ),
-            sampling=settings.sampling.record(), points=[point],
-        )  # fmt: skip
-        found = Sampler(session, ledger, tag="generate").complete(tasks)
-    rows = [row_of(task, completions[0]) for task, completions in zip(tasks, found, strict=True)]
-    return [row | {"text": f"{thoughts_text(row)}\n{row['answer'].strip()}"} for row in rows]
+def complete(
+    questions: Sequence[tuple[str, str]], settings: Generation, *, cap: int, waits: int
+) -> list[dict[str, Any]]:
+    """One row per (question, language): thinking, answer, counts, ends, violations, text."""
+    from slowthink.sampling.sampler import Sampler
+
+    problems = [
+        ungraded_problem(question, source="generate", row=number, language=language)
+        for number, (question, language) in enumerate(questions)
+    ]
+    with open_model(settings) as (session, ledger):
+        tasks = budgeted_tasks(session, problems, settings, cap=cap, waits=waits)
+        completions = Sampler(session, ledger, tag="generate").complete(tasks)
+    rows = [completion_row(task, done[0]) for task, done in zip(tasks, completions, strict=True)]
+    return [row | {"text": f"{thinking_text(row)}\n{row['answer'].strip()}"} for row in rows]
+
+
+# --- shared with `slowthink chat` -----------------------------------------------------------------
+
+
+def generation_settings(
+    command: str,
+    *,
+    model: str,
+    thinking_format: str,
+    wait_strings: Sequence[str] | None,
+    answer_tokens: int,
+    temperature: float,
+    seed: int,
+    overrides: Sequence[str] | None,
+) -> Generation:
+    """Settings from a command's options. Raises ConfigError naming each wrong setting."""
+    from slowthink.recipe import Generation
+    from slowthink.recipe.loading import parse_settings
+
+    forcing: dict[str, Any] = {"answer_tokens": answer_tokens}
+    if wait_strings:
+        forcing["wait_strings"] = wait_strings
+    data = {
+        "model": model, "seed": seed, "chat": {"format": thinking_format},
+        "forcing": forcing, "sampling": {"temperature": temperature},
+    }  # fmt: skip
+    return parse_settings(Generation, data, where=command, overrides=overrides or ())
+
+
+def check_budget(command: str, *, cap: int, waits: int) -> None:
+    """Raise ConfigError where a count is negative."""
+    if cap < 0 or waits < 0:
+        raise ConfigError(f"{command}: --cap {cap}, --waits {waits}; expected counts of 0 or more.")
 
 
 @contextmanager
-def opened(request: GenerateRequest, *, command: str) -> Iterator[Opened]:
-    """The model, a ledger (one that is thrown away where none is named) and the settings.
+def open_model(settings: Generation) -> Iterator[tuple[Session, Ledger]]:
+    """The model and a ledger (a temporary one unless the settings name one).
 
-    Raises ConfigError where a setting is wrong or the model is not to be had.
+    Raises ConfigError where the model is unavailable.
     """
-    if request.cap < 0 or request.waits < 0:
-        raise ConfigError(
-            f"{command}: --cap {request.cap}, --waits {request.waits}; expected counts of 0 or "
-            "more."
-        )
-    settings = parse_settings(
-        Generation, dict(request.settings), where=command, overrides=request.overrides
-    )
+    from slowthink.engines import open_session
+    from slowthink.sampling.ledger import Ledger
+
     session = open_session(settings.model, settings.engine, revision=settings.revision)
     with tempfile.TemporaryDirectory() as folder, session:
         path = Path(settings.ledger or Path(folder) / "ledger.sqlite")
         with Ledger(path, full_sync=settings.ledger_sync == "full") as ledger:
-            yield session, ledger, settings
+            yield session, ledger
 
 
-def row_of(task: Task, found: Completion) -> dict[str, Any]:
-    """Question, thinking, answer, counts, ends and violations."""
-    completion = plain(found)
-    named = ("thinking", "answer", "thinking_end", "answer_end", "events", "violations")
-    row = {"question": task.problem.question, **{name: completion[name] for name in named}}
-    row["num_thinking_tokens"] = len(completion["thinking_ids"])
-    row["num_answer_tokens"] = len(completion["answer_ids"])
-    return row
+def budgeted_tasks(
+    session: Session,
+    problems: Sequence[Problem],
+    settings: Generation,
+    *,
+    cap: int,
+    waits: int,
+    earlier: Sequence[Mapping[str, str]] = (),
+) -> list[Task]:
+    """One task per problem, with this budget; `earlier` are the messages before the question."""
+    from slowthink.engines.session import Point
+    from slowthink.sampling.sampler import make_tasks
+
+    return make_tasks(
+        session, problems, recipe=settings, chat=settings.chat,
+        budget=lambda problem: settings.forcing.budget(cap, waits, language=problem.language),
+        sampling=settings.sampling.record(), earlier=earlier,
+        points=[Point(cap, waits, steps=settings.forcing.max_thinking_steps)],
+    )  # fmt: skip
 
 
-def thoughts_text(row: dict[str, Any]) -> str:
-    """The thinking, and why it ended."""
-    ended = f"{row['thinking_end']}, {row['num_thinking_tokens']} tokens"
-    return f"{row['thinking']}\n--- thinking ended: {ended} ---"
-
-
-def _problems(request: GenerateRequest) -> list[Problem]:
-    if (request.prompt is None) == (request.file is None):
-        raise ConfigError(
-            'generate: give either one PROMPT or --file, e.g. slowthink generate "2+2?"'
-        )
-    rows = [(request.prompt, "en")] if request.prompt is not None else _questions(request.file)
-    return [
-        problem_of(question, source="generate", row=number, language=language)
-        for number, (question, language) in enumerate(rows)
-    ]
-
-
-def problem_of(question: str, *, source: str, row: int, language: str) -> Problem:
-    """A problem that nobody grades."""
+def ungraded_problem(question: str, *, source: str, row: int, language: str) -> Problem:
+    """A problem without a reference answer."""
     return Problem(
         id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
         source=source, source_row=str(row), language=language,
     )  # fmt: skip
 
 
-def _questions(path: Path | None) -> list[tuple[str, str]]:
-    """Questions with their languages."""
-    assert path is not None
+def completion_row(task: Task, completion: Completion) -> dict[str, Any]:
+    """Question, thinking, answer, counts, ends and violations."""
+    names = ("thinking", "answer", "thinking_end", "answer_end", "events", "violations")
+    values = plain(completion)
+    row = {"question": task.problem.question, **{name: values[name] for name in names}}
+    row["num_thinking_tokens"] = len(values["thinking_ids"])
+    row["num_answer_tokens"] = len(values["answer_ids"])
+    return row
+
+
+def thinking_text(row: Mapping[str, Any]) -> str:
+    """The thinking, and why it ended."""
+    end = f"{row['thinking_end']}, {row['num_thinking_tokens']} tokens"
+    return f"{row['thinking']}\n--- thinking ended: {end} ---"
+
+
+def _read_questions(path: Path) -> list[tuple[str, str]]:
+    """Questions of a JSONL file, each with its language."""
     if not path.exists():
         raise DataError(f"{path}: no such file; expected JSONL rows with a `question`.")
-    found = []
+    questions = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            found.append((str(row["question"]), str(row.get("language") or "en")))
+            questions.append((str(row["question"]), str(row.get("language") or "en")))
         except (ValueError, KeyError, TypeError):
             raise DataError(
                 f"{path}:{number}: saw {line[:60]!r}; expected an object with a `question`. "
-                "Mend the row."
+                "Fix the row."
             ) from None
-    return found
+    return questions

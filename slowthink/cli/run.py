@@ -1,0 +1,223 @@
+"""`slowthink run` and the seven stages: run a recipe, or print what it would do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slowthink.cli.options import (
+    DryRun,
+    Json,
+    Out,
+    Quiet,
+    RecipeArgument,
+    Runner,
+    Set,
+    Update,
+    print_result,
+)
+from slowthink.errors import ConfigError
+
+if TYPE_CHECKING:
+    from slowthink.pipeline.run import StageRun
+    from slowthink.recipe import Recipe
+
+TOKENS_PER_SECOND = 280
+"""SmolLM2 on two CPU cores, for the estimate of minutes."""
+
+
+def stage_command(name: str, summary: str) -> Callable[..., None]:
+    """The command that runs one stage; all stages for the name `run`."""
+
+    def command(
+        recipe: RecipeArgument,
+        out: Out = None,
+        set_: Set = None,
+        update: Update = False,
+        dry_run: DryRun = False,
+        runner: Runner = None,
+        json_: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        resolved, root = open_recipe(recipe, out=out, overrides=set_, runner=runner)
+        stages = None if name == "run" else (name,)
+        _run(
+            resolved, root, stages=stages, update=update, dry_run=dry_run, as_json=json_,
+            quiet=quiet,
+        )  # fmt: skip
+
+    command.__name__ = name
+    command.__doc__ = f"{summary}\n\nExample: slowthink {name} quickstart --out runs/quickstart"
+    return command
+
+
+def evaluate(
+    recipe: RecipeArgument,
+    out: Out = None,
+    set_: Set = None,
+    update: Update = False,
+    regrade: Annotated[
+        bool, typer.Option("--regrade", help="Grade the stored answers again; generate nothing.")
+    ] = False,
+    dry_run: DryRun = False,
+    runner: Runner = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure models on held-out problems and benchmarks under thinking budgets.
+
+    Example: slowthink evaluate quickstart --out runs/quickstart
+    """
+    resolved, root = open_recipe(recipe, out=out, overrides=set_, runner=runner)
+    _run(
+        resolved, root, stages=("evaluate",), update=update, regrade=regrade, dry_run=dry_run,
+        as_json=json_, quiet=quiet,
+    )  # fmt: skip
+
+
+def open_recipe(
+    source: str,
+    *,
+    out: Path | None = None,
+    overrides: Sequence[str] | None = None,
+    runner: str | None = None,
+) -> tuple[Recipe, Path]:
+    """The recipe and its run folder; a run folder as `source` names both."""
+    from slowthink.recipe.loading import load_recipe
+
+    overrides = [*(overrides or ()), *([f"runner={runner}"] if runner else ())]
+    folder = Path(source)
+    if (folder / "recipe.yaml").is_file():
+        recipe = load_recipe(str(folder / "recipe.yaml"), overrides=overrides)
+        return recipe, out or folder
+    recipe = load_recipe(source, overrides=overrides)
+    return recipe, out or Path("runs") / recipe.name
+
+
+def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None) -> dict[str, Any]:
+    """Settings, and per stage the expected rows and tokens; writes nothing and loads no model."""
+    from slowthink.pipeline.run import stage_module
+
+    plan = {stage: stage_module(stage).plan(recipe) for stage in stages or recipe.stages()}
+    num_tokens = sum(estimates.get("estimated_tokens", 0) for estimates in plan.values())
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "out": str(root),
+        "plan": plan,
+        "estimated_minutes": float(num_tokens) / TOKENS_PER_SECOND / 60,
+    }
+
+
+def _run(
+    recipe: Recipe,
+    root: Path,
+    *,
+    stages: Sequence[str] | None,
+    update: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    regrade: bool = False,
+) -> None:
+    from slowthink.pipeline import run
+    from slowthink.pipeline.progress import ProgressReporter
+
+    _check_stages(recipe, stages)
+    if dry_run:
+        estimates = plan_run(recipe, root, stages=stages)
+        print_result(plan_text(estimates), estimates, as_json=as_json)
+        return
+    with ProgressReporter(quiet=quiet) as reporter:
+        if regrade:
+            runs = run.regrade(recipe, root, reporter=reporter)
+        else:
+            reporter.notify(_plan_line(plan_run(recipe, root, stages=stages)))
+            runs = run.run_recipe(recipe, root, stages=stages, update=update, reporter=reporter)
+    _print_run(runs, root, as_json=as_json)
+
+
+def _check_stages(recipe: Recipe, stages: Sequence[str] | None) -> None:
+    missing = [stage for stage in stages or () if stage not in recipe.stages()]
+    if missing:
+        raise ConfigError(
+            f"{missing[0]}: the recipe `{recipe.name}` has no such section; it has "
+            f"{', '.join(recipe.stages())}. Add `{missing[0]}:` to the recipe."
+        )
+
+
+# --- what is printed ------------------------------------------------------------------------------
+
+
+def _print_run(runs: Sequence[StageRun], root: Path, *, as_json: bool) -> None:
+    """Print each stage's seconds, the main figures, and the path of the report."""
+    from slowthink.stages.report.data import headline
+
+    data = headline(root)
+    stages = [
+        f"{run.stage} {'(skipped)' if run.skipped else f'{run.seconds:.0f} s'}" for run in runs
+    ]
+    report = root / "report" / "report.html"
+    lines = [
+        f"stages            {', '.join(stages)}",
+        *_figures(data),
+        f"report            {report}" if report.exists() else f"results           {root}",
+    ]
+    print_result("\n".join(lines), data, as_json=as_json)
+
+
+def _figures(data: Mapping[str, Any]) -> list[str]:
+    """The main figures, one line each, as far as the run has them."""
+    lines = []
+    if data.get("difference") is not None:
+        low, high = data["difference_ci95"]
+        lines.append(
+            f"accuracy          {data['base_accuracy']:.1%} base -> "
+            f"{data['tuned_accuracy']:.1%} tuned "
+            f"({data['difference']:+.1%}, 95 % interval {low:+.1%} to {high:+.1%})"
+        )
+    curve = data.get("curve") or []
+    if len(curve) > 1:
+        first, last = curve[0], curve[-1]
+        lines.append(
+            f"thinking budget   {first['accuracy']:.1%} at "
+            f"{first['max_thinking_tokens']} tokens -> "
+            f"{last['accuracy']:.1%} at {last['max_thinking_tokens']}"
+        )
+    if data.get("budget_violations") is not None:
+        lines.append(f"budget violations {data['budget_violations']}")
+    return lines
+
+
+def plan_text(estimates: Mapping[str, Any]) -> str:
+    """All settings, the estimates of each stage, and the minutes in all."""
+    import yaml
+
+    lines = [
+        yaml.safe_dump(estimates["recipe"], sort_keys=False, allow_unicode=True),
+        f"would run into {estimates['out']}:",
+    ]
+    lines += [
+        f"  {stage:9} " + ", ".join(f"{name} {value}" for name, value in figures.items())
+        for stage, figures in estimates["plan"].items()
+    ]
+    return "\n".join([*lines, _minutes_text(estimates)])
+
+
+def _plan_line(estimates: Mapping[str, Any]) -> str:
+    """Estimated tokens by stage, and minutes in all, on one line."""
+    tokens = [
+        f"{stage} {figures['estimated_tokens']}"
+        for stage, figures in estimates["plan"].items()
+        if figures.get("estimated_tokens")
+    ]
+    return f"plan: tokens {', '.join(tokens) or 'none'}; {_minutes_text(estimates)}"
+
+
+def _minutes_text(estimates: Mapping[str, Any]) -> str:
+    return (
+        f"about {estimates['estimated_minutes']:.1f} minutes at {TOKENS_PER_SECOND} tokens/s "
+        "(two CPU cores, SmolLM2)"
+    )
