@@ -173,7 +173,9 @@ def _pool_sets(recipe: Recipe) -> Iterator[CheckedSet]:
     }
     items: dict[str, list[LocatedProblem]] = defaultdict(list)
     for problem in result.records:
-        items[problem.source].append(LocatedProblem(f"{problem.source}:{problem.source_row}", problem))
+        items[problem.source].append(
+            LocatedProblem(f"{problem.source}:{problem.source_row}", problem)
+        )
     for name in sorted(items):
         yield CheckedSet(name=name, place=places.get(name, {}), items=items[name])
 
