@@ -38,6 +38,6 @@ def compare(
     pair = open_pair(run_a, run_b, arm_a=arm_a, arm_b=arm_b)
     data = compare_arms(pair)
     arm_names = [f"{side['arm']} of {side['run']}" for side in (data["a"], data["b"])]
-    page = f"{write_page(pair, data, out)}" if out else "--out compare.html writes one"
+    page = write_page(pair, data, out) if out else "--out compare.html writes one"
     lines = [" -> ".join(arm_names), *map(in_words, data["sets"]), f"page              {page}"]
     print_result("\n".join(lines), data, as_json=json_)
