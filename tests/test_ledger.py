@@ -76,7 +76,7 @@ def test_a_failed_write_loses_nothing_recorded_before(tmp_path) -> None:
         ledger.record([make_chain()], [], tag="t", cost=Cost(), seconds=0)
         ledger._db.execute("PRAGMA max_page_count = 8")  # a disk that is full
         many = [make_chain(f"big{i}", length=5000) for i in range(20)]
-        with pytest.raises(EngineError, match="full.*What was recorded before is safe"):
+        with pytest.raises(EngineError, match="full.*Everything recorded before is safe"):
             ledger.record(many, [], tag="t", cost=Cost(), seconds=0)
         assert list(ledger.chains(["c", "big0"])) == ["c"]
 
@@ -158,7 +158,7 @@ def test_a_full_disk_is_a_clear_error_and_all_recorded_before_is_there(
         for chain in chains:
             ledger.record([chain], [], tag="t", cost=Cost(decoded=1), seconds=0)
             done += 1
-    assert "full" in str(error.value) and "What was recorded before is safe" in str(error.value)
+    assert "full" in str(error.value) and "Everything recorded before is safe" in str(error.value)
     assert 5 < done < 200
     copy = tmp_path
     subprocess.run(["cp", "-r", f"{small_disk}/.", str(copy)], check=True)
@@ -213,7 +213,7 @@ def test_a_read_only_ledger_is_a_clear_error(what) -> None:
             [sys.executable, "-c", AS_SOMEBODY, str(path)], capture_output=True, text=True
         )
         folder.chmod(0o700)
-    assert "What was recorded before is safe; expected a writable ledger" in done.stdout, done
+    assert "Everything recorded before is safe; expected a writable ledger" in done.stdout, done
 
 
 def test_a_ledger_that_another_program_has_locked_is_a_clear_error(tmp_path, monkeypatch) -> None:
@@ -223,7 +223,7 @@ def test_a_ledger_that_another_program_has_locked_is_a_clear_error(tmp_path, mon
         ledger.record([make_chain()], [], tag="t", cost=Cost(), seconds=0)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(EngineError, match="locked.*that no other program holds"):
+        with pytest.raises(EngineError, match="locked.*not locked by another program"):
             ledger.record([make_chain("d")], [], tag="t", cost=Cost(decoded=1), seconds=0)
         other.execute("ROLLBACK")
         other.close()

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from slowthink.engines.replay import ReplaySession, Script, read_script
+from slowthink.engines.server.chat_session import ChatSession
+from slowthink.engines.server.session import OpenAISession
 from slowthink.engines.session import Job, Point
 from slowthink.errors import ConfigError, DataError
 from slowthink.grading import Grader
@@ -15,7 +17,7 @@ from slowthink.recipe import ChatConfig, ForcingConfig, Recipe
 from slowthink.recipe.loading import load_recipe
 from slowthink.records import AnswerEnd, Budget, LoopRule, Sampling, ThinkingEnd, Verdict
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.sampler import Sampler, grade_completion, make_tasks
+from slowthink.sampling.sampler import Sampler, grade_completion, make_tasks, session_facts
 from slowthink.stages.evaluate.rows import segments
 
 QUESTION = "What is 17 + 25?"
@@ -373,3 +375,12 @@ def test_scripts_are_read_from_a_file(tmp_path) -> None:
     path.write_text(json.dumps({"question": "q", "thinking": ["t"], "answer": "a"}) + "\n{}\n")
     with pytest.raises(DataError, match=r"s\.jsonl:2: no script"):
         read_script(str(path))
+
+
+@pytest.mark.parametrize("kind", [OpenAISession, ChatSession])
+def test_the_anomalies_of_a_server_are_facts_of_a_manifest(kind) -> None:
+    """By the name of the real sessions' property, whose counts are made up here."""
+    assert isinstance(kind.anomalies, property)
+    counts = property(lambda self: {"status 429": 2, "no connection": 1})
+    session = object.__new__(type("Counted", (kind,), {"anomalies": counts}))
+    assert session_facts(session) == {"server": {"no connection": 1, "status 429": 2}}

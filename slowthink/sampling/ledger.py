@@ -1,10 +1,10 @@
-"""Every chain and answer that a model was asked for, once.
+"""The ledger: all chains and answers that models have generated, each stored once.
 
-SQLite (WAL, one writer process, local disk). A chain is keyed without cap and number of waits, an
-answer by its chain and cut: so a larger cap, more waits, problems or samples only add, and what was
-finished is never asked again. What a session hands over (a batch, or what a long one has come to
-so far) is one transaction, with what it cost: killed at any moment the ledger needs no repair, and
-what it counts it has.
+SQLite (WAL, one writer process, local disk). A chain's key excludes cap and number of waits, and an
+answer is keyed by its chain and cut: so a larger cap, more waits, problems or samples only add, and
+cached completions are reused. Each result of a session (a batch, or a partial result) is one
+transaction together with its cost, so that a process killed at any moment leaves nothing to repair
+and every counted token is stored.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ CREATE TABLE IF NOT EXISTS spent (
 );
 """
 _LOCKED_SECONDS = 10.0
-"""Waited for another program (a backup, the sqlite3 shell) that has the file locked."""
+"""Timeout while another program (a backup, the sqlite3 shell) has the file locked."""
 _LOOKUP = 500
-"""Keys asked for in one statement."""
+"""Keys in one query."""
 
 
 class Ledger:
-    """Chains and answers on disk; use as a context manager. One process at a time.
+    """Chains and answers on disk; a context manager, open in one process at a time.
 
-    `full_sync`: each record is on the disk when it returns, so that a power cut loses nothing
-    either. Raises EngineError where another process holds the ledger, or it cannot be written.
+    `full_sync`: wait until each transaction is on disk, so that a power cut loses nothing either.
+    Raises EngineError if another process has the ledger open, or if it cannot be written.
     """
 
     def __init__(self, path: Path, *, full_sync: bool = False) -> None:
@@ -59,7 +59,7 @@ class Ledger:
             self._db = _open(path, full_sync=full_sync)
         except sqlite3.DatabaseError as error:
             self._lock.close()
-            raise _explained(path, error) from error
+            raise _ledger_error(path, error) from error
 
     def __enter__(self) -> Ledger:
         return self
@@ -69,7 +69,7 @@ class Ledger:
         self._lock.close()
 
     def chains(self, keys: Sequence[str]) -> dict[str, Chain]:
-        """The chains that are here, of these keys."""
+        """Stored chains with these keys, by key."""
         rows = self._select("SELECT key, ids, events, state FROM chains WHERE key IN", keys)
         return {
             key: Chain(
@@ -82,7 +82,7 @@ class Ledger:
         }
 
     def answers(self, chain_keys: Sequence[str]) -> dict[str, Answer]:
-        """All answers to these chains, by their own keys."""
+        """All stored answers of these chains, by answer key."""
         rows = self._select(
             "SELECT key, chain_key, cut, closing, ids, end FROM answers WHERE chain_key IN",
             chain_keys,
@@ -106,7 +106,7 @@ class Ledger:
         versions: str = "",
         batch: int = 0,
     ) -> None:
-        """Store one batch, whole or not at all. A longer chain takes the place of a shorter one."""
+        """Store one batch in a transaction. A chain replaces the stored one with the same key."""
         with self._transaction():
             self._db.executemany(
                 "INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?, ?, ?)",
@@ -116,11 +116,11 @@ class Ledger:
                 "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [_answer_row(answer, versions) for answer in answers],
             )
-            figures = (cost.prefilled, cost.decoded, cost.forced, cost.re_prefilled, seconds)
-            self._db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?)", (tag, *figures))
+            row = (tag, cost.prefilled, cost.decoded, cost.forced, cost.re_prefilled, seconds)
+            self._db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def spent(self, tag: str) -> tuple[Cost, float]:
-        """Tokens and seconds spent under a tag so far, earlier attempts included."""
+        """Tokens and seconds spent under a tag, those of interrupted runs included."""
         query = (
             "SELECT COALESCE(SUM(prefilled), 0), COALESCE(SUM(decoded), 0), "
             "COALESCE(SUM(forced), 0), COALESCE(SUM(re_prefilled), 0), "
@@ -129,19 +129,19 @@ class Ledger:
         try:
             row = self._db.execute(query, (tag,)).fetchone()
         except sqlite3.DatabaseError as error:
-            raise _explained(self.path, error) from error
-        prefilled, decoded, forced, again, seconds = row
-        cost = Cost(prefilled=prefilled, decoded=decoded, forced=forced, re_prefilled=again)
+            raise _ledger_error(self.path, error) from error
+        prefilled, decoded, forced, re_prefilled, seconds = row
+        cost = Cost(prefilled=prefilled, decoded=decoded, forced=forced, re_prefilled=re_prefilled)
         return cost, seconds
 
     def _select(self, query: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _LOOKUP):
-            part = keys[start : start + _LOOKUP]
-            marks = ",".join("?" * len(part))
+            batch = keys[start : start + _LOOKUP]
+            placeholders = ",".join("?" * len(batch))
             try:
-                rows = self._db.execute(f"{query} ({marks})", part).fetchall()
+                rows = self._db.execute(f"{query} ({placeholders})", batch).fetchall()
             except sqlite3.DatabaseError as error:
-                raise _explained(self.path, error) from error
+                raise _ledger_error(self.path, error) from error
             yield from rows
 
     @contextmanager
@@ -153,7 +153,7 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise _explained(self.path, error) from error
+            raise _ledger_error(self.path, error) from error
 
 
 def _open(path: Path, *, full_sync: bool) -> sqlite3.Connection:
@@ -169,12 +169,12 @@ def _open(path: Path, *, full_sync: bool) -> sqlite3.Connection:
 
 
 def _lock(path: Path) -> IO[str]:
-    """Hold the ledger for this process; the lock goes with the process, however it ends."""
+    """Lock the ledger; the lock ends with this process, even if it is killed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.with_name(path.name + ".lock").open("a+")
     except OSError as error:
-        raise _explained(path, error) from error
+        raise _ledger_error(path, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -182,19 +182,20 @@ def _lock(path: Path) -> IO[str]:
         holder = file.read().strip() or "unknown"
         file.close()
         raise EngineError(
-            f"{path}: another process (pid {holder}) is writing this ledger; expected to be alone. "
-            "Wait for it, or give the other run a ledger of its own: --set ledger=PATH"
+            f"{path}: another process (pid {holder}) has this ledger open; expected no other. "
+            "Wait for it, or give one of the runs a ledger of its own: --set ledger=PATH"
         ) from None
-    with contextlib.suppress(OSError):  # a full disk: the lock holds without its owner's name
+    with contextlib.suppress(OSError):  # on a full disk the lock works without the pid
         os.ftruncate(file.fileno(), 0)
         os.write(file.fileno(), str(os.getpid()).encode())
     return file
 
 
-def _explained(path: Path, error: sqlite3.DatabaseError | OSError) -> EngineError:
+def _ledger_error(path: Path, error: sqlite3.DatabaseError | OSError) -> EngineError:
     return EngineError(
-        f"{path}: {error}. What was recorded before is safe; expected a writable ledger on a local "
-        "disk with room, that no other program holds. Mend that and give the same command again."
+        f"{path}: {error}. Everything recorded before is safe; expected a writable ledger on a "
+        "local disk with free space, not locked by another program. Fix that and run the same "
+        "command again."
     )
 
 

@@ -1,14 +1,15 @@
-"""Requests → ledger → session → verified completions → grades; for filter, evaluate and the judge.
+"""Requests → ledger → session → completions → grades; used by filter, evaluate and judges.
 
-What the ledger has is not asked again; what comes back is recorded at once, what long jobs have
-come to so far among it; every completion is checked against its budget from its ids.
+Cached completions are reused and only missing ones are sampled. Results are recorded as they
+arrive, partial results of long jobs included. The token ids of every completion are checked against
+its budget.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,7 +41,7 @@ from slowthink.sampling.ledger import Ledger
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One sample of one problem, and the points wanted of its chain."""
+    """One sample of one problem, and the requested points of its chain."""
 
     problem: Problem
     request: Request
@@ -48,7 +49,7 @@ class Task:
 
 
 class Sampler:
-    """Completions out of a ledger and a session."""
+    """Completions from a ledger, or else from a session; the ledger counts tokens under `tag`."""
 
     def __init__(
         self,
@@ -63,241 +64,234 @@ class Sampler:
         self.tag = tag
         self._progress = progress
         self._versions = json.dumps(versions(), sort_keys=True)
-        self._formats: dict[Any, TokenFormat] = {}
-        self._rules: dict[Any, ForcingRules] = {}
+        self._compiled: dict[Any, tuple[TokenFormat, ForcingRules]] = {}
 
     def complete(self, tasks: Sequence[Task]) -> list[list[Completion]]:
-        """Each task's completions, a point each; asks the model only for what is missing."""
+        """Return each task's completions, one per point; only missing ones are sampled.
+
+        Raises EngineError if any job failed, once all others are recorded.
+        """
         keys = [task.request.chain_key() for task in tasks]
         chains = self.ledger.chains(keys)
         answers = self.ledger.answers(keys)
-        known = frozenset(answers)
+        cached = frozenset(answers)
         jobs = _merged(
-            Job(request=task.request, points=task.points, chain=chains.get(key), answer_keys=known)
+            Job(request=task.request, points=task.points, chain=chains.get(key), answer_keys=cached)
             for task, key in zip(tasks, keys, strict=True)
-            if not all(self._has(task, point, chains.get(key), answers) for point in task.points)
+            if not all(
+                self._is_cached(task, point, chains.get(key), answers) for point in task.points
+            )
         )
         errors: list[str] = []
-        for outcomes in self._batches(jobs, total=len(tasks)):
-            for outcome in outcomes:
-                chains[outcome.key] = outcome.chain
-                answers.update({answer.key: answer for answer in outcome.answers})
-                errors += [outcome.error] if outcome.error else []
+        for results in self._run(jobs, total=len(tasks)):
+            for result in results:
+                chains[result.key] = result.chain
+                answers.update({answer.key: answer for answer in result.answers})
+                errors += [result.error] if result.error else []
         _raise_job_errors(errors, num_jobs=len(jobs))
         return [
-            [self._assemble(task, point, chains[key], answers) for point in task.points]
+            [self._completion(task, point, chains[key], answers) for point in task.points]
             for task, key in zip(tasks, keys, strict=True)
         ]
 
-    def _batches(self, jobs: Sequence[Job], *, total: int) -> Any:
-        for job in jobs:
-            self.session.submit(job)
-        left, started = len(jobs), time.monotonic()
-        self._progress(total - left, total)
-        while left:
-            outcomes = self.session.completed()
-            now = time.monotonic()
-            self._record(outcomes, seconds=now - started)
-            left, started = left - sum(not outcome.partial for outcome in outcomes), now
-            self._progress(total - left, total)
-            yield outcomes
-
-    def _record(self, outcomes: Sequence[JobResult], *, seconds: float) -> None:
-        self.ledger.record(
-            [outcome.chain for outcome in outcomes],
-            [answer for outcome in outcomes for answer in outcome.answers],
-            tag=self.tag,
-            cost=sum((outcome.cost for outcome in outcomes), Cost()),
-            seconds=seconds,
-            versions=self._versions,
-            batch=len(outcomes),
-        )
-
-    def _has(
-        self, task: Task, point: Point, chain: Chain | None, answers: dict[str, Answer]
-    ) -> bool:
-        if chain is None:
-            return False
-        cut = cut_at(chain, self._rules_of(task), point)
-        if cut is None:
-            return False
-        closing = self._closing(task, point, cut)
-        return closing is None or task.request.answer_key(cut.ids, closing) in answers
-
     def task_queue(self) -> TaskQueue:
-        """Tasks given bit by bit."""
+        """A queue for tasks that are submitted and cancelled one by one."""
         return TaskQueue(self)
 
-    # -- assembling --
+    def _run(self, jobs: Sequence[Job], *, total: int) -> Iterator[list[JobResult]]:
+        for job in jobs:
+            self.session.submit(job)
+        pending, started = len(jobs), time.monotonic()
+        self._progress(total - pending, total)
+        while pending:
+            results = self.session.completed()
+            now = time.monotonic()
+            self._record(results, seconds=now - started)
+            pending, started = pending - sum(not result.partial for result in results), now
+            self._progress(total - pending, total)
+            yield results
 
-    def _format_of(self, task: Task) -> TokenFormat:
-        format = task.request.format
-        if format not in self._formats:
+    def _record(self, results: Sequence[JobResult], *, seconds: float) -> None:
+        self.ledger.record(
+            [result.chain for result in results],
+            [answer for result in results for answer in result.answers],
+            tag=self.tag,
+            cost=sum((result.cost for result in results), Cost()),
+            seconds=seconds,
+            versions=self._versions,
+            batch=len(results),
+        )
+
+    def _compile(self, request: Request) -> tuple[TokenFormat, ForcingRules]:
+        key = (request.format, request.budget)
+        if key not in self._compiled:
             session = self.session
-            self._formats[format] = compile_format(
-                format, session.tokenizer, eos_ids=session.eos_ids
+            token_format = compile_format(
+                request.format, session.tokenizer, eos_ids=session.eos_ids
             )
-        return self._formats[format]
+            self._compiled[key] = token_format, make_rules(request.budget, token_format)
+        return self._compiled[key]
 
-    def _rules_of(self, task: Task) -> ForcingRules:
-        key = (task.request.format, task.request.budget)
-        if key not in self._rules:
-            self._rules[key] = make_rules(task.request.budget, self._format_of(task))
-        return self._rules[key]
+    def _is_cached(
+        self, task: Task, point: Point, chain: Chain | None, answers: Mapping[str, Answer]
+    ) -> bool:
+        token_format, rules = self._compile(task.request)
+        cut = cut_at(chain, rules, point) if chain is not None else None
+        if cut is None:
+            return False
+        closing = closing_of(cut, token_format, task.request.budget, forced=point.forced)
+        return closing is None or task.request.answer_key(cut.ids, closing) in answers
 
-    def _closing(self, task: Task, point: Point, cut: Cut) -> tuple[int, ...] | None:
-        return closing_of(cut, self._format_of(task), task.request.budget, forced=point.forced)
-
-    def _assemble(
-        self, task: Task, point: Point, chain: Chain, answers: dict[str, Answer]
+    def _completion(
+        self, task: Task, point: Point, chain: Chain, answers: Mapping[str, Answer]
     ) -> Completion:
-        rules, token_format = self._rules_of(task), self._format_of(task)
+        request = task.request
+        token_format, rules = self._compile(request)
         cut = cut_at(chain, rules, point)
         assert cut is not None
-        closing = self._closing(task, point, cut)
-        answer = answers[task.request.answer_key(cut.ids, closing)] if closing is not None else None
+        closing = closing_of(cut, token_format, request.budget, forced=point.forced)
+        answer = answers[request.answer_key(cut.ids, closing)] if closing is not None else None
         thinking = token_format.decode(cut.ids)
         return Completion(
-            key=task.request.key(),
+            key=request.key(),
             chain_key=chain.key,
-            num_prompt_tokens=len(task.request.prompt_ids),
+            num_prompt_tokens=len(request.prompt_ids),
             thinking_ids=cut.ids,
             thinking=thinking,
             answer_ids=answer.ids if answer else (),
             answer=_answer_text(answer, token_format) if answer else thinking,
             closing_ids=closing or (),
             thinking_end=cut.end,
-            answer_end=answer.end if answer else _unasked(cut, token_format),
+            answer_end=answer.end if answer else _end_without_answer(cut, token_format),
             events=cut.events,
             num_forced_tokens=cut.num_forced + len(closing or ()),
             violations=check_budget(
                 cut, rules, cap=point.cap, waits=point.waits, steps=point.steps
             ),
-            seed=task.request.seed,
+            seed=request.seed,
             count_source=getattr(self.session, "count_source", "ids"),
         )
 
 
 class TaskQueue:
-    """Tasks that are submitted and cancelled as one goes; completions come as they are finished.
+    """Tasks, of one point each, that can be cancelled; completions are returned as they finish.
 
-    Each task has one point. What comes back of a cancelled job is recorded and counted, no more.
+    Results of cancelled jobs are recorded and counted, but not returned.
     """
 
     def __init__(self, sampler: Sampler) -> None:
         self.num_cancelled = 0
-        """Tasks taken back before they came."""
+        """Tasks cancelled before they finished."""
         self.num_late_tokens = 0
-        """Tokens that came of cancelled tasks nevertheless."""
+        """Tokens sampled for cancelled tasks after all."""
         self._sampler = sampler
-        self._waiting: dict[str, list[Task]] = {}
-        self._ready: list[tuple[Task, Completion]] = []
+        self._pending: dict[str, list[Task]] = {}
+        self._finished: list[tuple[Task, Completion]] = []
         self._errors: list[str] = []
         self._num_jobs = 0
         self._started = time.monotonic()
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Ask for these; what the ledger has is there at once."""
+        """Queue tasks; cached ones are finished at once."""
         sampler, keys = self._sampler, [task.request.chain_key() for task in tasks]
         chains, answers = sampler.ledger.chains(keys), sampler.ledger.answers(keys)
-        known = frozenset(answers)
+        cached = frozenset(answers)
         for task, key in zip(tasks, keys, strict=True):
             chain, (point,) = chains.get(key), task.points
-            if chain is not None and sampler._has(task, point, chain, answers):
-                self._ready.append((task, sampler._assemble(task, point, chain, answers)))
+            if chain is not None and sampler._is_cached(task, point, chain, answers):
+                self._finished.append((task, sampler._completion(task, point, chain, answers)))
                 continue
-            if key not in self._waiting:
+            if key not in self._pending:
                 self._num_jobs += 1
                 sampler.session.submit(
-                    Job(request=task.request, points=task.points, chain=chain, answer_keys=known)
+                    Job(request=task.request, points=task.points, chain=chain, answer_keys=cached)
                 )
-            self._waiting.setdefault(key, []).append(task)
+            self._pending.setdefault(key, []).append(task)
 
     def cancel(self, tasks: Sequence[Task]) -> None:
-        """Take these back; a job goes when nobody waits for it any more."""
+        """Cancel pending tasks; a job is cancelled with the last task that needs it."""
         for task in tasks:
             key = task.request.chain_key()
-            if task in self._waiting.get(key, ()):
-                self._waiting[key].remove(task)
+            if task in self._pending.get(key, ()):
+                self._pending[key].remove(task)
                 self.num_cancelled += 1
-                if not self._waiting[key]:
-                    del self._waiting[key]
+                if not self._pending[key]:
+                    del self._pending[key]
                     self._sampler.session.cancel([key])
 
     def completed(self) -> list[tuple[Task, Completion]]:
-        """What has come since the last call; waits for something. Empty: nothing is outstanding.
+        """Return completions finished since the last call. Blocks until there is one; empty once
+        no task is pending.
 
-        Raises EngineError where jobs failed, once all others are done.
+        Raises EngineError if jobs failed, once all others are done.
         """
-        while not self._ready and self._waiting:
-            outcomes = self._sampler.session.completed()
+        while not self._finished and self._pending:
+            results = self._sampler.session.completed()
             now = time.monotonic()
-            self._sampler._record(outcomes, seconds=now - self._started)
+            self._sampler._record(results, seconds=now - self._started)
             self._started = now
-            for outcome in outcomes:
-                self._take(outcome)
-        found, self._ready = self._ready, []
-        if not found:
+            for result in results:
+                self._accept(result)
+        finished, self._finished = self._finished, []
+        if not finished:
             _raise_job_errors(self._errors, num_jobs=self._num_jobs)
-        return found
+        return finished
 
-    def _take(self, outcome: JobResult) -> None:
-        if outcome.key not in self._waiting:
-            self.num_late_tokens += outcome.cost.decoded
-        if outcome.partial or outcome.key not in self._waiting:
+    def _accept(self, result: JobResult) -> None:
+        if result.key not in self._pending:
+            self.num_late_tokens += result.cost.decoded
+        if result.partial or result.key not in self._pending:
             return
-        tasks = self._waiting.pop(outcome.key)
-        if outcome.error:
-            self._errors.append(outcome.error)
+        tasks = self._pending.pop(result.key)
+        if result.error:
+            self._errors.append(result.error)
             return
         sampler = self._sampler
-        answers = sampler.ledger.answers([outcome.key])
+        answers = sampler.ledger.answers([result.key])
         for task in tasks:
-            found = sampler._assemble(task, task.points[0], outcome.chain, answers)
-            self._ready.append((task, found))
+            completion = sampler._completion(task, task.points[0], result.chain, answers)
+            self._finished.append((task, completion))
 
 
 def _raise_job_errors(errors: Sequence[str], *, num_jobs: int) -> None:
-    """Raise EngineError where a job failed: an error is an attempt, and satisfies no request."""
     if errors:
         raise EngineError(
-            f"{len(errors)} of {num_jobs} requests failed, the first by: {errors[0]}\n"
-            "All others are stored, and what the failed ones had come to. "
-            "Give the same command again: only what is missing is asked."
+            f"{len(errors)} of {num_jobs} requests failed, the first with: {errors[0]}\n"
+            "All other completions are stored, and partial results of the failed ones. "
+            "Run the same command again: only missing completions are sampled."
         )
 
 
 def session_facts(session: Session) -> dict[str, Any]:
-    """What a manifest should say of a session beside its tokens: what servers did that they were
-    not asked to, and what was tried again, by count."""
-    anomalies = getattr(session, "oddities", None)
+    """Facts about a session for the manifest: anomalies and retries of servers, with counts."""
+    anomalies = getattr(session, "anomalies", None)
     return {"server": dict(sorted(anomalies.items()))} if anomalies else {}
 
 
 def _merged(jobs: Iterable[Job]) -> list[Job]:
-    """One job a chain: tasks that share theirs (an equal problem) have their points together."""
-    found: dict[str, Job] = {}
+    """One job per chain, with the points of all tasks that share it (equal problems)."""
+    merged: dict[str, Job] = {}
     for job in jobs:
-        other = found.get(job.key)
+        other = merged.get(job.key)
         points = job.points if other is None else tuple(dict.fromkeys(other.points + job.points))
-        found[job.key] = replace(job, points=points)
-    return list(found.values())
+        merged[job.key] = replace(job, points=points)
+    return list(merged.values())
 
 
 def _answer_text(answer: Answer, token_format: TokenFormat) -> str:
-    """The answer part, a forced cue included."""
+    """The answer as text, including a forced cue."""
     text = token_format.decode((*answer.closing, *answer.ids))
     delimiter = token_format.format.end
     return text.split(delimiter, 1)[-1] if delimiter else text
 
 
-def _unasked(cut: Cut, token_format: TokenFormat) -> AnswerEnd:
-    """How a completion without an answer part ended: without a thinking format, as its text did."""
-    whole = cut.end is ThinkingEnd.NATURAL and not token_format.has_thinking
-    return AnswerEnd.STOP if whole else AnswerEnd.LENGTH
+def _end_without_answer(cut: Cut, token_format: TokenFormat) -> AnswerEnd:
+    """STOP for text that ended by itself in a format without thinking, otherwise LENGTH."""
+    complete = cut.end is ThinkingEnd.NATURAL and not token_format.has_thinking
+    return AnswerEnd.STOP if complete else AnswerEnd.LENGTH
 
 
-# --- asking a model about problems ----------------------------------------------------------------
+# --- tasks and grades -----------------------------------------------------------------------------
 
 
 def make_tasks(
@@ -312,11 +306,10 @@ def make_tasks(
     num_samples: int = 1,
     earlier: Sequence[Mapping[str, str]] = (),
 ) -> list[Task]:
-    """One task per problem and sample, sample by sample within a problem.
+    """Return one task per problem and sample, in the order of problems.
 
-    `earlier` are a talk's messages before the questions.
-
-    The budget is one for all, or a problem's own: its texts go by the problem's language.
+    `earlier` are the messages of the conversation before each question. `budget` may depend on the
+    problem, since its texts follow the problem's language. At temperature 0 all samples are equal.
     """
     format = format_of(chat.format, session.tokenizer, recipe.formats)
     tasks = []
@@ -340,7 +333,7 @@ def make_tasks(
 def grade_completion(
     grader: Grader, problem: Problem, completion: Completion, *, last_number: bool = False
 ) -> Grade:
-    """The verdict on a completion's answer part; thinking is never read."""
+    """Grade a completion's answer; its thinking is never read."""
     truncated = is_truncated(
         completion.answer, completion.answer_end, forced=bool(completion.closing_ids)
     )
@@ -348,11 +341,11 @@ def grade_completion(
 
 
 def is_truncated(answer: str, end: AnswerEnd, *, forced: bool) -> bool:
-    """Whether an answer ran into its limit before it was whole.
+    """Whether an answer reached its limit before it was complete.
 
-    After a forced closing the first line is the answer, so a model that goes on talking has
-    answered; so has one that closed a box.
+    After a forced closing an answer is complete with its first line or a closed box, whatever
+    text follows.
     """
     text = answer.strip()
-    whole = forced and ("\n" in text or ("\\boxed{" in text and "}" in text))
-    return end is AnswerEnd.LENGTH and not whole
+    complete = forced and ("\n" in text or ("\\boxed{" in text and "}" in text))
+    return end is AnswerEnd.LENGTH and not complete

@@ -303,7 +303,7 @@ def test_a_failed_attempt_is_an_error_after_all_others_are_stored(
     problems = [make_problem("Question?")]
     answers = {"Question?": "wwwwwwwwwwww"}
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        with pytest.raises(EngineError, match="1 of 4 requests failed, the first by: refused"):
+        with pytest.raises(EngineError, match="1 of 4 requests failed, the first with: refused"):
             asked(ledger, problems, answers, seed=1, kind=Failing)
         found, session = asked(ledger, problems, answers, seed=1)
     assert found[problems[0].id] == (Decision.TOO_RARELY, 12)
