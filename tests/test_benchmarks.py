@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slowthink.data.load import LoadedBenchmark, load_benchmark, open_published
+from slowthink.data.load import ProblemSet, load_benchmark, open_published
 from slowthink.data.registry import Part, PublishedSet, find_benchmark, limo_ten, published_sets
 from slowthink.data.rows import SourceRow
 from slowthink.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ def write(folder: Path, *rows: dict[str, Any], name: str = "set.jsonl") -> Path:
     return path
 
 
-def load(path: Path | None, name: str = "mine", seed: int = 0, **settings: Any) -> LoadedBenchmark:
+def load(path: Path | None, name: str = "mine", seed: int = 0, **settings: Any) -> ProblemSet:
     config = BenchmarkConfig(name=name, path=str(path) if path else None, **settings)
     return load_benchmark(config, seed=seed, setting=SETTING)
 

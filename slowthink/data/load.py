@@ -7,7 +7,7 @@ load_benchmark(BenchmarkConfig(name="math500", max_problems=100), seed=0,
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +36,22 @@ from slowthink.records import Dropped, Problem, item_seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedBenchmark:
-    """A benchmark, ready to evaluate on."""
+class ProblemSet:
+    """Problems that are evaluated together: a benchmark, or held-out problems of a pool."""
 
     name: str
     """As in the registry, or the user's own."""
     problems: tuple[Problem, ...]
-    """Held out, in the order of the rows."""
-    dropped: tuple[Dropped, ...]
+    """In the order of the rows."""
+    dropped: tuple[Dropped, ...] = ()
     """Unreadable rows, equal questions, and problems that were not drawn."""
-    domain: str | None
-    """in or out of the training data's domain; None: in neither."""
-    instruction: str | None
-    """A line after the question."""
-    source: dict[str, Any]
-    """Where the rows are from: `OpenedSet.facts`, num_rows, the registry's facts, and options_seed
-    where options were shuffled."""
+    domain: str | None = None
+    """in or out (of the training data's domain), for the averages; None: in neither average."""
+    instruction: str | None = None
+    """Line after the question, unless the chat has one or the protocol forbids it."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """Where the rows of a benchmark are from: `OpenedSet.facts`, num_rows, the registry's facts,
+    and options_seed where options were shuffled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def open_published(
     return open_file(path, setting=f"{setting}.path")
 
 
-def load_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> LoadedBenchmark:
+def load_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> ProblemSet:
     """The benchmark's problems; `setting` is its recipe key, e.g. evaluate.benchmarks.0.
 
     Raises ConfigError where the name is unknown and there is no path, and DataError where the rows
@@ -105,7 +105,7 @@ def load_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> Loade
     published, rows = benchmark.published, benchmark.rows
     kept, equal = keep_first(rows.items)
     items, not_drawn = _drawn(kept, config.max_problems, seed=seed, name=published.name)
-    return LoadedBenchmark(
+    return ProblemSet(
         name=published.name,
         problems=tuple(item.problem for item in items),
         dropped=(*rows.dropped, *equal, *not_drawn),
@@ -180,11 +180,11 @@ def _map_columns(
     required = {"question": question, "choices": config.choices_field}
     if solution not in names and published.correct_option not in names:
         required["answer"] = answer
-    for field, name in required.items():
+    for role, name in required.items():
         if name is not None and name not in names and name not in _meta_names(opened):
             raise DataError(
                 f"{opened.name}: no column `{name}`; the columns are {', '.join(names)}. "
-                f"Name the right one: --set {setting}.{field}_field=COLUMN"
+                f"Name the right one: --set {setting}.{role}_field=COLUMN"
             )
     return Columns(
         question=question, answer=answer, solution=solution, choices=config.choices_field

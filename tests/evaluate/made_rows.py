@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slowthink.data.load import ProblemSet
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig
 from slowthink.records import (
     AnswerEnd,
@@ -12,7 +13,6 @@ from slowthink.records import (
     duplicate_key,
     problem_id,
 )
-from slowthink.stages.evaluate.sets import ProblemSet
 from slowthink.stages.evaluate.summary import Evaluation, summarise
 
 RIGHT, WRONG, UNGRADABLE = Verdict.CORRECT, Verdict.WRONG, Verdict.UNGRADABLE

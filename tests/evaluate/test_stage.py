@@ -7,6 +7,7 @@ import json
 import pytest
 
 from slowthink.data import tables
+from slowthink.data.load import ProblemSet
 from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline import contract
 from slowthink.pipeline import run as pipeline
@@ -17,7 +18,7 @@ from slowthink.recipe.loading import parse_recipe
 from slowthink.recipe.protocols import PROTOCOLS
 from slowthink.records import EvaluationRow
 from slowthink.stages.evaluate import plan
-from slowthink.stages.evaluate.sets import ProblemSet, chat_for
+from slowthink.stages.evaluate.sets import chat_for
 from tests.evaluate.made_rows import make_problem
 
 NUM = 6

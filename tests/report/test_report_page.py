@@ -291,7 +291,7 @@ def test_every_control_and_table_has_a_name(page):
 
 
 def test_page_takes_what_the_evaluate_stage_sums_up(tmp_path):
-    from slowthink.stages.evaluate.sets import ProblemSet
+    from slowthink.data.load import ProblemSet
     from slowthink.stages.evaluate.summary import Evaluation, summarise
 
     made = recipe()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from slowthink.data.load import ProblemSet
 from slowthink.data.tables import read_records
 from slowthink.errors import GraderError
 from slowthink.grading import Grader, check_dependencies
@@ -33,7 +34,7 @@ from slowthink.stages.evaluate.judge import apply_judge
 from slowthink.stages.evaluate.parallel import TAG as PARALLEL_TAG
 from slowthink.stages.evaluate.parallel import check_parallel, parallel_curves, updated_curves
 from slowthink.stages.evaluate.regrade import regrade_rows
-from slowthink.stages.evaluate.sets import ProblemSet, problem_sets
+from slowthink.stages.evaluate.sets import problem_sets
 from slowthink.stages.evaluate.summary import Evaluation, summarise
 
 STAGE_VERSION = 2

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from slowthink.data.load import ProblemSet
 from slowthink.data.stored.grading import grade_stored
 from slowthink.data.stored.read import read_stored
 from slowthink.data.stored.samples import select_model
@@ -28,7 +29,7 @@ from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks, session_facts
 from slowthink.serialise import plain
 from slowthink.stages.evaluate.rows import RowContext, make_row
-from slowthink.stages.evaluate.sets import ProblemSet, chat_for
+from slowthink.stages.evaluate.sets import chat_for
 from slowthink.stages.evaluate.summary import STORED
 
 

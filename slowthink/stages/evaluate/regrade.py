@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from slowthink.data.load import ProblemSet
 from slowthink.errors import DataError
 from slowthink.grading import GradeItem, Grader
 from slowthink.grading.judge_prompt import is_undecided
 from slowthink.records import EvaluationRow, Grade, Problem
 from slowthink.sampling.sampler import is_truncated
 from slowthink.stages.evaluate.judge import with_grade
-from slowthink.stages.evaluate.sets import ProblemSet, problems_by_id
+from slowthink.stages.evaluate.sets import problems_by_id
 
 
 def regrade_rows(

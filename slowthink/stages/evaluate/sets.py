@@ -5,36 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from slowthink.data.load import load_benchmark
+from slowthink.data.load import ProblemSet, load_benchmark
 from slowthink.data.stored.grading import stored_problems
 from slowthink.data.stored.read import read_stored
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ChatConfig, EvaluateConfig, ProtocolConfig
-from slowthink.records import Dropped, Problem, Split, item_seed
+from slowthink.records import Problem, Split, item_seed
 
 HELD_OUT = "heldout"
 """Name of the set of the pool's own held-out problems."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProblemSet:
-    """Problems that are evaluated together."""
-
-    name: str
-    problems: tuple[Problem, ...]
-    domain: str | None = None
-    """in or out (of the training data's domain), for the averages; None: in neither average."""
-    instruction: str | None = None
-    """Line after the question, unless the chat has one or the protocol forbids it."""
-    source: Mapping[str, Any] | None = None
-    dropped: tuple[Dropped, ...] = ()
 
 
 def problem_sets(context: StageContext) -> list[ProblemSet]:
@@ -43,14 +28,9 @@ def problem_sets(context: StageContext) -> list[ProblemSet]:
     seed = context.recipe.seed
     sets = _held_out(context)
     for number, benchmark in enumerate(config.benchmarks):
-        loaded = load_benchmark(benchmark, seed=seed, setting=f"evaluate.benchmarks.{number}")
-        context.notify(f"evaluate: {loaded.name}, {len(loaded.problems)} problems")
-        sets.append(
-            ProblemSet(
-                name=loaded.name, problems=loaded.problems, domain=loaded.domain,
-                instruction=loaded.instruction, source=loaded.source, dropped=loaded.dropped,
-            )
-        )  # fmt: skip
+        problem_set = load_benchmark(benchmark, seed=seed, setting=f"evaluate.benchmarks.{number}")
+        context.notify(f"evaluate: {problem_set.name}, {len(problem_set.problems)} problems")
+        sets.append(problem_set)
     sets = sets or _stored(config)
     if not sets:
         raise DataError(

@@ -24,11 +24,11 @@ from slowthink.analysis.scores import (
     point_figures,
     problem_scores,
 )
+from slowthink.data.load import ProblemSet
 from slowthink.data.registry import limo_ten
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig
 from slowthink.recipe.protocols import describe, resolve
 from slowthink.records import EvaluationRow
-from slowthink.stages.evaluate.sets import ProblemSet
 
 STORED = "stored"
 """Protocol of stored samples whose own is not known."""
@@ -102,7 +102,7 @@ def _set_figures(
         "protocol_text": text,
         "domain": problem_set.domain,
         "num_problems": num_problems,
-        "source": problem_set.source,
+        "source": problem_set.source or None,
         "arms": [_arm_figures(evaluation, name, points, text) for name, points in arms.items()],
         "comparisons": compare_longest(arms, **evaluation.bootstrap),
         "measures": scaling_measures(arms, seed=evaluation.seed),
