@@ -1,6 +1,6 @@
-"""Rows of a set on a hub, in a folder that holds a copy of it, or in a file; with what they were.
+"""Rows of a set on a hub, in a folder with a copy of it, or in a file; and where they are from.
 
-open_set(HubSet(hub_id="openai/gsm8k", config="main"), setting="pool.sources.0").facts ==
+open_hub(HubSet(hub_id="openai/gsm8k", config="main"), setting="pool.sources.0").facts ==
     {"hub_id": "openai/gsm8k", "hub_config": "main", "split": "train", "revision": "e53f…"}
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ _COMMIT_IN_PATH = re.compile(rf"[/\\]({COMMIT.pattern})[/\\]")
 
 @dataclass(frozen=True, kw_only=True)
 class HubSet:
-    """One split of a set."""
+    """One split of a set on a hub."""
 
     hub_id: str
     config: str | None = None
@@ -30,14 +30,14 @@ class HubSet:
     revision: str | None = None
     """None: the newest."""
     files: tuple[str, ...] = ()
-    """Files in the set, read instead of the split: for sets that only a script can load."""
+    """Files of the set to read instead of the split, for sets that only a script can load."""
     site: str = "huggingface"
     """huggingface | modelscope."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedSet:
-    """Rows that can be read once, and which they are."""
+    """Rows that can be read once, and where they are from."""
 
     name: str
     """Of the file or the hub's set; part of the rows' addresses."""
@@ -47,173 +47,168 @@ class OpenedSet:
 
 
 def open_file(path: str | Path, *, setting: str) -> OpenedSet:
-    """Rows of a file. Raises DataError where it is missing or of another kind."""
+    """Rows of a file. Reading them raises DataError where it is missing or of another kind."""
     path = Path(path)
     rows = read_rows(path, setting=setting)
     return OpenedSet(name=path.name, rows=rows, facts={"path": str(path), "sha256": _sha256(path)})
 
 
 def _sha256(path: Path) -> str | None:
-    """None for no file: reading its rows says so."""
+    """None where there is no file: `read_rows` raises for it."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_hub(wanted: HubSet, *, setting: str) -> OpenedSet:
+def open_hub(hub_set: HubSet, *, setting: str) -> OpenedSet:
     """Rows of a set on a hub, or in the local cache of it; HF_ENDPOINT names a mirror.
 
-    Raises ConfigError where a package is not installed, and DataError where the set cannot be had
-    or is cached at another commit than the one asked for.
+    Raises ConfigError where a package is not installed, and DataError where the set is unavailable
+    or cached at another commit than the requested one.
     """
-    if wanted.site == "modelscope":
-        return open_folder(_from_modelscope(wanted, setting), wanted, setting=setting)
-    found = _newest(wanted.hub_id, wanted.revision)
-    if wanted.files:
-        paths = [_hub_file(wanted, name, revision=found, setting=setting) for name in wanted.files]
-        rows, loaded = _chained(paths, setting), _commit_in(str(paths[0])) or found
+    if hub_set.site == "modelscope":
+        return open_folder(_from_modelscope(hub_set, setting), hub_set, setting=setting)
+    commit = _resolve_commit(hub_set.hub_id, hub_set.revision)
+    if hub_set.files:
+        paths = [
+            _hub_file(hub_set, name, revision=commit, setting=setting) for name in hub_set.files
+        ]
+        rows, loaded = _chain_files(paths, setting), _commit_in(str(paths[0])) or commit
     else:
-        data = _load(wanted, revision=found or wanted.revision, setting=setting)
-        rows, loaded = _arrow_rows(data), _cached_revision(data) or found
-    _check_commit(wanted, loaded, setting)
-    return OpenedSet(name=wanted.hub_id, rows=rows, facts=_facts(wanted, loaded or wanted.revision))
+        data = _load_split(hub_set, revision=commit or hub_set.revision, setting=setting)
+        rows, loaded = _arrow_rows(data), _cached_commit(data) or commit
+    _check_commit(hub_set, loaded, setting)
+    facts = _facts(hub_set, loaded or hub_set.revision)
+    return OpenedSet(name=hub_set.hub_id, rows=rows, facts=facts)
 
 
-def _facts(wanted: HubSet, revision: str | None) -> dict[str, Any]:
+def _facts(hub_set: HubSet, revision: str | None) -> dict[str, Any]:
     return {
-        "hub_id": wanted.hub_id,
-        "hub_config": wanted.config,
-        "split": wanted.split,
+        "hub_id": hub_set.hub_id,
+        "hub_config": hub_set.config,
+        "split": hub_set.split,
         "revision": revision,
     }
 
 
-def _check_commit(wanted: HubSet, loaded: str | None, setting: str) -> None:
-    asked = wanted.revision
-    if asked and loaded and COMMIT.fullmatch(asked) and loaded != asked:
+def _check_commit(hub_set: HubSet, loaded: str | None, setting: str) -> None:
+    requested = hub_set.revision
+    if requested and loaded and COMMIT.fullmatch(requested) and loaded != requested:
         raise DataError(
-            f"{setting}.revision: {wanted.hub_id} is cached at {loaded}; expected {asked}, and the "
-            f"hub is out of reach. Go online, or take the cached one: "
+            f"{setting}.revision: {hub_set.hub_id} is cached at {loaded}; expected {requested}, "
+            f"and the hub is unreachable. Go online, or use the cached commit: "
             f"--set {setting}.revision={loaded}"
         )
 
 
 def _arrow_rows(data: Any) -> Iterator[SourceRow | BadRow]:
-    number = 0
-    for table in data.with_format("arrow").iter(batch_size=1024):
-        for values in table.to_pylist():
-            number += 1
-            yield SourceRow(number, values)
+    batches = data.with_format("arrow").iter(batch_size=1024)
+    values = (row for table in batches for row in table.to_pylist())
+    return (SourceRow(number, row) for number, row in enumerate(values, start=1))
 
 
-def _chained(paths: Iterable[Path], setting: str) -> Iterator[SourceRow | BadRow]:
-    """Rows of several files, numbered on."""
-    number = 0
-    for path in paths:
-        for row in read_rows(path, setting=setting):
-            number += 1
-            if isinstance(row, SourceRow):
-                yield SourceRow(number, row.values)
-            else:
-                yield BadRow(number, row.reason, row.evidence)
+def _chain_files(paths: Iterable[Path], setting: str) -> Iterator[SourceRow | BadRow]:
+    """Rows of several files, numbered consecutively."""
+    rows = (row for path in paths for row in read_rows(path, setting=setting))
+    return (replace(row, line=number) for number, row in enumerate(rows, start=1))
 
 
 # --- a copy in a folder ---------------------------------------------------------------------------
 
 
-def open_folder(folder: str | Path, wanted: HubSet, *, setting: str) -> OpenedSet:
+def open_folder(folder: str | Path, hub_set: HubSet, *, setting: str) -> OpenedSet:
     """Rows of a copy of a set: of the files whose paths name its configuration and its split.
 
-    The folder is the copy, or holds it under its id. Raises DataError where there is none.
+    The copy is the folder itself, or is in it under the set's id. Raises DataError where no file
+    matches.
     """
     top = Path(folder)
-    top = top / wanted.hub_id if (top / wanted.hub_id).is_dir() else top
-    rows = _chained(_files_of(top, wanted, setting), setting)
-    revision = _commit_in(f"{top.resolve()}/")
-    return OpenedSet(name=wanted.hub_id, rows=rows, facts=_facts(wanted, revision))
+    top = top / hub_set.hub_id if (top / hub_set.hub_id).is_dir() else top
+    rows = _chain_files(_matching_files(top, hub_set, setting), setting)
+    facts = _facts(hub_set, _commit_in(f"{top.resolve()}/"))
+    return OpenedSet(name=hub_set.hub_id, rows=rows, facts=facts)
 
 
-def _files_of(top: Path, wanted: HubSet, setting: str) -> list[Path]:
-    found = sorted(path for path in top.rglob("*") if path.suffix.lower() in READERS)
-    left = [path for path in found if path.relative_to(top).as_posix() in wanted.files]
-    if not wanted.files:
-        left = found
-        for word in filter(None, (wanted.config, wanted.split)):
-            named = [path for path in left if word in _words(path.relative_to(top))]
-            left = named or (left if len(left) == 1 else [])
-    if not left:
-        what = wanted.config or ", ".join(wanted.files) or wanted.hub_id
-        names = ", ".join(path.name for path in found[:8]) or "none"
+def _matching_files(top: Path, hub_set: HubSet, setting: str) -> list[Path]:
+    files = sorted(path for path in top.rglob("*") if path.suffix.lower() in READERS)
+    matching = [path for path in files if path.relative_to(top).as_posix() in hub_set.files]
+    if not hub_set.files:
+        matching = files
+        for name in filter(None, (hub_set.config, hub_set.split)):
+            named = [path for path in matching if name in _path_names(path.relative_to(top))]
+            matching = named or (matching if len(matching) == 1 else [])
+    if not matching:
+        what = hub_set.config or ", ".join(hub_set.files) or hub_set.hub_id
+        names = ", ".join(path.name for path in files[:8]) or "none"
         raise DataError(
-            f"{top}: no file of {what}, split {wanted.split}; the folder's are {names}. "
-            f"Expected e.g. {wanted.split}.jsonl. Name the right folder, or take the hub: "
+            f"{top}: no file of {what}, split {hub_set.split}; the folder's are {names}. "
+            f"Expected e.g. {hub_set.split}.jsonl. Name the right folder, or use the hub: "
             f"see {setting}"
         )
-    return left
+    return matching
 
 
-def _words(path: Path) -> set[str]:
-    """The parts of a path, with and without what a hub puts behind a split's name."""
+def _path_names(path: Path) -> set[str]:
+    """The parts of a path, with and without the suffixes that a hub adds to a split's name."""
     stem = path.stem
     return {*path.parts, stem, re.sub(r"-\d+-of-\d+.*$", "", stem), stem.split(".")[0]}
 
 
-def _from_modelscope(wanted: HubSet, setting: str) -> Path:
+def _from_modelscope(hub_set: HubSet, setting: str) -> Path:
     try:
         from modelscope.hub.snapshot_download import dataset_snapshot_download
     except ImportError:
         raise missing_extra("modelscope", extra="modelscope") from None
     try:
-        return Path(dataset_snapshot_download(wanted.hub_id, revision=wanted.revision))
+        return Path(dataset_snapshot_download(hub_set.hub_id, revision=hub_set.revision))
     except (OSError, ValueError, RuntimeError) as error:
-        raise _out_of_reach(wanted, error, setting) from None
+        raise _unavailable(hub_set, error, setting) from None
 
 
 # --- the hub --------------------------------------------------------------------------------------
 
 
-def _load(wanted: HubSet, *, revision: str | None, setting: str) -> Any:
+def _load_split(hub_set: HubSet, *, revision: str | None, setting: str) -> Any:
     try:
         from datasets import load_dataset
         from datasets.exceptions import DatasetsError
     except ImportError:
         raise ConfigError(
-            f"{setting}: `datasets` is not installed; expected it, to load {wanted.hub_id} from "
+            f"{setting}: `datasets` is not installed; expected it, to load {hub_set.hub_id} from "
             f"the hub. Run: pip install datasets, or name a file: --set {setting}.path=FILE"
         ) from None
     try:
-        return load_dataset(wanted.hub_id, wanted.config, split=wanted.split, revision=revision)
+        return load_dataset(hub_set.hub_id, hub_set.config, split=hub_set.split, revision=revision)
     except (*_hub_errors(), DatasetsError) as error:
-        raise _out_of_reach(wanted, error, setting) from None
+        raise _unavailable(hub_set, error, setting) from None
 
 
-def _out_of_reach(wanted: HubSet, error: Exception, setting: str) -> DataError:
-    first = (str(error).strip().splitlines() or [""])[0]
+def _unavailable(hub_set: HubSet, error: Exception, setting: str) -> DataError:
+    first_line = (str(error).strip().splitlines() or [""])[0]
     return DataError(
-        f"{setting}: {wanted.hub_id} could not be loaded ({type(error).__name__}: {first[:200]}); "
-        f"expected the hub, a mirror in HF_ENDPOINT, or a cached copy. Accept the set's terms "
-        f"there if it has any, or name a file: --set {setting}.path=FILE"
+        f"{setting}: {hub_set.hub_id} could not be loaded ({type(error).__name__}: "
+        f"{first_line[:200]}); expected the hub, a mirror in HF_ENDPOINT, or a cached copy. "
+        f"Accept the set's terms there if it has any, or name a file: --set {setting}.path=FILE"
     )
 
 
-def _hub_file(wanted: HubSet, name: str, *, revision: str | None, setting: str) -> Path:
+def _hub_file(hub_set: HubSet, name: str, *, revision: str | None, setting: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
         raise missing_extra("huggingface_hub", extra="train") from None
-    asked = revision or wanted.revision
+    revision = revision or hub_set.revision
     try:
-        found = hf_hub_download(wanted.hub_id, name, repo_type="dataset", revision=asked)
+        return Path(hf_hub_download(hub_set.hub_id, name, repo_type="dataset", revision=revision))
     except _hub_errors() as error:
-        raise _out_of_reach(wanted, error, setting) from None
-    return Path(found)
+        raise _unavailable(hub_set, error, setting) from None
 
 
-def _newest(hub_id: str, revision: str | None) -> str | None:
-    """The commit that a revision, or the newest state, is now; None where the hub is not reached.
+def _resolve_commit(hub_id: str, revision: str | None) -> str | None:
+    """The commit of a revision, or the newest one; None where the hub is unreachable.
 
-    Asked before loading, so that what is recorded is what is loaded.
+    Resolved before loading, so that the recorded commit is the loaded one.
     """
     try:
         from huggingface_hub import HfApi
@@ -226,16 +221,16 @@ def _newest(hub_id: str, revision: str | None) -> str | None:
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
-    """What a hub out of reach, a gate or a wrong name raises, over the versions of its client."""
+    """What the client's versions raise for an unreachable hub, a gated set or a wrong name."""
     import huggingface_hub.errors as errors
 
     return (OSError, ValueError, RuntimeError, getattr(errors, "HTTPError", OSError))
 
 
-def _cached_revision(data: Any) -> str | None:
-    """The commit in the path of a cached copy; None where it has none."""
-    found = [_commit_in(str(one["filename"])) for one in data.cache_files]
-    return next(filter(None, found), None)
+def _cached_commit(data: Any) -> str | None:
+    """The commit in the path of a cached copy; None where there is none."""
+    commits = (_commit_in(str(file["filename"])) for file in data.cache_files)
+    return next(filter(None, commits), None)
 
 
 def _commit_in(path: str) -> str | None:

@@ -1,7 +1,7 @@
-"""Rows of the user's own files, one at a time, in bounded memory; a broken row is told, not raised.
+"""Rows of a file, read one at a time in bounded memory; a broken row is a value, not an error.
 
-JSONL, CSV, Parquet, and JSON (a list of objects; that one is read whole). The stages that import
-problems or chains read through here, and set a `BadRow` aside with line, reason and evidence:
+JSONL, CSV, Parquet, and JSON (a list of objects, read as a whole). The stages that import problems
+or chains read their files here, and drop each `BadRow` with its line, reason and evidence:
 
     BadRow(line=812, reason="not valid JSON", evidence='{"question": "What is')
 """
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from slowthink.errors import DataError
 
 MAX_LINE_BYTES = 8_000_000
-"""A longer line is set aside unread; the longest published chains have some 200,000 bytes."""
+"""A longer line is dropped unread; the longest published chains have some 200,000 bytes."""
 EVIDENCE_CHARS = 200
 _EDGE_CONTROL = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 
@@ -29,7 +29,7 @@ class SourceRow:
     """One readable row."""
 
     line: int
-    """Its line in the file, or its number from 1 where the file has no lines."""
+    """Line in the file, or number from 1 where the file has no lines."""
     values: dict[str, Any]
 
 
@@ -43,13 +43,13 @@ class BadRow:
 
 
 class UnusableValue(ValueError):
-    """A value cannot be used; the message is the reason."""
+    """A value of a row cannot be used; the message is the reason."""
 
 
 def read_rows(path: str | Path, *, setting: str) -> Iterator[SourceRow | BadRow]:
-    """All rows of a file, in order; `setting` names the recipe key of the path, for messages.
+    """All rows of a file, in order; `setting` is the recipe key of the path, for messages.
 
-    Raises DataError where the file is missing, of another kind, broken as a whole, or empty.
+    Raises DataError where the file is missing, of an unknown kind, unreadable or empty.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -62,23 +62,23 @@ def read_rows(path: str | Path, *, setting: str) -> Iterator[SourceRow | BadRow]
             f"{path}: a `{path.suffix}` file; expected {', '.join(READERS)}. "
             f"Convert it, or name another: --set {setting}=PATH"
         )
-    _refuse_disguised(path, setting)
+    _check_first_bytes(path, setting)
     empty = True
     for row in reader(path):
         empty = False
         yield row
     if empty:
         raise DataError(
-            f"{path}: holds no rows; expected at least one. Name another: --set {setting}=PATH"
+            f"{path}: no rows; expected at least one. Name another: --set {setting}=PATH"
         )
 
 
-def _refuse_disguised(path: Path, setting: str) -> None:
-    """Raises DataError where the first bytes are those of another kind of file."""
+def _check_first_bytes(path: Path, setting: str) -> None:
+    """Raises DataError where the file starts as another kind of file does."""
     with path.open("rb") as file:
         head = file.read(32)
-    for mark, kind in DISGUISES.items():
-        if head.startswith(mark):
+    for signature, kind in SIGNATURES.items():
+        if head.startswith(signature):
             raise DataError(
                 f"{path}: is {kind}; expected {path.suffix} in UTF-8. "
                 f"Unpack or convert it, or name another: --set {setting}=PATH"
@@ -86,8 +86,7 @@ def _refuse_disguised(path: Path, setting: str) -> None:
 
 
 def estimate_rows(path: str | Path, *, setting: str) -> int:
-    """How many rows a file (or a stage's folder) has, by its line ends or its footer: for a plan,
-    not a decision."""
+    """Number of rows of a file or a stage's folder, by its line ends or footer. For plans only."""
     path = Path(path)
     if (path / "data.parquet").is_file():
         path = path / "data.parquet"
@@ -103,15 +102,15 @@ def estimate_rows(path: str | Path, *, setting: str) -> int:
 
 
 def json_evidence(value: object) -> str:
-    """Any value as evidence, however it is nested."""
+    """Any value as evidence, in JSON."""
     try:
         return as_evidence(json.dumps(value, ensure_ascii=False, default=str))
     except (RecursionError, ValueError, TypeError):
-        return f"{_type_name(value)}, nested too deep or not to be shown"
+        return f"{_type_name(value)}, nested too deep or not printable"
 
 
 def as_evidence(text: str) -> str:
-    """The text as evidence: its first 200 characters, safe to write as UTF-8."""
+    """The first 200 characters of a text, safe to write as UTF-8."""
     return text[:EVIDENCE_CHARS].encode("utf-8", "backslashreplace").decode()[:EVIDENCE_CHARS]
 
 
@@ -119,7 +118,7 @@ def as_evidence(text: str) -> str:
 
 
 def text_value(value: object, column: str) -> str:
-    """The value as a string. Raises ValueProblem for another type, a NUL or broken text."""
+    """The value as a string. Raises UnusableValue for another type, a NUL or broken text."""
     if not isinstance(value, str):
         raise UnusableValue(f"`{column}` is {_type_name(value)}; expected a string")
     if "\x00" in value:
@@ -133,9 +132,9 @@ def text_value(value: object, column: str) -> str:
 
 
 def optional_text(value: object, column: str) -> str | None:
-    """The value as a string without outer white space; None where it is absent, empty or NaN.
+    """The value as a string without outer whitespace; None where it is absent, empty or NaN.
 
-    Raises ValueProblem for a boolean, an infinite number, and as `text_value`.
+    Raises UnusableValue for a boolean, an infinite number, and as `text_value`.
     """
     if value is None:
         return None
@@ -147,18 +146,18 @@ def optional_text(value: object, column: str) -> str | None:
 
 
 def strip_spaces(text: str) -> str:
-    """Without outer white space; a control that Python counts as such is kept, to be seen.
+    """The text without outer whitespace; control characters that Python strips too are kept.
 
     `\\frac` written with one backslash too few starts with a form feed: it must not become `rac`.
     """
-    short = text.strip()
-    if len(short) != len(text) and _EDGE_CONTROL.search(text):
+    stripped = text.strip()
+    if len(stripped) != len(text) and _EDGE_CONTROL.search(text):
         return text.strip(" \t\r\n")
-    return short
+    return stripped
 
 
 def text_list(value: object, column: str) -> tuple[str, ...]:
-    """The value as strings; absent is none. Raises ValueProblem for anything but a list of them."""
+    """The value as strings; () where absent. Raises UnusableValue for all but lists of strings."""
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -178,7 +177,7 @@ def _type_name(value: object) -> str:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | BadRow]]:
-    """Numbered lines; one above the limit is skipped in blocks, never held whole."""
+    """Numbered lines; one above the limit is skipped block by block, in bounded memory."""
     number = 0
     while data := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -250,11 +249,11 @@ def _read_json(path: Path) -> Iterator[SourceRow | BadRow]:
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: not valid JSON ({error}); expected a list of objects. "
-            "Mend the file; one object a line is JSONL: name it .jsonl"
+            "Fix the file; if it has one object a line, it is JSONL: name it .jsonl"
         ) from None
     if not isinstance(values, list):
         raise DataError(
-            f"{path}: holds {_type_name(values)}; expected a list of objects. "
+            f"{path}: contains {_type_name(values)}; expected a list of objects. "
             "Put the rows in a list, or write JSONL."
         )
     for number, value in enumerate(values, start=1):
@@ -262,43 +261,43 @@ def _read_json(path: Path) -> Iterator[SourceRow | BadRow]:
 
 
 def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
-    """Rows under a header line; a row may span lines, and is numbered by its last."""
+    """Rows below a header line; a row that spans several lines has the number of the last."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    refused: list[BadRow] = []
+    too_long: list[BadRow] = []
     with path.open("rb") as file:
-        reader = csv.reader(_csv_lines(file, refused), strict=True)
+        reader = csv.reader(_csv_lines(file, too_long), strict=True)
         header = next(reader, None)
         if header is None:
             return
-        _refuse_twins(path, header)
+        _check_column_names(path, header)
         while True:
             try:
                 cells = next(reader, None)
             except csv.Error as error:
                 yield BadRow(reader.line_num, "not valid CSV", as_evidence(str(error)))
                 continue
-            yield from refused
-            refused.clear()
+            yield from too_long
+            too_long.clear()
             if cells is None:
                 return
             if cells:
                 yield _csv_row(reader.line_num, header, cells)
 
 
-def _refuse_twins(path: Path, columns: list[str]) -> None:
+def _check_column_names(path: Path, columns: list[str]) -> None:
     """Raises DataError where two columns have one name."""
-    twins = sorted({name for name in columns if columns.count(name) > 1})
-    if twins:
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
         raise DataError(
-            f"{path}: the column `{as_evidence(twins[0])}` is there twice; expected each once. "
+            f"{path}: two columns are named `{as_evidence(repeated[0])}`; expected distinct names. "
             "Rename one of them."
         )
 
 
-def _csv_lines(file: BinaryIO, refused: list[BadRow]) -> Iterator[str]:
+def _csv_lines(file: BinaryIO, too_long: list[BadRow]) -> Iterator[str]:
     for _, data in _lines(file):
         if isinstance(data, BadRow):
-            refused.append(data)
+            too_long.append(data)
             yield ""
         else:
             yield data.decode("utf-8", "surrogateescape")
@@ -332,7 +331,7 @@ def _read_parquet(path: Path) -> Iterator[SourceRow | BadRow]:
     import pyarrow as pa
 
     file, number = _open_parquet(path), 0
-    _refuse_twins(path, file.schema_arrow.names)
+    _check_column_names(path, file.schema_arrow.names)
     try:
         for batch in file.iter_batches(batch_size=1024):
             yield from _batch_rows(number + 1, batch)
@@ -342,23 +341,23 @@ def _read_parquet(path: Path) -> Iterator[SourceRow | BadRow]:
 
 
 def _batch_rows(first: int, batch: Any) -> list[SourceRow | BadRow]:
-    """The batch's rows; one by one where a value cannot be a Python one."""
+    """The batch's rows; converted one by one where a value has no Python equivalent."""
     try:
         return [SourceRow(number, values) for number, values in enumerate(batch.to_pylist(), first)]
     except (ValueError, OverflowError):
         return [_parquet_row(first + at, batch.slice(at, 1)) for at in range(batch.num_rows)]
 
 
-def _parquet_row(number: int, one_row: Any) -> SourceRow | BadRow:
+def _parquet_row(number: int, row: Any) -> SourceRow | BadRow:
     try:
-        return SourceRow(number, one_row.to_pylist()[0])
+        return SourceRow(number, row.to_pylist()[0])
     except UnicodeDecodeError as error:
         return BadRow(number, "not valid UTF-8", as_evidence(str(error)))
     except (ValueError, OverflowError) as error:
         return BadRow(number, "a value is out of range", as_evidence(str(error)))
 
 
-DISGUISES = {
+SIGNATURES = {
     b"PK\x03\x04": "a zip archive",
     b"\x1f\x8b": "a gzip file",
     b"BZh": "a bzip2 file",
@@ -371,9 +370,9 @@ DISGUISES = {
     b"%PDF": "a PDF",
     b"<!DOCTYPE": "a web page",
     b"<html": "a web page",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file",
+    b"version https://git-lfs": "a Git LFS pointer, not the file",
 }
-"""First bytes of what files of rows are taken for."""
+"""First bytes of files that are often passed by mistake."""
 
 READERS: dict[str, Callable[[Path], Iterator[SourceRow | BadRow]]] = {
     ".jsonl": _read_jsonl,

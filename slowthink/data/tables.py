@@ -25,14 +25,14 @@ def write_records(path: Path, records: Iterable[Any], cls: type) -> None:
     rows = [plain(record) for record in records]
     if rows and ("id" in rows[0] or "problem" in rows[0]):
         rows.sort(key=_id_of)
-        if any(_id_of(one) == _id_of(other) for one, other in itertools.pairwise(rows)):
+        if any(_id_of(row) == _id_of(following) for row, following in itertools.pairwise(rows)):
             rows.sort(key=lambda row: (_id_of(row), json.dumps(row, sort_keys=True)))
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(cls)), path, compression="zstd")
 
 
 def _id_of(row: dict[str, Any]) -> str:
-    found: str = row.get("id") or row["problem"]["id"]
-    return found
+    row_id: str = row.get("id") or row["problem"]["id"]
+    return row_id
 
 
 def read_records(path: Path, cls: type[R]) -> list[R]:

@@ -109,7 +109,7 @@ def test_missing_file_names_the_setting(tmp_path: Path) -> None:
 def test_empty_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
     path.touch()
-    with pytest.raises(DataError, match="holds no rows"):
+    with pytest.raises(DataError, match="no rows; expected at least one"):
         read(path)
 
 

@@ -16,7 +16,7 @@ from slowthink.recipe import SandboxSource
 from slowthink.records import Problem, Split
 from slowthink.stages.pool.families import FAMILIES
 from slowthink.stages.pool.sandbox import apportion, sandbox_problems
-from slowthink.stages.pool.scratch import Scratch, Slip, write_chain
+from slowthink.stages.pool.scratchpad import Scratchpad, Slip, write_chain
 
 STATEMENT = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 LOSSES = ("gives away", "loses", "sells")
@@ -191,13 +191,13 @@ def test_an_unknown_family_is_named_with_those_there_are() -> None:
 
 
 def test_slip_changes_one_value_and_what_follows_from_it() -> None:
-    sheet = Scratch(Slip(at=0, by=-1))
+    sheet = Scratchpad(Slip(at=0, by=-1))
     value = sheet.calculate(sheet.calculate(17, "+", 25), "-", 8)
     assert (value, sheet.text()) == (33, "17 + 25 = 41. 41 - 8 = 33.")
 
 
 def test_work_that_bears_no_slip_is_checked_instead() -> None:
-    def work(sheet: Scratch) -> str:
+    def work(sheet: Scratchpad) -> str:
         sheet.write("nothing to get wrong")
         return "7"
 

@@ -1,4 +1,4 @@
-"""pool: gather problems from files, hubs and generators; split off what is only for evaluation."""
+"""pool: gather problems from files, hubs and generators; hold some out for evaluation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STAGE_VERSION = 2
 
 
 def run(context: StageContext) -> StageResult:
-    """Problems of both splits; broken, undrawn and equal rows are dropped with their reasons."""
+    """Problems of both splits; broken, undrawn and duplicate rows are dropped with a reason."""
     gathered = gather(context.config, seed=context.recipe.seed)
     steps: list[Step] = []
     rules = any(drop.step == "rules" for drop in gathered.dropped)
@@ -28,7 +28,7 @@ def run(context: StageContext) -> StageResult:
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Rows of each source, estimated without reading them."""
+    """Estimated rows of each source, without reading them."""
     rows = planned_rows(recipe)
     plan: dict[str, object] = {"num_rows": sum(rows.values()), "sources": rows}
     if unknown := [setting for setting, number in rows.items() if not number]:

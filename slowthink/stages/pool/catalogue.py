@@ -1,4 +1,4 @@
-"""Problems of published sets that s1 and LIMO took theirs from, read by the registry's rules.
+"""Problems of the published sets that s1 and LIMO used, read by the registry's rules.
 
 {kind: catalogue, name: agieval, path: mirrors/agieval}
 meta: {"lineage": {"origin": "baber/agieval/sat_math/test", "revision": null,
@@ -29,7 +29,7 @@ from slowthink.errors import ConfigError
 from slowthink.recipe import CatalogueSource
 from slowthink.records import Dropped, Problem
 from slowthink.stages.pool.draw import hold_out, take
-from slowthink.stages.pool.usable import check
+from slowthink.stages.pool.usable import check_usable
 
 Rule = Callable[[Mapping[str, Any]], str | None]
 """Returns the reason why a row is dropped; None keeps it."""
@@ -134,7 +134,7 @@ class CatalogueReader:
             changes = [change for change in done if change]
             prepared = SourceRow(row.line, values)
             problem = make_problem(prepared, published.columns, origin, changes=changes)
-            check(problem)
+            check_usable(problem)
             strata = tuple(str(values.get(column)) for column in published.strata)
             self.strata[f"{name}:{row.line}"] = strata
             return problem

@@ -1,7 +1,7 @@
-"""The families of the sandbox: how each draws a problem, asks it, and works it out step by step.
+"""Families of sandbox problems: each draws parameters, words the question and works it out.
 
-Difficulty counts from 1 and adds steps. Every step is small (copy two operands, one operation), so
-that a model with one token per digit can learn it. One line in `FAMILIES` makes a family:
+Difficulty starts at 1 and adds steps. Every step is small (copy two operands, one operation), so
+that a model with one token per digit can learn it. A new family is one entry in `FAMILIES`:
 
     sums, difficulty 2:  parameters (17, ('+', 5), ('-', 8), ('+', 6))
     What is 17 + 5 - 8 + 6?    17 + 5 = 22. 22 - 8 = 14. 14 + 6 = 20. So 20.
@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.stages.pool.scratch import ImpossibleSlip, Scratch
+from slowthink.stages.pool.scratchpad import ImpossibleSlip, Scratchpad
 
 Parameters = Any
-"""Nested tuples of numbers and words: all that decides the answer, and nothing else."""
+"""Nested tuples of the numbers and words that determine the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +26,18 @@ class Family:
 
     domain: str
     draw: Callable[[random.Random, int], Parameters]
-    """Parameters at a difficulty."""
+    """Draws parameters at a difficulty."""
     ask: Callable[[Parameters, random.Random], str]
-    """The question; the random source chooses between wordings."""
-    work: Callable[[Parameters, Scratch], str]
-    """Works it out and returns the answer."""
+    """Returns the question; the random generator chooses the wording."""
+    work: Callable[[Parameters, Scratchpad], str]
+    """Works the problem out and returns the answer."""
 
 
 # --- sums: 17 + 5 - 8 + 6 -------------------------------------------------------------------------
 
 
 def _draw_steps(rng: random.Random, *, start: int, num_steps: int, top: int) -> Parameters:
-    """Additions and subtractions that keep the running value in 1..99."""
+    """A start, then additions and subtractions that keep the running value in 1..99."""
     value, steps = start, []
     for _ in range(num_steps):
         operand = rng.randint(2, top)
@@ -62,10 +62,10 @@ def _ask_sums(parameters: Parameters, rng: random.Random) -> str:
     return rng.choice(["What is {}?", "Work out {}."]).format(_expression(parameters))
 
 
-def _work_steps(parameters: Parameters, sheet: Scratch) -> str:
+def _work_steps(parameters: Parameters, scratchpad: Scratchpad) -> str:
     value: int = parameters[0]
     for operation, operand in parameters[1:]:
-        value = sheet.calculate(value, operation, operand)
+        value = scratchpad.calculate(value, operation, operand)
     return str(value)
 
 
@@ -83,7 +83,7 @@ def _draw_mixed(rng: random.Random, difficulty: int) -> Parameters:
             operation = "+" if value < 90 else "-"
         operand = rng.randint(2, 5 if operation == "*" else 9)
         steps.append((operation, operand))
-        value = Scratch().calculate(value, operation, operand)
+        value = Scratchpad().calculate(value, operation, operand)
     return (start, *steps)
 
 
@@ -107,13 +107,13 @@ def _ask_modular(parameters: Parameters, rng: random.Random) -> str:
     return f"What is ({' + '.join(map(str, terms))}) mod {modulus}?"
 
 
-def _work_modular(parameters: Parameters, sheet: Scratch) -> str:
-    """Add one term at a time and take the modulus off as soon as it is reached."""
+def _work_modular(parameters: Parameters, scratchpad: Scratchpad) -> str:
+    """Add one term at a time and subtract the modulus as soon as it is reached."""
     modulus, value, *terms = parameters
     for term in terms:
-        value = sheet.calculate(value, "+", term)
+        value = scratchpad.calculate(value, "+", term)
         while value >= modulus:
-            value = sheet.calculate(value, "-", modulus)
+            value = scratchpad.calculate(value, "-", modulus)
     return str(value)
 
 
@@ -121,14 +121,14 @@ def _work_modular(parameters: Parameters, sheet: Scratch) -> str:
 
 
 def _draw_equations(rng: random.Random, difficulty: int) -> Parameters:
-    """What is done to x in turn (times, plus or minus, times, ...), and what that comes to."""
+    """The right-hand side, then the operations on x in order (times, plus or minus, times, ...)."""
     value = rng.randint(2, 12)
     steps: list[tuple[str, int]] = []
     for number in range(difficulty + 1):
         operation = "*" if number % 2 == 0 else rng.choice("+-" if value > 9 else "+")
         operand = rng.randint(2, (5 if number == 0 else 3) if operation == "*" else 9)
         steps.append((operation, operand))
-        value = Scratch().calculate(value, operation, operand)
+        value = Scratchpad().calculate(value, operation, operand)
     return (value, *steps)
 
 
@@ -142,12 +142,12 @@ def _ask_equations(parameters: Parameters, rng: random.Random) -> str:
     return f"Solve {text} = {parameters[0]} for x."
 
 
-def _work_equations(parameters: Parameters, sheet: Scratch) -> str:
+def _work_equations(parameters: Parameters, scratchpad: Scratchpad) -> str:
     """Undo the steps, last first."""
     undo = {"*": "/", "+": "-", "-": "+"}
     value: int = parameters[0]
     for operation, operand in reversed(parameters[1:]):
-        value = sheet.calculate(value, undo[operation], operand)
+        value = scratchpad.calculate(value, undo[operation], operand)
     return str(value)
 
 
@@ -166,11 +166,11 @@ def _ask_bases(parameters: Parameters, rng: random.Random) -> str:
     return f"Write the base {base} number {''.join(map(str, digits))} in base 10."
 
 
-def _work_bases(parameters: Parameters, sheet: Scratch) -> str:
+def _work_bases(parameters: Parameters, scratchpad: Scratchpad) -> str:
     base, value, *digits = parameters
     for digit in digits:
-        value = sheet.calculate(value, "*", base)
-        value = sheet.calculate(value, "+", digit)
+        value = scratchpad.calculate(value, "*", base)
+        value = scratchpad.calculate(value, "+", digit)
     return str(value)
 
 
@@ -190,14 +190,14 @@ def _ask_lists(parameters: Parameters, rng: random.Random) -> str:
     return f"Add up the numbers above {limit} in this list: {', '.join(map(str, numbers))}."
 
 
-def _work_lists(parameters: Parameters, sheet: Scratch) -> str:
+def _work_lists(parameters: Parameters, scratchpad: Scratchpad) -> str:
     limit, *numbers = parameters
     total = 0
     for number in numbers:
         if number > limit:
-            total = sheet.calculate(total, "+", number, lead=f"{number} yes: ")
+            total = scratchpad.calculate(total, "+", number, lead=f"{number} yes: ")
         else:
-            sheet.write(f"{number} no")
+            scratchpad.write(f"{number} no")
     return str(total)
 
 
@@ -215,20 +215,20 @@ def _ask_counting(parameters: Parameters, rng: random.Random) -> str:
     return f"How many times does {target} appear in: {' '.join(letters)}?"
 
 
-def _work_counting(parameters: Parameters, sheet: Scratch) -> str:
-    """Say each letter with the count so far."""
+def _work_counting(parameters: Parameters, scratchpad: Scratchpad) -> str:
+    """Write each letter with the count up to it."""
     target, *letters = parameters
     count = 0
     for letter in letters:
-        count = sheet.value(count + (letter == target))
-        sheet.write(f"{letter} ", count)
+        count = scratchpad.value(count + (letter == target))
+        scratchpad.write(f"{letter} ", count)
     return str(count)
 
 
 # --- words: Ann has 12 apples ---------------------------------------------------------------------
 
 PEOPLE = (("Ann", "She"), ("Ben", "He"), ("Mia", "She"), ("Tom", "He"), ("Eva", "She"))
-THINGS = ("apples", "books", "cards", "coins", "pens", "shells")
+OBJECTS = ("apples", "books", "cards", "coins", "pens", "shells")
 GAINS = ("buys", "finds", "gets")
 LOSSES = ("gives away", "loses", "sells")
 
@@ -245,20 +245,20 @@ def _draw_words(rng: random.Random, difficulty: int) -> Parameters:
 
 
 def _ask_words(parameters: Parameters, rng: random.Random) -> str:
-    (name, pronoun), things = rng.choice(PEOPLE), rng.choice(THINGS)
+    (name, pronoun), objects = rng.choice(PEOPLE), rng.choice(OBJECTS)
     start, *events = parameters
-    sentences = [f"{name} has {start} {things}."]
+    sentences = [f"{name} has {start} {objects}."]
     for sign, bags, number in events:
-        what = f"{bags} bags of {number}" if bags > 1 else str(number)
-        sentences.append(f"{pronoun} {rng.choice(GAINS if sign == '+' else LOSSES)} {what}.")
-    return " ".join([*sentences, f"How many {things} does {name} have now?"])
+        amount = f"{bags} bags of {number}" if bags > 1 else str(number)
+        sentences.append(f"{pronoun} {rng.choice(GAINS if sign == '+' else LOSSES)} {amount}.")
+    return " ".join([*sentences, f"How many {objects} does {name} have now?"])
 
 
-def _work_words(parameters: Parameters, sheet: Scratch) -> str:
+def _work_words(parameters: Parameters, scratchpad: Scratchpad) -> str:
     value, *events = parameters
     for sign, bags, number in events:
-        amount = sheet.calculate(bags, "*", number) if bags > 1 else number
-        value = sheet.calculate(value, sign, amount)
+        amount = scratchpad.calculate(bags, "*", number) if bags > 1 else number
+        value = scratchpad.calculate(value, sign, amount)
     return str(value)
 
 
@@ -274,15 +274,15 @@ def _ask_sorting(parameters: Parameters, rng: random.Random) -> str:
     return f"Sort from small to large: {', '.join(map(str, parameters))}."
 
 
-def _work_sorting(parameters: Parameters, sheet: Scratch) -> str:
-    """Put one number after the other into its place."""
+def _work_sorting(parameters: Parameters, scratchpad: Scratchpad) -> str:
+    """Insert one number after the other into the sorted list."""
     placed: list[int] = []
     for number in parameters:
-        place = sheet.value(sum(other < number for other in placed))
+        place = scratchpad.value(sum(other < number for other in placed))
         if place > len(placed):
             raise ImpossibleSlip
         placed.insert(place, number)
-        sheet.write(f"Put {number}: ", ", ".join(map(str, placed)))
+        scratchpad.write(f"Put {number}: ", ", ".join(map(str, placed)))
     return ", ".join(map(str, placed))
 
 

@@ -1,4 +1,4 @@
-"""Problems from files and hub sets: columns mapped, answers found, broken rows set aside.
+"""Problems of files and hub sets: columns are mapped, unusable rows are dropped with a reason.
 
 gsm8k.jsonl:812, step read: `answer` is a list; expected a string
 """
@@ -23,13 +23,13 @@ from slowthink.recipe import FileSource, HubSource
 from slowthink.recipe.sources import MappedSource
 from slowthink.records import Problem
 from slowthink.stages.pool.draw import hold_out, take
-from slowthink.stages.pool.usable import check
+from slowthink.stages.pool.usable import check_usable
 
 
 def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceProblems:
     """Problems of a file, with their splits; `setting` is the source's recipe key, for messages.
 
-    Raises DataError where the file, or a named column, is missing, or no row can be used.
+    Raises DataError where the file or a named column is missing, or no row can be used.
     """
     opened = open_file(source.path, setting=f"{setting}.path")
     origin = Origin(
@@ -41,8 +41,8 @@ def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceProbl
 
 
 def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceProblems:
-    """Problems of a hub's set, or of a copy of it in a folder; raises as `file_problems`."""
-    wanted = HubSet(
+    """Problems of a hub set, or of a copy of it in a folder; raises as `file_problems`."""
+    hub_set = HubSet(
         hub_id=source.hub_id,
         config=source.hub_config,
         split=source.hub_split,
@@ -50,9 +50,9 @@ def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceProblem
         site=source.site,
     )
     if source.mirror is not None:
-        opened = open_folder(source.mirror, wanted, setting=f"{setting}.mirror")
+        opened = open_folder(source.mirror, hub_set, setting=f"{setting}.mirror")
     else:
-        opened = open_hub(wanted, setting=setting)
+        opened = open_hub(hub_set, setting=setting)
     origin = Origin(
         name=source.name or source.hub_id,
         licence=source.licence,
@@ -66,34 +66,35 @@ def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceProblem
 def _problems(
     source: MappedSource, opened: OpenedSet, origin: Origin, *, seed: int, setting: str
 ) -> SourceProblems:
-    found = read_problems(opened.rows, name=opened.name, convert=_converter(source, origin))
-    found.facts = opened.facts
-    place = str(opened.facts.get("path", opened.name))
-    _check_columns(source, found.columns, place, setting)
-    require_problems(found, place, setting)
-    return hold_out(take(found, source.max_problems, seed=seed), source, seed=seed, setting=setting)
+    problems = read_problems(opened.rows, name=opened.name, convert=_converter(source, origin))
+    problems.facts = opened.facts
+    location = str(opened.facts.get("path", opened.name))
+    _check_columns(source, problems.columns, location, setting)
+    require_problems(problems, location, setting)
+    drawn = take(problems, source.max_problems, seed=seed)
+    return hold_out(drawn, source, seed=seed, setting=setting)
 
 
-def _check_columns(source: MappedSource, columns: list[str], place: str, setting: str) -> None:
+def _check_columns(source: MappedSource, columns: list[str], location: str, setting: str) -> None:
     """Raises DataError where a column that the source names is in no row."""
-    wanted = {
+    required = {
         "question_field": source.question_field,
         "choices_field": source.choices_field,
         "domain_field": source.domain_field,
     }
     if source.solution_field not in columns:
-        wanted["answer_field"] = source.answer_field
-    for key, column in wanted.items():
+        required["answer_field"] = source.answer_field
+    for key, column in required.items():
         if column is not None and columns and column not in columns:
             raise DataError(
-                f"{place}: no column `{column}`; "
+                f"{location}: no column `{column}`; "
                 f"the columns are {as_evidence(', '.join(columns))}. "
                 f"Name the right one: --set {setting}.{key}=COLUMN"
             )
 
 
 def _converter(source: MappedSource, origin: Origin) -> Callable[[SourceRow], Problem]:
-    """Makes a problem of a row; refuses the second row of an id."""
+    """Converts a row to a problem; raises UnusableValue for the second row of an id."""
     columns = Columns(
         question=source.question_field,
         answer=source.answer_field,
@@ -101,24 +102,15 @@ def _converter(source: MappedSource, origin: Origin) -> Callable[[SourceRow], Pr
         choices=source.choices_field,
         domain=source.domain_field,
     )
-    first_of = unique_ids()
+    lines: dict[str, int] = {}
+    """Line of the first row of each id."""
 
     def convert(row: SourceRow) -> Problem:
         problem = make_problem(row, columns, origin)
-        check(problem)
-        first_of(row)
+        check_usable(problem)
+        row_id = row.values.get("id")
+        if row_id is not None and lines.setdefault(str(row_id), row.line) != row.line:
+            raise UnusableValue("duplicate `id`")
         return problem
 
     return convert
-
-
-def unique_ids() -> Callable[[SourceRow], None]:
-    """A check that raises ValueProblem for the second row of an id."""
-    seen: dict[str, int] = {}
-
-    def first_of(row: SourceRow) -> None:
-        row_id = row.values.get("id")
-        if row_id is not None and seen.setdefault(str(row_id), row.line) != row.line:
-            raise UnusableValue("duplicate `id`")
-
-    return first_of

@@ -1,4 +1,4 @@
-"""Joins the sources: of equal questions the first is kept, and no held-out one is trained on."""
+"""Joins the sources: of equal questions the first is kept, held-out before training ones."""
 
 from __future__ import annotations
 
@@ -34,37 +34,36 @@ SOURCES: dict[str, Callable[..., SourceProblems]] = {
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The pool."""
+class GatheredPool:
+    """Problems of all sources, and the rows dropped."""
 
     problems: list[Problem]
     dropped: list[Dropped]
     num_rows: int
     origins: dict[str, dict[str, Any]]
-    """Which rows each source's were, by its recipe key."""
+    """Where each source's rows are from, by its recipe key."""
 
 
-def gather(config: PoolConfig, *, seed: int) -> Gathered:
-    """All sources' problems. Raises DataError where none is left."""
-    settings = [f"pool.sources.{number}" for number in range(len(config.sources))]
-    sources = [
-        SOURCES[source.kind](source, seed=seed, setting=setting)
-        for setting, source in zip(settings, config.sources, strict=True)
-    ]
-    items = [item for found in sources for item in sorted(found.items, key=_preference)]
+def gather(config: PoolConfig, *, seed: int) -> GatheredPool:
+    """All sources' problems without duplicates. Raises DataError where there is none."""
+    sources = {}
+    for number, source in enumerate(config.sources):
+        setting = f"pool.sources.{number}"
+        sources[setting] = SOURCES[source.kind](source, seed=seed, setting=setting)
+    items = [item for source in sources.values() for item in sorted(source.items, key=_preference)]
     kept, equal = keep_first(items)
     if not kept:
-        raise DataError(
-            "pool: no problem is left of any source; expected at least one. See pool.sources."
-        )
-    dropped = [drop for found in sources for drop in found.dropped] + equal
-    problems = [item.problem for item in kept]
-    origins = {key: found.facts for key, found in zip(settings, sources, strict=True)}
-    return Gathered(problems, dropped, sum(found.num_rows for found in sources), origins)
+        raise DataError("pool: no source has a problem; expected at least one. See pool.sources.")
+    return GatheredPool(
+        problems=[item.problem for item in kept],
+        dropped=[drop for source in sources.values() for drop in source.dropped] + equal,
+        num_rows=sum(source.num_rows for source in sources.values()),
+        origins={setting: source.facts for setting, source in sources.items()},
+    )
 
 
 def _preference(item: LocatedProblem) -> tuple[bool, str, str, str, str]:
-    """Of a source's equal questions the first of these is kept, wherever it stands in the file."""
+    """Sort key that decides which of a source's equal questions is kept, in any row order."""
     problem = item.problem
     return (
         problem.answer is None, problem.id, problem.answer or "", problem.solution or "",
@@ -73,7 +72,7 @@ def _preference(item: LocatedProblem) -> tuple[bool, str, str, str, str]:
 
 
 def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:
-    """What the manifest and the report tell of the pool."""
+    """Facts of the pool for the manifest and the report."""
     train = [problem for problem in problems if problem.split is Split.TRAIN]
     return {
         "splits": counts(problem.split.value for problem in problems),
@@ -90,7 +89,7 @@ def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:
 
 
 def _sandbox_facts(problems: Iterable[Problem]) -> dict[str, Any]:
-    """Kinds of the training chains, as shares, and the difficulties drawn."""
+    """Shares of the training chains by kind, and counts of the difficulties drawn."""
     metas = [json.loads(problem.meta) for problem in problems if problem.source == "sandbox"]
     kinds = counts(meta["chain"] for meta in metas)
     return {

@@ -1,8 +1,8 @@
-"""The sandbox: procedural problems with exact answers and worked chains; no network is needed.
+"""The sandbox: procedural problems with exact answers and worked chains; needs no network.
 
-A problem follows from (seed, family, split, index). Held-out problems are drawn first, so that
-another number of training problems leaves the evaluation as it is, and training problems repeat
-neither their parameters nor their normalised question.
+A problem depends on (seed, family, split, index) only. Held-out problems are drawn first, so the
+number of training problems does not change the evaluation, and training problems repeat neither
+their parameters nor their normalised question.
 
     meta: {"family":"sums","difficulty":1,"chain":"correct","slip":"58 + 2 = 61",
            "parameters":[50,["+",8],["+",2]]}
@@ -19,20 +19,20 @@ from slowthink.errors import ConfigError
 from slowthink.recipe import FamilyConfig, SandboxSource
 from slowthink.records import Problem, Split, duplicate_key, item_seed, problem_id
 from slowthink.stages.pool.families import FAMILIES, Parameters
-from slowthink.stages.pool.scratch import ChainKind, WorkedChain, write_chain
+from slowthink.stages.pool.scratchpad import ChainKind, WorkedChain, write_chain
 
 MAX_TRIES = 2000
-"""Draws in a row that were all had before: the family is taken to be used up."""
+"""After this many repeated draws in a row, the family has no more problems."""
 
 
 @dataclass
 class _Drawn:
-    """What has been drawn so far; nothing is drawn twice."""
+    """Parameters and questions drawn before, so that none is drawn twice."""
 
     setting: str
     """The source's recipe key, for messages."""
     parameters: set[tuple[str, Parameters]] = field(default_factory=set)
-    keys: set[str] = field(default_factory=set)
+    duplicate_keys: set[str] = field(default_factory=set)
 
 
 def sandbox_problems(
@@ -40,7 +40,7 @@ def sandbox_problems(
 ) -> Iterator[Problem]:
     """Held-out problems, then training problems, family by family.
 
-    Raises ConfigError for an unknown family, and where a family cannot give that many problems.
+    Raises ConfigError for an unknown family, and where a family has fewer problems than requested.
     """
     families = _families(source, setting)
     drawn = _Drawn(setting)
@@ -50,16 +50,16 @@ def sandbox_problems(
             for index in range(shares[name]):
                 lowest, highest = config.difficulty
                 difficulty = lowest + index % (highest - lowest + 1)
-                yield _problem(source, drawn, _Place(seed, name, split, index, difficulty))
+                yield _problem(source, drawn, _Position(seed, name, split, index, difficulty))
 
 
 def apportion(total: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """`total` shared out by weight; the largest remainders get what is left over."""
-    whole = sum(weights.values())
-    exact = {name: total * weight / whole for name, weight in weights.items()}
+    """Shares of `total` in proportion to the weights, by the largest remainder method."""
+    sum_weights = sum(weights.values())
+    exact = {name: total * weight / sum_weights for name, weight in weights.items()}
     shares = {name: int(share) for name, share in exact.items()}
-    left = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
-    for name in left[: total - sum(shares.values())]:
+    by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
+    for name in by_remainder[: total - sum(shares.values())]:
         shares[name] += 1
     return shares
 
@@ -69,15 +69,15 @@ def _families(source: SandboxSource, setting: str) -> dict[str, FamilyConfig]:
     unknown = sorted(set(families) - set(FAMILIES))
     if unknown:
         raise ConfigError(
-            f"{setting}.families: the sandbox has no family `{unknown[0]}`; "
-            f"it has {', '.join(FAMILIES)}. Take one of these."
+            f"{setting}.families: the sandbox has no family `{unknown[0]}`; expected one of "
+            f"{', '.join(FAMILIES)}. Name one of these."
         )
     return families
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Which problem this is."""
+class _Position:
+    """Identifies a problem."""
 
     seed: int
     family: str
@@ -90,10 +90,10 @@ class _Place:
         return random.Random(item_seed(self.seed, *names))
 
 
-def _problem(source: SandboxSource, drawn: _Drawn, place: _Place) -> Problem:
-    family = FAMILIES[place.family]
-    parameters, question = _draw_new(drawn, place)
-    rng = place.rng("chain")
+def _problem(source: SandboxSource, drawn: _Drawn, position: _Position) -> Problem:
+    family = FAMILIES[position.family]
+    parameters, question = _draw_new(drawn, position)
+    rng = position.rng("chain")
     chain = write_chain(
         lambda sheet: family.work(parameters, sheet), _chain_kind(source, rng.random()), rng
     )
@@ -104,32 +104,35 @@ def _problem(source: SandboxSource, drawn: _Drawn, place: _Place) -> Problem:
         answer=chain.answer,
         solution=chain.text,
         source="sandbox",
-        source_row=f"{place.family}/{place.split.value}/{place.index}",
+        source_row=f"{position.family}/{position.split.value}/{position.index}",
         licence="Apache-2.0",
         domain=family.domain,
-        split=place.split,
-        meta=_meta(place, parameters, chain),
+        split=position.split,
+        meta=_meta(position, parameters, chain),
     )
 
 
-def _draw_new(drawn: _Drawn, place: _Place) -> tuple[Parameters, str]:
-    """Parameters and question that have not been had."""
-    family = FAMILIES[place.family]
+def _draw_new(drawn: _Drawn, position: _Position) -> tuple[Parameters, str]:
+    """New parameters and their question. Raises ConfigError where every draw is a repeat."""
+    family = FAMILIES[position.family]
     for number in range(MAX_TRIES):
-        rng = place.rng("draw", number)
-        parameters = family.draw(rng, place.difficulty)
+        rng = position.rng("draw", number)
+        parameters = family.draw(rng, position.difficulty)
         question = family.ask(parameters, rng)
         key = duplicate_key(question)
-        if (place.family, parameters) not in drawn.parameters and key not in drawn.keys:
-            drawn.parameters.add((place.family, parameters))
-            drawn.keys.add(key)
+        if (
+            position.family,
+            parameters,
+        ) not in drawn.parameters and key not in drawn.duplicate_keys:
+            drawn.parameters.add((position.family, parameters))
+            drawn.duplicate_keys.add(key)
             return parameters, question
-    num_drawn = sum(name == place.family for name, _ in drawn.parameters)
+    num_drawn = sum(name == position.family for name, _ in drawn.parameters)
     raise ConfigError(
-        f"{drawn.setting}: family `{place.family}` has no more distinct problems of difficulty "
-        f"{place.difficulty} after {num_drawn} in all; num_problems and num_heldout ask for more. "
-        f"Raise its difficulty or lower its weight: "
-        f"--set {drawn.setting}.families.{place.family}.difficulty=[2,5]"
+        f"{drawn.setting}: family `{position.family}` has no more distinct problems of difficulty "
+        f"{position.difficulty} after {num_drawn} in total; num_problems and num_heldout need "
+        f"more. Raise its difficulty or lower its weight: "
+        f"--set {drawn.setting}.families.{position.family}.difficulty=[2,5]"
     )
 
 
@@ -139,9 +142,9 @@ def _chain_kind(source: SandboxSource, chance: float) -> ChainKind:
     return "check" if chance < source.correct_share + source.check_share else "plain"
 
 
-def _meta(place: _Place, parameters: Parameters, chain: WorkedChain) -> str:
+def _meta(position: _Position, parameters: Parameters, chain: WorkedChain) -> str:
     values = {
-        "family": place.family, "difficulty": place.difficulty, "chain": chain.kind,
+        "family": position.family, "difficulty": position.difficulty, "chain": chain.kind,
         "slip": chain.slip, "parameters": parameters,
         "lineage": {"origin": "sandbox", "revision": None, "changes": []},
     }  # fmt: skip
