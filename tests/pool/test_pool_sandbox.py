@@ -176,18 +176,18 @@ def test_weights_share_out_the_problems() -> None:
     assert apportion(7, {"a": 3, "b": 0.5}) == {"a": 6, "b": 1}
 
 
-def test_a_family_that_cannot_give_as_many_says_so() -> None:
+def test_a_family_with_too_few_problems_is_an_error() -> None:
     families = {"bases": {"difficulty": [1, 1]}}
     with pytest.raises(ConfigError, match=r"family `bases` has no more distinct .* difficulty 1"):
         draw(families=families, num_problems=400, num_heldout=0)
 
 
-def test_an_unknown_family_is_named_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="no family `sum`; it has sums, mixed"):
+def test_an_unknown_family_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="no family `sum`; expected one of sums, mixed"):
         draw(families={"sum": {}})
 
 
-# --- the sheet ------------------------------------------------------------------------------------
+# --- the scratchpad -------------------------------------------------------------------------------
 
 
 def test_slip_changes_one_value_and_what_follows_from_it() -> None:

@@ -158,5 +158,6 @@ def _fill(problems: SourceProblems, draw: _TaskDraw, number: int, seen: set[str]
         raise ConfigError(
             f"{draw.setting}: task `{draw.name}` has only {number - missing} distinct problems in "
             f"{MAX_DRAWS * number} draws; expected {number}. Widen its options, or lower "
-            f"num_problems, num_heldout or its weight: --set {draw.setting}.tasks.{draw.name}.weight=0.1"
+            f"num_problems, num_heldout or its weight: "
+            f"--set {draw.setting}.tasks.{draw.name}.weight=0.1"
         )
