@@ -13,8 +13,9 @@ from typing import Any
 
 from benchmarks.command import spread
 from slowthink.engines.models import load_tokenizer
+from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.request_args import ForcingArgs
-from slowthink.engines.vllm.request_flow import Compiler
+from slowthink.engines.vllm.request_flow import compile_args
 from slowthink.forcing.formats import FORMATS
 from slowthink.records import Budget, Sampling
 
@@ -76,6 +77,6 @@ def _row(tokenizer: Any, sampling: Sampling, *, cap: int) -> Any:
     from slowthink.engines.vllm.rows import ForcedRow, RowSettings
 
     budget = Budget(max_thinking_tokens=cap, waits=2, answer_tokens=16 if cap else 0)
-    ask = ForcingArgs(format=FORMATS["s1"], budget=budget, sampling=sampling)
-    spec = Compiler(tokenizer, eos_ids=frozenset({2}), stop_id=2).spec(ask)
-    return ForcedRow(spec, RowSettings(cap=cap, sampling=sampling), outputs=[])
+    args = ForcingArgs(format=FORMATS["s1"], budget=budget, sampling=sampling)
+    compiled = compile_args(args, Compiler(tokenizer, eos_ids=frozenset({2})), stop_id=2)
+    return ForcedRow(compiled, RowSettings(cap=cap, sampling=sampling), outputs=[])

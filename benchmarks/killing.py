@@ -56,7 +56,7 @@ def open_made(model: str, problems: list[Problem]) -> Session:
     from slowthink.engines.transformers.session import TransformersSession
 
     session = TransformersSession(model, EngineConfig(dtype="float32", batch_size=4))
-    session.save_seconds = 0.2
+    session.checkpoint_seconds = 0.2
     return session
 
 

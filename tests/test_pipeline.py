@@ -247,7 +247,7 @@ def test_two_processes_in_one_folder_are_refused(made, tmp_path) -> None:
 @pytest.mark.process
 def test_a_childs_error_keeps_its_kind_and_message(made, tmp_path) -> None:
     (tmp_path / "scripts.jsonl").write_text("{}\n")
-    with pytest.raises(DataError, match=r"scripts\.jsonl:1: no script"):
+    with pytest.raises(DataError, match=r"scripts\.jsonl:1: not a script"):
         go(made, tmp_path / "run")
 
 

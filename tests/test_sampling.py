@@ -373,7 +373,7 @@ def test_an_engine_without_roll_back_refuses_a_delimiter_of_several_tokens(
 def test_scripts_are_read_from_a_file(tmp_path) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text(json.dumps({"question": "q", "thinking": ["t"], "answer": "a"}) + "\n{}\n")
-    with pytest.raises(DataError, match=r"s\.jsonl:2: no script"):
+    with pytest.raises(DataError, match=r"s\.jsonl:2: not a script"):
         read_script(str(path))
 
 

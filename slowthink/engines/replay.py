@@ -1,12 +1,12 @@
 """A session that replays scripted thinking through the real forcing machine; no model, no torch.
 
-A script says per question what is thought between declared ends, and what is answered:
+A script gives the thinking between declared ends, and the answer, of one question:
 
     {"question": "What is 17 + 25?", "thinking": ["17 + 25 = 32", ", no: 42"], "answer": "42"}
 
-The first text is thought until an end is declared; each refused end goes on with the next. Without
-a forced cue the answer begins with "Final Answer:". For tests, demonstrations, and for running a
-pipeline without a model.
+The model draws the first text and declares an end; after each refused end it draws the next text.
+Without a forced cue the answer begins with "Final Answer:". For tests, demonstrations, and for
+running a pipeline without a model.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slowthink.engines.session import Branch, Capabilities, Job, JobResult, branches, check_context
-from slowthink.errors import ConfigError, DataError
-from slowthink.forcing.formats import (
-    TokenFormat,
-    compile_format,
-    require_single_token_trigger,
+from slowthink.engines.session import (
+    Branch,
+    Capabilities,
+    Compiler,
+    Job,
+    JobInProgress,
+    JobResult,
+    check_context,
 )
-from slowthink.forcing.machine import Action, ActionKind, AnswerMachine, ForcingMachine, make_rules
-from slowthink.records import Answer, Cost, Request, ThinkingFormat
+from slowthink.errors import ConfigError, DataError
+from slowthink.forcing.formats import require_single_token_trigger
+from slowthink.forcing.machine import Action, ActionKind, AnswerMachine, ForcingMachine
+from slowthink.records import Cost
 from slowthink.serialise import digest
 
 _SPECIAL = ("<|im_start|>", "<|im_end|>")
@@ -32,7 +36,7 @@ _START, _END = 256, 257
 
 
 class ByteTokenizer:
-    """One id per UTF-8 byte, and two more for ChatML's special tokens."""
+    """One id per UTF-8 byte, plus two for ChatML's special tokens."""
 
     eos_token_id = _END
     chat_template = "chatml"
@@ -41,8 +45,8 @@ class ByteTokenizer:
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         """Ids of a text."""
         for number, special in enumerate(_SPECIAL):
-            head, found, tail = text.partition(special)
-            if found:
+            head, separator, tail = text.partition(special)
+            if separator:
                 return [*self.encode(head), 256 + number, *self.encode(tail)]
         return list(text.encode())
 
@@ -61,7 +65,7 @@ class ByteTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What is thought and answered to one question."""
+    """Thinking and answer of one question."""
 
     thinking: tuple[str, ...]
     answer: str
@@ -81,14 +85,14 @@ def read_script(path: str | None) -> dict[str, Script]:
             scripts[row["question"]] = script
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path}:{number}: no script ({type(error).__name__}: {error}); expected "
+                f"{path}:{number}: not a script ({type(error).__name__}: {error}); expected "
                 '{"question": …, "thinking": [texts], "answer": …}.'
             ) from None
     return scripts
 
 
 class ReplaySession:
-    """Replays scripts; see the module's text."""
+    """Replays scripts; see the module's docstring."""
 
     numerics = "replay"
     eos_ids = frozenset({_END})
@@ -102,7 +106,7 @@ class ReplaySession:
     ) -> None:
         self.scripts = scripts
         self.tokens_per_call = tokens_per_call
-        """Tokens after which a job hands over what it has come to. None: whole jobs only."""
+        """Tokens between a job's partial results. None: complete results only."""
         self.tokenizer = ByteTokenizer()
         self.fingerprint = digest([[q, s.thinking, s.answer] for q, s in sorted(scripts.items())])
         self.cost = Cost()
@@ -115,6 +119,7 @@ class ReplaySession:
             reproducible=True,
             max_context=max_context,
         )
+        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self._queue: dict[str, Job] = {}
         self._running: Iterator[JobResult] | None = None
 
@@ -128,7 +133,8 @@ class ReplaySession:
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError where it does not fit, or would need roll-back."""
         check_context(job, max_context=self.capabilities.max_context)
-        require_single_token_trigger(self._compiled(job), engine="replay")
+        token_format = self._compiler.token_format(job.request.format)
+        require_single_token_trigger(token_format, engine="replay")
         self._queue[job.key] = job
 
     def cancel(self, keys: Iterable[str]) -> None:
@@ -137,87 +143,60 @@ class ReplaySession:
             self._queue.pop(key, None)
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
-        """Everything queued, replayed; with `tokens_per_call` the next piece of one job."""
+        """Replay all queued jobs; with `tokens_per_call` up to the next result of one job."""
         if self.tokens_per_call is None:
             jobs = [self._queue.pop(key) for key in sorted(self._queue)]
-            return [outcome for job in jobs for outcome in self._replay(job)]
+            return [result for job in jobs for result in self._replay(job)]
         if self._running is None:
             if not self._queue:
                 return []
             self._running = self._replay(self._queue.pop(min(self._queue)))
-        outcome = next(self._running)
-        self._running = self._running if outcome.partial else None
-        return [outcome]
+        result = next(self._running)
+        self._running = self._running if result.partial else None
+        return [result]
 
     def _replay(self, job: Job) -> Iterator[JobResult]:
-        """What the job has come to after some tokens, and at last as a whole."""
-        before = self.cost
-        request, token_format = job.request, self._compiled(job)
-        script = self._script(request.prompt_ids)
-        machine = job.machine(make_rules(request.budget, token_format))
-        answers: list[Answer] = []
-
-        def outcome(*, partial: bool) -> JobResult:
-            nonlocal before
-            spent, before = self.cost - before, self.cost
-            chain = machine.chain(job.key)
-            return JobResult(
-                key=job.key, chain=chain, answers=tuple(answers), cost=spent, partial=partial
-            )
-
-        self.cost += Cost(prefilled=len(request.prompt_ids))
-        for _ in self._run(machine, _Thoughts(script.thinking, machine)):
-            yield outcome(partial=True)
-        for branch in branches(job, machine.chain(job.key), machine.rules, token_format):
-            answers.append(self._answer(request, branch, script))
+        """Partial results, if requested, and the complete one."""
+        running = JobInProgress.start(job, self._compiler)
+        script = self._script(job.request.prompt_ids)
+        self._spend(running, Cost(prefilled=len(job.request.prompt_ids)))
+        draws = _ScriptedDraws(script.thinking, running.machine)
+        for _ in self._run(running, running.machine, draws):
+            yield running.result(partial=True)
+        for branch in running.end_thinking():
+            self._answer(running, branch, script)
             if self.tokens_per_call is not None:
-                yield outcome(partial=True)
-        yield outcome(partial=False)
+                yield running.result(partial=True)
+        yield running.result()
 
-    def _answer(self, request: Request, branch: Branch, script: Script) -> Answer:
-        answering = AnswerMachine(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
-        cued = branch.closing != self._format(request.format).end_ids
-        text = f" {script.answer}" if cued else f"Final Answer: {script.answer}"
-        for _ in self._run(answering, iter([*self.tokenizer.encode(text), _END])):
+    def _answer(self, running: JobInProgress, branch: Branch, script: Script) -> None:
+        limit = running.job.request.budget.answer_tokens
+        answering = AnswerMachine(limit=limit, eos_ids=self.eos_ids)
+        has_cue = branch.closing != running.token_format.end_ids
+        text = f" {script.answer}" if has_cue else f"Final Answer: {script.answer}"
+        for _ in self._run(running, answering, iter([*self.tokenizer.encode(text), _END])):
             pass
-        self.cost += Cost(forced=len(branch.closing))
-        return Answer(
-            key=branch.key,
-            chain_key=request.chain_key(),
-            cut=len(branch.cut.ids),
-            closing=branch.closing,
-            ids=tuple(answering.ids),
-            end=answering.end,
-        )
-
-    def _compiled(self, job: Job) -> TokenFormat:
-        return self._format(job.request.format)
-
-    def _format(self, format: ThinkingFormat) -> TokenFormat:
-        return compile_format(format, self.tokenizer, eos_ids=self.eos_ids)
+        self._spend(running, Cost(forced=len(branch.closing)))
+        running.add_answer(branch, answering.ids, answering.end)
 
     def _run(
-        self, machine: ForcingMachine | AnswerMachine, tokens: Iterator[int]
+        self, running: JobInProgress, machine: ForcingMachine | AnswerMachine, draws: Iterator[int]
     ) -> Iterator[None]:
-        """Run the machine to its stop; yields every `tokens_per_call` tokens."""
+        """Run the machine until it stops; yields every `tokens_per_call` tokens."""
         count = 0
         while (action := machine.next_action()).kind is not ActionKind.STOP:
             if action.kind is ActionKind.FORCE:
-                self.cost += Cost(forced=1)
+                self._spend(running, Cost(forced=1))
             else:
-                self.cost += Cost(decoded=1)
-                self._offer(machine, tokens, action)
+                self._spend(running, Cost(decoded=1))
+                _draw(machine, draws, action)
             count += 1
             if self.tokens_per_call is not None and count % self.tokens_per_call == 0:
                 yield
 
-    def _offer(
-        self, machine: ForcingMachine | AnswerMachine, tokens: Iterator[int], action: Action
-    ) -> None:
-        token = next(token for token in tokens if token not in action.banned)
-        told = machine.observe(token)
-        if told.kind is ActionKind.REFUSE:
-            self._offer(machine, tokens, told)
+    def _spend(self, running: JobInProgress, cost: Cost) -> None:
+        running.spend(cost)
+        self.cost += cost
 
     def _script(self, prompt: Sequence[int]) -> Script:
         text = self.tokenizer.decode(prompt)
@@ -229,9 +208,17 @@ class ReplaySession:
         return self.scripts[question]
 
 
-class _Thoughts:
-    """What a script draws next: its texts in order, an end of sequence after each; a chain that
-    was stored goes on where it stopped."""
+def _draw(machine: ForcingMachine | AnswerMachine, draws: Iterator[int], action: Action) -> None:
+    """Pass the machine its next token; another one each time it refuses."""
+    token = next(token for token in draws if token not in action.banned)
+    reply = machine.observe(token)
+    if reply.kind is ActionKind.REFUSE:
+        _draw(machine, draws, reply)
+
+
+class _ScriptedDraws:
+    """The tokens that a script draws: its texts in order, an end of sequence after each. A cached
+    chain continues where it stopped."""
 
     def __init__(self, texts: Sequence[str], machine: ForcingMachine) -> None:
         self._texts = [text.encode() for text in texts]
@@ -242,7 +229,7 @@ class _Thoughts:
 
     def __next__(self) -> int:
         events = self._machine.events
-        begun = events[-1].position + events[-1].forced if events else 0
+        start = events[-1].position + events[-1].forced if events else 0
         text = self._texts[len(events)] if len(events) < len(self._texts) else b""
-        place = len(self._machine.ids) - begun
+        place = len(self._machine.ids) - start
         return text[place] if place < len(text) else _END

@@ -9,9 +9,9 @@ from functools import lru_cache
 import torch
 
 from slowthink.engines.drawing import Draw, draw
-from slowthink.engines.session import closing_of, uniform
+from slowthink.engines.session import Compiler, closing_of, uniform
 from slowthink.engines.vllm.request_args import ForcingArgs
-from slowthink.engines.vllm.request_flow import Compiler
+from slowthink.engines.vllm.request_flow import CompiledArgs, compile_args
 from slowthink.forcing.cuts import Cut
 from slowthink.forcing.machine import ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import AnswerEnd, ChainState, Sampling, ThinkingEnd
@@ -38,7 +38,11 @@ class Tokenizer:
 
 
 def compiler() -> Compiler:
-    return Compiler(Tokenizer(), eos_ids=frozenset({EOS, FINISH}), stop_id=EOS)
+    return Compiler(Tokenizer(), eos_ids=frozenset({EOS, FINISH}))
+
+
+def compiled(args: ForcingArgs) -> CompiledArgs:
+    return compile_args(args, compiler(), stop_id=EOS)
 
 
 def logits(seed: int, ids: list[int]) -> torch.Tensor:
@@ -65,19 +69,19 @@ class Came:
 
 def alone(model: int, prompt: list[int], ask: ForcingArgs, *, seed: int) -> Came:
     """One request by itself, as the transformers engine drives it."""
-    spec = compiler().spec(ask)
+    arguments = compiled(ask)
     sampling = ask.sampling or Sampling()
-    budget, rules = ask.budget, spec.rules
+    budget, rules = ask.budget, arguments.rules
     machine = ForcingMachine(rules, cap=budget.max_thinking_tokens, waits=budget.waits)
     triggers = rules.trigger_ids if rules.end_rule == "probability" else frozenset()
     _drive(machine, model, prompt, _drawer(sampling, seed, ask.sample, triggers))
     natural = machine.state is ChainState.ENDED
     end = ThinkingEnd.NATURAL if natural else ThinkingEnd.CAP
     cut = Cut(ids=tuple(machine.ids), end=end, events=())
-    closing = closing_of(cut, spec.token_format, budget, forced=ask.forced)
+    closing = closing_of(cut, arguments.token_format, budget, forced=ask.forced)
     if closing is None or not budget.answer_tokens:
         return Came(machine.ids, machine.events, None, [], None)
-    answering = AnswerMachine(limit=budget.answer_tokens, eos_ids=spec.token_format.eos_ids)
+    answering = AnswerMachine(limit=budget.answer_tokens, eos_ids=arguments.token_format.eos_ids)
     tag = ("answer", len(machine.ids))
     start = [*prompt, *machine.ids, *closing]
     _drive(answering, model, start, _drawer(sampling, seed, ask.sample, frozenset(), tag))

@@ -35,7 +35,7 @@ def one_thread():
 def open_tiny(tiny_model, **more) -> TransformersSession:
     config = EngineConfig(**{"dtype": "float32", "batch_size": 4} | more)
     session = TransformersSession(tiny_model, config)
-    session.save_seconds = float("inf")
+    session.checkpoint_seconds = float("inf")
     return session
 
 
@@ -155,7 +155,7 @@ def test_a_batch_stopped_at_any_step_goes_on_to_the_same_tokens(session, num_ste
     jobs = sweep.make_jobs(session, LOAD)
     whole = {outcome.key: outcome for outcome in generate(session, jobs)}
     chains, answers, cost = {}, {}, 0
-    session.save_seconds = 0
+    session.checkpoint_seconds = 0
     for job in jobs:
         session.submit(job)
     for _ in range(num_steps):
@@ -165,7 +165,7 @@ def test_a_batch_stopped_at_any_step_goes_on_to_the_same_tokens(session, num_ste
             answers |= {answer.key: answer for answer in outcome.answers}
             cost += outcome.cost.decoded
     session.__exit__()
-    session.save_seconds = float("inf")
+    session.checkpoint_seconds = float("inf")
     assert cost == drawn_tokens(chains.values(), answers.values())
     had = frozenset(answers)
     rest = [
@@ -183,9 +183,9 @@ def test_a_batch_stopped_at_any_step_goes_on_to_the_same_tokens(session, num_ste
 def test_what_a_job_cost_is_whole_also_when_it_came_in_pieces(session) -> None:
     jobs = sweep.make_jobs(session, LOAD)
     whole = sum(outcome.cost.decoded for outcome in generate(session, jobs))
-    session.save_seconds = 0.02
+    session.checkpoint_seconds = 0.02
     pieces = sum(outcome.cost.decoded for outcome in generate(session, jobs))
-    session.save_seconds = float("inf")
+    session.checkpoint_seconds = float("inf")
     assert pieces == whole
 
 

@@ -25,7 +25,7 @@ from tests.engines.made_engine import (
     Made,
     Tokenizer,
     alone,
-    compiler,
+    compiled,
     logits,
     sample,
     text_of,
@@ -82,7 +82,7 @@ def row_of(made: Made, history=None) -> ForcedRow:
         seed=made.seed,
         engine_is_greedy=made.engine_is_greedy,
     )
-    return ForcedRow(compiler().spec(made.ask), terms, outputs=made.outputs, history=history)
+    return ForcedRow(compiled(made.ask), terms, outputs=made.outputs, history=history)
 
 
 def expected(made: Made) -> list[int]:
@@ -168,10 +168,10 @@ def test_a_finished_request_replayed_gives_its_chain_and_answer(made, seed) -> N
     engine.run()
     engine.stepper.collect()
     history = engine.histories[id(made)]
-    flow = Flow(compiler().spec(made.ask), cap=made.ask.budget.max_thinking_tokens)
-    flow.replay(made.outputs, history.marks)
+    flow = Flow(compiled(made.ask), cap=made.ask.budget.max_thinking_tokens)
+    flow.replay(made.outputs, history.ends)
     came = alone(made.model, made.prompt, made.ask, seed=made.seed)
-    assert flow.strays == 0
+    assert flow.num_unexpected == 0
     assert (flow.thinking.ids, flow.thinking.events) == (came.thinking, came.events)
     assert flow.closing == came.closing
     if came.closing is not None:
@@ -191,9 +191,9 @@ def test_what_was_forced_is_told_from_the_ids_where_strings_stand_for_it(made) -
     num_waits = sum(event.kind is EventKind.WAIT for event in came.events)
     places = [at for at in range(len(text)) if text.startswith(("cd", "gg"), at)]
     assume(len(places) == num_waits)  # the model drew none itself, nor one with a wait's letters
-    flow = Flow(compiler().spec(ask), cap=budget.max_thinking_tokens)
-    flow.replay([*text_of(came), EOS], {}, guess=True)
-    assert flow.strays == 0
+    flow = Flow(compiled(ask), cap=budget.max_thinking_tokens)
+    flow.replay([*text_of(came), EOS], {}, infer=True)
+    assert flow.num_unexpected == 0
     whole = [*flow.thinking.ids, *(flow.closing or ()), *flow.answering.ids]
     assert whole == text_of(came)
 
@@ -339,7 +339,7 @@ def test_the_tensor_form_never_looks_at_the_device() -> None:
         draws = Draws(
             rows_R=whole, on_end_R=whole, banned_R=whole.bool(), triggers_RT=triggers,
             distinct_RT=triggers.bool(), rule_R=whole, end_probability_R=real, sampling=one,
-            wants_probability=True,
+            needs_probability=True,
         )  # fmt: skip
         assert decide(batch, draws).shape == (3, 4)
     assert watch(batch, whole, whole, triggers).shape == (3, 4)

@@ -180,7 +180,7 @@ def test_what_a_failed_job_had_come_to_is_kept() -> None:
 
 
 def test_long_jobs_give_back_what_they_have_come_to(monkeypatch) -> None:
-    monkeypatch.setattr("slowthink.engines.server.session._KEEP_SECONDS", 0.0)
+    monkeypatch.setattr("slowthink.engines.server.session._CHECKPOINT_SECONDS", 0.0)
     with serve() as server, open_toy(server) as session:
         job = make_job(session, "long", points=(Point(20, 2), Point(5)))
         session.submit(job)

@@ -25,7 +25,7 @@ POINTS = (Point(0), Point(6), Point(16), Point(24, 1), Point(24, 2))
 @pytest.fixture(scope="module")
 def session(smollm):
     with TransformersSession(smollm, EngineConfig(dtype="float32", batch_size=3)) as session:
-        session.save_seconds = float("inf")
+        session.checkpoint_seconds = float("inf")
         yield session
 
 
@@ -169,7 +169,7 @@ def test_samples_of_one_prompt_share_its_prefill_and_differ(session, make_proble
 
 def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> None:
     """`</think>` is three ordinary tokens here; a model that draws it ends its thinking there."""
-    from slowthink.engines.transformers.decoding import DecodingRow, Started
+    from slowthink.engines.transformers.decoding import DecodingRow, Prefilled
     from slowthink.forcing.machine import ForcingMachine
 
     request = make_request(session, QUESTIONS[0], make_problem, format="think-tags")
@@ -191,7 +191,7 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
     )
     with torch.inference_mode():
         kv, logits = decoder.prefill([row.tokens])
-        list(decoder.flow(Started(rows=[row], kv=kv, logits=logits)))
+        list(decoder.flow(Prefilled(rows=[row], kv=kv, logits=logits)))
     text = session.tokenizer.decode(machine.ids)
     assert text.startswith("okWait")
     assert "</think>" not in text
@@ -214,9 +214,9 @@ def test_thinking_ends_are_known(session, make_problem) -> None:
 
 
 def test_an_unknown_model_is_a_clear_error() -> None:
-    with pytest.raises(ConfigError, match=r"no config\.json|the hub did not give it"):
+    with pytest.raises(ConfigError, match=r"no config\.json|download from the hub failed"):
         TransformersSession("./no-such-model", EngineConfig())
-    with pytest.raises(ConfigError, match="hub did not give it"):
+    with pytest.raises(ConfigError, match="download from the hub failed"):
         TransformersSession("nobody/no-such-model", EngineConfig())
 
 

@@ -17,9 +17,9 @@ if importlib.util.find_spec("vllm") is None:
 
 import numpy as np
 
-from slowthink.engines.session import Point
+from slowthink.engines.session import Compiler, Point
 from slowthink.engines.vllm.request_args import read_args, write_args
-from slowthink.engines.vllm.request_flow import Compiler, check_room
+from slowthink.engines.vllm.request_flow import check_room, compile_args
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Budget, Request, Sampling, ThinkingFormat
 from tests.engines.made_engine import EOS, FINISH, Made, alone, compiler, sample, text_of
@@ -91,7 +91,7 @@ def params_of(made: Made):
 
 def processor(place):
     made = v.Forcing(CONFIG, place)
-    made._compilers[frozenset({EOS, FINISH}), EOS] = compiler()
+    made._compilers[frozenset({EOS, FINISH})] = compiler()
     return made
 
 
@@ -341,19 +341,22 @@ BASE = {"slowthink_format": "s1", "slowthink_cap": 8}
     ("extra", "more", "message"),
     [
         ({"slowthink_format": "s2"}, {}, "`s2` is unknown"),
-        ({"slowthink_cap": -3}, {}, "slowthink_cap: -3; expected a whole number from 0"),
-        ({"slowthink_cap": "many"}, {}, "slowthink_cap: 'many'"),
-        ({"slowthink_cap": 2.5}, {}, "a whole number"),
+        ({"slowthink_cap": -3}, {}, "slowthink_cap: -3; expected a number greater than or equal to 0"),
+        ({"slowthink_cap": "many"}, {}, "slowthink_cap: 'many'; expected a number"),
+        ({"slowthink_cap": 2.5}, {}, "slowthink_cap: 2.5; expected a valid integer"),
         ({"slowthink_wait": 3}, {}, "Did you mean slowthink_waits"),
-        ({"slowthink_end_rule": "soon"}, {}, "one of drawn, argmax, probability"),
-        ({"slowthink_top_p": 1.5}, {}, "from 0 to 1"),
-        ({"slowthink_wait_strings": [1]}, {}, "a text or a list of texts"),
+        ({"slowthink_end_rule": "soon"}, {}, "soon'; expected 'drawn', 'argmax' or 'probability'"),
+        ({"slowthink_top_p": 1.5}, {}, "slowthink_top_p: 1.5; expected a number less than or equal to 1"),
+        ({"slowthink_wait_strings": [1]}, {}, "slowthink_wait_strings: 1; expected a valid string"),
+        ({"slowthink_wait_strings": 1}, {}, "expected a text or a list of texts"),
+        ({"slowthink_events": [1, 0, 0]}, {}, "a list of 4 numbers for each event"),
+        ({"slowthink_events": [1, 9, 0, 3]}, {}, "kinds of events from 0 to 2"),
         ({}, {"n": 2, "temperature": 1.0}, "slowthink_sample"),
         ({}, {"repetition_penalty": 1.1}, "repetition_penalty: 1.1"),
         ({}, {"frequency_penalty": 0.5}, "frequency_penalty: 0.5"),
         ({}, {"presence_penalty": 0.5}, "presence_penalty: 0.5"),
         ({}, {"min_tokens": 5}, "slowthink_min"),
-        ({}, {"stop": ["x"]}, "cut the answer after it came"),
+        ({}, {"stop": ["x"]}, "cut the finished answer yourself"),
         ({}, {"stop_token_ids": [3]}, "slowthink_triggers"),
         ({}, {"ignore_eos": True}, "leave it out"),
         ({}, {"structured_outputs": "{}"}, "in a second request"),
@@ -377,20 +380,19 @@ def test_a_sound_request_is_let_in() -> None:
     ("extra", "fits", "message"),
     [
         ({"slowthink_cap": 100}, {"max_context": 64}, "the context holds 64"),
-        ({"slowthink_cap": 40}, {"max_tokens": 16}, "Give max_tokens 560"),
+        ({"slowthink_cap": 40}, {"max_tokens": 16}, "Set max_tokens to 560"),
         ({"slowthink_cap": 40, "slowthink_answer_tokens": 5}, {}, None),
     ],
 )
 def test_a_budget_that_does_not_fit_is_refused(extra, fits, message, smollm_tokenizer) -> None:
-    spec = Compiler(smollm_tokenizer, eos_ids=frozenset({2}), stop_id=2).spec(
-        read_args(BASE | extra)
-    )
+    compiler = Compiler(smollm_tokenizer, eos_ids=frozenset({2}))
+    compiled = compile_args(read_args(BASE | extra), compiler, stop_id=2)
     found = {"num_prompt": 10, "max_context": 2048, "max_tokens": None} | fits
     if message is None:
-        check_room(spec, **found)
+        check_room(compiled, **found)
         return
     with pytest.raises(ConfigError, match=message):
-        check_room(spec, **found)
+        check_room(compiled, **found)
 
 
 @pytest.mark.parametrize(
@@ -402,9 +404,9 @@ def test_a_budget_that_does_not_fit_is_refused(extra, fits, message, smollm_toke
     ],
 )
 def test_what_the_tokenizer_cannot_do_is_refused(extra, message, smollm_tokenizer) -> None:
-    compiler = Compiler(smollm_tokenizer, eos_ids=frozenset({2}), stop_id=2)
+    compiler = Compiler(smollm_tokenizer, eos_ids=frozenset({2}))
     with pytest.raises(ConfigError, match=message):
-        compiler.spec(read_args(BASE | extra))
+        compile_args(read_args(BASE | extra), compiler, stop_id=2)
 
 
 def test_the_cost_of_a_step_is_measured_for_each_kind_of_row(smollm) -> None:

@@ -24,8 +24,15 @@ from typing import Any
 
 from aiohttp import web
 
+from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.request_args import read_args
-from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, Compiler, DeclaredEnd, Flow
+from slowthink.engines.vllm.request_flow import (
+    NO_WATCH,
+    RUNNER_UP,
+    DeclaredEnd,
+    Flow,
+    compile_args,
+)
 from slowthink.forcing.machine import ActionKind
 from tests.servers.toy import EOS, TOKENIZER, Toy, draw, processed
 
@@ -351,26 +358,26 @@ def forced(
     toy: Toy, ids: list[int], body: dict[str, Any]
 ) -> tuple[list[int], list[dict[int, float]], str, Any]:
     """What a server started by `slowthink serve` does with one greedy request."""
-    ask = read_args(body["vllm_xargs"])
-    assert ask is not None and ask.budget.max_thinking_tokens is not None
-    spec = Compiler(TOKENIZER, eos_ids=frozenset({EOS}), stop_id=EOS).spec(ask)
-    known = ids[len(ids) - ask.known :] if ask.known else []
-    flow = Flow(spec, cap=ask.budget.max_thinking_tokens, known_ids=known)
+    args = read_args(body["vllm_xargs"])
+    assert args is not None and args.budget.max_thinking_tokens is not None
+    compiled = compile_args(args, Compiler(TOKENIZER, eos_ids=frozenset({EOS})), stop_id=EOS)
+    known = ids[len(ids) - args.known :] if args.known else []
+    flow = Flow(compiled, cap=args.budget.max_thinking_tokens, known_ids=known)
     out: list[int] = []
     seen: list[dict[int, float]] = []
     while len(out) < body["max_tokens"]:
-        raw, order = toy.distribution([*ids, *out]), flow.order()
+        raw, instruction = toy.distribution([*ids, *out]), flow.instruction()
         ranked = sorted(raw, key=lambda t, raw=raw: -raw[t])
-        triggers = spec.rules.trigger_ids
-        best = next(t for t in ranked if not (order.banned and t in triggers))
-        token, mark = best, None
-        if order.force >= 0:
-            token = order.force
-        elif order.on_end != NO_WATCH and best in triggers:
+        triggers = compiled.rules.trigger_ids
+        best = next(t for t in ranked if not (instruction.banned and t in triggers))
+        token, end = best, None
+        if instruction.force >= 0:
+            token = instruction.force
+        elif instruction.on_end != NO_WATCH and best in triggers:
             runner_up = next(t for t in ranked if t not in triggers)
-            token = runner_up if order.on_end == RUNNER_UP else order.on_end
-            mark = DeclaredEnd(best, 1.0, best)
-        flow.told([token], mark)
+            token = runner_up if instruction.on_end == RUNNER_UP else instruction.on_end
+            end = DeclaredEnd(best, 1.0, best)
+        flow.observe([token], end)
         out.append(token)
         seen.append(raw)
         if token == EOS and flow.thinking.next_action().kind is ActionKind.STOP:

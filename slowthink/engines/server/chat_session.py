@@ -18,13 +18,11 @@ from typing import Any
 from slowthink.engines.server.pool import EndpointPool
 from slowthink.engines.server.probe import Prober, same_everywhere
 from slowthink.engines.server.workers import Workers
-from slowthink.engines.session import Capabilities, Job, JobResult, Point, branches
+from slowthink.engines.session import Capabilities, Compiler, Job, JobInProgress, JobResult, Point
 from slowthink.errors import ConfigError, EngineError
-from slowthink.forcing.formats import TokenFormat, compile_format
-from slowthink.forcing.machine import ForcingRules, make_rules
+from slowthink.forcing.machine import ForcingMachine
 from slowthink.recipe import EngineConfig
 from slowthink.records import (
-    Answer,
     AnswerEnd,
     Chain,
     ChainState,
@@ -78,6 +76,7 @@ class ChatSession:
         assert config.endpoints is not None
         self.tokenizer = PieceTokenizer()
         self.eos_ids = frozenset({_END})
+        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self.count_source = "estimated"
         self.cost = Cost()
         self._own_limit = config.max_context
@@ -180,12 +179,13 @@ class ChatSession:
     # -- one job --
 
     async def _do(self, job: Job) -> JobResult:
-        chain = job.chain or Chain(key=job.key)
+        running = JobInProgress.start(job, self._compiler)
         try:
             data = await self._pool.post("/chat/completions", self._body(job))
-            return self._read(job, data)
+            self._read(running, data)
         except EngineError as error:
-            return JobResult(key=job.key, chain=chain, answers=(), cost=Cost(), error=str(error))
+            return running.result(str(error))
+        return running.result()
 
     def _body(self, job: Job) -> dict[str, Any]:
         text = self.tokenizer.decode(job.request.prompt_ids)
@@ -199,23 +199,27 @@ class ChatSession:
             body["max_tokens"] = cap + job.request.budget.answer_tokens
         return body
 
-    def _read(self, job: Job, data: Mapping[str, Any]) -> JobResult:
+    def _read(self, running: JobInProgress, data: Mapping[str, Any]) -> None:
+        """Store the reply's thinking and answers in the job."""
         message, finish, usage = _parts(data)
-        token_format = compile_format(job.request.format, self.tokenizer, eos_ids=self.eos_ids)
-        rules = make_rules(job.request.budget, token_format)
+        has_thinking = running.token_format.has_thinking
         content = str(message.get("content") or "")
         reasoning = next((str(message[n]) for n in _REASONING if message.get(n)), "")
         whole = finish != "length"
-        thought = reasoning if token_format.has_thinking else content
-        ended = whole or (token_format.has_thinking and bool(content))
-        chain = self._chain(job, thought, ended=ended)
-        cost = Cost(
-            prefilled=usage.get("prompt_tokens") or 0, decoded=usage.get("completion_tokens") or 0
+        ended = whole or (has_thinking and bool(content))
+        thought = reasoning if has_thinking else content
+        chain = self._chain(running.job, thought, ended=ended)
+        running.machine = ForcingMachine(running.rules, cap=0, waits=0, chain=chain)
+        running.spend(
+            Cost(
+                prefilled=usage.get("prompt_tokens") or 0,
+                decoded=usage.get("completion_tokens") or 0,
+            )
         )
-        answers: tuple[Answer, ...] = ()
         if ended:
-            answers = self._answers(job, chain, (rules, token_format), content, whole=whole)
-        return JobResult(key=job.key, chain=chain, answers=answers, cost=cost)
+            ids, end = self.tokenizer.encode(content), AnswerEnd.STOP if whole else AnswerEnd.LENGTH
+            for branch in running.end_thinking():
+                running.add_answer(branch, ids, end)
 
     def _chain(self, job: Job, thought: str, *, ended: bool) -> Chain:
         """The thinking; where it did not end it is filled up to the cap, which cut it."""
@@ -235,27 +239,6 @@ class ChatSession:
             return Chain(key=job.key, ids=ids[:cap] + (_CUT,) * (cap - len(ids)))
         end = Event(position=len(ids), kind=EventKind.END, drawn=(_END,))
         return Chain(key=job.key, ids=ids, events=(end,), state=ChainState.ENDED)
-
-    def _answers(
-        self,
-        job: Job,
-        chain: Chain,
-        compiled: tuple[ForcingRules, TokenFormat],
-        content: str,
-        *,
-        whole: bool,
-    ) -> tuple[Answer, ...]:
-        return tuple(
-            Answer(
-                key=branch.key,
-                chain_key=job.key,
-                cut=len(branch.cut.ids),
-                closing=branch.closing,
-                ids=tuple(self.tokenizer.encode(content)),
-                end=AnswerEnd.STOP if whole else AnswerEnd.LENGTH,
-            )
-            for branch in branches(job, chain, *compiled)
-        )
 
 
 def _parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None, Mapping[str, Any]]:

@@ -10,7 +10,6 @@ own distribution, before anything was forced (vLLM's default, `raw_logprobs`):
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.engines.server.replies import (
@@ -20,34 +19,27 @@ from slowthink.engines.server.replies import (
     likeliest,
     read_reply,
 )
-from slowthink.engines.server.rounds import Meter, Rounds
-from slowthink.engines.session import Job, Point
+from slowthink.engines.server.rounds import Rounds
+from slowthink.engines.session import Compiler, Job, JobInProgress
 from slowthink.engines.vllm.request_args import read_args, write_args
-from slowthink.engines.vllm.request_flow import Compiler, DeclaredEnd, Flow, Spec
+from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_args
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import ActionKind
-from slowthink.records import Answer, Chain, Cost, Request
-
-
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """What one request came to."""
-
-    chain: Chain
-    answers: tuple[Answer, ...] = ()
+from slowthink.records import Cost, Request
 
 
 class InFlight:
     """Thinks in one request."""
 
-    def __init__(self, rounds: Rounds, tokenizer: Any, eos_ids: frozenset[int]) -> None:
+    def __init__(self, rounds: Rounds, compiler: Compiler, *, stop_id: int) -> None:
         self._rounds = rounds
-        self._compiler = Compiler(tokenizer, eos_ids=eos_ids, stop_id=tokenizer.eos_token_id)
+        self._compiler = compiler
+        self._stop_id = stop_id
 
     def refuse(self, job: Job) -> None:
         """Raise ConfigError where the ids would not tell what happened, or the format does not
         serve."""
-        self._spec(job, farthest(job))
+        self._compile(_arguments(job))
         waits = max(point.waits for point in job.points)
         if job.request.sampling.temperature and waits:
             raise ConfigError(
@@ -56,36 +48,35 @@ class InFlight:
                 "Set in_flight: false (rounds), or temperature: 0, or use the vllm engine."
             )
 
-    async def think(self, job: Job, meter: Meter) -> Done:
-        """The job's longest thinking, and the answer that comes with it. Raises EngineError where
-        the server did not force what it was asked to."""
-        point = farthest(job)
-        spec = self._spec(job, point)
-        chain = job.chain or Chain(key=job.key)
-        if job.machine(spec.rules).next_action().kind is ActionKind.STOP:
-            return Done(chain=chain)
-        known = len(chain.ids)
-        ids = [*job.request.prompt_ids, *chain.ids]
-        body = self._body(job, point) | {
+    async def think(self, running: JobInProgress) -> None:
+        """Make the job's thinking, and the answer that comes with it. Raises EngineError where the
+        server did not force as requested."""
+        if running.machine.next_action().kind is ActionKind.STOP:
+            return
+        job, cap = running.job, running.job.farthest.cap
+        known_ids = job.chain.ids if job.chain else ()
+        arguments = _arguments(job)
+        compiled = self._compile(arguments)
+        ids = [*job.request.prompt_ids, *known_ids]
+        body = self._body(job, arguments) | {
             "prompt": ids,
-            "max_tokens": point.cap - known + spec.reserve,
+            "max_tokens": cap - len(known_ids) + compiled.reserve,
         }
         reply = read_reply(await self._rounds.post(body))
-        flow = _replayed(spec, reply, cap=point.cap, known=chain.ids, request=job.request)
-        told = reply.num_prompt if reply.num_prompt is not None else len(ids)
-        prefilled = max(0, told - reply.num_cached)
-        meter.spend(
+        flow = _replayed(compiled, reply, cap=cap, known=known_ids, request=job.request)
+        num_prompt = reply.num_prompt if reply.num_prompt is not None else len(ids)
+        prefilled = max(0, num_prompt - reply.num_cached)
+        running.spend(
             Cost(
                 prefilled=prefilled,
                 decoded=flow.num_drawn,
                 forced=flow.num_forced,
-                re_prefilled=min(known, prefilled),
+                re_prefilled=min(len(known_ids), prefilled),
             )
         )
-        return Done(chain=flow.thinking.chain(job.key), answers=_answers(job, flow))
+        flow.store(running)
 
-    def _body(self, job: Job, point: Point) -> dict[str, Any]:
-        arguments = write_args(job.request, point, chain=job.chain, answer=point in job.points)
+    def _body(self, job: Job, arguments: dict[str, Any]) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self._rounds.dialect.model,
             "temperature": 0.0,
@@ -96,40 +87,34 @@ class InFlight:
             body |= {"logprobs": self._rounds.dialect.logprobs, "return_tokens_as_token_ids": True}
         return body
 
-    def _spec(self, job: Job, point: Point) -> Spec:
-        ask = read_args(write_args(job.request, point, chain=job.chain, answer=point in job.points))
-        assert ask is not None
-        return self._compiler.spec(ask)
+    def _compile(self, arguments: dict[str, Any]) -> CompiledArgs:
+        args = read_args(arguments)
+        assert args is not None
+        return compile_args(args, self._compiler, stop_id=self._stop_id)
 
 
-def farthest(job: Job) -> Point:
-    """The point that reaches all others; forced if any so far is."""
-    steps = [point.steps for point in job.points]
-    limits = [number for number in steps if number is not None]
-    far = Point(
-        cap=max(point.cap for point in job.points),
-        waits=max(point.waits for point in job.points),
-        steps=max(limits) if len(limits) == len(steps) else None,
-    )
-    unforced = replace(far, forced=False)
-    return unforced if unforced in job.points and far not in job.points else far
+def _arguments(job: Job) -> dict[str, Any]:
+    point = job.farthest
+    return write_args(job.request, point, chain=job.chain, answer=point in job.points)
 
 
 def _replayed(
-    spec: Spec, reply: ServerReply, *, cap: int, known: Sequence[int], request: Request
+    compiled: CompiledArgs, reply: ServerReply, *, cap: int, known: Sequence[int], request: Request
 ) -> Flow:
-    flow = Flow(spec, cap=cap, known_ids=known)
+    flow = Flow(compiled, cap=cap, known_ids=known)
     ids = reply.ids or ()
     if request.sampling.temperature:
-        flow.replay(ids, {}, guess=True)
+        flow.replay(ids, {}, infer=True)
     else:
         if len(reply.logprobs) != len(ids):
             raise _ignored(f"{len(reply.logprobs)} logprobs came with {len(ids)} tokens")
-        texts = {i: spec.token_format.decode([i]) for i in spec.rules.trigger_ids}
+        texts = {i: compiled.token_format.decode([i]) for i in compiled.rules.trigger_ids}
         for token, logprobs in zip(ids, reply.logprobs, strict=True):
-            flow.told([token], _mark(flow, token, logprobs, texts))
-    if flow.strays:
-        raise _ignored(f"{flow.strays} of {len(ids)} tokens are not those that are forced there")
+            flow.observe([token], _mark(flow, token, logprobs, texts))
+    if flow.num_unexpected:
+        raise _ignored(
+            f"{flow.num_unexpected} of {len(ids)} tokens are not those that are forced there"
+        )
     if flow.thinking.next_action().kind is not ActionKind.STOP:
         raise _ignored(f"thinking stopped open after {len(flow.thinking.ids)} tokens of {cap}")
     return flow
@@ -139,8 +124,8 @@ def _mark(
     flow: Flow, token: int, logprobs: Mapping[int | str, float], texts: Mapping[int, str]
 ) -> DeclaredEnd | None:
     """The end that was declared where this token came out, if one was."""
-    order, rules = flow.order(), flow.spec.rules
-    if order.force >= 0 or order.banned:
+    instruction, rules = flow.instruction(), flow.compiled.rules
+    if instruction.force >= 0 or instruction.banned:
         return None
     best = int(likeliest(logprobs, [-1]))
     if best in rules.trigger_ids:
@@ -149,29 +134,12 @@ def _mark(
         return None
     threshold = rules.end_probability
     least, most = end_bounds(logprobs, texts)
-    if least < threshold <= most and order.on_end >= 0:
+    if least < threshold <= most and instruction.on_end >= 0:
         # Too few logprobs to tell, but the server knew: at a declared end another token came.
-        declared = token == order.on_end and token != best
+        declared = token == instruction.on_end and token != best
     else:
         declared = end_probability(logprobs, texts, threshold=threshold) >= threshold
     return DeclaredEnd(best, threshold, best) if declared else None
-
-
-def _answers(job: Job, flow: Flow) -> tuple[Answer, ...]:
-    """The answer that came with the thinking, if its point is one that was asked for."""
-    if flow.answering is None or flow.closing is None:
-        return ()
-    cut = tuple(flow.thinking.ids)
-    return (
-        Answer(
-            key=job.request.answer_key(cut, flow.closing),
-            chain_key=job.key,
-            cut=len(cut),
-            closing=flow.closing,
-            ids=tuple(flow.answering.ids),
-            end=flow.answering.end,
-        ),
-    )
 
 
 def _ignored(what: str) -> EngineError:

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from slowthink.engines.drawing import Drawn
 from slowthink.engines.server.probe import Dialect, neutral
 from slowthink.engines.server.replies import ServerReply, end_probability, likeliest, read_reply
-from slowthink.engines.session import Branch, draw_uniform
+from slowthink.engines.session import Branch, JobInProgress, draw_uniform
 from slowthink.errors import EngineError
 from slowthink.forcing.machine import (
     Action,
@@ -29,20 +29,10 @@ from slowthink.forcing.machine import (
     ForcingMachine,
     ForcingRules,
 )
-from slowthink.records import Answer, Cost, Request, Sampling
+from slowthink.records import Cost, Request, Sampling
 
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Body of a completion → its reply."""
-
-
-class Meter(Protocol):
-    """Told how a job gets on."""
-
-    def spend(self, cost: Cost) -> None:
-        """This was spent."""
-
-    def took(self) -> None:
-        """A round's tokens are with the machine."""
 
 
 _WATCHED_ROUND = 128
@@ -81,7 +71,9 @@ class Rounds:
     anomalies: Counter[str] = field(default_factory=Counter)
     """What the server did that it was not asked to, and that did no harm."""
 
-    async def think(self, request: Request, machine: ForcingMachine, meter: Meter) -> None:
+    async def think(
+        self, request: Request, machine: ForcingMachine, running: JobInProgress
+    ) -> None:
         """Run the machine to its end."""
         rules = machine.rules
         watched = is_watched(request)
@@ -100,10 +92,11 @@ class Rounds:
                 rules=rules if watched else None,
             )
 
-        await self._run(machine, plan, meter, known=len(machine.ids))
+        await self._run(machine, plan, running, known=len(machine.ids))
 
-    async def answer(self, request: Request, branch: Branch, meter: Meter) -> Answer:
-        """The answer after one closing."""
+    async def answer(self, branch: Branch, running: JobInProgress) -> None:
+        """Add the answer after one closing to the job."""
+        request = running.job.request
         machine = AnswerMachine(limit=request.budget.answer_tokens, eos_ids=self.eos_ids)
         start = (*request.prompt_ids, *branch.cut.ids, *branch.closing)
 
@@ -116,22 +109,15 @@ class Rounds:
                 stop_ids=self.eos_ids,
             )
 
-        meter.spend(Cost(forced=len(branch.closing)))
-        await self._run(machine, plan, meter, known=len(start) - len(branch.closing))
-        return Answer(
-            key=branch.key,
-            chain_key=request.chain_key(),
-            cut=len(branch.cut.ids),
-            closing=branch.closing,
-            ids=tuple(machine.ids),
-            end=machine.end,
-        )
+        running.spend(Cost(forced=len(branch.closing)))
+        await self._run(machine, plan, running, known=len(start) - len(branch.closing))
+        running.add_answer(branch, machine.ids, machine.end)
 
     async def _run(
         self,
         machine: ForcingMachine | AnswerMachine,
         plan: Callable[[Action], Round],
-        meter: Meter,
+        running: JobInProgress,
         *,
         known: int,
     ) -> None:
@@ -140,12 +126,12 @@ class Rounds:
         empty = 0
         while True:
             action, forced = settle(machine)
-            meter.spend(Cost(forced=forced))
+            running.spend(Cost(forced=forced))
             if action.kind is not ActionKind.DRAW:
                 return
             round = plan(action)
             reply = read_reply(await self.post(self.body(round)))
-            meter.spend(_cost(round, reply, known=known))
+            running.spend(_cost(round, reply, known=known))
             drawn = self.read(round, reply)
             empty = empty + 1 if not drawn else 0
             if empty == _MAX_EMPTY:
@@ -157,7 +143,7 @@ class Rounds:
             before = len(machine.ids)
             absorb(machine, drawn)
             known = len(round.ids) + max(0, len(machine.ids) - before)
-            meter.took()
+            running.checkpoint_if_due()
 
     # -- what is sent --
 

@@ -16,12 +16,11 @@ another name (`vllm serve --served-model-name`).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from slowthink.engines.models import tokenizer_fingerprint
 from slowthink.engines.server.in_flight import InFlight
 from slowthink.engines.server.pool import EndpointPool
 from slowthink.engines.server.probe import Dialect, Prober, same_everywhere
@@ -30,7 +29,6 @@ from slowthink.engines.server.rounds import Rounds
 from slowthink.engines.server.tokenizer import (
     ServedTokenizer,
     asks,
-    identity,
     local_eos_ids,
     local_fingerprint,
     local_tokenizer,
@@ -38,58 +36,21 @@ from slowthink.engines.server.tokenizer import (
 )
 from slowthink.engines.server.workers import Workers
 from slowthink.engines.session import (
-    Branch,
     Capabilities,
+    Compiler,
     Job,
+    JobInProgress,
     JobResult,
-    branches,
     check_context,
 )
 from slowthink.errors import ConfigError, EngineError
-from slowthink.forcing.formats import TokenFormat, compile_format
-from slowthink.forcing.machine import ForcingMachine, make_rules
 from slowthink.recipe import EndpointConfig, EngineConfig
-from slowthink.records import Answer, Chain, Cost
+from slowthink.records import Cost
 from slowthink.serialise import digest
 
 T = TypeVar("T")
-_KEEP_SECONDS = 2.0
-"""After so long a job's rounds are given back as they are, to be stored."""
-
-
-@dataclass
-class JobInProgress:
-    """A job under way; gives back what it has come to every few seconds."""
-
-    job: Job
-    machine: ForcingMachine
-    token_format: TokenFormat
-    keep: Callable[[JobResult], None]
-    answers: list[Answer] = field(default_factory=list)
-    cost: Cost = field(default_factory=Cost)
-    """Since it was given back last."""
-    kept_at: float = field(default_factory=time.monotonic)
-
-    def spend(self, cost: Cost) -> None:
-        """Add to what the job has cost."""
-        self.cost += cost
-
-    def took(self) -> None:
-        """Give back what there is, where that is some seconds ago."""
-        if time.monotonic() - self.kept_at >= _KEEP_SECONDS:
-            self.keep(self.outcome(partial=True))
-
-    def outcome(self, error: str | None = None, *, partial: bool = False) -> JobResult:
-        """What came of it; with an error, what was had before it."""
-        cost, self.cost, self.kept_at = self.cost, Cost(), time.monotonic()
-        return JobResult(
-            key=self.job.key,
-            chain=self.machine.chain(self.job.key),
-            answers=tuple(self.answers),
-            cost=cost,
-            error=error,
-            partial=partial,
-        )
+_CHECKPOINT_SECONDS = 2.0
+"""Interval of a job's partial results."""
 
 
 class OpenAISession:
@@ -109,7 +70,6 @@ class OpenAISession:
         self._pool = EndpointPool(self._endpoints)
         at_once = self._endpoints.max_concurrency * len(self._endpoints.urls)
         self._workers = Workers(self._do, at_once=at_once, pool=self._pool)
-        self._formats: dict[Any, TokenFormat] = {}
         self.cost = Cost()
         try:
             self._open(name, config, revision, tokenizer)
@@ -131,7 +91,8 @@ class OpenAISession:
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError where these servers cannot keep its budget exactly."""
         check_context(job, max_context=self.capabilities.max_context)
-        refuse_impossible(job, self._compiled(job), dialect=self._dialect, tokenizer=self.tokenizer)
+        token_format = self._compiler.token_format(job.request.format)
+        refuse_impossible(job, token_format, dialect=self._dialect, tokenizer=self.tokenizer)
         if self._in_flight is not None:
             self._in_flight.refuse(job)
         self._workers.submit(job)
@@ -157,6 +118,7 @@ class OpenAISession:
             self.tokenizer, self.eos_ids = self._tokens(name, revision, model)
         else:
             self.tokenizer, self.eos_ids = tokenizer, frozenset({tokenizer.eos_token_id})
+        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         probed = self._workers.wait(self._each(lambda prober: prober.probe(model)))
         self._dialect = same_everywhere(self._endpoints.urls, probed)
         self._rounds = Rounds(
@@ -178,7 +140,7 @@ class OpenAISession:
                     "with a setting of ours that does not exist as if it were not there; expected "
                     "a server started by `slowthink serve`. Start it so, or set in_flight: false."
                 )
-        return InFlight(self._rounds, self.tokenizer, self.eos_ids)
+        return InFlight(self._rounds, self._compiler, stop_id=self.tokenizer.eos_token_id)
 
     def _describe(self, name: str, config: EngineConfig) -> None:
         """What the session is, from what the servers told."""
@@ -190,7 +152,12 @@ class OpenAISession:
                 "tokens its context holds; expected a number, since nothing may be cut. "
                 "Give it: --set engine.max_context=8192"
             )
-        parts = [dialect.model, dialect.facts, identity(self.tokenizer), local_fingerprint(name)]
+        parts = [
+            dialect.model,
+            dialect.facts,
+            tokenizer_fingerprint(self.tokenizer),
+            local_fingerprint(name),
+        ]
         self.fingerprint = digest(["served", *parts])
         self.numerics = f"openai/{dialect.model}/{dialect.version}"
         self.count_source = "ids" if dialect.returns_ids else "retokenised"
@@ -232,50 +199,28 @@ class OpenAISession:
     # -- one job --
 
     async def _do(self, job: Job) -> JobResult:
-        token_format = self._compiled(job)
-        machine = job.machine(make_rules(job.request.budget, token_format))
-        work = JobInProgress(job, machine, token_format, self._workers.keep)
+        running = JobInProgress.start(job, self._compiler, self._workers.keep)
+        running.checkpoint_seconds = _CHECKPOINT_SECONDS
         try:
-            await self._think(work)
-            await self._answer(work)
+            if self._in_flight is not None:
+                await self._in_flight.think(running)
+            else:
+                await self._rounds.think(job.request, running.machine, running)
+            running.end_thinking()
+            await self._answer(running)
         except EngineError as error:
-            return work.outcome(str(error))
-        return work.outcome()
+            return running.result(str(error))
+        return running.result()
 
-    async def _think(self, work: JobInProgress) -> None:
-        if self._in_flight is None:
-            await self._rounds.think(work.job.request, work.machine, work)
-            return
-        done = await self._in_flight.think(work.job, work)
-        rules = work.machine.rules
-        work.machine = ForcingMachine(rules, cap=0, waits=0, chain=done.chain)
-        chain = work.machine.chain(work.job.key)
-        wanted = {branch.key for branch in self._branches(work, chain)}
-        work.answers += [answer for answer in done.answers if answer.key in wanted]
-
-    async def _answer(self, work: JobInProgress) -> None:
-        """All answers of the chain's points, side by side."""
-        chain = work.machine.chain(work.job.key)
-        had = {answer.key for answer in work.answers}
-        wanted = [one for one in self._branches(work, chain) if one.key not in had]
-        request = work.job.request
-        made = await asyncio.gather(
-            *(self._rounds.answer(request, branch, work) for branch in wanted),
+    async def _answer(self, running: JobInProgress) -> None:
+        """Make all missing answers concurrently."""
+        errors = await asyncio.gather(
+            *(self._rounds.answer(branch, running) for branch in running.missing),
             return_exceptions=True,
         )
-        work.answers += [one for one in made if isinstance(one, Answer)]
-        for one in made:
-            if isinstance(one, BaseException):
-                raise one
-
-    def _branches(self, work: JobInProgress, chain: Chain) -> list[Branch]:
-        return branches(work.job, chain, work.machine.rules, work.token_format)
-
-    def _compiled(self, job: Job) -> TokenFormat:
-        format = job.request.format
-        if format not in self._formats:
-            self._formats[format] = compile_format(format, self.tokenizer, eos_ids=self.eos_ids)
-        return self._formats[format]
+        for error in errors:
+            if error is not None:
+                raise error
 
 
 def _endpoints(config: EngineConfig) -> EndpointConfig:

@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slowthink.engines.models import EMBEDDED, fingerprint, resolve_model
+from slowthink.engines.models import EMBEDDED, eos_ids, fingerprint, resolve_model
 from slowthink.errors import ConfigError, EngineError
-from slowthink.serialise import digest
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 """Path below the server's root, and body → reply. Raises EngineError."""
@@ -39,28 +38,20 @@ def local_tokenizer(name: str, revision: str | None) -> Any | None:
 
 def local_eos_ids(name: str, revision: str | None, tokenizer: Any) -> frozenset[int]:
     """All ids that end a turn: the generation config's, where there is one, and the tokenizer's."""
-    found: list[int | None] = [tokenizer.eos_token_id]
+    configured = None
     try:
         from transformers import GenerationConfig
 
         configured = GenerationConfig.from_pretrained(_place(name), revision=revision).eos_token_id
-        found += configured if isinstance(configured, list) else [configured]
     except (ImportError, OSError, ValueError):
         pass
-    return frozenset(i for i in found if i is not None)
+    return eos_ids(configured, tokenizer.eos_token_id)
 
 
 def local_fingerprint(name: str) -> str:
     """Of the model's files where the name is of a folder here; empty elsewhere."""
     local = name == EMBEDDED or (Path(name) / "config.json").is_file()
     return fingerprint(resolve_model(name)) if local else ""
-
-
-def identity(tokenizer: Any) -> str:
-    """Hash of what the tokenizer does, as far as it can be told."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = backend.to_str() if backend is not None else type(tokenizer).__name__
-    return digest([state, tokenizer.chat_template])[:16]
 
 
 def _place(name: str) -> str:

@@ -1,30 +1,28 @@
-"""Jobs that think together in one batch, and then answer off their chains' keys and values.
+"""Jobs that think together in one batch, then answer from their chains' keys and values.
 
-    batch = Batch(jobs, Model(decoder=…, machine=…, compiled=…, eos_ids=…))
+    batch = Batch(jobs, Model(decoder=…, compiler=…))
     for _ in batch.run():              # one decoding step each
-        keep(batch.outcomes())         # what is new, at any step
+        store(batch.results())         # what is new, after any step
 
-What is handed over holds what it is said to have cost, so a process killed later has lost only
-what came after. With `more` (told how many may join, and beside how many), new
-jobs join as others finish, so that the batch stays full; without, it is fixed, and the same jobs
-give the same tokens.
+A result's cost is that of what it contains, so a process that is killed loses only what came after.
+With `more` (called with how many jobs may join, and how many rows stay), new jobs join as others
+finish, so the batch stays full; without, it is fixed, and the same jobs give the same tokens.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from slowthink.engines.session import Branch, Job, JobResult, branches, draw_uniform
-from slowthink.engines.transformers.decoding import Decoder, DecodingRow, Parked, Started
+from slowthink.engines.session import Branch, Compiler, Job, JobInProgress, JobResult, draw_uniform
+from slowthink.engines.transformers.decoding import Decoder, DecodingRow, Parked, Prefilled
 from slowthink.engines.transformers.kv_cache import KeyValues, join
-from slowthink.forcing.formats import TokenFormat
 from slowthink.forcing.machine import ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Answer, AnswerEnd, Cost, Request
 
 _ANSWER_AT = 0.5
-"""Where new jobs join, thinking waits for answers when this share of a batch has stopped."""
+"""Where new jobs may join, thinking pauses for answers when this share of a batch has stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,63 +30,34 @@ class Model:
     """What a batch runs on."""
 
     decoder: Decoder
-    machine: Callable[[Job], ForcingMachine]
-    compiled: Callable[[Job], TokenFormat]
-    eos_ids: frozenset[int]
+    compiler: Compiler
 
 
 @dataclass(kw_only=True)
-class _Work:
-    """A job at work."""
+class _BatchedJob:
+    """A job and the row of its thinking."""
 
-    job: Job
-    machine: ForcingMachine
+    running: JobInProgress
     row: DecodingRow
-    answers: list[Answer] = field(default_factory=list)
-    told: tuple[int, int, int] = (-1, -1, 0)
-    """Ids, events and answers handed over."""
     done: bool = False
-
-    @property
-    def now(self) -> tuple[int, int, int]:
-        return len(self.machine.ids), len(self.machine.events), len(self.answers)
-
-    def outcome(self, cost: Cost) -> JobResult:
-        answers = self.answers if self.done else self.answers[self.told[2] :]
-        self.told = self.now
-        chain = self.machine.chain(self.job.key)
-        return JobResult(
-            key=self.job.key, chain=chain, answers=tuple(answers), cost=cost, partial=not self.done
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answering:
-    """An answer at work."""
+class _AnswerRow:
+    """The row of an answer that is being decoded."""
 
-    work: _Work
+    running: JobInProgress
     branch: Branch
+    machine: AnswerMachine
     row: DecodingRow
-
-    def answer(self) -> Answer:
-        machine = self.row.machine
-        assert isinstance(machine, AnswerMachine)
-        return Answer(
-            key=self.branch.key,
-            chain_key=self.work.job.key,
-            cut=len(self.branch.cut.ids),
-            closing=self.branch.closing,
-            ids=tuple(machine.ids),
-            end=machine.end,
-        )
 
     @property
     def done(self) -> bool:
-        return self.row.machine.next_action().kind is ActionKind.STOP
+        return self.machine.next_action().kind is ActionKind.STOP
 
 
 class Batch:
-    """Jobs on their way; see the module's text."""
+    """A batch of jobs; see the module's docstring."""
 
     def __init__(
         self,
@@ -101,16 +70,16 @@ class Batch:
         self._more = more
         self._size = len(jobs)
         self._first = jobs
-        self._works: list[_Work] = []
-        self._round: list[_Answering] = []
-        self._before = self._counted = model.decoder.cost
-        self._answering: Cost | None = None
-        """What had been spent when the answers now at work began."""
+        self._jobs: list[_BatchedJob] = []
+        self._answer_rows: list[_AnswerRow] = []
+        self._counted = model.decoder.cost
+        self._cost_before_answers: Cost | None = None
+        """Set while answers are decoded."""
 
     @property
     def has_done(self) -> bool:
-        """Whether a job is whole and not handed over yet."""
-        return any(work.done for work in self._works)
+        """Whether a job is complete and not returned yet."""
+        return any(job.done for job in self._jobs)
 
     def run(self) -> Iterator[None]:
         """Think until every chain reaches its job's points, and make the answers; yields after each
@@ -122,36 +91,39 @@ class Batch:
                 yield
                 continue
             parked.append(stopped)
-            if self._more and sum(len(one.rows) for one in parked) >= _ANSWER_AT * self._size:
+            num_parked = sum(len(part.rows) for part in parked)
+            if self._more and num_parked >= _ANSWER_AT * self._size:
                 yield from self._finish(parked)
                 parked = []
         yield from self._finish(parked)
 
-    def outcomes(self) -> list[JobResult]:
-        """What is new since the last call: of jobs that are done all of it."""
-        self._collect()
-        fresh = [work for work in self._works if work.done or work.now != work.told]
-        self._works = [work for work in self._works if not work.done]
-        spent = self._durable()
-        cost, self._counted = spent - self._counted, spent
-        costs = [cost] + [Cost()] * len(fresh)
-        return [work.outcome(cost) for work, cost in zip(fresh, costs, strict=False)]
+    def results(self) -> list[JobResult]:
+        """Results of jobs that are done, and partial results of those that made progress since the
+        last call. The first one carries the cost of all."""
+        self._collect_answers()
+        fresh = [job for job in self._jobs if job.done or job.running.has_news]
+        self._jobs = [job for job in self._jobs if not job.done]
+        if fresh:
+            cost = self._storable_cost()
+            fresh[0].running.spend(cost - self._counted)
+            self._counted = cost
+        return [job.running.result(partial=not job.done) for job in fresh]
 
     # -- thinking --
 
-    def _start(self, jobs: Sequence[Job]) -> Started:
-        decoder, works = self._model.decoder, []
+    def _start(self, jobs: Sequence[Job]) -> Prefilled:
+        decoder, rows = self._model.decoder, []
         for job in jobs:
-            machine = self._model.machine(job)
+            running = JobInProgress.start(job, self._model.compiler)
+            machine = running.machine
             row = _row(job.request, job.request.prompt_ids, machine, machine.rules.trigger_ids)
-            works.append(_Work(job=job, machine=machine, row=row))
-        self._works += works
-        rows = [work.row for work in works]
+            self._jobs.append(_BatchedJob(running=running, row=row))
+            rows.append(row)
         kv, logits = decoder.prefill([row.tokens for row in rows])
         decoder.cost += Cost(re_prefilled=sum(len(job.chain.ids) for job in jobs if job.chain))
-        return Started(rows=rows, kv=kv, logits=logits)
+        return Prefilled(rows=rows, kv=kv, logits=logits)
 
-    def _admit(self, num_free: int) -> Started | None:
+    def _admit(self, num_free: int) -> Prefilled | None:
         assert self._more is not None
         jobs = self._more(num_free, self._size - num_free)
         return self._start(jobs) if jobs else None
@@ -159,62 +131,63 @@ class Batch:
     # -- answering --
 
     def _finish(self, parked: Sequence[Parked]) -> Iterator[None]:
-        """All answers off these chains, one a row in each round."""
-        rows = [row for one in parked for row in one.rows]
+        """Make all answers of these chains, one a row in each round."""
+        rows = [row for part in parked for row in part.rows]
         if not rows:
             return
         places = {id(row): place for place, row in enumerate(rows)}
-        works = [work for work in self._works if id(work.row) in places]
-        kv = join([one.kv for one in parked]).take([places[id(work.row)] for work in works])
-        self._answering = self._model.decoder.cost
-        wanted = [self._wanted(work) for work in works]
-        for number in range(max(map(len, wanted), default=0)):
-            members = [i for i, found in enumerate(wanted) if len(found) > number]
-            chosen = [(works[i], wanted[i][number]) for i in members]
+        jobs = [job for job in self._jobs if id(job.row) in places]
+        kv = join([part.kv for part in parked]).take([places[id(job.row)] for job in jobs])
+        self._cost_before_answers = self._model.decoder.cost
+        branches = [job.running.end_thinking() for job in jobs]
+        for number in range(max(map(len, branches), default=0)):
+            members = [i for i in range(len(jobs)) if len(branches[i]) > number]
+            chosen = [(jobs[i], branches[i][number]) for i in members]
             yield from self._answer(chosen, kv.take(members))
-        self._answering = None
-        for work in works:
-            work.done = True
+        self._cost_before_answers = None
+        for job in jobs:
+            job.done = True
 
-    def _wanted(self, work: _Work) -> list[Branch]:
-        chain = work.machine.chain(work.job.key)
-        return branches(work.job, chain, work.machine.rules, self._model.compiled(work.job))
-
-    def _answer(self, wanted: Sequence[tuple[_Work, Branch]], kv: KeyValues) -> Iterator[None]:
+    def _answer(
+        self, chosen: Sequence[tuple[_BatchedJob, Branch]], kv: KeyValues
+    ) -> Iterator[None]:
         """One answer per row: cut its cache, feed the closing as one block, then draw."""
         decoder = self._model.decoder
         blocks, starts = [], []
-        for place, (work, branch) in enumerate(wanted):
-            request = work.job.request
-            whole = (*request.prompt_ids, *branch.cut.ids, *branch.closing)
-            keep = min(_common(work.row.tokens, whole), len(whole) - 1)
+        for place, (job, branch) in enumerate(chosen):
+            request = job.running.job.request
+            prefix = (*request.prompt_ids, *branch.cut.ids, *branch.closing)
+            keep = min(_common_length(job.row.tokens, prefix), len(prefix) - 1)
             kv.forget(place, keep)
-            blocks.append(whole[keep:])
+            blocks.append(prefix[keep:])
             starts.append(keep)
-            machine = AnswerMachine(limit=request.budget.answer_tokens, eos_ids=self._model.eos_ids)
-            row = _row(request, whole, machine, tag=("answer", len(branch.cut.ids)))
-            self._round.append(_Answering(work=work, branch=branch, row=row))
+            limit, eos_ids = request.budget.answer_tokens, self._model.compiler.eos_ids
+            machine = AnswerMachine(limit=limit, eos_ids=eos_ids)
+            row = _row(request, prefix, machine, tag=("answer", len(branch.cut.ids)))
+            self._answer_rows.append(
+                _AnswerRow(running=job.running, branch=branch, machine=machine, row=row)
+            )
         logits = decoder.forward(kv, blocks, starts)
-        decoder.cost += Cost(forced=sum(len(branch.closing) for _, branch in wanted))
-        started = Started(rows=[one.row for one in self._round], kv=kv, logits=logits)
-        for stopped in decoder.flow(started):
+        decoder.cost += Cost(forced=sum(len(branch.closing) for _, branch in chosen))
+        rows = [answer.row for answer in self._answer_rows]
+        for stopped in decoder.flow(Prefilled(rows=rows, kv=kv, logits=logits)):
             if stopped is None:
                 yield
-        self._collect()
+        self._collect_answers()
 
-    def _collect(self) -> None:
-        """Put the answers that are done to their jobs."""
-        for one in self._round:
-            if one.done:
-                one.work.answers.append(one.answer())
-        self._round = [one for one in self._round if not one.done]
+    def _collect_answers(self) -> None:
+        """Add finished answers to their jobs."""
+        for row in self._answer_rows:
+            if row.done:
+                row.running.add_answer(row.branch, row.machine.ids, row.machine.end)
+        self._answer_rows = [row for row in self._answer_rows if not row.done]
 
-    def _durable(self) -> Cost:
-        """What was spent on all that can be handed over: answers in the middle are not counted."""
-        if self._answering is None:
+    def _storable_cost(self) -> Cost:
+        """Cost of all that a result can contain: unfinished answers are not counted."""
+        if self._cost_before_answers is None:
             return self._model.decoder.cost
-        made = [one for work in self._works if not work.done for one in work.answers]
-        return sum(map(_cost_of, made), self._answering)
+        answers = [answer for job in self._jobs for answer in job.running.answers]
+        return sum(map(_cost_of, answers), self._cost_before_answers)
 
 
 def _cost_of(answer: Answer) -> Cost:
@@ -239,9 +212,9 @@ def _row(
     )
 
 
-def _common(cached: Sequence[int], whole: Sequence[int]) -> int:
+def _common_length(cached: Sequence[int], ids: Sequence[int]) -> int:
     """Length of the common start; only the thinking can differ, inside a long delimiter."""
-    length = min(len(cached), len(whole))
-    if tuple(cached[:length]) == tuple(whole[:length]):
+    length = min(len(cached), len(ids))
+    if tuple(cached[:length]) == tuple(ids[:length]):
         return length
-    return next(i for i in range(length) if cached[i] != whole[i])
+    return next(i for i in range(length) if cached[i] != ids[i])

@@ -1,7 +1,7 @@
 """The decoding loop of a transformers model: rows in, tokens out, keys and values kept.
 
-A row is a state machine (`thinking.forcing`) that says what is fed next; thinking and answering are
-the same loop with another machine.
+Each row has a state machine (`forcing.machine`) that decides what is fed next; thinking and
+answering are the same loop with different machines.
 
 Legend: B rows, T tokens fed at once, V vocabulary.
 """
@@ -22,11 +22,11 @@ from slowthink.records import Cost, Sampling
 _PREFILL_TOKENS = 8192
 """Tokens prefilled at once."""
 _COMPACT_BELOW = 0.75
-"""A batch is made smaller when fewer than this share of its rows are still at work."""
+"""A batch is compacted when fewer than this share of its rows are still decoding."""
 
 
 class Machine(Protocol):
-    """Says what is fed next; see `thinking.forcing`."""
+    """Decides what is fed next; see `forcing.machine`."""
 
     ids: list[int]
 
@@ -38,7 +38,7 @@ class Machine(Protocol):
 
 @dataclass(kw_only=True)
 class DecodingRow:
-    """One sequence at work."""
+    """One sequence being decoded."""
 
     prefix: tuple[int, ...]
     """Tokens before the machine's own."""
@@ -47,7 +47,7 @@ class DecodingRow:
     uniform: Callable[[tuple[int, int]], float]
     """The number that decides a sampled draw."""
     triggers: frozenset[int] = frozenset()
-    """Ids whose probability the machine wants to know."""
+    """Ids whose probability the machine needs."""
     feed: int | None = None
     """The next token to feed; None when the row is done."""
     stale: bool = False
@@ -65,8 +65,8 @@ class DecodingRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started:
-    """Rows that are prefilled, with the logits (B, V) of their last tokens."""
+class Prefilled:
+    """Rows ready to decode, with the logits (B, V) of their last tokens."""
 
     rows: Sequence[DecodingRow]
     kv: KeyValues
@@ -92,7 +92,7 @@ class Decoder:
     def forward(
         self, kv: KeyValues, blocks: Sequence[Sequence[int]], starts: Sequence[int],
     ) -> torch.Tensor:  # fmt: skip
-        """Feed each row its block, whose first token has place `starts[row]`; last logits (B, V).
+        """Feed each row its block, from position `starts[row]` on; returns the last logits (B, V).
 
         Shorter blocks are padded on the left; an empty one feeds a hole.
         """
@@ -127,20 +127,20 @@ class Decoder:
         return join(parts).take(order), torch.cat(logits)[order]
 
     def flow(
-        self, started: Started, admit: Callable[[int], Started | None] | None = None
+        self, started: Prefilled, admit: Callable[[int], Prefilled | None] | None = None
     ) -> Iterator[Parked | None]:
-        """Decode until every machine stops: gives None after each step, and rows as they are done.
+        """Decode until every machine stops: yields None after each step, and rows as they are done.
 
-        `admit` is told how many rows have left and may give new ones to take their places.
+        `admit` is called with the number of rows that left, and may return new ones.
         """
         active, kv = list(started.rows), started.kv
         self._settle(active, kv, started.logits)
         while active:
-            going = [place for place, row in enumerate(active) if row.feed is not None]
-            if len(going) < _COMPACT_BELOW * len(active) or not going:
-                done = [place for place in range(len(active)) if place not in set(going)]
+            running = [place for place, row in enumerate(active) if row.feed is not None]
+            if len(running) < _COMPACT_BELOW * len(active) or not running:
+                done = [place for place, row in enumerate(active) if row.feed is None]
                 yield Parked(rows=[active[place] for place in done], kv=kv.take(done))
-                kv, active = kv.take(going), [active[place] for place in going]
+                kv, active = kv.take(running), [active[place] for place in running]
                 fresh = admit(len(done)) if admit else None
                 if fresh is not None:
                     self._settle(fresh.rows, fresh.kv, fresh.logits)
@@ -153,20 +153,22 @@ class Decoder:
             yield None
 
     def _settle(self, rows: Sequence[DecodingRow], kv: KeyValues, logits: torch.Tensor) -> None:
-        """Find each row's next token: forced, drawn, or none because it is done."""
-        waiting = list(range(len(rows)))
-        while waiting:
+        """Decide each row's next token: forced, drawn, or none because it is done."""
+        undecided = list(range(len(rows)))
+        while undecided:
             draws = [
-                (place, one) for place in waiting if (one := self._order(rows[place], kv, place))
+                (place, draw)
+                for place in undecided
+                if (draw := self._next_draw(rows[place], kv, place))
             ]
             drawn = _draw(rows, logits, draws)
-            waiting = [
-                place for (place, _), one in zip(draws, drawn, strict=True)
-                if not self._told(rows[place], one, kv, place)
+            undecided = [
+                place for (place, _), token in zip(draws, drawn, strict=True)
+                if not self._accept(rows[place], token, kv, place)
             ]  # fmt: skip
 
-    def _order(self, row: DecodingRow, kv: KeyValues, place: int) -> Draw | None:
-        """What the machine wants next; the draw, if it is one."""
+    def _next_draw(self, row: DecodingRow, kv: KeyValues, place: int) -> Draw | None:
+        """Set the row's next token if the machine forces it; else return the draw it needs."""
         action = row.machine.next_action()
         row.feed = None
         if action.kind is ActionKind.FORCE:
@@ -180,8 +182,8 @@ class Decoder:
             return Draw(row.sampling, uniform, action.banned)
         return None
 
-    def _told(self, row: DecodingRow, drawn: Drawn, kv: KeyValues, place: int) -> bool:
-        """Tell the machine what was drawn; whether that settles the row's next token."""
+    def _accept(self, row: DecodingRow, drawn: Drawn, kv: KeyValues, place: int) -> bool:
+        """Pass the drawn token to the machine; whether that decides the row's next token."""
         action = row.machine.observe(
             drawn.token, end_probability=drawn.end_probability, argmax=drawn.argmax
         )
@@ -199,8 +201,9 @@ def _draw(
 ) -> list[Drawn]:
     if not draws:
         return []
-    triggers = frozenset().union(*(rows[place].triggers for place, _ in draws))
-    return draw(logits[[place for place, _ in draws]], [one for _, one in draws], triggers=triggers)
+    places, row_draws = zip(*draws, strict=True)
+    triggers = frozenset().union(*(rows[place].triggers for place in places))
+    return draw(logits[list(places)], row_draws, triggers=triggers)
 
 
 def _chunks(sequences: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:

@@ -1,9 +1,8 @@
-"""Keys and values of a batch of sequences that grow, shrink, fork and take tokens back.
+"""Keys and values of a batch of sequences that grow, shrink, fork and roll back.
 
-Every column of the buffers holds one fed token per row; `positions_BN` says which token of its
-row's sequence that is, or -1 for a hole (padding, or a token taken back). A mask over positions is
-all that is needed to cut a row at any token, so answers branch off a chain without prefilling it
-again.
+Every column of the buffers is one fed token per row; `positions_BN` is its position in the row's
+sequence, or -1 for a hole (padding, or a token rolled back). A mask over positions is all that is
+needed to cut a row at any token, so answers branch off a chain without prefilling it again.
 
 Legend: B rows, T tokens fed at once, N columns, H key heads, G query heads per key head, D head
 size.
@@ -23,7 +22,7 @@ _GROWTH = 128
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]
-    """One layer's buffers; appending does not copy what is there."""
+    """One layer's buffers; appending does not copy earlier columns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +56,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
 
 
 class KeyValues:
-    """The cache of one batch, with the place of every column in its row's sequence."""
+    """The cache of one batch, with the position of every column in its row's sequence."""
 
     def __init__(self, num_layers: int, num_rows: int, device: Any) -> None:
         self.layers = [_Layer() for _ in range(num_layers)]
@@ -69,39 +68,26 @@ class KeyValues:
         """Columns filled."""
         return self.positions_BN.shape[1]
 
-    def lengths(self) -> list[int]:
-        """Tokens per row, holes left out."""
-        return [int(n) for n in (self.positions_BN >= 0).sum(-1).tolist()]
+    def append(self, positions_BT: torch.Tensor) -> torch.Tensor:
+        """Add T columns; returns their attention mask (B, 1, T, N + T), True: attended.
 
-    def append(
-        self, positions_BT: torch.Tensor, visible_BN: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Place T new columns; returns their attention mask (B, 1, T, N + T), True: seen.
-
-        A new token sees its row's earlier tokens (those in `visible_BN`, if given) and itself.
+        A new token attends to its row's earlier tokens and itself.
         """
         old_BN = self.positions_BN
-        seen_BN = (old_BN >= 0) if visible_BN is None else visible_BN
+        seen_BN = old_BN >= 0
         T = positions_BT.shape[1]
         causal_TT = torch.ones(T, T, dtype=torch.bool, device=old_BN.device).tril()
         new_BTT = (positions_BT >= 0)[:, None, :] & causal_TT
-        new_BTT |= torch.eye(
-            T, dtype=torch.bool, device=old_BN.device
-        )  # padding sees itself: no NaN
+        # Padding attends to itself, or it would be NaN.
+        new_BTT |= torch.eye(T, dtype=torch.bool, device=old_BN.device)
         mask_BTN = torch.cat([seen_BN[:, None, :].expand(-1, T, -1), new_BTT], -1)
         self.positions_BN = torch.cat([old_BN, positions_BT], 1)
         return mask_BTN[:, None]
 
     def forget(self, row: int, length: int) -> None:
-        """Keep a row's first `length` tokens; the rest become holes."""
+        """Keep a row's first `length` tokens; later ones become holes."""
         positions_N = self.positions_BN[row]
         positions_N[positions_N >= length] = -1
-
-    def truncate(self, num_columns: int) -> None:
-        """Take back all columns from `num_columns` on."""
-        self.positions_BN = self.positions_BN[:, :num_columns]
-        for layer in self.layers:
-            layer.num_columns = num_columns
 
     def take(self, rows: Sequence[int]) -> KeyValues:
         """A copy with these rows (repeats allowed), without columns that none of them uses."""
@@ -151,7 +137,7 @@ def _pad(tensor: torch.Tensor, width: int, *, dim: int, value: int) -> torch.Ten
 
 
 def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The mask as numbers to add, made once for all layers: 0 where seen, else minus infinity."""
+    """The mask to add to scores, made once for all layers: 0 where True, else minus infinity."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
         ~mask, float("-inf")
     )

@@ -1,8 +1,8 @@
-"""Linear layers whose weights lie as oneDNN wants them: for bfloat16 on the CPU.
+"""Linear layers with weights in oneDNN's packed layout: for bfloat16 on the CPU.
 
-torch puts a weight into that order anew in each call, which for a few rows takes longer than the
-product itself (1.2 to 2.3 times in all at 1 to 48 rows of SmolLM2's layers, two cores). Ordered
-once, the same product gives the same bits.
+torch packs the weight again in each call, which for a few rows takes longer than the product itself
+(1.2 to 2.3 times in all at 1 to 48 rows of SmolLM2's layers, two cores). Packed once, the same
+product gives the same bits.
 
     pack(model)     # every nn.Linear of the model, in place
 """
@@ -12,11 +12,11 @@ from __future__ import annotations
 import torch
 
 _ROWS = 32
-"""Rows that the order is chosen for; any number may be fed."""
+"""Number of rows the layout is chosen for; any number may be fed."""
 
 
 class PackedLinear(torch.nn.Module):
-    """A linear layer for inference; its own weight is given up."""
+    """A linear layer for inference; keeps only the packed weight."""
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class PackedLinear(torch.nn.Module):
 
 
 def pack(model: torch.nn.Module) -> None:
-    """Replace the model's linear layers, where this torch and processor can; else do nothing."""
+    """Replace the model's linear layers where this torch and CPU support it; else do nothing."""
     if not can_pack(model):
         return
     with torch.inference_mode():
@@ -44,9 +44,9 @@ def pack(model: torch.nn.Module) -> None:
 
 
 def can_pack(model: torch.nn.Module) -> bool:
-    """Whether it is a bfloat16 model on a CPU that computes in it."""
+    """Whether the model is bfloat16 on a CPU that computes in bfloat16."""
     first = next(model.parameters())
     if first.device.type != "cpu" or first.dtype != torch.bfloat16:
         return False
-    here: bool = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return here and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    has_operator: bool = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has_operator and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

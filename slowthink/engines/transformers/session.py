@@ -1,10 +1,9 @@
 """The embedded engine: a transformers model in this process, forcing inside the decoding loop.
 
-Jobs are sorted by length and cut into batches fixed by the list of jobs: same jobs, same tokens. Or
-(`engine.reproducible: false`) jobs join a batch as others leave it. Rows think until their chains
-are as long as the jobs' points need; then all answers branch off the chains' keys and values, so no
-thinking token is made or prefilled twice. What a long batch has come to is handed over every few
-seconds.
+Jobs are sorted by length and split into batches fixed by the list of jobs: same jobs, same tokens.
+With `engine.reproducible: false`, jobs join a batch as others leave it. Rows think until their
+chains are as long as the jobs' points need; then all answers branch off the chains' keys and
+values, so no thinking token is decoded or prefilled twice. Long batches return partial results.
 """
 
 from __future__ import annotations
@@ -16,21 +15,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from slowthink.engines.models import fingerprint, resolve_model
-from slowthink.engines.session import Capabilities, Job, JobResult, check_context, tokens_at_most
+from slowthink.engines.models import eos_ids, fingerprint, resolve_model
+from slowthink.engines.session import (
+    CHECKPOINT_SECONDS,
+    Capabilities,
+    Compiler,
+    Job,
+    JobResult,
+    check_context,
+    tokens_at_most,
+)
 from slowthink.errors import ConfigError, missing_extra
-from slowthink.forcing.formats import TokenFormat, compile_format
-from slowthink.forcing.machine import make_rules
 from slowthink.recipe import EngineConfig
 from slowthink.records import Cost
 
 if TYPE_CHECKING:
     from slowthink.engines.transformers.batch import Batch
 
-SAVE_SECONDS = 5.0
-"""A longer batch hands over what it has come to this often."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Names of glibc's malloc.h."""
+"""Constants of glibc's malloc.h."""
 
 
 class TransformersSession:
@@ -54,7 +57,9 @@ class TransformersSession:
         self._batch_size, self._batch_tokens = config.batch_size, config.batch_tokens
         self.fingerprint = fingerprint(folder)
         self.numerics = f"transformers/{config.dtype}"
-        self.eos_ids = _eos_ids(model, self.tokenizer)
+        configured = model.generation_config.eos_token_id
+        self.eos_ids = eos_ids(configured, self.tokenizer.eos_token_id)
+        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self.capabilities = Capabilities(
             takes_ids=True,
             returns_ids=True,
@@ -64,11 +69,10 @@ class TransformersSession:
             reproducible=config.reproducible,
             max_context=_max_context(model.config, config.max_context),
         )
-        self.save_seconds = SAVE_SECONDS
+        self.checkpoint_seconds = CHECKPOINT_SECONDS
         self._queue: dict[str, Job] = {}
         self._batch: Batch | None = None
         self._steps: Iterator[None] = iter(())
-        self._formats: dict[Any, TokenFormat] = {}
 
     def __enter__(self) -> TransformersSession:
         return self
@@ -93,7 +97,7 @@ class TransformersSession:
             self._queue.pop(key, None)
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
-        """Run the next batch: to its end, or for `save_seconds`, and return what is new of it."""
+        """Run the next batch until a job is done or `checkpoint_seconds` have passed."""
         import torch
 
         if self._batch is None:
@@ -104,44 +108,33 @@ class TransformersSession:
         started = time.monotonic()
         with torch.inference_mode():
             for _ in self._steps:
-                if self._batch.has_done or time.monotonic() - started >= self.save_seconds:
-                    return self._batch.outcomes()
+                if self._batch.has_done or time.monotonic() - started >= self.checkpoint_seconds:
+                    return self._batch.results()
         batch, self._batch = self._batch, None
-        return batch.outcomes()
+        return batch.results()
 
     def _next_batch(self) -> Batch:
         from slowthink.engines.transformers.batch import Batch, Model
 
-        model = Model(
-            decoder=self._decoder,
-            machine=lambda job: job.machine(make_rules(job.request.budget, self._compiled(job))),
-            compiled=self._compiled,
-            eos_ids=self.eos_ids,
-        )
+        model = Model(decoder=self._decoder, compiler=self._compiler)
         more = None if self.capabilities.reproducible else self._next_jobs
         return Batch(self._next_jobs(self._batch_size), model, more=more)
 
-    def _next_jobs(self, number: int, beside: int = 0) -> list[Job]:
-        """Out of the queue, in an order that does not depend on how far they have come: a batch
-        that was killed is the same batch again. `beside`: sequences that stay in the batch.
+    def _next_jobs(self, number: int, num_running: int = 0) -> list[Job]:
+        """Take jobs from the queue, in an order that does not depend on their progress: after a
+        kill, the batch is the same again. `num_running`: sequences that stay in the batch.
 
-        No more than `batch_tokens` allow, each counted with the longest one's tokens.
+        Together at most `batch_tokens`, each counted as the longest.
         """
         jobs: list[Job] = []
         for job in sorted(self._queue.values(), key=_job_order)[:number]:
-            rows = beside + len(jobs) + 1
+            rows = num_running + len(jobs) + 1
             if rows > 1 and rows * tokens_at_most(job) > self._batch_tokens:
                 break
             jobs.append(job)
         for job in jobs:
             del self._queue[job.key]
         return jobs
-
-    def _compiled(self, job: Job) -> TokenFormat:
-        format = job.request.format
-        if format not in self._formats:
-            self._formats[format] = compile_format(format, self.tokenizer, eos_ids=self.eos_ids)
-        return self._formats[format]
 
 
 def _job_order(job: Job) -> tuple[int, str]:
@@ -176,26 +169,26 @@ def _load(folder: Any, config: EngineConfig) -> tuple[Any, Any]:
     return model, AutoTokenizer.from_pretrained(folder)
 
 
-def pick_device(wanted: str) -> str:
-    """`auto` as the best device here. Raises ConfigError for one that is not here."""
+def pick_device(device: str) -> str:
+    """The device; `auto` is the best available. Raises ConfigError for an unavailable one."""
     import torch
 
-    if wanted == "auto":
+    if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
-            f"engine.device: `{wanted}`, but torch sees no CUDA here. Use `auto` or `cpu`."
+            f"engine.device: `{device}`, but torch finds no CUDA device. Use `auto` or `cpu`."
         )
-    return wanted
+    return device
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep small freed blocks; does nothing elsewhere.
+    """Make glibc keep small freed blocks; does nothing without glibc.
 
-    Giving each step's tensors back to the kernel and faulting them in again takes time on a CPU.
-    Large blocks still go back: kept, they left holes of every size, and a training grew to 12 GB.
+    Returning each step's tensors to the kernel and faulting them in again takes time on a CPU.
+    Large blocks are still returned: keeping them fragmented the heap, and a training grew to 12 GB.
     """
     if platform.system() == "Linux":
         with contextlib.suppress(OSError, AttributeError):
@@ -204,15 +197,8 @@ def keep_freed_memory() -> None:
             libc.mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 
 
-def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """All ids that end a turn: the generation config's and the tokenizer's."""
-    configured = model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
-
-
 def _max_context(config: Any, limit: int | None) -> int:
-    """Tokens that the model can attend to; a sliding window counts as the limit."""
+    """Number of tokens the model can attend to; at most its sliding window."""
     length = int(config.max_position_embeddings)
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
         length = min(length, int(config.sliding_window))

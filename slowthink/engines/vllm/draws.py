@@ -1,8 +1,8 @@
-"""One step's draws as tensors: what is drawn, whether an end is declared, and what stands then.
+"""One step's draws as tensors: the drawn id, whether it declares an end, and what replaces it.
 
-The same semantics as `engines.drawing` and `thinking.forcing`, batched and without a look at the
-device: the host says beforehand what a declared end comes to, and reads afterwards what was drawn.
-A chosen id gets a logit that no other can reach, so whatever the engine samples with takes it.
+The same semantics as `engines.drawing` and `forcing.machine`, batched and without device syncs: the
+host decides beforehand what replaces a declared end, and reads afterwards what was drawn. A chosen
+id gets a logit that no other can reach, so any sampler takes it.
 
 Legend: B batch rows, R rows of this call, V vocabulary, T trigger ids (padded by repeats).
 """
@@ -20,17 +20,17 @@ CERTAIN = 1e9
 """The logit of a chosen id; finite, so that no temperature makes it NaN."""
 _NEVER = float("-inf")
 _FEW = 1024
-"""Likeliest ids that are looked at before a whole vocabulary is sorted."""
+"""Number of likeliest ids tried before the whole vocabulary is sorted."""
 RULES = {"drawn": 0, "argmax": 1, "probability": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """Rows that are drawn here, all greedy or all sampled; tensors on the logits' device."""
+    """Rows to draw, all greedy or all sampled; tensors on the logits' device."""
 
     rows_R: torch.Tensor
     on_end_R: torch.Tensor
-    """Id in the place of a declared end, or RUNNER_UP, or NO_WATCH."""
+    """The id that replaces a declared end, or RUNNER_UP, or NO_WATCH."""
     banned_R: torch.Tensor
     triggers_RT: torch.Tensor
     distinct_RT: torch.Tensor
@@ -39,15 +39,15 @@ class Draws:
     end_probability_R: torch.Tensor
     sampling: Sampled | None = None
     """None: greedy."""
-    wants_probability: bool = False
+    needs_probability: bool = False
     """Some row ends by probability."""
-    wants_rest: bool = True
-    """Some row may have to take an id that is no trigger."""
+    needs_redraw: bool = True
+    """Some row may have to take an id other than the triggers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """Sampling of the rows, and the numbers in [0, 1) that decide."""
+    """Sampling of the rows, and the numbers in [0, 1) that decide their draws."""
 
     temperature_R: torch.Tensor
     top_p_R: torch.Tensor
@@ -55,9 +55,9 @@ class Sampled:
     min_p_R: torch.Tensor
     uniform_R: torch.Tensor
     again_R: torch.Tensor
-    """Decides where an end is refused and drawn again."""
+    """Decides the draw after a refused end."""
     max_top_k: int
-    """0: no row has one."""
+    """0: no row has a top-k."""
     has_top_p: bool
     has_min_p: bool
 
@@ -73,25 +73,25 @@ def watch(
     on_end_R: torch.Tensor,
     triggers_RT: torch.Tensor,
 ) -> torch.Tensor:
-    """For greedy rows: an id takes the triggers' place, so that it comes out where an end would.
+    """For greedy rows: give an id the triggers' place, so that it is output where an end would be.
 
-    Touches T + 1 columns of each row only. Returns marks (R, 4): best trigger, 0, -1, and whether
-    the id, should it come out, stands for an end.
+    Edits T + 1 columns of each row only. Returns marks (R, 4): best trigger, 0, -1, and whether the
+    id, if it is output, replaces an end.
     """
     rows_R1 = rows_R[:, None]
     ends_RT = logits_BV[rows_R1, triggers_RT]
     best_R, at_R = ends_RT.max(-1)
     own_R = logits_BV[rows_R, on_end_R]
     trigger_R = triggers_RT.gather(1, at_R[:, None])[:, 0]
-    stands_R = (best_R > own_R) | (triggers_RT == on_end_R[:, None]).any(-1)
+    replaces_R = (best_R > own_R) | (triggers_RT == on_end_R[:, None]).any(-1)
     logits_BV.index_put_((rows_R1, triggers_RT), logits_BV.new_tensor(_NEVER))
     logits_BV.index_put_((rows_R, on_end_R), torch.maximum(best_R, own_R))
     zero_R = torch.zeros_like(trigger_R)
-    return torch.stack([trigger_R, zero_R, zero_R - 1, stands_R.long()], -1).double()
+    return torch.stack([trigger_R, zero_R, zero_R - 1, replaces_R.long()], -1).double()
 
 
 def decide(logits_BV: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Draw for these rows and make the outcome certain.
+    """Draw for these rows and make the resulting ids certain.
 
     Returns marks (R, 4): id drawn, P(any trigger), likeliest id, whether an end was declared.
     """
@@ -99,9 +99,10 @@ def decide(logits_BV: torch.Tensor, draws: Draws) -> torch.Tensor:
     argmax_R = logits_RV.argmax(-1)
     first_R, second_R, end_R = _candidates(logits_RV, argmax_R, draws)
     declared_R = _declared(draws, first_R, argmax_R, end_R)
-    instead_R = torch.where(draws.on_end_R >= 0, draws.on_end_R, second_R)
-    force(logits_BV, draws.rows_R, torch.where(declared_R, instead_R, first_R))
-    return torch.stack([one.double() for one in (first_R, end_R, argmax_R, declared_R)], -1)
+    replacement_R = torch.where(draws.on_end_R >= 0, draws.on_end_R, second_R)
+    force(logits_BV, draws.rows_R, torch.where(declared_R, replacement_R, first_R))
+    columns = (first_R, end_R, argmax_R, declared_R)
+    return torch.stack([column.double() for column in columns], -1)
 
 
 def _candidates(
@@ -109,16 +110,16 @@ def _candidates(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The id drawn, the id drawn instead of a refused end, and P(any trigger)."""
     best_R, second_R, p_RV = argmax_R, argmax_R, None
-    if draws.wants_rest:
+    if draws.needs_redraw:
         second_R = best_R = logits_RV.scatter(1, draws.triggers_RT, _NEVER).argmax(-1)
     if draws.sampling is None:
         first_R = torch.where(draws.banned_R, best_R, argmax_R)
-        p_RV = torch.softmax(logits_RV.double(), -1) if draws.wants_probability else None
+        p_RV = torch.softmax(logits_RV.double(), -1) if draws.needs_probability else None
     else:
         p_RV = distributions(logits_RV, draws.sampling)
         first_R = pick(p_RV, draws.sampling.uniform_R)
-        if draws.wants_rest:
-            redrawn_R, second_R = _from_rest(p_RV, best_R, draws, draws.sampling)
+        if draws.needs_redraw:
+            redrawn_R, second_R = _redraw(p_RV, best_R, draws, draws.sampling)
             first_R = torch.where(draws.banned_R, redrawn_R, first_R)
     if p_RV is None:
         return first_R, second_R, torch.zeros_like(first_R, dtype=torch.float64)
@@ -126,12 +127,12 @@ def _candidates(
     return first_R, second_R, ends_RT.sum(-1)
 
 
-def _from_rest(
+def _redraw(
     p_RV: torch.Tensor, best_R: torch.Tensor, draws: Draws, sampling: Sampled
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draws from P without the triggers: the first, and the one after a refusal."""
     kept_RV = p_RV.scatter(1, draws.triggers_RT, 0.0)
-    none_R = kept_RV.sum(-1) == 0  # the truncation had left nothing but ends
+    none_R = kept_RV.sum(-1) == 0  # truncation left only ends
     first_R = torch.where(none_R, best_R, pick(kept_RV, sampling.uniform_R))
     return first_R, torch.where(none_R, best_R, pick(kept_RV, sampling.again_R))
 
@@ -170,9 +171,9 @@ def _keep_top_k(p_RV: torch.Tensor, sampling: Sampled) -> torch.Tensor:
 
 
 def _keep_nucleus(p_RV: torch.Tensor, top_p_R: torch.Tensor) -> torch.Tensor:
-    """Zero all but each row's likeliest ids that hold top-p of what is left.
+    """Zero all but each row's smallest set of likeliest ids with top-p of the remaining mass.
 
-    On a CPU most rows need no sort of the whole vocabulary: a look at the numbers is free there.
+    On a CPU, where reading a value needs no sync, most rows need no sort of the whole vocabulary.
     """
     V = p_RV.shape[-1]
     if p_RV.device.type != "cpu" or V <= _FEW:
@@ -195,7 +196,7 @@ def _sorted_nucleus(p_RV: torch.Tensor, top_p_R: torch.Tensor) -> torch.Tensor:
 def _outside(
     sorted_RK: torch.Tensor, whole_R1: torch.Tensor, top_p_R: torch.Tensor
 ) -> torch.Tensor:
-    """Where those before, likelier, hold top-p already; nowhere in a row without top-p."""
+    """True where the likelier ids have top-p together; nowhere in a row without top-p."""
     before_RK = sorted_RK.cumsum(-1) / whole_R1 - sorted_RK / whole_R1
     return (before_RK >= top_p_R[:, None]) & (top_p_R < 1)[:, None]
 
@@ -204,12 +205,12 @@ def pick(p_RV: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:
     """The id at which each row's running sum, in order of id, passes its share of the whole."""
     sums_RV = p_RV.cumsum(-1)
     target_R1 = (uniform_R * sums_RV[:, -1])[:, None]
-    found_R = torch.searchsorted(sums_RV, target_R1, right=True)[:, 0]
+    index_R = torch.searchsorted(sums_RV, target_R1, right=True)[:, 0]
     V = p_RV.shape[-1]
     ids_V = torch.arange(V, device=p_RV.device)
-    last_R = torch.where(p_RV > 0, ids_V, -1).amax(-1)  # where rounding led past the end
-    inside_R = found_R.clamp(max=V - 1)
-    ok_R = (found_R < V) & (p_RV.gather(1, inside_R[:, None])[:, 0] > 0)
+    last_R = torch.where(p_RV > 0, ids_V, -1).amax(-1)  # if rounding led past the end
+    inside_R = index_R.clamp(max=V - 1)
+    ok_R = (index_R < V) & (p_RV.gather(1, inside_R[:, None])[:, 0] > 0)
     return torch.where(ok_R, inside_R, last_R)
 
 
@@ -217,7 +218,7 @@ def pick(p_RV: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:
 
 
 def send(values: Any, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A list or array on the device; to a GPU out of pinned memory, without waiting."""
+    """Copy a list or array to the device; to a GPU from pinned memory, without waiting."""
     tensor = torch.as_tensor(values, dtype=dtype)
     if device.type == "cpu":
         return tensor
@@ -225,7 +226,7 @@ def send(values: Any, *, dtype: torch.dtype, device: torch.device) -> torch.Tens
 
 
 class HostCopy:
-    """A small tensor on its way to the host."""
+    """A small tensor being copied to the host."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._event: Any = None
@@ -237,7 +238,7 @@ class HostCopy:
             self._event.record()
 
     def values(self) -> Any:
-        """The numbers as nested lists. Asked for a step later, when the copy has long arrived."""
+        """The values as nested lists. Called a step later, when the copy is long complete."""
         if self._event is not None:
             self._event.synchronize()
         return self._host.tolist()

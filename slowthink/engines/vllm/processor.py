@@ -3,14 +3,14 @@
     vllm serve MODEL --logits-processors slowthink.engines.vllm:Forcing
     LLM(MODEL, logits_processors=["slowthink.engines.vllm:Forcing"])
 
-A request says what it wants in `extra_args` (offline) or `vllm_xargs` (HTTP), see `vllm_args`;
-thinking, closing, answer and end then lie in this one request: nothing is prefilled again, and no
-request waits for another. One class for both of vLLM's interfaces: V1, and that of the V2 model
-runner, which is written and tested against its interface but has not run on a GPU.
+A request sets its budget in `extra_args` (offline) or `vllm_xargs` (HTTP), see `request_args`;
+thinking, closing, answer and end are then one request: nothing is prefilled again, and no request
+waits for another. One class for both of vLLM's interfaces: V1, and that of the V2 model runner,
+which is written and tested against its interface but has not run on a GPU.
 
-It is not an entry point of the package on purpose: vLLM loads every installed plug-in of the group
+Deliberately not an entry point of the package: vLLM loads every installed plug-in of the group
 `vllm.logits_processors`, and its V2 model runner, the default on GPUs, refuses to start where one
-of them is of the V1 interface alone; nobody's server should depend on what else is installed.
+of them has only the V1 interface; a server should not depend on what else is installed.
 """
 
 from __future__ import annotations
@@ -33,16 +33,23 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcRequestState
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as ProcessorV2
 
+from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.client import eos_ids_of, stop_id_of
 from slowthink.engines.vllm.request_args import ForcingArgs, read_args, refuse_conflicts
-from slowthink.engines.vllm.request_flow import Compiler, Spec, check_room, room, thinking_budget
+from slowthink.engines.vllm.request_flow import (
+    CompiledArgs,
+    check_room,
+    compile_args,
+    room,
+    thinking_budget,
+)
 from slowthink.engines.vllm.rows import ForcedRow, History, RowSettings, Stepper
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Sampling
 from slowthink.serialise import digest
 
-_KEPT = "_slowthink_history"
-"""Attribute of a request's parameters that survives its leaving the batch."""
+_HISTORY = "_slowthink_history"
+"""Attribute of a request's parameters, which outlive its place in the batch."""
 _LEAST_TEMPERATURE = 1e-5
 """vLLM is greedy below it."""
 _log = logging.getLogger(__name__)
@@ -69,20 +76,21 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         self._rows: dict[int, ForcedRow] = {}
         """By batch index; under V2 by slot."""
         self._new: list[tuple[int, SamplingParams, ForcingArgs]] = []
-        self._compilers: dict[Any, Compiler] = {}
+        self._compilers: dict[frozenset[int], Compiler] = {}
+        """By the ids that end a request's text."""
         self._histories: dict[str, History] = {}
         self._num_seeds = 0
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Raise ConfigError, a ValueError, for what cannot be done: the server answers 400."""
-        ask = read_args(sampling_params.extra_args)
-        if ask is None:
+        """Raise ConfigError, a ValueError, for impossible arguments: the server answers 400."""
+        args = read_args(sampling_params.extra_args)
+        if args is None:
             return
         refuse_conflicts(sampling_params)
-        asking = _asking()
-        if asking is not None:
-            _check(asking[0], ask, sampling_params, num_prompt=asking[1])
+        front, num_prompt = _caller()
+        if front is not None:
+            _check(front, args, sampling_params, num_prompt=num_prompt)
 
     def is_argmax_invariant(self) -> bool:
         """False: it runs before the greedy draw."""
@@ -91,7 +99,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     # -- V1 --
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Follow the batch: requests added, removed and moved."""
+        """Apply the batch's changes: requests added, removed and moved."""
         if batch_update is not None:
             self._stepper.batch_changed()
             process_dict_updates(self._rows, batch_update, self._added)
@@ -99,10 +107,10 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     def _added(
         self, params: SamplingParams, prompt_ids: list[int] | None, outputs: list[int]
     ) -> ForcedRow | None:
-        ask = _ask_of(params)
-        if ask is None:
+        args = read_args(params.extra_args)
+        if args is None:
             return None
-        return self._row(ask, params, prompt=prompt_ids or [], outputs=outputs)
+        return self._row(args, params, prompt=prompt_ids or [], outputs=outputs)
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext | None = None) -> torch.Tensor:
         """Edit the batch's logits (B, V) in place. `ctx` under V2 only."""
@@ -116,21 +124,19 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     # -- V2 --
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        """A request takes a slot; whether it is ours. Its tokens are there a little later."""
+        """Register a request; whether it has a budget. Its tokens are available a little later."""
         self._rows.pop(req_idx, None)
-        self._new = [one for one in self._new if one[0] != req_idx]
-        ask = _ask_of(sampling_params)
-        if ask is not None:
-            self._new.append((req_idx, sampling_params, ask))
-        return ask is not None
+        self._new = [new for new in self._new if new[0] != req_idx]
+        args = read_args(sampling_params.extra_args)
+        if args is not None:
+            self._new.append((req_idx, sampling_params, args))
+        return args is not None
 
     def apply_staged_writes(self) -> None:
         """Make rows of the new requests: now their prompts can be read."""
-        if not self._new:
-            return
-        for slot, params, ask in self._new:
+        for slot, params, args in self._new:
             prompt, outputs = self._tokens(slot)
-            self._rows[slot] = self._row(ask, params, prompt=prompt, outputs=outputs)
+            self._rows[slot] = self._row(args, params, prompt=prompt, outputs=outputs)
         self._new = []
 
     def _tokens(self, slot: int) -> tuple[list[int], list[int]]:
@@ -142,47 +148,57 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
 
     def _apply_v2(self, logits: torch.Tensor, ctx: LogitsContext) -> None:
         slots = ctx.idx_mapping_np.tolist()
-        here = [(at, slot) for at, slot in enumerate(slots) if slot in self._rows]
-        if not here:
+        forced = [(at, slot) for at, slot in enumerate(slots) if slot in self._rows]
+        if not forced:
             return
-        lengths, whole = ctx.seq_lens_upper_bound_np, self._states.prefill_len.np
-        kept = [bool(lengths[at] >= whole[slot]) for at, slot in here]
-        self._stepper.batch_changed()  # rows are ordered anew in every step
-        self._stepper.act(logits, [(at, self._rows[slot]) for at, slot in here], kept=kept)
+        lengths, prefill = ctx.seq_lens_upper_bound_np, self._states.prefill_len.np
+        kept = [bool(lengths[at] >= prefill[slot]) for at, slot in forced]
+        self._stepper.batch_changed()  # the order of rows changes in every step
+        self._stepper.act(logits, [(at, self._rows[slot]) for at, slot in forced], kept=kept)
 
     # -- rows --
 
     def _row(
-        self, ask: ForcingArgs, params: SamplingParams, *, prompt: Sequence[int], outputs: list[int]
+        self,
+        args: ForcingArgs,
+        params: SamplingParams,
+        *,
+        prompt: Sequence[int],
+        outputs: list[int],
     ) -> ForcedRow:
-        spec = self._spec(ask, params)
-        limit = self._config.model_config.max_model_len
-        most = room(spec, num_prompt=len(prompt), max_context=limit, max_tokens=params.max_tokens)
-        history = self._history(ask, params)
+        compiled = self._compile(args, params)
+        max_context = self._config.model_config.max_model_len
+        num_free = room(
+            compiled,
+            num_prompt=len(prompt),
+            max_context=max_context,
+            max_tokens=params.max_tokens,
+        )
+        history = self._history(args, params)
         row = ForcedRow(
-            spec,
+            compiled,
             RowSettings(
-                cap=thinking_budget(spec.ask.budget, room=most),
-                sampling=ask.sampling or _own_sampling(params),
-                seed=history.seed if history is not None else self._seed(ask, params),
-                known_ids=tuple(prompt[len(prompt) - ask.known - ask.closed :][: ask.known]),
+                cap=thinking_budget(compiled.args.budget, room=num_free),
+                sampling=args.sampling or _own_sampling(params),
+                seed=history.seed if history is not None else self._seed(args, params),
+                known_ids=tuple(prompt[len(prompt) - args.known - args.closed :][: args.known]),
                 engine_is_greedy=params.temperature < _LEAST_TEMPERATURE,
             ),
             outputs=outputs,
             history=history,
         )
-        setattr(params, _KEPT, row.history)
-        if ask.log is not None:
-            self._histories[ask.log] = row.history
+        setattr(params, _HISTORY, row.history)
+        if args.log is not None:
+            self._histories[args.log] = row.history
         return row
 
-    def _history(self, ask: ForcingArgs, params: SamplingParams) -> History | None:
-        kept: History | None = getattr(params, _KEPT, None)
-        return kept or (self._histories.get(ask.log) if ask.log else None)
+    def _history(self, args: ForcingArgs, params: SamplingParams) -> History | None:
+        own: History | None = getattr(params, _HISTORY, None)
+        return own or (self._histories.get(args.log) if args.log else None)
 
-    def _seed(self, ask: ForcingArgs, params: SamplingParams) -> int:
-        if ask.seed is not None:
-            return ask.seed
+    def _seed(self, args: ForcingArgs, params: SamplingParams) -> int:
+        if args.seed is not None:
+            return args.seed
         if params.seed is not None:
             return int(params.seed)
         # Not from the system's randomness: the ranks of a tensor-parallel engine must agree.
@@ -191,58 +207,53 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         name = [self._config.model_config.seed, parallel.data_parallel_index, self._num_seeds]
         return int(digest(name)[:15], 16)
 
-    def _spec(self, ask: ForcingArgs, params: SamplingParams) -> Spec:
-        """Checked when the request was admitted; what no one could check there ends at once."""
-        compiler = self._compiler(params)
+    def _compile(self, args: ForcingArgs, params: SamplingParams) -> CompiledArgs:
+        """The arguments, checked at admission. Where that was not possible and they are invalid,
+        arguments that end the request at once."""
+        eos_ids = frozenset(params.all_stop_token_ids)
+        if eos_ids not in self._compilers:
+            self._compilers[eos_ids] = Compiler(_tokenizer(self._config), eos_ids=eos_ids)
+        compiler = self._compilers[eos_ids]
+        stop_id = params.eos_token_id if params.eos_token_id is not None else min(eos_ids)
         try:
-            return compiler.spec(ask)
+            return compile_args(args, compiler, stop_id=stop_id)
         except ConfigError:
             _log.exception("slowthink: this request is ended without an answer")
-            budget = replace(ask.budget, max_thinking_tokens=0, answer_tokens=0, wait_strings=())
-            plain = replace(ask.format, name="refused", end_triggers=())
-            return compiler.spec(replace(ask, budget=budget, format=plain))
+            budget = replace(args.budget, max_thinking_tokens=0, answer_tokens=0, wait_strings=())
+            plain = replace(args.format, name="refused", end_triggers=())
+            ended = replace(args, budget=budget, format=plain)
+            return compile_args(ended, compiler, stop_id=stop_id)
 
-    def _compiler(self, params: SamplingParams) -> Compiler:
-        eos_ids = frozenset(params.all_stop_token_ids)
-        stop_id = params.eos_token_id if params.eos_token_id is not None else min(eos_ids)
-        if (eos_ids, stop_id) not in self._compilers:
-            tokenizer = _tokenizer(self._config)
-            self._compilers[eos_ids, stop_id] = Compiler(
-                tokenizer, eos_ids=eos_ids, stop_id=stop_id
-            )
-        return self._compilers[eos_ids, stop_id]
-
-    # -- what was drawn --
+    # -- read by the engine's worker --
 
     def take_histories(self, names: Sequence[str]) -> list[History | None]:
-        """What was drawn where ends were declared, of the requests logged under these names;
-        forgotten here."""
+        """Remove and return the histories of the requests logged under these names."""
         self._stepper.collect()
         return [self._histories.pop(name, None) for name in names]
 
     def open_rows(self) -> dict[str, ForcedRow]:
-        """The logged requests in the batch, as far as they have come."""
+        """The logged requests in the batch, as far as they are generated."""
         self._stepper.collect()
-        named = {row.spec.ask.log: row for row in self._rows.values() if row.is_ready}
+        named = {row.compiled.args.log: row for row in self._rows.values() if row.is_ready}
         return {name: row for name, row in named.items() if name in self._histories}
 
 
 class Reading:
-    """Gives an engine's worker methods that read the processor; vLLM's `worker_extension_cls`.
+    """Adds methods that read the processor to an engine's worker; vLLM's `worker_extension_cls`.
 
-    Marks are rows of output index, id, P(end), likeliest id, and the id that they stand for. Both
-    give None on a worker that draws nothing.
+    A declared end is a list: output index, id drawn, P(end), likeliest id, and the id that replaced
+    it. Both methods return None on a worker that draws nothing.
     """
 
     def slowthink_histories(self, names: Sequence[str]) -> list[Any] | None:
-        """The marks of finished requests, None for one that is not known here."""
+        """The declared ends of finished requests, None for an unknown one."""
         processor = _processor_of(self)
         if processor is None:
             return None
         return [_plain(history) for history in processor.take_histories(names)]
 
     def slowthink_open(self) -> list[Any] | None:
-        """Name, output ids and marks of each request at work."""
+        """Name, output ids and declared ends of each running request."""
         processor = _processor_of(self)
         if processor is None:
             return None
@@ -253,23 +264,19 @@ class Reading:
 def _processor_of(worker: Any) -> Forcing | None:
     runner = worker.model_runner
     if hasattr(runner, "input_batch"):
-        found = runner.input_batch.logitsprocs.all
+        processors = runner.input_batch.logitsprocs.all
     else:
-        found = getattr(getattr(runner, "sampler", None), "logits_processors", ())
-    return next((one for one in found if isinstance(one, Forcing)), None)
+        processors = getattr(getattr(runner, "sampler", None), "logits_processors", ())
+    return next((p for p in processors if isinstance(p, Forcing)), None)
 
 
 def _plain(history: History | None) -> list[list[float]] | None:
     if history is None:
         return None
     return [
-        [at, mark.token, mark.end_probability, mark.argmax, mark.stands_for]
-        for at, mark in history.marks.items()
+        [at, end.token, end.end_probability, end.argmax, end.replacement]
+        for at, end in history.ends.items()
     ]
-
-
-def _ask_of(params: SamplingParams) -> ForcingArgs | None:
-    return read_args(params.extra_args) if params.extra_args else None
 
 
 def _own_sampling(params: SamplingParams) -> Sampling:
@@ -298,12 +305,12 @@ def _tokenizer(config: VllmConfig) -> Any:
 # --- admission ------------------------------------------------------------------------------------
 
 
-def _asking() -> tuple[InputProcessor, int | None] | None:
-    """The engine front that validates a request just now, and the prompt's length if it is known.
+def _caller() -> tuple[InputProcessor | None, int | None]:
+    """The engine front that is validating a request, and the prompt's length if it is known.
 
-    vLLM hands `validate_params` neither model nor prompt, and only a refusal raised there becomes a
-    clear 400; so its callers' frames are read. Where they look different in another version, what
-    needs the model is checked in the engine only.
+    vLLM passes `validate_params` neither model nor prompt, and only an error raised there becomes a
+    clear 400; so the callers' frames are read. In a version where they differ, what depends on the
+    model is checked in the engine only.
     """
     frame: FrameType | None = sys._getframe(1)
     front = None
@@ -314,7 +321,7 @@ def _asking() -> tuple[InputProcessor, int | None] | None:
             if frame.f_code.co_name == "process_inputs":
                 return front, _prompt_length(frame.f_locals.get("prompt"))
         frame = frame.f_back
-    return (front, None) if front is not None else None
+    return front, None
 
 
 def _prompt_length(prompt: Any) -> int | None:
@@ -323,13 +330,13 @@ def _prompt_length(prompt: Any) -> int | None:
 
 
 def _check(
-    front: InputProcessor, ask: ForcingArgs, params: SamplingParams, *, num_prompt: int | None
+    front: InputProcessor, args: ForcingArgs, params: SamplingParams, *, num_prompt: int | None
 ) -> None:
-    """Raise ConfigError where the model's tokenizer or context cannot do what is asked."""
+    """Raise ConfigError where the model's tokenizer or context does not allow these arguments."""
     if front.tokenizer is None:
         return
     check_room(
-        _compiler_of(front).spec(ask),
+        compile_args(args, _compiler_of(front), stop_id=stop_id_of(front)),
         num_prompt=num_prompt if num_prompt is not None else 1,
         max_context=front.model_config.max_model_len,
         max_tokens=params.max_tokens,
@@ -341,7 +348,7 @@ def _compiler_of(front: InputProcessor) -> Compiler:
     eos_ids = eos_ids_of(front)
     if not eos_ids:
         raise ConfigError(
-            "slowthink: the model names no end-of-text token; expected one, since a request ends "
-            "by it. Set eos_token_id in its generation_config.json."
+            "slowthink: the model has no end-of-text token; expected one, since it ends the "
+            "request. Set eos_token_id in its generation_config.json."
         )
-    return Compiler(front.tokenizer, eos_ids=eos_ids, stop_id=stop_id_of(front))
+    return Compiler(front.tokenizer, eos_ids=eos_ids)

@@ -1,7 +1,7 @@
-"""What a request tells the forcing inside vLLM: flat names, read and checked in one place.
+"""The arguments of one forced request: flat names, validated in one place.
 
-Offline they lie in `SamplingParams.extra_args`, over HTTP in `vllm_xargs`, which takes texts,
-numbers and flat lists of these only:
+Offline they are keys of `SamplingParams.extra_args`, over HTTP of `vllm_xargs`, which allows only
+texts, numbers and flat lists of these:
 
     {"slowthink_format": "s1", "slowthink_cap": 512, "slowthink_waits": 1}
 """
@@ -9,30 +9,42 @@ numbers and flat lists of these only:
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from slowthink.engines.session import Point
 from slowthink.errors import ConfigError
 from slowthink.forcing.formats import AUTO, FORMATS, get_format
-from slowthink.records import Budget, Chain, Event, EventKind, LoopRule, Request, Sampling
-from slowthink.records import ThinkingFormat as Format
+from slowthink.records import (
+    Budget,
+    Chain,
+    Event,
+    EventKind,
+    LoopRule,
+    Request,
+    Sampling,
+    ThinkingFormat,
+)
 
 PREFIX = "slowthink_"
 _KINDS = (EventKind.WAIT, EventKind.MINIMUM, EventKind.END)
 _PER_EVENT = 4
-"""Numbers that stand for one event: position, kind, forced, drawn id or -1."""
+"""Numbers of one event: position, index in `_KINDS`, forced, drawn id or -1."""
+_BUDGET, _SAMPLING, _LOOP = Budget(), Sampling(), LoopRule()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForcingArgs:
-    """What one request asks of the forcing."""
+    """How one request is forced."""
 
-    format: Format
-    """One named `auto` is found in the chat template."""
+    format: ThinkingFormat
+    """One named `auto` is detected in the chat template."""
     budget: Budget
-    """A cap of None: as much as the context and the request's max_tokens hold."""
+    """A cap of None: as much as the context and the request's max_tokens allow."""
     sampling: Sampling | None = None
     """None: the request's own temperature, top-p, top-k and min-p."""
     seed: int | None = None
@@ -41,190 +53,180 @@ class ForcingArgs:
     forced: bool = True
     """False: thinking that does not end by itself within the cap gets no answer."""
     known: int = 0
-    """Tokens at the end of the prompt that are thinking already."""
+    """Tokens at the end of the prompt that are already thinking."""
     events: tuple[Event, ...] = ()
     """The declared ends among them."""
     closed: int = 0
-    """Tokens of the closing that follow them in the prompt: only the answer is wanted."""
+    """Tokens of the closing after them in the prompt: only the answer is generated."""
     log: str | None = None
-    """Under this name the engine keeps what was drawn where ends were declared."""
+    """Under this name the engine keeps the request's declared ends."""
 
 
-# --- reading --------------------------------------------------------------------------------------
-
-
-def _number(low: float, high: float = float("inf"), *, kind: type = float) -> Callable[..., Any]:
-    def read(name: str, value: Any) -> Any:
-        whole = kind is float or (isinstance(value, (int, float)) and value == int(value))
-        if isinstance(value, (str, list)) or not whole or not low <= value <= high:
-            noun = "a whole number" if kind is int else "a number"
-            top = f" to {high:g}" if high != float("inf") else ""
-            raise _wrong(name, value, f"{noun} from {low:g}{top}" if low > -_WIDE else noun)
-        return kind(value)
-
-    return read
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _wrong(name, value, "a text")
+def _no_text(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError("expected a number")
     return value
 
 
-def _texts(name: str, value: Any) -> tuple[str, ...]:
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, (list, tuple)) or not all(isinstance(one, str) for one in found):
-        raise _wrong(name, value, "a text or a list of texts")
-    return tuple(found)
+def _one_or_more(value: Any) -> Any:
+    if not isinstance(value, (str, list, tuple)):
+        raise ValueError("expected a text or a list of texts")
+    return (value,) if isinstance(value, str) else value
 
 
-def _events(name: str, value: Any) -> tuple[Event, ...]:
-    numbers = list(value) if isinstance(value, (list, tuple)) else None
-    if numbers is None or len(numbers) % _PER_EVENT:
-        raise _wrong(name, value, f"a list of {_PER_EVENT} numbers for each event")
-    found = []
-    for at in range(0, len(numbers), _PER_EVENT):
-        position, kind, forced, drawn = (int(one) for one in numbers[at : at + _PER_EVENT])
-        ids = (drawn,) if drawn >= 0 else ()
-        found.append(Event(position=position, kind=_KINDS[kind], drawn=ids, forced=forced))
-    return tuple(found)
+def _event_numbers(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)) or len(value) % _PER_EVENT:
+        raise ValueError(f"expected a list of {_PER_EVENT} numbers for each event")
+    if not set(value[1::_PER_EVENT]) <= set(range(len(_KINDS))):
+        raise ValueError(f"expected kinds of events from 0 to {len(_KINDS) - 1}")
+    return value
 
 
-def _rule(name: str, value: Any) -> str:
-    rules = ("drawn", "argmax", "probability")
-    if value not in rules:
-        raise _wrong(name, value, f"one of {', '.join(rules)}")
-    return str(value)
+_Integer = Annotated[int, BeforeValidator(_no_text)]
+_Count = Annotated[_Integer, Field(ge=0)]
+_Switch = Annotated[_Integer, Field(ge=0, le=1)]
+_Number = Annotated[float, BeforeValidator(_no_text), Field(ge=0, allow_inf_nan=False)]
+_Share = Annotated[_Number, Field(le=1)]
+_Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 
 
-_WIDE = 2**62
-_READERS: dict[str, Callable[[str, Any], Any]] = {
-    "format": _text,
-    "start": _text,
-    "end": _text,
-    "triggers": _texts,
-    "newline": _number(0, 1, kind=int),
-    "cue_after_natural_end": _number(0, 1, kind=int),
-    "cap": _number(0, kind=int),
-    "steps": _number(0, kind=int),
-    "step_delimiter": _text,
-    "min": _number(0, kind=int),
-    "waits": _number(0, kind=int),
-    "wait_strings": _texts,
-    "cue": _text,
-    "end_rule": _rule,
-    "end_probability": _number(0, 1),
-    "answer_tokens": _number(0, kind=int),
-    "loop_period": _number(1, kind=int),
-    "loop_repeats": _number(2, kind=int),
-    "loop_tokens": _number(1, kind=int),
-    "temperature": _number(0),
-    "top_p": _number(0, 1),
-    "top_k": _number(0, kind=int),
-    "min_p": _number(0, 1),
-    "seed": _number(-_WIDE * 2, _WIDE * 2, kind=int),
-    "sample": _number(0, kind=int),
-    "forced": _number(0, 1, kind=int),
-    "known": _number(0, kind=int),
-    "closed": _number(0, kind=int),
-    "events": _events,
-    "log": _text,
-}
-"""Every name, without its prefix, and what may stand there."""
+class RequestArgs(BaseModel):
+    """The arguments by name, without their prefix; documented where they are used, in
+    `ForcingArgs`, `Budget`, `Sampling`, `LoopRule` and `ThinkingFormat`."""
 
-
-def _wrong(name: str, value: Any, expected: str) -> ConfigError:
-    return ConfigError(
-        f"vllm_xargs.{PREFIX}{name}: {value!r}; expected {expected}. "
-        "Change it, or leave it out for the default."
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        alias_generator=lambda name: PREFIX + name,
     )
+
+    format: str = AUTO
+    start: str = ""
+    end: str | None = None
+    """Describes a format of the request's own, with `start`, `triggers`, `newline` and
+    `cue_after_natural_end`."""
+    triggers: _Texts = ()
+    newline: _Switch = 1
+    cue_after_natural_end: _Switch = 0
+    cap: _Count | None = None
+    steps: _Count | None = None
+    step_delimiter: str = _BUDGET.step_delimiter
+    min: _Count = _BUDGET.min_thinking_tokens
+    waits: _Count = _BUDGET.waits
+    wait_strings: _Texts = _BUDGET.wait_strings
+    cue: str = _BUDGET.final_answer_cue or ""
+    """Empty: no cue."""
+    end_rule: Literal["drawn", "argmax", "probability"] = "drawn"
+    end_probability: _Share = _BUDGET.end_probability
+    answer_tokens: _Count = _BUDGET.answer_tokens
+    loop_period: Annotated[_Integer, Field(ge=1)] = _LOOP.max_period
+    loop_repeats: Annotated[_Integer, Field(ge=2)] = _LOOP.repeats
+    loop_tokens: Annotated[_Integer, Field(ge=1)] = _LOOP.min_tokens
+    temperature: _Number | None = None
+    top_p: _Share = _SAMPLING.top_p
+    top_k: _Count = _SAMPLING.top_k
+    min_p: _Share = _SAMPLING.min_p
+    seed: Annotated[_Integer, Field(ge=-(2**63), le=2**63)] | None = None
+    sample: _Count = 0
+    forced: _Switch = 1
+    known: _Count = 0
+    closed: _Count = 0
+    events: Annotated[tuple[int, ...], BeforeValidator(_event_numbers)] = ()
+    log: str | None = None
+
+    def compile(self) -> ForcingArgs:
+        """The same as records."""
+        sampling = None
+        if self.temperature is not None:
+            sampling = Sampling(
+                temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p
+            )
+        return ForcingArgs(
+            format=self._thinking_format(),
+            budget=self._budget(),
+            sampling=sampling,
+            seed=self.seed,
+            sample=self.sample,
+            forced=bool(self.forced),
+            known=self.known,
+            events=_events(self.events),
+            closed=self.closed,
+            log=self.log,
+        )
+
+    def _thinking_format(self) -> ThinkingFormat:
+        if self.end is not None:
+            return ThinkingFormat(
+                name="custom",
+                start=self.start,
+                end=self.end,
+                end_triggers=self.triggers,
+                newline_before_forced_end=bool(self.newline),
+                cue_after_natural_end=bool(self.cue_after_natural_end),
+            )
+        if self.format == AUTO:
+            return ThinkingFormat(name=AUTO, start="", end="")
+        return get_format(self.format)
+
+    def _budget(self) -> Budget:
+        loop = None
+        if self.model_fields_set & {"loop_period", "loop_repeats", "loop_tokens"}:
+            loop = LoopRule(
+                max_period=self.loop_period, repeats=self.loop_repeats, min_tokens=self.loop_tokens
+            )
+        return Budget(
+            max_thinking_tokens=self.cap,
+            min_thinking_tokens=self.min,
+            max_thinking_steps=self.steps,
+            step_delimiter=self.step_delimiter,
+            waits=self.waits,
+            wait_strings=self.wait_strings,
+            final_answer_cue=self.cue or None,
+            end_rule=self.end_rule,
+            end_probability=self.end_probability,
+            answer_tokens=self.answer_tokens,
+            loop=loop,
+        )
+
+
+def _events(numbers: Sequence[int]) -> tuple[Event, ...]:
+    events = []
+    for at in range(0, len(numbers), _PER_EVENT):
+        position, kind, forced, drawn = numbers[at : at + _PER_EVENT]
+        ids = (drawn,) if drawn >= 0 else ()
+        events.append(Event(position=position, kind=_KINDS[kind], drawn=ids, forced=forced))
+    return tuple(events)
 
 
 def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
-    """What the request asks; None where it names nothing of ours. Raises ConfigError, a ValueError,
-    which vLLM's server answers with 400."""
+    """How the request is forced; None where it has no argument of ours. Raises ConfigError, a
+    ValueError, which vLLM's server answers with 400."""
     ours = {name: value for name, value in (extra or {}).items() if name.startswith(PREFIX)}
     if not ours:
         return None
-    values = {}
-    for long, value in ours.items():
-        name = long.removeprefix(PREFIX)
-        if name not in _READERS:
-            raise _unknown(name)
-        values[name] = _READERS[name](name, value)
-    return _ask(values)
+    try:
+        args = RequestArgs.model_validate(ours)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+    return args.compile()
 
 
-def _unknown(name: str) -> ConfigError:
-    close = difflib.get_close_matches(name, _READERS, n=1)
-    hint = f" Did you mean {PREFIX}{close[0]}?" if close else ""
-    names = ", ".join(PREFIX + one for one in _READERS)
-    return ConfigError(f"vllm_xargs.{PREFIX}{name}: unknown; expected one of {names}.{hint}")
-
-
-def _ask(values: Mapping[str, Any]) -> ForcingArgs:
-    sampling = Sampling(**_named(values, temperature="temperature", top_p="top_p", top_k="top_k", min_p="min_p"))  # fmt: skip # noqa: E501
-    return ForcingArgs(
-        format=_format(values),
-        budget=_budget(values),
-        sampling=sampling if "temperature" in values else None,
-        forced=bool(values.get("forced", 1)),
-        **_named(
-            values,
-            seed="seed",
-            sample="sample",
-            known="known",
-            events="events",
-            closed="closed",
-            log="log",
-        ),
+def _explain(error: ValidationError) -> str:
+    """The first error: the argument, its value and what was expected."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        names = [PREFIX + field for field in RequestArgs.model_fields]
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return f"vllm_xargs.{name}: unknown; expected one of {', '.join(names)}.{hint}"
+    expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    expected = re.sub("^expected (?=greater|less)", "expected a number ", expected)
+    return (
+        f"vllm_xargs.{name}: {first['input']!r}; {expected}. "
+        "Change it, or leave it out for the default."
     )
-
-
-def _named(values: Mapping[str, Any], **names: str) -> dict[str, Any]:
-    """The values that are there, under a record's names of them."""
-    return {field: values[name] for field, name in names.items() if name in values}
-
-
-def _budget(values: Mapping[str, Any]) -> Budget:
-    budget = Budget(
-        **_named(
-            values, max_thinking_tokens="cap", min_thinking_tokens="min", waits="waits",
-            max_thinking_steps="steps", step_delimiter="step_delimiter",
-            wait_strings="wait_strings", final_answer_cue="cue", end_rule="end_rule",
-            end_probability="end_probability", answer_tokens="answer_tokens",
-        ),
-        loop=_loop(values),
-    )  # fmt: skip
-    return replace(budget, final_answer_cue=budget.final_answer_cue or None)
-
-
-def _loop(values: Mapping[str, Any]) -> LoopRule | None:
-    found = _named(
-        values, max_period="loop_period", repeats="loop_repeats", min_tokens="loop_tokens"
-    )
-    return LoopRule(**found) if found else None
-
-
-_AUTO = Format(name=AUTO, start="", end="")
-"""Stands for the format that the chat template speaks of."""
-
-
-def _format(values: Mapping[str, Any]) -> Format:
-    if "end" not in values:
-        name = values.get("format", AUTO)
-        return _AUTO if name == AUTO else get_format(name)
-    return Format(
-        name="custom",
-        start=values.get("start", ""),
-        end=values["end"],
-        end_triggers=values.get("triggers", ()),
-        newline_before_forced_end=bool(values.get("newline", 1)),
-        cue_after_natural_end=bool(values.get("cue_after_natural_end", 0)),
-    )
-
-
-# --- writing --------------------------------------------------------------------------------------
 
 
 def write_args(
@@ -236,23 +238,18 @@ def write_args(
     log: str | None = None,
     answer: bool = True,
 ) -> dict[str, Any]:
-    """The names and values that ask for this request at this point; `read_args` turned round.
+    """The arguments that force this request at this point; the inverse of `read_args`.
 
-    `chain`: thinking that the prompt holds already, `closed`: closing tokens after it. `answer`
-    False: the request ends with thinking.
+    `chain`: thinking that is already in the prompt, `closed`: closing tokens after it. `answer`
+    False: the request ends with the thinking.
     """
     budget, sampling = request.budget, request.sampling
     values: dict[str, Any] = {
-        **_format_args(request.format),
+        **_format_values(request.format),
         "cap": point.cap,
         "min": budget.min_thinking_tokens,
         "waits": point.waits,
-        **(
-            {"steps": point.steps, "step_delimiter": budget.step_delimiter}
-            if point.steps is not None
-            else {}
-        ),
-        "wait_strings": list(budget.wait_strings),
+        "wait_strings": budget.wait_strings,
         "cue": budget.final_answer_cue or "",
         "end_rule": budget.end_rule,
         "end_probability": budget.end_probability,
@@ -264,37 +261,37 @@ def write_args(
         "seed": request.seed,
         "sample": request.sample,
         "forced": int(point.forced),
-        **_loop_args(budget.loop),
-        **({"known": len(chain.ids), "events": _numbers(chain.events)} if chain else {}),
-        **({"closed": closed} if closed else {}),
-        **({"log": log} if log else {}),
     }
-    return {PREFIX + name: value for name, value in values.items()}
+    if point.steps is not None:
+        values |= {"steps": point.steps, "step_delimiter": budget.step_delimiter}
+    if budget.loop is not None:
+        values |= {
+            "loop_period": budget.loop.max_period,
+            "loop_repeats": budget.loop.repeats,
+            "loop_tokens": budget.loop.min_tokens,
+        }
+    if chain is not None:
+        values |= {"known": len(chain.ids), "events": _event_values(chain.events)}
+    if closed:
+        values["closed"] = closed
+    if log:
+        values["log"] = log
+    return RequestArgs(**values).model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-def _format_args(format: Format) -> dict[str, Any]:
+def _format_values(format: ThinkingFormat) -> dict[str, Any]:
     if FORMATS.get(format.name) == format:
         return {"format": format.name}
     return {
         "start": format.start,
         "end": format.end,
-        "triggers": list(format.end_triggers),
+        "triggers": format.end_triggers,
         "newline": int(format.newline_before_forced_end),
         "cue_after_natural_end": int(format.cue_after_natural_end),
     }
 
 
-def _loop_args(loop: LoopRule | None) -> dict[str, int]:
-    if loop is None:
-        return {}
-    return {
-        "loop_period": loop.max_period,
-        "loop_repeats": loop.repeats,
-        "loop_tokens": loop.min_tokens,
-    }
-
-
-def _numbers(events: Sequence[Event]) -> list[int]:
+def _event_values(events: Sequence[Event]) -> list[int]:
     return [
         number
         for event in events
@@ -307,31 +304,31 @@ def _numbers(events: Sequence[Event]) -> list[int]:
     ]
 
 
-# --- what cannot be had together ------------------------------------------------------------------
+# --- settings that exclude a budget ---------------------------------------------------------------
 
 _CONFLICTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("n", lambda v: v > 1, "send one request a sample, each with its own slowthink_sample"),
-    ("structured_outputs", lambda v: v is not None, "ask for the structure in a second request"),
+    ("structured_outputs", lambda v: v is not None, "request the structure in a second request"),
     ("presence_penalty", bool, "leave it out; loops are stopped by slowthink_loop_period"),
     ("frequency_penalty", bool, "leave it out; loops are stopped by slowthink_loop_period"),
     ("repetition_penalty", lambda v: v != 1, "leave it out; see slowthink_loop_period"),
-    ("min_tokens", bool, "give slowthink_min: it counts thinking tokens"),
+    ("min_tokens", bool, "set slowthink_min: it counts thinking tokens"),
     ("ignore_eos", bool, "leave it out: the end of the text is forced when the budget is spent"),
-    ("stop", bool, "cut the answer after it came; thinking must not stop at a text"),
-    ("stop_token_ids", bool, "give them as triggers of a format: slowthink_triggers"),
+    ("stop", bool, "cut the finished answer yourself; thinking must not stop at a text"),
+    ("stop_token_ids", bool, "set them as triggers of a format: slowthink_triggers"),
     ("thinking_token_budget", lambda v: v is not None, "leave it out: slowthink_cap is the budget"),
-    ("repetition_detection", lambda v: v is not None, "give slowthink_loop_period instead"),
+    ("repetition_detection", lambda v: v is not None, "set slowthink_loop_period instead"),
     ("trace_decode_token_ids", bool, "leave it out"),
 )
-"""Settings of vLLM that would break a budget or cannot be exact with it; and the way out."""
+"""Settings of vLLM that would break a budget or make it inexact; and what to do instead."""
 
 
 def refuse_conflicts(params: Any) -> None:
-    """Raise ConfigError where the request has a setting that forcing cannot keep exact."""
-    for name, is_set, way_out in _CONFLICTS:
+    """Raise ConfigError where the request has a setting that excludes exact forcing."""
+    for name, is_set, remedy in _CONFLICTS:
         value = getattr(params, name, None)
         if value is not None and is_set(value):
             raise ConfigError(
                 f"{name}: {value!r} together with a thinking budget; expected it unset, since the "
-                f"budget or the distribution would not hold. Instead: {way_out}."
+                f"budget or the distribution would not be exact. Instead: {remedy}."
             )

@@ -1,8 +1,8 @@
-"""The requests of a vLLM batch that are forced: what is ordered for each, and what came of it.
+"""The forced requests of a vLLM batch: how each one's next token is made, and what was output.
 
-A step goes: `collect` what the last one drew (it has reached the host by now), renew the orders
-that this ended, then `act` on the logits by index tensors built once. Requests without a budget
-never come here. Between two changes of its order a row costs a length check.
+A step: `collect` what the last one drew (it has reached the host by now), renew the instructions
+that this ended, then `act` on the logits with index tensors that are built once. Requests without a
+budget never get here. Between two instructions a row costs a length check.
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ import torch
 
 from slowthink.engines.session import uniform
 from slowthink.engines.vllm.draws import RULES, Draws, HostCopy, Sampled, decide, force, send, watch
-from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, DeclaredEnd, Flow, Spec
+from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, CompiledArgs, DeclaredEnd, Flow
 from slowthink.records import Sampling
 
 _CHUNK_NUMBERS = 2**25
-"""Numbers of a sampled distribution held at once: rows are drawn in groups below it."""
+"""Maximum size of a sampled distribution: rows are drawn in groups below it."""
 _DECLARED = 3
-"""Column of a mark that says whether an end was declared."""
+"""Column of a mark (see `draws.decide`) that is true where an end was declared."""
 
 
 @dataclass
 class History:
-    """What outlives a request's place in the batch: a preempted one is added again with its ids."""
+    """State that outlives a request's place in the batch: a preempted one is added again with its
+    ids."""
 
-    marks: dict[int, DeclaredEnd] = field(default_factory=dict)
+    ends: dict[int, DeclaredEnd] = field(default_factory=dict)
     """By output index."""
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
-    """What holds for a row beside its spec."""
+    """A row's settings beside its compiled arguments."""
 
     cap: int
     sampling: Sampling
     seed: int = 0
     known_ids: tuple[int, ...] = ()
-    """Thinking that the prompt ends with."""
+    """Thinking at the end of the prompt."""
     engine_is_greedy: bool = True
     """The engine takes the likeliest id by itself."""
 
@@ -51,76 +52,81 @@ class ForcedRow:
     """One forced request in the batch."""
 
     def __init__(
-        self, spec: Spec, terms: RowSettings, *, outputs: list[int], history: History | None = None
+        self,
+        compiled: CompiledArgs,
+        settings: RowSettings,
+        *,
+        outputs: list[int],
+        history: History | None = None,
     ) -> None:
-        self.spec = spec
-        self.terms = terms
-        self.sampling = terms.sampling
+        self.compiled = compiled
+        self.settings = settings
+        self.sampling = settings.sampling
         self.outputs = outputs
-        """The ids that came out; the engine's own list, or ours."""
-        self.history = history or History(seed=terms.seed)
-        self.triggers = sorted(spec.rules.trigger_ids)
-        self.found: list[float] | None = None
-        """The last step's mark, as numbers."""
+        """The ids output so far; the engine's own list, or ours."""
+        self.history = history or History(seed=settings.seed)
+        self.triggers = sorted(compiled.rules.trigger_ids)
+        self.mark: list[float] | None = None
+        """The last step's mark, on the host."""
         self.is_ready = False
-        """Its flow has gone through the ids that came out. Not yet when the row is made: the last
-        step may still owe its history a mark."""
-        self._guess = history is None
+        """Its flow has replayed the outputs. Not yet when the row is made: the last step may still
+        have to add a declared end to the history."""
+        self._infer = history is None
 
     def rebuild(self) -> None:
-        """Start again from the ids that came out: they were replaced, or some taken back."""
-        self.flow = Flow(self.spec, cap=self.terms.cap, known_ids=self.terms.known_ids)
-        self.flow.replay(self.outputs, self.history.marks, guess=self._guess)
-        self._guess, self.is_ready = False, True
-        self.count = self.told = len(self.outputs)
+        """Replay the outputs from the start: they were replaced, or some removed."""
+        self.flow = Flow(self.compiled, cap=self.settings.cap, known_ids=self.settings.known_ids)
+        self.flow.replay(self.outputs, self.history.ends, infer=self._infer)
+        self._infer, self.is_ready = False, True
+        self.count = self.num_observed = len(self.outputs)
         self._renew()
 
     def _renew(self) -> None:
-        self.order = self.flow.order()
-        self.left = self.order.steps
+        self.instruction = self.flow.instruction()
+        self.steps_left = self.instruction.steps
         self.work = self._work()
 
-    def came(self, mark: DeclaredEnd | None) -> bool:
-        """One more id is there; whether the order changed."""
+    def on_token(self, end: DeclaredEnd | None) -> bool:
+        """Count one more output; whether the instruction changed."""
         self.count += 1
-        self.left -= 1
-        if mark is None and self.left > 0:
+        self.steps_left -= 1
+        if end is None and self.steps_left > 0:
             return False
-        self.flow.told(self.outputs[self.told : self.count], mark)
-        self.told = self.count
+        self.flow.observe(self.outputs[self.num_observed : self.count], end)
+        self.num_observed = self.count
         self._renew()
         return True
 
-    def draw_name(self) -> tuple[int, int]:
-        """Names the next draw: its place among the draws of its order, and the events before."""
-        at, events = self.order.index
-        return at + self.count - self.told, events
+    def draw_index(self) -> tuple[int, int]:
+        """Names the next draw: its position, and the number of events before."""
+        at, num_events = self.instruction.index
+        return at + self.count - self.num_observed, num_events
 
     def _work(self) -> RowWork:
-        order = self.order
-        if order.force >= 0:
+        instruction = self.instruction
+        if instruction.force >= 0:
             return RowWork.FORCE
-        plain = self.terms.engine_is_greedy and not self.sampling.temperature
-        if plain and order.on_end == NO_WATCH and not order.banned:
+        plain = self.settings.engine_is_greedy and not self.sampling.temperature
+        if plain and instruction.on_end == NO_WATCH and not instruction.banned:
             return RowWork.NONE
-        by_rule = self.spec.rules.end_rule != "drawn"
-        return RowWork.WATCH if plain and order.on_end >= 0 and not by_rule else RowWork.DRAW
+        by_rule = self.compiled.rules.end_rule != "drawn"
+        return RowWork.WATCH if plain and instruction.on_end >= 0 and not by_rule else RowWork.DRAW
 
 
 class RowWork(enum.Enum):
     """What a step does for a row."""
 
     NONE = "none"
-    """The engine's own greedy draw stands."""
+    """Leaves the engine's own greedy draw."""
     WATCH = "watch"
-    """It stands, but an id takes the place of an end."""
+    """Leaves it, but an id replaces a declared end."""
     FORCE = "force"
     DRAW = "draw"
 
 
 @dataclass
 class _Plan:
-    """The batch by work; kept while no order changes."""
+    """The batch by work; reused until an instruction changes."""
 
     members: list[tuple[int, ForcedRow]] = field(default_factory=list)
     forced: list[tuple[int, int]] = field(default_factory=list)
@@ -135,7 +141,7 @@ class Stepper:
     def __init__(self, device: torch.device, *, ids_from_device: bool = False) -> None:
         self.device = device
         self._ids_from_device = ids_from_device
-        """The engine does not tell the host what came out, so it is read off the logits."""
+        """The engine does not report outputs to the host, so they are read from the logits."""
         self._plan: _Plan | None = None
         self._stepped: Sequence[tuple[int, ForcedRow]] = ()
         self._kept: Sequence[bool] | None = None
@@ -144,13 +150,13 @@ class Stepper:
         self._ids: HostCopy | None = None
 
     def batch_changed(self) -> None:
-        """Rows came, went or moved."""
+        """Rows were added, removed or moved."""
         self._plan = None
 
-    # -- what the last step drew --
+    # -- outputs of the last step --
 
     def collect(self) -> None:
-        """Tell each row of the last step what came out there."""
+        """Pass each row of the last step its output."""
         if self._ids is not None:
             keeps = self._kept or [True] * len(self._stepped)
             for (_, row), keep, (token,) in zip(
@@ -158,29 +164,27 @@ class Stepper:
             ):
                 if keep:
                     row.outputs.append(token)
-        marks = (mark for coming in self._marks for mark in coming.values())
+        marks = (mark for copy in self._marks for mark in copy.values())
         for row, mark in zip(self._marked, marks, strict=True):
-            row.found = mark
+            row.mark = mark
         for _, row in self._stepped:
             self._settle(row)
         self._stepped, self._marked, self._marks, self._ids = (), [], [], None
 
     def _settle(self, row: ForcedRow) -> None:
-        found, row.found = row.found, None
+        mark, row.mark = row.mark, None
         count = len(row.outputs)
         if count == row.count:
-            return  # the engine kept nothing: the prompt was not all there yet
+            return  # the engine discarded the draw: the prompt was not all prefilled yet
         if count != row.count + 1:
             row.rebuild()
             self._plan = None
             return
         token = row.outputs[-1]
-        mark = None
-        if found is not None and found[_DECLARED]:
-            mark = _mark(row, found, token)
-        if token < 0:  # it left the batch before its id was told: it comes back as another row
+        end = _declared_end(row, mark, token) if mark is not None and mark[_DECLARED] else None
+        if token < 0:  # it left the batch before its id was known: it returns as another row
             return
-        if row.came(mark):
+        if row.on_token(end):
             self._plan = None
 
     # -- this step --
@@ -192,8 +196,8 @@ class Stepper:
         *,
         kept: Sequence[bool] | None = None,
     ) -> None:
-        """Edit the logits (in place) as the rows' orders say. `kept`: whether the id drawn for each
-        row will count, where the engine knows."""
+        """Edit the logits in place by the rows' instructions. `kept`: whether the engine keeps the
+        id drawn for each row, where it knows."""
         if self._plan is None:
             self._plan = self._sort(rows)
         plan = self._plan
@@ -220,11 +224,11 @@ class Stepper:
             if not row.is_ready:
                 row.rebuild()
             if row.work is RowWork.FORCE:
-                plan.forced.append((at, row.order.force))
+                plan.forced.append((at, row.instruction.force))
             elif row.work is RowWork.DRAW:
                 plan.drawn.append((at, row))
             elif row.work is RowWork.WATCH:
-                watched.append((at, row.order.on_end))
+                watched.append((at, row.instruction.on_end))
                 plan.watched.append(row)
         if watched:
             places = self._send(watched)
@@ -246,12 +250,12 @@ class Stepper:
 
     def _draws(self, members: Sequence[tuple[int, ForcedRow]], *, is_sampled: bool) -> Draws:
         rows = [row for _, row in members]
-        rules = [row.spec.rules for row in rows]
+        rules = [row.compiled.rules for row in rows]
         triggers, distinct = _padded([row.triggers for row in rows])
         places = self._send(
             [
-                (at, row.order.on_end, row.order.banned, RULES[one.end_rule])
-                for (at, row), one in zip(members, rules, strict=True)
+                (at, row.instruction.on_end, row.instruction.banned, RULES[rule.end_rule])
+                for (at, row), rule in zip(members, rules, strict=True)
             ]
         )
         return Draws(
@@ -261,18 +265,20 @@ class Stepper:
             rule_R=places[:, 3],
             triggers_RT=self._send(triggers),
             distinct_RT=self._send(distinct, torch.bool),
-            end_probability_R=self._send([one.end_probability for one in rules], torch.float64),
+            end_probability_R=self._send([rule.end_probability for rule in rules], torch.float64),
             sampling=self._sampled(rows) if is_sampled else None,
-            wants_probability=any(one.end_rule == "probability" for one in rules),
-            wants_rest=any(row.order.banned or row.order.on_end == RUNNER_UP for row in rows),
+            needs_probability=any(rule.end_rule == "probability" for rule in rules),
+            needs_redraw=any(
+                row.instruction.banned or row.instruction.on_end == RUNNER_UP for row in rows
+            ),
         )
 
     def _sampled(self, rows: Sequence[ForcedRow]) -> Sampled:
-        found = [row.sampling for row in rows]
+        samplings = [row.sampling for row in rows]
         numbers = self._send(
             [
-                (one.temperature, one.top_p, one.min_p, *_uniforms(row))
-                for row, one in zip(rows, found, strict=True)
+                (sampling.temperature, sampling.top_p, sampling.min_p, *_uniforms(row))
+                for row, sampling in zip(rows, samplings, strict=True)
             ],
             torch.float64,
         )
@@ -282,38 +288,39 @@ class Stepper:
             min_p_R=numbers[:, 2],
             uniform_R=numbers[:, 3],
             again_R=numbers[:, 4],
-            top_k_R=self._send([one.top_k for one in found]),
-            max_top_k=max(one.top_k for one in found),
-            has_top_p=any(one.top_p < 1 for one in found),
-            has_min_p=any(one.min_p > 0 for one in found),
+            top_k_R=self._send([sampling.top_k for sampling in samplings]),
+            max_top_k=max(sampling.top_k for sampling in samplings),
+            has_top_p=any(sampling.top_p < 1 for sampling in samplings),
+            has_min_p=any(sampling.min_p > 0 for sampling in samplings),
         )
 
 
 def _uniforms(row: ForcedRow) -> tuple[float, float]:
     """The numbers that decide the draw, and the draw after a refusal."""
-    at, events = row.draw_name()
-    seed, sample, tag = row.history.seed, row.spec.ask.sample, row.order.tag
-    first = uniform(seed, sample, *tag, (at, events))
-    again = row.order.on_end == RUNNER_UP
-    return first, uniform(seed, sample, *tag, (at, events + 1)) if again else 0.0
+    at, num_events = row.draw_index()
+    seed, sample, tag = row.history.seed, row.compiled.args.sample, row.instruction.tag
+    first = uniform(seed, sample, *tag, (at, num_events))
+    redraws = row.instruction.on_end == RUNNER_UP
+    return first, uniform(seed, sample, *tag, (at, num_events + 1)) if redraws else 0.0
 
 
-def _mark(row: ForcedRow, found: Sequence[float], came: int) -> DeclaredEnd | None:
-    """What was drawn where an end was declared; kept in the row's history."""
-    token, end_probability, argmax, _ = found
-    stands_for = -1 if row.work is RowWork.DRAW else row.order.on_end
-    if came >= 0 and stands_for >= 0 and came != stands_for:
+def _declared_end(row: ForcedRow, mark: Sequence[float], token: int) -> DeclaredEnd | None:
+    """The end that the mark describes, stored in the row's history; None where another id than its
+    replacement was output."""
+    drawn, end_probability, argmax, _ = mark
+    replacement = -1 if row.work is RowWork.DRAW else row.instruction.on_end
+    if token >= 0 and replacement >= 0 and token != replacement:
         return None
-    mark = DeclaredEnd(int(token), end_probability, int(argmax), stands_for)
-    row.history.marks[row.count] = mark
-    return mark
+    end = DeclaredEnd(int(drawn), end_probability, int(argmax), replacement)
+    row.history.ends[row.count] = end
+    return end
 
 
 def _padded(lists: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[bool]]]:
-    """The lists made equally long by repeats of their first id, and where they are their own."""
+    """The lists padded to equal length by their first id, and a mask of their own ids."""
     width = max(map(len, lists))
-    ids = [[*one, *[one[0]] * (width - len(one))] for one in lists]
-    return ids, [[place < len(one) for place in range(width)] for one in lists]
+    padded = [[*ids, *[ids[0]] * (width - len(ids))] for ids in lists]
+    return padded, [[place < len(ids) for place in range(width)] for ids in lists]
 
 
 def _chunks(

@@ -1,57 +1,74 @@
 """The vLLM engine: vLLM in this process, forcing inside each request.
 
-A job's thinking is one request to the farthest of its points, its answer with it; the answers of
-the other points are short requests whose prompt is the thinking up to the cut and the closing,
-which the prefix cache makes cheap. Outcomes come as requests finish.
+A job's thinking is one request to the farthest of its points, including that point's answer; the
+answers of the other points are short requests whose prompt is the thinking up to the cut and the
+closing, which the prefix cache makes cheap. Results are returned as requests finish.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from slowthink.engines.models import fingerprint, resolve_model
 from slowthink.engines.session import (
+    CHECKPOINT_SECONDS,
     Branch,
     Capabilities,
+    Compiler,
     Job,
+    JobInProgress,
     JobResult,
     Point,
-    branches,
     check_context,
 )
 from slowthink.engines.vllm.client import Finished, eos_ids_of, open_engine, stop_id_of
 from slowthink.engines.vllm.request_args import read_args, write_args
-from slowthink.engines.vllm.request_flow import Compiler, DeclaredEnd, Flow, Spec
+from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_args
 from slowthink.errors import EngineError
 from slowthink.forcing.machine import ActionKind
 from slowthink.recipe import EngineConfig
-from slowthink.records import Answer, AnswerEnd, Chain, Cost
+from slowthink.records import AnswerEnd, Chain, Cost
 
 
-@dataclass
-class _Work:
-    """A job under way."""
+@dataclass(kw_only=True)
+class _ThinkingRequest:
+    """A request that makes a job's thinking, and one answer if it belongs to the same point."""
 
-    job: Job
-    spec: Spec
-    chain: Chain
-    """All of it, once it is there."""
-    known: tuple[int, ...] = ()
-    """Thinking had before."""
-    answers: dict[str, Answer] = field(default_factory=dict)
-    waiting: dict[str, Branch] = field(default_factory=dict)
-    """Answers under way, by request."""
-    cost: Cost = field(default_factory=Cost)
-    """Since the last outcome."""
-    told: Cost = field(default_factory=Cost)
-    """Of it what partial outcomes counted of the thinking."""
+    running: JobInProgress
+    compiled: CompiledArgs
+    counted: Cost = field(default_factory=Cost)
+    """Part of the flow's cost that is counted already, in partial results."""
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """Cached thinking."""
+        chain = self.running.job.chain
+        return chain.ids if chain else ()
+
+    def flow(self, ids: Sequence[int], ends: Sequence[Sequence[float]]) -> Flow:
+        """The flow of the output ids; `ends` as the worker returns them."""
+        cap = self.compiled.args.budget.max_thinking_tokens
+        assert cap is not None
+        flow = Flow(self.compiled, cap=cap, known_ids=self.known)
+        flow.replay(ids, {int(at): _declared_end(*values) for at, *values in ends})
+        return flow
+
+    def count(self, flow: Flow) -> Cost:
+        """The flow's cost that is not counted yet; counts it."""
+        total = Cost(decoded=flow.num_drawn, forced=flow.num_forced)
+        cost, self.counted = total - self.counted, total
+        return cost
 
 
-SAVE_SECONDS = 5.0
-"""How often what long jobs have come to is given back, to be stored."""
+@dataclass(frozen=True, kw_only=True)
+class _AnswerRequest:
+    """A request that makes one answer."""
+
+    running: JobInProgress
+    branch: Branch
 
 
 class VllmSession:
@@ -83,90 +100,115 @@ class VllmSession:
             max_context=front.model_config.max_model_len,
         )
         self.cost = Cost()
-        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids, stop_id=stop_id_of(front))
+        self.checkpoint_seconds = CHECKPOINT_SECONDS
+        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
+        self._stop_id = stop_id_of(front)
         self._queue: dict[str, Job] = {}
-        self._works: dict[str, _Work] = {}
-        """By the key of a request under way."""
-        self._number = 0
-        self.save_seconds = SAVE_SECONDS
+        self._requests: dict[str, _ThinkingRequest | _AnswerRequest] = {}
+        """Running requests by name."""
+        self._num_requests = 0
 
     def __enter__(self) -> VllmSession:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._queue.clear()
-        self._works.clear()
+        self._requests.clear()
         self._engine.close()
 
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError where its budget does not fit the context, or its format
         has a trigger of several tokens."""
         check_context(job, max_context=self.capabilities.max_context)
-        self._spec(job, _farthest(job)[0])
+        self._compile(self._arguments(job))
         self._queue[job.key] = job
 
     def cancel(self, keys: Iterable[str]) -> None:
         """Drop jobs, queued or running."""
         dropped = set(keys)
         self._queue = {key: job for key, job in self._queue.items() if key not in dropped}
-        running = [name for name, work in self._works.items() if work.job.key in dropped]
-        self._works = {name: one for name, one in self._works.items() if name not in running}
-        self._engine.abort(running)
-        self._engine.histories(running)
+        names = [n for n, request in self._requests.items() if request.running.job.key in dropped]
+        for name in names:
+            del self._requests[name]
+        self._engine.abort(names)
+        self._engine.histories(names)
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
-        """Jobs finished since the last call; works until one is, or `timeout` seconds are over, or
-        what long ones have come to is worth keeping."""
+        """Return jobs finished since the last call. Blocks until one finishes or `timeout` seconds
+        have passed; after `checkpoint_seconds` returns partial results."""
         started = time.monotonic()
-        outcomes = [done for job in self._queue.values() if (done := self._start(job))]
+        results = [result for job in self._queue.values() if (result := self._start(job))]
         self._queue = {}
-        limit = self.save_seconds if timeout is None else min(timeout, self.save_seconds)
-        while self._works and not outcomes:
+        limit = self.checkpoint_seconds
+        if timeout is not None:
+            limit = min(timeout, limit)
+        while self._requests and not results:
             left = limit - (time.monotonic() - started)
             if left <= 0:
-                return self._partial() if limit == self.save_seconds else []
-            outcomes = self._take(self._engine.step(left))
-        return outcomes
+                return self._partial_results() if limit == self.checkpoint_seconds else []
+            results = self._finish(self._engine.step(left))
+        return results
 
-    def _partial(self) -> list[JobResult]:
+    def _partial_results(self) -> list[JobResult]:
         """The thinking so far of all jobs that still think."""
-        found = []
-        for name, ids, marks in self._engine.open():
-            work = self._works.get(name)
-            if work is None or name in work.waiting or not ids:
-                continue
-            flow = self._flow(work, ids, marks)
-            spent = Cost(decoded=flow.num_drawn, forced=flow.num_forced)
-            chain = flow.thinking.chain(work.job.key)
-            if spent != work.told:
-                found.append(self._told(work, chain, (), spent - work.told, partial=True))
-            work.told = spent
-        return found
+        results = []
+        for name, ids, ends in self._engine.open():
+            request = self._requests.get(name)
+            if isinstance(request, _ThinkingRequest) and ids:
+                flow = request.flow(ids, ends)
+                cost = request.count(flow)
+                if cost != Cost():
+                    request.running.machine = flow.thinking
+                    self._spend(request.running, cost)
+                    results.append(request.running.result(partial=True))
+        return results
 
-    # -- one job --
+    # -- starting requests --
 
-    def _spec(self, job: Job, point: Point, **more: Any) -> Spec:
-        ask = read_args(write_args(job.request, point, chain=job.chain, **more))
-        assert ask is not None
-        return self._compiler.spec(ask)
+    def _arguments(self, job: Job, log: str | None = None) -> dict[str, Any]:
+        point = job.farthest
+        return write_args(job.request, point, chain=job.chain, answer=point in job.points, log=log)
+
+    def _compile(self, arguments: dict[str, Any]) -> CompiledArgs:
+        args = read_args(arguments)
+        assert args is not None
+        return compile_args(args, self._compiler, stop_id=self._stop_id)
 
     def _start(self, job: Job) -> JobResult | None:
-        point, answer = _farthest(job)
+        """Start the job's thinking; its result if nothing is missing."""
+        running = JobInProgress.start(job, self._compiler)
+        if running.machine.next_action().kind is ActionKind.STOP:
+            running.end_thinking()
+            return self._start_answers(running)
         name = self._name()
-        spec = self._spec(job, point, answer=answer, log=name)
-        chain = job.chain or Chain(key=job.key)
-        work = _Work(job=job, spec=spec, chain=chain, known=chain.ids)
-        if job.machine(spec.rules).next_action().kind is ActionKind.STOP:
-            return self._branch(work)
-        arguments = write_args(job.request, point, chain=job.chain, answer=answer, log=name)
-        room = self.capabilities.max_context - len(job.request.prompt_ids) - len(chain.ids)
-        self._add(name, (*job.request.prompt_ids, *chain.ids), arguments, max_tokens=room)
-        self._works[name] = work
+        arguments = self._arguments(job, name)
+        request = _ThinkingRequest(running=running, compiled=self._compile(arguments))
+        ids = (*job.request.prompt_ids, *request.known)
+        self._add(name, ids, arguments, max_tokens=self.capabilities.max_context - len(ids))
+        self._requests[name] = request
         return None
 
+    def _start_answers(self, running: JobInProgress) -> JobResult | None:
+        """Start the missing answers; the job's result if there are none."""
+        for branch in running.missing:
+            name = self._name()
+            self._requests[name] = _AnswerRequest(running=running, branch=branch)
+            self._add_answer(name, running.job, branch)
+        return None if running.missing else running.result()
+
     def _name(self) -> str:
-        self._number += 1
-        return f"slowthink-{self._number}"
+        self._num_requests += 1
+        return f"slowthink-{self._num_requests}"
+
+    def _add_answer(self, name: str, job: Job, branch: Branch) -> None:
+        """Queue a request for the answer only: everything before it is in the prompt."""
+        request, known = job.request, Chain(key="", ids=branch.cut.ids)
+        arguments, limit = None, request.budget.answer_tokens
+        if request.sampling.temperature:  # greedy decoding needs no arguments of ours
+            point, limit = Point(len(known.ids)), limit + 1
+            arguments = write_args(request, point, chain=known, closed=len(branch.closing))
+        ids = (*request.prompt_ids, *known.ids, *branch.closing)
+        self._add(name, ids, arguments, max_tokens=limit)
 
     def _add(
         self, name: str, ids: Sequence[int], arguments: dict[str, Any] | None, *, max_tokens: int
@@ -183,142 +225,74 @@ class VllmSession:
         )
         self._engine.add(name, ids, params)
 
-    def _take(self, finished: Sequence[Finished]) -> list[JobResult]:
-        ours = [one for one in finished if one.key in self._works]
-        thought = [one.key for one in ours if one.key not in self._works[one.key].waiting]
-        histories = dict(zip(thought, self._engine.histories(thought), strict=True))
-        outcomes = []
-        for one in ours:
-            work = self._works.pop(one.key)
-            if one.reason not in ("stop", "length"):
+    # -- finished requests --
+
+    def _finish(self, finished: Sequence[Finished]) -> list[JobResult]:
+        """The results of jobs whose last request this was."""
+        outputs = [output for output in finished if output.key in self._requests]
+        thinking = [
+            output.key
+            for output in outputs
+            if isinstance(self._requests[output.key], _ThinkingRequest)
+        ]
+        histories = dict(zip(thinking, self._engine.histories(thinking), strict=True))
+        results = []
+        for output in outputs:
+            request = self._requests.pop(output.key)
+            if output.reason not in ("stop", "length"):
                 raise EngineError(
-                    f"vLLM ended request {one.key} with `{one.reason}`; expected `stop`. "
+                    f"vLLM ended request {output.key} with `{output.reason}`; expected `stop`. "
                     "See its log; give the same command again."
                 )
-            if one.key in work.waiting:
-                done = self._answered(work, one)
+            if isinstance(request, _ThinkingRequest):
+                result = self._finish_thinking(request, output, histories[output.key])
             else:
-                done = self._thought(work, one, histories[one.key])
-            outcomes += [done] if done else []
-        return outcomes
+                result = self._finish_answer(request, output)
+            results += [result] if result else []
+        return results
 
-    def _thought(self, work: _Work, one: Finished, marks: Any) -> JobResult | None:
-        """Thinking is there, and perhaps an answer: ask for the other answers."""
-        job, known = work.job, work.known
-        flow = self._flow(work, one.ids, marks or ())
-        if flow.strays or marks is None:
+    def _finish_thinking(
+        self, request: _ThinkingRequest, output: Finished, ends: Any
+    ) -> JobResult | None:
+        flow = request.flow(output.ids, ends or ())
+        if flow.num_unexpected or ends is None:
             raise EngineError(
-                f"vLLM request {one.key}: {flow.strays} of {len(one.ids)} tokens are not those "
-                "that were forced; expected none. Something else edits the logits: start vLLM "
-                "without other logits processors."
+                f"vLLM request {output.key}: {flow.num_unexpected} of {len(output.ids)} tokens are "
+                "not those that were forced; expected none. Something else edits the logits: start "
+                "vLLM without other logits processors."
             )
-        work.chain = flow.thinking.chain(job.key)
-        num_prompt = len(job.request.prompt_ids) + len(known)
-        prefilled = num_prompt - one.num_cached
-        work.cost += Cost(
-            prefilled=prefilled,
-            re_prefilled=min(len(known), prefilled),
-            decoded=flow.num_drawn - work.told.decoded,
-            forced=flow.num_forced - work.told.forced,
-        )
-        if flow.answering is not None and flow.closing is not None:
-            cut = flow.thinking.ids
-            key = job.request.answer_key(tuple(cut), flow.closing)
-            work.answers[key] = Answer(
-                key=key,
-                chain_key=job.key,
-                cut=len(cut),
-                closing=flow.closing,
-                ids=tuple(flow.answering.ids),
-                end=flow.answering.end,
-            )
-        return self._branch(work)
+        running, num_known = request.running, len(request.known)
+        prefilled = len(running.job.request.prompt_ids) + num_known - output.num_cached
+        again = min(num_known, prefilled)
+        self._spend(running, request.count(flow) + Cost(prefilled=prefilled, re_prefilled=again))
+        flow.store(running)
+        return self._start_answers(running)
 
-    def _flow(self, work: _Work, ids: Sequence[int], marks: Sequence[Any]) -> Flow:
-        cap = work.spec.ask.budget.max_thinking_tokens
-        assert cap is not None
-        flow = Flow(work.spec, cap=cap, known_ids=work.known)
-        flow.replay(ids, {int(at): _mark(*rest) for at, *rest in marks})
-        return flow
-
-    def _branch(self, work: _Work) -> JobResult | None:
-        """Ask for the answers that are still missing; the outcome if there are none."""
-        job = work.job
-        found = branches(job, work.chain, work.spec.rules, work.spec.token_format)
-        for branch in found:
-            if branch.key not in work.answers:
-                name = self._name()
-                work.waiting[name] = branch
-                self._works[name] = work
-        for name, branch in work.waiting.items():
-            self._ask(name, job, branch)
-        return None if work.waiting else self._outcome(work)
-
-    def _ask(self, name: str, job: Job, branch: Branch) -> None:
-        """Only the answer: everything before it is in the prompt."""
-        request, known = job.request, Chain(key="", ids=branch.cut.ids)
-        arguments, limit = None, request.budget.answer_tokens
-        if request.sampling.temperature:  # greedy ones need nothing of ours
-            point, limit = Point(len(known.ids)), limit + 1
-            arguments = write_args(request, point, chain=known, closed=len(branch.closing))
-        ids = (*request.prompt_ids, *known.ids, *branch.closing)
-        self._add(name, ids, arguments, max_tokens=limit)
-
-    def _answered(self, work: _Work, one: Finished) -> JobResult | None:
-        branch = work.waiting.pop(one.key)
-        ids, closing = one.ids, len(branch.closing)
-        limit = work.job.request.budget.answer_tokens
+    def _finish_answer(self, request: _AnswerRequest, output: Finished) -> JobResult | None:
+        running, branch, ids = request.running, request.branch, output.ids
+        limit = running.job.request.budget.answer_tokens
         stopped = bool(ids) and ids[-1] in self.eos_ids and len(ids) <= limit
-        before = len(work.job.request.prompt_ids) + len(branch.cut.ids)
-        prefilled = max(0, before - one.num_cached)
-        work.cost += Cost(
+        num_prompt = len(running.job.request.prompt_ids) + len(branch.cut.ids)
+        prefilled = max(0, num_prompt - output.num_cached)
+        cost = Cost(
             prefilled=prefilled,
             re_prefilled=prefilled,
             decoded=min(len(ids), limit),
-            forced=closing + (len(ids) > limit),
+            forced=len(branch.closing) + (len(ids) > limit),
         )
-        work.answers[branch.key] = Answer(
-            key=branch.key,
-            chain_key=work.job.key,
-            cut=len(branch.cut.ids),
-            closing=branch.closing,
-            ids=ids[:-1] if stopped else ids[:limit],
-            end=AnswerEnd.STOP if stopped else AnswerEnd.LENGTH,
-        )
-        return None if work.waiting else self._outcome(work)
+        self._spend(running, cost)
+        if stopped:
+            running.add_answer(branch, ids[:-1], AnswerEnd.STOP)
+        else:
+            running.add_answer(branch, ids[:limit], AnswerEnd.LENGTH)
+        return None if running.missing else running.result()
 
-    def _outcome(self, work: _Work) -> JobResult:
-        wanted = branches(work.job, work.chain, work.spec.rules, work.spec.token_format)
-        answers = tuple(work.answers[branch.key] for branch in wanted)
-        return self._told(work, work.chain, answers, work.cost)
-
-    def _told(
-        self,
-        work: _Work,
-        chain: Chain,
-        answers: tuple[Answer, ...],
-        cost: Cost,
-        *,
-        partial: bool = False,
-    ) -> JobResult:
+    def _spend(self, running: JobInProgress, cost: Cost) -> None:
+        running.spend(cost)
         self.cost += cost
-        return JobResult(key=work.job.key, chain=chain, answers=answers, cost=cost, partial=partial)
 
 
-def _farthest(job: Job) -> tuple[Point, bool]:
-    """The point that reaches all others, and whether its own answer is wanted."""
-    machine_steps = [point.steps for point in job.points]
-    limits = [number for number in machine_steps if number is not None]
-    far = Point(
-        cap=max(point.cap for point in job.points),
-        waits=max(point.waits for point in job.points),
-        steps=max(limits) if len(limits) == len(machine_steps) else None,
-    )
-    if far in job.points:
-        return far, True
-    unforced = replace(far, forced=False)
-    return (unforced, True) if unforced in job.points else (far, False)
-
-
-def _mark(token: float, end_probability: float, argmax: float, stands_for: float) -> DeclaredEnd:
-    return DeclaredEnd(int(token), end_probability, int(argmax), int(stands_for))
+def _declared_end(
+    token: float, end_probability: float, argmax: float, replacement: float
+) -> DeclaredEnd:
+    return DeclaredEnd(int(token), end_probability, int(argmax), int(replacement))
