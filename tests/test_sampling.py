@@ -18,7 +18,7 @@ from slowthink.recipe.loading import load_recipe
 from slowthink.records import AnswerEnd, Budget, LoopRule, Sampling, ThinkingEnd, Verdict
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, grade_completion, make_tasks, session_facts
-from slowthink.stages.evaluate.rows import segments
+from slowthink.stages.evaluate.batches import segments
 
 QUESTION = "What is 17 + 25?"
 SCRIPTS = {

@@ -22,13 +22,8 @@ from slowthink.recipe.protocols import draws_for, resolve
 from slowthink.records import Cost, Dropped, EvaluationRow, Verdict
 from slowthink.sampling.judge import TAG as JUDGE_TAG
 from slowthink.serialise import plain
-from slowthink.stages.evaluate.arms import (
-    AfterArm,
-    ArmResult,
-    EvaluationContext,
-    measure_arm,
-    points_of,
-)
+from slowthink.stages.evaluate.arms import AfterArm, ArmResult, measure_arm
+from slowthink.stages.evaluate.batches import EvaluationContext, points_of
 from slowthink.stages.evaluate.disputed import answer_groups, disputed_references
 from slowthink.stages.evaluate.judge import apply_judge
 from slowthink.stages.evaluate.parallel import TAG as PARALLEL_TAG

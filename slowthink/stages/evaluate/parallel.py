@@ -28,7 +28,7 @@ from slowthink.sampling.parallel import (
     stored_curves,
     transcript_text,
 )
-from slowthink.stages.evaluate.arms import EvaluationContext, SampleBatch, sample_batches
+from slowthink.stages.evaluate.batches import EvaluationContext, SampleBatch, sample_batches
 from slowthink.stages.evaluate.disputed import answer_groups
 
 TAG = "evaluate/parallel"
