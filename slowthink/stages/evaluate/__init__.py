@@ -8,7 +8,7 @@ checked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from slowthink.data.load import ProblemSet
@@ -19,15 +19,15 @@ from slowthink.pipeline.contract import StageContext, StageResult, Step, read_ma
 from slowthink.pipeline.plan import planned_heldout
 from slowthink.recipe import ArmConfig, EvaluateConfig, Recipe
 from slowthink.recipe.protocols import draws_for, resolve
-from slowthink.records import Cost, Dropped, EvaluationRow, Verdict
+from slowthink.records import Cost, EvaluationRow, Verdict
 from slowthink.sampling.judge import TAG as JUDGE_TAG
 from slowthink.serialise import plain
-from slowthink.stages.evaluate.arms import AfterArm, ArmResult, measure_arm
+from slowthink.stages.evaluate.arms import ArmResult, measure_arm
 from slowthink.stages.evaluate.batches import EvaluationContext, points_of
 from slowthink.stages.evaluate.disputed import answer_groups, disputed_references
 from slowthink.stages.evaluate.judge import apply_judge
 from slowthink.stages.evaluate.parallel import TAG as PARALLEL_TAG
-from slowthink.stages.evaluate.parallel import check_parallel, parallel_curves, updated_curves
+from slowthink.stages.evaluate.parallel import check_parallel, parallel_curves, recount_votes
 from slowthink.stages.evaluate.regrade import regrade_rows
 from slowthink.stages.evaluate.sets import problem_sets
 from slowthink.stages.evaluate.summary import Evaluation, summarise
@@ -56,21 +56,16 @@ def run(context: StageContext) -> StageResult:
     sets = problem_sets(context)
     check_parallel(config, {problem_set.name: len(problem_set.problems) for problem_set in sets})
     with context.open_ledger() as ledger, Grader() as grader:
-        evaluation = EvaluationContext(stage=context, sets=sets, ledger=ledger, grader=grader)
+        shared = EvaluationContext(stage=context, sets=sets, ledger=ledger, grader=grader)
+        after = {config.parallel.arm: parallel_curves} if config.parallel else {}
         arms = {
-            arm.name: measure_arm(evaluation, arm, after=_after(arm, config)) for arm in config.arms
+            arm.name: measure_arm(shared, arm, after=after.get(arm.name)) for arm in config.arms
         }
-        arms, judge = apply_judge(evaluation, arms)
+        arms, judge = apply_judge(shared, arms)
         extra = {tag: plain(ledger.spent(tag)[0]) for tag in (PARALLEL_TAG, JUDGE_TAG)}
         return _result(
             context, sets, Measurements(arms=arms, judge=judge, extra_tokens=extra), grader
         )
-
-
-def _after(arm: ArmConfig, config: EvaluateConfig) -> AfterArm | None:
-    """What else the arm's open session is used for: parallel scaling, if it is configured."""
-    parallel = config.parallel
-    return parallel_curves if parallel is not None and parallel.arm == arm.name else None
 
 
 def regrade(context: StageContext) -> StageResult:
@@ -85,27 +80,13 @@ def regrade(context: StageContext) -> StageResult:
             name: ArmResult(rows=[row for row in rows if row.arm == name], facts=arm_facts)
             for name, arm_facts in facts["arms"].items()
         }
-        arms = _update_parallel(context, arms, facts["summary"]["parallel"], grader)
+        if parallel := context.config.parallel:
+            curves = facts["summary"]["parallel"]
+            arms[parallel.arm] = recount_votes(context, arms[parallel.arm], curves, grader)
         measurements = Measurements(
             arms=arms, judge=facts["summary"]["judge"], extra_tokens=facts["besides"]
         )
         return _result(context, sets, measurements, grader)
-
-
-def _update_parallel(
-    context: StageContext,
-    arms: Mapping[str, ArmResult],
-    curves: Sequence[Mapping[str, Any]],
-    grader: Grader,
-) -> dict[str, ArmResult]:
-    """The arms, with the votes of parallel scaling counted by the new verdicts."""
-    config: EvaluateConfig = context.config
-    if config.parallel is None:
-        return dict(arms)
-    arm = arms[config.parallel.arm]
-    groups = answer_groups(arm.rows, grader)
-    updated = updated_curves(config, curves, arm.rows, groups, seed=context.recipe.seed)
-    return {**arms, config.parallel.arm: replace(arm, parallel=updated)}
 
 
 def _result(
@@ -136,18 +117,15 @@ def _result(
     return StageResult(
         records=rows,
         record_type=EvaluationRow,
-        dropped=_dropped(sets, measured.arms.values()),
+        dropped=[
+            *(drop for problem_set in sets for drop in problem_set.dropped),
+            *(drop for arm in measured.arms.values() for drop in arm.dropped),
+        ],
         steps=[Step(name="graded", num_in=len(rows), num_out=gradable)],
         facts={
             "summary": summary, "tokens": total, "arms": facts, "besides": measured.extra_tokens,
         },
     )  # fmt: skip
-
-
-def _dropped(sets: Iterable[ProblemSet], arms: Iterable[ArmResult]) -> list[Dropped]:
-    """Broken and repeated rows of sets and of stored samples."""
-    dropped = [*(each.dropped for each in sets), *(arm.dropped for arm in arms)]
-    return [drop for drops in dropped for drop in drops]
 
 
 def _sum(costs: Iterable[Mapping[str, int]]) -> Cost:

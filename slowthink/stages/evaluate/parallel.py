@@ -13,6 +13,8 @@ from typing import Any
 from slowthink.analysis.scores import AnswerGroups, by_point, by_problem, vote_of
 from slowthink.engines.session import Point, Session
 from slowthink.errors import ConfigError
+from slowthink.grading import Grader
+from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import EvaluateConfig, ParallelConfig
 from slowthink.recipe.protocols import draws_for, resolve
 from slowthink.records import EvaluationRow, Verdict
@@ -28,6 +30,7 @@ from slowthink.sampling.parallel import (
     stored_curves,
     transcript_text,
 )
+from slowthink.stages.evaluate.arms import ArmResult
 from slowthink.stages.evaluate.batches import EvaluationContext, SampleBatch, sample_batches
 from slowthink.stages.evaluate.disputed import answer_groups
 
@@ -80,24 +83,20 @@ def parallel_curves(
         return [_curves(context, batch, rows, scorer) for batch in batches], rows
 
 
-def updated_curves(
-    config: EvaluateConfig,
-    curves: Sequence[Mapping[str, Any]],
-    rows: Sequence[EvaluationRow],
-    groups: AnswerGroups,
-    *,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """A run's curves after regrading: votes are counted again, curves of live methods keep their
+def recount_votes(
+    context: StageContext, arm: ArmResult, curves: Sequence[Mapping[str, Any]], grader: Grader
+) -> ArmResult:
+    """The regraded arm with its curves: votes are counted again, curves of live methods keep their
     original grades."""
+    groups = answer_groups(arm.rows, grader)
     updated = []
     for set_curves in curves:
         key = set_curves["arm"], set_curves["benchmark"], set_curves["protocol"]
         voted = stored_curves(
-            _points([row for row in rows if _set_key(row) == key], groups),
+            _points([row for row in arm.rows if _set_key(row) == key], groups),
             scorer_tokens_per_sample=set_curves["scorer_tokens_per_sample"],
-            seed=seed,
-            num_resamples=config.num_resamples,
+            seed=context.recipe.seed,
+            num_resamples=context.config.num_resamples,
         )
         live = [
             curve | {"graded": "before"}
@@ -105,7 +104,7 @@ def updated_curves(
             if curve["method"] in ("rejection", "rebase")
         ]
         updated.append({**set_curves, "curves": voted + live})
-    return updated
+    return replace(arm, parallel=updated)
 
 
 def _set_key(row: EvaluationRow) -> tuple[str, str, str]:
