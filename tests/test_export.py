@@ -34,7 +34,7 @@ NO_IDEA = [["thinking", "Hm"], ["closing", "\n<|im_start|>answer\n"], ["answer",
 
 def made(segments: list[list[str]], answer: str, verdict: Verdict, **more: Any) -> EvaluationRow:
     """A row of the tuned arm at cap 8 without waits."""
-    found = {Verdict.CORRECT: "42", Verdict.WRONG: "41"}.get(verdict)
+    extracted = {Verdict.CORRECT: "42", Verdict.WRONG: "41"}.get(verdict)
     fields: dict[str, Any] = {
         "id": "", "arm": "tuned", "model": "tuned", "benchmark": "set", "protocol": "limo-v2",
         "temperature": 0.6, "problem_id": "p-1", "question": "What is 17 + 25?", "domain": None,
@@ -42,7 +42,7 @@ def made(segments: list[list[str]], answer: str, verdict: Verdict, **more: Any) 
         "num_prompt_tokens": 9, "num_thinking_tokens": 8, "num_answer_tokens": 4,
         "num_forced_tokens": 3, "num_closing_tokens": 3, "count_source": "ids", "thinking_end": ThinkingEnd.CAP,
         "answer_end": AnswerEnd.LENGTH, "num_waits_used": 0, "answer": answer,
-        "last_number": False, "score": None, "verdict": verdict, "extracted": found, "gold": "42",
+        "last_number": False, "score": None, "verdict": verdict, "extracted": extracted, "gold": "42",
         "method": "number", "violations": (), "segments": json.dumps(segments),
     } | more  # fmt: skip
     row = EvaluationRow(**fields)
@@ -59,16 +59,16 @@ def rows() -> list[EvaluationRow]:
     ]
 
 
-def run_with(folder: Path, found: list[EvaluationRow]) -> Path:
+def run_with(folder: Path, graded: list[EvaluationRow]) -> Path:
     root = folder / "run"
     (root / "evaluate").mkdir(parents=True)
-    write_records(root / "evaluate" / "data.parquet", found, EvaluationRow)
+    write_records(root / "evaluate" / "data.parquet", graded, EvaluationRow)
     return root
 
 
-def exported(folder: Path, found: list[EvaluationRow]) -> list[Path]:
-    told = export_run(run_with(folder, found), folder / "out")
-    return [Path(one["path"]) for one in told["files"]]
+def exported(folder: Path, graded: list[EvaluationRow]) -> list[Path]:
+    summary = export_run(run_with(folder, graded), folder / "out")
+    return [Path(file["path"]) for file in summary["files"]]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -77,8 +77,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[Grader]:
-    with Grader() as one:
-        yield one
+    with Grader() as opened:
+        yield opened
 
 
 def test_a_problem_is_a_row_with_the_harness_s_fields(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_what_the_harness_has_no_field_for_stands_beside(tmp_path: Path) -> None
         "arm": "tuned", "model": "tuned", "benchmark": "set", "protocol": "limo-v2",
         "max_thinking_tokens": 8, "waits": 0, "forced": True,
     }  # fmt: skip
-    verdicts = [one["verdict"] for one in own["samples"]]
+    verdicts = [sample["verdict"] for sample in own["samples"]]
     assert verdicts == ["correct", "truncated", "no_answer"]
     assert own["samples"][0]["score"] == 0.5
 
@@ -122,10 +122,10 @@ def test_the_way_back_gives_the_same_answers_and_verdicts(tmp_path: Path, grader
         protocol="limo-v2", grader=grader, count_tokens=len, last_number=False,
     )  # fmt: skip
     assert dropped == []
-    assert [told(row) for row in after] == [told(row) for row in before]
+    assert [compared_fields(row) for row in after] == [compared_fields(row) for row in before]
 
 
-def told(row: EvaluationRow) -> tuple[Any, ...]:
+def compared_fields(row: EvaluationRow) -> tuple[Any, ...]:
     total = row.num_thinking_tokens + row.num_answer_tokens
     return row.question, row.sample, row.answer, row.verdict, row.extracted, row.score, total
 
@@ -146,7 +146,7 @@ def test_imported_rows_survive_the_way_out_and_back(tmp_path: Path, grader: Grad
     assert out.name == "samples_set_stored_t0.jsonl"
     again = read_stored(out, setting="samples")
     after, _ = grade_stored(again, stored_problems(again, benchmark="set"), **options)
-    assert [told(row) for row in after] == [told(row) for row in before]
+    assert [compared_fields(row) for row in after] == [compared_fields(row) for row in before]
     assert [row.thinking_end for row in after] == [row.thinking_end for row in before]
     assert [row.verdict for row in after] == [Verdict.CORRECT, Verdict.CORRECT, Verdict.TRUNCATED]
     assert [row.segments for row in after] == [row.segments for row in before]
@@ -154,11 +154,11 @@ def test_imported_rows_survive_the_way_out_and_back(tmp_path: Path, grader: Grad
 
 def test_each_arm_and_point_is_a_file_and_none_is_lost(tmp_path: Path) -> None:
     base = made(PLAIN, "\nFinal Answer: 42", Verdict.CORRECT)
-    found = [
+    graded = [
         base, replace(base, waits=1), replace(base, forced=False), replace(base, temperature=0.0),
         replace(base, arm="a b", id="1"), replace(base, arm="a/b", id="2"),
     ]  # fmt: skip
-    names = [path.relative_to(tmp_path / "out").as_posix() for path in exported(tmp_path, found)]
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in exported(tmp_path, graded)]
     assert sorted(names) == [
         "a-b/samples_set_limo-v2_t0.6_cap000008_waits0.jsonl",
         "a-b/samples_set_limo-v2_t0.6_cap000008_waits0~.jsonl",
@@ -185,11 +185,11 @@ def test_options_come_with_the_problems_of_the_pool(tmp_path: Path, make_problem
 
 def test_long_samples_go_into_rows_that_can_be_read_again(tmp_path: Path) -> None:
     long = [["answer", "é" * (MAX_ROW_CHARS // 2)]]
-    found = [made(long, long[0][1], Verdict.NO_ANSWER, sample=n) for n in range(5)]
-    (path,) = exported(tmp_path, found)
+    graded = [made(long, long[0][1], Verdict.NO_ANSWER, sample=n) for n in range(5)]
+    (path,) = exported(tmp_path, graded)
     assert [row["doc_id"] for row in lines(path)] == [0] * 5
     stored = read_stored(path, setting="samples")
-    assert [one.sample for one in stored.samples] == [0, 1, 2, 3, 4]
+    assert [sample.sample for sample in stored.samples] == [0, 1, 2, 3, 4]
     assert stored.dropped == ()
 
 
@@ -212,4 +212,4 @@ def test_the_command_says_where_the_files_are(tmp_path: Path, capsys) -> None:
     assert not stop.value.code
     data = json.loads(capsys.readouterr().out)
     assert data["num_samples"] == 5
-    assert [(one["num_problems"], one["num_samples"]) for one in data["files"]] == [(3, 5)]
+    assert [(file["num_problems"], file["num_samples"]) for file in data["files"]] == [(3, 5)]

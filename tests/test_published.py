@@ -18,14 +18,14 @@ from slowthink.recipe.protocols import PROTOCOLS
 PACKAGE = Path(slowthink.__file__).parent
 
 
-def one(benchmark: str, **wanted: object) -> published.PublishedFigure:
-    found = [
+def only(benchmark: str, **fields: object) -> published.PublishedFigure:
+    figures = [
         figure
         for figure in load_published(benchmark)
-        if all(getattr(figure, key) == value for key, value in wanted.items())
+        if all(getattr(figure, key) == value for key, value in fields.items())
     ]
-    assert len(found) == 1
-    return found[0]
+    assert len(figures) == 1
+    return figures[0]
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_v2_is_one_column_and_its_baselines_keep_v1s_protocol() -> None:
     }
     assert protocols.pop("LIMO v2") == "limo-v2"
     assert set(protocols.values()) == {"limo-v1"}
-    assert "carries these baselines over" in one("chmath", model="NuminaMath-100k").note
+    assert "carries these baselines over" in only("chmath", model="NuminaMath-100k").note
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "wanted", "accuracy"),
+    ("benchmark", "fields", "accuracy"),
     [
         ("aime24", {"table": "Table 1", "model": "s1-32B", "setting": "budget forcing"}, 56.7),
         ("gpqa-diamond", {"table": "Table 1", "model": "s1.1-32B", "setting": "budget forcing"}, 63.6),
@@ -68,8 +68,8 @@ def test_v2_is_one_column_and_its_baselines_keep_v1s_protocol() -> None:
         ("minerva", {"model": "LIMO v2"}, 52.2),
     ],
 )  # fmt: skip
-def test_figures_stand_where_they_belong(benchmark, wanted, accuracy) -> None:
-    assert one(benchmark, **wanted).accuracy == accuracy
+def test_figures_stand_where_they_belong(benchmark, fields, accuracy) -> None:
+    assert only(benchmark, **fields).accuracy == accuracy
 
 
 def test_differences_to_s1k_have_their_published_intervals() -> None:

@@ -46,8 +46,8 @@ pytestmark = [
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a file says of one sample."""
+class LabelledSample:
+    """One sample of a file, with the label there."""
 
     correct: bool
     answer: str
@@ -55,24 +55,28 @@ class Told:
 
 
 @cache
-def told(name: str, *, mended: bool = False) -> tuple[tuple[Told, ...], ...]:
-    """Samples by problem; `mended`: with the labels that are wrong put right."""
+def labelled(name: str, *, corrected: bool = False) -> tuple[tuple[LabelledSample, ...], ...]:
+    """Samples by problem; `corrected`: with the wrong labels corrected."""
     groups = defaultdict(list)
     for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        correct = row["correct"] or (mended and (row["answer"], row["pred"]) in WRONG_LABELS[name])
-        pred = spelt(row["pred"])
-        groups[row["problem_id"]].append(Told(correct, pred, row.get("rm_score", 0.0)))
+        correct = row["correct"] or (
+            corrected and (row["answer"], row["pred"]) in WRONG_LABELS[name]
+        )
+        pred = normalised(row["pred"])
+        groups[row["problem_id"]].append(LabelledSample(correct, pred, row.get("rm_score", 0.0)))
     return tuple(tuple(group) for group in groups.values())
 
 
-def spelt(text: str) -> str:
+def normalised(text: str) -> str:
     """000 is 0, by any reader."""
     return str(int(text)) if text.isdigit() else text
 
 
 def brute(
-    groups: tuple[tuple[Told, ...], ...], k: int, rule: Callable[[tuple[Told, ...]], float]
+    groups: tuple[tuple[LabelledSample, ...], ...],
+    k: int,
+    rule: Callable[[tuple[LabelledSample, ...]], float],
 ) -> float:
     """Mean over problems of the mean of `rule` over all subsets of k samples."""
     means = []
@@ -82,28 +86,31 @@ def brute(
     return sum(means) / len(means)
 
 
-def any_right(subset: tuple[Told, ...]) -> float:
-    return float(any(one.correct for one in subset))
+def any_right(subset: tuple[LabelledSample, ...]) -> float:
+    return float(any(sample.correct for sample in subset))
 
 
-def majority(subset: tuple[Told, ...], weight: Callable[[Told], float] = lambda one: 1.0) -> float:
+def majority(
+    subset: tuple[LabelledSample, ...],
+    weight: Callable[[LabelledSample], float] = lambda sample: 1.0,
+) -> float:
     """Share of the answers with the most votes that are right."""
     votes: Counter[str] = Counter()
-    for one in subset:
-        votes[one.answer] += weight(one)
-    right = {one.answer: one.correct for one in subset}
+    for sample in subset:
+        votes[sample.answer] += weight(sample)
+    right = {sample.answer: sample.correct for sample in subset}
     winners = [a for a, n in votes.items() if math.isclose(n, max(votes.values()), rel_tol=1e-9)]
     return sum(right[answer] for answer in winners) / len(winners)
 
 
-def weighted(subset: tuple[Told, ...]) -> float:
-    return majority(subset, lambda one: chance(one.score))
+def weighted(subset: tuple[LabelledSample, ...]) -> float:
+    return majority(subset, lambda sample: chance(sample.score))
 
 
-def best(subset: tuple[Told, ...]) -> float:
+def best(subset: tuple[LabelledSample, ...]) -> float:
     """Share of the samples with the highest score that are right."""
-    tied = [one for one in subset if one.score == max(one.score for one in subset)]
-    return sum(one.correct for one in tied) / len(tied)
+    tied = [sample for sample in subset if sample.score == max(sample.score for sample in subset)]
+    return sum(sample.correct for sample in tied) / len(tied)
 
 
 def chance(score: float) -> float:
@@ -121,8 +128,8 @@ def stored(name: str) -> StoredSamples:
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[Grader]:
-    with Grader() as one:
-        yield one
+    with Grader() as opened:
+        yield opened
 
 
 @cache
@@ -154,7 +161,7 @@ def votes(name: str, grader: Grader) -> dict[str, list[Sample]]:
 
 def vote_of(row: EvaluationRow) -> str | None:
     """Equal for the spellings that differ in these files."""
-    return row.extracted and spelt(row.extracted.replace(" ", ""))
+    return row.extracted and normalised(row.extracted.replace(" ", ""))
 
 
 def mean(values: list[float]) -> float:
@@ -167,21 +174,23 @@ def mean(values: list[float]) -> float:
 @pytest.mark.parametrize(("name", "k"), CASES)
 def test_pass_at_k_of_the_stored_labels(name: str, k: int) -> None:
     groups: dict[str, list[bool]] = defaultdict(list)
-    for one in stored(name).samples:
-        groups[one.problem_row].append(bool(one.labelled_correct))
+    for sample in stored(name).samples:
+        groups[sample.problem_row].append(bool(sample.labelled_correct))
     ours = [
         stats.pass_at_k(sum(labels), num_samples=len(labels), k=k) for labels in groups.values()
     ]
-    assert mean(ours) == pytest.approx(brute(told(name), k, any_right), abs=1e-12)
+    assert mean(ours) == pytest.approx(brute(labelled(name), k, any_right), abs=1e-12)
 
 
 @pytest.mark.parametrize(("name", "k"), CASES)
 def test_maj_at_k_of_the_stored_answers(name: str, k: int) -> None:
     ours = [
-        stats.maj_at_k([one.answer for one in group], k=k, correct=[one.correct for one in group])
-        for group in told(name)
+        stats.maj_at_k(
+            [sample.answer for sample in group], k=k, correct=[sample.correct for sample in group]
+        )
+        for group in labelled(name)
     ]
-    assert mean(ours) == pytest.approx(brute(told(name), k, majority), abs=1e-12)
+    assert mean(ours) == pytest.approx(brute(labelled(name), k, majority), abs=1e-12)
 
 
 # --- our grader's verdicts ------------------------------------------------------------------------
@@ -191,8 +200,8 @@ def test_maj_at_k_of_the_stored_answers(name: str, k: int) -> None:
 def test_our_verdicts_are_the_labels_but_for_the_wrong_ones(name: str, grader: Grader) -> None:
     differ = [
         (row.gold, row.extracted)
-        for row, one in zip(graded(name, grader), stored(name).samples, strict=True)
-        if (row.verdict is Verdict.CORRECT) != one.labelled_correct
+        for row, sample in zip(graded(name, grader), stored(name).samples, strict=True)
+        if (row.verdict is Verdict.CORRECT) != sample.labelled_correct
     ]
     assert sorted(differ) == sorted(WRONG_LABELS[name])
 
@@ -200,10 +209,12 @@ def test_our_verdicts_are_the_labels_but_for_the_wrong_ones(name: str, grader: G
 @pytest.mark.parametrize(("name", "k"), CASES)
 def test_pass_at_k_of_our_verdicts(name: str, k: int, grader: Grader) -> None:
     ours = [
-        stats.pass_at_k(sum(one.correct for one in group), num_samples=len(group), k=k)
+        stats.pass_at_k(sum(sample.correct for sample in group), num_samples=len(group), k=k)
         for group in votes(name, grader).values()
     ]
-    assert mean(ours) == pytest.approx(brute(told(name, mended=True), k, any_right), abs=1e-12)
+    assert mean(ours) == pytest.approx(
+        brute(labelled(name, corrected=True), k, any_right), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,13 +229,13 @@ def test_pass_at_k_of_our_verdicts(name: str, k: int, grader: Grader) -> None:
 def test_curves_of_our_verdicts_and_answers(name, method, rule, grader: Grader) -> None:
     samples, ks = votes(name, grader), range(1, NUM_SAMPLES[name] + 1)
     ours = vote_curve(samples, method=method, ks=ks, num_resamples=100)
-    theirs = [brute(told(name, mended=True), k, rule) for k in ks]
+    theirs = [brute(labelled(name, corrected=True), k, rule) for k in ks]
     assert [point.accuracy for point in ours] == pytest.approx(theirs, abs=1e-12)
 
 
 @pytest.mark.parametrize(("name", "accuracy"), [(AIME, 44 / 300), (MATH, 729 / 800)])
 def test_accuracy_and_its_interval_over_problems(name, accuracy, grader: Grader) -> None:
-    means = [mean([one.correct for one in group]) for group in votes(name, grader).values()]
+    means = [mean([sample.correct for sample in group]) for group in votes(name, grader).values()]
     assert mean(means) == pytest.approx(accuracy)
     found = stats.bootstrap_ci(means)
     spread = sum((value - accuracy) ** 2 for value in means) / len(means)
@@ -252,11 +263,11 @@ def evaluated(folder: Path, *arms: dict[str, object]) -> dict[str, Any]:
 def test_the_evaluate_stage_gives_these_figures(name: str, tmp_path: Path) -> None:
     path = str(DATA / f"{name}.jsonl")
     summary = evaluated(tmp_path, {"name": "theirs", "samples": path, "last_number": True})
-    (one,) = summary["sets"]
-    (arm,) = one["arms"]
+    (set_summary,) = summary["sets"]
+    (arm,) = set_summary["arms"]
     (cell,) = arm["points"]
-    groups = told(name, mended=True)
-    assert (one["benchmark"], cell["n"], cell["num_samples"]) == (
+    groups = labelled(name, corrected=True)
+    assert (set_summary["benchmark"], cell["n"], cell["num_samples"]) == (
         name, len(groups), NUM_SAMPLES[name],
     )  # fmt: skip
     assert cell["accuracy"] == pytest.approx(brute(groups, 1, any_right), abs=1e-12)
@@ -292,15 +303,15 @@ def test_each_model_s_verdicts_are_the_labels_but_for_the_ones_read(
     for model in stored(name).models:
         own = select_model(stored(name), model=model)
         rows = rows_from(own, stored(name), grader, last_number=last_number)
-        for row, one in zip(rows, own.samples, strict=True):
+        for row, sample in zip(rows, own.samples, strict=True):
             right = row.verdict is Verdict.CORRECT
-            differ[right] += right != one.labelled_correct
+            differ[right] += right != sample.labelled_correct
     assert (differ[True], differ[False]) == (more, fewer)
 
 
 def test_samples_of_several_models_are_numbered_anew(grader: Grader) -> None:
     name = "gsm8k_openai_4models"
-    first = [replace(one, sample=0) for one in stored(name).samples[:8]]
+    first = [replace(sample, sample=0) for sample in stored(name).samples[:8]]
     some = replace(stored(name), samples=tuple(first))
     rows = rows_from(some, some, grader, last_number=True)
     assert [row.sample for row in rows] == [0, 1, 2, 3] * 2

@@ -89,16 +89,21 @@ def test_every_set_is_measured_under_every_protocol(folder) -> None:
     recipe = recipe_of(folder, protocols=["s1", {"name": "two", "draws": DRAWS,
                                                  "question_only": True}])  # fmt: skip
     facts = go(recipe, folder / "run")
-    found = [
-        (one["benchmark"], one["protocol"], one["arms"][0]["num_samples"], one["domain"])
-        for one in facts["summary"]["sets"]
+    measured = [
+        (
+            set_summary["benchmark"],
+            set_summary["protocol"],
+            set_summary["arms"][0]["num_samples"],
+            set_summary["domain"],
+        )
+        for set_summary in facts["summary"]["sets"]
     ]
-    assert found == [
+    assert measured == [
         ("math500", "s1", 1, "in"), ("math500", "two", 2, "in"),
         ("kaoyan", "s1", 1, "out"), ("kaoyan", "two", 2, "out"),
     ]  # fmt: skip
-    for one in facts["summary"]["sets"]:
-        last = one["arms"][0]["points"][-1]
+    for set_summary in facts["summary"]["sets"]:
+        last = set_summary["arms"][0]["points"][-1]
         assert last["accuracy"] == pytest.approx(1 / 3)
         assert last["n"] == NUM
     rows = rows_of(folder / "run")
@@ -267,14 +272,14 @@ SET = ProblemSet(name="x", problems=(make_problem("q"),), instruction="Answer wi
 
 def test_the_chat_goes_before_set_and_protocol() -> None:
     own = ChatConfig(instruction="Be brief.", system_prompt="")
-    found = chat_for(own, PROTOCOLS["limo-v1"], SET)
-    assert (found.instruction, found.system_prompt) == ("Be brief.", "")
-    found = chat_for(ChatConfig(), PROTOCOLS["limo-v1"], SET)
-    assert found.instruction == "Answer with a letter."
-    assert found.system_prompt is not None
-    assert "\\boxed{}" in found.system_prompt
+    chat = chat_for(own, PROTOCOLS["limo-v1"], SET)
+    assert (chat.instruction, chat.system_prompt) == ("Be brief.", "")
+    chat = chat_for(ChatConfig(), PROTOCOLS["limo-v1"], SET)
+    assert chat.instruction == "Answer with a letter."
+    assert chat.system_prompt is not None
+    assert "\\boxed{}" in chat.system_prompt
 
 
 def test_s1_asks_the_question_alone() -> None:
-    found = chat_for(ChatConfig(instruction="Be brief."), PROTOCOLS["s1"], SET)
-    assert (found.instruction, found.system_prompt) == (None, None)
+    chat = chat_for(ChatConfig(instruction="Be brief."), PROTOCOLS["s1"], SET)
+    assert (chat.instruction, chat.system_prompt) == (None, None)

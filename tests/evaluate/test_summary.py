@@ -31,38 +31,38 @@ def test_accuracy_of_one_sample_has_wilsons_interval() -> None:
         make_row(problem=p, verdict=v)
         for p, v in zip("abcd", (RIGHT, WRONG, RIGHT, RIGHT), strict=True)
     ]
-    found = measured(rows)
+    point = measured(rows)
     expected = wilson(3, 4)
-    assert found["accuracy"] == 0.75
-    assert found["ci95"] == [expected.low, expected.high]
-    assert found["n"] == 4
+    assert point["accuracy"] == 0.75
+    assert point["ci95"] == [expected.low, expected.high]
+    assert point["n"] == 4
 
 
 def test_what_cannot_be_graded_leaves_the_denominator_and_is_counted() -> None:
     rows = [make_row(problem="a"), make_row(problem="b", verdict=UNGRADABLE)]
-    found = measured(rows)
-    assert (found["accuracy"], found["n"], found["num_ungradable"]) == (1.0, 1, 1)
+    point = measured(rows)
+    assert (point["accuracy"], point["n"], point["num_ungradable"]) == (1.0, 1, 1)
 
 
 def test_truncated_and_missing_answers_count_as_unsolved() -> None:
     verdicts = (RIGHT, Verdict.TRUNCATED, Verdict.NO_ANSWER, WRONG)
-    found = measured([make_row(problem=str(i), verdict=v) for i, v in enumerate(verdicts)])
-    rates = (found["accuracy"], found["truncated_rate"], found["no_answer_rate"])
+    point = measured([make_row(problem=str(i), verdict=v) for i, v in enumerate(verdicts)])
+    rates = (point["accuracy"], point["truncated_rate"], point["no_answer_rate"])
     assert rates == (0.25, 0.25, 0.25)
 
 
 def test_nothing_gradable_has_no_accuracy() -> None:
-    found = measured([make_row(verdict=UNGRADABLE)])
-    assert (found["accuracy"], found["n"], found["ci95"]) == (None, 0, [0.0, 1.0])
+    point = measured([make_row(verdict=UNGRADABLE)])
+    assert (point["accuracy"], point["n"], point["ci95"]) == (None, 0, [0.0, 1.0])
 
 
 def test_several_samples_weigh_each_problem_the_same() -> None:
     rows = [make_row(problem="a", sample=i, verdict=RIGHT) for i in range(3)]
     rows += [make_row(problem="b", verdict=WRONG)]
-    found = measured(rows)
+    point = measured(rows)
     expected = bootstrap_ci([1.0, 0.0], num_resamples=100, seed=0)
-    assert found["accuracy"] == 0.5
-    assert found["ci95"] == [expected.low, expected.high]
+    assert point["accuracy"] == 0.5
+    assert point["ci95"] == [expected.low, expected.high]
 
 
 ANSWERS = {"a": ["1", "1", "0", "2"], "b": ["0", "0", "1", "3"], "c": ["0", "2", "3", "0"]}
@@ -96,14 +96,14 @@ def brute_majority(texts, k) -> float:
 
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_pass_and_majority_over_all_subsets(k) -> None:
-    found = measured(sampled())
-    assert found["pass_at_k"][str(k)] == pytest.approx(
+    point = measured(sampled())
+    assert point["pass_at_k"][str(k)] == pytest.approx(
         sum(brute_pass(texts, k) for texts in ANSWERS.values()) / 3
     )
-    assert found["maj_at_k"][str(k)] == pytest.approx(
+    assert point["maj_at_k"][str(k)] == pytest.approx(
         sum(brute_majority(texts, k) for texts in ANSWERS.values()) / 3
     )
-    assert found["coverage"] == pytest.approx(2 / 3)
+    assert point["coverage"] == pytest.approx(2 / 3)
 
 
 def test_ks_are_doublings_and_the_number_of_samples() -> None:
@@ -144,16 +144,16 @@ def test_temperatures_weigh_the_same_whatever_their_samples() -> None:
         make_row(problem="a", temperature=0.6, sample=i, verdict=RIGHT if i < 2 else WRONG)
         for i in range(8)
     ]
-    found = measured(rows)
-    assert found["accuracy"] == pytest.approx((1 + 2 / 8) / 2)
-    assert (found["pass_at_k"], found["maj_at_k"]) == ({}, {})
+    point = measured(rows)
+    assert point["accuracy"] == pytest.approx((1 + 2 / 8) / 2)
+    assert (point["pass_at_k"], point["maj_at_k"]) == ({}, {})
 
 
 def test_quantiles_and_tokens() -> None:
     rows = [make_row(problem=str(i), num_thinking_tokens=10 * i) for i in range(11)]
-    found = measured(rows)
-    assert found["thinking_tokens_quantiles"] == {"10": 10.0, "50": 50.0, "90": 90.0}
-    assert found["tokens_spent"] == sum(10 * i + 2 for i in range(11))
+    point = measured(rows)
+    assert point["thinking_tokens_quantiles"] == {"10": 10.0, "50": 50.0, "90": 90.0}
+    assert point["tokens_spent"] == sum(10 * i + 2 for i in range(11))
 
 
 # --- the whole ------------------------------------------------------------------------------------
@@ -181,48 +181,48 @@ def made_rows():
 
 
 def test_difference_is_against_the_better_of_the_bases_ways() -> None:
-    found = figures(made_rows(), ARMS, num_resamples=1000)
+    summary = figures(made_rows(), ARMS, num_resamples=1000)
     expected = paired_bootstrap(
         [float(i < 3) for i in range(10)], [float(i < 8) for i in range(10)], num_resamples=1000, seed=0
     )  # fmt: skip
-    assert found["base_accuracy"] == 0.3
-    assert found["base_point"]["forced"] is False
-    assert found["tuned_accuracy"] == 0.8  # the longest without waits, not the best
-    assert found["difference"] == pytest.approx(0.5)
-    assert found["difference_ci95"] == [expected.ci95.low, expected.ci95.high]
+    assert summary["base_accuracy"] == 0.3
+    assert summary["base_point"]["forced"] is False
+    assert summary["tuned_accuracy"] == 0.8  # the longest without waits, not the best
+    assert summary["difference"] == pytest.approx(0.5)
+    assert summary["difference_ci95"] == [expected.ci95.low, expected.ci95.high]
 
 
 def test_curve_waits_and_violations() -> None:
-    found = figures(made_rows(), ARMS)
-    curve = [(c["max_thinking_tokens"], c["accuracy"]) for c in found["curve"]]
+    summary = figures(made_rows(), ARMS)
+    curve = [(c["max_thinking_tokens"], c["accuracy"]) for c in summary["curve"]]
     assert curve == [(0, 0.2), (8, 0.8)]
-    assert [(c["waits"], c["accuracy"]) for c in found["waits"]] == [(0, 0.8), (1, 0.9)]
-    assert found["budget_violations"] == 1
+    assert [(c["waits"], c["accuracy"]) for c in summary["waits"]] == [(0, 0.8), (1, 0.9)]
+    assert summary["budget_violations"] == 1
 
 
 def test_one_arm_has_no_difference() -> None:
     rows = [row for row in made_rows() if row.arm == "tuned"]
-    found = figures(rows, ARMS[1:])
-    assert (found["difference"], found["base_accuracy"]) == (None, None)
-    assert found["tuned_accuracy"] == 0.8
+    summary = figures(rows, ARMS[1:])
+    assert (summary["difference"], summary["base_accuracy"]) == (None, None)
+    assert summary["tuned_accuracy"] == 0.8
 
 
 def test_arms_are_compared_pairwise_at_their_longest_points() -> None:
-    (one,) = figures(made_rows(), ARMS)["sets"][0]["comparisons"]
+    (comparison,) = figures(made_rows(), ARMS)["sets"][0]["comparisons"]
     base, tuned = [float(i < 1) for i in range(10)], [float(i < 8) for i in range(10)]
-    assert (one["a"], one["b"], one["n"]) == ("base", "tuned", 10)
-    assert one["b_point"] == {"max_thinking_tokens": 8, "waits": 0, "forced": True}
-    assert one["difference"] == pytest.approx(0.7)
-    assert one["p_exact"] == pytest.approx(sign_test(base, tuned)) == pytest.approx(2 / 2**7)
-    assert 0 < one["minimal_detectable_difference"] < 1
+    assert (comparison["a"], comparison["b"], comparison["n"]) == ("base", "tuned", 10)
+    assert comparison["b_point"] == {"max_thinking_tokens": 8, "waits": 0, "forced": True}
+    assert comparison["difference"] == pytest.approx(0.7)
+    assert comparison["p_exact"] == pytest.approx(sign_test(base, tuned)) == pytest.approx(2 / 2**7)
+    assert 0 < comparison["minimal_detectable_difference"] < 1
 
 
 def test_s1s_measures_of_the_forced_points() -> None:
-    (one,) = figures(made_rows(), ARMS)["sets"][0]["measures"]
-    assert (one["arm"], one["num_points"]) == ("tuned", 3)
-    assert (one["control"], one["control_per_sample"]) == (1.0, 1.0)
-    assert one["performance"] == 0.9
-    assert one["scaling_per_token"] is None  # both points with thinking have 8 tokens
+    (measures,) = figures(made_rows(), ARMS)["sets"][0]["measures"]
+    assert (measures["arm"], measures["num_points"]) == ("tuned", 3)
+    assert (measures["control"], measures["control_per_sample"]) == (1.0, 1.0)
+    assert measures["performance"] == 0.9
+    assert measures["scaling_per_token"] is None  # both points with thinking have 8 tokens
 
 
 def test_control_counts_runs_above_their_cap() -> None:
@@ -231,8 +231,8 @@ def test_control_counts_runs_above_their_cap() -> None:
         for p in "ab"
         for cap in (8, 16)
     ]  # fmt: skip
-    (one,) = figures(rows, ARMS[1:])["sets"][0]["measures"]
-    assert (one["control"], one["control_per_sample"]) == (0.5, 0.5)
+    (measures,) = figures(rows, ARMS[1:])["sets"][0]["measures"]
+    assert (measures["control"], measures["control_per_sample"]) == (0.5, 0.5)
 
 
 def test_limos_hypothesis_has_a_measure() -> None:
@@ -248,12 +248,16 @@ def test_limos_hypothesis_has_a_measure() -> None:
                 make_row("tuned", f"p{i}", RIGHT if i < 3 else WRONG, sample=sample,
                          protocol="mine")
             )  # fmt: skip
-    found = figures(rows, ARMS, protocols=({"name": "mine", "draws": draws},))
-    one = found["sets"][0]["elicitation"]
-    assert (one["base_pass_at_k"], one["tuned_pass_at_1"], one["k"]) == (0.5, 0.75, 2)
-    assert one["num_gains"] == 2
-    assert one["gain"] == pytest.approx((0.5 + 1) / 4)
-    assert one["gain_within_base_coverage"] == pytest.approx(0.5 / 1.5)
+    summary = figures(rows, ARMS, protocols=({"name": "mine", "draws": draws},))
+    elicitation = summary["sets"][0]["elicitation"]
+    assert (elicitation["base_pass_at_k"], elicitation["tuned_pass_at_1"], elicitation["k"]) == (
+        0.5,
+        0.75,
+        2,
+    )
+    assert elicitation["num_gains"] == 2
+    assert elicitation["gain"] == pytest.approx((0.5 + 1) / 4)
+    assert elicitation["gain_within_base_coverage"] == pytest.approx(0.5 / 1.5)
 
 
 def test_one_greedy_sample_of_the_base_measures_no_coverage() -> None:
@@ -269,11 +273,11 @@ def test_sets_and_protocols_stand_apart_and_are_averaged() -> None:
         ]
         sets.append(make_set(own, name, domain))
         rows += own
-    found = figures(rows, ARMS[1:], sets=sets)
-    assert [(s["benchmark"], s["domain"]) for s in found["sets"]] == [
+    summary = figures(rows, ARMS[1:], sets=sets)
+    assert [(s["benchmark"], s["domain"]) for s in summary["sets"]] == [
         ("math500", "in"), ("amc23", "in"), ("kaoyan", "out"),
     ]  # fmt: skip
-    by_group = {one["group"]: one for one in found["averages"]}
+    by_group = {average["group"]: average for average in summary["averages"]}
     assert set(by_group) == {"in", "all"}  # one set is no average; ten need all ten
     assert by_group["in"]["accuracy"] == pytest.approx(0.5)
     assert by_group["all"]["accuracy"] == pytest.approx(0.5)
@@ -313,5 +317,5 @@ def test_a_small_set_has_fewer_than_fifty_problems() -> None:
 
 def test_a_slope_that_no_resample_has_is_no_interval() -> None:
     rows = [make_row(problem="a", cap=cap, num_thinking_tokens=5) for cap in (8, 16)]
-    (one,) = figures(rows, ARMS[1:])["sets"][0]["measures"]
-    assert (one["scaling_per_doubling"], one["scaling_per_doubling_ci95"]) == (None, None)
+    (measures,) = figures(rows, ARMS[1:])["sets"][0]["measures"]
+    assert (measures["scaling_per_doubling"], measures["scaling_per_doubling_ci95"]) == (None, None)

@@ -44,13 +44,14 @@ def replaced(**changes: object) -> Change:
 
 
 def point(data: dict, benchmark: str, cap: int) -> dict:
-    (found,) = (
+    (match,) = (
         point
-        for one in data["sets"]
-        for point in one["points"]
-        if (one["benchmark"], point["max_thinking_tokens"]) == (benchmark, cap) and point["forced"]
+        for compared_set in data["sets"]
+        for point in compared_set["points"]
+        if (compared_set["benchmark"], point["max_thinking_tokens"]) == (benchmark, cap)
+        and point["forced"]
     )
-    return found
+    return match
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -59,46 +60,49 @@ def point(data: dict, benchmark: str, cap: int) -> dict:
 def test_one_run_is_compared_base_against_tuned(whole_run):
     data = compare(open_pair(whole_run, whole_run))
     assert (data["a"]["arm"], data["b"]["arm"]) == ("base", "tuned")
-    assert [(one["benchmark"], one["protocol"]) for one in data["sets"]] == [
+    assert [(compared_set["benchmark"], compared_set["protocol"]) for compared_set in data["sets"]] == [
         ("heldout", "greedy"), ("aime24", "limo-v2"),
     ]  # fmt: skip
-    found = point(data, "heldout", 32)
-    assert (found["n"], found["a"]["accuracy"], found["b"]["accuracy"]) == (20, 0.35, 0.5)
-    assert found["difference"] == pytest.approx(0.15)
+    figures = point(data, "heldout", 32)
+    assert (figures["n"], figures["a"]["accuracy"], figures["b"]["accuracy"]) == (20, 0.35, 0.5)
+    assert figures["difference"] == pytest.approx(0.15)
 
 
 def test_questions_that_changed_are_named_with_a_row_of_each_side(whole_run):
-    found = point(compare(open_pair(whole_run, whole_run)), "heldout", 96)
+    figures = point(compare(open_pair(whole_run, whole_run)), "heldout", 96)
     rows = {row.id: row for row in evaluation_rows("base", "tuned")}
-    assert (len(found["won"]), len(found["lost"])) == (6, 3)  # 2 | n and not 3 | n; 3 | n, not 2
-    for change in found["won"]:
+    assert (len(figures["won"]), len(figures["lost"])) == (
+        6,
+        3,
+    )  # 2 | n and not 3 | n; 3 | n, not 2
+    for change in figures["won"]:
         a, b = rows[change["a_id"]], rows[change["b_id"]]
         assert (a.arm, a.verdict) == ("base", Verdict.WRONG)
         assert (b.arm, b.verdict) == ("tuned", Verdict.CORRECT)
         assert a.problem_id == b.problem_id == change["problem_id"]
         assert a.max_thinking_tokens == b.max_thinking_tokens == 96
-    assert all(rows[change["a_id"]].verdict is Verdict.CORRECT for change in found["lost"])
+    assert all(rows[change["a_id"]].verdict is Verdict.CORRECT for change in figures["lost"])
 
 
 def test_the_tests_are_paired_and_exact(whole_run):
-    found = point(compare(open_pair(whole_run, whole_run)), "heldout", 96)
+    figures = point(compare(open_pair(whole_run, whole_run)), "heldout", 96)
     exact = 2 * sum(math.comb(9, wins) for wins in range(4)) / 2**9
-    assert found["p_exact"] == pytest.approx(exact)
+    assert figures["p_exact"] == pytest.approx(exact)
     values = [1.0] * 6 + [-1.0] * 3 + [0.0] * 11
-    deviation = math.sqrt(sum((one - 0.15) ** 2 for one in values) / 19)
+    deviation = math.sqrt(sum((value - 0.15) ** 2 for value in values) / 19)
     detectable = (1.959964 + 0.841621) * deviation / math.sqrt(20)
-    assert found["minimal_detectable_difference"] == pytest.approx(detectable, rel=1e-5)
-    low, high = found["ci95"]
+    assert figures["minimal_detectable_difference"] == pytest.approx(detectable, rel=1e-5)
+    low, high = figures["ci95"]
     assert low < 0.0 < 0.15 < high
 
 
 def test_samples_of_a_problem_are_averaged_before_pairing(whole_run):
-    found = point(compare(open_pair(whole_run, whole_run)), "aime24", 96)
+    figures = point(compare(open_pair(whole_run, whole_run)), "aime24", 96)
     base = [sum((n + s) % 3 == 0 for s in range(4)) / 4 for n in range(30)]
-    assert (found["n"], found["a"]["num_samples"]) == (30, 4)
-    assert found["a"]["accuracy"] == pytest.approx(sum(base) / 30)
-    assert found["b"]["accuracy"] == 0.5
-    partly = next(one for one in found["won"] if one["a"] == 0.25)
+    assert (figures["n"], figures["a"]["num_samples"]) == (30, 4)
+    assert figures["a"]["accuracy"] == pytest.approx(sum(base) / 30)
+    assert figures["b"]["accuracy"] == 0.5
+    partly = next(change for change in figures["won"] if change["a"] == 0.25)
     assert partly["b"] == 0.5
 
 
@@ -126,10 +130,10 @@ def test_problems_of_one_side_are_counted_and_left_out(whole_run, tmp_path):
         return None if row.problem_id in numbers else row
 
     other = altered(whole_run, tmp_path / "other", without)
-    found = point(compare(open_pair(whole_run, other)), "heldout", 96)
-    assert (found["n"], found["num_only_a"], found["num_only_b"]) == (15, 5, 0)
-    assert found["a"]["accuracy"] == found["b"]["accuracy"] == 7 / 15  # even ones of 5 to 19
-    assert found["won"] == found["lost"] == [] and found["difference"] == 0.0
+    figures = point(compare(open_pair(whole_run, other)), "heldout", 96)
+    assert (figures["n"], figures["num_only_a"], figures["num_only_b"]) == (15, 5, 0)
+    assert figures["a"]["accuracy"] == figures["b"]["accuracy"] == 7 / 15  # even ones of 5 to 19
+    assert figures["won"] == figures["lost"] == [] and figures["difference"] == 0.0
 
 
 def test_ungradable_answers_leave_the_pairing(whole_run, tmp_path):
@@ -138,8 +142,8 @@ def test_ungradable_answers_leave_the_pairing(whole_run, tmp_path):
         return dataclasses.replace(row, verdict=Verdict.UNGRADABLE) if first else row
 
     other = altered(whole_run, tmp_path / "other", doubt)
-    found = point(compare(open_pair(whole_run, other)), "heldout", 96)
-    assert (found["n"], found["num_only_a"], found["num_only_b"]) == (19, 1, 0)
+    figures = point(compare(open_pair(whole_run, other)), "heldout", 96)
+    assert (figures["n"], figures["num_only_a"], figures["num_only_b"]) == (19, 1, 0)
 
 
 def test_rows_without_a_shared_problem_have_no_figures():
@@ -150,7 +154,11 @@ def test_rows_without_a_shared_problem_have_no_figures():
 def test_arms_can_be_named_across_runs(whole_run, tmp_path):
     other = altered(whole_run, tmp_path / "other", lambda row: row)
     pair = open_pair(whole_run, other, arm_a="base", arm_b="base")
-    assert all(p["difference"] == 0 for one in compare(pair)["sets"] for p in one["points"])
+    assert all(
+        p["difference"] == 0
+        for compared_set in compare(pair)["sets"]
+        for p in compared_set["points"]
+    )
     assert open_pair(whole_run, other).a.arm == "tuned"
 
 
@@ -159,8 +167,10 @@ def test_arms_can_be_named_across_runs(whole_run, tmp_path):
 
 def rename(old: str, new: str) -> Callable[[dict], None]:
     def change(summary: dict) -> None:
-        for one in summary["sets"]:
-            one.update({k: new for k in ("benchmark", "protocol") if one[k] == old})
+        for compared_set in summary["sets"]:
+            compared_set.update(
+                {k: new for k in ("benchmark", "protocol") if compared_set[k] == old}
+            )
 
     return change
 
@@ -254,10 +264,10 @@ def test_page_shows_what_was_won_and_lost_with_both_answers(html):
 def test_page_is_inert_and_loads_nothing(html):
     tags = read(html).tags
     assert "script" not in {tag for tag, _ in tags} and "img" not in {tag for tag, _ in tags}
-    policy = next(one["content"] for _, one in tags if "http-equiv" in one)
+    policy = next(attributes["content"] for _, attributes in tags if "http-equiv" in attributes)
     assert HOSTILE not in html and "script-src 'none'" in policy
-    links = [one["href"] for tag, one in tags if tag == "a"]
-    ids = {one.get("id") for _, one in tags}
+    links = [attributes["href"] for tag, attributes in tags if tag == "a"]
+    ids = {attributes.get("id") for _, attributes in tags}
     assert all(link[1:] in ids for link in links)
 
 
