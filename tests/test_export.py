@@ -116,7 +116,7 @@ def test_the_way_back_gives_the_same_answers_and_verdicts(tmp_path: Path, grader
     before = rows()
     (path,) = exported(tmp_path, before)
     stored = read_stored(path, setting="samples")
-    assert stored.form == "lm-eval"
+    assert stored.format == "lm-eval"
     after, dropped = grade_stored(
         stored, stored_problems(stored, benchmark="set"), arm="again", benchmark="set",
         protocol="limo-v2", grader=grader, count_tokens=len, last_number=False,

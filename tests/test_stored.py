@@ -93,7 +93,7 @@ def harness_row(**changes: Any) -> dict[str, Any]:
 
 def test_a_row_of_lm_eval_is_one_sample(tmp_path: Path) -> None:
     stored = read(tmp_path, harness_row())
-    assert stored.form == "lm-eval"
+    assert stored.format == "lm-eval"
     assert stored.samples == (
         StoredSample(
             question=QUESTION, answer="42", response="17 + 25 = 42.\n#### 42", sample=0,
@@ -172,7 +172,7 @@ def test_a_generic_row(tmp_path: Path) -> None:
         "correct": False, "model": "m", "rm_score": 1.5, "finish_reason": "length", "num_tokens": 9,
     }  # fmt: skip
     stored = read(tmp_path, row)
-    assert stored.form == "generic"
+    assert stored.format == "generic"
     assert stored.samples == (
         StoredSample(
             question=QUESTION, answer="42", response="It is 42", sample=3, problem_row="p7",
@@ -211,7 +211,7 @@ def test_a_row_of_nemo_skills(tmp_path: Path) -> None:
     }  # fmt: skip
     stored = read(tmp_path, row)
     (sample,) = stored.samples
-    assert stored.form == "nemo-skills"
+    assert stored.format == "nemo-skills"
     assert (sample.thinking, sample.closing, sample.response) == ("Hm", "</think>", "It is 42")
     assert (sample.labelled_correct, sample.num_tokens) == (True, 12)
 
@@ -228,7 +228,7 @@ def test_a_sample_of_an_inspect_log(tmp_path: Path) -> None:
     }  # fmt: skip
     stored = read(tmp_path, row)
     (sample,) = stored.samples
-    assert stored.form == "inspect"
+    assert stored.format == "inspect"
     assert (sample.question, sample.thinking, sample.response) == (QUESTION, "Hm", "It is 42")
     assert (sample.sample, sample.model, sample.num_tokens) == (1, "m", 12)
     assert (sample.labelled_correct, sample.truncated) == (True, False)

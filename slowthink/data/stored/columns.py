@@ -31,22 +31,22 @@ TEMPERATURE = ("temperature",)
 
 _TRUE = ("true", "1", "1.0", "yes", "c", "correct")
 _FALSE = ("false", "0", "0.0", "no", "i", "incorrect", "wrong")
-_CUT = ("length", "max_tokens", "model_length", "max_length")
+_LIMIT_REASONS = ("length", "max_tokens", "model_length", "max_length")
 
 
 def filled_column(values: Values, names: Sequence[str]) -> str | None:
-    """The first of these columns that the row fills; None where it fills none."""
+    """The first of these columns that has a value; None where none has."""
     return next((name for name in names if values.get(name) is not None), None)
 
 
 def first_value(values: Values, names: Sequence[str]) -> Any:
-    """What the first filled one of these columns holds."""
+    """The value of the first of these columns that has one; None where none has."""
     name = filled_column(values, names)
     return None if name is None else values[name]
 
 
 def read_question(values: Values) -> str:
-    """The question. Raises ValueProblem where there is none."""
+    """The question. Raises UnusableValue where there is none."""
     name = filled_column(values, QUESTION)
     question = None if name is None else text_value(values[name], name).strip()
     if not question:
@@ -57,14 +57,14 @@ def read_question(values: Values) -> str:
 def read_choices(values: Values) -> tuple[str, ...]:
     """The options: a list, {"text": […]}, or {"A": …, "B": …}."""
     name = filled_column(values, CHOICES)
-    found = None if name is None else values[name]
-    if isinstance(found, Mapping):
-        found = found["text"] if "text" in found else [found[key] for key in sorted(found)]
-    return text_list(found, name or "choices")
+    options = None if name is None else values[name]
+    if isinstance(options, Mapping):
+        options = options["text"] if "text" in options else [options[k] for k in sorted(options)]
+    return text_list(options, name or "choices")
 
 
 def reference_answer(value: Any, choices: tuple[str, ...]) -> str | None:
-    """The key as it is compared: of a worked solution its end, of an option's number its letter."""
+    """The answer to compare with: of a worked solution its end, of an option's index its letter."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if isinstance(value, int) and not isinstance(value, bool):
@@ -79,29 +79,29 @@ def reference_answer(value: Any, choices: tuple[str, ...]) -> str | None:
 
 
 def parse_label(value: Any) -> bool | None:
-    """A label as a truth value; None where it is neither."""
+    """A label such as "correct" or 0 as a truth value; None where it is neither."""
     text = str(value).strip().lower()
     return True if text in _TRUE else False if text in _FALSE else None
 
 
 def parse_number(value: Any) -> float | None:
-    """A finite number, also one written as text; else None."""
+    """A finite number, or a text of one; None for anything else."""
     try:
-        found = float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if abs(found) < float("inf") else None
+    return number if abs(number) < float("inf") else None
 
 
 def parse_count(value: Any) -> int | None:
-    """A count of 0 or more; else None."""
-    found = parse_number(value)
-    return int(found) if found is not None and found >= 0 else None
+    """A count of 0 or more; None for anything else."""
+    number = parse_number(value)
+    return int(number) if number is not None and number >= 0 else None
 
 
 def hit_limit(values: Values) -> bool | None:
-    """Whether generation ran into a limit; None where the row does not say."""
-    if (told := parse_label(first_value(values, TRUNCATED))) is not None:
-        return told
+    """Whether a limit ended generation; None where the row does not state it."""
+    if (truncated := parse_label(first_value(values, TRUNCATED))) is not None:
+        return truncated
     reason = first_value(values, FINISH)
-    return str(reason).lower() in _CUT if reason is not None else None
+    return str(reason).lower() in _LIMIT_REASONS if reason is not None else None

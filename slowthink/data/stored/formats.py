@@ -1,4 +1,4 @@
-"""The forms of others' samples, as a table of readers: a row becomes one or more samples.
+"""Formats of stored samples, as a table of readers: a row becomes one or more samples.
 
 {"doc_id": 7, "doc": {…}, "target": "42", "arguments": {…}, "resps": [["…", "…"]], …}      lm-eval
 {"id": 7, "epoch": 1, "input": "…", "target": "42", "output": {"choices": […]}, …}         inspect
@@ -28,24 +28,24 @@ from slowthink.data.stored.samples import SEPARATE_COLUMN, StoredSample, TextPar
 from slowthink.records import Verdict
 
 UNNUMBERED = -1
-"""The row gives no number; the reader counts."""
+"""The row has no sample number; `SampleReader` counts."""
 LABELS = ("exact_match", "math_verify", "acc", "accuracy", "score")
-"""Metrics of lm-eval that say right or wrong, the likeliest first."""
+"""Metrics of lm-eval that are 1 for a right answer, the likeliest first."""
 
 
 @dataclass(frozen=True)
 class SampleFormat:
-    """One form of rows."""
+    """One format of rows."""
 
     name: str
     columns: tuple[tuple[str, ...], ...]
-    """A row that fills one column of each group may be of this form."""
+    """A row of this format has a value in one column of each group."""
     read: Callable[[Values], list[StoredSample]]
-    """Raises ValueProblem where a value cannot be used."""
+    """Raises UnusableValue where a value cannot be used."""
 
 
 def detect_format(values: Values) -> SampleFormat | None:
-    """The form of a row; None where it has none."""
+    """The first format whose columns a row has; None where there is none."""
     return next(
         (f for f in FORMATS if all(filled_column(values, group) for group in f.columns)), None
     )
@@ -55,26 +55,26 @@ def detect_format(values: Values) -> SampleFormat | None:
 
 
 def _read_plain(values: Values) -> list[StoredSample]:
-    """One sample, or several where the response is a list; its labels and scores then are too."""
+    """One sample, or several where the response is a list; other columns may then be lists too."""
     question, choices = columns.read_question(values), read_choices(values)
     name = filled_column(values, (*columns.RESPONSE, *columns.RESPONSES)) or "response"
-    found = values[name]
-    texts = list(text_list(found, name)) if isinstance(found, list) else [text_value(found, name)]
+    value = values[name]
+    texts = list(text_list(value, name)) if isinstance(value, list) else [text_value(value, name)]
     if not texts:
         raise UnusableValue(f"`{name}` is empty")
     return [
         _plain_sample(
-            {column: _one(value, place, len(texts)) for column, value in values.items()},
+            {column: _item(value, index, len(texts)) for column, value in values.items()},
             text, question=question, choices=choices,
             answer=reference_answer(first_value(values, columns.ANSWER), choices),
         )
-        for place, text in enumerate(texts)
+        for index, text in enumerate(texts)
     ]  # fmt: skip
 
 
-def _one(value: Any, place: int, num: int) -> Any:
-    """A sample's own value of a column that has one for each."""
-    return value[place] if isinstance(value, list) and len(value) == num else value
+def _item(value: Any, index: int, num: int) -> Any:
+    """A sample's value of a column, which may be a list with one for each of `num` samples."""
+    return value[index] if isinstance(value, list) and len(value) == num else value
 
 
 def _plain_sample(
@@ -96,26 +96,26 @@ def _plain_sample(
 
 
 def with_thinking(parts: TextParts, thinking: str | None) -> TextParts:
-    """The parts with thinking that the file keeps apart."""
+    """The parts, with thinking from a column of its own."""
     if thinking is None:
         return parts
     return TextParts(thinking, parts.closing or (SEPARATE_COLUMN if parts.response.strip() else ""),
                  parts.response)  # fmt: skip
 
 
-def is_truncated(told: bool | None, parts: TextParts) -> bool | None:
-    """Whether the text was cut off; thinking that never closed was, whatever else is known."""
-    return True if parts.unfinished else told
+def is_truncated(hit_limit: bool | None, parts: TextParts) -> bool | None:
+    """Whether the text is truncated: a limit ended it, or thinking never closed. None: unknown."""
+    return True if parts.unfinished else hit_limit
 
 
 def _number_of(values: Values) -> int:
-    found = columns.parse_count(first_value(values, columns.SAMPLE))
-    return UNNUMBERED if found is None else found
+    number = columns.parse_count(first_value(values, columns.SAMPLE))
+    return UNNUMBERED if number is None else number
 
 
 def _id_of(values: Values) -> str:
-    found = first_value(values, columns.ROW_ID)
-    return str(found) if isinstance(found, (str, int)) else ""
+    row_id = first_value(values, columns.ROW_ID)
+    return str(row_id) if isinstance(row_id, (str, int)) else ""
 
 
 def _name(value: Any) -> str | None:
@@ -130,25 +130,29 @@ def _read_lm_eval(values: Values) -> list[StoredSample]:
 
     After evaluator.py and loggers/evaluation_tracker.py of EleutherAI/lm-evaluation-harness 0.4.
     """
-    doc = values.get("doc")
-    doc = doc if isinstance(doc, Mapping) else {}
+    doc, block = _mapping(values.get("doc")), _mapping(values.get("slowthink"))
     texts, choices = _responses(values["resps"]), read_choices(doc)
-    own = values.get("slowthink")
-    own = own if isinstance(own, Mapping) else {}
     prompt, settings = _arguments(values.get("arguments"))
-    told = first_value(doc, columns.ANSWER)
-    index = isinstance(told, int) and bool(choices)
-    key = reference_answer(told if index or not values.get("target") else values["target"], choices)
+    answer = first_value(doc, columns.ANSWER)
+    is_index = isinstance(answer, int) and bool(choices)
+    if not is_index and values.get("target"):
+        answer = values["target"]
+    answer = reference_answer(answer, choices)
     common: dict[str, Any] = {
-        "question": _question(doc, prompt), "choices": choices, "answer": key,
+        "question": _question(doc, prompt), "choices": choices, "answer": answer,
         "problem_row": _id_of(doc) or str(values.get("doc_id", "")),
-        "temperature": _temperature(settings), "model": _name(own.get("model")),
+        "temperature": _temperature(settings), "model": _name(block.get("model")),
     }  # fmt: skip
-    ours = own.get("samples")
-    if isinstance(ours, list) and len(ours) == len(texts):
-        return [_own_sample(text, one, common) for text, one in zip(texts, ours, strict=True)]
+    own = block.get("samples")
+    if isinstance(own, list) and len(own) == len(texts):
+        return [_own_sample(text, sample, common) for text, sample in zip(texts, own, strict=True)]
     label = _label(values) if len(texts) == 1 else None
     return [_harness_sample(text, label, common) for text in texts]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _harness_sample(text: str, label: bool | None, common: Mapping[str, Any]) -> StoredSample:
@@ -159,38 +163,37 @@ def _harness_sample(text: str, label: bool | None, common: Mapping[str, Any]) ->
     )  # fmt: skip
 
 
-def _own_sample(text: str, told: Any, common: Mapping[str, Any]) -> StoredSample:
-    """A sample that slowthink wrote: the block beside it says where its parts begin."""
-    if not isinstance(told, Mapping):
+def _own_sample(text: str, block: Any, common: Mapping[str, Any]) -> StoredSample:
+    """A sample that slowthink exported: `block` has the offsets of its parts."""
+    if not isinstance(block, Mapping):
         raise UnusableValue("`slowthink.samples` is not a list of objects")
-    parts = _own_parts(
-        text, *(columns.parse_count(told.get(at)) for at in ("closing_at", "answer_at"))
-    )
-    verdict, number_told = told.get("verdict"), columns.parse_count(told.get("sample"))
+    offsets = [columns.parse_count(block.get(name)) for name in ("closing_at", "answer_at")]
+    parts = _own_parts(text, *offsets)
+    verdict, number = block.get("verdict"), columns.parse_count(block.get("sample"))
     counts = [
-        columns.parse_count(told.get(f"num_{part}_tokens")) for part in ("thinking", "answer")
+        columns.parse_count(block.get(f"num_{part}_tokens")) for part in ("thinking", "answer")
     ]
     return StoredSample(
         **common, response=parts.response, thinking=parts.thinking, closing=parts.closing,
-        sample=UNNUMBERED if number_told is None else number_told,
-        score=parse_number(told.get("score")),
+        sample=UNNUMBERED if number is None else number,
+        score=parse_number(block.get("score")),
         labelled_correct=_verdict_label(verdict), truncated=verdict == Verdict.TRUNCATED.value,
-        num_tokens=None if None in counts else sum(c for c in counts if c is not None),
+        num_tokens=None if None in counts else sum(filter(None, counts)),
     )  # fmt: skip
 
 
 def _own_parts(text: str, closing_at: int | None, answer_at: int | None) -> TextParts:
-    """The parts as slowthink graded them; where nothing was forced, the delimiter is the text's."""
+    """The parts as slowthink graded them; with nothing forced, the delimiter is in the text."""
     if closing_at is None or answer_at is None:
         return split_text(text)
     thinking, closing = text[:closing_at], text[closing_at:answer_at]
-    if not closing and (drawn := split_text(thinking)).closing:
-        thinking, closing = drawn.thinking or "", drawn.closing + drawn.response
+    if not closing and (parts := split_text(thinking)).closing:
+        thinking, closing = parts.thinking or "", parts.closing + parts.response
     return TextParts(thinking or None, closing, text[answer_at:])
 
 
 def _verdict_label(verdict: Any) -> bool | None:
-    if verdict not in [one.value for one in Verdict] or not Verdict(verdict).counts:
+    if verdict not in [known.value for known in Verdict] or not Verdict(verdict).counts:
         return None
     return Verdict(verdict) is Verdict.CORRECT
 
@@ -198,7 +201,7 @@ def _verdict_label(verdict: Any) -> bool | None:
 def _responses(resps: Any) -> list[str]:
     if not isinstance(resps, list):
         raise UnusableValue("`resps` is not a list")
-    texts = [text for one in resps for text in (one if isinstance(one, list) else [one])]
+    texts = [text for item in resps for text in (item if isinstance(item, list) else [item])]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise UnusableValue("`resps` holds no generated text (log-likelihoods?)")
     return [text_value(text, "resps") for text in texts]
@@ -207,7 +210,7 @@ def _responses(resps: Any) -> list[str]:
 def _arguments(arguments: Any) -> tuple[str | None, Mapping[str, Any]]:
     """Prompt and settings of {"gen_args_0": {"arg_0": …, "arg_1": …}} or [[prompt, settings]]."""
     if isinstance(arguments, Mapping):
-        arguments = [list(one.values()) for one in arguments.values() if isinstance(one, Mapping)]
+        arguments = [list(a.values()) for a in arguments.values() if isinstance(a, Mapping)]
     request = arguments[0] if isinstance(arguments, list) and arguments else []
     request = request if isinstance(request, list) else [request]
     settings = request[1] if len(request) > 1 and isinstance(request[1], Mapping) else {}
@@ -215,31 +218,30 @@ def _arguments(arguments: Any) -> tuple[str | None, Mapping[str, Any]]:
 
 
 def _prompt(value: Any) -> str | None:
-    """The prompt's text; of a chat, which is JSON within a list, the last thing the user says."""
+    """The prompt's text; of a chat, which is JSON in a list, the last user message."""
     value = value[0] if isinstance(value, list) and len(value) == 1 else value
     if not isinstance(value, str):
         return None
     if value.lstrip().startswith("[{"):
         try:
-            turns = json.loads(value)
+            messages = json.loads(value)
         except ValueError:
             return value
-        return _last_said(turns) or value
+        return _last_user_message(messages) or value
     return value
 
 
-def _last_said(turns: Any) -> str | None:
-    """Text of the last turn of the user."""
-    said = [t for t in turns if isinstance(t, Mapping) and t.get("role") == "user"]
-    return content_text(said[-1].get("content"))[0] if said else None
+def _last_user_message(messages: Any) -> str | None:
+    users = [m for m in messages if isinstance(m, Mapping) and m.get("role") == "user"]
+    return content_text(users[-1].get("content"))[0] if users else None
 
 
 def _question(doc: Values, prompt: str | None) -> str:
     names = [name for name in columns.QUESTION if isinstance(doc.get(name), str)]
-    found = str(doc[names[0]]) if names else (prompt or "")
-    if not found.strip():
+    question = str(doc[names[0]]) if names else (prompt or "")
+    if not question.strip():
         raise UnusableValue("neither `doc` nor `arguments` holds the question")
-    return text_value(found, "question").strip()
+    return text_value(question, "question").strip()
 
 
 def _temperature(settings: Mapping[str, Any]) -> float | None:
@@ -247,13 +249,12 @@ def _temperature(settings: Mapping[str, Any]) -> float | None:
 
 
 def _label(values: Values) -> bool | None:
-    """Right or wrong, by the first metric that says so."""
+    """Whether the answer is right, by the first metric that states it; None where none does."""
     metrics = values.get("metrics")
     named = [name for name in metrics if isinstance(name, str)] if isinstance(metrics, list) else []
     names = [*LABELS, *named]
-    return next(
-        (found for name in names if (found := parse_label(values.get(name))) is not None), None
-    )
+    labels = (parse_label(values.get(name)) for name in names)
+    return next((label for label in labels if label is not None), None)
 
 
 # --- inspect --------------------------------------------------------------------------------------
@@ -261,21 +262,19 @@ def _label(values: Values) -> bool | None:
 
 def _read_inspect(values: Values) -> list[StoredSample]:
     """One sample of an inspect log (`samples` of its JSON), by the fields of inspect_ai's log."""
-    output = values["output"]
-    told = output.get("choices") if isinstance(output, Mapping) else None
-    choice = told[0] if isinstance(told, list) and told and isinstance(told[0], Mapping) else {}
-    message = choice.get("message")
-    text, thinking = content_text(message.get("content") if isinstance(message, Mapping) else None)
+    output = _mapping(values["output"])
+    completions = output.get("choices")
+    completion = _mapping(completions[0] if isinstance(completions, list) and completions else None)
+    text, thinking = content_text(_mapping(completion.get("message")).get("content"))
     if text is None:
         raise UnusableValue("`output` holds no completion")
-    choices, asked = read_choices(values), values["input"]
-    question = _last_said(asked) if isinstance(asked, list) else asked
+    choices, prompt = read_choices(values), values["input"]
+    question = _last_user_message(prompt) if isinstance(prompt, list) else prompt
     parts, epoch = (
         with_thinking(split_text(text), thinking),
         columns.parse_count(values.get("epoch")),
     )
-    usage = output.get("usage")
-    usage = usage if isinstance(usage, Mapping) else {}
+    usage = _mapping(output.get("usage"))
     return [
         StoredSample(
             question=text_value(question, "input").strip(), choices=choices,
@@ -283,7 +282,7 @@ def _read_inspect(values: Values) -> list[StoredSample]:
             response=parts.response, thinking=parts.thinking, closing=parts.closing,
             sample=epoch - 1 if epoch else UNNUMBERED, problem_row=_id_of(values),
             labelled_correct=_scored(values.get("scores")), model=_name(output.get("model")),
-            truncated=is_truncated(columns.hit_limit(choice), parts),
+            truncated=is_truncated(columns.hit_limit(completion), parts),
             num_tokens=columns.parse_count(first_value(usage, columns.NUM_TOKENS)),
         )
     ]  # fmt: skip
@@ -300,13 +299,13 @@ def content_text(content: Any) -> tuple[str | None, str | None]:
 
 
 def _joined(parts: Sequence[Mapping[str, Any]], kind: str) -> str | None:
-    texts = [part.get(kind) for part in parts if part.get("type") == kind]
-    found = [text for text in texts if isinstance(text, str)]
-    return "\n".join(found) if found else None
+    contents = [part.get(kind) for part in parts if part.get("type") == kind]
+    texts = [text for text in contents if isinstance(text, str)]
+    return "\n".join(texts) if texts else None
 
 
 def _scored(scores: Any) -> bool | None:
-    """The first score's value: C or I, or a number."""
+    """The label of the first score, whose value is C, I or a number."""
     score = next(iter(scores.values()), None) if isinstance(scores, Mapping) else None
     return parse_label(score.get("value")) if isinstance(score, Mapping) else None
 
@@ -321,4 +320,4 @@ FORMATS = (
         "generic", (columns.QUESTION, (*columns.RESPONSE, *columns.RESPONSES)), _read_plain
     ),
 )
-"""The most particular first: the first whose columns a row has reads it."""
+"""The most specific first, since `detect_format` returns the first match."""

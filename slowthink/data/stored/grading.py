@@ -1,4 +1,4 @@
-"""Stored samples → problems and graded rows of `evaluate`; no model is run.
+"""Problems and graded `evaluate` rows of stored samples; no model is run.
 
 One real row's id: `o1journey|greedy|aime24|p-0c1e…|0|3|000000|0|free`.
 """
@@ -30,8 +30,8 @@ CountTokens = Callable[[str], int]
 def stored_problems(stored: StoredSamples, *, benchmark: str) -> list[Problem]:
     """The file's own questions as held-out problems, in its order.
 
-    Where samples of a question have different keys (a file of several models may have garbled ones)
-    the most frequent counts.
+    Where samples of a question have different reference answers (a file of several models may have
+    garbled ones), the most frequent is used.
     """
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     firsts: dict[str, StoredSample] = {}
@@ -51,22 +51,22 @@ def stored_problems(stored: StoredSamples, *, benchmark: str) -> list[Problem]:
 
 
 def match_problems(stored: StoredSamples, problems: Sequence[Problem]) -> dict[str, Problem]:
-    """Problems by the `problem_id` of the samples; samples that match none are not in it.
+    """The matching problem of each sample, by `problem_id`; samples without a match are left out.
 
-    By the exact question and options, or our own id where the file has it, then by the normal form
-    of both.
+    Matches by the exact question and options, or our own id where the file has it, then by their
+    normal form.
     """
     by_id = {problem.id: problem for problem in problems}
-    by_key = {problem.duplicate_key: problem for problem in reversed(problems)}
-    found: dict[str, Problem] = {}
+    by_duplicate_key = {problem.duplicate_key: problem for problem in reversed(problems)}
+    matches: dict[str, Problem] = {}
     for sample in stored.samples:
-        if sample.problem_id in found:
+        if sample.problem_id in matches:
             continue
         problem = by_id.get(sample.problem_id) or by_id.get(sample.problem_row)
-        problem = problem or by_key.get(duplicate_key(sample.question, sample.choices))
+        problem = problem or by_duplicate_key.get(duplicate_key(sample.question, sample.choices))
         if problem is not None:
-            found[sample.problem_id] = problem
-    return found
+            matches[sample.problem_id] = problem
+    return matches
 
 
 def grade_stored(
@@ -80,24 +80,25 @@ def grade_stored(
     count_tokens: CountTokens,
     last_number: bool,
 ) -> tuple[list[EvaluationRow], list[Dropped]]:
-    """The samples' rows with our own verdicts, in file order, and the samples without a problem.
+    """The samples' graded rows in file order, and the dropped samples without a problem.
 
-    The problem's key counts, not the file's. Numbers that a problem's samples share are given anew,
-    in file order. Tokens are counted by `count_tokens`, or by the file where it says (`usage`).
+    Grades against the problem's reference answer, not the file's. Samples of a problem that share a
+    number are renumbered in file order. Tokens are counted by `count_tokens` unless the file states
+    their number (`usage`).
     """
     problem_of = match_problems(stored, problems)
-    known = [sample for sample in stored.samples if sample.problem_id in problem_of]
+    matched = [sample for sample in stored.samples if sample.problem_id in problem_of]
     dropped = [
         Dropped(
-            id=one.address,
+            id=sample.address,
             step="match",
             reason="no such problem",
-            evidence=as_evidence(one.question),
+            evidence=as_evidence(sample.question),
         )
-        for one in stored.samples
-        if one.problem_id not in problem_of
+        for sample in stored.samples
+        if sample.problem_id not in problem_of
     ]
-    pairs = [(one, problem_of[one.problem_id]) for one in _renumbered(known, problem_of)]
+    pairs = [(sample, problem_of[sample.problem_id]) for sample in _renumber(matched, problem_of)]
     items = [
         GradeItem(
             problem=reorder_options(problem, sample.choices), answer_text=sample.response,
@@ -119,31 +120,31 @@ def grade_stored(
 
 
 def reorder_options(problem: Problem, choices: tuple[str, ...]) -> Problem:
-    """The problem with its options in the order in which the sample's model saw them."""
+    """The problem with its options in the order in which a sample's model saw them."""
     if not choices or choices == problem.choices or not problem.choices:
         return problem
     letter = (problem.answer or "").strip(" ().")
-    place = ord(letter) - ord("A") if len(letter) == 1 else -1
-    if not 0 <= place < len(problem.choices):
+    index = ord(letter) - ord("A") if len(letter) == 1 else -1
+    if not 0 <= index < len(problem.choices):
         return replace(problem, choices=choices)
-    texts, right = [duplicate_key(text) for text in choices], duplicate_key(problem.choices[place])
+    texts, right = [duplicate_key(text) for text in choices], duplicate_key(problem.choices[index])
     if right not in texts:
         return problem
     return replace(problem, choices=choices, answer=chr(ord("A") + texts.index(right)))
 
 
-def _renumbered(
+def _renumber(
     samples: Sequence[StoredSample], problem_of: Mapping[str, Problem]
 ) -> list[StoredSample]:
-    """The same samples; where two of a problem have the same number, they count anew."""
+    """The same samples; those of a problem are renumbered where two have the same number."""
     groups: dict[tuple[str, float], list[int]] = defaultdict(list)
-    for place, sample in enumerate(samples):
-        groups[problem_of[sample.problem_id].id, sample.temperature or 0.0].append(place)
+    for index, sample in enumerate(samples):
+        groups[problem_of[sample.problem_id].id, sample.temperature or 0.0].append(index)
     numbers = [sample.sample for sample in samples]
-    for places in groups.values():
-        if len({numbers[place] for place in places}) < len(places):
-            for number, place in enumerate(places):
-                numbers[place] = number
+    for indices in groups.values():
+        if len({numbers[index] for index in indices}) < len(indices):
+            for number, index in enumerate(indices):
+                numbers[index] = number
     return [replace(s, sample=number) for s, number in zip(samples, numbers, strict=True)]
 
 
@@ -181,7 +182,7 @@ def _row(
 
 
 def _tokens(sample: StoredSample, count_tokens: CountTokens) -> tuple[int, int]:
-    """Tokens of thinking and of the answer; they add up to the file's count where it has one."""
+    """Thinking and answer tokens; their sum is the file's count where it states one."""
     num_answer = count_tokens(sample.response)
     if sample.num_tokens is None:
         return count_tokens(sample.thinking or ""), num_answer
@@ -192,6 +193,6 @@ def _tokens(sample: StoredSample, count_tokens: CountTokens) -> tuple[int, int]:
 
 
 def _segments(sample: StoredSample) -> str:
-    """The transcript; the delimiter goes with the thinking, since the model drew it itself."""
+    """The transcript as JSON; the delimiter is part of the thinking, as the model sampled it."""
     parts = [("thinking", (sample.thinking or "") + sample.closing), ("answer", sample.response)]
     return json.dumps([[kind, text] for kind, text in parts if text], ensure_ascii=False)

@@ -1,17 +1,16 @@
-"""A file of samples → StoredSamples: each row read by its form, what cannot be used set aside.
+"""Reads a file of samples into StoredSamples: each row by its format; unusable rows are dropped.
 
 samples_gsm8k.jsonl:812, step read: `resps` holds no generated text (log-likelihoods?)
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slowthink.data.rows import BadRow, SourceRow, UnusableValue, as_evidence, read_rows
+from slowthink.data.rows import BadRow, SourceRow, UnusableValue, json_evidence, read_rows
 from slowthink.data.stored.formats import FORMATS, UNNUMBERED, detect_format
 from slowthink.data.stored.samples import StoredSample, StoredSamples
 from slowthink.errors import DataError
@@ -22,80 +21,78 @@ SAME_RESPONSES = "the same responses, under another filter"
 
 
 @dataclass
-class _Reader:
-    """What has been read so far."""
+class SampleReader:
+    """Reads the rows of one file."""
 
     name: str
+    """Of the file."""
     samples: list[StoredSample] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
-    form: str = ""
-    num_rows: int = 0
-    counts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
-    """Samples by problem and model."""
+    format: str = ""
+    """Of the first usable row."""
+    num_samples: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    """By problem and model."""
     filters: dict[str, str] = field(default_factory=dict)
-    """Of lm-eval's documents, by their responses: each filter writes them all again."""
+    """Filter of lm-eval's documents, by their responses: each filter repeats all documents."""
 
-    def take(self, row: SourceRow | BadRow) -> None:
-        self.num_rows += 1
+    def add(self, row: SourceRow | BadRow) -> None:
+        """Adds the samples of a row, or drops it with the reason."""
         try:
-            found = self._read(row)
+            self.samples += self._read(row)
         except UnusableValue as error:
-            told = row.evidence if isinstance(row, BadRow) else _show(row)
+            evidence = row.evidence if isinstance(row, BadRow) else json_evidence(row.values)
+            address = f"{self.name}:{row.line}"
             self.dropped.append(
-                Dropped(id=f"{self.name}:{row.line}", step="read", reason=str(error), evidence=told)
+                Dropped(id=address, step="read", reason=str(error), evidence=evidence)
             )
-        else:
-            self.samples += found
 
     def _read(self, row: SourceRow | BadRow) -> list[StoredSample]:
-        """Raises ValueProblem where the row cannot be used."""
+        """Raises UnusableValue where the row cannot be used."""
         if isinstance(row, BadRow):
             raise UnusableValue(row.reason)
-        form = detect_format(row.values)
-        if form is None:
+        row_format = detect_format(row.values)
+        if row_format is None:
             raise UnusableValue(f"of no known form ({', '.join(f.name for f in FORMATS)})")
-        found = form.read(row.values)
-        if self._seen(row, found):
+        samples = row_format.read(row.values)
+        if self._is_repeat(row, samples):
             raise UnusableValue(SAME_RESPONSES)
-        self.form = self.form or form.name
-        return list(self._numbered(found, line=row.line))
+        self.format = self.format or row_format.name
+        return list(self._numbered(samples, line=row.line))
 
-    def _seen(self, row: SourceRow, found: list[StoredSample]) -> bool:
+    def _is_repeat(self, row: SourceRow, samples: list[StoredSample]) -> bool:
+        """Whether the row repeats a document's responses under another of lm-eval's filters."""
         name = row.values.get("filter")
         if not isinstance(name, str):
             return False
-        key = digest([row.values.get("doc_id"), found[0].problem_id, [s.response for s in found]])
+        responses = [sample.response for sample in samples]
+        key = digest([row.values.get("doc_id"), samples[0].problem_id, responses])
         return self.filters.setdefault(key, name) != name
 
-    def _numbered(self, found: list[StoredSample], *, line: int) -> Iterator[StoredSample]:
-        for place, sample in enumerate(found):
+    def _numbered(self, samples: list[StoredSample], *, line: int) -> Iterator[StoredSample]:
+        """The samples with their numbers and addresses; unnumbered ones are counted."""
+        for index, sample in enumerate(samples):
             key = (sample.problem_id, sample.model)
-            number = self.counts[key] if sample.sample == UNNUMBERED else sample.sample
-            self.counts[key] += 1
-            where = f"#{place}" if len(found) > 1 else ""
-            yield replace(sample, sample=number, address=f"{self.name}:{line}{where}")
+            number = self.num_samples[key] if sample.sample == UNNUMBERED else sample.sample
+            self.num_samples[key] += 1
+            suffix = f"#{index}" if len(samples) > 1 else ""
+            yield replace(sample, sample=number, address=f"{self.name}:{line}{suffix}")
 
 
 def read_stored(path: str | Path, *, setting: str) -> StoredSamples:
-    """The samples of a file, told by their columns; `setting` is the path's recipe key.
+    """The samples of a file; the columns determine its format. `setting` is the path's recipe key.
 
-    Rows that cannot be used are set aside with their line and reason. Raises DataError where the
-    file cannot be read, or no row can be used.
+    Raises DataError where the file cannot be read or no row can be used.
     """
-    reader = _Reader(Path(path).name)
+    reader = SampleReader(Path(path).name)
     for row in read_rows(path, setting=setting):
-        reader.take(row)
+        reader.add(row)
     if not reader.samples:
         reasons = "; ".join(dict.fromkeys(drop.reason for drop in reader.dropped[:100]))
         raise DataError(
-            f"{path}: none of {reader.num_rows} rows can be used ({reasons:.300}); expected "
+            f"{path}: none of {len(reader.dropped)} rows can be used ({reasons:.300}); expected "
             "lm-eval's samples, or rows with `question` and `response`. "
-            f"Mend the file, or name another: --set {setting}=PATH"
+            f"Fix the file, or name another: --set {setting}=PATH"
         )
     return StoredSamples(
-        samples=tuple(reader.samples), dropped=tuple(reader.dropped), form=reader.form
+        samples=tuple(reader.samples), dropped=tuple(reader.dropped), format=reader.format
     )
-
-
-def _show(row: SourceRow) -> str:
-    return as_evidence(json.dumps(row.values, ensure_ascii=False, default=str))

@@ -1,4 +1,4 @@
-r"""Samples that were made elsewhere, and their text in parts: thinking, delimiter, response.
+r"""Samples that were generated elsewhere, and their text in parts: thinking, delimiter, response.
 
 One real record: `StoredSample(question="What is 17 + 25?", answer="42", thinking="17 + 25 = 42",
 closing="</think>", response="\\boxed{42}", sample=0, problem_row="7", address="a.jsonl:8", …)`.
@@ -14,7 +14,7 @@ from slowthink.errors import DataError
 from slowthink.records import Dropped, problem_id
 
 SEPARATE_COLUMN = "\n</think>\n\n"
-"""Stands for the delimiter where thinking came in a column of its own."""
+"""The delimiter of thinking that has its own column."""
 
 _END = re.compile(r"</think>|<\|im_start\|>\s*answer|<\|end_of_thought\|>")
 _START = re.compile(r"<think>|<\|im_start\|>\s*think|<\|begin_of_thought\|>")
@@ -22,38 +22,38 @@ _START = re.compile(r"<think>|<\|im_start\|>\s*think|<\|begin_of_thought\|>")
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSample:
-    """One response of one model to one question, as its file tells it."""
+    """One response of one model to one question, with what its file states of it."""
 
     question: str
     choices: tuple[str, ...] = ()
     answer: str | None = None
-    """The file's key; None where it has none."""
+    """The file's reference answer; None where it has none."""
     response: str
-    """The answer part: what is graded."""
+    """The answer part, which is graded."""
     thinking: str | None = None
-    """None: no thinking was told apart."""
+    """None: the text has no thinking that can be separated."""
     closing: str = ""
-    """The delimiter that ended thinking; empty where none was seen."""
+    """The delimiter that ended thinking; empty where there is none."""
     sample: int
     """Its number among the problem's samples."""
     score: float | None = None
-    """A reward model's."""
+    """Of a reward model."""
     labelled_correct: bool | None = None
-    """What the file's maker found; never used for a verdict."""
+    """The file's own grade; never used for a verdict."""
     problem_row: str
     """The file's own id of the problem."""
     model: str | None = None
     truncated: bool | None = None
-    """Cut off by a limit; None where the file does not say."""
+    """Whether a limit ended generation; None where the file does not state it."""
     num_tokens: int | None = None
-    """All that was generated, by the file's own count."""
+    """All generated tokens, as the file states."""
     temperature: float | None = None
     address: str = ""
-    """file:line, and the place within the row where it holds several."""
+    """file:line, and the index within the row where it has several."""
 
     @functools.cached_property
     def problem_id(self) -> str:
-        """Id of the question as the file has it."""
+        """Id of the question as it is in the file."""
         return problem_id(self.question, self.choices)
 
 
@@ -63,29 +63,29 @@ class StoredSamples:
 
     samples: tuple[StoredSample, ...]
     dropped: tuple[Dropped, ...] = ()
-    form: str
+    format: str
     """Of the first usable row: lm-eval, inspect, nemo-skills or generic."""
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of the models, in order; without samples that name none."""
-        return tuple(dict.fromkeys(one.model for one in self.samples if one.model is not None))
+        """Names of the models, in order; samples without one are ignored."""
+        return tuple(dict.fromkeys(s.model for s in self.samples if s.model is not None))
 
 
 def select_model(stored: StoredSamples, *, model: str) -> StoredSamples:
     """The samples of one model. Raises DataError where the file has none of it."""
-    chosen = tuple(one for one in stored.samples if one.model == model)
-    if not chosen:
+    samples = tuple(sample for sample in stored.samples if sample.model == model)
+    if not samples:
         raise DataError(
             f"stored samples: no sample of the model `{model}`; expected one of "
             f"{', '.join(stored.models) or '(the file names no model)'}. Name one of these."
         )
-    return replace(stored, samples=chosen)
+    return replace(stored, samples=samples)
 
 
 @dataclass(frozen=True)
 class TextParts:
-    """A text in parts; without its opening delimiter they make up the text again."""
+    """A generated text in parts; joined, they are the text without its opening delimiter."""
 
     thinking: str | None
     closing: str
@@ -100,8 +100,8 @@ class TextParts:
 def split_text(text: str) -> TextParts:
     """The parts of a generated text: what follows the last closing delimiter is the response.
 
-    A closing delimiter may stand alone, its opening one having been in the prompt. Thinking that is
-    opened and never closed leaves what stood before it, mostly nothing, as the response.
+    The opening delimiter may be missing, since it may be part of the prompt. Where thinking is
+    never closed, the response is the text before it, mostly none.
     """
     ends = list(_END.finditer(text))
     if ends:
