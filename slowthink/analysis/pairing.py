@@ -15,9 +15,9 @@ import numpy as np
 
 from slowthink.analysis.scores import (
     Points,
-    R,
+    RowT,
     by_problem,
-    longest,
+    longest_point,
     point_fields,
     problem_scores,
 )
@@ -28,7 +28,7 @@ from slowthink.analysis.statistics import (
     none_if_nan,
     paired_bootstrap,
     pass_at_k,
-    percentiles,
+    percentile_interval,
     sign_test,
 )
 from slowthink.records import Verdict
@@ -62,11 +62,11 @@ def paired_figures(
     }
 
 
-def compare_longest(
+def compare_arms(
     arms: Mapping[str, Points], *, num_resamples: int, seed: int
 ) -> list[dict[str, Any]]:
     """Paired figures of every two arms, each at its longest point."""
-    points = {arm: longest(arm_points) for arm, arm_points in arms.items()}
+    points = {arm: longest_point(arm_points) for arm, arm_points in arms.items()}
     scores = {arm: problem_scores(arms[arm][point]) for arm, point in points.items()}
     comparisons = []
     for a, b in itertools.combinations(arms, 2):
@@ -81,7 +81,7 @@ def compare_longest(
 
 
 def compare_rows(
-    a: Sequence[R], b: Sequence[R], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    a: Sequence[RowT], b: Sequence[RowT], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
     """Paired figures of one point, each side's own figures on the shared problems, and the problems
     won and lost. Where no problem is shared, `n` is 0 and there are no figures."""
@@ -107,14 +107,14 @@ def compare_rows(
     )
 
 
-def _graded_by_problem(rows: Sequence[R]) -> dict[str, list[R]]:
+def _graded_by_problem(rows: Sequence[RowT]) -> dict[str, list[RowT]]:
     """Graded rows by problem, in order of sample."""
     ordered = sorted(rows, key=lambda row: (row.sample, row.id))
     return by_problem(row for row in ordered if row.verdict.counts)
 
 
 def _side_figures(
-    rows: Sequence[R], scores: Mapping[str, float], *, num_resamples: int, seed: int
+    rows: Sequence[RowT], scores: Mapping[str, float], *, num_resamples: int, seed: int
 ) -> dict[str, Any]:
     """Accuracy and tokens of one side; `rows` are those of the shared problems."""
     problems = _graded_by_problem(rows)
@@ -135,13 +135,13 @@ def _side_figures(
 
 
 def _changed_problems(
-    a: Sequence[R],
-    b: Sequence[R],
+    a: Sequence[RowT],
+    b: Sequence[RowT],
     scores_a: Mapping[str, float],
     scores_b: Mapping[str, float],
 ) -> dict[str, list[dict[str, Any]]]:
     """Problems that b solves more often (won) or less often (lost), with a row of each side: the
-    better side's first correct one and the other's first wrong one."""
+    better side's first correct one and the other's first incorrect one."""
     rows_a, rows_b = _graded_by_problem(a), _graded_by_problem(b)
     changed: dict[str, list[dict[str, Any]]] = {"won": [], "lost": []}
     for problem in sorted(scores_a.keys() & scores_b.keys()):
@@ -159,7 +159,8 @@ def _changed_problems(
     return changed
 
 
-def _first_id(rows: Sequence[R], *, correct: bool) -> str:
+def _first_id(rows: Sequence[RowT], *, correct: bool) -> str:
+    """Id of the first correct, or first incorrect, row."""
     return next(row.id for row in rows if (row.verdict is Verdict.CORRECT) == correct)
 
 
@@ -205,7 +206,7 @@ def elicitation(
         "num_gains": int((gains_Q > 0).sum()),
         "gain": float(gains_Q.mean()),
         "gain_within_base_coverage": float((gains_Q * covered_Q).sum()) / total if total else None,
-        "ci95": percentiles(shares).ends,
+        "ci95": percentile_interval(shares).ends,
     }
 
 
@@ -213,8 +214,10 @@ def arm_elicitation(arms: Mapping[str, Points], base: str, tuned: str) -> dict[s
     """`elicitation` of two arms at their longest points; None where the base was sampled once."""
     if base not in arms or tuned not in arms:
         return None
-    base_rows = by_problem(row for row in arms[base][longest(arms[base])] if row.verdict.counts)
-    tuned_scores = problem_scores(arms[tuned][longest(arms[tuned])])
+    base_rows = by_problem(
+        row for row in arms[base][longest_point(arms[base])] if row.verdict.counts
+    )
+    tuned_scores = problem_scores(arms[tuned][longest_point(arms[tuned])])
     shared = sorted(base_rows.keys() & tuned_scores.keys())
     counts = [len(base_rows[problem]) for problem in shared]
     if not shared or min(counts) < 2:

@@ -14,7 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from slowthink.analysis.scores import Points, by_problem, problem_scores
-from slowthink.analysis.statistics import NO_INTERVAL, Floats, Interval, none_if_nan, percentiles
+from slowthink.analysis.statistics import (
+    NO_INTERVAL,
+    Floats,
+    Interval,
+    none_if_nan,
+    percentile_interval,
+)
 from slowthink.records import EvaluationRow
 
 
@@ -73,7 +79,7 @@ def scaling_ci(
         scaling(_curve(tokens_PQ[:, picks], accuracy_PQ[:, picks]), per=per)
         for picks in _resamples(tokens_PQ.shape[1], num=num_resamples, seed=seed)
     ]
-    return percentiles([draw for draw in draws if not math.isnan(draw)])
+    return percentile_interval([draw for draw in draws if not math.isnan(draw)])
 
 
 def performance_ci(
@@ -87,10 +93,11 @@ def performance_ci(
     if not accuracy_PQ.size:
         return NO_INTERVAL
     resamples = _resamples(accuracy_PQ.shape[1], num=num_resamples, seed=seed)
-    return percentiles([accuracy_PQ[:, picks].mean(1).max() for picks in resamples])
+    return percentile_interval([accuracy_PQ[:, picks].mean(1).max() for picks in resamples])
 
 
 def _resamples(num_problems: int, *, num: int, seed: int) -> npt.NDArray[np.int64]:
+    """Indices of problems, drawn with replacement; shape (num, problems)."""
     random = np.random.default_rng(seed)
     return random.integers(num_problems, size=(num, num_problems))
 
@@ -119,7 +126,7 @@ def scaling_measures(arms: Mapping[str, Points], *, seed: int) -> list[dict[str,
 
 
 def _curve_measures(points: Points, *, seed: int) -> dict[str, Any]:
-    """The measures on the problems that every point has a score for; empty without such."""
+    """The measures on the problems that every point has a score for; empty if there are none."""
     scores = [problem_scores(rows) for rows in points.values()]
     shared = sorted(set.intersection(*map(set, scores)))
     if not shared:
@@ -128,10 +135,12 @@ def _curve_measures(points: Points, *, seed: int) -> dict[str, Any]:
     tokens_PQ = np.array([_mean_tokens(rows, shared) for rows in points.values()])
     curve = _curve(tokens_PQ, accuracy_PQ)
     thinking = [point for point in curve if point[0] > 0]  # log2 of 0 is not defined
-    rows = [(row.num_thinking_tokens, cap) for (cap, *_), rows in points.items() for row in rows]
+    samples = [(row.num_thinking_tokens, cap) for (cap, *_), rows in points.items() for row in rows]
     return {
         "control": control([tokens for tokens, _ in curve], high=[cap for cap, *_ in points]),
-        "control_per_sample": control([t for t, _ in rows], high=[cap for _, cap in rows]),
+        "control_per_sample": control(
+            [tokens for tokens, _ in samples], high=[cap for _, cap in samples]
+        ),
         "scaling_per_token": none_if_nan(scaling(thinking)),
         "scaling_per_doubling": none_if_nan(scaling(thinking, per="doubling")),
         "scaling_per_doubling_ci95": _scaling_ci95(tokens_PQ, accuracy_PQ, seed=seed),
@@ -147,7 +156,8 @@ def _mean_tokens(rows: Sequence[EvaluationRow], problems: Sequence[str]) -> list
 
 
 def _scaling_ci95(tokens_PQ: Floats, accuracy_PQ: Floats, *, seed: int) -> list[float] | None:
-    """Over the points where every problem has thinking, so that every resample has some."""
+    """Interval of Scaling, over the points where every problem has thinking tokens (so that every
+    resample has some)."""
     thinking = (tokens_PQ > 0).all(axis=1)
     if thinking.sum() < 2:
         return None

@@ -38,7 +38,7 @@ class ComparedRow:
     verdict: Verdict
 
 
-R = TypeVar("R", EvaluationRow, ComparedRow)
+RowT = TypeVar("RowT", EvaluationRow, ComparedRow)
 PointKey = tuple[int, int, bool]
 """Cap, waits, forced."""
 POINT_KEYS = ("max_thinking_tokens", "waits", "forced")
@@ -51,9 +51,9 @@ AnswerGroups = Mapping[str, int | None]
 # --- grouping -------------------------------------------------------------------------------------
 
 
-def by_point(rows: Iterable[R]) -> dict[PointKey, list[R]]:
+def by_point(rows: Iterable[RowT]) -> dict[PointKey, list[RowT]]:
     """Rows by cap, waits and forced; forced points first."""
-    points: dict[PointKey, list[R]] = defaultdict(list)
+    points: dict[PointKey, list[RowT]] = defaultdict(list)
     for row in rows:
         points[row.max_thinking_tokens, row.waits, row.forced].append(row)
     return {key: points[key] for key in sorted(points, key=point_order)}
@@ -69,16 +69,16 @@ def point_fields(key: PointKey) -> dict[str, Any]:
     return dict(zip(POINT_KEYS, key, strict=True))
 
 
-def longest(points: Collection[PointKey]) -> PointKey:
-    """The largest cap, forced, without waits: fixed in advance, not the best of the curve. An arm
-    of stored samples has one point only."""
+def longest_point(points: Collection[PointKey]) -> PointKey:
+    """The forced point with the largest cap and no waits: fixed in advance, not the best of the
+    curve. For an arm of stored samples its only point."""
     forced = [key for key in points if key[2] and not key[1]]
     return max(forced or points)
 
 
-def by_problem(rows: Iterable[R]) -> dict[str, list[R]]:
+def by_problem(rows: Iterable[RowT]) -> dict[str, list[RowT]]:
     """Rows by problem id."""
-    problems: dict[str, list[R]] = defaultdict(list)
+    problems: dict[str, list[RowT]] = defaultdict(list)
     for row in rows:
         problems[row.problem_id].append(row)
     return dict(problems)
@@ -87,17 +87,18 @@ def by_problem(rows: Iterable[R]) -> dict[str, list[R]]:
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def problem_scores(rows: Iterable[R]) -> dict[str, float]:
+def problem_scores(rows: Iterable[RowT]) -> dict[str, float]:
     """A problem's share of correct answers, by problem in order of id.
 
     The mean over temperatures of the mean over samples: each temperature has the same weight.
-    Answers that could not be graded are left out.
+    Ungradable answers are left out.
     """
     graded = by_problem(row for row in rows if row.verdict.counts)
     return {problem: _score(graded[problem]) for problem in sorted(graded)}
 
 
 def _score(rows: Iterable[EvaluationRow | ComparedRow]) -> float:
+    """The score of one problem."""
     by_temperature: dict[float, list[bool]] = defaultdict(list)
     for row in rows:
         by_temperature[row.temperature].append(row.verdict is Verdict.CORRECT)
@@ -114,7 +115,7 @@ def point_figures(
     """All figures of rows that share arm, set, protocol and point.
 
     Accuracy is the mean over problems of the mean over samples (pass@1), with its 95 % interval
-    over problems. Answers that could not be graded are not in the denominator, but are counted.
+    over problems. Ungradable answers are left out of the denominator and counted separately.
     """
     scores = problem_scores(rows)
     num_graded = sum(row.verdict.counts for row in rows)
@@ -206,10 +207,10 @@ def _sample_figures(
 
 
 def vote_of(row: EvaluationRow, groups: AnswerGroups) -> Hashable | None:
-    """The row's vote: the group of its answer; None for a truncated or missing answer.
+    """The row's vote: the group of its answer and its verdict; None for no answer.
 
-    The verdict is part of it: two answers that are equivalent by themselves (3, 4 and 4, 3) may
-    not both be what the question asks for, and a wrong one must not vote for the right one.
+    With the verdict, a wrong answer never votes for the correct one: equivalent answers (3, 4 and
+    4, 3) may differ in verdict where the question asks for an order.
     """
     if row.verdict not in (Verdict.CORRECT, Verdict.WRONG):
         return None
@@ -220,6 +221,7 @@ def vote_of(row: EvaluationRow, groups: AnswerGroups) -> Hashable | None:
 
 
 def _token_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
+    """Means, quantiles and sum of tokens, and the mean number of waits."""
     thinking = [row.num_thinking_tokens for row in rows]
     answers = [row.num_answer_tokens for row in rows]
     return {
@@ -233,6 +235,7 @@ def _token_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
 
 
 def _end_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
+    """Shares and counts of how thinking and answers ended."""
     return {
         "truncated_rate": _mean(row.verdict is Verdict.TRUNCATED for row in rows),
         "no_answer_rate": _mean(row.verdict is Verdict.NO_ANSWER for row in rows),
@@ -246,6 +249,7 @@ def _end_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
 
 
 def _by_domain(rows: Sequence[EvaluationRow]) -> dict[str, dict[str, Any]]:
+    """Accuracy by domain of the problems."""
     domains: dict[str, list[EvaluationRow]] = defaultdict(list)
     for row in rows:
         domains[row.domain or "unknown"].append(row)
@@ -258,11 +262,12 @@ def _by_domain(rows: Sequence[EvaluationRow]) -> dict[str, dict[str, Any]]:
 
 
 def _quantiles(values: Sequence[int]) -> dict[str, float]:
+    """10th, 50th and 90th percentile."""
     ranks = (10, 50, 90)
     return {str(p): float(v) for p, v in zip(ranks, np.percentile(values, ranks), strict=True)}
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    """None without values."""
+    """The mean; None without values."""
     numbers = list(values)
     return sum(numbers) / len(numbers) if numbers else None

@@ -177,7 +177,7 @@ def bootstrap_ci(
     if not len(values):
         return NO_INTERVAL
     draws = _resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed)
-    return percentiles(draws, confidence=confidence)
+    return percentile_interval(draws, confidence=confidence)
 
 
 def macro_mean_ci(
@@ -194,10 +194,11 @@ def macro_mean_ci(
         _resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed + i)
         for i, values in enumerate(sets)
     ]
-    return percentiles(np.mean(draws, axis=0))
+    return percentile_interval(np.mean(draws, axis=0))
 
 
 def _resampled_means(values: Floats, *, num: int, seed: int) -> Floats:
+    """Means of `num` resamples of the values."""
     random = np.random.default_rng(seed)
     rows = max(1, _BLOCK // len(values))
     blocks = []
@@ -207,7 +208,7 @@ def _resampled_means(values: Floats, *, num: int, seed: int) -> Floats:
     return np.concatenate(blocks)
 
 
-def percentiles(draws: Floats | Sequence[float], *, confidence: float = 0.95) -> Interval:
+def percentile_interval(draws: Floats | Sequence[float], *, confidence: float = 0.95) -> Interval:
     """Central interval of the resampled values; NaN ends without values."""
     if not len(draws):
         return NO_INTERVAL
@@ -232,7 +233,7 @@ def paired_bootstrap(
     mean = float(differences.mean())
     beyond = np.abs(draws - mean) >= abs(mean) - 1e-12
     p_value = (float(beyond.sum()) + 1) / (num_resamples + 1)
-    return PairedDifference(mean, percentiles(draws), min(1.0, p_value))
+    return PairedDifference(mean, percentile_interval(draws), min(1.0, p_value))
 
 
 def sign_test(a: Sequence[float], b: Sequence[float]) -> float:
@@ -260,6 +261,7 @@ def minimal_detectable_difference(
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> Floats:
+    """b - a for each problem. Raises ValueError where the lengths differ or are 0."""
     if len(a) != len(b) or not len(a):
         raise ValueError(
             f"paired test: {len(a)} and {len(b)} problems; expected the same problems, at least one"

@@ -32,12 +32,16 @@ def compare(
     Example: slowthink compare runs/one runs/two --out compare.html
     """
     from slowthink.stages.report.compare import compare as compare_arms
-    from slowthink.stages.report.compare import in_words, open_pair
+    from slowthink.stages.report.compare import difference_line, open_pair
     from slowthink.stages.report.compare_page import write_page
 
     pair = open_pair(run_a, run_b, arm_a=arm_a, arm_b=arm_b)
     data = compare_arms(pair)
     arm_names = [f"{side['arm']} of {side['run']}" for side in (data["a"], data["b"])]
     page = write_page(pair, data, out) if out else "--out compare.html writes one"
-    lines = [" -> ".join(arm_names), *map(in_words, data["sets"]), f"page              {page}"]
+    lines = [
+        " -> ".join(arm_names),
+        *map(difference_line, data["sets"]),
+        f"page              {page}",
+    ]
     print_result("\n".join(lines), data, as_json=json_)

@@ -161,6 +161,7 @@ def _max_tokens(arm: ArmConfig) -> int:
 
 
 def _check_grader(rows: Sequence[EvaluationRow]) -> None:
+    """Raise GraderError if the grader failed on too many rows."""
     failed = [row for row in rows if row.verdict is Verdict.GRADER_ERROR]
     if len(failed) > MAX_GRADER_ERRORS * len(rows):
         raise GraderError(

@@ -24,9 +24,9 @@ from slowthink.sampling.sampler import session_facts
 from slowthink.serialise import plain
 from slowthink.stages.evaluate.batches import (
     EvaluationContext,
+    ledger_tag,
     sample_batches,
     sample_rows,
-    tag_of,
 )
 from slowthink.stages.evaluate.summary import STORED
 
@@ -61,7 +61,7 @@ def measure_arm(
     with open_session(name, stage.recipe.engine, revision=revision, notify=stage.notify) as session:
         batches = sample_batches(context, arm, session)
         rows = [row for batch in batches for row in sample_rows(context, batch)]
-        cost, seconds = context.ledger.spent(tag_of(arm))
+        cost, seconds = context.ledger.spent(ledger_tag(arm))
         facts = {"tokens": plain(cost), "sampling_seconds": round(seconds, 1)}
         facts |= {"model": name, "fingerprint": session.fingerprint, **session_facts(session)}
         curves, rows = after(context, session, rows) if after else ([], rows)

@@ -68,7 +68,7 @@ def points_of(arm: ArmConfig) -> list[Point]:
     return sorted(points | ({Point(top, 0, False)} if arm.free else set()))
 
 
-def tag_of(arm: ArmConfig) -> str:
+def ledger_tag(arm: ArmConfig) -> str:
     """Tag of the arm's tokens in the ledger."""
     return f"evaluate/{arm.name}"
 
@@ -100,6 +100,7 @@ def sample_batches(
 
 
 def _budget_of(arm: ArmConfig) -> Callable[[Problem], Budget]:
+    """The budget for a problem: the arm's largest cap and most waits."""
     cap, waits = max(arm.caps), max(arm.waits, default=0)
     return lambda problem: arm.forcing.budget(cap, waits, language=problem.language)
 
@@ -114,7 +115,7 @@ def sample_rows(context: EvaluationContext, batch: SampleBatch) -> list[Evaluati
     )
     format = format_of(batch.chat.format, session.tokenizer, stage.recipe.formats)
     decode = compile_format(format, session.tokenizer, eos_ids=session.eos_ids).decode
-    sampler = Sampler(session, context.ledger, tag=tag_of(arm), progress=stage.progress)
+    sampler = Sampler(session, context.ledger, tag=ledger_tag(arm), progress=stage.progress)
     rows = []
     for task, completions in zip(batch.tasks, sampler.complete(batch.tasks), strict=True):
         for point, completion in zip(task.points, completions, strict=True):
@@ -128,6 +129,7 @@ def sample_rows(context: EvaluationContext, batch: SampleBatch) -> list[Evaluati
 
 
 def _draws_text(batch: SampleBatch) -> str:
+    """Protocol and temperature for progress messages, e.g. `limo-v2, T=0.6`."""
     how = f"T={batch.temperature:g}" if batch.temperature else "greedy"
     return how if batch.protocol.name == how else f"{batch.protocol.name}, {how}"
 

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from slowthink.analysis.scores import AnswerGroups, by_point, longest, vote_of
+from slowthink.analysis.scores import AnswerGroups, by_point, longest_point, vote_of
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
 from slowthink.records import EvaluationRow, Verdict
@@ -61,7 +61,7 @@ def _longest_rows(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
     for row in rows:
         arms[row.arm].append(row)
     by_arm = [by_point(arm_rows) for arm_rows in arms.values()]
-    return [row for points in by_arm for row in points[longest(points)]]
+    return [row for points in by_arm for row in points[longest_point(points)]]
 
 
 def _dispute(members: Sequence[EvaluationRow], groups: AnswerGroups) -> dict[str, Any] | None:

@@ -93,7 +93,7 @@ def recount_votes(
     for set_curves in curves:
         key = set_curves["arm"], set_curves["benchmark"], set_curves["protocol"]
         voted = stored_curves(
-            _points([row for row in arm.rows if _set_key(row) == key], groups),
+            _stored_points([row for row in arm.rows if _set_key(row) == key], groups),
             scorer_tokens_per_sample=set_curves["scorer_tokens_per_sample"],
             seed=context.recipe.seed,
             num_resamples=context.config.num_resamples,
@@ -145,7 +145,7 @@ def _curves(
         scored = scorer.score_texts(_score_items(batch, batch_rows))
         tokens_per_sample = sum(item.num_tokens for item in scored) / len(scored)
     curves = stored_curves(
-        _points(batch_rows, answer_groups(batch_rows, context.grader)),
+        _stored_points(batch_rows, answer_groups(batch_rows, context.grader)),
         scorer_tokens_per_sample=tokens_per_sample,
         seed=context.stage.recipe.seed,
         num_resamples=context.config.num_resamples,
@@ -160,13 +160,13 @@ def _curves(
     }
 
 
-def _points(rows: Sequence[EvaluationRow], groups: AnswerGroups) -> list[StoredPoint]:
+def _stored_points(rows: Sequence[EvaluationRow], groups: AnswerGroups) -> list[StoredPoint]:
     """All samples at each point, without problems that have an ungradable answer there."""
     return [
         StoredPoint(
             point=Point(*key),
             samples={
-                problem: [_sample(row, groups) for row in samples]
+                problem: [_voting_sample(row, groups) for row in samples]
                 for problem, samples in by_problem(point_rows).items()
                 if all(row.verdict.counts for row in samples)
             },
@@ -175,7 +175,8 @@ def _points(rows: Sequence[EvaluationRow], groups: AnswerGroups) -> list[StoredP
     ]
 
 
-def _sample(row: EvaluationRow, groups: AnswerGroups) -> Sample:
+def _voting_sample(row: EvaluationRow, groups: AnswerGroups) -> Sample:
+    """The row as a sample that votes."""
     return Sample(
         answer=vote_of(row, groups),
         correct=row.verdict is Verdict.CORRECT,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.analysis.pairing import arm_elicitation, compare_longest, paired_figures
+from slowthink.analysis.pairing import arm_elicitation, compare_arms, paired_figures
 from slowthink.analysis.scaling import scaling_measures
 from slowthink.analysis.scores import (
     POINT_KEYS,
@@ -20,7 +20,7 @@ from slowthink.analysis.scores import (
     Points,
     averages,
     by_point,
-    longest,
+    longest_point,
     point_figures,
     problem_scores,
 )
@@ -31,7 +31,7 @@ from slowthink.recipe.protocols import describe, resolve
 from slowthink.records import EvaluationRow
 
 STORED = "stored"
-"""Protocol of stored samples whose own is not known."""
+"""Protocol of stored samples made under an unknown one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Evaluation:
         protocol = next(protocol for protocol in protocols if protocol.name == name)
         return describe(protocol, num_problems=num_problems)
 
-    def arms_of(self, benchmark: str, protocol: str) -> dict[str, dict[PointKey, Any]]:
+    def rows_by_arm(self, benchmark: str, protocol: str) -> dict[str, dict[PointKey, Any]]:
         """Rows by arm and point, arms in the recipe's order; arms without rows are left out."""
         members = [r for r in self.rows if (r.benchmark, r.protocol) == (benchmark, protocol)]
         arms = {
@@ -80,7 +80,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         _set_figures(evaluation, problem_set, protocol, arms)
         for problem_set in evaluation.sets
         for protocol in evaluation.protocol_names
-        if (arms := evaluation.arms_of(problem_set.name, protocol))
+        if (arms := evaluation.rows_by_arm(problem_set.name, protocol))
     ]
     return {
         "sets": sets,
@@ -104,7 +104,7 @@ def _set_figures(
         "num_problems": num_problems,
         "source": problem_set.source or None,
         "arms": [_arm_figures(evaluation, name, points, text) for name, points in arms.items()],
-        "comparisons": compare_longest(arms, **evaluation.bootstrap),
+        "comparisons": compare_arms(arms, **evaluation.bootstrap),
         "measures": scaling_measures(arms, seed=evaluation.seed),
         "elicitation": arm_elicitation(arms, base.name, tuned.name) if base else None,
     }
@@ -143,7 +143,7 @@ def _averages(evaluation: Evaluation) -> list[dict[str, Any]]:
                 key = arm.name, protocol, problem_set.name
                 if key in rows_of:
                     points = by_point(rows_of[key])
-                    longest_rows[key] = points[longest(points)]
+                    longest_rows[key] = points[longest_point(points)]
     domains = {problem_set.name: problem_set.domain for problem_set in evaluation.sets}
     return averages(longest_rows, domains, limo_sets=limo_ten(), **evaluation.bootstrap)
 
@@ -164,7 +164,7 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
     first, tuned_points = next((pair for pair in points_of_sets if pair[1]), (None, {}))
     if first is None:
         return {}
-    tuned_key = longest(tuned_points)
+    tuned_key = longest_point(tuned_points)
     tuned_point = tuned_points[tuned_key]
     headline = {
         "tuned_accuracy": tuned_point["accuracy"],
@@ -181,7 +181,7 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
         missing = ("base_accuracy", "base_point", "difference", "difference_ci95", "difference_n")
         return headline | dict.fromkeys(missing)
     best = max(base_points, key=lambda key: (base_points[key]["accuracy"] or 0.0, key))
-    rows = evaluation.arms_of(first["benchmark"], first["protocol"])
+    rows = evaluation.rows_by_arm(first["benchmark"], first["protocol"])
     return headline | {
         "base_accuracy": base_points[best]["accuracy"],
         "base_point": base_points[best],

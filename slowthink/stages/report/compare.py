@@ -78,7 +78,7 @@ def compare(pair: ComparedArms) -> dict[str, Any]:
     return comparison
 
 
-def in_words(compared_set: Mapping[str, Any]) -> str:
+def difference_line(compared_set: Mapping[str, Any]) -> str:
     """One set's difference at its largest shared point, on one line."""
     main = largest_cap_point(compared_set["points"])
     low, high = main["ci95"]
@@ -91,6 +91,7 @@ def in_words(compared_set: Mapping[str, Any]) -> str:
 
 
 def _compare_set(pair: ComparedArms, key: SetKey) -> dict[str, Any]:
+    """Figures of one set at every point that both sides have."""
     a, b = pair.a.points[key], pair.b.points[key]
     points = [
         point_fields(point) | compare_rows(a[point], b[point])
@@ -131,6 +132,7 @@ def open_pair(
 
 
 def _sets(run: Path) -> list[dict[str, Any]]:
+    """Sets of a run's evaluation. Raises DataError where it has none."""
     sets = sets_of(open_run(run).summary)
     if not sets or not rows_path(run).exists():
         raise DataError(
