@@ -200,9 +200,14 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
     assert len(lines(path)) == 3
 
 
-def test_a_folder_that_is_no_run_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected EvaluationRow rows"):
+def test_a_run_without_an_evaluation_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"not been evaluated yet\. Run: slowthink evaluate RECIPE"):
         export_run(tmp_path, tmp_path / "out")
+    (tmp_path / "recipe.yaml").write_text("name: x\n")
+    with pytest.raises(DataError) as error:
+        export_run(tmp_path, tmp_path / "out")
+    expected = f"{tmp_path} has not been evaluated yet. Run: slowthink evaluate {tmp_path}"
+    assert str(error.value) == expected
 
 
 def test_the_command_says_where_the_files_are(tmp_path: Path, capsys) -> None:

@@ -1,4 +1,4 @@
-"""Tables of records: Parquet out, Parquet or JSONL in, one record a row.
+"""Tables of records: written as Parquet, read from Parquet or JSONL, one record per row.
 
 write_records(folder / "data.parquet", traces, Trace); read_records(folder, Trace)
 """
@@ -15,6 +15,16 @@ from slowthink.errors import DataError
 from slowthink.serialise import arrow_schema, from_plain, plain
 
 R = TypeVar("R")
+
+NOT_DONE = {
+    "pool": "has no pool yet",
+    "filter": "has not been filtered yet",
+    "trace": "has no traces yet",
+    "select": "has no training set yet",
+    "train": "has not been trained yet",
+    "evaluate": "has not been evaluated yet",
+}
+"""Why a stage's folder is missing from a run folder."""
 
 
 def write_records(path: Path, records: Iterable[Any], cls: type) -> None:
@@ -36,20 +46,27 @@ def _id_of(row: dict[str, Any]) -> str:
 
 
 def read_records(path: Path, cls: type[R]) -> list[R]:
-    """Records from a stage's folder, a Parquet file, or a JSONL file in the same form."""
-    if path.is_dir():
-        path = path / "data.parquet"
-    if not path.exists():
-        raise DataError(
-            f"{path}: no such file; expected {cls.__name__} rows. "
-            "Name another, or run the stage before."
-        )
+    """Records from a stage's folder, a Parquet file, or a JSONL file with the same columns."""
+    table = path / "data.parquet" if path.is_dir() else path
+    if not table.exists():
+        raise _missing(path, cls)
     try:
-        return [from_plain(cls, row) for row in _read_rows(path)]
+        return [from_plain(cls, row) for row in _read_rows(table)]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: rows are not {cls.__name__} rows ({type(error).__name__}: {error})."
+            f"{table}: rows are not {cls.__name__} rows ({type(error).__name__}: {error})."
         ) from error
+
+
+def _missing(path: Path, cls: type) -> DataError:
+    root, stage = path.parent, path.name
+    if stage not in NOT_DONE:
+        return DataError(
+            f"{path}: no such file; expected a table of {cls.__name__} rows. "
+            "Name a Parquet or JSONL file, or a stage's folder such as runs/quickstart/pool."
+        )
+    source = root if (root / "recipe.yaml").is_file() else f"RECIPE --out {root}"
+    return DataError(f"{root} {NOT_DONE[stage]}. Run: slowthink {stage} {source}")
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
