@@ -1,4 +1,4 @@
-"""Recipes: every shipped one parses; everything wrong is told at once."""
+"""Recipes: every shipped one parses; all errors are reported at once."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_overrides_reach_into_mappings_and_lists() -> None:
     assert recipe.filter.difficulty is None
 
 
-def test_all_errors_are_told_at_once_with_the_closest_name() -> None:
+def test_all_errors_are_reported_at_once_with_the_closest_name() -> None:
     with pytest.raises(ConfigError) as error:
         load_recipe("quickstart", overrides=["train.epochz=3", "sed=1", "select.method=best"])
     text = str(error.value)
@@ -92,7 +92,7 @@ def test_all_errors_are_told_at_once_with_the_closest_name() -> None:
     [
         ("train.epochs", "expected KEY=VALUE"),
         ("seed.x=1", "has no settings inside"),
-        ("evaluate.arms.9.caps=[1]", "no index of a list of 2"),
+        ("evaluate.arms.9.caps=[1]", "not an index of a list of 2"),
         ("train.epochs=zero", "train.epochs: Input should be a valid integer"),
         ("evaluate.arms.0.caps=[-1]", "none may be negative"),
         ("evaluate.protocols=[{name: x, draws: {num_samples: 2}}]", "temperature above 0"),
@@ -138,8 +138,8 @@ def settings_classes() -> list[type[Settings]]:
 
 @pytest.mark.parametrize("cls", settings_classes(), ids=lambda cls: cls.__name__)
 def test_every_setting_is_documented_under_itself(cls) -> None:
-    silent = [name for name, field in cls.model_fields.items() if not field.description]
-    assert [name for name in silent if name not in ("kind",)] == []
+    undocumented = [name for name, field in cls.model_fields.items() if not field.description]
+    assert [name for name in undocumented if name not in ("kind",)] == []
 
 
 def test_needed_settings_have_no_default() -> None:

@@ -1,7 +1,7 @@
-"""One YAML file says what a run does: read here into frozen settings, one model per stage.
+"""The settings of a run, read from one YAML file into frozen models, one per stage.
 
-YAML, then `--set a.b=c`, and nothing else: no environment variables, no hidden defaults per model.
-Everything wrong with a recipe is reported at once, before any work.
+Settings come from YAML, then `--set a.b=c`, and nothing else: no environment variables, no hidden
+defaults per model. All errors in a recipe are reported at once, before any work.
 
     slowthink run quickstart --set train.epochs=1 --set pool.sources.0.num_problems=50
 """
@@ -13,7 +13,6 @@ from typing import Literal
 from pydantic import Field
 
 from slowthink.recipe.base import (
-    AskedModel,
     ChatConfig,
     ClassControl,
     ControlConfig,
@@ -22,6 +21,7 @@ from slowthink.recipe.base import (
     ForcingConfig,
     FormatConfig,
     LoopConfig,
+    PromptedModelConfig,
     SamplingConfig,
     Settings,
     StepControl,
@@ -82,7 +82,6 @@ from slowthink.serialise import digest
 __all__ = [
     "STAGES",
     "ArmConfig",
-    "AskedModel",
     "AttemptModel",
     "BenchmarkConfig",
     "CatalogueSource",
@@ -121,6 +120,7 @@ __all__ = [
     "PoolConfig",
     "PoolSource",
     "PreselectRule",
+    "PromptedModelConfig",
     "ProtocolConfig",
     "QualityConfig",
     "QuotaConfig",
@@ -147,28 +147,28 @@ STAGES = ("pool", "filter", "trace", "select", "train", "evaluate", "report")
 
 
 class Recipe(Settings):
-    """A whole run. A stage that is null is not run; the first one present reads its `input`."""
+    """A whole run. A stage that is null does not run; the first stage reads its `input`."""
 
     name: str
-    """Names the run; also the default folder `runs/NAME`."""
+    """Name of the run; also of the default folder `runs/NAME`."""
     seed: int = 0
-    """All randomness derives from it, by stage and item."""
+    """Random seed, from which a seed is derived for each stage and item."""
     model: str = "smollm2-135m"
     """The base model: `smollm2-135m`, a folder, or a hub id."""
     revision: str | None = None
-    """Of a hub model. None: the newest; the one found is recorded."""
+    """Revision of a hub model. null: the newest; the loaded one is recorded."""
     engine: EngineConfig = EngineConfig()
-    """How models are run."""
+    """The engine that runs models."""
     chat: ChatConfig = ChatConfig()
-    """How problems are put, in training and evaluation alike."""
+    """How problems become prompts, in training and evaluation alike."""
     formats: dict[str, FormatConfig] = Field(default_factory=dict)
-    """Thinking formats of the user's own, by name."""
+    """Custom thinking formats, by name."""
     runner: Literal["local", "ray"] = "local"
-    """Where row-wise work runs: in this process, or on Ray Data. Decisions are the same."""
+    """Where row-wise work runs: in this process, or on Ray Data. Results are the same."""
     ledger: str | None = None
-    """Path of the ledger, to share it between runs. None: inside the run folder."""
+    """Path of the ledger, to share it between runs. null: in the run folder."""
     ledger_sync: Literal["normal", "full"] = "normal"
-    """full: what is recorded survives a power cut too, at the price of a flush each time."""
+    """full: entries also survive a power cut, at the cost of a flush for each write."""
     pool: PoolConfig | None = None
     """Gather problems."""
     filter: FilterConfig | None = None
@@ -185,7 +185,7 @@ class Recipe(Settings):
     """Write the page."""
 
     def stages(self) -> tuple[str, ...]:
-        """The stages that this recipe runs, in order."""
+        """The stages of this recipe, in order."""
         return tuple(stage for stage in STAGES if getattr(self, stage) is not None)
 
     def digest(self) -> str:
@@ -194,13 +194,13 @@ class Recipe(Settings):
 
 
 class Generation(Recipe):
-    """What `slowthink generate` can be told: a recipe's common settings, and these."""
+    """Settings of `slowthink generate` and `chat`: a recipe's common settings, and these."""
 
     name: str = "generate"
-    """Names nothing on disk."""
+    """Unused: no run folder is written."""
     chat: ChatConfig = ChatConfig(format="plain")
-    """How questions are put."""
+    """How questions become prompts."""
     forcing: ForcingConfig = ForcingConfig(answer_tokens=64)
-    """Budget forcing, less cap and waits."""
+    """Budget forcing, except cap and waits."""
     sampling: SamplingConfig = SamplingConfig()
-    """How tokens are drawn."""
+    """How tokens are sampled."""

@@ -21,53 +21,52 @@ class Settings(BaseModel):
 
 
 class VllmConfig(Settings):
-    """vLLM in this process; what is null is left to vLLM."""
+    """vLLM in this process; a null setting keeps vLLM's default."""
 
     tensor_parallel_size: int = Field(default=1, ge=1)
-    """Devices that one copy of the model is split over."""
+    """GPUs that one copy of the model is split over."""
     data_parallel_size: int = Field(default=1, ge=1)
     """Copies of the model."""
     quantization: str | None = None
-    """vLLM's name of the weights' quantisation. null: what the model's config says."""
+    """vLLM's name of the weights' quantisation. null: from the model's config."""
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    """Share of a GPU's memory."""
+    """Share of a GPU's memory that vLLM may use."""
     enforce_eager: bool = False
-    """No graph capture: a faster start, slower steps."""
+    """Do not capture CUDA graphs: faster start, slower steps."""
     enable_prefix_caching: bool = True
-    """Equal starts of prompts are prefilled once."""
+    """Prefill shared prefixes of prompts once."""
     max_num_seqs: int | None = Field(default=None, ge=1)
-    """Requests at work together."""
+    """Maximum number of requests in a batch."""
     max_num_batched_tokens: int | None = Field(default=None, ge=1)
-    """Tokens of one step."""
+    """Maximum number of tokens in one step."""
 
 
 class EndpointConfig(Settings):
-    """OpenAI-compatible servers that hold the same model."""
+    """OpenAI-compatible servers of the same model."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     urls: tuple[str, ...] = Field(min_length=1)
-    """Base addresses, e.g. http://localhost:8000/v1; requests go where the queue is shortest."""
+    """Base URLs, e.g. http://localhost:8000/v1; a request goes to the shortest queue."""
     model: str | None = None
-    """The server's name of the model. null: the one that it lists."""
+    """The server's name of the model. null: the only one that it lists."""
     api: Literal["completions", "chat"] = "completions"
-    """chat: a hosted model as a plain teacher; thinking cannot be forced there."""
+    """chat: for hosted models; budgets cannot be forced there."""
     api_key_env: str | None = None
-    """Environment variable that holds the key. null: none is sent."""
+    """Environment variable with the API key. null: no key is sent."""
     in_flight: bool = False
-    """The servers were started by `slowthink serve`: budgets are forced inside the request."""
+    """Budgets are forced inside the request: for servers started by `slowthink serve`."""
     max_concurrency: int = Field(default=64, ge=1)
-    """Requests under way at each address, at most; lowered while it answers 429 or 503."""
+    """Maximum number of pending requests per URL; lowered while it answers 429 or 503."""
     timeout_seconds: float = Field(default=600.0, gt=0)
-    """Of one request; then it is tried again."""
+    """Timeout of one request, after which it is retried."""
     max_retries: int = Field(default=6, ge=0)
-    """Of one request, with growing pauses."""
+    """Retries of one request, with growing pauses."""
 
     @field_validator("urls")
     @classmethod
-    def _plain(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        """Addresses are stored and shown: one with a user, a password or a query is refused, and
-        not repeated."""
+    def _without_secrets(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse URLs with a user, a password or a query, since URLs are stored and printed."""
         for number, url in enumerate(urls):
             problem = address_problem(url)
             if problem is not None:
@@ -76,166 +75,167 @@ class EndpointConfig(Settings):
 
 
 SECRET = "may_hold_a_secret"
-"""Type of a setting's error whose value must not be repeated."""
+"""Error type of a setting whose value must not be printed."""
 
 
 def address_problem(url: str) -> str | None:
-    """Why this is no address of a server that may be stored and shown; None: it is one."""
+    """Why this URL is invalid or may contain a secret; None if it is a plain URL of a server."""
     parts = urlsplit(url)
     if "@" in url or parts.query:
         return (
-            f"(host {parts.hostname}) carries a user, a password or a query; expected a plain "
-            "address. Put the key in an environment variable and name it: "
+            f"(host {parts.hostname}) contains a user, a password or a query; expected a "
+            "plain URL. Put the key in an environment variable and name it: "
             "engine.endpoints.api_key_env"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "is no address; expected one such as http://localhost:8000/v1"
+        return "is not a URL; expected one such as http://localhost:8000/v1"
     return None
 
 
 class EngineConfig(Settings):
-    """How models are run."""
+    """The engine that runs a model."""
 
     kind: Literal["transformers", "vllm", "openai", "replay"] = "transformers"
-    """Which engine runs the model. openai: any server with /v1/completions."""
+    """The engine that runs the model. openai: any server with /v1/completions."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Numbers that the model computes in."""
+    """Data type of weights and activations."""
     vllm: VllmConfig = VllmConfig()
     """For `vllm`."""
     endpoints: EndpointConfig | None = None
     """For `openai`."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps: where the model lies."""
+    """Device of the model: auto, cpu, cuda, cuda:1, mps."""
     batch_size: int = Field(default=48, ge=1)
-    """Sequences decoded together, at most; part of the numerics under bfloat16."""
+    """Maximum number of sequences decoded together; under bfloat16 it changes rounding."""
     batch_tokens: int = Field(default=32_768, ge=1)
-    """For `transformers`: tokens that these may come to together, at most, so that long prompts
-    make small batches; a longer sequence is decoded alone. Bounds the memory of keys and values."""
+    """For `transformers`: maximum number of tokens of a batch, so that the KV cache fits in memory;
+    a longer sequence is decoded alone."""
     reproducible: bool = True
     """For `transformers`: batches are fixed, so that the same requests give the same tokens. false:
-    requests join as others finish; faster, and near ties may fall otherwise."""
+    requests join a batch as others finish, which is faster, but near ties may be decided
+    differently."""
     max_context: int | None = Field(default=None, ge=1)
-    """Tokens of prompt, thinking and answer together. None: what the model's config says."""
+    """Maximum tokens of prompt, thinking and answer together. null: from the model's config."""
     replay: str | None = None
-    """For `replay`: the JSONL file of scripted completions."""
+    """For `replay`: a JSONL file of scripted completions."""
 
 
-class AskedModel(Settings):
-    """A language model that is asked one question a row, greedily, each reply kept."""
+class PromptedModelConfig(Settings):
+    """A language model that is prompted once per row, greedily; replies are cached."""
 
     model: str = "base"
-    """base (the recipe's), or a folder or hub id."""
+    """base (the recipe's model), a folder, or a hub id."""
     revision: str | None = None
-    """Of a hub model."""
+    """Revision of a hub model."""
     engine: EngineConfig | None = None
-    """How it is run. null: the recipe's."""
+    """Engine that runs it. null: the recipe's."""
     max_tokens: int = Field(default=256, ge=1)
-    """Of one reply."""
+    """Maximum number of tokens of a reply."""
     num_asks: int = Field(default=2, ge=1)
-    """Replies asked for in all, while they are not what was asked for."""
+    """Maximum number of attempts per row, while the reply is unusable."""
 
 
 class TokenControl(Settings):
-    """The model is told how many tokens to think for."""
+    """Token-conditional control: the prompt names a number of thinking tokens."""
 
     kind: Literal["tokens"] = "tokens"
     amount: int | None = Field(default=None, ge=1)
-    """Told when a model is asked. null: in training, where it comes from the text's length."""
+    """The number in the prompt. null: in training, from the length of the chain."""
     text: str = "Think for up to {amount} tokens."
     """The line after the question."""
 
 
 class StepControl(Settings):
-    """The model is told how many steps to think for, and counts them down."""
+    """Step-conditional control: the prompt names a number of steps, and the chain counts down."""
 
     kind: Literal["steps"] = "steps"
     amount: int | None = Field(default=None, ge=1)
-    """Told when a model is asked. null: in training, where it comes from the text's steps."""
+    """The number in the prompt. null: in training, from the steps of the chain."""
     text: str = "Think for up to {amount} steps."
     """The line after the question."""
     step_delimiter: str = Field(default="\n\n", min_length=1)
-    """Ends a step; with forcing, `forcing.step_delimiter` is to be the same."""
+    """Text that ends a step; with forcing, `forcing.step_delimiter` must be the same."""
     countdown: str = "<|im_start|>{steps} steps left\n"
-    """Stands before each step (s1's mark: for chat.format s1-steps)."""
+    """Text before each step (s1's: for chat.format s1-steps)."""
 
 
 class ClassControl(Settings):
-    """The model is told to think little or much."""
+    """Class-conditional control: the prompt asks for short or long thinking."""
 
     kind: Literal["class"] = "class"
     amount: Literal["short", "long"] | None = None
-    """Told when a model is asked. null: in training."""
+    """The class in the prompt. null: in training, see `threshold_tokens`."""
     short: str = "Answer after a short amount of thinking."
-    """The line after the question, for little."""
+    """The line after the question for short thinking."""
     long: str = "Answer after a long amount of thinking."
-    """The line after the question, for much."""
+    """The line after the question for long thinking."""
     threshold_tokens: int | None = Field(default=None, ge=1)
-    """In training, thinking up to this long is short. null: nothing is told in training (s1)."""
+    """In training, chains up to this length are short. null: no line in training (as s1)."""
 
 
 ControlConfig = Annotated[TokenControl | StepControl | ClassControl, Field(discriminator="kind")]
 
 
 class ChatConfig(Settings):
-    """How a problem is put to a model; training and evaluation share it, so they cannot differ."""
+    """How a problem becomes a prompt; training and evaluation share it, so they cannot differ."""
 
     format: str = "s1"
-    """Thinking delimiters: s1, s1-steps, think-tags, gpt-oss, plain, the name of one in `formats`,
-    or auto: as the model's chat template says."""
+    """Thinking delimiters: s1, s1-steps, think-tags, gpt-oss, plain, a name in `formats`, or auto:
+    from the model's chat template."""
     template_variables: dict[str, bool | int | float | str] | None = None
-    """Given to the chat template, e.g. {enable_thinking: true} for Qwen3. null: none."""
+    """Variables of the chat template, e.g. {enable_thinking: true} for Qwen3. null: none."""
     system_prompt: str | None = None
-    """None: the chat template's own default."""
+    """System prompt. null: the chat template's default."""
     instruction: str | None = None
-    """A line put after the question. None: the question alone."""
+    """A line after the question. null: the question alone."""
     control: ControlConfig | None = None
-    """A last line that says how long to think. null: none."""
+    """A last line that controls the length of thinking. null: none."""
 
 
 class FormatConfig(Settings):
-    """A thinking format of the user's own (see `records.ThinkingFormat`)."""
+    """A custom thinking format (see `records.ThinkingFormat`)."""
 
     start: str = ""
-    """Opens thinking."""
+    """Text that opens thinking."""
     end: str
-    """Closes thinking and opens the answer."""
+    """Text that closes thinking and opens the answer."""
     end_triggers: tuple[str, ...] = ()
-    """Texts whose draw declares the end, beside the end-of-sequence tokens."""
+    """Texts that declare the end when sampled, besides the end-of-sequence tokens."""
     newline_before_forced_end: bool = True
     """A forced end starts on a new line."""
     cue_after_natural_end: bool = False
-    """The cue follows a natural end too."""
+    """The final-answer cue is also appended after a natural end."""
 
 
 class SamplingConfig(Settings):
-    """How tokens are drawn."""
+    """How tokens are sampled."""
 
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Nucleus; 1: off."""
+    """Nucleus sampling; 1: off."""
     top_k: int = Field(default=0, ge=0)
-    """0: off."""
+    """Top-k sampling; 0: off."""
     min_p: float = Field(default=0.0, ge=0, le=1)
-    """0: off."""
+    """Min-p sampling; 0: off."""
 
     def record(self) -> Sampling:
-        """The same as a record."""
+        """The settings as a record."""
         return Sampling(**self.model_dump())
 
 
 class LoopConfig(Settings):
-    """When thinking counts as repeating: it ends in equal runs of a few tokens."""
+    """When thinking counts as a loop: it ends in the same few tokens, repeated."""
 
     max_period: int = Field(default=64, ge=1)
-    """Longest run looked for, in tokens."""
+    """Longest period that is detected, in tokens."""
     repeats: int = Field(default=4, ge=2)
-    """Equal runs needed."""
+    """Number of repeats from which on it is a loop."""
     min_tokens: int = Field(default=128, ge=1)
-    """Tokens that must lie in the repetition."""
+    """Minimum length of the whole repetition, in tokens."""
 
     def record(self) -> LoopRule:
-        """The same as a record."""
+        """The settings as a record."""
         return LoopRule(**self.model_dump())
 
 
@@ -244,37 +244,37 @@ FINAL_ANSWER_CUES: dict[str, str] = {"en": "Final Answer:", "zh": "最终答案:
 
 
 class ForcingConfig(Settings):
-    """Budget forcing, less the cap and the number of waits (those are swept).
+    """Budget forcing, except the cap and the number of waits, which an arm lists.
 
-    Texts are one for all problems, or a mapping by the problem's language; a language that is not
-    there takes the first.
+    Texts are the same for all problems, or a mapping by language; other languages use the first.
     """
 
     min_thinking_tokens: int = Field(default=0, ge=0)
-    """Ends declared earlier are refused."""
+    """An earlier end of thinking is suppressed."""
     max_thinking_steps: int | None = Field(default=None, ge=0)
-    """Thinking also ends after so many steps, whatever the cap. null: no limit."""
+    """Thinking also ends after this many steps. null: no limit."""
     step_delimiter: str = Field(default="\n\n", min_length=1)
-    """Ends a step."""
+    """Text that ends a step."""
     wait_strings: tuple[str, ...] | Annotated[dict[str, tuple[str, ...]], Field(min_length=1)] = (
         Field(default_factory=lambda: dict(WAIT_STRINGS))
     )
-    """Appended to a refused end, in rotation; empty: the runner-up token is taken."""
+    """Appended where an end is suppressed, in rotation. Empty: the most likely other token."""
     final_answer_cue: str | Annotated[dict[str, str], Field(min_length=1)] | None = Field(
         default_factory=lambda: dict(FINAL_ANSWER_CUES)
     )
-    """Put after a forced end. null: none."""
+    """Appended after a forced end. null: none."""
     end_rule: Literal["drawn", "argmax", "probability"] = "drawn"
-    """When an end counts as declared."""
+    """When the end of thinking counts as declared: drawn: where its token is sampled. argmax: also
+    where its token is the most likely one. probability: also from `end_probability` on."""
     end_probability: float = Field(default=1.0, gt=0, le=1)
-    """For end_rule probability: declared from this probability on."""
+    """For end_rule probability: the minimum probability of the end."""
     answer_tokens: int = Field(default=24, ge=1)
-    """Tokens reserved for the answer, and its limit."""
+    """Tokens reserved for the answer, which is also its maximum length."""
     loop: LoopConfig | None = None
-    """Stops thinking that repeats itself; the answer is forced there. null: off."""
+    """Ends thinking that repeats itself and forces the answer. null: off."""
 
     def budget(self, cap: int | None, waits: int, *, language: str = "en") -> Budget:
-        """The budget with this cap (None: the context) and this many waits."""
+        """The budget with this cap (None: the context) and this number of waits."""
         return Budget(
             max_thinking_tokens=cap,
             waits=waits,
@@ -291,7 +291,7 @@ class ForcingConfig(Settings):
 
 
 def in_language(texts: T | Mapping[str, T], language: str) -> T:
-    """The texts for a language (`zh-CN` counts as `zh`); those that are no mapping are for all."""
+    """The texts for a language (`zh-CN` counts as `zh`); texts without a mapping are for all."""
     if not isinstance(texts, Mapping):
         return texts
     name = language if language in texts else language.split("-")[0].lower()

@@ -1,4 +1,4 @@
-"""Settings of the stages that make chains of the pool: filter, trace."""
+"""Settings of the stages filter and trace."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from slowthink.recipe.domains import DomainsConfig
 from slowthink.recipe.duplicates import DuplicatesConfig
 from slowthink.recipe.quality import QualityConfig
 
-# --- filter, trace --------------------------------------------------------------------------------
-
 
 class FilterConfig(Settings):
-    """Drop what is not worth learning from, each with its reason."""
+    """Drop problems not worth learning from, each with its reason."""
 
     input: str | None = None
-    """A file of problems, where the recipe has no pool stage."""
+    """A file of problems, for a recipe without a pool stage."""
     quality: Literal["s1", "strict"] | QualityConfig | None = "s1"
     """Preset of quality rules, or `strict` with settings. null: off."""
     duplicates: Literal["exact"] | DuplicatesConfig | None = "exact"
-    """exact: by normalised question, one with an answer stays. null: off."""
+    """exact: by normalised question; of equal ones, one with an answer stays. null: off."""
     contamination: ContaminationConfig | None = None
-    """Against the pool's held-out problems and named sets. null: off."""
+    """Drop problems that overlap the held-out problems or named sets. null: off."""
     domains: DomainsConfig | None = None
-    """Say which field each problem belongs to. null: off."""
+    """Assign a domain to each problem. null: off."""
     difficulty: DifficultyConfig | None = None
-    """null: off."""
+    """Keep problems in a band of pass rates. null: off."""
 
 
 class SolutionTraces(Settings):
-    """Each problem's own solution is its chain."""
+    """Chains that are the problems' own solutions."""
 
     kind: Literal["solution"] = "solution"
     teacher: str = "solution"
@@ -50,33 +48,32 @@ class FileTraces(Settings):
     rows: Literal[
         "auto", "slowthink", "s1k-1.1", "s1k", "chain", "limo", "sharegpt", "messages", "alpaca"
     ] = "auto"  # fmt: skip
-    """The rows' form. auto: told from their columns."""
+    """The rows' form. auto: detected from their columns."""
     teacher: str | None = None
-    """Name of the teacher. None: what the rows say, else the file's name."""
+    """Name of the teacher. null: from the rows, else the file's name."""
     max_traces: int | None = Field(default=None, ge=1)
-    """Take this many rows, drawn by seed. None: all."""
+    """Use this many rows, sampled by seed. null: all."""
 
 
 TraceSource = Annotated[SolutionTraces | FileTraces, Field(discriminator="kind")]
 
 
 class TraceConfig(Settings):
-    """Import or take chains; grade them; keep the right ones, one per problem."""
+    """Gather chains, grade them, and keep the correct ones, one per problem."""
 
     sources: tuple[TraceSource, ...] = (SolutionTraces(),)
-    """Where chains come from, best first; of several right chains for a problem the first is kept.
-    """
+    """Sources of chains, best first; of several correct chains for a problem the first is kept."""
     contamination: ContaminationConfig | None = None
-    """Chains that hold a problem that is tested on are dropped (strict only). null: off."""
+    """Drop chains that contain a test problem (strict only). null: off."""
     ungraded: Literal["drop", "keep"] = "drop"
-    """What happens to chains of problems without a usable key."""
+    """What happens to chains of problems without a usable reference answer."""
 
     @field_validator("contamination")
     @classmethod
-    def _by_runs_only(cls, config: ContaminationConfig | None) -> ContaminationConfig | None:
+    def _without_paraphrase(cls, config: ContaminationConfig | None) -> ContaminationConfig | None:
         if config is not None and config.paraphrase is not None:
             raise ValueError(
-                "paraphrases are looked for among questions, not in chains; "
+                "paraphrases are searched among questions, not in chains; "
                 "set filter.contamination.paraphrase instead"
             )
         return config

@@ -1,4 +1,4 @@
-"""Settings of the stages that measure: evaluate, report."""
+"""Settings of the stages evaluate and report."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from slowthink.recipe.base import (
     Settings,
 )
 
-# --- what is measured, and how --------------------------------------------------------------------
+# --- protocols, benchmarks and arms ---------------------------------------------------------------
 
 
 class DrawsConfig(Settings):
-    """How often, and how, each problem is put."""
+    """How many samples are drawn per problem, and how."""
 
     temperatures: tuple[float, ...] = Field(default=(0.0,), min_length=1)
-    """0 is greedy. Of several, each gets its samples and the results are averaged."""
+    """0 is greedy. With several, each has its own samples and the results are averaged."""
     num_samples: int = Field(default=1, ge=1)
-    """Samples per problem and temperature; of greedy ones, which are all equal, one is drawn."""
+    """Samples per problem and temperature; only one at temperature 0, where all are equal."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Nucleus; 1: off."""
+    """Nucleus sampling; 1: off."""
     top_k: int = Field(default=0, ge=0)
-    """0: off."""
+    """Top-k sampling; 0: off."""
     min_p: float = Field(default=0.0, ge=0, le=1)
-    """0: off."""
+    """Min-p sampling; 0: off."""
 
     @model_validator(mode="after")
     def _sampled(self) -> DrawsConfig:
         if any(temperature < 0 for temperature in self.temperatures):
             raise ValueError("temperatures are 0 (greedy) or above")
         if len(set(self.temperatures)) < len(self.temperatures):
-            raise ValueError("temperatures holds one twice")
+            raise ValueError("temperatures: one occurs twice")
         if self.num_samples > 1 and not any(self.temperatures):
             raise ValueError("several samples need a temperature above 0: greedy ones are equal")
         return self
@@ -49,20 +49,20 @@ class DrawsConfig(Settings):
 
 
 class ProtocolConfig(Settings):
-    """How models are measured: the same for all that are compared (presets: `protocols.py`)."""
+    """How models are measured: the same for all compared models (presets: `protocols.py`)."""
 
     name: str
-    """Shown beside every number."""
+    """Name, printed beside every result."""
     draws: DrawsConfig = DrawsConfig()
     """Samples of each problem."""
     small_draws: DrawsConfig | None = None
-    """The same for small sets. null: as for the others."""
+    """Samples of each problem of a small set. null: as in other sets."""
     small_below: int = Field(default=50, ge=1)
     """A set with fewer problems is small."""
     question_only: bool = False
-    """Nothing is put after the question, whatever `chat.instruction` or the benchmark say."""
+    """Append nothing to the question, ignoring `chat.instruction` and the benchmark's."""
     system_prompt: str | None = None
-    """Where the chat has none of its own. null: the chat template's default."""
+    """System prompt, unless the chat has its own. null: the chat template's default."""
 
 
 class BenchmarkConfig(Settings):
@@ -71,49 +71,48 @@ class BenchmarkConfig(Settings):
     name: str
     """A benchmark of `slowthink/data/sets.yaml`, or a name of your own with a `path`."""
     path: str | None = None
-    """A file of its problems. null: the hub."""
+    """A file of its problems. null: load them from the hub."""
     revision: str | None = None
-    """On the hub. null: the table's, else the newest; the one found is recorded."""
+    """Revision on the hub. null: the registry's, else the newest; the loaded one is recorded."""
     max_problems: int | None = Field(default=None, ge=1)
-    """Problems used, drawn by seed. null: all."""
+    """Number of problems, sampled by seed. null: all."""
     question_field: str | None = None
-    """Column of the question. null: the table's on the hub, `question` in a file."""
+    """Column of the question. null: the registry's on the hub, `question` in a file."""
     answer_field: str | None = None
-    """Column of the answer. null: the table's on the hub, `answer` in a file."""
+    """Column of the answer. null: the registry's on the hub, `answer` in a file."""
     choices_field: str | None = None
-    """Column of the options. null: the table's on the hub, `choices` (where there is one) in a
-    file."""
+    """Column of the options. null: the registry's on the hub, `choices` (if present) in a file."""
     domain: Literal["in", "out"] | None = None
-    """In or out of the training data's domain, for the averages. null: as in the table."""
+    """In or out of the training data's domain, for the averages. null: from the registry."""
 
 
 class ArmConfig(Settings):
-    """One model, asked one way, over caps and waits; or the samples that it gave elsewhere."""
+    """One model with one prompt, over caps and waits; or samples generated elsewhere."""
 
     name: str
-    """Shown in tables."""
+    """Name in tables."""
     model: str = "tuned"
-    """tuned (the train stage's), base (the recipe's model), or a path or hub id."""
+    """tuned (from the train stage), base (the recipe's model), or a folder or hub id."""
     samples: str | None = None
-    """A file of samples made elsewhere: lm-eval's JSONL, or rows with `question` and `response`.
-    They are graded here; no model is run."""
+    """A file of samples generated elsewhere: lm-eval's JSONL, or rows with `question` and
+    `response`. They are only graded; no model runs."""
     samples_model: str | None = None
-    """Of stored samples of several models in one file: the one meant. null: all are one arm's."""
+    """For a file with samples of several models: the model to use. null: all rows."""
     protocol: str | None = None
-    """Of stored samples: the protocol they were made by, one of `protocols`, so that they stand
-    beside the other arms. null: they stand apart, as `stored`."""
+    """For stored samples: the protocol that generated them, one of `protocols`, so that they are
+    compared with the other arms. null: a protocol of their own, `stored`."""
     chat: ChatConfig | None = None
-    """null: the recipe's."""
+    """How problems become prompts. null: the recipe's."""
     caps: tuple[int, ...] = ()
-    """Most thinking tokens, one point of the curve each; the answer is forced there."""
+    """Maximum numbers of thinking tokens, each a point of the curve; the answer is then forced."""
     waits: tuple[int, ...] = ()
-    """Ends refused, each measured at the largest cap; 0 is always among the points."""
+    """How often the end of thinking is suppressed, at the largest cap; 0 is always included."""
     free: bool = False
-    """Also measured unforced: thinking as long as the largest cap, and no forced end."""
+    """Also measure without forcing, with at most the largest cap of thinking tokens."""
     last_number: bool = False
-    """Where nothing else is found in an unforced answer, its last number is taken."""
+    """In an unforced answer without a marked answer, use the last number."""
     forcing: ForcingConfig = ForcingConfig()
-    """The other knobs of budget forcing."""
+    """The other settings of budget forcing."""
 
     @model_validator(mode="after")
     def _points(self) -> ArmConfig:
@@ -132,102 +131,102 @@ class ArmConfig(Settings):
         return self
 
 
-# --- opinions and scores --------------------------------------------------------------------------
+# --- judge and scorers ----------------------------------------------------------------------------
 
 
 class JudgeConfig(Settings):
-    """A language model's second opinion, where the rules cannot decide."""
+    """A language model that grades answers which the rules cannot decide."""
 
     model: str
-    """base, or a folder or hub id."""
+    """base (the recipe's model), or a folder or hub id."""
     revision: str | None = None
-    """Of a hub model."""
+    """Revision of a hub model."""
     engine: EngineConfig | None = None
-    """null: the recipe's."""
+    """Engine that runs it. null: the recipe's."""
     modes: tuple[Literal["answer", "solution"], ...] = ("answer", "solution")
-    """answer: key against answer, where the rules left it open. solution: reference solution
-    against attempt, for problems without a short answer."""
+    """answer: compare with the reference answer, where the rules are undecided. solution: compare
+    with the reference solution, for problems without a short answer."""
     max_tokens: int = Field(default=512, ge=1)
-    """Of one opinion."""
+    """Maximum number of tokens of a judgement."""
     num_audited: int = Field(default=50, ge=0)
-    """Rows that the rules did decide, drawn by seed and judged too, to report the agreement."""
+    """Rows decided by the rules, sampled by seed, that are also judged to report the agreement."""
 
 
 class ModelScorer(Settings):
-    """A reward model through transformers: a classification head on a language model."""
+    """A reward model in transformers: a classification head on a language model."""
 
     kind: Literal["model"] = "model"
     model: str
     """Folder or hub id."""
     revision: str | None = None
-    """Of a hub model."""
+    """Revision of a hub model."""
     batch_size: int = Field(default=16, ge=1)
-    """Texts scored together."""
+    """Texts per batch."""
 
 
 class JudgeScorer(Settings):
-    """A language model that is asked for a mark from 0 to 10."""
+    """A language model that rates a chain from 0 to 10."""
 
     kind: Literal["judge"] = "judge"
     model: str
-    """base, or a folder or hub id."""
+    """base (the recipe's model), or a folder or hub id."""
     revision: str | None = None
-    """Of a hub model."""
+    """Revision of a hub model."""
     max_tokens: int = Field(default=64, ge=1)
-    """Of one mark."""
+    """Maximum number of tokens of a rating."""
 
 
 class FunctionScorer(Settings):
-    """A function of the user's own: (problem, text) to a number."""
+    """A custom function from (problem, text) to a number."""
 
     kind: Literal["function"] = "function"
     function: str
-    """`module:function`."""
+    """The function as `module:function`."""
 
 
 ScorerConfig = Annotated[ModelScorer | JudgeScorer | FunctionScorer, Field(discriminator="kind")]
 
 
-# --- many chains for one question -----------------------------------------------------------------
+# --- parallel scaling -----------------------------------------------------------------------------
 
 
 class RejectionConfig(Settings):
-    """Rejection sampling: draw until the thinking is short enough (s1, section 5.2)."""
+    """Rejection sampling: sample until the thinking is short enough (s1, section 5.2)."""
 
     limits: tuple[int, ...] = Field(min_length=1)
-    """Most thinking tokens, one point of the curve each."""
+    """Maximum numbers of thinking tokens, one point of the curve each."""
     max_tries: int = Field(default=16, ge=1)
-    """A problem without a short enough try after so many stays unanswered."""
+    """Maximum number of samples; a problem without a short enough one is unanswered."""
 
 
 class RebaseConfig(Settings):
     """Reward-balanced tree search (Wu et al. 2024, arXiv 2408.00724; s1, section 6.2)."""
 
     widths: tuple[int, ...] = Field(default=(4,), min_length=1)
-    """Chains kept, one point of the curve each (s1: 16)."""
+    """Numbers of chains kept, one point of the curve each (s1: 16)."""
     softmax_temperature: float = Field(default=0.2, gt=0)
-    """Of the scores, when the width is shared out (s1's code: 0.2)."""
+    """Temperature of the softmax over scores that divides the width (s1's code: 0.2)."""
     step_ends: tuple[str, ...] = Field(default=("\n",), min_length=1)
     """Texts that end a step."""
     max_step_tokens: int = Field(default=64, ge=1)
-    """A longer step is cut into several."""
+    """Maximum length of a step; a longer one is split."""
     max_steps: int = Field(default=25, ge=1)
-    """Depth of the tree (s1's code: 25)."""
+    """Maximum depth of the tree (s1's code: 25)."""
 
 
 class ParallelConfig(Settings):
-    """Many chains for one question, and how one answer is made of them."""
+    """Many chains for one question, and how they are combined into one answer."""
 
     arm: str
-    """The arm whose model thinks."""
+    """The arm whose model generates the chains."""
     protocol: str
-    """The protocol whose samples vote; it must draw several."""
+    """The protocol whose samples vote; it must draw several samples."""
     scorer: ScorerConfig | None = None
-    """Scores chains, for the weighted majority, best-of-n and REBASE. null: without those."""
+    """Scores chains for the weighted majority, best-of-n and REBASE. null: none of these."""
     rejection: RejectionConfig | None = None
-    """null: off."""
+    """Rejection sampling. null: off."""
     rebase: RebaseConfig | None = None
-    """null: off."""
+    """Tree search. null: off."""
 
     @model_validator(mode="after")
     def _scored(self) -> ParallelConfig:
@@ -240,37 +239,37 @@ class ParallelConfig(Settings):
 
 
 class EvaluateConfig(Settings):
-    """Measure models on held-out problems and benchmarks over thinking budgets."""
+    """Measure models on held-out problems and benchmarks under thinking budgets."""
 
     input: str | None = None
-    """A file of problems to evaluate on, or another run's `pool` folder: its held-out ones."""
+    """A file of problems, or another run's `pool` folder for its held-out problems."""
     benchmarks: tuple[BenchmarkConfig, ...] = ()
-    """Sets to measure on, beside the held-out problems of the pool (or `input`)."""
+    """Benchmarks, besides the held-out problems of the pool (or `input`)."""
     protocols: tuple[str | ProtocolConfig, ...] = Field(default=("greedy",), min_length=1)
-    """How all arms are measured: greedy, s1, limo-v1, limo-v2, aime-preview, or an own one."""
+    """How all arms are measured: greedy, s1, limo-v1, limo-v2, aime-preview, or a custom one."""
     arms: tuple[ArmConfig, ...] = Field(min_length=1)
-    """What is compared."""
+    """The models to compare."""
     max_problems: int | None = Field(default=None, ge=1)
-    """Held-out problems used, drawn by seed. None: all."""
+    """Number of held-out problems, sampled by seed. null: all."""
     num_resamples: int = Field(default=10000, ge=100)
     """Bootstrap resamples (s1: 10,000)."""
     judge: JudgeConfig | None = None
-    """null: rules alone."""
+    """Grades what the rules cannot decide. null: off."""
     parallel: ParallelConfig | None = None
-    """null: no parallel scaling beyond pass@k and maj@k."""
+    """Parallel scaling beyond pass@k and maj@k. null: off."""
 
     @model_validator(mode="after")
     def _names(self) -> EvaluateConfig:
         for what, names in (
             ("arms", [arm.name for arm in self.arms]),
-            ("benchmarks", [one.name for one in self.benchmarks]),
+            ("benchmarks", [benchmark.name for benchmark in self.benchmarks]),
             ("protocols", [p if isinstance(p, str) else p.name for p in self.protocols]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise ValueError(f"{what}: `{twice[0]}` stands there twice; names must differ")
+                raise ValueError(f"{what}: `{twice[0]}` occurs twice; names must differ")
         if self.parallel and self.parallel.arm not in [arm.name for arm in self.arms]:
-            raise ValueError(f"parallel.arm: no arm is called `{self.parallel.arm}`")
+            raise ValueError(f"parallel.arm: no arm is named `{self.parallel.arm}`")
         return self
 
 
@@ -278,6 +277,6 @@ class ReportConfig(Settings):
     """Write the HTML page."""
 
     title: str | None = None
-    """None: the recipe's name."""
+    """Title of the page. null: the recipe's name."""
     num_transcripts: int = Field(default=60, ge=0)
-    """Transcripts shown per arm, drawn by seed, spread over right and wrong ones."""
+    """Transcripts per arm, sampled by seed from correct and wrong answers."""

@@ -1,4 +1,4 @@
-"""Recipes out of files: YAML, then `--set a.b=c`, everything wrong told at once.
+"""Recipes from files: YAML, then `--set a.b=c`; all errors are reported at once.
 
 load_recipe("quickstart", overrides=["train.epochs=1", "pool.sources.0.num_problems=50"])
 """
@@ -54,7 +54,7 @@ def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}. Mend the file.") from None
+        raise ConfigError(f"{where}: not valid YAML: {error}. Fix the file.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: saw {type(data).__name__}; expected a mapping of settings.")
     return parse_recipe(data, where=where, overrides=overrides)
@@ -63,15 +63,14 @@ def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
 def parse_recipe(
     data: dict[str, Any], *, where: str = "recipe", overrides: Sequence[str] = ()
 ) -> Recipe:
-    """Settings checked as a whole, `a.b=c` overrides applied to them. Raises ConfigError with every
-    problem found."""
+    """Validated settings, with `a.b=c` overrides applied. Raises ConfigError with every problem."""
     return parse_settings(Recipe, data, where=where, overrides=overrides)
 
 
 def parse_settings(
     kind: type[S], data: dict[str, Any], *, where: str, overrides: Sequence[str] = ()
 ) -> S:
-    """The same for settings of another kind."""
+    """The same for settings of any class."""
     for override in overrides:
         _apply(data, override)
     try:
@@ -84,7 +83,7 @@ def parse_settings(
 
 
 def without_removed_settings(settings: Any, prefix: str = "") -> Any:
-    """The same settings without those of REMOVED_SETTINGS that have their old default."""
+    """The settings without those of REMOVED_SETTINGS that have their old default."""
     if isinstance(settings, list):
         return [without_removed_settings(item, prefix) for item in settings]
     if not isinstance(settings, dict):
@@ -145,7 +144,7 @@ def _descend(node: Any, key: str, override: str) -> Any:
 def _index(node: list[Any], key: str, override: str) -> int:
     if not key.isdigit() or int(key) >= len(node):
         raise ConfigError(
-            f"--set {override}: `{key}` is no index of a list of {len(node)}; "
+            f"--set {override}: `{key}` is not an index of a list of {len(node)}; "
             f"expected 0 to {len(node) - 1}."
         )
     return int(key)
@@ -167,7 +166,7 @@ def _explain(error: ValidationError, kind: type[Settings]) -> Iterator[str]:
 
 
 def _siblings(location: tuple[int | str, ...], kind: type[Settings]) -> list[str]:
-    """Names allowed where the unknown key stands."""
+    """Names allowed beside the unknown key."""
     models: list[Any] = [kind]
     for part in location[:-1]:
         models = [inner for model in models for inner in _inner(model, part)] or models
@@ -178,16 +177,16 @@ def _inner(model: Any, part: int | str) -> list[Any]:
     fields = getattr(model, "model_fields", {})
     if part not in fields:
         return []
-    found: list[Any] = []
+    inner: list[Any] = []
     queue = [fields[part].annotation]
     while queue:
         hint = queue.pop()
         if isinstance(hint, type) and issubclass(hint, Settings):
-            found.append(hint)
+            inner.append(hint)
         queue.extend(getattr(hint, "__args__", ()))
         if hasattr(hint, "__origin__") and not isinstance(hint.__origin__, type):
             queue.append(hint.__origin__)
-    return found
+    return inner
 
 
 def _closest(name: str, names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Which settings of a recipe have a stage load a model: a language model, or one that embeds.
+"""Settings of a recipe that make a stage load a model: a language or an embedding model.
 
 model_parts(recipe, "filter")  # ("filter.domains", "filter.difficulty")
 
@@ -11,17 +11,17 @@ from slowthink.recipe import FilterConfig, Recipe
 
 
 def model_parts(recipe: Recipe, stage: str) -> tuple[str, ...]:
-    """The settings, as the recipe names them; empty where the stage loads none."""
+    """Names of the settings in the recipe; empty where the stage loads no model."""
     if stage == "filter" and recipe.filter is not None:
-        return _of_filter(recipe.filter)
+        return _filter_parts(recipe.filter)
     return (stage,) if stage in ("train", "evaluate") else ()
 
 
-def _of_filter(config: FilterConfig) -> tuple[str, ...]:
+def _filter_parts(config: FilterConfig) -> tuple[str, ...]:
     duplicates, contamination = config.duplicates, config.contamination
     domains, difficulty = config.domains, config.difficulty
     steps = difficulty.in_sequence() if difficulty else ()
-    loads = {
+    loads_model = {
         "duplicates.semantic": not isinstance(duplicates, str | None)
         and duplicates.semantic is not None,
         "contamination.paraphrase": contamination is not None
@@ -29,4 +29,4 @@ def _of_filter(config: FilterConfig) -> tuple[str, ...]:
         "domains": domains is not None and set(domains.methods) != {"lexical"},
         "difficulty": any(model.samples is None for step in steps for model in step.models),
     }
-    return tuple(f"filter.{name}" for name, is_so in loads.items() if is_so)
+    return tuple(f"filter.{name}" for name, loads in loads_model.items() if loads)

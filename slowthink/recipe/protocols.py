@@ -1,7 +1,7 @@
-"""How published numbers were measured, as presets; one protocol holds for all models compared.
+"""Presets of how published results were measured; one protocol applies to all compared models.
 
-`resolve("limo-v1")` draws 16 samples at temperature 0.7 from a set of fewer than 50 problems, and
-one greedy sample from a larger one.
+`resolve("limo-v1")` draws 16 samples per problem at temperature 0.7 on a set of fewer than 50
+problems, and one greedy sample per problem on a larger set.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ def resolve(protocol: str | ProtocolConfig) -> ProtocolConfig:
     if protocol not in PROTOCOLS:
         raise ConfigError(
             f"evaluate.protocols: `{protocol}` is unknown; expected one of {', '.join(PROTOCOLS)}, "
-            "or an own one: {name: mine, draws: {temperatures: [0.6], num_samples: 8}}"
+            "or a custom one: {name: mine, draws: {temperatures: [0.6], num_samples: 8}}"
         )
     return PROTOCOLS[protocol]
 
 
 def draws_for(protocol: ProtocolConfig, *, num_problems: int) -> DrawsConfig:
-    """How often a set of that many problems is drawn from."""
+    """Number of samples and temperatures for a set of this size."""
     small = num_problems < protocol.small_below
     return protocol.small_draws if small and protocol.small_draws else protocol.draws
 
 
 def describe(protocol: ProtocolConfig, *, num_problems: int) -> str:
-    """The protocol in words, to stand beside a number: `limo-v1: T=0.7, 16 samples`."""
+    """The protocol as text, to print beside a result: `limo-v1: T=0.7, 16 samples`."""
     draws = draws_for(protocol, num_problems=num_problems)
     how = ", ".join("greedy" if not t else f"T={t:g}" for t in draws.temperatures)
     if draws.top_p < 1:

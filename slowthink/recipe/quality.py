@@ -14,15 +14,15 @@ AnswerKind = Literal["choice", "integer", "number", "expression", "list", "words
 
 
 class QualityConfig(Settings):
-    """The rules of preset `strict`, with what is allowed."""
+    """The rules of preset `strict`, with their options."""
 
     preset: Literal["strict"] = "strict"
-    """Rules that see English and Chinese alike."""
+    """Rules for English and Chinese alike."""
     skip: tuple[QualityRule, ...] = ()
     """Rules that are left out."""
     languages: tuple[str, ...] | None = None
-    """Languages that stay, as told from the script: en, zh, ja, ko, ru, ar, other. None: any."""
+    """Languages to keep, detected from the script: en, zh, ja, ko, ru, ar, other. null: all."""
     answer_types: tuple[AnswerKind, ...] | None = None
-    """Kinds of answer that stay. None: any that the grader can use."""
+    """Kinds of answer to keep. null: all that the grader can use."""
     max_answer_words: int = 30
-    """A longer answer is a text that no rule can compare."""
+    """A longer answer is dropped, since no rule can compare it."""

@@ -1,4 +1,4 @@
-"""Settings of the pool: where problems come from.
+"""Settings of the pool stage: the sources of problems.
 
 sources:
   - {kind: file, path: mine.jsonl, num_heldout: 100}
@@ -18,26 +18,26 @@ from slowthink.recipe.base import Settings
 
 
 class DrawnSource(Settings):
-    """Rows that somebody else wrote: how many are taken, and what for."""
+    """A source of existing rows: how many are used, and for what."""
 
     name: str | None = None
-    """Source name in every row. None: the file's name without its ending, or the set's."""
+    """Source name in every row. null: the file's name without its suffix, or the set's."""
     split: Literal["train", "heldout"] = "train"
-    """What its problems are for."""
+    """Whether its problems are for training or held out for evaluation."""
     num_heldout: int = Field(default=0, ge=0)
-    """Of a train source: this many rows, drawn by seed, are held out for evaluation."""
+    """For a train source: number of rows, sampled by seed, that are held out for evaluation."""
     max_problems: int | None = Field(default=None, ge=1)
-    """Take this many rows, drawn by seed. None: all, or the catalogue's own cap."""
+    """Use this many rows, sampled by seed. null: all, or the published set's own limit."""
 
 
 class MappedSource(DrawnSource):
-    """Rows whose columns the recipe names."""
+    """A source whose columns the recipe names."""
 
     question_field: str = "question"
     """Column of the question."""
     answer_field: str | None = "answer"
-    """Column of the answer; where it is absent or empty, the solution's last box is taken (marked
-    derived)."""
+    """Column of the answer; where it is absent or empty, the solution's last box is used (marked
+    as derived)."""
     solution_field: str | None = "solution"
     """Column of the worked solution."""
     choices_field: str | None = None
@@ -55,48 +55,48 @@ class FileSource(MappedSource):
 
     kind: Literal["file"] = "file"
     path: str
-    """The file; relative to the folder the command runs in."""
+    """Path of the file, relative to the current folder."""
 
 
 class HubSource(MappedSource):
-    """Problems from a set on a hub."""
+    """Problems from a dataset on a hub."""
 
     kind: Literal["hub"] = "hub"
     hub_id: str
-    """Of the set, e.g. openai/gsm8k."""
+    """Id of the dataset, e.g. openai/gsm8k."""
     hub_config: str | None = None
-    """The set's configuration. None: its only one."""
+    """Configuration of the dataset. null: its only one."""
     hub_split: str = "train"
-    """The set's split."""
+    """Split of the dataset."""
     revision: str | None = None
-    """Commit, branch or tag. None: the newest; the one that is loaded is recorded."""
+    """Commit, branch or tag. null: the newest; the loaded one is recorded."""
     site: Literal["huggingface", "modelscope"] = "huggingface"
-    """Whose hub; HF_ENDPOINT names a mirror of the first."""
+    """The hub; HF_ENDPOINT names a mirror of Hugging Face."""
     mirror: str | None = None
-    """A folder with a copy of the set (itself, or at HUB_ID in it), read instead. None: the hub."""
+    """A folder with a copy (at its top, or in HUB_ID), read instead. null: the hub."""
 
 
 class CatalogueSource(DrawnSource):
-    """A set that s1 or LIMO took problems from, with its columns, rules and cap."""
+    """A published set that s1 or LIMO used, with its columns, rules and limit."""
 
     kind: Literal["catalogue"] = "catalogue"
     name: str
-    """Its name in the catalogue, and in every row."""
+    """Name of the set in the registry, and in every row."""
     variant: Literal["paper", "code"] = "paper"
-    """Where a paper and its code have other rules: whose."""
+    """Which rules, where a paper and its code differ."""
     path: str | None = None
-    """A file of the set's rows, or a folder with a copy of it. None: the hub."""
+    """A file of the set's rows, or a folder with a copy of it. null: the hub."""
     revision: str | None = None
-    """On the hub. None: the newest; the one that is loaded is recorded."""
+    """Revision on the hub. null: the newest; the loaded one is recorded."""
     site: Literal["huggingface", "modelscope"] = "huggingface"
-    """Whose hub."""
+    """The hub."""
 
 
 class FamilyConfig(Settings):
-    """One family of the sandbox."""
+    """One family of procedural problems."""
 
     difficulty: tuple[int, int] = (1, 3)
-    """Lowest and highest difficulty drawn, from 1."""
+    """Lowest and highest difficulty, from 1."""
     weight: float = Field(default=1.0, gt=0)
     """Share of the problems, relative to the other families."""
 
@@ -112,23 +112,23 @@ class SandboxSource(Settings):
 
     kind: Literal["sandbox"] = "sandbox"
     families: dict[str, FamilyConfig] = Field(default_factory=dict)
-    """Which families, by name. Empty: all, at their default difficulty."""
+    """Families by name. Empty: all, at their default difficulty."""
     num_problems: int = Field(default=400, ge=0)
-    """Problems for training."""
+    """Number of training problems."""
     num_heldout: int = Field(default=200, ge=0)
-    """Problems for evaluation, disjoint from the others by parameters and by normalised question.
+    """Number of held-out problems, disjoint from the others by parameters and normalised question.
     """
     check_share: float = Field(default=0.25, ge=0, le=1)
-    """Share of chains with a check that finds nothing wrong."""
+    """Share of chains that check a correct result."""
     correct_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of chains with a slip that a check finds and the chain corrects."""
+    """Share of chains that make a mistake, find it by a check, and correct it."""
 
     @model_validator(mode="after")
     def _shares(self) -> SandboxSource:
         if self.check_share + self.correct_share > 1:
             raise ValueError("check_share and correct_share are above 1 together")
         if self.num_problems + self.num_heldout == 0:
-            raise ValueError("num_problems and num_heldout are both 0; the sandbox would be empty")
+            raise ValueError("num_problems and num_heldout are both 0; the source would be empty")
         return self
 
 
@@ -146,16 +146,16 @@ class GymSource(Settings):
 
     kind: Literal["reasoning-gym"] = "reasoning-gym"
     tasks: dict[str, GymTaskConfig] = Field(default_factory=dict)
-    """Which tasks, by name. Empty: all with one right answer that our graders can tell."""
+    """Tasks by name. Empty: all with a single correct answer that our graders can compare."""
     num_problems: int = Field(default=400, ge=0)
-    """Problems for training."""
+    """Number of training problems."""
     num_heldout: int = Field(default=0, ge=0)
-    """Problems for evaluation, disjoint from the others by normalised question."""
+    """Number of held-out problems, disjoint from the others by normalised question."""
 
     @model_validator(mode="after")
-    def _some(self) -> GymSource:
+    def _not_empty(self) -> GymSource:
         if self.num_problems + self.num_heldout == 0:
-            raise ValueError("num_problems and num_heldout are both 0; there would be no problem")
+            raise ValueError("num_problems and num_heldout are both 0; the source would be empty")
         return self
 
 
@@ -169,5 +169,5 @@ class PoolConfig(Settings):
     """Gather problems."""
 
     sources: tuple[PoolSource, ...] = Field(min_length=1)
-    """Where problems come from, in order; of equal questions the first source's is kept, and in a
-    source one with an answer."""
+    """Sources in order; of equal questions the first source's is kept, and within a source one with
+    an answer."""

@@ -24,33 +24,33 @@ class TrainConfig(Settings):
     """Supervised fine-tuning on the chosen chains; loss on the completion only."""
 
     input: str | None = None
-    """A file of traces, where the recipe has no select stage."""
+    """A file of traces, for a recipe without a select stage."""
     epochs: int = Field(default=5, ge=1)
     """Passes over the training set (s1: 5, LIMO: 15)."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Stop after this many optimiser steps. None: at the end of the last epoch."""
+    """Stop after this many optimiser steps. null: after the last epoch."""
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak, reached after the warm-up, then cosine to 0."""
+    """Peak learning rate after the warm-up, followed by cosine decay to 0."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the steps with a linearly rising rate."""
+    """Share of the steps with linear warm-up."""
     batch_size: int = Field(default=16, ge=1)
     """Examples per optimiser step, over all devices."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples per forward pass. None: the whole batch."""
+    """Examples per forward pass. null: the whole batch."""
     weight_decay: float = Field(default=1e-4, ge=0)
-    """AdamW's."""
+    """Weight decay of AdamW."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's."""
+    """Betas of AdamW."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     max_length: int = Field(default=20000, ge=1)
-    """Longest example in tokens; see `too_long`. Nothing is ever cut."""
+    """Maximum length of an example in tokens; see `too_long`. Examples are never truncated."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """What happens to a longer example: the run stops before training, or the example is left out
-    and counted."""
+    """What happens to a longer example: refuse: the run stops before training. drop: the example is
+    dropped and counted."""
     lora: LoraConfig | None = None
-    """null: all weights are trained."""
+    """Train low-rank adapters. null: all weights are trained."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third slower."""
     save_every_steps: int | None = Field(default=50, ge=1)
-    """Checkpoint for resuming. None: only at the end."""
+    """Steps between checkpoints for resuming. null: only at the end."""

@@ -19,7 +19,7 @@ from slowthink.engines import open_session
 from slowthink.engines.session import Point, Session
 from slowthink.forcing.formats import get_format
 from slowthink.forcing.prompts import messages_ids
-from slowthink.recipe import AskedModel, JudgeConfig, JudgeScorer, Recipe
+from slowthink.recipe import JudgeConfig, JudgeScorer, PromptedModelConfig, Recipe
 from slowthink.records import Budget, Problem, Request, Sampling
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task
@@ -132,7 +132,7 @@ class PromptedModel:
 
 
 def open_prompted_model(
-    config: AskedModel | JudgeConfig | JudgeScorer,
+    config: PromptedModelConfig | JudgeConfig | JudgeScorer,
     recipe: Recipe,
     *,
     ledger: Ledger,
@@ -152,7 +152,7 @@ def open_prompted_model(
     session = open_session(name, engine or recipe.engine, revision=revision, notify=notify)
     session.__enter__()
     sampler = Sampler(session, ledger, tag=tag, progress=progress)
-    num_asks = config.num_asks if isinstance(config, AskedModel) else 1
+    num_asks = config.num_asks if isinstance(config, PromptedModelConfig) else 1
     return PromptedModel(
         session, sampler, max_tokens=config.max_tokens, num_asks=num_asks, seed=seed
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.recipe import AskedModel, DifficultyConfig, FilterConfig, Recipe
+from slowthink.recipe import DifficultyConfig, FilterConfig, PromptedModelConfig, Recipe
 from slowthink.stages.filter.difficulty import CostEstimate, estimates, num_tested
 
 
@@ -73,7 +73,7 @@ def planned_requests(
 
 
 def _requests(
-    part: str, model: AskedModel, recipe: Recipe, *, num_questions: int
+    part: str, model: PromptedModelConfig, recipe: Recipe, *, num_questions: int
 ) -> PlannedRequests:
     num_replies = num_questions * model.num_asks
     return PlannedRequests(
