@@ -1,4 +1,4 @@
-"""Engines: how a model is run. `open_session` gives a ready one."""
+"""Engines that run a model; `open_session` returns a session on one of them."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def open_session(
     revision: str | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Session:
-    """A session of that model (a folder, a hub id, `smollm2-135m`) on the configured engine.
+    """A session with this model (a folder, a hub id, `smollm2-135m`) on the configured engine.
 
-    Raises ConfigError where the model or the engine's packages are not to be had.
+    Raises ConfigError where the model is unavailable or the engine's packages are not installed.
     """
     return ENGINES[config.kind](name, config, revision, notify)

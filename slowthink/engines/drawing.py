@@ -1,7 +1,8 @@
 """Drawing tokens from logits: greedy, or sampled with a given number in [0, 1) per draw.
 
-P is the distribution after temperature, min-p, top-k and top-p, in that order. Banned ids are taken
-out of P and the rest renormalised, so that refusing an end and drawing again is exactly s1's loop.
+P is the distribution after temperature, min-p, top-k and top-p, in that order. Banned ids are
+removed from P and the others renormalised, so refusing an end and drawing again is exactly s1's
+loop.
 
 Legend: B rows, V vocabulary.
 """
@@ -22,7 +23,7 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One row's draw."""
+    """How one row is drawn."""
 
     sampling: Sampling
     uniform: float
@@ -32,50 +33,50 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What was drawn for one row."""
+    """The token drawn for one row."""
 
     token: int
     argmax: int
     """The likeliest id, banned or not."""
     end_probability: float
-    """P(any trigger), banned or not; 0 where it was not asked for."""
+    """P(any trigger), banned or not; 0 where no triggers were given."""
 
 
 def draw(
     logits_BV: torch.Tensor, draws: Sequence[Draw], *, triggers: frozenset[int] = frozenset()
 ) -> list[Drawn]:
-    """One token per row. `triggers`: ids whose probability is wanted (costs a softmax)."""
+    """Draw one token per row. `triggers`: ids to return the probability of (costs a softmax)."""
     logits_BV = logits_BV.float()
     argmax = logits_BV.argmax(-1).tolist()
     ends = _end_probabilities(logits_BV, draws, triggers)
     tokens = [
-        _draw_one(logits_BV[row], one, argmax[row])
-        if one.sampling.temperature or one.banned
+        _draw_row(logits_BV[row], row_draw, argmax[row])
+        if row_draw.sampling.temperature or row_draw.banned
         else argmax[row]
-        for row, one in enumerate(draws)
+        for row, row_draw in enumerate(draws)
     ]
     return [Drawn(*row) for row in zip(tokens, argmax, ends, strict=True)]
 
 
-def _draw_one(logits_V: torch.Tensor, one: Draw, argmax: int) -> int:
-    if one.sampling.temperature == 0:
-        return _best_but(logits_V, one.banned) if argmax in one.banned else argmax
-    probabilities_V = distribution(logits_V, one.sampling)
-    if one.banned:
-        probabilities_V[list(one.banned)] = 0
-        if not float(probabilities_V.sum()):  # the truncation had left nothing but ends
-            return _best_but(logits_V, one.banned)
-    return _pick(probabilities_V, one.uniform)
+def _draw_row(logits_V: torch.Tensor, draw: Draw, argmax: int) -> int:
+    if draw.sampling.temperature == 0:
+        return _argmax_without(logits_V, draw.banned) if argmax in draw.banned else argmax
+    probabilities_V = distribution(logits_V, draw.sampling)
+    if draw.banned:
+        probabilities_V[list(draw.banned)] = 0
+        if not float(probabilities_V.sum()):  # truncation left only ends
+            return _argmax_without(logits_V, draw.banned)
+    return _pick(probabilities_V, draw.uniform)
 
 
-def _best_but(logits_V: torch.Tensor, banned: frozenset[int]) -> int:
+def _argmax_without(logits_V: torch.Tensor, banned: frozenset[int]) -> int:
     logits_V = logits_V.clone()
     logits_V[list(banned)] = _NEVER
     return int(logits_V.argmax())
 
 
 def _pick(probabilities_V: torch.Tensor, uniform: float) -> int:
-    """The id at which the running sum, in order of id, passes `uniform` of the whole."""
+    """The id at which the cumulative sum, in order of id, exceeds `uniform` of the total."""
     import torch
 
     sums_V = probabilities_V.cumsum(-1)
@@ -103,7 +104,7 @@ def distribution(logits_V: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 
 def _keep_nucleus(probabilities_V: torch.Tensor, top_p: float) -> None:
-    """Zero all but the smallest set of likeliest ids that holds `top_p` of what is left."""
+    """Zero all but the smallest set of likeliest ids with `top_p` of the remaining mass."""
     sorted_V, order_V = probabilities_V.sort(descending=True, stable=True)
     sums_V = sorted_V.cumsum(-1) / sorted_V.sum()
     outside_V = sums_V - sorted_V / sorted_V.sum() >= top_p
@@ -113,7 +114,7 @@ def _keep_nucleus(probabilities_V: torch.Tensor, top_p: float) -> None:
 def _end_probabilities(
     logits_BV: torch.Tensor, draws: Sequence[Draw], triggers: frozenset[int]
 ) -> list[float]:
-    """P(any trigger) per row: under greedy, of the plain softmax."""
+    """P(any trigger) per row; by the plain softmax where the row is greedy."""
     import torch
 
     if not triggers:
@@ -121,8 +122,8 @@ def _end_probabilities(
     ids = sorted(triggers)
     plain = torch.softmax(logits_BV.double(), -1)[:, ids].sum(-1).tolist()
     return [
-        float(distribution(logits_BV[row], one.sampling)[ids].sum())
-        if one.sampling.temperature
+        float(distribution(logits_BV[row], row_draw.sampling)[ids].sum())
+        if row_draw.sampling.temperature
         else plain[row]
-        for row, one in enumerate(draws)
+        for row, row_draw in enumerate(draws)
     ]

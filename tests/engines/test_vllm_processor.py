@@ -400,7 +400,7 @@ def test_a_budget_that_does_not_fit_is_refused(extra, fits, message, smollm_toke
     [
         ({"slowthink_format": "think-tags"}, "3 tokens of this model's tokenizer"),
         ({"slowthink_wait_strings": [""]}, "has no tokens"),
-        ({"slowthink_format": "auto"}, "expected a model that thinks"),
+        ({"slowthink_format": "auto"}, "expected a thinking model"),
     ],
 )
 def test_what_the_tokenizer_cannot_do_is_refused(extra, message, smollm_tokenizer) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from slowthink.engines.session import Branch, Compiler, Job, JobInProgress, JobResult, draw_uniform
-from slowthink.engines.transformers.decoding import Decoder, DecodingRow, Parked, Prefilled
+from slowthink.engines.transformers.decoding import Decoder, DecodingRow, StoppedRows, Prefilled
 from slowthink.engines.transformers.kv_cache import KeyValues, join
 from slowthink.forcing.machine import ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Answer, AnswerEnd, Cost, Request
@@ -84,18 +84,18 @@ class Batch:
     def run(self) -> Iterator[None]:
         """Think until every chain reaches its job's points, and make the answers; yields after each
         step."""
-        parked: list[Parked] = []
-        started = self._start(self._first)
-        for stopped in self._model.decoder.flow(started, self._admit if self._more else None):
-            if stopped is None:
+        stopped: list[StoppedRows] = []
+        prefilled = self._start(self._first)
+        for part in self._model.decoder.flow(prefilled, self._admit if self._more else None):
+            if part is None:
                 yield
                 continue
-            parked.append(stopped)
-            num_parked = sum(len(part.rows) for part in parked)
-            if self._more and num_parked >= _ANSWER_AT * self._size:
-                yield from self._finish(parked)
-                parked = []
-        yield from self._finish(parked)
+            stopped.append(part)
+            num_stopped = sum(len(part.rows) for part in stopped)
+            if self._more and num_stopped >= _ANSWER_AT * self._size:
+                yield from self._finish(stopped)
+                stopped = []
+        yield from self._finish(stopped)
 
     def results(self) -> list[JobResult]:
         """Results of jobs that are done, and partial results of those that made progress since the
@@ -130,14 +130,14 @@ class Batch:
 
     # -- answering --
 
-    def _finish(self, parked: Sequence[Parked]) -> Iterator[None]:
+    def _finish(self, stopped: Sequence[StoppedRows]) -> Iterator[None]:
         """Make all answers of these chains, one a row in each round."""
-        rows = [row for part in parked for row in part.rows]
+        rows = [row for part in stopped for row in part.rows]
         if not rows:
             return
         places = {id(row): place for place, row in enumerate(rows)}
         jobs = [job for job in self._jobs if id(job.row) in places]
-        kv = join([part.kv for part in parked]).take([places[id(job.row)] for job in jobs])
+        kv = join([part.kv for part in stopped]).take([places[id(job.row)] for job in jobs])
         self._cost_before_answers = self._model.decoder.cost
         branches = [job.running.end_thinking() for job in jobs]
         for number in range(max(map(len, branches), default=0)):
@@ -158,7 +158,7 @@ class Batch:
             request = job.running.job.request
             prefix = (*request.prompt_ids, *branch.cut.ids, *branch.closing)
             keep = min(_common_length(job.row.tokens, prefix), len(prefix) - 1)
-            kv.forget(place, keep)
+            kv.crop_row(place, keep)
             blocks.append(prefix[keep:])
             starts.append(keep)
             limit, eos_ids = request.budget.answer_tokens, self._model.compiler.eos_ids
@@ -170,8 +170,8 @@ class Batch:
         logits = decoder.forward(kv, blocks, starts)
         decoder.cost += Cost(forced=sum(len(branch.closing) for _, branch in chosen))
         rows = [answer.row for answer in self._answer_rows]
-        for stopped in decoder.flow(Prefilled(rows=rows, kv=kv, logits=logits)):
-            if stopped is None:
+        for part in decoder.flow(Prefilled(rows=rows, kv=kv, logits=logits)):
+            if part is None:
                 yield
         self._collect_answers()
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from slowthink.engines.drawing import Draw, Drawn, draw
-from slowthink.engines.transformers.kv_cache import KeyValues, additive, join
+from slowthink.engines.transformers.kv_cache import KeyValues, additive_mask, join
 from slowthink.forcing.machine import Action, ActionKind
 from slowthink.records import Cost, Sampling
 
@@ -74,8 +74,8 @@ class Prefilled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parked:
-    """Rows that are done, with their cache."""
+class StoppedRows:
+    """Rows whose machines have stopped, with their cache."""
 
     rows: Sequence[DecodingRow]
     kv: KeyValues
@@ -107,7 +107,7 @@ class Decoder:
         mask = kv.append(positions_BT)
         out = self.model(
             input_ids=ids_BT, position_ids=positions_BT.clamp(min=0),
-            attention_mask=additive(mask, self.model.dtype),
+            attention_mask=additive_mask(mask, self.model.dtype),
             past_key_values=kv.cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         logits_BV: torch.Tensor = out.logits[:, -1]
@@ -128,7 +128,7 @@ class Decoder:
 
     def flow(
         self, started: Prefilled, admit: Callable[[int], Prefilled | None] | None = None
-    ) -> Iterator[Parked | None]:
+    ) -> Iterator[StoppedRows | None]:
         """Decode until every machine stops: yields None after each step, and rows as they are done.
 
         `admit` is called with the number of rows that left, and may return new ones.
@@ -139,7 +139,7 @@ class Decoder:
             running = [place for place, row in enumerate(active) if row.feed is not None]
             if len(running) < _COMPACT_BELOW * len(active) or not running:
                 done = [place for place, row in enumerate(active) if row.feed is None]
-                yield Parked(rows=[active[place] for place in done], kv=kv.take(done))
+                yield StoppedRows(rows=[active[place] for place in done], kv=kv.take(done))
                 kv, active = kv.take(running), [active[place] for place in running]
                 fresh = admit(len(done)) if admit else None
                 if fresh is not None:
@@ -175,7 +175,9 @@ class Decoder:
             row.feed, row.stale = action.token, False
             self.cost += Cost(forced=1)
         elif action.kind is ActionKind.DRAW and row.stale:
-            kv.forget(place, row.num_tokens - 1)  # the last kept token is fed again, for its logits
+            kv.crop_row(
+                place, row.num_tokens - 1
+            )  # the last kept token is fed again, for its logits
             row.feed, row.stale = row.tokens[-1], False
         elif action.kind is ActionKind.DRAW:
             uniform = row.uniform(row.machine.draw_index) if row.sampling.temperature else 0.0
@@ -191,7 +193,7 @@ class Decoder:
         if action.kind is ActionKind.KEEP:
             row.feed = drawn.token
         elif action.kind is ActionKind.ROLLBACK:
-            kv.forget(place, row.num_tokens)
+            kv.crop_row(place, row.num_tokens)
             row.stale = True
         return action.kind in (ActionKind.KEEP, ActionKind.STOP)
 

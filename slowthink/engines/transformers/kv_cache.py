@@ -84,7 +84,7 @@ class KeyValues:
         self.positions_BN = torch.cat([old_BN, positions_BT], 1)
         return mask_BTN[:, None]
 
-    def forget(self, row: int, length: int) -> None:
+    def crop_row(self, row: int, length: int) -> None:
         """Keep a row's first `length` tokens; later ones become holes."""
         positions_N = self.positions_BN[row]
         positions_N[positions_N >= length] = -1
@@ -136,7 +136,7 @@ def _pad(tensor: torch.Tensor, width: int, *, dim: int, value: int) -> torch.Ten
     return torch.cat([tensor.new_full(shape, value), tensor], dim)
 
 
-def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def additive_mask(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The mask to add to scores, made once for all layers: 0 where True, else minus infinity."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
         ~mask, float("-inf")

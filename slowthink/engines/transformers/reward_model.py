@@ -1,9 +1,10 @@
-"""Reward models through transformers: a language model with a linear head, read at its last token.
+"""Reward models on transformers: a language model with a linear head, read at the last token.
 
-Sequence classification (outcome reward models) and token classification (process reward models)
-alike; with two labels the second against the first. Scores are chances, the logit's sigmoid. Also
-makes one: a head fitted on the hidden states of a causal model (`fit_head`, `build`, `save`). What
-is the start of another text is read off that one's states, so steps of one chain cost one pass.
+Sequence classification (outcome reward models) and token classification (process reward models);
+of two labels, the second's logit minus the first's. Scores are the logit's sigmoid. Also makes
+reward models: a head fitted on the hidden states of a causal model (`fit_head`, `build`, `save`).
+A text that another one starts with is read from that one's states, so all steps of one chain cost
+one pass.
 
 Legend: N texts, B texts of a batch, T tokens, D size of a hidden state, L labels.
 """
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 CARD = "scorer.json"
-"""Beside a scorer of our own making: how it was made, and how its texts are rendered."""
+"""File in the folder of a scorer made here: how it was made, and how its texts are rendered."""
 
 
 class RewardModel:
@@ -46,25 +47,25 @@ class RewardModel:
         }
 
     def render(self, problem: Problem, text: str) -> tuple[int, ...]:
-        """The ids that are read for a problem and a text."""
+        """Input ids for a problem and a text."""
         return self._rendering.ids(self._tokenizer, problem, text)
 
     def score(self, sequences: Sequence[tuple[int, ...]]) -> list[float]:
-        """The chance that each chain is right, in [0, 1]."""
+        """The probability that each chain is correct, in [0, 1]."""
         import torch
 
-        found = last_states(self._model, sequences, batch_size=self._batch_size)
-        self.cost += Cost(prefilled=found.num_tokens)
+        states = last_states(self._model, sequences, batch_size=self._batch_size)
+        self.cost += Cost(prefilled=states.num_tokens)
         with torch.inference_mode():
-            logits_NL = self._head.float()(found.states_ND)
+            logits_NL = self._head.float()(states.states_ND)
         logits_N = logits_NL[:, -1] - logits_NL[:, 0] if logits_NL.shape[1] > 1 else logits_NL[:, 0]
         return [sigmoid(float(logit)) for logit in logits_N.tolist()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """How a problem and a text become ids: a scorer of ours reads the prompt of the model that it
-    was made of and then the thinking, another model its own chat template."""
+    """How a problem and a text become ids. A scorer made here reads its base model's prompt, then
+    the thinking; any other model reads its own chat template."""
 
     chat: ChatConfig | None = None
     formats: Mapping[str, Any] | None = None
@@ -72,7 +73,7 @@ class Rendering:
 
     @classmethod
     def of(cls, folder: Path) -> Rendering:
-        """As the folder's card says."""
+        """The rendering that the folder's card describes."""
         if not (folder / CARD).is_file():
             return cls()
         card = json.loads((folder / CARD).read_text("utf-8"))
@@ -90,8 +91,8 @@ class Rendering:
             {"role": "user", "content": question_text(problem, ChatConfig())},
             {"role": "assistant", "content": text},
         ]
-        whole = tokenizer.apply_chat_template(messages, tokenize=False)
-        return tuple(tokenizer.encode(whole, add_special_tokens=False))
+        conversation = tokenizer.apply_chat_template(messages, tokenize=False)
+        return tuple(tokenizer.encode(conversation, add_special_tokens=False))
 
 
 def sigmoid(logit: float) -> float:
@@ -109,44 +110,43 @@ class States:
     """Last-token hidden states."""
 
     states_ND: torch.Tensor
-    """float32, on the CPU or where the head lies."""
+    """float32, on the CPU or the head's device."""
     num_tokens: int
-    """Tokens that were read."""
+    """Number of tokens read."""
 
 
 def last_states(model: Any, sequences: Sequence[tuple[int, ...]], *, batch_size: int) -> States:
     """The backbone's last hidden state at each sequence's last token, in the given order.
 
-    A sequence that another one begins with is read off that one's pass.
+    A sequence that another one starts with is read from that one's pass.
     """
     import torch
 
-    carriers = _carriers(sequences)
-    whole = sorted(set(carriers.values()), key=lambda ids: (len(ids), ids))
-    ends: dict[tuple[int, ...], dict[int, torch.Tensor]] = {ids: {} for ids in whole}
-    wanted: dict[tuple[int, ...], set[int]] = {ids: set() for ids in whole}
-    for ids, carrier in carriers.items():
-        wanted[carrier].add(len(ids))
+    prefixes = _by_longest(sequences)
+    longest = sorted(prefixes, key=lambda ids: (len(ids), ids))
+    states: dict[tuple[int, ...], torch.Tensor] = {}
     with torch.inference_mode():
-        for start in range(0, len(whole), batch_size):
-            batch = whole[start : start + batch_size]
+        for start in range(0, len(longest), batch_size):
+            batch = longest[start : start + batch_size]
             hidden_BTD = _forward(model, batch)
             for row, ids in enumerate(batch):
-                for length in wanted[ids]:
-                    ends[ids][length] = hidden_BTD[row, length - 1].float()
-    states = [ends[carriers[ids]][len(ids)] for ids in sequences]
-    return States(states_ND=torch.stack(states), num_tokens=sum(map(len, whole)))
+                for prefix in prefixes[ids]:
+                    states[prefix] = hidden_BTD[row, len(prefix) - 1].float()
+    states_ND = torch.stack([states[ids] for ids in sequences])
+    return States(states_ND=states_ND, num_tokens=sum(map(len, longest)))
 
 
-def _carriers(sequences: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], tuple[int, ...]]:
-    """For each sequence one that begins with it: in order, all those that do follow it at once."""
-    found = {}
-    carrier: tuple[int, ...] = ()
+def _by_longest(
+    sequences: Sequence[tuple[int, ...]],
+) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
+    """Sequences by the longest that starts with them; in descending order, they follow it."""
+    groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    longest: tuple[int, ...] = ()
     for ids in sorted(set(sequences), reverse=True):
-        if carrier[: len(ids)] != ids:
-            carrier = ids
-        found[ids] = carrier
-    return found
+        if not groups or longest[: len(ids)] != ids:
+            longest = ids
+        groups.setdefault(longest, []).append(ids)
+    return groups
 
 
 def _forward(model: Any, batch: Sequence[tuple[int, ...]]) -> torch.Tensor:
@@ -170,21 +170,21 @@ def _forward(model: Any, batch: Sequence[tuple[int, ...]]) -> torch.Tensor:
 
 
 def head_of(model: Any, folder: Path) -> Any:
-    """The linear layer on top. Raises ConfigError where the model has another kind of head."""
+    """The linear layer on top. Raises ConfigError for any other kind of head."""
     import torch
 
     backbone = model.base_model
-    found = [
+    heads = [
         part
         for part in model.children()
         if part is not backbone and isinstance(part, torch.nn.Linear)
     ]
-    if len(found) != 1 or backbone is model:
+    if len(heads) != 1 or backbone is model:
         raise ConfigError(
-            f"{folder}: {type(model).__name__} has {len(found)} linear heads; expected one on top "
-            "of a language model. Use a sequence- or token-classification model of that kind."
+            f"{folder}: {type(model).__name__} has {len(heads)} linear heads; expected one on top "
+            "of a language model. Use a sequence- or token-classification model with one."
         )
-    return found[0]
+    return heads[0]
 
 
 def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
@@ -197,7 +197,7 @@ def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
     by_token = kinds[0].endswith("ForTokenClassification")
     if not by_token and not kinds[0].endswith("ForSequenceClassification"):
         raise ConfigError(
-            f"scorer `{folder}`: its config says {kinds[0] or 'no architecture'}; expected a "
+            f"scorer `{folder}`: architecture {kinds[0] or 'not named'} in its config; expected a "
             "sequence- or token-classification model. Make one: slowthink scorer RUN --out DIR"
         )
     loader = (
@@ -221,7 +221,7 @@ def _transformers() -> Any:
 
 
 def build(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
-    """A causal model's first layers with a head of one label, not fitted yet.
+    """A causal model's first layers with an unfitted head of one label.
 
     Raises ConfigError where transformers has no sequence-classification class for it.
     """
@@ -238,7 +238,7 @@ def build(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
     if settings.pad_token_id is None:
         tokenizer = library.AutoTokenizer.from_pretrained(folder)
         settings.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
-    library.utils.logging.set_verbosity_error()  # it would list the upper layers and the new head
+    library.utils.logging.set_verbosity_error()  # or it lists the upper layers and the new head
     try:
         model = library.AutoModelForSequenceClassification.from_pretrained(
             folder, config=settings, dtype=getattr(torch, config.dtype)
@@ -254,7 +254,7 @@ def build(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
 
 
 def layers_of(folder: Path) -> int:
-    """Layers of a causal model."""
+    """Number of layers of a causal model."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     return int(config["num_hidden_layers"])
 
@@ -265,8 +265,8 @@ def fit_head(
     """Weight (D,) and bias of a logistic regression on the states: mean cross-entropy plus
     l2 / 2 times the squared weights of the scaled states; LBFGS, so deterministic.
 
-    States are divided by their standard deviation, and the scaling is folded into the weight. A
-    head without a bias is fitted without one, and the states are then not centred.
+    States are divided by their standard deviation, and the scaling is folded into the weight.
+    Without `bias` the states are not centred either.
     """
     import torch
 
@@ -297,7 +297,7 @@ def fit_head(
 
 
 def save(model: Any, tokenizer: Any, head: tuple[Any, float], folder: Path) -> None:
-    """Write the model with this head as a folder that transformers loads."""
+    """Save the model with this head in transformers' format."""
     import torch
 
     weight_D, bias = head

@@ -1,9 +1,9 @@
-"""vLLM in this process, and the parts that vLLM itself loads by name.
+"""vLLM in this process, and the classes that vLLM itself loads by name.
 
     vllm serve MODEL --logits-processors slowthink.engines.vllm:Forcing
         --worker-extension-cls slowthink.engines.vllm.Reading
 
-Both are loaded when they are asked for, so that importing this package needs no torch.
+Both are imported on first use, so importing this package needs no torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""vLLM as a plain thing: requests of ids in, finished requests out.
+"""A narrow interface to vLLM: requests of token ids in, finished requests out.
 
 One copy of the model is stepped in this process (its tensor-parallel workers are vLLM's own);
-several copies are vLLM's data-parallel engines behind one client, fed from a thread.
+several copies are vLLM's data-parallel engines behind one client, driven from a thread.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from slowthink.engines.models import eos_ids
 from slowthink.errors import EngineError, missing_extra
 from slowthink.recipe import EngineConfig
 
@@ -25,13 +26,12 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
-"""vLLM's environment variables, where the user has not set them. V2: the V1 model runner is faster
-with forcing today. Logging: stdout is for results."""
+"""Defaults of vLLM's environment variables. V2: the V1 model runner is faster with forcing today.
+Logging: stdout is for results."""
 _CPU_CACHE_BYTES = 2 << 30
-"""Keys and values on a CPU, where nothing else is said: vLLM would take most of the memory."""
+"""Default size of the cache of keys and values on a CPU: vLLM would take most of the memory."""
 _CPU_BLOCK_SIZE = 32
-"""Tokens of a block on a CPU; only whole blocks are found again, and vLLM's own size there is 128.
-"""
+"""Tokens per cache block on a CPU; only full blocks are reused, and vLLM's own size is 128."""
 
 
 def runner_options() -> dict[str, bool]:
@@ -52,13 +52,13 @@ class Finished:
     key: str
     ids: tuple[int, ...]
     reason: str | None
-    """vLLM's word: stop, length, abort, error."""
+    """vLLM's finish reason: stop, length, abort, error."""
     num_cached: int
-    """Prompt tokens that were not prefilled, since their keys and values were there."""
+    """Prompt tokens that were not prefilled, since their keys and values were cached."""
 
 
 class Engine(Protocol):
-    """What the session needs of vLLM."""
+    """The part of vLLM that the session uses."""
 
     front: Any
     """vLLM's input processor: tokenizer, model config."""
@@ -68,19 +68,19 @@ class Engine(Protocol):
         """Queue a request."""
 
     def step(self, timeout: float | None) -> list[Finished]:
-        """What ended; waits for one, or does one step of work."""
+        """Return requests that finished; waits for one, or runs one step."""
 
     def histories(self, keys: Sequence[str]) -> list[Any]:
-        """What was drawn where ends were declared, by request."""
+        """The declared ends of each request, which the workers then forget."""
 
     def open(self) -> list[Any]:
-        """Name, output ids and marks of each logged request at work."""
+        """Name, output ids and declared ends of each running logged request."""
 
     def abort(self, keys: Sequence[str]) -> None:
-        """Drop these."""
+        """Drop these requests."""
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Free the model."""
 
 
 def open_engine(folder: Path, config: EngineConfig) -> Engine:
@@ -94,14 +94,18 @@ def open_engine(folder: Path, config: EngineConfig) -> Engine:
     except ImportError:
         raise missing_extra("vllm", extra="vllm") from None
     arguments = _arguments(folder, config)
-    return _Copies(arguments) if config.vllm.data_parallel_size > 1 else _Single(arguments)
+    return (
+        _DataParallelEngine(arguments)
+        if config.vllm.data_parallel_size > 1
+        else _InProcessEngine(arguments)
+    )
 
 
 def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
     from vllm.platforms import current_platform
 
-    found = config.vllm
-    wanted: dict[str, Any] = {
+    options = config.vllm
+    arguments: dict[str, Any] = {
         "model": str(folder),
         "dtype": config.dtype,
         "max_model_len": config.max_context,
@@ -109,17 +113,17 @@ def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
         "worker_extension_cls": READER,
         "disable_log_stats": True,
         **runner_options(),
-        **found.model_dump(exclude_none=True),
+        **options.model_dump(exclude_none=True),
     }
-    if current_platform.is_cpu() and found.gpu_memory_utilization is None:
-        given = os.environ.get("VLLM_CPU_KVCACHE_SPACE")
-        wanted["kv_cache_memory_bytes"] = int(given) << 30 if given else _CPU_CACHE_BYTES
-        wanted["block_size"] = _CPU_BLOCK_SIZE
-    return {name: value for name, value in wanted.items() if value is not None}
+    if current_platform.is_cpu() and options.gpu_memory_utilization is None:
+        gibibytes = os.environ.get("VLLM_CPU_KVCACHE_SPACE")
+        arguments["kv_cache_memory_bytes"] = int(gibibytes) << 30 if gibibytes else _CPU_CACHE_BYTES
+        arguments["block_size"] = _CPU_BLOCK_SIZE
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
-class _Single:
-    """One copy, stepped by whoever waits for results."""
+class _InProcessEngine:
+    """One copy, stepped by the caller that waits for results."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         from vllm import EngineArgs
@@ -138,29 +142,31 @@ class _Single:
         self._engine.add_request(key, _prompt(ids), params)
 
     def step(self, timeout: float | None) -> list[Finished]:
-        """One step of all requests; those that ended by it."""
+        """Run one step of all requests; return those that finished."""
         if not self._engine.has_unfinished_requests():
             return []
-        return [_finished(one) for one in self._engine.step() if one.finished]
+        return [_finished(output) for output in self._engine.step() if output.finished]
 
     def histories(self, keys: Sequence[str]) -> list[Any]:
-        """What was drawn where ends were declared."""
-        return _merged(self._engine.collective_rpc("slowthink_histories", args=(list(keys),)), keys)
+        """The declared ends of each request."""
+        return _merge_histories(
+            self._engine.collective_rpc("slowthink_histories", args=(list(keys),)), keys
+        )
 
     def open(self) -> list[Any]:
-        """What the requests at work have come to."""
-        return _joined(self._engine.collective_rpc("slowthink_open"))
+        """Name, output ids and declared ends of each running logged request."""
+        return _merge_open(self._engine.collective_rpc("slowthink_open"))
 
     def abort(self, keys: Sequence[str]) -> None:
-        """Drop these."""
+        """Drop these requests."""
         self._engine.abort_request(list(keys))
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Free the model."""
         self._engine.engine_core.shutdown()
 
 
-class _Copies:
+class _DataParallelEngine:
     """Data-parallel copies; vLLM's client spreads the requests by load."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
@@ -178,8 +184,8 @@ class _Copies:
 
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
-    def _wait(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _wait(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def add(self, key: str, ids: Sequence[int], params: Any) -> None:
         """Queue a request."""
@@ -190,49 +196,49 @@ class _Copies:
             async for output in self._engine.generate(_prompt(ids), params, key):
                 if output.finished:
                     self._done.put(_finished(output))
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # raised in the caller by `step`
             self._done.put(error)
 
     def step(self, timeout: float | None) -> list[Finished]:
-        """Wait for a request to end."""
+        """Wait for a request to finish."""
         try:
-            found = [self._done.get(timeout=timeout)]
+            items = [self._done.get(timeout=timeout)]
         except queue.Empty:
             return []
         while not self._done.empty():
-            found.append(self._done.get())
-        for one in found:
-            if isinstance(one, BaseException):
-                raise EngineError(f"vLLM: a request failed: {one}") from one
-        return [one for one in found if isinstance(one, Finished)]
+            items.append(self._done.get())
+        for item in items:
+            if isinstance(item, BaseException):
+                raise EngineError(f"vLLM: a request failed: {item}") from item
+        return [item for item in items if isinstance(item, Finished)]
 
     def histories(self, keys: Sequence[str]) -> list[Any]:
-        """What was drawn where ends were declared."""
-        return _merged(self._ask("slowthink_histories", list(keys)), keys)
+        """The declared ends of each request."""
+        return _merge_histories(self._call_workers("slowthink_histories", list(keys)), keys)
 
     def open(self) -> list[Any]:
-        """What the requests at work have come to."""
-        return _joined(self._ask("slowthink_open"))
+        """Name, output ids and declared ends of each running logged request."""
+        return _merge_open(self._call_workers("slowthink_open"))
 
-    def _ask(self, method: str, *arguments: Any) -> list[Any]:
-        """The replies of all copies' workers; `AsyncLLM.collective_rpc` gives the first copy's."""
+    def _call_workers(self, method: str, *arguments: Any) -> list[Any]:
+        """Replies of all copies' workers; `AsyncLLM.collective_rpc` returns the first copy's."""
         core = self._engine.engine_core
-        work = core.call_utility_all_async("collective_rpc", method, None, arguments, None)
-        return [reply for replies in self._wait(work) for reply in replies]
+        call = core.call_utility_all_async("collective_rpc", method, None, arguments, None)
+        return [reply for replies in self._wait(call) for reply in replies]
 
     def abort(self, keys: Sequence[str]) -> None:
-        """Drop these."""
+        """Drop these requests."""
         self._wait(self._engine.abort(list(keys)))
 
     def close(self) -> None:
-        """Let go of the models."""
+        """Free the models."""
         self._loop.call_soon_threadsafe(self._engine.shutdown)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=30)
 
 
 def stop_id_of(front: Any) -> int:
-    """The id that ends a request, as vLLM's input processor has it."""
+    """The id that ends a request; `front` is vLLM's input processor."""
     stop_id: int | None = front.renderer.get_eos_token_id()
     return stop_id if stop_id is not None else min(eos_ids_of(front), default=0)
 
@@ -240,8 +246,7 @@ def stop_id_of(front: Any) -> int:
 def eos_ids_of(front: Any) -> frozenset[int]:
     """All ids at which vLLM ends a request: the generation config's and the tokenizer's."""
     configured = front.generation_config_fields.get("eos_token_id")
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in (*ids, front.renderer.get_eos_token_id()) if i is not None)
+    return eos_ids(configured, front.renderer.get_eos_token_id())
 
 
 def _prompt(ids: Sequence[int]) -> dict[str, Any]:
@@ -258,16 +263,15 @@ def _finished(output: Any) -> Finished:
     )
 
 
-def _merged(replies: Sequence[Any], keys: Sequence[str]) -> list[Any]:
-    """One history a request, from a worker that drew for it."""
-    found = []
-    for place in range(len(keys)):
-        known = [reply[place] for reply in replies if reply and reply[place] is not None]
-        found.append(max(known, key=len, default=None))
-    return found
+def _merge_histories(replies: Sequence[Any], keys: Sequence[str]) -> list[Any]:
+    """One history per request, from a worker that drew for it."""
+    return [
+        max((r[place] for r in replies if r and r[place] is not None), key=len, default=None)
+        for place in range(len(keys))
+    ]
 
 
-def _joined(replies: Sequence[Any]) -> list[Any]:
-    """Each request once: the workers of one copy all have it."""
-    found = {one[0]: one for reply in replies for one in reply or ()}
-    return list(found.values())
+def _merge_open(replies: Sequence[Any]) -> list[Any]:
+    """Each request once: all workers of one copy report it."""
+    by_name = {request[0]: request for reply in replies for request in reply or ()}
+    return list(by_name.values())

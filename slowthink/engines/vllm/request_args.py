@@ -200,13 +200,13 @@ def _events(numbers: Sequence[int]) -> tuple[Event, ...]:
 
 
 def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
-    """How the request is forced; None where it has no argument of ours. Raises ConfigError, a
+    """How the request is forced; None where no name starts with `slowthink_`. Raises ConfigError, a
     ValueError, which vLLM's server answers with 400."""
-    ours = {name: value for name, value in (extra or {}).items() if name.startswith(PREFIX)}
-    if not ours:
+    values = {name: value for name, value in (extra or {}).items() if name.startswith(PREFIX)}
+    if not values:
         return None
     try:
-        args = RequestArgs.model_validate(ours)
+        args = RequestArgs.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
     return args.compile()

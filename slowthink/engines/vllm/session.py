@@ -96,7 +96,7 @@ class VllmSession:
             logprobs=False,
             in_flight=True,
             rollback=False,
-            reproducible=False,  # the batch's make-up may tip near ties
+            reproducible=False,  # near ties depend on the batch's composition
             max_context=front.model_config.max_model_len,
         )
         self.cost = Cost()
@@ -204,7 +204,7 @@ class VllmSession:
         """Queue a request for the answer only: everything before it is in the prompt."""
         request, known = job.request, Chain(key="", ids=branch.cut.ids)
         arguments, limit = None, request.budget.answer_tokens
-        if request.sampling.temperature:  # greedy decoding needs no arguments of ours
+        if request.sampling.temperature:  # greedy decoding needs no forcing
             point, limit = Point(len(known.ids)), limit + 1
             arguments = write_args(request, point, chain=known, closed=len(branch.closing))
         ids = (*request.prompt_ids, *known.ids, *branch.closing)
