@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from slowthink.engines.session import Branch, Compiler, Job, JobInProgress, JobResult, draw_uniform
-from slowthink.engines.transformers.decoding import Decoder, DecodingRow, StoppedRows, Prefilled
+from slowthink.engines.transformers.decoding import Decoder, DecodingRow, Prefilled, StoppedRows
 from slowthink.engines.transformers.kv_cache import KeyValues, join
 from slowthink.forcing.machine import ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Answer, AnswerEnd, Cost, Request
