@@ -113,11 +113,11 @@ def test_the_same_question_is_asked_once_and_not_again_after_a_restart(judge_of)
     judge = judge_of({prompt_of("answer", row): WRONG})
     first, second = judge.judge([item, item])
     assert first == second
-    spent = judge._asker.session.cost.decoded
+    spent = judge.model.session.cost.decoded
     assert spent <= len(WRONG) + 1  # asked once
     again = judge_of({})  # this one could not answer anything
     assert again.judge([item]) == [first]
-    assert again._asker.session.cost.decoded == 0
+    assert again.model.session.cost.decoded == 0
 
 
 ROWS = [
@@ -241,7 +241,7 @@ def test_the_embedded_model_as_judge_is_asked_once_and_read_strictly(smollm, tmp
             open_judge(config, recipe, ledger=ledger) as judge,
         ):
             found.append(judge_undecided(judge, rows, seed=0))
-            spent.append(judge._asker.session.cost.decoded)
+            spent.append(judge.model.session.cost.decoded)
     assert found[0] == found[1]
     assert spent[0] > 0 and spent[1] == 0
     report = found[0][1]

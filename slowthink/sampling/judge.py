@@ -1,7 +1,7 @@
-"""A language model's second opinions, through any engine, each asked once.
+"""A language model as judge of answers that the rules left undecided (LLM as a judge).
 
-Greedy, in the model's own chat template, kept in the ledger like every completion. An opinion never
-overrules what the rules decided; an audit says how often it would have.
+Greedy, in the model's own chat template, through the ledger. A judge never overrules the rules; an
+audit reports how often it agrees with them. `grading.judge_prompt` has its prompts.
 One real record: `Judgement(verdict=Verdict.CORRECT, text="Both are 1/2.\\nVERDICT: CORRECT")`.
 """
 
@@ -33,38 +33,33 @@ from slowthink.sampling.prompted_model import (
 )
 
 TAG = "judge"
-"""Under what the ledger counts a judge's tokens."""
+"""The ledger counts a judge's tokens under this."""
 MAX_SHOWN = 20
-"""Disagreements listed, at most."""
+"""Most disagreements in a report."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgeItem:
-    """One question to the judge; see `grading.judge.build_messages`."""
+    """One answer to judge; the modes are those of `grading.judge_prompt`."""
 
     mode: str
     problem: Problem
     answer: str
     """The extracted answer (mode `answer`) or the whole attempt (mode `solution`)."""
 
-    @property
-    def gold(self) -> str:
-        """What the answer is held against."""
-        gold = self.problem.answer if self.mode == "answer" else self.problem.solution
-        return gold or ""
-
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the judge says; `verdict` None is no opinion."""
+    """The judge's reply to one item."""
 
     verdict: Verdict | None
+    """None: the reply has no verdict, or the item does not fit the judge's context."""
     text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GradedAnswer:
-    """One graded answer that a judge may be asked about."""
+    """One answer with the rules' grade."""
 
     id: str
     problem: Problem
@@ -74,25 +69,24 @@ class GradedAnswer:
 
 
 class Judge:
-    """A model that gives opinions; a context manager."""
+    """A model that judges answers; a context manager."""
 
-    def __init__(self, config: JudgeConfig, asker: PromptedModel) -> None:
+    def __init__(self, config: JudgeConfig, model: PromptedModel) -> None:
         self.config = config
-        self._asker = asker
+        self.model = model
 
     def __enter__(self) -> Judge:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._asker.__exit__(*error)
+        self.model.__exit__(*error)
 
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
-        """An opinion an item, in order; equal questions are asked once.
-
-        A question that does not fit the model's context has no opinion.
-        """
-        replies = self._asker.generate(
-            [item.problem for item in items], [_talk(item) for item in items], parse=_verdict
+        """Return one judgement per item, in order; equal items are judged once."""
+        replies = self.model.generate(
+            [item.problem for item in items],
+            [_messages(item) for item in items],
+            parse=lambda text: parse_verdict(strip_thinking(text)),
         )
         return [
             Judgement(None, "the question does not fit the judge's context")
@@ -110,44 +104,48 @@ def open_judge(
     notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judge:
-    """The configured judge, ready. Raises ConfigError where its model is not to be had."""
-    asker = open_prompted_model(
+    """Load the configured judge. Raises ConfigError where its model is unavailable."""
+    model = open_prompted_model(
         config, recipe, ledger=ledger, tag=TAG, seed=VERSION, notify=notify, progress=progress
     )
-    return Judge(config, asker)
+    return Judge(config, model)
 
 
 def judge_undecided(
-    judge: Judge, rows: Sequence[GradedAnswer], *, seed: int
+    judge: Judge, answers: Sequence[GradedAnswer], *, seed: int
 ) -> tuple[dict[str, Grade], dict[str, Any]]:
-    """New grades by row id where the judge decided what the rules had left open, and the report.
+    """Return new grades, by id, of the answers that the judge decided, and a report.
 
-    The audit asks about rows that the rules did decide, half of them right ones, and changes none.
+    The report's audit judges answers that the rules did decide, half of them right ones, and
+    changes no grade.
     """
-    modes = {row.id: judge_mode(row.problem, row.grade) for row in rows}
-    asked = [row for row in rows if modes[row.id] in judge.config.modes]
-    audited = _audited(rows, judge.config.num_audited, seed=seed)
-    items = [_item(row, modes[row.id] or "answer") for row in asked + audited]
-    opinions = judge.judge(items)
+    modes = {answer.id: judge_mode(answer.problem, answer.grade) for answer in answers}
+    undecided = [answer for answer in answers if modes[answer.id] in judge.config.modes]
+    audited = _audit_sample(answers, judge.config.num_audited, seed=seed)
+    judgements = judge.judge(
+        [_item(answer, modes[answer.id] or "answer") for answer in undecided + audited]
+    )
     decided = {
-        row.id: _decided(row.grade, opinion.verdict, modes[row.id])
-        for row, opinion in zip(asked, opinions, strict=False)
-        if opinion.verdict is not None
+        answer.id: replace(
+            answer.grade, verdict=judgement.verdict, method=f"judge {modes[answer.id]}"
+        )
+        for answer, judgement in zip(undecided, judgements, strict=False)
+        if judgement.verdict is not None
     }
     report = {
         "model": judge.config.model,
-        "num_asked": len(asked),
-        "num_no_opinion": len(asked) - len(decided),
+        "num_asked": len(undecided),
+        "num_no_opinion": len(undecided) - len(decided),
         "num_decided": len(decided),
     }
-    return decided, report | _audit(audited, opinions[len(asked) :])
+    return decided, report | _audit(audited, judgements[len(undecided) :])
 
 
 def judge_rows(
     judge: Judge, rows: PairFile, graded: GradedRows
 ) -> tuple[GradedRows, dict[str, Any]]:
-    """The grades of a file's rows with the judge's second opinions, and the judge's report."""
-    asked = [
+    """Return a file's grades with those that the judge decided, and the judge's report."""
+    answers = [
         GradedAnswer(
             id=str(row.line),
             problem=_problem(row),
@@ -156,8 +154,9 @@ def judge_rows(
         )
         for row, grade in zip(rows.rows, graded.grades, strict=True)
     ]
-    decided, report = judge_undecided(judge, asked, seed=0)
-    return replace(graded, grades=[decided.get(row.id, row.grade) for row in asked]), report
+    decided, report = judge_undecided(judge, answers, seed=0)
+    grades = [decided.get(answer.id, answer.grade) for answer in answers]
+    return replace(graded, grades=grades), report
 
 
 def _problem(row: PairRow) -> Problem:
@@ -173,62 +172,61 @@ def _problem(row: PairRow) -> Problem:
     )
 
 
-def _talk(item: JudgeItem) -> Messages:
+def _item(answer: GradedAnswer, mode: str) -> JudgeItem:
+    text = (answer.grade.extracted or "") if mode == "answer" else answer.answer
+    return JudgeItem(mode=mode, problem=answer.problem, answer=text)
+
+
+def _messages(item: JudgeItem) -> Messages:
     question = question_text(item.problem, ChatConfig())
-    return build_messages(item.mode, question=question, gold=item.gold, answer=item.answer)
+    gold = item.problem.answer if item.mode == "answer" else item.problem.solution
+    return build_messages(item.mode, question=question, gold=gold or "", answer=item.answer)
 
 
-def _verdict(text: str) -> Verdict | None:
-    return parse_verdict(strip_thinking(text))
+# --- the audit ------------------------------------------------------------------------------------
 
 
-def _item(row: GradedAnswer, mode: str) -> JudgeItem:
-    answer = (row.grade.extracted or "") if mode == "answer" else row.answer
-    return JudgeItem(mode=mode, problem=row.problem, answer=answer)
-
-
-def _decided(grade: Grade, verdict: Verdict, mode: str | None) -> Grade:
-    return replace(grade, verdict=verdict, method=f"judge {mode}")
-
-
-def _audited(rows: Sequence[GradedAnswer], number: int, *, seed: int) -> list[GradedAnswer]:
-    """Rows that the rules decided, drawn by seed, half right and half wrong as far as there are."""
-    drawn: list[GradedAnswer] = []
-    right = _ranked(rows, Verdict.CORRECT, seed=seed)
-    wrong = _ranked(rows, Verdict.WRONG, seed=seed)
+def _audit_sample(answers: Sequence[GradedAnswer], number: int, *, seed: int) -> list[GradedAnswer]:
+    """Answers that the rules decided, drawn by seed: half right and half wrong if available."""
+    right = _shuffled(answers, Verdict.CORRECT, seed=seed)
+    wrong = _shuffled(answers, Verdict.WRONG, seed=seed)
     num_right = max(min(len(right), number // 2), min(len(right), number - len(wrong)))
-    drawn += right[:num_right] + wrong[: number - num_right]
-    return drawn
+    return right[:num_right] + wrong[: number - num_right]
 
 
-def _ranked(rows: Sequence[GradedAnswer], verdict: Verdict, *, seed: int) -> list[GradedAnswer]:
-    found = [
-        row
-        for row in rows
-        if row.grade.verdict is verdict and judge_mode(row.problem, row.grade) is None
+def _shuffled(
+    answers: Sequence[GradedAnswer], verdict: Verdict, *, seed: int
+) -> list[GradedAnswer]:
+    decided = [
+        answer
+        for answer in answers
+        if answer.grade.verdict is verdict and judge_mode(answer.problem, answer.grade) is None
     ]
-    return sorted(found, key=lambda row: item_seed(seed, "judge audit", row.id))
+    return sorted(decided, key=lambda answer: item_seed(seed, "judge audit", answer.id))
 
 
-def _audit(rows: Sequence[GradedAnswer], opinions: Sequence[Judgement]) -> dict[str, Any]:
-    """How far the judge agrees with the rules; rows without an opinion are counted apart."""
-    said = [(r, o) for r, o in zip(rows, opinions, strict=True) if o.verdict is not None]
-    other = [(r, o) for r, o in said if o.verdict is not r.grade.verdict]
-    interval = wilson(len(said) - len(other), len(said))
+def _audit(answers: Sequence[GradedAnswer], judgements: Sequence[Judgement]) -> dict[str, Any]:
+    """How often judge and rules agree, over the answers for which the judge has a verdict."""
+    compared = [
+        (answer, judgement.verdict)
+        for answer, judgement in zip(answers, judgements, strict=True)
+        if judgement.verdict is not None
+    ]
+    differing = [(a, verdict) for a, verdict in compared if verdict is not a.grade.verdict]
+    interval = wilson(len(compared) - len(differing), len(compared))
     return {
-        "audited": len(rows),
-        "audited_no_opinion": len(rows) - len(said),
-        "agreement": 1 - len(other) / len(said) if said else None,
+        "audited": len(answers),
+        "audited_no_opinion": len(answers) - len(compared),
+        "agreement": 1 - len(differing) / len(compared) if compared else None,
         "agreement_ci95": [interval.low, interval.high],
         "disagreements": [
             {
-                "id": row.id,
-                "gold": row.grade.gold,
-                "extracted": row.grade.extracted,
-                "rules": row.grade.verdict.value,
-                "judge": opinion.verdict.value,
+                "id": answer.id,
+                "gold": answer.grade.gold,
+                "extracted": answer.grade.extracted,
+                "rules": answer.grade.verdict.value,
+                "judge": verdict.value,
             }
-            for row, opinion in other[:MAX_SHOWN]
-            if opinion.verdict is not None
+            for answer, verdict in differing[:MAX_SHOWN]
         ],
     }
