@@ -44,7 +44,7 @@ def test_the_first_short_try_is_taken_and_all_tokens_count(seed, max_tries, limi
 def test_too_few_tries_leave_a_problem_open() -> None:
     long = RejectionSample(num_thinking_tokens=50, ended=True, correct=True, num_tokens=55)
     assert decide([long], limit=10, max_tries=2).state is RejectionState.OPEN
-    with pytest.raises(ValueError, match="tries are missing at the limit of 10"):
+    with pytest.raises(ValueError, match="samples are missing at the limit of 10"):
         rejection_curve({"p": [long]}, RejectionConfig(limits=(10,), max_tries=2))
 
 

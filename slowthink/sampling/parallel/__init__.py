@@ -1,7 +1,7 @@
-"""Parallel scaling: many chains for one question, and how one answer is made of them.
+"""Parallel scaling: many chains per question, combined into one answer.
 
-`stored_curves` votes on samples that are there; `rejection_curve_live` and `rebase_live` ask a
-model for more. All give curves of the report's form:
+`stored_curves` votes on stored samples; `rejection_live` and `rebase_live` sample more. All return
+curves in the report's form:
 
     {"name": "majority, cap 96", "method": "majority", "sequential_point": {…}, "points":
      [{"k": 4, "tokens_per_problem": 228.4, "accuracy": 0.46, "ci95": [0.39, 0.53], "n": 200, …}]}
@@ -61,11 +61,11 @@ METHODS: tuple[Method, ...] = ("majority", "weighted", "best-of-n")
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPoint:
-    """All samples that an arm has at one point of its curve."""
+    """All stored samples of an arm at one point of its curve."""
 
     point: Point
     samples: Mapping[str, Sequence[Sample]]
-    """By problem id; without those that cannot be graded."""
+    """By problem id; without problems that cannot be graded."""
 
 
 def stored_curves(
@@ -75,50 +75,53 @@ def stored_curves(
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> list[dict[str, Any]]:
-    """One sample at each cap (sequential scaling), and votes at each point (both together).
+    """Sequential scaling (one sample at each cap), and votes at each point (both combined).
 
-    Where all samples of a point are scored, the weighted majority and best-of-n come too; where a
-    score is negative, without the weighted majority.
+    Points whose samples all have scores also get the weighted majority, unless a score is
+    negative, and best-of-n.
     """
     curves = _sequential(points, seed=seed, num_resamples=num_resamples)
     for stored in points:
         for method in _methods(stored):
-            found = vote_curve(
+            vote_points = vote_curve(
                 stored.samples,
                 method=method,
                 scorer_tokens_per_sample=scorer_tokens_per_sample,
                 seed=seed,
                 num_resamples=num_resamples,
             )
-            curves.append(_curve(f"{method}, {_words(stored.point)}", method, found, stored.point))
+            name = f"{method}, {_point_name(stored.point)}"
+            curves.append(_curve(name, method, vote_points, stored.point))
     return [curve for curve in curves if curve["points"]]
 
 
 def rejection_live(
-    asking: ParallelContext, problems: Sequence[Problem], config: RejectionConfig
+    context: ParallelContext, problems: Sequence[Problem], config: RejectionConfig
 ) -> list[dict[str, Any]]:
-    """Rejection sampling at all limits, out of the same tries; draws those that are missing."""
-    tries = draw_samples(asking, problems, config)
-    found = rejection_curve(tries, config, seed=asking.seed, num_resamples=asking.num_resamples)
-    return [_curve(f"rejection, {config.max_tries} tries at most", "rejection", found)]
+    """Rejection sampling at all limits, from the same samples; cached ones are reused."""
+    samples = draw_samples(context, problems, config)
+    points = rejection_curve(
+        samples, config, seed=context.recipe.seed, num_resamples=context.num_resamples
+    )
+    return [_curve(f"rejection, {config.max_tries} tries at most", "rejection", points)]
 
 
 def rebase_live(
-    asking: ParallelContext, problems: Sequence[Problem], config: RebaseConfig, scorer: Scorer
+    context: ParallelContext, problems: Sequence[Problem], config: RebaseConfig, scorer: Scorer
 ) -> list[dict[str, Any]]:
-    """REBASE at all widths, the kept chains' answers voting equally and by score."""
-    found = rebase_curves(asking, problems, scorer, config)
-    return [_curve(f"REBASE, {name}", "rebase", points) for name, points in found.items()]
+    """REBASE at all widths; the answers vote equally, and weighted by score."""
+    curves = rebase_curves(context, problems, scorer, config)
+    return [_curve(f"REBASE, {name}", "rebase", points) for name, points in curves.items()]
 
 
 def _sequential(
     points: Sequence[StoredPoint], *, seed: int, num_resamples: int
 ) -> list[dict[str, Any]]:
     """One sample at each cap, without waits."""
-    plain_ones = [one for one in points if one.point.forced and not one.point.waits]
-    found = []
-    for stored in sorted(plain_ones, key=lambda one: one.point.cap):
-        outcomes = [
+    capped = [stored for stored in points if stored.point.forced and not stored.point.waits]
+    vote_points = []
+    for stored in sorted(capped, key=lambda stored: stored.point.cap):
+        votes = [
             ProblemVotes(
                 accuracy=float(np.mean([sample.correct for sample in samples])),
                 num_tokens=float(np.mean([sample.num_tokens for sample in samples])),
@@ -126,10 +129,10 @@ def _sequential(
             for _, samples in sorted(stored.samples.items())
             if samples
         ]
-        if outcomes:
+        if votes:
             cap = stored.point.cap
-            found.append(curve_point(cap, outcomes, seed=seed, num_resamples=num_resamples))
-    return [_curve("one sample, longer thinking", "sequential", found)]
+            vote_points.append(curve_point(cap, votes, seed=seed, num_resamples=num_resamples))
+    return [_curve("one sample, longer thinking", "sequential", vote_points)]
 
 
 def _methods(stored: StoredPoint) -> list[Method]:
@@ -140,7 +143,7 @@ def _methods(stored: StoredPoint) -> list[Method]:
     return [method for method in METHODS if not (negative and method == "weighted")]
 
 
-def _words(point: Point) -> str:
+def _point_name(point: Point) -> str:
     waits = f", {point.waits} wait{'s' * (point.waits > 1)}" if point.waits else ""
     return f"cap {point.cap}{waits}{'' if point.forced else ', free'}"
 
@@ -155,8 +158,8 @@ def _curve(
             "max_thinking_tokens": point.cap, "waits": point.waits, "forced": point.forced,
         },
         "points": [
-            {key: value for key, value in plain(one).items() if key != "ci95"}
-            | {"ci95": [one.ci95.low, one.ci95.high]}
-            for one in points
+            {key: value for key, value in plain(vote_point).items() if key != "ci95"}
+            | {"ci95": [vote_point.ci95.low, vote_point.ci95.high]}
+            for vote_point in points
         ],
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the live methods sample with: one arm's model and prompt settings, the ledger, a grader.
+"""What live parallel methods sample and grade with: model, ledger, grader, settings of one arm.
 
 `ParallelContext(max_thinking_tokens=96, sampling=Sampling(temperature=0.8), tag="scorer", …)`
 """
@@ -22,42 +22,37 @@ from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tas
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelContext:
-    """A model that is ready, how it is asked, and who grades."""
+    """A loaded model, one arm's settings, and a grader."""
 
     session: Session
     ledger: Ledger
     grader: Grader
     recipe: Recipe
     chat: ChatConfig
-    """As the set and the protocol have it, so that stored samples are found again."""
+    """The evaluation's own, so that its cached samples are reused."""
     forcing: ForcingConfig
     max_thinking_tokens: int
     """The arm's largest cap."""
     sampling: Sampling
     tag: str = "parallel"
-    """Under what the ledger counts the tokens."""
+    """The ledger counts tokens under this."""
     num_resamples: int = NUM_RESAMPLES
     progress: Callable[[int, int], None] = lambda done, total: None
 
-    @property
-    def seed(self) -> int:
-        """The recipe's."""
-        return self.recipe.seed
-
-    def require_draws(self, what: str) -> None:
-        """Raise ConfigError where sampling is greedy, so that all draws would be equal."""
+    def require_temperature(self, method: str) -> None:
+        """Raise ConfigError if sampling is greedy, so that all samples would be equal."""
         if not self.sampling.temperature:
             raise ConfigError(
-                f"evaluate.parallel: {what} at temperature 0, where all samples are equal; "
-                "expected a protocol that draws. Name one with a temperature above 0."
+                f"evaluate.parallel: {method} at temperature 0, where all samples are equal; "
+                "expected a protocol that samples. Name one with a temperature above 0."
             )
 
     def sampler(self) -> Sampler:
-        """Completions out of the ledger, or of the model."""
+        """A sampler of this model and ledger."""
         return Sampler(self.session, self.ledger, tag=self.tag, progress=self.progress)
 
     def tasks(self, problem: Problem, *, num_samples: int) -> list[Task]:
-        """Samples 0, 1, … of a problem at the largest cap: those that the arm itself draws."""
+        """Samples 0, 1, … of a problem at the largest cap: the same ones that the arm uses."""
         return make_tasks(
             self.session,
             [problem],
@@ -70,12 +65,12 @@ class ParallelContext:
         )
 
     def grade(self, problem: Problem, completion: Completion) -> Grade:
-        """The rules' verdict on its answer part."""
+        """Grade a completion by the rules."""
         return grade_completion(self.grader, problem, completion)
 
 
 def num_completion_tokens(completion: Completion) -> int:
-    """All tokens after the prompt: thinking, closing and answer."""
+    """Number of tokens after the prompt: thinking, closing and answer."""
     parts = (completion.thinking_ids, completion.closing_ids, completion.answer_ids)
     return sum(map(len, parts))
 
@@ -83,26 +78,26 @@ def num_completion_tokens(completion: Completion) -> int:
 def votes_for(
     grades: Sequence[Grade], grader: Grader, *, choices: Sequence[str] = ()
 ) -> list[Hashable | None]:
-    """What each answer to one problem votes for: equal for equivalent ones, None for one cut off or
-    missing.
+    """Return what each answer to one problem votes for: equal values for equivalent answers, None
+    for a missing or truncated one.
 
-    A right and a wrong answer are never the same vote: grouping knows less than the grader, who
-    reads the question (whether the order of a list matters).
+    A right and a wrong answer never get the same vote: the grader reads the question (does the
+    order of a list matter?), and grouping does not.
     """
     texts = [
         grade.extracted if grade.verdict in (Verdict.CORRECT, Verdict.WRONG) else None
         for grade in grades
     ]
-    numbers = group_answers(texts, grader, choices=choices)
+    groups = group_answers(texts, grader, choices=choices)
     return [
-        None if number is None else (number, grade.verdict is Verdict.CORRECT)
-        for number, grade in zip(numbers, grades, strict=True)
+        None if group is None else (group, grade.verdict is Verdict.CORRECT)
+        for group, grade in zip(groups, grades, strict=True)
     ]
 
 
 def make_sample(
     vote: Hashable | None, grade: Grade, *, tokens: int, score: float | None = None
 ) -> Sample:
-    """One graded answer as a sample that votes."""
+    """A graded answer as a sample for voting."""
     correct = grade.verdict is Verdict.CORRECT
     return Sample(answer=vote, correct=correct, num_tokens=tokens, score=score)

@@ -1,8 +1,8 @@
-"""Rejection sampling: draw until the thinking is short enough (s1, arXiv 2501.19393, section 5.2).
+"""Rejection sampling: sample until thinking is short enough (s1, arXiv 2501.19393, section 5.2).
 
-The decision is a pure function of tries in order; the live form draws more, one a problem at a
-time, until every limit has decided. What stands in the ledger is tried first and not drawn again.
-One real record: `RejectionResult(state=ACCEPTED, num_tries=3, num_tokens=171, correct=True)`.
+The decision is a pure function of the samples in order. The live form draws one more sample per
+undecided problem at a time, until every limit is decided; cached samples are reused. One real
+record: `RejectionResult(state=ACCEPTED, num_tries=3, num_tokens=171, correct=True)`.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ from slowthink.recipe import RejectionConfig
 from slowthink.records import Completion, Problem, ThinkingEnd, Verdict
 from slowthink.sampling.parallel.context import ParallelContext, num_completion_tokens
 from slowthink.sampling.parallel.votes import ProblemVotes, VotePoint, curve_point
-from slowthink.sampling.sampler import Task
 
 
 class RejectionState(enum.Enum):
-    """How far a problem has come at one limit."""
+    """Whether a problem is decided at one limit."""
 
     ACCEPTED = "accepted"
     UNRESOLVED = "unresolved"
-    """No try was short enough, and there are no more."""
+    """All samples were too long."""
     OPEN = "open"
-    """Another try is needed."""
+    """Another sample is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectionSample:
-    """One sample."""
+    """One sample, graded."""
 
     num_thinking_tokens: int
     ended: bool
-    """Its thinking ended by itself; what ran into the cap is too long for every limit."""
+    """Its thinking ended by itself. Thinking that reached the cap is too long for every limit."""
     correct: bool
     num_tokens: int
     """Thinking, closing and answer."""
@@ -43,103 +42,108 @@ class RejectionSample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectionResult:
-    """What became of a problem at one limit."""
+    """Result of rejection sampling on one problem at one limit."""
 
     state: RejectionState
     num_tries: int
     num_tokens: int
-    """Of all tries up to the accepted one, rejected ones whole."""
+    """Of all samples up to the accepted one, rejected ones included in full."""
     correct: bool = False
 
 
-def decide(tries: Sequence[RejectionSample], *, limit: int, max_tries: int) -> RejectionResult:
-    """Accept the first try whose thinking has at most `limit` tokens; at most `max_tries` are
-    looked at."""
-    spent = 0
-    for number, one in enumerate(tries[:max_tries], 1):
-        spent += one.num_tokens
-        if one.ended and one.num_thinking_tokens <= limit:
+def decide(samples: Sequence[RejectionSample], *, limit: int, max_tries: int) -> RejectionResult:
+    """Accept the first of `max_tries` samples whose thinking has at most `limit` tokens."""
+    num_tokens = 0
+    for number, sample in enumerate(samples[:max_tries], 1):
+        num_tokens += sample.num_tokens
+        if sample.ended and sample.num_thinking_tokens <= limit:
             return RejectionResult(
                 state=RejectionState.ACCEPTED,
                 num_tries=number,
-                num_tokens=spent,
-                correct=one.correct,
+                num_tokens=num_tokens,
+                correct=sample.correct,
             )
-    looked = min(len(tries), max_tries)
-    state = RejectionState.UNRESOLVED if looked == max_tries else RejectionState.OPEN
-    return RejectionResult(state=state, num_tries=looked, num_tokens=spent)
+    num_tries = min(len(samples), max_tries)
+    state = RejectionState.UNRESOLVED if num_tries == max_tries else RejectionState.OPEN
+    return RejectionResult(state=state, num_tries=num_tries, num_tokens=num_tokens)
 
 
 def rejection_curve(
-    tries: Mapping[str, Sequence[RejectionSample]],
+    samples: Mapping[str, Sequence[RejectionSample]],
     config: RejectionConfig,
     *,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> list[VotePoint]:
-    """A point a limit, out of the same tries; unresolved problems count as wrong.
+    """Return one point per limit from the same samples; unresolved problems count as wrong.
 
-    Raises ValueError where a problem needs more tries than it has.
+    Raises ValueError if a problem needs more samples than it has.
     """
     points = []
     for limit in sorted(config.limits):
-        found = [decide(one, limit=limit, max_tries=config.max_tries) for one in tries.values()]
-        if any(decision.state is RejectionState.OPEN for decision in found):
-            raise ValueError(f"rejection: tries are missing at the limit of {limit}; draw more")
-        outcomes = [
-            ProblemVotes(
-                accuracy=float(decision.correct),
-                num_tokens=decision.num_tokens,
-                resolved=decision.state is RejectionState.ACCEPTED,
-            )
-            for decision in found
+        results = [
+            decide(of_problem, limit=limit, max_tries=config.max_tries)
+            for of_problem in samples.values()
         ]
-        if outcomes:
-            points.append(curve_point(limit, outcomes, seed=seed, num_resamples=num_resamples))
+        if any(result.state is RejectionState.OPEN for result in results):
+            raise ValueError(f"rejection: samples are missing at the limit of {limit}; draw more")
+        votes = [
+            ProblemVotes(
+                accuracy=float(result.correct),
+                num_tokens=result.num_tokens,
+                resolved=result.state is RejectionState.ACCEPTED,
+            )
+            for result in results
+        ]
+        if votes:
+            points.append(curve_point(limit, votes, seed=seed, num_resamples=num_resamples))
     return points
 
 
 def draw_samples(
-    asking: ParallelContext, problems: Sequence[Problem], config: RejectionConfig
+    context: ParallelContext, problems: Sequence[Problem], config: RejectionConfig
 ) -> dict[str, list[RejectionSample]]:
-    """Tries by problem id, as many as the limits need; what cannot be graded is left out."""
-    asking.require_draws("rejection sampling")
-    sampler = asking.sampler()
-    tasks = {one.id: asking.tasks(one, num_samples=config.max_tries) for one in problems}
-    tries: dict[str, list[RejectionSample]] = {one.id: [] for one in problems}
-    open_ones = list(problems)
-    while open_ones:
-        wave = [tasks[one.id][len(tries[one.id])] for one in open_ones]
-        found = sampler.complete(wave)
-        for task, (completion,) in zip(wave, found, strict=True):
-            _add(asking, tries, task, completion)
-        open_ones = [one for one in open_ones if _needs_more(tries.get(one.id), config)]
-    return tries
+    """Draw as many samples per problem as the limits need; by problem id.
+
+    Problems that cannot be graded are left out.
+    """
+    context.require_temperature("rejection sampling")
+    sampler = context.sampler()
+    tasks = {
+        problem.id: context.tasks(problem, num_samples=config.max_tries) for problem in problems
+    }
+    samples: dict[str, list[RejectionSample]] = {problem.id: [] for problem in problems}
+    undecided = list(problems)
+    while undecided:
+        wave = [tasks[problem.id][len(samples[problem.id])] for problem in undecided]
+        for problem, (completion,) in zip(undecided, sampler.complete(wave), strict=True):
+            sample = _graded(context, problem, completion)
+            if sample is None:
+                samples.pop(problem.id, None)
+            else:
+                samples[problem.id].append(sample)
+        undecided = [
+            problem for problem in undecided if _needs_more(samples.get(problem.id), config)
+        ]
+    return samples
 
 
-def _add(
-    asking: ParallelContext,
-    tries: dict[str, list[RejectionSample]],
-    task: Task,
-    completion: Completion,
-) -> None:
-    """Put one more try to its problem; a problem that cannot be graded leaves."""
-    grade = asking.grade(task.problem, completion)
+def _graded(
+    context: ParallelContext, problem: Problem, completion: Completion
+) -> RejectionSample | None:
+    grade = context.grade(problem, completion)
     if not grade.verdict.counts:
-        tries.pop(task.problem.id, None)
-        return
-    tries[task.problem.id].append(
-        RejectionSample(
-            num_thinking_tokens=completion.num_thinking_tokens,
-            ended=completion.thinking_end is ThinkingEnd.NATURAL,
-            correct=grade.verdict is Verdict.CORRECT,
-            num_tokens=num_completion_tokens(completion),
-        )
+        return None
+    return RejectionSample(
+        num_thinking_tokens=completion.num_thinking_tokens,
+        ended=completion.thinking_end is ThinkingEnd.NATURAL,
+        correct=grade.verdict is Verdict.CORRECT,
+        num_tokens=num_completion_tokens(completion),
     )
 
 
-def _needs_more(tries: Sequence[RejectionSample] | None, config: RejectionConfig) -> bool:
-    return tries is not None and any(
-        decide(tries, limit=limit, max_tries=config.max_tries).state is RejectionState.OPEN
+def _needs_more(samples: Sequence[RejectionSample] | None, config: RejectionConfig) -> bool:
+    return samples is not None and any(
+        decide(samples, limit=limit, max_tries=config.max_tries).state is RejectionState.OPEN
         for limit in config.limits
     )

@@ -1,8 +1,8 @@
-"""Scorers: how good a chain looks, a model's, a judge's or a function's opinion.
+"""Verifier scores: how likely a chain is right, by a reward model, a judge or a function.
 
-A score is of a problem and a text: thinking so far, or a whole transcript. Models and judges give
-the chance that the chain is right, in [0, 1]; a function may give any finite number. What was
-scored once in a run is not scored again. One real record: `ScoredText(score=0.83, num_tokens=97)`.
+A scorer reads a problem and a text: thinking so far, or a whole transcript. Reward models and
+judges return the probability that the chain is right, in [0, 1]; a function may return any finite
+number. Scores are cached within a run. One real record: `ScoredText(score=0.83, num_tokens=97)`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from slowthink.sampling.prompted_model import (
 
 
 class ScoreItem(NamedTuple):
-    """What is to be scored."""
+    """A text to score."""
 
     problem: Problem
     text: str
@@ -44,18 +44,18 @@ class ScoreItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScoredText:
-    """A score and what it took."""
+    """A text's score and cost."""
 
     score: float
     num_tokens: int
-    """Tokens that the scorer read and wrote for this text alone."""
+    """Tokens that the scorer reads and generates for this text, also if cached."""
 
 
 ScoreNew = Callable[[Sequence[ScoreItem]], list[ScoredText]]
 
 
 class Scorer:
-    """Scores texts, each once; use as a context manager."""
+    """Scores of texts, each computed once; a context manager."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class Scorer:
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.facts = facts
-        """Kind and settings, and what was counted: judges' marks that could not be read."""
+        """Kind, settings and counts, such as a judge's unreadable marks."""
         self._score_new = score_new
         self._cost = cost
         self._close = close
-        self._known: dict[tuple[str, str], ScoredText] = {}
+        self._cached: dict[tuple[str, str], ScoredText] = {}
 
     def __enter__(self) -> Scorer:
         return self
@@ -80,25 +80,25 @@ class Scorer:
 
     @property
     def cost(self) -> Cost:
-        """Tokens that the scorer's model has spent."""
+        """Tokens spent by the scorer's model."""
         return self._cost()
 
     def score(self, items: Sequence[ScoreItem]) -> list[float]:
-        """A score an item, in order."""
-        return [one.score for one in self.score_texts(items)]
+        """Return one score per item, in order."""
+        return [scored.score for scored in self.score_texts(items)]
 
     def score_texts(self, items: Sequence[ScoreItem]) -> list[ScoredText]:
-        """Scores with the tokens that each takes by itself, whether it was had before or not.
+        """Return one score with its cost per item, in order.
 
         Raises DataError for a score that is not finite.
         """
         keys = [(item.problem.id, item.text) for item in items]
-        missing = {k: item for k, item in zip(keys, items, strict=True) if k not in self._known}
+        missing = {k: item for k, item in zip(keys, items, strict=True) if k not in self._cached}
         if missing:
-            found = self._score_new(list(missing.values()))
-            _check(found, list(missing.values()))
-            self._known.update(zip(missing, found, strict=True))
-        return [self._known[key] for key in keys]
+            scores = self._score_new(list(missing.values()))
+            _check_finite(scores, list(missing.values()))
+            self._cached.update(zip(missing, scores, strict=True))
+        return [self._cached[key] for key in keys]
 
 
 def open_scorer(
@@ -109,8 +109,10 @@ def open_scorer(
     tag: str = "scorer",
     notify: Callable[[str], None] = lambda _: None,
 ) -> Scorer:
-    """The configured scorer, ready. Raises ConfigError where its model or function is not to be
-    had. A judge's marks go into the ledger, under `tag`."""
+    """Load the configured scorer; a judge's tokens are counted in the ledger under `tag`.
+
+    Raises ConfigError if its model or function is unavailable.
+    """
     facts = config.model_dump(mode="json")
     if isinstance(config, ModelScorer):
         return _model_scorer(config, recipe, facts, notify)
@@ -123,17 +125,16 @@ def open_scorer(
 
 
 def transcript_text(segments: str) -> str:
-    """The text of a whole transcript, out of an evaluation row's `segments`: what is scored of a
-    stored sample."""
+    """The whole transcript as text, from an evaluation row's `segments`, for scoring."""
     return "".join(text for _, text in json.loads(segments))
 
 
-def _check(found: Sequence[ScoredText], items: Sequence[ScoreItem]) -> None:
-    for one, item in zip(found, items, strict=True):
-        if not math.isfinite(one.score):
+def _check_finite(scores: Sequence[ScoredText], items: Sequence[ScoreItem]) -> None:
+    for scored, item in zip(scores, items, strict=True):
+        if not math.isfinite(scored.score):
             raise DataError(
-                f"scorer: {one.score} for {item.text[-60:]!r} (problem {item.problem.id}); "
-                "expected a finite number. Mend the scorer, or take the problem out."
+                f"scorer: {scored.score} for {item.text[-60:]!r} (problem {item.problem.id}); "
+                "expected a finite number. Fix the scorer, or remove the problem."
             )
 
 
@@ -141,23 +142,23 @@ def _check(found: Sequence[ScoredText], items: Sequence[ScoreItem]) -> None:
 
 
 def load_function(config: FunctionScorer) -> Callable[[Problem, str], float]:
-    """The user's function. Raises ConfigError where there is none of that name."""
+    """Import the user's function. Raises ConfigError if it cannot be imported or called."""
     module, _, name = config.function.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"evaluate.parallel.scorer.function: `{config.function}` cannot be had "
-            f"({type(error).__name__}: {error}); expected `module:function` that Python can import "
-            "from here. Mend the name, or set PYTHONPATH."
+            f"evaluate.parallel.scorer.function: `{config.function}` cannot be imported "
+            f"({type(error).__name__}: {error}); expected `module:function` on Python's path. "
+            "Fix the name, or set PYTHONPATH."
         ) from None
     if not callable(function):
         raise ConfigError(
             f"evaluate.parallel.scorer.function: `{config.function}` is a "
-            f"{type(function).__name__}; expected a function of (problem, text)."
+            f"{type(function).__name__}; expected a function of (problem, text). Name one."
         )
-    found: Callable[[Problem, str], float] = function
-    return found
+    score: Callable[[Problem, str], float] = function
+    return score
 
 
 # --- a model --------------------------------------------------------------------------------------
@@ -182,8 +183,8 @@ def _model_scorer(
 
 # --- a judge --------------------------------------------------------------------------------------
 
-MEAN_MARK = 5
-"""Of a judge whose mark cannot be read."""
+DEFAULT_MARK = 5
+"""For replies without a readable mark."""
 _SYSTEM = (
     "You mark attempts at problems. You do not solve the problem yourself and you do not credit "
     "effort. You end with one line that is exactly `MARK: ` and a whole number from 0 to 10."
@@ -248,5 +249,5 @@ def _score_of(item: ScoreItem, reply: ModelReply[int]) -> ScoredText:
             f"{item.problem.id}) does not fit the judge's context; expected room for problem, "
             "attempt and mark. Lower the arm's caps, or name a judge with a longer context."
         )
-    mark = MEAN_MARK if reply.value is None else reply.value
+    mark = DEFAULT_MARK if reply.value is None else reply.value
     return ScoredText(mark / 10, reply.num_tokens)
