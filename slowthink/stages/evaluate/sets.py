@@ -18,9 +18,6 @@ from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ChatConfig, EvaluateConfig, ProtocolConfig
 from slowthink.records import Problem, Split, item_seed
 
-HELD_OUT = "heldout"
-"""Name of the set of the pool's own held-out problems."""
-
 
 def problem_sets(context: StageContext) -> list[ProblemSet]:
     """All sets of the recipe, the held-out one first. Raises DataError if there is none."""
@@ -79,7 +76,9 @@ def _held_out(context: StageContext) -> list[ProblemSet]:
     chosen = problems[: config.max_problems]
     if not chosen:
         return []
-    return [ProblemSet(name=HELD_OUT, problems=tuple(sorted(chosen, key=lambda p: p.id)))]
+    return [
+        ProblemSet(name=Split.HELDOUT.value, problems=tuple(sorted(chosen, key=lambda p: p.id)))
+    ]
 
 
 def _stored(config: EvaluateConfig) -> list[ProblemSet]:

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from slowthink.analysis.pairing import arm_elicitation, compare_arms, paired_figures
@@ -64,14 +66,24 @@ class Evaluation:
         protocol = next(protocol for protocol in protocols if protocol.name == name)
         return describe(protocol, num_problems=num_problems)
 
-    def rows_by_arm(self, benchmark: str, protocol: str) -> dict[str, dict[PointKey, Any]]:
-        """Rows by arm and point, arms in the recipe's order; arms without rows are left out."""
-        members = [r for r in self.rows if (r.benchmark, r.protocol) == (benchmark, protocol)]
-        arms = {
-            arm.name: by_point(row for row in members if row.arm == arm.name)
-            for arm in self.config.arms
+    @cached_property
+    def points(self) -> dict[tuple[str, str, str], dict[PointKey, list[EvaluationRow]]]:
+        """Rows by arm, protocol and benchmark, in the order of the recipe, then by point."""
+        rows_of: dict[tuple[str, str, str], list[EvaluationRow]] = defaultdict(list)
+        for row in self.rows:
+            rows_of[row.arm, row.protocol, row.benchmark].append(row)
+        arms = [arm.name for arm in self.config.arms]
+        benchmarks = [problem_set.name for problem_set in self.sets]
+        keys = itertools.product(arms, self.protocol_names, benchmarks)
+        return {key: by_point(rows_of[key]) for key in keys if key in rows_of}
+
+    def arms_on(self, benchmark: str, protocol: str) -> dict[str, Points]:
+        """Points of the arms that have rows on the benchmark under the protocol."""
+        return {
+            arm: points
+            for (arm, *place), points in self.points.items()
+            if place == [protocol, benchmark]
         }
-        return {name: points for name, points in arms.items() if points}
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
@@ -80,7 +92,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         _set_figures(evaluation, problem_set, protocol, arms)
         for problem_set in evaluation.sets
         for protocol in evaluation.protocol_names
-        if (arms := evaluation.rows_by_arm(problem_set.name, protocol))
+        if (arms := evaluation.arms_on(problem_set.name, protocol))
     ]
     return {
         "sets": sets,
@@ -133,19 +145,9 @@ def _arm_figures(
 
 def _averages(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Averages over sets, ordered by arm, then protocol, as in the recipe."""
-    rows_of: dict[tuple[str, str, str], list[EvaluationRow]] = defaultdict(list)
-    for row in evaluation.rows:
-        rows_of[row.arm, row.protocol, row.benchmark].append(row)
-    longest_rows = {}
-    for arm in evaluation.config.arms:
-        for protocol in evaluation.protocol_names:
-            for problem_set in evaluation.sets:
-                key = arm.name, protocol, problem_set.name
-                if key in rows_of:
-                    points = by_point(rows_of[key])
-                    longest_rows[key] = points[longest_point(points)]
+    rows = {key: points[longest_point(points)] for key, points in evaluation.points.items()}
     domains = {problem_set.name: problem_set.domain for problem_set in evaluation.sets}
-    return averages(longest_rows, domains, limo_sets=limo_ten(), **evaluation.bootstrap)
+    return averages(rows, domains, limo_sets=limo_ten(), **evaluation.bootstrap)
 
 
 # --- headline -------------------------------------------------------------------------------------
@@ -181,11 +183,11 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
         missing = ("base_accuracy", "base_point", "difference", "difference_ci95", "difference_n")
         return headline | dict.fromkeys(missing)
     best = max(base_points, key=lambda key: (base_points[key]["accuracy"] or 0.0, key))
-    rows = evaluation.rows_by_arm(first["benchmark"], first["protocol"])
+    arms = evaluation.arms_on(first["benchmark"], first["protocol"])
     return headline | {
         "base_accuracy": base_points[best]["accuracy"],
         "base_point": base_points[best],
-        **_difference(evaluation, rows[base.name][best], rows[tuned.name][tuned_key]),
+        **_difference(evaluation, arms[base.name][best], arms[tuned.name][tuned_key]),
     }
 
 
