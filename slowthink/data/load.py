@@ -19,6 +19,7 @@ from slowthink.data.problems import (
     SourceProblems,
     keep_first,
     read_problems,
+    require_columns,
     require_problems,
     take_only,
 )
@@ -30,7 +31,7 @@ from slowthink.data.registry import (
     published_sets,
 )
 from slowthink.data.rows import BadRow, SourceRow
-from slowthink.errors import ConfigError, DataError
+from slowthink.errors import ConfigError
 from slowthink.recipe import BenchmarkConfig
 from slowthink.records import Dropped, Problem, item_seed
 
@@ -177,15 +178,12 @@ def _map_columns(
     question = column(config.question_field, hub.question, "question")
     answer = column(config.answer_field, hub.answer, "answer")
     solution = column(None, hub.solution, "solution")
-    required = {"question": question, "choices": config.choices_field}
+    required = {"question_field": question, "choices_field": config.choices_field}
     if solution not in names and published.correct_option not in names:
-        required["answer"] = answer
-    for role, name in required.items():
-        if name is not None and name not in names and name not in _meta_names(opened):
-            raise DataError(
-                f"{opened.name}: no column `{name}`; the columns are {', '.join(names)}. "
-                f"Name the right one: --set {setting}.{role}_field=COLUMN"
-            )
+        required["answer_field"] = answer
+    in_meta = _meta_names(opened)
+    required = {key: name for key, name in required.items() if name not in in_meta}
+    require_columns(required, names, opened.name, setting)
     return Columns(
         question=question, answer=answer, solution=solution, choices=config.choices_field
     )

@@ -10,7 +10,7 @@ A row {"id": "q7", "question": "What is 6 + 1?", "answer": "7"} of `test.jsonl` 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -106,7 +106,7 @@ def read_problems(
 
 
 def make_problem(
-    row: SourceRow, columns: Columns, origin: Origin, *, changes: Sequence[str] = ()
+    row: SourceRow, columns: Columns, origin: Origin, *, changes: tuple[str, ...] = ()
 ) -> Problem:
     """The row as a problem of the training split; `changes` are those already made to the row.
 
@@ -137,23 +137,13 @@ def make_problem(
     )
 
 
-def lineage_json(origin: Origin, changes: Sequence[str]) -> str:
-    """A problem's meta: provenance of its row, beside source, source_row and licence."""
-    if not changes:
-        return _unchanged(origin)
-    return _lineage(origin, changes)
-
-
 @lru_cache(maxsize=64)
-def _unchanged(origin: Origin) -> str:
-    return _lineage(origin, ())
-
-
-def _lineage(origin: Origin, changes: Sequence[str]) -> str:
+def lineage_json(origin: Origin, changes: tuple[str, ...]) -> str:
+    """A problem's meta: origin and revision of its row, and the changes made to it."""
     values = {
         "origin": origin.location or origin.name,
         "revision": origin.revision,
-        "changes": list(changes),
+        "changes": changes,
     }
     return json.dumps({"lineage": values}, ensure_ascii=False, separators=(",", ":"))
 
@@ -184,6 +174,18 @@ def require_problems(source: SourceProblems, name: str, setting: str) -> None:
             f"{name}: none of {source.num_rows} rows can be used ({reasons}); expected problems. "
             f"Fix the file, or name another: --set {setting}.path=FILE"
         )
+
+
+def require_columns(
+    required: Mapping[str, str | None], columns: Collection[str], name: str, setting: str
+) -> None:
+    """Raises DataError where a column, by the setting that names it, is in no row of a source."""
+    for field_name, column in required.items():
+        if column is not None and columns and column not in columns:
+            raise DataError(
+                f"{name}: no column `{column}`; the columns are {as_evidence(', '.join(columns))}. "
+                f"Name the right one: --set {setting}.{field_name}=COLUMN"
+            )
 
 
 def keep_first(items: Sequence[LocatedProblem]) -> tuple[list[LocatedProblem], list[Dropped]]:

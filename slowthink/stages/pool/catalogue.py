@@ -131,7 +131,7 @@ class CatalogueReader:
         def convert(row: SourceRow) -> Problem:
             values = dict(row.values)
             done = (PREPARE[change](values, published, self.seed) for change in published.prepare)
-            changes = [change for change in done if change]
+            changes = tuple(change for change in done if change)
             prepared = SourceRow(row.line, values)
             problem = make_problem(prepared, published.columns, origin, changes=changes)
             check_usable(problem)

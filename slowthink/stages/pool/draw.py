@@ -21,7 +21,7 @@ Strata = Callable[[LocatedProblem], tuple[str, ...]]
 
 
 def ranked(items: Iterable[LocatedProblem], *, seed: int, purpose: str) -> list[LocatedProblem]:
-    """The problems in an order drawn by seed, whatever their order in the file."""
+    """The problems in an order drawn by seed, independent of their order in the file."""
     return sorted(items, key=lambda item: (item_seed(seed, purpose, item.problem.id), item.address))
 
 
@@ -40,7 +40,7 @@ def take(
 def _stratified(
     order: list[LocatedProblem], limit: int, strata: Strata, *, level: int
 ) -> list[LocatedProblem]:
-    """Equal shares of each group, smallest group first; what a small one lacks goes to the next."""
+    """Equal shares of each group, smallest first; larger groups fill in for smaller ones."""
     groups: dict[str, list[LocatedProblem]] = defaultdict(list)
     for item in order:
         names = strata(item)

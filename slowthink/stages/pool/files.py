@@ -15,10 +15,10 @@ from slowthink.data.problems import (
     SourceProblems,
     make_problem,
     read_problems,
+    require_columns,
     require_problems,
 )
-from slowthink.data.rows import SourceRow, UnusableValue, as_evidence
-from slowthink.errors import DataError
+from slowthink.data.rows import SourceRow, UnusableValue
 from slowthink.recipe import FileSource, HubSource
 from slowthink.recipe.sources import MappedSource
 from slowthink.records import Problem
@@ -69,28 +69,17 @@ def _problems(
     problems = read_problems(opened.rows, name=opened.name, convert=_converter(source, origin))
     problems.facts = opened.facts
     location = str(opened.facts.get("path", opened.name))
-    _check_columns(source, problems.columns, location, setting)
-    require_problems(problems, location, setting)
-    drawn = take(problems, source.max_problems, seed=seed)
-    return hold_out(drawn, source, seed=seed, setting=setting)
-
-
-def _check_columns(source: MappedSource, columns: list[str], location: str, setting: str) -> None:
-    """Raises DataError where a column that the source names is in no row."""
     required = {
         "question_field": source.question_field,
         "choices_field": source.choices_field,
         "domain_field": source.domain_field,
     }
-    if source.solution_field not in columns:
+    if source.solution_field not in problems.columns:
         required["answer_field"] = source.answer_field
-    for key, column in required.items():
-        if column is not None and columns and column not in columns:
-            raise DataError(
-                f"{location}: no column `{column}`; "
-                f"the columns are {as_evidence(', '.join(columns))}. "
-                f"Name the right one: --set {setting}.{key}=COLUMN"
-            )
+    require_columns(required, problems.columns, location, setting)
+    require_problems(problems, location, setting)
+    drawn = take(problems, source.max_problems, seed=seed)
+    return hold_out(drawn, source, seed=seed, setting=setting)
 
 
 def _converter(source: MappedSource, origin: Origin) -> Callable[[SourceRow], Problem]:
