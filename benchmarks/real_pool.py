@@ -22,7 +22,7 @@ from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import QualityConfig
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, duplicate_key, problem_id
-from slowthink.stages.filter.quality import first_objections
+from slowthink.stages.filter.quality import first_broken_rules
 
 OUT = Path("runs/real")
 COARSE = {
@@ -98,8 +98,8 @@ def selection(data: Path) -> Rows:
         "s1": "s1",
     }  # fmt: skip
     for name, config in settings.items():
-        rules = [objection.rule if objection else "kept" for objection in
-                 first_objections(config, problems)]  # fmt: skip
+        rules = [broken.name if broken else "kept" for broken in
+                 first_broken_rules(config, problems)]  # fmt: skip
         yield {"rules": name, "dropped": dict(Counter(rules).most_common())}
 
 

@@ -108,7 +108,7 @@ class Conversation:
         Raises SlowthinkError where the engine fails, e.g. because the conversation is longer than
         its context; the messages then stay unchanged.
         """
-        from slowthink.stages.filter.quality_strict import language_of
+        from slowthink.curation.language import language_of
 
         problem = ungraded_problem(
             question, source="chat", row=len(self.messages), language=language_of(question)

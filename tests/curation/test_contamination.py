@@ -7,7 +7,8 @@ import random
 import pytest
 
 from slowthink.curation.overlap import contamination
-from slowthink.curation.overlap.contamination import EvaluationItem, StrictIndex
+from slowthink.curation.overlap.contamination import StrictIndex
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem
 from slowthink.curation.overlap.leaks import find_in_chains, find_leaks
 from slowthink.recipe import ContaminationConfig
 

@@ -11,12 +11,12 @@ from slowthink.curation.overlap.clusters import (
     Cluster,
     DuplicatePair,
     Member,
+    bucket_pairs,
     clusters_of,
-    paired_in_buckets,
 )
 from slowthink.curation.overlap.minhash import bands
 from slowthink.curation.overlap.near import near_duplicates
-from slowthink.curation.overlap.tokens import hashed, shingles, strict_tokens
+from slowthink.curation.overlap.tokens import hash_tokens, shingles, strict_tokens
 
 BASE = "Find the number of positive integers below 1000 that 7 divides and that 11 does not divide."
 OTHERS = {
@@ -69,7 +69,7 @@ def test_candidates_find_what_brute_force_finds() -> None:
 
 def test_agreeing_minima_estimate_the_overlap() -> None:
     words = [f"{a}{b}" for a in "bcdfghjklm" for b in ("ra", "re", "ri", "ro", "ru", "ry", "la")]
-    sets = shingles(hashed([" ".join(words), " ".join(words[:56])]), 1)
+    sets = shingles(hash_tokens([" ".join(words), " ".join(words[:56])]), 1)
     agree = bands(sets)
     assert np.mean(agree[0] == agree[1]) == pytest.approx(0.8**4, abs=0.3)
 
@@ -80,7 +80,7 @@ def test_members_are_like_the_kept_row_itself() -> None:
 
 
 def test_a_large_bucket_is_paired_with_its_leaders_only() -> None:
-    firsts, seconds = paired_in_buckets(np.zeros(100, np.uint64), max_leaders=2)
+    firsts, seconds = bucket_pairs(np.zeros(100, np.uint64), max_leaders=2)
     assert len(firsts) == 99 + 98 and set(firsts) == {0, 1}
     assert np.all(firsts < seconds)
 

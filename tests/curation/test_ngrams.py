@@ -58,7 +58,7 @@ def test_a_hit_names_the_first_run_and_all_texts_that_share_one() -> None:
     tested = ["x y", "ONE two\tthree four", "zero one two three", "two three four"]
     found = RunIndex.of(tested, 3).first_shared(["a one Two three four"])[0]
     assert found is not None
-    assert (found.text, found.run, found.places) == (1, "one two three", (1, 2, 3))
+    assert (found.text, found.run, found.texts) == (1, "one two three", (1, 2, 3))
 
 
 def test_texts_below_the_width_never_match() -> None:

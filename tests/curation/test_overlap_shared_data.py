@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from slowthink.curation.overlap.contamination import EvaluationItem, StrictIndex
+from slowthink.curation.overlap.contamination import StrictIndex
 from slowthink.curation.overlap.embedding_index import EmbeddingIndex
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem
 from slowthink.curation.overlap.leaks import Leaks, find_leaks
 from slowthink.curation.overlap.ngrams import RunIndex
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig

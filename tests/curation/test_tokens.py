@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from slowthink.curation.overlap.tokens import (
-    hashed,
-    masked,
+    hash_tokens,
+    mask_numbers,
     s1_words,
     shingles,
     strict_tokens,
-    whole,
+    text_hashes,
 )
 
 TEXTS = [
@@ -58,31 +58,32 @@ def test_s1_form_is_lower_case_words_alone() -> None:
     assert s1_words("  Let $X$\tbe\n 1,000. ") == ["let", "$x$", "be", "1,000."]
 
 
-@pytest.mark.parametrize("form", ["s1", "strict"])
-def test_a_batch_gives_what_its_texts_give_alone(form: str) -> None:
-    together = hashed(TEXTS, form)
-    tokens = s1_words if form == "s1" else strict_tokens
-    assert together.lengths.tolist() == [len(tokens(text.replace("\x00", " "))) for text in TEXTS]
+def test_a_batch_gives_what_its_texts_give_alone() -> None:
+    together = hash_tokens(TEXTS)
+    expected = [len(strict_tokens(text.replace("\x00", " "))) for text in TEXTS]
+    assert together.lengths.tolist() == expected
     for index, text in enumerate(TEXTS):
-        assert np.array_equal(together.row(index), hashed([text], form).values)
-        assert whole(together)[index] == whole(hashed([text], form))[0]
+        assert np.array_equal(together.row(index), hash_tokens([text]).values)
+        assert text_hashes(together)[index] == text_hashes(hash_tokens([text]))[0]
 
 
 def test_shingles_are_the_runs_of_tokens_inside_each_text() -> None:
-    found = shingles(hashed(["a b c d", "b c d", "a b"]), 3)
+    found = shingles(hash_tokens(["a b c d", "b c d", "a b"]), 3)
     assert found.lengths.tolist() == [2, 1, 0]
     assert found.values[1] == found.values[2] != found.values[0]
 
 
 def test_masking_makes_templates_equal_and_leaves_words_apart() -> None:
-    forms = whole(masked(hashed(["What is 3 + 4?", "What is 70 + 1?", "What was 3 + 4?"])))
+    forms = text_hashes(
+        mask_numbers(hash_tokens(["What is 3 + 4?", "What is 70 + 1?", "What was 3 + 4?"]))
+    )
     assert forms[0] == forms[1] != forms[2]
 
 
 def test_no_texts_give_no_tokens() -> None:
-    assert len(hashed([])) == 0 and len(shingles(hashed([]), 5)) == 0
+    assert len(hash_tokens([])) == 0 and len(shingles(hash_tokens([]), 5)) == 0
 
 
 def test_hashes_are_the_same_in_every_process() -> None:
-    assert hashed(["triangle"]).values.tolist() == [11539169533928444906]
-    assert int(whole(hashed(["a 1"]))[0]) == 6235375517280716488
+    assert hash_tokens(["triangle"]).values.tolist() == [11539169533928444906]
+    assert int(text_hashes(hash_tokens(["a 1"]))[0]) == 6235375517280716488

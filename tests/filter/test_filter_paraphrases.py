@@ -19,7 +19,7 @@ from slowthink.records import Problem, duplicate_key, problem_id
 from slowthink.sampling.ledger import Ledger
 from slowthink.serialise import plain
 from slowthink.stages import filter as filter_stage
-from slowthink.stages.filter.paraphrases import _AGAIN, TAG, build_messages, parse_verdict
+from slowthink.stages.filter.paraphrases import _RETRY, TAG, build_messages, parse_verdict
 from slowthink.stages.report.curation import contamination_summary
 from slowthink.stages.report.curation_tables import contamination_table
 
@@ -89,7 +89,7 @@ def by_meaning() -> None:
 def test_candidates_are_the_nearest_that_are_not_known_yet() -> None:
     tested = [UNRELATED, CHINESE, EXAM, OTHER]
     index = EmbeddingIndex.of(tested, ParaphraseConfig(max_candidates=1))
-    assert index.places.tolist() == [0, 2, 3]
+    assert index.numbers.tolist() == [0, 2, 3]
     found = index.nearest([SAME, CHINESE, UNRELATED + " Round it."], known=[(), (), {0}])
     assert [[one.item for one in near] for near in found] == [[2], [], []]
     assert 0.9 < found[0][0].similarity < 0.96
@@ -143,7 +143,7 @@ def run(
                             for q in (EXAM, CHINESE, "What is the capital of France?")))  # fmt: skip
     if says is not None:
         asked = {
-            q if q == _AGAIN else build_messages(EXAM, q)[1]["content"]: s for q, s in says.items()
+            q if q == _RETRY else build_messages(EXAM, q)[1]["content"]: s for q, s in says.items()
         }
         rows = [{"question": q, "thinking": [s], "answer": ""} for q, s in asked.items()]
         script.write_text("".join(json.dumps(one) + "\n" for one in rows))
@@ -218,10 +218,10 @@ def test_the_judge_drops_the_same_and_keeps_other_numbers(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("by_meaning")
 def test_an_invalid_reply_is_asked_again_and_then_counted(tmp_path: Path) -> None:
     says = {SAME: "I think so.", OTHER: SAID[OTHER]}
-    mended = run(tmp_path / "a", ALL[:2], says=says | {_AGAIN: "VERDICT: SAME"})
+    mended = run(tmp_path / "a", ALL[:2], says=says | {_RETRY: "VERDICT: SAME"})
     assert [one.question for one in mended.records] == [OTHER]
     assert paper(tmp_path / "a")["paraphrase"]["judge"]["num_asked_again"] == 1
-    open_ = run(tmp_path / "b", ALL[:2], says=says | {_AGAIN: "Yes!"})
+    open_ = run(tmp_path / "b", ALL[:2], says=says | {_RETRY: "Yes!"})
     assert len(open_.records) == 2
     found = paper(tmp_path / "b")
     assert found["paraphrase"]["judge"]["num_no_verdict"] == 1
@@ -243,7 +243,7 @@ def test_order_decides_nothing_and_nothing_is_asked_twice(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.usefixtures("by_meaning")
 def test_the_report_tells_kinds_and_verdicts(tmp_path: Path) -> None:
-    run(tmp_path, [*ALL, "猫有几条腿？"], says=SAID | {OTHER: "Hm.", _AGAIN: "Hm."})
+    run(tmp_path, [*ALL, "猫有几条腿？"], says=SAID | {OTHER: "Hm.", _RETRY: "Hm."})
     checked = contamination_summary("filter", {"filter": tmp_path / "run/filter.partial"})
     assert checked is not None
     table = contamination_table(checked)

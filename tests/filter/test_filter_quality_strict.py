@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from slowthink.curation.language import language_of
 from slowthink.recipe import QualityConfig
 from slowthink.records import Problem, duplicate_key, problem_id
-from slowthink.stages.filter.quality import QUALITY_RULES, first_objections
-from slowthink.stages.filter.quality_strict import answer_kind, language_of
+from slowthink.stages.filter.quality import QUALITY_RULES, first_broken_rules
+from slowthink.stages.filter.quality_strict import answer_kind
 
 
 def problem(question: str, *, answer: str | None = "1") -> Problem:
@@ -126,8 +127,8 @@ def test_language_is_told_from_the_script(text: str, expected: str) -> None:
 def test_settings_allow_languages_and_answer_types() -> None:
     config = QualityConfig(languages=("en",), answer_types=("integer",), skip=("proof",))
     rows = [problem("求函数的最大值"), problem("Find x.", answer="1/2"), problem("Prove it.")]
-    found = first_objections(config, rows)
-    assert [one and one.rule for one in found] == ["language", "answer_type", None]
+    broken = first_broken_rules(config, rows)
+    assert [rule and rule.name for rule in broken] == ["language", "answer_type", None]
 
 
 def test_answer_kind() -> None:

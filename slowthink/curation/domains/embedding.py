@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slowthink.curation.domains.taxonomy import DomainClass, Label, Taxonomy
-from slowthink.curation.overlap.semantic import embedded, is_readable
+from slowthink.curation.overlap.semantic import embed, is_readable
 
 NUM_WORDS = 12
 """Number of a class's words appended to its description."""
@@ -21,15 +21,15 @@ NUM_WORDS = 12
 def label_texts(taxonomy: Taxonomy, texts: Sequence[str]) -> list[Label]:
     """The class with the largest cosine for each text; ties go to the lower code.
 
-    Equal texts are embedded once, in sorted order, and cosines are computed on integers, so the
+    Equal texts are embed once, in sorted order, and cosines are computed on integers, so the
     result depends neither on the order of rows nor on the machine's rounding. Raises ConfigError if
     the package is missing.
     """
     readable = sorted({text for text in texts if is_readable(text)})
     if not readable:
         return [Label(None, "not in a script that the model reads") for _ in texts]
-    classes = embedded([_description(domain) for domain in taxonomy.classes])
-    vectors = embedded(readable)
+    classes = embed([_description(domain) for domain in taxonomy.classes])
+    vectors = embed(readable)
     whole_TD, whole_CD = (np.rint(v * 1e4).astype(np.int64) for v in (vectors, classes))
     nearest = (whole_TD @ whole_CD.T).argmax(axis=1)
     codes = {

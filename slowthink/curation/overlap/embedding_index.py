@@ -1,10 +1,10 @@
-"""The tested problems that mean nearly the same as a text, by sentence embeddings; English only.
+"""The test problems nearest to a text in meaning, by sentence embeddings; English only.
 
-What shares no run of words can still be the same problem in other words. Embeddings find such, and
-as many problems of the same form with other numbers: these are candidates, not leaks.
+A text that shares no run of words can still be the same problem in other words. Embeddings find
+these, and as many problems of the same form with other numbers, so the results are candidates.
 
-    index = MeaningIndex.of(["How many primes are below 20?"], ParaphraseConfig())
-    index.nearest(["Count the primes less than 20."])  # [(Near(item=0, similarity=0.925),)]
+    index = EmbeddingIndex.of(["How many primes are below 20?"], ParaphraseConfig())
+    index.nearest(["Count the primes less than 20."])  # [(NearestItem(item=0, similarity=0.925),)]
 """
 
 from __future__ import annotations
@@ -17,72 +17,70 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowthink.curation.overlap.contamination import DRAWING
-from slowthink.curation.overlap.semantic import embedded, is_readable
+from slowthink.curation.overlap.semantic import embed, is_readable
 from slowthink.recipe import ParaphraseConfig
 
 BLOCK_TEXTS = 4096
-"""Texts held as vectors at a time, whatever the pool's size."""
+"""Number of texts embedded at a time."""
 BLOCK_PAIRS = 1 << 24
-"""Cosines held at a time: 64 MB."""
+"""Number of cosines in memory at a time: 64 MB."""
 _SENTENCES = re.compile(r"(?<=[.?!\n])")
 
 
 @dataclass(frozen=True, slots=True)
 class NearestItem:
-    """A tested problem that a text is close to."""
+    """A test problem close to a text."""
 
     item: int
-    """Its place among the tested problems."""
+    """Its number among the test problems."""
     similarity: float
     """Cosine, to three decimals."""
 
 
 @dataclass(frozen=True)
 class EmbeddingIndex:
-    """Tested problems by their meaning."""
+    """Test problems as embeddings."""
 
     config: ParaphraseConfig
-    places: NDArray[np.int64]
-    """[num_readable]: places of the problems that the model can read."""
+    numbers: NDArray[np.int64]
+    """[num_readable]: numbers of the problems that the model can read."""
     vectors: NDArray[np.float32]
     """[num_readable, 384]."""
 
     @classmethod
     def of(cls, items: Sequence[str], config: ParaphraseConfig) -> EmbeddingIndex:
-        """An index of these texts. Raises ConfigError where the model's package is missing."""
-        places = [place for place, text in enumerate(items) if is_readable(text)]
-        vectors = _vectors([items[place] for place in places], config)
-        return cls(config, np.array(places, np.int64), vectors)
+        """Build the index of these texts. Raises ConfigError if the model's package is missing."""
+        numbers = [number for number, text in enumerate(items) if is_readable(text)]
+        vectors = _vectors([items[number] for number in numbers], config)
+        return cls(config, np.array(numbers, np.int64), vectors)
 
     def nearest(
         self, texts: Sequence[str], *, known: Sequence[Collection[int]] = ()
     ) -> list[tuple[NearestItem, ...]]:
-        """For each text the problems of at least `min_similarity`, nearest first, then by place.
-
-        `known` has for each text the problems that need not be found; at most `max_candidates` of
-        the others are. () for a text that the model cannot read.
+        """For each text up to `max_candidates` problems with at least `min_similarity`, nearest
+        first, then by number, without those in `known`. () for a text that the model cannot read.
         """
-        found: list[tuple[NearestItem, ...]] = [()] * len(texts)
-        readable = [place for place, text in enumerate(texts) if is_readable(text)]
+        nearest: list[tuple[NearestItem, ...]] = [()] * len(texts)
+        readable = [row for row, text in enumerate(texts) if is_readable(text)]
         for start in range(0, len(readable), BLOCK_TEXTS):
             block = readable[start : start + BLOCK_TEXTS]
-            vectors = _vectors([texts[place] for place in block], self.config)
-            for place, pairs in zip(block, self._above(vectors), strict=True):
-                left = [pair for pair in pairs if not known or pair.item not in known[place]]
-                found[place] = tuple(left[: self.config.max_candidates])
-        return found
+            vectors = _vectors([texts[row] for row in block], self.config)
+            for row, similar in zip(block, self._similar(vectors), strict=True):
+                new = [item for item in similar if not known or item.item not in known[row]]
+                nearest[row] = tuple(new[: self.config.max_candidates])
+        return nearest
 
-    def _above(self, vectors: NDArray[np.float32]) -> Iterator[list[NearestItem]]:
-        """For each vector all problems that are similar enough, nearest first."""
-        height = max(1, BLOCK_PAIRS // max(1, len(self.places)))
+    def _similar(self, vectors: NDArray[np.float32]) -> Iterator[list[NearestItem]]:
+        """For each vector all problems with at least `min_similarity`, nearest first."""
+        height = max(1, BLOCK_PAIRS // max(1, len(self.numbers)))
         for start in range(0, len(vectors), height):
             cosines = (vectors[start : start + height] @ self.vectors.T).round(3)
             for row in cosines:
-                near = np.flatnonzero(row >= np.float32(self.config.min_similarity))
-                order = near[np.argsort(-row[near], kind="stable")]
+                similar = np.flatnonzero(row >= np.float32(self.config.min_similarity))
+                order = similar[np.argsort(-row[similar], kind="stable")]
                 yield [
-                    NearestItem(int(self.places[place]), min(1.0, round(float(row[place]), 3)))
-                    for place in order
+                    NearestItem(int(self.numbers[column]), min(1.0, round(float(row[column]), 3)))
+                    for column in order
                 ]
 
 
@@ -90,13 +88,14 @@ def _vectors(texts: Sequence[str], config: ParaphraseConfig) -> NDArray[np.float
     """[num_texts, 384]."""
     if not texts:
         return np.zeros((0, 384), np.float32)
-    return embedded([_asked(text) for text in texts], batch_size=config.batch_size)
+    return embed([_question(text) for text in texts], batch_size=config.batch_size)
 
 
-def _asked(text: str) -> str:
-    """What a question asks, less what would outweigh it: drawings, which are alike as code, and
-    where the answer is put: "Put your final answer in a box", in LaTeX."""
-    shown = DRAWING.sub(" ", text) if "[asy]" in text else text
-    if "\\boxed" in shown:
-        shown = "".join(one for one in _SENTENCES.split(shown) if "\\boxed" not in one)
-    return shown.strip() or text
+def _question(text: str) -> str:
+    """The text without parts that would dominate its embedding: drawings, whose code is similar,
+    and instructions to put the answer into a LaTeX box."""
+    question = DRAWING.sub(" ", text) if "[asy]" in text else text
+    if "\\boxed" in question:
+        sentences = _SENTENCES.split(question)
+        question = "".join(sentence for sentence in sentences if "\\boxed" not in sentence)
+    return question.strip() or text

@@ -1,15 +1,14 @@
-"""The problems that are tested on, for the stages that keep them out of training.
+"""The evaluation sets that training data is checked against.
 
-exam_sets(config, heldout, seed=0, setting="filter.contamination")[0].name == "held-out"
+evaluation_sets(config, heldout, seed=0, setting="filter.contamination")[0].name == "held-out"
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from slowthink.curation.overlap.certificate import EvaluationSet
-from slowthink.curation.overlap.contamination import EvaluationItem
 from slowthink.data.load import load_benchmark
 from slowthink.recipe import ContaminationConfig
 from slowthink.records import Problem
@@ -17,20 +16,40 @@ from slowthink.records import Problem
 HELDOUT = "held-out"
 
 
-def exam_sets(
+@dataclass(frozen=True)
+class EvaluationItem:
+    """One test problem."""
+
+    benchmark: str
+    id: str
+    """Its id or row in the set."""
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSet:
+    """All problems of one evaluation set."""
+
+    name: str
+    items: tuple[EvaluationItem, ...]
+    source: Mapping[str, Any]
+    """Origin of the rows: path and sha256, or hub id and revision."""
+
+
+def evaluation_sets(
     config: ContaminationConfig, heldout: Sequence[Problem], *, seed: int, setting: str
 ) -> list[EvaluationSet]:
-    """The pool's held-out problems, where there are any, then the named sets; raises as
-    `load_benchmark`."""
+    """The pool's held-out problems, if there are any, and the benchmarks of the settings. Raises
+    the errors of `load_benchmark`."""
     sets = [_set(HELDOUT, heldout, {"stage": "pool"}, config)] if heldout else []
-    for number, one in enumerate(config.benchmarks):
-        found = load_benchmark(one, seed=seed, setting=f"{setting}.benchmarks.{number}")
-        sets.append(_set(found.name, found.problems, found.source, config))
+    for number, benchmark in enumerate(config.benchmarks):
+        loaded = load_benchmark(benchmark, seed=seed, setting=f"{setting}.benchmarks.{number}")
+        sets.append(_set(loaded.name, loaded.problems, loaded.source, config))
     return sets
 
 
 def text_of(problem: Problem, config: ContaminationConfig) -> str:
-    """What is compared: the question, and in the strict form its options too."""
+    """The text that is compared: the question, with preset strict including its options."""
     if config.preset == "s1":
         return problem.question
     return "\n".join((problem.question, *problem.choices))
@@ -39,8 +58,6 @@ def text_of(problem: Problem, config: ContaminationConfig) -> str:
 def _set(
     name: str, problems: Iterable[Problem], source: dict[str, Any], config: ContaminationConfig
 ) -> EvaluationSet:
-    items = [
-        EvaluationItem(name, one.source_row or one.id, text_of(one, config)) for one in problems
-    ]
+    items = [EvaluationItem(name, p.source_row or p.id, text_of(p, config)) for p in problems]
     ordered = sorted(items, key=lambda item: (item.text, item.id))
     return EvaluationSet(name=name, items=tuple(ordered), source=source)

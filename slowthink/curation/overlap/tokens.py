@@ -1,15 +1,15 @@
-r"""Normal forms of a question, and its tokens as 64-bit hashes: what duplicates and leaks are found by.
+r"""Tokens of questions in normal form, and as 64-bit hashes for finding duplicates and leaks.
 
-Two forms. `s1` is s1's (simplescaling/s1@77272c6: data/decontaminate_util.py): lower case, cut at
-white space, nothing else. `strict` sees through the way a question is set:
+Two forms: s1's (simplescaling/s1@77272c6: data/decontaminate_util.py) is lower case, split at white
+space, nothing else. The strict form is independent of typesetting:
 
     strict_tokens(r"求 $\dfrac{1}{2}x$ 的值。") == strict_tokens("求１/2 x的值") == ["求", "1", "2", "x", "的", "值"]
 
-Batches are read as one text and hashed by a table of the words seen, then all is numpy:
+A batch is tokenized as one text and hashed by a table of known words; everything after is numpy:
 
-    tokens = hashed(["What is 17 + 25?", "What is 3?"])     # 5 + 3 tokens
-    shingles(tokens, 3).row(1)                              # the one run of 3 tokens, as uint64
-    shingles(masked(tokens), 3)                             # the same with every number alike
+    tokens = hash_tokens(["What is 17 + 25?", "What is 3?"])  # 5 + 3 tokens
+    shingles(tokens, 3).row(1)         # the only run of 3 tokens, as uint64
+    shingles(mask_numbers(tokens), 3)  # the same with all numbers masked
 """  # noqa: E501
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Form = Literal["s1", "strict"]
 Hashes = NDArray[np.uint64]
 
 END = "\x00"
-"""Stands between the texts of a batch; a NUL inside a text counts as white space."""
+"""Separates the texts of a batch; a NUL inside a text counts as white space."""
 MAX_VOCABULARY = 2_000_000
-"""Distinct tokens remembered before the table starts anew, some 250 MB."""
+"""Number of distinct tokens in the table before it is cleared, about 250 MB."""
 
 CJK = r"\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""Characters that are a token each: Chinese, and the kana."""
+"""Characters that are single tokens: Chinese and kana."""
 _TOKEN = re.compile(
     rf"[a-z]+|\d+(?:\.\d+)?|[+=<>{END}]|-(?<![a-z]{{2}}-)(?<!--)(?!-)|[{CJK}]|[^\W\d_a-z{CJK}]+"
 )
@@ -44,7 +43,7 @@ _SET_ONLY = re.compile(
     r"|text(?:bf|it|rm|normal)?|math(?:rm|bf|it|bb|cal|frak|sf|scr|op)|mbox|hbox|operatorname"
     r"|boldsymbol|bm|hspace|vspace|item|medskip|smallskip|bigskip|noindent|hfill|not)(?![a-z])"
 )
-"""Commands that say how a thing is set, or (fractions, products) what a bare `/` and `*` say."""
+"""Commands for typesetting only, and fractions and products, for which `/` and `*` also stand."""
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho"
 _NAMES = {
     **dict(zip("αβγδεζηθικλμνξοπρ", _GREEK.split(), strict=True)),
@@ -66,12 +65,11 @@ _SAME_COMMAND = (
 
 
 @dataclass(frozen=True)
-class Hashed:
-    """Tokens or shingles of a batch of texts, end to end."""
+class HashedBatch:
+    """Hashes of the tokens or shingles of a batch of texts, concatenated."""
 
     values: Hashes
-    """[num_tokens of all texts]; of a number (and of nothing else, tokens only) the last bit is 1.
-    """
+    """[num_values]. The last bit of a token's hash is 1 if it is a number, else 0."""
     offsets: NDArray[np.int64]
     """[num_texts + 1]: text i has values[offsets[i]:offsets[i + 1]]."""
 
@@ -81,13 +79,18 @@ class Hashed:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[num_texts]: how many values each text has."""
+        """[num_texts]: number of values of each text."""
         return np.diff(self.offsets)
 
     @property
     def owners(self) -> NDArray[np.int64]:
-        """[num values]: the text that each value is of."""
+        """[num_values]: the text that each value belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
+
+    @property
+    def is_number(self) -> NDArray[np.bool_]:
+        """[num_values]: whether each token is a number."""
+        return (self.values & np.uint64(1)).astype(bool)
 
     def row(self, index: int) -> Hashes:
         """The values of one text."""
@@ -103,12 +106,12 @@ def s1_words(text: str) -> list[str]:
 
 
 def strict_tokens(text: str) -> list[str]:
-    """The tokens of the strict form: Latin words, numbers, `+ - = < >`, Chinese by characters."""
+    """The tokens of the strict form: Latin words, numbers, `+ - = < >`, Chinese characters."""
     return _TOKEN.findall(strict_text(text.replace(END, " ")))
 
 
 def strict_text(text: str) -> str:
-    """The text after NFKC, case folding, and LaTeX said in one way; punctuation is still in it."""
+    """The text after NFKC, case folding and unifying LaTeX commands, including punctuation."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).casefold()
         text = _SIGN.sub(_sign_name, text)
@@ -123,8 +126,8 @@ def strict_text(text: str) -> str:
     return text
 
 
-def _sign_name(found: re.Match[str]) -> str:
-    name = _NAMES[found[0]]
+def _sign_name(match: re.Match[str]) -> str:
+    name = _NAMES[match[0]]
     return name if name == "-" else f" {name} "
 
 
@@ -132,7 +135,7 @@ def _sign_name(found: re.Match[str]) -> str:
 
 
 class _Vocabulary(dict[str, int]):
-    """Token → hash, the same in every process; the last bit says whether it is a number."""
+    """Token → hash, the same in every process; its last bit is 1 for a number."""
 
     def __missing__(self, token: str) -> int:
         value = int.from_bytes(hashlib.blake2b(token.encode("utf-8", "surrogatepass"),
@@ -145,56 +148,55 @@ class _Vocabulary(dict[str, int]):
 _VOCABULARY = _Vocabulary()
 
 
-def hashed(texts: Sequence[str], form: Form = "strict") -> Hashed:
-    """The tokens of each text as hashes; equal in every process, worker and batch."""
+def hash_tokens(texts: Sequence[str]) -> HashedBatch:
+    """Hashes of the strict tokens of each text; equal in every process, worker and batch."""
     if len(_VOCABULARY) > MAX_VOCABULARY:
         _VOCABULARY.clear()
     joined = f" {END} ".join([text.replace(END, " ") if END in text else text for text in texts])
-    words = s1_words(joined) if form == "s1" else _TOKEN.findall(strict_text(joined))
+    words = _TOKEN.findall(strict_text(joined))
     values = np.fromiter(map(_VOCABULARY.__getitem__, words), np.uint64, len(words))
     ends = np.flatnonzero(values == np.uint64(_VOCABULARY[END]))
     offsets = np.zeros(len(texts) + 1, np.int64)
     if len(texts):
         offsets[1:-1] = ends - np.arange(len(ends))
         offsets[-1] = len(values) - len(ends)
-    return Hashed(np.delete(values, ends), offsets)
+    return HashedBatch(np.delete(values, ends), offsets)
 
 
-def masked(tokens: Hashed) -> Hashed:
-    """The same with every number alike."""
-    is_number = (tokens.values & np.uint64(1)).astype(bool)
-    return Hashed(np.where(is_number, np.uint64(1), tokens.values), tokens.offsets)
+def mask_numbers(tokens: HashedBatch) -> HashedBatch:
+    """The tokens with all numbers replaced by the same one."""
+    return HashedBatch(np.where(tokens.is_number, np.uint64(1), tokens.values), tokens.offsets)
 
 
-def shingles(tokens: Hashed, width: int) -> Hashed:
-    """Every run of `width` tokens as one hash, in order; none in a text that has fewer tokens."""
+def shingles(tokens: HashedBatch, width: int) -> HashedBatch:
+    """Hashes of all runs of `width` tokens, in order; none for a text with fewer tokens."""
     lengths = np.maximum(tokens.lengths - (width - 1), 0)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    runs = mixed(_runs(tokens.values, width))
+    runs = mix_bits(_runs(tokens.values, width))
     starts = np.repeat(tokens.offsets[:-1] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return Hashed(runs[starts], offsets)
+    return HashedBatch(runs[starts], offsets)
 
 
-def whole(tokens: Hashed) -> Hashes:
-    """[num_texts]: one hash of all of a text's tokens and their order."""
-    places = np.arange(len(tokens.values)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
-    parts = mixed(tokens.values + mixed(places.astype(np.uint64)))
+def text_hashes(tokens: HashedBatch) -> Hashes:
+    """[num_texts]: a hash of each text's tokens and their order."""
+    positions = np.arange(len(tokens.values)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
+    parts = mix_bits(tokens.values + mix_bits(positions.astype(np.uint64)))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(parts, dtype=np.uint64)])
-    return mixed(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]])
+    return mix_bits(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]])
 
 
 def _runs(values: Hashes, width: int) -> Hashes:
-    """Polynomial hash of every window over all values, text ends or not, modulo 2^64."""
+    """Polynomial hashes of all windows of the values, across the ends of texts too, modulo 2^64."""
     num = max(0, len(values) - width + 1)
     runs = np.zeros(num, np.uint64)
-    for place in range(width):
+    for offset in range(width):
         runs *= np.uint64(0x9E3779B97F4A7C15)
-        runs += values[place : place + num]
+        runs += values[offset : offset + num]
     return runs
 
 
-def mixed(values: Any) -> Hashes:
-    """The values spread over all 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
+def mix_bits(values: Any) -> Hashes:
+    """The values mixed over all 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
     values = values ^ (values >> np.uint64(30))
     values *= np.uint64(0xBF58476D1CE4E5B9)
     values ^= values >> np.uint64(27)

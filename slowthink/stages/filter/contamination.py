@@ -1,4 +1,4 @@
-"""decontamination: training problems that hold a problem which is tested on.
+"""Decontamination: drop training problems that overlap a test problem.
 
 {"id": "p-…", "step": "contamination: strict", "reason": "copy of a problem of math500",
  "evidence": "math500 37 (score 1.0): how many vertical asymptotes does the graph of …"}
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slowthink.curation.overlap.certificate import certificate, drops, summary, write_certificate
-from slowthink.curation.overlap.contamination import EvaluationItem, Leak
-from slowthink.curation.overlap.evaluation_sets import exam_sets, text_of
+from slowthink.curation.overlap.contamination import Leak
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem, evaluation_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_leaks, find_leaks_in_order
 from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
@@ -29,61 +29,75 @@ REASONS = {
 
 
 def contamination(funnel: Funnel, context: StageContext) -> None:
-    """One step; the certificate lies in the stage's folder, and says of every hit what it is."""
+    """Drop the problems that overlap test problems, and write the certificate of every hit into the
+    stage's folder."""
     config: ContaminationConfig | None = context.config.contamination
     if config is None:
         return
-    heldout = [one for one in context.load(Problem, "pool") if one.split is Split.HELDOUT]
-    sets = exam_sets(config, heldout, seed=context.recipe.seed, setting="filter.contamination")
-    items = [item for one in sets for item in one.items]
-    problems = sorted(funnel.problems, key=lambda one: one.id)
-    found = _leaks(problems, items, config, context.recipe)
-    found, facts = add_paraphrases(problems, found, items, context)
-    leaks = {one.id: leak for one, leak in zip(problems, found, strict=True) if leak}
-    ids = [one.id for one in problems]
-    paper = certificate(leaks, sets, config, what="questions", checked=ids)
-    paper |= {"paraphrase": facts} if facts else {}
-    write_certificate(context.folder, paper)
-    funnel.facts["contamination"] = summary(paper)
+    heldout = [p for p in context.load(Problem, "pool") if p.split is Split.HELDOUT]
+    sets = evaluation_sets(
+        config, heldout, seed=context.recipe.seed, setting="filter.contamination"
+    )
+    items = [item for evaluation_set in sets for item in evaluation_set.items]
+    problems = sorted(funnel.problems, key=lambda problem: problem.id)
+    overlaps = _leaks(problems, items, config, context.recipe)
+    overlaps, paraphrase_facts = add_paraphrases(problems, overlaps, items, context)
+    leaks = {p.id: found for p, found in zip(problems, overlaps, strict=True) if found}
+    ids = [problem.id for problem in problems]
+    report = certificate(leaks, sets, config, what="questions", checked=ids)
+    report |= {"paraphrase": paraphrase_facts} if paraphrase_facts else {}
+    write_certificate(context.folder, report)
+    funnel.facts["contamination"] = summary(report)
     step = f"contamination: {config.preset}"
-    funnel.drop(step, [drop for id in ids if (drop := _dropped(id, leaks.get(id), step, config))])
-    context.notify(f"filter: {paper['num_dropped']} problems leak {len(items)} that are tested on")
+    dropped = [_dropped(id, found, step, config) for id, found in sorted(leaks.items())]
+    funnel.drop(step, [drop for drop in dropped if drop])
+    context.notify(
+        f"filter: {report['num_dropped']:,} of {len(ids):,} problems overlap the "
+        f"{len(items):,} test problems and are dropped"
+    )
 
 
 def _leaks(
     problems: Sequence[Problem], items: Sequence[EvaluationItem], config: ContaminationConfig,
     recipe: Recipe,
 ) -> list[Leaks]:  # fmt: skip
-    texts = [text_of(one, config) for one in problems]
+    texts = [text_of(problem, config) for problem in problems]
     if config.preset != "s1" or not config.cross_source:
         return find_leaks(texts, items, config, runner=recipe.runner)
-    by_source: dict[str, list[tuple[int, EvaluationItem]]] = {
-        name: [] for name in in_order({one.source for one in problems}, config, recipe)
+    rows_of: dict[str, list[int]] = {
+        name: [] for name in source_order({problem.source for problem in problems}, config, recipe)
     }
-    for place, (one, text) in enumerate(zip(problems, texts, strict=True)):
-        by_source[one.source].append((place, EvaluationItem(one.source, one.id, text)))
-    groups = {name: [item for _, item in source] for name, source in by_source.items()}
-    places = [place for source in by_source.values() for place, _ in source]
-    found = dict(zip(places, find_leaks_in_order(groups, items, config), strict=True))
-    return [found[place] for place in range(len(problems))]
+    for row, problem in enumerate(problems):
+        rows_of[problem.source].append(row)
+    sources = {
+        name: [EvaluationItem(name, problems[row].id, texts[row]) for row in rows]
+        for name, rows in rows_of.items()
+    }
+    ordered_rows = [row for rows in rows_of.values() for row in rows]
+    leaks = find_leaks_in_order(sources, items, config)
+    by_row = dict(zip(ordered_rows, leaks, strict=True))
+    return [by_row[row] for row in range(len(problems))]
 
 
-def in_order(names: set[str], config: ContaminationConfig, recipe: Recipe) -> list[str]:
-    """Sources as the settings order them, then as the pool does, then by name."""
-    pool = [getattr(one, "name", None) for one in recipe.pool.sources] if recipe.pool else []
-    wanted = [*config.source_order, *(name for name in pool if name), *sorted(names)]
-    return [name for name in dict.fromkeys(wanted) if name in names]
+def source_order(names: set[str], config: ContaminationConfig, recipe: Recipe) -> list[str]:
+    """Sources in the order of the settings, then of the pool, then by name."""
+    sources = recipe.pool.sources if recipe.pool else ()
+    pool = [name for source in sources if (name := getattr(source, "name", None))]
+    ordered = [*config.source_order, *pool, *sorted(names)]
+    return [name for name in dict.fromkeys(ordered) if name in names]
 
 
 def _dropped(
-    id: str, leaks: Sequence[Leak] | None, step: str, config: ContaminationConfig
+    id: str, leaks: Sequence[Leak], step: str, config: ContaminationConfig
 ) -> Dropped | None:
-    leak = next((leak for leak in leaks or () if drops(leak, config)), None)
+    """The record of a dropped problem; None if its leaks are only reported."""
+    leak = next((leak for leak in leaks if drops(leak, config)), None)
     if leak is None:
         return None
-    reason = f"{REASONS[leak.kind]} {leak.item.benchmark}"
     by_meaning = leak.kind in ("paraphrase", "similar")
     score = f"{'similarity' if by_meaning else 'score'} {leak.score}"
-    shown = (leak.said or leak.item.text) if by_meaning else leak.span
-    evidence = as_evidence(f"{leak.item.benchmark} {leak.item.id} ({score}): {shown}")
-    return Dropped(id=id, step=step, reason=reason, evidence=evidence)
+    shown = (leak.judge_reason or leak.item.text) if by_meaning else leak.span
+    return Dropped(
+        id=id, step=step, reason=f"{REASONS[leak.kind]} {leak.item.benchmark}",
+        evidence=as_evidence(f"{leak.item.benchmark} {leak.item.id} ({score}): {shown}"),
+    )  # fmt: skip

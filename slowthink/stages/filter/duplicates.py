@@ -1,12 +1,12 @@
-"""Of questions that are the same one stays: exact, then near, then semantic, if asked for.
+"""Drop duplicate questions: exact, near and semantic duplicates, in this order.
 
     {"step": "duplicates: near", "reason": "near duplicate", "evidence": "0.94 like p-1f…: Find …"}
 
-Each part's clusters go to clusters.jsonl in the stage's folder:
+The clusters are written to clusters.jsonl in the stage's folder:
 
     {"part": "near", "kept": "p-1f…", "members": [{"id": "p-9b…", "score": 0.94}]}
 
-Rows are put in order of preference first, ties by id, so the order of the input decides nothing.
+Rows are sorted by preference, then id, so the order of the input does not matter.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from slowthink.stages.filter.funnel import Funnel
 
 CLUSTERS_FILE = "clusters.jsonl"
 SHORTHAND = DuplicatesConfig(exact="plain", near=None, keep=("answer",))
-"""What `duplicates: exact` means."""
+"""The settings that `duplicates: exact` stands for."""
 REASONS = {
     "exact": "duplicate question",
     "near": "near duplicate",
@@ -40,43 +40,43 @@ REASONS = {
 
 
 def duplicates(funnel: Funnel, context: StageContext) -> None:
-    """The step of the filter: one entry of the funnel for each part that is on."""
+    """Drop duplicates, with one step of the funnel for each enabled part."""
     settings: FilterConfig = context.config
     if settings.duplicates is None:
         return
     config = SHORTHAND if settings.duplicates == "exact" else settings.duplicates
     lines: list[str] = []
     facts: dict[str, Any] = {}
-    for part, found in _parts(config, context.recipe.runner).items():
-        ordered = in_preference(funnel.problems, config)
-        clusters, more = found(ordered)
+    for part, find in _parts(config, context.recipe.runner).items():
+        problems = in_preference(funnel.problems, config)
+        clusters, part_facts = find(problems)
         step = f"duplicates: {part}"
-        funnel.drop(step, _dropped(step, REASONS[part], ordered, clusters))
-        lines += [json.dumps(_row(part, ordered, one)) + "\n" for one in clusters]
-        facts[part] = _facts(clusters) | more
+        funnel.drop(step, _dropped(step, REASONS[part], problems, clusters))
+        lines += [json.dumps(_row(part, problems, cluster)) + "\n" for cluster in clusters]
+        facts[part] = _facts(clusters) | part_facts
     write_atomic(context.folder / CLUSTERS_FILE, "".join(lines))
     funnel.facts["duplicates"] = facts
 
 
 def in_preference(problems: Sequence[Problem], config: DuplicatesConfig) -> list[Problem]:
-    """The problems, the one to keep before the others that may be equal to it."""
-    places = {name: place for place, name in enumerate(config.sources)}
+    """The problems, sorted so that of equal ones the one to keep comes first."""
+    source_ranks = {name: rank for rank, name in enumerate(config.sources)}
 
     def rank(problem: Problem, rule: str) -> int:
         length = len(problem.solution or "")
         return {
             "answer": problem.answer is None,
             "solution": not problem.solution,
-            "source_order": places.get(problem.source, len(places)),
+            "source_order": source_ranks.get(problem.source, len(source_ranks)),
             "longest_solution": -length,
             "shortest_solution": length or 1 << 62,
         }[rule]
 
-    return sorted(problems, key=lambda one: (*(rank(one, rule) for rule in config.keep), one.id))
+    return sorted(problems, key=lambda p: (*(rank(p, rule) for rule in config.keep), p.id))
 
 
-Found = tuple[list[Cluster], dict[str, Any]]
-Part = Callable[[Sequence[Problem]], Found]
+ClustersAndFacts = tuple[list[Cluster], dict[str, Any]]
+Part = Callable[[Sequence[Problem]], ClustersAndFacts]
 
 
 def _parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
@@ -90,17 +90,17 @@ def _parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
     return parts
 
 
-def _plain(problems: Sequence[Problem]) -> Found:
+def _plain(problems: Sequence[Problem]) -> ClustersAndFacts:
     return equal_keys([problem.duplicate_key for problem in problems]), {}
 
 
-def _strict(problems: Sequence[Problem], *, runner: str) -> Found:
+def _strict(problems: Sequence[Problem], *, runner: str) -> ClustersAndFacts:
     questions = [(problem.question, problem.choices) for problem in problems]
     batches = map_batches(exact_keys, batched(questions, BATCH_ROWS), runner=runner)
     return equal_keys([key or None for batch in batches for key in batch.tolist()]), {}
 
 
-def _near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> Found:
+def _near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> ClustersAndFacts:
     clusters = near_duplicates(
         [question_text(problem) for problem in problems],
         min_overlap=config.min_overlap, width=config.width, same_sense=config.same_sense,
@@ -109,39 +109,39 @@ def _near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> Fo
     return clusters, {}
 
 
-def _semantic(problems: Sequence[Problem], *, config: SemanticConfig) -> Found:
+def _semantic(problems: Sequence[Problem], *, config: SemanticConfig) -> ClustersAndFacts:
     texts = [question_text(problem) for problem in problems]
-    english = [place for place, text in enumerate(texts) if semantic.is_readable(text)]
+    english = [row for row, text in enumerate(texts) if semantic.is_readable(text)]
     clusters = semantic.semantic_duplicates(
-        [texts[place] for place in english],
+        [texts[row] for row in english],
         min_similarity=config.min_similarity, batch_size=config.batch_size,
     )  # fmt: skip
-    placed = [one.placed(english) for one in clusters]
-    return placed, {"num_not_english": len(texts) - len(english)}
+    clusters = [cluster.reindexed(english) for cluster in clusters]
+    return clusters, {"num_not_english": len(texts) - len(english)}
 
 
 def question_text(problem: Problem) -> str:
     """The question with its options in alphabetical order, without their letters."""
-    stem, inside = split_options(problem.question)
-    return "\n".join([stem, *sorted([*inside, *problem.choices])])
+    stem, inline_options = split_options(problem.question)
+    return "\n".join([stem, *sorted([*inline_options, *problem.choices])])
 
 
 def _dropped(
     step: str, reason: str, problems: Sequence[Problem], clusters: Sequence[Cluster]
 ) -> list[Dropped]:
-    found = []
+    dropped = []
     for cluster in clusters:
         kept = problems[cluster.kept].id
         for member in cluster.members:
             problem = problems[member.row]
-            how = "" if step.endswith("exact") else f", {member.score:.2f} alike"
-            evidence = as_evidence(f"{kept} is kept{how}: {problem.question}")
-            found.append(Dropped(id=problem.id, step=step, reason=reason, evidence=evidence))
-    return found
+            similarity = "" if step.endswith("exact") else f", {member.score:.2f} alike"
+            evidence = as_evidence(f"{kept} is kept{similarity}: {problem.question}")
+            dropped.append(Dropped(id=problem.id, step=step, reason=reason, evidence=evidence))
+    return dropped
 
 
 def _row(part: str, problems: Sequence[Problem], cluster: Cluster) -> dict[str, Any]:
-    members = [{"id": problems[one.row].id, "score": one.score} for one in cluster.members]
+    members = [{"id": problems[m.row].id, "score": m.score} for m in cluster.members]
     return {"part": part, "kept": problems[cluster.kept].id, "members": members}
 
 

@@ -1,11 +1,11 @@
-r"""Tested problems in other words: candidates by meaning, and what a judge says of each.
+r"""Paraphrases of test problems: candidates by sentence embeddings, and a judge's verdict on each.
 
-Runs of words do not see them. A candidate that nobody judged is `similar` and stays unless told
-otherwise; one that the judge calls the same is a `paraphrase` and goes:
+Runs of words do not detect them. A candidate without a verdict is `similar` and kept by default;
+one that the judge calls the same is a `paraphrase` and dropped:
 
     parse_verdict("Both ask for the number of primes below 20.\nVERDICT: SAME")  # True
 
-Every pair of texts is put to the judge once, the tested problem first, and kept in the ledger.
+The judge sees every pair of texts once, the test problem first; replies are kept in the ledger.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowthink.curation.overlap.certificate import drops
-from slowthink.curation.overlap.contamination import EvaluationItem, Leak
+from slowthink.curation.overlap.contamination import Leak
 from slowthink.curation.overlap.embedding_index import EmbeddingIndex
-from slowthink.curation.overlap.evaluation_sets import text_of
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem, text_of
 from slowthink.curation.overlap.leaks import Leaks
 from slowthink.curation.overlap.semantic import is_readable
 from slowthink.pipeline.contract import StageContext
@@ -35,16 +35,16 @@ from slowthink.sampling.prompted_model import (
 )
 
 TAG = "contamination"
-"""Under what the ledger counts these tokens."""
+"""The ledger counts these tokens under this tag."""
 MAX_CHARS = 8_000
-"""Of each of the two texts; a longer one keeps its beginning."""
+"""Maximum length of each of the two texts; a longer one is truncated."""
 _VERDICT = re.compile(r"verdict\s*[:\uff1a]\s*(same|different)\s*\.?", re.IGNORECASE)
 
 _SYSTEM = (
     "You compare two problems. You do not solve them. You end with one line that is exactly "
     "`VERDICT: SAME` or `VERDICT: DIFFERENT`."
 )
-_ASK = """Problem A:
+_PROMPT = """Problem A:
 {tested}
 
 Problem B:
@@ -57,7 +57,7 @@ answer (m + n in place of m/n) do not matter. They are different if a number, a 
 is asked for differs, even where one method solves both, or one is a part of the other. Say in at \
 most two sentences what is given and asked in each and whether anything differs, then give the \
 verdict line."""
-_AGAIN = (
+_RETRY = (
     "That does not end with a verdict. Reply with one line and nothing else: `VERDICT: SAME` or "
     "`VERDICT: DIFFERENT`."
 )
@@ -65,92 +65,97 @@ _AGAIN = (
 
 @dataclass(frozen=True, slots=True)
 class ParaphrasePair:
-    """A problem and a tested text that may be the same in other words."""
+    """A problem and a test problem's text that may be paraphrases."""
 
-    place: int
-    """Of the problem."""
-    tested: str
+    row: int
+    """Position of the problem."""
+    test_text: str
     similarity: float
 
 
-def build_messages(tested: str, other: str) -> Messages:
+def build_messages(test_text: str, text: str) -> Messages:
     """The chat messages about one pair of texts."""
-    asked = _ASK.format(
-        tested=fenced(tested, max_chars=MAX_CHARS), other=fenced(other, max_chars=MAX_CHARS)
+    prompt = _PROMPT.format(
+        tested=fenced(test_text, max_chars=MAX_CHARS), other=fenced(text, max_chars=MAX_CHARS)
     )
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": asked}]
+    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": prompt}]
 
 
 def parse_verdict(text: str) -> bool | None:
-    """Whether the two are the same, as the last line says; None where it says neither, or another
-    line the opposite."""
+    """Whether the reply's last line calls the two the same; None if it is no verdict, or if another
+    line contradicts it."""
     lines = plain_lines(strip_thinking(text))
-    said = {found[1].lower() for found in map(_VERDICT.fullmatch, lines) if found}
-    if len(said) != 1 or not _VERDICT.fullmatch(lines[-1]):
+    verdicts = {match[1].lower() for match in map(_VERDICT.fullmatch, lines) if match}
+    if len(verdicts) != 1 or not _VERDICT.fullmatch(lines[-1]):
         return None
-    return said == {"same"}
+    return verdicts == {"same"}
 
 
 def add_paraphrases(
     problems: Sequence[Problem],
-    found: Sequence[Leaks],
+    overlaps: Sequence[Leaks],
     items: Sequence[EvaluationItem],
     context: StageContext,
 ) -> tuple[list[Leaks], dict[str, Any]]:
-    """The leaks of each problem with those by meaning behind them, and the certificate's figures.
+    """Each problem's leaks in `overlaps` followed by its leaks by meaning, and the certificate's
+    figures.
 
-    Looked at are problems that no leak in `found` drops. Raises ConfigError where the embedding's
-    package or the judge is missing.
+    Only problems that no leak in `overlaps` drops are compared. Raises ConfigError if the embedding
+    package or the judge is unavailable.
     """
     config: ContaminationConfig = context.config.contamination
     settings = config.paraphrase
     if settings is None:
-        return list(found), {}
-    tested: dict[str, list[EvaluationItem]] = {}
+        return list(overlaps), {}
+    items_of: dict[str, list[EvaluationItem]] = {}
     for item in items:
-        tested.setdefault(item.text, []).append(item)
-    looked_at = [
-        place for place, leaks in enumerate(found) if not any(drops(one, config) for one in leaks)
-    ]
-    texts = {place: text_of(problems[place], config) for place in looked_at}
-    pairs = _pairs(texts, found, list(tested), settings)
-    replies, asked = _asked(pairs, problems, texts, context)
-    leaks = [list(one) for one in found]
+        items_of.setdefault(item.text, []).append(item)
+    texts = {
+        row: text_of(problems[row], config)
+        for row, leaks in enumerate(overlaps)
+        if not any(drops(leak, config) for leak in leaks)
+    }
+    pairs = _pairs(texts, overlaps, list(items_of), settings)
+    replies, judge_facts = _judged(pairs, problems, texts, context)
+    extended = [list(leaks) for leaks in overlaps]
     for pair, reply in zip(pairs, replies, strict=True):
         if reply.value is not False:
-            leaks[pair.place] += [_leak(pair, reply, item) for item in tested[pair.tested]]
+            extended[pair.row] += [_leak(pair, reply, item) for item in items_of[pair.test_text]]
     facts = {
-        "num_looked_at": len(looked_at),
+        "num_looked_at": len(texts),
         "num_unread": sum(not is_readable(text) for text in texts.values()),
-        "num_tested_unread": sum(len(tested[text]) for text in tested if not is_readable(text)),
+        "num_tested_unread": sum(len(items_of[text]) for text in items_of if not is_readable(text)),
         "num_candidates": len(pairs),
-        "num_with_candidates": len({pair.place for pair in pairs}),
+        "num_with_candidates": len({pair.row for pair in pairs}),
     }
-    context.notify(f"filter: {len(pairs)} candidates by meaning")
-    return [tuple(one) for one in leaks], facts | {"judge": asked}
+    context.notify(f"filter: {len(pairs):,} candidate paraphrases of test problems")
+    return [tuple(leaks) for leaks in extended], facts | {"judge": judge_facts}
 
 
 def _pairs(
-    texts: dict[int, str], found: Sequence[Leaks], tested: Sequence[str], config: ParaphraseConfig
-) -> list[ParaphrasePair]:
-    """Candidates of the problems at these places; what runs of words already tell of is none."""
-    places = {text: place for place, text in enumerate(tested)}
-    known = [frozenset(places[leak.item.text] for leak in found[place]) for place in texts]
-    nearest = EmbeddingIndex.of(tested, config).nearest(list(texts.values()), known=known)
+    texts: dict[int, str], overlaps: Sequence[Leaks], test_texts: Sequence[str],
+    config: ParaphraseConfig,
+) -> list[ParaphrasePair]:  # fmt: skip
+    """Candidates of the texts, by row; test problems that a row already overlaps are skipped."""
+    numbers = {text: number for number, text in enumerate(test_texts)}
+    known = [frozenset(numbers[leak.item.text] for leak in overlaps[row]) for row in texts]
+    index = EmbeddingIndex.of(test_texts, config)
     return [
-        ParaphrasePair(place, tested[one.item], one.similarity)
-        for place, near in zip(texts, nearest, strict=True)
-        for one in near
+        ParaphrasePair(row, test_texts[candidate.item], candidate.similarity)
+        for row, candidates in zip(
+            texts, index.nearest(list(texts.values()), known=known), strict=True
+        )
+        for candidate in candidates
     ]
 
 
-def _asked(
+def _judged(
     pairs: Sequence[ParaphrasePair],
     problems: Sequence[Problem],
     texts: dict[int, str],
     context: StageContext,
 ) -> tuple[list[ModelReply[bool]], dict[str, Any] | None]:
-    """What the judge says of each pair, and how often what; nothing without one."""
+    """The judge's reply on each pair, and counts of the verdicts; empty replies without a judge."""
     config = context.config.contamination.paraphrase.judge
     if config is None or not pairs:
         return [ModelReply(None, None)] * len(pairs), None
@@ -159,28 +164,28 @@ def _asked(
         open_prompted_model(
             config, context.recipe,
             ledger=ledger, tag=TAG, notify=context.notify, progress=context.progress,
-        ) as asker,
+        ) as judge,
     ):  # fmt: skip
-        replies = asker.generate(
-            [problems[pair.place] for pair in pairs],
-            [build_messages(pair.tested, texts[pair.place]) for pair in pairs],
+        replies = judge.generate(
+            [problems[pair.row] for pair in pairs],
+            [build_messages(pair.test_text, texts[pair.row]) for pair in pairs],
             parse=parse_verdict,
-            retry_prompt=_AGAIN,
+            retry_prompt=_RETRY,
         )
-    said = Counter(reply.value for reply in replies)
+    verdicts = Counter(reply.value for reply in replies)
     return replies, {
         "model": context.recipe.model if config.model == "base" else config.model,
-        "num_same": said[True],
-        "num_different": said[False],
-        "num_no_verdict": said[None],
-        "num_asked_again": asker.num_retried,
+        "num_same": verdicts[True],
+        "num_different": verdicts[False],
+        "num_no_verdict": verdicts[None],
+        "num_asked_again": judge.num_retried,
     }
 
 
 def _leak(pair: ParaphrasePair, reply: ModelReply[bool], item: EvaluationItem) -> Leak:
-    """A hit on this tested problem; where the judge says so, with its reason."""
+    """The leak of a pair; with the judge's reason if it calls the two the same."""
     if not reply.value or reply.text is None:
         return Leak("similar", item, pair.similarity, 0.0, 0.0, 0, "")
     lines = strip_thinking(reply.text).strip().splitlines()
-    said = " ".join(lines[:-1]).strip()
-    return Leak("paraphrase", item, pair.similarity, 0.0, 0.0, 0, "", said)
+    judge_reason = " ".join(lines[:-1]).strip()
+    return Leak("paraphrase", item, pair.similarity, 0.0, 0.0, 0, "", judge_reason)

@@ -1,10 +1,10 @@
-"""Rules of quality, each with a name: a rule answers None (keep) or a finding (the problem goes).
+"""Quality rules by name: a rule returns None (keep) or a match (the problem is dropped).
 
     {"id": "p-…", "step": "quality: multi_part", "reason": "holds a part number such as p1.",
      "evidence": "…p1. Find x. p2. Find y."}
 
-The `s1` preset is exactly s1's (simplescaling/s1@77272c6: data/filter.ipynb), side effects and all:
-its `p7.` also finds "top7.", its bold rule needs a digit further on in the line. Preset `strict`
+Preset `s1` is exactly s1's (simplescaling/s1@77272c6: data/filter.ipynb), including side effects:
+its `p7.` also matches "top7.", its bold rule needs a digit later in the line. Preset `strict`
 (quality_strict.py) is ours.
 """
 
@@ -32,14 +32,14 @@ BOLD_THEN_DIGIT = re.compile(r"\*\*(?=.*\d)[^\s\]]*\*\*")
 
 
 def no_reference(problem: Problem) -> RuleMatch | None:
-    """s1 drops rows without a reference solution, since their attempts cannot be graded."""
+    """No reference solution: s1 drops these rows, since their attempts cannot be graded."""
     if problem.answer or problem.solution:
         return None
     return RuleMatch("has neither an answer nor a solution", as_evidence(problem.question))
 
 
 def drawing(problem: Problem) -> RuleMatch | None:
-    """Asymptote code, kept in AIME problems as s1 does."""
+    """Asymptote code; kept in AIME problems, as in s1."""
     start = problem.question.find("[asy]")
     if start < 0 or "aime" in problem.source.casefold():
         return None
@@ -47,7 +47,7 @@ def drawing(problem: Problem) -> RuleMatch | None:
 
 
 def image(problem: Problem) -> RuleMatch | None:
-    """A reference to an image that is not there."""
+    """A reference to a missing image."""
     start = problem.question.find("![Image]")
     if start < 0:
         return None
@@ -56,18 +56,18 @@ def image(problem: Problem) -> RuleMatch | None:
 
 def multi_part(problem: Problem) -> RuleMatch | None:
     """Any of the strings p1. to p999."""
-    found = PART_NUMBER.search(problem.question)
-    if found is None:
+    match = PART_NUMBER.search(problem.question)
+    if match is None:
         return None
-    return RuleMatch("holds a part number such as p1.", around(problem.question, *found.span()))
+    return RuleMatch("holds a part number such as p1.", around(problem.question, *match.span()))
 
 
 def bold_number(problem: Problem) -> RuleMatch | None:
-    """A bold run without white space or `]`, with a digit in it or further on in the line."""
-    found = BOLD_THEN_DIGIT.search(problem.question)
-    if found is None:
+    """A bold span without white space or `]`, with a digit in it or later in the line."""
+    match = BOLD_THEN_DIGIT.search(problem.question)
+    if match is None:
         return None
-    return RuleMatch("holds a bold run before a digit", around(problem.question, *found.span()))
+    return RuleMatch("holds a bold run before a digit", around(problem.question, *match.span()))
 
 
 QUALITY_RULES: dict[str, dict[str, Rule]] = {
@@ -80,54 +80,55 @@ QUALITY_RULES: dict[str, dict[str, Rule]] = {
     },
     "strict": dict(quality_strict.rules_of(QualityConfig())),
 }
-"""Rules by preset, in the order in which they are asked."""
+"""Rules by preset, in the order in which they are applied."""
 
 
 @dataclass(frozen=True, slots=True)
-class Objection:
-    """Why a problem goes."""
+class BrokenRule:
+    """The rule that drops a problem."""
 
-    rule: str
-    finding: RuleMatch
+    name: str
+    match: RuleMatch
 
 
 def rules_of(quality: str | QualityConfig) -> Mapping[str, Rule]:
-    """The rules of a preset, or of a preset with its settings."""
+    """The rules of a preset, by its name or its settings."""
     if isinstance(quality, QualityConfig):
         return quality_strict.rules_of(quality)
     return QUALITY_RULES[quality]
 
 
-def first_objections(
+def first_broken_rules(
     quality: str | QualityConfig, problems: Sequence[Problem]
-) -> list[Objection | None]:
-    """For each problem the first rule of the preset that it breaks; None where it breaks none."""
+) -> list[BrokenRule | None]:
+    """The first rule of the preset that each problem breaks; None if it breaks none."""
     rules = rules_of(quality)
-    return [_first_objection(rules, problem) for problem in problems]
+    return [_first_broken_rule(rules, problem) for problem in problems]
 
 
-def _first_objection(rules: Mapping[str, Rule], problem: Problem) -> Objection | None:
+def _first_broken_rule(rules: Mapping[str, Rule], problem: Problem) -> BrokenRule | None:
     for name, rule in rules.items():
-        if (finding := rule(problem)) is not None:
-            return Objection(name, finding)
+        if (match := rule(problem)) is not None:
+            return BrokenRule(name, match)
     return None
 
 
 def quality(funnel: Funnel, context: StageContext) -> None:
-    """The step of the filter: one entry of the funnel for each rule."""
+    """Drop the problems that break a rule, with one step of the funnel for each rule."""
     config: FilterConfig = context.config
     if config.quality is None:
         return
-    judge = functools.partial(first_objections, config.quality)
-    objections = map_rows(judge, funnel.problems, runner=context.recipe.runner)
-    found = [(p, one) for p, one in zip(funnel.problems, objections, strict=True) if one]
-    for name in rules_of(config.quality):
-        step = f"quality: {name}"
-        funnel.drop(
-            step,
-            [
-                Dropped(id=p.id, step=step, reason=one.finding.reason, evidence=one.finding.span)
-                for p, one in found
-                if one.rule == name
-            ],
-        )
+    check = functools.partial(first_broken_rules, config.quality)
+    broken_rules = map_rows(check, funnel.problems, runner=context.recipe.runner)
+    dropped: dict[str, list[Dropped]] = {name: [] for name in rules_of(config.quality)}
+    for problem, broken in zip(funnel.problems, broken_rules, strict=True):
+        if broken is not None:
+            match = broken.match
+            dropped[broken.name].append(
+                Dropped(
+                    id=problem.id, step=f"quality: {broken.name}", reason=match.reason,
+                    evidence=match.span,
+                )
+            )  # fmt: skip
+    for name, drops in dropped.items():
+        funnel.drop(f"quality: {name}", drops)

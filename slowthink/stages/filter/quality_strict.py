@@ -1,11 +1,11 @@
-r"""Preset `strict`: what s1's rules mean to drop, in English and Chinese, and no more.
+r"""Preset `strict`: what s1's rules are meant to drop, in English and Chinese, and no more.
 
-    multi_part(problem("(1) 求a的值; (2) 求b的值"), …) == Finding("asks more than once", "…")
+    multi_part(problem("(1) 求a的值; (2) 求b的值"), …) == RuleMatch("asks more than once", "…")
     multi_part(problem("Find the top7. They win."), …) is None      # s1 drops it
 
-A rule looks at the text for the words of its fault and gives the span that it found. What the rules
-cannot see: a figure that no word mentions, two questions in one sentence, Latin languages in texts
-under 12 words, mojibake of other code pages than Windows-1252 and Latin-1.
+A rule searches the text for the words of a fault and returns the matched span. The rules cannot
+detect: a figure that no word mentions, two questions in one sentence, Latin languages in texts
+under 12 words, mojibake of code pages other than Windows-1252 and Latin-1.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from slowthink.curation.language import language_of
 from slowthink.data.rows import as_evidence
 from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.answers.compare import AnswerContext, compare
@@ -22,23 +23,23 @@ from slowthink.recipe.quality import QualityConfig
 from slowthink.records import Problem
 
 SPAN_MARGIN = 40
-"""Characters of context on either side of what a rule found."""
+"""Characters of context on either side of a match."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """What a rule found."""
+    """A fault that a rule found in a problem."""
 
     reason: str
     span: str
-    """Where in the text, as evidence."""
+    """The matched text with context, as evidence."""
 
 
-Checked = Callable[[Problem, QualityConfig], RuleMatch | None]
+StrictRule = Callable[[Problem, QualityConfig], RuleMatch | None]
 
 
 def rules_of(config: QualityConfig) -> dict[str, Callable[[Problem], RuleMatch | None]]:
-    """The preset's rules under these settings, in the order in which they are asked."""
+    """The preset's rules under these settings, in the order in which they are applied."""
     return {
         name: functools.partial(_call, rule, config)
         for name, rule in RULES.items()
@@ -46,12 +47,12 @@ def rules_of(config: QualityConfig) -> dict[str, Callable[[Problem], RuleMatch |
     }
 
 
-def _call(rule: Checked, config: QualityConfig, problem: Problem) -> RuleMatch | None:
+def _call(rule: StrictRule, config: QualityConfig, problem: Problem) -> RuleMatch | None:
     return rule(problem, config)
 
 
 def around(text: str, start: int, end: int) -> str:
-    """The span with some characters of context, as evidence."""
+    """The span with SPAN_MARGIN characters of context, as evidence."""
     left, right = max(0, start - SPAN_MARGIN), end + SPAN_MARGIN
     return as_evidence(
         ("…" if left else "") + text[left:right] + ("…" if right < len(text) else "")
@@ -59,21 +60,22 @@ def around(text: str, start: int, end: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What a rule looks for."""
+class FaultPattern:
+    """A pattern of faults and their reason."""
 
     reason: str
     pattern: re.Pattern[str]
     hints: tuple[str, ...]
-    """One of these stands in every lower-cased text that the pattern finds: twenty times faster."""
+    """Every lower-cased text that the pattern matches contains one of these. The search for them is
+    twenty times faster."""
 
     def find(self, text: str) -> RuleMatch | None:
-        """Its first place in the text."""
+        """The first match in the text."""
         lower = text.lower()
         if not any(hint in lower for hint in self.hints):
             return None
-        found = self.pattern.search(text)
-        return found and RuleMatch(self.reason, around(text, *found.span()))
+        match = self.pattern.search(text)
+        return match and RuleMatch(self.reason, around(text, *match.span()))
 
 
 # --- the text -------------------------------------------------------------------------------------
@@ -104,30 +106,30 @@ LINK = re.compile(r"(?i:\bhttps?:/?/|\bwww\.\w+\.\w|\bftp://)|\\(?:href|url)\{")
 DRAWING = re.compile(
     r"\[/?asy\]|```asy|\\begin\{(?:tikzpicture|picture|asy|pspicture)\}|\bunitsize\(|\\xymatrix"
 )
-IMAGE_FAULT = Fault(
+IMAGE_FAULT = FaultPattern(
     "refers to an image", IMAGE,
     ("fig", "diagram", "pictur", "image", "graph", "chart", "map", "drawing", "sketch", "illustrat",
      "shown", "![", "<img", "[img", "drawn", "图"),
 )  # fmt: skip
-LINK_FAULT = Fault("holds a link", LINK, ("http", "www.", "ftp:", "\\href", "\\url"))
-DRAWING_FAULT = Fault(
+LINK_FAULT = FaultPattern("holds a link", LINK, ("http", "www.", "ftp:", "\\href", "\\url"))
+DRAWING_FAULT = FaultPattern(
     "holds a drawing as code", DRAWING, ("asy", "picture}", "unitsize", "xymatrix")
 )
 _ART_LINE = re.compile(r"^(?=.*[|/\\+_])[ \t|_/\\+\-=.oO*'`^<>]{4,}$")
 _ART_MARK = re.compile(r"[|/\\+]")
 ART_LINES = 3
-"""This many lines of drawing strokes, one under the other, are a drawing."""
+"""This many consecutive lines of drawing strokes are a drawing."""
 
 
 def encoding(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     """Replacement and control characters, mojibake, HTML entities and blocks (not `<br>`)."""
     text = problem.question
-    found = DEBRIS.search(text)
-    return found and RuleMatch("holds encoding debris", around(text, *found.span()))
+    match = DEBRIS.search(text)
+    return match and RuleMatch("holds encoding debris", around(text, *match.span()))
 
 
 def image(problem: Problem, _: QualityConfig) -> RuleMatch | None:
-    """A figure that is not there: its mark, or words that point at it."""
+    """A missing figure: its markup, or words that refer to it."""
     return IMAGE_FAULT.find(problem.question)
 
 
@@ -153,11 +155,11 @@ def _ascii_art(text: str) -> RuleMatch | None:
 
 
 def link(problem: Problem, _: QualityConfig) -> RuleMatch | None:
-    """An address of the web."""
+    """A web address."""
     return LINK_FAULT.find(problem.question)
 
 
-# --- what is asked --------------------------------------------------------------------------------
+# --- the question ---------------------------------------------------------------------------------
 
 ASKS_VALUE = re.compile(
     r"(?i:\b(?:find|determine|compute|calculate|evaluate|what|how|which|when|where|who|express|solve"
@@ -171,7 +173,7 @@ PROOF = re.compile(
     r"|(?<!要)求证|试证|证明[:：，,]"
     r"|(?<![可已被能经易以的未于了])(?<!不需要|不要求)(?<!不[需必用]|无[需须])证明(?!了|过|题|书|的|是|中|方法)"
 )
-PROOF_FAULT = Fault("asks for a proof", PROOF, ("prove", "show", "verify", "证"))
+PROOF_FAULT = FaultPattern("asks for a proof", PROOF, ("prove", "show", "verify", "证"))
 _LABELS = (
     re.compile(r"(?<![\w\\^_{(])[(（]([a-h])[)）]"),
     re.compile(r"(?<![\w\\^_{(])[(（](i{1,3}|iv|v|vi{1,3})[)）]"),
@@ -195,18 +197,18 @@ _MAY_HAVE_PARTS = re.compile(r"[(（][ai1][)）]|(?:^|\n)\s*\**[a1][.)]|[Pp]1\.|
 
 
 def multi_part(problem: Problem, _: QualityConfig) -> RuleMatch | None:
-    """Two or more labelled parts that each ask something; labelled conditions and options stay."""
+    """Two or more labelled parts that ask something; labelled conditions and options do not."""
     text = problem.question
     if not _MAY_HAVE_PARTS.search(text):
         return None
     for pattern in _LABELS:
         if not (parts := _in_order(list(pattern.finditer(text)))):
             continue
-        ends = [*(one.start() for one in parts[1:]), len(text)]
+        ends = [*(label.start() for label in parts[1:]), len(text)]
         asking = [
-            one
-            for one, end in zip(parts, ends, strict=True)
-            if _ASKS_PART.search(text[one.end() : end])
+            label
+            for label, end in zip(parts, ends, strict=True)
+            if _ASKS_PART.search(text[label.end() : end])
         ]
         if len(asking) > 1:
             return RuleMatch("asks more than once", around(text, *asking[1].span()))
@@ -214,23 +216,23 @@ def multi_part(problem: Problem, _: QualityConfig) -> RuleMatch | None:
 
 
 def _in_order(labels: list[re.Match[str]]) -> list[re.Match[str]]:
-    """The labels from the first one that starts a series on, as far as they go on in order."""
+    """The labels that form the start of a series such as a, b, c, at least two; else none."""
     for order in _ORDERS:
-        found: list[re.Match[str]] = []
+        series: list[re.Match[str]] = []
         for label in labels:
-            if len(found) < len(order) and label[1] == order[len(found)]:
-                found.append(label)
-        if len(found) > 1:
-            return found
+            if len(series) < len(order) and label[1] == order[len(series)]:
+                series.append(label)
+        if len(series) > 1:
+            return series
     return []
 
 
 def proof(problem: Problem, _: QualityConfig) -> RuleMatch | None:
-    """A question that asks for a proof, and for nothing that a key could hold."""
-    found = PROOF_FAULT.find(problem.question)
-    if found is None or (problem.answer and ASKS_VALUE.search(problem.question)):
+    """A question that asks for a proof, and for no value that a reference answer could give."""
+    match = PROOF_FAULT.find(problem.question)
+    if match is None or (problem.answer and ASKS_VALUE.search(problem.question)):
         return None
-    return found
+    return match
 
 
 # --- the answer -----------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ _NUMBER = re.compile(r"\$?[-+−]?(?:\d+(?:\.\d+)?|\.\d+|\\[dt]?frac\{-?\d+\}\{\
 
 
 def answer(problem: Problem, config: QualityConfig) -> RuleMatch | None:
-    """No answer, or one that the grader cannot use as a key: a reference must be gradable."""
+    """No answer, or one that the grader cannot use as a reference."""
     text = (problem.answer or "").strip()
     if not text:
         return RuleMatch("has no answer", as_evidence(problem.question))
@@ -266,7 +268,7 @@ def _unusable(text: str) -> RuleMatch | None:
 
 
 def answer_kind(problem: Problem) -> str:
-    """choice, integer, number, list, words or expression; by the answer's own form."""
+    """choice, integer, number, list, words or expression, by the form of the answer."""
     text = (problem.answer or "").strip()
     if parse_choice(text).letters and (problem.choices or len(text) <= 3):
         return "choice"
@@ -288,50 +290,15 @@ def answer_type(problem: Problem, config: QualityConfig) -> RuleMatch | None:
 
 # --- the language ---------------------------------------------------------------------------------
 
-_SCRIPTS = (
-    ("ja", re.compile(r"[\u3040-\u30ff]")),
-    ("ko", re.compile(r"[\uac00-\ud7a3]")),
-    ("zh", re.compile(r"[\u3400-\u9fff]")),
-    ("ru", re.compile(r"[\u0400-\u04ff]")),
-    ("ar", re.compile(r"[\u0600-\u06ff]")),
-)
-SCRIPT_SHARE = 0.15
-"""Of the letters outside formulas and commands: from here on a script names the language."""
-_FORMULA = re.compile(r"\$[^$]*\$|\\[a-zA-Z]+")
-_LATIN_WORD = re.compile(r"[A-Za-zÀ-ÿ]{2,}")
-_WORDS = (
-    "the of is and to in find what how let that for are be with by as on if it an at from this "
-    "which when where each given all has many there two will"
-)
-_ENGLISH = frozenset(_WORDS.split())
-MIN_WORDS = 12
-
 
 def language(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     """A language that the settings do not allow."""
-    if config.languages is None or (found := language_of(problem.question)) in config.languages:
+    if config.languages is None or (name := language_of(problem.question)) in config.languages:
         return None
-    return RuleMatch(f"the language is {found}", as_evidence(problem.question))
+    return RuleMatch(f"the language is {name}", as_evidence(problem.question))
 
 
-def language_of(text: str) -> str:
-    """en, zh, ja, ko, ru, ar or other, by script; of Latin texts, by English function words.
-
-    Latin texts under 12 words count as English: too short to tell.
-    """
-    plain = _FORMULA.sub(" ", text)
-    words = _LATIN_WORD.findall(plain)
-    if not plain.isascii():
-        counts = [(len(pattern.findall(plain)), name) for name, pattern in _SCRIPTS]
-        total = sum(map(len, words)) + sum(count for count, _ in counts)
-        found = next((n for count, n in counts if count > SCRIPT_SHARE * max(total, 1)), None)
-        if found:
-            return found
-    english = sum(word.lower() in _ENGLISH for word in words)
-    return "en" if len(words) < MIN_WORDS or english > 0.1 * len(words) else "other"
-
-
-RULES: dict[str, Checked] = {
+RULES: dict[str, StrictRule] = {
     "encoding": encoding,
     "image": image,
     "drawing": drawing,
@@ -342,4 +309,4 @@ RULES: dict[str, Checked] = {
     "language": language,
     "answer_type": answer_type,
 }
-"""In the order in which they are asked: the faults of a text before those of its answer."""
+"""In the order in which they are applied: faults of the question before those of the answer."""

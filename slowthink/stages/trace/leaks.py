@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slowthink.curation.overlap.certificate import certificate, drops, summary, write_certificate
-from slowthink.curation.overlap.contamination import EvaluationItem, Leak
-from slowthink.curation.overlap.evaluation_sets import exam_sets, text_of
+from slowthink.curation.overlap.contamination import Leak
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem, evaluation_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_in_chains, find_leaks
 from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
@@ -32,7 +32,7 @@ def keep_unleaked(
     pool = context.load(Problem, "pool") if "pool" in context.inputs else []
     heldout = [one for one in pool if one.split is Split.HELDOUT]
     strict = config.model_copy(update={"preset": "strict"})
-    sets = exam_sets(strict, heldout, seed=context.recipe.seed, setting="trace.contamination")
+    sets = evaluation_sets(strict, heldout, seed=context.recipe.seed, setting="trace.contamination")
     items = [item for one in sets for item in one.items]
     found = _leaks(candidates, items, strict, context.recipe)
     paper = certificate(
