@@ -21,7 +21,6 @@ from slowthink.serialise import plain
 from slowthink.stages import filter as filter_stage
 from slowthink.stages.filter.paraphrases import _RETRY, TAG, build_messages, parse_verdict
 from slowthink.stages.report.curation import contamination_summary
-from slowthink.stages.report.curation_tables import contamination_table
 
 EXAM = (
     "A shop sells pens at 3 dollars each and gives one free pen for every five bought. How many "
@@ -246,11 +245,10 @@ def test_the_report_tells_kinds_and_verdicts(tmp_path: Path) -> None:
     run(tmp_path, [*ALL, "猫有几条腿？"], says=SAID | {OTHER: "Hm.", _RETRY: "Hm."})
     checked = contamination_summary("filter", {"filter": tmp_path / "run/filter.partial"})
     assert checked is not None
-    table = contamination_table(checked)
-    assert table.head == ("Tested on", "Problems there", "Copies", "In other words", "Similar",
-                          "Which rows")  # fmt: skip
-    assert table.caption.endswith(
-        "4 were also compared by meaning, 1 of them not in English and left out: 2 candidates. "
-        "judge called 1 the same problem and 0 different ones; 1 have no verdict. Similar ones, "
-        "which nobody judged, stayed."
-    )
+    (benchmark,) = checked["against"]
+    assert set(benchmark["num_hits"]) == {"copy", "paraphrase", "similar"}
+    paraphrase, judge = checked["paraphrase"], checked["paraphrase"]["judge"]
+    counts = (paraphrase["num_looked_at"], paraphrase["num_unread"], paraphrase["num_candidates"])
+    assert counts == (4, 1, 2) and checked["similar"] == "keep"
+    assert (judge["model"], judge["num_same"], judge["num_different"]) == ("judge", 1, 0)
+    assert judge["num_no_verdict"] == 1

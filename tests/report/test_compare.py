@@ -248,7 +248,7 @@ def html(whole_run, tmp_path_factory) -> str:
 def test_page_leads_with_the_difference_at_the_largest_shared_point(html):
     text = words(html)
     assert "Accuracy at ≤ 96 tokens, base to tuned 35.0% → to 50.0%" in text
-    assert "+15.0 points, paired 95 % interval" in text and "no difference is shown" in text
+    assert "+15.0 points, paired 95 % interval" in text and "The 95 % interval includes 0." in text
     assert "questions could detect a true difference of" in text
 
 
@@ -258,7 +258,7 @@ def test_page_shows_what_was_won_and_lost_with_both_answers(html):
     assert "Lost: 3 questions at ≤ 96 tokens where base is better" in text
     (part,) = re.findall(r'<section id="set-1".*?</section>', html, re.DOTALL)
     assert part.count("✓ correct") == part.count("✗ wrong") == part.count('<details class="item"')
-    assert "found 7, expected" in words(part)
+    assert "extracted 7, expected" in words(part)
 
 
 def test_page_is_inert_and_loads_nothing(html):
@@ -278,7 +278,7 @@ def test_long_lists_are_drawn_by_seed_and_say_so(whole_run, tmp_path):
         write_page(pair, data, tmp_path / f"{i}.html", max_shown=2, seed=i // 2) for i in range(3)
     ]
     first, again, other = (path.read_text("utf-8") for path in pages)
-    assert "2 of them, drawn by seed" in words(first)
+    assert "2 of them, sampled at random (seeded)" in words(first)
     assert first == again != other
 
 

@@ -1,4 +1,4 @@
-"""What the page and `report.json` tell of the pool's way to the training set."""
+"""The curation in the page and in `report.json`: funnel, duplicates, contamination, selection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from made_run import make_run, problem
 
 from slowthink.stages.report import problem_columns, render
 from slowthink.stages.report.curation import distribution, expected_counts, pass_rate_class
-from slowthink.stages.report.curation_tables import labels_note
 from slowthink.stages.report.data import headline
 
 EMPTY = {
@@ -38,7 +37,7 @@ def html(pool_run: Path) -> str:
 
 
 def section(html: str, name: str) -> str:
-    """The words of one section of the page."""
+    """The text of one section of the page."""
     (part,) = re.findall(rf'<section id="{name}".*?</section>', html, re.DOTALL)
     return " ".join(escaping.unescape(re.sub(r"<[^>]*>", " ", part)).split())
 
@@ -53,13 +52,15 @@ def test_funnel_shows_the_planted_rows_under_the_rules_that_dropped_them(html: s
     assert "TheoremQA without pictures s1 747 14" in text
 
 
-def test_clusters_name_who_stayed_and_who_went(curated: dict[str, Any], html: str) -> None:
+def test_clusters_name_the_kept_question_and_the_dropped_ones(
+    curated: dict[str, Any], html: str
+) -> None:
     exact, near = curated["duplicates"]
     (cluster,) = exact["examples"]
     assert cluster["kept"]["question"] == CHINESE[0]
     assert [one["question"] for one in cluster["members"]] == [PLANTED[2]]
     assert (near["num_clusters"], near["num_dropped"], near["sizes"]) == (1, 1, {"2": 1})
-    assert "nearly equal 1 1 2 1 of size 2" in section(html, "duplicates")
+    assert "near duplicates 1 1 2 1 of size 2" in section(html, "duplicates")
     assert f"kept {ENGLISH[2]}" in section(html, "duplicates")
 
 
@@ -72,12 +73,12 @@ def test_contamination_counts_hits_of_each_set_by_kind_and_marks_what_is_shared(
     assert exam["num_hits"] == {"copy": 2, "template": 1}
     assert exam["example"]["question"] == EXAM["chinese"]
     text = section(html, "contamination")
-    assert "10 questions checked, preset strict: 2 dropped." in text
+    assert "2 of 10 questions overlap the 3 test problems and are dropped (preset strict)." in text
     assert "exam 3 2 20.0% 1 10.0%" in text
     assert "<mark>甲乙两地相距 480 千米客车与货车" in html
 
 
-def test_difficulty_keeps_verdicts_and_untried_problems_apart(
+def test_difficulty_counts_verdicts_and_problems_without_attempts_apart(
     curated: dict[str, Any], html: str
 ) -> None:
     (row,) = curated["difficulty"]
@@ -90,16 +91,16 @@ def test_difficulty_keeps_verdicts_and_untried_problems_apart(
     assert "difficulty, samples.jsonl 7 1 56 of 56, 100.0% 0 13 42 1 6 1" in text
 
 
-def test_keys_in_doubt_stand_beside_what_the_models_say(html: str) -> None:
+def test_doubtful_reference_answers_are_shown_with_the_models_answer(html: str) -> None:
     text = section(html, "pool-keys")
-    assert f"{WRONG_KEY} key 23 models 24 8 of 8 answers · 0 agree with the key" in text
+    assert f"{WRONG_KEY} reference answer 23 models 24 8 of 8 answers · 0 agree" in text
 
 
 def test_coverage_and_lengths_stand_before_and_after(curated: dict[str, Any], html: str) -> None:
     text = section(html, "selection")
     assert "Domain after pool after naming domains after filter" in text
     assert "unknown 14 100.0% 0 0.0% 0 0.0% Domains covered 0" in text
-    assert "named by lexical: 8 problems; 0 kept the one they had." in text
+    assert "Domain (msc) assigned to 8 of 8 problems by lexical; 0 kept their own." in text
     before, after = curated["lengths"]
     assert (before["stage"], before["num"], after["stage"], after["num"]) == (
         "pool", 14, "filter", 6,
@@ -160,9 +161,11 @@ def test_selection_gives_its_phases_reasons_and_the_papers_funnel(tmp_path: Path
     (tmp_path / "select/rationale.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     html = render(tmp_path, tmp_path / "again").read_text("utf-8")
     text = section(html, "selection")
-    assert f"draw 9 75.0% preselect 3 25.0% Why these some of each phase {CHINESE_APPLES}" in text
+    assert (
+        f"draw 9 75.0% preselect 3 25.0% Reasons examples from each phase {CHINESE_APPLES}" in text
+    )
     assert f"draw: 9 {HOSTILE}" in text and HOSTILE not in html and "not drawn" not in text
-    assert "by s1, mode paper; 12 were asked for. 2 draws gave none." in text
+    assert "by s1, mode paper; 12 requested. 2 draws selected no problem." in text
     funnel = "collected 59,029 59,030 30 quality 51,581 – 24 chosen 1,000 – 12"
     assert funnel in section(html, "funnel")
 
@@ -200,12 +203,17 @@ def test_only_sources_of_the_catalogue_stand_beside_a_papers() -> None:
     ]
 
 
-def test_two_methods_agreement_is_told_with_its_interval() -> None:
-    note = labels_note(
-        {"methods": ["lexical", "llm"], "taxonomy": "msc", "num_labelled": 1200, "num_kept": 3,
-         "agreement": {"n": 1100, "agreement": 0.5, "agreement_ci95": [0.47, 0.53]}}
-    )  # fmt: skip
-    assert note.endswith("Lexical and llm agree on 50.0% of 1,100 (95 % interval 47.0 to 53.0).")
+def test_agreement_of_two_methods_has_its_interval(pool_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(pool_run / "filter", tmp_path / "filter")
+    path = tmp_path / "filter/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["facts"]["domain_labels"] |= {
+        "methods": ["lexical", "llm"],
+        "agreement": {"n": 1100, "agreement": 0.5, "agreement_ci95": [0.47, 0.53]},
+    }
+    path.write_text(json.dumps(manifest))
+    text = section(render(tmp_path, tmp_path / "report").read_text("utf-8"), "selection")
+    assert "Lexical and llm agree on 50.0% of 1,100 (95 % interval 47.0 to 53.0)." in text
 
 
 def test_columns_come_out_of_problems_and_traces_alike(tmp_path: Path) -> None:
@@ -224,9 +232,7 @@ def test_columns_come_out_of_problems_and_traces_alike(tmp_path: Path) -> None:
         assert problem_columns.thinking_lengths(folder) == {}
 
 
-def test_a_problem_in_other_words_is_shown_with_what_the_judge_said(
-    pool_run: Path, tmp_path: Path
-) -> None:
+def test_paraphrase_is_shown_with_the_judges_reason(pool_run: Path, tmp_path: Path) -> None:
     shutil.copytree(pool_run / "filter", tmp_path / "filter")
     path = tmp_path / "filter/contamination.json"
     paper = json.loads(path.read_text("utf-8"))
@@ -240,6 +246,6 @@ def test_a_problem_in_other_words_is_shown_with_what_the_judge_said(
     path.write_text(json.dumps(paper | {"hits": [hit], "paraphrase": found}))
     html = render(tmp_path, tmp_path / "report").read_text("utf-8")
     text = section(html, "contamination")
-    assert "m called 1 the same problem and 4 different ones; 2 have no verdict." in text
-    assert "exam: the nearest hit paraphrase, similarity 0.91, dropped" in text
-    assert f"like exam {hit['item']}: Both Find n if" in text and "<img src=x" not in html
+    assert "m judged 1 to be the same problem and 4 to be different; 2 have no verdict." in text
+    assert "exam: the closest match paraphrase, similarity 0.91, dropped" in text
+    assert f"similar to exam {hit['item']}: Both Find n if" in text and "<img src=x" not in html

@@ -110,9 +110,9 @@ def rendered(tmp_path: Path, change: Callable[[dict], None]) -> str:
     return with_summary(root, folder, found)
 
 
-def test_interval_that_holds_zero_is_called_no_difference(tmp_path, page):
+def test_interval_that_includes_zero_is_pointed_out(tmp_path, page):
     html = rendered(tmp_path, lambda found: found.update(difference_ci95=[-0.1, 0.2]))
-    lead = "interval −10.0 to 20.0, n = 20 problems. The interval holds 0: no difference is shown."
+    lead = "interval −10.0 to 20.0, n = 20 problems. The 95 % interval includes 0."
     assert lead in words(html) and lead not in words(page)
 
 
@@ -121,7 +121,7 @@ def test_funnel_shows_counts_reasons_and_examples(page):
     assert "filter 30 →to 24" in text and "quality 30 →to 24" in text
     assert "image & link 6" in text and "not JSON 1" in text
     assert "20 of these are held out for evaluation" in text
-    assert "not drawn 12" in text and "Nothing dropped by: choose." in text
+    assert "not drawn 12" in text and "Steps that dropped nothing: choose." in text
 
 
 def strong_rows(page: str, number: int) -> list[str]:
@@ -143,7 +143,7 @@ def test_each_set_says_its_protocol_and_size(page):
     assert (
         "aime24 limo-v2: T=0.6, 4 samples 30 problems, in domain, from eval/aime24.jsonl." in text
     )
-    assert "limo-v2: T=0.6, 4 samples. Every point measured" in text
+    assert "limo-v2: T=0.6, 4 samples. All measured points" in text
 
 
 def test_several_samples_have_pass_maj_and_coverage(page):
@@ -161,7 +161,7 @@ def test_lengths_and_ends_stand_in_a_table_of_their_own(page):
 
 def test_comparison_has_both_p_values_and_says_what_could_be_detected(page):
     text = words(page)
-    assert "+25.0 −5.0 to 50.0, holds 0 0.061 < 0.001 18.7 points" in text
+    assert "+25.0 −5.0 to 50.0, includes 0 0.061 < 0.001 18.7 points" in text
     assert "This set of 20 questions could detect a true difference of 18.7 points or more." in text
 
 
@@ -179,10 +179,10 @@ def test_measures_are_points_per_doubling_with_intervals(page):
     )
 
 
-def test_elicitation_is_told_in_words(page):
+def test_elicitation_is_explained_in_words(page):
     text = words(page)
-    assert "base solves 25.0% in 4 tries (pass@4), tuned 35.0% in one." in text
-    assert "75.0% of that gain (95 % interval 50.0 to 95.0) lies within" in text
+    assert "base solves 25.0% with 4 samples (pass@4), tuned 35.0% with one." in text
+    assert "75.0% of that gain (95 % interval 50.0 to 95.0) is on problems" in text
 
 
 def test_published_figures_stand_below_ours_each_with_its_protocol(page):
@@ -205,7 +205,7 @@ def test_averages_over_the_ten_sets_have_the_papers_beside_them(page, tmp_path):
 
 def test_doubted_keys_and_the_judge_are_shown(page):
     text = words(page)
-    assert "key 12 models 16 7 of 8 answers, base, tuned · aime24" in text
+    assert "reference answer 12 models 16 7 of 8 answers, base, tuned · aime24" in text
     assert "90.0% (95 % interval 79.0 to 96.0)" in text
     assert "1 disagreement with the rules" in text and "rules correct judge wrong" in text
 
@@ -232,7 +232,7 @@ def test_samples_made_elsewhere_have_no_budget(tmp_path):
         found["sets"][1]["comparisons"] = []
 
     html = rendered(tmp_path, stored)
-    assert "tuned as stored 30 20.0%" in words(html)
+    assert "tuned stored samples 30 20.0%" in words(html)
 
 
 def test_domains_have_wilson_intervals(page):

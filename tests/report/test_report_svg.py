@@ -42,13 +42,13 @@ def test_log_ticks_double_and_are_few():
 
 
 def test_scale_gives_zero_and_doublings_a_place():
-    scale = svg.Scale(low=0, high=512, start=0, end=100, bend=partial(svg.doublings, unit=32))
-    assert scale.at(0) == 0 and scale.at(512) == 100
-    assert scale.at(64) - scale.at(32) < scale.at(32) - scale.at(0)
+    scale = svg.Scale(low=0, high=512, start=0, end=100, transform=partial(svg.doublings, unit=32))
+    assert scale.to_pixel(0) == 0 and scale.to_pixel(512) == 100
+    assert scale.to_pixel(64) - scale.to_pixel(32) < scale.to_pixel(32) - scale.to_pixel(0)
 
 
 def test_flat_scale_puts_everything_in_the_middle():
-    assert svg.Scale(low=3, high=3, start=0, end=100).at(3) == 50
+    assert svg.Scale(low=3, high=3, start=0, end=100).to_pixel(3) == 50
 
 
 def test_line_passes_through_its_marks():
@@ -120,7 +120,7 @@ def test_curve_without_points_is_empty():
 
 def test_picture_that_stands_alone_brings_its_ground_for_light_and_dark(whole_run):
     picture = (whole_run / "report" / "curve.svg").read_text("utf-8")
-    assert "ground" in classes(picture)
+    assert "background" in classes(picture)
     assert "prefers-color-scheme: dark" in picture
     assert "http" not in picture.replace("http://www.w3.org/2000/svg", "")
 

@@ -1,7 +1,7 @@
-"""The report stage: one HTML file of a run, its curve as a picture, and the same as data.
+"""The report stage: a run as one HTML file, as data, and its curve as a picture.
 
 Writes `report.html` (self-contained), `curve.svg` (for a README) and `report.json` into its folder;
-its table holds the points of the curve. Reads nothing but manifests and tables of the other stages.
+the rows of its table are the points of the curve. Reads only manifests and tables of other stages.
 
     report.render(Path("runs/quickstart"), Path("runs/quickstart/report"))
 """
@@ -27,7 +27,7 @@ __all__ = ["STAGE_VERSION", "ReportPoint", "headline", "plan", "render", "run"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportPoint:
-    """One point of one arm on one set: a row of the report's table."""
+    """A point of one arm on one set: a row of the report's table."""
 
     id: str
     """arm | protocol | benchmark | cap | waits | forced or free."""
@@ -45,7 +45,7 @@ class ReportPoint:
 
 
 def run(context: StageContext) -> StageResult:
-    """The stage: writes its files and hands over the points of the curve."""
+    """Write the report's files; the records are the points of the curve."""
     opened = open_run(
         context.root, folders=context.inputs, settings=context.recipe.model_dump(mode="json")
     )
@@ -59,16 +59,16 @@ def run(context: StageContext) -> StageResult:
 
 
 def plan(recipe: Recipe) -> dict[str, Any]:
-    """What the stage will do: no tokens are spent; at most so many transcripts are shown."""
-    config, arms = recipe.report, recipe.evaluate.arms if recipe.evaluate else ()
-    num = config.num_transcripts if config else 0
-    return {"max_transcripts": num * len(arms), "estimated_tokens": 0}
+    """The largest number of transcripts shown; no tokens are spent."""
+    num_arms = len(recipe.evaluate.arms) if recipe.evaluate else 0
+    num = recipe.report.num_transcripts if recipe.report else 0
+    return {"max_transcripts": num * num_arms, "estimated_tokens": 0}
 
 
 def render(root: Path, folder: Path, config: ReportConfig | None = None) -> Path:
-    """Write the files for the stages finished in `root` into `folder`; returns the HTML file.
+    """Write the report of the stages finished in `root` into `folder`; returns the HTML file.
 
-    Raises DataError where no stage is finished.
+    Raises DataError if no stage is finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write(open_run(root), folder, config or ReportConfig())
@@ -87,15 +87,15 @@ def _write(opened: Run, folder: Path, config: ReportConfig) -> dict[str, Any]:
 
 
 def _curve_points(data: Mapping[str, Any]) -> Iterator[ReportPoint]:
-    for one in data["headline"]["sets"]:
-        for arm in one["arms"]:
+    for eval_set in data["headline"]["sets"]:
+        for arm in eval_set["arms"]:
             for point in arm["points"]:
-                yield _curve_point(one, arm["name"], point)
+                yield _curve_point(eval_set, arm["name"], point)
 
 
-def _curve_point(one: Mapping[str, Any], arm: str, point: Mapping[str, Any]) -> ReportPoint:
+def _curve_point(eval_set: Mapping[str, Any], arm: str, point: Mapping[str, Any]) -> ReportPoint:
     low, high = point.get("ci95") or (None, None)
-    benchmark, protocol = one["benchmark"], one["protocol"]
+    benchmark, protocol = eval_set["benchmark"], eval_set["protocol"]
     cap, waits = point["max_thinking_tokens"], point.get("waits") or 0
     forced = bool(point.get("forced", True))
     return ReportPoint(

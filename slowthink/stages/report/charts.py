@@ -1,20 +1,25 @@
-"""The charts of the page: accuracy against tokens, of one chain or several; the training loss."""
+"""The charts of the page: accuracy against tokens, for one chain or several, and training loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
+
+from markupsafe import Markup
 
 from slowthink.stages.report import svg
 from slowthink.stages.report.text import budget_label, count, decimal, interval, percent, shorten
 
 CURVE_TITLE = "Accuracy against thinking tokens, with 95 % intervals"
-PARALLEL_TITLE = "Accuracy against all tokens spent on a problem, sequential and parallel"
+PARALLEL_TITLE = "Accuracy against all tokens per problem, sequential and parallel scaling"
+ACCURACY_AXIS = svg.Axis(label="Accuracy", format="{:.0%}".format, high=1.0)
 METHODS = ("sequential", "majority", "weighted", "best-of-n", "rejection", "rebase")
 VOTES = ("majority", "weighted", "best-of-n")
 MAX_CURVES = 8
 SHAPES = ("dot", "diamond", "ring")
+
+Row = Mapping[str, Any]
 
 
 def chart_css() -> str:
@@ -22,10 +27,16 @@ def chart_css() -> str:
     return (resources.files("slowthink.stages.report") / "chart.css").read_text("utf-8")
 
 
-def curve_svg(arms: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE, css: str = "") -> str:
-    """Accuracy against mean thinking tokens: a line an arm, waits and free points apart.
+def responsive_chart(draw: Callable[..., str], rows: Sequence[Any]) -> dict[str, Markup] | None:
+    """The same chart for wide screens and for phones; CSS shows one of them."""
+    wide, narrow = (draw(rows, size=size) for size in (svg.WIDE, svg.NARROW))
+    return {"wide": Markup(wide), "narrow": Markup(narrow)} if wide else None
 
-    Empty where no point was measured. With `css` the picture stands alone.
+
+def curve_svg(arms: Sequence[Row], *, size: svg.Size = svg.WIDE, css: str = "") -> str:
+    """Accuracy against mean thinking tokens: a line per arm; points with waits and free ones apart.
+
+    Empty if no point was measured. With `css` the picture is complete in itself.
     """
     lines = [
         line for hue, arm in enumerate(arms) for line in _arm_lines(arm, hue + (len(arms) < 2))
@@ -33,12 +44,50 @@ def curve_svg(arms: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE, css:
     if not lines:
         return ""
     x = svg.Axis(label="Mean thinking tokens", format=count, log="wide")
-    y = svg.Axis(label="Accuracy", format="{:.0%}".format, high=1.0)
-    return svg.line_chart(lines, x=x, y=y, size=size, title=CURVE_TITLE, css=css)
+    return svg.line_chart(lines, x=x, y=ACCURACY_AXIS, size=size, title=CURVE_TITLE, css=css)
 
 
-def loss_svg(rows: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE) -> str:
-    """Training loss against optimiser steps; empty where fewer than two were recorded."""
+def _arm_lines(arm: Row, hue: int) -> Iterator[svg.Line]:
+    points = sorted(
+        (point for point in arm["points"] if point.get("accuracy") is not None),
+        key=_thinking_tokens,
+    )
+    name = shorten(arm["name"], limit=48)
+    capped = [point for point in points if point.get("forced") and not point.get("waits")]
+    with_waits = [point for point in points if point.get("forced") and point.get("waits")]
+    free = [point for point in points if not point.get("forced")]
+    for label, chosen, shape in (
+        (name, capped, "dot"),
+        (f"{name}, with waits", with_waits, "diamond"),
+        (f"{name}, not forced", free, "ring"),
+    ):
+        if chosen:
+            marks = [_curve_mark(point) for point in chosen]
+            yield svg.Line(name=label, marks=marks, hue=hue, shape=shape, joined=shape == "dot")
+
+
+def _curve_mark(point: Row) -> svg.ChartPoint:
+    tokens = _thinking_tokens(point)
+    details = f"n = {point.get('n')}, mean {decimal(tokens)} thinking tokens"
+    label = f"+{point['waits']}" if point.get("waits") else ""
+    return _accuracy_mark(point, tokens, budget_label(point), details, label=label)
+
+
+def _accuracy_mark(
+    point: Row, x: float, name: str, details: str, *, label: str = ""
+) -> svg.ChartPoint:
+    low, high = point.get("ci95") or (None, None)
+    hint = f"{name}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], {details}"
+    return svg.ChartPoint(x=x, y=point["accuracy"], low=low, high=high, hint=hint, label=label)
+
+
+def _thinking_tokens(point: Row) -> float:
+    mean = point.get("mean_thinking_tokens")
+    return float(point.get("max_thinking_tokens") or 0) if mean is None else float(mean)
+
+
+def loss_svg(rows: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
+    """Training loss against optimiser steps; empty if fewer than two were recorded."""
     marks = [
         svg.ChartPoint(
             x=row["step"], y=row["loss"], hint=f"step {row['step']}: loss {row['loss']:.3f}"
@@ -55,16 +104,19 @@ def loss_svg(rows: Sequence[dict[str, Any]], *, size: svg.Size = svg.WIDE) -> st
     return svg.line_chart([line], x=x, y=y, size=size, title="Training loss")
 
 
-def parallel_svg(curves: Sequence[Mapping[str, Any]], *, size: svg.Size = svg.WIDE) -> str:
-    """Accuracy against tokens per problem, all counted: a line a curve, a colour a method.
+# --- parallel scaling -----------------------------------------------------------------------------
 
-    Empty where no point was measured.
+
+def parallel_svg(curves: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
+    """Accuracy against all tokens per problem: one line per curve, one colour per method.
+
+    Empty if no point was measured.
     """
     lines: list[svg.Line] = []
     for curve in curves:
         hue = METHODS.index(curve["method"]) if curve["method"] in METHODS else 0
         marks = [
-            _spent_mark(point) for point in curve["points"] if point.get("accuracy") is not None
+            _parallel_mark(point) for point in curve["points"] if point.get("accuracy") is not None
         ]
         if marks:
             shape = SHAPES[sum(line.hue == hue for line in lines) % len(SHAPES)]
@@ -78,74 +130,33 @@ def parallel_svg(curves: Sequence[Mapping[str, Any]], *, size: svg.Size = svg.WI
     if not lines:
         return ""
     x = svg.Axis(label="Tokens per problem, all counted (log)", format=count, log="always")
-    y = svg.Axis(label="Accuracy", format="{:.0%}".format, high=1.0)
-    return svg.line_chart(lines, x=x, y=y, size=size, title=PARALLEL_TITLE)
+    return svg.line_chart(lines, x=x, y=ACCURACY_AXIS, size=size, title=PARALLEL_TITLE)
 
 
-def drawn_curves(curves: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The curves that one plot has room for, in their order: all but those of votes, and of votes
-    the ones over the longest chains, of each method in turn."""
-    places = [i for i, curve in enumerate(curves) if curve["method"] in VOTES]
+def _parallel_mark(point: Row) -> svg.ChartPoint:
+    tokens = float(point["tokens_per_problem"]) + float(point.get("scorer_tokens_per_problem") or 0)
+    return _accuracy_mark(
+        point, tokens, f"k = {point.get('k')}", f"{decimal(tokens)} tokens per problem"
+    )
+
+
+def drawn_curves(curves: Sequence[Row]) -> list[Row]:
+    """The curves that fit in one plot, in their order.
+
+    All but those of votes, and for each vote method in turn those over the longest chains.
+    """
+    votes = [i for i, curve in enumerate(curves) if curve["method"] in VOTES]
     rank: dict[int, int] = {}
     for method in VOTES:
-        own = [i for i in places if curves[i]["method"] == method]
-        own.sort(key=lambda i: _length(curves[i]), reverse=True)
-        rank |= {i: number for number, i in enumerate(own)}
-    room = max(len(VOTES), MAX_CURVES - (len(curves) - len(places)))
-    kept = set(sorted(places, key=lambda i: (rank[i], i))[:room])
-    return [curve for i, curve in enumerate(curves) if i in kept or i not in places]
+        same_method = [i for i in votes if curves[i]["method"] == method]
+        same_method.sort(key=lambda i: _chain_length(curves[i]), reverse=True)
+        rank |= {i: number for number, i in enumerate(same_method)}
+    num_votes = max(len(VOTES), MAX_CURVES - (len(curves) - len(votes)))
+    kept = set(sorted(votes, key=lambda i: (rank[i], i))[:num_votes])
+    return [curve for i, curve in enumerate(curves) if i in kept or i not in votes]
 
 
-def _length(curve: Mapping[str, Any]) -> tuple[bool, int, bool]:
+def _chain_length(curve: Row) -> tuple[bool, int, bool]:
     point = curve.get("sequential_point") or {}
     forced = bool(point.get("forced", True))
     return not point.get("waits"), point.get("max_thinking_tokens", 0), forced
-
-
-def tokens_spent(point: Mapping[str, Any]) -> float:
-    """All tokens that one problem cost: the model's and the scorer's."""
-    return float(point["tokens_per_problem"]) + float(point.get("scorer_tokens_per_problem") or 0)
-
-
-def _spent_mark(point: Mapping[str, Any]) -> svg.ChartPoint:
-    low, high = point.get("ci95") or (None, None)
-    hint = (
-        f"k = {point.get('k')}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], "
-        f"{decimal(tokens_spent(point))} tokens per problem"
-    )
-    return svg.ChartPoint(x=tokens_spent(point), y=point["accuracy"], low=low, high=high, hint=hint)
-
-
-def _arm_lines(arm: dict[str, Any], hue: int) -> Iterator[svg.Line]:
-    points = sorted(
-        (point for point in arm["points"] if point.get("accuracy") is not None), key=_tokens
-    )
-    name = shorten(arm["name"], limit=48)
-    capped = [point for point in points if point.get("forced") and not point.get("waits")]
-    waiting = [point for point in points if point.get("forced") and point.get("waits")]
-    free = [point for point in points if not point.get("forced")]
-    for label, chosen, shape in (
-        (name, capped, "dot"),
-        (f"{name}, end refused (+ waits)", waiting, "diamond"),
-        (f"{name}, not forced", free, "ring"),
-    ):
-        if chosen:
-            marks = [_mark(point) for point in chosen]
-            yield svg.Line(name=label, marks=marks, hue=hue, shape=shape, joined=shape == "dot")
-
-
-def _mark(point: dict[str, Any]) -> svg.ChartPoint:
-    low, high = point.get("ci95") or (None, None)
-    hint = (
-        f"{budget_label(point)}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], "
-        f"n = {point.get('n')}, mean {decimal(_tokens(point))} thinking tokens"
-    )
-    label = f"+{point['waits']}" if point.get("waits") else ""
-    return svg.ChartPoint(
-        x=_tokens(point), y=point["accuracy"], low=low, high=high, hint=hint, label=label
-    )
-
-
-def _tokens(point: dict[str, Any]) -> float:
-    mean = point.get("mean_thinking_tokens")
-    return float(point.get("max_thinking_tokens") or 0) if mean is None else float(mean)

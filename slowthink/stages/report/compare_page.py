@@ -21,11 +21,9 @@ from slowthink.stages.report.excerpts import (
     read_columns,
     read_segments,
 )
-from slowthink.stages.report.page import render, responsive_chart
-from slowthink.stages.report.set_tables import accuracy_cell, difference_table
+from slowthink.stages.report.page import render
 from slowthink.stages.report.sets import largest_cap_point, set_title
-from slowthink.stages.report.tables import Cell, Table
-from slowthink.stages.report.text import budget_label, count, decimal, shorten
+from slowthink.stages.report.text import count, decimal, shorten
 
 MAX_SHOWN = 20
 """Questions shown in full in each of a set's two lists; the data has all of them."""
@@ -67,11 +65,17 @@ def _set_view(
         "data": compared_set,
         "title": set_title(compared_set),
         "main": main,
-        "curves": responsive_chart(charts.curve_svg, _as_arms(compared_set, sides)),
-        "differences": difference_table(
-            [(budget_label(point), point) for point in compared_set["points"]], what="Budget"
-        ),
-        "figures": _figure_table(compared_set, sides),
+        "curves": charts.responsive_chart(charts.curve_svg, _as_arms(compared_set, sides)),
+        "points": [
+            point
+            | {key: _both(point, key) for key in ("mean_thinking_tokens", "mean_answer_tokens")}
+            | {
+                "num_won": len(point["won"]),
+                "num_lost": len(point["lost"]),
+                "only_in_one": f"{count(point['num_only_a'])} / {count(point['num_only_b'])}",
+            }
+            for point in compared_set["points"]
+        ],
         "lists": [
             {"title": title, "better": better, "shown": draw(changed), "num": len(changed)}
             for title, better, changed in changes
@@ -94,36 +98,8 @@ def _as_arms(compared_set: Mapping[str, Any], sides: Mapping[str, str]) -> list[
     ]
 
 
-def _figure_table(compared_set: Mapping[str, Any], sides: Mapping[str, str]) -> Table:
-    """Both accuracies and token counts, on the shared problems."""
-    return Table(
-        caption="On the problems that both answered, with 95 % intervals. Thinking and answer "
-        "tokens are means. Won, lost: questions that the second solves more, or less, often. "
-        "Only in one: problems left out of the pairing.",
-        head=(
-            "Budget", "n", *sides.values(), "Thinking tokens", "Answer tokens", "Won", "Lost",
-            "Only in one",
-        ),
-        rows=tuple(
-            (
-                Cell(text=budget_label(point)),
-                Cell(text=count(point["n"])),
-                accuracy_cell(point["a"]),
-                accuracy_cell(point["b"]),
-                _both(point, "mean_thinking_tokens"),
-                _both(point, "mean_answer_tokens"),
-                Cell(text=count(len(point["won"]))),
-                Cell(text=count(len(point["lost"]))),
-                Cell(text=f"{count(point['num_only_a'])} / {count(point['num_only_b'])}"),
-            )
-            for point in compared_set["points"]
-        ),
-        label="Accuracy and tokens of both",
-    )  # fmt: skip
-
-
-def _both(point: Mapping[str, Any], key: str) -> Cell:
-    return Cell(text=f"{decimal(point['a'][key])} / {decimal(point['b'][key])}")
+def _both(point: Mapping[str, Any], key: str) -> str:
+    return f"{decimal(point['a'][key])} / {decimal(point['b'][key])}"
 
 
 # --- questions that changed -----------------------------------------------------------------------
@@ -159,7 +135,7 @@ def _rows(side: Side, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
 def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": row["id"],
-        "right": row["verdict"] == Verdict.CORRECT.value,
+        "correct": row["verdict"] == Verdict.CORRECT.value,
         "verdict": row["verdict"].replace("_", " "),
         "extracted": row.get("extracted"),
         "num_thinking_tokens": row["num_thinking_tokens"],

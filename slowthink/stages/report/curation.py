@@ -1,19 +1,19 @@
 """What the stages before training did to the pool, as plain data: `report.json`'s key `curation`.
 
-Every part is empty (a list, or null) where its stage, or the setting it needs, was not there:
+Each part is empty (a list, or null) if its stage or setting is absent:
 
-- `lengths`: question characters and thinking tokens, for each stage that holds them: quantiles,
-  and `counts` in classes that double in width (`"64-127": 12`)
-- `difficulty`: for each step and model, problems by pass rate, verdicts of all attempts, attempts
+- `lengths`: question characters and thinking tokens after each stage that has them: quantiles, and
+  `counts` in classes that double in width (`"64-127": 12`)
+- `difficulty`: for each step and model: problems by pass rate, verdicts of all attempts, attempts
   made of those possible, decisions
-- `duplicates`: for each way of being equal, number and sizes of clusters, and the largest ones
-- `contamination`: for each stage that checked, and each set checked against, problems there, hits
-  by kind, and the nearest hit with the text that is shared, or why a judge calls it the same
-- `key_review`: how many keys are in doubt, and the first of those rows
-- `domain_labels`: who named the problems' domains, how many, and how far two methods agree
-- `selection`: the method, how many problems each of its phases took, and why some of them
-- `paper`: the funnel of the paper whose method it is, where the sources are its own, beside ours
-- `expected`: how many problems the papers had of the catalogue's sources, beside ours
+- `duplicates`: for each kind of duplicate: number and sizes of clusters, and the largest clusters
+- `contamination`: for each stage that checked and each benchmark: its problems, hits by kind, and
+  the closest hit with the shared text, or with the judge's reason
+- `key_review`: number of doubtful reference answers, and the first of those rows
+- `domain_labels`: which methods assigned domains, to how many problems, and how far two agree
+- `selection`: the method, the number of problems chosen in each phase, and examples with reasons
+- `paper`: the funnel of the paper whose method it is, if the sources are the paper's, beside ours
+- `expected`: problems of each published source according to the papers, beside ours
 
     {"duplicates": [{"part": "near", "num_clusters": 3, "largest_cluster": 2, "num_dropped": 3,
       "sizes": {"2": 3}, "examples": [{"kept": {"id": "p-1f…", …}, "members": [{…}]}]}], …}
@@ -24,7 +24,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,59 +37,69 @@ from slowthink.stages.report.text import shorten
 
 CURATION_STAGES = ("pool", "filter", "trace", "select")
 MAX_CLUSTERS = 3
-"""Shown of each way of being equal."""
+"""Clusters shown of each kind of duplicate."""
 MAX_MEMBERS = 3
-"""Shown of a cluster."""
+"""Members shown of each cluster."""
 MAX_CHOICES = 3
-"""Shown of each phase of the selection."""
+"""Problems shown of each phase of the selection."""
 MAX_KEYS = 30
-"""Keys in doubt that are shown."""
+"""Doubtful reference answers shown."""
 MAX_TEXT = 400
 """Characters shown of a question."""
 PASS_RATES = ("none", "up to 25%", "25% to 50%", "50% to 75%", "above 75%", "all", "not gradable")
+LENGTHS = {
+    "question characters": (problem_columns.question_lengths, ("pool", "filter", "select")),
+    "thinking tokens": (problem_columns.thinking_lengths, ("trace", "select")),
+}
+"""What is measured, by which function, after which stages."""
 
 Folders = Mapping[str, Path]
 Facts = Mapping[str, Mapping[str, Any]]
+Rows = list[dict[str, Any]]
 
 
 def curation_summary(folders: Folders, facts: Facts, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All of it, from the folders and the facts of the stages that are there, and the recipe."""
-    found = {
-        "lengths": _lengths(folders),
-        "difficulty": difficulty_rows(folders.get("filter"), facts.get("filter", {})),
-        "duplicates": duplicate_rows(folders.get("filter"), facts.get("filter", {})),
-        "contamination": [
-            one for stage in ("filter", "trace") if (one := contamination_summary(stage, folders))
+    """All parts, from folders and facts of the finished stages and the settings of the recipe."""
+    filter_folder, filter_facts = folders.get("filter"), facts.get("filter", {})
+    select_facts = facts.get("select", {})
+    certificates = [contamination_summary(stage, folders) for stage in ("filter", "trace")]
+    summary = {
+        "lengths": [
+            {"measure": measure, "stage": stage, **distribution(lengths)}
+            for measure, (read_lengths, stages) in LENGTHS.items()
+            for stage in stages
+            if stage in folders and (lengths := read_lengths(folders[stage]))
         ],
-        "key_review": key_review(folders.get("filter")),
-        "domain_labels": facts.get("filter", {}).get("domain_labels"),
-        "selection": selection_summary(folders.get("select"), facts.get("select", {})),
-        "paper": facts.get("select", {}).get("paper"),
+        "difficulty": difficulty_rows(filter_folder, filter_facts),
+        "duplicates": duplicate_rows(filter_folder, filter_facts),
+        "contamination": [certificate for certificate in certificates if certificate],
+        "key_review": key_review(filter_folder),
+        "domain_labels": filter_facts.get("domain_labels"),
+        "selection": selection_summary(folders.get("select"), select_facts),
+        "paper": select_facts.get("paper"),
         "expected": expected_counts(facts.get("pool", {}), settings),
     }
-    _name_questions(found, folders)
-    return found
+    _add_questions(summary, folders)
+    return summary
 
 
-def _name_questions(found: Mapping[str, Any], folders: Folders) -> None:
-    """Put its question into every problem that is named."""
-    named = [
-        one
-        for part in found["duplicates"]
-        for example in part["examples"]
-        for one in (example["kept"], *example["members"])
+def _add_questions(summary: Mapping[str, Any], folders: Folders) -> None:
+    """Add the question to every example that has only an id."""
+    clusters = [cluster for row in summary["duplicates"] for cluster in row["examples"]]
+    benchmarks = [row for checked in summary["contamination"] for row in checked["against"]]
+    examples = [
+        *(problem for cluster in clusters for problem in (cluster["kept"], *cluster["members"])),
+        *(row["example"] for row in benchmarks if row["example"]),
+        *(summary["selection"] or {}).get("examples", []),
     ]
-    sets = [one for checked in found["contamination"] for one in checked["against"]]
-    named += [one["example"] for one in sets if one["example"]]
-    named += (found["selection"] or {}).get("examples", [])
     stages = [folders[stage] for stage in CURATION_STAGES if stage in folders]
-    questions = problem_columns.questions_of(stages, {one["id"] for one in named})
-    for one in named:
-        one["question"] = shorten(questions.get(one["id"], ""), limit=MAX_TEXT)
+    questions = problem_columns.questions_of(stages, {example["id"] for example in examples})
+    for example in examples:
+        example["question"] = shorten(questions.get(example["id"], ""), limit=MAX_TEXT)
 
 
 def _lines(folder: Path | None, name: str) -> Iterator[dict[str, Any]]:
-    """Rows of a stage's JSONL file; none where there is no such file."""
+    """Rows of a stage's JSONL file; none if the file does not exist."""
     if folder is None or not (folder / name).exists():
         return
     with (folder / name).open(encoding="utf-8") as file:
@@ -99,50 +109,34 @@ def _lines(folder: Path | None, name: str) -> Iterator[dict[str, Any]]:
 # --- lengths --------------------------------------------------------------------------------------
 
 
-def _lengths(folders: Folders) -> list[dict[str, Any]]:
-    """Of each stage that holds problems their questions' lengths, of each with chains theirs."""
-    measures = {
-        "question characters": (problem_columns.question_lengths, ("pool", "filter", "select")),
-        "thinking tokens": (problem_columns.thinking_lengths, ("trace", "select")),
-    }
-    return [
-        {"measure": measure, "stage": stage, **distribution(counts)}
-        for measure, (count, stages) in measures.items()
-        for stage in stages
-        if stage in folders and (counts := count(folders[stage]))
-    ]
-
-
 def distribution(lengths: Mapping[int, int]) -> dict[str, Any]:
-    """Quantiles of the lengths and how many lie in each class; `lengths` are counts by length."""
+    """Quantiles of the lengths, and counts by class; `lengths` maps a length to its count."""
     values = np.repeat(list(lengths), list(lengths.values()))
     classes: Counter[int] = Counter()
     for length, num in lengths.items():
         classes[int(length).bit_length()] += num
-    every = range(min(classes, default=0), max(classes, default=-1) + 1)
+    sizes = range(min(classes, default=0), max(classes, default=-1) + 1)
     return {
         "num": len(values),
         "quantiles": quantiles(values.tolist()),
-        "counts": {_class_name(size): classes[size] for size in every},
+        "counts": {_class_name(bits): classes[bits] for bits in sizes},
     }
 
 
 def _class_name(bits: int) -> str:
-    """The lengths that take so many binary digits: 7 are `64-127`."""
+    """The range of lengths with this many binary digits: 7 is `64-127`."""
     return f"{1 << (bits - 1)}-{(1 << bits) - 1}" if bits > 1 else str(bits)
 
 
 # --- difficulty -----------------------------------------------------------------------------------
 
 
-def difficulty_rows(folder: Path | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the models' attempts came to, a row for each step and model, in order."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {
-        (one["step"], one["model"]): _untried(one) for one in facts.get("attempts") or []
-    }
+def difficulty_rows(folder: Path | None, facts: Mapping[str, Any]) -> Rows:
+    """Results of the models' attempts, one row per step and model, in order."""
+    rows = {(a["step"], a["model"]): _empty_row(a) for a in facts.get("attempts") or []}
     for line in _lines(folder, "difficulty.jsonl"):
-        key = (str(line.get("step") or "difficulty"), str(line.get("model") or ""))
-        row = rows.setdefault(key, _untried({"step": key[0], "model": key[1]}))
+        step, model = str(line.get("step") or "difficulty"), str(line.get("model") or "")
+        row = rows.setdefault((step, model), _empty_row({"step": step, "model": model}))
         row["pass_rates"][pass_rate_class(line.get("pass_rate"))] += 1
         row["verdicts"].update(line.get("verdicts") or {})
         row["outcomes"].update([line["outcome"]] if line.get("outcome") else [])
@@ -153,7 +147,7 @@ def difficulty_rows(folder: Path | None, facts: Mapping[str, Any]) -> list[dict[
     return [row for row in rows.values() if row["num_problems"] or row["num_untested"]]
 
 
-def _untried(attempts: Mapping[str, Any]) -> dict[str, Any]:
+def _empty_row(attempts: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("num_attempts", "num_possible", "num_wasted", "num_untested")
     return {
         "step": attempts["step"], "model": attempts["model"],
@@ -163,7 +157,7 @@ def _untried(attempts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pass_rate_class(rate: float | None) -> str:
-    """Where a pass rate belongs, in `PASS_RATES`.
+    """The class of a pass rate, one of `PASS_RATES`.
 
     >>> pass_rate_class(0.0), pass_rate_class(0.25), pass_rate_class(0.97), pass_rate_class(None)
     ('none', 'up to 25%', 'above 75%', 'not gradable')
@@ -179,33 +173,33 @@ def pass_rate_class(rate: float | None) -> str:
 # --- duplicates -----------------------------------------------------------------------------------
 
 
-def duplicate_rows(folder: Path | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each way in which questions were looked at as equal."""
+def duplicate_rows(folder: Path | None, facts: Mapping[str, Any]) -> Rows:
+    """One row for each kind of duplicate that was searched for."""
     parts: Mapping[str, Any] = facts.get("duplicates") or {}
-    clusters: dict[str, list[dict[str, Any]]] = {part: [] for part in parts}
+    clusters: dict[str, Rows] = {part: [] for part in parts}
     for line in _lines(folder, "clusters.jsonl"):
         clusters.setdefault(line["part"], []).append(line)
     return [
-        {"part": part, **(parts.get(part) or {}), **_clusters(found)}
-        for part, found in clusters.items()
+        {"part": part, **(parts.get(part) or {}), **_cluster_figures(lines)}
+        for part, lines in clusters.items()
     ]
 
 
-def _clusters(found: list[dict[str, Any]]) -> dict[str, Any]:
-    sizes = Counter(1 + len(one["members"]) for one in found)
+def _cluster_figures(clusters: Rows) -> dict[str, Any]:
+    sizes = Counter(1 + len(cluster["members"]) for cluster in clusters)
     largest = heapq.nsmallest(
-        MAX_CLUSTERS, found, key=lambda one: (-len(one["members"]), one["kept"])
+        MAX_CLUSTERS, clusters, key=lambda cluster: (-len(cluster["members"]), cluster["kept"])
     )
     return {
-        "num_dropped": sum(len(one["members"]) for one in found),
+        "num_dropped": sum(len(cluster["members"]) for cluster in clusters),
         "sizes": {str(size): sizes[size] for size in sorted(sizes)},
         "examples": [
             {
-                "kept": {"id": one["kept"]},
-                "num_members": len(one["members"]),
-                "members": [dict(member) for member in one["members"][:MAX_MEMBERS]],
+                "kept": {"id": cluster["kept"]},
+                "num_members": len(cluster["members"]),
+                "members": [dict(member) for member in cluster["members"][:MAX_MEMBERS]],
             }
-            for one in largest
+            for cluster in largest
         ],
     }
 
@@ -214,79 +208,78 @@ def _clusters(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def contamination_summary(stage: str, folders: Folders) -> dict[str, Any] | None:
-    """The stage's certificate in short, with the nearest hit of each set; None without one."""
+    """The stage's certificate in short, with each benchmark's closest hit; None without one."""
     path = folders.get(stage, Path()) / "contamination.json"
     if stage not in folders or not path.exists():
         return None
-    paper = json.loads(path.read_text("utf-8"))
-    nearest = _nearest(paper["hits"])
+    certificate = json.loads(path.read_text("utf-8"))
+    settings, closest = certificate["settings"], _closest_hits(certificate["hits"])
     return {
         "stage": stage,
-        "what": paper["checked"]["what"],
-        "preset": paper["settings"]["preset"],
-        "templates": paper["settings"].get("templates"),
-        "similar": (paper["settings"].get("paraphrase") or {}).get("similar"),
-        "paraphrase": paper.get("paraphrase"),
-        "num_checked": paper["checked"]["num"],
-        "num_dropped": paper["num_dropped"],
+        "what": certificate["checked"]["what"],
+        "preset": settings["preset"],
+        "templates": settings.get("templates"),
+        "similar": (settings.get("paraphrase") or {}).get("similar"),
+        "paraphrase": certificate.get("paraphrase"),
+        "num_checked": certificate["checked"]["num"],
+        "num_dropped": certificate["num_dropped"],
         "against": [
-            {key: one.get(key) for key in ("name", "num_problems", "num_hits", "source")}
-            | {"example": nearest.get(one["name"])}
-            for one in paper["against"]
+            {key: benchmark.get(key) for key in ("name", "num_problems", "num_hits", "source")}
+            | {"example": closest.get(benchmark["name"])}
+            for benchmark in certificate["against"]
         ],
     }
 
 
-def _nearest(hits: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By set, the hit that says most: one that dropped its row first, then by score and length."""
-    found: dict[str, dict[str, Any]] = {}
-    for hit in sorted(hits, key=lambda one: (not one["dropped"], -one["score"], -one["run"])):
-        found.setdefault(hit["benchmark"], dict(hit))
-    return found
+def _closest_hits(hits: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each benchmark's first hit, ordered by whether it dropped its row, score and length."""
+    closest: dict[str, dict[str, Any]] = {}
+    for hit in sorted(hits, key=lambda hit: (not hit["dropped"], -hit["score"], -hit["run"])):
+        closest.setdefault(hit["benchmark"], dict(hit))
+    return closest
 
 
 # --- selection ------------------------------------------------------------------------------------
 
 
 def selection_summary(folder: Path | None, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How the training set was chosen; None where the stage did not say."""
+    """How the training set was selected; None if the stage did not report its phases."""
     if not facts.get("phases"):
         return None
-    examples: dict[str, list[dict[str, Any]]] = {}
+    examples: dict[str, Rows] = {}
     for line in _lines(folder, "rationale.jsonl"):
         shown = examples.setdefault(line["phase"] or "", [])
         if line["chosen"] and len(shown) < MAX_CHOICES:
             shown.append({key: line[key] for key in ("id", "phase", "why")})
     keys = ("method", "mode", "num_asked", "num_wasted_draws", "phases")
     return {key: facts.get(key) for key in keys} | {
-        "examples": [one for phase in sorted(examples) for one in examples[phase]]
+        "examples": [example for phase in sorted(examples) for example in examples[phase]]
     }
 
 
-# --- keys in doubt, and the papers' counts --------------------------------------------------------
+# --- doubtful reference answers, and the papers' counts -------------------------------------------
 
 
 def key_review(folder: Path | None) -> dict[str, Any] | None:
-    """How many keys the models agree against, and the first of them; None where there are none."""
+    """How many reference answers the models contradict, and the first of them; None if none."""
     rows = list(_lines(folder, "key_review.jsonl"))
     if not rows:
         return None
-    shown = [
-        row | {"question": shorten(row["question"], limit=MAX_TEXT)} for row in rows[:MAX_KEYS]
-    ]
-    return {"num": len(rows), "rows": shown}
+    for row in rows[:MAX_KEYS]:
+        row["question"] = shorten(row["question"], limit=MAX_TEXT)
+    return {"num": len(rows), "rows": rows[:MAX_KEYS]}
 
 
-def expected_counts(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each of the catalogue's sources that a paper counted: problems there, and our pool's."""
+def expected_counts(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    """For each published source that a paper counted: the paper's number of problems, and ours."""
     sources = (settings.get("pool") or {}).get("sources") or []
-    names = {one.get("name") for one in sources if one.get("kind") == "catalogue"}
-    ours, known = facts.get("sources") or {}, published_sets("pool")
+    names = {source.get("name") for source in sources if source.get("kind") == "catalogue"}
+    ours, published = facts.get("sources") or {}, published_sets("pool")
     return [
         {
-            "source": name, "title": known[name].title, "paper": paper, "expected": num,
+            "source": name, "title": published[name].title, "paper": paper, "expected": num,
             "ours": ours.get(name, 0),
         }
-        for name in sorted(names & known.keys())
-        for paper, num in known[name].counts.items()
+        for name in sorted(names & published.keys())
+        for paper, num in published[name].counts.items()
     ]  # fmt: skip

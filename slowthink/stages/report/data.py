@@ -1,7 +1,7 @@
 """A run as one plain dict: what the page shows, and what `slowthink report RUN --json` prints.
 
-Reads manifests and tables only; nothing is measured here. A stage that is absent leaves its part
-empty, so a run of `evaluate` alone, or a half finished one, can be shown too.
+Reads manifests and tables only; nothing is measured here. The part of an absent stage is empty, so
+that a run of `evaluate` alone, or an unfinished run, has a report too.
 
     {"title": "quickstart", "headline": {"base_accuracy": 0.05, "tuned_accuracy": 0.45, ...},
      "funnel": [{"stage": "filter", "step": "quality", "num_in": 400, ...}], "sets": [...], ...}
@@ -43,18 +43,18 @@ class Run:
 
     root: Path
     settings: Mapping[str, Any]
-    """The resolved recipe, as far as it is known."""
+    """The resolved recipe, or the settings that the manifests contain."""
     folders: Mapping[str, Path]
     manifests: Mapping[str, Mapping[str, Any]]
 
     def facts(self, stage: str) -> Mapping[str, Any]:
-        """What the stage said of itself; empty where it did not run."""
+        """The facts in the stage's manifest; empty if it did not run."""
         facts: Mapping[str, Any] = self.manifests.get(stage, {}).get("facts") or {}
         return facts
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """The evaluate stage's figures."""
+        """The summary of the evaluate stage."""
         summary: Mapping[str, Any] = self.facts("evaluate").get("summary") or {}
         return summary
 
@@ -70,24 +70,27 @@ def open_run(
     folders: Mapping[str, Path] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Run:
-    """The finished stages in `folders` (by default all in `root`).
+    """The finished stages in `folders` (default: all in `root`).
 
-    Raises DataError where there is none.
+    Raises DataError if there is none.
     """
-    places = {stage: root / stage for stage in STAGES} if folders is None else dict(folders)
-    done = {stage: path for stage, path in places.items() if (path / "manifest.json").exists()}
-    if not done:
+    candidates = {stage: root / stage for stage in STAGES} if folders is None else folders
+    finished = {
+        stage: path for stage, path in candidates.items() if (path / "manifest.json").exists()
+    }
+    if not finished:
         raise DataError(
             f"{root}: no finished stage; expected folders such as {root / 'evaluate'} with a "
             "manifest.json. Name a run folder, or run it first: slowthink run RECIPE --out DIR"
         )
-    manifests = {stage: read_manifest(path) for stage, path in done.items()}
-    known = _settings(root, manifests) if settings is None else settings
-    return Run(root=root, settings=known, folders=done, manifests=manifests)
+    manifests = {stage: read_manifest(path) for stage, path in finished.items()}
+    if settings is None:
+        settings = _settings(root, manifests)
+    return Run(root=root, settings=settings, folders=finished, manifests=manifests)
 
 
 def _settings(root: Path, manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The recipe beside the stages, else what their manifests keep of it."""
+    """The recipe in the run folder, else the settings in the manifests."""
     path = root / "recipe.yaml"
     if path.exists():
         return dict(yaml.safe_load(path.read_text("utf-8")) or {})
@@ -101,18 +104,17 @@ def _settings(root: Path, manifests: Mapping[str, Mapping[str, Any]]) -> dict[st
 
 
 def headline(root: Path) -> dict[str, Any]:
-    """The figures that matter of the run in this folder, as `--json` prints them.
+    """The main figures of the run in this folder, as `--json` prints them.
 
-    What was not measured is null, or an empty list. `wall_seconds` is the sum over stages, or
-    `run.json`'s where that is larger. Raises DataError where no stage is finished.
+    A figure that was not measured is null, or an empty list. `wall_seconds` is the sum over stages,
+    or that of `run.json` if larger. Raises DataError if no stage is finished.
     """
-    return headline_of(open_run(root))
+    return _headline(open_run(root))
 
 
-def headline_of(run: Run) -> dict[str, Any]:
-    """The same of an opened run."""
+def _headline(run: Run) -> dict[str, Any]:
     summary = run.summary
-    found = {
+    figures = {
         "name": run.settings.get("name"),
         **_cost(run),
         **{key: summary.get(key) for key in SUMMARY_KEYS},
@@ -132,25 +134,21 @@ def headline_of(run: Run) -> dict[str, Any]:
             run.folders, {stage: run.facts(stage) for stage in run.manifests}, run.settings
         ),
     }
-    cleaned: dict[str, Any] = finite(found)
+    cleaned: dict[str, Any] = finite(figures)
     return cleaned
 
 
 def _cost(run: Run) -> dict[str, Any]:
-    seconds = {stage: one["wall_seconds"] for stage, one in run.manifests.items()}
+    seconds = {stage: manifest["wall_seconds"] for stage, manifest in run.manifests.items()}
+    command = run.root / "run.json"
+    command_figures = json.loads(command.read_text("utf-8")) if command.exists() else {}
+    command_seconds = float(command_figures.get("wall_seconds") or 0.0)
     return {
-        "wall_seconds": round(max(sum(seconds.values()), _whole_seconds(run.root)), 3),
+        "wall_seconds": round(max(sum(seconds.values()), command_seconds), 3),
         "seconds": seconds,
-        "peak_rss_mb": max(one.get("peak_rss_mb") or 0 for one in run.manifests.values()),
+        "peak_rss_mb": max(manifest.get("peak_rss_mb") or 0 for manifest in run.manifests.values()),
         "tokens": _tokens(run),
     }
-
-
-def _whole_seconds(root: Path) -> float:
-    path = root / "run.json"
-    if not path.exists():
-        return 0.0
-    return float(json.loads(path.read_text("utf-8")).get("wall_seconds") or 0.0)
 
 
 def _tokens(run: Run) -> dict[str, int]:
@@ -165,33 +163,31 @@ def _tokens(run: Run) -> dict[str, int]:
 
 
 def funnel(run: Run) -> list[dict[str, Any]]:
-    """Every step of every stage that can drop rows: how many came in, how many passed, and why."""
+    """Every step that can drop rows: its rows before and after, and the counts of its reasons."""
     return [
-        {"stage": stage, **_step(step)}
+        {
+            "stage": stage,
+            "step": step["name"],
+            "num_in": step["num_in"],
+            "num_out": step["num_out"],
+            "reasons": dict(step.get("reasons") or {}),
+        }
         for stage in STAGES
         for step in run.manifests.get(stage, {}).get("steps") or []
     ]
-
-
-def _step(step: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "step": step["name"],
-        "num_in": step["num_in"],
-        "num_out": step["num_out"],
-        "reasons": dict(step.get("reasons") or {}),
-    }
 
 
 # --- the page's data ------------------------------------------------------------------------------
 
 
 def collect(run: Run, config: ReportConfig) -> dict[str, Any]:
-    """All that one page shows."""
-    head = headline_of(run)
-    found = {
+    """The data of the page, which is also `report.json`."""
+    head = _headline(run)
+    benchmarks = [eval_set["benchmark"] for eval_set in head["sets"]]
+    data = {
         "title": config.title or run.settings.get("name") or run.root.name,
         "headline": head,
-        "published": {one["benchmark"]: published_for(one["benchmark"]) for one in head["sets"]},
+        "published": {name: published_for(name) for name in benchmarks},
         "warnings": _warnings(run),
         "drops": _drops(run),
         "num_heldout": (run.facts("pool").get("splits") or {}).get("heldout"),
@@ -202,7 +198,7 @@ def collect(run: Run, config: ReportConfig) -> dict[str, Any]:
         "transcripts": _transcripts(run, config),
         "run": _about(run),
     }
-    cleaned: dict[str, Any] = finite(found)
+    cleaned: dict[str, Any] = finite(data)
     return cleaned
 
 
@@ -215,22 +211,22 @@ def _warnings(run: Run) -> list[dict[str, str]]:
 
 
 def _drops(run: Run) -> list[dict[str, Any]]:
-    """By stage, step and reason: how many rows were dropped, and a few of them."""
-    found = [
+    """The number of dropped rows by stage, step and reason, with a few examples."""
+    drops = [
         {"stage": stage} | drop
         for stage, folder in run.folders.items()
         for drop in excerpts.read_drops(folder, seed=run.seed)
     ]
-    examples = [example for drop in found for example in drop["examples"]]
+    examples = [example for drop in drops for example in drop["examples"]]
     folders = [run.folders[stage] for stage in CURATION_STAGES if stage in run.folders]
     questions = problem_columns.questions_of(folders, {example["id"] for example in examples})
     excerpts.add_questions(examples, questions)
-    return found
+    return drops
 
 
 def _domains(run: Run) -> list[dict[str, Any]]:
-    """Training problems by domain, after each stage of the funnel that is present, and where the
-    filter named domains also right after that; largest first, what has no domain last."""
+    """Training problems by domain after each finished stage, and after the filter assigned domains;
+    the largest first, problems without a domain last."""
     counts: dict[str, Mapping[str, int]] = {}
     for stage in CURATION_STAGES:
         if stage == "filter" and (labels := run.facts("filter").get("domain_labels")):
@@ -238,30 +234,35 @@ def _domains(run: Run) -> list[dict[str, Any]]:
         if stage in run.folders:
             counts[stage] = problem_columns.domain_counts(run.folders[stage])
 
-    def place(name: str) -> tuple[Any, ...]:
-        return (name == "unknown", *(-one.get(name, 0) for one in counts.values()), name)
+    def order(name: str) -> tuple[Any, ...]:
+        return (
+            name == "unknown",
+            *(-by_domain.get(name, 0) for by_domain in counts.values()),
+            name,
+        )
 
+    names = sorted({name for by_domain in counts.values() for name in by_domain}, key=order)
     return [
-        {"domain": name, "counts": {stage: one.get(name, 0) for stage, one in counts.items()}}
-        for name in sorted({name for one in counts.values() for name in one}, key=place)
+        {"domain": name, "counts": {stage: counts[stage].get(name, 0) for stage in counts}}
+        for name in names
     ]
 
 
 def _lengths(run: Run) -> list[dict[str, Any]]:
-    """Quantiles of the chains' thinking tokens, where the stages noted them."""
-    places = (
+    """Quantiles of the chains' thinking tokens, where the stages reported them."""
+    sources = (
         ("all right chains", "trace", "thinking_tokens"),
         ("to choose from", "select", "thinking_tokens_before"),
         ("chosen", "select", "thinking_tokens"),
     )
-    found = [(name, run.facts(stage).get(key)) for name, stage, key in places]
-    if found[1][1]:
-        found = found[1:]
-    return [{"name": name, **quantiles} for name, quantiles in found if quantiles]
+    reported = [(name, run.facts(stage).get(key)) for name, stage, key in sources]
+    if reported[1][1]:
+        reported = reported[1:]
+    return [{"name": name, **quantiles} for name, quantiles in reported if quantiles]
 
 
 def _difficulty(run: Run) -> dict[str, Any] | None:
-    """How many tried problems had each pass rate, as the filter stage says."""
+    """Attempted problems by pass rate, as the filter stage reported them."""
     facts = run.facts("filter").get("difficulty")
     return dict(facts) if isinstance(facts, Mapping) else None
 
@@ -296,13 +297,12 @@ def _about(run: Run) -> dict[str, Any]:
 
 
 def _versions(run: Run) -> dict[str, str]:
-    """Versions that the stages ran under; where they differ, all of them."""
-    found: dict[str, list[str]] = {}
+    """Package versions of the stages; all of them if they differ."""
+    versions: dict[str, dict[str, None]] = {}
     for manifest in run.manifests.values():
         for package, version in (manifest.get("versions") or {}).items():
-            if version not in found.setdefault(package, []):
-                found[package].append(version)
-    return {package: ", then ".join(versions) for package, versions in found.items()}
+            versions.setdefault(package, {})[version] = None
+    return {package: ", then ".join(names) for package, names in versions.items()}
 
 
 def _stage(run: Run, stage: str) -> dict[str, Any]:

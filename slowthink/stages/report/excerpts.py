@@ -1,6 +1,6 @@
-"""The few rows that the page shows in full: transcripts of each arm, and examples of drops.
+"""The rows that the page shows in full: transcripts of each arm, and examples of dropped rows.
 
-Which ones is decided by the seed alone, spread over right and wrong and over the points.
+The seed alone decides which: transcripts are spread over correct and wrong answers and over points.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ SHOWN_COLUMNS = (
 def read_columns(
     path: Path, columns: Iterable[str], *, ids: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of a table: these columns (`a.b`: inside a struct) where it has them; of `ids` alone."""
+    """Rows of a table (only those of `ids`), with the columns that exist (`a.b`: in a struct)."""
     import pyarrow.parquet as pq
 
     if not path.exists() or (ids is not None and not ids):
         return []
-    known = pq.read_schema(path).names
-    present = [name for name in columns if name.partition(".")[0] in known]
-    chosen = None if ids is None else [("id", "in", list(ids))]
-    rows: list[dict[str, Any]] = pq.read_table(path, columns=present, filters=chosen).to_pylist()
+    names = pq.read_schema(path).names
+    present = [name for name in columns if name.partition(".")[0] in names]
+    condition = None if ids is None else [("id", "in", list(ids))]
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=present, filters=condition).to_pylist()
     return rows
 
 
@@ -52,10 +52,10 @@ def read_columns(
 
 
 def choose_transcripts(rows: Iterable[Mapping[str, Any]], *, num: int, seed: int) -> list[str]:
-    """Ids of `num` rows per arm: right and wrong in turn, each spread over the points of the curve.
+    """Ids of `num` rows per arm: correct and wrong alternate, each spread over the curve's points.
 
-    Within a point problems come in one seeded order, so the same problems meet at several points.
-    Arms are interleaved.
+    All points use the same seeded order of problems, so the same problems are shown at several
+    points. Arms are interleaved.
     """
     by_arm: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -68,35 +68,35 @@ def _choose_in_arm(rows: Sequence[Mapping[str, Any]], seed: int) -> list[Mapping
     strata: dict[bool, dict[tuple[Any, ...], list[Mapping[str, Any]]]] = {True: {}, False: {}}
     order = {row["problem_id"]: item_seed(seed, row["problem_id"]) for row in rows}
     for row in sorted(rows, key=lambda row: (order[row["problem_id"]], row["sample"], row["id"])):
-        right = row["verdict"] == Verdict.CORRECT.value
+        correct = row["verdict"] == Verdict.CORRECT.value
         point = (
             row["max_thinking_tokens"], row["waits"], row["forced"],
             row.get("benchmark") or "", row.get("protocol") or "",
         )  # fmt: skip
-        strata[right].setdefault(point, []).append(row)
+        strata[correct].setdefault(point, []).append(row)
     return _interleave(
-        [_interleave([strata[right][point] for point in sorted(strata[right], reverse=True)])
-         for right in (True, False)]
+        [_interleave([strata[correct][point] for point in sorted(strata[correct], reverse=True)])
+         for correct in (True, False)]
     )  # fmt: skip
 
 
 def _interleave(lists: Sequence[Sequence[T]]) -> list[T]:
     """The first of each list, then the second of each, and so on."""
     longest = max(map(len, lists), default=0)
-    return [items[place] for place in range(longest) for items in lists if place < len(items)]
+    return [items[index] for index in range(longest) for items in lists if index < len(items)]
 
 
 def read_transcripts(folder: Path, *, num: int, seed: int) -> list[dict[str, Any]]:
-    """What the page needs of the chosen rows of `evaluate`, in the chosen order."""
+    """The chosen rows of `evaluate` with their texts, in the chosen order."""
     path = folder / "data.parquet"
     ids = choose_transcripts(read_columns(path, CHOICE_COLUMNS), num=num, seed=seed)
     columns = {*CHOICE_COLUMNS, *SHOWN_COLUMNS, "question", "segments"}
     rows = {row["id"]: row for row in read_columns(path, sorted(columns), ids=ids)}
-    return [_transcript(rows[one]) for one in ids]
+    return [_transcript(rows[row_id]) for row_id in ids]
 
 
 def read_segments(row: Mapping[str, Any], *, limit: int) -> list[list[str]]:
-    """[kind, text] of a row's transcript; long texts keep their ends."""
+    """[kind, text] of a row's transcript; long texts keep only their two ends."""
     return [[kind, shorten(text, limit=limit)] for kind, text in json.loads(row["segments"])]
 
 
@@ -113,28 +113,30 @@ def _transcript(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_drops(folder: Path, *, seed: int) -> list[dict[str, Any]]:
-    """By step and reason, how many rows a stage dropped, and a few of them, drawn by seed.
+    """The number of rows that a stage dropped, by step and reason, with a few drawn by seed.
 
-    The most frequent reason first.
+    The most frequent reason comes first.
     """
     ids: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in read_columns(folder / "dropped.parquet", ("id", "step", "reason")):
         ids[row["step"], row["reason"]].append(row["id"])
-    drawn = {key: _drawn(group, seed) for key, group in ids.items()}
-    evidence = _evidence(folder, {one for group in drawn.values() for one in group})
+    drawn = {
+        key: heapq.nsmallest(
+            EXAMPLES_PER_REASON, set(group), key=lambda row_id: item_seed(seed, row_id)
+        )
+        for key, group in ids.items()
+    }
+    evidence = _evidence(folder, {row_id for group in drawn.values() for row_id in group})
     return [
         {
             "step": step, "reason": reason, "count": len(ids[step, reason]),
             "examples": [
-                {"id": one, "evidence": evidence[step, reason, one]} for one in drawn[step, reason]
+                {"id": row_id, "evidence": evidence[step, reason, row_id]}
+                for row_id in drawn[step, reason]
             ],
         }
         for step, reason in sorted(ids, key=lambda key: (-len(ids[key]), key))
     ]  # fmt: skip
-
-
-def _drawn(ids: Iterable[str], seed: int) -> list[str]:
-    return heapq.nsmallest(EXAMPLES_PER_REASON, set(ids), key=lambda one: item_seed(seed, one))
 
 
 def _evidence(folder: Path, ids: Collection[str]) -> dict[tuple[str, str, str], str]:
@@ -149,7 +151,7 @@ def _evidence(folder: Path, ids: Collection[str]) -> dict[tuple[str, str, str], 
 
 
 def add_questions(examples: Iterable[dict[str, Any]], questions: Mapping[str, str]) -> None:
-    """Put its question, if it is known, into each of these examples."""
+    """Add the question to each example; an empty text if it is not among `questions`."""
     for example in examples:
         example["question"] = shorten(
             questions.get(example["id"], ""), limit=MAX_EXAMPLE_CHARACTERS

@@ -12,7 +12,7 @@
   const form = document.getElementById("filters");
   const list = document.getElementById("list");
   const more = document.getElementById("more");
-  let found = rows;
+  let matching = rows;
 
   const make = (tag, className, text) => {
     const node = document.createElement(tag);
@@ -22,24 +22,24 @@
   };
 
   const value = (row, name) => row[name] ?? "unknown";
-  const label = (name, one) => (name === "verdict" ? VERDICTS[one] ?? one : one);
+  const label = (name, option) => (name === "verdict" ? VERDICTS[option] ?? option : option);
   const haystack = (row) => [row.question, row.gold, row.extracted, ...row.segments.map((part) => part[1])]
     .join("\n").toLocaleLowerCase();
 
   function fillSelect(select) {
     const tally = new Map();
     for (const row of rows) {
-      const one = value(row, select.name);
-      tally.set(one, (tally.get(one) ?? 0) + 1);
+      const option = value(row, select.name);
+      tally.set(option, (tally.get(option) ?? 0) + 1);
     }
     const names = [...tally.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
     select.append(new Option("all", ""));
-    for (const one of names) select.append(new Option(`${label(select.name, one)} (${tally.get(one)})`, one));
+    for (const option of names) select.append(new Option(`${label(select.name, option)} (${tally.get(option)})`, option));
   }
 
   function matches(row) {
-    const wanted = [...form.querySelectorAll("select")].filter((select) => select.value);
-    if (!wanted.every((select) => value(row, select.name) === select.value)) return false;
+    const selects = [...form.querySelectorAll("select")].filter((select) => select.value);
+    if (!selects.every((select) => value(row, select.name) === select.value)) return false;
     const words = form.elements.text.value.trim().toLocaleLowerCase();
     return !words || haystack(row).includes(words);
   }
@@ -75,7 +75,7 @@
     if (thinking.length) part(body, `Thinking (${row.num_thinking_tokens} tokens, end: ${row.thinking_end})`, transcript(thinking));
     const answer = [...closing, ...row.segments.slice(end)];
     if (answer.length) part(body, `Answer (${row.num_answer_tokens} tokens, end: ${row.answer_end})`, transcript(answer));
-    const grading = `found ${row.extracted ?? "nothing"}, expected ${row.gold ?? "nothing"}` + (row.method ? `, by ${row.method}` : "");
+    const grading = `extracted ${row.extracted ?? "nothing"}, expected ${row.gold ?? "nothing"}` + (row.method ? `, by ${row.method}` : "");
     part(body, "Grading", make("p", "text", grading));
     for (const text of row.violations ?? []) body.append(make("p", "violation", `Budget violation: ${text}`));
     body.append(make("code", "note", row.id));
@@ -85,7 +85,7 @@
     const details = make("details", "item");
     const summary = make("summary");
     summary.append(make("span", `verdict ${row.verdict}`, VERDICTS[row.verdict] ?? row.verdict));
-    summary.append(make("span", "ask", row.question));
+    summary.append(make("span", "preview", row.question));
     const facts = [form.elements.set && row.set, row.arm, row.point, row.domain, `${row.num_thinking_tokens} thinking tokens`];
     if (row.num_waits_used) facts.push(`${row.num_waits_used} wait${row.num_waits_used > 1 ? "s" : ""} used`);
     summary.append(make("span", "meta", facts.filter(Boolean).join(" · ")));
@@ -101,16 +101,16 @@
 
   function showMore() {
     const shown = list.children.length;
-    list.append(...found.slice(shown, shown + PAGE).map(item));
-    more.hidden = list.children.length >= found.length;
+    list.append(...matching.slice(shown, shown + PAGE).map(item));
+    more.hidden = list.children.length >= matching.length;
     return list.children[shown];
   }
 
   function apply() {
-    found = rows.filter(matches);
+    matching = rows.filter(matches);
     list.replaceChildren();
     showMore();
-    document.getElementById("tally").textContent = `${found.length} of ${rows.length} transcripts`;
+    document.getElementById("tally").textContent = `${matching.length} of ${rows.length} transcripts`;
   }
 
   form.querySelectorAll("select").forEach(fillSelect);

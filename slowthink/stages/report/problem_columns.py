@@ -1,6 +1,6 @@
-"""Columns of the problems that a stage holds, batch by batch: a million rows never lie in memory.
+"""Columns of a stage's problems, read batch by batch, so that a million rows need little memory.
 
-A table of traces has its problem in a column `problem`; what is asked for is found there, too.
+In a table of traces the problem is a struct in the column `problem`; its fields are read.
 
     domain_counts(Path("runs/s1/filter"))    {"algebra": 812, "unknown": 3}
 """
@@ -16,42 +16,44 @@ TABLE = "data.parquet"
 
 
 def domain_counts(folder: Path) -> Counter[str]:
-    """How many training problems a stage holds of each domain; none named counts as `unknown`."""
-    found: Counter[str] = Counter()
+    """The number of training problems by domain; problems without a domain count as `unknown`."""
+    totals: Counter[str] = Counter()
     for batch in _batches(folder, {"domain"}):
-        for pair in batch["domain"].value_counts().to_pylist():
-            found[pair["values"] or "unknown"] += pair["counts"]
-    return found
+        for name, num in _value_counts(batch["domain"]).items():
+            totals[name or "unknown"] += num
+    return totals
 
 
 def questions_of(folders: Iterable[Path], ids: Collection[str]) -> dict[str, str]:
-    """The questions of these problems, as far as one of these stages holds them."""
-    found: dict[str, str] = {}
+    """The questions of the problems with these ids that are in one of the folders."""
+    questions: dict[str, str] = {}
     for folder in folders:
         for batch in _batches(folder, {"id", "question"}, ids=ids, training=False):
             for row in zip(batch["id"].to_pylist(), batch["question"].to_pylist(), strict=True):
-                found.setdefault(row[0], row[1] or "")
-    return found
+                questions.setdefault(row[0], row[1] or "")
+    return questions
 
 
 def question_lengths(folder: Path) -> Counter[int]:
-    """How many training problems a stage holds whose question has so many characters."""
+    """The number of training problems by characters of the question."""
     import pyarrow.compute as pc
 
-    found: Counter[int] = Counter()
+    totals: Counter[int] = Counter()
     for batch in _batches(folder, {"question"}):
-        lengths = pc.utf8_length(batch["question"]).value_counts()
-        found.update({pair["values"]: pair["counts"] for pair in lengths.to_pylist()})
-    return found
+        totals.update(_value_counts(pc.utf8_length(batch["question"])))
+    return totals
 
 
 def thinking_lengths(folder: Path) -> Counter[int]:
-    """How many of a stage's chains have so many thinking tokens; empty where nobody counted."""
-    found: Counter[int] = Counter()
-    for batch in _batches(folder, {"num_thinking_tokens"}, inside=False):
-        lengths = batch["num_thinking_tokens"].value_counts()
-        found.update({pair["values"]: pair["counts"] for pair in lengths.to_pylist()})
-    return found
+    """The number of chains by thinking tokens; empty if they were not counted."""
+    totals: Counter[int] = Counter()
+    for batch in _batches(folder, {"num_thinking_tokens"}, of_problem=False):
+        totals.update(_value_counts(batch["num_thinking_tokens"]))
+    return totals
+
+
+def _value_counts(column: Any) -> dict[Any, int]:
+    return {pair["values"]: pair["counts"] for pair in column.value_counts().to_pylist()}
 
 
 def _batches(
@@ -60,11 +62,12 @@ def _batches(
     *,
     ids: Collection[str] | None = None,
     training: bool = True,
-    inside: bool = True,
+    of_problem: bool = True,
 ) -> Iterator[Mapping[str, Any]]:
-    """These columns, where the table has all of them: of `ids` alone; of training problems alone.
+    """Batches of these columns; none if the table lacks one of them.
 
-    With `inside` they are the problem's, also in a table of traces.
+    `ids`: only these rows. `training`: without held-out problems. `of_problem`: in a table of
+    traces, the columns are fields of the problem.
     """
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
@@ -74,12 +77,12 @@ def _batches(
     dataset = ds.dataset(folder / TABLE, format="parquet")
     traces = "problem" in dataset.schema.names
     own = {field.name for field in dataset.schema.field("problem").type} if traces else set()
-    known, above = (own, ["problem"]) if traces and inside else (set(dataset.schema.names), [])
-    if not set(names) <= known:
+    present, path = (own, ["problem"]) if traces and of_problem else (dataset.schema.names, [])
+    if not set(names) <= set(present):
         return
-    wanted = None if ids is None else pc.field(*above, "id").isin(sorted(ids))
-    if training and "split" in known:
-        wanted = pc.field(*above, "split") != "heldout"
-    columns = {name: pc.field(*above, name) for name in names}
-    for batch in dataset.scanner(columns=columns, filter=wanted).to_batches():
+    condition = None if ids is None else pc.field(*path, "id").isin(sorted(ids))
+    if training and "split" in present:
+        condition = pc.field(*path, "split") != "heldout"
+    columns = {name: pc.field(*path, name) for name in names}
+    for batch in dataset.scanner(columns=columns, filter=condition).to_batches():
         yield {name: batch.column(name) for name in batch.schema.names}

@@ -1,9 +1,9 @@
-"""What was measured, set by set: a set is one benchmark under one protocol, with all its arms.
+"""The evaluated sets: a set is one benchmark under one protocol, with all its arms.
 
     {"benchmark": "math500", "protocol": "limo-v2", "protocol_text": "limo-v2: greedy, 1 sample",
      "num_problems": 100, "arms": [...], "comparisons": [...], "measures": [...]}
 
-The only place that knows how older runs wrote this down.
+Only this module knows the formats of older runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from slowthink.analysis.published import AVERAGE, load_published
+from slowthink.analysis.published import load_published
 from slowthink.analysis.scores import POINT_KEYS
 
 SetKey = tuple[str, str]
@@ -25,59 +25,60 @@ _EMPTY: dict[str, Any] = {
 
 
 def sets_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sets of an evaluate stage's summary, with every key there is; a summary that only has
-    `arms` becomes a set of held-out problems for each protocol."""
-    return [_EMPTY | {"protocol_text": one["protocol"]} | one for one in _written(summary)]
+    """The sets of an evaluate stage's summary, each with all keys.
 
-
-def _written(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    An older run's summary has only `arms`: they become one set of held-out problems per protocol.
+    """
     if "sets" in summary:
-        return list(summary["sets"])
-    by_protocol: dict[str, list[dict[str, Any]]] = {}
-    for arm in summary.get("arms") or []:
-        by_protocol.setdefault(str(arm.get("protocol") or "unknown"), []).append(arm)
-    return [
-        {
-            "benchmark": HELD_OUT,
-            "protocol": "greedy" if text == "greedy, 1 sample" else text,
-            "protocol_text": text,
-            "num_problems": max(arm.get("num_problems") or 0 for arm in arms) or None,
-            "arms": arms,
-        }
-        for text, arms in by_protocol.items()
-    ]
+        eval_sets = list(summary["sets"])
+    else:
+        by_protocol: dict[str, list[dict[str, Any]]] = {}
+        for arm in summary.get("arms") or []:
+            by_protocol.setdefault(str(arm.get("protocol") or "unknown"), []).append(arm)
+        eval_sets = [_held_out_set(text, arms) for text, arms in by_protocol.items()]
+    return [_EMPTY | {"protocol_text": row["protocol"]} | row for row in eval_sets]
+
+
+def _held_out_set(protocol_text: str, arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "benchmark": HELD_OUT,
+        "protocol": "greedy" if protocol_text == "greedy, 1 sample" else protocol_text,
+        "protocol_text": protocol_text,
+        "num_problems": max(arm.get("num_problems") or 0 for arm in arms) or None,
+        "arms": arms,
+    }
 
 
 def parallel_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Parallel scaling, set by set; none where it was not measured."""
-    found = summary.get("parallel") or []
-    return [dict(found)] if isinstance(found, Mapping) else list(found)
+    """Parallel scaling, one element per set; empty if it was not measured."""
+    parallel = summary.get("parallel") or []
+    return [dict(parallel)] if isinstance(parallel, Mapping) else list(parallel)
 
 
-def set_key(one: Mapping[str, Any]) -> SetKey:
-    """What a set is known by."""
-    return str(one["benchmark"]), str(one["protocol"])
+def set_key(eval_set: Mapping[str, Any]) -> SetKey:
+    """Benchmark and protocol of a set."""
+    return str(eval_set["benchmark"]), str(eval_set["protocol"])
 
 
-def set_title(one: Mapping[str, Any]) -> str:
-    """A set's name as the page shows it."""
-    return "held-out problems" if one["benchmark"] == HELD_OUT else str(one["benchmark"])
+def set_title(eval_set: Mapping[str, Any]) -> str:
+    """The set's name on the page."""
+    benchmark = str(eval_set["benchmark"])
+    return "held-out problems" if benchmark == HELD_OUT else benchmark
 
 
-def describe_set(one: Mapping[str, Any]) -> str:
-    """How many problems a set has, whether they are of the training data's domain, and from where.
+def describe_set(eval_set: Mapping[str, Any]) -> str:
+    """Size, domain relative to the training data, and source of a set.
 
-    >>> about({"num_problems": 30, "domain": "in", "source": {"hub_id": "a/b", "revision": None}})
+    >>> describe_set({"num_problems": 30, "domain": "in", "source": {"hub_id": "a/b"}})
     '30 problems, in domain, from a/b'
     """
-    source = one["source"] or {}
-    parts = [f"{one['num_problems']:,} problems"] if one["num_problems"] else []
-    parts += [f"{one['domain']} {'of domain' if one['domain'] == 'out' else 'domain'}"] * bool(
-        one["domain"]
-    )
-    origin = source.get("path") or source.get("hub_id")
-    revision = source.get("revision")
-    parts += [f"from {origin}" + (f" at {revision}" if revision else "")] * bool(origin)
+    source = eval_set["source"] or {}
+    parts = [f"{eval_set['num_problems']:,} problems"] if eval_set["num_problems"] else []
+    if domain := eval_set["domain"]:
+        parts.append("out of domain" if domain == "out" else f"{domain} domain")
+    if origin := source.get("path") or source.get("hub_id"):
+        revision = source.get("revision")
+        parts.append(f"from {origin}" + (f" at {revision}" if revision else ""))
     return ", ".join(parts)
 
 
@@ -93,32 +94,27 @@ def published_for(benchmark: str) -> list[dict[str, Any]]:
     ]
 
 
-def published_averages() -> list[dict[str, Any]]:
-    """The papers' averages over LIMO's ten sets."""
-    return published_for(AVERAGE)
-
-
-# --- which points stand for their arm -------------------------------------------------------------
+# --- the point that represents an arm -------------------------------------------------------------
 
 
 def compared_points(
-    one: Mapping[str, Any], headline: Mapping[str, Any]
+    eval_set: Mapping[str, Any], headline: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """By arm, its point in the headline's comparison, else in the set's own, else its largest cap
-    without waits. `headline` is empty for all sets but the first."""
+    """One point per arm: the one of the headline's comparison, else of the set's own comparisons,
+    else the largest cap without waits. `headline` is empty for all sets but the first."""
     named = [headline.get(key) or {} for key in ("base_point", "tuned_point")]
-    for pair in one["comparisons"]:
+    for pair in eval_set["comparisons"]:
         named += [{"arm": pair[side], **pair[f"{side}_point"]} for side in ("a", "b")]
-    found = {}
-    for arm in one["arms"]:
-        same = [point for place in named for point in arm["points"] if _is_point(arm, point, place)]
+    compared = {}
+    for arm in eval_set["arms"]:
+        points = [p for name in named for p in arm["points"] if _is_point(arm, p, name)]
         if arm["points"]:
-            found[arm["name"]] = same[0] if same else largest_cap_point(arm["points"])
-    return found
+            compared[arm["name"]] = points[0] if points else largest_cap_point(arm["points"])
+    return compared
 
 
 def largest_cap_point(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The point of the largest cap, forced, without waits, as far as there is one."""
+    """The point of the largest cap: without waits and forced if there is one."""
     return max(
         points,
         key=lambda point: (
@@ -136,48 +132,45 @@ def _is_point(arm: Mapping[str, Any], point: Mapping[str, Any], named: Mapping[s
 
 
 def headline_arm_names(
-    compared: Mapping[str, Mapping[str, Any]], headline: Mapping[str, Any]
+    eval_set: Mapping[str, Any], headline: Mapping[str, Any]
 ) -> dict[str, str | None]:
     """Names of the two arms that the headline compares."""
-    names = {}
-    for role in ("base", "tuned"):
-        point = headline[f"{role}_point"]
-        names[role] = next((name for name, one in compared.items() if one == point), None)
-    return names
+    compared = compared_points(eval_set, headline)
+    return {
+        role: next((n for n, point in compared.items() if point == headline[f"{role}_point"]), None)
+        for role in ("base", "tuned")
+    }
 
 
 def headline_comparison(
-    one: Mapping[str, Any], headline: Mapping[str, Any]
+    eval_set: Mapping[str, Any], headline: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The set's comparison of the very points that the headline compares, where it has that."""
-    ends = [_place(headline[f"{role}_point"] or {}) for role in ("base", "tuned")]
-    names = headline_arm_names(compared_points(one, headline), headline)
-    for pair in one["comparisons"]:
-        if [_place(pair["a_point"]), _place(pair["b_point"])] == ends and [
-            pair["a"], pair["b"]
-        ] == [names["base"], names["tuned"]]:  # fmt: skip
+    """The set's comparison of the headline's two points; None if the set does not contain it."""
+    names = headline_arm_names(eval_set, headline)
+    ends = [(names[role], *_budget(headline[f"{role}_point"])) for role in ("base", "tuned")]
+    for pair in eval_set["comparisons"]:
+        if [(pair[side], *_budget(pair[f"{side}_point"])) for side in ("a", "b")] == ends:
             return dict(pair)
     return None
 
 
-def _place(point: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(point.get(key) for key in POINT_KEYS)
+def _budget(point: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    return tuple((point or {}).get(key) for key in POINT_KEYS)
 
 
 # --- arms -----------------------------------------------------------------------------------------
 
 
 def headline_arm(sets: Sequence[Mapping[str, Any]]) -> str:
-    """The arm that a run is about: the tuned model's, else the last."""
+    """Name of the arm of the tuned model; of the last arm if there is none."""
     return _arm(sets, "tuned", -1)
 
 
 def baseline_arm(sets: Sequence[Mapping[str, Any]]) -> str:
-    """The arm that the headline is measured against: the base model's, else the first."""
+    """Name of the arm of the base model; of the first arm if there is none."""
     return _arm(sets, "base", 0)
 
 
-def _arm(sets: Sequence[Mapping[str, Any]], model: str, otherwise: int) -> str:
+def _arm(sets: Sequence[Mapping[str, Any]], model: str, default: int) -> str:
     arms = sets[0]["arms"]
-    found = [arm for arm in arms if arm.get("model") == model]
-    return str((found or [arms[otherwise]])[0]["name"])
+    return str(next((arm for arm in arms if arm.get("model") == model), arms[default])["name"])

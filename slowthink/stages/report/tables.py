@@ -1,149 +1,129 @@
-"""Tables as data: a column is one line in a tuple, and one that nothing fills is left out.
+"""Tables as declarations: columns (a head, a key, a format) over rows of plain data.
 
-The page prints any `Table`; a comparison of runs can print the same ones side by side.
+The templates declare them; `show_table` in macros.html prints them:
+
+    show_table(points, [column("Arm", "arm"), column("Accuracy", "accuracy", percent, note="ci95")])
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, Literal
 
 from markupsafe import Markup
 
 from slowthink.analysis.statistics import wilson
 from slowthink.stages.report import svg
-from slowthink.stages.report.text import MISSING, budget_label, count, decimal, interval, percent
+from slowthink.stages.report.text import MISSING, count, interval, percent, plain
+
+Row = Mapping[str, Any]
+Key = str | tuple[Any, ...]
+"""A key of a row, or a path into nested mappings and lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One value with what belongs beside it."""
+    """One value with its note and its bar."""
 
     text: str
     note: str = ""
     bar: Markup | None = None
     alarm: bool = False
     wrap: bool = False
-    """Words, which may take several lines."""
     href: str = ""
-    """A place on the page that the row's heading leads to."""
+    """Link target of a row heading."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """Rows under a head; the first cell of a row is its heading."""
 
-    caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    strong: frozenset[int] = frozenset()
-    """Numbers of the rows to lift out."""
-    label: str = ""
-    """A short name for screen readers, where the caption is long."""
+    strong: frozenset[int]
+    """Indices of the highlighted rows."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
-    """One figure of a point."""
+    """One column of a table. A value that already is a `Cell` is not formatted."""
 
-    label: str
-    key: str
-    format: Callable[[Any], str]
-    alarming: bool = False
-    """Anything but 0 is shown in red."""
-    rare: bool = False
-    """Left out where it is 0 at every point."""
+    head: str
+    key: Key | None = None
+    """None: `format` receives the whole row."""
+    format: Callable[[Any], str | Cell] = plain
+    _: KW_ONLY
+    note: Key | None = None
+    """Key of a second value, printed small beside the first, unless it is missing."""
+    note_format: Callable[[Any], str] = interval
+    note_text: str = "{}"
+    """The text around the formatted note."""
+    wrap: bool = False
+    """Text that may take several lines."""
+    alarm: bool = False
+    """Values other than 0 are printed in red."""
+    omit: Literal["never", "missing", "zero"] = "never"
+    """Leave the column out if every row's value is missing, or missing or 0."""
+
+    def cell(self, row: Row) -> Cell:
+        """The row's cell in this column."""
+        value = look_up(row, self.key)
+        shown = value if isinstance(value, Cell) else self.format(value)
+        cell = shown if isinstance(shown, Cell) else Cell(text=shown)
+        if self.note is not None and (note := look_up(row, self.note)) is not None:
+            cell = replace(cell, note=self.note_text.format(self.note_format(note)))
+        return replace(cell, wrap=self.wrap, alarm=self.alarm and bool(value))
+
+    def shown(self, rows: Sequence[Row]) -> bool:
+        """Whether the column is part of a table of these rows."""
+        values = [look_up(row, self.key) for row in rows]
+        if self.omit == "missing":
+            return any(value is not None for value in values)
+        return self.omit == "never" or any(values)
 
 
-def filled(point: Mapping[str, Any], column: Column) -> bool:
-    """Whether a point has something to show in a column."""
-    value = point.get(column.key)
-    return bool(value) if column.rare else value is not None
+def look_up(row: Row, key: Key | None) -> Any:
+    """The value at a key or path; None if a part of the path is missing."""
+    value: Any = row
+    for part in () if key is None else (key,) if isinstance(key, str) else key:
+        value = value[part] if isinstance(value, Sequence) else (value or {}).get(part)
+    return value
 
 
-def figure(point: Mapping[str, Any], column: Column) -> Cell:
-    """A point's figure in a column."""
-    value = point.get(column.key)
-    return Cell(text=column.format(value), alarm=bool(column.alarming and value))
-
-
-# --- domains --------------------------------------------------------------------------------------
-
-
-def domain_table(
-    arms: Sequence[Mapping[str, Any]], compared: Mapping[str, Mapping[str, Any]]
-) -> Table | None:
-    """Accuracy by domain, each arm at its compared point; None where no domain was recorded."""
-    shown = [arm for arm in arms if _by_domain(compared.get(arm["name"]))]
-    names = sorted({name for arm in shown for name in _by_domain(compared[arm["name"]])})
-    if not names:
-        return None
-    heads = [f"{arm['name']} ({budget_label(dict(compared[arm['name']]))})" for arm in shown]
-    hues = {arm["name"]: hue + (len(arms) < 2) for hue, arm in enumerate(arms)}
+def make_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+    """The table of these rows, those with a true `strong` highlighted."""
+    shown = [column for column in columns if column.shown(rows)]
     return Table(
-        caption="Accuracy by domain with 95 % Wilson intervals.",
-        head=("Domain", *heads),
-        rows=tuple(
-            (
-                Cell(text=name),
-                *(
-                    _domain_cell(_by_domain(compared[arm["name"]]).get(name), hues[arm["name"]])
-                    for arm in shown
-                ),
-            )
-            for name in names
-        ),
+        head=tuple(column.head for column in shown),
+        rows=tuple(tuple(column.cell(row) for column in shown) for row in rows),
+        strong=frozenset(index for index, row in enumerate(rows) if row.get("strong")),
     )
 
 
-def _by_domain(point: Mapping[str, Any] | None) -> dict[str, Any]:
-    return dict((point or {}).get("pass_rate_by_domain") or {})
+# --- formats with bars ----------------------------------------------------------------------------
 
 
-def _domain_cell(figure: Mapping[str, Any] | None, hue: int) -> Cell:
-    if not figure or figure.get("accuracy") is None:
-        return Cell(text=MISSING)
-    num, share = int(figure["n"]), float(figure["accuracy"])
-    sure = wilson(round(share * num), num)
-    bounds = figure.get("ci95") or (sure.low, sure.high)
-    drawn = Markup(svg.bar(share, hue=hue, bounds=bounds))
-    return Cell(text=percent(share), note=f"{interval(bounds)}, n = {num}", bar=drawn)
+def share_of(total: int) -> Callable[[int | None], Cell]:
+    """A format: a count with its share of `total`, in per cent and as a bar."""
+
+    def format_count(num: int | None) -> Cell:
+        share = (num or 0) / total if total else 0.0
+        return Cell(text=count(num or 0), note=percent(share), bar=Markup(svg.bar(share, hue=0)))
+
+    return format_count
 
 
-def share_cell(num: int, total: int) -> Cell:
-    """A count with its share of the total, as per cent and as a bar."""
-    share = num / total if total else 0.0
-    return Cell(text=count(num), note=percent(share), bar=Markup(svg.bar(share, hue=0)))
+def accuracy_bar(hue: int) -> Callable[[Row | None], Cell]:
+    """A format: an accuracy with its interval (Wilson's, unless given), its n and a bar."""
 
+    def format_accuracy(figures: Row | None) -> Cell:
+        if not figures or figures.get("accuracy") is None:
+            return Cell(text=MISSING)
+        num, share = int(figures["n"]), float(figures["accuracy"])
+        computed = wilson(round(share * num), num)
+        bounds = figures.get("ci95") or (computed.low, computed.high)
+        bar = Markup(svg.bar(share, hue=hue, bounds=bounds))
+        return Cell(text=percent(share), note=f"{interval(bounds)}, n = {num}", bar=bar)
 
-def length_table(lengths: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Thinking tokens of the chains before and after selection; None where nobody counted."""
-    if not lengths:
-        return None
-    names = ("min", "p25", "p50", "p75", "max", "mean")
-    return Table(
-        caption="Thinking tokens of the chains: smallest, quartiles, largest, mean.",
-        head=("Chains", *names),
-        rows=tuple(
-            (Cell(text=row["name"]), *(Cell(text=decimal(row.get(name))) for name in names))
-            for row in lengths
-        ),
-    )
-
-
-def pass_rate_table(difficulty: Mapping[str, Any] | None) -> Table | None:
-    """How many tried problems were solved how often; None where none were tried."""
-    histogram = (difficulty or {}).get("pass_rates")
-    if not difficulty or not isinstance(histogram, Mapping) or not histogram:
-        return None
-    total = sum(histogram.values())
-    overall = f"{percent(difficulty.get('pass_rate'))} of attempts right"
-    if bounds := difficulty.get("pass_rate_ci95"):
-        overall += f" (95 % interval {interval(bounds)})"
-    return Table(
-        caption=f"The base model's attempts at {count(total)} problems: {overall}; "
-        f"{count(difficulty.get('num_untested'))} problems were not tried.",
-        head=("Attempts right", "Problems"),
-        rows=tuple((Cell(text=label), share_cell(num, total)) for label, num in histogram.items()),
-    )
+    return format_accuracy

@@ -1,4 +1,4 @@
-"""Numbers and texts as the page shows them: `percent(0.45)` is `45.0%`, nothing measured is `–`."""
+"""Formats of the page: `percent(0.45)` is `45.0%`; a missing value is `–`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from typing import Any
 MISSING = "–"
 
 
+def plain(value: Any) -> str:
+    """The value as text."""
+    return MISSING if value is None else str(value)
+
+
 def finite(value: Any) -> Any:
-    """The value with every NaN and infinity, which JSON does not have, replaced by None."""
+    """The value with NaN and infinity replaced by None, since JSON has neither."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -22,40 +27,50 @@ def finite(value: Any) -> Any:
 
 
 def percent(share: float | None) -> str:
-    """A share in [0, 1] as per cent, one decimal."""
+    """A share in [0, 1] in per cent, with one decimal."""
     return MISSING if share is None else f"{100 * share:.1f}%"
 
 
 def percentage_points(difference: float | None) -> str:
-    """A difference of shares in percentage points, always signed."""
+    """A difference of shares in percentage points, always with a sign."""
     if difference is None:
         return MISSING
     sign = "−" if difference < 0 else "+"
     return f"{sign}{abs(100 * difference):.1f}"
 
 
+def points_per_thousand(slope: float | None) -> str:
+    """A slope of shares per token in percentage points per 1,000 tokens."""
+    return percentage_points(None if slope is None else 1000 * slope)
+
+
 def interval(bounds: Sequence[float] | None) -> str:
-    """Both ends of an interval of shares, in per cent; empty where there is none."""
+    """Both ends of an interval of shares in per cent; empty if there is none."""
     if not bounds:
         return ""
     low, high = (f"{100 * bound:.1f}".replace("-", "−") for bound in bounds)
     return f"{low} to {high}"
 
 
+def difference_interval(bounds: Sequence[float]) -> str:
+    """An interval of a difference of shares, in points, with a remark if it includes 0."""
+    return interval(bounds) + (", includes 0" if includes_zero(bounds) else "")
+
+
 def count(number: float | None) -> str:
-    """A count with thousands marks."""
+    """A count with thousands separators."""
     return MISSING if number is None else f"{number:,.0f}"
 
 
 def decimal(number: float | None) -> str:
-    """A mean with one decimal, a large one without."""
+    """A mean with one decimal; without decimals from 1,000."""
     if number is None:
         return MISSING
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:,.1f}"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in the two largest units that fit.
+    """A duration in its two largest units.
 
     >>> duration(432.1), duration(7384), duration(4.21)
     ('7 min 12 s', '2 h 3 min', '4.2 s')
@@ -64,15 +79,20 @@ def duration(seconds: float | None) -> str:
         return MISSING
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, whole_seconds = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return f"{minutes} min {whole_seconds} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
 
 
+def mebibytes(number: float | None) -> str:
+    """A size in MiB, without decimals."""
+    return f"{count(number)} MiB"
+
+
 def shorten(text: str, *, limit: int) -> str:
-    """The text, or its two ends with a note of how much was left out between them."""
+    """The text, or its two ends with the number of characters left out between them."""
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -80,7 +100,7 @@ def shorten(text: str, *, limit: int) -> str:
 
 
 def join_cjk(tokens: str) -> str:
-    """Tokens with spaces between them, as Chinese is written: without.
+    """Space-separated tokens without the spaces between Chinese characters.
 
     >>> closed_up("甲 乙 相 距 480 千 米 of road")
     '甲乙相距 480 千米 of road'
@@ -89,7 +109,7 @@ def join_cjk(tokens: str) -> str:
 
 
 def solve_mark(share: float) -> str:
-    """How often a question was solved: ✗ never, ✓ always, else per cent."""
+    """How often a question was solved: ✗ never, ✓ always, otherwise in per cent."""
     return {0.0: "✗", 1.0: "✓"}.get(share, f"{100 * share:.0f}%")
 
 
@@ -101,15 +121,15 @@ def p_value(chance: float | None) -> str:
 
 
 def quantiles(values: Mapping[str, float] | None) -> str:
-    """Quantiles as `10th 12.0 · 50th 40.0 · 90th 96.0`; empty where there are none."""
+    """Quantiles as `10th 12.0 · 50th 40.0 · 90th 96.0`; empty if there are none."""
     return " · ".join(f"{name}th {decimal(value)}" for name, value in (values or {}).items())
 
 
 def budget_label(point: Mapping[str, Any]) -> str:
-    """What was allowed at one point of a curve, e.g. `≤ 96 tokens + 2 waits`."""
+    """The thinking budget of a point of a curve, e.g. `≤ 96 tokens + 2 waits`."""
     free = point.get("forced") is False
     if free and not point.get("max_thinking_tokens"):
-        return "as stored"  # samples made elsewhere: their budget is not ours
+        return "stored samples"  # made elsewhere, under a budget we do not know
     cap = f"≤ {count(point.get('max_thinking_tokens'))} tokens"
     if free:
         return f"free, {cap}"
@@ -117,19 +137,25 @@ def budget_label(point: Mapping[str, Any]) -> str:
     return f"{cap} + {waits} wait{'s' if waits > 1 else ''}" if waits else cap
 
 
+def detectable_points(size: float | None) -> str:
+    """The smallest true difference that can be detected, in percentage points."""
+    return f"{100 * size:.1f} points" if size else MISSING
+
+
 def detectable_difference(pair: Mapping[str, Any]) -> str:
-    """In words, the smallest true difference that so many questions can show."""
+    """A sentence on the smallest true difference that this many questions can detect."""
     size, num = pair.get("minimal_detectable_difference"), pair.get("n")
     if size is None:
-        return f"This set of {count(num)} questions is too small to say what it could detect."
+        return f"{count(num)} questions are too few to compute a detectable difference."
     if not size:
-        return f"On all of these {count(num)} questions the two differ alike, so no limit is known."
+        same = "differ equally" if pair.get("difference") else "gave the same result"
+        return f"Both {same} on every question; no detectable difference can be computed."
     return (
         f"This set of {count(num)} questions could detect a true difference of "
-        f"{100 * size:.1f} points or more."
+        f"{detectable_points(size)} or more."
     )
 
 
 def includes_zero(bounds: Sequence[float] | None) -> bool:
-    """Whether an interval of a difference holds 0, so that no difference is shown."""
+    """Whether an interval of a difference includes 0: no difference is shown."""
     return bool(bounds) and bounds[0] <= 0 <= bounds[1]  # type: ignore[index]

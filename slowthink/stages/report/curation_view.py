@@ -1,0 +1,244 @@
+"""The curation as the templates show it: the funnel, and rows of the tables."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from slowthink.stages.report import svg
+from slowthink.stages.report.curation import PASS_RATES
+from slowthink.stages.report.tables import Cell, Column, share_of
+from slowthink.stages.report.text import MISSING, count, decimal, percent
+
+Row = Mapping[str, Any]
+Rows = list[dict[str, Any]]
+
+QUANTILES = ("min", "p25", "p50", "p75", "max", "mean")
+OVERLAPS = {
+    "run": "Shared n-grams", "copy": "Copies", "paraphrase": "Paraphrases",
+    "template": "Same template", "similar": "Similar",
+}  # fmt: skip
+DUPLICATES = {
+    "exact": "equal after normalisation", "near": "near duplicates", "semantic": "equal in meaning",
+}  # fmt: skip
+VERDICTS = {
+    "correct": "Correct", "wrong": "Wrong", "no_answer": "No answer", "truncated": "Truncated",
+    "ungradable": "Ungradable", "grader_error": "Grader errors",
+}  # fmt: skip
+OUTCOMES = {
+    "keep": "Within the limits", "solved too often": "Too easy", "solved too rarely": "Too hard",
+    "no attempt can be graded": "Undecided",
+}  # fmt: skip
+
+
+def curation_view(data: Row) -> dict[str, Any]:
+    """Values of `data.collect`'s dict for curation.html, beside the dict itself."""
+    curation, funnel = data["headline"]["curation"], data["headline"]["funnel"]
+    lengths: dict[str, Rows] = {}
+    for row in curation["lengths"]:
+        lengths.setdefault(row["measure"], []).append(row)
+    return {
+        "funnel": _funnel(funnel, data["drops"]),
+        "paper_steps": _paper_steps(curation["paper"], funnel),
+        "contamination": [_contamination(checked) for checked in curation["contamination"]],
+        "duplicates": [_duplicates(row) for row in curation["duplicates"]],
+        "difficulty": _difficulty([_attempts(row) for row in curation["difficulty"]]),
+        "reported_pass_rates": _reported_pass_rates(data["difficulty"]),
+        "phases": _counts((curation["selection"] or {}).get("phases", {})),
+        "domains": _domains(data["domains"]),
+        "lengths": [_lengths(measure, rows) for measure, rows in lengths.items()],
+        "reported_lengths": data["lengths"] if len(lengths.get("thinking tokens", [])) < 2 else [],
+        "quantile_columns": [Column(name, name, decimal) for name in QUANTILES],
+    }
+
+
+# --- funnel ---------------------------------------------------------------------------------------
+
+
+def _funnel(steps: Sequence[Row], drops: Sequence[Row]) -> Rows:
+    """By stage: the steps that dropped rows, with a bar and examples, and names of the other steps.
+
+    Bars of problems and chains share a scale; evaluate counts answers, so it has its own.
+    """
+    widest: dict[bool, int] = {}
+    for step in steps:
+        answers = step["stage"] == "evaluate"
+        widest[answers] = max(widest.get(answers, 1), step["num_in"])
+    return [
+        _funnel_stage(list(group), drops, widest[stage == "evaluate"])
+        for stage, group in itertools.groupby(steps, key=lambda step: str(step["stage"]))
+    ]
+
+
+def _funnel_stage(steps: Sequence[Row], drops: Sequence[Row], widest: int) -> dict[str, Any]:
+    dropping = [step for step in steps if step["num_in"] != step["num_out"]]
+    return {
+        "stage": steps[0]["stage"],
+        "num_in": steps[0]["num_in"],
+        "num_out": steps[-1]["num_out"],
+        "bar": Markup(svg.bar(steps[-1]["num_out"] / widest)),
+        "steps": [{**step, "dropped": _reasons(step, drops)} for step in dropping],
+        "others": [step["step"] for step in steps if step not in dropping],
+    }
+
+
+def _reasons(step: Row, drops: Sequence[Row]) -> Rows:
+    """Reasons why rows were dropped at this step, the most frequent first, with examples."""
+    examples = {
+        drop["reason"]: drop["examples"]
+        for drop in drops
+        if (drop["stage"], drop["step"]) == (step["stage"], step["step"])
+    }
+    return [
+        {"reason": reason, "count": num, "examples": examples.get(reason, [])}
+        for reason, num in sorted(step["reasons"].items(), key=lambda item: -item[1])
+        if num
+    ]
+
+
+def _paper_steps(paper: Row | None, funnel: Sequence[Row]) -> Rows:
+    """The steps of the paper's funnel, each with how many of our problems remain after it."""
+    remaining: dict[str, int] = {}
+    for step in funnel:
+        if step["stage"] == "filter":
+            remaining.setdefault("collected", step["num_in"])
+            remaining[str(step["step"]).partition(":")[0]] = step["num_out"]
+    return [
+        {**step, "ours": remaining.get(step["step"]) if step.get("ours") is None else step["ours"]}
+        for step in (paper or {}).get("steps", [])
+    ]
+
+
+# --- duplicates and contamination -----------------------------------------------------------------
+
+
+def _duplicates(row: Row) -> dict[str, Any]:
+    sizes = [f"{count(num)} of size {size}" for size, num in row["sizes"].items()]
+    shown = sizes[:6] + (["and larger ones"] if len(sizes) > 6 else [])
+    return {
+        **row,
+        "name": DUPLICATES.get(row["part"], row["part"]),
+        "num_not_english": row.get("num_not_english") or None,
+        "sizes": ", ".join(shown) or MISSING,
+    }
+
+
+def _contamination(checked: Row) -> dict[str, Any]:
+    """A stage's certificate, with a column for each kind of overlap, and each set's source."""
+    hits = {kind for row in checked["against"] for kind in row["num_hits"]}
+    default = ["run"] if checked["preset"] == "s1" else ["copy", "template"]
+    return {
+        **checked,
+        "columns": [
+            Column(OVERLAPS[kind], ("num_hits", kind), share_of(checked["num_checked"]))
+            for kind in [kind for kind in OVERLAPS if kind in hits] or default
+        ],
+        "num_problems": sum(row["num_problems"] or 0 for row in checked["against"]),
+        "against": [row | {"source": _source(row["source"] or {})} for row in checked["against"]],
+    }
+
+
+def _source(source: Row) -> str:
+    if source.get("stage"):
+        return f"the {source['stage']}'s held-out problems"
+    names = ("hub_id", "path", "revision", "sha256")
+    parts = [str(source[name]) for name in names if source.get(name)]
+    return " · ".join(part if len(part) < 40 else f"{part[:12]}…" for part in parts) or MISSING
+
+
+# --- difficulty, domains and lengths --------------------------------------------------------------
+
+
+def _difficulty(attempts: Rows) -> dict[str, Any]:
+    """Attempts by verdict and outcome, and problems by pass rate, a column per step and model."""
+    by_verdict = [
+        Column(head, ("verdicts", name), count, omit="zero", alarm=name == "grader_error")
+        for name, head in VERDICTS.items()
+    ]
+    by_outcome = [
+        Column(head, ("outcomes", name), count, omit="zero") for name, head in OUTCOMES.items()
+    ]
+    return {
+        "attempts": attempts,
+        "attempt_columns": by_verdict + by_outcome,
+        "pass_rates": [
+            {"name": name, "counts": [row["pass_rates"][name] for row in attempts]}
+            for name in PASS_RATES
+            if any(row["pass_rates"][name] for row in attempts)
+        ],
+        "pass_rate_columns": [
+            Column(row["label"], ("counts", index), share_of(row["num_problems"]))
+            for index, row in enumerate(attempts)
+        ],
+    }
+
+
+def _attempts(row: Row) -> dict[str, Any]:
+    """One step and model, with a label that leaves out the model's owner or path."""
+    step, model = str(row["step"]), str(row["model"]).rpartition("/")[2]
+    num, possible = row["num_attempts"], row["num_possible"]
+    num = sum(row["verdicts"].values()) if num is None else num
+    return {
+        **row,
+        "verdicts": dict.fromkeys(VERDICTS, 0) | row["verdicts"],
+        "outcomes": dict.fromkeys(OUTCOMES, 0) | row["outcomes"],
+        "label": ", ".join(part for part in (step.removeprefix("difficulty: "), model) if part),
+        "num_attempts": num,
+        "possible": f"of {count(possible)}, {percent(num / possible)}" if possible else None,
+    }
+
+
+def _reported_pass_rates(difficulty: Row | None) -> dict[str, Any]:
+    """Problems by number of correct attempts, as the filter stage of an older run reported them."""
+    histogram = (difficulty or {}).get("pass_rates")
+    return _counts(histogram if isinstance(histogram, Mapping) else {})
+
+
+def _counts(counts: Mapping[str, int]) -> dict[str, Any]:
+    """Rows of names and counts, and the format of a count."""
+    total = sum(counts.values())
+    rows = [{"name": name, "num": num} for name, num in counts.items()]
+    return {"rows": rows, "total": total, "format": share_of(total)}
+
+
+def _domains(rows: Sequence[Row]) -> dict[str, Any]:
+    """Training problems by domain after each stage; a last row counts the domains covered."""
+    stages = list(rows[0]["counts"]) if rows else []
+    covered = {
+        stage: sum(bool(row["counts"][stage]) and row["domain"] != "unknown" for row in rows)
+        for stage in stages
+    }
+    last = {
+        "domain": "Domains covered",
+        "counts": {stage: Cell(text=count(num)) for stage, num in covered.items()},
+        "strong": True,
+    }
+    totals = {stage: sum(row["counts"][stage] for row in rows) for stage in stages}
+    return {
+        "rows": [*rows, last] if rows else [],
+        "columns": [
+            Column(f"after {stage}", ("counts", stage), share_of(total))
+            for stage, total in totals.items()
+        ],
+    }
+
+
+def _lengths(measure: str, distributions: Sequence[Row]) -> dict[str, Any]:
+    """Lengths by class, then their quantiles, with one column per stage."""
+    stages = {row["stage"]: row for row in distributions}
+    classes = {name for row in distributions for name in row["counts"]}
+    rows: Rows = [
+        {
+            "name": name.replace("-", "–"),
+            **{s: row["counts"].get(name) for s, row in stages.items()},
+        }
+        for name in sorted(classes, key=lambda name: int(name.split("-")[0]))
+    ]
+    for name in QUANTILES:
+        values = {s: Cell(text=decimal(row["quantiles"].get(name))) for s, row in stages.items()}
+        rows.append({"name": name, **values, "strong": True})
+    columns = [Column(f"after {s}", s, share_of(row["num"])) for s, row in stages.items()]
+    return {"measure": measure.capitalize(), "rows": rows, "columns": columns}
