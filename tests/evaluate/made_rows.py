@@ -19,7 +19,7 @@ RIGHT, WRONG, UNGRADABLE = Verdict.CORRECT, Verdict.WRONG, Verdict.UNGRADABLE
 
 
 def make_row(arm="tuned", problem="a", verdict=RIGHT, cap=8, waits=0, forced=True, **more):
-    """One row; `answer` names what was answered (the key is `1`)."""
+    """One row; `answer` names what was answered (the reference answer is `1`)."""
     answer = more.pop("extracted", "1" if verdict is RIGHT else "0")
     fields = {
         "arm": arm, "model": arm, "benchmark": "heldout", "protocol": "greedy", "temperature": 0.0,

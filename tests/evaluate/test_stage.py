@@ -128,7 +128,7 @@ def test_more_samples_problems_and_budgets_ask_for_the_difference_only(folder) -
     assert more_samples == pytest.approx(3 * 5 * per_sample, rel=0.3)
     all_problems = spent(protocols=[many])
     assert all_problems == pytest.approx(NUM * 5 * per_sample, rel=0.3)
-    assert spent(protocols=[few]) == all_problems  # nothing asked again
+    assert spent(protocols=[few]) == all_problems  # all cached
     arm = {"name": "one", "model": "base", "caps": [0, 8, 12], "waits": [1]}
     another_cap = spent(protocols=[few], arms=[arm])
     assert all_problems < another_cap < all_problems * 1.7
@@ -141,7 +141,7 @@ def test_regrade_gives_new_verdicts_and_generates_nothing(folder) -> None:
     root = folder / "run"
     before = go(recipe, root)
     rows = [json.loads(line) for line in (folder / "math500.jsonl").read_text().splitlines()]
-    for row in rows:  # another key: every answer of the scripts that was wrong by one is right now
+    for row in rows:  # new reference answers: every answer that was off by one is correct now
         row["answer"] = str(int(row["answer"]) + 1)
     write(folder / "math500.jsonl", rows)
     (folder / "scripts.jsonl").unlink()  # no engine could answer
@@ -206,7 +206,7 @@ def test_another_runs_pool_gives_its_held_out_problems(folder) -> None:
 
 
 def closeness(problem, text) -> float:
-    """A scorer for tests: 1 where the key stands in the text."""
+    """A scorer for tests: 1 where the text contains the reference answer."""
     return float(f" {problem.answer}" in text)
 
 
@@ -244,7 +244,7 @@ def test_votes_and_rejection_beside_the_sequential_curve(folder) -> None:
     pipeline.regrade(recipe, root, reporter=ProgressReporter(quiet=True))
     again, _ = facts_of(root)["summary"]["parallel"]
     kept = [curve.pop("graded", None) for curve in again["curves"]]
-    assert kept.count("before") == 1  # what was asked live is not in the rows
+    assert kept.count("before") == 1  # live samples are not in the rows
     assert again == first
 
 

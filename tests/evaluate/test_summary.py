@@ -18,7 +18,7 @@ from slowthink.analysis.statistics import (
 from slowthink.recipe import ArmConfig
 from slowthink.recipe.protocols import PROTOCOLS, describe, draws_for, resolve
 from slowthink.records import Verdict
-from slowthink.stages.evaluate import points_of
+from slowthink.stages.evaluate.batches import points_of
 from tests.evaluate.made_rows import RIGHT, UNGRADABLE, WRONG, figures, make_row, make_set
 
 

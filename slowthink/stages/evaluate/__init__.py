@@ -36,7 +36,7 @@ STAGE_VERSION = 2
 MAX_GRADER_ERRORS = 0.01
 """Share of rows that the grader may fail on before the run fails."""
 
-__all__ = ["STAGE_VERSION", "plan", "points_of", "regrade", "run"]
+__all__ = ["STAGE_VERSION", "plan", "regrade", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
