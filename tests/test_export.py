@@ -32,7 +32,9 @@ PLAIN = [["thinking", r"17 + 25 = \boxed{41}"], ["closing", "\nFinal Answer:"], 
 NO_IDEA = [["thinking", "Hm"], ["closing", "\n<|im_start|>answer\n"], ["answer", "No idea"]]
 
 
-def made(segments: list[list[str]], answer: str, verdict: Verdict, **more: Any) -> EvaluationRow:
+def make_row(
+    segments: list[list[str]], answer: str, verdict: Verdict, **more: Any
+) -> EvaluationRow:
     """A row of the tuned arm at cap 8 without waits."""
     extracted = {Verdict.CORRECT: "42", Verdict.WRONG: "41"}.get(verdict)
     fields: dict[str, Any] = {
@@ -51,15 +53,19 @@ def made(segments: list[list[str]], answer: str, verdict: Verdict, **more: Any) 
 
 def rows() -> list[EvaluationRow]:
     return [
-        made(S1, "Final Answer: 42\n\nI am sure", Verdict.CORRECT, score=0.5),
-        made(CUT_OFF, "17 + 25 is about", Verdict.TRUNCATED, sample=1),
-        made(NO_IDEA, "No idea", Verdict.NO_ANSWER, sample=2, answer_end=AnswerEnd.STOP),
-        made(PLAIN, "\nFinal Answer: 42", Verdict.CORRECT, problem_id="p-2", question="40 + 2?"),
-        made(NO_IDEA, "No idea", Verdict.UNGRADABLE, problem_id="p-3", question="Why?", gold=None),
+        make_row(S1, "Final Answer: 42\n\nI am sure", Verdict.CORRECT, score=0.5),
+        make_row(CUT_OFF, "17 + 25 is about", Verdict.TRUNCATED, sample=1),
+        make_row(NO_IDEA, "No idea", Verdict.NO_ANSWER, sample=2, answer_end=AnswerEnd.STOP),
+        make_row(
+            PLAIN, "\nFinal Answer: 42", Verdict.CORRECT, problem_id="p-2", question="40 + 2?"
+        ),
+        make_row(
+            NO_IDEA, "No idea", Verdict.UNGRADABLE, problem_id="p-3", question="Why?", gold=None
+        ),
     ]
 
 
-def run_with(folder: Path, graded: list[EvaluationRow]) -> Path:
+def write_run(folder: Path, graded: list[EvaluationRow]) -> Path:
     root = folder / "run"
     (root / "evaluate").mkdir(parents=True)
     write_records(root / "evaluate" / "data.parquet", graded, EvaluationRow)
@@ -67,7 +73,7 @@ def run_with(folder: Path, graded: list[EvaluationRow]) -> Path:
 
 
 def exported(folder: Path, graded: list[EvaluationRow]) -> list[Path]:
-    summary = export_run(run_with(folder, graded), folder / "out")
+    summary = export_run(write_run(folder, graded), folder / "out")
     return [Path(file["path"]) for file in summary["files"]]
 
 
@@ -81,7 +87,7 @@ def grader() -> Iterator[Grader]:
         yield opened
 
 
-def test_a_problem_is_a_row_with_the_harness_s_fields(tmp_path: Path) -> None:
+def test_each_problem_is_a_row_with_the_harness_s_fields(tmp_path: Path) -> None:
     (path,) = exported(tmp_path, rows())
     assert path == tmp_path / "out" / "tuned" / "samples_set_limo-v2_t0.6_cap000008_waits0.jsonl"
     first, second, third = lines(path)
@@ -100,7 +106,7 @@ def test_a_problem_is_a_row_with_the_harness_s_fields(tmp_path: Path) -> None:
     assert (third["exact_match"], third["target"]) == (None, "")
 
 
-def test_what_the_harness_has_no_field_for_stands_beside(tmp_path: Path) -> None:
+def test_values_without_a_field_of_the_harness_are_under_slowthink(tmp_path: Path) -> None:
     (path,) = exported(tmp_path, rows())
     own = lines(path)[0]["slowthink"]
     assert {key: own[key] for key in own if key != "samples"} == {
@@ -112,7 +118,9 @@ def test_what_the_harness_has_no_field_for_stands_beside(tmp_path: Path) -> None
     assert own["samples"][0]["score"] == 0.5
 
 
-def test_the_way_back_gives_the_same_answers_and_verdicts(tmp_path: Path, grader: Grader) -> None:
+def test_reading_the_files_again_gives_the_same_answers_and_verdicts(
+    tmp_path: Path, grader: Grader
+) -> None:
     before = rows()
     (path,) = exported(tmp_path, before)
     stored = read_stored(path, setting="samples")
@@ -130,7 +138,7 @@ def compared_fields(row: EvaluationRow) -> tuple[Any, ...]:
     return row.question, row.sample, row.answer, row.verdict, row.extracted, row.score, total
 
 
-def test_imported_rows_survive_the_way_out_and_back(tmp_path: Path, grader: Grader) -> None:
+def test_imported_rows_are_the_same_after_export_and_import(tmp_path: Path, grader: Grader) -> None:
     path = tmp_path / "theirs.jsonl"
     texts = ["<think>Hm</think>\n42", "Answer: 42", r"<think>\boxed{42}"]
     path.write_text(
@@ -152,8 +160,8 @@ def test_imported_rows_survive_the_way_out_and_back(tmp_path: Path, grader: Grad
     assert [row.segments for row in after] == [row.segments for row in before]
 
 
-def test_each_arm_and_point_is_a_file_and_none_is_lost(tmp_path: Path) -> None:
-    base = made(PLAIN, "\nFinal Answer: 42", Verdict.CORRECT)
+def test_each_arm_and_point_has_its_own_file(tmp_path: Path) -> None:
+    base = make_row(PLAIN, "\nFinal Answer: 42", Verdict.CORRECT)
     graded = [
         base, replace(base, waits=1), replace(base, forced=False), replace(base, temperature=0.0),
         replace(base, arm="a b", id="1"), replace(base, arm="a/b", id="2"),
@@ -170,22 +178,22 @@ def test_each_arm_and_point_is_a_file_and_none_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_name_stays_within_the_folder() -> None:
-    row = made(PLAIN, "42", Verdict.CORRECT, arm="../../etc", benchmark="a/b")
+    row = make_row(PLAIN, "42", Verdict.CORRECT, arm="../../etc", benchmark="a/b")
     assert file_name(row) == "-..-etc/samples_a-b_limo-v2_t0.6_cap000008_waits0.jsonl"
 
 
-def test_options_come_with_the_problems_of_the_pool(tmp_path: Path, make_problem) -> None:
+def test_answer_options_are_read_from_the_pool(tmp_path: Path, make_problem) -> None:
     problem = replace(make_problem("Which?"), choices=("x", "y"))
-    root = run_with(tmp_path, [made(PLAIN, "42", Verdict.CORRECT, problem_id=problem.id)])
+    root = write_run(tmp_path, [make_row(PLAIN, "42", Verdict.CORRECT, problem_id=problem.id)])
     (root / "pool").mkdir()
     write_records(root / "pool" / "data.parquet", [problem], Problem)
     (file,) = export_run(root, tmp_path / "out")["files"]
     assert lines(Path(file["path"]))[0]["doc"]["choices"] == ["x", "y"]
 
 
-def test_long_samples_go_into_rows_that_can_be_read_again(tmp_path: Path) -> None:
+def test_long_samples_are_split_into_readable_rows(tmp_path: Path) -> None:
     long = [["answer", "é" * (MAX_ROW_CHARS // 2)]]
-    graded = [made(long, long[0][1], Verdict.NO_ANSWER, sample=n) for n in range(5)]
+    graded = [make_row(long, long[0][1], Verdict.NO_ANSWER, sample=n) for n in range(5)]
     (path,) = exported(tmp_path, graded)
     assert [row["doc_id"] for row in lines(path)] == [0] * 5
     stored = read_stored(path, setting="samples")
@@ -193,7 +201,7 @@ def test_long_samples_go_into_rows_that_can_be_read_again(tmp_path: Path) -> Non
     assert stored.dropped == ()
 
 
-def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
+def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     (path,) = exported(tmp_path, rows())
     with pytest.raises(DataError, match="the file exists already"):
         export_run(tmp_path / "run", tmp_path / "out")
@@ -210,8 +218,8 @@ def test_a_run_without_an_evaluation_is_explained(tmp_path: Path) -> None:
     assert str(error.value) == expected
 
 
-def test_the_command_says_where_the_files_are(tmp_path: Path, capsys) -> None:
-    root = run_with(tmp_path, rows())
+def test_the_command_prints_the_files(tmp_path: Path, capsys) -> None:
+    root = write_run(tmp_path, rows())
     with pytest.raises(SystemExit) as stop:
         main(["export", str(root), "--out", str(tmp_path / "out"), "--json"])
     assert not stop.value.code

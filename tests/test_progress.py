@@ -1,4 +1,4 @@
-"""What a run tells while it works: how long the rest will take."""
+"""Progress lines: items done and the estimated remaining time."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from slowthink.pipeline.progress import ProgressReporter
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes on by 20 seconds with each look; it began long before the work."""
+    """A clock that advances by 20 seconds with each call; it started long before the task."""
     ticks = itertools.count(1_000_000, 20)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(ticks))
 
 
-def test_rest_is_told_by_what_was_done_since_the_first_call(clock, capsys) -> None:
+def test_remaining_time_is_estimated_from_items_done_since_the_first_call(clock, capsys) -> None:
     reporter = ProgressReporter()
-    reporter.progress(100, 200)  # an earlier run's
+    reporter.progress(100, 200)  # cached
     reporter.progress(110, 200)
     assert capsys.readouterr().err == "      110/200, about 180 s left\n"
 
 
-def test_each_work_has_a_start_of_its_own(clock, capsys) -> None:
+def test_each_task_has_its_own_start(clock, capsys) -> None:
     reporter = ProgressReporter()
     for done, total in ((0, 10), (5, 10), (10, 10), (3, 40), (0, 10), (5, 10)):
         reporter.progress(done, total)
-    told = capsys.readouterr().err.splitlines()
-    assert told == [
+    assert capsys.readouterr().err.splitlines() == [
         "      5/10, about 20 s left",
         "      10/10, about 0 s left",
         "      5/10, about 20 s left",
     ]
 
 
-def test_nothing_done_yet_tells_no_time(clock, capsys) -> None:
+def test_no_time_is_estimated_before_an_item_is_done(clock, capsys) -> None:
     reporter = ProgressReporter()
     reporter.progress(0, 50)
     reporter.progress(0, 50)

@@ -30,17 +30,17 @@ def one_short(rows):
     return list(rows)[1:]
 
 
-def stumbles(rows):
+def fails(rows):
     raise ValueError("row 3 is broken")
 
 
 @pytest.mark.parametrize("batch_rows", [1, 3, 100])
-def test_one_result_a_row_in_order(batch_rows) -> None:
-    found = map_rows(functools.partial(times, 3), range(10), batch_rows=batch_rows)
-    assert found == [3 * i for i in range(10)]
+def test_one_result_per_row_in_order(batch_rows) -> None:
+    results = map_rows(functools.partial(times, 3), range(10), batch_rows=batch_rows)
+    assert results == [3 * i for i in range(10)]
 
 
-def test_nothing_gives_nothing() -> None:
+def test_no_rows_give_no_results() -> None:
     assert map_rows(one_short, []) == []
 
 
@@ -49,7 +49,7 @@ def test_another_number_of_results_is_an_error() -> None:
         map_rows(one_short, [1, 2, 3])
 
 
-def test_ray_that_is_not_there_is_named(monkeypatch) -> None:
+def test_a_missing_ray_is_named(monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(ConfigError, match=r"slowthink\[ray\]"):
         map_rows(one_short, [1], runner="ray")
@@ -75,7 +75,7 @@ def digests(root) -> dict[str, str]:
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.filterwarnings("ignore")
-def test_ray_gives_the_same_bytes_and_its_errors_are_told(tmp_path, monkeypatch, smollm) -> None:
+def test_ray_gives_the_same_bytes_and_reports_errors(tmp_path, monkeypatch, smollm) -> None:
     import ray
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers import this file
@@ -88,11 +88,11 @@ def test_ray_gives_the_same_bytes_and_its_errors_are_told(tmp_path, monkeypatch,
         again = run_recipe(
             recipe_of("local"), tmp_path / "ray", reporter=ProgressReporter(quiet=True)
         )
-        assert all(one.skipped for one in again)  # where it ran is no setting of the result
+        assert all(stage_run.skipped for stage_run in again)  # the runner changes no result
         assert contract.read_manifest(tmp_path / "ray" / "trace")["num_records"] == 80
-        found = map_rows(functools.partial(times, 2), range(50), runner="ray", batch_rows=7)
-        assert found == [2 * i for i in range(50)]
+        results = map_rows(functools.partial(times, 2), range(50), runner="ray", batch_rows=7)
+        assert results == [2 * i for i in range(50)]
         with pytest.raises(EngineError, match="ValueError: row 3 is broken"):
-            map_rows(stumbles, [1, 2, 3], runner="ray")
+            map_rows(fails, [1, 2, 3], runner="ray")
     finally:
         ray.shutdown()
