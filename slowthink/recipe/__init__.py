@@ -28,13 +28,18 @@ from slowthink.recipe.base import (
     TokenControl,
     VllmConfig,
 )
-from slowthink.recipe.contamination import ContaminationConfig, ParaphraseConfig
 from slowthink.recipe.curation import (
+    ContaminationConfig,
+    DomainsConfig,
+    DuplicatesConfig,
     FileTraces,
     FilterConfig,
+    NearConfig,
+    ParaphraseConfig,
+    QualityConfig,
+    SemanticConfig,
     SolutionTraces,
     TraceConfig,
-    TraceSource,
 )
 from slowthink.recipe.difficulty import (
     AttemptModel,
@@ -42,8 +47,6 @@ from slowthink.recipe.difficulty import (
     DifficultyStep,
     KeyCheckConfig,
 )
-from slowthink.recipe.domains import DomainsConfig
-from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig
 from slowthink.recipe.evaluation import (
     ArmConfig,
     BenchmarkConfig,
@@ -60,7 +63,6 @@ from slowthink.recipe.evaluation import (
     ReportConfig,
     ScorerConfig,
 )
-from slowthink.recipe.quality import QualityConfig
 from slowthink.recipe.selection import PreselectRule, QuotaConfig, SelectConfig
 from slowthink.recipe.sources import (
     CatalogueSource,
@@ -73,10 +75,7 @@ from slowthink.recipe.sources import (
     PoolSource,
     SandboxSource,
 )
-from slowthink.recipe.training import (
-    LoraConfig,
-    TrainConfig,
-)
+from slowthink.recipe.training import LoraConfig, TrainConfig
 from slowthink.serialise import digest
 
 __all__ = [
@@ -138,7 +137,6 @@ __all__ = [
     "StepControl",
     "TokenControl",
     "TraceConfig",
-    "TraceSource",
     "TrainConfig",
     "VllmConfig",
 ]

@@ -264,8 +264,8 @@ class ForcingConfig(Settings):
     )
     """Appended after a forced end. null: none."""
     end_rule: Literal["drawn", "argmax", "probability"] = "drawn"
-    """When the end of thinking counts as declared. drawn: its token is sampled. argmax: or it is the
-    most likely token. probability: or its probability is at least `end_probability`."""
+    """When the end of thinking counts as declared. drawn: its token is sampled. argmax: or it is
+    the most likely token. probability: or its probability is at least `end_probability`."""
     end_probability: float = Field(default=1.0, gt=0, le=1)
     """For end_rule probability: the minimum probability of the end."""
     answer_tokens: int = Field(default=24, ge=1)

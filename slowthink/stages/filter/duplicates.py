@@ -25,7 +25,7 @@ from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.pipeline.runner import BATCH_ROWS, batched, map_batches
 from slowthink.recipe import FilterConfig
-from slowthink.recipe.duplicates import DuplicatesConfig, NearConfig, SemanticConfig
+from slowthink.recipe.curation import DuplicatesConfig, NearConfig, SemanticConfig
 from slowthink.records import Dropped, Problem
 from slowthink.stages.filter.funnel import Funnel
 

@@ -19,7 +19,7 @@ from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import FilterConfig
-from slowthink.recipe.quality import QualityConfig
+from slowthink.recipe.curation import QualityConfig
 from slowthink.records import Dropped, Problem
 from slowthink.stages.filter import quality_strict
 from slowthink.stages.filter.funnel import Funnel

@@ -19,7 +19,7 @@ from slowthink.curation.language import language_of
 from slowthink.data.rows import as_evidence
 from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.answers.compare import AnswerContext, compare
-from slowthink.recipe.quality import QualityConfig
+from slowthink.recipe.curation import QualityConfig
 from slowthink.records import Problem
 
 SPAN_MARGIN = 40
