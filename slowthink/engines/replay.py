@@ -119,7 +119,7 @@ class ReplaySession:
             reproducible=True,
             max_context=max_context,
         )
-        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
+        self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self._queue: dict[str, Job] = {}
         self._running: Iterator[JobResult] | None = None
 
@@ -133,7 +133,7 @@ class ReplaySession:
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError where it does not fit, or would need roll-back."""
         check_context(job, max_context=self.capabilities.max_context)
-        token_format = self._compiler.token_format(job.request.format)
+        token_format = self.compiler.token_format(job.request.format)
         require_single_token_trigger(token_format, engine="replay")
         self._queue[job.key] = job
 
@@ -157,7 +157,7 @@ class ReplaySession:
 
     def _replay(self, job: Job) -> Iterator[JobResult]:
         """Partial results, if requested, and the complete one."""
-        running = JobInProgress.start(job, self._compiler)
+        running = JobInProgress.start(job, self.compiler)
         script = self._script(job.request.prompt_ids)
         self._spend(running, Cost(prefilled=len(job.request.prompt_ids)))
         draws = _ScriptedDraws(script.thinking, running.machine)

@@ -131,6 +131,7 @@ class Session(Protocol):
     capabilities: Capabilities
     tokenizer: Any
     eos_ids: frozenset[int]
+    compiler: Compiler
 
     @property
     def cost(self) -> Cost:

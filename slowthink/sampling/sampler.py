@@ -17,8 +17,8 @@ from slowthink.engines.session import Job, JobResult, Point, Session, closing_of
 from slowthink.environment import versions
 from slowthink.errors import EngineError
 from slowthink.forcing.cuts import Cut, check_budget
-from slowthink.forcing.formats import TokenFormat, compile_format, format_of
-from slowthink.forcing.machine import ForcingRules, make_rules
+from slowthink.forcing.formats import TokenFormat, format_of
+from slowthink.forcing.machine import ForcingRules
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.grading import Grader
 from slowthink.recipe import ChatConfig, Recipe
@@ -64,7 +64,6 @@ class Sampler:
         self.tag = tag
         self._progress = progress
         self._versions = json.dumps(versions(), sort_keys=True)
-        self._compiled: dict[Any, tuple[TokenFormat, ForcingRules]] = {}
 
     def complete(self, tasks: Sequence[Task]) -> list[list[Completion]]:
         """Return each task's completions, one per point; only missing ones are sampled.
@@ -123,14 +122,11 @@ class Sampler:
         )
 
     def _compile(self, request: Request) -> tuple[TokenFormat, ForcingRules]:
-        key = (request.format, request.budget)
-        if key not in self._compiled:
-            session = self.session
-            token_format = compile_format(
-                request.format, session.tokenizer, eos_ids=session.eos_ids
-            )
-            self._compiled[key] = token_format, make_rules(request.budget, token_format)
-        return self._compiled[key]
+        compiler = self.session.compiler
+        return (
+            compiler.token_format(request.format),
+            compiler.rules(request.format, request.budget),
+        )
 
     def _is_cached(
         self, task: Task, point: Point, chain: Chain | None, answers: Mapping[str, Answer]

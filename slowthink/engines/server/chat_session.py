@@ -76,7 +76,7 @@ class ChatSession:
         assert config.endpoints is not None
         self.tokenizer = PieceTokenizer()
         self.eos_ids = frozenset({_END})
-        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
+        self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self.count_source = "estimated"
         self.cost = Cost()
         self._own_limit = config.max_context
@@ -179,7 +179,7 @@ class ChatSession:
     # -- one job --
 
     async def _do(self, job: Job) -> JobResult:
-        running = JobInProgress.start(job, self._compiler)
+        running = JobInProgress.start(job, self.compiler)
         try:
             data = await self._pool.post("/chat/completions", self._body(job))
             self._read(running, data)

@@ -91,7 +91,7 @@ class OpenAISession:
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError where these servers cannot keep its budget exactly."""
         check_context(job, max_context=self.capabilities.max_context)
-        token_format = self._compiler.token_format(job.request.format)
+        token_format = self.compiler.token_format(job.request.format)
         refuse_impossible(job, token_format, dialect=self._dialect, tokenizer=self.tokenizer)
         if self._in_flight is not None:
             self._in_flight.refuse(job)
@@ -118,7 +118,7 @@ class OpenAISession:
             self.tokenizer, self.eos_ids = self._tokens(name, revision, model)
         else:
             self.tokenizer, self.eos_ids = tokenizer, frozenset({tokenizer.eos_token_id})
-        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
+        self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         probed = self._workers.wait(self._each(lambda prober: prober.probe(model)))
         self._dialect = same_everywhere(self._endpoints.urls, probed)
         self._rounds = Rounds(
@@ -140,7 +140,7 @@ class OpenAISession:
                     "with a setting of ours that does not exist as if it were not there; expected "
                     "a server started by `slowthink serve`. Start it so, or set in_flight: false."
                 )
-        return InFlight(self._rounds, self._compiler, stop_id=self.tokenizer.eos_token_id)
+        return InFlight(self._rounds, self.compiler, stop_id=self.tokenizer.eos_token_id)
 
     def _describe(self, name: str, config: EngineConfig) -> None:
         """What the session is, from what the servers told."""
@@ -199,7 +199,7 @@ class OpenAISession:
     # -- one job --
 
     async def _do(self, job: Job) -> JobResult:
-        running = JobInProgress.start(job, self._compiler, self._workers.keep)
+        running = JobInProgress.start(job, self.compiler, self._workers.keep)
         running.checkpoint_seconds = _CHECKPOINT_SECONDS
         try:
             if self._in_flight is not None:

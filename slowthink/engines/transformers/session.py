@@ -59,7 +59,7 @@ class TransformersSession:
         self.numerics = f"transformers/{config.dtype}"
         configured = model.generation_config.eos_token_id
         self.eos_ids = eos_ids(configured, self.tokenizer.eos_token_id)
-        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
+        self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self.capabilities = Capabilities(
             takes_ids=True,
             returns_ids=True,
@@ -116,7 +116,7 @@ class TransformersSession:
     def _next_batch(self) -> Batch:
         from slowthink.engines.transformers.batch import Batch, Model
 
-        model = Model(decoder=self._decoder, compiler=self._compiler)
+        model = Model(decoder=self._decoder, compiler=self.compiler)
         more = None if self.capabilities.reproducible else self._next_jobs
         return Batch(self._next_jobs(self._batch_size), model, more=more)
 

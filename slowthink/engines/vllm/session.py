@@ -101,7 +101,7 @@ class VllmSession:
         )
         self.cost = Cost()
         self.checkpoint_seconds = CHECKPOINT_SECONDS
-        self._compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
+        self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self._stop_id = stop_id_of(front)
         self._queue: dict[str, Job] = {}
         self._requests: dict[str, _ThinkingRequest | _AnswerRequest] = {}
@@ -172,11 +172,11 @@ class VllmSession:
     def _compile(self, arguments: dict[str, Any]) -> CompiledArgs:
         args = read_args(arguments)
         assert args is not None
-        return compile_args(args, self._compiler, stop_id=self._stop_id)
+        return compile_args(args, self.compiler, stop_id=self._stop_id)
 
     def _start(self, job: Job) -> JobResult | None:
         """Start the job's thinking; its result if nothing is missing."""
-        running = JobInProgress.start(job, self._compiler)
+        running = JobInProgress.start(job, self.compiler)
         if running.machine.next_action().kind is ActionKind.STOP:
             running.end_thinking()
             return self._start_answers(running)

@@ -14,7 +14,7 @@ from typing import Any
 
 from slowthink.engines.session import Point
 from slowthink.errors import ConfigError
-from slowthink.forcing.formats import compile_format, format_of
+from slowthink.forcing.formats import format_of
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.records import (
     Budget,
@@ -78,7 +78,7 @@ class NodeExpander:
         self._prompts: dict[str, tuple[int, ...]] = {}
         session = context.session
         format = format_of(context.chat.format, session.tokenizer, context.recipe.formats)
-        self.token_format = compile_format(format, session.tokenizer, eos_ids=session.eos_ids)
+        self.token_format = session.compiler.token_format(format)
         self._step_format = ThinkingFormat(
             name=f"{format.name}/steps",
             start=format.start,
@@ -87,9 +87,7 @@ class NodeExpander:
             newline_before_forced_end=False,
         )
         answer_format = replace(format, newline_before_forced_end=False)
-        self._answer_format = compile_format(
-            answer_format, session.tokenizer, eos_ids=session.eos_ids
-        )
+        self._answer_format = session.compiler.token_format(answer_format)
 
     def prompt(self, problem: Problem) -> tuple[int, ...]:
         """Token ids of the prompt, before any thinking."""

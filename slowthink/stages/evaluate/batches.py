@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from slowthink.data.load import ProblemSet
 from slowthink.engines.session import Point, Session
-from slowthink.forcing.formats import compile_format, format_of
+from slowthink.forcing.formats import format_of
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig, ProtocolConfig
@@ -114,7 +114,7 @@ def sample_rows(context: EvaluationContext, batch: SampleBatch) -> list[Evaluati
         f"at {len(points_of(arm))} points"
     )
     format = format_of(batch.chat.format, session.tokenizer, stage.recipe.formats)
-    decode = compile_format(format, session.tokenizer, eos_ids=session.eos_ids).decode
+    decode = session.compiler.token_format(format).decode
     sampler = Sampler(session, context.ledger, tag=ledger_tag(arm), progress=stage.progress)
     rows = []
     for task, completions in zip(batch.tasks, sampler.complete(batch.tasks), strict=True):
