@@ -75,7 +75,7 @@ def _ours(rows: Sequence[PairRow], *, num_workers: int) -> tuple[float, float]:
     from slowthink.grading.answers import compare as math
     from slowthink.grading.answers import normalise
 
-    normalise.clean.cache_clear()
+    normalise.normalise.cache_clear()
     math._value.cache_clear()
     with Grader(num_workers=num_workers) as grader:
         grader.start_workers()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from slowthink.grading.answers import choice
 from slowthink.grading.answers.equivalence import ComparisonRules, equivalent
 from slowthink.grading.answers.latex import MAX_LENGTH, LimitExceeded, ParseError
-from slowthink.grading.answers.normalise import clean, squeezed
+from slowthink.grading.answers.normalise import normalise, without_spaces
 from slowthink.grading.answers.values import Value, parse_value, split_top
 from slowthink.grading.extract import last_box
 from slowthink.records import Problem
@@ -106,7 +106,7 @@ def _restates_question(gold: str, pred: str, question: str) -> bool:
     """Whether the answer to "What is 50 - 5?" is "50 - 5": a sum left standing, not worked out."""
     if not _PLAIN_NUMBER.match(gold) or not _SUM.search(pred):
         return False
-    return squeezed(clean(pred)) in squeezed(clean(question[-4000:]))
+    return without_spaces(normalise(pred)) in without_spaces(normalise(question[-4000:]))
 
 
 def beyond_bounds(text: str) -> str | None:
@@ -179,8 +179,8 @@ def _rules(question: str, tolerance: float | None, unit: str | None) -> Comparis
 
 def _values(gold: str, pred: str, context: AnswerContext) -> Comparison:
     """Compare the values that two texts write, in each reading that they allow."""
-    texts = tuple(clean(_unboxed(side)) for side in (gold, pred))
-    bare = [squeezed(re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)) for text in texts]
+    texts = tuple(normalise(_unboxed(side)) for side in (gold, pred))
+    bare = [without_spaces(re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)) for text in texts]
     if bare[0] == bare[1] and bare[0]:
         return Comparison(True, "string")
     if not bare[1]:

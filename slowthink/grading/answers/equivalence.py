@@ -13,8 +13,8 @@ from fractions import Fraction
 from slowthink.grading.answers import latex, numeric
 from slowthink.grading.answers import real_sets as reals
 from slowthink.grading.answers.latex import Node, ParseError
-from slowthink.grading.answers.normalise import squeezed
-from slowthink.grading.answers.units import Unit, compatible, stated
+from slowthink.grading.answers.normalise import without_spaces
+from slowthink.grading.answers.units import Unit, conversion_factor, stated_unit
 from slowthink.grading.answers.values import (
     EVERYTHING,
     Expression,
@@ -74,7 +74,7 @@ def _emptiness(value: Value) -> bool:
 
 def _expressions(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
     if rules.unit and gold.unit is None and not gold.symbols:
-        gold = replace(gold, unit=stated(rules.unit))
+        gold = replace(gold, unit=stated_unit(rules.unit))
     gold_unit, pred_unit = gold.unit, pred.unit
     if "percent" in {u.dimension for u in (gold_unit, pred_unit) if u}:
         return _percent(gold, pred, rules)
@@ -82,7 +82,7 @@ def _expressions(gold: Expression, pred: Expression, rules: ComparisonRules) -> 
         return _terms(_with_symbol(gold), _with_symbol(pred), rules) or (
             gold.symbols == pred.symbols and _terms(gold, pred, rules)
         )
-    factor = compatible(gold_unit, pred_unit)
+    factor = conversion_factor(gold_unit, pred_unit)
     if _is_degree(gold.unit) != _is_degree(pred.unit):
         if (gold.unit is None or pred.unit is None) and _terms(gold, pred, rules):
             return True
@@ -379,7 +379,9 @@ def is_label(text: str) -> bool:
     """Whether a side only names what is found: x, f(x), a_{n}, AB, V_1:V_2, (p,q)."""
     if not text:
         return True
-    bare = _CALL.sub("", _SUBSCRIPT.sub("", squeezed(text).replace("^{-1}", "").replace("§", "")))
+    bare = _CALL.sub(
+        "", _SUBSCRIPT.sub("", without_spaces(text).replace("^{-1}", "").replace("§", ""))
+    )
     if latex.FUNCTIONS & set(re.findall(r"\\([a-z]+)", text)) - {"max", "min"}:
         return False
     if re.fullmatch(r"[\[|(]?[A-Z]{1,5}'*[\]|)]?", bare):
@@ -406,7 +408,7 @@ def restates(text: str) -> bool:
 
 def _equations(gold: Relation, pred: Relation, rules: ComparisonRules) -> bool:
     """Same name and same value, or the same equation up to a factor."""
-    names = [squeezed(side.sides[0]) for side in (gold, pred)]
+    names = [without_spaces(side.sides[0]) for side in (gold, pred)]
     plain = [
         re.fullmatch(r"\\?[A-Za-z]+'*", _SUBSCRIPT.sub("", name)) is not None for name in names
     ]
@@ -423,7 +425,7 @@ def _equations(gold: Relation, pred: Relation, rules: ComparisonRules) -> bool:
 
 def _same_function(gold: Relation, pred: Relation) -> bool:
     """f(t) = t + 1 and f(x) = x + 1: the argument may have any name."""
-    heads = [_HEAD.fullmatch(squeezed(side.sides[0])) for side in (gold, pred)]
+    heads = [_HEAD.fullmatch(without_spaces(side.sides[0])) for side in (gold, pred)]
     if not heads[0] or not heads[1] or heads[0].group(1) != heads[1].group(1):
         return False
     bodies = [latex.parse(side.sides[-1]) for side in (gold, pred)]

@@ -1,7 +1,7 @@
-r"""A small parser: one expression in LaTeX or plain notation to a tree that can be evaluated.
+r"""Tokeniser and parser: one expression in LaTeX or plain notation to a tree for `numeric`.
 
-What it does not know (sums, integrals, dots) raises Unparsed and goes to a worker. Bounded: length,
-nesting, digits. One real record: `\frac{x+2}{7}` is div(add(x, 2), 7).
+Sums, integrals and dots raise ParseError, and a worker compares the answers with sympy. Length,
+nesting and digits are bounded. Example: `\frac{x+2}{7}` is div(add(x, 2), 7).
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from fractions import Fraction
 from typing import NamedTuple
 
 MAX_LENGTH = 2_000
-"""Characters of one answer that are parsed."""
+"""Longest answer that is parsed, in characters."""
 MAX_DEPTH = 40
 MAX_DIGITS = 2_000
 
 
 class LimitExceeded(Exception):
-    """The text is beyond the bounds of what is parsed at all."""
+    """The text exceeds a limit on length, nesting, digits or size."""
 
 
 class ParseError(Exception):
-    """The text is not an expression this parser knows."""
+    """The rules cannot parse the text, or cannot evaluate or compare what they parsed."""
 
 
 class Node(NamedTuple):
@@ -33,116 +33,53 @@ class Node(NamedTuple):
     name: str = ""
 
 
-GREEK = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "varepsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "vartheta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "rho",
-        "varrho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "varphi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Sigma",
-        "Upsilon",
-        "Phi",
-        "Psi",
-        "Omega",
-        "hbar",
-        "ell",
-        "partial",
-        "nabla",
-        "odot",
-    ]
-)
-FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "arccot",
-        "sinh",
-        "cosh",
-        "tanh",
-        "ln",
-        "log",
-        "lg",
-        "exp",
-        "abs",
-        "floor",
-        "ceil",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "sgn",
-        "asin",
-        "acos",
-        "atan",
-    ]
-)
-_PLAIN = frozenset(["sqrt", "pi", "infty", "infinity", "inf", "oo"]) | FUNCTIONS
+GREEK = frozenset((
+    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta",
+    "vartheta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "varrho", "sigma", "tau",
+    "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
+    "Sigma", "Upsilon", "Phi", "Psi", "Omega", "hbar", "ell", "partial", "nabla", "odot",
+))  # fmt: skip
+FUNCTIONS = frozenset((
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "sinh",
+    "cosh", "tanh", "ln", "log", "lg", "exp", "abs", "floor", "ceil", "max", "min", "gcd", "lcm",
+    "sgn", "asin", "acos", "atan",
+))  # fmt: skip
+TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+"""Words in a formula, as `normalise` marks them."""
+_KNOWN_WORDS = frozenset(["sqrt", "pi", "infty", "infinity", "inf", "oo"]) | FUNCTIONS
 _TOKEN = re.compile(
     r"(?P<number>\d+(?:\.\d+|\.(?=\s*[/*]))?|\.\d+)|(?P<command>\\[a-zA-Z]+|\\.)|(?P<word>[a-zA-Z]+)"
-    r"|(?P<text>§\d+§)|(?P<space>\s+)|(?P<char>.)",
+    r"|(?P<space>\s+)|(?P<char>.)",
     re.DOTALL,
 )
-_WORD = re.compile("|".join(sorted(_PLAIN, key=len, reverse=True)))
+_WORD_PIECE = re.compile(f"(?P<known>{'|'.join(sorted(_KNOWN_WORDS, key=len, reverse=True))})|.")
 _TIMES = ("\\cdot", "\\times", "*", "\\ast")
-_CLOSE = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
+_CLOSING = {
+    "(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"
+}  # fmt: skip
 
 
 def number(value: int | Fraction) -> Node:
-    """A number as a tree."""
+    """Return a number as a tree."""
     return Node("num", value=Fraction(value))
 
 
 def parse(text: str) -> Node:
-    """The tree of one expression. Raises Unparsed."""
+    """Return the tree of one expression. Raises ParseError or LimitExceeded."""
     if len(text) > MAX_LENGTH:
         raise LimitExceeded("too long")
-    tree = _Parser(_tokens(text)).whole()
-    return tree
+    return _Parser(_tokens(text)).parse()
 
 
 def symbols(node: Node) -> frozenset[str]:
-    """Names of the free symbols of an expression."""
+    """Return the names of the free symbols of an expression."""
     if node.op == "sym":
         return frozenset((node.name,))
     return frozenset().union(*(symbols(arg) for arg in node.args))
 
 
 def renamed(node: Node, names: dict[str, str]) -> Node:
-    """The expression with some of its symbols and operations under other names."""
+    """Return the expression with symbols and operations renamed."""
     args = tuple(renamed(arg, names) for arg in node.args)
     if node.op == "sym":
         return node._replace(name=names.get(node.name, node.name))
@@ -150,138 +87,137 @@ def renamed(node: Node, names: dict[str, str]) -> Node:
 
 
 def operations(node: Node) -> frozenset[str]:
-    """Names of all operations in an expression."""
+    """Return the names of all operations in an expression."""
     return frozenset((node.op,)).union(*(operations(arg) for arg in node.args))
 
 
 def _tokens(text: str) -> list[str]:
-    """Tokens without spaces; runs of letters are cut into known names and single letters."""
-    found: list[str] = []
+    """Return the tokens without spaces; a word is split into function names and letters."""
+    tokens: list[str] = []
     for match in _TOKEN.finditer(text):
         token, kind = match.group(), match.lastgroup
         if kind == "space":
             continue
         if kind == "number" and len(token) > MAX_DIGITS:
             raise LimitExceeded("too many digits")
-        found.extend(_letters(token) if kind == "word" else [token])
-    return found
+        tokens.extend(_split_word(token) if kind == "word" else [token])
+    return tokens
 
 
-def _letters(word: str) -> list[str]:
-    found, position = [], 0
-    while position < len(word):
-        known = _WORD.match(word, position)
-        token = known.group() if known else word[position]
-        found.append("\\" + token if known else token)
-        position += len(token)
-    return found
+def _split_word(word: str) -> list[str]:
+    pieces = _WORD_PIECE.finditer(word)
+    return ["\\" + piece.group() if piece.lastgroup else piece.group() for piece in pieces]
 
 
 class _Parser:
-    """Recursive descent with one token of look-ahead."""
+    """Recursive descent with one token of look-ahead.
+
+    Precedence, from the loosest: sum, term (products, also implicit), factor (powers), base.
+    """
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens
         self.position = 0
         self.depth = 0
 
-    def whole(self) -> Node:
-        """The tree of all tokens."""
+    def parse(self) -> Node:
+        """Return the tree of all tokens."""
         tree = self.sum()
         if self.position < len(self.tokens):
-            raise ParseError(f"left over: {self.peek()}")
+            raise ParseError(f"unexpected token: {self.peek()}")
         return tree
 
     def peek(self) -> str:
-        """The next token; empty at the end."""
+        """Return the next token without consuming it; empty at the end."""
         return self.tokens[self.position] if self.position < len(self.tokens) else ""
 
-    def next(self) -> str:
-        """Take the next token."""
+    def advance(self) -> str:
+        """Consume the next token and return it."""
         token = self.peek()
         if not token:
-            raise ParseError("ends early")
+            raise ParseError("unexpected end")
         self.position += 1
         return token
 
-    def take(self, *wanted: str) -> bool:
-        """Take the next token if it is one of these."""
-        if self.peek() in wanted and self.peek():
-            self.position += 1
-            return True
-        return False
+    def accept(self, *tokens: str) -> bool:
+        """Consume the next token if it is one of `tokens`."""
+        accepted = self.peek() in tokens
+        self.position += accepted
+        return accepted
 
     def expect(self, token: str) -> None:
-        """Take this token or fail."""
-        if not self.take(token):
+        """Consume this token. Raises ParseError where the next one is another."""
+        if not self.accept(token):
             raise ParseError(f"expected {token}, got {self.peek()}")
 
-    def sum(self) -> Node:
-        """term (+|- term)*"""
+    def descend(self) -> None:
+        """Count one more level of nesting."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise LimitExceeded("too deep")
+
+    def sum(self) -> Node:
+        """term (+|- term)*"""
+        self.descend()
         tree = self.term()
         while self.peek() in ("+", "-"):
-            sign = self.next()
+            sign = self.advance()
             tree = Node("add" if sign == "+" else "sub", (tree, self.term()))
         self.depth -= 1
         return tree
 
     def term(self) -> Node:
-        """factor (* factor | / factor | factor)*, with a sign before it."""
+        """[+|-] factor (* factor | / factor | mod factor | factor)*"""
         negative = False
         while self.peek() in ("+", "-"):
-            negative ^= self.next() == "-"
+            negative ^= self.advance() == "-"
         tree = self.factor()
         while True:
-            if self.take(*_TIMES):
-                tree = Node("mul", (tree, self.signed()))
-            elif self.take("/", "\\div", ":"):
-                tree = Node("div", (tree, self.signed()))
-            elif self.take("\\bmod", "\\mod"):
-                tree = Node("mod", (tree, self.signed()))
+            if self.accept(*_TIMES):
+                tree = Node("mul", (tree, self.signed_factor()))
+            elif self.accept("/", "\\div", ":"):
+                tree = Node("div", (tree, self.signed_factor()))
+            elif self.accept("\\bmod", "\\mod"):
+                tree = Node("mod", (tree, self.signed_factor()))
             elif self.starts_factor():
-                tree = self.beside(tree)
+                tree = self.implicit_product(tree)
             else:
                 return Node("neg", (tree,)) if negative else tree
 
-    def signed(self) -> Node:
-        """A factor that may carry its own sign: 2 \\cdot -3."""
-        if self.take("-"):
+    def signed_factor(self) -> Node:
+        """[+|-] factor, as after the sign in 2 \\cdot -3."""
+        if self.accept("-"):
             return Node("neg", (self.factor(),))
-        self.take("+")
+        self.accept("+")
         return self.factor()
 
     def starts_factor(self) -> bool:
-        """Whether the next token can be multiplied to what came before."""
+        """Whether the next token begins a factor of an implicit product."""
         token = self.peek()
         if not token or token in ("+", "-", ")", "]", "}", "\\}", "|", "\\rfloor", "\\rceil"):
             return False
         if _is_number(token):
             return self.tokens[self.position - 1] in (")", "}") or self._after_power()
-        return token[0].isalpha() or token in ("(", "[", "{") or token[0] in "\\§"
+        return token[0].isalpha() or token in ("(", "[", "{") or token[0] == "\\"
 
     def _after_power(self) -> bool:
         return self.position >= 2 and self.tokens[self.position - 2] == "^"
 
-    def beside(self, left: Node) -> Node:
-        """left factor: a product, or a mixed number such as 2\\frac58."""
+    def implicit_product(self, left: Node) -> Node:
+        """left factor: an implicit product, or a mixed number such as 2\\frac58."""
         before = self.tokens[self.position - 1]
         is_frac = self.peek() == "\\frac"
         right = self.factor()
-        if is_frac and left.op == "num" and before.isdigit() and _is_proper(right):
+        if is_frac and left.op == "num" and before.isdigit() and _is_integer_fraction(right):
             return Node("add", (left, right))
         return Node("mul", (left, right))
 
     def factor(self) -> Node:
-        """base with its powers, factorials and degree signs."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise LimitExceeded("too deep")
+        """base (^ exponent | ! | % | ')*"""
+        self.descend()
         tree = self.base()
         while self.peek() in ("^", "!", "\\%", "%", "'"):
-            mark = self.next()
+            mark = self.advance()
             if mark == "^":
                 tree = self.power(tree)
             elif mark == "!":
@@ -294,71 +230,71 @@ class _Parser:
         return tree
 
     def power(self, base: Node) -> Node:
-        """base ^ exponent; a circle means degrees."""
-        if self.circle():
+        """base ^ exponent; ^\\circ converts degrees to radians."""
+        if self.degree_sign():
             return Node("mul", (base, Node("div", (Node("pi"), number(180)))))
-        exponent = Node("neg", (self.factor(),)) if self.take("-") else self.exponent(base)
-        if base.op == "sym" and self.take("_"):
+        exponent = Node("neg", (self.factor(),)) if self.accept("-") else self.exponent(base)
+        if base.op == "sym" and self.accept("_"):
             base = base._replace(name=f"{base.name}_{self.subscript()}")
         return Node("pow", (base, exponent))
 
     def exponent(self, base: Node) -> Node:
-        """What stands above; in v^2_0 only the digit does, the subscript is the base's."""
+        """factor, but in v^2_0 only the digit: the subscript belongs to the base."""
         after = self.tokens[self.position + 1 : self.position + 2]
         return self.base() if base.op == "sym" and after == ["_"] else self.factor()
 
-    def circle(self) -> bool:
-        """Take a degree sign."""
+    def degree_sign(self) -> bool:
+        """Consume a degree sign, \\circ or {\\circ}, if it is next."""
         start = self.position
-        braced = self.take("{")
-        if self.take("\\circ") and (not braced or self.take("}")):
+        braced = self.accept("{")
+        if self.accept("\\circ") and (not braced or self.accept("}")):
             return True
         self.position = start
         return False
 
-    def group(self, opening: str) -> Node:
-        """What stands between brackets."""
+    def bracketed(self, opening: str) -> Node:
+        """sum closing-bracket, after the opening one."""
         tree = self.sum()
-        self.expect(_CLOSE[opening])
+        self.expect(_CLOSING[opening])
         return tree
 
     def argument(self) -> Node:
-        """One TeX argument: a group, one digit, or one token."""
+        """A TeX argument: a braced group, one digit, or one token."""
         token = self.peek()
-        if self.take("{"):
-            return self.group("{")
+        if self.accept("{"):
+            return self.bracketed("{")
         if token and token.isdigit() and len(token) > 1:
             self.tokens[self.position : self.position + 1] = list(token)
         return self.base()
 
     def base(self) -> Node:
-        """A number, symbol, bracket or function."""
-        token = self.next()
+        """A number, symbol, bracketed sum, absolute value or command."""
+        token = self.advance()
         if _is_number(token):
             return Node("num", value=Fraction(token))
         if token in ("(", "[", "{", "\\{"):
-            return self.group(token)
+            return self.bracketed(token)
         if token == "|":
             tree = self.sum()
             self.expect("|")
             return Node("abs", (tree,))
-        if token[0].isalpha() or token[0] == "§":
+        if token[0].isalpha():
             return self.symbol(token)
         if token[0] == "\\" and len(token) > 1:
             return self.command(token[1:])
-        raise ParseError(f"unknown: {token}")
+        raise ParseError(f"unknown token: {token}")
 
     def symbol(self, name: str) -> Node:
-        """A symbol with its subscript; e, i and pi are constants, C(n, k) and C_n^k binomials."""
-        if name == "C" and (chosen := self.chosen()) is not None:
-            return chosen
+        """A symbol with its subscript; e and i are constants, C(n, k) and C_n^k binomials."""
+        if name == "C" and (binomial := self.binomial_coefficient()) is not None:
+            return binomial
         if self.peek() != "_":
             return Node(name) if name in ("e", "i") else Node("sym", name=name)
-        self.next()
+        self.advance()
         return Node("sym", name=f"{name}_{self.subscript()}")
 
-    def chosen(self) -> Node | None:
-        """What C(5,2), C_5^2 and C_{5}^{2} stand for; None where C is a symbol."""
+    def binomial_coefficient(self) -> Node | None:
+        """Consume the rest of C(5,2), C_5^2 or C_{5}^{2}; None where C is a symbol."""
         ahead = [t for t in self.tokens[self.position : self.position + 9] if t not in "{}"]
         marks = {"(": ",", "_": "^"}
         if len(ahead) < 4 or marks.get(ahead[0]) != ahead[2]:
@@ -369,22 +305,22 @@ class _Parser:
             return None
         closing = self.tokens.index(ahead[3], self.tokens.index(ahead[2], self.position))
         self.position = closing + 1
-        self.take("}", ")")
+        self.accept("}", ")")
         return Node("binom", (number(int(ahead[1])), number(int(ahead[3]))))
 
     def subscript(self) -> str:
-        """A subscript as text."""
-        if not self.take("{"):
-            return self.next()
+        """Consume a subscript and return it as text."""
+        if not self.accept("{"):
+            return self.advance()
         parts, depth = [], 1
         while depth:
-            token = self.next()
+            token = self.advance()
             depth += (token == "{") - (token == "}")
             parts.append(token)
         return "".join(part for part in parts[:-1] if part not in ("\\text", "{", "}", ","))
 
     def command(self, name: str) -> Node:
-        """A TeX command."""
+        """A TeX command with its arguments."""
         if name == "frac":
             return Node("div", (self.argument(), self.argument()))
         if name == "sqrt":
@@ -394,7 +330,7 @@ class _Parser:
         if name in ("pi", "infty", "infinity", "inf", "oo"):
             return Node("pi" if name == "pi" else "inf")
         if name in ("lfloor", "lceil"):
-            return Node("floor" if name == "lfloor" else "ceil", (self.group("\\" + name),))
+            return Node("floor" if name == "lfloor" else "ceil", (self.bracketed("\\" + name),))
         if name in ("lvert", "vert"):
             tree = self.sum()
             self.expect("\\rvert" if name == "lvert" else "\\vert")
@@ -403,24 +339,20 @@ class _Parser:
             return self.function(name)
         if name in GREEK:
             return self.symbol("\\" + name)
-        raise ParseError(f"unknown: \\{name}")
+        raise ParseError(f"unknown command: \\{name}")
 
     def root(self) -> Node:
         """\\sqrt{x} and \\sqrt[n]{x}."""
-        degree: Node | None = None
-        if self.take("["):
-            degree = self.group("[")
+        degree = self.bracketed("[") if self.accept("[") else None
         inner = self.base() if self.peek() == "(" else self.argument()
-        if degree is None:
-            return Node("sqrt", (inner,))
-        return Node("root", (inner, degree))
+        return Node("sqrt", (inner,)) if degree is None else Node("root", (inner, degree))
 
     def function(self, name: str) -> Node:
         """\\sin x, \\sin^2 x, \\log_2 x, \\max(a, b)."""
-        base = self.argument() if self.take("_") else None
+        base = self.argument() if self.accept("_") else None
         power: Node | None = None
-        if self.take("^"):
-            power = Node("neg", (self.factor(),)) if self.take("-") else self.argument()
+        if self.accept("^"):
+            power = Node("neg", (self.factor(),)) if self.accept("-") else self.argument()
         tree = self.call(name, base)
         if power is None:
             return tree
@@ -429,13 +361,13 @@ class _Parser:
         return Node("pow", (tree, power))
 
     def call(self, name: str, base: Node | None) -> Node:
-        """The function on its argument: brackets, or the product that follows."""
+        """The function of its arguments: in brackets, or the product that follows."""
         if self.peek() in ("(", "{", "[", "\\{"):
-            opening = self.next()
+            opening = self.advance()
             args = [self.sum()]
-            while self.take(","):
+            while self.accept(","):
                 args.append(self.sum())
-            self.expect(_CLOSE[opening])
+            self.expect(_CLOSING[opening])
         else:
             args = [self.bare_argument()]
         if base is not None:
@@ -445,8 +377,8 @@ class _Parser:
         return Node(name, tuple(args))
 
     def bare_argument(self) -> Node:
-        """What \\sin 2x\\cos y takes: 2x, up to the next function, sign or product mark."""
-        tree = Node("neg", (self.factor(),)) if self.take("-") else self.factor()
+        """The 2x of \\sin 2x\\cos y: factors up to a function, a sign or a bracket."""
+        tree = Node("neg", (self.factor(),)) if self.accept("-") else self.factor()
         while self.starts_factor() and self.peek()[1:] not in FUNCTIONS and self.peek() != "(":
             tree = Node("mul", (tree, self.factor()))
         return tree
@@ -456,8 +388,8 @@ def _is_number(token: str) -> bool:
     return token[0].isdecimal() or (token[0] == "." and len(token) > 1)
 
 
-def _is_proper(node: Node) -> bool:
-    """Whether a node is a fraction of two positive whole numbers."""
+def _is_integer_fraction(node: Node) -> bool:
+    """Whether a node is a fraction of two integers."""
     return node.op == "div" and all(
         arg.value is not None and arg.value.denominator == 1 for arg in node.args
     )

@@ -1,6 +1,6 @@
-r"""One spelling for what is written in many ways: delimiters, spacing, Unicode, relations, text.
+r"""Normalisation, before parsing: one spelling for delimiters, spaces, Unicode and TeX commands.
 
-One real record: `clean("$\left( 3,\, \dfrac{π}{2} \right)$.")` is `( 3, \frac{\pi}{2} )`.
+Example: `normalise("$\left( 3,\, \dfrac{π}{2} \right)$.")` is `( 3, \frac{\pi}{2} )`.
 """
 
 from __future__ import annotations
@@ -10,245 +10,122 @@ import re
 import unicodedata
 
 from slowthink.grading.answers.latex import FUNCTIONS
-from slowthink.grading.answers.notations import respelled
+from slowthink.grading.answers.notations import unify_notations
 
 _UNICODE = {
-    "π": "\\pi ",
-    "∞": "\\infty ",
-    "√": " sqrt",
-    "∛": " \\sqrt[3]",
-    "×": "\\times ",
-    "÷": "/",
-    "·": "\\cdot ",
-    "⋅": "\\cdot ",
-    "−": "-",
-    "–": "-",
-    "—": "-",
-    "≤": "\\le ",
-    "≥": "\\ge ",
-    "≠": "\\ne ",
-    "⩽": "\\le ",
-    "⩾": "\\ge ",
-    "≈": "=",
-    "∪": "\\cup ",
-    "∩": "\\cap ",
-    "∈": "\\in ",
-    "±": "\\pm ",
-    "∓": "\\mp ",
-    "°": "^\\circ ",
-    "º": "^\\circ ",
-    "²": "^{2}",
-    "³": "^{3}",
-    "⁴": "^{4}",
-    "¹": "^{1}",
-    "½": "\\frac{1}{2}",
-    "⅓": "\\frac{1}{3}",
-    "⅔": "\\frac{2}{3}",
-    "¼": "\\frac{1}{4}",
-    "¾": "\\frac{3}{4}",
-    "∅": "\\emptyset ",
-    "ℝ": "\\mathbb{R}",
-    "、": ",",
-    "。": ".",
-    "“": '"',
-    "”": '"',
-    "「": '"',
-    "」": '"',
-    "’": "'",
-    "′": "'",
-    "【": "[",
-    "】": "]",
-    "∠": "\\angle ",
-    "△": "\\triangle ",
-    "⟨": "(",
-    "⟩": ")",
-    "〈": "(",
-    "〉": ")",
-    "∶": ":",
-    "⁻": "^-",
-    "٫": ".",
-    "٬": ",",
-    "٪": "%",
-    "…": "\\ldots ",
-}
+    "π": "\\pi ", "∞": "\\infty ", "√": " sqrt", "∛": " \\sqrt[3]", "×": "\\times ", "÷": "/",
+    "·": "\\cdot ", "⋅": "\\cdot ", "−": "-", "–": "-", "—": "-", "≤": "\\le ", "≥": "\\ge ",
+    "≠": "\\ne ", "⩽": "\\le ", "⩾": "\\ge ", "≈": "=", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ",
+    "±": "\\pm ", "∓": "\\mp ", "°": "^\\circ ", "º": "^\\circ ", "²": "^{2}", "³": "^{3}",
+    "⁴": "^{4}", "¹": "^{1}", "½": "\\frac{1}{2}", "⅓": "\\frac{1}{3}", "⅔": "\\frac{2}{3}",
+    "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "∅": "\\emptyset ", "ℝ": "\\mathbb{R}", "、": ",",
+    "。": ".", "“": '"', "”": '"', "「": '"', "」": '"', "’": "'", "′": "'", "【": "[", "】": "]",
+    "∠": "\\angle ", "△": "\\triangle ", "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "∶": ":",
+    "⁻": "^-", "٫": ".", "٬": ",", "٪": "%", "…": "\\ldots ",
+}  # fmt: skip
 _GREEK = "αalpha βbeta γgamma δdelta εepsilon θtheta λlambda μmu νnu ρrho σsigma τtau φphi ωomega"
 _UNICODE |= {word[0]: f"\\{word[1:]} " for word in _GREEK.split()}
 _UNICODE_TABLE = str.maketrans(_UNICODE)
 
 _COMMANDS = {
-    "dfrac": "frac",
-    "tfrac": "frac",
-    "cfrac": "frac",
-    "nicefrac": "frac",
-    "sfrac": "frac",
-    "surd": "sqrt",
-    "dbinom": "binom",
-    "tbinom": "binom",
-    "leq": "le",
-    "leqslant": "le",
-    "geq": "ge",
-    "geqslant": "ge",
-    "neq": "ne",
-    "varnothing": "emptyset",
-    "degree": "circ",
-    "infin": "infty",
-    "imath": "i",
-    "colon": ":",
-    "mid": "|",
-    "lbrace": "{",
-    "rbrace": "}",
-    "varepsilon": "epsilon",
-    "varphi": "phi",
-    "vartheta": "theta",
-    "dots": "ldots",
-    "cdots": "ldots",
-    "tan": "tan",
-    "tg": "tan",
-    "ctg": "cot",
-    "arctg": "arctan",
-    "setminus": "backslash",
-}
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "nicefrac": "frac", "sfrac": "frac",
+    "surd": "sqrt", "dbinom": "binom", "tbinom": "binom", "leq": "le", "leqslant": "le",
+    "geq": "ge", "geqslant": "ge", "neq": "ne", "varnothing": "emptyset", "degree": "circ",
+    "infin": "infty", "imath": "i", "colon": ":", "mid": "|", "lbrace": "{", "rbrace": "}",
+    "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "dots": "ldots",
+    "cdots": "ldots", "tg": "tan", "ctg": "cot", "arctg": "arctan", "setminus": "backslash",
+}  # fmt: skip
+"""Commands with the name of the command, or the character, that stands for them."""
 _REPLACED = {
-    "lt": "<",
-    "gt": ">",
-    "approx": "=",
-    "simeq": "=",
-    "thickapprox": "=",
-    "langle": "(",
-    "rangle": ")",
-    "lbrack": "[",
-    "rbrack": "]",
-    "quad": " ",
-    "qquad": " ",
-    "displaystyle": " ",
-    "textstyle": " ",
-    "limits": "",
-    "left": "",
-    "right": "",
-    "big": "",
-    "Big": "",
-    "bigg": "",
-    "Bigg": "",
-    "bigl": "",
-    "bigr": "",
-    "Bigl": "",
-    "Bigr": "",
-    "biggl": "",
-    "biggr": "",
-    "space": " ",
-    "enspace": " ",
-    "thinspace": " ",
-    "lvert": "|",
-    "rvert": "|",
-    "vert": "|",
-    "lparen": "(",
-    "rparen": ")",
-    "dollar": "\\$",
-    "percent": "\\%",
-    "land": " and ",
-    "lor": " or ",
-    "wedge": " and ",
-    "vee": " or ",
-    "iff": "=",
-    "implies": "=",
-    "Rightarrow": "=",
-    "nonumber": "",
-    "hfill": "",
-    "mathstrut": "",
-    "rm": "",
-    "bf": "",
-    "it": "",
-}
+    "lt": "<", "gt": ">", "approx": "=", "simeq": "=", "thickapprox": "=", "langle": "(",
+    "rangle": ")", "lbrack": "[", "rbrack": "]", "quad": " ", "qquad": " ", "displaystyle": " ",
+    "textstyle": " ", "limits": "", "left": "", "right": "", "big": "", "Big": "", "bigg": "",
+    "Bigg": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "biggl": "", "biggr": "",
+    "space": " ", "enspace": " ", "thinspace": " ", "lvert": "|", "rvert": "|", "vert": "|",
+    "lparen": "(", "rparen": ")", "dollar": "\\$", "percent": "\\%", "land": " and ", "lor": " or ",
+    "wedge": " and ", "vee": " or ", "iff": "=", "implies": "=", "Rightarrow": "=", "nonumber": "",
+    "hfill": "", "mathstrut": "", "rm": "", "bf": "", "it": "",
+}  # fmt: skip
+"""Commands with the text that replaces them."""
 _COMMAND = re.compile(r"\\([a-zA-Z]+)(\s*)")
-_FONT = re.compile(
-    r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathscr|mathsf|mathtt|overline|underline|vec|hat|bar"
-    r"|overrightarrow|displaystyle|mathrm|operatorname|operatorname\*)(?![a-zA-Z])\s*(?:\{([^{}]*)\}|([a-zA-Z0-9]))"
+_FONT_COMMANDS = (
+    "mathbf|mathit|boldsymbol|bm|mathcal|mathscr|mathsf|mathtt|overline|underline|vec|hat|bar"
+    r"|overrightarrow|displaystyle|mathrm|operatorname|operatorname\*"
 )
-_TEXT = re.compile(
-    r"\\(?:text|textbf|textrm|textit|textnormal|textsf|mbox|hbox|mathrm|operatorname|rm|texttt)\s*\{([^{}]*)\}"
+_FONT = re.compile(rf"\\(?:{_FONT_COMMANDS})(?![a-zA-Z])\s*(?:\{{([^{{}}]*)\}}|([a-zA-Z0-9]))")
+_TEXT_COMMANDS = (
+    "text|textbf|textrm|textit|textnormal|textsf|mbox|hbox|mathrm|operatorname|rm|texttt"
 )
+_TEXT = re.compile(rf"\\(?:{_TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}")
 _SPACES = re.compile(
     r"(?<!\\)\\[,;: ]|~|&nbsp;|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}|\\label\{[^{}]*\}"
 )
-_REPEATING = re.compile(
+_REPEATING_DECIMAL = re.compile(
     r"(\d{1,20})\.(\d{0,20})(?:\\(?:overline|bar)\s*\{(\d{1,20})\}|\\dot\s*\{?(\d)\}?)"
 )
-_BROKEN = {"\x0c": "\\f", "\x08": "\\b", "\x07": "\\a", "\x0b": "\\v"}
-_QUOTED = re.compile('"([^"]*)"')
-_ENDLESS = re.compile(
+_ENDLESS_DECIMAL = re.compile(
     r"(?<![\d.])(\d{1,20})\.(\d{0,20}?)(\d{1,6}?)\3{2,}\d{0,6}\s*(?:\\ldots(?![a-z])|\.{3,})"
 )
-_BRACKETED = re.compile(r"([\[\]])([^\[\]]*)([\[\]])")
-_ENDS = re.compile(r"[^,;]*[^,;\s][^,;]*[,;][^,;]*[^,;\s][^,;]*")
-_REALS_LESS = re.compile(r"(\\mathbb\s*\{?R\}?)\s*[-/]\s*(?=\\\{)")
-_PYTHON = re.compile(r"\bsqrt\s*\(|\*\*")
+_BROKEN_ESCAPES = {"\x0c": "\\f", "\x08": "\\b", "\x07": "\\a", "\x0b": "\\v"}
+_QUOTED = re.compile('"([^"]*)"')
+_SQUARE_BRACKETS = re.compile(r"([\[\]])([^\[\]]*)([\[\]])")
+_TWO_ENDS = re.compile(r"[^,;]*[^,;\s][^,;]*[,;][^,;]*[^,;\s][^,;]*")
+_REALS_WITHOUT = re.compile(r"(\\mathbb\s*\{?R\}?)\s*[-/]\s*(?=\\\{)")
 
 
 @functools.lru_cache(maxsize=4096)
-def clean(text: str) -> str:
-    """The text in one spelling; words in roman type come as \\text{…}."""
+def normalise(text: str) -> str:
+    """Return the text in one spelling. Words keep a \\text{…} around them."""
     text = _characters(text.strip())
-    text = respelled(_delimiters(text).strip())
+    text = unify_notations(_delimiters(text).strip())
     if "\\" in text:
         text = _commands(text)
-    text = (
-        text.replace("!=", "\\ne ").replace(">=", "\\ge ").replace("<=", "\\le ").replace("==", "=")
-    )
+    for plain, new in (("!=", "\\ne "), (">=", "\\ge "), ("<=", "\\le "), ("==", "=")):
+        text = text.replace(plain, new)
     text = re.sub(r"\*\*(?=\s*[\w({])", "^", text) if "**" in text else text
-    text = _ENDLESS.sub(_repeating, text) if "..." in text or "\\ldots" in text else text
-    text = _REALS_LESS.sub(r"\1\\backslash ", text) if "\\mathbb" in text else text
-    text = _outward(text) if "]" in text or "[" in text else text
+    text = _ENDLESS_DECIMAL.sub(_fraction, text) if "..." in text or "\\ldots" in text else text
+    text = _REALS_WITHOUT.sub(r"\1\\backslash ", text) if "\\mathbb" in text else text
+    text = _outward_brackets(text) if "]" in text or "[" in text else text
     text = re.sub(r"\.{3,}(?=\s*[,;+*\-])", r"\\ldots ", text) if "..." in text else text
     text = re.sub(r"\s+", " ", text).strip()
     return re.sub(r"(?:(?<!\\)[.,;:\s]|\\+)+$", "", text).strip()
 
 
-def squeezed(text: str) -> str:
-    """A cleaned text without any space but those that end a command."""
+def without_spaces(text: str) -> str:
+    """Return a normalised text without spaces, except those that end a command or a number."""
     text = re.sub(r"(?<=\d)\s+(?=\d)", "§", text)
     return re.sub(r"\s+", "", re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])", "\\1§", text))
 
 
-def _outward(text: str) -> str:
-    """Brackets that open outwards, ]1, 2] and [1, 2[, as the round ones that they stand for."""
-    pairs = _BRACKETED.findall(text)
-    inverted = [pair for pair in pairs if pair[0] == "]" or pair[2] == "["]
-    if not inverted or not all(_ENDS.fullmatch(inner) for _, inner, _ in pairs):
+def _outward_brackets(text: str) -> str:
+    """Replace the outward brackets of ]1, 2] and [1, 2[ by round ones."""
+    pairs = _SQUARE_BRACKETS.findall(text)
+    is_outward = any(opening == "]" or closing == "[" for opening, _, closing in pairs)
+    if not is_outward or not all(_TWO_ENDS.fullmatch(inner) for _, inner, _ in pairs):
         return text
-    return _BRACKETED.sub(
-        lambda m: (
-            f"{'(' if m.group(1) == ']' else '['}{m.group(2)}{')' if m.group(3) == '[' else ']'}"
-        ),
-        text,
+    opening, closing = {"]": "("}, {"[": ")"}
+    return _SQUARE_BRACKETS.sub(
+        lambda m: opening.get(m[1], m[1]) + m[2] + closing.get(m[3], m[3]), text
     )
 
 
-def plain_digits(text: str) -> str:
-    """The text with the decimal digits of all scripts as 0 to 9."""
-    if text.isascii():
-        return text
-    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
-
-
 def _characters(text: str) -> str:
-    """Unicode, broken escapes and markdown."""
+    """Replace Unicode (also digits of other scripts), broken escapes and markdown by plain text."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE_TABLE))
-        text = plain_digits(text.translate(_UNICODE_TABLE))
+        text = text.translate(_UNICODE_TABLE)
+        text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
     text = _QUOTED.sub(r"\1", text) if '"' in text else text
     if not text.isprintable():
-        text = "".join(_BROKEN.get(c, c if c.isprintable() else " ") for c in _tabs(text))
+        text = re.sub(r"\t(?=ext|frac|imes|heta|an\b|o\b)", r"\\t", text)
+        text = "".join(_BROKEN_ESCAPES.get(c, c if c.isprintable() else " ") for c in text)
     if "\\\\" in text and "\\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z({\[)}\]])", r"\\", text)
     return re.sub(r"^\*\*(.*)\*\*$", r"\1", text, flags=re.DOTALL)
 
 
-def _tabs(text: str) -> str:
-    return re.sub(r"\t(?=ext|frac|imes|heta|an\b|o\b)", r"\\t", text)
-
-
 def _delimiters(text: str) -> str:
-    """Without formula signs, and with one form of thousands marks."""
+    """Remove formula delimiters and unify thousands separators."""
     text = text.replace("\\$", "§D§") if "\\$" in text else text
     text = re.sub(r"(?<!\\)\\[()\[\]](?!\d*\.?\d*(?:pt|em|ex|mm)\])", " ", text.replace("$", " "))
     text = re.sub(r"\\!\s*", "", text).replace("{,}", ",")
@@ -257,22 +134,18 @@ def _delimiters(text: str) -> str:
 
 
 def _commands(text: str) -> str:
-    """One name for each command, text and fonts taken apart."""
+    """Give each command one name, mark words as \\text{…} and remove fonts."""
     text = _SPACES.sub(" ", text)
-    text = _REPEATING.sub(_repeating, text)
-    text = _TEXT.sub(_as_text, text)
-    for _ in range(3):
-        changed = _FONT.sub(lambda m: m.group(1) or m.group(2) or "", text)
-        if changed == text:
-            break
-        text = changed
+    text = _REPEATING_DECIMAL.sub(_fraction, text)
+    text = _TEXT.sub(_words, text)
+    for _ in range(3):  # fonts nest
+        text = _FONT.sub(lambda m: m.group(1) or m.group(2) or "", text)
     text = _COMMAND.sub(_command, text)
-    text = re.sub(r"(?<![\\a-zA-Z])\.(?=\s*\\begin)|(?<=\})\s*\.$", "", text)
-    return text
+    return re.sub(r"(?<![\\a-zA-Z])\.(?=\s*\\begin)|(?<=\})\s*\.$", "", text)
 
 
-def _repeating(match: re.Match[str]) -> str:
-    """0.1\\overline{6} as the fraction it is."""
+def _fraction(match: re.Match[str]) -> str:
+    """Write a repeating decimal, 0.1\\overline{6}, as a fraction."""
     whole, fixed, period = match.group(1), match.group(2), match.group(3) or match.group(4)
     scale = 10 ** len(fixed)
     nines = scale * (10 ** len(period) - 1)
@@ -288,8 +161,8 @@ def _command(match: re.Match[str]) -> str:
     return f"\\{new}{space}" if new.isalpha() else (f"\\{new}" if new in "{}" else new)
 
 
-def _as_text(match: re.Match[str]) -> str:
-    """Roman words: connectives become plain, single letters stay symbols, the rest is text."""
+def _words(match: re.Match[str]) -> str:
+    """Mark roman words as \\text{…}, except connectives, functions and symbols."""
     inner = match.group(1)
     bare = inner.strip()
     if not bare:
@@ -303,4 +176,4 @@ def _as_text(match: re.Match[str]) -> str:
         return bare
     if not re.search(r"[A-Za-z一-鿿%]", bare):
         return inner
-    return "\\text{" + inner + "}"
+    return f"\\text{{{inner}}}"

@@ -1,7 +1,7 @@
 r"""Notations of one thing that differ in more than spelling, brought to the one that is parsed.
 
 Repeating decimals, clock times, degrees with minutes, sequences with dots, ratios in words, money
-by its code. One real record: `respelled(r"0.1(6)")` is `0.1\overline{6}`.
+by its code. One real record: `unify_notations(r"0.1(6)")` is `0.1\overline{6}`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from slowthink.grading.answers.words import word_number
+from slowthink.grading.answers.words import number_from_words
 
 MAX_SEQUENCE = 200
 """Members that a sequence with dots is written out to."""
@@ -51,7 +51,7 @@ _TRAILED = re.compile(
 )
 
 
-def respelled(text: str) -> str:
+def unify_notations(text: str) -> str:
     """The text with each of these notations replaced; formula signs must be gone already."""
     for hint, pattern, new in _RULES:
         if hint in text:
@@ -122,8 +122,8 @@ def _units(match: re.Match[str]) -> str:
 
 def _counted(match: re.Match[str]) -> str:
     """ "six students": the number with its noun; "two thirds" is a number as a whole."""
-    number = word_number(match.group(1))
-    if number is None or word_number(match.group()) is not None:
+    number = number_from_words(match.group(1))
+    if number is None or number_from_words(match.group()) is not None:
         return match.group()
     return f"{number} {match.group(2)}"
 

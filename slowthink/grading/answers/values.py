@@ -12,8 +12,8 @@ from fractions import Fraction
 
 from slowthink.grading.answers import latex, numeric
 from slowthink.grading.answers.latex import LimitExceeded, Node, ParseError
-from slowthink.grading.answers.units import Unit, named, split_unit
-from slowthink.grading.answers.words import as_words, word_number
+from slowthink.grading.answers.units import Unit, split_unit, unit_by_name
+from slowthink.grading.answers.words import number_from_words, word_key
 
 MAX_ITEMS = 400
 
@@ -163,7 +163,7 @@ def parse_value(text: str, *, merge_thousands: bool = True) -> Value:
 
 def _summed(match: re.Match[str]) -> str:
     """1 hour 30 minutes in its first unit, where both are units of one kind, the larger first."""
-    first, second = named(match.group(2)), named(match.group(4))
+    first, second = unit_by_name(match.group(2)), unit_by_name(match.group(4))
     if not first.dimension or first.dimension != second.dimension or second.factor >= first.factor:
         return match.group()
     value = Fraction(match.group(1)) + Fraction(match.group(3)) * second.factor / first.factor
@@ -362,14 +362,14 @@ def _scaled(match: re.Match[str]) -> str:
 def _expression(text: str) -> Value:
     bare = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip()
     text = _INFINITE.get(bare.lower(), text)
-    spoken = word_number(bare)
+    spoken = number_from_words(bare)
     if spoken is not None:
         return Expression(latex.number(spoken), str(spoken))
     rest, unit = split_unit(_SCALED.sub(_scaled, text))
     rest = _MIXED.sub(r"\1\\frac{\2}{\3}", rest)
-    words = as_words(rest)
+    words = word_key(rest)
     if words is not None:
-        return EVERYTHING if _ALL_REALS.fullmatch(words) else WordAnswer(as_words(text) or words)
+        return EVERYTHING if _ALL_REALS.fullmatch(words) else WordAnswer(word_key(text) or words)
     if unit is not None and not rest:
         raise ParseError("a unit alone")
     literal = numeric.parse_decimal(rest) if "e" in rest or "E" in rest else None

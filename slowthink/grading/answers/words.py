@@ -1,6 +1,6 @@
-"""Numbers in words, English and Chinese, and answers that are words.
+"""Numbers written in words, English and Chinese, and answers that are words.
 
-One real record: `word_number("twenty-five")` is 25.
+Example: `number_from_words("twenty-five")` is 25.
 """
 
 from __future__ import annotations
@@ -8,37 +8,16 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from slowthink.grading.answers.latex import TEXT
+
 _ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = dict(
-    zip(
-        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"],
-        range(20, 100, 10),
-        strict=True,
-    )
-)
-_VALUES = {word: value for value, word in enumerate(_ONES)} | _TENS
-_PARTS = {
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_CARDINALS = {word: value for value, word in enumerate(_ONES)}
+_CARDINALS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
+_DENOMINATORS = {
     "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
     "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "twelfth": 12, "sixteenth": 16,
     "twentieth": 20, "hundredth": 100, "thousandth": 1000,
@@ -46,111 +25,72 @@ _PARTS = {
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _CHINESE = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 _CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000}
-_SAME = {
-    "true": "yes",
-    "correct": "yes",
-    "right": "yes",
-    "false": "no",
-    "incorrect": "no",
-    "是": "yes",
-    "否": "no",
-    "对": "yes",
-    "错": "no",
-    "正确": "yes",
-    "错误": "no",
-    "doesnotexist": "dne",
-    "nosolutions": "nosolution",
-    "norealsolution": "norealsolutions",
-    "impossible": "impossible",
-    "infinitelymany": "infinite",
+_SYNONYMS = {
+    "true": "yes", "correct": "yes", "right": "yes", "false": "no", "incorrect": "no", "是": "yes",
+    "否": "no", "对": "yes", "错": "no", "正确": "yes", "错误": "no", "doesnotexist": "dne",
+    "nosolutions": "nosolution", "norealsolution": "norealsolutions", "infinitelymany": "infinite",
     "无解": "nosolution",
-}
-_MATHS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "ln",
-        "log",
-        "lg",
-        "exp",
-        "sqrt",
-        "pi",
-        "frac",
-        "binom",
-        "infty",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "mod",
-        "text",
-        "inf",
-        "abs",
-        "floor",
-        "ceil",
-    ]
-)
+}  # fmt: skip
+_FORMULA_WORDS = frozenset((
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh",
+    "ln", "log", "lg", "exp", "sqrt", "pi", "frac", "binom", "infty", "max", "min", "gcd", "lcm",
+    "mod", "text", "inf", "abs", "floor", "ceil",
+))  # fmt: skip
 
 
-def word_number(text: str) -> int | Fraction | None:
-    """The number that English or Chinese words say; None for other words.
+def number_from_words(text: str) -> int | Fraction | None:
+    """Return the number that English or Chinese words name; None for other words.
 
-    A fraction has its numerator said: "one half", "three and two thirds"; a "third" alone is none.
+    A fraction needs its numerator: "one half", "three and two thirds"; "third" alone is None.
     """
     text = text.strip().lower()
     if len(text) > 100:
         return None
     if re.fullmatch(r"[a-z][a-z\s-]*", text):
-        return _english_with_parts(re.split(r"[\s-]+", text))
+        return _english_number(re.split(r"[\s-]+", text))
     if re.fullmatch(r"负?[零〇一二两三四五六七八九十百千万亿]+", text):
-        number = _chinese(text.removeprefix("负"))
+        number = _chinese_integer(text.removeprefix("负"))
         return -number if text.startswith("负") else number
     return None
 
 
-def _english_with_parts(words: list[str]) -> int | Fraction | None:
-    part = _PARTS.get(words[-1].removesuffix("s"))
-    if part is None or len(words) < 2:
-        return _english(words)
-    number = words[:-1]
+def _english_number(words: list[str]) -> int | Fraction | None:
+    """Return the integer, fraction or mixed number that English words name; None for others."""
+    denominator = _DENOMINATORS.get(words[-1].removesuffix("s"))
+    if denominator is None or len(words) < 2:
+        return _english_integer(words)
+    before = words[:-1]
     whole: int | None = 0
-    if "and" in number:
-        cut = len(number) - 1 - number[::-1].index("and")
-        whole, number = _english(number[:cut]), number[cut + 1 :]
-    above = 1 if number in (["a"], ["an"]) else _english(number)
-    return None if above is None or whole is None else whole + Fraction(above, part)
+    if "and" in before:
+        last_and = len(before) - 1 - before[::-1].index("and")
+        whole, before = _english_integer(before[:last_and]), before[last_and + 1 :]
+    numerator = 1 if before in (["a"], ["an"]) else _english_integer(before)
+    if numerator is None or whole is None:
+        return None
+    return whole + Fraction(numerator, denominator)
 
 
-def _english(words: list[str]) -> int | None:
+def _english_integer(words: list[str]) -> int | None:
     sign = -1 if words[:1] in (["minus"], ["negative"]) else 1
-    total, current, seen = 0, 0, False
+    total, current, has_digits = 0, 0, False
     for word in words[1:] if sign < 0 else words:
-        if word in _VALUES:
-            current, seen = current + _VALUES[word], True
-        elif word == "hundred" and seen:
+        if word in _CARDINALS:
+            current, has_digits = current + _CARDINALS[word], True
+        elif word == "hundred" and has_digits:
             current *= 100
-        elif word in _SCALES and seen:
+        elif word in _SCALES and has_digits:
             total, current = total + current * _SCALES[word], 0
-        elif word != "and" or not seen:
+        elif word != "and" or not has_digits:
             return None
-    return sign * (total + current) if seen else None
+    return sign * (total + current) if has_digits else None
 
 
-def _chinese(text: str) -> int:
-    for mark, scale in (("亿", 10**8), ("万", 10**4)):
-        if mark in text:
-            left, right = text.split(mark, 1)
-            return (_chinese(left) if left else 1) * scale + (_chinese(right) if right else 0)
+def _chinese_integer(text: str) -> int:
+    for character, scale in (("亿", 10**8), ("万", 10**4)):
+        if character in text:
+            left, right = text.split(character, 1)
+            high = _chinese_integer(left) if left else 1
+            return high * scale + (_chinese_integer(right) if right else 0)
     total, digit = 0, 0
     if not any(c in _CHINESE_SCALES for c in text):
         return int("".join(str(_CHINESE[c]) for c in text))
@@ -162,20 +102,20 @@ def _chinese(text: str) -> int:
     return total + digit
 
 
-def as_words(text: str) -> str | None:
-    """The key of an answer that is words and no formula, so that equal words have equal keys."""
-    bare = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)
-    had_text = bare != text
+def word_key(text: str) -> str | None:
+    """Return a key that equal answers in words share; None where the answer is a formula."""
+    bare = TEXT.sub(r" \1 ", text)
+    has_text = bare != text
     bare = re.sub(r"[{}$.,;:!?\"'`*()\-]", " ", bare).strip()
     if not bare or re.search(r"[\\^_=<>+/|\[\]&]", bare):
         return None
     letters = re.findall(r"[^\W\d_]+", bare)
     bare = re.sub(r"^(?:an?|the)\s+(?=.*[^\W\d_]{3})", "", bare, flags=re.IGNORECASE)
-    long_words = [word for word in letters if len(word) >= 3 and word.lower() not in _MATHS]
-    long_words += [word for word in letters if word.lower() == "no" and len(letters) == 1]
-    if not letters or not (had_text or long_words or re.search(r"[一-鿿]", bare)):
+    has_words = any(len(word) >= 3 and word.lower() not in _FORMULA_WORDS for word in letters)
+    is_no = [word.lower() for word in letters] == ["no"]
+    if not letters or not (has_text or has_words or is_no or re.search(r"[一-鿿]", bare)):
         return None
-    if re.match(r"[\d.]", bare) and not had_text:
+    if re.match(r"[\d.]", bare) and not has_text:
         return None
     key = "".join(re.findall(r"\w+", bare)).casefold()
-    return _SAME.get(key, key)
+    return _SYNONYMS.get(key, key)
