@@ -16,7 +16,7 @@ from slowthink.grading.answers import choice
 from slowthink.grading.answers.equivalence import ComparisonRules, equivalent
 from slowthink.grading.answers.latex import MAX_LENGTH, LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import normalise, without_spaces
-from slowthink.grading.answers.values import Value, parse_value, split_top
+from slowthink.grading.answers.values import Value, parse_value, split_top_level
 from slowthink.grading.extract import last_box
 from slowthink.records import Problem
 
@@ -205,7 +205,7 @@ def _values(gold: str, pred: str, context: AnswerContext) -> Comparison:
 
 def _is_list(text: str) -> bool:
     """Whether commas stand outside all brackets."""
-    return len(split_top(text, ",")) > 1
+    return len(split_top_level(text, ",")) > 1
 
 
 def _num_commas(text: str) -> int:

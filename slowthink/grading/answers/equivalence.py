@@ -16,7 +16,7 @@ from slowthink.grading.answers.latex import Node, ParseError
 from slowthink.grading.answers.normalise import without_spaces
 from slowthink.grading.answers.units import Unit, conversion_factor, stated_unit
 from slowthink.grading.answers.values import (
-    EVERYTHING,
+    ALL_REALS,
     Expression,
     Matrix,
     NumberInBase,
@@ -46,7 +46,7 @@ class ComparisonRules:
 
 
 def equivalent(gold: Value, pred: Value, *, rules: ComparisonRules) -> bool:
-    """Whether an answer is the key. Raises Unparsed where no rule can say."""
+    """Whether an answer is the key. Raises ParseError where no rule can say."""
     if isinstance(gold, Relation) or isinstance(pred, Relation):
         return _relations(gold, pred, rules)
     if isinstance(gold, WordAnswer) or isinstance(pred, WordAnswer):
@@ -329,7 +329,7 @@ def _sign(value: Value) -> str:
 def _members(value: Value) -> Value:
     """The set in "x in set"."""
     if isinstance(value, Relation) and value.sides[-1] == "R":
-        return EVERYTHING
+        return ALL_REALS
     return (
         parse_value(value.sides[-1])
         if isinstance(value, Relation) and value.signs[-1] == "\\in"

@@ -74,7 +74,7 @@ def has_long_decimal(text: str) -> bool:
 def evaluate(node: Node, env: Mapping[str, float] | None = None) -> Number:
     """The value of an expression: a Fraction where exact.
 
-    Raises Unparsed where it has none, TooBig where it is beyond what is computed.
+    Raises ParseError where it has none, LimitExceeded where it is beyond what is computed.
     """
     try:
         return _value(node, env or {})
@@ -228,7 +228,7 @@ _OPERATIONS: dict[str, Any] = {
 
 
 def evaluate_key(node: Node, env: Mapping[str, float] | None = None) -> Number:
-    """The same for a key, which may be as large as it likes: beyond the bounds it is Unparsed."""
+    """The same for a key, which may be as large as it likes: beyond the bounds it is ParseError."""
     try:
         return evaluate(node, env)
     except LimitExceeded as error:
@@ -262,7 +262,7 @@ def near(a: Number, b: Number, *, relative: float = CLOSE) -> bool:
 
 
 def agree(gold: Node, pred: Node, *, relative: float = CLOSE) -> bool:
-    """Whether two expressions have equal values at all test points. Raises Unparsed."""
+    """Whether two expressions have equal values at all test points. Raises ParseError."""
     names = symbols(gold) | symbols(pred)
     negative = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE)
     for env in points(names, negative=negative) if names else [{}]:

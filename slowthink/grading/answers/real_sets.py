@@ -41,7 +41,7 @@ ALL = RealInterval(-math.inf, math.inf)
 
 
 def of_value(value: Value) -> RealSet:
-    """The set that a value is. Raises Unparsed where it is none, or has symbols in its ends."""
+    """The set that a value is. Raises ParseError where it is none, or has symbols in its ends."""
     if isinstance(value, Relation):
         return _of_relation(value)
     if isinstance(value, SetUnion):

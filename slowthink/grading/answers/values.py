@@ -1,11 +1,11 @@
-r"""What kind of thing an answer is: number, list, tuple, set, interval, matrix, relation, words.
+r"""Kinds of answer, and parsing a normalised text to one: number, list, set, interval, matrix, …
 
-One real record: `parse_value(r"[-1, \frac{1}{2})")` is a ValueList of two expressions in "[)".
+`equivalence` compares two of them. Example: `parse_value(r"[-1, \frac{1}{2})")` is a ValueList with
+brackets "[)" and two expressions.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +20,7 @@ MAX_ITEMS = 400
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """One number or term, with its unit if it has one."""
+    """A number or a term, with its unit if it has one."""
 
     node: Node
     text: str
@@ -34,7 +34,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class WordAnswer:
-    """An answer in words, by its key."""
+    """An answer in words; equal answers have equal keys."""
 
     key: str
 
@@ -49,7 +49,7 @@ class ValueList:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A chain such as -2 < x \\le 7, as texts."""
+    """An equation, membership or chain of inequalities, such as -2 < x \\le 7, as texts."""
 
     sides: tuple[str, ...]
     signs: tuple[str, ...]
@@ -57,7 +57,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class SetUnion:
-    """A union of sets, or with `minus` what is left of the first without the others."""
+    """A union of sets, or with `minus` the first set without the others."""
 
     items: tuple[Value, ...]
     minus: bool = False
@@ -72,14 +72,14 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class NumberInBase:
-    """Digits in a stated base."""
+    """A number whose base is stated: 1101_2."""
 
     digits: str
     base: int
 
     @property
     def value(self) -> Fraction | None:
-        """The number; None where a digit does not belong to the base."""
+        """The number; None where a digit is not below the base."""
         try:
             return Fraction(int(self.digits, self.base))
         except ValueError:
@@ -88,12 +88,20 @@ class NumberInBase:
 
 Value = Expression | WordAnswer | ValueList | Relation | SetUnion | Matrix | NumberInBase
 
-EVERYTHING = ValueList(
+ALL_REALS = ValueList(
     "()", (Expression(Node("neg", (Node("inf"),)), "-\\infty"), Expression(Node("inf"), "\\infty"))
 )
 _BRACKET = re.compile(r"\\[{}]|\\begin|\\end(?![a-zA-Z])|[()\[\]{}]")
 _OPENING = frozenset(("(", "[", "{", "\\{", "\\begin"))
 _SIGN = re.compile(r"\\(?:le|ge|ne|in)(?![a-zA-Z])|[<>=]")
+FLIPPED = {
+    "<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne", "=": "=", "\\in": "\\in"
+}  # fmt: skip
+"""The sign of a relation when its sides are swapped."""
+FLIPPED = {
+    "<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne", "=": "=", "\\in": "\\in"
+}  # fmt: skip
+"""The sign of a relation when its sides are swapped."""
 _ENVIRONMENT = re.compile(
     r"^(?:[\[(|]|\\\{)?\s*\\begin\{([pbvB]?matrix|smallmatrix|array|cases|aligned|align\*?)\}"
     r"(?:\{[lcr| ]*\})?(.*)"
@@ -103,29 +111,29 @@ _ENVIRONMENT = re.compile(
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
 _SPACED = re.compile(r"^-?\d{1,3}(?: \d{3})+(?:\.\d+)?$")
 _MIXED = re.compile(r"(?<![\w.}])(\d+) +(\d+)/(\d+)(?!\w)")
-_BASED = re.compile(
-    r"^(\d[\dA-F]*|[\dA-F]{2,}(?=\s*_\s*\{?\s*16))\s*_\s*\{?\s*(?:\\text\{)?\s*(\d{1,2}|two|eight|ten)\s*\}*$"
+_DIGITS = r"\d[\dA-F]*|[\dA-F]{2,}(?=\s*_\s*\{?\s*16)"
+_IN_BASE = re.compile(
+    rf"^({_DIGITS})\s*_\s*\{{?\s*(?:\\text\{{)?\s*(\d{{1,2}}|two|eight|ten)\s*\}}*$"
 )
 _BASES = {"two": 2, "eight": 8, "ten": 10}
-_PREFIX = re.compile(
+_LEADING_WORDS = re.compile(
     r"^(?:[A-Za-z]{2,} ){0,6}(?:[A-Za-z]{3,}\s*:|(?:is|are|be|about|approximately|roughly|around"
     r"|just|exactly|only))\s+(?=[\\$\d(\[{-])"
 )
-_DECLARED = re.compile(
+_DECLARATION = re.compile(
     r"(?<=\S)\s*,?\s*\b(?:for|where)\s+(?:some|any|all|every|each)?\s*"
     r"(?:(?:real|positive|integer|fixed|arbitrary|constant|number|natural|values? of)s?\s+)*[a-z]"
     r"(?:\s+is (?:an? )?(?:arbitrary )?(?:real|integer|constant)(?: constant| number)?"
     r"|\s*\\in\s*\\mathbb\s*\{?[RZNQ]\}?)?$"
 )
+"""A constant declared after a formula: "for some c", "where c is a constant"."""
 _REMARK = re.compile(
     r"(?<=\S) \((?!mod)(?:[a-z]{3,}|or|by|as|in|on|at)(?: [^()]*)?(?:\([^()]*\)[^()]*)?\)$"
 )
-_COMPOUND = re.compile(
-    r"^(\d+(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*([a-z]+)\s*\}?\s*(?:and\s+)?"
-    r"(\d+(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*([a-z]+)\s*\}?$"
-)
+_QUANTITY = r"(\d+(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*([a-z]+)\s*\}?"
+_TWO_UNITS = re.compile(rf"^{_QUANTITY}\s*(?:and\s+)?{_QUANTITY}$")
 _TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
-_BUILDER = re.compile(
+_SET_BUILDER = re.compile(
     r"^([A-Za-z](?:_\w)?)\s*(?:\\in\s*(?:\\mathbb\s*\{?\s*)?R\s*\}?)?\s*[|:]\s*(.*)$", re.DOTALL
 )
 _SCALED = re.compile(
@@ -133,9 +141,11 @@ _SCALED = re.compile(
     re.IGNORECASE,
 )
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
-_CONDITION = re.compile(
-    r"(?<=\S)\s*[,;(]\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZN]\}?(?:\s*[\^_]\s*\{?[+*]\}?)?\s*\)?$"
+_INTEGER_CONDITION = re.compile(
+    r"(?<=\S)\s*[,;(]\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZN]\}?"
+    r"(?:\s*[\^_]\s*\{?[+*]\}?)?\s*\)?$"
 )
+"""A condition after a formula that its parameters are integers: ", k \\in \\mathbb{Z}"."""
 _ALL_REALS = re.compile(
     r"(?:all|any|every|the)?(?:real(?:s|numbers?)|(?<=all)real)x?|(?:全体|一切|任意)实数|实数集"
 )
@@ -144,25 +154,24 @@ _REALS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals", "R"))
 
 
 def parse_value(text: str, *, merge_thousands: bool = True) -> Value:
-    """The value that a cleaned text writes. Raises Unparsed."""
+    """Return the value that a normalised text denotes. Raises ParseError or LimitExceeded."""
     if len(text) > latex.MAX_LENGTH:
         raise LimitExceeded("too long")
     if " " in text:
-        text = _REMARK.sub("", _DECLARED.sub("", _PREFIX.sub("", text)))
-    compound = _COMPOUND.match(text)
-    text = _summed(compound) if compound else text
-    text = _connectives(_CONDITION.sub("", text))
+        text = _REMARK.sub("", _DECLARATION.sub("", _LEADING_WORDS.sub("", text)))
+    text = _TWO_UNITS.sub(_in_first_unit, text)
+    text = _commas_for_connectives(_INTEGER_CONDITION.sub("", text))
     if merge_thousands:
         text = _merge_thousands(text)
     for separator in (";", ","):
-        parts = split_top(text, separator)
+        parts = split_top_level(text, separator)
         if len(parts) > 1:
-            return ValueList("", _items(parts))
-    return _read_one(text)
+            return ValueList("", _parse_items(parts))
+    return _parse_item(text)
 
 
-def _summed(match: re.Match[str]) -> str:
-    """1 hour 30 minutes in its first unit, where both are units of one kind, the larger first."""
+def _in_first_unit(match: re.Match[str]) -> str:
+    """Write 1 hour 30 minutes in hours: one dimension, and the first unit is the larger one."""
     first, second = unit_by_name(match.group(2)), unit_by_name(match.group(4))
     if not first.dimension or first.dimension != second.dimension or second.factor >= first.factor:
         return match.group()
@@ -170,42 +179,49 @@ def _summed(match: re.Match[str]) -> str:
     return f"\\frac{{{value.numerator}}}{{{value.denominator}}}\\text{{ {match.group(2)}}}"
 
 
-def split_top(text: str, separators: str) -> list[str]:
-    """The text cut at the separators that stand in no bracket; empty pieces are left out."""
-    if not any(s in text for s in separators):
+def split_top_level(text: str, separator: str) -> list[str]:
+    """Split a text at the separators outside all brackets. Empty parts are dropped."""
+    if separator not in text:
         return [text]
-    cuts, depth = [], 0
-    pattern = re.compile(f"{_BRACKET.pattern}|[{re.escape(separators)}]")
-    for match in pattern.finditer(text):
-        token = match.group()
-        if token in separators:
-            if depth == 0:
-                cuts.append(match.start())
-        else:
-            depth += 1 if token in _OPENING else -1
-    ends = [-1, *cuts, len(text)]
-    pieces = [text[a + 1 : b].strip() for a, b in itertools.pairwise(ends)]
-    return [piece for piece in pieces if piece]
+    spans = [match.span() for match in _top_level(re.escape(separator), text)]
+    return [part for part in _between(spans, text) if part]
 
 
-def _items(parts: list[str]) -> tuple[Value, ...]:
-    """Values of the parts; a list in a list (from ±) is spread out."""
+def _top_level(pattern: str, text: str) -> list[re.Match[str]]:
+    """Return the matches of a pattern outside all brackets."""
+    matches, depth = [], 0
+    for match in re.finditer(f"{_BRACKET.pattern}|{pattern}", text):
+        if _BRACKET.fullmatch(match.group()):
+            depth += 1 if match.group() in _OPENING else -1
+        elif depth == 0:
+            matches.append(match)
+    return matches
+
+
+def _between(spans: list[tuple[int, int]], text: str) -> list[str]:
+    """Return the parts of a text between these spans, before the first and after the last."""
+    starts, ends = [0, *(end for _, end in spans)], [*(start for start, _ in spans), len(text)]
+    return [text[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+
+
+def _parse_items(parts: list[str]) -> tuple[Value, ...]:
+    """Parse the parts of a list. The two values of a ± become two items."""
     if len(parts) > MAX_ITEMS:
         raise LimitExceeded("too many items")
-    found: list[Value] = []
+    values: list[Value] = []
     for part in parts:
-        commas = split_top(part, ",")
+        commas = split_top_level(part, ",")
         if len(commas) > 1:
-            found.append(ValueList("", _items(commas)))
+            values.append(ValueList("", _parse_items(commas)))
             continue
-        value = _read_one(part)
-        is_list = isinstance(value, ValueList) and value.brackets == "" and "\\pm" in part
-        found.extend(value.items if is_list and isinstance(value, ValueList) else [value])
-    return tuple(found)
+        value = _parse_item(part)
+        is_both_signs = isinstance(value, ValueList) and value.brackets == "" and "\\pm" in part
+        values.extend(value.items if is_both_signs and isinstance(value, ValueList) else [value])
+    return tuple(values)
 
 
-def _connectives(text: str) -> str:
-    """ "and" and "or" as separators: a comma, or a semicolon between lists."""
+def _commas_for_connectives(text: str) -> str:
+    """Replace "and" and "or" by commas, or by semicolons between lists."""
     if " and " not in text and " or " not in text and "或" not in text and "和" not in text:
         return text
     text = re.sub(r"\s*[,;]\s*(?:and|or)\s+", ", ", text)
@@ -218,51 +234,36 @@ def _connectives(text: str) -> str:
 def _merge_thousands(text: str) -> str:
     if _SPACED.match(text):
         return text.replace(" ", "")
-    if "," not in text or not _THOUSANDS.search(text):
-        return text
-    pieces, depth, last = [], 0, 0
-    for match in _BRACKET.finditer(text):
-        if depth == 0:
-            pieces.append(_unmarked(text[last : match.start()]))
-        else:
-            pieces.append(text[last : match.start()])
-        pieces.append(match.group())
-        depth += 1 if match.group() in _OPENING else -1
-        last = match.end()
-    return "".join([*pieces, _unmarked(text[last:])])
+    if "," in text and _THOUSANDS.search(text):
+        for match in reversed(_top_level(_THOUSANDS.pattern, text)):
+            text = text[: match.start()] + match.group().replace(",", "") + text[match.end() :]
+    return text
 
 
-def _unmarked(text: str) -> str:
-    return _THOUSANDS.sub(lambda m: m.group(1).replace(",", ""), text)
-
-
-def _read_one(text: str) -> Value:
-    """One value: no separator stands outside brackets."""
+def _parse_item(text: str) -> Value:
+    """Parse one value: a text without separators outside brackets."""
     environment = _ENVIRONMENT.match(text) if "\\begin" in text else None
     if environment:
         name = "cases" if text.startswith("\\{") else environment.group(1)
         return _environment(name, environment.group(2))
     bare = _TRANSPOSED.sub("", text) if text.endswith(("T", "top", "}", "l")) else text
     if bare != text and ("," in bare or bare.endswith("matrix}")):
-        return _transposed(_read_one(bare))
-    if _SIGN.search(text):
-        relation = _relation(text)
-        if relation is not None:
-            return relation
-    group = _group(text)
-    if group is not None:
-        return group
+        return _transposed(_parse_item(bare))
+    relation = _relation(text) if _SIGN.search(text) else None
+    value = relation or _bracketed(text)
+    if value is not None:
+        return value
     if "\\pm" in text or "\\mp" in text:
-        pair = (("+", "-"), ("-", "+"))
-        texts = [text.replace("\\pm", plus).replace("\\mp", minus) for plus, minus in pair]
-        return ValueList("", tuple(_read_one(side) for side in texts))
+        signs = (("+", "-"), ("-", "+"))
+        texts = [text.replace("\\pm", upper).replace("\\mp", lower) for upper, lower in signs]
+        return ValueList("", tuple(map(_parse_item, texts)))
     if "\\cup" in text or "\\backslash" in text:
-        return _set_algebra(text)
+        return _set_operation(text)
     return _atom(text)
 
 
 def _transposed(value: Value) -> Value:
-    """A matrix turned; a tuple stays one, since rows and columns are told apart nowhere."""
+    """Transpose a matrix. A tuple is unchanged, since it may be a row or a column."""
     if isinstance(value, Matrix) and len({len(row) for row in value.rows}) == 1:
         return Matrix(tuple(zip(*value.rows, strict=True)))
     if isinstance(value, ValueList) and value.brackets in ("()", "[]"):
@@ -271,56 +272,46 @@ def _transposed(value: Value) -> Value:
 
 
 def _relation(text: str) -> Relation | None:
-    sides, signs, depth, start = [], [], 0, 0
-    for match in re.finditer(f"{_BRACKET.pattern}|{_SIGN.pattern}", text):
-        token = match.group()
-        if _BRACKET.fullmatch(token):
-            depth += 1 if token in _OPENING else -1
-        elif depth == 0:
-            sides.append(text[start : match.start()].strip())
-            signs.append(token)
-            start = match.end()
+    signs = _top_level(_SIGN.pattern, text)
     if not signs:
         return None
-    sides.append(text[start:].strip())
+    sides = _between([sign.span() for sign in signs], text)
     if not sides[-1] or (not sides[0] and len(sides) > 2):
-        raise ParseError("half a relation")
-    return Relation(tuple(sides), tuple(signs))
+        raise ParseError("incomplete relation")
+    return Relation(tuple(sides), tuple(sign.group() for sign in signs))
 
 
-def _set_algebra(text: str) -> Value:
-    parts = split_top(text.replace("\\backslash", "\x00"), "\x00")
-    if len(parts) > 1:
-        return SetUnion(tuple(_read_one(part) for part in parts), minus=True)
-    parts = split_top(text.replace("\\cup", "\x00"), "\x00")
-    if len(parts) < 2:
-        raise ParseError("union")
-    return SetUnion(tuple(_read_one(part) for part in parts))
+def _set_operation(text: str) -> Value:
+    for command in ("\\backslash", "\\cup"):
+        parts = split_top_level(text, command)
+        if len(parts) > 1:
+            return SetUnion(tuple(map(_parse_item, parts)), minus=command == "\\backslash")
+    raise ParseError("set operation inside brackets")
 
 
-def _group(text: str) -> ValueList | Value | None:
-    """A bracketed list; None where the text is none. One item in round brackets is just itself."""
+def _bracketed(text: str) -> Value | None:
+    """Parse a text in brackets; None for other texts. (x) is the same as x."""
     opening = next((o for o in ("\\{", "(", "[", "{") if text.startswith(o)), None)
     if opening is None or _closing(text) != len(text):
         return None
     closing = "\\}" if text.endswith("\\}") else text[-1]
     inner = text[len(opening) : len(text) - len(closing)].strip()
     is_set = opening in ("\\{", "{")
-    builder = _BUILDER.match(inner) if is_set else None
+    builder = _SET_BUILDER.match(inner) if is_set else None
     if builder and _SIGN.search(builder.group(2)):
         return parse_value(builder.group(2), merge_thousands=False)
-    parts = split_top(inner, ";") if ";" in inner else split_top(inner, ",")
+    parts = split_top_level(inner, ";" if ";" in inner else ",")
     if is_set and (opening == "\\{" or len(parts) > 1):
-        return ValueList("{}", _items(parts) if inner else ())
+        return ValueList("{}", _parse_items(parts) if inner else ())
     if len(parts) > 1:
-        return ValueList(opening + closing, _items(parts))
+        return ValueList(opening + closing, _parse_items(parts))
     if opening in ("(", "{") and parts and _SIGN.search(inner):
-        return _read_one(inner)
+        return _parse_item(inner)
     return None
 
 
 def _closing(text: str) -> int:
-    """Where the bracket closes that opens the text."""
+    """Return the end of the bracket that opens the text; -1 where it does not close."""
     depth = 0
     for match in _BRACKET.finditer(text):
         depth += 1 if match.group() in _OPENING else -1
@@ -334,51 +325,53 @@ def _environment(name: str, body: str) -> Value:
     if sum(row.count("&") + 1 for row in rows) > MAX_ITEMS:
         raise LimitExceeded("too many items")
     if name.startswith("align") and any(row.strip(" &").startswith("=") for row in rows):
-        return _read_one(" ".join(rows).replace("&", " ").strip(" ,;."))
+        return _parse_item(" ".join(rows).replace("&", " ").strip(" ,;."))
     if name in ("cases", "aligned", "align", "align*"):
-        return ValueList("", tuple(_read_one(row.replace("&", " ").strip(" ,;.")) for row in rows))
+        lines = [row.replace("&", " ").strip(" ,;.") for row in rows]
+        return ValueList("", tuple(map(_parse_item, lines)))
     cells = [[cell.strip() for cell in row.replace("\\hline", "").split("&")] for row in rows]
-    return Matrix(tuple(tuple(_read_one(cell) for cell in row) for row in cells))
+    return Matrix(tuple(tuple(map(_parse_item, row)) for row in cells))
 
 
 def _atom(text: str) -> Value:
     if text in _REALS and text != "R":
-        return EVERYTHING
+        return ALL_REALS
     if text == "\\emptyset":
         return ValueList("{}", ())
-    based = _BASED.match(text)
-    if based:
-        return NumberInBase(based.group(1), int(_BASES.get(based.group(2), based.group(2))))
-    ratio = split_top(text, ":")
+    in_base = _IN_BASE.match(text)
+    if in_base:
+        digits, base = in_base.groups()
+        return NumberInBase(digits, int(_BASES.get(base, base)))
+    ratio = split_top_level(text, ":")
     if len(ratio) > 2:
-        return ValueList(":", tuple(_atom(part) for part in ratio))
+        return ValueList(":", tuple(map(_atom, ratio)))
     return _expression(text)
 
 
-def _scaled(match: re.Match[str]) -> str:
+def _power_of_ten(match: re.Match[str]) -> str:
     return f"{match.group(1)}\\cdot 10^{_SCALES[match.group(2).lower()]}"
 
 
 def _expression(text: str) -> Value:
-    bare = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip()
+    bare = latex.TEXT.sub(r"\1", text).strip()
     text = _INFINITE.get(bare.lower(), text)
-    spoken = number_from_words(bare)
-    if spoken is not None:
-        return Expression(latex.number(spoken), str(spoken))
-    rest, unit = split_unit(_SCALED.sub(_scaled, text))
-    rest = _MIXED.sub(r"\1\\frac{\2}{\3}", rest)
-    words = word_key(rest)
+    number = number_from_words(bare)
+    if number is not None:
+        return Expression(latex.number(number), str(number))
+    term, unit = split_unit(_SCALED.sub(_power_of_ten, text))
+    term = _MIXED.sub(r"\1\\frac{\2}{\3}", term)
+    words = word_key(term)
     if words is not None:
-        return EVERYTHING if _ALL_REALS.fullmatch(words) else WordAnswer(word_key(text) or words)
-    if unit is not None and not rest:
-        raise ParseError("a unit alone")
-    literal = numeric.parse_decimal(rest) if "e" in rest or "E" in rest else None
-    node = latex.parse(_merge_thousands(rest)) if literal is None else latex.number(literal.value)
-    return Expression(node, rest, unit)
+        return ALL_REALS if _ALL_REALS.fullmatch(words) else WordAnswer(word_key(text) or words)
+    if unit is not None and not term:
+        raise ParseError("unit without a number")
+    literal = numeric.parse_decimal(term) if "e" in term or "E" in term else None
+    node = latex.parse(_merge_thousands(term)) if literal is None else latex.number(literal.value)
+    return Expression(node, term, unit)
 
 
 def number_of(value: Value) -> numeric.Number:
-    """The number that a value is. Raises Unparsed for symbols and all other kinds."""
+    """Return the number of a value. Raises ParseError where it has symbols or is no expression."""
     if not isinstance(value, Expression):
-        raise ParseError("no number")
+        raise ParseError("not a number")
     return numeric.evaluate(value.node)
