@@ -76,7 +76,7 @@ def _ours(rows: Sequence[PairRow], *, num_workers: int) -> tuple[float, float]:
     from slowthink.grading.answers import normalise
 
     normalise.normalise.cache_clear()
-    math._value.cache_clear()
+    math._parsed_value.cache_clear()
     with Grader(num_workers=num_workers) as grader:
         grader.start_workers()
         started = time.perf_counter()

@@ -1,28 +1,32 @@
-r"""Multiple choice: letters, option texts, and both together.
+r"""Multiple choice: option letters, option texts, and both together.
 
-One real record: gold "C. {x \mid x<4}" and answer "C" are the same choice; "A, B, C" is none.
+Example: `parse_choice("C. {x \mid x<4}")` has the letter C and the text after it; "A, B, C" has
+three letters.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
 LETTERS = "ABCDEFGHIJ"
-MAX_PICK = 2_000
-"""Characters of a text that can be a choice."""
+MAX_CHOICE_LENGTH = 2_000
+"""Longest text that can be a choice, in characters."""
 
-_WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
-_LONE = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
-_LETTERS = re.compile(
+_FONT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
+_SINGLE_LETTER = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
+_SEVERAL_LETTERS = re.compile(
     r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&|\)\s*,?\s*\()?\s*[A-J])+)[\s)}\]*$.]*$"
 )
-_LEADING = re.compile(
-    r"^[\s{*$]*(?:\(([A-J])\)|([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])|([A-J])(?<!I(?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿])))[}*$\s]*(.*)$",
-    re.DOTALL,
+_IN_BRACKETS = r"\(([A-J])\)"
+_BEFORE_MARK = r"([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])"
+_BEFORE_WORD = r"([A-J])(?<!I(?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿]))"
+_LETTER_AND_TEXT = re.compile(
+    rf"^[\s{{*$]*(?:{_IN_BRACKETS}|{_BEFORE_MARK}|{_BEFORE_WORD})[}}*$\s]*(.*)$", re.DOTALL
 )
 _STANDALONE = re.compile(r"(?<![A-Za-z0-9'’\\])([A-J])(?![A-Za-z0-9'’])")
-_REFUSED = re.compile(
+_NEGATED = re.compile(
     r"(?:\bnot|n['’]t be|isn['’]t|不是|不选|而非)\s*(?:option|choice)?\s*[(*]*\Z", re.IGNORECASE
 )
 _OPTION = re.compile(
@@ -32,33 +36,37 @@ _OPTION = re.compile(
 
 @dataclass(frozen=True)
 class ChosenOption:
-    """What a text chooses: letters, the text after them, or neither."""
+    """The letters that a text chooses, and the option's text after a letter."""
 
     letters: frozenset[str] = frozenset()
     text: str = ""
 
 
 def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
-    """The choice a text makes; no letters where it is not of the form of a choice."""
-    if len(text) > MAX_PICK:
+    """Return the choice that a text makes. Without letters, it is no choice.
+
+    A small letter counts in brackets, or with `any_case`.
+    """
+    if len(text) > MAX_CHOICE_LENGTH:
         return ChosenOption(text=text)
-    bare = _WRAP.sub("", text.replace("\\ ", " ").replace("\\quad", " ")).strip()
-    lone = _LONE.match(bare)
-    if lone and (any_case or lone.group(1).isupper() or bare.strip(" $") == f"({lone.group(1)})"):
-        return ChosenOption(frozenset(lone.group(1).upper()))
-    several = _LETTERS.match(bare)
+    bare = _FONT.sub("", text.replace("\\ ", " ").replace("\\quad", " ")).strip()
+    single = _SINGLE_LETTER.match(bare)
+    letter = single.group(1) if single else ""
+    if letter and (any_case or letter.isupper() or bare.strip(" $") == f"({letter})"):
+        return ChosenOption(frozenset(letter.upper()))
+    several = _SEVERAL_LETTERS.match(bare)
     letters = re.findall(r"[A-J]", several.group(1)) if several else []
     if letters and len(set(letters)) == len(letters):
         return ChosenOption(frozenset(letters))
-    leading = _LEADING.match(bare)
+    leading = _LETTER_AND_TEXT.match(bare)
     if leading:
-        letter = next(filter(None, leading.groups()[:3]))
-        return ChosenOption(frozenset(letter), _unwrapped(leading.group(4)))
+        *letters, option = leading.groups()
+        return ChosenOption(frozenset(filter(None, letters)), _without_open_markup(option))
     return ChosenOption(text=text)
 
 
-def _unwrapped(text: str) -> str:
-    """The text without what is left of marks that were put round letter and text together."""
+def _without_open_markup(text: str) -> str:
+    """Remove the end of markup that began before the letter: "2}" of \\textbf{B. 2}."""
     text = text.strip(" $*")
     while text.endswith("}") and text.count("}") > text.count("{"):
         text = text[:-1].strip(" $*")
@@ -66,46 +74,47 @@ def _unwrapped(text: str) -> str:
 
 
 def letter_in_sentence(line: str, *, num_options: int = len(LETTERS)) -> str | None:
-    """The one option letter that a sentence settles on; None where it names a list or none."""
-    allowed = LETTERS[:num_options]
-    bare = _WRAP.sub("", line)
-    found = [m for m in _STANDALONE.finditer(bare) if m.group(1) in allowed]
-    found = [
-        m for m in found if not _is_article(bare, m) and not _REFUSED.search(bare, 0, m.start())
+    """Return the option letter that a sentence chooses; None for no letter or a list of them."""
+    bare = _FONT.sub("", line)
+    chosen = [
+        match
+        for match in _STANDALONE.finditer(bare)
+        if match.group(1) in LETTERS[:num_options]
+        and not _is_word(bare, match)
+        and not _NEGATED.search(bare, 0, match.start())
     ]
-    if not found:
+    if not chosen:
         return None
-    if len({m.group(1) for m in found}) == 1:
-        return found[0].group(1)
-    between = bare[found[0].end() : found[1].start()]
-    if re.fullmatch(r"[\s,、/&)(]*(?:and|or|和|或)?[\s(]*", between):
-        return None
-    return found[0].group(1)
+    if len({match.group(1) for match in chosen}) > 1:
+        between = bare[chosen[0].end() : chosen[1].start()]
+        if re.fullmatch(r"[\s,、/&)(]*(?:and|or|和|或)?[\s(]*", between):
+            return None
+    return chosen[0].group(1)
 
 
-def _is_article(text: str, match: re.Match[str]) -> bool:
-    """Whether an A is the article and an I the pronoun: a lower-case word follows."""
-    return match.group(1) in "AI" and bool(
-        re.match(r"\s+(?!or\b|and\b)[a-z]{2,}", text[match.end() :])
-    )
+def _is_word(text: str, match: re.Match[str]) -> bool:
+    """Whether an A is the article or an I the pronoun: a lower-case word follows."""
+    following = re.compile(r"\s+(?!or\b|and\b)[a-z]{2,}").match(text, match.end())
+    return match.group(1) in "AI" and following is not None
 
 
+@functools.lru_cache(maxsize=2048)
 def options_in(question: str) -> dict[str, str]:
-    """Options written into a question ("A. … B. …" or "(A) … (B) …"), by letter; at least three."""
-    best: list[re.Match[str]] = []
+    """Return three or more options in a question ("A. … B. …", "(A) … (B) …") by letter."""
+    text = question[-20_000:]
+    longest: list[re.Match[str]] = []
     run: list[re.Match[str]] = []
-    for match in _OPTION.finditer(question[-20_000:]):
+    for match in _OPTION.finditer(text):
         letter = match.group(1) or match.group(2)
         if letter == LETTERS[len(run) % len(LETTERS)]:
             run.append(match)
         else:
             run = [match] if letter == "A" else []
-        best = list(run) if len(run) >= len(best) else best
-    if len(best) < 3:
+        longest = list(run) if len(run) >= len(longest) else longest
+    if len(longest) < 3:
         return {}
-    text = question[-20_000:]
-    ends = [match.start() for match in best[1:]] + [len(text)]
+    ends = [match.start() for match in longest[1:]] + [len(text)]
     return {
         LETTERS[i]: text[match.end() : end].lstrip(" \n;,").rstrip(" \n\\;,")
-        for i, (match, end) in enumerate(zip(best, ends, strict=True))
+        for i, (match, end) in enumerate(zip(longest, ends, strict=True))
     }

@@ -1,7 +1,7 @@
-r"""Notations of one thing that differ in more than spelling, brought to the one that is parsed.
+r"""Notations that differ in more than spelling, rewritten to the one that is parsed.
 
-Repeating decimals, clock times, degrees with minutes, sequences with dots, ratios in words, money
-by its code. One real record: `unify_notations(r"0.1(6)")` is `0.1\overline{6}`.
+A step of `normalise`: repeating decimals, clock times, degrees with minutes, sequences with dots,
+ratios in words, currency codes. Example: `unify_notations(r"0.1(6)")` is `0.1\overline{6}`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fractions import Fraction
 from slowthink.grading.answers.words import number_from_words
 
 MAX_SEQUENCE = 200
-"""Members that a sequence with dots is written out to."""
+"""Longest sequence with dots that is written out, in members."""
 
 _DOTS = r"(?:\\(?:ldots|dots|cdots)(?![a-z])|\.\.\.)"
 _SEQUENCE = re.compile(rf"(?<![\d.,])((?:-?\d{{1,9}}\s*,\s*)+){_DOTS}\s*,\s*(-?\d{{1,9}})(?![\d.])")
@@ -28,51 +28,49 @@ _CLOCK = re.compile(
 )
 _PLUS_MINUS_PAIR = re.compile(r"^\\?\(((?:[^()]|\([^()]*\))*)\)$")
 _MODULO = re.compile(r"\\pmod\s*(?:\{([^{}]*)\}|(\w))|\(\s*\\?b?mod\s*([^()]*)\)")
-_CODES = {"USD": "\\$", "EUR": "€", "GBP": "£", "CNY": "¥", "RMB": "¥"}
-_AMOUNT = re.compile(rf"^({'|'.join(_CODES)}|INR|Rs\.?|₹)\s*(?=[\d.])(.*)$")
-_LISTED = re.compile(r"\\(?:text|mbox)\s*\{\s*(\w+(?:,\s*\w+)*),?\s+(?:and|or)\s+(\w+)\s*\}")
-
-_UNITS = re.compile(r"\\(?:mathrm|text|rm)\s*\{([^{}]*\^(?:[^{}]|\{[^{}]*\})*)\}")
-_FACTOR = re.compile(r"([A-Za-z]+)(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?")
-
-_BUILDER = re.compile(r"(\\\{[^{}|:]*[a-zA-Z][^{}|:]*):(?=[^{}:]*(?:\\in|[<>=]|\\[lg]e|\\ne))")
+_CURRENCIES = {"USD": "\\$", "EUR": "€", "GBP": "£", "CNY": "¥", "RMB": "¥"}
+_AMOUNT = re.compile(rf"^({'|'.join(_CURRENCIES)}|INR|Rs\.?|₹)\s*(?=[\d.])(.*)$")
+_WORD_LIST = re.compile(r"\\(?:text|mbox)\s*\{\s*(\w+(?:,\s*\w+)*),?\s+(?:and|or)\s+(\w+)\s*\}")
+_UNIT_PRODUCT = re.compile(r"\\(?:mathrm|text|rm)\s*\{([^{}]*\^(?:[^{}]|\{[^{}]*\})*)\}")
+_UNIT_FACTOR = re.compile(r"([A-Za-z]+)(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?")
+_SET_BUILDER = re.compile(r"(\\\{[^{}|:]*[a-zA-Z][^{}|:]*):(?=[^{}:]*(?:\\in|[<>=]|\\[lg]e|\\ne))")
 _ORDINAL = re.compile(
     r"^(?:\\text\s*\{)?\s*(\d+)\s*\^?\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*"
     r"(?:st|nd|rd|th)\s*\}*$"
 )
-_LED = re.compile(
+_LEADING_WORDS = re.compile(
     r"^(?:(?:[a-z]+\s+){1,6}(?:is|equals|is equal to)\s+"
     r"|(?:therefore|hence|thus|so|then|finally)\b,?\s+"
     r"|[一-鿿]{1,12}(?:是|为|[:：=])\s*)(?=[-\d\\(\[])",
     re.IGNORECASE,
 )
-_TRAILED = re.compile(
+_TRAILING_WORDS = re.compile(
     r"^(-?[\d.,/]+)\s+(?:of (?:them|these|those)|in total|altogether|left|remaining)$"
 )
 
 
 def unify_notations(text: str) -> str:
-    """The text with each of these notations replaced; formula signs must be gone already."""
-    for hint, pattern, new in _RULES:
-        if hint in text:
-            text = pattern.sub(new, text)
+    """Return the text with these notations replaced. Formula delimiters must be removed before."""
+    for required, pattern, replacement in _RULES:
+        if required in text:
+            text = pattern.sub(replacement, text)
     if ")" in text and ("\\pm" in text or "\\mp" in text):
         text = _both_signs(text)
     return text
 
 
 def _sequence(match: re.Match[str]) -> str:
-    """1, 3, \\ldots, 9 written out, where its steps fit."""
+    """Write out an arithmetic sequence, 1, 3, \\ldots, 9; others are unchanged."""
     first = [int(part) for part in match.group(1).replace(" ", "").strip(",").split(",")]
     last = int(match.group(2))
     step = first[-1] - first[-2] if len(first) > 1 else 1
-    fits = all(b - a == step for a, b in itertools.pairwise(first))
-    if step == 0 or not fits or (last - first[-1]) % step:
+    is_arithmetic = all(b - a == step for a, b in itertools.pairwise(first))
+    if step == 0 or not is_arithmetic or (last - first[-1]) % step:
         return match.group()
-    number = (last - first[0]) // step + 1
-    if not len(first) < number <= MAX_SEQUENCE:
+    length = (last - first[0]) // step + 1
+    if not len(first) < length <= MAX_SEQUENCE:
         return match.group()
-    return ", ".join(str(first[0] + k * step) for k in range(number))
+    return ", ".join(str(first[0] + k * step) for k in range(length))
 
 
 def _minutes(match: re.Match[str]) -> str:
@@ -93,35 +91,35 @@ def _modulo(match: re.Match[str]) -> str:
 
 def _amount(match: re.Match[str]) -> str:
     code, amount = match.groups()
-    return f"{_CODES[code]}{amount}" if code in _CODES else f"{amount} rupees"
+    return f"{_CURRENCIES[code]}{amount}" if code in _CURRENCIES else f"{amount} rupees"
 
 
-def _listed(match: re.Match[str]) -> str:
+def _word_list(match: re.Match[str]) -> str:
     words = [*re.split(r",\s*", match.group(1)), match.group(2)]
     return ", ".join(f"\\text{{{word}}}" for word in words)
 
 
 def _both_signs(text: str) -> str:
-    """(\\pm 1, 2) as the two pairs that it stands for; with several free signs it is left alone."""
+    """Write (\\pm 1, 2) as two pairs. With several independent signs the text is unchanged."""
     match = _PLUS_MINUS_PAIR.match(text)
     if match is None or "," not in text or text.count("\\pm") > 1:
         return text
-    pair = [re.sub(r"\\pm\s*", s, re.sub(r"\\mp\s*", o, text)) for s, o in (("", "-"), ("-", ""))]
-    return ", ".join(pair)
+    signs = (("", "-"), ("-", ""))
+    return ", ".join(re.sub(r"\\pm\s*", p, re.sub(r"\\mp\s*", m, text)) for p, m in signs)
 
 
-def _units(match: re.Match[str]) -> str:
-    """\\mathrm{m\\,s^{-2}} with each of its factors in roman type by itself."""
+def _unit_product(match: re.Match[str]) -> str:
+    """Put each factor of \\mathrm{m\\,s^{-2}} in its own \\text{…}."""
     parts = re.split(r"\\[,;: ]|\\cdot|~|\s+", match.group(1).strip())
-    factors = [_FACTOR.fullmatch(part) for part in parts if part]
+    factors = [_UNIT_FACTOR.fullmatch(part) for part in parts if part]
     if not all(factors):
         return match.group()
-    found = [f.groups() for f in factors if f]
-    return "\\cdot".join(f"\\text{{{n}}}" + (f"^{{{p}}}" if p else "") for n, p in found)
+    names = [factor.groups() for factor in factors if factor]
+    return "\\cdot".join(f"\\text{{{n}}}" + (f"^{{{p}}}" if p else "") for n, p in names)
 
 
-def _counted(match: re.Match[str]) -> str:
-    """ "six students": the number with its noun; "two thirds" is a number as a whole."""
+def _counted_noun(match: re.Match[str]) -> str:
+    """Write "six students" as "6 students"; "two thirds" is a number as a whole."""
     number = number_from_words(match.group(1))
     if number is None or number_from_words(match.group()) is not None:
         return match.group()
@@ -155,16 +153,16 @@ _RULES: tuple[_Rule, ...] = (
     ("U", re.compile(r"(?<=[\])}])\s*U\s*(?=[(\[{\\])"), r" \\cup "),
     (".", re.compile(r"^(-?[1-9]\d{0,2})\.(\d{3})\.(\d{3})(?:\.(\d{3}))?$"), r"\1\2\3\4"),
     (",", _SEQUENCE, _sequence),
-    ("text", _LISTED, _listed),
-    ("^", _UNITS, _units),
-    ("", re.compile(r"^([a-z]+) ([a-z]{3,})$"), _counted),
-    (":", _BUILDER, r"\1|"),
+    ("text", _WORD_LIST, _word_list),
+    ("^", _UNIT_PRODUCT, _unit_product),
+    ("", re.compile(r"^([a-z]+) ([a-z]{3,})$"), _counted_noun),
+    (":", _SET_BUILDER, r"\1|"),
     ("quad", re.compile(r"(?<![,;\s}])\s*\\q?quad\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*=)"), ", "),
     ("第", re.compile(r"^第(\d+)[一-鿿]{0,2}$"), r"\1"),
     ("", _ORDINAL, r"\1"),
-    ("", _LED, ""),
+    ("", _LEADING_WORDS, ""),
     ("text", re.compile(r"^\\text\s*\{[^{}]*\b(?:is|are|:)\s*\}\s*"), ""),
-    ("", _TRAILED, r"\1"),
+    ("", _TRAILING_WORDS, r"\1"),
     ("~", re.compile("~"), " "),
 )  # fmt: skip
-"""(text that must occur, pattern, replacement), in order."""
+"""(required substring, pattern, replacement), applied in order."""

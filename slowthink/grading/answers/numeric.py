@@ -1,7 +1,7 @@
-r"""Values of expressions, exact where they can be, and whether two of them are the same number.
+r"""Values of expressions, exact where possible, and comparison of numbers with tolerance.
 
-Identities are tested at fixed points: two expressions that agree at all of them to nine digits are
-equal. One real record: `agree(parse(r"\tan^2 y+1"), parse(r"\sec^2 y"))` is True.
+Identities are tested at fixed points: expressions that agree to nine digits at all of them are
+equal. Example: `agree(parse(r"\tan^2 y+1"), parse(r"\sec^2 y"))` is True.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 from slowthink.grading.answers.latex import LimitExceeded, Node, ParseError, operations, symbols
 
 MAX_BITS = 50_000
-"""Whole numbers beyond this size are not computed."""
+"""Integers larger than this are not computed."""
 NUM_POINTS = 3
 CLOSE = 1e-9
 RELATIVE_TOLERANCE = 1e-4
-"""How far a decimal may be from the key, if it rounds to it too."""
+"""How far a rounded decimal with fewer digits than `MIN_DIGITS` may be from the number."""
 MIN_DIGITS = 4
-"""A rounded decimal counts as the number it rounds if it has so many significant digits."""
+"""Significant digits of a rounded decimal that is accepted for the number itself."""
 
 Number = Any
 """Fraction, float or complex."""
 
-_DECIMAL = re.compile(r"^([-+]?)(\d*)\.(\d+)$|^([-+]?)(\d+)$")
+_DECIMAL = re.compile(r"^[-+]?(?:(?P<whole>\d*)\.(?P<places>\d+)|(?P<integer>\d+))$")
 _SCIENTIFIC = re.compile(
     r"^([-+]?(?:\d+(?:\.\d+)?|\.\d+))\s*(?:(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{?\s*([-+]?\d{1,5})\s*\}?"
     r"|[eE]([-+]?\d{1,4}))$"
@@ -39,15 +39,16 @@ _SIGN_SENSITIVE = frozenset(("abs", "max", "min", "floor", "ceil", "sgn"))
 
 @dataclass(frozen=True, slots=True)
 class DecimalLiteral:
-    """A number written in decimals: its last place and how many digits it shows."""
+    """A number written as a decimal, with the value of its last place."""
 
     value: Fraction
     last_place: Fraction
     num_digits: int
+    """Significant digits."""
 
 
 def parse_decimal(text: str) -> DecimalLiteral | None:
-    """A decimal or scientific literal; None for anything else, whole numbers included."""
+    """Return a decimal or scientific literal; None for other texts, also for plain integers."""
     text = text.replace(" ", "")
     scientific = _SCIENTIFIC.match(text)
     mantissa, exponent = text, 0
@@ -55,16 +56,16 @@ def parse_decimal(text: str) -> DecimalLiteral | None:
         mantissa = scientific.group(1)
         exponent = int(scientific.group(2) or scientific.group(3))
     match = _DECIMAL.match(mantissa)
-    if not match or (not scientific and match.group(3) is None) or len(mantissa) > 400:
+    if not match or not (scientific or match["places"]) or len(mantissa) > 400:
         return None
-    digits = (match.group(2) or "") + (match.group(3) or "") + (match.group(5) or "")
-    places = len(match.group(3) or "")
+    digits = (match["whole"] or "") + (match["places"] or "") + (match["integer"] or "")
     value = Fraction(mantissa) * Fraction(10) ** exponent
-    return DecimalLiteral(value, Fraction(10) ** (exponent - places), len(digits.lstrip("0")))
+    last_place = Fraction(10) ** (exponent - len(match["places"] or ""))
+    return DecimalLiteral(value, last_place, len(digits.lstrip("0")))
 
 
 def has_long_decimal(text: str) -> bool:
-    """Whether an expression holds a decimal that may be a rounded root or constant."""
+    """Whether an expression contains a decimal that may be a rounded root or constant."""
     return re.search(r"\.\d{3,}", text) is not None
 
 
@@ -72,9 +73,9 @@ def has_long_decimal(text: str) -> bool:
 
 
 def evaluate(node: Node, env: Mapping[str, float] | None = None) -> Number:
-    """The value of an expression: a Fraction where exact.
+    """Return the value of an expression: a Fraction where exact.
 
-    Raises ParseError where it has none, LimitExceeded where it is beyond what is computed.
+    Raises ParseError where it has no value, LimitExceeded where it is too large to compute.
     """
     try:
         return _value(node, env or {})
@@ -121,7 +122,7 @@ def _power(base: Number, exponent: Number) -> Number:
 
 
 def _root_power(base: Fraction, exponent: Fraction) -> Number:
-    """base ^ (p/q), exact where base is a perfect q-th power."""
+    """Return base ^ (p/q), exact where base is a perfect q-th power."""
     degree = exponent.denominator
     roots = [round(_nth_root(part, degree)) for part in (base.numerator, base.denominator)]
     if (
@@ -140,7 +141,7 @@ def _nth_root(value: int, degree: int) -> int | float:
 
 
 def _root(value: Number, degree: Number) -> Number:
-    """The real root of a negative number where the degree is odd."""
+    """Return the root; of a negative number the real one if the degree is odd."""
     if isinstance(value, Fraction) and value < 0 and degree == int(degree) and int(degree) % 2:
         return -_power(-value, Fraction(1) / degree)
     return _power(value, Fraction(1) / degree if isinstance(degree, Fraction) else 1.0 / degree)
@@ -172,11 +173,11 @@ def _log(value: Number, base: Number = None) -> Number:
 
 
 def _trigonometric(name: str) -> Any:
-    def call(value: Number) -> Number:
-        result = getattr(cmath, name)(complex(_float(value)))
-        return result.real if abs(result.imag) <= 1e-13 * max(1.0, abs(result.real)) else result
+    def function(value: Number) -> Number:
+        y = getattr(cmath, name)(complex(_float(value)))
+        return y.real if abs(y.imag) <= 1e-13 * max(1.0, abs(y.real)) else y
 
-    return call
+    return function
 
 
 def _real(value: Number) -> Number:
@@ -227,8 +228,8 @@ _OPERATIONS: dict[str, Any] = {
 }
 
 
-def evaluate_key(node: Node, env: Mapping[str, float] | None = None) -> Number:
-    """The same for a key, which may be as large as it likes: beyond the bounds it is ParseError."""
+def evaluate_reference(node: Node, env: Mapping[str, float] | None = None) -> Number:
+    """Evaluate a reference answer: it may be too large, which raises ParseError, never wrong."""
     try:
         return evaluate(node, env)
     except LimitExceeded as error:
@@ -239,17 +240,25 @@ def evaluate_key(node: Node, env: Mapping[str, float] | None = None) -> Number:
 
 
 def points(names: frozenset[str], *, negative: bool) -> list[dict[str, float]]:
-    """Fixed values for symbols: the same name has the same values everywhere."""
-    rows = [
+    """Return test points: values in [0.3, 2.7) that depend on the symbol's name alone.
+
+    With `negative`, two of them also with the opposite signs.
+    """
+    drawn = [
         {name: 0.3 + 2.4 * (zlib.crc32(f"{name}/{k}".encode()) / 2**32) for name in names}
         for k in range(NUM_POINTS)
     ]
-    mirrored = [{name: -value for name, value in row.items()} for row in rows[:2]]
-    return rows + mirrored if negative else rows
+    mirrored = [{name: -value for name, value in point.items()} for point in drawn[:2]]
+    return drawn + mirrored if negative else drawn
+
+
+def _common_points(gold: Node, pred: Node) -> list[dict[str, float]]:
+    has_signs = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE)
+    return points(symbols(gold) | symbols(pred), negative=has_signs)
 
 
 def near(a: Number, b: Number, *, relative: float = CLOSE) -> bool:
-    """Whether two values are the same but for rounding."""
+    """Whether two values are equal up to rounding. Fractions must be equal."""
     if isinstance(a, Fraction) and isinstance(b, Fraction) and relative <= CLOSE:
         return a == b
     a, b = _float(a), _float(b)
@@ -263,39 +272,34 @@ def near(a: Number, b: Number, *, relative: float = CLOSE) -> bool:
 
 def agree(gold: Node, pred: Node, *, relative: float = CLOSE) -> bool:
     """Whether two expressions have equal values at all test points. Raises ParseError."""
-    names = symbols(gold) | symbols(pred)
-    negative = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE)
-    for env in points(names, negative=negative) if names else [{}]:
-        if not near(evaluate_key(gold, env), evaluate(pred, env), relative=relative):
-            return False
-    return True
+    return all(
+        near(evaluate_reference(gold, env), evaluate(pred, env), relative=relative)
+        for env in _common_points(gold, pred)
+    )
 
 
 def proportional(gold: Node, pred: Node) -> Number | None:
-    """The constant c with gold = c * pred at all test points; None where there is none."""
-    names = symbols(gold) | symbols(pred)
+    """Return the constant c with gold = c * pred at all test points; None without one."""
     ratios = []
-    negative = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE)
-    for env in points(names, negative=negative):
-        below = evaluate(pred, env)
-        if abs(below) < 1e-12:
+    for env in _common_points(gold, pred):
+        denominator = evaluate(pred, env)
+        if abs(denominator) < 1e-12:
             return None
-        ratios.append(evaluate(gold, env) / below)
-    same = abs(ratios[0]) > 1e-12 and all(near(r, ratios[0], relative=1e-8) for r in ratios[1:])
-    return ratios[0] if same else None
+        ratios.append(evaluate(gold, env) / denominator)
+    first, *others = ratios
+    is_constant = abs(first) > 1e-12 and all(near(r, first, relative=1e-8) for r in others)
+    return first if is_constant else None
 
 
 def is_only_root(node: Node, name: str, root: Number, env: Mapping[str, float]) -> bool:
     """Whether an expression is linear in a symbol, depends on it, and is 0 where it is `root`."""
     values = [_float(evaluate(node, {**env, name: root + shift})) for shift in (0, 1, 2)]
-    size = max(map(abs, values))
     steps = (values[1] - values[0], values[2] - values[1])
-    return bool(
-        abs(values[0]) <= 1e-8 * size and abs(steps[0]) > 1e-8 and near(*steps, relative=1e-7)
-    )
+    is_root = abs(values[0]) <= 1e-8 * max(map(abs, values))
+    return bool(is_root and abs(steps[0]) > 1e-8 and near(*steps, relative=1e-7))
 
 
-def same_constant(
+def equal_constants(
     gold: Number,
     pred: Number,
     *,
@@ -304,11 +308,11 @@ def same_constant(
     tolerance: float | None = None,
     rounded: bool = False,
 ) -> bool:
-    """Whether two numbers are the same, given how they are written.
+    """Whether two numbers are equal, with the tolerance that their decimals allow.
 
-    Whole numbers must be equal. A decimal may differ from the key by half of the last place that
-    the coarser of the two shows, if that is within 1e-4 of it, or if the coarser shows four digits.
-    `rounded` says that the question asks for a rounded number: then two digits are enough.
+    Integers must be equal. A decimal may differ from the reference by half of the last place of the
+    coarser of the two, if that is within 1e-4 of it, or if the coarser has four digits. Where the
+    question asks for a rounded number (`rounded`), two digits of the reference are enough.
     """
     if near(gold, pred):
         return True
@@ -321,13 +325,13 @@ def same_constant(
         return False
     if gold_decimal is None and _terminates(gold):
         return False
-    coarse = max(filter(None, (gold_decimal, pred_decimal)), key=lambda d: d.last_place)
-    if difference > coarse.last_place * Fraction(50_001, 100_000):
+    coarser = max(filter(None, (gold_decimal, pred_decimal)), key=lambda d: d.last_place)
+    if difference > coarser.last_place * Fraction(50_001, 100_000):
         return False
-    enough = 2 if rounded and coarse is gold_decimal else MIN_DIGITS
-    return bool(coarse.num_digits >= enough or difference <= RELATIVE_TOLERANCE * size)
+    min_digits = 2 if rounded and coarser is gold_decimal else MIN_DIGITS
+    return bool(coarser.num_digits >= min_digits or difference <= RELATIVE_TOLERANCE * size)
 
 
 def _terminates(value: Number) -> bool:
-    """Whether a number has a short exact decimal form, so that rounding it needs no excuse."""
+    """Whether a number has an exact decimal of at most six places, so that none need be rounded."""
     return isinstance(value, Fraction) and (value * 10**6).denominator == 1

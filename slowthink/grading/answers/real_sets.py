@@ -1,27 +1,33 @@
 r"""Sets of real numbers: intervals, unions, points and inequalities in one variable.
 
-One real record: `of_value(read("-2 \le x < 7"))` is one Span from -2, closed, to 7, open.
+Example: `of_value(parse_value("-2 \le x < 7"))` is one RealInterval from -2, closed, to 7, open.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 from slowthink.grading.answers import latex, numeric
-from slowthink.grading.answers.latex import ParseError
-from slowthink.grading.answers.values import Relation, SetUnion, Value, ValueList, number_of
-
-_FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne", "=": "="}
+from slowthink.grading.answers.latex import Node, ParseError
+from slowthink.grading.answers.values import (
+    FLIPPED,
+    Relation,
+    SetUnion,
+    Value,
+    ValueList,
+    number_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RealInterval:
-    """From low to high, each end closed or open."""
+    """From low to high, each end closed or open; closed and low = high for a point."""
 
     low: Any
     high: Any
@@ -29,11 +35,14 @@ class RealInterval:
     high_closed: bool = False
 
 
+Intervals = tuple[RealInterval, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class RealSet:
-    """Spans in order, apart from each other; and the variable's name, if one was used."""
+    """Disjoint intervals in order, and the name of the variable if there is one."""
 
-    spans: tuple[RealInterval, ...]
+    intervals: Intervals
     name: str = ""
 
 
@@ -41,28 +50,23 @@ ALL = RealInterval(-math.inf, math.inf)
 
 
 def of_value(value: Value) -> RealSet:
-    """The set that a value is. Raises ParseError where it is none, or has symbols in its ends."""
+    """Return the set that a value is. Raises ParseError for other values and symbolic ends."""
     if isinstance(value, Relation):
         return _of_relation(value)
     if isinstance(value, SetUnion):
         return _of_union(value)
     if not isinstance(value, ValueList):
-        raise ParseError("no set")
+        raise ParseError("not a set")
     if value.brackets == "{}":
         points = [_real(number_of(item)) for item in value.items]
-        return RealSet(_joined([RealInterval(p, p, True, True) for p in points]))
-    if value.brackets == "" and all(_is_interval(item) for item in value.items):
+        return RealSet(_union(RealInterval(p, p, True, True) for p in points))
+    if value.brackets == "" and all(map(_is_interval, value.items)):
         return _of_union(SetUnion(value.items))
-    if value.brackets == "" and all(isinstance(item, Relation) for item in value.items):
-        return _of_several(
-            [
-                _of_relation(item)
-                for item in value.items
-                if isinstance(item, Relation) and not _says_real(item)
-            ]
-        )
+    relations = [item for item in value.items if isinstance(item, Relation)]
+    if value.brackets == "" and len(relations) == len(value.items):
+        return _of_conditions([_of_relation(r) for r in relations if not _states_real(r)])
     if len(value.items) != 2 or value.brackets in ("", ":"):
-        raise ParseError("no interval")
+        raise ParseError("not an interval")
     low, high = (_real(number_of(item)) for item in value.items)
     return RealSet((RealInterval(low, high, value.brackets[0] == "[", value.brackets[1] == "]"),))
 
@@ -75,20 +79,20 @@ def _is_interval(value: Value) -> bool:
     )
 
 
-def _says_real(value: Relation) -> bool:
-    """Whether a relation only says that its variable is real."""
+def _states_real(value: Relation) -> bool:
+    """Whether a relation only states that its variable is real."""
     return value.signs == ("\\in",) and "R" in re.findall("[A-Z]", value.sides[1])[:1]
 
 
 def equal(a: RealSet, b: RealSet) -> bool:
-    """Whether two sets are the same; names, where both have one, must be."""
+    """Whether two sets are equal. The variable's names must be, where both have one."""
     if a.name and b.name and a.name != b.name:
         return False
-    return len(a.spans) == len(b.spans) and all(
+    return len(a.intervals) == len(b.intervals) and all(
         (x.low_closed, x.high_closed) == (y.low_closed, y.high_closed)
         and numeric.near(x.low, y.low)
         and numeric.near(x.high, y.high)
-        for x, y in zip(a.spans, b.spans, strict=True)
+        for x, y in zip(a.intervals, b.intervals, strict=True)
     )
 
 
@@ -99,29 +103,23 @@ def _real(value: numeric.Number) -> Any:
 
 
 def _of_union(value: SetUnion) -> RealSet:
-    sets = [of_value(item) for item in value.items]
-    if not value.minus:
-        return RealSet(_joined([span for one in sets for span in one.spans]))
-    spans = sets[0].spans
-    for one in sets[1:]:
-        spans = _common(spans, _complement(one.spans))
-    return RealSet(spans)
+    sets = [of_value(item).intervals for item in value.items]
+    if value.minus:
+        return RealSet(reduce(_intersection, map(_complement, sets[1:]), sets[0]))
+    return RealSet(_union_of(sets))
 
 
-def _of_several(sets: Sequence[RealSet]) -> RealSet:
-    """Conditions side by side hold together; where none would be left they are alternatives."""
-    if len({one.name for one in sets}) > 1:
+def _of_conditions(sets: Sequence[RealSet]) -> RealSet:
+    """Return the set where all conditions hold; if there is none, where any of them does."""
+    if len({real_set.name for real_set in sets}) > 1:
         raise ParseError("several variables")
-    spans = sets[0].spans
-    for one in sets[1:]:
-        spans = _common(spans, one.spans)
-    if not spans:
-        spans = _joined([span for one in sets for span in one.spans])
-    return RealSet(spans, sets[0].name)
+    intervals = [real_set.intervals for real_set in sets]
+    common = reduce(_intersection, intervals[1:], intervals[0])
+    return RealSet(common or _union_of(intervals), sets[0].name)
 
 
 def _of_relation(value: Relation) -> RealSet:
-    """Solve each link of a chain in its one variable; linear ones only."""
+    """Solve each part of a chain for its one variable. Raises ParseError where it is not linear."""
     if "\\in" in value.signs:
         raise ParseError("membership")
     nodes = [latex.parse(side) for side in value.sides]
@@ -129,50 +127,46 @@ def _of_relation(value: Relation) -> RealSet:
     if len(names) != 1:
         raise ParseError("not one variable")
     (name,) = names
-    spans: tuple[RealInterval, ...] = (ALL,)
+    intervals: Intervals = (ALL,)
     for left, sign, right in zip(nodes, value.signs, nodes[1:], strict=False):
-        difference = latex.Node("sub", (left, right))
-        if (
-            left.op in ("inf", "neg")
-            and not latex.symbols(left)
-            and "inf" in latex.operations(left)
-        ):
+        if "inf" in latex.operations(right) or _is_infinite(left):
             continue
-        if "inf" in latex.operations(right):
-            continue
-        spans = _common(spans, _link(left, sign, right, name) or _solve(difference, sign, name))
-    return RealSet(spans, name)
+        solution = _solve_absolute(left, sign, right, name)
+        solution = solution or _solve(Node("sub", (left, right)), sign, name)
+        intervals = _intersection(intervals, solution)
+    return RealSet(intervals, name)
 
 
-def _link(
-    left: latex.Node, sign: str, right: latex.Node, name: str
-) -> tuple[RealInterval, ...] | None:
-    """Where |linear| stands in `sign` to a number, on either side; None for other links."""
+def _is_infinite(node: Node) -> bool:
+    is_signed = node.op in ("inf", "neg") and not latex.symbols(node)
+    return is_signed and "inf" in latex.operations(node)
+
+
+def _solve_absolute(left: Node, sign: str, right: Node, name: str) -> Intervals | None:
+    """Solve |linear| `sign` number, also with the sides swapped; None for other relations."""
     if right.op == "abs":
-        left, sign, right = right, _FLIPPED[sign], left
+        left, sign, right = right, FLIPPED[sign], left
     if left.op != "abs" or latex.symbols(right):
         return None
     (inner,) = left.args
-    near, far = (
-        _solve(latex.Node("sub", (inner, right)), sign, name),
-        _solve(latex.Node("sub", (latex.Node("neg", (inner,)), right)), sign, name),
-    )
+    positive = _solve(Node("sub", (inner, right)), sign, name)
+    negative = _solve(Node("sub", (Node("neg", (inner,)), right)), sign, name)
     if sign in ("<", "\\le", "\\ne"):
-        return _common(near, far)
-    return _joined([*near, *far])
+        return _intersection(positive, negative)
+    return _union_of([positive, negative])
 
 
-def _solve(difference: latex.Node, sign: str, name: str) -> tuple[RealInterval, ...]:
-    """Where a linear expression stands in `sign` to zero."""
+def _solve(difference: Node, sign: str, name: str) -> Intervals:
+    """Solve a linear expression `sign` zero for the symbol `name`."""
     values = [numeric.evaluate(difference, {name: Fraction(x)}) for x in (0, 1, 2, -3, 7)]  # type: ignore[dict-item]
     slope = values[1] - values[0]
     for x, value in zip((2, -3, 7), values[2:], strict=True):
         if not numeric.near(value, values[0] + slope * x):
             raise ParseError("not linear")
     if slope == 0:
-        raise ParseError("no variable left")
+        raise ParseError("variable cancels")
     root = _real(-values[0] / slope)
-    sign = _FLIPPED[sign] if _real(slope) < 0 else sign
+    sign = FLIPPED[sign] if _real(slope) < 0 else sign
     if sign == "=":
         return (RealInterval(root, root, True, True),)
     if sign == "\\ne":
@@ -183,42 +177,45 @@ def _solve(difference: latex.Node, sign: str, name: str) -> tuple[RealInterval, 
     return (RealInterval(root, math.inf, closed, False),)
 
 
-def _common(a: Sequence[RealInterval], b: Sequence[RealInterval]) -> tuple[RealInterval, ...]:
-    """Intersection."""
-    found = []
+def _intersection(a: Sequence[RealInterval], b: Sequence[RealInterval]) -> Intervals:
+    intervals = []
     for x in a:
         for y in b:
             low = max((x.low, not x.low_closed), (y.low, not y.low_closed))
             high = min((x.high, x.high_closed), (y.high, y.high_closed))
             is_point = low[0] == high[0] and not low[1] and high[1]
             if low[0] < high[0] or is_point:
-                found.append(RealInterval(low[0], high[0], not low[1], high[1]))
-    return tuple(sorted(found, key=lambda span: (span.low, span.high)))
+                intervals.append(RealInterval(low[0], high[0], not low[1], high[1]))
+    return tuple(sorted(intervals, key=lambda interval: (interval.low, interval.high)))
 
 
-def _complement(spans: Sequence[RealInterval]) -> tuple[RealInterval, ...]:
-    found: tuple[RealInterval, ...] = (ALL,)
-    for span in spans:
-        sides = [s for s in (
-            RealInterval(-math.inf, span.low, False, not span.low_closed),
-            RealInterval(span.high, math.inf, not span.high_closed, False),
-        ) if s.low < s.high]  # fmt: skip
-        found = _common(found, sides)
-    return found
+def _complement(intervals: Intervals) -> Intervals:
+    complement: Intervals = (ALL,)
+    for interval in intervals:
+        below = RealInterval(-math.inf, interval.low, False, not interval.low_closed)
+        above = RealInterval(interval.high, math.inf, not interval.high_closed, False)
+        sides = [side for side in (below, above) if side.low < side.high]
+        complement = _intersection(complement, sides)
+    return complement
 
 
-def _joined(spans: Sequence[RealInterval]) -> tuple[RealInterval, ...]:
-    """Union: spans that touch become one."""
-    found: list[RealInterval] = []
-    for span in sorted(spans, key=lambda s: (s.low, not s.low_closed)):
-        last = found[-1] if found else None
-        touches = last is not None and (
-            span.low < last.high
-            or (span.low == last.high and (span.low_closed or last.high_closed))
-        )
-        if last is None or not touches:
-            found.append(span)
+def _union_of(sets: Iterable[Intervals]) -> Intervals:
+    return _union(interval for intervals in sets for interval in intervals)
+
+
+def _union(intervals: Iterable[RealInterval]) -> Intervals:
+    """Merge intervals that overlap or touch."""
+    merged: list[RealInterval] = []
+    for interval in sorted(intervals, key=lambda i: (i.low, not i.low_closed)):
+        last = merged[-1] if merged else None
+        if last is None or not _touches(last, interval):
+            merged.append(interval)
             continue
-        high, closed = max((last.high, last.high_closed), (span.high, span.high_closed))
-        found[-1] = replace(last, high=high, high_closed=closed)
-    return tuple(found)
+        high, is_closed = max((last.high, last.high_closed), (interval.high, interval.high_closed))
+        merged[-1] = replace(last, high=high, high_closed=is_closed)
+    return tuple(merged)
+
+
+def _touches(left: RealInterval, right: RealInterval) -> bool:
+    is_closed = right.low_closed or left.high_closed
+    return bool(right.low < left.high or (right.low == left.high and is_closed))
