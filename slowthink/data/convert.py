@@ -19,7 +19,7 @@ from slowthink.data.problems import Columns, Origin, make_problem
 from slowthink.data.registry import PublishedSet
 from slowthink.data.rows import SourceRow, optional_text, text_value
 from slowthink.grading.answers.latex import LimitExceeded, ParseError
-from slowthink.grading.answers.normalise import clean
+from slowthink.grading.answers.normalise import normalise
 from slowthink.grading.answers.values import number_of, parse_value
 from slowthink.records import Problem, Split, item_seed, problem_id
 
@@ -174,7 +174,7 @@ def _number(value: Any) -> float | None:
 def _magnitude(answer: str | None) -> float | None:
     """Absolute value of an answer that is one number; None for any other."""
     try:
-        number = number_of(parse_value(clean(answer or "")))
+        number = number_of(parse_value(normalise(answer or "")))
         return abs(float(number)) if not isinstance(number, complex) else None
     except (ParseError, LimitExceeded, ArithmeticError, ValueError, RecursionError):
         return None
