@@ -1,4 +1,4 @@
-"""Sets to measure on: the table, files of every shape, options in a fair order, the hub."""
+"""Benchmarks: the registry, files of every shape, shuffled options, the hub."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def only(path: Path, **settings: Any) -> Problem:
     return problem
 
 
-# --- the table ------------------------------------------------------------------------------------
+# --- the registry ---------------------------------------------------------------------------------
 
 
 def test_limos_ten_sets_are_in_or_out_of_its_domain() -> None:
@@ -55,7 +55,9 @@ def test_limos_ten_sets_are_in_or_out_of_its_domain() -> None:
         "amc23",
     }
     assert Counter(ten.values()) == {"in": 3, "out": 7}
-    assert all(one.domain is None for one in BENCHMARKS.values() if not one.limo_ten)
+    assert all(
+        published.domain is None for published in BENCHMARKS.values() if not published.limo_ten
+    )
 
 
 def test_every_name_is_plain_and_every_alias_leads_to_one() -> None:
@@ -85,19 +87,19 @@ def test_a_set_is_found_by_its_other_names(given: str, name: str) -> None:
 
 def test_rows_become_held_out_problems_with_the_files_facts(tmp_path: Path) -> None:
     path = write(tmp_path, question(1, id="a"), question(2, id="b"))
-    found = load(path, "aime_2024")
-    assert (found.name, found.domain, found.instruction) == ("aime24", "in", None)
-    assert [p.split for p in found.problems] == [Split.HELDOUT] * 2
-    assert [(p.source, p.source_row, p.answer) for p in found.problems] == [
+    benchmark = load(path, "aime_2024")
+    assert (benchmark.name, benchmark.domain, benchmark.instruction) == ("aime24", "in", None)
+    assert [p.split for p in benchmark.problems] == [Split.HELDOUT] * 2
+    assert [(p.source, p.source_row, p.answer) for p in benchmark.problems] == [
         ("aime24", "a", "2"),
         ("aime24", "b", "3"),
     ]
-    assert found.source["path"] == str(path)
-    assert (found.source["num_rows"], found.source["num_published"]) == (2, 30)
-    assert len(found.source["sha256"]) == 64
+    assert benchmark.source["path"] == str(path)
+    assert (benchmark.source["num_rows"], benchmark.source["num_published"]) == (2, 30)
+    assert len(benchmark.source["sha256"]) == 64
 
 
-def test_the_same_question_has_the_same_id_whatever_the_set(tmp_path: Path) -> None:
+def test_the_same_question_has_the_same_id_in_every_set(tmp_path: Path) -> None:
     path = write(tmp_path, question(1))
     assert only(path, name="aime24").id == only(path, name="mine").id
 
@@ -139,8 +141,8 @@ EXTRAS = {
 @pytest.mark.parametrize("row", EXTRAS.values(), ids=EXTRAS.keys())
 def test_extras_are_read(tmp_path: Path, row: dict[str, Any]) -> None:
     problem = only(write(tmp_path, row))
-    found = (problem.unit, problem.tolerance, problem.language, problem.domain)
-    assert found == ("cm", 0.02, "zh", "algebra")
+    benchmark = (problem.unit, problem.tolerance, problem.language, problem.domain)
+    assert benchmark == ("cm", 0.02, "zh", "algebra")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_olympiadbench_rows_of_the_hub_keep_context_and_all_answers(tmp_path: Pa
     assert json.loads(problem.meta) == {"is_multiple_answer": True}
 
 
-def test_a_gsm8k_answer_stands_behind_its_solution(tmp_path: Path) -> None:
+def test_a_gsm8k_answer_follows_its_solution(tmp_path: Path) -> None:
     row = {"question": "How many?", "answer": "5 * 200 = 1000.\n#### 1,000"}
     problem = only(write(tmp_path, row), name="gsm8k")
     assert (problem.answer, problem.solution) == ("1,000", "5 * 200 = 1000.")
@@ -184,17 +186,17 @@ def test_a_gsm8k_answer_stands_behind_its_solution(tmp_path: Path) -> None:
 
 def test_of_equal_questions_the_first_is_kept(tmp_path: Path) -> None:
     rows = (question(1), question(2), question(1), question(2, answer="5"))
-    found = load(write(tmp_path, *rows))
-    assert len(found.problems) == 2
-    assert [(drop.id, drop.reason) for drop in found.dropped] == [
+    benchmark = load(write(tmp_path, *rows))
+    assert len(benchmark.problems) == 2
+    assert [(drop.id, drop.reason) for drop in benchmark.dropped] == [
         ("set.jsonl:3", "duplicate question"),
         ("set.jsonl:4", "duplicate question, other answer"),
     ]
 
 
 def test_broken_rows_are_counted_and_a_set_of_them_is_refused(tmp_path: Path) -> None:
-    found = load(write(tmp_path, question(1), {"question": "", "answer": "1"}))
-    assert [drop.reason for drop in found.dropped] == ["`question` is missing or empty"]
+    benchmark = load(write(tmp_path, question(1), {"question": "", "answer": "1"}))
+    assert [drop.reason for drop in benchmark.dropped] == ["`question` is missing or empty"]
     with pytest.raises(DataError, match="none of 1 rows can be used"):
         load(write(tmp_path, {"question": "", "answer": "1"}))
 
@@ -203,15 +205,15 @@ def test_problems_are_drawn_by_seed_and_not_by_order(tmp_path: Path) -> None:
     rows = [question(number) for number in range(40)]
 
     def drawn(rows: list[dict[str, Any]], seed: int = 0) -> set[str]:
-        found = load(write(tmp_path, *rows), seed=seed, max_problems=10)
-        assert Counter(d.reason for d in found.dropped) == {"not drawn (max_problems)": 30}
-        return {problem.id for problem in found.problems}
+        benchmark = load(write(tmp_path, *rows), seed=seed, max_problems=10)
+        assert Counter(d.reason for d in benchmark.dropped) == {"not drawn (max_problems)": 30}
+        return {problem.id for problem in benchmark.problems}
 
     assert drawn(rows) == drawn(rows[::-1])
     assert drawn(rows) != drawn(rows, seed=1)
 
 
-def test_own_settings_go_before_the_table(tmp_path: Path) -> None:
+def test_recipe_settings_override_the_registry(tmp_path: Path) -> None:
     path = write(tmp_path, question(1))
     assert load(path, "aime24", domain="out").domain == "out"
     assert load(path, "mine", domain="in").domain == "in"
@@ -231,23 +233,23 @@ def gpqa_row(number: int) -> dict[str, Any]:
 
 def test_gpqa_options_are_shuffled_by_question_and_the_letter_follows(tmp_path: Path) -> None:
     path = write(tmp_path, *map(gpqa_row, range(60)))
-    found = load(path, "gpqa", seed=3)
-    letters = Counter(problem.answer for problem in found.problems)
+    benchmark = load(path, "gpqa", seed=3)
+    letters = Counter(problem.answer for problem in benchmark.problems)
     assert set(letters) == set("ABCD") and max(letters.values()) < 30
-    for number, problem in enumerate(found.problems):
+    for number, problem in enumerate(benchmark.problems):
         assert problem.choices["ABCD".index(problem.answer or "")] == f"{number} joules"
         assert sorted(problem.choices) == sorted(gpqa_row(number)[name] for name in GPQA)
         assert "Correct Answer" not in problem.meta
-    assert found.source["options_seed"] == 3
-    assert "letter" in (found.instruction or "")
+    assert benchmark.source["options_seed"] == 3
+    assert "letter" in (benchmark.instruction or "")
 
 
-def test_the_order_of_options_rests_on_seed_and_question_alone(tmp_path: Path) -> None:
+def test_the_order_of_options_depends_on_seed_and_question_alone(tmp_path: Path) -> None:
     rows = [gpqa_row(number) for number in range(20)]
 
     def orders(rows: list[dict[str, Any]], seed: int) -> dict[str, tuple[str, ...]]:
-        found = load(write(tmp_path, *rows), "gpqa-diamond", seed=seed)
-        return {problem.question: problem.choices for problem in found.problems}
+        benchmark = load(write(tmp_path, *rows), "gpqa-diamond", seed=seed)
+        return {problem.question: problem.choices for problem in benchmark.problems}
 
     assert orders(rows, 0) == orders(rows[::-1], 0)
     assert orders(rows, 0) != orders(rows, 1)
@@ -255,11 +257,11 @@ def test_the_order_of_options_rests_on_seed_and_question_alone(tmp_path: Path) -
 
 def test_two_equal_options_are_a_broken_row(tmp_path: Path) -> None:
     twice = gpqa_row(2) | {"Incorrect Answer 3": "2 joules "}
-    found = load(write(tmp_path, gpqa_row(1), twice), "gpqa")
-    assert [drop.reason for drop in found.dropped] == ["two options are equal"]
+    benchmark = load(write(tmp_path, gpqa_row(1), twice), "gpqa")
+    assert [drop.reason for drop in benchmark.dropped] == ["two options are equal"]
 
 
-def test_letter_and_text_are_accepted_however_the_key_is_given(tmp_path: Path) -> None:
+def test_letter_and_text_are_accepted_in_every_form_of_the_reference_answer(tmp_path: Path) -> None:
     asked = "Which is even? A. \\frac{3}{3} B. \\frac{4}{2} C. 5 D. 7"
     both = {"question": asked, "answer": "B. \\frac{4}{2}", "meta": {"choice_answer": "B"}}
     text = {"question": asked, "answer": "\\frac{4}{2}", "meta": {"choice_answer": "B"}}

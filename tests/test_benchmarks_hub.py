@@ -111,7 +111,7 @@ def test_a_mirrors_set_is_loaded_with_its_commit_and_again_from_the_cache(
     assert loaded(tmp_path, mirror, offline=True) == online
 
 
-def test_a_cached_copy_does_not_stand_in_for_another_commit(mirror: str, tmp_path: Path) -> None:
+def test_a_cached_copy_is_not_used_for_another_commit(mirror: str, tmp_path: Path) -> None:
     loaded(tmp_path, mirror, offline=False)
     other = loaded(tmp_path, mirror, offline=True, revision="f" * 40)
     assert f"cached at {COMMIT}; expected {'f' * 40}" in other

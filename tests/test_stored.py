@@ -1,4 +1,4 @@
-"""Samples made elsewhere: the forms of their files, their parts, and their rows."""
+"""Stored samples: the formats of their files, their parts, and their graded rows."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ QUESTION = "What is 17 + 25?"
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[Grader]:
-    with Grader() as one:
-        yield one
+    with Grader() as grader:
+        yield grader
 
 
 def written(folder: Path, *rows: Any, name: str = "rows.jsonl") -> Path:
@@ -104,10 +104,10 @@ def test_a_row_of_lm_eval_is_one_sample(tmp_path: Path) -> None:
 
 def test_repeats_of_lm_eval_are_several_samples_without_a_label(tmp_path: Path) -> None:
     stored = read(tmp_path, harness_row(resps=[["It is 42.", "It is 43.", "No idea"]]))
-    assert [(one.sample, one.response) for one in stored.samples] == [
+    assert [(sample.sample, sample.response) for sample in stored.samples] == [
         (0, "It is 42."), (1, "It is 43."), (2, "No idea"),
     ]  # fmt: skip
-    assert [one.labelled_correct for one in stored.samples] == [None, None, None]
+    assert [sample.labelled_correct for sample in stored.samples] == [None, None, None]
     assert stored.samples[2].address == "rows.jsonl:1#2"
 
 
@@ -115,7 +115,7 @@ def test_each_filter_of_lm_eval_writes_the_same_responses_and_one_is_taken(tmp_p
     flexible = harness_row(filter="flexible-extract", exact_match=0.0)
     other = harness_row(filter="flexible-extract", doc_id=8, resps=[["#### 41"]])
     stored = read(tmp_path, harness_row(), flexible, other)
-    assert [one.response for one in stored.samples] == ["17 + 25 = 42.\n#### 42", "#### 41"]
+    assert [sample.response for sample in stored.samples] == ["17 + 25 = 42.\n#### 42", "#### 41"]
     assert [drop.reason for drop in stored.dropped] == ["the same responses, under another filter"]
 
 
@@ -125,13 +125,13 @@ def test_an_older_row_of_lm_eval_lists_its_arguments(tmp_path: Path) -> None:
     assert (sample.question, sample.answer, sample.temperature) == (QUESTION, "42", 0.8)
 
 
-def test_lm_eval_without_sampling_is_greedy_whatever_the_temperature(tmp_path: Path) -> None:
+def test_lm_eval_without_sampling_is_greedy_at_any_temperature(tmp_path: Path) -> None:
     arguments = {"gen_args_0": {"arg_0": "Q", "arg_1": {"do_sample": False, "temperature": 0.7}}}
     (sample,) = read(tmp_path, harness_row(arguments=arguments)).samples
     assert sample.temperature == 0.0
 
 
-def test_a_chat_prompt_of_lm_eval_gives_the_last_thing_the_user_says(tmp_path: Path) -> None:
+def test_a_chat_prompt_of_lm_eval_gives_the_last_user_message(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "Think."}, {"role": "user", "content": QUESTION}]
     row = harness_row(doc={}, arguments={"gen_args_0": {"arg_0": [json.dumps(turns)], "arg_1": {}}})
     assert read(tmp_path, row).samples[0].question == QUESTION
@@ -154,7 +154,7 @@ def test_documents_of_lm_eval_s_tasks(tmp_path: Path, doc, target, question, ans
     assert (sample.question, sample.answer) == (question, answer)
 
 
-def test_log_likelihoods_are_set_aside(tmp_path: Path) -> None:
+def test_log_likelihoods_are_dropped(tmp_path: Path) -> None:
     row = harness_row(resps=[[["-3.2", "False"]], [["-4.1", "False"]]])
     stored = read(tmp_path, row, harness_row())
     assert len(stored.samples) == 1
@@ -190,8 +190,8 @@ def test_a_response_has_many_names(tmp_path: Path, column: str) -> None:
 
 def test_a_list_of_responses_is_several_samples(tmp_path: Path) -> None:
     row = {"question": QUESTION, "answer": "42", "responses": ["42", "43"], "score": [0.9, 0.1]}
-    found = read(tmp_path, row).samples
-    assert [(one.sample, one.response, one.score) for one in found] == [
+    samples = read(tmp_path, row).samples
+    assert [(sample.sample, sample.response, sample.score) for sample in samples] == [
         (0, "42", 0.9), (1, "43", 0.1),
     ]  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_samples_without_a_number_count_by_problem_and_model(tmp_path: Path) -> 
         {"question": question, "answer": "1", "response": "1", "model": model}
         for question, model in [("A?", "m"), ("B?", "m"), ("A?", "n"), ("A?", "m")]
     ]
-    assert [one.sample for one in read(tmp_path, *rows).samples] == [0, 0, 0, 1]
+    assert [sample.sample for sample in read(tmp_path, *rows).samples] == [0, 0, 0, 1]
 
 
 def test_a_row_of_nemo_skills(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_sample_of_an_inspect_log(tmp_path: Path) -> None:
     assert (sample.labelled_correct, sample.truncated) == (True, False)
 
 
-def test_broken_rows_are_set_aside_with_line_and_reason(tmp_path: Path) -> None:
+def test_broken_rows_are_dropped_with_line_and_reason(tmp_path: Path) -> None:
     good = {"question": QUESTION, "answer": "42", "response": "42"}
     rows = [good, "{not json", {"a": 1}, good | {"question": " "}, good | {"response": 5}]
     stored = read(tmp_path, *rows)
@@ -256,7 +256,7 @@ def test_one_model_of_several_can_be_selected(tmp_path: Path) -> None:
     row = {"question": QUESTION, "answer": "42", "response": "42"}
     stored = read(tmp_path, row | {"model": "m"}, row | {"model": "n"}, row)
     assert stored.models == ("m", "n")
-    assert [one.model for one in select_model(stored, model="n").samples] == ["n"]
+    assert [sample.model for sample in select_model(stored, model="n").samples] == ["n"]
     with pytest.raises(DataError, match="expected one of m, n"):
         select_model(stored, model="o")
 
@@ -299,7 +299,7 @@ ODD_COLUMNS = [
 ]
 
 
-def test_no_value_whatever_breaks_the_reading() -> None:
+def test_no_value_of_a_row_raises_an_unexpected_error() -> None:
     random, num_read = Random(0), 0
     for _ in range(30_000):
         row = {name: random.choice(ODD) for name in random.sample(ODD_COLUMNS, 12)}
@@ -365,7 +365,7 @@ def test_unfinished_thinking_and_a_length_limit_are_truncated(tmp_path, grader) 
     assert (second.verdict, second.answer_end) == (Verdict.TRUNCATED, AnswerEnd.LENGTH)
 
 
-def test_the_file_s_own_count_of_tokens_is_kept(tmp_path: Path, grader: Grader) -> None:
+def test_the_token_count_of_the_file_is_kept(tmp_path: Path, grader: Grader) -> None:
     rows = [sample_of("<think>a b</think>so 42", num_tokens=100), sample_of("42", num_tokens=7)]
     first, second = graded(read(tmp_path, *rows), grader)
     assert (first.num_thinking_tokens, first.num_answer_tokens) == (98, 2)
@@ -373,16 +373,16 @@ def test_the_file_s_own_count_of_tokens_is_kept(tmp_path: Path, grader: Grader) 
     assert first.count_source == "usage"
 
 
-def test_numbers_that_samples_share_are_given_anew(tmp_path: Path, grader: Grader) -> None:
+def test_samples_that_share_a_number_are_renumbered(tmp_path: Path, grader: Grader) -> None:
     rows = [sample_of(text, sample=number) for text, number in [("42", 5), ("41", 5), ("40", 2)]]
     other = {"question": "Other?", "answer": "1", "response": "1", "sample": 5}
-    found = graded(read(tmp_path, *rows, other), grader)
-    assert [(row.answer, row.sample) for row in found] == [
+    graded_rows = graded(read(tmp_path, *rows, other), grader)
+    assert [(row.answer, row.sample) for row in graded_rows] == [
         ("42", 0), ("41", 1), ("40", 2), ("1", 5),
     ]  # fmt: skip
 
 
-def test_problems_are_made_of_the_questions_with_their_most_frequent_key(tmp_path: Path) -> None:
+def test_problems_have_the_most_frequent_reference_answer(tmp_path: Path) -> None:
     keys = ["", "^2", "42", "42"]
     rows = [sample_of("42", answer=key, id=7 + i) for i, key in enumerate(keys)]
     (problem,) = stored_problems(read(tmp_path, *rows), benchmark="set")
@@ -390,7 +390,7 @@ def test_problems_are_made_of_the_questions_with_their_most_frequent_key(tmp_pat
     assert (problem.split, problem.source, problem.source_row) == (Split.HELDOUT, "set", "7")
 
 
-def test_a_problem_without_a_key_is_ungradable(tmp_path: Path, grader: Grader) -> None:
+def test_a_problem_without_a_reference_answer_is_ungradable(tmp_path: Path, grader: Grader) -> None:
     (row,) = graded(read(tmp_path, {"question": QUESTION, "response": "42"}), grader)
     assert row.verdict is Verdict.UNGRADABLE
 
@@ -398,11 +398,13 @@ def test_a_problem_without_a_key_is_ungradable(tmp_path: Path, grader: Grader) -
 def test_samples_match_by_exact_question_then_by_its_normal_form(tmp_path: Path) -> None:
     exact, spelled = problem_with(answer="42"), problem_with("what  is 17 + 25?", answer="42")
     stored = read(tmp_path, sample_of("42"), sample_of("42", question="WHAT is 17 + 25?"))
-    first, second = (one.problem_id for one in stored.samples)
+    first, second = (sample.problem_id for sample in stored.samples)
     assert match_problems(stored, [spelled, exact]) == {first: exact, second: spelled}
 
 
-def test_the_problem_s_key_counts_and_strangers_are_dropped(tmp_path: Path, grader: Grader) -> None:
+def test_grading_uses_the_problem_s_answer_and_drops_unmatched_samples(
+    tmp_path: Path, grader: Grader
+) -> None:
     stored = read(tmp_path, sample_of("Answer: 43", answer="43"), sample_of("1", question="Other?"))
     rows, dropped = grade_stored(
         stored, [problem_with(answer="42")], arm="a", benchmark="set", protocol="greedy",
@@ -414,7 +416,9 @@ def test_the_problem_s_key_counts_and_strangers_are_dropped(tmp_path: Path, grad
     ]
 
 
-def test_a_letter_counts_in_the_order_that_the_model_saw(tmp_path: Path, grader: Grader) -> None:
+def test_letters_follow_the_order_of_options_that_the_model_saw(
+    tmp_path: Path, grader: Grader
+) -> None:
     problem = problem_with(choices=("forty", "forty-two", "fifty"), answer="B")
     shuffled = ["forty-two", "fifty", "forty"]
     rows = [sample_of(f"Answer: {letter}", choices=shuffled) for letter in "AB"]

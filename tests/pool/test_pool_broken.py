@@ -1,4 +1,4 @@
-"""The corpus of broken rows and files: each is set aside or refused, none crashes or slips in."""
+"""Broken rows and files: each is dropped or raises DataError; none crashes or is kept."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def test_the_corpus_has_sixty_kinds_and_more() -> None:
 
 
 @pytest.mark.parametrize(("data", "reason"), ROWS.values(), ids=ROWS.keys())
-def test_broken_row_is_set_aside(tmp_path: Path, data: bytes, reason: str) -> None:
+def test_broken_row_is_dropped(tmp_path: Path, data: bytes, reason: str) -> None:
     last = {"question": "What is 3 + 3?", "answer": "6"}
     path = tmp_path / "pool.jsonl"
     path.write_bytes(b"\n".join([json.dumps(FIRST).encode(), data, json.dumps(last).encode(), b""]))
-    found = read(path, choices_field="choices", domain_field="domain")
-    assert [item.address for item in found.items] == ["pool.jsonl:1", "pool.jsonl:3"]
-    (dropped,) = found.dropped
+    source = read(path, choices_field="choices", domain_field="domain")
+    assert [item.address for item in source.items] == ["pool.jsonl:1", "pool.jsonl:3"]
+    (dropped,) = source.dropped
     assert (dropped.id, dropped.step, dropped.reason) == ("pool.jsonl:2", "read", reason)
     assert json.dumps(plain(dropped), ensure_ascii=False).encode("utf-8")
     assert len(dropped.evidence) <= 200
 
 
 @pytest.mark.parametrize(("data", "expected"), CSV.values(), ids=CSV.keys())
-def test_broken_csv_row_is_set_aside(tmp_path: Path, data: bytes, expected: list[str]) -> None:
+def test_broken_csv_row_is_dropped(tmp_path: Path, data: bytes, expected: list[str]) -> None:
     path = tmp_path / "pool.csv"
     path.write_bytes(data)
-    found = read(path)
-    assert found.items[0].problem.question == "a?"
-    assert len(found.items) == 1
-    assert [drop.reason for drop in found.dropped][: len(expected)] == expected
+    source = read(path)
+    assert source.items[0].problem.question == "a?"
+    assert len(source.items) == 1
+    assert [drop.reason for drop in source.dropped][: len(expected)] == expected
 
 
 @pytest.mark.parametrize(("name", "data", "message"), FILES.values(), ids=FILES.keys())

@@ -1,4 +1,4 @@
-"""The catalogue: its facts, its rules, and each set read from small files of its schema."""
+"""Published sets in pools: their facts and rules, each read from small files of its schema."""
 
 from __future__ import annotations
 
@@ -42,30 +42,34 @@ def read(name: str, path: Path, **settings: Any) -> SourceProblems:
     return catalogue_problems(source, seed=0, setting="pool.sources.0")
 
 
-def problems(found: SourceProblems) -> list[Problem]:
-    return [item.problem for item in found.items]
+def problems(source: SourceProblems) -> list[Problem]:
+    return [item.problem for item in source.items]
 
 
 def changes(problem: Problem) -> list[str]:
-    found = json.loads(problem.meta)["lineage"]["changes"]
-    assert isinstance(found, list)
-    return found
+    source = json.loads(problem.meta)["lineage"]["changes"]
+    assert isinstance(source, list)
+    return source
 
 
 # --- facts ----------------------------------------------------------------------------------------
 
 
 def test_counts_of_s1_add_up_to_59029() -> None:
-    counts = [one.counts["s1"] for one in published_sets("pool").values() if "s1" in one.counts]
+    counts = [
+        problem.counts["s1"]
+        for problem in published_sets("pool").values()
+        if "s1" in problem.counts
+    ]
     assert (len(counts), sum(counts)) == (16, 59029)
 
 
 @pytest.mark.parametrize("name", published_sets("pool"))
 def test_each_set_names_changes_that_exist_and_both_variants_are_whole(name: str) -> None:
     for variant in ("paper", "code"):
-        found = published_sets("pool")[name].variant(variant)
-        assert set(found.prepare) <= PREPARE.keys()
-        assert found.parts and set(found.papers) <= {"s1", "limo"} and found.origin
+        source = published_sets("pool")[name].variant(variant)
+        assert set(source.prepare) <= PREPARE.keys()
+        assert source.parts and set(source.papers) <= {"s1", "limo"} and source.origin
 
 
 def test_expected_number_is_the_least_that_is_known() -> None:
@@ -171,11 +175,13 @@ LOADERS: dict[str, tuple[str, dict[str, list[dict[str, Any]]], list[tuple[str, s
 def test_set_is_read_by_its_rules(
     tmp_path: Path, name: str, files: dict[str, list[dict[str, Any]]], expected: list[Any]
 ) -> None:
-    found = read(name, copy(tmp_path, files))
-    assert [(one.question, one.answer) for one in problems(found)] == expected
-    assert found.num_rows == len(found.items) + len(found.dropped)
-    assert {drop.step for drop in found.dropped} <= {"rules", "read"}
-    assert {one.licence for one in problems(found)} == {published_sets("pool")[name].licence}
+    source = read(name, copy(tmp_path, files))
+    assert [(problem.question, problem.answer) for problem in problems(source)] == expected
+    assert source.num_rows == len(source.items) + len(source.dropped)
+    assert {drop.step for drop in source.dropped} <= {"rules", "read"}
+    assert {problem.licence for problem in problems(source)} == {
+        published_sets("pool")[name].licence
+    }
 
 
 def agieval(folder: Path) -> Path:
@@ -193,27 +199,27 @@ def agieval(folder: Path) -> Path:
 
 
 def test_agieval_has_passages_options_and_level_five_of_math_alone(tmp_path: Path) -> None:
-    found = read("agieval", agieval(tmp_path))
-    first, *_ = problems(found)
+    source = read("agieval", agieval(tmp_path))
+    first, *_ = problems(source)
     assert first.question == "Once.\n\nWhat is 1 + 1?\n(A)x\n(B)y"
     assert changes(first) == ["passage put before the question", "options appended"]
-    assert [one.question for one in problems(found)][-2:] == ["test 5", "few_shot 5"]
-    assert [drop.reason for drop in found.dropped] == ["rule: `level` is 4"] * 2
-    assert len(found.items) == 16
+    assert [problem.question for problem in problems(source)][-2:] == ["test 5", "few_shot 5"]
+    assert [drop.reason for drop in source.dropped] == ["rule: `level` is 4"] * 2
+    assert len(source.items) == 16
 
 
 def test_gpqa_extended_is_without_diamond_and_its_options_are_shuffled(tmp_path: Path) -> None:
     rows = [GPQA | {"Question": Q.format(n)} for n in range(40)]
     folder = copy(tmp_path, {"gpqa_extended.csv": rows, "gpqa_diamond.csv": rows[:3]})
-    found = read("gpqa-extended", folder)
-    assert len(found.items) == 37
-    assert {drop.reason for drop in found.dropped} == {"rule: it is in gpqa_diamond"}
-    letters = {one.answer for one in problems(found)}
+    source = read("gpqa-extended", folder)
+    assert len(source.items) == 37
+    assert {drop.reason for drop in source.dropped} == {"rule: it is in gpqa_diamond"}
+    letters = {problem.answer for problem in problems(source)}
     assert letters == {"A", "B", "C", "D"}
-    for one in problems(found):
-        assert f"({one.answer}) 2" in one.question and "Answer Choices:" in one.question
-    assert [one.id for one in problems(read("gpqa-extended", folder))] == [
-        one.id for one in problems(found)
+    for problem in problems(source):
+        assert f"({problem.answer}) 2" in problem.question and "Answer Choices:" in problem.question
+    assert [problem.id for problem in problems(read("gpqa-extended", folder))] == [
+        problem.id for problem in problems(source)
     ]
 
 
@@ -225,37 +231,37 @@ def test_set_that_needs_another_refuses_a_single_file(tmp_path: Path) -> None:
 
 def test_variant_code_takes_what_the_code_takes(tmp_path: Path) -> None:
     rows = [{"Year": year, "Question": f"q{year}", "Answer": 7} for year in (2021, 2022, 2023)]
-    found = read("aime-1983-2021", copy(tmp_path, {"aime.csv": rows}) / "aime.csv", variant="code")
-    assert [one.question for one in problems(found)] == ["q2021", "q2022"]
-    assert [drop.reason for drop in found.dropped] == ["rule: `Year` is not at most 2022"]
+    source = read("aime-1983-2021", copy(tmp_path, {"aime.csv": rows}) / "aime.csv", variant="code")
+    assert [problem.question for problem in problems(source)] == ["q2021", "q2022"]
+    assert [drop.reason for drop in source.dropped] == ["rule: `Year` is not at most 2022"]
 
 
 def test_cap_of_scieval_is_shared_by_task_and_topic(tmp_path: Path) -> None:
     socratic = [SCI | {"question": f"s{n}", "topic": "a" if n < 380 else "b"} for n in range(400)]
     medical = [SCI | {"question": f"m{n}", "task_name": "MedQA", "topic": None} for n in range(30)]
-    found = read("scieval", copy(tmp_path, {"test.jsonl": socratic + medical}) / "test.jsonl")
-    taken = [one.question for one in problems(found)]
+    source = read("scieval", copy(tmp_path, {"test.jsonl": socratic + medical}) / "test.jsonl")
+    taken = [problem.question for problem in problems(source)]
     assert len(taken) == 250
-    assert sum(one.startswith("m") for one in taken) == 30
-    assert sum(one.startswith("s") and int(one[1:]) >= 380 for one in taken) == 20
-    assert {drop.reason for drop in found.dropped} == {"not drawn (max_problems)"}
+    assert sum(problem.startswith("m") for problem in taken) == 30
+    assert sum(problem.startswith("s") and int(problem[1:]) >= 380 for problem in taken) == 20
+    assert {drop.reason for drop in source.dropped} == {"not drawn (max_problems)"}
 
 
-def test_cap_can_be_overridden_and_broken_rows_are_set_aside(tmp_path: Path) -> None:
+def test_cap_can_be_overridden_and_broken_rows_are_dropped(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [BOX | {"problem": f"{n}?", "answer": "1"} for n in range(9)]
-    found = read(
+    source = read(
         "math", copy(tmp_path, {"t.jsonl": [*rows, {"problem": 5}]}) / "t.jsonl", max_problems=4
     )
-    assert len(found.items) == 4
-    assert found.dropped[0].reason == "`problem` is a number; expected a string"
+    assert len(source.items) == 4
+    assert source.dropped[0].reason == "`problem` is a number; expected a string"
 
 
 def test_derived_answer_is_marked_in_the_lineage(tmp_path: Path) -> None:
     folder = tmp_path / "snapshots" / COMMIT
-    found = read("numinamath", copy(folder, {"train.jsonl": [BOX | {"id": "n7"}]}))
-    (one,) = problems(found)
-    assert one.answer_derived and (one.source, one.source_row) == ("numinamath", "n7")
-    assert json.loads(one.meta)["lineage"] == {
+    source = read("numinamath", copy(folder, {"train.jsonl": [BOX | {"id": "n7"}]}))
+    (problem,) = problems(source)
+    assert problem.answer_derived and (problem.source, problem.source_row) == ("numinamath", "n7")
+    assert json.loads(problem.meta)["lineage"] == {
         "origin": "AI-MO/NuminaMath-CoT/train",
         "revision": COMMIT,
         "changes": ["answer from the solution's last box"],
@@ -270,14 +276,14 @@ def hub(path: Path, **settings: Any) -> SourceProblems:
     return hub_problems(source, seed=0, setting="pool.sources.0")
 
 
-def test_copy_in_a_folder_stands_for_the_hub(tmp_path: Path) -> None:
+def test_copy_in_a_folder_is_read_instead_of_the_hub(tmp_path: Path) -> None:
     rows = [{"question": "a?", "answer": "1"}]
     copy(tmp_path, {"me/mine/main/train-00000-of-00001.jsonl": rows, "me/mine/main/test.jsonl": []})
-    found = hub(tmp_path, hub_config="main", licence="MIT")
-    (one,) = problems(found)
-    assert (one.source, one.licence) == ("me/mine", "MIT")
-    assert json.loads(one.meta)["lineage"]["revision"] is None
-    assert found.facts == {
+    source = hub(tmp_path, hub_config="main", licence="MIT")
+    (problem,) = problems(source)
+    assert (problem.source, problem.licence) == ("me/mine", "MIT")
+    assert json.loads(problem.meta)["lineage"]["revision"] is None
+    assert source.facts == {
         "hub_id": "me/mine", "hub_config": "main", "split": "train", "revision": None
     }  # fmt: skip
 
@@ -288,7 +294,7 @@ def test_folder_without_the_split_is_an_error_that_names_its_files(tmp_path: Pat
         hub(tmp_path)
 
 
-def test_hub_out_of_reach_is_an_error_that_names_the_ways_on(monkeypatch: Any) -> None:
+def test_hub_out_of_reach_is_an_error_that_names_the_remedies(monkeypatch: Any) -> None:
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DataError, match="a mirror in HF_ENDPOINT, or a cached copy"):

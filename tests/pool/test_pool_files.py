@@ -1,4 +1,4 @@
-"""Files of problems: what is read, what is set aside, what is refused."""
+"""Files of problems: which rows are read, which are dropped, which files raise an error."""
 
 from __future__ import annotations
 
@@ -63,39 +63,39 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("line", "reason"), BROKEN.values(), ids=BROKEN.keys())
-def test_broken_row_is_set_aside_with_its_line_and_reason(
+def test_broken_row_is_dropped_with_its_line_and_reason(
     tmp_path: Path, line: bytes, reason: str
 ) -> None:
-    found = read(write(tmp_path, GOOD, line))
-    assert [item.problem.question for item in found.items] == [GOOD["question"]]
-    (dropped,) = found.dropped
+    source = read(write(tmp_path, GOOD, line))
+    assert [item.problem.question for item in source.items] == [GOOD["question"]]
+    (dropped,) = source.dropped
     assert (dropped.id, dropped.step, dropped.reason) == ("pool.jsonl:2", "read", reason)
     assert len(dropped.evidence) <= 200 and dropped.evidence.encode("utf-8")
 
 
-def test_line_of_50_mb_is_set_aside_in_bounded_memory(tmp_path: Path) -> None:
+def test_line_of_50_mb_is_dropped_in_bounded_memory(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD, b'{"question": "' + b"a" * 50_000_000 + b'"}', question(2))
     tracemalloc.start()
-    found = read(path)
+    source = read(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert [item.address for item in found.items] == ["pool.jsonl:1", "pool.jsonl:3"]
-    assert found.dropped[0].reason == "a line above 8,000,000 bytes"
-    assert found.dropped[0].evidence.startswith("50,000,017 bytes: ")
+    assert [item.address for item in source.items] == ["pool.jsonl:1", "pool.jsonl:3"]
+    assert source.dropped[0].reason == "a line above 8,000,000 bytes"
+    assert source.dropped[0].evidence.startswith("50,000,017 bytes: ")
     assert peak < 30_000_000
 
 
-def test_second_row_of_an_id_is_set_aside(tmp_path: Path) -> None:
-    found = read(write(tmp_path, question(1), question(2), question(3) | {"id": "q1"}))
-    assert [(drop.id, drop.reason) for drop in found.dropped] == [
+def test_second_row_of_an_id_is_dropped(tmp_path: Path) -> None:
+    source = read(write(tmp_path, question(1), question(2), question(3) | {"id": "q1"}))
+    assert [(drop.id, drop.reason) for drop in source.dropped] == [
         ("pool.jsonl:3", "duplicate `id`")
     ]
 
 
 def test_byte_order_mark_and_blank_lines_are_no_rows(tmp_path: Path) -> None:
     path = write(tmp_path, b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), b"", b"  ")
-    found = read(path)
-    assert (len(found.items), found.dropped, found.num_rows) == (1, [], 1)
+    source = read(path)
+    assert (len(source.items), source.dropped, source.num_rows) == (1, [], 1)
 
 
 # --- whole files ----------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_broken_parquet_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["question_field", "domain_field", "choices_field"])
-def test_missing_column_is_an_error_naming_those_there_are(tmp_path: Path, key: str) -> None:
+def test_missing_column_is_an_error_listing_the_columns(tmp_path: Path, key: str) -> None:
     path = write(tmp_path, GOOD, question(2))
     expected = rf"no column `topic`; the columns are question, answer, id.*{key}=COLUMN"
     with pytest.raises(DataError, match=expected):
@@ -160,34 +160,34 @@ def test_answer_out_of_the_solution_is_marked_as_derived(tmp_path: Path) -> None
 
 def test_columns_are_mapped(tmp_path: Path) -> None:
     row = {"q": "a?", "a": 7, "topic": "sums", "opts": ["1", "7"]}
-    found = read(
+    source = read(
         write(tmp_path, row), question_field="q", answer_field="a", domain_field="topic",
         choices_field="opts", name="mine", licence="MIT", language="zh",
     )  # fmt: skip
-    problem = found.items[0].problem
+    problem = source.items[0].problem
     assert (problem.question, problem.answer, problem.domain) == ("a?", "7", "sums")
     assert (problem.choices, problem.source, problem.source_row) == (("1", "7"), "mine", "1")
     assert (problem.licence, problem.language) == ("MIT", "zh")
 
 
-def test_csv_rows_may_span_lines_and_bad_ones_are_set_aside(tmp_path: Path) -> None:
+def test_csv_rows_may_span_lines_and_bad_ones_are_dropped(tmp_path: Path) -> None:
     data = b'question,answer\n"What\nis 1?",1\nx,2,3\ncaf\xe9,4\nlast,5\n'
     path = tmp_path / "pool.csv"
     path.write_bytes(data)
-    found = read(path)
-    assert [item.problem.question for item in found.items] == ["What\nis 1?", "last"]
-    assert [(drop.id, drop.reason) for drop in found.dropped] == [
+    source = read(path)
+    assert [item.problem.question for item in source.items] == ["What\nis 1?", "last"]
+    assert [(drop.id, drop.reason) for drop in source.dropped] == [
         ("pool.csv:4", "has 3 cells; expected 2, as the header"),
         ("pool.csv:5", "`question` is not valid UTF-8"),
     ]
 
 
-def test_unclosed_quote_in_csv_is_set_aside(tmp_path: Path) -> None:
+def test_unclosed_quote_in_csv_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "pool.csv"
     path.write_bytes(b'question,answer\na,1\n"b,2\nc,3\n')
-    found = read(path)
-    assert [item.problem.question for item in found.items] == ["a"]
-    assert [drop.reason for drop in found.dropped] == ["not valid CSV"]
+    source = read(path)
+    assert [item.problem.question for item in source.items] == ["a"]
+    assert [drop.reason for drop in source.dropped] == ["not valid CSV"]
 
 
 def test_parquet_is_read_like_jsonl(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_parquet_is_read_like_jsonl(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
     from_parquet = read(tmp_path / "pool.parquet", name="x").items
     from_lines = read(write(tmp_path, *rows), name="x").items
-    assert [one.problem for one in from_parquet] == [one.problem for one in from_lines]
+    assert [item.problem for item in from_parquet] == [item.problem for item in from_lines]
 
 
 # --- which rows -----------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_heldout_rows_do_not_depend_on_the_order_of_the_file(tmp_path: Path) -> 
 
     def held(rows: list[dict[str, Any]]) -> set[str]:
         items = read(write(tmp_path, *rows), num_heldout=10).items
-        return {one.problem.id for one in items if one.problem.split is Split.HELDOUT}
+        return {item.problem.id for item in items if item.problem.split is Split.HELDOUT}
 
     assert len(held(rows)) == 10
     assert held(rows) == held(rows[::-1])
@@ -218,11 +218,11 @@ def test_holding_out_all_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_not_drawn_are_recorded(tmp_path: Path) -> None:
-    found = read(write(tmp_path, *map(question, range(20))), max_problems=5)
-    assert len(found.items) == 5
-    assert [drop.reason for drop in found.dropped] == ["not drawn (max_problems)"] * 15
+    source = read(write(tmp_path, *map(question, range(20))), max_problems=5)
+    assert len(source.items) == 5
+    assert [drop.reason for drop in source.dropped] == ["not drawn (max_problems)"] * 15
 
 
 def test_heldout_file_is_held_out_whole(tmp_path: Path) -> None:
     items = read(write(tmp_path, question(1), question(2)), split="heldout").items
-    assert [one.problem.split for one in items] == [Split.HELDOUT, Split.HELDOUT]
+    assert [item.problem.split for item in items] == [Split.HELDOUT, Split.HELDOUT]

@@ -1,4 +1,4 @@
-"""reasoning-gym as a source: exact answers, disjoint splits, what is refused."""
+"""reasoning-gym as a source: exact answers, disjoint splits, errors."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ def draw(seed: int = 0, **settings: Any) -> SourceProblems:
 
 def test_problems_are_exact_seeded_and_disjoint() -> None:
     tasks = {"chain_sum": {}, "gcd": {"weight": 3}}
-    found = draw(tasks=tasks, num_problems=40, num_heldout=20)
+    source = draw(tasks=tasks, num_problems=40, num_heldout=20)
     again = draw(tasks=tasks, num_problems=20, num_heldout=20)
-    problems = [item.problem for item in found.items]
-    assert len({one.duplicate_key for one in problems}) == 60
-    held = [one for one in problems if one.split is Split.HELDOUT]
+    problems = [item.problem for item in source.items]
+    assert len({problem.duplicate_key for problem in problems}) == 60
+    held = [problem for problem in problems if problem.split is Split.HELDOUT]
     assert held == [item.problem for item in again.items][:20]
-    assert sum(one.domain == "gcd" for one in problems) == 45
-    assert {one.answer_type for one in problems} == {"integer"}
-    sums = [one for one in problems if one.domain == "chain sum"]
-    for one in sums:
-        expression = one.question.split(": ")[-1].removesuffix(" =").split("\n")[0]
-        assert eval(expression.replace("= ?", "").strip(" =")) == int(one.answer or "")
+    assert sum(problem.domain == "gcd" for problem in problems) == 45
+    assert {problem.answer_type for problem in problems} == {"integer"}
+    sums = [problem for problem in problems if problem.domain == "chain sum"]
+    for problem in sums:
+        expression = problem.question.split(": ")[-1].removesuffix(" =").split("\n")[0]
+        assert eval(expression.replace("= ?", "").strip(" =")) == int(problem.answer or "")
     lineage = json.loads(problems[0].meta)["lineage"]
     assert lineage["origin"] == "reasoning-gym/chain_sum" and lineage["revision"]
 
 
 def test_all_tasks_of_the_table_give_problems() -> None:
-    found = draw(num_problems=2 * len(TASKS))
-    assert {item.problem.domain for item in found.items} == {
+    source = draw(num_problems=2 * len(TASKS))
+    assert {item.problem.domain for item in source.items} == {
         name.replace("_", " ") for name in TASKS
     }
-    assert found.dropped == []
+    assert source.dropped == []
 
 
 def test_task_with_several_answers_is_taken_only_by_name_and_marked() -> None:
-    (one,) = draw(tasks={"countdown": {}}, num_problems=1).items
-    assert json.loads(one.problem.meta)["lineage"]["changes"] == [
+    (problem,) = draw(tasks={"countdown": {}}, num_problems=1).items
+    assert json.loads(problem.problem.meta)["lineage"]["changes"] == [
         "its key is one of several right answers"
     ]
 

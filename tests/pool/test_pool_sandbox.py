@@ -35,18 +35,18 @@ def of_family(
 
 def solve(question: str) -> str:
     """The answer, from the question's text alone."""
-    if found := re.fullmatch(r"Solve (.+) = (\d+) for x\.", question):
-        return str(_root(found[1], int(found[2])))
-    if found := re.fullmatch(r"Write the base (\d+) number (\d+) in base 10\.", question):
-        return str(int(found[2], int(found[1])))
-    if found := re.fullmatch(r"Add up the numbers above (\d+) in this list: (.+)\.", question):
-        return str(sum(n for n in map(int, found[2].split(", ")) if n > int(found[1])))
-    if found := re.fullmatch(r"How many times does (\w) appear in: (.+)\?", question):
-        return str(found[2].count(found[1]))
-    if found := re.fullmatch(r"Sort from small to large: (.+)\.", question):
-        return ", ".join(map(str, sorted(map(int, found[1].split(", ")))))
-    if found := re.fullmatch(r"(?:What is|Work out) ([-+*() \dmod]+)[?.]", question):
-        return str(eval(found[1].replace("mod", "%")))
+    if match := re.fullmatch(r"Solve (.+) = (\d+) for x\.", question):
+        return str(_root(match[1], int(match[2])))
+    if match := re.fullmatch(r"Write the base (\d+) number (\d+) in base 10\.", question):
+        return str(int(match[2], int(match[1])))
+    if match := re.fullmatch(r"Add up the numbers above (\d+) in this list: (.+)\.", question):
+        return str(sum(n for n in map(int, match[2].split(", ")) if n > int(match[1])))
+    if match := re.fullmatch(r"How many times does (\w) appear in: (.+)\?", question):
+        return str(match[2].count(match[1]))
+    if match := re.fullmatch(r"Sort from small to large: (.+)\.", question):
+        return ", ".join(map(str, sorted(map(int, match[1].split(", ")))))
+    if match := re.fullmatch(r"(?:What is|Work out) ([-+*() \dmod]+)[?.]", question):
+        return str(eval(match[1].replace("mod", "%")))
     return str(_story(question))
 
 
@@ -97,16 +97,16 @@ def test_only_the_marked_slip_is_false(many: list[Problem]) -> None:
     for problem in many:
         slip = json.loads(problem.meta)["slip"]
         false = [
-            found[0]
-            for found in STATEMENT.finditer(problem.solution)
-            if eval(f"{found[1]} {found[2]} {found[3]}") != int(found[4])
+            match[0]
+            for match in STATEMENT.finditer(problem.solution)
+            if eval(f"{match[1]} {match[2]} {match[3]}") != int(match[4])
         ]
         assert false in ([], [slip and slip.split(": ")[-1]])
         assert slip is None or slip in problem.solution
 
 
 def test_a_slip_is_noticed_and_corrected(many: list[Problem]) -> None:
-    corrected = [one for one in many if json.loads(one.meta)["chain"] == "correct"]
+    corrected = [problem for problem in many if json.loads(problem.meta)["chain"] == "correct"]
     for problem in corrected:
         first, check = problem.solution.split("\nWait, let me check: ")
         assert not first.endswith(f"So {problem.answer}.")
@@ -131,8 +131,8 @@ def test_a_share_of_one_makes_all_chains_so(kind: str) -> None:
 def test_chains_grow_with_difficulty(name: str) -> None:
     lengths, plain = [], {"check_share": 0, "correct_share": 0}
     for difficulty in (1, 2, 3, 4, 5):
-        found = of_family(name, seed=0, difficulty=difficulty, number=30, **plain)
-        lengths.append(sum(len(one.solution) for one in found) / len(found))
+        problems = of_family(name, seed=0, difficulty=difficulty, number=30, **plain)
+        lengths.append(sum(len(problem.solution) for problem in problems) / len(problems))
     assert lengths == sorted(lengths) and lengths[-1] > 1.5 * lengths[0]
 
 
@@ -158,14 +158,14 @@ def test_the_same_seed_gives_the_same_problems_and_another_gives_others() -> Non
     assert len(set(ids[0]) & set(ids[2])) < 100 < len(ids[0])
 
 
-def test_more_training_problems_leave_the_heldout_ones_as_they_are() -> None:
+def test_more_training_problems_do_not_change_the_heldout_ones() -> None:
     few, many = draw(num_problems=50), draw(num_problems=400)
     assert [p for p in few if p.split is Split.HELDOUT] == [
         p for p in many if p.split is Split.HELDOUT
     ]
 
 
-def test_default_sandbox_has_the_asked_numbers_and_nine_domains() -> None:
+def test_default_sandbox_has_the_requested_numbers_and_nine_domains() -> None:
     problems = draw()
     assert Counter(problem.split for problem in problems) == {Split.TRAIN: 400, Split.HELDOUT: 200}
     assert len({problem.domain for problem in problems}) == len(FAMILIES) == 9
@@ -196,7 +196,7 @@ def test_slip_changes_one_value_and_what_follows_from_it() -> None:
     assert (value, sheet.text()) == (33, "17 + 25 = 41. 41 - 8 = 33.")
 
 
-def test_work_that_bears_no_slip_is_checked_instead() -> None:
+def test_work_without_a_possible_slip_is_checked_instead() -> None:
     def work(sheet: Scratchpad) -> str:
         sheet.write("nothing to get wrong")
         return "7"

@@ -47,15 +47,15 @@ def test_training_problem_equal_to_a_heldout_one_is_dropped(tmp_path: Path) -> N
 
 
 def test_first_of_equal_questions_is_kept(tmp_path: Path) -> None:
-    one, two = file(tmp_path, "one", "a?", "b?"), file(tmp_path, "two", "B?", "c?")
-    result = run(tmp_path / "run", one, two)
+    first, second = file(tmp_path, "one", "a?", "b?"), file(tmp_path, "two", "B?", "c?")
+    result = run(tmp_path / "run", first, second)
     assert [problem.question for problem in result.records] == ["a?", "b?", "c?"]
     assert [drop.reason for drop in result.dropped] == ["duplicate question"]
 
 
 def test_funnel_adds_up(tmp_path: Path) -> None:
-    one, two = file(tmp_path, "one", "a?", "b?", ""), file(tmp_path, "two", "b?", "c?")
-    steps = run(tmp_path / "run", one, two).steps
+    first, second = file(tmp_path, "one", "a?", "b?", ""), file(tmp_path, "two", "b?", "c?")
+    steps = run(tmp_path / "run", first, second).steps
     assert [(step.name, step.num_in, step.num_out) for step in steps] == [
         ("read", 5, 4),
         ("take", 4, 4),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -86,22 +87,22 @@ def _tasks(source: GymSource, gym: Any, setting: str) -> Mapping[str, GymTaskCon
     return tasks
 
 
+@dataclass(frozen=True)
 class _TaskDraw:
     """Draws problems of one task for one split."""
 
-    def __init__(
-        self, gym: Any, name: str, config: GymTaskConfig, split: Split, seed: int, setting: str
-    ) -> None:
-        self.gym, self.name, self.config, self.split = gym, name, config, split
-        self.setting = setting
-        self.seed = item_seed(seed, "reasoning-gym", name, split.value) % 2**31
+    gym: Any
+    name: str
+    config: GymTaskConfig
+    split: Split
+    seed: int
+    setting: str
 
     def rows(self, size: int) -> Iterator[Mapping[str, Any]]:
         """`size` rows, drawn with the split's own seed."""
+        seed = item_seed(self.seed, "reasoning-gym", self.name, self.split.value) % 2**31
         try:
-            data = self.gym.create_dataset(
-                self.name, size=size, seed=self.seed, **self.config.options
-            )
+            data = self.gym.create_dataset(self.name, size=size, seed=seed, **self.config.options)
         except (AssertionError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{self.setting}.tasks.{self.name}.options: "
