@@ -23,6 +23,7 @@ from slowthink.cli.options import Json, print_result
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError
 from slowthink.records import EvaluationRow, Problem, Verdict
+from slowthink.serialise import plain
 
 FILTER = "slowthink"
 INVALID = "[invalid]"
@@ -30,6 +31,14 @@ INVALID = "[invalid]"
 MAX_ROW_CHARS = 1_500_000
 """Maximum length of one problem's samples on a line; more are written on further lines with the
 same `doc_id`."""
+
+POINT_FIELDS = ("arm", "model", "benchmark", "protocol", "max_thinking_tokens", "waits", "forced")
+SAMPLE_FIELDS = (
+    "verdict", "method", "extracted", "last_number", "score", "thinking_end", "answer_end",
+    "num_thinking_tokens", "num_answer_tokens", "num_forced_tokens", "count_source",
+    "num_waits_used", "violations",
+)  # fmt: skip
+"""Fields of a row that lm-eval has no place for."""
 
 
 def export(
@@ -103,7 +112,7 @@ def file_name(row: EvaluationRow) -> str:
     if not row.forced:
         point = f"_free{row.max_thinking_tokens:06d}" if row.max_thinking_tokens else ""
     name = f"samples_{row.benchmark}_{row.protocol}_t{row.temperature:g}{point}.jsonl"
-    return f"{_safe(row.arm)}/{_safe(name)}"
+    return f"{_safe_name(row.arm)}/{_safe_name(name)}"
 
 
 def harness_rows(
@@ -114,11 +123,11 @@ def harness_rows(
     for row in rows:
         groups[row.problem_id].append(row)
     for number, (problem, group) in enumerate(groups.items()):
-        for part in _parts(group):
+        for part in _split_long(group):
             yield _harness_row(number, part, choices.get(problem, ()))
 
 
-def _parts(rows: Sequence[EvaluationRow]) -> list[list[EvaluationRow]]:
+def _split_long(rows: Sequence[EvaluationRow]) -> list[list[EvaluationRow]]:
     """The rows, split where a line would be too long to be read again."""
     parts: list[list[EvaluationRow]] = [[]]
     size = 0
@@ -149,7 +158,7 @@ def _harness_row(
         "doc": doc,
         "target": gold,
         "arguments": {"gen_args_0": {"arg_0": first.question, "arg_1": settings}},
-        "resps": [[text_of(row) for row in rows]],
+        "resps": [[_text(row) for row in rows]],
         "filtered_resps": extracted if len(extracted) == 1 else [extracted],
         "filter": FILTER,
         "metrics": ["exact_match"],
@@ -158,40 +167,27 @@ def _harness_row(
         "target_hash": _hash(gold),
         "exact_match": sum(counted) / len(counted) if counted else None,
         "slowthink": {
-            "arm": first.arm, "model": first.model, "benchmark": first.benchmark,
-            "protocol": first.protocol, "max_thinking_tokens": first.max_thinking_tokens,
-            "waits": first.waits, "forced": first.forced, "samples": [_sample(row) for row in rows],
+            **{name: getattr(first, name) for name in POINT_FIELDS},
+            "samples": [_sample(row) for row in rows],
         },
-    }  # fmt: skip
+    }
 
 
-def text_of(row: EvaluationRow) -> str:
+def _text(row: EvaluationRow) -> str:
     """All text generated or forced after the prompt."""
     return "".join(text for _, text in json.loads(row.segments))
 
 
 def _sample(row: EvaluationRow) -> dict[str, Any]:
-    """What lm-eval has no field for; `closing_at` and `answer_at` are offsets in characters."""
-    text, segments = text_of(row), json.loads(row.segments)
+    """One sample's own fields; `closing_at` and `answer_at` are offsets in characters."""
+    values, text, segments = plain(row), _text(row), json.loads(row.segments)
     answer_at = len(text) - len(row.answer) if text.endswith(row.answer) else None
     thinking = sum(len(text) for kind, text in segments if kind in ("thinking", "wait"))
     return {
         "sample": row.sample,
         "closing_at": None if answer_at is None else min(thinking, answer_at),
         "answer_at": answer_at,
-        "verdict": row.verdict.value,
-        "method": row.method,
-        "extracted": row.extracted,
-        "last_number": row.last_number,
-        "score": row.score,
-        "thinking_end": row.thinking_end.value,
-        "answer_end": row.answer_end.value,
-        "num_thinking_tokens": row.num_thinking_tokens,
-        "num_answer_tokens": row.num_answer_tokens,
-        "num_forced_tokens": row.num_forced_tokens,
-        "count_source": row.count_source,
-        "num_waits_used": row.num_waits_used,
-        "violations": list(row.violations),
+        **{name: values[name] for name in SAMPLE_FIELDS},
     }
 
 
@@ -211,7 +207,7 @@ def _file_info(path: Path, rows: Sequence[EvaluationRow]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _safe(name: str) -> str:
+def _safe_name(name: str) -> str:
     """The name with only characters that are safe in one part of a path."""
     return re.sub(r"[^\w.,=+-]+", "-", name).lstrip(".") or "-"
 

@@ -67,7 +67,7 @@ def serve(
             reporter.notify(server.text)
     if not dry_run:
         _start(server)
-    print_result(server.text, server.data, as_json=json_)
+    print_result(server.text, vars(server), as_json=json_)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +92,6 @@ class ServerCommand:
             "A request with a budget:",
         ]
         return "\n".join([*lines, "", self.curl])
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The same as JSON."""
-        return {
-            "command": list(self.command),
-            "environment": dict(self.environment),
-            "curl": self.curl,
-        }
 
 
 def server_command(

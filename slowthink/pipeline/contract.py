@@ -23,7 +23,7 @@ from slowthink.sampling.ledger import Ledger
 
 R = TypeVar("R")
 
-SHARED_KEYS: dict[str, tuple[str, ...]] = {
+SHARED_SETTINGS: dict[str, tuple[str, ...]] = {
     "pool": ("seed",),
     "filter": ("seed", "model", "revision", "engine", "formats"),
     "trace": ("seed", "model", "revision"),
@@ -131,7 +131,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     """All settings that decide the stage's output."""
     values = recipe.model_dump(mode="json")
-    return {stage: values[stage], **{key: values[key] for key in SHARED_KEYS[stage]}}
+    return {stage: values[stage], **{key: values[key] for key in SHARED_SETTINGS[stage]}}
 
 
 def stage_inputs(recipe: Recipe, root: Path, stage: str) -> dict[str, Path]:
