@@ -148,7 +148,7 @@ def stages_after(stage: str) -> tuple[str, ...]:
 # --- figures of the funnel ------------------------------------------------------------------------
 
 
-def step_of(name: str, num_in: int, dropped: Iterable[Dropped]) -> Step:
+def funnel_step(name: str, num_in: int, dropped: Iterable[Dropped]) -> Step:
     """The funnel's step, counted from the rows that the step of this name dropped."""
     reasons = counts(drop.reason for drop in dropped if drop.step == name)
     return Step(name=name, num_in=num_in, num_out=num_in - sum(reasons.values()), reasons=reasons)

@@ -13,7 +13,7 @@ from typing import Any
 from slowthink.curation.domains import embedding, lexical, llm
 from slowthink.curation.domains.agreement import agreement
 from slowthink.curation.domains.taxonomy import Label, Taxonomy, load_taxonomy
-from slowthink.pipeline.contract import StageContext, counts, step_of
+from slowthink.pipeline.contract import StageContext, counts, funnel_step
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import DomainsConfig, FilterConfig
 from slowthink.records import Problem
@@ -46,7 +46,7 @@ def domains(funnel: Funnel, context: StageContext) -> None:
         replace(problem, domain=assigned[problem.id]) if problem.id in assigned else problem
         for problem in funnel.problems
     ]
-    funnel.steps.append(step_of("domains", len(funnel.problems), []))
+    funnel.steps.append(funnel_step("domains", len(funnel.problems), []))
     funnel.facts["domain_labels"] = _facts(funnel.problems, config, labels) | {
         "by_method": {name: _method_facts(*method) for name, method in by_method.items()},
         "agreement": _agreement([method_labels for method_labels, _ in by_method.values()], names),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slowthink.pipeline.contract import StageContext, Step, step_of
+from slowthink.pipeline.contract import StageContext, Step, funnel_step
 from slowthink.records import Dropped, Problem
 
 
@@ -25,7 +25,7 @@ class Funnel:
     def drop(self, step: str, dropped: Sequence[Dropped]) -> None:
         """Drop these problems, as one step of the funnel."""
         ids = {drop.id for drop in dropped}
-        self.steps.append(step_of(step, len(self.problems), dropped))
+        self.steps.append(funnel_step(step, len(self.problems), dropped))
         self.problems = [problem for problem in self.problems if problem.id not in ids]
         self.dropped.extend(dropped)
 
@@ -38,7 +38,7 @@ def start(problems: Sequence[Problem]) -> Funnel:
         for problem in problems
         if first.setdefault(problem.id, problem) is not problem
     ]
-    step = step_of("read", len(problems), dropped)
+    step = funnel_step("read", len(problems), dropped)
     return Funnel(list(first.values()), dropped, [step])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slowthink.pipeline.contract import StageContext, StageResult, Step, step_of
+from slowthink.pipeline.contract import StageContext, StageResult, Step, funnel_step
 from slowthink.pipeline.plan import planned_rows
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
@@ -18,7 +18,7 @@ def run(context: StageContext) -> StageResult:
     rules = any(drop.step == "rules" for drop in gathered.dropped)
     for name in ("read", *(("rules",) if rules else ()), "take", "equal questions"):
         num_in = steps[-1].num_out if steps else gathered.num_rows
-        steps.append(step_of(name, num_in, gathered.dropped))
+        steps.append(funnel_step(name, num_in, gathered.dropped))
     train = sum(problem.split is Split.TRAIN for problem in gathered.problems)
     context.notify(f"pool: {train} problems to train on, {len(gathered.problems) - train} held out")
     return StageResult(

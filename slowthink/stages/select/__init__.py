@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowthink.errors import DataError
-from slowthink.pipeline.contract import StageContext, StageResult, counts, quantiles, step_of
+from slowthink.pipeline.contract import StageContext, StageResult, counts, funnel_step, quantiles
 from slowthink.pipeline.plan import planned_traces
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import Recipe, SelectConfig
@@ -44,10 +44,10 @@ def run(context: StageContext) -> StageResult:
     context.notify(f"select: {len(chosen)} of {len(traces)} traces")
     write_atomic(context.folder / RATIONALE_FILE, _rationale(selection, left))
     dropped = [*unfit, *left]
-    first = step_of("read", len(loaded), dropped)
+    first = funnel_step("read", len(loaded), dropped)
     return StageResult(
         records=chosen, record_type=Trace, dropped=dropped,
-        steps=[first, step_of("choose", first.num_out, dropped)],
+        steps=[first, funnel_step("choose", first.num_out, dropped)],
         facts=_facts(traces, chosen, config)
         | _selection_facts(candidates, selection, config) | {"warnings": warnings},
     )  # fmt: skip

@@ -8,7 +8,14 @@ from typing import Any
 
 from slowthink.data.rows import estimate_rows
 from slowthink.errors import DataError
-from slowthink.pipeline.contract import StageContext, StageResult, Step, counts, quantiles, step_of
+from slowthink.pipeline.contract import (
+    StageContext,
+    StageResult,
+    Step,
+    counts,
+    funnel_step,
+    quantiles,
+)
 from slowthink.pipeline.plan import planned_problems
 from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
@@ -109,7 +116,7 @@ def _steps(num_rows: int, dropped: Sequence[Dropped], config: TraceConfig) -> li
     names = ("read", "take", "match", *checked, "grade", "one per problem")
     for name in names:
         num_in = steps[-1].num_out if steps else num_rows
-        steps.append(step_of(name, num_in, dropped))
+        steps.append(funnel_step(name, num_in, dropped))
     return steps
 
 
