@@ -1,5 +1,5 @@
-"""A small pool of our own, English and Chinese, with planted duplicates, leaks and a wrong key, put
-through the real pool, filter and report stages; attempts are recorded ones, so no model runs."""
+"""A small pool, English and Chinese, with planted duplicates, leaks and a wrong reference answer, run
+through the real pool, filter and report stages. Attempts are stored samples, so no model runs."""
 
 from __future__ import annotations
 
@@ -49,13 +49,15 @@ ANSWERS = dict.fromkeys((*ENGLISH, *CHINESE, *PLANTED), "24") | {WRONG_KEY: "23"
 
 
 def make_pool_run(folder: Path) -> Path:
-    """The run folder, its report written."""
+    """The run folder, with its report."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"Question": one, "Answer": key, "Picture": None} for one, key in ANSWERS.items()]
+    rows = [
+        {"Question": question, "Answer": key, "Picture": None} for question, key in ANSWERS.items()
+    ]
     path = _write(folder / "pool.jsonl", rows)
     source = {"kind": "catalogue", "name": "theoremqa", "path": path}
     exam = _write(
-        folder / "exam.jsonl", [{"question": one, "answer": "1"} for one in EXAM.values()]
+        folder / "exam.jsonl", [{"question": question, "answer": "1"} for question in EXAM.values()]
     )
     samples = _write(folder / "samples.jsonl", _samples())
     made = {
@@ -75,8 +77,8 @@ def make_pool_run(folder: Path) -> Path:
 
 
 def _samples() -> Iterable[dict[str, Any]]:
-    """Eight attempts at each question: one right of some, none of others, all of the last; the
-    wrong key's all agree, and one attempt is cut off."""
+    """Eight attempts per question: one correct at some, none at others, all at the last. Those at the
+    question with the wrong reference answer all agree; one attempt is truncated."""
     for number, question in enumerate((*ENGLISH, *CHINESE)):
         right = {WRONG_KEY: 0, CHINESE[-1]: 8}.get(question, number % 3)
         for sample in range(8):

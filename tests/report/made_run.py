@@ -323,7 +323,7 @@ def evaluation_rows(*names: str) -> Iterator[EvaluationRow]:
 def _row(
     arm: str, point: dict[str, Any], number: int, *, benchmark: str = "heldout", sample: int = 0
 ) -> EvaluationRow:
-    asked = problem(number, split=Split.HELDOUT)
+    heldout = problem(number, split=Split.HELDOUT)
     cap, waits, forced = point["max_thinking_tokens"], point["waits"], point["forced"]
     protocol, temperature = ("greedy", 0.0) if benchmark == "heldout" else ("limo-v2", 0.6)
     right = (number + sample) % (2 if arm == "tuned" else 3) == 0
@@ -332,16 +332,16 @@ def _row(
     segments += [["closing", "\nFinal Answer:"]] if forced else []
     segments += [["answer", f" {number + 25 if right else 7}"]]
     return EvaluationRow(
-        id=f"{arm}|{protocol}|{benchmark}|{asked.id}|{temperature}|{sample}|{cap}|{waits}|"
+        id=f"{arm}|{protocol}|{benchmark}|{heldout.id}|{temperature}|{sample}|{cap}|{waits}|"
         + ("forced" if forced else "free"),
         arm=arm, model="smollm2-135m", benchmark=benchmark, protocol=protocol,
-        temperature=temperature, problem_id=asked.id, question=asked.question,
-        domain=asked.domain, source="made", sample=sample, max_thinking_tokens=cap, waits=waits,
+        temperature=temperature, problem_id=heldout.id, question=heldout.question,
+        domain=heldout.domain, source="made", sample=sample, max_thinking_tokens=cap, waits=waits,
         forced=forced, num_prompt_tokens=10, num_thinking_tokens=cap, num_answer_tokens=3,
         num_forced_tokens=waits, num_closing_tokens=0, count_source="ids", thinking_end=ThinkingEnd.CAP,
         answer_end=AnswerEnd.STOP, num_waits_used=waits, answer=segments[-1][1], last_number=False,
         score=None, verdict=Verdict.CORRECT if right else Verdict.WRONG,
-        extracted=str(number + 25) if right else "7", gold=asked.answer, method="integer",
+        extracted=str(number + 25) if right else "7", gold=heldout.answer, method="integer",
         violations=(), segments=json.dumps(segments),
     )  # fmt: skip
 

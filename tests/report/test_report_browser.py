@@ -1,4 +1,4 @@
-"""The page in a real browser: silent, self-contained, narrow enough, and its filters at work."""
+"""The page in a real browser: silent, self-contained, narrow enough, with working filters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUIET = (
 )  # fmt: skip
 
 UNASSIGNED = ("\u0378", "\U0003fffd")
-"""Code points without a character: what a font cannot draw looks like them."""
+"""Code points without a character: a missing glyph looks the same."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,15 +30,15 @@ pytestmark = [
 
 
 class Visit:
-    """A page opened in the browser, with all that it said and asked for."""
+    """A page opened in the browser, with its console messages and its requests."""
 
     def __init__(self, page, url: str) -> None:
         self.page, self.url = page, url
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        page.on("console", lambda message: self.said.append(message.text))
-        page.on("pageerror", lambda error: self.said.append(str(error)))
-        page.on("request", lambda request: self.asked.append(request.url))
+        self.messages: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda message: self.messages.append(message.text))
+        page.on("pageerror", lambda error: self.messages.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
         page.goto(url)
 
     def verdicts(self) -> set[str]:
@@ -67,10 +67,12 @@ def visit(browser, whole_run, request) -> Iterator[Visit]:
     indirect=True, ids=["light", "dark", "phone", "dark phone"],
 )  # fmt: skip
 def test_page_is_silent_alone_and_fits_its_window(visit):
-    visit.page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    visit.page.evaluate(
+        "for (const details of document.querySelectorAll('details')) details.open = true"
+    )
     visit.page.locator("#list .body").nth(3).wait_for(state="attached")
-    assert visit.said == []
-    assert visit.asked == [visit.url]
+    assert visit.messages == []
+    assert visit.requests == [visit.url]
     assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
@@ -80,15 +82,15 @@ def test_comparison_is_silent_alone_and_fits_its_window(browser, whole_run, tmp_
     path = write_page(pair, compare(pair), tmp_path / "compare.html")
     page = browser.new_page(viewport={"width": width, "height": 800})
     visit = Visit(page, path.as_uri())
-    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
-    assert (visit.said, visit.asked) == ([], [visit.url])
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    assert (visit.messages, visit.requests) == ([], [visit.url])
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.evaluate("window.hacked") is None and page.locator("img, .hostile").count() == 0
     page.close()
 
 
 def fonts_for(language: str) -> str:
-    """What fontconfig lists for a language; nothing where there is no fontconfig."""
+    """The fonts that fontconfig lists for a language; empty without fontconfig."""
     if shutil.which("fc-list") is None:
         return ""
     listed = subprocess.run(["fc-list", f":lang={language}"], capture_output=True, text=True)
@@ -96,8 +98,8 @@ def fonts_for(language: str) -> str:
 
 
 def drawn(page, text: str) -> bytes:
-    """The picture of a short text, in the page's own type."""
-    page.locator("h1").evaluate("(one, text) => { one.textContent = text }", text)
+    """A screenshot of a short text in the font of the page."""
+    page.locator("h1").evaluate("(heading, text) => { heading.textContent = text }", text)
     return page.locator("h1").screenshot()
 
 
@@ -106,16 +108,16 @@ def drawn(page, text: str) -> bytes:
 def test_chinese_of_the_pool_is_drawn_and_fits(browser, pool_run, width):
     page = browser.new_page(viewport={"width": width, "height": 800})
     visit = Visit(page, (pool_run / "report" / "report.html").as_uri())
-    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
     for text in (IMAGE, CHINESE[0], EXAM["chinese"]):
         page.locator(".question", has_text=text).first.wait_for(state="visible")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.evaluate("window.hacked") is None and page.locator("img, .hostile").count() == 0
-    box, other_box = (drawn(page, one) for one in UNASSIGNED)
+    box, other_box = (drawn(page, char) for char in UNASSIGNED)
     number, other = drawn(page, "数"), drawn(page, "学")
     assert number == drawn(page, "数") and len({number, other, box, other_box}) >= 3
     assert number not in (box, other_box) and other not in (box, other_box)
-    assert (visit.said, visit.asked) == ([], [visit.url])
+    assert (visit.messages, visit.requests) == ([], [visit.url])
     page.close()
 
 
@@ -126,20 +128,22 @@ def test_sets_can_be_filtered_too(visit):
 
 
 def test_hostile_text_is_inert_and_shown_as_text(visit):
-    visit.page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    visit.page.evaluate(
+        "for (const details of document.querySelectorAll('details')) details.open = true"
+    )
     visit.page.wait_for_selector("#list .body")
     assert visit.page.evaluate("window.hacked") is None
     assert visit.page.locator("img, .hostile").count() == 0
     assert HOSTILE in visit.page.locator("#list").inner_text()
 
 
-def test_policy_stops_a_script_that_came_through_all_the_same(visit):
+def test_policy_stops_a_script_that_passed_the_escaping(visit):
     visit.page.evaluate(
         "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=1\">')"
     )
     visit.page.wait_for_timeout(200)
     assert visit.page.evaluate("window.hacked") is None
-    assert any("Content Security Policy" in text for text in visit.said)
+    assert any("Content Security Policy" in text for text in visit.messages)
 
 
 def test_filters_narrow_the_transcripts_together(visit):
@@ -154,7 +158,7 @@ def test_filters_narrow_the_transcripts_together(visit):
     page.locator("#tally", has_text="16 of 16 transcripts").wait_for()
 
 
-def test_point_and_domain_filters_show_what_they_name(visit):
+def test_point_and_domain_filters_show_matching_rows(visit):
     page = visit.page
     page.select_option("[name=point]", "free, ≤ 96 tokens")
     metas = page.locator("#list .meta").all_inner_texts()
@@ -173,13 +177,13 @@ def test_search_finds_text_inside_the_thinking(visit):
     assert page.locator("#tally").inner_text() == "0 of 16 transcripts"
 
 
-def test_forced_text_is_marked_and_the_rest_is_not(visit):
+def test_only_forced_text_is_marked(visit):
     page = visit.page
     page.select_option("[name=point]", "≤ 128 tokens + 2 waits")
     page.locator("#list summary").first.click()
     page.wait_for_selector("#list mark")
     marks = page.locator("#list mark").evaluate_all(
-        "all => all.map(one => [one.title, one.lastChild.previousSibling.textContent])"
+        "all => all.map(mark => [mark.title, mark.lastChild.previousSibling.textContent])"
     )
     assert marks == [["forced wait", "Wait"], ["forced end of thinking", "Final Answer:"]]
 
@@ -189,10 +193,10 @@ def test_transcript_opens_from_the_keyboard(visit):
     page.locator("#list summary").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("#list .body")
-    assert page.locator("#list details").first.evaluate("one => one.open")
+    assert page.locator("#list details").first.evaluate("details => details.open")
 
 
-def test_picture_stands_alone_in_an_image(browser, whole_run):
+def test_picture_opens_by_itself(browser, whole_run):
     page = browser.new_page()
     page.goto((whole_run / "report" / "curve.svg").as_uri())
     assert page.evaluate("document.documentElement.tagName") == "svg"

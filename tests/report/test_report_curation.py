@@ -58,7 +58,7 @@ def test_clusters_name_the_kept_question_and_the_dropped_ones(
     exact, near = curated["duplicates"]
     (cluster,) = exact["examples"]
     assert cluster["kept"]["question"] == CHINESE[0]
-    assert [one["question"] for one in cluster["members"]] == [PLANTED[2]]
+    assert [member["question"] for member in cluster["members"]] == [PLANTED[2]]
     assert (near["num_clusters"], near["num_dropped"], near["sizes"]) == (1, 1, {"2": 1})
     assert "near duplicates 1 1 2 1 of size 2" in section(html, "duplicates")
     assert f"kept {ENGLISH[2]}" in section(html, "duplicates")
@@ -96,7 +96,7 @@ def test_doubtful_reference_answers_are_shown_with_the_models_answer(html: str) 
     assert f"{WRONG_KEY} reference answer 23 models 24 8 of 8 answers · 0 agree" in text
 
 
-def test_coverage_and_lengths_stand_before_and_after(curated: dict[str, Any], html: str) -> None:
+def test_domains_and_lengths_are_shown_before_and_after(curated: dict[str, Any], html: str) -> None:
     text = section(html, "selection")
     assert "Domain after pool after naming domains after filter" in text
     assert "unknown 14 100.0% 0 0.0% 0 0.0% Domains covered 0" in text
@@ -113,18 +113,17 @@ def test_text_of_the_pool_never_becomes_markup(html: str) -> None:
     assert HOSTILE in section(html, "funnel")
 
 
-def test_thinking_tokens_stand_before_and_after_selection(page: str, whole_run: Path) -> None:
-    found = {
-        (one["measure"], one["stage"]): one for one in headline(whole_run)["curation"]["lengths"]
-    }
-    assert found["thinking tokens", "trace"]["counts"] == {"1": 24}
-    assert found["thinking tokens", "select"]["num"] == 12
+def test_thinking_tokens_are_shown_before_and_after_selection(page: str, whole_run: Path) -> None:
+    rows = headline(whole_run)["curation"]["lengths"]
+    lengths = {(row["measure"], row["stage"]): row for row in rows}
+    assert lengths["thinking tokens", "trace"]["counts"] == {"1": 24}
+    assert lengths["thinking tokens", "select"]["num"] == 12
     assert "Thinking tokens after trace after select 1 24 100.0% 12 100.0%" in section(
         page, "selection"
     )
 
 
-def test_run_without_any_of_it_shows_none_of_it(pool_run: Path, tmp_path: Path) -> None:
+def test_run_without_curation_shows_none(pool_run: Path, tmp_path: Path) -> None:
     for stage, facts in (("pool", {}), ("filter", {"difficulty": None, "duplicates": None})):
         (tmp_path / stage).mkdir()
         manifest = json.loads((pool_run / stage / "manifest.json").read_text())
@@ -136,7 +135,7 @@ def test_run_without_any_of_it_shows_none_of_it(pool_run: Path, tmp_path: Path) 
     assert headline(tmp_path)["curation"] == EMPTY
 
 
-def test_report_json_holds_the_same(pool_run: Path, curated: dict[str, Any]) -> None:
+def test_report_json_contains_the_curation(pool_run: Path, curated: dict[str, Any]) -> None:
     data = json.loads((pool_run / "report/report.json").read_text("utf-8"))
     assert data["headline"]["curation"] == curated and set(curated) == set(EMPTY)
 
@@ -180,8 +179,8 @@ def test_pass_rates_fall_into_classes(rate: float | None, expected_class: str) -
 
 
 def test_classes_of_lengths_double_and_none_is_left_out() -> None:
-    found = distribution({0: 1, 1: 2, 7: 1, 8: 3, 40: 1})
-    assert found["counts"] == {
+    lengths = distribution({0: 1, 1: 2, 7: 1, 8: 3, 40: 1})
+    assert lengths["counts"] == {
         "0": 1,
         "1": 2,
         "2-3": 0,
@@ -190,10 +189,14 @@ def test_classes_of_lengths_double_and_none_is_left_out() -> None:
         "16-31": 0,
         "32-63": 1,
     }
-    assert (found["num"], found["quantiles"]["p50"], found["quantiles"]["max"]) == (8, 7.5, 40)
+    assert (lengths["num"], lengths["quantiles"]["p50"], lengths["quantiles"]["max"]) == (
+        8,
+        7.5,
+        40,
+    )
 
 
-def test_only_sources_of_the_catalogue_stand_beside_a_papers() -> None:
+def test_only_published_sources_are_compared_with_a_papers_counts() -> None:
     sources = [{"kind": "catalogue", "name": "math"}, {"kind": "file", "name": "theoremqa"}]
     rows = expected_counts(
         {"sources": {"math": 11000, "theoremqa": 5}}, {"pool": {"sources": sources}}
@@ -216,13 +219,13 @@ def test_agreement_of_two_methods_has_its_interval(pool_run: Path, tmp_path: Pat
     assert "Lexical and llm agree on 50.0% of 1,100 (95 % interval 47.0 to 53.0)." in text
 
 
-def test_columns_come_out_of_problems_and_traces_alike(tmp_path: Path) -> None:
+def test_columns_are_read_from_problems_and_traces_alike(tmp_path: Path) -> None:
     problems = [
         {"id": "a", "question": "数数", "domain": "x", "split": "train"},
         {"id": "b", "question": "four", "domain": None, "split": "train"},
         {"id": "c", "question": "longer", "domain": "x", "split": "heldout"},
     ]
-    for name, rows in (("p", problems), ("t", [{"problem": one} for one in problems])):
+    for name, rows in (("p", problems), ("t", [{"problem": row} for row in problems])):
         (tmp_path / name).mkdir()
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / name / "data.parquet")
         folder = tmp_path / name
@@ -241,9 +244,9 @@ def test_paraphrase_is_shown_with_the_judges_reason(pool_run: Path, tmp_path: Pa
     }  # fmt: skip
     paper["against"][0]["num_hits"] = {"paraphrase": 1}
     judge = {"model": "m", "num_same": 1, "num_different": 4, "num_no_verdict": 2}
-    found = {"num_looked_at": 9, "num_unread": 3, "num_candidates": 7, "judge": judge}
+    paraphrase = {"num_looked_at": 9, "num_unread": 3, "num_candidates": 7, "judge": judge}
     paper["settings"]["paraphrase"] = {"similar": "keep"}
-    path.write_text(json.dumps(paper | {"hits": [hit], "paraphrase": found}))
+    path.write_text(json.dumps(paper | {"hits": [hit], "paraphrase": paraphrase}))
     html = render(tmp_path, tmp_path / "report").read_text("utf-8")
     text = section(html, "contamination")
     assert "m judged 1 to be the same problem and 4 to be different; 2 have no verdict." in text

@@ -1,4 +1,4 @@
-"""What the report reads out of a run folder."""
+"""What the report reads from a run folder."""
 
 from __future__ import annotations
 
@@ -29,22 +29,31 @@ def read_report(folder: Path) -> dict:
 
 
 def test_headline_has_the_figures_of_the_evaluate_stage(whole_run):
-    found = headline(whole_run)
-    assert set(found) == KEYS
-    assert (found["base_accuracy"], found["tuned_accuracy"], found["difference"]) == (0.2, 0.8, 0.6)
-    assert found["difference_ci95"] == [0.41, 0.77]
-    assert [point["max_thinking_tokens"] for point in found["curve"]] == list(CAPS)
-    assert [point["waits"] for point in found["waits"]] == [0, 1, 2]
-    assert (found["budget_violations"], found["answer_eos_rate"]) == (0, 0.97)
+    figures = headline(whole_run)
+    assert set(figures) == KEYS
+    assert (figures["base_accuracy"], figures["tuned_accuracy"], figures["difference"]) == (
+        0.2,
+        0.8,
+        0.6,
+    )
+    assert figures["difference_ci95"] == [0.41, 0.77]
+    assert [point["max_thinking_tokens"] for point in figures["curve"]] == list(CAPS)
+    assert [point["waits"] for point in figures["waits"]] == [0, 1, 2]
+    assert (figures["budget_violations"], figures["answer_eos_rate"]) == (0, 0.97)
 
 
 def test_headline_sums_tokens_and_seconds_over_stages(whole_run):
-    found = headline(whole_run)
-    assert found["tokens"] == {"prefilled": 1100, "decoded": 440, "forced": 54, "re_prefilled": 10}
+    figures = headline(whole_run)
+    assert figures["tokens"] == {
+        "prefilled": 1100,
+        "decoded": 440,
+        "forced": 54,
+        "re_prefilled": 10,
+    }
     stages = ("pool", "filter", "trace", "select", "train", "evaluate", "report")
-    assert tuple(found["seconds"]) == stages
-    assert found["wall_seconds"] == pytest.approx(sum(found["seconds"].values()), abs=1e-3)
-    assert found["peak_rss_mb"] == max(
+    assert tuple(figures["seconds"]) == stages
+    assert figures["wall_seconds"] == pytest.approx(sum(figures["seconds"].values()), abs=1e-3)
+    assert figures["peak_rss_mb"] == max(
         read_manifest(whole_run / stage)["peak_rss_mb"] for stage in stages
     )
 
@@ -55,29 +64,29 @@ def test_wall_seconds_of_the_whole_command_count_when_larger(tmp_path):
     assert headline(tmp_path)["wall_seconds"] == 4000.5
 
 
-def test_headline_has_what_is_measured_over_several_sets(whole_run):
-    found = headline(whole_run)
-    assert [arm["name"] for arm in found["sets"][1]["arms"]] == ["base", "tuned"]
-    assert found["averages"][0]["benchmarks"] == ["heldout", "aime24"]
-    assert [curve["method"] for curve in found["parallel"][0]["curves"]][-1] == "rebase"
-    assert (found["key_review"][0]["answer"], found["judge"]["agreement"]) == ("16", 0.9)
+def test_headline_has_averages_parallel_scaling_and_the_judge(whole_run):
+    figures = headline(whole_run)
+    assert [arm["name"] for arm in figures["sets"][1]["arms"]] == ["base", "tuned"]
+    assert figures["averages"][0]["benchmarks"] == ["heldout", "aime24"]
+    assert [curve["method"] for curve in figures["parallel"][0]["curves"]][-1] == "rebase"
+    assert (figures["key_review"][0]["answer"], figures["judge"]["agreement"]) == ("16", 0.9)
 
 
-def test_run_from_before_there_were_sets_is_one_set():
-    (one,) = sets_of(old_summary("base", "tuned"))
-    assert set_key(one) == ("heldout", "greedy")
-    assert (one["protocol_text"], one["num_problems"]) == ("greedy, 1 sample", 20)
-    assert (one["comparisons"], one["elicitation"]) == ([], None)
+def test_summary_of_an_older_run_without_sets_becomes_one_set():
+    (eval_set,) = sets_of(old_summary("base", "tuned"))
+    assert set_key(eval_set) == ("heldout", "greedy")
+    assert (eval_set["protocol_text"], eval_set["num_problems"]) == ("greedy, 1 sample", 20)
+    assert (eval_set["comparisons"], eval_set["elicitation"]) == ([], None)
     mixed = old_summary("base", "tuned")
     mixed["arms"][1]["protocol"] = "T=0.7, 4 samples"
-    assert [len(one["arms"]) for one in sets_of(mixed)] == [1, 1]
+    assert [len(row["arms"]) for row in sets_of(mixed)] == [1, 1]
 
 
 def test_figures_of_zero_are_kept_among_the_published():
     assert min(row["accuracy"] for row in published_for("aime24")) == 0.0
 
 
-def test_funnel_names_each_step_with_its_reasons(whole_run):
+def test_funnel_has_each_step_with_its_reasons(whole_run):
     assert headline(whole_run)["funnel"][1] == {
         "stage": "filter", "step": "quality", "num_in": 30, "num_out": 24,
         "reasons": {"image & link": 6},
@@ -86,22 +95,22 @@ def test_funnel_names_each_step_with_its_reasons(whole_run):
 
 def test_absent_stages_leave_their_figures_empty(tmp_path):
     make_run(tmp_path, made=recipe(evaluate=None))
-    found = headline(tmp_path)
-    assert set(found) == KEYS
-    assert found["tuned_accuracy"] is None and found["budget_violations"] is None
-    assert found["curve"] == [] and found["waits"] == []
+    figures = headline(tmp_path)
+    assert set(figures) == KEYS
+    assert figures["tuned_accuracy"] is None and figures["budget_violations"] is None
+    assert figures["curve"] == [] and figures["waits"] == []
 
 
-def test_folder_without_a_finished_stage_is_an_error_that_names_the_remedy(tmp_path):
+def test_folder_without_a_finished_stage_is_an_error_with_the_command_to_run(tmp_path):
     with pytest.raises(DataError, match=r"no finished stage.*slowthink run RECIPE"):
         headline(tmp_path)
 
 
-def test_report_json_holds_what_the_page_shows(whole_run):
+def test_report_json_contains_what_the_page_shows(whole_run):
     data = read_report(whole_run / "report")
     assert data["title"] == "made <run>"
     assert data["headline"]["difference"] == 0.6
-    assert [(one["benchmark"], one["protocol"]) for one in data["headline"]["sets"]] == [
+    assert [(row["benchmark"], row["protocol"]) for row in data["headline"]["sets"]] == [
         ("heldout", "greedy"), ("aime24", "limo-v2"),
     ]  # fmt: skip
     assert data["published"]["heldout"] == []
@@ -127,7 +136,7 @@ def test_drops_come_with_examples_and_their_questions(whole_run):
     assert all(example["question"] for example in drop["examples"])
 
 
-def test_table_of_the_report_holds_every_point(whole_run):
+def test_table_of_the_report_contains_every_point(whole_run):
     rows = pq.read_table(whole_run / "report" / "data.parquet").to_pylist()
     assert len(rows) == len(list(points_of("base"))) + len(list(points_of("tuned"))) + 2 * 2
     free = next(row for row in rows if row["id"] == "base|greedy|heldout|96|0|free")

@@ -10,7 +10,7 @@ from slowthink.stages.report.text import shorten
 
 
 def rows(arm: str, *, right: int, wrong: int, caps: tuple[int, ...] = (32, 64)) -> list[dict]:
-    """Rows of an arm: at each cap so many right and wrong answers."""
+    """Rows of an arm: at each cap, `right` correct and `wrong` wrong answers."""
     return [
         {
             "id": f"{arm}-{cap}-{number}", "arm": arm, "problem_id": f"p{number}", "sample": 0,
@@ -23,30 +23,32 @@ def rows(arm: str, *, right: int, wrong: int, caps: tuple[int, ...] = (32, 64)) 
 
 
 def test_right_and_wrong_are_drawn_in_equal_numbers():
-    found = rows("a", right=2, wrong=30)
-    chosen = [row for row in found if row["id"] in choose_transcripts(found, num=8, seed=0)]
+    candidates = rows("a", right=2, wrong=30)
+    chosen = [
+        row for row in candidates if row["id"] in choose_transcripts(candidates, num=8, seed=0)
+    ]
     assert Counter(row["verdict"] for row in chosen) == {"correct": 4, "wrong": 4}
     assert Counter(row["max_thinking_tokens"] for row in chosen) == {32: 4, 64: 4}
 
 
-def test_same_problems_meet_at_several_points():
-    found = rows("a", right=0, wrong=30)
-    chosen = choose_transcripts(found, num=10, seed=0)
-    problems = Counter(one.rpartition("-")[2] for one in chosen)
+def test_same_problems_are_shown_at_several_points():
+    candidates = rows("a", right=0, wrong=30)
+    chosen = choose_transcripts(candidates, num=10, seed=0)
+    problems = Counter(row_id.rpartition("-")[2] for row_id in chosen)
     assert set(problems.values()) == {2}
 
 
 def test_choice_ignores_the_order_of_rows_and_follows_the_seed():
-    found = rows("a", right=10, wrong=30) + rows("b", right=3, wrong=3)
-    chosen = choose_transcripts(found, num=6, seed=0)
-    assert choose_transcripts(found[::-1], num=6, seed=0) == chosen
-    assert choose_transcripts(found, num=6, seed=1) != chosen
+    candidates = rows("a", right=10, wrong=30) + rows("b", right=3, wrong=3)
+    chosen = choose_transcripts(candidates, num=6, seed=0)
+    assert choose_transcripts(candidates[::-1], num=6, seed=0) == chosen
+    assert choose_transcripts(candidates, num=6, seed=1) != chosen
 
 
 def test_each_arm_has_its_own_number_and_arms_alternate():
-    found = rows("a", right=10, wrong=10) + rows("b", right=1, wrong=0, caps=(32,))
-    chosen = choose_transcripts(found, num=3, seed=0)
-    assert [one[0] for one in chosen] == ["a", "b", "a", "a"]
+    candidates = rows("a", right=10, wrong=10) + rows("b", right=1, wrong=0, caps=(32,))
+    chosen = choose_transcripts(candidates, num=3, seed=0)
+    assert [row_id[0] for row_id in chosen] == ["a", "b", "a", "a"]
 
 
 def test_no_transcripts_are_drawn_for_zero():
@@ -54,14 +56,14 @@ def test_no_transcripts_are_drawn_for_zero():
 
 
 def test_transcripts_keep_forced_segments_apart(whole_run):
-    found = read_transcripts(whole_run / "evaluate", num=8, seed=0)
-    waited = next(row for row in found if row["point"] == "≤ 128 tokens + 2 waits")
+    shown = read_transcripts(whole_run / "evaluate", num=8, seed=0)
+    waited = next(row for row in shown if row["point"] == "≤ 128 tokens + 2 waits")
     assert [kind for kind, _ in waited["segments"]] == [
         "thinking", "wait", "thinking", "closing", "answer",
     ]  # fmt: skip
     assert json.dumps(waited)
 
 
-def test_long_text_keeps_both_ends_and_says_what_is_left_out():
+def test_long_text_keeps_both_ends_and_the_number_of_characters_left_out():
     assert shorten("a" * 6 + "b" * 6, limit=4) == "aa […8 characters left out…] bb"
     assert shorten("short", limit=5) == "short"

@@ -1,4 +1,4 @@
-"""The HTML: what it says, what it leaves out, and that no text from data becomes markup."""
+"""The HTML: its sections and figures, and that no text from data becomes markup."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_run_without_evaluation_shows_its_funnel_and_needs_no_script(tmp_path):
     assert "script" not in {tag for tag, _ in read(html).tags}
 
 
-def test_budget_violations_are_loud(tmp_path, page):
+def test_budget_violations_raise_an_alert(tmp_path, page):
     html = made(tmp_path, violations=3)
     assert "3 budget violations." in words(html)
     assert ("p", {"class": "banner alarm", "role": "alert"}) in read(html).tags
@@ -94,7 +94,7 @@ def test_budget_violations_are_loud(tmp_path, page):
 
 
 def with_summary(root: Path, folder: Path, summary: dict) -> str:
-    """The page of a made run whose evaluate stage had said this."""
+    """The page of a made run with this summary of its evaluate stage."""
     manifest = json.loads((root / "evaluate" / "manifest.json").read_text())
     manifest["facts"]["summary"] = summary
     (root / "evaluate" / "manifest.json").write_text(json.dumps(manifest))
@@ -105,13 +105,13 @@ def rendered(tmp_path: Path, change: Callable[[dict], None]) -> str:
     """The page of a made run with its summary changed."""
     root = tmp_path / "changed"
     folder = make_run(root)
-    found = json.loads((root / "evaluate" / "manifest.json").read_text())["facts"]["summary"]
-    change(found)
-    return with_summary(root, folder, found)
+    summary = json.loads((root / "evaluate" / "manifest.json").read_text())["facts"]["summary"]
+    change(summary)
+    return with_summary(root, folder, summary)
 
 
 def test_interval_that_includes_zero_is_pointed_out(tmp_path, page):
-    html = rendered(tmp_path, lambda found: found.update(difference_ci95=[-0.1, 0.2]))
+    html = rendered(tmp_path, lambda summary: summary.update(difference_ci95=[-0.1, 0.2]))
     lead = "interval −10.0 to 20.0, n = 20 problems. The 95 % interval includes 0."
     assert lead in words(html) and lead not in words(page)
 
@@ -131,13 +131,13 @@ def strong_rows(page: str, number: int) -> list[str]:
     return [" ".join(read(row).text.split()) for row in rows]
 
 
-def test_every_figure_of_a_point_stands_beside_n_and_interval(page):
+def test_every_point_has_n_and_interval(page):
     cells = strong_rows(page, 1)
     assert cells[0].startswith("base free, ≤ 96 tokens 20 20.0% 10.0 to 30.0 86.4 0 5.0% 0.0%")
     assert cells[1].startswith("tuned ≤ 128 tokens + 2 waits 20 80.0% 70.0 to 90.0 117.2")
 
 
-def test_each_set_says_its_protocol_and_size(page):
+def test_each_set_has_its_protocol_and_size(page):
     text = words(page)
     assert "held-out problems greedy: greedy, 1 sample 20 problems." in text
     assert (
@@ -152,23 +152,23 @@ def test_several_samples_have_pass_maj_and_coverage(page):
     assert not any("maj" in row for row in strong_rows(page, 1))
 
 
-def test_lengths_and_ends_stand_in_a_table_of_their_own(page):
+def test_lengths_and_ends_have_their_own_table(page):
     assert any(
         "10th 48.0 · 50th 86.4 · 90th 96.0 5.0 10th 3.0 · 50th 5.0 · 90th 8.0 80.0% 97.0%" in row
         for row in strong_rows(page, 2)
     )
 
 
-def test_comparison_has_both_p_values_and_says_what_could_be_detected(page):
+def test_comparison_has_both_p_values_and_the_detectable_difference(page):
     text = words(page)
     assert "+25.0 −5.0 to 50.0, includes 0 0.061 < 0.001 18.7 points" in text
     assert "This set of 20 questions could detect a true difference of 18.7 points or more." in text
 
 
-def test_headline_borrows_the_detectable_difference_of_its_own_points_alone(tmp_path, page):
+def test_headline_uses_the_detectable_difference_of_its_own_points_only(tmp_path, page):
     lead = "n = 20 problems. This set of 20 questions could detect"
     assert lead in words(page)
-    html = rendered(tmp_path, lambda found: found["sets"][0]["comparisons"][0]["a_point"].update(
+    html = rendered(tmp_path, lambda summary: summary["sets"][0]["comparisons"][0]["a_point"].update(
         max_thinking_tokens=32))  # fmt: skip
     assert lead not in words(html)
 
@@ -185,7 +185,7 @@ def test_elicitation_is_explained_in_words(page):
     assert "75.0% of that gain (95 % interval 50.0 to 95.0) is on problems" in text
 
 
-def test_published_figures_stand_below_ours_each_with_its_protocol(page):
+def test_published_figures_are_below_ours_each_with_its_protocol(page):
     text = words(page)
     ours = text.index("ours: tuned ≤ 96 tokens 35.0% 25.0 to 45.0 limo-v2: T=0.6, 4 samples")
     first = text.index("DeepSeek-R1 79.8% (1) unknown 800,000 s1, Table 1 [F, P]")
@@ -194,16 +194,16 @@ def test_published_figures_stand_below_ours_each_with_its_protocol(page):
     assert "budget forcing" not in words(re.findall(r"<figure>.*?</figure>", page, re.DOTALL)[1])
 
 
-def test_averages_over_the_ten_sets_have_the_papers_beside_them(page, tmp_path):
+def test_averages_over_the_ten_sets_are_compared_with_the_papers(page, tmp_path):
     assert "LIMO v2 78.1%" in words(page) and "base limo-v2 LIMO's ten sets 42.0%" in words(page)
 
-    def without_ten(found):
-        found["averages"] = [one for one in found["averages"] if one["group"] != "ten"]
+    def without_ten(summary):
+        summary["averages"] = [row for row in summary["averages"] if row["group"] != "ten"]
 
     assert "LIMO v2 78.1%" not in words(rendered(tmp_path, without_ten))
 
 
-def test_doubted_keys_and_the_judge_are_shown(page):
+def test_doubtful_reference_answers_and_the_judge_are_shown(page):
     text = words(page)
     assert "reference answer 12 models 16 7 of 8 answers, base, tuned · aime24" in text
     assert "90.0% (95 % interval 79.0 to 96.0)" in text
@@ -215,7 +215,7 @@ def test_parallel_scaling_shows_every_point(page):
     assert "Scorer: kind model, model made/scorer." in words(page)
 
 
-def test_old_run_renders_without_what_it_did_not_measure(tmp_path):
+def test_older_run_renders_without_the_parts_it_lacks(tmp_path):
     folder = make_run(tmp_path / "run")
     html = with_summary(tmp_path / "run", folder, old_summary("base", "tuned"))
     assert read(html).sections() == [
@@ -224,12 +224,12 @@ def test_old_run_renders_without_what_it_did_not_measure(tmp_path):
     assert "+60.0 points, paired 95 % interval 41.0 to 77.0" in words(html)
 
 
-def test_samples_made_elsewhere_have_no_budget(tmp_path):
-    def stored(found):
-        for arm in found["sets"][1]["arms"]:
+def test_stored_samples_have_no_budget(tmp_path):
+    def stored(summary):
+        for arm in summary["sets"][1]["arms"]:
             arm["points"] = arm["points"][:1]
             arm["points"][0] |= {"max_thinking_tokens": 0, "waits": 0, "forced": False}
-        found["sets"][1]["comparisons"] = []
+        summary["sets"][1]["comparisons"] = []
 
     html = rendered(tmp_path, stored)
     assert "tuned stored samples 30 20.0%" in words(html)
@@ -258,7 +258,7 @@ def test_transcripts_survive_their_embedding(page, whole_run):
     assert any(HOSTILE in row["question"] for row in rows)
 
 
-def test_nothing_on_the_page_can_ask_for_anything(page):
+def test_nothing_on_the_page_can_send_a_request(page):
     for _, attributes in read(page).tags:
         for name in REQUESTING & set(attributes):
             assert attributes[name].startswith(("#", "data:,"))
@@ -290,7 +290,7 @@ def test_every_control_and_table_has_a_name(page):
     assert pictures and all(picture["aria-label"] for picture in pictures)
 
 
-def test_page_takes_what_the_evaluate_stage_sums_up(tmp_path):
+def test_page_accepts_the_summary_of_the_evaluate_stage(tmp_path):
     from slowthink.data.load import ProblemSet
     from slowthink.stages.evaluate.summary import Evaluation, summarise
 
@@ -299,10 +299,10 @@ def test_page_takes_what_the_evaluate_stage_sums_up(tmp_path):
     made = recipe(**protocols)
     sets = [ProblemSet(name=name, problems=()) for name in ("heldout", "aime24")]
     rows = list(evaluation_rows("base", "tuned"))
-    found = summarise(
+    summary = summarise(
         Evaluation(config=made.evaluate, sets=sets, rows=rows, groups={}, seed=0, chat=made.chat)
     )
-    html = with_summary(tmp_path / "run", make_run(tmp_path / "run"), found)
+    html = with_summary(tmp_path / "run", make_run(tmp_path / "run"), summary)
     assert "35.0% → to 50.0%" in words(html) and "n = 20 problems" in words(html)
     assert {"result", "sets", "set-1", "set-2"} <= set(read(html).sections())
     assert len(strong_rows(html, 1)) >= 2

@@ -1,4 +1,4 @@
-"""Charts drawn by hand: scales, ticks, escaping, and pictures that stand alone."""
+"""Charts: scales, ticks, escaping, and pictures that are complete in themselves."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_log_ticks_double_and_are_few():
     assert len(svg.log_ticks(32000, unit=1)) <= 9
 
 
-def test_scale_gives_zero_and_doublings_a_place():
+def test_scale_gives_zero_and_doublings_a_position():
     scale = svg.Scale(low=0, high=512, start=0, end=100, transform=partial(svg.doublings, unit=32))
     assert scale.to_pixel(0) == 0 and scale.to_pixel(512) == 100
     assert scale.to_pixel(64) - scale.to_pixel(32) < scale.to_pixel(32) - scale.to_pixel(0)
@@ -100,25 +100,25 @@ def test_bar_is_as_long_as_its_share_and_never_longer():
 
 
 def test_curve_draws_caps_waits_and_free_points_apart():
-    found = classes(charts.curve_svg(summary("base", "tuned")["sets"][0]["arms"]))
-    assert found.count("band") == 2
+    names = classes(charts.curve_svg(summary("base", "tuned")["sets"][0]["arms"]))
+    assert names.count("band") == 2
     num_points = 2 + len(CAPS) + 2
-    assert found.count("dot") == num_points + 3  # and three signs of the legend
-    assert found.count("ring") == 1 + 1
-    assert found.count("whisker") == num_points + 1
+    assert names.count("dot") == num_points + 3  # and three marks in the legend
+    assert names.count("ring") == 1 + 1
+    assert names.count("whisker") == num_points + 1
 
 
 def test_curve_of_a_single_point_needs_no_band():
     arm = summary("tuned")["sets"][0]["arms"][0]
-    found = classes(charts.curve_svg([arm | {"points": arm["points"][:1]}]))
-    assert "band" not in found and found.count("whisker") == 1
+    names = classes(charts.curve_svg([arm | {"points": arm["points"][:1]}]))
+    assert "band" not in names and names.count("whisker") == 1
 
 
 def test_curve_without_points_is_empty():
     assert charts.curve_svg([]) == ""
 
 
-def test_picture_that_stands_alone_brings_its_ground_for_light_and_dark(whole_run):
+def test_standalone_picture_has_a_background_for_light_and_dark(whole_run):
     picture = (whole_run / "report" / "curve.svg").read_text("utf-8")
     assert "background" in classes(picture)
     assert "prefers-color-scheme: dark" in picture
@@ -141,9 +141,9 @@ def test_parallel_plot_counts_the_scorers_tokens_and_colours_by_method():
     picture = charts.parallel_svg(made_parallel()["curves"])
     hints = [node.text or "" for node in ET.fromstring(picture).iter(f"{SPACE}title")]
     assert any("750.0 tokens per problem" in hint for hint in hints)
-    found = classes(picture)
-    assert "band" not in found and found.count("whisker") == 14
-    assert found.count("hue1") == 2 * 2  # two lines of majority, and their signs
+    names = classes(picture)
+    assert "band" not in names and names.count("whisker") == 14
+    assert names.count("hue1") == 2 * 2  # two lines of majority, and their legend marks
     assert charts.parallel_svg([]) == ""
 
 

@@ -10,11 +10,8 @@ from markupsafe import Markup
 
 from slowthink.stages.report import svg
 from slowthink.stages.report.curation import PASS_RATES
-from slowthink.stages.report.tables import Cell, Column, share_of
+from slowthink.stages.report.tables import Cell, Column, Row, Rows, share_of
 from slowthink.stages.report.text import MISSING, count, decimal, percent
-
-Row = Mapping[str, Any]
-Rows = list[dict[str, Any]]
 
 QUANTILES = ("min", "p25", "p50", "p75", "max", "mean")
 OVERLAPS = {

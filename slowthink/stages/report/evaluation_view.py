@@ -19,11 +19,8 @@ from slowthink.stages.report.sets import (
     published_for,
     set_title,
 )
-from slowthink.stages.report.tables import Cell, Column, accuracy_bar
+from slowthink.stages.report.tables import Cell, Column, Row, Rows, accuracy_bar
 from slowthink.stages.report.text import budget_label, count, percent
-
-Row = Mapping[str, Any]
-Rows = list[dict[str, Any]]
 
 GROUPS = {"in": "in domain", "out": "out of domain", "ten": "LIMO's ten sets", "all": "all sets"}
 
@@ -51,7 +48,7 @@ def evaluation_view(data: Row) -> dict[str, Any]:
                 **row,
                 "over": GROUPS.get(row["group"], row["group"]),
                 "num_sets": len(row["benchmarks"]),
-                "names": ", ".join(row["benchmarks"]),
+                "names": ", ".join(set_title({"benchmark": name}) for name in row["benchmarks"]),
             }
             for row in head["averages"]
         ],

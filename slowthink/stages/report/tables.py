@@ -18,6 +18,7 @@ from slowthink.stages.report import svg
 from slowthink.stages.report.text import MISSING, count, interval, percent, plain
 
 Row = Mapping[str, Any]
+Rows = list[dict[str, Any]]
 Key = str | tuple[Any, ...]
 """A key of a row, or a path into nested mappings and lists."""
 
