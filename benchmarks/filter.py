@@ -108,11 +108,11 @@ def _ratio(theirs: list[float], ours: list[float]) -> dict[str, float]:
 
 def our_leaks(source: str | None) -> dict[str, Any]:
     """Numbers of the questions that share a run of 8 words, by our index."""
-    from slowthink.curation.overlap.ngrams import RunIndex
+    from slowthink.curation.overlap.ngrams import NgramIndex
 
     questions, tested = _texts(source)
     started = time.process_time()
-    found = RunIndex.of(tested, RUN_WORDS).first_shared(questions)
+    found = NgramIndex.of(tested, RUN_WORDS).first_shared(questions)
     leaks = [place for place, one in enumerate(found) if one is not None]
     return _found(leaks, questions, tested, started)
 

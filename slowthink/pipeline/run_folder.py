@@ -177,7 +177,7 @@ def _named_files(section: Any) -> Iterator[str]:
     contamination = getattr(section, "contamination", None)
     paths += [benchmark.path for benchmark in getattr(contamination, "benchmarks", ())]
     difficulty = getattr(section, "difficulty", None)
-    paths += difficulty.files() if difficulty else []
+    paths += difficulty.sample_files() if difficulty else []
     taxonomy = getattr(getattr(section, "domains", None), "taxonomy", None)
     paths += [taxonomy] if taxonomy and Path(taxonomy).is_file() else []
     yield from (path for path in paths if path)

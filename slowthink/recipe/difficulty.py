@@ -1,4 +1,4 @@
-"""Settings of the filter by difficulty: who tries, how often, which band is kept, when to stop.
+"""Settings of the filter by difficulty: the models, their attempts, the band kept, when to stop.
 
 filter:
   difficulty: {preset: limo-v2, models: [{model: small}, {model: strong}], hours: 20}
@@ -14,80 +14,83 @@ from slowthink.recipe.base import ChatConfig, EngineConfig, Settings
 
 
 class AttemptModel(Settings):
-    """Who tries the problems; what is null is the step's or the recipe's."""
+    """A model that attempts the problems."""
 
     model: str | None = None
-    """A folder, a hub id, `smollm2-135m`. null: the recipe's. With `samples`: whose are taken."""
+    """A folder, a hub id or `smollm2-135m`. null: the recipe's model. With `samples`: the model
+    whose samples are used; null: all."""
     revision: str | None = None
-    """Of a hub model; with `model`."""
+    """Revision of a hub model; needs `model`."""
     engine: EngineConfig | None = None
-    """How it is run. null: the recipe's."""
+    """Inference engine. null: the recipe's."""
     chat: ChatConfig = ChatConfig(format="plain")
-    """How problems are put to it."""
+    """Prompt and thinking format."""
     samples: str | None = None
-    """A file of recorded samples, in any form that `evaluate` reads, in place of a running model;
-    problems of which it has fewer than num_attempts pass untested and are counted."""
+    """A file of recorded samples, in any form that `evaluate` reads, used instead of running a
+    model. Problems with fewer than num_attempts samples are kept untested and counted."""
     last_number: bool = False
-    """Of recorded samples: where no answer is marked, the last number is taken."""
+    """For recorded samples: use the last number if no answer is marked."""
     max_thinking_tokens: int | None = Field(default=None, ge=0)
-    """Cap of an attempt's thinking. null: the step's."""
+    """Maximum number of thinking tokens. null: the step's."""
     answer_tokens: int | None = Field(default=None, ge=1)
-    """Limit of an attempt's answer. null: the step's."""
+    """Maximum number of answer tokens. null: the step's."""
     temperature: float | None = Field(default=None, ge=0)
-    """Of its sampling. null: the step's."""
+    """Sampling temperature. null: the step's."""
     tokens_per_second: float | None = Field(default=None, gt=0)
-    """Measured speed, as the manifest of an earlier run tells it; for estimates and `hours`."""
+    """Speed measured in an earlier run (facts.attempts in the manifest), for estimates and `hours`.
+    """
     tokens_per_attempt: int | None = Field(default=None, ge=1)
-    """Mean length of an attempt, for estimates. null: the cap and the answer's limit."""
+    """Mean length of an attempt, for estimates. null: both maximum numbers of tokens together."""
 
 
 class KeyCheckConfig(Settings):
-    """When the models are believed rather than the key: the row is set aside for review."""
+    """When the models' answer outweighs the reference answer: the problem is dropped and listed for
+    review."""
 
     min_votes: int = Field(default=4, ge=2)
-    """Attempts that must agree on one answer which is not the key."""
+    """Minimum number of attempts that agree on the same wrong answer."""
     min_share: float = Field(default=0.7, gt=0.5, le=1)
-    """Their share of the attempts that gave an answer."""
+    """Their minimum share of the attempts that gave an answer."""
 
 
 class DifficultyStep(Settings):
-    """One band that problems must lie in, by the attempts of one or more models."""
+    """One band that problems must be in, by the attempts of one or more models."""
 
     name: str | None = None
-    """Names the step in the funnel, as `difficulty: NAME`. null: `difficulty`."""
+    """The step is called `difficulty: NAME` in the funnel. null: `difficulty`."""
     models: tuple[AttemptModel, ...] = Field(default=(AttemptModel(),), min_length=1)
-    """Who tries, cheap ones first: where one decides, the next is not asked. With a preset: who
-    stands in for its models, in their order; the default leaves the paper's own."""
+    """The models, cheap ones first: a problem decided by one is not attempted by the next. With a
+    preset: replacements for its models, in order; the default keeps the paper's."""
     rule: Literal["any", "all"] = "any"
-    """any: a problem goes where one model puts it outside the band (s1's paper and code). all:
-    where every model does."""
+    """any: drop a problem if it is outside the band for one model (s1's paper and code). all: if it
+    is for every model."""
     num_attempts: int = Field(default=2, ge=1)
-    """Samples per problem and model, at most."""
+    """Maximum number of samples per problem and model."""
     measure: Literal["pass_rate", "majority"] = "pass_rate"
-    """pass_rate: share of right attempts. majority: 1 where the most frequent answer is right, else
-    0; a tie counts in parts."""
+    """pass_rate: share of correct attempts. majority: 1 if the most frequent answer is correct,
+    else 0; a tie counts as 1 / number of tied answers."""
     min_pass_rate: float = Field(default=0.0, ge=0, le=1)
-    """Problems solved less often are dropped, in [0, 1]."""
+    """Drop problems with a lower pass rate, in [0, 1]."""
     max_pass_rate: float = Field(default=0.5, ge=0, le=1)
-    """Problems solved more often are dropped, in [0, 1]."""
+    """Drop problems with a higher pass rate, in [0, 1]."""
     min_correct: int | None = Field(default=None, ge=0)
-    """The same as a count of right attempts, in place of the rate. null: the rate."""
+    """Minimum number of correct attempts, instead of the rate. null: use the rate."""
     max_correct: int | None = Field(default=None, ge=0)
-    """The same as a count of right attempts, in place of the rate. null: the rate."""
+    """Maximum number of correct attempts, instead of the rate. null: use the rate."""
     stop: Literal["never", "exact"] | None = None
     """never: make all attempts. exact: stop once the remaining attempts cannot change the decision,
     nor whether the reference answer is in doubt. null: never, or the preset's value."""
     wave_size: int = Field(default=1, ge=1)
-    """Attempts at a problem that are asked for together, at least. As many as any decision needs
-    are asked for anyway; more keep an engine busier, and some of them may be wasted."""
+    """Minimum number of attempts at a problem requested together. As many as any decision needs are
+    always requested; more keep an engine busier, and some of them may be wasted."""
     truncated: Literal["unsolved", "uncounted"] = "unsolved"
-    """What an attempt that ran into its limit counts as; uncounted: it leaves the denominator."""
+    """How truncated attempts count; uncounted: they leave the denominator."""
     max_thinking_tokens: int = Field(default=32, ge=0)
-    """Cap of an attempt's thinking, after which the answer is forced."""
+    """Maximum number of thinking tokens, after which the answer is forced."""
     answer_tokens: int = Field(default=12, ge=1)
-    """Limit of an attempt's answer."""
+    """Maximum number of answer tokens."""
     temperature: float = Field(default=0.7, ge=0)
-    """Of the attempts' sampling."""
+    """Sampling temperature."""
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -98,35 +101,37 @@ class DifficultyStep(Settings):
 
     @model_validator(mode="after")
     def _band(self) -> DifficultyStep:
-        rates = self.min_pass_rate > self.max_pass_rate
-        if rates and self.min_correct is None and self.max_correct is None:
+        has_counts = self.min_correct is not None or self.max_correct is not None
+        if self.min_pass_rate > self.max_pass_rate and not has_counts:
             raise ValueError("min_pass_rate is above max_pass_rate; no problem could be kept")
-        if (self.min_correct or 0) > (self.num_attempts if self.max_correct is None
-                                      else min(self.max_correct, self.num_attempts)):  # fmt: skip
+        highest = self.num_attempts
+        if self.max_correct is not None:
+            highest = min(highest, self.max_correct)
+        if (self.min_correct or 0) > highest:
             raise ValueError(
                 "min_correct is above max_correct or num_attempts; no problem could be kept"
             )
-        counts = self.min_correct is not None or self.max_correct is not None
-        if self.measure == "majority" and counts:
-            raise ValueError("a majority has no count of right attempts; give the band as rates")
+        if self.measure == "majority" and has_counts:
+            raise ValueError("a majority has no number of correct attempts; give the band as rates")
         return self
 
 
 class DifficultyConfig(DifficultyStep):
-    """Keep the problems that models solve rarely enough: one band, a paper's, or own steps."""
+    """Keep the problems in a band of pass rates: a single step, a paper's preset, or own steps."""
 
     preset: Literal["s1", "limo-v1", "limo-v2"] | None = None
-    """A paper's steps; s1's `rule: all` is the wording of a review. null: this one step."""
+    """A paper's steps; `rule: all` with s1 is the wording of a review. null: a single step."""
     steps: tuple[DifficultyStep, ...] = ()
-    """Own steps in sequence, cheap ones first. Empty: this one step, or the preset's."""
+    """Own steps in order, cheap ones first. Empty: a single step, or the preset."""
     max_problems: int | None = Field(default=150, ge=1)
-    """Of a single step: problems tried, drawn by seed; the rest pass untested and are counted.
-    None: all. Presets, `steps` and `hours` do not look at it."""
+    """For a single step: number of problems tested, sampled by seed; the others are kept untested
+    and counted. null: all. Ignored with presets, `steps` and `hours`."""
     hours: float | None = Field(default=None, gt=0)
-    """Only a part of the pool is tried, drawn alike from each domain (or source), that is expected
-    to take so long; the rest is dropped. Needs tokens_per_second of each model. null: all."""
+    """Test the part of the pool that is expected to fit this time, sampled in proportion from each
+    domain (or source), and drop the others. Needs tokens_per_second of each model. null: all."""
     key_check: KeyCheckConfig | None = KeyCheckConfig()
-    """Sets rows aside where the models agree on another answer than the key. null: off."""
+    """Drop problems where the models agree on another answer than the reference, and list them for
+    review. null: off."""
 
     @model_validator(mode="after")
     def _one_way(self) -> DifficultyConfig:
@@ -135,47 +140,49 @@ class DifficultyConfig(DifficultyStep):
         if not self.preset and not self.steps:
             return self
         if wrong := self._differing(_STEP_KEYS - (_FOR_PRESETS if self.preset else set())):
-            there = "in each step" if self.steps else "in `steps` of your own"
-            raise ValueError(f"{', '.join(sorted(wrong))}: given beside; set it {there}")
+            kind = "steps" if self.steps else "preset"
+            where = "in each step" if self.steps else "in `steps` of your own"
+            raise ValueError(f"{', '.join(sorted(wrong))}: given beside {kind}; set it {where}")
         if self.preset is not None and self._differing({"models"}):
             num = sum(len(step["models"]) for step in PRESETS[self.preset])
             if len(self.models) != num:
                 raise ValueError(
-                    f"models: {len(self.models)} given; preset {self.preset} has {num}, in order"
+                    f"models: {len(self.models)} given; preset {self.preset} has {num}; give "
+                    "one for each, in order"
                 )
         names = [step.name for step in self.steps]
         if len(set(names)) != len(names):
-            raise ValueError("steps: two have the same name; give each its own")
+            raise ValueError("steps: two have the same name; give each its own name")
         return self
 
     def _differing(self, keys: set[str]) -> set[str]:
-        """Keys whose value is not the default (a resolved recipe gives all of them)."""
+        """Keys whose value is not the default, since a resolved recipe contains all keys."""
         fields = type(self).model_fields
         return {key for key in keys if getattr(self, key) != fields[key].default}
 
-    def in_sequence(self) -> tuple[DifficultyStep, ...]:
-        """The steps that this comes to."""
+    def resolved_steps(self) -> tuple[DifficultyStep, ...]:
+        """The steps, of a preset with its replacements."""
         if self.steps:
             return self.steps
         if self.preset is None:
             return (DifficultyStep(**{key: getattr(self, key) for key in _STEP_KEYS}),)
-        over = {key: getattr(self, key) for key in self._differing(_FOR_PRESETS - {"models"})}
-        standing_in = iter(self.models if self._differing({"models"}) else ())
+        changed = {key: getattr(self, key) for key in self._differing(_FOR_PRESETS - {"models"})}
+        replacements = iter(self.models if self._differing({"models"}) else ())
         steps = []
-        for values in PRESETS[self.preset]:
-            models = tuple(next(standing_in, AttemptModel(**one)) for one in values["models"])
-            steps.append(DifficultyStep(**{**values, **over, "models": models}))
+        for step in PRESETS[self.preset]:
+            models = tuple(next(replacements, AttemptModel(**model)) for model in step["models"])
+            steps.append(DifficultyStep(**{**step, **changed, "models": models}))
         return tuple(steps)
 
-    def files(self) -> list[str]:
+    def sample_files(self) -> list[str]:
         """Files of recorded samples."""
-        steps = self.in_sequence()
-        return [one.samples for step in steps for one in step.models if one.samples is not None]
+        models = [model for step in self.resolved_steps() for model in step.models]
+        return [model.samples for model in models if model.samples is not None]
 
 
 _STEP_KEYS = set(DifficultyStep.model_fields)
 _FOR_PRESETS = {"models", "rule", "stop", "wave_size", "truncated"}
-"""What may be given beside a preset; it then holds for all its steps."""
+"""Settings that may be given with a preset; they then apply to all its steps."""
 
 _LONG: dict[str, Any] = {"max_thinking_tokens": 32_768, "answer_tokens": 512, "stop": "exact"}
 
@@ -213,7 +220,7 @@ PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
 }  # fmt: skip
 """s1 (arXiv 2501.19393, section 2.2; simplescaling/s1@77272c6: data/bulk_inference.py): two models,
-one try each. LIMO v1 (arXiv 2502.03387v1): a few attempts, then strong models under a threshold;
-number of attempts and threshold are unpublished, 4 and 0.5 are ours. LIMO v2 (v3 of the same): any
-success of 4, then 1 to 3 of 32; its decoding is unpublished, temperature 0.7 is ours. The caps of
-LIMO's are ours too: 3,072 leaves room in the 4,096 tokens of Qwen2.5-Math."""
+one attempt each. LIMO v1 (arXiv 2502.03387v1): a few attempts, then strong models below a
+threshold; number of attempts and threshold are unpublished, 4 and 0.5 are ours. LIMO v2 (v3 of the
+same): no success of 4, then 1 to 3 of 32; its decoding is unpublished, temperature 0.7 is ours. The
+caps for LIMO are ours too: 3,072 leaves room in the 4,096 tokens of Qwen2.5-Math."""

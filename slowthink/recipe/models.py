@@ -20,7 +20,7 @@ def model_parts(recipe: Recipe, stage: str) -> tuple[str, ...]:
 def _filter_parts(config: FilterConfig) -> tuple[str, ...]:
     duplicates, contamination = config.duplicates, config.contamination
     domains, difficulty = config.domains, config.difficulty
-    steps = difficulty.in_sequence() if difficulty else ()
+    steps = difficulty.resolved_steps() if difficulty else ()
     loads_model = {
         "duplicates.semantic": not isinstance(duplicates, str | None)
         and duplicates.semantic is not None,

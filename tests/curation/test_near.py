@@ -16,7 +16,7 @@ from slowthink.curation.overlap.clusters import (
 )
 from slowthink.curation.overlap.minhash import bands
 from slowthink.curation.overlap.near import near_duplicates
-from slowthink.curation.overlap.tokens import hash_tokens, shingles, strict_tokens
+from slowthink.curation.overlap.tokens import hash_tokens, ngram_hashes, strict_tokens
 
 BASE = "Find the number of positive integers below 1000 that 7 divides and that 11 does not divide."
 OTHERS = {
@@ -69,7 +69,7 @@ def test_candidates_find_what_brute_force_finds() -> None:
 
 def test_agreeing_minima_estimate_the_overlap() -> None:
     words = [f"{a}{b}" for a in "bcdfghjklm" for b in ("ra", "re", "ri", "ro", "ru", "ry", "la")]
-    sets = shingles(hash_tokens([" ".join(words), " ".join(words[:56])]), 1)
+    sets = ngram_hashes(hash_tokens([" ".join(words), " ".join(words[:56])]), 1)
     agree = bands(sets)
     assert np.mean(agree[0] == agree[1]) == pytest.approx(0.8**4, abs=0.3)
 

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from slowthink.curation.overlap.ngrams import Postings, RunIndex, survivors_in_order
+from slowthink.curation.overlap.ngrams import NgramIndex, Postings, survivors_in_order
 
 WORDS = [
     "let",
@@ -50,34 +50,34 @@ def made(seed: int, num: int) -> list[str]:
 @pytest.mark.parametrize("width", [1, 2, 3, 8])
 def test_hits_are_those_of_the_literal_way(width: int) -> None:
     texts, tested = made(1, 3_000), made(2, 200)
-    found = RunIndex.of(tested, width).first_shared(texts)
+    found = NgramIndex.of(tested, width).first_shared(texts)
     assert [one is not None for one in found] == literal(texts, tested, width)
 
 
 def test_a_hit_names_the_first_run_and_all_texts_that_share_one() -> None:
     tested = ["x y", "ONE two\tthree four", "zero one two three", "two three four"]
-    found = RunIndex.of(tested, 3).first_shared(["a one Two three four"])[0]
+    found = NgramIndex.of(tested, 3).first_shared(["a one Two three four"])[0]
     assert found is not None
-    assert (found.text, found.run, found.texts) == (1, "one two three", (1, 2, 3))
+    assert (found.text, found.ngram, found.texts) == (1, "one two three", (1, 2, 3))
 
 
 def test_texts_below_the_width_never_match() -> None:
-    assert RunIndex.of(["a b c"], 8).first_shared(["a b c", ""]) == [None, None]
+    assert NgramIndex.of(["a b c"], 8).first_shared(["a b c", ""]) == [None, None]
 
 
 def test_an_index_of_nothing_finds_nothing() -> None:
-    assert RunIndex.of([]).first_shared(["a b c d e f g h i"]) == [None]
+    assert NgramIndex.of([]).first_shared(["a b c d e f g h i"]) == [None]
 
 
 def test_an_index_works_in_another_process() -> None:
-    index = RunIndex.of(made(2, 50), 3)
+    index = NgramIndex.of(made(2, 50), 3)
     there = pickle.loads(pickle.dumps(index))
     assert there.first_shared(made(3, 100)) == index.first_shared(made(3, 100))
 
 
 def test_a_hash_alone_is_no_hit() -> None:
-    index = RunIndex.of(["a b c"], 2)
-    other = RunIndex(("d e f",), 2, index.postings)
+    index = NgramIndex.of(["a b c"], 2)
+    other = NgramIndex(("d e f",), 2, index.postings)
     assert other.first_shared(["a b c"]) == [None]
 
 

@@ -13,7 +13,7 @@ from slowthink.curation.overlap.contamination import StrictIndex
 from slowthink.curation.overlap.embedding_index import EmbeddingIndex
 from slowthink.curation.overlap.evaluation_sets import EvaluationItem
 from slowthink.curation.overlap.leaks import Leaks, find_leaks
-from slowthink.curation.overlap.ngrams import RunIndex
+from slowthink.curation.overlap.ngrams import NgramIndex
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 
 DATA = Path("/work/shared/data")
@@ -118,7 +118,7 @@ def test_paraphrases_that_share_no_runs_are_candidates() -> None:
 
 def test_chinese_questions_can_match_in_strict_and_not_in_s1() -> None:
     texts = [one["question"] for one in rows("eval/cmath_zh.jsonl")]
-    assert RunIndex.of(texts).first_shared(texts) == [None] * 600
+    assert NgramIndex.of(texts).first_shared(texts) == [None] * 600
     items = [EvaluationItem("cmath", str(place), text) for place, text in enumerate(texts)]
     found = find_leaks(texts, items, ContaminationConfig())
     assert all(one[0].kind == "copy" and one[0].score == 1.0 for one in found)

@@ -8,8 +8,8 @@ import pytest
 from slowthink.curation.overlap.tokens import (
     hash_tokens,
     mask_numbers,
+    ngram_hashes,
     s1_words,
-    shingles,
     strict_tokens,
     text_hashes,
 )
@@ -68,7 +68,7 @@ def test_a_batch_gives_what_its_texts_give_alone() -> None:
 
 
 def test_shingles_are_the_runs_of_tokens_inside_each_text() -> None:
-    found = shingles(hash_tokens(["a b c d", "b c d", "a b"]), 3)
+    found = ngram_hashes(hash_tokens(["a b c d", "b c d", "a b"]), 3)
     assert found.lengths.tolist() == [2, 1, 0]
     assert found.values[1] == found.values[2] != found.values[0]
 
@@ -81,7 +81,7 @@ def test_masking_makes_templates_equal_and_leaves_words_apart() -> None:
 
 
 def test_no_texts_give_no_tokens() -> None:
-    assert len(hash_tokens([])) == 0 and len(shingles(hash_tokens([]), 5)) == 0
+    assert len(hash_tokens([])) == 0 and len(ngram_hashes(hash_tokens([]), 5)) == 0
 
 
 def test_hashes_are_the_same_in_every_process() -> None:

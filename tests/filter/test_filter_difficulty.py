@@ -163,20 +163,20 @@ def test_models_decide_together(
 
 
 def test_presets_are_the_papers() -> None:
-    (s1,) = settings(preset="s1").in_sequence()
+    (s1,) = settings(preset="s1").resolved_steps()
     assert [one.model for one in s1.models] == [
         "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-32B-Instruct",
     ]  # fmt: skip
     assert (s1.num_attempts, s1.max_correct, s1.rule, s1.temperature) == (1, 0, "any", 0.05)
-    coarse, fine = settings(preset="limo-v2").in_sequence()
+    coarse, fine = settings(preset="limo-v2").resolved_steps()
     assert (coarse.num_attempts, coarse.max_correct, coarse.stop) == (4, 0, "exact")
     assert (fine.num_attempts, fine.min_correct, fine.max_correct) == (32, 1, 3)
-    assert [step.name for step in settings(preset="limo-v1").in_sequence()] == ["coarse", "fine"]
+    assert [step.name for step in settings(preset="limo-v1").resolved_steps()] == ["coarse", "fine"]
 
 
 def test_a_preset_takes_other_models_and_ways_to_stop() -> None:
     models = [{"model": "a", "max_thinking_tokens": 64}, {"model": "b"}]
-    coarse, fine = settings(preset="limo-v2", models=models, stop="never").in_sequence()
+    coarse, fine = settings(preset="limo-v2", models=models, stop="never").resolved_steps()
     assert (coarse.models[0].model, fine.models[0].model) == ("a", "b")
     assert (coarse.stop, fine.stop) == ("never", "never")
 
@@ -185,7 +185,7 @@ def test_a_resolved_recipe_means_the_same() -> None:
     recipe = parse_recipe({"name": "t", "filter": {"input": "p", "difficulty": {"preset": "s1"}}})
     again = Recipe.model_validate(recipe.model_dump(mode="json"))
     assert again == recipe
-    assert again.filter.difficulty.in_sequence() == recipe.filter.difficulty.in_sequence()
+    assert again.filter.difficulty.resolved_steps() == recipe.filter.difficulty.resolved_steps()
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_resolved_recipe_means_the_same() -> None:
 )
 def test_impossible_settings_are_told(values: dict[str, object], expected: str | None) -> None:
     if expected is None:
-        assert len(settings(**values).in_sequence()[0].models) == 2
+        assert len(settings(**values).resolved_steps()[0].models) == 2
         return
     with pytest.raises(ConfigError, match=expected):
         settings(**values)

@@ -1,14 +1,14 @@
 """Texts that contain a test problem: copies, distinguished from templates with other numbers.
 
-For a text and a test problem that share runs of tokens (strict form), two coverages are computed:
-the share of the problem's runs that are in the text, and the share of the text's runs that are in
-the problem. If the larger one is high enough and the numbers agree, the text is a copy:
+For a text and a test problem that share token n-grams (strict form), two coverages are computed:
+the share of the problem's n-grams that are in the text, and the share of the text's n-grams that
+are in the problem. If the larger one is high enough and the numbers agree, the text is a copy:
 
     Leak(kind="copy", item=EvaluationItem("math500", "37", …), score=1.0, of_item=1.0, of_text=0.83,
          run=21, span="how many vertical asymptotes does the graph of y = 2 x 2 + x - 6 have")
 
-The runs of a problem below `min_tokens` are not specific enough: all of it must be in the text, and
-be at least half of the text.
+The n-grams of a problem below `min_tokens` are not specific enough: all of it must be in the text,
+and be at least half of the text.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from slowthink.curation.overlap.tokens import (
     Hashes,
     hash_tokens,
     mask_numbers,
-    shingles,
+    ngram_hashes,
     strict_tokens,
     text_hashes,
 )
 from slowthink.recipe import ContaminationConfig
 
-MAX_PROBLEMS_PER_RUN = 64
-"""A run that occurs in more test problems is not specific to one of them and is not looked up."""
+MAX_PROBLEMS_PER_NGRAM = 64
+"""An n-gram of more test problems than this is too unspecific and not looked up."""
 CANDIDATE_SHARE = 0.5
-"""Share of min_coverage: pairs with this coverage by looked-up runs are compared in full."""
+"""Share of min_coverage: pairs with this coverage by looked-up n-grams are compared in full."""
 MAX_CANDIDATES = 24
 """Maximum number of test problems compared with one text, nearest first."""
 WINDOW = 2
@@ -49,8 +49,8 @@ SPAN_TOKENS = 40
 Ids = list[int]
 """Hashes of tokens; odd ones are numbers."""
 KINDS = ("run", "copy", "paraphrase", "template", "similar")
-"""Kinds of leaks, gravest first: a shared run of words (s1's); the same text; the same meaning by a
-judge's verdict; the same text but for the numbers; possibly the same meaning, by embeddings."""
+"""Kinds of leaks, gravest first: a shared word n-gram (s1's); the same text; the same meaning by
+a judge's verdict; the same text but for the numbers; possibly the same meaning, by embeddings."""
 DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 """Asymptote code. Drawings resemble each other, so each is replaced by one number, its checksum."""
 
@@ -65,9 +65,9 @@ class Leak:
     score: float
     """The larger coverage, in [0, 1]; always 1 for s1; the cosine for kinds by meaning."""
     of_item: float
-    """Share of the problem's runs that are in the text."""
+    """Share of the problem's n-grams that are in the text."""
     of_text: float
-    """Share of the text's runs (in a long text, of the compared part) that are in the problem."""
+    """Share of the text's n-grams (of a long text's compared part) that are in the problem."""
     run: int
     """Length of the longest common run, in tokens."""
     span: str
@@ -78,14 +78,14 @@ class Leak:
 
 @dataclass(frozen=True)
 class StrictIndex:
-    """Test problems by the runs of their tokens; the same in every process."""
+    """Test problems by their token n-grams; the same in every process."""
 
     items: tuple[EvaluationItem, ...]
     config: ContaminationConfig
     tokens: HashedBatch
-    runs: Postings
-    num_runs: NDArray[np.int64]
-    """[num_items]: number of distinct runs that are looked up."""
+    ngrams: Postings
+    num_ngrams: NDArray[np.int64]
+    """[num_items]: number of distinct n-grams that are looked up."""
     texts: Postings
     """Hashes of whole problems."""
     templates: Postings
@@ -95,17 +95,17 @@ class StrictIndex:
     def of(cls, items: Sequence[EvaluationItem], config: ContaminationConfig) -> StrictIndex:
         """Build the index of these problems."""
         tokens = hash_tokens([_replace_drawings(item.text) for item in items])
-        all_runs = shingles(tokens, config.shingle_tokens)
-        is_long = (tokens.lengths >= config.min_tokens)[all_runs.owners]
-        runs = Postings.of(all_runs.values[is_long], all_runs.owners[is_long])
-        owners, _ = runs.texts_of(np.flatnonzero(runs.counts <= MAX_PROBLEMS_PER_RUN))
+        all_ngrams = ngram_hashes(tokens, config.shingle_tokens)
+        is_long = (tokens.lengths >= config.min_tokens)[all_ngrams.owners]
+        ngrams = Postings.of(all_ngrams.values[is_long], all_ngrams.owners[is_long])
+        owners, _ = ngrams.texts_of(np.flatnonzero(ngrams.counts <= MAX_PROBLEMS_PER_NGRAM))
         numbers = np.arange(len(items))
         return cls(
             items=tuple(items),
             config=config,
             tokens=tokens,
-            runs=runs,
-            num_runs=np.bincount(owners, minlength=len(items)),
+            ngrams=ngrams,
+            num_ngrams=np.bincount(owners, minlength=len(items)),
             texts=Postings.of(text_hashes(tokens), numbers),
             templates=Postings.of(text_hashes(mask_numbers(tokens)), numbers),
         )
@@ -140,7 +140,7 @@ class StrictIndex:
 
     def _candidates(self, tokens: HashedBatch) -> dict[int, list[int]]:
         """Row of a text → numbers of the test problems to compare it with, in order."""
-        pairs = [self._by_runs(tokens)]
+        pairs = [self._by_ngrams(tokens)]
         pairs.append(_matches(self.texts, text_hashes(tokens)))
         pairs.append(_matches(self.templates, text_hashes(mask_numbers(tokens))))
         pairs.append(self._contained_short_problems(tokens))
@@ -150,17 +150,17 @@ class StrictIndex:
                 candidates.setdefault(row, []).append(item)
         return candidates
 
-    def _by_runs(self, tokens: HashedBatch) -> NDArray[np.int64]:
-        """[2, num_pairs]: rows of texts and problems that share enough distinct runs, at most
+    def _by_ngrams(self, tokens: HashedBatch) -> NDArray[np.int64]:
+        """[2, num_pairs]: rows of texts and problems that share enough distinct n-grams, at most
         MAX_CANDIDATES for each text."""
-        runs = shingles(tokens, self.config.shingle_tokens)
-        positions, slots = self.runs.find(runs.values)
-        is_rare = self.runs.counts[slots] <= MAX_PROBLEMS_PER_RUN
-        keys = np.unique(np.stack([runs.owners[positions[is_rare]], slots[is_rare]]), axis=1)
-        owners, which = self.runs.texts_of(keys[1])
+        ngrams = ngram_hashes(tokens, self.config.shingle_tokens)
+        positions, slots = self.ngrams.find(ngrams.values)
+        is_rare = self.ngrams.counts[slots] <= MAX_PROBLEMS_PER_NGRAM
+        keys = np.unique(np.stack([ngrams.owners[positions[is_rare]], slots[is_rare]]), axis=1)
+        owners, which = self.ngrams.texts_of(keys[1])
         pairs, shared = np.unique(keys[0][which] * len(self.items) + owners, return_counts=True)
         texts, items = np.divmod(pairs, max(1, len(self.items)))
-        smaller = np.minimum(self.num_runs[items], runs.lengths[texts])
+        smaller = np.minimum(self.num_ngrams[items], ngrams.lengths[texts])
         share = shared / np.maximum(1, smaller)
         near = share >= CANDIDATE_SHARE * self.config.min_coverage
         texts, items, share = texts[near], items[near], share[near]
@@ -234,7 +234,7 @@ class _Coverage(NamedTuple):
     """How much of an inner text an outer text covers."""
 
     copied: float
-    """Share of the inner text's runs that are in the outer text."""
+    """Share of the inner text's n-grams that are in the outer text."""
     masked: float
     """The same share with all numbers masked."""
     kind: str | None
@@ -250,16 +250,16 @@ def _matches(index: Postings, hashes: Hashes) -> NDArray[np.int64]:
 
 
 def _share_covered(inner: Ids, outer: Ids, width: int) -> float:
-    """Share of the inner text's runs that are in the outer text."""
+    """Share of the inner text's n-grams that are in the outer text."""
     width = min(width, len(inner))
     if len(outer) < width or not width:
         return 0.0
-    outer_runs = set(_runs(outer, width))
-    runs = list(_runs(inner, width))
-    return sum(run in outer_runs for run in runs) / len(runs)
+    outer_ngrams = set(_ngrams(outer, width))
+    ngrams = list(_ngrams(inner, width))
+    return sum(ngram in outer_ngrams for ngram in ngrams) / len(ngrams)
 
 
-def _runs(tokens: Ids, width: int) -> Iterator[tuple[int, ...]]:
+def _ngrams(tokens: Ids, width: int) -> Iterator[tuple[int, ...]]:
     return zip(*(tokens[start:] for start in range(width)), strict=False)
 
 

@@ -1,6 +1,6 @@
 """The test problems nearest to a text in meaning, by sentence embeddings; English only.
 
-A text that shares no run of words can still be the same problem in other words. Embeddings find
+A text that shares no word n-gram can still be the same problem in other words. Embeddings find
 these, and as many problems of the same form with other numbers, so the results are candidates.
 
     index = EmbeddingIndex.of(["How many primes are below 20?"], ParaphraseConfig())

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from slowthink.curation.overlap.contamination import Leak, StrictIndex
 from slowthink.curation.overlap.evaluation_sets import EvaluationItem
-from slowthink.curation.overlap.ngrams import RunIndex, SharedRun, survivors_in_order
+from slowthink.curation.overlap.ngrams import NgramIndex, SharedNgram, survivors_in_order
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import ContaminationConfig
 
@@ -26,9 +26,9 @@ def find_leaks(
     """The leaks of each text, nearest first."""
     if config.preset == "strict":
         return map_rows(StrictIndex.of(items, config).leaks, texts, runner=runner)
-    index = RunIndex.of([item.text for item in items], width=config.run_words)
-    runs = map_rows(index.first_shared, texts, runner=runner)
-    return [_leaks_of(run, items) for run in runs]
+    index = NgramIndex.of([item.text for item in items], width=config.run_words)
+    ngrams = map_rows(index.first_shared, texts, runner=runner)
+    return [_leaks_of(shared, items) for shared in ngrams]
 
 
 def find_leaks_in_order(
@@ -40,8 +40,8 @@ def find_leaks_in_order(
     sources after it. In the order given."""
     groups = [[item.text for item in source] for source in sources.values()]
     all_items = [*items, *(item for source in sources.values() for item in source)]
-    runs = survivors_in_order(groups, [item.text for item in items], width=config.run_words)
-    return [_leaks_of(run, all_items) for group in runs for run in group]
+    ngrams = survivors_in_order(groups, [item.text for item in items], width=config.run_words)
+    return [_leaks_of(shared, all_items) for group in ngrams for shared in group]
 
 
 def find_in_chains(
@@ -55,17 +55,17 @@ def find_in_chains(
     return map_rows(StrictIndex.of(items, config).leaks_in_chains, chains, runner=runner)
 
 
-def _leaks_of(run: SharedRun | None, items: Sequence[EvaluationItem]) -> Leaks:
-    """The test problem of the first run, then the first problem of each other set."""
-    if run is None:
+def _leaks_of(shared: SharedNgram | None, items: Sequence[EvaluationItem]) -> Leaks:
+    """The test problem of the first n-gram, then the first problem of each other set."""
+    if shared is None:
         return ()
-    first = {items[run.text].benchmark: run.text}
-    for number in run.texts:
+    first = {items[shared.text].benchmark: shared.text}
+    for number in shared.texts:
         first.setdefault(items[number].benchmark, number)
     return tuple(
         Leak(
-            "run", items[number], 1.0, 0.0, 0.0, len(run.run.split()),
-            run.run if number == run.text else "",
+            "run", items[number], 1.0, 0.0, 0.0, len(shared.ngram.split()),
+            shared.ngram if number == shared.text else "",
         )
         for number in first.values()
     )  # fmt: skip

@@ -4,7 +4,7 @@
 has probability 1 - (1 - J^4)^16 (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets,
 section 3.4): 0.9998 at J = 0.8, 0.989 at 0.7, 0.64 at 0.5, 0.12 at 0.3.
 
-    bands(shingles(hash_tokens(["What is 17 + 25?"]), 3)).shape == (1, 16)
+    bands(ngram_hashes(hash_tokens(["What is 17 + 25?"]), 3)).shape == (1, 16)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHIFTS = _RANDOM[1]
 
 
 def signatures(sets: HashedBatch) -> NDArray[np.uint32]:
-    """[num_texts, 64]: the minimum of each permutation over each text's shingles."""
+    """[num_texts, 64]: the minimum of each permutation over each text's n-grams."""
     starts = sets.offsets[:-1]
     non_empty = np.flatnonzero(sets.lengths > 0)
     minima = np.full((len(sets), len(FACTORS)), EMPTY, np.uint32)

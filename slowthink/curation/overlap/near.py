@@ -6,7 +6,7 @@
         "Find the number of positive integers below 2000 that 7 divides.",
     ], min_overlap=0.6) == [Cluster(kept=0, members=(Member(1, 0.643),))]
 
-A pair is confirmed if the exact Jaccard overlap of the runs of tokens is high enough, both have the
+A pair is confirmed if the exact Jaccard overlap of the token n-grams is high enough, both have the
 same numbers, letters, operators and sense words (exact.SENSE_WORDS) in the same order, and no
 content word replaces another: the same template with other numbers is a different problem, and so
 is another question about the same figure ("how many boys", "how many girls").
@@ -34,14 +34,14 @@ from slowthink.curation.overlap.tokens import (
     HashedBatch,
     Hashes,
     hash_tokens,
-    shingles,
+    ngram_hashes,
     strict_tokens,
     text_hashes,
 )
 from slowthink.pipeline.runner import batched, map_batches
 
 WIDTH = 3
-"""Length of a run, in tokens."""
+"""Length of an n-gram, in tokens."""
 MIN_OVERLAP = 0.8
 BATCH_TEXTS = 10_000
 MAX_LEADERS = 32
@@ -87,7 +87,7 @@ def near_duplicates(
 def band_keys(texts: Sequence[str], *, width: int = WIDTH, same_sense: bool = True) -> Hashes:
     """[num_texts, 16]: equal in at least one column for texts that may be duplicates."""
     tokens = hash_tokens(texts)
-    keys = bands(runs_of_tokens(tokens, width))
+    keys = bands(token_ngrams(tokens, width))
     return keys ^ sense_keys(texts, tokens)[:, None] if same_sense else keys
 
 
@@ -105,22 +105,22 @@ def candidates(keys: Hashes) -> tuple[Ints, Ints]:
 def confirmed(
     texts: Sequence[str], firsts: Ints, seconds: Ints, *, min_overlap: float, width: int = WIDTH
 ) -> Iterator[DuplicatePair]:
-    """The pairs whose texts share at least `min_overlap` of their runs of tokens."""
+    """The pairs whose texts share at least `min_overlap` of their token n-grams."""
     for start in range(0, len(firsts), BATCH_TEXTS):
         left, right = firsts[start : start + BATCH_TEXTS], seconds[start : start + BATCH_TEXTS]
         rows, inverse = np.unique(np.concatenate([left, right]), return_inverse=True)
-        sets = runs_of_tokens(hash_tokens([texts[row] for row in rows]), width)
+        sets = token_ngrams(hash_tokens([texts[row] for row in rows]), width)
         scores = jaccard(sets, inverse[: len(left)], inverse[len(left) :])
         for i in np.flatnonzero(scores >= min_overlap):
             yield DuplicatePair(int(left[i]), int(right[i]), round(float(scores[i]), 3))
 
 
-def runs_of_tokens(tokens: HashedBatch, width: int) -> HashedBatch:
-    """Each text's runs of `width` tokens; a shorter text is a single run."""
-    runs = shingles(tokens, width)
-    short = np.flatnonzero(runs.lengths == 0)
-    values = np.insert(runs.values, runs.offsets[short], text_hashes(tokens)[short])
-    lengths = np.maximum(runs.lengths, 1)
+def token_ngrams(tokens: HashedBatch, width: int) -> HashedBatch:
+    """Each text's n-grams of `width` tokens; a shorter text is a single n-gram."""
+    ngrams = ngram_hashes(tokens, width)
+    short = np.flatnonzero(ngrams.lengths == 0)
+    values = np.insert(ngrams.values, ngrams.offsets[short], text_hashes(tokens)[short])
+    lengths = np.maximum(ngrams.lengths, 1)
     return HashedBatch(values, np.concatenate([[0], np.cumsum(lengths)]))
 
 

@@ -1,12 +1,12 @@
-"""An index of the runs of words in texts, and s1's decontamination with it.
+"""An index of the word n-grams in texts, and s1's decontamination with it.
 
-The literal implementation is a dict from each 8-word run to the texts that contain it. Here runs
-are 64-bit hashes in one sorted array, behind a bit table that rejects almost all absent ones, and
-every hit is verified on the words.
+The literal implementation is a dict from each 8-word n-gram to the texts that contain it. Here
+n-grams are 64-bit hashes in one sorted array, behind a bit table that rejects almost all absent
+ones, and every hit is verified on the words.
 
-    index = RunIndex.of(["the sum of the first n odd numbers is n squared"], width=8)
+    index = NgramIndex.of(["the sum of the first n odd numbers is n squared"], width=8)
     index.first_shared(["Prove: the sum of the first n odd numbers is even"])
-    # [SharedRun(text=0, run="the sum of the first n odd numbers")]
+    # [SharedNgram(text=0, ngram="the sum of the first n odd numbers")]
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowthink.curation.overlap.tokens import HashedBatch, Hashes, mix_bits, s1_words, shingles
+from slowthink.curation.overlap.tokens import HashedBatch, Hashes, mix_bits, ngram_hashes, s1_words
 
 S1_WIDTH = 8
-"""Words of a run in s1 (simplescaling/s1@77272c6: data/collect_data.py); its helper has 13."""
+"""Words of an n-gram in s1 (simplescaling/s1@77272c6: data/collect_data.py); its helper has 13."""
 BATCH_TEXTS = 2_000
 """Number of texts in a batch, so that memory does not grow with the pool."""
 BASE = 0x9E3779B97F4A7C15
 """Odd, so that it has an inverse modulo 2^64."""
-RUN_TEXTS = 128
-"""Number of texts in a batch of the run index; the arrays of so few fit the processor's cache."""
+NGRAM_BATCH_TEXTS = 128
+"""Number of texts in a batch of the n-gram index; so few fit the processor's cache."""
 Places = NDArray[np.int64]
 _IS_SPACE = np.zeros(256, bool)
 _IS_SPACE[[*range(9, 14), *range(28, 33)]] = True
 
 
 @dataclass(frozen=True)
-class SharedRun:
-    """A run of words that a text shares with texts of the index."""
+class SharedNgram:
+    """A word n-gram that a text shares with texts of the index."""
 
     text: int
     """Number of the first text of the index that contains it."""
-    run: str
+    ngram: str
     texts: tuple[int, ...] = ()
-    """Numbers of all texts of the index that share this or another run."""
+    """Numbers of all texts of the index that share this or another n-gram."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Postings:
 
 
 @dataclass(frozen=True)
-class RunIndex:
-    """Texts by their runs of words (lower case, split at white space).
+class NgramIndex:
+    """Texts by their word n-grams (lower case, split at white space).
 
     Every hit is verified on the words. The index is pickled as its texts and rebuilt when loaded.
     """
@@ -110,33 +110,33 @@ class RunIndex:
     postings: Postings
 
     @classmethod
-    def of(cls, texts: Sequence[str], width: int = S1_WIDTH) -> RunIndex:
-        """Build the index of these texts; a text below `width` words has no run."""
+    def of(cls, texts: Sequence[str], width: int = S1_WIDTH) -> NgramIndex:
+        """Build the index of these texts; a text below `width` words has no n-gram."""
         values, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        for start in range(0, len(texts), RUN_TEXTS):
-            runs = shingles(_word_hashes(texts[start : start + RUN_TEXTS]), width)
-            values.append(runs.values)
-            owners.append(runs.owners + start)
+        for start in range(0, len(texts), NGRAM_BATCH_TEXTS):
+            ngrams = ngram_hashes(_word_hashes(texts[start : start + NGRAM_BATCH_TEXTS]), width)
+            values.append(ngrams.values)
+            owners.append(ngrams.owners + start)
         return cls(tuple(texts), width, Postings.of(np.concatenate(values), np.concatenate(owners)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RunIndex.of, (self.texts, self.width)
+        return NgramIndex.of, (self.texts, self.width)
 
-    def first_shared(self, texts: Sequence[str]) -> list[SharedRun | None]:
-        """The first run that each text shares with the index, or None."""
-        shared: list[SharedRun | None] = []
-        for start in range(0, len(texts), RUN_TEXTS):
-            shared += self._first_shared(texts[start : start + RUN_TEXTS])
+    def first_shared(self, texts: Sequence[str]) -> list[SharedNgram | None]:
+        """The first n-gram that each text shares with the index, or None."""
+        shared: list[SharedNgram | None] = []
+        for start in range(0, len(texts), NGRAM_BATCH_TEXTS):
+            shared += self._first_shared(texts[start : start + NGRAM_BATCH_TEXTS])
         return shared
 
-    def _first_shared(self, texts: Sequence[str]) -> list[SharedRun | None]:
-        runs = shingles(_word_hashes(texts), self.width)
-        positions, slots = self.postings.find(runs.values)
+    def _first_shared(self, texts: Sequence[str]) -> list[SharedNgram | None]:
+        ngrams = ngram_hashes(_word_hashes(texts), self.width)
+        positions, slots = self.postings.find(ngrams.values)
         owners, which = self.postings.texts_of(slots)
-        shared: list[SharedRun | None] = [None] * len(texts)
-        ends = np.searchsorted(positions, runs.offsets)
+        shared: list[SharedNgram | None] = [None] * len(texts)
+        ends = np.searchsorted(positions, ngrams.offsets)
         owner_ends = np.searchsorted(which, ends)
-        starts = (positions - runs.offsets[runs.owners[positions]]).tolist()
+        starts = (positions - ngrams.offsets[ngrams.owners[positions]]).tolist()
         for row in np.flatnonzero(np.diff(ends)).tolist():
             hits = slice(ends[row], ends[row + 1])
             shared[row] = self._verified(
@@ -149,13 +149,13 @@ class RunIndex:
 
     def _verified(
         self, words: list[str], starts: list[int], slots: list[int], owners: list[int]
-    ) -> SharedRun | None:
-        """The first run whose words, not only its hash, are in a text of the index."""
+    ) -> SharedNgram | None:
+        """The first n-gram whose words, not only its hash, are in a text of the index."""
         for start, slot in zip(starts, slots, strict=True):
             first = int(self.postings.texts[self.postings.starts[slot]])
-            run = " ".join(words[start : start + self.width])
-            if f" {run} " in f" {' '.join(s1_words(self.texts[first]))} ":
-                return SharedRun(first, run, tuple(sorted(set(owners))))
+            ngram = " ".join(words[start : start + self.width])
+            if f" {ngram} " in f" {' '.join(s1_words(self.texts[first]))} ":
+                return SharedNgram(first, ngram, tuple(sorted(set(owners))))
         return None
 
 
@@ -194,10 +194,10 @@ def _powers(num: int) -> tuple[Hashes, Hashes]:
 
 def survivors_in_order(
     groups: Sequence[Sequence[str]], test_texts: Sequence[str], *, width: int = S1_WIDTH
-) -> list[list[SharedRun | None]]:
+) -> list[list[SharedNgram | None]]:
     """s1's loop over its sources: the texts kept of a source are test texts for later sources.
 
-    Returns a SharedRun or None for each text of each group. Its text numbers count through
+    Returns a SharedNgram or None for each text of each group. Its text numbers count through
     `test_texts`, then through the groups' texts (kept or not). The order of groups matters, as in
     s1.
     """
@@ -205,15 +205,16 @@ def survivors_in_order(
     numbers = list(range(len(test_texts)))
     start = len(test_texts)
     for group in groups:
-        shared = RunIndex.of(texts, width=width).first_shared(group)
-        shared_of_groups.append([run and _renumbered(run, numbers) for run in shared])
-        for number, (text, run) in enumerate(zip(group, shared, strict=True), start=start):
-            if run is None:
+        shared = NgramIndex.of(texts, width=width).first_shared(group)
+        shared_of_groups.append([ngram and _renumbered(ngram, numbers) for ngram in shared])
+        for number, (text, ngram) in enumerate(zip(group, shared, strict=True), start=start):
+            if ngram is None:
                 texts.append(text)
                 numbers.append(number)
         start += len(group)
     return shared_of_groups
 
 
-def _renumbered(run: SharedRun, numbers: Sequence[int]) -> SharedRun:
-    return SharedRun(numbers[run.text], run.run, tuple(numbers[text] for text in run.texts))
+def _renumbered(shared: SharedNgram, numbers: Sequence[int]) -> SharedNgram:
+    texts = tuple(numbers[text] for text in shared.texts)
+    return SharedNgram(numbers[shared.text], shared.ngram, texts)

@@ -8,8 +8,8 @@ space, nothing else. The strict form is independent of typesetting:
 A batch is tokenized as one text and hashed by a table of known words; everything after is numpy:
 
     tokens = hash_tokens(["What is 17 + 25?", "What is 3?"])  # 5 + 3 tokens
-    shingles(tokens, 3).row(1)         # the only run of 3 tokens, as uint64
-    shingles(mask_numbers(tokens), 3)  # the same with all numbers masked
+    ngram_hashes(tokens, 3).row(1)         # the only n-gram of 3 tokens, as uint64
+    ngram_hashes(mask_numbers(tokens), 3)  # the same with all numbers masked
 """  # noqa: E501
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _SAME_COMMAND = (
 
 @dataclass(frozen=True)
 class HashedBatch:
-    """Hashes of the tokens or shingles of a batch of texts, concatenated."""
+    """Hashes of the tokens or n-grams of a batch of texts, concatenated."""
 
     values: Hashes
     """[num_values]. The last bit of a token's hash is 1 if it is a number, else 0."""
@@ -168,13 +168,13 @@ def mask_numbers(tokens: HashedBatch) -> HashedBatch:
     return HashedBatch(np.where(tokens.is_number, np.uint64(1), tokens.values), tokens.offsets)
 
 
-def shingles(tokens: HashedBatch, width: int) -> HashedBatch:
-    """Hashes of all runs of `width` tokens, in order; none for a text with fewer tokens."""
+def ngram_hashes(tokens: HashedBatch, width: int) -> HashedBatch:
+    """Hashes of all n-grams of `width` tokens, in order; none for a text with fewer tokens."""
     lengths = np.maximum(tokens.lengths - (width - 1), 0)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    runs = mix_bits(_runs(tokens.values, width))
+    ngrams = mix_bits(_ngrams(tokens.values, width))
     starts = np.repeat(tokens.offsets[:-1] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return HashedBatch(runs[starts], offsets)
+    return HashedBatch(ngrams[starts], offsets)
 
 
 def text_hashes(tokens: HashedBatch) -> Hashes:
@@ -185,14 +185,14 @@ def text_hashes(tokens: HashedBatch) -> Hashes:
     return mix_bits(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]])
 
 
-def _runs(values: Hashes, width: int) -> Hashes:
+def _ngrams(values: Hashes, width: int) -> Hashes:
     """Polynomial hashes of all windows of the values, across the ends of texts too, modulo 2^64."""
     num = max(0, len(values) - width + 1)
-    runs = np.zeros(num, np.uint64)
+    ngrams = np.zeros(num, np.uint64)
     for offset in range(width):
-        runs *= np.uint64(0x9E3779B97F4A7C15)
-        runs += values[offset : offset + num]
-    return runs
+        ngrams *= np.uint64(0x9E3779B97F4A7C15)
+        ngrams += values[offset : offset + num]
+    return ngrams
 
 
 def mix_bits(values: Any) -> Hashes:

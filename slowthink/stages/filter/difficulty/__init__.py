@@ -48,7 +48,7 @@ def difficulty(funnel: Funnel, context: StageContext) -> None:
         return
     for estimate in estimates(config, context.recipe, num_problems=len(tested)):
         context.notify(f"filter: {estimate.line()}")
-    problems, steps = funnel.problems, config.in_sequence()
+    problems, steps = funnel.problems, config.resolved_steps()
     results: list[StepResult] = []
     with context.open_ledger() as ledger, Grader() as grader:
         for number, step in enumerate(steps, start=1):

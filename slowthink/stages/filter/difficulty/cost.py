@@ -81,7 +81,7 @@ def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) ->
             step, model, recipe,
             num_problems=num_problems, pass_rates=LATER_STEPS if number else FIRST_STEP,
         )
-        for number, step in enumerate(config.in_sequence())
+        for number, step in enumerate(config.resolved_steps())
         for model in step.models
     ]  # fmt: skip
 
