@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from slowthink.engines.session import Job, JobResult, Point, Session, closing_of, cut_at
@@ -70,45 +70,19 @@ class Sampler:
 
         Raises EngineError if any job failed, once all others are recorded.
         """
-        keys = [task.request.chain_key() for task in tasks]
-        chains = self.ledger.chains(keys)
-        answers = self.ledger.answers(keys)
-        cached = frozenset(answers)
-        jobs = _merged(
-            Job(request=task.request, points=task.points, chain=chains.get(key), answer_keys=cached)
-            for task, key in zip(tasks, keys, strict=True)
-            if not all(
-                self._is_cached(task, point, chains.get(key), answers) for point in task.points
-            )
-        )
-        errors: list[str] = []
-        for results in self._run(jobs, total=len(tasks)):
-            for result in results:
-                chains[result.key] = result.chain
-                answers.update({answer.key: answer for answer in result.answers})
-                errors += [result.error] if result.error else []
-        _raise_job_errors(errors, num_jobs=len(jobs))
-        return [
-            [self._completion(task, point, chains[key], answers) for point in task.points]
-            for task, key in zip(tasks, keys, strict=True)
-        ]
+        queue = self.task_queue()
+        queue.submit(tasks)
+        self._progress(len(tasks) - queue.num_pending, len(tasks))
+        while queue.num_pending:
+            queue.poll()
+            self._progress(len(tasks) - queue.num_pending, len(tasks))
+        queue.raise_errors()
+        completions = {id(task): of_task for task, of_task in queue.completed()}
+        return [completions[id(task)] for task in tasks]
 
     def task_queue(self) -> TaskQueue:
-        """A queue for tasks that are submitted and cancelled one by one."""
+        """A queue for tasks that are submitted and cancelled over time."""
         return TaskQueue(self)
-
-    def _run(self, jobs: Sequence[Job], *, total: int) -> Iterator[list[JobResult]]:
-        for job in jobs:
-            self.session.submit(job)
-        pending, started = len(jobs), time.monotonic()
-        self._progress(total - pending, total)
-        while pending:
-            results = self.session.completed()
-            now = time.monotonic()
-            self._record(results, seconds=now - started)
-            pending, started = pending - sum(not result.partial for result in results), now
-            self._progress(total - pending, total)
-            yield results
 
     def _record(self, results: Sequence[JobResult], *, seconds: float) -> None:
         self.ledger.record(
@@ -128,15 +102,24 @@ class Sampler:
             compiler.rules(request.format, request.budget),
         )
 
-    def _is_cached(
-        self, task: Task, point: Point, chain: Chain | None, answers: Mapping[str, Answer]
-    ) -> bool:
-        token_format, rules = self._compile(task.request)
-        cut = cut_at(chain, rules, point) if chain is not None else None
-        if cut is None:
+    def _is_cached(self, task: Task, chain: Chain | None, answers: Mapping[str, Answer]) -> bool:
+        """Whether the chain and the answers of all the task's points are known."""
+        if chain is None:
             return False
-        closing = closing_of(cut, token_format, task.request.budget, forced=point.forced)
-        return closing is None or task.request.answer_key(cut.ids, closing) in answers
+        token_format, rules = self._compile(task.request)
+        for point in task.points:
+            cut = cut_at(chain, rules, point)
+            if cut is None:
+                return False
+            closing = closing_of(cut, token_format, task.request.budget, forced=point.forced)
+            if closing is not None and task.request.answer_key(cut.ids, closing) not in answers:
+                return False
+        return True
+
+    def _completions(
+        self, task: Task, chain: Chain, answers: Mapping[str, Answer]
+    ) -> list[Completion]:
+        return [self._completion(task, point, chain, answers) for point in task.points]
 
     def _completion(
         self, task: Task, point: Point, chain: Chain, answers: Mapping[str, Answer]
@@ -170,9 +153,10 @@ class Sampler:
 
 
 class TaskQueue:
-    """Tasks, of one point each, that can be cancelled; completions are returned as they finish.
+    """Tasks that can be cancelled; their completions are returned as they finish.
 
-    Results of cancelled jobs are recorded and counted, but not returned.
+    Tasks with the same chain share a job; those submitted later must have the same points. Results
+    of cancelled jobs are recorded and counted, but not returned.
     """
 
     def __init__(self, sampler: Sampler) -> None:
@@ -182,27 +166,41 @@ class TaskQueue:
         """Tokens sampled for cancelled tasks after all."""
         self._sampler = sampler
         self._pending: dict[str, list[Task]] = {}
-        self._finished: list[tuple[Task, Completion]] = []
+        self._finished: list[tuple[Task, list[Completion]]] = []
         self._errors: list[str] = []
         self._num_jobs = 0
         self._started = time.monotonic()
+
+    @property
+    def num_pending(self) -> int:
+        """Number of tasks that are neither finished nor cancelled."""
+        return sum(map(len, self._pending.values()))
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Queue tasks; cached ones are finished at once."""
         sampler, keys = self._sampler, [task.request.chain_key() for task in tasks]
         chains, answers = sampler.ledger.chains(keys), sampler.ledger.answers(keys)
         cached = frozenset(answers)
+        missing: dict[str, list[Task]] = {}
         for task, key in zip(tasks, keys, strict=True):
-            chain, (point,) = chains.get(key), task.points
-            if chain is not None and sampler._is_cached(task, point, chain, answers):
-                self._finished.append((task, sampler._completion(task, point, chain, answers)))
-                continue
+            chain = chains.get(key)
+            if chain is not None and sampler._is_cached(task, chain, answers):
+                self._finished.append((task, sampler._completions(task, chain, answers)))
+            else:
+                missing.setdefault(key, []).append(task)
+        for key, members in missing.items():
             if key not in self._pending:
+                points = tuple(dict.fromkeys(point for task in members for point in task.points))
                 self._num_jobs += 1
                 sampler.session.submit(
-                    Job(request=task.request, points=task.points, chain=chain, answer_keys=cached)
+                    Job(
+                        request=members[-1].request,
+                        points=points,
+                        chain=chains.get(key),
+                        answer_keys=cached,
+                    )
                 )
-            self._pending.setdefault(key, []).append(task)
+            self._pending.setdefault(key, []).extend(members)
 
     def cancel(self, tasks: Sequence[Task]) -> None:
         """Cancel pending tasks; a job is cancelled with the last task that needs it."""
@@ -215,23 +213,36 @@ class TaskQueue:
                     del self._pending[key]
                     self._sampler.session.cancel([key])
 
-    def completed(self) -> list[tuple[Task, Completion]]:
-        """Return completions finished since the last call. Blocks until there is one; empty once
-        no task is pending.
+    def completed(self) -> list[tuple[Task, list[Completion]]]:
+        """Return tasks finished since the last call with their completions, one per point.
 
-        Raises EngineError if jobs failed, once all others are done.
+        Blocks until a task finishes; returns an empty list once none is pending. Raises EngineError
+        if jobs failed, once all others are done.
         """
         while not self._finished and self._pending:
-            results = self._sampler.session.completed()
-            now = time.monotonic()
-            self._sampler._record(results, seconds=now - self._started)
-            self._started = now
-            for result in results:
-                self._accept(result)
+            self.poll()
         finished, self._finished = self._finished, []
         if not finished:
-            _raise_job_errors(self._errors, num_jobs=self._num_jobs)
+            self.raise_errors()
         return finished
+
+    def poll(self) -> None:
+        """Wait for the session's next results, partial ones included, and record them."""
+        results = self._sampler.session.completed()
+        now = time.monotonic()
+        self._sampler._record(results, seconds=now - self._started)
+        self._started = now
+        for result in results:
+            self._accept(result)
+
+    def raise_errors(self) -> None:
+        """Raise EngineError if any job failed."""
+        if self._errors:
+            raise EngineError(
+                f"{len(self._errors)} of {self._num_jobs} requests failed, the first with: "
+                f"{self._errors[0]}\nAll other completions are stored, and partial results of the "
+                "failed ones. Run the same command again: only missing completions are sampled."
+            )
 
     def _accept(self, result: JobResult) -> None:
         if result.key not in self._pending:
@@ -242,36 +253,16 @@ class TaskQueue:
         if result.error:
             self._errors.append(result.error)
             return
-        sampler = self._sampler
-        answers = sampler.ledger.answers([result.key])
+        answers = self._sampler.ledger.answers([result.key])
         for task in tasks:
-            completion = sampler._completion(task, task.points[0], result.chain, answers)
-            self._finished.append((task, completion))
-
-
-def _raise_job_errors(errors: Sequence[str], *, num_jobs: int) -> None:
-    if errors:
-        raise EngineError(
-            f"{len(errors)} of {num_jobs} requests failed, the first with: {errors[0]}\n"
-            "All other completions are stored, and partial results of the failed ones. "
-            "Run the same command again: only missing completions are sampled."
-        )
+            completions = self._sampler._completions(task, result.chain, answers)
+            self._finished.append((task, completions))
 
 
 def session_facts(session: Session) -> dict[str, Any]:
     """Facts about a session for the manifest: anomalies and retries of servers, with counts."""
     anomalies = getattr(session, "anomalies", None)
     return {"server": dict(sorted(anomalies.items()))} if anomalies else {}
-
-
-def _merged(jobs: Iterable[Job]) -> list[Job]:
-    """One job per chain, with the points of all tasks that share it (equal problems)."""
-    merged: dict[str, Job] = {}
-    for job in jobs:
-        other = merged.get(job.key)
-        points = job.points if other is None else tuple(dict.fromkeys(other.points + job.points))
-        merged[job.key] = replace(job, points=points)
-    return list(merged.values())
 
 
 def _answer_text(answer: Answer, token_format: TokenFormat) -> str:

@@ -16,8 +16,8 @@ from slowthink.sampling.parallel import (
     rebase_live,
     rejection_live,
     stored_curves,
-    votes_for,
 )
+from slowthink.sampling.parallel.context import votes_for
 from slowthink.sampling.parallel.scorers import ScoredText, Scorer
 
 

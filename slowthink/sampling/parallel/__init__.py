@@ -19,12 +19,7 @@ from slowthink.analysis.statistics import NUM_RESAMPLES
 from slowthink.engines.session import Point
 from slowthink.recipe import RebaseConfig, RejectionConfig
 from slowthink.records import Problem
-from slowthink.sampling.parallel.context import (
-    ParallelContext,
-    make_sample,
-    num_completion_tokens,
-    votes_for,
-)
+from slowthink.sampling.parallel.context import ParallelContext
 from slowthink.sampling.parallel.rebase import rebase_curves
 from slowthink.sampling.parallel.rejection import draw_samples, rejection_curve
 from slowthink.sampling.parallel.scorers import ScoreItem, Scorer, open_scorer, transcript_text
@@ -44,16 +39,11 @@ __all__ = [
     "ScoreItem",
     "Scorer",
     "StoredPoint",
-    "VotePoint",
-    "make_sample",
-    "num_completion_tokens",
     "open_scorer",
     "rebase_live",
     "rejection_live",
     "stored_curves",
     "transcript_text",
-    "vote_curve",
-    "votes_for",
 ]
 
 METHODS: tuple[Method, ...] = ("majority", "weighted", "best-of-n")

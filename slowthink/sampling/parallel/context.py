@@ -16,7 +16,6 @@ from slowthink.grading.cluster import group_answers
 from slowthink.recipe import ChatConfig, ForcingConfig, Recipe
 from slowthink.records import Completion, Grade, Problem, Sampling, Verdict
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.parallel.votes import Sample
 from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks
 
 
@@ -93,11 +92,3 @@ def votes_for(
         None if group is None else (group, grade.verdict is Verdict.CORRECT)
         for group, grade in zip(groups, grades, strict=True)
     ]
-
-
-def make_sample(
-    vote: Hashable | None, grade: Grade, *, tokens: int, score: float | None = None
-) -> Sample:
-    """A graded answer as a sample for voting."""
-    correct = grade.verdict is Verdict.CORRECT
-    return Sample(answer=vote, correct=correct, num_tokens=tokens, score=score)

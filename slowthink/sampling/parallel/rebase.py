@@ -4,7 +4,7 @@ The root is expanded into `width` first steps. At each depth all new nodes are s
 remaining width (less the chains that have ended) is divided among the open nodes by a softmax of
 their scores; nodes without children are pruned. The `width` chains at the end are closed with an
 answer each, and the answers vote. All open nodes of all problems are expanded in one batch. One
-real record: `SearchResult(chains=(4 of them), num_tokens=212, scorer_tokens=1480, depth=7, …)`.
+real record: `SearchResult(chains=(4 of them), num_tokens=212, scorer_tokens=1480, …)`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from slowthink.recipe import RebaseConfig
-from slowthink.records import Completion, Grade, Problem
+from slowthink.records import Completion, Grade, Problem, Verdict
 from slowthink.sampling.parallel.context import (
     ParallelContext,
-    make_sample,
     num_completion_tokens,
     votes_for,
 )
@@ -49,9 +48,6 @@ class SearchResult:
     num_tokens: int
     """Of all steps, pruned ones included, and all answers."""
     scorer_tokens: int
-    num_re_prefilled: int
-    """Prompt tokens of expansions and answers that were prefilled or decoded before."""
-    depth: int
 
 
 def allocate(scores: Sequence[float], width: int, *, temperature: float) -> list[int]:
@@ -128,8 +124,6 @@ class _SearchTree:
     leaves: list[_Node] = field(default_factory=list)
     num_tokens: int = 0
     scorer_tokens: int = 0
-    num_re_prefilled: int = 0
-    depth: int = 0
 
     def children(self) -> list[tuple[_Node, tuple[int, ...]]]:
         """Parent and path of each child to expand."""
@@ -141,7 +135,6 @@ class _SearchTree:
 
     def advance(self, children: Sequence[_Node], *, width: int, temperature: float) -> None:
         """Move ended children to the leaves and divide the remaining width among the others."""
-        self.depth += 1
         self.leaves += [child for child in children if child.chain.end is not NodeState.OPEN]
         nodes = [child for child in children if child.chain.end is NodeState.OPEN]
         scores = [node.score for node in nodes]
@@ -192,15 +185,10 @@ def _expand(
         ]
     )
     children: dict[str, list[_Node]] = {tree.problem.id: [] for tree in trees}
-    prefixes: set[tuple[str, tuple[int, ...]]] = set()  # equal ones are prefilled once
     for (tree, node, path), (completion,) in zip(expansions, completions, strict=True):
         child = _Node(path=path, chain=expander.extend(node.chain.ids, completion))
         children[tree.problem.id].append(child)
         tree.num_tokens += len(child.chain.ids) - len(node.chain.ids)
-        prefix = (tree.problem.id, node.chain.ids)
-        if node.path and prefix not in prefixes:
-            tree.num_re_prefilled += completion.num_prompt_tokens
-        prefixes.add(prefix)
     by_tree = [children[tree.problem.id] for tree in trees]
     _score(expander, trees, by_tree, scorer)
     return by_tree
@@ -239,11 +227,8 @@ def _answer(expander: NodeExpander, trees: Sequence[_SearchTree]) -> list[Search
     results = []
     for tree, own in zip(trees, tasks, strict=True):
         answers = [next(completions)[0] for _ in own]
-        prompts: dict[tuple[int, ...], int] = {}  # equal ones are prefilled once
         for task, answer in zip(own, answers, strict=True):
             tree.num_tokens += task.num_before + num_completion_tokens(answer)
-            prompts[task.task.request.prompt_ids] = answer.num_prompt_tokens - task.num_before
-        tree.num_re_prefilled += sum(prompts.values())
         results.append(_result(expander, tree, answers))
     return results
 
@@ -269,16 +254,14 @@ def _result(
         problem=tree.problem,
         chains=chains,
         votes=tuple(
-            make_sample(
-                answer_vote,
-                chain.grade,
-                tokens=num_completion_tokens(chain.completion),
+            Sample(
+                answer=answer_vote,
+                correct=chain.grade.verdict is Verdict.CORRECT,
+                num_tokens=num_completion_tokens(chain.completion),
                 score=chain.score,
             )
             for answer_vote, chain in zip(votes, graded, strict=True)
         ),
         num_tokens=tree.num_tokens,
         scorer_tokens=tree.scorer_tokens,
-        num_re_prefilled=tree.num_re_prefilled,
-        depth=tree.depth,
     )

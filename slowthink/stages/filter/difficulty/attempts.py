@@ -107,7 +107,7 @@ class ModelSource:
 
     def returned(self) -> list[Returned]:
         """Attempts returned since the last call, graded."""
-        return [self._graded(task, completion) for task, completion in self.queue.completed()]
+        return [self._graded(task, completion) for task, (completion,) in self.queue.completed()]
 
     def _task(self, problem_id: str, number: int) -> Task:
         first = self._firsts[problem_id]
