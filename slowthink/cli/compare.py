@@ -13,7 +13,7 @@ from slowthink.cli.options import Json, print_result
 def compare(
     run_a: Annotated[Path, typer.Argument(help="A run folder.")],
     run_b: Annotated[
-        Path, typer.Argument(help="Another run folder, or the same: base against tuned.")
+        Path, typer.Argument(help="Another run folder, or the same to compare two arms.")
     ],
     out: Annotated[
         Path | None,

@@ -31,7 +31,7 @@ def grade(
     ] = None,
     ledger: Annotated[
         Path | None,
-        typer.Option("--ledger", help="Where opinions are kept. Default: FILE.judge.sqlite."),
+        typer.Option("--ledger", help="Cache of the judge's replies. Default: FILE.judge.sqlite."),
     ] = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -74,9 +74,9 @@ def _grade_with_judge(
     config, recipe = JudgeConfig(model=model), Recipe(name="grade", model=model)
     with (
         ProgressReporter(quiet=quiet) as reporter,
-        Ledger(ledger) as opinions,
+        Ledger(ledger) as cache,
         open_judge(
-            config, recipe, ledger=opinions, notify=reporter.notify, progress=reporter.progress
+            config, recipe, ledger=cache, notify=reporter.notify, progress=reporter.progress
         ) as judge,
     ):
         graded, judge_report = judge_rows(judge, rows, graded)

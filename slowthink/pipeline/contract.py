@@ -82,9 +82,9 @@ class StageContext:
     inputs: Mapping[str, Path]
     """Folders of the earlier stages that this recipe runs."""
     notify: Callable[[str], None] = print
-    """Prints a message for the user, on stderr."""
+    """Callback for a message to the user."""
     progress: Callable[[int, int], None] = lambda done, total: None
-    """Called with the number of finished items and the total."""
+    """Callback for progress: the number of finished items, and the total."""
 
     @property
     def config(self) -> Any:
