@@ -108,11 +108,9 @@ class CatalogueReader:
         self, rows: Iterable[SourceRow | BadRow], part: Part, name: str, dropped: list[Dropped]
     ) -> Iterator[SourceRow | BadRow]:
         """Rows that the set's rules keep; the others are added to `dropped`."""
-        rules = self._rules(part)
+        rule = self._rule(part)
         for row in rows:
-            reason = None
-            if isinstance(row, SourceRow):
-                reason = next(filter(None, (rule(row.values) for rule in rules)), None)
+            reason = rule(row.values) if isinstance(row, SourceRow) else None
             if reason is None:
                 yield row
             else:
@@ -141,53 +139,46 @@ class CatalogueReader:
 
         return convert
 
-    # --- rules ------------------------------------------------------------------------------------
-
-    def _rules(self, part: Part) -> list[Rule]:
-        """The set's rules for the rows of a part, in order."""
+    def _rule(self, part: Part) -> Rule:
+        """All rules of the set, for the rows of a part."""
         published = self.published
         keep = {**published.keep, **published.keep_by_config.get(part.config or "", {})}
-        rules: list[Rule] = [lambda values: _column_reason(values, published, keep)]
-        if published.excludes:
-            rules.append(self._excluding(published.excludes))
-        if published.restricted_to:
-            rules.append(self._restricted(published.restricted_to, published.unrestricted))
-        return rules
-
-    def _excluding(self, name: str) -> Rule:
-        questions = self._questions(name)
-        reason = f"rule: it is in {_short_name(published_sets()[name])}"
-        column = self.published.columns.question
-        return lambda values: reason if values.get(column) in questions else None
-
-    def _restricted(self, name: str, unrestricted: Mapping[str, Iterable[Any]]) -> Rule:
-        questions = self._questions(name)
-        reason = f"rule: it is not in {published_sets()[name].hub_id}"
-        column = self.published.columns.question
+        excluded = self._questions(published.excludes)
+        allowed = self._questions(published.restricted_to)
 
         def rule(values: Mapping[str, Any]) -> str | None:
-            exempt = unrestricted and _outside(values, unrestricted) is None
-            return None if exempt or values.get(column) in questions else reason
+            question = values.get(published.columns.question)
+            question = question if isinstance(question, str) else None
+            if reason := _column_reason(values, published, keep):
+                return reason
+            if published.excludes and question in excluded:
+                return f"rule: it is in {_short_name(published.excludes)}"
+            if published.restricted_to and question not in allowed:
+                exempt = published.unrestricted and not _outside(values, published.unrestricted)
+                other = published_sets()[published.restricted_to]
+                return None if exempt else f"rule: it is not in {other.hub_id}"
+            return None
 
         return rule
 
-    def _questions(self, name: str) -> frozenset[str]:
-        """The exact questions of another set."""
-        other = published_sets()[name]
+    def _questions(self, name: str | None) -> frozenset[str]:
+        """The exact questions of another set; none for None."""
+        if name is None:
+            return frozenset()
         if self._is_file:
             raise ConfigError(
                 f"{self.setting}.path: {self.source.path} is one file, and {self.published.title} "
-                f"needs {_short_name(other)} too; expected a folder with both. Put the copies into "
+                f"needs {_short_name(name)} too; expected a folder with both. Put the copies into "
                 f"one: --set {self.setting}.path=FOLDER"
             )
+        other = published_sets()[name]
         rows = self._open(other, other.parts[0]).rows
-        values = (
-            row.values.get(other.columns.question) for row in rows if isinstance(row, SourceRow)
-        )
+        values = [r.values.get(other.columns.question) for r in rows if isinstance(r, SourceRow)]
         return frozenset(question for question in values if isinstance(question, str))
 
 
-def _short_name(published: PublishedSet) -> str | None:
+def _short_name(name: str) -> str | None:
+    published = published_sets()[name]
     return published.parts[0].config or published.hub_id
 
 
