@@ -1,4 +1,4 @@
-"""A made run folder: real tables and manifests, written by `runs`, with figures that tests know."""
+"""A made run folder: real tables and manifests, with figures that tests know."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _train(context: StageContext) -> StageResult:
 
 
 def points_of(arm: str) -> Iterator[dict[str, Any]]:
-    """(cap, waits, forced, accuracy) of each arm's points, as the evaluate stage sums them up."""
+    """The points of an arm, as in the summary of the evaluate stage."""
     base = [(32, 0, True, 0.10), (96, 0, True, 0.15), (96, 0, False, 0.20)]
     tuned = [(cap, 0, True, 0.1 + place * 0.12) for place, cap in enumerate(CAPS)]
     tuned += [(128, 1, True, 0.75), (128, 2, True, 0.8)]
@@ -159,7 +159,7 @@ def _point(
 
 
 def summary(*names: str, violations: int = 0) -> dict[str, Any]:
-    """What the evaluate stage says of these arms: held-out problems, greedy, and AIME24, sampled."""
+    """A summary of the evaluate stage: held-out problems, greedy, and AIME24, sampled."""
     both = "base" in names and "tuned" in names
     curve = [_curve_row(point) for point in points_of("tuned") if not point["waits"]]
     waits = [
@@ -188,7 +188,7 @@ def summary(*names: str, violations: int = 0) -> dict[str, Any]:
 
 
 def old_summary(*names: str) -> dict[str, Any]:
-    """The same as stages wrote it before there were sets."""
+    """The same summary in the format of older runs, without sets."""
     new = summary(*names)
     later = ("sets", "averages", "parallel", "key_review", "judge")
     arms = [arm | {"protocol": "greedy, 1 sample"} for arm in new["sets"][0]["arms"]]

@@ -102,7 +102,7 @@ def shorten(text: str, *, limit: int) -> str:
 def join_cjk(tokens: str) -> str:
     """Space-separated tokens without the spaces between Chinese characters.
 
-    >>> closed_up("甲 乙 相 距 480 千 米 of road")
+    >>> join_cjk("甲 乙 相 距 480 千 米 of road")
     '甲乙相距 480 千米 of road'
     """
     return re.sub(r"(?<=[\u3400-\u9fff]) (?=[\u3400-\u9fff])", "", tokens)
@@ -146,9 +146,9 @@ def detectable_difference(pair: Mapping[str, Any]) -> str:
     """A sentence on the smallest true difference that this many questions can detect."""
     size, num = pair.get("minimal_detectable_difference"), pair.get("n")
     if size is None:
-        return f"{count(num)} questions are too few to compute a detectable difference."
+        return f"n = {count(num)} is too small to compute a detectable difference."
     if not size:
-        same = "differ equally" if pair.get("difference") else "gave the same result"
+        same = "differ by the same amount" if pair.get("difference") else "gave the same result"
         return f"Both {same} on every question; no detectable difference can be computed."
     return (
         f"This set of {count(num)} questions could detect a true difference of "
