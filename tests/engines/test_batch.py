@@ -25,7 +25,7 @@ LOAD = sweep.Load(
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Two layers are not worth a second one, which waits where the machine is busy."""
+    """Two layers gain nothing from a second thread, which waits on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,20 +52,20 @@ def drawn_tokens(chains, answers) -> int:
         len(chain.ids) - sum(event.forced for event in chain.events) + len(chain.events)
         for chain in chains
     )
-    return thought + sum(len(one.ids) + (one.end is AnswerEnd.STOP) for one in answers)
+    return thought + sum(len(answer.ids) + (answer.end is AnswerEnd.STOP) for answer in answers)
 
 
 def test_no_thinking_token_of_a_sweep_is_made_or_prefilled_twice(session) -> None:
     jobs = sweep.make_jobs(session, LOAD)
     before = session.cost
-    outcomes = list(generate(session, jobs))
+    results = list(generate(session, jobs))
     spent = session.cost - before
-    waits = [e for o in outcomes for e in o.chain.events if e.kind is EventKind.WAIT]
+    waits = [e for o in results for e in o.chain.events if e.kind is EventKind.WAIT]
     assert len(waits) == 4 * len(jobs), "all waits occur"
     assert spent.prefilled == sum(len(job.request.prompt_ids) for job in jobs)
     assert spent.re_prefilled == 0
-    answers = [answer for outcome in outcomes for answer in outcome.answers]
-    assert spent.decoded == drawn_tokens([o.chain for o in outcomes], answers)
+    answers = [answer for result in results for answer in result.answers]
+    assert spent.decoded == drawn_tokens([o.chain for o in results], answers)
     assert spent.forced == sum(e.forced for e in waits) + sum(len(a.closing) for a in answers)
 
 
@@ -80,8 +80,8 @@ def test_the_bench_finds_what_a_sweep_saves_and_the_same_tokens(session) -> None
     assert 1 < data["sweep_over_longest"] < 2
 
 
-def test_jobs_that_join_as_others_leave_come_to_the_same_tokens(session, tiny_model) -> None:
-    """fp32: three at a time with places taken anew, against fixed batches."""
+def test_jobs_that_join_as_others_leave_give_the_same_tokens(session, tiny_model) -> None:
+    """fp32: three at a time with free rows refilled, against fixed batches."""
     caps = [3, 90, 12, 40, 7, 60, 0, 25]
     base = sweep.make_jobs(session, LOAD) * 2
     jobs = [
@@ -90,18 +90,18 @@ def test_jobs_that_join_as_others_leave_come_to_the_same_tokens(session, tiny_mo
         )
         for number, (job, cap) in enumerate(zip(base, caps, strict=True))
     ]
-    fixed = {outcome.key: outcome for outcome in generate(session, jobs)}
+    fixed = {result.key: result for result in generate(session, jobs)}
     with open_tiny(tiny_model, batch_size=3, reproducible=False) as flowing:
         assert not flowing.capabilities.reproducible
-        found = list(generate(flowing, jobs))
+        results = list(generate(flowing, jobs))
         spent = flowing.cost
-    assert {outcome.key for outcome in found} == set(fixed)
-    for outcome in found:
-        assert outcome.chain == fixed[outcome.key].chain
-        assert set(outcome.answers) == set(fixed[outcome.key].answers)
-    answers = [answer for outcome in found for answer in outcome.answers]
-    assert spent.decoded == drawn_tokens([outcome.chain for outcome in found], answers)
-    assert sum((outcome.cost for outcome in found), Cost()) == spent
+    assert {result.key for result in results} == set(fixed)
+    for result in results:
+        assert result.chain == fixed[result.key].chain
+        assert set(result.answers) == set(fixed[result.key].answers)
+    answers = [answer for result in results for answer in result.answers]
+    assert spent.decoded == drawn_tokens([result.chain for result in results], answers)
+    assert sum((result.cost for result in results), Cost()) == spent
     assert spent.re_prefilled == 0
 
 
@@ -126,11 +126,11 @@ def test_long_prompts_make_small_batches(tiny_model, monkeypatch, reproducible) 
             return logits
 
         monkeypatch.setattr(session._decoder, "forward", watched)
-        found = {outcome.key for outcome in generate(session, jobs)}
-    assert found == {job.key for job in jobs}
+        keys = {result.key for result in generate(session, jobs)}
+    assert keys == {job.key for job in jobs}
     assert max(rows for rows, _ in fed) > 1
     assert max(tokens for rows, tokens in fed if rows > 1) <= limit
-    assert max(tokens for rows, tokens in fed if rows == 1) > limit, "the longest goes alone"
+    assert max(tokens for rows, tokens in fed if rows == 1) > limit, "the longest runs alone"
 
 
 def test_a_short_job_that_joined_late_is_done_before_a_long_one(tiny_model) -> None:
@@ -144,49 +144,51 @@ def test_a_short_job_that_joined_late_is_done_before_a_long_one(tiny_model) -> N
             flowing.submit(Job(request=by_key[key], points=(Point(cap),)))
         order = []
         while len(order) < 6:
-            order += [outcome.key for outcome in flowing.completed() if not outcome.partial]
+            order += [result.key for result in flowing.completed() if not result.partial]
     assert order[-1] == first
     assert sorted(order) == sorted(by_key)
 
 
 @pytest.mark.parametrize("num_steps", [1, 30, 75, 120, 135, 170, 190])
-def test_a_batch_stopped_at_any_step_goes_on_to_the_same_tokens(session, num_steps) -> None:
-    """What was handed over by then is kept, and what it is said to have cost is what it has."""
+def test_a_batch_stopped_at_any_step_resumes_to_the_same_tokens(session, num_steps) -> None:
+    """Partial results are reused, and their cost is that of the tokens they contain."""
     jobs = sweep.make_jobs(session, LOAD)
-    whole = {outcome.key: outcome for outcome in generate(session, jobs)}
+    whole = {result.key: result for result in generate(session, jobs)}
     chains, answers, cost = {}, {}, 0
     session.checkpoint_seconds = 0
     for job in jobs:
         session.submit(job)
     for _ in range(num_steps):
-        for outcome in session.completed():
-            assert outcome.partial
-            chains[outcome.key] = outcome.chain
-            answers |= {answer.key: answer for answer in outcome.answers}
-            cost += outcome.cost.decoded
+        for result in session.completed():
+            assert result.partial
+            chains[result.key] = result.chain
+            answers |= {answer.key: answer for answer in result.answers}
+            cost += result.cost.decoded
     session.__exit__()
     session.checkpoint_seconds = float("inf")
     assert cost == drawn_tokens(chains.values(), answers.values())
-    had = frozenset(answers)
-    rest = [
-        Job(request=job.request, points=job.points, chain=chains[job.key], answer_keys=had)
+    cached = frozenset(answers)
+    remaining = [
+        Job(request=job.request, points=job.points, chain=chains[job.key], answer_keys=cached)
         for job in jobs
     ]
-    for outcome in generate(session, rest):
-        assert outcome.chain == whole[outcome.key].chain
-        assert not had & {answer.key for answer in outcome.answers}, "nothing is asked twice"
-        answers |= {answer.key: answer for answer in outcome.answers}
-    expected = {a.key: a.ids for outcome in whole.values() for a in outcome.answers}
+    for result in generate(session, remaining):
+        assert result.chain == whole[result.key].chain
+        assert not cached & {answer.key for answer in result.answers}, (
+            "cached answers are not made again"
+        )
+        answers |= {answer.key: answer for answer in result.answers}
+    expected = {a.key: a.ids for result in whole.values() for a in result.answers}
     assert {key: answer.ids for key, answer in answers.items()} == expected
 
 
-def test_what_a_job_cost_is_whole_also_when_it_came_in_pieces(session) -> None:
+def test_the_costs_of_partial_results_add_up(session) -> None:
     jobs = sweep.make_jobs(session, LOAD)
-    whole = sum(outcome.cost.decoded for outcome in generate(session, jobs))
+    total = sum(result.cost.decoded for result in generate(session, jobs))
     session.checkpoint_seconds = 0.02
-    pieces = sum(outcome.cost.decoded for outcome in generate(session, jobs))
+    in_parts = sum(result.cost.decoded for result in generate(session, jobs))
     session.checkpoint_seconds = float("inf")
-    assert pieces == whole
+    assert in_parts == total
 
 
 def test_an_idle_session_has_nothing(session) -> None:

@@ -49,8 +49,8 @@ SAMPLINGS = [
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_distribution_equals_its_definition(sampling) -> None:
-    found = distribution(LOGITS, sampling).tolist()
-    assert found == pytest.approx(brute(LOGITS.tolist(), sampling), abs=1e-6)
+    p = distribution(LOGITS, sampling).tolist()
+    assert p == pytest.approx(brute(LOGITS.tolist(), sampling), abs=1e-6)
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -60,7 +60,7 @@ def test_draws_follow_the_distribution_without_the_banned(sampling, banned) -> N
     rest = {i: x for i, x in enumerate(p) if i not in banned and x}
     n = 3000
     draws = [Draw(sampling, (i + 0.5) / n, banned) for i in range(n)]
-    counts = Counter(one.token for one in draw(LOGITS.expand(n, -1), draws))
+    counts = Counter(drawn.token for drawn in draw(LOGITS.expand(n, -1), draws))
     expected = {i: n * x / sum(rest.values()) for i, x in rest.items()}
     assert set(counts) <= set(expected)
     assert chi_square(counts, expected) < 1.0  # evenly spaced numbers: far below chance
@@ -82,16 +82,16 @@ def test_greedy_takes_the_best_that_is_not_banned() -> None:
     rows = draw(
         LOGITS.expand(2, -1), [Draw(Sampling(), 0.0), Draw(Sampling(), 0.0, frozenset({0, 1}))]
     )
-    assert [one.token for one in rows] == [0, 2]
-    assert [one.argmax for one in rows] == [0, 0]
+    assert [drawn.token for drawn in rows] == [0, 2]
+    assert [drawn.argmax for drawn in rows] == [0, 0]
 
 
 def test_where_only_ends_are_left_the_best_other_token_is_drawn() -> None:
-    one = draw(LOGITS[None], [Draw(Sampling(temperature=1.0, top_k=1), 0.3, frozenset({0}))])[0]
-    assert one.token == 1
+    (drawn,) = draw(LOGITS[None], [Draw(Sampling(temperature=1.0, top_k=1), 0.3, frozenset({0}))])
+    assert drawn.token == 1
 
 
 def test_end_probability_is_that_of_the_triggers() -> None:
-    found = draw(LOGITS[None], [Draw(Sampling(), 0.0)], triggers=frozenset({1, 2}))[0]
+    drawn = draw(LOGITS[None], [Draw(Sampling(), 0.0)], triggers=frozenset({1, 2}))[0]
     p = torch.softmax(LOGITS, -1)
-    assert found.end_probability == pytest.approx(float(p[1] + p[2]))
+    assert drawn.end_probability == pytest.approx(float(p[1] + p[2]))

@@ -19,18 +19,18 @@ from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Flow
 from slowthink.engines.vllm.rows import ForcedRow, RowSettings, Stepper
 from slowthink.records import Budget, EventKind, LoopRule, Sampling, ThinkingFormat
-from tests.engines.made_engine import (
+from tests.engines.test_drawing import brute
+from tests.engines.toy_engine import (
     EOS,
     FINISH,
-    Made,
     Tokenizer,
-    alone,
+    ToyRequest,
     compiled,
+    generate_alone,
     logits,
     sample,
     text_of,
 )
-from tests.engines.test_drawing import brute
 
 TAGS = ThinkingFormat(name="tags", start="ab", end="Eh", end_triggers=("E",))
 PLAIN = ThinkingFormat(name="plain", start="", end="", cue_after_natural_end=True)
@@ -57,7 +57,7 @@ budgets = st.builds(
     answer_tokens=st.integers(1, 4),
     loop=st.sampled_from([None, None, LoopRule(max_period=2, repeats=2, min_tokens=3)]),
 )
-asks = st.builds(
+all_args = st.builds(
     ForcingArgs,
     format=st.sampled_from([TAGS, TAGS, PLAIN]),
     budget=budgets,
@@ -65,29 +65,29 @@ asks = st.builds(
     sample=st.integers(0, 2),
     forced=st.booleans(),
 )
-requests = st.builds(
-    Made,
+toy_requests = st.builds(
+    ToyRequest,
     model=st.integers(0, 10_000),
     prompt=st.just([0, 1]),
-    ask=asks,
+    args=all_args,
     seed=st.integers(0, 99),
     engine_is_greedy=st.booleans(),
 )
 
 
-def row_of(made: Made, history=None) -> ForcedRow:
-    terms = RowSettings(
-        cap=made.ask.budget.max_thinking_tokens,
-        sampling=made.ask.sampling,
-        seed=made.seed,
-        engine_is_greedy=made.engine_is_greedy,
+def row_of(request: ToyRequest, history=None) -> ForcedRow:
+    settings = RowSettings(
+        cap=request.args.budget.max_thinking_tokens,
+        sampling=request.args.sampling,
+        seed=request.seed,
+        engine_is_greedy=request.engine_is_greedy,
     )
-    return ForcedRow(compiled(made.ask), terms, outputs=made.outputs, history=history)
+    return ForcedRow(compiled(request.args), settings, outputs=request.outputs, history=history)
 
 
-def expected(made: Made) -> list[int]:
+def expected(request: ToyRequest) -> list[int]:
     """The request's outputs less the end of the text."""
-    return text_of(alone(made.model, made.prompt, made.ask, seed=made.seed))
+    return text_of(generate_alone(request.model, request.prompt, request.args, seed=request.seed))
 
 
 def without_end(outputs: list[int]) -> list[int]:
@@ -95,11 +95,13 @@ def without_end(outputs: list[int]) -> list[int]:
 
 
 class Engine:
-    """A made continuous batch: rows come, are dropped from a step's result, leave and come back."""
+    """A toy continuous batch: rows enter, miss a step, leave and return."""
 
-    def __init__(self, made: list[Made], seed: int, *, ids_from_device: bool = False) -> None:
-        self.waiting = list(made)
-        self.rows: list[tuple[Made, ForcedRow]] = []
+    def __init__(
+        self, requests: list[ToyRequest], seed: int, *, ids_from_device: bool = False
+    ) -> None:
+        self.waiting = list(requests)
+        self.rows: list[tuple[ToyRequest, ForcedRow]] = []
         self.histories: dict[int, object] = {}
         self.stepper = Stepper(torch.device("cpu"), ids_from_device=ids_from_device)
         self.hidden = ids_from_device
@@ -116,12 +118,12 @@ class Engine:
     def _change(self) -> None:
         """Some rows enter, one may be preempted, the order changes."""
         if self.waiting and (not self.rows or self.dice.random() < 0.5):
-            made = self.waiting.pop()
-            row = row_of(made, self.histories.get(id(made)))
+            request = self.waiting.pop()
+            row = row_of(request, self.histories.get(id(request)))
             if self.hidden:
-                row.outputs = list(made.outputs)
-            self.histories[id(made)] = row.history
-            self.rows.append((made, row))
+                row.outputs = list(request.outputs)
+            self.histories[id(request)] = row.history
+            self.rows.append((request, row))
         elif self.rows and self.dice.random() < 0.1:
             self.stepper.collect()
             self.waiting.insert(0, self.rows.pop()[0])
@@ -133,82 +135,88 @@ class Engine:
         if not self.rows:
             return
         self.stepper.collect()
-        batch = torch.stack([made.next_logits() for made, _ in self.rows])
+        batch = torch.stack([request.next_logits() for request, _ in self.rows])
         kept = [self.dice.random() < 0.8 for _ in self.rows]
         rows = [(at, row) for at, (_, row) in enumerate(self.rows)]
         self.stepper.act(batch, rows, kept=kept)
-        for (made, _), edited, keep in zip(self.rows, batch, kept, strict=True):
-            if keep:  # else the prompt was not all there: what was drawn does not count
-                made.outputs.append(sample(edited, greedy=made.engine_is_greedy))
-        self.rows = [(made, row) for made, row in self.rows if not made.done]
+        for (request, _), edited, keep in zip(self.rows, batch, kept, strict=True):
+            if keep:  # else the prompt was not all prefilled, and the draw is discarded
+                request.outputs.append(sample(edited, greedy=request.engine_is_greedy))
+        self.rows = [(request, row) for request, row in self.rows if not request.done]
 
 
-@given(st.lists(requests, min_size=1, max_size=4), st.integers(0, 999))
+@given(st.lists(toy_requests, min_size=1, max_size=4), st.integers(0, 999))
 @settings(max_examples=150, deadline=None)
-def test_a_batch_in_motion_equals_each_request_alone(made, seed) -> None:
-    Engine(made, seed).run()
-    for one in made:
-        assert without_end(one.outputs) == expected(one)
+def test_a_batch_in_motion_equals_each_request_alone(requests, seed) -> None:
+    Engine(requests, seed).run()
+    for request in requests:
+        assert without_end(request.outputs) == expected(request)
 
 
-@given(st.lists(requests, min_size=1, max_size=3), st.integers(0, 999))
+@given(st.lists(toy_requests, min_size=1, max_size=3), st.integers(0, 999))
 @settings(max_examples=60, deadline=None)
-def test_ids_read_off_the_logits_do_as_well(made, seed) -> None:
-    """As under V2, where the host is not told what came out."""
-    made = [dataclasses.replace(one, engine_is_greedy=True, outputs=[]) for one in made]
-    Engine(made, seed, ids_from_device=True).run()
-    for one in made:
-        assert without_end(one.outputs) == expected(one)
+def test_a_batch_whose_ids_are_read_from_the_logits_equals_each_request_alone(
+    requests, seed
+) -> None:
+    """As under V2, where outputs are not reported to the host."""
+    requests = [
+        dataclasses.replace(request, engine_is_greedy=True, outputs=[]) for request in requests
+    ]
+    Engine(requests, seed, ids_from_device=True).run()
+    for request in requests:
+        assert without_end(request.outputs) == expected(request)
 
 
-@given(requests, st.integers(0, 999))
+@given(toy_requests, st.integers(0, 999))
 @settings(max_examples=150, deadline=None)
-def test_a_finished_request_replayed_gives_its_chain_and_answer(made, seed) -> None:
-    engine = Engine([made], seed)
+def test_a_finished_request_replayed_gives_its_chain_and_answer(request, seed) -> None:
+    engine = Engine([request], seed)
     engine.run()
     engine.stepper.collect()
-    history = engine.histories[id(made)]
-    flow = Flow(compiled(made.ask), cap=made.ask.budget.max_thinking_tokens)
-    flow.replay(made.outputs, history.ends)
-    came = alone(made.model, made.prompt, made.ask, seed=made.seed)
+    history = engine.histories[id(request)]
+    flow = Flow(compiled(request.args), cap=request.args.budget.max_thinking_tokens)
+    flow.replay(request.outputs, history.ends)
+    generated = generate_alone(request.model, request.prompt, request.args, seed=request.seed)
     assert flow.num_unexpected == 0
-    assert (flow.thinking.ids, flow.thinking.events) == (came.thinking, came.events)
-    assert flow.closing == came.closing
-    if came.closing is not None:
-        assert (flow.answering.ids, flow.answering.end) == (came.answer, came.end)
+    assert (flow.thinking.ids, flow.thinking.events) == (generated.thinking, generated.events)
+    assert flow.closing == generated.closing
+    if generated.closing is not None:
+        assert (flow.answering.ids, flow.answering.end) == (generated.answer, generated.end)
 
 
-@given(requests)
+@given(toy_requests)
 @settings(max_examples=100, deadline=None)
-def test_what_was_forced_is_told_from_the_ids_where_strings_stand_for_it(made) -> None:
-    """Without marks: the same ids, waits and closing; what triggered them is unknown."""
+def test_forced_strings_are_inferred_from_the_ids(request) -> None:
+    """Without declared ends: the same ids, waits and closing; the triggers are unknown."""
     budget = dataclasses.replace(
-        made.ask.budget, min_thinking_tokens=0, wait_strings=("cd", "gg"), end_rule="drawn"
+        request.args.budget, min_thinking_tokens=0, wait_strings=("cd", "gg"), end_rule="drawn"
     )
-    ask = dataclasses.replace(made.ask, format=TAGS, budget=budget, forced=True)
-    came = alone(made.model, made.prompt, ask, seed=made.seed)
-    text = Tokenizer().decode(came.thinking)
-    num_waits = sum(event.kind is EventKind.WAIT for event in came.events)
+    args = dataclasses.replace(request.args, format=TAGS, budget=budget, forced=True)
+    generated = generate_alone(request.model, request.prompt, args, seed=request.seed)
+    text = Tokenizer().decode(generated.thinking)
+    num_waits = sum(event.kind is EventKind.WAIT for event in generated.events)
     places = [at for at in range(len(text)) if text.startswith(("cd", "gg"), at)]
-    assume(len(places) == num_waits)  # the model drew none itself, nor one with a wait's letters
-    flow = Flow(compiled(ask), cap=budget.max_thinking_tokens)
-    flow.replay([*text_of(came), EOS], {}, infer=True)
+    assume(len(places) == num_waits)  # the model drew no wait string itself
+    flow = Flow(compiled(args), cap=budget.max_thinking_tokens)
+    flow.replay([*text_of(generated), EOS], {}, infer=True)
     assert flow.num_unexpected == 0
     whole = [*flow.thinking.ids, *(flow.closing or ()), *flow.answering.ids]
-    assert whole == text_of(came)
+    assert whole == text_of(generated)
 
 
 @pytest.mark.parametrize("size", [1, 300])
 def test_a_row_that_only_watches_touches_few_columns(size) -> None:
-    """Everything else keeps its logit, so a plain step stays plain."""
-    ask = ForcingArgs(
+    """All other logits are unchanged."""
+    args = ForcingArgs(
         format=TAGS, budget=Budget(max_thinking_tokens=9, waits=1, wait_strings=("c",))
     )
-    made = [Made(i, [0], dataclasses.replace(ask, sampling=Sampling()), 0) for i in range(size)]
-    before = torch.stack([one.next_logits() for one in made])
+    requests = [
+        ToyRequest(i, [0], dataclasses.replace(args, sampling=Sampling()), 0) for i in range(size)
+    ]
+    before = torch.stack([request.next_logits() for request in requests])
     after = before.clone()
     stepper = Stepper(torch.device("cpu"))
-    stepper.act(after, list(enumerate(row_of(one) for one in made)))
+    stepper.act(after, list(enumerate(row_of(request) for request in requests)))
     changed = {int(i) for i in (before != after).nonzero()[:, 1].tolist()}
     assert changed <= {2, 9, 10, 11}  # c in the place of the triggers
 
@@ -217,22 +225,22 @@ def test_a_row_that_only_watches_touches_few_columns(size) -> None:
 
 
 def literal_distribution(
-    model: int, prompt: list[int], ask: ForcingArgs
+    model: int, prompt: list[int], args: ForcingArgs
 ) -> dict[tuple[int, ...], float]:
-    """The probability of every thinking that s1's loop can come to, by enumeration in plain Python.
+    """The probability of every thinking that s1's loop can generate, by enumeration in plain Python.
 
-    Sample from P; an end drawn below the minimum, or while waits remain, is taken back: the wait
-    string goes in, or another token is drawn from what is left of P.
+    Sample from P; an end drawn below the minimum, or while waits remain, is discarded: the wait
+    string is appended, or another token is drawn from the remaining P.
     """
-    budget, triggers = ask.budget, {9, EOS, FINISH}
-    found: dict[tuple[int, ...], float] = {}
+    budget, triggers = args.budget, {9, EOS, FINISH}
+    chances: dict[tuple[int, ...], float] = {}
 
     def p_of(ids: list[int]) -> list[float]:
-        return brute(logits(model, [*prompt, *ids]).tolist(), ask.sampling)
+        return brute(logits(model, [*prompt, *ids]).tolist(), args.sampling)
 
     def go(ids: list[int], used: int, chance: float) -> None:
         if len(ids) >= budget.max_thinking_tokens:
-            found[tuple(ids)] = found.get(tuple(ids), 0.0) + chance
+            chances[tuple(ids)] = chances.get(tuple(ids), 0.0) + chance
             return
         p = p_of(ids)
         end = sum(p[i] for i in triggers)
@@ -251,7 +259,7 @@ def literal_distribution(
                 redraw(ids, used + 1, chance * end, p)
         else:
             key = (*ids, -1)
-            found[key] = found.get(key, 0.0) + chance * end
+            chances[key] = chances.get(key, 0.0) + chance * end
 
     def redraw(ids: list[int], used: int, chance: float, p: list[float]) -> None:
         rest = {i: share for i, share in enumerate(p) if share and i not in triggers}
@@ -259,7 +267,7 @@ def literal_distribution(
             go([*ids, token], used, chance * share / sum(rest.values()))
 
     go([], 0, 1.0)
-    return found
+    return chances
 
 
 @pytest.mark.parametrize(
@@ -274,16 +282,17 @@ def literal_distribution(
 def test_sampled_thinking_has_the_distribution_of_the_literal_loop(budget) -> None:
     """Chi-square over all outcomes, 4,000 samples with temperature and top-p; p = 0.001."""
     sampling = Sampling(temperature=1.3, top_p=0.9)
-    ask = ForcingArgs(
+    args = ForcingArgs(
         format=TAGS, sampling=sampling, budget=dataclasses.replace(budget, answer_tokens=1)
     )
     assert 0.1 < sum(brute(logits(96, [0]).tolist(), sampling)[i] for i in (9, EOS, FINISH)) < 0.5
-    expected = literal_distribution(96, [0], ask)
+    expected = literal_distribution(96, [0], args)
     number = 4000
-    made = [
-        Made(96, [0], dataclasses.replace(ask, sample=index), seed=5) for index in range(number)
+    requests = [
+        ToyRequest(96, [0], dataclasses.replace(args, sample=index), seed=5)
+        for index in range(number)
     ]
-    counts = Counter(thinking_of(one) for one in run_together(made))
+    counts = Counter(thinking_of(request) for request in run_together(requests))
     assert sum(expected.values()) == pytest.approx(1.0)
     assert set(counts) <= set(expected)
     often = {key: number * p for key, p in expected.items() if number * p >= 5}
@@ -297,24 +306,24 @@ def test_sampled_thinking_has_the_distribution_of_the_literal_loop(budget) -> No
     assert square < limit  # Wilson and Hilferty's 99.9th percentile
 
 
-def run_together(made: list[Made]) -> list[Made]:
-    """All in one batch to their ends."""
-    rows = [(one, row_of(one)) for one in made]
+def run_together(requests: list[ToyRequest]) -> list[ToyRequest]:
+    """Run all in one batch to their ends."""
+    rows = [(request, row_of(request)) for request in requests]
     stepper = Stepper(torch.device("cpu"))
     while rows:
         stepper.collect()
-        batch = torch.stack([one.next_logits() for one, _ in rows])
+        batch = torch.stack([request.next_logits() for request, _ in rows])
         stepper.batch_changed()
         stepper.act(batch, [(at, row) for at, (_, row) in enumerate(rows)])
-        for (one, _), edited in zip(rows, batch, strict=True):
-            one.outputs.append(int(edited.argmax()))
-        rows = [(one, row) for one, row in rows if not one.done]
-    return made
+        for (request, _), edited in zip(rows, batch, strict=True):
+            request.outputs.append(int(edited.argmax()))
+        rows = [(request, row) for request, row in rows if not request.done]
+    return requests
 
 
-def thinking_of(made: Made) -> tuple[int, ...]:
-    """The thinking; -1 behind it where it ended by itself."""
-    cap, ids = made.ask.budget.max_thinking_tokens, made.outputs
+def thinking_of(request: ToyRequest) -> tuple[int, ...]:
+    """The thinking; followed by -1 where it ended by itself."""
+    cap, ids = request.args.budget.max_thinking_tokens, request.outputs
     end = next(at for at in range(len(ids)) if ids[at] == 9 or at == cap)
     natural = end < cap
     return (*ids[:end], -1) if natural else tuple(ids[:cap])
@@ -323,9 +332,9 @@ def thinking_of(made: Made) -> tuple[int, ...]:
 # --- what the host and the device do --------------------------------------------------------------
 
 
-def test_the_tensor_form_never_looks_at_the_device() -> None:
-    """On torch's `meta` device, which has shapes and no numbers, any look at a number is an error:
-    so on a GPU nothing waits for one."""
+def test_the_tensor_form_never_syncs_with_the_device() -> None:
+    """On torch's `meta` device, which has shapes but no values, reading a value is an error: so on a
+    GPU nothing syncs."""
     meta = torch.device("meta")
     batch = torch.empty(3, 2000, device=meta)
     whole = torch.zeros(3, dtype=torch.long, device=meta)
@@ -335,10 +344,10 @@ def test_the_tensor_form_never_looks_at_the_device() -> None:
         temperature_R=real, top_p_R=real, top_k_R=whole, min_p_R=real, uniform_R=real,
         again_R=real, max_top_k=5, has_top_p=True, has_min_p=True,
     )  # fmt: skip
-    for one in (None, sampling):
+    for row_sampling in (None, sampling):
         draws = Draws(
             rows_R=whole, on_end_R=whole, banned_R=whole.bool(), triggers_RT=triggers,
-            distinct_RT=triggers.bool(), rule_R=whole, end_probability_R=real, sampling=one,
+            distinct_RT=triggers.bool(), rule_R=whole, end_probability_R=real, sampling=row_sampling,
             needs_probability=True,
         )  # fmt: skip
         assert decide(batch, draws).shape == (3, 4)
@@ -348,7 +357,7 @@ def test_the_tensor_form_never_looks_at_the_device() -> None:
 
 @pytest.mark.parametrize("vocabulary", [50, 3000])
 def test_batched_distributions_equal_those_of_one_row(vocabulary) -> None:
-    """With more ids than are looked at before a sort, and rows whose nucleus is wider than that."""
+    """With more ids than are tried before a sort, and rows whose nucleus is wider than that."""
     torch.manual_seed(0)
     batch = torch.randn(6, vocabulary) * torch.tensor([0.01, 0.1, 1, 2, 4, 8])[:, None]
     samplings = [
@@ -361,9 +370,9 @@ def test_batched_distributions_equal_those_of_one_row(vocabulary) -> None:
     ]
 
     def column(name: str, dtype=torch.float64) -> torch.Tensor:
-        return torch.tensor([getattr(one, name) for one in samplings], dtype=dtype)
+        return torch.tensor([getattr(sampling, name) for sampling in samplings], dtype=dtype)
 
-    found = distributions(
+    batched = distributions(
         batch,
         Sampled(
             temperature_R=column("temperature"), top_p_R=column("top_p"),
@@ -372,7 +381,7 @@ def test_batched_distributions_equal_those_of_one_row(vocabulary) -> None:
             has_min_p=True,
         ),
     )  # fmt: skip
-    for row, one, p in zip(batch, samplings, found, strict=True):
-        alone_p = drawing.distribution(row, one)
+    for row, sampling, p in zip(batch, samplings, batched, strict=True):
+        alone_p = drawing.distribution(row, sampling)
         assert torch.equal(p > 0, alone_p > 0)
         assert torch.allclose(p, alone_p, rtol=0, atol=1e-15)

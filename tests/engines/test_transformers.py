@@ -112,17 +112,17 @@ def test_a_sweep_equals_separate_literal_runs(session, make_problem, budget) -> 
     points = [p for p in POINTS if p.cap >= budget.get("min_thinking_tokens", 0)]
     requests = [make_request(session, q, make_problem, **budget) for q in QUESTIONS]
     jobs = [Job(request=request, points=tuple(points)) for request in requests]
-    outcomes = {outcome.key: outcome for outcome in generate(session, jobs)}
+    results = {result.key: result for result in generate(session, jobs)}
     for request in requests[:2]:
-        outcome, literal = outcomes[request.chain_key()], Literal(session, request)
-        answers = {answer.key: answer for answer in outcome.answers}
+        result, literal = results[request.chain_key()], Literal(session, request)
+        answers = {answer.key: answer for answer in result.answers}
         rules = make_rules(request.budget, compile_format(request.format, session.tokenizer))
         for point in points:
             ids, end = literal.think(point.cap, point.waits)
-            cut = cut_chain(outcome.chain, rules, cap=point.cap, waits=point.waits)
+            cut = cut_chain(result.chain, rules, cap=point.cap, waits=point.waits)
             assert (list(cut.ids), cut.end.value) == (ids, end), (request.prompt_ids, point)
-            found = [a for a in answers.values() if a.cut == len(ids)]
-            assert list(literal.answer(ids, end)) in [list(a.ids) for a in found]
+            same_cut = [list(a.ids) for a in answers.values() if a.cut == len(ids)]
+            assert list(literal.answer(ids, end)) in same_cut
 
 
 def test_batches_do_not_change_the_ids(session, make_problem) -> None:
@@ -134,22 +134,22 @@ def test_batches_do_not_change_the_ids(session, make_problem) -> None:
     request = requests[1]
     alone = next(generate(session, [Job(request=request, points=POINTS)]))
     first = next(generate(session, [Job(request=request, points=POINTS[:2])]))
-    rest = next(generate(session, [Job(request=request, points=POINTS, chain=first.chain)]))
-    assert together[request.chain_key()].chain == alone.chain == rest.chain
-    assert sorted(a.ids for a in rest.answers) == sorted(a.ids for a in alone.answers)
+    resumed = next(generate(session, [Job(request=request, points=POINTS, chain=first.chain)]))
+    assert together[request.chain_key()].chain == alone.chain == resumed.chain
+    assert sorted(a.ids for a in resumed.answers) == sorted(a.ids for a in alone.answers)
 
 
 def test_no_thinking_token_is_made_or_prefilled_twice(session, make_problem) -> None:
     request = make_request(session, QUESTIONS[0], make_problem, format="plain")
-    outcome = next(generate(session, [Job(request=request, points=POINTS)]))
-    cost, ends = outcome.cost, sum(a.end is AnswerEnd.STOP for a in outcome.answers)
-    answered = sum(len(a.ids) for a in outcome.answers) + ends
-    forced = sum(e.forced for e in outcome.chain.events)
-    drawn = len(outcome.chain.ids) - forced + len(outcome.chain.events)
+    result = next(generate(session, [Job(request=request, points=POINTS)]))
+    cost, ends = result.cost, sum(a.end is AnswerEnd.STOP for a in result.answers)
+    answered = sum(len(a.ids) for a in result.answers) + ends
+    forced = sum(e.forced for e in result.chain.events)
+    drawn = len(result.chain.ids) - forced + len(result.chain.events)
     assert cost.prefilled == len(request.prompt_ids)
     assert cost.re_prefilled == 0
     assert cost.decoded == drawn + answered
-    assert cost.forced == forced + sum(len(a.closing) for a in outcome.answers)
+    assert cost.forced == forced + sum(len(a.closing) for a in result.answers)
 
 
 def test_samples_of_one_prompt_share_its_prefill_and_differ(session, make_problem) -> None:
@@ -168,7 +168,7 @@ def test_samples_of_one_prompt_share_its_prefill_and_differ(session, make_proble
 
 
 def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> None:
-    """`</think>` is three ordinary tokens here; a model that draws it ends its thinking there."""
+    """`</think>` is three ordinary tokens here; a model that draws them ends its thinking."""
     from slowthink.engines.transformers.decoding import DecodingRow, Prefilled
     from slowthink.forcing.machine import ForcingMachine
 
@@ -177,12 +177,12 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
     rules = make_rules(request.budget, token_format)
 
     class Prompted(ForcingMachine):
-        """Draws "ok</think>" first, whatever the model says."""
+        """Draws "ok</think>" first, whatever the logits."""
 
-        said = list(token_format.encode("ok</think>"))
+        script = list(token_format.encode("ok</think>"))
 
         def observe(self, token, **more):
-            return super().observe(self.said.pop(0) if self.said else token, **more)
+            return super().observe(self.script.pop(0) if self.script else token, **more)
 
     decoder = session._decoder
     machine = Prompted(rules, cap=20, waits=1)
@@ -195,7 +195,7 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
     text = session.tokenizer.decode(machine.ids)
     assert text.startswith("okWait")
     assert "</think>" not in text
-    # what came after the roll-back is what the model says to the kept tokens alone
+    # after the roll-back the logits are those of the kept tokens alone
     literal = Literal(session, request)
     after = [*request.prompt_ids, *token_format.encode("ok"), *token_format.encode("Wait")]
     assert machine.ids[len(token_format.encode("ok")) + 1] == int(literal.logits(after).argmax())
@@ -206,11 +206,11 @@ def test_a_cap_above_the_context_is_refused(session, make_problem) -> None:
         session.submit(Job(request=make_request(session, "q", make_problem), points=(Point(9000),)))
 
 
-def test_thinking_ends_are_known(session, make_problem) -> None:
+def test_a_chain_cut_by_the_cap_ends_with_cap(session, make_problem) -> None:
     request = make_request(session, QUESTIONS[0], make_problem, format="plain")
-    outcome = next(generate(session, [Job(request=request, points=(Point(3),))]))
+    result = next(generate(session, [Job(request=request, points=(Point(3),))]))
     rules = make_rules(request.budget, compile_format(request.format, session.tokenizer))
-    assert cut_chain(outcome.chain, rules, cap=3, waits=0).end is ThinkingEnd.CAP
+    assert cut_chain(result.chain, rules, cap=3, waits=0).end is ThinkingEnd.CAP
 
 
 def test_an_unknown_model_is_a_clear_error() -> None:
@@ -220,7 +220,7 @@ def test_an_unknown_model_is_a_clear_error() -> None:
         TransformersSession("nobody/no-such-model", EngineConfig())
 
 
-def test_a_damaged_embedded_file_is_told(tmp_path) -> None:
+def test_a_damaged_embedded_file_is_reported(tmp_path) -> None:
     from slowthink.engines import models
     from slowthink.errors import EngineError
 
@@ -245,6 +245,6 @@ def test_packed_weights_give_the_same_bits(smollm) -> None:
     with torch.inference_mode():
         before = [model(ids).logits for ids in batches]
         pack(model)
-        assert sum(isinstance(one, PackedLinear) for one in model.modules()) == 211
+        assert sum(isinstance(module, PackedLinear) for module in model.modules()) == 211
         for ids, logits in zip(batches, before, strict=True):
             assert torch.equal(model(ids).logits, logits)

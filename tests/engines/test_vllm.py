@@ -18,7 +18,7 @@ if importlib.util.find_spec("vllm") is None:
 
 from benchmarks.conformance import Literal, compare, open_engines, requests_of, settings_of
 from slowthink.engines.session import Job, JobResult, Point, generate
-from slowthink.engines.vllm import client as vllm_engine
+from slowthink.engines.vllm import client
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.formats import FORMATS
 from slowthink.records import Sampling
@@ -29,15 +29,15 @@ GREEDY = Sampling()
 
 @pytest.fixture(scope="module")
 def engines(smollm):
-    """vLLM with so small a cache that requests push each other out, and the transformers engine."""
+    """vLLM with so small a cache that requests preempt each other, and the transformers engine."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kept = vllm_engine._CPU_CACHE_BYTES
-        vllm_engine._CPU_CACHE_BYTES = 40 << 20
+        kept = client._CPU_CACHE_BYTES
+        client._CPU_CACHE_BYTES = 40 << 20
         try:
             vllm, embedded = open_engines(smollm, CONTEXT)
         finally:
-            vllm_engine._CPU_CACHE_BYTES = kept
+            client._CPU_CACHE_BYTES = kept
     with vllm, embedded:
         yield vllm, embedded
 
@@ -51,18 +51,18 @@ def literal(smollm, engines):
 def test_the_ids_are_those_of_the_transformers_engine(engines, literal, name) -> None:
     vllm, embedded = engines
     setting = settings_of(CAP)[name]
-    found = compare(vllm, setting, literal, number=PROMPTS, other=embedded, by_loop=False)
-    one = found["transformers"]
-    print(json.dumps({name: vars(one)}))
-    assert one.different == []
-    assert len(one.near_ties) <= 0.02 * one.requests + 1
+    comparisons = compare(vllm, setting, literal, number=PROMPTS, other=embedded, by_loop=False)
+    comparison = comparisons["transformers"]
+    print(json.dumps({name: vars(comparison)}))
+    assert comparison.different == []
+    assert len(comparison.near_ties) <= 0.02 * comparison.requests + 1
 
 
 @pytest.mark.parametrize("name", ["waits", "minimum", "tau 0.1"])
 def test_the_ids_are_those_of_the_literal_loop(engines, literal, name) -> None:
-    found = compare(engines[0], settings_of(CAP)[name], literal, number=2)["literal"]
-    assert found.different == []
-    assert found.requests == 2
+    comparison = compare(engines[0], settings_of(CAP)[name], literal, number=2)["literal"]
+    assert comparison.different == []
+    assert comparison.requests == 2
 
 
 def jobs_of(session, number: int, *points: Point, sampling=GREEDY, **budget) -> list[Job]:
@@ -77,21 +77,21 @@ def test_sampled_ids_are_those_of_the_transformers_engine(engines) -> None:
     points = (Point(12), Point(CAP, 1))
     vllm, embedded = (
         {
-            one.key: one
-            for one in generate(
+            result.key: result
+            for result in generate(
                 session, jobs_of(session, 6, *points, sampling=sampling, min_thinking_tokens=4)
             )
         }
         for session in engines
     )
-    assert {key: one.chain for key, one in vllm.items()} == {
-        key: one.chain for key, one in embedded.items()
+    assert {key: result.chain for key, result in vllm.items()} == {
+        key: result.chain for key, result in embedded.items()
     }
-    for key, one in vllm.items():
-        assert sorted(a.ids for a in one.answers) == sorted(a.ids for a in embedded[key].answers)
+    for key, result in vllm.items():
+        assert sorted(a.ids for a in result.answers) == sorted(a.ids for a in embedded[key].answers)
 
 
-def test_requests_are_pushed_out_and_come_back(engines) -> None:
+def test_preempted_requests_resume(engines) -> None:
     """The cache holds fewer tokens than the requests together, so vLLM preempts some."""
     session = engines[0]
     jobs = jobs_of(session, 14, Point(48, 1))
@@ -99,54 +99,54 @@ def test_requests_are_pushed_out_and_come_back(engines) -> None:
     scheduler = session._engine._engine.engine_core.engine_core.scheduler
     for job in jobs:
         session.submit(job)
-    outcomes, preempted = {}, 0
-    while len(outcomes) < len(jobs):
-        outcomes |= {one.key: one for one in session.completed(timeout=0.001)}
-        preempted += sum(one.num_preemptions > 0 for one in scheduler.requests.values())
+    results, preempted = {}, 0
+    while len(results) < len(jobs):
+        results |= {result.key: result for result in session.completed(timeout=0.001)}
+        preempted += sum(r.num_preemptions > 0 for r in scheduler.requests.values())
     assert preempted > 0
-    assert outcomes[jobs[-1].key].chain == alone.chain
+    assert results[jobs[-1].key].chain == alone.chain
 
 
-def test_a_known_chain_goes_on_and_nothing_is_decoded_twice(engines) -> None:
+def test_a_cached_chain_is_continued_and_nothing_is_decoded_twice(engines) -> None:
     session = engines[0]
     (short,) = jobs_of(session, 1, Point(10))
     first = next(generate(session, [short]))
     longer = replace(short, points=(Point(10), Point(24, 1)), chain=first.chain)
-    rest = next(generate(session, [longer]))
+    resumed = next(generate(session, [longer]))
     whole = next(generate(session, [replace(longer, chain=None)]))
-    assert rest.chain == whole.chain
-    assert {a.key: a.ids for a in rest.answers} == {a.key: a.ids for a in whole.answers}
-    answered = sum(len(a.ids) + (a.end.value == "stop") for a in rest.answers)
-    forced = sum(event.forced for event in rest.chain.events)
-    drawn = len(rest.chain.ids) - len(first.chain.ids) - forced + len(rest.chain.events)
-    assert rest.cost.decoded == drawn + answered
+    assert resumed.chain == whole.chain
+    assert {a.key: a.ids for a in resumed.answers} == {a.key: a.ids for a in whole.answers}
+    answered = sum(len(a.ids) + (a.end.value == "stop") for a in resumed.answers)
+    forced = sum(event.forced for event in resumed.chain.events)
+    drawn = len(resumed.chain.ids) - len(first.chain.ids) - forced + len(resumed.chain.events)
+    assert resumed.cost.decoded == drawn + answered
     assert whole.cost.decoded == drawn + len(first.chain.ids) + answered
 
 
-def test_long_jobs_are_given_back_as_far_as_they_have_come(engines) -> None:
-    """So that a process that is killed has lost little; costs add up, nothing counts twice."""
+def test_long_jobs_return_partial_results(engines) -> None:
+    """So a process that is killed loses little; costs add up, nothing counts twice."""
     session = engines[0]
     jobs = jobs_of(session, 3, Point(48, 1), min_thinking_tokens=30)
     kept, session.checkpoint_seconds = session.checkpoint_seconds, 0.2
     try:
         for job in jobs:
             session.submit(job)
-        found: list[JobResult] = []
-        while sum(not one.partial for one in found) < len(jobs):
-            found += session.completed()
+        results: list[JobResult] = []
+        while sum(not result.partial for result in results) < len(jobs):
+            results += session.completed()
     finally:
         session.checkpoint_seconds = kept
     job = jobs[0]
-    parts = [one for one in found if one.key == job.key]
-    lengths = [len(one.chain.ids) for one in parts]
+    parts = [result for result in results if result.key == job.key]
+    lengths = [len(part.chain.ids) for part in parts]
     assert parts[0].partial and lengths == sorted(lengths)
-    rest = next(generate(session, [replace(job, chain=parts[0].chain)]))
+    resumed = next(generate(session, [replace(job, chain=parts[0].chain)]))
     whole = next(generate(session, [job]))
-    assert rest.chain == parts[-1].chain == whole.chain
-    assert sum(one.cost.decoded for one in parts) == whole.cost.decoded
+    assert resumed.chain == parts[-1].chain == whole.chain
+    assert sum(part.cost.decoded for part in parts) == whole.cost.decoded
 
 
-def test_a_request_without_a_budget_is_served_as_ever(engines, literal) -> None:
+def test_a_request_without_a_budget_is_unchanged(engines, literal) -> None:
     from vllm import SamplingParams
 
     session = engines[0]
@@ -154,13 +154,13 @@ def test_a_request_without_a_budget_is_served_as_ever(engines, literal) -> None:
     prompt = list(job.request.prompt_ids)
     params = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
     session._engine.add("plain", prompt, params)
-    found = []
-    while not found:
-        found = session._engine.step(None)
+    finished = []
+    while not finished:
+        finished = session._engine.step(None)
     ids: list[int] = []
     while len(ids) < 6:
         ids.append(int(literal.logits([*prompt, *ids]).argmax()))
-    assert list(found[0].ids) == ids
+    assert list(finished[0].ids) == ids
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_a_request_without_a_budget_is_served_as_ever(engines, literal) -> None:
         ({"slowthink_format": "think-tags"}, "3 tokens of this model's tokenizer"),
     ],
 )
-def test_vllm_refuses_at_admission_what_cannot_be_done(engines, extra, message) -> None:
-    """An error of the request, which its server answers with 400; the engine lives on."""
+def test_vllm_refuses_invalid_arguments_at_admission(engines, extra, message) -> None:
+    """An error of the request, which its server answers with 400; the engine keeps running."""
     from vllm import SamplingParams
     from vllm.exceptions import VLLMValidationError
 
@@ -185,7 +185,7 @@ def test_vllm_refuses_at_admission_what_cannot_be_done(engines, extra, message) 
         engines[0]._engine.add("bad", list(range(3, 43)), params)
 
 
-def test_the_session_refuses_what_it_cannot_do(engines) -> None:
+def test_the_session_refuses_impossible_jobs(engines) -> None:
     session = engines[0]
     (job,) = jobs_of(session, 1, Point(4))
     with pytest.raises(ConfigError, match="the model's context holds 256"):
@@ -195,8 +195,8 @@ def test_the_session_refuses_what_it_cannot_do(engines) -> None:
         session.submit(replace(job, request=tags))
 
 
-def test_logits_that_something_else_edits_are_found_out(engines) -> None:
-    """A forced token that did not come out is no completion."""
+def test_logits_edited_by_something_else_are_detected(engines) -> None:
+    """A request without its forced tokens gives no completion."""
     session = engines[0]
     (job,) = jobs_of(session, 1, Point(4), min_thinking_tokens=4)
     session.submit(job)
@@ -204,7 +204,7 @@ def test_logits_that_something_else_edits_are_found_out(engines) -> None:
     session._engine.add = lambda key, ids, params: add(key, ids, _unforced(params))
     try:
         with pytest.raises(EngineError, match="not those that were forced"):
-            while True:  # on a slow machine what it has come to is given back first
+            while True:  # on a slow machine a partial result is returned first
                 session.completed()
     finally:
         session._engine.add = add

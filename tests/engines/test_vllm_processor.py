@@ -1,4 +1,4 @@
-"""The logits processor in made vLLM batches of both interfaces, and what it refuses."""
+"""The logits processor in toy vLLM batches of both interfaces, and the requests it refuses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ from slowthink.engines.vllm.request_args import read_args, write_args
 from slowthink.engines.vllm.request_flow import check_room, compile_args
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Budget, Request, Sampling, ThinkingFormat
-from tests.engines.made_engine import EOS, FINISH, Made, alone, compiler, sample, text_of
+from tests.engines.toy_engine import (
+    EOS,
+    FINISH,
+    ToyRequest,
+    compiler,
+    generate_alone,
+    sample,
+    text_of,
+)
 
 v = SimpleNamespace()
 """vLLM's names, loaded when a test of this file runs: it takes its time, and warns."""
@@ -38,7 +46,7 @@ def loaded() -> None:
 
         from slowthink.engines.vllm.processor import Forcing
     names = (SamplingParams, StructuredOutputsParams, BatchUpdateBuilder, MoveDirectionality)
-    vars(v).update({one.__name__: one for one in (*names, Forcing)})
+    vars(v).update({cls.__name__: cls for cls in (*names, Forcing)})
 
 
 TAGS = ThinkingFormat(name="custom", start="ab", end="Eh", end_triggers=("E",))
@@ -49,9 +57,9 @@ CONFIG = SimpleNamespace(
 )
 
 
-def made_requests(dice: random.Random, number: int) -> list[Made]:
+def random_requests(dice: random.Random, number: int) -> list[ToyRequest]:
     """Requests of all kinds."""
-    found = []
+    requests = []
     for _ in range(number):
         budget = Budget(
             max_thinking_tokens=dice.randrange(16),
@@ -69,40 +77,40 @@ def made_requests(dice: random.Random, number: int) -> list[Made]:
             budget=budget, seed=dice.randrange(99), sample=dice.randrange(3),
         )  # fmt: skip
         point = Point(budget.max_thinking_tokens, budget.waits)
-        ask = read_args(write_args(request, point))
+        args = read_args(write_args(request, point))
         greedy = dice.random() < 0.7
-        found.append(Made(dice.randrange(9999), [0, 1], ask, request.seed, greedy))
-    return found
+        requests.append(ToyRequest(dice.randrange(9999), [0, 1], args, request.seed, greedy))
+    return requests
 
 
-def params_of(made: Made):
-    ask, budget = made.ask, made.ask.budget
-    request = Request(
-        model="m", numerics="n", prompt_ids=(0, 1), format=TAGS, sampling=ask.sampling,
-        budget=budget, seed=made.seed, sample=ask.sample,
+def params_of(request: ToyRequest):
+    args, budget = request.args, request.args.budget
+    same = Request(
+        model="m", numerics="n", prompt_ids=(0, 1), format=TAGS, sampling=args.sampling,
+        budget=budget, seed=request.seed, sample=args.sample,
     )  # fmt: skip
-    arguments = write_args(request, Point(budget.max_thinking_tokens, budget.waits))
+    arguments = write_args(same, Point(budget.max_thinking_tokens, budget.waits))
     params = v.SamplingParams(
-        temperature=0.0 if made.engine_is_greedy else 1.0, max_tokens=200, extra_args=arguments
+        temperature=0.0 if request.engine_is_greedy else 1.0, max_tokens=200, extra_args=arguments
     )
     params.update_from_generation_config({"eos_token_id": [EOS, FINISH]}, EOS)
     return params
 
 
 def processor(place):
-    made = v.Forcing(CONFIG, place)
-    made._compilers[frozenset({EOS, FINISH})] = compiler()
-    return made
+    forcing = v.Forcing(CONFIG, place)
+    forcing._compilers[frozenset({EOS, FINISH})] = compiler()
+    return forcing
 
 
-def expected(made: Made) -> list[int]:
-    return text_of(alone(made.model, made.prompt, made.ask, seed=made.seed))
+def expected(request: ToyRequest) -> list[int]:
+    return text_of(generate_alone(request.model, request.prompt, request.args, seed=request.seed))
 
 
-def check(made: list[Made]) -> None:
-    for one in made:
-        ids = one.outputs[:-1] if one.outputs[-1] in (EOS, FINISH) else one.outputs
-        assert ids == expected(one), one
+def check(requests: list[ToyRequest]) -> None:
+    for request in requests:
+        ids = request.outputs[:-1] if request.outputs[-1] in (EOS, FINISH) else request.outputs
+        assert ids == expected(request), request
 
 
 class BatchV1:
@@ -116,8 +124,8 @@ class BatchV1:
         self.processor = processor(torch.device("cpu"))
         self.late: list[tuple[list[int], int]] = []
 
-    def run(self, made: list[Made]) -> None:
-        waiting = [(one, params_of(one)) for one in made]
+    def run(self, requests: list[ToyRequest]) -> None:
+        waiting = [(request, params_of(request)) for request in requests]
         waiting += [(None, v.SamplingParams(temperature=0.0, max_tokens=9)) for _ in range(2)]
         self.dice.shuffle(waiting)
         for _ in range(600):
@@ -134,27 +142,27 @@ class BatchV1:
     def _leave(self, waiting) -> None:
         """Finished ones, and now and then one that is preempted."""
         for at, slot in enumerate(self.slots):
-            made, params, outputs = slot
+            request, params, outputs = slot
             whole = [*outputs[:-1], *[i for o, i in self.late if o is outputs]] if outputs else []
             whole = whole if outputs and outputs[-1] < 0 else list(outputs)
-            done = made.done if made is not None else len(outputs) > 6
+            done = request.done if request is not None else len(outputs) > 6
             preempted = not done and self.dice.random() < 0.05
             if done or preempted:
                 self.builder.removed_append(at)
                 self.slots[at] = None
-            if preempted and made is not None:
-                made.outputs = whole
-                waiting.append((made, params))
+            if preempted and request is not None:
+                request.outputs = whole
+                waiting.append((request, params))
 
     def _enter(self, waiting) -> None:
         while waiting and len(self.slots) < 9 and self.dice.random() < 0.5:
-            made, params = waiting.pop(0)
-            outputs = list(made.outputs) if made is not None else []
+            request, params = waiting.pop(0)
+            outputs = list(request.outputs) if request is not None else []
             at = self.builder.pop_removed()
             if at is None:
                 at = len(self.slots)
                 self.slots.append(None)
-            self.slots[at] = (made, params, outputs)
+            self.slots[at] = (request, params, outputs)
             self.builder.added.append((at, params, [0, 1], outputs))
 
     def _condense(self) -> None:
@@ -173,9 +181,9 @@ class BatchV1:
 
     def _swap(self) -> None:
         if len(self.slots) > 1 and self.dice.random() < 0.3:
-            one, two = self.dice.sample(range(len(self.slots)), 2)
-            self.slots[one], self.slots[two] = self.slots[two], self.slots[one]
-            self.builder.moved.append((one, two, v.MoveDirectionality.SWAP))
+            a, b = self.dice.sample(range(len(self.slots)), 2)
+            self.slots[a], self.slots[b] = self.slots[b], self.slots[a]
+            self.builder.moved.append((a, b, v.MoveDirectionality.SWAP))
 
     def _step(self) -> None:
         if not self.slots:
@@ -186,48 +194,48 @@ class BatchV1:
         self.late = []
         batch = torch.stack([self._logits(slot) for slot in self.slots])
         self.processor.apply(batch)
-        for (made, params, outputs), row in zip(self.slots, batch, strict=True):
+        for (request, params, outputs), row in zip(self.slots, batch, strict=True):
             if self.dice.random() < 0.15:
                 continue  # a chunk of the prompt: what was drawn is thrown away
             token = sample(row, greedy=params.temperature == 0)
             outputs.append(-1 if self.in_async else token)
             if self.in_async:
                 self.late.append((outputs, token))
-            if made is not None:
-                made.outputs.append(token)
+            if request is not None:
+                request.outputs.append(token)
 
     def _logits(self, slot) -> torch.Tensor:
-        made, *_ = slot
-        return made.next_logits() if made is not None else torch.arange(12.0)
+        request, *_ = slot
+        return request.next_logits() if request is not None else torch.arange(12.0)
 
 
 @pytest.mark.parametrize("in_async", [False, True], ids=["plain", "async scheduling"])
 def test_a_batch_in_motion_equals_each_request_alone(in_async) -> None:
     for seed in range(25):
         dice = random.Random(seed)
-        made = made_requests(dice, 7)
-        BatchV1(dice, in_async=in_async).run(made)
-        check(made)
+        requests = random_requests(dice, 7)
+        BatchV1(dice, in_async=in_async).run(requests)
+        check(requests)
 
 
 @pytest.mark.parametrize("in_async", [False, True], ids=["plain", "async scheduling"])
-def test_a_row_that_comes_back_at_once_keeps_what_the_last_step_drew(in_async) -> None:
+def test_a_row_that_returns_at_once_keeps_the_last_draw(in_async) -> None:
     """Removed and added in one update, after a wait took the place of an end."""
-    ask = {"max_thinking_tokens": 12, "waits": 2, "wait_strings": ("cd",), "answer_tokens": 2}
+    args = {"max_thinking_tokens": 12, "waits": 2, "wait_strings": ("cd",), "answer_tokens": 2}
     number = 0
     for model in range(40):
-        made = Made(model, [0, 1], _ask(Budget(**ask)), 0)
-        came = alone(model, [0, 1], made.ask, seed=0)
-        waits = [event.position for event in came.events if event.kind.value == "wait"]
+        request = ToyRequest(model, [0, 1], _args(Budget(**args)), 0)
+        generated = generate_alone(model, [0, 1], request.args, seed=0)
+        waits = [event.position for event in generated.events if event.kind.value == "wait"]
         if not waits:
             continue
         number += 1
-        _run_with_a_return(made, after=waits[0] + 1, in_async=in_async)
-        check([made])
+        _run_with_a_return(request, after=waits[0] + 1, in_async=in_async)
+        check([request])
     assert number > 10
 
 
-def _ask(budget: Budget):
+def _args(budget: Budget):
     request = Request(
         model="m", numerics="n", prompt_ids=(0, 1), format=TAGS, sampling=Sampling(),
         budget=budget, seed=0,
@@ -235,20 +243,24 @@ def _ask(budget: Budget):
     return read_args(write_args(request, Point(budget.max_thinking_tokens, budget.waits)))
 
 
-def _run_with_a_return(made: Made, *, after: int, in_async: bool) -> None:
-    one, params, builder = processor(torch.device("cpu")), params_of(made), v.BatchUpdateBuilder()
+def _run_with_a_return(request: ToyRequest, *, after: int, in_async: bool) -> None:
+    forcing, params, builder = (
+        processor(torch.device("cpu")),
+        params_of(request),
+        v.BatchUpdateBuilder(),
+    )
     outputs: list[int] = []
     builder.added.append((0, params, [0, 1], outputs))
-    while not made.done:
-        if len(made.outputs) == after:
-            outputs = list(made.outputs)
+    while not request.done:
+        if len(request.outputs) == after:
+            outputs = list(request.outputs)
             builder.added.append((0, params, [0, 1], outputs))
-        one.update_state(builder.get_and_reset(1))
-        outputs[:] = made.outputs
-        batch = made.next_logits()[None].clone()
-        one.apply(batch)
-        made.outputs.append(int(batch[0].argmax()))
-        outputs.append(-1 if in_async else made.outputs[-1])
+        forcing.update_state(builder.get_and_reset(1))
+        outputs[:] = request.outputs
+        batch = request.next_logits()[None].clone()
+        forcing.apply(batch)
+        request.outputs.append(int(batch[0].argmax()))
+        outputs.append(-1 if in_async else request.outputs[-1])
 
 
 class StatesV2:
@@ -266,11 +278,11 @@ class StatesV2:
         self.all_token_ids.gpu[slot, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
 
 
-def run_v2(made: list[Made], dice: random.Random) -> None:
+def run_v2(requests: list[ToyRequest], dice: random.Random) -> None:
     """Slots are recycled, rows ordered anew in every step, some preempted and some in chunks."""
     states = StatesV2(4)
-    one = processor(states)
-    waiting = [(request, params_of(request)) for request in made]
+    forcing = processor(states)
+    waiting = [(request, params_of(request)) for request in requests]
     slots: dict[int, tuple] = {}
     for _ in range(600):
         for slot, (request, params) in list(slots.items()):
@@ -281,18 +293,18 @@ def run_v2(made: list[Made], dice: random.Random) -> None:
             if slot not in slots and waiting and dice.random() < 0.6:
                 slots[slot] = waiting.pop(0)
                 states.add(slot, slots[slot][0].prompt, slots[slot][0].outputs)
-                assert one.add_request(slot, slots[slot][1])
-        one.apply_staged_writes()
+                assert forcing.add_request(slot, slots[slot][1])
+        forcing.apply_staged_writes()
         if not slots and not waiting:
             return
         order = list(slots)
         dice.shuffle(order)
         if order:
-            _step_v2(one, states, slots, order, dice)
+            _step_v2(forcing, states, slots, order, dice)
     raise AssertionError("a request did not end")
 
 
-def _step_v2(one, states, slots, order, dice) -> None:
+def _step_v2(forcing, states, slots, order, dice) -> None:
     lengths = []
     for slot in order:
         length = len(slots[slot][0].prompt) + len(slots[slot][0].outputs)
@@ -302,30 +314,30 @@ def _step_v2(one, states, slots, order, dice) -> None:
         idx_mapping_np=np.array(order), seq_lens_upper_bound_np=np.array(lengths)
     )
     batch = torch.stack([slots[slot][0].next_logits() for slot in order])
-    edited = one.apply(batch, context)
+    edited = forcing.apply(batch, context)
     for slot, length, row in zip(order, lengths, edited, strict=True):
         request, params = slots[slot]
         if length >= states.prefill_len.np[slot]:
             request.outputs.append(sample(row, greedy=params.temperature == 0))
 
 
-def test_slots_of_the_v2_model_runner_do_as_well() -> None:
+def test_a_batch_of_the_v2_model_runner_equals_each_request_alone() -> None:
     for seed in range(25):
         dice = random.Random(seed)
-        made = made_requests(dice, 7)
-        run_v2(made, dice)
-        check(made)
+        requests = random_requests(dice, 7)
+        run_v2(requests, dice)
+        check(requests)
 
 
-def test_a_request_without_a_budget_is_none_of_ours() -> None:
-    one = processor(StatesV2(2))
-    assert not one.add_request(0, v.SamplingParams())
-    assert not one.add_request(1, v.SamplingParams(extra_args={"kv_transfer_params": {}}))
+def test_a_request_without_a_budget_is_not_edited() -> None:
+    forcing = processor(StatesV2(2))
+    assert not forcing.add_request(0, v.SamplingParams())
+    assert not forcing.add_request(1, v.SamplingParams(extra_args={"kv_transfer_params": {}}))
     before = torch.randn(2, 12)
     context = SimpleNamespace(
         idx_mapping_np=np.array([0, 1]), seq_lens_upper_bound_np=np.array([3, 3])
     )
-    assert one.apply(before.clone(), context).equal(before)
+    assert forcing.apply(before.clone(), context).equal(before)
 
 
 def test_speculative_decoding_is_refused() -> None:
@@ -363,7 +375,7 @@ BASE = {"slowthink_format": "s1", "slowthink_cap": 8}
         ({}, {"thinking_token_budget": 4}, "slowthink_cap is the budget"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_kept_is_refused_with_the_way_out(extra, more, message) -> None:
+def test_an_invalid_request_is_refused_with_the_remedy(extra, more, message) -> None:
     if "structured_outputs" in more:
         more = {"structured_outputs": v.StructuredOutputsParams(json=more["structured_outputs"])}
     params = v.SamplingParams(extra_args=BASE | extra, max_tokens=99, **more)
@@ -371,7 +383,7 @@ def test_what_cannot_be_kept_is_refused_with_the_way_out(extra, more, message) -
         v.Forcing.validate_params(params)
 
 
-def test_a_sound_request_is_let_in() -> None:
+def test_a_valid_request_is_accepted() -> None:
     v.Forcing.validate_params(v.SamplingParams(extra_args=dict(BASE), max_tokens=99))
     v.Forcing.validate_params(v.SamplingParams(temperature=0.7, repetition_penalty=1.3))
 
@@ -387,12 +399,12 @@ def test_a_sound_request_is_let_in() -> None:
 def test_a_budget_that_does_not_fit_is_refused(extra, fits, message, smollm_tokenizer) -> None:
     compiler = Compiler(smollm_tokenizer, eos_ids=frozenset({2}))
     compiled = compile_args(read_args(BASE | extra), compiler, stop_id=2)
-    found = {"num_prompt": 10, "max_context": 2048, "max_tokens": None} | fits
+    limits = {"num_prompt": 10, "max_context": 2048, "max_tokens": None} | fits
     if message is None:
-        check_room(compiled, **found)
+        check_room(compiled, **limits)
         return
     with pytest.raises(ConfigError, match=message):
-        check_room(compiled, **found)
+        check_room(compiled, **limits)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +415,9 @@ def test_a_budget_that_does_not_fit_is_refused(extra, fits, message, smollm_toke
         ({"slowthink_format": "auto"}, "expected a thinking model"),
     ],
 )
-def test_what_the_tokenizer_cannot_do_is_refused(extra, message, smollm_tokenizer) -> None:
+def test_a_format_that_the_tokenizer_does_not_allow_is_refused(
+    extra, message, smollm_tokenizer
+) -> None:
     compiler = Compiler(smollm_tokenizer, eos_ids=frozenset({2}))
     with pytest.raises(ConfigError, match=message):
         compile_args(read_args(BASE | extra), compiler, stop_id=2)
@@ -412,7 +426,7 @@ def test_what_the_tokenizer_cannot_do_is_refused(extra, message, smollm_tokenize
 def test_the_cost_of_a_step_is_measured_for_each_kind_of_row(smollm) -> None:
     from benchmarks.forcing_step import KINDS, step_overhead
 
-    found = step_overhead(batch=3, vocabulary=50_000, steps=3)
-    medians = [found[f"step_microseconds_{kind}"]["median"] for kind in KINDS]
+    figures = step_overhead(batch=3, vocabulary=50_000, steps=3)
+    medians = [figures[f"step_microseconds_{kind}"]["median"] for kind in KINDS]
     assert all(median > 0 for median in medians)
     assert medians[0] == min(medians)

@@ -1,4 +1,4 @@
-"""A made model and tokenizer of a dozen letters, one request driven alone, and a made vLLM batch."""
+"""A toy model and tokenizer of a dozen letters, and one request generated alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tokenizer:
 
     eos_token_id = EOS
     chat_template = ""
-    name_or_path = "made"
+    name_or_path = "requests"
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         return [LETTERS.index(letter) for letter in text if letter in LETTERS]
@@ -46,7 +46,7 @@ def compiled(args: ForcingArgs) -> CompiledArgs:
 
 
 def logits(seed: int, ids: list[int]) -> torch.Tensor:
-    """What the made model says after these ids: a pure function."""
+    """The toy model's logits after these ids: a pure function."""
     return _logits(seed, tuple(ids)).clone()
 
 
@@ -57,8 +57,8 @@ def _logits(seed: int, ids: tuple[int, ...]) -> torch.Tensor:
 
 
 @dataclass
-class Came:
-    """What came of a request."""
+class Generated:
+    """The result of a request."""
 
     thinking: list[int]
     events: list
@@ -67,33 +67,33 @@ class Came:
     end: AnswerEnd | None
 
 
-def alone(model: int, prompt: list[int], ask: ForcingArgs, *, seed: int) -> Came:
-    """One request by itself, as the transformers engine drives it."""
-    arguments = compiled(ask)
-    sampling = ask.sampling or Sampling()
-    budget, rules = ask.budget, arguments.rules
+def generate_alone(model: int, prompt: list[int], args: ForcingArgs, *, seed: int) -> Generated:
+    """One request by itself, as the transformers engine generates it."""
+    arguments = compiled(args)
+    sampling = args.sampling or Sampling()
+    budget, rules = args.budget, arguments.rules
     machine = ForcingMachine(rules, cap=budget.max_thinking_tokens, waits=budget.waits)
     triggers = rules.trigger_ids if rules.end_rule == "probability" else frozenset()
-    _drive(machine, model, prompt, _drawer(sampling, seed, ask.sample, triggers))
+    _drive(machine, model, prompt, _drawer(sampling, seed, args.sample, triggers))
     natural = machine.state is ChainState.ENDED
     end = ThinkingEnd.NATURAL if natural else ThinkingEnd.CAP
     cut = Cut(ids=tuple(machine.ids), end=end, events=())
-    closing = closing_of(cut, arguments.token_format, budget, forced=ask.forced)
+    closing = closing_of(cut, arguments.token_format, budget, forced=args.forced)
     if closing is None or not budget.answer_tokens:
-        return Came(machine.ids, machine.events, None, [], None)
+        return Generated(machine.ids, machine.events, None, [], None)
     answering = AnswerMachine(limit=budget.answer_tokens, eos_ids=arguments.token_format.eos_ids)
     tag = ("answer", len(machine.ids))
     start = [*prompt, *machine.ids, *closing]
-    _drive(answering, model, start, _drawer(sampling, seed, ask.sample, frozenset(), tag))
-    return Came(machine.ids, machine.events, closing, answering.ids, answering.end)
+    _drive(answering, model, start, _drawer(sampling, seed, args.sample, frozenset(), tag))
+    return Generated(machine.ids, machine.events, closing, answering.ids, answering.end)
 
 
 def _drawer(sampling, seed, sample, triggers, tag=()):
-    def one(row, machine, banned):
+    def draw_row(row, machine, banned):
         number = uniform(seed, sample, *tag, machine.draw_index)
         return draw(row[None], [Draw(sampling, number, banned)], triggers=triggers)[0]
 
-    return one
+    return draw_row
 
 
 def _drive(machine, model, prefix, drawer) -> None:
@@ -107,18 +107,18 @@ def _drive(machine, model, prefix, drawer) -> None:
             banned = action.banned
 
 
-def text_of(came: Came) -> list[int]:
-    """The ids that the request puts out, the end of the text left out."""
-    return [*came.thinking, *(came.closing or ()), *came.answer]
+def text_of(generated: Generated) -> list[int]:
+    """The ids that the request outputs, without the end of the text."""
+    return [*generated.thinking, *(generated.closing or ()), *generated.answer]
 
 
 @dataclass
-class Made:
-    """A request of the made engine."""
+class ToyRequest:
+    """A request of the toy engine."""
 
     model: int
     prompt: list[int]
-    ask: ForcingArgs
+    args: ForcingArgs
     seed: int
     engine_is_greedy: bool = True
     outputs: list[int] = field(default_factory=list)
