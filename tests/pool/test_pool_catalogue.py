@@ -223,6 +223,14 @@ def test_gpqa_extended_is_without_diamond_and_its_options_are_shuffled(tmp_path:
     ]
 
 
+def test_question_that_is_a_list_is_dropped(tmp_path: Path) -> None:
+    rows = [GPQA, GPQA | {"Question": [Q.format(2)]}]
+    files = {"gpqa_extended.jsonl": rows, "gpqa_diamond.jsonl": [GPQA | {"Question": "else?"}]}
+    source = read("gpqa-extended", copy(tmp_path, files))
+    assert len(source.items) == 1
+    assert [drop.reason for drop in source.dropped] == ["`Question` is a list; expected a string"]
+
+
 def test_set_that_needs_another_refuses_a_single_file(tmp_path: Path) -> None:
     folder = copy(tmp_path, {"gpqa_extended.csv": [GPQA]})
     with pytest.raises(ConfigError, match="needs gpqa_diamond too"):
