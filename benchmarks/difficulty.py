@@ -21,7 +21,7 @@ from slowthink.records import Grade, Verdict
 from slowthink.stages.filter.difficulty.attempts import Returned, run_attempts
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import Beta, attempts_until_decided
-from slowthink.stages.filter.difficulty.stopping import AttemptTracker, Exact
+from slowthink.stages.filter.difficulty.stopping import AttemptTracker, PassRateRule
 
 BAND = Band(32, min_correct=1, max_correct=3)
 PASS_RATES = (Beta(1.0, 1.0), Beta(0.5, 0.5), Beta(1.0, 5.0), Beta(1.0, 10.0))
@@ -84,7 +84,7 @@ def simulated_pool(pass_rates: Beta, num_problems: int, *, seed: int) -> dict[st
 def stopping_figures(pool: Pool, band: Band, *, wave_size: int = 1) -> dict[str, float]:
     """Shares of attempts drawn (including wasted ones), of drawn attempts that are wasted, and of
     problems decided differently than by all attempts."""
-    trackers = {id: AttemptTracker(Exact(band), wave_size=wave_size) for id in pool}
+    trackers = {id: AttemptTracker(PassRateRule(band), wave_size=wave_size) for id in pool}
     run_attempts(_SimulatedSource(pool), trackers)
     kept_by_all = {
         id

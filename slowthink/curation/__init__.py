@@ -1,0 +1,1 @@
+"""Curation shared by the stages filter, trace and select: overlap of texts, domains, language."""

@@ -31,9 +31,8 @@ from slowthink.stages.filter.difficulty.band import BandDecision as Decision
 from slowthink.stages.filter.difficulty.cost import Beta, attempts_until_decided
 from slowthink.stages.filter.difficulty.stopping import (
     AttemptTracker,
-    Exact,
-    Majority,
-    Never,
+    MajorityRule,
+    PassRateRule,
     StoppingRule,
 )
 
@@ -93,8 +92,8 @@ def test_exact_mode_gives_the_decision_of_all_attempts(band: Band, truncated_cou
         weights = [draw.random() ** 3 for _ in "cwtu"]
         letters = "".join(draw.choices("cwtu", weights, k=band.num_attempts))
         counts = {"truncated_counts": truncated_counts}
-        whole = follow(Never(band), letters, **counts)
-        early = follow(Exact(band), letters, wave_size=1 + seed % 5, seed=seed, **counts)
+        whole = follow(PassRateRule(band, early=False), letters, **counts)
+        early = follow(PassRateRule(band), letters, wave_size=1 + seed % 5, seed=seed, **counts)
         assert early.decision is whole.decision, letters
         assert len(whole.grades) == band.num_attempts
         assert [one.verdict for one in early.grades] == [
@@ -120,7 +119,7 @@ def test_a_decision_falls_just_when_no_rest_can_change_it(band: Band) -> None:
 
 def test_what_finishes_first_does_not_decide() -> None:
     """Right attempts come back first; only those before the decision in their order count."""
-    found = AttemptTracker(Exact(Band(4, max_correct=1)), wave_size=4)
+    found = AttemptTracker(PassRateRule(Band(4, max_correct=1)), wave_size=4)
     assert found.next_wave() == range(4)
     for number, letter in ((3, "c"), (2, "c"), (1, "w")):
         found.add(number, grade(letter))
@@ -133,9 +132,9 @@ def test_what_finishes_first_does_not_decide() -> None:
 def test_order_of_finishing_changes_no_decision_and_no_measurement(seed: int) -> None:
     draw = random.Random(7)
     letters = {f"p{n}": "".join(draw.choices("cwt", k=12)) for n in range(30)}
-    found = {one: AttemptTracker(Exact(BANDS["1-3 of 12"]), wave_size=5) for one in letters}
+    found = {one: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=5) for one in letters}
     run_attempts(Made(letters, seed=seed), found)
-    expected = {one: follow(Exact(BANDS["1-3 of 12"]), letters[one]) for one in letters}
+    expected = {one: follow(PassRateRule(BANDS["1-3 of 12"]), letters[one]) for one in letters}
     assert {one: (f.decision, f.tally, f.grades) for one, f in found.items()} == {
         one: (f.decision, f.tally, f.grades) for one, f in expected.items()
     }
@@ -143,7 +142,7 @@ def test_order_of_finishing_changes_no_decision_and_no_measurement(seed: int) ->
 
 def test_waves_of_one_waste_nothing_and_ask_for_what_is_needed_anyway() -> None:
     source = Made({"p": "wwwwwcccccc" + "c" * 21})
-    found = {"p": AttemptTracker(Exact(BAND))}
+    found = {"p": AttemptTracker(PassRateRule(BAND))}
     run_attempts(source, found)
     assert found["p"].decision is Decision.TOO_OFTEN
     assert [number for _, number in source.asked] == list(range(9))
@@ -152,7 +151,7 @@ def test_waves_of_one_waste_nothing_and_ask_for_what_is_needed_anyway() -> None:
 
 
 def test_waste_is_counted_and_what_has_not_come_is_taken_back() -> None:
-    late = AttemptTracker(Exact(Band(8, max_correct=0)), wave_size=8)
+    late = AttemptTracker(PassRateRule(Band(8, max_correct=0)), wave_size=8)
     late.next_wave()
     for number in (5, 0, 3):
         late.add(number, grade("c"))
@@ -160,7 +159,7 @@ def test_waste_is_counted_and_what_has_not_come_is_taken_back() -> None:
         Decision.TOO_OFTEN, 2, [grade("c")],
     )  # fmt: skip
     source = Made({"p": "c" * 8}, seed=1)
-    run_attempts(source, {"p": AttemptTracker(Exact(Band(8, max_correct=0)), wave_size=8)})
+    run_attempts(source, {"p": AttemptTracker(PassRateRule(Band(8, max_correct=0)), wave_size=8)})
     assert source.waiting == []
 
 
@@ -185,7 +184,7 @@ def _voted(votes: str, *, early: bool) -> AttemptTracker:
         return [None if answer is None else ord(answer) for answer in answers]
 
     kinds = {"a": Verdict.CORRECT, "-": Verdict.NO_ANSWER}
-    found = AttemptTracker(Majority(Band(7, max_pass_rate=0.4), group, early))
+    found = AttemptTracker(MajorityRule(Band(7, max_pass_rate=0.4), group, early))
     for number, vote in enumerate(votes):
         found.add(number, Grade(verdict=kinds.get(vote, Verdict.WRONG), extracted=vote))
     return found
@@ -201,7 +200,7 @@ def test_foreseen_attempts_are_those_of_brute_force(prior: tuple[float, float]) 
         right = letters.count("c")
         logs = [math.lgamma(x) for x in (prior[0] + right, prior[1] + 8 - right, sum(prior))]
         logs += [-math.lgamma(x) for x in (sum(prior) + 8, *prior)]
-        total += math.exp(sum(logs)) * len(follow(Exact(band), "".join(letters)).grades)
+        total += math.exp(sum(logs)) * len(follow(PassRateRule(band), "".join(letters)).grades)
     assert attempts_until_decided(band, Beta(*prior)) == pytest.approx(total)
 
 
@@ -260,7 +259,8 @@ def asked(
     with Grader() as grader:
         source = ModelSource(Sampler(session, ledger, tag="t"), grader, firsts)
         follows = {
-            one.id: AttemptTracker(Exact(BANDS["1-3 of 12"]), wave_size=4) for one in problems
+            one.id: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=4)
+            for one in problems
         }
         run_attempts(source, follows)
     return {one: (f.decision, len(f.grades)) for one, f in follows.items()}, session
@@ -275,7 +275,7 @@ def test_a_session_out_of_order_decides_the_same_and_asks_nothing_twice(
     expected = {
         one.id: (f.decision, len(f.grades))
         for one in problems
-        if (f := follow(Exact(BANDS["1-3 of 12"]), answers[one.question]))
+        if (f := follow(PassRateRule(BANDS["1-3 of 12"]), answers[one.question]))
     }
     for seed in (1, 2):
         with Ledger(tmp_path / f"{seed}.sqlite") as ledger:

@@ -11,7 +11,12 @@ import pytest
 
 from slowthink.curation.overlap.exact import exact_keys, operators
 from slowthink.recipe import DuplicatesConfig, SemanticConfig
-from slowthink.stages.filter.duplicates import CLUSTERS_FILE, SHORTHAND, duplicates, in_preference
+from slowthink.stages.filter.duplicates import (
+    CLUSTERS_FILE,
+    SHORTHAND,
+    duplicates,
+    sorted_by_preference,
+)
 from slowthink.stages.filter.funnel import Funnel
 
 EQUAL = {
@@ -129,7 +134,7 @@ def test_kept_one_follows_the_stated_rule(make_problem) -> None:
     random.Random(0).shuffle(made)
 
     def first(*keep, sources=()):
-        return in_preference(made, DuplicatesConfig(keep=keep, sources=sources))[0].question
+        return sorted_by_preference(made, DuplicatesConfig(keep=keep, sources=sources))[0].question
 
     assert first("longest_solution") == "a"
     assert first("answer", "shortest_solution") == "b"

@@ -1,1 +1,1 @@
-"""Which field of a taxonomy a problem belongs to, asked of a model or told offline."""
+"""The domain of a problem in a taxonomy: by its words, by embeddings, or by a language model."""

@@ -1,1 +1,1 @@
-"""Texts that are the same, nearly the same, or contained in each other: duplicates and leaks."""
+"""Duplicates of texts, and leaks of test problems into them."""

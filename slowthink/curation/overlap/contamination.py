@@ -114,7 +114,7 @@ class StrictIndex:
         """The copies and templates of each text, nearest first.
 
         With `contained` a text that is contained in a problem is a leak too, not only a text that
-        contains a problem.
+        contains a problem. Chains of thought are checked without.
         """
         leaks: list[tuple[Leak, ...]] = []
         for start in range(0, len(texts), BATCH_TEXTS):
@@ -130,11 +130,6 @@ class StrictIndex:
                 ]
                 leaks.append(tuple(sorted(compared, key=_nearest_first)))
         return leaks
-
-    def leaks_in_chains(self, chains: Sequence[str]) -> list[tuple[Leak, ...]]:
-        """The leaks of chains of thought, which may contain a problem but not be contained in one.
-        """  # fmt: skip
-        return self.leaks(chains, contained=False)
 
     # --- candidates -------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ find_leaks(["Compute 17 + 25 …"], items, ContaminationConfig(preset="s1"))  # 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 from slowthink.curation.overlap.contamination import Leak, StrictIndex
@@ -52,7 +53,8 @@ def find_in_chains(
     runner: str = "local",
 ) -> list[Leaks]:
     """The test problems contained in each chain of thought (strict form, one direction)."""
-    return map_rows(StrictIndex.of(items, config).leaks_in_chains, chains, runner=runner)
+    find = functools.partial(StrictIndex.of(items, config).leaks, contained=False)
+    return map_rows(find, chains, runner=runner)
 
 
 def _leaks_of(shared: SharedNgram | None, items: Sequence[EvaluationItem]) -> Leaks:

@@ -42,14 +42,14 @@ def contamination(funnel: Funnel, context: StageContext) -> None:
     problems = sorted(funnel.problems, key=lambda problem: problem.id)
     overlaps = _leaks(problems, items, config, context.recipe)
     overlaps, paraphrase_facts = add_paraphrases(problems, overlaps, items, context)
-    leaks = {p.id: found for p, found in zip(problems, overlaps, strict=True) if found}
+    leaks = {p.id: overlap for p, overlap in zip(problems, overlaps, strict=True) if overlap}
     ids = [problem.id for problem in problems]
     report = certificate(leaks, sets, config, what="questions", checked=ids)
     report |= {"paraphrase": paraphrase_facts} if paraphrase_facts else {}
     write_certificate(context.folder, report)
     funnel.facts["contamination"] = summary(report)
     step = f"contamination: {config.preset}"
-    dropped = [_dropped(id, found, step, config) for id, found in sorted(leaks.items())]
+    dropped = [_dropped(id, overlap, step, config) for id, overlap in sorted(leaks.items())]
     funnel.drop(step, [drop for drop in dropped if drop])
     context.notify(
         f"filter: {report['num_dropped']:,} of {len(ids):,} problems overlap the "

@@ -48,7 +48,7 @@ def duplicates(funnel: Funnel, context: StageContext) -> None:
     lines: list[str] = []
     facts: dict[str, Any] = {}
     for part, find in _parts(config, context.recipe.runner).items():
-        problems = in_preference(funnel.problems, config)
+        problems = sorted_by_preference(funnel.problems, config)
         clusters, part_facts = find(problems)
         step = f"duplicates: {part}"
         funnel.drop(step, _dropped(step, REASONS[part], problems, clusters))
@@ -58,7 +58,7 @@ def duplicates(funnel: Funnel, context: StageContext) -> None:
     funnel.facts["duplicates"] = facts
 
 
-def in_preference(problems: Sequence[Problem], config: DuplicatesConfig) -> list[Problem]:
+def sorted_by_preference(problems: Sequence[Problem], config: DuplicatesConfig) -> list[Problem]:
     """The problems, sorted so that of equal ones the one to keep comes first."""
     source_ranks = {name: rank for rank, name in enumerate(config.sources)}
 
@@ -82,7 +82,7 @@ Part = Callable[[Sequence[Problem]], ClustersAndFacts]
 def _parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     if config.exact is not None:
-        parts["exact"] = _plain if config.exact == "plain" else partial(_strict, runner=runner)
+        parts["exact"] = partial(_exact, strict=config.exact == "strict", runner=runner)
     if config.near is not None:
         parts["near"] = partial(_near, config=config.near, runner=runner)
     if config.semantic is not None:
@@ -90,37 +90,28 @@ def _parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
     return parts
 
 
-def _plain(problems: Sequence[Problem]) -> ClustersAndFacts:
-    return equal_keys([problem.duplicate_key for problem in problems]), {}
-
-
-def _strict(problems: Sequence[Problem], *, runner: str) -> ClustersAndFacts:
+def _exact(problems: Sequence[Problem], *, strict: bool, runner: str) -> ClustersAndFacts:
+    if not strict:
+        return equal_keys([problem.duplicate_key for problem in problems]), {}
     questions = [(problem.question, problem.choices) for problem in problems]
     batches = map_batches(exact_keys, batched(questions, BATCH_ROWS), runner=runner)
     return equal_keys([key or None for batch in batches for key in batch.tolist()]), {}
 
 
 def _near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> ClustersAndFacts:
-    clusters = near_duplicates(
-        [question_text(problem) for problem in problems],
-        min_overlap=config.min_overlap, width=config.width, same_sense=config.same_sense,
-        runner=runner,
-    )  # fmt: skip
-    return clusters, {}
+    texts = [text_with_sorted_options(problem) for problem in problems]
+    return near_duplicates(texts, **config.model_dump(), runner=runner), {}
 
 
 def _semantic(problems: Sequence[Problem], *, config: SemanticConfig) -> ClustersAndFacts:
-    texts = [question_text(problem) for problem in problems]
+    texts = [text_with_sorted_options(problem) for problem in problems]
     english = [row for row, text in enumerate(texts) if semantic.is_readable(text)]
-    clusters = semantic.semantic_duplicates(
-        [texts[row] for row in english],
-        min_similarity=config.min_similarity, batch_size=config.batch_size,
-    )  # fmt: skip
-    clusters = [cluster.reindexed(english) for cluster in clusters]
-    return clusters, {"num_not_english": len(texts) - len(english)}
+    clusters = semantic.semantic_duplicates([texts[row] for row in english], **config.model_dump())
+    num_skipped = len(texts) - len(english)
+    return [cluster.reindexed(english) for cluster in clusters], {"num_not_english": num_skipped}
 
 
-def question_text(problem: Problem) -> str:
+def text_with_sorted_options(problem: Problem) -> str:
     """The question with its options in alphabetical order, without their letters."""
     stem, inline_options = split_options(problem.question)
     return "\n".join([stem, *sorted([*inline_options, *problem.choices])])

@@ -23,12 +23,16 @@ from slowthink.recipe.curation import QualityConfig
 from slowthink.records import Dropped, Problem
 from slowthink.stages.filter import quality_strict
 from slowthink.stages.filter.funnel import Funnel
-from slowthink.stages.filter.quality_strict import RuleMatch, around
+from slowthink.stages.filter.quality_strict import FaultPattern, RuleMatch
 
 Rule = Callable[[Problem], RuleMatch | None]
 
-PART_NUMBER = re.compile(r"p[1-9]\d{0,2}\.")
-BOLD_THEN_DIGIT = re.compile(r"\*\*(?=.*\d)[^\s\]]*\*\*")
+DRAWING = FaultPattern("holds a drawing in [asy] code", re.compile(r"\[asy\]"))
+IMAGE = FaultPattern("refers to an image", re.compile(r"!\[Image\]"))
+PART_NUMBER = FaultPattern("holds a part number such as p1.", re.compile(r"p[1-9]\d{0,2}\."))
+BOLD_THEN_DIGIT = FaultPattern(
+    "holds a bold run before a digit", re.compile(r"\*\*(?=.*\d)[^\s\]]*\*\*")
+)
 
 
 def no_reference(problem: Problem) -> RuleMatch | None:
@@ -40,34 +44,22 @@ def no_reference(problem: Problem) -> RuleMatch | None:
 
 def drawing(problem: Problem) -> RuleMatch | None:
     """Asymptote code; kept in AIME problems, as in s1."""
-    start = problem.question.find("[asy]")
-    if start < 0 or "aime" in problem.source.casefold():
-        return None
-    return RuleMatch("holds a drawing in [asy] code", around(problem.question, start, start + 5))
+    return None if "aime" in problem.source.casefold() else DRAWING.find(problem.question)
 
 
 def image(problem: Problem) -> RuleMatch | None:
     """A reference to a missing image."""
-    start = problem.question.find("![Image]")
-    if start < 0:
-        return None
-    return RuleMatch("refers to an image", around(problem.question, start, start + 8))
+    return IMAGE.find(problem.question)
 
 
 def multi_part(problem: Problem) -> RuleMatch | None:
     """Any of the strings p1. to p999."""
-    match = PART_NUMBER.search(problem.question)
-    if match is None:
-        return None
-    return RuleMatch("holds a part number such as p1.", around(problem.question, *match.span()))
+    return PART_NUMBER.find(problem.question)
 
 
 def bold_number(problem: Problem) -> RuleMatch | None:
     """A bold span without white space or `]`, with a digit in it or later in the line."""
-    match = BOLD_THEN_DIGIT.search(problem.question)
-    if match is None:
-        return None
-    return RuleMatch("holds a bold run before a digit", around(problem.question, *match.span()))
+    return BOLD_THEN_DIGIT.find(problem.question)
 
 
 QUALITY_RULES: dict[str, dict[str, Rule]] = {
@@ -121,14 +113,10 @@ def quality(funnel: Funnel, context: StageContext) -> None:
     check = functools.partial(first_broken_rules, config.quality)
     broken_rules = map_rows(check, funnel.problems, runner=context.recipe.runner)
     dropped: dict[str, list[Dropped]] = {name: [] for name in rules_of(config.quality)}
-    for problem, broken in zip(funnel.problems, broken_rules, strict=True):
-        if broken is not None:
-            match = broken.match
-            dropped[broken.name].append(
-                Dropped(
-                    id=problem.id, step=f"quality: {broken.name}", reason=match.reason,
-                    evidence=match.span,
-                )
-            )  # fmt: skip
+    for problem, rule in zip(funnel.problems, broken_rules, strict=True):
+        if rule is not None:
+            step, match = f"quality: {rule.name}", rule.match
+            drop = Dropped(id=problem.id, step=step, reason=match.reason, evidence=match.span)
+            dropped[rule.name].append(drop)
     for name, drops in dropped.items():
         funnel.drop(f"quality: {name}", drops)

@@ -1,6 +1,6 @@
 """Sources of attempts (a model or a file), and the loop that requests them until all is decided.
 
-run_attempts(source, {"p-…": AttemptTracker(Exact(band))})   # sets each tracker's decision, grades
+run_attempts(source, {"p-…": AttemptTracker(PassRateRule(band))})  # sets decision and grades
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class DisputedAnswer:
 def disputed_answer(
     problem: Problem, grades: Sequence[Grade], grader: Grader, *, config: KeyCheckConfig
 ) -> DisputedAnswer | None:
-    """The votes against the reference answer; None if they are no such majority.
+    """The disputed answer; None if fewer votes than `config` requires agree on a wrong answer.
 
     Only correct and wrong answers vote. Answers that the grader finds equivalent are one answer.
     """

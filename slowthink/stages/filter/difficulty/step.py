@@ -38,9 +38,8 @@ from slowthink.stages.filter.difficulty.pass_rates import (
 )
 from slowthink.stages.filter.difficulty.stopping import (
     AttemptTracker,
-    Exact,
-    Majority,
-    Never,
+    MajorityRule,
+    PassRateRule,
     StoppingRule,
     UntilKeySettled,
 )
@@ -306,10 +305,10 @@ def _stopping_rule(
     step: DifficultyStep, problem: Problem, grader: Grader, *, key_check: KeyCheck | None = None
 ) -> StoppingRule:
     early, band = step.stop == "exact", Band.of(step)
-    rule: StoppingRule = Exact(band) if early else Never(band)
+    rule: PassRateRule | MajorityRule = PassRateRule(band, early)
     if step.measure == "majority":
         group = functools.partial(group_answers, grader=grader, choices=problem.choices)
-        rule = Majority(band, group, early)
+        rule = MajorityRule(band, group, early)
     if key_check is None:
         return rule
     settled = functools.partial(key_check.settled, problem=problem, grader=grader)

@@ -2,14 +2,13 @@
 
 A rule takes the attempts in order of their number and returns the decision, or None to go on.
 
-    Exact(Band(4, max_correct=0)).decide(Tally(1, 1, 1), grades) is BandDecision.TOO_OFTEN
+    PassRateRule(Band(4, max_correct=0)).decide(Tally(1, 1, 1), grades) is BandDecision.TOO_OFTEN
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from slowthink.records import Grade, Verdict
 from slowthink.stages.filter.difficulty.band import (
@@ -21,53 +20,29 @@ from slowthink.stages.filter.difficulty.band import (
 )
 
 
-class StoppingRule(Protocol):
-    """Decides on a problem by the attempts seen so far."""
+@dataclass(frozen=True)
+class PassRateRule:
+    """Stops once the remaining attempts cannot change the decision by the band."""
 
-    @property
-    def band(self) -> Band:
-        """The band that problems are kept in."""
+    band: Band
+    early: bool = True
+    """False: make all attempts."""
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
-        """The decision; None if more attempts are needed."""
+        """The decision that all attempts would give; None if more attempts are needed."""
+        if not self.early and tally.num_seen < self.band.num_attempts:
+            return None
+        return certain_decision(self.band, tally)
 
     def min_further(self, tally: Tally) -> int:
         """Number of further attempts needed in any case, at least 1."""
-
-
-@dataclass(frozen=True)
-class Never:
-    """Makes all attempts."""
-
-    band: Band
-
-    def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
-        """The decision, after the last attempt only."""
-        is_last = tally.num_seen == self.band.num_attempts
-        return certain_decision(self.band, tally) if is_last else None
-
-    def min_further(self, tally: Tally) -> int:
-        """All remaining attempts."""
+        if self.early:
+            return min_further_attempts(self.band, tally)
         return self.band.num_attempts - tally.num_seen
 
 
 @dataclass(frozen=True)
-class Exact:
-    """Stops once the remaining attempts cannot change the decision."""
-
-    band: Band
-
-    def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
-        """The decision that all attempts would give."""
-        return certain_decision(self.band, tally)
-
-    def min_further(self, tally: Tally) -> int:
-        """As many as any decision needs."""
-        return min_further_attempts(self.band, tally)
-
-
-@dataclass(frozen=True)
-class Majority:
+class MajorityRule:
     """Stops once the remaining attempts cannot change whether the majority answer is correct."""
 
     band: Band
@@ -77,7 +52,7 @@ class Majority:
     """False: make all attempts."""
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
-        """The decision that all attempts would give."""
+        """The decision that all attempts would give; None if more attempts are needed."""
         num_left = self.band.num_attempts - tally.num_seen
         if num_left and not self.early:
             return None
@@ -97,7 +72,7 @@ class Majority:
         return None
 
     def min_further(self, tally: Tally) -> int:
-        """One attempt, or all remaining ones."""
+        """Number of further attempts needed in any case, at least 1."""
         return 1 if self.early else self.band.num_attempts - tally.num_seen
 
     def _decision(self, value: float) -> BandDecision:
@@ -117,7 +92,7 @@ class Majority:
 class UntilKeySettled:
     """Goes on after some decisions of a rule until the check of the reference answer is settled."""
 
-    rule: StoppingRule
+    rule: PassRateRule | MajorityRule
     decisions: frozenset[BandDecision]
     settled: Callable[[Sequence[Grade], int], bool]
     """Whether this number of further attempts cannot change the check's result."""
@@ -137,6 +112,9 @@ class UntilKeySettled:
     def min_further(self, tally: Tally) -> int:
         """As many as the rule needs; one if only the check is open."""
         return max(1, self.rule.min_further(tally))
+
+
+StoppingRule = PassRateRule | MajorityRule | UntilKeySettled
 
 
 class AttemptTracker:
