@@ -22,7 +22,7 @@ import typer
 
 from slowthink.cli.options import MODEL_HELP, Json, Set, print_result
 from slowthink.errors import ConfigError, missing_extra
-from slowthink.forcing.formats import AUTO, FORMATS, format_of
+from slowthink.forcing.formats import AUTO, FORMATS, resolve_format
 from slowthink.records import Problem
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _example_request(model: str, folder: str, *, host: str, port: int) -> str:
 
     tokenizer = load_tokenizer(folder)
     try:
-        format = format_of(AUTO, tokenizer)
+        format = resolve_format(AUTO, tokenizer)
     except ConfigError:
         format = FORMATS["s1" if "<|im_start|>" in tokenizer.get_vocab() else "plain"]
     body = {

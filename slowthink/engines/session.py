@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from slowthink.errors import ConfigError
 from slowthink.forcing.cuts import Cut, cut_chain
-from slowthink.forcing.formats import AUTO, TokenFormat, compile_format, format_of
+from slowthink.forcing.formats import AUTO, TokenFormat, compile_format, resolve_format
 from slowthink.forcing.machine import ForcingMachine, ForcingRules, make_rules
 from slowthink.records import (
     Answer,
@@ -177,7 +177,7 @@ class Compiler:
     def token_format(self, format: ThinkingFormat) -> TokenFormat:
         """The format in token ids. One named `auto` is detected in the chat template."""
         if format not in self._formats:
-            named = format_of(AUTO, self.tokenizer) if format.name == AUTO else format
+            named = resolve_format(AUTO, self.tokenizer) if format.name == AUTO else format
             self._formats[format] = compile_format(named, self.tokenizer, eos_ids=self.eos_ids)
         return self._formats[format]
 

@@ -46,7 +46,9 @@ _TEMPLATE_TEXTS = {"think-tags": ("</think>", "<think>"), "gpt-oss": ("<|channel
 """Texts that identify the format of a chat template; any one of them does."""
 
 
-def format_of(name: str, tokenizer: Any, own: Mapping[str, Any] | None = None) -> ThinkingFormat:
+def resolve_format(
+    name: str, tokenizer: Any, own: Mapping[str, Any] | None = None
+) -> ThinkingFormat:
     """Return the named format; `auto` detects it from the tokenizer's chat template.
 
     Raises ConfigError for an unknown name and for a template without thinking delimiters.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowthink.errors import ConfigError
-from slowthink.forcing.formats import TokenFormat, compile_format, format_of
+from slowthink.forcing.formats import TokenFormat, compile_format, resolve_format
 from slowthink.forcing.prompt_control import check_control, control_text, prompt_line
 from slowthink.recipe import ChatConfig
 from slowthink.records import Problem
@@ -124,7 +124,7 @@ def _opening(tokenizer: Any, header: str, format: TokenFormat) -> _Opening:
 def _token_format(
     tokenizer: Any, chat: ChatConfig, own_formats: Mapping[str, Any] | None
 ) -> TokenFormat:
-    format = format_of(chat.format, tokenizer, own_formats)
+    format = resolve_format(chat.format, tokenizer, own_formats)
     if chat.control:
         check_control(chat.control, format)
     return compile_format(format, tokenizer)

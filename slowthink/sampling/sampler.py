@@ -17,8 +17,7 @@ from slowthink.engines.session import Job, JobResult, Point, Session, closing_of
 from slowthink.environment import versions
 from slowthink.errors import EngineError
 from slowthink.forcing.cuts import Cut, check_budget
-from slowthink.forcing.formats import TokenFormat, format_of
-from slowthink.forcing.machine import ForcingRules
+from slowthink.forcing.formats import TokenFormat, resolve_format
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.grading import Grader
 from slowthink.recipe import ChatConfig, Recipe
@@ -95,41 +94,31 @@ class Sampler:
             batch=len(results),
         )
 
-    def _compile(self, request: Request) -> tuple[TokenFormat, ForcingRules]:
-        compiler = self.session.compiler
-        return (
-            compiler.token_format(request.format),
-            compiler.rules(request.format, request.budget),
-        )
-
-    def _is_cached(self, task: Task, chain: Chain | None, answers: Mapping[str, Answer]) -> bool:
-        """Whether the chain and the answers of all the task's points are known."""
-        if chain is None:
-            return False
-        token_format, rules = self._compile(task.request)
-        for point in task.points:
-            cut = cut_at(chain, rules, point)
-            if cut is None:
-                return False
-            closing = closing_of(cut, token_format, task.request.budget, forced=point.forced)
-            if closing is not None and task.request.answer_key(cut.ids, closing) not in answers:
-                return False
-        return True
-
     def _completions(
         self, task: Task, chain: Chain, answers: Mapping[str, Answer]
-    ) -> list[Completion]:
-        return [self._completion(task, point, chain, answers) for point in task.points]
+    ) -> list[Completion] | None:
+        """The task's completions, one per point; None if chain and answers lack one of them."""
+        completions = []
+        for point in task.points:
+            completion = self._completion(task.request, point, chain, answers)
+            if completion is None:
+                return None
+            completions.append(completion)
+        return completions
 
     def _completion(
-        self, task: Task, point: Point, chain: Chain, answers: Mapping[str, Answer]
-    ) -> Completion:
-        request = task.request
-        token_format, rules = self._compile(request)
+        self, request: Request, point: Point, chain: Chain, answers: Mapping[str, Answer]
+    ) -> Completion | None:
+        token_format = self.session.compiler.token_format(request.format)
+        rules = self.session.compiler.rules(request.format, request.budget)
         cut = cut_at(chain, rules, point)
-        assert cut is not None
-        closing = closing_of(cut, token_format, request.budget, forced=point.forced)
-        answer = answers[request.answer_key(cut.ids, closing)] if closing is not None else None
+        if cut is None:
+            return None
+        closing, answer = closing_of(cut, token_format, request.budget, forced=point.forced), None
+        if closing is not None:
+            answer = answers.get(request.answer_key(cut.ids, closing))
+            if answer is None:
+                return None
         thinking = token_format.decode(cut.ids)
         return Completion(
             key=request.key(),
@@ -184,8 +173,9 @@ class TaskQueue:
         missing: dict[str, list[Task]] = {}
         for task, key in zip(tasks, keys, strict=True):
             chain = chains.get(key)
-            if chain is not None and sampler._is_cached(task, chain, answers):
-                self._finished.append((task, sampler._completions(task, chain, answers)))
+            completions = sampler._completions(task, chain, answers) if chain else None
+            if completions is not None:
+                self._finished.append((task, completions))
             else:
                 missing.setdefault(key, []).append(task)
         for key, members in missing.items():
@@ -256,6 +246,7 @@ class TaskQueue:
         answers = self._sampler.ledger.answers([result.key])
         for task in tasks:
             completions = self._sampler._completions(task, result.chain, answers)
+            assert completions is not None, "a finished job lacks a point or its answer"
             self._finished.append((task, completions))
 
 
@@ -298,7 +289,7 @@ def make_tasks(
     `earlier` are the messages of the conversation before each question. `budget` may depend on the
     problem, since its texts follow the problem's language. At temperature 0 all samples are equal.
     """
-    format = format_of(chat.format, session.tokenizer, recipe.formats)
+    format = resolve_format(chat.format, session.tokenizer, recipe.formats)
     tasks = []
     for problem in problems:
         ids = prompt_ids(session.tokenizer, problem, chat, recipe.formats, earlier=earlier)

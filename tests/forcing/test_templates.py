@@ -8,7 +8,7 @@ import pytest
 
 from slowthink.engines.replay import ByteTokenizer
 from slowthink.errors import ConfigError
-from slowthink.forcing.formats import FORMATS, compile_format, format_of
+from slowthink.forcing.formats import FORMATS, compile_format, resolve_format
 from slowthink.forcing.prompts import prompt_ids, training_ids
 from slowthink.recipe import ChatConfig, FormatConfig
 
@@ -45,7 +45,7 @@ def with_template(tokenizer, template: str):
     ids=["qwen3", "qwq", "r1", "gpt-oss"],
 )
 def test_auto_reads_the_format_from_the_template(template, name) -> None:
-    assert format_of("auto", Templated(template)) is FORMATS[name]
+    assert resolve_format("auto", Templated(template)) is FORMATS[name]
 
 
 @pytest.mark.parametrize("template", [TURNS + ASSISTANT + "{% endif %}", None])
@@ -55,15 +55,15 @@ def test_auto_on_a_template_that_says_nothing_names_the_formats(template) -> Non
     )
     own = {"mine": FormatConfig(end="[A]")}
     with pytest.raises(ConfigError, match=expected):
-        format_of("auto", Templated(template), own)
+        resolve_format("auto", Templated(template), own)
 
 
 def test_a_name_is_taken_as_it_is(smollm_tokenizer) -> None:
-    assert format_of("s1", Templated(QWEN3)) is FORMATS["s1"]
+    assert resolve_format("s1", Templated(QWEN3)) is FORMATS["s1"]
     with pytest.raises(
         ConfigError, match="expected one of auto, gpt-oss, plain, s1, s1-steps, think-tags"
     ):
-        format_of("tags", smollm_tokenizer)
+        resolve_format("tags", smollm_tokenizer)
 
 
 @pytest.mark.parametrize("template", [QWQ, BARE_OPENING, R1], ids=["opened", "bare", "not opened"])

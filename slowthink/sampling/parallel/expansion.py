@@ -14,7 +14,7 @@ from typing import Any
 
 from slowthink.engines.session import Point
 from slowthink.errors import ConfigError
-from slowthink.forcing.formats import format_of
+from slowthink.forcing.formats import resolve_format
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.records import (
     Budget,
@@ -77,7 +77,7 @@ class NodeExpander:
         self._max_step_tokens = max_step_tokens
         self._prompts: dict[str, tuple[int, ...]] = {}
         session = context.session
-        format = format_of(context.chat.format, session.tokenizer, context.recipe.formats)
+        format = resolve_format(context.chat.format, session.tokenizer, context.recipe.formats)
         self.token_format = session.compiler.token_format(format)
         self._step_format = ThinkingFormat(
             name=f"{format.name}/steps",

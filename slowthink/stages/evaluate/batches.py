@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from slowthink.data.load import ProblemSet
 from slowthink.engines.session import Point, Session
-from slowthink.forcing.formats import format_of
+from slowthink.forcing.formats import resolve_format
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig, ProtocolConfig
@@ -113,7 +113,7 @@ def sample_rows(context: EvaluationContext, batch: SampleBatch) -> list[Evaluati
         f"({len(batch.problem_set.problems)} problems, {_draws_text(batch)}) "
         f"at {len(points_of(arm))} points"
     )
-    format = format_of(batch.chat.format, session.tokenizer, stage.recipe.formats)
+    format = resolve_format(batch.chat.format, session.tokenizer, stage.recipe.formats)
     decode = session.compiler.token_format(format).decode
     sampler = Sampler(session, context.ledger, tag=ledger_tag(arm), progress=stage.progress)
     rows = []
