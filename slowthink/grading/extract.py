@@ -1,23 +1,24 @@
-r"""The only place that finds an answer in a text: box, marked answer, option letter, last number.
+r"""Answer extraction: boxed answer, marked answer, option letter, last number.
 
-Reads the answer part only: of a text with its thinking, what follows the last delimiter.
-One real record: `extract(r"so $x = \boxed{\frac{1}{2}}$.")` is `\frac{1}{2}`.
+The only place that finds an answer in a text; the grader compares what it returns. Thinking is
+ignored. Example: `extract(r"so $x = \boxed{\frac{1}{2}}$.")` is `\frac{1}{2}`.
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from slowthink.grading.answers.choice import letter_in_sentence
 
 MAX_TEXT = 200_000
-"""Characters looked at, from the end: an answer lies at the end of a text."""
+"""Characters of a text that are searched, from its end."""
 MAX_BOX = 10_000
 """Characters within which a box must close."""
 MAX_BOXES = 64
 MAX_PROSE = 6_000
-"""Characters of one line or sentence that are searched, from the end. Every pattern here must take
-linear time on a long text, or be kept from one by this."""
+"""Characters of one line or sentence that are searched, from its end. Every pattern here takes
+linear time on a long text, or is applied to so many characters only."""
 
 _BOX = re.compile(r"\\f?boxed(?![a-zA-Z])|\\fbox(?![a-zA-Z])")
 _THINKING_END = re.compile(r"</think>|<\|im_start\|>\s*answer")
@@ -29,33 +30,34 @@ _MARKER = re.compile(
     r"|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^[\t ]*####)",
     re.IGNORECASE | re.MULTILINE,
 )
-_IS_THE = re.compile(
+_IS_THE_ANSWER = re.compile(
     r"(\S.*?)\sis (?:the|our|my) (?:\w+ )?(?:answer|solution|result|value|choice)\.?$", re.DOTALL
 )
 _EQUATIONS = re.compile(r"\\?[A-Za-z]\w*\s*=[^=]+(?:\band\b|\bor\b|,)\s*\\?[A-Za-z]\w*\s*=[^=]+")
 _OVERLAP = 200
-"""Of two windows of a text: no number is longer."""
-_TAIL = re.compile(r"\s*I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
-_JOIN = re.compile(
+"""Characters that two windows of a text share. No number is longer."""
+_CLOSING_REMARK = re.compile(r"\s*I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
+_BETWEEN_BOXES = re.compile(
     r"\\(?:quad|qquad|text|textbf|textrm|mathrm|mbox|,|;|!)|\band\b|\bor\b|[和或与、]"
     r"|(?<![\w\\])[A-Za-z](?:_\{?\w\}?)?\s*="
 )
-_SAID = re.compile(r"(yes|no|true|false)\b\s*[,.;:–—-]", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"(yes|no|true|false)\b\s*[,.;:–—-]", re.IGNORECASE)
 _BOUND = re.compile(
     r"\b(?:more|less|greater|fewer|larger|smaller|over|under|above|below|least|most|not|before"
     r"|after)\b",
     re.IGNORECASE,
 )
 """Words that make a number a bound: "more than 5" is not 5."""
-_LEAD = re.compile(
-    r"\b(?:is|are|answer|solution|find|therefore|thus|hence|so|get|gives|that|donc|est|respuesta)\b|:\s*$|[是为得]",
+_LEADS_TO_FORMULA = re.compile(
+    r"\b(?:is|are|answer|solution|find|therefore|thus|hence|so|get|gives|that|donc|est|respuesta)\b"
+    r"|:\s*$|[是为得]",
     re.IGNORECASE,
 )
 _IS = re.compile(r"\b(?:is|are)\s+\S")
 _LABEL = re.compile(r"[^\W\d_]{3,}\s*[:：]\s*[-−$\\]?\d[^:]*$")
 _SENTENCE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}\s+[A-Za-z]{2,}")
-_EMPTY_END = re.compile(r"(?:the|an?|our|what|not)\b(?!.*[\d$\\])", re.IGNORECASE | re.DOTALL)
-_MATH = re.compile(
+_NO_ANSWER = re.compile(r"(?:the|an?|our|what|not)\b(?!.*[\d$\\])", re.IGNORECASE | re.DOTALL)
+_FORMULA = re.compile(
     r"\$\$([^$]+)\$\$|(?<!\\)\$((?:\\\$|[^$\n])+)\$"
     r"|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]",
     re.DOTALL,
@@ -63,11 +65,12 @@ _MATH = re.compile(
 _WORD = r"(?<![\\{A-Za-z])[^\W\d_一-鿿]{2,}"
 _OTHER_SCRIPT = re.compile(r"[\u0400-\u0fff\u1100-\u11ff\u3040-\u30ff\uac00-\ud7af]{2,}")
 """Cyrillic, Hebrew, Arabic, Indian scripts, Thai, Kana, Hangul."""
+_THOUSANDS = r"\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)"
+_DECIMAL_COMMA = r"(?<![\d,])\d+,\d\d(?![\d,])|(?<=\s)\d+,\d(?=\s[^\W\d_]|\s?[€$%]|\.?\s*$)"
+_FRACTION = r"\d+(?:\s/\s|/)\d+"
 _NUMBER = re.compile(
-    r"(?<![A-Za-z0-9_.])[-−]?\$?\s?(?:\d{1,3}(?:,\d{3})+(?![\d,])"
-    r"|\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)|(?<![\d,])\d+,\d\d(?![\d,])"
-    r"|(?<=\s)\d+,\d(?=\s[^\W\d_]|\s?[€$%]|\.?\s*$)|\d+(?:\s/\s|/)\d+|\d+)(?:\.\d+)?\s?(?:\\?%|％)?"
-    r"|(?<![A-Za-z0-9_.])[-−]?\.\d+"
+    rf"(?<![A-Za-z0-9_.])[-−]?\$?\s?(?:{_THOUSANDS}|{_DECIMAL_COMMA}|{_FRACTION}|\d+)(?:\.\d+)?"
+    r"\s?(?:\\?%|％)?|(?<![A-Za-z0-9_.])[-−]?\.\d+"
 )
 
 
@@ -78,47 +81,46 @@ def extract(
     choices: tuple[str, ...] = (),
     whole_line: bool = False,
 ) -> str | None:
-    r"""The answer in a text, as written there; None where there is none.
+    r"""Return the answer in a text, as written there; None where there is none.
 
-    Where there is an <answer> tag, only what the last one holds is read. In this order: the last
-    `\boxed` or `\fbox` (boxes joined by commas or "and" are one list), the last "Answer:", "Final
-    Answer:", "answer is", "答案", "最终答案" or "####", for choice questions a lone option letter,
-    and only if `last_number` the last number. With `whole_line` a marked sentence is kept whole
-    (the key is a sentence too); else the answer is taken out of it.
+    Of a text with <answer> tags, only the content of the last one is searched. The first of these
+    is returned: the last `\boxed` or `\fbox` (boxes joined by commas or "and" are one list), the
+    last "Answer:", "Final Answer:", "answer is", "答案", "最终答案" or "####", for choice questions
+    the option letter of the last line, and only if `last_number` the last number. With `whole_line`
+    a marked sentence is returned whole, for a reference answer that is a sentence too.
     """
     text = _answer_part(text[-MAX_TEXT:])
     tagged = _tagged(text)
     text = text if tagged is None else tagged
-    found = last_box(text)
-    if found is None and tagged is not None:
-        found = (text.strip() or None) if whole_line else extract_from_prose(text)
-    if found is None:
-        found = _marked(text, choices=choices, whole_line=whole_line)
-    if found is None and choices:
-        found = letter_in_sentence(_last_line(text), num_options=len(choices))
-    if found is None and last_number:
-        found = find_last_number(text)
-    return found
+    answer = last_box(text)
+    if answer is None and tagged is not None:
+        answer = (text.strip() or None) if whole_line else extract_from_prose(text)
+    if answer is None:
+        answer = _marked(text, choices=choices, whole_line=whole_line)
+    if answer is None and choices:
+        answer = letter_in_sentence(_last_line(text), num_options=len(choices))
+    if answer is None and last_number:
+        answer = find_last_number(text)
+    return answer
 
 
 def last_box(text: str) -> str | None:
-    """What the last box holds, or the last run of boxes joined by commas; None without one."""
+    """Return the content of the last box, or of the last boxes joined by commas; None without."""
     boxes = _boxes(text)
     if not boxes:
         return None
-    run = [boxes[-1]]
-    for before in reversed(boxes[:-1]):
-        if not _joined(text[before[1] : run[0][0]]):
+    joined = [boxes[-1]]
+    for box in reversed(boxes[:-1]):
+        if not _is_joined(text[box.end : joined[0].start]):
             break
-        run.insert(0, before)
-    contents = list(dict.fromkeys(content for _, _, content in run))
-    return ", ".join(contents)
+        joined.insert(0, box)
+    return ", ".join(dict.fromkeys(box.content for box in joined))
 
 
 def find_last_number(text: str) -> str | None:
-    """The last number in a text, with its sign, thousands marks, fraction bar and percent sign."""
+    """Return the last number in a text, with sign, thousands separators, fraction bar and %."""
     text = text.replace(r"\!", "").replace("{,}", ",").replace(r"\$", "$")
-    for end in range(len(text), 0, _OVERLAP - MAX_PROSE):  # windows, so that no text takes long
+    for end in range(len(text), 0, _OVERLAP - MAX_PROSE):  # in windows, to bound the time
         matches = list(_NUMBER.finditer(text[max(0, end - MAX_PROSE) : end]))
         if matches:
             return matches[-1].group().replace("$", "").strip()
@@ -126,7 +128,7 @@ def find_last_number(text: str) -> str | None:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text is a sentence rather than an answer: four words or more outside formulas."""
+    """Whether a text is a sentence: four or more words outside formulas."""
     bare = re.sub(r"\\[a-zA-Z]+\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", _without_formulas(text))
     return (
         len(re.findall(r"[^\W\d_一-鿿]{2,}", bare)) >= 4 or len(re.findall(r"[一-鿿]", bare)) >= 5
@@ -134,12 +136,12 @@ def is_prose(text: str) -> bool:
 
 
 def _without_formulas(text: str) -> str:
-    """The words of a text; what stands between two dollar amounts is no formula."""
-    return _MATH.sub(lambda m: m.group() if _SENTENCE.search(m.group()) else " ", text)
+    """Remove formulas. The words between two dollar amounts are no formula."""
+    return _FORMULA.sub(lambda m: m.group() if _SENTENCE.search(m.group()) else " ", text)
 
 
 def is_verbal(text: str) -> bool:
-    """Whether a key is words, with or without a number among them: "at most 3", "no solution"."""
+    """Whether a reference answer is words, also with a number: "at most 3", "no solution"."""
     bare = _without_formulas(text).strip()
     return is_prose(text) or (re.match(_WORD, bare) is not None and len(_words(bare)) >= 2)
 
@@ -149,7 +151,7 @@ def _words(text: str) -> list[str]:
 
 
 def _leads_to_number(text: str) -> bool:
-    """Whether words stand before the first number: "Die Antwort ist 42", "정답은 42입니다"."""
+    """Whether words precede the first number: "Die Antwort ist 42", "정답은 42입니다"."""
     before = re.split(r"\d", text, maxsplit=1)
     if len(before) < 2 or re.search(r"[\\{}=<>|]", text) or _BOUND.search(before[0]):
         return False
@@ -157,11 +159,11 @@ def _leads_to_number(text: str) -> bool:
 
 
 def extract_from_prose(text: str) -> str | None:
-    """The answer in a text that is either an answer already or a piece of prose around one."""
-    found = extract(text)
-    if found is not None:
-        return found
-    if not _is_around_answer(text) and "\n\n" not in text.strip():
+    """Return the answer in a text that is either an answer or prose that contains one."""
+    answer = extract(text)
+    if answer is not None:
+        return answer
+    if not _contains_more(text) and "\n\n" not in text.strip():
         return text.strip() or None
     return _in_sentence(_SPECIAL.sub("", text).strip()) or None
 
@@ -170,36 +172,42 @@ def extract_from_prose(text: str) -> str | None:
 
 
 def _answer_part(text: str) -> str:
-    """What follows the thinking; nothing where thinking was opened and never closed."""
+    """Return the text after the last thinking; the text before it where it is never closed."""
     ends = list(_THINKING_END.finditer(text))
     if ends:
         return text[ends[-1].end() :]
-    opened = _THINKING_START.search(text)
-    return text[: opened.start()] if opened else text
+    start = _THINKING_START.search(text)
+    return text[: start.start()] if start else text
 
 
 def _tagged(text: str) -> str | None:
-    """What the last <answer> tag holds; None without one."""
+    """Return the content of the last <answer> tag; None without one."""
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     return text[start + len("<answer>") : end] if end > start >= 0 else None
 
 
-def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """The last outermost boxes: start, end, content; empty and unclosed ones are left out."""
-    found: list[tuple[int, int, str]] = []
+class _Box(NamedTuple):
+    start: int
+    end: int
+    content: str
+
+
+def _boxes(text: str) -> list[_Box]:
+    """Return the last outermost boxes. Empty and unclosed ones are dropped."""
+    boxes: list[_Box] = []
     for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
-        if found and match.start() < found[-1][1]:
+        if boxes and match.start() < boxes[-1].end:
             continue
         end, content = _box_content(text, match.end())
-        content = _unnest(content)
+        content = _innermost(content)
         if content:
-            found.append((match.start(), end, content))
-    return found
+            boxes.append(_Box(match.start(), end, content))
+    return boxes
 
 
 def _box_content(text: str, start: int) -> tuple[int, str]:
-    """Where a box ends, and what it holds. Without a closing brace, up to the formula's end."""
+    """Return end and content of a box. Without a closing brace, it ends with the formula."""
     while start < len(text) and text[start] == " ":
         start += 1
     if text[start : start + 1] != "{":
@@ -214,28 +222,28 @@ def _box_content(text: str, start: int) -> tuple[int, str]:
     return (start + formula.end(), formula.group(1).strip()) if formula else (start, "")
 
 
-def _unnest(content: str) -> str:
-    """A box within a box holds the same answer once."""
+def _innermost(content: str) -> str:
+    """Return the content of a box that is all of another box's content."""
     inner = _BOX.match(content)
     if inner is None:
         return content
-    end, held = _box_content(content, inner.end())
-    return held if not content[end:].strip(" .$") else content
+    end, inner_content = _box_content(content, inner.end())
+    return content if content[end:].strip(" .$") else inner_content
 
 
-def _joined(between: str) -> bool:
-    """Whether two boxes belong to one list: nothing but commas, "and" and spacing between them."""
+def _is_joined(between: str) -> bool:
+    """Whether two boxes are one list: only commas, "and" and spaces between them."""
     if len(between) > 40 or "\n\n" in between:
         return False
-    rest = re.sub(r"[\s{},;$&]|\\[()\[\]]", "", _JOIN.sub("", between))
-    return not rest and ("\n" not in between.strip() or "," in between)
+    other = re.sub(r"[\s{},;$&]|\\[()\[\]]", "", _BETWEEN_BOXES.sub("", between))
+    return not other and ("\n" not in between.strip() or "," in between)
 
 
 def _marked(text: str, *, choices: tuple[str, ...], whole_line: bool) -> str | None:
-    """The first line after the last marker that has something after it."""
+    """Return the answer in the first line after the last marker that text follows."""
     for match in reversed(list(_MARKER.finditer(text))[-16:]):
-        lines = [_strip(line) for line in text[match.end() :].split("\n", 8)[:8]]
-        line = next((line for line in lines if line), None)
+        lines = map(_strip, text[match.end() :].split("\n", 8)[:8])
+        line = next(filter(None, lines), None)
         if line is None:
             continue
         if choices and (letter := letter_in_sentence(line, num_options=len(choices))):
@@ -245,8 +253,8 @@ def _marked(text: str, *, choices: tuple[str, ...], whole_line: bool) -> str | N
 
 
 def _strip(line: str) -> str:
-    """A line without markdown, special tokens, polite tail and closing punctuation."""
-    line = _TAIL.sub("", _SPECIAL.sub("", line[-MAX_PROSE:])).strip()
+    """Remove markdown, special tokens, a closing remark, punctuation and formula delimiters."""
+    line = _CLOSING_REMARK.sub("", _SPECIAL.sub("", line[-MAX_PROSE:])).strip()
     line = re.sub(r"^(?:[*_#>`]+\s*)+|(?:\s*[*_`]+)+$", "", line).strip()
     line = line.removeprefix(":").removeprefix("：").strip()
     if line in ("\\[", "\\(", "$$", "$", "\\]", "\\)"):
@@ -257,24 +265,24 @@ def _strip(line: str) -> str:
 
 
 def _in_sentence(line: str) -> str:
-    """The answer within a marked line: what follows "is", the last formula, or the last number."""
-    if not _is_around_answer(line):
+    """Return the answer in a sentence: after "is", the last formula, or the last number."""
+    if not _contains_more(line):
         return line
     line = line[-MAX_PROSE:]
-    said_first = None if _MATH.search(line) else _IS_THE.match(line)
-    if said_first and _is_answer(said_first.group(1)):
-        return _strip(said_first.group(1))
-    listed = re.split(r"\s(?:is|are)\s", line)[-1]
-    if _EQUATIONS.fullmatch(listed):
-        return _strip(listed)
-    if not re.search(r"\d", line) and (said := _SAID.match(line)):
-        return said.group(1)
+    answer_first = None if _FORMULA.search(line) else _IS_THE_ANSWER.match(line)
+    if answer_first and _may_be_answer(answer_first.group(1)):
+        return _strip(answer_first.group(1))
+    equations = re.split(r"\s(?:is|are)\s", line)[-1]
+    if _EQUATIONS.fullmatch(equations):
+        return _strip(equations)
+    if not re.search(r"\d", line) and (yes_or_no := _YES_OR_NO.match(line)):
+        return yes_or_no.group(1)
     pieces = re.split(r"\s(?:is|are|equals)\s|\s=\s|[是为]|\bto be\s", line)
     after = _strip(pieces[-1])
-    if len(pieces) > 1 and _is_answer(after):
+    if len(pieces) > 1 and _may_be_answer(after):
         return after
-    found = [next(filter(None, match.groups())) for match in _MATH.finditer(line)]
-    formulas = [formula for formula in found if not _SENTENCE.search(formula)]
+    contents = [next(filter(None, match.groups())) for match in _FORMULA.finditer(line)]
+    formulas = [content for content in contents if not _SENTENCE.search(content)]
     if formulas:
         return str(formulas[-1]).strip()
     bold = [text for text in re.findall(r"\*\*([^*]+)\*\*", line) if re.search(r"\d", text)]
@@ -282,34 +290,34 @@ def _in_sentence(line: str) -> str:
     return number if number is not None else line
 
 
-def _is_around_answer(text: str) -> bool:
-    """Whether a text is words around an answer and not the answer itself."""
+def _contains_more(text: str) -> bool:
+    """Whether a text contains more than an answer."""
     text = text[-MAX_PROSE:]
     return (
         is_prose(text)
         or _leads_to_formula(text)
         or _leads_to_number(text)
-        or _IS_THE.match(text) is not None
+        or _IS_THE_ANSWER.match(text) is not None
     )
 
 
 def _leads_to_formula(text: str) -> bool:
-    """Whether words such as "the solution is" stand before a formula."""
+    """Whether words such as "the solution is" precede a formula."""
     bare = _without_formulas(text)
-    said = list(_IS.finditer(bare))
-    if (said and re.search(r"[A-Za-z]{2}\s", bare[: said[-1].start()])) or _LABEL.match(text):
+    verbs = list(_IS.finditer(bare))
+    if (verbs and re.search(r"[A-Za-z]{2}\s", bare[: verbs[-1].start()])) or _LABEL.match(text):
         return True
-    found = list(_MATH.finditer(text))
-    starts = [0, *(match.end() for match in found)]
-    before = (text[start : match.start()] for start, match in zip(starts, found, strict=False))
-    return any(_LEAD.search(words) for words in before)
+    formulas = list(_FORMULA.finditer(text))
+    starts = [0, *(formula.end() for formula in formulas)]
+    spans = zip(starts, formulas, strict=False)
+    return any(_LEADS_TO_FORMULA.search(text[start : f.start()]) for start, f in spans)
 
 
-def _is_answer(text: str) -> bool:
-    """Whether what follows "is" can be an answer: short, and not "the solution"."""
+def _may_be_answer(text: str) -> bool:
+    """Whether the words beside "is" may be an answer: short, and not "the solution"."""
     if not text or is_prose(text) or len(text.split()) > 8:
         return False
-    return _EMPTY_END.match(text) is None
+    return _NO_ANSWER.match(text) is None
 
 
 def _last_line(text: str) -> str:
