@@ -1,4 +1,4 @@
-"""Grading: find the answer in a text, compare it with the key, say which rule decided."""
+"""Grading: extract the answer from a text and compare it with the reference answer."""
 
 from slowthink.grading.grader import MODES, GradeItem, Grader, check_dependencies
 

@@ -1,6 +1,6 @@
-r"""Which answers to one problem are the same: a vote counts answers, not their spellings.
+r"""Groups of equivalent answers to one problem: a majority vote counts answers, not strings.
 
-`group_answers(["1/2", "0.5", None, "\\frac12", "7"], grader)` is `[0, 0, None, 0, 1]`.
+Example: `group_answers(["1/2", "0.5", None, "\\frac12", "7"], grader)` is `[0, 0, None, 0, 1]`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from slowthink.grading.answers.compare import AnswerContext
 from slowthink.grading.grader import Grader, PairItem
 from slowthink.records import Verdict
 
-MAX_OPEN_PAIRS = 64
-"""Pairs that the workers decide, at most, among one problem's answers; those beyond stay apart."""
+MAX_WORKER_PAIRS = 64
+"""Pairs of one problem's answers that workers compare, at most; further pairs stay apart."""
 
 
 def group_answers(
@@ -21,56 +21,54 @@ def group_answers(
     *,
     choices: Sequence[str] = (),
 ) -> list[int | None]:
-    """A number for each answer, the same for equivalent ones, in order of first appearance.
+    """Return a group number for each answer, in order of first appearance; None for no answer.
 
-    None for no answer. An answer joins the first group whose first member it equals under the
-    grader's rules, that member being the key: equality with tolerances is not transitive, and this
-    choice makes the groups depend on the order alone. What the rules leave open is decided by the
-    grader's workers.
+    An answer joins the first group whose first member it equals under the grader's rules, with that
+    member as the reference answer: equality with tolerances is not transitive, and so the groups
+    depend on the order alone. Workers decide what the rules cannot.
     """
     context = AnswerContext(choices=tuple(choices))
-    found: dict[str, int] = {}
+    groups: dict[str, int] = {}
     firsts: list[str] = []
-    left_open: list[tuple[int, int]] = []
+    undecided: list[tuple[int, int]] = []
     for text in dict.fromkeys(answer for answer in answers if answer and answer.strip()):
-        number, asked = _group_of(text, firsts, grader, context)
-        if number is None:
-            number = len(firsts)
-            left_open += [(other, number) for other in asked]
+        group, candidates = _group_by_rules(text, firsts, grader, context)
+        if group is None:
+            group = len(firsts)
+            undecided += [(candidate, group) for candidate in candidates]
             firsts.append(text)
-        found[text] = number
-    merged = _merged(firsts, left_open, grader, context)
-    return _renumbered([merged[found[a]] if a in found else None for a in answers])
+        groups[text] = group
+    merged = _merge_by_workers(firsts, undecided, grader, context)
+    return _renumbered([merged[groups[a]] if a in groups else None for a in answers])
 
 
-def _group_of(
+def _group_by_rules(
     text: str, firsts: Sequence[str], grader: Grader, context: AnswerContext
 ) -> tuple[int | None, list[int]]:
-    """The group that the rules put the answer in, and those that they leave open."""
-    left_open = []
-    for number, first in enumerate(firsts):
+    """Return the group that an answer joins by the rules; else None and the undecided groups."""
+    candidates = []
+    for group, first in enumerate(firsts):
         equal = grader.compare_by_rules(PairItem(first, text, context))
         if equal:
-            return number, []
+            return group, []
         if equal is None:
-            left_open.append(number)
-    return None, left_open
+            candidates.append(group)
+    return None, candidates
 
 
-def _merged(
+def _merge_by_workers(
     firsts: Sequence[str], pairs: Sequence[tuple[int, int]], grader: Grader, context: AnswerContext
 ) -> list[int]:
-    """The number of each group after the workers have had their say on what was left open."""
+    """Return the number of each group after workers have compared these pairs of groups."""
     merged = list(range(len(firsts)))
-    asked = pairs[:MAX_OPEN_PAIRS]
-    items = [PairItem(firsts[a], firsts[b], context) for a, b in asked]
-    for (a, b), timed in zip(asked, grader.grade_pairs(items), strict=True):
+    pairs = pairs[:MAX_WORKER_PAIRS]
+    items = [PairItem(firsts[a], firsts[b], context) for a, b in pairs]
+    for (a, b), timed in zip(pairs, grader.grade_pairs(items), strict=True):
         if timed.grade.verdict is Verdict.CORRECT and merged[b] == b:
             merged[b] = merged[a]
     return merged
 
 
-def _renumbered(numbers: Sequence[int | None]) -> list[int | None]:
-    kept = dict.fromkeys(number for number in numbers if number is not None)
-    places = {number: place for place, number in enumerate(kept)}
-    return [None if number is None else places[number] for number in numbers]
+def _renumbered(groups: Sequence[int | None]) -> list[int | None]:
+    numbers: dict[int, int] = {}
+    return [None if group is None else numbers.setdefault(group, len(numbers)) for group in groups]

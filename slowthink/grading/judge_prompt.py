@@ -1,9 +1,9 @@
-r"""A language model as second opinion: its prompts, and a strict reading of its verdict.
+r"""Prompts for a model as judge of answers that the rules left undecided, and its verdict parsed.
 
-Pure functions; `judging` asks an engine. Two modes: `answer` compares an extracted answer
-with the key where the rules cannot decide; `solution` compares a whole attempt with a reference
-solution (s1's way, for proofs and rows without a short answer).
-One real record: `parse_verdict("Same value.\nVERDICT: CORRECT")` is Verdict.CORRECT.
+Pure functions; `sampling.judge` runs the model. Two modes: `answer` compares an extracted answer
+with the reference answer; `solution` compares a whole attempt with a reference solution (as s1
+does, for proofs and problems without a short answer).
+Example: `parse_verdict("Same value.\nVERDICT: CORRECT")` is Verdict.CORRECT.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from slowthink.records import Grade, Problem, Verdict
 
 MODES = ("answer", "solution")
 MAX_CHARS = 24_000
-"""Of an attempt or a solution; a longer one keeps its beginning and its end."""
+"""Longest attempt or solution in a prompt; a longer one is shortened in the middle."""
 VERSION = 1
-"""Part of the ledger's key of a verdict: another prompt is another opinion."""
+"""Version of the prompts, part of the ledger's key of a verdict."""
 
 _SYSTEM = (
     "You check answers to problems. You do not solve the problem yourself and you do not credit "
@@ -56,10 +56,10 @@ _VERDICT = re.compile(r"verdict\s*:\s*(correct|incorrect)\s*\.?", re.IGNORECASE)
 
 
 def judge_mode(problem: Problem, grade: Grade) -> str | None:
-    """How a judge is asked about this answer; None where the rules' verdict stands.
+    """Return the mode in which a judge decides this answer; None where the rules' grade is final.
 
-    `answer` where there is a key and the rules left it open, `solution` where there is no usable
-    key but a solution. An answer that is missing or cut off needs no opinion.
+    `answer` with a reference answer, `solution` with a reference solution only. A missing or
+    truncated answer is not judged.
     """
     if not is_undecided(grade):
         return None
@@ -69,19 +69,20 @@ def judge_mode(problem: Problem, grade: Grade) -> str | None:
 
 
 def is_undecided(grade: Grade) -> bool:
-    """Whether the rules have not decided: no key, an error, a text that no parser reads, or two
-    sentences that are not the same word for word."""
+    """Whether the rules left a grade undecided: no reference answer, an error, an answer that no
+    parser reads, or two sentences that differ."""
     if grade.verdict is Verdict.WRONG and grade.gold and grade.extracted:
-        prose = is_prose(grade.gold) and is_prose(grade.extracted)
-        return prose or grade.method.startswith("math-verify: ")
+        are_sentences = is_prose(grade.gold) and is_prose(grade.extracted)
+        return are_sentences or grade.method.startswith("math-verify: ")
     return grade.verdict in (Verdict.UNGRADABLE, Verdict.GRADER_ERROR)
 
 
 def build_messages(mode: str, *, question: str, gold: str, answer: str) -> list[dict[str, str]]:
-    """The chat messages for one opinion.
+    """Return the chat messages for one judgement.
 
-    `gold` is the key in mode `answer` and the reference solution in mode `solution`; `answer` is
-    the extracted answer or the attempt, never the thinking. Raises ConfigError for another mode.
+    `gold` is the reference answer in mode `answer` and the reference solution in mode `solution`;
+    `answer` is the extracted answer or the attempt without its thinking. Raises ConfigError for an
+    unknown mode.
     """
     if mode not in MODES:
         raise ConfigError(
@@ -94,24 +95,20 @@ def build_messages(mode: str, *, question: str, gold: str, answer: str) -> list[
 
 
 def parse_verdict(text: str) -> Verdict | None:
-    """CORRECT or WRONG as the last line says; None where it says neither or another line disagrees.
+    """Return CORRECT or WRONG by the last line; None without a verdict there, or if lines disagree.
 
-    None is no opinion: the caller asks again or leaves the row to the rules. "INCORRECT" is never
-    read as correct, nor is a verdict that is only mentioned.
+    A verdict must be a line of its own: one that is only mentioned does not count.
     """
     lines = [re.sub(r"[*_`#$>]+", "", line).strip() for line in text.strip().splitlines()]
-    lines = [line for line in lines if line]
-    last = _VERDICT.fullmatch(lines[-1]) if lines else None
-    if last is None:
+    matches = [_VERDICT.fullmatch(line) for line in lines if line]
+    verdicts = {match.group(1).lower() for match in matches if match}
+    if not matches or matches[-1] is None or len(verdicts) > 1:
         return None
-    said = {m.group(1).lower() for m in map(_VERDICT.fullmatch, lines) if m}
-    if len(said) > 1:
-        return None
-    return Verdict.CORRECT if last.group(1).lower() == "correct" else Verdict.WRONG
+    return Verdict.CORRECT if verdicts == {"correct"} else Verdict.WRONG
 
 
 def _fenced(text: str) -> str:
-    """The text between fences that it cannot close, shortened in the middle."""
+    """Return the text between fences that it cannot close, shortened to `MAX_CHARS`."""
     if len(text) > MAX_CHARS:
         half = MAX_CHARS // 2
         text = f"{text[:half]}\n[… {len(text) - MAX_CHARS} characters left out …]\n{text[-half:]}"

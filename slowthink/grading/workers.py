@@ -1,12 +1,13 @@
-"""Killable processes for what the rules cannot decide: math-verify on sympy, warm and bounded.
+"""Worker processes that compare what the rules cannot: math-verify on sympy, killed when too slow.
 
-A worker is `python -m slowthink.grading.workers`, spoken to over pipes in length-prefixed JSON; so
-it never imports the caller's main module, torch or transformers, and needs no signal handler. One
-exchange: {"gold": "x^2", "pred": "x*x", "defaults": false} -> {"equal": true}.
+A worker is `python -m slowthink.grading.workers` and talks length-prefixed JSON over pipes, so that
+it never imports the caller's main module, torch or transformers and needs no signal handler.
+Example: {"gold": "x^2", "pred": "x*x", "defaults": false} is answered by {"equal": true}.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -25,19 +26,19 @@ from slowthink.errors import GraderError
 MEMORY_MB = 1024
 """Address space of one worker."""
 SPARE_AFTER = 0.3
-"""Share of its time after which a task looks stuck and its worker's successor is started."""
-STARVED = 0.7
-"""A task that has had a smaller share of its time on the processor waits for a busy machine."""
-PATIENCE = 1.15
-"""How much longer such a task may take, in all."""
+"""Share of its time limit after which a task looks stuck and a spare worker is started."""
+MIN_CPU_SHARE = 0.7
+"""A task with a smaller share of CPU time in its time limit is slow because the machine is busy."""
+EXTENDED_LIMIT = 1.15
+"""Time limit of such a task, relative to the usual one."""
 START_SECONDS = 60.0
-"""A worker must be ready within this time; importing sympy takes about a second."""
+"""Time limit for starting a worker; importing sympy takes about a second."""
 _LENGTH = struct.Struct(">I")
 
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """What a worker found: equal, not equal, or (None) no answer and why."""
+    """Equal, not equal, or None with the error that prevented a comparison."""
 
     equal: bool | None
     error: str = ""
@@ -45,7 +46,7 @@ class WorkerResult:
 
 
 class _Worker:
-    """One child process with at most one task in hand."""
+    """One worker process, with at most one task at a time."""
 
     def __init__(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
@@ -62,35 +63,35 @@ class _Worker:
         self.task: int | None = None
         self.sent = 0.0
         self.deadline = time.monotonic() + START_SECONDS
-        self._used = 0.0
+        self._cpu_seconds_before = 0.0
         self._buffer = b""
 
     @property
     def fd(self) -> int:
-        """The file descriptor that answers come from."""
+        """File descriptor of the worker's output."""
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
 
     def send(self, task: int, message: dict[str, Any], *, seconds: float) -> None:
-        """Give the worker its task; the clock starts here."""
+        """Send a task; its time limit starts now."""
         assert self.process.stdin is not None
         self.task = task
         self.sent = time.monotonic()
         self.deadline = self.sent + seconds
-        self._used = _processor_seconds(self.process.pid)
+        self._cpu_seconds_before = _cpu_seconds(self.process.pid)
         _write(self.process.stdin, message)
 
     def extend(self, seconds: float) -> bool:
-        """Give a task on a busy machine its longer time, once; False where it has had enough."""
-        used = _processor_seconds(self.process.pid) - self._used
-        longer = self.sent + seconds * PATIENCE
-        if not used < seconds * STARVED or self.deadline >= longer:
+        """Extend the deadline of a task on a busy machine, once. False if it is not extended."""
+        cpu_seconds = _cpu_seconds(self.process.pid) - self._cpu_seconds_before
+        deadline = self.sent + seconds * EXTENDED_LIMIT
+        if not cpu_seconds < seconds * MIN_CPU_SHARE or self.deadline >= deadline:
             return False
-        self.deadline = longer
+        self.deadline = deadline
         return True
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """Whole messages that have come; None where the process has ended."""
+        """Return the complete messages that have arrived; None where the process has ended."""
         data = os.read(self.fd, 65536)
         if not data:
             return None
@@ -105,21 +106,19 @@ class _Worker:
         return messages
 
     def kill(self) -> None:
-        """End the process now; safe to call twice."""
+        """Kill the process. May be called twice."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    continue
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 class WorkerPool:
-    """A few workers, started when first needed, replaced when killed. Safe among threads.
+    """Workers that are started when first needed and replaced when killed. Thread-safe.
 
-    With `defaults` they answer as math-verify does when nothing is configured, to compare with.
+    With `defaults` they call math-verify with its defaults, to compare it with the grader.
     """
 
     def __init__(
@@ -128,20 +127,19 @@ class WorkerPool:
         self.num_workers = max(1, num_workers)
         self.seconds = seconds
         self.defaults = defaults
-        self.num_killed = 0
         self._workers: list[_Worker] = []
         self._spare: _Worker | None = None
         self._lock = threading.Lock()
 
     def compare_many(self, pairs: Sequence[tuple[str, str]]) -> list[WorkerResult]:
-        """One answer a (gold, answer) pair, in order; each within `seconds` of its turn."""
+        """Return one result per (reference, prediction) pair, in order; `seconds` is for each."""
         if not pairs:
             return []
         with self._lock:
-            return _Round(self, pairs).run()
+            return _BatchRun(self, pairs).run()
 
     def close(self) -> None:
-        """End all workers."""
+        """Kill all workers."""
         with self._lock:
             for worker in (*self._workers, *filter(None, [self._spare])):
                 worker.kill()
@@ -149,76 +147,72 @@ class WorkerPool:
             self._spare = None
 
     def pids(self) -> list[int]:
-        """Process ids of the living workers."""
+        """Return the process ids of the workers."""
         return [worker.process.pid for worker in self._workers]
 
-    def fill(self, wanted: int) -> list[_Worker]:
-        """Start workers up to `wanted` (at most `num_workers`) without waiting for them."""
-        while len(self._workers) < min(wanted, self.num_workers):
+    def start(self, number: int) -> None:
+        """Start workers up to `number` (at most `num_workers`) without waiting for them."""
+        while len(self._workers) < min(number, self.num_workers):
             self._workers.append(_Worker())
-        return self._workers
 
-    def drop(self, worker: _Worker) -> None:
-        """Kill a worker; its successor takes its place."""
-        self.num_killed += 1
+    def replace(self, worker: _Worker) -> None:
+        """Kill a worker and put the spare, or a new one, in its place."""
         worker.kill()
         self._workers.remove(worker)
         self._workers.append(self._spare or _Worker())
         self._spare = None
 
-    def prepare_spare(self) -> None:
-        """Start a successor ahead of a kill, so that nobody waits for it to import sympy."""
+    def start_spare(self) -> None:
+        """Start a spare worker before one is killed, so that its import of sympy costs no time."""
         if self._spare is None:
             self._spare = _Worker()
 
 
-class _Round:
-    """One pass over a list of pairs; holds what is still to do and the answers so far."""
+class _BatchRun:
+    """One pass over a batch of pairs: pending tasks and results so far."""
 
     def __init__(self, pool: WorkerPool, pairs: Sequence[tuple[str, str]]) -> None:
         self.pool, self.pairs = pool, pairs
-        self.answers: list[WorkerResult | None] = [None] * len(pairs)
-        self.waiting = list(range(len(pairs)))[::-1]
+        self.results: list[WorkerResult | None] = [None] * len(pairs)
+        self.pending = list(range(len(pairs)))[::-1]
         self.num_failed_starts = 0
 
     def run(self) -> list[WorkerResult]:
-        """Serve until every pair has its answer."""
-        self.pool.fill(len(self.pairs))
-        while any(answer is None for answer in self.answers):
+        """Return the results when every pair has one."""
+        self.pool.start(len(self.pairs))
+        while any(result is None for result in self.results):
             for worker in self.pool._workers:
-                self._feed(worker)
-            self._listen()
-        return [answer for answer in self.answers if answer is not None]
+                if worker.ready and worker.task is None and self.pending:
+                    self._send(self.pending.pop(), worker)
+            self._wait()
+        return [result for result in self.results if result is not None]
 
-    def _feed(self, worker: _Worker) -> None:
-        if not (worker.ready and worker.task is None and self.waiting):
-            return
-        task = self.waiting.pop()
+    def _send(self, task: int, worker: _Worker) -> None:
         gold, pred = self.pairs[task]
         try:
             message = {"gold": gold, "pred": pred, "defaults": self.pool.defaults}
             worker.send(task, message, seconds=self.pool.seconds)
         except OSError:
-            self._lost(worker, "died")
+            self._fail(worker, "died")
 
-    def _listen(self) -> None:
-        """Wait for one report or one deadline."""
+    def _wait(self) -> None:
+        """Wait for messages or a deadline, and handle both."""
         busy = [w for w in self.pool._workers if w.task is not None or not w.ready]
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.fd, selectors.EVENT_READ, worker)
-            events = selector.select(max(0.0, self._next_look(busy) - time.monotonic()))
+            events = selector.select(max(0.0, self._next_check(busy) - time.monotonic()))
         for key, _ in events:
-            self._take(key.data)
+            self._receive(key.data)
         now = time.monotonic()
         if any(self._suspect_from(worker) <= now for worker in busy if worker.task is not None):
-            self.pool.prepare_spare()
+            self.pool.start_spare()
         for worker in busy:
             if worker in self.pool._workers and worker.deadline <= now:
-                self._late(worker)
+                self._time_out(worker)
 
-    def _next_look(self, busy: Sequence[_Worker]) -> float:
-        """When to look again without a report: a deadline, or a task that begins to look stuck."""
+    def _next_check(self, busy: Sequence[_Worker]) -> float:
+        """Return when to check without a message: at a deadline, or when a task looks stuck."""
         times = [worker.deadline for worker in busy]
         if self.pool._spare is None:
             times += [self._suspect_from(worker) for worker in busy if worker.task is not None]
@@ -227,48 +221,49 @@ class _Round:
     def _suspect_from(self, worker: _Worker) -> float:
         return worker.sent + self.pool.seconds * SPARE_AFTER
 
-    def _take(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         messages = worker.receive()
         if messages is None:
-            self._lost(worker, "died: out of memory or CPU time")
+            self._fail(worker, "died: out of memory or CPU time")
             return
         for message in messages:
             if not worker.ready:
                 worker.ready, worker.deadline = True, float("inf")
             elif worker.task is not None:
-                seconds = time.monotonic() - worker.sent
-                self.answers[worker.task] = WorkerResult(
-                    message["equal"], message.get("error", ""), seconds
-                )
+                self._finish(worker, message["equal"], message.get("error", ""))
                 worker.task, worker.deadline = None, float("inf")
 
-    def _late(self, worker: _Worker) -> None:
+    def _finish(self, worker: _Worker, equal: bool | None, error: str) -> None:
+        assert worker.task is not None
+        seconds = time.monotonic() - worker.sent
+        self.results[worker.task] = WorkerResult(equal, error, seconds)
+
+    def _time_out(self, worker: _Worker) -> None:
         if worker.task is not None and worker.extend(self.pool.seconds):
             return
         if worker.task is not None or not worker.ready:
-            self._lost(worker, f"killed after {self.pool.seconds:g} s")
+            self._fail(worker, f"killed after {self.pool.seconds:g} s")
 
-    def _lost(self, worker: _Worker, why: str) -> None:
+    def _fail(self, worker: _Worker, error: str) -> None:
+        """Record the error as the result of the worker's task, and replace the worker."""
         if worker.task is not None:
-            self.answers[worker.task] = WorkerResult(
-                None, f"worker {why}", time.monotonic() - worker.sent
-            )
+            self._finish(worker, None, f"worker {error}")
         if not worker.ready:
             self.num_failed_starts += 1
         if self.num_failed_starts >= 3:
             raise GraderError(
                 "grading worker: three starts of `python -m slowthink.grading.workers` failed; "
-                "expected a ready message. Run that command by hand to see its error, and check "
+                "expected a ready message. Run that command to see its error, and check "
                 "`pip show math-verify sympy antlr4-python3-runtime`."
             )
-        self.pool.drop(worker)
+        self.pool.replace(worker)
 
 
-# --- the child ------------------------------------------------------------------------------------
+# --- the worker process ---------------------------------------------------------------------------
 
 
-def _processor_seconds(pid: int) -> float:
-    """Processor time that a process has used; infinite where the system does not say."""
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process; infinite where the system does not report it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
@@ -291,7 +286,7 @@ def _read(stream: BinaryIO) -> dict[str, Any] | None:
 
 
 def _limit_cpu(seconds: int) -> None:
-    """Let the kernel end this process if one item uses more: the parent may be gone by then."""
+    """Let the kernel kill this process if one task uses more: the parent may have ended."""
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -308,7 +303,7 @@ def _limit_memory() -> None:
 
 
 def _compare(gold: str, pred: str) -> dict[str, Any]:
-    """math-verify's verdict; an exception is "not decided" and says which."""
+    """Return math-verify's result; None with the error where it raises or cannot parse."""
     from math_verify import parse, verify
 
     try:
@@ -321,14 +316,14 @@ def _compare(gold: str, pred: str) -> dict[str, Any]:
 
 
 def _compare_by_defaults(gold: str, pred: str) -> dict[str, Any]:
-    """What math-verify says by itself: a text that it cannot parse is not equal."""
+    """Return math-verify's result with its defaults: a text that it cannot parse is not equal."""
     from math_verify import parse, verify
 
     return {"equal": bool(verify(parse(gold), parse(pred)))}
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Compare the pairs on standard input until it ends."""
     import logging
 
     logging.disable(logging.CRITICAL)

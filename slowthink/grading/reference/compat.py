@@ -1,9 +1,10 @@
-r"""The papers' own string rules, from their descriptions, so that the difference can be shown.
+r"""The papers' own string rules, to compare our grader with.
 
-Own code after arXiv 2502.03387's published grader (extraction, normalisation, equality in nine
-steps; the symbolic step is left out) and after s1's task code (the last box, else "Answer:", else
-everything; a model judged what was not the same string, so here only equal strings are equal).
-Known to accept 6 for 600 and [0, 1] for (0, 1): never a default.
+Own code after the published grader of LIMO, arXiv 2502.03387 (extraction, normalisation, equality
+in nine steps, without the symbolic step), and after s1's task code (the last box, else "Answer:",
+else the whole text; a model judged unequal strings, so here only equal strings are equal).
+LIMO's accept 6 for 600 and [0, 1] for (0, 1), so they are never a default. Example:
+`equal_as("limo-compat", "6", "600")` is True.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _DROP = ("\\!", "\\left", "\\right", "^{\\circ}", "^\\circ", "\\$", "$", "\\(", 
 
 
 def extract_as(mode: str, text: str) -> str:
-    """The answer as the mode's paper finds it; an empty string where it finds none."""
+    """Return the answer that the paper of `mode` extracts; an empty string for none."""
     return _limo_extract(text) if mode == "limo-compat" else _s1_extract(text)
 
 
 def equal_as(mode: str, gold: str, pred: str) -> bool:
-    """Whether the mode's paper would call two answers equal."""
+    """Whether the paper of `mode` calls two answers equal."""
     if mode == "limo-compat":
         same_string = pred.strip().lower() == gold.strip().lower()
         return same_string or _limo_equal(_limo_normal(pred), _limo_normal(gold), depth=0)
@@ -60,24 +61,24 @@ def _s1_normal(text: str) -> str:
 def _limo_extract(text: str) -> str:
     if "boxed" not in text:
         return ""
-    found = _braced(text.split("boxed")[-1]).replace("\n", "")
-    return found.lstrip(":").rstrip(".").rstrip("/")
+    answer = _braced(text.split("boxed")[-1]).replace("\n", "")
+    return answer.lstrip(":").rstrip(".").rstrip("/")
 
 
-def _braced(rest: str) -> str:
-    """What stands between the first braces; without a brace, up to the dollar sign."""
-    if not rest.startswith("{"):
-        return rest.split("$")[0].strip()
+def _braced(text: str) -> str:
+    """Return the content of the first braces; without a brace, the text before the dollar sign."""
+    if not text.startswith("{"):
+        return text.split("$")[0].strip()
     depth = 0
-    for position, char in enumerate(rest):
+    for position, char in enumerate(text):
         depth += (char == "{") - (char == "}")
         if depth == 0:
-            return rest[1:position].strip()
-    return rest[1:].strip()
+            return text[1:position].strip()
+    return text[1:].strip()
 
 
 def _limo_normal(text: str) -> str:
-    """The published normalisation, in its order."""
+    """Return the published normalisation, in its order of steps."""
     text = text.strip().replace("\n", "").rstrip(".")
     text = re.sub(r"\\begin\{(?:array)\}\{.*?\}|\\begin\{bmatrix\}", r"\\begin{pmatrix}", text)
     text = re.sub(r"\\end\{(?:array|bmatrix)\}", r"\\end{pmatrix}", text)
@@ -119,7 +120,7 @@ def _limo_number(text: str) -> float | None:
 
 
 def _limo_equal(pred: str, gold: str, *, depth: int) -> bool:
-    """The published order of tests; the first that applies decides."""
+    """Whether answers are equal by the first published test that applies."""
     if depth > 5:
         return False
     if pred.lower() == gold.lower():
@@ -151,7 +152,7 @@ def _limo_lists(pred: str, gold: str, *, depth: int) -> bool:
 
 
 def _limo_bare(text: str) -> str:
-    """Without any bracket: how the published grader came to accept [0,1] for (0,1)."""
+    """Remove all brackets, the reason why the published grader accepts [0,1] for (0,1)."""
     return re.sub(r"[{}()]", "", text.removeprefix("[").removesuffix("]")).strip("[]").lower()
 
 

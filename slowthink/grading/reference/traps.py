@@ -1,7 +1,7 @@
-r"""Pairs that differ and that LIMO's published grader calls equal: each kind of its mistakes.
+r"""False positives of LIMO's published grader: unequal pairs, one for each kind of its errors.
 
-Found by running that grader (GAIR-NLP/LIMO @ 2284c6a, eval/utils). One real record: key
-`[0,\infty)`, answer `(0,\infty)`.
+Obtained by running that grader (GAIR-NLP/LIMO @ 2284c6a, eval/utils). Example: reference answer
+`[0,\infty)`, prediction `(0,\infty)`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ TRAPS = {
     "choice-undecided": ("C", "I am unsure: A, B, C"),
     "order-in-pair": ("(1,2)", "(2,1)"),
 }  # fmt: skip
-"""(key, answer) by name."""
+"""(reference answer, prediction) by name."""
 
 
 def failed_traps(grader: Grader) -> list[str]:
-    """Names of the traps that a grader calls correct."""
-    found = grader.grade_pairs([PairItem(*pair) for pair in TRAPS.values()])
-    return [
-        name for name, one in zip(TRAPS, found, strict=True) if one.grade.verdict is Verdict.CORRECT
-    ]
+    """Return the names of the traps that a grader calls correct."""
+    grades = grader.grade_pairs([PairItem(*pair) for pair in TRAPS.values()])
+    is_correct = [timed.grade.verdict is Verdict.CORRECT for timed in grades]
+    return [name for name, correct in zip(TRAPS, is_correct, strict=True) if correct]
