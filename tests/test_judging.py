@@ -42,7 +42,7 @@ def row_of(name, verdict, *, extracted="13", method="number", **problem):
 
 
 def prompt_of(mode, row):
-    """What the judge is asked about this row."""
+    """The prompt about this answer."""
     gold = row.problem.answer if mode == "answer" else row.problem.solution
     answer = row.grade.extracted if mode == "answer" else row.answer
     question = row.problem.question
@@ -51,11 +51,11 @@ def prompt_of(mode, row):
 
 @pytest.fixture
 def judge_of(tmp_path):
-    """A judge that says what a script says, on one ledger for all sessions of a test."""
+    """A judge with scripted replies, on one ledger for all sessions of a test."""
     ledgers = []
 
-    def make(says, *, num_audited=0, modes=("answer", "solution"), max_context=100_000):
-        scripts = {prompt: Script(thinking=(text,), answer="") for prompt, text in says.items()}
+    def make(replies, *, num_audited=0, modes=("answer", "solution"), max_context=100_000):
+        scripts = {prompt: Script(thinking=(text,), answer="") for prompt, text in replies.items()}
         session = ReplaySession(scripts, max_context=max_context)
         session.fingerprint = "the judge"
         ledger = Ledger(tmp_path / "ledger.sqlite")
@@ -75,7 +75,7 @@ def judge_of(tmp_path):
         ledgers.pop().__exit__(None, None, None)
 
 
-def opinion(judge_of, text):
+def judgement(judge_of, text):
     item = JudgeItem(mode="answer", problem=problem_of(), answer="13")
     row = GradedAnswer(id="x", problem=problem_of(), answer="",
                     grade=Grade(verdict=Verdict.WRONG, extracted="13", gold="12"))  # fmt: skip
@@ -93,13 +93,13 @@ def opinion(judge_of, text):
         ("Hm.\nVERDICT: CORRECT</think>I cannot say.", None),
     ],
 )
-def test_only_a_strict_last_line_after_the_thoughts_is_a_verdict(judge_of, text, verdict) -> None:
-    found = opinion(judge_of, text)
+def test_only_a_strict_last_line_after_the_thinking_is_a_verdict(judge_of, text, verdict) -> None:
+    found = judgement(judge_of, text)
     assert found.verdict is verdict
     assert found.text == text
 
 
-def test_a_question_beyond_the_context_has_no_opinion(judge_of) -> None:
+def test_an_item_beyond_the_context_has_no_verdict(judge_of) -> None:
     judge = judge_of({}, max_context=300)
     item = JudgeItem(mode="answer", problem=problem_of(), answer="13" * 200)
     (found,) = judge.judge([item])
@@ -107,14 +107,14 @@ def test_a_question_beyond_the_context_has_no_opinion(judge_of) -> None:
     assert "context" in found.text
 
 
-def test_the_same_question_is_asked_once_and_not_again_after_a_restart(judge_of) -> None:
+def test_equal_items_are_judged_once_also_after_a_restart(judge_of) -> None:
     row = row_of("a", Verdict.GRADER_ERROR)
     item = JudgeItem(mode="answer", problem=row.problem, answer="13")
     judge = judge_of({prompt_of("answer", row): WRONG})
     first, second = judge.judge([item, item])
     assert first == second
     spent = judge.model.session.cost.decoded
-    assert spent <= len(WRONG) + 1  # asked once
+    assert spent <= len(WRONG) + 1
     again = judge_of({})  # this one could not answer anything
     assert again.judge([item]) == [first]
     assert again.model.session.cost.decoded == 0
@@ -133,7 +133,7 @@ ROWS = [
 BY_ID = {row.id: row for row in ROWS}
 
 
-def test_rows_that_the_rules_left_open_are_decided_and_no_others(judge_of) -> None:
+def test_undecided_answers_are_judged_and_no_others(judge_of) -> None:
     judge = judge_of(
         {
             prompt_of("answer", BY_ID["open"]): RIGHT,
@@ -161,9 +161,9 @@ def test_modes_can_be_left_out(judge_of) -> None:
 def test_the_audit_measures_agreement_and_changes_nothing(judge_of) -> None:
     rows = [row_of(f"w{i}", Verdict.WRONG) for i in range(6)]
     rows += [row_of(f"r{i}", Verdict.CORRECT, extracted="12") for i in range(2)]
-    says = {prompt_of("answer", row): WRONG for row in rows}  # says wrong to everything
-    says[prompt_of("answer", rows[0])] = "no idea"
-    decided, report = judge_undecided(judge_of(says, num_audited=8), rows, seed=0)
+    replies = {prompt_of("answer", row): WRONG for row in rows}
+    replies[prompt_of("answer", rows[0])] = "no idea"
+    decided, report = judge_undecided(judge_of(replies, num_audited=8), rows, seed=0)
     assert decided == {}
     assert (report["audited"], report["audited_no_opinion"]) == (8, 1)
     assert report["agreement"] == pytest.approx(5 / 7)
@@ -172,15 +172,15 @@ def test_the_audit_measures_agreement_and_changes_nothing(judge_of) -> None:
     json.dumps(report)
 
 
-def test_the_audit_takes_half_right_ones_where_there_are_enough(judge_of) -> None:
+def test_half_of_the_audited_answers_are_right_if_available(judge_of) -> None:
     rows = [row_of(f"w{i}", Verdict.WRONG) for i in range(20)]
     rows += [row_of(f"r{i}", Verdict.CORRECT, extracted="12") for i in range(20)]
-    says = {prompt_of("answer", row): RIGHT for row in rows}
-    _, report = judge_undecided(judge_of(says, num_audited=10), rows, seed=0)
+    replies = {prompt_of("answer", row): RIGHT for row in rows}
+    _, report = judge_undecided(judge_of(replies, num_audited=10), rows, seed=0)
     assert (report["audited"], report["agreement"]) == (10, 0.5)
 
 
-def test_two_sentences_that_differ_are_for_the_judge_to_compare(judge_of) -> None:
+def test_two_sentences_that_differ_are_judged(judge_of) -> None:
     key = "the function is increasing on the whole line"
     rows = [
         row_of(
@@ -203,7 +203,7 @@ def test_the_judge_sees_the_options(judge_of) -> None:
     assert found.verdict is Verdict.CORRECT
 
 
-def test_a_file_is_graded_with_second_opinions_where_the_rules_are_silent(judge_of, tmp_path):
+def test_the_undecided_rows_of_a_file_are_judged(judge_of, tmp_path):
     path = tmp_path / "pairs.jsonl"
     lines = [
         {"gold": "5", "pred": "5", "question": "q1"},
@@ -213,8 +213,10 @@ def test_a_file_is_graded_with_second_opinions_where_the_rules_are_silent(judge_
     rows = read_pairs(path)
     with Grader() as grader:
         graded = grade_rows(rows, grader)
-    asked = build_messages("solution", question="Prove it.", gold="Clear.", answer="It is clear.")
-    judge = judge_of({asked[1]["content"]: RIGHT})
+    messages = build_messages(
+        "solution", question="Prove it.", gold="Clear.", answer="It is clear."
+    )
+    judge = judge_of({messages[1]["content"]: RIGHT})
     found, report = judge_rows(judge, rows, graded)
     assert [g.verdict for g in graded.grades] == [Verdict.CORRECT, Verdict.UNGRADABLE]
     assert [(g.verdict, g.method) for g in found.grades] == [
@@ -225,7 +227,7 @@ def test_a_file_is_graded_with_second_opinions_where_the_rules_are_silent(judge_
 
 
 @pytest.mark.slow
-def test_the_embedded_model_as_judge_is_asked_once_and_read_strictly(smollm, tmp_path) -> None:
+def test_the_embedded_model_judges_once_and_is_parsed_strictly(smollm, tmp_path) -> None:
     """It is too small to judge: what counts is that each opinion is a verdict or none."""
     config = JudgeConfig(model=smollm, num_audited=2, max_tokens=16)
     rows = [

@@ -95,9 +95,7 @@ with Ledger(Path(sys.argv[1])) as ledger:
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.2, 0.4])
-def test_killed_at_any_moment_it_holds_whole_batches_and_all_that_were_told(
-    tmp_path, delay
-) -> None:
+def test_a_killed_ledger_contains_whole_batches_and_all_reported_ones(tmp_path, delay) -> None:
     path = tmp_path / "l.sqlite"
     child = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
@@ -106,15 +104,15 @@ def test_killed_at_any_moment_it_holds_whole_batches_and_all_that_were_told(
     child.stdout.readline()
     time.sleep(delay)
     child.send_signal(signal.SIGKILL)
-    told = [int(line) for line in child.stdout.read().split()]
+    reported = [int(line) for line in child.stdout.read().split()]
     child.wait()
     child.stdout.close()
     with Ledger(path) as ledger:
-        keys = [f"{batch}-{i}" for batch in range(max(told) + 3) for i in range(20)]
+        keys = [f"{batch}-{i}" for batch in range(max(reported) + 3) for i in range(20)]
         found = ledger.chains(keys)
         cost, _ = ledger.spent("t")
     assert len(found) % 20 == 0
-    assert len(found) >= 20 * (max(told) + 1)
+    assert len(found) >= 20 * (max(reported) + 1)
     assert cost.decoded == len(found)
     with sqlite3.connect(path) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -122,7 +120,7 @@ def test_killed_at_any_moment_it_holds_whole_batches_and_all_that_were_told(
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_with_the_same_tokens_each_asked_once(tmp_path) -> None:
+def test_a_run_killed_again_and_again_samples_each_token_once(tmp_path) -> None:
     figures = killed_run(
         tmp_path, model=SCRIPTED, num_problems=30, num_kills=6, most_records=50, seed=3
     )
@@ -148,9 +146,7 @@ def small_disk():
     place.rmdir()
 
 
-def test_a_full_disk_is_a_clear_error_and_all_recorded_before_is_there(
-    small_disk, tmp_path
-) -> None:
+def test_a_full_disk_is_a_clear_error_and_loses_nothing_recorded(small_disk, tmp_path) -> None:
     path = small_disk / "l.sqlite"
     chains = [make_chain(f"c{i}", length=2000) for i in range(200)]
     done = 0

@@ -1,4 +1,4 @@
-"""Requests through ledger, replayed session and grader: nothing twice, every point right."""
+"""Requests through ledger, replayed session and grader: caching, and every point of a sweep."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from slowthink.stages.evaluate.batches import segments
 
 QUESTION = "What is 17 + 25?"
 SCRIPTS = {
-    asked: Script(thinking=("17+25=32", " no, 42", " yes"), answer="42")
-    for asked in (QUESTION, f"{QUESTION}\nThink.")
+    question: Script(thinking=("17+25=32", " no, 42", " yes"), answer="42")
+    for question in (QUESTION, f"{QUESTION}\nThink.")
 }
 POINTS = [Point(0), Point(4), Point(20), Point(40, 1), Point(40, 2), Point(40, 3)]
 
@@ -66,7 +66,7 @@ def test_every_point_of_a_sweep(ledger, make_problem) -> None:
     assert [c.violations for c in found] == [()] * len(POINTS)
 
 
-def test_nothing_is_asked_twice(ledger, make_problem) -> None:
+def test_cached_completions_are_reused(ledger, make_problem) -> None:
     first, _ = ask(ledger, make_problem(), POINTS)
     again, cost = ask(ledger, make_problem(), POINTS)
     assert again == first
@@ -97,7 +97,7 @@ AT_20 = (Point(20),)
 
 
 def decoded(ledger, problems, *, points=AT_20, scripts=SCRIPTS, **more) -> int:
-    """Tokens that the model was asked for."""
+    """Tokens that the model decoded."""
     session = ReplaySession(scripts)
     tasks = tasks_of(session, problems, points=points, **more)
     Sampler(session, ledger, tag="t").complete(tasks)
@@ -155,20 +155,20 @@ def test_a_reordered_or_grown_pool_reuses_everything(ledger, make_problem) -> No
     assert decoded(ledger, [one, other, one], scripts=BOTH) == 0
 
 
-def test_another_limit_of_the_answer_asks_for_the_answer_alone(ledger, make_problem) -> None:
+def test_another_answer_limit_samples_only_the_answer(ledger, make_problem) -> None:
     assert decoded(ledger, [make_problem()]) > 0
     again = decoded(ledger, [make_problem()], answer_tokens=5)
     assert again == 5
 
 
-def test_more_samples_add_to_those_that_are_there(ledger, make_problem) -> None:
+def test_more_samples_add_to_the_cached_ones(ledger, make_problem) -> None:
     options = {"sampling": {"temperature": 0.7}}
     one = decoded(ledger, [make_problem()], num_samples=1, **options)
     assert decoded(ledger, [make_problem()], num_samples=3, **options) == 2 * one
     assert decoded(ledger, [make_problem()], num_samples=2, **options) == 0
 
 
-def test_an_equal_problem_is_asked_once_and_answered_twice(ledger, make_problem) -> None:
+def test_equal_problems_share_one_sample(ledger, make_problem) -> None:
     session = ReplaySession(SCRIPTS)
     tasks = tasks_of(session, [make_problem()], points=[Point(4)])
     tasks += tasks_of(session, [make_problem()], points=[Point(20)])
@@ -179,7 +179,7 @@ def test_an_equal_problem_is_asked_once_and_answered_twice(ledger, make_problem)
 # --- what long jobs have come to ------------------------------------------------------------------
 
 
-def test_what_a_long_job_has_come_to_is_recorded_while_it_runs(ledger, make_problem) -> None:
+def test_partial_results_of_a_long_job_are_recorded(ledger, make_problem) -> None:
     session = ReplaySession(SCRIPTS, tokens_per_call=3)
     (task,) = tasks_of(session, [make_problem()], points=POINTS)
     session.submit(Job(request=task.request, points=task.points))
@@ -194,7 +194,7 @@ def test_what_a_long_job_has_come_to_is_recorded_while_it_runs(ledger, make_prob
     assert answers == len(outcome.answers) == 6
 
 
-def test_a_run_stopped_between_two_records_goes_on_from_there(ledger, make_problem) -> None:
+def test_a_run_stopped_between_two_records_resumes_there(ledger, make_problem) -> None:
     whole, spent = ask(ledger, make_problem(), POINTS)
 
     class Stopped(Exception):
@@ -273,7 +273,7 @@ def test_steps_beside_tokens(ledger, make_problem) -> None:
     assert [c.violations for c in again] == [()] * 4
 
 
-def test_texts_of_forcing_go_by_the_problems_language(ledger, make_problem) -> None:
+def test_forced_texts_follow_the_problems_language(ledger, make_problem) -> None:
     session, forcing = ReplaySession(SCRIPTS), ForcingConfig(answer_tokens=30)
     problems = [make_problem(language="en"), make_problem(language="zh")]
     tasks = make_tasks(

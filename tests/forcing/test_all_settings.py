@@ -123,9 +123,9 @@ def drive(seed: int, machine: ForcingMachine, *, stop: int = 10**9) -> ForcingMa
             continue
         place = machine.ids
         figures = {"end_probability": end_share(seed, place), "argmax": likeliest(seed, place)}
-        told = machine.observe(pick(seed, place, len(machine.events), action.banned), **figures)
-        if told.kind is ActionKind.REFUSE and stop:
-            again = pick(seed, place, len(machine.events), told.banned)
+        observed = machine.observe(pick(seed, place, len(machine.events), action.banned), **figures)
+        if observed.kind is ActionKind.REFUSE and stop:
+            again = pick(seed, place, len(machine.events), observed.banned)
             machine.observe(again, **figures)
     return machine
 
@@ -180,7 +180,7 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(seed, k, data) ->
 
 @given(seeds, knobs, st.integers(0, 40), st.data())
 @settings(max_examples=250, deadline=None)
-def test_a_chain_stored_in_the_middle_of_anything_goes_on_the_same(seed, k, stop, data) -> None:
+def test_a_chain_stored_at_any_moment_continues_the_same(seed, k, stop, data) -> None:
     first = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     stored = drive(seed, first, stop=stop).chain("k")
     more = None if k.steps is None else data.draw(st.none() | st.integers(k.steps, k.steps + 3))
@@ -290,7 +290,7 @@ def test_a_step_budget_is_cut_like_a_cap_and_checked() -> None:
     assert found == ("2 steps of 1",)
 
 
-def test_a_job_thinks_as_far_as_its_farthest_point() -> None:
+def test_a_job_thinks_up_to_its_farthest_point() -> None:
     points = (Point(8, steps=2), Point(20, 1, steps=5), Point(12, 0, steps=3))
     job = Job(request=None, points=points)  # type: ignore[arg-type]
     machine = job.machine(Knobs(cap=0).rules())
@@ -307,7 +307,7 @@ def test_a_job_thinks_as_far_as_its_farthest_point() -> None:
 # --- settings -------------------------------------------------------------------------------------
 
 
-def test_texts_go_by_language() -> None:
+def test_texts_follow_the_language() -> None:
     forcing = ForcingConfig()
     english, chinese = (forcing.budget(9, 1, language=name) for name in ("en", "zh"))
     assert (english.wait_strings, english.final_answer_cue) == (("Wait",), "Final Answer:")
@@ -321,7 +321,7 @@ def test_texts_go_by_language() -> None:
     assert in_language(None, "en") is None
 
 
-def test_english_budgets_are_what_they_were_before_there_were_languages() -> None:
+def test_english_budgets_do_not_depend_on_other_languages() -> None:
     plain = ForcingConfig(wait_strings=("Wait",), final_answer_cue="Final Answer:")
     assert ForcingConfig().budget(9, 1) == plain.budget(9, 1)
 
@@ -350,7 +350,7 @@ def test_a_loop_setting_stops_a_chain_and_leads_to_a_forced_answer() -> None:
     assert again.next_action().kind is ActionKind.STOP
 
 
-def test_a_wait_string_without_tokens_in_one_language_is_told_there() -> None:
+def test_a_wait_string_without_tokens_in_one_language_is_an_error_there() -> None:
     class Format:
         trigger_ids, long_triggers, decode = TRIGGERS, (), None
 

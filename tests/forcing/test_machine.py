@@ -62,9 +62,9 @@ def literal(
 def drive(seed: int, machine: ForcingMachine) -> ForcingMachine:
     while (action := machine.next_action()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.DRAW:
-            told = machine.observe(best(seed, machine.ids, action.banned))
-            if told.kind is ActionKind.REFUSE:
-                machine.observe(best(seed, machine.ids, told.banned))
+            observed = machine.observe(best(seed, machine.ids, action.banned))
+            if observed.kind is ActionKind.REFUSE:
+                machine.observe(best(seed, machine.ids, observed.banned))
     return machine
 
 
@@ -109,7 +109,7 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
 
 @given(seeds, st.integers(0, 20), st.integers(0, 2), wait_strings, st.data())
 @settings(max_examples=300, deadline=None)
-def test_a_stored_chain_goes_on_as_if_it_had_never_stopped(seed, cap, waits, strings, data) -> None:
+def test_a_stored_chain_continues_as_if_never_stopped(seed, cap, waits, strings, data) -> None:
     rules = rules_of(0, strings)
     first = drive(seed, ForcingMachine(rules, cap=cap, waits=waits)).chain("k")
     more_cap = data.draw(st.integers(cap, cap + 20))
@@ -126,9 +126,7 @@ def test_a_stored_chain_goes_on_as_if_it_had_never_stopped(seed, cap, waits, str
 
 @given(seeds, st.integers(0, 25), st.integers(0, 3), wait_strings, st.integers(0, 60))
 @settings(max_examples=200, deadline=None)
-def test_a_chain_stored_in_the_middle_of_anything_goes_on_the_same(
-    seed, cap, waits, strings, stop
-) -> None:
+def test_a_chain_stored_at_any_moment_continues_the_same(seed, cap, waits, strings, stop) -> None:
     """The machine is stopped after any number of steps, also inside a wait string."""
     rules = rules_of(0, strings)
     machine = ForcingMachine(rules, cap=cap, waits=waits)
@@ -171,7 +169,7 @@ def literal_long(seed: int, *, cap: int, waits: int, string: list[int]) -> tuple
 
 @given(seeds, st.integers(1, 40), st.integers(0, 3), st.sampled_from([[0], [0, 1], []]), st.data())
 @settings(max_examples=300, deadline=None)
-def test_long_delimiters_are_taken_back(seed, cap, waits, string, data) -> None:
+def test_long_delimiters_are_rolled_back(seed, cap, waits, string, data) -> None:
     rules = ForcingRules(
         trigger_ids=frozenset(), long_triggers=("xy",), wait_ids=(tuple(string),), decode=decode
     )
@@ -188,7 +186,7 @@ def test_long_delimiters_are_taken_back(seed, cap, waits, string, data) -> None:
     assert (list(cut.ids), cut.end.value) == expected
 
 
-def test_a_delimiter_may_take_back_what_stood_when_an_earlier_end_was_refused() -> None:
+def test_a_delimiter_may_roll_back_tokens_from_before_a_refused_end() -> None:
     """ "x" stays, "xy" is refused without a string, and the next draw makes "xy" of the first "x"."""
     rules = ForcingRules(trigger_ids=frozenset(), long_triggers=("xy",), decode=decode)
     machine = ForcingMachine(rules, cap=9, waits=1)
@@ -252,8 +250,8 @@ def test_end_rules_declare_an_end_before_it_is_drawn(rule, probability, argmax, 
     rules = ForcingRules(trigger_ids=TRIGGERS, end_rule=rule, end_probability=0.5)
     machine = ForcingMachine(rules, cap=9, waits=0)
     machine.next_action()
-    told = machine.observe(2, end_probability=probability, argmax=argmax)
-    assert (told.kind is ActionKind.STOP) is ends
+    observed = machine.observe(2, end_probability=probability, argmax=argmax)
+    assert (observed.kind is ActionKind.STOP) is ends
 
 
 def test_a_loop_is_stopped_and_marked() -> None:

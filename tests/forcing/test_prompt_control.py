@@ -1,4 +1,4 @@
-"""Token-, step- and class-conditional control: exact texts for training and asking, and with forcing."""
+"""Token-, step- and class-conditional control: exact texts in training and prompts, and with forcing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def trained(problem, control, *, format="s1", thinking=THINKING) -> tuple[str, s
     return tokenizer.decode(example.prompt_ids), tokenizer.decode(example.completion_ids)
 
 
-def asked(problem, control, *, format="s1") -> str:
+def prompt_text(problem, control, *, format="s1") -> str:
     tokenizer = ByteTokenizer()
     chat = ChatConfig(format=format, control=control)
     return tokenizer.decode(prompt_ids(tokenizer, problem, chat))
@@ -114,8 +114,8 @@ def test_class_without_a_threshold_leaves_the_training_text_as_it_was(make_probl
     ],
     ids=["tokens", "steps", "short", "long", "own text"],
 )
-def test_what_a_model_is_told_when_it_is_asked(make_problem, control, line) -> None:
-    assert asked(make_problem(), control) == turn(line) + "<|im_start|>think\n"
+def test_the_control_line_of_a_prompt(make_problem, control, line) -> None:
+    assert prompt_text(make_problem(), control) == turn(line) + "<|im_start|>think\n"
 
 
 def test_the_line_comes_after_options_and_instruction(make_problem) -> None:
@@ -125,9 +125,9 @@ def test_the_line_comes_after_options_and_instruction(make_problem) -> None:
     assert "user\nWhich?\n(A) a\n(B) b\nBox it.\nThink for up to 8 tokens.<|im_end|>" in text
 
 
-def test_asking_without_an_amount_is_an_error(make_problem) -> None:
+def test_a_prompt_without_an_amount_is_an_error(make_problem) -> None:
     with pytest.raises(ConfigError, match="kind `tokens` without an `amount`.*amount: 64"):
-        asked(make_problem(), TokenControl())
+        prompt_text(make_problem(), TokenControl())
 
 
 def test_a_mark_that_would_end_thinking_is_an_error(make_problem) -> None:
@@ -135,14 +135,14 @@ def test_a_mark_that_would_end_thinking_is_an_error(make_problem) -> None:
         trained(make_problem(), StepControl())
 
 
-def test_a_recipe_says_control_by_kind() -> None:
+def test_a_recipe_names_control_by_kind() -> None:
     recipe = parse_recipe({"name": "r", "chat": {"control": {"kind": "steps", "amount": 4}}})
     assert recipe.chat.control == StepControl(amount=4)
     with pytest.raises(ConfigError, match="chat.control"):
         parse_recipe({"name": "r", "chat": {"control": {"kind": "words"}}})
 
 
-def test_a_controlled_training_example_begins_as_it_is_asked(
+def test_a_controlled_training_example_begins_with_its_prompt(
     smollm_tokenizer, make_problem
 ) -> None:
     """The same ids for the line of the same amount."""
@@ -163,7 +163,7 @@ def test_split_steps_are_those_that_a_budget_counts(pieces) -> None:
     assert "".join(steps).split() == text.split()
 
 
-def test_both_ways_with_forcing(tmp_path, make_problem) -> None:
+def test_length_control_combines_with_forcing(tmp_path, make_problem) -> None:
     """TCC+BF: a cap in tokens; SCC+BF: in steps, which are those of the countdown."""
     thinking = "3 left\nA A.\n2 left\nB B.\n1 left\nC C."
     line = "Think for up to 2 steps."

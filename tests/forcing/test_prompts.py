@@ -47,9 +47,7 @@ def test_training_text_has_these_ids(smollm_tokenizer, make_problem) -> None:
 
 
 @pytest.mark.parametrize("name", ["s1", "think-tags", "plain"])
-def test_a_training_example_begins_with_the_prompt_it_is_asked_with(
-    smollm_tokenizer, make_problem, name
-) -> None:
+def test_a_training_example_begins_with_its_prompt(smollm_tokenizer, make_problem, name) -> None:
     chat, problem = ChatConfig(format=name, system_prompt="Be brief."), make_problem()
     example = training_ids(
         smollm_tokenizer, problem, thinking="t", response="Final Answer: 42", chat=chat
@@ -97,7 +95,7 @@ def test_closing_without_a_delimiter(natural, cue, expected) -> None:
     assert (None if ids is None else format.decode(ids)) == expected
 
 
-def test_a_trigger_of_several_tokens_is_told_apart(smollm_tokenizer) -> None:
+def test_a_trigger_of_several_tokens_is_a_long_one(smollm_tokenizer) -> None:
     s1 = compile_format(FORMATS["s1"], smollm_tokenizer)
     tags = compile_format(FORMATS["think-tags"], smollm_tokenizer)
     assert (s1.trigger_ids, s1.long_triggers) == ({1, 2}, ())
@@ -122,7 +120,7 @@ def test_a_format_of_ones_own() -> None:
     assert get_format("mine", own).end == "[A]"
 
 
-def test_a_template_that_opens_thinking_is_not_made_to_open_it_twice(make_problem) -> None:
+def test_a_template_that_opens_thinking_opens_it_once(make_problem) -> None:
     class Opening(ByteTokenizer):
         def apply_chat_template(self, messages, tokenize, add_generation_prompt) -> str:
             return (

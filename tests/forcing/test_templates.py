@@ -1,4 +1,4 @@
-"""What a chat template says of thinking: format auto, templates that open it, their variables."""
+"""Thinking in chat templates: detected formats, templates that open it, their variables."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def with_template(tokenizer, template: str):
     [(QWEN3, "think-tags"), (QWQ, "think-tags"), (R1, "think-tags"), (HARMONY, "gpt-oss")],
     ids=["qwen3", "qwq", "r1", "gpt-oss"],
 )
-def test_auto_reads_the_format_from_the_template(template, name) -> None:
+def test_auto_detects_the_format_of_the_template(template, name) -> None:
     assert resolve_format("auto", Templated(template)) is FORMATS[name]
 
 
 @pytest.mark.parametrize("template", [TURNS + ASSISTANT + "{% endif %}", None])
-def test_auto_on_a_template_that_says_nothing_names_the_formats(template) -> None:
+def test_auto_without_delimiters_in_the_template_names_the_formats(template) -> None:
     expected = (
         "`some/model` has none of .*gpt-oss, mine, plain, s1, s1-steps, think-tags .*trained on s1"
     )
@@ -58,7 +58,7 @@ def test_auto_on_a_template_that_says_nothing_names_the_formats(template) -> Non
         resolve_format("auto", Templated(template), own)
 
 
-def test_a_name_is_taken_as_it_is(smollm_tokenizer) -> None:
+def test_a_named_format_is_not_detected(smollm_tokenizer) -> None:
     assert resolve_format("s1", Templated(QWEN3)) is FORMATS["s1"]
     with pytest.raises(
         ConfigError, match="expected one of auto, gpt-oss, plain, s1, s1-steps, think-tags"
@@ -67,7 +67,7 @@ def test_a_name_is_taken_as_it_is(smollm_tokenizer) -> None:
 
 
 @pytest.mark.parametrize("template", [QWQ, BARE_OPENING, R1], ids=["opened", "bare", "not opened"])
-def test_thinking_is_opened_once_and_trained_as_it_is_asked(
+def test_thinking_is_opened_once_in_prompts_and_training(
     smollm_tokenizer, make_problem, template
 ) -> None:
     tokenizer, chat = with_template(smollm_tokenizer, template), ChatConfig(format="auto")

@@ -1,4 +1,4 @@
-"""What asks a session in these tests."""
+"""A grader, and the context that live methods sample with."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def grader() -> Iterator[Grader]:
 
 
 @pytest.fixture
-def asking_for(tmp_path, grader) -> Callable[..., contextmanager]:
-    """Opens the ledger (the same one each time) and gives what asks the session."""
+def context_for(tmp_path, grader) -> Callable[..., contextmanager]:
+    """Open the ledger, the same one each time, and yield the context of a session."""
 
     @contextmanager
     def make(

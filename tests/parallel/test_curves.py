@@ -60,12 +60,14 @@ def test_negative_scores_choose_but_do_not_vote() -> None:
     assert list(curves)[1:] == ["majority, cap 8", "best-of-n, cap 8"]
 
 
-def test_live_methods_give_curves_of_the_same_form(asking_for, make_problem) -> None:
+def test_live_methods_give_curves_of_the_same_form(context_for, make_problem) -> None:
     problems = [make_problem(f"q{i}", "6") for i in range(4)]
     scorer = Scorer(lambda items: [ScoredText(float(total_of(i.text)), 2) for i in items], facts={})
-    with asking_for(SteppingSession()) as asking:
-        found = rejection_live(asking, problems, RejectionConfig(limits=(6, 12), max_tries=3))
-        found += rebase_live(asking, problems, RebaseConfig(widths=(2,), max_step_tokens=8), scorer)
+    with context_for(SteppingSession()) as context:
+        found = rejection_live(context, problems, RejectionConfig(limits=(6, 12), max_tries=3))
+        found += rebase_live(
+            context, problems, RebaseConfig(widths=(2,), max_step_tokens=8), scorer
+        )
     assert [(c["name"], c["method"]) for c in found] == [
         ("rejection, 3 tries at most", "rejection"),
         ("REBASE, majority", "rebase"),

@@ -96,7 +96,7 @@ def test_a_head_is_the_best_of_its_penalised_loss() -> None:
         assert offset == 0 if not bias else abs(float(b.grad)) < 1e-4
 
 
-def test_a_chance_is_never_out_of_range() -> None:
+def test_a_probability_is_never_out_of_range() -> None:
     assert reward.sigmoid(-800.0) == 0.0
     assert reward.sigmoid(800.0) == 1.0
     assert reward.sigmoid(math.log(3)) == pytest.approx(0.75)
@@ -119,13 +119,13 @@ def run(tiny, tmp_path, make_problem):
     return ScorerRequest(run=root, out=tmp_path / "scorer", num_problems=50, num_samples=2)
 
 
-def test_chains_that_are_all_wrong_make_no_scorer(run) -> None:
+def test_chains_that_are_all_wrong_are_an_error(run) -> None:
     with pytest.raises(DataError, match="expected some of each kind"):
         make_scorer(run)
     assert not list(run.out.parent.glob("scorer*"))
 
 
-def test_a_scorer_is_made_out_of_a_run(run, tmp_path, make_problem) -> None:
+def test_a_scorer_is_trained_from_a_run(run, tmp_path, make_problem) -> None:
     """With labels of our own, since random weights answer nothing."""
     finished = open_run(run)
     examples, facts = draw_examples(finished)

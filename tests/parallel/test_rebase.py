@@ -1,4 +1,4 @@
-"""Tree search on a toy model that thinks in steps: shares, budgets, tokens, nothing asked twice."""
+"""Tree search on a toy model that thinks in steps: shares, budgets, tokens, caching."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def test_equal_scores_share_evenly_and_large_ones_do_not_overflow() -> None:
 # --- the search -----------------------------------------------------------------------------------
 
 
-def test_a_search_keeps_as_many_chains_as_it_is_wide(asking_for, make_problem) -> None:
-    with asking_for(SteppingSession()) as asking:
-        (tree,) = search(asking, [make_problem(answer="6")], towards_six(), CONFIG, 4)
+def test_a_search_ends_with_as_many_chains_as_its_width(context_for, make_problem) -> None:
+    with context_for(SteppingSession()) as context:
+        (tree,) = search(context, [make_problem(answer="6")], towards_six(), CONFIG, 4)
     assert len(tree.chains) == 4
     assert {chain.end for chain in tree.chains} == {NodeState.NATURAL}
     for chain in tree.chains:
@@ -80,36 +80,36 @@ def test_a_search_keeps_as_many_chains_as_it_is_wide(asking_for, make_problem) -
         assert chain.grade.verdict is (Verdict.CORRECT if total == 6 else Verdict.WRONG)
 
 
-def test_a_scorer_that_knows_the_answer_finds_it(asking_for, make_problem) -> None:
+def test_a_scorer_that_knows_the_answer_finds_it(context_for, make_problem) -> None:
     problems = [make_problem(f"q{i}", "6") for i in range(30)]
-    with asking_for(SteppingSession()) as asking:
-        guided = rebase_curves(asking, problems, towards_six(), CONFIG)["majority"][0]
-        blind = rebase_curves(asking, problems, flat(), CONFIG)["majority"][0]
+    with context_for(SteppingSession()) as context:
+        guided = rebase_curves(context, problems, towards_six(), CONFIG)["majority"][0]
+        blind = rebase_curves(context, problems, flat(), CONFIG)["majority"][0]
     assert guided.accuracy > blind.accuracy + 0.1
     assert guided.n == blind.n == 30
 
 
-def test_all_tokens_are_counted_dropped_steps_too(asking_for, make_problem) -> None:
+def test_all_tokens_are_counted_pruned_steps_included(context_for, make_problem) -> None:
     session = SteppingSession()
-    with asking_for(session) as asking:
-        (tree,) = search(asking, [make_problem(answer="6")], towards_six(), CONFIG, 4)
+    with context_for(session) as context:
+        (tree,) = search(context, [make_problem(answer="6")], towards_six(), CONFIG, 4)
     ends = 2 * len(tree.chains)  # an end token each after thinking and answer, drawn and not kept
     assert session.cost.decoded + session.cost.forced == tree.num_tokens + ends
     kept = sum(len(chain.thinking) for chain in tree.chains)
     assert tree.num_tokens > kept
 
 
-def test_a_search_that_is_started_again_asks_nothing(asking_for, make_problem) -> None:
+def test_a_repeated_search_reuses_all_completions(context_for, make_problem) -> None:
     problems = [make_problem("q1", "6"), make_problem("q2", "6")]
-    with asking_for(SteppingSession()) as asking:
-        first = search(asking, problems, towards_six(), CONFIG, 4)
+    with context_for(SteppingSession()) as context:
+        first = search(context, problems, towards_six(), CONFIG, 4)
     again = SteppingSession()
-    with asking_for(again) as asking:
-        assert search(asking, problems, towards_six(), CONFIG, 4) == first
+    with context_for(again) as context:
+        assert search(context, problems, towards_six(), CONFIG, 4) == first
     assert again.num_jobs == 0
 
 
-def test_a_search_that_was_killed_goes_on(asking_for, make_problem) -> None:
+def test_a_killed_search_resumes(context_for, make_problem) -> None:
     problem, steps = make_problem(answer="6"), []
 
     def dies(items):
@@ -119,96 +119,96 @@ def test_a_search_that_was_killed_goes_on(asking_for, make_problem) -> None:
         return towards_six().score_texts(items)
 
     whole, half, rest = SteppingSession(), SteppingSession(), SteppingSession()
-    with asking_for(half) as asking, pytest.raises(KeyboardInterrupt):
-        search(asking, [problem], Scorer(dies, facts={}), CONFIG, 4)
-    with asking_for(rest) as asking:
-        found = search(asking, [problem], towards_six(), CONFIG, 4)
-        asking.ledger._db.executescript("DELETE FROM chains; DELETE FROM answers")
-    with asking_for(whole) as asking:
-        assert search(asking, [problem], towards_six(), CONFIG, 4) == found
+    with context_for(half) as context, pytest.raises(KeyboardInterrupt):
+        search(context, [problem], Scorer(dies, facts={}), CONFIG, 4)
+    with context_for(rest) as context:
+        found = search(context, [problem], towards_six(), CONFIG, 4)
+        context.ledger._db.executescript("DELETE FROM chains; DELETE FROM answers")
+    with context_for(whole) as context:
+        assert search(context, [problem], towards_six(), CONFIG, 4) == found
     assert half.num_jobs + rest.num_jobs == whole.num_jobs
 
 
-def test_the_cap_and_the_depth_hold(asking_for, make_problem) -> None:
+def test_the_cap_and_the_depth_hold(context_for, make_problem) -> None:
     problem = make_problem(answer="6")
-    with asking_for(SteppingSession(), cap=5) as asking:
-        (tree,) = search(asking, [problem], towards_six(), CONFIG, 4)
+    with context_for(SteppingSession(), cap=5) as context:
+        (tree,) = search(context, [problem], towards_six(), CONFIG, 4)
     assert max(len(chain.thinking) for chain in tree.chains) <= 5
     assert NodeState.CUT in {chain.end for chain in tree.chains}
-    with asking_for(SteppingSession()) as asking:
+    with context_for(SteppingSession()) as context:
         shallow = CONFIG.model_copy(update={"max_steps": 1})
-        (tree,) = search(asking, [problem], towards_six(), shallow, 4)
+        (tree,) = search(context, [problem], towards_six(), shallow, 4)
     assert len(tree.chains) == 4
     assert all(chain.thinking.count("\n") == 1 for chain in tree.chains)
 
 
-def test_a_long_step_is_cut_into_several(asking_for, make_problem) -> None:
+def test_a_long_step_is_cut_into_several(context_for, make_problem) -> None:
     short = CONFIG.model_copy(update={"max_step_tokens": 2, "max_steps": 25})
-    with asking_for(SteppingSession()) as asking:
-        (tree,) = search(asking, [make_problem(answer="6")], flat(), short, 2)
+    with context_for(SteppingSession()) as context:
+        (tree,) = search(context, [make_problem(answer="6")], flat(), short, 2)
     assert {chain.end for chain in tree.chains} == {NodeState.NATURAL}
     assert all(total_of(chain.thinking) >= 6 for chain in tree.chains)
 
 
-def test_a_cut_chain_is_closed_as_one_run_would_be(asking_for, make_problem) -> None:
+def test_a_cut_chain_is_closed_as_one_run_would_be(context_for, make_problem) -> None:
     """A new line, the delimiter and the cue; after a natural end the delimiter alone."""
-    with asking_for(SteppingSession(), cap=4) as asking:
-        (tree,) = search(asking, [make_problem(answer="6")], flat(), CONFIG, 2)
-        decode = asking.session.tokenizer.decode
+    with context_for(SteppingSession(), cap=4) as context:
+        (tree,) = search(context, [make_problem(answer="6")], flat(), CONFIG, 2)
+        decode = context.session.tokenizer.decode
     for chain in tree.chains:
         assert chain.thinking[-1] != "\n"
         assert decode(chain.completion.closing_ids) == "<|im_start|>answer\nFinal Answer:"
-    with asking_for(SteppingSession()) as asking:
-        (tree,) = search(asking, [make_problem(answer="6")], flat(), CONFIG, 2)
+    with context_for(SteppingSession()) as context:
+        (tree,) = search(context, [make_problem(answer="6")], flat(), CONFIG, 2)
     assert decode(tree.chains[0].completion.closing_ids) == "<|im_start|>answer\n"
 
 
-def test_a_wider_search_is_one_more_point(asking_for, make_problem) -> None:
+def test_a_wider_search_is_one_more_point(context_for, make_problem) -> None:
     config = CONFIG.model_copy(update={"widths": (2, 4)})
-    with asking_for(SteppingSession()) as asking:
-        curves = rebase_curves(asking, [make_problem(answer="6")], towards_six(), config)
+    with context_for(SteppingSession()) as context:
+        curves = rebase_curves(context, [make_problem(answer="6")], towards_six(), config)
     assert [point.k for point in curves["majority"]] == [2, 4]
     assert curves["majority"][1].tokens_per_problem > curves["majority"][0].tokens_per_problem
     assert list(curves) == ["majority", "weighted"]
 
 
-def test_problems_that_cannot_be_graded_are_left_out(asking_for, make_problem) -> None:
+def test_problems_that_cannot_be_graded_are_left_out(context_for, make_problem) -> None:
     problems = [make_problem("q1", "6"), make_problem("q2", None)]
-    with asking_for(SteppingSession()) as asking:
-        curves = rebase_curves(asking, problems, towards_six(), CONFIG)
+    with context_for(SteppingSession()) as context:
+        curves = rebase_curves(context, problems, towards_six(), CONFIG)
     assert curves["majority"][0].n == 1
 
 
-def test_what_cannot_be_searched_is_refused(asking_for, make_problem) -> None:
+def test_what_cannot_be_searched_is_refused(context_for, make_problem) -> None:
     with (
-        asking_for(SteppingSession(), temperature=0) as asking,
+        context_for(SteppingSession(), temperature=0) as context,
         pytest.raises(ConfigError, match="REBASE at temperature 0"),
     ):
-        search(asking, [make_problem()], flat(), CONFIG, 2)
+        search(context, [make_problem()], flat(), CONFIG, 2)
     with (
-        asking_for(SteppingSession(), min_thinking_tokens=5) as asking,
+        context_for(SteppingSession(), min_thinking_tokens=5) as context,
         pytest.raises(ConfigError, match="min_thinking_tokens 5"),
     ):
-        search(asking, [make_problem()], flat(), CONFIG, 2)
+        search(context, [make_problem()], flat(), CONFIG, 2)
 
 
 # --- rejection, live ------------------------------------------------------------------------------
 
 
-def test_rejection_draws_until_short_and_no_more(asking_for, make_problem) -> None:
+def test_rejection_sampling_stops_at_the_first_short_chain(context_for, make_problem) -> None:
     problems = [make_problem(f"q{i}", "6") for i in range(6)]
     config = RejectionConfig(limits=(9, 15), max_tries=5)
     session = SteppingSession()
-    with asking_for(session) as asking:
-        tries = draw_samples(asking, problems, config)
+    with context_for(session) as context:
+        tries = draw_samples(context, problems, config)
     for found in tries.values():
         short = [one.num_thinking_tokens <= 9 for one in found]
         assert short[:-1] == [False] * (len(found) - 1)
         assert short[-1] or len(found) == 5
     assert session.num_jobs == sum(map(len, tries.values()))
     again = SteppingSession()
-    with asking_for(again) as asking:
-        assert draw_samples(asking, problems, config) == tries
+    with context_for(again) as context:
+        assert draw_samples(context, problems, config) == tries
     assert again.num_jobs == 0
 
 

@@ -1,4 +1,4 @@
-"""Rejection sampling: the decision against a literal loop; drawing asks for what is missing only."""
+"""Rejection sampling: the decision against a literal loop; only missing samples are drawn."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def made(seed: int, *, n: int = 8) -> list[RejectionSample]:
 @pytest.mark.parametrize("limit", [5, 20, 60])
 @pytest.mark.parametrize("max_tries", [1, 3, 8])
 @pytest.mark.parametrize("seed", range(6))
-def test_the_first_short_try_is_taken_and_all_tokens_count(seed, max_tries, limit) -> None:
+def test_the_first_short_sample_is_accepted_and_all_tokens_count(seed, max_tries, limit) -> None:
     tries, spent, number = made(seed), 0, 0
     accepted = None
     while accepted is None and number < max_tries:
@@ -41,7 +41,7 @@ def test_the_first_short_try_is_taken_and_all_tokens_count(seed, max_tries, limi
     assert found.correct is bool(accepted and accepted.correct)
 
 
-def test_too_few_tries_leave_a_problem_open() -> None:
+def test_too_few_samples_leave_a_problem_open() -> None:
     long = RejectionSample(num_thinking_tokens=50, ended=True, correct=True, num_tokens=55)
     assert decide([long], limit=10, max_tries=2).state is RejectionState.OPEN
     with pytest.raises(ValueError, match="samples are missing at the limit of 10"):
@@ -53,7 +53,7 @@ def test_a_chain_cut_at_the_cap_is_too_long_for_every_limit() -> None:
     assert decide([cut], limit=10, max_tries=1).state is RejectionState.UNRESOLVED
 
 
-def test_one_set_of_tries_serves_several_limits() -> None:
+def test_one_set_of_samples_serves_several_limits() -> None:
     short = RejectionSample(num_thinking_tokens=4, ended=True, correct=False, num_tokens=6)
     long = RejectionSample(num_thinking_tokens=9, ended=True, correct=True, num_tokens=11)
     tries = {"p": [long, short], "q": [long, long]}

@@ -45,26 +45,26 @@ def test_a_function_scores(ledger, make_problem) -> None:
 
 
 @pytest.mark.parametrize("name", ["no_such_module:f", "math:no_such", "math", "math:pi"])
-def test_a_function_that_is_not_there_is_explained(name, ledger) -> None:
+def test_a_function_that_cannot_be_imported_is_an_error(name, ledger) -> None:
     with pytest.raises(ConfigError, match="expected"):
         open_scorer(FunctionScorer(function=name), Recipe(name="r"), ledger=ledger)
 
 
 def test_a_text_is_scored_once(make_problem) -> None:
-    asked = []
+    scored = []
 
     def score_new(items):
-        asked.extend(item.text for item in items)
+        scored.extend(item.text for item in items)
         return [ScoredText(0.5, 7) for _ in items]
 
     scorer, problem = Scorer(score_new, facts={}), make_problem()
     texts = ["a", "b", "a"]
     assert scorer.score_texts([ScoreItem(problem, t) for t in texts]) == [ScoredText(0.5, 7)] * 3
     scorer.score([ScoreItem(problem, "b"), ScoreItem(make_problem("other"), "b")])
-    assert asked == ["a", "b", "b"]
+    assert scored == ["a", "b", "b"]
 
 
-def test_a_score_that_is_no_number_is_an_error(make_problem) -> None:
+def test_a_score_that_is_not_finite_is_an_error(make_problem) -> None:
     scorer = Scorer(lambda items: [ScoredText(math.nan, 0)], facts={})
     with pytest.raises(DataError, match="expected a finite number"):
         scorer.score([ScoreItem(make_problem(), "t")])

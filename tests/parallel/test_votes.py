@@ -62,7 +62,7 @@ def test_every_k_is_a_power_of_two_or_all() -> None:
     assert [p.k for p in vote_curve({"p": made(0)}, method="majority")] == [1, 2, 4, 6]
 
 
-def test_the_scorers_tokens_are_counted_where_it_is_asked() -> None:
+def test_the_scorers_tokens_count_for_methods_that_use_scores() -> None:
     options = {"ks": [4], "scorer_tokens_per_sample": 30.0}
     cost = {m: vote_curve({"p": made(0)}, method=m, **options)[0].scorer_tokens_per_problem
             for m in ("majority", "weighted", "best-of-n")}  # fmt: skip
