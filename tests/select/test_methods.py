@@ -12,10 +12,11 @@ from slowthink.errors import DataError
 from slowthink.recipe import SelectConfig
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import item_seed
-from slowthink.stages.select.choose import Candidate, benchmark_histogram, preselected
-from slowthink.stages.select.papers import beside
-from slowthink.stages.select.selection import METHODS, Selection, make_selection, unmet
-from slowthink.stages.select.spread import Field, vectors
+from slowthink.stages.select.choose import METHODS, make_selection, unmet_quotas
+from slowthink.stages.select.diversity import SimilarityIndex, vectors
+from slowthink.stages.select.methods import benchmark_histogram, preselected
+from slowthink.stages.select.paper_counts import compare_to_paper
+from slowthink.stages.select.selection import Candidate, Selection
 
 SOURCES = ("qq8933/AIME_1983_2024", "Idavidrein/gpqa", "math", "AI-MO/NuminaMath-CoT/aops_forum")
 WORDS = [
@@ -30,7 +31,7 @@ def pool(number: int, *, seed: int = 0, num_domains: int = 9) -> list[Candidate]
     return [
         Candidate(
             id=f"p-{place:04d}", domain=f"d{min(int(rng.expovariate(0.4)), num_domains - 1)}",
-            length=rng.randrange(200, 9000), source=rng.choice(SOURCES),
+            num_thinking_tokens=rng.randrange(200, 9000), source=rng.choice(SOURCES),
             correct=rng.random() < 0.6, num_tokens=rng.randrange(300, 9500),
             level=rng.randrange(1, 6), scores={"quality": rng.random()},
             text=" ".join(rng.choices(WORDS, k=8)) + f" {rng.randrange(100)}",
@@ -62,9 +63,9 @@ def literal_s1(
     """Algorithm 1 line by line; with `switch_at` below `number` the notebook's cells 14 to 21."""
     rng = random.Random(item_seed(seed, "select", "s1"))
     S: list[str] = []
-    for q in sorted(candidates, key=lambda q: (-q.length, q.id)):
+    for q in sorted(candidates, key=lambda q: (-q.num_thinking_tokens, q.id)):
         hard_set = "AIME" in q.source or "gpqa" in q.source
-        if q.correct and (hard_set or (q.source == "math" and q.length >= shortest)):
+        if q.correct and (hard_set or (q.source == "math" and q.num_thinking_tokens >= shortest)):
             S.append(q.id)
     aime = Counter(q.domain for q in candidates if "AIME" in q.source)
     gpqa = Counter(q.domain for q in candidates if "gpqa" in q.source)
@@ -78,7 +79,7 @@ def literal_s1(
         if len(S) >= switch_at and any(aime[d] + int(gpqa[d] * r) for d in D):
             shares = [float(aime[d] + int(gpqa[d] * r)) for d in D]
         d = D[walked(shares, rng.random())]
-        ranked = sorted(Q[d], key=lambda q: (-q.length, q.id))
+        ranked = sorted(Q[d], key=lambda q: (-q.num_thinking_tokens, q.id))
         q = ranked[walked([2.0**-rank for rank in range(len(ranked))], rng.random())]
         Q[d].remove(q)
         if q.id not in S:
@@ -91,20 +92,20 @@ def literal_s1(
 @pytest.mark.parametrize("seed", range(6))
 def test_paper_mode_is_algorithm_1(seed: int) -> None:
     candidates = pool(400, seed=seed)
-    found = chosen(candidates, seed, preselect="s1", num_problems=300)
-    assert list(found.chosen) == literal_s1(
+    selection = chosen(candidates, seed, preselect="s1", num_problems=300)
+    assert list(selection.chosen) == literal_s1(
         candidates, number=300, shortest=5600, switch_at=10**9, seed=seed
     )
-    assert found.num_wasted > 0
+    assert selection.num_wasted > 0
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_notebook_mode_is_the_notebook(seed: int) -> None:
     candidates = pool(400, seed=seed)
-    found = chosen(
+    selection = chosen(
         candidates, seed, preselect="s1", mode="notebook", switch_at=230, num_problems=330
     )
-    assert list(found.chosen) == literal_s1(
+    assert list(selection.chosen) == literal_s1(
         candidates, number=330, shortest=5601, switch_at=230, seed=seed
     )
 
@@ -159,12 +160,12 @@ def test_ranks_are_drawn_by_powers_of_two_by_chi_square() -> None:
 
 def test_limo_v1_is_balanced_over_domains_and_bands() -> None:
     candidates = pool(1200, seed=3, num_domains=6)
-    found = chosen(candidates, method="limo-v1", num_problems=120, max_similarity=1.0)
-    picked = [one for one in candidates if one.id in found.chosen]
+    selection = chosen(candidates, method="limo-v1", num_problems=120, max_similarity=1.0)
+    picked = [one for one in candidates if one.id in selection.chosen]
     before, after = (Counter(one.domain for one in rows) for rows in (candidates, picked))
     assert max(before.values()) > 2 * min(before.values())
     assert set(after.values()) == {20}
-    ordered = sorted(candidates, key=lambda one: (-one.length, one.id))
+    ordered = sorted(candidates, key=lambda one: (-one.num_thinking_tokens, one.id))
     band = {one.id: place * 4 // len(ordered) for place, one in enumerate(ordered)}
     bands = Counter((one.domain, band[one.id]) for one in picked)
     assert set(bands.values()) == {5}
@@ -177,8 +178,8 @@ def test_a_small_domain_gives_all_it_has_and_the_others_share_the_rest() -> None
         for name in ("big", "large")
         for n in range(60)
     ]
-    found = chosen(rows, method="limo-v1", num_problems=33, max_similarity=1.0)
-    counts = Counter(one.domain for one in rows if one.id in found.chosen)
+    selection = chosen(rows, method="limo-v1", num_problems=33, max_similarity=1.0)
+    counts = Counter(one.domain for one in rows if one.id in selection.chosen)
     assert counts == {"small": 3, "big": 15, "large": 15}
 
 
@@ -188,18 +189,20 @@ def test_limo_v1_leaves_what_differs_in_numbers_only() -> None:
         Candidate("b", "d", 8, text="What is 17 + 25?"),
         Candidate("c", "d", 7, text="How many edges has a cube?"),
     ]
-    found = chosen(rows, method="limo-v1", num_problems=3)
-    assert len(found.chosen) == 2 and "c" in found.chosen
-    (left,) = found.left.items()
-    assert left[1].reason == "redundant"
-    assert left[1].evidence == f"1.00 like {'b' if left[0] == 'a' else 'a'}, which is chosen"
+    selection = chosen(rows, method="limo-v1", num_problems=3)
+    assert len(selection.chosen) == 2 and "c" in selection.chosen
+    (rejected,) = selection.rejected.items()
+    assert rejected[1].reason == "redundant"
+    assert (
+        rejected[1].evidence == f"1.00 like {'b' if rejected[0] == 'a' else 'a'}, which is chosen"
+    )
 
 
 def test_limo_v2_takes_the_highest_scores() -> None:
     candidates = pool(100)
-    found = chosen(candidates, method="limo-v2", num_problems=10)
+    selection = chosen(candidates, method="limo-v2", num_problems=10)
     ordered = sorted(candidates, key=lambda one: -one.scores["quality"])
-    assert list(found.chosen) == [one.id for one in ordered[:10]]
+    assert list(selection.chosen) == [one.id for one in ordered[:10]]
 
 
 def test_limo_v2_without_scores_is_an_error() -> None:
@@ -207,27 +210,27 @@ def test_limo_v2_without_scores_is_an_error() -> None:
         chosen([Candidate("a", "d", 1), Candidate("b", "d", 1)], method="limo-v2")
 
 
-# --- likeness -------------------------------------------------------------------------------------
+# --- similarity -----------------------------------------------------------------------------------
 
 
 def test_numbers_are_one_word_and_chinese_is_read() -> None:
     texts = ["求质数 17 的倍数", "求质数 3 的倍数", "三角形的面积", "What is 2 + 3?"]
-    likeness = vectors(texts) @ vectors(texts).T / 127**2
-    assert likeness[0, 1] == pytest.approx(1, abs=0.02)
-    assert likeness[0, 2] < 0.4 and likeness[0, 3] < 0.3
+    similarity = vectors(texts) @ vectors(texts).T / 127**2
+    assert similarity[0, 1] == pytest.approx(1, abs=0.02)
+    assert similarity[0, 2] < 0.4 and similarity[0, 3] < 0.3
 
 
 def test_diverse_covers_more_than_random() -> None:
     candidates = pool(600, seed=5)
 
     def covered(method: str, seed: int) -> float:
-        """Likeness of the worst covered problem to its nearest chosen one."""
-        found = chosen(candidates, seed, method=method, num_problems=25, domain_weight=0.0)
-        field = Field(candidates)
-        for place, one in enumerate(field.candidates):
-            if one.id in found.chosen:
-                field.take(place)
-        return min(field.similarity(place) for place in range(len(candidates)))
+        """Similarity of the worst covered problem to its nearest chosen one."""
+        selection = chosen(candidates, seed, method=method, num_problems=25, domain_weight=0.0)
+        index = SimilarityIndex(candidates)
+        for place, one in enumerate(index.candidates):
+            if one.id in selection.chosen:
+                index.add_chosen(place)
+        return min(index.similarity(place) for place in range(len(candidates)))
 
     pairs = [(covered("diverse", seed), covered("random", seed)) for seed in range(5)]
     assert sum(a for a, _ in pairs) > sum(b for _, b in pairs)
@@ -235,22 +238,22 @@ def test_diverse_covers_more_than_random() -> None:
 
 def test_diverse_is_farthest_first() -> None:
     candidates = pool(60, seed=2)
-    found = list(chosen(candidates, method="diverse", num_problems=12, domain_weight=0.0).chosen)
-    field = Field(candidates)
-    matrix = field.vectors @ field.vectors.T
-    places = {one.id: place for place, one in enumerate(field.candidates)}
-    taken = [places[found[0]]]
+    order = list(chosen(candidates, method="diverse", num_problems=12, domain_weight=0.0).chosen)
+    index = SimilarityIndex(candidates)
+    matrix = index.vectors @ index.vectors.T
+    places = {one.id: place for place, one in enumerate(index.candidates)}
+    taken = [places[order[0]]]
     while len(taken) < 12:
         left = [place for place in range(60) if place not in taken]
         taken.append(min(left, key=lambda one: (max(matrix[one, other] for other in taken), one)))
-    assert [places[id] for id in found] == taken
+    assert [places[id] for id in order] == taken
 
 
 def test_longest_takes_the_longest() -> None:
     candidates = pool(50)
-    found = chosen(candidates, method="longest", num_problems=5)
-    ordered = sorted(candidates, key=lambda one: -one.length)
-    assert list(found.chosen) == [one.id for one in ordered[:5]]
+    selection = chosen(candidates, method="longest", num_problems=5)
+    ordered = sorted(candidates, key=lambda one: -one.num_thinking_tokens)
+    assert list(selection.chosen) == [one.id for one in ordered[:5]]
 
 
 # --- limits, for all methods ----------------------------------------------------------------------
@@ -266,7 +269,7 @@ def test_the_order_of_rows_does_not_matter(method: str) -> None:
     }  # fmt: skip
     one = chosen(candidates, **settings)
     two = chosen(random.Random(1).sample(candidates, len(candidates)), **settings)
-    assert (one.chosen, one.left) == (two.chosen, two.left)
+    assert (one.chosen, one.rejected) == (two.chosen, two.rejected)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -278,39 +281,37 @@ def test_quotas_and_the_token_budget_hold(method: str) -> None:
                 {"by": "source", "value": "*", "max": 30}],
         max_total_tokens=230_000,
     )  # fmt: skip
-    found = make_selection(candidates, config, seed=0)
-    rows = [one for one in candidates if one.id in found.chosen]
+    selection = make_selection(candidates, config, seed=0)
+    rows = [one for one in candidates if one.id in selection.chosen]
     by_domain, by_source = Counter(r.domain for r in rows), Counter(r.source for r in rows)
     assert by_domain["d0"] <= 4 and max(by_source.values()) <= 30
     assert sum(row.level == 3 for row in rows) >= 9
-    assert sum(row.num_tokens for row in rows) == found.num_tokens <= 230_000
-    assert unmet(found, candidates, config.quotas) == []
-    full = {left.reason for left in found.left.values()}
+    assert sum(row.num_tokens for row in rows) == selection.num_tokens <= 230_000
+    assert unmet_quotas(selection, candidates) == []
+    full = {rejection.reason for rejection in selection.rejected.values()}
     assert len(rows) >= 20 and full <= {"over a quota", "over the token budget", "redundant"}
 
 
-def test_a_minimum_that_cannot_be_had_is_said() -> None:
+def test_an_unmet_minimum_is_reported() -> None:
     config = SelectConfig(
         num_problems=3, quotas=[{"by": "domain", "value": "rare", "min": 2}]
     )  # fmt: skip
     rows = [Candidate("a", "rare", 1), *(Candidate(f"b{n}", "d", 2) for n in range(5))]
-    found = make_selection(rows, config, seed=0)
-    assert found.chosen["a"].phase == "quota" and len(found.chosen) == 3
-    assert unmet(found, rows, config.quotas) == [
-        "quota of domain rare: 2 were asked for, 1 could be had"
-    ]
+    selection = make_selection(rows, config, seed=0)
+    assert selection.chosen["a"].phase == "quota" and len(selection.chosen) == 3
+    assert unmet_quotas(selection, rows) == ["quota of domain rare: 2 requested, 1 selected"]
 
 
-def test_minimum_scores_and_levels_are_held_and_said() -> None:
+def test_minimum_scores_and_levels_hold_and_are_recorded() -> None:
     rows = [
         Candidate("a", "d", 1, level=5, scores={"quality": 0.9}),
         Candidate("b", "d", 1, level=5, scores={"quality": 0.1}),
         Candidate("c", "d", 1, level=2, scores={"quality": 0.9}),
     ]
-    found = chosen(rows, method="full", min_scores={"quality": 0.5}, min_level=3)
-    assert list(found.chosen) == ["a"]
-    assert found.left["b"].evidence == "quality 0.1 < 0.5"
-    assert found.left["c"].reason == "below the minimum level"
+    selection = chosen(rows, method="full", min_scores={"quality": 0.5}, min_level=3)
+    assert list(selection.chosen) == ["a"]
+    assert selection.rejected["b"].evidence == "quality 0.1 < 0.5"
+    assert selection.rejected["c"].reason == "below the minimum level"
 
 
 @pytest.mark.parametrize(("settings", "message"), [
@@ -339,14 +340,14 @@ def test_impossible_settings_are_refused(section: dict[str, Any]) -> None:
 
 def test_papers_counts_stand_beside_ours_where_sources_are_theirs() -> None:
     rows = [Candidate("a", "d", 1, source="aime-1983-2021"), Candidate("b", "d", 1, source="own")]
-    found = beside("s1", rows, {"chosen": 2})
-    assert found is not None and found["share_same_sources"] == 0.5
-    assert found["steps"][-1] == {"step": "chosen", "paper": 1000, "notebook": 1000, "ours": 2}
-    assert beside("s1", rows[1:], {"chosen": 1}) is None
-    assert beside("random", rows, {}) is None
+    comparison = compare_to_paper("s1", rows, {"chosen": 2})
+    assert comparison is not None and comparison["share_same_sources"] == 0.5
+    assert comparison["steps"][-1] == {"step": "chosen", "paper": 1000, "notebook": 1000, "ours": 2}
+    assert compare_to_paper("s1", rows[1:], {"chosen": 1}) is None
+    assert compare_to_paper("random", rows, {}) is None
 
 
 def test_s1_fills_up_to_the_number_whatever_was_preselected() -> None:
     candidates = pool(200)
-    found = chosen(candidates, preselect="s1", num_problems=10)
-    assert Counter(one.phase for one in found.chosen.values()) == {"preselect": 10}
+    selection = chosen(candidates, preselect="s1", num_problems=10)
+    assert Counter(one.phase for one in selection.chosen.values()) == {"preselect": 10}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -20,18 +21,19 @@ from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Split, Trace, Verdict, problem_id
 from slowthink.serialise import plain
 from slowthink.stages import select
-from slowthink.stages.select.choose import Candidate, choose_s1, rank_at
-from slowthink.stages.select.selection import make_selection
+from slowthink.stages.select.choose import make_selection
+from slowthink.stages.select.methods import draw_s1, sample_rank
+from slowthink.stages.select.selection import Candidate, Selection
 
 CANDIDATES = st.lists(
     st.builds(Candidate, st.uuids().map(str), st.sampled_from("abcd"), st.integers(0, 50)),
     max_size=30,
-    unique_by=lambda one: one.id,
+    unique_by=lambda candidate: candidate.id,
 )
 
 
-class Counted(random.Random):
-    """A random source that plays the given points."""
+class FixedPoints(random.Random):
+    """A random source that returns the given points."""
 
     def __init__(self, points: list[float]) -> None:
         super().__init__()
@@ -41,14 +43,23 @@ class Counted(random.Random):
         return next(self.points)
 
 
+def sample_s1(candidates: list[Candidate], number: int, rng: random.Random) -> list[str]:
+    """Ids in the order in which Algorithm 1 samples them."""
+    selection = Selection(SelectConfig(), num_problems=number, rng=rng)
+    picks = itertools.islice(draw_s1(candidates, selection), number)
+    return [pick.candidate.id for pick in picks]
+
+
 def literal(candidates: list[Candidate], number: int, points: list[float]) -> list[str]:
-    """Algorithm 1's sampling, word for word: weights written out and walked through."""
+    """Algorithm 1's sampling, word for word: one explicit weight after the other."""
     chosen: list[str] = []
     left, draws = list(candidates), iter(points)
     while left and len(chosen) < number:
-        domains = sorted({one.domain for one in left})
+        domains = sorted({candidate.domain for candidate in left})
         domain = domains[int(next(draws) * len(domains))]
-        ranked = sorted((c for c in left if c.domain == domain), key=lambda c: (-c.length, c.id))
+        ranked = sorted(
+            (c for c in left if c.domain == domain), key=lambda c: (-c.num_thinking_tokens, c.id)
+        )
         weights = [2.0**-rank for rank in range(len(ranked))]
         target, index = next(draws) * sum(weights), 0
         while index < len(ranked) - 1 and target >= weights[index]:
@@ -64,30 +75,30 @@ def test_s1_sampling_is_the_literal_one(
     candidates: list[Candidate], number: int, rng: random.Random
 ) -> None:
     points = [rng.random() for _ in range(80)]
-    assert choose_s1(candidates, number, Counted(points)) == literal(candidates, number, points)
+    assert sample_s1(candidates, number, FixedPoints(points)) == literal(candidates, number, points)
 
 
 @given(CANDIDATES, st.integers(0, 35), st.integers(0, 1000))
 def test_s1_choice_ignores_the_order_of_rows_and_repeats_nothing(
     candidates: list[Candidate], number: int, seed: int
 ) -> None:
-    chosen = choose_s1(candidates, number, random.Random(seed))
-    assert chosen == choose_s1(candidates[::-1], number, random.Random(seed))
+    chosen = sample_s1(candidates, number, random.Random(seed))
+    assert chosen == sample_s1(candidates[::-1], number, random.Random(seed))
     assert len(chosen) == len(set(chosen)) == min(number, len(candidates))
 
 
 def test_s1_draws_domains_uniformly_and_ranks_by_powers_of_two() -> None:
     small = [Candidate(f"s{n}", "small", n) for n in range(3)]
     large = [Candidate(f"l{n}", "large", n) for n in range(100)]
-    draws = Counter(choose_s1(small + large, 1, random.Random(seed))[0] for seed in range(8000))
+    draws = Counter(sample_s1(small + large, 1, random.Random(seed))[0] for seed in range(8000))
     expected = {"l99": 1 / 4, "l98": 1 / 8, "l97": 1 / 16, "s2": 2 / 7, "s1": 1 / 7, "s0": 1 / 14}
     for name, share in expected.items():
         assert draws[name] / 8000 == pytest.approx(share, abs=0.02)
 
 
-def test_exhausted_domains_are_passed_over() -> None:
+def test_empty_domains_are_removed() -> None:
     candidates = [Candidate("a", "small", 1), *(Candidate(f"b{n}", "large", n) for n in range(9))]
-    assert len(choose_s1(candidates, 10, random.Random(0))) == 10
+    assert len(sample_s1(candidates, 10, random.Random(0))) == 10
 
 
 @pytest.mark.parametrize(("point", "ranks", "expected"), [
@@ -95,7 +106,7 @@ def test_exhausted_domains_are_passed_over() -> None:
     (0.75, 2000, 2), (1 - 2**-53, 2000, 53), (1 - 2**-53, 4, 3),
 ])  # fmt: skip
 def test_point_falls_in_rank(point: float, ranks: int, expected: int) -> None:
-    assert rank_at(point, ranks) == expected
+    assert sample_rank(point, ranks) == expected
 
 
 def test_random_choice_is_uniform() -> None:
@@ -179,22 +190,22 @@ def test_heldout_traces_are_never_chosen(tmp_path: Path) -> None:
     assert [drop.reason for drop in result.dropped] == ["held out for evaluation"]
 
 
-def test_one_chain_a_problem(tmp_path: Path) -> None:
+def test_one_chain_per_problem(tmp_path: Path) -> None:
     result = run(tmp_path, [trace(1), trace(1)], method="full")
     assert (len(result.records), result.dropped[0].reason) == (1, "another chain of the problem")
 
 
-def test_fewer_than_asked_is_all_of_them(tmp_path: Path) -> None:
+def test_all_are_chosen_if_fewer_are_available_than_requested(tmp_path: Path) -> None:
     result = run(tmp_path, [trace(1), trace(2)], num_problems=10)
     assert len(result.records) == 2
-    assert result.facts["warnings"] == ["10 problems were asked for; there are 2"]
+    assert result.facts["warnings"] == ["10 problems requested; only 2 are available"]
     assert result.facts["domains"] == result.facts["domains_before"] == {"sums": 2}
 
 
-def test_missing_domains_are_warned_of(tmp_path: Path) -> None:
+def test_missing_domains_give_a_warning(tmp_path: Path) -> None:
     result = run(tmp_path, [trace(1, domain=None), trace(2, domain=None)], num_problems=1)
     assert result.facts["warnings"] == [
-        "no problem has a domain; s1's sampling then takes the longest chains"
+        "no problem has a domain, so s1's sampling prefers the longest chains"
     ]
 
 
@@ -216,7 +227,7 @@ def test_another_seed_chooses_others() -> None:
     assert picks[0] != picks[1]
 
 
-def test_plan_is_the_asked_number_or_what_there_is() -> None:
+def test_plan_is_the_requested_number_or_all_available() -> None:
     base = {"name": "t", "pool": {"sources": [{"kind": "sandbox", "num_problems": 90}]}}
     assert select.plan(parse_recipe(base | {"select": {"num_problems": 30}}))["num_problems"] == 30
     assert select.plan(parse_recipe(base | {"select": {}}))["num_problems"] == 90

@@ -1,4 +1,4 @@
-"""The papers' counts beside ours: what their funnels came to, and whether the sources are theirs.
+"""The counts that a paper reports for each step of its selection, beside ours.
 
 {"title": "s1K", "share_same_sources": 0.93, "steps": [{"step": "chosen", "paper": 1000, …}]}
 """
@@ -11,19 +11,20 @@ from typing import Any
 
 import yaml
 
-from slowthink.stages.select.choose import Candidate, matches
+from slowthink.stages.select.methods import matches_any
+from slowthink.stages.select.selection import Candidate
 
 
-def beside(
+def compare_to_paper(
     method: str, candidates: Sequence[Candidate], ours: Mapping[str, int]
 ) -> dict[str, Any] | None:
-    """The paper's counts with ours by step; None for a method of no paper, or other sources."""
+    """The paper's counts and ours by step. None for a method without paper, or other sources."""
     text = resources.files("slowthink.stages.select").joinpath("papers.yaml").read_text("utf-8")
     paper: dict[str, Any] | None = yaml.safe_load(text).get(method)
     if paper is None:
         return None
-    same = sum(matches(one.source, paper["sources"]) for one in candidates)
-    if not same:
+    num_same = sum(matches_any(candidate.source, paper["sources"]) for candidate in candidates)
+    if not num_same:
         return None
     steps = [step | {"ours": ours.get(step["step"])} for step in paper["steps"]]
-    return paper | {"steps": steps, "share_same_sources": round(same / len(candidates), 4)}
+    return paper | {"steps": steps, "share_same_sources": round(num_same / len(candidates), 4)}
