@@ -61,12 +61,12 @@ def test_own_classes_are_read_from_yaml_and_jsonl(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("[]", "contains list; expected a list of two"),
     ("{a: 1}", "contains dict; expected a list of two"),
-    ("[1, 2]", "class 1 has int; expected `code`"),
+    ("[1, 2]", "class 1: .*, saw 1; expected `code`"),
     ("[{code: '1', name: x}, {code: '1', name: y}]", "code '1' occurs twice"),
     ("[{code: '1', name: x}, {code: '2', name: x}]", "name 'x' occurs twice"),
-    ("[{code: 1, name: x}, {code: 2, name: y}]", "has code 1 and name 'x'; expected two strings"),
-    ("[{code: '1', name: x, words: [true]}, {code: '2', name: y}]", "has the words \\[True\\]"),
-    ("[{code: '1', name: x, wrds: []}, {code: '2', name: y}]", "\\['code', 'name', 'wrds'\\]"),
+    ("[{code: 1, name: x}, {code: 2, name: y}]", "class 1.code: Input should be a valid string, saw 1"),
+    ("[{code: '1', name: x, words: [true]}, {code: '2', name: y}]", "class 1.words.0: Input should be a valid string, saw True"),
+    ("[{code: '1', name: x, wrds: []}, {code: '2', name: y}]", "class 1.wrds: Extra inputs are not permitted"),
     ("[{code: '1'", "cannot be read"),
 ])  # fmt: skip
 def test_a_broken_taxonomy_is_an_error(tmp_path: Path, text: str, message: str) -> None:

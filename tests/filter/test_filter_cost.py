@@ -29,16 +29,16 @@ def test_attempts_of_a_single_step_are_those_at_max_problems() -> None:
     assert found["estimated_tokens"] == 300 * 44
     assert found["difficulty"] == [
         "difficulty: 150 of 400 problems are tested (max_problems), the others are kept untested",
-        "difficulty: smollm2-135m attempts 150 problems: about 300 attempts and 13,200 tokens "
-        "(at most 300 and 13,200)",
+        "difficulty: smollm2-135m: about 300 attempts at 150 problems, 13,200 tokens "
+        "(at most 300 attempts, 13,200 tokens)",
     ]
 
 
 def test_without_a_limit_the_whole_pool_is_tried_and_nothing_said_of_others() -> None:
     found = plan(difficulty={"num_attempts": 2, "max_problems": None} | ATTEMPT)
     assert found["num_attempts"] == 800
-    assert [line.split(": about")[0] for line in found["difficulty"]] == [
-        "difficulty: smollm2-135m attempts 400 problems"
+    assert [line.split(", ")[0] for line in found["difficulty"]] == [
+        "difficulty: smollm2-135m: about 800 attempts at 400 problems"
     ]
 
 

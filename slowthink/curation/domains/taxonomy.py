@@ -15,19 +15,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from slowthink.errors import ConfigError, DataError
 
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DomainClass:
+
+class DomainClass(BaseModel):
     """One class."""
 
-    code: str
-    name: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: Text
+    name: Text
     """The `domain` of the class's problems."""
     zh: str = ""
     about: str = ""
@@ -60,10 +64,6 @@ class Label:
     """None: the method could not assign one."""
     reason: str = ""
     """Why there is no code."""
-
-
-_TEXTS = ("zh", "about", "about_zh")
-_LISTS = ("words", "hints", "words_zh", "hints_zh")
 
 
 @functools.lru_cache(maxsize=4)
@@ -115,27 +115,15 @@ def _taxonomy(name: str, rows: Any) -> Taxonomy:
 
 
 def _class(name: str, number: int, row: Any) -> DomainClass:
-    known = {"code", "name", *_TEXTS, *_LISTS}
-    if not isinstance(row, Mapping) or not {"code", "name"} <= row.keys() <= known:
-        seen = sorted(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
+    if isinstance(row, Mapping):
+        row = {key: value for key, value in row.items() if value is not None}
+    try:
+        return DomainClass.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([f"class {number}", *map(str, first["loc"])])
         raise DataError(
-            f"{name}: class {number} has {seen}; expected `code`, `name` and optionally "
-            f"{', '.join([*_TEXTS, *_LISTS])}. Fix the class."
-        )
-    if not all(isinstance(row[key], str) and row[key].strip() for key in ("code", "name")):
-        raise DataError(
-            f"{name}: class {number} has code {row['code']!r} and name {row['name']!r}; expected "
-            'two strings. Put numbers in quotes: code: "11".'
-        )
-    more: dict[str, Any] = {key: _words(name, number, row.get(key) or []) for key in _LISTS}
-    more |= {key: str(row.get(key) or "") for key in _TEXTS}
-    return DomainClass(code=row["code"].strip(), name=row["name"].strip(), **more)
-
-
-def _words(name: str, number: int, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        raise DataError(
-            f"{name}: class {number} has the words {value!r}; expected a list of strings. "
-            "Put words such as true or 3 in quotes."
-        )
-    return tuple(value)
+            f"{name}: {where}: {first['msg']}, saw {first['input']!r:.80}; expected `code`, `name` "
+            f"and optionally {', '.join(list(DomainClass.model_fields)[2:])}. Fix the class; put "
+            'numbers and words such as true in quotes: code: "11".'
+        ) from None

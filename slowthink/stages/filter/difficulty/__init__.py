@@ -52,13 +52,11 @@ def difficulty(funnel: Funnel, context: StageContext) -> None:
     results: list[StepResult] = []
     with context.open_ledger() as ledger, Grader() as grader:
         for number, step in enumerate(steps, start=1):
-            result = run_step(
-                tested,
-                step,
-                context=StepContext(context, ledger, grader),
-                key_check=config.key_check,
-                is_last=number == len(steps),
-            )
+            step_context = StepContext(
+                step=step, key_check=config.key_check, is_last=number == len(steps),
+                stage=context, ledger=ledger, grader=grader,
+            )  # fmt: skip
+            result = run_step(tested, step_context)
             results.append(result)
             for name, dropped in result.dropped.items():
                 funnel.drop(name, dropped)

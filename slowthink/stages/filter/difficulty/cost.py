@@ -46,11 +46,16 @@ class CostEstimate:
 
     def line(self) -> str:
         """The estimate in one line."""
+        line = (
+            f"{self.step}: {self.model}: about {self.expected_attempts:,} attempts at "
+            f"{self.num_problems:,} problems"
+        )
+        if not self.max_tokens:
+            return f"{line} (at most {self.max_attempts:,}), all recorded"
         hours = "" if self.expected_hours is None else f", {self.expected_hours:.2g} hours"
         return (
-            f"{self.step}: {self.model} attempts {self.num_problems:,} problems: about "
-            f"{self.expected_attempts:,} attempts and {self.expected_tokens:,} tokens{hours} "
-            f"(at most {self.max_attempts:,} and {self.max_tokens:,})"
+            f"{line}, {self.expected_tokens:,} tokens{hours} "
+            f"(at most {self.max_attempts:,} attempts, {self.max_tokens:,} tokens)"
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,10 +45,14 @@ from slowthink.stages.filter.difficulty.stopping import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepContext:
-    """What every step uses."""
+    """A step and what it needs to run."""
 
+    step: DifficultyStep
+    key_check: KeyCheckConfig | None
+    is_last: bool
+    """Whether no step comes after it."""
     stage: StageContext
     ledger: Ledger
     grader: Grader
@@ -78,62 +82,43 @@ class StepResult:
     """Each model's attempts, tokens and speed, as JSON."""
 
 
-def run_step(
-    problems: Sequence[Problem],
-    step: DifficultyStep,
-    *,
-    context: StepContext,
-    key_check: KeyCheckConfig | None,
-    is_last: bool,
-) -> StepResult:
+def run_step(problems: Sequence[Problem], context: StepContext) -> StepResult:
     """Run each model on the problems that are open for it, then decide.
 
     Reference answers are checked of problems that are dropped as too hard and, in the last step,
     of those that are kept: until then a later, stronger model may contradict the dispute.
     """
+    step = context.step
     result = StepResult(step_name(step))
     problems = sorted(problems, key=lambda problem: problem.id)
     attempts_of: dict[str, list[ProblemAttempts]] = {problem.id: [] for problem in problems}
     open_problems = problems
     for position, model in enumerate(step.models):
         votes = {id: _votes(attempts) for id, attempts in attempts_of.items()}
-        check = _key_check(step, position, votes, config=key_check, is_last=is_last)
-        runner = _AttemptRunner(context, step, model, check)
+        runner = _AttemptRunner(context, model, _key_check(context, position, votes))
         new = runner.run(open_problems)
         result.attempts.append({"step": result.name, "model": runner.name} | runner.facts)
         result.estimates += [attempts.estimate for attempts in new.values()]
         for id, attempts in new.items():
             attempts_of[id].append(attempts)
-        open_problems = [
-            problem for problem in open_problems if _is_open(new.get(problem.id), rule=step.rule)
-        ]
-    disputed = (
-        functools.partial(disputed_answer, grader=context.grader, config=key_check)
-        if key_check
-        else None
-    )
+        open_problems = [p for p in open_problems if _is_open(new.get(p.id), rule=step.rule)]
     for problem in problems:
-        attempts_at = attempts_of[problem.id]
-        _decide(result, problem, attempts_at, step=step, disputed=disputed, is_last=is_last)
+        _decide(result, problem, attempts_of[problem.id], context)
     result.dropped = dict(sorted(result.dropped.items(), reverse=True))  # disputed ones first
     return result
 
 
 def _key_check(
-    step: DifficultyStep,
-    position: int,
-    votes: Mapping[str, Sequence[Grade]],
-    *,
-    config: KeyCheckConfig | None,
-    is_last: bool,
+    context: StepContext, position: int, votes: Mapping[str, Sequence[Grade]]
 ) -> KeyCheck | None:
     """The check whose result the model at this position must not change by stopping early; None if
     there is none. Greedy attempts are identical and have one vote."""
+    config, step = context.key_check, context.step
     if config is None or step.stop != "exact" or not _num_votes(step.models[position], step) > 1:
         return None
     num_later = sum(_num_votes(model, step) for model in step.models[position + 1 :])
     decisions = {BandDecision.TOO_RARELY}
-    if is_last or num_later:
+    if context.is_last or num_later:
         decisions.add(BandDecision.KEEP)
     if step.rule == "all" and len(step.models) > 1:  # another model may keep the problem
         decisions = {BandDecision.TOO_RARELY, BandDecision.KEEP, BandDecision.TOO_OFTEN}
@@ -174,31 +159,25 @@ def combined(decisions: Sequence[BandDecision], *, rule: str) -> BandDecision:
 
 
 def _decide(
-    result: StepResult,
-    problem: Problem,
-    attempts: Sequence[ProblemAttempts],
-    *,
-    step: DifficultyStep,
-    disputed: Callable[[Problem, Sequence[Grade]], DisputedAnswer | None] | None,
-    is_last: bool,
+    result: StepResult, problem: Problem, attempts: Sequence[ProblemAttempts], context: StepContext
 ) -> None:
     """Add the decision on a problem to the result."""
     estimates = [model_attempts.estimate for model_attempts in attempts]
-    decision = combined([estimate.decision for estimate in estimates], rule=step.rule)
-    is_checked = decision is BandDecision.TOO_RARELY or (is_last and decision is BandDecision.KEEP)
-    if disputed and is_checked and (dispute := disputed(problem, _votes(attempts))) is not None:
-        in_doubt = f"{result.name}: key in doubt"
-        result.disputed.append(dispute)
-        result.dropped.setdefault(in_doubt, []).append(dispute.dropped(in_doubt))
-        return
-    reason = drop_reason(decision, step)
+    decision = combined([estimate.decision for estimate in estimates], rule=context.step.rule)
+    too_hard, kept = decision is BandDecision.TOO_RARELY, decision is BandDecision.KEEP
+    if context.key_check and (too_hard or (kept and context.is_last)):
+        votes = _votes(attempts)
+        disputed = disputed_answer(problem, votes, context.grader, config=context.key_check)
+        if disputed is not None:
+            name = f"{result.name}: key in doubt"
+            result.disputed.append(disputed)
+            result.dropped.setdefault(name, []).append(disputed.dropped(name))
+            return
+    reason = drop_reason(decision, context.step)
     dropped = result.dropped.setdefault(result.name, [])
     if reason is not None:
-        dropped.append(
-            Dropped(
-                id=problem.id, step=result.name, reason=reason, evidence=_evidence(estimates)
-            )
-        )  # fmt: skip
+        evidence = _evidence(estimates)
+        dropped.append(Dropped(id=problem.id, step=result.name, reason=reason, evidence=evidence))
 
 
 def _evidence(estimates: Sequence[PassRateEstimate]) -> str:
@@ -212,16 +191,12 @@ class _AttemptRunner:
     """Runs one model's attempts at some problems."""
 
     def __init__(
-        self,
-        context: StepContext,
-        step: DifficultyStep,
-        model: AttemptModel,
-        key_check: KeyCheck | None,
+        self, context: StepContext, model: AttemptModel, key_check: KeyCheck | None
     ) -> None:
         self.name = model_name(model, context.stage.recipe)
         self.facts: dict[str, Any] = {}
         self._stage, self._ledger, self._grader = context.stage, context.ledger, context.grader
-        self._step, self._model, self._key_check = step, model, key_check
+        self._step, self._model, self._key_check = context.step, model, key_check
 
     def run(self, problems: Sequence[Problem]) -> dict[str, ProblemAttempts]:
         """Attempts by problem id, in order of id, without the problems that have no samples."""
