@@ -95,16 +95,14 @@ def judgement(judge_of, text):
 )
 def test_only_a_strict_last_line_after_the_thinking_is_a_verdict(judge_of, text, verdict) -> None:
     found = judgement(judge_of, text)
-    assert found.verdict is verdict
-    assert found.text == text
+    assert (found.value, found.text) == (verdict, text)
 
 
 def test_an_item_beyond_the_context_has_no_verdict(judge_of) -> None:
     judge = judge_of({}, max_context=300)
     item = JudgeItem(mode="answer", problem=problem_of(), answer="13" * 200)
     (found,) = judge.judge([item])
-    assert found.verdict is None
-    assert "context" in found.text
+    assert (found.value, found.text) == (None, None)
 
 
 def test_equal_items_are_judged_once_also_after_a_restart(judge_of) -> None:
@@ -200,7 +198,7 @@ def test_the_judge_sees_the_options(judge_of) -> None:
     messages = build_messages("answer", question=question, gold="A", answer="crimson")
     judge = judge_of({messages[1]["content"]: RIGHT})
     (found,) = judge.judge([JudgeItem(mode="answer", problem=problem, answer="crimson")])
-    assert found.verdict is Verdict.CORRECT
+    assert found.value is Verdict.CORRECT
 
 
 def test_the_undecided_rows_of_a_file_are_judged(judge_of, tmp_path):

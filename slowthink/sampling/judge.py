@@ -2,7 +2,7 @@
 
 Greedy, in the model's own chat template, through the ledger. A judge never overrules the rules; an
 audit reports how often it agrees with them. `grading.judge_prompt` has its prompts.
-One real record: `Judgement(verdict=Verdict.CORRECT, text="Both are 1/2.\\nVERDICT: CORRECT")`.
+One real record: `ModelReply(text="Both are 1/2.\\nVERDICT: CORRECT", value=Verdict.CORRECT)`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from slowthink.records import (
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.prompted_model import (
     Messages,
+    ModelReply,
     PromptedModel,
     open_prompted_model,
     strip_thinking,
@@ -46,15 +47,6 @@ class JudgeItem:
     problem: Problem
     answer: str
     """The extracted answer (mode `answer`) or the whole attempt (mode `solution`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """The judge's reply to one item."""
-
-    verdict: Verdict | None
-    """None: the reply has no verdict, or the item does not fit the judge's context."""
-    text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,19 +73,16 @@ class Judge:
     def __exit__(self, *error: object) -> None:
         self.model.__exit__(*error)
 
-    def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
-        """Return one judgement per item, in order; equal items are judged once."""
-        replies = self.model.generate(
+    def judge(self, items: Sequence[JudgeItem]) -> list[ModelReply[Verdict]]:
+        """Return one verdict per item, in order; equal items are judged once.
+
+        It is None if the reply has no verdict or the item does not fit the judge's context.
+        """
+        return self.model.generate(
             [item.problem for item in items],
             [_messages(item) for item in items],
             parse=lambda text: parse_verdict(strip_thinking(text)),
         )
-        return [
-            Judgement(None, "the question does not fit the judge's context")
-            if reply.text is None
-            else Judgement(reply.value, reply.text)
-            for reply in replies
-        ]
 
 
 def open_judge(
@@ -122,15 +111,14 @@ def judge_undecided(
     modes = {answer.id: judge_mode(answer.problem, answer.grade) for answer in answers}
     undecided = [answer for answer in answers if modes[answer.id] in judge.config.modes]
     audited = _audit_sample(answers, judge.config.num_audited, seed=seed)
-    judgements = judge.judge(
+    replies = judge.judge(
         [_item(answer, modes[answer.id] or "answer") for answer in undecided + audited]
     )
+    verdicts = [reply.value for reply in replies]
     decided = {
-        answer.id: replace(
-            answer.grade, verdict=judgement.verdict, method=f"judge {modes[answer.id]}"
-        )
-        for answer, judgement in zip(undecided, judgements, strict=False)
-        if judgement.verdict is not None
+        answer.id: replace(answer.grade, verdict=verdict, method=f"judge {modes[answer.id]}")
+        for answer, verdict in zip(undecided, verdicts, strict=False)
+        if verdict is not None
     }
     report = {
         "model": judge.config.model,
@@ -138,7 +126,7 @@ def judge_undecided(
         "num_no_opinion": len(undecided) - len(decided),
         "num_decided": len(decided),
     }
-    return decided, report | _audit(audited, judgements[len(undecided) :])
+    return decided, report | _audit(audited, verdicts[len(undecided) :])
 
 
 def judge_rows(
@@ -205,12 +193,12 @@ def _shuffled(
     return sorted(decided, key=lambda answer: item_seed(seed, "judge audit", answer.id))
 
 
-def _audit(answers: Sequence[GradedAnswer], judgements: Sequence[Judgement]) -> dict[str, Any]:
+def _audit(answers: Sequence[GradedAnswer], verdicts: Sequence[Verdict | None]) -> dict[str, Any]:
     """How often judge and rules agree, over the answers for which the judge has a verdict."""
     compared = [
-        (answer, judgement.verdict)
-        for answer, judgement in zip(answers, judgements, strict=True)
-        if judgement.verdict is not None
+        (answer, verdict)
+        for answer, verdict in zip(answers, verdicts, strict=True)
+        if verdict is not None
     ]
     differing = [(a, verdict) for a, verdict in compared if verdict is not a.grade.verdict]
     interval = wilson(len(compared) - len(differing), len(compared))

@@ -52,15 +52,6 @@ class PartialChain:
         return replace(self, end=NodeState.CUT) if self.end is NodeState.OPEN else self
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AnswerTask:
-    """The request for the answer after a path."""
-
-    task: Task
-    num_before: int
-    """Forced tokens of the closing that are part of the prompt: the new line."""
-
-
 class NodeExpander:
     """Builds the requests of one search and interprets their completions."""
 
@@ -131,13 +122,11 @@ class NodeExpander:
         text = self.token_format.decode(drawn)
         return any(trigger in text for trigger in self.token_format.long_triggers)
 
-    def answer_task(
-        self, problem: Problem, chain: PartialChain, path: tuple[int, ...]
-    ) -> AnswerTask:
+    def answer_task(self, problem: Problem, chain: PartialChain, path: tuple[int, ...]) -> Task:
         """The request for the answer to a complete chain.
 
         It forces the same ids as a single run with this thinking: the delimiter alone after a
-        natural end, otherwise a new line, the delimiter and the cue.
+        natural end, otherwise a new line (as part of the prompt), the delimiter and the cue.
         """
         natural = chain.end is NodeState.NATURAL
         forcing = self.context.forcing.budget(0, 0, language=problem.language)
@@ -161,8 +150,7 @@ class NodeExpander:
             budget=replace(forcing, final_answer_cue=cue),
             seed=item_seed(self.context.recipe.seed, "rebase answer", problem.id, path),
         )
-        task = Task(problem=problem, request=request, points=(Point(0),))
-        return AnswerTask(task=task, num_before=len(newline))
+        return Task(problem=problem, request=request, points=(Point(0),))
 
     def _request(
         self, prompt: tuple[int, ...], *, format: ThinkingFormat, budget: Budget, seed: int

@@ -121,28 +121,32 @@ class _SearchTree:
 
     problem: Problem
     frontier: list[_Node]
+    """Nodes to expand."""
+    children: list[_Node] = field(default_factory=list)
+    """Nodes of the current depth."""
     leaves: list[_Node] = field(default_factory=list)
     num_tokens: int = 0
     scorer_tokens: int = 0
 
-    def children(self) -> list[tuple[_Node, tuple[int, ...]]]:
-        """Parent and path of each child to expand."""
+    def expansions(self) -> list[tuple[_Node, tuple[int, ...]]]:
+        """Parent and path of each child to sample."""
         return [
             (node, (*node.path, number))
             for node in self.frontier
             for number in range(node.num_children)
         ]
 
-    def advance(self, children: Sequence[_Node], *, width: int, temperature: float) -> None:
+    def advance(self, *, width: int, temperature: float) -> None:
         """Move ended children to the leaves and divide the remaining width among the others."""
-        self.leaves += [child for child in children if child.chain.end is not NodeState.OPEN]
-        nodes = [child for child in children if child.chain.end is NodeState.OPEN]
-        scores = [node.score for node in nodes]
+        self.leaves += [child for child in self.children if child.chain.end is not NodeState.OPEN]
+        nodes = [child for child in self.children if child.chain.end is NodeState.OPEN]
         width -= len(self.leaves)
+        scores = [node.score for node in nodes]
         counts = allocate(scores, width, temperature=temperature) if nodes else []
         for node, count in zip(nodes, counts, strict=True):
             node.num_children = count
         self.frontier = [node for node in nodes if node.num_children]
+        self.children = []
 
 
 def search(
@@ -165,51 +169,36 @@ def search(
     ]
     for depth in range(1, config.max_steps + 1):
         growing = [tree for tree in trees if tree.frontier]
-        for tree, children in zip(growing, _expand(expander, growing, scorer), strict=True):
+        _expand(expander, growing, scorer)
+        for tree in growing:
             if depth == config.max_steps:
-                for child in children:
+                for child in tree.children:
                     child.chain = child.chain.cut()
-            tree.advance(children, width=width, temperature=config.softmax_temperature)
+            tree.advance(width=width, temperature=config.softmax_temperature)
     return _answer(expander, trees)
 
 
-def _expand(
-    expander: NodeExpander, trees: Sequence[_SearchTree], scorer: Scorer
-) -> list[list[_Node]]:
-    """Sample all children of all open nodes in one batch, and score them in another."""
-    expansions = [(tree, node, path) for tree in trees for node, path in tree.children()]
+def _expand(expander: NodeExpander, trees: Sequence[_SearchTree], scorer: Scorer) -> None:
+    """Sample the children of all open nodes in one batch, and score them in another."""
+    expansions = [(tree, node, path) for tree in trees for node, path in tree.expansions()]
     completions = expander.context.sampler().complete(
         [
             expander.expansion_task(tree.problem, node.chain.ids, path)
             for tree, node, path in expansions
         ]
     )
-    children: dict[str, list[_Node]] = {tree.problem.id: [] for tree in trees}
     for (tree, node, path), (completion,) in zip(expansions, completions, strict=True):
         child = _Node(path=path, chain=expander.extend(node.chain.ids, completion))
-        children[tree.problem.id].append(child)
         tree.num_tokens += len(child.chain.ids) - len(node.chain.ids)
-    by_tree = [children[tree.problem.id] for tree in trees]
-    _score(expander, trees, by_tree, scorer)
-    return by_tree
-
-
-def _score(
-    expander: NodeExpander,
-    trees: Sequence[_SearchTree],
-    children: Sequence[Sequence[_Node]],
-    scorer: Scorer,
-) -> None:
-    nodes = [(tree, node) for tree, own in zip(trees, children, strict=True) for node in own]
+        tree.children.append(child)
+    children = [(tree, child) for tree in trees for child in tree.children]
+    decode = expander.token_format.decode
     scores = scorer.score_texts(
-        [
-            ScoreItem(tree.problem, expander.token_format.decode(node.chain.ids))
-            for tree, node in nodes
-        ]
+        [ScoreItem(tree.problem, decode(child.chain.ids)) for tree, child in children]
     )
-    for (tree, node), score in zip(nodes, scores, strict=True):
-        node.score = score.score
-        tree.scorer_tokens += score.num_tokens
+    for (tree, child), scored in zip(children, scores, strict=True):
+        child.score = scored.score
+        tree.scorer_tokens += scored.num_tokens
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -218,17 +207,18 @@ def _score(
 def _answer(expander: NodeExpander, trees: Sequence[_SearchTree]) -> list[SearchResult]:
     """Sample the answers of all leaves in one batch, and grade them."""
     tasks = [
-        [expander.answer_task(tree.problem, leaf.chain, leaf.path) for leaf in tree.leaves]
+        expander.answer_task(tree.problem, leaf.chain, leaf.path)
         for tree in trees
+        for leaf in tree.leaves
     ]
-    completions = iter(
-        expander.context.sampler().complete([answer.task for own in tasks for answer in own])
-    )
+    completions = iter(expander.context.sampler().complete(tasks))
     results = []
-    for tree, own in zip(trees, tasks, strict=True):
-        answers = [next(completions)[0] for _ in own]
-        for task, answer in zip(own, answers, strict=True):
-            tree.num_tokens += task.num_before + num_completion_tokens(answer)
+    for tree in trees:
+        answers = [next(completions)[0] for _ in tree.leaves]
+        for leaf, answer in zip(tree.leaves, answers, strict=True):
+            before = len(expander.prompt(tree.problem)) + len(leaf.chain.ids)
+            newline = answer.num_prompt_tokens - before  # forced as part of the prompt
+            tree.num_tokens += newline + num_completion_tokens(answer)
         results.append(_result(expander, tree, answers))
     return results
 
