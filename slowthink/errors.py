@@ -11,6 +11,9 @@ A message says where, what was seen, what was expected, and what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class SlowthinkError(Exception):
     """Base of all errors; the command line prints its message without a traceback."""
@@ -38,3 +41,9 @@ def missing_extra(package: str, *, extra: str) -> ConfigError:
         f"`{package}` is not installed; this needs slowthink's extra `{extra}`. "
         f"Run: pip install 'slowthink[{extra}]'"
     )
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A hint for a message, e.g. " (did you mean `math500`?)"; empty where no name is close."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean `{close[0]}`?)" if close else ""

@@ -82,8 +82,8 @@ def test_all_errors_are_reported_at_once_with_the_closest_name() -> None:
         load_recipe("quickstart", overrides=["train.epochz=3", "sed=1", "select.method=best"])
     text = str(error.value)
     assert "3 setting(s)" in text
-    assert "train.epochz: unknown key; did you mean `epochs`?" in text
-    assert "sed: unknown key; did you mean `seed`?" in text
+    assert "train.epochz: unknown key (did you mean `epochs`?)" in text
+    assert "sed: unknown key (did you mean `seed`?)" in text
     assert "select.method: Input should be 's1', 'limo-v1'" in text and "; saw 'best'" in text
 
 

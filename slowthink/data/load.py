@@ -26,12 +26,11 @@ from slowthink.data.problems import (
 from slowthink.data.registry import (
     Part,
     PublishedSet,
-    did_you_mean,
     find_benchmark,
     published_sets,
 )
 from slowthink.data.rows import BadRow, SourceRow
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, did_you_mean
 from slowthink.recipe import BenchmarkConfig
 from slowthink.records import Dropped, Problem, item_seed
 

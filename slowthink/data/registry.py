@@ -6,7 +6,6 @@ its columns, licence and rules) are in `sets.yaml`, beside this file. A new set 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from slowthink.data.problems import Columns
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, did_you_mean
 
 Use = Literal["pool", "benchmark"]
 
@@ -133,8 +132,8 @@ def find_pool_set(name: str, *, setting: str = "name") -> PublishedSet:
     sets = published_sets("pool")
     if name not in sets:
         raise ConfigError(
-            f"{setting}: the catalogue has no set `{name}`{did_you_mean(name, sets)}; it has "
-            f"{', '.join(sets)}. Name one of these, or use a source of kind `hub` or `file`."
+            f"{setting}: the catalogue has no set `{name}`{did_you_mean(name.lower(), sets)}; "
+            f"it has {', '.join(sets)}. Name one of these, or use a source of kind `hub` or `file`."
         )
     return sets[name]
 
@@ -151,12 +150,6 @@ def find_benchmark(name: str) -> PublishedSet | None:
 def limo_ten() -> frozenset[str]:
     """Names of the ten sets of LIMO's main table (arXiv 2502.03387, table 1)."""
     return frozenset(name for name, known in published_sets("benchmark").items() if known.limo_ten)
-
-
-def did_you_mean(name: str, names: Sequence[str] | Mapping[str, Any]) -> str:
-    """A hint for a message, e.g. "; did you mean `math500`"; empty where no name is close."""
-    close = difflib.get_close_matches(name.lower(), names, n=1)
-    return f"; did you mean `{close[0]}`" if close else ""
 
 
 def expected_problems(name: str, max_problems: int | None) -> int:

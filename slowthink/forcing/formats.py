@@ -7,12 +7,11 @@ data/tokenization.py).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, did_you_mean
 from slowthink.records import ThinkingFormat
 
 FORMATS: dict[str, ThinkingFormat] = {
@@ -74,11 +73,9 @@ def get_format(name: str, own: Mapping[str, Any] | None = None) -> ThinkingForma
     if name in FORMATS:
         return FORMATS[name]
     names = sorted({*FORMATS, AUTO, *(own or ())})
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean `{close[0]}`?" if close else ""
     raise ConfigError(
-        f"chat.format: `{name}` is unknown; expected one of {', '.join(names)}.{hint} "
-        "Or define it under `formats:` in the recipe."
+        f"chat.format: `{name}` is unknown{did_you_mean(name, names)}; expected one of "
+        f"{', '.join(names)}. Name one of these, or define it under `formats:` in the recipe."
     )
 
 

@@ -5,7 +5,6 @@ load_recipe("quickstart", overrides=["train.epochs=1", "pool.sources.0.num_probl
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, did_you_mean
 from slowthink.recipe import Recipe, Settings
 from slowthink.recipe.base import SECRET
 
@@ -108,7 +107,7 @@ def _read(source: str) -> tuple[str, str]:
     if source in recipe_names():
         shipped = resources.files("slowthink.recipe") / "recipes" / f"{source}.yaml"
         return source, shipped.read_text("utf-8")
-    hint = _closest(source, recipe_names())
+    hint = did_you_mean(source, recipe_names())
     raise ConfigError(
         f"recipe `{source}`: no such file, and no shipped recipe of that name{hint}. "
         f"Shipped: {', '.join(recipe_names())}."
@@ -155,7 +154,7 @@ def _explain(error: ValidationError, kind: type[Settings]) -> Iterator[str]:
         path = [str(part) for part in item["loc"]]
         where = ".".join(path)
         if item["type"] == "extra_forbidden":
-            yield f"{where}: unknown key{_closest(path[-1], _siblings(item['loc'], kind))}"
+            yield f"{where}: unknown key{did_you_mean(path[-1], _siblings(item['loc'], kind))}"
         elif item["type"] == "missing":
             yield f"{where}: needed, but not given"
         elif item["type"] == SECRET:
@@ -187,8 +186,3 @@ def _inner(model: Any, part: int | str) -> list[Any]:
         if hasattr(hint, "__origin__") and not isinstance(hint.__origin__, type):
             queue.append(hint.__origin__)
     return inner
-
-
-def _closest(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""

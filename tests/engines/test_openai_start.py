@@ -32,7 +32,7 @@ from tests.servers.toy import TOKENIZER
     ("manners", "endpoints", "message"),
     [
         (Manners(keeps_max_tokens=False), {}, r"ignores max_tokens.*Use a server that does"),
-        (Manners(), {"model": "tyo"}, r"does not have `tyo`.*Did you mean `toy`\?"),
+        (Manners(), {"model": "tyo"}, r"does not have `tyo` \(did you mean `toy`\?\)"),
         (Manners(models=("toy", "boy")), {}, r"lists 2 models \(toy, boy\).*endpoints\.model=NAME"),
         (Manners(context=None), {}, r"does not tell how many.*engine\.max_context=8192"),
         (

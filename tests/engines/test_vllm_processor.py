@@ -356,7 +356,7 @@ BASE = {"slowthink_format": "s1", "slowthink_cap": 8}
         ({"slowthink_cap": -3}, {}, "slowthink_cap: -3; expected a number greater than or equal to 0"),
         ({"slowthink_cap": "many"}, {}, "slowthink_cap: 'many'; expected a number"),
         ({"slowthink_cap": 2.5}, {}, "slowthink_cap: 2.5; expected a valid integer"),
-        ({"slowthink_wait": 3}, {}, "Did you mean slowthink_waits"),
+        ({"slowthink_wait": 3}, {}, "did you mean `slowthink_waits`"),
         ({"slowthink_end_rule": "soon"}, {}, "soon'; expected 'drawn', 'argmax' or 'probability'"),
         ({"slowthink_top_p": 1.5}, {}, "slowthink_top_p: 1.5; expected a number less than or equal to 1"),
         ({"slowthink_wait_strings": [1]}, {}, "slowthink_wait_strings: 1; expected a valid string"),

@@ -111,7 +111,7 @@ def test_an_engine_that_cannot_roll_back_refuses_a_long_trigger(smollm_tokenizer
 
 
 def test_an_unknown_format_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="Did you mean `think-tags`"):
+    with pytest.raises(ConfigError, match="did you mean `think-tags`"):
         get_format("think-tag")
 
 

@@ -79,7 +79,7 @@ def test_expected_number_is_the_least_that_is_known() -> None:
 
 
 def test_unknown_set_is_an_error_with_a_hint(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no set `theoremqaa`; did you mean `theoremqa`"):
+    with pytest.raises(ConfigError, match="no set `theoremqaa` .did you mean `theoremqa`"):
         read("theoremqaa", tmp_path)
 
 

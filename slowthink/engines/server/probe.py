@@ -10,14 +10,13 @@ shows:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.engines.server.pool import Endpoint, EndpointPool, Refused
 from slowthink.engines.server.replies import ServerReply, prompt_ids_of, read_reply
-from slowthink.errors import ConfigError, EngineError
+from slowthink.errors import ConfigError, EngineError, did_you_mean
 
 _TEXT = "1 2 3 4 5 6 7 8"
 _LENGTH = 6
@@ -302,11 +301,9 @@ def _entry(url: str, entries: Sequence[dict[str, Any]], wanted: str | None) -> d
             f"{url}/models: it lists {len(names)} models ({listed}); expected to be told which. "
             "Give its name: --set engine.endpoints.model=NAME"
         )
-    close = difflib.get_close_matches(wanted, names, n=1)
-    hint = f" Did you mean `{close[0]}`?" if close else ""
     raise ConfigError(
-        f"engine.endpoints.model: {url} does not have `{wanted}`; expected one that it lists: "
-        f"{listed}.{hint}"
+        f"engine.endpoints.model: {url} does not have `{wanted}`{did_you_mean(wanted, names)}; "
+        f"expected one that it lists: {listed}."
     )
 
 

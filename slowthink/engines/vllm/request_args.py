@@ -8,7 +8,6 @@ texts, numbers and flat lists of these:
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from slowthink.engines.session import Point
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, did_you_mean
 from slowthink.forcing.formats import AUTO, FORMATS, get_format
 from slowthink.records import (
     Budget,
@@ -218,9 +217,8 @@ def _explain(error: ValidationError) -> str:
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         names = [PREFIX + field for field in RequestArgs.model_fields]
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        return f"vllm_xargs.{name}: unknown; expected one of {', '.join(names)}.{hint}"
+        hint = did_you_mean(name, names)
+        return f"vllm_xargs.{name}: unknown{hint}; expected one of {', '.join(names)}."
     expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     expected = re.sub("^expected (?=greater|less)", "expected a number ", expected)
     return (
