@@ -55,7 +55,7 @@ def test_no_right_chain_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     row = {"question": "1 + 2?", "thinking": "4.", "response": "Final Answer: 4", "answer": "3"}
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(row) + "\n")
-    with pytest.raises(DataError, match=r"no right chain is left \(1 x wrong answer\)"):
+    with pytest.raises(DataError, match=r"no correct chain is left \(1 x wrong answer\)"):
         run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
 
 

@@ -1,4 +1,4 @@
-"""trace: take or import chains of thought, grade them, keep one right chain a problem."""
+"""trace: read or import chains of thought, grade them, keep one correct chain per problem."""
 
 from __future__ import annotations
 
@@ -19,73 +19,81 @@ from slowthink.pipeline.contract import (
 from slowthink.pipeline.plan import planned_problems
 from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
-from slowthink.stages.trace.gate import GradedChain, Known, grade_all, keep_first, keep_right, match
-from slowthink.stages.trace.leaks import keep_unleaked
+from slowthink.stages.trace.checks import (
+    GradedChain,
+    KnownProblems,
+    grade_chains,
+    keep_correct,
+    keep_first,
+    match_problems,
+)
+from slowthink.stages.trace.contamination import drop_contaminated
 from slowthink.stages.trace.sources import SOURCES, SourceChains
 
 STAGE_VERSION = 3
 
 
 def run(context: StageContext) -> StageResult:
-    """One right chain for each problem that has one. Raises DataError where none has."""
-    known, train = _known(context)
-    found = _gather(context, train)
-    candidates, unmatched = match(found.candidates, known)
-    candidates, leaked, leak_facts = keep_unleaked(candidates, context)
-    graded = grade_all(candidates, runner=context.recipe.runner)
-    right, wrong = keep_right(graded, keep_ungraded=context.config.ungraded == "keep")
-    kept, surplus = keep_first(right)
-    dropped = [*found.dropped, *unmatched, *leaked, *wrong, *surplus]
+    """One correct chain per problem. Raises DataError if there is none at all."""
+    train, heldout = _earlier_problems(context)
+    known = KnownProblems.of(train, heldout)
+    gathered = _gather(context, train)
+    chains, unmatched = match_problems(gathered.chains, known)
+    chains, contaminated, contamination_facts = drop_contaminated(chains, heldout, context)
+    graded = grade_chains(chains, runner=context.recipe.runner)
+    correct, wrong = keep_correct(graded, keep_ungraded=context.config.ungraded == "keep")
+    kept, surplus = keep_first(correct)
+    dropped = [*gathered.dropped, *unmatched, *contaminated, *wrong, *surplus]
     if not kept:
-        raise DataError(_nothing_left(dropped))
+        raise DataError(_none_left(dropped))
     traces = _to_traces(kept, context.recipe)
-    context.notify(f"trace: {len(traces)} right chains of {found.num_rows} rows")
-    facts = _facts(traces, train or [one.problem for one in found.candidates])
-    facts["verdicts"] = counts(one.grade.verdict.value for one in graded)
+    context.notify(f"trace: {len(traces)} correct chains of {gathered.num_rows} rows")
+    facts = _facts(traces, train or [chain.problem for chain in gathered.chains])
+    facts["verdicts"] = counts(each.grade.verdict.value for each in graded)
     facts["num_heldout_keys"] = len(known.heldout)
-    facts |= leak_facts
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,
-        steps=_steps(found.num_rows, dropped, context.config), facts=facts,
+        steps=_steps(gathered.num_rows, dropped, context.config),
+        facts=facts | contamination_facts,
     )  # fmt: skip
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Chains that come in at most; no model is asked for any."""
-    chains: dict[str, int] = {}
+    """Maximum number of chains by source. Nothing is generated."""
+    num_chains: dict[str, int] = {}
     for number, source in enumerate(recipe.trace.sources if recipe.trace else ()):
         setting = f"trace.sources.{number}"
         if isinstance(source, FileTraces):
-            found = estimate_rows(source.path, setting=f"{setting}.path")
-            chains[setting] = min(found, source.max_traces or found)
+            num_rows = estimate_rows(source.path, setting=f"{setting}.path")
+            num_chains[setting] = min(num_rows, source.max_traces or num_rows)
         else:
-            chains[setting] = planned_problems(recipe)
-    return {"num_chains": sum(chains.values()), "sources": chains, "estimated_tokens": 0}
+            num_chains[setting] = planned_problems(recipe)
+    return {
+        "num_chains": sum(num_chains.values()), "sources": num_chains, "estimated_tokens": 0,
+    }  # fmt: skip
 
 
-def _known(context: StageContext) -> tuple[Known, list[Problem]]:
-    """What the earlier stages know, and their training problems; none where there are none."""
+def _earlier_problems(context: StageContext) -> tuple[list[Problem], list[Problem]]:
+    """Training problems of the stage before, and held-out problems of the pool; [] without."""
     problems = context.load(Problem, "filter", "pool") if context.inputs else []
     pool = context.load(Problem, "pool") if "pool" in context.inputs else []
     train = [problem for problem in problems if problem.split is Split.TRAIN]
-    held = [problem for problem in pool if problem.split is Split.HELDOUT]
-    return Known.of(train, held), train
+    return train, [problem for problem in pool if problem.split is Split.HELDOUT]
 
 
 def _gather(context: StageContext, train: Sequence[Problem]) -> SourceChains:
     """The chains of all sources, best source first."""
-    joined = SourceChains()
+    gathered = SourceChains()
     for number, source in enumerate(context.config.sources):
-        found = SOURCES[source.kind](
-            source, train, seed=context.recipe.seed, setting=f"trace.sources.{number}"
-        )
-        joined.candidates += found.candidates
-        joined.dropped += found.dropped
-        joined.num_rows += found.num_rows
-    return joined
+        read = SOURCES[source.kind]
+        chains = read(source, train, seed=context.recipe.seed, setting=f"trace.sources.{number}")
+        gathered.chains += chains.chains
+        gathered.dropped += chains.dropped
+        gathered.num_rows += chains.num_rows
+    return gathered
 
 
-def _to_traces(kept: Sequence[GradedChain], recipe: Recipe) -> list[Trace]:
+def _to_traces(graded: Sequence[GradedChain], recipe: Recipe) -> list[Trace]:
     """Traces with their tokens counted by the recipe's tokenizer."""
     from slowthink.engines.models import load_tokenizer, tokenizer_fingerprint
 
@@ -93,16 +101,16 @@ def _to_traces(kept: Sequence[GradedChain], recipe: Recipe) -> list[Trace]:
     fingerprint = tokenizer_fingerprint(tokenizer)
     return [
         Trace(
-            problem=one.candidate.problem,
-            thinking=one.candidate.thinking,
-            response=one.candidate.response,
-            teacher=one.candidate.teacher,
-            grade=one.grade,
-            num_thinking_tokens=_num_tokens(tokenizer, one.candidate.thinking),
-            num_response_tokens=_num_tokens(tokenizer, one.candidate.response),
+            problem=each.chain.problem,
+            thinking=each.chain.thinking,
+            response=each.chain.response,
+            teacher=each.chain.teacher,
+            grade=each.grade,
+            num_thinking_tokens=_num_tokens(tokenizer, each.chain.thinking),
+            num_response_tokens=_num_tokens(tokenizer, each.chain.response),
             tokenizer=fingerprint,
         )
-        for one in kept
+        for each in graded
     ]
 
 
@@ -112,17 +120,17 @@ def _num_tokens(tokenizer: Any, text: str) -> int:
 
 def _steps(num_rows: int, dropped: Sequence[Dropped], config: TraceConfig) -> list[Step]:
     steps: list[Step] = []
-    checked = ("contamination",) if config.contamination else ()
-    names = ("read", "take", "match", *checked, "grade", "one per problem")
-    for name in names:
+    contamination = ("contamination",) if config.contamination else ()
+    for name in ("read", "take", "match", *contamination, "grade", "one per problem"):
         num_in = steps[-1].num_out if steps else num_rows
         steps.append(funnel_step(name, num_in, dropped))
     return steps
 
 
 def _facts(traces: Sequence[Trace], before: Sequence[Problem]) -> dict[str, Any]:
-    chains = [json.loads(trace.problem.meta).get("chain") for trace in traces]
-    made = [chain for chain in chains if chain is not None]
+    # Only the chains of a sandbox's problems have a kind.
+    kinds = [json.loads(trace.problem.meta).get("chain") for trace in traces]
+    kinds = [kind for kind in kinds if kind is not None]
     with_wait = sum("wait" in trace.thinking.casefold() for trace in traces)
     return {
         "teachers": counts(trace.teacher for trace in traces),
@@ -131,16 +139,14 @@ def _facts(traces: Sequence[Trace], before: Sequence[Problem]) -> dict[str, Any]
         "thinking_tokens": quantiles([trace.num_thinking_tokens for trace in traces]),
         "response_tokens": quantiles([trace.num_response_tokens for trace in traces]),
         "wait_share": round(with_wait / len(traces), 4),
-        "chain_shares": {
-            kind: round(number / len(made), 4) for kind, number in counts(made).items()
-        },
+        "chain_shares": {kind: round(num / len(kinds), 4) for kind, num in counts(kinds).items()},
     }
 
 
-def _nothing_left(dropped: Sequence[Dropped]) -> str:
+def _none_left(dropped: Sequence[Dropped]) -> str:
     reasons = counts(drop.reason for drop in dropped)
-    found = "; ".join(f"{number} x {reason}" for reason, number in list(reasons.items())[:4])
+    common = "; ".join(f"{number} x {reason}" for reason, number in list(reasons.items())[:4])
     return (
-        f"trace: no right chain is left ({found}); expected at least one. Name another source, or "
-        "keep chains without a key: --set trace.ungraded=keep"
+        f"trace: no correct chain is left ({common}); expected at least one. Name another source, "
+        "or keep chains without a reference answer: --set trace.ungraded=keep"
     )

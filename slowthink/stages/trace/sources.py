@@ -1,12 +1,12 @@
-"""Where chains come from: the problems' own solutions, and files.
+"""Sources of chains: the problems' own solutions, and files.
 
-Candidate(address="limo.jsonl:3", problem=…, thinking="Okay, so …", response="**Final Answer** …")
+UngradedChain(address="limo.jsonl:3", problem=…, thinking="Okay, so …", response="Final Answer: 8", …)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from slowthink.grading.extract import extract
 from slowthink.recipe import FileTraces, SolutionTraces
 from slowthink.records import Dropped, Problem, item_seed
 from slowthink.serialise import digest
-from slowthink.stages.trace.forms import FORMS, ChainFormat, Imported, final_answer, form_of
+from slowthink.stages.trace.formats import CHAIN_FORMATS, detect_format, final_answer
 
-CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
+CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
 """GSM8K's notes to a calculator, e.g. <<48/2=24>>."""
-FINAL_MARK = re.compile(r"\n####[^\n]*\s*\Z")
+FINAL_ANSWER_LINE = re.compile(r"\n####[^\n]*\s*\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +28,20 @@ class UngradedChain:
     """A chain that is not graded yet."""
 
     address: str
-    """file:line, or the problem's id where the chain is its solution."""
+    """file:line, or the problem's id if the chain is its solution."""
     problem: Problem
     thinking: str
     response: str
     teacher: str
     imported: bool
-    """Its problem was made of the chain's row."""
+    """Whether its problem was built from the chain's row."""
 
 
 @dataclass
 class SourceChains:
-    """What one source gave."""
+    """The chains of one or more sources, and the rows without a usable chain."""
 
-    candidates: list[UngradedChain] = field(default_factory=list)
+    chains: list[UngradedChain] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     num_rows: int = 0
 
@@ -49,20 +49,20 @@ class SourceChains:
 def solution_chains(
     source: SolutionTraces, problems: Sequence[Problem], *, seed: int, setting: str
 ) -> SourceChains:
-    """The solution of each problem as its thinking; the response states the answer it comes to."""
-    found = SourceChains(num_rows=len(problems))
+    """Each problem's solution as thinking, with a response that states the solution's answer."""
+    gathered = SourceChains(num_rows=len(problems))
     for problem in problems:
         try:
-            found.candidates.append(_from_solution(problem, source.teacher))
+            gathered.chains.append(_from_solution(problem, source.teacher))
         except UnusableValue as error:
-            found.dropped.append(Dropped(id=problem.id, step="read", reason=str(error)))
-    return found
+            gathered.dropped.append(Dropped(id=problem.id, step="read", reason=str(error)))
+    return gathered
 
 
 def _from_solution(problem: Problem, teacher: str) -> UngradedChain:
-    """A chain whose own answer, where it marks one, is what will be graded."""
+    """The response is the answer that the solution marks as its own, else the reference answer."""
     solution = problem.solution or ""
-    thinking = FINAL_MARK.sub("", CALCULATOR_MARK.sub("", solution)).strip()
+    thinking = FINAL_ANSWER_LINE.sub("", CALCULATOR_ANNOTATION.sub("", solution)).strip()
     if not thinking:
         raise UnusableValue("the problem has no solution")
     answer = extract(solution) or problem.answer
@@ -77,76 +77,73 @@ def _from_solution(problem: Problem, teacher: str) -> UngradedChain:
 def file_chains(
     source: FileTraces, problems: Sequence[Problem], *, seed: int, setting: str
 ) -> SourceChains:
-    """The chains of a file. Raises DataError where it is missing or none of its rows is a chain."""
-    found, columns = SourceChains(), dict[str, None]()
+    """The chains of a file. Raises DataError if it is missing or none of its rows is a chain."""
+    gathered, columns = SourceChains(), dict[str, None]()
     name = Path(source.path).name
     for row in read_rows(source.path, setting=f"{setting}.path"):
-        found.num_rows += 1
+        gathered.num_rows += 1
         if isinstance(row, SourceRow):
             columns.update(dict.fromkeys(row.values))
-        bad = row if isinstance(row, BadRow) else _add(found, row, source)
-        if bad is not None:
-            address = f"{name}:{bad.line}"
-            found.dropped.append(
-                Dropped(id=address, step="read", reason=bad.reason, evidence=bad.evidence)
+        chain = row if isinstance(row, BadRow) else _from_row(row, source)
+        if isinstance(chain, UngradedChain):
+            gathered.chains.append(chain)
+        else:
+            address = f"{name}:{chain.line}"
+            gathered.dropped.append(
+                Dropped(id=address, step="read", reason=chain.reason, evidence=chain.evidence)
             )
-    if not found.candidates:
-        raise DataError(_no_chain(source, setting, found, list(columns)))
-    return _take(found, source.max_traces, seed=seed)
+    if not gathered.chains:
+        raise DataError(_no_chain(source, setting, gathered, columns))
+    return _sample(gathered, source.max_traces, seed=seed)
 
 
-def _add(found: SourceChains, row: SourceRow, source: FileTraces) -> BadRow | None:
-    """Add the row's chain; what is wrong with it, if it has none."""
-    form = form_of(list(row.values)) if source.rows == "auto" else FORMS[source.rows]
-    if form is None:
+def _from_row(row: SourceRow, source: FileTraces) -> UngradedChain | BadRow:
+    detected = detect_format(row.values) if source.rows == "auto" else CHAIN_FORMATS[source.rows]
+    if detected is None:
         return BadRow(row.line, "no known form of chains", as_evidence(", ".join(row.values)))
     try:
-        found.candidates.append(_from_row(form, row, source))
+        chain = detected.read(row.values)
+        thinking, response = chain.thinking.strip(), chain.response.strip()
+        if not thinking or not response:
+            raise UnusableValue("thinking or response is empty")
     except UnusableValue as error:
         return BadRow(row.line, str(error), as_evidence(str(row.values)))
-    return None
-
-
-def _from_row(form: ChainFormat, row: SourceRow, source: FileTraces) -> UngradedChain:
-    chain: Imported = form.read(row.values)
-    if not chain.thinking.strip() or not chain.response.strip():
-        raise UnusableValue("thinking or response is empty")
     path = Path(source.path)
     problem = replace(chain.problem, source_row=chain.problem.source_row or str(row.line))
     return UngradedChain(
-        address=f"{path.name}:{row.line}", problem=problem, thinking=chain.thinking.strip(),
-        response=chain.response.strip(), teacher=source.teacher or chain.teacher or path.stem,
-        imported=True,
+        address=f"{path.name}:{row.line}", problem=problem, thinking=thinking, response=response,
+        teacher=source.teacher or chain.teacher or path.stem, imported=True,
     )  # fmt: skip
 
 
-def _no_chain(source: FileTraces, setting: str, found: SourceChains, columns: Sequence[str]) -> str:
-    reasons = "; ".join(sorted({drop.reason for drop in found.dropped})[:3])
+def _no_chain(
+    source: FileTraces, setting: str, gathered: SourceChains, columns: Iterable[str]
+) -> str:
+    reasons = "; ".join(sorted({drop.reason for drop in gathered.dropped})[:3])
     return (
-        f"{source.path}: none of {found.num_rows} rows is a chain ({reasons}); the columns are "
-        f"{', '.join(columns) or 'unreadable'}; expected those of {', '.join(FORMS)}. "
-        f"Rename the columns, or name the form: --set {setting}.rows=limo"
+        f"{source.path}: none of {gathered.num_rows} rows is a chain ({reasons}); the columns are "
+        f"{', '.join(columns) or 'unreadable'}; expected those of {', '.join(CHAIN_FORMATS)}. "
+        f"Rename the columns, or name the format: --set {setting}.rows=limo"
     )
 
 
-def _take(found: SourceChains, max_traces: int | None, *, seed: int) -> SourceChains:
-    """At most `max_traces`, drawn by seed, whatever their order."""
-    if max_traces is None or len(found.candidates) <= max_traces:
-        return found
-    ranked = sorted(found.candidates, key=lambda one: _draw(one, seed))
-    taken = {candidate.address for candidate in ranked[:max_traces]}
-    left = [
-        Dropped(id=candidate.address, step="take", reason="not drawn (max_traces)")
-        for candidate in found.candidates
-        if candidate.address not in taken
+def _sample(gathered: SourceChains, max_traces: int | None, *, seed: int) -> SourceChains:
+    """At most `max_traces` chains, sampled by seed, independent of their order."""
+    if max_traces is None or len(gathered.chains) <= max_traces:
+        return gathered
+    ranked = sorted(gathered.chains, key=lambda chain: _sampling_key(chain, seed))
+    sampled = {chain.address for chain in ranked[:max_traces]}
+    not_sampled = [
+        Dropped(id=chain.address, step="take", reason="not drawn (max_traces)")
+        for chain in gathered.chains
+        if chain.address not in sampled
     ]
-    candidates = [one for one in found.candidates if one.address in taken]
-    return replace(found, candidates=candidates, dropped=found.dropped + left)
+    chains = [chain for chain in gathered.chains if chain.address in sampled]
+    return replace(gathered, chains=chains, dropped=gathered.dropped + not_sampled)
 
 
-def _draw(candidate: UngradedChain, seed: int) -> int:
-    text = digest([candidate.problem.id, candidate.thinking, candidate.response])
-    return item_seed(seed, "take", text)
+def _sampling_key(chain: UngradedChain, seed: int) -> int:
+    return item_seed(seed, "take", digest([chain.problem.id, chain.thinking, chain.response]))
 
 
 SOURCES: dict[str, Callable[..., SourceChains]] = {

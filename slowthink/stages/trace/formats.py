@@ -1,11 +1,11 @@
-r"""The forms of published chains, as tables of readers: a row becomes an `Imported` chain.
+r"""The row formats of published chains: each reader turns a row into an `ImportedChain`.
 
 {"question": "…", "solution": "Okay, so … **Final Answer**\n\\boxed{802}", "answer": "802"}   limo
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,21 +21,21 @@ DELIMITERS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|im_start|>think", "<|im_start|>answer"),
 )
-"""What opens and closes thinking in published chains; some leave the opening out."""
+"""Opening and closing delimiters of thinking; some published chains lack the opening one."""
 WRAPPERS = ("<|begin_of_solution|>", "<|end_of_solution|>", "<|im_end|>")
-"""What stands round a response and is no part of it."""
+"""Delimiters around a response, which are removed."""
 FINAL_ANSWER = "**Final Answer**"
-"""Where the response begins in chains of R1 that lost their delimiters."""
+"""Start of the response in R1's chains that lost their delimiters."""
 MAX_SHORT_ANSWER = 64
-"""A solution of one line up to this many characters is an answer itself."""
+"""A solution of one line and at most this many characters is itself an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
-    """A chain as its row tells it."""
+class ImportedChain:
+    """A chain as given by its row."""
 
     problem: Problem
-    """Made of the row; stands in where the recipe has no pool of its own."""
+    """Built from the row; used if the recipe has no pool of its own."""
     thinking: str
     response: str
     teacher: str | None = None
@@ -43,28 +43,30 @@ class Imported:
 
 @dataclass(frozen=True)
 class ChainFormat:
-    """One form of rows."""
+    """One format of rows."""
 
     columns: tuple[str, ...]
-    """A row with all of these may be of this form."""
-    read: Callable[[Values], Imported]
-    """Raises ValueProblem where a value cannot be used."""
+    """A row with all of these may have this format."""
+    read: Callable[[Values], ImportedChain]
+    """Raises UnusableValue if a value cannot be used."""
 
 
 def final_answer(answer: str) -> str:
-    """The response that states an answer: what the forced cue is followed by, too."""
+    """A response that states the answer after the cue that budget forcing inserts."""
     return f"{Budget(waits=0).final_answer_cue} {answer}"
 
 
 def split_text(text: str) -> tuple[str, str]:
-    """Thinking and response of one text; without a delimiter the response restates its answer.
+    """Thinking and response of one text. Without a delimiter, the response restates the answer.
 
-    Raises ValueProblem where there is neither a delimiter nor an answer.
+    Raises UnusableValue if there is neither a delimiter nor an answer.
     """
     for opening, closing in DELIMITERS:
         if closing in text:
-            before, _, after = text.partition(closing)
-            return before.partition(opening)[2].strip() or before.strip(), _unwrap(after)
+            before, _, response = text.partition(closing)
+            for wrapper in WRAPPERS:
+                response = response.replace(wrapper, "")
+            return before.partition(opening)[2].strip() or before.strip(), response.strip()
     if FINAL_ANSWER in text:
         before, _, after = text.rpartition(FINAL_ANSWER)
         return before.strip(), FINAL_ANSWER + after.rstrip()
@@ -74,14 +76,8 @@ def split_text(text: str) -> tuple[str, str]:
     return text.strip(), final_answer(answer)
 
 
-def _unwrap(text: str) -> str:
-    for wrapper in WRAPPERS:
-        text = text.replace(wrapper, "")
-    return text.strip()
-
-
 def short_answer(solution: str | None) -> str | None:
-    """The answer that a solution holds: its last box, or all of it where it is one short line."""
+    """The answer in a solution: its last box, or all of it if it is one short line."""
     if solution is None:
         return None
     boxed = last_box(solution)
@@ -91,17 +87,17 @@ def short_answer(solution: str | None) -> str | None:
     return solution if one_line else None
 
 
-def _problem(values: Values, *, question: str, answer: str | None, **more: Any) -> Problem:
-    if not question.strip():
-        raise UnusableValue("the question is empty")
+def _problem(values: Values, *, question: str, answer: str | None, **fields: Any) -> Problem:
     question = question.strip()
+    if not question:
+        raise UnusableValue("the question is empty")
     return Problem(
         id=problem_id(question),
         duplicate_key=duplicate_key(question),
         question=question,
         answer=answer,
         source_row=str(values.get("id", "")),
-        **{"source": "import", **more},
+        **fields,
     )
 
 
@@ -112,10 +108,10 @@ def _text(values: Values, column: str) -> str:
     return text_value(value, column)
 
 
-# --- the forms ------------------------------------------------------------------------------------
+# --- readers --------------------------------------------------------------------------------------
 
 
-def _read_slowthink(values: Values) -> Imported:
+def _read_slowthink(values: Values) -> ImportedChain:
     problem = values.get("problem")
     if not isinstance(problem, dict):
         raise UnusableValue("not a Trace row (`problem` is no object)")
@@ -127,7 +123,7 @@ def _read_slowthink(values: Values) -> Imported:
         trace = from_plain(Trace, values)
     except (KeyError, TypeError, ValueError) as error:
         raise UnusableValue(f"not a Trace row ({type(error).__name__})") from None
-    return Imported(
+    return ImportedChain(
         problem=trace.problem,
         thinking=trace.thinking,
         response=trace.response,
@@ -135,17 +131,17 @@ def _read_slowthink(values: Values) -> Imported:
     )
 
 
-def _read_s1k(values: Values, *, teacher: str, thinking: str, response: str) -> Imported:
+def _read_s1k(values: Values, *, teacher: str, thinking: str, response: str) -> ImportedChain:
     solution = optional_text(values.get("solution"), "solution")
     source = optional_text(values.get("source_type"), "source_type")
     problem = _problem(
         values, question=_text(values, "question"), answer=short_answer(solution),
         answer_derived=True, source=source or "s1k",
     )  # fmt: skip
-    return Imported(problem=problem, thinking=thinking, response=response, teacher=teacher)
+    return ImportedChain(problem=problem, thinking=thinking, response=response, teacher=teacher)
 
 
-def _read_s1k_first(values: Values) -> Imported:
+def _read_s1k_1_0(values: Values) -> ImportedChain:
     chains = values.get("thinking_trajectories")
     if not isinstance(chains, list) or not all(isinstance(part, str) for part in chains):
         raise UnusableValue("`thinking_trajectories` is not a list of strings")
@@ -155,21 +151,14 @@ def _read_s1k_first(values: Values) -> Imported:
     )  # fmt: skip
 
 
-def _read_s1k_second(values: Values) -> Imported:
+def _read_s1k_1_1(values: Values) -> ImportedChain:
     return _read_s1k(
         values, teacher="deepseek-r1", thinking=_text(values, "deepseek_thinking_trajectory"),
         response=_text(values, "deepseek_attempt"),
     )  # fmt: skip
 
 
-def _read_limo(values: Values) -> Imported:
-    thinking, response = split_text(_text(values, "solution"))
-    answer = optional_text(values.get("answer"), "answer")
-    problem = _problem(values, question=_text(values, "question"), answer=answer, source="limo")
-    return Imported(problem=problem, thinking=thinking, response=response)
-
-
-def _read_chain(values: Values) -> Imported:
+def _read_chain(values: Values) -> ImportedChain:
     """Columns question, thinking, response, answer, model, source; one of the texts may be null."""
     thinking = optional_text(values.get("thinking"), "thinking")
     response = optional_text(values.get("response"), "response")
@@ -181,51 +170,60 @@ def _read_chain(values: Values) -> Imported:
         source=optional_text(values.get("source"), "source") or "import",
     )  # fmt: skip
     teacher = optional_text(values.get("model"), "model")
-    return Imported(problem=problem, thinking=thinking, response=response, teacher=teacher)
+    return ImportedChain(problem=problem, thinking=thinking, response=response, teacher=teacher)
 
 
-def _read_sharegpt(values: Values) -> Imported:
+def _read_limo(values: Values) -> ImportedChain:
+    solution = _text(values, "solution")
+    return _from_text(values, question=_text(values, "question"), text=solution, source="limo")
+
+
+def _read_sharegpt(values: Values) -> ImportedChain:
     """One question and one reply, after any system turn."""
     turns = values.get("conversations") or values.get("messages")
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise UnusableValue("`conversations` is not a list of turns")
-    said = [(turn.get("from", turn.get("role")), turn) for turn in turns]
-    said = [(who, turn) for who, turn in said if who != "system"]
-    speakers = [who for who, _ in said]
-    if speakers not in (["human", "gpt"], ["user", "assistant"]):
+    roles = [turn.get("from", turn.get("role")) for turn in turns]
+    turns = [turn for turn, role in zip(turns, roles, strict=True) if role != "system"]
+    if [role for role in roles if role != "system"] not in (
+        ["human", "gpt"],
+        ["user", "assistant"],
+    ):
         raise UnusableValue("the conversation is not one question and one reply")
-    question, reply = (_text(turn, "value" if "value" in turn else "content") for _, turn in said)
-    thinking, response = split_text(reply)
+    question, reply = (_text(turn, "value" if "value" in turn else "content") for turn in turns)
+    return _from_text(values, question=question, text=reply, source="sharegpt")
+
+
+def _read_alpaca(values: Values) -> ImportedChain:
+    input = optional_text(values.get("input"), "input")
+    question = _text(values, "instruction") + (f"\n{input}" if input else "")
+    return _from_text(values, question=question, text=_text(values, "output"), source="alpaca")
+
+
+def _from_text(values: Values, *, question: str, text: str, source: str) -> ImportedChain:
+    """A chain with its thinking and response in one text."""
+    thinking, response = split_text(text)
     answer = optional_text(values.get("answer"), "answer")
-    problem = _problem(values, question=question, answer=answer, source="sharegpt")
-    return Imported(problem=problem, thinking=thinking, response=response)
+    problem = _problem(values, question=question, answer=answer, source=source)
+    return ImportedChain(problem=problem, thinking=thinking, response=response)
 
 
-def _read_alpaca(values: Values) -> Imported:
-    more = optional_text(values.get("input"), "input")
-    question = _text(values, "instruction") + (f"\n{more}" if more else "")
-    thinking, response = split_text(_text(values, "output"))
-    answer = optional_text(values.get("answer"), "answer")
-    problem = _problem(values, question=question, answer=answer, source="alpaca")
-    return Imported(problem=problem, thinking=thinking, response=response)
-
-
-FORMS: dict[str, ChainFormat] = {
+CHAIN_FORMATS: dict[str, ChainFormat] = {
     "slowthink": ChainFormat(("problem", "thinking", "response", "teacher"), _read_slowthink),
     "s1k-1.1": ChainFormat(
-        ("question", "deepseek_thinking_trajectory", "deepseek_attempt"), _read_s1k_second
+        ("question", "deepseek_thinking_trajectory", "deepseek_attempt"), _read_s1k_1_1
     ),
-    "s1k": ChainFormat(("question", "thinking_trajectories", "attempt"), _read_s1k_first),
+    "s1k": ChainFormat(("question", "thinking_trajectories", "attempt"), _read_s1k_1_0),
     "chain": ChainFormat(("question", "thinking", "response"), _read_chain),
     "limo": ChainFormat(("question", "solution", "answer"), _read_limo),
     "sharegpt": ChainFormat(("conversations",), _read_sharegpt),
     "messages": ChainFormat(("messages",), _read_sharegpt),
     "alpaca": ChainFormat(("instruction", "output"), _read_alpaca),
 }
-"""By name, the most particular first: `auto` takes the first whose columns a row has."""
+"""By name, most specific first: `auto` uses the first format whose columns a row has."""
 
 
-def form_of(columns: list[str]) -> ChainFormat | None:
-    """The form of a row with these columns; None where it has none."""
-    fitting = (form for form in FORMS.values() if set(form.columns) <= set(columns))
-    return next(fitting, None)
+def detect_format(columns: Collection[str]) -> ChainFormat | None:
+    """The format of a row with these columns; None if it has none of them."""
+    matching = (each for each in CHAIN_FORMATS.values() if set(each.columns) <= set(columns))
+    return next(matching, None)

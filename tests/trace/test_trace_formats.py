@@ -1,4 +1,4 @@
-"""Forms of published chains: each read from a row that we wrote in its schema."""
+"""Row formats of published chains, each read from a row that we wrote in its schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import pytest
 from slowthink.data.rows import UnusableValue
 from slowthink.records import Grade, Problem, Trace, Verdict
 from slowthink.serialise import plain
-from slowthink.stages.trace.forms import FORMS, form_of, short_answer, split_text
+from slowthink.stages.trace.formats import (
+    CHAIN_FORMATS,
+    detect_format,
+    short_answer,
+    split_text,
+)
 
 CHAIN = "One and one.\nSo two."
 PROBLEM = Problem(
@@ -68,22 +73,22 @@ ROWS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_form_is_told_from_its_columns(name: str) -> None:
-    assert form_of(list(ROWS[name])) is FORMS[name]
+@pytest.mark.parametrize("name", CHAIN_FORMATS)
+def test_format_is_detected_from_columns(name: str) -> None:
+    assert detect_format(list(ROWS[name])) is CHAIN_FORMATS[name]
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_row_becomes_question_thinking_response_and_key(name: str) -> None:
-    found = FORMS[name].read(ROWS[name])
-    assert found.problem.question == "What is 1 + 1?"
-    assert found.thinking.strip() == CHAIN
-    assert "2" in found.response and CHAIN not in found.response
-    assert found.problem.answer == "2"
+@pytest.mark.parametrize("name", CHAIN_FORMATS)
+def test_row_becomes_question_thinking_response_and_answer(name: str) -> None:
+    chain = CHAIN_FORMATS[name].read(ROWS[name])
+    assert chain.problem.question == "What is 1 + 1?"
+    assert chain.thinking.strip() == CHAIN
+    assert "2" in chain.response and CHAIN not in chain.response
+    assert chain.problem.answer == "2"
 
 
-def test_unknown_columns_have_no_form() -> None:
-    assert form_of(["prompt", "completion"]) is None
+def test_unknown_columns_have_no_format() -> None:
+    assert detect_format(["prompt", "completion"]) is None
 
 
 TEXTS = {
@@ -152,10 +157,10 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize(("name", "change", "reason"), BAD.values(), ids=BAD.keys())
 def test_bad_row_is_refused_with_a_reason(name: str, change: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnusableValue, match=reason):
-        FORMS[name].read(ROWS[name] | change)
+        CHAIN_FORMATS[name].read(ROWS[name] | change)
 
 
 def test_one_of_the_two_texts_may_be_missing() -> None:
     row = ROWS["chain"] | {"thinking": None, "response": r"Easy. \boxed{2}"}
-    found = FORMS["chain"].read(row)
-    assert (found.thinking, found.response) == (r"Easy. \boxed{2}", "Final Answer: 2")
+    chain = CHAIN_FORMATS["chain"].read(row)
+    assert (chain.thinking, chain.response) == (r"Easy. \boxed{2}", "Final Answer: 2")

@@ -1,4 +1,4 @@
-"""Sources of chains and the gate they pass: matched, graded, one a problem."""
+"""Sources of chains and their checks: matched to a problem, graded, one per problem."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import pytest
 from slowthink.errors import DataError
 from slowthink.recipe import FileTraces, SolutionTraces
 from slowthink.records import Problem, Split, Verdict, duplicate_key, problem_id
-from slowthink.stages.trace.gate import Known, grade_all, keep_first, keep_right, match
+from slowthink.stages.trace.checks import (
+    KnownProblems,
+    grade_chains,
+    keep_correct,
+    keep_first,
+    match_problems,
+)
 from slowthink.stages.trace.sources import SourceChains, UngradedChain, file_chains, solution_chains
 
 
@@ -22,10 +28,12 @@ def problem(question: str, answer: str | None = "2", **more: Any) -> Problem:
     )  # fmt: skip
 
 
-def chain(question: str, said: str, *, at: int = 1, answer: str | None = "2") -> UngradedChain:
+def chain(
+    question: str, answer_text: str, *, at: int = 1, answer: str | None = "2"
+) -> UngradedChain:
     return UngradedChain(
         address=f"f.jsonl:{at}", problem=problem(question, answer), thinking="Hm.",
-        response=f"Final Answer: {said}", teacher="me", imported=True,
+        response=f"Final Answer: {answer_text}", teacher="me", imported=True,
     )  # fmt: skip
 
 
@@ -37,11 +45,11 @@ def from_file(folder: Path, *lines: Any, **settings: Any) -> SourceChains:
     return file_chains(source, [], seed=0, setting="trace.sources.0")
 
 
-def row(question: str, said: str = "2") -> dict[str, Any]:
+def row(question: str, answer_text: str = "2") -> dict[str, Any]:
     return {
         "question": question,
         "thinking": "Hm.",
-        "response": rf"\boxed{{{said}}}",
+        "response": rf"\boxed{{{answer_text}}}",
         "answer": "2",
     }
 
@@ -54,27 +62,27 @@ def from_solutions(*problems: Problem) -> SourceChains:
 
 
 def test_solution_is_the_thinking_and_the_answer_is_cued() -> None:
-    (found,) = from_solutions(problem("a?", "42", solution="40 + 2 = 42. So 42.")).candidates
-    assert (found.thinking, found.response) == ("40 + 2 = 42. So 42.", "Final Answer: 42")
+    (only,) = from_solutions(problem("a?", "42", solution="40 + 2 = 42. So 42.")).chains
+    assert (only.thinking, only.response) == ("40 + 2 = 42. So 42.", "Final Answer: 42")
 
 
 def test_answer_that_the_solution_marks_itself_is_what_is_graded() -> None:
-    found = from_solutions(problem("a?", "42", solution=r"Thus \boxed{41}."))
-    assert found.candidates[0].response == "Final Answer: 41"
-    _, dropped = keep_right(grade_all(found.candidates), keep_ungraded=False)
+    gathered = from_solutions(problem("a?", "42", solution=r"Thus \boxed{41}."))
+    assert gathered.chains[0].response == "Final Answer: 41"
+    _, dropped = keep_correct(grade_chains(gathered.chains), keep_ungraded=False)
     assert [drop.reason for drop in dropped] == ["wrong answer"]
 
 
-def test_calculator_notes_and_final_mark_are_no_thinking() -> None:
+def test_calculator_notes_and_final_answer_line_are_removed() -> None:
     solution = "Half is 48/2 = <<48/2=24>>24.\n#### 24"
-    assert from_solutions(problem("a?", "24", solution=solution)).candidates[0].thinking == (
+    assert from_solutions(problem("a?", "24", solution=solution)).chains[0].thinking == (
         "Half is 48/2 = 24."
     )
 
 
-def test_problem_without_solution_or_answer_is_set_aside() -> None:
-    found = from_solutions(problem("a?"), problem("b?", None, solution="Hm."))
-    assert [drop.reason for drop in found.dropped] == [
+def test_problem_without_solution_or_answer_is_dropped() -> None:
+    gathered = from_solutions(problem("a?"), problem("b?", None, solution="Hm."))
+    assert [drop.reason for drop in gathered.dropped] == [
         "the problem has no solution",
         "the problem has no answer",
     ]
@@ -83,17 +91,17 @@ def test_problem_without_solution_or_answer_is_set_aside() -> None:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def test_bad_rows_are_set_aside_with_their_lines(tmp_path: Path) -> None:
-    found = from_file(tmp_path, row("a?"), "{torn", {"prompt": "a?"}, row("b?") | {"answer": []})
-    assert [one.address for one in found.candidates] == ["chains.jsonl:1"]
-    assert [(drop.id, drop.reason) for drop in found.dropped] == [
+def test_bad_rows_are_dropped_with_their_lines(tmp_path: Path) -> None:
+    gathered = from_file(tmp_path, row("a?"), "{torn", {"prompt": "a?"}, row("b?") | {"answer": []})
+    assert [one.address for one in gathered.chains] == ["chains.jsonl:1"]
+    assert [(drop.id, drop.reason) for drop in gathered.dropped] == [
         ("chains.jsonl:2", "not valid JSON"),
         ("chains.jsonl:3", "no known form of chains"),
         ("chains.jsonl:4", "`answer` is a list; expected a string"),
     ]
 
 
-def test_file_without_chains_names_columns_and_forms(tmp_path: Path) -> None:
+def test_file_without_chains_names_columns_and_formats(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"the columns are prompt; expected those of slowthink, s1k"
     ):
@@ -110,53 +118,53 @@ def test_drawn_rows_do_not_depend_on_their_order(tmp_path: Path) -> None:
     rows = [row(f"{number}?") for number in range(30)]
 
     def drawn(rows: list[dict[str, Any]]) -> set[str]:
-        found = from_file(tmp_path, *rows, max_traces=7)
-        assert len(found.dropped) == 23
-        return {one.problem.question for one in found.candidates}
+        gathered = from_file(tmp_path, *rows, max_traces=7)
+        assert len(gathered.dropped) == 23
+        return {one.problem.question for one in gathered.chains}
 
     assert len(drawn(rows)) == 7 and drawn(rows) == drawn(rows[::-1])
 
 
 def test_teacher_is_the_setting_then_the_row_then_the_file(tmp_path: Path) -> None:
     rows = [row("a?"), row("b?") | {"model": "r1"}]
-    assert [one.teacher for one in from_file(tmp_path, *rows).candidates] == ["chains", "r1"]
-    assert from_file(tmp_path, *rows, teacher="me").candidates[1].teacher == "me"
+    assert [one.teacher for one in from_file(tmp_path, *rows).chains] == ["chains", "r1"]
+    assert from_file(tmp_path, *rows, teacher="me").chains[1].teacher == "me"
 
 
-# --- the gate -------------------------------------------------------------------------------------
+# --- checks ---------------------------------------------------------------------------------------
 
 
 def test_chain_of_a_heldout_problem_is_dropped() -> None:
-    known = Known.of([], [problem("Is it A?", split=Split.HELDOUT)])
-    kept, dropped = match([chain("is it  a?", "2"), chain("b?", "2", at=2)], known)
+    known = KnownProblems.of([], [problem("Is it A?", split=Split.HELDOUT)])
+    kept, dropped = match_problems([chain("is it  a?", "2"), chain("b?", "2", at=2)], known)
     assert [one.address for one in kept] == ["f.jsonl:2"]
     assert [drop.reason for drop in dropped] == ["equal to a held-out problem"]
 
 
 def test_chain_takes_the_problem_of_the_earlier_stage() -> None:
-    ours = problem("A?", "5", domain="sums")
-    (kept,), _ = match([chain("a?", "5")], Known.of([ours], []))
-    assert kept.problem is not ours and kept.problem == ours
+    earlier = problem("A?", "5", domain="sums")
+    (kept,), _ = match_problems([chain("a?", "5")], KnownProblems.of([earlier], []))
+    assert kept.problem is not earlier and kept.problem == earlier
 
 
-def test_chain_of_an_unknown_problem_is_dropped_where_there_is_a_pool() -> None:
-    _, dropped = match([chain("b?", "2")], Known.of([problem("a?")], []))
+def test_chain_of_an_unknown_problem_is_dropped_if_there_is_a_pool() -> None:
+    _, dropped = match_problems([chain("b?", "2")], KnownProblems.of([problem("a?")], []))
     assert [drop.reason for drop in dropped] == ["its problem is not among the training problems"]
 
 
 def test_choice_problem_is_known_by_its_question_alone() -> None:
-    ours = Problem(
+    earlier = Problem(
         id="p-1", duplicate_key=duplicate_key("a?", ("x", "y")), question="a?", choices=("x", "y"),
         answer="A", source="test", source_row="1",
     )  # fmt: skip
-    (kept,), _ = match([chain("a?", "A")], Known.of([ours], []))
+    (kept,), _ = match_problems([chain("a?", "A")], KnownProblems.of([earlier], []))
     assert kept.problem.choices == ("x", "y")
 
 
-def test_wrong_and_unanswered_chains_go_with_what_was_compared() -> None:
+def test_wrong_and_unanswered_chains_are_dropped_with_the_answers_compared() -> None:
     chains = [chain("a?", "2"), chain("b?", "3", at=2), chain("c?", "", at=3)]
-    right, dropped = keep_right(grade_all(chains), keep_ungraded=False)
-    assert [one.candidate.address for one in right] == ["f.jsonl:1"]
+    right, dropped = keep_correct(grade_chains(chains), keep_ungraded=False)
+    assert [one.chain.address for one in right] == ["f.jsonl:1"]
     assert [(drop.id, drop.reason) for drop in dropped] == [
         ("f.jsonl:2", "wrong answer"),
         ("f.jsonl:3", "the response states no answer"),
@@ -164,17 +172,17 @@ def test_wrong_and_unanswered_chains_go_with_what_was_compared() -> None:
     assert dropped[0].evidence == "said '3', the key is '2'"
 
 
-def test_chain_without_a_key_is_kept_only_if_asked_for() -> None:
-    graded = grade_all([chain("a?", "2", answer=None)])
+def test_chain_without_a_reference_answer_is_kept_only_on_request() -> None:
+    graded = grade_chains([chain("a?", "2", answer=None)])
     assert graded[0].grade.verdict is Verdict.UNGRADABLE
-    assert keep_right(graded, keep_ungraded=True) == (graded, [])
-    assert keep_right(graded, keep_ungraded=False)[1][0].reason == "the problem has no usable key"
+    assert keep_correct(graded, keep_ungraded=True) == (graded, [])
+    assert keep_correct(graded, keep_ungraded=False)[1][0].reason == "the problem has no usable key"
 
 
 def test_first_right_chain_of_a_problem_is_kept() -> None:
-    graded = grade_all([chain("a?", "2", at=4), chain("b?", "2", at=5), chain("a?", "2", at=6)])
+    graded = grade_chains([chain("a?", "2", at=4), chain("b?", "2", at=5), chain("a?", "2", at=6)])
     kept, dropped = keep_first(graded)
-    assert [one.candidate.address for one in kept] == ["f.jsonl:4", "f.jsonl:5"]
+    assert [one.chain.address for one in kept] == ["f.jsonl:4", "f.jsonl:5"]
     assert [(drop.id, drop.reason, drop.evidence) for drop in dropped] == [
         ("f.jsonl:6", "another right chain is kept", "f.jsonl:4")
     ]

@@ -1,4 +1,4 @@
-"""The gate's check on chains: what holds a tested problem does not pass, and the paper says why."""
+"""Chains that contain a test problem are dropped, and the certificate records why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slowthink.pipeline.run_folder import execute, make_context
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Dropped
 from slowthink.stages import trace
-from slowthink.stages.trace.leaks import keep_unleaked
+from slowthink.stages.trace.contamination import drop_contaminated
 from slowthink.stages.trace.sources import UngradedChain, file_chains
 
 TESTED = "A tank holds 120 litres. A pump fills it at 8 litres a minute and a tap drains 3. After \
@@ -66,30 +66,32 @@ def checked(
     context.folder.mkdir(parents=True, exist_ok=True)
     chains = [
         one for source in context.config.sources
-        for one in file_chains(source, [], seed=0, setting="s").candidates
+        for one in file_chains(source, [], seed=0, setting="s").chains
     ]  # fmt: skip
-    kept, dropped, facts = keep_unleaked(chains, context)
-    paper = json.loads((context.folder / "contamination.json").read_text())
-    assert facts["contamination"]["num_dropped"] == paper["num_dropped"]  # type: ignore[index]
-    return kept, dropped, paper
+    kept, dropped, facts = drop_contaminated(chains, [], context)
+    report = json.loads((context.folder / "contamination.json").read_text())
+    assert facts["contamination"]["num_dropped"] == report["num_dropped"]  # type: ignore[index]
+    return kept, dropped, report
 
 
 @PRESETS
-def test_copy_goes_template_is_reported_and_clean_one_stays(tmp_path: Path, preset: str) -> None:
+def test_copy_is_dropped_template_reported_and_clean_chain_kept(
+    tmp_path: Path, preset: str
+) -> None:
     path = write(tmp_path / "chains.jsonl", CHAINS)
-    kept, dropped, paper = checked(tmp_path, path, settings={"preset": preset})
+    kept, dropped, report = checked(tmp_path, path, settings={"preset": preset})
     assert [one.address for one in kept] == ["chains.jsonl:2", "chains.jsonl:3"]
     assert [(one.id, one.step, one.reason) for one in dropped] == [
         ("chains.jsonl:1", "contamination", "holds a problem of own")
     ]
     assert dropped[0].evidence.startswith("own 1: a tank holds 120 litres a pump fills it at 8")
-    found = {hit["id"]: (hit["kind"], hit["dropped"]) for hit in paper["hits"]}
-    assert found == {"chains.jsonl:1": ("copy", True), "chains.jsonl:2": ("template", False)}
-    assert paper["settings"]["preset"] == "strict"  # chains know no other form
-    assert (paper["checked"]["what"], paper["checked"]["num"]) == ("chains", 3)
+    hits = {hit["id"]: (hit["kind"], hit["dropped"]) for hit in report["hits"]}
+    assert hits == {"chains.jsonl:1": ("copy", True), "chains.jsonl:2": ("template", False)}
+    assert report["settings"]["preset"] == "strict"  # the only preset for chains
+    assert (report["checked"]["what"], report["checked"]["num"]) == ("chains", 3)
 
 
-def test_templates_go_where_asked(tmp_path: Path) -> None:
+def test_templates_are_dropped_on_request(tmp_path: Path) -> None:
     path = write(tmp_path / "chains.jsonl", CHAINS)
     kept, dropped, _ = checked(tmp_path, path, settings={"templates": "drop"})
     assert [one.address for one in kept] == ["chains.jsonl:3"]
@@ -102,26 +104,26 @@ def test_the_response_is_checked_like_the_thinking(tmp_path: Path) -> None:
     assert [one.id for one in dropped] == ["chains.jsonl:1"]
 
 
-def test_a_tested_problem_s_own_chain_goes_where_no_filter_has_looked(tmp_path: Path) -> None:
+def test_chain_of_a_test_problem_is_dropped_if_no_filter_checked_it(tmp_path: Path) -> None:
     """The chain does not repeat its question, and the recipe begins with chains."""
     path = write(tmp_path / "chains.jsonl", [row(TESTED, "Five a minute, so 24."), CHAINS[2]])
-    kept, dropped, paper = checked(tmp_path, path)
+    kept, dropped, report = checked(tmp_path, path)
     assert [one.address for one in kept] == ["chains.jsonl:2"]
     assert dropped[0].evidence.startswith("own 1: a tank holds")
-    assert paper["num_dropped"] == 1
+    assert report["num_dropped"] == 1
     filtered, gone, _ = checked(tmp_path, path, filter={"contamination": {}})
     assert (len(filtered), gone) == (2, [])
 
 
-def test_a_clean_chain_of_another_file_with_the_same_name_stays(tmp_path: Path) -> None:
+def test_clean_chain_of_another_file_with_the_same_name_is_kept(tmp_path: Path) -> None:
     files = [
         write(tmp_path / "a" / "chains.jsonl", CHAINS[:1]),
         write(tmp_path / "b" / "chains.jsonl", CHAINS[2:]),
     ]
-    kept, dropped, paper = checked(tmp_path, *files)
+    kept, dropped, report = checked(tmp_path, *files)
     assert [one.problem.question for one in kept] == ["What is 6 : 3?"]
     assert [one.id for one in dropped] == ["chains.jsonl:1"]
-    assert (paper["num_dropped"], len(paper["hits"])) == (1, 1)
+    assert (report["num_dropped"], len(report["hits"])) == (1, 1)
 
 
 def test_without_the_setting_nothing_is_checked_or_written(tmp_path: Path) -> None:
@@ -129,14 +131,14 @@ def test_without_the_setting_nothing_is_checked_or_written(tmp_path: Path) -> No
     section = {"sources": [{"kind": "file", "path": path}]}
     recipe = parse_recipe({"name": "t", "trace": section})
     context = make_context(recipe, tmp_path / "run", "trace", notify=lambda text: None)
-    chains = file_chains(context.config.sources[0], [], seed=0, setting="s").candidates
-    assert keep_unleaked(chains, context) == (chains, [], {})
+    chains = file_chains(context.config.sources[0], [], seed=0, setting="s").chains
+    assert drop_contaminated(chains, [], context) == (chains, [], {})
     assert not list((tmp_path / "run").rglob("contamination.json"))
 
 
-def test_where_every_chain_leaks_the_error_says_so(tmp_path: Path) -> None:
+def test_error_if_every_chain_is_contaminated_names_the_reason(tmp_path: Path) -> None:
     context = stage(tmp_path, write(tmp_path / "chains.jsonl", CHAINS[:1]))
-    with pytest.raises(DataError, match=r"no right chain is left \(1 x holds a problem of own\)"):
+    with pytest.raises(DataError, match=r"no correct chain is left \(1 x holds a problem of own\)"):
         execute(context, trace.run, version=trace.STAGE_VERSION)
 
 
@@ -158,6 +160,6 @@ def test_the_whole_stage_writes_drop_step_and_certificate(
         "chains.jsonl:1", "contamination", "holds a problem of own",
     )  # fmt: skip
     assert "120 litres" in gone.evidence
-    paper = json.loads((folder / "contamination.json").read_text())
-    assert paper["against"][0]["num_hits"] == {"copy": 1, "template": 1}
+    report = json.loads((folder / "contamination.json").read_text())
+    assert report["against"][0]["num_hits"] == {"copy": 1, "template": 1}
     assert manifest["facts"]["contamination"]["num_hits"] == {"copy": 1, "template": 1}

@@ -1,0 +1,137 @@
+"""Checks of a chain: it belongs to a training problem, is correct, and is its problem's only one.
+
+{"id": "limo.jsonl:3", "step": "grade", "reason": "wrong answer",
+ "evidence": "said '12', the key is '802'"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from slowthink.data.rows import as_evidence
+from slowthink.errors import GraderError
+from slowthink.grading import GradeItem, Grader
+from slowthink.pipeline.runner import map_rows
+from slowthink.records import Dropped, Grade, Problem, Split, Verdict, duplicate_key
+from slowthink.stages.trace.sources import UngradedChain
+
+MAX_ERROR_SHARE = 0.01
+"""Above this share of answers on which the grader itself fails, the stage fails."""
+
+REASONS = {
+    Verdict.WRONG: "wrong answer",
+    Verdict.NO_ANSWER: "the response states no answer",
+    Verdict.TRUNCATED: "the response is cut off",
+    Verdict.UNGRADABLE: "the problem has no usable key",
+    Verdict.GRADER_ERROR: "the grader failed on it",
+}
+
+
+@dataclass(frozen=True)
+class GradedChain:
+    """A chain with the grade of its response."""
+
+    chain: UngradedChain
+    grade: Grade
+
+
+@dataclass(frozen=True)
+class KnownProblems:
+    """The problems of the earlier stages, by duplicate key."""
+
+    train: dict[str, Problem]
+    heldout: frozenset[str]
+
+    @classmethod
+    def of(cls, train: Sequence[Problem], heldout: Sequence[Problem]) -> KnownProblems:
+        """Problems with options are also known by their question alone."""
+        by_key = {key: problem for problem in reversed(train) for key in _keys(problem)}
+        return cls(by_key, frozenset(key for problem in heldout for key in _keys(problem)))
+
+
+def _keys(problem: Problem) -> set[str]:
+    return {problem.duplicate_key, duplicate_key(problem.question)}
+
+
+def match_problems(
+    chains: Sequence[UngradedChain], known: KnownProblems
+) -> tuple[list[UngradedChain], list[Dropped]]:
+    """Chains, each with the training problem that equals its row's; and the others, as dropped.
+
+    Without training problems, the problem is the one of the chain's row.
+    """
+    kept, dropped = [], []
+    for chain in chains:
+        keys = _keys(chain.problem)
+        equal = next((known.train[key] for key in sorted(keys) if key in known.train), None)
+        reason = None
+        if chain.imported and keys & known.heldout:
+            reason = "equal to a held-out problem"
+        elif known.train and equal is None:
+            reason = "its problem is not among the training problems"
+        if reason is None:
+            problem = equal if chain.imported and equal else chain.problem
+            kept.append(replace(chain, problem=replace(problem, split=Split.TRAIN)))
+        else:
+            evidence = as_evidence(chain.problem.question)
+            dropped.append(
+                Dropped(id=chain.address, step="match", reason=reason, evidence=evidence)
+            )
+    return kept, dropped
+
+
+def grade_chains(chains: Sequence[UngradedChain], *, runner: str = "local") -> list[GradedChain]:
+    """Each chain with its grade. Raises GraderError if the grader fails on more than 1 %."""
+    items = [GradeItem(problem=chain.problem, answer_text=chain.response) for chain in chains]
+    grades = map_rows(grade_batch, items, runner=runner)
+    failed = sum(grade.verdict is Verdict.GRADER_ERROR for grade in grades)
+    if failed > MAX_ERROR_SHARE * len(grades):
+        raise GraderError(
+            f"trace: the grader failed on {failed} of {len(grades)} chains; expected at most "
+            f"{MAX_ERROR_SHARE:.0%}. Run `slowthink doctor`, and check these problems' answers."
+        )
+    return [GradedChain(chain, grade) for chain, grade in zip(chains, grades, strict=True)]
+
+
+def grade_batch(items: Sequence[GradeItem]) -> list[Grade]:
+    """A grade per item, by a new grader: run in the runner's workers."""
+    with Grader() as grader:
+        return grader.grade_many(items)
+
+
+def keep_correct(
+    graded: Sequence[GradedChain], *, keep_ungraded: bool
+) -> tuple[list[GradedChain], list[Dropped]]:
+    """The correct chains; and the others, with the answers compared."""
+    passing = {Verdict.CORRECT} | ({Verdict.UNGRADABLE} if keep_ungraded else set())
+    kept, dropped = [], []
+    for each in graded:
+        grade = each.grade
+        if grade.verdict in passing:
+            kept.append(each)
+            continue
+        evidence = as_evidence(f"said {grade.extracted!r}, the key is {grade.gold!r}")
+        dropped.append(
+            Dropped(
+                id=each.chain.address, step="grade", reason=REASONS[grade.verdict],
+                evidence=evidence,
+            )
+        )  # fmt: skip
+    return kept, dropped
+
+
+def keep_first(graded: Sequence[GradedChain]) -> tuple[list[GradedChain], list[Dropped]]:
+    """The first chain of each problem; and the others, with the chain kept in their place."""
+    first: dict[str, GradedChain] = {}
+    dropped = []
+    for each in graded:
+        kept = first.setdefault(each.chain.problem.id, each)
+        if kept is not each:
+            dropped.append(
+                Dropped(
+                    id=each.chain.address, step="one per problem",
+                    reason="another right chain is kept", evidence=as_evidence(kept.chain.address),
+                )
+            )  # fmt: skip
+    return list(first.values()), dropped

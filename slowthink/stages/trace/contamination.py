@@ -1,0 +1,74 @@
+"""Drop chains that contain a test problem.
+
+{"id": "chains.jsonl:3", "step": "contamination", "reason": "holds a problem of aime24", …}
+
+Questions are checked by the filter; if it does not check them, they are checked here as well.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from slowthink.curation.overlap.certificate import certificate, drops, summary, write_certificate
+from slowthink.curation.overlap.contamination import Leak
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem, evaluation_sets, text_of
+from slowthink.curation.overlap.leaks import Leaks, find_in_chains, find_leaks
+from slowthink.data.rows import as_evidence
+from slowthink.pipeline.contract import StageContext
+from slowthink.recipe import ContaminationConfig, Recipe
+from slowthink.records import Dropped, Problem
+from slowthink.stages.trace.sources import UngradedChain
+
+
+def drop_contaminated(
+    chains: Sequence[UngradedChain], heldout: Sequence[Problem], context: StageContext
+) -> tuple[list[UngradedChain], list[Dropped], dict[str, object]]:
+    """The chains without test problems; the others, with what they contain; and facts.
+
+    Writes the certificate into the stage's folder.
+    """
+    config: ContaminationConfig | None = context.config.contamination
+    if config is None:
+        return list(chains), [], {}
+    strict = config.model_copy(update={"preset": "strict"})
+    sets = evaluation_sets(strict, heldout, seed=context.recipe.seed, setting="trace.contamination")
+    items = [item for evaluation_set in sets for item in evaluation_set.items]
+    leaks_by_chain = _find_leaks(chains, items, strict, context.recipe)
+    # Two files may have the same name, and their chains the same address.
+    by_address: dict[str, list[Leak]] = defaultdict(list)
+    kept, dropped = [], []
+    for chain, leaks in zip(chains, leaks_by_chain, strict=True):
+        if leaks:
+            by_address[chain.address] += leaks
+        leak = next((leak for leak in leaks if drops(leak, strict)), None)
+        if leak is None:
+            kept.append(chain)
+            continue
+        dropped.append(
+            Dropped(
+                id=chain.address, step="contamination",
+                reason=f"holds a problem of {leak.item.benchmark}",
+                evidence=as_evidence(f"{leak.item.benchmark} {leak.item.id}: {leak.span}"),
+            )
+        )  # fmt: skip
+    checked = [chain.address for chain in chains]
+    report = certificate(by_address, sets, strict, what="chains", checked=checked)
+    write_certificate(context.folder, report)
+    return kept, dropped, {"contamination": summary(report)}
+
+
+def _find_leaks(
+    chains: Sequence[UngradedChain],
+    items: Sequence[EvaluationItem],
+    config: ContaminationConfig,
+    recipe: Recipe,
+) -> list[Leaks]:
+    """Leaks of each chain, and of its question unless the filter has checked it."""
+    texts = [f"{chain.thinking}\n{chain.response}" for chain in chains]
+    in_chains = find_in_chains(texts, items, config, runner=recipe.runner)
+    if recipe.filter is not None and recipe.filter.contamination is not None:
+        return in_chains
+    questions = [text_of(chain.problem, config) for chain in chains]
+    in_questions = find_leaks(questions, items, config, runner=recipe.runner)
+    return [(*first, *then) for first, then in zip(in_questions, in_chains, strict=True)]
