@@ -1,6 +1,6 @@
 """Sources of chains: the problems' own solutions, and files.
 
-UngradedChain(address="limo.jsonl:3", problem=…, thinking="Okay, so …", response="Final Answer: 8", …)
+UngradedChain(address="limo.jsonl:3", problem=…, thinking="Okay, so …", response="…", …)
 """
 
 from __future__ import annotations
