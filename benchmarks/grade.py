@@ -1,6 +1,6 @@
-"""Speed of the grader beside math-verify's own, on the same pairs in the same run.
+"""Speed of the grader and of math-verify, on the same pairs in the same run.
 
-One real record: {"grades_per_second": {"median": 2100.0, "low": 2000.0, "high": 2200.0}, …}.
+Example: {"grades_per_second": {"median": 2100.0, "low": 2000.0, "high": 2200.0}, …}.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.command import main, spread
 from slowthink.grading import Grader
+from slowthink.grading.answers import compare, normalise
 from slowthink.grading.files import PairRow, pair_from_row
 
 PAIRS = "pairs_from_samples_autolabel.jsonl"
@@ -24,12 +25,12 @@ _KINDS = (
 
 
 def run(*, num_rounds: int = 5, num_workers: int = 2, path: Path | None = None) -> dict[str, Any]:
-    """Grades per second of ours and of math-verify, their ratio, and our longest wait.
+    """Return grades per second of our grader and of math-verify, their ratio, our longest time.
 
-    Each as median with lowest and highest of the rounds. The pairs are those of
-    `path`, a JSONL file of rows with gold and pred or a folder that has grading/PAIRS; without it
-    they are made. Rounds alternate, so that a busy machine slows both; each round of ours starts
-    its workers and reads every pair anew.
+    Each as median with lowest and highest of the rounds. The pairs are those of `path`, a JSONL
+    file of rows with gold and pred or a folder with grading/PAIRS; without it they are made up.
+    Rounds alternate, so that a busy machine slows both. Each round of ours starts with new workers
+    and empty caches.
     """
     if path and path.is_dir():
         path = path / "grading" / PAIRS
@@ -54,7 +55,7 @@ def run(*, num_rounds: int = 5, num_workers: int = 2, path: Path | None = None) 
 
 
 def made_pairs(num: int = 600) -> list[PairRow]:
-    """Pairs of many kinds, right and wrong by turns."""
+    """Return pairs of many kinds, alternately equal and unequal."""
     rows = []
     for i in range(num):
         gold, pred = _KINDS[i % len(_KINDS)]
@@ -66,27 +67,24 @@ def made_pairs(num: int = 600) -> list[PairRow]:
 
 def _rows(path: Path) -> list[PairRow]:
     with path.open(encoding="utf-8") as file:
-        found = [json.loads(line) for line in file]
-    return [PairRow(i + 1, row["gold"], row["pred"]) for i, row in enumerate(found)]
+        rows = [json.loads(line) for line in file]
+    return [PairRow(i, row["gold"], row["pred"]) for i, row in enumerate(rows, start=1)]
 
 
 def _ours(rows: Sequence[PairRow], *, num_workers: int) -> tuple[float, float]:
-    """Grades per second, with nothing remembered from the round before, and the longest wait."""
-    from slowthink.grading.answers import compare as math
-    from slowthink.grading.answers import normalise
-
+    """Return grades per second, from empty caches, and the longest time for one pair."""
     normalise.normalise.cache_clear()
-    math._parsed_value.cache_clear()
+    compare._parsed_value.cache_clear()
     with Grader(num_workers=num_workers) as grader:
         grader.start_workers()
         started = time.perf_counter()
         timed = grader.grade_pairs([pair_from_row(row) for row in rows])
         seconds = time.perf_counter() - started
-    return len(rows) / seconds, max(one.seconds for one in timed)
+    return len(rows) / seconds, max(grade.seconds for grade in timed)
 
 
 def _math_verify(rows: Sequence[PairRow]) -> float:
-    """Grades per second of math-verify's parse and verify with its defaults, in this process."""
+    """Return grades per second of math-verify's parse and verify with its defaults."""
     from math_verify import parse, verify
 
     started = time.perf_counter()

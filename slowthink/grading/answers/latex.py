@@ -197,11 +197,9 @@ class _Parser:
         if not token or token in ("+", "-", ")", "]", "}", "\\}", "|", "\\rfloor", "\\rceil"):
             return False
         if _is_number(token):
-            return self.tokens[self.position - 1] in (")", "}") or self._after_power()
+            is_after_power = self.position >= 2 and self.tokens[self.position - 2] == "^"
+            return is_after_power or self.tokens[self.position - 1] in (")", "}")
         return token[0].isalpha() or token in ("(", "[", "{") or token[0] == "\\"
-
-    def _after_power(self) -> bool:
-        return self.position >= 2 and self.tokens[self.position - 2] == "^"
 
     def implicit_product(self, left: Node) -> Node:
         """left factor: an implicit product, or a mixed number such as 2\\frac58."""

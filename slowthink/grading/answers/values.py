@@ -98,10 +98,6 @@ FLIPPED = {
     "<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne", "=": "=", "\\in": "\\in"
 }  # fmt: skip
 """The sign of a relation when its sides are swapped."""
-FLIPPED = {
-    "<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne", "=": "=", "\\in": "\\in"
-}  # fmt: skip
-"""The sign of a relation when its sides are swapped."""
 _ENVIRONMENT = re.compile(
     r"^(?:[\[(|]|\\\{)?\s*\\begin\{([pbvB]?matrix|smallmatrix|array|cases|aligned|align\*?)\}"
     r"(?:\{[lcr| ]*\})?(.*)"
