@@ -1,4 +1,4 @@
-"""Where an answer is found in a text, and where none is."""
+"""Which answer is extracted from a text, and where there is none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.extract import extract, extract_from_prose
 
-FOUND = {
+ANSWERS = {
     "box": (r"So $x=\boxed{12}$.", "12"),
     "box-nested-braces": (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}"),
     "box-escaped-braces": (r"\boxed{\{1,2\}}", r"\{1,2\}"),
@@ -62,18 +62,18 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize(("text", "answer"), FOUND.values(), ids=FOUND.keys())
-def test_the_answer_is_found(text: str, answer: str) -> None:
+@pytest.mark.parametrize(("text", "answer"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_the_answer_is_extracted(text: str, answer: str) -> None:
     assert extract(text) == answer
 
 
 @pytest.mark.parametrize("text", MISSING.values(), ids=MISSING.keys())
-def test_where_there_is_no_answer_none_is_found(text: str) -> None:
+def test_a_text_without_an_answer_gives_none(text: str) -> None:
     assert extract(text) is None
 
 
 @pytest.mark.parametrize(("text", "answer"), NUMBERS.values(), ids=NUMBERS.keys())
-def test_the_last_number_counts_only_where_asked_for(text: str, answer: str) -> None:
+def test_the_last_number_counts_only_on_request(text: str, answer: str) -> None:
     assert extract(text, last_number=True) == answer
     assert extract(text) is None
 
@@ -93,7 +93,7 @@ CHOICES = {
 
 
 @pytest.mark.parametrize(("text", "letter"), CHOICES.values(), ids=CHOICES.keys())
-def test_a_choice_is_the_one_letter_settled_on(text: str, letter: str | None) -> None:
+def test_a_choice_is_the_letter_that_is_chosen(text: str, letter: str | None) -> None:
     assert extract(text, choices=("a dog", "a cat", "a cow", "a hen")) == letter
 
 
@@ -108,11 +108,11 @@ PIECES = {
 
 
 @pytest.mark.parametrize(("text", "answer"), PIECES.values(), ids=PIECES.keys())
-def test_an_answer_is_taken_out_of_prose_around_it(text: str, answer: str) -> None:
+def test_an_answer_is_extracted_from_prose(text: str, answer: str) -> None:
     assert extract_from_prose(text) == answer
 
 
-def test_a_marked_sentence_is_kept_whole_on_demand() -> None:
+def test_a_marked_sentence_is_kept_whole_on_request() -> None:
     text = "Answer: the series converges for every x in the interval"
     assert extract(text, whole_line=True) == text.removeprefix("Answer: ")
 

@@ -39,36 +39,36 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return compare_graders(write_rows(tmp_path_factory.mktemp("compared") / "pairs.jsonl", ROWS))
 
 
-def test_a_contested_row_is_graded_and_left_out_of_the_agreement(write: Any) -> None:
+def test_a_contested_row_is_graded_but_does_not_count_for_the_agreement(write: Any) -> None:
     result = grade_file(write(ROWS))
     assert (result["n"], result["num_labelled"], result["num_contested"]) == (5, 4, 1)
     assert (result["agreement"], result["num_undecided"]) == (1.0, 1)
     assert result["verdicts"] == {"correct": 2, "wrong": 2, "ungradable": 1}
 
 
-def test_a_row_with_a_solution_needs_no_key(write: Any) -> None:
+def test_a_row_with_a_solution_needs_no_reference_answer(write: Any) -> None:
     row = {"question": "Prove it.", "solution": "Clear.", "response": "It is clear."}
     assert grade_file(write([row]))["verdicts"] == {"ungradable": 1}
 
 
-def test_the_table_holds_every_grader_and_what_grade_prints(
+def test_a_comparison_has_every_grader_and_the_result_of_grade(
     write: Any, compared: dict[str, Any]
 ) -> None:
-    by_name = {one["grader"]: one for one in compared["graders"]}
+    by_name = {result["grader"]: result for result in compared["graders"]}
     assert tuple(by_name) == MODES
     alone = grade_file(write(ROWS))
     timed = {"grades_per_second", "worst_seconds"}
     assert compared.keys() - {"graders"} == alone.keys()
     assert all(compared[key] == alone[key] for key in alone.keys() - timed)
     wrong = ("num_false_positives", "num_false_negatives")
-    counts = {name: tuple(one[key] for key in wrong) for name, one in by_name.items()}
+    counts = {name: tuple(result[key] for key in wrong) for name, result in by_name.items()}
     assert counts["strict"] == (0, 0)
     assert counts["limo-compat"] == (1, 1)
     assert counts["s1-compat"] == (0, 1)
 
 
-def test_the_table_says_which_traps_a_grader_falls_for(compared: dict[str, Any]) -> None:
-    traps = {one["grader"]: one["traps"] for one in compared["graders"]}
+def test_the_table_counts_the_traps_that_a_grader_calls_equal(compared: dict[str, Any]) -> None:
+    traps = {result["grader"]: result["traps"] for result in compared["graders"]}
     assert traps["strict"] == []
     assert {"percent-6-600", "brackets-closed", "order-in-pair"} <= set(traps["limo-compat"])
     lines = format_table(compared).splitlines()
@@ -77,7 +77,7 @@ def test_the_table_says_which_traps_a_grader_falls_for(compared: dict[str, Any])
     assert lines[1].endswith(f"0 of {len(TRAPS)}")
 
 
-def test_math_verify_alone_reads_bare_answers_and_sentences(write: Any) -> None:
+def test_math_verify_alone_parses_bare_answers_and_sentences(write: Any) -> None:
     rows = [
         {"gold": r"\frac{1}{2}", "pred": "0.5"},
         {"gold": r"\frac{1}{2}", "response": r"Thus it is $\boxed{\frac{2}{4}}$."},
@@ -88,7 +88,7 @@ def test_math_verify_alone_reads_bare_answers_and_sentences(write: Any) -> None:
 
 
 @pytest.mark.slow
-def test_what_math_verify_hangs_on_is_undecided_and_not_wrong(write: Any) -> None:
+def test_an_answer_on_which_math_verify_hangs_is_undecided(write: Any) -> None:
     rows = [{"gold": "1", "pred": r"\sum_{k=1}^{10^{12}} \frac{1}{k^k}", "equal": False}]
     result = grade_file(write(rows), mode="math-verify")
     assert result["verdicts"] == {"grader_error": 1}

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ from tests.grading.killers import KILLERS
 
 TOWER = r"9^{9^{9^{9^9}}}"
 ENDLESS = r"\sum_{k=1}^{10^{12}} \frac{1}{k^k}"
-
-
-@pytest.fixture(scope="module")
-def grader() -> Iterator[Grader]:
-    with Grader(num_workers=2) as one:
-        yield one
 
 
 def problem(answer: str | None, *, choices: tuple[str, ...] = (), meta: str = "{}") -> Problem:
@@ -46,15 +39,15 @@ def test_no_answer_is_not_wrong(grader: Grader) -> None:
     assert grader.grade(problem("5"), "I give up").verdict is Verdict.NO_ANSWER
 
 
-def test_a_cut_answer_is_truncated_even_with_a_box(grader: Grader) -> None:
+def test_a_truncated_answer_is_truncated_even_with_a_box(grader: Grader) -> None:
     grade = grader.grade(problem("5"), r"\boxed{5} and then", truncated=True)
     assert (grade.verdict, grade.extracted) == (Verdict.TRUNCATED, "5")
     assert grader.grade(problem("5"), "so", truncated=True).verdict is Verdict.TRUNCATED
 
 
-@pytest.mark.parametrize("key", [None, "", "  "])
-def test_a_problem_without_a_key_is_ungradable(grader: Grader, key: str | None) -> None:
-    assert grader.grade(problem(key), r"\boxed{5}").verdict is Verdict.UNGRADABLE
+@pytest.mark.parametrize("answer", [None, "", "  "])
+def test_a_problem_without_an_answer_is_ungradable(grader: Grader, answer: str | None) -> None:
+    assert grader.grade(problem(answer), r"\boxed{5}").verdict is Verdict.UNGRADABLE
 
 
 def test_the_letter_beside_an_option_text_is_used(grader: Grader) -> None:
@@ -63,11 +56,11 @@ def test_the_letter_beside_an_option_text_is_used(grader: Grader) -> None:
     assert grader.grade(item, r"\boxed{C}").verdict is Verdict.WRONG
 
 
-def test_many_grades_come_in_order(grader: Grader) -> None:
+def test_many_grades_are_in_order(grader: Grader) -> None:
     answers = ["1", r"\int_0^1 2x\,dx", "2", r"\int_0^1 4x\,dx", "one"]
     items = [GradeItem(problem=problem("1"), answer_text=rf"\boxed{{{a}}}") for a in answers]
-    found = [grade.verdict is Verdict.CORRECT for grade in grader.grade_many(items)]
-    assert found == [True, True, False, False, True]
+    correct = [grade.verdict is Verdict.CORRECT for grade in grader.grade_many(items)]
+    assert correct == [True, True, False, False, True]
 
 
 def test_an_unknown_mode_is_refused() -> None:
@@ -80,17 +73,17 @@ def test_the_dependencies_work() -> None:
 
 
 def test_grading_works_in_a_thread(grader: Grader) -> None:
-    found: list[Grade] = []
+    grades: list[Grade] = []
 
     def work() -> None:
-        found.append(grader.grade(problem(r"\int_0^1 2x\,dx"), r"\boxed{1}"))
+        grades.append(grader.grade(problem(r"\int_0^1 2x\,dx"), r"\boxed{1}"))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [grade.verdict for grade in found] == [Verdict.CORRECT] * 3
+    assert [grade.verdict for grade in grades] == [Verdict.CORRECT] * 3
 
 
 def test_grading_works_from_a_command_string() -> None:
@@ -144,8 +137,8 @@ def test_a_number_beyond_bounds_is_wrong_without_a_worker() -> None:
         assert (grade.verdict, grader.pool.pids()) == (Verdict.WRONG, [])
 
 
-def busyness() -> float:
-    """How much longer work takes here now than on an idle machine: 1 where nobody else works."""
+def machine_load() -> float:
+    """How much longer work takes now than on an idle machine; 1 on an idle one."""
     started, processor = time.monotonic(), time.process_time()
     while time.process_time() - processor < 0.05:
         pass
@@ -154,21 +147,21 @@ def busyness() -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KILLERS)
-def test_a_killer_is_answered_in_time(grader: Grader, name: str) -> None:
+def test_a_killer_is_graded_in_time(grader: Grader, name: str) -> None:
     for gold in ("1", r"\frac{x^2+1}{2}"):
         started = time.monotonic()
         grader.grade(problem(gold), rf"\boxed{{{KILLERS[name]}}}")
         seconds = time.monotonic() - started
-        assert seconds < 5.0 * busyness()
+        assert seconds < 5.0 * machine_load()
 
 
 @pytest.mark.slow
-def test_a_killer_as_key_is_answered_in_time(grader: Grader) -> None:
+def test_a_killer_as_reference_answer_is_graded_in_time(grader: Grader) -> None:
     for killer in KILLERS.values():
         started = time.monotonic()
         grader.grade_pairs([PairItem(killer, "1")])
         seconds = time.monotonic() - started
-        assert seconds < 5.0 * busyness()
+        assert seconds < 5.0 * machine_load()
 
 
 def _write(path: Path, rows: list[object]) -> Path:
@@ -194,7 +187,7 @@ def test_a_file_is_graded_with_its_agreement(tmp_path: Path) -> None:
     assert result["worst_seconds"] < 5
 
 
-def test_bad_rows_are_set_aside_with_their_place(tmp_path: Path) -> None:
+def test_bad_rows_are_reported_with_their_place(tmp_path: Path) -> None:
     rows = ['{"gold": "1", "pred": "1"}', "{broken", '{"gold": "1"}', '{"gold": [1], "pred": "1"}']
     path = _write(tmp_path / "pairs.jsonl", list(rows))
     result = grade_file(path)

@@ -1,4 +1,4 @@
-"""The judge's prompts, and verdicts that are read strictly."""
+"""The judge's prompts, and strict parsing of its verdict."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_only_an_exact_last_line_is_a_verdict(text: str, verdict: Verdict | None
 
 
 @pytest.mark.parametrize("mode", ["answer", "solution"])
-def test_the_prompt_holds_all_three_texts(mode: str) -> None:
+def test_the_prompt_contains_all_three_texts(mode: str) -> None:
     system, user = build_messages(mode, question="Q-text", gold="G-text", answer="A-text")
     assert (system["role"], user["role"]) == ("system", "user")
     assert all(f"<<<\n{text}\n>>>" in user["content"] for text in ("Q-text", "G-text", "A-text"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from slowthink.grading import Grader
@@ -27,7 +25,7 @@ SENTENCES = {
     "about": ("100", "about 100"),
     "formulas": ("5", "We have $2x+1=11$, so $x = 5$."),
     "equations-listed": ("1,2", "The solutions are x = 1 and x = 2."),
-    "said-first": ("50", "50 is the answer"),
+    "answer-first": ("50", "50 is the answer"),
     "heading": ("50", "### Answer\n50"),
     "tag": ("50", "perhaps 40, or rather <answer>50</answer>"),
     "remark": ("2", "x = 2 (since x > 0)"),
@@ -102,18 +100,14 @@ DIFFERENT = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def grader() -> Iterator[Grader]:
-    with Grader() as one:
-        yield one
-
-
 def _verdict(grader: Grader, gold: str, pred: str) -> Verdict:
     return grader.grade_pairs([pair_from_row(PairRow(1, gold, pred))])[0].grade.verdict
 
 
 @pytest.mark.parametrize(("gold", "pred"), SENTENCES.values(), ids=SENTENCES.keys())
-def test_the_answer_is_found_in_a_short_sentence(grader: Grader, gold: str, pred: str) -> None:
+def test_the_answer_is_extracted_from_a_short_sentence(
+    grader: Grader, gold: str, pred: str
+) -> None:
     assert _verdict(grader, gold, pred) is Verdict.CORRECT
 
 
@@ -127,6 +121,6 @@ def test_other_answers_are_wrong(grader: Grader, gold: str, pred: str) -> None:
     assert _verdict(grader, gold, pred) is Verdict.WRONG
 
 
-def test_a_key_of_a_few_words_and_a_number_is_compared_whole(grader: Grader) -> None:
+def test_a_reference_answer_of_words_and_a_number_is_compared_whole(grader: Grader) -> None:
     assert _verdict(grader, "at most 3", "At most 3.") is Verdict.CORRECT
     assert _verdict(grader, "at most 3", "3") is Verdict.WRONG

@@ -1,7 +1,7 @@
-"""Made-up pairs of every kind of answer, each graded as it is labelled.
+"""Made-up pairs of every kind of answer are graded as they are labelled, by `slowthink grade`.
 
-`made_pairs.jsonl` holds them, one a line with its kind. Equal in whatever notation, or different in
-value, bracket, order, unit or word; they go the way that `slowthink grade` takes them.
+`made_pairs.jsonl` has one pair per line with its kind: equal in any notation, or different in value,
+bracket, order, unit or word.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def test_made_pairs_of_every_kind_are_graded_as_labelled() -> None:
     assert result["num_labelled"] > 1000
 
 
-def test_a_key_is_an_answer_to_itself() -> None:
+def test_a_reference_answer_equals_itself() -> None:
     rows = read_pairs(PAIRS)
     golds = dict.fromkeys(row.gold for row in rows.rows if row.gold.strip())
     same = [PairRow(i, gold, f"\\boxed{{{gold}}}") for i, gold in enumerate(golds)]
@@ -36,7 +36,7 @@ def test_a_key_is_an_answer_to_itself() -> None:
 
 
 @pytest.mark.parametrize("mark", ["$", "\\(", "\\["])
-def test_formula_signs_change_no_verdict(mark: str) -> None:
+def test_formula_delimiters_change_no_verdict(mark: str) -> None:
     closing = {"$": "$", "\\(": "\\)", "\\[": "\\]"}[mark]
     for gold, pred, equal in [("[1,2)", "1\\le x<2", True), ("[1,2)", "(1,2]", False)]:
         pair = pair_from_row(PairRow(1, gold, f"{mark}{pred}{closing}"))

@@ -1,11 +1,10 @@
-"""The grader on real data, which lies beside the project and is never copied into it."""
+"""The grader on real data, in a folder beside the project; never copied into it."""
 
 from __future__ import annotations
 
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from slowthink.records import Problem, Verdict
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SETS = sorted(path.stem for path in (DATA / "eval").glob("*.jsonl"))
-NO_KEY = {"gaokao2023en": 2}
-"""Rows without any answer at their origin: UNGRADABLE."""
+NO_ANSWER = {"gaokao2023en": 2}
+"""Rows without a reference answer in the published set: UNGRADABLE."""
 
 pytestmark = [
     pytest.mark.shared_data,
@@ -40,12 +39,6 @@ def problem_of(row: dict[str, Any]) -> Problem:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def grader() -> Iterator[Grader]:
-    with Grader(num_workers=2) as one:
-        yield one
-
-
 @pytest.mark.slow
 def test_projects_that_test_equivalence_agree_with_us(tmp_path: Path) -> None:
     rows = [row for row in rows_of("grading/equivalence_pairs_tests.jsonl") if not row["contested"]]
@@ -57,23 +50,23 @@ def test_projects_that_test_equivalence_agree_with_us(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_key_is_accepted_as_an_answer(grader: Grader, name: str) -> None:
+def test_every_reference_answer_is_accepted(grader: Grader, name: str) -> None:
     forms = ("\\boxed{%s}", "Thus we get $\\boxed{%s}$, as asked.", "Final Answer: %s")
     items = [
         GradeItem(problem=problem_of(row), answer_text=form % row["answer"])
         for row in rows_of(f"eval/{name}.jsonl")
         for form in forms
     ]
-    found = Counter(grade.verdict for grade in grader.grade_many(items))
-    assert found.pop(Verdict.UNGRADABLE, 0) == len(forms) * NO_KEY.get(name, 0)
-    assert set(found) == {Verdict.CORRECT}
+    verdicts = Counter(grade.verdict for grade in grader.grade_many(items))
+    assert verdicts.pop(Verdict.UNGRADABLE, 0) == len(forms) * NO_ANSWER.get(name, 0)
+    assert set(verdicts) == {Verdict.CORRECT}
 
 
-def test_respelled_keys_are_accepted(grader: Grader) -> None:
+def test_respelled_reference_answers_are_accepted(grader: Grader) -> None:
     rows = rows_of("eval/math500.jsonl")
     pairs = [PairItem(row["answer"], _respelled(row["answer"])) for row in rows]
-    found = [one.grade.verdict for one in grader.grade_pairs(pairs)]
-    assert found.count(Verdict.CORRECT) == len(rows)
+    verdicts = [timed.grade.verdict for timed in grader.grade_pairs(pairs)]
+    assert verdicts.count(Verdict.CORRECT) == len(rows)
 
 
 def _respelled(text: str) -> str:
@@ -87,7 +80,7 @@ SAMPLES = {
     "math500_o1journey_12models.jsonl": (False, 45),
     "gsm8k_openai_4models.jsonl": (True, 0),
 }
-"""Whether the last number counts, and how many labels we disagree with: all read, see LOG.md."""
+"""Whether the last number counts, and how many doubtful labels we disagree with (see LOG.md)."""
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -120,11 +113,11 @@ def test_pass_and_majority_rates_equal_an_independent_count(name: str) -> None:
             answers = [row["pred"] or None for row in group]
             subsets = list(itertools.combinations(range(len(group)), k))
             any_right = sum(any(correct[i] for i in s) for s in subsets) / len(subsets)
-            found = stats.pass_at_k(sum(correct), num_samples=len(group), k=k)
-            assert found == pytest.approx(any_right)
+            pass_rate = stats.pass_at_k(sum(correct), num_samples=len(group), k=k)
+            assert pass_rate == pytest.approx(any_right)
             majority = sum(_majority(s, answers, correct) for s in subsets) / len(subsets)
-            found = stats.maj_at_k(answers, k=k, correct=correct)
-            assert found == pytest.approx(majority)
+            majority_rate = stats.maj_at_k(answers, k=k, correct=correct)
+            assert majority_rate == pytest.approx(majority)
 
 
 def _majority(subset: tuple[int, ...], answers: list[str | None], correct: list[bool]) -> float:

@@ -1,8 +1,6 @@
-"""Kinds of answers, each with pairs that are equal and pairs that are not; and LIMO's traps."""
+"""Kinds of answers, each with equal and unequal pairs; and LIMO's traps."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
@@ -215,12 +213,6 @@ MISSED = {
 """reference/limo.md, section 4.6: what the paper's own grader rejects and should not."""
 
 
-@pytest.fixture(scope="module")
-def grader() -> Iterator[Grader]:
-    with Grader() as one:
-        yield one
-
-
 def _verdict(grader: Grader, gold: str, pred: str, **context: object) -> Verdict:
     pair = PairItem(gold, pred, AnswerContext(**context))  # type: ignore[arg-type]
     return grader.grade_pairs([pair])[0].grade.verdict
@@ -268,7 +260,7 @@ def test_a_list_is_ordered_where_sorting_is_the_question(grader: Grader, questio
     assert _verdict(grader, "1, 2", "1, 2", question=question) is Verdict.CORRECT
 
 
-def test_the_question_said_again_is_no_answer(grader: Grader) -> None:
+def test_the_question_repeated_is_no_answer(grader: Grader) -> None:
     question = "What is 50 - 5 - 8 + 3?"
     assert _verdict(grader, "40", "50 - 5 - 8 + 3", question=question) is Verdict.WRONG
     assert _verdict(grader, "40", "40", question=question) is Verdict.CORRECT
@@ -284,7 +276,7 @@ def test_the_question_said_again_is_no_answer(grader: Grader) -> None:
         (r"3\sqrt{2}", r"3\sqrt{2} \approx 4.24", Verdict.CORRECT),
     ],
 )
-def test_of_a_false_chain_of_numbers_the_last_counts(
+def test_the_last_number_of_a_false_chain_counts(
     grader: Grader, gold: str, pred: str, verdict: Verdict
 ) -> None:
     assert _verdict(grader, gold, pred) is verdict
@@ -326,7 +318,7 @@ def test_a_percent_sign_is_free_where_the_question_asks_for_percent(grader: Grad
     assert _verdict(grader, "0.5", r"0.5\%", question=question) is Verdict.CORRECT
 
 
-def test_a_rounded_key_accepts_the_unrounded_number(grader: Grader) -> None:
+def test_a_rounded_reference_accepts_the_unrounded_number(grader: Grader) -> None:
     question = "Round to the nearest hundredth."
     assert _verdict(grader, "0.67", r"\frac{2}{3}", question=question) is Verdict.CORRECT
     assert _verdict(grader, "0.67", r"\frac{2}{3}") is Verdict.WRONG
@@ -340,7 +332,7 @@ def test_option_text_and_letter_are_the_same_choice(grader: Grader) -> None:
     assert _verdict(grader, "B", "three plums", choices=choices) is Verdict.WRONG
 
 
-def test_options_are_read_out_of_the_question(grader: Grader) -> None:
+def test_options_are_read_from_the_question(grader: Grader) -> None:
     question = "Which is prime? A. 21 B. 22 C. 23 D. 24"
     assert _verdict(grader, "23", "C", question=question) is Verdict.CORRECT
     assert _verdict(grader, "C", "23", question=question) is Verdict.CORRECT
@@ -358,7 +350,7 @@ def test_an_option_may_begin_with_a_command(grader: Grader) -> None:
 @pytest.mark.parametrize(
     "pred", ["“y>3”是“y>1”的充分条件", '"y>3"是"y>1"的充分条件', "「y>3」是「y>1」的充分条件"]
 )
-def test_quotation_marks_are_no_part_of_an_answer(grader: Grader, pred: str) -> None:
+def test_quotation_marks_do_not_count(grader: Grader, pred: str) -> None:
     assert _verdict(grader, "y>3是y>1的充分条件", pred) is Verdict.CORRECT
     assert _verdict(grader, "y>3是y>1的必要条件", pred) is Verdict.WRONG
 
