@@ -14,7 +14,7 @@ from slowthink.recipe import DifficultyConfig, DifficultyStep, KeyCheckConfig, R
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Verdict
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
-from slowthink.stages.filter.difficulty.cost import drawn_to_test, estimates, stratified, sub_pool
+from slowthink.stages.filter.difficulty.cost import estimates, ids_to_test, stratified
 from slowthink.stages.filter.difficulty.key_check import disputed_answer
 from slowthink.stages.filter.difficulty.pass_rates import (
     difficulty_facts,
@@ -116,16 +116,16 @@ def test_evidence_is_the_measurement() -> None:
 
 def test_tested_problems_do_not_depend_on_order_and_change_with_the_seed() -> None:
     problems, config = [problem(number) for number in range(100)], DifficultyConfig(max_problems=10)
-    first = drawn_to_test(problems, config, seed=0)
+    first = ids_to_test(problems, config, Recipe(name="t", seed=0))
     assert len(first) == 10
-    assert drawn_to_test(problems[::-1], config, seed=0) == first
-    assert drawn_to_test(problems, config, seed=1) != first
+    assert ids_to_test(problems[::-1], config, Recipe(name="t", seed=0)) == first
+    assert ids_to_test(problems, config, Recipe(name="t", seed=1)) != first
 
 
 @pytest.mark.parametrize("values", [{"max_problems": None}, {"preset": "s1"}])
 def test_without_a_limit_and_by_a_preset_all_are_tested(values: dict[str, object]) -> None:
     problems = [problem(number) for number in range(200)]
-    assert len(drawn_to_test(problems, settings(**values), seed=0)) == 200
+    assert len(ids_to_test(problems, settings(**values), Recipe(name="t", seed=0))) == 200
 
 
 def test_facts_have_histogram_interval_and_domains() -> None:
@@ -245,16 +245,16 @@ def test_cost_is_estimated_for_each_model_and_step() -> None:
 
 def test_hours_need_a_speed() -> None:
     with pytest.raises(ConfigError, match="no tokens_per_second for b"):
-        sub_pool([problem(1)], settings(models=[{"model": "b"}], hours=1), Recipe(name="t"))
+        ids_to_test([problem(1)], settings(models=[{"model": "b"}], hours=1), Recipe(name="t"))
 
 
 def test_a_sub_pool_fits_the_hours_and_holds_all_domains() -> None:
     problems = [problem(n, domain="rare" if n < 2 else "common") for n in range(100)]
     models = [{"model": "b", "tokens_per_second": 44.0}]
     config = settings(models=models, max_problems=None, hours=20 / 3600)  # 2 attempts of 44 tokens
-    found = sub_pool(problems, config, Recipe(name="t"))
+    found = ids_to_test(problems, config, Recipe(name="t"))
     assert len(found) == 10
-    assert found == sub_pool(problems[::-1], config, Recipe(name="t"))
+    assert found == ids_to_test(problems[::-1], config, Recipe(name="t"))
     assert sum(one < "p-002" for one in found) == 1
 
 

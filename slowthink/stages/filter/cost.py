@@ -21,18 +21,8 @@ class PlannedRequests:
     """Upper bound on one step's requests to a language model: every reply at its token limit, and
     none of them readable."""
 
-    part: str
-    model: str
-    num_questions: int
-    num_replies: int
+    line: str
     num_tokens: int
-
-    def line(self) -> str:
-        """The bound in one line."""
-        return (
-            f"{self.part}: at most {self.num_questions:,} questions to {self.model} "
-            f"({self.num_replies:,} replies and {self.num_tokens:,} tokens)"
-        )
 
 
 def planned_cost(recipe: Recipe, *, num_problems: int) -> dict[str, Any]:
@@ -43,7 +33,7 @@ def planned_cost(recipe: Recipe, *, num_problems: int) -> dict[str, Any]:
     config = recipe.filter or FilterConfig()
     requests = planned_requests(config, recipe, num_problems=num_problems)
     attempts: list[CostEstimate] = []
-    lines = {"asked": [request.line() for request in requests]}
+    lines = {"asked": [request.line for request in requests]}
     if config.difficulty is not None:
         num_problems_tested = num_tested(config.difficulty, recipe, num_problems=num_problems)
         attempts = estimates(config.difficulty, recipe, num_problems=num_problems_tested)
@@ -73,14 +63,16 @@ def planned_requests(
 
 
 def _requests(
-    part: str, model: PromptedModelConfig, recipe: Recipe, *, num_questions: int
+    step: str, model: PromptedModelConfig, recipe: Recipe, *, num_questions: int
 ) -> PlannedRequests:
+    name = recipe.model if model.model == "base" else model.model
     num_replies = num_questions * model.num_asks
-    return PlannedRequests(
-        part=part, model=recipe.model if model.model == "base" else model.model,
-        num_questions=num_questions, num_replies=num_replies,
-        num_tokens=num_replies * model.max_tokens,
-    )  # fmt: skip
+    num_tokens = num_replies * model.max_tokens
+    line = (
+        f"{step}: at most {num_questions:,} questions to {name} ({num_replies:,} replies and "
+        f"{num_tokens:,} tokens)"
+    )
+    return PlannedRequests(line=line, num_tokens=num_tokens)
 
 
 def _untested(config: DifficultyConfig, num_tested: int, num_problems: int) -> list[str]:

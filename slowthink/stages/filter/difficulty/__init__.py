@@ -24,10 +24,9 @@ from slowthink.records import Dropped, Problem
 from slowthink.serialise import plain
 from slowthink.stages.filter.difficulty.cost import (
     CostEstimate,
-    drawn_to_test,
     estimates,
+    ids_to_test,
     num_tested,
-    sub_pool,
 )
 from slowthink.stages.filter.difficulty.pass_rates import difficulty_facts
 from slowthink.stages.filter.difficulty.step import StepContext, StepResult, run_step
@@ -69,24 +68,15 @@ def difficulty(funnel: Funnel, context: StageContext) -> None:
 
 def _to_test(funnel: Funnel, context: StageContext, config: DifficultyConfig) -> list[Problem]:
     """The problems to test; with `hours` the others are dropped."""
-    if config.hours is None:
-        ids = drawn_to_test(funnel.problems, config, seed=context.recipe.seed)
-    else:
-        ids = set(sub_pool(funnel.problems, config, context.recipe))
+    ids = ids_to_test(funnel.problems, config, context.recipe)
+    if config.hours is not None:
         reason = "not drawn into the part of the pool that fits the hours"
-        funnel.drop(
-            SUB_POOL,
-            [
-                Dropped(
-                    id=problem.id,
-                    step=SUB_POOL,
-                    reason=reason,
-                    evidence=as_evidence(problem.question),
-                )
-                for problem in funnel.problems
-                if problem.id not in ids
-            ],
-        )
+        dropped = [
+            Dropped(id=p.id, step=SUB_POOL, reason=reason, evidence=as_evidence(p.question))
+            for p in funnel.problems
+            if p.id not in ids
+        ]
+        funnel.drop(SUB_POOL, dropped)
     return [problem for problem in funnel.problems if problem.id in ids]
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -81,36 +82,25 @@ def settings_of(model: AttemptModel, step: DifficultyStep) -> tuple[int, int, fl
 
 def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -> list[CostEstimate]:
     """One estimate for each model of each step, in order, for `num_problems` tested problems."""
-    return [
-        _estimate(
-            step, model, recipe,
-            num_problems=num_problems, pass_rates=LATER_STEPS if number else FIRST_STEP,
-        )
-        for number, step in enumerate(config.resolved_steps())
-        for model in step.models
-    ]  # fmt: skip
-
-
-def _estimate(
-    step: DifficultyStep,
-    model: AttemptModel,
-    recipe: Recipe,
-    *,
-    num_problems: int,
-    pass_rates: Beta,
-) -> CostEstimate:
-    thinking, answer, _ = settings_of(model, step)
-    limit = thinking + answer if model.samples is None else 0
-    mean = min(limit, model.tokens_per_attempt or limit)
-    max_attempts = num_problems * step.num_attempts
-    expected = round(num_problems * attempts_per_problem(step, pass_rates))
-    speed = model.tokens_per_second
-    hours = 0.0 if not limit else expected * mean / speed / 3600 if speed else None
-    return CostEstimate(
-        step=step_name(step), model=model_name(model, recipe), num_problems=num_problems,
-        max_attempts=max_attempts, expected_attempts=expected, max_tokens=max_attempts * limit,
-        expected_tokens=expected * mean, expected_hours=hours,
-    )  # fmt: skip
+    costs = []
+    for number, step in enumerate(config.resolved_steps()):
+        max_attempts = num_problems * step.num_attempts
+        attempts_each = attempts_per_problem(step, LATER_STEPS if number else FIRST_STEP)
+        expected = round(num_problems * attempts_each)
+        for model in step.models:
+            thinking, answer, _ = settings_of(model, step)
+            limit = thinking + answer if model.samples is None else 0
+            mean = min(limit, model.tokens_per_attempt or limit)
+            speed = model.tokens_per_second
+            hours = 0.0 if not limit else expected * mean / speed / 3600 if speed else None
+            cost = CostEstimate(
+                step=step_name(step), model=model_name(model, recipe), num_problems=num_problems,
+                max_attempts=max_attempts, expected_attempts=expected,
+                max_tokens=max_attempts * limit, expected_tokens=expected * mean,
+                expected_hours=hours,
+            )  # fmt: skip
+            costs.append(cost)
+    return costs
 
 
 def attempts_per_problem(step: DifficultyStep, pass_rates: Beta) -> float:
@@ -153,45 +143,42 @@ def num_tested(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -
     """
     if config.hours is not None:
         return _num_fitting(config, recipe, num_problems=num_problems, hours=config.hours)
-    limit = config.max_problems if _is_single(config) else None
+    is_single_step = config.preset is None and not config.steps
+    limit = config.max_problems if is_single_step else None
     return min(num_problems, limit or num_problems)
 
 
-def sub_pool(problems: Sequence[Problem], config: DifficultyConfig, recipe: Recipe) -> list[str]:
-    """Ids of the problems tested within `config.hours`, at least one.
+def ids_to_test(problems: Sequence[Problem], config: DifficultyConfig, recipe: Recipe) -> set[str]:
+    """Ids of the problems to test, independent of their order; raises as `num_tested`.
 
-    The cost is estimated from the recipe alone, so every run tests the same problems. Raises
-    ConfigError if a model's speed is not given.
+    The cost is estimated from the recipe alone, so every run tests the same problems.
     """
     number = num_tested(config, recipe, num_problems=len(problems))
-    return stratified(problems, seed=recipe.seed)[:number]
+    if config.hours is not None:
+        return set(stratified(problems, seed=recipe.seed)[:number])
+    ids = sorted(problem.id for problem in problems)
+    return set(sorted(ids, key=lambda id: item_seed(recipe.seed, "difficulty", id))[:number])
 
 
 def _num_fitting(
     config: DifficultyConfig, recipe: Recipe, *, num_problems: int, hours: float
 ) -> int:
-    without_speed = [
-        estimate.model
-        for estimate in estimates(config, recipe, num_problems=1)
-        if estimate.expected_hours is None
-    ]
+    """How many problems are expected to fit the hours, at least one."""
+
+    def expected_hours(num_problems: int) -> float:
+        costs = estimates(config, recipe, num_problems=num_problems)
+        return sum(cost.expected_hours or 0.0 for cost in costs)
+
+    costs = estimates(config, recipe, num_problems=1)
+    without_speed = [cost.model for cost in costs if cost.expected_hours is None]
     if without_speed:
         raise ConfigError(
             f"filter.difficulty.hours: no tokens_per_second for {', '.join(without_speed)}; "
             "expected the measured speed of each model. Run a few problems (steps, or "
             "max_problems) and take the speed from facts.attempts in the manifest."
         )
-    low, high = min(1, num_problems), num_problems
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = _hours(config, recipe, middle) <= hours
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return low
-
-
-def _hours(config: DifficultyConfig, recipe: Recipe, num_problems: int) -> float:
-    costs = estimates(config, recipe, num_problems=num_problems)
-    return sum(cost.expected_hours or 0.0 for cost in costs)
+    numbers = range(1, num_problems + 1)
+    return max(bisect.bisect_right(numbers, hours, key=expected_hours), min(1, num_problems))
 
 
 def stratified(problems: Sequence[Problem], *, seed: int) -> list[str]:
@@ -206,16 +193,3 @@ def stratified(problems: Sequence[Problem], *, seed: int) -> list[str]:
         ids.sort(key=lambda id: (item_seed(seed, "sub-pool", id), id))
         ranks |= {id: number / len(ids) for number, id in enumerate(ids)}
     return sorted(ranks, key=lambda id: (ranks[id], item_seed(seed, "sub-pool", id), id))
-
-
-def drawn_to_test(problems: Sequence[Problem], config: DifficultyConfig, *, seed: int) -> set[str]:
-    """Ids of the problems that a single step tests (`max_problems`), independent of their order."""
-    ids = sorted({problem.id for problem in problems})
-    if not _is_single(config):
-        return set(ids)
-    ids.sort(key=lambda id: item_seed(seed, "difficulty", id))
-    return set(ids[: config.max_problems])
-
-
-def _is_single(config: DifficultyConfig) -> bool:
-    return config.preset is None and not config.steps
