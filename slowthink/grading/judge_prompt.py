@@ -12,6 +12,7 @@ import re
 
 from slowthink.errors import ConfigError
 from slowthink.grading.extract import is_prose
+from slowthink.grading.replies import fenced, final_value
 from slowthink.records import Grade, Problem, Verdict
 
 MODES = ("answer", "solution")
@@ -99,12 +100,8 @@ def parse_verdict(text: str) -> Verdict | None:
 
     A verdict must be a line of its own: one that is only mentioned does not count.
     """
-    lines = [re.sub(r"[*_`#$>]+", "", line).strip() for line in text.strip().splitlines()]
-    matches = [_VERDICT.fullmatch(line) for line in lines if line]
-    verdicts = {match.group(1).lower() for match in matches if match}
-    if not matches or matches[-1] is None or len(verdicts) > 1:
-        return None
-    return Verdict.CORRECT if verdicts == {"correct"} else Verdict.WRONG
+    value = final_value(text, _VERDICT)
+    return {"correct": Verdict.CORRECT, "incorrect": Verdict.WRONG}.get(value or "")
 
 
 def _fenced(text: str) -> str:
@@ -112,4 +109,4 @@ def _fenced(text: str) -> str:
     if len(text) > MAX_CHARS:
         half = MAX_CHARS // 2
         text = f"{text[:half]}\n[… {len(text) - MAX_CHARS} characters left out …]\n{text[-half:]}"
-    return "<<<\n" + text.replace("<<<", "‹‹‹").replace(">>>", "›››").strip() + "\n>>>"
+    return fenced(text.strip())

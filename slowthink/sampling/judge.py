@@ -15,6 +15,7 @@ from slowthink.analysis.statistics import wilson
 from slowthink.forcing.prompts import question_text
 from slowthink.grading.files import GradedRows, PairFile, PairRow
 from slowthink.grading.judge_prompt import VERSION, build_messages, judge_mode, parse_verdict
+from slowthink.grading.replies import strip_thinking
 from slowthink.recipe import ChatConfig, JudgeConfig, Recipe
 from slowthink.records import (
     Grade,
@@ -30,7 +31,6 @@ from slowthink.sampling.prompted_model import (
     ModelReply,
     PromptedModel,
     open_prompted_model,
-    strip_thinking,
 )
 
 TAG = "judge"

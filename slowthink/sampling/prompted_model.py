@@ -10,7 +10,6 @@ greedy model would repeat itself:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -24,8 +23,6 @@ from slowthink.records import Budget, Problem, Request, Sampling
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task
 
-THINKING_ENDS = ("</think>", "<|im_start|>answer")
-"""Delimiters after which a thinking model's reply begins."""
 TEMPLATE_TOKENS = 64
 """Room kept free in the context beside prompt and reply."""
 
@@ -156,24 +153,6 @@ def open_prompted_model(
     return PromptedModel(
         session, sampler, max_tokens=config.max_tokens, num_asks=num_asks, seed=seed
     )
-
-
-def strip_thinking(text: str) -> str:
-    """A thinking model's reply without its thinking; the whole text of any other model."""
-    for end in THINKING_ENDS:
-        text = text.rsplit(end, 1)[-1]
-    return text
-
-
-def plain_lines(text: str) -> list[str]:
-    """The non-blank lines of a reply, without Markdown marks."""
-    lines = [re.sub(r"[*_`#$>]+", "", line).strip() for line in text.splitlines()]
-    return [line for line in lines if line]
-
-
-def fenced(text: str, *, max_chars: int | None = None) -> str:
-    """The first `max_chars` characters of a text, inside a fence that the text cannot close."""
-    return f"<<<\n{text[:max_chars].replace('<<<', '‹‹‹').replace('>>>', '›››')}\n>>>"
 
 
 def _with_retry(messages: Messages, reply: str, retry_prompt: str) -> Messages:

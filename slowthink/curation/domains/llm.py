@@ -15,13 +15,11 @@ import re
 from collections.abc import Collection, Sequence
 
 from slowthink.curation.domains.taxonomy import Label, Taxonomy
+from slowthink.grading.replies import fenced, plain_lines, strip_thinking
 from slowthink.records import Problem
 from slowthink.sampling.prompted_model import (
     Messages,
     PromptedModel,
-    fenced,
-    plain_lines,
-    strip_thinking,
 )
 
 TAG = "domains"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from slowthink.errors import ConfigError, DataError
+from slowthink.grading.replies import fenced, final_value
 from slowthink.recipe import (
     FunctionScorer,
     JudgeScorer,
@@ -28,9 +29,7 @@ from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.prompted_model import (
     Messages,
     ModelReply,
-    fenced,
     open_prompted_model,
-    plain_lines,
 )
 
 
@@ -202,9 +201,8 @@ _MARK = re.compile(r"mark\s*:\s*(10|\d)(?:\s*/\s*10)?\s*\.?", re.IGNORECASE)
 
 def parse_mark(text: str) -> int | None:
     """Return the mark, 0 to 10, in the last line; None if there is none or another line differs."""
-    matches = [_MARK.fullmatch(line) for line in plain_lines(text)]
-    marks = {match.group(1) for match in matches if match}
-    return int(marks.pop()) if len(marks) == 1 and matches[-1] else None
+    value = final_value(text, _MARK)
+    return None if value is None else int(value)
 
 
 def _judge_scorer(

@@ -22,16 +22,14 @@ from slowthink.curation.overlap.embedding_index import EmbeddingIndex
 from slowthink.curation.overlap.evaluation_sets import EvaluationItem, text_of
 from slowthink.curation.overlap.leaks import Leaks
 from slowthink.curation.overlap.semantic import is_readable
+from slowthink.grading.replies import fenced, final_value, strip_thinking
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 from slowthink.records import Problem
 from slowthink.sampling.prompted_model import (
     Messages,
     ModelReply,
-    fenced,
     open_prompted_model,
-    plain_lines,
-    strip_thinking,
 )
 
 TAG = "contamination"
@@ -84,11 +82,8 @@ def build_messages(test_text: str, text: str) -> Messages:
 def parse_verdict(text: str) -> bool | None:
     """Whether the reply's last line calls the two the same; None if it is no verdict, or if another
     line contradicts it."""
-    lines = plain_lines(strip_thinking(text))
-    verdicts = {match[1].lower() for match in map(_VERDICT.fullmatch, lines) if match}
-    if len(verdicts) != 1 or not _VERDICT.fullmatch(lines[-1]):
-        return None
-    return verdicts == {"same"}
+    value = final_value(strip_thinking(text), _VERDICT)
+    return None if value is None else value == "same"
 
 
 def add_paraphrases(
