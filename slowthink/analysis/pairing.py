@@ -211,8 +211,9 @@ def elicitation(
 
 
 def arm_elicitation(arms: Mapping[str, Points], base: str, tuned: str) -> dict[str, Any] | None:
-    """`elicitation` of two arms at their longest points; None where the base was sampled once."""
-    if base not in arms or tuned not in arms:
+    """`elicitation` of two arms at their longest points; None where the base was sampled once, or
+    is the tuned arm."""
+    if base == tuned or base not in arms or tuned not in arms:
         return None
     base_rows = by_problem(
         row for row in arms[base][longest_point(arms[base])] if row.verdict.counts

@@ -69,11 +69,30 @@ def point_fields(key: PointKey) -> dict[str, Any]:
     return dict(zip(POINT_KEYS, key, strict=True))
 
 
+def point_key(point: Mapping[str, Any]) -> PointKey:
+    """The key of a point's JSON; figures of older runs have no `waits` and no `forced`."""
+    return point["max_thinking_tokens"], point.get("waits") or 0, point.get("forced", True)
+
+
 def longest_point(points: Collection[PointKey]) -> PointKey:
     """The forced point with the largest cap and no waits: fixed in advance, not the best of the
     curve. For an arm of stored samples its only point."""
     forced = [key for key in points if key[2] and not key[1]]
     return max(forced or points)
+
+
+def longest_figures(points: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of an arm's `longest_point`."""
+    by_key = {point_key(point): point for point in points}
+    return by_key[longest_point(by_key)]
+
+
+def base_and_tuned(models: Mapping[str, str]) -> tuple[str, str]:
+    """The two arms that a headline compares, by `models` of the arms: the base and the tuned model,
+    else the first and the last arm. With a single arm both are the same."""
+    arms = {model: arm for arm, model in reversed(models.items())}
+    names = list(models)
+    return arms.get("base", names[0]), arms.get("tuned", names[-1])
 
 
 def by_problem(rows: Iterable[RowT]) -> dict[str, list[RowT]]:
@@ -98,7 +117,6 @@ def problem_scores(rows: Iterable[RowT]) -> dict[str, float]:
 
 
 def _score(rows: Iterable[EvaluationRow | ComparedRow]) -> float:
-    """The score of one problem."""
     by_temperature: dict[float, list[bool]] = defaultdict(list)
     for row in rows:
         by_temperature[row.temperature].append(row.verdict is Verdict.CORRECT)
@@ -221,7 +239,6 @@ def vote_of(row: EvaluationRow, groups: AnswerGroups) -> Hashable | None:
 
 
 def _token_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
-    """Means, quantiles and sum of tokens, and the mean number of waits."""
     thinking = [row.num_thinking_tokens for row in rows]
     answers = [row.num_answer_tokens for row in rows]
     return {
@@ -235,7 +252,6 @@ def _token_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
 
 
 def _end_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
-    """Shares and counts of how thinking and answers ended."""
     return {
         "truncated_rate": _mean(row.verdict is Verdict.TRUNCATED for row in rows),
         "no_answer_rate": _mean(row.verdict is Verdict.NO_ANSWER for row in rows),
@@ -249,7 +265,6 @@ def _end_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
 
 
 def _by_domain(rows: Sequence[EvaluationRow]) -> dict[str, dict[str, Any]]:
-    """Accuracy by domain of the problems."""
     domains: dict[str, list[EvaluationRow]] = defaultdict(list)
     for row in rows:
         domains[row.domain or "unknown"].append(row)
@@ -262,12 +277,10 @@ def _by_domain(rows: Sequence[EvaluationRow]) -> dict[str, dict[str, Any]]:
 
 
 def _quantiles(values: Sequence[int]) -> dict[str, float]:
-    """10th, 50th and 90th percentile."""
     ranks = (10, 50, 90)
     return {str(p): float(v) for p, v in zip(ranks, np.percentile(values, ranks), strict=True)}
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    """The mean; None without values."""
     numbers = list(values)
     return sum(numbers) / len(numbers) if numbers else None

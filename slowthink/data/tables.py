@@ -49,7 +49,12 @@ def read_records(path: Path, cls: type[R]) -> list[R]:
     """Records from a stage's folder, a Parquet file, or a JSONL file with the same columns."""
     table = path / "data.parquet" if path.is_dir() else path
     if not table.exists():
-        raise _missing(path, cls)
+        if path.name in NOT_DONE:
+            raise missing_stage(path.parent, path.name)
+        raise DataError(
+            f"{path}: no such file; expected a table of {cls.__name__} rows. "
+            "Name a Parquet or JSONL file, or a stage's folder such as runs/quickstart/pool."
+        )
     try:
         return [from_plain(cls, row) for row in _read_rows(table)]
     except (KeyError, TypeError, ValueError) as error:
@@ -58,13 +63,8 @@ def read_records(path: Path, cls: type[R]) -> list[R]:
         ) from error
 
 
-def _missing(path: Path, cls: type) -> DataError:
-    root, stage = path.parent, path.name
-    if stage not in NOT_DONE:
-        return DataError(
-            f"{path}: no such file; expected a table of {cls.__name__} rows. "
-            "Name a Parquet or JSONL file, or a stage's folder such as runs/quickstart/pool."
-        )
+def missing_stage(root: Path, stage: str) -> DataError:
+    """The error for a run folder where this stage is not finished."""
     source = root if (root / "recipe.yaml").is_file() else f"RECIPE --out {root}"
     return DataError(f"{root} {NOT_DONE[stage]}. Run: slowthink {stage} {source}")
 

@@ -16,19 +16,20 @@ from typing import Any
 from slowthink.analysis.pairing import arm_elicitation, compare_arms, paired_figures
 from slowthink.analysis.scaling import scaling_measures
 from slowthink.analysis.scores import (
-    POINT_KEYS,
     AnswerGroups,
     PointKey,
     Points,
     averages,
+    base_and_tuned,
     by_point,
     longest_point,
     point_figures,
+    point_key,
     problem_scores,
 )
 from slowthink.data.load import ProblemSet
 from slowthink.data.registry import limo_ten
-from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig
+from slowthink.recipe import ChatConfig, EvaluateConfig
 from slowthink.recipe.protocols import describe, resolve
 from slowthink.records import EvaluationRow
 
@@ -57,6 +58,13 @@ class Evaluation:
     def protocol_names(self) -> list[str]:
         """The recipe's protocols in order, then that of stored samples."""
         return [resolve(protocol).name for protocol in self.config.protocols] + [STORED]
+
+    @property
+    def headline_arms(self) -> tuple[str, str]:
+        """Names of the baseline and of the arm that the headline is about; the same for one arm."""
+        return base_and_tuned(
+            {arm.name: "" if arm.samples else arm.model for arm in self.config.arms}
+        )
 
     def protocol_text(self, name: str, *, num_problems: int) -> str:
         """The protocol in words, for a set of that many problems."""
@@ -107,7 +115,6 @@ def _set_figures(
 ) -> dict[str, Any]:
     num_problems = len(problem_set.problems)
     text = evaluation.protocol_text(protocol, num_problems=num_problems)
-    base, tuned = _base_and_tuned(evaluation.config.arms)
     return {
         "benchmark": problem_set.name,
         "protocol": protocol,
@@ -118,7 +125,7 @@ def _set_figures(
         "arms": [_arm_figures(evaluation, name, points, text) for name, points in arms.items()],
         "comparisons": compare_arms(arms, **evaluation.bootstrap),
         "measures": scaling_measures(arms, seed=evaluation.seed),
-        "elicitation": arm_elicitation(arms, base.name, tuned.name) if base else None,
+        "elicitation": arm_elicitation(arms, *evaluation.headline_arms),
     }
 
 
@@ -153,16 +160,9 @@ def _averages(evaluation: Evaluation) -> list[dict[str, Any]]:
 # --- headline -------------------------------------------------------------------------------------
 
 
-def _base_and_tuned(arms: Sequence[ArmConfig]) -> tuple[ArmConfig | None, ArmConfig]:
-    """The baseline, None with a single arm, and the arm that the headline is about."""
-    tuned = next((arm for arm in arms if arm.model == "tuned" and not arm.samples), arms[-1])
-    base = next((arm for arm in arms if arm.model == "base" and not arm.samples), arms[0])
-    return (base if base is not tuned else None), tuned
-
-
 def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    base, tuned = _base_and_tuned(evaluation.config.arms)
-    points_of_sets = ((set_figures, _points(set_figures, tuned.name)) for set_figures in sets)
+    base, tuned = evaluation.headline_arms
+    points_of_sets = ((set_figures, _points(set_figures, tuned)) for set_figures in sets)
     first, tuned_points = next((pair for pair in points_of_sets if pair[1]), (None, {}))
     if first is None:
         return {}
@@ -178,25 +178,17 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
         "thinking_natural_rate": tuned_point["thinking_natural_rate"],
         "answer_eos_rate": tuned_point["answer_eos_rate"],
     }
-    base_points = _points(first, base.name) if base else {}
-    if base is None or not base_points or tuned_point["accuracy"] is None:
+    base_points = _points(first, base) if base != tuned else {}
+    if not base_points or tuned_point["accuracy"] is None:
         missing = ("base_accuracy", "base_point", "difference", "difference_ci95", "difference_n")
         return headline | dict.fromkeys(missing)
     best = max(base_points, key=lambda key: (base_points[key]["accuracy"] or 0.0, key))
     arms = evaluation.arms_on(first["benchmark"], first["protocol"])
+    scores = problem_scores(arms[base][best]), problem_scores(arms[tuned][tuned_key])
+    paired = paired_figures(*scores, **evaluation.bootstrap)
     return headline | {
         "base_accuracy": base_points[best]["accuracy"],
         "base_point": base_points[best],
-        **_difference(evaluation, arms[base.name][best], arms[tuned.name][tuned_key]),
-    }
-
-
-def _difference(
-    evaluation: Evaluation, base: Sequence[EvaluationRow], tuned: Sequence[EvaluationRow]
-) -> dict[str, Any]:
-    """The tuned arm's longest point against the base's best point."""
-    paired = paired_figures(problem_scores(base), problem_scores(tuned), **evaluation.bootstrap)
-    return {
         "difference": paired and paired["difference"],
         "difference_ci95": paired and paired["ci95"],
         "difference_n": paired and paired["n"],
@@ -206,7 +198,7 @@ def _difference(
 def _points(set_figures: Mapping[str, Any], arm: str) -> dict[PointKey, Any]:
     """Figures of an arm's points on a set; empty where it was not measured."""
     return {
-        tuple(point[key] for key in POINT_KEYS): point
+        point_key(point): point
         for arm_figures in set_figures["arms"]
         if arm_figures["name"] == arm
         for point in arm_figures["points"]

@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.analysis.pairing import compare_rows
-from slowthink.analysis.scores import ComparedRow, PointKey, by_point, point_fields, point_order
+from slowthink.analysis.scores import (
+    ComparedRow,
+    PointKey,
+    base_and_tuned,
+    by_point,
+    longest_figures,
+    point_fields,
+    point_order,
+)
+from slowthink.data.tables import missing_stage
 from slowthink.errors import ConfigError, DataError
 from slowthink.serialise import from_plain
 from slowthink.stages.report.data import open_run
 from slowthink.stages.report.excerpts import read_columns
-from slowthink.stages.report.sets import (
-    SetKey,
-    baseline_arm,
-    headline_arm,
-    largest_cap_point,
-    set_key,
-    sets_of,
-)
+from slowthink.stages.report.sets import SetKey, set_key, sets_of
 from slowthink.stages.report.text import budget_label, detectable_difference, finite, p_value
 
 
@@ -80,7 +82,7 @@ def compare(pair: ComparedArms) -> dict[str, Any]:
 
 def difference_line(compared_set: Mapping[str, Any]) -> str:
     """One set's difference at its largest shared point, on one line."""
-    main = largest_cap_point(compared_set["points"])
+    main = longest_figures(compared_set["points"])
     low, high = main["ci95"]
     return (
         f"{compared_set['benchmark']}, {compared_set['protocol_text']}, {budget_label(main)}: "
@@ -121,7 +123,7 @@ def open_pair(
     """
     same = run_a.resolve() == run_b.resolve()
     if same and arm_a is None and arm_b is None:
-        arm_a = baseline_arm(_sets(run_a))
+        arm_a = _headline_arms(_sets(run_a))[0]
     a, b = _open_side(run_a, arm_a, option="--arm-a"), _open_side(run_b, arm_b, option="--arm-b")
     if same and a.arm == b.arm:
         raise ConfigError(
@@ -135,17 +137,18 @@ def _sets(run: Path) -> list[dict[str, Any]]:
     """Sets of a run's evaluation. Raises DataError where it has none."""
     sets = sets_of(open_run(run).summary)
     if not sets or not rows_path(run).exists():
-        raise DataError(
-            f"{run} has not been evaluated yet; expected {rows_path(run)}. "
-            f"Run: slowthink evaluate {run / 'recipe.yaml'} --out {run}"
-        )
+        raise missing_stage(run, "evaluate")
     return sets
+
+
+def _headline_arms(sets: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    return base_and_tuned({arm["name"]: str(arm.get("model")) for arm in sets[0]["arms"]})
 
 
 def _open_side(run: Path, arm: str | None, *, option: str) -> Side:
     sets = _sets(run)
     models = {each["name"]: each["model"] for set_summary in sets for each in set_summary["arms"]}
-    chosen = headline_arm(sets) if arm is None else arm
+    chosen = _headline_arms(sets)[1] if arm is None else arm
     if chosen not in models:
         raise ConfigError(
             f"{option}: {run} has no arm `{chosen}`; expected one of {', '.join(models)}."

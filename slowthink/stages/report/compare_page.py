@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slowthink.analysis.scores import longest_figures, point_fields, point_key
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.records import Verdict, item_seed
 from slowthink.stages.report import charts
@@ -22,7 +23,7 @@ from slowthink.stages.report.excerpts import (
     read_segments,
 )
 from slowthink.stages.report.page import render
-from slowthink.stages.report.sets import largest_cap_point, set_title
+from slowthink.stages.report.sets import set_title
 from slowthink.stages.report.text import count, decimal, shorten
 
 MAX_SHOWN = 20
@@ -59,7 +60,7 @@ def _set_view(
     sides: Mapping[str, str],
     draw: Callable[..., list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    main = largest_cap_point(compared_set["points"])
+    main = longest_figures(compared_set["points"])
     changes = (("Won", sides["b"], main["won"]), ("Lost", sides["a"], main["lost"]))
     return {
         "data": compared_set,

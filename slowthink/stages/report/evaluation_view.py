@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slowthink.analysis.published import AVERAGE, legend, papers
+from slowthink.analysis.scores import longest_figures
 from slowthink.stages.report import charts
 from slowthink.stages.report.sets import (
     compared_points,
     describe_set,
     headline_arm_names,
     headline_comparison,
-    largest_cap_point,
     published_for,
     set_title,
 )
@@ -74,7 +74,7 @@ def _set_view(eval_set: Row, headline: Row, published: Mapping[str, Rows]) -> di
         "data": eval_set,
         "curves": charts.responsive_chart(charts.curve_svg, eval_set["arms"]),
         "largest": {
-            arm["name"]: largest_cap_point(arm["points"])
+            arm["name"]: longest_figures(arm["points"])
             for arm in eval_set["arms"]
             if arm["points"]
         },

@@ -13,11 +13,12 @@ from dataclasses import asdict
 from typing import Any
 
 from slowthink.analysis.published import load_published
-from slowthink.analysis.scores import POINT_KEYS
+from slowthink.analysis.scores import longest_figures, point_key
+from slowthink.records import Split
 
 SetKey = tuple[str, str]
 """Benchmark and protocol."""
-HELD_OUT = "heldout"
+HELD_OUT = Split.HELDOUT.value
 _EMPTY: dict[str, Any] = {
     "domain": None, "num_problems": None, "source": None, "arms": [], "comparisons": [],
     "measures": [], "elicitation": None,
@@ -109,20 +110,8 @@ def compared_points(
     for arm in eval_set["arms"]:
         points = [p for name in named for p in arm["points"] if _is_point(arm, p, name)]
         if arm["points"]:
-            compared[arm["name"]] = points[0] if points else largest_cap_point(arm["points"])
+            compared[arm["name"]] = points[0] if points else longest_figures(arm["points"])
     return compared
-
-
-def largest_cap_point(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The point of the largest cap: without waits and forced if there is one."""
-    return max(
-        points,
-        key=lambda point: (
-            not point.get("waits"),
-            point["max_thinking_tokens"],
-            point.get("forced", True),
-        ),
-    )
 
 
 def _is_point(arm: Mapping[str, Any], point: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
@@ -135,9 +124,11 @@ def headline_arm_names(
     eval_set: Mapping[str, Any], headline: Mapping[str, Any]
 ) -> dict[str, str | None]:
     """Names of the two arms that the headline compares."""
-    compared = compared_points(eval_set, headline)
     return {
-        role: next((n for n, point in compared.items() if point == headline[f"{role}_point"]), None)
+        role: next(
+            (arm["name"] for arm in eval_set["arms"] if headline[f"{role}_point"] in arm["points"]),
+            None,
+        )
         for role in ("base", "tuned")
     }
 
@@ -147,30 +138,11 @@ def headline_comparison(
 ) -> dict[str, Any] | None:
     """The set's comparison of the headline's two points; None if the set does not contain it."""
     names = headline_arm_names(eval_set, headline)
-    ends = [(names[role], *_budget(headline[f"{role}_point"])) for role in ("base", "tuned")]
     for pair in eval_set["comparisons"]:
-        if [(pair[side], *_budget(pair[f"{side}_point"])) for side in ("a", "b")] == ends:
+        if all(
+            pair[side] == names[role]
+            and point_key(pair[f"{side}_point"]) == point_key(headline[f"{role}_point"])
+            for side, role in (("a", "base"), ("b", "tuned"))
+        ):
             return dict(pair)
     return None
-
-
-def _budget(point: Mapping[str, Any] | None) -> tuple[Any, ...]:
-    return tuple((point or {}).get(key) for key in POINT_KEYS)
-
-
-# --- arms -----------------------------------------------------------------------------------------
-
-
-def headline_arm(sets: Sequence[Mapping[str, Any]]) -> str:
-    """Name of the arm of the tuned model; of the last arm if there is none."""
-    return _arm(sets, "tuned", -1)
-
-
-def baseline_arm(sets: Sequence[Mapping[str, Any]]) -> str:
-    """Name of the arm of the base model; of the first arm if there is none."""
-    return _arm(sets, "base", 0)
-
-
-def _arm(sets: Sequence[Mapping[str, Any]], model: str, default: int) -> str:
-    arms = sets[0]["arms"]
-    return str(next((arm for arm in arms if arm.get("model") == model), arms[default])["name"])
