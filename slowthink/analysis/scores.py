@@ -90,7 +90,7 @@ def longest_figures(points: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def base_and_tuned(models: Mapping[str, str]) -> tuple[str, str]:
     """The two arms that a headline compares, by `models` of the arms: the base and the tuned model,
     else the first and the last arm. With a single arm both are the same."""
-    arms = {model: arm for arm, model in reversed(models.items())}
+    arms = {model: arm for arm, model in reversed([*models.items()])}
     names = list(models)
     return arms.get("base", names[0]), arms.get("tuned", names[-1])
 

@@ -23,8 +23,7 @@ from slowthink.errors import ConfigError, DataError
 from slowthink.records import Dropped, Grade, Problem, Verdict
 
 if TYPE_CHECKING:
-    from slowthink.data.load import BenchmarkRows
-    from slowthink.data.problems import LocatedProblem
+    from slowthink.data.problems import LocatedProblem, SourceProblems
     from slowthink.recipe import Recipe
 
 FORMS = ("\\boxed{%s}", "Final Answer: %s")
@@ -134,8 +133,8 @@ def _file_set(path: Path) -> CheckedSet:
     from slowthink.recipe import BenchmarkConfig
 
     config = BenchmarkConfig(name=path.stem, path=str(path))
-    rows = read_benchmark(config, seed=0, setting="evaluate.benchmarks.0")
-    return _checked_set(path.stem, rows)
+    _, problems = read_benchmark(config, seed=0, setting="evaluate.benchmarks.0")
+    return _checked_set(path.stem, problems)
 
 
 def _benchmark_sets(recipe: Recipe) -> Iterator[CheckedSet]:
@@ -144,14 +143,13 @@ def _benchmark_sets(recipe: Recipe) -> Iterator[CheckedSet]:
     benchmarks = recipe.evaluate.benchmarks if recipe.evaluate else ()
     for number, config in enumerate(benchmarks):
         setting = f"evaluate.benchmarks.{number}"
-        benchmark = read_benchmark(config, seed=recipe.seed, setting=setting)
-        yield _checked_set(benchmark.published.name, benchmark)
+        published, problems = read_benchmark(config, seed=recipe.seed, setting=setting)
+        yield _checked_set(published.name, problems)
 
 
-def _checked_set(name: str, benchmark: BenchmarkRows) -> CheckedSet:
-    rows = benchmark.rows
-    place = {key: str(value) for key, value in rows.facts.items() if key in ("path", "hub_id")}
-    return CheckedSet(name=name, place=place, items=rows.items, unreadable=rows.dropped)
+def _checked_set(name: str, problems: SourceProblems) -> CheckedSet:
+    place = {key: str(value) for key, value in problems.facts.items() if key in ("path", "hub_id")}
+    return CheckedSet(name=name, place=place, items=problems.items, unreadable=problems.dropped)
 
 
 def _pool_sets(recipe: Recipe) -> Iterator[CheckedSet]:

@@ -6,8 +6,8 @@ load_benchmark(BenchmarkConfig(name="math500", max_problems=100), seed=0,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from slowthink.data.convert import RowConverter
 from slowthink.data.hub import HubSet, OpenedSet, open_file, open_folder, open_hub
 from slowthink.data.problems import (
     Columns,
-    LocatedProblem,
     SourceProblems,
     keep_first,
+    ranked,
     read_problems,
     require_columns,
     require_problems,
@@ -32,7 +32,7 @@ from slowthink.data.registry import (
 from slowthink.data.rows import BadRow, SourceRow
 from slowthink.errors import ConfigError, did_you_mean
 from slowthink.recipe import BenchmarkConfig
-from slowthink.records import Dropped, Problem, item_seed
+from slowthink.records import Dropped, Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,6 @@ class ProblemSet:
     source: dict[str, Any] = field(default_factory=dict)
     """Where the rows of a benchmark are from: `OpenedSet.facts`, num_rows, the registry's facts,
     and options_seed where options were shuffled."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkRows:
-    """All rows of a benchmark as problems, before equal questions are dropped."""
-
-    published: PublishedSet
-    rows: SourceProblems
 
 
 def open_published(
@@ -101,10 +93,10 @@ def load_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> Probl
     Raises ConfigError where the name is unknown and there is no path, and DataError where the rows
     cannot be loaded, a column is missing, or no row can be used.
     """
-    benchmark = read_benchmark(config, seed=seed, setting=setting)
-    published, rows = benchmark.published, benchmark.rows
+    published, rows = read_benchmark(config, seed=seed, setting=setting)
     kept, equal = keep_first(rows.items)
-    items, not_drawn = _drawn(kept, config.max_problems, seed=seed, name=published.name)
+    order = ranked(kept, seed, "benchmark", published.name)
+    items, not_drawn = take_only(kept, order[: config.max_problems])
     return ProblemSet(
         name=published.name,
         problems=tuple(item.problem for item in items),
@@ -115,58 +107,56 @@ def load_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> Probl
     )
 
 
-def read_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> BenchmarkRows:
-    """All rows of the benchmark that can be read; raises as `load_benchmark`."""
+def read_benchmark(
+    config: BenchmarkConfig, *, seed: int, setting: str
+) -> tuple[PublishedSet, SourceProblems]:
+    """The benchmark's facts, and all its rows as problems, before equal questions are dropped.
+
+    Raises as `load_benchmark`.
+    """
     known = find_benchmark(config.name)
     if config.path is not None:
         opened = open_file(config.path, setting=f"{setting}.path")
     elif known is not None:
         opened = open_published(known, known.parts[0], revision=config.revision, setting=setting)
     else:
-        raise _unknown(config.name, setting)
-    opened = replace(opened, rows=list(opened.rows))
+        names = published_sets("benchmark")
+        raise ConfigError(
+            f"{setting}.name: `{config.name}` is not a known benchmark"
+            f"{did_you_mean(config.name, names)}; expected one of {', '.join(names)}, or a file of "
+            f"your own. Name it: --set {setting}.path=FILE"
+        )
     published = known or PublishedSet(name=config.name, title=config.name, origin="")
-    names = _column_names(opened)
-    columns = _map_columns(config, published, names, opened, setting=setting)
+    rows = list(opened.rows)
+    columns = _map_columns(config, published, rows, opened.name, setting=setting)
     converter = RowConverter(published=published, columns=columns, seed=seed)
-    rows = read_problems(opened.rows, name=opened.name, convert=converter.convert)
-    require_problems(rows, opened.name, setting)
-    rows.facts = opened.facts | {"num_rows": rows.num_rows} | (_facts(known) if known else {})
-    if converter.shuffles(names):
-        rows.facts["options_seed"] = seed
-    return BenchmarkRows(published=published, rows=rows)
-
-
-def _facts(published: PublishedSet) -> dict[str, Any]:
-    return {
-        "title": published.title,
-        "num_published": published.num_problems,
-        "grader": published.grader,
-        "licence": published.licence,
-    }
-
-
-def _unknown(name: str, setting: str) -> ConfigError:
-    names = published_sets("benchmark")
-    return ConfigError(
-        f"{setting}.name: `{name}` is not a known benchmark{did_you_mean(name, names)}; expected "
-        f"one of {', '.join(names)}, or a file of your own. Name it: --set {setting}.path=FILE"
-    )
-
-
-# --- columns --------------------------------------------------------------------------------------
+    problems = read_problems(rows, name=opened.name, convert=converter.convert)
+    require_problems(problems, opened.name, setting)
+    problems.facts = opened.facts | {"num_rows": problems.num_rows}
+    if known is not None:
+        problems.facts |= {
+            "title": known.title,
+            "num_published": known.num_problems,
+            "grader": known.grader,
+            "licence": known.licence,
+        }
+    if converter.shuffles(problems.columns):
+        problems.facts["options_seed"] = seed
+    return published, problems
 
 
 def _map_columns(
     config: BenchmarkConfig,
     published: PublishedSet,
-    names: Collection[str],
-    opened: OpenedSet,
+    rows: Sequence[SourceRow | BadRow],
+    name: str,
     *,
     setting: str,
 ) -> Columns:
     """The columns that the recipe names, else the registry's where the rows have them, else the
     usual ones. Raises DataError where a needed one is in no row."""
+    readable = [row.values for row in rows if isinstance(row, SourceRow)]
+    names = dict.fromkeys(key for values in readable for key in values)
     if not names:
         return Columns()
 
@@ -180,34 +170,10 @@ def _map_columns(
     required = {"question_field": question, "choices_field": config.choices_field}
     if solution not in names and published.correct_option not in names:
         required["answer_field"] = answer
-    in_meta = _meta_names(opened)
-    required = {key: name for key, name in required.items() if name not in in_meta}
-    require_columns(required, names, opened.name, setting)
+    metas = (values.get("meta") for values in readable)
+    in_meta = {str(key) for meta in metas if isinstance(meta, dict) for key in meta}
+    required = {key: column for key, column in required.items() if column not in in_meta}
+    require_columns(required, names, name, setting)
     return Columns(
         question=question, answer=answer, solution=solution, choices=config.choices_field
     )
-
-
-def _column_names(opened: OpenedSet) -> Sequence[str]:
-    """Columns of all readable rows, in order of appearance."""
-    rows = [row.values for row in opened.rows if isinstance(row, SourceRow)]
-    return tuple(dict.fromkeys(name for values in rows for name in values))
-
-
-def _meta_names(opened: OpenedSet) -> set[str]:
-    """Keys of the rows' `meta` objects."""
-    metas = [row.values.get("meta") for row in opened.rows if not isinstance(row, BadRow)]
-    return {str(key) for meta in metas if isinstance(meta, dict) for key in meta}
-
-
-# --- which problems -------------------------------------------------------------------------------
-
-
-def _drawn(
-    items: list[LocatedProblem], limit: int | None, *, seed: int, name: str
-) -> tuple[list[LocatedProblem], list[Dropped]]:
-    """At most `limit` problems, drawn by seed and problem, in the order of the rows; the others."""
-    if limit is None or len(items) <= limit:
-        return items, []
-    ranked = sorted(items, key=lambda item: item_seed(seed, "benchmark", name, item.problem.id))
-    return take_only(items, ranked[:limit])

@@ -28,7 +28,7 @@ from slowthink.data.rows import (
 )
 from slowthink.errors import DataError
 from slowthink.grading.extract import last_box
-from slowthink.records import Dropped, Problem, Split, duplicate_key, problem_id
+from slowthink.records import Dropped, Problem, Split, duplicate_key, item_seed, problem_id
 
 FROM_BOX = "answer from the solution's last box"
 
@@ -97,12 +97,15 @@ def read_problems(
             columns.update(dict.fromkeys(row.values))
             source.items.append(LocatedProblem(address, convert(row)))
         except UnusableValue as error:
-            evidence = row.evidence if isinstance(row, BadRow) else json_evidence(row.values)
-            source.dropped.append(
-                Dropped(id=address, step="read", reason=str(error), evidence=evidence)
-            )
+            source.dropped.append(unusable_row(row, address, str(error)))
     source.columns = list(columns)
     return source
+
+
+def unusable_row(row: SourceRow | BadRow, address: str, reason: str) -> Dropped:
+    """The row as dropped when it was read."""
+    evidence = row.evidence if isinstance(row, BadRow) else json_evidence(row.values)
+    return Dropped(id=address, step="read", reason=reason, evidence=evidence)
 
 
 def make_problem(
@@ -212,6 +215,11 @@ def _equal(item: LocatedProblem, first: LocatedProblem) -> Dropped:
         reason = "duplicate question, other answer"
     evidence = as_evidence(f"{first.address} is kept: {problem.question}")
     return Dropped(id=item.address, step="equal questions", reason=reason, evidence=evidence)
+
+
+def ranked(items: Iterable[LocatedProblem], seed: int, *salt: str) -> list[LocatedProblem]:
+    """The problems in an order drawn by seed, independent of their order in the file."""
+    return sorted(items, key=lambda item: (item_seed(seed, *salt, item.problem.id), item.address))
 
 
 def take_only(

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slowthink.data.rows import BadRow, SourceRow, UnusableValue, json_evidence, read_rows
+from slowthink.data.problems import unusable_row
+from slowthink.data.rows import BadRow, SourceRow, UnusableValue, read_rows
 from slowthink.data.stored.formats import FORMATS, UNNUMBERED, detect_format
 from slowthink.data.stored.samples import StoredSample, StoredSamples
 from slowthink.errors import DataError
@@ -40,11 +41,7 @@ class SampleReader:
         try:
             self.samples += self._read(row)
         except UnusableValue as error:
-            evidence = row.evidence if isinstance(row, BadRow) else json_evidence(row.values)
-            address = f"{self.name}:{row.line}"
-            self.dropped.append(
-                Dropped(id=address, step="read", reason=str(error), evidence=evidence)
-            )
+            self.dropped.append(unusable_row(row, f"{self.name}:{row.line}", str(error)))
 
     def _read(self, row: SourceRow | BadRow) -> list[StoredSample]:
         """Raises UnusableValue where the row cannot be used."""

@@ -184,8 +184,11 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
         return headline | dict.fromkeys(missing)
     best = max(base_points, key=lambda key: (base_points[key]["accuracy"] or 0.0, key))
     arms = evaluation.arms_on(first["benchmark"], first["protocol"])
-    scores = problem_scores(arms[base][best]), problem_scores(arms[tuned][tuned_key])
-    paired = paired_figures(*scores, **evaluation.bootstrap)
+    paired = paired_figures(
+        problem_scores(arms[base][best]),
+        problem_scores(arms[tuned][tuned_key]),
+        **evaluation.bootstrap,
+    )
     return headline | {
         "base_accuracy": base_points[best]["accuracy"],
         "base_point": base_points[best],

@@ -14,16 +14,17 @@ STAGE_VERSION = 2
 def run(context: StageContext) -> StageResult:
     """Problems of both splits; broken, undrawn and duplicate rows are dropped with a reason."""
     gathered = gather(context.config, seed=context.recipe.seed)
+    problems = [item.problem for item in gathered.items]
     steps: list[Step] = []
     rules = any(drop.step == "rules" for drop in gathered.dropped)
     for name in ("read", *(("rules",) if rules else ()), "take", "equal questions"):
         num_in = steps[-1].num_out if steps else gathered.num_rows
         steps.append(funnel_step(name, num_in, gathered.dropped))
-    train = sum(problem.split is Split.TRAIN for problem in gathered.problems)
-    context.notify(f"pool: {train} problems to train on, {len(gathered.problems) - train} held out")
+    train = sum(problem.split is Split.TRAIN for problem in problems)
+    context.notify(f"pool: {train} problems to train on, {len(problems) - train} held out")
     return StageResult(
-        records=gathered.problems, record_type=Problem, dropped=gathered.dropped, steps=steps,
-        facts=pool_facts(gathered.problems) | {"origins": gathered.origins},
+        records=problems, record_type=Problem, dropped=gathered.dropped, steps=steps,
+        facts=pool_facts(problems) | {"origins": gathered.facts},
     )  # fmt: skip
 
 

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
-from slowthink.data.problems import LocatedProblem, SourceProblems, take_only
+from slowthink.data.problems import LocatedProblem, SourceProblems, ranked, take_only
 from slowthink.errors import ConfigError
 from slowthink.recipe.sources import DrawnSource
-from slowthink.records import Split, item_seed
+from slowthink.records import Split
 
 Strata = Callable[[LocatedProblem], tuple[str, ...]]
 """Returns the groups of a problem, the widest first."""
-
-
-def ranked(items: Iterable[LocatedProblem], *, seed: int, purpose: str) -> list[LocatedProblem]:
-    """The problems in an order drawn by seed, independent of their order in the file."""
-    return sorted(items, key=lambda item: (item_seed(seed, purpose, item.problem.id), item.address))
 
 
 def take(
@@ -31,7 +26,7 @@ def take(
     """At most `limit` problems, drawn by seed, evenly over the strata where there are any."""
     if limit is None or len(source.items) <= limit:
         return source
-    order = ranked(source.items, seed=seed, purpose="take")
+    order = ranked(source.items, seed, "take")
     drawn = order[:limit] if strata is None else _stratified(order, limit, strata, level=0)
     items, dropped = take_only(source.items, drawn)
     return replace(source, items=items, dropped=source.dropped + dropped)
@@ -86,4 +81,4 @@ def _drawn_addresses(
             f"{setting}.num_heldout: {number} of {len(distinct)} problems would be held out; "
             f"expected a smaller number. Lower it, or --set {setting}.split=heldout"
         )
-    return {item.address for item in ranked(distinct, seed=seed, purpose="heldout")[:number]}
+    return {item.address for item in ranked(distinct, seed, "heldout")[:number]}

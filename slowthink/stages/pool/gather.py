@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from slowthink.data.problems import LocatedProblem, SourceProblems, keep_first
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import counts, quantiles
 from slowthink.recipe import PoolConfig, SandboxSource
-from slowthink.records import Dropped, Problem, Split
+from slowthink.records import Problem, Split
 from slowthink.stages.pool.catalogue import catalogue_problems
 from slowthink.stages.pool.files import file_problems, hub_problems
 from slowthink.stages.pool.gym import gym_problems
@@ -33,19 +32,11 @@ SOURCES: dict[str, Callable[..., SourceProblems]] = {
 }
 
 
-@dataclass(frozen=True)
-class GatheredPool:
-    """Problems of all sources, and the rows dropped."""
+def gather(config: PoolConfig, *, seed: int) -> SourceProblems:
+    """All sources' problems without duplicates; its facts are those of each source, by recipe key.
 
-    problems: list[Problem]
-    dropped: list[Dropped]
-    num_rows: int
-    origins: dict[str, dict[str, Any]]
-    """Where each source's rows are from, by its recipe key."""
-
-
-def gather(config: PoolConfig, *, seed: int) -> GatheredPool:
-    """All sources' problems without duplicates. Raises DataError where there is none."""
+    Raises DataError where there is no problem.
+    """
     sources = {}
     for number, source in enumerate(config.sources):
         setting = f"pool.sources.{number}"
@@ -54,11 +45,11 @@ def gather(config: PoolConfig, *, seed: int) -> GatheredPool:
     kept, equal = keep_first(items)
     if not kept:
         raise DataError("pool: no source has a problem; expected at least one. See pool.sources.")
-    return GatheredPool(
-        problems=[item.problem for item in kept],
+    return SourceProblems(
+        items=kept,
         dropped=[drop for source in sources.values() for drop in source.dropped] + equal,
         num_rows=sum(source.num_rows for source in sources.values()),
-        origins={setting: source.facts for setting, source in sources.items()},
+        facts={setting: source.facts for setting, source in sources.items()},
     )
 
 

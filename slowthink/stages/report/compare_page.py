@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slowthink.analysis.scores import longest_figures, point_fields, point_key
+from slowthink.analysis.scores import longest_figures
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.records import Verdict, item_seed
 from slowthink.stages.report import charts
