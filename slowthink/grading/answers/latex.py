@@ -319,12 +319,10 @@ class _Parser:
 
     def command(self, name: str) -> Node:
         """A TeX command with its arguments."""
-        if name == "frac":
-            return Node("div", (self.argument(), self.argument()))
+        if name in ("frac", "binom"):
+            return Node("div" if name == "frac" else name, (self.argument(), self.argument()))
         if name == "sqrt":
             return self.root()
-        if name == "binom":
-            return Node("binom", (self.argument(), self.argument()))
         if name in ("pi", "infty", "infinity", "inf", "oo"):
             return Node("pi" if name == "pi" else "inf")
         if name in ("lfloor", "lceil"):

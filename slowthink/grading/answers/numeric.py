@@ -96,12 +96,13 @@ def _value(node: Node, env: Mapping[str, float]) -> Number:
 
 
 def _bounded(value: Number) -> Number:
-    if (
-        isinstance(value, Fraction)
-        and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS
-    ):
+    if isinstance(value, Fraction) and _num_bits(value) > MAX_BITS:
         raise OverflowError
     return value
+
+
+def _num_bits(value: Fraction) -> int:
+    return max(value.numerator.bit_length(), value.denominator.bit_length())
 
 
 def _float(value: Number) -> Number:
@@ -111,8 +112,7 @@ def _float(value: Number) -> Number:
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, Fraction) and isinstance(exponent, Fraction):
         if exponent.denominator == 1:
-            size = max(base.numerator.bit_length(), base.denominator.bit_length())
-            if size * abs(exponent.numerator) > MAX_BITS:
+            if _num_bits(base) * abs(exponent.numerator) > MAX_BITS:
                 raise OverflowError
             return base**exponent.numerator
         if base >= 0:
@@ -124,20 +124,11 @@ def _power(base: Number, exponent: Number) -> Number:
 def _root_power(base: Fraction, exponent: Fraction) -> Number:
     """Return base ^ (p/q), exact where base is a perfect q-th power."""
     degree = exponent.denominator
-    roots = [round(_nth_root(part, degree)) for part in (base.numerator, base.denominator)]
-    if (
-        degree < 64
-        and roots[0] ** degree == base.numerator
-        and roots[1] ** degree == base.denominator
-    ):
-        return _power(Fraction(roots[0], roots[1]), Fraction(exponent.numerator))
+    parts = [base.numerator, base.denominator]
+    roots = [math.isqrt(p) if degree == 2 else round(math.pow(p, 1.0 / degree)) for p in parts]
+    if degree < 64 and [root**degree for root in roots] == parts:
+        return _power(Fraction(*roots), Fraction(exponent.numerator))
     return float(base) ** float(exponent)
-
-
-def _nth_root(value: int, degree: int) -> int | float:
-    if degree == 2:
-        return math.isqrt(value)
-    return math.pow(value, 1.0 / degree)
 
 
 def _root(value: Number, degree: Number) -> Number:
@@ -162,9 +153,7 @@ def _binom(n: Number, k: Number) -> Number:
     return math.gamma(n + 1) / math.gamma(k + 1) / math.gamma(n - k + 1)
 
 
-def _log(value: Number, base: Number = None) -> Number:
-    if base is not None:
-        raise ValueError
+def _log(value: Number) -> Number:
     if isinstance(value, complex) or value < 0:
         return cmath.log(value)
     if isinstance(value, Fraction):

@@ -146,7 +146,7 @@ _ALL_REALS = re.compile(
     r"(?:all|any|every|the)?(?:real(?:s|numbers?)|(?<=all)real)x?|(?:全体|一切|任意)实数|实数集"
 )
 _INFINITE = {"infinity": "\\infty", "positive infinity": "\\infty", "negative infinity": "-\\infty"}
-_REALS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals", "R"))
+_REALS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals"))
 
 
 def parse_value(text: str, *, merge_thousands: bool = True) -> Value:
@@ -330,7 +330,7 @@ def _environment(name: str, body: str) -> Value:
 
 
 def _atom(text: str) -> Value:
-    if text in _REALS and text != "R":
+    if text in _REALS:
         return ALL_REALS
     if text == "\\emptyset":
         return ValueList("{}", ())
