@@ -8,44 +8,6 @@ from slowthink.engines.session import Session
 from slowthink.recipe import EngineConfig
 
 
-def _transformers(
-    name: str, config: EngineConfig, revision: str | None, notify: Callable[[str], None]
-) -> Session:
-    from slowthink.engines.transformers.session import TransformersSession
-
-    return TransformersSession(name, config, revision=revision, notify=notify)
-
-
-def _vllm(
-    name: str, config: EngineConfig, revision: str | None, notify: Callable[[str], None]
-) -> Session:
-    from slowthink.engines.vllm.session import VllmSession
-
-    return VllmSession(name, config, revision=revision, notify=notify)
-
-
-def _openai(
-    name: str, config: EngineConfig, revision: str | None, notify: Callable[[str], None]
-) -> Session:
-    from slowthink.engines.server.chat_session import ChatSession
-    from slowthink.engines.server.session import OpenAISession
-
-    if config.endpoints is not None and config.endpoints.api == "chat":
-        return ChatSession(name, config, notify=notify)
-    return OpenAISession(name, config, revision=revision, notify=notify)
-
-
-def _replay(
-    name: str, config: EngineConfig, revision: str | None, notify: Callable[[str], None]
-) -> Session:
-    from slowthink.engines.replay import ReplaySession, read_script
-
-    return ReplaySession(read_script(config.replay))
-
-
-ENGINES = {"transformers": _transformers, "vllm": _vllm, "openai": _openai, "replay": _replay}
-
-
 def open_session(
     name: str,
     config: EngineConfig,
@@ -57,4 +19,22 @@ def open_session(
 
     Raises ConfigError where the model is unavailable or the engine's packages are not installed.
     """
-    return ENGINES[config.kind](name, config, revision, notify)
+    if config.kind == "transformers":
+        from slowthink.engines.transformers.session import TransformersSession
+
+        return TransformersSession(name, config, revision=revision, notify=notify)
+    if config.kind == "vllm":
+        from slowthink.engines.vllm.session import VllmSession
+
+        return VllmSession(name, config, revision=revision, notify=notify)
+    if config.kind == "replay":
+        from slowthink.engines.replay import ReplaySession, read_script
+
+        return ReplaySession(read_script(config.replay))
+    if config.endpoints is not None and config.endpoints.api == "chat":
+        from slowthink.engines.server.chat_session import ChatSession
+
+        return ChatSession(name, config, notify=notify)
+    from slowthink.engines.server.session import OpenAISession
+
+    return OpenAISession(name, config, revision=revision, notify=notify)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slowthink.engines.models import tokenizer_fingerprint
-from slowthink.errors import ConfigError, missing_extra
+from slowthink.engines.transformers.session import import_transformers, pick_device
+from slowthink.errors import ConfigError
 from slowthink.forcing.prompts import prompt_ids, question_text
 from slowthink.recipe import ChatConfig, EngineConfig, FormatConfig
 from slowthink.records import Cost, Problem
@@ -188,9 +189,7 @@ def head_of(model: Any, folder: Path) -> Any:
 
 
 def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
-    from slowthink.engines.transformers.session import pick_device
-
-    library = _transformers()
+    library = import_transformers()
     import torch
 
     kinds = json.loads((folder / "config.json").read_text("utf-8")).get("architectures") or [""]
@@ -200,24 +199,11 @@ def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
             f"scorer `{folder}`: architecture {kinds[0] or 'not named'} in its config; expected a "
             "sequence- or token-classification model. Make one: slowthink scorer RUN --out DIR"
         )
-    loader = (
-        library.AutoModelForTokenClassification
-        if by_token
-        else library.AutoModelForSequenceClassification
-    )
+    task = "Token" if by_token else "Sequence"
+    loader = getattr(library, f"AutoModelFor{task}Classification")
     model = loader.from_pretrained(folder, dtype=getattr(torch, config.dtype))
     model = model.to(pick_device(config.device)).eval()
     return model, library.AutoTokenizer.from_pretrained(folder)
-
-
-def _transformers() -> Any:
-    try:
-        import torch  # noqa: F401
-        import transformers
-    except ImportError:
-        raise missing_extra("transformers", extra="local") from None
-    transformers.utils.logging.disable_progress_bar()
-    return transformers
 
 
 def build(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
@@ -225,9 +211,7 @@ def build(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
 
     Raises ConfigError where transformers has no sequence-classification class for it.
     """
-    from slowthink.engines.transformers.session import pick_device
-
-    library = _transformers()
+    library = import_transformers()
     import torch
 
     settings = library.AutoConfig.from_pretrained(folder)

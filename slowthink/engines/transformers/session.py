@@ -13,6 +13,7 @@ import ctypes
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slowthink.engines.models import eos_ids, fingerprint, resolve_model
@@ -47,12 +48,13 @@ class TransformersSession:
         revision: str | None = None,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        _require_libraries()
+        library = import_transformers()
         from slowthink.engines.transformers.decoding import Decoder
 
         keep_freed_memory()
         folder = resolve_model(name, revision, notify=notify)
-        model, self.tokenizer = _load(folder, config)
+        model = _load(library, folder, config)
+        self.tokenizer = library.AutoTokenizer.from_pretrained(folder)
         self._decoder = Decoder(model, model.device)
         self._batch_size, self._batch_tokens = config.batch_size, config.batch_tokens
         self.fingerprint = fingerprint(folder)
@@ -144,29 +146,30 @@ def _job_order(job: Job) -> tuple[int, str]:
 # --- loading --------------------------------------------------------------------------------------
 
 
-def _require_libraries() -> None:
-    for package in ("torch", "transformers"):
-        try:
-            __import__(package)
-        except ImportError:
-            raise missing_extra(package, extra="local") from None
+def import_transformers() -> Any:
+    """The transformers library, without its progress bars. Raises ConfigError if it or torch is not
+    installed."""
+    try:
+        import torch  # noqa: F401
+        import transformers
+    except ImportError:
+        raise missing_extra("transformers", extra="local") from None
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
 
 
-def _load(folder: Any, config: EngineConfig) -> tuple[Any, Any]:
+def _load(library: Any, folder: Path, config: EngineConfig) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
     from slowthink.engines.transformers.kv_cache import ATTENTION
     from slowthink.engines.transformers.packed_linear import pack
 
-    logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
+    model = library.AutoModelForCausalLM.from_pretrained(
         folder, dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION
     )
     model = model.to(pick_device(config.device)).eval()
     pack(model)
-    return model, AutoTokenizer.from_pretrained(folder)
+    return model
 
 
 def pick_device(device: str) -> str:

@@ -93,12 +93,8 @@ def open_engine(folder: Path, config: EngineConfig) -> Engine:
         import vllm  # noqa: F401
     except ImportError:
         raise missing_extra("vllm", extra="vllm") from None
-    arguments = _arguments(folder, config)
-    return (
-        _DataParallelEngine(arguments)
-        if config.vllm.data_parallel_size > 1
-        else _InProcessEngine(arguments)
-    )
+    one_copy = config.vllm.data_parallel_size == 1
+    return (_InProcessEngine if one_copy else _DataParallelEngine)(_arguments(folder, config))
 
 
 def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
@@ -138,31 +134,25 @@ class _InProcessEngine:
         self.quantization = config.model_config.quantization
 
     def add(self, key: str, ids: Sequence[int], params: Any) -> None:
-        """Queue a request."""
         self._engine.add_request(key, _prompt(ids), params)
 
     def step(self, timeout: float | None) -> list[Finished]:
-        """Run one step of all requests; return those that finished."""
         if not self._engine.has_unfinished_requests():
             return []
         return [_finished(output) for output in self._engine.step() if output.finished]
 
     def histories(self, keys: Sequence[str]) -> list[Any]:
-        """The declared ends of each request."""
         return _merge_histories(
             self._engine.collective_rpc("slowthink_histories", args=(list(keys),)), keys
         )
 
     def open(self) -> list[Any]:
-        """Name, output ids and declared ends of each running logged request."""
         return _merge_open(self._engine.collective_rpc("slowthink_open"))
 
     def abort(self, keys: Sequence[str]) -> None:
-        """Drop these requests."""
         self._engine.abort_request(list(keys))
 
     def close(self) -> None:
-        """Free the model."""
         self._engine.engine_core.shutdown()
 
 
@@ -188,7 +178,6 @@ class _DataParallelEngine:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def add(self, key: str, ids: Sequence[int], params: Any) -> None:
-        """Queue a request."""
         asyncio.run_coroutine_threadsafe(self._run(key, ids, params), self._loop)
 
     async def _run(self, key: str, ids: Sequence[int], params: Any) -> None:
@@ -200,7 +189,6 @@ class _DataParallelEngine:
             self._done.put(error)
 
     def step(self, timeout: float | None) -> list[Finished]:
-        """Wait for a request to finish."""
         try:
             items = [self._done.get(timeout=timeout)]
         except queue.Empty:
@@ -213,11 +201,9 @@ class _DataParallelEngine:
         return [item for item in items if isinstance(item, Finished)]
 
     def histories(self, keys: Sequence[str]) -> list[Any]:
-        """The declared ends of each request."""
         return _merge_histories(self._call_workers("slowthink_histories", list(keys)), keys)
 
     def open(self) -> list[Any]:
-        """Name, output ids and declared ends of each running logged request."""
         return _merge_open(self._call_workers("slowthink_open"))
 
     def _call_workers(self, method: str, *arguments: Any) -> list[Any]:
@@ -227,11 +213,9 @@ class _DataParallelEngine:
         return [reply for replies in self._wait(call) for reply in replies]
 
     def abort(self, keys: Sequence[str]) -> None:
-        """Drop these requests."""
         self._wait(self._engine.abort(list(keys)))
 
     def close(self) -> None:
-        """Free the models."""
         self._loop.call_soon_threadsafe(self._engine.shutdown)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=30)

@@ -34,6 +34,24 @@ _KINDS = (EventKind.WAIT, EventKind.MINIMUM, EventKind.END)
 _PER_EVENT = 4
 """Numbers of one event: position, index in `_KINDS`, forced, drawn id or -1."""
 _BUDGET, _SAMPLING, _LOOP = Budget(), Sampling(), LoopRule()
+_BUDGET_FIELDS = {
+    "cap": "max_thinking_tokens",
+    "min": "min_thinking_tokens",
+    "steps": "max_thinking_steps",
+    "step_delimiter": "step_delimiter",
+    "waits": "waits",
+    "wait_strings": "wait_strings",
+    "end_rule": "end_rule",
+    "end_probability": "end_probability",
+    "answer_tokens": "answer_tokens",
+}
+_LOOP_FIELDS = {
+    "loop_period": "max_period",
+    "loop_repeats": "repeats",
+    "loop_tokens": "min_tokens",
+}
+_SAMPLING_FIELDS = {name: name for name in ("temperature", "top_p", "top_k", "min_p")}
+"""Arguments and the fields of records that they set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,16 +152,19 @@ class RequestArgs(BaseModel):
     events: Annotated[tuple[int, ...], BeforeValidator(_event_numbers)] = ()
     log: str | None = None
 
-    def compile(self) -> ForcingArgs:
-        """The same as records."""
+    def to_records(self) -> ForcingArgs:
+        """The arguments as records."""
+        given = self.model_fields_set
+        loop = LoopRule(**self._fields(_LOOP_FIELDS)) if given & set(_LOOP_FIELDS) else None
+        budget = Budget(
+            **self._fields(_BUDGET_FIELDS), final_answer_cue=self.cue or None, loop=loop
+        )
         sampling = None
         if self.temperature is not None:
-            sampling = Sampling(
-                temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p
-            )
+            sampling = Sampling(**self._fields(_SAMPLING_FIELDS))
         return ForcingArgs(
             format=self._thinking_format(),
-            budget=self._budget(),
+            budget=budget,
             sampling=sampling,
             seed=self.seed,
             sample=self.sample,
@@ -168,25 +189,8 @@ class RequestArgs(BaseModel):
             return ThinkingFormat(name=AUTO, start="", end="")
         return get_format(self.format)
 
-    def _budget(self) -> Budget:
-        loop = None
-        if self.model_fields_set & {"loop_period", "loop_repeats", "loop_tokens"}:
-            loop = LoopRule(
-                max_period=self.loop_period, repeats=self.loop_repeats, min_tokens=self.loop_tokens
-            )
-        return Budget(
-            max_thinking_tokens=self.cap,
-            min_thinking_tokens=self.min,
-            max_thinking_steps=self.steps,
-            step_delimiter=self.step_delimiter,
-            waits=self.waits,
-            wait_strings=self.wait_strings,
-            final_answer_cue=self.cue or None,
-            end_rule=self.end_rule,
-            end_probability=self.end_probability,
-            answer_tokens=self.answer_tokens,
-            loop=loop,
-        )
+    def _fields(self, names: Mapping[str, str]) -> dict[str, Any]:
+        return {field: getattr(self, name) for name, field in names.items()}
 
 
 def _events(numbers: Sequence[int]) -> tuple[Event, ...]:
@@ -208,7 +212,7 @@ def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
         args = RequestArgs.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
-    return args.compile()
+    return args.to_records()
 
 
 def _explain(error: ValidationError) -> str:
@@ -241,33 +245,24 @@ def write_args(
     `chain`: thinking that is already in the prompt, `closed`: closing tokens after it. `answer`
     False: the request ends with the thinking.
     """
-    budget, sampling = request.budget, request.sampling
-    values: dict[str, Any] = {
+    budget = request.budget
+    values = {
         **_format_values(request.format),
+        **_values(budget, _BUDGET_FIELDS),
+        **_values(request.sampling, _SAMPLING_FIELDS),
+        **(_values(budget.loop, _LOOP_FIELDS) if budget.loop is not None else {}),
         "cap": point.cap,
-        "min": budget.min_thinking_tokens,
         "waits": point.waits,
-        "wait_strings": budget.wait_strings,
+        "steps": point.steps,
         "cue": budget.final_answer_cue or "",
-        "end_rule": budget.end_rule,
-        "end_probability": budget.end_probability,
-        "answer_tokens": budget.answer_tokens if answer else 0,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "min_p": sampling.min_p,
         "seed": request.seed,
         "sample": request.sample,
         "forced": int(point.forced),
     }
-    if point.steps is not None:
-        values |= {"steps": point.steps, "step_delimiter": budget.step_delimiter}
-    if budget.loop is not None:
-        values |= {
-            "loop_period": budget.loop.max_period,
-            "loop_repeats": budget.loop.repeats,
-            "loop_tokens": budget.loop.min_tokens,
-        }
+    if point.steps is None:
+        del values["steps"], values["step_delimiter"]
+    if not answer:
+        values["answer_tokens"] = 0
     if chain is not None:
         values |= {"known": len(chain.ids), "events": _event_values(chain.events)}
     if closed:
@@ -275,6 +270,10 @@ def write_args(
     if log:
         values["log"] = log
     return RequestArgs(**values).model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _values(record: Any, fields: Mapping[str, str]) -> dict[str, Any]:
+    return {name: getattr(record, field) for name, field in fields.items()}
 
 
 def _format_values(format: ThinkingFormat) -> dict[str, Any]:
