@@ -191,7 +191,7 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
     )
     with torch.inference_mode():
         kv, logits = decoder.prefill([row.tokens])
-        list(decoder.flow(Prefilled(rows=[row], kv=kv, logits=logits)))
+        list(decoder.decode(Prefilled(rows=[row], kv=kv, logits=logits)))
     text = session.tokenizer.decode(machine.ids)
     assert text.startswith("okWait")
     assert "</think>" not in text

@@ -86,7 +86,7 @@ class Batch:
         step."""
         stopped: list[StoppedRows] = []
         prefilled = self._start(self._first)
-        for part in self._model.decoder.flow(prefilled, self._admit if self._more else None):
+        for part in self._model.decoder.decode(prefilled, self._admit if self._more else None):
             if part is None:
                 yield
                 continue
@@ -170,7 +170,7 @@ class Batch:
         logits = decoder.forward(kv, blocks, starts)
         decoder.cost += Cost(forced=sum(len(branch.closing) for _, branch in chosen))
         rows = [answer.row for answer in self._answer_rows]
-        for part in decoder.flow(Prefilled(rows=rows, kv=kv, logits=logits)):
+        for part in decoder.decode(Prefilled(rows=rows, kv=kv, logits=logits)):
             if part is None:
                 yield
         self._collect_answers()

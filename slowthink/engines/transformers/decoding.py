@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from slowthink.engines.drawing import Draw, Drawn, draw
 from slowthink.engines.transformers.kv_cache import KeyValues, additive_mask, join
-from slowthink.forcing.machine import Action, ActionKind
+from slowthink.forcing.machine import ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Cost, Sampling
 
 _PREFILL_TOKENS = 8192
@@ -25,24 +25,13 @@ _COMPACT_BELOW = 0.75
 """A batch is compacted when fewer than this share of its rows are still decoding."""
 
 
-class Machine(Protocol):
-    """Decides what is fed next; see `forcing.machine`."""
-
-    ids: list[int]
-
-    @property
-    def draw_index(self) -> tuple[int, int]: ...
-    def next_action(self) -> Action: ...
-    def observe(self, token: int, *, end_probability: float, argmax: int) -> Action: ...
-
-
 @dataclass(kw_only=True)
 class DecodingRow:
     """One sequence being decoded."""
 
     prefix: tuple[int, ...]
     """Tokens before the machine's own."""
-    machine: Machine
+    machine: ForcingMachine | AnswerMachine
     sampling: Sampling
     uniform: Callable[[tuple[int, int]], float]
     """The number that decides a sampled draw."""
@@ -126,15 +115,15 @@ class Decoder:
         order = [place[ids] for ids in sequences]
         return join(parts).take(order), torch.cat(logits)[order]
 
-    def flow(
-        self, started: Prefilled, admit: Callable[[int], Prefilled | None] | None = None
+    def decode(
+        self, prefilled: Prefilled, admit: Callable[[int], Prefilled | None] | None = None
     ) -> Iterator[StoppedRows | None]:
         """Decode until every machine stops: yields None after each step, and rows as they are done.
 
         `admit` is called with the number of rows that left, and may return new ones.
         """
-        active, kv = list(started.rows), started.kv
-        self._settle(active, kv, started.logits)
+        active, kv = list(prefilled.rows), prefilled.kv
+        self._decide_next(active, kv, prefilled.logits)
         while active:
             running = [place for place, row in enumerate(active) if row.feed is not None]
             if len(running) < _COMPACT_BELOW * len(active) or not running:
@@ -143,23 +132,25 @@ class Decoder:
                 kv, active = kv.take(running), [active[place] for place in running]
                 fresh = admit(len(done)) if admit else None
                 if fresh is not None:
-                    self._settle(fresh.rows, fresh.kv, fresh.logits)
+                    self._decide_next(fresh.rows, fresh.kv, fresh.logits)
                     kv = join([kv, fresh.kv]) if active else fresh.kv
                     active += fresh.rows
                 continue
             blocks = [[] if row.feed is None else [row.feed] for row in active]
             logits = self.forward(kv, blocks, [row.num_tokens - 1 for row in active])
-            self._settle(active, kv, logits)
+            self._decide_next(active, kv, logits)
             yield None
 
-    def _settle(self, rows: Sequence[DecodingRow], kv: KeyValues, logits: torch.Tensor) -> None:
+    def _decide_next(
+        self, rows: Sequence[DecodingRow], kv: KeyValues, logits: torch.Tensor
+    ) -> None:
         """Decide each row's next token: forced, drawn, or none because it is done."""
         undecided = list(range(len(rows)))
         while undecided:
             draws = [
-                (place, draw)
+                (place, row_draw)
                 for place in undecided
-                if (draw := self._next_draw(rows[place], kv, place))
+                if (row_draw := self._next_draw(rows[place], kv, place))
             ]
             drawn = _draw(rows, logits, draws)
             undecided = [
@@ -175,9 +166,7 @@ class Decoder:
             row.feed, row.stale = action.token, False
             self.cost += Cost(forced=1)
         elif action.kind is ActionKind.DRAW and row.stale:
-            kv.crop_row(
-                place, row.num_tokens - 1
-            )  # the last kept token is fed again, for its logits
+            kv.crop_row(place, row.num_tokens - 1)  # feed the last kept token again
             row.feed, row.stale = row.tokens[-1], False
         elif action.kind is ActionKind.DRAW:
             uniform = row.uniform(row.machine.draw_index) if row.sampling.temperature else 0.0
