@@ -161,7 +161,7 @@ class There:
     """What one way of asking a server gave."""
 
     outcomes: dict[tuple[str, str], JobResult]
-    dialect: Any
+    features: Any
     anomalies: dict[str, int]
     cost: Any
     seconds: float
@@ -187,8 +187,8 @@ def _ask(url: str, num: int, *, in_flight: bool) -> There:
         started = time.monotonic()
         outcomes = run_jobs(session, num, settings)
         seconds = time.monotonic() - started
-        dialect = getattr(session, "_dialect", None)
-        return There(outcomes, dialect, dict(session.anomalies), session.cost, seconds)
+        features = session._server
+        return There(outcomes, features, dict(session.anomalies), session.cost, seconds)
 
 
 def _gaps(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:
@@ -222,7 +222,7 @@ def _figures(here: dict[tuple[str, str], JobResult], there: There, gap: Any) -> 
         "events": {kind: events.count(kind) for kind in sorted(set(events))},
         "cost": there.cost,
         "server": there.anomalies,
-        "dialect": there.dialect,
+        "features": there.features,
         "seconds_over_http": round(there.seconds, 1),
     }
 

@@ -69,9 +69,9 @@ def session(server) -> Iterator[OpenAISession]:
 
 
 def test_the_probe_finds_out_what_the_server_does(session) -> None:
-    dialect = session._dialect
-    assert dialect.takes_ids and dialect.returns_ids and dialect.stops_at_ids and dialect.biases
-    assert dialect.logprobs and dialect.logprobs_of_ids
+    features = session._server
+    assert features.takes_ids and features.returns_ids and features.stops_at_ids and features.biases
+    assert features.logprobs and features.logprobs_of_ids
     assert session.numerics == "openai/toy/vllm-toy-1"
     assert session.capabilities.max_context == 4096
 
@@ -182,7 +182,7 @@ def test_each_request_has_rounds_of_its_own_and_thinks_nothing_twice(server) -> 
     assert outcome.cost.forced == waits + sum(len(a.closing) for a in outcome.answers)
 
 
-# --- other dialects -------------------------------------------------------------------------------
+# --- other servers -------------------------------------------------------------------------------
 
 
 class Special(ByteTokenizer):
@@ -192,7 +192,7 @@ class Special(ByteTokenizer):
         return super().decode([i for i in ids if not (skip_special_tokens and i >= 256)])
 
 
-DIALECTS = {
+SERVER_KINDS = {
     "text only": Manners(takes_ids=False, returns_ids=False, logprobs=False),
     "text, no stop reason": Manners(takes_ids=False, returns_ids=False, tells_stop=False),
     "llama.cpp": Manners(returns_ids=False, content_ids=True, stops_at_ids=False),
@@ -205,7 +205,7 @@ DIALECTS = {
 }
 
 
-@pytest.mark.parametrize("manners", DIALECTS.values(), ids=list(DIALECTS))
+@pytest.mark.parametrize("manners", SERVER_KINDS.values(), ids=list(SERVER_KINDS))
 @pytest.mark.parametrize("format", [FORMATS["s1"], LONG], ids=["s1", "long"])
 def test_every_dialect_gives_the_same_thinking(session, server, manners, format) -> None:
     names = [f"d{n}" for n in range(6)]

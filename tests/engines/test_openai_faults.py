@@ -13,7 +13,12 @@ import pytest
 pytest.importorskip("aiohttp")
 
 from benchmarks.fault_run import run
-from slowthink.engines.server.pool import Endpoint, EndpointPool, Refused, retry_after_seconds
+from slowthink.engines.server.endpoints import (
+    Endpoint,
+    EndpointPool,
+    RequestRejected,
+    retry_after_seconds,
+)
 from slowthink.engines.session import Point, generate
 from slowthink.errors import EngineError
 from slowthink.recipe.base import EndpointConfig
@@ -180,7 +185,7 @@ def test_what_a_failed_job_had_come_to_is_kept() -> None:
 
 
 def test_long_jobs_give_back_what_they_have_come_to(monkeypatch) -> None:
-    monkeypatch.setattr("slowthink.engines.server.session._CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("slowthink.engines.server.base_session.CHECKPOINT_SECONDS", 0.0)
     with serve() as server, open_toy(server) as session:
         job = make_job(session, "long", points=(Point(20, 2), Point(5)))
         session.submit(job)
@@ -201,7 +206,7 @@ def test_a_refusal_is_not_tried_again() -> None:
             await pool.post("/completions", {"model": "nobody", "prompt": "a", "max_tokens": 1})
 
     with serve() as server:
-        with pytest.raises(Refused, match="status 404"):
+        with pytest.raises(RequestRejected, match="status 404"):
             asyncio.run(go(server.url))
         assert len(server.bodies) == 1
 
@@ -214,7 +219,7 @@ def test_no_key_stands_in_an_error(monkeypatch) -> None:
         assert "sk-wrong-secret" not in str(caught.value)
         monkeypatch.setenv("TOY_KEY", "sk-right")
         with open_toy(server, api_key_env="TOY_KEY") as session:
-            assert "sk-right" not in f"{session.fingerprint} {session.numerics} {session._dialect}"
+            assert "sk-right" not in f"{session.fingerprint} {session.numerics} {session._server}"
             assert "sk-right" not in repr(session._pool)
 
 

@@ -34,7 +34,7 @@ from tests.servers.toy import TOKENIZER
         (Manners(keeps_max_tokens=False), {}, r"ignores max_tokens.*Use a server that does"),
         (Manners(), {"model": "tyo"}, r"does not have `tyo` \(did you mean `toy`\?\)"),
         (Manners(models=("toy", "boy")), {}, r"lists 2 models \(toy, boy\).*endpoints\.model=NAME"),
-        (Manners(context=None), {}, r"does not tell how many.*engine\.max_context=8192"),
+        (Manners(context=None), {}, r"does not report its context length.*engine\.max_context=8192"),
         (
             Manners(takes_ids=False, template="<|im_start|>user\n"),
             {},
@@ -61,7 +61,7 @@ def test_a_port_where_nothing_listens_is_told_at_once() -> None:
     config = EngineConfig(
         kind="openai", endpoints=EndpointConfig(urls=(f"http://127.0.0.1:{port}/v1",))
     )
-    with pytest.raises(ConfigError, match=r"no connection.*Start it, or mend the address"):
+    with pytest.raises(ConfigError, match=r"no connection.*Start it, or correct the address"):
         OpenAISession("toy", config, tokenizer=TOKENIZER)
 
 
@@ -147,7 +147,7 @@ def test_a_server_that_cuts_the_prompt_is_an_error_of_the_request() -> None:
     with serve() as server, open_toy(server) as session:
         server.manners = Manners(reads_prompt=8)
         outcome = next(generate(session, [make_job(session, "a long prompt indeed")]))
-        assert "it cut the rest off" in str(outcome.error)
+        assert "it truncated the prompt" in str(outcome.error)
 
 
 def test_a_server_that_ignores_in_flight_budgets_later_is_an_error_of_the_request() -> None:
@@ -179,7 +179,7 @@ def test_a_model_without_a_tokenizer_here_is_read_with_the_servers_own(make_prob
         config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(server.url,)))
         said: list[str] = []
         with OpenAISession("nobody/served", config, notify=said.append) as session:
-            assert "the server's own is asked" in said[0]
+            assert "the server's own is used" in said[0]
             prompt = prompt_ids(session.tokenizer, make_problem("2 + 2?"), ChatConfig())
             assert prompt == prompt_ids(TOKENIZER, make_problem("2 + 2?"), ChatConfig())
             job = make_job(session, "q1")
@@ -194,7 +194,9 @@ def test_a_model_without_a_tokenizer_here_is_read_with_the_servers_own(make_prob
 def test_a_model_without_any_tokenizer_is_told() -> None:
     with serve(manners=Manners(tokenizes=False)) as server:
         config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(server.url,)))
-        with pytest.raises(ConfigError, match=r"(?s)has no /tokenize.*folder or hub id as `model`"):
+        with pytest.raises(
+            ConfigError, match=r"(?s)has no /tokenize.*Set `model` to the model.s folder"
+        ):
             OpenAISession("nobody/served", config)
 
 

@@ -15,9 +15,9 @@ def test_slowthink_serve_gives_the_embedded_engines_ids_both_ways(tmp_path) -> N
     from tests.engines.served import NEAR, compare
 
     found = compare(8, log=tmp_path / "server.log")
-    dialect = found["rounds"]["dialect"]
-    assert dialect.takes_ids and dialect.returns_ids and dialect.stops_at_ids and dialect.biases
-    assert dialect.logprobs and dialect.logprobs_of_ids and dialect.max_context == 1024
+    features = found["rounds"]["features"]
+    assert features.takes_ids and features.returns_ids and features.stops_at_ids and features.biases
+    assert features.logprobs and features.logprobs_of_ids and features.max_context == 1024
     for way, one in found.items():
         assert {"wait", "minimum", "end"} <= set(one["events"]), way
         assert one["server"] == {}, way

@@ -1,6 +1,6 @@
 """A real server with `/v1/completions` over the toy model, as odd as it is told to be.
 
-    with serve(Toy()) as server:            # vLLM's dialect
+    with serve(Toy()) as server:            # vLLM's features
         httpx.post(server.url + "/completions", json={"prompt": "abc", "max_tokens": 3, …})
 
 `Manners` are the oddities of real servers; `Faults` are what networks and overload do.

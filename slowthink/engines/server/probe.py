@@ -1,11 +1,11 @@
-"""What a server does with what it is sent, found out by asking it: nothing is taken on trust.
+"""What a server supports, found by short requests at the start: nothing is taken on trust.
 
-Servers of one interface differ, and ignore silently what they do not know. So each address is
-asked a few short greedy completions at the start, and a setting counts as had only where its effect
-shows:
+Servers with the same interface differ, and silently ignore settings they do not know. So each one
+gets a few short greedy completions at the start, and a setting counts as supported only where its
+effect shows:
 
-    Dialect(takes_ids=True, returns_ids=True, stops_at_ids=True, biases=True, …)     vLLM
-    Dialect(takes_ids=False, returns_ids=False, …)                                    text only
+    ServerFeatures(takes_ids=True, returns_ids=True, stops_at_ids=True, biases=True, …)    vLLM
+    ServerFeatures(takes_ids=False, returns_ids=False, …)                          only text
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slowthink.engines.server.pool import Endpoint, EndpointPool, Refused
+from slowthink.engines.server.endpoints import Endpoint, EndpointPool, RequestRejected
 from slowthink.engines.server.replies import ServerReply, prompt_ids_of, read_reply
 from slowthink.errors import ConfigError, EngineError, did_you_mean
 
 _TEXT = "1 2 3 4 5 6 7 8"
 _LENGTH = 6
-"""Tokens asked for by a probe."""
-_WRAPPED_BY = 2
-"""Prompt tokens more than sent that may be a start-of-text token; more is a template."""
-OPTIONAL: dict[str, Any] = {
+"""Tokens of a probe's completion."""
+_NUM_LOGPROBS = 5
+"""The most that OpenAI allows."""
+_MAX_ADDED = 2
+"""Prompt tokens added by the server that may be a start-of-text token; more are a template."""
+OPTIONAL_SETTINGS: dict[str, Any] = {
     "top_k": -1,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
@@ -34,13 +36,14 @@ OPTIONAL: dict[str, Any] = {
     "spaces_between_special_tokens": False,
     "add_special_tokens": False,
 }
-"""Settings that not every server takes, with their neutral values. Sent each time: a server may
-have defaults of its own, such as the penalty in a model's generation_config.json."""
-_TIGHT: dict[str, Any] = {"top_p": 1e-6, "top_k": 1, "min_p": 1.0}
-_HOT = 2.0
+"""Settings that not every server takes, with their neutral values. Sent in every request: a server
+may have defaults of its own, such as the penalty in a model's generation_config.json."""
+_GREEDY_TRUNCATIONS: dict[str, Any] = {"top_p": 1e-6, "top_k": 1, "min_p": 1.0}
+"""Values that leave only the likeliest token at any temperature."""
+_HIGH_TEMPERATURE = 2.0
 _CONTEXT_NAMES = ("max_model_len", "context_length", "context_window", "n_ctx")
-_CHANGING = ("created", "permission", "owned_by")
-_VERSIONS = (
+_VOLATILE = ("created", "permission", "owned_by")
+_VERSION_PATHS = (
     ("/version", "vllm"),
     ("/props", "llama.cpp"),
     ("/get_server_info", "sglang"),
@@ -49,276 +52,271 @@ _VERSIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dialect:
-    """What one server does."""
+class ServerFeatures:
+    """What one server supports."""
 
     model: str
-    """Its name of the model."""
+    """The server's name of the model."""
     version: str = ""
     facts: str = ""
-    """What it says of the model, as one text, less what changes from call to call."""
+    """The model's entry in `/models` as text, without values that change between calls."""
     max_context: int | None = None
-    """Tokens; None: it does not say."""
+    """Tokens; None: unknown."""
     takes_ids: bool = False
     """A prompt may be ids."""
     returns_ids: bool = False
     ids_need_logprobs: bool = False
-    """It tells the drawn ids only beside logprobs."""
+    """Drawn ids are returned only with logprobs."""
     settings: frozenset[str] = frozenset()
-    """Names of `OPTIONAL` that it does not refuse."""
+    """Names of `OPTIONAL_SETTINGS` that it does not reject."""
     stops_at_ids: bool = False
     stops_at_texts: bool = False
     biases: bool = False
-    """`logit_bias` keeps a token from being drawn."""
+    """`logit_bias` excludes a token from the draw."""
     truncations: frozenset[str] = frozenset()
     """Which of top_p, top_k and min_p have an effect."""
     logprobs: int = 0
-    """How many logprobs it gives for each token; 0: none."""
+    """Number of logprobs per token; 0: none."""
     logprobs_of_ids: bool = False
-    """It gives those of named ids (`logprob_token_ids`)."""
+    """It returns the logprobs of given ids (`logprob_token_ids`)."""
 
 
 @dataclass(frozen=True)
 class Prober:
-    """Asks one address."""
+    """Finds out what one server supports."""
 
     pool: EndpointPool
     endpoint: Endpoint
     tokenizer: Any
 
-    async def find_model(self, wanted: str | None) -> Dialect:
-        """The model's name, version and context. Raises ConfigError where nothing answers, or the
-        model is not there."""
+    async def find_model(self, name: str | None) -> ServerFeatures:
+        """The model's name, version and context. Raises ConfigError where the server does not
+        reply or does not serve the model."""
         try:
-            listed = await self.pool.ask(self.endpoint, "/models")
+            models = await self.pool.request(self.endpoint, "/models")
         except EngineError as error:
             raise ConfigError(f"engine.endpoints: {error}") from None
-        entries = [one for one in listed.get("data") or [] if isinstance(one, dict) and "id" in one]
-        entry = _entry(self.endpoint.url, entries, wanted)
-        version, props = await self._version()
-        facts = {name: value for name, value in entry.items() if name not in _CHANGING}
-        return Dialect(
+        entries = [
+            entry for entry in models.get("data") or [] if isinstance(entry, dict) and "id" in entry
+        ]
+        entry = _entry(self.endpoint.url, entries, name)
+        version, properties = await self._version()
+        facts = {key: value for key, value in entry.items() if key not in _VOLATILE}
+        return ServerFeatures(
             model=str(entry["id"]),
             version=version,
             facts=repr(sorted(facts.items())),
-            max_context=_context(entry, props),
+            max_context=_context_length(entry, properties),
         )
 
-    async def probe(self, dialect: Dialect) -> Dialect:
-        """What the server does with a completion. Raises ConfigError where budgets cannot hold."""
+    async def probe(self, features: ServerFeatures) -> ServerFeatures:
+        """All other features. Raises ConfigError where no budget could be kept."""
         ids = list(self.tokenizer.encode(_TEXT, add_special_tokens=False))
-        dialect = replace(dialect, settings=frozenset(OPTIONAL))
-        dialect, first = await self._first(dialect, ids)
-        self._refuse_endless(dialect, first)
-        prompt: Any = ids if dialect.takes_ids else _TEXT
-        logprobs = await self._logprobs(dialect, prompt)
-        dialect = replace(
-            dialect,
-            logprobs=_DEPTH if logprobs else 0,
-            returns_ids=bool(first.ids or (logprobs and logprobs.ids)),
-            ids_need_logprobs=not first.ids and bool(logprobs and logprobs.ids),
+        features = replace(features, settings=frozenset(OPTIONAL_SETTINGS))
+        features, first = await self._first(features, ids)
+        self._check_max_tokens(first)
+        prompt: Any = ids if features.takes_ids else _TEXT
+        reply = await self._complete(
+            greedy_settings(features)
+            | {"prompt": prompt, "max_tokens": 2, "logprobs": _NUM_LOGPROBS}
         )
-        said = first.ids or self.tokenizer.encode(first.text, add_special_tokens=False)
-        return await self._effects(dialect, prompt, list(said))
+        with_logprobs = reply if reply is not None and reply.logprobs else None
+        features = replace(
+            features,
+            logprobs=_NUM_LOGPROBS if with_logprobs else 0,
+            returns_ids=bool(first.ids or (with_logprobs and with_logprobs.ids)),
+            ids_need_logprobs=not first.ids and bool(with_logprobs and with_logprobs.ids),
+        )
+        drawn = first.token_ids(self.tokenizer)
+        return await self._probe_effects(features, prompt, drawn) if drawn else features
 
-    async def takes_processor(self, model: str) -> bool:
-        """Whether the server was started by `slowthink serve`: its processor refuses a name of ours
-        that does not exist, and any other server ignores it."""
+    async def is_slowthink_serve(self, model: str) -> bool:
+        """Whether the server was started by `slowthink serve`: its processor rejects an unknown
+        argument of ours, and any other server ignores it."""
         body = {"model": model, "prompt": "1", "max_tokens": 1}
         try:
             await self._post(body | {"vllm_xargs": {"slowthink_is_there": 1}})
-        except Refused as error:
+        except RequestRejected as error:
             return "slowthink_is_there" in error.body
         return False
 
-    # -- parts of the probe --
-
-    async def _first(self, dialect: Dialect, ids: list[int]) -> tuple[Dialect, ServerReply]:
-        """Settle the settings, and whether the prompt may be ids."""
+    async def _first(
+        self, features: ServerFeatures, ids: list[int]
+    ) -> tuple[ServerFeatures, ServerReply]:
+        """Find the settings that are not rejected, and whether a prompt may be ids."""
         try:
-            dialect, data = await self._settled(dialect, ids)
-            if _took(data, ids):
-                return replace(dialect, takes_ids=True), read_reply(data)
-        except Refused:
+            features, data = await self._without_rejected(features, ids)
+            if _prompt_was(ids, data):
+                return replace(features, takes_ids=True), read_reply(data)
+        except RequestRejected:
             pass
-        dialect, data = await self._settled(dialect, _TEXT)
+        features, data = await self._without_rejected(features, _TEXT)
         reply = read_reply(data)
-        if reply.num_prompt is not None and reply.num_prompt > len(ids) + _WRAPPED_BY:
+        if reply.num_prompt is not None and reply.num_prompt > len(ids) + _MAX_ADDED:
             raise ConfigError(
-                f"{self.endpoint.url}: a prompt of {len(ids)} tokens came to {reply.num_prompt}: "
-                "the server puts a chat template of its own around it; expected the bare prompt. "
+                f"{self.endpoint.url}: the server counts {reply.num_prompt} tokens for a prompt of "
+                f"{len(ids)}: it adds a chat template of its own; expected the bare prompt. "
                 "With Ollama, make a model whose Modelfile says: TEMPLATE {{ .Prompt }}"
             )
-        return dialect, reply
+        return features, reply
 
-    async def _settled(self, dialect: Dialect, prompt: Any) -> tuple[Dialect, dict[str, Any]]:
-        """Leave out the settings that the server refuses."""
+    async def _without_rejected(
+        self, features: ServerFeatures, prompt: Any
+    ) -> tuple[ServerFeatures, dict[str, Any]]:
         while True:
-            body = neutral(dialect) | {"prompt": prompt, "max_tokens": _LENGTH}
+            body = greedy_settings(features) | {"prompt": prompt, "max_tokens": _LENGTH}
             try:
-                return dialect, await self._post(body)
-            except Refused as error:
-                named = {name for name in dialect.settings if name in error.body}
-                if not dialect.settings or error.status not in (400, 422):
+                return features, await self._post(body)
+            except RequestRejected as error:
+                settings = features.settings
+                if not settings or error.status not in (400, 422):
                     raise
-                dialect = replace(dialect, settings=dialect.settings - (named or dialect.settings))
+                rejected = {name for name in settings if name in error.body}
+                features = replace(features, settings=settings - (rejected or settings))
 
-    def _refuse_endless(self, dialect: Dialect, first: ServerReply) -> None:
+    def _check_max_tokens(self, first: ServerReply) -> None:
         count = len(first.ids) if first.ids is not None else first.num_completion
         if count is None:
-            count = len(self.tokenizer.encode(first.text, add_special_tokens=False)) // 2
+            count = len(first.token_ids(self.tokenizer)) // 2
         if count > _LENGTH + 1:
             raise ConfigError(
-                f"{self.endpoint.url}: {count} tokens came for max_tokens {_LENGTH}: the server "
-                "ignores max_tokens, so no budget could hold; expected it to stop there. "
+                f"{self.endpoint.url}: {count} tokens returned for max_tokens {_LENGTH}: the "
+                "server ignores max_tokens, so no budget could be kept; expected it to stop there. "
                 "Use a server that does, or the transformers or vllm engine."
             )
 
-    async def _logprobs(self, dialect: Dialect, prompt: Any) -> ServerReply | None:
-        body = neutral(dialect) | {"prompt": prompt, "max_tokens": 2, "logprobs": _DEPTH}
-        try:
-            reply = read_reply(await self._post(body))
-        except Refused:
-            return None
-        return reply if reply.logprobs else None
-
-    async def _effects(self, dialect: Dialect, prompt: Any, said: list[int]) -> Dialect:
-        """Try each setting where its effect would show."""
-        if not said:
-            return dialect
-        base = neutral(dialect) | {"prompt": prompt, "max_tokens": _LENGTH}
-        if dialect.ids_need_logprobs:
+    async def _probe_effects(
+        self, features: ServerFeatures, prompt: Any, drawn: list[int]
+    ) -> ServerFeatures:
+        """Try each setting where its effect would show, given the ids that are drawn without it."""
+        base = greedy_settings(features) | {"prompt": prompt, "max_tokens": _LENGTH}
+        if features.ids_need_logprobs:
             base["logprobs"] = 1
-        at = next((i for i in range(1, len(said)) if said[i] not in said[:i]), 0)
-        target = said[at]
+        at = next((i for i in range(1, len(drawn)) if drawn[i] not in drawn[:i]), 0)
+        target = drawn[at]
         text = self.tokenizer.decode([target])
-        by_id = await self._shortened(base | {"stop_token_ids": [target]}, at)
-        by_text = bool(text.strip()) and await self._shortened(base | {"stop": [text]}, at)
+        by_id = await self._stops_at(base | {"stop_token_ids": [target]}, at)
+        by_text = bool(text.strip()) and await self._stops_at(base | {"stop": [text]}, at)
         return replace(
-            dialect,
+            features,
             stops_at_ids=by_id,
             stops_at_texts=by_text,
-            biases=await self._biased(base, said[0]),
-            truncations=await self._truncations(base, said),
-            logprobs_of_ids=bool(dialect.logprobs) and await self._listed(base, target),
+            biases=await self._biases(base, drawn[0]),
+            truncations=await self._truncations(base, drawn),
+            logprobs_of_ids=bool(features.logprobs) and await self._lists_id(base, target),
         )
 
-    async def _shortened(self, body: dict[str, Any], at: int) -> bool:
-        reply = await self._reply(body)
+    async def _stops_at(self, body: dict[str, Any], at: int) -> bool:
+        reply = await self._complete(body)
         if reply is None or not reply.stopped:
             return False
         count = len(reply.ids) if reply.ids is not None else reply.num_completion
         return count is None or count <= at + 1
 
-    async def _biased(self, base: dict[str, Any], first: int) -> bool:
-        reply = await self._reply(base | {"logit_bias": {str(first): -100}, "max_tokens": 1})
+    async def _biases(self, base: dict[str, Any], first: int) -> bool:
+        reply = await self._complete(base | {"logit_bias": {str(first): -100}, "max_tokens": 1})
         if reply is None:
             return False
         if reply.ids is not None:
             return first not in reply.ids
         return bool(reply.text) and reply.text != self.tokenizer.decode([first])
 
-    async def _truncations(self, base: dict[str, Any], said: list[int]) -> frozenset[str]:
-        """Those settings that, drawn tight, make a hot draw the greedy one."""
-        found = set()
-        for name, tight in _TIGHT.items():
+    async def _truncations(self, base: dict[str, Any], drawn: list[int]) -> frozenset[str]:
+        effective = set()
+        for name, value in _GREEDY_TRUNCATIONS.items():
             if name in base:
-                reply = await self._reply(base | {"temperature": _HOT, name: tight})
-                if reply is not None and self._drawn(reply) == said:
-                    found.add(name)
-        return frozenset(found)
+                body = base | {"temperature": _HIGH_TEMPERATURE, name: value}
+                reply = await self._complete(body)
+                if reply is not None and reply.token_ids(self.tokenizer) == drawn:
+                    effective.add(name)
+        return frozenset(effective)
 
-    def _drawn(self, reply: ServerReply) -> list[int]:
-        if reply.ids is not None:
-            return list(reply.ids)
-        return list(self.tokenizer.encode(reply.text, add_special_tokens=False))
+    async def _lists_id(self, base: dict[str, Any], target: int) -> bool:
+        body = base | {"logprobs": 1, "logprob_token_ids": [target], "max_tokens": 1}
+        reply = await self._complete(body)
+        return reply is not None and any(target in logprobs for logprobs in reply.logprobs)
 
-    async def _listed(self, base: dict[str, Any], target: int) -> bool:
-        wanted = {"logprobs": 1, "logprob_token_ids": [target], "max_tokens": 1}
-        reply = await self._reply(base | wanted)
-        return reply is not None and any(target in one for one in reply.logprobs)
-
-    async def _reply(self, body: dict[str, Any]) -> ServerReply | None:
+    async def _complete(self, body: dict[str, Any]) -> ServerReply | None:
+        """None if the request is rejected."""
         try:
             return read_reply(await self._post(body))
-        except Refused:
+        except RequestRejected:
             return None
 
     async def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await self.pool.ask(self.endpoint, "/completions", body)
+        return await self.pool.request(self.endpoint, "/completions", body)
 
     async def _version(self) -> tuple[str, dict[str, Any]]:
-        """The server's kind and version, and what it tells beside, where it tells."""
+        """The server's kind and version, and the JSON that contains it; empty if unknown."""
         root = self.endpoint.url.removesuffix("/v1")
-        for path, kind in _VERSIONS:
+        for path, kind in _VERSION_PATHS:
             try:
-                found = await self.pool.ask(self.endpoint, root + path, tries=1)
+                properties = await self.pool.request(self.endpoint, root + path, attempts=1)
             except EngineError:
                 continue
-            told = found.get("version") or found.get("build_info")
-            if told:
-                return f"{kind}-{told}", found
+            version = properties.get("version") or properties.get("build_info")
+            if version:
+                return f"{kind}-{version}", properties
         return "", {}
 
 
-_DEPTH = 5
-"""Logprobs asked for: what OpenAI's own interface allows."""
+def greedy_settings(features: ServerFeatures) -> dict[str, Any]:
+    """The settings of every request, at their neutral values, under greedy decoding."""
+    optional = {
+        name: value for name, value in OPTIONAL_SETTINGS.items() if name in features.settings
+    }
+    return {"model": features.model, "temperature": 0.0, "top_p": 1.0, **optional}
 
 
-def neutral(dialect: Dialect) -> dict[str, Any]:
-    """The settings of every request, greedy: those that the server takes, at neutral values."""
-    named = {name: value for name, value in OPTIONAL.items() if name in dialect.settings}
-    return {"model": dialect.model, "temperature": 0.0, "top_p": 1.0, **named}
-
-
-def same_everywhere(urls: Sequence[str], dialects: Sequence[Dialect]) -> Dialect:
-    """The one dialect of all addresses. Raises ConfigError where they differ: answers would depend
-    on which one was free."""
-    for url, other in zip(urls[1:], dialects[1:], strict=True):
-        if other != dialects[0]:
-            names = [
-                name
-                for name in Dialect.__dataclass_fields__
-                if getattr(other, name) != getattr(dialects[0], name)
-            ]
+def common_features(urls: Sequence[str], features: Sequence[ServerFeatures]) -> ServerFeatures:
+    """The features that all servers have. Raises ConfigError where they differ: results would
+    depend on which server was free."""
+    first = features[0]
+    for url, other in zip(urls[1:], features[1:], strict=True):
+        names = [
+            name
+            for name in ServerFeatures.__dataclass_fields__
+            if getattr(other, name) != getattr(first, name)
+        ]
+        if names:
             raise ConfigError(
                 f"engine.endpoints.urls: {url} and {urls[0]} differ in {', '.join(names)}; "
-                "expected servers of one kind, version and model. Start them alike, or name those "
-                "that are."
+                "expected servers of one kind, version and model. Start them alike, or list only "
+                "those that are."
             )
-    return dialects[0]
+    return first
 
 
-def _entry(url: str, entries: Sequence[dict[str, Any]], wanted: str | None) -> dict[str, Any]:
+def _entry(url: str, entries: Sequence[dict[str, Any]], name: str | None) -> dict[str, Any]:
+    """The model's entry in `/models`."""
     names = [str(entry["id"]) for entry in entries]
-    if wanted is None and len(entries) == 1:
+    if name is None and len(entries) == 1:
         return entries[0]
-    if wanted in names:
-        return entries[names.index(str(wanted))]
+    if name in names:
+        return entries[names.index(name)]
     listed = ", ".join(names[:10]) or "none"
-    if wanted is None:
+    if name is None:
         raise ConfigError(
-            f"{url}/models: it lists {len(names)} models ({listed}); expected to be told which. "
-            "Give its name: --set engine.endpoints.model=NAME"
+            f"{url}/models: it lists {len(names)} models ({listed}); expected one, or its name in "
+            "the settings. Give its name: --set engine.endpoints.model=NAME"
         )
     raise ConfigError(
-        f"engine.endpoints.model: {url} does not have `{wanted}`{did_you_mean(wanted, names)}; "
+        f"engine.endpoints.model: {url} does not have `{name}`{did_you_mean(name, names)}; "
         f"expected one that it lists: {listed}."
     )
 
 
-def _context(entry: Mapping[str, Any], props: Mapping[str, Any]) -> int | None:
-    """The context's length, as the server tells it: the running one before the model's own."""
-    running = props.get("default_generation_settings") or {}
-    for place in (running, entry, entry.get("meta") or {}):
+def _context_length(entry: Mapping[str, Any], properties: Mapping[str, Any]) -> int | None:
+    """As reported by the server: the running context before the model's own."""
+    running = properties.get("default_generation_settings") or {}
+    for source in (running, entry, entry.get("meta") or {}):
         for name in _CONTEXT_NAMES:
-            if place.get(name):
-                return int(place[name])
+            if source.get(name):
+                return int(source[name])
     return None
 
 
-def _took(data: Mapping[str, Any], ids: list[int]) -> bool:
-    """Whether these ids were the prompt."""
+def _prompt_was(ids: list[int], data: Mapping[str, Any]) -> bool:
     echoed = prompt_ids_of(data)
     if echoed is not None:
         return echoed == ids

@@ -1,8 +1,8 @@
-"""Jobs over HTTP, at work in one thread's event loop; the rest of the program sees no asyncio.
+"""Jobs over HTTP, run concurrently in the event loop of one thread; callers see no asyncio.
 
-workers = Workers(run, at_once=64, pool=pool)
-workers.submit(job)
-workers.completed(timeout=None)     [Outcome(key="…", …)], as soon as one is done
+runner = JobRunner(run, max_running=64, pool=pool)
+runner.submit(job)
+runner.completed(timeout=None)     [JobResult(key="…", …)], as soon as one finishes
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from slowthink.engines.server.pool import EndpointPool
+from slowthink.engines.server.endpoints import EndpointPool
 from slowthink.engines.session import Job, JobResult
 
 T = TypeVar("T")
 
 
-class Workers:
-    """Runs each job once, at most `at_once` together; opens the pool, and closes it."""
+class JobRunner:
+    """Runs each job once, at most `max_running` at a time. Opens the pool and closes it."""
 
     def __init__(
         self,
         run: Callable[[Job], Coroutine[Any, Any, JobResult]],
         *,
-        at_once: int,
+        max_running: int,
         pool: EndpointPool,
     ) -> None:
         self._run = run
         self._pool = pool
-        self._at_once = at_once
+        self._max_running = max_running
         self._queued: dict[str, Job] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._done: queue.Queue[JobResult | BaseException] = queue.Queue()
+        self._results: queue.Queue[JobResult | BaseException] = queue.Queue()
         self._open: set[str] = set()
-        """Keys submitted and neither given back nor cancelled; of the caller's thread."""
+        """Keys submitted and neither returned nor cancelled; used in the caller's thread only."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -47,9 +47,9 @@ class Workers:
             self._end_thread()
             raise
 
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run this in the loop, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
@@ -57,31 +57,32 @@ class Workers:
         self._loop.call_soon_threadsafe(self._add, job)
 
     def completed(self, timeout: float | None) -> list[JobResult]:
-        """What is done; waits for one. Raises what a job raised that was no EngineError."""
+        """Return the results since the last call. Blocks until there is one, at most `timeout`
+        seconds. Raises what a job raised, except EngineError, which is part of its result."""
         if not self._open:
             return []
-        found: list[JobResult] = []
+        results: list[JobResult] = []
         try:
-            found += self._taken(self._done.get(timeout=timeout))
-            while not self._done.empty() or (not found and timeout is None and self._open):
-                found += self._taken(self._done.get())
+            results += self._accept(self._results.get(timeout=timeout))
+            while not self._results.empty() or (not results and timeout is None and self._open):
+                results += self._accept(self._results.get())
         except queue.Empty:
             pass
-        return found
+        return results
 
     def cancel(self, keys: Iterable[str]) -> None:
-        """Stop these; nothing comes of them."""
+        """Drop these jobs, also running ones; they return no result."""
         for key in keys:
             if key in self._open:
                 self._open.remove(key)
                 self._loop.call_soon_threadsafe(self._drop, key)
 
-    def keep(self, outcome: JobResult) -> None:
-        """Give back what a running job has come to; in the loop's thread."""
-        self._done.put(outcome)
+    def report(self, partial: JobResult) -> None:
+        """Return a running job's partial result by `completed`; call it in the loop's thread."""
+        self._results.put(partial)
 
     def close(self) -> None:
-        """Stop everything, and end the thread."""
+        """Cancel all jobs, close the pool and end the thread."""
         if self._loop.is_closed():
             return
         self._open.clear()
@@ -95,46 +96,46 @@ class Workers:
         self._thread.join()
         self._loop.close()
 
-    def _taken(self, one: JobResult | BaseException) -> list[JobResult]:
-        if isinstance(one, BaseException):
-            raise one
-        if one.key not in self._open:
-            return []  # cancelled when it was done already
-        if not one.partial:
-            self._open.remove(one.key)
-        return [one]
+    def _accept(self, result: JobResult | BaseException) -> list[JobResult]:
+        if isinstance(result, BaseException):
+            raise result
+        if result.key not in self._open:
+            return []  # cancelled after it finished
+        if not result.partial:
+            self._open.remove(result.key)
+        return [result]
 
     # -- in the loop's thread --
 
     def _add(self, job: Job) -> None:
         self._queued[job.key] = job
-        self._start()
+        self._start_queued()
 
     def _drop(self, key: str) -> None:
         self._queued.pop(key, None)
         if key in self._tasks:
             self._tasks[key].cancel()
 
-    def _start(self) -> None:
-        while self._queued and len(self._tasks) < self._at_once:
+    def _start_queued(self) -> None:
+        while self._queued and len(self._tasks) < self._max_running:
             key = next(iter(self._queued))
             job = self._queued.pop(key)
-            self._tasks[key] = task = self._loop.create_task(self._work(job))
+            self._tasks[key] = task = self._loop.create_task(self._run_one(job))
             task.add_done_callback(functools.partial(self._ended, key))
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
-        """Its place is free, also where it was cancelled before it began."""
+        # a callback, since a task cancelled before it began runs no code of its own
         if self._tasks.get(key) is task:
             del self._tasks[key]
-        self._start()
+        self._start_queued()
 
-    async def _work(self, job: Job) -> None:
+    async def _run_one(self, job: Job) -> None:
         try:
-            self._done.put(await self._run(job))
+            self._results.put(await self._run(job))
         except asyncio.CancelledError:
             pass
-        except BaseException as error:  # handed to whoever waits
-            self._done.put(error)
+        except BaseException as error:  # raised in the caller's thread
+            self._results.put(error)
 
     async def _stop(self) -> None:
         self._queued.clear()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slowthink.engines.server.workers import Workers
+from slowthink.engines.server.job_runner import JobRunner
 
 
 class Quiet:
@@ -40,7 +40,7 @@ async def never(one) -> SimpleNamespace:
 
 
 def test_job_cancelled_before_it_began_frees_its_place() -> None:
-    workers = Workers(at_once, at_once=1, pool=Quiet())
+    workers = JobRunner(at_once, max_running=1, pool=Quiet())
     gate = threading.Event()
     for number in range(5):
         gate.clear()
@@ -55,7 +55,7 @@ def test_job_cancelled_before_it_began_frees_its_place() -> None:
 
 def test_cancelled_job_makes_room_for_the_next() -> None:
     run = {"stuck": never}
-    workers = Workers(lambda one: run.get(one.key, at_once)(one), at_once=1, pool=Quiet())
+    workers = JobRunner(lambda one: run.get(one.key, at_once)(one), max_running=1, pool=Quiet())
     workers.submit(job("stuck"))
     workers.submit(job("next"))
     workers.cancel(["stuck"])
@@ -65,7 +65,7 @@ def test_cancelled_job_makes_room_for_the_next() -> None:
 
 def test_close_ends_jobs_pool_and_thread() -> None:
     pool = Quiet()
-    workers = Workers(never, at_once=2, pool=pool)
+    workers = JobRunner(never, max_running=2, pool=pool)
     for name in "abc":
         workers.submit(job(name))
     workers.close()
@@ -78,7 +78,7 @@ def test_close_ends_jobs_pool_and_thread() -> None:
 def test_pool_that_does_not_open_leaves_no_thread() -> None:
     before = threading.active_count()
     with pytest.raises(OSError, match="no server"):
-        Workers(at_once, at_once=1, pool=Quiet(OSError("no server")))
+        JobRunner(at_once, max_running=1, pool=Quiet(OSError("no server")))
     assert threading.active_count() == before
 
 
@@ -86,7 +86,7 @@ def test_what_a_job_raises_comes_to_the_caller() -> None:
     async def broken(one):
         raise ValueError(one.key)
 
-    workers = Workers(broken, at_once=1, pool=Quiet())
+    workers = JobRunner(broken, max_running=1, pool=Quiet())
     workers.submit(job("a"))
     with pytest.raises(ValueError, match="a"):
         workers.completed(timeout=10)

@@ -1,0 +1,105 @@
+"""What sessions over HTTP share: the servers, the thread that runs jobs, and the cost so far."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Self, TypeVar
+
+from slowthink.engines.server.endpoints import EndpointPool
+from slowthink.engines.server.job_runner import JobRunner
+from slowthink.engines.server.probe import Prober, ServerFeatures, common_features
+from slowthink.engines.session import Capabilities, Compiler, Job, JobInProgress, JobResult
+from slowthink.errors import ConfigError, EngineError
+from slowthink.recipe import EngineConfig
+from slowthink.records import Cost
+
+T = TypeVar("T")
+CHECKPOINT_SECONDS = 2.0
+"""Interval of a job's partial results."""
+
+
+class ServerSession:
+    """Servers of one model. A subclass sets up the model in `_open` and runs a job in
+    `_generate`."""
+
+    fingerprint: str
+    numerics: str
+    capabilities: Capabilities
+    count_source: str
+    tokenizer: Any
+    eos_ids: frozenset[int]
+    compiler: Compiler
+
+    def __init__(self, name: str, config: EngineConfig, notify: Callable[[str], None]) -> None:
+        if config.endpoints is None:
+            raise ConfigError(
+                "engine.endpoints: needed for engine.kind `openai`: the servers' addresses. "
+                "Give them: --set engine.endpoints.urls=[http://localhost:8000/v1]"
+            )
+        self.cost = Cost()
+        self._notify = notify
+        self._endpoints = config.endpoints
+        self._pool = EndpointPool(config.endpoints)
+        max_running = config.endpoints.max_concurrency * len(config.endpoints.urls)
+        self._runner = JobRunner(self._run, max_running=max_running, pool=self._pool)
+        try:
+            self._open(name, config)
+        except BaseException:
+            self._runner.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._runner.close()
+
+    @property
+    def anomalies(self) -> Counter[str]:
+        """Failed attempts that were retried, by reason."""
+        return self._pool.counts
+
+    def completed(self, timeout: float | None = None) -> list[JobResult]:
+        """Return jobs finished since the last call, and partial results. Blocks until there is one,
+        at most `timeout` seconds. A failed job's result includes what was generated before."""
+        results = self._runner.completed(timeout)
+        for result in results:
+            self.cost += result.cost
+        return results
+
+    def cancel(self, keys: Iterable[str]) -> None:
+        """Drop queued jobs and stop running ones."""
+        self._runner.cancel(keys)
+
+    def _open(self, name: str, config: EngineConfig) -> None:
+        raise NotImplementedError
+
+    async def _generate(self, running: JobInProgress) -> None:
+        raise NotImplementedError
+
+    async def _run(self, job: Job) -> JobResult:
+        running = JobInProgress.start(job, self.compiler, self._runner.report)
+        running.checkpoint_seconds = CHECKPOINT_SECONDS
+        try:
+            await self._generate(running)
+        except EngineError as error:
+            return running.result(str(error))
+        return running.result()
+
+    def _on_each(self, probe: Callable[[Prober], Coroutine[Any, Any, T]]) -> list[T]:
+        """Run a probe on every server."""
+
+        async def gather() -> list[T]:
+            endpoints = self._pool.endpoints
+            probers = [Prober(self._pool, endpoint, self.tokenizer) for endpoint in endpoints]
+            return list(await asyncio.gather(*map(probe, probers)))
+
+        return self._runner.wait(gather())
+
+    def _features(
+        self, probe: Callable[[Prober], Coroutine[Any, Any, ServerFeatures]]
+    ) -> ServerFeatures:
+        """What the probe finds; the same on every server."""
+        return common_features(self._endpoints.urls, self._on_each(probe))

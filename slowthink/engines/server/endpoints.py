@@ -1,0 +1,360 @@
+"""HTTP requests to the servers of one model, with retries and an adaptive limit for each server.
+
+A request goes to the server with the shortest queue. A server's limit of active requests adapts
+(AIMD): 429 and 503 halve it, and it grows by one per limit's worth of successes. Temporary failures
+(no connection, timeout, 5xx, an incomplete body) are retried with full jitter, or after the time
+that `Retry-After` names.
+
+    async with EndpointPool(EndpointConfig(urls=("http://localhost:8000/v1",))) as pool:
+        reply = await pool.post("/completions", {"model": "m", "prompt": "2 + 2 ="})
+
+Full jitter: Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from slowthink.errors import ConfigError, EngineError, missing_extra
+from slowthink.recipe import EndpointConfig
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_RETRYABLE_STATUSES = frozenset(
+    {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
+)
+_OVERLOAD_STATUSES = frozenset({429, 503, 529})
+_MAX_RETRY_AFTER_SECONDS = 600.0
+_MAX_POSTPONED = 100
+"""How often `Retry-After` may postpone one request; not counted as retries."""
+_CONNECT_SECONDS = 10.0
+_PROBE_ATTEMPTS = 6
+_RESTART_SECONDS, _RECONNECT_SECONDS = 300.0, 0.5
+"""An unreachable server may be restarting: how long to wait for it, and the pause between attempts.
+Not counted as retries."""
+
+
+class RequestRejected(EngineError):
+    """A server rejected a request, with a status that no retry would change."""
+
+    def __init__(self, message: str, status: int = 0, body: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+
+
+class _TemporaryFailure(Exception):
+    """An attempt failed; another may succeed."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        pause: float | None = None,
+        overloaded: bool = False,
+        unreachable: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.pause = _RECONNECT_SECONDS if unreachable else pause
+        self.overloaded = overloaded
+        self.unreachable = unreachable
+
+
+@dataclass
+class _FailedAttempts:
+    """The failed attempts of one request; each kind of failure has a limit of its own."""
+
+    num: int = 0
+    num_retries: int = 0
+    num_postponed: int = 0
+    unreachable_since: float | None = None
+    unreachable_seconds: float = 0.0
+    reason: str = ""
+
+    def add(self, failure: _TemporaryFailure, *, now: float) -> None:
+        """Count one more."""
+        self.reason = str(failure)
+        self.num += 1
+        if failure.unreachable:
+            self.unreachable_since = self.unreachable_since or now
+            self.unreachable_seconds = now - self.unreachable_since
+        else:
+            self.unreachable_since = None
+            self.num_retries += failure.pause is None
+            self.num_postponed += failure.pause is not None
+
+    def exhausted(self, config: EndpointConfig) -> bool:
+        """Whether a limit is reached."""
+        return (
+            self.num_retries > config.max_retries
+            or self.num_postponed >= _MAX_POSTPONED
+            or self.unreachable_seconds > _RESTART_SECONDS
+        )
+
+
+@dataclass
+class Endpoint:
+    """One server and its limit of active requests."""
+
+    url: str
+    max_concurrency: int
+    limit: float = 0.0
+    """Maximum number of active requests; between 1 and `max_concurrency`."""
+    active: int = 0
+    paused_until: float = 0.0
+    reduced_at: float = 0.0
+    """When the limit was last halved."""
+
+    def __post_init__(self) -> None:
+        self.limit = self.limit or float(self.max_concurrency)
+
+    def is_free(self, now: float) -> bool:
+        """Whether it may receive one more request."""
+        return self.active < int(self.limit) and self.paused_until <= now
+
+    def succeeded(self) -> None:
+        """Increase the limit: by one per limit's worth of successes."""
+        self.limit = min(float(self.max_concurrency), self.limit + 1 / self.limit)
+
+    def reduce_limit(self, *, started: float, now: float) -> None:
+        """Halve the limit; only once for requests that were active at the same time."""
+        if started >= self.reduced_at:
+            self.limit = max(1.0, self.limit / 2)
+            self.reduced_at = now
+
+    def pause(self, seconds: float, now: float) -> None:
+        """Send it no request for that long."""
+        self.paused_until = max(self.paused_until, now + seconds)
+
+
+@dataclass
+class EndpointPool:
+    """The servers of one model; use as an async context manager."""
+
+    config: EndpointConfig
+    counts: Counter[str] = field(default_factory=Counter)
+    """Failed attempts that were retried, by reason."""
+    first_pause_seconds: float = 0.5
+    """Longest pause before the first retry; it doubles with each retry."""
+    longest_pause_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        self.key = api_key(self.config)
+        self.endpoints = [
+            Endpoint(url.rstrip("/"), self.config.max_concurrency) for url in self.config.urls
+        ]
+        self._waiting: deque[asyncio.Future[Endpoint]] = deque()
+        self._random = random.Random()  # only pauses depend on it
+        self._timer: asyncio.TimerHandle | None = None
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> EndpointPool:
+        try:
+            import aiohttp
+        except ImportError:
+            raise missing_extra("aiohttp", extra="http") from None
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        timeout = aiohttp.ClientTimeout(
+            total=self.config.timeout_seconds, sock_connect=_CONNECT_SECONDS
+        )
+        self._http = aiohttp.ClientSession(
+            headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=0)
+        )
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._http is not None:
+            await self._http.close()
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send to whichever server is free and return the JSON object it replies.
+
+        Raises RequestRejected where no retry would help, EngineError after all retries.
+        """
+        failures = _FailedAttempts()
+        while not failures.exhausted(self.config):
+            endpoint = await self._acquire()
+            started = time.monotonic()
+            try:
+                reply = await self._send(endpoint, "POST", path, body)
+                endpoint.succeeded()
+                return reply
+            except _TemporaryFailure as failure:
+                self.counts[str(failure)] += 1
+                self._slow_down(endpoint, failure, started=started)
+                pause = self._jitter(failure, num_retries=failures.num_retries)
+                failures.add(failure, now=time.monotonic())
+            finally:
+                self._release(endpoint)
+            await asyncio.sleep(pause)
+        urls = ", ".join(endpoint.url + path for endpoint in self.endpoints)
+        raise EngineError(
+            f"{urls}: {failures.reason}, {failures.num} times in a row; expected a reply. See the "
+            "server's log, then repeat the command: what is finished is kept."
+        )
+
+    async def request(
+        self, endpoint: Endpoint, path: str, body: Any = None, *, attempts: int = _PROBE_ATTEMPTS
+    ) -> dict[str, Any]:
+        """Return this server's reply; GET without a body. Raises RequestRejected, and EngineError
+        after the last attempt or at once where nothing listens."""
+        reason = ""
+        for number in range(attempts):
+            try:
+                return await self._send(endpoint, "GET" if body is None else "POST", path, body)
+            except _TemporaryFailure as failure:
+                reason = str(failure)
+                if failure.unreachable:
+                    break
+                pause = failure.pause or 0.2 * 2**number
+                await asyncio.sleep(min(pause, self.longest_pause_seconds))
+        raise EngineError(
+            f"{endpoint.url}: {reason}; expected an OpenAI-compatible server. Start it, or correct "
+            "the address: --set engine.endpoints.urls=[http://HOST:PORT/v1]"
+        )
+
+    # -- one attempt --
+
+    async def _send(self, endpoint: Endpoint, method: str, path: str, body: Any) -> dict[str, Any]:
+        import aiohttp
+
+        assert self._http is not None, "use the pool as a context manager"
+        url = path if path.startswith("http") else endpoint.url + path
+        try:
+            async with self._http.request(method, url, json=body, allow_redirects=False) as reply:
+                data = await reply.read()
+                status, headers = reply.status, reply.headers
+        except TimeoutError:
+            raise _TemporaryFailure(f"no answer in {self.config.timeout_seconds:g} s") from None
+        except aiohttp.ClientConnectorError as error:
+            reason = f"no connection ({type(error.os_error).__name__})"
+            raise _TemporaryFailure(reason, unreachable=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _TemporaryFailure(f"connection broke ({type(error).__name__})") from None
+        if status != 200:
+            raise self._error_of(url, status, headers, data)
+        return _json_object(data)
+
+    def _error_of(
+        self, url: str, status: int, headers: Mapping[str, str], data: bytes
+    ) -> Exception:
+        if status in _RETRYABLE_STATUSES:
+            pause = retry_after_seconds(headers.get("Retry-After"))
+            overloaded = status in _OVERLOAD_STATUSES
+            return _TemporaryFailure(f"status {status}", pause=pause, overloaded=overloaded)
+        text = data.decode(errors="replace")
+        text = text.replace(self.key, "…") if self.key else text
+        hint = "Read the server's message and change the request."
+        if status in (401, 403):
+            hint = "Name the environment variable with the key: engine.endpoints.api_key_env."
+        if status == 404:
+            hint = "Check engine.endpoints.urls (they end in /v1) and engine.endpoints.model."
+        return RequestRejected(
+            f"{url}: status {status}, {text[:300]!r}; expected 200. {hint}", status, text
+        )
+
+    def _slow_down(self, endpoint: Endpoint, failure: _TemporaryFailure, *, started: float) -> None:
+        now = time.monotonic()
+        if failure.overloaded:
+            endpoint.reduce_limit(started=started, now=now)
+        if failure.pause is not None:
+            endpoint.pause(min(failure.pause, _MAX_RETRY_AFTER_SECONDS), now)
+
+    def _jitter(self, failure: _TemporaryFailure, *, num_retries: int) -> float:
+        """Seconds until the next attempt; 0 where the endpoint itself is paused."""
+        if failure.pause is not None:
+            return 0.0
+        longest = min(self.longest_pause_seconds, self.first_pause_seconds * 2**num_retries)
+        return self._random.uniform(0, longest)
+
+    # -- free endpoints --
+
+    async def _acquire(self) -> Endpoint:
+        """Wait for a free endpoint, first come, first served; the one with the shortest queue
+        relative to its limit."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._assign()
+        try:
+            endpoint: Endpoint = await future
+            return endpoint
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._release(future.result())
+            raise
+
+    def _release(self, endpoint: Endpoint) -> None:
+        endpoint.active -= 1
+        self._assign()
+
+    def _assign(self) -> None:
+        now = time.monotonic()
+        while self._waiting:
+            free = [endpoint for endpoint in self.endpoints if endpoint.is_free(now)]
+            if not free:
+                self._assign_after_pause(now)
+                return
+            future = self._waiting.popleft()
+            if not future.done():
+                endpoint = min(free, key=lambda endpoint: endpoint.active / endpoint.limit)
+                endpoint.active += 1
+                future.set_result(endpoint)
+
+    def _assign_after_pause(self, now: float) -> None:
+        ends = [endpoint.paused_until for endpoint in self.endpoints if endpoint.paused_until > now]
+        if self._timer is not None:
+            self._timer.cancel()
+        if ends:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(min(ends) - now + 0.001, self._assign)
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        content = json.loads(data)
+        if isinstance(content, dict):
+            return content
+    raise _TemporaryFailure("a torn body")
+
+
+def retry_after_seconds(value: str | None) -> float | None:
+    """Seconds until the time in a Retry-After header, which is in seconds or a date (RFC 9110,
+    section 10.2.3). None if the header is missing or unreadable."""
+    if value is None:
+        return None
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(value))
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def api_key(config: EndpointConfig) -> str | None:
+    """The key, read only from the named environment variable. Raises ConfigError if it is unset."""
+    if config.api_key_env is None:
+        return None
+    key = os.environ.get(config.api_key_env, "").strip()
+    if not key:
+        raise ConfigError(
+            f"engine.endpoints.api_key_env: the environment variable `{config.api_key_env}` is not "
+            f"set; expected the key in it. Run: export {config.api_key_env}=…"
+        )
+    return key

@@ -1,0 +1,155 @@
+"""Budget forcing in flight, by the server: requests to `slowthink serve`.
+
+One request thinks, closes and answers; nothing is prefilled again. Its events are inferred from the
+ids in the reply, and under greedy decoding also from their logprobs, which are of the model's own
+distribution, before anything was forced (vLLM's default, `raw_logprobs`):
+
+    ids  … 32 | 39 (Wait) …      likeliest at 39: <|im_start|>, a trigger: an end was refused there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slowthink.engines.server.client_forcing import Post
+from slowthink.engines.server.probe import ServerFeatures
+from slowthink.engines.server.replies import (
+    ServerReply,
+    end_bounds,
+    end_probability,
+    likeliest,
+    read_reply,
+)
+from slowthink.engines.session import Compiler, Job, JobInProgress
+from slowthink.engines.vllm.request_args import read_args, write_args
+from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_args
+from slowthink.errors import ConfigError, EngineError
+from slowthink.forcing.machine import ActionKind
+from slowthink.records import Cost
+
+
+class ServerForcing:
+    """Generates a chain, and the answer after it, in one request."""
+
+    def __init__(
+        self, post: Post, features: ServerFeatures, compiler: Compiler, *, stop_id: int
+    ) -> None:
+        self._post = post
+        self._features = features
+        self._compiler = compiler
+        self._stop_id = stop_id
+
+    def check_supported(self, job: Job) -> None:
+        """Raise ConfigError where the events could not be inferred from the ids, or the server
+        cannot force the format."""
+        self._compile(_arguments(job))
+        if job.request.sampling.temperature and job.farthest.waits:
+            raise ConfigError(
+                "engine.endpoints.in_flight: waits under sampling: from a server's ids alone, a "
+                "forced wait string cannot be told from one that the model drew itself. "
+                "Set in_flight: false (rounds), or temperature: 0, or use the vllm engine."
+            )
+
+    async def think(self, running: JobInProgress) -> None:
+        """Generate the job's thinking and the answer after it. Raises EngineError where the server
+        did not force the budget."""
+        if running.machine.next_action().kind is ActionKind.STOP:
+            return
+        job = running.job
+        cached_ids = job.chain.ids if job.chain else ()
+        arguments = _arguments(job)
+        compiled = self._compile(arguments)
+        ids = [*job.request.prompt_ids, *cached_ids]
+        body: dict[str, Any] = {
+            "model": self._features.model,
+            "temperature": 0.0,
+            "return_token_ids": True,
+            "vllm_xargs": arguments,
+            "prompt": ids,
+            "max_tokens": job.farthest.cap - len(cached_ids) + compiled.reserve,
+        }
+        temperature = job.request.sampling.temperature
+        if not temperature:
+            body |= {"logprobs": self._features.logprobs, "return_tokens_as_token_ids": True}
+        reply = read_reply(await self._post(body))
+        flow = _replayed(
+            compiled, reply, cached_ids, cap=job.farthest.cap, inferred=bool(temperature)
+        )
+        prefilled = reply.num_prefilled(len(ids))
+        running.spend(
+            Cost(
+                prefilled=prefilled,
+                decoded=flow.num_drawn,
+                forced=flow.num_forced,
+                re_prefilled=min(len(cached_ids), prefilled),
+            )
+        )
+        flow.store(running)
+
+    def _compile(self, arguments: dict[str, Any]) -> CompiledArgs:
+        args = read_args(arguments)
+        assert args is not None
+        return compile_args(args, self._compiler, stop_id=self._stop_id)
+
+
+def _arguments(job: Job) -> dict[str, Any]:
+    point = job.farthest
+    return write_args(job.request, point, chain=job.chain, answer=point in job.points)
+
+
+def _replayed(
+    compiled: CompiledArgs,
+    reply: ServerReply,
+    cached_ids: Sequence[int],
+    *,
+    cap: int,
+    inferred: bool,
+) -> Flow:
+    """The flow of the server's processor. `inferred`: from the ids alone, without logprobs."""
+    ids = reply.ids or ()
+    flow = Flow(compiled, cap=cap, known_ids=cached_ids)
+    if inferred:
+        flow.replay(ids, {}, infer=True)
+    else:
+        if len(reply.logprobs) != len(ids):
+            raise _not_forced(f"{len(reply.logprobs)} logprobs for {len(ids)} tokens")
+        texts = {
+            token: compiled.token_format.decode([token]) for token in compiled.rules.trigger_ids
+        }
+        for token, logprobs in zip(ids, reply.logprobs, strict=True):
+            flow.observe([token], _declared_end(flow, token, logprobs, texts))
+    if flow.num_unexpected:
+        raise _not_forced(f"{flow.num_unexpected} of {len(ids)} tokens differ from the forced ones")
+    if flow.thinking.next_action().kind is not ActionKind.STOP:
+        raise _not_forced(f"thinking did not end within {len(flow.thinking.ids)} tokens of {cap}")
+    return flow
+
+
+def _declared_end(
+    flow: Flow, token: int, logprobs: Mapping[int | str, float], texts: Mapping[int, str]
+) -> DeclaredEnd | None:
+    """The end that the end rule declared where this token was returned, if any."""
+    instruction, rules = flow.instruction(), flow.compiled.rules
+    if instruction.force >= 0 or instruction.banned:
+        return None
+    best = int(likeliest(logprobs, -1))
+    if best in rules.trigger_ids:
+        return DeclaredEnd(best, 1.0, best)
+    if rules.end_rule != "probability":
+        return None
+    threshold = rules.end_probability
+    lower, upper = end_bounds(logprobs, texts)
+    if lower < threshold <= upper and instruction.on_end >= 0:
+        # Too few logprobs, but the server knew: at a declared end it returned another token.
+        declared = token == instruction.on_end and token != best
+    else:
+        declared = end_probability(logprobs, texts, threshold=threshold) >= threshold
+    return DeclaredEnd(best, threshold, best) if declared else None
+
+
+def _not_forced(reason: str) -> EngineError:
+    return EngineError(
+        f"engine.endpoints.in_flight: {reason}: the server did not force the budget; expected it "
+        "to. Start it by `slowthink serve`, or set in_flight: false."
+    )
