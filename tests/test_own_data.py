@@ -42,7 +42,7 @@ def test_gsm8k_with_its_solutions_as_chains(smollm, tmp_path) -> None:
     assert {arm["num_problems"] for arm in summary["sets"][0]["arms"]} == {4}
 
 
-def test_limo_chains_are_graded_measured_and_the_too_long_left_out(smollm, tmp_path) -> None:
+def test_limo_chains_are_graded_measured_and_the_too_long_dropped(smollm, tmp_path) -> None:
     go(
         "own-chains", tmp_path / "run",
         f"trace.sources.0.path={SHARED / 'traces' / 'limo_r1_distill_qwen32b.jsonl'}",

@@ -116,6 +116,18 @@ def test_scripted_completions_are_measured_correctly(made, tmp_path) -> None:
     ]
 
 
+def test_missing_files_are_named_with_their_setting(made, tmp_path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"none\.jsonl: no such file; .*--set engine\.replay=PATH"
+    ):
+        go(made, tmp_path / "run", "engine.replay=none.jsonl")
+    with pytest.raises(ConfigError, match=r"engine\.replay: null; .*--set engine\.replay=PATH"):
+        go(made, tmp_path / "run", "engine.replay=null", update=True)
+    recipe = load_recipe(str(made), overrides=["evaluate.input=none.jsonl"])
+    with pytest.raises(DataError, match=r"no such file; .*folder.*--set evaluate\.input=PATH"):
+        plan_run(recipe, tmp_path / "run")
+
+
 def test_the_diagram_of_a_run_folder_has_each_entry_on_a_line_of_its_own(made, tmp_path) -> None:
     root = tmp_path / "run"
     go(made, root)

@@ -1,7 +1,7 @@
-"""Published samples through our whole way, against an independent computation in plain Python.
+"""Published samples through our grader and statistics, against an independent computation.
 
-The computation here shares nothing with slowthink: it reads the files with `json` and goes over
-every subset of every problem's samples, with the labels and answers that the files hold.
+The computation here shares no code with slowthink: it reads the files with `json` and enumerates
+every subset of every problem's samples, with the labels and answers in the files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "samples"
 AIME, MATH = "aime24_o1journey_n10", "math100_qwen_n8_rm"
 NUM_SAMPLES = {AIME: 10, MATH: 8}
 WRONG_LABELS = {AIME: (), MATH: (("10{,}000", "10000"),)}
-"""Key and answer of the samples that the files call wrong and we do not, each once: see LOG.md."""
+"""Reference answer and answer of samples that are wrong by label and correct by us: see LOG.md."""
 CASES = [(name, k) for name, num in NUM_SAMPLES.items() for k in range(1, num + 1)]
 
 pytestmark = [
@@ -69,7 +69,7 @@ def labelled(name: str, *, corrected: bool = False) -> tuple[tuple[LabelledSampl
 
 
 def normalised(text: str) -> str:
-    """000 is 0, by any reader."""
+    """000 is 0."""
     return str(int(text)) if text.isdigit() else text
 
 
@@ -140,7 +140,7 @@ def graded(name: str, grader: Grader) -> list[EvaluationRow]:
 def rows_from(
     samples: StoredSamples, whole: StoredSamples, grader: Grader, *, last_number: bool
 ) -> list[EvaluationRow]:
-    """Graded by the keys of the whole file."""
+    """Graded by the reference answers of the whole file."""
     rows, dropped = grade_stored(
         samples, stored_problems(whole, benchmark="set"), arm="theirs", benchmark="set",
         protocol="stored", grader=grader, count_tokens=lambda text: len(text.split()),
@@ -160,7 +160,7 @@ def votes(name: str, grader: Grader) -> dict[str, list[Sample]]:
 
 
 def vote_of(row: EvaluationRow) -> str | None:
-    """Equal for the spellings that differ in these files."""
+    """The answer, equal for its different spellings in these files."""
     return row.extracted and normalised(row.extracted.replace(" ", ""))
 
 
@@ -237,10 +237,12 @@ def test_curves_of_our_verdicts_and_answers(name, method, rule, grader: Grader) 
 def test_accuracy_and_its_interval_over_problems(name, accuracy, grader: Grader) -> None:
     means = [mean([sample.correct for sample in group]) for group in votes(name, grader).values()]
     assert mean(means) == pytest.approx(accuracy)
-    found = stats.bootstrap_ci(means)
+    interval = stats.bootstrap_ci(means)
     spread = sum((value - accuracy) ** 2 for value in means) / len(means)
     half = 1.96 * math.sqrt(spread / len(means))  # of a mean over problems drawn anew
-    assert (found.low, found.high) == pytest.approx((accuracy - half, accuracy + half), abs=0.02)
+    assert (interval.low, interval.high) == pytest.approx(
+        (accuracy - half, accuracy + half), abs=0.02
+    )
 
 
 # --- the whole stage ------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def write(path: Path, values: list[dict[str, Any]]) -> str:
 
 
 def recipe_of(folder: Path, pool: list[dict[str, Any]], **more: Any) -> Any:
-    """All steps on; the files lie in the folder, the exam beside it: the certificate names its path."""
+    """All steps on; the files are in the folder, the exam beside it, since the certificate names its path."""
     folder.mkdir(parents=True, exist_ok=True)
     scripts = [
         {"question": one["question"], "thinking": [" hm"] * (n % 3 + 1),
@@ -100,7 +100,7 @@ def recipe_of(folder: Path, pool: list[dict[str, Any]], **more: Any) -> Any:
 
 
 def run(folder: Path, pool: list[dict[str, Any]], **more: Any) -> dict[str, str]:
-    """Hashes of all that was decided in filter, trace and select, by file."""
+    """Hashes of all decisions of filter, trace and select, by file."""
     pipeline.run_recipe(
         recipe_of(folder, pool, **more), folder / "run", reporter=ProgressReporter(quiet=True)
     )
@@ -108,10 +108,10 @@ def run(folder: Path, pool: list[dict[str, Any]], **more: Any) -> dict[str, str]
 
 
 def digests(root: Path) -> dict[str, str]:
-    found = (path for name in DECIDED for path in root.glob(f"[fts]*/{name}"))
+    paths = (path for name in DECIDED for path in root.glob(f"[fts]*/{name}"))
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in found
+        for path in paths
     }
 
 
@@ -138,24 +138,23 @@ def test_every_step_decides_something(expected) -> None:
 def test_the_order_of_the_rows_changes_nothing(expected, tmp_path) -> None:
     shuffled = rows()
     random.Random(1).shuffle(shuffled)
-    found = run(tmp_path, shuffled)
-    assert changed(found, expected[1]) == set()
+    assert changed(run(tmp_path, shuffled), expected[1]) == set()
 
 
 def test_a_run_that_was_interrupted_in_the_difficulty_step_ends_the_same(
     expected, tmp_path, monkeypatch
 ) -> None:
     calls = 0
-    whole = ReplaySession.completed
+    original = ReplaySession.completed
 
-    def breaks_off(self, timeout=None):
+    def interrupted(self, timeout=None):
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return whole(self, timeout)
+        return original(self, timeout)
 
-    monkeypatch.setattr(ReplaySession, "completed", breaks_off)
+    monkeypatch.setattr(ReplaySession, "completed", interrupted)
     with pytest.raises(BaseException) as stopped:
         run(tmp_path, rows())
     assert calls == 3, stopped
@@ -183,8 +182,7 @@ def test_ray_on_two_workers_decides_the_same(expected, tmp_path, monkeypatch) ->
         ray.shutdown()
 
 
-def changed(found: dict[str, str], expected: dict[str, str]) -> set[str]:
+def changed(hashes: dict[str, str], expected: dict[str, str]) -> set[str]:
     """Files whose bytes differ."""
-    return {
-        name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
-    }
+    names = hashes.keys() | expected.keys()
+    return {name for name in names if hashes.get(name) != expected.get(name)}

@@ -1,4 +1,4 @@
-"""The whole loop on the real embedded model, tiny; killed in the middle of each long stage, and resumed."""
+"""All stages on the embedded model, tiny; killed in the middle of each long stage, and resumed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def whole(smollm, tmp_path_factory) -> Path:
     return root
 
 
-def test_all_seven_stages_wrote_what_they_should(whole) -> None:
+def test_all_seven_stages_wrote_their_output(whole) -> None:
     rows = tables.read_records(whole / "evaluate", EvaluationRow)
     assert len(rows) == 6 * (3 + 4)
     assert len(tables.read_records(whole / "select", Trace)) == 16
@@ -79,14 +79,14 @@ def test_all_seven_stages_wrote_what_they_should(whole) -> None:
     assert (whole / "report" / "report.html").stat().st_size > 10_000
 
 
-def test_headline_has_what_the_commands_promise(whole) -> None:
+def test_headline_has_all_documented_figures(whole) -> None:
     data = headline(whole)
-    promised = {
+    documented = {
         "wall_seconds", "peak_rss_mb", "base_accuracy", "tuned_accuracy", "difference",
         "difference_ci95", "curve", "waits", "budget_violations", "thinking_natural_rate",
         "answer_eos_rate", "funnel", "tokens",
     }  # fmt: skip
-    assert promised <= set(data)
+    assert documented <= set(data)
     assert set(data["curve"][0]) >= {
         "max_thinking_tokens", "mean_thinking_tokens", "accuracy", "ci95",
     }  # fmt: skip
@@ -123,7 +123,7 @@ def num_chains(root: Path) -> int:
 
 
 def kill_when(root: Path, reached) -> None:
-    """Start the run in a group of its own; SIGKILL all of it once `reached` says so."""
+    """Start the run in a group of its own; SIGKILL all of it once `reached` is true."""
     child = subprocess.Popen(
         command(root, "--quiet"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -135,13 +135,13 @@ def kill_when(root: Path, reached) -> None:
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     with (root / "run.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # free when the last of the killed is gone
+        fcntl.flock(lock, fcntl.LOCK_EX)  # free once the last killed process has ended
 
 
 def test_killed_in_filter_train_and_evaluate_it_ends_with_the_same_bytes(whole, tmp_path) -> None:
     root = tmp_path / "killed"
     kill_when(root, lambda: num_chains(root) >= 4)  # the first batch of the filter's attempts
-    asked = num_chains(root)
+    num_recorded = num_chains(root)
     assert not (root / "filter").exists()
     kill_when(root, lambda: any((root / "work" / "train").glob("*")))  # the first checkpoint
     assert not (root / "train").exists()
@@ -149,13 +149,15 @@ def test_killed_in_filter_train_and_evaluate_it_ends_with_the_same_bytes(whole, 
     kill_when(root, lambda: num_chains(root) > attempts)  # the first batch of evaluate
     assert not (root / "evaluate").exists()
     run(root)
-    assert asked > 0
+    assert num_recorded > 0
     assert digests(root) == digests(whole)
-    for stage in ("filter", "evaluate"):  # nothing finished was asked twice
-        counts = [made(contract.read_manifest(r / stage)["facts"]["tokens"]) for r in (root, whole)]
+    for stage in ("filter", "evaluate"):  # cached completions are reused
+        counts = [
+            generated(contract.read_manifest(r / stage)["facts"]["tokens"]) for r in (root, whole)
+        ]
         assert counts[0] == counts[1]
 
 
-def made(tokens: dict[str, int]) -> tuple[int, int]:
-    """Tokens drawn and forced; what a resumed chain and its prompt were fed again is left out."""
+def generated(tokens: dict[str, int]) -> tuple[int, int]:
+    """Tokens sampled and forced, without the prefill of resumed chains and their prompts."""
     return tokens["decoded"], tokens["forced"]

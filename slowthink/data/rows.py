@@ -91,7 +91,10 @@ def estimate_rows(path: str | Path, *, setting: str) -> int:
     if (path / "data.parquet").is_file():
         path = path / "data.parquet"
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected one. Name one: --set {setting}=PATH")
+        raise DataError(
+            f"{path}: no such file; expected a file of rows, or a stage's folder such as "
+            f"runs/quickstart/pool. Name another: --set {setting}=PATH"
+        )
     if path.suffix.lower() == ".parquet":
         return int(_open_parquet(path).metadata.num_rows)
     if path.suffix.lower() == ".json":

@@ -72,10 +72,12 @@ class Script:
 
 
 def read_script(path: str | None) -> dict[str, Script]:
-    """Scripts by question, from a JSONL file."""
-    if path is None:
+    """Scripts by question, from a JSONL file. Raises ConfigError if it is unnamed or missing."""
+    if path is None or not Path(path).is_file():
+        where = f"{path}: no such file" if path else "engine.replay: null"
         raise ConfigError(
-            "engine.replay: needed for engine.kind `replay`: a JSONL file of scripts."
+            f"{where}; expected a JSONL file of scripts for engine.kind `replay`. "
+            "Name one: --set engine.replay=PATH"
         )
     scripts = {}
     for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
