@@ -18,7 +18,7 @@ from slowthink.cli.doctor import doctor
 from slowthink.cli.export import export
 from slowthink.cli.generate import generate
 from slowthink.cli.grade import grade
-from slowthink.cli.run import evaluate, stage_command
+from slowthink.cli.run import stage_command
 from slowthink.cli.scorer import scorer
 from slowthink.cli.serve import serve
 from slowthink.errors import ConfigError, SlowthinkError
@@ -41,7 +41,10 @@ for command in (
     stage_command("trace", "Gather chains of thought and keep the correct ones."),
     stage_command("select", "Choose the training set."),
     stage_command("train", "Fine-tune on the chosen chains."),
-    evaluate,
+    stage_command(
+        "evaluate",
+        "Measure models on held-out problems and benchmarks under thinking budgets.",
+    ),
     stage_command("report", "Write the HTML page of a run; with --json, its figures as data."),
     compare,
     generate,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from slowthink.cli import options
 from slowthink.cli.generate import (
     budgeted_tasks,
     check_budget,
@@ -24,18 +25,6 @@ from slowthink.cli.generate import (
     open_model,
     thinking_text,
     ungraded_problem,
-)
-from slowthink.cli.options import (
-    AnswerTokens,
-    Cap,
-    Json,
-    Model,
-    Seed,
-    Set,
-    Temperature,
-    ThinkingFormat,
-    Waits,
-    WaitString,
 )
 from slowthink.errors import ConfigError, SlowthinkError
 
@@ -51,16 +40,16 @@ HELP = (
 
 
 def chat(
-    model: Model = "smollm2-135m",
-    thinking_format: ThinkingFormat = "plain",
-    cap: Cap = 512,
-    waits: Waits = 0,
-    wait_string: WaitString = None,
-    answer_tokens: AnswerTokens = 256,
-    temperature: Temperature = 0.0,
-    seed: Seed = 0,
-    set_: Set = None,
-    json_: Json = False,
+    model: options.Model = "smollm2-135m",
+    thinking_format: options.ThinkingFormat = "plain",
+    cap: options.Cap = 512,
+    waits: options.Waits = 0,
+    wait_string: options.WaitString = None,
+    answer_tokens: options.AnswerTokens = 256,
+    temperature: options.Temperature = 0.0,
+    seed: options.Seed = 0,
+    set_: options.Set = None,
+    json_: options.Json = False,
 ) -> None:
     """Chat with a model under a thinking budget; questions may also come as lines on stdin.
 

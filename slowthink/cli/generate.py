@@ -11,19 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slowthink.cli.options import (
-    AnswerTokens,
-    Cap,
-    Json,
-    Model,
-    Seed,
-    Set,
-    Temperature,
-    ThinkingFormat,
-    Waits,
-    WaitString,
-    print_result,
-)
+from slowthink.cli import options
 from slowthink.errors import ConfigError, DataError
 from slowthink.records import Completion, Problem, duplicate_key, problem_id
 from slowthink.serialise import plain
@@ -40,16 +28,16 @@ def generate(
     file: Annotated[
         Path | None, typer.Option("--file", help="JSONL rows with a `question`.")
     ] = None,
-    model: Model = "smollm2-135m",
-    thinking_format: ThinkingFormat = "plain",
-    cap: Cap = 128,
-    waits: Waits = 0,
-    wait_string: WaitString = None,
-    answer_tokens: AnswerTokens = 64,
-    temperature: Temperature = 0.0,
-    seed: Seed = 0,
-    set_: Set = None,
-    json_: Json = False,
+    model: options.Model = "smollm2-135m",
+    thinking_format: options.ThinkingFormat = "plain",
+    cap: options.Cap = 128,
+    waits: options.Waits = 0,
+    wait_string: options.WaitString = None,
+    answer_tokens: options.AnswerTokens = 64,
+    temperature: options.Temperature = 0.0,
+    seed: options.Seed = 0,
+    set_: options.Set = None,
+    json_: options.Json = False,
 ) -> None:
     """Complete one prompt or a file of problems under a thinking budget, on any engine.
 
@@ -67,7 +55,7 @@ def generate(
     )  # fmt: skip
     rows = complete(questions, settings, cap=cap, waits=waits)
     text = "\n\n".join(row["text"] for row in rows)
-    print_result(text, {"completions": rows}, as_json=json_)
+    options.print_result(text, {"completions": rows}, as_json=json_)
 
 
 def complete(

@@ -19,6 +19,9 @@ Set = Annotated[
 Update = Annotated[
     bool, typer.Option("--update", help="Rerun from the first changed stage; nothing is deleted.")
 ]
+Regrade = Annotated[
+    bool, typer.Option("--regrade", help="Grade the stored answers again; generate nothing.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print settings, counts and estimates; load no model.")
 ]

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from slowthink.cli.options import (
-    DryRun,
-    Json,
-    Out,
-    Quiet,
-    RecipeArgument,
-    Runner,
-    Set,
-    Update,
-    print_result,
-)
+from slowthink.cli import options
 from slowthink.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,49 +22,43 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
     """The command that runs one stage; all stages for the name `run`."""
 
     def command(
-        recipe: RecipeArgument,
-        out: Out = None,
-        set_: Set = None,
-        update: Update = False,
-        dry_run: DryRun = False,
-        runner: Runner = None,
-        json_: Json = False,
-        quiet: Quiet = False,
+        recipe: options.RecipeArgument,
+        out: options.Out = None,
+        set_: options.Set = None,
+        update: options.Update = False,
+        regrade: options.Regrade = False,
+        dry_run: options.DryRun = False,
+        runner: options.Runner = None,
+        json_: options.Json = False,
+        quiet: options.Quiet = False,
     ) -> None:
+        from slowthink.pipeline import run
+        from slowthink.pipeline.progress import ProgressReporter
+
         resolved, root = open_recipe(recipe, out=out, overrides=set_, runner=runner)
         stages = None if name == "run" else (name,)
-        _run(
-            resolved, root, stages=stages, update=update, dry_run=dry_run, as_json=json_,
-            quiet=quiet,
-        )  # fmt: skip
+        _check_stages(resolved, stages)
+        if dry_run:
+            estimates = plan_run(resolved, root, stages=stages)
+            options.print_result(plan_text(estimates), estimates, as_json=json_)
+            return
+        with ProgressReporter(quiet=quiet) as reporter:
+            if regrade:
+                runs = run.regrade(resolved, root, reporter=reporter)
+            else:
+                reporter.notify(_plan_line(plan_run(resolved, root, stages=stages)))
+                runs = run.run_recipe(
+                    resolved, root, stages=stages, update=update, reporter=reporter
+                )
+        _print_run(runs, root, as_json=json_)
 
     command.__name__ = name
     command.__doc__ = f"{summary}\n\nExample: slowthink {name} quickstart --out runs/quickstart"
+    if name != "evaluate":
+        signature = inspect.signature(command, eval_str=True)
+        parameters = [p for p in signature.parameters.values() if p.name != "regrade"]
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
-
-
-def evaluate(
-    recipe: RecipeArgument,
-    out: Out = None,
-    set_: Set = None,
-    update: Update = False,
-    regrade: Annotated[
-        bool, typer.Option("--regrade", help="Grade the stored answers again; generate nothing.")
-    ] = False,
-    dry_run: DryRun = False,
-    runner: Runner = None,
-    json_: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Measure models on held-out problems and benchmarks under thinking budgets.
-
-    Example: slowthink evaluate quickstart --out runs/quickstart
-    """
-    resolved, root = open_recipe(recipe, out=out, overrides=set_, runner=runner)
-    _run(
-        resolved, root, stages=("evaluate",), update=update, regrade=regrade, dry_run=dry_run,
-        as_json=json_, quiet=quiet,
-    )  # fmt: skip
 
 
 def open_recipe(
@@ -111,34 +94,6 @@ def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None)
     }
 
 
-def _run(
-    recipe: Recipe,
-    root: Path,
-    *,
-    stages: Sequence[str] | None,
-    update: bool,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    regrade: bool = False,
-) -> None:
-    from slowthink.pipeline import run
-    from slowthink.pipeline.progress import ProgressReporter
-
-    _check_stages(recipe, stages)
-    if dry_run:
-        estimates = plan_run(recipe, root, stages=stages)
-        print_result(plan_text(estimates), estimates, as_json=as_json)
-        return
-    with ProgressReporter(quiet=quiet) as reporter:
-        if regrade:
-            runs = run.regrade(recipe, root, reporter=reporter)
-        else:
-            reporter.notify(_plan_line(plan_run(recipe, root, stages=stages)))
-            runs = run.run_recipe(recipe, root, stages=stages, update=update, reporter=reporter)
-    _print_run(runs, root, as_json=as_json)
-
-
 def _check_stages(recipe: Recipe, stages: Sequence[str] | None) -> None:
     missing = [stage for stage in stages or () if stage not in recipe.stages()]
     if missing:
@@ -165,7 +120,7 @@ def _print_run(runs: Sequence[StageRun], root: Path, *, as_json: bool) -> None:
         *_figures(data),
         f"report            {report}" if report.exists() else f"results           {root}",
     ]
-    print_result("\n".join(lines), data, as_json=as_json)
+    options.print_result("\n".join(lines), data, as_json=as_json)
 
 
 def _figures(data: Mapping[str, Any]) -> list[str]:
