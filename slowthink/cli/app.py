@@ -42,8 +42,7 @@ for command in (
     stage_command("select", "Choose the training set."),
     stage_command("train", "Fine-tune on the chosen chains."),
     stage_command(
-        "evaluate",
-        "Measure models on held-out problems and benchmarks under thinking budgets.",
+        "evaluate", "Measure models on held-out problems and benchmarks under thinking budgets."
     ),
     stage_command("report", "Write the HTML page of a run; with --json, its figures as data."),
     compare,

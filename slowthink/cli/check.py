@@ -24,18 +24,20 @@ from slowthink.records import Dropped, Grade, Problem, Verdict
 
 if TYPE_CHECKING:
     from slowthink.data.problems import LocatedProblem, SourceProblems
+    from slowthink.grading import Grader
     from slowthink.recipe import Recipe
 
 FORMS = ("\\boxed{%s}", "Final Answer: %s")
 """How a model writes an answer; a reference answer must be accepted in both forms."""
+KINDS = ("refused", "ungradable", "doubtful", "unreadable")
+"""Kinds of rows that need attention; only refused ones fail the check."""
 MAX_LINES = 20
 """Rows of one kind that are printed; the JSON has all."""
 
 
 def check(
     source: Annotated[
-        str,
-        typer.Argument(help="A recipe, or a file of problems, or a folder of JSONL files."),
+        str, typer.Argument(help="A recipe, or a file of problems, or a folder of JSONL files.")
     ],
     set_: Set = None,
     json_: Json = False,
@@ -90,7 +92,7 @@ def text_of(data: Mapping[str, Any]) -> str:
         if counts["num_unreadable"]:
             line += f", {counts['num_unreadable']} rows unreadable"
         lines.append(line)
-    for kind in ("refused", "ungradable", "doubtful", "unreadable"):
+    for kind in KINDS:
         rows = data[kind]
         lines += [f"  {kind}: {_line(row)}" for row in rows[:MAX_LINES]]
         if len(rows) > MAX_LINES:
@@ -183,78 +185,63 @@ def _pool_sets(recipe: Recipe) -> Iterator[CheckedSet]:
 
 def _check(sets: Sequence[CheckedSet]) -> dict[str, Any]:
     """Counts by set, and the rows that need attention."""
-    from slowthink.grading import check_dependencies
+    from slowthink.grading import Grader, check_dependencies
 
     check_dependencies()
-    pairs = [(problem_set, item) for problem_set in sets for item in problem_set.items]
-    refused = _refused(pairs)
-    counts = [_counts(problem_set, refused) for problem_set in sets]
+    counts = []
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    with Grader(num_workers=2) as grader:
+        for problem_set in sets:
+            num_refused = len(rows["refused"])
+            for kind, row in _rows(problem_set, grader):
+                rows[kind].append(row)
+            counts.append(_counts(problem_set, num_refused=len(rows["refused"]) - num_refused))
     return {
-        "ok": not refused,
-        "num_problems": len(pairs),
+        "ok": not rows["refused"],
+        "num_problems": sum(row["num_problems"] for row in counts),
         "num_without_key": sum(row["num_without_key"] for row in counts),
         "keys": [
             {"source": row["name"], "keys": row["num_keys"], "accepted": row["accepted"]}
             for row in counts
         ],
         "sets": counts,
-        "refused": refused,
-        "ungradable": [
-            _row(problem_set, item) | {"reason": "no key"}
-            for problem_set, item in pairs
-            if not item.problem.answer
-        ],
-        "doubtful": [
-            _row(problem_set, item) | {"gold": item.problem.answer, "reason": reason}
-            for problem_set, item in pairs
-            if (reason := _contradiction(item.problem))
-        ],
-        "unreadable": [
-            {"set": problem_set.name, "row": drop.id, "reason": drop.reason}
-            for problem_set in sets
-            for drop in problem_set.unreadable
-        ],
+        **rows,
     }
 
 
-def _refused(pairs: Sequence[tuple[CheckedSet, LocatedProblem]]) -> list[dict[str, Any]]:
-    """Rows whose reference answer is not accepted in every form, each with its first verdict."""
-    with_answer = [pair for pair in pairs if pair[1].problem.answer]
-    all_grades = _grade_reference_answers([item.problem for _, item in with_answer])
-    refused = []
-    for (problem_set, item), grades in zip(with_answer, all_grades, strict=True):
-        grade = next((grade for grade in grades if grade.verdict is not Verdict.CORRECT), None)
+def _rows(problem_set: CheckedSet, grader: Grader) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a set that need attention, each with its kind."""
+    grades = iter(_grade_reference_answers(problem_set, grader))
+    for item in problem_set.items:
+        row = {"set": problem_set.name, "row": item.address, "id": item.problem.id}
+        answer = item.problem.answer
+        if not answer:
+            yield "ungradable", row | {"reason": "no key"}
+            continue
+        by_form = [next(grades) for _ in FORMS]
+        grade = next((grade for grade in by_form if grade.verdict is not Verdict.CORRECT), None)
         if grade:
-            refused.append(
-                _row(problem_set, item)
-                | {
-                    "gold": grade.gold,
-                    "extracted": grade.extracted,
-                    "verdict": grade.verdict.value,
-                    "method": grade.method,
-                }
-            )
-    return refused
+            verdict = {"verdict": grade.verdict.value, "method": grade.method}
+            yield "refused", row | {"gold": grade.gold, "extracted": grade.extracted} | verdict
+        reason = _contradiction(item.problem)
+        if reason:
+            yield "doubtful", row | {"gold": answer, "reason": reason}
+    for drop in problem_set.unreadable:
+        yield "unreadable", {"set": problem_set.name, "row": drop.id, "reason": drop.reason}
 
 
-def _grade_reference_answers(problems: Sequence[Problem]) -> list[list[Grade]]:
-    """Grades of each problem's own reference answer, one per form."""
-    from slowthink.grading import GradeItem, Grader
+def _grade_reference_answers(problem_set: CheckedSet, grader: Grader) -> list[Grade]:
+    """Grades of each problem's own reference answer in every form, one after the other."""
+    from slowthink.grading import GradeItem
 
-    items = [GradeItem(problem=p, answer_text=form % p.answer) for p in problems for form in FORMS]
-    with Grader(num_workers=2) as grader:
-        grades = grader.grade_many(items)
-    return [grades[start : start + len(FORMS)] for start in range(0, len(grades), len(FORMS))]
-
-
-def _row(problem_set: CheckedSet, item: LocatedProblem) -> dict[str, Any]:
-    return {"set": problem_set.name, "row": item.address, "id": item.problem.id}
+    problems = [item.problem for item in problem_set.items if item.problem.answer]
+    return grader.grade_many(
+        [GradeItem(problem=p, answer_text=form % p.answer) for p in problems for form in FORMS]
+    )
 
 
-def _counts(problem_set: CheckedSet, refused: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _counts(problem_set: CheckedSet, *, num_refused: int) -> dict[str, Any]:
     num_answers = sum(bool(item.problem.answer) for item in problem_set.items)
-    rows = {(row["set"], row["row"]) for row in refused}
-    num_refused = sum((problem_set.name, item.address) in rows for item in problem_set.items)
     return {
         "name": problem_set.name,
         **problem_set.place,

@@ -73,10 +73,7 @@ def _run_on_ray(function: Callable[[Sequence[T]], B], batches: Sequence[Sequence
 
     def call(row: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {
-                "place": row["place"],
-                "results": _pickled(function(pickle.loads(row["rows"]))),
-            }
+            return {"place": row["place"], "results": _pickled(function(pickle.loads(row["rows"])))}
         except Exception as error:  # Ray's own message hides the cause
             return {"place": row["place"], "error": f"{type(error).__name__}: {error}"}
 

@@ -6,13 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from slowthink.recipe.base import (
-    ChatConfig,
-    EngineConfig,
-    ForcingConfig,
-    SamplingConfig,
-    Settings,
-)
+from slowthink.recipe.base import ChatConfig, EngineConfig, ForcingConfig, SamplingConfig, Settings
 
 # --- protocols, benchmarks and arms ---------------------------------------------------------------
 

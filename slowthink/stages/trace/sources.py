@@ -146,7 +146,4 @@ def _sampling_key(chain: UngradedChain, seed: int) -> int:
     return item_seed(seed, "take", digest([chain.problem.id, chain.thinking, chain.response]))
 
 
-SOURCES: dict[str, Callable[..., SourceChains]] = {
-    "solution": solution_chains,
-    "file": file_chains,
-}
+SOURCES: dict[str, Callable[..., SourceChains]] = {"solution": solution_chains, "file": file_chains}
