@@ -82,13 +82,13 @@ _AMBIGUOUS = frozenset(["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "
 _POWER = r"(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?"
 _ROMAN = rf"\\text\{{([^{{}}]*)\}}\s*\}}?{_POWER}"
 _MORE_ROMAN = rf"(?:\s*[/\\cdot*]*\s*\\text\{{[^{{}}]*\}}{_POWER})*"
-_ROMAN_TAIL = re.compile(
+_ROMAN_UNIT = re.compile(
     rf"^(.*?[\d\w}})\]])\s*(?:\^\s*\{{?\s*)?{_ROMAN}({_MORE_ROMAN})$", re.DOTALL
 )
-_PLAIN_TAIL = re.compile(
+_PLAIN_UNIT = re.compile(
     rf"^(.*[\d}})])\s*([A-Za-z][A-Za-z ]*?(?:\s*/\s*[A-Za-z]+)?){_POWER}$", re.DOTALL
 )
-_CJK_TAIL = re.compile(r"^(.*[\d}%)])\s*([一-鿿℃Ω][一-鿿Ω/]*)$", re.DOTALL)
+_CJK_UNIT = re.compile(r"^(.*[\d}%)])\s*([一-鿿℃Ω][一-鿿Ω/]*)$", re.DOTALL)
 _CURRENCY = re.compile(r"^(-?)\s*(\\\$|US\s?\\?\$|[¥€£])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£])$")
 _OHM = re.compile(r"(?<=[\d}])\s*(k?)\s*\\Omega$")
 _DEGREE = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$")
@@ -100,7 +100,7 @@ _TEMPERATURES = {"degree C", "degree F"}
 _PLAIN_NUMBER = re.compile(r"-?[\d.,/]+")
 _PLAIN_OR_SCIENTIFIC = re.compile(r"-?[\d.,/]+|.*10\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d+)")
 _FORMULA_WORDS = frozenset(["sin", "cos", "tan", "log", "ln", "exp", "and", "or", "pi", "sqrt"])
-_ORDINAL_SUFFIXES = ("th", "st", "nd", "rd")
+_NO_UNITS = ("and", "or", "th", "st", "nd", "rd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +117,8 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     text = _OHM.sub(r"\\text{\1Ω}", text) if text.endswith("\\Omega") else text
     if _PERCENT.search(text):
         return _PERCENT.sub("", text).strip(), Unit("%", "percent")
-    if (
-        "\\circ" in text
-        and _DEGREE.search(text)
-        and text.count("\\circ") == 1
-        and not _INSIDE_FUNCTION.search(text)
-    ):
+    is_degree = text.count("\\circ") == 1 and _DEGREE.search(text) is not None
+    if is_degree and not _INSIDE_FUNCTION.search(text):
         scale = re.search(r"([CF])\s*\}?$", text)
         name = f"degree {scale.group(1)}" if scale else "degree"
         return _DEGREE.sub("", text).strip(), Unit(name, "angle")
@@ -131,9 +127,9 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
         sign, front, back = money.groups()
         name = "$" if "$" in (front or back) else (front or back)
         return _CURRENCY.sub(sign or "", text).strip(), unit_by_name(name)
-    for pattern in (_ROMAN_TAIL, _PLAIN_TAIL, _CJK_TAIL):
+    for pattern in (_ROMAN_UNIT, _PLAIN_UNIT, _CJK_UNIT):
         match = pattern.match(text)
-        if match and (unit := _unit_of_tail(match)):
+        if match and (unit := _matched_unit(match)):
             return match.group(1).strip(), unit
     return text, None
 
@@ -172,18 +168,18 @@ def conversion_factor(gold: Unit | None, pred: Unit | None) -> Fraction | None:
     return None if gold.dimension == pred.dimension == "" else Fraction(1)
 
 
-def _unit_of_tail(match: re.Match[str]) -> Unit | None:
+def _matched_unit(match: re.Match[str]) -> Unit | None:
     """Return the unit at the end of a text; None where the letters are symbols."""
     name = match.group(2).strip()
-    if match.re is _CJK_TAIL:
+    if match.re is _CJK_UNIT:
         return unit_by_name(name)
     power = f"^{match.group(3)}" if match.group(3) else ""
-    if match.re is _PLAIN_TAIL:
+    if match.re is _PLAIN_UNIT:
         is_unit = _is_plain_unit(name, before=match.group(1), text=match.group())
         return unit_by_name(name + power) if is_unit else None
     if not name or name.startswith("-"):
         return None
-    if name.lower() in ("and", "or", *_ORDINAL_SUFFIXES) and not match.group(4):
+    if name.lower() in _NO_UNITS and not match.group(4):
         return Unit(name)
     further = TEXT.sub(r"\1", match.group(4) or "").replace("\\cdot", " ")
     return unit_by_name((name + power + further).replace("{", "").replace("}", ""))
