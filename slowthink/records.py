@@ -12,10 +12,15 @@ from __future__ import annotations
 
 import enum
 import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from slowthink.serialise import digest, plain
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 class Split(enum.Enum):
@@ -455,3 +460,11 @@ def duplicate_key(question: str, choices: tuple[str, ...] = ()) -> str:
 def item_seed(seed: int, *names: object) -> int:
     """A 63-bit seed for one item: results do not depend on order, workers or resuming."""
     return int(digest([seed, *map(str, names)])[:16], 16) >> 1
+
+
+def group_by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items by key; keys and items in order of appearance."""
+    groups: dict[K, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return dict(groups)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from slowthink.analysis.statistics import (
     pass_at_k,
     powers_of_two,
 )
-from slowthink.records import AnswerEnd, EvaluationRow, ThinkingEnd, Verdict
+from slowthink.records import AnswerEnd, EvaluationRow, ThinkingEnd, Verdict, group_by
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +52,7 @@ AnswerGroups = Mapping[str, int | None]
 
 def by_point(rows: Iterable[RowT]) -> dict[PointKey, list[RowT]]:
     """Rows by cap, waits and forced; forced points first."""
-    points: dict[PointKey, list[RowT]] = defaultdict(list)
-    for row in rows:
-        points[row.max_thinking_tokens, row.waits, row.forced].append(row)
+    points = group_by(rows, lambda row: (row.max_thinking_tokens, row.waits, row.forced))
     return {key: points[key] for key in sorted(points, key=point_order)}
 
 
@@ -97,10 +94,7 @@ def base_and_tuned(models: Mapping[str, str]) -> tuple[str, str]:
 
 def by_problem(rows: Iterable[RowT]) -> dict[str, list[RowT]]:
     """Rows by problem id."""
-    problems: dict[str, list[RowT]] = defaultdict(list)
-    for row in rows:
-        problems[row.problem_id].append(row)
-    return dict(problems)
+    return group_by(rows, lambda row: row.problem_id)
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -117,10 +111,11 @@ def problem_scores(rows: Iterable[RowT]) -> dict[str, float]:
 
 
 def _score(rows: Iterable[EvaluationRow | ComparedRow]) -> float:
-    by_temperature: dict[float, list[bool]] = defaultdict(list)
-    for row in rows:
-        by_temperature[row.temperature].append(row.verdict is Verdict.CORRECT)
-    return float(np.mean([np.mean(samples) for samples in by_temperature.values()]))
+    by_temperature = group_by(rows, lambda row: row.temperature).values()
+    shares = [
+        np.mean([row.verdict is Verdict.CORRECT for row in group]) for group in by_temperature
+    ]
+    return float(np.mean(shares))
 
 
 def point_figures(
@@ -265,9 +260,7 @@ def _end_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
 
 
 def _by_domain(rows: Sequence[EvaluationRow]) -> dict[str, dict[str, Any]]:
-    domains: dict[str, list[EvaluationRow]] = defaultdict(list)
-    for row in rows:
-        domains[row.domain or "unknown"].append(row)
+    domains = group_by(rows, lambda row: row.domain or "unknown")
     scores = {domain: problem_scores(members) for domain, members in sorted(domains.items())}
     return {
         domain: {"n": len(values), "accuracy": _mean(values.values())}

@@ -9,7 +9,6 @@ One real row of `refused`:
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import typer
 from slowthink.cli.options import Json, Set, print_result
 from slowthink.cli.run import open_recipe
 from slowthink.errors import ConfigError, DataError
-from slowthink.records import Dropped, Grade, Problem, Verdict
+from slowthink.records import Dropped, Grade, Problem, Verdict, group_by
 
 if TYPE_CHECKING:
     from slowthink.data.problems import LocatedProblem, SourceProblems
@@ -171,13 +170,9 @@ def _pool_sets(recipe: Recipe) -> Iterator[CheckedSet]:
         for source in recipe.pool.sources
         if isinstance(source, FileSource)
     }
-    items: dict[str, list[LocatedProblem]] = defaultdict(list)
-    for problem in result.records:
-        items[problem.source].append(
-            LocatedProblem(f"{problem.source}:{problem.source_row}", problem)
-        )
-    for name in sorted(items):
-        yield CheckedSet(name=name, place=places.get(name, {}), items=items[name])
+    for name, problems in sorted(group_by(result.records, lambda problem: problem.source).items()):
+        items = [LocatedProblem(f"{name}:{problem.source_row}", problem) for problem in problems]
+        yield CheckedSet(name=name, place=places.get(name, {}), items=items)
 
 
 # --- checking -------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +21,7 @@ import typer
 from slowthink.cli.options import Json, print_result
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError
-from slowthink.records import EvaluationRow, Problem, Verdict
+from slowthink.records import EvaluationRow, Problem, Verdict, group_by
 from slowthink.serialise import plain
 
 FILTER = "slowthink"
@@ -95,12 +94,13 @@ def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:
 
 def grouped(rows: Iterable[EvaluationRow]) -> list[list[EvaluationRow]]:
     """The rows of each file, in order of problem and sample."""
-    groups: dict[tuple[Any, ...], list[EvaluationRow]] = defaultdict(list)
-    for row in rows:
-        groups[
+    groups = group_by(
+        rows,
+        lambda row: (
             row.arm, row.benchmark, row.protocol, row.temperature,
             row.max_thinking_tokens, row.waits, row.forced,
-        ].append(row)  # fmt: skip
+        ),
+    )  # fmt: skip
     return [
         sorted(groups[key], key=lambda row: (row.problem_id, row.sample)) for key in sorted(groups)
     ]
@@ -119,9 +119,7 @@ def harness_rows(
     rows: Sequence[EvaluationRow], choices: dict[str, tuple[str, ...]]
 ) -> Iterable[dict[str, Any]]:
     """One row per problem, in order; `choices` are answer options by problem id."""
-    groups: dict[str, list[EvaluationRow]] = defaultdict(list)
-    for row in rows:
-        groups[row.problem_id].append(row)
+    groups = group_by(rows, lambda row: row.problem_id)
     for number, (problem, group) in enumerate(groups.items()):
         for part in _split_long(group):
             yield _harness_row(number, part, choices.get(problem, ()))

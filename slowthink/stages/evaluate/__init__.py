@@ -8,7 +8,6 @@ checked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from slowthink.data.load import ProblemSet
@@ -39,16 +38,6 @@ MAX_GRADER_ERRORS = 0.01
 __all__ = ["STAGE_VERSION", "plan", "regrade", "run"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurements:
-    """Results of all arms, before the summary."""
-
-    arms: Mapping[str, ArmResult]
-    judge: Mapping[str, Any] | None
-    extra_tokens: Mapping[str, Mapping[str, int]]
-    """Tokens of live parallel methods, scorers and the judge, by purpose."""
-
-
 def run(context: StageContext) -> StageResult:
     """All arms at all points. Raises DataError without problems, GraderError above 1 % failures."""
     config: EvaluateConfig = context.config
@@ -63,9 +52,7 @@ def run(context: StageContext) -> StageResult:
         }
         arms, judge = apply_judge(shared, arms)
         extra = {tag: plain(ledger.spent(tag)[0]) for tag in (PARALLEL_TAG, JUDGE_TAG)}
-        return _result(
-            context, sets, Measurements(arms=arms, judge=judge, extra_tokens=extra), grader
-        )
+        return _result(context, sets, grader, arms, judge=judge, extra_tokens=extra)
 
 
 def regrade(context: StageContext) -> StageResult:
@@ -83,29 +70,35 @@ def regrade(context: StageContext) -> StageResult:
         if parallel := context.config.parallel:
             curves = facts["summary"]["parallel"]
             arms[parallel.arm] = recount_votes(context, arms[parallel.arm], curves, grader)
-        measurements = Measurements(
-            arms=arms, judge=facts["summary"]["judge"], extra_tokens=facts["besides"]
-        )
-        return _result(context, sets, measurements, grader)
+        judge, extra = facts["summary"]["judge"], facts["besides"]
+        return _result(context, sets, grader, arms, judge=judge, extra_tokens=extra)
 
 
 def _result(
-    context: StageContext, sets: Sequence[ProblemSet], measured: Measurements, grader: Grader
+    context: StageContext,
+    sets: Sequence[ProblemSet],
+    grader: Grader,
+    arms: Mapping[str, ArmResult],
+    *,
+    judge: Mapping[str, Any] | None,
+    extra_tokens: Mapping[str, Mapping[str, int]],
 ) -> StageResult:
-    rows = [row for arm in measured.arms.values() for row in arm.rows]
+    """All figures and records. `extra_tokens`: of live parallel methods, scorers and the judge, by
+    purpose."""
+    rows = [row for arm in arms.values() for row in arm.rows]
     _check_grader(rows)
     groups = answer_groups(rows, grader)
     evaluation = Evaluation(
         config=context.config, sets=sets, rows=rows, groups=groups,
         seed=context.recipe.seed, chat=context.recipe.chat,
     )  # fmt: skip
-    facts = {name: arm.facts for name, arm in measured.arms.items()}
+    facts = {name: arm.facts for name, arm in arms.items()}
     arm_cost = _sum(arm["tokens"] for arm in facts.values() if "tokens" in arm)
-    total = plain(arm_cost + _sum(measured.extra_tokens.values()))
+    total = plain(arm_cost + _sum(extra_tokens.values()))
     summary = summarise(evaluation) | {
-        "parallel": [curves for arm in measured.arms.values() for curves in arm.parallel],
+        "parallel": [curves for arm in arms.values() for curves in arm.parallel],
         "key_review": disputed_references(rows, groups),
-        "judge": measured.judge,
+        "judge": judge,
         "tokens": total,
         "sweep": _sweep(rows, arm_cost),
     }
@@ -119,12 +112,10 @@ def _result(
         record_type=EvaluationRow,
         dropped=[
             *(drop for problem_set in sets for drop in problem_set.dropped),
-            *(drop for arm in measured.arms.values() for drop in arm.dropped),
+            *(drop for arm in arms.values() for drop in arm.dropped),
         ],
         steps=[Step(name="graded", num_in=len(rows), num_out=gradable)],
-        facts={
-            "summary": summary, "tokens": total, "arms": facts, "besides": measured.extra_tokens,
-        },
+        facts={"summary": summary, "tokens": total, "arms": facts, "besides": extra_tokens},
     )  # fmt: skip
 
 
@@ -161,7 +152,6 @@ def _max_tokens(arm: ArmConfig) -> int:
 
 
 def _check_grader(rows: Sequence[EvaluationRow]) -> None:
-    """Raise GraderError if the grader failed on too many rows."""
     failed = [row for row in rows if row.verdict is Verdict.GRADER_ERROR]
     if len(failed) > MAX_GRADER_ERRORS * len(rows):
         raise GraderError(

@@ -12,7 +12,7 @@ from typing import Any
 from slowthink.analysis.scores import AnswerGroups, by_point, longest_point, vote_of
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
-from slowthink.records import EvaluationRow, Verdict
+from slowthink.records import EvaluationRow, Verdict, group_by
 
 MIN_SHARE = 0.5
 """A model's answer is the one that more than this share of its samples give."""
@@ -21,20 +21,11 @@ MIN_SHARE = 0.5
 def answer_groups(rows: Iterable[EvaluationRow], grader: Grader) -> AnswerGroups:
     """The number of every row's answer, equal for equivalent answers to one problem."""
     groups: dict[str, int | None] = {}
-    for members in _by_set_and_problem(rows).values():
+    for members in group_by(rows, _set_and_problem).values():
         texts = list(dict.fromkeys(row.extracted for row in members if row.extracted is not None))
         numbers = dict(zip(texts, group_answers(texts, grader), strict=True))
         groups.update({row.id: numbers.get(row.extracted or "") for row in members})
     return groups
-
-
-def _by_set_and_problem(
-    rows: Iterable[EvaluationRow],
-) -> dict[tuple[str, str], list[EvaluationRow]]:
-    problems: dict[tuple[str, str], list[EvaluationRow]] = defaultdict(list)
-    for row in rows:
-        problems[row.benchmark, row.problem_id].append(row)
-    return problems
 
 
 def disputed_references(
@@ -45,23 +36,23 @@ def disputed_references(
     Counts the answers of each arm's longest point, all protocols together. A model has the answer
     that more than half of its samples give; several arms of one model count once.
     """
+    arms = [by_point(arm_rows) for arm_rows in group_by(rows, lambda row: row.arm).values()]
     answered = [
-        row for row in _longest_rows(rows) if row.verdict in (Verdict.CORRECT, Verdict.WRONG)
+        row
+        for points in arms
+        for row in points[longest_point(points)]
+        if row.verdict in (Verdict.CORRECT, Verdict.WRONG)
     ]
     disputes = [
         {"benchmark": benchmark} | dispute
-        for (benchmark, _), members in sorted(_by_set_and_problem(answered).items())
+        for (benchmark, _), members in sorted(group_by(answered, _set_and_problem).items())
         if (dispute := _dispute(members, groups)) is not None
     ]
     return sorted(disputes, key=lambda dispute: (-len(dispute["arms"]), -dispute["num_votes"]))
 
 
-def _longest_rows(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
-    arms: dict[str, list[EvaluationRow]] = defaultdict(list)
-    for row in rows:
-        arms[row.arm].append(row)
-    by_arm = [by_point(arm_rows) for arm_rows in arms.values()]
-    return [row for points in by_arm for row in points[longest_point(points)]]
+def _set_and_problem(row: EvaluationRow) -> tuple[str, str]:
+    return row.benchmark, row.problem_id
 
 
 def _dispute(members: Sequence[EvaluationRow], groups: AnswerGroups) -> dict[str, Any] | None:

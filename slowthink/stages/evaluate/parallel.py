@@ -7,6 +7,7 @@ search and rejection sampling run live.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from slowthink.engines.session import Point, Session
 from slowthink.errors import ConfigError
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
-from slowthink.recipe import EvaluateConfig, ParallelConfig
+from slowthink.recipe import EvaluateConfig
 from slowthink.recipe.protocols import draws_for, resolve
 from slowthink.records import EvaluationRow, Verdict
 from slowthink.sampling.parallel import (
@@ -67,20 +68,26 @@ def parallel_curves(
     config, stage = context.config.parallel, context.stage
     assert config is not None
     arm = next(arm for arm in context.config.arms if arm.name == config.arm)
-    batches = [
-        batch
-        for batch in sample_batches(context, arm, session)
-        if batch.protocol.name == config.protocol
-    ]
-    if config.scorer is None:
-        return [_curves(context, batch, rows, None) for batch in batches], list(rows)
-    with open_scorer(
-        config.scorer, stage.recipe, ledger=context.ledger, tag=TAG, notify=stage.notify
-    ) as scorer:
-        stage.notify(f"evaluate: scoring {arm.name}'s samples")
-        scored = {row.id: row for batch in batches for row in _scored(batch, rows, scorer)}
-        rows = [scored.get(row.id, row) for row in rows]
-        return [_curves(context, batch, rows, scorer) for batch in batches], rows
+    with ExitStack() as stack:
+        scorer = None
+        if config.scorer is not None:
+            scorer = stack.enter_context(
+                open_scorer(
+                    config.scorer, stage.recipe, ledger=context.ledger, tag=TAG, notify=stage.notify
+                )
+            )
+            stage.notify(f"evaluate: scoring {arm.name}'s samples")
+        curves, by_id = [], {row.id: row for row in rows}
+        for batch in sample_batches(context, arm, session):
+            if batch.protocol.name == config.protocol:
+                key = arm.name, batch.problem_set.name, batch.protocol.name
+                batch_rows = [row for row in rows if _set_key(row) == key]
+                tokens_per_sample = 0.0
+                if scorer is not None and batch_rows:
+                    batch_rows, tokens_per_sample = _scored(batch, batch_rows, scorer)
+                    by_id |= {row.id: row for row in batch_rows}
+                curves.append(_curves(context, batch, batch_rows, scorer, tokens_per_sample))
+    return curves, list(by_id.values())
 
 
 def recount_votes(
@@ -111,23 +118,16 @@ def _set_key(row: EvaluationRow) -> tuple[str, str, str]:
     return row.arm, row.benchmark, row.protocol
 
 
-def _batch_rows(rows: Sequence[EvaluationRow], batch: SampleBatch) -> list[EvaluationRow]:
-    key = batch.arm.name, batch.problem_set.name, batch.protocol.name
-    return [row for row in rows if _set_key(row) == key]
-
-
 def _scored(
     batch: SampleBatch, rows: Sequence[EvaluationRow], scorer: Scorer
-) -> list[EvaluationRow]:
-    """The batch's rows with their scores."""
-    batch_rows = _batch_rows(rows, batch)
-    scores = scorer.score(_score_items(batch, batch_rows))
-    return [replace(row, score=score) for row, score in zip(batch_rows, scores, strict=True)]
-
-
-def _score_items(batch: SampleBatch, rows: Sequence[EvaluationRow]) -> list[ScoreItem]:
+) -> tuple[list[EvaluationRow], float]:
+    """The batch's rows with their scores, and the scorer's tokens per sample."""
     problems = {problem.id: problem for problem in batch.problem_set.problems}
-    return [ScoreItem(problems[row.problem_id], transcript_text(row.segments)) for row in rows]
+    texts = scorer.score_texts(
+        [ScoreItem(problems[row.problem_id], transcript_text(row.segments)) for row in rows]
+    )
+    scored = [replace(row, score=text.score) for row, text in zip(rows, texts, strict=True)]
+    return scored, sum(text.num_tokens for text in texts) / len(texts)
 
 
 def _curves(
@@ -135,17 +135,11 @@ def _curves(
     batch: SampleBatch,
     rows: Sequence[EvaluationRow],
     scorer: Scorer | None,
+    tokens_per_sample: float,
 ) -> dict[str, Any]:
-    """All curves of the batch's set; `rows` are the arm's."""
-    config = context.config.parallel
-    assert config is not None
-    batch_rows = _batch_rows(rows, batch)
-    tokens_per_sample = 0.0
-    if scorer is not None and batch_rows:
-        scored = scorer.score_texts(_score_items(batch, batch_rows))
-        tokens_per_sample = sum(item.num_tokens for item in scored) / len(scored)
+    """All curves of the batch's set; `rows` are the batch's."""
     curves = stored_curves(
-        _stored_points(batch_rows, answer_groups(batch_rows, context.grader)),
+        _stored_points(rows, answer_groups(rows, context.grader)),
         scorer_tokens_per_sample=tokens_per_sample,
         seed=context.stage.recipe.seed,
         num_resamples=context.config.num_resamples,
@@ -156,7 +150,7 @@ def _curves(
         "protocol": batch.protocol.name,
         "scorer": scorer.facts if scorer else None,
         "scorer_tokens_per_sample": tokens_per_sample,
-        "curves": curves + _live_curves(context, batch, config, scorer),
+        "curves": curves + _live_curves(context, batch, scorer),
     }
 
 
@@ -176,7 +170,6 @@ def _stored_points(rows: Sequence[EvaluationRow], groups: AnswerGroups) -> list[
 
 
 def _voting_sample(row: EvaluationRow, groups: AnswerGroups) -> Sample:
-    """The row as a sample that votes."""
     return Sample(
         answer=vote_of(row, groups),
         correct=row.verdict is Verdict.CORRECT,
@@ -186,12 +179,11 @@ def _voting_sample(row: EvaluationRow, groups: AnswerGroups) -> Sample:
 
 
 def _live_curves(
-    context: EvaluationContext,
-    batch: SampleBatch,
-    config: ParallelConfig,
-    scorer: Scorer | None,
+    context: EvaluationContext, batch: SampleBatch, scorer: Scorer | None
 ) -> list[dict[str, Any]]:
     """Curves of the methods that sample more: rejection sampling and tree search."""
+    config = context.config.parallel
+    assert config is not None
     stage, problems = context.stage, list(batch.problem_set.problems)
     draws = draws_for(batch.protocol, num_problems=len(problems))
     parallel = ParallelContext(

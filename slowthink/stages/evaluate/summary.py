@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +30,7 @@ from slowthink.data.load import ProblemSet
 from slowthink.data.registry import limo_ten
 from slowthink.recipe import ChatConfig, EvaluateConfig
 from slowthink.recipe.protocols import describe, resolve
-from slowthink.records import EvaluationRow
+from slowthink.records import EvaluationRow, group_by
 
 STORED = "stored"
 """Protocol of stored samples made under an unknown one."""
@@ -77,9 +76,7 @@ class Evaluation:
     @cached_property
     def points(self) -> dict[tuple[str, str, str], dict[PointKey, list[EvaluationRow]]]:
         """Rows by arm, protocol and benchmark, in the order of the recipe, then by point."""
-        rows_of: dict[tuple[str, str, str], list[EvaluationRow]] = defaultdict(list)
-        for row in self.rows:
-            rows_of[row.arm, row.protocol, row.benchmark].append(row)
+        rows_of = group_by(self.rows, lambda row: (row.arm, row.protocol, row.benchmark))
         arms = [arm.name for arm in self.config.arms]
         benchmarks = [problem_set.name for problem_set in self.sets]
         keys = itertools.product(arms, self.protocol_names, benchmarks)

@@ -7,14 +7,13 @@ take(source, 100, seed=0) draws the same hundred from a shuffled file.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
 from slowthink.data.problems import LocatedProblem, SourceProblems, ranked, take_only
 from slowthink.errors import ConfigError
 from slowthink.recipe.sources import DrawnSource
-from slowthink.records import Split
+from slowthink.records import Split, group_by
 
 Strata = Callable[[LocatedProblem], tuple[str, ...]]
 """Returns the groups of a problem, the widest first."""
@@ -36,10 +35,7 @@ def _stratified(
     order: list[LocatedProblem], limit: int, strata: Strata, *, level: int
 ) -> list[LocatedProblem]:
     """Equal shares of each group, smallest first; larger groups fill in for smaller ones."""
-    groups: dict[str, list[LocatedProblem]] = defaultdict(list)
-    for item in order:
-        names = strata(item)
-        groups[names[level] if level < len(names) else ""].append(item)
+    groups = group_by(order, lambda item: "".join(strata(item)[level : level + 1]))
     if len(groups) == 1 and level >= len(strata(order[0])):
         return order[:limit]
     drawn: list[LocatedProblem] = []

@@ -32,6 +32,7 @@ import numpy as np
 
 from slowthink.data.registry import published_sets
 from slowthink.pipeline.contract import quantiles
+from slowthink.records import group_by
 from slowthink.stages.report import problem_columns
 from slowthink.stages.report.text import shorten
 
@@ -176,12 +177,10 @@ def pass_rate_class(rate: float | None) -> str:
 def duplicate_rows(folder: Path | None, facts: Mapping[str, Any]) -> Rows:
     """One row for each kind of duplicate that was searched for."""
     parts: Mapping[str, Any] = facts.get("duplicates") or {}
-    clusters: dict[str, Rows] = {part: [] for part in parts}
-    for line in _lines(folder, "clusters.jsonl"):
-        clusters.setdefault(line["part"], []).append(line)
+    clusters = group_by(_lines(folder, "clusters.jsonl"), lambda line: str(line["part"]))
     return [
-        {"part": part, **(parts.get(part) or {}), **_cluster_figures(lines)}
-        for part, lines in clusters.items()
+        {"part": part, **(parts.get(part) or {}), **_cluster_figures(clusters.get(part, []))}
+        for part in {**parts, **clusters}
     ]
 
 

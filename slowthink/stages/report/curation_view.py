@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from slowthink.records import group_by
 from slowthink.stages.report import svg
 from slowthink.stages.report.curation import PASS_RATES
 from slowthink.stages.report.tables import Cell, Column, Row, Rows, share_of
@@ -34,9 +35,7 @@ OUTCOMES = {
 def curation_view(data: Row) -> dict[str, Any]:
     """Values of `data.collect`'s dict for curation.html, beside the dict itself."""
     curation, funnel = data["headline"]["curation"], data["headline"]["funnel"]
-    lengths: dict[str, Rows] = {}
-    for row in curation["lengths"]:
-        lengths.setdefault(row["measure"], []).append(row)
+    lengths = group_by(curation["lengths"], lambda row: row["measure"])
     return {
         "funnel": _funnel(funnel, data["drops"]),
         "paper_steps": _paper_steps(curation["paper"], funnel),

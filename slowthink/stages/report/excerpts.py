@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from slowthink.records import Verdict, item_seed
+from slowthink.records import Verdict, group_by, item_seed
 from slowthink.stages.report.text import budget_label, shorten
 
 T = TypeVar("T")
@@ -57,9 +57,7 @@ def choose_transcripts(rows: Iterable[Mapping[str, Any]], *, num: int, seed: int
     All points use the same seeded order of problems, so the same problems are shown at several
     points. Arms are interleaved.
     """
-    by_arm: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        by_arm[row["arm"]].append(row)
+    by_arm = group_by(rows, lambda row: str(row["arm"]))
     chosen = [_choose_in_arm(by_arm[arm], seed)[:num] for arm in sorted(by_arm)]
     return [str(row["id"]) for row in _interleave(chosen)]
 

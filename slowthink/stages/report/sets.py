@@ -14,7 +14,7 @@ from typing import Any
 
 from slowthink.analysis.published import load_published
 from slowthink.analysis.scores import longest_figures, point_key
-from slowthink.records import Split
+from slowthink.records import Split, group_by
 
 SetKey = tuple[str, str]
 """Benchmark and protocol."""
@@ -33,9 +33,8 @@ def sets_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "sets" in summary:
         eval_sets = list(summary["sets"])
     else:
-        by_protocol: dict[str, list[dict[str, Any]]] = {}
-        for arm in summary.get("arms") or []:
-            by_protocol.setdefault(str(arm.get("protocol") or "unknown"), []).append(arm)
+        arms = summary.get("arms") or []
+        by_protocol = group_by(arms, lambda arm: str(arm.get("protocol") or "unknown"))
         eval_sets = [_held_out_set(text, arms) for text, arms in by_protocol.items()]
     return [_EMPTY | {"protocol_text": row["protocol"]} | row for row in eval_sets]
 
