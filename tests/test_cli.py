@@ -52,7 +52,7 @@ def test_run_and_stages_take_the_same_options(command) -> None:
         (["run", "quickstart", "--set", "sed=1"], 2, "did you mean `seed`"),
         (["fly"], 2, "No such command"),
         (["generate"], 2, "give either one PROMPT or --file"),
-        (["generate", "q", "--cap", "-1"], 2, "expected counts of 0 or more"),
+        (["generate", "q", "--cap", "-1"], 2, "Invalid value for '--cap'"),
         (["generate", "q", "--set", "engin.kind=vllm"], 2, "did you mean `engine`?"),
         (["generate", "q", "--set", "engine.kind=openai"], 2, "engine.endpoints: needed"),
         (["generate", "--file", "no-such.jsonl"], 1, "no such file"),

@@ -94,7 +94,10 @@ def test_all_errors_are_reported_at_once_with_the_closest_name() -> None:
         ("seed.x=1", "has no settings inside"),
         ("evaluate.arms.9.caps=[1]", "not an index of a list of 2"),
         ("train.epochs=zero", "train.epochs: Input should be a valid integer"),
-        ("evaluate.arms.0.caps=[-1]", "none may be negative"),
+        (
+            "evaluate.arms.0.caps=[-1]",
+            "evaluate.arms.0.caps.0: Input should be greater than or equal to 0; saw -1",
+        ),
         ("evaluate.protocols=[{name: x, draws: {num_samples: 2}}]", "temperature above 0"),
         ("filter.difficulty.min_pass_rate=0.9", "no problem could be kept"),
     ],

@@ -19,7 +19,6 @@ import typer
 from slowthink.cli import options
 from slowthink.cli.generate import (
     budgeted_tasks,
-    check_budget,
     completion_row,
     generation_settings,
     open_model,
@@ -55,7 +54,6 @@ def chat(
 
     Example: slowthink chat --model runs/quickstart/train/model --format s1 --cap 128
     """
-    check_budget("chat", cap=cap, waits=waits)
     settings = generation_settings(
         "chat", model=model, thinking_format=thinking_format, wait_strings=wait_string,
         answer_tokens=answer_tokens, temperature=temperature, seed=seed, overrides=set_,

@@ -48,7 +48,6 @@ def generate(
             'generate: give either one PROMPT or --file, e.g. slowthink generate "2+2?"'
         )
     questions = _read_questions(file) if file else [(prompt or "", "en")]
-    check_budget("generate", cap=cap, waits=waits)
     settings = generation_settings(
         "generate", model=model, thinking_format=thinking_format, wait_strings=wait_string,
         answer_tokens=answer_tokens, temperature=temperature, seed=seed, overrides=set_,
@@ -101,12 +100,6 @@ def generation_settings(
         "forcing": forcing, "sampling": {"temperature": temperature},
     }  # fmt: skip
     return parse_settings(Generation, data, where=command, overrides=overrides or ())
-
-
-def check_budget(command: str, *, cap: int, waits: int) -> None:
-    """Raise ConfigError where a count is negative."""
-    if cap < 0 or waits < 0:
-        raise ConfigError(f"{command}: --cap {cap}, --waits {waits}; expected counts of 0 or more.")
 
 
 @contextmanager

@@ -36,11 +36,11 @@ Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
 ThinkingFormat = Annotated[
     str, typer.Option("--format", help="Thinking format: auto, s1, think-tags, plain, …")
 ]
-Cap = Annotated[int, typer.Option("--cap", help="Maximum number of thinking tokens.")]
+Cap = Annotated[int, typer.Option("--cap", min=0, help="Maximum number of thinking tokens.")]
 Waits = Annotated[
     int,
     typer.Option(
-        "--waits", help="How often the end of thinking is suppressed and 'Wait' appended."
+        "--waits", min=0, help="How often the end of thinking is suppressed and 'Wait' appended."
     ),
 ]
 WaitString = Annotated[

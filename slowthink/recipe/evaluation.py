@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from slowthink.recipe.base import ChatConfig, EngineConfig, ForcingConfig, SamplingConfig, Settings
 
@@ -14,7 +14,7 @@ from slowthink.recipe.base import ChatConfig, EngineConfig, ForcingConfig, Sampl
 class DrawsConfig(Settings):
     """How many samples are drawn per problem, and how."""
 
-    temperatures: tuple[float, ...] = Field(default=(0.0,), min_length=1)
+    temperatures: tuple[NonNegativeFloat, ...] = Field(default=(0.0,), min_length=1)
     """0 is greedy. With several, each has its own samples and the results are averaged."""
     num_samples: int = Field(default=1, ge=1)
     """Samples per problem and temperature; only one at temperature 0, where all are equal."""
@@ -27,8 +27,6 @@ class DrawsConfig(Settings):
 
     @model_validator(mode="after")
     def _sampled(self) -> DrawsConfig:
-        if any(temperature < 0 for temperature in self.temperatures):
-            raise ValueError("temperatures are 0 (greedy) or above")
         if len(set(self.temperatures)) < len(self.temperatures):
             raise ValueError("temperatures: one occurs twice")
         if self.num_samples > 1 and not any(self.temperatures):
@@ -97,9 +95,9 @@ class ArmConfig(Settings):
     compared with the other arms. null: a protocol of their own, `stored`."""
     chat: ChatConfig | None = None
     """How problems become prompts. null: the recipe's."""
-    caps: tuple[int, ...] = ()
+    caps: tuple[NonNegativeInt, ...] = ()
     """Maximum numbers of thinking tokens, each a point of the curve; the answer is then forced."""
-    waits: tuple[int, ...] = ()
+    waits: tuple[NonNegativeInt, ...] = ()
     """How often the end of thinking is suppressed, at the largest cap; 0 is always included."""
     free: bool = False
     """Also measure without forcing, with at most the largest cap of thinking tokens."""
@@ -118,8 +116,6 @@ class ArmConfig(Settings):
             raise ValueError("protocol is for an arm of stored samples; others take all protocols")
         if not self.caps:
             raise ValueError("an arm needs at least one cap, e.g. caps: [32, 64]")
-        if any(cap < 0 for cap in self.caps) or any(wait < 0 for wait in self.waits):
-            raise ValueError("caps and waits are counts; none may be negative")
         if min(self.caps) < self.forcing.min_thinking_tokens:
             raise ValueError("forcing.min_thinking_tokens is above the smallest cap")
         return self
