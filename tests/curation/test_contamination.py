@@ -1,4 +1,4 @@
-"""Copies of tested problems, told apart from templates and from problems that only sound alike."""
+"""Copies of test problems, distinguished from templates and from problems that only sound alike."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ CASES = {
 
 @pytest.mark.parametrize(("item", "text", "kind"), CASES.values(), ids=CASES)
 def test_kind_of_leak(item: str, text: str, kind: str | None) -> None:
-    found = StrictIndex.of([EvaluationItem("set", "1", item)], STRICT).leaks([text])[0]
-    assert (found[0].kind if found else None) == kind
+    leaks = StrictIndex.of([EvaluationItem("set", "1", item)], STRICT).leaks([text])[0]
+    assert (leaks[0].kind if leaks else None) == kind
 
 
 def test_a_drawing_counts_as_one_number() -> None:
     drawing = "[asy] " + "draw((0,0)--(1,0)--(1,1)--cycle); " * 9 + "[/asy]"
     item = f"What is the area of the shaded triangle shown below on the grid of squares? {drawing}"
-    found = StrictIndex.of([EvaluationItem("set", "1", item)], STRICT).leaks([
+    leaks = StrictIndex.of([EvaluationItem("set", "1", item)], STRICT).leaks([
         item.replace("shaded triangle", "shaded triangle").replace("draw", "draw "),
         item.replace("(1,1)", "(2,5)"),
         f"How long is the path that a snail takes along this line? {drawing}",
     ])  # fmt: skip
-    assert [[leak.kind for leak in one] for one in found] == [["copy"], ["template"], []]
+    assert [[leak.kind for leak in one] for one in leaks] == [["copy"], ["template"], []]
 
 
 def test_a_hit_names_item_span_and_score() -> None:
@@ -84,7 +84,7 @@ def test_order_batches_and_neighbours_do_not_matter(monkeypatch) -> None:
     assert [leak.item.id for leak in alone[0] if leak.kind == "copy"] == ["7"]
 
 
-def test_a_chain_leaks_where_it_holds_a_problem_not_where_it_sounds_like_one() -> None:
+def test_a_chain_leaks_if_it_contains_a_problem_not_if_it_resembles_one() -> None:
     filler = " ".join(
         random.Random(0).choices(
             ["so", "we", "add", "the", "two", "and", "check", "it", "again"], k=900
@@ -92,8 +92,8 @@ def test_a_chain_leaks_where_it_holds_a_problem_not_where_it_sounds_like_one() -
     )
     items = [EvaluationItem("set", "1", TANK), EvaluationItem("set", "2", "Compute 17 + 25.")]
     chains = [f"{filler} I recall: {TANK} {filler}", f"{filler} compute 17 + 25 {filler}", filler]
-    found = find_in_chains(chains, items, STRICT)
-    assert [[leak.item.id for leak in one] for one in found] == [["1"], [], []]
+    leaks = find_in_chains(chains, items, STRICT)
+    assert [[leak.item.id for leak in one] for one in leaks] == [["1"], [], []]
 
 
 def test_s1_drops_a_template_that_strict_keeps() -> None:

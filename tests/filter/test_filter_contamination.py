@@ -47,10 +47,10 @@ def benchmark(folder: Path, *questions: str) -> dict[str, str]:
     return {"name": "own", "path": str(path)}
 
 
-def paper(folder: Path) -> dict[str, Any]:
+def certificate_of(folder: Path) -> dict[str, Any]:
     path = folder / "run/filter.partial/contamination.json"
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    certificate: dict[str, Any] = json.loads(path.read_text())
+    return certificate
 
 
 def sandbox(num: int) -> list[Problem]:
@@ -67,31 +67,31 @@ def test_heldout_problems_of_the_pool_are_always_checked(tmp_path: Path) -> None
     assert result.dropped[0].evidence.startswith("held-out 1 (score 1.0): find the number of ways")
 
 
-def test_the_certificate_says_what_was_checked_against_what(tmp_path: Path) -> None:
+def test_the_certificate_names_the_sets_and_rows_compared(tmp_path: Path) -> None:
     own = benchmark(tmp_path, LEAK, "Another one?")
     run(tmp_path, [problem(LEAK), problem("What is 3?")], benchmarks=[own])
-    found = paper(tmp_path)
-    assert found["checked"]["num"] == 2 and found["settings"]["preset"] == "strict"
-    against = found["against"][0]
+    certificate = certificate_of(tmp_path)
+    assert certificate["checked"]["num"] == 2 and certificate["settings"]["preset"] == "strict"
+    against = certificate["against"][0]
     assert (against["name"], against["num_problems"], against["num_hits"]) == (
         "own",
         2,
         {"copy": 1},
     )
     assert against["source"]["sha256"]
-    hit = found["hits"][0]
+    hit = certificate["hits"][0]
     assert (hit["benchmark"], hit["item"], hit["score"], hit["dropped"]) == ("own", "1", 1.0, True)
-    assert found["num_dropped"] == 1
+    assert certificate["num_dropped"] == 1
 
 
-def test_templates_are_reported_and_stay_unless_asked(tmp_path: Path) -> None:
+def test_templates_are_reported_and_kept_by_default(tmp_path: Path) -> None:
     template, own = (
         problem("Work out 17 + 25 times 3."),
         benchmark(tmp_path, "Work out 4 + 5 times 6."),
     )
     kept = run(tmp_path / "a", [template], benchmarks=[own])
     assert len(kept.records) == 1
-    assert [(hit["kind"], hit["dropped"]) for hit in paper(tmp_path / "a")["hits"]] == [
+    assert [(hit["kind"], hit["dropped"]) for hit in certificate_of(tmp_path / "a")["hits"]] == [
         ("template", False)
     ]
     other = problem("What is the name of the second letter?")
@@ -116,7 +116,7 @@ def test_procedural_templates_survive_strict_and_not_s1(tmp_path: Path) -> None:
         assert len(by_run.records) <= train + 1 - least
 
 
-def test_cross_source_drops_what_an_earlier_source_holds(tmp_path: Path) -> None:
+def test_cross_source_drops_problems_of_an_earlier_source(tmp_path: Path) -> None:
     first, second = problem("One. " + LEAK, source="b"), problem("Two. " + LEAK, source="a")
     settings = {"preset": "s1", "cross_source": True}
     by_name = run(tmp_path / "a", [first, second], **settings)
@@ -139,6 +139,6 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path, preset: str) -> None:
     random.Random(3).shuffle(rows)
     two = run(tmp_path / "b", rows, preset=preset)
     assert {p.id for p in one.records} == {p.id for p in two.records}
-    first, second = paper(tmp_path / "a"), paper(tmp_path / "b")
+    first, second = certificate_of(tmp_path / "a"), certificate_of(tmp_path / "b")
     assert first["hits"] == second["hits"] and first["checked"] == second["checked"]
     assert [a["digest"] for a in first["against"]] == [a["digest"] for a in second["against"]]

@@ -1,4 +1,4 @@
-"""The measurement of difficulty and its settings, from attempts that we make up."""
+"""Pass rates, bands and settings of difficulty, on made-up attempts."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def problem(number: int, *, domain: str | None = None, source: str = "test") -> 
 
 
 def settings(**values: object) -> DifficultyConfig:
-    found = parse_recipe({"name": "t", "filter": {"input": "p", "difficulty": values}}).filter
-    assert found is not None and found.difficulty is not None
-    return found.difficulty
+    config = parse_recipe({"name": "t", "filter": {"input": "p", "difficulty": values}}).filter
+    assert config is not None and config.difficulty is not None
+    return config.difficulty
 
 
 RATES = {
@@ -59,25 +59,29 @@ RATES = {
 
 @pytest.mark.parametrize("letters, correct, counted, rate", RATES.values(), ids=RATES.keys())
 def test_pass_rate_of(letters: str, correct: int, counted: int, rate: float | None) -> None:
-    found = estimate_pass_rate("p", grades(letters), step=DifficultyStep())
-    assert (found.num_correct, found.num_counted, found.pass_rate) == (correct, counted, rate)
+    estimate = estimate_pass_rate("p", grades(letters), step=DifficultyStep())
+    assert (estimate.num_correct, estimate.num_counted, estimate.pass_rate) == (
+        correct,
+        counted,
+        rate,
+    )
 
 
-def test_truncated_attempts_leave_the_denominator_where_the_step_says_so() -> None:
-    found = estimate_pass_rate("p", grades("ctt"), step=DifficultyStep(truncated="uncounted"))
-    assert (found.num_correct, found.num_counted) == (1, 1)
-    assert found.verdicts == {"truncated": 2, "correct": 1}
+def test_truncated_attempts_leave_the_denominator_if_the_step_says_so() -> None:
+    estimate = estimate_pass_rate("p", grades("ctt"), step=DifficultyStep(truncated="uncounted"))
+    assert (estimate.num_correct, estimate.num_counted) == (1, 1)
+    assert estimate.verdicts == {"truncated": 2, "correct": 1}
 
 
 def test_interval_is_wilsons() -> None:
-    found = estimate_pass_rate("p", grades("cw"), step=DifficultyStep())
-    assert found.low == pytest.approx(0.0945, abs=1e-4)
-    assert found.high == pytest.approx(0.9055, abs=1e-4)
+    estimate = estimate_pass_rate("p", grades("cw"), step=DifficultyStep())
+    assert estimate.low == pytest.approx(0.0945, abs=1e-4)
+    assert estimate.high == pytest.approx(0.9055, abs=1e-4)
 
 
-def test_kinds_of_failure_are_counted_apart() -> None:
-    found = estimate_pass_rate("p", grades("ctnwt"), step=DifficultyStep())
-    assert found.verdicts == {"truncated": 2, "correct": 1, "no_answer": 1, "wrong": 1}
+def test_kinds_of_failure_are_counted_separately() -> None:
+    estimate = estimate_pass_rate("p", grades("ctnwt"), step=DifficultyStep())
+    assert estimate.verdicts == {"truncated": 2, "correct": 1, "no_answer": 1, "wrong": 1}
 
 
 BANDS = {
@@ -98,10 +102,10 @@ def test_band_keeps_or_drops(letters: str, low: float, high: float, expected: st
     )
 
 
-def test_a_band_of_counts_takes_the_place_of_the_rates() -> None:
+def test_a_band_of_counts_replaces_the_rates() -> None:
     band = Band(32, max_pass_rate=0.0, min_correct=1, max_correct=3)
-    found = [band.decision(num_correct, 32) for num_correct in (0, 1, 3, 4)]
-    assert found == [
+    decisions = [band.decision(num_correct, 32) for num_correct in (0, 1, 3, 4)]
+    assert decisions == [
         BandDecision.TOO_RARELY,
         BandDecision.KEEP,
         BandDecision.KEEP,
@@ -109,9 +113,9 @@ def test_a_band_of_counts_takes_the_place_of_the_rates() -> None:
     ]
 
 
-def test_evidence_is_the_measurement() -> None:
-    found = estimate_pass_rate("p", grades("cc"), step=DifficultyStep())
-    assert found.evidence() == "2 of 2 right, 95 % interval 0.34 to 1.00"
+def test_evidence_is_the_pass_rate() -> None:
+    estimate = estimate_pass_rate("p", grades("cc"), step=DifficultyStep())
+    assert estimate.evidence() == "2 of 2 right, 95 % interval 0.34 to 1.00"
 
 
 def test_tested_problems_do_not_depend_on_order_and_change_with_the_seed() -> None:
@@ -201,7 +205,7 @@ def test_a_resolved_recipe_means_the_same() -> None:
         ({"max_error": 0.01}, "max_error: unknown key"),
     ],
 )
-def test_impossible_settings_are_told(values: dict[str, object], expected: str | None) -> None:
+def test_impossible_settings_are_errors(values: dict[str, object], expected: str | None) -> None:
     if expected is None:
         assert len(settings(**values).resolved_steps()[0].models) == 2
         return
@@ -248,31 +252,31 @@ def test_hours_need_a_speed() -> None:
         ids_to_test([problem(1)], settings(models=[{"model": "b"}], hours=1), Recipe(name="t"))
 
 
-def test_a_sub_pool_fits_the_hours_and_holds_all_domains() -> None:
+def test_a_sub_pool_fits_the_hours_and_contains_all_domains() -> None:
     problems = [problem(n, domain="rare" if n < 2 else "common") for n in range(100)]
     models = [{"model": "b", "tokens_per_second": 44.0}]
     config = settings(models=models, max_problems=None, hours=20 / 3600)  # 2 attempts of 44 tokens
-    found = ids_to_test(problems, config, Recipe(name="t"))
-    assert len(found) == 10
-    assert found == ids_to_test(problems[::-1], config, Recipe(name="t"))
-    assert sum(one < "p-002" for one in found) == 1
+    ids = ids_to_test(problems, config, Recipe(name="t"))
+    assert len(ids) == 10
+    assert ids == ids_to_test(problems[::-1], config, Recipe(name="t"))
+    assert sum(one < "p-002" for one in ids) == 1
 
 
-def test_every_beginning_of_a_stratified_order_has_the_shares() -> None:
+def test_every_prefix_of_a_stratified_order_has_the_shares() -> None:
     problems = [problem(n, domain="abcd"[n % 4] if n < 80 else None) for n in range(120)]
     domains = {one.id: one.domain for one in problems}
     first = [domains[one] for one in stratified(problems, seed=0)[:30]]
     assert [first.count(name) for name in ("a", "b", "c", "d", None)] == [5, 5, 5, 5, 10]
 
 
-# --- the key --------------------------------------------------------------------------------------
+# --- the reference answer -------------------------------------------------------------------------
 
 
 def said(right: int, wrong: dict[str, int]) -> list[Grade]:
-    found = [Grade(verdict=Verdict.CORRECT, extracted="7", gold="7")] * right
+    grades = [Grade(verdict=Verdict.CORRECT, extracted="7", gold="7")] * right
     for text, number in wrong.items():
-        found += [Grade(verdict=Verdict.WRONG, extracted=text, gold="7")] * number
-    return [*found, Grade(verdict=Verdict.NO_ANSWER, gold="7")]
+        grades += [Grade(verdict=Verdict.WRONG, extracted=text, gold="7")] * number
+    return [*grades, Grade(verdict=Verdict.NO_ANSWER, gold="7")]
 
 
 KEYS = {
@@ -285,8 +289,10 @@ KEYS = {
 
 
 @pytest.mark.parametrize(("right", "wrong", "expected"), KEYS.values(), ids=KEYS.keys())
-def test_key_is_in_doubt(right: int, wrong: dict[str, int], expected: tuple | None) -> None:
+def test_reference_answer_is_disputed(
+    right: int, wrong: dict[str, int], expected: tuple | None
+) -> None:
     with Grader() as grader:
-        found = disputed_answer(problem(1), said(right, wrong), grader, config=KeyCheckConfig())
-    got = found and (found.models_answer, found.votes, found.num_answers)
+        disputed = disputed_answer(problem(1), said(right, wrong), grader, config=KeyCheckConfig())
+    got = disputed and (disputed.models_answer, disputed.votes, disputed.num_answers)
     assert got == expected

@@ -1,4 +1,4 @@
-"""Stopping early leaves what is said of keys as all attempts would have it."""
+"""Stopping early gives the same disputed answers as all attempts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def grader() -> Iterator[Grader]:
 
 
 def grades(letters: str) -> list[Grade]:
-    """`=`: right; `-`: no answer; a digit: that wrong answer."""
+    """`=`: correct; `-`: no answer; a digit: that wrong answer."""
     verdicts = {"=": Verdict.CORRECT, "-": Verdict.NO_ANSWER}
     return [
         Grade(verdict=verdicts.get(one, Verdict.WRONG), extracted=one if one.isdigit() else None)
@@ -36,7 +36,7 @@ def grades(letters: str) -> list[Grade]:
     ]
 
 
-def test_settled_is_what_every_continuation_says(make_problem, grader: Grader) -> None:
+def test_settled_if_every_continuation_agrees(make_problem, grader: Grader) -> None:
     """Against all ends of up to 3 more attempts, of this model or the next."""
     problem, dice = make_problem("What is it?", "0"), random.Random(0)
     ends = [""]
@@ -47,17 +47,19 @@ def test_settled_is_what_every_continuation_says(make_problem, grader: Grader) -
         seen = "".join(dice.choices("==-777889", k=dice.randrange(7)))
         num_before, num_left = dice.randrange(len(seen) + 1), dice.randrange(4)
         num_later = 3 - num_left
-        watch = KeyCheck(
+        check = KeyCheck(
             config=CONFIG, decisions=frozenset(BandDecision), num_later=num_later,
             earlier_votes={problem.id: grades(seen[:num_before])},
         )  # fmt: skip
-        found = watch.settled(grades(seen[num_before:]), num_left, problem=problem, grader=grader)
+        is_settled = check.settled(
+            grades(seen[num_before:]), num_left, problem=problem, grader=grader
+        )
         all_ends = {
             disputed_answer(problem, grades(seen + end), grader, config=CONFIG) is not None
             for end in ends
         }
-        assert found is (len(all_ends) == 1), (seen, num_left)
-        num_settled += found
+        assert is_settled is (len(all_ends) == 1), (seen, num_left)
+        num_settled += is_settled
     assert 10 < num_settled < 50
 
 
@@ -88,21 +90,19 @@ def test_exact_drops_what_all_attempts_would_and_for_the_same_reason(
         answers[0] = list("123456")  # never solved, and no two agree
         models.append({"samples": samples(tmp_path / f"{number}.jsonl", problems, answers)})
     settings = {"models": models, "num_attempts": 6, "max_problems": None, "rule": rule} | band
-    found, numbers = [], []
+    drops, numbers = [], []
     for stop in ("never", "exact"):
         manifest = run(tmp_path, problems, stop=stop, **settings)
         dropped = read_records(tmp_path / "run/filter/dropped.parquet", Dropped)
-        found.append({(one.id, one.step, one.reason) for one in dropped})
+        drops.append({(one.id, one.step, one.reason) for one in dropped})
         numbers.append(sum(row["num_attempts"] for row in manifest["facts"]["attempts"]))
-    assert found[0] == found[1]
-    assert any(step.endswith("key in doubt") for _, step, _ in found[0])
+    assert drops[0] == drops[1]
+    assert any(step.endswith("key in doubt") for _, step, _ in drops[0])
     assert numbers[1] < numbers[0]
 
 
-def test_attempts_that_cannot_put_the_key_in_doubt_are_not_made(
-    tmp_path: Path, make_problem
-) -> None:
-    """Two wrong of four are enough for the band; the key needs four that agree."""
+def test_attempts_that_cannot_dispute_the_answer_are_not_made(tmp_path: Path, make_problem) -> None:
+    """Two wrong of four decide the band; a dispute needs four that agree."""
     problems: list[Problem] = [make_problem(f"What is {n} + {n}?", str(2 * n)) for n in range(2)]
     path = samples(tmp_path / "s.jsonl", problems, {0: ["7", "8", "9", "0"], 1: ["7"] * 4})
     settings = {"models": [{"samples": path}], "num_attempts": 4, "max_problems": None}
@@ -120,11 +120,11 @@ def test_real_samples_give_the_same_decisions_early_and_late(tmp_path: Path, mak
     keys = {row["question"]: row["answer"] for row in rows if row["answer"]}
     problems = [make_problem(question, answer) for question, answer in keys.items()]
     settings = {"models": [{"samples": str(path)}], "num_attempts": 6, "max_problems": None}
-    found = []
+    drops = []
     for stop in ("never", "exact"):
         run(tmp_path, problems, stop=stop, min_correct=1, max_correct=3, **settings)
         dropped = read_records(tmp_path / "run/filter/dropped.parquet", Dropped)
-        found.append({(one.id, one.step, one.reason) for one in dropped})
-    assert found[0] == found[1]
-    doubts = [one for one in found[1] if one[1].endswith("key in doubt")]
+        drops.append({(one.id, one.step, one.reason) for one in dropped})
+    assert drops[0] == drops[1]
+    doubts = [one for one in drops[1] if one[1].endswith("key in doubt")]
     assert len(doubts) == pytest.approx(5, abs=2)

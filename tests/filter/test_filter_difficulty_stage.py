@@ -1,4 +1,4 @@
-"""The difficulty filter as part of the stage: replayed models, recorded samples, keys in doubt."""
+"""The difficulty filter as part of the stage: replayed models, recorded samples, disputed answers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(
     notify: Callable[[str], None] = lambda text: None,
     **difficulty: Any,
 ) -> dict[str, Any]:
-    """The stage's manifest, and what lies in its folder."""
+    """Run the stage; returns its manifest."""
     path = folder / "problems.jsonl"
     path.write_text("".join(json.dumps(plain(one)) + "\n" for one in problems))
     settings = {"input": str(path), "quality": None, "duplicates": None, "difficulty": difficulty}
@@ -72,8 +72,8 @@ def run(
 
 
 def kept(folder: Path) -> list[int]:
-    found = read_records(folder / "run/filter", Problem)
-    return sorted(int(one.question.split()[2]) for one in found)
+    problems = read_records(folder / "run/filter", Problem)
+    return sorted(int(one.question.split()[2]) for one in problems)
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def test_limo_v2_runs_coarse_then_fine_and_stops_early(
     assert (last["num_untested"], last["num_attempts"]) == (1, 32 + 30 + 32 + 4 + 4)
 
 
-def test_the_same_ledger_is_asked_nothing_twice(tmp_path: Path, problems: list[Problem]) -> None:
+def test_the_same_ledger_needs_no_new_tokens(tmp_path: Path, problems: list[Problem]) -> None:
     small = scripts(tmp_path / "small.jsonl", problems, right={0, 1})
     settings = {
         "models": [model(small)],
@@ -142,7 +142,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_keys_in_doubt_are_set_aside_and_not_called_hard(
+def test_disputed_answers_are_dropped_for_review_and_not_as_hard(
     tmp_path: Path, problems: list[Problem]
 ) -> None:
     answers = {0: ["7"] * 7 + ["0"], 1: ["8", "9", "x", "y", "z", "5", "6", "7"], 2: ["7"] * 8}
@@ -158,13 +158,13 @@ def test_keys_in_doubt_are_set_aside_and_not_called_hard(
     }
     assert reasons["difficulty"] == {"solved too rarely (below min_correct)": 1}
     assert kept(tmp_path) == [3]
-    found = {row["question"]: row for row in lines(tmp_path, "key_review.jsonl")}
-    row = found["What is 0 + 0?"]
+    rows = {row["question"]: row for row in lines(tmp_path, "key_review.jsonl")}
+    row = rows["What is 0 + 0?"]
     assert (row["models_answer"], row["key"], row["votes"], row["num_correct"]) == ("7", "0", 7, 1)
 
 
 @pytest.mark.parametrize(("truncated", "expected"), [("unsolved", [0]), ("uncounted", [])])
-def test_truncated_attempts_count_as_the_recipe_says_and_are_told_apart(
+def test_truncated_attempts_count_as_set_and_are_listed_separately(
     tmp_path: Path, problems: list[Problem], truncated: str, expected: list[int]
 ) -> None:
     path = samples(tmp_path / "s.jsonl", problems, {0: ["0", "cut", "cut", "cut"], 1: ["5"] * 4})
@@ -176,7 +176,7 @@ def test_truncated_attempts_count_as_the_recipe_says_and_are_told_apart(
     assert row["num_counted"] == (4 if truncated == "unsolved" else 1)
 
 
-def test_problems_without_recorded_samples_pass_and_are_counted(
+def test_problems_without_recorded_samples_are_kept_and_counted(
     tmp_path: Path, problems: list[Problem]
 ) -> None:
     path = samples(tmp_path / "s.jsonl", problems, {7: ["1", "2"]})
@@ -186,7 +186,7 @@ def test_problems_without_recorded_samples_pass_and_are_counted(
     assert len(kept(tmp_path)) == 4
 
 
-def test_hours_drop_what_is_not_drawn(tmp_path: Path, problems: list[Problem]) -> None:
+def test_hours_drop_problems_that_are_not_drawn(tmp_path: Path, problems: list[Problem]) -> None:
     small = model(scripts(tmp_path / "small.jsonl", problems, right=set()))
     small |= {"tokens_per_second": 56.0}  # 2 attempts of 56 tokens: 2 seconds a problem
     manifest = run(tmp_path, problems, models=[small], hours=6 / 3600)
@@ -202,7 +202,7 @@ def test_hours_without_a_speed_are_refused(tmp_path: Path, problems: list[Proble
 
 
 @pytest.mark.parametrize(("last_number", "expected"), [(False, [0, 1]), (True, [1])])
-def test_recorded_answers_without_a_mark_count_where_their_last_number_is_taken(
+def test_unmarked_recorded_answers_count_with_last_number(
     tmp_path: Path, problems: list[Problem], last_number: bool, expected: list[int]
 ) -> None:
     """As GSM8K's samples end: "A: 26"."""

@@ -1,4 +1,4 @@
-"""Stopping early: the decision of all attempts, whatever the waves and whoever finishes first."""
+"""Stopping early gives the decision of all attempts, for all waves and orders of finishing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ BANDS = {
 
 
 class Made:
-    """Gives attempts made up by letters, some of them at a time, in any order."""
+    """Returns attempts given by letters, some of them at a time, in any order."""
 
     def __init__(self, letters: dict[str, str], *, seed: int = 0) -> None:
         self.letters, self.draw = letters, random.Random(seed)
@@ -76,12 +76,12 @@ def grade(letter: str) -> Grade:
     return Grade(verdict=VERDICTS[letter])
 
 
-def follow(
+def track(
     rule: StoppingRule, letters: str, *, wave_size: int = 1, seed: int = 0, **more: bool
 ) -> AttemptTracker:
-    found = AttemptTracker(rule, wave_size=wave_size, **more)
-    run_attempts(Made({"p": letters}, seed=seed), {"p": found})
-    return found
+    tracker = AttemptTracker(rule, wave_size=wave_size, **more)
+    run_attempts(Made({"p": letters}, seed=seed), {"p": tracker})
+    return tracker
 
 
 @pytest.mark.parametrize("band", BANDS.values(), ids=BANDS.keys())
@@ -92,8 +92,8 @@ def test_exact_mode_gives_the_decision_of_all_attempts(band: Band, truncated_cou
         weights = [draw.random() ** 3 for _ in "cwtu"]
         letters = "".join(draw.choices("cwtu", weights, k=band.num_attempts))
         counts = {"truncated_counts": truncated_counts}
-        whole = follow(PassRateRule(band, early=False), letters, **counts)
-        early = follow(PassRateRule(band), letters, wave_size=1 + seed % 5, seed=seed, **counts)
+        whole = track(PassRateRule(band, early=False), letters, **counts)
+        early = track(PassRateRule(band), letters, wave_size=1 + seed % 5, seed=seed, **counts)
         assert early.decision is whole.decision, letters
         assert len(whole.grades) == band.num_attempts
         assert [one.verdict for one in early.grades] == [
@@ -102,7 +102,7 @@ def test_exact_mode_gives_the_decision_of_all_attempts(band: Band, truncated_cou
 
 
 @pytest.mark.parametrize("band", BANDS.values(), ids=BANDS.keys())
-def test_a_decision_falls_just_when_no_rest_can_change_it(band: Band) -> None:
+def test_a_decision_is_certain_once_no_continuation_can_change_it(band: Band) -> None:
     for letters in itertools.product("cwu", repeat=min(band.num_attempts, 6)):
         tally, left = Tally(), 0
         for letter in letters[: band.num_attempts]:
@@ -117,40 +117,42 @@ def test_a_decision_falls_just_when_no_rest_can_change_it(band: Band) -> None:
             assert certain_decision(band, tally) is expected, (letters, tally)
 
 
-def test_what_finishes_first_does_not_decide() -> None:
-    """Right attempts come back first; only those before the decision in their order count."""
-    found = AttemptTracker(PassRateRule(Band(4, max_correct=1)), wave_size=4)
-    assert found.next_wave() == range(4)
+def test_the_first_to_finish_does_not_decide() -> None:
+    """Correct attempts return first; only those before the decision in order count."""
+    tracker = AttemptTracker(PassRateRule(Band(4, max_correct=1)), wave_size=4)
+    assert tracker.next_wave() == range(4)
     for number, letter in ((3, "c"), (2, "c"), (1, "w")):
-        found.add(number, grade(letter))
-        assert found.decision is None
-    found.add(0, grade("w"))
-    assert (found.decision, found.tally.num_seen) == (Decision.TOO_OFTEN, 4)
+        tracker.add(number, grade(letter))
+        assert tracker.decision is None
+    tracker.add(0, grade("w"))
+    assert (tracker.decision, tracker.tally.num_seen) == (Decision.TOO_OFTEN, 4)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_order_of_finishing_changes_no_decision_and_no_measurement(seed: int) -> None:
+def test_order_of_finishing_changes_no_decision_and_no_grades(seed: int) -> None:
     draw = random.Random(7)
     letters = {f"p{n}": "".join(draw.choices("cwt", k=12)) for n in range(30)}
-    found = {one: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=5) for one in letters}
-    run_attempts(Made(letters, seed=seed), found)
-    expected = {one: follow(PassRateRule(BANDS["1-3 of 12"]), letters[one]) for one in letters}
-    assert {one: (f.decision, f.tally, f.grades) for one, f in found.items()} == {
+    trackers = {
+        one: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=5) for one in letters
+    }
+    run_attempts(Made(letters, seed=seed), trackers)
+    expected = {one: track(PassRateRule(BANDS["1-3 of 12"]), letters[one]) for one in letters}
+    assert {one: (f.decision, f.tally, f.grades) for one, f in trackers.items()} == {
         one: (f.decision, f.tally, f.grades) for one, f in expected.items()
     }
 
 
-def test_waves_of_one_waste_nothing_and_ask_for_what_is_needed_anyway() -> None:
+def test_waves_of_one_waste_nothing_and_request_the_needed_minimum() -> None:
     source = Made({"p": "wwwwwcccccc" + "c" * 21})
-    found = {"p": AttemptTracker(PassRateRule(BAND))}
-    run_attempts(source, found)
-    assert found["p"].decision is Decision.TOO_OFTEN
+    trackers = {"p": AttemptTracker(PassRateRule(BAND))}
+    run_attempts(source, trackers)
+    assert trackers["p"].decision is Decision.TOO_OFTEN
     assert [number for _, number in source.asked] == list(range(9))
     assert min_further_attempts(BAND, Tally()) == 4
-    assert found["p"].num_wasted == 0
+    assert trackers["p"].num_wasted == 0
 
 
-def test_waste_is_counted_and_what_has_not_come_is_taken_back() -> None:
+def test_waste_is_counted_and_outstanding_attempts_are_cancelled() -> None:
     late = AttemptTracker(PassRateRule(Band(8, max_correct=0)), wave_size=8)
     late.next_wave()
     for number in (5, 0, 3):
@@ -172,11 +174,11 @@ MAJORITIES = {
 @pytest.mark.parametrize(("votes", "value"), MAJORITIES.values(), ids=MAJORITIES.keys())
 def test_majority_is_decided_as_all_votes_would(votes: str, value: float) -> None:
     votes = votes.ljust(7, "a") if votes == "aaaa" else votes.ljust(7, "c")
-    found = [_voted(votes, early=early) for early in (True, False)]
-    assert found[0].decision is found[1].decision
+    trackers = [_voted(votes, early=early) for early in (True, False)]
+    assert trackers[0].decision is trackers[1].decision
     expected = Decision.TOO_OFTEN if value > 0.4 else Decision.KEEP
-    assert found[0].decision is expected
-    assert len(found[0].grades) == (4 if votes[:4] in ("aaaa", "bbbb") else 7)
+    assert trackers[0].decision is expected
+    assert len(trackers[0].grades) == (4 if votes[:4] in ("aaaa", "bbbb") else 7)
 
 
 def _voted(votes: str, *, early: bool) -> AttemptTracker:
@@ -184,23 +186,23 @@ def _voted(votes: str, *, early: bool) -> AttemptTracker:
         return [None if answer is None else ord(answer) for answer in answers]
 
     kinds = {"a": Verdict.CORRECT, "-": Verdict.NO_ANSWER}
-    found = AttemptTracker(MajorityRule(Band(7, max_pass_rate=0.4), group, early))
+    tracker = AttemptTracker(MajorityRule(Band(7, max_pass_rate=0.4), group, early))
     for number, vote in enumerate(votes):
-        found.add(number, Grade(verdict=kinds.get(vote, Verdict.WRONG), extracted=vote))
-    return found
+        tracker.add(number, Grade(verdict=kinds.get(vote, Verdict.WRONG), extracted=vote))
+    return tracker
 
 
 # --- how many attempts ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prior", [(1.0, 1.0), (0.5, 0.5), (1.0, 5.0)])
-def test_foreseen_attempts_are_those_of_brute_force(prior: tuple[float, float]) -> None:
+def test_expected_attempts_equal_brute_force(prior: tuple[float, float]) -> None:
     band, total = Band(8, min_correct=1, max_correct=2), 0.0
     for letters in itertools.product("cw", repeat=8):
         right = letters.count("c")
         logs = [math.lgamma(x) for x in (prior[0] + right, prior[1] + 8 - right, sum(prior))]
         logs += [-math.lgamma(x) for x in (sum(prior) + 8, *prior)]
-        total += math.exp(sum(logs)) * len(follow(PassRateRule(band), "".join(letters)).grades)
+        total += math.exp(sum(logs)) * len(track(PassRateRule(band), "".join(letters)).grades)
     assert attempts_until_decided(band, Beta(*prior)) == pytest.approx(total)
 
 
@@ -217,7 +219,7 @@ def test_bench_gives_shares_within_one_wave_of_the_optimum(tmp_path: Path) -> No
 
 
 class Sampled(ReplaySession):
-    """Scripts by sample; gives back some of its jobs at a time, in any order."""
+    """Scripts by sample; returns some of its jobs at a time, in any order."""
 
     def __init__(self, answers: dict[str, str], *, seed: int) -> None:
         super().__init__({question: Script(thinking=("so",), answer="?") for question in answers})
@@ -258,15 +260,15 @@ def asked(
     )  # fmt: skip
     with Grader() as grader:
         source = ModelSource(Sampler(session, ledger, tag="t"), grader, firsts)
-        follows = {
+        trackers = {
             one.id: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=4)
             for one in problems
         }
-        run_attempts(source, follows)
-    return {one: (f.decision, len(f.grades)) for one, f in follows.items()}, session
+        run_attempts(source, trackers)
+    return {one: (f.decision, len(f.grades)) for one, f in trackers.items()}, session
 
 
-def test_a_session_out_of_order_decides_the_same_and_asks_nothing_twice(
+def test_a_session_out_of_order_decides_the_same_from_cached_attempts(
     tmp_path: Path, make_problem
 ) -> None:
     draw = random.Random(0)
@@ -275,12 +277,12 @@ def test_a_session_out_of_order_decides_the_same_and_asks_nothing_twice(
     expected = {
         one.id: (f.decision, len(f.grades))
         for one in problems
-        if (f := follow(PassRateRule(BANDS["1-3 of 12"]), answers[one.question]))
+        if (f := track(PassRateRule(BANDS["1-3 of 12"]), answers[one.question]))
     }
     for seed in (1, 2):
         with Ledger(tmp_path / f"{seed}.sqlite") as ledger:
-            found, session = asked(ledger, problems, answers, seed=seed)
-        assert found == expected
+            decisions, session = asked(ledger, problems, answers, seed=seed)
+        assert decisions == expected
         with Ledger(tmp_path / f"{seed}.sqlite") as ledger:
             again, session = asked(ledger, problems, answers, seed=9)
         assert again == expected
@@ -288,7 +290,7 @@ def test_a_session_out_of_order_decides_the_same_and_asks_nothing_twice(
 
 
 class Failing(Sampled):
-    """Fails at one question's attempts; hands over what others have come to bit by bit."""
+    """Fails at one of the attempts; returns the others bit by bit."""
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
         return [
@@ -305,6 +307,6 @@ def test_a_failed_attempt_is_an_error_after_all_others_are_stored(
     with Ledger(tmp_path / "l.sqlite") as ledger:
         with pytest.raises(EngineError, match="1 of 4 requests failed, the first with: refused"):
             asked(ledger, problems, answers, seed=1, kind=Failing)
-        found, session = asked(ledger, problems, answers, seed=1)
-    assert found[problems[0].id] == (Decision.TOO_RARELY, 12)
+        decisions, session = asked(ledger, problems, answers, seed=1)
+    assert decisions[problems[0].id] == (Decision.TOO_RARELY, 12)
     assert session.num_done <= 9

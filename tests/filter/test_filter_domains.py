@@ -1,4 +1,4 @@
-"""The filter's step that labels: nothing is dropped, ids stay, order decides nothing."""
+"""The filter's domain step: nothing is dropped, ids stay the same, order does not matter."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_off_is_off(make_problem) -> None:
     assert (funnel.steps, funnel.facts) == ([], {})
 
 
-def test_domains_of_the_source_stay_unless_told_otherwise(make_problem) -> None:
+def test_domains_of_the_source_are_kept_by_default(make_problem) -> None:
     problems = [make_problem(QUESTIONS[0], domain="own"), make_problem(QUESTIONS[1])]
     kept = run(problems, DomainsConfig())
     assert [one.domain for one in kept.problems] == ["own", "Geometry"]
@@ -57,7 +57,7 @@ def test_domains_of_the_source_stay_unless_told_otherwise(make_problem) -> None:
     assert [one.domain for one in new.problems] == ["Number theory", "Geometry"]
 
 
-def test_what_cannot_be_told_is_counted_and_never_overwrites(make_problem) -> None:
+def test_problems_without_a_label_are_counted_and_never_overwritten(make_problem) -> None:
     funnel = run([make_problem(QUESTIONS[3], domain="own")], DomainsConfig(overwrite=True))
     assert funnel.problems[0].domain == "own"
     assert funnel.facts["domain_labels"]["by_method"]["lexical"] == {

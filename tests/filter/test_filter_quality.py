@@ -1,4 +1,4 @@
-"""s1's rules of quality, by examples of what they drop and what they leave."""
+"""s1's quality rules, by examples that they drop or keep."""
 
 from __future__ import annotations
 

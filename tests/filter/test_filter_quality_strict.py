@@ -1,4 +1,4 @@
-"""Preset strict, by examples of what each rule drops and what it leaves, English and Chinese."""
+"""Preset strict, by examples that each rule drops or keeps, English and Chinese."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_proof_is_dropped(question: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["结论不需要证明", "不必证明", "无需证明", "不要求证明"])
-def test_a_proof_that_is_not_needed_is_not_asked_for(words: str) -> None:
+def test_a_proof_that_is_not_needed_is_no_fault(words: str) -> None:
     assert rules_that_drop(problem(f"试比较a与b的大小。({words})", answer="a > b")) == []
 
 
@@ -102,14 +102,14 @@ def test_unusable_answer_is_dropped(answer: str | None) -> None:
 
 
 @pytest.mark.parametrize("answer", ["7", r"\frac{1}{2}", "B", "(1, 2)", "Tuesday", "1,234", "无解"])
-def test_usable_answer_stays(answer: str) -> None:
+def test_usable_answer_is_kept(answer: str) -> None:
     assert rules_that_drop(problem("Find x.", answer=answer)) == []
 
 
-def test_finding_shows_the_span_with_its_context() -> None:
-    found = QUALITY_RULES["strict"]["image"](problem("x " * 100 + "as shown in the figure."))
-    assert found is not None
-    assert found.span.startswith("…") and found.span.endswith("shown in the figure.")
+def test_match_shows_the_span_with_its_context() -> None:
+    match = QUALITY_RULES["strict"]["image"](problem("x " * 100 + "as shown in the figure."))
+    assert match is not None
+    assert match.span.startswith("…") and match.span.endswith("shown in the figure.")
 
 
 LANGUAGES = {
@@ -120,7 +120,7 @@ LANGUAGES = {
 
 
 @pytest.mark.parametrize(("text", "expected"), LANGUAGES.items(), ids=list(LANGUAGES.values()))
-def test_language_is_told_from_the_script(text: str, expected: str) -> None:
+def test_language_follows_from_the_script(text: str, expected: str) -> None:
     assert language_of(text) == expected
 
 

@@ -44,7 +44,7 @@ def test_each_rule_is_a_step_with_its_count(tmp_path: Path) -> None:
     assert [step.num_out for step in result.steps] == [3, 3, 3, 2, 1, 1, 1]
 
 
-def test_equal_questions_leave_the_one_with_an_answer(tmp_path: Path) -> None:
+def test_of_equal_questions_one_with_an_answer_is_kept(tmp_path: Path) -> None:
     without, kept = problem("A?", answer=None), problem("a ?".replace(" ", ""))
     result = run(tmp_path, without, kept, quality=None)
     assert result.records == [kept]

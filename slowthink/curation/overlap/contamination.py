@@ -44,7 +44,7 @@ CANDIDATE_SHARE = 0.5
 MAX_CANDIDATES = 24
 """Maximum number of test problems compared with one text, nearest first."""
 WINDOW = 2
-"""In a text longer than WINDOW + 1 times a problem, only the part around the longest run counts."""
+"""Of a text over WINDOW + 1 times as long as a problem, the part around the match counts."""
 SPAN_TOKENS = 40
 Ids = list[int]
 """Hashes of tokens; odd ones are numbers."""
@@ -69,9 +69,9 @@ class Leak:
     of_text: float
     """Share of the text's n-grams (of a long text's compared part) that are in the problem."""
     run: int
-    """Length of the longest common run, in tokens."""
+    """Length of the longest common token sequence."""
     span: str
-    """That run in normal form, at most 40 tokens."""
+    """That sequence in normal form, at most 40 tokens."""
     judge_reason: str = ""
     """The judge's reason for calling it a paraphrase."""
 
