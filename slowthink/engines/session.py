@@ -307,7 +307,7 @@ def branches(
 
     The chain must reach every point.
     """
-    distinct: dict[str, Branch] = {}
+    chain_key, distinct = job.key, dict[str, Branch]()
     for point in job.points:
         cut = cut_at(chain, rules, point)
         assert cut is not None, "the chain does not reach a requested point"
@@ -315,7 +315,7 @@ def branches(
         if closing is not None:
             key = job.request.answer_key(cut.ids, closing)
             if key not in job.answer_keys:
-                distinct[key] = Branch(key=key, chain_key=job.key, cut=cut, closing=closing)
+                distinct[key] = Branch(key=key, chain_key=chain_key, cut=cut, closing=closing)
     return list(distinct.values())
 
 

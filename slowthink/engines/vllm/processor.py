@@ -61,7 +61,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     def __init__(
         self,
         vllm_config: VllmConfig,
-        place: torch.device | LogitsProcRequestState,
+        device_or_states: torch.device | LogitsProcRequestState,
         is_pin_memory: bool = False,
     ) -> None:
         if vllm_config.speculative_config is not None:
@@ -69,8 +69,10 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
                 "slowthink.engines.vllm: speculative decoding is on; expected it off, since a "
                 "draft would run past a forced end. Start vLLM without --speculative-config."
             )
-        self._states: Any = None if isinstance(place, torch.device) else place
-        device = place if isinstance(place, torch.device) else place.device
+        self._states: Any = None
+        device = device_or_states
+        if not isinstance(device, torch.device):  # the V2 model runner's
+            self._states, device = device, device.device
         self._config = vllm_config
         self._stepper = Stepper(device, ids_from_device=self._states is not None)
         self._rows: dict[int, ForcedRow] = {}
