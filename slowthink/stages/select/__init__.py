@@ -29,7 +29,6 @@ RATIONALE_FILE = "rationale.jsonl"
 
 def run(context: StageContext) -> StageResult:
     """The chosen traces. They do not depend on the order of the input."""
-    config: SelectConfig = context.config
     loaded = context.load(Trace, "trace")
     traces, unusable = usable_traces(loaded)
     if not traces:
@@ -38,7 +37,7 @@ def run(context: StageContext) -> StageResult:
             "See what the earlier stages dropped."
         )
     candidates = [to_candidate(trace) for trace in traces]
-    selection = make_selection(candidates, config, seed=context.recipe.seed)
+    selection = make_selection(candidates, context.config, seed=context.recipe.seed)
     warnings = _warnings(candidates, selection)
     for warning in warnings:
         context.notify(f"select: {warning}")
@@ -50,8 +49,7 @@ def run(context: StageContext) -> StageResult:
     return StageResult(
         records=chosen, record_type=Trace, dropped=dropped,
         steps=[first, funnel_step("choose", first.num_out, dropped)],
-        facts=_facts(traces, chosen, config)
-        | _selection_facts(candidates, selection) | {"warnings": warnings},
+        facts=_facts(traces, chosen, candidates, selection) | {"warnings": warnings},
     )  # fmt: skip
 
 
@@ -169,8 +167,15 @@ def _warnings(candidates: Sequence[Candidate], selection: Selection) -> list[str
 
 
 def _facts(
-    traces: Sequence[Trace], chosen: Sequence[Trace], config: SelectConfig
+    traces: Sequence[Trace],
+    chosen: Sequence[Trace],
+    candidates: Sequence[Candidate],
+    selection: Selection,
 ) -> dict[str, Any]:
+    config = selection.config
+    phases = counts(one.phase for one in selection.chosen.values())
+    # A LIMO paper gives no count of preselected problems, and s1's is of its own rules.
+    ours = {"preselected": phases.get("preselect", 0), "chosen": len(selection.chosen)}
     return {
         "method": config.method,
         "num_asked": config.num_problems,
@@ -182,15 +187,6 @@ def _facts(
         "thinking_tokens": quantiles([trace.num_thinking_tokens for trace in chosen]),
         "num_thinking_tokens": sum(trace.num_thinking_tokens for trace in chosen),
         "num_response_tokens": sum(trace.num_response_tokens for trace in chosen),
-    }
-
-
-def _selection_facts(candidates: Sequence[Candidate], selection: Selection) -> dict[str, Any]:
-    config = selection.config
-    phases = counts(chosen.phase for chosen in selection.chosen.values())
-    # A LIMO paper gives no count of preselected problems, and s1's is of its own rules.
-    ours = {"preselected": phases.get("preselect", 0), "chosen": len(selection.chosen)}
-    return {
         "mode": config.mode if config.method == "s1" else None,
         "phases": phases,
         "num_wasted_draws": selection.num_wasted,

@@ -36,7 +36,8 @@ def make_selection(
     )  # fmt: skip
     pool = list(_above_minimum_scores(sorted(candidates), selection))
     if config.method == "limo-v2":
-        _require_score(pool, config.score, "method limo-v2")
+        scores = [candidate.scores.get(config.score) for candidate in pool]
+        _require(scores, f"score `{config.score}`", "method limo-v2")
     selection.add_all(methods.preselected(pool, config), phase="preselect")
     for quota, stratum in _minimum_quotas(pool, config.quotas):
         _fill_quota(selection, pool, quota, stratum)
@@ -96,10 +97,10 @@ def _above_minimum_scores(
 ) -> Iterator[Candidate]:
     config = selection.config
     for name in config.min_scores:
-        _require_score(candidates, name, f"min_scores.{name}")
+        scores = [candidate.scores.get(name) for candidate in candidates]
+        _require(scores, f"score `{name}`", f"min_scores.{name}")
     if config.min_level is not None:
-        missing = sum(candidate.level is None for candidate in candidates)
-        _refuse_missing(missing, len(candidates), "level", "min_level")
+        _require([candidate.level for candidate in candidates], "level", "min_level")
     for candidate in candidates:
         rejection = _below_minimum(candidate, config)
         if rejection is None:
@@ -118,15 +119,11 @@ def _below_minimum(candidate: Candidate, config: SelectConfig) -> Rejection | No
     return None
 
 
-def _require_score(candidates: Sequence[Candidate], name: str, setting: str) -> None:
-    missing = sum(name not in candidate.scores for candidate in candidates)
-    _refuse_missing(missing, len(candidates), f"score `{name}`", setting)
-
-
-def _refuse_missing(missing: int, total: int, name: str, setting: str) -> None:
+def _require(values: Sequence[float | None], name: str, setting: str) -> None:
+    missing = sum(value is None for value in values)
     if missing:
         raise DataError(
-            f"select: {missing} of {total} traces have no {name}, which {setting} needs; expected "
-            "one in each. Add scores to the traces first, or use another method "
+            f"select: {missing} of {len(values)} traces have no {name}, which {setting} needs; "
+            "expected one in each. Add scores to the traces first, or use another method "
             "(--set select.method=s1)."
         )

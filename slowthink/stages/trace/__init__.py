@@ -19,14 +19,7 @@ from slowthink.pipeline.contract import (
 from slowthink.pipeline.plan import planned_problems
 from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
-from slowthink.stages.trace.checks import (
-    GradedChain,
-    KnownProblems,
-    grade_chains,
-    keep_correct,
-    keep_first,
-    match_problems,
-)
+from slowthink.stages.trace import checks
 from slowthink.stages.trace.contamination import drop_contaminated
 from slowthink.stages.trace.sources import SOURCES, SourceChains
 
@@ -36,13 +29,13 @@ STAGE_VERSION = 3
 def run(context: StageContext) -> StageResult:
     """One correct chain per problem. Raises DataError if there is none at all."""
     train, heldout = _earlier_problems(context)
-    known = KnownProblems.of(train, heldout)
+    known = checks.KnownProblems.of(train, heldout)
     gathered = _gather(context, train)
-    chains, unmatched = match_problems(gathered.chains, known)
+    chains, unmatched = checks.match_problems(gathered.chains, known)
     chains, contaminated, contamination_facts = drop_contaminated(chains, heldout, context)
-    graded = grade_chains(chains, runner=context.recipe.runner)
-    correct, wrong = keep_correct(graded, keep_ungraded=context.config.ungraded == "keep")
-    kept, surplus = keep_first(correct)
+    graded = checks.grade_chains(chains, runner=context.recipe.runner)
+    correct, wrong = checks.keep_correct(graded, keep_ungraded=context.config.ungraded == "keep")
+    kept, surplus = checks.keep_first(correct)
     dropped = [*gathered.dropped, *unmatched, *contaminated, *wrong, *surplus]
     if not kept:
         raise DataError(_none_left(dropped))
@@ -68,9 +61,8 @@ def plan(recipe: Recipe) -> dict[str, object]:
             num_chains[setting] = min(num_rows, source.max_traces or num_rows)
         else:
             num_chains[setting] = planned_problems(recipe)
-    return {
-        "num_chains": sum(num_chains.values()), "sources": num_chains, "estimated_tokens": 0,
-    }  # fmt: skip
+    total = sum(num_chains.values())
+    return {"num_chains": total, "sources": num_chains, "estimated_tokens": 0}
 
 
 def _earlier_problems(context: StageContext) -> tuple[list[Problem], list[Problem]]:
@@ -93,7 +85,7 @@ def _gather(context: StageContext, train: Sequence[Problem]) -> SourceChains:
     return gathered
 
 
-def _to_traces(graded: Sequence[GradedChain], recipe: Recipe) -> list[Trace]:
+def _to_traces(graded: Sequence[checks.GradedChain], recipe: Recipe) -> list[Trace]:
     """Traces with their tokens counted by the recipe's tokenizer."""
     from slowthink.engines.models import load_tokenizer, tokenizer_fingerprint
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from slowthink.data.rows import as_evidence
 from slowthink.errors import GraderError
 from slowthink.grading import GradeItem, Grader
 from slowthink.pipeline.runner import map_rows
@@ -74,10 +73,7 @@ def match_problems(
             problem = equal if chain.imported and equal else chain.problem
             kept.append(replace(chain, problem=replace(problem, split=Split.TRAIN)))
         else:
-            evidence = as_evidence(chain.problem.question)
-            dropped.append(
-                Dropped(id=chain.address, step="match", reason=reason, evidence=evidence)
-            )
+            dropped.append(chain.dropped("match", reason, chain.problem.question))
     return kept, dropped
 
 
@@ -111,13 +107,8 @@ def keep_correct(
         if grade.verdict in passing:
             kept.append(each)
             continue
-        evidence = as_evidence(f"said {grade.extracted!r}, the key is {grade.gold!r}")
-        dropped.append(
-            Dropped(
-                id=each.chain.address, step="grade", reason=REASONS[grade.verdict],
-                evidence=evidence,
-            )
-        )  # fmt: skip
+        evidence = f"said {grade.extracted!r}, the key is {grade.gold!r}"
+        dropped.append(each.chain.dropped("grade", REASONS[grade.verdict], evidence))
     return kept, dropped
 
 
@@ -128,10 +119,6 @@ def keep_first(graded: Sequence[GradedChain]) -> tuple[list[GradedChain], list[D
     for each in graded:
         kept = first.setdefault(each.chain.problem.id, each)
         if kept is not each:
-            dropped.append(
-                Dropped(
-                    id=each.chain.address, step="one per problem",
-                    reason="another right chain is kept", evidence=as_evidence(kept.chain.address),
-                )
-            )  # fmt: skip
+            reason = "another right chain is kept"
+            dropped.append(each.chain.dropped("one per problem", reason, kept.chain.address))
     return list(first.values()), dropped

@@ -14,7 +14,6 @@ from slowthink.curation.overlap.certificate import certificate, drops, summary, 
 from slowthink.curation.overlap.contamination import Leak
 from slowthink.curation.overlap.evaluation_sets import EvaluationItem, evaluation_sets, text_of
 from slowthink.curation.overlap.leaks import Leaks, find_in_chains, find_leaks
-from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem
@@ -45,13 +44,9 @@ def drop_contaminated(
         if leak is None:
             kept.append(chain)
             continue
-        dropped.append(
-            Dropped(
-                id=chain.address, step="contamination",
-                reason=f"holds a problem of {leak.item.benchmark}",
-                evidence=as_evidence(f"{leak.item.benchmark} {leak.item.id}: {leak.span}"),
-            )
-        )  # fmt: skip
+        reason = f"holds a problem of {leak.item.benchmark}"
+        evidence = f"{leak.item.benchmark} {leak.item.id}: {leak.span}"
+        dropped.append(chain.dropped("contamination", reason, evidence))
     checked = [chain.address for chain in chains]
     report = certificate(by_address, sets, strict, what="chains", checked=checked)
     write_certificate(context.folder, report)

@@ -36,6 +36,10 @@ class UngradedChain:
     imported: bool
     """Whether its problem was built from the chain's row."""
 
+    def dropped(self, step: str, reason: str, evidence: str = "") -> Dropped:
+        """The record of a step that drops the chain."""
+        return Dropped(id=self.address, step=step, reason=reason, evidence=as_evidence(evidence))
+
 
 @dataclass
 class SourceChains:
@@ -134,7 +138,7 @@ def _sample(gathered: SourceChains, max_traces: int | None, *, seed: int) -> Sou
     ranked = sorted(gathered.chains, key=lambda chain: _sampling_key(chain, seed))
     sampled = {chain.address for chain in ranked[:max_traces]}
     not_sampled = [
-        Dropped(id=chain.address, step="take", reason="not drawn (max_traces)")
+        chain.dropped("take", "not drawn (max_traces)")
         for chain in gathered.chains
         if chain.address not in sampled
     ]
