@@ -1,8 +1,8 @@
-"""Training speed: our trainer against a plain PyTorch loop, turn by turn on the same batches.
+"""Training speed: our trainer against a plain PyTorch loop, alternating on the same batches.
 
-The plain loop is what one would write by hand and tune: padded batches, bf16 weights, fused AdamW,
-logits at the learnt tokens only. After each step of ours it takes one, so that a busy machine slows
-both. Data loading, logging and clipping count for both.
+The plain loop is a tuned loop written by hand: padded batches, bf16 weights, fused AdamW, logits
+only for completion tokens. It runs one step after each of ours, so that a busy machine slows both.
+Data loading, logging and clipping count for both.
 
     {"ratio": {"median": 1.07, "low": 0.98, "high": 1.21}, "tokens_per_second": {...}, ...}
 """
@@ -30,7 +30,7 @@ MODEL = "smollm2-135m"
 
 @dataclass
 class Times:
-    """Seconds of each step, ours and the plain loop's, and its tokens."""
+    """Seconds of each step by our trainer and by the plain loop, and its number of tokens."""
 
     ours: list[float] = field(default_factory=list)
     plain: list[float] = field(default_factory=list)
@@ -38,17 +38,19 @@ class Times:
 
 
 def run(*, num_rounds: int = 5) -> dict[str, Any]:
-    """Tokens per second and their ratio; medians over the steps, with the least and the most."""
+    """Tokens per second and their ratio: median, minimum and maximum over the steps."""
     import torch
 
     from slowthink.engines.models import load_tokenizer, resolve_model
-    from slowthink.stages.train.loop import prepare_machine, quiet_libraries
+    from slowthink.stages.train.loop import configure_cpu, quiet_libraries
 
-    prepare_machine()
+    configure_cpu()
     quiet_libraries()
     num_steps = WARM_UP_STEPS + num_rounds * STEPS_PER_ROUND
     source = resolve_model(MODEL)
-    times = _race(source, load_tokenizer(MODEL), made_examples(num_steps * BATCH_SIZE), num_steps)
+    times = _alternate(
+        source, load_tokenizer(MODEL), random_examples(num_steps * BATCH_SIZE), num_steps
+    )
     return summary(times) | {"model": MODEL, "threads": torch.get_num_threads()}
 
 
@@ -65,8 +67,8 @@ def summary(times: Times) -> dict[str, Any]:
     }
 
 
-def made_examples(number: int) -> list[TrainingExample]:
-    """Examples of made ids, 60 to 160 tokens long, 40 of them the prompt."""
+def random_examples(number: int) -> list[TrainingExample]:
+    """Examples of random ids: 40 prompt tokens and 20 to 120 completion tokens."""
     rng = random.Random(0)
     return [
         TrainingExample(
@@ -78,7 +80,9 @@ def made_examples(number: int) -> list[TrainingExample]:
     ]
 
 
-def _race(source: Path, tokenizer: Any, examples: list[TrainingExample], num_steps: int) -> Times:
+def _alternate(
+    source: Path, tokenizer: Any, examples: list[TrainingExample], num_steps: int
+) -> Times:
     from transformers import TrainerCallback
 
     from slowthink.stages.train.model import load_for_training
@@ -86,10 +90,10 @@ def _race(source: Path, tokenizer: Any, examples: list[TrainingExample], num_ste
     from slowthink.stages.train.trainer import make_trainer
 
     config = TrainConfig(epochs=1, batch_size=BATCH_SIZE, save_every_steps=None)
-    schedule = make_schedule([one.num_tokens for one in examples], config, seed=0)
+    schedule = make_schedule([example.num_tokens for example in examples], config, seed=0)
     times, plain = Times(), PlainLoop(source)
 
-    class Turns(TrainerCallback):  # type: ignore[misc]
+    class Alternate(TrainerCallback):  # type: ignore[misc]
         started = 0.0
 
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
@@ -97,8 +101,9 @@ def _race(source: Path, tokenizer: Any, examples: list[TrainingExample], num_ste
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             times.ours.append(time.perf_counter() - self.started)
-            batch = [examples[i] for part in schedule[state.global_step - 1].parts for i in part]
-            times.num_tokens.append(sum(one.num_tokens for one in batch))
+            step = schedule[state.global_step - 1]
+            batch = [examples[i] for indices in step.micro_batches for i in indices]
+            times.num_tokens.append(sum(example.num_tokens for example in batch))
             times.plain.append(plain.timed_step(batch))
             self.started = time.perf_counter()
 
@@ -107,14 +112,14 @@ def _race(source: Path, tokenizer: Any, examples: list[TrainingExample], num_ste
             load_for_training(source, config, seed=0), tokenizer, examples, config,
             schedule=schedule, work=Path(work), seed=0,
         )  # fmt: skip
-        trainer.add_callback(Turns())
+        trainer.add_callback(Alternate())
         assert len(schedule) == num_steps
         trainer.train()
     return times
 
 
 class PlainLoop:
-    """The loop by hand."""
+    """A training loop written by hand."""
 
     def __init__(self, source: Path) -> None:
         import torch
@@ -130,9 +135,9 @@ class PlainLoop:
         started = time.perf_counter()
         inputs, labels = _padded(batch)
         hidden = self.model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-        learnt = labels[:, 1:] != -100
-        logits = self.model.lm_head(hidden[learnt]).float()
-        loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][learnt])
+        has_loss = labels[:, 1:] != -100
+        logits = self.model.lm_head(hidden[has_loss]).float()
+        loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][has_loss])
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -142,16 +147,16 @@ class PlainLoop:
 
 
 def _padded(batch: Sequence[TrainingExample]) -> tuple[dict[str, Any], Any]:
-    """Input ids and mask, padded on the right; and labels."""
+    """Input ids and mask, padded on the right, and labels."""
     import torch
 
-    longest = max(one.num_tokens for one in batch)
+    longest = max(example.num_tokens for example in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-    for row, one in enumerate(batch):
-        end = one.num_tokens
-        ids[row, :end] = torch.tensor([*one.prompt_ids, *one.completion_ids])
-        labels[row, len(one.prompt_ids) : end] = ids[row, len(one.prompt_ids) : end]
+    for row, example in enumerate(batch):
+        start, end = len(example.prompt_ids), example.num_tokens
+        ids[row, :end] = torch.tensor([*example.prompt_ids, *example.completion_ids])
+        labels[row, start:end] = ids[row, start:end]
         mask[row, :end] = 1
     return {"input_ids": ids, "attention_mask": mask}, labels
 

@@ -1,8 +1,8 @@
-"""Checkpoints are whole or absent."""
+"""Checkpoints are complete or absent."""
 
 from __future__ import annotations
 
-from slowthink.stages.train.checkpoint import PARTIAL, checkpoints, put_in_place
+from slowthink.stages.train.checkpoint import PARTIAL, checkpoints, move_into_place
 
 
 def _write(work, number):
@@ -11,22 +11,22 @@ def _write(work, number):
     (folder / "optimizer.pt").write_text(str(number))
 
 
-def test_what_is_being_written_does_not_count(tmp_path):
+def test_a_checkpoint_being_written_is_ignored(tmp_path):
     _write(tmp_path, 50)
     assert checkpoints(tmp_path) == []
-    put_in_place(tmp_path)
+    move_into_place(tmp_path)
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-50"]
 
 
 def test_the_last_two_are_kept_by_number_not_by_name(tmp_path):
     for number in (50, 100, 150):
         _write(tmp_path, number)
-        put_in_place(tmp_path)
+        move_into_place(tmp_path)
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-100", "checkpoint-150"]
 
 
-def test_one_written_again_replaces_the_old(tmp_path):
+def test_a_checkpoint_written_again_replaces_the_old_one(tmp_path):
     for _ in range(2):
         _write(tmp_path, 50)
-        put_in_place(tmp_path)
+        move_into_place(tmp_path)
     assert (checkpoints(tmp_path)[0] / "optimizer.pt").read_text() == "50"

@@ -1,4 +1,4 @@
-"""Training for real: resume, adapters, what is saved. The models are tiny but in the last test."""
+"""Training: resuming, adapters, saved files. The models are tiny except in the last test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIG = TrainConfig(epochs=2, batch_size=4, learning_rate=1e-2, save_every_step
 
 
 class Killed(Exception):
-    """The process ended here."""
+    """Raised to end training early."""
 
 
 def _train(source, tokenizer, examples, work, config=CONFIG, *, killed_at=None):
@@ -36,8 +36,9 @@ def _weights(tuned):
     return [weight.detach() for weight in tuned.model.parameters()]
 
 
-def _same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(_weights(one), _weights(other), strict=True))
+def _same(first, second):
+    pairs = zip(_weights(first), _weights(second), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_training_lowers_the_loss(whole):
     assert losses[-1] < losses[0] - 0.5
 
 
-def test_a_step_in_several_passes_is_the_same_step(
+def test_a_step_in_several_micro_batches_is_the_same_step(
     whole, tiny_model, smollm_tokenizer, examples, tmp_path
 ):
     config = CONFIG.model_copy(update={"micro_batch_size": 2})
@@ -81,7 +82,7 @@ def test_another_seed_gives_other_weights(whole, tiny_model, smollm_tokenizer, e
     assert not _same(whole, other)
 
 
-def test_the_saved_model_loads_in_the_bases_number_format(
+def test_the_saved_model_loads_in_the_dtype_of_the_base_model(
     whole, tiny_model, smollm_tokenizer, tmp_path
 ):
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -97,7 +98,7 @@ def test_the_saved_model_loads_in_the_bases_number_format(
     assert not list((tmp_path / "model").glob("checkpoint-*"))
 
 
-def test_a_lora_is_merged_and_its_adapter_kept_beside(
+def test_a_lora_is_merged_and_its_adapter_saved_too(
     tiny_model, smollm_tokenizer, examples, tmp_path
 ):
     from transformers import AutoModelForCausalLM
@@ -109,7 +110,9 @@ def test_a_lora_is_merged_and_its_adapter_kept_beside(
     tuned.model.eval().float()
     ids = torch.tensor([examples[0].prompt_ids])
     with torch.no_grad():
-        expected = tuned.model(input_ids=ids, attention_mask=torch.ones_like(ids), **_apart(ids))
+        expected = tuned.model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), **_boundaries(ids)
+        )
     save_for_serving(tuned.model, smollm_tokenizer, tmp_path / "model", source=tiny_model)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -120,7 +123,7 @@ def test_a_lora_is_merged_and_its_adapter_kept_beside(
     torch.testing.assert_close(logits, expected.logits, atol=0.03, rtol=0.05)
 
 
-def _apart(ids):
+def _boundaries(ids):
     return {"cu_seq_lens_q": torch.tensor([0, ids.shape[1]], dtype=torch.int32)}
 
 

@@ -11,13 +11,13 @@ torch = pytest.importorskip("torch")
 from slowthink.stages.train.masters import MasterAdamW
 
 
-def _pair(dtype):
+def _weights_and_optimizer(dtype):
     torch.manual_seed(0)
     weights = [torch.nn.Parameter(torch.randn(5, 3).to(dtype)) for _ in range(3)]
     return weights, MasterAdamW([{"params": weights, "weight_decay": 0.1}], lr=1e-3)
 
 
-def _walk(weights, optimizer, seeds):
+def _train(weights, optimizer, seeds):
     for seed in seeds:
         torch.manual_seed(seed)
         for weight in weights:
@@ -26,11 +26,11 @@ def _walk(weights, optimizer, seeds):
         optimizer.zero_grad()
 
 
-def test_fp32_weights_move_as_under_plain_adamw():
-    weights, optimizer = _pair(torch.float32)
+def test_fp32_weights_are_updated_as_by_plain_adamw():
+    weights, optimizer = _weights_and_optimizer(torch.float32)
     twins = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
-    _walk(weights, optimizer, range(4))
-    _walk(twins, torch.optim.AdamW(twins, lr=1e-3, weight_decay=0.1, fused=True), range(4))
+    _train(weights, optimizer, range(4))
+    _train(twins, torch.optim.AdamW(twins, lr=1e-3, weight_decay=0.1, fused=True), range(4))
     for weight, twin in zip(weights, twins, strict=True):
         assert torch.equal(weight, twin)
 
@@ -45,22 +45,22 @@ def test_updates_below_bf16s_resolution_add_up():
     assert weight.float().mean().item() == pytest.approx(0.99, abs=4e-3)
 
 
-def test_a_restored_optimizer_goes_on_bit_for_bit():
-    weights, optimizer = _pair(torch.bfloat16)
-    _walk(weights, optimizer, range(3))
+def test_a_restored_optimizer_continues_bit_for_bit():
+    weights, optimizer = _weights_and_optimizer(torch.bfloat16)
+    _train(weights, optimizer, range(3))
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
-    _walk(weights, optimizer, range(3, 6))
-    others, other = _pair(torch.bfloat16)
+    _train(weights, optimizer, range(3, 6))
+    others, other = _weights_and_optimizer(torch.bfloat16)
     other.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
-    _walk(others, other, range(3, 6))
-    for one, two in zip(optimizer.masters + weights, other.masters + others, strict=True):
-        assert torch.equal(one, two)
+    _train(others, other, range(3, 6))
+    pairs = zip(optimizer.masters + weights, other.masters + others, strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_promoted_weights_are_the_masters():
-    weights, optimizer = _pair(torch.bfloat16)
-    _walk(weights, optimizer, range(2))
+    weights, optimizer = _weights_and_optimizer(torch.bfloat16)
+    _train(weights, optimizer, range(2))
     optimizer.promote()
     assert all(weight.dtype is torch.float32 for weight in weights)
     assert torch.equal(weights[0], optimizer.masters[0])

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slowthink.recipe import TrainConfig
-from slowthink.stages.train.schedule import make_schedule, num_steps, parts_per_step
+from slowthink.stages.train.schedule import make_schedule, micro_batches_per_step, num_steps
 
 
 def _epoch(schedule, epoch):
     return sorted(
-        i for step in schedule if step.epoch == epoch for part in step.parts for i in part
+        i for step in schedule if step.epoch == epoch for batch in step.micro_batches for i in batch
     )
 
 
@@ -21,15 +21,17 @@ def _epoch(schedule, epoch):
     micro=st.one_of(st.none(), st.integers(1, 8)),
     devices=st.integers(1, 4),
 )
-def test_every_epoch_has_every_example_once(lengths, batch_size, micro, devices):
+def test_every_epoch_contains_every_example_once(lengths, batch_size, micro, devices):
     config = TrainConfig(epochs=2, batch_size=batch_size, micro_batch_size=micro)
     schedule = make_schedule(lengths, config, seed=1, num_devices=devices)
     assert len(schedule) == num_steps(len(lengths), config)
     for epoch in range(2):
         assert _epoch(schedule, epoch) == list(range(len(lengths)))
-    assert {len(step.parts) for step in schedule} == {parts_per_step(config, devices)}
+    assert {len(step.micro_batches) for step in schedule} == {
+        micro_batches_per_step(config, devices)
+    }
     if micro:
-        assert max(len(part) for step in schedule for part in step.parts) <= micro
+        assert max(len(batch) for step in schedule for batch in step.micro_batches) <= micro
 
 
 def test_a_thousand_examples_by_sixteen_are_s1s_315_steps():
@@ -39,10 +41,11 @@ def test_a_thousand_examples_by_sixteen_are_s1s_315_steps():
 
 def test_epochs_differ_in_order_and_seeds_too():
     config = TrainConfig(epochs=2, batch_size=4)
-    one, other = (make_schedule([10] * 40, config, seed=seed) for seed in (0, 1))
-    assert [step.parts for step in one[:10]] != [step.parts for step in one[10:]]
-    assert one != other
-    assert one == make_schedule([10] * 40, config, seed=0)
+    schedule, other = (make_schedule([10] * 40, config, seed=seed) for seed in (0, 1))
+    batches = [step.micro_batches for step in schedule]
+    assert batches[:10] != batches[10:]
+    assert schedule != other
+    assert schedule == make_schedule([10] * 40, config, seed=0)
 
 
 def test_max_steps_ends_the_schedule():
@@ -50,9 +53,9 @@ def test_max_steps_ends_the_schedule():
     assert len(make_schedule([10] * 40, config, seed=0)) == num_steps(40, config) == 7
 
 
-def test_parts_of_a_step_are_balanced_by_tokens():
+def test_micro_batches_of_a_step_are_balanced_by_tokens():
     lengths = [100, 90, 10, 20, 80, 30]
     config = TrainConfig(epochs=1, batch_size=6, micro_batch_size=3)
     (step,) = make_schedule(lengths, config, seed=0)
-    totals = [sum(lengths[i] for i in part) for part in step.parts]
+    totals = [sum(lengths[i] for i in batch) for batch in step.micro_batches]
     assert max(totals) - min(totals) <= 30

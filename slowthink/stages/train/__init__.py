@@ -1,16 +1,15 @@
-"""train: fine-tune the base model on the chosen chains, loss on the completions only.
+"""train: fine-tune the base model on the selected traces, with the loss on completions only.
 
-Killed at any moment and started again, it goes on from its last whole checkpoint and ends with the
-same weights, bit for bit, on the same machine.
+A run that is killed resumes from its last complete checkpoint, and ends with the same weights bit
+for bit on the same machine.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slowthink.data.rows import estimate_rows
 from slowthink.engines.models import fingerprint, load_tokenizer, resolve_model
@@ -20,18 +19,21 @@ from slowthink.pipeline.plan import planned_traces
 from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import Trace, TrainingStep, item_seed
-from slowthink.stages.train.examples import TrainingExample, fit, make_examples
+from slowthink.stages.train.examples import TrainingExample, drop_too_long, tokenize_traces
 from slowthink.stages.train.schedule import PlannedStep, num_steps
+
+if TYPE_CHECKING:
+    from slowthink.stages.train.loop import FineTuned
 
 STAGE_VERSION = 1
 PLANNED_EXAMPLE_TOKENS = 110
-"""Length of an example that is not yet there, for the dry run."""
+"""Assumed length of an example, for the dry run."""
 
 
 def run(context: StageContext) -> StageResult:
-    """The fine-tuned model in `model/`, and a row per optimiser step.
+    """Write the fine-tuned model to `model/`; return a row per optimiser step.
 
-    Raises DataError before training where an example is too long and the recipe refuses.
+    Raises DataError before training where an example is too long and the recipe says to refuse it.
     """
     _require_libraries()
     from slowthink.stages.train.model import context_length
@@ -39,30 +41,31 @@ def run(context: StageContext) -> StageResult:
     config: TrainConfig = context.config
     source = resolve_model(context.recipe.model, context.recipe.revision, notify=context.notify)
     tokenizer = load_tokenizer(context.recipe.model, context.recipe.revision)
-    found = make_examples(context.load(Trace, "select"), tokenizer, context.recipe)
-    examples, dropped = fit(found, config, max_context=context_length(source))
+    all_examples = tokenize_traces(context.load(Trace, "select"), tokenizer, context.recipe)
+    examples, dropped = drop_too_long(all_examples, config, max_context=context_length(source))
     context.notify(_announcement(examples, config, num_dropped=len(dropped)))
-    trained = _train(context, source, tokenizer, examples)
+    tuned = _fine_tune(context, source, tokenizer, examples)
+    rows = make_rows(tuned.log, tuned.schedule, examples)
     return StageResult(
-        records=trained["steps"], record_type=TrainingStep, dropped=dropped,
-        steps=[_length_step(len(found), len(dropped))],
-        facts=_facts(context, examples, trained, num_dropped=len(dropped)),
+        records=rows, record_type=TrainingStep, dropped=dropped,
+        steps=[_length_step(len(all_examples), len(dropped))],
+        facts=_facts(context, examples, rows, tuned, num_dropped=len(dropped)),
     )  # fmt: skip
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Optimiser steps, and about how many tokens; nothing is read but the size of an own input."""
+    """Number of optimiser steps and an estimate of tokens. Reads only the size of `train.input`."""
     config = recipe.train
     if config is None:
         return {"num_examples": 0, "num_steps": 0, "estimated_tokens": 0}
     if config.input and recipe.select is None:
         number = estimate_rows(config.input, setting="train.input")
     else:
-        asked = recipe.select.num_problems if recipe.select else None
-        number = min((size for size in (asked, planned_traces(recipe)) if size), default=0)
+        selected = recipe.select.num_problems if recipe.select else None
+        number = min((size for size in (selected, planned_traces(recipe)) if size), default=0)
     steps = num_steps(number, config)
-    seen = min(steps * config.batch_size, number * config.epochs)
-    tokens = seen * PLANNED_EXAMPLE_TOKENS
+    num_trained = min(steps * config.batch_size, number * config.epochs)
+    tokens = num_trained * PLANNED_EXAMPLE_TOKENS
     return {"num_examples": number, "num_steps": steps, "estimated_tokens": tokens}
 
 
@@ -77,37 +80,24 @@ def _announcement(
 ) -> str:
     tokens = sum(example.num_tokens for example in examples)
     steps = num_steps(len(examples), config)
-    left_out = f"; {num_dropped} too long, left out" if num_dropped else ""
-    return f"train: {len(examples)} examples, {tokens} tokens an epoch, {steps} steps{left_out}"
+    too_long = f"; {num_dropped} are too long and dropped" if num_dropped else ""
+    return f"train: {len(examples)} examples, {tokens} tokens an epoch, {steps} steps{too_long}"
 
 
-def _train(
+def _fine_tune(
     context: StageContext, source: Path, tokenizer: Any, examples: list[TrainingExample]
-) -> dict[str, Any]:
-    """Train, from the last checkpoint if there is one, and save."""
+) -> FineTuned:
+    """Train, from the last checkpoint if there is one, and save the model."""
     from slowthink.stages.train.loop import fine_tune
     from slowthink.stages.train.model import save_for_serving
 
-    started = time.monotonic()
     tuned = fine_tune(
-        source,
-        tokenizer,
-        examples,
-        context.config,
-        work=context.work,
-        seed=item_seed(context.recipe.seed, "train"),
-        notify=context.notify,
-        progress=context.progress,
-    )
-    seconds = time.monotonic() - started
+        source, tokenizer, examples, context.config,
+        work=context.work, seed=item_seed(context.recipe.seed, "train"),
+        notify=context.notify, progress=context.progress,
+    )  # fmt: skip
     save_for_serving(tuned.model, tokenizer, context.folder / "model", source=source)
-    return {
-        "steps": make_rows(tuned.log, tuned.schedule, examples),
-        "seconds": seconds,
-        "training_seconds": tuned.seconds,
-        "resumed_at_step": tuned.resumed_at_step,
-        "numerics": tuned.numerics,
-    }
+    return tuned
 
 
 def make_rows(
@@ -115,12 +105,12 @@ def make_rows(
     schedule: Sequence[PlannedStep],
     examples: Sequence[TrainingExample],
 ) -> list[TrainingStep]:
-    """The trainer's log joined with what the schedule says of each step."""
+    """One row per step, from the trainer's log and the schedule."""
     logged = {entry["step"]: entry for entry in log if "loss" in entry}
     per_epoch = sum(step.epoch == 0 for step in schedule)
     rows = []
     for number, step in enumerate(schedule, start=1):
-        used = [examples[index] for part in step.parts for index in part]
+        used = [examples[index] for micro_batch in step.micro_batches for index in micro_batch]
         rows.append(
             TrainingStep(
                 step=number, epoch=round(number / per_epoch, 4), loss=logged[number]["loss"],
@@ -141,27 +131,26 @@ def _length_step(num_in: int, num_dropped: int) -> Step:
 def _facts(
     context: StageContext,
     examples: Sequence[TrainingExample],
-    trained: dict[str, Any],
+    rows: Sequence[TrainingStep],
+    tuned: FineTuned,
     *,
     num_dropped: int,
 ) -> dict[str, Any]:
-    steps: list[TrainingStep] = trained["steps"]
-    tokens = sum(step.num_tokens for step in steps)
-    here = sum(step.num_tokens for step in steps[trained["resumed_at_step"] :])
+    num_tokens_now = sum(row.num_tokens for row in rows[tuned.resumed_at_step :])
     return {
         "model_path": "model",
         "model_fingerprint": fingerprint(context.folder / "model"),
         "num_examples": len(examples),
         "num_too_long": num_dropped,
         "example_tokens": quantiles([example.num_tokens for example in examples]),
-        "num_steps": len(steps),
-        "num_tokens": tokens,
-        "num_loss_tokens": sum(step.num_loss_tokens for step in steps),
-        "final_loss": steps[-1].loss,
-        "seconds": round(trained["seconds"], 1),
-        "tokens_per_second": round(here / max(trained["training_seconds"], 1e-9), 1),
-        "resumed_at_step": trained["resumed_at_step"],
-        "numerics": trained["numerics"],
+        "num_steps": len(rows),
+        "num_tokens": sum(row.num_tokens for row in rows),
+        "num_loss_tokens": sum(row.num_loss_tokens for row in rows),
+        "final_loss": rows[-1].loss,
+        "seconds": round(tuned.seconds, 1),
+        "tokens_per_second": round(num_tokens_now / max(tuned.training_seconds, 1e-9), 1),
+        "resumed_at_step": tuned.resumed_at_step,
+        "numerics": tuned.numerics,
         "lora": context.config.lora is not None,
         "peak_rss_mb": peak_rss_mb(),
     }

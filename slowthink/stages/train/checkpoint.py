@@ -1,4 +1,4 @@
-"""Checkpoints for resuming: written whole or not at all, the last two kept.
+"""Checkpoints for resuming: complete or absent; the last two are kept.
 
 work/train/checkpoint-50/   weights, optimiser with fp32 masters, schedule, random state, log
 """
@@ -10,18 +10,23 @@ import shutil
 from pathlib import Path
 
 PARTIAL = "partial"
-"""Where one is written before it is moved into place."""
+"""Folder in which a checkpoint is written before it is moved into place."""
 NUM_KEPT = 2
 
 
 def checkpoints(work: Path) -> list[Path]:
-    """The whole ones, oldest first."""
-    found = [path for path in work.glob("checkpoint-*") if path.name[11:].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[11:]))
+    """The complete checkpoints, oldest first."""
+    complete = [path for path in work.glob("checkpoint-*") if path.name[11:].isdigit()]
+    return sorted(complete, key=step_of)
 
 
-def put_in_place(work: Path) -> None:
-    """Move what was written under `partial/` into place, and remove all but the last two."""
+def step_of(checkpoint: Path) -> int:
+    """Number of optimiser steps before the checkpoint."""
+    return int(checkpoint.name[11:])
+
+
+def move_into_place(work: Path) -> None:
+    """Move the checkpoint in `partial/` into place, and remove all but the last two."""
     for written in checkpoints(work / PARTIAL):
         for file in written.iterdir():
             _flush(file)
@@ -34,7 +39,7 @@ def put_in_place(work: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the file's data on the disk before its name means it is there."""
+    """Write the file's data to the disk before its name shows it as complete."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

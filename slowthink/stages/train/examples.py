@@ -1,6 +1,6 @@
-"""Traces as token ids, and the pre-flight: no example is ever cut.
+"""Traces as token ids, and the check of their length: no example is ever truncated.
 
-Example(id="p-0c1e…", prompt_ids=(1, 9690, …), completion_ids=(1, 15336, …, 2))
+TrainingExample(id="p-0c1e…", prompt_ids=(1, 9690, …), completion_ids=(1, 15336, …, 2))
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from slowthink.records import Dropped, Trace
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingExample:
-    """One text to learn from; the loss is on the completion, its real EOS included."""
+    """One text to train on; the loss is on the completion, including its EOS."""
 
     id: str
     prompt_ids: tuple[int, ...]
@@ -29,10 +29,14 @@ class TrainingExample:
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
-def make_examples(traces: Sequence[Trace], tokenizer: Any, recipe: Recipe) -> list[TrainingExample]:
-    """The traces in ids, in order of the problems' ids: the input's order does not matter."""
+def tokenize_traces(
+    traces: Sequence[Trace], tokenizer: Any, recipe: Recipe
+) -> list[TrainingExample]:
+    """The traces as token ids, sorted by problem id, so that their order does not matter."""
     examples = []
-    for trace in sorted(traces, key=lambda one: (one.problem.id, one.thinking, one.response)):
+    for trace in sorted(
+        traces, key=lambda trace: (trace.problem.id, trace.thinking, trace.response)
+    ):
         ids = training_ids(
             tokenizer, trace.problem, thinking=trace.thinking, response=trace.response,
             chat=recipe.chat, own_formats=recipe.formats,
@@ -45,12 +49,12 @@ def make_examples(traces: Sequence[Trace], tokenizer: Any, recipe: Recipe) -> li
     return examples
 
 
-def fit(
+def drop_too_long(
     examples: Sequence[TrainingExample], config: TrainConfig, *, max_context: int | None
 ) -> tuple[list[TrainingExample], list[Dropped]]:
-    """The examples that fit, and the others where the recipe drops them.
+    """Separate the examples within the limit from those to drop.
 
-    Raises DataError where one is too long and the recipe refuses, or where none is left.
+    Raises DataError where one is too long and the recipe says to refuse it, or where none remains.
     """
     limit = min(config.max_length, max_context or config.max_length)
     long = [example for example in examples if example.num_tokens > limit]
@@ -59,8 +63,8 @@ def fit(
     kept = [example for example in examples if example.num_tokens <= limit]
     if not kept:
         raise DataError(
-            f"train: {len(examples)} examples came in and none is left (limit {limit} tokens); "
-            "expected at least one. Give it traces, or raise train.max_length."
+            f"train: {len(examples)} examples, and none is within the limit of {limit} tokens; "
+            "expected at least one. Select traces, or raise train.max_length."
         )
     return kept, [_drop(example, limit) for example in long]
 
@@ -72,10 +76,10 @@ def _drop(example: TrainingExample, limit: int) -> Dropped:
 
 def _refusal(long: Sequence[TrainingExample], total: int, *, limit: int, max_length: int) -> str:
     longest = max(example.num_tokens for example in long)
-    by = "train.max_length" if limit == max_length else "the model's context"
-    raised = f"--set train.max_length={longest}, " if limit == max_length else ""
+    source = "train.max_length" if limit == max_length else "the model's context"
+    raise_limit = f"--set train.max_length={longest}, " if limit == max_length else ""
     return (
-        f"train: {len(long)} of {total} examples are longer than {limit} tokens ({by}); the "
-        f"longest has {longest}; expected all to fit, as none is ever cut. Do one of: {raised}"
-        "--set train.too_long=drop, or select shorter traces."
+        f"train: {len(long)} of {total} examples are longer than {limit} tokens ({source}); the "
+        f"longest has {longest}; expected none, since examples are never truncated. Do one "
+        f"of: {raise_limit}--set train.too_long=drop, or select shorter traces."
     )

@@ -1,4 +1,4 @@
-"""One fine-tuning, from examples to a trained model, resumed where it was stopped."""
+"""Fine-tuning, from examples to a trained model, resumed from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from slowthink.engines.transformers.session import keep_freed_memory
 from slowthink.errors import EngineError
 from slowthink.recipe import TrainConfig
-from slowthink.stages.train.checkpoint import PARTIAL, checkpoints
+from slowthink.stages.train.checkpoint import PARTIAL, checkpoints, step_of
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.model import load_for_training
@@ -24,18 +24,20 @@ from slowthink.stages.train.trainer import CompletionTrainer, make_trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """What a fine-tuning came to."""
+class FineTuned:
+    """Result of a fine-tuning."""
 
     model: Any
     """In fp32."""
     log: list[dict[str, Any]]
-    """The trainer's, all steps, those before a resume included."""
+    """The trainer's log of all steps, including those before a resume."""
     schedule: list[PlannedStep]
     seconds: float
-    """Of the optimiser steps of this attempt."""
+    """Duration of this attempt."""
+    training_seconds: float
+    """Duration of its optimiser steps."""
     resumed_at_step: int
-    """0: it began anew."""
+    """0: not resumed."""
     numerics: str
 
 
@@ -49,15 +51,16 @@ def fine_tune(
     seed: int,
     notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Tuned:
-    """The model in `source` trained on the examples; goes on from the last checkpoint in `work`.
+) -> FineTuned:
+    """Train the model in `source` on the examples, from the last checkpoint in `work` if any.
 
     Raises EngineError where the loss is no longer a number.
     """
-    prepare_machine()
+    started = time.monotonic()
+    configure_cpu()
     quiet_libraries()
     lengths = [example.num_tokens for example in examples]
-    schedule = make_schedule(lengths, config, seed=seed, num_devices=num_processes())
+    schedule = make_schedule(lengths, config, seed=seed, num_devices=world_size())
     model = load_for_training(source, config, seed=seed)
     trainer = make_trainer(
         model, tokenizer, examples, config,
@@ -65,19 +68,19 @@ def fine_tune(
     )  # fmt: skip
     numerics = _numerics(model)
     last = _last_checkpoint(work, notify)
-    started = time.monotonic()
+    training_started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    seconds = time.monotonic() - started
-    _check_log(trainer.state.log_history)
-    return Tuned(
-        model=_whole_model(trainer), log=trainer.state.log_history, schedule=schedule,
-        seconds=seconds, resumed_at_step=int(last.name[11:]) if last else 0,
-        numerics=numerics,
+    training_seconds = time.monotonic() - training_started
+    _check_loss(trainer.state.log_history)
+    return FineTuned(
+        model=_trained_model(trainer), log=trainer.state.log_history, schedule=schedule,
+        seconds=time.monotonic() - started, training_seconds=training_seconds,
+        resumed_at_step=step_of(last) if last else 0, numerics=numerics,
     )  # fmt: skip
 
 
-def prepare_machine() -> None:
-    """What makes a CPU fast here: large pages, freed memory kept, no denormal numbers."""
+def configure_cpu() -> None:
+    """Speed up training on a CPU: large pages, freed memory kept, no denormal numbers."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_freed_memory()
@@ -85,28 +88,28 @@ def prepare_machine() -> None:
 
 
 def quiet_libraries() -> None:
-    """No bars and remarks of transformers: the stage has a bar of its own."""
+    """Turn off the progress bars and messages of transformers; the stage has its own."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
 
-def num_processes() -> int:
-    """Devices that train together, as `accelerate launch` set them up."""
+def world_size() -> int:
+    """Number of devices that train together, as set by `accelerate launch`."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _last_checkpoint(work: Path, notify: Callable[[str], None]) -> Path | None:
     shutil.rmtree(work / PARTIAL, ignore_errors=True)
-    found = checkpoints(work)
-    if not found:
+    complete = checkpoints(work)
+    if not complete:
         return None
-    notify(f"train: goes on after step {found[-1].name[11:]}")
-    return found[-1]
+    notify(f"train: resuming after step {step_of(complete[-1])}")
+    return complete[-1]
 
 
-def _check_log(log: Sequence[dict[str, Any]]) -> None:
+def _check_loss(log: Sequence[dict[str, Any]]) -> None:
     bad = [entry["step"] for entry in log if entry.get("loss") != entry.get("loss")]
     if bad:
         raise EngineError(
@@ -115,8 +118,8 @@ def _check_log(log: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def _whole_model(trainer: CompletionTrainer) -> Any:
-    """The trained model itself, its weights in fp32 where there are masters."""
+def _trained_model(trainer: CompletionTrainer) -> Any:
+    """The trained model; in fp32 if the optimiser has fp32 masters."""
     optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
     if isinstance(optimizer, MasterAdamW):
         optimizer.promote()
@@ -124,8 +127,8 @@ def _whole_model(trainer: CompletionTrainer) -> Any:
 
 
 def _numerics(model: Any) -> str:
-    held = "float32 weights, bfloat16 autocast"
+    precision = "float32 weights, bfloat16 autocast"
     if not torch.cuda.is_available():
         bf16 = any(weight.dtype is torch.bfloat16 for weight in model.parameters())
-        held = "bfloat16 compute, float32 masters" if bf16 else "float32"
-    return f"{held}; {model.config._attn_implementation} attention"
+        precision = "bfloat16 compute, float32 masters" if bf16 else "float32"
+    return f"{precision}; {model.config._attn_implementation} attention"

@@ -1,8 +1,8 @@
-"""AdamW on fp32 masters of weights that compute in bf16: what a CPU needs.
+"""AdamW on fp32 master weights of a model that computes in bf16, for CPUs.
 
 Casting the weights in every forward pass (autocast) costs a tenth of the time and a second copy per
-step; here the bf16 copy is refreshed once per step. The masters are in the optimiser's state, so a
-checkpoint has them.
+step; here the bf16 weights are updated once per step. The masters are part of the optimiser's
+state, and so of each checkpoint.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 
 
 class MasterAdamW(torch.optim.AdamW):
-    """AdamW on fp32 masters; the gradients are the model's own, and its weights are refreshed.
+    """AdamW on fp32 masters: reads the model's gradients and updates its weights.
 
-    A weight that is fp32 already is its own master.
+    An fp32 weight is its own master.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], **settings: Any) -> None:
@@ -29,7 +29,7 @@ class MasterAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update. Goes weight by weight, so that one fp32 gradient is alive at a time."""
+        """Update weight by weight, so that only one fp32 gradient exists at a time."""
         gradients = [weight.grad for weight in self.weights]
         self.zero_grad()
         for weight, master in zip(self.weights, self.masters, strict=True):
@@ -41,7 +41,7 @@ class MasterAdamW(torch.optim.AdamW):
                 weight.copy_(master)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Delete the gradients."""
         for weight in self.weights:
             weight.grad = None
 
@@ -51,7 +51,7 @@ class MasterAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Put back the state, the masters, and the model's weights."""
+        """Restore the state, the masters and the model's weights."""
         state_dict = dict(state_dict)
         for weight, master, saved in zip(
             self.weights, self.masters, state_dict.pop("masters"), strict=True
@@ -62,7 +62,7 @@ class MasterAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def promote(self) -> None:
-        """Make the model's weights the fp32 masters: at the end, before saving."""
+        """Replace the model's weights by the fp32 masters, to save them after training."""
         for weight, master in zip(self.weights, self.masters, strict=True):
             weight.data = master.detach()
 

@@ -1,4 +1,4 @@
-"""The model that is trained: read, given adapters, and at the end written for every engine.
+"""The trained model: loaded, optionally with a LoRA, and saved for every engine.
 
 train/model/      safetensors, tokenizer, chat template, generation config; a LoRA is merged into it
 train/adapter/    the LoRA by itself
@@ -18,7 +18,7 @@ from slowthink.stages.train.packing import attention_name
 
 
 def load_for_training(folder: Path, config: TrainConfig, *, seed: int) -> Any:
-    """The model, in bf16 where a CPU computes in it (its masters are fp32), else in fp32."""
+    """The model; in bf16 on a CPU that supports it (with fp32 masters), otherwise in fp32."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
@@ -35,7 +35,7 @@ def load_for_training(folder: Path, config: TrainConfig, *, seed: int) -> Any:
 
 
 def compute_dtype() -> torch.dtype:
-    """What weights are held in: bf16 where a CPU computes in it, else fp32 (a GPU casts)."""
+    """Dtype of the weights: bf16 on a CPU that supports it, otherwise fp32 (a GPU casts)."""
     if torch.cuda.is_available() or torch.mps.is_available():
         return torch.float32
     has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -43,16 +43,16 @@ def compute_dtype() -> torch.dtype:
 
 
 def context_length(folder: Path) -> int | None:
-    """Tokens that the model can attend to, where its config says."""
+    """The model's context length in tokens; None if its config has none."""
     settings = json.loads((folder / "config.json").read_text("utf-8"))
     length = settings.get("text_config", settings).get("max_position_embeddings")
     return int(length) if length else None
 
 
 def save_for_serving(model: Any, tokenizer: Any, folder: Path, *, source: Path) -> None:
-    """Write what engines load, in the number format of the model it was made from.
+    """Save model and tokenizer to `folder`, in the dtype of the base model in `source`.
 
-    `model` holds fp32 masters; a LoRA is merged in fp32 and also kept beside.
+    `model` is in fp32. A LoRA is merged in fp32 and also saved by itself, in `adapter/`.
     """
     dtype = _stored_dtype(source)
     if hasattr(model, "merge_and_unload"):
@@ -66,11 +66,11 @@ def save_for_serving(model: Any, tokenizer: Any, folder: Path, *, source: Path) 
 
 
 def _stored_dtype(source: Path) -> torch.dtype:
-    """Of the model's files; bf16 where its config does not say."""
+    """Dtype of the model's files; bf16 if its config has none."""
     settings = json.loads((source / "config.json").read_text("utf-8"))
     name = settings.get("dtype") or settings.get("torch_dtype") or "bfloat16"
-    found = getattr(torch, name)
-    return found if isinstance(found, torch.dtype) else torch.bfloat16
+    dtype = getattr(torch, name)
+    return dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
 
 
 def _with_adapters(model: Any, config: LoraConfig) -> Any:

@@ -1,9 +1,9 @@
-"""A forward pass without padding: the examples of a part one after another in a single row.
+"""Packing: the examples of a micro-batch in a single row, without padding.
 
-Each example attends to itself alone. Shapes: T tokens in the row, H heads, D numbers per head.
-On a GPU flash attention does this from `cu_seq_lens_*`; elsewhere `attend_apart` does, one call
-per example. Other attention (sliding windows, soft caps) is left to transformers, which builds the
-block mask from the positions.
+Each example attends only to itself. Shapes: T tokens in the row, H heads, D dimensions per head.
+On a GPU flash attention does this from `cu_seq_lens_*`, elsewhere `packed_attention`, with one call
+per example. For other attention (sliding windows, soft caps) transformers builds the block mask
+from the positions.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 
 from slowthink.stages.train.examples import TrainingExample
 
-IGNORED = -100
-"""Label of a token that is not learnt."""
+IGNORE_INDEX = -100
+"""Label of a token without loss."""
 ATTENTION = "slowthink_packed"
 _OTHER_ATTENTION = ("attn_logit_softcapping", "sliding_window", "attention_chunk_size")
 
 
-def pack(parts: Sequence[Sequence[TrainingExample]]) -> dict[str, Any]:
-    """The model's inputs for one part; a collator, so `parts` holds exactly one.
+def pack(micro_batches: Sequence[Sequence[TrainingExample]]) -> dict[str, Any]:
+    """The model's inputs for one micro-batch; a collator, so it receives a list of exactly one.
 
-    An empty part (the last step of an epoch, over more devices than examples) becomes two ignored
-    tokens: every device takes part in every step.
+    An empty micro-batch (the last step of an epoch, with more devices than examples) becomes two
+    tokens without loss, since every device needs a batch in every step.
     """
     import torch
 
-    (examples,) = parts
-    rows = [_labelled(example) for example in examples] or [([0, 0], [IGNORED, IGNORED])]
+    (examples,) = micro_batches
+    rows = [_labelled(example) for example in examples] or [([0, 0], [IGNORE_INDEX, IGNORE_INDEX])]
     lengths = [len(ids) for ids, _ in rows]
     bounds = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
     return {
@@ -44,13 +44,13 @@ def pack(parts: Sequence[Sequence[TrainingExample]]) -> dict[str, Any]:
 
 
 def _labelled(example: TrainingExample) -> tuple[list[int], list[int]]:
-    """Ids and labels; a label is the token's own id, also where that id doubles as padding."""
+    """Ids and labels; a label is the token's own id, even if that id is also used for padding."""
     ids = [*example.prompt_ids, *example.completion_ids]
-    return ids, [IGNORED] * len(example.prompt_ids) + list(example.completion_ids)
+    return ids, [IGNORE_INDEX] * len(example.prompt_ids) + list(example.completion_ids)
 
 
 def attention_name(config: Any, device_type: str) -> str:
-    """How this model attends to packed rows on this device."""
+    """Name of the attention implementation for packed rows of this model on this device."""
     if device_type == "cuda" and importlib.util.find_spec("flash_attn") is not None:
         return "flash_attention_2"
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -61,7 +61,7 @@ def attention_name(config: Any, device_type: str) -> str:
     return "sdpa"
 
 
-def attend_apart(
+def packed_attention(
     module: Any,
     query: Any,
     key: Any,
@@ -73,12 +73,12 @@ def attend_apart(
     cu_seq_lens_q: Any = None,
     **_: Any,
 ) -> tuple[Any, None]:
-    """Causal attention of each example to itself; (1, H, T, D) in, (1, T, H, D) out."""
+    """Causal attention within each example; (1, H, T, D) → (1, T, H, D)."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
     lengths = cu_seq_lens_q.diff().tolist()
-    pieces = [
+    outputs = [
         scaled_dot_product_attention(
             q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=True
         )
@@ -86,13 +86,13 @@ def attend_apart(
             query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True
         )
     ]
-    return torch.cat(pieces, 2).transpose(1, 2).contiguous(), None
+    return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
 
 
 def _register() -> None:
-    """Make `attend_apart` known to transformers; it needs no mask."""
+    """Register `packed_attention` with transformers; it needs no mask."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    AttentionInterface.register(ATTENTION, attend_apart)
+    AttentionInterface.register(ATTENTION, packed_attention)
     AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
