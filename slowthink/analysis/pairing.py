@@ -96,15 +96,13 @@ def compare_rows(
     }
     if paired is None:
         return counts
-    return (
-        counts
-        | paired
-        | {
-            "a": _side_figures([r for r in a if r.problem_id in scores_b], scores_a, **options),
-            "b": _side_figures([r for r in b if r.problem_id in scores_a], scores_b, **options),
-            **_changed_problems(a, b, scores_a, scores_b),
-        }
-    )
+    return {
+        **counts,
+        **paired,
+        "a": _side_figures([r for r in a if r.problem_id in scores_b], scores_a, **options),
+        "b": _side_figures([r for r in b if r.problem_id in scores_a], scores_b, **options),
+        **_changed_problems(a, b, scores_a, scores_b),
+    }
 
 
 def _graded_by_problem(rows: Sequence[RowT]) -> dict[str, list[RowT]]:
@@ -160,11 +158,7 @@ def _changed_problems(
 
 
 def _first_id(rows: Sequence[RowT], *, correct: bool) -> str:
-    """Id of the first correct, or first incorrect, row."""
     return next(row.id for row in rows if (row.verdict is Verdict.CORRECT) == correct)
-
-
-# --- LIMO's hypothesis ----------------------------------------------------------------------------
 
 
 def elicitation(

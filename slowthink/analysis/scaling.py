@@ -108,9 +108,6 @@ def _curve(tokens_PQ: Floats, accuracy_PQ: Floats) -> list[tuple[float, float]]:
     return [(float(tokens), float(accuracy)) for tokens, accuracy in means]
 
 
-# --- of graded rows -------------------------------------------------------------------------------
-
-
 def scaling_measures(arms: Mapping[str, Points], *, seed: int) -> list[dict[str, Any]]:
     """Control, Scaling and Performance of each arm over its forced points.
 
@@ -150,7 +147,6 @@ def _curve_measures(points: Points, *, seed: int) -> dict[str, Any]:
 
 
 def _mean_tokens(rows: Sequence[EvaluationRow], problems: Sequence[str]) -> list[float]:
-    """Mean thinking tokens of each problem."""
     samples = by_problem(rows)
     return [float(np.mean([row.num_thinking_tokens for row in samples[p]])) for p in problems]
 

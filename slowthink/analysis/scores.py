@@ -47,9 +47,6 @@ AnswerGroups = Mapping[str, int | None]
 """Row id to the number of its answer, equal for equivalent answers to a problem."""
 
 
-# --- grouping -------------------------------------------------------------------------------------
-
-
 def by_point(rows: Iterable[RowT]) -> dict[PointKey, list[RowT]]:
     """Rows by cap, waits and forced; forced points first."""
     points = group_by(rows, lambda row: (row.max_thinking_tokens, row.waits, row.forced))
@@ -95,9 +92,6 @@ def base_and_tuned(models: Mapping[str, str]) -> tuple[str, str]:
 def by_problem(rows: Iterable[RowT]) -> dict[str, list[RowT]]:
     """Rows by problem id."""
     return group_by(rows, lambda row: row.problem_id)
-
-
-# --- scores ---------------------------------------------------------------------------------------
 
 
 def problem_scores(rows: Iterable[RowT]) -> dict[str, float]:
@@ -195,9 +189,6 @@ def _set_groups(
     return {group: members for group, members in groups.items() if len(members) > 1}
 
 
-# --- several samples ------------------------------------------------------------------------------
-
-
 def _sample_figures(
     rows: Sequence[EvaluationRow], groups: AnswerGroups, *, seed: int
 ) -> dict[str, Any]:
@@ -228,9 +219,6 @@ def vote_of(row: EvaluationRow, groups: AnswerGroups) -> Hashable | None:
     if row.verdict not in (Verdict.CORRECT, Verdict.WRONG):
         return None
     return groups.get(row.id, row.extracted), row.verdict
-
-
-# --- tokens, ends, domains ------------------------------------------------------------------------
 
 
 def _token_figures(rows: Sequence[EvaluationRow]) -> dict[str, Any]:

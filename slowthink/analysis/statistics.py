@@ -198,7 +198,6 @@ def macro_mean_ci(
 
 
 def _resampled_means(values: Floats, *, num: int, seed: int) -> Floats:
-    """Means of `num` resamples of the values."""
     random = np.random.default_rng(seed)
     rows = max(1, _BLOCK // len(values))
     blocks = []

@@ -150,9 +150,6 @@ def _is_plain(value: Any) -> bool:
         return False
 
 
-# --- tolerances -----------------------------------------------------------------------------------
-
-
 def _tolerance(values: Mapping[str, Any], answer: str | None) -> float | None:
     """The relative tolerance; an absolute error is divided by the answer's magnitude."""
     relative = _number(values.get("tolerance"))

@@ -19,9 +19,6 @@ from slowthink.records import item_seed
 Values = dict[str, Any]
 
 
-# --- options --------------------------------------------------------------------------------------
-
-
 def option_texts(values: Mapping[str, Any], published: PublishedSet) -> list[str]:
     """The right option, then the wrong ones. Raises UnusableValue where two are equal."""
     names = (published.correct_option or "", *published.incorrect_options)
@@ -60,9 +57,6 @@ def _options_appended(values: Values, published: PublishedSet, seed: int) -> str
     ]
     values[published.columns.question] = "\n".join([_question(values, published), *lines])
     return "options appended"
-
-
-# --- texts ----------------------------------------------------------------------------------------
 
 
 def _question(values: Values, published: PublishedSet) -> str:

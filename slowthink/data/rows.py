@@ -74,7 +74,6 @@ def read_rows(path: str | Path, *, setting: str) -> Iterator[SourceRow | BadRow]
 
 
 def _check_first_bytes(path: Path, setting: str) -> None:
-    """Raises DataError where the file starts as another kind of file does."""
     with path.open("rb") as file:
         head = file.read(32)
     for signature, kind in SIGNATURES.items():
@@ -288,7 +287,6 @@ def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
 
 
 def _check_column_names(path: Path, columns: list[str]) -> None:
-    """Raises DataError where two columns have one name."""
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
         raise DataError(

@@ -151,7 +151,6 @@ def _read_lm_eval(values: Values) -> list[StoredSample]:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 

@@ -82,9 +82,6 @@ def model_of(stage: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
     return str(stage.inputs["train"] / "model"), None
 
 
-# --- stored samples -------------------------------------------------------------------------------
-
-
 def _stored_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
     assert arm.samples is not None
     stage = context.stage

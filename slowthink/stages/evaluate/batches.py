@@ -143,7 +143,6 @@ def _make_row(
     *,
     segments: str,
 ) -> EvaluationRow:
-    """The row of one answer at one point."""
     arm, benchmark, protocol = batch.arm, batch.problem_set.name, batch.protocol.name
     problem, sample = task.problem, task.request.sample
     prefix = f"{arm.name}|{protocol}|{benchmark}|{problem.id}|{batch.temperature:g}|{sample}"

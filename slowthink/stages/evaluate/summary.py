@@ -154,9 +154,6 @@ def _averages(evaluation: Evaluation) -> list[dict[str, Any]]:
     return averages(rows, domains, limo_sets=limo_ten(), **evaluation.bootstrap)
 
 
-# --- headline -------------------------------------------------------------------------------------
-
-
 def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     base, tuned = evaluation.headline_arms
     points_of_sets = ((set_figures, _points(set_figures, tuned)) for set_figures in sets)

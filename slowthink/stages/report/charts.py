@@ -104,9 +104,6 @@ def loss_svg(rows: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
     return svg.line_chart([line], x=x, y=y, size=size, title="Training loss")
 
 
-# --- parallel scaling -----------------------------------------------------------------------------
-
-
 def parallel_svg(curves: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
     """Accuracy against all tokens per problem: one line per curve, one colour per method.
 

@@ -9,7 +9,6 @@ Rows are paired by benchmark, protocol, point and problem; a problem's samples a
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,6 +26,7 @@ from slowthink.analysis.scores import (
 )
 from slowthink.data.tables import missing_stage
 from slowthink.errors import ConfigError, DataError
+from slowthink.records import group_by
 from slowthink.serialise import from_plain
 from slowthink.stages.report.data import open_run
 from slowthink.stages.report.excerpts import read_columns
@@ -93,7 +93,6 @@ def difference_line(compared_set: Mapping[str, Any]) -> str:
 
 
 def _compare_set(pair: ComparedArms, key: SetKey) -> dict[str, Any]:
-    """Figures of one set at every point that both sides have."""
     a, b = pair.a.points[key], pair.b.points[key]
     points = [
         point_fields(point) | compare_rows(a[point], b[point])
@@ -108,9 +107,6 @@ def _compare_set(pair: ComparedArms, key: SetKey) -> dict[str, Any]:
         "num_points_only_a": len(a.keys() - b.keys()),
         "num_points_only_b": len(b.keys() - a.keys()),
     }
-
-
-# --- the two sides --------------------------------------------------------------------------------
 
 
 def open_pair(
@@ -159,17 +155,16 @@ def _open_side(run: Path, arm: str | None, *, option: str) -> Side:
         for set_summary in sets
         if chosen in [each["name"] for each in set_summary["arms"]]
     )
-    answers: dict[SetKey, list[ComparedRow]] = defaultdict(list)
     names = [field.name for field in fields(ComparedRow)]
-    for row in read_columns(rows_path(run), ["arm", "benchmark", "protocol", *names]):
-        if row["arm"] == chosen:
-            key = (row["benchmark"], row["protocol"]) if "benchmark" in row else default
-            answers[key].append(from_plain(ComparedRow, row))
-    points = {key: by_point(rows) for key, rows in answers.items()}
+    rows = read_columns(rows_path(run), ["arm", "benchmark", "protocol", *names])
+    answers = group_by(
+        [row for row in rows if row["arm"] == chosen],
+        lambda row: set_key(row) if "benchmark" in row else default,
+    )
+    points = {
+        key: by_point(from_plain(ComparedRow, row) for row in rows) for key, rows in answers.items()
+    }
     return Side(run=run, arm=chosen, model=models[chosen], texts=texts, points=points)
-
-
-# --- what both share ------------------------------------------------------------------------------
 
 
 def _shared_sets(pair: ComparedArms) -> list[SetKey]:

@@ -18,8 +18,7 @@ from slowthink.stages.report.compare import ComparedArms, Side, rows_path
 from slowthink.stages.report.excerpts import (
     MAX_QUESTION_CHARACTERS,
     MAX_SEGMENT_CHARACTERS,
-    SHOWN_COLUMNS,
-    read_columns,
+    read_answers,
     read_segments,
 )
 from slowthink.stages.report.page import render
@@ -103,34 +102,23 @@ def _both(point: Mapping[str, Any], key: str) -> str:
     return f"{decimal(point['a'][key])} / {decimal(point['b'][key])}"
 
 
-# --- questions that changed -----------------------------------------------------------------------
-
-
 def _changed(
     pair: ComparedArms, changes: Sequence[Mapping[str, Any]], *, max_shown: int, seed: int
 ) -> list[dict[str, Any]]:
     """A seeded draw of the changed questions, each with an answer of both sides."""
     drawn = sorted(changes, key=lambda change: item_seed(seed, change["problem_id"]))[:max_shown]
-    rows_a = _rows(pair.a, [change["a_id"] for change in drawn])
-    rows_b = _rows(pair.b, [change["b_id"] for change in drawn])
-    shown = []
-    for change in drawn:
-        row = rows_a[change["a_id"]]
-        shown.append(
-            {
-                **change,
-                "question": shorten(row["question"], limit=MAX_QUESTION_CHARACTERS),
-                "gold": row.get("gold"),
-                "domain": row.get("domain"),
-                "answers": {"a": _answer(row), "b": _answer(rows_b[change["b_id"]])},
-            }
-        )
-    return shown
-
-
-def _rows(side: Side, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    columns = sorted({*SHOWN_COLUMNS, "question", "segments"})
-    return {row["id"]: row for row in read_columns(rows_path(side.run), columns, ids=ids)}
+    rows_a = read_answers(rows_path(pair.a.run), [change["a_id"] for change in drawn])
+    rows_b = read_answers(rows_path(pair.b.run), [change["b_id"] for change in drawn])
+    return [
+        {
+            **change,
+            "question": shorten(a["question"], limit=MAX_QUESTION_CHARACTERS),
+            "gold": a.get("gold"),
+            "domain": a.get("domain"),
+            "answers": {"a": _answer(a), "b": _answer(b)},
+        }
+        for change, a, b in zip(drawn, rows_a, rows_b, strict=True)
+    ]
 
 
 def _answer(row: Mapping[str, Any]) -> dict[str, Any]:

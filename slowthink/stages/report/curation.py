@@ -107,9 +107,6 @@ def _lines(folder: Path | None, name: str) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in file if line.strip())
 
 
-# --- lengths --------------------------------------------------------------------------------------
-
-
 def distribution(lengths: Mapping[int, int]) -> dict[str, Any]:
     """Quantiles of the lengths, and counts by class; `lengths` maps a length to its count."""
     values = np.repeat(list(lengths), list(lengths.values()))
@@ -127,9 +124,6 @@ def distribution(lengths: Mapping[int, int]) -> dict[str, Any]:
 def _class_name(bits: int) -> str:
     """The range of lengths with this many binary digits: 7 is `64-127`."""
     return f"{1 << (bits - 1)}-{(1 << bits) - 1}" if bits > 1 else str(bits)
-
-
-# --- difficulty -----------------------------------------------------------------------------------
 
 
 def difficulty_rows(folder: Path | None, facts: Mapping[str, Any]) -> Rows:
@@ -171,9 +165,6 @@ def pass_rate_class(rate: float | None) -> str:
     return next(name for limit, name in limits.items() if rate <= limit)
 
 
-# --- duplicates -----------------------------------------------------------------------------------
-
-
 def duplicate_rows(folder: Path | None, facts: Mapping[str, Any]) -> Rows:
     """One row for each kind of duplicate that was searched for."""
     parts: Mapping[str, Any] = facts.get("duplicates") or {}
@@ -201,9 +192,6 @@ def _cluster_figures(clusters: Rows) -> dict[str, Any]:
             for cluster in largest
         ],
     }
-
-
-# --- contamination --------------------------------------------------------------------------------
 
 
 def contamination_summary(stage: str, folders: Folders) -> dict[str, Any] | None:
@@ -238,9 +226,6 @@ def _closest_hits(hits: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     return closest
 
 
-# --- selection ------------------------------------------------------------------------------------
-
-
 def selection_summary(folder: Path | None, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """How the training set was selected; None if the stage did not report its phases."""
     if not facts.get("phases"):
@@ -254,9 +239,6 @@ def selection_summary(folder: Path | None, facts: Mapping[str, Any]) -> dict[str
     return {key: facts.get(key) for key in keys} | {
         "examples": [example for phase in sorted(examples) for example in examples[phase]]
     }
-
-
-# --- doubtful reference answers, and the papers' counts -------------------------------------------
 
 
 def key_review(folder: Path | None) -> dict[str, Any] | None:

@@ -51,9 +51,6 @@ def curation_view(data: Row) -> dict[str, Any]:
     }
 
 
-# --- funnel ---------------------------------------------------------------------------------------
-
-
 def _funnel(steps: Sequence[Row], drops: Sequence[Row]) -> Rows:
     """By stage: the steps that dropped rows, with a bar and examples, and names of the other steps.
 
@@ -108,9 +105,6 @@ def _paper_steps(paper: Row | None, funnel: Sequence[Row]) -> Rows:
     ]
 
 
-# --- duplicates and contamination -----------------------------------------------------------------
-
-
 def _duplicates(row: Row) -> dict[str, Any]:
     sizes = [f"{count(num)} of size {size}" for size, num in row["sizes"].items()]
     shown = sizes[:6] + (["and larger ones"] if len(sizes) > 6 else [])
@@ -143,9 +137,6 @@ def _source(source: Row) -> str:
     names = ("hub_id", "path", "revision", "sha256")
     parts = [str(source[name]) for name in names if source.get(name)]
     return " · ".join(part if len(part) < 40 else f"{part[:12]}…" for part in parts) or MISSING
-
-
-# --- difficulty, domains and lengths --------------------------------------------------------------
 
 
 def _difficulty(attempts: Rows) -> dict[str, Any]:

@@ -188,7 +188,11 @@ def collect(run: Run, config: ReportConfig) -> dict[str, Any]:
         "title": config.title or run.settings.get("name") or run.root.name,
         "headline": head,
         "published": {name: published_for(name) for name in benchmarks},
-        "warnings": _warnings(run),
+        "warnings": [
+            {"stage": stage, "text": str(text)}
+            for stage in run.manifests
+            for text in run.facts(stage).get("warnings") or []
+        ],
         "drops": _drops(run),
         "num_heldout": (run.facts("pool").get("splits") or {}).get("heldout"),
         "domains": _domains(run),
@@ -200,14 +204,6 @@ def collect(run: Run, config: ReportConfig) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = finite(data)
     return cleaned
-
-
-def _warnings(run: Run) -> list[dict[str, str]]:
-    return [
-        {"stage": stage, "text": str(text)}
-        for stage in run.manifests
-        for text in run.facts(stage).get("warnings") or []
-    ]
 
 
 def _drops(run: Run) -> list[dict[str, Any]]:

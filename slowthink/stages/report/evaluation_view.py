@@ -147,9 +147,6 @@ def _parallel_view(scaling: Row) -> dict[str, Any]:
     }
 
 
-# --- published figures ----------------------------------------------------------------------------
-
-
 def published_view(figures: Sequence[Row], *, ours: Iterable[Row] = ()) -> dict[str, Any] | None:
     """The papers' figures, best first, below `ours`, with sources and notes; None without any."""
     if not figures:

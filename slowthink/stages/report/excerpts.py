@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,9 +47,6 @@ def read_columns(
     return rows
 
 
-# --- transcripts ----------------------------------------------------------------------------------
-
-
 def choose_transcripts(rows: Iterable[Mapping[str, Any]], *, num: int, seed: int) -> list[str]:
     """Ids of `num` rows per arm: correct and wrong alternate, each spread over the curve's points.
 
@@ -88,9 +84,22 @@ def read_transcripts(folder: Path, *, num: int, seed: int) -> list[dict[str, Any
     """The chosen rows of `evaluate` with their texts, in the chosen order."""
     path = folder / "data.parquet"
     ids = choose_transcripts(read_columns(path, CHOICE_COLUMNS), num=num, seed=seed)
+    return [
+        {
+            **{name: row[name] for name in SHOWN_COLUMNS if name in row},
+            "point": budget_label(row),
+            "question": shorten(row["question"], limit=MAX_QUESTION_CHARACTERS),
+            "segments": read_segments(row, limit=MAX_SEGMENT_CHARACTERS),
+        }
+        for row in read_answers(path, ids)
+    ]
+
+
+def read_answers(path: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of `evaluate` with these ids, with their texts, in the order of the ids."""
     columns = {*CHOICE_COLUMNS, *SHOWN_COLUMNS, "question", "segments"}
     rows = {row["id"]: row for row in read_columns(path, sorted(columns), ids=ids)}
-    return [_transcript(rows[row_id]) for row_id in ids]
+    return [rows[row_id] for row_id in ids]
 
 
 def read_segments(row: Mapping[str, Any], *, limit: int) -> list[list[str]]:
@@ -98,42 +107,31 @@ def read_segments(row: Mapping[str, Any], *, limit: int) -> list[list[str]]:
     return [[kind, shorten(text, limit=limit)] for kind, text in json.loads(row["segments"])]
 
 
-def _transcript(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **{name: row[name] for name in SHOWN_COLUMNS if name in row},
-        "point": budget_label(dict(row)),
-        "question": shorten(row["question"], limit=MAX_QUESTION_CHARACTERS),
-        "segments": read_segments(row, limit=MAX_SEGMENT_CHARACTERS),
-    }
-
-
-# --- drops ----------------------------------------------------------------------------------------
-
-
 def read_drops(folder: Path, *, seed: int) -> list[dict[str, Any]]:
     """The number of rows that a stage dropped, by step and reason, with a few drawn by seed.
 
     The most frequent reason comes first.
     """
-    ids: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in read_columns(folder / "dropped.parquet", ("id", "step", "reason")):
-        ids[row["step"], row["reason"]].append(row["id"])
+    rows = read_columns(folder / "dropped.parquet", ("id", "step", "reason"))
+    dropped = group_by(rows, lambda row: (row["step"], row["reason"]))
     drawn = {
         key: heapq.nsmallest(
-            EXAMPLES_PER_REASON, set(group), key=lambda row_id: item_seed(seed, row_id)
+            EXAMPLES_PER_REASON,
+            {row["id"] for row in group},
+            key=lambda row_id: item_seed(seed, row_id),
         )
-        for key, group in ids.items()
+        for key, group in dropped.items()
     }
     evidence = _evidence(folder, {row_id for group in drawn.values() for row_id in group})
     return [
         {
-            "step": step, "reason": reason, "count": len(ids[step, reason]),
+            "step": step, "reason": reason, "count": len(dropped[step, reason]),
             "examples": [
                 {"id": row_id, "evidence": evidence[step, reason, row_id]}
                 for row_id in drawn[step, reason]
             ],
         }
-        for step, reason in sorted(ids, key=lambda key: (-len(ids[key]), key))
+        for step, reason in sorted(dropped, key=lambda key: (-len(dropped[key]), key))
     ]  # fmt: skip
 
 

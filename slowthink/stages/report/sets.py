@@ -94,9 +94,6 @@ def published_for(benchmark: str) -> list[dict[str, Any]]:
     ]
 
 
-# --- the point that represents an arm -------------------------------------------------------------
-
-
 def compared_points(
     eval_set: Mapping[str, Any], headline: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:

@@ -102,9 +102,6 @@ def make_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
     )
 
 
-# --- formats with bars ----------------------------------------------------------------------------
-
-
 def share_of(total: int) -> Callable[[int | None], Cell]:
     """A format: a count with its share of `total`, in per cent and as a bar."""
 
