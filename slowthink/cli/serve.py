@@ -84,14 +84,8 @@ class ServerCommand:
     def text(self) -> str:
         """The command and the request, to be copied."""
         settings = [f"{name}={value}" for name, value in self.environment.items()]
-        lines = [
-            shlex.join([*settings, *self.command]),
-            "",
-            _WHY_V1,
-            "",
-            "A request with a budget:",
-        ]
-        return "\n".join([*lines, "", self.curl])
+        command = shlex.join([*settings, *self.command])
+        return f"{command}\n\n{_WHY_V1}\n\nA request with a budget:\n\n{self.curl}"
 
 
 def server_command(

@@ -73,12 +73,10 @@ class ProgressReporter:
         from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
         if self._bar is None:
-            columns = (
-                *Progress.get_default_columns()[:3],
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
+            columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())
+            self._bar = Progress(
+                *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
             )
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task("      ", total=total)
         self._bar.update(self._task, completed=done, total=total)
