@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def package_of(module: str) -> str:
 def imports(module: str) -> frozenset[str]:
     """Modules of slowthink that a module imports anywhere, those for type checkers too."""
     targets: set[str] = set()
-    for node in ast.walk(tree_of(modules()[module])):
+    for node in statements(tree_of(modules()[module])):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("slowthink"):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             targets |= {name if name in modules() else node.module for name in names}
@@ -63,6 +64,14 @@ def imports(module: str) -> frozenset[str]:
 @cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+def statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """All statements of a module; imports are never within an expression."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, name, ()):
+            yield child
+            yield from statements(child)
 
 
 def test_every_package_has_a_layer() -> None:

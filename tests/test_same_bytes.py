@@ -11,11 +11,13 @@ import importlib.util
 import json
 import random
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slowthink.engines.models import load_tokenizer
 from slowthink.engines.replay import ReplaySession
 from slowthink.pipeline import run as pipeline
 from slowthink.pipeline.progress import ProgressReporter
@@ -39,9 +41,17 @@ NEAR = FARM.replace("How many apple trees are left", "How many apple trees are t
 CHINESE = "某工厂计划用{}天生产零件900个，实际每天比原计划多生产15个，实际用了多少天？"
 
 
+tokenizer_once = cache(load_tokenizer)
+
+
+def stay_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
+    monkeypatch.setattr("slowthink.engines.models.load_tokenizer", tokenizer_once)
+
+
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch) -> None:
-    monkeypatch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
+    stay_in_this_process(monkeypatch)
 
 
 def rows() -> list[dict[str, Any]]:
@@ -120,7 +130,7 @@ def expected(tmp_path_factory) -> tuple[Path, dict[str, str]]:
     """The plain run: its folder and hashes."""
     folder = tmp_path_factory.mktemp("plain")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "needs_model", lambda recipe, stage: False)
+        stay_in_this_process(patch)
         return folder, run(folder, rows())
 
 

@@ -36,7 +36,7 @@ _IS_THE_ANSWER = re.compile(
 _EQUATIONS = re.compile(r"\\?[A-Za-z]\w*\s*=[^=]+(?:\band\b|\bor\b|,)\s*\\?[A-Za-z]\w*\s*=[^=]+")
 _OVERLAP = 200
 """Characters that two windows of a text share. No number is longer."""
-_CLOSING_REMARK = re.compile(r"\s*I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
+_CLOSING_REMARK = re.compile(r"I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
 _BETWEEN_BOXES = re.compile(
     r"\\(?:quad|qquad|text|textbf|textrm|mathrm|mbox|,|;|!)|\band\b|\bor\b|[和或与、]"
     r"|(?<![\w\\])[A-Za-z](?:_\{?\w\}?)?\s*="
@@ -255,7 +255,7 @@ def _marked(text: str, *, choices: tuple[str, ...], whole_line: bool) -> str | N
 def _strip(line: str) -> str:
     """Remove markdown, special tokens, a closing remark, punctuation and formula delimiters."""
     line = _CLOSING_REMARK.sub("", _SPECIAL.sub("", line[-MAX_PROSE:])).strip()
-    line = re.sub(r"^(?:[*_#>`]+\s*)+|(?:\s*[*_`]+)+$", "", line).strip()
+    line = re.sub(r"^(?:[*_#>`]+\s*)+|(?<![\s*_`])[\s*_`]+$", "", line).strip()
     line = line.removeprefix(":").removeprefix("：").strip()
     if line in ("\\[", "\\(", "$$", "$", "\\]", "\\)"):
         return ""

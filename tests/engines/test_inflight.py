@@ -145,16 +145,27 @@ class Engine:
         self.rows = [(request, row) for request, row in self.rows if not request.done]
 
 
-@given(st.lists(toy_requests, min_size=1, max_size=4), st.integers(0, 999))
-@settings(max_examples=150, deadline=None)
-def test_a_batch_in_motion_equals_each_request_alone(requests, seed) -> None:
+def check_against_requests_alone(requests: list[ToyRequest], seed: int) -> None:
     Engine(requests, seed).run()
     for request in requests:
         assert without_end(request.outputs) == expected(request)
 
 
-@given(st.lists(toy_requests, min_size=1, max_size=3), st.integers(0, 999))
+@given(st.lists(toy_requests, min_size=1, max_size=4), st.integers(0, 999))
 @settings(max_examples=60, deadline=None)
+def test_a_batch_in_motion_equals_each_request_alone(requests, seed) -> None:
+    check_against_requests_alone(requests, seed)
+
+
+@pytest.mark.slow
+@given(st.lists(toy_requests, min_size=1, max_size=6), st.integers(0, 999))
+@settings(max_examples=400, deadline=None)
+def test_many_batches_in_motion_equal_each_request_alone(requests, seed) -> None:
+    check_against_requests_alone(requests, seed)
+
+
+@given(st.lists(toy_requests, min_size=1, max_size=3), st.integers(0, 999))
+@settings(max_examples=40, deadline=None)
 def test_a_batch_whose_ids_are_read_from_the_logits_equals_each_request_alone(
     requests, seed
 ) -> None:
@@ -168,7 +179,7 @@ def test_a_batch_whose_ids_are_read_from_the_logits_equals_each_request_alone(
 
 
 @given(toy_requests, st.integers(0, 999))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_finished_request_replayed_gives_its_chain_and_answer(request, seed) -> None:
     engine = Engine([request], seed)
     engine.run()
@@ -185,7 +196,7 @@ def test_a_finished_request_replayed_gives_its_chain_and_answer(request, seed) -
 
 
 @given(toy_requests)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_forced_strings_are_inferred_from_the_ids(request) -> None:
     """Without declared ends: the same ids, waits and closing; the triggers are unknown."""
     budget = dataclasses.replace(
@@ -280,14 +291,14 @@ def literal_distribution(
     ids=["wait", "no string", "minimum"],
 )
 def test_sampled_thinking_has_the_distribution_of_the_literal_loop(budget) -> None:
-    """Chi-square over all outcomes, 4,000 samples with temperature and top-p; p = 0.001."""
+    """Chi-square over all outcomes, 2,000 samples with temperature and top-p; p = 0.001."""
     sampling = Sampling(temperature=1.3, top_p=0.9)
     args = ForcingArgs(
         format=TAGS, sampling=sampling, budget=dataclasses.replace(budget, answer_tokens=1)
     )
     assert 0.1 < sum(brute(logits(96, [0]).tolist(), sampling)[i] for i in (9, EOS, FINISH)) < 0.5
     expected = literal_distribution(96, [0], args)
-    number = 4000
+    number = 2000
     requests = [
         ToyRequest(96, [0], dataclasses.replace(args, sample=index), seed=5)
         for index in range(number)

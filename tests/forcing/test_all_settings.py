@@ -150,7 +150,7 @@ seeds = st.integers(0, 10_000)
 
 
 @given(seeds, knobs)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_machine_equals_the_literal_loop(seed, k) -> None:
     machine = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     chain = drive(seed, machine).chain("k")
@@ -161,7 +161,7 @@ def test_machine_equals_the_literal_loop(seed, k) -> None:
 
 
 @given(seeds, knobs, st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_every_point_of_one_long_chain_equals_a_run_of_its_own(seed, k, data) -> None:
     machine = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     chain = drive(seed, machine).chain("k")
@@ -179,7 +179,7 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(seed, k, data) ->
 
 
 @given(seeds, knobs, st.integers(0, 40), st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_a_chain_stored_at_any_moment_continues_the_same(seed, k, stop, data) -> None:
     first = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     stored = drive(seed, first, stop=stop).chain("k")
@@ -232,7 +232,7 @@ def literal_long(seed: int, *, cap: int, steps: int, waits: int, string: list[in
 
 
 @given(seeds, st.integers(1, 40), st.integers(1, 8), st.integers(0, 3), st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_steps_are_cut_inside_a_long_delimiter_too(seed, cap, steps, waits, data) -> None:
     string = data.draw(st.sampled_from([[0], [0, 2], []]))
     rules = ForcingRules(

@@ -81,7 +81,7 @@ seeds = st.integers(0, 10_000)
 
 
 @given(seeds, st.integers(0, 30), st.integers(0, 4), st.integers(0, 6), wait_strings)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_machine_equals_the_literal_loop(seed, cap, waits, minimum, strings) -> None:
     minimum = min(minimum, cap)
     machine = drive(seed, ForcingMachine(rules_of(minimum, strings), cap=cap, waits=waits))
@@ -91,7 +91,7 @@ def test_machine_equals_the_literal_loop(seed, cap, waits, minimum, strings) -> 
 
 
 @given(seeds, st.integers(1, 40), st.integers(0, 4), st.integers(0, 5), wait_strings, st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
     seed, cap, waits, minimum, strings, data
 ) -> None:
@@ -108,7 +108,7 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
 
 
 @given(seeds, st.integers(0, 20), st.integers(0, 2), wait_strings, st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_a_stored_chain_continues_as_if_never_stopped(seed, cap, waits, strings, data) -> None:
     rules = rules_of(0, strings)
     first = drive(seed, ForcingMachine(rules, cap=cap, waits=waits)).chain("k")
@@ -125,7 +125,7 @@ def test_a_stored_chain_continues_as_if_never_stopped(seed, cap, waits, strings,
 
 
 @given(seeds, st.integers(0, 25), st.integers(0, 3), wait_strings, st.integers(0, 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_a_chain_stored_at_any_moment_continues_the_same(seed, cap, waits, strings, stop) -> None:
     """The machine is stopped after any number of steps, also inside a wait string."""
     rules = rules_of(0, strings)
@@ -168,7 +168,7 @@ def literal_long(seed: int, *, cap: int, waits: int, string: list[int]) -> tuple
 
 
 @given(seeds, st.integers(1, 40), st.integers(0, 3), st.sampled_from([[0], [0, 1], []]), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_long_delimiters_are_rolled_back(seed, cap, waits, string, data) -> None:
     rules = ForcingRules(
         trigger_ids=frozenset(), long_triggers=("xy",), wait_ids=(tuple(string),), decode=decode

@@ -34,11 +34,15 @@ def write(tmp_path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def compared(tmp_path_factory: pytest.TempPathFactory, open_shared: Any) -> dict[str, Any]:
     """`ROWS` by every grader."""
-    return compare_graders(write_rows(tmp_path_factory.mktemp("compared") / "pairs.jsonl", ROWS))
+    path = write_rows(tmp_path_factory.mktemp("compared") / "pairs.jsonl", ROWS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slowthink.grading.reference.table.Grader", open_shared)
+        return compare_graders(path)
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_a_contested_row_is_graded_but_does_not_count_for_the_agreement(write: Any) -> None:
     result = grade_file(write(ROWS))
     assert (result["n"], result["num_labelled"], result["num_contested"]) == (5, 4, 1)
@@ -46,11 +50,13 @@ def test_a_contested_row_is_graded_but_does_not_count_for_the_agreement(write: A
     assert result["verdicts"] == {"correct": 2, "wrong": 2, "ungradable": 1}
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_a_row_with_a_solution_needs_no_reference_answer(write: Any) -> None:
     row = {"question": "Prove it.", "solution": "Clear.", "response": "It is clear."}
     assert grade_file(write([row]))["verdicts"] == {"ungradable": 1}
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_a_comparison_has_every_grader_and_the_result_of_grade(
     write: Any, compared: dict[str, Any]
 ) -> None:

@@ -187,6 +187,7 @@ def test_a_file_is_graded_with_its_agreement(tmp_path: Path) -> None:
     assert result["worst_seconds"] < 5
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_bad_rows_are_reported_with_their_place(tmp_path: Path) -> None:
     rows = ['{"gold": "1", "pred": "1"}', "{broken", '{"gold": "1"}', '{"gold": [1], "pred": "1"}']
     path = _write(tmp_path / "pairs.jsonl", list(rows))
@@ -206,6 +207,7 @@ def test_a_file_without_a_usable_row_is_an_error(tmp_path: Path) -> None:
         grade_file(tmp_path / "missing.jsonl")
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_the_published_rules_accept_their_traps(tmp_path: Path) -> None:
     rows: list[object] = [
         {"gold": "6", "pred": "600"}, {"gold": "(0,1)", "pred": "[0,1]"},

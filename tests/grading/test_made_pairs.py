@@ -12,25 +12,25 @@ import pytest
 
 from slowthink.grading import Grader
 from slowthink.grading.answers.compare import compare
-from slowthink.grading.files import PairRow, grade_file, grade_rows, pair_from_row, read_pairs
+from slowthink.grading.files import PairRow, grade_rows, pair_from_row, read_pairs, summarize_grades
 
 PAIRS = Path(__file__).with_name("made_pairs.jsonl")
 
 
-def test_made_pairs_of_every_kind_are_graded_as_labelled() -> None:
-    result = grade_file(PAIRS, num_workers=2)
+def test_made_pairs_of_every_kind_are_graded_as_labelled(grader: Grader) -> None:
+    rows = read_pairs(PAIRS)
+    result = summarize_grades(rows, grade_rows(rows, grader), mode="strict")
     assert result["false_positives"] == []
     assert result["false_negatives"] == []
     assert result["num_undecided"] == 0
     assert result["num_labelled"] > 1000
 
 
-def test_a_reference_answer_equals_itself() -> None:
+def test_a_reference_answer_equals_itself(grader: Grader) -> None:
     rows = read_pairs(PAIRS)
     golds = dict.fromkeys(row.gold for row in rows.rows if row.gold.strip())
     same = [PairRow(i, gold, f"\\boxed{{{gold}}}") for i, gold in enumerate(golds)]
-    with Grader() as grader:
-        grades = grade_rows(type(rows)(same, []), grader).grades
+    grades = grade_rows(type(rows)(same, []), grader).grades
     missed = [(g.gold, g.extracted) for g in grades if g.verdict.value != "correct"]
     assert missed == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -305,7 +306,12 @@ def _curve_row(point: dict[str, Any]) -> dict[str, Any]:
     return {key: point[key] for key in keys}
 
 
-def evaluation_rows(*names: str) -> Iterator[EvaluationRow]:
+@cache
+def evaluation_rows(*names: str) -> tuple[EvaluationRow, ...]:
+    return tuple(_evaluation_rows(names))
+
+
+def _evaluation_rows(names: tuple[str, ...]) -> Iterator[EvaluationRow]:
     """One row per arm, held-out problem and point; every third answer is right, of tuned's every
     second. AIME24 has four samples of 30 problems at two caps."""
     for arm in names:

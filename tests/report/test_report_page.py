@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -93,25 +94,35 @@ def test_budget_violations_raise_an_alert(tmp_path, page):
     assert "banner alarm" not in page.partition("<body>")[2]
 
 
-def with_summary(root: Path, folder: Path, summary: dict) -> str:
-    """The page of a made run with this summary of its evaluate stage."""
-    manifest = json.loads((root / "evaluate" / "manifest.json").read_text())
-    manifest["facts"]["summary"] = summary
-    (root / "evaluate" / "manifest.json").write_text(json.dumps(manifest))
-    return render(root, folder).read_text("utf-8")
+@pytest.fixture
+def with_summary(whole_run, tmp_path) -> Callable[[dict], str]:
+    """Render the page of the made run with another summary of its evaluate stage."""
+
+    def with_summary(summary: dict) -> str:
+        root = tmp_path / "changed"
+        shutil.copytree(whole_run, root)
+        manifest = json.loads((root / "evaluate" / "manifest.json").read_text())
+        manifest["facts"]["summary"] = summary
+        (root / "evaluate" / "manifest.json").write_text(json.dumps(manifest))
+        return render(root, root / "report").read_text("utf-8")
+
+    return with_summary
 
 
-def rendered(tmp_path: Path, change: Callable[[dict], None]) -> str:
-    """The page of a made run with its summary changed."""
-    root = tmp_path / "changed"
-    folder = make_run(root)
-    summary = json.loads((root / "evaluate" / "manifest.json").read_text())["facts"]["summary"]
-    change(summary)
-    return with_summary(root, folder, summary)
+@pytest.fixture
+def rendered(whole_run, with_summary) -> Callable[[Callable[[dict], None]], str]:
+    """Render the page of the made run with its summary changed."""
+
+    def rendered(change: Callable[[dict], None]) -> str:
+        manifest = json.loads((whole_run / "evaluate" / "manifest.json").read_text())
+        change(manifest["facts"]["summary"])
+        return with_summary(manifest["facts"]["summary"])
+
+    return rendered
 
 
-def test_interval_that_includes_zero_is_pointed_out(tmp_path, page):
-    html = rendered(tmp_path, lambda summary: summary.update(difference_ci95=[-0.1, 0.2]))
+def test_interval_that_includes_zero_is_pointed_out(rendered, page):
+    html = rendered(lambda summary: summary.update(difference_ci95=[-0.1, 0.2]))
     lead = "interval −10.0 to 20.0, n = 20 problems. The 95 % interval includes 0."
     assert lead in words(html) and lead not in words(page)
 
@@ -165,10 +176,10 @@ def test_comparison_has_both_p_values_and_the_detectable_difference(page):
     assert "This set of 20 questions could detect a true difference of 18.7 points or more." in text
 
 
-def test_headline_uses_the_detectable_difference_of_its_own_points_only(tmp_path, page):
+def test_headline_uses_the_detectable_difference_of_its_own_points_only(rendered, page):
     lead = "n = 20 problems. This set of 20 questions could detect"
     assert lead in words(page)
-    html = rendered(tmp_path, lambda summary: summary["sets"][0]["comparisons"][0]["a_point"].update(
+    html = rendered(lambda summary: summary["sets"][0]["comparisons"][0]["a_point"].update(
         max_thinking_tokens=32))  # fmt: skip
     assert lead not in words(html)
 
@@ -194,13 +205,13 @@ def test_published_figures_are_below_ours_each_with_its_protocol(page):
     assert "budget forcing" not in words(re.findall(r"<figure>.*?</figure>", page, re.DOTALL)[1])
 
 
-def test_averages_over_the_ten_sets_are_compared_with_the_papers(page, tmp_path):
+def test_averages_over_the_ten_sets_are_compared_with_the_papers(page, rendered):
     assert "LIMO v2 78.1%" in words(page) and "base limo-v2 LIMO's ten sets 42.0%" in words(page)
 
     def without_ten(summary):
         summary["averages"] = [row for row in summary["averages"] if row["group"] != "ten"]
 
-    assert "LIMO v2 78.1%" not in words(rendered(tmp_path, without_ten))
+    assert "LIMO v2 78.1%" not in words(rendered(without_ten))
 
 
 def test_doubtful_reference_answers_and_the_judge_are_shown(page):
@@ -215,23 +226,22 @@ def test_parallel_scaling_shows_every_point(page):
     assert "Scorer: kind model, model made/scorer." in words(page)
 
 
-def test_older_run_renders_without_the_parts_it_lacks(tmp_path):
-    folder = make_run(tmp_path / "run")
-    html = with_summary(tmp_path / "run", folder, old_summary("base", "tuned"))
+def test_older_run_renders_without_the_parts_it_lacks(with_summary):
+    html = with_summary(old_summary("base", "tuned"))
     assert read(html).sections() == [
         "result", "set-1", "funnel", "difficulty", "selection", "training", "transcripts", "run",
     ]  # fmt: skip
     assert "+60.0 points, paired 95 % interval 41.0 to 77.0" in words(html)
 
 
-def test_stored_samples_have_no_budget(tmp_path):
+def test_stored_samples_have_no_budget(rendered):
     def stored(summary):
         for arm in summary["sets"][1]["arms"]:
             arm["points"] = arm["points"][:1]
             arm["points"][0] |= {"max_thinking_tokens": 0, "waits": 0, "forced": False}
         summary["sets"][1]["comparisons"] = []
 
-    html = rendered(tmp_path, stored)
+    html = rendered(stored)
     assert "tuned stored samples 30 20.0%" in words(html)
 
 
@@ -290,7 +300,7 @@ def test_every_control_and_table_has_a_name(page):
     assert pictures and all(picture["aria-label"] for picture in pictures)
 
 
-def test_page_accepts_the_summary_of_the_evaluate_stage(tmp_path):
+def test_page_accepts_the_summary_of_the_evaluate_stage(with_summary):
     from slowthink.data.load import ProblemSet
     from slowthink.stages.evaluate.summary import Evaluation, summarise
 
@@ -302,7 +312,7 @@ def test_page_accepts_the_summary_of_the_evaluate_stage(tmp_path):
     summary = summarise(
         Evaluation(config=made.evaluate, sets=sets, rows=rows, groups={}, seed=0, chat=made.chat)
     )
-    html = with_summary(tmp_path / "run", make_run(tmp_path / "run"), summary)
+    html = with_summary(summary)
     assert "35.0% → to 50.0%" in words(html) and "n = 20 problems" in words(html)
     assert {"result", "sets", "set-1", "set-2"} <= set(read(html).sections())
     assert len(strong_rows(html, 1)) >= 2
