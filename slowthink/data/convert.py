@@ -17,7 +17,7 @@ from typing import Any
 from slowthink.data.preparation import option_texts, shuffle_options
 from slowthink.data.problems import Columns, Origin, make_problem
 from slowthink.data.registry import PublishedSet
-from slowthink.data.rows import SourceRow, optional_text, text_value
+from slowthink.data.rows import SourceRow, optional_text, parse_number, text_value
 from slowthink.grading.answers.latex import LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import normalise
 from slowthink.grading.answers.values import number_of, parse_value
@@ -152,20 +152,11 @@ def _is_plain(value: Any) -> bool:
 
 def _tolerance(values: Mapping[str, Any], answer: str | None) -> float | None:
     """The relative tolerance; an absolute error is divided by the answer's magnitude."""
-    relative = _number(values.get("tolerance"))
-    if relative is not None:
+    relative = parse_number(values.get("tolerance"))
+    if relative is not None and relative >= 0:
         return relative or None
-    error, magnitude = _number(values.get("error")), _magnitude(answer)
-    return error / magnitude if error and magnitude else None
-
-
-def _number(value: Any) -> float | None:
-    """A number of 0 or more; None for anything else."""
-    try:
-        number = float(value) if isinstance(value, (int, float, str)) else -1.0
-    except ValueError:
-        return None
-    return number if 0 <= number < float("inf") else None
+    error, magnitude = parse_number(values.get("error")), _magnitude(answer)
+    return error / magnitude if error and error > 0 and magnitude else None
 
 
 def _magnitude(answer: str | None) -> float | None:

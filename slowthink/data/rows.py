@@ -167,6 +167,15 @@ def text_list(value: object, column: str) -> tuple[str, ...]:
     return tuple(text_value(item, column) for item in value)
 
 
+def parse_number(value: Any) -> float | None:
+    """A finite number, or a text of one; None for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) < float("inf") else None
+
+
 def _type_name(value: object) -> str:
     names = {
         type(None): "empty", bool: "a boolean", int: "a number", float: "a number", str: "a string",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slowthink.data.rows import UnusableValue, optional_text, text_list, text_value
+from slowthink.data.rows import UnusableValue, optional_text, parse_number, text_list, text_value
 from slowthink.grading.extract import last_box
 
 Values = Mapping[str, Any]
@@ -82,15 +82,6 @@ def parse_label(value: Any) -> bool | None:
     """A label such as "correct" or 0 as a truth value; None where it is neither."""
     text = str(value).strip().lower()
     return True if text in _TRUE else False if text in _FALSE else None
-
-
-def parse_number(value: Any) -> float | None:
-    """A finite number, or a text of one; None for anything else."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if abs(number) < float("inf") else None
 
 
 def parse_count(value: Any) -> int | None:

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.data.rows import UnusableValue, optional_text, text_list, text_value
+from slowthink.data.rows import UnusableValue, optional_text, parse_number, text_list, text_value
 from slowthink.data.stored import columns
 from slowthink.data.stored.columns import (
     Values,
     filled_column,
     first_value,
     parse_label,
-    parse_number,
     read_choices,
     reference_answer,
 )
@@ -269,10 +268,8 @@ def _read_inspect(values: Values) -> list[StoredSample]:
         raise UnusableValue("`output` holds no completion")
     choices, prompt = read_choices(values), values["input"]
     question = _last_user_message(prompt) if isinstance(prompt, list) else prompt
-    parts, epoch = (
-        with_thinking(split_text(text), thinking),
-        columns.parse_count(values.get("epoch")),
-    )
+    parts = with_thinking(split_text(text), thinking)
+    epoch = columns.parse_count(values.get("epoch"))
     usage = _mapping(output.get("usage"))
     return [
         StoredSample(

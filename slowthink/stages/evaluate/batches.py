@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from slowthink.data.load import ProblemSet
 from slowthink.engines.session import Point, Session
@@ -173,10 +173,7 @@ def _make_row(
         answer=completion.answer,
         last_number=arm.last_number and not point.forced,
         score=None,
-        verdict=grade.verdict,
-        extracted=grade.extracted,
-        gold=grade.gold,
-        method=grade.method,
+        **asdict(grade),
         violations=completion.violations,
         segments=segments,
     )

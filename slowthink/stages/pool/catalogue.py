@@ -16,7 +16,6 @@ from slowthink.data.hub import OpenedSet
 from slowthink.data.load import open_published
 from slowthink.data.preparation import PREPARE
 from slowthink.data.problems import (
-    LocatedProblem,
     Origin,
     SourceProblems,
     make_problem,
@@ -44,7 +43,7 @@ def catalogue_problems(source: CatalogueSource, *, seed: int, setting: str) -> S
     published = find_pool_set(source.name, setting=f"{setting}.name").variant(source.variant)
     reader = CatalogueReader(source, published, seed, setting)
     problems = SourceProblems()
-    for part in reader.parts():
+    for part in published.parts[:1] if reader.is_file else published.parts:
         part_problems = reader.read(part)
         problems.items += part_problems.items
         problems.dropped += part_problems.dropped
@@ -52,7 +51,7 @@ def catalogue_problems(source: CatalogueSource, *, seed: int, setting: str) -> S
         problems.facts.setdefault("parts", []).append(part_problems.facts)
     require_problems(problems, published.title, setting)
     limit = source.max_problems or published.max_problems
-    strata = reader.strata_of if published.strata else None
+    strata = (lambda item: reader.strata[item.address]) if published.strata else None
     drawn = take(problems, limit, seed=seed, strata=strata)
     return hold_out(drawn, source, seed=seed, setting=setting)
 
@@ -68,12 +67,9 @@ class CatalogueReader:
     strata: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Values of the set's strata columns, by address."""
 
-    def parts(self) -> Iterable[Part]:
-        """Parts of the set; a single file has the rows of all of them."""
-        return self.published.parts[:1] if self._is_file else self.published.parts
-
     @property
-    def _is_file(self) -> bool:
+    def is_file(self) -> bool:
+        """Whether the rows of all parts are in a single file."""
         path = self.source.path
         return path is not None and not Path(path).is_dir()
 
@@ -91,10 +87,6 @@ class CatalogueReader:
         problems.dropped += dropped
         problems.facts = opened.facts
         return problems
-
-    def strata_of(self, item: LocatedProblem) -> tuple[str, ...]:
-        """The problem's values of the set's strata columns."""
-        return self.strata[item.address]
 
     def _open(self, published: PublishedSet, part: Part) -> OpenedSet:
         """The part; a requested revision is the set's own, not another set's."""
@@ -165,7 +157,7 @@ class CatalogueReader:
         """The exact questions of another set; none for None."""
         if name is None:
             return frozenset()
-        if self._is_file:
+        if self.is_file:
             raise ConfigError(
                 f"{self.setting}.path: {self.source.path} is one file, and {self.published.title} "
                 f"needs {_short_name(name)} too; expected a folder with both. Put the copies into "

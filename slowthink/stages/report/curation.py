@@ -36,7 +36,6 @@ from slowthink.records import group_by
 from slowthink.stages.report import problem_columns
 from slowthink.stages.report.text import shorten
 
-CURATION_STAGES = ("pool", "filter", "trace", "select")
 MAX_CLUSTERS = 3
 """Clusters shown of each kind of duplicate."""
 MAX_MEMBERS = 3
@@ -45,8 +44,6 @@ MAX_CHOICES = 3
 """Problems shown of each phase of the selection."""
 MAX_KEYS = 30
 """Doubtful reference answers shown."""
-MAX_TEXT = 400
-"""Characters shown of a question."""
 PASS_RATES = ("none", "up to 25%", "25% to 50%", "50% to 75%", "above 75%", "all", "not gradable")
 LENGTHS = {
     "question characters": (problem_columns.question_lengths, ("pool", "filter", "select")),
@@ -80,23 +77,19 @@ def curation_summary(folders: Folders, facts: Facts, settings: Mapping[str, Any]
         "paper": select_facts.get("paper"),
         "expected": expected_counts(facts.get("pool", {}), settings),
     }
-    _add_questions(summary, folders)
+    problem_columns.add_questions(_examples(summary), folders)
     return summary
 
 
-def _add_questions(summary: Mapping[str, Any], folders: Folders) -> None:
-    """Add the question to every example that has only an id."""
+def _examples(summary: Mapping[str, Any]) -> Rows:
+    """All problems of the summary that have only an id."""
     clusters = [cluster for row in summary["duplicates"] for cluster in row["examples"]]
     benchmarks = [row for checked in summary["contamination"] for row in checked["against"]]
-    examples = [
+    return [
         *(problem for cluster in clusters for problem in (cluster["kept"], *cluster["members"])),
         *(row["example"] for row in benchmarks if row["example"]),
         *(summary["selection"] or {}).get("examples", []),
     ]
-    stages = [folders[stage] for stage in CURATION_STAGES if stage in folders]
-    questions = problem_columns.questions_of(stages, {example["id"] for example in examples})
-    for example in examples:
-        example["question"] = shorten(questions.get(example["id"], ""), limit=MAX_TEXT)
 
 
 def _lines(folder: Path | None, name: str) -> Iterator[dict[str, Any]]:
@@ -247,7 +240,7 @@ def key_review(folder: Path | None) -> dict[str, Any] | None:
     if not rows:
         return None
     for row in rows[:MAX_KEYS]:
-        row["question"] = shorten(row["question"], limit=MAX_TEXT)
+        row["question"] = shorten(row["question"], limit=problem_columns.MAX_TEXT)
     return {"num": len(rows), "rows": rows[:MAX_KEYS]}
 
 

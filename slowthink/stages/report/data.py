@@ -23,7 +23,7 @@ from slowthink.errors import DataError
 from slowthink.pipeline.contract import read_manifest
 from slowthink.recipe import STAGES, ReportConfig
 from slowthink.stages.report import excerpts, problem_columns
-from slowthink.stages.report.curation import CURATION_STAGES, curation_summary
+from slowthink.stages.report.curation import curation_summary
 from slowthink.stages.report.sets import parallel_of, published_for, sets_of
 from slowthink.stages.report.text import finite
 
@@ -214,9 +214,7 @@ def _drops(run: Run) -> list[dict[str, Any]]:
         for drop in excerpts.read_drops(folder, seed=run.seed)
     ]
     examples = [example for drop in drops for example in drop["examples"]]
-    folders = [run.folders[stage] for stage in CURATION_STAGES if stage in run.folders]
-    questions = problem_columns.questions_of(folders, {example["id"] for example in examples})
-    excerpts.add_questions(examples, questions)
+    problem_columns.add_questions(examples, run.folders)
     return drops
 
 
@@ -224,7 +222,7 @@ def _domains(run: Run) -> list[dict[str, Any]]:
     """Training problems by domain after each finished stage, and after the filter assigned domains;
     the largest first, problems without a domain last."""
     counts: dict[str, Mapping[str, int]] = {}
-    for stage in CURATION_STAGES:
+    for stage in problem_columns.CURATION_STAGES:
         if stage == "filter" and (labels := run.facts("filter").get("domain_labels")):
             counts["naming domains"] = labels["domains"]
         if stage in run.folders:

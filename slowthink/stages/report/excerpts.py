@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from slowthink.records import Verdict, group_by, item_seed
+from slowthink.stages.report.problem_columns import MAX_TEXT
 from slowthink.stages.report.text import budget_label, shorten
 
 T = TypeVar("T")
 
 EXAMPLES_PER_REASON = 3
 MAX_QUESTION_CHARACTERS = 4000
-MAX_EXAMPLE_CHARACTERS = 400
 MAX_SEGMENT_CHARACTERS = 24000
 CHOICE_COLUMNS = (
     "id", "arm", "benchmark", "protocol", "problem_id", "sample", "max_thinking_tokens", "waits",
@@ -139,16 +139,6 @@ def _evidence(folder: Path, ids: Collection[str]) -> dict[tuple[str, str, str], 
     columns = ("id", "step", "reason", "evidence")
     rows = read_columns(folder / "dropped.parquet", columns, ids=sorted(ids))
     return {
-        (row["step"], row["reason"], row["id"]): shorten(
-            row["evidence"] or "", limit=MAX_EXAMPLE_CHARACTERS
-        )
+        (row["step"], row["reason"], row["id"]): shorten(row["evidence"] or "", limit=MAX_TEXT)
         for row in rows
     }
-
-
-def add_questions(examples: Iterable[dict[str, Any]], questions: Mapping[str, str]) -> None:
-    """Add the question to each example; an empty text if it is not among `questions`."""
-    for example in examples:
-        example["question"] = shorten(
-            questions.get(example["id"], ""), limit=MAX_EXAMPLE_CHARACTERS
-        )

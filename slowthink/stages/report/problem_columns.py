@@ -12,7 +12,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from slowthink.stages.report.text import shorten
+
 TABLE = "data.parquet"
+CURATION_STAGES = ("pool", "filter", "trace", "select")
+MAX_TEXT = 400
+"""Characters shown of a question, or of the evidence of a drop."""
 
 
 def domain_counts(folder: Path) -> Counter[str]:
@@ -32,6 +37,14 @@ def questions_of(folders: Iterable[Path], ids: Collection[str]) -> dict[str, str
             for row in zip(batch["id"].to_pylist(), batch["question"].to_pylist(), strict=True):
                 questions.setdefault(row[0], row[1] or "")
     return questions
+
+
+def add_questions(examples: Collection[dict[str, Any]], folders: Mapping[str, Path]) -> None:
+    """Add its question, shortened, to each example with an id; empty where no stage has it."""
+    stages = [folders[stage] for stage in CURATION_STAGES if stage in folders]
+    questions = questions_of(stages, {example["id"] for example in examples})
+    for example in examples:
+        example["question"] = shorten(questions.get(example["id"], ""), limit=MAX_TEXT)
 
 
 def question_lengths(folder: Path) -> Counter[int]:
