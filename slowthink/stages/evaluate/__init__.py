@@ -21,12 +21,12 @@ from slowthink.recipe.protocols import draws_for, resolve
 from slowthink.records import Cost, EvaluationRow, Verdict
 from slowthink.sampling.judge import TAG as JUDGE_TAG
 from slowthink.serialise import plain
-from slowthink.stages.evaluate.arms import ArmResult, measure_arm
-from slowthink.stages.evaluate.batches import EvaluationContext, points_of
+from slowthink.stages.evaluate.arms import measure_arm
+from slowthink.stages.evaluate.batches import ArmResult, EvaluationContext, points_of
 from slowthink.stages.evaluate.disputed import answer_groups, disputed_references
 from slowthink.stages.evaluate.judge import apply_judge
 from slowthink.stages.evaluate.parallel import TAG as PARALLEL_TAG
-from slowthink.stages.evaluate.parallel import check_parallel, parallel_curves, recount_votes
+from slowthink.stages.evaluate.parallel import check_parallel, recount_votes
 from slowthink.stages.evaluate.regrade import regrade_rows
 from slowthink.stages.evaluate.sets import problem_sets
 from slowthink.stages.evaluate.summary import Evaluation, summarise
@@ -46,10 +46,7 @@ def run(context: StageContext) -> StageResult:
     check_parallel(config, {problem_set.name: len(problem_set.problems) for problem_set in sets})
     with context.open_ledger() as ledger, Grader() as grader:
         shared = EvaluationContext(stage=context, sets=sets, ledger=ledger, grader=grader)
-        after = {config.parallel.arm: parallel_curves} if config.parallel else {}
-        arms = {
-            arm.name: measure_arm(shared, arm, after=after.get(arm.name)) for arm in config.arms
-        }
+        arms = {arm.name: measure_arm(shared, arm) for arm in config.arms}
         arms, judge = apply_judge(shared, arms)
         extra = {tag: plain(ledger.spent(tag)[0]) for tag in (PARALLEL_TAG, JUDGE_TAG)}
         return _result(context, sets, grader, arms, judge=judge, extra_tokens=extra)

@@ -6,8 +6,6 @@ Stored samples are graded without running a model.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from slowthink.data.stored.grading import grade_stored
@@ -15,7 +13,6 @@ from slowthink.data.stored.read import read_stored
 from slowthink.data.stored.samples import select_model
 from slowthink.engines import open_session
 from slowthink.engines.models import load_tokenizer
-from slowthink.engines.session import Session
 from slowthink.errors import ConfigError
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ArmConfig
@@ -23,37 +20,18 @@ from slowthink.records import Dropped, EvaluationRow
 from slowthink.sampling.sampler import session_facts
 from slowthink.serialise import plain
 from slowthink.stages.evaluate.batches import (
+    ArmResult,
     EvaluationContext,
     ledger_tag,
     sample_batches,
     sample_rows,
 )
+from slowthink.stages.evaluate.parallel import parallel_curves
 from slowthink.stages.evaluate.summary import STORED
 
 
-@dataclass(frozen=True, kw_only=True)
-class ArmResult:
-    """Graded rows of one arm."""
-
-    rows: list[EvaluationRow]
-    facts: dict[str, Any] = field(default_factory=dict)
-    dropped: list[Dropped] = field(default_factory=list)
-    parallel: list[dict[str, Any]] = field(default_factory=list)
-    """Curves of parallel scaling, an entry a set."""
-
-
-AfterArm = Callable[
-    [EvaluationContext, Session, list[EvaluationRow]],
-    tuple[list[dict[str, Any]], list[EvaluationRow]],
-]
-"""Computes curves of parallel scaling with an arm's open session and rows; returns the curves and
-the rows with their scores."""
-
-
-def measure_arm(
-    context: EvaluationContext, arm: ArmConfig, *, after: AfterArm | None = None
-) -> ArmResult:
-    """All rows of an arm. `after` uses its open session too; stored samples have none."""
+def measure_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
+    """All rows of an arm, and its curves of parallel scaling if the recipe asks for them."""
     if arm.samples is not None:
         return _stored_arm(context, arm)
     stage = context.stage
@@ -64,7 +42,9 @@ def measure_arm(
         cost, seconds = context.ledger.spent(ledger_tag(arm))
         facts = {"tokens": plain(cost), "sampling_seconds": round(seconds, 1)}
         facts |= {"model": name, "fingerprint": session.fingerprint, **session_facts(session)}
-        curves, rows = after(context, session, rows) if after else ([], rows)
+        curves: list[dict[str, Any]] = []
+        if context.config.parallel and context.config.parallel.arm == arm.name:
+            curves, rows = parallel_curves(context, session, rows)
     return ArmResult(rows=rows, facts=facts, parallel=curves)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from slowthink.data.load import ProblemSet
 from slowthink.engines.session import Point, Session
@@ -17,7 +18,15 @@ from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig, ProtocolConfig
 from slowthink.recipe.protocols import draws_for, resolve
-from slowthink.records import Budget, Completion, EvaluationRow, EventKind, Grade, Problem
+from slowthink.records import (
+    Budget,
+    Completion,
+    Dropped,
+    EvaluationRow,
+    EventKind,
+    Grade,
+    Problem,
+)
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks
 from slowthink.stages.evaluate.sets import chat_for
@@ -57,6 +66,17 @@ class SampleBatch:
     temperature: float
     chat: ChatConfig
     tasks: list[Task]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmResult:
+    """Graded rows of one arm."""
+
+    rows: list[EvaluationRow]
+    facts: dict[str, Any] = field(default_factory=dict)
+    dropped: list[Dropped] = field(default_factory=list)
+    parallel: list[dict[str, Any]] = field(default_factory=list)
+    """Curves of parallel scaling, an entry a set."""
 
 
 def points_of(arm: ArmConfig) -> list[Point]:

@@ -11,8 +11,7 @@ from typing import Any
 
 from slowthink.records import EvaluationRow, Grade
 from slowthink.sampling.judge import GradedAnswer, judge_undecided, open_judge
-from slowthink.stages.evaluate.arms import ArmResult
-from slowthink.stages.evaluate.batches import EvaluationContext
+from slowthink.stages.evaluate.batches import ArmResult, EvaluationContext
 from slowthink.stages.evaluate.sets import problems_by_id
 
 

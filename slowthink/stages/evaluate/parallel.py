@@ -31,8 +31,12 @@ from slowthink.sampling.parallel import (
     stored_curves,
     transcript_text,
 )
-from slowthink.stages.evaluate.arms import ArmResult
-from slowthink.stages.evaluate.batches import EvaluationContext, SampleBatch, sample_batches
+from slowthink.stages.evaluate.batches import (
+    ArmResult,
+    EvaluationContext,
+    SampleBatch,
+    sample_batches,
+)
 from slowthink.stages.evaluate.disputed import answer_groups
 
 TAG = "evaluate/parallel"

@@ -227,15 +227,10 @@ def _domains(run: Run) -> list[dict[str, Any]]:
             counts["naming domains"] = labels["domains"]
         if stage in run.folders:
             counts[stage] = problem_columns.domain_counts(run.folders[stage])
-
-    def order(name: str) -> tuple[Any, ...]:
-        return (
-            name == "unknown",
-            *(-by_domain.get(name, 0) for by_domain in counts.values()),
-            name,
-        )
-
-    names = sorted({name for by_domain in counts.values() for name in by_domain}, key=order)
+    names = sorted(
+        {name for by_domain in counts.values() for name in by_domain},
+        key=lambda name: (name == "unknown", [-c.get(name, 0) for c in counts.values()], name),
+    )
     return [
         {"domain": name, "counts": {stage: counts[stage].get(name, 0) for stage in counts}}
         for name in names

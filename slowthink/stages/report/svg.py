@@ -175,11 +175,8 @@ def bar(share: float, *, hue: int = 1, bounds: Sequence[float] | None = None) ->
 
 
 def _wrap(body: str, *, size: Size, title: str, css: str) -> str:
-    background = ""
-    if css:
-        background = (
-            f'<style>{css}</style><rect class="background" width="100%" height="100%" rx="10"/>'
-        )
+    background = '<rect class="background" width="100%" height="100%" rx="10"/>'
+    background = f"<style>{css}</style>{background}" if css else ""
     return (
         f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" role="img" '
         f'viewBox="0 0 {size.width} {size.height}" aria-label="{escape(title)}">'
