@@ -1,4 +1,4 @@
-"""Requests through a server that fails in every way at once; all must be done, each once and right.
+"""Requests to a server with every kind of fault; all must complete, each once and correctly.
 
 python -m benchmarks.fault_run --requests 2000 --json
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import threading
 import time
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -21,44 +20,45 @@ from slowthink.recipe import EngineConfig
 from slowthink.recipe.base import EndpointConfig
 from slowthink.records import Budget, Request, Sampling
 from tests.servers.completions import Faults, Server, serve
-from tests.servers.toy import EOS, TOKENIZER, literal
+from tests.servers.toy import EOS, TOKENIZER, literal_loop
 
-FAULTS = Faults(broken=0.10, never=0.05, torn=0.05, busy=0.02, seed=4, spared=20)
-"""The session's first questions go well: a server that fails them is told at the start."""
+FAULTS = Faults(broken=0.10, never=0.05, torn=0.05, busy=0.02, seed=4, num_spared=20)
+"""No faults in the session's probes: they would be reported as a broken server at the start."""
 CAP, WAITS = 20, 1
 
 
 def run(
     num: int, *, timeout_seconds: float, restart_after: float, quick: bool = False
 ) -> dict[str, Any]:
-    """`num` requests, one restart; what came of them, and what it took. `quick`: short pauses."""
+    """Counts of results, faults and retries for `num` requests and one restart. `quick`: short
+    pauses."""
     retry_after_seconds = 0.25 if quick else 1.0
     with serve(faults=replace(FAULTS, retry_after_seconds=retry_after_seconds)) as server:
-        found = EndpointConfig(
+        endpoints = EndpointConfig(
             urls=(server.url,), max_concurrency=100, timeout_seconds=timeout_seconds, max_retries=10
         )
-        config = EngineConfig(kind="openai", endpoints=found)
+        config = EngineConfig(kind="openai", endpoints=endpoints)
         with OpenAISession("toy", config, tokenizer=TOKENIZER) as session:
             if quick:
                 session._pool.first_pause_seconds, session._pool.longest_pause_seconds = 0.1, 1.0
             jobs = [_job(session, number) for number in range(num)]
             started = time.monotonic()
-            restart = threading.Timer(restart_after, server.restart, kwargs={"away_seconds": 1.0})
+            restart = threading.Timer(restart_after, server.restart, kwargs={"down_seconds": 1.0})
             restart.start()
-            outcomes = list(generate(session, jobs))
+            results = list(generate(session, jobs))
             seconds = time.monotonic() - started
             restart.join()
-            again = dict(session.anomalies)
+            retried = dict(session.anomalies)
     return {
         "requests": num,
-        "done": sum(outcome.error is None for outcome in outcomes),
-        "given_back_twice": len(outcomes) - len({outcome.key for outcome in outcomes}),
-        "right": _num_right(server, jobs, outcomes),
+        "done": sum(result.error is None for result in results),
+        "given_back_twice": len(results) - len({result.key for result in results}),
+        "right": _num_correct(server, jobs, results),
         "http_requests": len(server.bodies),
         "faults": {name: server.counts[name] for name in ("broken", "never", "torn", "busy")},
-        "tried_again": again,
+        "tried_again": retried,
         "seconds": round(seconds, 1),
-        "errors": [outcome.error for outcome in outcomes if outcome.error][:3],
+        "errors": [result.error for result in results if result.error][:3],
     }
 
 
@@ -75,20 +75,20 @@ def _job(session: OpenAISession, number: int) -> Job:
     return Job(request=request, points=(Point(CAP, WAITS),))
 
 
-def _num_right(server: Server, jobs: list[Job], outcomes: list[Any]) -> int:
-    """Outcomes whose thinking is the literal loop's and that have their one answer."""
-    prompts = {job.key: job.request for job in jobs}
-    right: Counter[bool] = Counter()
-    for outcome in outcomes:
-        request = prompts[outcome.key]
+def _num_correct(server: Server, jobs: list[Job], results: list[Any]) -> int:
+    """Number of results with one answer and the thinking of the literal loop."""
+    requests = {job.key: job.request for job in jobs}
+    num_correct = 0
+    for result in results:
+        request = requests[result.key]
         token_format = compile_format(request.format, TOKENIZER, eos_ids=frozenset({EOS}))
-        cut = cut_at(outcome.chain, make_rules(request.budget, token_format), Point(CAP, WAITS))
-        expected = literal(
+        cut = cut_at(result.chain, make_rules(request.budget, token_format), Point(CAP, WAITS))
+        expected = literal_loop(
             server.toy, request.prompt_ids, cap=CAP, waits=WAITS,
             wait=TOKENIZER.encode("W"), temperature=0.0,
         )  # fmt: skip
-        right[cut is not None and cut.ids == expected and len(outcome.answers) == 1] += 1
-    return right[True]
+        num_correct += cut is not None and cut.ids == expected and len(result.answers) == 1
+    return num_correct
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A real `vllm serve` of SmolLM2 beside the embedded engine: same prompts, same settings, same ids?
+"""Token ids of a real `slowthink serve` of SmolLM2 compared with those of the embedded engine.
 
-    python -m tests.engines.served 50       figures as JSON, near ties shown
+    python -m tests.engines.served 50       50 questions; figures as JSON, with the near ties
 
-Both ways on one server: forced by the client in rounds, and by the server inside each request.
+The budget is forced both by the client in rounds and by the server inside each request.
 A near tie is a step where the two likeliest tokens are less than 1e-3 apart in logits.
 """
 
@@ -45,16 +45,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "think tags": {"points": WAITS, "format": "think-tags"},
     "plain": {"points": WAITS, "format": "plain"},
 }
-"""`think tags`: a delimiter of several ordinary tokens here, taken back."""
-WAYS = ("rounds", "in flight")
+"""`think tags`: for this tokenizer a delimiter of several ordinary tokens, which is rolled back."""
+MODES = ("rounds", "in flight")
 ROLLED_BACK = ("think tags",)
-NEAR = 1e-3
+NEAR_TIE = 1e-3
 Settings = dict[str, dict[str, Any]]
 
 
 @contextlib.contextmanager
 def served(log: Path) -> Iterator[str]:
-    """The address of `slowthink serve` with the embedded model, fp32, on a free port."""
+    """Run `slowthink serve` with the embedded model in fp32 on a free port, and yield its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -86,11 +86,11 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             if reply.status == 200:
                 return
         time.sleep(0.5)
-    raise RuntimeError(f"vllm serve did not come up:\n{log.read_text()[-3000:]}")
+    raise RuntimeError(f"vllm serve did not start:\n{log.read_text()[-3000:]}")
 
 
 def questions(num: int) -> list[str]:
-    """Sums and a few questions in words, no two alike."""
+    """Distinct arithmetic questions."""
     words = ("What is {} + {}?", "Add {} to {}.", "Tom has {} nuts and finds {} more. How many?")
     return [words[n % 3].format(3 + 7 * n % 89, 5 + 11 * n % 97) for n in range(num)]
 
@@ -120,47 +120,45 @@ def make_jobs(session: Any, num: int, settings: Settings) -> dict[tuple[str, str
 
 
 def run_jobs(session: Any, num: int, settings: Settings) -> dict[tuple[str, str], JobResult]:
-    """What came of them, by setting and question."""
+    """The results by setting and question."""
     jobs = make_jobs(session, num, settings)
     names = {job.key: name for name, job in jobs.items()}
     assert len(names) == len(jobs)
-    return {names[outcome.key]: outcome for outcome in generate(session, list(jobs.values()))}
+    return {names[result.key]: result for result in generate(session, list(jobs.values()))}
 
 
 def differences(
-    here: dict[tuple[str, str], JobResult], there: dict[tuple[str, str], JobResult], gap: Any
+    embedded: dict[tuple[str, str], JobResult], served: dict[tuple[str, str], JobResult], gap: Any
 ) -> list[dict[str, Any]]:
-    """Where thinking or answers differ, with the gap of the first step that does."""
-    found = []
-    for name, one in here.items():
-        other = there[name]
-        assert other.error is None, other.error
-        if one.chain.ids != other.chain.ids:
-            place = _first(one.chain.ids, other.chain.ids)
-            found.append(
-                {"where": name, "thinking": place, "gap": gap(name, one.chain.ids[:place])}
-            )
+    """Where thinking or answers differ, with the gap between the two likeliest tokens there."""
+    rows = []
+    for name, expected in embedded.items():
+        result = served[name]
+        assert result.error is None, result.error
+        if expected.chain.ids != result.chain.ids:
+            at = _first_difference(expected.chain.ids, result.chain.ids)
+            rows.append({"where": name, "thinking": at, "gap": gap(name, expected.chain.ids[:at])})
             continue
-        mine = {(a.cut, a.closing): a.ids for a in one.answers}
-        for answer in other.answers:
-            ids = mine[answer.cut, answer.closing]
+        ids_of = {(answer.cut, answer.closing): answer.ids for answer in expected.answers}
+        for answer in result.answers:
+            ids = ids_of[answer.cut, answer.closing]
             if ids != answer.ids:
-                place = _first(ids, answer.ids)
-                before = (*one.chain.ids[: answer.cut], *answer.closing, *ids[:place])
-                found.append({"where": name, "answer": place, "gap": gap(name, before)})
-    return found
+                at = _first_difference(ids, answer.ids)
+                before = (*expected.chain.ids[: answer.cut], *answer.closing, *ids[:at])
+                rows.append({"where": name, "answer": at, "gap": gap(name, before)})
+    return rows
 
 
-def _first(one: Sequence[int], other: Sequence[int]) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _first_difference(first: Sequence[int], second: Sequence[int]) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 @dataclass
-class There:
-    """What one way of asking a server gave."""
+class ServedRun:
+    """Results of one mode over HTTP."""
 
-    outcomes: dict[tuple[str, str], JobResult]
+    results: dict[tuple[str, str], JobResult]
     features: Any
     anomalies: dict[str, int]
     cost: Any
@@ -168,31 +166,35 @@ class There:
 
 
 def compare(num: int, *, log: Path) -> dict[str, dict[str, Any]]:
-    """Figures of `num` prompts in every setting, in rounds and in flight, each against the embedded
-    engine."""
+    """Figures of `num` questions in every setting, in rounds and in flight, each compared with the
+    embedded engine."""
     with served(log) as url:
-        ways = {name: _ask(url, num, in_flight=name == "in flight") for name in WAYS}
+        runs = {mode: _run_served(url, num, in_flight=mode == "in flight") for mode in MODES}
     config = EngineConfig(dtype="float32", batch_size=48)
     with TransformersSession(MODEL, config) as session:
-        here = run_jobs(session, num, SETTINGS)
-        gap = _gaps(session, make_jobs(session, num, SETTINGS))
-        return {name: _figures(here, there, gap) for name, there in ways.items()}
+        embedded = run_jobs(session, num, SETTINGS)
+        gap = _gap_of(session, make_jobs(session, num, SETTINGS))
+        return {mode: _figures(embedded, run, gap) for mode, run in runs.items()}
 
 
-def _ask(url: str, num: int, *, in_flight: bool) -> There:
-    settings = {n: one for n, one in SETTINGS.items() if not (in_flight and n in ROLLED_BACK)}
+def _run_served(url: str, num: int, *, in_flight: bool) -> ServedRun:
+    settings = {
+        name: setting
+        for name, setting in SETTINGS.items()
+        if not (in_flight and name in ROLLED_BACK)
+    }
     endpoints = EndpointConfig(urls=(url,), max_concurrency=32, in_flight=in_flight)
     config = EngineConfig(kind="openai", dtype="float32", endpoints=endpoints)
     with OpenAISession(MODEL, config) as session:
         started = time.monotonic()
-        outcomes = run_jobs(session, num, settings)
+        results = run_jobs(session, num, settings)
         seconds = time.monotonic() - started
-        features = session._server
-        return There(outcomes, features, dict(session.anomalies), session.cost, seconds)
+        anomalies = dict(session.anomalies)
+        return ServedRun(results, session._server, anomalies, session.cost, seconds)
 
 
-def _gaps(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:
-    """How far apart the two likeliest tokens are after a prompt and these ids."""
+def _gap_of(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:
+    """A function that returns the logit gap between the two likeliest tokens after a prompt and ids."""
 
     def gap(name: tuple[str, str], before: Sequence[int]) -> float:
         import torch
@@ -209,24 +211,26 @@ def _gaps(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:
     return gap
 
 
-def _figures(here: dict[tuple[str, str], JobResult], there: There, gap: Any) -> dict[str, Any]:
-    mine = {name: here[name] for name in there.outcomes}
-    unequal = differences(mine, there.outcomes, gap)
-    events = [event.kind.value for one in there.outcomes.values() for event in one.chain.events]
+def _figures(
+    embedded: dict[tuple[str, str], JobResult], run: ServedRun, gap: Any
+) -> dict[str, Any]:
+    expected = {name: embedded[name] for name in run.results}
+    unequal = differences(expected, run.results, gap)
+    events = [event.kind.value for result in run.results.values() for event in result.chain.events]
     return {
-        "settings": len({setting for setting, _ in there.outcomes}),
-        "requests": len(there.outcomes),
-        "answers": sum(len(one.answers) for one in there.outcomes.values()),
-        "equal": len(mine) - len({one["where"] for one in unequal}),
+        "settings": len({setting for setting, _ in run.results}),
+        "requests": len(run.results),
+        "answers": sum(len(result.answers) for result in run.results.values()),
+        "equal": len(expected) - len({row["where"] for row in unequal}),
         "near_ties": unequal,
         "events": {kind: events.count(kind) for kind in sorted(set(events))},
-        "cost": there.cost,
-        "server": there.anomalies,
-        "features": there.features,
-        "seconds_over_http": round(there.seconds, 1),
+        "cost": run.cost,
+        "server": run.anomalies,
+        "features": run.features,
+        "seconds_over_http": round(run.seconds, 1),
     }
 
 
 if __name__ == "__main__":
-    found = compare(int(sys.argv[1]), log=Path("/tmp/served.log"))
-    print(json.dumps(found, indent=1, default=str))
+    figures = compare(int(sys.argv[1]), log=Path("/tmp/served.log"))
+    print(json.dumps(figures, indent=1, default=str))

@@ -1,4 +1,4 @@
-"""Jobs in the event loop's thread: places that come free, and a thread that always ends."""
+"""Jobs in the event loop's thread: slots are released, and the thread always ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from slowthink.engines.server.job_runner import JobRunner
 
 
-class Quiet:
+class PoolWithoutServers:
     """A pool without servers."""
 
     def __init__(self, error: Exception | None = None) -> None:
@@ -26,68 +26,70 @@ class Quiet:
         self.closed = True
 
 
-def job(name: str) -> SimpleNamespace:
+def make_job(name: str) -> SimpleNamespace:
     return SimpleNamespace(key=name)
 
 
-async def at_once(one) -> SimpleNamespace:
-    return SimpleNamespace(key=one.key, partial=False)
+async def finish(job) -> SimpleNamespace:
+    return SimpleNamespace(key=job.key, partial=False)
 
 
-async def never(one) -> SimpleNamespace:
+async def never_finish(job) -> SimpleNamespace:
     await asyncio.Event().wait()
     raise AssertionError
 
 
-def test_job_cancelled_before_it_began_frees_its_place() -> None:
-    workers = JobRunner(at_once, max_running=1, pool=Quiet())
+def test_job_cancelled_before_it_started_frees_its_slot() -> None:
+    runner = JobRunner(finish, max_running=1, pool=PoolWithoutServers())
     gate = threading.Event()
     for number in range(5):
         gate.clear()
-        workers._loop.call_soon_threadsafe(gate.wait)  # both calls come in one round of the loop
-        workers.submit(job(f"early {number}"))
-        workers.cancel([f"early {number}"])
+        runner._loop.call_soon_threadsafe(gate.wait)  # both calls run in one iteration of the loop
+        runner.submit(make_job(f"early {number}"))
+        runner.cancel([f"early {number}"])
         gate.set()
-    workers.submit(job("late"))
-    assert [one.key for one in workers.completed(timeout=10)] == ["late"]
-    workers.close()
+    runner.submit(make_job("late"))
+    assert [result.key for result in runner.completed(timeout=10)] == ["late"]
+    runner.close()
 
 
-def test_cancelled_job_makes_room_for_the_next() -> None:
-    run = {"stuck": never}
-    workers = JobRunner(lambda one: run.get(one.key, at_once)(one), max_running=1, pool=Quiet())
-    workers.submit(job("stuck"))
-    workers.submit(job("next"))
-    workers.cancel(["stuck"])
-    assert [one.key for one in workers.completed(timeout=10)] == ["next"]
-    workers.close()
+def test_cancelled_job_frees_its_slot_for_the_next() -> None:
+    run = {"stuck": never_finish}
+    runner = JobRunner(
+        lambda job: run.get(job.key, finish)(job), max_running=1, pool=PoolWithoutServers()
+    )
+    runner.submit(make_job("stuck"))
+    runner.submit(make_job("next"))
+    runner.cancel(["stuck"])
+    assert [result.key for result in runner.completed(timeout=10)] == ["next"]
+    runner.close()
 
 
 def test_close_ends_jobs_pool_and_thread() -> None:
-    pool = Quiet()
-    workers = JobRunner(never, max_running=2, pool=pool)
+    pool = PoolWithoutServers()
+    runner = JobRunner(never_finish, max_running=2, pool=pool)
     for name in "abc":
-        workers.submit(job(name))
-    workers.close()
-    workers.close()
+        runner.submit(make_job(name))
+    runner.close()
+    runner.close()
     assert pool.closed
-    assert workers._loop.is_closed()
-    assert not workers._thread.is_alive()
+    assert runner._loop.is_closed()
+    assert not runner._thread.is_alive()
 
 
-def test_pool_that_does_not_open_leaves_no_thread() -> None:
+def test_no_thread_is_left_if_the_pool_does_not_open() -> None:
     before = threading.active_count()
     with pytest.raises(OSError, match="no server"):
-        JobRunner(at_once, max_running=1, pool=Quiet(OSError("no server")))
+        JobRunner(finish, max_running=1, pool=PoolWithoutServers(OSError("no server")))
     assert threading.active_count() == before
 
 
-def test_what_a_job_raises_comes_to_the_caller() -> None:
-    async def broken(one):
-        raise ValueError(one.key)
+def test_an_exception_of_a_job_is_raised_in_the_callers_thread() -> None:
+    async def broken(job):
+        raise ValueError(job.key)
 
-    workers = JobRunner(broken, max_running=1, pool=Quiet())
-    workers.submit(job("a"))
+    runner = JobRunner(broken, max_running=1, pool=PoolWithoutServers())
+    runner.submit(make_job("a"))
     with pytest.raises(ValueError, match="a"):
-        workers.completed(timeout=10)
-    workers.close()
+        runner.completed(timeout=10)
+    runner.close()

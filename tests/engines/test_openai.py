@@ -1,4 +1,4 @@
-"""Budget forcing in rounds over a real local server with a toy model, against literal loops."""
+"""Budget forcing in rounds over a local server with a toy model, compared with a literal loop."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from slowthink.forcing.machine import ActionKind, ForcingMachine, make_rules
 from slowthink.recipe import EngineConfig
 from slowthink.recipe.base import EndpointConfig
 from slowthink.records import Budget, EventKind, LoopRule, Request, Sampling, ThinkingFormat
-from tests.servers.completions import Manners, serve
-from tests.servers.toy import EOS, TOKENIZER, Toy, exact, greedy_answer, literal
+from tests.servers.completions import Behaviour, serve
+from tests.servers.toy import EOS, TOKENIZER, Toy, exact_distribution, greedy_answer, literal_loop
 
 WAIT = tuple(TOKENIZER.encode("W"))
 POINTS = (Point(0), Point(5), Point(20), Point(20, 1), Point(20, 2))
@@ -30,8 +30,8 @@ LONG = ThinkingFormat(name="long", start="", end="fa", end_triggers=("fa",))
 
 
 def open_toy(server, *, tokenizer=TOKENIZER, **endpoints) -> OpenAISession:
-    found = EndpointConfig(urls=(server.url,), **endpoints)
-    return OpenAISession("toy", EngineConfig(kind="openai", endpoints=found), tokenizer=tokenizer)
+    config = EngineConfig(kind="openai", endpoints={"urls": (server.url,)} | endpoints)
+    return OpenAISession("toy", config, tokenizer=tokenizer)
 
 
 def make_job(
@@ -68,7 +68,7 @@ def session(server) -> Iterator[OpenAISession]:
         yield session
 
 
-def test_the_probe_finds_out_what_the_server_does(session) -> None:
+def test_the_probe_finds_the_features_of_the_server(session) -> None:
     features = session._server
     assert features.takes_ids and features.returns_ids and features.stops_at_ids and features.biases
     assert features.logprobs and features.logprobs_of_ids
@@ -89,15 +89,15 @@ def test_the_probe_finds_out_what_the_server_does(session) -> None:
 def test_a_sweep_in_rounds_equals_separate_literal_runs(server, session, budget, more) -> None:
     points = tuple(p for p in POINTS if p.cap >= more.get("minimum", 0))
     jobs = [make_job(session, f"q{n}", points=points, **budget) for n in range(12)]
-    outcomes = {outcome.key: outcome for outcome in generate(session, jobs)}
+    results = {result.key: result for result in generate(session, jobs)}
     ends = Counter()
     for job in jobs:
-        outcome = outcomes[job.key]
+        result = results[job.key]
         token_format, rules = compiled(job)
-        answers = {(a.cut, a.closing): a.ids for a in outcome.answers}
+        answers = {(a.cut, a.closing): a.ids for a in result.answers}
         for point in points:
-            cut = cut_at(outcome.chain, rules, point)
-            expected = literal(
+            cut = cut_at(result.chain, rules, point)
+            expected = literal_loop(
                 server.toy, job.request.prompt_ids, cap=point.cap, waits=point.waits,
                 **({"wait": WAIT, "temperature": 0.0} | more),
             )  # fmt: skip
@@ -113,7 +113,7 @@ def test_a_sweep_in_rounds_equals_separate_literal_runs(server, session, budget,
 
 
 def reference(toy: Toy, job: Job, *, cap: int, waits: int) -> ForcingMachine:
-    """The machine driven token by token, with all probabilities in sight."""
+    """The machine driven token by token, with all probabilities known."""
     machine = ForcingMachine(compiled(job)[1], cap=cap, waits=waits)
     while (action := machine.next_action()).kind is not ActionKind.STOP:
         if action.kind is not ActionKind.DRAW:
@@ -124,10 +124,10 @@ def reference(toy: Toy, job: Job, *, cap: int, waits: int) -> ForcingMachine:
         banned = action.banned
         while True:
             token = max((t for t in p if t not in banned), key=lambda t: p[t])
-            told = machine.observe(token, end_probability=end, argmax=argmax)
-            if told.kind is not ActionKind.REFUSE:
+            action = machine.observe(token, end_probability=end, argmax=argmax)
+            if action.kind is not ActionKind.REFUSE:
                 break
-            banned = told.banned
+            banned = action.banned
     return machine
 
 
@@ -144,11 +144,11 @@ def reference(toy: Toy, job: Job, *, cap: int, waits: int) -> ForcingMachine:
     ],
     ids=["tau", "tau, minimum", "tau, no string", "loop", "long", "long, no string", "rotation"],
 )
-def test_rounds_equal_the_machine_with_all_probabilities_in_sight(server, session, budget) -> None:
+def test_rounds_equal_the_machine_with_all_probabilities_known(server, session, budget) -> None:
     jobs = [make_job(session, f"q{n}", points=(Point(30, 2),), **budget) for n in range(12)]
-    outcomes = {outcome.key: outcome for outcome in generate(session, jobs)}
+    results = {result.key: result for result in generate(session, jobs)}
     for job in jobs:
-        chain = outcomes[job.key].chain
+        chain = results[job.key].chain
         expected = reference(server.toy, job, cap=30, waits=2).chain(job.key)
         assert (chain.ids, chain.state) == (expected.ids, expected.state)
         assert [(e.position, e.kind, e.forced) for e in chain.events] == [
@@ -156,7 +156,9 @@ def test_rounds_equal_the_machine_with_all_probabilities_in_sight(server, sessio
         ]
 
 
-def test_a_stored_chain_goes_on_and_its_answers_are_not_made_again(server, session) -> None:
+def test_a_cached_chain_is_continued_and_cached_answers_are_not_generated_again(
+    server, session
+) -> None:
     whole = make_job(session, "resumed")
     all_at_once = next(generate(session, [whole]))
     first = next(generate(session, [make_job(session, "resumed", points=POINTS[:3])]))
@@ -170,71 +172,73 @@ def test_a_stored_chain_goes_on_and_its_answers_are_not_made_again(server, sessi
     assert known & {a.key for a in second.answers} == set()
 
 
-def test_each_request_has_rounds_of_its_own_and_thinks_nothing_twice(server) -> None:
+def test_no_token_is_generated_twice(server) -> None:
     with open_toy(server) as session:
         job = make_job(session, "cost", points=(Point(20, 2), Point(10), Point(5)))
-        outcome = next(generate(session, [job]))
-    machine_tokens = len(outcome.chain.ids) - sum(e.forced for e in outcome.chain.events)
-    ends = len(outcome.chain.events)
-    answers = sum(len(a.ids) + (a.end.value == "stop") for a in outcome.answers)
-    assert outcome.cost.decoded == machine_tokens + ends + answers
-    waits = sum(e.kind is EventKind.WAIT for e in outcome.chain.events)
-    assert outcome.cost.forced == waits + sum(len(a.closing) for a in outcome.answers)
+        result = next(generate(session, [job]))
+    machine_tokens = len(result.chain.ids) - sum(e.forced for e in result.chain.events)
+    ends = len(result.chain.events)
+    answers = sum(len(a.ids) + (a.end.value == "stop") for a in result.answers)
+    assert result.cost.decoded == machine_tokens + ends + answers
+    waits = sum(e.kind is EventKind.WAIT for e in result.chain.events)
+    assert result.cost.forced == waits + sum(len(a.closing) for a in result.answers)
 
 
-# --- other servers -------------------------------------------------------------------------------
+# --- other kinds of servers -----------------------------------------------------------------------
 
 
-class Special(ByteTokenizer):
-    """Knows which of its tokens are special."""
+class SpecialTokenizer(ByteTokenizer):
+    """Knows which tokens are special."""
 
     def decode(self, ids, skip_special_tokens=False) -> str:
         return super().decode([i for i in ids if not (skip_special_tokens and i >= 256)])
 
 
 SERVER_KINDS = {
-    "text only": Manners(takes_ids=False, returns_ids=False, logprobs=False),
-    "text, no stop reason": Manners(takes_ids=False, returns_ids=False, tells_stop=False),
-    "llama.cpp": Manners(returns_ids=False, content_ids=True, stops_at_ids=False),
-    "ignores stops": Manners(stops_at_ids=False, stops_at_texts=False),
-    "strict": Manners(refuses=frozenset({"top_k", "min_p", "repetition_penalty", "seed"})),
-    "strictest": Manners(
-        refuses=frozenset({"top_k", "return_token_ids", "stop_token_ids", "logit_bias"})
+    "text only": Behaviour(takes_ids=False, returns_ids=False, logprobs=False),
+    "text, no stop reason": Behaviour(
+        takes_ids=False, returns_ids=False, returns_stop_reason=False
     ),
-    "lies about usage": Manners(honest_usage=False),
+    "llama.cpp": Behaviour(returns_ids=False, content_ids=True, stops_at_ids=False),
+    "ignores stops": Behaviour(stops_at_ids=False, stops_at_texts=False),
+    "strict": Behaviour(
+        rejected_settings=frozenset({"top_k", "min_p", "repetition_penalty", "seed"})
+    ),
+    "strictest": Behaviour(
+        rejected_settings=frozenset({"top_k", "return_token_ids", "stop_token_ids", "logit_bias"})
+    ),
+    "wrong usage": Behaviour(correct_usage=False),
 }
 
 
-@pytest.mark.parametrize("manners", SERVER_KINDS.values(), ids=list(SERVER_KINDS))
+@pytest.mark.parametrize("behaviour", SERVER_KINDS.values(), ids=list(SERVER_KINDS))
 @pytest.mark.parametrize("format", [FORMATS["s1"], LONG], ids=["s1", "long"])
-def test_every_dialect_gives_the_same_thinking(session, server, manners, format) -> None:
+def test_every_kind_of_server_gives_the_same_thinking(session, server, behaviour, format) -> None:
     names = [f"d{n}" for n in range(6)]
     jobs = [make_job(session, name, format=format) for name in names]
     expected = [o.chain.ids for o in sorted(generate(session, jobs), key=lambda o: o.key)]
-    with serve(server.toy, manners) as odd, open_toy(odd) as other:
-        found = {
-            o.key: o for o in generate(other, [make_job(other, n, format=format) for n in names])
-        }
-        assert all(outcome.error is None for outcome in found.values())
-        assert {o.chain.ids for o in found.values()} == set(expected)
-        ids = manners.returns_ids or manners.content_ids
+    with serve(server.toy, behaviour) as odd, open_toy(odd) as other:
+        results = list(generate(other, [make_job(other, n, format=format) for n in names]))
+        assert all(result.error is None for result in results)
+        assert {result.chain.ids for result in results} == set(expected)
+        ids = behaviour.returns_ids or behaviour.content_ids
         assert other.count_source == ("ids" if ids else "retokenised")
-        lied = other.anomalies["usage does not agree with the tokens"]
-        assert (lied > 0) is (not manners.honest_usage)
+        num_wrong = other.anomalies["usage does not agree with the tokens"]
+        assert (num_wrong > 0) is (not behaviour.correct_usage)
 
 
 def test_one_session_serves_several_addresses(server) -> None:
     with serve(server.toy) as second:
-        found = EndpointConfig(urls=(server.url, second.url), max_concurrency=4)
-        config = EngineConfig(kind="openai", endpoints=found)
+        endpoints = EndpointConfig(urls=(server.url, second.url), max_concurrency=4)
+        config = EngineConfig(kind="openai", endpoints=endpoints)
         with OpenAISession("toy", config, tokenizer=TOKENIZER) as both:
             before = len(server.bodies), len(second.bodies)
             jobs = [make_job(both, f"two{n}") for n in range(24)]
-            outcomes = list(generate(both, jobs))
-            assert len({outcome.key for outcome in outcomes}) == 24
+            results = list(generate(both, jobs))
+            assert len({result.key for result in results}) == 24
             shares = len(server.bodies) - before[0], len(second.bodies) - before[1]
             assert min(shares) > 0.25 * sum(shares)
-            assert server.most_at_once <= 64 and second.most_at_once <= 4
+            assert server.max_active <= 64 and second.max_active <= 4
 
 
 # --- in flight ------------------------------------------------------------------------------------
@@ -243,14 +247,14 @@ def test_one_session_serves_several_addresses(server) -> None:
 @pytest.mark.parametrize(
     "budget",
     [{}, {"wait_strings": ()}, {"min_thinking_tokens": 4}, {"wait_strings": ("a", "b")}],
-    ids=["waits", "no string", "minimum", "strings the model says itself"],
+    ids=["waits", "no string", "minimum", "strings that the model also draws"],
 )
 def test_in_flight_gives_the_same_chains_and_answers_in_one_request(
     server, session, budget
 ) -> None:
     points = POINTS[2:]
     with (
-        serve(server.toy, Manners(processor=True)) as ours,
+        serve(server.toy, Behaviour(processor=True)) as ours,
         open_toy(ours, in_flight=True) as other,
     ):
         assert other.capabilities.in_flight
@@ -272,7 +276,7 @@ def test_in_flight_gives_the_same_chains_and_answers_in_one_request(
 def test_in_flight_waits_under_sampling_are_refused(server) -> None:
     sampling = Sampling(temperature=1.0)
     with (
-        serve(server.toy, Manners(processor=True)) as ours,
+        serve(server.toy, Behaviour(processor=True)) as ours,
         open_toy(ours, in_flight=True) as other,
         pytest.raises(ConfigError, match="cannot be told from one that the model drew"),
     ):
@@ -282,16 +286,19 @@ def test_in_flight_waits_under_sampling_are_refused(server) -> None:
 # --- sampling -------------------------------------------------------------------------------------
 
 
-def chi_square(found: Counter, expected: dict, total: int) -> tuple[float, int]:
-    """The statistic and its degrees of freedom; rare cells are put together."""
-    cells, rare_found, rare_expected = [], 0, 0.0
-    for outcome, share in expected.items():
+def chi_square(observed: Counter, expected: dict, total: int) -> tuple[float, int]:
+    """The statistic and its degrees of freedom; rare cells are merged."""
+    cells, rare_observed, rare_expected = [], 0, 0.0
+    for result, share in expected.items():
         if share * total >= 5:
-            cells.append((found[outcome], share * total))
+            cells.append((observed[result], share * total))
         else:
-            rare_found, rare_expected = rare_found + found[outcome], rare_expected + share * total
+            rare_observed, rare_expected = (
+                rare_observed + observed[result],
+                rare_expected + share * total,
+            )
     if rare_expected:
-        cells.append((rare_found, rare_expected))
+        cells.append((rare_observed, rare_expected))
     return sum((f - e) ** 2 / e for f, e in cells), len(cells) - 1
 
 
@@ -312,8 +319,10 @@ def critical(degrees: int) -> float:
     ],
     ids=["top-p", "top-k", "no string", "minimum"],
 )
-def test_sampled_rounds_have_the_literal_loops_distribution(sampling, waits, budget, more) -> None:
-    """Draw until an end, refuse, draw again: the same distribution, to 1 in 1000, fixed seeds."""
+def test_sampled_rounds_have_the_distribution_of_the_literal_loop(
+    sampling, waits, budget, more
+) -> None:
+    """Chi-square test at the 0.1 % level, with fixed seeds."""
     toy, total = Toy(letters="ab", trigger_weight=0.9, memory=2), 600
     settings = {
         "temperature": sampling.temperature,
@@ -322,7 +331,9 @@ def test_sampled_rounds_have_the_literal_loops_distribution(sampling, waits, bud
     }
     with serve(toy) as server, open_toy(server) as session:
         prompt = TOKENIZER.encode("q")
-        expected = exact(toy, prompt, cap=4, waits=waits, **({"wait": WAIT} | settings | more))
+        expected = exact_distribution(
+            toy, prompt, cap=4, waits=waits, **({"wait": WAIT} | settings | more)
+        )
         assert sum(expected.values()) == pytest.approx(1)
         jobs = [
             make_job(
@@ -331,9 +342,9 @@ def test_sampled_rounds_have_the_literal_loops_distribution(sampling, waits, bud
             )
             for n in range(total)
         ]  # fmt: skip
-        found = Counter(outcome.chain.ids for outcome in generate(session, jobs))
-    assert set(found) <= set(expected)
-    statistic, degrees = chi_square(found, expected, total)
+        observed = Counter(result.chain.ids for result in generate(session, jobs))
+    assert set(observed) <= set(expected)
+    statistic, degrees = chi_square(observed, expected, total)
     assert degrees >= 4 and statistic < critical(degrees), (statistic, degrees)
 
 
@@ -346,4 +357,4 @@ def test_no_two_rounds_have_the_same_seed(server) -> None:
         ]
         list(generate(session, jobs))
     seeds = [body["seed"] for body in server.bodies[start:]]
-    assert len(seeds) > 30 and len(set(seeds)) > len(seeds) - 12  # the probes' own are 0
+    assert len(seeds) > 30 and len(set(seeds)) > len(seeds) - 12  # those of the probes are 0

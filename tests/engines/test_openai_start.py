@@ -1,4 +1,4 @@
-"""What a session finds out and refuses at its start, and chat APIs. Each message has its way out."""
+"""What a session detects and refuses at its start, with a remedy in each message; chat APIs."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from slowthink.recipe import ChatConfig, EngineConfig
 from slowthink.recipe.base import EndpointConfig
 from slowthink.recipe.loading import load_recipe
 from slowthink.records import AnswerEnd, Budget, Request, Sampling, ThinkingEnd
-from tests.engines.test_openai import LONG, Special, make_job, open_toy
-from tests.servers.completions import Manners, serve
+from tests.engines.test_openai import LONG, SpecialTokenizer, make_job, open_toy
+from tests.servers.completions import Behaviour, serve
 from tests.servers.toy import TOKENIZER
 
 
 @pytest.mark.parametrize(
-    ("manners", "endpoints", "message"),
+    ("behaviour", "endpoints", "message"),
     [
-        (Manners(keeps_max_tokens=False), {}, r"ignores max_tokens.*Use a server that does"),
-        (Manners(), {"model": "tyo"}, r"does not have `tyo` \(did you mean `toy`\?\)"),
-        (Manners(models=("toy", "boy")), {}, r"lists 2 models \(toy, boy\).*endpoints\.model=NAME"),
-        (Manners(context=None), {}, r"does not report its context length.*engine\.max_context=8192"),
+        (Behaviour(keeps_max_tokens=False), {}, r"ignores max_tokens.*Use a server that does"),
+        (Behaviour(), {"model": "tyo"}, r"does not have `tyo` \(did you mean `toy`\?\)"),
+        (Behaviour(models=("toy", "boy")), {}, r"lists 2 models \(toy, boy\).*endpoints\.model=NAME"),
+        (Behaviour(context=None), {}, r"does not report its context length.*engine\.max_context=8192"),
         (
-            Manners(takes_ids=False, template="<|im_start|>user\n"),
+            Behaviour(takes_ids=False, template="<|im_start|>user\n"),
             {},
             r"chat template of its own.*TEMPLATE \{\{ \.Prompt \}\}",
         ),
-        (Manners(), {"in_flight": True}, r"takes no budget.*slowthink serve"),
-        (Manners(key="k"), {}, r"status 401.*api_key_env"),
-        (Manners(), {"api_key_env": "NOT_SET_ANYWHERE"}, r"`NOT_SET_ANYWHERE` is not set.*export"),
+        (Behaviour(), {"in_flight": True}, r"takes no budget.*slowthink serve"),
+        (Behaviour(key="k"), {}, r"status 401.*api_key_env"),
+        (Behaviour(), {"api_key_env": "NOT_SET_ANYWHERE"}, r"`NOT_SET_ANYWHERE` is not set.*export"),
     ],
     ids=[
         "ignores max_tokens", "unknown model", "which model", "no context", "template", "not ours",
         "no key", "key not set",
     ],
 )  # fmt: skip
-def test_a_server_that_does_not_serve_is_told_at_the_start(manners, endpoints, message) -> None:
-    with serve(manners=manners) as server, pytest.raises(ConfigError, match=f"(?s){message}"):
+def test_an_unusable_server_is_reported_at_the_start(behaviour, endpoints, message) -> None:
+    with serve(behaviour=behaviour) as server, pytest.raises(ConfigError, match=f"(?s){message}"):
         open_toy(server, **endpoints)
 
 
-def test_a_port_where_nothing_listens_is_told_at_once() -> None:
+def test_a_port_where_nothing_listens_is_reported_at_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -65,14 +65,14 @@ def test_a_port_where_nothing_listens_is_told_at_once() -> None:
         OpenAISession("toy", config, tokenizer=TOKENIZER)
 
 
-def test_no_address_is_told() -> None:
+def test_a_missing_address_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"engine\.endpoints: needed"):
         open_session("toy", EngineConfig(kind="openai"))
 
 
 def test_servers_that_differ_are_refused() -> None:
-    with serve() as one, serve(manners=Manners(biases=False)) as two:
-        config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(one.url, two.url)))
+    with serve() as first, serve(behaviour=Behaviour(biases=False)) as second:
+        config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(first.url, second.url)))
         with pytest.raises(ConfigError, match="differ in biases"):
             OpenAISession("toy", config, tokenizer=TOKENIZER)
 
@@ -81,55 +81,60 @@ def test_servers_that_differ_are_refused() -> None:
     "url",
     ["http://me:hunter2@host:8000/v1", "https://hunter2@host/v1", "http://host/v1?key=hunter2"],
 )
-def test_an_address_that_carries_a_secret_is_refused_and_not_repeated(url) -> None:
+def test_an_address_that_contains_a_secret_is_refused_and_not_repeated(url) -> None:
     with pytest.raises(ValidationError) as caught:
         EndpointConfig(urls=(url,))
     assert "hunter2" not in str(caught.value)
     settings = [f"engine.endpoints.urls=['{url}']", "engine.kind=openai"]
-    with pytest.raises(ConfigError, match="api_key_env") as told:
+    with pytest.raises(ConfigError, match="api_key_env") as caught:
         load_recipe("quickstart", overrides=settings)
-    assert "hunter2" not in str(told.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_secret_in_a_value_of_the_wrong_type_is_not_repeated() -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         load_recipe("quickstart", overrides=["engine.endpoints.urls=http://me:hunter2@host/v1"])
-    assert "hunter2" not in str(told.value)
+    assert "hunter2" not in str(caught.value)
 
 
-# --- what a server cannot do ----------------------------------------------------------------------
+# --- unsupported jobs ----------------------------------------------------------------------
 
 NUCLEUS = Sampling(temperature=0.6, top_p=0.95)
 
 
 @pytest.mark.parametrize(
-    ("manners", "budget", "message"),
+    ("behaviour", "budget", "message"),
     [
-        (Manners(biases=False), {"wait_strings": ()}, "waits without a string needs"),
-        (Manners(biases=False), {"min_thinking_tokens": 2}, "logit_bias has no effect"),
-        (Manners(), {"min_thinking_tokens": 2, "sampling": NUCLEUS}, "Set top_p: 1"),
-        (Manners(logprobs=False), {"end_rule": "probability"}, "Set end_rule: drawn"),
-        (Manners(), {"end_rule": "probability", "sampling": NUCLEUS}, "Set temperature: 1 or 0"),
+        (Behaviour(biases=False), {"wait_strings": ()}, "waits without a string needs"),
+        (Behaviour(biases=False), {"min_thinking_tokens": 2}, "logit_bias has no effect"),
+        (Behaviour(), {"min_thinking_tokens": 2, "sampling": NUCLEUS}, "Set top_p: 1"),
+        (Behaviour(logprobs=False), {"end_rule": "probability"}, "Set end_rule: drawn"),
+        (Behaviour(), {"end_rule": "probability", "sampling": NUCLEUS}, "Set temperature: 1 or 0"),
         (
-            Manners(deaf=frozenset({"top_k"})),
+            Behaviour(ignored_settings=frozenset({"top_k"})),
             {"sampling": Sampling(temperature=1.0, top_k=5)},
             "top_k has no effect there",
         ),
-        (Manners(), {"points": (Point(5000),)}, "context holds 4096"),
+        (Behaviour(), {"points": (Point(5000),)}, "context holds 4096"),
     ],
     ids=["no string", "minimum", "truncated", "tau", "tau sampled", "top-k", "context"],
 )
-def test_what_cannot_be_exact_is_refused_with_the_way_out(manners, budget, message) -> None:
-    with serve(manners=manners) as server, open_toy(server) as session:
+def test_jobs_that_cannot_be_exact_are_refused_with_an_alternative(
+    behaviour, budget, message
+) -> None:
+    with serve(behaviour=behaviour) as server, open_toy(server) as session:
         with pytest.raises(ConfigError, match=message):
             session.submit(make_job(session, "q", **budget))
         session.submit(make_job(session, "plain waits"))
         assert session.completed()[0].error is None
 
 
-def test_a_trigger_that_would_not_be_seen_is_refused() -> None:
-    manners = Manners(returns_ids=False, logprobs=False, shows_special=False)
-    with serve(manners=manners) as server, open_toy(server, tokenizer=Special()) as session:
+def test_an_invisible_trigger_is_refused() -> None:
+    behaviour = Behaviour(returns_ids=False, logprobs=False, shows_special=False)
+    with (
+        serve(behaviour=behaviour) as server,
+        open_toy(server, tokenizer=SpecialTokenizer()) as session,
+    ):
         with pytest.raises(ConfigError, match=r"neither token ids nor special tokens"):
             session.submit(make_job(session, "q"))
         session.submit(make_job(session, "q", format=LONG))
@@ -137,27 +142,30 @@ def test_a_trigger_that_would_not_be_seen_is_refused() -> None:
 
 def test_a_server_that_ignores_the_budget_later_is_an_error_of_the_request() -> None:
     with serve() as server, open_toy(server) as session:
-        server.manners = Manners(overshoots_after=0, stops_at_ids=False)
-        outcome = next(generate(session, [make_job(session, "q", points=(Point(6),))]))
-        assert outcome.answers == ()
-        assert "the server ignores the budget" in str(outcome.error)
+        server.behaviour = Behaviour(overshoots_after=0, stops_at_ids=False)
+        result = next(generate(session, [make_job(session, "q", points=(Point(6),))]))
+        assert result.answers == ()
+        assert "the server ignores the budget" in str(result.error)
 
 
-def test_a_server_that_cuts_the_prompt_is_an_error_of_the_request() -> None:
+def test_a_server_that_truncates_the_prompt_is_an_error_of_the_request() -> None:
     with serve() as server, open_toy(server) as session:
-        server.manners = Manners(reads_prompt=8)
-        outcome = next(generate(session, [make_job(session, "a long prompt indeed")]))
-        assert "it truncated the prompt" in str(outcome.error)
+        server.behaviour = Behaviour(max_prompt_tokens=8)
+        result = next(generate(session, [make_job(session, "a long prompt indeed")]))
+        assert "it truncated the prompt" in str(result.error)
 
 
 def test_a_server_that_ignores_in_flight_budgets_later_is_an_error_of_the_request() -> None:
-    with serve(manners=Manners(processor=True)) as server, open_toy(server, in_flight=True) as ours:
-        server.manners = Manners()
-        outcome = next(generate(ours, [make_job(ours, "q3", points=(Point(9, 2),))]))
-        assert "did not force the budget" in str(outcome.error)
+    with (
+        serve(behaviour=Behaviour(processor=True)) as server,
+        open_toy(server, in_flight=True) as ours,
+    ):
+        server.behaviour = Behaviour()
+        result = next(generate(ours, [make_job(ours, "q3", points=(Point(9, 2),))]))
+        assert "did not force the budget" in str(result.error)
 
 
-def test_too_few_logprobs_to_decide_are_an_error() -> None:
+def test_too_few_logprobs_are_an_error() -> None:
     listed = {1: -1.0, 2: -1.1}  # 0.37 and 0.33; a trigger that is not listed has 0.30 at most
     assert end_probability(listed, {9: "x"}, threshold=0.5) == 0
     with pytest.raises(EngineError, match="too few logprobs"):
@@ -165,7 +173,7 @@ def test_too_few_logprobs_to_decide_are_an_error() -> None:
 
 
 @pytest.mark.parametrize("data", [{}, {"choices": []}, {"choices": [3]}, {"error": "x"}])
-def test_a_reply_that_is_no_completion_is_an_error(data) -> None:
+def test_a_reply_that_is_not_a_completion_is_an_error(data) -> None:
     with pytest.raises(EngineError, match="expected an object with"):
         read_reply(data)
 
@@ -174,12 +182,12 @@ def test_a_reply_that_is_no_completion_is_an_error(data) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_without_a_tokenizer_here_is_read_with_the_servers_own(make_problem) -> None:
+def test_a_model_without_a_local_tokenizer_uses_the_servers_own(make_problem) -> None:
     with serve() as server:
         config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(server.url,)))
-        said: list[str] = []
-        with OpenAISession("nobody/served", config, notify=said.append) as session:
-            assert "the server's own is used" in said[0]
+        messages: list[str] = []
+        with OpenAISession("nobody/served", config, notify=messages.append) as session:
+            assert "the server's own is used" in messages[0]
             prompt = prompt_ids(session.tokenizer, make_problem("2 + 2?"), ChatConfig())
             assert prompt == prompt_ids(TOKENIZER, make_problem("2 + 2?"), ChatConfig())
             job = make_job(session, "q1")
@@ -191,8 +199,8 @@ def test_a_model_without_a_tokenizer_here_is_read_with_the_servers_own(make_prob
 
 
 @pytest.mark.slow
-def test_a_model_without_any_tokenizer_is_told() -> None:
-    with serve(manners=Manners(tokenizes=False)) as server:
+def test_a_model_without_any_tokenizer_is_refused() -> None:
+    with serve(behaviour=Behaviour(tokenizes=False)) as server:
         config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(server.url,)))
         with pytest.raises(
             ConfigError, match=r"(?s)has no /tokenize.*Set `model` to the model.s folder"
@@ -230,15 +238,15 @@ def test_a_chat_apis_reasoning_is_kept_as_the_thinking(chat_session, make_proble
     session, server = chat_session
     point = Point(1000, forced=False)
     job = chat_job(session, make_problem, points=(point,))
-    outcome = next(generate(session, [job]))
+    result = next(generate(session, [job]))
     assert server.bodies[-1]["messages"] == [{"role": "user", "content": "2 + 2?"}]
     token_format = compile_format(job.request.format, session.tokenizer, eos_ids=session.eos_ids)
-    cut = cut_at(outcome.chain, make_rules(job.request.budget, token_format), point)
+    cut = cut_at(result.chain, make_rules(job.request.budget, token_format), point)
     assert cut.end is ThinkingEnd.NATURAL
     assert session.tokenizer.decode(cut.ids) == "Counting '2 + 2?'."
-    assert session.tokenizer.decode(outcome.answers[0].ids) == "It is 6."
-    assert outcome.answers[0].end is AnswerEnd.STOP
-    assert (outcome.cost.prefilled, outcome.cost.decoded) == (9, 12)
+    assert session.tokenizer.decode(result.answers[0].ids) == "It is 6."
+    assert result.answers[0].end is AnswerEnd.STOP
+    assert (result.cost.prefilled, result.cost.decoded) == (9, 12)
 
 
 @pytest.mark.parametrize(
@@ -251,32 +259,32 @@ def test_a_chat_apis_reasoning_is_kept_as_the_thinking(chat_session, make_proble
     ],
     ids=["cap", "waits", "steps", "plain"],
 )
-def test_a_chat_api_is_not_asked_to_force(chat_session, make_problem, format, point, what) -> None:
+def test_forcing_is_refused_for_a_chat_api(chat_session, make_problem, format, point, what) -> None:
     session, _ = chat_session
     job = chat_job(session, make_problem, format=format, points=(point,))
     with pytest.raises(ConfigError, match=rf"cannot force here: {what}.*api: completions"):
         session.submit(job)
 
 
-def test_a_cap_from_the_models_own_limit_on_is_none(chat_session, make_problem) -> None:
+def test_a_cap_of_at_least_the_models_own_limit_is_no_cap(chat_session, make_problem) -> None:
     session, server = chat_session
     job = chat_job(session, make_problem, points=(Point(4096),))
     assert next(generate(session, [job])).error is None
     assert "max_tokens" not in server.bodies[-1]
 
 
-def test_a_chat_that_is_cut_off_stays_without_an_answer(chat_session, make_problem) -> None:
+def test_truncated_thinking_of_a_chat_api_has_no_answer(chat_session, make_problem) -> None:
     session, server = chat_session
     job = chat_job(session, make_problem, format="plain", points=(Point(40, forced=False),))
     server.chat_finish = "length"
-    outcome = next(generate(session, [job]))
-    assert outcome.answers == () and len(outcome.chain.ids) == 40
-    assert session.tokenizer.decode(outcome.chain.ids) == "It is 6."
+    result = next(generate(session, [job]))
+    assert result.answers == () and len(result.chain.ids) == 40
+    assert session.tokenizer.decode(result.chain.ids) == "It is 6."
     assert server.bodies[-1]["max_tokens"] == 40 + 64
 
 
 @pytest.mark.parametrize("text", ["", "a", "abcd", "Größe 等等 ∑", "x" * 99])
-def test_pieces_of_four_bytes_give_the_text_back(text) -> None:
+def test_pieces_of_four_bytes_decode_to_the_text(text) -> None:
     tokenizer = PieceTokenizer()
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert len(tokenizer.encode(text)) == -(-len(text.encode()) // 4)

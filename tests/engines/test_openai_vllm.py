@@ -1,4 +1,4 @@
-"""Budget forcing by and over `slowthink serve`, against the embedded engine: fp32, greedy, same ids."""
+"""Budget forcing by and over `slowthink serve`, compared with the embedded engine: fp32, greedy."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ pytestmark = [
 ]  # fmt: skip
 
 
-def test_slowthink_serve_gives_the_embedded_engines_ids_both_ways(tmp_path) -> None:
-    from tests.engines.served import NEAR, compare
+def test_slowthink_serve_gives_the_embedded_engines_ids_in_both_modes(tmp_path) -> None:
+    from tests.engines.served import NEAR_TIE, compare
 
-    found = compare(8, log=tmp_path / "server.log")
-    features = found["rounds"]["features"]
+    figures = compare(8, log=tmp_path / "server.log")
+    features = figures["rounds"]["features"]
     assert features.takes_ids and features.returns_ids and features.stops_at_ids and features.biases
     assert features.logprobs and features.logprobs_of_ids and features.max_context == 1024
-    for way, one in found.items():
-        assert {"wait", "minimum", "end"} <= set(one["events"]), way
-        assert one["server"] == {}, way
-        for tie in one["near_ties"]:
-            print("near tie,", way, tie)
-            assert tie["gap"] < NEAR, tie
-        assert one["equal"] >= 0.98 * one["requests"], way
+    for mode, run in figures.items():
+        assert {"wait", "minimum", "end"} <= set(run["events"]), mode
+        assert run["server"] == {}, mode
+        for tie in run["near_ties"]:
+            print("near tie,", mode, tie)
+            assert tie["gap"] < NEAR_TIE, tie
+        assert run["equal"] >= 0.98 * run["requests"], mode

@@ -1,9 +1,9 @@
-"""A real server with `/v1/completions` over the toy model, as odd as it is told to be.
+"""A real HTTP server with `/v1/completions` over the toy model, with configurable behaviour.
 
-    with serve(Toy()) as server:            # vLLM's features
+    with serve(Toy()) as server:            # behaves like vLLM
         httpx.post(server.url + "/completions", json={"prompt": "abc", "max_tokens": 3, …})
 
-`Manners` are the oddities of real servers; `Faults` are what networks and overload do.
+`Behaviour` describes how real servers differ; `Faults`, failures of networks and overload.
 """
 
 from __future__ import annotations
@@ -34,72 +34,72 @@ from slowthink.engines.vllm.request_flow import (
     compile_args,
 )
 from slowthink.forcing.machine import ActionKind
-from tests.servers.toy import EOS, TOKENIZER, Toy, draw, processed
+from tests.servers.toy import EOS, TOKENIZER, Toy, draw, process_distribution
 
 
 @dataclass(frozen=True)
-class Manners:
-    """What the server does; the defaults are vLLM's ways."""
+class Behaviour:
+    """How the server behaves; the defaults are those of vLLM."""
 
     takes_ids: bool = True
     returns_ids: bool = True
     content_ids: bool = False
-    """Ids stand in logprobs.content only (llama.cpp)."""
+    """Ids are only in logprobs.content (llama.cpp)."""
     shows_special: bool = True
     stops_at_ids: bool = True
     stops_at_texts: bool = True
     keeps_max_tokens: bool = True
     overshoots_after: int | None = None
     """Ignores max_tokens from this request on."""
-    honest_usage: bool = True
+    correct_usage: bool = True
     biases: bool = True
     logprobs: bool = True
-    refuses: frozenset[str] = frozenset()
-    """Settings answered with 400."""
-    deaf: frozenset[str] = frozenset()
-    """Settings taken and ignored."""
+    rejected_settings: frozenset[str] = frozenset()
+    """Settings that it rejects with status 400."""
+    ignored_settings: frozenset[str] = frozenset()
+    """Settings that it accepts and ignores."""
     template: str = ""
-    """Put before the prompt, as Ollama does."""
-    reads_prompt: int | None = None
-    """Prompt tokens it keeps; the first ones are lost."""
+    """Text added before the prompt, as Ollama does."""
+    max_prompt_tokens: int | None = None
+    """Longer prompts are truncated to their last tokens."""
     tokenizes: bool = True
     models: tuple[str, ...] = ("toy",)
     context: int | None = 4096
     key: str | None = None
-    tells_stop: bool = True
-    """Says at which stop it ended."""
+    returns_stop_reason: bool = True
+    """Replies have stop_reason."""
     processor: bool = False
-    reasons: bool = True
+    returns_reasoning: bool = True
     """Chat replies have reasoning_content."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """Shares of requests that fail, by a generator of fixed seed."""
+    """Shares of requests that fail, chosen by a generator with a fixed seed."""
 
     broken: float = 0.0
     """500."""
     never: float = 0.0
     torn: float = 0.0
     busy: float = 0.0
-    """429 with Retry-After, in turn as seconds and as a date."""
+    """429 with Retry-After, alternately in seconds and as a date."""
     retry_after_seconds: float = 1.0
     seed: int = 0
     delay_seconds: float = 0.0
-    spared: int = 0
-    """The first requests, which go well."""
+    num_spared: int = 0
+    """Number of first requests without faults."""
 
 
 @dataclass
 class Server:
-    """One server, on a port of its own."""
+    """A server on a free port."""
 
     toy: Toy
-    manners: Manners = Manners()
+    behaviour: Behaviour = Behaviour()
     faults: Faults = Faults()
     counts: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    most_at_once: int = 0
+    max_active: int = 0
     chat_finish: str = "stop"
     port: int = 0
 
@@ -113,34 +113,34 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    # -- life --
+    # -- start and stop --
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._call(self._listen())
 
-    def restart(self, *, away_seconds: float) -> None:
-        """Break off all that is under way, be away, and come back on the same port."""
-        self._call(self._away())
-        time.sleep(away_seconds)
+    def restart(self, *, down_seconds: float) -> None:
+        """Close all connections, stay down, and start again on the same port."""
+        self._call(self._shut_down())
+        time.sleep(down_seconds)
         self._call(self._listen())
 
     def stop(self) -> None:
-        self._call(self._away())
+        self._call(self._shut_down())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _call(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+    def _call(self, coroutine: Any) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
 
     async def _listen(self) -> None:
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/completions", self._completions)
         app.router.add_post("/v1/chat/completions", self._chat)
-        if self.manners.tokenizes:
+        if self.behaviour.tokenizes:
             app.router.add_post("/tokenize", self._tokenize)
             app.router.add_post("/detokenize", self._detokenize)
         app.router.add_get("/version", self._version)
@@ -150,23 +150,23 @@ class Server:
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
-    async def _away(self) -> None:
+    async def _shut_down(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
-    # -- small things --
-
     async def _models(self, request: web.Request) -> web.Response:
         if (
-            self.manners.key
-            and request.headers.get("Authorization") != f"Bearer {self.manners.key}"
+            self.behaviour.key
+            and request.headers.get("Authorization") != f"Bearer {self.behaviour.key}"
         ):
-            return web.json_response({"error": f"bad key {self.manners.key}"}, status=401)
+            return web.json_response({"error": f"bad key {self.behaviour.key}"}, status=401)
         entry = {"created": int(time.time()), "root": "/toy"}
-        if self.manners.context:
-            entry["max_model_len"] = self.manners.context
-        return web.json_response({"data": [{"id": name, **entry} for name in self.manners.models]})
+        if self.behaviour.context:
+            entry["max_model_len"] = self.behaviour.context
+        return web.json_response(
+            {"data": [{"id": name, **entry} for name in self.behaviour.models]}
+        )
 
     async def _version(self, request: web.Request) -> web.Response:
         return web.json_response({"version": "toy-1"})
@@ -185,22 +185,22 @@ class Server:
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         self._active += 1
-        self.most_at_once = max(self.most_at_once, self._active)
+        self.max_active = max(self.max_active, self._active)
         try:
             body = await request.json()
             self.bodies.append(body)
             if self.faults.delay_seconds:
                 await asyncio.sleep(self.faults.delay_seconds)
-            refused = self._refusal(body)
-            if refused is not None:
-                return refused
+            rejection = self._rejection(body)
+            if rejection is not None:
+                return rejection
             return await self._faulty(request, lambda: self._complete(body))
         finally:
             self._active -= 1
 
     async def _faulty(self, request: web.Request, make: Any) -> web.StreamResponse:
         faults, dice = self.faults, self._rng.random()
-        if len(self.bodies) <= faults.spared:
+        if len(self.bodies) <= faults.num_spared:
             dice = 1.0
         for name, share in (
             ("broken", faults.broken), ("never", faults.never), ("torn", faults.torn),
@@ -237,99 +237,111 @@ class Server:
         value = as_date if self.counts["busy"] % 2 else f"{seconds:g}"
         return web.Response(status=429, headers={"Retry-After": value})
 
-    def _refusal(self, body: dict[str, Any]) -> web.Response | None:
-        manners = self.manners
-        refused = sorted(manners.refuses & set(body))
-        if refused:
-            return web.json_response({"error": f"unknown field {refused[0]}"}, status=400)
-        if manners.processor and "slowthink_is_there" in (body.get("vllm_xargs") or {}):
+    def _rejection(self, body: dict[str, Any]) -> web.Response | None:
+        behaviour = self.behaviour
+        rejected = sorted(behaviour.rejected_settings & set(body))
+        if rejected:
+            return web.json_response({"error": f"unknown field {rejected[0]}"}, status=400)
+        if behaviour.processor and "slowthink_is_there" in (body.get("vllm_xargs") or {}):
             return web.json_response({"error": "slowthink_is_there: unknown"}, status=400)
-        if body.get("model") not in manners.models:
+        if body.get("model") not in behaviour.models:
             return web.json_response({"error": "no such model"}, status=404)
-        if isinstance(body["prompt"], list) and not manners.takes_ids:
+        if isinstance(body["prompt"], list) and not behaviour.takes_ids:
             return web.json_response({"error": "prompt: expected a string"}, status=400)
         return None
 
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        manners = self.manners
-        body = {name: value for name, value in body.items() if name not in manners.deaf}
+        behaviour = self.behaviour
+        body = {
+            name: value for name, value in body.items() if name not in behaviour.ignored_settings
+        }
         prompt = body["prompt"]
         ids = (
             list(prompt)
             if isinstance(prompt, list)
-            else TOKENIZER.encode(manners.template + prompt)
+            else TOKENIZER.encode(behaviour.template + prompt)
         )
-        if manners.reads_prompt is not None:
-            ids = ids[-manners.reads_prompt :]
-        if manners.processor and body.get("vllm_xargs"):
-            out, seen, finish, stop = forced(self.toy, ids, body)
+        if behaviour.max_prompt_tokens is not None:
+            ids = ids[-behaviour.max_prompt_tokens :]
+        if behaviour.processor and body.get("vllm_xargs"):
+            out, distributions, finish, stop = forced(self.toy, ids, body)
         else:
-            out, seen, finish, stop = self._generate(ids, body)
+            out, distributions, finish, stop = self._generate(ids, body)
         text = self._text(out, body, finish, stop)
         choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": finish}
-        if manners.tells_stop:
+        if behaviour.returns_stop_reason:
             choice["stop_reason"] = stop
-        if manners.returns_ids and body.get("return_token_ids"):
+        if behaviour.returns_ids and body.get("return_token_ids"):
             choice |= {"token_ids": out, "prompt_token_ids": ids}
-        if manners.logprobs and body.get("logprobs"):
-            choice["logprobs"] = self._logprobs(out, seen, body)
-        count = len(out) if manners.honest_usage else len(out) * 3 + 7
+        if behaviour.logprobs and body.get("logprobs"):
+            choice["logprobs"] = self._logprobs(out, distributions, body)
+        count = len(out) if behaviour.correct_usage else len(out) * 3 + 7
         usage = {"prompt_tokens": len(ids), "completion_tokens": count}
         return {"id": "x", "model": "toy", "choices": [choice], "usage": usage}
 
     def _generate(
         self, ids: list[int], body: dict[str, Any]
     ) -> tuple[list[int], list[dict[int, float]], str, Any]:
-        manners = self.manners
+        behaviour = self.behaviour
         rng = random.Random(body.get("seed"))
         settings = {
             "temperature": body.get("temperature", 1.0), "top_p": body.get("top_p", 1.0),
             "top_k": max(0, body.get("top_k", 0)), "min_p": body.get("min_p", 0.0),
         }  # fmt: skip
         bias = {int(t): float(v) for t, v in (body.get("logit_bias") or {}).items()}
-        stops = set(body.get("stop_token_ids") or ()) if manners.stops_at_ids else set()
-        late = manners.overshoots_after is not None and len(self.bodies) > manners.overshoots_after
-        limit = body["max_tokens"] * (4 if late or not manners.keeps_max_tokens else 1)
+        stops = set(body.get("stop_token_ids") or ()) if behaviour.stops_at_ids else set()
+        late = (
+            behaviour.overshoots_after is not None and len(self.bodies) > behaviour.overshoots_after
+        )
+        limit = body["max_tokens"] * (4 if late or not behaviour.keeps_max_tokens else 1)
         out: list[int] = []
-        seen: list[dict[int, float]] = []
+        distributions: list[dict[int, float]] = []
         while len(out) < limit:
             raw = self.toy.distribution([*ids, *out])
-            seen.append(raw)
+            distributions.append(raw)
             token = draw(
-                processed(raw, bias=bias if manners.biases else None, **settings), rng.random()
+                process_distribution(raw, bias=bias if behaviour.biases else None, **settings),
+                rng.random(),
             )
             out.append(token)
             if token in stops or token == EOS:
-                return out, seen, "stop", token if token in stops else None
+                return out, distributions, "stop", token if token in stops else None
             text = TOKENIZER.decode(out)
-            for stop in body.get("stop") or () if manners.stops_at_texts else ():
+            for stop in body.get("stop") or () if behaviour.stops_at_texts else ():
                 if stop in text:
-                    return out, seen, "stop", stop
-        return out, seen, "length", None
+                    return out, distributions, "stop", stop
+        return out, distributions, "length", None
 
     def _text(self, out: list[int], body: dict[str, Any], finish: str, stop: Any) -> str:
         kept = out[:-1] if finish == "stop" and (stop is None or isinstance(stop, int)) else out
-        if not self.manners.shows_special:
+        if not self.behaviour.shows_special:
             kept = [token for token in kept if token < 256]
         text = TOKENIZER.decode(kept)
         return text.split(stop)[0] if isinstance(stop, str) else text
 
     def _logprobs(
-        self, out: list[int], seen: list[dict[int, float]], body: dict[str, Any]
+        self, out: list[int], distributions: list[dict[int, float]], body: dict[str, Any]
     ) -> dict[str, Any]:
-        depth, wanted = body["logprobs"], body.get("logprob_token_ids")
+        num_logprobs, token_ids = body["logprobs"], body.get("logprob_token_ids")
         rows = []
-        for token, raw in zip(out, seen, strict=True):
-            named = wanted if wanted else sorted(raw, key=lambda t, raw=raw: -raw[t])[:depth]
-            rows.append({t: math.log(raw.get(t, 1e-30)) for t in (token, *named)})
-        if self.manners.content_ids:
+        for token, raw in zip(out, distributions, strict=True):
+            ranked = sorted(raw, key=lambda t, raw=raw: -raw[t])
+            rows.append(
+                {
+                    t: math.log(raw.get(t, 1e-30))
+                    for t in (token, *(token_ids or ranked[:num_logprobs]))
+                }
+            )
+        if self.behaviour.content_ids:
             content = [
                 {"id": token, "token": "?", "logprob": row[token],
                  "top_logprobs": [{"id": t, "logprob": x} for t, x in row.items()]}
                 for token, row in zip(out, rows, strict=True)
             ]  # fmt: skip
             return {"content": content}
-        name = "token_id:{}".format if self.manners.returns_ids else lambda t: TOKENIZER.decode([t])
+        name = (
+            "token_id:{}".format if self.behaviour.returns_ids else lambda t: TOKENIZER.decode([t])
+        )
         return {
             "tokens": [name(token) for token in out],
             "top_logprobs": [{name(t): x for t, x in row.items()} for row in rows],
@@ -342,7 +354,7 @@ class Server:
         self.bodies.append(body)
         question = body["messages"][-1]["content"]
         message: dict[str, Any] = {"role": "assistant", "content": f"It is {len(question)}."}
-        if self.manners.reasons:
+        if self.behaviour.returns_reasoning:
             message["reasoning_content"] = f"Counting {question!r}."
         usage = {"prompt_tokens": 9, "completion_tokens": 12}
         return await self._faulty(
@@ -357,14 +369,14 @@ class Server:
 def forced(
     toy: Toy, ids: list[int], body: dict[str, Any]
 ) -> tuple[list[int], list[dict[int, float]], str, Any]:
-    """What a server started by `slowthink serve` does with one greedy request."""
+    """Tokens, distributions and end of one greedy request to a server by `slowthink serve`."""
     args = read_args(body["vllm_xargs"])
     assert args is not None and args.budget.max_thinking_tokens is not None
     compiled = compile_args(args, Compiler(TOKENIZER, eos_ids=frozenset({EOS})), stop_id=EOS)
     known = ids[len(ids) - args.known :] if args.known else []
     flow = Flow(compiled, cap=args.budget.max_thinking_tokens, known_ids=known)
     out: list[int] = []
-    seen: list[dict[int, float]] = []
+    distributions: list[dict[int, float]] = []
     while len(out) < body["max_tokens"]:
         raw, instruction = toy.distribution([*ids, *out]), flow.instruction()
         ranked = sorted(raw, key=lambda t, raw=raw: -raw[t])
@@ -379,18 +391,18 @@ def forced(
             end = DeclaredEnd(best, 1.0, best)
         flow.observe([token], end)
         out.append(token)
-        seen.append(raw)
+        distributions.append(raw)
         if token == EOS and flow.thinking.next_action().kind is ActionKind.STOP:
-            return out, seen, "stop", None
-    return out, seen, "length", None
+            return out, distributions, "stop", None
+    return out, distributions, "length", None
 
 
 @contextlib.contextmanager
 def serve(
-    toy: Toy | None = None, manners: Manners | None = None, faults: Faults | None = None
+    toy: Toy | None = None, behaviour: Behaviour | None = None, faults: Faults | None = None
 ) -> Iterator[Server]:
-    """A server that is there until the block ends."""
-    server = Server(toy or Toy(), manners or Manners(), faults or Faults())
+    """A server that runs until the block ends."""
+    server = Server(toy or Toy(), behaviour or Behaviour(), faults or Faults())
     server.start()
     try:
         yield server

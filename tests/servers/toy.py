@@ -1,7 +1,8 @@
 """A toy language model over bytes: the next token's distribution is a hash of the last few tokens.
 
-Slow, plain, and nobody else's code: `Toy.distribution` is the model, `processed` the sampling
-settings as DESIGN.md tells them, `literal` s1's loop with uniforms of its own.
+Slow and simple, and independent of the package's code: `Toy.distribution` is the model,
+`process_distribution` applies the sampling settings as DESIGN.md defines them, and `literal_loop` is
+s1's loop with its own uniforms.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ WAIT = "W"
 
 @dataclass(frozen=True)
 class Toy:
-    """A few letters, a trigger and an end."""
+    """A vocabulary of a few letters, a trigger and EOS."""
 
     letters: str = "abcdef"
     trigger_weight: float = 0.6
     """A letter's is between 0.1 and 1.1."""
     eos_weight: float = 0.15
     memory: int = 3
-    """Tokens that the next one depends on."""
+    """Number of tokens that the next one depends on."""
     salt: int = 0
 
     def distribution(self, ids: Sequence[int]) -> dict[int, float]:
@@ -41,7 +42,7 @@ class Toy:
         return {token: weight / total for token, weight in weights.items()}
 
 
-def processed(
+def process_distribution(
     distribution: dict[int, float],
     *,
     temperature: float,
@@ -56,23 +57,23 @@ def processed(
         return {max(logits, key=lambda t: logits[t]): 1.0}
     weights = {t: math.exp(x / temperature) for t, x in logits.items()}
     total = sum(weights.values())
-    left = {t: w / total for t, w in weights.items()}
-    most = max(left.values())
-    left = {t: p for t, p in left.items() if p >= min_p * most}
-    ranked = sorted(left, key=lambda t: -left[t])
+    kept_p = {t: w / total for t, w in weights.items()}
+    highest = max(kept_p.values())
+    kept_p = {t: p for t, p in kept_p.items() if p >= min_p * highest}
+    ranked = sorted(kept_p, key=lambda t: -kept_p[t])
     if top_k > 0:
         ranked = ranked[:top_k]
-    total, kept, mass = sum(left[t] for t in ranked), [], 0.0
+    total, kept, mass = sum(kept_p[t] for t in ranked), [], 0.0
     for token in ranked:
         if mass >= top_p * total:
             break
         kept.append(token)
-        mass += left[token]
-    return {t: left[t] / mass for t in kept}
+        mass += kept_p[token]
+    return {t: kept_p[t] / mass for t in kept}
 
 
 def draw(distribution: dict[int, float], uniform: float) -> int:
-    """The token at which the running sum passes `uniform`."""
+    """The token at which the cumulative sum exceeds `uniform`."""
     mass = 0.0
     for token in sorted(distribution):
         mass += distribution[token]
@@ -81,7 +82,7 @@ def draw(distribution: dict[int, float], uniform: float) -> int:
     return max(distribution)
 
 
-def literal(
+def literal_loop(
     toy: Toy,
     prompt: Sequence[int],
     *,
@@ -92,13 +93,14 @@ def literal(
     rng: random.Random | None = None,
     **sampling: float,
 ) -> tuple[int, ...]:
-    """The thinking of s1's loop: draw; a trigger drawn while waits (or the minimum) are left is
-    replaced by the wait string (or drawn again from the rest of P)."""
+    """The thinking of s1's loop: draw a token; a trigger drawn while waits remain is replaced by the
+    wait string; below the minimum, or without a string, another token is drawn from P without
+    triggers."""
     rng = rng or random.Random(0)
     ids: list[int] = []
     used = 0
     while len(ids) < cap:
-        p = processed(toy.distribution([*prompt, *ids]), **sampling)
+        p = process_distribution(toy.distribution([*prompt, *ids]), **sampling)
         token = draw(p, rng.random())
         if token in (TRIGGER, EOS):
             if len(ids) >= minimum:
@@ -110,13 +112,14 @@ def literal(
                     continue
             bias = {TRIGGER: -1e9, EOS: -1e9}
             token = draw(
-                processed(toy.distribution([*prompt, *ids]), bias=bias, **sampling), rng.random()
+                process_distribution(toy.distribution([*prompt, *ids]), bias=bias, **sampling),
+                rng.random(),
             )
         ids.append(token)
     return tuple(ids)
 
 
-def exact(
+def exact_distribution(
     toy: Toy,
     prompt: Sequence[int],
     *,
@@ -126,15 +129,15 @@ def exact(
     minimum: int = 0,
     **sampling: float,
 ) -> dict[tuple[int, ...], float]:
-    """The distribution of what `literal` returns, by going through all that can happen."""
-    found: dict[tuple[int, ...], float] = {}
+    """The distribution of the results of `literal_loop`, by enumerating all of them."""
+    result: dict[tuple[int, ...], float] = {}
 
     def go(ids: tuple[int, ...], used: int, mass: float) -> None:
         if len(ids) >= cap:
-            found[ids] = found.get(ids, 0.0) + mass
+            result[ids] = result.get(ids, 0.0) + mass
             return
         raw = toy.distribution([*prompt, *ids])
-        p = processed(raw, **sampling)
+        p = process_distribution(raw, **sampling)
         for token, share in p.items():
             if token not in (TRIGGER, EOS):
                 go((*ids, token), used, mass * share)
@@ -143,7 +146,7 @@ def exact(
             return
         short = len(ids) < minimum
         if not short and (used >= waits or len(ids) + len(wait) + 1 > cap):
-            found[ids] = found.get(ids, 0.0) + end
+            result[ids] = result.get(ids, 0.0) + end
         elif wait and not short:
             go((*ids, *wait), used + 1, end)
         else:
@@ -152,7 +155,7 @@ def exact(
                 go((*ids, token), used + (not short), end * share / sum(rest.values()))
 
     go((), 0, 1.0)
-    return found
+    return result
 
 
 def greedy_answer(toy: Toy, start: Sequence[int], *, limit: int) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from slowthink.forcing.machine import (
     ForcingMachine,
     ForcingRules,
 )
-from slowthink.records import Cost, Request, Sampling
+from slowthink.records import Cost, Request
 
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Body of a completion → its reply."""
@@ -135,10 +135,10 @@ class ClientForcing:
             drawn = self.drawn_tokens(completion, reply)
             num_empty = num_empty + 1 if not drawn else 0
             if num_empty == _MAX_EMPTY:
-                raise EngineError(
-                    f"`{self.features.model}`: {_MAX_EMPTY} rounds returned no token and no end; "
-                    "expected one or the other. Its context may be full: lower the caps, or set "
-                    "engine.max_context to the server's context length."
+                raise self._error(
+                    f"{_MAX_EMPTY} rounds returned no token and no end; expected one or the other. "
+                    "Its context may be full: lower the caps, or set engine.max_context to the "
+                    "server's context length."
                 )
             num_before = len(machine.ids)
             _feed(machine, drawn)
@@ -149,47 +149,36 @@ class ClientForcing:
 
     def body(self, completion: CompletionRequest) -> dict[str, Any]:
         """The JSON of one round."""
-        features, sampling = self.features, completion.request.sampling
-        ids = list(completion.ids)
+        features, sampling, ids = self.features, completion.request.sampling, list(completion.ids)
+        optional = {
+            "seed": int(draw_uniform(completion.request, "round", *completion.index) * 2**31),
+            "top_k": sampling.top_k or -1,
+            "min_p": sampling.min_p,
+        }
         body = greedy_settings(features) | {
             "prompt": ids if features.takes_ids else self._decode(ids),
             "max_tokens": completion.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            **self._stops(completion),
-            **self._optional(sampling, completion),
+            **{name: value for name, value in optional.items() if name in features.settings},
         }
+        stops = list(completion.stop_texts)
+        if features.stops_at_ids:
+            body["stop_token_ids"] = sorted(completion.stop_ids)
+        elif not features.returns_ids:
+            stops += [self._decode([token]) for token in sorted(completion.stop_ids)]
+        if stops:
+            body["stop"] = stops[:4]  # the most that OpenAI allows
         if completion.banned:
             body["logit_bias"] = {str(token): _BAN for token in sorted(completion.banned)}
-        if completion.rules is not None:
-            body |= self._logprob_settings(completion.rules)
+        rules = completion.rules
+        if rules is not None and rules.end_rule == "probability" and features.logprobs_of_ids:
+            body |= {"logprobs": 1, "logprob_token_ids": sorted(rules.trigger_ids)}
+        elif rules is not None:
+            body["logprobs"] = features.logprobs
         elif features.ids_need_logprobs:
             body["logprobs"] = 1
         return body
-
-    def _stops(self, completion: CompletionRequest) -> dict[str, Any]:
-        stops: dict[str, Any] = {}
-        texts = list(completion.stop_texts)
-        if self.features.stops_at_ids:
-            stops["stop_token_ids"] = sorted(completion.stop_ids)
-        elif not self.features.returns_ids:
-            texts += [self._decode([token]) for token in sorted(completion.stop_ids)]
-        if texts:
-            stops["stop"] = texts[:4]  # the most that OpenAI allows
-        return stops
-
-    def _optional(self, sampling: Sampling, completion: CompletionRequest) -> dict[str, Any]:
-        values = {
-            "seed": int(draw_uniform(completion.request, "round", *completion.index) * 2**31),
-            "top_k": sampling.top_k or -1,
-            "min_p": sampling.min_p,
-        }
-        return {name: value for name, value in values.items() if name in self.features.settings}
-
-    def _logprob_settings(self, rules: ForcingRules) -> dict[str, Any]:
-        if rules.end_rule == "probability" and self.features.logprobs_of_ids:
-            return {"logprobs": 1, "logprob_token_ids": sorted(rules.trigger_ids)}
-        return {"logprobs": self.features.logprobs}
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.compiler.tokenizer.decode(ids))
@@ -228,10 +217,10 @@ class ClientForcing:
         num_sent = len(completion.ids)
         least = num_sent if self.features.takes_ids else num_sent * 0.8 - 8
         if reply.num_prompt is not None and reply.num_prompt < least:
-            raise EngineError(
-                f"`{self.features.model}`: a prompt of {num_sent} tokens was sent, and the server "
-                f"reports {reply.num_prompt}: it truncated the prompt. Give the server a larger "
-                "context, or set engine.max_context to its context length."
+            raise self._error(
+                f"a prompt of {num_sent} tokens was sent, and the server reports "
+                f"{reply.num_prompt}: it truncated the prompt. Give the server a larger context, "
+                "or set engine.max_context to its context length."
             )
 
     def _check_length(
@@ -241,10 +230,10 @@ class ClientForcing:
         if reply.ids is None:  # tokenised again: the server may have drawn fewer
             count = max(int((num_ids - 8) / 1.5), reply.num_completion or 0)
         if count > completion.max_tokens + 1:  # some servers do not count the end
-            raise EngineError(
-                f"`{self.features.model}`: {max(num_ids, count)} tokens returned for max_tokens "
-                f"{completion.max_tokens}: the server ignores the budget; expected it to stop "
-                "there. Use another server, or the transformers or vllm engine."
+            raise self._error(
+                f"{max(num_ids, count)} tokens returned for max_tokens {completion.max_tokens}: "
+                "the server ignores the budget; expected it to stop there. Use another server, or "
+                "the transformers or vllm engine."
             )
 
     def _check_tokens(
@@ -257,19 +246,22 @@ class ClientForcing:
         if any(token in completion.stop_ids for token in ids[:-1]):
             self.anomalies["went on after a stop"] += 1
         if any(token in completion.banned for token in ids):
-            raise EngineError(
-                f"`{self.features.model}`: a token was drawn that logit_bias excludes; expected "
-                "another. Give wait strings and no minimum, or use another engine."
+            raise self._error(
+                "a token was drawn that logit_bias excludes; expected another. Give wait strings "
+                "and no minimum, or use another engine."
             )
+
+    def _error(self, message: str) -> EngineError:
+        return EngineError(f"`{self.features.model}`: {message}")
 
     def _with_logprobs(
         self, rules: ForcingRules, reply: ServerReply, tokens: Sequence[int]
     ) -> list[Drawn]:
         num_ids = len(reply.ids or ())
         if len(reply.logprobs) < num_ids:
-            raise EngineError(
-                f"`{self.features.model}`: {len(reply.logprobs)} logprobs for {num_ids} tokens; "
-                "expected one for each. Use end_rule drawn."
+            raise self._error(
+                f"{len(reply.logprobs)} logprobs for {num_ids} tokens; expected one for each. "
+                "Use end_rule drawn."
             )
         texts = {token: self._decode([token]) for token in rules.trigger_ids}
         logprobs = [*reply.logprobs, *({} for _ in tokens)]

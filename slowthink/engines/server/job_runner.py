@@ -8,10 +8,10 @@ runner.completed(timeout=None)     [JobResult(key="…", …)], as soon as one f
 from __future__ import annotations
 
 import asyncio
-import functools
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from slowthink.engines.server.endpoints import EndpointPool
@@ -32,12 +32,10 @@ class JobRunner:
     ) -> None:
         self._run = run
         self._pool = pool
-        self._max_running = max_running
-        self._queued: dict[str, Job] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(max_running)
+        self._futures: dict[str, Future[None]] = {}
+        """Of jobs neither returned nor cancelled, by key; used in the caller's thread only."""
         self._results: queue.Queue[JobResult | BaseException] = queue.Queue()
-        self._open: set[str] = set()
-        """Keys submitted and neither returned nor cancelled; used in the caller's thread only."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -53,18 +51,17 @@ class JobRunner:
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._open.add(job.key)
-        self._loop.call_soon_threadsafe(self._add, job)
+        self._futures[job.key] = asyncio.run_coroutine_threadsafe(self._run_one(job), self._loop)
 
     def completed(self, timeout: float | None) -> list[JobResult]:
         """Return the results since the last call. Blocks until there is one, at most `timeout`
         seconds. Raises what a job raised, except EngineError, which is part of its result."""
-        if not self._open:
+        if not self._futures:
             return []
         results: list[JobResult] = []
         try:
             results += self._accept(self._results.get(timeout=timeout))
-            while not self._results.empty() or (not results and timeout is None and self._open):
+            while not self._results.empty() or (not results and timeout is None and self._futures):
                 results += self._accept(self._results.get())
         except queue.Empty:
             pass
@@ -73,9 +70,8 @@ class JobRunner:
     def cancel(self, keys: Iterable[str]) -> None:
         """Drop these jobs, also running ones; they return no result."""
         for key in keys:
-            if key in self._open:
-                self._open.remove(key)
-                self._loop.call_soon_threadsafe(self._drop, key)
+            if key in self._futures:
+                self._futures.pop(key).cancel()
 
     def report(self, partial: JobResult) -> None:
         """Return a running job's partial result by `completed`; call it in the loop's thread."""
@@ -85,7 +81,7 @@ class JobRunner:
         """Cancel all jobs, close the pool and end the thread."""
         if self._loop.is_closed():
             return
-        self._open.clear()
+        self._futures.clear()
         try:
             self.wait(self._stop())
         finally:
@@ -99,47 +95,23 @@ class JobRunner:
     def _accept(self, result: JobResult | BaseException) -> list[JobResult]:
         if isinstance(result, BaseException):
             raise result
-        if result.key not in self._open:
+        if result.key not in self._futures:
             return []  # cancelled after it finished
         if not result.partial:
-            self._open.remove(result.key)
+            del self._futures[result.key]
         return [result]
-
-    # -- in the loop's thread --
-
-    def _add(self, job: Job) -> None:
-        self._queued[job.key] = job
-        self._start_queued()
-
-    def _drop(self, key: str) -> None:
-        self._queued.pop(key, None)
-        if key in self._tasks:
-            self._tasks[key].cancel()
-
-    def _start_queued(self) -> None:
-        while self._queued and len(self._tasks) < self._max_running:
-            key = next(iter(self._queued))
-            job = self._queued.pop(key)
-            self._tasks[key] = task = self._loop.create_task(self._run_one(job))
-            task.add_done_callback(functools.partial(self._ended, key))
-
-    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
-        # a callback, since a task cancelled before it began runs no code of its own
-        if self._tasks.get(key) is task:
-            del self._tasks[key]
-        self._start_queued()
 
     async def _run_one(self, job: Job) -> None:
         try:
-            self._results.put(await self._run(job))
+            async with self._slots:
+                self._results.put(await self._run(job))
         except asyncio.CancelledError:
-            pass
+            raise
         except BaseException as error:  # raised in the caller's thread
             self._results.put(error)
 
     async def _stop(self) -> None:
-        self._queued.clear()
-        tasks = list(self._tasks.values())
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
