@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from slowthink.analysis import statistics as stats
+from slowthink.analysis.votes import Sample, vote_curve
 from slowthink.cli.app import main
 from slowthink.cli.export import export_run
 from slowthink.data.stored.grading import grade_stored, stored_problems
@@ -27,7 +28,6 @@ from slowthink.data.stored.samples import StoredSamples, select_model
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import read_manifest
 from slowthink.records import EvaluationRow, Verdict
-from slowthink.sampling.parallel.votes import Sample, vote_curve
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "samples"
 AIME, MATH = "aime24_o1journey_n10", "math100_qwen_n8_rm"

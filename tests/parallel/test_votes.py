@@ -8,7 +8,7 @@ import random
 import pytest
 
 from slowthink.analysis.statistics import Interval, wilson
-from slowthink.sampling.parallel.votes import (
+from slowthink.analysis.votes import (
     ProblemVotes,
     Sample,
     best_of_n,

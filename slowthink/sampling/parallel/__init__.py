@@ -16,14 +16,7 @@ from typing import Any
 import numpy as np
 
 from slowthink.analysis.statistics import NUM_RESAMPLES
-from slowthink.engines.session import Point
-from slowthink.recipe import RebaseConfig, RejectionConfig
-from slowthink.records import Problem
-from slowthink.sampling.parallel.context import ParallelContext
-from slowthink.sampling.parallel.rebase import rebase_curves
-from slowthink.sampling.parallel.rejection import draw_samples, rejection_curve
-from slowthink.sampling.parallel.scorers import ScoreItem, Scorer, open_scorer, transcript_text
-from slowthink.sampling.parallel.votes import (
+from slowthink.analysis.votes import (
     Method,
     ProblemVotes,
     Sample,
@@ -31,11 +24,17 @@ from slowthink.sampling.parallel.votes import (
     curve_point,
     vote_curve,
 )
+from slowthink.engines.session import Point
+from slowthink.recipe import RebaseConfig, RejectionConfig
+from slowthink.records import Problem
+from slowthink.sampling.parallel.context import ParallelContext
+from slowthink.sampling.parallel.rebase import rebase_curves
+from slowthink.sampling.parallel.rejection import draw_samples, rejection_curve
+from slowthink.sampling.parallel.scorers import ScoreItem, Scorer, open_scorer, transcript_text
 from slowthink.serialise import plain
 
 __all__ = [
     "ParallelContext",
-    "Sample",
     "ScoreItem",
     "Scorer",
     "StoredPoint",

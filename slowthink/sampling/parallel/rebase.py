@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from slowthink.analysis.votes import ProblemVotes, Sample, VotePoint, curve_point, vote
 from slowthink.recipe import RebaseConfig
 from slowthink.records import Completion, Grade, Problem, Verdict
 from slowthink.sampling.parallel.context import (
@@ -22,7 +23,6 @@ from slowthink.sampling.parallel.context import (
 )
 from slowthink.sampling.parallel.expansion import NodeExpander, NodeState, PartialChain
 from slowthink.sampling.parallel.scorers import ScoreItem, Scorer
-from slowthink.sampling.parallel.votes import ProblemVotes, Sample, VotePoint, curve_point, vote
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slowthink.analysis.statistics import NUM_RESAMPLES
+from slowthink.analysis.votes import ProblemVotes, VotePoint, curve_point
 from slowthink.recipe import RejectionConfig
 from slowthink.records import Completion, Problem, ThinkingEnd, Verdict
 from slowthink.sampling.parallel.context import ParallelContext, num_completion_tokens
-from slowthink.sampling.parallel.votes import ProblemVotes, VotePoint, curve_point
 
 
 class RejectionState(enum.Enum):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from slowthink.analysis.scores import AnswerGroups, by_point, by_problem, vote_of
+from slowthink.analysis.votes import Sample
 from slowthink.engines.session import Point, Session
 from slowthink.errors import ConfigError
 from slowthink.grading import Grader
@@ -21,7 +22,6 @@ from slowthink.recipe.protocols import draws_for, resolve
 from slowthink.records import EvaluationRow, Verdict
 from slowthink.sampling.parallel import (
     ParallelContext,
-    Sample,
     ScoreItem,
     Scorer,
     StoredPoint,
