@@ -1,6 +1,6 @@
 """Budget forcing in rounds, by the client: works over any server that completes a prompt.
 
-Each round requests the rest of the budget and stops at the triggers. The reply's tokens are fed to
+Each round requests the remaining budget and stops at the triggers. The reply's tokens are fed to
 `forcing.machine` one by one. Where the machine stops, refuses or replaces, later tokens of the
 round are dropped, forced tokens are appended, and the next round begins:
 

@@ -195,8 +195,8 @@ class EndpointPool:
                 return reply
             except _TemporaryFailure as failure:
                 self.counts[str(failure)] += 1
-                self._slow_down(endpoint, failure, started=started)
-                pause = self._jitter(failure, num_retries=failures.num_retries)
+                num_retries = failures.num_retries
+                pause = self._back_off(endpoint, failure, started=started, num_retries=num_retries)
                 failures.add(failure, now=time.monotonic())
             finally:
                 self._release(endpoint)
@@ -267,17 +267,17 @@ class EndpointPool:
             f"{url}: status {status}, {text[:300]!r}; expected 200. {hint}", status, text
         )
 
-    def _slow_down(self, endpoint: Endpoint, failure: _TemporaryFailure, *, started: float) -> None:
+    def _back_off(
+        self, endpoint: Endpoint, failure: _TemporaryFailure, *, started: float, num_retries: int
+    ) -> float:
+        """Reduce the endpoint's limit or pause it as the failure requires; return the seconds until
+        the next attempt."""
         now = time.monotonic()
         if failure.overloaded:
             endpoint.reduce_limit(started=started, now=now)
         if failure.pause is not None:
             endpoint.pause(min(failure.pause, _MAX_RETRY_AFTER_SECONDS), now)
-
-    def _jitter(self, failure: _TemporaryFailure, *, num_retries: int) -> float:
-        """Seconds until the next attempt; 0 where the endpoint itself is paused."""
-        if failure.pause is not None:
-            return 0.0
+            return 0.0  # another endpoint may be free now
         longest = min(self.longest_pause_seconds, self.first_pause_seconds * 2**num_retries)
         return self._random.uniform(0, longest)
 

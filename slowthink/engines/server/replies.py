@@ -1,4 +1,4 @@
-"""Replies of `/v1/completions` and `/v1/chat/completions`, in whatever form the server gives them.
+"""Replies of `/v1/completions` and `/v1/chat/completions`, in every form that servers use.
 
 vLLM returns the drawn ids (`return_token_ids`), llama.cpp writes them into `logprobs.content`,
 others return only text, which is tokenised again:

@@ -26,9 +26,8 @@ from slowthink.engines.server.client_forcing import ClientForcing
 from slowthink.engines.server.server_forcing import ServerForcing
 from slowthink.engines.server.tokenizer import (
     ServedTokenizer,
-    local_eos_ids,
+    load_local,
     local_fingerprint,
-    local_tokenizer,
 )
 from slowthink.engines.server.unsupported import check_supported
 from slowthink.engines.session import Capabilities, Compiler, Job, JobInProgress, check_context
@@ -82,9 +81,9 @@ class OpenAISession(ServerSession):
         if self.tokenizer is not None:
             self.eos_ids = frozenset({self.tokenizer.eos_token_id})
             return
-        self.tokenizer = local_tokenizer(name, self._revision)
-        if self.tokenizer is not None:
-            self.eos_ids = local_eos_ids(name, self._revision, self.tokenizer)
+        local = load_local(name, self._revision)
+        if local is not None:
+            self.tokenizer, self.eos_ids = local
             return
         self._notify(f"{name}: no local tokenizer of that name; the server's own is used.")
         self.tokenizer = ServedTokenizer(self._endpoints.urls[0], self._pool.key, model)

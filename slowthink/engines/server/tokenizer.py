@@ -7,6 +7,7 @@ and llama.cpp are used instead, and the server applies the chat template.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import urllib.request
@@ -22,40 +23,31 @@ _ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<|endoftext|>", "</s>", "<eos>"
 _TIMEOUT_SECONDS = 60.0
 
 
-def local_tokenizer(name: str, revision: str | None) -> Any | None:
-    """The tokenizer of that name; None if it is neither local nor on the hub."""
+def load_local(name: str, revision: str | None) -> tuple[Any, frozenset[int]] | None:
+    """The tokenizer of that name and all ids that end a turn: its own and, if there is one, the
+    generation config's. None if the name is neither local nor on the hub."""
     try:
         from transformers import AutoTokenizer
     except ImportError:
         return None
-    path = _path(name)
+    local = name == EMBEDDED or Path(name).exists()
+    path = str(resolve_model(name)) if local else name
     try:
-        return AutoTokenizer.from_pretrained(path, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except Exception:  # transformers and the hub client raise a dozen kinds
         return None
-
-
-def local_eos_ids(name: str, revision: str | None, tokenizer: Any) -> frozenset[int]:
-    """All ids that end a turn: the tokenizer's and, if there is one, the generation config's."""
     configured = None
-    try:
+    with contextlib.suppress(ImportError, OSError, ValueError):
         from transformers import GenerationConfig
 
-        configured = GenerationConfig.from_pretrained(_path(name), revision=revision).eos_token_id
-    except (ImportError, OSError, ValueError):
-        pass
-    return eos_ids(configured, tokenizer.eos_token_id)
+        configured = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
+    return tokenizer, eos_ids(configured, tokenizer.eos_token_id)
 
 
 def local_fingerprint(name: str) -> str:
     """Fingerprint of a local folder's files; empty for any other name."""
     local = name == EMBEDDED or (Path(name) / "config.json").is_file()
     return fingerprint(resolve_model(name)) if local else ""
-
-
-def _path(name: str) -> str:
-    local = name == EMBEDDED or Path(name).exists()
-    return str(resolve_model(name)) if local else name
 
 
 class ServedTokenizer:

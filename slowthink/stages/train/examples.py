@@ -66,12 +66,13 @@ def drop_too_long(
             f"train: {len(examples)} examples, and none is within the limit of {limit} tokens; "
             "expected at least one. Select traces, or raise train.max_length."
         )
-    return kept, [_drop(example, limit) for example in long]
-
-
-def _drop(example: TrainingExample, limit: int) -> Dropped:
-    evidence = f"{example.num_tokens} tokens, limit {limit}"
-    return Dropped(id=example.id, step="length", reason="too long", evidence=evidence)
+    return kept, [
+        Dropped(
+            id=example.id, step="length", reason="too long",
+            evidence=f"{example.num_tokens} tokens, limit {limit}",
+        )
+        for example in long
+    ]  # fmt: skip
 
 
 def _refusal(long: Sequence[TrainingExample], total: int, *, limit: int, max_length: int) -> str:
