@@ -190,7 +190,7 @@ def _run_served(url: str, num: int, *, in_flight: bool) -> ServedRun:
         results = run_jobs(session, num, settings)
         seconds = time.monotonic() - started
         anomalies = dict(session.anomalies)
-        return ServedRun(results, session._server, anomalies, session.cost, seconds)
+        return ServedRun(results, session._features, anomalies, session.cost, seconds)
 
 
 def _gap_of(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:

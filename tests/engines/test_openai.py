@@ -69,7 +69,7 @@ def session(server) -> Iterator[OpenAISession]:
 
 
 def test_the_probe_finds_the_features_of_the_server(session) -> None:
-    features = session._server
+    features = session._features
     assert features.takes_ids and features.returns_ids and features.stops_at_ids and features.biases
     assert features.logprobs and features.logprobs_of_ids
     assert session.numerics == "openai/toy/vllm-toy-1"

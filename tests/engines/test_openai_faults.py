@@ -221,7 +221,7 @@ def test_an_error_does_not_contain_the_key(monkeypatch) -> None:
         assert "sk-wrong-secret" not in str(caught.value)
         monkeypatch.setenv("TOY_KEY", "sk-right")
         with open_toy(server, api_key_env="TOY_KEY") as session:
-            assert "sk-right" not in f"{session.fingerprint} {session.numerics} {session._server}"
+            assert "sk-right" not in f"{session.fingerprint} {session.numerics} {session._features}"
             assert "sk-right" not in repr(session._pool)
 
 

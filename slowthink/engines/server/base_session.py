@@ -98,7 +98,7 @@ class ServerSession:
 
         return self._runner.wait(gather())
 
-    def _features(
+    def _probe_servers(
         self, probe: Callable[[Prober], Coroutine[Any, Any, ServerFeatures]]
     ) -> ServerFeatures:
         """What the probe finds; the same on every server."""

@@ -82,7 +82,7 @@ class ChatSession(ServerSession):
 
     def _open(self, name: str, config: EngineConfig) -> None:
         model_name = self._endpoints.model or name
-        server = self._features(lambda prober: prober.find_model(model_name))
+        server = self._probe_servers(lambda prober: prober.find_model(model_name))
         self._model = server.model
         self._model_limit = config.max_context or server.max_context
         self.fingerprint = digest(["chat", server.model, server.facts])

@@ -61,17 +61,17 @@ class OpenAISession(ServerSession):
         """Queue a job. Raises ConfigError where these servers cannot keep its budget exactly."""
         check_context(job, max_context=self.capabilities.max_context)
         token_format = self.compiler.token_format(job.request.format)
-        check_supported(job, token_format, features=self._server, tokenizer=self.tokenizer)
+        check_supported(job, token_format, features=self._features, tokenizer=self.tokenizer)
         if isinstance(self._forcing, ServerForcing):
             self._forcing.check_supported(job)
         self._runner.submit(job)
 
     def _open(self, name: str, config: EngineConfig) -> None:
-        model = self._features(lambda prober: prober.find_model(self._endpoints.model))
+        model = self._probe_servers(lambda prober: prober.find_model(self._endpoints.model))
         self._open_tokenizer(name, model.model)
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
-        self._server = self._features(lambda prober: prober.probe(model))
-        self._client = ClientForcing(self._complete, self._server, self.compiler)
+        self._features = self._probe_servers(lambda prober: prober.probe(model))
+        self._client = ClientForcing(self._complete, self._features, self.compiler)
         self._forcing: ClientForcing | ServerForcing = self._client
         if self._endpoints.in_flight:
             self._forcing = self._server_forcing()
@@ -91,7 +91,7 @@ class OpenAISession(ServerSession):
 
     def _server_forcing(self) -> ServerForcing:
         """Raises ConfigError where a server was not started by `slowthink serve`."""
-        features = self._server
+        features = self._features
         ours = self._on_each(lambda prober: prober.is_slowthink_serve(features.model))
         for url, is_ours in zip(self._endpoints.urls, ours, strict=True):
             if not is_ours or not features.returns_ids or not features.takes_ids:
@@ -105,33 +105,33 @@ class OpenAISession(ServerSession):
 
     def _describe(self, name: str, config: EngineConfig) -> None:
         """Set the session's identity and capabilities."""
-        server = self._server
-        max_context = config.max_context or server.max_context
+        features = self._features
+        max_context = config.max_context or features.max_context
         if max_context is None:
             raise ConfigError(
-                f"engine.max_context: the server of `{server.model}` does not report its context "
+                f"engine.max_context: the server of `{features.model}` does not report its context "
                 "length; expected a number, since nothing may be truncated. "
                 "Give it: --set engine.max_context=8192"
             )
         tokenizer_hash = tokenizer_fingerprint(self.tokenizer)
         self.fingerprint = digest(
-            ["served", server.model, server.facts, tokenizer_hash, local_fingerprint(name)]
+            ["served", features.model, features.facts, tokenizer_hash, local_fingerprint(name)]
         )
-        self.numerics = f"openai/{server.model}/{server.version}"
-        self.count_source = "ids" if server.returns_ids else "retokenised"
+        self.numerics = f"openai/{features.model}/{features.version}"
+        self.count_source = "ids" if features.returns_ids else "retokenised"
         self.capabilities = Capabilities(
-            takes_ids=server.takes_ids,
-            returns_ids=server.returns_ids,
-            logprobs=bool(server.logprobs),
+            takes_ids=features.takes_ids,
+            returns_ids=features.returns_ids,
+            logprobs=bool(features.logprobs),
             in_flight=isinstance(self._forcing, ServerForcing),
             rollback=not isinstance(self.tokenizer, ServedTokenizer),
             reproducible=False,
             max_context=max_context,
         )
-        if not server.returns_ids:
+        if not features.returns_ids:
             self._notify(
-                f"{server.model}: the server returns no token ids; its text is tokenised again and "
-                "those tokens are counted (count_source: retokenised)."
+                f"{features.model}: the server returns no token ids; its text is tokenised again "
+                "and those tokens are counted (count_source: retokenised)."
             )
 
     async def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
