@@ -24,6 +24,16 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
+def load_yaml(text: str) -> Any:
+    """Return the data of a YAML document, parsed by libyaml where PyYAML has it: ten times faster.
+
+    Raises yaml.YAMLError.
+    """
+    import yaml
+
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def digest(value: Any) -> str:
     """First 32 hex digits of SHA-256 over canonical JSON; tuples and lists are the same."""
     data = _CANONICAL.encode(value)

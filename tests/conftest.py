@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,6 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from slowthink.grading import Grader
 from slowthink.records import Problem, Split, duplicate_key, problem_id
 
 
@@ -36,6 +37,13 @@ def make_problem() -> Callable[..., Problem]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def grader() -> Iterator[Grader]:
+    """A grader that the tests share, with its workers."""
+    with Grader(num_workers=2) as grader:
+        yield grader
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from slowthink.engines.replay import ReplaySession, Script
-from slowthink.grading import Grader
 from slowthink.grading.files import grade_rows, read_pairs
 from slowthink.grading.judge_prompt import VERSION, build_messages
 from slowthink.recipe import JudgeConfig, Recipe
@@ -201,7 +200,7 @@ def test_the_judge_sees_the_options(judge_of) -> None:
     assert found.value is Verdict.CORRECT
 
 
-def test_the_undecided_rows_of_a_file_are_judged(judge_of, tmp_path):
+def test_the_undecided_rows_of_a_file_are_judged(judge_of, grader, tmp_path):
     path = tmp_path / "pairs.jsonl"
     lines = [
         {"gold": "5", "pred": "5", "question": "q1"},
@@ -209,8 +208,7 @@ def test_the_undecided_rows_of_a_file_are_judged(judge_of, tmp_path):
     ]
     path.write_text("\n".join(json.dumps(line) for line in lines))
     rows = read_pairs(path)
-    with Grader() as grader:
-        graded = grade_rows(rows, grader)
+    graded = grade_rows(rows, grader)
     messages = build_messages(
         "solution", question="Prove it.", gold="Clear.", answer="It is clear."
     )

@@ -14,9 +14,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from slowthink.errors import DataError
+from slowthink.serialise import load_yaml
 
 AVERAGE = "average-of-ten"
 """The `benchmark` of a mean over LIMO's ten sets."""
@@ -87,7 +86,7 @@ def legend() -> Mapping[str, str]:
 @cache
 def _data() -> dict[str, Any]:
     text = (resources.files("slowthink.analysis") / "published.yaml").read_text("utf-8")
-    data: dict[str, Any] = yaml.safe_load(text)
+    data: dict[str, Any] = load_yaml(text)
     return data
 
 

@@ -74,10 +74,10 @@ def scaling_ci(
     Both arrays have shape (points, problems): a problem's mean thinking tokens and accuracy at each
     point of the curve.
     """
-    tokens_PQ, accuracy_PQ = np.asarray(tokens, float), np.asarray(accuracy, float)
+    both_2PQ = np.stack([np.asarray(tokens, float), np.asarray(accuracy, float)])
     draws = [
-        scaling(_curve(tokens_PQ[:, picks], accuracy_PQ[:, picks]), per=per)
-        for picks in _resamples(tokens_PQ.shape[1], num=num_resamples, seed=seed)
+        scaling(list(zip(*both_2PQ[:, :, picks].mean(2).tolist(), strict=True)), per=per)
+        for picks in _resamples(both_2PQ.shape[2], num=num_resamples, seed=seed)
     ]
     return percentile_interval([draw for draw in draws if not math.isnan(draw)])
 

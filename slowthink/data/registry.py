@@ -12,10 +12,9 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-import yaml
-
 from slowthink.data.problems import Columns
 from slowthink.errors import ConfigError, did_you_mean
+from slowthink.serialise import load_yaml
 
 Use = Literal["pool", "benchmark"]
 
@@ -105,7 +104,7 @@ def published_sets(use: Use | None = None) -> Mapping[str, PublishedSet]:
     """The sets of one use, or all, by name in the order of `sets.yaml`."""
     text = resources.files("slowthink.data").joinpath("sets.yaml").read_text("utf-8")
     sets = {}
-    for name, entry in yaml.safe_load(text).items():
+    for name, entry in load_yaml(text).items():
         shared = {key: value for key, value in entry.items() if key not in ("pool", "benchmark")}
         if use is None or entry.get(use) is not None:
             own = entry.get(use or "benchmark") or {}

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from slowthink.errors import ConfigError, did_you_mean
 from slowthink.recipe import Recipe, Settings
 from slowthink.recipe.base import SECRET
+from slowthink.serialise import load_yaml
 
 S = TypeVar("S", bound=Settings)
 
@@ -51,7 +52,7 @@ def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
     """
     where, text = _read(source)
     try:
-        data = yaml.safe_load(text)
+        data = load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {error}. Fix the file.") from None
     if not isinstance(data, dict):

@@ -1,31 +1,29 @@
-"""A grader that the tests share, with its workers."""
+"""Shared graders in place of new ones, whose workers would have to start first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import pytest
 
 from slowthink.grading import Grader
 
-OpenGrader = Callable[..., nullcontext[Grader] | Grader]
+OpenGrader = Callable[..., nullcontext[Grader]]
 
 
 @pytest.fixture(scope="session")
-def grader() -> Iterator[Grader]:
-    with Grader(num_workers=2) as grader:
-        yield grader
+def open_shared(grader: Grader) -> Iterator[OpenGrader]:
+    """Opens the shared grader of a mode."""
+    graders = {grader.mode: grader}
+    with ExitStack() as stack:
 
+        def open_shared(mode: str, num_workers: int) -> nullcontext[Grader]:
+            if mode not in graders:
+                graders[mode] = stack.enter_context(Grader(mode, num_workers))
+            return nullcontext(graders[mode])
 
-@pytest.fixture(scope="session")
-def open_shared(grader: Grader) -> OpenGrader:
-    """Opens the shared grader in place of a new one, whose workers would have to start first."""
-
-    def open_shared(mode: str, num_workers: int) -> nullcontext[Grader] | Grader:
-        return nullcontext(grader) if mode == grader.mode else Grader(mode, num_workers)
-
-    return open_shared
+        yield open_shared
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ def test_the_table_counts_the_traps_that_a_grader_calls_equal(compared: dict[str
     assert lines[1].endswith(f"0 of {len(TRAPS)}")
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_math_verify_alone_parses_bare_answers_and_sentences(write: Any) -> None:
     rows = [
         {"gold": r"\frac{1}{2}", "pred": "0.5"},

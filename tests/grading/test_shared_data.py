@@ -83,7 +83,14 @@ SAMPLES = {
 """Whether the last number counts, and how many doubtful labels we disagree with (see LOG.md)."""
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+LARGE = ("math500_o1journey_12models.jsonl", "gsm8k_openai_4models.jsonl")
+"""The fast tests grade these in test_recomputed.py, and compare each model's labels."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in SAMPLES],
+)
 def test_verdicts_differ_from_labels_only_where_labels_are_doubtful(
     grader: Grader, name: str
 ) -> None:

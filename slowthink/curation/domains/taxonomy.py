@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from slowthink.errors import ConfigError, DataError
+from slowthink.serialise import load_yaml
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -74,7 +75,7 @@ def load_taxonomy(name: str = "msc") -> Taxonomy:
     """
     if name == "msc":
         text = resources.files("slowthink.curation.domains").joinpath("msc.yaml").read_text("utf-8")
-        return _taxonomy(name, yaml.safe_load(text))
+        return _taxonomy(name, load_yaml(text))
     path = Path(name)
     if not path.is_file():
         raise ConfigError(
@@ -89,7 +90,7 @@ def _rows(path: Path) -> Any:
     try:
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in text.splitlines() if line.strip()]
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except (ValueError, yaml.YAMLError) as error:
         raise DataError(
             f"{path}: cannot be read ({str(error).splitlines()[0]}); expected a YAML list or JSONL "

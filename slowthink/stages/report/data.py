@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from slowthink.environment import commit, machine
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import read_manifest
 from slowthink.recipe import STAGES, ReportConfig
+from slowthink.serialise import load_yaml
 from slowthink.stages.report import excerpts, problem_columns
 from slowthink.stages.report.curation import curation_summary
 from slowthink.stages.report.sets import parallel_of, published_for, sets_of
@@ -93,7 +92,7 @@ def _settings(root: Path, manifests: Mapping[str, Mapping[str, Any]]) -> dict[st
     """The recipe in the run folder, else the settings in the manifests."""
     path = root / "recipe.yaml"
     if path.exists():
-        return dict(yaml.safe_load(path.read_text("utf-8")) or {})
+        return dict(load_yaml(path.read_text("utf-8")) or {})
     merged: dict[str, Any] = {"name": root.name}
     for manifest in manifests.values():
         merged |= manifest["settings"]

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-import yaml
-
+from slowthink.serialise import load_yaml
 from slowthink.stages.select.methods import matches_any
 from slowthink.stages.select.selection import Candidate
 
@@ -20,7 +19,7 @@ def compare_to_paper(
 ) -> dict[str, Any] | None:
     """The paper's counts and ours by step. None for a method without paper, or other sources."""
     text = resources.files("slowthink.stages.select").joinpath("papers.yaml").read_text("utf-8")
-    paper: dict[str, Any] | None = yaml.safe_load(text).get(method)
+    paper: dict[str, Any] | None = load_yaml(text).get(method)
     if paper is None:
         return None
     num_same = sum(matches_any(candidate.source, paper["sources"]) for candidate in candidates)
