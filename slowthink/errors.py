@@ -44,6 +44,6 @@ def missing_extra(package: str, *, extra: str) -> ConfigError:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A hint for a message, e.g. " (did you mean `math500`?)"; empty where no name is close."""
+    """A hint for a message, e.g. " (did you mean `math500`?)"; empty if no name is close."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return f" (did you mean `{close[0]}`?)" if close else ""

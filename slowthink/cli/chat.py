@@ -92,7 +92,7 @@ class Conversation:
     def ask(self, question: str) -> dict[str, Any]:
         """The turn's thinking and answer, with counts, ends and violations.
 
-        Raises SlowthinkError where the engine fails, e.g. because the conversation is longer than
+        Raises SlowthinkError if the engine fails, e.g. because the conversation is longer than
         its context; the messages then stay unchanged.
         """
         from slowthink.curation.language import language_of

@@ -59,7 +59,7 @@ def check(
 def check_recipe(recipe: Recipe) -> dict[str, Any]:
     """Load the recipe's sources and benchmarks, and grade every reference answer as an answer.
 
-    Raises DataError where a source cannot be loaded, and GraderError where the parser is broken.
+    Raises DataError if a source cannot be loaded, and GraderError if the parser is broken.
     """
     return _check([*_pool_sets(recipe), *_benchmark_sets(recipe)])
 
@@ -67,7 +67,7 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
 def check_files(path: Path) -> dict[str, Any]:
     """The same for a file of problems, or for each JSONL file of a folder.
 
-    Raises DataError where the folder has no JSONL file, or a file cannot be read.
+    Raises DataError if the folder has no JSONL file, or a file cannot be read.
     """
     paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not paths:

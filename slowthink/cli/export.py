@@ -62,7 +62,7 @@ def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:
     """Write a run's samples, one file per arm, set, protocol, temperature and point.
 
     Returns `out`, `num_samples` and `files` (path, arm, benchmark, protocol, num_problems,
-    num_samples). Raises DataError where the run is not evaluated, or a file exists already.
+    num_samples). Raises DataError if the run is not evaluated, or a file exists already.
     """
     from slowthink.pipeline.run_folder import write_atomic
 

@@ -106,7 +106,7 @@ def generation_settings(
 def open_model(settings: Generation) -> Iterator[tuple[Session, Ledger]]:
     """The model and a ledger (a temporary one unless the settings name one).
 
-    Raises ConfigError where the model is unavailable.
+    Raises ConfigError if the model is unavailable.
     """
     from slowthink.engines import open_session
     from slowthink.sampling.ledger import Ledger

@@ -100,7 +100,7 @@ def server_command(
 ) -> ServerCommand:
     """The command that serves the model, its environment and an example request.
 
-    Raises ConfigError where vLLM or the model is unavailable, or two options contradict each other.
+    Raises ConfigError if vLLM or the model is unavailable, or two options contradict each other.
     """
     from slowthink.engines.models import resolve_model
     from slowthink.engines.vllm.client import PROCESSOR

@@ -17,7 +17,7 @@ def open_session(
 ) -> Session:
     """A session with this model (a folder, a hub id, `smollm2-135m`) on the configured engine.
 
-    Raises ConfigError where the model is unavailable or the engine's packages are not installed.
+    Raises ConfigError if the model is unavailable or the engine's packages are not installed.
     """
     if config.kind == "transformers":
         from slowthink.engines.transformers.session import TransformersSession

@@ -39,7 +39,7 @@ class Drawn:
     argmax: int
     """The likeliest id, banned or not."""
     end_probability: float
-    """P(any trigger), banned or not; 0 where no triggers were given."""
+    """P(any trigger), banned or not; 0 if no triggers were given."""
 
 
 def draw(

@@ -35,7 +35,7 @@ def resolve_model(
 ) -> Path:
     """Folder with the model's files; downloads or converts them if necessary.
 
-    Raises ConfigError where there is no model of that name, EngineError where the embedded model's
+    Raises ConfigError if there is no model of that name, EngineError if the embedded model's
     file is damaged.
     """
     if name == EMBEDDED:

@@ -133,7 +133,7 @@ class ReplaySession:
         self._running = None
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises ConfigError where it does not fit, or would need roll-back."""
+        """Queue a job. Raises ConfigError if it does not fit, or would need roll-back."""
         check_context(job, max_context=self.capabilities.max_context)
         token_format = self.compiler.token_format(job.request.format)
         require_single_token_trigger(token_format, engine="replay")

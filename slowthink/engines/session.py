@@ -141,7 +141,7 @@ class Session(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises ConfigError where this engine can never do it."""
+        """Queue a job. Raises ConfigError if this engine can never do it."""
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
         """Return jobs finished since the last call, and partial results of long ones. Blocks until
@@ -320,7 +320,7 @@ def branches(
 
 
 def cut_at(chain: Chain, rules: ForcingRules, point: Point) -> Cut | None:
-    """The thinking of the chain at this point; None where the chain does not reach it yet."""
+    """The thinking of the chain at this point; None if the chain does not reach it yet."""
     return cut_chain(chain, rules, cap=point.cap, waits=point.waits, steps=point.steps)
 
 
@@ -347,7 +347,7 @@ def uniform(seed: int, sample: int, *index: object) -> float:
 
 
 def check_context(job: Job, *, max_context: int) -> None:
-    """Raise ConfigError where prompt, thinking, closing and answer cannot all fit (nothing is ever
+    """Raise ConfigError if prompt, thinking, closing and answer cannot all fit (nothing is ever
     truncated), and for a negative budget."""
     for point in job.points:
         if point.cap < 0 or point.waits < 0 or (point.steps or 0) < 0:

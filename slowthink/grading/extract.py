@@ -81,7 +81,7 @@ def extract(
     choices: tuple[str, ...] = (),
     whole_line: bool = False,
 ) -> str | None:
-    r"""Return the answer in a text, as written there; None where there is none.
+    r"""Return the answer in a text, as written there; None if there is none.
 
     Of a text with <answer> tags, only the content of the last one is searched. The first of these
     is returned: the last `\boxed` or `\fbox` (boxes joined by commas or "and" are one list), the

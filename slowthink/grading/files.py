@@ -66,7 +66,7 @@ def grade_file(path: str | Path, *, mode: str = "strict", num_workers: int = 1) 
 
     `agreement` is over rows that have `equal`, are not `contested` and whose verdict counts; None
     without one. `num_bad_rows` counts unusable rows, `bad_rows` has the first ten with the reason.
-    Raises DataError where no row can be used.
+    Raises DataError if no row can be used.
     """
     file = read_pairs(path)
     with Grader(mode, num_workers=num_workers) as grader:
@@ -74,7 +74,7 @@ def grade_file(path: str | Path, *, mode: str = "strict", num_workers: int = 1) 
 
 
 def read_pairs(path: str | Path) -> PairFile:
-    """Return the rows of a file. Raises DataError where none can be used."""
+    """Return the rows of a file. Raises DataError if none can be used."""
     path = Path(path)
     file = PairFile([], [])
     try:

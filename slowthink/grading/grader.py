@@ -41,7 +41,7 @@ class GradeItem:
 
 @dataclass(frozen=True, slots=True)
 class PairItem:
-    """A reference answer and an extracted answer; None where nothing was extracted."""
+    """A reference answer and an extracted answer; None if nothing was extracted."""
 
     gold: str
     answer: str | None
@@ -109,7 +109,7 @@ class Grader:
         return self._finish([_timed(self._pair, pair) for pair in pairs])
 
     def compare_by_rules(self, pair: PairItem) -> bool | None:
-        """Whether the two answers are equal by the rules; None where only a worker can decide."""
+        """Whether the two answers are equal by the rules; None if only a worker can decide."""
         grade = self._pair(pair)
         return grade.verdict is Verdict.CORRECT if isinstance(grade, Grade) else None
 
@@ -211,7 +211,7 @@ def _as_formula(text: str) -> str:
 def check_dependencies() -> None:
     """Grade known pairs by a real worker, once per process if they are graded correctly.
 
-    Raises GraderError where math-verify's parser does not work (an antlr version mismatch makes it
+    Raises GraderError if math-verify's parser does not work (an antlr version mismatch makes it
     answer False without a warning).
     """
     pairs = [("\\frac{1}{2}", "0.5"), ("(x+1)^2", "x^2+2x+1"), ("(x+1)^2", "x^2+1")]

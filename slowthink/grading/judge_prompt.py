@@ -57,7 +57,7 @@ _VERDICT = re.compile(r"verdict\s*:\s*(correct|incorrect)\s*\.?", re.IGNORECASE)
 
 
 def judge_mode(problem: Problem, grade: Grade) -> str | None:
-    """Return the mode in which a judge decides this answer; None where the rules' grade is final.
+    """Return the mode in which a judge decides this answer; None if the rules' grade is final.
 
     `answer` with a reference answer, `solution` with a reference solution only. A missing or
     truncated answer is not judged.

@@ -91,7 +91,7 @@ class _Worker:
         return True
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """Return the complete messages that have arrived; None where the process has ended."""
+        """Return the complete messages that have arrived; None if the process has ended."""
         data = os.read(self.fd, 65536)
         if not data:
             return None

@@ -103,7 +103,7 @@ class StageContext:
     def load(self, cls: type[R], *stages: str) -> list[R]:
         """Records of the first of these stages that the recipe runs, else of the section's `input`.
 
-        Raises ConfigError without either, DataError where the file has other rows.
+        Raises ConfigError without either, DataError if the file has other rows.
         """
         for stage in stages:
             if stage in self.inputs:

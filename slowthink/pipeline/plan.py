@@ -35,7 +35,7 @@ def planned_heldout(recipe: Recipe) -> int:
 
 
 def planned_traces(recipe: Recipe) -> int:
-    """Expected traces that the selection reads, at most; 0 where unknown."""
+    """Expected traces that the selection reads, at most; 0 if unknown."""
     if recipe.select and recipe.select.input:
         return estimate_rows(recipe.select.input, setting="select.input")
     return planned_problems(recipe) or sum(

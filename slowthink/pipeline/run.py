@@ -62,7 +62,7 @@ def run_recipe(
 ) -> list[StageRun]:
     """Run the recipe's stages (or only those named) into `root`; finished ones are skipped.
 
-    Raises ConfigError where a finished stage was made with other settings. With `update` its folder
+    Raises ConfigError if a finished stage was made with other settings. With `update` its folder
     and the later ones move to `superseded/` instead, and these stages run again.
     """
     reporter = reporter or ProgressReporter()
@@ -85,7 +85,7 @@ def regrade(
 ) -> list[StageRun]:
     """Grade the stored answers of a finished evaluation again, without running a model.
 
-    Raises ConfigError where the evaluation is not finished or was made with other settings.
+    Raises ConfigError if the evaluation is not finished or was made with other settings.
     """
     evaluate = stage_module("evaluate")
     reporter = reporter or ProgressReporter()
@@ -179,7 +179,7 @@ def _run_in_subprocess(root: Path, stage: str, reporter: ProgressReporter, *, lo
 
 
 def _child_error(root: Path, stage: str, stdout: str, code: int) -> SlowthinkError:
-    """The error that the child reported, or an EngineError where it ended without a report."""
+    """The error that the child reported, or an EngineError if it ended without a report."""
     try:
         report = json.loads(stdout.strip().splitlines()[-1])
         error: SlowthinkError = getattr(errors, report["kind"])(report["message"])

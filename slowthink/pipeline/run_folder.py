@@ -57,7 +57,7 @@ from slowthink.serialise import digest, plain
 def locked(root: Path) -> Iterator[int]:
     """Lock the run folder, since two processes in one folder would overwrite each other's work.
 
-    Yields the lock's file descriptor. Raises EngineError where another process holds the lock.
+    Yields the lock's file descriptor. Raises EngineError if another process holds the lock.
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / "run.lock").open("a") as file:
@@ -219,7 +219,7 @@ def execute(
 ) -> dict[str, Any]:
     """Run a stage, write its folder and return the manifest. A folder is complete or absent.
 
-    Raises EngineError where the disk is full; finished stages stay.
+    Raises EngineError if the disk is full; finished stages stay.
     """
     started = time.monotonic()
     try:

@@ -33,7 +33,7 @@ def map_rows(
 ) -> list[R]:
     """One result per row, in order.
 
-    With `ray` the function and the rows must be picklable. Raises EngineError where the function
+    With `ray` the function and the rows must be picklable. Raises EngineError if the function
     returns another number of results than rows, or Ray fails.
     """
     batches = batched(rows, batch_rows or BATCH_ROWS)

@@ -11,7 +11,7 @@ from slowthink.recipe import FilterConfig, Recipe
 
 
 def model_parts(recipe: Recipe, stage: str) -> tuple[str, ...]:
-    """Names of the settings in the recipe; empty where the stage loads no model."""
+    """Names of the settings in the recipe; empty if the stage loads no model."""
     if stage == "filter" and recipe.filter is not None:
         return _filter_parts(recipe.filter)
     return (stage,) if stage in ("train", "evaluate") else ()

@@ -93,7 +93,7 @@ def open_judge(
     notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judge:
-    """Load the configured judge. Raises ConfigError where its model is unavailable."""
+    """Load the configured judge. Raises ConfigError if its model is unavailable."""
     model = open_prompted_model(
         config, recipe, ledger=ledger, tag=TAG, seed=VERSION, notify=notify, progress=progress
     )

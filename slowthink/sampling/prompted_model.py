@@ -140,7 +140,7 @@ def open_prompted_model(
 ) -> PromptedModel:
     """Load the configured model; the ledger counts its tokens under `tag`.
 
-    Raises ConfigError where the model is unavailable.
+    Raises ConfigError if the model is unavailable.
     """
     is_base = config.model == "base"
     name = recipe.model if is_base else config.model

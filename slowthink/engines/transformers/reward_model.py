@@ -209,7 +209,7 @@ def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
 def build(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
     """A causal model's first layers with an unfitted head of one label.
 
-    Raises ConfigError where transformers has no sequence-classification class for it.
+    Raises ConfigError if transformers has no sequence-classification class for it.
     """
     library = import_transformers()
     import torch

@@ -89,7 +89,7 @@ class TransformersSession:
         return self._decoder.cost
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises ConfigError where its budget does not fit the context."""
+        """Queue a job. Raises ConfigError if its budget does not fit the context."""
         check_context(job, max_context=self.capabilities.max_context)
         self._queue[job.key] = job
 

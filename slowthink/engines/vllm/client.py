@@ -84,7 +84,7 @@ class Engine(Protocol):
 
 
 def open_engine(folder: Path, config: EngineConfig) -> Engine:
-    """vLLM with the model in this folder. Raises ConfigError where vLLM is not installed."""
+    """vLLM with the model in this folder. Raises ConfigError if vLLM is not installed."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if config.vllm.data_parallel_size == 1:

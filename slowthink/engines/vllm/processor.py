@@ -334,7 +334,7 @@ def _prompt_length(prompt: Any) -> int | None:
 def _check(
     front: InputProcessor, args: ForcingArgs, params: SamplingParams, *, num_prompt: int | None
 ) -> None:
-    """Raise ConfigError where the model's tokenizer or context does not allow these arguments."""
+    """Raise ConfigError if the model's tokenizer or context does not allow these arguments."""
     if front.tokenizer is None:
         return
     check_room(

@@ -203,7 +203,7 @@ def _events(numbers: Sequence[int]) -> tuple[Event, ...]:
 
 
 def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
-    """How the request is forced; None where no name starts with `slowthink_`. Raises ConfigError, a
+    """How the request is forced; None if no name starts with `slowthink_`. Raises ConfigError, a
     ValueError, which vLLM's server answers with 400."""
     values = {name: value for name, value in (extra or {}).items() if name.startswith(PREFIX)}
     if not values:
@@ -321,7 +321,7 @@ _CONFLICTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 
 def refuse_conflicts(params: Any) -> None:
-    """Raise ConfigError where the request has a setting that excludes exact forcing."""
+    """Raise ConfigError if the request has a setting that excludes exact forcing."""
     for name, is_set, remedy in _CONFLICTS:
         value = getattr(params, name, None)
         if value is not None and is_set(value):

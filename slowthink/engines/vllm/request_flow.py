@@ -79,7 +79,7 @@ def room(
 def check_room(
     compiled: CompiledArgs, *, num_prompt: int, max_context: int, max_tokens: int | None
 ) -> None:
-    """Raise ConfigError where cap, closing and answer do not all fit: nothing is ever truncated."""
+    """Raise ConfigError if cap, closing and answer do not all fit: nothing is ever truncated."""
     cap, known = compiled.args.budget.max_thinking_tokens or 0, compiled.args.known
     if cap <= room(compiled, num_prompt=num_prompt, max_context=max_context, max_tokens=max_tokens):
         return

@@ -305,7 +305,7 @@ def _uniforms(row: ForcedRow) -> tuple[float, float]:
 
 
 def _declared_end(row: ForcedRow, mark: Sequence[float], token: int) -> DeclaredEnd | None:
-    """The end that the mark describes, stored in the row's history; None where another id than its
+    """The end that the mark describes, stored in the row's history; None if another id than its
     replacement was output."""
     drawn, end_probability, argmax, _ = mark
     replacement = -1 if row.work is RowWork.DRAW else row.instruction.on_end

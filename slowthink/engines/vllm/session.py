@@ -117,7 +117,7 @@ class VllmSession:
         self._engine.close()
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises ConfigError where its budget does not fit the context, or its format
+        """Queue a job. Raises ConfigError if its budget does not fit the context, or its format
         has a trigger of several tokens."""
         check_context(job, max_context=self.capabilities.max_context)
         self._compile(self._arguments(job))

@@ -127,7 +127,7 @@ def exceeded_limit(text: str) -> str | None:
 
 
 def _compare_choices(gold: str, pred: str, context: AnswerContext) -> bool | None:
-    """Compare as choices; None where neither side is one, or the options are not known."""
+    """Compare as choices; None if neither side is one, or the options are not known."""
     correct = choice.parse_choice(gold)
     chosen = choice.parse_choice(pred, any_case=bool(context.choices))
     if not correct.letters and not chosen.letters:

@@ -63,7 +63,7 @@ class ComparisonRules:
 
 
 def equivalent(gold: Value, pred: Value, *, rules: ComparisonRules) -> bool:
-    """Whether a prediction equals the reference. Raises ParseError where no rule can decide."""
+    """Whether a prediction equals the reference. Raises ParseError if no rule can decide."""
     if isinstance(gold, Relation) or isinstance(pred, Relation):
         return _relations(gold, pred, rules)
     if isinstance(gold, WordAnswer) or isinstance(pred, WordAnswer):

@@ -146,7 +146,7 @@ class _Parser:
         return accepted
 
     def expect(self, token: str) -> None:
-        """Consume this token. Raises ParseError where the next one is another."""
+        """Consume this token. Raises ParseError if the next one is another."""
         if not self.accept(token):
             raise ParseError(f"expected {token}, got {self.peek()}")
 
@@ -292,7 +292,7 @@ class _Parser:
         return Node("sym", name=f"{name}_{self.subscript()}")
 
     def binomial_coefficient(self) -> Node | None:
-        """Consume the rest of C(5,2), C_5^2 or C_{5}^{2}; None where C is a symbol."""
+        """Consume the rest of C(5,2), C_5^2 or C_{5}^{2}; None if C is a symbol."""
         ahead = [t for t in self.tokens[self.position : self.position + 9] if t not in "{}"]
         marks = {"(": ",", "_": "^"}
         if len(ahead) < 4 or marks.get(ahead[0]) != ahead[2]:

@@ -75,7 +75,7 @@ def has_long_decimal(text: str) -> bool:
 def evaluate(node: Node, env: Mapping[str, float] | None = None) -> Number:
     """Return the value of an expression: a Fraction where exact.
 
-    Raises ParseError where it has no value, LimitExceeded where it is too large to compute.
+    Raises ParseError if it has no value, LimitExceeded where it is too large to compute.
     """
     try:
         return _value(node, env or {})

@@ -105,7 +105,7 @@ _NO_UNITS = ("and", "or", "th", "st", "nd", "rd")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit with its dimension and size; `dimension` is empty where the table lacks it."""
+    """A unit with its dimension and size; `dimension` is empty if the table lacks it."""
 
     name: str
     dimension: str = ""
@@ -113,7 +113,7 @@ class Unit:
 
 
 def split_unit(text: str) -> tuple[str, Unit | None]:
-    """Return a normalised text without its unit, and the unit; None where it has none."""
+    """Return a normalised text without its unit, and the unit; None if it has none."""
     text = _OHM.sub(r"\\text{\1Ω}", text) if text.endswith("\\Omega") else text
     if _PERCENT.search(text):
         return _PERCENT.sub("", text).strip(), Unit("%", "percent")
@@ -169,7 +169,7 @@ def conversion_factor(gold: Unit | None, pred: Unit | None) -> Fraction | None:
 
 
 def _matched_unit(match: re.Match[str]) -> Unit | None:
-    """Return the unit at the end of a text; None where the letters are symbols."""
+    """Return the unit at the end of a text; None if the letters are symbols."""
     name = match.group(2).strip()
     if match.re is _CJK_UNIT:
         return unit_by_name(name)

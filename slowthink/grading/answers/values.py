@@ -79,7 +79,7 @@ class NumberInBase:
 
     @property
     def value(self) -> Fraction | None:
-        """The number; None where a digit is not below the base."""
+        """The number; None if a digit is not below the base."""
         try:
             return Fraction(int(self.digits, self.base))
         except ValueError:
@@ -367,7 +367,7 @@ def _expression(text: str) -> Value:
 
 
 def number_of(value: Value) -> numeric.Number:
-    """Return the number of a value. Raises ParseError where it has symbols or is no expression."""
+    """Return the number of a value. Raises ParseError if it has symbols or is no expression."""
     if not isinstance(value, Expression):
         raise ParseError("not a number")
     return numeric.evaluate(value.node)

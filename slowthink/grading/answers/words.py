@@ -103,7 +103,7 @@ def _chinese_integer(text: str) -> int:
 
 
 def word_key(text: str) -> str | None:
-    """Return a key that equal answers in words share; None where the answer is a formula."""
+    """Return a key that equal answers in words share; None if the answer is a formula."""
     bare = TEXT.sub(r" \1 ", text)
     has_text = bare != text
     bare = re.sub(r"[{}$.,;:!?\"'`*()\-]", " ", bare).strip()

@@ -23,7 +23,7 @@ def compare_graders(path: str | Path, *, num_workers: int = 1) -> dict[str, Any]
     """Return the result of `grade_file` by our rules, and in `graders` that of each grader.
 
     All have the same time limit; an answer on which math-verify exceeds it is undecided. `traps`
-    names the pairs of `TRAPS` that a grader calls equal. Raises DataError where no row can be used.
+    names the pairs of `TRAPS` that a grader calls equal. Raises DataError if no row can be used.
     """
     file = read_pairs(path)
     summaries, graders = [], []

@@ -29,7 +29,7 @@ class LabelledScore(NamedTuple):
 
 
 def auc_report(items: Sequence[LabelledScore], *, seed: int = 0) -> dict[str, Any]:
-    """Both AUCs with 95 % bootstrap intervals over problems; None where there is no pair."""
+    """Both AUCs with 95 % bootstrap intervals over problems; None if there is no pair."""
     groups: dict[str, list[tuple[float, bool]]] = {}
     for item in items:
         groups.setdefault(item.problem_id, []).append((item.score, item.label))

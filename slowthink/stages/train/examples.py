@@ -54,7 +54,7 @@ def drop_too_long(
 ) -> tuple[list[TrainingExample], list[Dropped]]:
     """Separate the examples within the limit from those to drop.
 
-    Raises DataError where one is too long and the recipe says to refuse it, or where none remains.
+    Raises DataError if one is too long and the recipe says to refuse it, or where none remains.
     """
     limit = min(config.max_length, max_context or config.max_length)
     long = [example for example in examples if example.num_tokens > limit]

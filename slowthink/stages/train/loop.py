@@ -54,7 +54,7 @@ def fine_tune(
 ) -> FineTuned:
     """Train the model in `source` on the examples, from the last checkpoint in `work` if any.
 
-    Raises EngineError where the loss is no longer a number.
+    Raises EngineError if the loss is no longer a number.
     """
     started = time.monotonic()
     configure_cpu()
