@@ -24,6 +24,7 @@ from slowthink.analysis.statistics import (
 )
 
 Method = Literal["majority", "weighted", "best-of-n"]
+METHODS: tuple[Method, ...] = ("majority", "weighted", "best-of-n")
 
 
 @dataclass(frozen=True, slots=True)

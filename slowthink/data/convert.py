@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,10 +121,8 @@ def _with_meta(values: Mapping[str, Any]) -> dict[str, Any]:
     """The row's columns, and those of its `meta` (an object, or JSON text) that it has not."""
     meta = values.get("meta")
     if isinstance(meta, str) and meta.lstrip().startswith("{"):
-        try:
+        with suppress(ValueError):
             meta = json.loads(meta)
-        except ValueError:
-            meta = None
     own = {key: value for key, value in values.items() if value is not None}
     return {**(meta if isinstance(meta, dict) else {}), **own}
 

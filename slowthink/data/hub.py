@@ -6,7 +6,6 @@ open_hub(HubSet(hub_id="openai/gsm8k", config="main"), setting="pool.sources.0")
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 from slowthink.data.rows import READERS, BadRow, SourceRow, read_rows
 from slowthink.errors import ConfigError, DataError, missing_extra
+from slowthink.serialise import file_sha256
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _COMMIT_IN_PATH = re.compile(rf"[/\\]({COMMIT.pattern})[/\\]")
@@ -49,16 +49,9 @@ class OpenedSet:
 def open_file(path: str | Path, *, setting: str) -> OpenedSet:
     """Rows of a file. Reading them raises DataError where it is missing or of another kind."""
     path = Path(path)
+    sha256 = file_sha256(path) if path.is_file() else None
     rows = read_rows(path, setting=setting)
-    return OpenedSet(name=path.name, rows=rows, facts={"path": str(path), "sha256": _sha256(path)})
-
-
-def _sha256(path: Path) -> str | None:
-    """None where there is no file: `read_rows` raises for it."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return OpenedSet(name=path.name, rows=rows, facts={"path": str(path), "sha256": sha256})
 
 
 def open_hub(hub_set: HubSet, *, setting: str) -> OpenedSet:

@@ -72,14 +72,8 @@ def open_published(
             f"{setting}: {published.title} is not on a hub; expected a file of it "
             f"(see {published.origin}). Name one: --set {setting}.path=FILE"
         )
-    hub_set = HubSet(
-        hub_id=published.hub_id or published.name,
-        config=part.config,
-        split=part.split,
-        revision=revision,
-        files=part.files,
-        site=site,
-    )
+    hub_id = published.hub_id or published.name
+    hub_set = HubSet(hub_id=hub_id, revision=revision, site=site, **vars(part))
     if path is None:
         return open_hub(hub_set, setting=setting)
     if Path(path).is_dir():

@@ -7,7 +7,6 @@ converted once to safetensors in the user's cache.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.errors import ConfigError, EngineError, missing_extra
-from slowthink.serialise import digest
+from slowthink.serialise import digest, file_sha256
 
 EMBEDDED = "smollm2-135m"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -100,15 +99,10 @@ def _weights_digest(path: Path) -> str:
     name = digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
     cached = cache_folder() / "digests" / name
     if not cached.exists():
-        value = _sha256(path)
+        value = file_sha256(path)
         cached.parent.mkdir(parents=True, exist_ok=True)
         cached.write_text(value)
     return cached.read_text()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -157,7 +151,7 @@ def _embedded(notify: Callable[[str], None]) -> Path:
 
 
 def _check(source: Path) -> None:
-    sha256 = _sha256(source)
+    sha256 = file_sha256(source)
     if sha256 != EMBEDDED_SHA256:
         raise EngineError(
             f"{source}: SHA-256 {sha256[:12]}…; expected {EMBEDDED_SHA256[:12]}…. "

@@ -20,7 +20,6 @@ stage is always complete. Rows are sorted by id: the same decisions give the sam
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -48,7 +47,7 @@ from slowthink.pipeline.contract import (
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import without_removed_settings
 from slowthink.records import Dropped
-from slowthink.serialise import digest, plain
+from slowthink.serialise import digest, file_sha256, plain
 
 # --- files of a run -------------------------------------------------------------------------------
 
@@ -188,8 +187,7 @@ def _file_digest(path: Path) -> str:
         path = path / "data.parquet"
     if not path.exists():
         return "missing"
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return file_sha256(path)[:32]
 
 
 # --- running one stage ----------------------------------------------------------------------------

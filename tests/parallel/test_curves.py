@@ -7,11 +7,11 @@ import json
 import pytest
 from stepping import SteppingSession, total_of
 
+from slowthink.analysis.votes import Sample
 from slowthink.engines.session import Point
 from slowthink.recipe import RebaseConfig, RejectionConfig
 from slowthink.records import Grade, Verdict
 from slowthink.sampling.parallel import (
-    Sample,
     StoredPoint,
     rebase_live,
     rejection_live,

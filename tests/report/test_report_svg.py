@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from made_run import CAPS, made_parallel, summary
 
+from slowthink.analysis.votes import METHODS
 from slowthink.stages.report import charts, svg
 
 SPACE = "{http://www.w3.org/2000/svg}"
@@ -152,7 +153,7 @@ def test_plot_has_room_for_the_votes_over_the_longest_chains():
         {"name": f"{method} {cap}", "method": method, "points": [],
          "sequential_point": {"max_thinking_tokens": cap, "waits": waits, "forced": True}}
         for cap, waits in ((0, 0), (32, 0), (96, 0), (96, 1))
-        for method in charts.VOTES
+        for method in METHODS
     ]  # fmt: skip
     curves += [{"name": name, "method": name, "points": []} for name in ("sequential", "rebase")]
     drawn = [curve["name"] for curve in charts.drawn_curves(curves)]

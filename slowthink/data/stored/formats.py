@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,11 +222,8 @@ def _prompt(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     if value.lstrip().startswith("[{"):
-        try:
-            messages = json.loads(value)
-        except ValueError:
-            return value
-        return _last_user_message(messages) or value
+        with suppress(ValueError):
+            return _last_user_message(json.loads(value)) or value
     return value
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from slowthink.analysis.statistics import NUM_RESAMPLES
 from slowthink.analysis.votes import (
+    METHODS,
     Method,
     ProblemVotes,
     Sample,
@@ -44,8 +45,6 @@ __all__ = [
     "stored_curves",
     "transcript_text",
 ]
-
-METHODS: tuple[Method, ...] = ("majority", "weighted", "best-of-n")
 
 
 @dataclass(frozen=True, kw_only=True)

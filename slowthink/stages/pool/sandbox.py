@@ -119,12 +119,9 @@ def _draw_new(drawn: _Drawn, position: _Position) -> tuple[Parameters, str]:
         rng = position.rng("draw", number)
         parameters = family.draw(rng, position.difficulty)
         question = family.ask(parameters, rng)
-        key = duplicate_key(question)
-        if (
-            position.family,
-            parameters,
-        ) not in drawn.parameters and key not in drawn.duplicate_keys:
-            drawn.parameters.add((position.family, parameters))
+        named, key = (position.family, parameters), duplicate_key(question)
+        if named not in drawn.parameters and key not in drawn.duplicate_keys:
+            drawn.parameters.add(named)
             drawn.duplicate_keys.add(key)
             return parameters, question
     num_drawn = sum(name == position.family for name, _ in drawn.parameters)

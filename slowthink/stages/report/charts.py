@@ -8,14 +8,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from slowthink.analysis import votes
 from slowthink.stages.report import svg
 from slowthink.stages.report.text import budget_label, count, decimal, interval, percent, shorten
 
 CURVE_TITLE = "Accuracy against thinking tokens, with 95 % intervals"
 PARALLEL_TITLE = "Accuracy against all tokens per problem, sequential and parallel scaling"
 ACCURACY_AXIS = svg.Axis(label="Accuracy", format="{:.0%}".format, high=1.0)
-METHODS = ("sequential", "majority", "weighted", "best-of-n", "rejection", "rebase")
-VOTES = ("majority", "weighted", "best-of-n")
+METHODS = ("sequential", *votes.METHODS, "rejection", "rebase")
 MAX_CURVES = 8
 SHAPES = ("dot", "diamond", "ring")
 
@@ -142,15 +142,15 @@ def drawn_curves(curves: Sequence[Row]) -> list[Row]:
 
     All but those of votes, and for each vote method in turn those over the longest chains.
     """
-    votes = [i for i, curve in enumerate(curves) if curve["method"] in VOTES]
+    voted = [i for i, curve in enumerate(curves) if curve["method"] in votes.METHODS]
     rank: dict[int, int] = {}
-    for method in VOTES:
-        same_method = [i for i in votes if curves[i]["method"] == method]
+    for method in votes.METHODS:
+        same_method = [i for i in voted if curves[i]["method"] == method]
         same_method.sort(key=lambda i: _chain_length(curves[i]), reverse=True)
         rank |= {i: number for number, i in enumerate(same_method)}
-    num_votes = max(len(VOTES), MAX_CURVES - (len(curves) - len(votes)))
-    kept = set(sorted(votes, key=lambda i: (rank[i], i))[:num_votes])
-    return [curve for i, curve in enumerate(curves) if i in kept or i not in votes]
+    num_votes = max(len(votes.METHODS), MAX_CURVES - (len(curves) - len(voted)))
+    kept = set(sorted(voted, key=lambda i: (rank[i], i))[:num_votes])
+    return [curve for i, curve in enumerate(curves) if i in kept or i not in voted]
 
 
 def _chain_length(curve: Row) -> tuple[bool, int, bool]:

@@ -272,10 +272,7 @@ def _transcripts(run: Run, config: ReportConfig) -> list[dict[str, Any]]:
 
 def _about(run: Run) -> dict[str, Any]:
     return {
-        "name": run.settings.get("name"),
-        "model": run.settings.get("model"),
-        "revision": run.settings.get("revision"),
-        "seed": run.settings.get("seed"),
+        **{key: run.settings.get(key) for key in ("name", "model", "revision", "seed")},
         "commit": commit(),
         "machine": machine(),
         "versions": _versions(run),

@@ -203,15 +203,12 @@ def _x_scale(marks: Sequence[ChartPoint], axis: Axis, size: Size) -> tuple[Scale
     return scale, _spaced(values, scale)
 
 
-def _spaced(values: Sequence[float], scale: Scale, *, gap: float = 50) -> list[float]:
-    """The ticks at least `gap` pixels apart, chosen from the right; the first is always kept."""
-    kept = [values[-1]]
+def _spaced(values: Sequence[float], scale: Scale) -> list[float]:
+    """The ticks at least 50 pixels apart, chosen from the right; the first is always kept."""
+    first, kept = scale.to_pixel(values[0]), [values[-1]]
     for value in reversed(values[1:-1]):
-        if (
-            scale.to_pixel(kept[-1]) - scale.to_pixel(value)
-            >= gap
-            <= scale.to_pixel(value) - scale.to_pixel(values[0])
-        ):
+        pixel = scale.to_pixel(value)
+        if min(scale.to_pixel(kept[-1]) - pixel, pixel - first) >= 50:
             kept.append(value)
     return [values[0], *reversed(kept)]
 
