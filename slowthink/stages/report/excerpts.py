@@ -59,19 +59,20 @@ def choose_transcripts(rows: Iterable[Mapping[str, Any]], *, num: int, seed: int
 
 
 def _choose_in_arm(rows: Sequence[Mapping[str, Any]], seed: int) -> list[Mapping[str, Any]]:
-    strata: dict[bool, dict[tuple[Any, ...], list[Mapping[str, Any]]]] = {True: {}, False: {}}
     order = {row["problem_id"]: item_seed(seed, row["problem_id"]) for row in rows}
-    for row in sorted(rows, key=lambda row: (order[row["problem_id"]], row["sample"], row["id"])):
-        correct = row["verdict"] == Verdict.CORRECT.value
-        point = (
+    rows = sorted(rows, key=lambda row: (order[row["problem_id"]], row["sample"], row["id"]))
+    strata = group_by(
+        rows,
+        lambda row: (
+            row["verdict"] == Verdict.CORRECT.value,
             row["max_thinking_tokens"], row["waits"], row["forced"],
             row.get("benchmark") or "", row.get("protocol") or "",
-        )  # fmt: skip
-        strata[correct].setdefault(point, []).append(row)
-    return _interleave(
-        [_interleave([strata[correct][point] for point in sorted(strata[correct], reverse=True)])
-         for correct in (True, False)]
+        ),
     )  # fmt: skip
+    keys = sorted(strata, reverse=True)
+    return _interleave(
+        [_interleave([strata[key] for key in keys if key[0] is right]) for right in (True, False)]
+    )
 
 
 def _interleave(lists: Sequence[Sequence[T]]) -> list[T]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import inspect
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -20,14 +21,6 @@ from markupsafe import Markup
 from slowthink.stages.report import charts, tables, text
 from slowthink.stages.report.curation_view import curation_view
 from slowthink.stages.report.evaluation_view import evaluation_view
-
-FORMATS = (
-    "plain", "percent", "percentage_points", "points_per_thousand", "interval",
-    "difference_interval", "count", "decimal", "duration", "mebibytes", "quantiles",
-    "budget_label", "p_value", "solve_mark", "detectable_points", "detectable_difference",
-    "includes_zero", "join_cjk",
-)  # fmt: skip
-"""Functions of `text` that templates use as filters, and as formats of columns."""
 
 
 def render_page(data: Mapping[str, Any]) -> str:
@@ -54,13 +47,14 @@ def render(template: str, *, script: str = "", **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Cached, since it keeps the compiled templates."""
+    """The functions of `text` are filters, and formats of columns. Cached, since it keeps the
+    compiled templates."""
     environment = Environment(
         loader=PackageLoader("slowthink.stages.report", package_path=""),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
-    formats = {name: getattr(text, name) for name in FORMATS}
+    formats = dict(inspect.getmembers(text, inspect.isfunction))
     environment.filters.update(formats)
     environment.globals.update(formats, column=tables.Column, make_table=tables.make_table)
     return environment
