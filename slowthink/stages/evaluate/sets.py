@@ -73,12 +73,8 @@ def _held_out(context: StageContext) -> list[ProblemSet]:
     if config.input is not None and not problems:
         problems = available
     problems.sort(key=lambda problem: item_seed(context.recipe.seed, "evaluate", problem.id))
-    chosen = problems[: config.max_problems]
-    if not chosen:
-        return []
-    return [
-        ProblemSet(name=Split.HELDOUT.value, problems=tuple(sorted(chosen, key=lambda p: p.id)))
-    ]
+    chosen = sorted(problems[: config.max_problems], key=lambda problem: problem.id)
+    return [ProblemSet(name=Split.HELDOUT.value, problems=tuple(chosen))] if chosen else []
 
 
 def _stored(config: EvaluateConfig) -> list[ProblemSet]:

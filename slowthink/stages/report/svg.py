@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 
@@ -84,6 +84,7 @@ class Scale:
     start: float
     end: float
     transform: Callable[[float], float] = float
+    ticks: Sequence[float] = ()
 
     def to_pixel(self, value: float) -> float:
         """The pixel of a value."""
@@ -145,11 +146,10 @@ def line_chart(
         )
     rows = list(_legend_rows(lines, size.width - LEFT - 8))
     top = 14 + 22 * len(rows)
-    x_scale, x_ticks = _x_scale(marks, x, size)
-    y_scale, y_ticks = _y_scale(marks, y, top, size)
+    x_scale, y_scale = _x_scale(marks, x, size), _y_scale(marks, y, top, size)
     parts = [
         *_legend(rows),
-        *_grid(x_scale, x_ticks, x, y_scale, y_ticks, y, size),
+        *_grid(x_scale, x, y_scale, y, size),
         *(part for line in lines for part in _line(line, x_scale, y_scale)),
         *_labels(marks, x_scale, y_scale),
     ]
@@ -184,13 +184,13 @@ def _wrap(body: str, *, size: Size, title: str, css: str) -> str:
     )
 
 
-def _x_scale(marks: Sequence[ChartPoint], axis: Axis, size: Size) -> tuple[Scale, list[float]]:
+def _x_scale(marks: Sequence[ChartPoint], axis: Axis, size: Size) -> Scale:
     start, end = LEFT, size.width - 26
     high = max(mark.x for mark in marks)
     positive = [mark.x for mark in marks if mark.x > 0]
     if axis.log == "never" or not positive or (axis.log == "wide" and high <= 16 * min(positive)):
         values = ticks(axis.low, high, num=5 if size.width < 500 else 8)
-        return Scale(low=values[0], high=values[-1], start=start, end=end), values
+        return Scale(low=values[0], high=values[-1], start=start, end=end, ticks=values)
     unit = 2.0 ** math.floor(math.log2(min(positive)))
     values = log_ticks(high, unit=unit)
     transform: Callable[[float], float] = partial(doublings, unit=unit)
@@ -200,7 +200,7 @@ def _x_scale(marks: Sequence[ChartPoint], axis: Axis, size: Size) -> tuple[Scale
     scale = Scale(
         low=values[0], high=max(high, values[-1]), start=start, end=end, transform=transform
     )
-    return scale, _spaced(values, scale)
+    return replace(scale, ticks=_spaced(values, scale))
 
 
 def _spaced(values: Sequence[float], scale: Scale) -> list[float]:
@@ -213,28 +213,23 @@ def _spaced(values: Sequence[float], scale: Scale) -> list[float]:
     return [values[0], *reversed(kept)]
 
 
-def _y_scale(
-    marks: Sequence[ChartPoint], axis: Axis, top: int, size: Size
-) -> tuple[Scale, list[float]]:
+def _y_scale(marks: Sequence[ChartPoint], axis: Axis, top: int, size: Size) -> Scale:
     high = max(mark.y if mark.high is None else mark.high for mark in marks)
     low = min(axis.low, *(mark.y if mark.low is None else mark.low for mark in marks))
     values = ticks(low, high)
     if axis.high is not None:
         values = [value for value in values if value <= axis.high]
     bottom = size.height - 48
-    return Scale(low=values[0], high=values[-1], start=bottom, end=top + 8), values
+    return Scale(low=values[0], high=values[-1], start=bottom, end=top + 8, ticks=values)
 
 
-def _grid(
-    x_scale: Scale, x_ticks: Sequence[float], x: Axis,
-    y_scale: Scale, y_ticks: Sequence[float], y: Axis, size: Size,
-) -> Iterator[str]:  # fmt: skip
-    for tick in y_ticks:
+def _grid(x_scale: Scale, x: Axis, y_scale: Scale, y: Axis, size: Size) -> Iterator[str]:
+    for tick in y_scale.ticks:
         y_px = y_scale.to_pixel(tick)
         left, right = x_scale.start, x_scale.end
         yield f'<line class="grid" x1="{left}" x2="{right}" y1="{y_px}" y2="{y_px}"/>'
         yield _text(x_scale.start - 8, y_px + 4, y.format(tick), anchor="end")
-    for tick in x_ticks:
+    for tick in x_scale.ticks:
         x_px = x_scale.to_pixel(tick)
         yield _vertical("tick", x_px, y_scale.start, y_scale.start + 5)
         yield _text(x_px, y_scale.start + 20, x.format(tick), anchor="middle")
