@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slowthink.cli.app import main
-from slowthink.cli.check import check_files, check_recipe, text_of
+from slowthink.cli.check import check_files, check_recipe, result_text
 from slowthink.errors import DataError
 from slowthink.recipe.loading import parse_recipe
 
@@ -78,7 +78,7 @@ def test_an_unreadable_row_is_listed(tmp_path: Path) -> None:
     assert data["unreadable"] == [
         {"set": "set", "row": "set.jsonl:2", "reason": "`question` is missing or empty"}
     ]
-    assert "set: 1 of 1 reference answers accepted, 1 rows unreadable" in text_of(data)
+    assert "set: 1 of 1 reference answers accepted, 1 rows unreadable" in result_text(data)
 
 
 def test_a_folder_without_sets_is_explained(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 from slowthink.pipeline.run import needs_model
 from slowthink.recipe import STAGES
 from slowthink.recipe.loading import load_recipe, parse_recipe
-from slowthink.recipe.models import model_parts
+from slowthink.recipe.models import model_loading_settings
 
 FILTERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "defaults": ({}, ()),
@@ -46,7 +46,7 @@ def test_parts_of_a_filter_that_load_a_model(
     section: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     recipe = parse_recipe({"name": "t", "filter": section})
-    assert model_parts(recipe, "filter") == expected
+    assert model_loading_settings(recipe, "filter") == expected
     assert needs_model(recipe, "filter") is bool(expected)
 
 

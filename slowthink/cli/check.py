@@ -51,7 +51,7 @@ def check(
         raise ConfigError(f"check {source}: --set changes a recipe, not files. Leave it out.")
     else:
         data = check_files(Path(source))
-    print_result(text_of(data), data, as_json=json_)
+    print_result(result_text(data), data, as_json=json_)
     if not data["ok"]:
         raise typer.Exit(1)
 
@@ -78,7 +78,7 @@ def check_files(path: Path) -> dict[str, Any]:
     return _check([_file_set(file) for file in paths])
 
 
-def text_of(data: Mapping[str, Any]) -> str:
+def result_text(data: Mapping[str, Any]) -> str:
     """One line per set, then the rows that need attention."""
     lines = []
     for counts in data["sets"]:

@@ -134,7 +134,7 @@ def budgeted_tasks(
     return make_tasks(
         session, problems, recipe=settings, chat=settings.chat,
         budget=lambda problem: settings.forcing.budget(cap, waits, language=problem.language),
-        sampling=settings.sampling.record(), earlier=earlier,
+        sampling=settings.sampling.to_record(), earlier=earlier,
         points=[Point(cap, waits, steps=settings.forcing.max_thinking_steps)],
     )  # fmt: skip
 

@@ -150,11 +150,11 @@ def stages_after(stage: str) -> tuple[str, ...]:
 
 def funnel_step(name: str, num_in: int, dropped: Iterable[Dropped]) -> Step:
     """The funnel's step, counted from the rows that the step of this name dropped."""
-    reasons = counts(drop.reason for drop in dropped if drop.step == name)
+    reasons = count_values(drop.reason for drop in dropped if drop.step == name)
     return Step(name=name, num_in=num_in, num_out=num_in - sum(reasons.values()), reasons=reasons)
 
 
-def counts(values: Iterable[str | None]) -> dict[str, int]:
+def count_values(values: Iterable[str | None]) -> dict[str, int]:
     """How often each value occurs, most frequent first, ties by name; None counts as `unknown`."""
     counter = Counter("unknown" if value is None else value for value in values)
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))

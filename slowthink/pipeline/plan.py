@@ -5,7 +5,7 @@ from __future__ import annotations
 from slowthink.data.registry import expected_problems
 from slowthink.data.rows import estimate_rows
 from slowthink.recipe import CatalogueSource, FileSource, FileTraces, HubSource, PoolSource, Recipe
-from slowthink.recipe.sources import DrawnSource
+from slowthink.recipe.sources import SampledSource
 
 
 def planned_rows(recipe: Recipe) -> dict[str, int]:
@@ -50,7 +50,7 @@ def _pool_counts(recipe: Recipe) -> list[tuple[int, int]]:
     sources = recipe.pool.sources if recipe.pool else ()
     pairs = []
     for source, num_rows in zip(sources, planned_rows(recipe).values(), strict=True):
-        all_held_out = isinstance(source, DrawnSource) and source.split == "heldout"
+        all_held_out = isinstance(source, SampledSource) and source.split == "heldout"
         pairs.append((num_rows, num_rows if all_held_out else source.num_heldout))
     return pairs
 

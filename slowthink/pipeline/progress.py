@@ -35,11 +35,11 @@ class ProgressReporter:
             self._close_bar()
             print(text, file=sys.stderr, flush=True)
 
-    def begin(self, stage: str) -> None:
+    def report_start(self, stage: str) -> None:
         """Report that a stage starts."""
         self.notify(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
 
-    def end(self, stage: str, manifest: dict[str, Any], seconds: float) -> None:
+    def report_end(self, stage: str, manifest: dict[str, Any], seconds: float) -> None:
         """Report that a stage is done."""
         self.notify(
             f"      {manifest['num_records']} rows, {manifest['num_dropped']} dropped, "

@@ -34,7 +34,7 @@ from slowthink.pipeline.run_folder import (
 )
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe
-from slowthink.recipe.models import model_parts
+from slowthink.recipe.models import model_loading_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,20 +138,20 @@ def _run_unless_done(
     if (root / stage).exists():
         supersede(root, stage)  # an earlier stage has run since
     started = time.monotonic()
-    reporter.begin(stage)
+    reporter.report_start(stage)
     if needs_model(recipe, stage):
         _run_in_subprocess(root, stage, reporter, lock=lock)
     else:
         run_stage(recipe, root, stage, reporter)
     manifest = read_manifest(root / stage)
     seconds = time.monotonic() - started
-    reporter.end(stage, manifest, seconds)
+    reporter.report_end(stage, manifest, seconds)
     return StageRun(stage=stage, skipped=False, seconds=seconds, manifest=manifest)
 
 
 def needs_model(recipe: Recipe, stage: str) -> bool:
     """Whether this stage of this recipe loads a model."""
-    return bool(model_parts(recipe, stage))
+    return bool(model_loading_settings(recipe, stage))
 
 
 def run_stage(recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter) -> dict[str, Any]:

@@ -68,17 +68,17 @@ class EndpointConfig(Settings):
     def _without_secrets(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse URLs with a user, a password or a query, since URLs are stored and printed."""
         for number, url in enumerate(urls):
-            problem = address_problem(url)
+            problem = url_problem(url)
             if problem is not None:
-                raise PydanticCustomError(SECRET, f"number {number + 1} {problem}")
+                raise PydanticCustomError(CONTAINS_SECRET, f"number {number + 1} {problem}")
         return urls
 
 
-SECRET = "may_hold_a_secret"
+CONTAINS_SECRET = "may_hold_a_secret"
 """Error type of a setting whose value must not be printed."""
 
 
-def address_problem(url: str) -> str | None:
+def url_problem(url: str) -> str | None:
     """Why this URL is invalid or may contain a secret; None if it is a plain URL of a server."""
     parts = urlsplit(url)
     if "@" in url or parts.query:
@@ -219,7 +219,7 @@ class SamplingConfig(Settings):
     min_p: float = Field(default=0.0, ge=0, le=1)
     """Min-p sampling; 0: off."""
 
-    def record(self) -> Sampling:
+    def to_record(self) -> Sampling:
         """The settings as a record."""
         return Sampling(**self.model_dump())
 
@@ -234,7 +234,7 @@ class LoopConfig(Settings):
     min_tokens: int = Field(default=128, ge=1)
     """Minimum length of the whole repetition, in tokens."""
 
-    def record(self) -> LoopRule:
+    def to_record(self) -> LoopRule:
         """The settings as a record."""
         return LoopRule(**self.model_dump())
 
@@ -286,7 +286,7 @@ class ForcingConfig(Settings):
             end_rule=self.end_rule,
             end_probability=self.end_probability,
             answer_tokens=self.answer_tokens,
-            loop=self.loop.record() if self.loop else None,
+            loop=self.loop.to_record() if self.loop else None,
         )
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from slowthink.errors import ConfigError, did_you_mean
 from slowthink.recipe import Recipe, Settings
-from slowthink.recipe.base import SECRET
+from slowthink.recipe.base import CONTAINS_SECRET
 from slowthink.serialise import load_yaml
 
 S = TypeVar("S", bound=Settings)
@@ -158,7 +158,7 @@ def _explain(error: ValidationError, kind: type[Settings]) -> Iterator[str]:
             yield f"{where}: unknown key{did_you_mean(path[-1], _siblings(item['loc'], kind))}"
         elif item["type"] == "missing":
             yield f"{where}: needed, but not given"
-        elif item["type"] == SECRET:
+        elif item["type"] == CONTAINS_SECRET:
             yield f"{where}: {item['msg']}"
         else:
             seen = _CREDENTIALS.sub("//…@", repr(item["input"]))[:80]

@@ -1,6 +1,6 @@
 """Settings of a recipe that make a stage load a model: a language or an embedding model.
 
-model_parts(recipe, "filter")  # ("filter.domains", "filter.difficulty")
+model_loading_settings(recipe, "filter")  # ("filter.domains", "filter.difficulty")
 
 Such a stage runs in a process of its own, whose end frees the memory for the next one's model.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from slowthink.recipe import FilterConfig, Recipe
 
 
-def model_parts(recipe: Recipe, stage: str) -> tuple[str, ...]:
+def model_loading_settings(recipe: Recipe, stage: str) -> tuple[str, ...]:
     """Names of the settings in the recipe; empty if the stage loads no model."""
     if stage == "filter" and recipe.filter is not None:
         return _filter_parts(recipe.filter)

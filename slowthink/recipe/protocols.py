@@ -1,7 +1,7 @@
 """Presets of how published results were measured; one protocol applies to all compared models.
 
-`resolve("limo-v1")` draws 16 samples per problem at temperature 0.7 on a set of fewer than 50
-problems, and one greedy sample per problem on a larger set.
+`resolve_protocol("limo-v1")` takes 16 samples per problem at temperature 0.7 on a benchmark of
+fewer than 50 problems, and one greedy sample per problem on a larger one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PRESETS = (
 PROTOCOLS = {preset.name: preset for preset in _PRESETS}
 
 
-def resolve(protocol: str | ProtocolConfig) -> ProtocolConfig:
+def resolve_protocol(protocol: str | ProtocolConfig) -> ProtocolConfig:
     """The preset of that name, or the protocol itself. Raises ConfigError for an unknown name."""
     if isinstance(protocol, ProtocolConfig):
         return protocol
@@ -56,7 +56,7 @@ def draws_for(protocol: ProtocolConfig, *, num_problems: int) -> DrawsConfig:
     return protocol.small_draws if small and protocol.small_draws else protocol.draws
 
 
-def describe(protocol: ProtocolConfig, *, num_problems: int) -> str:
+def describe_protocol(protocol: ProtocolConfig, *, num_problems: int) -> str:
     """The protocol as text, to print beside a result: `limo-v1: T=0.7, 16 samples`."""
     draws = draws_for(protocol, num_problems=num_problems)
     how = ", ".join("greedy" if not t else f"T={t:g}" for t in draws.temperatures)

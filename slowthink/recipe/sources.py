@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from slowthink.recipe.base import Settings
 
 
-class DrawnSource(Settings):
+class SampledSource(Settings):
     """A source of existing rows: how many are used, and for what."""
 
     name: str | None = None
@@ -30,7 +30,7 @@ class DrawnSource(Settings):
     """Use this many rows, sampled by seed. null: all, or the published set's own limit."""
 
 
-class MappedSource(DrawnSource):
+class MappedSource(SampledSource):
     """A source whose columns the recipe names."""
 
     question_field: str = "question"
@@ -76,7 +76,7 @@ class HubSource(MappedSource):
     """A folder with a copy (at its top, or in HUB_ID), read instead. null: the hub."""
 
 
-class CatalogueSource(DrawnSource):
+class CatalogueSource(SampledSource):
     """A published set that s1 or LIMO used, with its columns, rules and limit."""
 
     kind: Literal["catalogue"] = "catalogue"

@@ -16,7 +16,7 @@ from slowthink.analysis.statistics import (
     wilson,
 )
 from slowthink.recipe import ArmConfig
-from slowthink.recipe.protocols import PROTOCOLS, describe, draws_for, resolve
+from slowthink.recipe.protocols import PROTOCOLS, describe_protocol, draws_for, resolve_protocol
 from slowthink.records import Verdict
 from slowthink.stages.evaluate.batches import points_of
 from tests.evaluate.made_rows import RIGHT, UNGRADABLE, WRONG, figures, make_row, make_set
@@ -306,7 +306,7 @@ def test_points_of_an_arm() -> None:
     ],
 )
 def test_presets_are_the_papers(name, num_problems, words) -> None:
-    assert describe(resolve(name), num_problems=num_problems) == words
+    assert describe_protocol(resolve_protocol(name), num_problems=num_problems) == words
 
 
 def test_a_small_set_has_fewer_than_fifty_problems() -> None:

@@ -17,7 +17,7 @@ from slowthink.grading import Grader, check_dependencies
 from slowthink.pipeline.contract import StageContext, StageResult, Step, read_manifest
 from slowthink.pipeline.plan import planned_heldout
 from slowthink.recipe import ArmConfig, EvaluateConfig, Recipe
-from slowthink.recipe.protocols import draws_for, resolve
+from slowthink.recipe.protocols import draws_for, resolve_protocol
 from slowthink.records import Cost, EvaluationRow, Verdict
 from slowthink.sampling.judge import TAG as JUDGE_TAG
 from slowthink.serialise import plain
@@ -138,7 +138,9 @@ def plan(recipe: Recipe) -> dict[str, object]:
 
 def _num_samples(config: EvaluateConfig, size: int) -> int:
     """Samples of one problem of a set of this size, over all protocols."""
-    draws = [draws_for(resolve(protocol), num_problems=size) for protocol in config.protocols]
+    draws = [
+        draws_for(resolve_protocol(protocol), num_problems=size) for protocol in config.protocols
+    ]
     return sum(d.num_samples if t else 1 for d in draws for t in d.temperatures)
 
 

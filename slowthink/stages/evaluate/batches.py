@@ -17,7 +17,7 @@ from slowthink.forcing.formats import resolve_format
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig, ProtocolConfig
-from slowthink.recipe.protocols import draws_for, resolve
+from slowthink.recipe.protocols import draws_for, resolve_protocol
 from slowthink.records import (
     Budget,
     Completion,
@@ -52,7 +52,7 @@ class EvaluationContext:
     @property
     def protocols(self) -> list[ProtocolConfig]:
         """The recipe's protocols, presets resolved."""
-        return [resolve(protocol) for protocol in self.config.protocols]
+        return [resolve_protocol(protocol) for protocol in self.config.protocols]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def sample_batches(
                     recipe=recipe,
                     chat=chat,
                     budget=_budget_of(arm),
-                    sampling=draws.sampling(temperature).record(),
+                    sampling=draws.sampling(temperature).to_record(),
                     points=points_of(arm),
                     num_samples=draws.num_samples if temperature else 1,
                 )

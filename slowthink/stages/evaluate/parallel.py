@@ -18,7 +18,7 @@ from slowthink.errors import ConfigError
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import EvaluateConfig
-from slowthink.recipe.protocols import draws_for, resolve
+from slowthink.recipe.protocols import draws_for, resolve_protocol
 from slowthink.records import EvaluationRow, Verdict
 from slowthink.sampling.parallel import (
     ParallelContext,
@@ -48,7 +48,7 @@ def check_parallel(config: EvaluateConfig, sizes: Mapping[str, int]) -> None:
     parallel = config.parallel
     if parallel is None:
         return
-    protocols = {protocol.name: protocol for protocol in map(resolve, config.protocols)}
+    protocols = {protocol.name: protocol for protocol in map(resolve_protocol, config.protocols)}
     if parallel.protocol not in protocols:
         raise ConfigError(
             f"evaluate.parallel.protocol: `{parallel.protocol}` is not among evaluate.protocols "
@@ -198,7 +198,7 @@ def _live_curves(
         chat=batch.chat,
         forcing=batch.arm.forcing,
         max_thinking_tokens=max(batch.arm.caps),
-        sampling=draws.sampling(batch.temperature).record(),
+        sampling=draws.sampling(batch.temperature).to_record(),
         tag=TAG,
         num_resamples=context.config.num_resamples,
         progress=stage.progress,

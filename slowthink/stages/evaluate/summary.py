@@ -29,7 +29,7 @@ from slowthink.analysis.scores import (
 from slowthink.data.load import ProblemSet
 from slowthink.data.registry import limo_ten
 from slowthink.recipe import ChatConfig, EvaluateConfig
-from slowthink.recipe.protocols import describe, resolve
+from slowthink.recipe.protocols import describe_protocol, resolve_protocol
 from slowthink.records import EvaluationRow, group_by
 
 STORED = "stored"
@@ -56,7 +56,7 @@ class Evaluation:
     @property
     def protocol_names(self) -> list[str]:
         """The recipe's protocols in order, then that of stored samples."""
-        return [resolve(protocol).name for protocol in self.config.protocols] + [STORED]
+        return [resolve_protocol(protocol).name for protocol in self.config.protocols] + [STORED]
 
     @property
     def headline_arms(self) -> tuple[str, str]:
@@ -69,9 +69,9 @@ class Evaluation:
         """The protocol in words, for a set of that many problems."""
         if name == STORED:
             return STORED
-        protocols = map(resolve, self.config.protocols)
+        protocols = map(resolve_protocol, self.config.protocols)
         protocol = next(protocol for protocol in protocols if protocol.name == name)
-        return describe(protocol, num_problems=num_problems)
+        return describe_protocol(protocol, num_problems=num_problems)
 
     @cached_property
     def points(self) -> dict[tuple[str, str, str], dict[PointKey, list[EvaluationRow]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slowthink.errors import DataError
-from slowthink.pipeline.contract import StageContext, StageResult, counts
+from slowthink.pipeline.contract import StageContext, StageResult, count_values
 from slowthink.pipeline.plan import planned_problems
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
@@ -25,13 +25,13 @@ def run(context: StageContext) -> StageResult:
     """The training problems that pass every step. Raises DataError if none does."""
     pool = context.load(Problem, "pool")
     funnel = start([problem for problem in pool if problem.split is Split.TRAIN])
-    before = counts(problem.domain for problem in funnel.problems)
+    before = count_values(problem.domain for problem in funnel.problems)
     for step in STEPS:
         step(funnel, context)
     if not funnel.problems:
         raise DataError(_nothing_left(funnel))
     context.notify(f"filter: {len(funnel.problems):,} of {sum(before.values()):,} problems remain")
-    after = counts(problem.domain for problem in funnel.problems)
+    after = count_values(problem.domain for problem in funnel.problems)
     return StageResult(
         records=funnel.problems, record_type=Problem, dropped=funnel.dropped, steps=funnel.steps,
         facts=funnel.facts | {"domains_before": before, "domains": after},
@@ -45,7 +45,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
 
 
 def _nothing_left(funnel: Funnel) -> str:
-    reasons = counts(drop.reason for drop in funnel.dropped)
+    reasons = count_values(drop.reason for drop in funnel.dropped)
     listed = "; ".join(f"{number} x {reason}" for reason, number in reasons.items())
     return (
         f"filter: no training problem is left ({listed or 'the pool has none'}); expected some. "

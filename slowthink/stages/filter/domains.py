@@ -13,7 +13,7 @@ from typing import Any
 from slowthink.curation.domains import embedding, lexical, llm
 from slowthink.curation.domains.agreement import agreement
 from slowthink.curation.domains.taxonomy import Label, Taxonomy, load_taxonomy
-from slowthink.pipeline.contract import StageContext, counts, funnel_step
+from slowthink.pipeline.contract import StageContext, count_values, funnel_step
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import DomainsConfig, FilterConfig
 from slowthink.records import Problem
@@ -62,13 +62,13 @@ def _facts(
         "taxonomy": config.taxonomy,
         "num_kept": len(problems) - len(labels),
         "num_labelled": sum(label.code is not None for label in labels),
-        "domains": counts(problem.domain for problem in problems),
+        "domains": count_values(problem.domain for problem in problems),
     }
 
 
 def _method_facts(labels: Sequence[Label], facts: dict[str, Any]) -> dict[str, Any]:
     reasons = [label.reason for label in labels if label.code is None]
-    return {"num_unknown": len(reasons), "unknown": counts(reasons)} | facts
+    return {"num_unknown": len(reasons), "unknown": count_values(reasons)} | facts
 
 
 def _agreement(labels: Sequence[Sequence[Label]], names: dict[str, str]) -> dict[str, Any] | None:

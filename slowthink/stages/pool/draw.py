@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from slowthink.data.problems import LocatedProblem, SourceProblems, ranked, take_only
 from slowthink.errors import ConfigError
-from slowthink.recipe.sources import DrawnSource
+from slowthink.recipe.sources import SampledSource
 from slowthink.records import Split, group_by
 
 Strata = Callable[[LocatedProblem], tuple[str, ...]]
@@ -47,7 +47,7 @@ def _stratified(
 
 
 def hold_out(
-    source: SourceProblems, config: DrawnSource, *, seed: int, setting: str
+    source: SourceProblems, config: SampledSource, *, seed: int, setting: str
 ) -> SourceProblems:
     """Marks `num_heldout` problems, or all of a held-out source, as held out.
 

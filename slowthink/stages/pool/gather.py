@@ -8,7 +8,7 @@ from typing import Any
 
 from slowthink.data.problems import LocatedProblem, SourceProblems, keep_first
 from slowthink.errors import DataError
-from slowthink.pipeline.contract import counts, quantiles
+from slowthink.pipeline.contract import count_values, quantiles
 from slowthink.recipe import PoolConfig, SandboxSource
 from slowthink.records import Problem, Split
 from slowthink.stages.pool.catalogue import catalogue_problems
@@ -66,10 +66,10 @@ def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:
     """Facts of the pool for the manifest and the report."""
     train = [problem for problem in problems if problem.split is Split.TRAIN]
     return {
-        "splits": counts(problem.split.value for problem in problems),
-        "sources": counts(problem.source for problem in problems),
-        "domains": counts(problem.domain for problem in train),
-        "domains_heldout": counts(
+        "splits": count_values(problem.split.value for problem in problems),
+        "sources": count_values(problem.source for problem in problems),
+        "domains": count_values(problem.domain for problem in train),
+        "domains_heldout": count_values(
             problem.domain for problem in problems if problem.split is Split.HELDOUT
         ),
         "question_chars": quantiles([len(problem.question) for problem in problems]),
@@ -82,8 +82,8 @@ def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:
 def _sandbox_facts(problems: Iterable[Problem]) -> dict[str, Any]:
     """Shares of the training chains by kind, and counts of the difficulties drawn."""
     metas = [json.loads(problem.meta) for problem in problems if problem.source == "sandbox"]
-    kinds = counts(meta["chain"] for meta in metas)
+    kinds = count_values(meta["chain"] for meta in metas)
     return {
         "chain_shares": {kind: round(number / len(metas), 4) for kind, number in kinds.items()},
-        "difficulties": counts(str(meta["difficulty"]) for meta in metas),
+        "difficulties": count_values(str(meta["difficulty"]) for meta in metas),
     }

@@ -14,7 +14,13 @@ from dataclasses import asdict
 from typing import Any
 
 from slowthink.errors import DataError
-from slowthink.pipeline.contract import StageContext, StageResult, counts, funnel_step, quantiles
+from slowthink.pipeline.contract import (
+    StageContext,
+    StageResult,
+    count_values,
+    funnel_step,
+    quantiles,
+)
 from slowthink.pipeline.plan import planned_traces
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import Recipe, SelectConfig
@@ -173,16 +179,16 @@ def _facts(
     selection: Selection,
 ) -> dict[str, Any]:
     config = selection.config
-    phases = counts(one.phase for one in selection.chosen.values())
+    phases = count_values(one.phase for one in selection.chosen.values())
     # A LIMO paper gives no count of preselected problems, and s1's is of its own rules.
     ours = {"preselected": phases.get("preselect", 0), "chosen": len(selection.chosen)}
     return {
         "method": config.method,
         "num_asked": config.num_problems,
-        "domains_before": counts(trace.problem.domain for trace in traces),
-        "domains": counts(trace.problem.domain for trace in chosen),
-        "sources_before": counts(trace.problem.source for trace in traces),
-        "sources": counts(trace.problem.source for trace in chosen),
+        "domains_before": count_values(trace.problem.domain for trace in traces),
+        "domains": count_values(trace.problem.domain for trace in chosen),
+        "sources_before": count_values(trace.problem.source for trace in traces),
+        "sources": count_values(trace.problem.source for trace in chosen),
         "thinking_tokens_before": quantiles([trace.num_thinking_tokens for trace in traces]),
         "thinking_tokens": quantiles([trace.num_thinking_tokens for trace in chosen]),
         "num_thinking_tokens": sum(trace.num_thinking_tokens for trace in chosen),

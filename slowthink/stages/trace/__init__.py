@@ -12,7 +12,7 @@ from slowthink.pipeline.contract import (
     StageContext,
     StageResult,
     Step,
-    counts,
+    count_values,
     funnel_step,
     quantiles,
 )
@@ -42,7 +42,7 @@ def run(context: StageContext) -> StageResult:
     traces = _to_traces(kept, context.recipe)
     context.notify(f"trace: {len(traces)} correct chains of {gathered.num_rows} rows")
     facts = _facts(traces, train or [chain.problem for chain in gathered.chains])
-    facts["verdicts"] = counts(each.grade.verdict.value for each in graded)
+    facts["verdicts"] = count_values(each.grade.verdict.value for each in graded)
     facts["num_heldout_keys"] = len(known.heldout)
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,
@@ -125,18 +125,20 @@ def _facts(traces: Sequence[Trace], before: Sequence[Problem]) -> dict[str, Any]
     kinds = [kind for kind in kinds if kind is not None]
     with_wait = sum("wait" in trace.thinking.casefold() for trace in traces)
     return {
-        "teachers": counts(trace.teacher for trace in traces),
-        "domains_before": counts(problem.domain for problem in before),
-        "domains": counts(trace.problem.domain for trace in traces),
+        "teachers": count_values(trace.teacher for trace in traces),
+        "domains_before": count_values(problem.domain for problem in before),
+        "domains": count_values(trace.problem.domain for trace in traces),
         "thinking_tokens": quantiles([trace.num_thinking_tokens for trace in traces]),
         "response_tokens": quantiles([trace.num_response_tokens for trace in traces]),
         "wait_share": round(with_wait / len(traces), 4),
-        "chain_shares": {kind: round(num / len(kinds), 4) for kind, num in counts(kinds).items()},
+        "chain_shares": {
+            kind: round(num / len(kinds), 4) for kind, num in count_values(kinds).items()
+        },
     }
 
 
 def _none_left(dropped: Sequence[Dropped]) -> str:
-    reasons = counts(drop.reason for drop in dropped)
+    reasons = count_values(drop.reason for drop in dropped)
     common = "; ".join(f"{number} x {reason}" for reason, number in list(reasons.items())[:4])
     return (
         f"trace: no correct chain is left ({common}); expected at least one. Name another source, "

@@ -45,7 +45,7 @@ def run(context: StageContext) -> StageResult:
     examples, dropped = drop_too_long(all_examples, config, max_context=context_length(source))
     context.notify(_announcement(examples, config, num_dropped=len(dropped)))
     tuned = _fine_tune(context, source, tokenizer, examples)
-    rows = make_rows(tuned.log, tuned.schedule, examples)
+    rows = make_step_rows(tuned.log, tuned.schedule, examples)
     return StageResult(
         records=rows, record_type=TrainingStep, dropped=dropped,
         steps=[_length_step(len(all_examples), len(dropped))],
@@ -100,7 +100,7 @@ def _fine_tune(
     return tuned
 
 
-def make_rows(
+def make_step_rows(
     log: Sequence[dict[str, Any]],
     schedule: Sequence[PlannedStep],
     examples: Sequence[TrainingExample],

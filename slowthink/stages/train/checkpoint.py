@@ -17,10 +17,10 @@ NUM_KEPT = 2
 def checkpoints(work: Path) -> list[Path]:
     """The complete checkpoints, oldest first."""
     complete = [path for path in work.glob("checkpoint-*") if path.name[11:].isdigit()]
-    return sorted(complete, key=step_of)
+    return sorted(complete, key=checkpoint_step)
 
 
-def step_of(checkpoint: Path) -> int:
+def checkpoint_step(checkpoint: Path) -> int:
     """Number of optimiser steps before the checkpoint."""
     return int(checkpoint.name[11:])
 

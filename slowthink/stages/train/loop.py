@@ -15,7 +15,7 @@ import torch
 from slowthink.engines.transformers.session import keep_freed_memory
 from slowthink.errors import EngineError
 from slowthink.recipe import TrainConfig
-from slowthink.stages.train.checkpoint import PARTIAL, checkpoints, step_of
+from slowthink.stages.train.checkpoint import PARTIAL, checkpoint_step, checkpoints
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.model import load_for_training
@@ -75,7 +75,7 @@ def fine_tune(
     return FineTuned(
         model=_trained_model(trainer), log=trainer.state.log_history, schedule=schedule,
         seconds=time.monotonic() - started, training_seconds=training_seconds,
-        resumed_at_step=step_of(last) if last else 0, numerics=numerics,
+        resumed_at_step=checkpoint_step(last) if last else 0, numerics=numerics,
     )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def _last_checkpoint(work: Path, notify: Callable[[str], None]) -> Path | None:
     complete = checkpoints(work)
     if not complete:
         return None
-    notify(f"train: resuming after step {step_of(complete[-1])}")
+    notify(f"train: resuming after step {checkpoint_step(complete[-1])}")
     return complete[-1]
 
 

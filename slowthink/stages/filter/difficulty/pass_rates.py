@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from slowthink.analysis.statistics import wilson
-from slowthink.pipeline.contract import counts
+from slowthink.pipeline.contract import count_values
 from slowthink.recipe import DifficultyStep
 from slowthink.records import Grade
 from slowthink.stages.filter.difficulty.band import Band, BandDecision, Tally
@@ -74,7 +74,7 @@ def estimate_pass_rate(
         pass_rate=num_correct / num_counted if num_counted else None,
         low=interval.low if interval else None,
         high=interval.high if interval else None,
-        verdicts=counts(grade.verdict.value for grade in grades),
+        verdicts=count_values(grade.verdict.value for grade in grades),
         decision=decision or Band.of(step).decision(num_correct, num_counted),
     )
 
