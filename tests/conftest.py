@@ -41,8 +41,8 @@ def make_problem() -> Callable[..., Problem]:
 
 @pytest.fixture(scope="session")
 def grader() -> Iterator[Grader]:
-    """A grader that the tests share, with its workers."""
-    with Grader(num_workers=2) as grader:
+    """A grader that the tests share, with its worker."""
+    with Grader() as grader:
         yield grader
 
 

@@ -113,12 +113,14 @@ def test_a_stuck_worker_is_killed_and_replaced() -> None:
         pool.close()
 
 
-def test_closing_ends_the_workers() -> None:
+def test_two_workers_answer_in_order_and_end_when_closed() -> None:
     pool = WorkerPool(num_workers=2)
-    pool.compare_many([("1", "1"), ("2", "2")])
+    answers = ["1", r"\int_0^1 2x\,dx", "2", r"\int_0^1 4x\,dx", "3-2"]
+    results = pool.compare_many([("1", answer) for answer in answers])
     pids = pool.pids()
     pool.close()
-    assert pids
+    assert [result.equal for result in results] == [True, True, False, False, True]
+    assert len(pids) == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
