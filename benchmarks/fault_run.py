@@ -40,7 +40,7 @@ def run(
         config = EngineConfig(kind="openai", endpoints=endpoints)
         with OpenAISession("toy", config, tokenizer=TOKENIZER) as session:
             if quick:
-                session._pool.first_pause_seconds, session._pool.longest_pause_seconds = 0.1, 1.0
+                session._pool.first_pause_seconds, session._pool.max_pause_seconds = 0.1, 1.0
             jobs = [_job(session, number) for number in range(num)]
             started = time.monotonic()
             restart = threading.Timer(restart_after, server.restart, kwargs={"down_seconds": 1.0})

@@ -70,7 +70,12 @@ def session(server) -> Iterator[OpenAISession]:
 
 def test_the_probe_finds_the_features_of_the_server(session) -> None:
     features = session._features
-    assert features.takes_ids and features.returns_ids and features.stops_at_ids and features.biases
+    assert (
+        features.takes_ids
+        and features.returns_ids
+        and features.stops_at_ids
+        and features.logit_bias
+    )
     assert features.logprobs and features.logprobs_of_ids
     assert session.numerics == "openai/toy/vllm-toy-1"
     assert session.capabilities.max_context == 4096
@@ -278,7 +283,7 @@ def test_in_flight_waits_under_sampling_are_refused(server) -> None:
     with (
         serve(server.toy, Behaviour(processor=True)) as ours,
         open_toy(ours, in_flight=True) as other,
-        pytest.raises(ConfigError, match="cannot be told from one that the model drew"),
+        pytest.raises(ConfigError, match="cannot be told from one that the model sampled"),
     ):
         other.submit(make_job(other, "q", sampling=sampling))
 

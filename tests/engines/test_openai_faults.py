@@ -49,10 +49,10 @@ def test_a_limit_is_halved_once_for_simultaneous_requests_and_grows_slowly() -> 
     endpoint.reduce_limit(started=3.0, now=4.0)
     assert endpoint.limit == 16
     for _ in range(16):
-        endpoint.succeeded()
+        endpoint.increase_limit()
     assert 16.9 < endpoint.limit <= 17
     for _ in range(10_000):
-        endpoint.succeeded()
+        endpoint.increase_limit()
     assert endpoint.limit == 64
     for second in range(20):
         endpoint.reduce_limit(started=10.0 + second, now=10.5 + second)

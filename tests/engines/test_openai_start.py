@@ -40,7 +40,7 @@ from tests.servers.toy import TOKENIZER
             {},
             r"chat template of its own.*TEMPLATE \{\{ \.Prompt \}\}",
         ),
-        (Behaviour(), {"in_flight": True}, r"takes no budget.*slowthink serve"),
+        (Behaviour(), {"in_flight": True}, r"does not force budgets.*slowthink serve"),
         (Behaviour(key="k"), {}, r"status 401.*api_key_env"),
         (Behaviour(), {"api_key_env": "NOT_SET_ANYWHERE"}, r"`NOT_SET_ANYWHERE` is not set.*export"),
     ],
@@ -66,14 +66,14 @@ def test_a_port_where_nothing_listens_is_reported_at_once() -> None:
 
 
 def test_a_missing_address_is_reported() -> None:
-    with pytest.raises(ConfigError, match=r"engine\.endpoints: needed"):
+    with pytest.raises(ConfigError, match=r"engine\.endpoints: missing"):
         open_session("toy", EngineConfig(kind="openai"))
 
 
 def test_servers_that_differ_are_refused() -> None:
     with serve() as first, serve(behaviour=Behaviour(biases=False)) as second:
         config = EngineConfig(kind="openai", endpoints=EndpointConfig(urls=(first.url, second.url)))
-        with pytest.raises(ConfigError, match="differ in biases"):
+        with pytest.raises(ConfigError, match="differ in logit_bias"):
             OpenAISession("toy", config, tokenizer=TOKENIZER)
 
 
@@ -113,7 +113,7 @@ NUCLEUS = Sampling(temperature=0.6, top_p=0.95)
         (
             Behaviour(ignored_settings=frozenset({"top_k"})),
             {"sampling": Sampling(temperature=1.0, top_k=5)},
-            "top_k has no effect there",
+            "top_k has no effect on it",
         ),
         (Behaviour(), {"points": (Point(5000),)}, "context holds 4096"),
     ],

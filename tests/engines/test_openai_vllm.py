@@ -16,7 +16,12 @@ def test_slowthink_serve_gives_the_embedded_engines_ids_in_both_modes(tmp_path) 
 
     figures = compare(8, log=tmp_path / "server.log")
     features = figures["rounds"]["features"]
-    assert features.takes_ids and features.returns_ids and features.stops_at_ids and features.biases
+    assert (
+        features.takes_ids
+        and features.returns_ids
+        and features.stops_at_ids
+        and features.logit_bias
+    )
     assert features.logprobs and features.logprobs_of_ids and features.max_context == 1024
     for mode, run in figures.items():
         assert {"wait", "minimum", "end"} <= set(run["events"]), mode

@@ -1,4 +1,4 @@
-"""What sessions over HTTP share: the servers, the thread that runs jobs, and the cost so far."""
+"""What all sessions over HTTP share: the servers, the thread that runs jobs, and the total cost."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from slowthink.records import Cost
 
 T = TypeVar("T")
 CHECKPOINT_SECONDS = 2.0
-"""Interval of a job's partial results."""
+"""Interval between partial results of one job."""
 
 
 class ServerSession:
-    """Servers of one model. A subclass sets up the model in `_open` and runs a job in
+    """A session on servers of one model. Subclasses find the model in `_connect` and run a job in
     `_generate`."""
 
     fingerprint: str
@@ -35,7 +35,7 @@ class ServerSession:
     def __init__(self, name: str, config: EngineConfig, notify: Callable[[str], None]) -> None:
         if config.endpoints is None:
             raise ConfigError(
-                "engine.endpoints: needed for engine.kind `openai`: the servers' addresses. "
+                "engine.endpoints: missing; engine.kind `openai` needs the servers' addresses. "
                 "Give them: --set engine.endpoints.urls=[http://localhost:8000/v1]"
             )
         self.cost = Cost()
@@ -45,7 +45,7 @@ class ServerSession:
         max_running = config.endpoints.max_concurrency * len(config.endpoints.urls)
         self._runner = JobRunner(self._run, max_running=max_running, pool=self._pool)
         try:
-            self._open(name, config)
+            self._connect(name, config)
         except BaseException:
             self._runner.close()
             raise
@@ -59,11 +59,11 @@ class ServerSession:
     @property
     def anomalies(self) -> Counter[str]:
         """Failed attempts that were retried, by reason."""
-        return self._pool.counts
+        return self._pool.failure_counts
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
-        """Return jobs finished since the last call, and partial results. Blocks until there is one,
-        at most `timeout` seconds. A failed job's result includes what was generated before."""
+        """Return results since the last call, also partial ones. Blocks until there is one, at most
+        `timeout` seconds. A failed job's result includes what was generated before the failure."""
         results = self._runner.completed(timeout)
         for result in results:
             self.cost += result.cost
@@ -73,7 +73,7 @@ class ServerSession:
         """Drop queued jobs and stop running ones."""
         self._runner.cancel(keys)
 
-    def _open(self, name: str, config: EngineConfig) -> None:
+    def _connect(self, name: str, config: EngineConfig) -> None:
         raise NotImplementedError
 
     async def _generate(self, running: JobInProgress) -> None:
@@ -88,18 +88,18 @@ class ServerSession:
             return running.result(str(error))
         return running.result()
 
-    def _on_each(self, probe: Callable[[Prober], Coroutine[Any, Any, T]]) -> list[T]:
-        """Run a probe on every server."""
+    def _probe_each_server(self, probe: Callable[[Prober], Coroutine[Any, Any, T]]) -> list[T]:
+        """Run a probe on every server and return its results, in the order of the URLs."""
 
-        async def gather() -> list[T]:
+        async def probe_all() -> list[T]:
             endpoints = self._pool.endpoints
             probers = [Prober(self._pool, endpoint, self.tokenizer) for endpoint in endpoints]
             return list(await asyncio.gather(*map(probe, probers)))
 
-        return self._runner.wait(gather())
+        return self._runner.run_in_loop(probe_all())
 
-    def _probe_servers(
+    def _probe_common_features(
         self, probe: Callable[[Prober], Coroutine[Any, Any, ServerFeatures]]
     ) -> ServerFeatures:
-        """What the probe finds; the same on every server."""
-        return common_features(self._endpoints.urls, self._on_each(probe))
+        """Run a probe on every server; return the features. Raises ConfigError if they differ."""
+        return common_features(self._endpoints.urls, self._probe_each_server(probe))

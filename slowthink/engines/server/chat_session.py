@@ -1,11 +1,11 @@
 """A hosted chat API as a plain teacher: `/v1/chat/completions`, without budget forcing.
 
-A chat API takes messages instead of a prompt, and cannot continue a text it has begun. So thinking
-cannot be capped below the model's own limit, and no end can be refused. What the API returns as
-reasoning is kept as the thinking, and the content as the answer.
+A chat API takes messages instead of a prompt, and cannot continue a text that the model has begun.
+So thinking cannot be capped below the model's own limit, and no end can be refused. The message's
+reasoning is stored as the thinking, and its content as the answer.
 
-There is no tokenizer to count with. Ids stand for pieces of four bytes of text, about as many as
-there would be tokens, which `count_source` reports as `estimated`. The cost is the API's usage.
+There is no tokenizer. An id encodes four bytes of text, about one token, so counts of tokens are
+estimates (`count_source` is `estimated`). The cost is the API's usage.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from slowthink.serialise import digest
 
 _PADDING = bytes([0xFF])
 """Pads a piece to four bytes; never part of UTF-8 text."""
-_END, _CUT = 0xFFFFFFFF, 0xFFFFFFFE
-"""Pieces without text: the end of a turn; the missing part of truncated thinking."""
+_END_PIECE, _MISSING_PIECE = 0xFFFFFFFF, 0xFFFFFFFE
+"""Ids without text: the end of a turn; a piece that truncated thinking lacks."""
 
 
 class PieceTokenizer:
-    """Text in pieces of four UTF-8 bytes; messages as JSON."""
+    """Encodes text in pieces of four UTF-8 bytes, and messages as JSON."""
 
-    eos_token_id = _END
+    eos_token_id = _END_PIECE
     chat_template = "messages"
     name_or_path = "pieces of four bytes"
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """An integer for every four bytes."""
+        """One integer for every four bytes."""
         data = text.encode()
         pieces = [data[start : start + 4] for start in range(0, len(data), 4)]
         return [int.from_bytes(piece.ljust(4, _PADDING), "big") for piece in pieces]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        """Text of the pieces."""
-        pieces = [i.to_bytes(4, "big") for i in ids if i < _CUT]
+        """The text of these pieces."""
+        pieces = [i.to_bytes(4, "big") for i in ids if i < _MISSING_PIECE]
         return b"".join(piece.rstrip(_PADDING) for piece in pieces).decode(errors="replace")
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, str]], tokenize: bool, add_generation_prompt: bool
     ) -> str:
-        """The messages themselves."""
+        """The messages as JSON."""
         return json.dumps(list(messages), ensure_ascii=False)
 
 
@@ -69,20 +69,20 @@ class ChatSession(ServerSession):
         self, name: str, config: EngineConfig, *, notify: Callable[[str], None] = lambda _: None
     ) -> None:
         self.tokenizer = PieceTokenizer()
-        self.eos_ids = frozenset({_END})
+        self.eos_ids = frozenset({_END_PIECE})
         self.count_source = "estimated"
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         super().__init__(name, config, notify)
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises ConfigError where its budget would have to be forced."""
+        """Queue a job. Raises ConfigError if its budget would have to be forced."""
         for point in job.points:
             self._check_supported(job, point)
         self._runner.submit(job)
 
-    def _open(self, name: str, config: EngineConfig) -> None:
+    def _connect(self, name: str, config: EngineConfig) -> None:
         model_name = self._endpoints.model or name
-        server = self._probe_servers(lambda prober: prober.find_model(model_name))
+        server = self._probe_common_features(lambda prober: prober.find_model(model_name))
         self._model = server.model
         self._model_limit = config.max_context or server.max_context
         self.fingerprint = digest(["chat", server.model, server.facts])
@@ -98,19 +98,19 @@ class ChatSession(ServerSession):
         )
         self._notify(
             f"{self._model}: a chat API: budgets are not forced, and lengths are estimates "
-            "(four bytes a token)."
+            "(four bytes per token)."
         )
 
     def _check_supported(self, job: Job, point: Point) -> None:
         budget, sampling, limit = job.request.budget, job.request.sampling, self._model_limit
-        caps = point.forced and (limit is None or point.cap < limit)
+        is_capped = point.forced and (limit is None or point.cap < limit)
         unsupported = {
             "waits": point.waits > 0,
             "a minimum": budget.min_thinking_tokens > 0,
             "steps": point.steps is not None,
             f"end_rule {budget.end_rule}": budget.end_rule != "drawn",
             "a loop rule": budget.loop is not None,
-            f"a cap of {point.cap}": caps,
+            f"a cap of {point.cap}": is_capped,
             "a format without delimiters": not job.request.format.end and point.forced,
             "min_p": sampling.min_p > 0,
             "top_k": sampling.top_k > 0,
@@ -126,12 +126,12 @@ class ChatSession(ServerSession):
             )
 
     async def _generate(self, running: JobInProgress) -> None:
-        data = await self._pool.post("/chat/completions", self._body(running.job))
+        data = await self._pool.post("/chat/completions", self._request_body(running.job))
         self._store(running, read_reply(data, chat=True))
 
-    def _body(self, job: Job) -> dict[str, Any]:
+    def _request_body(self, job: Job) -> dict[str, Any]:
         text = self.tokenizer.decode(job.request.prompt_ids)
-        messages, _ = json.JSONDecoder().raw_decode(text)  # the format's start follows it
+        messages, _ = json.JSONDecoder().raw_decode(text)  # the format's start text follows
         body: dict[str, Any] = {"model": self._model, "messages": messages}
         sampling, cap = job.request.sampling, job.farthest.cap
         if sampling != Sampling():
@@ -141,14 +141,16 @@ class ChatSession(ServerSession):
         return body
 
     def _store(self, running: JobInProgress, reply: ServerReply) -> None:
-        """Store the reply's thinking and answers in the job."""
+        """Add the reply's thinking and answer to the job."""
         has_thinking = running.token_format.has_thinking
         complete = reply.finish_reason != "length"
         thinking_ended = complete or (has_thinking and bool(reply.text))
         thinking = reply.reasoning if has_thinking else reply.text
         chain = self._chain(running.job, thinking, ended=thinking_ended)
         running.machine = ForcingMachine(running.rules, cap=0, waits=0, chain=chain)
-        running.spend(Cost(prefilled=reply.num_prompt or 0, decoded=reply.num_completion or 0))
+        running.spend(
+            Cost(prefilled=reply.num_prompt_tokens or 0, decoded=reply.num_completion_tokens or 0)
+        )
         if thinking_ended:
             ids = self.tokenizer.encode(reply.text)
             for branch in running.end_thinking():
@@ -156,19 +158,19 @@ class ChatSession(ServerSession):
                 running.add_answer(branch, ids, end)
 
     def _chain(self, job: Job, thinking: str, *, ended: bool) -> Chain:
-        """The thinking, filled up to the cap if it was truncated."""
+        """The thinking, padded to the cap if it was truncated."""
         ids, cap = tuple(self.tokenizer.encode(thinking)), job.farthest.cap
         if not ended and any(point.forced for point in job.points):
             raise EngineError(
                 f"`{self._model}`: truncated at the model's own limit before it answered; expected "
-                "an end. Use free: true, where such a reply counts as TRUNCATED."
+                "an answer. Use free: true: such a reply then counts as TRUNCATED."
             )
         if ended and len(ids) >= cap:
             raise EngineError(
                 f"`{self._model}`: about {len(ids)} tokens of thinking, and the cap is {cap}; "
-                "expected fewer. Give a larger cap."
+                "expected fewer. Set a larger cap."
             )
         if not ended:
-            return Chain(key=job.key, ids=ids[:cap] + (_CUT,) * (cap - len(ids)))
-        end = Event(position=len(ids), kind=EventKind.END, drawn=(_END,))
+            return Chain(key=job.key, ids=ids[:cap] + (_MISSING_PIECE,) * (cap - len(ids)))
+        end = Event(position=len(ids), kind=EventKind.END, drawn=(_END_PIECE,))
         return Chain(key=job.key, ids=ids, events=(end,), state=ChainState.ENDED)

@@ -1,9 +1,12 @@
 """HTTP requests to the servers of one model, with retries and an adaptive limit for each server.
 
-A request goes to the server with the shortest queue. A server's limit of active requests adapts
-(AIMD): 429 and 503 halve it, and it grows by one per limit's worth of successes. Temporary failures
-(no connection, timeout, 5xx, an incomplete body) are retried with full jitter, or after the time
-that `Retry-After` names.
+A request goes to the server with the fewest active requests relative to its limit. The limit adapts
+(AIMD): 429 and 503 halve it, and it grows by one per limit's worth of successes. A request that
+fails temporarily is sent again. It may fail this often, each kind of failure counted separately:
+
+    timeout, 5xx, incomplete body     `max_retries` times; retried with full jitter
+    any reply with `Retry-After`      fewer than 100 times; postponed by the time it names
+    no connection (a restart?)        for 300 s without a break; a new attempt every 0.5 s
 
     async with EndpointPool(EndpointConfig(urls=("http://localhost:8000/v1",))) as pool:
         reply = await pool.post("/completions", {"model": "m", "prompt": "2 + 2 ="})
@@ -37,17 +40,14 @@ _RETRYABLE_STATUSES = frozenset(
 )
 _OVERLOAD_STATUSES = frozenset({429, 503, 529})
 _MAX_RETRY_AFTER_SECONDS = 600.0
-_MAX_POSTPONED = 100
-"""How often `Retry-After` may postpone one request; not counted as retries."""
-_CONNECT_SECONDS = 10.0
+_MAX_POSTPONEMENTS = 100
+_MAX_UNREACHABLE_SECONDS, _RECONNECT_PAUSE_SECONDS = 300.0, 0.5
+_CONNECT_TIMEOUT_SECONDS = 10.0
 _PROBE_ATTEMPTS = 6
-_RESTART_SECONDS, _RECONNECT_SECONDS = 300.0, 0.5
-"""An unreachable server may be restarting: how long to wait for it, and the pause between attempts.
-Not counted as retries."""
 
 
 class RequestRejected(EngineError):
-    """A server rejected a request, with a status that no retry would change."""
+    """A server rejected a request, and would reject it again."""
 
     def __init__(self, message: str, status: int = 0, body: str = "") -> None:
         super().__init__(message)
@@ -56,51 +56,51 @@ class RequestRejected(EngineError):
 
 
 class _TemporaryFailure(Exception):
-    """An attempt failed; another may succeed."""
+    """An attempt failed; another may succeed, after `pause_seconds` if these are known."""
 
     def __init__(
         self,
         reason: str,
         *,
-        pause: float | None = None,
+        pause_seconds: float | None = None,
         overloaded: bool = False,
         unreachable: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.pause = _RECONNECT_SECONDS if unreachable else pause
+        self.pause_seconds = _RECONNECT_PAUSE_SECONDS if unreachable else pause_seconds
         self.overloaded = overloaded
         self.unreachable = unreachable
 
 
 @dataclass
 class _FailedAttempts:
-    """The failed attempts of one request; each kind of failure has a limit of its own."""
+    """Failed attempts of one request, in all and by kind; see the module's table."""
 
-    num: int = 0
+    total: int = 0
     num_retries: int = 0
-    num_postponed: int = 0
+    num_postponements: int = 0
     unreachable_since: float | None = None
     unreachable_seconds: float = 0.0
     reason: str = ""
 
     def add(self, failure: _TemporaryFailure, *, now: float) -> None:
-        """Count one more."""
+        """Count a failed attempt."""
         self.reason = str(failure)
-        self.num += 1
+        self.total += 1
         if failure.unreachable:
             self.unreachable_since = self.unreachable_since or now
             self.unreachable_seconds = now - self.unreachable_since
         else:
             self.unreachable_since = None
-            self.num_retries += failure.pause is None
-            self.num_postponed += failure.pause is not None
+            self.num_retries += failure.pause_seconds is None
+            self.num_postponements += failure.pause_seconds is not None
 
-    def exhausted(self, config: EndpointConfig) -> bool:
-        """Whether a limit is reached."""
+    def reached_limit(self, config: EndpointConfig) -> bool:
+        """Whether the request must not be sent again."""
         return (
             self.num_retries > config.max_retries
-            or self.num_postponed >= _MAX_POSTPONED
-            or self.unreachable_seconds > _RESTART_SECONDS
+            or self.num_postponements >= _MAX_POSTPONEMENTS
+            or self.unreachable_seconds > _MAX_UNREACHABLE_SECONDS
         )
 
 
@@ -121,21 +121,22 @@ class Endpoint:
         self.limit = self.limit or float(self.max_concurrency)
 
     def is_free(self, now: float) -> bool:
-        """Whether it may receive one more request."""
+        """Whether it may be sent one more request."""
         return self.active < int(self.limit) and self.paused_until <= now
 
-    def succeeded(self) -> None:
-        """Increase the limit: by one per limit's worth of successes."""
+    def increase_limit(self) -> None:
+        """Increase the limit after a success: by one per limit's worth of successes."""
         self.limit = min(float(self.max_concurrency), self.limit + 1 / self.limit)
 
     def reduce_limit(self, *, started: float, now: float) -> None:
-        """Halve the limit; only once for requests that were active at the same time."""
+        """Halve the limit; only once for requests that were active at the same time.
+        `started`: when the failed request was sent."""
         if started >= self.reduced_at:
             self.limit = max(1.0, self.limit / 2)
             self.reduced_at = now
 
     def pause(self, seconds: float, now: float) -> None:
-        """Send it no request for that long."""
+        """Send no request for this long."""
         self.paused_until = max(self.paused_until, now + seconds)
 
 
@@ -144,18 +145,18 @@ class EndpointPool:
     """The servers of one model; use as an async context manager."""
 
     config: EndpointConfig
-    counts: Counter[str] = field(default_factory=Counter)
+    failure_counts: Counter[str] = field(default_factory=Counter)
     """Failed attempts that were retried, by reason."""
     first_pause_seconds: float = 0.5
-    """Longest pause before the first retry; it doubles with each retry."""
-    longest_pause_seconds: float = 30.0
+    """Maximum pause before the first retry; doubled for each further one."""
+    max_pause_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         self.key = api_key(self.config)
         self.endpoints = [
             Endpoint(url.rstrip("/"), self.config.max_concurrency) for url in self.config.urls
         ]
-        self._waiting: deque[asyncio.Future[Endpoint]] = deque()
+        self._waiting_requests: deque[asyncio.Future[Endpoint]] = deque()
         self._random = random.Random()  # only pauses depend on it
         self._timer: asyncio.TimerHandle | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -167,7 +168,7 @@ class EndpointPool:
             raise missing_extra("aiohttp", extra="http") from None
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         timeout = aiohttp.ClientTimeout(
-            total=self.config.timeout_seconds, sock_connect=_CONNECT_SECONDS
+            total=self.config.timeout_seconds, sock_connect=_CONNECT_TIMEOUT_SECONDS
         )
         self._http = aiohttp.ClientSession(
             headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=0)
@@ -181,20 +182,20 @@ class EndpointPool:
             await self._http.close()
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send to whichever server is free and return the JSON object it replies.
+        """Send to a free server and return the JSON object that it replies with.
 
-        Raises RequestRejected where no retry would help, EngineError after all retries.
+        Raises RequestRejected if no retry would help, EngineError after all retries.
         """
         failures = _FailedAttempts()
-        while not failures.exhausted(self.config):
+        while not failures.reached_limit(self.config):
             endpoint = await self._acquire()
             started = time.monotonic()
             try:
                 reply = await self._send(endpoint, "POST", path, body)
-                endpoint.succeeded()
+                endpoint.increase_limit()
                 return reply
             except _TemporaryFailure as failure:
-                self.counts[str(failure)] += 1
+                self.failure_counts[str(failure)] += 1
                 num_retries = failures.num_retries
                 pause = self._back_off(endpoint, failure, started=started, num_retries=num_retries)
                 failures.add(failure, now=time.monotonic())
@@ -203,25 +204,25 @@ class EndpointPool:
             await asyncio.sleep(pause)
         urls = ", ".join(endpoint.url + path for endpoint in self.endpoints)
         raise EngineError(
-            f"{urls}: {failures.reason}, {failures.num} times in a row; expected a reply. See the "
-            "server's log, then repeat the command: what is finished is kept."
+            f"{urls}: {failures.reason}, {failures.total} times in a row; expected a reply. See "
+            "the server's log, then repeat the command: finished requests are kept."
         )
 
     async def request(
         self, endpoint: Endpoint, path: str, body: Any = None, *, attempts: int = _PROBE_ATTEMPTS
     ) -> dict[str, Any]:
-        """Return this server's reply; GET without a body. Raises RequestRejected, and EngineError
-        after the last attempt or at once where nothing listens."""
+        """Send to this server and return its reply; GET if `body` is None. Raises RequestRejected,
+        and EngineError after the last attempt, or at once without a connection."""
         reason = ""
-        for number in range(attempts):
+        for attempt in range(attempts):
             try:
                 return await self._send(endpoint, "GET" if body is None else "POST", path, body)
             except _TemporaryFailure as failure:
                 reason = str(failure)
                 if failure.unreachable:
                     break
-                pause = failure.pause or 0.2 * 2**number
-                await asyncio.sleep(min(pause, self.longest_pause_seconds))
+                pause = failure.pause_seconds or 0.2 * 2**attempt
+                await asyncio.sleep(min(pause, self.max_pause_seconds))
         raise EngineError(
             f"{endpoint.url}: {reason}; expected an OpenAI-compatible server. Start it, or correct "
             "the address: --set engine.endpoints.urls=[http://HOST:PORT/v1]"
@@ -246,16 +247,18 @@ class EndpointPool:
         except (aiohttp.ClientError, OSError) as error:
             raise _TemporaryFailure(f"connection broke ({type(error).__name__})") from None
         if status != 200:
-            raise self._error_of(url, status, headers, data)
+            raise self._status_error(url, status, headers, data)
         return _json_object(data)
 
-    def _error_of(
+    def _status_error(
         self, url: str, status: int, headers: Mapping[str, str], data: bytes
     ) -> Exception:
         if status in _RETRYABLE_STATUSES:
-            pause = retry_after_seconds(headers.get("Retry-After"))
-            overloaded = status in _OVERLOAD_STATUSES
-            return _TemporaryFailure(f"status {status}", pause=pause, overloaded=overloaded)
+            return _TemporaryFailure(
+                f"status {status}",
+                pause_seconds=retry_after_seconds(headers.get("Retry-After")),
+                overloaded=status in _OVERLOAD_STATUSES,
+            )
         text = data.decode(errors="replace")
         text = text.replace(self.key, "…") if self.key else text
         hint = "Read the server's message and change the request."
@@ -270,25 +273,25 @@ class EndpointPool:
     def _back_off(
         self, endpoint: Endpoint, failure: _TemporaryFailure, *, started: float, num_retries: int
     ) -> float:
-        """Reduce the endpoint's limit or pause it as the failure requires; return the seconds until
-        the next attempt."""
+        """Reduce the endpoint's limit or pause it if the failure requires it. Return the seconds to
+        wait before the next attempt."""
         now = time.monotonic()
         if failure.overloaded:
             endpoint.reduce_limit(started=started, now=now)
-        if failure.pause is not None:
-            endpoint.pause(min(failure.pause, _MAX_RETRY_AFTER_SECONDS), now)
+        if failure.pause_seconds is not None:
+            endpoint.pause(min(failure.pause_seconds, _MAX_RETRY_AFTER_SECONDS), now)
             return 0.0  # another endpoint may be free now
-        longest = min(self.longest_pause_seconds, self.first_pause_seconds * 2**num_retries)
-        return self._random.uniform(0, longest)
+        max_pause = min(self.max_pause_seconds, self.first_pause_seconds * 2**num_retries)
+        return self._random.uniform(0, max_pause)
 
     # -- free endpoints --
 
     async def _acquire(self) -> Endpoint:
-        """Wait for a free endpoint, first come, first served; the one with the shortest queue
-        relative to its limit."""
+        """Wait for a free endpoint, first come, first served. Of several, return the one with the
+        fewest active requests relative to its limit."""
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        self._assign()
+        self._waiting_requests.append(future)
+        self._assign_endpoints()
         try:
             endpoint: Endpoint = await future
             return endpoint
@@ -299,28 +302,28 @@ class EndpointPool:
 
     def _release(self, endpoint: Endpoint) -> None:
         endpoint.active -= 1
-        self._assign()
+        self._assign_endpoints()
 
-    def _assign(self) -> None:
+    def _assign_endpoints(self) -> None:
         now = time.monotonic()
-        while self._waiting:
+        while self._waiting_requests:
             free = [endpoint for endpoint in self.endpoints if endpoint.is_free(now)]
             if not free:
-                self._assign_after_pause(now)
+                self._assign_after_next_pause(now)
                 return
-            future = self._waiting.popleft()
+            future = self._waiting_requests.popleft()
             if not future.done():
                 endpoint = min(free, key=lambda endpoint: endpoint.active / endpoint.limit)
                 endpoint.active += 1
                 future.set_result(endpoint)
 
-    def _assign_after_pause(self, now: float) -> None:
-        ends = [endpoint.paused_until for endpoint in self.endpoints if endpoint.paused_until > now]
+    def _assign_after_next_pause(self, now: float) -> None:
+        pause_ends = [e.paused_until for e in self.endpoints if e.paused_until > now]
         if self._timer is not None:
             self._timer.cancel()
-        if ends:
+        if pause_ends:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(min(ends) - now + 0.001, self._assign)
+            self._timer = loop.call_later(min(pause_ends) - now + 0.001, self._assign_endpoints)
 
 
 def _json_object(data: bytes) -> dict[str, Any]:
@@ -348,7 +351,8 @@ def retry_after_seconds(value: str | None) -> float | None:
 
 
 def api_key(config: EndpointConfig) -> str | None:
-    """The key, read only from the named environment variable. Raises ConfigError if it is unset."""
+    """The API key in the configured environment variable; None if none is configured. Raises
+    ConfigError if the variable is unset."""
     if config.api_key_env is None:
         return None
     key = os.environ.get(config.api_key_env, "").strip()

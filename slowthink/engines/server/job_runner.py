@@ -1,4 +1,4 @@
-"""Jobs over HTTP, run concurrently in the event loop of one thread; callers see no asyncio.
+"""Runs jobs concurrently in the event loop of one thread; callers need no asyncio.
 
 runner = JobRunner(run, max_running=64, pool=pool)
 runner.submit(job)
@@ -34,47 +34,47 @@ class JobRunner:
         self._pool = pool
         self._slots = asyncio.Semaphore(max_running)
         self._futures: dict[str, Future[None]] = {}
-        """Of jobs neither returned nor cancelled, by key; used in the caller's thread only."""
+        """Futures of jobs neither returned nor cancelled, by key; only for the caller's thread."""
         self._results: queue.Queue[JobResult | BaseException] = queue.Queue()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         try:
-            self.wait(pool.__aenter__())
+            self.run_in_loop(pool.__aenter__())
         except BaseException:
             self._end_thread()
             raise
 
-    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and return its result."""
+    def run_in_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the event loop; block until it returns, and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._futures[job.key] = asyncio.run_coroutine_threadsafe(self._run_one(job), self._loop)
+        self._futures[job.key] = asyncio.run_coroutine_threadsafe(self._run_job(job), self._loop)
 
     def completed(self, timeout: float | None) -> list[JobResult]:
         """Return the results since the last call. Blocks until there is one, at most `timeout`
-        seconds. Raises what a job raised, except EngineError, which is part of its result."""
+        seconds. Re-raises exceptions of `run`."""
         if not self._futures:
             return []
         results: list[JobResult] = []
         try:
-            results += self._accept(self._results.get(timeout=timeout))
+            results += self._checked(self._results.get(timeout=timeout))
             while not self._results.empty() or (not results and timeout is None and self._futures):
-                results += self._accept(self._results.get())
+                results += self._checked(self._results.get())
         except queue.Empty:
             pass
         return results
 
     def cancel(self, keys: Iterable[str]) -> None:
-        """Drop these jobs, also running ones; they return no result."""
+        """Drop these jobs, queued or running; they return no result."""
         for key in keys:
             if key in self._futures:
                 self._futures.pop(key).cancel()
 
     def report(self, partial: JobResult) -> None:
-        """Return a running job's partial result by `completed`; call it in the loop's thread."""
+        """Let `completed` return this partial result; called in the loop's thread."""
         self._results.put(partial)
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class JobRunner:
             return
         self._futures.clear()
         try:
-            self.wait(self._stop())
+            self.run_in_loop(self._cancel_all_jobs_and_close_pool())
         finally:
             self._end_thread()
 
@@ -92,25 +92,26 @@ class JobRunner:
         self._thread.join()
         self._loop.close()
 
-    def _accept(self, result: JobResult | BaseException) -> list[JobResult]:
+    def _checked(self, result: JobResult | BaseException) -> list[JobResult]:
+        """The result in a list, empty if its job was cancelled. Raises it if it is an exception."""
         if isinstance(result, BaseException):
             raise result
         if result.key not in self._futures:
-            return []  # cancelled after it finished
+            return []
         if not result.partial:
             del self._futures[result.key]
         return [result]
 
-    async def _run_one(self, job: Job) -> None:
+    async def _run_job(self, job: Job) -> None:
         try:
             async with self._slots:
                 self._results.put(await self._run(job))
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # raised in the caller's thread
+        except BaseException as error:  # `completed` raises it in the caller's thread
             self._results.put(error)
 
-    async def _stop(self) -> None:
+    async def _cancel_all_jobs_and_close_pool(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

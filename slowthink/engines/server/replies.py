@@ -1,9 +1,9 @@
 """Replies of `/v1/completions` and `/v1/chat/completions`, in every form that servers use.
 
-vLLM returns the drawn ids (`return_token_ids`), llama.cpp writes them into `logprobs.content`,
+vLLM returns the sampled ids (`return_token_ids`), llama.cpp writes them into `logprobs.content`,
 others return only text, which is tokenised again:
 
-    ServerReply(ids=(1, 2), text=" 42", finish_reason="stop", stop=2, num_completion=2, …)
+    ServerReply(ids=(1, 2), text=" 42", finish_reason="stop", stop_reason=2, …)
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 from slowthink.errors import EngineError
 
-_ID = "token_id:"
+_ID_PREFIX = "token_id:"
 """How vLLM writes an id as a token (`return_tokens_as_token_ids`)."""
-_STOPPED = frozenset({"stop", "eos", "eos_token", "stop_sequence"})
-_REASONING = ("reasoning_content", "reasoning")
-"""Names of a chat model's thinking: vLLM, SGLang, DeepSeek; OpenRouter, Ollama."""
+_STOP_REASONS = frozenset({"stop", "eos", "eos_token", "stop_sequence"})
+_REASONING_FIELDS = ("reasoning_content", "reasoning")
+"""Names of a chat model's thinking, by server: vLLM, SGLang, DeepSeek; OpenRouter, Ollama."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,24 +27,29 @@ class ServerReply:
     """A completion, or a chat message."""
 
     ids: tuple[int, ...] | None
-    """Drawn ids as the server returns them; None: it returns only text."""
+    """Sampled ids as the server returns them; None: it returns only text."""
     text: str
     reasoning: str = ""
     """The thinking of a chat message."""
     finish_reason: str | None = None
-    stop: int | str | None = None
+    stop_reason: int | str | None = None
     """The id or text at which the server reports to have stopped."""
-    num_prompt: int | None = None
-    num_cached: int = 0
+    num_prompt_tokens: int | None = None
+    num_cached_tokens: int = 0
     """Prompt tokens that were not prefilled."""
-    num_completion: int | None = None
+    num_completion_tokens: int | None = None
     logprobs: tuple[Mapping[int | str, float], ...] = ()
-    """Per token: natural logarithms of probabilities, by id, or by text if there are no ids."""
+    """For each token: log-probabilities of the likeliest, by id, or by text if there are no ids."""
 
     @property
     def stopped(self) -> bool:
-        """Whether the end was drawn or a stop reached, not max_tokens."""
-        return self.finish_reason in _STOPPED
+        """Whether it ended at an end-of-sequence token or a stop, not at max_tokens."""
+        return self.finish_reason in _STOP_REASONS
+
+    @property
+    def num_sampled(self) -> int | None:
+        """Number of tokens sampled; None: unknown."""
+        return len(self.ids) if self.ids is not None else self.num_completion_tokens
 
     def token_ids(self, tokenizer: Any) -> list[int]:
         """The server's ids, or else those of the text."""
@@ -53,13 +58,13 @@ class ServerReply:
         return list(tokenizer.encode(self.text, add_special_tokens=False))
 
     def num_prefilled(self, num_sent: int) -> int:
-        """Prompt tokens computed, where `num_sent` is the prompt's length by our own count."""
-        num_prompt = num_sent if self.num_prompt is None else self.num_prompt
-        return max(0, num_prompt - self.num_cached)
+        """Prompt tokens computed; `num_sent` is used if the reply has no count of prompt tokens."""
+        num_prompt = num_sent if self.num_prompt_tokens is None else self.num_prompt_tokens
+        return max(0, num_prompt - self.num_cached_tokens)
 
 
 def read_reply(data: Mapping[str, Any], *, chat: bool = False) -> ServerReply:
-    """Read the JSON of a completion. Raises EngineError where it is something else."""
+    """Read the JSON of a completion. Raises EngineError if it is something else."""
     try:
         choice = data["choices"][0]
         message = choice["message"] if chat else choice
@@ -67,15 +72,15 @@ def read_reply(data: Mapping[str, Any], *, chat: bool = False) -> ServerReply:
         details = usage.get("prompt_tokens_details") or {}
         logprobs = choice.get("logprobs") or {}
         return ServerReply(
-            ids=_ids(choice, logprobs),
+            ids=_sampled_ids(choice, logprobs),
             text=str(message.get("content" if chat else "text") or ""),
-            reasoning=next((str(message[name]) for name in _REASONING if message.get(name)), ""),
+            reasoning=next((str(message[k]) for k in _REASONING_FIELDS if message.get(k)), ""),
             finish_reason=choice.get("finish_reason"),
-            stop=choice.get("stop_reason", choice.get("matched_stop")),
-            num_prompt=usage.get("prompt_tokens"),
-            num_cached=details.get("cached_tokens") or 0,
-            num_completion=usage.get("completion_tokens"),
-            logprobs=_logprobs(logprobs),
+            stop_reason=choice.get("stop_reason", choice.get("matched_stop")),
+            num_prompt_tokens=usage.get("prompt_tokens"),
+            num_cached_tokens=details.get("cached_tokens") or 0,
+            num_completion_tokens=usage.get("completion_tokens"),
+            logprobs=_logprobs_per_token(logprobs),
         )
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         path = "/chat/completions" if chat else "/completions"
@@ -85,14 +90,14 @@ def read_reply(data: Mapping[str, Any], *, chat: bool = False) -> ServerReply:
         ) from None
 
 
-def prompt_ids_of(data: Mapping[str, Any]) -> list[int] | None:
+def echoed_prompt_ids(data: Mapping[str, Any]) -> list[int] | None:
     """The prompt's ids, if the reply contains them."""
     choices = data.get("choices") or [{}]
     ids: list[int] | None = choices[0].get("prompt_token_ids")
     return ids
 
 
-def _ids(choice: Mapping[str, Any], logprobs: Mapping[str, Any]) -> tuple[int, ...] | None:
+def _sampled_ids(choice: Mapping[str, Any], logprobs: Mapping[str, Any]) -> tuple[int, ...] | None:
     ids = choice.get("token_ids")
     if ids is not None:
         return tuple(ids)
@@ -100,12 +105,12 @@ def _ids(choice: Mapping[str, Any], logprobs: Mapping[str, Any]) -> tuple[int, .
     if content and all("id" in token for token in content):
         return tuple(int(token["id"]) for token in content)
     tokens = logprobs.get("tokens")
-    if tokens and all(str(token).startswith(_ID) for token in tokens):
-        return tuple(int(token.removeprefix(_ID)) for token in tokens)
+    if tokens and all(str(token).startswith(_ID_PREFIX) for token in tokens):
+        return tuple(int(token.removeprefix(_ID_PREFIX)) for token in tokens)
     return None
 
 
-def _logprobs(logprobs: Mapping[str, Any]) -> tuple[Mapping[int | str, float], ...]:
+def _logprobs_per_token(logprobs: Mapping[str, Any]) -> tuple[Mapping[int | str, float], ...]:
     if logprobs.get("content"):
         return tuple(
             {
@@ -115,21 +120,21 @@ def _logprobs(logprobs: Mapping[str, Any]) -> tuple[Mapping[int | str, float], .
             for token in logprobs["content"]
         )
     return tuple(
-        {_id_or_text(token): float(value) for token, value in (row or {}).items()}
-        for row in logprobs.get("top_logprobs") or ()
+        {_id_or_text(token): float(value) for token, value in (values or {}).items()}
+        for values in logprobs.get("top_logprobs") or ()
     )
 
 
 def _id_or_text(token: str) -> int | str:
-    return int(token.removeprefix(_ID)) if token.startswith(_ID) else token
+    return int(token.removeprefix(_ID_PREFIX)) if token.startswith(_ID_PREFIX) else token
 
 
 def end_probability(
     logprobs: Mapping[int | str, float], triggers: Mapping[int, str], *, threshold: float
 ) -> float:
-    """P(any trigger) of one draw; `triggers` are ids and their texts. Raises EngineError where the
-    logprobs do not show on which side of the threshold it is."""
-    lower, upper = end_bounds(logprobs, triggers)
+    """P(any trigger) for one token; `triggers` maps their ids to texts. Raises EngineError if the
+    logprobs do not show whether it reaches the threshold."""
+    lower, upper = end_probability_bounds(logprobs, triggers)
     if lower < threshold <= upper:
         raise EngineError(
             f"end_rule probability: the server lists too few logprobs to tell whether P(end) is "
@@ -139,18 +144,19 @@ def end_probability(
     return lower
 
 
-def end_bounds(
+def end_probability_bounds(
     logprobs: Mapping[int | str, float], triggers: Mapping[int, str]
 ) -> tuple[float, float]:
-    """Lower and upper bound of P(any trigger): an unlisted token is less likely than any listed."""
+    """Lower and upper bound of P(any trigger): a token without a logprob is less likely than any
+    with one."""
     values = [logprobs.get(i, logprobs.get(text)) for i, text in triggers.items()]
     listed = sum(math.exp(value) for value in values if value is not None)
     num_unlisted = sum(value is None for value in values)
-    least = math.exp(min(logprobs.values(), default=0.0))
+    min_listed = math.exp(min(logprobs.values(), default=0.0))
     unlisted = max(0.0, 1 - sum(math.exp(value) for value in logprobs.values()))
-    return listed, listed + min(num_unlisted * least, unlisted)
+    return listed, listed + min(num_unlisted * min_listed, unlisted)
 
 
-def likeliest(logprobs: Mapping[int | str, float], default: int | str) -> int | str:
-    """The likeliest token listed."""
+def top_token(logprobs: Mapping[int | str, float], default: int | str) -> int | str:
+    """The token with the highest logprob; `default` if there are none."""
     return max(logprobs, key=lambda token: logprobs[token], default=default)

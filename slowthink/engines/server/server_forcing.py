@@ -1,8 +1,8 @@
 """Budget forcing in flight, by the server: requests to `slowthink serve`.
 
-One request thinks, closes and answers; nothing is prefilled again. Its events are inferred from the
-ids in the reply, and under greedy decoding also from their logprobs, which are of the model's own
-distribution, before anything was forced (vLLM's default, `raw_logprobs`):
+One request generates thinking, closing and answer; nothing is prefilled again. Its events are
+inferred from the ids in the reply, and under greedy decoding also from their logprobs, which are of
+the model's own distribution, before anything was forced (vLLM's default, `raw_logprobs`):
 
     ids  … 32 | 39 (Wait) …      likeliest at 39: <|im_start|>, a trigger: an end was refused there
 """
@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slowthink.engines.server.client_forcing import Post
+from slowthink.engines.server.client_forcing import PostCompletion
 from slowthink.engines.server.probe import ServerFeatures
 from slowthink.engines.server.replies import (
     ServerReply,
-    end_bounds,
     end_probability,
-    likeliest,
+    end_probability_bounds,
     read_reply,
+    top_token,
 )
 from slowthink.engines.session import Compiler, Job, JobInProgress
 from slowthink.engines.vllm.request_args import read_args, write_args
@@ -33,7 +33,7 @@ class ServerForcing:
     """Generates a chain, and the answer after it, in one request."""
 
     def __init__(
-        self, post: Post, features: ServerFeatures, compiler: Compiler, *, stop_id: int
+        self, post: PostCompletion, features: ServerFeatures, compiler: Compiler, *, stop_id: int
     ) -> None:
         self._post = post
         self._features = features
@@ -41,18 +41,18 @@ class ServerForcing:
         self._stop_id = stop_id
 
     def check_supported(self, job: Job) -> None:
-        """Raise ConfigError where the events could not be inferred from the ids, or the server
-        cannot force the format."""
+        """Raise ConfigError if the events could not be inferred from the ids, or the server cannot
+        force the format."""
         self._compile(_arguments(job))
         if job.request.sampling.temperature and job.farthest.waits:
             raise ConfigError(
                 "engine.endpoints.in_flight: waits under sampling: from a server's ids alone, a "
-                "forced wait string cannot be told from one that the model drew itself. "
+                "forced wait string cannot be told from one that the model sampled itself. "
                 "Set in_flight: false (rounds), or temperature: 0, or use the vllm engine."
             )
 
     async def think(self, running: JobInProgress) -> None:
-        """Generate the job's thinking and the answer after it. Raises EngineError where the server
+        """Generate the job's thinking and the answer after it. Raises EngineError if the server
         did not force the budget."""
         if running.machine.next_action().kind is ActionKind.STOP:
             return
@@ -73,8 +73,8 @@ class ServerForcing:
         if not temperature:
             body |= {"logprobs": self._features.logprobs, "return_tokens_as_token_ids": True}
         reply = read_reply(await self._post(body))
-        flow = _replayed(
-            compiled, reply, cached_ids, cap=job.farthest.cap, inferred=bool(temperature)
+        flow = _replay(
+            compiled, reply, cached_ids, cap=job.farthest.cap, use_logprobs=not temperature
         )
         prefilled = reply.num_prefilled(len(ids))
         running.spend(
@@ -98,27 +98,29 @@ def _arguments(job: Job) -> dict[str, Any]:
     return write_args(job.request, point, chain=job.chain, answer=point in job.points)
 
 
-def _replayed(
+def _replay(
     compiled: CompiledArgs,
     reply: ServerReply,
     cached_ids: Sequence[int],
     *,
     cap: int,
-    inferred: bool,
+    use_logprobs: bool,
 ) -> Flow:
-    """The flow of the server's processor. `inferred`: from the ids alone, without logprobs."""
+    """The server's flow, inferred from the reply. Raises EngineError if it does not fit the budget.
+
+    Under sampling, logprobs do not show which token was sampled: only the ids are used."""
     ids = reply.ids or ()
     flow = Flow(compiled, cap=cap, known_ids=cached_ids)
-    if inferred:
+    if not use_logprobs:
         flow.replay(ids, {}, infer=True)
     else:
         if len(reply.logprobs) != len(ids):
             raise _not_forced(f"{len(reply.logprobs)} logprobs for {len(ids)} tokens")
-        texts = {
+        trigger_texts = {
             token: compiled.token_format.decode([token]) for token in compiled.rules.trigger_ids
         }
         for token, logprobs in zip(ids, reply.logprobs, strict=True):
-            flow.observe([token], _declared_end(flow, token, logprobs, texts))
+            flow.observe([token], _declared_end(flow, token, logprobs, trigger_texts))
     if flow.num_unexpected:
         raise _not_forced(f"{flow.num_unexpected} of {len(ids)} tokens differ from the forced ones")
     if flow.thinking.next_action().kind is not ActionKind.STOP:
@@ -127,25 +129,25 @@ def _replayed(
 
 
 def _declared_end(
-    flow: Flow, token: int, logprobs: Mapping[int | str, float], texts: Mapping[int, str]
+    flow: Flow, token: int, logprobs: Mapping[int | str, float], trigger_texts: Mapping[int, str]
 ) -> DeclaredEnd | None:
-    """The end that the end rule declared where this token was returned, if any."""
+    """The end that the end rule declared at this token, if any."""
     instruction, rules = flow.instruction(), flow.compiled.rules
     if instruction.force >= 0 or instruction.banned:
         return None
-    best = int(likeliest(logprobs, -1))
-    if best in rules.trigger_ids:
-        return DeclaredEnd(best, 1.0, best)
+    argmax = int(top_token(logprobs, -1))
+    if argmax in rules.trigger_ids:
+        return DeclaredEnd(argmax, 1.0, argmax)
     if rules.end_rule != "probability":
         return None
     threshold = rules.end_probability
-    lower, upper = end_bounds(logprobs, texts)
+    lower, upper = end_probability_bounds(logprobs, trigger_texts)
     if lower < threshold <= upper and instruction.on_end >= 0:
-        # Too few logprobs, but the server knew: at a declared end it returned another token.
-        declared = token == instruction.on_end and token != best
+        # Too few logprobs to tell; but at a declared end the server returns another token.
+        declared = token == instruction.on_end and token != argmax
     else:
-        declared = end_probability(logprobs, texts, threshold=threshold) >= threshold
-    return DeclaredEnd(best, threshold, best) if declared else None
+        declared = end_probability(logprobs, trigger_texts, threshold=threshold) >= threshold
+    return DeclaredEnd(argmax, threshold, argmax) if declared else None
 
 
 def _not_forced(reason: str) -> EngineError:

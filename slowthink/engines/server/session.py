@@ -1,14 +1,14 @@
 """The openai engine: budget forcing over any server with `/v1/completions`.
 
-Thinking is always forced by the client, in rounds (`client_forcing`). A server's own cap is not
-used, since a failure to keep it would go unnoticed. With `in_flight` the servers are ours
-(`slowthink serve`) and force inside one request (`server_forcing`). Jobs run concurrently in one
-thread's event loop; `completed` returns each as soon as it finishes.
+Thinking is forced by the client, in rounds (`client_forcing`). A server's own thinking budget is
+not used, since a failure to keep it would go unnoticed. With `in_flight`, servers started by
+`slowthink serve` force inside one request (`server_forcing`). Jobs run concurrently in one thread's
+event loop; `completed` returns each as soon as it finishes.
 
     engine: {kind: openai, endpoints: {urls: [http://a:8000/v1, http://b:8000/v1]}}
 
 The fingerprint is a hash of the server's name of the model, its entry in `/v1/models`, the
-tokenizer, and the model's files where the recipe's `model` is a local folder. Servers do not expose
+tokenizer, and the model's files if the recipe's `model` is a local folder. Servers do not expose
 weights: without that folder, different weights under the same name and path have the same
 fingerprint; give them different names (`vllm serve --served-model-name`).
 """
@@ -26,8 +26,8 @@ from slowthink.engines.server.client_forcing import ClientForcing
 from slowthink.engines.server.server_forcing import ServerForcing
 from slowthink.engines.server.tokenizer import (
     ServedTokenizer,
-    load_local,
-    local_fingerprint,
+    folder_fingerprint,
+    load_local_tokenizer,
 )
 from slowthink.engines.server.unsupported import check_supported
 from slowthink.engines.session import Capabilities, Compiler, Job, JobInProgress, check_context
@@ -55,10 +55,10 @@ class OpenAISession(ServerSession):
     @property
     def anomalies(self) -> Counter[str]:
         """Harmless deviations of servers from what was requested, and retries, by kind."""
-        return Counter(dict(self._client.anomalies)) + Counter(dict(self._pool.counts))
+        return Counter(dict(self._client.anomalies)) + Counter(dict(self._pool.failure_counts))
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises ConfigError where these servers cannot keep its budget exactly."""
+        """Queue a job. Raises ConfigError if these servers cannot keep its budget exactly."""
         check_context(job, max_context=self.capabilities.max_context)
         token_format = self.compiler.token_format(job.request.format)
         check_supported(job, token_format, features=self._features, tokenizer=self.tokenizer)
@@ -66,45 +66,45 @@ class OpenAISession(ServerSession):
             self._forcing.check_supported(job)
         self._runner.submit(job)
 
-    def _open(self, name: str, config: EngineConfig) -> None:
-        model = self._probe_servers(lambda prober: prober.find_model(self._endpoints.model))
+    def _connect(self, name: str, config: EngineConfig) -> None:
+        model = self._probe_common_features(lambda prober: prober.find_model(self._endpoints.model))
         self._open_tokenizer(name, model.model)
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
-        self._features = self._probe_servers(lambda prober: prober.probe(model))
+        self._features = self._probe_common_features(lambda prober: prober.probe(model))
         self._client = ClientForcing(self._complete, self._features, self.compiler)
         self._forcing: ClientForcing | ServerForcing = self._client
         if self._endpoints.in_flight:
-            self._forcing = self._server_forcing()
-        self._describe(name, config)
+            self._forcing = self._open_server_forcing()
+        self._set_identity(name, config)
 
     def _open_tokenizer(self, name: str, model: str) -> None:
         if self.tokenizer is not None:
             self.eos_ids = frozenset({self.tokenizer.eos_token_id})
             return
-        local = load_local(name, self._revision)
+        local = load_local_tokenizer(name, self._revision)
         if local is not None:
             self.tokenizer, self.eos_ids = local
             return
-        self._notify(f"{name}: no local tokenizer of that name; the server's own is used.")
+        self._notify(f"{name}: no local tokenizer of this name; the server's own is used.")
         self.tokenizer = ServedTokenizer(self._endpoints.urls[0], self._pool.key, model)
         self.eos_ids = self.tokenizer.eos_ids
 
-    def _server_forcing(self) -> ServerForcing:
-        """Raises ConfigError where a server was not started by `slowthink serve`."""
+    def _open_server_forcing(self) -> ServerForcing:
+        """Raises ConfigError if a server was not started by `slowthink serve`."""
         features = self._features
-        ours = self._on_each(lambda prober: prober.is_slowthink_serve(features.model))
-        for url, is_ours in zip(self._endpoints.urls, ours, strict=True):
+        are_ours = self._probe_each_server(lambda prober: prober.is_slowthink_serve(features.model))
+        for url, is_ours in zip(self._endpoints.urls, are_ours, strict=True):
             if not is_ours or not features.returns_ids or not features.takes_ids:
                 raise ConfigError(
-                    f"engine.endpoints.in_flight: {url} takes no budget: it ignored an unknown "
-                    "slowthink argument instead of rejecting it; expected a server started by "
-                    "`slowthink serve`. Start it so, or set in_flight: false."
+                    f"engine.endpoints.in_flight: {url} does not force budgets: it ignored an "
+                    "unknown slowthink argument instead of rejecting it; expected a server started "
+                    "by `slowthink serve`. Start it so, or set in_flight: false."
                 )
         stop_id = self.tokenizer.eos_token_id
         return ServerForcing(self._complete, features, self.compiler, stop_id=stop_id)
 
-    def _describe(self, name: str, config: EngineConfig) -> None:
-        """Set the session's identity and capabilities."""
+    def _set_identity(self, name: str, config: EngineConfig) -> None:
+        """Set fingerprint, numerics and capabilities."""
         features = self._features
         max_context = config.max_context or features.max_context
         if max_context is None:
@@ -115,7 +115,7 @@ class OpenAISession(ServerSession):
             )
         tokenizer_hash = tokenizer_fingerprint(self.tokenizer)
         self.fingerprint = digest(
-            ["served", features.model, features.facts, tokenizer_hash, local_fingerprint(name)]
+            ["served", features.model, features.facts, tokenizer_hash, folder_fingerprint(name)]
         )
         self.numerics = f"openai/{features.model}/{features.version}"
         self.count_source = "ids" if features.returns_ids else "retokenised"

@@ -1,4 +1,4 @@
-"""The tokenizer of a served model: the local one of that name, or else the server's own.
+"""The tokenizer of a served model: a local one of its name, or else the server's own.
 
 A recipe's `model` names the tokenizer (a folder, a hub id, `smollm2-135m`). Only its small files
 are downloaded, never weights. If it is unavailable, `/tokenize` and `/detokenize` of vLLM, SGLang
@@ -18,23 +18,31 @@ from typing import Any
 from slowthink.engines.models import EMBEDDED, eos_ids, fingerprint, resolve_model
 from slowthink.errors import ConfigError, EngineError
 
-_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<|endoftext|>", "</s>", "<eos>", "<end_of_turn>")
-"""Texts that end a turn in common model families: a server does not report which is its own."""
+_END_TOKENS = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|end|>",
+    "<|endoftext|>",
+    "</s>",
+    "<eos>",
+    "<end_of_turn>",
+]
+"""Tokens that end a turn in common model families; servers do not report their model's."""
 _TIMEOUT_SECONDS = 60.0
 
 
-def load_local(name: str, revision: str | None) -> tuple[Any, frozenset[int]] | None:
-    """The tokenizer of that name and all ids that end a turn: its own and, if there is one, the
-    generation config's. None if the name is neither local nor on the hub."""
+def load_local_tokenizer(name: str, revision: str | None) -> tuple[Any, frozenset[int]] | None:
+    """The tokenizer and all ids that end a turn: its own and, if there is one, the generation
+    config's. None if the model is neither local nor on the hub."""
     try:
         from transformers import AutoTokenizer
     except ImportError:
         return None
-    local = name == EMBEDDED or Path(name).exists()
-    path = str(resolve_model(name)) if local else name
+    is_local = name == EMBEDDED or Path(name).exists()
+    path = str(resolve_model(name)) if is_local else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    except Exception:  # transformers and the hub client raise a dozen kinds
+    except Exception:  # transformers and the hub client raise many kinds of errors
         return None
     configured = None
     with contextlib.suppress(ImportError, OSError, ValueError):
@@ -44,10 +52,10 @@ def load_local(name: str, revision: str | None) -> tuple[Any, frozenset[int]] | 
     return tokenizer, eos_ids(configured, tokenizer.eos_token_id)
 
 
-def local_fingerprint(name: str) -> str:
+def folder_fingerprint(name: str) -> str:
     """Fingerprint of a local folder's files; empty for any other name."""
-    local = name == EMBEDDED or (Path(name) / "config.json").is_file()
-    return fingerprint(resolve_model(name)) if local else ""
+    is_local = name == EMBEDDED or (Path(name) / "config.json").is_file()
+    return fingerprint(resolve_model(name)) if is_local else ""
 
 
 class ServedTokenizer:
@@ -69,10 +77,10 @@ class ServedTokenizer:
         self.encode = functools.lru_cache(maxsize=4096)(self._encode)
         self._decode_cached = functools.lru_cache(maxsize=4096)(self._decode)
         try:
-            ids = [ids[0] for text in _ENDS if len(ids := self._encode(text)) == 1]
+            ids = [ids[0] for text in _END_TOKENS if len(ids := self._encode(text)) == 1]
         except (EngineError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"model `{model}`: no tokenizer of that name is installed or on the hub, and the "
+                f"model `{model}`: no tokenizer of this name is local or on the hub, and the "
                 f"server has no /tokenize ({type(error).__name__}); expected one, since budgets "
                 "are counted in tokens. Set `model` to the model's folder or hub id, and "
                 "engine.endpoints.model to the server's name of it. Tokenizers need: "
@@ -86,7 +94,7 @@ class ServedTokenizer:
         return min(self.eos_ids, default=None)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        """Text of ids."""
+        """The text of these ids."""
         return self._decode_cached(tuple(ids))
 
     def apply_chat_template(
@@ -96,7 +104,7 @@ class ServedTokenizer:
         add_generation_prompt: bool,
         **variables: Any,
     ) -> str:
-        """Text of the messages in the server's chat template. Raises ConfigError without one."""
+        """The messages as text in the server's chat template. Raises ConfigError if it has none."""
         body: dict[str, Any] = {"model": self.name_or_path, "messages": list(messages)}
         body["add_generation_prompt"] = add_generation_prompt
         if variables:
@@ -110,7 +118,7 @@ class ServedTokenizer:
         except EngineError as error:
             raise ConfigError(
                 f"model `{self.name_or_path}`: the server has no chat template ({error}); "
-                "expected one. Name a tokenizer that has: --set model=FOLDER_OR_HUB_ID"
+                "expected one. Name a tokenizer that has one: --set model=FOLDER_OR_HUB_ID"
             ) from None
 
     def _encode(self, text: str, add_special_tokens: bool = False) -> list[int]:

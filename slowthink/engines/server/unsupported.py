@@ -1,7 +1,7 @@
-"""Jobs that a server cannot do exactly, refused before any work with an alternative in the message.
+"""Refuses jobs that a server cannot run exactly, with an alternative in the message.
 
-Drawing the runner-up needs `logit_bias`, a rule on P(end) needs logprobs, a trigger that is a
-special token needs ids; each only where the probe showed that the server has it.
+Taking the runner-up token needs `logit_bias`, a rule on P(end) needs logprobs, a trigger that is a
+special token needs ids; the probe shows whether a server has these.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ _OTHER_ENGINE = "or use the transformers or vllm engine"
 def check_supported(
     job: Job, token_format: TokenFormat, *, features: ServerFeatures, tokenizer: Any
 ) -> None:
-    """Raise ConfigError where this server cannot keep the job's budget exactly."""
+    """Raise ConfigError if this server cannot keep the job's budget exactly."""
     problems = (
-        *_truncations(job.request.sampling, features),
-        *_invisible_triggers(token_format, features, tokenizer),
-        *_runner_up(job, features),
-        *_end_rule(job.request, features),
-        *_text_search(job, token_format, tokenizer),
+        *_truncation_problems(job.request.sampling, features),
+        *_trigger_problems(token_format, features, tokenizer),
+        *_runner_up_problems(job, features),
+        *_end_rule_problems(job.request, features),
+        *_text_search_problems(job, token_format, tokenizer),
     )
     if problems:
         reason, hint = problems[0]
         raise ConfigError(
-            f"engine `openai`, server model `{features.model}`: cannot do this here: {reason}. "
+            f"engine `openai`, server model `{features.model}`: cannot run this job: {reason}. "
             f"{hint}."
         )
 
 
 Problems = Iterator[tuple[str, str]]
-"""Reasons, each with an alternative."""
+"""Reasons why a job cannot run, each with an alternative."""
 
 
-def _truncations(sampling: Sampling, features: ServerFeatures) -> Problems:
-    for name, off in (("top_p", 1), ("top_k", 0), ("min_p", 0)):
-        if getattr(sampling, name) != off and name not in features.truncations:
-            yield f"{name} has no effect there", f"Set {name}: {off}, {_OTHER_ENGINE}"
+def _truncation_problems(sampling: Sampling, features: ServerFeatures) -> Problems:
+    for name, neutral in (("top_p", 1), ("top_k", 0), ("min_p", 0)):
+        if getattr(sampling, name) != neutral and name not in features.truncations:
+            yield f"{name} has no effect on it", f"Set {name}: {neutral}, {_OTHER_ENGINE}"
 
 
-def _invisible_triggers(
+def _trigger_problems(
     token_format: TokenFormat, features: ServerFeatures, tokenizer: Any
 ) -> Problems:
     for token in sorted(token_format.trigger_ids - token_format.eos_ids):
         if not features.returns_ids and not tokenizer.decode([token], skip_special_tokens=True):
             yield (
-                "it returns neither token ids nor special tokens, so a drawn "
-                f"{tokenizer.decode([token])!r} would not be seen",
+                "it returns neither token ids nor special tokens, so a generated "
+                f"{tokenizer.decode([token])!r} could not be detected",
                 "Use a server that returns ids (vLLM; llama.cpp with logprobs), a format with "
                 f"delimiters of ordinary text, {_OTHER_ENGINE}",
             )
 
 
-def _runner_up(job: Job, features: ServerFeatures) -> Problems:
+def _runner_up_problems(job: Job, features: ServerFeatures) -> Problems:
     budget, sampling = job.request.budget, job.request.sampling
     if budget.min_thinking_tokens:
         setting = "forcing.min_thinking_tokens"
@@ -71,36 +71,36 @@ def _runner_up(job: Job, features: ServerFeatures) -> Problems:
         setting = "waits without a string"
     else:
         return
-    if not features.biases:
+    if not features.logit_bias:
         yield (
-            f"{setting} needs a token excluded from the draw, and its logit_bias has no effect",
+            f"{setting} needs tokens excluded from sampling, and its logit_bias has no effect",
             f"Use wait strings and no minimum, {_OTHER_ENGINE}",
         )
     if sampling.temperature and _is_truncated(sampling):
         yield (
-            f"{setting} draws again from the truncated distribution, and logit_bias changes what "
-            "top_p, top_k and min_p keep of it",
+            f"{setting} samples again from the truncated distribution, and logit_bias changes "
+            "which tokens top_p, top_k and min_p keep",
             f"Set {_NO_TRUNCATION}, or use wait strings and no minimum, {_OTHER_ENGINE}",
         )
 
 
-def _end_rule(request: Request, features: ServerFeatures) -> Problems:
+def _end_rule_problems(request: Request, features: ServerFeatures) -> Problems:
     rule, sampling = request.budget.end_rule, request.sampling
     if needs_logprobs(request) and not (features.logprobs and features.returns_ids):
         yield (
-            f"end_rule {rule} needs logprobs with token ids, and it returns none",
+            f"end_rule {rule} needs logprobs with token ids, and it does not return them",
             f"Set end_rule: drawn, {_OTHER_ENGINE}",
         )
-    plain = sampling.temperature in (0, 1) and not _is_truncated(sampling)
-    if rule == "probability" and sampling.temperature and not plain:
+    unprocessed = sampling.temperature in (0, 1) and not _is_truncated(sampling)
+    if rule == "probability" and sampling.temperature and not unprocessed:
         yield (
-            "end_rule probability is about the distribution after temperature and truncation, and "
-            "its logprobs are of the one before",
+            "end_rule probability uses the distribution after temperature and truncation, and its "
+            "logprobs are those before",
             f"Set temperature: 1 or 0, {_NO_TRUNCATION}, {_OTHER_ENGINE}",
         )
 
 
-def _text_search(job: Job, token_format: TokenFormat, tokenizer: Any) -> Problems:
+def _text_search_problems(job: Job, token_format: TokenFormat, tokenizer: Any) -> Problems:
     has_step_limit = any(point.steps is not None for point in job.points)
     if isinstance(tokenizer, ServedTokenizer) and (token_format.long_triggers or has_step_limit):
         yield (
