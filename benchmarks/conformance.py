@@ -237,7 +237,7 @@ def whole(outcome: JobResult, request: Request, point: Point, session: Session) 
     rules = make_rules(request.budget, compiled)
     cut = cut_chain(outcome.chain, rules, cap=point.cap, waits=point.waits)
     assert cut is not None
-    natural = cut.end.value == "natural"
+    natural = cut.end_reason.value == "natural"
     closing = compiled.closing_ids(cut.ids, natural=natural, cue=request.budget.final_answer_cue)
     assert closing is not None
     key = request.answer_key(cut.ids, closing)

@@ -126,7 +126,7 @@ def contents(path: Path) -> Contents:
         len(chain.ids) - sum(event.forced for event in chain.events) + len(chain.events)
         for chain in chains.values()
     )
-    said = sum(len(one.ids) + (one.end.value == "stop") for one in answers.values())
+    said = sum(len(one.ids) + (one.end_reason.value == "stop") for one in answers.values())
     return Contents(
         chains=chains, answers=answers, counted=counted, durable=thought + said, num_rows=num,
         num_records=records,

@@ -45,13 +45,13 @@ class Verdict(enum.Enum):
     GRADER_ERROR = "grader_error"
 
     @property
-    def counts(self) -> bool:
-        """Whether the verdict is in the denominator of an accuracy."""
+    def is_counted(self) -> bool:
+        """Whether answers with this verdict are in the denominator of an accuracy."""
         return self not in (Verdict.UNGRADABLE, Verdict.GRADER_ERROR)
 
 
 class ThinkingEnd(enum.Enum):
-    """Why thinking ended."""
+    """Reason why thinking ended."""
 
     NATURAL = "natural"
     CAP = "cap"
@@ -62,7 +62,7 @@ class ThinkingEnd(enum.Enum):
 
 
 class AnswerEnd(enum.Enum):
-    """Why the answer ended."""
+    """Reason why the answer ended."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -75,7 +75,7 @@ class ChainState(enum.Enum):
     OPEN = "open"
     """More thinking can be sampled."""
     ENDED = "ended"
-    """Its last event is an accepted end, which a budget with more waits refuses."""
+    """Its last event is an accepted end; a budget with more waits would refuse it and go on."""
     LOOP = "loop"
     """The loop detector stopped it; it is never extended."""
 
@@ -154,12 +154,12 @@ class LoopRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """How long a model may, and must, think (s1, arXiv 2501.19393, section 3.1)."""
+    """Limits of a model's thinking, and how they are forced (s1, arXiv 2501.19393, section 3.1)."""
 
     max_thinking_tokens: int | None = None
-    """None: as many as fit into the context beside prompt and answer."""
+    """None: as many as the context has room for, in addition to prompt and answer."""
     min_thinking_tokens: int = 0
-    """An end declared earlier is refused and the runner-up token taken."""
+    """An earlier end is refused, and the runner-up token is taken."""
     max_thinking_steps: int | None = None
     """None: no limit."""
     step_delimiter: str = "\n\n"
@@ -169,13 +169,13 @@ class Budget:
     wait_strings: tuple[str, ...] = ("Wait",)
     """Used in rotation. Empty: the delimiter is suppressed and the runner-up token taken."""
     final_answer_cue: str | None = "Final Answer:"
-    """Appended after a forced end. None: no cue."""
+    """Begins the answer after a forced end. None: no cue."""
     end_rule: str = "drawn"
     """drawn | argmax | probability (P(end) >= `end_probability`): when an end counts as declared.
     """
     end_probability: float = 1.0
     answer_tokens: int = 512
-    """Longest answer; reserved in the context."""
+    """Maximum number of answer tokens; reserved in the context."""
     loop: LoopRule | None = None
 
 
@@ -189,8 +189,8 @@ class ThinkingFormat:
     end: str
     """Ends thinking and begins the answer."""
     end_triggers: tuple[str, ...] = ()
-    """Texts that declare the end when sampled, beside the end-of-sequence tokens. A text of several
-    tokens needs an engine that can roll back."""
+    """Texts that declare the end if sampled, in addition to end-of-sequence tokens. A text of
+    several tokens needs an engine that can roll back."""
     newline_before_forced_end: bool = True
     """A forced end starts on a new line."""
     cue_after_natural_end: bool = False
@@ -212,7 +212,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One sample from one model: the unit that is requested, keyed and stored.
+    """One sample from one model: the unit that is sampled, and stored by its key.
 
     `chain_key` excludes the cap, the steps and the number of waits, so that all points of a sweep
     share their thinking; `key` includes everything.
@@ -231,25 +231,25 @@ class Request:
     sample: int = 0
 
     def chain_key(self) -> str:
-        """Key of the thinking that this request shares with other caps and numbers of waits."""
+        """Key of the thinking, which requests with other caps and numbers of waits share."""
         budget = self.budget
-        rules = [budget.min_thinking_tokens, budget.wait_strings, budget.end_rule]
-        rules += [
-            budget.end_probability if budget.end_rule == "probability" else None,
+        end_probability = budget.end_probability if budget.end_rule == "probability" else None
+        rules = [
+            budget.min_thinking_tokens, budget.wait_strings, budget.end_rule, end_probability,
             plain(budget.loop),
-        ]
-        return digest(["chain", 1, *self._identity(), rules])
+        ]  # fmt: skip
+        return digest(["chain", 1, *self._common_fields(), rules])
 
     def answer_key(self, thinking_ids: tuple[int, ...], closing: tuple[int, ...]) -> str:
-        """Key of the answer that follows this cut of the chain and these closing ids."""
-        limit = self.budget.answer_tokens
-        return digest(["answer", 1, self.chain_key(), thinking_ids, closing, limit])
+        """Key of the answer that follows this thinking and these closing ids."""
+        max_tokens = self.budget.answer_tokens
+        return digest(["answer", 1, self.chain_key(), thinking_ids, closing, max_tokens])
 
     def key(self) -> str:
         """Key of the whole completion."""
-        return digest(["request", 1, *self._identity(), plain(self.budget)])
+        return digest(["request", 1, *self._common_fields(), plain(self.budget)])
 
-    def _identity(self) -> list[Any]:
+    def _common_fields(self) -> list[Any]:
         return [
             self.model, self.numerics, self.prompt_ids, plain(self.format), plain(self.sampling),
             self.seed, self.sample,
@@ -258,7 +258,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chain:
-    """One stream of thinking: all tokens between the delimiters, wait strings included."""
+    """A chain of thought: all tokens between the delimiters, wait strings included."""
 
     key: str
     ids: tuple[int, ...] = ()
@@ -268,16 +268,16 @@ class Chain:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """The answer after one closing of one chain."""
+    """The answer after one cut of a chain and its closing."""
 
     key: str
     chain_key: str
-    cut: int
+    num_thinking_tokens: int
     """Number of thinking tokens before the closing."""
     closing: tuple[int, ...]
     """Forced ids between thinking and answer: delimiter, cue."""
     ids: tuple[int, ...]
-    end: AnswerEnd
+    end_reason: AnswerEnd
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -314,13 +314,13 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grade:
-    """A verdict with the texts that were compared."""
+    """A verdict, and the texts that were compared."""
 
     verdict: Verdict
     extracted: str | None = None
     gold: str | None = None
     method: str = ""
-    """The rule that decided."""
+    """Rule that decided the verdict."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -346,12 +346,12 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingStep:
-    """One optimiser step: a row of `train`."""
+    """One optimiser step: a row of stage `train`."""
 
     step: int
     """From 1."""
     epoch: float
-    """Passes over the training set after the step."""
+    """Number of passes over the training set, after the step."""
     loss: float
     """Mean cross-entropy of the loss tokens, in nats, before the update."""
     learning_rate: float
@@ -359,12 +359,12 @@ class TrainingStep:
     """Before clipping."""
     num_tokens: int
     num_loss_tokens: int
-    """Tokens of completions, which the loss is computed on."""
+    """Tokens of completions: those that the loss is computed on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationRow:
-    """One answer of one arm to one problem at one point of its curve: a row of `evaluate`."""
+    """One answer of an arm to a problem at one point of its curve: a row of stage `evaluate`."""
 
     id: str
     """arm | protocol | benchmark | problem | temperature | sample | cap | waits | forced or free.
@@ -372,7 +372,7 @@ class EvaluationRow:
     arm: str
     model: str
     benchmark: str
-    """Name of the set; `heldout` for the pool's own held-out problems."""
+    """Name of the benchmark; `heldout` for the pool's own held-out problems."""
     protocol: str
     temperature: float
     problem_id: str
@@ -383,7 +383,7 @@ class EvaluationRow:
     max_thinking_tokens: int
     waits: int
     forced: bool
-    """False: thinking was not cut off; if it did not end by itself, the verdict is TRUNCATED."""
+    """False: nothing was forced. If thinking did not end by itself, the verdict is TRUNCATED."""
     num_prompt_tokens: int
     num_thinking_tokens: int
     num_closing_tokens: int
@@ -399,7 +399,7 @@ class EvaluationRow:
     answer: str
     """The graded text: the answer, including a forced cue."""
     last_number: bool
-    """Whether its last number may count as the answer."""
+    """Whether the last number may be taken as the answer."""
     score: float | None
     """The scorer's score of thinking and answer; None without a scorer."""
     verdict: Verdict
@@ -420,7 +420,7 @@ class Cost:
     decoded: int = 0
     forced: int = 0
     re_prefilled: int = 0
-    """Part of `prefilled` that was prefilled or decoded before."""
+    """Tokens of `prefilled` that had been prefilled or decoded before."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -458,12 +458,12 @@ def duplicate_key(question: str, choices: tuple[str, ...] = ()) -> str:
 
 
 def item_seed(seed: int, *names: object) -> int:
-    """A 63-bit seed for one item: results do not depend on order, workers or resuming."""
+    """A 63-bit seed for one item. Results do not depend on order, workers or resuming."""
     return int(digest([seed, *map(str, names)])[:16], 16) >> 1
 
 
 def group_by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """The items by key; keys and items in order of appearance."""
+    """Group items by key; keys and items are in order of appearance."""
     groups: dict[K, list[T]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)

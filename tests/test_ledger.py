@@ -27,7 +27,10 @@ def make_chain(key: str = "c", length: int = 3) -> Chain:
 
 
 def make_answer(key: str = "a") -> Answer:
-    return Answer(key=key, chain_key="c", cut=2, closing=(7,), ids=(1, 70_000), end=AnswerEnd.STOP)
+    return Answer(
+        key=key, chain_key="c", num_thinking_tokens=2, closing=(7,), ids=(1, 70_000),
+        end_reason=AnswerEnd.STOP,
+    )  # fmt: skip
 
 
 def test_what_is_recorded_comes_back_the_same(tmp_path) -> None:

@@ -320,7 +320,7 @@ def test_a_budget_above_the_context_is_refused_before_any_work(ledger, make_prob
         session, [make_problem()], recipe=Recipe(name="r"), chat=ChatConfig(),
         budget=Budget(answer_tokens=8), sampling=Sampling(), points=[Point(150)],
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="context holds 200. Lower caps"):
+    with pytest.raises(ConfigError, match="context is 200. Lower caps"):
         Sampler(session, ledger, tag="t").complete(tasks)
     assert session.cost.decoded == 0
 
@@ -340,7 +340,7 @@ def test_room_is_kept_for_a_long_closing(make_problem) -> None:
         if fits:
             session.submit(job)
         else:
-            with pytest.raises(ConfigError, match="the model's context holds 240"):
+            with pytest.raises(ConfigError, match="the model's context is 240"):
                 session.submit(job)
 
 

@@ -108,7 +108,7 @@ def compare_rows(
 def _graded_by_problem(rows: Sequence[RowT]) -> dict[str, list[RowT]]:
     """Graded rows by problem, in order of sample."""
     ordered = sorted(rows, key=lambda row: (row.sample, row.id))
-    return by_problem(row for row in ordered if row.verdict.counts)
+    return by_problem(row for row in ordered if row.verdict.is_counted)
 
 
 def _side_figures(
@@ -210,7 +210,7 @@ def arm_elicitation(arms: Mapping[str, Points], base: str, tuned: str) -> dict[s
     if base == tuned or base not in arms or tuned not in arms:
         return None
     base_rows = by_problem(
-        row for row in arms[base][longest_point(arms[base])] if row.verdict.counts
+        row for row in arms[base][longest_point(arms[base])] if row.verdict.is_counted
     )
     tuned_scores = problem_scores(arms[tuned][longest_point(arms[tuned])])
     shared = sorted(base_rows.keys() & tuned_scores.keys())

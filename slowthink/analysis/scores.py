@@ -100,7 +100,7 @@ def problem_scores(rows: Iterable[RowT]) -> dict[str, float]:
     The mean over temperatures of the mean over samples: each temperature has the same weight.
     Ungradable answers are left out.
     """
-    graded = by_problem(row for row in rows if row.verdict.counts)
+    graded = by_problem(row for row in rows if row.verdict.is_counted)
     return {problem: _score(graded[problem]) for problem in sorted(graded)}
 
 
@@ -125,7 +125,7 @@ def point_figures(
     over problems. Ungradable answers are left out of the denominator and counted separately.
     """
     scores = problem_scores(rows)
-    num_graded = sum(row.verdict.counts for row in rows)
+    num_graded = sum(row.verdict.is_counted for row in rows)
     interval = accuracy_ci(
         list(scores.values()), num_answers=num_graded, num_resamples=num_resamples, seed=seed
     )
@@ -193,7 +193,7 @@ def _sample_figures(
     rows: Sequence[EvaluationRow], groups: AnswerGroups, *, seed: int
 ) -> dict[str, Any]:
     """pass@k, maj@k and coverage; without pass@k and maj@k where temperatures are mixed."""
-    graded = [row for row in rows if row.verdict.counts]
+    graded = [row for row in rows if row.verdict.is_counted]
     problems = [samples for _, samples in sorted(by_problem(graded).items())]
     correct = [[row.verdict is Verdict.CORRECT for row in samples] for samples in problems]
     passes: dict[str, float | None] = {}

@@ -101,7 +101,7 @@ class Conversation:
             question, source="chat", row=len(self.messages), language=language_of(question)
         )
         (task,) = budgeted_tasks(
-            self._session, [problem], self._settings, **self.budget, earlier=self.messages
+            self._session, [problem], self._settings, **self.budget, history=self.messages
         )
         turn = completion_row(task, self._sampler.complete([task])[0][0])
         turn["answer"] = turn["answer"].strip()

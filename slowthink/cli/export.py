@@ -149,7 +149,7 @@ def _harness_row(
     }
     doc |= {"choices": list(choices)} if choices else {}
     settings = {"temperature": first.temperature, "do_sample": first.temperature > 0}
-    counted = [row.verdict is Verdict.CORRECT for row in rows if row.verdict.counts]
+    counted = [row.verdict is Verdict.CORRECT for row in rows if row.verdict.is_counted]
     extracted = [row.extracted if row.extracted is not None else INVALID for row in rows]
     return {
         "doc_id": number,

@@ -125,16 +125,16 @@ def budgeted_tasks(
     *,
     cap: int,
     waits: int,
-    earlier: Sequence[Mapping[str, str]] = (),
+    history: Sequence[Mapping[str, str]] = (),
 ) -> list[Task]:
-    """One task per problem, with this budget; `earlier` are the messages before the question."""
+    """One task per problem, with this budget; `history`: the messages before the question."""
     from slowthink.engines.session import Point
     from slowthink.sampling.sampler import make_tasks
 
     return make_tasks(
         session, problems, recipe=settings, chat=settings.chat,
         budget=lambda problem: settings.forcing.budget(cap, waits, language=problem.language),
-        sampling=settings.sampling.to_record(), earlier=earlier,
+        sampling=settings.sampling.to_record(), history=history,
         points=[Point(cap, waits, steps=settings.forcing.max_thinking_steps)],
     )  # fmt: skip
 

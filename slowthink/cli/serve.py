@@ -214,10 +214,12 @@ def _example_request(model: str, folder: str, *, host: str, port: int) -> str:
 
 
 def _prompt(tokenizer: Any, thinking_start: str) -> str:
-    from slowthink.forcing.prompts import header_text
+    from slowthink.forcing.prompts import render_header
     from slowthink.recipe import ChatConfig
 
     problem = Problem(id="", duplicate_key="", question=_QUESTION, source="", source_row="")
-    header = header_text(tokenizer, problem, ChatConfig()) if tokenizer.chat_template else _QUESTION
+    header = (
+        render_header(tokenizer, problem, ChatConfig()) if tokenizer.chat_template else _QUESTION
+    )
     has_start = thinking_start and header.rstrip().endswith(thinking_start.strip())
     return header if has_start else header + thinking_start

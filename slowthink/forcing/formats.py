@@ -1,6 +1,6 @@
-"""Thinking delimiters, as text and as the ids of one tokenizer.
+"""Thinking delimiters, as text and as token ids.
 
-A `records.ThinkingFormat` describes the delimiters; `compile_format` encodes them for a tokenizer.
+A `records.ThinkingFormat` contains the delimiters; `compile_format` encodes them with a tokenizer.
 s1's format: `<|im_start|>think\\n` … `<|im_start|>answer\\n` (arXiv 2501.19393; simplescaling/s1
 data/tokenization.py).
 """
@@ -41,38 +41,39 @@ FORMATS: dict[str, ThinkingFormat] = {
 }
 
 AUTO = "auto"
-_TEMPLATE_TEXTS = {"think-tags": ("</think>", "<think>"), "gpt-oss": ("<|channel|>",)}
-"""Texts that identify the format of a chat template; any one of them does."""
+_TEMPLATE_MARKERS = {"think-tags": ("</think>", "<think>"), "gpt-oss": ("<|channel|>",)}
+"""Format of a chat template that contains any of these texts."""
 
 
 def resolve_format(
-    name: str, tokenizer: Any, own: Mapping[str, Any] | None = None
+    name: str, tokenizer: Any, custom_formats: Mapping[str, Any] | None = None
 ) -> ThinkingFormat:
     """Return the named format; `auto` detects it from the tokenizer's chat template.
 
     Raises ConfigError for an unknown name and for a template without thinking delimiters.
     """
     if name != AUTO:
-        return get_format(name, own)
+        return get_format(name, custom_formats)
     template = str(tokenizer.chat_template or "")
-    for detected, texts in _TEMPLATE_TEXTS.items():
-        if any(text in template for text in texts):
-            return FORMATS[detected]
+    for format_name, markers in _TEMPLATE_MARKERS.items():
+        if any(marker in template for marker in markers):
+            return FORMATS[format_name]
+    all_markers = [marker for markers in _TEMPLATE_MARKERS.values() for marker in markers]
+    names = sorted({*FORMATS, *(custom_formats or ())})
     raise ConfigError(
         f"chat.format: `auto`, but the chat template of `{tokenizer.name_or_path}` has none of "
-        f"{', '.join(text for texts in _TEMPLATE_TEXTS.values() for text in texts)}; expected a "
-        "thinking model. Name its format: "
-        f"{', '.join(sorted({*FORMATS, *(own or ())}))} (for a model trained on s1's texts: s1)."
+        f"{', '.join(all_markers)}; expected a thinking model. Name its format: "
+        f"{', '.join(names)} (for a model trained on s1's texts: s1)."
     )
 
 
-def get_format(name: str, own: Mapping[str, Any] | None = None) -> ThinkingFormat:
-    """Return the named format: the recipe's own (`FormatConfig`) or a built-in one."""
-    if own and name in own:
-        return ThinkingFormat(name=name, **own[name].model_dump())
+def get_format(name: str, custom_formats: Mapping[str, Any] | None = None) -> ThinkingFormat:
+    """Return the named format: a custom one of the recipe (`FormatConfig`) or a built-in one."""
+    if custom_formats and name in custom_formats:
+        return ThinkingFormat(name=name, **custom_formats[name].model_dump())
     if name in FORMATS:
         return FORMATS[name]
-    names = sorted({*FORMATS, AUTO, *(own or ())})
+    names = sorted({*FORMATS, AUTO, *(custom_formats or ())})
     raise ConfigError(
         f"chat.format: `{name}` is unknown{did_you_mean(name, names)}; expected one of "
         f"{', '.join(names)}. Name one of these, or define it under `formats:` in the recipe."
@@ -81,51 +82,50 @@ def get_format(name: str, own: Mapping[str, Any] | None = None) -> ThinkingForma
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFormat:
-    """A format compiled for one tokenizer."""
+    """A format in the token ids of one tokenizer."""
 
     format: ThinkingFormat
     start_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
     newline_ids: tuple[int, ...]
     trigger_ids: frozenset[int]
-    """Ids that declare the end when sampled: single-token triggers and end-of-sequence ids."""
+    """Ids that declare the end if sampled: single-token triggers and end-of-sequence ids."""
     long_triggers: tuple[str, ...]
-    """Triggers of several tokens. They are found in the decoded text and need roll-back."""
+    """Triggers of several tokens: detected in the decoded text, and removed by roll-back."""
     eos_ids: frozenset[int]
     encode: Callable[[str], tuple[int, ...]]
     decode: Callable[[Sequence[int]], str]
 
     @property
-    def has_thinking(self) -> bool:
-        """Whether a delimiter separates thinking from answer."""
+    def has_delimiter(self) -> bool:
+        """Whether a delimiter separates thinking and answer."""
         return bool(self.format.end)
 
     def closing_ids(
         self, thinking_ids: Sequence[int], *, natural: bool, cue: str | None
     ) -> tuple[int, ...] | None:
-        """Return the ids forced between thinking and answer; None if nothing would separate them.
+        """Return the ids to force between thinking and answer; None if there are none.
 
         After a forced end: a new line, the delimiter, the cue. After a natural end: the delimiter
-        (its trigger was sampled, the remaining tokens are forced), or the cue if the format has no
-        delimiter.
+        (the sampled trigger is not kept), or the cue if the format has no delimiter.
         """
         use_cue = cue is not None and (not natural or self.format.cue_after_natural_end)
         if not self.end_ids and not use_cue:
             return None
-        ids = () if natural and self.end_ids else self._newline_after(thinking_ids)
-        return ids + self.end_ids + (self.encode(cue) if use_cue and cue else ())
+        newline_ids = () if natural and self.end_ids else self._newline_after(thinking_ids)
+        return newline_ids + self.end_ids + (self.encode(cue) if use_cue and cue else ())
 
     def _newline_after(self, thinking_ids: Sequence[int]) -> tuple[int, ...]:
         if not self.format.newline_before_forced_end:
             return ()
-        last = self.decode(thinking_ids[-1:]) if thinking_ids else (self.format.start or "\n")
-        return () if last.endswith("\n") else self.newline_ids
+        last_text = self.decode(thinking_ids[-1:]) if thinking_ids else (self.format.start or "\n")
+        return () if last_text.endswith("\n") else self.newline_ids
 
 
 def compile_format(
     format: ThinkingFormat, tokenizer: Any, *, eos_ids: frozenset[int] | None = None
 ) -> TokenFormat:
-    """Compile a format for a tokenizer; `eos_ids` defaults to the tokenizer's."""
+    """Encode a format with a tokenizer; `eos_ids` defaults to the tokenizer's."""
 
     def encode(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
@@ -150,7 +150,7 @@ def compile_format(
 
 
 def require_single_token_trigger(token_format: TokenFormat, *, engine: str) -> None:
-    """Raise ConfigError if the format needs roll-back, which `engine` does not support."""
+    """Raise ConfigError if a trigger has several tokens, which `engine` cannot roll back."""
     if token_format.long_triggers:
         text = token_format.long_triggers[0]
         raise ConfigError(

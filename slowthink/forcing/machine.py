@@ -2,7 +2,7 @@
 
 s1 (arXiv 2501.19393, section 3.1) controls how long a model thinks in two ways: it cuts thinking
 off at a cap, or suppresses its end and appends a wait string ("Wait"). `ForcingMachine` makes these
-decisions, one token at a time; an engine only samples tokens and feeds them to the model:
+decisions, one token at a time. An engine only samples tokens and feeds them to the model:
 
     machine = ForcingMachine(rules, cap=64, waits=1)
     while (action := machine.next_action()).kind is not ActionKind.STOP:
@@ -10,19 +10,19 @@ decisions, one token at a time; an engine only samples tokens and feeds them to 
             feed(action.token)
         else:
             token = sample(banned=action.banned)
-            machine.observe(token)  # KEEP: feed it. Otherwise it is discarded: see ActionKind
+            machine.observe(token)  # KEEP: feed it. Otherwise discard it: see ActionKind
 
 The end of thinking is *declared* when a trigger is sampled (the delimiter's first token or an
-end-of-sequence token) or as `end_rule` says. A declared end is
+end-of-sequence token), or earlier if `end_rule` is not `drawn`. A declared end is
 
-    refused below the minimum   the triggers are banned and the next token is sampled again
-    refused with a wait         while waits are left and the wait string and one more token fit
-                                under the cap: the wait string is forced (without wait strings: as
-                                below the minimum)
+    refused below the minimum   thinking is too short: another token is sampled, not a trigger
+    refused with a wait         a wait is left, and its wait string and one more token fit under the
+                                cap: the wait string is forced. Without wait strings another token
+                                is sampled, not a trigger
     accepted                    otherwise
 
 The cap is checked before each token. A chain sampled for a large budget also contains the thinking
-for every smaller one: `cuts.cut_chain`.
+for every smaller one: see `cuts.cut_chain`.
 """
 
 from __future__ import annotations
@@ -34,62 +34,61 @@ from dataclasses import dataclass
 
 from slowthink.errors import ConfigError
 from slowthink.forcing.formats import TokenFormat
-from slowthink.forcing.steps import StepCounter, num_steps, step_end
+from slowthink.forcing.steps import StepCounter, num_steps, num_tokens_in_steps
 from slowthink.records import AnswerEnd, Budget, Chain, ChainState, Event, EventKind, LoopRule
 
 _LONG_TRIGGER_MARGIN = 4
-"""Extra tokens decoded to find a long trigger: sampled tokens may split it unlike the encoder."""
+"""Tokens decoded to find a long trigger, in addition to one per character of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForcingRules:
-    """A budget in token ids, without its cap, steps and number of waits: what a whole sweep
-    shares."""
+    """A budget in token ids, without cap, steps and number of waits: equal for a whole sweep."""
 
     trigger_ids: frozenset[int]
     long_triggers: tuple[str, ...] = ()
     wait_ids: tuple[tuple[int, ...], ...] = ((),)
-    """Wait strings, used in rotation. `((),)`: the runner-up token is taken instead."""
+    """Wait strings, used in rotation. `((),)`: no wait string; the runner-up token is taken."""
     min_thinking_tokens: int = 0
     end_rule: str = "drawn"
     end_probability: float = 1.0
     loop: LoopRule | None = None
     step_delimiter: str = "\n\n"
-    """Ends a step, if the budget limits steps."""
+    """Ends a step; used if the budget limits steps."""
     decode: Callable[[Sequence[int]], str] | None = None
-    """Required for long triggers and steps only."""
+    """Converts ids to text; required for long triggers and steps only."""
 
-    def wait(self, index: int) -> tuple[int, ...]:
-        """Token ids of the chain's wait string number `index`, from 0."""
-        return self.wait_ids[index % len(self.wait_ids)]
+    def wait_string_ids(self, wait_index: int) -> tuple[int, ...]:
+        """Token ids of the wait string that a chain's wait `wait_index`, from 0, forces."""
+        return self.wait_ids[wait_index % len(self.wait_ids)]
 
     def wait_fits(
-        self, ids: Sequence[int], index: int, *, cap: int, steps: int | None = None
+        self, ids: Sequence[int], wait_index: int, *, cap: int, steps: int | None = None
     ) -> bool:
-        """Whether wait string number `index` and one more token fit after `ids`."""
-        wait = self.wait(index)
-        if len(ids) + len(wait) + 1 > cap:
+        """Whether the wait string of wait `wait_index` and one more token fit after `ids`."""
+        wait_string = self.wait_string_ids(wait_index)
+        if len(ids) + len(wait_string) + 1 > cap:
             return False
-        return steps is None or self.num_steps((*ids, *wait)) < steps
+        return steps is None or self.num_steps((*ids, *wait_string)) < steps
 
     def num_steps(self, ids: Sequence[int]) -> int:
         """Number of steps that these thinking tokens complete."""
-        assert self.decode is not None, "steps are counted in text"
+        assert self.decode is not None, "counting steps requires `decode`"
         return num_steps(ids, self.step_delimiter, self.decode)
 
-    def limit(self, ids: Sequence[int], *, cap: int, steps: int | None) -> int:
-        """Number of thinking tokens at which these ids reach the cap or complete the last step."""
+    def max_tokens(self, ids: Sequence[int], *, cap: int, steps: int | None) -> int:
+        """Number of thinking tokens at which `ids` reach the cap or complete the last step."""
         if steps is None:
             return cap
-        assert self.decode is not None, "steps are counted in text"
-        end = step_end(ids, steps, self.step_delimiter, self.decode)
-        return cap if end is None else min(cap, end)
+        assert self.decode is not None, "counting steps requires `decode`"
+        length = num_tokens_in_steps(ids, steps, self.step_delimiter, self.decode)
+        return cap if length is None else min(cap, length)
 
 
 def make_rules(budget: Budget, token_format: TokenFormat) -> ForcingRules:
-    """Compile a budget into a tokenizer's ids. Raises ConfigError for an empty wait string."""
-    waits = tuple(token_format.encode(text) for text in budget.wait_strings)
-    for text, ids in zip(budget.wait_strings, waits, strict=True):
+    """Encode a budget's texts as token ids. Raises ConfigError for an empty wait string."""
+    wait_ids = tuple(token_format.encode(text) for text in budget.wait_strings)
+    for text, ids in zip(budget.wait_strings, wait_ids, strict=True):
         if not ids:
             raise ConfigError(
                 f"forcing.wait_strings: {text!r} has no tokens; expected text. "
@@ -98,7 +97,7 @@ def make_rules(budget: Budget, token_format: TokenFormat) -> ForcingRules:
     return ForcingRules(
         trigger_ids=token_format.trigger_ids,
         long_triggers=token_format.long_triggers,
-        wait_ids=waits or ((),),
+        wait_ids=wait_ids or ((),),
         min_thinking_tokens=budget.min_thinking_tokens,
         end_rule=budget.end_rule,
         end_probability=budget.end_probability,
@@ -109,23 +108,24 @@ def make_rules(budget: Budget, token_format: TokenFormat) -> ForcingRules:
 
 
 class ActionKind(enum.Enum):
-    """What the engine does next. `next_action` returns DRAW, FORCE or STOP; `observe` returns
-    KEEP, REFUSE, REPLACE, ROLLBACK or STOP."""
+    """What the engine must do. `next_action` returns SAMPLE, FORCE or STOP; `observe` returns
+    KEEP, RESAMPLE, REPLACE, ROLLBACK or STOP."""
 
-    DRAW = "draw"
-    """Sample a token, none of the banned ones, and pass it to `observe`."""
+    SAMPLE = "sample"
+    """Sample a token that is not banned, and pass it to `observe`."""
     FORCE = "force"
     """Feed `token`; the machine has already added it to its ids."""
     KEEP = "keep"
     """Feed the sampled token."""
-    REFUSE = "refuse"
-    """Discard the sampled token; sample again without the banned ones."""
+    RESAMPLE = "resample"
+    """Discard the sampled token; sample another one that is not banned."""
     REPLACE = "replace"
-    """Discard the sampled token; `next_action` forces a wait string in its place."""
+    """Discard the sampled token; `next_action` returns the wait string that replaces it."""
     ROLLBACK = "rollback"
-    """Discard the sampled token and fed ones before it: a long trigger, removed from `ids`."""
+    """Discard the sampled token and the fed tokens that the machine removed from `ids`: together
+    they were a long trigger."""
     STOP = "stop"
-    """Thinking is over; a sampled token is discarded."""
+    """Discard the sampled token, if any; thinking has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Action:
     banned: frozenset[int] = frozenset()
 
 
-_DRAW = Action(ActionKind.DRAW)
+_SAMPLE = Action(ActionKind.SAMPLE)
 _KEEP = Action(ActionKind.KEEP)
 _REPLACE = Action(ActionKind.REPLACE)
 _ROLLBACK = Action(ActionKind.ROLLBACK)
@@ -147,8 +147,8 @@ _STOP = Action(ActionKind.STOP)
 class ForcingMachine:
     """The thinking of one chain up to a cap, a number of waits and, unless None, of steps.
 
-    `chain` continues stored thinking. If it ended where this budget has waits left, that end is
-    refused first.
+    With `chain`, stored thinking is continued: if it has ended but this budget has a wait left, the
+    stored end is refused first.
     """
 
     def __init__(
@@ -167,53 +167,53 @@ class ForcingMachine:
         self.ids: list[int] = list(chain.ids) if chain else []
         self.events: list[Event] = list(chain.events) if chain else []
         self.state = chain.state if chain else ChainState.OPEN
-        self._pending: deque[int] = deque()
+        self._pending_forced: deque[int] = deque()
         self._banned: frozenset[int] = frozenset()
-        self._counter: StepCounter | None = None
+        self._step_counter: StepCounter | None = None
         if steps is not None:
-            assert rules.decode is not None, "steps are counted in text"
-            self._counter = StepCounter(rules.step_delimiter, rules.decode)
+            assert rules.decode is not None, "counting steps requires `decode`"
+            self._step_counter = StepCounter(rules.step_delimiter, rules.decode)
         if self.state is ChainState.ENDED:
             self._refuse_stored_end()
-        elif self.state is ChainState.OPEN and self._needs_redraw():
-            self._ban(self.events[-1].drawn)
+        elif self.state is ChainState.OPEN and self._needs_resampling():
+            self._ban_triggers(self.events[-1].drawn)
 
     @property
     def num_waits(self) -> int:
-        """Waits used so far."""
+        """Number of waits used so far."""
         return sum(event.kind is EventKind.WAIT for event in self.events)
 
     def chain(self, key: str) -> Chain:
         """The chain so far, pending forced tokens included, as a record to store."""
-        ids = (*self.ids, *self._pending)
+        ids = (*self.ids, *self._pending_forced)
         return Chain(key=key, ids=ids, events=tuple(self.events), state=self.state)
 
     @property
-    def draw_index(self) -> tuple[int, int]:
-        """Unique name of the next draw within the chain: position, and number of events so far."""
+    def draw_key(self) -> tuple[int, int]:
+        """Identifies the next draw within the chain: its position, and the number of events."""
         return len(self.ids), len(self.events)
 
     def next_action(self) -> Action:
-        """Return DRAW, FORCE or STOP for the next token."""
-        if self._pending:
-            token = self._pending.popleft()
+        """Return SAMPLE, FORCE or STOP for the next token."""
+        if self._pending_forced:
+            token = self._pending_forced.popleft()
             self.ids.append(token)
             return Action(ActionKind.FORCE, token)
-        if self.state is not ChainState.OPEN or self._budget_used():
+        if self.state is not ChainState.OPEN or self._budget_is_used_up():
             return _STOP
-        return Action(ActionKind.DRAW, banned=self._banned) if self._banned else _DRAW
+        return Action(ActionKind.SAMPLE, banned=self._banned) if self._banned else _SAMPLE
 
-    def observe(self, token: int, *, end_probability: float = 0.0, argmax: int = -1) -> Action:
-        """Take in a sampled token and return what becomes of it.
+    def observe(self, token: int, *, trigger_probability: float = 0.0, argmax: int = -1) -> Action:
+        """Process a sampled token and return what to do with it.
 
-        `end_probability` is P(any single-token trigger) and `argmax` the most likely id, both of
-        the distribution without bans; only the end rules `probability` and `argmax` need them.
+        `trigger_probability` is P(any single-token trigger) and `argmax` the most likely id, both
+        ignoring bans; only the end rules `probability` and `argmax` need them.
         """
-        if not self._banned and self._declares_end(token, end_probability, argmax):
+        if not self._banned and self._declares_end(token, trigger_probability, argmax):
             return self._on_declared_end((token,) if token in self.rules.trigger_ids else ())
         self._banned = frozenset()
         self.ids.append(token)
-        if trigger := self._long_trigger():
+        if trigger := self._find_long_trigger():
             del self.ids[-len(trigger) :]
             accepted = self._on_declared_end(trigger).kind is ActionKind.STOP
             return _STOP if accepted else _ROLLBACK
@@ -222,137 +222,143 @@ class ForcingMachine:
         return _KEEP
 
     def preview_declared_end(self) -> tuple[Action, int]:
-        """Return what a declared end at the next draw would lead to, and for how many draws this
-        stays so while none is declared.
+        """Return the action if the next token declares an end, without changing the machine.
 
-        The action is FORCE (a wait string's first token), REFUSE or STOP. For engines that must
-        decide before they see the sampled token. Does not change the machine.
+        The action is FORCE (a wait string's first token), RESAMPLE or STOP. The number of tokens
+        for which it stays the same, unless one of them declares an end, is returned with it. For
+        engines that must decide before they see the sampled token.
         """
         position = len(self.ids)
-        kind = self._kind_of_end()
-        wait = self.rules.wait(self.num_waits)
-        action = _STOP
-        if kind is not EventKind.END:
-            forced = wait and kind is EventKind.WAIT
-            action = Action(ActionKind.FORCE, wait[0]) if forced else Action(ActionKind.REFUSE)
-        text_matters = self.rules.loop is not None or self._counter is not None
-        if self._banned or text_matters or self.rules.long_triggers:
+        event_kind = self._next_event_kind()
+        wait_string = self.rules.wait_string_ids(self.num_waits)
+        if event_kind is EventKind.END:
+            action = _STOP
+        elif event_kind is EventKind.WAIT and wait_string:
+            action = Action(ActionKind.FORCE, wait_string[0])
+        else:
+            action = Action(ActionKind.RESAMPLE)
+        depends_on_ids = self.rules.loop is not None or self._step_counter is not None
+        if self._banned or depends_on_ids or self.rules.long_triggers:
             return action, 1
-        changes = (self.rules.min_thinking_tokens, self.cap - len(wait), self.cap)
+        changes = (self.rules.min_thinking_tokens, self.cap - len(wait_string), self.cap)
         return action, min((at - position for at in changes if at > position), default=1)
 
-    def _budget_used(self) -> bool:
+    def _budget_is_used_up(self) -> bool:
         if len(self.ids) >= self.cap:
             return True
-        if self._counter is None or self.steps is None:
+        if self._step_counter is None or self.steps is None:
             return False
-        return self._counter.update(self.ids) >= self.steps
+        return self._step_counter.update(self.ids) >= self.steps
 
     # -- declared ends --
 
-    def _declares_end(self, token: int, end_probability: float, argmax: int) -> bool:
+    def _declares_end(self, token: int, trigger_probability: float, argmax: int) -> bool:
         rules = self.rules
         if token in rules.trigger_ids:
             return True
         if rules.end_rule == "argmax":
             return argmax in rules.trigger_ids
-        return rules.end_rule == "probability" and end_probability >= rules.end_probability
+        return rules.end_rule == "probability" and trigger_probability >= rules.end_probability
 
-    def _on_declared_end(self, drawn: tuple[int, ...]) -> Action:
+    def _on_declared_end(self, trigger: tuple[int, ...]) -> Action:
         """Refuse the end, force a wait string in its place, or accept it."""
-        kind = self._kind_of_end()
+        kind = self._next_event_kind()
         if kind is EventKind.MINIMUM:
-            return self._refuse(kind, drawn)
+            return self._refuse(kind, trigger)
         if kind is EventKind.WAIT:
-            return self._refuse(kind, drawn, self.rules.wait(self.num_waits))
-        self.events.append(Event(position=len(self.ids), kind=kind, drawn=drawn))
+            return self._refuse(kind, trigger, self.rules.wait_string_ids(self.num_waits))
+        self.events.append(Event(position=len(self.ids), kind=kind, drawn=trigger))
         self.state = ChainState.ENDED
         return _STOP
 
-    def _kind_of_end(self) -> EventKind:
+    def _next_event_kind(self) -> EventKind:
+        """Outcome of an end that is declared now."""
         if len(self.ids) < self.rules.min_thinking_tokens:
             return EventKind.MINIMUM
         return EventKind.WAIT if self._may_wait() else EventKind.END
 
     def _may_wait(self) -> bool:
-        used = self.num_waits
-        return used < self.waits and self.rules.wait_fits(
-            self.ids, used, cap=self.cap, steps=self.steps
+        num_used = self.num_waits
+        return num_used < self.waits and self.rules.wait_fits(
+            self.ids, num_used, cap=self.cap, steps=self.steps
         )
 
     def _refuse(
-        self, kind: EventKind, drawn: tuple[int, ...], wait: tuple[int, ...] = ()
+        self, kind: EventKind, trigger: tuple[int, ...], wait_string: tuple[int, ...] = ()
     ) -> Action:
-        self.events.append(Event(position=len(self.ids), kind=kind, drawn=drawn, forced=len(wait)))
-        self._pending.extend(wait)
-        if wait:
+        event = Event(position=len(self.ids), kind=kind, drawn=trigger, forced=len(wait_string))
+        self.events.append(event)
+        self._pending_forced.extend(wait_string)
+        if wait_string:
             return _REPLACE
-        self._ban(drawn)
-        return Action(ActionKind.REFUSE, banned=self._banned)
+        self._ban_triggers(trigger)
+        return Action(ActionKind.RESAMPLE, banned=self._banned)
 
-    def _ban(self, drawn: tuple[int, ...]) -> None:
-        self._banned = self.rules.trigger_ids | frozenset(drawn[:1])
+    def _ban_triggers(self, refused: tuple[int, ...]) -> None:
+        """Ban all triggers, and the first token of the refused one, for the next token."""
+        self._banned = self.rules.trigger_ids | frozenset(refused[:1])
 
-    def _needs_redraw(self) -> bool:
-        """Whether a stored chain stops right after a refusal whose redraw is still missing."""
+    def _needs_resampling(self) -> bool:
+        """Whether the stored chain stopped between refusing an end and sampling another token."""
         last = self.events[-1] if self.events else None
         return last is not None and not last.forced and last.position == len(self.ids)
 
     def _refuse_stored_end(self) -> None:
-        """Refuse the end at which a stored chain stopped, if this budget has a wait left for it."""
+        """Refuse the end of a stored chain, if this budget has a wait left for it."""
         if self._may_wait():
-            last = self.events.pop()
+            end = self.events.pop()
             self.state = ChainState.OPEN
-            self._refuse(EventKind.WAIT, last.drawn, self.rules.wait(self.num_waits))
+            self._refuse(EventKind.WAIT, end.drawn, self.rules.wait_string_ids(self.num_waits))
 
-    def _long_trigger(self) -> tuple[int, ...]:
-        """The last ids if they spell a trigger of several tokens, otherwise ()."""
+    def _find_long_trigger(self) -> tuple[int, ...]:
+        """The shortest tail of the ids that contains a long trigger; () if there is none."""
         if not self.rules.long_triggers:
             return ()
-        length = max(len(text) for text in self.rules.long_triggers) + _LONG_TRIGGER_MARGIN
-        tail = tuple(self.ids[-length:])
-        if not self._has_trigger(tail):
+        max_length = max(len(text) for text in self.rules.long_triggers) + _LONG_TRIGGER_MARGIN
+        tail = tuple(self.ids[-max_length:])
+        if not self._contains_long_trigger(tail):
             return ()
-        suffixes = (tail[-count:] for count in range(1, len(tail) + 1))
-        return next(suffix for suffix in suffixes if self._has_trigger(suffix))
+        suffixes = (tail[-length:] for length in range(1, len(tail) + 1))
+        return next(suffix for suffix in suffixes if self._contains_long_trigger(suffix))
 
-    def _has_trigger(self, ids: Sequence[int]) -> bool:
+    def _contains_long_trigger(self, ids: Sequence[int]) -> bool:
         assert self.rules.decode is not None
         text = self.rules.decode(ids)
         return any(trigger in text for trigger in self.rules.long_triggers)
 
 
 class AnswerMachine:
-    """The answer after a closing: sampled until an end-of-sequence token or `limit` tokens."""
+    """One answer: sampled until an end-of-sequence token, at most `max_tokens` tokens."""
 
-    def __init__(self, *, limit: int, eos_ids: frozenset[int]) -> None:
-        self.limit = limit
+    def __init__(self, *, max_tokens: int, eos_ids: frozenset[int]) -> None:
+        self.max_tokens = max_tokens
         self.eos_ids = eos_ids
         self.ids: list[int] = []
-        self.end = AnswerEnd.LENGTH
+        self.end_reason = AnswerEnd.LENGTH
 
     @property
-    def draw_index(self) -> tuple[int, int]:
-        """Unique name of the next draw within the answer."""
+    def draw_key(self) -> tuple[int, int]:
+        """Identifies the next draw within the answer."""
         return len(self.ids), 0
 
     def next_action(self) -> Action:
-        """Return DRAW, or STOP after an end-of-sequence token or at the limit."""
-        over = self.end is AnswerEnd.STOP or len(self.ids) >= self.limit
-        return _STOP if over else _DRAW
+        """Return SAMPLE, or STOP after an end-of-sequence token or `max_tokens` tokens."""
+        ended = self.end_reason is AnswerEnd.STOP or len(self.ids) >= self.max_tokens
+        return _STOP if ended else _SAMPLE
 
-    def observe(self, token: int, *, end_probability: float = 0.0, argmax: int = -1) -> Action:
-        """Keep the token, or stop at an end-of-sequence token; the two figures are not used."""
+    def observe(self, token: int, *, trigger_probability: float = 0.0, argmax: int = -1) -> Action:
+        """Return KEEP, or STOP for an end-of-sequence token. Ignores the keyword arguments, which
+        only a `ForcingMachine` needs."""
         if token in self.eos_ids:
-            self.end = AnswerEnd.STOP
+            self.end_reason = AnswerEnd.STOP
             return _STOP
         self.ids.append(token)
         return _KEEP
 
 
 def is_loop(ids: Sequence[int], rule: LoopRule) -> bool:
-    """Whether the ids end in a repetition: at least `rule.repeats` equal runs, which are
-    `rule.min_tokens` or more in all."""
+    """Whether the ids end with at least `rule.repeats` equal runs, of at least `rule.min_tokens`
+    tokens in all."""
     for period in range(1, rule.max_period + 1):
         span = period * max(rule.repeats, -(-rule.min_tokens // period))
         if len(ids) >= span and ids[-1] == ids[-1 - period]:

@@ -1,12 +1,12 @@
-"""Conditional length control: the prompt says how long to think, and so do the training texts.
+"""Conditional length control: the prompt states how long to think, in training too.
 
 The three methods of s1 (arXiv 2501.19393, section 5.1 and appendix); each combines with forcing:
 
     tokens    "Think for up to 64 tokens."   in training: the length, rounded up to a power of two
-    steps     "Think for up to 4 steps."     and the thinking counts its steps down to 1
+    steps     "Think for up to 4 steps."     the thinking counts its remaining steps down to 1
     class     "Answer after a short amount of thinking."   works without training
 
-A countdown over steps that end with blank lines (s1's marks; `chat.format: s1-steps`):
+A countdown over steps that end with blank lines (as in s1; `chat.format: s1-steps`):
 
     <|im_start|>2 steps left\\n17 + 20 = 37.\\n\\n<|im_start|>1 steps left\\n37 + 5 = 42.
 """
@@ -22,47 +22,48 @@ from slowthink.records import ThinkingFormat
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlledText:
-    """A training text with length control."""
+class ControlledThinking:
+    """The thinking of a training example, and the line of its prompt that states its length."""
 
-    line: str | None
-    """Added after the question, unless None."""
+    prompt_line: str | None
+    """None: no line."""
     thinking: str
 
 
 def prompt_line(control: ControlConfig) -> str:
-    """The line of a prompt. Raises ConfigError if the control has no amount."""
+    """The line that is added to a prompt. Raises ConfigError if the control has no amount."""
     if control.amount is None:
         example = "short" if isinstance(control, ClassControl) else "64"
         raise ConfigError(
             f"chat.control: kind `{control.kind}` without an `amount`; expected one in a prompt "
-            "(in training it follows from the text). Give the arm its own chat: "
+            "(in training it is computed from the text). Give the arm its own chat: "
             f"{{control: {{kind: {control.kind}, amount: {example}}}}}"
         )
-    return _line(control, control.amount)
+    return _format_line(control, control.amount)
 
 
-def _line(control: ControlConfig, amount: int | str) -> str:
+def _format_line(control: ControlConfig, amount: int | str) -> str:
     if isinstance(control, ClassControl):
         return control.short if amount == "short" else control.long
     return control.text.replace("{amount}", str(amount))
 
 
-def control_text(
+def control_thinking(
     control: ControlConfig, thinking: str, count_tokens: Callable[[str], int]
-) -> ControlledText:
-    """The training text for this thinking: the line that states its length, and the countdown."""
+) -> ControlledThinking:
+    """Return the training text for this thinking: its prompt line, and for steps a countdown."""
     if isinstance(control, TokenControl):
-        amount = next_power_of_two(count_tokens(thinking))
-        return ControlledText(line=_line(control, amount), thinking=thinking)
-    if isinstance(control, StepControl):
+        line = _format_line(control, next_power_of_two(count_tokens(thinking)))
+    elif isinstance(control, StepControl):
         steps = split_steps(thinking, control.step_delimiter)
-        line = _line(control, next_power_of_two(len(steps)))
-        return ControlledText(line=line, thinking=countdown(steps, control))
-    if control.threshold_tokens is None:
-        return ControlledText(line=None, thinking=thinking)
-    short = count_tokens(thinking) <= control.threshold_tokens
-    return ControlledText(line=_line(control, "short" if short else "long"), thinking=thinking)
+        line = _format_line(control, next_power_of_two(len(steps)))
+        thinking = add_countdown(steps, control)
+    elif control.threshold_tokens is None:
+        return ControlledThinking(prompt_line=None, thinking=thinking)
+    else:
+        short = count_tokens(thinking) <= control.threshold_tokens
+        line = _format_line(control, "short" if short else "long")
+    return ControlledThinking(prompt_line=line, thinking=thinking)
 
 
 def next_power_of_two(number: int) -> int:
@@ -71,22 +72,22 @@ def next_power_of_two(number: int) -> int:
 
 
 def split_steps(thinking: str, delimiter: str) -> list[str]:
-    """The non-blank steps of a text, each with its delimiter; the same steps as `forcing.steps`."""
-    *whole, last = thinking.strip().split(delimiter)
-    steps = [piece.lstrip() + delimiter for piece in whole if piece.strip()]
+    """The steps of a text, each with its delimiter, without blank ones; as in `forcing.steps`."""
+    *pieces, last = thinking.strip().split(delimiter)
+    steps = [piece.lstrip() + delimiter for piece in pieces if piece.strip()]
     return [*steps, last.lstrip()] if last.strip() else steps
 
 
-def countdown(steps: list[str], control: StepControl) -> str:
-    """The steps, each after a mark with the number of steps left, itself included.
+def add_countdown(steps: list[str], control: StepControl) -> str:
+    """Join the steps, each after a mark with the number of steps left, itself included.
 
-    A count down to 1 shows the model when to stop; counting up would not (s1, appendix).
+    Counting down to 1 shows the model when to stop; counting up would not (s1, appendix).
     """
-    parts = []
-    for left, step in zip(range(len(steps), 0, -1), steps, strict=True):
-        mark = control.countdown.replace("{steps}", str(left))
-        parts.append(mark + step + ("" if step.endswith("\n") or left == 1 else "\n"))
-    return "".join(parts)
+    texts = []
+    for num_left, step in zip(range(len(steps), 0, -1), steps, strict=True):
+        mark = control.countdown.replace("{steps}", str(num_left))
+        texts.append(mark + step + ("" if step.endswith("\n") or num_left == 1 else "\n"))
+    return "".join(texts)
 
 
 def check_control(control: ControlConfig, format: ThinkingFormat) -> None:

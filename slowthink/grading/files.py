@@ -180,7 +180,7 @@ def summarize_grades(file: PairFile, graded: GradedRows, *, mode: str) -> dict[s
     grades = graded.grades
     pairs = [(r, g) for r, g in zip(file.rows, grades, strict=True) if r.equal is not None]
     labelled = [(r, g) for r, g in pairs if not r.is_contested]
-    decided = [(r, g) for r, g in labelled if g.verdict.counts]
+    decided = [(r, g) for r, g in labelled if g.verdict.is_counted]
     wrong = [(r, g) for r, g in decided if (g.verdict is Verdict.CORRECT) != r.equal]
     return {
         "mode": mode,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.analysis.statistics import wilson
-from slowthink.forcing.prompts import question_text
+from slowthink.forcing.prompts import user_message
 from slowthink.grading.files import GradedRows, PairFile, PairRow
 from slowthink.grading.judge_prompt import VERSION, build_messages, judge_mode, parse_verdict
 from slowthink.grading.replies import strip_thinking
@@ -166,7 +166,7 @@ def _item(answer: GradedAnswer, mode: str) -> JudgeItem:
 
 
 def _messages(item: JudgeItem) -> Messages:
-    question = question_text(item.problem, ChatConfig())
+    question = user_message(item.problem, ChatConfig())
     gold = item.problem.answer if item.mode == "answer" else item.problem.solution
     return build_messages(item.mode, question=question, gold=gold or "", answer=item.answer)
 

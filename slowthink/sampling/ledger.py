@@ -89,8 +89,8 @@ class Ledger:
         )
         return {
             key: Answer(
-                key=key, chain_key=chain_key, cut=cut, closing=_ids(closing), ids=_ids(ids),
-                end=AnswerEnd(end),
+                key=key, chain_key=chain_key, num_thinking_tokens=cut, closing=_ids(closing),
+                ids=_ids(ids), end_reason=AnswerEnd(end),
             )
             for key, chain_key, cut, closing, ids, end in rows
         }  # fmt: skip
@@ -206,8 +206,8 @@ def _chain_row(chain: Chain, versions: str, batch: int) -> tuple[Any, ...]:
 
 def _answer_row(answer: Answer, versions: str) -> tuple[Any, ...]:
     return (
-        answer.key, answer.chain_key, answer.cut, _blob(answer.closing), _blob(answer.ids),
-        answer.end.value, versions,
+        answer.key, answer.chain_key, answer.num_thinking_tokens, _blob(answer.closing),
+        _blob(answer.ids), answer.end_reason.value, versions,
     )  # fmt: skip
 
 

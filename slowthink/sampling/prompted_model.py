@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from slowthink.engines import open_session
 from slowthink.engines.session import Point, Session
 from slowthink.forcing.formats import get_format
-from slowthink.forcing.prompts import messages_ids
+from slowthink.forcing.prompts import encode_messages
 from slowthink.recipe import JudgeConfig, JudgeScorer, PromptedModelConfig, Recipe
 from slowthink.records import Budget, Problem, Request, Sampling
 from slowthink.sampling.ledger import Ledger
@@ -114,7 +114,7 @@ class PromptedModel:
         request = Request(
             model=self.session.fingerprint,
             numerics=self.session.numerics,
-            prompt_ids=messages_ids(self.session.tokenizer, messages),
+            prompt_ids=encode_messages(self.session.tokenizer, messages),
             format=get_format("plain"),
             sampling=Sampling(),
             budget=Budget(max_thinking_tokens=self._max_tokens, answer_tokens=1),

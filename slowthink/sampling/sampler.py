@@ -1,8 +1,8 @@
 """Requests → ledger → session → completions → grades; used by filter, evaluate and judges.
 
-Cached completions are reused and only missing ones are sampled. Results are recorded as they
-arrive, partial results of long jobs included. The token ids of every completion are checked against
-its budget.
+Cached completions are reused and only missing ones are sampled. Results are stored as they arrive,
+partial results of long jobs included. The token ids of every completion are checked against its
+budget.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.engines.session import Job, JobResult, Point, Session, closing_of, cut_at
+from slowthink.engines.session import Job, JobResult, Point, Session, closing_ids_after, cut_at
 from slowthink.environment import versions
 from slowthink.errors import EngineError
 from slowthink.forcing.cuts import Cut, check_budget
@@ -40,7 +40,7 @@ from slowthink.sampling.ledger import Ledger
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One sample of one problem, and the requested points of its chain."""
+    """The request for one sample of a problem, and the points of its chain to complete."""
 
     problem: Problem
     request: Request
@@ -48,7 +48,7 @@ class Task:
 
 
 class Sampler:
-    """Completions from a ledger, or else from a session; the ledger counts tokens under `tag`."""
+    """Completes tasks from the ledger, or else by a session; the ledger counts tokens by `tag`."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Sampler:
     def complete(self, tasks: Sequence[Task]) -> list[list[Completion]]:
         """Return each task's completions, one per point; only missing ones are sampled.
 
-        Raises EngineError if any job failed, once all others are recorded.
+        Raises EngineError if a job failed, after all others are stored.
         """
         queue = self.task_queue()
         queue.submit(tasks)
@@ -76,11 +76,11 @@ class Sampler:
             queue.poll()
             self._progress(len(tasks) - queue.num_pending, len(tasks))
         queue.raise_errors()
-        completions = {id(task): of_task for task, of_task in queue.completed()}
-        return [completions[id(task)] for task in tasks]
+        by_task = {id(task): completions for task, completions in queue.completed()}
+        return [by_task[id(task)] for task in tasks]
 
     def task_queue(self) -> TaskQueue:
-        """A queue for tasks that are submitted and cancelled over time."""
+        """Return a queue to which tasks can be submitted, and in which they can be cancelled."""
         return TaskQueue(self)
 
     def _record(self, results: Sequence[JobResult], *, seconds: float) -> None:
@@ -97,7 +97,7 @@ class Sampler:
     def _completions(
         self, task: Task, chain: Chain, answers: Mapping[str, Answer]
     ) -> list[Completion] | None:
-        """The task's completions, one per point; None if chain and answers lack one of them."""
+        """The task's completions, one per point; None if one of them cannot be made yet."""
         completions = []
         for point in task.points:
             completion = self._completion(task.request, point, chain, answers)
@@ -109,12 +109,14 @@ class Sampler:
     def _completion(
         self, request: Request, point: Point, chain: Chain, answers: Mapping[str, Answer]
     ) -> Completion | None:
+        """The completion at this point; None if the chain is too short or the answer missing."""
         token_format = self.session.compiler.token_format(request.format)
         rules = self.session.compiler.rules(request.format, request.budget)
         cut = cut_at(chain, rules, point)
         if cut is None:
             return None
-        closing, answer = closing_of(cut, token_format, request.budget, forced=point.forced), None
+        closing = closing_ids_after(cut, token_format, request.budget, forced=point.forced)
+        answer = None
         if closing is not None:
             answer = answers.get(request.answer_key(cut.ids, closing))
             if answer is None:
@@ -129,8 +131,8 @@ class Sampler:
             answer_ids=answer.ids if answer else (),
             answer=_answer_text(answer, token_format) if answer else thinking,
             closing_ids=closing or (),
-            thinking_end=cut.end,
-            answer_end=answer.end if answer else _end_without_answer(cut, token_format),
+            thinking_end=cut.end_reason,
+            answer_end=answer.end_reason if answer else _end_without_answer(cut, token_format),
             events=cut.events,
             num_forced_tokens=cut.num_forced + len(closing or ()),
             violations=check_budget(
@@ -142,23 +144,23 @@ class Sampler:
 
 
 class TaskQueue:
-    """Tasks that can be cancelled; their completions are returned as they finish.
+    """Pending tasks. Completions are returned as tasks finish, and tasks can be cancelled.
 
     Tasks with the same chain share a job; those submitted later must have the same points. Results
-    of cancelled jobs are recorded and counted, but not returned.
+    of cancelled jobs are stored and counted, but not returned.
     """
 
     def __init__(self, sampler: Sampler) -> None:
         self.num_cancelled = 0
         """Tasks cancelled before they finished."""
         self.num_late_tokens = 0
-        """Tokens sampled for cancelled tasks after all."""
+        """Tokens sampled for tasks after they were cancelled."""
         self._sampler = sampler
         self._pending: dict[str, list[Task]] = {}
         self._finished: list[tuple[Task, list[Completion]]] = []
         self._errors: list[str] = []
         self._num_jobs = 0
-        self._started = time.monotonic()
+        self._last_poll_time = time.monotonic()
 
     @property
     def num_pending(self) -> int:
@@ -166,10 +168,10 @@ class TaskQueue:
         return sum(map(len, self._pending.values()))
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Queue tasks; cached ones are finished at once."""
+        """Queue tasks; those with cached completions finish at once."""
         sampler, keys = self._sampler, [task.request.chain_key() for task in tasks]
         chains, answers = sampler.ledger.chains(keys), sampler.ledger.answers(keys)
-        cached = frozenset(answers)
+        answer_keys = frozenset(answers)
         missing: dict[str, list[Task]] = {}
         for task, key in zip(tasks, keys, strict=True):
             chain = chains.get(key)
@@ -178,22 +180,22 @@ class TaskQueue:
                 self._finished.append((task, completions))
             else:
                 missing.setdefault(key, []).append(task)
-        for key, members in missing.items():
+        for key, same_chain in missing.items():
             if key not in self._pending:
-                points = tuple(dict.fromkeys(point for task in members for point in task.points))
+                points = tuple(dict.fromkeys(point for task in same_chain for point in task.points))
                 self._num_jobs += 1
                 sampler.session.submit(
                     Job(
-                        request=members[-1].request,
+                        request=same_chain[-1].request,
                         points=points,
                         chain=chains.get(key),
-                        answer_keys=cached,
+                        answer_keys=answer_keys,
                     )
                 )
-            self._pending.setdefault(key, []).extend(members)
+            self._pending.setdefault(key, []).extend(same_chain)
 
     def cancel(self, tasks: Sequence[Task]) -> None:
-        """Cancel pending tasks; a job is cancelled with the last task that needs it."""
+        """Cancel pending tasks. A job is cancelled once none of its tasks is pending."""
         for task in tasks:
             key = task.request.chain_key()
             if task in self._pending.get(key, ()):
@@ -204,10 +206,10 @@ class TaskQueue:
                     self._sampler.session.cancel([key])
 
     def completed(self) -> list[tuple[Task, list[Completion]]]:
-        """Return tasks finished since the last call with their completions, one per point.
+        """Return tasks finished since the last call, each with its completions, one per point.
 
-        Blocks until a task finishes; returns an empty list once none is pending. Raises EngineError
-        if jobs failed, once all others are done.
+        Blocks until a task finishes; returns an empty list if none is pending. Raises EngineError
+        if a job failed, after all others are finished.
         """
         while not self._finished and self._pending:
             self.poll()
@@ -217,13 +219,13 @@ class TaskQueue:
         return finished
 
     def poll(self) -> None:
-        """Wait for the session's next results, partial ones included, and record them."""
+        """Wait for the session's next results, partial ones included, and store them."""
         results = self._sampler.session.completed()
         now = time.monotonic()
-        self._sampler._record(results, seconds=now - self._started)
-        self._started = now
+        self._sampler._record(results, seconds=now - self._last_poll_time)
+        self._last_poll_time = now
         for result in results:
-            self._accept(result)
+            self._process(result)
 
     def raise_errors(self) -> None:
         """Raise EngineError if any job failed."""
@@ -234,7 +236,7 @@ class TaskQueue:
                 "failed ones. Run the same command again: only missing completions are sampled."
             )
 
-    def _accept(self, result: JobResult) -> None:
+    def _process(self, result: JobResult) -> None:
         if result.key not in self._pending:
             self.num_late_tokens += result.cost.decoded
         if result.partial or result.key not in self._pending:
@@ -246,7 +248,9 @@ class TaskQueue:
         answers = self._sampler.ledger.answers([result.key])
         for task in tasks:
             completions = self._sampler._completions(task, result.chain, answers)
-            assert completions is not None, "a finished job lacks a point or its answer"
+            assert completions is not None, (
+                "the result of a finished job lacks a point or its answer"
+            )
             self._finished.append((task, completions))
 
 
@@ -264,9 +268,9 @@ def _answer_text(answer: Answer, token_format: TokenFormat) -> str:
 
 
 def _end_without_answer(cut: Cut, token_format: TokenFormat) -> AnswerEnd:
-    """STOP for text that ended by itself in a format without thinking, otherwise LENGTH."""
-    complete = cut.end is ThinkingEnd.NATURAL and not token_format.has_thinking
-    return AnswerEnd.STOP if complete else AnswerEnd.LENGTH
+    """STOP if the text ended by itself in a format without delimiter, otherwise LENGTH."""
+    ended = cut.end_reason is ThinkingEnd.NATURAL and not token_format.has_delimiter
+    return AnswerEnd.STOP if ended else AnswerEnd.LENGTH
 
 
 # --- tasks and grades -----------------------------------------------------------------------------
@@ -282,17 +286,18 @@ def make_tasks(
     sampling: Sampling,
     points: Sequence[Point],
     num_samples: int = 1,
-    earlier: Sequence[Mapping[str, str]] = (),
+    history: Sequence[Mapping[str, str]] = (),
 ) -> list[Task]:
     """Return one task per problem and sample, in the order of problems.
 
-    `earlier` are the messages of the conversation before each question. `budget` may depend on the
-    problem, since its texts follow the problem's language. At temperature 0 all samples are equal.
+    `history`: messages of the conversation before each question. `budget` may be a function of the
+    problem, since its texts depend on the problem's language. At temperature 0 all samples of a
+    problem are equal.
     """
     format = resolve_format(chat.format, session.tokenizer, recipe.formats)
     tasks = []
     for problem in problems:
-        ids = prompt_ids(session.tokenizer, problem, chat, recipe.formats, earlier=earlier)
+        ids = prompt_ids(session.tokenizer, problem, chat, recipe.formats, history=history)
         for sample in range(num_samples):
             request = Request(
                 model=session.fingerprint,
@@ -319,10 +324,9 @@ def grade_completion(
 
 
 def is_truncated(answer: str, end: AnswerEnd, *, forced: bool) -> bool:
-    """Whether an answer reached its limit before it was complete.
+    """Whether an answer reached its token limit before it was complete.
 
-    After a forced closing an answer is complete with its first line or a closed box, whatever
-    text follows.
+    After a forced closing, an answer is complete after its first line or a closed box.
     """
     text = answer.strip()
     complete = forced and ("\n" in text or ("\\boxed{" in text and "}" in text))

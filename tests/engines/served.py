@@ -139,12 +139,18 @@ def differences(
             at = _first_difference(expected.chain.ids, result.chain.ids)
             rows.append({"where": name, "thinking": at, "gap": gap(name, expected.chain.ids[:at])})
             continue
-        ids_of = {(answer.cut, answer.closing): answer.ids for answer in expected.answers}
+        ids_of = {
+            (answer.num_thinking_tokens, answer.closing): answer.ids for answer in expected.answers
+        }
         for answer in result.answers:
-            ids = ids_of[answer.cut, answer.closing]
+            ids = ids_of[answer.num_thinking_tokens, answer.closing]
             if ids != answer.ids:
                 at = _first_difference(ids, answer.ids)
-                before = (*expected.chain.ids[: answer.cut], *answer.closing, *ids[:at])
+                before = (
+                    *expected.chain.ids[: answer.num_thinking_tokens],
+                    *answer.closing,
+                    *ids[:at],
+                )
                 rows.append({"where": name, "answer": at, "gap": gap(name, before)})
     return rows
 

@@ -52,7 +52,9 @@ def drawn_tokens(chains, answers) -> int:
         len(chain.ids) - sum(event.forced for event in chain.events) + len(chain.events)
         for chain in chains
     )
-    return thought + sum(len(answer.ids) + (answer.end is AnswerEnd.STOP) for answer in answers)
+    return thought + sum(
+        len(answer.ids) + (answer.end_reason is AnswerEnd.STOP) for answer in answers
+    )
 
 
 def test_no_thinking_token_of_a_sweep_is_made_or_prefilled_twice(session) -> None:

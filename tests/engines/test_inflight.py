@@ -13,13 +13,13 @@ torch = pytest.importorskip("torch")
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from slowthink.engines import drawing
+from slowthink.engines import token_sampling
 from slowthink.engines.vllm.draws import Draws, Sampled, decide, distributions, force, watch
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Flow
 from slowthink.engines.vllm.rows import ForcedRow, RowSettings, Stepper
 from slowthink.records import Budget, EventKind, LoopRule, Sampling, ThinkingFormat
-from tests.engines.test_drawing import brute
+from tests.engines.test_token_sampling import brute
 from tests.engines.toy_engine import (
     EOS,
     FINISH,
@@ -192,7 +192,7 @@ def test_a_finished_request_replayed_gives_its_chain_and_answer(request, seed) -
     assert (flow.thinking.ids, flow.thinking.events) == (generated.thinking, generated.events)
     assert flow.closing == generated.closing
     if generated.closing is not None:
-        assert (flow.answering.ids, flow.answering.end) == (generated.answer, generated.end)
+        assert (flow.answering.ids, flow.answering.end_reason) == (generated.answer, generated.end)
 
 
 @given(toy_requests)
@@ -393,6 +393,6 @@ def test_batched_distributions_equal_those_of_one_row(vocabulary) -> None:
         ),
     )  # fmt: skip
     for row, sampling, p in zip(batch, samplings, batched, strict=True):
-        alone_p = drawing.distribution(row, sampling)
+        alone_p = token_sampling.distribution(row, sampling)
         assert torch.equal(p > 0, alone_p > 0)
         assert torch.allclose(p, alone_p, rtol=0, atol=1e-15)

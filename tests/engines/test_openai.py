@@ -99,7 +99,7 @@ def test_a_sweep_in_rounds_equals_separate_literal_runs(server, session, budget,
     for job in jobs:
         result = results[job.key]
         token_format, rules = compiled(job)
-        answers = {(a.cut, a.closing): a.ids for a in result.answers}
+        answers = {(a.num_thinking_tokens, a.closing): a.ids for a in result.answers}
         for point in points:
             cut = cut_at(result.chain, rules, point)
             expected = literal_loop(
@@ -107,8 +107,8 @@ def test_a_sweep_in_rounds_equals_separate_literal_runs(server, session, budget,
                 **({"wait": WAIT, "temperature": 0.0} | more),
             )  # fmt: skip
             assert cut.ids == expected
-            natural = cut.end.value == "natural"
-            ends[cut.end] += 1
+            natural = cut.end_reason.value == "natural"
+            ends[cut.end_reason] += 1
             assert check_budget(cut, rules, cap=point.cap, waits=point.waits) == ()
             cue = job.request.budget.final_answer_cue
             closing = token_format.closing_ids(cut.ids, natural=natural, cue=cue)
@@ -121,7 +121,7 @@ def reference(toy: Toy, job: Job, *, cap: int, waits: int) -> ForcingMachine:
     """The machine driven token by token, with all probabilities known."""
     machine = ForcingMachine(compiled(job)[1], cap=cap, waits=waits)
     while (action := machine.next_action()).kind is not ActionKind.STOP:
-        if action.kind is not ActionKind.DRAW:
+        if action.kind is not ActionKind.SAMPLE:
             continue
         p = toy.distribution([*job.request.prompt_ids, *machine.ids])
         argmax = max(p, key=lambda t: p[t])
@@ -129,8 +129,8 @@ def reference(toy: Toy, job: Job, *, cap: int, waits: int) -> ForcingMachine:
         banned = action.banned
         while True:
             token = max((t for t in p if t not in banned), key=lambda t: p[t])
-            action = machine.observe(token, end_probability=end, argmax=argmax)
-            if action.kind is not ActionKind.REFUSE:
+            action = machine.observe(token, trigger_probability=end, argmax=argmax)
+            if action.kind is not ActionKind.RESAMPLE:
                 break
             banned = action.banned
     return machine
@@ -183,7 +183,7 @@ def test_no_token_is_generated_twice(server) -> None:
         result = next(generate(session, [job]))
     machine_tokens = len(result.chain.ids) - sum(e.forced for e in result.chain.events)
     ends = len(result.chain.events)
-    answers = sum(len(a.ids) + (a.end.value == "stop") for a in result.answers)
+    answers = sum(len(a.ids) + (a.end_reason.value == "stop") for a in result.answers)
     assert result.cost.decoded == machine_tokens + ends + answers
     waits = sum(e.kind is EventKind.WAIT for e in result.chain.events)
     assert result.cost.forced == waits + sum(len(a.closing) for a in result.answers)
@@ -273,8 +273,16 @@ def test_in_flight_gives_the_same_chains_and_answers_in_one_request(
             assert (there.chain.ids, there.chain.state) == (here.chain.ids, here.chain.state)
             kinds = [(e.position, e.kind, e.forced) for e in here.chain.events]
             assert [(e.position, e.kind, e.forced) for e in there.chain.events] == kinds
-            answers = sorted((a.cut, a.closing, a.ids, a.end.value) for a in here.answers)
-            assert sorted((a.cut, a.closing, a.ids, a.end.value) for a in there.answers) == answers
+            answers = sorted(
+                (a.num_thinking_tokens, a.closing, a.ids, a.end_reason.value) for a in here.answers
+            )
+            assert (
+                sorted(
+                    (a.num_thinking_tokens, a.closing, a.ids, a.end_reason.value)
+                    for a in there.answers
+                )
+                == answers
+            )
             assert len(ours.bodies) - before == len(here.answers)
 
 

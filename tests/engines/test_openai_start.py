@@ -115,7 +115,7 @@ NUCLEUS = Sampling(temperature=0.6, top_p=0.95)
             {"sampling": Sampling(temperature=1.0, top_k=5)},
             "top_k has no effect on it",
         ),
-        (Behaviour(), {"points": (Point(5000),)}, "context holds 4096"),
+        (Behaviour(), {"points": (Point(5000),)}, "context is 4096"),
     ],
     ids=["no string", "minimum", "truncated", "tau", "tau sampled", "top-k", "context"],
 )
@@ -242,10 +242,10 @@ def test_a_chat_apis_reasoning_is_kept_as_the_thinking(chat_session, make_proble
     assert server.bodies[-1]["messages"] == [{"role": "user", "content": "2 + 2?"}]
     token_format = compile_format(job.request.format, session.tokenizer, eos_ids=session.eos_ids)
     cut = cut_at(result.chain, make_rules(job.request.budget, token_format), point)
-    assert cut.end is ThinkingEnd.NATURAL
+    assert cut.end_reason is ThinkingEnd.NATURAL
     assert session.tokenizer.decode(cut.ids) == "Counting '2 + 2?'."
     assert session.tokenizer.decode(result.answers[0].ids) == "It is 6."
-    assert result.answers[0].end is AnswerEnd.STOP
+    assert result.answers[0].end_reason is AnswerEnd.STOP
     assert (result.cost.prefilled, result.cost.decoded) == (9, 12)
 
 

@@ -120,8 +120,8 @@ def test_a_sweep_equals_separate_literal_runs(session, make_problem, budget) -> 
         for point in points:
             ids, end = literal.think(point.cap, point.waits)
             cut = cut_chain(result.chain, rules, cap=point.cap, waits=point.waits)
-            assert (list(cut.ids), cut.end.value) == (ids, end), (request.prompt_ids, point)
-            same_cut = [list(a.ids) for a in answers.values() if a.cut == len(ids)]
+            assert (list(cut.ids), cut.end_reason.value) == (ids, end), (request.prompt_ids, point)
+            same_cut = [list(a.ids) for a in answers.values() if a.num_thinking_tokens == len(ids)]
             assert list(literal.answer(ids, end)) in same_cut
 
 
@@ -142,7 +142,7 @@ def test_batches_do_not_change_the_ids(session, make_problem) -> None:
 def test_no_thinking_token_is_made_or_prefilled_twice(session, make_problem) -> None:
     request = make_request(session, QUESTIONS[0], make_problem, format="plain")
     result = next(generate(session, [Job(request=request, points=POINTS)]))
-    cost, ends = result.cost, sum(a.end is AnswerEnd.STOP for a in result.answers)
+    cost, ends = result.cost, sum(a.end_reason is AnswerEnd.STOP for a in result.answers)
     answered = sum(len(a.ids) for a in result.answers) + ends
     forced = sum(e.forced for e in result.chain.events)
     drawn = len(result.chain.ids) - forced + len(result.chain.events)
@@ -202,7 +202,7 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
 
 
 def test_a_cap_above_the_context_is_refused(session, make_problem) -> None:
-    with pytest.raises(ConfigError, match="the model's context holds 8192"):
+    with pytest.raises(ConfigError, match="the model's context is 8192"):
         session.submit(Job(request=make_request(session, "q", make_problem), points=(Point(9000),)))
 
 
@@ -210,13 +210,13 @@ def test_a_chain_cut_by_the_cap_ends_with_cap(session, make_problem) -> None:
     request = make_request(session, QUESTIONS[0], make_problem, format="plain")
     result = next(generate(session, [Job(request=request, points=(Point(3),))]))
     rules = make_rules(request.budget, compile_format(request.format, session.tokenizer))
-    assert cut_chain(result.chain, rules, cap=3, waits=0).end is ThinkingEnd.CAP
+    assert cut_chain(result.chain, rules, cap=3, waits=0).end_reason is ThinkingEnd.CAP
 
 
 def test_an_unknown_model_is_a_clear_error() -> None:
-    with pytest.raises(ConfigError, match=r"no config\.json|download from the hub failed"):
+    with pytest.raises(ConfigError, match=r"no config\.json|download from the Hub failed"):
         TransformersSession("./no-such-model", EngineConfig())
-    with pytest.raises(ConfigError, match="download from the hub failed"):
+    with pytest.raises(ConfigError, match="download from the Hub failed"):
         TransformersSession("nobody/no-such-model", EngineConfig())
 
 

@@ -116,7 +116,7 @@ def test_a_cached_chain_is_continued_and_nothing_is_decoded_twice(engines) -> No
     whole = next(generate(session, [replace(longer, chain=None)]))
     assert resumed.chain == whole.chain
     assert {a.key: a.ids for a in resumed.answers} == {a.key: a.ids for a in whole.answers}
-    answered = sum(len(a.ids) + (a.end.value == "stop") for a in resumed.answers)
+    answered = sum(len(a.ids) + (a.end_reason.value == "stop") for a in resumed.answers)
     forced = sum(event.forced for event in resumed.chain.events)
     drawn = len(resumed.chain.ids) - len(first.chain.ids) - forced + len(resumed.chain.events)
     assert resumed.cost.decoded == drawn + answered
@@ -188,7 +188,7 @@ def test_vllm_refuses_invalid_arguments_at_admission(engines, extra, message) ->
 def test_the_session_refuses_impossible_jobs(engines) -> None:
     session = engines[0]
     (job,) = jobs_of(session, 1, Point(4))
-    with pytest.raises(ConfigError, match="the model's context holds 256"):
+    with pytest.raises(ConfigError, match="the model's context is 256"):
         session.submit(replace(job, points=(Point(9000),)))
     tags = replace(job.request, format=FORMATS["think-tags"])
     with pytest.raises(ConfigError, match="cannot roll back sampled tokens"):

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import torch
 
-from slowthink.engines.drawing import Draw, draw
-from slowthink.engines.session import Compiler, closing_of, uniform
+from slowthink.engines.session import Compiler, closing_ids_after, seeded_uniform
+from slowthink.engines.token_sampling import Draw, sample_tokens
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import CompiledArgs, compile_args
 from slowthink.forcing.cuts import Cut
@@ -77,21 +77,23 @@ def generate_alone(model: int, prompt: list[int], args: ForcingArgs, *, seed: in
     _drive(machine, model, prompt, _drawer(sampling, seed, args.sample, triggers))
     natural = machine.state is ChainState.ENDED
     end = ThinkingEnd.NATURAL if natural else ThinkingEnd.CAP
-    cut = Cut(ids=tuple(machine.ids), end=end, events=())
-    closing = closing_of(cut, arguments.token_format, budget, forced=args.forced)
+    cut = Cut(ids=tuple(machine.ids), end_reason=end, events=())
+    closing = closing_ids_after(cut, arguments.token_format, budget, forced=args.forced)
     if closing is None or not budget.answer_tokens:
         return Generated(machine.ids, machine.events, None, [], None)
-    answering = AnswerMachine(limit=budget.answer_tokens, eos_ids=arguments.token_format.eos_ids)
+    answering = AnswerMachine(
+        max_tokens=budget.answer_tokens, eos_ids=arguments.token_format.eos_ids
+    )
     tag = ("answer", len(machine.ids))
     start = [*prompt, *machine.ids, *closing]
     _drive(answering, model, start, _drawer(sampling, seed, args.sample, frozenset(), tag))
-    return Generated(machine.ids, machine.events, closing, answering.ids, answering.end)
+    return Generated(machine.ids, machine.events, closing, answering.ids, answering.end_reason)
 
 
 def _drawer(sampling, seed, sample, triggers, tag=()):
     def draw_row(row, machine, banned):
-        number = uniform(seed, sample, *tag, machine.draw_index)
-        return draw(row[None], [Draw(sampling, number, banned)], triggers=triggers)[0]
+        number = seeded_uniform(seed, sample, *tag, machine.draw_key)
+        return sample_tokens(row[None], [Draw(sampling, number, banned)], triggers=triggers)[0]
 
     return draw_row
 
@@ -99,10 +101,10 @@ def _drawer(sampling, seed, sample, triggers, tag=()):
 def _drive(machine, model, prefix, drawer) -> None:
     while (action := machine.next_action()).kind is not ActionKind.STOP:
         banned = action.banned
-        while action.kind in (ActionKind.DRAW, ActionKind.REFUSE):
+        while action.kind in (ActionKind.SAMPLE, ActionKind.RESAMPLE):
             drawn = drawer(logits(model, [*prefix, *machine.ids]), machine, banned)
             action = machine.observe(
-                drawn.token, end_probability=drawn.end_probability, argmax=drawn.argmax
+                drawn.token, trigger_probability=drawn.trigger_probability, argmax=drawn.argmax
             )
             banned = action.banned
 

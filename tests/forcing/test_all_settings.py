@@ -13,7 +13,7 @@ from slowthink.engines.session import Job, Point, cut_at
 from slowthink.errors import ConfigError
 from slowthink.forcing.cuts import check_budget, cut_chain
 from slowthink.forcing.machine import ActionKind, ForcingMachine, ForcingRules, make_rules
-from slowthink.forcing.steps import num_steps, step_end
+from slowthink.forcing.steps import num_steps, num_tokens_in_steps
 from slowthink.recipe import ForcingConfig, LoopConfig
 from slowthink.recipe.base import in_language
 from slowthink.records import Budget, ChainState, LoopRule, ThinkingEnd
@@ -119,12 +119,12 @@ def literal(seed: int, k: Knobs) -> tuple[list[int], str]:
 def drive(seed: int, machine: ForcingMachine, *, stop: int = 10**9) -> ForcingMachine:
     while stop and (action := machine.next_action()).kind is not ActionKind.STOP:
         stop -= 1
-        if action.kind is not ActionKind.DRAW:
+        if action.kind is not ActionKind.SAMPLE:
             continue
         place = machine.ids
-        figures = {"end_probability": end_share(seed, place), "argmax": likeliest(seed, place)}
+        figures = {"trigger_probability": end_share(seed, place), "argmax": likeliest(seed, place)}
         observed = machine.observe(pick(seed, place, len(machine.events), action.banned), **figures)
-        if observed.kind is ActionKind.REFUSE and stop:
+        if observed.kind is ActionKind.RESAMPLE and stop:
             again = pick(seed, place, len(machine.events), observed.banned)
             machine.observe(again, **figures)
     return machine
@@ -156,7 +156,7 @@ def test_machine_equals_the_literal_loop(seed, k) -> None:
     chain = drive(seed, machine).chain("k")
     cut = cut_chain(chain, k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     assert cut is not None
-    assert (list(cut.ids), cut.end.value) == literal(seed, k)
+    assert (list(cut.ids), cut.end_reason.value) == literal(seed, k)
     assert list(chain.ids) == literal(seed, k)[0]
 
 
@@ -174,7 +174,7 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(seed, k, data) ->
     budget = {"cap": point.cap, "waits": point.waits, "steps": point.steps}
     cut = cut_chain(chain, k.rules(), **budget)
     assert cut is not None
-    assert (list(cut.ids), cut.end.value) == literal(seed, point)
+    assert (list(cut.ids), cut.end_reason.value) == literal(seed, point)
     assert check_budget(cut, k.rules(), **budget) == ()
 
 
@@ -195,7 +195,7 @@ def test_a_chain_stored_at_any_moment_continues_the_same(seed, k, stop, data) ->
     for point in (grown, k):
         cut = cut_chain(chain, k.rules(), cap=point.cap, waits=point.waits, steps=point.steps)
         assert cut is not None
-        assert (list(cut.ids), cut.end.value) == literal(seed, point)
+        assert (list(cut.ids), cut.end_reason.value) == literal(seed, point)
 
 
 # --- long delimiters and steps together -----------------------------------------------------------
@@ -240,7 +240,7 @@ def test_steps_are_cut_inside_a_long_delimiter_too(seed, cap, steps, waits, data
     )
     machine = ForcingMachine(rules, cap=cap, waits=waits, steps=steps)
     while (action := machine.next_action()).kind is not ActionKind.STOP:
-        if action.kind is ActionKind.DRAW:
+        if action.kind is ActionKind.SAMPLE:
             machine.observe(draw_letter(seed, machine.ids, action.banned))
     small, few = data.draw(st.integers(0, cap)), data.draw(st.integers(0, waits))
     fewer = data.draw(st.integers(0, steps))
@@ -248,7 +248,7 @@ def test_steps_are_cut_inside_a_long_delimiter_too(seed, cap, steps, waits, data
         cut = cut_chain(machine.chain("k"), rules, cap=c, waits=w, steps=s)
         assert cut is not None
         expected = literal_long(seed, cap=c, steps=s, waits=w, string=string)
-        assert (list(cut.ids), cut.end.value) == expected
+        assert (list(cut.ids), cut.end_reason.value) == expected
 
 
 # --- steps ----------------------------------------------------------------------------------------
@@ -265,8 +265,8 @@ def test_steps_are_cut_inside_a_long_delimiter_too(seed, cap, steps, waits, data
     ids=["in a token and over two", "blank lines first", "blank", "three new lines"],
 )
 def test_steps_end_where_a_delimiter_closes_text(tokens, ends) -> None:
-    assert [step_end(tokens, n, "\n\n", decode) for n in range(1, len(ends) + 1)] == ends
-    assert step_end(tokens, len(ends) + 1, "\n\n", decode) is None
+    assert [num_tokens_in_steps(tokens, n, "\n\n", decode) for n in range(1, len(ends) + 1)] == ends
+    assert num_tokens_in_steps(tokens, len(ends) + 1, "\n\n", decode) is None
     assert num_steps(tokens, "\n\n", decode) == len(ends)
 
 
@@ -284,10 +284,10 @@ def test_a_step_budget_is_cut_like_a_cap_and_checked() -> None:
     assert machine.next_action().kind is ActionKind.STOP
     chain = replace(machine.chain("k"), ids=(0, 3, 1, 3))
     cut = cut_chain(chain, k.rules(), cap=30, waits=0, steps=1)
-    assert cut is not None and (cut.ids, cut.end) == ((0, 3), ThinkingEnd.CAP)
+    assert cut is not None and (cut.ids, cut.end_reason) == ((0, 3), ThinkingEnd.CAP)
     long = replace(cut, ids=(0, 3, 1, 3))
     found = check_budget(long, k.rules(), cap=30, waits=0, steps=1)
-    assert found == ("2 steps of 1",)
+    assert found == ("2 steps; at most 1 are allowed",)
 
 
 def test_a_job_thinks_up_to_its_farthest_point() -> None:
@@ -345,7 +345,7 @@ def test_a_loop_setting_stops_a_chain_and_leads_to_a_forced_answer() -> None:
         machine.observe(token)
     assert machine.state is ChainState.LOOP
     cut = cut_chain(machine.chain("k"), rules, cap=20, waits=3)
-    assert cut is not None and cut.end is ThinkingEnd.LOOP
+    assert cut is not None and cut.end_reason is ThinkingEnd.LOOP
     again = ForcingMachine(rules, cap=90, waits=9, chain=machine.chain("k"))
     assert again.next_action().kind is ActionKind.STOP
 

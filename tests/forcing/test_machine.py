@@ -61,9 +61,9 @@ def literal(
 
 def drive(seed: int, machine: ForcingMachine) -> ForcingMachine:
     while (action := machine.next_action()).kind is not ActionKind.STOP:
-        if action.kind is ActionKind.DRAW:
+        if action.kind is ActionKind.SAMPLE:
             observed = machine.observe(best(seed, machine.ids, action.banned))
-            if observed.kind is ActionKind.REFUSE:
+            if observed.kind is ActionKind.RESAMPLE:
                 machine.observe(best(seed, machine.ids, observed.banned))
     return machine
 
@@ -103,7 +103,7 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
     cut = cut_chain(chain, rules, cap=small_cap, waits=few_waits)
     ids, end = literal(seed, cap=small_cap, waits=few_waits, minimum=minimum, strings=strings)
     assert cut is not None
-    assert (list(cut.ids), cut.end.value) == (ids, end)
+    assert (list(cut.ids), cut.end_reason.value) == (ids, end)
     assert check_budget(cut, rules, cap=small_cap, waits=few_waits) == ()
 
 
@@ -121,7 +121,7 @@ def test_a_stored_chain_continues_as_if_never_stopped(seed, cap, waits, strings,
         cut = cut_chain(later, rules, cap=c, waits=w)
         ids, end = literal(seed, cap=c, waits=w, minimum=0, strings=strings)
         assert cut is not None
-        assert (list(cut.ids), cut.end.value) == (ids, end)
+        assert (list(cut.ids), cut.end_reason.value) == (ids, end)
 
 
 @given(seeds, st.integers(0, 25), st.integers(0, 3), wait_strings, st.integers(0, 60))
@@ -132,7 +132,7 @@ def test_a_chain_stored_at_any_moment_continues_the_same(seed, cap, waits, strin
     machine = ForcingMachine(rules, cap=cap, waits=waits)
     for _ in range(stop):
         action = machine.next_action()
-        if action.kind is ActionKind.DRAW:
+        if action.kind is ActionKind.SAMPLE:
             machine.observe(best(seed, machine.ids, action.banned))
     resumed = drive(seed, ForcingMachine(rules, cap=cap, waits=waits, chain=machine.chain("k")))
     whole = drive(seed, ForcingMachine(rules, cap=cap, waits=waits))
@@ -175,7 +175,7 @@ def test_long_delimiters_are_rolled_back(seed, cap, waits, string, data) -> None
     )
     machine = ForcingMachine(rules, cap=cap, waits=waits)
     while (action := machine.next_action()).kind is not ActionKind.STOP:
-        if action.kind is ActionKind.DRAW:
+        if action.kind is ActionKind.SAMPLE:
             order = ranked(seed, machine.ids)
             machine.observe(next(t for t in order if t < 5 and t not in action.banned))
     assert machine.ids == literal_long(seed, cap=cap, waits=waits, string=string)[0]
@@ -183,7 +183,7 @@ def test_long_delimiters_are_rolled_back(seed, cap, waits, string, data) -> None
     cut = cut_chain(machine.chain("k"), rules, cap=small, waits=few)
     assert cut is not None
     expected = literal_long(seed, cap=small, waits=few, string=string)
-    assert (list(cut.ids), cut.end.value) == expected
+    assert (list(cut.ids), cut.end_reason.value) == expected
 
 
 def test_a_delimiter_may_roll_back_tokens_from_before_a_refused_end() -> None:
@@ -197,7 +197,7 @@ def test_a_delimiter_may_roll_back_tokens_from_before_a_refused_end() -> None:
     assert (chain.ids, [event.position for event in chain.events]) == ((0,), [2, 1])
     cuts = [cut_chain(chain, rules, cap=cap, waits=0) for cap in (2, 3, 4)]
     assert [cut.ids for cut in cuts if cut] == [(0, 3), (0, 3, 3), (0, 3)]
-    assert [cut.end.value for cut in cuts if cut] == ["cap", "cap", "natural"]
+    assert [cut.end_reason.value for cut in cuts if cut] == ["cap", "cap", "natural"]
     assert cut_chain(chain, rules, cap=4, waits=1).ids == (0,)
 
 
@@ -208,7 +208,7 @@ def test_cap_zero_thinks_nothing() -> None:
     chain = drive(1, ForcingMachine(rules_of(0, [[1]]), cap=0, waits=3)).chain("k")
     cut = cut_chain(chain, rules_of(0, [[1]]), cap=0, waits=3)
     assert chain.ids == ()
-    assert cut is not None and cut.end is ThinkingEnd.CAP
+    assert cut is not None and cut.end_reason is ThinkingEnd.CAP
 
 
 def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
@@ -223,7 +223,7 @@ def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
 def test_wait_strings_rotate() -> None:
     machine = ForcingMachine(rules_of(0, [[1], [2]]), cap=20, waits=3)
     while len([e for e in machine.events if e.kind is EventKind.WAIT]) < 3:
-        if machine.next_action().kind is ActionKind.DRAW:
+        if machine.next_action().kind is ActionKind.SAMPLE:
             machine.observe(EOS)
     machine.next_action()
     assert machine.ids == [1, 2, 1]
@@ -250,7 +250,7 @@ def test_end_rules_declare_an_end_before_it_is_drawn(rule, probability, argmax, 
     rules = ForcingRules(trigger_ids=TRIGGERS, end_rule=rule, end_probability=0.5)
     machine = ForcingMachine(rules, cap=9, waits=0)
     machine.next_action()
-    observed = machine.observe(2, end_probability=probability, argmax=argmax)
+    observed = machine.observe(2, trigger_probability=probability, argmax=argmax)
     assert (observed.kind is ActionKind.STOP) is ends
 
 
@@ -265,8 +265,10 @@ def test_a_loop_is_stopped_and_marked() -> None:
         )
     assert machine.state is ChainState.LOOP
     cut = cut_chain(machine.chain("k"), machine.rules, cap=100, waits=0)
-    assert cut is not None and cut.end is ThinkingEnd.LOOP
-    assert cut_chain(machine.chain("k"), machine.rules, cap=4, waits=0).end is ThinkingEnd.CAP
+    assert cut is not None and cut.end_reason is ThinkingEnd.LOOP
+    assert (
+        cut_chain(machine.chain("k"), machine.rules, cap=4, waits=0).end_reason is ThinkingEnd.CAP
+    )
 
 
 @given(st.lists(st.integers(0, 2), max_size=30))
@@ -306,14 +308,14 @@ def test_a_wait_string_without_tokens_is_an_error() -> None:
 
 
 def test_an_answer_stops_at_its_end_or_its_limit() -> None:
-    machine = AnswerMachine(limit=2, eos_ids=frozenset({EOS}))
+    machine = AnswerMachine(max_tokens=2, eos_ids=frozenset({EOS}))
     assert machine.observe(1).kind is ActionKind.KEEP
     assert machine.observe(EOS).kind is ActionKind.STOP
     assert machine.ids == [1]
-    full = AnswerMachine(limit=1, eos_ids=frozenset({EOS}))
+    full = AnswerMachine(max_tokens=1, eos_ids=frozenset({EOS}))
     full.observe(3)
     assert full.next_action().kind is ActionKind.STOP
-    assert full.end.value == "length"
+    assert full.end_reason.value == "length"
 
 
 @pytest.mark.parametrize(
@@ -330,4 +332,4 @@ def test_a_chain_at_smaller_budgets_as_the_docstring_shows(cap, waits, ids, end)
     wait = Event(position=2, kind=EventKind.WAIT, drawn=(END,), forced=1)
     chain = Chain(key="k", ids=(0, 1, 4, 2, 3), events=(wait,))
     cut = cut_chain(chain, rules, cap=cap, waits=waits)
-    assert (cut and cut.ids, cut and cut.end) == (ids, end)
+    assert (cut and cut.ids, cut and cut.end_reason) == (ids, end)

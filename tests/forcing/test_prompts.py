@@ -12,7 +12,7 @@ from slowthink.forcing.formats import (
     get_format,
     require_single_token_trigger,
 )
-from slowthink.forcing.prompts import header_text, prompt_ids, question_text, training_ids
+from slowthink.forcing.prompts import prompt_ids, render_header, training_ids, user_message
 from slowthink.recipe import ChatConfig, FormatConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -140,10 +140,10 @@ def test_a_model_without_chat_template_is_an_error(make_problem) -> None:
         chat_template = None
 
     with pytest.raises(ConfigError, match="no chat template"):
-        header_text(Bare(), make_problem(), ChatConfig())
+        render_header(Bare(), make_problem(), ChatConfig())
 
 
 def test_options_and_instruction_follow_the_question(make_problem) -> None:
     problem = make_problem("Which?", choices=("one", "two"))
-    text = question_text(problem, ChatConfig(instruction="Think."))
+    text = user_message(problem, ChatConfig(instruction="Think."))
     assert text == "Which?\n(A) one\n(B) two\nThink."

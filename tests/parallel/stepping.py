@@ -19,8 +19,8 @@ class SteppingSession(ReplaySession):
         self._request = job.request
         return super()._replay(job)
 
-    def _script(self, prompt):
-        thinking = self.tokenizer.decode(prompt).split("think\n", 1)[1]
+    def _script(self, prompt_ids):
+        thinking = self.tokenizer.decode(prompt_ids).split("think\n", 1)[1]
         text = "\n" if thinking and not thinking.endswith("\n") else ""
         total = total_of(thinking)
         while total < 6:

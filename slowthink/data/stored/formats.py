@@ -192,7 +192,7 @@ def _own_parts(text: str, closing_at: int | None, answer_at: int | None) -> Text
 
 
 def _verdict_label(verdict: Any) -> bool | None:
-    if verdict not in [known.value for known in Verdict] or not Verdict(verdict).counts:
+    if verdict not in [known.value for known in Verdict] or not Verdict(verdict).is_counted:
         return None
     return Verdict(verdict) is Verdict.CORRECT
 

@@ -133,7 +133,7 @@ class ChatSession(ServerSession):
         text = self.tokenizer.decode(job.request.prompt_ids)
         messages, _ = json.JSONDecoder().raw_decode(text)  # the format's start text follows
         body: dict[str, Any] = {"model": self._model, "messages": messages}
-        sampling, cap = job.request.sampling, job.farthest.cap
+        sampling, cap = job.request.sampling, job.largest_point.cap
         if sampling != Sampling():
             body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if self._model_limit is None or cap < self._model_limit:
@@ -142,13 +142,13 @@ class ChatSession(ServerSession):
 
     def _store(self, running: JobInProgress, reply: ServerReply) -> None:
         """Add the reply's thinking and answer to the job."""
-        has_thinking = running.token_format.has_thinking
+        has_thinking = running.token_format.has_delimiter
         complete = reply.finish_reason != "length"
         thinking_ended = complete or (has_thinking and bool(reply.text))
         thinking = reply.reasoning if has_thinking else reply.text
         chain = self._chain(running.job, thinking, ended=thinking_ended)
         running.machine = ForcingMachine(running.rules, cap=0, waits=0, chain=chain)
-        running.spend(
+        running.add_cost(
             Cost(prefilled=reply.num_prompt_tokens or 0, decoded=reply.num_completion_tokens or 0)
         )
         if thinking_ended:
@@ -159,7 +159,7 @@ class ChatSession(ServerSession):
 
     def _chain(self, job: Job, thinking: str, *, ended: bool) -> Chain:
         """The thinking, padded to the cap if it was truncated."""
-        ids, cap = tuple(self.tokenizer.encode(thinking)), job.farthest.cap
+        ids, cap = tuple(self.tokenizer.encode(thinking)), job.largest_point.cap
         if not ended and any(point.forced for point in job.points):
             raise EngineError(
                 f"`{self._model}`: truncated at the model's own limit before it answered; expected "

@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slowthink.engines.drawing import Drawn
 from slowthink.engines.server.probe import ServerFeatures, greedy_settings
 from slowthink.engines.server.replies import ServerReply, end_probability, read_reply, top_token
 from slowthink.engines.session import Branch, Compiler, JobInProgress, draw_uniform
+from slowthink.engines.token_sampling import SampledToken
 from slowthink.errors import EngineError
 from slowthink.forcing.machine import (
     Action,
@@ -83,7 +83,7 @@ class ClientForcing:
                 request=request,
                 ids=(*request.prompt_ids, *machine.ids),
                 max_tokens=1 if action.banned else max_tokens,
-                seed_key=machine.draw_index,
+                seed_key=machine.draw_key,
                 stop_ids=rules.trigger_ids,
                 stop_texts=rules.long_triggers,
                 banned=action.banned,
@@ -95,21 +95,21 @@ class ClientForcing:
     async def answer(self, branch: Branch, running: JobInProgress) -> None:
         """Generate one answer and add it to the job."""
         request, eos_ids = running.job.request, self.compiler.eos_ids
-        machine = AnswerMachine(limit=request.budget.answer_tokens, eos_ids=eos_ids)
+        machine = AnswerMachine(max_tokens=request.budget.answer_tokens, eos_ids=eos_ids)
         thinking = (*request.prompt_ids, *branch.cut.ids)
 
         def next_request(action: Action) -> CompletionRequest:
             return CompletionRequest(
                 request=request,
                 ids=(*thinking, *branch.closing, *machine.ids),
-                max_tokens=machine.limit - len(machine.ids),
-                seed_key=("answer", len(branch.cut.ids), *branch.closing, *machine.draw_index),
+                max_tokens=machine.max_tokens - len(machine.ids),
+                seed_key=("answer", len(branch.cut.ids), *branch.closing, *machine.draw_key),
                 stop_ids=eos_ids,
             )
 
-        running.spend(Cost(forced=len(branch.closing)))
+        running.add_cost(Cost(forced=len(branch.closing)))
         await self._run_rounds(machine, next_request, running, num_processed=len(thinking))
-        running.add_answer(branch, machine.ids, machine.end)
+        running.add_answer(branch, machine.ids, machine.end_reason)
 
     async def _run_rounds(
         self,
@@ -125,13 +125,15 @@ class ClientForcing:
         while True:
             action = machine.next_action()
             while action.kind is ActionKind.FORCE:
-                running.spend(Cost(forced=1))
+                running.add_cost(Cost(forced=1))
                 action = machine.next_action()
-            if action.kind is not ActionKind.DRAW:
+            if action.kind is not ActionKind.SAMPLE:
                 return
             completion = next_request(action)
             reply = read_reply(await self.post(self.request_body(completion)))
-            running.spend(_cost(reply, num_sent=len(completion.ids), num_processed=num_processed))
+            running.add_cost(
+                _cost(reply, num_sent=len(completion.ids), num_processed=num_processed)
+            )
             tokens = self.sampled_tokens(completion, reply)
             num_empty = num_empty + 1 if not tokens else 0
             if num_empty == _MAX_EMPTY_ROUNDS:
@@ -185,7 +187,9 @@ class ClientForcing:
 
     # -- replies --
 
-    def sampled_tokens(self, completion: CompletionRequest, reply: ServerReply) -> list[Drawn]:
+    def sampled_tokens(
+        self, completion: CompletionRequest, reply: ServerReply
+    ) -> list[SampledToken]:
         """The tokens of a reply, including the one that ended it. Raises EngineError if the
         server did not do what was requested."""
         self._check_prompt_length(completion, reply)
@@ -194,7 +198,7 @@ class ClientForcing:
         tokens = ids + self._unlisted_end_ids(completion, reply, ids)
         self._check_tokens(completion, reply, ids)
         if completion.rules is None:
-            return [Drawn(token, -1, 0.0) for token in tokens]
+            return [SampledToken(token, -1, 0.0) for token in tokens]
         return self._add_logprobs(completion.rules, reply, tokens)
 
     def _unlisted_end_ids(
@@ -257,7 +261,7 @@ class ClientForcing:
 
     def _add_logprobs(
         self, rules: ForcingRules, reply: ServerReply, tokens: Sequence[int]
-    ) -> list[Drawn]:
+    ) -> list[SampledToken]:
         num_ids = len(reply.ids or ())
         if len(reply.logprobs) < num_ids:
             raise self._error(
@@ -277,17 +281,17 @@ def _sampled_token(
     logprobs: Mapping[int | str, float],
     rules: ForcingRules,
     trigger_texts: Mapping[int, str],
-) -> Drawn:
+) -> SampledToken:
     """The token with the figures that its end rule needs."""
     if not logprobs:  # an end that the server does not list
-        return Drawn(token, token, 1.0)
+        return SampledToken(token, token, 1.0)
     if rules.end_rule == "argmax":
         argmax = top_token(logprobs, token)
         if isinstance(argmax, str):
             argmax = next((i for i, text in trigger_texts.items() if text == argmax), -1)
-        return Drawn(token, argmax, 0.0)
+        return SampledToken(token, argmax, 0.0)
     threshold = rules.end_probability
-    return Drawn(token, -1, end_probability(logprobs, trigger_texts, threshold=threshold))
+    return SampledToken(token, -1, end_probability(logprobs, trigger_texts, threshold=threshold))
 
 
 def needs_logprobs(request: Request) -> bool:
@@ -305,7 +309,7 @@ def _cost(reply: ServerReply, *, num_sent: int, num_processed: int) -> Cost:
     )
 
 
-def _observe(machine: ForcingMachine | AnswerMachine, tokens: Sequence[Drawn]) -> None:
+def _observe(machine: ForcingMachine | AnswerMachine, tokens: Sequence[SampledToken]) -> None:
     """Pass sampled tokens to the machine until it requires anything but the next one.
 
     If a refused token is not a trigger itself (the end was declared by its probability), it is also
@@ -313,9 +317,12 @@ def _observe(machine: ForcingMachine | AnswerMachine, tokens: Sequence[Drawn]) -
     """
     for sampled in tokens:
         action = machine.observe(
-            sampled.token, end_probability=sampled.end_probability, argmax=sampled.argmax
+            sampled.token, trigger_probability=sampled.trigger_probability, argmax=sampled.argmax
         )
-        if action.kind is ActionKind.REFUSE and sampled.token not in action.banned:
+        if action.kind is ActionKind.RESAMPLE and sampled.token not in action.banned:
             action = machine.observe(sampled.token)
-        if action.kind is not ActionKind.KEEP or machine.next_action().kind is not ActionKind.DRAW:
+        if (
+            action.kind is not ActionKind.KEEP
+            or machine.next_action().kind is not ActionKind.SAMPLE
+        ):
             return

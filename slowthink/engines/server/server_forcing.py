@@ -44,7 +44,7 @@ class ServerForcing:
         """Raise ConfigError if the events could not be inferred from the ids, or the server cannot
         force the format."""
         self._compile(_arguments(job))
-        if job.request.sampling.temperature and job.farthest.waits:
+        if job.request.sampling.temperature and job.largest_point.waits:
             raise ConfigError(
                 "engine.endpoints.in_flight: waits under sampling: from a server's ids alone, a "
                 "forced wait string cannot be told from one that the model sampled itself. "
@@ -67,17 +67,17 @@ class ServerForcing:
             "return_token_ids": True,
             "vllm_xargs": arguments,
             "prompt": ids,
-            "max_tokens": job.farthest.cap - len(cached_ids) + compiled.reserve,
+            "max_tokens": job.largest_point.cap - len(cached_ids) + compiled.reserve,
         }
         temperature = job.request.sampling.temperature
         if not temperature:
             body |= {"logprobs": self._features.logprobs, "return_tokens_as_token_ids": True}
         reply = read_reply(await self._post(body))
         flow = _replay(
-            compiled, reply, cached_ids, cap=job.farthest.cap, use_logprobs=not temperature
+            compiled, reply, cached_ids, cap=job.largest_point.cap, use_logprobs=not temperature
         )
         prefilled = reply.num_prefilled(len(ids))
-        running.spend(
+        running.add_cost(
             Cost(
                 prefilled=prefilled,
                 decoded=flow.num_drawn,
@@ -94,7 +94,7 @@ class ServerForcing:
 
 
 def _arguments(job: Job) -> dict[str, Any]:
-    point = job.farthest
+    point = job.largest_point
     return write_args(job.request, point, chain=job.chain, answer=point in job.points)
 
 

@@ -141,7 +141,7 @@ class OpenAISession(ServerSession):
         await self._forcing.think(running)
         running.end_thinking()
         errors = await asyncio.gather(
-            *(self._client.answer(branch, running) for branch in running.missing),
+            *(self._client.answer(branch, running) for branch in running.missing_answers),
             return_exceptions=True,  # an answer that fails leaves the others in the result
         )
         for error in errors:

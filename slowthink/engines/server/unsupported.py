@@ -67,7 +67,7 @@ def _runner_up_problems(job: Job, features: ServerFeatures) -> Problems:
     budget, sampling = job.request.budget, job.request.sampling
     if budget.min_thinking_tokens:
         setting = "forcing.min_thinking_tokens"
-    elif job.farthest.waits and not budget.wait_strings:
+    elif job.largest_point.waits and not budget.wait_strings:
         setting = "waits without a string"
     else:
         return

@@ -101,11 +101,11 @@ class Batch:
         """Results of jobs that are done, and partial results of those that made progress since the
         last call. The first one carries the cost of all."""
         self._collect_answers()
-        fresh = [job for job in self._jobs if job.done or job.running.has_news]
+        fresh = [job for job in self._jobs if job.done or job.running.has_progress]
         self._jobs = [job for job in self._jobs if not job.done]
         if fresh:
             cost = self._storable_cost()
-            fresh[0].running.spend(cost - self._counted)
+            fresh[0].running.add_cost(cost - self._counted)
             self._counted = cost
         return [job.running.result(partial=not job.done) for job in fresh]
 
@@ -162,7 +162,7 @@ class Batch:
             blocks.append(prefix[keep:])
             starts.append(keep)
             limit, eos_ids = request.budget.answer_tokens, self._model.compiler.eos_ids
-            machine = AnswerMachine(limit=limit, eos_ids=eos_ids)
+            machine = AnswerMachine(max_tokens=limit, eos_ids=eos_ids)
             row = _row(request, prefix, machine, tag=("answer", len(branch.cut.ids)))
             self._answer_rows.append(
                 _AnswerRow(running=job.running, branch=branch, machine=machine, row=row)
@@ -179,7 +179,7 @@ class Batch:
         """Add finished answers to their jobs."""
         for row in self._answer_rows:
             if row.done:
-                row.running.add_answer(row.branch, row.machine.ids, row.machine.end)
+                row.running.add_answer(row.branch, row.machine.ids, row.machine.end_reason)
         self._answer_rows = [row for row in self._answer_rows if not row.done]
 
     def _storable_cost(self) -> Cost:
@@ -191,7 +191,7 @@ class Batch:
 
 
 def _cost_of(answer: Answer) -> Cost:
-    drawn = len(answer.ids) + (answer.end is AnswerEnd.STOP)
+    drawn = len(answer.ids) + (answer.end_reason is AnswerEnd.STOP)
     return Cost(decoded=drawn, forced=len(answer.closing))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from slowthink.engines.drawing import Draw, Drawn, draw
+from slowthink.engines.token_sampling import Draw, SampledToken, sample_tokens
 from slowthink.engines.transformers.kv_cache import KeyValues, additive_mask, join
 from slowthink.forcing.machine import ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Cost, Sampling
@@ -165,18 +165,18 @@ class Decoder:
         if action.kind is ActionKind.FORCE:
             row.feed, row.stale = action.token, False
             self.cost += Cost(forced=1)
-        elif action.kind is ActionKind.DRAW and row.stale:
+        elif action.kind is ActionKind.SAMPLE and row.stale:
             kv.crop_row(place, row.num_tokens - 1)  # feed the last kept token again
             row.feed, row.stale = row.tokens[-1], False
-        elif action.kind is ActionKind.DRAW:
-            uniform = row.uniform(row.machine.draw_index) if row.sampling.temperature else 0.0
+        elif action.kind is ActionKind.SAMPLE:
+            uniform = row.uniform(row.machine.draw_key) if row.sampling.temperature else 0.0
             return Draw(row.sampling, uniform, action.banned)
         return None
 
-    def _accept(self, row: DecodingRow, drawn: Drawn, kv: KeyValues, place: int) -> bool:
+    def _accept(self, row: DecodingRow, drawn: SampledToken, kv: KeyValues, place: int) -> bool:
         """Pass the drawn token to the machine; whether that decides the row's next token."""
         action = row.machine.observe(
-            drawn.token, end_probability=drawn.end_probability, argmax=drawn.argmax
+            drawn.token, trigger_probability=drawn.trigger_probability, argmax=drawn.argmax
         )
         self.cost += Cost(decoded=1)
         if action.kind is ActionKind.KEEP:
@@ -189,12 +189,12 @@ class Decoder:
 
 def _draw(
     rows: Sequence[DecodingRow], logits: torch.Tensor, draws: Sequence[tuple[int, Draw]]
-) -> list[Drawn]:
+) -> list[SampledToken]:
     if not draws:
         return []
     places, row_draws = zip(*draws, strict=True)
     triggers = frozenset().union(*(rows[place].triggers for place in places))
-    return draw(logits[list(places)], row_draws, triggers=triggers)
+    return sample_tokens(logits[list(places)], row_draws, triggers=triggers)
 
 
 def _chunks(sequences: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from slowthink.engines.models import tokenizer_fingerprint
 from slowthink.engines.transformers.session import import_transformers, pick_device
 from slowthink.errors import ConfigError
-from slowthink.forcing.prompts import prompt_ids, question_text
+from slowthink.forcing.prompts import prompt_ids, user_message
 from slowthink.recipe import ChatConfig, EngineConfig, FormatConfig
 from slowthink.records import Cost, Problem
 
@@ -89,7 +89,7 @@ class Rendering:
                 self._prompts[problem.id] = prompt
             return (*self._prompts[problem.id], *tokenizer.encode(text, add_special_tokens=False))
         messages = [
-            {"role": "user", "content": question_text(problem, ChatConfig())},
+            {"role": "user", "content": user_message(problem, ChatConfig())},
             {"role": "assistant", "content": text},
         ]
         conversation = tokenizer.apply_chat_template(messages, tokenize=False)

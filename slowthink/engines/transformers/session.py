@@ -24,7 +24,7 @@ from slowthink.engines.session import (
     Job,
     JobResult,
     check_context,
-    tokens_at_most,
+    max_job_tokens,
 )
 from slowthink.errors import ConfigError, missing_extra
 from slowthink.recipe import EngineConfig
@@ -131,7 +131,7 @@ class TransformersSession:
         jobs: list[Job] = []
         for job in sorted(self._queue.values(), key=_job_order)[:number]:
             rows = num_running + len(jobs) + 1
-            if rows > 1 and rows * tokens_at_most(job) > self._batch_tokens:
+            if rows > 1 and rows * max_job_tokens(job) > self._batch_tokens:
                 break
             jobs.append(job)
         for job in jobs:

@@ -1,8 +1,8 @@
 """One step's draws as tensors: the drawn id, whether it declares an end, and what replaces it.
 
-The same semantics as `engines.drawing` and `forcing.machine`, batched and without device syncs: the
-host decides beforehand what replaces a declared end, and reads afterwards what was drawn. A chosen
-id gets a logit that no other can reach, so any sampler takes it.
+The same semantics as `engines.token_sampling` and `forcing.machine`, batched and without device
+syncs: the host decides beforehand what replaces a declared end, and reads afterwards what was
+drawn. A chosen id gets a logit that no other can reach, so any sampler takes it.
 
 Legend: B batch rows, R rows of this call, V vocabulary, T trigger ids (padded by repeats).
 """

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slowthink.engines.session import Compiler, JobInProgress, closing_of
+from slowthink.engines.session import Compiler, JobInProgress, closing_ids_after
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.errors import ConfigError
 from slowthink.forcing.cuts import Cut
@@ -183,7 +183,7 @@ class Flow:
         for branch in running.end_thinking():
             same = branch.closing == self.closing and branch.cut.ids == thinking
             if same and self.answering is not None:
-                running.add_answer(branch, self.answering.ids, self.answering.end)
+                running.add_answer(branch, self.answering.ids, self.answering.end_reason)
 
     # -- instructions --
 
@@ -192,19 +192,19 @@ class Flow:
         action = machine.next_action()
         if action.kind is ActionKind.FORCE:
             return Instruction(force=action.token)
-        if action.kind is not ActionKind.DRAW:
+        if action.kind is not ActionKind.SAMPLE:
             self._close()
             return None
         if action.banned:
-            return Instruction(banned=True, index=machine.draw_index)
+            return Instruction(banned=True, index=machine.draw_key)
         end, steps = machine.preview_declared_end()
         if not self.compiled.token_format.end_ids:
             steps = 1  # the closing then depends on the last token
-        return Instruction(on_end=self._replacement(end), steps=steps, index=machine.draw_index)
+        return Instruction(on_end=self._replacement(end), steps=steps, index=machine.draw_key)
 
     def _replacement(self, end: Action) -> int:
         """The id that replaces a declared end."""
-        if end.kind is ActionKind.REFUSE:
+        if end.kind is ActionKind.RESAMPLE:
             return RUNNER_UP
         if end.kind is ActionKind.FORCE:
             return end.token
@@ -214,8 +214,8 @@ class Flow:
         args = self.compiled.args
         if not args.budget.answer_tokens:
             return None
-        cut = Cut(ids=tuple(self.thinking.ids[-1:]), end=end, events=())
-        return closing_of(cut, self.compiled.token_format, args.budget, forced=args.forced)
+        cut = Cut(ids=tuple(self.thinking.ids[-1:]), end_reason=end, events=())
+        return closing_ids_after(cut, self.compiled.token_format, args.budget, forced=args.forced)
 
     def _close(self) -> None:
         natural = self.thinking.state is ChainState.ENDED
@@ -227,15 +227,15 @@ class Flow:
 
     def _start_answer(self) -> None:
         limit = self.compiled.args.budget.answer_tokens
-        self.answering = AnswerMachine(limit=limit, eos_ids=self.compiled.token_format.eos_ids)
+        self.answering = AnswerMachine(max_tokens=limit, eos_ids=self.compiled.token_format.eos_ids)
 
     def _after_thinking(self) -> Instruction:
         machine = self.answering
         if not self._forced and machine is not None:
-            if machine.next_action().kind is ActionKind.DRAW:
+            if machine.next_action().kind is ActionKind.SAMPLE:
                 tag = ("answer", len(self.thinking.ids))
-                steps = machine.limit - len(machine.ids)
-                return Instruction(steps=steps, tag=tag, index=machine.draw_index)
+                steps = machine.max_tokens - len(machine.ids)
+                return Instruction(steps=steps, tag=tag, index=machine.draw_key)
             self._forced.append(self.compiled.stop_id)
         return Instruction(force=self._forced[0] if self._forced else self.compiled.stop_id)
 
@@ -245,8 +245,10 @@ class Flow:
         """Record a drawn thinking token, or the token output in the place of a declared end."""
         machine = self.thinking
         self.num_drawn += 1
-        action = machine.observe(end.token, end_probability=end.end_probability, argmax=end.argmax)
-        if action.kind is ActionKind.REFUSE:
+        action = machine.observe(
+            end.token, trigger_probability=end.end_probability, argmax=end.argmax
+        )
+        if action.kind is ActionKind.RESAMPLE:
             self.num_drawn += 1
             machine.observe(token)
         elif action.kind is ActionKind.REPLACE:
@@ -286,7 +288,7 @@ class Flow:
         end, _ = self.thinking.preview_declared_end()
         ids: tuple[int, ...] = (instruction.on_end,)
         if end.kind is ActionKind.FORCE:
-            ids = self.compiled.rules.wait(self.thinking.num_waits)
+            ids = self.compiled.rules.wait_string_ids(self.thinking.num_waits)
         elif (closing := self._closing(ThinkingEnd.NATURAL)) is not None:
             ids = closing
         triggers = self.compiled.rules.trigger_ids

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from slowthink.engines.session import uniform
+from slowthink.engines.session import seeded_uniform
 from slowthink.engines.vllm.draws import RULES, Draws, HostCopy, Sampled, decide, force, send, watch
 from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, CompiledArgs, DeclaredEnd, Flow
 from slowthink.records import Sampling
@@ -97,7 +97,7 @@ class ForcedRow:
         self._renew()
         return True
 
-    def draw_index(self) -> tuple[int, int]:
+    def draw_key(self) -> tuple[int, int]:
         """Names the next draw: its position, and the number of events before."""
         at, num_events = self.instruction.index
         return at + self.count - self.num_observed, num_events
@@ -297,11 +297,11 @@ class Stepper:
 
 def _uniforms(row: ForcedRow) -> tuple[float, float]:
     """The numbers that decide the draw, and the draw after a refusal."""
-    at, num_events = row.draw_index()
+    at, num_events = row.draw_key()
     seed, sample, tag = row.history.seed, row.compiled.args.sample, row.instruction.tag
-    first = uniform(seed, sample, *tag, (at, num_events))
+    first = seeded_uniform(seed, sample, *tag, (at, num_events))
     redraws = row.instruction.on_end == RUNNER_UP
-    return first, uniform(seed, sample, *tag, (at, num_events + 1)) if redraws else 0.0
+    return first, seeded_uniform(seed, sample, *tag, (at, num_events + 1)) if redraws else 0.0
 
 
 def _declared_end(row: ForcedRow, mark: Sequence[float], token: int) -> DeclaredEnd | None:

@@ -166,7 +166,7 @@ class VllmSession:
     # -- starting requests --
 
     def _arguments(self, job: Job, log: str | None = None) -> dict[str, Any]:
-        point = job.farthest
+        point = job.largest_point
         return write_args(job.request, point, chain=job.chain, answer=point in job.points, log=log)
 
     def _compile(self, arguments: dict[str, Any]) -> CompiledArgs:
@@ -190,11 +190,11 @@ class VllmSession:
 
     def _start_answers(self, running: JobInProgress) -> JobResult | None:
         """Start the missing answers; the job's result if there are none."""
-        for branch in running.missing:
+        for branch in running.missing_answers:
             name = self._name()
             self._requests[name] = _AnswerRequest(running=running, branch=branch)
             self._add_answer(name, running.job, branch)
-        return None if running.missing else running.result()
+        return None if running.missing_answers else running.result()
 
     def _name(self) -> str:
         self._num_requests += 1
@@ -285,10 +285,10 @@ class VllmSession:
             running.add_answer(branch, ids[:-1], AnswerEnd.STOP)
         else:
             running.add_answer(branch, ids[:limit], AnswerEnd.LENGTH)
-        return None if running.missing else running.result()
+        return None if running.missing_answers else running.result()
 
     def _spend(self, running: JobInProgress, cost: Cost) -> None:
-        running.spend(cost)
+        running.add_cost(cost)
         self.cost += cost
 
 

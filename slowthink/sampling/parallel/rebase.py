@@ -237,7 +237,7 @@ def _result(
         )
         for leaf, answer in zip(tree.leaves, answers, strict=True)
     )
-    graded = [chain for chain in chains if chain.grade.verdict.counts]
+    graded = [chain for chain in chains if chain.grade.verdict.is_counted]
     grades = [chain.grade for chain in graded]
     votes = votes_for(grades, context.grader, choices=tree.problem.choices)
     return SearchResult(

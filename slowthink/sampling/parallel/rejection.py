@@ -132,7 +132,7 @@ def _graded(
     context: ParallelContext, problem: Problem, completion: Completion
 ) -> RejectionSample | None:
     grade = context.grade(problem, completion)
-    if not grade.verdict.counts:
+    if not grade.verdict.is_counted:
         return None
     return RejectionSample(
         num_thinking_tokens=completion.num_thinking_tokens,

@@ -141,7 +141,7 @@ def draw_examples(
         examples = [
             example
             for task, completion, verdict in zip(tasks, completions, verdicts, strict=True)
-            if verdict.counts
+            if verdict.is_counted
             for example in _examples(run, task.problem, completion, decode, verdict)
         ]
         cost: Cost = ledger.spent("scorer")[0]

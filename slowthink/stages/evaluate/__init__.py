@@ -103,7 +103,7 @@ def _result(
         context.notify(
             f"evaluate: {summary['budget_violations']} BUDGET VIOLATIONS; see the report"
         )
-    gradable = sum(row.verdict.counts for row in rows)
+    gradable = sum(row.verdict.is_counted for row in rows)
     return StageResult(
         records=rows,
         record_type=EvaluationRow,

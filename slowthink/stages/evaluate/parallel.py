@@ -166,7 +166,7 @@ def _stored_points(rows: Sequence[EvaluationRow], groups: AnswerGroups) -> list[
             samples={
                 problem: [_voting_sample(row, groups) for row in samples]
                 for problem, samples in by_problem(point_rows).items()
-                if all(row.verdict.counts for row in samples)
+                if all(row.verdict.is_counted for row in samples)
             },
         )
         for key, point_rows in by_point(rows).items()

@@ -39,7 +39,7 @@ def tokenize_traces(
     ):
         ids = training_ids(
             tokenizer, trace.problem, thinking=trace.thinking, response=trace.response,
-            chat=recipe.chat, own_formats=recipe.formats,
+            chat=recipe.chat, custom_formats=recipe.formats,
         )  # fmt: skip
         examples.append(
             TrainingExample(

@@ -34,7 +34,7 @@ class Tally:
     def add(self, grade: Grade, *, truncated_counts: bool) -> Tally:
         """The tally with one more attempt."""
         is_truncated = grade.verdict is Verdict.TRUNCATED
-        counts = truncated_counts if is_truncated else grade.verdict.counts
+        counts = truncated_counts if is_truncated else grade.verdict.is_counted
         is_correct = grade.verdict is Verdict.CORRECT
         return Tally(
             self.num_correct + is_correct, self.num_counted + counts, self.num_seen + 1

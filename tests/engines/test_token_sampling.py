@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from slowthink.engines.drawing import Draw, distribution, draw
 from slowthink.engines.session import draw_uniform
+from slowthink.engines.token_sampling import Draw, distribution, sample_tokens
 from slowthink.forcing.formats import FORMATS
 from slowthink.records import Budget, Request, Sampling
 
@@ -60,7 +60,7 @@ def test_draws_follow_the_distribution_without_the_banned(sampling, banned) -> N
     rest = {i: x for i, x in enumerate(p) if i not in banned and x}
     n = 1000
     draws = [Draw(sampling, (i + 0.5) / n, banned) for i in range(n)]
-    counts = Counter(drawn.token for drawn in draw(LOGITS.expand(n, -1), draws))
+    counts = Counter(drawn.token for drawn in sample_tokens(LOGITS.expand(n, -1), draws))
     expected = {i: n * x / sum(rest.values()) for i, x in rest.items()}
     assert set(counts) <= set(expected)
     assert chi_square(counts, expected) < 1.0  # evenly spaced numbers: far below chance
@@ -79,7 +79,7 @@ def test_the_numbers_that_decide_draws_are_uniform_and_their_own_per_place() -> 
 
 
 def test_greedy_takes_the_best_that_is_not_banned() -> None:
-    rows = draw(
+    rows = sample_tokens(
         LOGITS.expand(2, -1), [Draw(Sampling(), 0.0), Draw(Sampling(), 0.0, frozenset({0, 1}))]
     )
     assert [drawn.token for drawn in rows] == [0, 2]
@@ -87,11 +87,13 @@ def test_greedy_takes_the_best_that_is_not_banned() -> None:
 
 
 def test_where_only_ends_are_left_the_best_other_token_is_drawn() -> None:
-    (drawn,) = draw(LOGITS[None], [Draw(Sampling(temperature=1.0, top_k=1), 0.3, frozenset({0}))])
+    (drawn,) = sample_tokens(
+        LOGITS[None], [Draw(Sampling(temperature=1.0, top_k=1), 0.3, frozenset({0}))]
+    )
     assert drawn.token == 1
 
 
 def test_end_probability_is_that_of_the_triggers() -> None:
-    drawn = draw(LOGITS[None], [Draw(Sampling(), 0.0)], triggers=frozenset({1, 2}))[0]
+    drawn = sample_tokens(LOGITS[None], [Draw(Sampling(), 0.0)], triggers=frozenset({1, 2}))[0]
     p = torch.softmax(LOGITS, -1)
-    assert drawn.end_probability == pytest.approx(float(p[1] + p[2]))
+    assert drawn.trigger_probability == pytest.approx(float(p[1] + p[2]))
