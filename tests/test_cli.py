@@ -54,7 +54,7 @@ def test_run_and_stages_take_the_same_options(command) -> None:
         (["generate"], 2, "give either one PROMPT or --file"),
         (["generate", "q", "--cap", "-1"], 2, "Invalid value for '--cap'"),
         (["generate", "q", "--set", "engin.kind=vllm"], 2, "did you mean `engine`?"),
-        (["generate", "q", "--set", "engine.kind=openai"], 2, "engine.endpoints: needed"),
+        (["generate", "q", "--set", "engine.kind=openai"], 2, "engine.endpoints: missing"),
         (["generate", "--file", "no-such.jsonl"], 1, "no such file"),
         (["grade", "no-such.jsonl"], 1, "no-such.jsonl"),
         (["grade", "x.jsonl", "--compare", "--judge", "m"], 2, "leave --mode and --judge out"),

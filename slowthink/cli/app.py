@@ -1,4 +1,4 @@
-"""The command line: the commands in the order of the work, and the exit codes.
+"""The command line: the commands in the order of the pipeline, and the exit codes.
 
 Results go to stdout, progress to stderr. Exit 0 done, 1 failed, 2 usage, 130 interrupted with
 partial results kept. A command's file imports heavy packages inside its functions, so that
@@ -36,15 +36,13 @@ app = typer.Typer(
 
 for command in (
     stage_command("run", "Run all stages of a recipe; finished ones are skipped."),
-    stage_command("pool", "Gather problems, and hold some out for evaluation."),
+    stage_command("pool", "Gather problems and hold some out for evaluation."),
     stage_command("filter", "Drop problems not worth learning from, each with its reason."),
     stage_command("trace", "Gather chains of thought and keep the correct ones."),
-    stage_command("select", "Choose the training set."),
-    stage_command("train", "Fine-tune on the chosen chains."),
-    stage_command(
-        "evaluate", "Measure models on held-out problems and benchmarks under thinking budgets."
-    ),
-    stage_command("report", "Write the HTML page of a run; with --json, its figures as data."),
+    stage_command("select", "Select the training set."),
+    stage_command("train", "Fine-tune the model on the selected chains."),
+    stage_command("evaluate", "Measure accuracy on held-out problems under thinking budgets."),
+    stage_command("report", "Write the HTML report of a run; --json prints its figures."),
     compare,
     generate,
     chat,
@@ -59,26 +57,26 @@ for command in (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Console script: a SlowthinkError prints its message, without a traceback."""
+    """Run a command and exit. A SlowthinkError is printed as a message, without a traceback."""
     try:
-        code = app(args=arguments, standalone_mode=False)
+        exit_code = app(args=arguments, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        code = 130
+        exit_code = 130
     except SlowthinkError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 2 if isinstance(error, ConfigError) else 1
+        exit_code = 2 if isinstance(error, ConfigError) else 1
     except Exception as error:
-        show = getattr(error, "show", None)  # of click's usage errors
+        show = getattr(error, "show", None)  # click's usage errors have one
         if show is None:
             raise
         show()
-        code = 2
-    if code == 130:
+        exit_code = 2
+    if exit_code == 130:
         print(
             "interrupted; finished work is kept. Run the same command again to continue",
             file=sys.stderr,
         )
-    sys.exit(code)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`slowthink chat`: a conversation with a model under a thinking budget.
 
 Earlier questions and answers are part of each prompt, earlier thinking is not: that is how
-slow-thinking models are served. A line that begins with / changes the conversation:
+slow-thinking models are served. A line that begins with / is a command:
 
     /cap 512    /waits 2    /new    /help
 """
@@ -50,7 +50,7 @@ def chat(
     set_: options.Set = None,
     json_: options.Json = False,
 ) -> None:
-    """Chat with a model under a thinking budget; questions may also come as lines on stdin.
+    """Chat with a model under a thinking budget. Questions may also be lines on stdin.
 
     Example: slowthink chat --model runs/quickstart/train/model --format s1 --cap 128
     """
@@ -60,8 +60,8 @@ def chat(
     )  # fmt: skip
 
     def show(turn: dict[str, Any]) -> None:
-        row = json.dumps(turn, ensure_ascii=False)
-        print(row if json_ else turn_text(turn, dim=sys.stdout.isatty()), flush=True)
+        line = json.dumps(turn, ensure_ascii=False)
+        print(line if json_ else turn_text(turn, dim=sys.stdout.isatty()), flush=True)
 
     interactive = sys.stdin.isatty()
     with open_model(settings) as (session, ledger):
@@ -84,16 +84,16 @@ class Conversation:
 
         self.budget = {"cap": cap, "waits": waits}
         self.messages: list[dict[str, str]] = []
-        """In the form that chat templates expect."""
+        """With `role` and `content`, as chat templates expect."""
         self._session = session
         self._sampler = Sampler(session, ledger, tag="chat")
         self._settings = settings
 
     def ask(self, question: str) -> dict[str, Any]:
-        """The turn's thinking and answer, with counts, ends and violations.
+        """Return the turn: thinking, answer, token counts, why each ended, budget violations.
 
         Raises SlowthinkError if the engine fails, e.g. because the conversation is longer than
-        its context; the messages then stay unchanged.
+        its context; the messages are then unchanged.
         """
         from slowthink.curation.language import language_of
 
@@ -130,7 +130,7 @@ class Conversation:
 def converse(
     conversation: Conversation, lines: Iterable[str], *, show: Callable[[dict[str, Any]], None]
 ) -> int:
-    """Treat each line as a question or a command; returns the number of failed ones.
+    """Answer the question or run the command of each line; returns how many lines failed.
 
     Errors are printed on stderr, and a failed turn is not part of the conversation.
     """
@@ -148,7 +148,7 @@ def converse(
 
 
 def turn_text(turn: Mapping[str, Any], *, dim: bool) -> str:
-    """The thinking (dim on a terminal), why it ended, and the answer."""
+    """The thinking (dim on a terminal), why it ended, and the answer, to be printed."""
     thinking = thinking_text(turn).lstrip()
     if turn["violations"]:
         thinking += f"\nBUDGET VIOLATED: {', '.join(map(str, turn['violations']))}"
@@ -156,7 +156,7 @@ def turn_text(turn: Mapping[str, Any], *, dim: bool) -> str:
 
 
 def _typed_lines() -> Iterator[str]:
-    """Lines typed at a prompt until Ctrl-D, with readline where it is installed."""
+    """Lines typed at a prompt until Ctrl-D, with readline if it is installed."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401
     while True:

@@ -1,13 +1,14 @@
-r"""`slowthink check`: whether the grader accepts every reference answer of a recipe, or of files.
+r"""`slowthink check`: does the grader accept every reference answer of a recipe, or of files?
 
 Each reference answer is graded as an answer to its own problem, boxed and after "Final Answer:".
-One real row of `refused`:
+A row of `refused` in the JSON:
 
     {"set": "exam", "row": "exam.jsonl:7", "gold": "\\{", "verdict": "wrong", "method": "empty", …}
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,17 +27,18 @@ if TYPE_CHECKING:
     from slowthink.grading import Grader
     from slowthink.recipe import Recipe
 
-FORMS = ("\\boxed{%s}", "Final Answer: %s")
-"""How a model writes an answer; a reference answer must be accepted in both forms."""
-KINDS = ("refused", "ungradable", "doubtful", "unreadable")
-"""Kinds of rows that need attention; only refused ones fail the check."""
-MAX_LINES = 20
-"""Rows of one kind that are printed; the JSON has all."""
+ANSWER_TEMPLATES = ("\\boxed{%s}", "Final Answer: %s")
+"""How a model may write an answer; a reference answer must be accepted in each form."""
+PROBLEM_KINDS = ("refused", "ungradable", "doubtful", "unreadable")
+"""Rows that need attention: the grader refuses the reference answer (this alone fails the check),
+there is no reference answer, its text contradicts its letter, or the row cannot be read."""
+MAX_PRINTED_ROWS = 20
+"""Maximum number of printed rows of each kind; the JSON has all."""
 
 
 def check(
     source: Annotated[
-        str, typer.Argument(help="A recipe, or a file of problems, or a folder of JSONL files.")
+        str, typer.Argument(help="A recipe, a file of problems, or a folder of JSONL files.")
     ],
     set_: Set = None,
     json_: Json = False,
@@ -57,29 +59,29 @@ def check(
 
 
 def check_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Load the recipe's sources and benchmarks, and grade every reference answer as an answer.
+    """Check the recipe's pool and benchmarks: grade every reference answer as an answer.
 
     Raises DataError if a source cannot be loaded, and GraderError if the parser is broken.
     """
-    return _check([*_pool_sets(recipe), *_benchmark_sets(recipe)])
+    return _check_datasets([*_pool_datasets(recipe), *_benchmark_datasets(recipe)])
 
 
 def check_files(path: Path) -> dict[str, Any]:
-    """The same for a file of problems, or for each JSONL file of a folder.
+    """Check a file of problems, or each JSONL file of a folder.
 
     Raises DataError if the folder has no JSONL file, or a file cannot be read.
     """
     paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not paths:
         raise DataError(
-            f"{path}: contains no .jsonl file; expected problem sets. "
+            f"{path}: contains no .jsonl file; expected files of problems. "
             "Name another folder, a file, or a recipe: slowthink check RECIPE"
         )
-    return _check([_file_set(file) for file in paths])
+    return _check_datasets([_dataset_in_file(file) for file in paths])
 
 
 def result_text(data: Mapping[str, Any]) -> str:
-    """One line per set, then the rows that need attention."""
+    """The printed result: one line per dataset, then the rows that need attention."""
     lines = []
     for counts in data["sets"]:
         line = (
@@ -91,36 +93,36 @@ def result_text(data: Mapping[str, Any]) -> str:
         if counts["num_unreadable"]:
             line += f", {counts['num_unreadable']} rows unreadable"
         lines.append(line)
-    for kind in KINDS:
+    for kind in PROBLEM_KINDS:
         rows = data[kind]
-        lines += [f"  {kind}: {_line(row)}" for row in rows[:MAX_LINES]]
-        if len(rows) > MAX_LINES:
-            lines.append(f"  {kind}: {len(rows) - MAX_LINES} more, see --json")
+        lines += [f"  {kind}: {_row_text(row)}" for row in rows[:MAX_PRINTED_ROWS]]
+        if len(rows) > MAX_PRINTED_ROWS:
+            lines.append(f"  {kind}: {len(rows) - MAX_PRINTED_ROWS} more, see --json")
     lines.append("ok" if data["ok"] else "not ok: fix or drop the refused rows")
     return "\n".join(lines)
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _row_text(row: Mapping[str, Any]) -> str:
     gold = f": {row['gold']!r}" if "gold" in row else ""
     return f"{row['set']} {row['row']}{gold} ({row.get('reason') or row['method']})"
 
 
-# --- problem sets ---------------------------------------------------------------------------------
+# --- datasets -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedSet:
-    """Problems whose reference answers are checked together."""
+class CheckedDataset:
+    """The problems of a source, a benchmark or a file."""
 
     name: str
-    place: dict[str, str]
-    """`path` or `hub_id` of the set."""
+    location: dict[str, str]
+    """Its `path` or `hub_id`; empty if it has neither."""
     items: Sequence[LocatedProblem]
     unreadable: Sequence[Dropped] = ()
 
 
 def _is_problem_file(source: str) -> bool:
-    """Whether the argument names problems, in a file or a folder of files, and not a recipe."""
+    """Whether the argument is a file or a folder of problems, and not a recipe or a run folder."""
     from slowthink.data.rows import READERS
 
     path = Path(source)
@@ -129,32 +131,39 @@ def _is_problem_file(source: str) -> bool:
     return path.suffix.lower() in READERS
 
 
-def _file_set(path: Path) -> CheckedSet:
+def _dataset_in_file(path: Path) -> CheckedDataset:
     from slowthink.data.load import read_benchmark
     from slowthink.recipe import BenchmarkConfig
 
     config = BenchmarkConfig(name=path.stem, path=str(path))
-    _, problems = read_benchmark(config, seed=0, setting="evaluate.benchmarks.0")
-    return _checked_set(path.stem, problems)
+    try:
+        _, problems = read_benchmark(config, seed=0, setting="evaluate.benchmarks.0")
+    except DataError as error:  # its hints are settings of a recipe
+        message = re.sub("Name the right one: --set .*", "Rename the column.", str(error))
+        raise DataError(re.sub(r"--set \S+", "slowthink check PATH", message)) from None
+    return _make_dataset(path.stem, problems)
 
 
-def _benchmark_sets(recipe: Recipe) -> Iterator[CheckedSet]:
+def _benchmark_datasets(recipe: Recipe) -> Iterator[CheckedDataset]:
     from slowthink.data.load import read_benchmark
 
     benchmarks = recipe.evaluate.benchmarks if recipe.evaluate else ()
-    for number, config in enumerate(benchmarks):
-        setting = f"evaluate.benchmarks.{number}"
+    for index, config in enumerate(benchmarks):
+        setting = f"evaluate.benchmarks.{index}"
         published, problems = read_benchmark(config, seed=recipe.seed, setting=setting)
-        yield _checked_set(published.name, problems)
+        yield _make_dataset(published.name, problems)
 
 
-def _checked_set(name: str, problems: SourceProblems) -> CheckedSet:
-    place = {key: str(value) for key, value in problems.facts.items() if key in ("path", "hub_id")}
-    return CheckedSet(name=name, place=place, items=problems.items, unreadable=problems.dropped)
+def _make_dataset(name: str, problems: SourceProblems) -> CheckedDataset:
+    facts = problems.facts.items()
+    location = {key: str(value) for key, value in facts if key in ("path", "hub_id")}
+    return CheckedDataset(
+        name=name, location=location, items=problems.items, unreadable=problems.dropped
+    )
 
 
-def _pool_sets(recipe: Recipe) -> Iterator[CheckedSet]:
-    """The problems of the recipe's pool stage, run in a temporary folder, by source."""
+def _pool_datasets(recipe: Recipe) -> Iterator[CheckedDataset]:
+    """Run the recipe's pool stage in a temporary folder; one dataset per source."""
     from slowthink.data.problems import LocatedProblem
     from slowthink.pipeline.run import stage_module
     from slowthink.pipeline.run_folder import make_context
@@ -165,32 +174,32 @@ def _pool_sets(recipe: Recipe) -> Iterator[CheckedSet]:
     with tempfile.TemporaryDirectory() as folder:
         context = make_context(recipe, Path(folder), "pool", notify=lambda _: None)
         result = stage_module("pool").run(context)
-    places = {
+    locations = {
         source.name or Path(source.path).stem: {"path": source.path}
         for source in recipe.pool.sources
         if isinstance(source, FileSource)
     }
     for name, problems in sorted(group_by(result.records, lambda problem: problem.source).items()):
         items = [LocatedProblem(f"{name}:{problem.source_row}", problem) for problem in problems]
-        yield CheckedSet(name=name, place=places.get(name, {}), items=items)
+        yield CheckedDataset(name=name, location=locations.get(name, {}), items=items)
 
 
 # --- checking -------------------------------------------------------------------------------------
 
 
-def _check(sets: Sequence[CheckedSet]) -> dict[str, Any]:
-    """Counts by set, and the rows that need attention."""
+def _check_datasets(datasets: Sequence[CheckedDataset]) -> dict[str, Any]:
+    """Counts by dataset, and the rows that need attention."""
     from slowthink.grading import Grader, check_dependencies
 
     check_dependencies()
     counts = []
-    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in PROBLEM_KINDS}
     with Grader(num_workers=2) as grader:
-        for problem_set in sets:
+        for dataset in datasets:
             num_refused = len(rows["refused"])
-            for kind, row in _rows(problem_set, grader):
+            for kind, row in _flagged_rows(dataset, grader):
                 rows[kind].append(row)
-            counts.append(_counts(problem_set, num_refused=len(rows["refused"]) - num_refused))
+            counts.append(_counts(dataset, num_refused=len(rows["refused"]) - num_refused))
     return {
         "ok": not rows["refused"],
         "num_problems": sum(row["num_problems"] for row in counts),
@@ -204,47 +213,51 @@ def _check(sets: Sequence[CheckedSet]) -> dict[str, Any]:
     }
 
 
-def _rows(problem_set: CheckedSet, grader: Grader) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a set that need attention, each with its kind."""
-    grades = iter(_grade_reference_answers(problem_set, grader))
-    for item in problem_set.items:
-        row = {"set": problem_set.name, "row": item.address, "id": item.problem.id}
+def _flagged_rows(dataset: CheckedDataset, grader: Grader) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows that need attention, each with its kind, one of PROBLEM_KINDS."""
+    grades = iter(_grade_reference_answers(dataset, grader))
+    for item in dataset.items:
+        row = {"set": dataset.name, "row": item.address, "id": item.problem.id}
         answer = item.problem.answer
         if not answer:
             yield "ungradable", row | {"reason": "no key"}
             continue
-        by_form = [next(grades) for _ in FORMS]
-        grade = next((grade for grade in by_form if grade.verdict is not Verdict.CORRECT), None)
-        if grade:
-            verdict = {"verdict": grade.verdict.value, "method": grade.method}
-            yield "refused", row | {"gold": grade.gold, "extracted": grade.extracted} | verdict
+        row_grades = [next(grades) for _ in ANSWER_TEMPLATES]
+        failed = next((grade for grade in row_grades if grade.verdict is not Verdict.CORRECT), None)
+        if failed:
+            verdict = {"verdict": failed.verdict.value, "method": failed.method}
+            yield "refused", row | {"gold": failed.gold, "extracted": failed.extracted} | verdict
         reason = _contradiction(item.problem)
         if reason:
             yield "doubtful", row | {"gold": answer, "reason": reason}
-    for drop in problem_set.unreadable:
-        yield "unreadable", {"set": problem_set.name, "row": drop.id, "reason": drop.reason}
+    for drop in dataset.unreadable:
+        yield "unreadable", {"set": dataset.name, "row": drop.id, "reason": drop.reason}
 
 
-def _grade_reference_answers(problem_set: CheckedSet, grader: Grader) -> list[Grade]:
-    """Grades of each problem's own reference answer in every form, one after the other."""
+def _grade_reference_answers(dataset: CheckedDataset, grader: Grader) -> list[Grade]:
+    """Grade the reference answers in every form; the forms of one problem are adjacent."""
     from slowthink.grading import GradeItem
 
-    problems = [item.problem for item in problem_set.items if item.problem.answer]
+    problems = [item.problem for item in dataset.items if item.problem.answer]
     return grader.grade_many(
-        [GradeItem(problem=p, answer_text=form % p.answer) for p in problems for form in FORMS]
+        [
+            GradeItem(problem=problem, answer_text=template % problem.answer)
+            for problem in problems
+            for template in ANSWER_TEMPLATES
+        ]
     )
 
 
-def _counts(problem_set: CheckedSet, *, num_refused: int) -> dict[str, Any]:
-    num_answers = sum(bool(item.problem.answer) for item in problem_set.items)
+def _counts(dataset: CheckedDataset, *, num_refused: int) -> dict[str, Any]:
+    num_answers = sum(bool(item.problem.answer) for item in dataset.items)
     return {
-        "name": problem_set.name,
-        **problem_set.place,
-        "num_problems": len(problem_set.items),
+        "name": dataset.name,
+        **dataset.location,
+        "num_problems": len(dataset.items),
         "num_keys": num_answers,
         "accepted": num_answers - num_refused,
-        "num_without_key": len(problem_set.items) - num_answers,
-        "num_unreadable": len(problem_set.unreadable),
+        "num_without_key": len(dataset.items) - num_answers,
+        "num_unreadable": len(dataset.unreadable),
     }
 
 

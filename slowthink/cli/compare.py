@@ -1,4 +1,4 @@
-"""`slowthink compare`: two runs, or two arms of one, on the questions that both answered."""
+"""`slowthink compare`: two runs, or two arms of one run, on the questions that both answered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def compare(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Compare two runs, or two arms of one, on the questions that both answered.
+    """Compare two runs, or two arms of one run. Uses the questions that both answered.
 
     Example: slowthink compare runs/one runs/two --out compare.html
     """
@@ -37,7 +37,7 @@ def compare(
 
     pair = open_pair(run_a, run_b, arm_a=arm_a, arm_b=arm_b)
     data = compare_arms(pair)
-    arm_names = [f"{side['arm']} of {side['run']}" for side in (data["a"], data["b"])]
+    arm_names = [f"{arm['arm']} of {arm['run']}" for arm in (data["a"], data["b"])]
     page = write_page(pair, data, out) if out else "--out compare.html writes one"
     lines = [
         " -> ".join(arm_names),

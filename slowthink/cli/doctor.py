@@ -28,6 +28,7 @@ class Diagnosis:
     name: str
     ok: bool
     seen: str
+    """What was observed."""
     remedy: str = ""
 
 
@@ -35,13 +36,16 @@ def doctor(
     recipe: Annotated[str | None, typer.Argument(help="A recipe to run on this machine.")] = None,
     json_: Json = False,
 ) -> None:
-    """Report what this machine can run, what is missing, and how to install it.
+    """Check what this machine can run. Names what is missing and how to install it.
 
     Example: slowthink doctor quickstart
     """
-    checks = [_memory(), _cores(), *_packages(), _grader(), _device(), _embedded()]
+    checks = [
+        _check_memory(), _check_cores(), *_check_extras(), _check_grader(), _check_device(),
+        _check_embedded_model(),
+    ]  # fmt: skip
     if recipe is not None:
-        checks.append(_recipe(recipe))
+        checks.append(_check_recipe(recipe))
     lines = []
     for check in checks:
         lines.append(f"{'ok  ' if check.ok else 'MISS'} {check.name:14} {check.seen}")
@@ -51,7 +55,7 @@ def doctor(
     print_result("\n".join(lines), data, as_json=json_)
 
 
-def _memory() -> Diagnosis:
+def _check_memory() -> Diagnosis:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     ok = total >= 5.5 and free >= 3
@@ -63,22 +67,22 @@ def _memory() -> Diagnosis:
     )
 
 
-def _cores() -> Diagnosis:
-    bf16 = _has_bf16()
-    seen = f"{os.cpu_count()} on {platform.machine()}, bfloat16 instructions: {bf16}"
+def _check_cores() -> Diagnosis:
+    bf16 = _bf16_support()
+    seen = f"{os.cpu_count()} on {platform.machine()}; bfloat16 instructions: {bf16}"
     remedy = "bfloat16 is emulated and slow: --set engine.dtype=float32" if bf16 == "no" else ""
     return Diagnosis(name="cores", ok=True, seen=seen, remedy=remedy)
 
 
-def _has_bf16() -> str:
+def _bf16_support() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return "unknown"
-    flags = cpuinfo.read_text()
-    return "yes" if any(f in flags for f in ("avx512_bf16", "amx_bf16", " bf16")) else "no"
+    text = cpuinfo.read_text()
+    return "yes" if any(flag in text for flag in ("avx512_bf16", "amx_bf16", " bf16")) else "no"
 
 
-def _packages() -> list[Diagnosis]:
+def _check_extras() -> list[Diagnosis]:
     diagnoses = []
     for extra, packages in EXTRAS.items():
         versions = {package: _version(package) for package in packages}
@@ -98,7 +102,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _grader() -> Diagnosis:
+def _check_grader() -> Diagnosis:
     from slowthink.grading import check_dependencies
 
     try:
@@ -109,17 +113,17 @@ def _grader() -> Diagnosis:
     return Diagnosis(name="grader", ok=True, seen="math-verify parses in a worker process")
 
 
-def _device() -> Diagnosis:
+def _check_device() -> Diagnosis:
     if _version("torch") is None:
         return Diagnosis(name="device", ok=True, seen="unknown without torch")
     import torch
 
     if torch.cuda.is_available():
         return Diagnosis(name="device", ok=True, seen=f"CUDA: {torch.cuda.get_device_name()}")
-    return Diagnosis(name="device", ok=True, seen="CPU: small models only")
+    return Diagnosis(name="device", ok=True, seen="CPU only: for small models")
 
 
-def _embedded() -> Diagnosis:
+def _check_embedded_model() -> Diagnosis:
     from slowthink.engines.models import EMBEDDED, embedded_gguf
 
     try:
@@ -130,7 +134,7 @@ def _embedded() -> Diagnosis:
     return Diagnosis(name=EMBEDDED, ok=True, seen=str(path))
 
 
-def _recipe(name: str) -> Diagnosis:
+def _check_recipe(name: str) -> Diagnosis:
     from slowthink.recipe.loading import load_recipe
 
     try:

@@ -24,9 +24,9 @@ from slowthink.errors import DataError
 from slowthink.records import EvaluationRow, Problem, Verdict, group_by
 from slowthink.serialise import plain
 
-FILTER = "slowthink"
-INVALID = "[invalid]"
-"""lm-eval's placeholder where a filter finds no answer."""
+FILTER_NAME = "slowthink"
+NO_ANSWER = "[invalid]"
+"""lm-eval's placeholder for an answer that its filter did not find."""
 MAX_ROW_CHARS = 1_500_000
 """Maximum length of one problem's samples on a line; more are written on further lines with the
 same `doc_id`."""
@@ -59,7 +59,7 @@ def export(
 
 
 def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:
-    """Write a run's samples, one file per arm, set, protocol, temperature and point.
+    """Write a run's samples, one file per arm, benchmark, protocol, temperature and budget.
 
     Returns `out`, `num_samples` and `files` (path, arm, benchmark, protocol, num_problems,
     num_samples). Raises DataError if the run is not evaluated, or a file exists already.
@@ -68,9 +68,9 @@ def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:
 
     root, target = Path(run), Path(out)
     rows = read_records(root / "evaluate", EvaluationRow)
-    choices = _choices(root)
+    choices = _read_choices(root)
     groups: dict[Path, list[EvaluationRow]] = {}
-    for group in grouped(rows):
+    for group in group_by_file(rows):
         path = target / file_name(group[0])
         while path in groups:  # names that differ only in characters that a path cannot contain
             path = path.with_stem(path.stem + "~")
@@ -92,7 +92,7 @@ def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:
     }
 
 
-def grouped(rows: Iterable[EvaluationRow]) -> list[list[EvaluationRow]]:
+def group_by_file(rows: Iterable[EvaluationRow]) -> list[list[EvaluationRow]]:
     """The rows of each file, in order of problem and sample."""
     groups = group_by(
         rows,
@@ -107,7 +107,7 @@ def grouped(rows: Iterable[EvaluationRow]) -> list[list[EvaluationRow]]:
 
 
 def file_name(row: EvaluationRow) -> str:
-    """The file of a row's group: arm/samples_SET_PROTOCOL_tT_capN_waitsN.jsonl."""
+    """Path of the file with this row: arm/samples_BENCHMARK_PROTOCOL_tT_capN_waitsN.jsonl."""
     point = f"_cap{row.max_thinking_tokens:06d}_waits{row.waits}"
     if not row.forced:
         point = f"_free{row.max_thinking_tokens:06d}" if row.max_thinking_tokens else ""
@@ -120,26 +120,26 @@ def harness_rows(
 ) -> Iterable[dict[str, Any]]:
     """One row per problem, in order; `choices` are answer options by problem id."""
     groups = group_by(rows, lambda row: row.problem_id)
-    for number, (problem, group) in enumerate(groups.items()):
+    for doc_id, (problem_id, group) in enumerate(groups.items()):
         for part in _split_long(group):
-            yield _harness_row(number, part, choices.get(problem, ()))
+            yield _harness_row(doc_id, part, choices.get(problem_id, ()))
 
 
 def _split_long(rows: Sequence[EvaluationRow]) -> list[list[EvaluationRow]]:
-    """The rows, split where a line would be too long to be read again."""
+    """Split one problem's rows into parts of at most MAX_ROW_CHARS characters, or of one row."""
     parts: list[list[EvaluationRow]] = [[]]
-    size = 0
+    num_chars = 0
     for row in rows:
-        size += len(row.segments)
-        if parts[-1] and size > MAX_ROW_CHARS:
+        num_chars += len(row.segments)
+        if parts[-1] and num_chars > MAX_ROW_CHARS:
             parts.append([])
-            size = len(row.segments)
+            num_chars = len(row.segments)
         parts[-1].append(row)
     return parts
 
 
 def _harness_row(
-    number: int, rows: Sequence[EvaluationRow], choices: tuple[str, ...]
+    doc_id: int, rows: Sequence[EvaluationRow], choices: tuple[str, ...]
 ) -> dict[str, Any]:
     first, gold = rows[0], rows[0].gold or ""
     doc: dict[str, Any] = {
@@ -149,48 +149,48 @@ def _harness_row(
     }
     doc |= {"choices": list(choices)} if choices else {}
     settings = {"temperature": first.temperature, "do_sample": first.temperature > 0}
-    counted = [row.verdict is Verdict.CORRECT for row in rows if row.verdict.is_counted]
-    extracted = [row.extracted if row.extracted is not None else INVALID for row in rows]
+    is_correct = [row.verdict is Verdict.CORRECT for row in rows if row.verdict.is_counted]
+    extracted = [row.extracted if row.extracted is not None else NO_ANSWER for row in rows]
     return {
-        "doc_id": number,
+        "doc_id": doc_id,
         "doc": doc,
         "target": gold,
         "arguments": {"gen_args_0": {"arg_0": first.question, "arg_1": settings}},
-        "resps": [[_text(row) for row in rows]],
+        "resps": [[_response(row) for row in rows]],
         "filtered_resps": extracted if len(extracted) == 1 else [extracted],
-        "filter": FILTER,
+        "filter": FILTER_NAME,
         "metrics": ["exact_match"],
         "doc_hash": _hash(json.dumps(doc, indent=2, ensure_ascii=False)),
         "prompt_hash": _hash(first.question),
         "target_hash": _hash(gold),
-        "exact_match": sum(counted) / len(counted) if counted else None,
+        "exact_match": sum(is_correct) / len(is_correct) if is_correct else None,
         "slowthink": {
             **{name: getattr(first, name) for name in POINT_FIELDS},
-            "samples": [_sample(row) for row in rows],
+            "samples": [_sample_fields(row) for row in rows],
         },
     }
 
 
-def _text(row: EvaluationRow) -> str:
+def _response(row: EvaluationRow) -> str:
     """All text generated or forced after the prompt."""
     return "".join(text for _, text in json.loads(row.segments))
 
 
-def _sample(row: EvaluationRow) -> dict[str, Any]:
-    """One sample's own fields; `closing_at` and `answer_at` are offsets in characters."""
-    values, text, segments = plain(row), _text(row), json.loads(row.segments)
+def _sample_fields(row: EvaluationRow) -> dict[str, Any]:
+    """Fields of one sample; `closing_at` and `answer_at` are character offsets in its text."""
+    values, text, segments = plain(row), _response(row), json.loads(row.segments)
     answer_at = len(text) - len(row.answer) if text.endswith(row.answer) else None
-    thinking = sum(len(text) for kind, text in segments if kind in ("thinking", "wait"))
+    num_thinking_chars = sum(len(text) for kind, text in segments if kind in ("thinking", "wait"))
     return {
         "sample": row.sample,
-        "closing_at": None if answer_at is None else min(thinking, answer_at),
+        "closing_at": None if answer_at is None else min(num_thinking_chars, answer_at),
         "answer_at": answer_at,
         **{name: values[name] for name in SAMPLE_FIELDS},
     }
 
 
-def _choices(root: Path) -> dict[str, tuple[str, ...]]:
-    """Answer options by problem id, of the run's pool."""
+def _read_choices(root: Path) -> dict[str, tuple[str, ...]]:
+    """Answer options by problem id, from the run's pool."""
     if not (root / "pool" / "data.parquet").exists():
         return {}
     return {p.id: p.choices for p in read_records(root / "pool", Problem) if p.choices}

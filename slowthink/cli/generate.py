@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="One problem. Omit it with --file.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="One question; not with --file.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="JSONL rows with a `question`.")
+        Path | None, typer.Option("--file", help="JSONL file of rows with a `question`.")
     ] = None,
     model: options.Model = "smollm2-135m",
     thinking_format: options.ThinkingFormat = "plain",
@@ -39,7 +39,7 @@ def generate(
     set_: options.Set = None,
     json_: options.Json = False,
 ) -> None:
-    """Complete one prompt or a file of problems under a thinking budget, on any engine.
+    """Complete one prompt or a file of prompts under a thinking budget.
 
     Example: slowthink generate "What is 17 + 25?" --cap 64 --waits 1
     """
@@ -60,17 +60,17 @@ def generate(
 def complete(
     questions: Sequence[tuple[str, str]], settings: Generation, *, cap: int, waits: int
 ) -> list[dict[str, Any]]:
-    """One row per (question, language): thinking, answer, counts, ends, violations, text."""
+    """One row per (question, language), as `completion_row`, and its `text` to print."""
     from slowthink.sampling.sampler import Sampler
 
     problems = [
-        ungraded_problem(question, source="generate", row=number, language=language)
-        for number, (question, language) in enumerate(questions)
+        ungraded_problem(question, source="generate", row=index, language=language)
+        for index, (question, language) in enumerate(questions)
     ]
     with open_model(settings) as (session, ledger):
         tasks = budgeted_tasks(session, problems, settings, cap=cap, waits=waits)
-        completions = Sampler(session, ledger, tag="generate").complete(tasks)
-    rows = [completion_row(task, done[0]) for task, done in zip(tasks, completions, strict=True)]
+        samples = Sampler(session, ledger, tag="generate").complete(tasks)
+    rows = [completion_row(task, sample) for task, (sample,) in zip(tasks, samples, strict=True)]
     return [row | {"text": f"{thinking_text(row)}\n{row['answer'].strip()}"} for row in rows]
 
 
@@ -88,7 +88,7 @@ def generation_settings(
     seed: int,
     overrides: Sequence[str] | None,
 ) -> Generation:
-    """Settings from a command's options. Raises ConfigError naming each wrong setting."""
+    """The settings given by a command's options. Raises ConfigError naming each wrong one."""
     from slowthink.recipe import Generation
     from slowthink.recipe.loading import parse_settings
 
@@ -104,7 +104,7 @@ def generation_settings(
 
 @contextmanager
 def open_model(settings: Generation) -> Iterator[tuple[Session, Ledger]]:
-    """The model and a ledger (a temporary one unless the settings name one).
+    """Open the model and the ledger, a temporary one unless the settings name one.
 
     Raises ConfigError if the model is unavailable.
     """
@@ -148,7 +148,7 @@ def ungraded_problem(question: str, *, source: str, row: int, language: str) -> 
 
 
 def completion_row(task: Task, completion: Completion) -> dict[str, Any]:
-    """Question, thinking, answer, counts, ends and violations."""
+    """Question, thinking, answer, token counts, why each ended, budget violations."""
     names = ("thinking", "answer", "thinking_end", "answer_end", "events", "violations")
     values = plain(completion)
     row = {"question": task.problem.question, **{name: values[name] for name in names}}
@@ -159,14 +159,14 @@ def completion_row(task: Task, completion: Completion) -> dict[str, Any]:
 
 def thinking_text(row: Mapping[str, Any]) -> str:
     """The thinking, and why it ended."""
-    end = f"{row['thinking_end']}, {row['num_thinking_tokens']} tokens"
-    return f"{row['thinking']}\n--- thinking ended: {end} ---"
+    reason = f"{row['thinking_end']}, {row['num_thinking_tokens']} tokens"
+    return f"{row['thinking']}\n--- thinking ended: {reason} ---"
 
 
 def _read_questions(path: Path) -> list[tuple[str, str]]:
     """Questions of a JSONL file, each with its language."""
     if not path.exists():
-        raise DataError(f"{path}: no such file; expected JSONL rows with a `question`.")
+        raise DataError(f"{path}: no such file; expected rows with a `question`. Check the path.")
     questions = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         try:

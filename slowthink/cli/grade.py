@@ -1,4 +1,4 @@
-"""`slowthink grade`: verdicts on a file of answers, by the rules and optionally a judge."""
+"""`slowthink grade`: grade a file of answers by the rules, and optionally by a judge."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def grade(
         str | None,
         typer.Option(
             "--judge",
-            help="Ask this model (folder, hub id, smollm2-135m) where the rules cannot decide, and "
-            "audit it on 50 rows where they did.",
+            help="Model (folder, hub id, smollm2-135m) that grades rows which the rules cannot "
+            "decide; audited on 50 rows that they decide.",
         ),
     ] = None,
     ledger: Annotated[
@@ -36,7 +36,7 @@ def grade(
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Grade answers: verdicts, agreement with known labels, speed.
+    """Grade a file of answers. Prints the verdicts and their agreement with known labels.
 
     Example: slowthink grade answers.jsonl --json
     """
@@ -60,7 +60,7 @@ def grade(
 def _grade_with_judge(
     file: Path, model: str, mode: str, *, ledger: Path, num_workers: int, quiet: bool
 ) -> dict[str, Any]:
-    """The rules' verdicts, and the judge's on rows that the rules left undecided."""
+    """Grade by the rules, then let the judge grade the rows that these leave undecided."""
     from slowthink.grading import Grader
     from slowthink.grading.files import grade_rows, read_pairs, summarize_grades
     from slowthink.pipeline.progress import ProgressReporter
@@ -91,9 +91,9 @@ def _text(data: Mapping[str, Any]) -> str:
     if "judge" not in data:
         return text
     judge = data["judge"]
-    share = "unknown" if judge["agreement"] is None else f"{judge['agreement']:.1%}"
+    agreed = "unknown" if judge["agreement"] is None else f"{judge['agreement']:.1%}"
     num_audited = judge["audited"] - judge["audited_no_opinion"]
     return (
         f"{text}\njudge: {judge['num_decided']} of {judge['num_asked']} undecided rows decided; "
-        f"agreement with the rules {share} on {num_audited} audited rows"
+        f"agreement with the rules {agreed} on {num_audited} audited rows"
     )

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command prints its result."""
+"""Options that several commands share, and the printing of a result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RecipeArgument = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder. Default: runs/NAME.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change one setting, e.g. --set train.epochs=1; may be repeated."),
+    typer.Option("--set", help="Change a setting, e.g. --set seed=1; may be repeated."),
 ]
 Update = Annotated[
     bool, typer.Option("--update", help="Rerun from the first changed stage; nothing is deleted.")
@@ -26,7 +26,7 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print settings, counts and estimates; load no model.")
 ]
 Runner = Annotated[
-    str | None, typer.Option("--runner", help="Where row-wise work runs: local, or ray (Ray Data).")
+    str | None, typer.Option("--runner", help="Where rows are processed: local or ray (Ray Data).")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress messages.")]
@@ -45,7 +45,7 @@ Waits = Annotated[
 ]
 WaitString = Annotated[
     list[str] | None,
-    typer.Option("--wait-string", help="Text to append in place of 'Wait'; repeat for a rotation."),
+    typer.Option("--wait-string", help="Text to append instead of 'Wait'; repeat to alternate."),
 ]
 AnswerTokens = Annotated[
     int, typer.Option("--answer-tokens", help="Maximum number of answer tokens.")
@@ -57,5 +57,5 @@ Seed = Annotated[int, typer.Option("--seed", help="Random seed for sampling.")]
 
 
 def print_result(text: str, data: Any, *, as_json: bool) -> None:
-    """Print a command's result on stdout: its data as JSON, or its text."""
+    """Print a command's result on stdout, as JSON or as text."""
     typer.echo(json.dumps(data, indent=1, ensure_ascii=False) if as_json else text)

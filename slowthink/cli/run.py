@@ -1,4 +1,4 @@
-"""`slowthink run` and the seven stages: run a recipe, or print what it would do."""
+"""`slowthink run` and a command per stage: run a recipe, or print what it would do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKENS_PER_SECOND = 280
 
 
 def stage_command(name: str, summary: str) -> Callable[..., None]:
-    """The command that runs one stage; all stages for the name `run`."""
+    """Make the command that runs one stage, or all stages if the name is `run`."""
 
     def command(
         recipe: options.RecipeArgument,
@@ -68,7 +68,7 @@ def open_recipe(
     overrides: Sequence[str] | None = None,
     runner: str | None = None,
 ) -> tuple[Recipe, Path]:
-    """The recipe and its run folder; a run folder as `source` names both."""
+    """Load the recipe and name its run folder. `source` may be a run folder, which has both."""
     from slowthink.recipe.loading import load_recipe
 
     overrides = [*(overrides or ()), *([f"runner={runner}"] if runner else ())]
@@ -81,7 +81,7 @@ def open_recipe(
 
 
 def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None) -> dict[str, Any]:
-    """Settings, and per stage the expected rows and tokens; writes nothing and loads no model."""
+    """Settings, and expected rows and tokens by stage. Writes nothing and loads no model."""
     from slowthink.pipeline.run import stage_module
 
     plan = {stage: stage_module(stage).plan(recipe) for stage in stages or recipe.stages()}
@@ -107,7 +107,7 @@ def _check_stages(recipe: Recipe, stages: Sequence[str] | None) -> None:
 
 
 def _print_run(runs: Sequence[StageRun], root: Path, *, as_json: bool) -> None:
-    """Print each stage's seconds, the main figures, and the path of the report."""
+    """Print the duration of each stage, the main figures, and the path of the report."""
     from slowthink.stages.report.data import headline
 
     data = headline(root)
@@ -117,14 +117,14 @@ def _print_run(runs: Sequence[StageRun], root: Path, *, as_json: bool) -> None:
     report = root / "report" / "report.html"
     lines = [
         f"stages            {', '.join(stages)}",
-        *_figures(data),
+        *_figure_lines(data),
         f"report            {report}" if report.exists() else f"results           {root}",
     ]
     options.print_result("\n".join(lines), data, as_json=as_json)
 
 
-def _figures(data: Mapping[str, Any]) -> list[str]:
-    """The main figures, one line each, as far as the run has them."""
+def _figure_lines(data: Mapping[str, Any]) -> list[str]:
+    """One line per main figure that the run has."""
     lines = []
     if data.get("difference") is not None:
         low, high = data["difference_ci95"]
@@ -135,11 +135,11 @@ def _figures(data: Mapping[str, Any]) -> list[str]:
         )
     curve = data.get("curve") or []
     if len(curve) > 1:
-        first, last = curve[0], curve[-1]
+        smallest, largest = curve[0], curve[-1]
         lines.append(
-            f"thinking budget   {first['accuracy']:.1%} at "
-            f"{first['max_thinking_tokens']} tokens -> "
-            f"{last['accuracy']:.1%} at {last['max_thinking_tokens']}"
+            f"thinking budget   {smallest['accuracy']:.1%} at "
+            f"{smallest['max_thinking_tokens']} tokens -> "
+            f"{largest['accuracy']:.1%} at {largest['max_thinking_tokens']}"
         )
     if data.get("budget_violations") is not None:
         lines.append(f"budget violations {data['budget_violations']}")
@@ -147,12 +147,12 @@ def _figures(data: Mapping[str, Any]) -> list[str]:
 
 
 def plan_text(estimates: Mapping[str, Any]) -> str:
-    """All settings, the estimates of each stage, and the minutes in all."""
+    """All settings, the estimates of each stage, and the total minutes."""
     import yaml
 
     lines = [
         yaml.safe_dump(estimates["recipe"], sort_keys=False, allow_unicode=True),
-        f"would run into {estimates['out']}:",
+        f"would write to {estimates['out']}:",
     ]
     lines += [
         f"  {stage:9} " + ", ".join(f"{name} {value}" for name, value in figures.items())
@@ -162,13 +162,15 @@ def plan_text(estimates: Mapping[str, Any]) -> str:
 
 
 def _plan_line(estimates: Mapping[str, Any]) -> str:
-    """Estimated tokens by stage, and minutes in all, on one line."""
+    """Estimated tokens by stage and total minutes, on one line."""
     tokens = [
         f"{stage} {figures['estimated_tokens']}"
         for stage, figures in estimates["plan"].items()
         if figures.get("estimated_tokens")
     ]
-    return f"plan: tokens {', '.join(tokens) or 'none'}; {_minutes_text(estimates)}"
+    if not tokens:
+        return "plan: no model runs"
+    return f"plan: estimated tokens: {', '.join(tokens)}; {_minutes_text(estimates)}"
 
 
 def _minutes_text(estimates: Mapping[str, Any]) -> str:

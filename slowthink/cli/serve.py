@@ -1,4 +1,4 @@
-"""`slowthink serve`: vLLM's own server, with budget forcing in it.
+"""`slowthink serve`: vLLM's own server with budget forcing.
 
     slowthink serve smollm2-135m --port 8000 -- --max-num-seqs 64
 
@@ -28,9 +28,9 @@ from slowthink.records import Problem
 if TYPE_CHECKING:
     from slowthink.recipe import EngineConfig
 
-_QUESTION = "What is 17 + 25?"
-_NAMES = {"max_context": "max-model-len"}
-_WHY_V1 = (
+_EXAMPLE_QUESTION = "What is 17 + 25?"
+_VLLM_NAMES = {"max_context": "max-model-len"}
+_V1_EXPLANATION = (
     "VLLM_USE_V2_MODEL_RUNNER=0 and --no-async-scheduling: with forcing, vLLM's V1 model runner "
     "is faster than V2 today, and correct only when it schedules synchronously. Set the variable "
     "to 1 to use V2."
@@ -52,7 +52,7 @@ def serve(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Serve a model with vLLM, forcing budgets inside each request.
+    """Serve a model with vLLM; each request may have a thinking budget.
 
     Example: slowthink serve smollm2-135m --port 8000 -- --max-num-seqs 64
     """
@@ -72,20 +72,20 @@ def serve(
 
 @dataclass(frozen=True, kw_only=True)
 class ServerCommand:
-    """The command of a server, its environment and an example request."""
+    """A command that starts a server, its environment and an example request."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
-    """Variables added to the caller's."""
+    """Variables to add to the caller's environment."""
     curl: str
-    """A request with a budget."""
+    """The example request, with a budget."""
 
     @property
     def text(self) -> str:
-        """The command and the request, to be copied."""
+        """The command and the request, for copying into a shell."""
         settings = [f"{name}={value}" for name, value in self.environment.items()]
         command = shlex.join([*settings, *self.command])
-        return f"{command}\n\n{_WHY_V1}\n\nA request with a budget:\n\n{self.curl}"
+        return f"{command}\n\n{_V1_EXPLANATION}\n\nA request with a budget:\n\n{self.curl}"
 
 
 def server_command(
@@ -98,7 +98,7 @@ def server_command(
     vllm_options: Sequence[str] = (),
     notify: Callable[[str], None] = lambda _: None,
 ) -> ServerCommand:
-    """The command that serves the model, its environment and an example request.
+    """Make the command that serves the model.
 
     Raises ConfigError if vLLM or the model is unavailable, or two options contradict each other.
     """
@@ -113,11 +113,11 @@ def server_command(
     recipe = parse_recipe(data, where="serve", overrides=overrides)
     folder = str(resolve_model(recipe.model, recipe.revision, notify=notify))
     command = [
-        *_program(), folder, "--served-model-name", model, "--host", host, "--port", str(port),
-        "--dtype", dtype, "--logits-processors", PROCESSOR, *_engine_options(recipe.engine),
-        *vllm_options,
+        *_server_program(), folder, "--served-model-name", model, "--host", host,
+        "--port", str(port), "--dtype", dtype, "--logits-processors", PROCESSOR,
+        *_engine_options(recipe.engine), *vllm_options,
     ]  # fmt: skip
-    environment = {n: v for n, v in _environment().items() if n not in os.environ}
+    environment = {name: value for name, value in _environment().items() if name not in os.environ}
     curl = _example_request(model, folder, host=host, port=port)
     return ServerCommand(command=tuple(command), environment=environment, curl=curl)
 
@@ -128,7 +128,7 @@ def _check_options(options: Sequence[str]) -> None:
     if any(option.split("=")[0] == "--logits-processors" for option in options):
         raise ConfigError(
             "serve: --logits-processors among vLLM's options; expected none, since slowthink adds "
-            "its own, and two of them may undo each other's work. Leave it out."
+            "its own, and two processors may undo each other's work. Leave it out."
         )
     if runner_options() and "--async-scheduling" in options:
         raise ConfigError(
@@ -144,8 +144,8 @@ def _start(server: ServerCommand) -> None:
     os.execve(server.command[0], server.command, {**os.environ, **server.environment})
 
 
-def _program() -> list[str]:
-    """`vllm serve`; for the CPU build the server's module, with the same options.
+def _server_program() -> list[str]:
+    """`vllm serve`, or for the CPU build its server module, which has the same options.
 
     The CPU build has another package name, so `vllm serve` fails to find its own version there.
     """
@@ -172,12 +172,12 @@ def _engine_options(engine: EngineConfig) -> list[str]:
     """The engine's settings as options of vLLM; defaults are left out."""
     from slowthink.engines.vllm.client import runner_options
 
-    changed = engine.vllm.model_dump(exclude_defaults=True) | runner_options()
+    settings = engine.vllm.model_dump(exclude_defaults=True) | runner_options()
     if engine.max_context is not None:
-        changed["max_context"] = engine.max_context
+        settings["max_context"] = engine.max_context
     options = []
-    for field, value in changed.items():
-        name = _NAMES.get(field, field.replace("_", "-"))
+    for setting, value in settings.items():
+        name = _VLLM_NAMES.get(setting, setting.replace("_", "-"))
         if isinstance(value, bool):
             options.append(f"--{name}" if value else f"--no-{name}")
         else:
@@ -196,7 +196,7 @@ def _example_request(model: str, folder: str, *, host: str, port: int) -> str:
         format = FORMATS["s1" if "<|im_start|>" in tokenizer.get_vocab() else "plain"]
     body = {
         "model": model,
-        "prompt": _prompt(tokenizer, format.start),
+        "prompt": _example_prompt(tokenizer, format.start),
         "max_tokens": 512,
         "temperature": 0,
         "skip_special_tokens": False,
@@ -207,19 +207,19 @@ def _example_request(model: str, folder: str, *, host: str, port: int) -> str:
             "slowthink_answer_tokens": 128,
         },
     }
-    address = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    connect_host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     payload = shlex.quote(json.dumps(body, ensure_ascii=False))
-    url = f"http://{address}:{port}/v1/completions"
+    url = f"http://{connect_host}:{port}/v1/completions"
     return f"curl {url} -H 'Content-Type: application/json' -d {payload}"
 
 
-def _prompt(tokenizer: Any, thinking_start: str) -> str:
+def _example_prompt(tokenizer: Any, thinking_start: str) -> str:
     from slowthink.forcing.prompts import render_header
     from slowthink.recipe import ChatConfig
 
-    problem = Problem(id="", duplicate_key="", question=_QUESTION, source="", source_row="")
-    header = (
-        render_header(tokenizer, problem, ChatConfig()) if tokenizer.chat_template else _QUESTION
-    )
+    problem = Problem(id="", duplicate_key="", question=_EXAMPLE_QUESTION, source="", source_row="")
+    header = problem.question
+    if tokenizer.chat_template:
+        header = render_header(tokenizer, problem, ChatConfig())
     has_start = thinking_start and header.rstrip().endswith(thinking_start.strip())
     return header if has_start else header + thinking_start

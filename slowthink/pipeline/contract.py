@@ -1,4 +1,4 @@
-"""The contract of a stage: what it reads, what it returns, and which settings decide its output.
+"""The interface of a stage: what it reads, what it returns, and which settings decide its output.
 
 A stage is a package `slowthink.stages.NAME` with `STAGE_VERSION`, `run(context)`, which returns a
 StageResult, and `plan(recipe)`, which estimates rows and tokens without reading more than files.
@@ -42,12 +42,12 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "evaluate": ("train", "pool"),
     "report": ("pool", "filter", "trace", "select", "train", "evaluate"),
 }
-"""Earlier stages whose output a stage reads, where the recipe runs them."""
+"""Earlier stages whose output a stage reads, if the recipe runs them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of the funnel: rows in, rows out, and the reasons of the dropped ones."""
+    """One step of the funnel: number of rows before and after it, and of dropped rows by reason."""
 
     name: str
     num_in: int
@@ -64,7 +64,7 @@ class StageResult:
     dropped: Sequence[Dropped] = ()
     steps: Sequence[Step] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """JSON for the manifest and the report: seeds, tokens, versions, warnings."""
+    """Figures for the manifest and the report, as JSON: seeds, tokens, versions, warnings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +76,9 @@ class StageContext:
     root: Path
     """The run folder."""
     folder: Path
-    """Where this stage may write files of its own; becomes `root/STAGE` when the stage is done."""
-    work: Path
-    """Checkpoints of unfinished work, kept between attempts. Removed when the stage is done."""
+    """Folder for files of this stage. Renamed to `root/STAGE` when the stage is done."""
+    work_folder: Path
+    """Folder for checkpoints, kept between attempts. Removed when the stage is done."""
     inputs: Mapping[str, Path]
     """Folders of the earlier stages that this recipe runs."""
     notify: Callable[[str], None] = print
@@ -103,7 +103,7 @@ class StageContext:
     def load(self, cls: type[R], *stages: str) -> list[R]:
         """Records of the first of these stages that the recipe runs, else of the section's `input`.
 
-        Raises ConfigError without either, DataError if the file has other rows.
+        Raises ConfigError if the recipe has neither, DataError if the rows are not of this class.
         """
         for stage in stages:
             if stage in self.inputs:
@@ -136,8 +136,8 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
 
 def stage_inputs(recipe: Recipe, root: Path, stage: str) -> dict[str, Path]:
     """Folders of the earlier stages that this one reads."""
-    present = recipe.stages()
-    return {name: root / name for name in INPUTS[stage] if name in present}
+    stages = recipe.stages()
+    return {name: root / name for name in INPUTS[stage] if name in stages}
 
 
 def stages_after(stage: str) -> tuple[str, ...]:
@@ -145,11 +145,11 @@ def stages_after(stage: str) -> tuple[str, ...]:
     return STAGES[STAGES.index(stage) + 1 :]
 
 
-# --- figures of the funnel ------------------------------------------------------------------------
+# --- counts and quantiles -------------------------------------------------------------------------
 
 
 def funnel_step(name: str, num_in: int, dropped: Iterable[Dropped]) -> Step:
-    """The funnel's step, counted from the rows that the step of this name dropped."""
+    """Count the rows that the step of this name dropped."""
     reasons = count_values(drop.reason for drop in dropped if drop.step == name)
     return Step(name=name, num_in=num_in, num_out=num_in - sum(reasons.values()), reasons=reasons)
 

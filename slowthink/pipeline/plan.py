@@ -12,9 +12,9 @@ def planned_rows(recipe: Recipe) -> dict[str, int]:
     """Expected rows of each pool source, by its key in the recipe; no source is loaded."""
     sources = recipe.pool.sources if recipe.pool else ()
     rows = {}
-    for number, source in enumerate(sources):
-        setting = f"pool.sources.{number}"
-        rows[setting] = _rows_of(source, setting)
+    for index, source in enumerate(sources):
+        setting = f"pool.sources.{index}"
+        rows[setting] = _expected_rows(source, setting)
     return rows
 
 
@@ -39,24 +39,24 @@ def planned_traces(recipe: Recipe) -> int:
     if recipe.select and recipe.select.input:
         return estimate_rows(recipe.select.input, setting="select.input")
     return planned_problems(recipe) or sum(
-        _file_rows(source.path, f"trace.sources.{number}", source.max_traces)
-        for number, source in enumerate(recipe.trace.sources if recipe.trace else ())
+        _file_rows(source.path, f"trace.sources.{index}", source.max_traces)
+        for index, source in enumerate(recipe.trace.sources if recipe.trace else ())
         if isinstance(source, FileTraces)
     )
 
 
 def _pool_counts(recipe: Recipe) -> list[tuple[int, int]]:
-    """Rows of each pool source, and how many of them are held out."""
+    """Number of rows of each pool source, and how many of them are held out."""
     sources = recipe.pool.sources if recipe.pool else ()
-    pairs = []
+    counts = []
     for source, num_rows in zip(sources, planned_rows(recipe).values(), strict=True):
         all_held_out = isinstance(source, SampledSource) and source.split == "heldout"
-        pairs.append((num_rows, num_rows if all_held_out else source.num_heldout))
-    return pairs
+        counts.append((num_rows, num_rows if all_held_out else source.num_heldout))
+    return counts
 
 
-def _rows_of(source: PoolSource, setting: str) -> int:
-    """Expected rows of one source; 0 for a hub set without a limit, whose size is unknown."""
+def _expected_rows(source: PoolSource, setting: str) -> int:
+    """Expected rows of one source; 0 for a Hub dataset without a limit, whose size is unknown."""
     if isinstance(source, FileSource):
         return _file_rows(source.path, setting, source.max_problems)
     if isinstance(source, HubSource):

@@ -17,10 +17,10 @@ class ProgressReporter:
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self._bar: Any = None
-        self._task: Any = None
-        self._last_line = 0.0
+        self._bar_task: Any = None
+        self._last_line_time = 0.0
         self._start: tuple[int, float] | None = None
-        """Items done and the time at the first call for the current task."""
+        """Items done, and the time, at the first report of the current total."""
         self._total = 0
 
     def __enter__(self) -> ProgressReporter:
@@ -47,9 +47,9 @@ class ProgressReporter:
         )
 
     def progress(self, done: int, total: int) -> None:
-        """Report items done: a bar on a terminal, else a line every 15 seconds.
+        """Report the number of items done: a bar on a terminal, else a line every 15 seconds.
 
-        Speed is measured from the first call on, since items done before it may be cached.
+        Speed is measured from the first report, since the items done until then may be cached.
         """
         if self.quiet or not total:
             return
@@ -58,13 +58,13 @@ class ProgressReporter:
             return
         now = time.monotonic()
         if self._start is None or total != self._total or done < self._start[0]:
-            self._start, self._total, self._last_line = (done, now), total, now
-        elif now - self._last_line > LINE_INTERVAL_SECONDS or done == total:
-            self._last_line = now
-            first_done, started = self._start
+            self._start, self._total, self._last_line_time = (done, now), total, now
+        elif now - self._last_line_time > LINE_INTERVAL_SECONDS or done == total:
+            self._last_line_time = now
+            start_done, start_time = self._start
             estimate = ""
-            if done > first_done:
-                seconds = (now - started) * (total - done) / (done - first_done)
+            if done > start_done:
+                seconds = (now - start_time) * (total - done) / (done - start_done)
                 estimate = f", about {seconds:.0f} s left"
             print(f"      {done}/{total}{estimate}", file=sys.stderr, flush=True)
 
@@ -78,8 +78,8 @@ class ProgressReporter:
                 *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
             )
             self._bar.start()
-            self._task = self._bar.add_task("      ", total=total)
-        self._bar.update(self._task, completed=done, total=total)
+            self._bar_task = self._bar.add_task("      ", total=total)
+        self._bar.update(self._bar_task, completed=done, total=total)
         if done >= total:
             self._close_bar()
 

@@ -1,4 +1,4 @@
-"""The run: stages in order, each skipped when its folder already has the recipe's result.
+"""Run the stages of a recipe in order; a stage is skipped if its folder has the recipe's result.
 
 A stage that loads a model runs in a process of its own, so that the next one starts with free
 memory (and a free GPU).
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink import errors
+from slowthink.data.tables import missing_stage
 from slowthink.errors import ConfigError, EngineError, SlowthinkError
 from slowthink.pipeline.contract import read_manifest, stages_after
 from slowthink.pipeline.progress import ProgressReporter
@@ -69,11 +70,11 @@ def run_recipe(
     selected = [stage for stage in recipe.stages() if stages is None or stage in stages]
     clock = RunClock(root)
     runs = []
-    with locked(root) as lock:
+    with locked(root) as lock_fd:
         _check_finished(recipe, root, selected, update=update)
         write_recipe(recipe, root)
         for stage in selected:
-            stage_run = _run_unless_done(recipe, root, stage, reporter, lock=lock)
+            stage_run = _run_unless_done(recipe, root, stage, reporter, lock_fd=lock_fd)
             runs.append(stage_run)
             if not stage_run.skipped:
                 clock.record(stage, stage_run.seconds)
@@ -93,11 +94,13 @@ def regrade(
         status = stage_status(recipe, root, "evaluate", version=evaluate.STAGE_VERSION)
         allowed = ("stage_version", "inputs")
         changed = [line for line in status.changed if not line.startswith(allowed)]
-        if changed or not (status.done or status.changed):
-            seen = "\n".join(f"  {line}" for line in changed) or "  no finished evaluation"
+        if not (status.done or status.changed):
+            raise ConfigError(str(missing_stage(root, "evaluate")))
+        if changed:
+            changes = "\n".join(f"  {line}" for line in changed)
             raise ConfigError(
-                f"{root / 'evaluate'}: --regrade found\n{seen}\nexpected a finished evaluation of "
-                "this recipe. Undo the change, or evaluate with --update."
+                f"{root / 'evaluate'}: was made with other settings:\n{changes}\n--regrade expects "
+                "the same ones. Undo the change, or run the evaluation again with --update."
             )
         context = make_context(
             recipe, root, "evaluate", notify=reporter.notify, progress=reporter.progress
@@ -110,12 +113,12 @@ def regrade(
 
 
 def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str], *, update: bool) -> None:
-    """Refuse folders made with other settings, or supersede them from the first such stage on."""
+    """Raise ConfigError for folders made with other settings, or supersede them if `update`."""
     for stage in stages:
         status = stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
         if not status.changed:
             continue
-        if not update and stage != "report":  # a report costs little and is always redone
+        if not update and stage != "report":  # a report is cheap and is always written again
             changes = "\n".join(f"  {change}" for change in status.changed)
             raise ConfigError(
                 f"{root / stage}: was made with other settings:\n{changes}\n"
@@ -128,7 +131,7 @@ def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str], *, update
 
 
 def _run_unless_done(
-    recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter, *, lock: int
+    recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter, *, lock_fd: int
 ) -> StageRun:
     version = stage_module(stage).STAGE_VERSION
     if stage_status(recipe, root, stage, version=version).done:
@@ -136,11 +139,11 @@ def _run_unless_done(
         manifest = read_manifest(root / stage)
         return StageRun(stage=stage, skipped=True, seconds=0.0, manifest=manifest)
     if (root / stage).exists():
-        supersede(root, stage)  # an earlier stage has run since
+        supersede(root, stage)  # made from an older output of an earlier stage
     started = time.monotonic()
     reporter.report_start(stage)
     if needs_model(recipe, stage):
-        _run_in_subprocess(root, stage, reporter, lock=lock)
+        _run_in_subprocess(root, stage, reporter, lock_fd=lock_fd)
     else:
         run_stage(recipe, root, stage, reporter)
     manifest = read_manifest(root / stage)
@@ -155,7 +158,7 @@ def needs_model(recipe: Recipe, stage: str) -> bool:
 
 
 def run_stage(recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter) -> dict[str, Any]:
-    """Run one stage in this process, even where it is done; returns its manifest."""
+    """Run one stage in this process, even if it is done; returns its manifest."""
     module = stage_module(stage)
     context = make_context(recipe, root, stage, notify=reporter.notify, progress=reporter.progress)
     return execute(context, module.run, version=module.STAGE_VERSION)
@@ -164,14 +167,14 @@ def run_stage(recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter
 # --- a stage in a process of its own --------------------------------------------------------------
 
 
-def _run_in_subprocess(root: Path, stage: str, reporter: ProgressReporter, *, lock: int) -> None:
-    """Run one stage by `python -m slowthink.pipeline.run`; its messages go to our stderr.
+def _run_in_subprocess(root: Path, stage: str, reporter: ProgressReporter, *, lock_fd: int) -> None:
+    """Run one stage by `python -m slowthink.pipeline.run`; its messages are printed on stderr.
 
     The child inherits the folder's lock, so that no other run starts while the child lives.
     """
     command = [sys.executable, "-m", "slowthink.pipeline.run", str(root), stage]
     command += ["--quiet"] if reporter.quiet else []
-    child = subprocess.run(command, stdout=subprocess.PIPE, text=True, pass_fds=(lock,))
+    child = subprocess.run(command, stdout=subprocess.PIPE, text=True, pass_fds=(lock_fd,))
     if child.returncode == 130:
         raise KeyboardInterrupt
     if child.returncode:
@@ -184,11 +187,11 @@ def _child_error(root: Path, stage: str, stdout: str, code: int) -> SlowthinkErr
         report = json.loads(stdout.strip().splitlines()[-1])
         error: SlowthinkError = getattr(errors, report["kind"])(report["message"])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        end = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return EngineError(
-            f"{stage}: its process {how}; expected it to finish. Everything recorded in "
+            f"{stage}: its process {end}; expected it to finish. Everything recorded in "
             f"{root / 'ledger.sqlite'} is kept: run the same command again. Signal 9 often means "
-            "that memory ran out: then lower engine.batch_size or train.micro_batch_size."
+            "that memory ran out; then lower engine.batch_size or train.micro_batch_size."
         )
     return error
 

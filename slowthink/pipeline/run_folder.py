@@ -77,7 +77,7 @@ def write_recipe(recipe: Recipe, root: Path) -> None:
 
 
 class RunClock:
-    """Wall time spent on a run folder, over all commands that ran a stage of it."""
+    """Wall time spent on a run folder by all commands that ran a stage in it."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / "run.json"
@@ -101,11 +101,11 @@ def supersede(root: Path, stage: str) -> None:
         if not folder.exists():
             continue
         name = f"{folder.relative_to(root).as_posix().replace('/', '-')}-{stamp}"
-        target, number = root / "superseded" / name, 0
+        target, num_tries = root / "superseded" / name, 0
         target.parent.mkdir(parents=True, exist_ok=True)
         while target.exists():
-            number += 1
-            target = target.with_name(f"{name}~{number}")
+            num_tries += 1
+            target = target.with_name(f"{name}~{num_tries}")
         folder.rename(target)
 
 
@@ -158,7 +158,7 @@ def changed_settings(old: Any, new: Any, *, prefix: str = "") -> list[str]:
 
 
 def input_digests(recipe: Recipe, root: Path, stage: str) -> dict[str, str]:
-    """Digests of all that a stage reads: earlier stages' output, and files named in its section."""
+    """Digests of what a stage reads: output of earlier stages, and files named in its section."""
     digests = {}
     for name, folder in stage_inputs(recipe, root, stage).items():
         if (folder / "manifest.json").exists():
@@ -169,7 +169,7 @@ def input_digests(recipe: Recipe, root: Path, stage: str) -> dict[str, str]:
 
 
 def _named_files(section: Any) -> Iterator[str]:
-    """Files named in a stage's section: `input`, sources, sets, samples, a taxonomy."""
+    """Files named in a stage's section: `input`, sources, benchmarks, samples, a taxonomy."""
     paths = [getattr(section, "input", None)]
     for name, key in (("sources", "path"), ("benchmarks", "path"), ("arms", "samples")):
         paths += [getattr(item, key, None) for item in getattr(section, name, ())]
@@ -202,12 +202,12 @@ def make_context(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> StageContext:
     """The context of one attempt at a stage, with an empty output folder."""
-    folder, work = root / f"{stage}.partial", root / "work" / stage
+    folder, work_folder = root / f"{stage}.partial", root / "work" / stage
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    work.mkdir(parents=True, exist_ok=True)
+    work_folder.mkdir(parents=True, exist_ok=True)
     return StageContext(
-        stage=stage, recipe=recipe, root=root, folder=folder, work=work,
+        stage=stage, recipe=recipe, root=root, folder=folder, work_folder=work_folder,
         inputs=stage_inputs(recipe, root, stage), notify=notify, progress=progress,
     )  # fmt: skip
 
@@ -215,7 +215,7 @@ def make_context(
 def execute(
     context: StageContext, run: Callable[[StageContext], StageResult], *, version: int
 ) -> dict[str, Any]:
-    """Run a stage, write its folder and return the manifest. A folder is complete or absent.
+    """Run a stage, write its folder and return the manifest. The folder is complete or absent.
 
     Raises EngineError if the disk is full; finished stages stay.
     """
@@ -228,13 +228,13 @@ def execute(
     except OSError as error:
         raise EngineError(
             f"{context.folder}: {error.strerror or error}. Nothing finished is lost. "
-            "Free disk space (or fix the folder) and run the same command again."
+            "Free disk space or make the folder writable, then run the same command again."
         ) from error
-    final = context.root / context.stage
-    if final.exists():  # the old folder stays until the new one is complete
+    target = context.root / context.stage
+    if target.exists():  # the old folder stays until the new one is complete
         supersede(context.root, context.stage)
-    os.replace(context.folder, final)
-    shutil.rmtree(context.work, ignore_errors=True)
+    os.replace(context.folder, target)
+    shutil.rmtree(context.work_folder, ignore_errors=True)
     return manifest
 
 
@@ -266,6 +266,6 @@ def _write_result(
 
 
 def peak_rss_mb() -> int:
-    """Largest resident memory of this process so far, in MiB."""
+    """Peak resident memory of this process, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak / (1024 * 1024 if platform.system() == "Darwin" else 1024))

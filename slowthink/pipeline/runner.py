@@ -1,9 +1,9 @@
-"""Row-wise work in this process or on Ray Data: the same functions, so the same decisions.
+"""Process rows in batches, in this process or on Ray Data, with the same results.
 
     map_rows(grade_batch, rows, runner="ray")
 
 A function receives a batch of rows and returns one result per row. Results may depend on nothing
-else, so batch size, place and order of execution cannot change them.
+else, so batch size, machine and order of execution cannot change them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ R = TypeVar("R")
 B = TypeVar("B")
 
 BATCH_ROWS = 2_000
-"""Rows of one batch."""
+"""Maximum rows of a batch."""
 
 
 def map_rows(
@@ -55,7 +55,7 @@ def batched(rows: Sequence[T], size: int) -> list[Sequence[T]]:
 def map_batches(
     function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]], *, runner: str = "local"
 ) -> list[B]:
-    """One result per batch, in order, for functions that return arrays; else like `map_rows`."""
+    """One result per batch, in order, e.g. for functions that return arrays."""
     return RUNNERS[runner](function, batches) if batches else []
 
 
@@ -65,36 +65,35 @@ def _run_locally(function: Callable[[Sequence[T]], B], batches: Sequence[Sequenc
 
 def _run_on_ray(function: Callable[[Sequence[T]], B], batches: Sequence[Sequence[T]]) -> list[B]:
     """One block per batch through `ray.data`; results are returned in the order of the batches."""
-    data = _ray_data()
-    dataset = data.from_items(
-        [{"place": place, "rows": _pickled(batch)} for place, batch in enumerate(batches)],
+    dataset = _import_ray_data().from_items(
+        [{"index": index, "rows": _pickled(batch)} for index, batch in enumerate(batches)],
         override_num_blocks=len(batches),
     )
 
-    def call(row: dict[str, Any]) -> dict[str, Any]:
+    def process(row: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"place": row["place"], "results": _pickled(function(pickle.loads(row["rows"])))}
+            return {"index": row["index"], "results": _pickled(function(pickle.loads(row["rows"])))}
         except Exception as error:  # Ray's own message hides the cause
-            return {"place": row["place"], "error": f"{type(error).__name__}: {error}"}
+            return {"index": row["index"], "error": f"{type(error).__name__}: {error}"}
 
     try:
-        rows = dataset.map(call).take_all()
+        rows = dataset.map(process).take_all()
     except Exception as error:
         raise _batch_error(f"{type(error).__name__}: {error}"[:200], batches) from error
     for row in rows:
         if row.get("error"):
             raise _batch_error(row["error"], batches)
-    return [pickle.loads(row["results"]) for row in sorted(rows, key=lambda row: row["place"])]
+    return [pickle.loads(row["results"]) for row in sorted(rows, key=lambda row: row["index"])]
 
 
 def _batch_error(cause: str, batches: Sequence[Sequence[T]]) -> EngineError:
     return EngineError(
-        f"ray: a batch failed ({cause}); expected results for all {len(batches)} batches. Nothing "
-        "was recorded. Fix the cause and run the same command again, or leave out --runner ray."
+        f"ray: a batch failed ({cause}); expected results for all {len(batches)} batches. No "
+        "result was kept. Fix the cause and run the same command again, or leave out --runner ray."
     )
 
 
-def _ray_data() -> Any:
+def _import_ray_data() -> Any:
     """`ray.data`, connected to the cluster at RAY_ADDRESS, or to one started on this machine."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:

@@ -159,7 +159,7 @@ def test_regrade_gives_new_verdicts_and_generates_nothing(folder) -> None:
 
 def test_regrade_without_an_evaluation_or_with_other_settings_is_refused(folder) -> None:
     root = folder / "run"
-    with pytest.raises(ConfigError, match="no finished evaluation"):
+    with pytest.raises(ConfigError, match="has not been evaluated yet"):
         pipeline.regrade(recipe_of(folder), root, reporter=ProgressReporter(quiet=True))
     go(recipe_of(folder, protocols=["s1"]), root)
     with pytest.raises(ConfigError, match="num_resamples: 100 -> 200"):

@@ -93,7 +93,7 @@ def _fine_tune(
 
     tuned = fine_tune(
         source, tokenizer, examples, context.config,
-        work=context.work, seed=item_seed(context.recipe.seed, "train"),
+        work=context.work_folder, seed=item_seed(context.recipe.seed, "train"),
         notify=context.notify, progress=context.progress,
     )  # fmt: skip
     save_for_serving(tuned.model, tokenizer, context.folder / "model", source=source)
