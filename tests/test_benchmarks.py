@@ -11,14 +11,20 @@ from typing import Any
 import pytest
 
 from slowthink.data.load import ProblemSet, load_benchmark, open_published
-from slowthink.data.registry import Part, PublishedSet, find_benchmark, limo_ten, published_sets
+from slowthink.data.registry import (
+    Part,
+    PublishedDataset,
+    find_benchmark,
+    limo_ten,
+    published_datasets,
+)
 from slowthink.data.rows import SourceRow
 from slowthink.errors import ConfigError, DataError
 from slowthink.grading import Grader
 from slowthink.recipe import BenchmarkConfig
 from slowthink.records import Problem, Split, Verdict
 
-BENCHMARKS = published_sets("benchmark")
+BENCHMARKS = published_datasets("benchmark")
 SETTING = "evaluate.benchmarks.0"
 GPQA = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
@@ -297,7 +303,7 @@ def test_a_hub_out_of_reach_says_what_to_do() -> None:
 def test_datasets_library_rows_are_read_like_a_files(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     write(tmp_path, question(1), question(2), name="test.jsonl")
-    local = PublishedSet(name="local", title="local", origin="this test", hub_id=str(tmp_path))
+    local = PublishedDataset(name="local", title="local", origin="this test", hub_id=str(tmp_path))
     opened = open_published(local, Part(split="test"), setting=SETTING)
     assert list(opened.rows) == [SourceRow(1, question(1)), SourceRow(2, question(2))]
     assert opened.facts["split"] == "test"

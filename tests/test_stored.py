@@ -97,7 +97,7 @@ def test_a_row_of_lm_eval_is_one_sample(tmp_path: Path) -> None:
     assert stored.samples == (
         StoredSample(
             question=QUESTION, answer="42", response="17 + 25 = 42.\n#### 42", sample=0,
-            problem_row="7", labelled_correct=True, temperature=0.6, address="rows.jsonl:1",
+            problem_row="7", labelled_correct=True, temperature=0.6, location="rows.jsonl:1",
         ),
     )  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_repeats_of_lm_eval_are_several_samples_without_a_label(tmp_path: Path) 
         (0, "It is 42."), (1, "It is 43."), (2, "No idea"),
     ]  # fmt: skip
     assert [sample.labelled_correct for sample in stored.samples] == [None, None, None]
-    assert stored.samples[2].address == "rows.jsonl:1#2"
+    assert stored.samples[2].location == "rows.jsonl:1#2"
 
 
 def test_each_filter_of_lm_eval_writes_the_same_responses_and_one_is_taken(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_generic_row(tmp_path: Path) -> None:
         StoredSample(
             question=QUESTION, answer="42", response="It is 42", sample=3, problem_row="p7",
             labelled_correct=False, model="m", score=1.5, truncated=True, num_tokens=9,
-            address="rows.jsonl:1",
+            location="rows.jsonl:1",
         ),
     )  # fmt: skip
 

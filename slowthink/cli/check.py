@@ -217,7 +217,7 @@ def _flagged_rows(dataset: CheckedDataset, grader: Grader) -> Iterator[tuple[str
     """Rows that need attention, each with its kind, one of PROBLEM_KINDS."""
     grades = iter(_grade_reference_answers(dataset, grader))
     for item in dataset.items:
-        row = {"set": dataset.name, "row": item.address, "id": item.problem.id}
+        row = {"set": dataset.name, "row": item.location, "id": item.problem.id}
         answer = item.problem.answer
         if not answer:
             yield "ungradable", row | {"reason": "no key"}

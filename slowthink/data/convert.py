@@ -1,4 +1,4 @@
-"""Converts a benchmark's row to a problem: maps its columns, reads extras, shuffles options.
+"""Converts a benchmark's row to a problem: maps columns, reads optional ones, shuffles options.
 
 Beside question and answer, a row or its `meta` may have: solution, choices, domain (or subject),
 language, unit, tolerance (relative) or error (absolute, as in OlympiadBench), and choice_answer,
@@ -17,7 +17,7 @@ from typing import Any
 
 from slowthink.data.preparation import option_texts, shuffle_options
 from slowthink.data.problems import Columns, Origin, make_problem
-from slowthink.data.registry import PublishedSet
+from slowthink.data.registry import PublishedDataset
 from slowthink.data.rows import SourceRow, optional_text, parse_number, text_value
 from slowthink.grading.answers.latex import LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import normalise
@@ -25,10 +25,12 @@ from slowthink.grading.answers.values import number_of, parse_value
 from slowthink.records import Problem, Split, item_seed, problem_id
 
 MAX_META_CHARS = 20_000
-"""Other columns are kept up to this length each; images and the like are not."""
-DOMAINS = ("domain", "subject", "subfield")
-LANGUAGES = {"english": "en", "chinese": "zh"}
-_PROBLEM_COLUMNS = {"id", "tolerance", "error", "unit", "language", "choices", "meta", *DOMAINS}
+"""Other columns are kept in `meta` up to this length each, as JSON; longer ones are left out."""
+DOMAIN_COLUMNS = ("domain", "subject", "subfield")
+LANGUAGE_CODES = {"english": "en", "chinese": "zh"}
+_PROBLEM_COLUMNS = {
+    "id", "tolerance", "error", "unit", "language", "choices", "meta", *DOMAIN_COLUMNS,
+}  # fmt: skip
 """Columns that become fields of the problem."""
 
 
@@ -36,9 +38,9 @@ _PROBLEM_COLUMNS = {"id", "tolerance", "error", "unit", "language", "choices", "
 class RowConverter:
     """Converts the rows of one benchmark."""
 
-    published: PublishedSet
+    published: PublishedDataset
     columns: Columns
-    """Of these rows: a file's may differ from the hub's."""
+    """Columns of these rows: those of a file may differ from the hub's."""
     seed: int
 
     def shuffles(self, columns: Collection[str]) -> bool:
@@ -46,9 +48,9 @@ class RowConverter:
         return self.published.correct_option in columns
 
     def convert(self, row: SourceRow) -> Problem:
-        """The row as a held-out problem. Raises UnusableValue where a value cannot be used."""
-        values = _with_meta(row.values)
-        mapped = SourceRow(row.line, self._mapped(values))
+        """The row as a held-out problem. Raises UnusableValue if a value cannot be used."""
+        values = _merge_meta(row.values)
+        mapped = SourceRow(row.line, self._rename_columns(values))
         origin = Origin(
             name=self.published.name,
             licence=self.published.licence,
@@ -58,51 +60,52 @@ class RowConverter:
         return replace(
             problem,
             split=Split.HELDOUT,
-            tolerance=_tolerance(values, problem.answer),
+            tolerance=_relative_tolerance(values, problem.answer),
             unit=optional_text(values.get("unit"), "unit"),
-            answer_type=_text(values.get("answer_type")),
+            answer_type=_first_text(values.get("answer_type")),
             meta=json.dumps(self._other_columns(values), ensure_ascii=False, sort_keys=True),
         )
 
-    def _mapped(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The row under our own column names."""
-        names, mark = self.columns, self.published.answer_mark
+    def _rename_columns(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The row with our own column names."""
+        names, answer_mark = self.columns, self.published.answer_mark
         question = self._question(values)
+        domains = (_first_text(values.get(name)) for name in DOMAIN_COLUMNS)
         choices = values.get(names.choices or "choices")
-        answer = _joined(values.get(names.answer or "answer"), names.answer or "answer", ", ")
-        solution = _joined(values.get(names.solution or "solution"), "solution", "\n")
+        answer = _join_list(values.get(names.answer or "answer"), names.answer or "answer", ", ")
+        solution = _join_list(values.get(names.solution or "solution"), "solution", "\n")
         if self.shuffles(values):
-            choices, answer = self._shuffled(question, values)
-        elif mark and isinstance(answer, str) and mark in answer:
-            worked, _, answer = answer.rpartition(mark)
-            solution = solution or worked
+            choices, answer = self._shuffled_options(question, values)
+        elif answer_mark and isinstance(answer, str) and answer_mark in answer:
+            text_before, _, answer = answer.rpartition(answer_mark)
+            solution = solution or text_before
         return {
             "id": values.get("id"),
             "question": question,
             "answer": answer,
             "solution": solution,
             "choices": choices if isinstance(choices, list) or names.choices else None,
-            "domain": next(filter(None, (_text(values.get(name)) for name in DOMAINS)), None),
+            "domain": next(filter(None, domains), None),
         }
 
     def _question(self, values: Mapping[str, Any]) -> Any:
-        """The question, after its context where it has one."""
+        """The question, after its context if it has one."""
         question, column = values.get(self.columns.question), self.published.context
         context = optional_text(values.get(column), column) if column else None
         if context and isinstance(question, str) and question.strip():
             return f"{context}\n{question}"
         return question
 
-    def _shuffled(self, question: Any, values: Mapping[str, Any]) -> tuple[list[str], str]:
-        """The options in an order drawn by seed and question, and the right one's letter."""
+    def _shuffled_options(self, question: Any, values: Mapping[str, Any]) -> tuple[list[str], str]:
+        """The options in random order by seed and question, and the right one's letter."""
         options = option_texts(values, self.published)
         question_id = problem_id(text_value(question, self.columns.question))
         seed = item_seed(self.seed, "options", self.published.name, question_id)
         return shuffle_options(options, seed=seed)
 
     def _language(self, values: Mapping[str, Any]) -> str:
-        language = _text(values.get("language"))
-        return LANGUAGES.get(language.lower(), language) if language else self.published.language
+        language = _first_text(values.get("language")) or self.published.language
+        return LANGUAGE_CODES.get(language.lower(), language)
 
     def _other_columns(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The remaining columns that are text, numbers or lists of them."""
@@ -113,21 +116,21 @@ class RowConverter:
         return {
             key: value
             for key, value in values.items()
-            if key not in used and value is not None and _is_plain(value)
+            if key not in used and value is not None and _fits_in_meta(value)
         }
 
 
-def _with_meta(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The row's columns, and those of its `meta` (an object, or JSON text) that it has not."""
+def _merge_meta(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's columns; missing ones are filled from its `meta` (an object, or JSON text)."""
     meta = values.get("meta")
     if isinstance(meta, str) and meta.lstrip().startswith("{"):
         with suppress(ValueError):
             meta = json.loads(meta)
-    own = {key: value for key, value in values.items() if value is not None}
-    return {**(meta if isinstance(meta, dict) else {}), **own}
+    present = {key: value for key, value in values.items() if value is not None}
+    return {**(meta if isinstance(meta, dict) else {}), **present}
 
 
-def _joined(value: Any, column: str, separator: str) -> Any:
+def _join_list(value: Any, column: str, separator: str) -> Any:
     """A list as one text; any other value unchanged."""
     if not isinstance(value, list):
         return value
@@ -135,21 +138,21 @@ def _joined(value: Any, column: str, separator: str) -> Any:
     return separator.join(part for part in parts if part) or None
 
 
-def _text(value: Any) -> str | None:
+def _first_text(value: Any) -> str | None:
     """A text, or the first of a list of them; None for anything else."""
     if isinstance(value, list) and value:
         value = value[0]
     return (value.strip() or None) if isinstance(value, str) else None
 
 
-def _is_plain(value: Any) -> bool:
+def _fits_in_meta(value: Any) -> bool:
     try:
         return len(json.dumps(value, ensure_ascii=False)) <= MAX_META_CHARS
     except (TypeError, ValueError):
         return False
 
 
-def _tolerance(values: Mapping[str, Any], answer: str | None) -> float | None:
+def _relative_tolerance(values: Mapping[str, Any], answer: str | None) -> float | None:
     """The relative tolerance; an absolute error is divided by the answer's magnitude."""
     relative = parse_number(values.get("tolerance"))
     if relative is not None and relative >= 0:

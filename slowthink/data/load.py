@@ -1,4 +1,4 @@
-"""Loads published sets and benchmarks from the hub, a folder with a copy, or a file.
+"""Loads published datasets and benchmarks from the hub, a folder with a copy, or a file.
 
 load_benchmark(BenchmarkConfig(name="math500", max_problems=100), seed=0,
                setting="evaluate.benchmarks.0").source["revision"]
@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.data.convert import RowConverter
-from slowthink.data.hub import HubSet, OpenedSet, open_file, open_folder, open_hub
+from slowthink.data.hub import HubDataset, OpenedDataset, open_file, open_folder, open_hub
 from slowthink.data.problems import (
     Columns,
     SourceProblems,
+    keep_chosen,
     keep_first,
-    ranked,
     read_problems,
     require_columns,
     require_problems,
-    take_only,
+    shuffle_problems,
 )
 from slowthink.data.registry import (
     Part,
-    PublishedSet,
+    PublishedDataset,
     find_benchmark,
-    published_sets,
+    published_datasets,
 )
 from slowthink.data.rows import BadRow, SourceRow
 from slowthink.errors import ConfigError, did_you_mean
@@ -44,28 +44,28 @@ class ProblemSet:
     problems: tuple[Problem, ...]
     """In the order of the rows."""
     dropped: tuple[Dropped, ...] = ()
-    """Unreadable rows, equal questions, and problems that were not drawn."""
+    """Unreadable rows, equal questions, and problems that were not sampled."""
     domain: str | None = None
     """in or out (of the training data's domain), for the averages; None: in neither average."""
     instruction: str | None = None
     """Line after the question, unless the chat has one or the protocol forbids it."""
     source: dict[str, Any] = field(default_factory=dict)
-    """Where the rows of a benchmark are from: `OpenedSet.facts`, num_rows, the registry's facts,
-    and options_seed where options were shuffled."""
+    """Of a benchmark: `OpenedDataset.facts`, num_rows, the registry's facts, and options_seed if
+    options were shuffled."""
 
 
 def open_published(
-    published: PublishedSet,
+    published: PublishedDataset,
     part: Part,
     *,
     setting: str,
     path: str | None = None,
     revision: str | None = None,
     site: str = "huggingface",
-) -> OpenedSet:
-    """Rows of one part of a set: of `path`, a file or a folder with a copy, else of the hub.
+) -> OpenedDataset:
+    """Rows of one part of a dataset: of `path`, a file or a folder with a copy, else of the hub.
 
-    Raises ConfigError where the set is not on a hub and there is no path, and as `open_hub`.
+    Raises ConfigError if the dataset is not on a hub and there is no path, and as `open_hub`.
     """
     if published.hub_id is None and path is None:
         raise ConfigError(
@@ -73,28 +73,28 @@ def open_published(
             f"(see {published.origin}). Name one: --set {setting}.path=FILE"
         )
     hub_id = published.hub_id or published.name
-    hub_set = HubSet(hub_id=hub_id, revision=revision, site=site, **vars(part))
+    dataset = HubDataset(hub_id=hub_id, revision=revision, site=site, **vars(part))
     if path is None:
-        return open_hub(hub_set, setting=setting)
+        return open_hub(dataset, setting=setting)
     if Path(path).is_dir():
-        return open_folder(path, hub_set, setting=f"{setting}.path")
+        return open_folder(path, dataset, setting=f"{setting}.path")
     return open_file(path, setting=f"{setting}.path")
 
 
 def load_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> ProblemSet:
     """The benchmark's problems; `setting` is its recipe key, e.g. evaluate.benchmarks.0.
 
-    Raises ConfigError where the name is unknown and there is no path, and DataError where the rows
+    Raises ConfigError if the name is unknown and there is no path, and DataError if the rows
     cannot be loaded, a column is missing, or no row can be used.
     """
     published, rows = read_benchmark(config, seed=seed, setting=setting)
-    kept, equal = keep_first(rows.items)
-    order = ranked(kept, seed, "benchmark", published.name)
-    items, not_drawn = take_only(kept, order[: config.max_problems])
+    kept, duplicates = keep_first(rows.items)
+    shuffled = shuffle_problems(kept, seed, "benchmark", published.name)
+    items, not_chosen = keep_chosen(kept, shuffled[: config.max_problems])
     return ProblemSet(
         name=published.name,
         problems=tuple(item.problem for item in items),
-        dropped=(*rows.dropped, *equal, *not_drawn),
+        dropped=(*rows.dropped, *duplicates, *not_chosen),
         domain=config.domain or published.domain,
         instruction=published.instruction,
         source=rows.facts,
@@ -103,7 +103,7 @@ def load_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> Probl
 
 def read_benchmark(
     config: BenchmarkConfig, *, seed: int, setting: str
-) -> tuple[PublishedSet, SourceProblems]:
+) -> tuple[PublishedDataset, SourceProblems]:
     """The benchmark's facts, and all its rows as problems, before equal questions are dropped.
 
     Raises as `load_benchmark`.
@@ -114,13 +114,13 @@ def read_benchmark(
     elif known is not None:
         opened = open_published(known, known.parts[0], revision=config.revision, setting=setting)
     else:
-        names = published_sets("benchmark")
+        names = published_datasets("benchmark")
         raise ConfigError(
             f"{setting}.name: `{config.name}` is not a known benchmark"
             f"{did_you_mean(config.name, names)}; expected one of {', '.join(names)}, or a file of "
             f"your own. Name it: --set {setting}.path=FILE"
         )
-    published = known or PublishedSet(name=config.name, title=config.name, origin="")
+    published = known or PublishedDataset(name=config.name, title=config.name, origin="")
     rows = list(opened.rows)
     columns = _map_columns(config, published, rows, opened.name, setting=setting)
     converter = RowConverter(published=published, columns=columns, seed=seed)
@@ -141,14 +141,14 @@ def read_benchmark(
 
 def _map_columns(
     config: BenchmarkConfig,
-    published: PublishedSet,
+    published: PublishedDataset,
     rows: Sequence[SourceRow | BadRow],
     name: str,
     *,
     setting: str,
 ) -> Columns:
-    """The columns that the recipe names, else the registry's where the rows have them, else the
-    usual ones. Raises DataError where a needed one is in no row."""
+    """The columns that the recipe names, else the registry's if the rows have them, else the usual
+    ones. Raises DataError if a required one is in no row."""
     readable = [row.values for row in rows if isinstance(row, SourceRow)]
     names = dict.fromkeys(key for values in readable for key in values)
     if not names:

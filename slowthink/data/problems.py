@@ -1,9 +1,9 @@
-"""Rows of files and hub sets as problems, for pools and benchmarks alike.
+"""Rows of files and Hub datasets as problems, for pools and benchmarks alike.
 
 A row {"id": "q7", "question": "What is 6 + 1?", "answer": "7"} of `test.jsonl` becomes
 
-    Item(address="test.jsonl:8", problem=Problem(id="p-9b…", question="What is 6 + 1?", answer="7",
-    source="test", source_row="q7",
+    LocatedProblem(location="test.jsonl:8", problem=Problem(id="p-9b…",
+    question="What is 6 + 1?", answer="7", source="test", source_row="q7",
     meta='{"lineage":{"origin":"test.jsonl","revision":null,"changes":[]}}', …))
 """
 
@@ -30,14 +30,14 @@ from slowthink.errors import DataError
 from slowthink.grading.extract import last_box
 from slowthink.records import Dropped, Problem, Split, duplicate_key, item_seed, problem_id
 
-FROM_BOX = "answer from the solution's last box"
+ANSWER_FROM_BOX = "answer from the solution's last box"
 
 
 @dataclass(frozen=True)
 class LocatedProblem:
-    """A problem and the address of its row."""
+    """A problem and the location of its row."""
 
-    address: str
+    location: str
     """file:line"""
     problem: Problem
 
@@ -50,18 +50,18 @@ class SourceProblems:
     dropped: list[Dropped] = field(default_factory=list)
     num_rows: int = 0
     columns: list[str] = field(default_factory=list)
-    """Of all readable rows, in order of appearance."""
+    """Column names of all readable rows, in order of appearance."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Where the rows are from: path and sha256, or hub id, configuration, split and revision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of a row's columns. None: it has no such column."""
+    """Names of a row's columns. None: the rows have no such column."""
 
     question: str = "question"
     answer: str | None = "answer"
-    """Where it is absent or empty, the solution's last box is the answer (marked derived)."""
+    """If it is absent or empty, the solution's last box is the answer (`answer_derived`)."""
     solution: str | None = "solution"
     choices: str | None = None
     domain: str | None = None
@@ -74,38 +74,38 @@ class Origin:
     name: str
     licence: str | None = None
     language: str = "en"
-    location: str | None = None
-    """The file's name, or the hub's set. None: as `name`."""
+    dataset_id: str | None = None
+    """The Hub dataset, or another public name. None: as `name`."""
     revision: str | None = None
-    """Of a hub's set. None: not known."""
+    """Of a Hub dataset. None: unknown."""
 
 
 def read_problems(
     rows: Iterable[SourceRow | BadRow], *, name: str, convert: Callable[[SourceRow], Problem]
 ) -> SourceProblems:
-    """Converts each row; rows that cannot be used are dropped with their address and reason.
+    """The converted rows; rows that cannot be used are dropped with their location and reason.
 
-    `name` is the file's, for the addresses.
+    `name` is the file or dataset in the locations.
     """
     source, columns = SourceProblems(), dict[str, None]()
     for row in rows:
         source.num_rows += 1
-        address = f"{name}:{row.line}"
+        location = f"{name}:{row.line}"
         try:
             if isinstance(row, BadRow):
                 raise UnusableValue(row.reason)
             columns.update(dict.fromkeys(row.values))
-            source.items.append(LocatedProblem(address, convert(row)))
+            source.items.append(LocatedProblem(location, convert(row)))
         except UnusableValue as error:
-            source.dropped.append(unusable_row(row, address, str(error)))
+            source.dropped.append(unusable_row(row, location, str(error)))
     source.columns = list(columns)
     return source
 
 
-def unusable_row(row: SourceRow | BadRow, address: str, reason: str) -> Dropped:
-    """The row as dropped when it was read."""
+def unusable_row(row: SourceRow | BadRow, location: str, reason: str) -> Dropped:
+    """The record of a row dropped at step `read`."""
     evidence = row.evidence if isinstance(row, BadRow) else json_evidence(row.values)
-    return Dropped(id=address, step="read", reason=reason, evidence=evidence)
+    return Dropped(id=location, step="read", reason=reason, evidence=evidence)
 
 
 def make_problem(
@@ -113,16 +113,16 @@ def make_problem(
 ) -> Problem:
     """The row as a problem of the training split; `changes` are those already made to the row.
 
-    Raises UnusableValue where a value cannot be used.
+    Raises UnusableValue if a value cannot be used.
     """
     values = row.values
     question = _question(values.get(columns.question), columns.question)
-    choices = _cell(values, columns.choices, text_list) or ()
-    answer = _cell(values, columns.answer, optional_text)
-    solution = _cell(values, columns.solution, optional_text)
+    choices = _convert_cell(values, columns.choices, text_list) or ()
+    answer = _convert_cell(values, columns.answer, optional_text)
+    solution = _convert_cell(values, columns.solution, optional_text)
     boxed = last_box(solution) if answer is None and solution is not None else None
     if boxed is not None:
-        changes = (*changes, FROM_BOX)
+        changes = (*changes, ANSWER_FROM_BOX)
     return Problem(
         id=problem_id(question, choices),
         duplicate_key=duplicate_key(question, choices),
@@ -135,7 +135,7 @@ def make_problem(
         source_row=_row_id(row),
         licence=origin.licence,
         language=origin.language,
-        domain=_cell(values, columns.domain, optional_text),
+        domain=_convert_cell(values, columns.domain, optional_text),
         meta=lineage_json(origin, changes),
     )
 
@@ -144,7 +144,7 @@ def make_problem(
 def lineage_json(origin: Origin, changes: tuple[str, ...]) -> str:
     """A problem's meta: origin and revision of its row, and the changes made to it."""
     values = {
-        "origin": origin.location or origin.name,
+        "origin": origin.dataset_id or origin.name,
         "revision": origin.revision,
         "changes": changes,
     }
@@ -165,12 +165,12 @@ def _question(value: object, column: str) -> str:
     return strip_spaces(text_value(value, column))
 
 
-def _cell(values: dict[str, Any], column: str | None, convert: Any) -> Any:
+def _convert_cell(values: dict[str, Any], column: str | None, convert: Any) -> Any:
     return None if column is None else convert(values.get(column), column)
 
 
 def require_problems(source: SourceProblems, name: str, setting: str) -> None:
-    """Raises DataError where no row of the source can be used."""
+    """Raises DataError if no row of the source can be used."""
     if not source.items:
         reasons = "; ".join(sorted({drop.reason for drop in source.dropped})[:3])
         raise DataError(
@@ -182,7 +182,7 @@ def require_problems(source: SourceProblems, name: str, setting: str) -> None:
 def require_columns(
     required: Mapping[str, str | None], columns: Collection[str], name: str, setting: str
 ) -> None:
-    """Raises DataError where a column, by the setting that names it, is in no row of a source."""
+    """Raises DataError if a required column is in no row; `required` is by the setting's field."""
     for field_name, column in required.items():
         if column is not None and columns and column not in columns:
             raise DataError(
@@ -192,7 +192,7 @@ def require_columns(
 
 
 def keep_first(items: Sequence[LocatedProblem]) -> tuple[list[LocatedProblem], list[Dropped]]:
-    """The first of equal questions, held-out before training problems, and the dropped others."""
+    """The first of equal questions, held-out before training problems; and the others, dropped."""
     kept: dict[str, LocatedProblem] = {}
     dropped = []
     for split in (Split.HELDOUT, Split.TRAIN):
@@ -201,35 +201,37 @@ def keep_first(items: Sequence[LocatedProblem]) -> tuple[list[LocatedProblem], l
                 continue
             first = kept.setdefault(item.problem.duplicate_key, item)
             if first is not item:
-                dropped.append(_equal(item, first))
+                dropped.append(_drop_duplicate(item, first))
     return list(kept.values()), dropped
 
 
-def _equal(item: LocatedProblem, first: LocatedProblem) -> Dropped:
-    problem, other = item.problem, first.problem
-    if problem.split is Split.TRAIN and other.split is Split.HELDOUT:
+def _drop_duplicate(item: LocatedProblem, first: LocatedProblem) -> Dropped:
+    problem, kept = item.problem, first.problem
+    if problem.split is Split.TRAIN and kept.split is Split.HELDOUT:
         reason = "equal to a held-out problem"
-    elif problem.answer == other.answer:
+    elif problem.answer == kept.answer:
         reason = "duplicate question"
     else:
         reason = "duplicate question, other answer"
-    evidence = as_evidence(f"{first.address} is kept: {problem.question}")
-    return Dropped(id=item.address, step="equal questions", reason=reason, evidence=evidence)
+    evidence = as_evidence(f"{first.location} is kept: {problem.question}")
+    return Dropped(id=item.location, step="equal questions", reason=reason, evidence=evidence)
 
 
-def ranked(items: Iterable[LocatedProblem], seed: int, *salt: str) -> list[LocatedProblem]:
-    """The problems in an order drawn by seed, independent of their order in the file."""
-    return sorted(items, key=lambda item: (item_seed(seed, *salt, item.problem.id), item.address))
+def shuffle_problems(
+    items: Iterable[LocatedProblem], seed: int, *salt: str
+) -> list[LocatedProblem]:
+    """The problems in random order by seed, independent of their order in the file."""
+    return sorted(items, key=lambda item: (item_seed(seed, *salt, item.problem.id), item.location))
 
 
-def take_only(
-    items: Sequence[LocatedProblem], drawn: Iterable[LocatedProblem]
+def keep_chosen(
+    items: Sequence[LocatedProblem], chosen: Iterable[LocatedProblem]
 ) -> tuple[list[LocatedProblem], list[Dropped]]:
-    """The drawn problems in the order of `items`, and the dropped others."""
-    addresses = {item.address for item in drawn}
+    """The chosen problems in the order of `items`; and the others, dropped."""
+    locations = {item.location for item in chosen}
     dropped = [
-        Dropped(id=item.address, step="take", reason="not drawn (max_problems)")
+        Dropped(id=item.location, step="take", reason="not drawn (max_problems)")
         for item in items
-        if item.address not in addresses
+        if item.location not in locations
     ]
-    return [item for item in items if item.address in addresses], dropped
+    return [item for item in items if item.location in locations], dropped

@@ -1,7 +1,7 @@
-"""Registry of published sets of problems, for pools (`kind: catalogue`) and for benchmarks.
+"""Registry of published datasets of problems, for pools (`kind: catalogue`) and benchmarks.
 
-`find_benchmark("gpqa").hub_id == "Idavidrein/gpqa"`. The facts (where each set is,
-its columns, licence and rules) are in `sets.yaml`, beside this file. A new set is one entry there.
+`find_benchmark("gpqa").hub_id == "Idavidrein/gpqa"`. The facts (where each
+dataset is, its columns, licence and rules) are in `sets.yaml`; a new dataset is one entry there.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ Use = Literal["pool", "benchmark"]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One split of a set on its hub."""
+    """One split of a dataset on its hub."""
 
     config: str | None = None
     split: str = "train"
     files: tuple[str, ...] = ()
-    """Files to read instead of the split, for sets that only a script can load."""
+    """Files to read instead of the split, for datasets that only a script can load."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedSet:
-    """One published set of problems, as a pool or a benchmark uses it."""
+class PublishedDataset:
+    """One published dataset of problems, as a pool or a benchmark uses it."""
 
     name: str
     title: str
     origin: str
-    """Source of these facts, or of a file of the set."""
+    """Where these facts, or a file of the dataset, are from."""
     hub_id: str | None = None
-    """None: the set is not on a hub, so a file is needed."""
+    """None: the dataset is not on a hub, so a file is required."""
     parts: tuple[Part, ...] = (Part(),)
     licence: str | None = None
-    """As its publisher states it. None: not stated or not known."""
+    """As its publisher states it. None: not stated or unknown."""
     language: str = "en"
     columns: Columns = field(default_factory=lambda: Columns(answer=None, solution=None))
     """On the hub."""
     context: str | None = None
     """Column of a text that belongs before the question."""
     answer_mark: str | None = None
-    """Text between a worked solution and its answer, where one column has both."""
+    """Text between a solution and its answer, if one column has both."""
     correct_option: str | None = None
-    """Column of the right option, where each option has its own column; options are shuffled."""
+    """Column of the right option, if each option has its own column; options are shuffled."""
     incorrect_options: tuple[str, ...] = ()
     note: str | None = None
     """What a user should know."""
 
     papers: tuple[str, ...] = ()
-    """s1 | limo: those that took problems from it. This field and the next are of pools."""
+    """s1 | limo: those that used its problems. From here to `variants`: for pools."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Number of its problems in a paper's pool after decontamination, by paper."""
     keep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -68,9 +68,9 @@ class PublishedSet:
     required: tuple[str, ...] = ()
     """Columns that must not be empty."""
     excludes: str | None = None
-    """Name of a set whose questions are dropped."""
+    """Name of a dataset whose questions are dropped."""
     restricted_to: str | None = None
-    """Name of a set; questions that are not in it are dropped."""
+    """Name of a dataset; questions that are not in it are dropped."""
     unrestricted: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Rows with these values, by column, are exempt from `restricted_to`."""
     prepare: tuple[str, ...] = ()
@@ -82,38 +82,38 @@ class PublishedSet:
     """Fields that differ under a recipe's `variant`."""
 
     aliases: tuple[str, ...] = ()
-    """Other names, in lower case and with hyphens. This field and the next are of benchmarks."""
+    """Other names, in lower case and with hyphens. From here on: for benchmarks."""
     num_problems: int = 0
     """As published; a file or a revision may have fewer."""
     instruction: str | None = None
     """A line after the question."""
     grader: Literal["math", "choice"] = "math"
-    """Kind of its answers: values (perhaps with option letters among them), or letters only."""
+    """Kind of its answers: values (and possibly option letters), or letters only."""
     domain: Literal["in", "out"] | None = None
-    """In or out of the training data's domain, as LIMO sorts its sets (arXiv 2502.03387, 5.1)."""
+    """In or out of the training data's domain, as in LIMO (arXiv 2502.03387, 5.1)."""
     limo_ten: bool = False
-    """Whether it is one of the ten sets of LIMO's main table."""
+    """Whether it is one of the ten benchmarks of LIMO's main table."""
 
-    def variant(self, name: str) -> PublishedSet:
-        """The set with the rules of a variant."""
+    def variant(self, name: str) -> PublishedDataset:
+        """The dataset with the rules of a variant."""
         return replace(self, **_fields(self.variants.get(name, {})))
 
 
 @cache
-def published_sets(use: Use | None = None) -> Mapping[str, PublishedSet]:
-    """The sets of one use, or all, by name in the order of `sets.yaml`."""
+def published_datasets(use: Use | None = None) -> Mapping[str, PublishedDataset]:
+    """The datasets of one use, or all, by name in the order of `sets.yaml`."""
     text = resources.files("slowthink.data").joinpath("sets.yaml").read_text("utf-8")
-    sets = {}
+    datasets = {}
     for name, entry in load_yaml(text).items():
         shared = {key: value for key, value in entry.items() if key not in ("pool", "benchmark")}
         if use is None or entry.get(use) is not None:
-            own = entry.get(use or "benchmark") or {}
-            sets[name] = PublishedSet(name=name, **_fields(shared | own))
-    return sets
+            for_use = entry.get(use or "benchmark") or {}
+            datasets[name] = PublishedDataset(name=name, **_fields(shared | for_use))
+    return datasets
 
 
 def _fields(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a set from its YAML: lists as tuples, parts and columns as their classes."""
+    """Fields of a dataset from YAML: lists as tuples, parts and columns as their classes."""
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
     }
@@ -126,9 +126,9 @@ def _fields(entry: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def find_pool_set(name: str, *, setting: str = "name") -> PublishedSet:
-    """The set that a pool's catalogue source names. Raises ConfigError for an unknown name."""
-    sets = published_sets("pool")
+def find_pool_dataset(name: str, *, setting: str = "name") -> PublishedDataset:
+    """The dataset that a catalogue source names. Raises ConfigError for an unknown name."""
+    sets = published_datasets("pool")
     if name not in sets:
         raise ConfigError(
             f"{setting}: the catalogue has no set `{name}`{did_you_mean(name.lower(), sets)}; "
@@ -137,22 +137,22 @@ def find_pool_set(name: str, *, setting: str = "name") -> PublishedSet:
     return sets[name]
 
 
-def find_benchmark(name: str) -> PublishedSet | None:
-    """The benchmark of this name or alias; None where the registry has none."""
-    plain = name.strip().lower().replace("_", "-")
-    sets = published_sets("benchmark")
-    return sets.get(plain) or next(
-        (known for known in sets.values() if plain in known.aliases), None
-    )
+def find_benchmark(name: str) -> PublishedDataset | None:
+    """The benchmark of this name or alias; None if the registry has none."""
+    normalised = name.strip().lower().replace("_", "-")
+    benchmarks = published_datasets("benchmark")
+    by_alias = {alias: dataset for dataset in benchmarks.values() for alias in dataset.aliases}
+    return benchmarks.get(normalised) or by_alias.get(normalised)
 
 
 def limo_ten() -> frozenset[str]:
-    """Names of the ten sets of LIMO's main table (arXiv 2502.03387, table 1)."""
-    return frozenset(name for name, known in published_sets("benchmark").items() if known.limo_ten)
+    """Names of the ten benchmarks of LIMO's main table (arXiv 2502.03387, table 1)."""
+    benchmarks = published_datasets("benchmark")
+    return frozenset(name for name, dataset in benchmarks.items() if dataset.limo_ten)
 
 
 def expected_problems(name: str, max_problems: int | None) -> int:
-    """Problems that a pool set is expected to give, at most; 0 where unknown. For plans only."""
-    known = published_sets("pool").get(name)
-    limits = [max_problems, *((known.max_problems, *known.counts.values()) if known else ())]
+    """Largest expected number of problems of a pool dataset; 0 if unknown. For plans only."""
+    dataset = published_datasets("pool").get(name)
+    limits = [max_problems, *((dataset.max_problems, *dataset.counts.values()) if dataset else ())]
     return min((limit for limit in limits if limit is not None), default=0)

@@ -21,7 +21,7 @@ from slowthink.errors import DataError
 MAX_LINE_BYTES = 8_000_000
 """A longer line is dropped unread; the longest published chains have some 200,000 bytes."""
 EVIDENCE_CHARS = 200
-_EDGE_CONTROL = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
+_STRIPPED_CONTROL = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SourceRow:
     """One readable row."""
 
     line: int
-    """Line in the file, or number from 1 where the file has no lines."""
+    """Line in the file; row number from 1 if the file has no lines."""
     values: dict[str, Any]
 
 
@@ -49,7 +49,7 @@ class UnusableValue(ValueError):
 def read_rows(path: str | Path, *, setting: str) -> Iterator[SourceRow | BadRow]:
     """All rows of a file, in order; `setting` is the recipe key of the path, for messages.
 
-    Raises DataError where the file is missing, of an unknown kind, unreadable or empty.
+    Raises DataError if the file is missing, of an unsupported type, unreadable or empty.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -85,7 +85,7 @@ def _check_first_bytes(path: Path, setting: str) -> None:
 
 
 def estimate_rows(path: str | Path, *, setting: str) -> int:
-    """Number of rows of a file or a stage's folder, by its line ends or footer. For plans only."""
+    """Number of rows of a file or a stage's folder, from line ends or footer. For plans only."""
     path = Path(path)
     if (path / "data.parquet").is_file():
         path = path / "data.parquet"
@@ -108,7 +108,7 @@ def json_evidence(value: object) -> str:
     try:
         return as_evidence(json.dumps(value, ensure_ascii=False, default=str))
     except (RecursionError, ValueError, TypeError):
-        return f"{_type_name(value)}, nested too deep or not printable"
+        return f"{_json_type_name(value)}, nested too deep or not printable"
 
 
 def as_evidence(text: str) -> str:
@@ -122,7 +122,7 @@ def as_evidence(text: str) -> str:
 def text_value(value: object, column: str) -> str:
     """The value as a string. Raises UnusableValue for another type, a NUL or broken text."""
     if not isinstance(value, str):
-        raise UnusableValue(f"`{column}` is {_type_name(value)}; expected a string")
+        raise UnusableValue(f"`{column}` is {_json_type_name(value)}; expected a string")
     if "\x00" in value:
         raise UnusableValue(f"`{column}` holds a NUL byte")
     if not value.isascii():
@@ -134,7 +134,7 @@ def text_value(value: object, column: str) -> str:
 
 
 def optional_text(value: object, column: str) -> str | None:
-    """The value as a string without outer whitespace; None where it is absent, empty or NaN.
+    """The value as a string without outer whitespace; None if it is absent, empty or NaN.
 
     Raises UnusableValue for a boolean, an infinite number, and as `text_value`.
     """
@@ -153,17 +153,17 @@ def strip_spaces(text: str) -> str:
     `\\frac` written with one backslash too few starts with a form feed: it must not become `rac`.
     """
     stripped = text.strip()
-    if len(stripped) != len(text) and _EDGE_CONTROL.search(text):
+    if len(stripped) != len(text) and _STRIPPED_CONTROL.search(text):
         return text.strip(" \t\r\n")
     return stripped
 
 
 def text_list(value: object, column: str) -> tuple[str, ...]:
-    """The value as strings; () where absent. Raises UnusableValue for all but lists of strings."""
+    """The value as strings; () if absent. Raises UnusableValue unless it is a list of strings."""
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise UnusableValue(f"`{column}` is {_type_name(value)}; expected a list of strings")
+        raise UnusableValue(f"`{column}` is {_json_type_name(value)}; expected a list of strings")
     return tuple(text_value(item, column) for item in value)
 
 
@@ -176,7 +176,7 @@ def parse_number(value: Any) -> float | None:
     return number if abs(number) < float("inf") else None
 
 
-def _type_name(value: object) -> str:
+def _json_type_name(value: object) -> str:
     names = {
         type(None): "empty", bool: "a boolean", int: "a number", float: "a number", str: "a string",
         list: "a list", dict: "an object", bytes: "bytes",
@@ -187,70 +187,70 @@ def _type_name(value: object) -> str:
 # --- readers --------------------------------------------------------------------------------------
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | BadRow]]:
-    """Numbered lines; one above the limit is skipped block by block, in bounded memory."""
-    number = 0
+def _read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | BadRow]]:
+    """(line number, line); a line above the limit is skipped block by block, in bounded memory."""
+    line = 0
     while data := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if number == 1:
+        line += 1
+        if line == 1:
             data = data.removeprefix(b"\xef\xbb\xbf")
         if len(data) <= MAX_LINE_BYTES:
-            yield number, data
+            yield line, data
             continue
-        size, block = len(data), data
+        num_bytes, block = len(data), data
         while not block.endswith(b"\n") and (block := file.readline(1 << 20)):
-            size += len(block)
+            num_bytes += len(block)
         reason = f"a line above {MAX_LINE_BYTES:,} bytes"
         head = data[:EVIDENCE_CHARS].decode("utf-8", "replace")
-        yield number, BadRow(number, reason, as_evidence(f"{size:,} bytes: {head}"))
+        yield line, BadRow(line, reason, as_evidence(f"{num_bytes:,} bytes: {head}"))
 
 
 def _read_jsonl(path: Path) -> Iterator[SourceRow | BadRow]:
     with path.open("rb") as file:
-        for number, data in _lines(file):
+        for line, data in _read_lines(file):
             if isinstance(data, BadRow):
                 yield data
             elif data.strip():
-                yield _json_row(number, data)
+                yield _json_row(line, data)
 
 
-def _json_row(number: int, data: bytes) -> SourceRow | BadRow:
+def _json_row(line: int, data: bytes) -> SourceRow | BadRow:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         around = data[max(0, error.start - 40) : error.start + 40]
         return BadRow(
-            number, "not valid UTF-8", as_evidence(around.decode("utf-8", "backslashreplace"))
+            line, "not valid UTF-8", as_evidence(around.decode("utf-8", "backslashreplace"))
         )
     try:
-        value = _decode(text)
+        value = _decode_json(text)
     except _DuplicateKey:
-        return BadRow(number, "names a key twice", as_evidence(text))
+        return BadRow(line, "names a key twice", as_evidence(text))
     except (ValueError, RecursionError):
         reason = "holds a NUL byte" if "\x00" in text else "not valid JSON"
-        return BadRow(number, reason, as_evidence(text.replace("\x00", "\\x00")))
-    return _object_row(number, value)
+        return BadRow(line, reason, as_evidence(text.replace("\x00", "\\x00")))
+    return _object_row(line, value)
 
 
 class _DuplicateKey(ValueError):
     """An object has two values under one key."""
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         raise _DuplicateKey
     return values
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_object).decode
+_decode_json = json.JSONDecoder(object_pairs_hook=_object_without_repeats).decode
 
 
-def _object_row(number: int, value: object) -> SourceRow | BadRow:
+def _object_row(line: int, value: object) -> SourceRow | BadRow:
     if isinstance(value, dict):
-        return SourceRow(number, value)
+        return SourceRow(line, value)
     return BadRow(
-        number, f"the row is {_type_name(value)}; expected an object", json_evidence(value)
+        line, f"the row is {_json_type_name(value)}; expected an object", json_evidence(value)
     )
 
 
@@ -260,23 +260,23 @@ def _read_json(path: Path) -> Iterator[SourceRow | BadRow]:
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: not valid JSON ({error}); expected a list of objects. "
-            "Fix the file; if it has one object a line, it is JSONL: name it .jsonl"
+            "Fix the file; if it has one object per line, it is JSONL: name it .jsonl"
         ) from None
     if not isinstance(values, list):
         raise DataError(
-            f"{path}: contains {_type_name(values)}; expected a list of objects. "
+            f"{path}: contains {_json_type_name(values)}; expected a list of objects. "
             "Put the rows in a list, or write JSONL."
         )
-    for number, value in enumerate(values, start=1):
-        yield _object_row(number, value)
+    for line, value in enumerate(values, start=1):
+        yield _object_row(line, value)
 
 
 def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
     """Rows below a header line; a row that spans several lines has the number of the last."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    too_long: list[BadRow] = []
+    long_lines: list[BadRow] = []
     with path.open("rb") as file:
-        reader = csv.reader(_csv_lines(file, too_long), strict=True)
+        reader = csv.reader(_csv_lines(file, long_lines), strict=True)
         header = next(reader, None)
         if header is None:
             return
@@ -287,8 +287,8 @@ def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
             except csv.Error as error:
                 yield BadRow(reader.line_num, "not valid CSV", as_evidence(str(error)))
                 continue
-            yield from too_long
-            too_long.clear()
+            yield from long_lines
+            long_lines.clear()
             if cells is None:
                 return
             if cells:
@@ -304,20 +304,20 @@ def _check_column_names(path: Path, columns: list[str]) -> None:
         )
 
 
-def _csv_lines(file: BinaryIO, too_long: list[BadRow]) -> Iterator[str]:
-    for _, data in _lines(file):
+def _csv_lines(file: BinaryIO, long_lines: list[BadRow]) -> Iterator[str]:
+    for _, data in _read_lines(file):
         if isinstance(data, BadRow):
-            too_long.append(data)
+            long_lines.append(data)
             yield ""
         else:
             yield data.decode("utf-8", "surrogateescape")
 
 
-def _csv_row(number: int, header: list[str], cells: list[str]) -> SourceRow | BadRow:
+def _csv_row(line: int, header: list[str], cells: list[str]) -> SourceRow | BadRow:
     if len(cells) != len(header):
         reason = f"has {len(cells)} cells; expected {len(header)}, as the header"
-        return BadRow(number, reason, as_evidence(",".join(cells)))
-    return SourceRow(number, dict(zip(header, cells, strict=True)))
+        return BadRow(line, reason, as_evidence(",".join(cells)))
+    return SourceRow(line, dict(zip(header, cells, strict=True)))
 
 
 def _open_parquet(path: Path) -> Any:
@@ -340,31 +340,31 @@ def _not_parquet(path: Path, error: Exception) -> DataError:
 def _read_parquet(path: Path) -> Iterator[SourceRow | BadRow]:
     import pyarrow as pa
 
-    file, number = _open_parquet(path), 0
+    file, num_read = _open_parquet(path), 0
     _check_column_names(path, file.schema_arrow.names)
     try:
         for batch in file.iter_batches(batch_size=1024):
-            yield from _batch_rows(number + 1, batch)
-            number += batch.num_rows
+            yield from _batch_rows(batch, first_line=num_read + 1)
+            num_read += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise _not_parquet(path, error) from None
 
 
-def _batch_rows(first: int, batch: Any) -> list[SourceRow | BadRow]:
-    """The batch's rows; converted one by one where a value has no Python equivalent."""
+def _batch_rows(batch: Any, *, first_line: int) -> list[SourceRow | BadRow]:
+    """The batch's rows; converted one by one if a value has no Python equivalent."""
     try:
-        return [SourceRow(number, values) for number, values in enumerate(batch.to_pylist(), first)]
+        return [SourceRow(line, row) for line, row in enumerate(batch.to_pylist(), first_line)]
     except (ValueError, OverflowError):
-        return [_parquet_row(first + at, batch.slice(at, 1)) for at in range(batch.num_rows)]
+        return [_parquet_row(first_line + i, batch.slice(i, 1)) for i in range(batch.num_rows)]
 
 
-def _parquet_row(number: int, row: Any) -> SourceRow | BadRow:
+def _parquet_row(line: int, row: Any) -> SourceRow | BadRow:
     try:
-        return SourceRow(number, row.to_pylist()[0])
+        return SourceRow(line, row.to_pylist()[0])
     except UnicodeDecodeError as error:
-        return BadRow(number, "not valid UTF-8", as_evidence(str(error)))
+        return BadRow(line, "not valid UTF-8", as_evidence(str(error)))
     except (ValueError, OverflowError) as error:
-        return BadRow(number, "a value is out of range", as_evidence(str(error)))
+        return BadRow(line, "a value is out of range", as_evidence(str(error)))
 
 
 SIGNATURES = {

@@ -16,7 +16,7 @@ from slowthink.serialise import arrow_schema, from_plain, plain
 
 R = TypeVar("R")
 
-NOT_DONE = {
+UNFINISHED_STAGES = {
     "pool": "has no pool yet",
     "filter": "has not been filtered yet",
     "trace": "has no traces yet",
@@ -24,7 +24,7 @@ NOT_DONE = {
     "train": "has not been trained yet",
     "evaluate": "has not been evaluated yet",
 }
-"""Why a stage's folder is missing from a run folder."""
+"""What a run folder lacks if a stage is not finished."""
 
 
 def write_records(path: Path, records: Iterable[Any], cls: type) -> None:
@@ -34,13 +34,13 @@ def write_records(path: Path, records: Iterable[Any], cls: type) -> None:
 
     rows = [plain(record) for record in records]
     if rows and ("id" in rows[0] or "problem" in rows[0]):
-        rows.sort(key=_id_of)
-        if any(_id_of(row) == _id_of(following) for row, following in itertools.pairwise(rows)):
-            rows.sort(key=lambda row: (_id_of(row), json.dumps(row, sort_keys=True)))
+        rows.sort(key=_row_id)
+        if any(_row_id(row) == _row_id(following) for row, following in itertools.pairwise(rows)):
+            rows.sort(key=lambda row: (_row_id(row), json.dumps(row, sort_keys=True)))
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(cls)), path, compression="zstd")
 
 
-def _id_of(row: dict[str, Any]) -> str:
+def _row_id(row: dict[str, Any]) -> str:
     row_id: str = row.get("id") or row["problem"]["id"]
     return row_id
 
@@ -49,7 +49,7 @@ def read_records(path: Path, cls: type[R]) -> list[R]:
     """Records from a stage's folder, a Parquet file, or a JSONL file with the same columns."""
     table = path / "data.parquet" if path.is_dir() else path
     if not table.exists():
-        if path.name in NOT_DONE:
+        if path.name in UNFINISHED_STAGES:
             raise missing_stage(path.parent, path.name)
         raise DataError(
             f"{path}: no such file; expected a table of {cls.__name__} rows. "
@@ -64,9 +64,9 @@ def read_records(path: Path, cls: type[R]) -> list[R]:
 
 
 def missing_stage(root: Path, stage: str) -> DataError:
-    """The error for a run folder where this stage is not finished."""
+    """The error for a run folder in which this stage is not finished."""
     source = root if (root / "recipe.yaml").is_file() else f"RECIPE --out {root}"
-    return DataError(f"{root} {NOT_DONE[stage]}. Run: slowthink {stage} {source}")
+    return DataError(f"{root} {UNFINISHED_STAGES[stage]}. Run: slowthink {stage} {source}")
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def test_broken_row_is_dropped(tmp_path: Path, data: bytes, reason: str) -> None
     path = tmp_path / "pool.jsonl"
     path.write_bytes(b"\n".join([json.dumps(FIRST).encode(), data, json.dumps(last).encode(), b""]))
     source = read(path, choices_field="choices", domain_field="domain")
-    assert [item.address for item in source.items] == ["pool.jsonl:1", "pool.jsonl:3"]
+    assert [item.location for item in source.items] == ["pool.jsonl:1", "pool.jsonl:3"]
     (dropped,) = source.dropped
     assert (dropped.id, dropped.step, dropped.reason) == ("pool.jsonl:2", "read", reason)
     assert json.dumps(plain(dropped), ensure_ascii=False).encode("utf-8")

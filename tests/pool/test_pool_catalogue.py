@@ -11,7 +11,7 @@ import pytest
 
 from slowthink.data.preparation import PREPARE
 from slowthink.data.problems import SourceProblems
-from slowthink.data.registry import expected_problems, published_sets
+from slowthink.data.registry import expected_problems, published_datasets
 from slowthink.errors import ConfigError, DataError
 from slowthink.recipe import CatalogueSource, HubSource
 from slowthink.records import Problem
@@ -58,16 +58,16 @@ def changes(problem: Problem) -> list[str]:
 def test_counts_of_s1_add_up_to_59029() -> None:
     counts = [
         problem.counts["s1"]
-        for problem in published_sets("pool").values()
+        for problem in published_datasets("pool").values()
         if "s1" in problem.counts
     ]
     assert (len(counts), sum(counts)) == (16, 59029)
 
 
-@pytest.mark.parametrize("name", published_sets("pool"))
+@pytest.mark.parametrize("name", published_datasets("pool"))
 def test_each_set_names_changes_that_exist_and_both_variants_are_whole(name: str) -> None:
     for variant in ("paper", "code"):
-        source = published_sets("pool")[name].variant(variant)
+        source = published_datasets("pool")[name].variant(variant)
         assert set(source.prepare) <= PREPARE.keys()
         assert source.parts and set(source.papers) <= {"s1", "limo"} and source.origin
 
@@ -180,7 +180,7 @@ def test_set_is_read_by_its_rules(
     assert source.num_rows == len(source.items) + len(source.dropped)
     assert {drop.step for drop in source.dropped} <= {"rules", "read"}
     assert {problem.licence for problem in problems(source)} == {
-        published_sets("pool")[name].licence
+        published_datasets("pool")[name].licence
     }
 
 

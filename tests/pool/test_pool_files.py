@@ -79,7 +79,7 @@ def test_line_of_50_mb_is_dropped_in_bounded_memory(tmp_path: Path) -> None:
     source = read(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert [item.address for item in source.items] == ["pool.jsonl:1", "pool.jsonl:3"]
+    assert [item.location for item in source.items] == ["pool.jsonl:1", "pool.jsonl:3"]
     assert source.dropped[0].reason == "a line above 8,000,000 bytes"
     assert source.dropped[0].evidence.startswith("50,000,017 bytes: ")
     assert peak < 30_000_000

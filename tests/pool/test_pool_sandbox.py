@@ -191,17 +191,17 @@ def test_an_unknown_family_is_an_error_that_lists_the_known_ones() -> None:
 
 
 def test_slip_changes_one_value_and_what_follows_from_it() -> None:
-    sheet = Scratchpad(Slip(at=0, by=-1))
-    value = sheet.calculate(sheet.calculate(17, "+", 25), "-", 8)
-    assert (value, sheet.text()) == (33, "17 + 25 = 41. 41 - 8 = 33.")
+    scratchpad = Scratchpad(Slip(index=0, offset=-1))
+    value = scratchpad.calculate(scratchpad.calculate(17, "+", 25), "-", 8)
+    assert (value, scratchpad.text()) == (33, "17 + 25 = 41. 41 - 8 = 33.")
 
 
-def test_work_without_a_possible_slip_is_checked_instead() -> None:
-    def work(sheet: Scratchpad) -> str:
-        sheet.write("nothing to get wrong")
+def test_solution_without_a_possible_slip_is_checked_instead() -> None:
+    def solve_in_words(scratchpad: Scratchpad) -> str:
+        scratchpad.write("nothing to get wrong")
         return "7"
 
-    chain = write_chain(work, "correct", random.Random(0))
+    chain = write_chain(solve_in_words, "correct", random.Random(0))
     assert (chain.kind, chain.slip) == ("check", None)
     assert chain.text == (
         "nothing to get wrong. So 7.\nWait, let me check: nothing to get wrong. Yes, 7."

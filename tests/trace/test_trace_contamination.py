@@ -80,7 +80,7 @@ def test_copy_is_dropped_template_reported_and_clean_chain_kept(
 ) -> None:
     path = write(tmp_path / "chains.jsonl", CHAINS)
     kept, dropped, report = checked(tmp_path, path, settings={"preset": preset})
-    assert [one.address for one in kept] == ["chains.jsonl:2", "chains.jsonl:3"]
+    assert [one.location for one in kept] == ["chains.jsonl:2", "chains.jsonl:3"]
     assert [(one.id, one.step, one.reason) for one in dropped] == [
         ("chains.jsonl:1", "contamination", "holds a problem of own")
     ]
@@ -94,7 +94,7 @@ def test_copy_is_dropped_template_reported_and_clean_chain_kept(
 def test_templates_are_dropped_on_request(tmp_path: Path) -> None:
     path = write(tmp_path / "chains.jsonl", CHAINS)
     kept, dropped, _ = checked(tmp_path, path, settings={"templates": "drop"})
-    assert [one.address for one in kept] == ["chains.jsonl:3"]
+    assert [one.location for one in kept] == ["chains.jsonl:3"]
     assert [one.id for one in dropped] == ["chains.jsonl:1", "chains.jsonl:2"]
 
 
@@ -108,7 +108,7 @@ def test_chain_of_a_test_problem_is_dropped_if_no_filter_checked_it(tmp_path: Pa
     """The chain does not repeat its question, and the recipe begins with chains."""
     path = write(tmp_path / "chains.jsonl", [row(TESTED, "Five a minute, so 24."), CHAINS[2]])
     kept, dropped, report = checked(tmp_path, path)
-    assert [one.address for one in kept] == ["chains.jsonl:2"]
+    assert [one.location for one in kept] == ["chains.jsonl:2"]
     assert dropped[0].evidence.startswith("own 1: a tank holds")
     assert report["num_dropped"] == 1
     filtered, gone, _ = checked(tmp_path, path, filter={"contamination": {}})

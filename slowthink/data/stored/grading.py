@@ -90,7 +90,7 @@ def grade_stored(
     matched = [sample for sample in stored.samples if sample.problem_id in problem_of]
     dropped = [
         Dropped(
-            id=sample.address,
+            id=sample.location,
             step="match",
             reason="no such problem",
             evidence=as_evidence(sample.question),

@@ -66,13 +66,13 @@ class SampleReader:
         return self.filters.setdefault(key, name) != name
 
     def _numbered(self, samples: list[StoredSample], *, line: int) -> Iterator[StoredSample]:
-        """The samples with their numbers and addresses; unnumbered ones are counted."""
+        """The samples with their numbers and locations; unnumbered ones are counted."""
         for index, sample in enumerate(samples):
             key = (sample.problem_id, sample.model)
             number = self.num_samples[key] if sample.sample == UNNUMBERED else sample.sample
             self.num_samples[key] += 1
             suffix = f"#{index}" if len(samples) > 1 else ""
-            yield replace(sample, sample=number, address=f"{self.name}:{line}{suffix}")
+            yield replace(sample, sample=number, location=f"{self.name}:{line}{suffix}")
 
 
 def read_stored(path: str | Path, *, setting: str) -> StoredSamples:

@@ -1,7 +1,7 @@
 r"""Samples that were generated elsewhere, and their text in parts: thinking, delimiter, response.
 
 One real record: `StoredSample(question="What is 17 + 25?", answer="42", thinking="17 + 25 = 42",
-closing="</think>", response="\\boxed{42}", sample=0, problem_row="7", address="a.jsonl:8", …)`.
+closing="</think>", response="\\boxed{42}", sample=0, problem_row="7", location="a.jsonl:8", …)`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StoredSample:
     num_tokens: int | None = None
     """All generated tokens, as the file states."""
     temperature: float | None = None
-    address: str = ""
+    location: str = ""
     """file:line, and the index within the row where it has several."""
 
     @functools.cached_property

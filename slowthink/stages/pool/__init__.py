@@ -12,16 +12,16 @@ STAGE_VERSION = 2
 
 
 def run(context: StageContext) -> StageResult:
-    """Problems of both splits; broken, undrawn and duplicate rows are dropped with a reason."""
+    """Problems of both splits; unusable, unsampled and duplicate rows are dropped with a reason."""
     gathered = gather(context.config, seed=context.recipe.seed)
     problems = [item.problem for item in gathered.items]
     steps: list[Step] = []
-    rules = any(drop.step == "rules" for drop in gathered.dropped)
-    for name in ("read", *(("rules",) if rules else ()), "take", "equal questions"):
+    has_rules = any(drop.step == "rules" for drop in gathered.dropped)
+    for name in ("read", *(("rules",) if has_rules else ()), "take", "equal questions"):
         num_in = steps[-1].num_out if steps else gathered.num_rows
         steps.append(funnel_step(name, num_in, gathered.dropped))
-    train = sum(problem.split is Split.TRAIN for problem in problems)
-    context.notify(f"pool: {train} problems to train on, {len(problems) - train} held out")
+    num_train = sum(problem.split is Split.TRAIN for problem in problems)
+    context.notify(f"pool: {num_train} problems to train on, {len(problems) - num_train} held out")
     return StageResult(
         records=problems, record_type=Problem, dropped=gathered.dropped, steps=steps,
         facts=pool_facts(problems) | {"origins": gathered.facts},
@@ -32,6 +32,6 @@ def plan(recipe: Recipe) -> dict[str, object]:
     """Estimated rows of each source, without reading them."""
     rows = planned_rows(recipe)
     plan: dict[str, object] = {"num_rows": sum(rows.values()), "sources": rows}
-    if unknown := [setting for setting, number in rows.items() if not number]:
+    if unknown := [setting for setting, num in rows.items() if not num]:
         plan["size_unknown"] = unknown
     return plan | {"estimated_tokens": 0}

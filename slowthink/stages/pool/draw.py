@@ -1,7 +1,7 @@
-"""Draws a source's problems, and which of them are held out.
+"""Samples a source's problems, and chooses those to hold out.
 
-Draws depend on the hash of seed and problem, not on the order of the rows or on one another:
-take(source, 100, seed=0) draws the same hundred from a shuffled file.
+The choice depends on the hash of seed and problem only, not on the order of the rows:
+sample_problems(source, 100, seed=0) chooses the same hundred from a shuffled file.
 """
 
 from __future__ import annotations
@@ -10,71 +10,73 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from slowthink.data.problems import LocatedProblem, SourceProblems, ranked, take_only
+from slowthink.data.problems import LocatedProblem, SourceProblems, keep_chosen, shuffle_problems
 from slowthink.errors import ConfigError
 from slowthink.recipe.sources import SampledSource
 from slowthink.records import Split, group_by
 
 Strata = Callable[[LocatedProblem], tuple[str, ...]]
-"""Returns the groups of a problem, the widest first."""
+"""Returns the nested groups that a problem belongs to, the widest first."""
 
 
-def take(
+def sample_problems(
     source: SourceProblems, limit: int | None, *, seed: int, strata: Strata | None = None
 ) -> SourceProblems:
-    """At most `limit` problems, drawn by seed, evenly over the strata where there are any."""
+    """At most `limit` problems, sampled by seed, evenly over the strata if there are any."""
     if limit is None or len(source.items) <= limit:
         return source
-    order = ranked(source.items, seed, "take")
-    drawn = order[:limit] if strata is None else _stratified(order, limit, strata, level=0)
-    items, dropped = take_only(source.items, drawn)
+    shuffled = shuffle_problems(source.items, seed, "take")
+    chosen = shuffled[:limit]
+    if strata is not None:
+        chosen = _stratified_sample(shuffled, limit, strata, level=0)
+    items, dropped = keep_chosen(source.items, chosen)
     return replace(source, items=items, dropped=source.dropped + dropped)
 
 
-def _stratified(
-    order: list[LocatedProblem], limit: int, strata: Strata, *, level: int
+def _stratified_sample(
+    shuffled: list[LocatedProblem], limit: int, strata: Strata, *, level: int
 ) -> list[LocatedProblem]:
     """Equal shares of each group, smallest first; larger groups fill in for smaller ones."""
-    groups = group_by(order, lambda item: "".join(strata(item)[level : level + 1]))
-    if len(groups) == 1 and level >= len(strata(order[0])):
-        return order[:limit]
-    drawn: list[LocatedProblem] = []
-    by_size = sorted(groups.items(), key=lambda group: (len(group[1]), group[0]))
-    for number, (_, items) in enumerate(by_size):
-        share = math.ceil((limit - len(drawn)) / (len(groups) - number))
-        drawn += _stratified(items, share, strata, level=level + 1)
-    return drawn[:limit]
+    groups = group_by(shuffled, lambda item: "".join(strata(item)[level : level + 1]))
+    if len(groups) == 1 and level >= len(strata(shuffled[0])):
+        return shuffled[:limit]
+    chosen: list[LocatedProblem] = []
+    smallest_first = sorted(groups.items(), key=lambda group: (len(group[1]), group[0]))
+    for index, (_, items) in enumerate(smallest_first):
+        share = math.ceil((limit - len(chosen)) / (len(groups) - index))
+        chosen += _stratified_sample(items, share, strata, level=level + 1)
+    return chosen[:limit]
 
 
 def hold_out(
     source: SourceProblems, config: SampledSource, *, seed: int, setting: str
 ) -> SourceProblems:
-    """Marks `num_heldout` problems, or all of a held-out source, as held out.
+    """The source with `num_heldout` of its problems, or all of a held-out source, held out.
 
-    Raises ConfigError where none would be left to train on.
+    Raises ConfigError if none would be left to train on.
     """
     if config.split == "heldout":
-        held_out = {item.address for item in source.items}
+        held_out = {item.location for item in source.items}
     elif config.num_heldout:
-        held_out = _drawn_addresses(source.items, config.num_heldout, seed=seed, setting=setting)
+        held_out = _sample_locations(source.items, config.num_heldout, seed=seed, setting=setting)
     else:
         return source
     items = [
         replace(item, problem=replace(item.problem, split=Split.HELDOUT))
-        if item.address in held_out
+        if item.location in held_out
         else item
         for item in source.items
     ]
     return replace(source, items=items)
 
 
-def _drawn_addresses(
-    items: list[LocatedProblem], number: int, *, seed: int, setting: str
+def _sample_locations(
+    items: list[LocatedProblem], num_heldout: int, *, seed: int, setting: str
 ) -> set[str]:
     distinct = list({item.problem.duplicate_key: item for item in reversed(items)}.values())
-    if number >= len(distinct):
+    if num_heldout >= len(distinct):
         raise ConfigError(
-            f"{setting}.num_heldout: {number} of {len(distinct)} problems would be held out; "
+            f"{setting}.num_heldout: {num_heldout} of {len(distinct)} problems would be held out; "
             f"expected a smaller number. Lower it, or --set {setting}.split=heldout"
         )
-    return {item.address for item in ranked(distinct, seed, "heldout")[:number]}
+    return {item.location for item in shuffle_problems(distinct, seed, "heldout")[:num_heldout]}

@@ -1,4 +1,4 @@
-"""Families of sandbox problems: each draws parameters, words the question and works it out.
+"""Families of sandbox problems: each draws parameters, phrases the question and solves it.
 
 Difficulty starts at 1 and adds steps. Every step is small (copy two operands, one operation), so
 that a model with one token per digit can learn it. A new family is one entry in `FAMILIES`:
@@ -20,49 +20,51 @@ Parameters = Any
 """Nested tuples of the numbers and words that determine the answer."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Family:
     """One kind of problem."""
 
     domain: str
     draw: Callable[[random.Random, int], Parameters]
     """Draws parameters at a difficulty."""
-    ask: Callable[[Parameters, random.Random], str]
+    phrase: Callable[[Parameters, random.Random], str]
     """Returns the question; the random generator chooses the wording."""
-    work: Callable[[Parameters, Scratchpad], str]
-    """Works the problem out and returns the answer."""
+    solve: Callable[[Parameters, Scratchpad], str]
+    """Writes the steps on the scratchpad and returns the answer."""
 
 
 # --- sums: 17 + 5 - 8 + 6 -------------------------------------------------------------------------
 
 
-def _draw_steps(rng: random.Random, *, start: int, num_steps: int, top: int) -> Parameters:
-    """A start, then additions and subtractions that keep the running value in 1..99."""
+def _draw_steps(rng: random.Random, *, start: int, num_steps: int, max_operand: int) -> Parameters:
+    """`start`, then additions and subtractions that keep the running value in 1..99."""
     value, steps = start, []
     for _ in range(num_steps):
-        operand = rng.randint(2, top)
-        rises = rng.random() < 0.5
+        operand = rng.randint(2, max_operand)
+        is_addition = rng.random() < 0.5
         if value + operand > 99 or value - operand < 1:
-            rises = value - operand < 1
-        steps.append(("+" if rises else "-", operand))
-        value += operand if rises else -operand
+            is_addition = value - operand < 1
+        steps.append(("+" if is_addition else "-", operand))
+        value += operand if is_addition else -operand
     return (start, *steps)
 
 
 def _draw_sums(rng: random.Random, difficulty: int) -> Parameters:
-    top = 9 if difficulty <= 3 else 20
-    return _draw_steps(rng, start=rng.randint(10, 60), num_steps=difficulty + 1, top=top)
+    return _draw_steps(
+        rng, start=rng.randint(10, 60), num_steps=difficulty + 1,
+        max_operand=9 if difficulty <= 3 else 20,
+    )  # fmt: skip
 
 
 def _expression(parameters: Parameters) -> str:
     return str(parameters[0]) + "".join(f" {sign} {operand}" for sign, operand in parameters[1:])
 
 
-def _ask_sums(parameters: Parameters, rng: random.Random) -> str:
+def _phrase_sums(parameters: Parameters, rng: random.Random) -> str:
     return rng.choice(["What is {}?", "Work out {}."]).format(_expression(parameters))
 
 
-def _work_steps(parameters: Parameters, scratchpad: Scratchpad) -> str:
+def _solve_steps(parameters: Parameters, scratchpad: Scratchpad) -> str:
     value: int = parameters[0]
     for operation, operand in parameters[1:]:
         value = scratchpad.calculate(value, operation, operand)
@@ -76,9 +78,9 @@ def _draw_mixed(rng: random.Random, difficulty: int) -> Parameters:
     """Operations that keep the running value in 1..99, at least one of them a multiplication."""
     start = value = rng.randint(2, 9)
     steps: list[tuple[str, int]] = []
-    product_at = rng.randrange(difficulty + 1)
-    for number in range(difficulty + 1):
-        operation = "*" if number == product_at else rng.choice("+-*")
+    product_index = rng.randrange(difficulty + 1)
+    for index in range(difficulty + 1):
+        operation = "*" if index == product_index else rng.choice("+-*")
         if (operation == "*" and value > 19) or (operation == "-" and value < 11):
             operation = "+" if value < 90 else "-"
         operand = rng.randint(2, 5 if operation == "*" else 9)
@@ -87,10 +89,10 @@ def _draw_mixed(rng: random.Random, difficulty: int) -> Parameters:
     return (start, *steps)
 
 
-def _ask_mixed(parameters: Parameters, rng: random.Random) -> str:
+def _phrase_mixed(parameters: Parameters, rng: random.Random) -> str:
     text = str(parameters[0])
-    for number, (operation, operand) in enumerate(parameters[1:]):
-        text = f"({text}) {operation} {operand}" if number else f"{text} {operation} {operand}"
+    for index, (operation, operand) in enumerate(parameters[1:]):
+        text = f"({text}) {operation} {operand}" if index else f"{text} {operation} {operand}"
     return rng.choice(["What is {}?", "Work out {}."]).format(text)
 
 
@@ -102,12 +104,12 @@ def _draw_modular(rng: random.Random, difficulty: int) -> Parameters:
     return (modulus, *(rng.randint(1, modulus - 1) for _ in range(difficulty + 2)))
 
 
-def _ask_modular(parameters: Parameters, rng: random.Random) -> str:
+def _phrase_modular(parameters: Parameters, rng: random.Random) -> str:
     modulus, *terms = parameters
     return f"What is ({' + '.join(map(str, terms))}) mod {modulus}?"
 
 
-def _work_modular(parameters: Parameters, scratchpad: Scratchpad) -> str:
+def _solve_modular(parameters: Parameters, scratchpad: Scratchpad) -> str:
     """Add one term at a time and subtract the modulus as soon as it is reached."""
     modulus, value, *terms = parameters
     for term in terms:
@@ -124,15 +126,15 @@ def _draw_equations(rng: random.Random, difficulty: int) -> Parameters:
     """The right-hand side, then the operations on x in order (times, plus or minus, times, ...)."""
     value = rng.randint(2, 12)
     steps: list[tuple[str, int]] = []
-    for number in range(difficulty + 1):
-        operation = "*" if number % 2 == 0 else rng.choice("+-" if value > 9 else "+")
-        operand = rng.randint(2, (5 if number == 0 else 3) if operation == "*" else 9)
+    for index in range(difficulty + 1):
+        operation = "*" if index % 2 == 0 else rng.choice("+-" if value > 9 else "+")
+        operand = rng.randint(2, (5 if index == 0 else 3) if operation == "*" else 9)
         steps.append((operation, operand))
         value = Scratchpad().calculate(value, operation, operand)
     return (value, *steps)
 
 
-def _ask_equations(parameters: Parameters, rng: random.Random) -> str:
+def _phrase_equations(parameters: Parameters, rng: random.Random) -> str:
     text = "x"
     for operation, operand in parameters[1:]:
         if operation == "*":
@@ -142,7 +144,7 @@ def _ask_equations(parameters: Parameters, rng: random.Random) -> str:
     return f"Solve {text} = {parameters[0]} for x."
 
 
-def _work_equations(parameters: Parameters, scratchpad: Scratchpad) -> str:
+def _solve_equations(parameters: Parameters, scratchpad: Scratchpad) -> str:
     """Undo the steps, last first."""
     undo = {"*": "/", "+": "-", "-": "+"}
     value: int = parameters[0]
@@ -157,16 +159,16 @@ def _work_equations(parameters: Parameters, scratchpad: Scratchpad) -> str:
 def _draw_bases(rng: random.Random, difficulty: int) -> Parameters:
     bases = {1: (3, 4, 5), 2: (2, 3, 4)}.get(difficulty, (2, 3))
     base = rng.choices(bases, weights=[base ** (difficulty + 2) for base in bases])[0]
-    first = rng.randint(1, base - 1)
-    return (base, first, *(rng.randrange(base) for _ in range(difficulty + 1)))
+    first_digit = rng.randint(1, base - 1)
+    return (base, first_digit, *(rng.randrange(base) for _ in range(difficulty + 1)))
 
 
-def _ask_bases(parameters: Parameters, rng: random.Random) -> str:
+def _phrase_bases(parameters: Parameters, rng: random.Random) -> str:
     base, *digits = parameters
     return f"Write the base {base} number {''.join(map(str, digits))} in base 10."
 
 
-def _work_bases(parameters: Parameters, scratchpad: Scratchpad) -> str:
+def _solve_bases(parameters: Parameters, scratchpad: Scratchpad) -> str:
     base, value, *digits = parameters
     for digit in digits:
         value = scratchpad.calculate(value, "*", base)
@@ -185,17 +187,17 @@ def _draw_lists(rng: random.Random, difficulty: int) -> Parameters:
     return (limit, *numbers)
 
 
-def _ask_lists(parameters: Parameters, rng: random.Random) -> str:
+def _phrase_lists(parameters: Parameters, rng: random.Random) -> str:
     limit, *numbers = parameters
     return f"Add up the numbers above {limit} in this list: {', '.join(map(str, numbers))}."
 
 
-def _work_lists(parameters: Parameters, scratchpad: Scratchpad) -> str:
+def _solve_lists(parameters: Parameters, scratchpad: Scratchpad) -> str:
     limit, *numbers = parameters
     total = 0
     for number in numbers:
         if number > limit:
-            total = scratchpad.calculate(total, "+", number, lead=f"{number} yes: ")
+            total = scratchpad.calculate(total, "+", number, prefix=f"{number} yes: ")
         else:
             scratchpad.write(f"{number} no")
     return str(total)
@@ -210,17 +212,17 @@ def _draw_counting(rng: random.Random, difficulty: int) -> Parameters:
     return (alphabet[0], *letters, alphabet[0])
 
 
-def _ask_counting(parameters: Parameters, rng: random.Random) -> str:
+def _phrase_counting(parameters: Parameters, rng: random.Random) -> str:
     target, *letters = parameters
     return f"How many times does {target} appear in: {' '.join(letters)}?"
 
 
-def _work_counting(parameters: Parameters, scratchpad: Scratchpad) -> str:
+def _solve_counting(parameters: Parameters, scratchpad: Scratchpad) -> str:
     """Write each letter with the count up to it."""
     target, *letters = parameters
     count = 0
     for letter in letters:
-        count = scratchpad.value(count + (letter == target))
+        count = scratchpad.next_value(count + (letter == target))
         scratchpad.write(f"{letter} ", count)
     return str(count)
 
@@ -234,30 +236,30 @@ LOSSES = ("gives away", "loses", "sells")
 
 
 def _draw_words(rng: random.Random, difficulty: int) -> Parameters:
-    """A start, then gains (+ n), losses (- n) and, from difficulty 2, bags (k bags of n)."""
+    """`start`, then events (sign, bags, number per bag); several bags from difficulty 2."""
     start, *steps = _draw_steps(
-        rng, start=rng.randint(10, 50), num_steps=difficulty + 1, top=9
+        rng, start=rng.randint(10, 50), num_steps=difficulty + 1, max_operand=9
     )  # fmt: skip
-    events: list[tuple[str, int, int]] = [(sign, 1, number) for sign, number in steps]
+    events: list[tuple[str, int, int]] = [(sign, 1, operand) for sign, operand in steps]
     if difficulty >= 2:
         events[-1] = ("+", rng.randint(2, 4), rng.randint(2, 6))
     return (start, *events)
 
 
-def _ask_words(parameters: Parameters, rng: random.Random) -> str:
+def _phrase_words(parameters: Parameters, rng: random.Random) -> str:
     (name, pronoun), objects = rng.choice(PEOPLE), rng.choice(OBJECTS)
     start, *events = parameters
     sentences = [f"{name} has {start} {objects}."]
-    for sign, bags, number in events:
-        amount = f"{bags} bags of {number}" if bags > 1 else str(number)
+    for sign, bags, per_bag in events:
+        amount = f"{bags} bags of {per_bag}" if bags > 1 else str(per_bag)
         sentences.append(f"{pronoun} {rng.choice(GAINS if sign == '+' else LOSSES)} {amount}.")
     return " ".join([*sentences, f"How many {objects} does {name} have now?"])
 
 
-def _work_words(parameters: Parameters, scratchpad: Scratchpad) -> str:
+def _solve_words(parameters: Parameters, scratchpad: Scratchpad) -> str:
     value, *events = parameters
-    for sign, bags, number in events:
-        amount = scratchpad.calculate(bags, "*", number) if bags > 1 else number
+    for sign, bags, per_bag in events:
+        amount = scratchpad.calculate(bags, "*", per_bag) if bags > 1 else per_bag
         value = scratchpad.calculate(value, sign, amount)
     return str(value)
 
@@ -266,46 +268,34 @@ def _work_words(parameters: Parameters, scratchpad: Scratchpad) -> str:
 
 
 def _draw_sorting(rng: random.Random, difficulty: int) -> Parameters:
-    top = 9 if difficulty <= 4 else 99
-    return tuple(rng.sample(range(1, top + 1), difficulty + 2))
+    largest = 9 if difficulty <= 4 else 99
+    return tuple(rng.sample(range(1, largest + 1), difficulty + 2))
 
 
-def _ask_sorting(parameters: Parameters, rng: random.Random) -> str:
+def _phrase_sorting(parameters: Parameters, rng: random.Random) -> str:
     return f"Sort from small to large: {', '.join(map(str, parameters))}."
 
 
-def _work_sorting(parameters: Parameters, scratchpad: Scratchpad) -> str:
+def _solve_sorting(parameters: Parameters, scratchpad: Scratchpad) -> str:
     """Insert one number after the other into the sorted list."""
-    placed: list[int] = []
+    ordered: list[int] = []
     for number in parameters:
-        place = scratchpad.value(sum(other < number for other in placed))
-        if place > len(placed):
+        position = scratchpad.next_value(sum(smaller < number for smaller in ordered))
+        if position > len(ordered):
             raise ImpossibleSlip
-        placed.insert(place, number)
-        scratchpad.write(f"Put {number}: ", ", ".join(map(str, placed)))
-    return ", ".join(map(str, placed))
+        ordered.insert(position, number)
+        scratchpad.write(f"Put {number}: ", ", ".join(map(str, ordered)))
+    return ", ".join(map(str, ordered))
 
 
 FAMILIES: dict[str, Family] = {
-    "sums": Family(
-        domain="addition and subtraction", draw=_draw_sums, ask=_ask_sums, work=_work_steps
-    ),
-    "mixed": Family(
-        domain="mixed arithmetic", draw=_draw_mixed, ask=_ask_mixed, work=_work_steps
-    ),
-    "modular": Family(
-        domain="modular arithmetic", draw=_draw_modular, ask=_ask_modular, work=_work_modular
-    ),
-    "equations": Family(
-        domain="linear equations", draw=_draw_equations, ask=_ask_equations, work=_work_equations
-    ),
-    "bases": Family(domain="number bases", draw=_draw_bases, ask=_ask_bases, work=_work_bases),
-    "lists": Family(domain="lists", draw=_draw_lists, ask=_ask_lists, work=_work_lists),
-    "counting": Family(
-        domain="counting", draw=_draw_counting, ask=_ask_counting, work=_work_counting
-    ),
-    "words": Family(domain="word problems", draw=_draw_words, ask=_ask_words, work=_work_words),
-    "sorting": Family(
-        domain="sorting", draw=_draw_sorting, ask=_ask_sorting, work=_work_sorting
-    ),
-}  # fmt: skip
+    "sums": Family("addition and subtraction", _draw_sums, _phrase_sums, _solve_steps),
+    "mixed": Family("mixed arithmetic", _draw_mixed, _phrase_mixed, _solve_steps),
+    "modular": Family("modular arithmetic", _draw_modular, _phrase_modular, _solve_modular),
+    "equations": Family("linear equations", _draw_equations, _phrase_equations, _solve_equations),
+    "bases": Family("number bases", _draw_bases, _phrase_bases, _solve_bases),
+    "lists": Family("lists", _draw_lists, _phrase_lists, _solve_lists),
+    "counting": Family("counting", _draw_counting, _phrase_counting, _solve_counting),
+    "words": Family("word problems", _draw_words, _phrase_words, _solve_words),
+    "sorting": Family("sorting", _draw_sorting, _phrase_sorting, _solve_sorting),
+}

@@ -1,4 +1,4 @@
-"""Joins the sources: of equal questions the first is kept, held-out before training ones."""
+"""Joins the sources. Of equal questions the first is kept, held-out before training problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slowthink.stages.pool.gym import gym_problems
 from slowthink.stages.pool.sandbox import sandbox_problems
 
 
-def _sandbox(source: SandboxSource, *, seed: int, setting: str) -> SourceProblems:
+def _read_sandbox(source: SandboxSource, *, seed: int, setting: str) -> SourceProblems:
     problems = list(sandbox_problems(source, seed=seed, setting=setting))
     items = [LocatedProblem(f"sandbox:{problem.source_row}", problem) for problem in problems]
     return SourceProblems(items=items, num_rows=len(items))
@@ -27,34 +27,36 @@ SOURCES: dict[str, Callable[..., SourceProblems]] = {
     "file": file_problems,
     "hub": hub_problems,
     "catalogue": catalogue_problems,
-    "sandbox": _sandbox,
+    "sandbox": _read_sandbox,
     "reasoning-gym": gym_problems,
 }
 
 
 def gather(config: PoolConfig, *, seed: int) -> SourceProblems:
-    """All sources' problems without duplicates; its facts are those of each source, by recipe key.
+    """All sources' problems without duplicates; `facts` are those of each source, by recipe key.
 
-    Raises DataError where there is no problem.
+    Raises DataError if there is no problem.
     """
     sources = {}
-    for number, source in enumerate(config.sources):
-        setting = f"pool.sources.{number}"
+    for index, source in enumerate(config.sources):
+        setting = f"pool.sources.{index}"
         sources[setting] = SOURCES[source.kind](source, seed=seed, setting=setting)
-    items = [item for source in sources.values() for item in sorted(source.items, key=_preference)]
-    kept, equal = keep_first(items)
+    items = [
+        item for source in sources.values() for item in sorted(source.items, key=_keep_priority)
+    ]
+    kept, duplicates = keep_first(items)
     if not kept:
         raise DataError("pool: no source has a problem; expected at least one. See pool.sources.")
     return SourceProblems(
         items=kept,
-        dropped=[drop for source in sources.values() for drop in source.dropped] + equal,
+        dropped=[drop for source in sources.values() for drop in source.dropped] + duplicates,
         num_rows=sum(source.num_rows for source in sources.values()),
         facts={setting: source.facts for setting, source in sources.items()},
     )
 
 
-def _preference(item: LocatedProblem) -> tuple[bool, str, str, str, str]:
-    """Sort key that decides which of a source's equal questions is kept, in any row order."""
+def _keep_priority(item: LocatedProblem) -> tuple[bool, str, str, str, str]:
+    """Sort key: of a source's equal questions the first is kept, independent of the row order."""
     problem = item.problem
     return (
         problem.answer is None, problem.id, problem.answer or "", problem.solution or "",
@@ -80,10 +82,10 @@ def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:
 
 
 def _sandbox_facts(problems: Iterable[Problem]) -> dict[str, Any]:
-    """Shares of the training chains by kind, and counts of the difficulties drawn."""
+    """Shares of the training chains by kind, and counts of problems by difficulty."""
     metas = [json.loads(problem.meta) for problem in problems if problem.source == "sandbox"]
     kinds = count_values(meta["chain"] for meta in metas)
     return {
-        "chain_shares": {kind: round(number / len(metas), 4) for kind, number in kinds.items()},
+        "chain_shares": {kind: round(num / len(metas), 4) for kind, num in kinds.items()},
         "difficulties": count_values(str(meta["difficulty"]) for meta in metas),
     }

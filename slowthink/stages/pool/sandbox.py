@@ -1,4 +1,4 @@
-"""The sandbox: procedural problems with exact answers and worked chains; needs no network.
+"""The sandbox: procedural problems with exact answers and chains of thought; needs no network.
 
 A problem depends on (seed, family, split, index) only. Held-out problems are drawn first, so the
 number of training problems does not change the evaluation, and training problems repeat neither
@@ -19,15 +19,15 @@ from slowthink.errors import ConfigError
 from slowthink.recipe import FamilyConfig, SandboxSource
 from slowthink.records import Problem, Split, duplicate_key, item_seed, problem_id
 from slowthink.stages.pool.families import FAMILIES, Parameters
-from slowthink.stages.pool.scratchpad import ChainKind, WorkedChain, write_chain
+from slowthink.stages.pool.scratchpad import ChainKind, ProceduralChain, write_chain
 
 MAX_TRIES = 2000
 """After this many repeated draws in a row, the family has no more problems."""
 
 
 @dataclass
-class _Drawn:
-    """Parameters and questions drawn before, so that none is drawn twice."""
+class _DrawHistory:
+    """Parameters and questions drawn so far, so that no problem is generated twice."""
 
     setting: str
     """The source's recipe key, for messages."""
@@ -40,17 +40,18 @@ def sandbox_problems(
 ) -> Iterator[Problem]:
     """Held-out problems, then training problems, family by family.
 
-    Raises ConfigError for an unknown family, and where a family has fewer problems than requested.
+    Raises ConfigError for an unknown family, and if a family has fewer problems than requested.
     """
     families = _families(source, setting)
-    drawn = _Drawn(setting)
+    history = _DrawHistory(setting)
     for split, total in ((Split.HELDOUT, source.num_heldout), (Split.TRAIN, source.num_problems)):
         shares = apportion(total, {name: config.weight for name, config in families.items()})
         for name, config in families.items():
             for index in range(shares[name]):
                 lowest, highest = config.difficulty
                 difficulty = lowest + index % (highest - lowest + 1)
-                yield _problem(source, drawn, _Position(seed, name, split, index, difficulty))
+                spec = _ProblemSpec(seed, name, split, index, difficulty)
+                yield _make_problem(source, history, spec)
 
 
 def apportion(total: int, weights: Mapping[str, float]) -> dict[str, int]:
@@ -76,8 +77,8 @@ def _families(source: SandboxSource, setting: str) -> dict[str, FamilyConfig]:
 
 
 @dataclass(frozen=True)
-class _Position:
-    """Identifies a problem."""
+class _ProblemSpec:
+    """All that a problem depends on, besides the source's settings."""
 
     seed: int
     family: str
@@ -85,18 +86,17 @@ class _Position:
     index: int
     difficulty: int
 
-    def rng(self, *names: object) -> random.Random:
-        names = ("sandbox", self.family, self.split.value, self.index, self.difficulty, *names)
-        return random.Random(item_seed(self.seed, *names))
+    def rng(self, *purpose: object) -> random.Random:
+        salt = ("sandbox", self.family, self.split.value, self.index, self.difficulty, *purpose)
+        return random.Random(item_seed(self.seed, *salt))
 
 
-def _problem(source: SandboxSource, drawn: _Drawn, position: _Position) -> Problem:
-    family = FAMILIES[position.family]
-    parameters, question = _draw_new(drawn, position)
-    rng = position.rng("chain")
-    chain = write_chain(
-        lambda sheet: family.work(parameters, sheet), _chain_kind(source, rng.random()), rng
-    )
+def _make_problem(source: SandboxSource, history: _DrawHistory, spec: _ProblemSpec) -> Problem:
+    family = FAMILIES[spec.family]
+    parameters, question = _draw_question(history, spec)
+    rng = spec.rng("chain")
+    kind = _choose_chain_kind(source, rng.random())
+    chain = write_chain(lambda scratchpad: family.solve(parameters, scratchpad), kind, rng)
     return Problem(
         id=problem_id(question),
         duplicate_key=duplicate_key(question),
@@ -104,44 +104,44 @@ def _problem(source: SandboxSource, drawn: _Drawn, position: _Position) -> Probl
         answer=chain.answer,
         solution=chain.text,
         source="sandbox",
-        source_row=f"{position.family}/{position.split.value}/{position.index}",
+        source_row=f"{spec.family}/{spec.split.value}/{spec.index}",
         licence="Apache-2.0",
         domain=family.domain,
-        split=position.split,
-        meta=_meta(position, parameters, chain),
+        split=spec.split,
+        meta=_meta(spec, parameters, chain),
     )
 
 
-def _draw_new(drawn: _Drawn, position: _Position) -> tuple[Parameters, str]:
-    """New parameters and their question. Raises ConfigError where every draw is a repeat."""
-    family = FAMILIES[position.family]
-    for number in range(MAX_TRIES):
-        rng = position.rng("draw", number)
-        parameters = family.draw(rng, position.difficulty)
-        question = family.ask(parameters, rng)
-        named, key = (position.family, parameters), duplicate_key(question)
-        if named not in drawn.parameters and key not in drawn.duplicate_keys:
-            drawn.parameters.add(named)
-            drawn.duplicate_keys.add(key)
+def _draw_question(history: _DrawHistory, spec: _ProblemSpec) -> tuple[Parameters, str]:
+    """New parameters and their question. Raises ConfigError if every draw is a repeat."""
+    family = FAMILIES[spec.family]
+    for attempt in range(MAX_TRIES):
+        rng = spec.rng("draw", attempt)
+        parameters = family.draw(rng, spec.difficulty)
+        question = family.phrase(parameters, rng)
+        identity, key = (spec.family, parameters), duplicate_key(question)
+        if identity not in history.parameters and key not in history.duplicate_keys:
+            history.parameters.add(identity)
+            history.duplicate_keys.add(key)
             return parameters, question
-    num_drawn = sum(name == position.family for name, _ in drawn.parameters)
+    num_drawn = sum(name == spec.family for name, _ in history.parameters)
     raise ConfigError(
-        f"{drawn.setting}: family `{position.family}` has no more distinct problems of difficulty "
-        f"{position.difficulty} after {num_drawn} in total; num_problems and num_heldout need "
+        f"{history.setting}: family `{spec.family}` has no more distinct problems of difficulty "
+        f"{spec.difficulty} after {num_drawn} in total; num_problems and num_heldout need "
         f"more. Raise its difficulty or lower its weight: "
-        f"--set {drawn.setting}.families.{position.family}.difficulty=[2,5]"
+        f"--set {history.setting}.families.{spec.family}.difficulty=[2,5]"
     )
 
 
-def _chain_kind(source: SandboxSource, chance: float) -> ChainKind:
-    if chance < source.correct_share:
+def _choose_chain_kind(source: SandboxSource, uniform: float) -> ChainKind:
+    if uniform < source.correct_share:
         return "correct"
-    return "check" if chance < source.correct_share + source.check_share else "plain"
+    return "check" if uniform < source.correct_share + source.check_share else "plain"
 
 
-def _meta(position: _Position, parameters: Parameters, chain: WorkedChain) -> str:
+def _meta(spec: _ProblemSpec, parameters: Parameters, chain: ProceduralChain) -> str:
     values = {
-        "family": position.family, "difficulty": position.difficulty, "chain": chain.kind,
+        "family": spec.family, "difficulty": spec.difficulty, "chain": chain.kind,
         "slip": chain.slip, "parameters": parameters,
         "lineage": {"origin": "sandbox", "revision": None, "changes": []},
     }  # fmt: skip

@@ -1,7 +1,7 @@
-"""Scratchpad for procedural chains of thought: the worked steps, and arithmetic slips in them.
+"""Scratchpad for procedural chains of thought: solution steps, and arithmetic slips in them.
 
-A family works its problem out on a `Scratchpad`. Worked twice, once with a slip, the two give a
-chain that makes a mistake, notices and corrects it:
+A family solves its problem on a `Scratchpad`. Two solutions, the first with a slip (one wrong
+value), make a chain that contains a mistake, notices and corrects it:
 
     17 + 25 = 41. 41 - 8 = 33. So 33.
     Wait, let me check: 17 + 25 = 42, not 41. 42 - 8 = 34. So 34.
@@ -19,9 +19,9 @@ from typing import Literal
 
 ChainKind = Literal["plain", "check", "correct"]
 
-CHECK = "\nWait, let me check: "
-SLIPS = (1, -1, 2, -2, 10, -10)
-"""Amounts that a slip can add to a value."""
+CHECK_PREFIX = "\nWait, let me check: "
+SLIP_OFFSETS = (1, -1, 2, -2, 10, -10)
+"""Amounts by which a slip can change a value."""
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "+": operator.add,
@@ -32,71 +32,73 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
 
 
 class ImpossibleSlip(Exception):
-    """The work cannot continue after this slip."""
+    """The solution cannot continue after this slip."""
 
 
 @dataclass(frozen=True)
 class Slip:
     """Which value is wrong, and by how much."""
 
-    at: int
-    """Index of the value, from 0."""
-    by: int
+    index: int
+    """Of the value, from 0."""
+    offset: int
+    """Added to the correct value."""
 
 
 class Scratchpad:
-    """Lines of work, of which one may have a slip."""
+    """Lines of a solution; one value may be wrong by a slip."""
 
     def __init__(self, slip: Slip | None = None) -> None:
         self.slip = slip
         self.lines: list[tuple[str, str]] = []
-        """A line's text and its value."""
+        """(text before the value, value) of each line."""
         self.num_values = 0
         self.slip_line: int | None = None
+        """Index of the line with the wrong value; None until it is written."""
 
-    def value(self, correct: int) -> int:
-        """The value of the next line: the correct one, unless the slip is here.
+    def next_value(self, correct: int) -> int:
+        """The value to write in the next line: `correct`, or a wrong one if the slip is here.
 
-        Raises ImpossibleSlip where the value would be negative.
+        Raises ImpossibleSlip if the value would be negative.
         """
-        number, self.num_values = self.num_values, self.num_values + 1
-        if self.slip is None or self.slip.at != number:
+        index, self.num_values = self.num_values, self.num_values + 1
+        if self.slip is None or self.slip.index != index:
             return correct
         self.slip_line = len(self.lines)
-        if correct + self.slip.by < 0:
+        if correct + self.slip.offset < 0:
             raise ImpossibleSlip
-        return correct + self.slip.by
+        return correct + self.slip.offset
 
-    def write(self, lead: str, value: object = "") -> None:
-        """Add a line."""
-        self.lines.append((lead, str(value)))
+    def write(self, prefix: str, value: object = "") -> None:
+        """Add a line: a text and the value after it."""
+        self.lines.append((prefix, str(value)))
 
-    def calculate(self, left: int, operation: str, right: int, *, lead: str = "") -> int:
+    def calculate(self, left: int, operation: str, right: int, *, prefix: str = "") -> int:
         """Add the line `left operation right = value`; operations are + - * and exact /.
 
-        Raises ImpossibleSlip where a division is not exact.
+        Raises ImpossibleSlip if a division is not exact.
         """
         if operation == "/" and left % right:
             raise ImpossibleSlip
-        result = self.value(OPERATIONS[operation](left, right))
-        self.write(f"{lead}{left} {operation} {right} = ", result)
+        result = self.next_value(OPERATIONS[operation](left, right))
+        self.write(f"{prefix}{left} {operation} {right} = ", result)
         return result
 
-    def text(self, *, against: Scratchpad | None = None) -> str:
-        """All lines; where `against` has its slip, the line also gives the wrong value."""
-        lines = [lead + value for lead, value in self.lines]
-        if against is not None and against.slip_line is not None:
-            lines[against.slip_line] += f", not {against.lines[against.slip_line][1]}"
+    def text(self, *, correcting: Scratchpad | None = None) -> str:
+        """All lines; the line in which `correcting` has its slip also quotes the wrong value."""
+        lines = [prefix + value for prefix, value in self.lines]
+        if correcting is not None and correcting.slip_line is not None:
+            lines[correcting.slip_line] += f", not {correcting.lines[correcting.slip_line][1]}"
         return ". ".join(lines) + "."
 
 
-WorkFunction = Callable[[Scratchpad], str]
-"""Works a problem out on a scratchpad and returns the answer."""
+SolveFunction = Callable[[Scratchpad], str]
+"""Solves a problem on a scratchpad and returns the answer."""
 
 
 @dataclass(frozen=True)
-class WorkedChain:
-    """A worked chain of thought."""
+class ProceduralChain:
+    """A chain of thought generated by a procedure."""
 
     text: str
     answer: str
@@ -105,32 +107,34 @@ class WorkedChain:
     """The wrong line of a `correct` chain."""
 
 
-def write_chain(work: WorkFunction, kind: ChainKind, rng: random.Random) -> WorkedChain:
-    """A chain of this kind; a `correct` one becomes a `check` where no slip is possible."""
+def write_chain(solve: SolveFunction, kind: ChainKind, rng: random.Random) -> ProceduralChain:
+    """A chain of this kind; `correct` becomes `check` if no slip is possible."""
     correct = Scratchpad()
-    answer = work(correct)
-    first = f"{correct.text()} So {answer}."
+    answer = solve(correct)
+    solution = f"{correct.text()} So {answer}."
     if kind == "plain":
-        return WorkedChain(first, answer, kind)
-    slipped = _with_slip(work, correct.num_values, answer, rng) if kind == "correct" else None
-    if slipped is None:
-        return WorkedChain(f"{first}{CHECK}{correct.text()} Yes, {answer}.", answer, "check")
+        return ProceduralChain(solution, answer, kind)
+    slipped = kind == "correct" and _solve_with_slip(solve, correct.num_values, answer, rng)
+    if not slipped:
+        text = f"{solution}{CHECK_PREFIX}{correct.text()} Yes, {answer}."
+        return ProceduralChain(text, answer, "check")
     wrong, wrong_answer = slipped
-    text = f"{wrong.text()} So {wrong_answer}.{CHECK}{correct.text(against=wrong)} So {answer}."
+    correction = f"{CHECK_PREFIX}{correct.text(correcting=wrong)} So {answer}."
+    text = f"{wrong.text()} So {wrong_answer}.{correction}"
     assert wrong.slip_line is not None
-    return WorkedChain(text, answer, "correct", slip="".join(wrong.lines[wrong.slip_line]))
+    return ProceduralChain(text, answer, "correct", slip="".join(wrong.lines[wrong.slip_line]))
 
 
-def _with_slip(
-    work: WorkFunction, num_values: int, answer: str, rng: random.Random
+def _solve_with_slip(
+    solve: SolveFunction, num_values: int, answer: str, rng: random.Random
 ) -> tuple[Scratchpad, str] | None:
-    """The work with a slip that changes the answer, and the wrong answer; None if there is none."""
-    slips = [Slip(at, by) for at in range(num_values) for by in SLIPS]
+    """A solution with a slip that changes the answer, and that answer; None if no slip does."""
+    slips = [Slip(index, offset) for index in range(num_values) for offset in SLIP_OFFSETS]
     rng.shuffle(slips)
     for slip in slips:
         scratchpad = Scratchpad(slip)
         try:
-            wrong_answer = work(scratchpad)
+            wrong_answer = solve(scratchpad)
         except ImpossibleSlip:
             continue
         if wrong_answer != answer:

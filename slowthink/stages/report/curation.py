@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from slowthink.data.registry import published_sets
+from slowthink.data.registry import published_datasets
 from slowthink.pipeline.contract import quantiles
 from slowthink.records import group_by
 from slowthink.stages.report import problem_columns
@@ -248,7 +248,7 @@ def expected_counts(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Ro
     """For each published source that a paper counted: the paper's number of problems, and ours."""
     sources = (settings.get("pool") or {}).get("sources") or []
     names = {source.get("name") for source in sources if source.get("kind") == "catalogue"}
-    ours, published = facts.get("sources") or {}, published_sets("pool")
+    ours, published = facts.get("sources") or {}, published_datasets("pool")
     return [
         {
             "source": name, "title": published[name].title, "paper": paper, "expected": num,

@@ -120,5 +120,5 @@ def keep_first(graded: Sequence[GradedChain]) -> tuple[list[GradedChain], list[D
         kept = first.setdefault(each.chain.problem.id, each)
         if kept is not each:
             reason = "another right chain is kept"
-            dropped.append(each.chain.dropped("one per problem", reason, kept.chain.address))
+            dropped.append(each.chain.dropped("one per problem", reason, kept.chain.location))
     return list(first.values()), dropped

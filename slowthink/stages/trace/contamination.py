@@ -34,12 +34,12 @@ def drop_contaminated(
     sets = evaluation_sets(strict, heldout, seed=context.recipe.seed, setting="trace.contamination")
     items = [item for evaluation_set in sets for item in evaluation_set.items]
     leaks_by_chain = _find_leaks(chains, items, strict, context.recipe)
-    # Two files may have the same name, and their chains the same address.
-    by_address: dict[str, list[Leak]] = defaultdict(list)
+    # Two files may have the same name, and their chains the same location.
+    by_location: dict[str, list[Leak]] = defaultdict(list)
     kept, dropped = [], []
     for chain, leaks in zip(chains, leaks_by_chain, strict=True):
         if leaks:
-            by_address[chain.address] += leaks
+            by_location[chain.location] += leaks
         leak = next((leak for leak in leaks if drops(leak, strict)), None)
         if leak is None:
             kept.append(chain)
@@ -47,8 +47,8 @@ def drop_contaminated(
         reason = f"holds a problem of {leak.item.benchmark}"
         evidence = f"{leak.item.benchmark} {leak.item.id}: {leak.span}"
         dropped.append(chain.dropped("contamination", reason, evidence))
-    checked = [chain.address for chain in chains]
-    report = certificate(by_address, sets, strict, what="chains", checked=checked)
+    checked = [chain.location for chain in chains]
+    report = certificate(by_location, sets, strict, what="chains", checked=checked)
     write_certificate(context.folder, report)
     return kept, dropped, {"contamination": summary(report)}
 

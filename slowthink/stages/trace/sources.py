@@ -1,6 +1,6 @@
 """Sources of chains: the problems' own solutions, and files.
 
-UngradedChain(address="limo.jsonl:3", problem=…, thinking="Okay, so …", response="…", …)
+UngradedChain(location="limo.jsonl:3", problem=…, thinking="Okay, so …", response="…", …)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FINAL_ANSWER_LINE = re.compile(r"\n####[^\n]*\s*\Z")
 class UngradedChain:
     """A chain that is not graded yet."""
 
-    address: str
+    location: str
     """file:line, or the problem's id if the chain is its solution."""
     problem: Problem
     thinking: str
@@ -38,7 +38,7 @@ class UngradedChain:
 
     def dropped(self, step: str, reason: str, evidence: str = "") -> Dropped:
         """The record of a step that drops the chain."""
-        return Dropped(id=self.address, step=step, reason=reason, evidence=as_evidence(evidence))
+        return Dropped(id=self.location, step=step, reason=reason, evidence=as_evidence(evidence))
 
 
 @dataclass
@@ -73,7 +73,7 @@ def _from_solution(problem: Problem, teacher: str) -> UngradedChain:
     if answer is None:
         raise UnusableValue("the problem has no answer")
     return UngradedChain(
-        address=problem.id, problem=problem, thinking=thinking, response=final_answer(answer),
+        location=problem.id, problem=problem, thinking=thinking, response=final_answer(answer),
         teacher=teacher, imported=False,
     )  # fmt: skip
 
@@ -92,9 +92,9 @@ def file_chains(
         if isinstance(chain, UngradedChain):
             gathered.chains.append(chain)
         else:
-            address = f"{name}:{chain.line}"
+            location = f"{name}:{chain.line}"
             gathered.dropped.append(
-                Dropped(id=address, step="read", reason=chain.reason, evidence=chain.evidence)
+                Dropped(id=location, step="read", reason=chain.reason, evidence=chain.evidence)
             )
     if not gathered.chains:
         raise DataError(_no_chain(source, setting, gathered, columns))
@@ -115,7 +115,7 @@ def _from_row(row: SourceRow, source: FileTraces) -> UngradedChain | BadRow:
     path = Path(source.path)
     problem = replace(chain.problem, source_row=chain.problem.source_row or str(row.line))
     return UngradedChain(
-        address=f"{path.name}:{row.line}", problem=problem, thinking=thinking, response=response,
+        location=f"{path.name}:{row.line}", problem=problem, thinking=thinking, response=response,
         teacher=source.teacher or chain.teacher or path.stem, imported=True,
     )  # fmt: skip
 
@@ -136,13 +136,13 @@ def _sample(gathered: SourceChains, max_traces: int | None, *, seed: int) -> Sou
     if max_traces is None or len(gathered.chains) <= max_traces:
         return gathered
     ranked = sorted(gathered.chains, key=lambda chain: _sampling_key(chain, seed))
-    sampled = {chain.address for chain in ranked[:max_traces]}
+    sampled = {chain.location for chain in ranked[:max_traces]}
     not_sampled = [
         chain.dropped("take", "not drawn (max_traces)")
         for chain in gathered.chains
-        if chain.address not in sampled
+        if chain.location not in sampled
     ]
-    chains = [chain for chain in gathered.chains if chain.address in sampled]
+    chains = [chain for chain in gathered.chains if chain.location in sampled]
     return replace(gathered, chains=chains, dropped=gathered.dropped + not_sampled)
 
 
