@@ -192,6 +192,8 @@ DIFFERENT = {
     "inequality-direction": ("x>4", "x<4"),
     "inequality-strict": ("x>4", r"x\ge 4"),
     "union-hole": (r"(0,2)\cup(2,5)", "(0,5)"),
+    "reals-stated-only": ("x>4", r"x\in R, y\in R"),
+    "reals-stated-only-union": (r"x\in R, y\in R", r"[1,2]\cup[3,4]"),
     "base": ("1101_2", "1101_3"),
     "words": ("north", "south"),
     "words-number": ("none", "0"),

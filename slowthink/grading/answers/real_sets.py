@@ -110,7 +110,9 @@ def _of_union(value: SetUnion) -> RealSet:
 
 
 def _of_conditions(sets: Sequence[RealSet]) -> RealSet:
-    """Return the set where all conditions hold; if there is none, where any of them does."""
+    """Return the set where all conditions hold; if it is empty, where any of them does."""
+    if not sets:
+        raise ParseError("no condition besides being real")
     if len({real_set.name for real_set in sets}) > 1:
         raise ParseError("several variables")
     intervals = [real_set.intervals for real_set in sets]
