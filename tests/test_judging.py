@@ -8,7 +8,7 @@ import pytest
 
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.grading.files import grade_rows, read_pairs
-from slowthink.grading.judge_prompt import VERSION, build_messages
+from slowthink.grading.judge_prompt import PROMPT_SEED, build_messages
 from slowthink.recipe import JudgeConfig, Recipe
 from slowthink.records import Grade, Problem, Verdict, duplicate_key, problem_id
 from slowthink.sampling.judge import (
@@ -62,7 +62,7 @@ def judge_of(tmp_path):
         ledgers.append(ledger)
         config = JudgeConfig(model="base", num_audited=num_audited, modes=modes, max_tokens=200)
         sampler = Sampler(session, ledger, tag="judge")
-        return Judge(config, PromptedModel(session, sampler, max_tokens=200, seed=VERSION))
+        return Judge(config, PromptedModel(session, sampler, max_tokens=200, seed=PROMPT_SEED))
 
     def make_again(*args, **options):
         while ledgers:

@@ -21,7 +21,7 @@ from slowthink.data.registry import PublishedDataset
 from slowthink.data.rows import SourceRow, optional_text, parse_number, text_value
 from slowthink.grading.answers.latex import LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import normalise
-from slowthink.grading.answers.values import number_of, parse_value
+from slowthink.grading.answers.values import parse_value, to_number
 from slowthink.records import Problem, Split, item_seed, problem_id
 
 MAX_META_CHARS = 20_000
@@ -164,7 +164,7 @@ def _relative_tolerance(values: Mapping[str, Any], answer: str | None) -> float 
 def _magnitude(answer: str | None) -> float | None:
     """Absolute value of an answer that is one number; None for any other."""
     try:
-        number = number_of(parse_value(normalise(answer or "")))
+        number = to_number(parse_value(normalise(answer or "")))
         return abs(float(number)) if not isinstance(number, complex) else None
     except (ParseError, LimitExceeded, ArithmeticError, ValueError, RecursionError):
         return None

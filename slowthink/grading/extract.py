@@ -1,7 +1,7 @@
 r"""Answer extraction: boxed answer, marked answer, option letter, last number.
 
-The only place that finds an answer in a text; the grader compares what it returns. Thinking is
-ignored. Example: `extract(r"so $x = \boxed{\frac{1}{2}}$.")` is `\frac{1}{2}`.
+All extraction of answers is here; the grader compares what is extracted. Thinking is ignored.
+Example: `extract(r"so $x = \boxed{\frac{1}{2}}$.")` is `\frac{1}{2}`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ from typing import NamedTuple
 
 from slowthink.grading.answers.choice import letter_in_sentence
 
-MAX_TEXT = 200_000
-"""Characters of a text that are searched, from its end."""
-MAX_BOX = 10_000
-"""Characters within which a box must close."""
+MAX_TEXT_LENGTH = 200_000
+"""Only this many characters at the end of a text are searched."""
+MAX_BOX_LENGTH = 10_000
+"""A box must close within this many characters."""
 MAX_BOXES = 64
-MAX_PROSE = 6_000
-"""Characters of one line or sentence that are searched, from its end. Every pattern here takes
-linear time on a long text, or is applied to so many characters only."""
+"""Only this many boxes at the end of a text are parsed."""
+MAX_SENTENCE_LENGTH = 6_000
+"""Only this many characters at the end of a line or sentence are searched. Every pattern here takes
+linear time on a long text, or is applied to a text of this length only."""
 
 _BOX = re.compile(r"\\f?boxed(?![a-zA-Z])|\\fbox(?![a-zA-Z])")
 _THINKING_END = re.compile(r"</think>|<\|im_start\|>\s*answer")
 _THINKING_START = re.compile(r"<think>|<\|im_start\|>\s*think")
-_SPECIAL = re.compile(r"<\|[a-z_]{1,30}\|>(?:user|assistant)?|</?s>|<｜[^｜]{1,40}｜>")
-_MARKER = re.compile(
+_SPECIAL_TOKEN = re.compile(r"<\|[a-z_]{1,30}\|>(?:user|assistant)?|</?s>|<｜[^｜]{1,40}｜>")
+_ANSWER_MARKER = re.compile(
     r"(?:(?:final\s+)?\banswer\b\W{0,3}?\s*(?:is\b|:|=)"
     r"|(?:最终)?答案\s*(?:是|为|[:：=】])|答[:：]"
     r"|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^[\t ]*####)",
@@ -34,29 +35,29 @@ _IS_THE_ANSWER = re.compile(
     r"(\S.*?)\sis (?:the|our|my) (?:\w+ )?(?:answer|solution|result|value|choice)\.?$", re.DOTALL
 )
 _EQUATIONS = re.compile(r"\\?[A-Za-z]\w*\s*=[^=]+(?:\band\b|\bor\b|,)\s*\\?[A-Za-z]\w*\s*=[^=]+")
-_OVERLAP = 200
-"""Characters that two windows of a text share. No number is longer."""
+_WINDOW_OVERLAP = 200
+"""Overlap of two search windows, in characters. No number is longer."""
 _CLOSING_REMARK = re.compile(r"I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
-_BETWEEN_BOXES = re.compile(
+_JOINING_TEXT = re.compile(
     r"\\(?:quad|qquad|text|textbf|textrm|mathrm|mbox|,|;|!)|\band\b|\bor\b|[和或与、]"
     r"|(?<![\w\\])[A-Za-z](?:_\{?\w\}?)?\s*="
 )
 _YES_OR_NO = re.compile(r"(yes|no|true|false)\b\s*[,.;:–—-]", re.IGNORECASE)
-_BOUND = re.compile(
+_BOUND_WORD = re.compile(
     r"\b(?:more|less|greater|fewer|larger|smaller|over|under|above|below|least|most|not|before"
     r"|after)\b",
     re.IGNORECASE,
 )
-"""Words that make a number a bound: "more than 5" is not 5."""
+"""A word that makes a number a bound: "more than 5" is not 5."""
 _LEADS_TO_FORMULA = re.compile(
     r"\b(?:is|are|answer|solution|find|therefore|thus|hence|so|get|gives|that|donc|est|respuesta)\b"
     r"|:\s*$|[是为得]",
     re.IGNORECASE,
 )
-_IS = re.compile(r"\b(?:is|are)\s+\S")
-_LABEL = re.compile(r"[^\W\d_]{3,}\s*[:：]\s*[-−$\\]?\d[^:]*$")
-_SENTENCE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}\s+[A-Za-z]{2,}")
-_NO_ANSWER = re.compile(r"(?:the|an?|our|what|not)\b(?!.*[\d$\\])", re.IGNORECASE | re.DOTALL)
+_IS_OR_ARE = re.compile(r"\b(?:is|are)\s+\S")
+_LABELLED_NUMBER = re.compile(r"[^\W\d_]{3,}\s*[:：]\s*[-−$\\]?\d[^:]*$")
+_TWO_WORDS = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}\s+[A-Za-z]{2,}")
+_NOT_AN_ANSWER = re.compile(r"(?:the|an?|our|what|not)\b(?!.*[\d$\\])", re.IGNORECASE | re.DOTALL)
 _FORMULA = re.compile(
     r"\$\$([^$]+)\$\$|(?<!\\)\$((?:\\\$|[^$\n])+)\$"
     r"|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]",
@@ -81,22 +82,22 @@ def extract(
     choices: tuple[str, ...] = (),
     whole_line: bool = False,
 ) -> str | None:
-    r"""Return the answer in a text, as written there; None if there is none.
+    r"""Return the answer in a text, unchanged; None if there is none.
 
-    Of a text with <answer> tags, only the content of the last one is searched. The first of these
-    is returned: the last `\boxed` or `\fbox` (boxes joined by commas or "and" are one list), the
-    last "Answer:", "Final Answer:", "answer is", "答案", "最终答案" or "####", for choice questions
-    the option letter of the last line, and only if `last_number` the last number. With `whole_line`
-    a marked sentence is returned whole, for a reference answer that is a sentence too.
+    If the text has <answer> tags, only the content of the last one is searched. Tried in order: the
+    last `\boxed` or `\fbox` (boxes joined by commas or "and" are one list); the text after the last
+    "Answer:", "Final Answer:", "answer is", "答案", "最终答案" or "####"; with `choices` the option
+    letter in the last line; with `last_number` the last number. With `whole_line` a sentence after
+    "Answer:" is returned whole, for a reference answer that is a sentence too.
     """
-    text = _answer_part(text[-MAX_TEXT:])
-    tagged = _tagged(text)
-    text = text if tagged is None else tagged
+    text = _without_thinking(text[-MAX_TEXT_LENGTH:])
+    tag_content = _answer_tag_content(text)
+    text = text if tag_content is None else tag_content
     answer = last_box(text)
-    if answer is None and tagged is not None:
+    if answer is None and tag_content is not None:
         answer = (text.strip() or None) if whole_line else extract_from_prose(text)
     if answer is None:
-        answer = _marked(text, choices=choices, whole_line=whole_line)
+        answer = _marked_answer(text, choices=choices, whole_line=whole_line)
     if answer is None and choices:
         answer = letter_in_sentence(_last_line(text), num_options=len(choices))
     if answer is None and last_number:
@@ -105,13 +106,13 @@ def extract(
 
 
 def last_box(text: str) -> str | None:
-    """Return the content of the last box, or of the last boxes joined by commas; None without."""
+    """Return the content of the last box, or of the last boxes joined by commas; None if no box."""
     boxes = _boxes(text)
     if not boxes:
         return None
     joined = [boxes[-1]]
     for box in reversed(boxes[:-1]):
-        if not _is_joined(text[box.end : joined[0].start]):
+        if not _is_list_separator(text[box.end : joined[0].start]):
             break
         joined.insert(0, box)
     return ", ".join(dict.fromkeys(box.content for box in joined))
@@ -120,8 +121,8 @@ def last_box(text: str) -> str | None:
 def find_last_number(text: str) -> str | None:
     """Return the last number in a text, with sign, thousands separators, fraction bar and %."""
     text = text.replace(r"\!", "").replace("{,}", ",").replace(r"\$", "$")
-    for end in range(len(text), 0, _OVERLAP - MAX_PROSE):  # in windows, to bound the time
-        matches = list(_NUMBER.finditer(text[max(0, end - MAX_PROSE) : end]))
+    for end in range(len(text), 0, _WINDOW_OVERLAP - MAX_SENTENCE_LENGTH):  # bounds the time
+        matches = list(_NUMBER.finditer(text[max(0, end - MAX_SENTENCE_LENGTH) : end]))
         if matches:
             return matches[-1].group().replace("$", "").strip()
     return None
@@ -136,12 +137,12 @@ def is_prose(text: str) -> bool:
 
 
 def _without_formulas(text: str) -> str:
-    """Remove formulas. The words between two dollar amounts are no formula."""
-    return _FORMULA.sub(lambda m: m.group() if _SENTENCE.search(m.group()) else " ", text)
+    """Remove formulas. The words between two dollar amounts are not a formula."""
+    return _FORMULA.sub(lambda m: m.group() if _TWO_WORDS.search(m.group()) else " ", text)
 
 
 def is_verbal(text: str) -> bool:
-    """Whether a reference answer is words, also with a number: "at most 3", "no solution"."""
+    """Whether a reference answer is in words: "no solution", also "at most 3"."""
     bare = _without_formulas(text).strip()
     return is_prose(text) or (re.match(_WORD, bare) is not None and len(_words(bare)) >= 2)
 
@@ -150,12 +151,12 @@ def _words(text: str) -> list[str]:
     return re.findall(_WORD, re.sub(r"\\[a-zA-Z]+", " ", text))
 
 
-def _leads_to_number(text: str) -> bool:
+def _has_words_before_number(text: str) -> bool:
     """Whether words precede the first number: "Die Antwort ist 42", "정답은 42입니다"."""
-    before = re.split(r"\d", text, maxsplit=1)
-    if len(before) < 2 or re.search(r"[\\{}=<>|]", text) or _BOUND.search(before[0]):
+    before, *after = re.split(r"\d", text, maxsplit=1)
+    if not after or re.search(r"[\\{}=<>|]", text) or _BOUND_WORD.search(before):
         return False
-    return len(_words(before[0])) >= 2 or _OTHER_SCRIPT.search(before[0]) is not None
+    return len(_words(before)) >= 2 or _OTHER_SCRIPT.search(before) is not None
 
 
 def extract_from_prose(text: str) -> str | None:
@@ -163,16 +164,13 @@ def extract_from_prose(text: str) -> str | None:
     answer = extract(text)
     if answer is not None:
         return answer
-    if not _contains_more(text) and "\n\n" not in text.strip():
+    if not _contains_more_than_answer(text) and "\n\n" not in text.strip():
         return text.strip() or None
-    return _in_sentence(_SPECIAL.sub("", text).strip()) or None
+    return _answer_in_sentence(_SPECIAL_TOKEN.sub("", text).strip()) or None
 
 
-# --- parts ----------------------------------------------------------------------------------------
-
-
-def _answer_part(text: str) -> str:
-    """Return the text after the last thinking; the text before it where it is never closed."""
+def _without_thinking(text: str) -> str:
+    """Return the text after the last thinking; if thinking is never closed, the text before it."""
     ends = list(_THINKING_END.finditer(text))
     if ends:
         return text[ends[-1].end() :]
@@ -180,8 +178,8 @@ def _answer_part(text: str) -> str:
     return text[: start.start()] if start else text
 
 
-def _tagged(text: str) -> str | None:
-    """Return the content of the last <answer> tag; None without one."""
+def _answer_tag_content(text: str) -> str | None:
+    """Return the content of the last <answer> tag; None if there is none."""
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     return text[start + len("<answer>") : end] if end > start >= 0 else None
@@ -194,7 +192,7 @@ class _Box(NamedTuple):
 
 
 def _boxes(text: str) -> list[_Box]:
-    """Return the last outermost boxes. Empty and unclosed ones are dropped."""
+    """Return the last outermost boxes, without empty and unclosed ones."""
     boxes: list[_Box] = []
     for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
         if boxes and match.start() < boxes[-1].end:
@@ -207,13 +205,13 @@ def _boxes(text: str) -> list[_Box]:
 
 
 def _box_content(text: str, start: int) -> tuple[int, str]:
-    """Return end and content of a box. Without a closing brace, it ends with the formula."""
+    """Return end and content of a box. Without a closing brace it ends where the formula ends."""
     while start < len(text) and text[start] == " ":
         start += 1
     if text[start : start + 1] != "{":
         bare = re.match(r"[^\s${}\\]+|\\[a-zA-Z]+(?:\{[^{}]*\})*", text[start : start + 200])
         return (start + bare.end(), bare.group().rstrip(".,")) if bare else (start, "")
-    depth, window = 0, text[start : start + MAX_BOX]
+    depth, window = 0, text[start : start + MAX_BOX_LENGTH]
     for match in re.finditer(r"\\.|[{}]", window, re.DOTALL):
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
         if depth == 0:
@@ -223,7 +221,7 @@ def _box_content(text: str, start: int) -> tuple[int, str]:
 
 
 def _innermost(content: str) -> str:
-    """Return the content of a box that is all of another box's content."""
+    """Return the inner box's content if a box contains nothing but another box."""
     inner = _BOX.match(content)
     if inner is None:
         return content
@@ -231,30 +229,30 @@ def _innermost(content: str) -> str:
     return content if content[end:].strip(" .$") else inner_content
 
 
-def _is_joined(between: str) -> bool:
-    """Whether two boxes are one list: only commas, "and" and spaces between them."""
+def _is_list_separator(between: str) -> bool:
+    """Whether the text between two boxes joins them to one list: only commas, "and" and spaces."""
     if len(between) > 40 or "\n\n" in between:
         return False
-    other = re.sub(r"[\s{},;$&]|\\[()\[\]]", "", _BETWEEN_BOXES.sub("", between))
-    return not other and ("\n" not in between.strip() or "," in between)
+    remaining = re.sub(r"[\s{},;$&]|\\[()\[\]]", "", _JOINING_TEXT.sub("", between))
+    return not remaining and ("\n" not in between.strip() or "," in between)
 
 
-def _marked(text: str, *, choices: tuple[str, ...], whole_line: bool) -> str | None:
-    """Return the answer in the first line after the last marker that text follows."""
-    for match in reversed(list(_MARKER.finditer(text))[-16:]):
-        lines = map(_strip, text[match.end() :].split("\n", 8)[:8])
+def _marked_answer(text: str, *, choices: tuple[str, ...], whole_line: bool) -> str | None:
+    """Return the answer in the first line after the last "Answer:" or other marker with text."""
+    for match in reversed(list(_ANSWER_MARKER.finditer(text))[-16:]):
+        lines = map(_strip_markup, text[match.end() :].split("\n", 8)[:8])
         line = next(filter(None, lines), None)
         if line is None:
             continue
         if choices and (letter := letter_in_sentence(line, num_options=len(choices))):
             return letter
-        return (line if whole_line else _in_sentence(line)) or None
+        return (line if whole_line else _answer_in_sentence(line)) or None
     return None
 
 
-def _strip(line: str) -> str:
-    """Remove markdown, special tokens, a closing remark, punctuation and formula delimiters."""
-    line = _CLOSING_REMARK.sub("", _SPECIAL.sub("", line[-MAX_PROSE:])).strip()
+def _strip_markup(line: str) -> str:
+    """Remove Markdown, special tokens, a closing remark, punctuation and formula delimiters."""
+    line = _CLOSING_REMARK.sub("", _SPECIAL_TOKEN.sub("", line[-MAX_SENTENCE_LENGTH:])).strip()
     line = re.sub(r"^(?:[*_#>`]+\s*)+|(?<![\s*_`])[\s*_`]+$", "", line).strip()
     line = line.removeprefix(":").removeprefix("：").strip()
     if line in ("\\[", "\\(", "$$", "$", "\\]", "\\)"):
@@ -264,25 +262,25 @@ def _strip(line: str) -> str:
     return next(filter(None, formula.groups())).strip() if formula else line
 
 
-def _in_sentence(line: str) -> str:
+def _answer_in_sentence(line: str) -> str:
     """Return the answer in a sentence: after "is", the last formula, or the last number."""
-    if not _contains_more(line):
+    if not _contains_more_than_answer(line):
         return line
-    line = line[-MAX_PROSE:]
+    line = line[-MAX_SENTENCE_LENGTH:]
     answer_first = None if _FORMULA.search(line) else _IS_THE_ANSWER.match(line)
     if answer_first and _may_be_answer(answer_first.group(1)):
-        return _strip(answer_first.group(1))
+        return _strip_markup(answer_first.group(1))
     equations = re.split(r"\s(?:is|are)\s", line)[-1]
     if _EQUATIONS.fullmatch(equations):
-        return _strip(equations)
+        return _strip_markup(equations)
     if not re.search(r"\d", line) and (yes_or_no := _YES_OR_NO.match(line)):
         return yes_or_no.group(1)
     pieces = re.split(r"\s(?:is|are|equals)\s|\s=\s|[是为]|\bto be\s", line)
-    after = _strip(pieces[-1])
+    after = _strip_markup(pieces[-1])
     if len(pieces) > 1 and _may_be_answer(after):
         return after
     contents = [next(filter(None, match.groups())) for match in _FORMULA.finditer(line)]
-    formulas = [content for content in contents if not _SENTENCE.search(content)]
+    formulas = [content for content in contents if not _TWO_WORDS.search(content)]
     if formulas:
         return str(formulas[-1]).strip()
     bold = [text for text in re.findall(r"\*\*([^*]+)\*\*", line) if re.search(r"\d", text)]
@@ -290,22 +288,23 @@ def _in_sentence(line: str) -> str:
     return number if number is not None else line
 
 
-def _contains_more(text: str) -> bool:
-    """Whether a text contains more than an answer."""
-    text = text[-MAX_PROSE:]
+def _contains_more_than_answer(text: str) -> bool:
+    """Whether a text is words around an answer, not an answer alone."""
+    text = text[-MAX_SENTENCE_LENGTH:]
     return (
         is_prose(text)
-        or _leads_to_formula(text)
-        or _leads_to_number(text)
+        or _has_words_before_formula(text)
+        or _has_words_before_number(text)
         or _IS_THE_ANSWER.match(text) is not None
     )
 
 
-def _leads_to_formula(text: str) -> bool:
+def _has_words_before_formula(text: str) -> bool:
     """Whether words such as "the solution is" precede a formula."""
     bare = _without_formulas(text)
-    verbs = list(_IS.finditer(bare))
-    if (verbs and re.search(r"[A-Za-z]{2}\s", bare[: verbs[-1].start()])) or _LABEL.match(text):
+    verbs = list(_IS_OR_ARE.finditer(bare))
+    has_subject = verbs and re.search(r"[A-Za-z]{2}\s", bare[: verbs[-1].start()])
+    if has_subject or _LABELLED_NUMBER.match(text):
         return True
     formulas = list(_FORMULA.finditer(text))
     starts = [0, *(formula.end() for formula in formulas)]
@@ -314,12 +313,12 @@ def _leads_to_formula(text: str) -> bool:
 
 
 def _may_be_answer(text: str) -> bool:
-    """Whether the words beside "is" may be an answer: short, and not "the solution"."""
+    """Whether the words before or after "is" may be an answer: short, and not "the solution"."""
     if not text or is_prose(text) or len(text.split()) > 8:
         return False
-    return _NO_ANSWER.match(text) is None
+    return _NOT_AN_ANSWER.match(text) is None
 
 
 def _last_line(text: str) -> str:
-    lines = [line for line in map(_strip, text.rsplit("\n", 8)) if line]
+    lines = [line for line in map(_strip_markup, text.rsplit("\n", 8)) if line]
     return lines[-1] if lines else ""

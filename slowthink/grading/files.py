@@ -22,17 +22,17 @@ from slowthink.grading.grader import Grader, PairItem
 from slowthink.grading.reference import compat
 from slowthink.records import Grade, Verdict
 
-BLOCK = 2_000
-"""Rows graded together."""
+ROWS_PER_BATCH = 2_000
+"""Rows per call of the grader."""
 _TEXT_FIELDS = ("gold", "pred", "response", "question", "solution")
-_LETTER = re.compile(r"[\s({$]*[A-J][\s)}$.]*")
+_OPTION_LETTER = re.compile(r"[\s({$]*[A-J][\s)}$.]*")
 
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
     """One row of a file: reference answer and prediction, or a text that contains one."""
 
-    line: int
+    line_number: int
     gold: str
     pred: str | None
     response: str | None = None
@@ -46,15 +46,15 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class PairFile:
-    """The rows of a file, and an error message for each row that cannot be used."""
+    """The rows of a file, and an error message for each unusable line."""
 
     rows: list[PairRow]
-    bad: list[str]
+    errors: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class GradedRows:
-    """A grade per row; seconds in all, without starting workers; and the longest for one row."""
+    """One grade per row; the total time, without starting workers; the longest time for one row."""
 
     grades: list[Grade]
     seconds: float
@@ -65,7 +65,7 @@ def grade_file(path: str | Path, *, mode: str = "strict", num_workers: int = 1) 
     """Return the result of `slowthink grade`: n, verdicts, agreement, disagreements, speed.
 
     `agreement` is over rows that have `equal`, are not `contested` and whose verdict counts; None
-    without one. `num_bad_rows` counts unusable rows, `bad_rows` has the first ten with the reason.
+    if there are none. `num_bad_rows` counts unusable rows, `bad_rows` has the first ten errors.
     Raises DataError if no row can be used.
     """
     file = read_pairs(path)
@@ -79,41 +79,41 @@ def read_pairs(path: str | Path) -> PairFile:
     file = PairFile([], [])
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
-            for line, text in enumerate(lines, start=1):
-                row = _read_row(path, line, text) if text.strip() else None
+            for line_number, text in enumerate(lines, start=1):
+                row = _parse_row(path, line_number, text) if text.strip() else None
                 if isinstance(row, PairRow):
                     file.rows.append(row)
                 elif row is not None:
-                    file.bad.append(row)
+                    file.errors.append(row)
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror}; expected a JSONL file. Check the path."
         ) from error
     if not file.rows:
-        reason = file.bad[0] if file.bad else f"{path}: no rows; expected one JSON object per line"
+        reason = next(iter(file.errors), f"{path}: no rows; expected one JSON object per line")
         raise DataError(f"{reason}. Nothing was graded; fix the file.")
     return file
 
 
-def _read_row(path: Path, line: int, text: str) -> PairRow | str:
-    """Return the row, or why it cannot be used."""
+def _parse_row(path: Path, line_number: int, text: str) -> PairRow | str:
+    """Return the row, or the error message for an unusable line."""
     expected = 'expected {"gold": "…", "pred": "…"} or "response" instead of "pred"'
     try:
         row = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        return f"{path}:{line}: not JSON ({error}); {expected}. Fix or remove the line"
+        return f"{path}:{line_number}: not JSON ({error}); {expected}. Fix or remove the line"
     required = ({"gold", "solution"}, {"pred", "response"})
     if not isinstance(row, dict) or not all(names & row.keys() for names in required):
-        seen = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        return f"{path}:{line}: has {seen:.80}; {expected}. Add the field"
+        observed = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+        return f"{path}:{line_number}: has {observed:.80}; {expected}. Add the field"
     for name in _TEXT_FIELDS:
         if not isinstance(row.get(name), str | int | float | None):
-            kind = type(row[name]).__name__
-            return f"{path}:{line}: `{name}` is a {kind}; {expected}. Make it text"
+            type_name = type(row[name]).__name__
+            return f"{path}:{line_number}: `{name}` is a {type_name}; {expected}. Make it text"
     texts = {name: None if row.get(name) is None else str(row[name]) for name in _TEXT_FIELDS}
     equal = row.get("equal")
     return PairRow(
-        line=line,
+        line_number=line_number,
         gold=texts["gold"] or "",
         pred=texts["pred"],
         response=texts["response"],
@@ -126,50 +126,50 @@ def _read_row(path: Path, line: int, text: str) -> PairRow | str:
 
 
 def grade_rows(file: PairFile, grader: Grader) -> GradedRows:
-    """Return the grades of a file's rows."""
+    """Return one grade per row of a file."""
     grader.start_workers()
-    started = time.perf_counter()
+    start_time = time.perf_counter()
     grades: list[Grade] = []
-    worst = 0.0
-    for start in range(0, len(file.rows), BLOCK):
-        block = file.rows[start : start + BLOCK]
-        timed = grader.grade_pairs([pair_from_row(row, mode=grader.mode) for row in block])
+    worst_seconds = 0.0
+    for start in range(0, len(file.rows), ROWS_PER_BATCH):
+        batch = file.rows[start : start + ROWS_PER_BATCH]
+        timed = grader.grade_pairs([pair_from_row(row, mode=grader.mode) for row in batch])
         grades += [grade.grade for grade in timed]
-        worst = max([worst, *(grade.seconds for grade in timed)])
-    return GradedRows(grades, time.perf_counter() - started, worst)
+        worst_seconds = max([worst_seconds, *(grade.seconds for grade in timed)])
+    return GradedRows(grades, time.perf_counter() - start_time, worst_seconds)
 
 
 def pair_from_row(row: PairRow, *, mode: str = "strict") -> PairItem:
-    """Return the reference answer and the answer to compare, each extracted from its text."""
+    """Return a row's reference answer and predicted answer, each extracted from its text."""
     context = AnswerContext(question=row.question, choices=row.choices)
     if mode == "math-verify":
         return PairItem(row.gold, row.pred if row.pred is not None else row.response, context)
     gold = _reference_answer(row.gold)
     if mode != "strict":
-        return PairItem(gold, _compat_answer(row, mode), context)
-    return PairItem(gold, _strict_answer(row, gold), context)
+        return PairItem(gold, _extract_as_paper(row, mode), context)
+    return PairItem(gold, _extract_strictly(row, gold), context)
 
 
-def _strict_answer(row: PairRow, gold: str) -> str | None:
-    options = row.choices or (tuple(choice.LETTERS) if _LETTER.fullmatch(gold) else ())
+def _extract_strictly(row: PairRow, gold: str) -> str | None:
+    choices = row.choices or (tuple(choice.LETTERS) if _OPTION_LETTER.fullmatch(gold) else ())
     if row.pred is None:
-        return extract(row.response or "", choices=options)
-    if options:
+        return extract(row.response or "", choices=choices)
+    if choices:
         is_choice = bool(choice.parse_choice(row.pred).letters) and not is_prose(row.pred)
-        return extract(row.pred, choices=() if is_choice else options) or row.pred
+        return extract(row.pred, choices=() if is_choice else choices) or row.pred
     if is_verbal(gold) and not is_prose(gold):
         return extract(row.pred, whole_line=True) or row.pred
     return extract_from_prose(row.pred)
 
 
-def _compat_answer(row: PairRow, mode: str) -> str | None:
+def _extract_as_paper(row: PairRow, mode: str) -> str | None:
     if row.pred is not None and "boxed" not in row.pred:
         return row.pred
     return compat.extract_as(mode, row.response or row.pred or "") or None
 
 
 def _reference_answer(text: str) -> str:
-    """Return the reference answer; of a worked solution, the answer it ends with."""
+    """Return the reference answer; of a worked solution, its final answer."""
     if "boxed" in text or "\n" in text.strip() or len(text) > 120:
         return extract_from_prose(text) or text
     return text
@@ -178,10 +178,10 @@ def _reference_answer(text: str) -> str:
 def summarize_grades(file: PairFile, graded: GradedRows, *, mode: str) -> dict[str, Any]:
     """Return the result of `slowthink grade` for these grades."""
     grades = graded.grades
-    pairs = [(r, g) for r, g in zip(file.rows, grades, strict=True) if r.equal is not None]
-    labelled = [(r, g) for r, g in pairs if not r.is_contested]
-    decided = [(r, g) for r, g in labelled if g.verdict.is_counted]
-    wrong = [(r, g) for r, g in decided if (g.verdict is Verdict.CORRECT) != r.equal]
+    pairs = [(row, g) for row, g in zip(file.rows, grades, strict=True) if row.equal is not None]
+    labelled = [(row, grade) for row, grade in pairs if not row.is_contested]
+    decided = [(row, grade) for row, grade in labelled if grade.verdict.is_counted]
+    wrong = [(row, g) for row, g in decided if (g.verdict is Verdict.CORRECT) != row.equal]
     return {
         "mode": mode,
         "n": len(grades),
@@ -191,18 +191,18 @@ def summarize_grades(file: PairFile, graded: GradedRows, *, mode: str) -> dict[s
         "num_contested": len(pairs) - len(labelled),
         "num_undecided": len(labelled) - len(decided),
         "agreement": 1 - len(wrong) / len(decided) if decided else None,
-        "false_positives": [_shown(r, g) for r, g in wrong if g.verdict is Verdict.CORRECT],
-        "false_negatives": [_shown(r, g) for r, g in wrong if g.verdict is not Verdict.CORRECT],
+        "false_positives": [_disagreement(row, g) for row, g in wrong if not row.equal],
+        "false_negatives": [_disagreement(row, g) for row, g in wrong if row.equal],
         "grades_per_second": len(grades) / graded.seconds if graded.seconds else None,
         "worst_seconds": graded.worst_seconds,
-        "num_bad_rows": len(file.bad),
-        "bad_rows": file.bad[:10],
+        "num_bad_rows": len(file.errors),
+        "bad_rows": file.errors[:10],
     }
 
 
-def _shown(row: PairRow, grade: Grade) -> dict[str, Any]:
+def _disagreement(row: PairRow, grade: Grade) -> dict[str, Any]:
     return {
-        "line": row.line,
+        "line": row.line_number,
         "gold": row.gold,
         "pred": row.pred if row.pred is not None else (row.response or "")[-200:],
         "extracted": grade.extracted,

@@ -1,4 +1,4 @@
-r"""The grader: one verdict for one answer. Rules decide first, killable workers the rest.
+r"""The grader: one verdict per answer. Workers, killed when too slow, decide what rules cannot.
 
 `extract` finds the answer, `answers.compare` compares it with the reference answer. Example:
 `Grade(verdict=CORRECT, extracted="\\dfrac12", gold="0.5", method="value")`.
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeVar
+from typing import Any
 
 from slowthink.errors import ConfigError, GraderError
 from slowthink.grading.answers.compare import AnswerContext, compare
@@ -19,14 +19,12 @@ from slowthink.grading.reference import compat
 from slowthink.grading.workers import WorkerPool, WorkerResult
 from slowthink.records import Grade, Problem, Verdict
 
-T = TypeVar("T")
-
 MODES = ("strict", "limo-compat", "s1-compat", "math-verify")
-"""Our rules; the papers' string rules; math-verify's parse and verify with their defaults. All but
-the first exist for comparison only."""
+"""Our rules; the papers' string rules; math-verify with its defaults. All but the first exist for
+comparison only."""
 
-WORKER_SHARE = 0.5
-"""Share of the time for one answer that a worker gets; the other half is for replacing it."""
+WORKER_TIME_SHARE = 0.5
+"""Share of an answer's time limit that a worker may use; the other half is for replacing it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +39,7 @@ class GradeItem:
 
 @dataclass(frozen=True, slots=True)
 class PairItem:
-    """A reference answer and an extracted answer; None if nothing was extracted."""
+    """A reference answer and an extracted answer, or None if nothing was extracted."""
 
     gold: str
     answer: str | None
@@ -50,16 +48,16 @@ class PairItem:
 
 @dataclass(frozen=True, slots=True)
 class TimedGrade:
-    """A grade and how long it took."""
+    """A grade and the time that it took."""
 
     grade: Grade
     seconds: float
 
 
 class Grader:
-    """Grades answers; a context manager, since it may hold worker processes.
+    """Grades answers. A context manager: leaving it ends the worker processes.
 
-    `timeout_seconds` bounds the time for one answer. Beyond it the verdict is GRADER_ERROR.
+    `timeout_seconds` is the time limit for one answer. Beyond it the verdict is GRADER_ERROR.
     """
 
     def __init__(
@@ -72,8 +70,8 @@ class Grader:
         self.mode = mode
         self.pool = WorkerPool(
             num_workers=num_workers,
-            seconds=timeout_seconds * WORKER_SHARE,
-            defaults=mode == "math-verify",
+            timeout_seconds=timeout_seconds * WORKER_TIME_SHARE,
+            use_defaults=mode == "math-verify",
         )
 
     def __enter__(self) -> Grader:
@@ -102,15 +100,16 @@ class Grader:
 
     def grade_many(self, items: Iterable[GradeItem]) -> list[Grade]:
         """Return one grade per item, in order. Workers decide what the rules cannot."""
-        return [timed.grade for timed in self._finish([_timed(self._item, i) for i in items])]
+        outcomes = [_timed(self._grade_item, item) for item in items]
+        return [timed.grade for timed in self._decide_by_workers(outcomes)]
 
     def grade_pairs(self, pairs: Iterable[PairItem]) -> list[TimedGrade]:
         """Return one grade per pair of reference and extracted answer, in order, with its time."""
-        return self._finish([_timed(self._pair, pair) for pair in pairs])
+        return self._decide_by_workers([_timed(self._grade_pair, pair) for pair in pairs])
 
     def compare_by_rules(self, pair: PairItem) -> bool | None:
         """Whether the two answers are equal by the rules; None if only a worker can decide."""
-        grade = self._pair(pair)
+        grade = self._grade_pair(pair)
         return grade.verdict is Verdict.CORRECT if isinstance(grade, Grade) else None
 
     def start_workers(self) -> None:
@@ -118,9 +117,9 @@ class Grader:
         if self.mode in ("strict", "math-verify"):
             self.pool.compare_many([("1", "1")] * self.pool.num_workers)
 
-    def _finish(self, outcomes: list[tuple[Grade | _Undecided, float]]) -> list[TimedGrade]:
-        """Send undecided pairs to the workers and return all grades in order."""
-        undecided = [outcome for outcome, _ in outcomes if isinstance(outcome, _Undecided)]
+    def _decide_by_workers(self, outcomes: list[tuple[_RulesOutcome, float]]) -> list[TimedGrade]:
+        """Let workers compare the undecided pairs, and return all grades in order."""
+        undecided = [outcome for outcome, _ in outcomes if isinstance(outcome, _UndecidedPair)]
         results = iter(self.pool.compare_many([(pair.gold, pair.pred) for pair in undecided]))
         grades = []
         for outcome, seconds in outcomes:
@@ -131,7 +130,7 @@ class Grader:
                 grades.append(TimedGrade(outcome.grade(result), seconds + result.seconds))
         return grades
 
-    def _item(self, item: GradeItem) -> Grade | _Undecided:
+    def _grade_item(self, item: GradeItem) -> _RulesOutcome:
         gold = (item.problem.answer or "").strip()
         if not gold:
             return Grade(verdict=Verdict.UNGRADABLE, method="no key")
@@ -155,67 +154,70 @@ class Grader:
             whole_line=is_verbal(gold),
         )
 
-    def _pair(self, pair: PairItem) -> Grade | _Undecided:
+    def _grade_pair(self, pair: PairItem) -> _RulesOutcome:
         if not pair.gold.strip():
             return Grade(verdict=Verdict.UNGRADABLE, extracted=pair.answer, method="no key")
         if pair.answer is None or not pair.answer.strip():
             return Grade(verdict=Verdict.NO_ANSWER, gold=pair.gold, method="extract")
         return self._compare(pair.gold, pair.answer, pair.context)
 
-    def _compare(self, gold: str, pred: str, context: AnswerContext) -> Grade | _Undecided:
+    def _compare(self, gold: str, pred: str, context: AnswerContext) -> _RulesOutcome:
         if self.mode == "strict":
             return _compare_strictly(gold, pred, context)
         if self.mode == "math-verify":
-            return _Undecided(_as_formula(gold), _as_formula(pred), gold, pred)
+            return _UndecidedPair(_as_formula(gold), _as_formula(pred), gold, pred)
         equal = compat.equal_as(self.mode, gold, pred)
-        return _grade(equal, gold=gold, pred=pred, method=self.mode)
+        return _make_grade(equal, gold=gold, pred=pred, method=self.mode)
 
 
 @dataclass(frozen=True, slots=True)
-class _Undecided:
-    """Two answers for a worker to compare, and the same as they are shown in the grade."""
+class _UndecidedPair:
+    """Two normalised answers for a worker to compare, and their texts for the grade."""
 
     gold: str
     pred: str
-    shown_gold: str
-    shown_pred: str
+    gold_text: str
+    pred_text: str
 
     def grade(self, result: WorkerResult) -> Grade:
         """Return the grade by a worker's result. An answer that it cannot parse is wrong."""
-        shown = {"gold": self.shown_gold, "extracted": self.shown_pred}
+        texts = {"gold": self.gold_text, "extracted": self.pred_text}
         if result.equal is None and result.error.startswith("worker"):
-            return Grade(verdict=Verdict.GRADER_ERROR, method=result.error, **shown)
+            return Grade(verdict=Verdict.GRADER_ERROR, method=result.error, **texts)
         verdict = Verdict.CORRECT if result.equal else Verdict.WRONG
         method = "math-verify" if result.equal is not None else f"math-verify: {result.error}"
-        return Grade(verdict=verdict, method=method, **shown)
+        return Grade(verdict=verdict, method=method, **texts)
 
 
-def _compare_strictly(gold: str, pred: str, context: AnswerContext) -> Grade | _Undecided:
+_RulesOutcome = Grade | _UndecidedPair
+
+
+def _compare_strictly(gold: str, pred: str, context: AnswerContext) -> _RulesOutcome:
     try:
         comparison = compare(gold, pred, context=context)
     except (ArithmeticError, LookupError, ValueError, TypeError, RecursionError) as error:
         method = f"rules failed: {type(error).__name__}"
         return Grade(verdict=Verdict.GRADER_ERROR, extracted=pred, gold=gold, method=method)
     if comparison.equal is None:
-        return _Undecided(comparison.gold, comparison.pred, gold, pred)
-    return _grade(comparison.equal, gold=gold, pred=pred, method=comparison.method)
+        return _UndecidedPair(comparison.gold, comparison.pred, gold, pred)
+    return _make_grade(comparison.equal, gold=gold, pred=pred, method=comparison.method)
 
 
 def _as_formula(text: str) -> str:
     """Put a bare answer in dollar signs, as math-verify expects; a sentence stays unchanged."""
-    is_marked = any(mark in text for mark in ("$", "\\(", "\\[", "boxed"))
-    return text if is_marked or is_prose(text) else f"${text}$"
+    has_delimiters = any(mark in text for mark in ("$", "\\(", "\\[", "boxed"))
+    return text if has_delimiters or is_prose(text) else f"${text}$"
 
 
 @cache
 def check_dependencies() -> None:
-    """Grade known pairs by a real worker, once per process if they are graded correctly.
+    """Check that a worker compares known pairs correctly; a successful check is not repeated.
 
     Raises GraderError if math-verify's parser does not work (an antlr version mismatch makes it
     answer False without a warning).
     """
     pairs = [("\\frac{1}{2}", "0.5"), ("(x+1)^2", "x^2+2x+1"), ("(x+1)^2", "x^2+1")]
-    pool = WorkerPool(seconds=30.0)
+    pool = WorkerPool(timeout_seconds=30.0)
     try:
         equal = [result.equal for result in pool.compare_many(pairs)]
     finally:
@@ -223,16 +225,16 @@ def check_dependencies() -> None:
     if equal != [True, True, False]:
         raise GraderError(
             f"math-verify: known pairs {pairs} were graded {equal}; expected [True, True, False]. "
-            "Its LaTeX parser does not work, mostly because of another antlr4-python3-runtime "
+            "Its LaTeX parser does not work, usually because of another antlr4-python3-runtime "
             "(hydra needs 4.9). Run: pip install 'math-verify[antlr4_13_2]'"
         )
 
 
-def _grade(equal: bool, *, gold: str, pred: str, method: str) -> Grade:
+def _make_grade(equal: bool, *, gold: str, pred: str, method: str) -> Grade:
     verdict = Verdict.CORRECT if equal else Verdict.WRONG
     return Grade(verdict=verdict, extracted=pred, gold=gold, method=method)
 
 
-def _timed(grade: Callable[[T], Grade | _Undecided], item: T) -> tuple[Grade | _Undecided, float]:
-    started = time.perf_counter()
-    return grade(item), time.perf_counter() - started
+def _timed(grade: Callable[[Any], _RulesOutcome], item: Any) -> tuple[_RulesOutcome, float]:
+    start_time = time.perf_counter()
+    return grade(item), time.perf_counter() - start_time

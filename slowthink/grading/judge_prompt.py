@@ -1,4 +1,4 @@
-r"""Prompts for a model as judge of answers that the rules left undecided, and its verdict parsed.
+r"""Prompts for a model that judges undecided answers, and parsing of its verdict.
 
 Pure functions; `sampling.judge` runs the model. Two modes: `answer` compares an extracted answer
 with the reference answer; `solution` compares a whole attempt with a reference solution (as s1
@@ -18,14 +18,14 @@ from slowthink.records import Grade, Problem, Verdict
 MODES = ("answer", "solution")
 MAX_CHARS = 24_000
 """Longest attempt or solution in a prompt; a longer one is shortened in the middle."""
-VERSION = 1
-"""Version of the prompts, part of the ledger's key of a verdict."""
+PROMPT_SEED = 1
+"""Part of the ledger's key of a verdict: change it with the prompts."""
 
-_SYSTEM = (
+_SYSTEM_PROMPT = (
     "You check answers to problems. You do not solve the problem yourself and you do not credit "
     "effort. You end with one line that is exactly `VERDICT: CORRECT` or `VERDICT: INCORRECT`."
 )
-_ANSWER = """Problem:
+_ANSWER_PROMPT = """Problem:
 {question}
 
 Reference answer:
@@ -39,7 +39,7 @@ Do the two answers say the same? Different forms of one value are the same: 1/2 
 not: other interval ends or brackets, a part that is missing or one too many, another unit, a \
 rounded number where the reference is exact. For several parts all must be right. Say in at most \
 three sentences what you compared, then give the verdict line."""
-_SOLUTION = """Problem:
+_SOLUTION_PROMPT = """Problem:
 {question}
 
 Reference solution:
@@ -52,8 +52,8 @@ Is the attempt right? Where the problem asks for a value, only the attempt's fin
 and it must be the reference's. Where it asks for a proof, each step that the conclusion needs \
 must be there and hold; another way than the reference's is fine. An attempt that breaks off is \
 not right. Say in at most five sentences what decides, then give the verdict line."""
-_PROMPTS = {"answer": _ANSWER, "solution": _SOLUTION}
-_VERDICT = re.compile(r"verdict\s*:\s*(correct|incorrect)\s*\.?", re.IGNORECASE)
+_PROMPTS = {"answer": _ANSWER_PROMPT, "solution": _SOLUTION_PROMPT}
+_VERDICT_LINE = re.compile(r"verdict\s*:\s*(correct|incorrect)\s*\.?", re.IGNORECASE)
 
 
 def judge_mode(problem: Problem, grade: Grade) -> str | None:
@@ -70,8 +70,8 @@ def judge_mode(problem: Problem, grade: Grade) -> str | None:
 
 
 def is_undecided(grade: Grade) -> bool:
-    """Whether the rules left a grade undecided: no reference answer, an error, an answer that no
-    parser reads, or two sentences that differ."""
+    """Whether the rules left a grade undecided: there is no reference answer, an error, an answer
+    that cannot be parsed, or two sentences that differ."""
     if grade.verdict is Verdict.WRONG and grade.gold and grade.extracted:
         are_sentences = is_prose(grade.gold) and is_prose(grade.extracted)
         return are_sentences or grade.method.startswith("math-verify: ")
@@ -79,7 +79,7 @@ def is_undecided(grade: Grade) -> bool:
 
 
 def build_messages(mode: str, *, question: str, gold: str, answer: str) -> list[dict[str, str]]:
-    """Return the chat messages for one judgement.
+    """Return the chat messages that ask for one judgement.
 
     `gold` is the reference answer in mode `answer` and the reference solution in mode `solution`;
     `answer` is the extracted answer or the attempt without its thinking. Raises ConfigError for an
@@ -90,21 +90,21 @@ def build_messages(mode: str, *, question: str, gold: str, answer: str) -> list[
             f"judge mode: got {mode!r}; expected one of {', '.join(MODES)}. Use one of these."
         )
     prompt = _PROMPTS[mode].format(
-        question=_fenced(question), gold=_fenced(gold), answer=_fenced(answer)
+        question=_fence(question), gold=_fence(gold), answer=_fence(answer)
     )
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": prompt}]
+    return [{"role": "system", "content": _SYSTEM_PROMPT}, {"role": "user", "content": prompt}]
 
 
 def parse_verdict(text: str) -> Verdict | None:
-    """Return CORRECT or WRONG by the last line; None without a verdict there, or if lines disagree.
+    """Return CORRECT or WRONG by the last line; None if it has no verdict, or if lines disagree.
 
     A verdict must be a line of its own: one that is only mentioned does not count.
     """
-    value = final_value(text, _VERDICT)
+    value = final_value(text, _VERDICT_LINE)
     return {"correct": Verdict.CORRECT, "incorrect": Verdict.WRONG}.get(value or "")
 
 
-def _fenced(text: str) -> str:
+def _fence(text: str) -> str:
     """Return the text between fences that it cannot close, shortened to `MAX_CHARS`."""
     if len(text) > MAX_CHARS:
         half = MAX_CHARS // 2

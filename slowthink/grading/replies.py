@@ -5,26 +5,26 @@ from __future__ import annotations
 import re
 
 THINKING_ENDS = ("</think>", "<|im_start|>answer")
-"""Delimiters after which a thinking model's reply begins."""
+"""Delimiters between a model's thinking and its reply."""
 
 
 def strip_thinking(text: str) -> str:
-    """A thinking model's reply without its thinking; the whole text of any other model."""
-    for end in THINKING_ENDS:
-        text = text.rsplit(end, 1)[-1]
+    """Return a reply without its thinking; unchanged if it has none."""
+    for delimiter in THINKING_ENDS:
+        text = text.rsplit(delimiter, 1)[-1]
     return text
 
 
 def plain_lines(text: str) -> list[str]:
-    """The non-blank lines of a reply, without Markdown marks."""
+    """Return the non-blank lines of a reply without Markdown."""
     lines = [re.sub(r"[*_`#$>]+", "", line).strip() for line in text.splitlines()]
     return [line for line in lines if line]
 
 
 def final_value(text: str, pattern: re.Pattern[str]) -> str | None:
-    """Group 1 of the pattern in the last line, in lower case.
+    """Return group 1 of the pattern in the last line, in lower case.
 
-    None if the last line does not match as a whole, or if another line matches with another value.
+    None if the last line does not fully match, or if another line matches with another value.
     """
     matches = [pattern.fullmatch(line) for line in plain_lines(text)]
     values = {match[1].lower() for match in matches if match}
@@ -32,5 +32,5 @@ def final_value(text: str, pattern: re.Pattern[str]) -> str | None:
 
 
 def fenced(text: str, *, max_chars: int | None = None) -> str:
-    """The first `max_chars` characters of a text, inside a fence that the text cannot close."""
+    """Return the first `max_chars` characters of a text between fences that it cannot close."""
     return f"<<<\n{text[:max_chars].replace('<<<', '‹‹‹').replace('>>>', '›››')}\n>>>"

@@ -1,8 +1,8 @@
 """Worker processes that compare what the rules cannot: math-verify on sympy, killed when too slow.
 
-A worker is `python -m slowthink.grading.workers` and talks length-prefixed JSON over pipes, so that
-it never imports the caller's main module, torch or transformers and needs no signal handler.
-Example: {"gold": "x^2", "pred": "x*x", "defaults": false} is answered by {"equal": true}.
+A worker is `python -m slowthink.grading.workers` and exchanges length-prefixed JSON over pipes: it
+never imports the caller's main module, torch or transformers, and needs no signal handler. Example:
+{"gold": "x^2", "pred": "x*x", "use_defaults": false} is answered by {"equal": true}.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +25,21 @@ from typing import Any, BinaryIO
 from slowthink.errors import GraderError
 
 MEMORY_MB = 1024
-"""Address space of one worker."""
-SPARE_AFTER = 0.3
-"""Share of its time limit after which a task looks stuck and a spare worker is started."""
+"""Limit of one worker's address space."""
+SPARE_AFTER_SHARE = 0.3
+"""Share of the time limit after which a comparison looks stuck and a spare worker is started."""
 MIN_CPU_SHARE = 0.7
-"""A task with a smaller share of CPU time in its time limit is slow because the machine is busy."""
-EXTENDED_LIMIT = 1.15
-"""Time limit of such a task, relative to the usual one."""
-START_SECONDS = 60.0
+"""A smaller share of CPU time in the time limit means that the machine is busy."""
+EXTENSION_FACTOR = 1.15
+"""Time limit of such a comparison, relative to the usual one."""
+START_TIMEOUT_SECONDS = 60.0
 """Time limit for starting a worker; importing sympy takes about a second."""
-_LENGTH = struct.Struct(">I")
+_LENGTH_PREFIX = struct.Struct(">I")
 
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """Equal, not equal, or None with the error that prevented a comparison."""
+    """Whether two answers are equal; None with the error that prevented a comparison."""
 
     equal: bool | None
     error: str = ""
@@ -46,7 +47,7 @@ class WorkerResult:
 
 
 class _Worker:
-    """One worker process, with at most one task at a time."""
+    """One worker process. It compares one pair at a time, the one at `pair_index` of the batch."""
 
     def __init__(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
@@ -60,9 +61,9 @@ class _Worker:
             start_new_session=True,
         )
         self.ready = False
-        self.task: int | None = None
-        self.sent = 0.0
-        self.deadline = time.monotonic() + START_SECONDS
+        self.pair_index: int | None = None
+        self.send_time = 0.0
+        self.deadline = time.monotonic() + START_TIMEOUT_SECONDS
         self._cpu_seconds_before = 0.0
         self._buffer = b""
 
@@ -72,22 +73,23 @@ class _Worker:
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
 
-    def send(self, task: int, message: dict[str, Any], *, seconds: float) -> None:
-        """Send a task; its time limit starts now."""
+    def send(self, pair_index: int, message: dict[str, Any], *, timeout_seconds: float) -> None:
+        """Send a pair to compare; its time limit starts now."""
         assert self.process.stdin is not None
-        self.task = task
-        self.sent = time.monotonic()
-        self.deadline = self.sent + seconds
+        self.pair_index = pair_index
+        self.send_time = time.monotonic()
+        self.deadline = self.send_time + timeout_seconds
         self._cpu_seconds_before = _cpu_seconds(self.process.pid)
-        _write(self.process.stdin, message)
+        _write_message(self.process.stdin, message)
 
-    def extend(self, seconds: float) -> bool:
-        """Extend the deadline of a task on a busy machine, once. False if it is not extended."""
+    def extend_deadline(self, timeout_seconds: float) -> bool:
+        """Extend the deadline once if the machine is busy. Returns whether it was extended."""
         cpu_seconds = _cpu_seconds(self.process.pid) - self._cpu_seconds_before
-        deadline = self.sent + seconds * EXTENDED_LIMIT
-        if not cpu_seconds < seconds * MIN_CPU_SHARE or self.deadline >= deadline:
+        is_machine_busy = cpu_seconds < timeout_seconds * MIN_CPU_SHARE
+        extended = self.send_time + timeout_seconds * EXTENSION_FACTOR
+        if not is_machine_busy or self.deadline >= extended:
             return False
-        self.deadline = deadline
+        self.deadline = extended
         return True
 
     def receive(self) -> list[dict[str, Any]] | None:
@@ -97,11 +99,11 @@ class _Worker:
             return None
         self._buffer += data
         messages = []
-        while len(self._buffer) >= _LENGTH.size:
-            end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]
+        while len(self._buffer) >= _LENGTH_PREFIX.size:
+            end = _LENGTH_PREFIX.size + _LENGTH_PREFIX.unpack_from(self._buffer)[0]
             if len(self._buffer) < end:
                 break
-            messages.append(json.loads(self._buffer[_LENGTH.size : end]))
+            messages.append(json.loads(self._buffer[_LENGTH_PREFIX.size : end]))
             self._buffer = self._buffer[end:]
         return messages
 
@@ -118,25 +120,25 @@ class _Worker:
 class WorkerPool:
     """Workers that are started when first needed and replaced when killed. Thread-safe.
 
-    With `defaults` they call math-verify with its defaults, to compare it with the grader.
+    With `use_defaults` they call math-verify with its default settings, to compare graders.
     """
 
     def __init__(
-        self, *, num_workers: int = 1, seconds: float = 3.0, defaults: bool = False
+        self, *, num_workers: int = 1, timeout_seconds: float = 3.0, use_defaults: bool = False
     ) -> None:
         self.num_workers = max(1, num_workers)
-        self.seconds = seconds
-        self.defaults = defaults
+        self.timeout_seconds = timeout_seconds
+        self.use_defaults = use_defaults
         self._workers: list[_Worker] = []
         self._spare: _Worker | None = None
         self._lock = threading.Lock()
 
     def compare_many(self, pairs: Sequence[tuple[str, str]]) -> list[WorkerResult]:
-        """Return one result per (reference, prediction) pair, in order; `seconds` is for each."""
+        """Return one result per (reference answer, prediction), in order."""
         if not pairs:
             return []
         with self._lock:
-            return _BatchRun(self, pairs).run()
+            return _Batch(self, pairs).compare()
 
     def close(self) -> None:
         """Kill all workers."""
@@ -146,17 +148,13 @@ class WorkerPool:
             self._workers.clear()
             self._spare = None
 
-    def pids(self) -> list[int]:
-        """Return the process ids of the workers."""
-        return [worker.process.pid for worker in self._workers]
-
-    def start(self, number: int) -> None:
-        """Start workers up to `number` (at most `num_workers`) without waiting for them."""
-        while len(self._workers) < min(number, self.num_workers):
+    def start(self, num_pairs: int) -> None:
+        """Start a worker per pair, at most `num_workers` in all, without waiting for them."""
+        while len(self._workers) < min(num_pairs, self.num_workers):
             self._workers.append(_Worker())
 
     def replace(self, worker: _Worker) -> None:
-        """Kill a worker and put the spare, or a new one, in its place."""
+        """Kill a worker and replace it by the spare one or a new one."""
         worker.kill()
         self._workers.remove(worker)
         self._workers.append(self._spare or _Worker())
@@ -168,58 +166,58 @@ class WorkerPool:
             self._spare = _Worker()
 
 
-class _BatchRun:
-    """One pass over a batch of pairs: pending tasks and results so far."""
+class _Batch:
+    """The comparison of one batch: indices of the pairs not yet sent, and results so far."""
 
     def __init__(self, pool: WorkerPool, pairs: Sequence[tuple[str, str]]) -> None:
         self.pool, self.pairs = pool, pairs
         self.results: list[WorkerResult | None] = [None] * len(pairs)
-        self.pending = list(range(len(pairs)))[::-1]
+        self.pending = deque(range(len(pairs)))
         self.num_failed_starts = 0
 
-    def run(self) -> list[WorkerResult]:
-        """Return the results when every pair has one."""
+    def compare(self) -> list[WorkerResult]:
+        """Return one result per pair, in order."""
         self.pool.start(len(self.pairs))
         while any(result is None for result in self.results):
             for worker in self.pool._workers:
-                if worker.ready and worker.task is None and self.pending:
-                    self._send(self.pending.pop(), worker)
-            self._wait()
+                if worker.ready and worker.pair_index is None and self.pending:
+                    self._send_pair(self.pending.popleft(), worker)
+            self._wait_for_events()
         return [result for result in self.results if result is not None]
 
-    def _send(self, task: int, worker: _Worker) -> None:
-        gold, pred = self.pairs[task]
+    def _send_pair(self, pair_index: int, worker: _Worker) -> None:
+        gold, pred = self.pairs[pair_index]
         try:
-            message = {"gold": gold, "pred": pred, "defaults": self.pool.defaults}
-            worker.send(task, message, seconds=self.pool.seconds)
+            message = {"gold": gold, "pred": pred, "use_defaults": self.pool.use_defaults}
+            worker.send(pair_index, message, timeout_seconds=self.pool.timeout_seconds)
         except OSError:
             self._fail(worker, "died")
 
-    def _wait(self) -> None:
-        """Wait for messages or a deadline, and handle both."""
-        busy = [w for w in self.pool._workers if w.task is not None or not w.ready]
+    def _wait_for_events(self) -> None:
+        """Wait until a message arrives or a deadline passes, and handle it."""
+        busy = [w for w in self.pool._workers if w.pair_index is not None or not w.ready]
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.fd, selectors.EVENT_READ, worker)
-            events = selector.select(max(0.0, self._next_check(busy) - time.monotonic()))
+            events = selector.select(max(0.0, self._next_check_time(busy) - time.monotonic()))
         for key, _ in events:
             self._receive(key.data)
         now = time.monotonic()
-        if any(self._suspect_from(worker) <= now for worker in busy if worker.task is not None):
+        if any(self._stuck_time(worker) <= now for worker in busy if worker.pair_index is not None):
             self.pool.start_spare()
         for worker in busy:
             if worker in self.pool._workers and worker.deadline <= now:
-                self._time_out(worker)
+                self._on_timeout(worker)
 
-    def _next_check(self, busy: Sequence[_Worker]) -> float:
-        """Return when to check without a message: at a deadline, or when a task looks stuck."""
+    def _next_check_time(self, busy: Sequence[_Worker]) -> float:
+        """Return when to stop waiting: at a deadline, or when a comparison looks stuck."""
         times = [worker.deadline for worker in busy]
         if self.pool._spare is None:
-            times += [self._suspect_from(worker) for worker in busy if worker.task is not None]
+            times += [self._stuck_time(worker) for worker in busy if worker.pair_index is not None]
         return min(times)
 
-    def _suspect_from(self, worker: _Worker) -> float:
-        return worker.sent + self.pool.seconds * SPARE_AFTER
+    def _stuck_time(self, worker: _Worker) -> float:
+        return worker.send_time + self.pool.timeout_seconds * SPARE_AFTER_SHARE
 
     def _receive(self, worker: _Worker) -> None:
         messages = worker.receive()
@@ -229,25 +227,24 @@ class _BatchRun:
         for message in messages:
             if not worker.ready:
                 worker.ready, worker.deadline = True, float("inf")
-            elif worker.task is not None:
-                self._finish(worker, message["equal"], message.get("error", ""))
-                worker.task, worker.deadline = None, float("inf")
+            elif worker.pair_index is not None:
+                self._record(worker, message["equal"], message.get("error", ""))
+                worker.pair_index, worker.deadline = None, float("inf")
 
-    def _finish(self, worker: _Worker, equal: bool | None, error: str) -> None:
-        assert worker.task is not None
-        seconds = time.monotonic() - worker.sent
-        self.results[worker.task] = WorkerResult(equal, error, seconds)
+    def _record(self, worker: _Worker, equal: bool | None, error: str) -> None:
+        assert worker.pair_index is not None
+        seconds = time.monotonic() - worker.send_time
+        self.results[worker.pair_index] = WorkerResult(equal, error, seconds)
 
-    def _time_out(self, worker: _Worker) -> None:
-        if worker.task is not None and worker.extend(self.pool.seconds):
-            return
-        if worker.task is not None or not worker.ready:
-            self._fail(worker, f"killed after {self.pool.seconds:g} s")
+    def _on_timeout(self, worker: _Worker) -> None:
+        timeout_seconds = self.pool.timeout_seconds
+        if worker.pair_index is None or not worker.extend_deadline(timeout_seconds):
+            self._fail(worker, f"killed after {timeout_seconds:g} s")
 
     def _fail(self, worker: _Worker, error: str) -> None:
-        """Record the error as the result of the worker's task, and replace the worker."""
-        if worker.task is not None:
-            self._finish(worker, None, f"worker {error}")
+        """Record the error as the result of the worker's pair, and replace the worker."""
+        if worker.pair_index is not None:
+            self._record(worker, None, f"worker {error}")
         if not worker.ready:
             self.num_failed_starts += 1
         if self.num_failed_starts >= 3:
@@ -263,35 +260,35 @@ class _BatchRun:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process; infinite where the system does not report it."""
+    """Return the CPU time of a process; infinite if the system does not report it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return float("inf")
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
 
 
-def _write(stream: BinaryIO | Any, message: dict[str, Any]) -> None:
+def _write_message(stream: BinaryIO | Any, message: dict[str, Any]) -> None:
     data = json.dumps(message).encode()
-    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.write(_LENGTH_PREFIX.pack(len(data)) + data)
     stream.flush()
 
 
-def _read(stream: BinaryIO) -> dict[str, Any] | None:
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
+def _read_message(stream: BinaryIO) -> dict[str, Any] | None:
+    prefix = stream.read(_LENGTH_PREFIX.size)
+    if len(prefix) < _LENGTH_PREFIX.size:
         return None
-    message: dict[str, Any] = json.loads(stream.read(_LENGTH.unpack(head)[0]))
+    message: dict[str, Any] = json.loads(stream.read(_LENGTH_PREFIX.unpack(prefix)[0]))
     return message
 
 
 def _limit_cpu(seconds: int) -> None:
-    """Let the kernel kill this process if one task uses more: the parent may have ended."""
+    """Let the kernel kill this process if one comparison uses more: the parent may have ended."""
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime) + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    limit = int(used.ru_utime + used.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
 
 def _limit_memory() -> None:
@@ -303,7 +300,7 @@ def _limit_memory() -> None:
 
 
 def _compare(gold: str, pred: str) -> dict[str, Any]:
-    """Return math-verify's result; None with the error where it raises or cannot parse."""
+    """Return math-verify's result; None with the error if it raises or cannot parse a side."""
     from math_verify import parse, verify
 
     try:
@@ -315,7 +312,7 @@ def _compare(gold: str, pred: str) -> dict[str, Any]:
         return {"equal": None, "error": f"{type(error).__name__}: {error}"[:300]}
 
 
-def _compare_by_defaults(gold: str, pred: str) -> dict[str, Any]:
+def _compare_with_defaults(gold: str, pred: str) -> dict[str, Any]:
     """Return math-verify's result with its defaults: a text that it cannot parse is not equal."""
     from math_verify import parse, verify
 
@@ -328,14 +325,14 @@ def main() -> None:
 
     logging.disable(logging.CRITICAL)
     _limit_memory()
-    source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    _compare("x+1", "1+x")
-    _write(sink, {"ready": True})
-    while (message := _read(source)) is not None:
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what math-verify prints must not reach the pipe
+    _compare("x+1", "1+x")  # imports sympy before any time limit starts
+    _write_message(replies, {"ready": True})
+    while (message := _read_message(requests)) is not None:
         _limit_cpu(60)
-        compare = _compare_by_defaults if message.get("defaults") else _compare
-        _write(sink, compare(message["gold"], message["pred"]))
+        compare = _compare_with_defaults if message["use_defaults"] else _compare
+        _write_message(replies, compare(message["gold"], message["pred"]))
 
 
 if __name__ == "__main__":

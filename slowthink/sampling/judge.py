@@ -14,7 +14,7 @@ from typing import Any
 from slowthink.analysis.statistics import wilson
 from slowthink.forcing.prompts import user_message
 from slowthink.grading.files import GradedRows, PairFile, PairRow
-from slowthink.grading.judge_prompt import VERSION, build_messages, judge_mode, parse_verdict
+from slowthink.grading.judge_prompt import PROMPT_SEED, build_messages, judge_mode, parse_verdict
 from slowthink.grading.replies import strip_thinking
 from slowthink.recipe import ChatConfig, JudgeConfig, Recipe
 from slowthink.records import (
@@ -95,7 +95,7 @@ def open_judge(
 ) -> Judge:
     """Load the configured judge. Raises ConfigError if its model is unavailable."""
     model = open_prompted_model(
-        config, recipe, ledger=ledger, tag=TAG, seed=VERSION, notify=notify, progress=progress
+        config, recipe, ledger=ledger, tag=TAG, seed=PROMPT_SEED, notify=notify, progress=progress
     )
     return Judge(config, model)
 
@@ -135,7 +135,7 @@ def judge_rows(
     """Return a file's grades with those that the judge decided, and the judge's report."""
     answers = [
         GradedAnswer(
-            id=str(row.line),
+            id=str(row.line_number),
             problem=_problem(row),
             answer=row.response or row.pred or "",
             grade=grade,
@@ -156,7 +156,7 @@ def _problem(row: PairRow) -> Problem:
         answer=row.gold.strip() or None,
         solution=row.solution,
         source="file",
-        source_row=str(row.line),
+        source_row=str(row.line_number),
     )
 
 

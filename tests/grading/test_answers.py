@@ -202,6 +202,7 @@ DIFFERENT = {
     "choice-several": ("BD", "B"),
     "statement-numbers": ("I and II", "I"),
     "statement-doubled": ("II", "I"),
+    "ratio-of-words": ("1:2:3", "1:2:north"),
     "garbage": ("42", "n/a"),
     "empty-braces": ("42", "{}"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-r"""Multiple choice: option letters, option texts, and both together.
+r"""Multiple choice: option letters and option texts.
 
 Example: `parse_choice("C. {x \mid x<4}")` has the letter C and the text after it; "A, B, C" has
 three letters.
@@ -14,7 +14,7 @@ LETTERS = "ABCDEFGHIJ"
 MAX_CHOICE_LENGTH = 2_000
 """Longest text that can be a choice, in characters."""
 
-_FONT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
+_FONT_COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
 _SINGLE_LETTER = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
 _SEVERAL_LETTERS = re.compile(
     r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&|\)\s*,?\s*\()?\s*[A-J])+)[\s)}\]*$.]*$"
@@ -25,31 +25,31 @@ _BEFORE_WORD = r"([A-J])(?<!I(?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z
 _LETTER_AND_TEXT = re.compile(
     rf"^[\s{{*$]*(?:{_IN_BRACKETS}|{_BEFORE_MARK}|{_BEFORE_WORD})[}}*$\s]*(.*)$", re.DOTALL
 )
-_STANDALONE = re.compile(r"(?<![A-Za-z0-9'’\\])([A-J])(?![A-Za-z0-9'’])")
-_NEGATED = re.compile(
+_STANDALONE_LETTER = re.compile(r"(?<![A-Za-z0-9'’\\])([A-J])(?![A-Za-z0-9'’])")
+_NEGATION_BEFORE = re.compile(
     r"(?:\bnot|n['’]t be|isn['’]t|不是|不选|而非)\s*(?:option|choice)?\s*[(*]*\Z", re.IGNORECASE
 )
-_OPTION = re.compile(
+_OPTION_LABEL = re.compile(
     r"(?:(?<=\s)|(?<=^)|(?<=[)）】。，,;；\\]))(?:\(([A-J])\)|([A-J])\s?[.．、:：)])\s*"
 )
 
 
 @dataclass(frozen=True)
 class ChosenOption:
-    """The letters that a text chooses, and the option's text after a letter."""
+    """The letters of the chosen options, and the text of the option if it follows its letter."""
 
     letters: frozenset[str] = frozenset()
     text: str = ""
 
 
 def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
-    """Return the choice that a text makes. Without letters, it is no choice.
+    """Return the options that a text chooses; `letters` is empty if the text is not a choice.
 
-    A small letter counts in brackets, or with `any_case`.
+    A lower-case letter counts only in brackets, or with `any_case`.
     """
     if len(text) > MAX_CHOICE_LENGTH:
         return ChosenOption(text=text)
-    bare = _FONT.sub("", text.replace("\\ ", " ").replace("\\quad", " ")).strip()
+    bare = _FONT_COMMAND.sub("", text.replace("\\ ", " ").replace("\\quad", " ")).strip()
     single = _SINGLE_LETTER.match(bare)
     letter = single.group(1) if single else ""
     if letter and (any_case or letter.isupper() or bare.strip(" $") == f"({letter})"):
@@ -74,37 +74,37 @@ def _without_open_markup(text: str) -> str:
 
 
 def letter_in_sentence(line: str, *, num_options: int = len(LETTERS)) -> str | None:
-    """Return the option letter that a sentence chooses; None for no letter or a list of them."""
-    bare = _FONT.sub("", line)
-    chosen = [
+    """Return the option letter that a sentence chooses; None if it has none or lists several."""
+    bare = _FONT_COMMAND.sub("", line)
+    matches = [
         match
-        for match in _STANDALONE.finditer(bare)
+        for match in _STANDALONE_LETTER.finditer(bare)
         if match.group(1) in LETTERS[:num_options]
-        and not _is_word(bare, match)
-        and not _NEGATED.search(bare, 0, match.start())
+        and not _is_article_or_pronoun(bare, match)
+        and not _NEGATION_BEFORE.search(bare, 0, match.start())
     ]
-    if not chosen:
+    if not matches:
         return None
-    if len({match.group(1) for match in chosen}) > 1:
-        between = bare[chosen[0].end() : chosen[1].start()]
+    if len({match.group(1) for match in matches}) > 1:
+        between = bare[matches[0].end() : matches[1].start()]
         if re.fullmatch(r"[\s,、/&)(]*(?:and|or|和|或)?[\s(]*", between):
             return None
-    return chosen[0].group(1)
+    return matches[0].group(1)
 
 
-def _is_word(text: str, match: re.Match[str]) -> bool:
+def _is_article_or_pronoun(text: str, match: re.Match[str]) -> bool:
     """Whether an A is the article or an I the pronoun: a lower-case word follows."""
     following = re.compile(r"\s+(?!or\b|and\b)[a-z]{2,}").match(text, match.end())
     return match.group(1) in "AI" and following is not None
 
 
 @functools.lru_cache(maxsize=2048)
-def options_in(question: str) -> dict[str, str]:
-    """Return three or more options in a question ("A. … B. …", "(A) … (B) …") by letter."""
+def options_in_question(question: str) -> dict[str, str]:
+    """Return the options in a question ("A. … B. …", "(A) … (B) …") by letter, if three or more."""
     text = question[-20_000:]
     longest: list[re.Match[str]] = []
     run: list[re.Match[str]] = []
-    for match in _OPTION.finditer(text):
+    for match in _OPTION_LABEL.finditer(text):
         letter = match.group(1) or match.group(2)
         if letter == LETTERS[len(run) % len(LETTERS)]:
             run.append(match)

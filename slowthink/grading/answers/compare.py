@@ -1,4 +1,4 @@
-r"""Comparison of a prediction with the reference answer by rules; workers decide what is left.
+r"""Comparison of a prediction with the reference answer by rules; workers decide the undecided.
 
 Strings first, then choices, then the values that `values` parses. Example:
 `compare(r"\frac{1}{2}", "0.5", context=AnswerContext())` is `Comparison(True, "value")`.
@@ -21,6 +21,7 @@ from slowthink.grading.extract import last_box
 from slowthink.records import Problem
 
 MAX_NESTING = 60
+"""Deepest nesting of brackets that is parsed."""
 
 _INTEGER = re.compile(r"^\s*-?\d{1,200}\s*$")
 _NUMBER = re.compile(r"^\s*-?\d[\d.,]*\s*$")
@@ -29,29 +30,29 @@ _DECIMAL_COMMA = re.compile(r"^-?(?:0,\d+|\d+,(?:\d\d|\d{4,}))$")
 _CONTINENTAL_DECIMAL = re.compile(r"^-?(?:\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})$")
 _DECIMAL_POINT = re.compile(r"^-?\d+(?:\.\d+)?$")
 _INTEGER_PARAMETER = re.compile(r"([a-z])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]")
-_ORDERED = re.compile(
+_ASKS_FOR_ORDER = re.compile(
     r"respectively|in (?:that|this) order|in (?:increasing|decreasing|ascending|descending) order"
     r"|ordered (?:pair|triple|list|tuple|quadruple)|依次|分别|从小到大|从大到小|排序"
     r"|\b(?:sort|arrange|rank)\b|\border (?:the|these|them)\b"
     r"|from (?:the )?(?:small|larg|least|great|low|high)\w* to",
     re.IGNORECASE,
 )
-_ROUNDED = re.compile(
+_ASKS_FOR_ROUNDING = re.compile(
     r"\bround|nearest|approximat|decimal place|significant|精确到|保留|近似|约等于", re.IGNORECASE
 )
-_PERCENT = re.compile(r"percent|%|百分", re.IGNORECASE)
+_ASKS_FOR_PERCENT = re.compile(r"percent|%|百分", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerContext:
-    """The parts of a problem that decide how its answer is compared."""
+    """The parts of a problem on which the comparison of its answers depends."""
 
     question: str = ""
     choices: tuple[str, ...] = ()
     tolerance: float | None = None
     unit: str | None = None
     letter: str | None = None
-    """Letter of the correct option, where the reference answer is the option's text."""
+    """Letter of the correct option, if the reference answer is the option's text."""
 
     @classmethod
     def from_problem(cls, problem: Problem) -> AnswerContext:
@@ -61,19 +62,19 @@ class AnswerContext:
         return cls(problem.question, problem.choices, problem.tolerance, problem.unit, letter)
 
     def rules(self) -> ComparisonRules:
-        """Return how values are compared."""
-        return _rules(self.question[-4000:], self.tolerance, self.unit)
+        """Return the rules by which values are compared."""
+        return _comparison_rules(self.question[-4000:], self.tolerance, self.unit)
 
     def options(self) -> Mapping[str, str]:
-        """Return option texts by letter: the problem's choices, or those in its question."""
+        """Return the options by letter: the problem's choices, or those in its question."""
         if self.choices:
             return dict(zip(choice.LETTERS, self.choices, strict=False))
-        return choice.options_in(self.question)
+        return choice.options_in_question(self.question)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Equal or not, and the rule that decided; None with the two texts for a worker to compare."""
+    """Whether two answers are equal, and by which rule; None with the texts for a worker."""
 
     equal: bool | None
     method: str = ""
@@ -123,11 +124,8 @@ def exceeded_limit(text: str) -> str | None:
     return None
 
 
-# --- choices --------------------------------------------------------------------------------------
-
-
 def _compare_choices(gold: str, pred: str, context: AnswerContext) -> bool | None:
-    """Compare as choices; None if neither side is one, or the options are not known."""
+    """Compare as choices; None if neither side is a choice, or the options are unknown."""
     correct = choice.parse_choice(gold)
     chosen = choice.parse_choice(pred, any_case=bool(context.choices))
     if not correct.letters and not chosen.letters:
@@ -146,21 +144,18 @@ def _compare_choices(gold: str, pred: str, context: AnswerContext) -> bool | Non
 
 
 @functools.lru_cache(maxsize=2048)
-def _rules(question: str, tolerance: float | None, unit: str | None) -> ComparisonRules:
+def _comparison_rules(question: str, tolerance: float | None, unit: str | None) -> ComparisonRules:
     return ComparisonRules(
         tolerance=tolerance,
         unit=unit,
-        is_ordered=bool(_ORDERED.search(question)),
-        is_rounded=bool(_ROUNDED.search(question)),
-        asks_percent=bool(_PERCENT.search(question)),
+        is_ordered=bool(_ASKS_FOR_ORDER.search(question)),
+        is_rounded=bool(_ASKS_FOR_ROUNDING.search(question)),
+        asks_percent=bool(_ASKS_FOR_PERCENT.search(question)),
     )
 
 
-# --- values ---------------------------------------------------------------------------------------
-
-
 def _compare_values(gold: str, pred: str, context: AnswerContext) -> Comparison:
-    """Compare the values that two texts denote, in each interpretation of their commas."""
+    """Compare the values that two texts denote. One equal interpretation of commas is enough."""
     gold, pred = (normalise(_unboxed(side)) for side in (gold, pred))
     gold_bare, pred_bare = (without_spaces(TEXT.sub(r"\1", side)) for side in (gold, pred))
     if gold_bare == pred_bare and gold_bare:
@@ -195,13 +190,14 @@ def _unboxed(text: str) -> str:
 
 
 def _interpretations(gold: str, pred: str) -> list[tuple[str, str, bool]]:
-    """Return both texts and whether their commas separate thousands, for each interpretation.
+    """Return interpretations of the commas: both texts, and whether commas separate thousands.
 
-    Thousands separators first, then list separators, then decimal commas.
+    Thousands separators come first, then list separators, then decimal commas.
     """
     pairs = [(gold, pred, True)]
     if names := _parameter_names(gold, pred):
-        renamed = re.sub(rf"(?<![\\a-zA-Z]){names[1]}(?![a-zA-Z])", names[0], pred)
+        gold_name, pred_name = names
+        renamed = re.sub(rf"(?<![\\a-zA-Z]){pred_name}(?![a-zA-Z])", gold_name, pred)
         pairs.append((gold, renamed, True))
     if re.search(r"\d,\d{3}", gold) or re.search(r"\d,\d{3}", pred):
         pairs.append((gold, pred, False))
@@ -214,11 +210,11 @@ def _interpretations(gold: str, pred: str) -> list[tuple[str, str, bool]]:
 
 
 def _parameter_names(gold: str, pred: str) -> tuple[str, str] | None:
-    """Return the names of the integer parameter in both sides; None if equal or not just one."""
-    names = [_INTEGER_PARAMETER.findall(side) for side in (gold, pred)]
-    if [len(side) for side in names] != [1, 1] or names[0] == names[1] or names[0][0] in pred:
+    """Return the name of the integer parameter of each side; None if equal or not exactly one."""
+    gold_names, pred_names = (_INTEGER_PARAMETER.findall(side) for side in (gold, pred))
+    if len(gold_names) != 1 or len(pred_names) != 1 or gold_names == pred_names:
         return None
-    return names[0][0], names[1][0]
+    return None if gold_names[0] in pred else (gold_names[0], pred_names[0])
 
 
 @functools.lru_cache(maxsize=4096)
@@ -227,6 +223,6 @@ def _parsed_value(text: str, merge_thousands: bool) -> Value:
 
 
 def _is_sentence(text: str) -> bool:
-    """Whether a text is a sentence, which neither the parser nor a worker can compare."""
+    """Whether a text is a sentence, which neither the rules nor a worker can compare."""
     bare = re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", text)
     return len(re.findall(r"[A-Za-z]{3,}", bare)) >= 4 or len(re.findall(r"[一-鿿]", bare)) >= 6

@@ -1,7 +1,7 @@
-r"""Tokeniser and parser: one expression in LaTeX or plain notation to a tree for `numeric`.
+r"""Parser of one expression in LaTeX or plain notation to a tree, which `numeric` evaluates.
 
-Sums, integrals and dots raise ParseError, and a worker compares the answers with sympy. Length,
-nesting and digits are bounded. Example: `\frac{x+2}{7}` is div(add(x, 2), 7).
+Sums, integrals and dots raise ParseError: a worker compares such answers with sympy. Length,
+nesting and digits are limited. Example: `\frac{x+2}{7}` is div(add(x, 2), 7).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import NamedTuple
 MAX_LENGTH = 2_000
 """Longest answer that is parsed, in characters."""
 MAX_DEPTH = 40
+"""Deepest nesting of sums and powers that is parsed."""
 MAX_DIGITS = 2_000
+"""Longest number that is parsed, in digits."""
 
 
 class LimitExceeded(Exception):
@@ -53,14 +55,14 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _WORD_PIECE = re.compile(f"(?P<known>{'|'.join(sorted(_KNOWN_WORDS, key=len, reverse=True))})|.")
-_TIMES = ("\\cdot", "\\times", "*", "\\ast")
-_CLOSING = {
+_TIMES_SIGNS = ("\\cdot", "\\times", "*", "\\ast")
+_CLOSING_BRACKETS = {
     "(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"
 }  # fmt: skip
 
 
 def number(value: int | Fraction) -> Node:
-    """Return a number as a tree."""
+    """Return the tree of a number."""
     return Node("num", value=Fraction(value))
 
 
@@ -68,7 +70,7 @@ def parse(text: str) -> Node:
     """Return the tree of one expression. Raises ParseError or LimitExceeded."""
     if len(text) > MAX_LENGTH:
         raise LimitExceeded("too long")
-    return _Parser(_tokens(text)).parse()
+    return _Parser(_tokenise(text)).parse()
 
 
 def symbols(node: Node) -> frozenset[str]:
@@ -79,7 +81,7 @@ def symbols(node: Node) -> frozenset[str]:
 
 
 def renamed(node: Node, names: dict[str, str]) -> Node:
-    """Return the expression with symbols and operations renamed."""
+    """Return the tree with symbols and operations renamed by `names`."""
     args = tuple(renamed(arg, names) for arg in node.args)
     if node.op == "sym":
         return node._replace(name=names.get(node.name, node.name))
@@ -91,7 +93,7 @@ def operations(node: Node) -> frozenset[str]:
     return frozenset((node.op,)).union(*(operations(arg) for arg in node.args))
 
 
-def _tokens(text: str) -> list[str]:
+def _tokenise(text: str) -> list[str]:
     """Return the tokens without spaces; a word is split into function names and letters."""
     tokens: list[str] = []
     for match in _TOKEN.finditer(text):
@@ -173,7 +175,7 @@ class _Parser:
             negative ^= self.advance() == "-"
         tree = self.factor()
         while True:
-            if self.accept(*_TIMES):
+            if self.accept(*_TIMES_SIGNS):
                 tree = Node("mul", (tree, self.signed_factor()))
             elif self.accept("/", "\\div", ":"):
                 tree = Node("div", (tree, self.signed_factor()))
@@ -215,12 +217,12 @@ class _Parser:
         self.descend()
         tree = self.base()
         while self.peek() in ("^", "!", "\\%", "%", "'"):
-            mark = self.advance()
-            if mark == "^":
+            suffix = self.advance()
+            if suffix == "^":
                 tree = self.power(tree)
-            elif mark == "!":
+            elif suffix == "!":
                 tree = Node("factorial", (tree,))
-            elif mark == "'" and tree.op == "sym":
+            elif suffix == "'" and tree.op == "sym":
                 tree = tree._replace(name=tree.name + "'")
             else:
                 tree = Node("div", (tree, number(100)))
@@ -253,7 +255,7 @@ class _Parser:
     def bracketed(self, opening: str) -> Node:
         """sum closing-bracket, after the opening one."""
         tree = self.sum()
-        self.expect(_CLOSING[opening])
+        self.expect(_CLOSING_BRACKETS[opening])
         return tree
 
     def argument(self) -> Node:
@@ -283,7 +285,7 @@ class _Parser:
         raise ParseError(f"unknown token: {token}")
 
     def symbol(self, name: str) -> Node:
-        """A symbol with its subscript; e and i are constants, C(n, k) and C_n^k binomials."""
+        """A symbol with its subscript; e and i are constants, C(n, k) and C_n^k are binomials."""
         if name == "C" and (binomial := self.binomial_coefficient()) is not None:
             return binomial
         if self.peek() != "_":
@@ -292,10 +294,10 @@ class _Parser:
         return Node("sym", name=f"{name}_{self.subscript()}")
 
     def binomial_coefficient(self) -> Node | None:
-        """Consume the rest of C(5,2), C_5^2 or C_{5}^{2}; None if C is a symbol."""
+        """Consume what follows C in C(5,2), C_5^2 or C_{5}^{2}; None if C is a symbol."""
         ahead = [t for t in self.tokens[self.position : self.position + 9] if t not in "{}"]
-        marks = {"(": ",", "_": "^"}
-        if len(ahead) < 4 or marks.get(ahead[0]) != ahead[2]:
+        separators = {"(": ",", "_": "^"}
+        if len(ahead) < 4 or separators.get(ahead[0]) != ahead[2]:
             return None
         if not (ahead[1].isdecimal() and ahead[3].isdecimal()):
             return None
@@ -327,10 +329,6 @@ class _Parser:
             return Node("pi" if name == "pi" else "inf")
         if name in ("lfloor", "lceil"):
             return Node("floor" if name == "lfloor" else "ceil", (self.bracketed("\\" + name),))
-        if name in ("lvert", "vert"):
-            tree = self.sum()
-            self.expect("\\rvert" if name == "lvert" else "\\vert")
-            return Node("abs", (tree,))
         if name in FUNCTIONS:
             return self.function(name)
         if name in GREEK:
@@ -363,7 +361,7 @@ class _Parser:
             args = [self.sum()]
             while self.accept(","):
                 args.append(self.sum())
-            self.expect(_CLOSING[opening])
+            self.expect(_CLOSING_BRACKETS[opening])
         else:
             args = [self.bare_argument()]
         if base is not None:

@@ -1,4 +1,4 @@
-r"""Normalisation, before parsing: one spelling for delimiters, spaces, Unicode and TeX commands.
+r"""Normalisation before parsing: uniform delimiters, spaces, characters and TeX commands.
 
 Example: `normalise("$\left( 3,\, \dfrac{π}{2} \right)$.")` is `( 3, \frac{\pi}{2} )`.
 """
@@ -12,7 +12,7 @@ import unicodedata
 from slowthink.grading.answers.latex import FUNCTIONS
 from slowthink.grading.answers.notations import unify_notations
 
-_UNICODE = {
+_CHARACTERS = {
     "π": "\\pi ", "∞": "\\infty ", "√": " sqrt", "∛": " \\sqrt[3]", "×": "\\times ", "÷": "/",
     "·": "\\cdot ", "⋅": "\\cdot ", "−": "-", "–": "-", "—": "-", "≤": "\\le ", "≥": "\\ge ",
     "≠": "\\ne ", "⩽": "\\le ", "⩾": "\\ge ", "≈": "=", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ",
@@ -24,10 +24,10 @@ _UNICODE = {
     "⁻": "^-", "٫": ".", "٬": ",", "٪": "%", "…": "\\ldots ",
 }  # fmt: skip
 _GREEK = "αalpha βbeta γgamma δdelta εepsilon θtheta λlambda μmu νnu ρrho σsigma τtau φphi ωomega"
-_UNICODE |= {word[0]: f"\\{word[1:]} " for word in _GREEK.split()}
-_UNICODE_TABLE = str.maketrans(_UNICODE)
+_CHARACTERS |= {word[0]: f"\\{word[1:]} " for word in _GREEK.split()}
+_UNICODE_TABLE = str.maketrans(_CHARACTERS)
 
-_COMMANDS = {
+_COMMAND_SYNONYMS = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "nicefrac": "frac", "sfrac": "frac",
     "surd": "sqrt", "dbinom": "binom", "tbinom": "binom", "leq": "le", "leqslant": "le",
     "geq": "ge", "geqslant": "ge", "neq": "ne", "varnothing": "emptyset", "degree": "circ",
@@ -35,8 +35,8 @@ _COMMANDS = {
     "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "dots": "ldots",
     "cdots": "ldots", "tg": "tan", "ctg": "cot", "arctg": "arctan", "setminus": "backslash",
 }  # fmt: skip
-"""Commands with the name of the command, or the character, that stands for them."""
-_REPLACED = {
+"""Commands with a command, or a character, of the same meaning."""
+_REPLACED_COMMANDS = {
     "lt": "<", "gt": ">", "approx": "=", "simeq": "=", "thickapprox": "=", "langle": "(",
     "rangle": ")", "lbrack": "[", "rbrack": "]", "quad": " ", "qquad": " ", "displaystyle": " ",
     "textstyle": " ", "limits": "", "left": "", "right": "", "big": "", "Big": "", "bigg": "",
@@ -56,36 +56,37 @@ _FONT = re.compile(rf"\\(?:{_FONT_COMMANDS})(?![a-zA-Z])\s*(?:\{{([^{{}}]*)\}}|(
 _TEXT_COMMANDS = (
     "text|textbf|textrm|textit|textnormal|textsf|mbox|hbox|mathrm|operatorname|rm|texttt"
 )
-_TEXT = re.compile(rf"\\(?:{_TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}")
-_SPACES = re.compile(
+_TEXT_COMMAND = re.compile(rf"\\(?:{_TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}")
+_SPACING = re.compile(
     r"(?<!\\)\\[,;: ]|~|&nbsp;|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}|\\label\{[^{}]*\}"
 )
-_REPEATING_DECIMAL = re.compile(
+_OVERLINED_DECIMAL = re.compile(
     r"(\d{1,20})\.(\d{0,20})(?:\\(?:overline|bar)\s*\{(\d{1,20})\}|\\dot\s*\{?(\d)\}?)"
 )
-_ENDLESS_DECIMAL = re.compile(
+_DOTTED_DECIMAL = re.compile(
     r"(?<![\d.])(\d{1,20})\.(\d{0,20}?)(\d{1,6}?)\3{2,}\d{0,6}\s*(?:\\ldots(?![a-z])|\.{3,})"
 )
 _BROKEN_ESCAPES = {"\x0c": "\\f", "\x08": "\\b", "\x07": "\\a", "\x0b": "\\v"}
-_QUOTED = re.compile('"([^"]*)"')
+_QUOTED_TEXT = re.compile('"([^"]*)"')
 _SQUARE_BRACKETS = re.compile(r"([\[\]])([^\[\]]*)([\[\]])")
-_TWO_ENDS = re.compile(r"[^,;]*[^,;\s][^,;]*[,;][^,;]*[^,;\s][^,;]*")
+_TWO_BOUNDS = re.compile(r"[^,;]*[^,;\s][^,;]*[,;][^,;]*[^,;\s][^,;]*")
 _REALS_WITHOUT = re.compile(r"(\\mathbb\s*\{?R\}?)\s*[-/]\s*(?=\\\{)")
 
 
 @functools.lru_cache(maxsize=4096)
 def normalise(text: str) -> str:
-    """Return the text in one spelling. Words keep a \\text{…} around them."""
-    text = _characters(text.strip())
-    text = unify_notations(_delimiters(text).strip())
+    """Return the text in the uniform notation that is parsed. Words stay inside \\text{…}."""
+    text = _unify_characters(text.strip())
+    text = unify_notations(_remove_delimiters(text).strip())
     if "\\" in text:
-        text = _commands(text)
+        text = _unify_commands(text)
     for plain, new in (("!=", "\\ne "), (">=", "\\ge "), ("<=", "\\le "), ("==", "=")):
         text = text.replace(plain, new)
     text = re.sub(r"\*\*(?=\s*[\w({])", "^", text) if "**" in text else text
-    text = _ENDLESS_DECIMAL.sub(_fraction, text) if "..." in text or "\\ldots" in text else text
+    if "..." in text or "\\ldots" in text:
+        text = _DOTTED_DECIMAL.sub(_repeating_decimal, text)
     text = _REALS_WITHOUT.sub(r"\1\\backslash ", text) if "\\mathbb" in text else text
-    text = _outward_brackets(text) if "]" in text or "[" in text else text
+    text = _replace_reversed_brackets(text) if "]" in text or "[" in text else text
     text = re.sub(r"\.{3,}(?=\s*[,;+*\-])", r"\\ldots ", text) if "..." in text else text
     text = re.sub(r"\s+", " ", text).strip()
     return re.sub(r"(?:(?<!\\)[.,;:\s]|\\+)+$", "", text).strip()
@@ -97,11 +98,11 @@ def without_spaces(text: str) -> str:
     return re.sub(r"\s+", "", re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])", "\\1§", text))
 
 
-def _outward_brackets(text: str) -> str:
-    """Replace the outward brackets of ]1, 2] and [1, 2[ by round ones."""
+def _replace_reversed_brackets(text: str) -> str:
+    """Replace the reversed brackets of ]1, 2] and [1, 2[ by round ones."""
     pairs = _SQUARE_BRACKETS.findall(text)
-    is_outward = any(opening == "]" or closing == "[" for opening, _, closing in pairs)
-    if not is_outward or not all(_TWO_ENDS.fullmatch(inner) for _, inner, _ in pairs):
+    has_reversed = any(opening == "]" or closing == "[" for opening, _, closing in pairs)
+    if not has_reversed or not all(_TWO_BOUNDS.fullmatch(inner) for _, inner, _ in pairs):
         return text
     opening, closing = {"]": "("}, {"[": ")"}
     return _SQUARE_BRACKETS.sub(
@@ -109,13 +110,13 @@ def _outward_brackets(text: str) -> str:
     )
 
 
-def _characters(text: str) -> str:
-    """Replace Unicode (also digits of other scripts), broken escapes and markdown by plain text."""
+def _unify_characters(text: str) -> str:
+    """Replace Unicode (also digits of other scripts), broken escapes and Markdown by plain text."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE_TABLE))
         text = text.translate(_UNICODE_TABLE)
         text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
-    text = _QUOTED.sub(r"\1", text) if '"' in text else text
+    text = _QUOTED_TEXT.sub(r"\1", text) if '"' in text else text
     if not text.isprintable():
         text = re.sub(r"\t(?=ext|frac|imes|heta|an\b|o\b)", r"\\t", text)
         text = "".join(_BROKEN_ESCAPES.get(c, c if c.isprintable() else " ") for c in text)
@@ -124,7 +125,7 @@ def _characters(text: str) -> str:
     return re.sub(r"^\*\*(.*)\*\*$", r"\1", text, flags=re.DOTALL)
 
 
-def _delimiters(text: str) -> str:
+def _remove_delimiters(text: str) -> str:
     """Remove formula delimiters and unify thousands separators."""
     text = text.replace("\\$", "§D§") if "\\$" in text else text
     text = re.sub(r"(?<!\\)\\[()\[\]](?!\d*\.?\d*(?:pt|em|ex|mm)\])", " ", text.replace("$", " "))
@@ -133,35 +134,36 @@ def _delimiters(text: str) -> str:
     return text.replace("§D§", "\\$")
 
 
-def _commands(text: str) -> str:
+def _unify_commands(text: str) -> str:
     """Give each command one name, mark words as \\text{…} and remove fonts."""
-    text = _SPACES.sub(" ", text)
-    text = _REPEATING_DECIMAL.sub(_fraction, text)
-    text = _TEXT.sub(_words, text)
+    text = _SPACING.sub(" ", text)
+    text = _OVERLINED_DECIMAL.sub(_repeating_decimal, text)
+    text = _TEXT_COMMAND.sub(_mark_words, text)
     for _ in range(3):  # fonts nest
         text = _FONT.sub(lambda m: m.group(1) or m.group(2) or "", text)
-    text = _COMMAND.sub(_command, text)
+    text = _COMMAND.sub(_unified_command, text)
     return re.sub(r"(?<![\\a-zA-Z])\.(?=\s*\\begin)|(?<=\})\s*\.$", "", text)
 
 
-def _fraction(match: re.Match[str]) -> str:
-    """Write a repeating decimal, 0.1\\overline{6}, as a fraction."""
-    whole, fixed, period = match.group(1), match.group(2), match.group(3) or match.group(4)
-    scale = 10 ** len(fixed)
-    nines = scale * (10 ** len(period) - 1)
-    value = int(whole + fixed + period) - int(whole + fixed)
-    return f"\\frac{{{value}}}{{{nines}}}"
+def _repeating_decimal(match: re.Match[str]) -> str:
+    """Write a repeating decimal, 0.1\\overline{6} or 0.1666..., as a fraction."""
+    start, repeated = match.group(1) + match.group(2), match.group(3) or match.group(4)
+    numerator = int(start + repeated) - int(start)
+    denominator = 10 ** len(match.group(2)) * (10 ** len(repeated) - 1)
+    return f"\\frac{{{numerator}}}{{{denominator}}}"
 
 
-def _command(match: re.Match[str]) -> str:
+def _unified_command(match: re.Match[str]) -> str:
     name, space = match.groups()
-    if name in _REPLACED:
-        return _REPLACED[name] + (space if _REPLACED[name] in ("", " ") else "")
-    new = _COMMANDS.get(name, name)
-    return f"\\{new}{space}" if new.isalpha() else (f"\\{new}" if new in "{}" else new)
+    if (replacement := _REPLACED_COMMANDS.get(name)) is not None:
+        return replacement + (space if replacement in ("", " ") else "")
+    synonym = _COMMAND_SYNONYMS.get(name, name)
+    if synonym.isalpha():
+        return f"\\{synonym}{space}"
+    return f"\\{synonym}" if synonym in "{}" else synonym
 
 
-def _words(match: re.Match[str]) -> str:
+def _mark_words(match: re.Match[str]) -> str:
     """Mark roman words as \\text{…}, except connectives, functions and symbols."""
     inner = match.group(1)
     bare = inner.strip()

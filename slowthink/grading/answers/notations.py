@@ -1,4 +1,4 @@
-r"""Notations that differ in more than spelling, rewritten to the one that is parsed.
+r"""Other notations, rewritten to the one that is parsed.
 
 A step of `normalise`: repeating decimals, clock times, degrees with minutes, sequences with dots,
 ratios in words, currency codes. Example: `unify_notations(r"0.1(6)")` is `0.1\overline{6}`.
@@ -14,7 +14,7 @@ from fractions import Fraction
 from slowthink.grading.answers.words import number_from_words
 
 MAX_SEQUENCE = 200
-"""Longest sequence with dots that is written out, in members."""
+"""Most terms of a sequence with dots that is written out."""
 
 _DOTS = r"(?:\\(?:ldots|dots|cdots)(?![a-z])|\.\.\.)"
 _SEQUENCE = re.compile(rf"(?<![\d.,])((?:-?\d{{1,9}}\s*,\s*)+){_DOTS}\s*,\s*(-?\d{{1,9}})(?![\d.])")
@@ -50,57 +50,57 @@ _TRAILING_WORDS = re.compile(
 
 
 def unify_notations(text: str) -> str:
-    """Return the text with these notations replaced. Formula delimiters must be removed before."""
-    for required, pattern, replacement in _RULES:
+    """Return the text with `_REWRITES` applied. Formula delimiters must be removed before."""
+    for required, pattern, replacement in _REWRITES:
         if required in text:
             text = pattern.sub(replacement, text)
     if ")" in text and ("\\pm" in text or "\\mp" in text):
-        text = _both_signs(text)
+        text = _write_out_plus_minus(text)
     return text
 
 
-def _sequence(match: re.Match[str]) -> str:
-    """Write out an arithmetic sequence, 1, 3, \\ldots, 9; others are unchanged."""
-    first = [int(part) for part in match.group(1).replace(" ", "").strip(",").split(",")]
+def _write_out_sequence(match: re.Match[str]) -> str:
+    """Write out an arithmetic sequence, 1, 3, \\ldots, 9; other sequences are unchanged."""
+    terms = [int(term) for term in match.group(1).replace(" ", "").strip(",").split(",")]
     last = int(match.group(2))
-    step = first[-1] - first[-2] if len(first) > 1 else 1
-    is_arithmetic = all(b - a == step for a, b in itertools.pairwise(first))
-    if step == 0 or not is_arithmetic or (last - first[-1]) % step:
+    step = terms[-1] - terms[-2] if len(terms) > 1 else 1
+    is_arithmetic = all(b - a == step for a, b in itertools.pairwise(terms))
+    if step == 0 or not is_arithmetic or (last - terms[-1]) % step:
         return match.group()
-    length = (last - first[0]) // step + 1
-    if not len(first) < length <= MAX_SEQUENCE:
+    length = (last - terms[0]) // step + 1
+    if not len(terms) < length <= MAX_SEQUENCE:
         return match.group()
-    return ", ".join(str(first[0] + k * step) for k in range(length))
+    return ", ".join(str(terms[0] + k * step) for k in range(length))
 
 
-def _minutes(match: re.Match[str]) -> str:
+def _minutes_as_fraction(match: re.Match[str]) -> str:
     degrees, minutes, seconds = (int(part or 0) for part in match.groups())
     value = degrees + Fraction(minutes, 60) + Fraction(seconds, 3600)
     return f"\\frac{{{value.numerator}}}{{{value.denominator}}}^\\circ"
 
 
-def _clock(match: re.Match[str]) -> str:
+def _unify_clock_time(match: re.Match[str]) -> str:
     hour, minute, half = match.groups()
     return f"{int(hour)}{minute or ':00'} {half.upper()}M"
 
 
-def _modulo(match: re.Match[str]) -> str:
+def _unify_modulus(match: re.Match[str]) -> str:
     modulus = next(part for part in match.groups() if part is not None)
     return f" \\pmod{{{modulus.strip()}}}"
 
 
-def _amount(match: re.Match[str]) -> str:
+def _unify_amount(match: re.Match[str]) -> str:
     code, amount = match.groups()
     return f"{_CURRENCIES[code]}{amount}" if code in _CURRENCIES else f"{amount} rupees"
 
 
-def _word_list(match: re.Match[str]) -> str:
+def _split_word_list(match: re.Match[str]) -> str:
     words = [*re.split(r",\s*", match.group(1)), match.group(2)]
     return ", ".join(f"\\text{{{word}}}" for word in words)
 
 
-def _both_signs(text: str) -> str:
-    """Write (\\pm 1, 2) as two pairs. With several independent signs the text is unchanged."""
+def _write_out_plus_minus(text: str) -> str:
+    """Write (\\pm 1, 2) as two pairs. A text with several independent signs is unchanged."""
     match = _PLUS_MINUS_PAIR.match(text)
     if match is None or "," not in text or text.count("\\pm") > 1:
         return text
@@ -108,7 +108,7 @@ def _both_signs(text: str) -> str:
     return ", ".join(re.sub(r"\\pm\s*", p, re.sub(r"\\mp\s*", m, text)) for p, m in signs)
 
 
-def _unit_product(match: re.Match[str]) -> str:
+def _split_unit_product(match: re.Match[str]) -> str:
     """Put each factor of \\mathrm{m\\,s^{-2}} in its own \\text{…}."""
     parts = re.split(r"\\[,;: ]|\\cdot|~|\s+", match.group(1).strip())
     factors = [_UNIT_FACTOR.fullmatch(part) for part in parts if part]
@@ -118,7 +118,7 @@ def _unit_product(match: re.Match[str]) -> str:
     return "\\cdot".join(f"\\text{{{n}}}" + (f"^{{{p}}}" if p else "") for n, p in names)
 
 
-def _counted_noun(match: re.Match[str]) -> str:
+def _number_word_to_digits(match: re.Match[str]) -> str:
     """Write "six students" as "6 students"; "two thirds" is a number as a whole."""
     number = number_from_words(match.group(1))
     if number is None or number_from_words(match.group()) is not None:
@@ -126,8 +126,8 @@ def _counted_noun(match: re.Match[str]) -> str:
     return f"{number} {match.group(2)}"
 
 
-_Rule = tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]]
-_RULES: tuple[_Rule, ...] = (
+_Rewrite = tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]]
+_REWRITES: tuple[_Rewrite, ...] = (
     ("dot", re.compile(r"\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?"), r"\\overline{\1\2\3}"),
     ("(", re.compile(r"^(-?\d*\.\d*)\((\d{1,9})\)$"), r"\1\\overline{\2}"),
     ("x", re.compile(r"(?<=\d)\s*x\s*(?=10\s*\^)"), r"\\times "),
@@ -137,25 +137,25 @@ _RULES: tuple[_Rule, ...] = (
     ("+/-", re.compile(r"\+/-"), r"\\pm "),
     ("+-", re.compile(r"(^|=)\s*\+-\s*(?=[\d\\a-z])"), r"\1\\pm "),
     ("per cent", re.compile(r"\bper cent\b"), "percent"),
-    ("", _AMOUNT, _amount),
-    ("\\circ", _MINUTES, _minutes),
+    ("", _AMOUNT, _unify_amount),
+    ("\\circ", _MINUTES, _minutes_as_fraction),
     ("sqrt", re.compile(r"(?<![\\a-zA-Z])sqrt\s*(\d+(?:\.\d+)?)"), r"\\sqrt{\1}"),
     ("cbrt", re.compile(r"\\?\bcbrt\s*\(([^()]*)\)"), r"\\sqrt[3]{\1}"),
     ("=>", re.compile(r"^([a-zA-Z])\s*=>\s*"), r"\1 \\ge "),
     ("=<", re.compile(r"=<"), r"\\le "),
     ("\\not", re.compile(r"\\not\s*="), r"\\ne "),
     ("j", re.compile(r"^(-?[\d.]+\s*[-+]\s*[\d.]*)j$"), r"\1i"),
-    ("mod", _MODULO, _modulo),
-    ("m", _CLOCK, _clock),
-    ("M", _CLOCK, _clock),
+    ("mod", _MODULO, _unify_modulus),
+    ("m", _CLOCK, _unify_clock_time),
+    ("M", _CLOCK, _unify_clock_time),
     ("to", re.compile(r"^(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d+)$"), r"\1:\2"),
     ("out of", re.compile(r"^(\d+)\s*(?:\\text\s*\{\s*out of\s*\}|out of)\s*(\d+)$"), r"\1/\2"),
     ("U", re.compile(r"(?<=[\])}])\s*U\s*(?=[(\[{\\])"), r" \\cup "),
     (".", re.compile(r"^(-?[1-9]\d{0,2})\.(\d{3})\.(\d{3})(?:\.(\d{3}))?$"), r"\1\2\3\4"),
-    (",", _SEQUENCE, _sequence),
-    ("text", _WORD_LIST, _word_list),
-    ("^", _UNIT_PRODUCT, _unit_product),
-    ("", re.compile(r"^([a-z]+) ([a-z]{3,})$"), _counted_noun),
+    (",", _SEQUENCE, _write_out_sequence),
+    ("text", _WORD_LIST, _split_word_list),
+    ("^", _UNIT_PRODUCT, _split_unit_product),
+    ("", re.compile(r"^([a-z]+) ([a-z]{3,})$"), _number_word_to_digits),
     (":", _SET_BUILDER, r"\1|"),
     ("quad", re.compile(r"(?<![,;\s}])\s*\\q?quad\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*=)"), ", "),
     ("第", re.compile(r"^第(\d+)[一-鿿]{0,2}$"), r"\1"),

@@ -1,7 +1,7 @@
-r"""Values of expressions, exact where possible, and comparison of numbers with tolerance.
+r"""Values of expressions, exact if possible, and comparison of numbers with tolerance.
 
-Identities are tested at fixed points: expressions that agree to nine digits at all of them are
-equal. Example: `agree(parse(r"\tan^2 y+1"), parse(r"\sec^2 y"))` is True.
+Expressions with symbols are equal if they agree to nine digits at all sample points. Example:
+`agree(parse(r"\tan^2 y+1"), parse(r"\sec^2 y"))` is True.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from typing import Any
 from slowthink.grading.answers.latex import LimitExceeded, Node, ParseError, operations, symbols
 
 MAX_BITS = 50_000
-"""Integers larger than this are not computed."""
+"""Integers with more bits are not computed."""
 NUM_POINTS = 3
-CLOSE = 1e-9
-RELATIVE_TOLERANCE = 1e-4
-"""How far a rounded decimal with fewer digits than `MIN_DIGITS` may be from the number."""
+"""Sample points at which two expressions are compared."""
+PRECISION = 1e-9
+"""Relative difference of two floats that is ignored."""
+ROUNDING_TOLERANCE = 1e-4
+"""Largest relative error of a rounded decimal with fewer digits than `MIN_DIGITS`."""
 MIN_DIGITS = 4
-"""Significant digits of a rounded decimal that is accepted for the number itself."""
+"""Significant digits from which a correctly rounded decimal is accepted for the exact number."""
 
 Number = Any
 """Fraction, float or complex."""
@@ -34,7 +36,7 @@ _SCIENTIFIC = re.compile(
     r"^([-+]?(?:\d+(?:\.\d+)?|\.\d+))\s*(?:(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{?\s*([-+]?\d{1,5})\s*\}?"
     r"|[eE]([-+]?\d{1,4}))$"
 )
-_SIGN_SENSITIVE = frozenset(("abs", "max", "min", "floor", "ceil", "sgn"))
+_SIGN_SENSITIVE_OPERATIONS = frozenset(("abs", "max", "min", "floor", "ceil", "sgn"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class DecimalLiteral:
 
 
 def parse_decimal(text: str) -> DecimalLiteral | None:
-    """Return a decimal or scientific literal; None for other texts, also for plain integers."""
+    """Return a decimal or scientific literal; None for other texts, including plain integers."""
     text = text.replace(" ", "")
     scientific = _SCIENTIFIC.match(text)
     mantissa, exponent = text, 0
@@ -73,9 +75,9 @@ def has_long_decimal(text: str) -> bool:
 
 
 def evaluate(node: Node, env: Mapping[str, float] | None = None) -> Number:
-    """Return the value of an expression: a Fraction where exact.
+    """Return the value of an expression: a Fraction if exact. `env` has the values of its symbols.
 
-    Raises ParseError if it has no value, LimitExceeded where it is too large to compute.
+    Raises ParseError if it has no value, LimitExceeded if it is too large to compute.
     """
     try:
         return _value(node, env or {})
@@ -122,7 +124,7 @@ def _power(base: Number, exponent: Number) -> Number:
 
 
 def _root_power(base: Fraction, exponent: Fraction) -> Number:
-    """Return base ^ (p/q), exact where base is a perfect q-th power."""
+    """Return base ^ (p/q), exact if base is a perfect q-th power."""
     degree = exponent.denominator
     parts = [base.numerator, base.denominator]
     roots = [math.isqrt(p) if degree == 2 else round(math.pow(p, 1.0 / degree)) for p in parts]
@@ -218,7 +220,7 @@ _OPERATIONS: dict[str, Any] = {
 
 
 def evaluate_reference(node: Node, env: Mapping[str, float] | None = None) -> Number:
-    """Evaluate a reference answer: it may be too large, which raises ParseError, never wrong."""
+    """Return the value of a reference answer. Too large a value raises ParseError (undecided)."""
     try:
         return evaluate(node, env)
     except LimitExceeded as error:
@@ -228,47 +230,47 @@ def evaluate_reference(node: Node, env: Mapping[str, float] | None = None) -> Nu
 # --- comparison -----------------------------------------------------------------------------------
 
 
-def points(names: frozenset[str], *, negative: bool) -> list[dict[str, float]]:
-    """Return test points: values in [0.3, 2.7) that depend on the symbol's name alone.
+def sample_points(names: frozenset[str], *, negative: bool) -> list[dict[str, float]]:
+    """Return values in [0.3, 2.7) for the symbols; they depend on the symbol's name only.
 
-    With `negative`, two of them also with the opposite signs.
+    With `negative`, the first two points are repeated with opposite signs.
     """
-    drawn = [
+    points = [
         {name: 0.3 + 2.4 * (zlib.crc32(f"{name}/{k}".encode()) / 2**32) for name in names}
         for k in range(NUM_POINTS)
     ]
-    mirrored = [{name: -value for name, value in point.items()} for point in drawn[:2]]
-    return drawn + mirrored if negative else drawn
+    mirrored = [{name: -value for name, value in point.items()} for point in points[:2]]
+    return points + mirrored if negative else points
 
 
 def _common_points(gold: Node, pred: Node) -> list[dict[str, float]]:
-    has_signs = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE)
-    return points(symbols(gold) | symbols(pred), negative=has_signs)
+    is_sign_sensitive = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE_OPERATIONS)
+    return sample_points(symbols(gold) | symbols(pred), negative=is_sign_sensitive)
 
 
-def near(a: Number, b: Number, *, relative: float = CLOSE) -> bool:
-    """Whether two values are equal up to rounding. Fractions must be equal."""
-    if isinstance(a, Fraction) and isinstance(b, Fraction) and relative <= CLOSE:
+def is_near(a: Number, b: Number, *, relative: float = PRECISION) -> bool:
+    """Whether two values differ by at most `relative`; at its default, Fractions must be equal."""
+    if isinstance(a, Fraction) and isinstance(b, Fraction) and relative <= PRECISION:
         return a == b
     a, b = _float(a), _float(b)
     if a == b:
         return True
-    size = max(abs(a), abs(b))
-    if not math.isfinite(size):
+    magnitude = max(abs(a), abs(b))
+    if not math.isfinite(magnitude):
         return False
-    return bool(abs(a - b) <= relative * size or (size < 1e-13 and 0 in (a, b)))
+    return bool(abs(a - b) <= relative * magnitude or (magnitude < 1e-13 and 0 in (a, b)))
 
 
-def agree(gold: Node, pred: Node, *, relative: float = CLOSE) -> bool:
-    """Whether two expressions have equal values at all test points. Raises ParseError."""
+def agree(gold: Node, pred: Node, *, relative: float = PRECISION) -> bool:
+    """Whether two expressions have equal values at all sample points. Raises ParseError."""
     return all(
-        near(evaluate_reference(gold, env), evaluate(pred, env), relative=relative)
+        is_near(evaluate_reference(gold, env), evaluate(pred, env), relative=relative)
         for env in _common_points(gold, pred)
     )
 
 
-def proportional(gold: Node, pred: Node) -> Number | None:
-    """Return the constant c with gold = c * pred at all test points; None without one."""
+def constant_ratio(gold: Node, pred: Node) -> Number | None:
+    """Return the c with gold = c * pred at all sample points; None if there is none."""
     ratios = []
     for env in _common_points(gold, pred):
         denominator = evaluate(pred, env)
@@ -276,16 +278,16 @@ def proportional(gold: Node, pred: Node) -> Number | None:
             return None
         ratios.append(evaluate(gold, env) / denominator)
     first, *others = ratios
-    is_constant = abs(first) > 1e-12 and all(near(r, first, relative=1e-8) for r in others)
+    is_constant = abs(first) > 1e-12 and all(is_near(r, first, relative=1e-8) for r in others)
     return first if is_constant else None
 
 
 def is_only_root(node: Node, name: str, root: Number, env: Mapping[str, float]) -> bool:
-    """Whether an expression is linear in a symbol, depends on it, and is 0 where it is `root`."""
+    """Whether an expression is linear in symbol `name`, with `root` as its only zero."""
     values = [_float(evaluate(node, {**env, name: root + shift})) for shift in (0, 1, 2)]
     steps = (values[1] - values[0], values[2] - values[1])
     is_root = abs(values[0]) <= 1e-8 * max(map(abs, values))
-    return bool(is_root and abs(steps[0]) > 1e-8 and near(*steps, relative=1e-7))
+    return bool(is_root and abs(steps[0]) > 1e-8 and is_near(*steps, relative=1e-7))
 
 
 def equal_constants(
@@ -295,20 +297,21 @@ def equal_constants(
     gold_decimal: DecimalLiteral | None,
     pred_decimal: DecimalLiteral | None,
     tolerance: float | None = None,
-    rounded: bool = False,
+    is_rounded: bool = False,
 ) -> bool:
     """Whether two numbers are equal, with the tolerance that their decimals allow.
 
-    Integers must be equal. A decimal may differ from the reference by half of the last place of the
-    coarser of the two, if that is within 1e-4 of it, or if the coarser has four digits. Where the
-    question asks for a rounded number (`rounded`), two digits of the reference are enough.
+    Integers must be equal. A decimal may differ from the reference answer by half of the last place
+    of the coarser decimal, if this decimal has four digits or the relative difference is at most
+    1e-4. If the question asks for a rounded number (`is_rounded`), two digits of the reference
+    answer are enough.
     """
-    if near(gold, pred):
+    if is_near(gold, pred):
         return True
     if isinstance(gold, complex) or isinstance(pred, complex):
         return False
-    difference, size = abs(pred - gold), abs(gold)
-    if tolerance is not None and difference <= tolerance * size:
+    difference, magnitude = abs(pred - gold), abs(gold)
+    if tolerance is not None and difference <= tolerance * magnitude:
         return True
     if gold_decimal is None and pred_decimal is None:
         return False
@@ -317,10 +320,10 @@ def equal_constants(
     coarser = max(filter(None, (gold_decimal, pred_decimal)), key=lambda d: d.last_place)
     if difference > coarser.last_place * Fraction(50_001, 100_000):
         return False
-    min_digits = 2 if rounded and coarser is gold_decimal else MIN_DIGITS
-    return bool(coarser.num_digits >= min_digits or difference <= RELATIVE_TOLERANCE * size)
+    min_digits = 2 if is_rounded and coarser is gold_decimal else MIN_DIGITS
+    return bool(coarser.num_digits >= min_digits or difference <= ROUNDING_TOLERANCE * magnitude)
 
 
 def _terminates(value: Number) -> bool:
-    """Whether a number has an exact decimal of at most six places, so that none need be rounded."""
+    """Whether a number is exactly a decimal of at most six places, which nobody needs to round."""
     return isinstance(value, Fraction) and (value * 10**6).denominator == 1

@@ -1,4 +1,4 @@
-r"""Units, percent, degrees and money at the end (or the front) of a number, and their conversion.
+r"""Units, percent, degrees and money after (or before) a number, and their conversion.
 
 Example: `split_unit("15\text{ cm}^2")` is ("15", Unit("cm^2")), of dimension "length^2".
 """
@@ -13,7 +13,7 @@ from fractions import Fraction
 from slowthink.grading.answers.latex import TEXT
 from slowthink.grading.answers.normalise import normalise
 
-_TABLE = {
+_UNITS = {
     name: (dimension, Fraction(factor))
     for dimension, factor, names in (
         ("length", "1", "m meter metre 米"),
@@ -76,36 +76,36 @@ _TABLE = {
     )
     for name in names.split()
 }
-"""Dimension of a unit, and its size in the unit that the dimension is measured in, by name."""
-_AMBIGUOUS = frozenset(["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "C", "T", "in"])
-"""Names that are symbols, not units, unless in roman type or after a space."""
-_POWER = r"(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?"
-_ROMAN = rf"\\text\{{([^{{}}]*)\}}\s*\}}?{_POWER}"
-_MORE_ROMAN = rf"(?:\s*[/\\cdot*]*\s*\\text\{{[^{{}}]*\}}{_POWER})*"
+"""Dimension and conversion factor to the dimension's base unit, by the unit's name."""
+_AMBIGUOUS_NAMES = frozenset([*"msghlLNJWVAKCT", "in"])
+"""Names that mean a symbol, not a unit, unless in roman type or after a space."""
+_EXPONENT = r"(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?"
+_ROMAN = rf"\\text\{{([^{{}}]*)\}}\s*\}}?{_EXPONENT}"
+_MORE_ROMAN = rf"(?:\s*[/\\cdot*]*\s*\\text\{{[^{{}}]*\}}{_EXPONENT})*"
 _ROMAN_UNIT = re.compile(
     rf"^(.*?[\d\w}})\]])\s*(?:\^\s*\{{?\s*)?{_ROMAN}({_MORE_ROMAN})$", re.DOTALL
 )
 _PLAIN_UNIT = re.compile(
-    rf"^(.*[\d}})])\s*([A-Za-z][A-Za-z ]*?(?:\s*/\s*[A-Za-z]+)?){_POWER}$", re.DOTALL
+    rf"^(.*[\d}})])\s*([A-Za-z][A-Za-z ]*?(?:\s*/\s*[A-Za-z]+)?){_EXPONENT}$", re.DOTALL
 )
 _CJK_UNIT = re.compile(r"^(.*[\d}%)])\s*([一-鿿℃Ω][一-鿿Ω/]*)$", re.DOTALL)
-_CURRENCY = re.compile(r"^(-?)\s*(\\\$|US\s?\\?\$|[¥€£])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£])$")
+_CURRENCY_SIGN = re.compile(r"^(-?)\s*(\\\$|US\s?\\?\$|[¥€£])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£])$")
 _OHM = re.compile(r"(?<=[\d}])\s*(k?)\s*\\Omega$")
-_DEGREE = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$")
+_DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$")
 _INSIDE_FUNCTION = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])[^()]*$")
-_PERCENT = re.compile(
+_PERCENT_SIGN = re.compile(
     r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct)\s*\}|\bpercent\b|\bpct\b)$", re.IGNORECASE
 )
 _TEMPERATURES = {"degree C", "degree F"}
 _PLAIN_NUMBER = re.compile(r"-?[\d.,/]+")
 _PLAIN_OR_SCIENTIFIC = re.compile(r"-?[\d.,/]+|.*10\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d+)")
 _FORMULA_WORDS = frozenset(["sin", "cos", "tan", "log", "ln", "exp", "and", "or", "pi", "sqrt"])
-_NO_UNITS = ("and", "or", "th", "st", "nd", "rd")
+_NOT_UNITS = ("and", "or", "th", "st", "nd", "rd")
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit with its dimension and size; `dimension` is empty if the table lacks it."""
+    """A unit. `factor` converts to the dimension's base unit; an unknown unit has no dimension."""
 
     name: str
     dimension: str = ""
@@ -113,20 +113,20 @@ class Unit:
 
 
 def split_unit(text: str) -> tuple[str, Unit | None]:
-    """Return a normalised text without its unit, and the unit; None if it has none."""
+    """Return a normalised text without its unit, and the unit, None if there is none."""
     text = _OHM.sub(r"\\text{\1Ω}", text) if text.endswith("\\Omega") else text
-    if _PERCENT.search(text):
-        return _PERCENT.sub("", text).strip(), Unit("%", "percent")
-    is_degree = text.count("\\circ") == 1 and _DEGREE.search(text) is not None
+    if _PERCENT_SIGN.search(text):
+        return _PERCENT_SIGN.sub("", text).strip(), Unit("%", "percent")
+    is_degree = text.count("\\circ") == 1 and _DEGREES.search(text) is not None
     if is_degree and not _INSIDE_FUNCTION.search(text):
         scale = re.search(r"([CF])\s*\}?$", text)
         name = f"degree {scale.group(1)}" if scale else "degree"
-        return _DEGREE.sub("", text).strip(), Unit(name, "angle")
-    money = _CURRENCY.search(text)
-    if money:
-        sign, front, back = money.groups()
-        name = "$" if "$" in (front or back) else (front or back)
-        return _CURRENCY.sub(sign or "", text).strip(), unit_by_name(name)
+        return _DEGREES.sub("", text).strip(), Unit(name, "angle")
+    currency = _CURRENCY_SIGN.search(text)
+    if currency:
+        minus, before, after = currency.groups()
+        name = "$" if "$" in (before or after) else (before or after)
+        return _CURRENCY_SIGN.sub(minus or "", text).strip(), unit_by_name(name)
     for pattern in (_ROMAN_UNIT, _PLAIN_UNIT, _CJK_UNIT):
         match = pattern.match(text)
         if match and (unit := _matched_unit(match)):
@@ -142,8 +142,8 @@ def unit_by_name(name: str) -> Unit:
         entry, power = _entry_and_power(part)
         if entry is None:
             return Unit(_singular(name.strip().lower()))
-        dimension, size = entry
-        factor *= size ** (power if i == 0 else -power)
+        dimension, unit_factor = entry
+        factor *= unit_factor ** (power if i == 0 else -power)
         dimensions.append(f"{dimension}^{power}" if power != 1 else dimension)
     return Unit(name.strip(), "/".join(dimensions), factor)
 
@@ -163,7 +163,7 @@ def conversion_factor(gold: Unit | None, pred: Unit | None) -> Fraction | None:
             return pred.factor / gold.factor
         return None
     words = [set(re.findall(r"[a-z一-鿿]+", _singular(unit.name.lower()))) for unit in (gold, pred)]
-    if gold.name == pred.name or words[0] & words[1]:
+    if gold.name == pred.name or set.intersection(*words):
         return Fraction(1)
     return None if gold.dimension == pred.dimension == "" else Fraction(1)
 
@@ -179,24 +179,24 @@ def _matched_unit(match: re.Match[str]) -> Unit | None:
         return unit_by_name(name + power) if is_unit else None
     if not name or name.startswith("-"):
         return None
-    if name.lower() in _NO_UNITS and not match.group(4):
+    if name.lower() in _NOT_UNITS and not match.group(4):
         return Unit(name)
     further = TEXT.sub(r"\1", match.group(4) or "").replace("\\cdot", " ")
     return unit_by_name((name + power + further).replace("{", "").replace("}", ""))
 
 
 def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
-    """Whether letters after a number, not in roman type, are a unit and no symbols."""
+    """Whether letters after a number, not in roman type, are a unit and not symbols."""
     words = re.findall(r"[A-Za-z]+", name)
     if not words or _FORMULA_WORDS & set(words):
         return False
     is_spaced = text[len(before)].isspace()
     if len(words) > 1 and "/" not in name and all(len(word) == 1 for word in words):
         return words[0].isupper() and _PLAIN_NUMBER.fullmatch(before) is not None
-    if len(words) == 1 and (words[0] in _AMBIGUOUS or len(words[0]) == 1):
+    if len(words) == 1 and (words[0] in _AMBIGUOUS_NAMES or len(words[0]) == 1):
         is_number = _PLAIN_OR_SCIENTIFIC.fullmatch(before) is not None
-        return is_spaced and words[0] in _AMBIGUOUS and is_number
-    is_known = [_singular(word) in _TABLE or word in _TABLE for word in words]
+        return is_spaced and words[0] in _AMBIGUOUS_NAMES and is_number
+    is_known = [_singular(word) in _UNITS or word in _UNITS for word in words]
     is_short = all(len(word) <= 2 for word in words) and "/" not in name
     if all(is_known) if is_short else any(is_known):
         return True
@@ -204,7 +204,7 @@ def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
 
 
 def _entry_and_power(part: str) -> tuple[tuple[str, Fraction] | None, int]:
-    """Return table entry and power of one factor: "cm^2", "square inches", "cubic meter"."""
+    """Return the entry in `_UNITS` and the power of one factor: "cm^2", "square inches"."""
     power = 1
     match = re.match(r"^(.*?)\s*\^\s*(-?\d)$", part)
     if match:
@@ -214,7 +214,7 @@ def _entry_and_power(part: str) -> tuple[tuple[str, Fraction] | None, int]:
             part, power = part[len(word) :].lstrip(" ."), value
     part = part.strip(" .")
     names = (part, part.lower(), _singular(part.lower()))
-    return next((_TABLE[name] for name in names if name in _TABLE), None), power
+    return next((_UNITS[name] for name in names if name in _UNITS), None), power
 
 
 def _singular(name: str) -> str:

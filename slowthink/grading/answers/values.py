@@ -1,6 +1,6 @@
-r"""Kinds of answer, and parsing a normalised text to one: number, list, set, interval, matrix, …
+r"""Values that an answer may denote (number, list, set, interval, matrix, …), and their parser.
 
-`equivalence` compares two of them. Example: `parse_value(r"[-1, \frac{1}{2})")` is a ValueList with
+`equivalence` compares two values. Example: `parse_value(r"[-1, \frac{1}{2})")` is a ValueList with
 brackets "[)" and two expressions.
 """
 
@@ -16,6 +16,7 @@ from slowthink.grading.answers.units import Unit, split_unit, unit_by_name
 from slowthink.grading.answers.words import number_from_words, word_key
 
 MAX_ITEMS = 400
+"""Longest list, or largest matrix, that is parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class WordAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ValueList:
-    """Several values; brackets "" (a bare list), "()", "[]", "[)", "(]", "{}" or ":" (a ratio)."""
+    """Several values; `brackets` is "" for a bare list, ":" for a ratio, or "()", "[)", "{}", …"""
 
     brackets: str
     items: tuple[Value, ...]
@@ -49,7 +50,7 @@ class ValueList:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """An equation, membership or chain of inequalities, such as -2 < x \\le 7, as texts."""
+    """An equation, membership or inequality, as texts. -2 < x \\le 7 has three sides."""
 
     sides: tuple[str, ...]
     signs: tuple[str, ...]
@@ -79,7 +80,7 @@ class NumberInBase:
 
     @property
     def value(self) -> Fraction | None:
-        """The number; None if a digit is not below the base."""
+        """The number; None if a digit is too large for the base."""
         try:
             return Fraction(int(self.digits, self.base))
         except ValueError:
@@ -91,13 +92,13 @@ Value = Expression | WordAnswer | ValueList | Relation | SetUnion | Matrix | Num
 ALL_REALS = ValueList(
     "()", (Expression(Node("neg", (Node("inf"),)), "-\\infty"), Expression(Node("inf"), "\\infty"))
 )
-_BRACKET = re.compile(r"\\[{}]|\\begin|\\end(?![a-zA-Z])|[()\[\]{}]")
+_BRACKET_TOKEN = re.compile(r"\\[{}]|\\begin|\\end(?![a-zA-Z])|[()\[\]{}]")
 _OPENING = frozenset(("(", "[", "{", "\\{", "\\begin"))
-_SIGN = re.compile(r"\\(?:le|ge|ne|in)(?![a-zA-Z])|[<>=]")
+_RELATION_SIGN = re.compile(r"\\(?:le|ge|ne|in)(?![a-zA-Z])|[<>=]")
 FLIPPED = {
     "<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne", "=": "=", "\\in": "\\in"
 }  # fmt: skip
-"""The sign of a relation when its sides are swapped."""
+"""Sign of a relation after its sides are swapped."""
 _ENVIRONMENT = re.compile(
     r"^(?:[\[(|]|\\\{)?\s*\\begin\{([pbvB]?matrix|smallmatrix|array|cases|aligned|align\*?)\}"
     r"(?:\{[lcr| ]*\})?(.*)"
@@ -105,13 +106,13 @@ _ENVIRONMENT = re.compile(
     re.DOTALL,
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
-_SPACED = re.compile(r"^-?\d{1,3}(?: \d{3})+(?:\.\d+)?$")
-_MIXED = re.compile(r"(?<![\w.}])(\d+) +(\d+)/(\d+)(?!\w)")
+_SPACED_THOUSANDS = re.compile(r"^-?\d{1,3}(?: \d{3})+(?:\.\d+)?$")
+_MIXED_NUMBER = re.compile(r"(?<![\w.}])(\d+) +(\d+)/(\d+)(?!\w)")
 _DIGITS = r"\d[\dA-F]*|[\dA-F]{2,}(?=\s*_\s*\{?\s*16)"
-_IN_BASE = re.compile(
+_NUMBER_IN_BASE = re.compile(
     rf"^({_DIGITS})\s*_\s*\{{?\s*(?:\\text\{{)?\s*(\d{{1,2}}|two|eight|ten)\s*\}}*$"
 )
-_BASES = {"two": 2, "eight": 8, "ten": 10}
+_BASE_WORDS = {"two": 2, "eight": 8, "ten": 10}
 _LEADING_WORDS = re.compile(
     r"^(?:[A-Za-z]{2,} ){0,6}(?:[A-Za-z]{3,}\s*:|(?:is|are|be|about|approximately|roughly|around"
     r"|just|exactly|only))\s+(?=[\\$\d(\[{-])"
@@ -123,30 +124,30 @@ _DECLARATION = re.compile(
     r"|\s*\\in\s*\\mathbb\s*\{?[RZNQ]\}?)?$"
 )
 """A constant declared after a formula: "for some c", "where c is a constant"."""
-_REMARK = re.compile(
+_REMARK_IN_BRACKETS = re.compile(
     r"(?<=\S) \((?!mod)(?:[a-z]{3,}|or|by|as|in|on|at)(?: [^()]*)?(?:\([^()]*\)[^()]*)?\)$"
 )
-_QUANTITY = r"(\d+(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*([a-z]+)\s*\}?"
-_TWO_UNITS = re.compile(rf"^{_QUANTITY}\s*(?:and\s+)?{_QUANTITY}$")
-_TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
+_QUANTITY_WITH_UNIT = r"(\d+(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*([a-z]+)\s*\}?"
+_TWO_UNITS = re.compile(rf"^{_QUANTITY_WITH_UNIT}\s*(?:and\s+)?{_QUANTITY_WITH_UNIT}$")
+_TRANSPOSE_SIGN = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
 _SET_BUILDER = re.compile(
     r"^([A-Za-z](?:_\w)?)\s*(?:\\in\s*(?:\\mathbb\s*\{?\s*)?R\s*\}?)?\s*[|:]\s*(.*)$", re.DOTALL
 )
-_SCALED = re.compile(
+_NUMBER_AND_SCALE_WORD = re.compile(
     r"^(-?[\d.,]+)\s*(?:\\text\s*\{\s*)?(thousand|million|billion|trillion|万|亿)\b\s*\}?",
     re.IGNORECASE,
 )
-_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
+_SCALE_EXPONENTS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
 _INTEGER_CONDITION = re.compile(
     r"(?<=\S)\s*[,;(]\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZN]\}?"
     r"(?:\s*[\^_]\s*\{?[+*]\}?)?\s*\)?$"
 )
 """A condition after a formula that its parameters are integers: ", k \\in \\mathbb{Z}"."""
-_ALL_REALS = re.compile(
+_REAL_WORDS = re.compile(
     r"(?:all|any|every|the)?(?:real(?:s|numbers?)|(?<=all)real)x?|(?:全体|一切|任意)实数|实数集"
 )
-_INFINITE = {"infinity": "\\infty", "positive infinity": "\\infty", "negative infinity": "-\\infty"}
-_REALS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals"))
+_INFINITY = {"infinity": "\\infty", "positive infinity": "\\infty", "negative infinity": "-\\infty"}
+_REALS_COMMANDS = frozenset(("\\mathbb{R}", "\\mathbb R", "\\R", "\\Reals"))
 
 
 def parse_value(text: str, *, merge_thousands: bool = True) -> Value:
@@ -154,9 +155,9 @@ def parse_value(text: str, *, merge_thousands: bool = True) -> Value:
     if len(text) > latex.MAX_LENGTH:
         raise LimitExceeded("too long")
     if " " in text:
-        text = _REMARK.sub("", _DECLARATION.sub("", _LEADING_WORDS.sub("", text)))
-    text = _TWO_UNITS.sub(_in_first_unit, text)
-    text = _commas_for_connectives(_INTEGER_CONDITION.sub("", text))
+        text = _REMARK_IN_BRACKETS.sub("", _DECLARATION.sub("", _LEADING_WORDS.sub("", text)))
+    text = _TWO_UNITS.sub(_convert_to_first_unit, text)
+    text = _connectives_to_commas(_INTEGER_CONDITION.sub("", text))
     if merge_thousands:
         text = _merge_thousands(text)
     for separator in (";", ","):
@@ -166,8 +167,8 @@ def parse_value(text: str, *, merge_thousands: bool = True) -> Value:
     return _parse_item(text)
 
 
-def _in_first_unit(match: re.Match[str]) -> str:
-    """Write 1 hour 30 minutes in hours: one dimension, and the first unit is the larger one."""
+def _convert_to_first_unit(match: re.Match[str]) -> str:
+    """Write 1 hour 30 minutes in hours, if the units have one dimension and the first is larger."""
     first, second = unit_by_name(match.group(2)), unit_by_name(match.group(4))
     if not first.dimension or first.dimension != second.dimension or second.factor >= first.factor:
         return match.group()
@@ -179,23 +180,23 @@ def split_top_level(text: str, separator: str) -> list[str]:
     """Split a text at the separators outside all brackets. Empty parts are dropped."""
     if separator not in text:
         return [text]
-    spans = [match.span() for match in _top_level(re.escape(separator), text)]
-    return [part for part in _between(spans, text) if part]
+    spans = [match.span() for match in _outside_brackets(re.escape(separator), text)]
+    return [part for part in _parts_between(spans, text) if part]
 
 
-def _top_level(pattern: str, text: str) -> list[re.Match[str]]:
+def _outside_brackets(pattern: str, text: str) -> list[re.Match[str]]:
     """Return the matches of a pattern outside all brackets."""
     matches, depth = [], 0
-    for match in re.finditer(f"{_BRACKET.pattern}|{pattern}", text):
-        if _BRACKET.fullmatch(match.group()):
+    for match in re.finditer(f"{_BRACKET_TOKEN.pattern}|{pattern}", text):
+        if _BRACKET_TOKEN.fullmatch(match.group()):
             depth += 1 if match.group() in _OPENING else -1
         elif depth == 0:
             matches.append(match)
     return matches
 
 
-def _between(spans: list[tuple[int, int]], text: str) -> list[str]:
-    """Return the parts of a text between these spans, before the first and after the last."""
+def _parts_between(spans: list[tuple[int, int]], text: str) -> list[str]:
+    """Return the parts of a text before, between and after these spans."""
     starts, ends = [0, *(end for _, end in spans)], [*(start for start, _ in spans), len(text)]
     return [text[start:end].strip() for start, end in zip(starts, ends, strict=True)]
 
@@ -211,12 +212,12 @@ def _parse_items(parts: list[str]) -> tuple[Value, ...]:
             values.append(ValueList("", _parse_items(commas)))
             continue
         value = _parse_item(part)
-        is_both_signs = isinstance(value, ValueList) and value.brackets == "" and "\\pm" in part
-        values.extend(value.items if is_both_signs and isinstance(value, ValueList) else [value])
+        is_plus_minus = "\\pm" in part and isinstance(value, ValueList) and value.brackets == ""
+        values.extend(value.items if is_plus_minus and isinstance(value, ValueList) else [value])
     return tuple(values)
 
 
-def _commas_for_connectives(text: str) -> str:
+def _connectives_to_commas(text: str) -> str:
     """Replace "and" and "or" by commas, or by semicolons between lists."""
     if " and " not in text and " or " not in text and "或" not in text and "和" not in text:
         return text
@@ -228,10 +229,10 @@ def _commas_for_connectives(text: str) -> str:
 
 
 def _merge_thousands(text: str) -> str:
-    if _SPACED.match(text):
+    if _SPACED_THOUSANDS.match(text):
         return text.replace(" ", "")
     if "," in text and _THOUSANDS.search(text):
-        for match in reversed(_top_level(_THOUSANDS.pattern, text)):
+        for match in reversed(_outside_brackets(_THOUSANDS.pattern, text)):
             text = text[: match.start()] + match.group().replace(",", "") + text[match.end() :]
     return text
 
@@ -241,12 +242,12 @@ def _parse_item(text: str) -> Value:
     environment = _ENVIRONMENT.match(text) if "\\begin" in text else None
     if environment:
         name = "cases" if text.startswith("\\{") else environment.group(1)
-        return _environment(name, environment.group(2))
-    bare = _TRANSPOSED.sub("", text) if text.endswith(("T", "top", "}", "l")) else text
+        return _parse_environment(name, environment.group(2))
+    bare = _TRANSPOSE_SIGN.sub("", text) if text.endswith(("T", "top", "}", "l")) else text
     if bare != text and ("," in bare or bare.endswith("matrix}")):
-        return _transposed(_parse_item(bare))
-    relation = _relation(text) if _SIGN.search(text) else None
-    value = relation or _bracketed(text)
+        return _transpose(_parse_item(bare))
+    relation = _parse_relation(text) if _RELATION_SIGN.search(text) else None
+    value = relation or _parse_bracketed(text)
     if value is not None:
         return value
     if "\\pm" in text or "\\mp" in text:
@@ -254,11 +255,11 @@ def _parse_item(text: str) -> Value:
         texts = [text.replace("\\pm", upper).replace("\\mp", lower) for upper, lower in signs]
         return ValueList("", tuple(map(_parse_item, texts)))
     if "\\cup" in text or "\\backslash" in text:
-        return _set_operation(text)
-    return _atom(text)
+        return _parse_set_operation(text)
+    return _parse_atom(text)
 
 
-def _transposed(value: Value) -> Value:
+def _transpose(value: Value) -> Value:
     """Transpose a matrix. A tuple is unchanged, since it may be a row or a column."""
     if isinstance(value, Matrix) and len({len(row) for row in value.rows}) == 1:
         return Matrix(tuple(zip(*value.rows, strict=True)))
@@ -267,17 +268,17 @@ def _transposed(value: Value) -> Value:
     raise ParseError("transposed")
 
 
-def _relation(text: str) -> Relation | None:
-    signs = _top_level(_SIGN.pattern, text)
+def _parse_relation(text: str) -> Relation | None:
+    signs = _outside_brackets(_RELATION_SIGN.pattern, text)
     if not signs:
         return None
-    sides = _between([sign.span() for sign in signs], text)
+    sides = _parts_between([sign.span() for sign in signs], text)
     if not sides[-1] or (not sides[0] and len(sides) > 2):
         raise ParseError("incomplete relation")
     return Relation(tuple(sides), tuple(sign.group() for sign in signs))
 
 
-def _set_operation(text: str) -> Value:
+def _parse_set_operation(text: str) -> Value:
     for command in ("\\backslash", "\\cup"):
         parts = split_top_level(text, command)
         if len(parts) > 1:
@@ -285,38 +286,38 @@ def _set_operation(text: str) -> Value:
     raise ParseError("set operation inside brackets")
 
 
-def _bracketed(text: str) -> Value | None:
-    """Parse a text in brackets; None for other texts. (x) is the same as x."""
+def _parse_bracketed(text: str) -> Value | None:
+    """Parse a text in brackets; None for other texts. (x) is parsed as x."""
     opening = next((o for o in ("\\{", "(", "[", "{") if text.startswith(o)), None)
-    if opening is None or _closing(text) != len(text):
+    if opening is None or _matching_bracket_end(text) != len(text):
         return None
     closing = "\\}" if text.endswith("\\}") else text[-1]
     inner = text[len(opening) : len(text) - len(closing)].strip()
     is_set = opening in ("\\{", "{")
     builder = _SET_BUILDER.match(inner) if is_set else None
-    if builder and _SIGN.search(builder.group(2)):
+    if builder and _RELATION_SIGN.search(builder.group(2)):
         return parse_value(builder.group(2), merge_thousands=False)
     parts = split_top_level(inner, ";" if ";" in inner else ",")
     if is_set and (opening == "\\{" or len(parts) > 1):
         return ValueList("{}", _parse_items(parts) if inner else ())
     if len(parts) > 1:
         return ValueList(opening + closing, _parse_items(parts))
-    if opening in ("(", "{") and parts and _SIGN.search(inner):
+    if opening in ("(", "{") and parts and _RELATION_SIGN.search(inner):
         return _parse_item(inner)
     return None
 
 
-def _closing(text: str) -> int:
-    """Return the end of the bracket that opens the text; -1 where it does not close."""
+def _matching_bracket_end(text: str) -> int:
+    """Return the end of the bracket that opens the text; -1 if it is not closed."""
     depth = 0
-    for match in _BRACKET.finditer(text):
+    for match in _BRACKET_TOKEN.finditer(text):
         depth += 1 if match.group() in _OPENING else -1
         if depth == 0:
             return match.end()
     return -1
 
 
-def _environment(name: str, body: str) -> Value:
+def _parse_environment(name: str, body: str) -> Value:
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", body) if row.strip()]
     if sum(row.count("&") + 1 for row in rows) > MAX_ITEMS:
         raise LimitExceeded("too many items")
@@ -329,36 +330,36 @@ def _environment(name: str, body: str) -> Value:
     return Matrix(tuple(tuple(map(_parse_item, row)) for row in cells))
 
 
-def _atom(text: str) -> Value:
-    if text in _REALS:
+def _parse_atom(text: str) -> Value:
+    if text in _REALS_COMMANDS:
         return ALL_REALS
     if text == "\\emptyset":
         return ValueList("{}", ())
-    in_base = _IN_BASE.match(text)
+    in_base = _NUMBER_IN_BASE.match(text)
     if in_base:
         digits, base = in_base.groups()
-        return NumberInBase(digits, int(_BASES.get(base, base)))
+        return NumberInBase(digits, int(_BASE_WORDS.get(base, base)))
     ratio = split_top_level(text, ":")
     if len(ratio) > 2:
-        return ValueList(":", tuple(map(_atom, ratio)))
-    return _expression(text)
+        return ValueList(":", tuple(map(_parse_atom, ratio)))
+    return _parse_expression(text)
 
 
-def _power_of_ten(match: re.Match[str]) -> str:
-    return f"{match.group(1)}\\cdot 10^{_SCALES[match.group(2).lower()]}"
+def _scale_word_to_power(match: re.Match[str]) -> str:
+    return f"{match.group(1)}\\cdot 10^{_SCALE_EXPONENTS[match.group(2).lower()]}"
 
 
-def _expression(text: str) -> Value:
+def _parse_expression(text: str) -> Value:
     bare = latex.TEXT.sub(r"\1", text).strip()
-    text = _INFINITE.get(bare.lower(), text)
+    text = _INFINITY.get(bare.lower(), text)
     number = number_from_words(bare)
     if number is not None:
         return Expression(latex.number(number), str(number))
-    term, unit = split_unit(_SCALED.sub(_power_of_ten, text))
-    term = _MIXED.sub(r"\1\\frac{\2}{\3}", term)
+    term, unit = split_unit(_NUMBER_AND_SCALE_WORD.sub(_scale_word_to_power, text))
+    term = _MIXED_NUMBER.sub(r"\1\\frac{\2}{\3}", term)
     words = word_key(term)
     if words is not None:
-        return ALL_REALS if _ALL_REALS.fullmatch(words) else WordAnswer(word_key(text) or words)
+        return ALL_REALS if _REAL_WORDS.fullmatch(words) else WordAnswer(word_key(text) or words)
     if unit is not None and not term:
         raise ParseError("unit without a number")
     literal = numeric.parse_decimal(term) if "e" in term or "E" in term else None
@@ -366,8 +367,8 @@ def _expression(text: str) -> Value:
     return Expression(node, term, unit)
 
 
-def number_of(value: Value) -> numeric.Number:
-    """Return the number of a value. Raises ParseError if it has symbols or is no expression."""
+def to_number(value: Value) -> numeric.Number:
+    """Return the number that a value is. Raises ParseError for other values and for symbols."""
     if not isinstance(value, Expression):
         raise ParseError("not a number")
     return numeric.evaluate(value.node)

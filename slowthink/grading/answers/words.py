@@ -1,4 +1,4 @@
-"""Numbers written in words, English and Chinese, and answers that are words.
+"""Numbers in English and Chinese words, and answers in words.
 
 Example: `number_from_words("twenty-five")` is 25.
 """
@@ -10,20 +10,20 @@ from fractions import Fraction
 
 from slowthink.grading.answers.latex import TEXT
 
-_ONES = [
+_BELOW_TWENTY = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
     "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 ]  # fmt: skip
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_CARDINALS = {word: value for value, word in enumerate(_ONES)}
+_CARDINALS = {word: value for value, word in enumerate(_BELOW_TWENTY)}
 _CARDINALS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
 _DENOMINATORS = {
     "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
     "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "twelfth": 12, "sixteenth": 16,
     "twentieth": 20, "hundredth": 100, "thousandth": 1000,
 }  # fmt: skip
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
-_CHINESE = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
+_SCALE_WORDS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_CHINESE_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 _CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000}
 _SYNONYMS = {
     "true": "yes", "correct": "yes", "right": "yes", "false": "no", "incorrect": "no", "是": "yes",
@@ -72,17 +72,17 @@ def _english_number(words: list[str]) -> int | Fraction | None:
 
 def _english_integer(words: list[str]) -> int | None:
     sign = -1 if words[:1] in (["minus"], ["negative"]) else 1
-    total, current, has_digits = 0, 0, False
+    total, current, has_number = 0, 0, False
     for word in words[1:] if sign < 0 else words:
         if word in _CARDINALS:
-            current, has_digits = current + _CARDINALS[word], True
-        elif word == "hundred" and has_digits:
+            current, has_number = current + _CARDINALS[word], True
+        elif word == "hundred" and has_number:
             current *= 100
-        elif word in _SCALES and has_digits:
-            total, current = total + current * _SCALES[word], 0
-        elif word != "and" or not has_digits:
+        elif word in _SCALE_WORDS and has_number:
+            total, current = total + current * _SCALE_WORDS[word], 0
+        elif word != "and" or not has_number:
             return None
-    return sign * (total + current) if has_digits else None
+    return sign * (total + current) if has_number else None
 
 
 def _chinese_integer(text: str) -> int:
@@ -93,17 +93,17 @@ def _chinese_integer(text: str) -> int:
             return high * scale + (_chinese_integer(right) if right else 0)
     total, digit = 0, 0
     if not any(c in _CHINESE_SCALES for c in text):
-        return int("".join(str(_CHINESE[c]) for c in text))
+        return int("".join(str(_CHINESE_DIGITS[c]) for c in text))
     for char in text:
-        if char in _CHINESE:
-            digit = _CHINESE[char]
+        if char in _CHINESE_DIGITS:
+            digit = _CHINESE_DIGITS[char]
         else:
             total, digit = total + (digit or 1) * _CHINESE_SCALES[char], 0
     return total + digit
 
 
 def word_key(text: str) -> str | None:
-    """Return a key that equal answers in words share; None if the answer is a formula."""
+    """Return a key that is the same for equal answers in words; None for a formula."""
     bare = TEXT.sub(r" \1 ", text)
     has_text = bare != text
     bare = re.sub(r"[{}$.,;:!?\"'`*()\-]", " ", bare).strip()

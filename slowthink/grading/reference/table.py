@@ -1,4 +1,4 @@
-r"""Comparison of graders on one file: ours, the papers' rules, math-verify's defaults.
+r"""Comparison of graders on one file: our rules, the papers' rules, math-verify.
 
 Example line: `strict  303  97.4% (94.9% to 98.7%)  3  5  1  110  0 of 21`.
 """
@@ -13,16 +13,16 @@ from slowthink.grading.files import grade_rows, read_pairs, summarize_grades
 from slowthink.grading.grader import MODES, Grader
 from slowthink.grading.reference.traps import TRAPS, failed_traps
 
-_HEAD = (
+_COLUMN_TITLES = (
     "grader", "labelled", "agreement", "false pos.", "false neg.", "undecided", "per second",
     "traps",
 )  # fmt: skip
 
 
 def compare_graders(path: str | Path, *, num_workers: int = 1) -> dict[str, Any]:
-    """Return the result of `grade_file` by our rules, and in `graders` that of each grader.
+    """Return the result of `grade_file` by our rules, and in `graders` the result of each grader.
 
-    All have the same time limit; an answer on which math-verify exceeds it is undecided. `traps`
+    All have the same time limit; an answer for which math-verify takes longer is undecided. `traps`
     names the pairs of `TRAPS` that a grader calls equal. Raises DataError if no row can be used.
     """
     file = read_pairs(path)
@@ -35,16 +35,16 @@ def compare_graders(path: str | Path, *, num_workers: int = 1) -> dict[str, Any]
 
 
 def _with_interval(summary: dict[str, Any]) -> dict[str, Any]:
-    wrong = {f"num_{key}": len(summary[key]) for key in ("false_positives", "false_negatives")}
+    num_errors = {f"num_{key}": len(summary[key]) for key in ("false_positives", "false_negatives")}
     decided = summary["num_labelled"] - summary["num_undecided"]
-    interval = wilson(decided - sum(wrong.values()), decided) if decided else None
+    interval = wilson(decided - sum(num_errors.values()), decided) if decided else None
     bounds = [interval.low, interval.high] if interval else None
-    return {"grader": summary["mode"], **summary, "agreement_ci95": bounds, **wrong}
+    return {"grader": summary["mode"], **summary, "agreement_ci95": bounds, **num_errors}
 
 
 def format_table(data: dict[str, Any]) -> str:
-    """Return a table with a line per grader, under a head."""
-    lines = [_HEAD, *map(_line, data["graders"])]
+    """Return a table with a header and one line per grader."""
+    lines = [_COLUMN_TITLES, *map(_table_row, data["graders"])]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -52,7 +52,7 @@ def format_table(data: dict[str, Any]) -> str:
     )
 
 
-def _line(result: dict[str, Any]) -> tuple[str, ...]:
+def _table_row(result: dict[str, Any]) -> tuple[str, ...]:
     agreement = "-"
     if result["agreement_ci95"]:
         low, high = result["agreement_ci95"]
