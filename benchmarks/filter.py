@@ -112,7 +112,7 @@ def our_leaks(source: str | None) -> dict[str, Any]:
 
     questions, tested = _texts(source)
     started = time.process_time()
-    found = NgramIndex.of(tested, RUN_WORDS).first_shared(questions)
+    found = NgramIndex.from_texts(tested, RUN_WORDS).first_shared(questions)
     leaks = [place for place, one in enumerate(found) if one is not None]
     return _found(leaks, questions, tested, started)
 

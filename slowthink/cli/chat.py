@@ -95,10 +95,10 @@ class Conversation:
         Raises SlowthinkError if the engine fails, e.g. because the conversation is longer than
         its context; the messages are then unchanged.
         """
-        from slowthink.curation.language import language_of
+        from slowthink.curation.language import detect_language
 
         problem = ungraded_problem(
-            question, source="chat", row=len(self.messages), language=language_of(question)
+            question, source="chat", row=len(self.messages), language=detect_language(question)
         )
         (task,) = budgeted_tasks(
             self._session, [problem], self._settings, **self.budget, history=self.messages

@@ -9,7 +9,7 @@ import pytest
 from slowthink.curation.overlap import contamination
 from slowthink.curation.overlap.contamination import StrictIndex
 from slowthink.curation.overlap.evaluation_sets import EvaluationItem
-from slowthink.curation.overlap.leaks import find_in_chains, find_leaks
+from slowthink.curation.overlap.leaks import find_leaks, find_leaks_in_chains
 from slowthink.recipe import ContaminationConfig
 
 STRICT = ContaminationConfig(preset="strict")
@@ -51,14 +51,14 @@ CASES = {
 
 @pytest.mark.parametrize(("item", "text", "kind"), CASES.values(), ids=CASES)
 def test_kind_of_leak(item: str, text: str, kind: str | None) -> None:
-    leaks = StrictIndex.of([EvaluationItem("set", "1", item)], STRICT).leaks([text])[0]
+    leaks = StrictIndex.from_items([EvaluationItem("set", "1", item)], STRICT).find_leaks([text])[0]
     assert (leaks[0].kind if leaks else None) == kind
 
 
 def test_a_drawing_counts_as_one_number() -> None:
     drawing = "[asy] " + "draw((0,0)--(1,0)--(1,1)--cycle); " * 9 + "[/asy]"
     item = f"What is the area of the shaded triangle shown below on the grid of squares? {drawing}"
-    leaks = StrictIndex.of([EvaluationItem("set", "1", item)], STRICT).leaks([
+    leaks = StrictIndex.from_items([EvaluationItem("set", "1", item)], STRICT).find_leaks([
         item.replace("shaded triangle", "shaded triangle").replace("draw", "draw "),
         item.replace("(1,1)", "(2,5)"),
         f"How long is the path that a snail takes along this line? {drawing}",
@@ -68,18 +68,25 @@ def test_a_drawing_counts_as_one_number() -> None:
 
 def test_a_hit_names_item_span_and_score() -> None:
     items = [EvaluationItem("other", "9", CHINESE), EvaluationItem("set", "37", TANK)]
-    leak = StrictIndex.of(items, STRICT).leaks([f"Think first. {TANK}"])[0][0]
-    assert (leak.item.benchmark, leak.item.id, leak.score, leak.of_item) == ("set", "37", 1.0, 1.0)
-    assert leak.of_text < 1 and leak.span.startswith("a tank holds 120 litres a pump fills it at 8")
+    leak = StrictIndex.from_items(items, STRICT).find_leaks([f"Think first. {TANK}"])[0][0]
+    assert (leak.item.benchmark, leak.item.id, leak.score, leak.item_coverage) == (
+        "set",
+        "37",
+        1.0,
+        1.0,
+    )
+    assert leak.text_coverage < 1 and leak.span.startswith(
+        "a tank holds 120 litres a pump fills it at 8"
+    )
 
 
 def test_order_batches_and_neighbours_do_not_matter(monkeypatch) -> None:
     monkeypatch.setattr(contamination, "BATCH_TEXTS", 5)
     items = [EvaluationItem("set", str(i), TANK.replace("120", str(100 + i))) for i in range(300)]
     texts = [items[7].text, CHINESE, items[250].text, "Compute 3."]
-    index = StrictIndex.of(items, STRICT)
-    together = index.leaks(texts * 6)
-    alone = [index.leaks([text])[0] for text in texts]
+    index = StrictIndex.from_items(items, STRICT)
+    together = index.find_leaks(texts * 6)
+    alone = [index.find_leaks([text])[0] for text in texts]
     assert together == alone * 6
     assert [leak.item.id for leak in alone[0] if leak.kind == "copy"] == ["7"]
 
@@ -92,7 +99,7 @@ def test_a_chain_leaks_if_it_contains_a_problem_not_if_it_resembles_one() -> Non
     )
     items = [EvaluationItem("set", "1", TANK), EvaluationItem("set", "2", "Compute 17 + 25.")]
     chains = [f"{filler} I recall: {TANK} {filler}", f"{filler} compute 17 + 25 {filler}", filler]
-    leaks = find_in_chains(chains, items, STRICT)
+    leaks = find_leaks_in_chains(chains, items, STRICT)
     assert [[leak.item.id for leak in one] for one in leaks] == [["1"], [], []]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slowthink.curation.domains import embedding, lexical
-from slowthink.curation.domains.agreement import agreement
+from slowthink.curation.domains.agreement import measure_agreement
 from slowthink.curation.domains.llm import build_messages, label_texts, parse_code
 from slowthink.curation.domains.taxonomy import Label, load_taxonomy
 from slowthink.engines.replay import ReplaySession, Script
@@ -225,7 +225,7 @@ def test_the_question_cannot_close_its_fence() -> None:
 def test_kappa_is_cohen_s() -> None:
     # 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: p = 0.7, e = 0.5, kappa = 0.4
     pairs = [("y", "y")] * 20 + [("y", "n")] * 5 + [("n", "y")] * 10 + [("n", "n")] * 15
-    figures = agreement([a for a, _ in pairs], [b for _, b in pairs])
+    figures = measure_agreement([a for a, _ in pairs], [b for _, b in pairs])
     assert (figures["n"], figures["agreement"]) == (50, 0.7)
     assert figures["kappa"] == pytest.approx(0.4)
     low, high = figures["kappa_ci95"]
@@ -242,19 +242,19 @@ def test_kappa_s_interval_has_its_nominal_coverage() -> None:
     for _ in range(200):
         left = [rng.choice("abc") for _ in range(150)]
         right = [one if rng.random() < 0.6 else rng.choice("abc") for one in left]
-        low, high = agreement(left, right, num_resamples=300)["kappa_ci95"]
+        low, high = measure_agreement(left, right, num_resamples=300)["kappa_ci95"]
         covered += low <= 0.6 <= high
     assert 0.90 <= covered / 200 <= 0.99
 
 
 def test_rows_without_a_label_are_counted_separately() -> None:
-    figures = agreement(["a", None, "b", "b"], ["a", "a", None, "a"])
+    figures = measure_agreement(["a", None, "b", "b"], ["a", "a", None, "a"])
     assert (figures["n"], figures["num_unlabelled"], figures["agreement"]) == (2, 2, 0.5)
 
 
 @pytest.mark.parametrize("labels", [[], ["a", "a"]])
 def test_kappa_is_none_if_undefined(labels: list[str]) -> None:
-    assert agreement(labels, labels)["kappa"] is None
+    assert measure_agreement(labels, labels)["kappa"] is None
 
 
 def test_our_problems_are_of_many_classes() -> None:

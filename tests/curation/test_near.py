@@ -12,10 +12,10 @@ from slowthink.curation.overlap.clusters import (
     DuplicatePair,
     Member,
     bucket_pairs,
-    clusters_of,
+    cluster_pairs,
 )
-from slowthink.curation.overlap.minhash import bands
-from slowthink.curation.overlap.near import near_duplicates
+from slowthink.curation.overlap.minhash import band_hashes
+from slowthink.curation.overlap.near import find_near_duplicates
 from slowthink.curation.overlap.tokens import hash_tokens, ngram_hashes, strict_tokens
 
 BASE = "Find the number of positive integers below 1000 that 7 divides and that 11 does not divide."
@@ -29,12 +29,12 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
 def test_another_question_is_no_duplicate(other: str) -> None:
-    assert near_duplicates([BASE, other], min_overlap=0.6) == []
+    assert find_near_duplicates([BASE, other], min_overlap=0.6) == []
 
 
 def test_longer_wording_and_typing_errors_are_duplicates() -> None:
     texts = [BASE, BASE.replace("number of", "number of the"), BASE.replace("divides", "divids")]
-    (cluster,) = near_duplicates(texts, min_overlap=0.6)
+    (cluster,) = find_near_duplicates(texts, min_overlap=0.6)
     assert (cluster.kept, [member.row for member in cluster.members]) == (0, [1, 2])
 
 
@@ -45,7 +45,7 @@ def test_addition_chains_of_one_template_are_all_kept() -> None:
         + " + ".join(str(draw.randint(1, 99)) for _ in range(6))
         for _ in range(600)
     }
-    assert near_duplicates(sorted(texts)) == []
+    assert find_near_duplicates(sorted(texts)) == []
 
 
 def test_candidates_find_what_brute_force_finds() -> None:
@@ -62,7 +62,7 @@ def test_candidates_find_what_brute_force_finds() -> None:
         for other in range(one + 1, len(texts))
         if len(sets[one] & sets[other]) / len(sets[one] | sets[other]) >= 0.8
     }
-    clusters = near_duplicates(texts, same_sense=False)
+    clusters = find_near_duplicates(texts, same_sense=False)
     pairs = {(one.kept, member.row) for one in clusters for member in one.members}
     assert pairs == expected and len(expected) > 50
 
@@ -70,13 +70,13 @@ def test_candidates_find_what_brute_force_finds() -> None:
 def test_agreeing_minima_estimate_the_overlap() -> None:
     words = [f"{a}{b}" for a in "bcdfghjklm" for b in ("ra", "re", "ri", "ro", "ru", "ry", "la")]
     sets = ngram_hashes(hash_tokens([" ".join(words), " ".join(words[:56])]), 1)
-    agree = bands(sets)
+    agree = band_hashes(sets)
     assert np.mean(agree[0] == agree[1]) == pytest.approx(0.8**4, abs=0.3)
 
 
 def test_members_resemble_the_kept_row_itself() -> None:
     pairs = [DuplicatePair(3, 7, 0.9), DuplicatePair(0, 3, 1.0)]
-    assert clusters_of(pairs) == [Cluster(kept=0, members=(Member(3, 1.0),))]
+    assert cluster_pairs(pairs) == [Cluster(kept=0, members=(Member(3, 1.0),))]
 
 
 def test_a_large_bucket_is_paired_with_its_leaders_only() -> None:
@@ -87,4 +87,4 @@ def test_a_large_bucket_is_paired_with_its_leaders_only() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""], ["x"]])
 def test_short_and_empty_texts_are_fine(texts: list[str]) -> None:
-    assert sum(len(one.members) for one in near_duplicates(texts)) == max(0, len(texts) - 1)
+    assert sum(len(one.members) for one in find_near_duplicates(texts)) == max(0, len(texts) - 1)

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from slowthink.curation.overlap.ngrams import NgramIndex, Postings, survivors_in_order
+from slowthink.curation.overlap.ngrams import NgramIndex, Postings, shared_ngrams_by_group
 
 WORDS = [
     "let",
@@ -50,50 +50,50 @@ def made(seed: int, num: int) -> list[str]:
 @pytest.mark.parametrize("width", [1, 2, 3, 8])
 def test_hits_are_those_of_the_literal_implementation(width: int) -> None:
     texts, tested = made(1, 3_000), made(2, 200)
-    ngrams = NgramIndex.of(tested, width).first_shared(texts)
+    ngrams = NgramIndex.from_texts(tested, width).first_shared(texts)
     assert [one is not None for one in ngrams] == literal(texts, tested, width)
 
 
 def test_a_hit_names_the_first_ngram_and_all_texts_that_share_one() -> None:
     tested = ["x y", "ONE two\tthree four", "zero one two three", "two three four"]
-    shared = NgramIndex.of(tested, 3).first_shared(["a one Two three four"])[0]
+    shared = NgramIndex.from_texts(tested, 3).first_shared(["a one Two three four"])[0]
     assert shared is not None
-    assert (shared.text, shared.ngram, shared.texts) == (1, "one two three", (1, 2, 3))
+    assert (shared.text_index, shared.ngram, shared.text_indices) == (1, "one two three", (1, 2, 3))
 
 
 def test_texts_below_the_width_never_match() -> None:
-    assert NgramIndex.of(["a b c"], 8).first_shared(["a b c", ""]) == [None, None]
+    assert NgramIndex.from_texts(["a b c"], 8).first_shared(["a b c", ""]) == [None, None]
 
 
 def test_an_index_of_nothing_finds_nothing() -> None:
-    assert NgramIndex.of([]).first_shared(["a b c d e f g h i"]) == [None]
+    assert NgramIndex.from_texts([]).first_shared(["a b c d e f g h i"]) == [None]
 
 
 def test_an_index_works_in_another_process() -> None:
-    index = NgramIndex.of(made(2, 50), 3)
+    index = NgramIndex.from_texts(made(2, 50), 3)
     there = pickle.loads(pickle.dumps(index))
     assert there.first_shared(made(3, 100)) == index.first_shared(made(3, 100))
 
 
 def test_a_hash_alone_is_no_hit() -> None:
-    index = NgramIndex.of(["a b c"], 2)
+    index = NgramIndex.from_texts(["a b c"], 2)
     other = NgramIndex(("d e f",), 2, index.postings)
     assert other.first_shared(["a b c"]) == [None]
 
 
 def test_texts_kept_of_a_source_are_test_texts_for_the_next() -> None:
     first, second = ["a b c d", "x y z w"], ["q b c d", "p x y z"]
-    shared = survivors_in_order([first, second], ["w x y z"], width=3)
-    assert [[one and one.text for one in group] for group in shared] == [[None, 0], [1, 0]]
-    backwards = survivors_in_order([second, first], ["w x y z"], width=3)
-    assert [[one and one.text for one in group] for group in backwards] == [[None, 0], [1, 0]]
+    shared = shared_ngrams_by_group([first, second], ["w x y z"], width=3)
+    assert [[one and one.text_index for one in group] for group in shared] == [[None, 0], [1, 0]]
+    backwards = shared_ngrams_by_group([second, first], ["w x y z"], width=3)
+    assert [[one and one.text_index for one in group] for group in backwards] == [[None, 0], [1, 0]]
 
 
 def test_within_a_source_nothing_is_compared() -> None:
-    assert survivors_in_order([["a b c", "a b c"]], [], width=3) == [[None, None]]
+    assert shared_ngrams_by_group([["a b c", "a b c"]], [], width=3) == [[None, None]]
 
 
 def test_postings_count_a_text_once_a_key() -> None:
-    postings = Postings.of(np.array([7, 5, 7, 7], np.uint64), np.array([1, 1, 0, 1]))
+    postings = Postings.from_hashes(np.array([7, 5, 7, 7], np.uint64), np.array([1, 1, 0, 1]))
     assert postings.keys.tolist() == [5, 7] and postings.counts.tolist() == [1, 2]
-    assert postings.texts_of(np.array([1, 0]))[0].tolist() == [0, 1, 1]
+    assert postings.texts_with_keys(np.array([1, 0]))[0].tolist() == [0, 1, 1]

@@ -88,11 +88,11 @@ def test_thirteen_of_fourteen_reformatted_aime24_problems_are_copies() -> None:
 def labelled() -> list[tuple[dict[str, Any], str | None]]:
     kinds = []
     for row in rows("grading/decontam_pairs_math500.jsonl"):
-        index = StrictIndex.of(
+        index = StrictIndex.from_items(
             [EvaluationItem("math500", row["bench_id"], row["bench_question"])],
             ContaminationConfig(),
         )
-        hit = index.leaks([row["train_question"]])[0]
+        hit = index.find_leaks([row["train_question"]])[0]
         kinds.append((row, hit[0].kind if hit else None))
     return kinds
 
@@ -114,15 +114,15 @@ def test_paraphrases_that_share_no_ngrams_are_candidates() -> None:
     pairs = [(row, kind) for row, kind in labelled() if row["train_id"] in same]
     assert [kind for _, kind in pairs] == [None] * 4
     tested = [row["bench_question"] for row, _ in pairs]
-    index = EmbeddingIndex.of(tested, ParaphraseConfig(min_similarity=0.7))
+    index = EmbeddingIndex.from_texts(tested, ParaphraseConfig(min_similarity=0.7))
     nearest = index.nearest([row["train_question"] for row, _ in pairs])
-    assert [tested[near[0].item] for near in nearest] == tested
+    assert [tested[near[0].item_index] for near in nearest] == tested
     assert sum(near[0].similarity >= 0.8 for near in nearest) == 3
 
 
 def test_chinese_questions_can_match_in_strict_and_not_in_s1() -> None:
     texts = [one["question"] for one in rows("eval/cmath_zh.jsonl")]
-    assert NgramIndex.of(texts).first_shared(texts) == [None] * 600
+    assert NgramIndex.from_texts(texts).first_shared(texts) == [None] * 600
     items = [EvaluationItem("cmath", str(place), text) for place, text in enumerate(texts)]
     overlaps = find_leaks(texts, items, ContaminationConfig())
     assert all(one[0].kind == "copy" and one[0].score == 1.0 for one in overlaps)

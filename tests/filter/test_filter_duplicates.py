@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slowthink.curation.overlap.exact import exact_keys, operators
+from slowthink.curation.overlap.exact import exact_keys, extract_operators
 from slowthink.recipe import DuplicatesConfig, SemanticConfig
 from slowthink.stages.filter.duplicates import (
     CLUSTERS_FILE,
@@ -73,7 +73,7 @@ def test_keys_depend_on_no_other_question_of_the_batch() -> None:
     ],
 )  # fmt: skip
 def test_operators_have_one_name_each(text: str, names: str) -> None:
-    assert sorted(operators(text)) == sorted(names)
+    assert sorted(extract_operators(text)) == sorted(names)
 
 
 def key(question: str, choices: tuple[str, ...] = ()) -> int:

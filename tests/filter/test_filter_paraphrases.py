@@ -87,19 +87,19 @@ def by_meaning() -> None:
 @pytest.mark.usefixtures("by_meaning")
 def test_candidates_are_the_nearest_unknown_problems() -> None:
     tested = [UNRELATED, CHINESE, EXAM, OTHER]
-    index = EmbeddingIndex.of(tested, ParaphraseConfig(max_candidates=1))
-    assert index.numbers.tolist() == [0, 2, 3]
-    nearest = index.nearest([SAME, CHINESE, UNRELATED + " Round it."], known=[(), (), {0}])
-    assert [[one.item for one in near] for near in nearest] == [[2], [], []]
+    index = EmbeddingIndex.from_texts(tested, ParaphraseConfig(max_candidates=1))
+    assert index.item_indices.tolist() == [0, 2, 3]
+    nearest = index.nearest([SAME, CHINESE, UNRELATED + " Round it."], excluded=[(), (), {0}])
+    assert [[one.item_index for one in near] for near in nearest] == [[2], [], []]
     assert 0.9 < nearest[0][0].similarity < 0.96
-    (other,) = index.nearest([SAME], known=[{2}])
-    assert [one.item for one in other] == [3]
+    (other,) = index.nearest([SAME], excluded=[{2}])
+    assert [one.item_index for one in other] == [3]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("by_meaning")
 def test_drawings_and_box_instructions_do_not_change_the_meaning() -> None:
-    index = EmbeddingIndex.of([EXAM], ParaphraseConfig())
+    index = EmbeddingIndex.from_texts([EXAM], ParaphraseConfig())
     drawn = "[asy]draw((0,0)--(4,0)--(0,3)--cycle);[/asy]"
     assert index.nearest([f"{SAME} {drawn}"]) == index.nearest([SAME])
     wrapped = f"Return your final response within \\boxed{{}}. {SAME}"
@@ -112,12 +112,12 @@ def test_drawings_and_box_instructions_do_not_change_the_meaning() -> None:
 def test_candidates_do_not_depend_on_batches_blocks_or_order(monkeypatch) -> None:
     texts = [f"{text} ({n})" for n in range(12) for text in (SAME, OTHER, UNRELATED, CHINESE)]
     tested = [EXAM, UNRELATED, CHINESE, OTHER]
-    whole = EmbeddingIndex.of(tested, ParaphraseConfig()).nearest(texts)
+    whole = EmbeddingIndex.from_texts(tested, ParaphraseConfig()).nearest(texts)
     assert sum(map(bool, whole)) == 36
     order = random.Random(0).sample(range(len(texts)), len(texts))
     monkeypatch.setattr("slowthink.curation.overlap.embedding_index.BLOCK_TEXTS", 7)
     monkeypatch.setattr("slowthink.curation.overlap.embedding_index.BLOCK_PAIRS", 9)
-    index = EmbeddingIndex.of(tested, ParaphraseConfig(batch_size=5))
+    index = EmbeddingIndex.from_texts(tested, ParaphraseConfig(batch_size=5))
     assert index.nearest([texts[place] for place in order]) == [whole[place] for place in order]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slowthink.curation.language import language_of
+from slowthink.curation.language import detect_language
 from slowthink.recipe import QualityConfig
 from slowthink.records import Problem, duplicate_key, problem_id
 from slowthink.stages.filter.quality import QUALITY_RULES, first_broken_rules
@@ -121,7 +121,7 @@ LANGUAGES = {
 
 @pytest.mark.parametrize(("text", "expected"), LANGUAGES.items(), ids=list(LANGUAGES.values()))
 def test_language_follows_from_the_script(text: str, expected: str) -> None:
-    assert language_of(text) == expected
+    assert detect_language(text) == expected
 
 
 def test_settings_allow_languages_and_answer_types() -> None:

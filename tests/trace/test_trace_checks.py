@@ -135,7 +135,7 @@ def test_teacher_is_the_setting_then_the_row_then_the_file(tmp_path: Path) -> No
 
 
 def test_chain_of_a_heldout_problem_is_dropped() -> None:
-    known = KnownProblems.of([], [problem("Is it A?", split=Split.HELDOUT)])
+    known = KnownProblems.from_splits([], [problem("Is it A?", split=Split.HELDOUT)])
     kept, dropped = match_problems([chain("is it  a?", "2"), chain("b?", "2", at=2)], known)
     assert [one.location for one in kept] == ["f.jsonl:2"]
     assert [drop.reason for drop in dropped] == ["equal to a held-out problem"]
@@ -143,12 +143,12 @@ def test_chain_of_a_heldout_problem_is_dropped() -> None:
 
 def test_chain_takes_the_problem_of_the_earlier_stage() -> None:
     earlier = problem("A?", "5", domain="sums")
-    (kept,), _ = match_problems([chain("a?", "5")], KnownProblems.of([earlier], []))
+    (kept,), _ = match_problems([chain("a?", "5")], KnownProblems.from_splits([earlier], []))
     assert kept.problem is not earlier and kept.problem == earlier
 
 
 def test_chain_of_an_unknown_problem_is_dropped_if_there_is_a_pool() -> None:
-    _, dropped = match_problems([chain("b?", "2")], KnownProblems.of([problem("a?")], []))
+    _, dropped = match_problems([chain("b?", "2")], KnownProblems.from_splits([problem("a?")], []))
     assert [drop.reason for drop in dropped] == ["its problem is not among the training problems"]
 
 
@@ -157,7 +157,7 @@ def test_choice_problem_is_known_by_its_question_alone() -> None:
         id="p-1", duplicate_key=duplicate_key("a?", ("x", "y")), question="a?", choices=("x", "y"),
         answer="A", source="test", source_row="1",
     )  # fmt: skip
-    (kept,), _ = match_problems([chain("a?", "A")], KnownProblems.of([earlier], []))
+    (kept,), _ = match_problems([chain("a?", "A")], KnownProblems.from_splits([earlier], []))
     assert kept.problem.choices == ("x", "y")
 
 

@@ -14,65 +14,66 @@ import numpy as np
 from slowthink.analysis.statistics import wilson
 
 NUM_RESAMPLES = 2_000
-MAX_SHOWN = 10
-"""Maximum number of the most frequent disagreements that are listed."""
+MAX_DISAGREEMENTS = 10
+"""Number of disagreements listed, most frequent first."""
 
 
-def agreement(
-    left: Sequence[str | None],
-    right: Sequence[str | None],
+def measure_agreement(
+    first: Sequence[str | None],
+    second: Sequence[str | None],
     *,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Agreement (Wilson's interval) and kappa (percentile bootstrap over rows) at 95 %.
+    """Agreement and kappa with 95 % intervals: Wilson's, and a percentile bootstrap over rows.
 
-    Rows without a label from both methods are counted and left out. kappa is (p - e) / (1 - e) with
-    p the agreement and e the agreement expected by chance from the class shares (Cohen 1960); None
-    if e = 1 or no row is left. Raises ValueError if the lengths differ.
+    Rows that only one or neither method labels are counted and left out. kappa is (p - e) / (1 - e)
+    with p the agreement and e the agreement expected by chance from the class shares (Cohen 1960);
+    None if e = 1 or no row is left. Raises ValueError if the lengths differ.
     """
-    pairs = Counter(
-        (a, b) for a, b in zip(left, right, strict=True) if a is not None and b is not None
+    counts = Counter(
+        (a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None
     )
-    total, same = sum(pairs.values()), sum(n for (a, b), n in pairs.items() if a == b)
-    interval = wilson(same, total)
-    different = sorted(((n, a, b) for (a, b), n in pairs.items() if a != b), key=_most_first)
+    num_same = sum(n for (a, b), n in counts.items() if a == b)
+    interval = wilson(num_same, counts.total())
+    disagreements = sorted((-n, a, b) for (a, b), n in counts.items() if a != b)
     return {
-        "n": total,
-        "num_unlabelled": len(left) - total,
-        "agreement": same / total if total else None,
+        "n": counts.total(),
+        "num_unlabelled": len(first) - counts.total(),
+        "agreement": num_same / counts.total() if counts else None,
         "agreement_ci95": [interval.low, interval.high],
-        **_kappas(pairs, num_resamples=num_resamples, seed=seed),
-        "disagreements": [{"first": a, "second": b, "n": n} for n, a, b in different[:MAX_SHOWN]],
+        **_kappa_with_interval(counts, num_resamples=num_resamples, seed=seed),
+        "disagreements": [
+            {"first": a, "second": b, "n": -negative_n}
+            for negative_n, a, b in disagreements[:MAX_DISAGREEMENTS]
+        ],
     }
 
 
-def _most_first(entry: tuple[int, str, str]) -> tuple[int, str, str]:
-    return (-entry[0], entry[1], entry[2])
-
-
-def _kappas(pairs: Counter[tuple[str, str]], *, num_resamples: int, seed: int) -> dict[str, Any]:
-    """kappa and its interval; R resamples, P pairs of labels that occur, C classes."""
-    if not pairs:
+def _kappa_with_interval(
+    counts: Counter[tuple[str, str]], *, num_resamples: int, seed: int
+) -> dict[str, Any]:
+    """kappa and its interval; P pairs of labels that occur, C classes. Row 0 of the R =
+    num_resamples + 1 rows is the data, the others are resamples."""
+    if not counts:
         return {"kappa": None, "kappa_ci95": None}
-    cells = sorted(pairs)
-    classes = {
-        code: index for index, code in enumerate(sorted({c for cell in cells for c in cell}))
-    }
-    left_PC, right_PC = (
-        np.eye(len(classes))[[classes[cell[side]] for cell in cells]] for side in (0, 1)
+    pairs = sorted(counts)
+    labels = sorted({label for pair in pairs for label in pair})
+    first_PC, second_PC = (
+        np.eye(len(labels))[[labels.index(label) for label in column]]
+        for column in zip(*pairs, strict=True)
     )
-    counts_P = np.array([pairs[cell] for cell in cells])
-    same_P = np.array([a == b for a, b in cells], dtype=float)
-    total = int(counts_P.sum())
-    random = np.random.default_rng(seed)
-    drawn_RP = random.multinomial(total, counts_P / total, size=num_resamples)
-    shares_RP = np.vstack([counts_P, drawn_RP]) / total
-    chance_R = ((shares_RP @ left_PC) * (shares_RP @ right_PC)).sum(axis=1)
+    counts_P = np.array([counts[pair] for pair in pairs])
+    is_same_P = np.array([a == b for a, b in pairs], dtype=float)
+    total = counts.total()
+    rng = np.random.default_rng(seed)
+    resampled_RP = rng.multinomial(total, counts_P / total, size=num_resamples)
+    shares_RP = np.vstack([counts_P, resampled_RP]) / total
+    chance_R = ((shares_RP @ first_PC) * (shares_RP @ second_PC)).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        kappa_R = (shares_RP @ same_P - chance_R) / (1 - chance_R)
-    known = kappa_R[1:][np.isfinite(kappa_R[1:])]
-    if not np.isfinite(kappa_R[0]) or not len(known):
+        kappa_R = (shares_RP @ is_same_P - chance_R) / (1 - chance_R)
+    resampled = kappa_R[1:][np.isfinite(kappa_R[1:])]
+    if not np.isfinite(kappa_R[0]) or not len(resampled):
         return {"kappa": None, "kappa_ci95": None}
-    low, high = np.percentile(known, [2.5, 97.5])
+    low, high = np.percentile(resampled, [2.5, 97.5])
     return {"kappa": float(kappa_R[0]), "kappa_ci95": [float(low), float(high)]}

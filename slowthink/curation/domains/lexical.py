@@ -1,11 +1,11 @@
-"""A text's class by its words, English and Chinese, without a model.
+"""Label texts with the class whose words they contain, English and Chinese, without a model.
 
     label_texts(load_taxonomy(), ["Find all primes p with p + 2 prime."])  # [Label(code="11")]
 
 A class's score is BM25 (Robertson and Zaragoza 2009, eq. 3.15, k1 = 1.2, b = 0) with the roles
 swapped: a class's words are a document's terms, weighted by inverse class frequency, and the text
-is the query. Phrases weigh more than words, hints a third. A text without any such word gets no
-label.
+is the query. Phrases weigh more than words, and hints a third of that. A text without any word of a
+class gets no label.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from collections.abc import Iterable, Sequence
 
 from slowthink.curation.domains.taxonomy import DomainClass, Label, Taxonomy
 
-TOKEN = re.compile(r"\\?[a-z][a-z']*")
-CHINESE = re.compile(r"[\u4e00-\u9fff]")
-SATURATION = 1.2
+TOKEN_PATTERN = re.compile(r"\\?[a-z][a-z']*")
+CHINESE_CHARACTER = re.compile(r"[\u4e00-\u9fff]")
+BM25_K1 = 1.2
 """k1: how fast repetitions of one word saturate."""
 HINT_WEIGHT = 1 / 3
 PHRASE_WEIGHT = 0.5
-"""Added for each word of a phrase after the first, and for two Chinese characters after two."""
-MIN_PREFIX = 3
-_ENDINGS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"))
+"""Added for each word of a phrase after the first, and for every two Chinese characters after the
+first two."""
+MIN_PREFIX_LENGTH = 3
+_PLURAL_ENDINGS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"))
 
-Weights = tuple[tuple[int, float], ...]
-"""(class, weight) pairs of one word."""
+ClassWeights = tuple[tuple[int, float], ...]
+"""(class index, weight) pairs of one term."""
 
 
 def label_texts(taxonomy: Taxonomy, texts: Sequence[str]) -> list[Label]:
     """The class of each text; ties go to the lower code."""
-    index = _index(taxonomy)
+    terms = _cached_index(taxonomy)
     labels = []
     for text in texts:
-        scores = index.scores(text)
-        best = max(scores, key=lambda number: (scores[number], -number), default=None)
+        scores = terms.scores(text)
+        best = max(scores, key=lambda index: (scores[index], -index), default=None)
         labels.append(
             Label(None, "no word of any class")
             if best is None
@@ -49,9 +50,9 @@ def label_texts(taxonomy: Taxonomy, texts: Sequence[str]) -> list[Label]:
 
 @functools.lru_cache(maxsize=1 << 18)
 def stem(token: str) -> str:
-    """The token without a plural or possessive ending. Crude, but the same for texts and terms."""
+    """The token without a plural or possessive ending; a crude rule for both texts and terms."""
     token = token.removesuffix("'s").rstrip("'") or token
-    for ending, replacement in _ENDINGS:
+    for ending, replacement in _PLURAL_ENDINGS:
         if token.endswith(ending) and len(token) > len(ending) + 1:
             return token.removesuffix(ending) + replacement
     if len(token) > 3 and token.endswith("s") and token[-2] not in "sui":
@@ -59,104 +60,107 @@ def stem(token: str) -> str:
     return token
 
 
-class _Entries(dict[str, tuple[tuple[tuple[str, ...], int], ...]]):
-    """Token → the terms that begin with it, as (remaining stems, term number). A cache."""
+class _TermsByFirstToken(dict[str, tuple[tuple[tuple[str, ...], int], ...]]):
+    """Token → the terms that begin with it, as (remaining stems, term index). A cache."""
 
     def __init__(self, terms: Sequence[str]) -> None:
         super().__init__()
         self._by_stem: dict[str, list[tuple[tuple[str, ...], int]]] = {}
         self._prefixes: list[tuple[str, int]] = []
-        for number, term in enumerate(terms):
+        for term_index, term in enumerate(terms):
             if term.endswith("*"):
-                self._prefixes.append((term[:-1], number))
-            elif stems := [stem(token) for token in TOKEN.findall(term)]:
-                self._by_stem.setdefault(stems[0], []).append((tuple(stems[1:]), number))
+                self._prefixes.append((term[:-1], term_index))
+            elif stems := [stem(token) for token in TOKEN_PATTERN.findall(term)]:
+                self._by_stem.setdefault(stems[0], []).append((tuple(stems[1:]), term_index))
 
     def __missing__(self, token: str) -> tuple[tuple[tuple[str, ...], int], ...]:
         prefixes: list[tuple[tuple[str, ...], int]] = [
-            ((), number) for prefix, number in self._prefixes if token.startswith(prefix)
+            ((), term_index) for prefix, term_index in self._prefixes if token.startswith(prefix)
         ]
-        entries = tuple(self._by_stem.get(stem(token), []) + prefixes)
+        terms = tuple(self._by_stem.get(stem(token), []) + prefixes)
         if len(self) < 1_000_000:
-            self[token] = entries
-        return entries
+            self[token] = terms
+        return terms
 
 
-class _Index:
+class _TermIndex:
     """Finds all terms of a taxonomy in a text in one pass."""
 
     def __init__(self, taxonomy: Taxonomy) -> None:
-        weights = _weights(taxonomy)
+        weights = _class_weights(taxonomy)
         self._weights = list(weights.values())
         terms = list(weights)
-        self._entries = _Entries(["" if CHINESE.search(term) else term for term in terms])
-        self._chinese: dict[str, list[tuple[str, int]]] = {}
-        for number, term in enumerate(terms):
-            if CHINESE.search(term):
-                self._chinese.setdefault(term[0], []).append((term, number))
+        self._by_token = _TermsByFirstToken(
+            ["" if CHINESE_CHARACTER.search(term) else term for term in terms]
+        )
+        self._by_character: dict[str, list[tuple[str, int]]] = {}
+        for term_index, term in enumerate(terms):
+            if CHINESE_CHARACTER.search(term):
+                self._by_character.setdefault(term[0], []).append((term, term_index))
 
     def scores(self, text: str) -> dict[int, float]:
-        """Scores by number of the class, without classes that have no word in the text."""
+        """Scores by class index, without classes that have no word in the text."""
         scores: dict[int, float] = {}
-        for term, count in Counter(self._terms(text.lower())).items():
-            saturated = count * (SATURATION + 1) / (count + SATURATION)
-            for number, weight in self._weights[term]:
-                scores[number] = scores.get(number, 0.0) + weight * saturated
+        for term_index, count in Counter(self._find_terms(text.lower())).items():
+            saturated = count * (BM25_K1 + 1) / (count + BM25_K1)
+            for class_index, weight in self._weights[term_index]:
+                scores[class_index] = scores.get(class_index, 0.0) + weight * saturated
         return scores
 
-    def _terms(self, text: str) -> Iterable[int]:
-        """The number of each term in the text, once per occurrence."""
-        tokens = TOKEN.findall(text)
-        for start, entries in enumerate(map(self._entries.__getitem__, tokens), start=1):
-            for stems, number in entries:
+    def _find_terms(self, text: str) -> Iterable[int]:
+        """The index of each term in the text, once per occurrence."""
+        tokens = TOKEN_PATTERN.findall(text)
+        for start, terms in enumerate(map(self._by_token.__getitem__, tokens), start=1):
+            for stems, term_index in terms:
                 if not stems or stems == tuple(map(stem, tokens[start : start + len(stems)])):
-                    yield number
+                    yield term_index
         if not text.isascii():
             for start, char in enumerate(text):
-                for term, number in self._chinese.get(char, ()):
+                for term, term_index in self._by_character.get(char, ()):
                     if text.startswith(term, start):
-                        yield number
+                        yield term_index
 
 
-def _weights(taxonomy: Taxonomy) -> dict[str, Weights]:
+def _class_weights(taxonomy: Taxonomy) -> dict[str, ClassWeights]:
     """The classes of each term with their weights; a term's idf is over classes."""
-    by_term: dict[str, dict[int, float]] = {}
-    for number, domain in enumerate(taxonomy.classes):
-        for term, weight in _terms_of(domain):
+    weights: dict[str, dict[int, float]] = {}
+    for class_index, domain in enumerate(taxonomy.classes):
+        for term, weight in _weighted_terms(domain):
             if term:
-                classes = by_term.setdefault(term, {})
-                classes[number] = max(weight, classes.get(number, 0.0))
-    total = len(taxonomy.classes)
+                of_classes = weights.setdefault(term, {})
+                of_classes[class_index] = max(weight, of_classes.get(class_index, 0.0))
+    num_classes = len(taxonomy.classes)
     return {
         term: tuple(
-            (number, weight * math.log(1 + total / len(classes)) * _size(term))
-            for number, weight in classes.items()
+            (index, weight * math.log(1 + num_classes / len(of_classes)) * _length_weight(term))
+            for index, weight in of_classes.items()
         )
-        for term, classes in by_term.items()
+        for term, of_classes in weights.items()
     }
 
 
-def _terms_of(domain: DomainClass) -> Iterable[tuple[str, float]]:
+def _weighted_terms(domain: DomainClass) -> Iterable[tuple[str, float]]:
     for term in (*domain.words, *domain.words_zh, domain.name, domain.zh):
-        yield _normal(term), 1.0
+        yield _normalise_term(term), 1.0
     for term in (*domain.hints, *domain.hints_zh):
-        yield _normal(term), HINT_WEIGHT
+        yield _normalise_term(term), HINT_WEIGHT
 
 
-def _normal(term: str) -> str:
-    """A term's normal form, the same in all classes."""
+def _normalise_term(term: str) -> str:
+    """The term's normal form, which is equal for equal terms of two classes; "" to ignore it."""
     term = term.lower().strip()
-    if CHINESE.search(term) or (term.endswith("*") and len(term) > MIN_PREFIX):
+    if CHINESE_CHARACTER.search(term) or (term.endswith("*") and len(term) > MIN_PREFIX_LENGTH):
         return term
-    stems = [stem(token) for token in TOKEN.findall(term)]
+    stems = [stem(token) for token in TOKEN_PATTERN.findall(term)]
     return " ".join(stems) if len(term) > 1 and len("".join(stems)) > 1 else ""
 
 
-def _size(term: str) -> float:
-    more = (len(term) - 2) / 2 if CHINESE.search(term) else term.count(" ")
-    return 1 + PHRASE_WEIGHT * min(max(more, -0.5), 3)
+def _length_weight(term: str) -> float:
+    """Factor for the length of a term: 1 for a word or two Chinese characters, at most 2.5."""
+    num_more = (len(term) - 2) / 2 if CHINESE_CHARACTER.search(term) else term.count(" ")
+    return 1 + PHRASE_WEIGHT * min(max(num_more, -0.5), 3)
 
 
 @functools.lru_cache(maxsize=4)
-def _index(taxonomy: Taxonomy) -> _Index:
-    return _Index(taxonomy)
+def _cached_index(taxonomy: Taxonomy) -> _TermIndex:
+    return _TermIndex(taxonomy)

@@ -23,24 +23,23 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from slowthink.errors import ConfigError, DataError
 from slowthink.serialise import load_yaml
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+NonEmptyText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class DomainClass(BaseModel):
-    """One class."""
+    """One class of a taxonomy; its problems get `name` as their `domain`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    code: Text
-    name: Text
-    """The `domain` of the class's problems."""
+    code: NonEmptyText
+    name: NonEmptyText
     zh: str = ""
     about: str = ""
     about_zh: str = ""
     words: tuple[str, ...] = ()
     """English words and phrases that indicate the class; `xyz*` is a prefix, `\\xyz` LaTeX."""
     hints: tuple[str, ...] = ()
-    """Words that indicate it less."""
+    """Words that indicate the class less strongly."""
     words_zh: tuple[str, ...] = ()
     hints_zh: tuple[str, ...] = ()
 
@@ -59,33 +58,33 @@ class Taxonomy:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The class of a text."""
+    """The class that a method assigns to a text."""
 
     code: str | None
-    """None: the method could not assign one."""
+    """None if the method assigns no class."""
     reason: str = ""
-    """Why there is no code."""
+    """Why no class is assigned."""
 
 
 @functools.lru_cache(maxsize=4)
 def load_taxonomy(name: str = "msc") -> Taxonomy:
-    """The MSC, or the classes of a YAML or JSONL file.
+    """The MSC (`msc`), or the classes in the YAML or JSONL file `name`.
 
     Raises ConfigError if the file is missing, DataError if its content is not a list of classes.
     """
     if name == "msc":
         text = resources.files("slowthink.curation.domains").joinpath("msc.yaml").read_text("utf-8")
-        return _taxonomy(name, load_yaml(text))
+        return _parse_taxonomy(name, load_yaml(text))
     path = Path(name)
     if not path.is_file():
         raise ConfigError(
             f"filter.domains.taxonomy: no such file: {name}; expected `msc`, or a YAML or JSONL "
             "file of classes. Correct the path."
         )
-    return _taxonomy(name, _rows(path))
+    return _parse_taxonomy(name, _read_rows(path))
 
 
-def _rows(path: Path) -> Any:
+def _read_rows(path: Path) -> Any:
     text = path.read_text("utf-8")
     try:
         if path.suffix == ".jsonl":
@@ -98,13 +97,13 @@ def _rows(path: Path) -> Any:
         ) from None
 
 
-def _taxonomy(name: str, rows: Any) -> Taxonomy:
+def _parse_taxonomy(name: str, rows: Any) -> Taxonomy:
     if not isinstance(rows, list) or len(rows) < 2:
         raise DataError(
             f"{name}: contains {type(rows).__name__}; expected a list of two or more classes, each "
             "with `code` and `name`. Add them."
         )
-    classes = tuple(_class(name, number, row) for number, row in enumerate(rows, 1))
+    classes = tuple(_parse_class(name, position, row) for position, row in enumerate(rows, 1))
     for key in ("code", "name"):
         values = [getattr(domain, key) for domain in classes]
         repeated = sorted({value for value in values if values.count(value) > 1})
@@ -115,16 +114,16 @@ def _taxonomy(name: str, rows: Any) -> Taxonomy:
     return Taxonomy(name, tuple(sorted(classes, key=lambda domain: domain.code)))
 
 
-def _class(name: str, number: int, row: Any) -> DomainClass:
+def _parse_class(name: str, position: int, row: Any) -> DomainClass:
     if isinstance(row, Mapping):
         row = {key: value for key, value in row.items() if value is not None}
     try:
         return DomainClass.model_validate(row)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join([f"class {number}", *map(str, first["loc"])])
+        location = ".".join([f"class {position}", *map(str, first["loc"])])
         raise DataError(
-            f"{name}: {where}: {first['msg']}, saw {first['input']!r:.80}; expected `code`, `name` "
-            f"and optionally {', '.join(list(DomainClass.model_fields)[2:])}. Fix the class; put "
-            'numbers and words such as true in quotes: code: "11".'
+            f"{name}: {location}: {first['msg']}, saw {first['input']!r:.80}; expected `code`, "
+            f"`name` and optionally {', '.join(list(DomainClass.model_fields)[2:])}. Fix it; "
+            'put numbers and words such as true in quotes: code: "11".'
         ) from None

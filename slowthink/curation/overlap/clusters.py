@@ -2,10 +2,10 @@
 
 Rows are in order of preference, so the first of equal rows is kept:
 
-    clusters_of([DuplicatePair(0, 3, 1.0), DuplicatePair(3, 7, 0.9)])
+    cluster_pairs([DuplicatePair(0, 3, 1.0), DuplicatePair(3, 7, 0.9)])
     # [Cluster(kept=0, members=(Member(3, 1.0),))]
 
-Row 7 stays: it resembles row 3, which is dropped, and no row that is kept.
+Row 7 is kept: the only row that it duplicates, row 3, is dropped.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, order=True)
 class DuplicatePair:
-    """Two rows that are duplicates."""
+    """Two rows that are duplicates, first < second."""
 
     first: int
-    """The preferred row: the lower one."""
     second: int
     score: float
     """Similarity of the two, in [0, 1]."""
@@ -32,7 +31,7 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class Member:
-    """A row that is dropped."""
+    """A row that is dropped as a duplicate of its cluster's kept row."""
 
     row: int
     score: float
@@ -47,17 +46,17 @@ class Cluster:
     members: tuple[Member, ...]
 
     def reindexed(self, rows: Sequence[int]) -> Cluster:
-        """The cluster in a larger table, where row i is rows[i]."""
+        """The cluster in a larger table, in which row i is row rows[i]."""
         members = tuple(Member(rows[member.row], member.score) for member in self.members)
         return Cluster(rows[self.kept], members)
 
 
-def clusters_of(pairs: Iterable[DuplicatePair]) -> list[Cluster]:
+def cluster_pairs(pairs: Iterable[DuplicatePair]) -> list[Cluster]:
     """Clusters in order of their kept row.
 
-    In order of rows, each row is dropped as a duplicate of the first kept row that it is paired
-    with. Every member is a duplicate of the kept row itself, so chains of small differences do not
-    join dissimilar rows.
+    Rows are processed in order; each is dropped as a duplicate of the first kept row that it is
+    paired with. So every member duplicates the kept row itself: a series of small differences does
+    not join dissimilar rows.
     """
     members: dict[int, list[Member]] = {}
     dropped: set[int] = set()
@@ -69,34 +68,35 @@ def clusters_of(pairs: Iterable[DuplicatePair]) -> list[Cluster]:
     return [Cluster(kept, tuple(rows)) for kept, rows in sorted(members.items())]
 
 
-def equal_keys(keys: Sequence[object]) -> list[Cluster]:
+def cluster_equal_keys(keys: Sequence[object]) -> list[Cluster]:
     """Clusters of the rows with equal keys; None equals nothing."""
-    first: dict[object, int] = {}
+    first_rows: dict[object, int] = {}
     pairs = []
     for row, key in enumerate(keys):
-        if key is not None and (kept := first.setdefault(key, row)) != row:
+        if key is not None and (kept := first_rows.setdefault(key, row)) != row:
             pairs.append(DuplicatePair(kept, row, 1.0))
-    return clusters_of(pairs)
+    return cluster_pairs(pairs)
 
 
 def bucket_pairs(keys: NDArray[np.uint64], *, max_leaders: int) -> tuple[Ints, Ints]:
-    """Pairs (lower rows, higher rows) that share a key, of each row with the key's first rows.
+    """Pairs (lower rows, higher rows) of rows with equal keys.
 
-    A bucket of n rows gives at most n * max_leaders pairs, not n².
+    The rows with one key are a bucket. Each row is paired with the bucket's first `max_leaders`
+    rows only, so a bucket of n rows gives at most n * max_leaders pairs, not n².
     """
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    is_start = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(keys) else []
+    rows = np.argsort(keys, kind="stable")
+    sorted_keys = keys[rows]
+    is_start = np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]]) if len(keys) else []
     starts = np.flatnonzero(is_start)
-    start_of = np.repeat(starts, np.diff(np.append(starts, len(keys))))
-    positions = np.flatnonzero(np.arange(len(keys)) > start_of)
+    bucket_starts = np.repeat(starts, np.diff(np.append(starts, len(keys))))
+    positions = np.flatnonzero(np.arange(len(keys)) > bucket_starts)
     firsts, seconds = [], []
     for leader in range(max_leaders):
-        positions = positions[start_of[positions] + leader < positions]
+        positions = positions[bucket_starts[positions] + leader < positions]
         if not len(positions):
             break
-        firsts.append(order[start_of[positions] + leader])
-        seconds.append(order[positions])
+        firsts.append(rows[bucket_starts[positions] + leader])
+        seconds.append(rows[positions])
     if not firsts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     return np.concatenate(firsts), np.concatenate(seconds)

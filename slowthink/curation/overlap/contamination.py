@@ -1,14 +1,14 @@
-"""Texts that contain a test problem: copies, distinguished from templates with other numbers.
+"""Leaks of test problems into texts: copies, as opposed to templates with other numbers.
 
 For a text and a test problem that share token n-grams (strict form), two coverages are computed:
 the share of the problem's n-grams that are in the text, and the share of the text's n-grams that
 are in the problem. If the larger one is high enough and the numbers agree, the text is a copy:
 
-    Leak(kind="copy", item=EvaluationItem("math500", "37", …), score=1.0, of_item=1.0, of_text=0.83,
-         run=21, span="how many vertical asymptotes does the graph of y = 2 x 2 + x - 6 have")
+    Leak(kind="copy", item=EvaluationItem("math500", "37", …), score=1.0, item_coverage=1.0,
+         text_coverage=0.83, match_length=21, span="how many vertical asymptotes does the graph …")
 
-The n-grams of a problem below `min_tokens` are not specific enough: all of it must be in the text,
-and be at least half of the text.
+The n-grams of a problem under `min_tokens` are not specific enough. The text must contain all of
+it, and at least half of the text must be the problem.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import Match, SequenceMatcher
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,18 +40,18 @@ from slowthink.recipe import ContaminationConfig
 MAX_PROBLEMS_PER_NGRAM = 64
 """An n-gram of more test problems than this is too unspecific and not looked up."""
 CANDIDATE_SHARE = 0.5
-"""Share of min_coverage: pairs with this coverage by looked-up n-grams are compared in full."""
+"""A pair is compared in full if looked-up n-grams cover at least this share of `min_coverage`."""
 MAX_CANDIDATES = 24
 """Maximum number of test problems compared with one text, nearest first."""
-WINDOW = 2
-"""Of a text over WINDOW + 1 times as long as a problem, the part around the match counts."""
-SPAN_TOKENS = 40
-Ids = list[int]
-"""Hashes of tokens; odd ones are numbers."""
-KINDS = ("run", "copy", "paraphrase", "template", "similar")
-"""Kinds of leaks, gravest first: a shared word n-gram (s1's); the same text; the same meaning by
-a judge's verdict; the same text but for the numbers; possibly the same meaning, by embeddings."""
-DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
+MATCH_MARGIN = 1
+"""Of long texts, the longest match and this many problem lengths on either side are compared."""
+MAX_SPAN_TOKENS = 40
+Tokens = list[int]
+"""Odd hashes are those of numbers."""
+LEAK_KINDS = ("run", "copy", "paraphrase", "template", "similar")
+"""Kinds of leaks, worst first: a shared word n-gram (s1's); the same text; the same meaning by a
+judge's verdict; the same text except for numbers; possibly the same meaning, by embeddings."""
+DRAWING_PATTERN = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 """Asymptote code. Drawings resemble each other, so each is replaced by one number, its checksum."""
 
 
@@ -60,16 +60,16 @@ class Leak:
     """A text and a test problem that are too similar."""
 
     kind: str
-    """One of KINDS."""
+    """One of LEAK_KINDS."""
     item: EvaluationItem
     score: float
-    """The larger coverage, in [0, 1]; always 1 for s1; the cosine for kinds by meaning."""
-    of_item: float
+    """In [0, 1]: the larger coverage; 1 for `run`; the cosine for `paraphrase` and `similar`."""
+    item_coverage: float
     """Share of the problem's n-grams that are in the text."""
-    of_text: float
+    text_coverage: float
     """Share of the text's n-grams (of a long text's compared part) that are in the problem."""
-    run: int
-    """Length of the longest common token sequence."""
+    match_length: int
+    """Number of tokens of the longest common sequence."""
     span: str
     """That sequence in normal form, at most 40 tokens."""
     judge_reason: str = ""
@@ -84,6 +84,7 @@ class StrictIndex:
     config: ContaminationConfig
     tokens: HashedBatch
     ngrams: Postings
+    """N-grams of the problems with at least `min_tokens` tokens."""
     num_ngrams: NDArray[np.int64]
     """[num_items]: number of distinct n-grams that are looked up."""
     texts: Postings
@@ -92,29 +93,29 @@ class StrictIndex:
     """Hashes of whole problems with their numbers masked."""
 
     @classmethod
-    def of(cls, items: Sequence[EvaluationItem], config: ContaminationConfig) -> StrictIndex:
+    def from_items(cls, items: Sequence[EvaluationItem], config: ContaminationConfig) -> Self:
         """Build the index of these problems."""
         tokens = hash_tokens([_replace_drawings(item.text) for item in items])
-        all_ngrams = ngram_hashes(tokens, config.shingle_tokens)
-        is_long = (tokens.lengths >= config.min_tokens)[all_ngrams.owners]
-        ngrams = Postings.of(all_ngrams.values[is_long], all_ngrams.owners[is_long])
-        owners, _ = ngrams.texts_of(np.flatnonzero(ngrams.counts <= MAX_PROBLEMS_PER_NGRAM))
-        numbers = np.arange(len(items))
+        ngrams = ngram_hashes(tokens, config.shingle_tokens)
+        is_long = (tokens.lengths >= config.min_tokens)[ngrams.text_indices]
+        postings = Postings.from_hashes(ngrams.values[is_long], ngrams.text_indices[is_long])
+        is_rare = postings.counts <= MAX_PROBLEMS_PER_NGRAM
+        item_indices, _ = postings.texts_with_keys(np.flatnonzero(is_rare))
+        all_indices = np.arange(len(items))
         return cls(
             items=tuple(items),
             config=config,
             tokens=tokens,
-            ngrams=ngrams,
-            num_ngrams=np.bincount(owners, minlength=len(items)),
-            texts=Postings.of(text_hashes(tokens), numbers),
-            templates=Postings.of(text_hashes(mask_numbers(tokens)), numbers),
+            ngrams=postings,
+            num_ngrams=np.bincount(item_indices, minlength=len(items)),
+            texts=Postings.from_hashes(text_hashes(tokens), all_indices),
+            templates=Postings.from_hashes(text_hashes(mask_numbers(tokens)), all_indices),
         )
 
-    def leaks(self, texts: Sequence[str], *, contained: bool = True) -> list[tuple[Leak, ...]]:
-        """The copies and templates of each text, nearest first.
+    def find_leaks(self, texts: Sequence[str], *, both_ways: bool = True) -> list[tuple[Leak, ...]]:
+        """The problems that each text contains, as copies or templates, nearest first.
 
-        With `contained` a text that is contained in a problem is a leak too, not only a text that
-        contains a problem. Chains of thought are checked without.
+        With `both_ways` also the problems that contain the text; False for chains of thought.
         """
         leaks: list[tuple[Leak, ...]] = []
         for start in range(0, len(texts), BATCH_TEXTS):
@@ -122,104 +123,108 @@ class StrictIndex:
             tokens = hash_tokens(batch)
             candidates = self._candidates(tokens)
             for row, text in enumerate(batch):
-                ids = tokens.row(row).tolist()
+                hashes = tokens.row(row).tolist()
                 compared = [
-                    leak
-                    for item in candidates.get(row, ())
-                    if (leak := self._compare(text, ids, item, contained=contained))
+                    self._compare(text, hashes, item_index, both_ways=both_ways)
+                    for item_index in candidates.get(row, ())
                 ]
-                leaks.append(tuple(sorted(compared, key=_nearest_first)))
+                leaks.append(tuple(sorted(filter(None, compared), key=_nearest_first)))
         return leaks
 
     # --- candidates -------------------------------------------------------------------------------
 
     def _candidates(self, tokens: HashedBatch) -> dict[int, list[int]]:
-        """Row of a text → numbers of the test problems to compare it with, in order."""
-        pairs = [self._by_ngrams(tokens)]
-        pairs.append(_matches(self.texts, text_hashes(tokens)))
-        pairs.append(_matches(self.templates, text_hashes(mask_numbers(tokens))))
-        pairs.append(self._contained_short_problems(tokens))
+        """Text index → indices of the test problems to compare the text with, in order."""
+        pairs = (
+            self._sharing_ngrams(tokens),
+            _equal_hashes(self.texts, text_hashes(tokens)),
+            _equal_hashes(self.templates, text_hashes(mask_numbers(tokens))),
+            self._contained_short_problems(tokens),
+        )
         candidates: dict[int, list[int]] = {}
-        for row, item in np.unique(np.concatenate(pairs, axis=1), axis=1).T.tolist():
-            if self.tokens.lengths[item]:
-                candidates.setdefault(row, []).append(item)
+        for text_index, item_index in np.unique(np.concatenate(pairs, axis=1), axis=1).T.tolist():
+            if self.tokens.lengths[item_index]:
+                candidates.setdefault(text_index, []).append(item_index)
         return candidates
 
-    def _by_ngrams(self, tokens: HashedBatch) -> NDArray[np.int64]:
-        """[2, num_pairs]: rows of texts and problems that share enough distinct n-grams, at most
-        MAX_CANDIDATES for each text."""
+    def _sharing_ngrams(self, tokens: HashedBatch) -> NDArray[np.int64]:
+        """[2, num_pairs]: indices of the texts and of the problems that share enough distinct
+        n-grams with them, at most MAX_CANDIDATES for each text."""
         ngrams = ngram_hashes(tokens, self.config.shingle_tokens)
-        positions, slots = self.ngrams.find(ngrams.values)
-        is_rare = self.ngrams.counts[slots] <= MAX_PROBLEMS_PER_NGRAM
-        keys = np.unique(np.stack([ngrams.owners[positions[is_rare]], slots[is_rare]]), axis=1)
-        owners, which = self.ngrams.texts_of(keys[1])
-        pairs, shared = np.unique(keys[0][which] * len(self.items) + owners, return_counts=True)
+        positions, key_indices = self.ngrams.find(ngrams.values)
+        is_rare = self.ngrams.counts[key_indices] <= MAX_PROBLEMS_PER_NGRAM
+        hits = np.stack([ngrams.text_indices[positions], key_indices])[:, is_rare]
+        texts, keys = np.unique(hits, axis=1)
+        items, which = self.ngrams.texts_with_keys(keys)
+        pairs, num_shared = np.unique(texts[which] * len(self.items) + items, return_counts=True)
         texts, items = np.divmod(pairs, max(1, len(self.items)))
         smaller = np.minimum(self.num_ngrams[items], ngrams.lengths[texts])
-        share = shared / np.maximum(1, smaller)
-        near = share >= CANDIDATE_SHARE * self.config.min_coverage
-        texts, items, share = texts[near], items[near], share[near]
+        share = num_shared / np.maximum(1, smaller)
+        is_near = share >= CANDIDATE_SHARE * self.config.min_coverage
+        texts, items, share = texts[is_near], items[is_near], share[is_near]
         order = np.lexsort((items, -share, texts))
         texts, items = texts[order], items[order]
         rank = np.arange(len(texts)) - np.searchsorted(texts, texts)
         return np.stack([texts, items])[:, rank < MAX_CANDIDATES]
 
     def _contained_short_problems(self, tokens: HashedBatch) -> NDArray[np.int64]:
-        """[2, num_pairs]: rows of short texts, and problems that are at least half of them."""
+        """[2, num_pairs]: indices of short texts, and of problems that are half of them or more."""
         pairs = [np.zeros((2, 0), np.int64)]
         short = np.flatnonzero(tokens.lengths < 2 * self.config.min_tokens)
         lengths = set(self.tokens.lengths[self.tokens.lengths < self.config.min_tokens].tolist())
         for length in sorted(lengths - {0}):
-            rows = short[(tokens.lengths[short] > length) & (tokens.lengths[short] <= 2 * length)]
+            texts = short[(tokens.lengths[short] > length) & (tokens.lengths[short] <= 2 * length)]
             for shift in range(length + 1):
-                fits = rows[tokens.lengths[rows] >= length + shift]
-                starts = tokens.offsets[fits] + shift
+                long_enough = texts[tokens.lengths[texts] >= length + shift]
+                starts = tokens.offsets[long_enough] + shift
                 windows = tokens.values[starts[:, None] + np.arange(length)]
-                positions, items = _matches(self.texts, text_hashes(_rows(windows)))
-                pairs.append(np.stack([fits[positions], items]))
+                positions, items = _equal_hashes(self.texts, text_hashes(_to_batch(windows)))
+                pairs.append(np.stack([long_enough[positions], items]))
         return np.concatenate(pairs, axis=1)
 
     # --- one pair ---------------------------------------------------------------------------------
 
-    def _compare(self, text: str, tokens: Ids, item: int, *, contained: bool) -> Leak | None:
+    def _compare(
+        self, text: str, tokens: Tokens, item_index: int, *, both_ways: bool
+    ) -> Leak | None:
         """The leak of a problem into a text; None if they are different enough."""
-        problem = self.tokens.row(item).tolist()
+        problem = self.tokens.row(item_index).tolist()
         match, part = None, tokens
-        if len(tokens) > (WINDOW + 1) * len(problem):
+        if len(tokens) > (1 + 2 * MATCH_MARGIN) * len(problem):
             match = _longest_match(tokens, problem)
-            low = max(0, match.a - WINDOW // 2 * len(problem))
-            part = tokens[low : match.a + match.size + WINDOW // 2 * len(problem)]
+            margin = MATCH_MARGIN * len(problem)
+            part = tokens[max(0, match.a - margin) : match.a + match.size + margin]
         of_item, of_text = self._coverage(problem, part), self._coverage(part, problem)
-        allowed = [of_item]
-        if contained and len(part) == len(tokens):
-            allowed.append(of_text)
-        kinds = [coverage.kind for coverage in allowed if coverage.kind]
+        considered = [of_item]
+        if both_ways and len(part) == len(tokens):
+            considered.append(of_text)
+        kinds = [coverage.kind for coverage in considered if coverage.kind]
         if not kinds:
             return None
         kind = min(kinds)  # copy before template
         match = match or _longest_match(tokens, problem)
-        score = max(c.copied if kind == "copy" else c.masked for c in allowed)
-        span = strict_tokens(text)[match.a : match.a + min(match.size, SPAN_TOKENS)]
+        score = max(c.copied if kind == "copy" else c.masked for c in considered)
+        span = strict_tokens(text)[match.a : match.a + min(match.size, MAX_SPAN_TOKENS)]
         return Leak(
-            kind, self.items[item], round(score, 4), round(of_item.copied, 4),
+            kind, self.items[item_index], round(score, 4), round(of_item.copied, 4),
             round(of_text.copied, 4), match.size, " ".join(span),
         )  # fmt: skip
 
-    def _coverage(self, inner: Ids, outer: Ids) -> _Coverage:
+    def _coverage(self, inner: Tokens, outer: Tokens) -> _Coverage:
         width = self.config.shingle_tokens
         copied = _share_covered(inner, outer, width)
-        masked_share = _share_covered(_masked(inner), _masked(outer), width)
-        return _Coverage(copied, masked_share, self._kind(inner, outer, copied, masked_share))
+        masked = _share_covered(_mask_token_numbers(inner), _mask_token_numbers(outer), width)
+        return _Coverage(copied, masked, self._kind(inner, outer, copied, masked))
 
-    def _kind(self, inner: Ids, outer: Ids, copied: float, masked: float) -> str | None:
-        """The kind of leak between a text and another one that covers it."""
+    def _kind(self, inner: Tokens, outer: Tokens, copied: float, masked: float) -> str | None:
+        """The kind of leak between a text and another one that covers these shares of it."""
         if len(inner) < self.config.min_tokens:
             if 2 * len(inner) < len(outer):
                 return None
             copied, masked = float(copied == 1), float(masked == 1)
         if max(copied, masked) < self.config.min_coverage:
             return None
-        numbers_agree = _share_of_numbers(inner, outer) >= self.config.min_numbers
+        numbers_agree = _share_of_numbers_covered(inner, outer) >= self.config.min_numbers
         if copied >= self.config.min_coverage and numbers_agree:
             return "copy"
         return "template" if masked >= self.config.min_coverage and not numbers_agree else None
@@ -235,16 +240,16 @@ class _Coverage(NamedTuple):
     kind: str | None
 
 
-def _matches(index: Postings, hashes: Hashes) -> NDArray[np.int64]:
-    """[2, num_pairs]: positions in `hashes` and the problems with the same hash, at most
-    MAX_CANDIDATES for each."""
-    positions, slots = index.find(hashes)
-    items, which = index.texts_of(slots)
+def _equal_hashes(index: Postings, hashes: Hashes) -> NDArray[np.int64]:
+    """[2, num_pairs]: positions in `hashes`, and indices of the problems with the same hash, at
+    most MAX_CANDIDATES for each."""
+    positions, key_indices = index.find(hashes)
+    items, which = index.texts_with_keys(key_indices)
     is_first = np.arange(len(which)) - np.searchsorted(which, which) < MAX_CANDIDATES
     return np.stack([positions[which[is_first]], items[is_first]])
 
 
-def _share_covered(inner: Ids, outer: Ids, width: int) -> float:
+def _share_covered(inner: Tokens, outer: Tokens, width: int) -> float:
     """Share of the inner text's n-grams that are in the outer text."""
     width = min(width, len(inner))
     if len(outer) < width or not width:
@@ -254,37 +259,39 @@ def _share_covered(inner: Ids, outer: Ids, width: int) -> float:
     return sum(ngram in outer_ngrams for ngram in ngrams) / len(ngrams)
 
 
-def _ngrams(tokens: Ids, width: int) -> Iterator[tuple[int, ...]]:
+def _ngrams(tokens: Tokens, width: int) -> Iterator[tuple[int, ...]]:
     return zip(*(tokens[start:] for start in range(width)), strict=False)
 
 
-def _longest_match(tokens: Ids, problem: Ids) -> Match:
+def _longest_match(tokens: Tokens, problem: Tokens) -> Match:
     return SequenceMatcher(None, tokens, problem, autojunk=False).find_longest_match()
 
 
 def _replace_drawings(text: str) -> str:
-    return DRAWING.sub(_checksum, text) if "[asy]" in text else text
+    return DRAWING_PATTERN.sub(_checksum_of_drawing, text) if "[asy]" in text else text
 
 
-def _checksum(drawing: re.Match[str]) -> str:
+def _checksum_of_drawing(drawing: re.Match[str]) -> str:
     return f" {10**10 + zlib.crc32(''.join(drawing[0].split()).encode('utf-8', 'replace'))} "
 
 
-def _rows(values: Hashes) -> HashedBatch:
-    """A matrix [rows, width] as a batch."""
+def _to_batch(values: Hashes) -> HashedBatch:
+    """A matrix [num_texts, num_tokens] as a batch."""
     rows, width = values.shape
     return HashedBatch(values.reshape(-1), np.arange(rows + 1, dtype=np.int64) * width)
 
 
-def _masked(tokens: Ids) -> Ids:
+def _mask_token_numbers(tokens: Tokens) -> Tokens:
     return [1 if token & 1 else token for token in tokens]
 
 
-def _share_of_numbers(inner: Ids, outer: Ids) -> float:
-    """Share of the inner text's numbers, with repeats, that are in the outer text; 1 for none."""
-    numbers, others = (Counter(token for token in part if token & 1) for part in (inner, outer))
-    return (numbers & others).total() / numbers.total() if numbers else 1.0
+def _share_of_numbers_covered(inner: Tokens, outer: Tokens) -> float:
+    """Share of the inner text's numbers, with repeats, that are in the outer text; 1 if the inner
+    text has none."""
+    numbers, available = (Counter(token for token in text if token & 1) for text in (inner, outer))
+    return (numbers & available).total() / numbers.total() if numbers else 1.0
 
 
 def _nearest_first(leak: Leak) -> tuple[bool, float, int, str, str]:
-    return leak.kind == "template", -leak.score, -leak.run, leak.item.benchmark, leak.item.id
+    item = leak.item
+    return leak.kind == "template", -leak.score, -leak.match_length, item.benchmark, item.id

@@ -1,6 +1,6 @@
 """The evaluation sets that training data is checked against.
 
-evaluation_sets(config, heldout, seed=0, setting="filter.contamination")[0].name == "held-out"
+load_sets(config, heldout, seed=0, setting="filter.contamination")[0].name == "held-out"
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class EvaluationItem:
 
     benchmark: str
     id: str
-    """Its id or row in the set."""
+    """Its id or row in the benchmark."""
     text: str
 
 
@@ -33,31 +33,31 @@ class EvaluationSet:
     name: str
     items: tuple[EvaluationItem, ...]
     source: Mapping[str, Any]
-    """Origin of the rows: path and sha256, or hub id and revision."""
+    """Origin of the rows: path and sha256, or Hub id and revision."""
 
 
-def evaluation_sets(
+def load_sets(
     config: ContaminationConfig, heldout: Sequence[Problem], *, seed: int, setting: str
 ) -> list[EvaluationSet]:
     """The pool's held-out problems, if there are any, and the benchmarks of the settings. Raises
     the errors of `load_benchmark`."""
-    sets = [_set(HELDOUT, heldout, {"stage": "pool"}, config)] if heldout else []
-    for number, benchmark in enumerate(config.benchmarks):
-        loaded = load_benchmark(benchmark, seed=seed, setting=f"{setting}.benchmarks.{number}")
-        sets.append(_set(loaded.name, loaded.problems, loaded.source, config))
+    sets = [_build_set(HELDOUT, heldout, {"stage": "pool"}, config)] if heldout else []
+    for index, benchmark in enumerate(config.benchmarks):
+        loaded = load_benchmark(benchmark, seed=seed, setting=f"{setting}.benchmarks.{index}")
+        sets.append(_build_set(loaded.name, loaded.problems, loaded.source, config))
     return sets
 
 
-def text_of(problem: Problem, config: ContaminationConfig) -> str:
-    """The text that is compared: the question, with preset strict including its options."""
+def compared_text(problem: Problem, config: ContaminationConfig) -> str:
+    """The text to compare: the question, and unless the preset is s1 its options."""
     if config.preset == "s1":
         return problem.question
     return "\n".join((problem.question, *problem.choices))
 
 
-def _set(
+def _build_set(
     name: str, problems: Iterable[Problem], source: dict[str, Any], config: ContaminationConfig
 ) -> EvaluationSet:
-    items = [EvaluationItem(name, p.source_row or p.id, text_of(p, config)) for p in problems]
+    items = [EvaluationItem(name, p.source_row or p.id, compared_text(p, config)) for p in problems]
     ordered = sorted(items, key=lambda item: (item.text, item.id))
     return EvaluationSet(name=name, items=tuple(ordered), source=source)

@@ -1,4 +1,4 @@
-"""Leaks of test problems into many texts under a preset, on this machine or on Ray.
+"""Find the test problems that leak into texts under a preset, on this machine or on Ray.
 
 find_leaks(["Compute 17 + 25 …"], items, ContaminationConfig(preset="s1"))  # [(Leak(…),)]
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from slowthink.curation.overlap.contamination import Leak, StrictIndex
 from slowthink.curation.overlap.evaluation_sets import EvaluationItem
-from slowthink.curation.overlap.ngrams import NgramIndex, SharedNgram, survivors_in_order
+from slowthink.curation.overlap.ngrams import NgramIndex, SharedNgram, shared_ngrams_by_group
 from slowthink.pipeline.runner import map_rows
 from slowthink.recipe import ContaminationConfig
 
@@ -26,48 +26,49 @@ def find_leaks(
 ) -> list[Leaks]:
     """The leaks of each text, nearest first."""
     if config.preset == "strict":
-        return map_rows(StrictIndex.of(items, config).leaks, texts, runner=runner)
-    index = NgramIndex.of([item.text for item in items], width=config.run_words)
+        return map_rows(StrictIndex.from_items(items, config).find_leaks, texts, runner=runner)
+    index = NgramIndex.from_texts([item.text for item in items], width=config.run_words)
     ngrams = map_rows(index.first_shared, texts, runner=runner)
-    return [_leaks_of(shared, items) for shared in ngrams]
+    return [_to_leaks(shared, items) for shared in ngrams]
 
 
-def find_leaks_in_order(
+def find_leaks_by_source(
     sources: Mapping[str, Sequence[EvaluationItem]],
     items: Sequence[EvaluationItem],
     config: ContaminationConfig,
 ) -> list[Leaks]:
-    """s1's leaks, source by source: the texts kept of a source count as test problems for the
-    sources after it. In the order given."""
+    """s1's leaks of all texts, in the order of `sources` and of their texts. The texts kept of one
+    source are test problems for the sources after it."""
     groups = [[item.text for item in source] for source in sources.values()]
     all_items = [*items, *(item for source in sources.values() for item in source)]
-    ngrams = survivors_in_order(groups, [item.text for item in items], width=config.run_words)
-    return [_leaks_of(shared, all_items) for group in ngrams for shared in group]
+    ngrams = shared_ngrams_by_group(groups, [item.text for item in items], width=config.run_words)
+    return [_to_leaks(shared, all_items) for group in ngrams for shared in group]
 
 
-def find_in_chains(
+def find_leaks_in_chains(
     chains: Sequence[str],
     items: Sequence[EvaluationItem],
     config: ContaminationConfig,
     *,
     runner: str = "local",
 ) -> list[Leaks]:
-    """The test problems contained in each chain of thought (strict form, one direction)."""
-    find = functools.partial(StrictIndex.of(items, config).leaks, contained=False)
+    """The test problems that each chain of thought contains, always under preset strict."""
+    find = functools.partial(StrictIndex.from_items(items, config).find_leaks, both_ways=False)
     return map_rows(find, chains, runner=runner)
 
 
-def _leaks_of(shared: SharedNgram | None, items: Sequence[EvaluationItem]) -> Leaks:
-    """The test problem of the first n-gram, then the first problem of each other set."""
+def _to_leaks(shared: SharedNgram | None, items: Sequence[EvaluationItem]) -> Leaks:
+    """A leak of the test problem with the first n-gram, and one of each other set's first problem
+    that shares an n-gram."""
     if shared is None:
         return ()
-    first = {items[shared.text].benchmark: shared.text}
-    for number in shared.texts:
-        first.setdefault(items[number].benchmark, number)
+    item_indices = {items[shared.text_index].benchmark: shared.text_index}
+    for index in shared.text_indices:
+        item_indices.setdefault(items[index].benchmark, index)
     return tuple(
         Leak(
-            "run", items[number], 1.0, 0.0, 0.0, len(shared.ngram.split()),
-            shared.ngram if number == shared.text else "",
+            "run", items[index], 1.0, 0.0, 0.0, len(shared.ngram.split()),
+            shared.ngram if index == shared.text_index else "",
         )
-        for number in first.values()
+        for index in item_indices.values()
     )  # fmt: skip

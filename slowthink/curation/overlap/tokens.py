@@ -5,7 +5,7 @@ space, nothing else. The strict form is independent of typesetting:
 
     strict_tokens(r"求 $\dfrac{1}{2}x$ 的值。") == strict_tokens("求１/2 x的值") == ["求", "1", "2", "x", "的", "值"]
 
-A batch is tokenized as one text and hashed by a table of known words; everything after is numpy:
+A batch is tokenized as one text and hashed with a cache of tokens; the later steps are all numpy:
 
     tokens = hash_tokens(["What is 17 + 25?", "What is 3?"])  # 5 + 3 tokens
     ngram_hashes(tokens, 3).row(1)         # the only n-gram of 3 tokens, as uint64
@@ -26,34 +26,38 @@ from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 
-END = "\x00"
+SEPARATOR = "\x00"
 """Separates the texts of a batch; a NUL inside a text counts as white space."""
-MAX_VOCABULARY = 2_000_000
-"""Number of distinct tokens in the table before it is cleared, about 250 MB."""
+MAX_CACHED_TOKENS = 2_000_000
+"""Number of distinct tokens at which the cache is cleared, about 250 MB."""
 
 CJK = r"\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Characters that are single tokens: Chinese and kana."""
-_TOKEN = re.compile(
-    rf"[a-z]+|\d+(?:\.\d+)?|[+=<>{END}]|-(?<![a-z]{{2}}-)(?<!--)(?!-)|[{CJK}]|[^\W\d_a-z{CJK}]+"
+_TOKEN_PATTERN = re.compile(
+    rf"[a-z]+|\d+(?:\.\d+)?|[+=<>{SEPARATOR}]|-(?<![a-z]{{2}}-)(?<!--)(?!-)|[{CJK}]"
+    rf"|[^\W\d_a-z{CJK}]+"
 )
-_ENVIRONMENT = re.compile(rf"\\(?:begin|end)\s*\{{[^{{}}{END}]*\}}")
-_THOUSANDS = re.compile(r"[,{\\](?<=\d[,{\\])(?:,\}|[,!])?(?=\d{3}(?!\d))")
-_SET_ONLY = re.compile(
+_ENVIRONMENT = re.compile(rf"\\(?:begin|end)\s*\{{[^{{}}{SEPARATOR}]*\}}")
+_THOUSANDS_SEPARATOR = re.compile(r"[,{\\](?<=\d[,{\\])(?:,\}|[,!])?(?=\d{3}(?!\d))")
+_TYPESETTING_COMMAND = re.compile(
     r"\\(?:[dtc]?frac|left|right|[bB]igg?[lrm]?|cdot|times|quad|qquad|(?:display|text)style|limits"
     r"|text(?:bf|it|rm|normal)?|math(?:rm|bf|it|bb|cal|frak|sf|scr|op)|mbox|hbox|operatorname"
     r"|boldsymbol|bm|hspace|vspace|item|medskip|smallskip|bigskip|noindent|hfill|not)(?![a-z])"
 )
-"""Commands for typesetting only, and fractions and products, for which `/` and `*` also stand."""
-_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho"
-_NAMES = {
-    **dict(zip("αβγδεζηθικλμνξοπρ", _GREEK.split(), strict=True)),
+"""Commands for typesetting only, and those of fractions and products. `/` and `*` are no tokens
+either, so a/b has the tokens of a fraction."""
+_GREEK_NAMES = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho"
+)
+_SIGN_NAMES = {
+    **dict(zip("αβγδεζηθικλμνξοπρ", _GREEK_NAMES.split(), strict=True)),
     **{"σ": "sigma", "τ": "tau", "φ": "phi", "ϕ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega"},
     **{"√": "sqrt", "∞": "infty", "≤": "le", "≥": "ge", "≠": "ne", "−": "-", "–": "-"},
     **{"∠": "angle", "°": "circ", "∈": "in", "∪": "cup", "∩": "cap", "△": "triangle", "∑": "sum"},
     **{"∫": "int", "⊥": "perp", "∥": "parallel", "≡": "equiv", "→": "to", "±": "pm", "⊂": "subset"},
 }  # fmt: skip
-_SIGN = re.compile("[" + "".join(_NAMES) + "]")
-_SAME_COMMAND = (
+_SIGN_PATTERN = re.compile("[" + "".join(_SIGN_NAMES) + "]")
+_COMMAND_SYNONYMS = (
     (re.compile(r"\\leq(?:slant)?(?![a-z])"), " le "),
     (re.compile(r"\\geq(?:slant)?(?![a-z])"), " ge "),
     (re.compile(r"\\neq(?![a-z])"), " ne "),
@@ -83,8 +87,8 @@ class HashedBatch:
         return np.diff(self.offsets)
 
     @property
-    def owners(self) -> NDArray[np.int64]:
-        """[num_values]: the text that each value belongs to."""
+    def text_indices(self) -> NDArray[np.int64]:
+        """[num_values]: index of the text that each value belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     @property
@@ -106,36 +110,36 @@ def s1_words(text: str) -> list[str]:
 
 
 def strict_tokens(text: str) -> list[str]:
-    """The tokens of the strict form: Latin words, numbers, `+ - = < >`, Chinese characters."""
-    return _TOKEN.findall(strict_text(text.replace(END, " ")))
+    """The tokens of the strict form: Latin words, numbers, `+ - = < >` and Chinese characters."""
+    return _TOKEN_PATTERN.findall(strict_text(text.replace(SEPARATOR, " ")))
 
 
 def strict_text(text: str) -> str:
-    """The text after NFKC, case folding and unifying LaTeX commands, including punctuation."""
+    """The text with its punctuation, after NFKC, case folding and unifying LaTeX commands."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).casefold()
-        text = _SIGN.sub(_sign_name, text)
+        text = _SIGN_PATTERN.sub(_sign_name, text)
     else:
         text = text.lower()
-    text = _THOUSANDS.sub("", text)
+    text = _THOUSANDS_SEPARATOR.sub("", text)
     if "\\" not in text:
         return text
-    text = _SET_ONLY.sub(" ", _ENVIRONMENT.sub(" ", text))
-    for pattern, other in _SAME_COMMAND:
-        text = pattern.sub(other, text)
+    text = _TYPESETTING_COMMAND.sub(" ", _ENVIRONMENT.sub(" ", text))
+    for pattern, replacement in _COMMAND_SYNONYMS:
+        text = pattern.sub(replacement, text)
     return text
 
 
 def _sign_name(match: re.Match[str]) -> str:
-    name = _NAMES[match[0]]
+    name = _SIGN_NAMES[match[0]]
     return name if name == "-" else f" {name} "
 
 
 # --- batches --------------------------------------------------------------------------------------
 
 
-class _Vocabulary(dict[str, int]):
-    """Token → hash, the same in every process; its last bit is 1 for a number."""
+class _TokenHashes(dict[str, int]):
+    """Token → hash, the same in every process; the last bit is 1 for a number. A cache."""
 
     def __missing__(self, token: str) -> int:
         value = int.from_bytes(hashlib.blake2b(token.encode("utf-8", "surrogatepass"),
@@ -145,22 +149,22 @@ class _Vocabulary(dict[str, int]):
         return value
 
 
-_VOCABULARY = _Vocabulary()
+_TOKEN_HASHES = _TokenHashes()
 
 
 def hash_tokens(texts: Sequence[str]) -> HashedBatch:
     """Hashes of the strict tokens of each text; equal in every process, worker and batch."""
-    if len(_VOCABULARY) > MAX_VOCABULARY:
-        _VOCABULARY.clear()
-    joined = f" {END} ".join([text.replace(END, " ") if END in text else text for text in texts])
-    words = _TOKEN.findall(strict_text(joined))
-    values = np.fromiter(map(_VOCABULARY.__getitem__, words), np.uint64, len(words))
-    ends = np.flatnonzero(values == np.uint64(_VOCABULARY[END]))
+    if len(_TOKEN_HASHES) > MAX_CACHED_TOKENS:
+        _TOKEN_HASHES.clear()
+    joined = f" {SEPARATOR} ".join([text.replace(SEPARATOR, " ") for text in texts])
+    tokens = _TOKEN_PATTERN.findall(strict_text(joined))
+    values = np.fromiter(map(_TOKEN_HASHES.__getitem__, tokens), np.uint64, len(tokens))
+    separators = np.flatnonzero(values == np.uint64(_TOKEN_HASHES[SEPARATOR]))
     offsets = np.zeros(len(texts) + 1, np.int64)
     if len(texts):
-        offsets[1:-1] = ends - np.arange(len(ends))
-        offsets[-1] = len(values) - len(ends)
-    return HashedBatch(np.delete(values, ends), offsets)
+        offsets[1:-1] = separators - np.arange(len(separators))
+        offsets[-1] = len(values) - len(separators)
+    return HashedBatch(np.delete(values, separators), offsets)
 
 
 def mask_numbers(tokens: HashedBatch) -> HashedBatch:
@@ -186,7 +190,7 @@ def text_hashes(tokens: HashedBatch) -> Hashes:
 
 
 def _ngrams(values: Hashes, width: int) -> Hashes:
-    """Polynomial hashes of all windows of the values, across the ends of texts too, modulo 2^64."""
+    """Polynomial hashes modulo 2^64 of all windows of the values, also across texts."""
     num = max(0, len(values) - width + 1)
     ngrams = np.zeros(num, np.uint64)
     for offset in range(width):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.curation.overlap.certificate import certificate, drops, summary, write_certificate
+from slowthink.curation.overlap import certificate
 from slowthink.curation.overlap.contamination import Leak
-from slowthink.curation.overlap.evaluation_sets import EvaluationItem, evaluation_sets, text_of
-from slowthink.curation.overlap.leaks import Leaks, find_leaks, find_leaks_in_order
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem, compared_text, load_sets
+from slowthink.curation.overlap.leaks import Leaks, find_leaks, find_leaks_by_source
 from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
@@ -35,19 +35,17 @@ def contamination(funnel: Funnel, context: StageContext) -> None:
     if config is None:
         return
     heldout = [p for p in context.load(Problem, "pool") if p.split is Split.HELDOUT]
-    sets = evaluation_sets(
-        config, heldout, seed=context.recipe.seed, setting="filter.contamination"
-    )
+    sets = load_sets(config, heldout, seed=context.recipe.seed, setting="filter.contamination")
     items = [item for evaluation_set in sets for item in evaluation_set.items]
     problems = sorted(funnel.problems, key=lambda problem: problem.id)
     overlaps = _leaks(problems, items, config, context.recipe)
     overlaps, paraphrase_facts = add_paraphrases(problems, overlaps, items, context)
     leaks = {p.id: overlap for p, overlap in zip(problems, overlaps, strict=True) if overlap}
     ids = [problem.id for problem in problems]
-    report = certificate(leaks, sets, config, what="questions", checked=ids)
+    report = certificate.build(leaks, sets, config, ids=ids, row_kind="questions")
     report |= {"paraphrase": paraphrase_facts} if paraphrase_facts else {}
-    write_certificate(context.folder, report)
-    funnel.facts["contamination"] = summary(report)
+    certificate.write(context.folder, report)
+    funnel.facts["contamination"] = certificate.summarise(report)
     step = f"contamination: {config.preset}"
     dropped = [_dropped(id, overlap, step, config) for id, overlap in sorted(leaks.items())]
     funnel.drop(step, [drop for drop in dropped if drop])
@@ -61,7 +59,7 @@ def _leaks(
     problems: Sequence[Problem], items: Sequence[EvaluationItem], config: ContaminationConfig,
     recipe: Recipe,
 ) -> list[Leaks]:  # fmt: skip
-    texts = [text_of(problem, config) for problem in problems]
+    texts = [compared_text(problem, config) for problem in problems]
     if config.preset != "s1" or not config.cross_source:
         return find_leaks(texts, items, config, runner=recipe.runner)
     rows_of: dict[str, list[int]] = {
@@ -74,7 +72,7 @@ def _leaks(
         for name, rows in rows_of.items()
     }
     ordered_rows = [row for rows in rows_of.values() for row in rows]
-    leaks = find_leaks_in_order(sources, items, config)
+    leaks = find_leaks_by_source(sources, items, config)
     by_row = dict(zip(ordered_rows, leaks, strict=True))
     return [by_row[row] for row in range(len(problems))]
 
@@ -91,7 +89,7 @@ def _dropped(
     id: str, leaks: Sequence[Leak], step: str, config: ContaminationConfig
 ) -> Dropped | None:
     """The record of a dropped problem; None if its leaks are only reported."""
-    leak = next((leak for leak in leaks if drops(leak, config)), None)
+    leak = next((leak for leak in leaks if certificate.must_drop(leak, config)), None)
     if leak is None:
         return None
     by_meaning = leak.kind in ("paraphrase", "similar")

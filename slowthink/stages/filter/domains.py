@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from slowthink.curation.domains import embedding, lexical, llm
-from slowthink.curation.domains.agreement import agreement
+from slowthink.curation.domains.agreement import measure_agreement
 from slowthink.curation.domains.taxonomy import Label, Taxonomy, load_taxonomy
 from slowthink.pipeline.contract import StageContext, count_values, funnel_step
 from slowthink.pipeline.runner import map_rows
@@ -78,7 +78,7 @@ def _agreement(labels: Sequence[Sequence[Label]], names: dict[str, str]) -> dict
     first, second = (
         [names[label.code] if label.code else None for label in method] for method in labels
     )
-    return agreement(first, second)
+    return measure_agreement(first, second)
 
 
 def _texts(problems: Sequence[Problem]) -> list[str]:

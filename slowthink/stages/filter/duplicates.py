@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any
 
 from slowthink.curation.overlap import semantic
-from slowthink.curation.overlap.clusters import Cluster, equal_keys
+from slowthink.curation.overlap.clusters import Cluster, cluster_equal_keys
 from slowthink.curation.overlap.exact import exact_keys, split_options
-from slowthink.curation.overlap.near import near_duplicates
+from slowthink.curation.overlap.near import find_near_duplicates
 from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.run_folder import write_atomic
@@ -92,21 +92,23 @@ def _parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
 
 def _exact(problems: Sequence[Problem], *, strict: bool, runner: str) -> ClustersAndFacts:
     if not strict:
-        return equal_keys([problem.duplicate_key for problem in problems]), {}
+        return cluster_equal_keys([problem.duplicate_key for problem in problems]), {}
     questions = [(problem.question, problem.choices) for problem in problems]
     batches = map_batches(exact_keys, batched(questions, BATCH_ROWS), runner=runner)
-    return equal_keys([key or None for batch in batches for key in batch.tolist()]), {}
+    return cluster_equal_keys([key or None for batch in batches for key in batch.tolist()]), {}
 
 
 def _near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> ClustersAndFacts:
     texts = [text_with_sorted_options(problem) for problem in problems]
-    return near_duplicates(texts, **config.model_dump(), runner=runner), {}
+    return find_near_duplicates(texts, **config.model_dump(), runner=runner), {}
 
 
 def _semantic(problems: Sequence[Problem], *, config: SemanticConfig) -> ClustersAndFacts:
     texts = [text_with_sorted_options(problem) for problem in problems]
     english = [row for row, text in enumerate(texts) if semantic.is_readable(text)]
-    clusters = semantic.semantic_duplicates([texts[row] for row in english], **config.model_dump())
+    clusters = semantic.find_semantic_duplicates(
+        [texts[row] for row in english], **config.model_dump()
+    )
     num_skipped = len(texts) - len(english)
     return [cluster.reindexed(english) for cluster in clusters], {"num_not_english": num_skipped}
 

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.curation.overlap.certificate import drops
+from slowthink.curation.overlap.certificate import must_drop
 from slowthink.curation.overlap.contamination import Leak
 from slowthink.curation.overlap.embedding_index import EmbeddingIndex
-from slowthink.curation.overlap.evaluation_sets import EvaluationItem, text_of
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem, compared_text
 from slowthink.curation.overlap.leaks import Leaks
 from slowthink.curation.overlap.semantic import is_readable
 from slowthink.grading.replies import fenced, final_value, strip_thinking
@@ -106,9 +106,9 @@ def add_paraphrases(
     for item in items:
         items_of.setdefault(item.text, []).append(item)
     texts = {
-        row: text_of(problems[row], config)
+        row: compared_text(problems[row], config)
         for row, leaks in enumerate(overlaps)
-        if not any(drops(leak, config) for leak in leaks)
+        if not any(must_drop(leak, config) for leak in leaks)
     }
     pairs = _pairs(texts, overlaps, list(items_of), settings)
     replies, judge_facts = _judged(pairs, problems, texts, context)
@@ -131,15 +131,14 @@ def _pairs(
     texts: dict[int, str], overlaps: Sequence[Leaks], test_texts: Sequence[str],
     config: ParaphraseConfig,
 ) -> list[ParaphrasePair]:  # fmt: skip
-    """Candidates of the texts, by row; test problems that a row already overlaps are skipped."""
-    numbers = {text: number for number, text in enumerate(test_texts)}
-    known = [frozenset(numbers[leak.item.text] for leak in overlaps[row]) for row in texts]
-    index = EmbeddingIndex.of(test_texts, config)
+    """Candidates for each text, by row, except test problems that already leak into the row."""
+    item_indices = {text: index for index, text in enumerate(test_texts)}
+    excluded = [{item_indices[leak.item.text] for leak in overlaps[row]} for row in texts]
+    embeddings = EmbeddingIndex.from_texts(test_texts, config)
+    nearest = embeddings.nearest(list(texts.values()), excluded=excluded)
     return [
-        ParaphrasePair(row, test_texts[candidate.item], candidate.similarity)
-        for row, candidates in zip(
-            texts, index.nearest(list(texts.values()), known=known), strict=True
-        )
+        ParaphrasePair(row, test_texts[candidate.item_index], candidate.similarity)
+        for row, candidates in zip(texts, nearest, strict=True)
         for candidate in candidates
     ]
 

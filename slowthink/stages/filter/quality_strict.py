@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slowthink.curation.language import language_of
+from slowthink.curation.language import detect_language
 from slowthink.data.rows import as_evidence
 from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.answers.compare import AnswerContext, compare
@@ -292,7 +292,7 @@ def answer_type(problem: Problem, config: QualityConfig) -> RuleMatch | None:
 
 def language(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     """A language that the settings do not allow."""
-    if config.languages is None or (name := language_of(problem.question)) in config.languages:
+    if config.languages is None or (name := detect_language(problem.question)) in config.languages:
         return None
     return RuleMatch(f"the language is {name}", as_evidence(problem.question))
 

@@ -29,7 +29,7 @@ STAGE_VERSION = 3
 def run(context: StageContext) -> StageResult:
     """One correct chain per problem. Raises DataError if there is none at all."""
     train, heldout = _earlier_problems(context)
-    known = checks.KnownProblems.of(train, heldout)
+    known = checks.KnownProblems.from_splits(train, heldout)
     gathered = _gather(context, train)
     chains, unmatched = checks.match_problems(gathered.chains, known)
     chains, contaminated, contamination_facts = drop_contaminated(chains, heldout, context)

@@ -43,7 +43,7 @@ class KnownProblems:
     heldout: frozenset[str]
 
     @classmethod
-    def of(cls, train: Sequence[Problem], heldout: Sequence[Problem]) -> KnownProblems:
+    def from_splits(cls, train: Sequence[Problem], heldout: Sequence[Problem]) -> KnownProblems:
         """Problems with options are also known by their question alone."""
         by_key = {key: problem for problem in reversed(train) for key in _keys(problem)}
         return cls(by_key, frozenset(key for problem in heldout for key in _keys(problem)))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from slowthink.curation.overlap.certificate import certificate, drops, summary, write_certificate
+from slowthink.curation.overlap import certificate
 from slowthink.curation.overlap.contamination import Leak
-from slowthink.curation.overlap.evaluation_sets import EvaluationItem, evaluation_sets, text_of
-from slowthink.curation.overlap.leaks import Leaks, find_in_chains, find_leaks
+from slowthink.curation.overlap.evaluation_sets import EvaluationItem, compared_text, load_sets
+from slowthink.curation.overlap.leaks import Leaks, find_leaks, find_leaks_in_chains
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem
@@ -31,7 +31,7 @@ def drop_contaminated(
     if config is None:
         return list(chains), [], {}
     strict = config.model_copy(update={"preset": "strict"})
-    sets = evaluation_sets(strict, heldout, seed=context.recipe.seed, setting="trace.contamination")
+    sets = load_sets(strict, heldout, seed=context.recipe.seed, setting="trace.contamination")
     items = [item for evaluation_set in sets for item in evaluation_set.items]
     leaks_by_chain = _find_leaks(chains, items, strict, context.recipe)
     # Two files may have the same name, and their chains the same location.
@@ -40,7 +40,7 @@ def drop_contaminated(
     for chain, leaks in zip(chains, leaks_by_chain, strict=True):
         if leaks:
             by_location[chain.location] += leaks
-        leak = next((leak for leak in leaks if drops(leak, strict)), None)
+        leak = next((leak for leak in leaks if certificate.must_drop(leak, strict)), None)
         if leak is None:
             kept.append(chain)
             continue
@@ -48,9 +48,9 @@ def drop_contaminated(
         evidence = f"{leak.item.benchmark} {leak.item.id}: {leak.span}"
         dropped.append(chain.dropped("contamination", reason, evidence))
     checked = [chain.location for chain in chains]
-    report = certificate(by_location, sets, strict, what="chains", checked=checked)
-    write_certificate(context.folder, report)
-    return kept, dropped, {"contamination": summary(report)}
+    report = certificate.build(by_location, sets, strict, ids=checked, row_kind="chains")
+    certificate.write(context.folder, report)
+    return kept, dropped, {"contamination": certificate.summarise(report)}
 
 
 def _find_leaks(
@@ -61,9 +61,9 @@ def _find_leaks(
 ) -> list[Leaks]:
     """Leaks of each chain, and of its question unless the filter has checked it."""
     texts = [f"{chain.thinking}\n{chain.response}" for chain in chains]
-    in_chains = find_in_chains(texts, items, config, runner=recipe.runner)
+    in_chains = find_leaks_in_chains(texts, items, config, runner=recipe.runner)
     if recipe.filter is not None and recipe.filter.contamination is not None:
         return in_chains
-    questions = [text_of(chain.problem, config) for chain in chains]
+    questions = [compared_text(chain.problem, config) for chain in chains]
     in_questions = find_leaks(questions, items, config, runner=recipe.runner)
     return [(*first, *then) for first, then in zip(in_questions, in_chains, strict=True)]

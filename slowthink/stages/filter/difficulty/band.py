@@ -53,7 +53,7 @@ class Band:
     max_correct: int | None = None
 
     @classmethod
-    def of(cls, step: DifficultyStep) -> Band:
+    def from_step(cls, step: DifficultyStep) -> Band:
         """The band of a step's settings."""
         return cls(
             num_attempts=step.num_attempts, min_pass_rate=step.min_pass_rate,

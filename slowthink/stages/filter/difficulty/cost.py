@@ -106,7 +106,7 @@ def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) ->
 def attempts_per_problem(step: DifficultyStep, pass_rates: Beta) -> float:
     """Mean number of attempts at a problem, in waves of one."""
     if step.stop == "exact" and step.measure == "pass_rate":
-        return attempts_until_decided(Band.of(step), pass_rates)
+        return attempts_until_decided(Band.from_step(step), pass_rates)
     return float(step.num_attempts)
 
 

@@ -75,7 +75,7 @@ def estimate_pass_rate(
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         verdicts=count_values(grade.verdict.value for grade in grades),
-        decision=decision or Band.of(step).decision(num_correct, num_counted),
+        decision=decision or Band.from_step(step).decision(num_correct, num_counted),
     )
 
 

@@ -279,7 +279,7 @@ class _AttemptRunner:
 def _stopping_rule(
     step: DifficultyStep, problem: Problem, grader: Grader, *, key_check: KeyCheck | None = None
 ) -> StoppingRule:
-    early, band = step.stop == "exact", Band.of(step)
+    early, band = step.stop == "exact", Band.from_step(step)
     rule: PassRateRule | MajorityRule = PassRateRule(band, early)
     if step.measure == "majority":
         group = functools.partial(group_answers, grader=grader, choices=problem.choices)
