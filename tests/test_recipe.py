@@ -109,7 +109,7 @@ def test_a_bad_override_is_explained(override, expected) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a: [", "not valid YAML"), ("- 1", "expected a mapping"), ("seed: 1", "name: needed")],
+    [("a: [", "not valid YAML"), ("- 1", "expected a mapping"), ("seed: 1", "name: missing")],
 )
 def test_a_bad_file_is_explained(tmp_path, text, expected) -> None:
     path = tmp_path / "r.yaml"

@@ -82,14 +82,14 @@ STAGES = ("pool", "filter", "trace", "select", "train", "evaluate", "report")
 
 
 class Recipe(Settings):
-    """A whole run. A stage that is null does not run; the first stage reads its `input`."""
+    """Settings of a run. A stage that is null does not run; the first stage reads its `input`."""
 
     name: str
     """Name of the run; also of the default folder `runs/NAME`."""
     seed: int = 0
     """Random seed, from which a seed is derived for each stage and item."""
     model: str = "smollm2-135m"
-    """The base model: `smollm2-135m`, a folder, or a hub id."""
+    """The base model: `smollm2-135m`, a folder, or a Hub id."""
     revision: str | None = None
     """Revision of a hub model. null: the newest; the loaded one is recorded."""
     engine: EngineConfig = EngineConfig()
@@ -99,25 +99,25 @@ class Recipe(Settings):
     formats: dict[str, FormatConfig] = Field(default_factory=dict)
     """Custom thinking formats, by name."""
     runner: Literal["local", "ray"] = "local"
-    """Where row-wise work runs: in this process, or on Ray Data. Results are the same."""
+    """Where rows are processed: in this process, or on Ray Data. Results are the same."""
     ledger: str | None = None
     """Path of the ledger, to share it between runs. null: in the run folder."""
     ledger_sync: Literal["normal", "full"] = "normal"
-    """full: entries also survive a power cut, at the cost of a flush for each write."""
+    """full: entries also survive a power cut, but each write is flushed to the disk."""
     pool: PoolConfig | None = None
     """Gather problems."""
     filter: FilterConfig | None = None
-    """Drop problems."""
+    """Drop problems and assign domains."""
     trace: TraceConfig | None = None
-    """Gather chains."""
+    """Gather chains of thought."""
     select: SelectConfig | None = None
-    """Choose the training set."""
+    """Select the training set."""
     train: TrainConfig | None = None
-    """Fine-tune."""
+    """Fine-tune the model."""
     evaluate: EvaluateConfig | None = None
-    """Measure."""
+    """Measure models under thinking budgets."""
     report: ReportConfig | None = ReportConfig()
-    """Write the page."""
+    """Write the HTML report."""
 
     def stages(self) -> tuple[str, ...]:
         """The stages of this recipe, in order."""

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Settings(BaseModel):
-    """Frozen; an unknown key is an error."""
+    """Base class of all settings: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -28,13 +28,13 @@ class VllmConfig(Settings):
     data_parallel_size: int = Field(default=1, ge=1)
     """Copies of the model."""
     quantization: str | None = None
-    """vLLM's name of the weights' quantisation. null: from the model's config."""
+    """Quantisation method of the weights, as vLLM names it. null: from the model's config."""
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
     """Share of a GPU's memory that vLLM may use."""
     enforce_eager: bool = False
     """Do not capture CUDA graphs: faster start, slower steps."""
     enable_prefix_caching: bool = True
-    """Prefill shared prefixes of prompts once."""
+    """Reuse the KV cache of shared prompt prefixes."""
     max_num_seqs: int | None = Field(default=None, ge=1)
     """Maximum number of requests in a batch."""
     max_num_batched_tokens: int | None = Field(default=None, ge=1)
@@ -55,7 +55,7 @@ class EndpointConfig(Settings):
     api_key_env: str | None = None
     """Environment variable with the API key. null: no key is sent."""
     in_flight: bool = False
-    """Budgets are forced inside the request: for servers started by `slowthink serve`."""
+    """The server itself forces budgets: only for servers started by `slowthink serve`."""
     max_concurrency: int = Field(default=64, ge=1)
     """Maximum number of pending requests per URL; lowered while it answers 429 or 503."""
     timeout_seconds: float = Field(default=600.0, gt=0)
@@ -66,16 +66,16 @@ class EndpointConfig(Settings):
     @field_validator("urls")
     @classmethod
     def _without_secrets(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse URLs with a user, a password or a query, since URLs are stored and printed."""
-        for number, url in enumerate(urls):
+        """Reject URLs with a user, a password or a query, since URLs are stored and printed."""
+        for position, url in enumerate(urls, 1):
             problem = url_problem(url)
             if problem is not None:
-                raise PydanticCustomError(CONTAINS_SECRET, f"number {number + 1} {problem}")
+                raise PydanticCustomError(CONTAINS_SECRET, f"URL {position} {problem}")
         return urls
 
 
-CONTAINS_SECRET = "may_hold_a_secret"
-"""Error type of a setting whose value must not be printed."""
+CONTAINS_SECRET = "contains_secret"
+"""Type of the error for a setting whose value must not be printed."""
 
 
 def url_problem(url: str) -> str | None:
@@ -100,9 +100,9 @@ class EngineConfig(Settings):
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Data type of weights and activations."""
     vllm: VllmConfig = VllmConfig()
-    """For `vllm`."""
+    """Settings of `vllm`."""
     endpoints: EndpointConfig | None = None
-    """For `openai`."""
+    """Servers of `openai`."""
     device: str = "auto"
     """Device of the model: auto, cpu, cuda, cuda:1, mps."""
     batch_size: int = Field(default=48, ge=1)
@@ -177,7 +177,7 @@ ControlConfig = Annotated[TokenControl | StepControl | ClassControl, Field(discr
 
 
 class ChatConfig(Settings):
-    """How a problem becomes a prompt; training and evaluation share it, so they cannot differ."""
+    """How a problem becomes a prompt, in training and evaluation alike."""
 
     format: str = "s1"
     """Thinking delimiters: s1, s1-steps, think-tags, gpt-oss, plain, a name in `formats`, or auto:
@@ -189,7 +189,7 @@ class ChatConfig(Settings):
     instruction: str | None = None
     """A line after the question. null: the question alone."""
     control: ControlConfig | None = None
-    """A last line that controls the length of thinking. null: none."""
+    """A last line that asks for a length of thinking. null: none."""
 
 
 class FormatConfig(Settings):
@@ -200,7 +200,7 @@ class FormatConfig(Settings):
     end: str
     """Text that closes thinking and opens the answer."""
     end_triggers: tuple[str, ...] = ()
-    """Texts that declare the end when sampled, besides the end-of-sequence tokens."""
+    """Generated texts that declare the end of thinking, besides the end-of-sequence tokens."""
     newline_before_forced_end: bool = True
     """A forced end starts on a new line."""
     cue_after_natural_end: bool = False
@@ -220,22 +220,22 @@ class SamplingConfig(Settings):
     """Min-p sampling; 0: off."""
 
     def to_record(self) -> Sampling:
-        """The settings as a record."""
+        """The same as a record."""
         return Sampling(**self.model_dump())
 
 
 class LoopConfig(Settings):
-    """When thinking counts as a loop: it ends in the same few tokens, repeated."""
+    """When thinking counts as a loop: its last tokens are the same few tokens, repeated."""
 
     max_period: int = Field(default=64, ge=1)
     """Longest period that is detected, in tokens."""
     repeats: int = Field(default=4, ge=2)
-    """Number of repeats from which on it is a loop."""
+    """Minimum number of repeats."""
     min_tokens: int = Field(default=128, ge=1)
-    """Minimum length of the whole repetition, in tokens."""
+    """Minimum length of all repeats together, in tokens."""
 
     def to_record(self) -> LoopRule:
-        """The settings as a record."""
+        """The same as a record."""
         return LoopRule(**self.model_dump())
 
 
@@ -258,7 +258,7 @@ class ForcingConfig(Settings):
     wait_strings: tuple[str, ...] | Annotated[dict[str, tuple[str, ...]], Field(min_length=1)] = (
         Field(default_factory=lambda: dict(WAIT_STRINGS))
     )
-    """Appended where an end is suppressed, in rotation. Empty: the most likely other token."""
+    """Appended in turn when the end is suppressed. Empty: the most likely other token is."""
     final_answer_cue: str | Annotated[dict[str, str], Field(min_length=1)] | None = Field(
         default_factory=lambda: dict(FINAL_ANSWER_CUES)
     )
@@ -271,10 +271,10 @@ class ForcingConfig(Settings):
     answer_tokens: int = Field(default=24, ge=1)
     """Tokens reserved for the answer, which is also its maximum length."""
     loop: LoopConfig | None = None
-    """Ends thinking that repeats itself and forces the answer. null: off."""
+    """End thinking that repeats itself, and force the answer. null: off."""
 
     def budget(self, cap: int | None, waits: int, *, language: str = "en") -> Budget:
-        """The budget with this cap (None: the context) and this number of waits."""
+        """The budget with this cap (None: limited by the context) and this number of waits."""
         return Budget(
             max_thinking_tokens=cap,
             waits=waits,
@@ -291,7 +291,7 @@ class ForcingConfig(Settings):
 
 
 def in_language(texts: T | Mapping[str, T], language: str) -> T:
-    """The texts for a language (`zh-CN` counts as `zh`); texts without a mapping are for all."""
+    """The texts for a language (`zh-CN` counts as `zh`). Texts that are no mapping are for all."""
     if not isinstance(texts, Mapping):
         return texts
     name = language if language in texts else language.split("-")[0].lower()

@@ -27,10 +27,10 @@ AnswerKind = Literal["choice", "integer", "number", "expression", "list", "words
 
 
 class QualityConfig(Settings):
-    """The rules of preset `strict`, with their options."""
+    """The quality rules of preset `strict`, with options."""
 
     preset: Literal["strict"] = "strict"
-    """Rules for English and Chinese alike."""
+    """The rules, which are for English and Chinese alike."""
     skip: tuple[QualityRule, ...] = ()
     """Rules that are left out."""
     languages: tuple[str, ...] | None = None
@@ -53,7 +53,7 @@ class NearConfig(Settings):
     """Minimum Jaccard similarity of the questions' n-grams; below 0.6 MinHash would miss too many.
     """
     width: int = Field(default=3, ge=1, le=8)
-    """Tokens of an n-gram."""
+    """Number of tokens of an n-gram."""
     same_sense: bool = True
     """Numbers, letters, operators and words such as `least` must also be equal, in order, and no
     word may be replaced by another. false: similarity alone decides, which also drops templates
@@ -70,7 +70,7 @@ class SemanticConfig(Settings):
 
 
 class DuplicatesConfig(Settings):
-    """Which questions count as equal, and which of them is kept."""
+    """Which questions count as duplicates, and which of them is kept."""
 
     exact: Literal["plain", "strict"] | None = "strict"
     """Normalisation before comparing. plain: NFKC, case, white space, order of options. strict:
@@ -80,10 +80,10 @@ class DuplicatesConfig(Settings):
     semantic: SemanticConfig | None = None
     """Questions of the same meaning. null: off."""
     keep: tuple[Preference, ...] = ("answer", "solution")
-    """Which of equal questions is kept: decided by the first of these in which they differ, else by
-    the lowest id. answer, solution: the one that has it. source_order: the first in `sources`."""
+    """Which of the duplicates is kept, by the first of these in which they differ, else by id.
+    answer, solution: one that has it. source_order: the one whose source is first in `sources`."""
     sources: tuple[str, ...] = ()
-    """Names of sources, best first, for `source_order`; other sources come last."""
+    """Names of sources, best first, for `source_order`; other sources are last."""
 
 
 # --- contamination --------------------------------------------------------------------------------
@@ -109,25 +109,24 @@ class ParaphraseConfig(Settings):
 
 
 class ContaminationConfig(Settings):
-    """Drop what contains a test problem. The pool's held-out problems are always test problems."""
+    """Drop texts that overlap a test problem. Held-out problems are always test problems."""
 
     preset: Literal["s1", "strict"] = "strict"
-    """s1: one shared n-gram of 8 words, normalising case and white space only. strict: share of
-    either text that is covered, normalising LaTeX and Chinese too, and distinguishing copies from
-    templates."""
+    """s1: the texts share an n-gram of 8 words; only case and white space are normalised. strict: a
+    share of either text is covered; LaTeX and Chinese are normalised too, and copies are
+    distinguished from templates."""
     benchmarks: tuple[BenchmarkConfig, ...] = Field(default=(), max_length=MAX_BENCHMARKS)
-    """Sets to check against, besides the held-out problems: by name, or files. `max_problems` also
-    limits them here: leave it out to check against all."""
+    """Datasets to check against, besides the held-out problems: by name, or files. `max_problems`
+    also limits them here: leave it out to check against all."""
     run_words: int = Field(default=8, ge=2)
-    """s1: words of an n-gram."""
+    """s1: number of words of an n-gram."""
     cross_source: bool = False
     """s1: the kept problems of a source are test problems for the sources after it, as in s1's code
     (not its paper). Drops more from later sources."""
     source_order: tuple[str, ...] = ()
-    """s1 with cross_source: the order of the sources. Sources not named here come last, by name.
-    """
+    """s1 with cross_source: the order of the sources. Others are last, sorted by name."""
     shingle_tokens: int = Field(default=4, ge=2)
-    """strict: tokens of an n-gram."""
+    """strict: number of tokens of an n-gram."""
     min_coverage: float = Field(default=0.65, gt=0, le=1)
     """strict: minimum share of a question's n-grams that the other text contains."""
     min_tokens: int = Field(default=12, ge=3)
@@ -150,21 +149,20 @@ class DomainsConfig(Settings):
     """Assign a domain to each problem; none is dropped."""
 
     methods: tuple[DomainMethod, ...] = Field(default=("lexical",), min_length=1, max_length=2)
-    """The first method labels; with a second, their agreement is measured. lexical: by words,
-    English and Chinese. embedding: nearest description, English only. llm: a model names a class.
-    """
+    """The first method assigns; a second one measures agreement. lexical: by words, English and
+    Chinese. embedding: nearest description, English only. llm: a model names the class."""
     taxonomy: str = "msc"
     """msc: the 61 classes of the Mathematics Subject Classification; or a YAML or JSONL file."""
     overwrite: bool = False
-    """Also relabel problems whose source gives a domain."""
+    """Also assign a domain to problems whose source gives one."""
     llm: PromptedModelConfig = PromptedModelConfig()
     """The model of method llm."""
 
     @field_validator("methods")
     @classmethod
-    def _different(cls, methods: tuple[DomainMethod, ...]) -> tuple[DomainMethod, ...]:
+    def _check_methods(cls, methods: tuple[DomainMethod, ...]) -> tuple[DomainMethod, ...]:
         if len(set(methods)) < len(methods):
-            raise ValueError("methods: both are the same; name two different ones")
+            raise ValueError("methods: both are equal; name two different ones")
         return methods
 
 
@@ -179,9 +177,9 @@ class FilterConfig(Settings):
     quality: Literal["s1", "strict"] | QualityConfig | None = "s1"
     """Preset of quality rules, or `strict` with settings. null: off."""
     duplicates: Literal["exact"] | DuplicatesConfig | None = "exact"
-    """exact: by normalised question; of equal ones, one with an answer stays. null: off."""
+    """exact: by normalised question; one with an answer is kept. null: off."""
     contamination: ContaminationConfig | None = None
-    """Drop problems that overlap the held-out problems or named sets. null: off."""
+    """Drop problems that overlap the held-out problems or benchmarks. null: off."""
     domains: DomainsConfig | None = None
     """Assign a domain to each problem. null: off."""
     difficulty: DifficultyConfig | None = None
@@ -189,7 +187,7 @@ class FilterConfig(Settings):
 
 
 class SolutionTraces(Settings):
-    """Chains that are the problems' own solutions."""
+    """The worked solutions of the problems, used as chains."""
 
     kind: Literal["solution"] = "solution"
     teacher: str = "solution"
@@ -205,7 +203,7 @@ class FileTraces(Settings):
     rows: Literal[
         "auto", "slowthink", "s1k-1.1", "s1k", "chain", "limo", "sharegpt", "messages", "alpaca"
     ] = "auto"  # fmt: skip
-    """The rows' form. auto: detected from their columns."""
+    """Format of the rows. auto: detected from their columns."""
     teacher: str | None = None
     """Name of the teacher. null: from the rows, else the file's name."""
     max_traces: int | None = Field(default=None, ge=1)
@@ -221,16 +219,16 @@ class TraceConfig(Settings):
     sources: tuple[TraceSource, ...] = (SolutionTraces(),)
     """Sources of chains, best first; of several correct chains for a problem the first is kept."""
     contamination: ContaminationConfig | None = None
-    """Drop chains that contain a test problem (strict only). null: off."""
+    """Drop chains that overlap a test problem (strict only). null: off."""
     ungraded: Literal["drop", "keep"] = "drop"
     """What happens to chains of problems without a usable reference answer."""
 
     @field_validator("contamination")
     @classmethod
-    def _without_paraphrase(cls, config: ContaminationConfig | None) -> ContaminationConfig | None:
+    def _reject_paraphrase(cls, config: ContaminationConfig | None) -> ContaminationConfig | None:
         if config is not None and config.paraphrase is not None:
             raise ValueError(
-                "paraphrases are searched among questions, not in chains; "
+                "paraphrases are searched for in questions, not in chains; "
                 "set filter.contamination.paraphrase instead"
             )
         return config

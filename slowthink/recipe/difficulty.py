@@ -1,4 +1,4 @@
-"""Settings of the filter by difficulty: the models, their attempts, the band kept, when to stop.
+"""Settings of the difficulty filter: models, attempts, the pass rates to keep, early stopping.
 
 filter:
   difficulty: {preset: limo-v2, models: [{model: small}, {model: strong}], hours: 20}
@@ -31,11 +31,11 @@ class AttemptModel(Settings):
     last_number: bool = False
     """For recorded samples: use the last number if no answer is marked."""
     max_thinking_tokens: int | None = Field(default=None, ge=0)
-    """Maximum number of thinking tokens. null: the step's."""
+    """Maximum number of thinking tokens. null: as in the step."""
     answer_tokens: int | None = Field(default=None, ge=1)
-    """Maximum number of answer tokens. null: the step's."""
+    """Maximum number of answer tokens. null: as in the step."""
     temperature: float | None = Field(default=None, ge=0)
-    """Sampling temperature. null: the step's."""
+    """Sampling temperature. null: as in the step."""
     tokens_per_second: float | None = Field(default=None, gt=0)
     """Speed measured in an earlier run (facts.attempts in the manifest), for estimates and `hours`.
     """
@@ -44,17 +44,17 @@ class AttemptModel(Settings):
 
 
 class KeyCheckConfig(Settings):
-    """When the models' answer outweighs the reference answer: the problem is dropped and listed for
-    review."""
+    """When a reference answer is in doubt, since the models agree on another answer. The problem is
+    dropped and listed for review."""
 
     min_votes: int = Field(default=4, ge=2)
     """Minimum number of attempts that agree on the same wrong answer."""
     min_share: float = Field(default=0.7, gt=0.5, le=1)
-    """Their minimum share of the attempts that gave an answer."""
+    """Minimum share of these among the attempts that gave an answer."""
 
 
 class DifficultyStep(Settings):
-    """One band that problems must be in, by the attempts of one or more models."""
+    """Keep the problems in a band of pass rates, by the attempts of one or more models."""
 
     name: str | None = None
     """The step is called `difficulty: NAME` in the funnel. null: `difficulty`."""
@@ -78,13 +78,13 @@ class DifficultyStep(Settings):
     max_correct: int | None = Field(default=None, ge=0)
     """Maximum number of correct attempts, instead of the rate. null: use the rate."""
     stop: Literal["never", "exact"] | None = None
-    """never: make all attempts. exact: stop once the remaining attempts cannot change the decision,
-    nor whether the reference answer is in doubt. null: never, or the preset's value."""
+    """never: make all attempts. exact: stop once the remaining attempts can change neither the
+    decision nor whether the reference answer is in doubt. null: never, or as in the preset."""
     wave_size: int = Field(default=1, ge=1)
-    """Minimum number of attempts at a problem requested together. As many as any decision needs are
-    always requested; more keep an engine busier, and some of them may be wasted."""
+    """Minimum number of attempts at a problem that are requested together; those that any decision
+    needs always are. More keep the engine busier, but some of them may be wasted."""
     truncated: Literal["unsolved", "uncounted"] = "unsolved"
-    """How truncated attempts count; uncounted: they leave the denominator."""
+    """How truncated attempts count. unsolved: as wrong. uncounted: not in the pass rate."""
     max_thinking_tokens: int = Field(default=32, ge=0)
     """Maximum number of thinking tokens, after which the answer is forced."""
     answer_tokens: int = Field(default=12, ge=1)
@@ -94,13 +94,13 @@ class DifficultyStep(Settings):
 
     @field_validator("stop", mode="before")
     @classmethod
-    def _no_error_mode(cls, stop: object) -> object:
+    def _reject_error_mode(cls, stop: object) -> object:
         if stop == "error":
             raise ValueError("`error` was removed; write `exact` instead and delete `max_error`")
         return stop
 
     @model_validator(mode="after")
-    def _band(self) -> DifficultyStep:
+    def _check_band(self) -> DifficultyStep:
         has_counts = self.min_correct is not None or self.max_correct is not None
         if self.min_pass_rate > self.max_pass_rate and not has_counts:
             raise ValueError("min_pass_rate is above max_pass_rate; no problem could be kept")
@@ -117,57 +117,57 @@ class DifficultyStep(Settings):
 
 
 class DifficultyConfig(DifficultyStep):
-    """Keep the problems in a band of pass rates: a single step, a paper's preset, or own steps."""
+    """Settings of the difficulty filter: a single step, the preset of a paper, or custom steps."""
 
     preset: Literal["s1", "limo-v1", "limo-v2"] | None = None
-    """A paper's steps; `rule: all` with s1 is the wording of a review. null: a single step."""
+    """The steps of a paper; with `rule: all`, s1 as a review describes it. null: a single step."""
     steps: tuple[DifficultyStep, ...] = ()
-    """Own steps in order, cheap ones first. Empty: a single step, or the preset."""
+    """Custom steps in order, cheap ones first. Empty: a single step, or the preset."""
     max_problems: int | None = Field(default=150, ge=1)
     """For a single step: number of problems tested, sampled by seed; the others are kept untested
     and counted. null: all. Ignored with presets, `steps` and `hours`."""
     hours: float | None = Field(default=None, gt=0)
-    """Test the part of the pool that is expected to fit this time, sampled in proportion from each
-    domain (or source), and drop the others. Needs tokens_per_second of each model. null: all."""
+    """Test only as many problems as are expected to fit in this time, sampled in proportion from
+    each domain (or source); drop the others. Needs tokens_per_second of each model. null: all."""
     key_check: KeyCheckConfig | None = KeyCheckConfig()
     """Drop problems where the models agree on another answer than the reference, and list them for
     review. null: off."""
 
     @model_validator(mode="after")
-    def _one_way(self) -> DifficultyConfig:
+    def _check_combination(self) -> DifficultyConfig:
         if self.preset is not None and self.steps:
             raise ValueError("preset and steps are both given; give one of them")
         if not self.preset and not self.steps:
             return self
-        if wrong := self._differing(_STEP_KEYS - (_FOR_PRESETS if self.preset else set())):
+        if misplaced := self._changed(_STEP_SETTINGS - (_PRESET_OPTIONS if self.preset else set())):
             kind = "steps" if self.steps else "preset"
-            where = "in each step" if self.steps else "in `steps` of your own"
-            raise ValueError(f"{', '.join(sorted(wrong))}: given beside {kind}; set it {where}")
-        if self.preset is not None and self._differing({"models"}):
-            num = sum(len(step["models"]) for step in PRESETS[self.preset])
-            if len(self.models) != num:
+            place = "in each step" if self.steps else "in custom `steps`"
+            names = ", ".join(sorted(misplaced))
+            raise ValueError(f"{names}: given together with {kind}; set it {place}")
+        if self.preset is not None and self._changed({"models"}):
+            num_models = sum(len(step["models"]) for step in PRESETS[self.preset])
+            if len(self.models) != num_models:
                 raise ValueError(
-                    f"models: {len(self.models)} given; preset {self.preset} has {num}; give "
-                    "one for each, in order"
+                    f"models: {len(self.models)} given; preset {self.preset} has {num_models}; "
+                    "give one for each, in order"
                 )
-        names = [step.name for step in self.steps]
-        if len(set(names)) != len(names):
+        if len({step.name for step in self.steps}) != len(self.steps):
             raise ValueError("steps: two have the same name; give each its own name")
         return self
 
-    def _differing(self, keys: set[str]) -> set[str]:
-        """Keys whose value is not the default, since a resolved recipe contains all keys."""
+    def _changed(self, keys: set[str]) -> set[str]:
+        """Those of the keys whose value is not the default; a saved recipe contains all keys."""
         fields = type(self).model_fields
         return {key for key in keys if getattr(self, key) != fields[key].default}
 
     def resolved_steps(self) -> tuple[DifficultyStep, ...]:
-        """The steps, of a preset with its replacements."""
+        """The steps; those of a preset with the settings given here."""
         if self.steps:
             return self.steps
         if self.preset is None:
-            return (DifficultyStep(**{key: getattr(self, key) for key in _STEP_KEYS}),)
-        changed = {key: getattr(self, key) for key in self._differing(_FOR_PRESETS - {"models"})}
-        replacements = iter(self.models if self._differing({"models"}) else ())
+            return (DifficultyStep(**{key: getattr(self, key) for key in _STEP_SETTINGS}),)
+        changed = {key: getattr(self, key) for key in self._changed(_PRESET_OPTIONS - {"models"})}
+        replacements = iter(self.models if self._changed({"models"}) else ())
         steps = []
         for step in PRESETS[self.preset]:
             models = tuple(next(replacements, AttemptModel(**model)) for model in step["models"])
@@ -180,16 +180,16 @@ class DifficultyConfig(DifficultyStep):
         return [model.samples for model in models if model.samples is not None]
 
 
-_STEP_KEYS = set(DifficultyStep.model_fields)
-_FOR_PRESETS = {"models", "rule", "stop", "wave_size", "truncated"}
-"""Settings that may be given with a preset; they then apply to all its steps."""
+_STEP_SETTINGS = set(DifficultyStep.model_fields)
+_PRESET_OPTIONS = {"models", "rule", "stop", "wave_size", "truncated"}
+"""Settings that may be given with a preset; they apply to all its steps."""
 
-_LONG: dict[str, Any] = {"max_thinking_tokens": 32_768, "answer_tokens": 512, "stop": "exact"}
+_REASONING: dict[str, Any] = {"max_thinking_tokens": 32_768, "answer_tokens": 512, "stop": "exact"}
 
 PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
     "s1": (
         {
-            "name": "s1", "num_attempts": 1, "max_correct": 0, "temperature": 0.05, **_LONG,
+            "name": "s1", "num_attempts": 1, "max_correct": 0, "temperature": 0.05, **_REASONING,
             "models": [
                 {"model": "Qwen/Qwen2.5-7B-Instruct"}, {"model": "Qwen/Qwen2.5-32B-Instruct"},
             ],
@@ -197,11 +197,11 @@ PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "limo-v1": (
         {
-            "name": "coarse", "num_attempts": 4, "max_correct": 0, **_LONG,
+            "name": "coarse", "num_attempts": 4, "max_correct": 0, **_REASONING,
             "models": [{"model": "Qwen/Qwen2.5-Math-7B-Instruct", "max_thinking_tokens": 3072}],
         },
         {
-            "name": "fine", "num_attempts": 4, "max_pass_rate": 0.5, **_LONG,
+            "name": "fine", "num_attempts": 4, "max_pass_rate": 0.5, **_REASONING,
             "models": [
                 {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"},
                 {"model": "deepseek-ai/DeepSeek-R1"},
@@ -210,11 +210,11 @@ PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "limo-v2": (
         {
-            "name": "coarse", "num_attempts": 4, "max_correct": 0, **_LONG,
+            "name": "coarse", "num_attempts": 4, "max_correct": 0, **_REASONING,
             "models": [{"model": "Qwen/Qwen2.5-Math-7B-Instruct", "max_thinking_tokens": 3072}],
         },
         {
-            "name": "fine", "num_attempts": 32, "min_correct": 1, "max_correct": 3, **_LONG,
+            "name": "fine", "num_attempts": 32, "min_correct": 1, "max_correct": 3, **_REASONING,
             "models": [{"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"}],
         },
     ),

@@ -12,12 +12,12 @@ from slowthink.recipe.base import ChatConfig, EngineConfig, ForcingConfig, Sampl
 
 
 class DrawsConfig(Settings):
-    """How many samples are drawn per problem, and how."""
+    """How many samples each problem gets, and how they are sampled."""
 
     temperatures: tuple[NonNegativeFloat, ...] = Field(default=(0.0,), min_length=1)
-    """0 is greedy. With several, each has its own samples and the results are averaged."""
+    """Sampling temperatures; 0 is greedy. Each has its own samples; the results are averaged."""
     num_samples: int = Field(default=1, ge=1)
-    """Samples per problem and temperature; only one at temperature 0, where all are equal."""
+    """Samples per problem and temperature; always one at temperature 0, since all are equal."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus sampling; 1: off."""
     top_k: int = Field(default=0, ge=0)
@@ -26,9 +26,9 @@ class DrawsConfig(Settings):
     """Min-p sampling; 0: off."""
 
     @model_validator(mode="after")
-    def _sampled(self) -> DrawsConfig:
+    def _check_temperatures(self) -> DrawsConfig:
         if len(set(self.temperatures)) < len(self.temperatures):
-            raise ValueError("temperatures: one occurs twice")
+            raise ValueError("temperatures: a value occurs twice")
         if self.num_samples > 1 and not any(self.temperatures):
             raise ValueError("several samples need a temperature above 0: greedy ones are equal")
         return self
@@ -41,16 +41,16 @@ class DrawsConfig(Settings):
 
 
 class ProtocolConfig(Settings):
-    """How models are measured: the same for all compared models (presets: `protocols.py`)."""
+    """How models are sampled; the same for all compared models (presets: `protocols.py`)."""
 
     name: str
     """Name, printed beside every result."""
     draws: DrawsConfig = DrawsConfig()
     """Samples of each problem."""
     small_draws: DrawsConfig | None = None
-    """Samples of each problem of a small set. null: as in other sets."""
+    """Samples of each problem of a small benchmark. null: as in the others."""
     small_below: int = Field(default=50, ge=1)
-    """A set with fewer problems is small."""
+    """A benchmark with fewer problems is small."""
     question_only: bool = False
     """Append nothing to the question, ignoring `chat.instruction` and the benchmark's."""
     system_prompt: str | None = None
@@ -58,7 +58,7 @@ class ProtocolConfig(Settings):
 
 
 class BenchmarkConfig(Settings):
-    """A set of problems to measure on."""
+    """A dataset of problems to measure on."""
 
     name: str
     """A benchmark of `slowthink/data/sets.yaml`, or a name of your own with a `path`."""
@@ -79,7 +79,7 @@ class BenchmarkConfig(Settings):
 
 
 class ArmConfig(Settings):
-    """One model with one prompt, over caps and waits; or samples generated elsewhere."""
+    """One model with one prompt, at several caps and waits; or samples generated elsewhere."""
 
     name: str
     """Name in tables."""
@@ -102,18 +102,18 @@ class ArmConfig(Settings):
     free: bool = False
     """Also measure without forcing, with at most the largest cap of thinking tokens."""
     last_number: bool = False
-    """In an unforced answer without a marked answer, use the last number."""
+    """Use the last number of an unforced answer in which no answer is marked."""
     forcing: ForcingConfig = ForcingConfig()
     """The other settings of budget forcing."""
 
     @model_validator(mode="after")
-    def _points(self) -> ArmConfig:
+    def _check_budgets(self) -> ArmConfig:
         if self.samples is not None:
             if self.caps or self.waits or self.free:
                 raise ValueError("an arm of stored samples has no caps, waits or free")
             return self
         if self.protocol is not None:
-            raise ValueError("protocol is for an arm of stored samples; others take all protocols")
+            raise ValueError("protocol is for an arm of stored samples; other arms use all of them")
         if not self.caps:
             raise ValueError("an arm needs at least one cap, e.g. caps: [32, 64]")
         if min(self.caps) < self.forcing.min_thinking_tokens:
@@ -134,12 +134,12 @@ class JudgeConfig(Settings):
     engine: EngineConfig | None = None
     """Engine that runs it. null: the recipe's."""
     modes: tuple[Literal["answer", "solution"], ...] = ("answer", "solution")
-    """answer: compare with the reference answer, where the rules are undecided. solution: compare
+    """answer: compare with the reference answer, if the rules are undecided. solution: compare
     with the reference solution, for problems without a short answer."""
     max_tokens: int = Field(default=512, ge=1)
     """Maximum number of tokens of a judgement."""
     num_audited: int = Field(default=50, ge=0)
-    """Rows decided by the rules, sampled by seed, that are also judged to report the agreement."""
+    """Rows decided by the rules that are also judged, sampled by seed, to measure agreement."""
 
 
 class ModelScorer(Settings):
@@ -167,7 +167,7 @@ class JudgeScorer(Settings):
 
 
 class FunctionScorer(Settings):
-    """A custom function from (problem, text) to a number."""
+    """A custom function of (problem, text) that returns a number."""
 
     kind: Literal["function"] = "function"
     function: str
@@ -210,18 +210,18 @@ class ParallelConfig(Settings):
     arm: str
     """The arm whose model generates the chains."""
     protocol: str
-    """The protocol whose samples vote; it must draw several samples."""
+    """The protocol whose samples vote; it must have several samples per problem."""
     scorer: ScorerConfig | None = None
-    """Scores chains for the weighted majority, best-of-n and REBASE. null: none of these."""
+    """Scores chains, for weighted majority, best-of-n and REBASE. null: none of these."""
     rejection: RejectionConfig | None = None
     """Rejection sampling. null: off."""
     rebase: RebaseConfig | None = None
     """Tree search. null: off."""
 
     @model_validator(mode="after")
-    def _scored(self) -> ParallelConfig:
+    def _check_scorer(self) -> ParallelConfig:
         if self.rebase is not None and self.scorer is None:
-            raise ValueError("rebase needs a scorer")
+            raise ValueError("rebase needs a scorer: set parallel.scorer")
         return self
 
 
@@ -244,27 +244,27 @@ class EvaluateConfig(Settings):
     num_resamples: int = Field(default=10000, ge=100)
     """Bootstrap resamples (s1: 10,000)."""
     judge: JudgeConfig | None = None
-    """Grades what the rules cannot decide. null: off."""
+    """Grades the answers that the rules cannot decide. null: off."""
     parallel: ParallelConfig | None = None
     """Parallel scaling beyond pass@k and maj@k. null: off."""
 
     @model_validator(mode="after")
-    def _names(self) -> EvaluateConfig:
-        for what, names in (
+    def _check_names(self) -> EvaluateConfig:
+        for setting, names in (
             ("arms", [arm.name for arm in self.arms]),
             ("benchmarks", [benchmark.name for benchmark in self.benchmarks]),
             ("protocols", [p if isinstance(p, str) else p.name for p in self.protocols]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{what}: `{twice[0]}` occurs twice; names must differ")
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"{setting}: `{repeated[0]}` occurs twice; names must differ")
         if self.parallel and self.parallel.arm not in [arm.name for arm in self.arms]:
             raise ValueError(f"parallel.arm: no arm is named `{self.parallel.arm}`")
         return self
 
 
 class ReportConfig(Settings):
-    """Write the HTML page."""
+    """Write the HTML report."""
 
     title: str | None = None
     """Title of the page. null: the recipe's name."""

@@ -22,7 +22,7 @@ from slowthink.serialise import load_yaml
 
 S = TypeVar("S", bound=Settings)
 
-_CREDENTIALS = re.compile(r"//[^/\s]*@")
+_URL_CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 REMOVED_SETTINGS: dict[str, object] = {
     "filter.difficulty.max_error": 0.05,
@@ -50,13 +50,16 @@ def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises ConfigError naming every unknown key, wrong type and impossible pair at once.
     """
-    where, text = _read(source)
+    where, text = _read_source(source)
     try:
         data = load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {error}. Fix the file.") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: saw {type(data).__name__}; expected a mapping of settings.")
+        raise ConfigError(
+            f"{where}: saw {text[:40]!r}; expected a mapping of settings, e.g. `name: mine`. "
+            "Fix the file."
+        )
     return parse_recipe(data, where=where, overrides=overrides)
 
 
@@ -68,22 +71,22 @@ def parse_recipe(
 
 
 def parse_settings(
-    kind: type[S], data: dict[str, Any], *, where: str, overrides: Sequence[str] = ()
+    cls: type[S], data: dict[str, Any], *, where: str, overrides: Sequence[str] = ()
 ) -> S:
-    """The same for settings of any class."""
+    """Validated settings of class `cls`; `where` is their origin, for messages."""
     for override in overrides:
-        _apply(data, override)
+        _apply_override(data, override)
     try:
-        return kind.model_validate(without_removed_settings(data))
+        return cls.model_validate(without_removed_settings(data))
     except ValidationError as error:
-        problems = "\n".join(f"  {line}" for line in _explain(error, kind))
+        problems = "\n".join(f"  {line}" for line in _explain(error, cls))
         raise ConfigError(
             f"{where}: {error.error_count()} setting(s) cannot be used:\n{problems}"
         ) from None
 
 
 def without_removed_settings(settings: Any, prefix: str = "") -> Any:
-    """The settings without those of REMOVED_SETTINGS that have their old default."""
+    """The settings without those in REMOVED_SETTINGS that have their old default."""
     if isinstance(settings, list):
         return [without_removed_settings(item, prefix) for item in settings]
     if not isinstance(settings, dict):
@@ -96,14 +99,14 @@ def without_removed_settings(settings: Any, prefix: str = "") -> Any:
     }
 
 
-def _read(source: str) -> tuple[str, str]:
+def _read_source(source: str) -> tuple[str, str]:
     path = Path(source)
     if path.is_file():
         try:
             return source, path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ConfigError(
-                f"{source}: not UTF-8 text ({error.reason} at byte {error.start})."
+                f"{source}: not UTF-8 text ({error.reason} at byte {error.start}). Convert it."
             ) from None
     if source in recipe_names():
         shipped = resources.files("slowthink.recipe") / "recipes" / f"{source}.yaml"
@@ -115,75 +118,79 @@ def _read(source: str) -> tuple[str, str]:
     )
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    """Set one dotted key; list items by index, e.g. `pool.sources.0.path=x`."""
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one dotted key in place; list items by index, e.g. `pool.sources.0.path=x`."""
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set train.epochs=1")
     node: Any = data
     for key in keys[:-1]:
-        node = _descend(node, key, override)
+        node = _child(node, key, override)
     value = yaml.safe_load(text) if text else None
     if isinstance(node, list):
-        node[_index(node, keys[-1], override)] = value
+        node[_list_index(node, keys[-1], override)] = value
     else:
         node[keys[-1]] = value
 
 
-def _descend(node: Any, key: str, override: str) -> Any:
+def _child(node: Any, key: str, override: str) -> Any:
     if isinstance(node, list):
-        return node[_index(node, key, override)]
+        return node[_list_index(node, key, override)]
     if node.get(key) is None:
         node[key] = {}
     if not isinstance(node[key], (dict, list)):
-        raise ConfigError(f"--set {override}: `{key}` is {node[key]!r}; it has no settings inside.")
+        raise ConfigError(
+            f"--set {override}: `{key}` is {node[key]!r} and has no settings inside; expected a "
+            "section such as `train`. Set the value itself, e.g. --set seed=1"
+        )
     return node[key]
 
 
-def _index(node: list[Any], key: str, override: str) -> int:
+def _list_index(node: list[Any], key: str, override: str) -> int:
     if not key.isdigit() or int(key) >= len(node):
         raise ConfigError(
-            f"--set {override}: `{key}` is not an index of a list of {len(node)}; "
-            f"expected 0 to {len(node) - 1}."
+            f"--set {override}: `{key}` is not an index of a list of {len(node)}; expected a "
+            f"number below {len(node)}. To add an item, set the whole list: --set NAME=[…]"
         )
     return int(key)
 
 
-def _explain(error: ValidationError, kind: type[Settings]) -> Iterator[str]:
+def _explain(error: ValidationError, cls: type[Settings]) -> Iterator[str]:
+    """One line per error: the setting, what is wrong, and the value."""
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
-        where = ".".join(path)
+        setting = ".".join(path)
         if item["type"] == "extra_forbidden":
-            yield f"{where}: unknown key{did_you_mean(path[-1], _siblings(item['loc'], kind))}"
+            yield f"{setting}: unknown key{did_you_mean(path[-1], _known_keys(item['loc'], cls))}"
         elif item["type"] == "missing":
-            yield f"{where}: needed, but not given"
+            yield f"{setting}: missing; this setting is required"
         elif item["type"] == CONTAINS_SECRET:
-            yield f"{where}: {item['msg']}"
+            yield f"{setting}: {item['msg']}"
         else:
-            seen = _CREDENTIALS.sub("//…@", repr(item["input"]))[:80]
-            yield f"{where}: {item['msg'].removeprefix('Value error, ')}; saw {seen}"
+            value = _URL_CREDENTIALS.sub("//…@", repr(item["input"]))[:80]
+            yield f"{setting}: {item['msg'].removeprefix('Value error, ')}; saw {value}"
 
 
-def _siblings(location: tuple[int | str, ...], kind: type[Settings]) -> list[str]:
-    """Names allowed beside the unknown key."""
-    models: list[Any] = [kind]
-    for part in location[:-1]:
-        models = [inner for model in models for inner in _inner(model, part)] or models
-    return sorted({name for model in models for name in getattr(model, "model_fields", {})})
+def _known_keys(location: tuple[int | str, ...], cls: type[Settings]) -> list[str]:
+    """Names of the settings that may be given where the unknown key is."""
+    classes: list[type[Settings]] = [cls]
+    for key in location[:-1]:
+        classes = [inner for outer in classes for inner in _classes_inside(outer, key)] or classes
+    return sorted({name for known in classes for name in known.model_fields})
 
 
-def _inner(model: Any, part: int | str) -> list[Any]:
-    fields = getattr(model, "model_fields", {})
-    if part not in fields:
+def _classes_inside(cls: type[Settings], key: int | str) -> list[type[Settings]]:
+    """Classes of settings in the type of one setting; empty if `cls` has no such setting."""
+    if key not in cls.model_fields:
         return []
-    inner: list[Any] = []
-    queue = [fields[part].annotation]
+    classes: list[type[Settings]] = []
+    queue: list[Any] = [cls.model_fields[str(key)].annotation]
     while queue:
         hint = queue.pop()
         if isinstance(hint, type) and issubclass(hint, Settings):
-            inner.append(hint)
+            classes.append(hint)
         queue.extend(getattr(hint, "__args__", ()))
         if hasattr(hint, "__origin__") and not isinstance(hint.__origin__, type):
             queue.append(hint.__origin__)
-    return inner
+    return classes

@@ -1,8 +1,8 @@
-"""Settings of a recipe that make a stage load a model: a language or an embedding model.
+"""Which settings of a recipe make a stage load a language model or an embedding model.
 
 model_loading_settings(recipe, "filter")  # ("filter.domains", "filter.difficulty")
 
-Such a stage runs in a process of its own, whose end frees the memory for the next one's model.
+Such a stage runs in its own process, so that its memory is free for the next model.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from slowthink.recipe import FilterConfig, Recipe
 def model_loading_settings(recipe: Recipe, stage: str) -> tuple[str, ...]:
     """Names of the settings in the recipe; empty if the stage loads no model."""
     if stage == "filter" and recipe.filter is not None:
-        return _filter_parts(recipe.filter)
+        return _filter_settings(recipe.filter)
     return (stage,) if stage in ("train", "evaluate") else ()
 
 
-def _filter_parts(config: FilterConfig) -> tuple[str, ...]:
+def _filter_settings(config: FilterConfig) -> tuple[str, ...]:
     duplicates, contamination = config.duplicates, config.contamination
     domains, difficulty = config.domains, config.difficulty
     steps = difficulty.resolved_steps() if difficulty else ()

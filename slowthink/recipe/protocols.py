@@ -1,4 +1,4 @@
-"""Presets of how published results were measured; one protocol applies to all compared models.
+"""Presets of how published results were measured. All compared models share a protocol.
 
 `resolve_protocol("limo-v1")` takes 16 samples per problem at temperature 0.7 on a benchmark of
 fewer than 50 problems, and one greedy sample per problem on a larger one.
@@ -51,7 +51,7 @@ def resolve_protocol(protocol: str | ProtocolConfig) -> ProtocolConfig:
 
 
 def draws_for(protocol: ProtocolConfig, *, num_problems: int) -> DrawsConfig:
-    """Number of samples and temperatures for a set of this size."""
+    """Temperatures and number of samples for a benchmark with this number of problems."""
     small = num_problems < protocol.small_below
     return protocol.small_draws if small and protocol.small_draws else protocol.draws
 
@@ -59,11 +59,11 @@ def draws_for(protocol: ProtocolConfig, *, num_problems: int) -> DrawsConfig:
 def describe_protocol(protocol: ProtocolConfig, *, num_problems: int) -> str:
     """The protocol as text, to print beside a result: `limo-v1: T=0.7, 16 samples`."""
     draws = draws_for(protocol, num_problems=num_problems)
-    how = ", ".join("greedy" if not t else f"T={t:g}" for t in draws.temperatures)
+    description = ", ".join("greedy" if not t else f"T={t:g}" for t in draws.temperatures)
     if draws.top_p < 1:
-        how += f", top-p {draws.top_p:g}"
-    number = draws.num_samples if any(draws.temperatures) else 1
-    parts = [how, f"{number} sample{'s' * (number > 1)}"]
-    parts += ["question only"] if protocol.question_only else []
-    words = ", ".join(parts)
-    return words if protocol.name == "greedy" else f"{protocol.name}: {words}"
+        description += f", top-p {draws.top_p:g}"
+    num_samples = draws.num_samples if any(draws.temperatures) else 1
+    description += f", {num_samples} sample{'s' * (num_samples > 1)}"
+    if protocol.question_only:
+        description += ", question only"
+    return description if protocol.name == "greedy" else f"{protocol.name}: {description}"

@@ -1,4 +1,4 @@
-"""Settings of the select stage, which chooses the training set.
+"""Settings of the select stage, which selects the training set.
 
 select: {method: s1, preselect: s1, num_problems: 1000}
 """
@@ -13,14 +13,14 @@ from slowthink.recipe.base import Settings
 
 
 class PreselectRule(Settings):
-    """Traces that are selected before the method runs."""
+    """Rule for traces that are selected before the method runs."""
 
     sources: tuple[str, ...] = Field(min_length=1)
     """Names of sources, case-insensitive; `*` matches any text."""
     min_thinking_tokens: int = Field(default=0, ge=0)
-    """Minimum thinking tokens of the chain."""
+    """Minimum number of thinking tokens."""
     correct: bool = True
-    """Only chains graded correct."""
+    """Only correct chains."""
 
 
 class QuotaConfig(Settings):
@@ -31,19 +31,19 @@ class QuotaConfig(Settings):
     value: str
     """The kind: a domain, source or level as text; `*`: each kind separately."""
     min: int = Field(default=0, ge=0)
-    """Selected first, by the method among these; fewer where the kind has fewer."""
+    """This many are selected first, by the method; fewer if the kind has fewer."""
     max: int | None = Field(default=None, ge=0)
     """Maximum number. null: no limit."""
 
     @model_validator(mode="after")
-    def _order(self) -> QuotaConfig:
+    def _check_limits(self) -> QuotaConfig:
         if self.max is not None and self.min > self.max:
             raise ValueError(f"quota of {self.by} {self.value}: min is above max")
         return self
 
 
 class SelectConfig(Settings):
-    """Choose the training set."""
+    """Select the training set."""
 
     input: str | None = None
     """A file of traces, for a recipe without a trace stage."""
@@ -57,8 +57,8 @@ class SelectConfig(Settings):
     """For method s1. paper: Algorithm 1. notebook: from `switch_at` on, domains are sampled as
     often as they occur in benchmarks."""
     preselect: Literal["s1"] | tuple[PreselectRule, ...] | None = None
-    """Selected first, for any method. s1: correct chains of GPQA and AIME, and of MATH with at
-    least 5,600 thinking tokens (notebook: more). null: none."""
+    """Traces that every method selects first. s1: correct chains of GPQA and AIME, and of MATH with
+    at least 5,600 thinking tokens (notebook: more). null: none."""
     switch_at: int = Field(default=700, ge=0)
     """For mode notebook: number of selected problems after which domains follow the benchmarks."""
     benchmark_domains: dict[str, NonNegativeFloat] | None = None
@@ -83,7 +83,7 @@ class SelectConfig(Settings):
     """Minimum level; traces of a lower one are skipped. null: any level."""
 
     @model_validator(mode="after")
-    def _weights(self) -> SelectConfig:
+    def _check_weights(self) -> SelectConfig:
         weights = self.benchmark_domains
         if weights is not None and not any(weights.values()):
             raise ValueError("benchmark_domains: at least one weight must be above 0")

@@ -18,16 +18,17 @@ from slowthink.recipe.base import Settings
 
 
 class SampledSource(Settings):
-    """A source of existing rows: how many are used, and for what."""
+    """A source of existing rows, of which some may be sampled or held out."""
 
     name: str | None = None
-    """Source name in every row. null: the file's name without its suffix, or the set's."""
+    """Source name in every row. null: the file's name without its suffix, or the dataset's."""
     split: Literal["train", "heldout"] = "train"
     """Whether its problems are for training or held out for evaluation."""
     num_heldout: int = Field(default=0, ge=0)
     """For a train source: number of rows, sampled by seed, that are held out for evaluation."""
     max_problems: int | None = Field(default=None, ge=1)
-    """Use this many rows, sampled by seed. null: all, or the published set's own limit."""
+    """Use this many rows, sampled by seed. null: all, or the limit of the published
+    dataset."""
 
 
 class MappedSource(SampledSource):
@@ -36,8 +37,8 @@ class MappedSource(SampledSource):
     question_field: str = "question"
     """Column of the question."""
     answer_field: str | None = "answer"
-    """Column of the answer; where it is absent or empty, the solution's last box is used (marked
-    as derived)."""
+    """Column of the answer. If it is absent or empty, the last boxed answer of the solution is used
+    and marked as derived."""
     solution_field: str | None = "solution"
     """Column of the worked solution."""
     choices_field: str | None = None
@@ -77,15 +78,15 @@ class HubSource(MappedSource):
 
 
 class CatalogueSource(SampledSource):
-    """A published set that s1 or LIMO used, with its columns, rules and limit."""
+    """A published dataset that s1 or LIMO used, with its columns, rules and limit."""
 
     kind: Literal["catalogue"] = "catalogue"
     name: str
-    """Name of the set in the registry, and in every row."""
+    """Name of the dataset in the registry, and in every row."""
     variant: Literal["paper", "code"] = "paper"
-    """Which rules, where a paper and its code differ."""
+    """Which rules apply if a paper and its code differ."""
     path: str | None = None
-    """A file of the set's rows, or a folder with a copy of it. null: the hub."""
+    """A file of its rows, or a folder with a copy of it. null: the hub."""
     revision: str | None = None
     """Revision on the hub. null: the newest; the loaded one is recorded."""
     site: Literal["huggingface", "modelscope"] = "huggingface"
@@ -101,7 +102,7 @@ class FamilyConfig(Settings):
     """Share of the problems, relative to the other families."""
 
     @model_validator(mode="after")
-    def _range(self) -> FamilyConfig:
+    def _check_range(self) -> FamilyConfig:
         if not 1 <= self.difficulty[0] <= self.difficulty[1]:
             raise ValueError("difficulty is [lowest, highest] with 1 <= lowest <= highest")
         return self
@@ -119,12 +120,12 @@ class SandboxSource(Settings):
     """Number of held-out problems, disjoint from the others by parameters and normalised question.
     """
     check_share: float = Field(default=0.25, ge=0, le=1)
-    """Share of chains that check a correct result."""
+    """Share of chains that check their result and confirm it."""
     correct_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of chains that make a mistake, find it by a check, and correct it."""
+    """Share of chains that make a mistake, find it by a check and correct it."""
 
     @model_validator(mode="after")
-    def _shares(self) -> SandboxSource:
+    def _check_shares(self) -> SandboxSource:
         if self.check_share + self.correct_share > 1:
             raise ValueError("check_share and correct_share are above 1 together")
         if self.num_problems + self.num_heldout == 0:
@@ -146,14 +147,14 @@ class GymSource(Settings):
 
     kind: Literal["reasoning-gym"] = "reasoning-gym"
     tasks: dict[str, GymTaskConfig] = Field(default_factory=dict)
-    """Tasks by name. Empty: all with a single correct answer that our graders can compare."""
+    """Tasks by name. Empty: all tasks with a single correct answer that slowthink can grade."""
     num_problems: int = Field(default=400, ge=0)
     """Number of training problems."""
     num_heldout: int = Field(default=0, ge=0)
     """Number of held-out problems, disjoint from the others by normalised question."""
 
     @model_validator(mode="after")
-    def _not_empty(self) -> GymSource:
+    def _check_size(self) -> GymSource:
         if self.num_problems + self.num_heldout == 0:
             raise ValueError("num_problems and num_heldout are both 0; the source would be empty")
         return self

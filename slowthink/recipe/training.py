@@ -21,7 +21,7 @@ class LoraConfig(Settings):
 
 
 class TrainConfig(Settings):
-    """Supervised fine-tuning on the chosen chains; loss on the completion only."""
+    """Supervised fine-tuning on the selected chains; loss on the completion only."""
 
     input: str | None = None
     """A file of traces, for a recipe without a select stage."""
@@ -46,8 +46,7 @@ class TrainConfig(Settings):
     max_length: int = Field(default=20000, ge=1)
     """Maximum length of an example in tokens; see `too_long`. Examples are never truncated."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """What happens to a longer example: refuse: the run stops before training. drop: the example is
-    dropped and counted."""
+    """What to do with longer examples. refuse: stop before training. drop: drop and count them."""
     lora: LoraConfig | None = None
     """Train low-rank adapters. null: all weights are trained."""
     gradient_checkpointing: bool = False

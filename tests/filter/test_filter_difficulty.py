@@ -195,7 +195,7 @@ def test_a_resolved_recipe_means_the_same() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"preset": "s1", "num_attempts": 4}, "num_attempts: given beside"),
+        ({"preset": "s1", "num_attempts": 4}, "num_attempts: given together with"),
         ({"preset": "s1", "steps": [{}]}, "preset and steps"),
         ({"preset": "s1", "models": [{}]}, None),
         ({"preset": "s1", "models": [{"model": "a"}]}, "1 given; preset s1 has 2"),

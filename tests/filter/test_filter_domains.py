@@ -110,5 +110,5 @@ def test_a_second_method_is_measured_against_the_first(make_problem, tmp_path) -
 
 
 def test_a_method_is_not_measured_against_itself() -> None:
-    with pytest.raises(ValueError, match="both are the same"):
+    with pytest.raises(ValueError, match="both are equal"):
         DomainsConfig(methods=("lexical", "lexical"))
