@@ -64,7 +64,7 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _WORD = r"(?<![\\{A-Za-z])[^\W\d_一-鿿]{2,}"
-_OTHER_SCRIPT = re.compile(r"[\u0400-\u0fff\u1100-\u11ff\u3040-\u30ff\uac00-\ud7af]{2,}")
+_NON_LATIN_SCRIPT = re.compile(r"[\u0400-\u0fff\u1100-\u11ff\u3040-\u30ff\uac00-\ud7af]{2,}")
 """Cyrillic, Hebrew, Arabic, Indian scripts, Thai, Kana, Hangul."""
 _THOUSANDS = r"\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)"
 _DECIMAL_COMMA = r"(?<![\d,])\d+,\d\d(?![\d,])|(?<=\s)\d+,\d(?=\s[^\W\d_]|\s?[€$%]|\.?\s*$)"
@@ -121,7 +121,7 @@ def last_box(text: str) -> str | None:
 def find_last_number(text: str) -> str | None:
     """Return the last number in a text, with sign, thousands separators, fraction bar and %."""
     text = text.replace(r"\!", "").replace("{,}", ",").replace(r"\$", "$")
-    for end in range(len(text), 0, _WINDOW_OVERLAP - MAX_SENTENCE_LENGTH):  # bounds the time
+    for end in range(len(text), 0, _WINDOW_OVERLAP - MAX_SENTENCE_LENGTH):  # linear time
         matches = list(_NUMBER.finditer(text[max(0, end - MAX_SENTENCE_LENGTH) : end]))
         if matches:
             return matches[-1].group().replace("$", "").strip()
@@ -129,7 +129,7 @@ def find_last_number(text: str) -> str | None:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text is a sentence: four or more words outside formulas."""
+    """Whether a text is a sentence: four words or five Chinese characters outside formulas."""
     bare = re.sub(r"\\[a-zA-Z]+\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", _without_formulas(text))
     return (
         len(re.findall(r"[^\W\d_一-鿿]{2,}", bare)) >= 4 or len(re.findall(r"[一-鿿]", bare)) >= 5
@@ -137,7 +137,7 @@ def is_prose(text: str) -> bool:
 
 
 def _without_formulas(text: str) -> str:
-    """Remove formulas. The words between two dollar amounts are not a formula."""
+    """Remove formulas, but not the words between two dollar amounts."""
     return _FORMULA.sub(lambda m: m.group() if _TWO_WORDS.search(m.group()) else " ", text)
 
 
@@ -156,7 +156,7 @@ def _has_words_before_number(text: str) -> bool:
     before, *after = re.split(r"\d", text, maxsplit=1)
     if not after or re.search(r"[\\{}=<>|]", text) or _BOUND_WORD.search(before):
         return False
-    return len(_words(before)) >= 2 or _OTHER_SCRIPT.search(before) is not None
+    return len(_words(before)) >= 2 or _NON_LATIN_SCRIPT.search(before) is not None
 
 
 def extract_from_prose(text: str) -> str | None:
@@ -198,7 +198,7 @@ def _boxes(text: str) -> list[_Box]:
         if boxes and match.start() < boxes[-1].end:
             continue
         end, content = _box_content(text, match.end())
-        content = _innermost(content)
+        content = _inner_box_content(content)
         if content:
             boxes.append(_Box(match.start(), end, content))
     return boxes
@@ -220,7 +220,7 @@ def _box_content(text: str, start: int) -> tuple[int, str]:
     return (start + formula.end(), formula.group(1).strip()) if formula else (start, "")
 
 
-def _innermost(content: str) -> str:
+def _inner_box_content(content: str) -> str:
     """Return the inner box's content if a box contains nothing but another box."""
     inner = _BOX.match(content)
     if inner is None:
@@ -276,9 +276,9 @@ def _answer_in_sentence(line: str) -> str:
     if not re.search(r"\d", line) and (yes_or_no := _YES_OR_NO.match(line)):
         return yes_or_no.group(1)
     pieces = re.split(r"\s(?:is|are|equals)\s|\s=\s|[是为]|\bto be\s", line)
-    after = _strip_markup(pieces[-1])
-    if len(pieces) > 1 and _may_be_answer(after):
-        return after
+    after_verb = _strip_markup(pieces[-1])
+    if len(pieces) > 1 and _may_be_answer(after_verb):
+        return after_verb
     contents = [next(filter(None, match.groups())) for match in _FORMULA.finditer(line)]
     formulas = [content for content in contents if not _TWO_WORDS.search(content)]
     if formulas:

@@ -70,8 +70,7 @@ def judge_mode(problem: Problem, grade: Grade) -> str | None:
 
 
 def is_undecided(grade: Grade) -> bool:
-    """Whether the rules left a grade undecided: there is no reference answer, an error, an answer
-    that cannot be parsed, or two sentences that differ."""
+    """Whether a grade is undecided, also WRONG for an unparsable answer or a differing sentence."""
     if grade.verdict is Verdict.WRONG and grade.gold and grade.extracted:
         are_sentences = is_prose(grade.gold) and is_prose(grade.extracted)
         return are_sentences or grade.method.startswith("math-verify: ")

@@ -138,7 +138,7 @@ class WorkerPool:
         if not pairs:
             return []
         with self._lock:
-            return _Batch(self, pairs).compare()
+            return _PairBatch(self, pairs).compare()
 
     def close(self) -> None:
         """Kill all workers."""
@@ -166,7 +166,7 @@ class WorkerPool:
             self._spare = _Worker()
 
 
-class _Batch:
+class _PairBatch:
     """The comparison of one batch: indices of the pairs not yet sent, and results so far."""
 
     def __init__(self, pool: WorkerPool, pairs: Sequence[tuple[str, str]]) -> None:

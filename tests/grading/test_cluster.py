@@ -10,7 +10,7 @@ from slowthink.grading.cluster import group_answers
 
 
 @pytest.mark.parametrize(
-    ("answers", "numbers"),
+    ("answers", "group_ids"),
     [
         ([], []),
         ([None, ""], [None, None]),
@@ -22,8 +22,8 @@ from slowthink.grading.cluster import group_answers
         (["6", "600", "0.06"], [0, 1, 2]),
     ],
 )
-def test_groups(grader, answers, numbers) -> None:
-    assert group_answers(answers, grader) == numbers
+def test_groups(grader, answers, group_ids) -> None:
+    assert group_answers(answers, grader) == group_ids
 
 
 def test_options_by_letter_and_by_text(grader) -> None:

@@ -41,15 +41,15 @@ EQUAL = {
     "roman-function": (r"\operatorname{lcm}(4,6)", "12"),
     "chosen-brackets": (r"\binom{10}{3}", "C(10,3)"),
     "chosen-indices": ("10", "C_{5}^{2}"),
-    "endless": (r"\frac16", r"0.1666\ldots"),
-    "endless-period": ("3/11", "0.272727..."),
+    "repeating-dots": (r"\frac16", r"0.1666\ldots"),
+    "repeating-dots-two-digits": ("3/11", "0.272727..."),
     "transposed-tuple": (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)^T"),
     "transposed-matrix": (
         r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&3\\2&4\end{pmatrix}^T"
     ),
     "matrix-of-lists": (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "[[1,2],[3,4]]"),
-    "brackets-outward": ("(1,2]", "]1,2]"),
-    "brackets-outward-union": (
+    "brackets-reversed": ("(1,2]", "]1,2]"),
+    "brackets-reversed-union": (
         r"(-\infty,1]\cup[2,\infty)", r"]-\infty;1] \cup [2;+\infty["
     ),
     "reals-without": (r"\mathbb{R}\setminus\{2\}", r"\mathbb{R} - \{2\}"),
@@ -80,7 +80,7 @@ DIFFERENT = {
     "words-with-number": ("at most 3", "at least 3"),
     "list-or-decimal": ("3,5", "3.5"),
     "point-or-decimal": ("1", "the x-intercept of the graph is (1,0)"),
-    "brackets-outward": ("[1,2]", "]1,2["),
+    "brackets-reversed": ("[1,2]", "]1,2["),
     "chain-turned": ("a<b<c", "c<b<a"),
     "absolute": ("|x|<2", r"|x|\le 2"),
     "absolute-sides": ("|x|<2", "x<2"),
@@ -88,7 +88,7 @@ DIFFERENT = {
         r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}^T"
     ),
     "power-not-transposed": ("(1+r)", "(1+r)^T"),
-    "endless-or-not": ("1/3", "0.333"),
+    "repeating-or-not": ("1/3", "0.333"),
     "chosen": ("10", "C_{5}^{1}"),
     "speed": ("30 mph", "30 km/h"),
     "two-units": ("1 hour 30 minutes", "1 hour 20 minutes"),

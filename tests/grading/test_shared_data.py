@@ -17,9 +17,9 @@ from slowthink.grading.grader import PairItem
 from slowthink.records import Problem, Verdict
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-SETS = sorted(path.stem for path in (DATA / "eval").glob("*.jsonl"))
+DATASETS = sorted(path.stem for path in (DATA / "eval").glob("*.jsonl"))
 NO_ANSWER = {"gaokao2023en": 2}
-"""Rows without a reference answer in the published set: UNGRADABLE."""
+"""Rows without a reference answer in the published dataset; their verdict is UNGRADABLE."""
 
 pytestmark = [
     pytest.mark.shared_data,
@@ -27,12 +27,12 @@ pytestmark = [
 ]
 
 
-def rows_of(name: str) -> list[dict[str, Any]]:
+def read_rows(name: str) -> list[dict[str, Any]]:
     with (DATA / name).open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
-def problem_of(row: dict[str, Any]) -> Problem:
+def problem_from_row(row: dict[str, Any]) -> Problem:
     return Problem(
         id="p", duplicate_key="d", question=row["question"], answer=str(row["answer"] or ""),
         source="shared", source_row="1", meta=json.dumps(row.get("meta", {})),
@@ -41,7 +41,9 @@ def problem_of(row: dict[str, Any]) -> Problem:
 
 @pytest.mark.slow
 def test_projects_that_test_equivalence_agree_with_us(tmp_path: Path) -> None:
-    rows = [row for row in rows_of("grading/equivalence_pairs_tests.jsonl") if not row["contested"]]
+    rows = [
+        row for row in read_rows("grading/equivalence_pairs_tests.jsonl") if not row["contested"]
+    ]
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
     result = grade_file(path, num_workers=2)
@@ -49,12 +51,12 @@ def test_projects_that_test_equivalence_agree_with_us(tmp_path: Path) -> None:
     assert result["worst_seconds"] < 5
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", DATASETS)
 def test_every_reference_answer_is_accepted(grader: Grader, name: str) -> None:
     forms = ("\\boxed{%s}", "Thus we get $\\boxed{%s}$, as asked.", "Final Answer: %s")
     items = [
-        GradeItem(problem=problem_of(row), answer_text=form % row["answer"])
-        for row in rows_of(f"eval/{name}.jsonl")
+        GradeItem(problem=problem_from_row(row), answer_text=form % row["answer"])
+        for row in read_rows(f"eval/{name}.jsonl")
         for form in forms
     ]
     verdicts = Counter(grade.verdict for grade in grader.grade_many(items))
@@ -63,7 +65,7 @@ def test_every_reference_answer_is_accepted(grader: Grader, name: str) -> None:
 
 
 def test_respelled_reference_answers_are_accepted(grader: Grader) -> None:
-    rows = rows_of("eval/math500.jsonl")
+    rows = read_rows("eval/math500.jsonl")
     pairs = [PairItem(row["answer"], _respelled(row["answer"])) for row in rows]
     verdicts = [timed.grade.verdict for timed in grader.grade_pairs(pairs)]
     assert verdicts.count(Verdict.CORRECT) == len(rows)
@@ -80,24 +82,26 @@ SAMPLES = {
     "math500_o1journey_12models.jsonl": (False, 45),
     "gsm8k_openai_4models.jsonl": (True, 0),
 }
-"""Whether the last number counts, and how many doubtful labels we disagree with (see LOG.md)."""
+"""Whether the last number counts as the answer, and the number of doubtful labels (see LOG.md)."""
 
 
-LARGE = ("math500_o1journey_12models.jsonl", "gsm8k_openai_4models.jsonl")
+LARGE_FILES = ("math500_o1journey_12models.jsonl", "gsm8k_openai_4models.jsonl")
 """The fast tests grade these in test_recomputed.py, and compare each model's labels."""
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in SAMPLES],
+    [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE_FILES else []) for n in SAMPLES],
 )
 def test_verdicts_differ_from_labels_only_where_labels_are_doubtful(
     grader: Grader, name: str
 ) -> None:
-    last_number, most = SAMPLES[name]
-    rows = rows_of(f"samples/{name}")
+    last_number, max_differences = SAMPLES[name]
+    rows = read_rows(f"samples/{name}")
     items = [
-        GradeItem(problem=problem_of(row), answer_text=row["response"], last_number=last_number)
+        GradeItem(
+            problem=problem_from_row(row), answer_text=row["response"], last_number=last_number
+        )
         for row in rows
     ]
     grades = grader.grade_many(items)
@@ -106,13 +110,13 @@ def test_verdicts_differ_from_labels_only_where_labels_are_doubtful(
         for g, row in zip(grades, rows, strict=True)
         if (g.verdict is Verdict.CORRECT) != row["correct"]
     ]
-    assert len(differ) <= most, differ
+    assert len(differ) <= max_differences, differ
 
 
 @pytest.mark.parametrize("name", ["aime24_o1journey_n10.jsonl", "math100_qwen_n8_rm.jsonl"])
 def test_pass_and_majority_rates_equal_an_independent_count(name: str) -> None:
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows_of(f"samples/{name}"):
+    for row in read_rows(f"samples/{name}"):
         groups[row["problem_id"]].append(row)
     for k in (1, 3, 5):
         for group in groups.values():
@@ -129,6 +133,6 @@ def test_pass_and_majority_rates_equal_an_independent_count(name: str) -> None:
 
 def _majority(subset: tuple[int, ...], answers: list[str | None], correct: list[bool]) -> float:
     votes = Counter(answers[i] for i in subset if answers[i])
-    winners = [a for a, n in votes.items() if n == max(votes.values())]
-    last = {answers[i]: correct[i] for i in subset}
-    return sum(last[a] for a in winners) / len(winners) if winners else 0.0
+    winners = [answer for answer, count in votes.items() if count == max(votes.values())]
+    is_correct = {answers[i]: correct[i] for i in subset}
+    return sum(is_correct[answer] for answer in winners) / len(winners) if winners else 0.0

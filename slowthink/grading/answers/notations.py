@@ -18,18 +18,18 @@ MAX_SEQUENCE = 200
 
 _DOTS = r"(?:\\(?:ldots|dots|cdots)(?![a-z])|\.\.\.)"
 _SEQUENCE = re.compile(rf"(?<![\d.,])((?:-?\d{{1,9}}\s*,\s*)+){_DOTS}\s*,\s*(-?\d{{1,9}})(?![\d.])")
-_MINUTES = re.compile(
+_DEGREES_AND_MINUTES = re.compile(
     r"(\d{1,6})\s*\^\s*\{?\s*\\circ\s*\}?\s*(\d{1,2})\s*(?:'|\^\s*\{?\s*\\prime\s*\}?)"
     r"(?:\s*(\d{1,2})\s*(?:''|\"))?"
 )
-_CLOCK = re.compile(
+_CLOCK_TIME = re.compile(
     r"^(\d{1,2})(:\d\d)?\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*~?)?\s*([ap])\.?\s?m\b\.?\s*\}?$",
     re.IGNORECASE,
 )
 _PLUS_MINUS_PAIR = re.compile(r"^\\?\(((?:[^()]|\([^()]*\))*)\)$")
 _MODULO = re.compile(r"\\pmod\s*(?:\{([^{}]*)\}|(\w))|\(\s*\\?b?mod\s*([^()]*)\)")
 _CURRENCIES = {"USD": "\\$", "EUR": "€", "GBP": "£", "CNY": "¥", "RMB": "¥"}
-_AMOUNT = re.compile(rf"^({'|'.join(_CURRENCIES)}|INR|Rs\.?|₹)\s*(?=[\d.])(.*)$")
+_CURRENCY_AMOUNT = re.compile(rf"^({'|'.join(_CURRENCIES)}|INR|Rs\.?|₹)\s*(?=[\d.])(.*)$")
 _WORD_LIST = re.compile(r"\\(?:text|mbox)\s*\{\s*(\w+(?:,\s*\w+)*),?\s+(?:and|or)\s+(\w+)\s*\}")
 _UNIT_PRODUCT = re.compile(r"\\(?:mathrm|text|rm)\s*\{([^{}]*\^(?:[^{}]|\{[^{}]*\})*)\}")
 _UNIT_FACTOR = re.compile(r"([A-Za-z]+)(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?")
@@ -73,15 +73,15 @@ def _write_out_sequence(match: re.Match[str]) -> str:
     return ", ".join(str(terms[0] + k * step) for k in range(length))
 
 
-def _minutes_as_fraction(match: re.Match[str]) -> str:
+def _degrees_as_fraction(match: re.Match[str]) -> str:
     degrees, minutes, seconds = (int(part or 0) for part in match.groups())
     value = degrees + Fraction(minutes, 60) + Fraction(seconds, 3600)
     return f"\\frac{{{value.numerator}}}{{{value.denominator}}}^\\circ"
 
 
 def _unify_clock_time(match: re.Match[str]) -> str:
-    hour, minute, half = match.groups()
-    return f"{int(hour)}{minute or ':00'} {half.upper()}M"
+    hour, minute, am_or_pm = match.groups()
+    return f"{int(hour)}{minute or ':00'} {am_or_pm.upper()}M"
 
 
 def _unify_modulus(match: re.Match[str]) -> str:
@@ -89,7 +89,7 @@ def _unify_modulus(match: re.Match[str]) -> str:
     return f" \\pmod{{{modulus.strip()}}}"
 
 
-def _unify_amount(match: re.Match[str]) -> str:
+def _unify_currency(match: re.Match[str]) -> str:
     code, amount = match.groups()
     return f"{_CURRENCIES[code]}{amount}" if code in _CURRENCIES else f"{amount} rupees"
 
@@ -114,8 +114,8 @@ def _split_unit_product(match: re.Match[str]) -> str:
     factors = [_UNIT_FACTOR.fullmatch(part) for part in parts if part]
     if not all(factors):
         return match.group()
-    names = [factor.groups() for factor in factors if factor]
-    return "\\cdot".join(f"\\text{{{n}}}" + (f"^{{{p}}}" if p else "") for n, p in names)
+    units = [factor.groups() for factor in factors if factor]
+    return "\\cdot".join(f"\\text{{{n}}}" + (f"^{{{p}}}" if p else "") for n, p in units)
 
 
 def _number_word_to_digits(match: re.Match[str]) -> str:
@@ -137,8 +137,8 @@ _REWRITES: tuple[_Rewrite, ...] = (
     ("+/-", re.compile(r"\+/-"), r"\\pm "),
     ("+-", re.compile(r"(^|=)\s*\+-\s*(?=[\d\\a-z])"), r"\1\\pm "),
     ("per cent", re.compile(r"\bper cent\b"), "percent"),
-    ("", _AMOUNT, _unify_amount),
-    ("\\circ", _MINUTES, _minutes_as_fraction),
+    ("", _CURRENCY_AMOUNT, _unify_currency),
+    ("\\circ", _DEGREES_AND_MINUTES, _degrees_as_fraction),
     ("sqrt", re.compile(r"(?<![\\a-zA-Z])sqrt\s*(\d+(?:\.\d+)?)"), r"\\sqrt{\1}"),
     ("cbrt", re.compile(r"\\?\bcbrt\s*\(([^()]*)\)"), r"\\sqrt[3]{\1}"),
     ("=>", re.compile(r"^([a-zA-Z])\s*=>\s*"), r"\1 \\ge "),
@@ -146,8 +146,8 @@ _REWRITES: tuple[_Rewrite, ...] = (
     ("\\not", re.compile(r"\\not\s*="), r"\\ne "),
     ("j", re.compile(r"^(-?[\d.]+\s*[-+]\s*[\d.]*)j$"), r"\1i"),
     ("mod", _MODULO, _unify_modulus),
-    ("m", _CLOCK, _unify_clock_time),
-    ("M", _CLOCK, _unify_clock_time),
+    ("m", _CLOCK_TIME, _unify_clock_time),
+    ("M", _CLOCK_TIME, _unify_clock_time),
     ("to", re.compile(r"^(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d+)$"), r"\1:\2"),
     ("out of", re.compile(r"^(\d+)\s*(?:\\text\s*\{\s*out of\s*\}|out of)\s*(\d+)$"), r"\1/\2"),
     ("U", re.compile(r"(?<=[\])}])\s*U\s*(?=[(\[{\\])"), r" \\cup "),

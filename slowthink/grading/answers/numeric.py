@@ -71,33 +71,30 @@ def has_long_decimal(text: str) -> bool:
     return re.search(r"\.\d{3,}", text) is not None
 
 
-# --- values ---------------------------------------------------------------------------------------
-
-
 def evaluate(node: Node, env: Mapping[str, float] | None = None) -> Number:
     """Return the value of an expression: a Fraction if exact. `env` has the values of its symbols.
 
     Raises ParseError if it has no value, LimitExceeded if it is too large to compute.
     """
     try:
-        return _value(node, env or {})
+        return _evaluate(node, env or {})
     except OverflowError as error:
         raise LimitExceeded("too large a number") from error
     except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ParseError(f"no value: {type(error).__name__}") from error
 
 
-def _value(node: Node, env: Mapping[str, float]) -> Number:
+def _evaluate(node: Node, env: Mapping[str, float]) -> Number:
     if node.op == "num":
         return node.value
     if node.op == "sym":
         return env[node.name]
     if node.op in _CONSTANTS:
         return _CONSTANTS[node.op]
-    return _OPERATIONS[node.op](*[_value(arg, env) for arg in node.args])
+    return _OPERATIONS[node.op](*[_evaluate(arg, env) for arg in node.args])
 
 
-def _bounded(value: Number) -> Number:
+def _check_size(value: Number) -> Number:
     if isinstance(value, Fraction) and _num_bits(value) > MAX_BITS:
         raise OverflowError
     return value
@@ -107,7 +104,7 @@ def _num_bits(value: Fraction) -> int:
     return max(value.numerator.bit_length(), value.denominator.bit_length())
 
 
-def _float(value: Number) -> Number:
+def _to_float(value: Number) -> Number:
     return value if isinstance(value, complex) else float(value)
 
 
@@ -118,12 +115,12 @@ def _power(base: Number, exponent: Number) -> Number:
                 raise OverflowError
             return base**exponent.numerator
         if base >= 0:
-            return _root_power(base, exponent)
-    value = complex(_float(base)) ** _float(exponent)
+            return _rational_power(base, exponent)
+    value = complex(_to_float(base)) ** _to_float(exponent)
     return value.real if abs(value.imag) <= 1e-13 * abs(value.real) else value
 
 
-def _root_power(base: Fraction, exponent: Fraction) -> Number:
+def _rational_power(base: Fraction, exponent: Fraction) -> Number:
     """Return base ^ (p/q), exact if base is a perfect q-th power."""
     degree = exponent.denominator
     parts = [base.numerator, base.denominator]
@@ -163,27 +160,29 @@ def _log(value: Number) -> Number:
     return math.log(value)
 
 
-def _trigonometric(name: str) -> Any:
+def _complex_function(name: str) -> Any:
+    """Return the function of `cmath` with this name; a result that is nearly real becomes real."""
+
     def function(value: Number) -> Number:
-        y = getattr(cmath, name)(complex(_float(value)))
+        y = getattr(cmath, name)(complex(_to_float(value)))
         return y.real if abs(y.imag) <= 1e-13 * max(1.0, abs(y.real)) else y
 
     return function
 
 
-def _real(value: Number) -> Number:
+def _require_real(value: Number) -> Number:
     if isinstance(value, complex):
         raise ValueError
     return value
 
 
-_SIN, _COS, _TAN = (_trigonometric(name) for name in ("sin", "cos", "tan"))
+_SIN, _COS, _TAN = (_complex_function(name) for name in ("sin", "cos", "tan"))
 _CONSTANTS: dict[str, Number] = {"pi": math.pi, "e": math.e, "i": 1j, "inf": math.inf}
 _OPERATIONS: dict[str, Any] = {
-    "add": lambda a, b: _bounded(a + b),
-    "sub": lambda a, b: _bounded(a - b),
-    "mul": lambda a, b: _bounded(a * b),
-    "div": lambda a, b: _bounded(a / b),
+    "add": lambda a, b: _check_size(a + b),
+    "sub": lambda a, b: _check_size(a - b),
+    "mul": lambda a, b: _check_size(a * b),
+    "div": lambda a, b: _check_size(a / b),
     "neg": lambda a: -a,
     "pow": _power,
     "sqrt": lambda a: _power(a, Fraction(1, 2)),
@@ -191,11 +190,11 @@ _OPERATIONS: dict[str, Any] = {
     "factorial": _factorial,
     "binom": _binom,
     "abs": abs,
-    "floor": lambda a: Fraction(math.floor(_real(a))),
-    "ceil": lambda a: Fraction(math.ceil(_real(a))),
-    "max": lambda *a: max(map(_real, a)),
-    "min": lambda *a: min(map(_real, a)),
-    "sgn": lambda a: Fraction((_real(a) > 0) - (a < 0)),
+    "floor": lambda a: Fraction(math.floor(_require_real(a))),
+    "ceil": lambda a: Fraction(math.ceil(_require_real(a))),
+    "max": lambda *a: max(map(_require_real, a)),
+    "min": lambda *a: min(map(_require_real, a)),
+    "sgn": lambda a: Fraction((_require_real(a) > 0) - (a < 0)),
     "exp": lambda a: cmath.exp(a) if isinstance(a, complex) else math.exp(a),
     "ln": _log,
     "log": _log,
@@ -206,14 +205,14 @@ _OPERATIONS: dict[str, Any] = {
     "cot": lambda a: 1 / _TAN(a),
     "sec": lambda a: 1 / _COS(a),
     "csc": lambda a: 1 / _SIN(a),
-    **{name: _trigonometric(name) for name in ("sinh", "cosh", "tanh")},
+    **{name: _complex_function(name) for name in ("sinh", "cosh", "tanh")},
     **{
-        name: _trigonometric("a" + short)
+        name: _complex_function("a" + short)
         for short in ("sin", "cos", "tan")
         for name in ("arc" + short, "a" + short)
     },
     "arccot": lambda a: math.pi / 2 - math.atan(a),
-    "mod": lambda a, b: _real(a) % _real(b),
+    "mod": lambda a, b: _require_real(a) % _require_real(b),
     "gcd": lambda *a: Fraction(math.gcd(*map(int, a))),
     "lcm": lambda *a: Fraction(math.lcm(*map(int, a))),
 }
@@ -243,7 +242,7 @@ def sample_points(names: frozenset[str], *, negative: bool) -> list[dict[str, fl
     return points + mirrored if negative else points
 
 
-def _common_points(gold: Node, pred: Node) -> list[dict[str, float]]:
+def _points_for_both(gold: Node, pred: Node) -> list[dict[str, float]]:
     is_sign_sensitive = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE_OPERATIONS)
     return sample_points(symbols(gold) | symbols(pred), negative=is_sign_sensitive)
 
@@ -252,7 +251,7 @@ def is_near(a: Number, b: Number, *, relative: float = PRECISION) -> bool:
     """Whether two values differ by at most `relative`; at its default, Fractions must be equal."""
     if isinstance(a, Fraction) and isinstance(b, Fraction) and relative <= PRECISION:
         return a == b
-    a, b = _float(a), _float(b)
+    a, b = _to_float(a), _to_float(b)
     if a == b:
         return True
     magnitude = max(abs(a), abs(b))
@@ -265,26 +264,26 @@ def agree(gold: Node, pred: Node, *, relative: float = PRECISION) -> bool:
     """Whether two expressions have equal values at all sample points. Raises ParseError."""
     return all(
         is_near(evaluate_reference(gold, env), evaluate(pred, env), relative=relative)
-        for env in _common_points(gold, pred)
+        for env in _points_for_both(gold, pred)
     )
 
 
 def constant_ratio(gold: Node, pred: Node) -> Number | None:
-    """Return the c with gold = c * pred at all sample points; None if there is none."""
+    """Return c if gold = c * pred at all sample points for a constant c other than 0, else None."""
     ratios = []
-    for env in _common_points(gold, pred):
+    for env in _points_for_both(gold, pred):
         denominator = evaluate(pred, env)
         if abs(denominator) < 1e-12:
             return None
         ratios.append(evaluate(gold, env) / denominator)
-    first, *others = ratios
-    is_constant = abs(first) > 1e-12 and all(is_near(r, first, relative=1e-8) for r in others)
-    return first if is_constant else None
+    ratio, *others = ratios
+    is_constant = abs(ratio) > 1e-12 and all(is_near(r, ratio, relative=1e-8) for r in others)
+    return ratio if is_constant else None
 
 
 def is_only_root(node: Node, name: str, root: Number, env: Mapping[str, float]) -> bool:
     """Whether an expression is linear in symbol `name`, with `root` as its only zero."""
-    values = [_float(evaluate(node, {**env, name: root + shift})) for shift in (0, 1, 2)]
+    values = [_to_float(evaluate(node, {**env, name: root + shift})) for shift in (0, 1, 2)]
     steps = (values[1] - values[0], values[2] - values[1])
     is_root = abs(values[0]) <= 1e-8 * max(map(abs, values))
     return bool(is_root and abs(steps[0]) > 1e-8 and is_near(*steps, relative=1e-7))
@@ -315,7 +314,7 @@ def equal_constants(
         return True
     if gold_decimal is None and pred_decimal is None:
         return False
-    if gold_decimal is None and _terminates(gold):
+    if gold_decimal is None and _has_short_decimal(gold):
         return False
     coarser = max(filter(None, (gold_decimal, pred_decimal)), key=lambda d: d.last_place)
     if difference > coarser.last_place * Fraction(50_001, 100_000):
@@ -324,6 +323,6 @@ def equal_constants(
     return bool(coarser.num_digits >= min_digits or difference <= ROUNDING_TOLERANCE * magnitude)
 
 
-def _terminates(value: Number) -> bool:
+def _has_short_decimal(value: Number) -> bool:
     """Whether a number is exactly a decimal of at most six places, which nobody needs to round."""
     return isinstance(value, Fraction) and (value * 10**6).denominator == 1

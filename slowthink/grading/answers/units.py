@@ -139,7 +139,7 @@ def unit_by_name(name: str) -> Unit:
     parts = re.split(r"\s*/\s*|\s+per\s+", name.strip())
     factor, dimensions = Fraction(1), []
     for i, part in enumerate(parts):
-        entry, power = _entry_and_power(part)
+        entry, power = _unit_entry_and_power(part)
         if entry is None:
             return Unit(_singular(name.strip().lower()))
         dimension, unit_factor = entry
@@ -181,8 +181,8 @@ def _matched_unit(match: re.Match[str]) -> Unit | None:
         return None
     if name.lower() in _NOT_UNITS and not match.group(4):
         return Unit(name)
-    further = TEXT.sub(r"\1", match.group(4) or "").replace("\\cdot", " ")
-    return unit_by_name((name + power + further).replace("{", "").replace("}", ""))
+    more_units = TEXT.sub(r"\1", match.group(4) or "").replace("\\cdot", " ")
+    return unit_by_name((name + power + more_units).replace("{", "").replace("}", ""))
 
 
 def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
@@ -203,7 +203,7 @@ def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
     return is_spaced and len(words[0]) > 2
 
 
-def _entry_and_power(part: str) -> tuple[tuple[str, Fraction] | None, int]:
+def _unit_entry_and_power(part: str) -> tuple[tuple[str, Fraction] | None, int]:
     """Return the entry in `_UNITS` and the power of one factor: "cm^2", "square inches"."""
     power = 1
     match = re.match(r"^(.*?)\s*\^\s*(-?\d)$", part)

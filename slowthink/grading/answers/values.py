@@ -108,9 +108,9 @@ _ENVIRONMENT = re.compile(
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
 _SPACED_THOUSANDS = re.compile(r"^-?\d{1,3}(?: \d{3})+(?:\.\d+)?$")
 _MIXED_NUMBER = re.compile(r"(?<![\w.}])(\d+) +(\d+)/(\d+)(?!\w)")
-_DIGITS = r"\d[\dA-F]*|[\dA-F]{2,}(?=\s*_\s*\{?\s*16)"
+_BASE_DIGITS = r"\d[\dA-F]*|[\dA-F]{2,}(?=\s*_\s*\{?\s*16)"
 _NUMBER_IN_BASE = re.compile(
-    rf"^({_DIGITS})\s*_\s*\{{?\s*(?:\\text\{{)?\s*(\d{{1,2}}|two|eight|ten)\s*\}}*$"
+    rf"^({_BASE_DIGITS})\s*_\s*\{{?\s*(?:\\text\{{)?\s*(\d{{1,2}}|two|eight|ten)\s*\}}*$"
 )
 _BASE_WORDS = {"two": 2, "eight": 8, "ten": 10}
 _LEADING_WORDS = re.compile(
@@ -123,7 +123,7 @@ _DECLARATION = re.compile(
     r"(?:\s+is (?:an? )?(?:arbitrary )?(?:real|integer|constant)(?: constant| number)?"
     r"|\s*\\in\s*\\mathbb\s*\{?[RZNQ]\}?)?$"
 )
-"""A constant declared after a formula: "for some c", "where c is a constant"."""
+"""Declaration of a constant after a formula: "for some c", "where c is a constant"."""
 _REMARK_IN_BRACKETS = re.compile(
     r"(?<=\S) \((?!mod)(?:[a-z]{3,}|or|by|as|in|on|at)(?: [^()]*)?(?:\([^()]*\)[^()]*)?\)$"
 )
@@ -142,7 +142,7 @@ _INTEGER_CONDITION = re.compile(
     r"(?<=\S)\s*[,;(]\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZN]\}?"
     r"(?:\s*[\^_]\s*\{?[+*]\}?)?\s*\)?$"
 )
-"""A condition after a formula that its parameters are integers: ", k \\in \\mathbb{Z}"."""
+"""Condition after a formula that parameters are integers: ", k \\in \\mathbb{Z}"."""
 _REAL_WORDS = re.compile(
     r"(?:all|any|every|the)?(?:real(?:s|numbers?)|(?<=all)real)x?|(?:全体|一切|任意)实数|实数集"
 )
@@ -207,9 +207,9 @@ def _parse_items(parts: list[str]) -> tuple[Value, ...]:
         raise LimitExceeded("too many items")
     values: list[Value] = []
     for part in parts:
-        commas = split_top_level(part, ",")
-        if len(commas) > 1:
-            values.append(ValueList("", _parse_items(commas)))
+        inner_parts = split_top_level(part, ",")
+        if len(inner_parts) > 1:
+            values.append(ValueList("", _parse_items(inner_parts)))
             continue
         value = _parse_item(part)
         is_plus_minus = "\\pm" in part and isinstance(value, ValueList) and value.brackets == ""
@@ -294,9 +294,9 @@ def _parse_bracketed(text: str) -> Value | None:
     closing = "\\}" if text.endswith("\\}") else text[-1]
     inner = text[len(opening) : len(text) - len(closing)].strip()
     is_set = opening in ("\\{", "{")
-    builder = _SET_BUILDER.match(inner) if is_set else None
-    if builder and _RELATION_SIGN.search(builder.group(2)):
-        return parse_value(builder.group(2), merge_thousands=False)
+    set_builder = _SET_BUILDER.match(inner) if is_set else None
+    if set_builder and _RELATION_SIGN.search(set_builder.group(2)):
+        return parse_value(set_builder.group(2), merge_thousands=False)
     parts = split_top_level(inner, ";" if ";" in inner else ",")
     if is_set and (opening == "\\{" or len(parts) > 1):
         return ValueList("{}", _parse_items(parts) if inner else ())
@@ -318,6 +318,7 @@ def _matching_bracket_end(text: str) -> int:
 
 
 def _parse_environment(name: str, body: str) -> Value:
+    """Parse the body of a LaTeX environment: a matrix, a list of cases or a chained equation."""
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", body) if row.strip()]
     if sum(row.count("&") + 1 for row in rows) > MAX_ITEMS:
         raise LimitExceeded("too many items")
@@ -331,6 +332,7 @@ def _parse_environment(name: str, body: str) -> Value:
 
 
 def _parse_atom(text: str) -> Value:
+    """Parse a value without brackets, relation or set operation."""
     if text in _REALS_COMMANDS:
         return ALL_REALS
     if text == "\\emptyset":

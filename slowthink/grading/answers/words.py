@@ -109,11 +109,11 @@ def word_key(text: str) -> str | None:
     bare = re.sub(r"[{}$.,;:!?\"'`*()\-]", " ", bare).strip()
     if not bare or re.search(r"[\\^_=<>+/|\[\]&]", bare):
         return None
-    letters = re.findall(r"[^\W\d_]+", bare)
+    words = re.findall(r"[^\W\d_]+", bare)
     bare = re.sub(r"^(?:an?|the)\s+(?=.*[^\W\d_]{3})", "", bare, flags=re.IGNORECASE)
-    has_words = any(len(word) >= 3 and word.lower() not in _FORMULA_WORDS for word in letters)
-    is_no = [word.lower() for word in letters] == ["no"]
-    if not letters or not (has_text or has_words or is_no or re.search(r"[一-鿿]", bare)):
+    has_words = any(len(word) >= 3 and word.lower() not in _FORMULA_WORDS for word in words)
+    is_no = [word.lower() for word in words] == ["no"]
+    if not words or not (has_text or has_words or is_no or re.search(r"[一-鿿]", bare)):
         return None
     if re.match(r"[\d.]", bare) and not has_text:
         return None
