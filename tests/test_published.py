@@ -98,14 +98,14 @@ def test_a_column_that_means_nothing_is_refused() -> None:
     table = {"paper": "s1", "table": "t", "columns": ["model", "aime42"], "rows": [["m", 1.0]]}
     with pytest.raises(DataError, match="`aime42` is neither a benchmark nor a field"):
         list(
-            published.figures_of(
+            published.parse_tables(
                 [table | {"columns": ["model", "aime42", "aime24"], "rows": [["m", 1.0, 2.0]]}],
                 benchmarks=["aime24"],
             )
         )
     with pytest.raises(DataError, match="missing.*'known'.*Complete the row"):
         list(
-            published.figures_of(
+            published.parse_tables(
                 [table | {"protocol": "s1", "columns": ["model", "aime24"]}], benchmarks=["aime24"]
             )
         )

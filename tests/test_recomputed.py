@@ -155,11 +155,11 @@ def votes(name: str, grader: Grader) -> dict[str, list[Sample]]:
     for row in graded(name, grader):
         score = None if row.score is None else chance(row.score)
         right = row.verdict is Verdict.CORRECT
-        groups[row.problem_id].append(Sample(vote_of(row), right, row.num_answer_tokens, score))
+        groups[row.problem_id].append(Sample(vote_key(row), right, row.num_answer_tokens, score))
     return groups
 
 
-def vote_of(row: EvaluationRow) -> str | None:
+def vote_key(row: EvaluationRow) -> str | None:
     """The answer, equal for its different spellings in these files."""
     return row.extracted and normalised(row.extracted.replace(" ", ""))
 

@@ -1,4 +1,4 @@
-"""Figures that s1 and LIMO published, each with its protocol and how we know it.
+"""Figures that s1 and LIMO published, each with its protocol and provenance.
 
 `PublishedFigure(paper="s1", table="Table 1", model="s1-32B", setting="budget forcing",
 benchmark="aime24", protocol="s1", accuracy=56.7, num_examples=1000, known="F, P", main=True)`
@@ -18,12 +18,12 @@ from slowthink.errors import DataError
 from slowthink.serialise import load_yaml
 
 AVERAGE = "average-of-ten"
-"""The `benchmark` of a mean over LIMO's ten sets."""
+"""The `benchmark` of a mean over LIMO's ten benchmarks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedFigure:
-    """One accuracy that a paper, its repository or its authors gave."""
+    """One accuracy that a paper, its repository or its authors reported."""
 
     paper: str
     """s1 or limo: see `papers()`."""
@@ -44,15 +44,15 @@ class PublishedFigure:
     limit_tokens: int | None = None
     """Limit on thinking tokens, enforced or only stated in the prompt."""
     difference_ci95: tuple[float, float] | None = None
-    """Of the difference named in `note`, in points."""
+    """Interval of the difference that `note` describes, in points."""
     series: str | None = None
     """The method of s1's Table 3 that the point belongs to."""
     in_scaling: bool = False
-    """Whether Table 3's Control and Scaling are computed from this point, among others."""
+    """Whether this is a point from which Table 3's Control and Scaling are computed."""
     main: bool = False
     """From a paper's main table; the others are curves and ablations."""
     known: str
-    """How we know it, by the letters of `legend()`."""
+    """Provenance of the figure: letters of `legend()`."""
     note: str = ""
 
 
@@ -92,34 +92,34 @@ def _data() -> dict[str, Any]:
 
 @cache
 def _figures() -> tuple[PublishedFigure, ...]:
-    return tuple(figures_of(_data()["tables"], benchmarks=_data()["benchmarks"]))
+    return tuple(parse_tables(_data()["tables"], benchmarks=_data()["benchmarks"]))
 
 
-def figures_of(
+def parse_tables(
     tables: Sequence[Mapping[str, Any]], *, benchmarks: Sequence[str]
 ) -> Iterator[PublishedFigure]:
     """The figures of tables in the form of `published.yaml`; null cells have none.
 
-    Raises DataError where a column is neither a benchmark nor a field, or a field is missing.
+    Raises DataError if a column is neither a benchmark nor a field, or a field is missing.
     """
     for table in tables:
         shared = {key: value for key, value in table.items() if key not in ("columns", "rows")}
         for row in table["rows"]:
-            named = dict(zip(table["columns"], row, strict=False))
-            own = {key: value for key, value in named.items() if key not in benchmarks}
+            cells = dict(zip(table["columns"], row, strict=False))
+            details = {key: value for key, value in cells.items() if key not in benchmarks}
             for benchmark in benchmarks:
-                if named.get(benchmark) is not None:
-                    yield _figure(shared | own, benchmark, named[benchmark])
+                if cells.get(benchmark) is not None:
+                    yield _figure(shared | details, benchmark, cells[benchmark])
 
 
 def _figure(shared: Mapping[str, Any], benchmark: str, cell: Any) -> PublishedFigure:
-    own = dict(cell) if isinstance(cell, Mapping) else {"accuracy": cell}
-    values = {**shared, **own, "benchmark": benchmark}
-    known = {field.name for field in fields(PublishedFigure)}
-    if unknown := sorted(values.keys() - known):
+    details = dict(cell) if isinstance(cell, Mapping) else {"accuracy": cell}
+    values = {**shared, **details, "benchmark": benchmark}
+    allowed = {field.name for field in fields(PublishedFigure)}
+    if unknown := sorted(values.keys() - allowed):
         raise DataError(
             f"published.yaml: {values.get('paper')}, {values.get('table')}: column `{unknown[0]}` "
-            f"is neither a benchmark nor a field; expected one of {', '.join(sorted(known))}. "
+            f"is neither a benchmark nor a field; expected one of {', '.join(sorted(allowed))}. "
             "Rename the column, or add the benchmark to `benchmarks`."
         )
     values = {key: value for key, value in values.items() if value is not None}

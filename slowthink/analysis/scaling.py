@@ -29,7 +29,7 @@ def control(
 ) -> float:
     """Share of runs (or samples) with thinking tokens within the limits; equation 1, in [0, 1].
 
-    `high` is one limit for all or one for each.
+    `high` is one limit for all, or one per run.
     """
     if not len(num_tokens):
         return math.nan
@@ -41,8 +41,8 @@ def scaling(points: Sequence[tuple[float, float]], *, per: str = "token") -> flo
     """Mean slope over all pairs of (thinking tokens, accuracy) points; equation 2.
 
     `per="token"` is the equation as printed. `per="doubling"` takes log2 of the tokens and gives
-    the numbers of s1's Table 3. Pairs with equal tokens have no slope and are left out; NaN without
-    a pair.
+    the values of s1's Table 3. Pairs with equal tokens have no slope and are left out. NaN if none
+    is left.
     """
     if per not in ("token", "doubling"):
         raise ValueError(f"scaling: per = {per!r}; expected 'token' or 'doubling'")
@@ -57,7 +57,7 @@ def scaling(points: Sequence[tuple[float, float]], *, per: str = "token") -> flo
 
 
 def performance(points: Sequence[tuple[float, float]]) -> float:
-    """The best accuracy of all points; equation 3. NaN without points."""
+    """The best accuracy of all points; equation 3. NaN if there are none."""
     return max((accuracy for _, accuracy in points), default=math.nan)
 
 
@@ -74,12 +74,12 @@ def scaling_ci(
     Both arrays have shape (points, problems): a problem's mean thinking tokens and accuracy at each
     point of the curve.
     """
-    both_2PQ = np.stack([np.asarray(tokens, float), np.asarray(accuracy, float)])
-    draws = [
-        scaling(list(zip(*both_2PQ[:, :, picks].mean(2).tolist(), strict=True)), per=per)
-        for picks in _resamples(both_2PQ.shape[2], num=num_resamples, seed=seed)
+    tokens_PQ, accuracy_PQ = np.asarray(tokens, float), np.asarray(accuracy, float)
+    slopes = [
+        scaling(_curve(tokens_PQ[:, indices], accuracy_PQ[:, indices]), per=per)
+        for indices in _resamples(tokens_PQ.shape[1], num=num_resamples, seed=seed)
     ]
-    return percentile_interval([draw for draw in draws if not math.isnan(draw)])
+    return percentile_interval([slope for slope in slopes if not math.isnan(slope)])
 
 
 def performance_ci(
@@ -93,13 +93,13 @@ def performance_ci(
     if not accuracy_PQ.size:
         return NO_INTERVAL
     resamples = _resamples(accuracy_PQ.shape[1], num=num_resamples, seed=seed)
-    return percentile_interval([accuracy_PQ[:, picks].mean(1).max() for picks in resamples])
+    return percentile_interval([accuracy_PQ[:, indices].mean(1).max() for indices in resamples])
 
 
 def _resamples(num_problems: int, *, num: int, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of problems, drawn with replacement; shape (num, problems)."""
-    random = np.random.default_rng(seed)
-    return random.integers(num_problems, size=(num, num_problems))
+    """Indices of problems sampled with replacement; shape (num, problems)."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(num_problems, size=(num, num_problems))
 
 
 def _curve(tokens_PQ: Floats, accuracy_PQ: Floats) -> list[tuple[float, float]]:
@@ -131,18 +131,18 @@ def _curve_measures(points: Points, *, seed: int) -> dict[str, Any]:
     accuracy_PQ = np.array([[point[problem] for problem in shared] for point in scores])
     tokens_PQ = np.array([_mean_tokens(rows, shared) for rows in points.values()])
     curve = _curve(tokens_PQ, accuracy_PQ)
-    thinking = [point for point in curve if point[0] > 0]  # log2 of 0 is not defined
+    with_thinking = [point for point in curve if point[0] > 0]  # log2 of 0 is undefined
     samples = [(row.num_thinking_tokens, cap) for (cap, *_), rows in points.items() for row in rows]
     return {
         "control": control([tokens for tokens, _ in curve], high=[cap for cap, *_ in points]),
         "control_per_sample": control(
             [tokens for tokens, _ in samples], high=[cap for _, cap in samples]
         ),
-        "scaling_per_token": none_if_nan(scaling(thinking)),
-        "scaling_per_doubling": none_if_nan(scaling(thinking, per="doubling")),
+        "scaling_per_token": none_if_nan(scaling(with_thinking)),
+        "scaling_per_doubling": none_if_nan(scaling(with_thinking, per="doubling")),
         "scaling_per_doubling_ci95": _scaling_ci95(tokens_PQ, accuracy_PQ, seed=seed),
         "performance": performance(curve),
-        "performance_ci95": performance_ci(accuracy_PQ, seed=seed).ends,
+        "performance_ci95": performance_ci(accuracy_PQ, seed=seed).bounds,
     }
 
 
@@ -152,9 +152,9 @@ def _mean_tokens(rows: Sequence[EvaluationRow], problems: Sequence[str]) -> list
 
 
 def _scaling_ci95(tokens_PQ: Floats, accuracy_PQ: Floats, *, seed: int) -> list[float] | None:
-    """Interval of Scaling, over the points where every problem has thinking tokens (so that every
-    resample has some)."""
-    thinking = (tokens_PQ > 0).all(axis=1)
-    if thinking.sum() < 2:
+    """Interval of Scaling over the points at which every problem has thinking tokens, so that every
+    resample has some. None for fewer than two such points."""
+    all_thinking = (tokens_PQ > 0).all(axis=1)
+    if all_thinking.sum() < 2:
         return None
-    return scaling_ci(tokens_PQ[thinking], accuracy_PQ[thinking], seed=seed).ends
+    return scaling_ci(tokens_PQ[all_thinking], accuracy_PQ[all_thinking], seed=seed).bounds

@@ -44,7 +44,7 @@ POINT_KEYS = ("max_thinking_tokens", "waits", "forced")
 Points = Mapping[PointKey, Sequence[EvaluationRow]]
 """One arm's rows by point."""
 AnswerGroups = Mapping[str, int | None]
-"""Row id to the number of its answer, equal for equivalent answers to a problem."""
+"""Row id → index of its answer's group, equal for equivalent answers to a problem."""
 
 
 def by_point(rows: Iterable[RowT]) -> dict[PointKey, list[RowT]]:
@@ -68,17 +68,17 @@ def point_key(point: Mapping[str, Any]) -> PointKey:
     return point["max_thinking_tokens"], point.get("waits") or 0, point.get("forced", True)
 
 
-def longest_point(points: Collection[PointKey]) -> PointKey:
+def largest_budget(points: Collection[PointKey]) -> PointKey:
     """The forced point with the largest cap and no waits: fixed in advance, not the best of the
     curve. For an arm of stored samples its only point."""
     forced = [key for key in points if key[2] and not key[1]]
     return max(forced or points)
 
 
-def longest_figures(points: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of an arm's `longest_point`."""
+def largest_budget_figures(points: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of an arm's `largest_budget`."""
     by_key = {point_key(point): point for point in points}
-    return by_key[longest_point(by_key)]
+    return by_key[largest_budget(by_key)]
 
 
 def base_and_tuned(models: Mapping[str, str]) -> tuple[str, str]:
@@ -95,16 +95,16 @@ def by_problem(rows: Iterable[RowT]) -> dict[str, list[RowT]]:
 
 
 def problem_scores(rows: Iterable[RowT]) -> dict[str, float]:
-    """A problem's share of correct answers, by problem in order of id.
+    """Each problem's share of correct answers, ordered by problem id.
 
     The mean over temperatures of the mean over samples: each temperature has the same weight.
     Ungradable answers are left out.
     """
     graded = by_problem(row for row in rows if row.verdict.is_counted)
-    return {problem: _score(graded[problem]) for problem in sorted(graded)}
+    return {problem: _mean_score(graded[problem]) for problem in sorted(graded)}
 
 
-def _score(rows: Iterable[EvaluationRow | ComparedRow]) -> float:
+def _mean_score(rows: Iterable[EvaluationRow | ComparedRow]) -> float:
     by_temperature = group_by(rows, lambda row: row.temperature).values()
     shares = [
         np.mean([row.verdict is Verdict.CORRECT for row in group]) for group in by_temperature
@@ -119,7 +119,7 @@ def point_figures(
     seed: int,
     groups: AnswerGroups | None = None,
 ) -> dict[str, Any]:
-    """All figures of rows that share arm, set, protocol and point.
+    """All figures of the rows of one arm, benchmark, protocol and point.
 
     Accuracy is the mean over problems of the mean over samples (pass@1), with its 95 % interval
     over problems. Ungradable answers are left out of the denominator and counted separately.
@@ -134,7 +134,7 @@ def point_figures(
         "n": len(scores),
         "num_samples": max(map(len, by_problem(rows).values())),
         "accuracy": _mean(scores.values()),
-        "ci95": interval.ends,
+        "ci95": interval.bounds,
         **_sample_figures(rows, groups or {}, seed=seed),
         **_token_figures(rows),
         **_end_figures(rows),
@@ -143,24 +143,24 @@ def point_figures(
 
 
 def averages(
-    longest_rows: Mapping[tuple[str, str, str], Sequence[EvaluationRow]],
+    rows_by_set: Mapping[tuple[str, str, str], Sequence[EvaluationRow]],
     domains: Mapping[str, str | None],
     *,
-    limo_sets: Collection[str],
+    limo_benchmarks: Collection[str],
     num_resamples: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Mean over sets with equal weights, by arm and protocol: in domain, out of domain, LIMO's ten,
-    all. `longest_rows` has the rows of (arm, protocol, set) at the arm's longest point."""
+    """Means over benchmarks (equal weights) by arm and protocol: in domain, out of domain, LIMO's
+    ten, all. `rows_by_set`: rows of (arm, protocol, benchmark) at the arm's largest budget."""
     figures = []
-    for arm, protocol in dict.fromkeys((arm, protocol) for arm, protocol, _ in longest_rows):
+    for arm, protocol in dict.fromkeys((arm, protocol) for arm, protocol, _ in rows_by_set):
         scores = {
             benchmark: list(problem_scores(rows).values())
-            for (row_arm, row_protocol, benchmark), rows in longest_rows.items()
+            for (row_arm, row_protocol, benchmark), rows in rows_by_set.items()
             if (row_arm, row_protocol) == (arm, protocol)
         }
         measured = [benchmark for benchmark, values in scores.items() if values]
-        for group, names in _set_groups(measured, domains, limo_sets).items():
+        for group, names in _benchmark_groups(measured, domains, limo_benchmarks).items():
             values = [scores[name] for name in names]
             figures.append(
                 {
@@ -168,22 +168,22 @@ def averages(
                     "protocol": protocol,
                     "group": group,
                     "benchmarks": names,
-                    "accuracy": float(np.mean([np.mean(of_set) for of_set in values])),
-                    "ci95": macro_mean_ci(values, num_resamples=num_resamples, seed=seed).ends,
+                    "accuracy": float(np.mean(list(map(np.mean, values)))),
+                    "ci95": macro_mean_ci(values, num_resamples=num_resamples, seed=seed).bounds,
                 }
             )
     return figures
 
 
-def _set_groups(
-    names: Sequence[str], domains: Mapping[str, str | None], limo_sets: Collection[str]
+def _benchmark_groups(
+    names: Sequence[str], domains: Mapping[str, str | None], limo_benchmarks: Collection[str]
 ) -> dict[str, list[str]]:
-    """Groups of at least two sets; LIMO's ten only where all ten were measured."""
-    limo = [name for name in names if name in limo_sets]
+    """Groups of at least two benchmarks; LIMO's ten only if all ten were measured."""
+    limo = [name for name in names if name in limo_benchmarks]
     groups = {
         "in": [name for name in names if domains.get(name) == "in"],
         "out": [name for name in names if domains.get(name) == "out"],
-        "ten": limo if len(limo) == len(limo_sets) else [],
+        "ten": limo if len(limo) == len(limo_benchmarks) else [],
         "all": list(names),
     }
     return {group: members for group, members in groups.items() if len(members) > 1}
@@ -192,7 +192,7 @@ def _set_groups(
 def _sample_figures(
     rows: Sequence[EvaluationRow], groups: AnswerGroups, *, seed: int
 ) -> dict[str, Any]:
-    """pass@k, maj@k and coverage; without pass@k and maj@k where temperatures are mixed."""
+    """pass@k, maj@k and coverage; pass@k and maj@k only if all rows have one temperature."""
     graded = [row for row in rows if row.verdict.is_counted]
     problems = [samples for _, samples in sorted(by_problem(graded).items())]
     correct = [[row.verdict is Verdict.CORRECT for row in samples] for samples in problems]
@@ -204,17 +204,17 @@ def _sample_figures(
             pass_at_k(sum(flags), num_samples=len(flags), k=k) for flags in correct
         )
         majorities[str(k)] = _mean(
-            maj_at_k([vote_of(row, groups) for row in samples], k=k, correct=flags, seed=seed)
+            maj_at_k([vote_key(row, groups) for row in samples], k=k, correct=flags, seed=seed)
             for samples, flags in zip(problems, correct, strict=True)
         )
     return {"coverage": _mean(map(any, correct)), "pass_at_k": passes, "maj_at_k": majorities}
 
 
-def vote_of(row: EvaluationRow, groups: AnswerGroups) -> Hashable | None:
+def vote_key(row: EvaluationRow, groups: AnswerGroups) -> Hashable | None:
     """The row's vote: the group of its answer and its verdict; None for no answer.
 
     With the verdict, a wrong answer never votes for the correct one: equivalent answers (3, 4 and
-    4, 3) may differ in verdict where the question asks for an order.
+    4, 3) may differ in verdict if the question asks for an order.
     """
     if row.verdict not in (Verdict.CORRECT, Verdict.WRONG):
         return None
@@ -258,10 +258,11 @@ def _by_domain(rows: Sequence[EvaluationRow]) -> dict[str, dict[str, Any]]:
 
 
 def _quantiles(values: Sequence[int]) -> dict[str, float]:
-    ranks = (10, 50, 90)
-    return {str(p): float(v) for p, v in zip(ranks, np.percentile(values, ranks), strict=True)}
+    percents = (10, 50, 90)
+    quantiles = np.percentile(values, percents)
+    return {str(p): float(q) for p, q in zip(percents, quantiles, strict=True)}
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    numbers = list(values)
-    return sum(numbers) / len(numbers) if numbers else None
+    values = list(values)
+    return sum(values) / len(values) if values else None

@@ -19,11 +19,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 NUM_RESAMPLES = 10_000
-"""As many as s1 draws for its confidence intervals (arXiv 2501.19393, section 5.1)."""
+"""As in s1's confidence intervals (arXiv 2501.19393, section 5.1)."""
 MAX_SUBSETS = 2_000
-"""maj@k averages over all subsets up to this many, and over as many seeded draws above it."""
-_BLOCK = 2_000_000
-"""Numbers resampled at a time, to bound memory."""
+"""maj@k averages over all subsets up to this many; above, over this many random ones (seeded)."""
+_BLOCK_VALUES = 2_000_000
+"""Values resampled at a time, to bound memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Interval:
     high: float
 
     @property
-    def ends(self) -> list[float] | None:
-        """Both ends, for JSON; None where they are NaN."""
+    def bounds(self) -> list[float] | None:
+        """[low, high], for JSON; None if they are NaN."""
         return None if math.isnan(self.low) else [self.low, self.high]
 
 
@@ -64,7 +64,7 @@ def pass_at_k(num_correct: int, *, num_samples: int, k: int) -> float:
     """Chance that at least one of k samples, drawn without replacement, is correct; in [0, 1].
 
     1 - C(n - c, k) / C(n, k), the unbiased estimate of Chen et al. 2021 (arXiv:2107.03374), eq. 1.
-    Raises ValueError where k > num_samples or num_correct is not in [0, num_samples].
+    Raises ValueError if k > num_samples or num_correct is not in [0, num_samples].
     """
     _check_subset(k, num_samples=num_samples)
     if not 0 <= num_correct <= num_samples:
@@ -84,26 +84,26 @@ def maj_at_k(
 ) -> float:
     """Chance that the most frequent answer of k samples, drawn without replacement, is correct.
 
-    `answers` has one value a sample, equal for equivalent answers; None (no answer) has no vote.
+    `answers` has one value per sample, equal for equivalent answers; None (no answer) has no vote.
     With `weights` the largest sum of weights wins. Ties are split evenly: with two of three tied
     answers correct the result is 2/3. Averages over all subsets if there are at most 2,000, else
-    over 2,000 seeded draws. Raises ValueError where k > len(answers).
+    over 2,000 random ones (seeded). Raises ValueError if k > len(answers).
     """
     _check_subset(k, num_samples=len(answers))
-    names = [name for name in dict.fromkeys(answers) if name is not None]
-    if not names:
+    distinct = [answer for answer in dict.fromkeys(answers) if answer is not None]
+    if not distinct:
         return 0.0
     correct_A = np.array(
-        [any(c for a, c in zip(answers, correct, strict=True) if a == n) for n in names]
+        [any(c for a, c in zip(answers, correct, strict=True) if a == d) for d in distinct]
     )
     weight_N = np.ones(len(answers)) if weights is None else np.asarray(weights, dtype=np.float64)
-    votes_NA = np.array([[float(a == n) for n in names] for a in answers]) * weight_N[:, None]
+    votes_NA = np.array([[float(a == d) for d in distinct] for a in answers]) * weight_N[:, None]
     subsets_SK = _subsets(len(answers), k=k, seed=seed)
     return float(_correct_shares(votes_NA[subsets_SK].sum(axis=1), correct_A).mean())
 
 
 def _correct_shares(votes_SA: Floats, correct_A: npt.NDArray[np.bool_]) -> Floats:
-    """Share of each vote's winning answers that are correct; 0 where nobody voted."""
+    """Share of each vote's winning answers that are correct; 0 if no sample has an answer."""
     best_S = votes_SA.max(axis=1)
     wins_SA = np.isclose(votes_SA, best_S[:, None]) & (best_S > 0)[:, None]
     shares: Floats = (wins_SA & correct_A).sum(axis=1) / np.maximum(wins_SA.sum(axis=1), 1)
@@ -116,11 +116,11 @@ def _check_subset(k: int, *, num_samples: int) -> None:
 
 
 def _subsets(num: int, *, k: int, seed: int) -> npt.NDArray[np.intp]:
-    """Rows of k different indices: all of them, or 2,000 seeded draws."""
+    """Rows of k different indices: all combinations, or 2,000 random ones (seeded)."""
     if math.comb(num, k) <= MAX_SUBSETS:
         return np.array(list(itertools.combinations(range(num), k)), dtype=np.intp)
-    random = np.random.default_rng([seed, num, k])
-    return random.random((MAX_SUBSETS, num)).argpartition(k - 1, axis=1)[:, :k]
+    rng = np.random.default_rng([seed, num, k])
+    return rng.random((MAX_SUBSETS, num)).argpartition(k - 1, axis=1)[:, :k]
 
 
 def powers_of_two(limit: int) -> list[int]:
@@ -138,10 +138,10 @@ def powers_of_two(limit: int) -> list[int]:
 def accuracy_ci(
     scores: Sequence[float], *, num_answers: int, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Interval:
-    """95 % interval of the mean of `scores`, one a problem; `num_answers` over all problems.
+    """95 % interval of the mean of `scores`, one per problem; `num_answers` over all problems.
 
-    Wilson's with one answer a problem, and where every score is 0 or every score is 1 (a bootstrap
-    would give an interval of width 0); else the bootstrap over problems. [0, 1] without problems.
+    Wilson's with one answer per problem, and if every score is 0 or every score is 1 (a bootstrap
+    would give an interval of width 0); else the bootstrap over problems. [0, 1] if empty.
     """
     if not len(scores):
         return Interval(0.0, 1.0)
@@ -151,16 +151,16 @@ def accuracy_ci(
 
 
 def wilson(num_correct: int, num_samples: int, *, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a share; [0, 1] without samples."""
+    """Wilson's score interval of a share; [0, 1] for no samples."""
     if num_samples == 0:
         return Interval(0.0, 1.0)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share, square = num_correct / num_samples, z * z / num_samples
     centre = (share + square / 2) / (1 + square)
-    half = (
+    half_width = (
         z / (1 + square) * math.sqrt(share * (1 - share) / num_samples + square / (4 * num_samples))
     )
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    return Interval(max(0.0, centre - half_width), min(1.0, centre + half_width))
 
 
 def bootstrap_ci(
@@ -170,14 +170,14 @@ def bootstrap_ci(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of the mean of `values`, one a problem. NaN ends without problems.
+    """Percentile interval of the mean of `values`, one per problem. NaN bounds if empty.
 
     Resamples problems, so average a problem's samples first.
     """
     if not len(values):
         return NO_INTERVAL
-    draws = _resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed)
-    return percentile_interval(draws, confidence=confidence)
+    means = _resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed)
+    return percentile_interval(means, confidence=confidence)
 
 
 def macro_mean_ci(
@@ -185,33 +185,33 @@ def macro_mean_ci(
 ) -> Interval:
     """95 % percentile interval of the mean of several sets' means, each set with the same weight.
 
-    One value a problem; problems are resampled within their set. NaN ends without a set, or with
+    One value per problem; problems are resampled within their set. NaN bounds if there is no set or
     an empty one.
     """
     if not sets or not all(len(values) for values in sets):
         return NO_INTERVAL
-    draws = [
+    means = [
         _resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed + i)
         for i, values in enumerate(sets)
     ]
-    return percentile_interval(np.mean(draws, axis=0))
+    return percentile_interval(np.mean(means, axis=0))
 
 
 def _resampled_means(values: Floats, *, num: int, seed: int) -> Floats:
-    random = np.random.default_rng(seed)
-    rows = max(1, _BLOCK // len(values))
+    rng = np.random.default_rng(seed)
+    num_rows = max(1, _BLOCK_VALUES // len(values))
     blocks = []
-    for start in range(0, num, rows):
-        picks = random.integers(len(values), size=(min(rows, num - start), len(values)))
-        blocks.append(values[picks].mean(axis=1))
+    for start in range(0, num, num_rows):
+        indices = rng.integers(len(values), size=(min(num_rows, num - start), len(values)))
+        blocks.append(values[indices].mean(axis=1))
     return np.concatenate(blocks)
 
 
-def percentile_interval(draws: Floats | Sequence[float], *, confidence: float = 0.95) -> Interval:
-    """Central interval of the resampled values; NaN ends without values."""
-    if not len(draws):
+def percentile_interval(values: Floats | Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Central interval of the resampled values; NaN bounds if empty."""
+    if not len(values):
         return NO_INTERVAL
-    low, high = np.quantile(draws, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    low, high = np.quantile(values, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(float(low), float(high))
 
 
@@ -223,25 +223,25 @@ def paired_bootstrap(
 ) -> PairedDifference:
     """Mean of b - a with its 95 % interval and two-sided p; resamples pairs.
 
-    `a` and `b` have one mean a problem, in the same order. p is the share of resampled differences
-    at least as far from the observed one as zero is: a difference of zero gives 1. Raises
-    ValueError where the lengths differ or are 0.
+    `a` and `b` have one mean per problem, in the same order. p is the share of resampled
+    differences at least as far from the observed one as zero is: a difference of zero gives 1.
+    Raises ValueError if the lengths differ or are 0.
     """
     differences = _differences(a, b)
-    draws = _resampled_means(differences, num=num_resamples, seed=seed)
+    resampled = _resampled_means(differences, num=num_resamples, seed=seed)
     mean = float(differences.mean())
-    beyond = np.abs(draws - mean) >= abs(mean) - 1e-12
-    p_value = (float(beyond.sum()) + 1) / (num_resamples + 1)
-    return PairedDifference(mean, percentile_interval(draws), min(1.0, p_value))
+    as_far = np.abs(resampled - mean) >= abs(mean) - 1e-12
+    p_value = (float(as_far.sum()) + 1) / (num_resamples + 1)
+    return PairedDifference(mean, percentile_interval(resampled), min(1.0, p_value))
 
 
 def sign_test(a: Sequence[float], b: Sequence[float]) -> float:
     """Exact two-sided p of "b wins as often as a" without ties; McNemar's test for 0/1 values."""
     differences = _differences(a, b)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
-    num = wins + losses
-    tail = sum(math.comb(num, i) for i in range(min(wins, losses) + 1))
-    return float(min(1.0, 2 * tail / 2**num))
+    num_untied = wins + losses
+    tail = sum(math.comb(num_untied, i) for i in range(min(wins, losses) + 1))
+    return float(min(1.0, 2 * tail / 2**num_untied))
 
 
 def minimal_detectable_difference(
@@ -254,13 +254,13 @@ def minimal_detectable_difference(
     differences = _differences(a, b)
     if len(differences) < 2:
         return math.nan
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    standard_error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
     normal: NormalDist = NormalDist()
-    return float((normal.inv_cdf(1 - significance / 2) + normal.inv_cdf(power)) * error)
+    return float((normal.inv_cdf(1 - significance / 2) + normal.inv_cdf(power)) * standard_error)
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> Floats:
-    """b - a for each problem. Raises ValueError where the lengths differ or are 0."""
+    """b - a for each problem. Raises ValueError if the lengths differ or are 0."""
     if len(a) != len(b) or not len(a):
         raise ValueError(
             f"paired test: {len(a)} and {len(b)} problems; expected the same problems, at least one"

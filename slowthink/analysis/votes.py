@@ -32,10 +32,10 @@ class Sample:
     """One graded sample of a problem."""
 
     answer: Hashable | None
-    """Equal for equivalent answers of a problem. None: no answer, so no vote."""
+    """Equal for equivalent answers to a problem. None: no answer, so no vote."""
     correct: bool
     num_tokens: int
-    """Thinking, closing and answer."""
+    """Thinking, closing and answer tokens."""
     score: float | None = None
     """The scorer's score; None without a scorer."""
 
@@ -49,7 +49,7 @@ class ProblemVotes:
     num_tokens: float
     scorer_tokens: float = 0.0
     resolved: bool = True
-    """False: no answer was accepted, which counts as wrong."""
+    """False: no answer was accepted; counts as wrong."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +87,7 @@ def vote_curve(
     ValueError if a problem has fewer than k samples, if a score is missing, or for the weighted
     majority if a score is negative.
     """
-    problems = [of_problem for _, of_problem in sorted(samples.items()) if of_problem]
+    problems = [samples[problem] for problem in sorted(samples) if samples[problem]]
     if not problems:
         return []
     scorer_tokens = 0.0 if method == "majority" else scorer_tokens_per_sample
@@ -96,11 +96,12 @@ def vote_curve(
             k,
             [
                 ProblemVotes(
-                    accuracy=_accuracy(of_problem, method, k, seed=seed),
-                    num_tokens=k * float(np.mean([sample.num_tokens for sample in of_problem])),
+                    accuracy=_vote_accuracy(problem_samples, method, k, seed=seed),
+                    num_tokens=k
+                    * float(np.mean([sample.num_tokens for sample in problem_samples])),
                     scorer_tokens=k * scorer_tokens,
                 )
-                for of_problem in problems
+                for problem_samples in problems
             ],
             seed=seed,
             num_resamples=num_resamples,
@@ -114,8 +115,8 @@ def curve_point(
 ) -> VotePoint:
     """Return one point of a curve: means over problems with equal weight.
 
-    The interval is Wilson's if every problem is entirely right or wrong (correct also at 0 and 1),
-    otherwise a bootstrap over problems. Raises ValueError without problems.
+    The interval is Wilson's if every problem's accuracy is 0 or 1 (a bootstrap of equal values has
+    width 0), otherwise a bootstrap over problems. Raises ValueError for no problems.
     """
     if not votes:
         raise ValueError("curve_point: no problem; expected at least one")
@@ -136,11 +137,11 @@ def curve_point(
 
 
 def vote(samples: Sequence[Sample], *, weighted: bool = False) -> float:
-    """Accuracy of the vote over all samples: 1, 0, or a share for ties; 0 without any answer."""
+    """Accuracy of the vote over all samples: 1, 0, or a share for ties; 0 if there is no answer."""
     if not samples:
         return 0.0
     method: Method = "weighted" if weighted else "majority"
-    return _accuracy(samples, method, len(samples), seed=0)
+    return _vote_accuracy(samples, method, len(samples), seed=0)
 
 
 def best_of_n(samples: Sequence[Sample], *, k: int) -> float:
@@ -155,22 +156,22 @@ def best_of_n(samples: Sequence[Sample], *, k: int) -> float:
         raise ValueError(
             f"best-of-n: k = {k} of {len(samples)} samples; expected 1 to {len(samples)}"
         )
-    levels: dict[float, list[bool]] = {}
-    for sample, score in zip(samples, _scores(samples), strict=True):
-        levels.setdefault(score, []).append(sample.correct)
+    correct_by_score: dict[float, list[bool]] = {}
+    for sample, score in zip(samples, _require_scores(samples), strict=True):
+        correct_by_score.setdefault(score, []).append(sample.correct)
     remaining, correct_subsets = len(samples), 0.0
-    for score in sorted(levels, reverse=True):
-        tied = levels[score]
+    for score in sorted(correct_by_score, reverse=True):
+        tied = correct_by_score[score]
         subsets = math.comb(remaining, k) - math.comb(remaining - len(tied), k)
         correct_subsets += subsets * sum(tied) / len(tied)
         remaining -= len(tied)
     return correct_subsets / math.comb(len(samples), k)
 
 
-def _accuracy(samples: Sequence[Sample], method: Method, k: int, *, seed: int) -> float:
+def _vote_accuracy(samples: Sequence[Sample], method: Method, k: int, *, seed: int) -> float:
     if method == "best-of-n":
         return best_of_n(samples, k=k)
-    weights = _scores(samples) if method == "weighted" else None
+    weights = _require_scores(samples) if method == "weighted" else None
     if weights and min(weights) < 0:
         raise ValueError(
             f"weighted majority: a score of {min(weights)}; expected weights of 0 or more. "
@@ -185,7 +186,7 @@ def _accuracy(samples: Sequence[Sample], method: Method, k: int, *, seed: int) -
     )
 
 
-def _scores(samples: Sequence[Sample]) -> list[float]:
+def _require_scores(samples: Sequence[Sample]) -> list[float]:
     scores = [sample.score for sample in samples if sample.score is not None]
     if len(scores) < len(samples):
         raise ValueError(

@@ -18,7 +18,7 @@ from slowthink.recipe.loading import parse_recipe
 from slowthink.recipe.protocols import PROTOCOLS
 from slowthink.records import EvaluationRow
 from slowthink.stages.evaluate import plan
-from slowthink.stages.evaluate.sets import chat_for
+from slowthink.stages.evaluate.sets import resolve_chat
 from tests.evaluate.made_rows import make_problem
 
 NUM = 6
@@ -272,14 +272,14 @@ SET = ProblemSet(name="x", problems=(make_problem("q"),), instruction="Answer wi
 
 def test_the_chat_goes_before_set_and_protocol() -> None:
     own = ChatConfig(instruction="Be brief.", system_prompt="")
-    chat = chat_for(own, PROTOCOLS["limo-v1"], SET)
+    chat = resolve_chat(own, PROTOCOLS["limo-v1"], SET)
     assert (chat.instruction, chat.system_prompt) == ("Be brief.", "")
-    chat = chat_for(ChatConfig(), PROTOCOLS["limo-v1"], SET)
+    chat = resolve_chat(ChatConfig(), PROTOCOLS["limo-v1"], SET)
     assert chat.instruction == "Answer with a letter."
     assert chat.system_prompt is not None
     assert "\\boxed{}" in chat.system_prompt
 
 
 def test_s1_asks_the_question_alone() -> None:
-    chat = chat_for(ChatConfig(instruction="Be brief."), PROTOCOLS["s1"], SET)
+    chat = resolve_chat(ChatConfig(instruction="Be brief."), PROTOCOLS["s1"], SET)
     assert (chat.instruction, chat.system_prompt) == (None, None)

@@ -18,7 +18,7 @@ from slowthink.analysis.statistics import (
 from slowthink.recipe import ArmConfig
 from slowthink.recipe.protocols import PROTOCOLS, describe_protocol, draws_for, resolve_protocol
 from slowthink.records import Verdict
-from slowthink.stages.evaluate.batches import points_of
+from slowthink.stages.evaluate.batches import arm_points
 from tests.evaluate.made_rows import RIGHT, UNGRADABLE, WRONG, figures, make_row, make_set
 
 
@@ -287,8 +287,8 @@ def test_sets_and_protocols_stand_apart_and_are_averaged() -> None:
 
 def test_points_of_an_arm() -> None:
     base, tuned = (ArmConfig.model_validate(arm) for arm in ARMS)
-    assert [(p.cap, p.waits, p.forced) for p in points_of(base)] == [(8, 0, False), (8, 0, True)]
-    assert [(p.cap, p.waits) for p in points_of(tuned)] == [(0, 0), (8, 0), (8, 1)]
+    assert [(p.cap, p.waits, p.forced) for p in arm_points(base)] == [(8, 0, False), (8, 0, True)]
+    assert [(p.cap, p.waits) for p in arm_points(tuned)] == [(0, 0), (8, 0), (8, 1)]
 
 
 # --- protocols ------------------------------------------------------------------------------------

@@ -231,7 +231,7 @@ def test_columns_are_read_from_problems_and_traces_alike(tmp_path: Path) -> None
         folder = tmp_path / name
         assert problem_columns.domain_counts(folder) == {"x": 1, "unknown": 1}
         assert problem_columns.question_lengths(folder) == {2: 1, 4: 1}
-        assert problem_columns.questions_of([folder], {"a", "c"}) == {"a": "数数", "c": "longer"}
+        assert problem_columns.find_questions([folder], {"a", "c"}) == {"a": "数数", "c": "longer"}
         assert problem_columns.thinking_lengths(folder) == {}
 
 

@@ -14,7 +14,7 @@ from slowthink.pipeline.contract import read_manifest
 from slowthink.recipe.loading import parse_recipe
 from slowthink.stages import report
 from slowthink.stages.report.data import collect, headline, open_run
-from slowthink.stages.report.sets import published_for, set_key, sets_of
+from slowthink.stages.report.sets import evaluated_sets, published_for, set_key
 
 KEYS = {
     "name", "wall_seconds", "peak_rss_mb", "seconds", "base_accuracy", "tuned_accuracy",
@@ -73,13 +73,13 @@ def test_headline_has_averages_parallel_scaling_and_the_judge(whole_run):
 
 
 def test_summary_of_an_older_run_without_sets_becomes_one_set():
-    (eval_set,) = sets_of(old_summary("base", "tuned"))
+    (eval_set,) = evaluated_sets(old_summary("base", "tuned"))
     assert set_key(eval_set) == ("heldout", "greedy")
     assert (eval_set["protocol_text"], eval_set["num_problems"]) == ("greedy, 1 sample", 20)
     assert (eval_set["comparisons"], eval_set["elicitation"]) == ([], None)
     mixed = old_summary("base", "tuned")
     mixed["arms"][1]["protocol"] = "T=0.7, 4 samples"
-    assert [len(row["arms"]) for row in sets_of(mixed)] == [1, 1]
+    assert [len(row["arms"]) for row in evaluated_sets(mixed)] == [1, 1]
 
 
 def test_figures_of_zero_are_kept_among_the_published():

@@ -29,24 +29,24 @@ FINISH = ("finish_reason", "stop_reason")
 NUM_TOKENS = ("num_tokens", "num_generated_tokens", "completion_tokens", "output_tokens")
 TEMPERATURE = ("temperature",)
 
-_TRUE = ("true", "1", "1.0", "yes", "c", "correct")
-_FALSE = ("false", "0", "0.0", "no", "i", "incorrect", "wrong")
+_TRUE_LABELS = ("true", "1", "1.0", "yes", "c", "correct")
+_FALSE_LABELS = ("false", "0", "0.0", "no", "i", "incorrect", "wrong")
 _LIMIT_REASONS = ("length", "max_tokens", "model_length", "max_length")
 
 
 def filled_column(values: Values, names: Sequence[str]) -> str | None:
-    """The first of these columns that has a value; None where none has."""
+    """The first of these columns that has a value; None if none has."""
     return next((name for name in names if values.get(name) is not None), None)
 
 
 def first_value(values: Values, names: Sequence[str]) -> Any:
-    """The value of the first of these columns that has one; None where none has."""
+    """The value of the first of these columns that has one; None if none has."""
     name = filled_column(values, names)
     return None if name is None else values[name]
 
 
 def read_question(values: Values) -> str:
-    """The question. Raises UnusableValue where there is none."""
+    """The question. Raises UnusableValue if there is none."""
     name = filled_column(values, QUESTION)
     question = None if name is None else text_value(values[name], name).strip()
     if not question:
@@ -64,7 +64,7 @@ def read_choices(values: Values) -> tuple[str, ...]:
 
 
 def reference_answer(value: Any, choices: tuple[str, ...]) -> str | None:
-    """The answer to compare with: of a worked solution its end, of an option's index its letter."""
+    """The reference answer; of a solution its end, of an option's index its letter."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if isinstance(value, int) and not isinstance(value, bool):
@@ -79,9 +79,9 @@ def reference_answer(value: Any, choices: tuple[str, ...]) -> str | None:
 
 
 def parse_label(value: Any) -> bool | None:
-    """A label such as "correct" or 0 as a truth value; None where it is neither."""
+    """A label such as "correct" or 0 as a truth value; None if it is neither true nor false."""
     text = str(value).strip().lower()
-    return True if text in _TRUE else False if text in _FALSE else None
+    return True if text in _TRUE_LABELS else False if text in _FALSE_LABELS else None
 
 
 def parse_count(value: Any) -> int | None:
@@ -91,7 +91,7 @@ def parse_count(value: Any) -> int | None:
 
 
 def hit_limit(values: Values) -> bool | None:
-    """Whether a limit ended generation; None where the row does not state it."""
+    """Whether a limit ended generation; None if the row does not state it."""
     if (truncated := parse_label(first_value(values, TRUNCATED))) is not None:
         return truncated
     reason = first_value(values, FINISH)

@@ -28,8 +28,8 @@ from slowthink.data.stored.samples import SEPARATE_COLUMN, StoredSample, TextPar
 from slowthink.records import Verdict
 
 UNNUMBERED = -1
-"""The row has no sample number; `SampleReader` counts."""
-LABELS = ("exact_match", "math_verify", "acc", "accuracy", "score")
+"""The row has no sample number; `SampleReader` assigns one."""
+CORRECTNESS_METRICS = ("exact_match", "math_verify", "acc", "accuracy", "score")
 """Metrics of lm-eval that are 1 for a right answer, the likeliest first."""
 
 
@@ -39,13 +39,13 @@ class SampleFormat:
 
     name: str
     columns: tuple[tuple[str, ...], ...]
-    """A row of this format has a value in one column of each group."""
+    """Groups of columns: a row of this format has a value in one column of each group."""
     read: Callable[[Values], list[StoredSample]]
-    """Raises UnusableValue where a value cannot be used."""
+    """Raises UnusableValue if a value cannot be used."""
 
 
 def detect_format(values: Values) -> SampleFormat | None:
-    """The first format whose columns a row has; None where there is none."""
+    """The first format whose columns the row has; None if there is none."""
     return next(
         (f for f in FORMATS if all(filled_column(values, group) for group in f.columns)), None
     )
@@ -55,7 +55,7 @@ def detect_format(values: Values) -> SampleFormat | None:
 
 
 def _read_plain(values: Values) -> list[StoredSample]:
-    """One sample, or several where the response is a list; other columns may then be lists too."""
+    """One sample, or several if the response is a list; other columns may then be lists too."""
     question, choices = columns.read_question(values), read_choices(values)
     name = filled_column(values, (*columns.RESPONSE, *columns.RESPONSES)) or "response"
     value = values[name]
@@ -64,7 +64,7 @@ def _read_plain(values: Values) -> list[StoredSample]:
         raise UnusableValue(f"`{name}` is empty")
     return [
         _plain_sample(
-            {column: _item(value, index, len(texts)) for column, value in values.items()},
+            {column: _sample_value(value, index, len(texts)) for column, value in values.items()},
             text, question=question, choices=choices,
             answer=reference_answer(first_value(values, columns.ANSWER), choices),
         )
@@ -72,9 +72,9 @@ def _read_plain(values: Values) -> list[StoredSample]:
     ]  # fmt: skip
 
 
-def _item(value: Any, index: int, num: int) -> Any:
-    """A sample's value of a column, which may be a list with one for each of `num` samples."""
-    return value[index] if isinstance(value, list) and len(value) == num else value
+def _sample_value(value: Any, index: int, num_samples: int) -> Any:
+    """One sample's value of a column, which may be a list with a value for each sample."""
+    return value[index] if isinstance(value, list) and len(value) == num_samples else value
 
 
 def _plain_sample(
@@ -86,9 +86,9 @@ def _plain_sample(
     return StoredSample(
         question=question, choices=choices, answer=answer,
         response=parts.response, thinking=parts.thinking, closing=parts.closing,
-        sample=_number_of(values), score=parse_number(first_value(values, columns.SCORE)),
+        sample=_sample_number(values), score=parse_number(first_value(values, columns.SCORE)),
         labelled_correct=parse_label(first_value(values, columns.CORRECT)),
-        problem_row=_id_of(values), model=_name(first_value(values, columns.MODEL)),
+        problem_row=_problem_row(values), model=_model_name(first_value(values, columns.MODEL)),
         truncated=is_truncated(columns.hit_limit(values), parts),
         num_tokens=columns.parse_count(first_value(values, columns.NUM_TOKENS)),
         temperature=temperature,
@@ -96,7 +96,7 @@ def _plain_sample(
 
 
 def with_thinking(parts: TextParts, thinking: str | None) -> TextParts:
-    """The parts, with thinking from a column of its own."""
+    """The parts, with thinking from its own column if it has one."""
     if thinking is None:
         return parts
     return TextParts(thinking, parts.closing or (SEPARATE_COLUMN if parts.response.strip() else ""),
@@ -104,21 +104,21 @@ def with_thinking(parts: TextParts, thinking: str | None) -> TextParts:
 
 
 def is_truncated(hit_limit: bool | None, parts: TextParts) -> bool | None:
-    """Whether the text is truncated: a limit ended it, or thinking never closed. None: unknown."""
+    """Whether the text is truncated: a limit ended it, or thinking never ended. None: unknown."""
     return True if parts.unfinished else hit_limit
 
 
-def _number_of(values: Values) -> int:
-    number = columns.parse_count(first_value(values, columns.SAMPLE))
-    return UNNUMBERED if number is None else number
+def _sample_number(values: Values) -> int:
+    sample = columns.parse_count(first_value(values, columns.SAMPLE))
+    return UNNUMBERED if sample is None else sample
 
 
-def _id_of(values: Values) -> str:
+def _problem_row(values: Values) -> str:
     row_id = first_value(values, columns.ROW_ID)
     return str(row_id) if isinstance(row_id, (str, int)) else ""
 
 
-def _name(value: Any) -> str | None:
+def _model_name(value: Any) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 
@@ -130,9 +130,9 @@ def _read_lm_eval(values: Values) -> list[StoredSample]:
 
     After evaluator.py and loggers/evaluation_tracker.py of EleutherAI/lm-evaluation-harness 0.4.
     """
-    doc, block = _mapping(values.get("doc")), _mapping(values.get("slowthink"))
-    texts, choices = _responses(values["resps"]), read_choices(doc)
-    prompt, settings = _arguments(values.get("arguments"))
+    doc, export = _mapping(values.get("doc")), _mapping(values.get("slowthink"))
+    texts, choices = _response_texts(values["resps"]), read_choices(doc)
+    prompt, settings = _parse_arguments(values.get("arguments"))
     answer = first_value(doc, columns.ANSWER)
     is_index = isinstance(answer, int) and bool(choices)
     if not is_index and values.get("target"):
@@ -140,13 +140,14 @@ def _read_lm_eval(values: Values) -> list[StoredSample]:
     answer = reference_answer(answer, choices)
     common: dict[str, Any] = {
         "question": _question(doc, prompt), "choices": choices, "answer": answer,
-        "problem_row": _id_of(doc) or str(values.get("doc_id", "")),
-        "temperature": _temperature(settings), "model": _name(block.get("model")),
+        "problem_row": _problem_row(doc) or str(values.get("doc_id", "")),
+        "temperature": _temperature(settings), "model": _model_name(export.get("model")),
     }  # fmt: skip
-    own = block.get("samples")
-    if isinstance(own, list) and len(own) == len(texts):
-        return [_own_sample(text, sample, common) for text, sample in zip(texts, own, strict=True)]
-    label = _label(values) if len(texts) == 1 else None
+    exported = export.get("samples")
+    if isinstance(exported, list) and len(exported) == len(texts):
+        pairs = zip(texts, exported, strict=True)
+        return [_exported_sample(text, sample, common) for text, sample in pairs]
+    label = _metric_label(values) if len(texts) == 1 else None
     return [_harness_sample(text, label, common) for text in texts]
 
 
@@ -162,27 +163,27 @@ def _harness_sample(text: str, label: bool | None, common: Mapping[str, Any]) ->
     )  # fmt: skip
 
 
-def _own_sample(text: str, block: Any, common: Mapping[str, Any]) -> StoredSample:
-    """A sample that slowthink exported: `block` has the offsets of its parts."""
-    if not isinstance(block, Mapping):
+def _exported_sample(text: str, exported: Any, common: Mapping[str, Any]) -> StoredSample:
+    """A sample that slowthink exported: `exported` has the offsets of its parts."""
+    if not isinstance(exported, Mapping):
         raise UnusableValue("`slowthink.samples` is not a list of objects")
-    offsets = [columns.parse_count(block.get(name)) for name in ("closing_at", "answer_at")]
-    parts = _own_parts(text, *offsets)
-    verdict, number = block.get("verdict"), columns.parse_count(block.get("sample"))
+    offsets = [columns.parse_count(exported.get(name)) for name in ("closing_at", "answer_at")]
+    parts = _exported_parts(text, *offsets)
+    verdict, sample = exported.get("verdict"), columns.parse_count(exported.get("sample"))
     counts = [
-        columns.parse_count(block.get(f"num_{part}_tokens")) for part in ("thinking", "answer")
+        columns.parse_count(exported.get(f"num_{part}_tokens")) for part in ("thinking", "answer")
     ]
     return StoredSample(
         **common, response=parts.response, thinking=parts.thinking, closing=parts.closing,
-        sample=UNNUMBERED if number is None else number,
-        score=parse_number(block.get("score")),
+        sample=UNNUMBERED if sample is None else sample,
+        score=parse_number(exported.get("score")),
         labelled_correct=_verdict_label(verdict), truncated=verdict == Verdict.TRUNCATED.value,
         num_tokens=None if None in counts else sum(filter(None, counts)),
     )  # fmt: skip
 
 
-def _own_parts(text: str, closing_at: int | None, answer_at: int | None) -> TextParts:
-    """The parts as slowthink graded them; with nothing forced, the delimiter is in the text."""
+def _exported_parts(text: str, closing_at: int | None, answer_at: int | None) -> TextParts:
+    """The parts as slowthink graded them; an unforced delimiter is part of the thinking."""
     if closing_at is None or answer_at is None:
         return split_text(text)
     thinking, closing = text[:closing_at], text[closing_at:answer_at]
@@ -192,12 +193,12 @@ def _own_parts(text: str, closing_at: int | None, answer_at: int | None) -> Text
 
 
 def _verdict_label(verdict: Any) -> bool | None:
-    if verdict not in [known.value for known in Verdict] or not Verdict(verdict).is_counted:
+    if verdict not in [each.value for each in Verdict] or not Verdict(verdict).is_counted:
         return None
     return Verdict(verdict) is Verdict.CORRECT
 
 
-def _responses(resps: Any) -> list[str]:
+def _response_texts(resps: Any) -> list[str]:
     if not isinstance(resps, list):
         raise UnusableValue("`resps` is not a list")
     texts = [text for item in resps for text in (item if isinstance(item, list) else [item])]
@@ -206,7 +207,7 @@ def _responses(resps: Any) -> list[str]:
     return [text_value(text, "resps") for text in texts]
 
 
-def _arguments(arguments: Any) -> tuple[str | None, Mapping[str, Any]]:
+def _parse_arguments(arguments: Any) -> tuple[str | None, Mapping[str, Any]]:
     """Prompt and settings of {"gen_args_0": {"arg_0": …, "arg_1": …}} or [[prompt, settings]]."""
     if isinstance(arguments, Mapping):
         arguments = [list(a.values()) for a in arguments.values() if isinstance(a, Mapping)]
@@ -244,11 +245,11 @@ def _temperature(settings: Mapping[str, Any]) -> float | None:
     return 0.0 if settings.get("do_sample") is False else parse_number(settings.get("temperature"))
 
 
-def _label(values: Values) -> bool | None:
-    """Whether the answer is right, by the first metric that states it; None where none does."""
+def _metric_label(values: Values) -> bool | None:
+    """Whether the answer is right, by the first metric that states it; None if none does."""
     metrics = values.get("metrics")
-    named = [name for name in metrics if isinstance(name, str)] if isinstance(metrics, list) else []
-    names = [*LABELS, *named]
+    listed = metrics if isinstance(metrics, list) else []
+    names = [*CORRECTNESS_METRICS, *(name for name in listed if isinstance(name, str))]
     labels = (parse_label(values.get(name)) for name in names)
     return next((label for label in labels if label is not None), None)
 
@@ -274,8 +275,9 @@ def _read_inspect(values: Values) -> list[StoredSample]:
             question=text_value(question, "input").strip(), choices=choices,
             answer=reference_answer(values["target"], choices),
             response=parts.response, thinking=parts.thinking, closing=parts.closing,
-            sample=epoch - 1 if epoch else UNNUMBERED, problem_row=_id_of(values),
-            labelled_correct=_scored(values.get("scores")), model=_name(output.get("model")),
+            sample=epoch - 1 if epoch else UNNUMBERED, problem_row=_problem_row(values),
+            labelled_correct=_score_label(values.get("scores")),
+            model=_model_name(output.get("model")),
             truncated=is_truncated(columns.hit_limit(completion), parts),
             num_tokens=columns.parse_count(first_value(usage, columns.NUM_TOKENS)),
         )
@@ -289,16 +291,16 @@ def content_text(content: Any) -> tuple[str | None, str | None]:
     if not isinstance(content, list):
         return None, None
     parts = [part for part in content if isinstance(part, Mapping)]
-    return _joined(parts, "text"), _joined(parts, "reasoning")
+    return _join_parts(parts, "text"), _join_parts(parts, "reasoning")
 
 
-def _joined(parts: Sequence[Mapping[str, Any]], kind: str) -> str | None:
+def _join_parts(parts: Sequence[Mapping[str, Any]], kind: str) -> str | None:
     contents = [part.get(kind) for part in parts if part.get("type") == kind]
     texts = [text for text in contents if isinstance(text, str)]
     return "\n".join(texts) if texts else None
 
 
-def _scored(scores: Any) -> bool | None:
+def _score_label(scores: Any) -> bool | None:
     """The label of the first score, whose value is C, I or a number."""
     score = next(iter(scores.values()), None) if isinstance(scores, Mapping) else None
     return parse_label(score.get("value")) if isinstance(score, Mapping) else None

@@ -30,13 +30,13 @@ CountTokens = Callable[[str], int]
 def stored_problems(stored: StoredSamples, *, benchmark: str) -> list[Problem]:
     """The file's own questions as held-out problems, in its order.
 
-    Where samples of a question have different reference answers (a file of several models may have
+    If samples of a question have different reference answers (a file of several models may have
     garbled ones), the most frequent is used.
     """
     answers: dict[str, Counter[str]] = defaultdict(Counter)
-    firsts: dict[str, StoredSample] = {}
+    first_samples: dict[str, StoredSample] = {}
     for sample in stored.samples:
-        firsts.setdefault(sample.problem_id, sample)
+        first_samples.setdefault(sample.problem_id, sample)
         if sample.answer is not None:
             answers[sample.problem_id][sample.answer] += 1
     return [
@@ -46,14 +46,14 @@ def stored_problems(stored: StoredSamples, *, benchmark: str) -> list[Problem]:
             answer=answers[name].most_common(1)[0][0] if answers[name] else None,
             source=benchmark, source_row=sample.problem_row, split=Split.HELDOUT,
         )
-        for name, sample in firsts.items()
+        for name, sample in first_samples.items()
     ]  # fmt: skip
 
 
 def match_problems(stored: StoredSamples, problems: Sequence[Problem]) -> dict[str, Problem]:
     """The matching problem of each sample, by `problem_id`; samples without a match are left out.
 
-    Matches by the exact question and options, or our own id where the file has it, then by their
+    Matches by the exact question and options, or our own id if the file has it, then by their
     normal form.
     """
     by_id = {problem.id: problem for problem in problems}
@@ -83,11 +83,11 @@ def grade_stored(
     """The samples' graded rows in file order, and the dropped samples without a problem.
 
     Grades against the problem's reference answer, not the file's. Samples of a problem that share a
-    number are renumbered in file order. Tokens are counted by `count_tokens` unless the file states
-    their number (`usage`).
+    number are renumbered in file order. `count_tokens` is used unless the file states the number of
+    tokens (`usage`).
     """
-    problem_of = match_problems(stored, problems)
-    matched = [sample for sample in stored.samples if sample.problem_id in problem_of]
+    matches = match_problems(stored, problems)
+    matched = [sample for sample in stored.samples if sample.problem_id in matches]
     dropped = [
         Dropped(
             id=sample.location,
@@ -96,9 +96,9 @@ def grade_stored(
             evidence=as_evidence(sample.question),
         )
         for sample in stored.samples
-        if sample.problem_id not in problem_of
+        if sample.problem_id not in matches
     ]
-    pairs = [(sample, problem_of[sample.problem_id]) for sample in _renumber(matched, problem_of)]
+    pairs = [(sample, matches[sample.problem_id]) for sample in _renumber(matched, matches)]
     items = [
         GradeItem(
             problem=reorder_options(problem, sample.choices), answer_text=sample.response,
@@ -107,11 +107,11 @@ def grade_stored(
         for sample, problem in pairs
     ]  # fmt: skip
     grades = grader.grade_many(items)
-    num_prompt = {problem.id: count_tokens(problem.question) for _, problem in pairs}
+    num_prompt_tokens = {problem.id: count_tokens(problem.question) for _, problem in pairs}
     rows = [
-        _row(
+        _make_row(
             sample, problem, grade, arm=arm, benchmark=benchmark, protocol=protocol,
-            num_prompt_tokens=num_prompt[problem.id], count_tokens=count_tokens,
+            num_prompt_tokens=num_prompt_tokens[problem.id], count_tokens=count_tokens,
             last_number=last_number,
         )
         for (sample, problem), grade in zip(pairs, grades, strict=True)
@@ -120,26 +120,27 @@ def grade_stored(
 
 
 def reorder_options(problem: Problem, choices: tuple[str, ...]) -> Problem:
-    """The problem with its options in the order in which a sample's model saw them."""
+    """The problem with its options in the order of the sample's prompt."""
     if not choices or choices == problem.choices or not problem.choices:
         return problem
     letter = (problem.answer or "").strip(" ().")
     index = ord(letter) - ord("A") if len(letter) == 1 else -1
     if not 0 <= index < len(problem.choices):
         return replace(problem, choices=choices)
-    texts, right = [duplicate_key(text) for text in choices], duplicate_key(problem.choices[index])
-    if right not in texts:
+    keys = [duplicate_key(text) for text in choices]
+    right_key = duplicate_key(problem.choices[index])
+    if right_key not in keys:
         return problem
-    return replace(problem, choices=choices, answer=chr(ord("A") + texts.index(right)))
+    return replace(problem, choices=choices, answer=chr(ord("A") + keys.index(right_key)))
 
 
 def _renumber(
-    samples: Sequence[StoredSample], problem_of: Mapping[str, Problem]
+    samples: Sequence[StoredSample], matches: Mapping[str, Problem]
 ) -> list[StoredSample]:
-    """The same samples; those of a problem are renumbered where two have the same number."""
+    """The samples; those of a problem are renumbered if two have the same number."""
     groups: dict[tuple[str, float], list[int]] = defaultdict(list)
     for index, sample in enumerate(samples):
-        groups[problem_of[sample.problem_id].id, sample.temperature or 0.0].append(index)
+        groups[matches[sample.problem_id].id, sample.temperature or 0.0].append(index)
     numbers = [sample.sample for sample in samples]
     for indices in groups.values():
         if len({numbers[index] for index in indices}) < len(indices):
@@ -148,7 +149,7 @@ def _renumber(
     return [replace(s, sample=number) for s, number in zip(samples, numbers, strict=True)]
 
 
-def _row(
+def _make_row(
     sample: StoredSample,
     problem: Problem,
     grade: Grade,
@@ -161,10 +162,10 @@ def _row(
     last_number: bool,
 ) -> EvaluationRow:
     temperature = sample.temperature or 0.0
-    num_thinking, num_answer = _tokens(sample, count_tokens)
-    name = f"{arm}|{protocol}|{benchmark}|{problem.id}|{temperature:g}|{sample.sample}"
+    num_thinking, num_answer = _count_parts(sample, count_tokens)
+    prefix = f"{arm}|{protocol}|{benchmark}|{problem.id}|{temperature:g}|{sample.sample}"
     return EvaluationRow(
-        id=f"{name}|{0:06d}|0|free", arm=arm, model=sample.model or "unknown",
+        id=f"{prefix}|{0:06d}|0|free", arm=arm, model=sample.model or "unknown",
         benchmark=benchmark, protocol=protocol, temperature=temperature,
         problem_id=problem.id, question=problem.question, domain=problem.domain,
         source=problem.source, sample=sample.sample,
@@ -181,8 +182,8 @@ def _row(
     )  # fmt: skip
 
 
-def _tokens(sample: StoredSample, count_tokens: CountTokens) -> tuple[int, int]:
-    """Thinking and answer tokens; their sum is the file's count where it states one."""
+def _count_parts(sample: StoredSample, count_tokens: CountTokens) -> tuple[int, int]:
+    """Numbers of thinking and answer tokens; their sum is the file's count if it states one."""
     num_answer = count_tokens(sample.response)
     if sample.num_tokens is None:
         return count_tokens(sample.thinking or ""), num_answer

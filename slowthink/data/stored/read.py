@@ -26,7 +26,7 @@ class SampleReader:
     """Reads the rows of one file."""
 
     name: str
-    """Of the file."""
+    """The file's name."""
     samples: list[StoredSample] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     format: str = ""
@@ -34,17 +34,17 @@ class SampleReader:
     num_samples: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     """By problem and model."""
     filters: dict[str, str] = field(default_factory=dict)
-    """Filter of lm-eval's documents, by their responses: each filter repeats all documents."""
+    """lm-eval's filter by digest of a document's responses: each filter repeats all documents."""
 
     def add(self, row: SourceRow | BadRow) -> None:
-        """Adds the samples of a row, or drops it with the reason."""
+        """Add the samples of a row, or drop it with the reason."""
         try:
             self.samples += self._read(row)
         except UnusableValue as error:
             self.dropped.append(unusable_row(row, f"{self.name}:{row.line}", str(error)))
 
     def _read(self, row: SourceRow | BadRow) -> list[StoredSample]:
-        """Raises UnusableValue where the row cannot be used."""
+        """The samples of a row. Raises UnusableValue if it cannot be used."""
         if isinstance(row, BadRow):
             raise UnusableValue(row.reason)
         row_format = detect_format(row.values)
@@ -66,7 +66,7 @@ class SampleReader:
         return self.filters.setdefault(key, name) != name
 
     def _numbered(self, samples: list[StoredSample], *, line: int) -> Iterator[StoredSample]:
-        """The samples with their numbers and locations; unnumbered ones are counted."""
+        """The samples with their numbers and locations; unnumbered ones get the next number."""
         for index, sample in enumerate(samples):
             key = (sample.problem_id, sample.model)
             number = self.num_samples[key] if sample.sample == UNNUMBERED else sample.sample
@@ -78,7 +78,7 @@ class SampleReader:
 def read_stored(path: str | Path, *, setting: str) -> StoredSamples:
     """The samples of a file; the columns determine its format. `setting` is the path's recipe key.
 
-    Raises DataError where the file cannot be read or no row can be used.
+    Raises DataError if the file cannot be read or no row can be used.
     """
     reader = SampleReader(Path(path).name)
     for row in read_rows(path, setting=setting):

@@ -16,44 +16,44 @@ from slowthink.records import Dropped, problem_id
 SEPARATE_COLUMN = "\n</think>\n\n"
 """The delimiter of thinking that has its own column."""
 
-_END = re.compile(r"</think>|<\|im_start\|>\s*answer|<\|end_of_thought\|>")
-_START = re.compile(r"<think>|<\|im_start\|>\s*think|<\|begin_of_thought\|>")
+_CLOSING_DELIMITER = re.compile(r"</think>|<\|im_start\|>\s*answer|<\|end_of_thought\|>")
+_OPENING_DELIMITER = re.compile(r"<think>|<\|im_start\|>\s*think|<\|begin_of_thought\|>")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSample:
-    """One response of one model to one question, with what its file states of it."""
+    """One response of one model to one question, and what its file states about it."""
 
     question: str
     choices: tuple[str, ...] = ()
     answer: str | None = None
-    """The file's reference answer; None where it has none."""
+    """The file's reference answer; None if it has none."""
     response: str
     """The answer part, which is graded."""
     thinking: str | None = None
     """None: the text has no thinking that can be separated."""
     closing: str = ""
-    """The delimiter that ended thinking; empty where there is none."""
+    """The delimiter that ended thinking; empty if there is none."""
     sample: int
-    """Its number among the problem's samples."""
+    """Number among the problem's samples, from 0."""
     score: float | None = None
-    """Of a reward model."""
+    """Score of a reward model."""
     labelled_correct: bool | None = None
     """The file's own grade; never used for a verdict."""
     problem_row: str
     """The file's own id of the problem."""
     model: str | None = None
     truncated: bool | None = None
-    """Whether a limit ended generation; None where the file does not state it."""
+    """Whether a limit ended generation; None if the file does not state it."""
     num_tokens: int | None = None
     """All generated tokens, as the file states."""
     temperature: float | None = None
     location: str = ""
-    """file:line, and the index within the row where it has several."""
+    """file:line, and `#index` if the row has several samples."""
 
     @functools.cached_property
     def problem_id(self) -> str:
-        """Id of the question as it is in the file."""
+        """Our id for the question as worded in the file."""
         return problem_id(self.question, self.choices)
 
 
@@ -73,7 +73,7 @@ class StoredSamples:
 
 
 def select_model(stored: StoredSamples, *, model: str) -> StoredSamples:
-    """The samples of one model. Raises DataError where the file has none of it."""
+    """The samples of one model. Raises DataError if the file has none."""
     samples = tuple(sample for sample in stored.samples if sample.model == model)
     if not samples:
         raise DataError(
@@ -100,17 +100,17 @@ class TextParts:
 def split_text(text: str) -> TextParts:
     """The parts of a generated text: what follows the last closing delimiter is the response.
 
-    The opening delimiter may be missing, since it may be part of the prompt. Where thinking is
-    never closed, the response is the text before it, mostly none.
+    The opening delimiter may be missing, since it may be part of the prompt. If thinking is never
+    closed, the response is the text before it, usually none.
     """
-    ends = list(_END.finditer(text))
-    if ends:
-        last = ends[-1]
-        before = text[: last.start()]
-        opened = _START.match(before.lstrip())
-        thinking = before.lstrip()[opened.end() :] if opened else before
-        return TextParts(thinking, last.group(), text[last.end() :])
-    started = _START.search(text)
-    if started:
-        return TextParts(text[started.end() :], "", text[: started.start()])
+    closings = list(_CLOSING_DELIMITER.finditer(text))
+    if closings:
+        closing = closings[-1]
+        before = text[: closing.start()]
+        opening = _OPENING_DELIMITER.match(before.lstrip())
+        thinking = before.lstrip()[opening.end() :] if opening else before
+        return TextParts(thinking, closing.group(), text[closing.end() :])
+    opening = _OPENING_DELIMITER.search(text)
+    if opening:
+        return TextParts(text[opening.end() :], "", text[: opening.start()])
     return TextParts(None, "", text)

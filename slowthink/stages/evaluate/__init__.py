@@ -22,7 +22,7 @@ from slowthink.records import Cost, EvaluationRow, Verdict
 from slowthink.sampling.judge import TAG as JUDGE_TAG
 from slowthink.serialise import plain
 from slowthink.stages.evaluate.arms import measure_arm
-from slowthink.stages.evaluate.batches import ArmResult, EvaluationContext, points_of
+from slowthink.stages.evaluate.batches import ArmResult, EvaluationContext, arm_points
 from slowthink.stages.evaluate.disputed import answer_groups, disputed_references
 from slowthink.stages.evaluate.judge import apply_judge
 from slowthink.stages.evaluate.parallel import TAG as PARALLEL_TAG
@@ -130,7 +130,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
     arms = [arm for arm in config.arms if arm.samples is None]
     samples = sum(size * _num_samples(config, size) for size in sizes)
     return {
-        "num_points": sum(len(points_of(arm)) for arm in arms),
+        "num_points": sum(len(arm_points(arm)) for arm in arms),
         "num_problems": sum(sizes),
         "estimated_tokens": samples * sum(map(_max_tokens, arms)),
     }
@@ -147,7 +147,7 @@ def _num_samples(config: EvaluateConfig, size: int) -> int:
 def _max_tokens(arm: ArmConfig) -> int:
     """Roughly the most tokens of one sample."""
     waits = max(arm.waits, default=0) * 40  # typical thinking after a refused end
-    return max(arm.caps) + waits + 8 * len(points_of(arm))
+    return max(arm.caps) + waits + 8 * len(arm_points(arm))
 
 
 def _check_grader(rows: Sequence[EvaluationRow]) -> None:

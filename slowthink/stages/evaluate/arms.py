@@ -35,7 +35,7 @@ def measure_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
     if arm.samples is not None:
         return _stored_arm(context, arm)
     stage = context.stage
-    name, revision = model_of(stage, arm)
+    name, revision = arm_model(stage, arm)
     with open_session(name, stage.recipe.engine, revision=revision, notify=stage.notify) as session:
         batches = sample_batches(context, arm, session)
         rows = [row for batch in batches for row in sample_rows(context, batch)]
@@ -48,7 +48,7 @@ def measure_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
     return ArmResult(rows=rows, facts=facts, parallel=curves)
 
 
-def model_of(stage: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
+def arm_model(stage: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
     """Name and revision of an arm's model."""
     if arm.model == "base":
         return stage.recipe.model, stage.recipe.revision

@@ -29,7 +29,7 @@ from slowthink.records import (
 )
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks
-from slowthink.stages.evaluate.sets import chat_for
+from slowthink.stages.evaluate.sets import resolve_chat
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -79,7 +79,7 @@ class ArmResult:
     """Curves of parallel scaling, an entry a set."""
 
 
-def points_of(arm: ArmConfig) -> list[Point]:
+def arm_points(arm: ArmConfig) -> list[Point]:
     """The points of an arm: each cap, each number of waits at the largest cap, and the free one."""
     top = max(arm.caps)
     steps = arm.forcing.max_thinking_steps
@@ -101,7 +101,7 @@ def sample_batches(
     for problem_set in context.sets:
         for protocol in context.protocols:
             draws = draws_for(protocol, num_problems=len(problem_set.problems))
-            chat = chat_for(arm.chat or recipe.chat, protocol, problem_set)
+            chat = resolve_chat(arm.chat or recipe.chat, protocol, problem_set)
             for temperature in draws.temperatures:
                 tasks = make_tasks(
                     session,
@@ -110,7 +110,7 @@ def sample_batches(
                     chat=chat,
                     budget=_budget_of(arm),
                     sampling=draws.sampling(temperature).to_record(),
-                    points=points_of(arm),
+                    points=arm_points(arm),
                     num_samples=draws.num_samples if temperature else 1,
                 )
                 yield SampleBatch(
@@ -131,7 +131,7 @@ def sample_rows(context: EvaluationContext, batch: SampleBatch) -> list[Evaluati
     stage.notify(
         f"evaluate: {arm.name} on {batch.problem_set.name} "
         f"({len(batch.problem_set.problems)} problems, {_draws_text(batch)}) "
-        f"at {len(points_of(arm))} points"
+        f"at {len(arm_points(arm))} points"
     )
     format = resolve_format(batch.chat.format, session.tokenizer, stage.recipe.formats)
     decode = session.compiler.token_format(format).decode

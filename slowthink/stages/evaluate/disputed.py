@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from slowthink.analysis.scores import AnswerGroups, by_point, longest_point, vote_of
+from slowthink.analysis.scores import AnswerGroups, by_point, largest_budget, vote_key
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
 from slowthink.records import EvaluationRow, Verdict, group_by
@@ -40,7 +40,7 @@ def disputed_references(
     answered = [
         row
         for points in arms
-        for row in points[longest_point(points)]
+        for row in points[largest_budget(points)]
         if row.verdict in (Verdict.CORRECT, Verdict.WRONG)
     ]
     disputes = [
@@ -60,13 +60,13 @@ def _dispute(members: Sequence[EvaluationRow], groups: AnswerGroups) -> dict[str
     arms_by_answer: dict[Hashable, dict[str, str]] = defaultdict(dict)
     for model in dict.fromkeys(row.model for row in members):
         samples = [row for row in members if row.model == model]
-        answer, count = Counter(vote_of(row, groups) for row in samples).most_common(1)[0]
+        answer, count = Counter(vote_key(row, groups) for row in samples).most_common(1)[0]
         if answer is not None and count > MIN_SHARE * len(samples):
             arms_by_answer[answer][model] = samples[0].arm
     if not arms_by_answer:
         return None
     answer, arms = max(arms_by_answer.items(), key=lambda item: len(item[1]))
-    rows = [row for row in members if vote_of(row, groups) == answer]
+    rows = [row for row in members if vote_key(row, groups) == answer]
     if len(arms) < 2 or any(row.verdict is Verdict.CORRECT for row in rows):
         return None
     return {

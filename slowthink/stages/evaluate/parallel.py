@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from slowthink.analysis.scores import AnswerGroups, by_point, by_problem, vote_of
+from slowthink.analysis.scores import AnswerGroups, by_point, by_problem, vote_key
 from slowthink.analysis.votes import Sample
 from slowthink.engines.session import Point, Session
 from slowthink.errors import ConfigError
@@ -175,7 +175,7 @@ def _stored_points(rows: Sequence[EvaluationRow], groups: AnswerGroups) -> list[
 
 def _voting_sample(row: EvaluationRow, groups: AnswerGroups) -> Sample:
     return Sample(
-        answer=vote_of(row, groups),
+        answer=vote_key(row, groups),
         correct=row.verdict is Verdict.CORRECT,
         num_tokens=row.num_thinking_tokens + row.num_closing_tokens + row.num_answer_tokens,
         score=row.score,

@@ -47,7 +47,7 @@ def problems_by_id(sets: Iterable[ProblemSet]) -> dict[tuple[str, str], Problem]
     }
 
 
-def chat_for(chat: ChatConfig, protocol: ProtocolConfig, problem_set: ProblemSet) -> ChatConfig:
+def resolve_chat(chat: ChatConfig, protocol: ProtocolConfig, problem_set: ProblemSet) -> ChatConfig:
     """The chat settings for this set under this protocol; settings of the chat itself win."""
     instruction = chat.instruction or problem_set.instruction
     system = protocol.system_prompt if chat.system_prompt is None else chat.system_prompt

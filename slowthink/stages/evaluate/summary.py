@@ -21,7 +21,7 @@ from slowthink.analysis.scores import (
     averages,
     base_and_tuned,
     by_point,
-    longest_point,
+    largest_budget,
     point_figures,
     point_key,
     problem_scores,
@@ -149,9 +149,9 @@ def _arm_figures(
 
 def _averages(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Averages over sets, ordered by arm, then protocol, as in the recipe."""
-    rows = {key: points[longest_point(points)] for key, points in evaluation.points.items()}
+    rows = {key: points[largest_budget(points)] for key, points in evaluation.points.items()}
     domains = {problem_set.name: problem_set.domain for problem_set in evaluation.sets}
-    return averages(rows, domains, limo_sets=limo_ten(), **evaluation.bootstrap)
+    return averages(rows, domains, limo_benchmarks=limo_ten(), **evaluation.bootstrap)
 
 
 def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
     first, tuned_points = next((pair for pair in points_of_sets if pair[1]), (None, {}))
     if first is None:
         return {}
-    tuned_key = longest_point(tuned_points)
+    tuned_key = largest_budget(tuned_points)
     tuned_point = tuned_points[tuned_key]
     headline = {
         "tuned_accuracy": tuned_point["accuracy"],

@@ -20,7 +20,7 @@ from slowthink.analysis.scores import (
     PointKey,
     base_and_tuned,
     by_point,
-    longest_figures,
+    largest_budget_figures,
     point_fields,
     point_order,
 )
@@ -30,7 +30,7 @@ from slowthink.records import group_by
 from slowthink.serialise import from_plain
 from slowthink.stages.report.data import open_run
 from slowthink.stages.report.excerpts import read_columns
-from slowthink.stages.report.sets import SetKey, set_key, sets_of
+from slowthink.stages.report.sets import SetKey, evaluated_sets, set_key
 from slowthink.stages.report.text import budget_label, detectable_difference, finite, p_value
 
 
@@ -82,7 +82,7 @@ def compare(pair: ComparedArms) -> dict[str, Any]:
 
 def difference_line(compared_set: Mapping[str, Any]) -> str:
     """One set's difference at its largest shared point, on one line."""
-    main = longest_figures(compared_set["points"])
+    main = largest_budget_figures(compared_set["points"])
     low, high = main["ci95"]
     return (
         f"{compared_set['benchmark']}, {compared_set['protocol_text']}, {budget_label(main)}: "
@@ -131,7 +131,7 @@ def open_pair(
 
 def _sets(run: Path) -> list[dict[str, Any]]:
     """Sets of a run's evaluation. Raises DataError where it has none."""
-    sets = sets_of(open_run(run).summary)
+    sets = evaluated_sets(open_run(run).summary)
     if not sets or not rows_path(run).exists():
         raise missing_stage(run, "evaluate")
     return sets

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slowthink.analysis.scores import longest_figures
+from slowthink.analysis.scores import largest_budget_figures
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.records import Verdict, item_seed
 from slowthink.stages.report import charts
@@ -59,7 +59,7 @@ def _set_view(
     sides: Mapping[str, str],
     draw: Callable[..., list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    main = longest_figures(compared_set["points"])
+    main = largest_budget_figures(compared_set["points"])
     changes = (("Won", sides["b"], main["won"]), ("Lost", sides["a"], main["lost"]))
     return {
         "data": compared_set,

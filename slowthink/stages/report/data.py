@@ -23,7 +23,7 @@ from slowthink.recipe import STAGES, ReportConfig
 from slowthink.serialise import load_yaml
 from slowthink.stages.report import excerpts, problem_columns
 from slowthink.stages.report.curation import curation_summary
-from slowthink.stages.report.sets import parallel_of, published_for, sets_of
+from slowthink.stages.report.sets import evaluated_sets, parallel_scaling, published_for
 from slowthink.stages.report.text import finite
 
 SUMMARY_KEYS = (
@@ -123,9 +123,9 @@ def _headline(run: Run) -> dict[str, Any]:
         "thinking_natural_rate": summary.get("thinking_natural_rate"),
         "answer_eos_rate": summary.get("answer_eos_rate"),
         "sweep": summary.get("sweep"),
-        "sets": sets_of(summary),
+        "sets": evaluated_sets(summary),
         "averages": summary.get("averages") or [],
-        "parallel": parallel_of(summary),
+        "parallel": parallel_scaling(summary),
         "key_review": summary.get("key_review") or [],
         "judge": summary.get("judge"),
         "funnel": funnel(run),

@@ -1,6 +1,6 @@
 """The evaluation as the templates show it: charts, and rows of their tables, set by set.
 
-A set is an element of `sets.sets_of`.
+A set is an element of `sets.evaluated_sets`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slowthink.analysis.published import AVERAGE, legend, papers
-from slowthink.analysis.scores import longest_figures
+from slowthink.analysis.scores import largest_budget_figures
 from slowthink.stages.report import charts
 from slowthink.stages.report.sets import (
     compared_points,
@@ -74,7 +74,7 @@ def _set_view(eval_set: Row, headline: Row, published: Mapping[str, Rows]) -> di
         "data": eval_set,
         "curves": charts.responsive_chart(charts.curve_svg, eval_set["arms"]),
         "largest": {
-            arm["name"]: longest_figures(arm["points"])
+            arm["name"]: largest_budget_figures(arm["points"])
             for arm in eval_set["arms"]
             if arm["points"]
         },

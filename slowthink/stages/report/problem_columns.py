@@ -29,7 +29,7 @@ def domain_counts(folder: Path) -> Counter[str]:
     return totals
 
 
-def questions_of(folders: Iterable[Path], ids: Collection[str]) -> dict[str, str]:
+def find_questions(folders: Iterable[Path], ids: Collection[str]) -> dict[str, str]:
     """The questions of the problems with these ids that are in one of the folders."""
     questions: dict[str, str] = {}
     for folder in folders:
@@ -42,7 +42,7 @@ def questions_of(folders: Iterable[Path], ids: Collection[str]) -> dict[str, str
 def add_questions(examples: Collection[dict[str, Any]], folders: Mapping[str, Path]) -> None:
     """Add its question, shortened, to each example with an id; empty where no stage has it."""
     stages = [folders[stage] for stage in CURATION_STAGES if stage in folders]
-    questions = questions_of(stages, {example["id"] for example in examples})
+    questions = find_questions(stages, {example["id"] for example in examples})
     for example in examples:
         example["question"] = shorten(questions.get(example["id"], ""), limit=MAX_TEXT)
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from slowthink.analysis.published import load_published
-from slowthink.analysis.scores import longest_figures, point_key
+from slowthink.analysis.scores import largest_budget_figures, point_key
 from slowthink.records import Split, group_by
 
 SetKey = tuple[str, str]
@@ -25,7 +25,7 @@ _EMPTY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def sets_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def evaluated_sets(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The sets of an evaluate stage's summary, each with all keys.
 
     An older run's summary has only `arms`: they become one set of held-out problems per protocol.
@@ -49,7 +49,7 @@ def _held_out_set(protocol_text: str, arms: Sequence[Mapping[str, Any]]) -> dict
     }
 
 
-def parallel_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def parallel_scaling(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Parallel scaling, one element per set; empty if it was not measured."""
     parallel = summary.get("parallel") or []
     return [dict(parallel)] if isinstance(parallel, Mapping) else list(parallel)
@@ -106,7 +106,7 @@ def compared_points(
     for arm in eval_set["arms"]:
         points = [p for name in named for p in arm["points"] if _is_point(arm, p, name)]
         if arm["points"]:
-            compared[arm["name"]] = points[0] if points else longest_figures(arm["points"])
+            compared[arm["name"]] = points[0] if points else largest_budget_figures(arm["points"])
     return compared
 
 

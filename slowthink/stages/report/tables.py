@@ -119,7 +119,7 @@ def accuracy_bar(hue: int) -> Callable[[Row | None], Cell]:
         if not figures or figures.get("accuracy") is None:
             return Cell(text=MISSING)
         num, share = int(figures["n"]), float(figures["accuracy"])
-        bounds = figures.get("ci95") or wilson(round(share * num), num).ends
+        bounds = figures.get("ci95") or wilson(round(share * num), num).bounds
         bar = Markup(svg.bar(share, hue=hue, bounds=bounds))
         return Cell(text=percent(share), note=f"{interval(bounds)}, n = {num}", bar=bar)
 
