@@ -62,7 +62,7 @@ def test_later_prompts_repeat_questions_and_answers_but_no_thinking(open_chat) -
     )
 
 
-def test_budget_applies_from_the_next_turn_on_and_waits_are_in_the_question_s_language(
+def test_a_budget_applies_from_the_next_turn_and_wait_strings_are_in_the_language_of_the_question(
     open_chat,
 ) -> None:
     chat = open_chat(RecordingSession())
@@ -89,7 +89,7 @@ def test_bad_command_names_what_is_expected(open_chat, line) -> None:
         open_chat(RecordingSession()).run_command(line)
 
 
-def test_turn_that_does_not_fit_is_left_out_of_the_messages(open_chat, capsys) -> None:
+def test_a_turn_that_does_not_fit_the_context_adds_no_messages(open_chat, capsys) -> None:
     chat = open_chat(RecordingSession(max_context=200))
     chat.budget["cap"] = 10_000
     turns = []

@@ -1,4 +1,4 @@
-"""`slowthink check` over recipes, folders and files: every reference answer, every bad row."""
+"""`slowthink check` on recipes, folders and files: every reference answer and every bad row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "eval"
 PLAIN = {"question": "What is 2 + 2?", "answer": "4"}
 WITHOUT_ANSWER = {"question": "Prove that 2 is prime.", "answer": ""}
 UNPARSABLE = {"question": "Which brace opens?", "answer": "{"}
-CLASH = {
+CONTRADICTORY = {
     "question": "What is 2 * 5? A. 5 B. 7 C. 10",
     "answer": "10",
     "meta": {"choice_answer": "A"},
@@ -35,10 +35,10 @@ def call(*arguments: str) -> int:
     return stop.value.code or 0
 
 
-def test_each_file_of_a_folder_is_a_set(tmp_path: Path) -> None:
+def test_each_file_of_a_folder_is_a_dataset(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", PLAIN, WITHOUT_ANSWER)
     write(tmp_path / "a.jsonl", PLAIN, PLAIN)
-    (tmp_path / "notes.txt").write_text("not a set")
+    (tmp_path / "notes.txt").write_text("no problems")
     data = check_files(tmp_path)
     counts = [
         (s["name"], s["num_problems"], s["num_keys"], s["accepted"], s["num_without_key"])
@@ -66,11 +66,19 @@ def test_a_refused_reference_answer_is_listed_with_its_verdict(tmp_path: Path) -
 
 
 def test_a_reference_answer_whose_text_and_letter_differ_is_doubtful(tmp_path: Path) -> None:
-    right = CLASH | {"question": CLASH["question"] + " ", "meta": {"choice_answer": "C"}}
-    data = check_files(write(tmp_path / "set.jsonl", CLASH, right))
+    consistent = CONTRADICTORY | {"question": "Again: 2 * 5? A. 5 B. 7 C. 10"}
+    consistent |= {"meta": {"choice_answer": "C"}}
+    data = check_files(write(tmp_path / "set.jsonl", CONTRADICTORY, consistent))
     (row,) = data["doubtful"]
     assert (row["row"], row["reason"]) == ("set.jsonl:1", "option A is '5'")
     assert data["ok"]
+
+
+def test_a_file_that_cannot_be_used_is_explained_without_settings_of_a_recipe(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"no such file; .* Name one: slowthink check PATH$"):
+        check_files(tmp_path / "missing.jsonl")
+    with pytest.raises(DataError, match=r"no column `question`; .* Rename the column\.$"):
+        check_files(write(tmp_path / "set.jsonl", {"prompt": "2 + 2?", "answer": "4"}))
 
 
 def test_an_unreadable_row_is_listed(tmp_path: Path) -> None:
@@ -81,7 +89,7 @@ def test_an_unreadable_row_is_listed(tmp_path: Path) -> None:
     assert "set: 1 of 1 reference answers accepted, 1 rows unreadable" in result_text(data)
 
 
-def test_a_folder_without_sets_is_explained(tmp_path: Path) -> None:
+def test_a_folder_without_files_of_problems_is_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"contains no \.jsonl file; .*slowthink check RECIPE"):
         check_files(tmp_path)
 
@@ -107,7 +115,7 @@ def test_a_recipes_pool_and_benchmarks_are_checked(tmp_path: Path) -> None:
     assert [row["row"] for row in data["refused"]] == ["train:2"]
 
 
-def test_the_command_fails_where_a_reference_answer_is_refused(tmp_path: Path, capsys: Any) -> None:
+def test_the_command_fails_if_a_reference_answer_is_refused(tmp_path: Path, capsys: Any) -> None:
     good, bad = write(tmp_path / "a.jsonl", PLAIN), write(tmp_path / "b.jsonl", UNPARSABLE)
     assert call("check", str(good)) == 0
     assert capsys.readouterr().out == "a: 1 of 1 reference answers accepted\nok\n"

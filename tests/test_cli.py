@@ -1,4 +1,4 @@
-"""The command line: help, exit codes, no logic of its own."""
+"""The command line: help, options and exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def call(*arguments: str) -> int:
     return stop.value.code or 0
 
 
-def test_help_lists_commands_in_the_order_of_the_work() -> None:
+def test_help_lists_commands_in_the_order_of_the_pipeline() -> None:
     group = typer.main.get_command(app)
     assert tuple(group.commands) == COMMANDS
 
@@ -38,7 +38,7 @@ def test_each_command_has_help_with_an_example_and_a_place_in_the_readme(command
 
 
 @pytest.mark.parametrize("command", ["run", *STAGES])
-def test_run_and_stages_take_the_same_options(command) -> None:
+def test_run_and_stages_have_the_same_options(command) -> None:
     parameters = typer.main.get_command(app).commands[command].params
     options = sorted(o for p in parameters for o in p.opts if o.startswith("--"))
     common = {"--dry-run", "--json", "--out", "--quiet", "--runner", "--set", "--update"}

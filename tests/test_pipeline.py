@@ -1,4 +1,4 @@
-"""The run folder: skipped, refused, rerun, resumed after a kill; on the replay engine."""
+"""Run folders: stages are skipped, refused, rerun, and resumed after a kill. On the replay engine."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def write_inputs(folder, *, num: int = 12) -> dict:
 
 
 @pytest.fixture
-def made(tmp_path):
+def recipe_file(tmp_path):
     data = write_inputs(tmp_path)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(data))
@@ -80,25 +80,25 @@ def in_this_process(request, monkeypatch):
         monkeypatch.setattr(run, "needs_model", lambda recipe, stage: False)
 
 
-def go(path, root, *overrides: str, **options):
+def run_into(path, root, *overrides: str, **options):
     recipe = load_recipe(str(path), overrides=overrides)
     return run_recipe(recipe, root, reporter=ProgressReporter(quiet=True), **options)
 
 
-def test_a_run_writes_complete_stages_and_the_same_command_skips_all(made, tmp_path) -> None:
+def test_a_run_writes_complete_stages_and_the_same_command_skips_all(recipe_file, tmp_path) -> None:
     root = tmp_path / "run"
-    runs = go(made, root)
+    runs = run_into(recipe_file, root)
     assert [stage_run.stage for stage_run in runs] == ["pool", "filter", "evaluate", "report"]
     before = digests(root)
-    assert all(stage_run.skipped for stage_run in go(made, root))
+    assert all(stage_run.skipped for stage_run in run_into(recipe_file, root))
     assert digests(root) == before
     assert not list(root.glob("*.partial"))
 
 
-def test_scripted_completions_are_measured_correctly(made, tmp_path) -> None:
+def test_scripted_completions_are_measured_correctly(recipe_file, tmp_path) -> None:
     """Answers are correct where i % 3 == 0, computed here from the files alone."""
     root = tmp_path / "run"
-    go(made, root)
+    run_into(recipe_file, root)
     rows = [
         row
         for row in tables.read_records(root / "evaluate", EvaluationRow)
@@ -116,23 +116,25 @@ def test_scripted_completions_are_measured_correctly(made, tmp_path) -> None:
     ]
 
 
-def test_missing_files_are_named_with_their_setting(made, tmp_path) -> None:
+def test_missing_files_are_named_with_their_setting(recipe_file, tmp_path) -> None:
     with pytest.raises(
         ConfigError, match=r"none\.jsonl: no such file; .*--set engine\.replay=PATH"
     ):
-        go(made, tmp_path / "run", "engine.replay=none.jsonl")
+        run_into(recipe_file, tmp_path / "run", "engine.replay=none.jsonl")
     with pytest.raises(ConfigError, match=r"engine\.replay: null; .*--set engine\.replay=PATH"):
-        go(made, tmp_path / "run", "engine.replay=null", update=True)
-    recipe = load_recipe(str(made), overrides=["evaluate.input=none.jsonl"])
+        run_into(recipe_file, tmp_path / "run", "engine.replay=null", update=True)
+    recipe = load_recipe(str(recipe_file), overrides=["evaluate.input=none.jsonl"])
     with pytest.raises(DataError, match=r"no such file; .*folder.*--set evaluate\.input=PATH"):
         plan_run(recipe, tmp_path / "run")
 
 
-def test_the_diagram_of_a_run_folder_has_each_entry_on_a_line_of_its_own(made, tmp_path) -> None:
+def test_the_diagram_of_a_run_folder_has_each_entry_on_a_line_of_its_own(
+    recipe_file, tmp_path
+) -> None:
     root = tmp_path / "run"
-    go(made, root)
-    go(made, root, "evaluate.max_problems=3", update=True)
-    run_folder.make_context(load_recipe(str(made)), root, "pool")
+    run_into(recipe_file, root)
+    run_into(recipe_file, root, "evaluate.max_problems=3", update=True)
+    run_folder.make_context(load_recipe(str(recipe_file)), root, "pool")
     lines = run_folder.__doc__.split("runs/NAME/\n")[1].split("\n\n")[0].splitlines()
     entries: list[str] = []
     for line in lines:
@@ -146,26 +148,28 @@ def test_the_diagram_of_a_run_folder_has_each_entry_on_a_line_of_its_own(made, t
     assert present - {"ledger.sqlite.lock"} == {entry.split("/")[0] for entry in entries}
 
 
-def test_two_runs_give_the_same_bytes(made, tmp_path) -> None:
-    go(made, tmp_path / "a")
-    go(made, tmp_path / "b")
+def test_two_runs_give_the_same_bytes(recipe_file, tmp_path) -> None:
+    run_into(recipe_file, tmp_path / "a")
+    run_into(recipe_file, tmp_path / "b")
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
 
-def test_a_changed_recipe_is_refused_with_the_settings_that_differ(made, tmp_path) -> None:
+def test_a_changed_recipe_is_refused_with_the_settings_that_differ(recipe_file, tmp_path) -> None:
     root = tmp_path / "run"
-    go(made, root)
+    run_into(recipe_file, root)
     before = digests(root)
     with pytest.raises(ConfigError, match=r"evaluate\.max_problems: None -> 3(.|\n)*--update"):
-        go(made, root, "evaluate.max_problems=3")
+        run_into(recipe_file, root, "evaluate.max_problems=3")
     assert digests(root) == before
 
 
-def test_update_reruns_from_the_first_changed_stage_and_deletes_nothing(made, tmp_path) -> None:
+def test_update_reruns_from_the_first_changed_stage_and_deletes_nothing(
+    recipe_file, tmp_path
+) -> None:
     root = tmp_path / "run"
-    go(made, root)
+    run_into(recipe_file, root)
     old = digests(root)
-    runs = go(made, root, "evaluate.arms.0.caps=[0,4,16,20]", update=True)
+    runs = run_into(recipe_file, root, "evaluate.arms.0.caps=[0,4,16,20]", update=True)
     assert [stage_run.skipped for stage_run in runs] == [True, True, False, False]
     kept = [
         hashlib.sha256(p.read_bytes()).hexdigest() for p in root.glob("superseded/*/data.parquet")
@@ -181,19 +185,19 @@ def test_update_reruns_from_the_first_changed_stage_and_deletes_nothing(made, tm
     )
 
 
-def test_a_changed_input_file_is_noticed(made, tmp_path) -> None:
+def test_a_changed_input_file_is_noticed(recipe_file, tmp_path) -> None:
     root = tmp_path / "run"
-    go(made, root)
+    run_into(recipe_file, root)
     with (tmp_path / "problems.jsonl").open("a") as file:
         file.write(json.dumps({"question": "What is 50 + 50?", "answer": "100"}) + "\n")
     with pytest.raises(ConfigError, match=r"inputs\..*problems\.jsonl"):
-        go(made, root)
+        run_into(recipe_file, root)
 
 
-def test_a_report_written_too_early_is_rewritten_without_update(made, tmp_path) -> None:
+def test_a_report_written_too_early_is_rewritten_without_update(recipe_file, tmp_path) -> None:
     root = tmp_path / "run"
-    go(made, root, stages=("pool", "filter", "report"))
-    runs = go(made, root)
+    run_into(recipe_file, root, stages=("pool", "filter", "report"))
+    runs = run_into(recipe_file, root)
     assert {stage_run.stage: stage_run.skipped for stage_run in runs} == {
         "pool": True, "filter": True, "evaluate": False, "report": False,
     }  # fmt: skip
@@ -219,19 +223,21 @@ run.run_recipe(load_recipe(path), root, reporter=ProgressReporter(quiet=True))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pool", "filter", "evaluate", "report"])
-def test_a_run_killed_while_a_stage_writes_ends_with_the_same_bytes(made, tmp_path, stage) -> None:
+def test_a_run_killed_while_a_stage_writes_ends_with_the_same_bytes(
+    recipe_file, tmp_path, stage
+) -> None:
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
-    go(made, uninterrupted)
-    child = subprocess.run([sys.executable, "-c", KILL, stage, str(killed), str(made)])
+    run_into(recipe_file, uninterrupted)
+    child = subprocess.run([sys.executable, "-c", KILL, stage, str(killed), str(recipe_file)])
     assert child.returncode == -signal.SIGKILL
     assert not (killed / stage / "manifest.json").exists()
-    go(made, killed)
+    run_into(recipe_file, killed)
     assert digests(killed) == digests(uninterrupted)
 
 
-def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypatch) -> None:
+def test_a_full_disk_is_a_clear_error_and_loses_nothing(recipe_file, tmp_path, monkeypatch) -> None:
     root = tmp_path / "run"
-    go(made, root, stages=("pool",))
+    run_into(recipe_file, root, stages=("pool",))
     before = digests(root)
 
     def full(*_):
@@ -239,11 +245,11 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(made, tmp_path, monkeypa
 
     monkeypatch.setattr(run_folder, "write_records", full)
     with pytest.raises(EngineError, match="No space left on device. Nothing finished is lost"):
-        go(made, root)
+        run_into(recipe_file, root)
     monkeypatch.undo()
     monkeypatch.setattr(run, "needs_model", lambda recipe, stage: False)
     assert digests(root) == before
-    assert all(not stage_run.skipped for stage_run in go(made, root)[1:])
+    assert all(not stage_run.skipped for stage_run in run_into(recipe_file, root)[1:])
 
 
 HOLD = """
@@ -256,24 +262,24 @@ with locked(Path(sys.argv[1])):
 """
 
 
-def test_two_processes_in_one_folder_are_refused(made, tmp_path) -> None:
+def test_two_processes_in_one_folder_are_refused(recipe_file, tmp_path) -> None:
     root = tmp_path / "run"
     child = subprocess.Popen([sys.executable, "-c", HOLD, str(root)], stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
     with pytest.raises(EngineError, match="another slowthink process is using this run folder"):
-        go(made, root)
+        run_into(recipe_file, root)
     child.kill()
     child.wait()
     child.stdout.close()
-    go(made, root, stages=("pool",))
+    run_into(recipe_file, root, stages=("pool",))
 
 
 @pytest.mark.process
-def test_a_childs_error_keeps_its_kind_and_message(made, tmp_path) -> None:
+def test_a_childs_error_keeps_its_kind_and_message(recipe_file, tmp_path) -> None:
     (tmp_path / "scripts.jsonl").write_text("{}\n")
     with pytest.raises(DataError, match=r"scripts\.jsonl:1: not a script"):
-        go(made, tmp_path / "run")
+        run_into(recipe_file, tmp_path / "run")
 
 
 PARENT = """
@@ -307,10 +313,10 @@ def alive(pid: int) -> bool:
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
-def test_an_interrupted_run_can_be_resumed(made, tmp_path) -> None:
+def test_an_interrupted_run_can_be_resumed(recipe_file, tmp_path) -> None:
     root = tmp_path / "run"
     child = subprocess.Popen(
-        [sys.executable, "-m", "slowthink.cli.app", "run", str(made), "--out", str(root)],
+        [sys.executable, "-m", "slowthink.cli.app", "run", str(recipe_file), "--out", str(root)],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
@@ -321,11 +327,11 @@ def test_an_interrupted_run_can_be_resumed(made, tmp_path) -> None:
     stderr = child.communicate(timeout=60)[1]
     assert child.returncode == 130
     assert "finished work is kept" in stderr
-    assert go(made, root)[0].skipped
+    assert run_into(recipe_file, root)[0].skipped
 
 
-def test_dry_run_writes_nothing_and_counts(made, tmp_path) -> None:
-    plan = plan_run(*open_recipe(str(made), out=tmp_path / "run"))["plan"]
+def test_dry_run_writes_nothing_and_counts(recipe_file, tmp_path) -> None:
+    plan = plan_run(*open_recipe(str(recipe_file), out=tmp_path / "run"))["plan"]
     assert not (tmp_path / "run").exists()
     assert list(plan) == ["pool", "filter", "evaluate", "report"]
 

@@ -27,7 +27,7 @@ def test_shipped_recipe_parses_and_round_trips(name, tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["s1", "s1.1", "limo-v1", "limo-v2", "small", "own-chains"])
 def test_shipped_recipe_has_a_plan(name, tmp_path) -> None:
-    """With a file of one row in place of each that the user brings; no network, no model."""
+    """Each file that the user provides is replaced by one of a single row. No network, no model."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"question": "What is 1 + 1?", "thinking": "So", "response": "2"}\n')
     recipe = load_recipe(name)
@@ -45,24 +45,24 @@ def test_shipped_recipe_has_a_plan(name, tmp_path) -> None:
 
 def test_recipes_in_folders_are_found_by_their_path() -> None:
     assert "ablations/wait-strings" in recipe_names()
-    strings = [
+    wait_strings = [
         arm.forcing.wait_strings for arm in load_recipe("ablations/wait-strings").evaluate.arms
     ]
-    assert strings == [(), ("Alternatively",), ("Hmm",), ("Wait",)]
+    assert wait_strings == [(), ("Alternatively",), ("Hmm",), ("Wait",)]
     with pytest.raises(ConfigError, match="did you mean `ablations/wait-strings`"):
         load_recipe("ablations/wait-string")
 
 
 def test_the_ablation_of_control_methods_has_all_of_s1s_rows() -> None:
-    """Six here and rejection sampling in a recipe of its own; the trained models' chats agree."""
+    """Six here, and rejection sampling in its own recipe. Training and evaluation use the same chat."""
     arms = {arm.name: arm for arm in load_recipe("ablations/control-methods").evaluate.arms}
     methods = {name.split(" ")[0] for name in arms}
     assert methods == {"BF", "TCC", "SCC", "SCC+BF", "CCC"}
     for name, recipe in (("TCC 64", "control-tokens"), ("SCC 8", "control-steps")):
         trained = load_recipe(f"ablations/{recipe}").chat
-        asked = arms[name].chat
-        free = asked.control.model_copy(update={"amount": None})
-        assert asked.model_copy(update={"control": free}) == trained
+        evaluated = arms[name].chat
+        control = evaluated.control.model_copy(update={"amount": None})
+        assert evaluated.model_copy(update={"control": control}) == trained
     assert arms["TCC 64"].caps == (64, 320), "TCC+BF and TCC share their chain"
     assert arms["SCC+BF 8"].forcing.max_thinking_steps == 8
     assert load_recipe("ablations/control-rejection").evaluate.parallel.rejection is not None
@@ -145,7 +145,7 @@ def test_every_setting_is_documented_under_itself(cls) -> None:
     assert [name for name in undocumented if name not in ("kind",)] == []
 
 
-def test_needed_settings_have_no_default() -> None:
+def test_required_settings_have_no_default() -> None:
     assert Recipe.model_fields["name"].default is PydanticUndefined
 
 

@@ -36,60 +36,64 @@ def _weights(tuned):
     return [weight.detach() for weight in tuned.model.parameters()]
 
 
-def _same(first, second):
-    pairs = zip(_weights(first), _weights(second), strict=True)
+def _equal_weights(tuned, other):
+    pairs = zip(_weights(tuned), _weights(other), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model, smollm_tokenizer, examples, tmp_path_factory):
+def uninterrupted(tiny_model, smollm_tokenizer, examples, tmp_path_factory):
     """An uninterrupted run."""
-    return _train(tiny_model, smollm_tokenizer, examples, tmp_path_factory.mktemp("whole"))
+    return _train(tiny_model, smollm_tokenizer, examples, tmp_path_factory.mktemp("uninterrupted"))
 
 
 @pytest.mark.parametrize("killed_at", [1, 3, 4, 7])
 def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(
-    killed_at, whole, tiny_model, smollm_tokenizer, examples, tmp_path
+    killed_at, uninterrupted, tiny_model, smollm_tokenizer, examples, tmp_path
 ):
     with pytest.raises(Killed):
         _train(tiny_model, smollm_tokenizer, examples, tmp_path, killed_at=killed_at)
     resumed = _train(tiny_model, smollm_tokenizer, examples, tmp_path)
     assert resumed.resumed_at_step == (killed_at - 1) // 2 * 2
-    assert _same(whole, resumed)
-    losses = [[entry["loss"] for entry in run.log if "loss" in entry] for run in (whole, resumed)]
+    assert _equal_weights(uninterrupted, resumed)
+    losses = [
+        [entry["loss"] for entry in run.log if "loss" in entry] for run in (uninterrupted, resumed)
+    ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 8
 
 
-def test_training_lowers_the_loss(whole):
-    losses = [entry["loss"] for entry in whole.log if "loss" in entry]
+def test_training_lowers_the_loss(uninterrupted):
+    losses = [entry["loss"] for entry in uninterrupted.log if "loss" in entry]
     assert losses[-1] < losses[0] - 0.5
 
 
 def test_a_step_in_several_micro_batches_is_the_same_step(
-    whole, tiny_model, smollm_tokenizer, examples, tmp_path
+    uninterrupted, tiny_model, smollm_tokenizer, examples, tmp_path
 ):
     config = CONFIG.model_copy(update={"micro_batch_size": 2})
     split = _train(tiny_model, smollm_tokenizer, examples, tmp_path, config)
     for step in range(8):
-        assert split.log[step]["loss"] == pytest.approx(whole.log[step]["loss"], abs=0.02)
+        assert split.log[step]["loss"] == pytest.approx(uninterrupted.log[step]["loss"], abs=0.02)
 
 
-def test_another_seed_gives_other_weights(whole, tiny_model, smollm_tokenizer, examples, tmp_path):
+def test_another_seed_gives_other_weights(
+    uninterrupted, tiny_model, smollm_tokenizer, examples, tmp_path
+):
     from slowthink.stages.train.loop import fine_tune
 
     other = fine_tune(tiny_model, smollm_tokenizer, examples, CONFIG, work=tmp_path, seed=4)
-    assert not _same(whole, other)
+    assert not _equal_weights(uninterrupted, other)
 
 
 def test_the_saved_model_loads_in_the_dtype_of_the_base_model(
-    whole, tiny_model, smollm_tokenizer, tmp_path
+    uninterrupted, tiny_model, smollm_tokenizer, tmp_path
 ):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from slowthink.stages.train.model import save_for_serving
 
-    save_for_serving(whole.model, smollm_tokenizer, tmp_path / "model", source=tiny_model)
+    save_for_serving(uninterrupted.model, smollm_tokenizer, tmp_path / "model", source=tiny_model)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert loaded.dtype is torch.bfloat16
     assert loaded.generation_config.eos_token_id == 2
@@ -132,9 +136,9 @@ def test_the_embedded_model_resumes_bit_for_bit(smollm, smollm_tokenizer, exampl
 
     source = Path(resolve_model(smollm))
     config = CONFIG.model_copy(update={"epochs": 1, "learning_rate": 1e-4, "save_every_steps": 1})
-    whole = _train(source, smollm_tokenizer, examples, tmp_path / "whole", config)
+    uninterrupted = _train(source, smollm_tokenizer, examples, tmp_path / "uninterrupted", config)
     with pytest.raises(Killed):
         _train(source, smollm_tokenizer, examples, tmp_path / "work", config, killed_at=3)
     resumed = _train(source, smollm_tokenizer, examples, tmp_path / "work", config)
     assert resumed.resumed_at_step == 2
-    assert _same(whole, resumed)
+    assert _equal_weights(uninterrupted, resumed)

@@ -28,11 +28,11 @@ def _train(weights, optimizer, seeds):
 
 def test_fp32_weights_are_updated_as_by_plain_adamw():
     weights, optimizer = _weights_and_optimizer(torch.float32)
-    twins = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
     _train(weights, optimizer, range(4))
-    _train(twins, torch.optim.AdamW(twins, lr=1e-3, weight_decay=0.1, fused=True), range(4))
-    for weight, twin in zip(weights, twins, strict=True):
-        assert torch.equal(weight, twin)
+    _train(copies, torch.optim.AdamW(copies, lr=1e-3, weight_decay=0.1, fused=True), range(4))
+    for weight, copy in zip(weights, copies, strict=True):
+        assert torch.equal(weight, copy)
 
 
 def test_updates_below_bf16s_resolution_add_up():
@@ -51,10 +51,10 @@ def test_a_restored_optimizer_continues_bit_for_bit():
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     _train(weights, optimizer, range(3, 6))
-    others, other = _weights_and_optimizer(torch.bfloat16)
-    other.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
-    _train(others, other, range(3, 6))
-    pairs = zip(optimizer.masters + weights, other.masters + others, strict=True)
+    new_weights, new_optimizer = _weights_and_optimizer(torch.bfloat16)
+    new_optimizer.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    _train(new_weights, new_optimizer, range(3, 6))
+    pairs = zip(optimizer.masters + weights, new_optimizer.masters + new_weights, strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 

@@ -1,7 +1,7 @@
 """train: fine-tune the base model on the selected traces, with the loss on completions only.
 
-A run that is killed resumes from its last complete checkpoint, and ends with the same weights bit
-for bit on the same machine.
+A killed run resumes from its last complete checkpoint. On the same machine it ends with the same
+weights, bit for bit.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from slowthink.stages.train.loop import FineTuned
 
 STAGE_VERSION = 1
-PLANNED_EXAMPLE_TOKENS = 110
-"""Assumed length of an example, for the dry run."""
+ASSUMED_EXAMPLE_TOKENS = 110
+"""Assumed length of an example, for estimates before the run."""
 
 
 def run(context: StageContext) -> StageResult:
     """Write the fine-tuned model to `model/`; return a row per optimiser step.
 
-    Raises DataError before training where an example is too long and the recipe says to refuse it.
+    Raises DataError before training if an example is too long and `too_long` is `refuse`.
     """
     _require_libraries()
     from slowthink.stages.train.model import context_length
@@ -43,7 +43,7 @@ def run(context: StageContext) -> StageResult:
     tokenizer = load_tokenizer(context.recipe.model, context.recipe.revision)
     all_examples = tokenize_traces(context.load(Trace, "select"), tokenizer, context.recipe)
     examples, dropped = drop_too_long(all_examples, config, max_context=context_length(source))
-    context.notify(_announcement(examples, config, num_dropped=len(dropped)))
+    context.notify(_start_message(examples, config, num_dropped=len(dropped)))
     tuned = _fine_tune(context, source, tokenizer, examples)
     rows = make_step_rows(tuned.log, tuned.schedule, examples)
     return StageResult(
@@ -59,14 +59,15 @@ def plan(recipe: Recipe) -> dict[str, object]:
     if config is None:
         return {"num_examples": 0, "num_steps": 0, "estimated_tokens": 0}
     if config.input and recipe.select is None:
-        number = estimate_rows(config.input, setting="train.input")
+        num_examples = estimate_rows(config.input, setting="train.input")
     else:
         selected = recipe.select.num_problems if recipe.select else None
-        number = min((size for size in (selected, planned_traces(recipe)) if size), default=0)
-    steps = num_steps(number, config)
-    num_trained = min(steps * config.batch_size, number * config.epochs)
-    tokens = num_trained * PLANNED_EXAMPLE_TOKENS
-    return {"num_examples": number, "num_steps": steps, "estimated_tokens": tokens}
+        limits = (selected, planned_traces(recipe))
+        num_examples = min((limit for limit in limits if limit), default=0)
+    steps = num_steps(num_examples, config)
+    num_trained = min(steps * config.batch_size, num_examples * config.epochs)
+    tokens = num_trained * ASSUMED_EXAMPLE_TOKENS
+    return {"num_examples": num_examples, "num_steps": steps, "estimated_tokens": tokens}
 
 
 def _require_libraries() -> None:
@@ -75,13 +76,13 @@ def _require_libraries() -> None:
             raise missing_extra(package, extra="train")
 
 
-def _announcement(
+def _start_message(
     examples: Sequence[TrainingExample], config: TrainConfig, *, num_dropped: int
 ) -> str:
     tokens = sum(example.num_tokens for example in examples)
     steps = num_steps(len(examples), config)
-    too_long = f"; {num_dropped} are too long and dropped" if num_dropped else ""
-    return f"train: {len(examples)} examples, {tokens} tokens an epoch, {steps} steps{too_long}"
+    too_long = f"; {num_dropped} too long and dropped" if num_dropped else ""
+    return f"train: {len(examples)} examples, {tokens} tokens per epoch, {steps} steps{too_long}"
 
 
 def _fine_tune(
@@ -107,17 +108,17 @@ def make_step_rows(
 ) -> list[TrainingStep]:
     """One row per step, from the trainer's log and the schedule."""
     logged = {entry["step"]: entry for entry in log if "loss" in entry}
-    per_epoch = sum(step.epoch == 0 for step in schedule)
+    steps_per_epoch = sum(step.epoch == 0 for step in schedule)
     rows = []
     for number, step in enumerate(schedule, start=1):
-        used = [examples[index] for micro_batch in step.micro_batches for index in micro_batch]
+        batch = [examples[index] for micro_batch in step.micro_batches for index in micro_batch]
         rows.append(
             TrainingStep(
-                step=number, epoch=round(number / per_epoch, 4), loss=logged[number]["loss"],
+                step=number, epoch=round(number / steps_per_epoch, 4), loss=logged[number]["loss"],
                 learning_rate=logged[number]["learning_rate"],
                 grad_norm=logged[number]["grad_norm"],
-                num_tokens=sum(example.num_tokens for example in used),
-                num_loss_tokens=sum(len(example.completion_ids) for example in used),
+                num_tokens=sum(example.num_tokens for example in batch),
+                num_loss_tokens=sum(len(example.completion_ids) for example in batch),
             )
         )  # fmt: skip
     return rows
@@ -136,7 +137,7 @@ def _facts(
     *,
     num_dropped: int,
 ) -> dict[str, Any]:
-    num_tokens_now = sum(row.num_tokens for row in rows[tuned.resumed_at_step :])
+    num_new_tokens = sum(row.num_tokens for row in rows[tuned.resumed_at_step :])
     return {
         "model_path": "model",
         "model_fingerprint": fingerprint(context.folder / "model"),
@@ -148,7 +149,7 @@ def _facts(
         "num_loss_tokens": sum(row.num_loss_tokens for row in rows),
         "final_loss": rows[-1].loss,
         "seconds": round(tuned.seconds, 1),
-        "tokens_per_second": round(num_tokens_now / max(tuned.training_seconds, 1e-9), 1),
+        "tokens_per_second": round(num_new_tokens / max(tuned.training_seconds, 1e-9), 1),
         "resumed_at_step": tuned.resumed_at_step,
         "numerics": tuned.numerics,
         "lora": context.config.lora is not None,

@@ -1,6 +1,6 @@
-"""Checkpoints for resuming: complete or absent; the last two are kept.
+"""Checkpoints for resuming: each is complete or absent, and the last two are kept.
 
-work/train/checkpoint-50/   weights, optimiser with fp32 masters, schedule, random state, log
+work/train/checkpoint-50/   weights, optimiser with fp32 masters, LR schedule, random state, log
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ NUM_KEPT = 2
 
 def checkpoints(work: Path) -> list[Path]:
     """The complete checkpoints, oldest first."""
-    complete = [path for path in work.glob("checkpoint-*") if path.name[11:].isdigit()]
-    return sorted(complete, key=checkpoint_step)
+    paths = [path for path in work.glob("checkpoint-*") if path.name[11:].isdigit()]
+    return sorted(paths, key=checkpoint_step)
 
 
 def checkpoint_step(checkpoint: Path) -> int:
@@ -26,20 +26,20 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 
 def move_into_place(work: Path) -> None:
-    """Move the checkpoint in `partial/` into place, and remove all but the last two."""
-    for written in checkpoints(work / PARTIAL):
-        for file in written.iterdir():
-            _flush(file)
-        target = work / written.name
+    """Move a checkpoint from `partial/` into place, and remove all but the last two."""
+    for checkpoint in checkpoints(work / PARTIAL):
+        for file in checkpoint.iterdir():
+            _fsync(file)
+        target = work / checkpoint.name
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(written, target)
-    _flush(work)
+        os.replace(checkpoint, target)
+    _fsync(work)
     for old in checkpoints(work)[:-NUM_KEPT]:
         shutil.rmtree(old)
 
 
-def _flush(path: Path) -> None:
-    """Write the file's data to the disk before its name shows it as complete."""
+def _fsync(path: Path) -> None:
+    """Write a file or folder to the disk, before a rename makes it count as complete."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

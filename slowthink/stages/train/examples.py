@@ -1,4 +1,4 @@
-"""Traces as token ids, and the check of their length: no example is ever truncated.
+"""Tokenize traces and check their length; no example is ever truncated.
 
 TrainingExample(id="p-0c1e…", prompt_ids=(1, 9690, …), completion_ids=(1, 15336, …, 2))
 """
@@ -17,7 +17,7 @@ from slowthink.records import Dropped, Trace
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingExample:
-    """One text to train on; the loss is on the completion, including its EOS."""
+    """Token ids of one prompt and its completion; the loss is on the completion and its EOS."""
 
     id: str
     prompt_ids: tuple[int, ...]
@@ -25,14 +25,14 @@ class TrainingExample:
 
     @property
     def num_tokens(self) -> int:
-        """Length of the whole text."""
+        """Length of prompt and completion together."""
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
 def tokenize_traces(
     traces: Sequence[Trace], tokenizer: Any, recipe: Recipe
 ) -> list[TrainingExample]:
-    """The traces as token ids, sorted by problem id, so that their order does not matter."""
+    """Tokenize the traces, sorted by problem id, so that their order does not matter."""
     examples = []
     for trace in sorted(
         traces, key=lambda trace: (trace.problem.id, trace.thinking, trace.response)
@@ -54,33 +54,36 @@ def drop_too_long(
 ) -> tuple[list[TrainingExample], list[Dropped]]:
     """Separate the examples within the limit from those to drop.
 
-    Raises DataError if one is too long and the recipe says to refuse it, or where none remains.
+    Raises DataError if one is too long and `too_long` is `refuse`, or if none remains.
     """
     limit = min(config.max_length, max_context or config.max_length)
-    long = [example for example in examples if example.num_tokens > limit]
-    if long and config.too_long == "refuse":
-        raise DataError(_refusal(long, len(examples), limit=limit, max_length=config.max_length))
+    too_long = [example for example in examples if example.num_tokens > limit]
+    if too_long and config.too_long == "refuse":
+        message = _too_long_message(too_long, len(examples), limit, config.max_length)
+        raise DataError(message)
     kept = [example for example in examples if example.num_tokens <= limit]
     if not kept:
         raise DataError(
             f"train: {len(examples)} examples, and none is within the limit of {limit} tokens; "
-            "expected at least one. Select traces, or raise train.max_length."
+            "expected at least one. Select shorter traces, or raise train.max_length."
         )
     return kept, [
         Dropped(
             id=example.id, step="length", reason="too long",
             evidence=f"{example.num_tokens} tokens, limit {limit}",
         )
-        for example in long
+        for example in too_long
     ]  # fmt: skip
 
 
-def _refusal(long: Sequence[TrainingExample], total: int, *, limit: int, max_length: int) -> str:
-    longest = max(example.num_tokens for example in long)
-    source = "train.max_length" if limit == max_length else "the model's context"
+def _too_long_message(
+    too_long: Sequence[TrainingExample], num_examples: int, limit: int, max_length: int
+) -> str:
+    longest = max(example.num_tokens for example in too_long)
+    limit_name = "train.max_length" if limit == max_length else "the model's context"
     raise_limit = f"--set train.max_length={longest}, " if limit == max_length else ""
     return (
-        f"train: {len(long)} of {total} examples are longer than {limit} tokens ({source}); the "
-        f"longest has {longest}; expected none, since examples are never truncated. Do one "
-        f"of: {raise_limit}--set train.too_long=drop, or select shorter traces."
+        f"train: {len(too_long)} of {num_examples} examples are longer than {limit} tokens "
+        f"({limit_name}); the longest has {longest}; expected none, since examples are never "
+        f"truncated. Do one of: {raise_limit}--set train.too_long=drop, or select shorter traces."
     )

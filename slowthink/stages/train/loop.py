@@ -1,4 +1,4 @@
-"""Fine-tuning, from examples to a trained model, resumed from the last checkpoint."""
+"""Fine-tune a model on examples, resuming from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ class FineTuned:
     """Result of a fine-tuning."""
 
     model: Any
-    """In fp32."""
+    """The trained model, in fp32."""
     log: list[dict[str, Any]]
-    """The trainer's log of all steps, including those before a resume."""
+    """Trainer log of all steps, including those before a resume."""
     schedule: list[PlannedStep]
     seconds: float
-    """Duration of this attempt."""
+    """Duration of this attempt, from loading the model on."""
     training_seconds: float
-    """Duration of its optimiser steps."""
+    """Duration of the optimiser steps of this attempt."""
     resumed_at_step: int
-    """0: not resumed."""
+    """Number of steps done before this attempt; 0 if it did not resume."""
     numerics: str
+    """Data types and attention implementation, as text."""
 
 
 def fine_tune(
@@ -67,15 +68,15 @@ def fine_tune(
         schedule=schedule, work=work, seed=seed, progress=progress,
     )  # fmt: skip
     numerics = _numerics(model)
-    last = _last_checkpoint(work, notify)
+    checkpoint = _last_checkpoint(work, notify)
     training_started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     training_seconds = time.monotonic() - training_started
     _check_loss(trainer.state.log_history)
     return FineTuned(
         model=_trained_model(trainer), log=trainer.state.log_history, schedule=schedule,
         seconds=time.monotonic() - started, training_seconds=training_seconds,
-        resumed_at_step=checkpoint_step(last) if last else 0, numerics=numerics,
+        resumed_at_step=checkpoint_step(checkpoint) if checkpoint else 0, numerics=numerics,
     )  # fmt: skip
 
 
@@ -110,11 +111,11 @@ def _last_checkpoint(work: Path, notify: Callable[[str], None]) -> Path | None:
 
 
 def _check_loss(log: Sequence[dict[str, Any]]) -> None:
-    bad = [entry["step"] for entry in log if entry.get("loss") != entry.get("loss")]
-    if bad:
+    nan_steps = [entry["step"] for entry in log if entry.get("loss") != entry.get("loss")]
+    if nan_steps:
         raise EngineError(
-            f"train: the loss is not a number from step {bad[0]} on; expected a finite loss. "
-            "Lower the rate: --set train.learning_rate=1e-5 (and --update)."
+            f"train: the loss is not a number from step {nan_steps[0]} on; expected a finite loss. "
+            "Lower the learning rate, e.g. --set train.learning_rate=1e-5 --update"
         )
 
 

@@ -1,8 +1,8 @@
-"""AdamW on fp32 master weights of a model that computes in bf16, for CPUs.
+"""AdamW with fp32 master weights for a model in bf16, for CPUs.
 
 Casting the weights in every forward pass (autocast) costs a tenth of the time and a second copy per
 step; here the bf16 weights are updated once per step. The masters are part of the optimiser's
-state, and so of each checkpoint.
+state, so checkpoints contain them.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import torch
 
 
 class MasterAdamW(torch.optim.AdamW):
-    """AdamW on fp32 masters: reads the model's gradients and updates its weights.
+    """AdamW with fp32 masters: reads the model's gradients and updates its weights.
 
-    An fp32 weight is its own master.
+    A weight in fp32 is its own master.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], **settings: Any) -> None:
-        own = [{**group, "params": list(group["params"])} for group in groups]
-        self.weights = [weight for group in own for weight in group["params"]]
-        for group in own:
-            group["params"] = [_master(weight) for weight in group["params"]]
-        super().__init__(own, fused=True, **settings)
+        groups = [{**group, "params": list(group["params"])} for group in groups]
+        self.weights = [weight for group in groups for weight in group["params"]]
+        for group in groups:
+            group["params"] = [_make_master(weight) for weight in group["params"]]
+        super().__init__(groups, fused=True, **settings)
         self.masters = [master for group in self.param_groups for master in group["params"]]
 
     @torch.no_grad()
@@ -67,7 +67,8 @@ class MasterAdamW(torch.optim.AdamW):
             weight.data = master.detach()
 
 
-def _master(weight: Any) -> Any:
+def _make_master(weight: Any) -> Any:
+    """The fp32 copy of a weight; a weight in fp32 itself."""
     if weight.dtype is torch.float32:
         return weight
     return weight.detach().float().requires_grad_(True)

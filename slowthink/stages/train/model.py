@@ -1,7 +1,7 @@
-"""The trained model: loaded, optionally with a LoRA, and saved for every engine.
+"""Load a model for training, optionally with a LoRA, and save it for every engine.
 
 train/model/      safetensors, tokenizer, chat template, generation config; a LoRA is merged into it
-train/adapter/    the LoRA by itself
+train/adapter/    the LoRA alone
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from slowthink.stages.train.packing import attention_name
 
 
 def load_for_training(folder: Path, config: TrainConfig, *, seed: int) -> Any:
-    """The model; in bf16 on a CPU that supports it (with fp32 masters), otherwise in fp32."""
+    """Load the model: in bf16 on a CPU that supports it (with fp32 masters), otherwise in fp32."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = AutoConfig.from_pretrained(folder)
+    model_config = AutoConfig.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=compute_dtype(),
-        attn_implementation=attention_name(settings.get_text_config(), device_type),
+        attn_implementation=attention_name(model_config.get_text_config(), device_type),
     )
     if config.lora is not None:
         torch.manual_seed(seed % 2**63)
-        model = _with_adapters(model, config.lora)
+        model = _add_adapters(model, config.lora)
     return model
 
 
@@ -44,15 +44,15 @@ def compute_dtype() -> torch.dtype:
 
 def context_length(folder: Path) -> int | None:
     """The model's context length in tokens; None if its config has none."""
-    settings = json.loads((folder / "config.json").read_text("utf-8"))
-    length = settings.get("text_config", settings).get("max_position_embeddings")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    length = config.get("text_config", config).get("max_position_embeddings")
     return int(length) if length else None
 
 
 def save_for_serving(model: Any, tokenizer: Any, folder: Path, *, source: Path) -> None:
     """Save model and tokenizer to `folder`, in the dtype of the base model in `source`.
 
-    `model` is in fp32. A LoRA is merged in fp32 and also saved by itself, in `adapter/`.
+    `model` is in fp32. A LoRA is merged in fp32, and also saved alone in `adapter/`.
     """
     dtype = _stored_dtype(source)
     if hasattr(model, "merge_and_unload"):
@@ -67,20 +67,20 @@ def save_for_serving(model: Any, tokenizer: Any, folder: Path, *, source: Path) 
 
 def _stored_dtype(source: Path) -> torch.dtype:
     """Dtype of the model's files; bf16 if its config has none."""
-    settings = json.loads((source / "config.json").read_text("utf-8"))
-    name = settings.get("dtype") or settings.get("torch_dtype") or "bfloat16"
+    config = json.loads((source / "config.json").read_text("utf-8"))
+    name = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
     dtype = getattr(torch, name)
     return dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
 
 
-def _with_adapters(model: Any, config: LoraConfig) -> Any:
+def _add_adapters(model: Any, config: LoraConfig) -> Any:
     from peft import LoraConfig as PeftLora
     from peft import get_peft_model
 
-    settings = PeftLora(
+    peft_config = PeftLora(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout,
         target_modules="all-linear", task_type="CAUSAL_LM",
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return get_peft_model(model, settings)
+        return get_peft_model(model, peft_config)

@@ -1,9 +1,8 @@
-"""Packing: the examples of a micro-batch in a single row, without padding.
+"""Pack the examples of a micro-batch into a single row, without padding.
 
 Each example attends only to itself. Shapes: T tokens in the row, H heads, D dimensions per head.
-On a GPU flash attention does this from `cu_seq_lens_*`, elsewhere `packed_attention`, with one call
-per example. For other attention (sliding windows, soft caps) transformers builds the block mask
-from the positions.
+On a GPU, FlashAttention does this by `cu_seq_lens_*`; elsewhere `packed_attention` does, with one
+call per example. For sliding windows and soft caps transformers builds a mask from the positions.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from slowthink.stages.train.examples import TrainingExample
 IGNORE_INDEX = -100
 """Label of a token without loss."""
 ATTENTION = "slowthink_packed"
-_OTHER_ATTENTION = ("attn_logit_softcapping", "sliding_window", "attention_chunk_size")
+_UNSUPPORTED_ATTENTION = ("attn_logit_softcapping", "sliding_window", "attention_chunk_size")
 
 
 def pack(micro_batches: Sequence[Sequence[TrainingExample]]) -> dict[str, Any]:
-    """The model's inputs for one micro-batch; a collator, so it receives a list of exactly one.
+    """The model's inputs for one micro-batch. A data collator: the list contains exactly one.
 
     An empty micro-batch (the last step of an epoch, with more devices than examples) becomes two
     tokens without loss, since every device needs a batch in every step.
@@ -29,11 +28,11 @@ def pack(micro_batches: Sequence[Sequence[TrainingExample]]) -> dict[str, Any]:
     import torch
 
     (examples,) = micro_batches
-    rows = [_labelled(example) for example in examples] or [([0, 0], [IGNORE_INDEX, IGNORE_INDEX])]
+    rows = [_ids_and_labels(example) for example in examples] or [([0, 0], [IGNORE_INDEX] * 2)]
     lengths = [len(ids) for ids, _ in rows]
     bounds = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
     return {
-        "input_ids": torch.tensor([[i for ids, _ in rows for i in ids]]),
+        "input_ids": torch.tensor([[token_id for ids, _ in rows for token_id in ids]]),
         "labels": torch.tensor([[label for _, labels in rows for label in labels]]),
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
         "cu_seq_lens_q": bounds,
@@ -43,8 +42,8 @@ def pack(micro_batches: Sequence[Sequence[TrainingExample]]) -> dict[str, Any]:
     }
 
 
-def _labelled(example: TrainingExample) -> tuple[list[int], list[int]]:
-    """Ids and labels; a label is the token's own id, even if that id is also used for padding."""
+def _ids_and_labels(example: TrainingExample) -> tuple[list[int], list[int]]:
+    """Token ids, and labels for the completion. EOS has a label even if it is the padding token."""
     ids = [*example.prompt_ids, *example.completion_ids]
     return ids, [IGNORE_INDEX] * len(example.prompt_ids) + list(example.completion_ids)
 
@@ -54,9 +53,9 @@ def attention_name(config: Any, device_type: str) -> str:
     if device_type == "cuda" and importlib.util.find_spec("flash_attn") is not None:
         return "flash_attention_2"
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    special = any(getattr(config, name, None) for name in _OTHER_ATTENTION)
-    if layers == {"full_attention"} and not special:
-        _register()
+    unsupported = any(getattr(config, name, None) for name in _UNSUPPORTED_ATTENTION)
+    if layers == {"full_attention"} and not unsupported:
+        _register_packed_attention()
         return ATTENTION
     return "sdpa"
 
@@ -89,7 +88,7 @@ def packed_attention(
     return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
 
 
-def _register() -> None:
+def _register_packed_attention() -> None:
     """Register `packed_attention` with transformers; it needs no mask."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface

@@ -1,4 +1,4 @@
-"""The examples of each optimiser step: a pure function of lengths, recipe and seed.
+"""Schedule the examples of each optimiser step, by their lengths, the recipe and the seed alone.
 
 An epoch is one shuffled pass over the examples. Its last step may be smaller, so 1,000 examples in
 batches of 16 make s1's 63 steps an epoch. A step is split into micro-batches of about equal token
@@ -20,7 +20,7 @@ class PlannedStep:
     """One optimiser step: indices of its examples, by micro-batch."""
 
     epoch: int
-    """From 0."""
+    """Index of the epoch, from 0."""
     micro_batches: tuple[tuple[int, ...], ...]
 
 
@@ -31,10 +31,10 @@ def make_schedule(
     num_micro_batches = micro_batches_per_step(config, num_devices)
     steps = []
     for epoch in range(config.epochs):
-        order = list(range(len(lengths)))
-        random.Random(item_seed(seed, "train", epoch)).shuffle(order)
-        for start in range(0, len(order), config.batch_size):
-            indices = order[start : start + config.batch_size]
+        shuffled = list(range(len(lengths)))
+        random.Random(item_seed(seed, "train", epoch)).shuffle(shuffled)
+        for start in range(0, len(shuffled), config.batch_size):
+            indices = shuffled[start : start + config.batch_size]
             steps.append(
                 PlannedStep(epoch=epoch, micro_batches=_split(indices, lengths, num_micro_batches))
             )
@@ -48,7 +48,7 @@ def num_steps(num_examples: int, config: TrainConfig) -> int:
 
 
 def micro_batches_per_step(config: TrainConfig, num_devices: int) -> int:
-    """Micro-batches per optimiser step over all devices; a multiple of their number."""
+    """Micro-batches per optimiser step, over all devices; a multiple of the number of devices."""
     micro_batch_size = config.micro_batch_size or -(-config.batch_size // num_devices)
     return num_devices * -(-config.batch_size // (micro_batch_size * num_devices))
 
@@ -56,10 +56,10 @@ def micro_batches_per_step(config: TrainConfig, num_devices: int) -> int:
 def _split(
     indices: Sequence[int], lengths: Sequence[int], num_micro_batches: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Assign the longest first, each to the micro-batch with the fewest tokens that has room."""
-    size = -(-len(indices) // num_micro_batches)
+    """Assign each example, longest first, to the micro-batch with the fewest tokens and room."""
+    max_examples = -(-len(indices) // num_micro_batches)
     micro_batches: list[list[int]] = [[] for _ in range(num_micro_batches)]
     for index in sorted(indices, key=lambda i: (-lengths[i], i)):
-        with_room = [batch for batch in micro_batches if len(batch) < size]
+        with_room = [batch for batch in micro_batches if len(batch) < max_examples]
         min(with_room, key=lambda batch: sum(lengths[i] for i in batch)).append(index)
     return tuple(tuple(batch) for batch in micro_batches)

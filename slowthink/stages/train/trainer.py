@@ -1,8 +1,8 @@
-"""TRL's SFTTrainer, adapted to CPUs and with checkpoints that are complete or absent.
+"""TRL's SFTTrainer, adapted to CPUs and to checkpoints that are complete or absent.
 
 On a GPU (one, or several under accelerate with FSDP2 or DeepSpeed) the loss is TRL's own, in tiles,
 with fp32 weights under bf16 autocast. On a CPU logits are computed only for completion tokens, and
-the weights are in bf16 with fp32 masters (`masters`). Both pack rows without padding.
+the weights are in bf16 with fp32 masters (`masters`). Rows are packed without padding on both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Summed loss of the completion tokens over their number in the whole optimiser step."""
+        """Loss summed over completion tokens, divided by their number in the optimiser step."""
         if not self._on_cpu:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = completion_loss(model, inputs, num_items_in_batch)
@@ -50,19 +50,19 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         """AdamW, on a CPU with fp32 masters."""
         if self.optimizer is None and self._on_cpu:
             self.optimizer = MasterAdamW(
-                self._weight_groups(), lr=self.args.learning_rate, betas=self._betas
+                self._parameter_groups(), lr=self.args.learning_rate, betas=self._betas
             )
             return self.optimizer
         return super().create_optimizer(model)
 
-    def _weight_groups(self) -> list[dict[str, Any]]:
-        """Groups of trained weights with and without weight decay (norms, biases)."""
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups: with weight decay, and without (norms, biases)."""
         decayed = set(self.get_decay_parameter_names(self.model))
-        named = [pair for pair in self.model.named_parameters() if pair[1].requires_grad]
+        trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         decay = self.args.weight_decay
         return [
-            {"params": [p for n, p in named if n in decayed], "weight_decay": decay},
-            {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
+            {"params": [p for n, p in trained.items() if n in decayed], "weight_decay": decay},
+            {"params": [p for n, p in trained.items() if n not in decayed], "weight_decay": 0.0},
         ]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
@@ -80,14 +80,14 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
 
 
 def completion_loss(model: Any, inputs: dict[str, Any], num_tokens: Any = None) -> Any:
-    """Summed cross-entropy of the completion tokens over `num_tokens`, by default their number.
+    """Cross-entropy of the completion tokens: sum divided by `num_tokens` (default: their number).
 
     Logits are computed only for these tokens.
     """
     labels = inputs["labels"][0]
     positions = (labels != IGNORE_INDEX).nonzero()[:, 0]
-    settings = {name: value for name, value in inputs.items() if name != "labels"}
-    output = model(**settings, logits_to_keep=positions - 1, use_cache=False)
+    model_inputs = {name: value for name, value in inputs.items() if name != "labels"}
+    output = model(**model_inputs, logits_to_keep=positions - 1, use_cache=False)
     total = torch.nn.functional.cross_entropy(
         output.logits[0].float(), labels[positions], reduction="sum"
     )
@@ -120,7 +120,7 @@ def make_trainer(
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CompletionTrainer:
-    """A trainer that can start or resume from a checkpoint in `work`."""
+    """Make a trainer that starts afresh, or resumes from a checkpoint in `work`."""
     from datasets import Dataset
 
     micro_batches = [batch for step in schedule for batch in step.micro_batches]
@@ -139,7 +139,7 @@ def make_trainer(
 def training_arguments(
     config: TrainConfig, *, work: Path, num_steps: int, num_micro_batches: int, seed: int
 ) -> Any:
-    """TRL's arguments for the recipe. Data is read in order: the schedule is already shuffled."""
+    """TRL's arguments for the recipe. Data is read in order, since the schedule is shuffled."""
     from accelerate import PartialState
 
     on_gpu = torch.cuda.is_available()
