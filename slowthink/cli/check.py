@@ -267,13 +267,13 @@ def _contradiction(problem: Problem) -> str | None:
     from slowthink.grading.answers.compare import AnswerContext, compare
 
     context = AnswerContext.from_problem(problem)
-    if not context.letter or not problem.answer:
+    if not context.correct_letter or not problem.answer:
         return None
     choice = parse_choice(problem.answer)
-    if choice.letters and choice.letters != frozenset(context.letter):
-        return f"its letter is {context.letter}"
-    option = context.options().get(context.letter)
+    if choice.letters and choice.letters != frozenset(context.correct_letter):
+        return f"its letter is {context.correct_letter}"
+    option = context.options().get(context.correct_letter)
     if option is None or (choice.letters and not choice.text):
         return None
     equal = compare(choice.text or problem.answer, option, context=AnswerContext()).equal
-    return None if equal is not False else f"option {context.letter} is {option!r}"
+    return None if equal is not False else f"option {context.correct_letter} is {option!r}"

@@ -51,7 +51,7 @@ class AnswerContext:
     choices: tuple[str, ...] = ()
     tolerance: float | None = None
     unit: str | None = None
-    letter: str | None = None
+    correct_letter: str | None = None
     """Letter of the correct option, if the reference answer is the option's text."""
 
     @classmethod
@@ -130,8 +130,8 @@ def _compare_choices(gold: str, pred: str, context: AnswerContext) -> bool | Non
     chosen = choice.parse_choice(pred, any_case=bool(context.choices))
     if not correct.letters and not chosen.letters:
         return None
-    if context.letter and chosen.letters:
-        return chosen.letters == frozenset(re.findall(r"[A-J]", context.letter))
+    if context.correct_letter and chosen.letters:
+        return chosen.letters == frozenset(re.findall(r"[A-J]", context.correct_letter))
     if correct.letters and chosen.letters:
         return correct.letters == chosen.letters
     if correct.letters:

@@ -135,7 +135,7 @@ def _remove_delimiters(text: str) -> str:
 
 
 def _unify_commands(text: str) -> str:
-    """Give each command one name, mark words as \\text{…} and remove fonts."""
+    """Replace commands by their synonyms, mark words as \\text{…} and remove fonts."""
     text = _SPACING.sub(" ", text)
     text = _OVERLINED_DECIMAL.sub(_repeating_decimal, text)
     text = _TEXT_COMMAND.sub(_mark_words, text)

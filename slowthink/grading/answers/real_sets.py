@@ -50,7 +50,7 @@ _WHOLE_LINE = RealInterval(-math.inf, math.inf)
 
 
 def to_real_set(value: Value) -> RealSet:
-    """Return a value as a set. Raises ParseError if it is not one, or its bounds have symbols."""
+    """Return a value as a set of reals. Raises ParseError for other values and symbolic bounds."""
     if isinstance(value, Relation):
         return _solve_relation(value)
     if isinstance(value, SetUnion):
@@ -127,7 +127,7 @@ def _solve_relation(value: Relation) -> RealSet:
     nodes = [latex.parse(side) for side in value.sides]
     names = frozenset().union(*(latex.symbols(node) for node in nodes))
     if len(names) != 1:
-        raise ParseError("not one variable")
+        raise ParseError("not exactly one variable")
     (variable,) = names
     intervals: Intervals = (_WHOLE_LINE,)
     for left, sign, right in zip(nodes, value.signs, nodes[1:], strict=False):

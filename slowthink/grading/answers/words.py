@@ -60,14 +60,14 @@ def _english_number(words: list[str]) -> int | Fraction | None:
     if denominator is None or len(words) < 2:
         return _english_integer(words)
     before = words[:-1]
-    whole: int | None = 0
+    whole_part: int | None = 0
     if "and" in before:
         last_and = len(before) - 1 - before[::-1].index("and")
-        whole, before = _english_integer(before[:last_and]), before[last_and + 1 :]
+        whole_part, before = _english_integer(before[:last_and]), before[last_and + 1 :]
     numerator = 1 if before in (["a"], ["an"]) else _english_integer(before)
-    if numerator is None or whole is None:
+    if numerator is None or whole_part is None:
         return None
-    return whole + Fraction(numerator, denominator)
+    return whole_part + Fraction(numerator, denominator)
 
 
 def _english_integer(words: list[str]) -> int | None:
