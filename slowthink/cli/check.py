@@ -20,7 +20,7 @@ import typer
 from slowthink.cli.options import Json, Set, print_result
 from slowthink.cli.run import open_recipe
 from slowthink.errors import ConfigError, DataError
-from slowthink.records import Dropped, Grade, Problem, Verdict, group_by
+from slowthink.records import Dropped, Problem, Verdict, group_by
 
 if TYPE_CHECKING:
     from slowthink.data.problems import LocatedProblem, SourceProblems
@@ -215,7 +215,15 @@ def _check_datasets(datasets: Sequence[CheckedDataset]) -> dict[str, Any]:
 
 def _flagged_rows(dataset: CheckedDataset, grader: Grader) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows that need attention, each with its kind, one of PROBLEM_KINDS."""
-    grades = iter(_grade_reference_answers(dataset, grader))
+    from slowthink.grading import GradeItem
+
+    answers = [
+        GradeItem(problem=item.problem, answer_text=template % item.problem.answer)
+        for item in dataset.items
+        for template in ANSWER_TEMPLATES
+        if item.problem.answer
+    ]
+    grades = iter(grader.grade_many(answers))
     for item in dataset.items:
         row = {"set": dataset.name, "row": item.location, "id": item.problem.id}
         answer = item.problem.answer
@@ -232,20 +240,6 @@ def _flagged_rows(dataset: CheckedDataset, grader: Grader) -> Iterator[tuple[str
             yield "doubtful", row | {"gold": answer, "reason": reason}
     for drop in dataset.unreadable:
         yield "unreadable", {"set": dataset.name, "row": drop.id, "reason": drop.reason}
-
-
-def _grade_reference_answers(dataset: CheckedDataset, grader: Grader) -> list[Grade]:
-    """Grade the reference answers in every form; the forms of one problem are adjacent."""
-    from slowthink.grading import GradeItem
-
-    problems = [item.problem for item in dataset.items if item.problem.answer]
-    return grader.grade_many(
-        [
-            GradeItem(problem=problem, answer_text=template % problem.answer)
-            for problem in problems
-            for template in ANSWER_TEMPLATES
-        ]
-    )
 
 
 def _counts(dataset: CheckedDataset, *, num_refused: int) -> dict[str, Any]:

@@ -87,9 +87,7 @@ def _check_extras() -> list[Diagnosis]:
     for extra, packages in EXTRAS.items():
         versions = {package: _version(package) for package in packages}
         missing = [package for package, version in versions.items() if version is None]
-        seen = ", ".join(
-            f"{package} {version or 'missing'}" for package, version in versions.items()
-        )
+        seen = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
         remedy = f"pip install 'slowthink[{extra}]'" if missing else ""
         diagnoses.append(Diagnosis(name=f"extra {extra}", ok=not missing, seen=seen, remedy=remedy))
     return diagnoses
@@ -118,9 +116,8 @@ def _check_device() -> Diagnosis:
         return Diagnosis(name="device", ok=True, seen="unknown without torch")
     import torch
 
-    if torch.cuda.is_available():
-        return Diagnosis(name="device", ok=True, seen=f"CUDA: {torch.cuda.get_device_name()}")
-    return Diagnosis(name="device", ok=True, seen="CPU only: for small models")
+    gpu = f"CUDA: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else None
+    return Diagnosis(name="device", ok=True, seen=gpu or "CPU only: for small models")
 
 
 def _check_embedded_model() -> Diagnosis:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,10 @@ MAX_ROW_CHARS = 1_500_000
 """Maximum length of one problem's samples on a line; more are written on further lines with the
 same `doc_id`."""
 
+FILE_FIELDS = (
+    "arm", "benchmark", "protocol", "temperature", "max_thinking_tokens", "waits", "forced",
+)  # fmt: skip
+"""Rows that are equal in these fields are written into one file."""
 POINT_FIELDS = ("arm", "model", "benchmark", "protocol", "max_thinking_tokens", "waits", "forced")
 SAMPLE_FIELDS = (
     "verdict", "method", "extracted", "last_number", "score", "thinking_end", "answer_end",
@@ -94,16 +99,9 @@ def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:
 
 def group_by_file(rows: Iterable[EvaluationRow]) -> list[list[EvaluationRow]]:
     """The rows of each file, in order of problem and sample."""
-    groups = group_by(
-        rows,
-        lambda row: (
-            row.arm, row.benchmark, row.protocol, row.temperature,
-            row.max_thinking_tokens, row.waits, row.forced,
-        ),
-    )  # fmt: skip
-    return [
-        sorted(groups[key], key=lambda row: (row.problem_id, row.sample)) for key in sorted(groups)
-    ]
+    groups = group_by(rows, attrgetter(*FILE_FIELDS))
+    by_sample = attrgetter("problem_id", "sample")
+    return [sorted(groups[key], key=by_sample) for key in sorted(groups)]
 
 
 def file_name(row: EvaluationRow) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from slowthink.data.tables import read_records
 from slowthink.errors import ConfigError
-from slowthink.recipe import STAGES, Recipe
+from slowthink.recipe import Recipe
 from slowthink.records import Dropped
 from slowthink.sampling.ledger import Ledger
 
@@ -117,10 +117,6 @@ class StageContext:
             )
         return read_records(Path(path), cls)
 
-    def manifest(self, stage: str) -> dict[str, Any]:
-        """Manifest of an earlier stage."""
-        return read_manifest(self.inputs[stage])
-
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Manifest of a finished stage, from the stage's folder."""
@@ -138,11 +134,6 @@ def stage_inputs(recipe: Recipe, root: Path, stage: str) -> dict[str, Path]:
     """Folders of the earlier stages that this one reads."""
     stages = recipe.stages()
     return {name: root / name for name in INPUTS[stage] if name in stages}
-
-
-def stages_after(stage: str) -> tuple[str, ...]:
-    """The stages that run after this one."""
-    return STAGES[STAGES.index(stage) + 1 :]
 
 
 # --- counts and quantiles -------------------------------------------------------------------------

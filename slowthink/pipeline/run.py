@@ -22,7 +22,7 @@ from typing import Any
 from slowthink import errors
 from slowthink.data.tables import missing_stage
 from slowthink.errors import ConfigError, EngineError, SlowthinkError
-from slowthink.pipeline.contract import read_manifest, stages_after
+from slowthink.pipeline.contract import read_manifest
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run_folder import (
     RunClock,
@@ -33,7 +33,7 @@ from slowthink.pipeline.run_folder import (
     supersede,
     write_recipe,
 )
-from slowthink.recipe import Recipe
+from slowthink.recipe import STAGES, Recipe
 from slowthink.recipe.loading import load_recipe
 from slowthink.recipe.models import model_loading_settings
 
@@ -125,7 +125,7 @@ def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str], *, update
                 "Undo the change, add --update (reruns this stage and the later ones; cached "
                 "completions are reused, old folders move to superseded/), or choose another --out."
             )
-        for later in (stage, *stages_after(stage)):
+        for later in STAGES[STAGES.index(stage) :]:
             supersede(root, later)
         return
 

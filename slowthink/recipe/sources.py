@@ -27,8 +27,7 @@ class SampledSource(Settings):
     num_heldout: int = Field(default=0, ge=0)
     """For a train source: number of rows, sampled by seed, that are held out for evaluation."""
     max_problems: int | None = Field(default=None, ge=1)
-    """Use this many rows, sampled by seed. null: all, or the limit of the published
-    dataset."""
+    """Use this many rows, sampled by seed. null: all, or the published dataset's limit."""
 
 
 class MappedSource(SampledSource):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from slowthink.data.rows import estimate_rows
 from slowthink.engines.models import fingerprint, load_tokenizer, resolve_model
 from slowthink.errors import missing_extra
-from slowthink.pipeline.contract import StageContext, StageResult, Step, quantiles
+from slowthink.pipeline.contract import StageContext, StageResult, funnel_step, quantiles
 from slowthink.pipeline.plan import planned_traces
 from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import Recipe, TrainConfig
@@ -48,7 +48,7 @@ def run(context: StageContext) -> StageResult:
     rows = make_step_rows(tuned.log, tuned.schedule, examples)
     return StageResult(
         records=rows, record_type=TrainingStep, dropped=dropped,
-        steps=[_length_step(len(all_examples), len(dropped))],
+        steps=[funnel_step("length", len(all_examples), dropped)],
         facts=_facts(context, examples, rows, tuned, num_dropped=len(dropped)),
     )  # fmt: skip
 
@@ -62,8 +62,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
         num_examples = estimate_rows(config.input, setting="train.input")
     else:
         selected = recipe.select.num_problems if recipe.select else None
-        limits = (selected, planned_traces(recipe))
-        num_examples = min((limit for limit in limits if limit), default=0)
+        num_examples = min(filter(None, (selected, planned_traces(recipe))), default=0)
     steps = num_steps(num_examples, config)
     num_trained = min(steps * config.batch_size, num_examples * config.epochs)
     tokens = num_trained * ASSUMED_EXAMPLE_TOKENS
@@ -122,11 +121,6 @@ def make_step_rows(
             )
         )  # fmt: skip
     return rows
-
-
-def _length_step(num_in: int, num_dropped: int) -> Step:
-    reasons = {"too long": num_dropped} if num_dropped else {}
-    return Step(name="length", num_in=num_in, num_out=num_in - num_dropped, reasons=reasons)
 
 
 def _facts(

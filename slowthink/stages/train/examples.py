@@ -59,8 +59,7 @@ def drop_too_long(
     limit = min(config.max_length, max_context or config.max_length)
     too_long = [example for example in examples if example.num_tokens > limit]
     if too_long and config.too_long == "refuse":
-        message = _too_long_message(too_long, len(examples), limit, config.max_length)
-        raise DataError(message)
+        raise DataError(_too_long_message(too_long, len(examples), limit, config.max_length))
     kept = [example for example in examples if example.num_tokens <= limit]
     if not kept:
         raise DataError(

@@ -38,8 +38,7 @@ def compute_dtype() -> torch.dtype:
     """Dtype of the weights: bf16 on a CPU that supports it, otherwise fp32 (a GPU casts)."""
     if torch.cuda.is_available() or torch.mps.is_available():
         return torch.float32
-    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if has_bf16 else torch.float32
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
 def context_length(folder: Path) -> int | None:

@@ -143,9 +143,6 @@ def training_arguments(
     from accelerate import PartialState
 
     on_gpu = torch.cuda.is_available()
-    save: dict[str, Any] = {"save_strategy": "no"}
-    if config.save_every_steps is not None:
-        save = {"save_strategy": "steps", "save_steps": config.save_every_steps}
     return SFTConfig(
         output_dir=str(work), max_steps=num_steps, per_device_train_batch_size=1,
         gradient_accumulation_steps=num_micro_batches // num_steps // PartialState().num_processes,
@@ -159,5 +156,6 @@ def training_arguments(
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=1, logging_first_step=True, logging_nan_inf_filter=False,
         report_to=[], disable_tqdm=True, use_cpu=not on_gpu and not torch.mps.is_available(),
-        **save,
+        save_strategy="no" if config.save_every_steps is None else "steps",
+        save_steps=config.save_every_steps or 500,
     )  # fmt: skip
