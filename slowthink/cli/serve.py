@@ -103,7 +103,7 @@ def server_command(
     Raises ConfigError if vLLM or the model is unavailable, or two options contradict each other.
     """
     from slowthink.engines.models import resolve_model
-    from slowthink.engines.vllm.client import PROCESSOR
+    from slowthink.engines.vllm.client import LOGITS_PROCESSOR
     from slowthink.recipe.loading import parse_recipe
 
     if importlib.util.find_spec("vllm") is None:
@@ -114,7 +114,7 @@ def server_command(
     folder = str(resolve_model(recipe.model, recipe.revision, notify=notify))
     command = [
         *_server_program(), folder, "--served-model-name", model, "--host", host,
-        "--port", str(port), "--dtype", dtype, "--logits-processors", PROCESSOR,
+        "--port", str(port), "--dtype", dtype, "--logits-processors", LOGITS_PROCESSOR,
         *_engine_options(recipe.engine), *vllm_options,
     ]  # fmt: skip
     environment = {name: value for name, value in _environment().items() if name not in os.environ}
@@ -159,10 +159,10 @@ def _is_cpu_build() -> bool:
 
 
 def _environment() -> dict[str, str]:
-    from slowthink.engines.vllm.client import ENVIRONMENT
+    from slowthink.engines.vllm.client import DEFAULT_ENVIRONMENT
 
     name = "VLLM_USE_V2_MODEL_RUNNER"
-    variables = {name: ENVIRONMENT[name]}
+    variables = {name: DEFAULT_ENVIRONMENT[name]}
     if _is_cpu_build():
         variables["VLLM_CPU_KVCACHE_SPACE"] = "2"  # GiB; vLLM's default is most of the memory
     return variables

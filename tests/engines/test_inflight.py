@@ -14,7 +14,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from slowthink.engines import token_sampling
-from slowthink.engines.vllm.draws import Draws, Sampled, decide, distributions, force, watch
+from slowthink.engines.vllm.draws import (
+    DecisionTensors,
+    SamplingTensors,
+    decide,
+    distributions,
+    force,
+    replace_greedy_ends,
+)
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Flow
 from slowthink.engines.vllm.rows import ForcedRow, RowSettings, Stepper
@@ -125,20 +132,20 @@ class Engine:
             self.histories[id(request)] = row.history
             self.rows.append((request, row))
         elif self.rows and self.dice.random() < 0.1:
-            self.stepper.collect()
+            self.stepper.collect_outputs()
             self.waiting.insert(0, self.rows.pop()[0])
         if len(self.rows) > 1 and self.dice.random() < 0.25:
             self.rows.reverse()
-        self.stepper.batch_changed()
+        self.stepper.on_batch_change()
 
     def _step(self) -> None:
         if not self.rows:
             return
-        self.stepper.collect()
+        self.stepper.collect_outputs()
         batch = torch.stack([request.next_logits() for request, _ in self.rows])
         kept = [self.dice.random() < 0.8 for _ in self.rows]
         rows = [(at, row) for at, (_, row) in enumerate(self.rows)]
-        self.stepper.act(batch, rows, kept=kept)
+        self.stepper.edit_logits(batch, rows, kept=kept)
         for (request, _), edited, keep in zip(self.rows, batch, kept, strict=True):
             if keep:  # else the prompt was not all prefilled, and the draw is discarded
                 request.outputs.append(sample(edited, greedy=request.engine_is_greedy))
@@ -183,7 +190,7 @@ def test_a_batch_whose_ids_are_read_from_the_logits_equals_each_request_alone(
 def test_a_finished_request_replayed_gives_its_chain_and_answer(request, seed) -> None:
     engine = Engine([request], seed)
     engine.run()
-    engine.stepper.collect()
+    engine.stepper.collect_outputs()
     history = engine.histories[id(request)]
     flow = Flow(compiled(request.args), cap=request.args.budget.max_thinking_tokens)
     flow.replay(request.outputs, history.ends)
@@ -227,7 +234,7 @@ def test_a_row_that_only_watches_touches_few_columns(size) -> None:
     before = torch.stack([request.next_logits() for request in requests])
     after = before.clone()
     stepper = Stepper(torch.device("cpu"))
-    stepper.act(after, list(enumerate(row_of(request) for request in requests)))
+    stepper.edit_logits(after, list(enumerate(row_of(request) for request in requests)))
     changed = {int(i) for i in (before != after).nonzero()[:, 1].tolist()}
     assert changed <= {2, 9, 10, 11}  # c in the place of the triggers
 
@@ -322,10 +329,10 @@ def run_together(requests: list[ToyRequest]) -> list[ToyRequest]:
     rows = [(request, row_of(request)) for request in requests]
     stepper = Stepper(torch.device("cpu"))
     while rows:
-        stepper.collect()
+        stepper.collect_outputs()
         batch = torch.stack([request.next_logits() for request, _ in rows])
-        stepper.batch_changed()
-        stepper.act(batch, [(at, row) for at, (_, row) in enumerate(rows)])
+        stepper.on_batch_change()
+        stepper.edit_logits(batch, [(at, row) for at, (_, row) in enumerate(rows)])
         for (request, _), edited in zip(rows, batch, strict=True):
             request.outputs.append(int(edited.argmax()))
         rows = [(request, row) for request, row in rows if not request.done]
@@ -351,18 +358,18 @@ def test_the_tensor_form_never_syncs_with_the_device() -> None:
     whole = torch.zeros(3, dtype=torch.long, device=meta)
     real = whole.double()
     triggers = torch.zeros(3, 2, dtype=torch.long, device=meta)
-    sampling = Sampled(
+    sampling = SamplingTensors(
         temperature_R=real, top_p_R=real, top_k_R=whole, min_p_R=real, uniform_R=real,
-        again_R=real, max_top_k=5, has_top_p=True, has_min_p=True,
+        redraw_uniform_R=real, max_top_k=5, has_top_p=True, has_min_p=True,
     )  # fmt: skip
     for row_sampling in (None, sampling):
-        draws = Draws(
+        draws = DecisionTensors(
             rows_R=whole, on_end_R=whole, banned_R=whole.bool(), triggers_RT=triggers,
             distinct_RT=triggers.bool(), rule_R=whole, end_probability_R=real, sampling=row_sampling,
             needs_probability=True,
         )  # fmt: skip
         assert decide(batch, draws).shape == (3, 4)
-    assert watch(batch, whole, whole, triggers).shape == (3, 4)
+    assert replace_greedy_ends(batch, whole, whole, triggers).shape == (3, 4)
     force(batch, whole, whole)
 
 
@@ -385,10 +392,10 @@ def test_batched_distributions_equal_those_of_one_row(vocabulary) -> None:
 
     batched = distributions(
         batch,
-        Sampled(
+        SamplingTensors(
             temperature_R=column("temperature"), top_p_R=column("top_p"),
             top_k_R=column("top_k", torch.long), min_p_R=column("min_p"),
-            uniform_R=column("top_p"), again_R=column("top_p"), max_top_k=5000, has_top_p=True,
+            uniform_R=column("top_p"), redraw_uniform_R=column("top_p"), max_top_k=5000, has_top_p=True,
             has_min_p=True,
         ),
     )  # fmt: skip

@@ -19,7 +19,7 @@ import numpy as np
 
 from slowthink.engines.session import Compiler, Point
 from slowthink.engines.vllm.request_args import read_args, write_args
-from slowthink.engines.vllm.request_flow import check_room, compile_args
+from slowthink.engines.vllm.request_flow import check_fits, compile_args
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Budget, Request, Sampling, ThinkingFormat
 from tests.engines.toy_engine import (
@@ -401,10 +401,10 @@ def test_a_budget_that_does_not_fit_is_refused(extra, fits, message, smollm_toke
     compiled = compile_args(read_args(BASE | extra), compiler, stop_id=2)
     limits = {"num_prompt": 10, "max_context": 2048, "max_tokens": None} | fits
     if message is None:
-        check_room(compiled, **limits)
+        check_fits(compiled, **limits)
         return
     with pytest.raises(ConfigError, match=message):
-        check_room(compiled, **limits)
+        check_fits(compiled, **limits)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from aiohttp import web
 from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.request_args import read_args
 from slowthink.engines.vllm.request_flow import (
-    NO_WATCH,
+    NO_END,
     RUNNER_UP,
     DeclaredEnd,
     Flow,
@@ -373,8 +373,8 @@ def forced(
     args = read_args(body["vllm_xargs"])
     assert args is not None and args.budget.max_thinking_tokens is not None
     compiled = compile_args(args, Compiler(TOKENIZER, eos_ids=frozenset({EOS})), stop_id=EOS)
-    known = ids[len(ids) - args.known :] if args.known else []
-    flow = Flow(compiled, cap=args.budget.max_thinking_tokens, known_ids=known)
+    known = ids[len(ids) - args.num_cached :] if args.num_cached else []
+    flow = Flow(compiled, cap=args.budget.max_thinking_tokens, cached_ids=known)
     out: list[int] = []
     distributions: list[dict[int, float]] = []
     while len(out) < body["max_tokens"]:
@@ -385,7 +385,7 @@ def forced(
         token, end = best, None
         if instruction.force >= 0:
             token = instruction.force
-        elif instruction.on_end != NO_WATCH and best in triggers:
+        elif instruction.on_end != NO_END and best in triggers:
             runner_up = next(t for t in ranked if t not in triggers)
             token = runner_up if instruction.on_end == RUNNER_UP else instruction.on_end
             end = DeclaredEnd(best, 1.0, best)

@@ -76,17 +76,17 @@ class ServerSession:
     def _connect(self, name: str, config: EngineConfig) -> None:
         raise NotImplementedError
 
-    async def _generate(self, running: JobInProgress) -> None:
+    async def _generate(self, progress: JobInProgress) -> None:
         raise NotImplementedError
 
     async def _run(self, job: Job) -> JobResult:
-        running = JobInProgress.start(job, self.compiler, self._runner.report)
-        running.checkpoint_seconds = CHECKPOINT_SECONDS
+        progress = JobInProgress.start(job, self.compiler, self._runner.report)
+        progress.checkpoint_seconds = CHECKPOINT_SECONDS
         try:
-            await self._generate(running)
+            await self._generate(progress)
         except EngineError as error:
-            return running.result(str(error))
-        return running.result()
+            return progress.result(str(error))
+        return progress.result()
 
     def _probe_each_server(self, probe: Callable[[Prober], Coroutine[Any, Any, T]]) -> list[T]:
         """Run a probe on every server and return its results, in the order of the URLs."""

@@ -125,9 +125,9 @@ class ChatSession(ServerSession):
                 "engine.max_context); or use api: completions."
             )
 
-    async def _generate(self, running: JobInProgress) -> None:
-        data = await self._pool.post("/chat/completions", self._request_body(running.job))
-        self._store(running, read_reply(data, chat=True))
+    async def _generate(self, progress: JobInProgress) -> None:
+        data = await self._pool.post("/chat/completions", self._request_body(progress.job))
+        self._store(progress, read_reply(data, chat=True))
 
     def _request_body(self, job: Job) -> dict[str, Any]:
         text = self.tokenizer.decode(job.request.prompt_ids)
@@ -140,22 +140,22 @@ class ChatSession(ServerSession):
             body["max_tokens"] = cap + job.request.budget.answer_tokens
         return body
 
-    def _store(self, running: JobInProgress, reply: ServerReply) -> None:
+    def _store(self, progress: JobInProgress, reply: ServerReply) -> None:
         """Add the reply's thinking and answer to the job."""
-        has_thinking = running.token_format.has_delimiter
+        has_thinking = progress.token_format.has_delimiter
         complete = reply.finish_reason != "length"
         thinking_ended = complete or (has_thinking and bool(reply.text))
         thinking = reply.reasoning if has_thinking else reply.text
-        chain = self._chain(running.job, thinking, ended=thinking_ended)
-        running.machine = ForcingMachine(running.rules, cap=0, waits=0, chain=chain)
-        running.add_cost(
+        chain = self._chain(progress.job, thinking, ended=thinking_ended)
+        progress.machine = ForcingMachine(progress.rules, cap=0, waits=0, chain=chain)
+        progress.add_cost(
             Cost(prefilled=reply.num_prompt_tokens or 0, decoded=reply.num_completion_tokens or 0)
         )
         if thinking_ended:
             ids = self.tokenizer.encode(reply.text)
-            for branch in running.end_thinking():
+            for branch in progress.end_thinking():
                 end = AnswerEnd.STOP if complete else AnswerEnd.LENGTH
-                running.add_answer(branch, ids, end)
+                progress.add_answer(branch, ids, end)
 
     def _chain(self, job: Job, thinking: str, *, ended: bool) -> Chain:
         """The thinking, padded to the cap if it was truncated."""

@@ -69,9 +69,9 @@ class ClientForcing:
     anomalies: Counter[str] = field(default_factory=Counter)
     """Harmless deviations of the server from what was requested, by kind."""
 
-    async def think(self, running: JobInProgress) -> None:
+    async def think(self, progress: JobInProgress) -> None:
         """Generate the job's thinking: run rounds until its machine stops."""
-        request, machine = running.job.request, running.machine
+        request, machine = progress.job.request, progress.machine
         rules, with_logprobs = machine.rules, needs_logprobs(request)
         may_end_early = with_logprobs or rules.loop is not None or machine.steps is not None
 
@@ -90,11 +90,11 @@ class ClientForcing:
                 rules=rules if with_logprobs else None,
             )
 
-        await self._run_rounds(machine, next_request, running, num_processed=len(machine.ids))
+        await self._run_rounds(machine, next_request, progress, num_processed=len(machine.ids))
 
-    async def answer(self, branch: Branch, running: JobInProgress) -> None:
+    async def answer(self, branch: Branch, progress: JobInProgress) -> None:
         """Generate one answer and add it to the job."""
-        request, eos_ids = running.job.request, self.compiler.eos_ids
+        request, eos_ids = progress.job.request, self.compiler.eos_ids
         machine = AnswerMachine(max_tokens=request.budget.answer_tokens, eos_ids=eos_ids)
         thinking = (*request.prompt_ids, *branch.cut.ids)
 
@@ -107,15 +107,15 @@ class ClientForcing:
                 stop_ids=eos_ids,
             )
 
-        running.add_cost(Cost(forced=len(branch.closing)))
-        await self._run_rounds(machine, next_request, running, num_processed=len(thinking))
-        running.add_answer(branch, machine.ids, machine.end_reason)
+        progress.add_cost(Cost(forced=len(branch.closing)))
+        await self._run_rounds(machine, next_request, progress, num_processed=len(thinking))
+        progress.add_answer(branch, machine.ids, machine.end_reason)
 
     async def _run_rounds(
         self,
         machine: ForcingMachine | AnswerMachine,
         next_request: Callable[[Action], CompletionRequest],
-        running: JobInProgress,
+        progress: JobInProgress,
         *,
         num_processed: int,
     ) -> None:
@@ -125,13 +125,13 @@ class ClientForcing:
         while True:
             action = machine.next_action()
             while action.kind is ActionKind.FORCE:
-                running.add_cost(Cost(forced=1))
+                progress.add_cost(Cost(forced=1))
                 action = machine.next_action()
             if action.kind is not ActionKind.SAMPLE:
                 return
             completion = next_request(action)
             reply = read_reply(await self.post(self.request_body(completion)))
-            running.add_cost(
+            progress.add_cost(
                 _cost(reply, num_sent=len(completion.ids), num_processed=num_processed)
             )
             tokens = self.sampled_tokens(completion, reply)
@@ -145,7 +145,7 @@ class ClientForcing:
             num_before = len(machine.ids)
             _observe(machine, tokens)
             num_processed = len(completion.ids) + max(0, len(machine.ids) - num_before)
-            running.checkpoint_if_due()
+            progress.checkpoint_if_due()
 
     # -- request bodies --
 

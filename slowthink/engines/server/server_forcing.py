@@ -51,12 +51,12 @@ class ServerForcing:
                 "Set in_flight: false (rounds), or temperature: 0, or use the vllm engine."
             )
 
-    async def think(self, running: JobInProgress) -> None:
+    async def think(self, progress: JobInProgress) -> None:
         """Generate the job's thinking and the answer after it. Raises EngineError if the server
         did not force the budget."""
-        if running.machine.next_action().kind is ActionKind.STOP:
+        if progress.machine.next_action().kind is ActionKind.STOP:
             return
-        job = running.job
+        job = progress.job
         cached_ids = job.chain.ids if job.chain else ()
         arguments = _arguments(job)
         compiled = self._compile(arguments)
@@ -77,15 +77,15 @@ class ServerForcing:
             compiled, reply, cached_ids, cap=job.largest_point.cap, use_logprobs=not temperature
         )
         prefilled = reply.num_prefilled(len(ids))
-        running.add_cost(
+        progress.add_cost(
             Cost(
                 prefilled=prefilled,
-                decoded=flow.num_drawn,
+                decoded=flow.num_sampled,
                 forced=flow.num_forced,
                 re_prefilled=min(len(cached_ids), prefilled),
             )
         )
-        flow.store(running)
+        flow.store(progress)
 
     def _compile(self, arguments: dict[str, Any]) -> CompiledArgs:
         args = read_args(arguments)
@@ -110,7 +110,7 @@ def _replay(
 
     Under sampling, logprobs do not show which token was sampled: only the ids are used."""
     ids = reply.ids or ()
-    flow = Flow(compiled, cap=cap, known_ids=cached_ids)
+    flow = Flow(compiled, cap=cap, cached_ids=cached_ids)
     if not use_logprobs:
         flow.replay(ids, {}, infer=True)
     else:

@@ -137,11 +137,11 @@ class OpenAISession(ServerSession):
     async def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
         return await self._pool.post("/completions", body)
 
-    async def _generate(self, running: JobInProgress) -> None:
-        await self._forcing.think(running)
-        running.end_thinking()
+    async def _generate(self, progress: JobInProgress) -> None:
+        await self._forcing.think(progress)
+        progress.end_thinking()
         errors = await asyncio.gather(
-            *(self._client.answer(branch, running) for branch in running.missing_answers),
+            *(self._client.answer(branch, progress) for branch in progress.missing_answers),
             return_exceptions=True,  # an answer that fails leaves the others in the result
         )
         for error in errors:

@@ -1,7 +1,7 @@
-"""A narrow interface to vLLM: requests of token ids in, finished requests out.
+"""The interface to vLLM that the session uses: takes token ids, returns finished requests.
 
 One copy of the model is stepped in this process (its tensor-parallel workers are vLLM's own);
-several copies are vLLM's data-parallel engines behind one client, driven from a thread.
+several copies are vLLM's data-parallel engines behind one client, run from a thread.
 """
 
 from __future__ import annotations
@@ -19,64 +19,64 @@ from slowthink.engines.models import eos_ids
 from slowthink.errors import EngineError, missing_extra
 from slowthink.recipe import EngineConfig
 
-PROCESSOR = "slowthink.engines.vllm:Forcing"
-READER = "slowthink.engines.vllm.Reading"
-ENVIRONMENT = {
+LOGITS_PROCESSOR = "slowthink.engines.vllm:Forcing"
+WORKER_EXTENSION = "slowthink.engines.vllm.Reading"
+DEFAULT_ENVIRONMENT = {
     "VLLM_USE_V2_MODEL_RUNNER": "0",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
-"""Defaults of vLLM's environment variables. V2: the V1 model runner is faster with forcing today.
-Logging: stdout is for results."""
+"""Defaults of vLLM's environment variables. The V1 model runner is faster with forcing today.
+Logs go to stderr, since stdout is for results."""
 _CPU_CACHE_BYTES = 2 << 30
-"""Default size of the cache of keys and values on a CPU: vLLM would take most of the memory."""
+"""Default size of the KV cache on a CPU, where vLLM would take most of the memory."""
 _CPU_BLOCK_SIZE = 32
-"""Tokens per cache block on a CPU; only full blocks are reused, and vLLM's own size is 128."""
+"""Tokens per KV cache block on a CPU; only full blocks are reused, and vLLM's default is 128."""
 
 
 def runner_options() -> dict[str, bool]:
-    """Engine options that the model runner in use needs, by the name of vLLM's argument.
+    """Options that the model runner needs, by the name of vLLM's argument.
 
     The V1 runner's asynchronous scheduling, vLLM's default on a GPU, runs logits processors before
     the last sampled token is known, so forced tokens would be lost there.
     """
     name = "VLLM_USE_V2_MODEL_RUNNER"
-    uses_v1 = os.environ.get(name, ENVIRONMENT[name]).strip() in ("", "0")
+    uses_v1 = os.environ.get(name, DEFAULT_ENVIRONMENT[name]).strip() in ("", "0")
     return {"async_scheduling": False} if uses_v1 else {}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class FinishedRequest:
     """A request that ended."""
 
-    key: str
-    ids: tuple[int, ...]
-    reason: str | None
-    """vLLM's finish reason: stop, length, abort, error."""
-    num_cached: int
+    id: str
+    token_ids: tuple[int, ...]
+    finish_reason: str | None
+    """stop, length, abort or error."""
+    num_cached_tokens: int
     """Prompt tokens that were not prefilled, since their keys and values were cached."""
 
 
 class Engine(Protocol):
     """The part of vLLM that the session uses."""
 
-    front: Any
+    input_processor: Any
     """vLLM's input processor: tokenizer, model config."""
     quantization: str | None
 
-    def add(self, key: str, ids: Sequence[int], params: Any) -> None:
+    def add(self, request_id: str, prompt_ids: Sequence[int], params: Any) -> None:
         """Queue a request."""
 
-    def step(self, timeout: float | None) -> list[Finished]:
-        """Return requests that finished; waits for one, or runs one step."""
+    def step(self, timeout: float | None) -> list[FinishedRequest]:
+        """Return finished requests. Waits for one, at most `timeout` seconds, or runs one step."""
 
-    def histories(self, keys: Sequence[str]) -> list[Any]:
-        """The declared ends of each request, which the workers then forget."""
+    def take_histories(self, request_ids: Sequence[str]) -> list[Any]:
+        """Return the declared ends of each request, and remove them from the workers."""
 
-    def open(self) -> list[Any]:
-        """Name, output ids and declared ends of each running logged request."""
+    def running_requests(self) -> list[Any]:
+        """Id, output ids and declared ends of each running request with thinking."""
 
-    def abort(self, keys: Sequence[str]) -> None:
+    def abort(self, request_ids: Sequence[str]) -> None:
         """Drop these requests."""
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Engine(Protocol):
 
 def open_engine(folder: Path, config: EngineConfig) -> Engine:
     """vLLM with the model in this folder. Raises ConfigError if vLLM is not installed."""
-    for name, value in ENVIRONMENT.items():
+    for name, value in DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if config.vllm.data_parallel_size == 1:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -105,8 +105,8 @@ def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
         "model": str(folder),
         "dtype": config.dtype,
         "max_model_len": config.max_context,
-        "logits_processors": [PROCESSOR],
-        "worker_extension_cls": READER,
+        "logits_processors": [LOGITS_PROCESSOR],
+        "worker_extension_cls": WORKER_EXTENSION,
         "disable_log_stats": True,
         **runner_options(),
         **options.model_dump(exclude_none=True),
@@ -130,42 +130,41 @@ class _InProcessEngine:
         self._engine = LLMEngine(
             config, Executor.get_class(config), log_stats=False, multiprocess_mode=False
         )
-        self.front = self._engine.input_processor
+        self.input_processor = self._engine.input_processor
         self.quantization = config.model_config.quantization
 
-    def add(self, key: str, ids: Sequence[int], params: Any) -> None:
-        self._engine.add_request(key, _prompt(ids), params)
+    def add(self, request_id: str, prompt_ids: Sequence[int], params: Any) -> None:
+        self._engine.add_request(request_id, _prompt(prompt_ids), params)
 
-    def step(self, timeout: float | None) -> list[Finished]:
+    def step(self, timeout: float | None) -> list[FinishedRequest]:
         if not self._engine.has_unfinished_requests():
             return []
-        return [_finished(output) for output in self._engine.step() if output.finished]
+        return [_to_finished(output) for output in self._engine.step() if output.finished]
 
-    def histories(self, keys: Sequence[str]) -> list[Any]:
-        return _merge_histories(
-            self._engine.collective_rpc("slowthink_histories", args=(list(keys),)), keys
-        )
+    def take_histories(self, request_ids: Sequence[str]) -> list[Any]:
+        replies = self._engine.collective_rpc("slowthink_histories", args=(list(request_ids),))
+        return _merge_histories(replies, len(request_ids))
 
-    def open(self) -> list[Any]:
-        return _merge_open(self._engine.collective_rpc("slowthink_open"))
+    def running_requests(self) -> list[Any]:
+        return _merge_running(self._engine.collective_rpc("slowthink_open"))
 
-    def abort(self, keys: Sequence[str]) -> None:
-        self._engine.abort_request(list(keys))
+    def abort(self, request_ids: Sequence[str]) -> None:
+        self._engine.abort_request(list(request_ids))
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
 
 
 class _DataParallelEngine:
-    """Data-parallel copies; vLLM's client spreads the requests by load."""
+    """Data-parallel copies; vLLM's client distributes the requests by load."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        self._done: queue.Queue[Finished | BaseException] = queue.Queue()
+        self._finished: queue.Queue[FinishedRequest | BaseException] = queue.Queue()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._engine = self._wait(self._start(arguments))
-        self.front = self._engine.input_processor
+        self.input_processor = self._engine.input_processor
         self.quantization = self._engine.vllm_config.model_config.quantization
 
     async def _start(self, arguments: dict[str, Any]) -> Any:
@@ -177,43 +176,45 @@ class _DataParallelEngine:
     def _wait(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    def add(self, key: str, ids: Sequence[int], params: Any) -> None:
-        asyncio.run_coroutine_threadsafe(self._run(key, ids, params), self._loop)
+    def add(self, request_id: str, prompt_ids: Sequence[int], params: Any) -> None:
+        asyncio.run_coroutine_threadsafe(self._run(request_id, prompt_ids, params), self._loop)
 
-    async def _run(self, key: str, ids: Sequence[int], params: Any) -> None:
+    async def _run(self, request_id: str, prompt_ids: Sequence[int], params: Any) -> None:
         try:
-            async for output in self._engine.generate(_prompt(ids), params, key):
+            async for output in self._engine.generate(_prompt(prompt_ids), params, request_id):
                 if output.finished:
-                    self._done.put(_finished(output))
+                    self._finished.put(_to_finished(output))
         except BaseException as error:  # raised in the caller by `step`
-            self._done.put(error)
+            self._finished.put(error)
 
-    def step(self, timeout: float | None) -> list[Finished]:
+    def step(self, timeout: float | None) -> list[FinishedRequest]:
         try:
-            items = [self._done.get(timeout=timeout)]
+            items = [self._finished.get(timeout=timeout)]
         except queue.Empty:
             return []
-        while not self._done.empty():
-            items.append(self._done.get())
+        while not self._finished.empty():
+            items.append(self._finished.get())
         for item in items:
             if isinstance(item, BaseException):
                 raise EngineError(f"vLLM: a request failed: {item}") from item
-        return [item for item in items if isinstance(item, Finished)]
+        return [item for item in items if isinstance(item, FinishedRequest)]
 
-    def histories(self, keys: Sequence[str]) -> list[Any]:
-        return _merge_histories(self._call_workers("slowthink_histories", list(keys)), keys)
+    def take_histories(self, request_ids: Sequence[str]) -> list[Any]:
+        return _merge_histories(
+            self._call_workers("slowthink_histories", list(request_ids)), len(request_ids)
+        )
 
-    def open(self) -> list[Any]:
-        return _merge_open(self._call_workers("slowthink_open"))
+    def running_requests(self) -> list[Any]:
+        return _merge_running(self._call_workers("slowthink_open"))
 
     def _call_workers(self, method: str, *arguments: Any) -> list[Any]:
-        """Replies of all copies' workers; `AsyncLLM.collective_rpc` returns the first copy's."""
+        """Replies of all copies' workers; `AsyncLLM.collective_rpc` returns those of the first."""
         core = self._engine.engine_core
         call = core.call_utility_all_async("collective_rpc", method, None, arguments, None)
         return [reply for replies in self._wait(call) for reply in replies]
 
-    def abort(self, keys: Sequence[str]) -> None:
-        self._wait(self._engine.abort(list(keys)))
+    def abort(self, request_ids: Sequence[str]) -> None:
+        self._wait(self._engine.abort(list(request_ids)))
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._engine.shutdown)
@@ -221,41 +222,41 @@ class _DataParallelEngine:
         self._thread.join(timeout=30)
 
 
-def stop_id_of(front: Any) -> int:
-    """The id that ends a request; `front` is vLLM's input processor."""
-    stop_id: int | None = front.renderer.get_eos_token_id()
-    return stop_id if stop_id is not None else min(eos_ids_of(front), default=0)
+def read_stop_id(input_processor: Any) -> int:
+    """The id that ends a request."""
+    stop_id: int | None = input_processor.renderer.get_eos_token_id()
+    return stop_id if stop_id is not None else min(read_eos_ids(input_processor), default=0)
 
 
-def eos_ids_of(front: Any) -> frozenset[int]:
+def read_eos_ids(input_processor: Any) -> frozenset[int]:
     """All ids at which vLLM ends a request: the generation config's and the tokenizer's."""
-    configured = front.generation_config_fields.get("eos_token_id")
-    return eos_ids(configured, front.renderer.get_eos_token_id())
+    configured = input_processor.generation_config_fields.get("eos_token_id")
+    return eos_ids(configured, input_processor.renderer.get_eos_token_id())
 
 
 def _prompt(ids: Sequence[int]) -> dict[str, Any]:
     return {"type": "token", "prompt_token_ids": list(ids)}
 
 
-def _finished(output: Any) -> Finished:
-    only = output.outputs[0]
-    return Finished(
-        key=output.request_id,
-        ids=tuple(only.token_ids),
-        reason=only.finish_reason,
-        num_cached=output.num_cached_tokens or 0,
+def _to_finished(output: Any) -> FinishedRequest:
+    completion = output.outputs[0]
+    return FinishedRequest(
+        id=output.request_id,
+        token_ids=tuple(completion.token_ids),
+        finish_reason=completion.finish_reason,
+        num_cached_tokens=output.num_cached_tokens or 0,
     )
 
 
-def _merge_histories(replies: Sequence[Any], keys: Sequence[str]) -> list[Any]:
-    """One history per request, from a worker that drew for it."""
+def _merge_histories(replies: Sequence[Any], num_requests: int) -> list[Any]:
+    """The history of each request, from the worker that sampled for it; None if there is none."""
     return [
-        max((r[place] for r in replies if r and r[place] is not None), key=len, default=None)
-        for place in range(len(keys))
+        max((r[index] for r in replies if r and r[index] is not None), key=len, default=None)
+        for index in range(num_requests)
     ]
 
 
-def _merge_open(replies: Sequence[Any]) -> list[Any]:
-    """Each request once: all workers of one copy report it."""
-    by_name = {request[0]: request for reply in replies for request in reply or ()}
-    return list(by_name.values())
+def _merge_running(replies: Sequence[Any]) -> list[Any]:
+    """Each request once; all workers of a copy report it."""
+    by_id = {request[0]: request for reply in replies for request in reply or ()}
+    return list(by_id.values())

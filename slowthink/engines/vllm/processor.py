@@ -5,12 +5,12 @@
 
 A request sets its budget in `extra_args` (offline) or `vllm_xargs` (HTTP), see `request_args`;
 thinking, closing, answer and end are then one request: nothing is prefilled again, and no request
-waits for another. One class for both of vLLM's interfaces: V1, and that of the V2 model runner,
-which is written and tested against its interface but has not run on a GPU.
+waits for another. One class implements both of vLLM's interfaces: V1, and that of the V2 model
+runner, which is tested against its interface but has not run on a GPU.
 
 Deliberately not an entry point of the package: vLLM loads every installed plug-in of the group
-`vllm.logits_processors`, and its V2 model runner, the default on GPUs, refuses to start where one
-of them has only the V1 interface; a server should not depend on what else is installed.
+`vllm.logits_processors`, and its V2 model runner, the default on GPUs, refuses to start if one of
+them has only the V1 interface; a server should not depend on what else is installed.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProc
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as ProcessorV2
 
 from slowthink.engines.session import Compiler
-from slowthink.engines.vllm.client import eos_ids_of, stop_id_of
+from slowthink.engines.vllm.client import read_eos_ids, read_stop_id
 from slowthink.engines.vllm.request_args import ForcingArgs, read_args, refuse_conflicts
 from slowthink.engines.vllm.request_flow import (
     CompiledArgs,
-    check_room,
+    check_fits,
     compile_args,
-    room,
-    thinking_budget,
+    effective_cap,
+    thinking_room,
 )
 from slowthink.engines.vllm.rows import ForcedRow, History, RowSettings, Stepper
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Sampling
 from slowthink.serialise import digest
 
-_HISTORY = "_slowthink_history"
-"""Attribute of a request's parameters, which outlive its place in the batch."""
-_LEAST_TEMPERATURE = 1e-5
-"""vLLM is greedy below it."""
+_HISTORY_ATTRIBUTE = "_slowthink_history"
+"""Set on a request's parameters, which outlive its place in the batch."""
+_MIN_TEMPERATURE = 1e-5
+"""Below it, vLLM is greedy."""
 _log = logging.getLogger(__name__)
 
 
@@ -77,11 +77,11 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         self._stepper = Stepper(device, ids_from_device=self._states is not None)
         self._rows: dict[int, ForcedRow] = {}
         """By batch index; under V2 by slot."""
-        self._new: list[tuple[int, SamplingParams, ForcingArgs]] = []
+        self._staged: list[tuple[int, SamplingParams, ForcingArgs]] = []
         self._compilers: dict[frozenset[int], Compiler] = {}
         """By the ids that end a request's text."""
         self._histories: dict[str, History] = {}
-        self._num_seeds = 0
+        self._num_own_seeds = 0
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
@@ -90,12 +90,12 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         if args is None:
             return
         refuse_conflicts(sampling_params)
-        front, num_prompt = _caller()
-        if front is not None:
-            _check(front, args, sampling_params, num_prompt=num_prompt)
+        input_processor, num_prompt = _calling_input_processor()
+        if input_processor is not None:
+            _check_request(input_processor, args, sampling_params, num_prompt=num_prompt)
 
     def is_argmax_invariant(self) -> bool:
-        """False: it runs before the greedy draw."""
+        """False: vLLM must run it before it takes the likeliest id."""
         return False
 
     # -- V1 --
@@ -103,64 +103,66 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         """Apply the batch's changes: requests added, removed and moved."""
         if batch_update is not None:
-            self._stepper.batch_changed()
-            process_dict_updates(self._rows, batch_update, self._added)
+            self._stepper.on_batch_change()
+            process_dict_updates(self._rows, batch_update, self._add_row)
 
-    def _added(
+    def _add_row(
         self, params: SamplingParams, prompt_ids: list[int] | None, outputs: list[int]
     ) -> ForcedRow | None:
         args = read_args(params.extra_args)
         if args is None:
             return None
-        return self._row(args, params, prompt=prompt_ids or [], outputs=outputs)
+        return self._make_row(args, params, prompt=prompt_ids or [], outputs=outputs)
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext | None = None) -> torch.Tensor:
         """Edit the batch's logits (B, V) in place. `ctx` under V2 only."""
-        self._stepper.collect()
+        self._stepper.collect_outputs()
         if ctx is not None:
             self._apply_v2(logits, ctx)
         elif self._rows:
-            self._stepper.act(logits, self._rows.items())
+            self._stepper.edit_logits(logits, self._rows.items())
         return logits
 
     # -- V2 --
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        """Register a request; whether it has a budget. Its tokens are available a little later."""
+        """Register a request; return whether it has a budget. Its tokens are not available yet."""
         self._rows.pop(req_idx, None)
-        self._new = [new for new in self._new if new[0] != req_idx]
+        self._staged = [request for request in self._staged if request[0] != req_idx]
         args = read_args(sampling_params.extra_args)
         if args is not None:
-            self._new.append((req_idx, sampling_params, args))
+            self._staged.append((req_idx, sampling_params, args))
         return args is not None
 
     def apply_staged_writes(self) -> None:
-        """Make rows of the new requests: now their prompts can be read."""
-        for slot, params, args in self._new:
-            prompt, outputs = self._tokens(slot)
-            self._rows[slot] = self._row(args, params, prompt=prompt, outputs=outputs)
-        self._new = []
+        """Make rows of the registered requests, whose prompts can be read now."""
+        for slot, params, args in self._staged:
+            prompt, outputs = self._read_tokens(slot)
+            self._rows[slot] = self._make_row(args, params, prompt=prompt, outputs=outputs)
+        self._staged = []
 
-    def _tokens(self, slot: int) -> tuple[list[int], list[int]]:
-        """A slot's prompt and outputs: read from the device once, when the request enters."""
+    def _read_tokens(self, slot: int) -> tuple[list[int], list[int]]:
+        """A slot's prompt and outputs; read from the device once, when the request is added."""
         num_prompt = int(self._states.prompt_len.np[slot])
-        num_all = int(self._states.prefill_len.np[slot])
-        ids = self._states.all_token_ids.gpu[slot, :num_all].tolist()
+        num_tokens = int(self._states.prefill_len.np[slot])
+        ids = self._states.all_token_ids.gpu[slot, :num_tokens].tolist()
         return ids[:num_prompt], ids[num_prompt:]
 
     def _apply_v2(self, logits: torch.Tensor, ctx: LogitsContext) -> None:
         slots = ctx.idx_mapping_np.tolist()
-        forced = [(at, slot) for at, slot in enumerate(slots) if slot in self._rows]
+        forced = [(index, slot) for index, slot in enumerate(slots) if slot in self._rows]
         if not forced:
             return
         lengths, prefill = ctx.seq_lens_upper_bound_np, self._states.prefill_len.np
-        kept = [bool(lengths[at] >= prefill[slot]) for at, slot in forced]
-        self._stepper.batch_changed()  # the order of rows changes in every step
-        self._stepper.act(logits, [(at, self._rows[slot]) for at, slot in forced], kept=kept)
+        kept = [bool(lengths[index] >= prefill[slot]) for index, slot in forced]
+        self._stepper.on_batch_change()  # the order of rows changes in every step
+        self._stepper.edit_logits(
+            logits, [(index, self._rows[slot]) for index, slot in forced], kept=kept
+        )
 
     # -- rows --
 
-    def _row(
+    def _make_row(
         self,
         args: ForcingArgs,
         params: SamplingParams,
@@ -170,33 +172,34 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     ) -> ForcedRow:
         compiled = self._compile(args, params)
         max_context = self._config.model_config.max_model_len
-        num_free = room(
+        num_free = thinking_room(
             compiled,
             num_prompt=len(prompt),
             max_context=max_context,
             max_tokens=params.max_tokens,
         )
         history = self._history(args, params)
+        start = len(prompt) - args.num_cached - args.num_closing
         row = ForcedRow(
             compiled,
             RowSettings(
-                cap=thinking_budget(compiled.args.budget, room=num_free),
-                sampling=args.sampling or _own_sampling(params),
+                cap=effective_cap(compiled.args.budget, room=num_free),
+                sampling=args.sampling or _request_sampling(params),
                 seed=history.seed if history is not None else self._seed(args, params),
-                known_ids=tuple(prompt[len(prompt) - args.known - args.closed :][: args.known]),
-                engine_is_greedy=params.temperature < _LEAST_TEMPERATURE,
+                cached_ids=tuple(prompt[start : start + args.num_cached]),
+                engine_is_greedy=params.temperature < _MIN_TEMPERATURE,
             ),
             outputs=outputs,
             history=history,
         )
-        setattr(params, _HISTORY, row.history)
+        setattr(params, _HISTORY_ATTRIBUTE, row.history)
         if args.log is not None:
             self._histories[args.log] = row.history
         return row
 
     def _history(self, args: ForcingArgs, params: SamplingParams) -> History | None:
-        own: History | None = getattr(params, _HISTORY, None)
-        return own or (self._histories.get(args.log) if args.log else None)
+        history: History | None = getattr(params, _HISTORY_ATTRIBUTE, None)
+        return history or (self._histories.get(args.log) if args.log else None)
 
     def _seed(self, args: ForcingArgs, params: SamplingParams) -> int:
         if args.seed is not None:
@@ -204,14 +207,18 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         if params.seed is not None:
             return int(params.seed)
         # Not from the system's randomness: the ranks of a tensor-parallel engine must agree.
-        self._num_seeds += 1
+        self._num_own_seeds += 1
         parallel = self._config.parallel_config
-        name = [self._config.model_config.seed, parallel.data_parallel_index, self._num_seeds]
-        return int(digest(name)[:15], 16)
+        seed_key = [
+            self._config.model_config.seed,
+            parallel.data_parallel_index,
+            self._num_own_seeds,
+        ]
+        return int(digest(seed_key)[:15], 16)
 
     def _compile(self, args: ForcingArgs, params: SamplingParams) -> CompiledArgs:
-        """The arguments, checked at admission. Where that was not possible and they are invalid,
-        arguments that end the request at once."""
+        """The arguments in token ids. If they are invalid, which could not be checked at admission,
+        those of a request that ends at once."""
         eos_ids = frozenset(params.all_stop_token_ids)
         if eos_ids not in self._compilers:
             self._compilers[eos_ids] = Compiler(_tokenizer(self._config), eos_ids=eos_ids)
@@ -220,22 +227,22 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         try:
             return compile_args(args, compiler, stop_id=stop_id)
         except ConfigError:
-            _log.exception("slowthink: this request is ended without an answer")
+            _log.exception("slowthink: invalid request; it is ended without an answer")
             budget = replace(args.budget, max_thinking_tokens=0, answer_tokens=0, wait_strings=())
-            plain = replace(args.format, name="refused", end_triggers=())
-            ended = replace(args, budget=budget, format=plain)
-            return compile_args(ended, compiler, stop_id=stop_id)
+            format = replace(args.format, name="refused", end_triggers=())
+            ended_args = replace(args, budget=budget, format=format)
+            return compile_args(ended_args, compiler, stop_id=stop_id)
 
-    # -- read by the engine's worker --
+    # -- called by the engine's worker --
 
     def take_histories(self, names: Sequence[str]) -> list[History | None]:
-        """Remove and return the histories of the requests logged under these names."""
-        self._stepper.collect()
+        """Remove and return the histories stored under these names."""
+        self._stepper.collect_outputs()
         return [self._histories.pop(name, None) for name in names]
 
-    def open_rows(self) -> dict[str, ForcedRow]:
-        """The logged requests in the batch, as far as they are generated."""
-        self._stepper.collect()
+    def running_rows(self) -> dict[str, ForcedRow]:
+        """The rows in the batch whose histories are stored, by name."""
+        self._stepper.collect_outputs()
         named = {row.compiled.args.log: row for row in self._rows.values() if row.is_ready}
         return {name: row for name, row in named.items() if name in self._histories}
 
@@ -243,27 +250,29 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
 class Reading:
     """Adds methods that read the processor to an engine's worker; vLLM's `worker_extension_cls`.
 
-    A declared end is a list: output index, id drawn, P(end), likeliest id, and the id that replaced
-    it. Both methods return None on a worker that draws nothing.
+    A declared end is a list: output index, id sampled, P(end), likeliest id, and the id that
+    replaced it. Both methods return None on a worker that samples nothing.
     """
 
     def slowthink_histories(self, names: Sequence[str]) -> list[Any] | None:
-        """The declared ends of finished requests, None for an unknown one."""
-        processor = _processor_of(self)
+        """The declared ends of finished requests; None for an unknown request."""
+        processor = _find_processor(self)
         if processor is None:
             return None
-        return [_plain(history) for history in processor.take_histories(names)]
+        return [_end_lists(history) for history in processor.take_histories(names)]
 
     def slowthink_open(self) -> list[Any] | None:
         """Name, output ids and declared ends of each running request."""
-        processor = _processor_of(self)
+        processor = _find_processor(self)
         if processor is None:
             return None
-        rows = processor.open_rows().items()
-        return [[name, row.outputs[: row.count], _plain(row.history)] for name, row in rows]
+        rows = processor.running_rows().items()
+        return [
+            [name, row.outputs[: row.num_outputs], _end_lists(row.history)] for name, row in rows
+        ]
 
 
-def _processor_of(worker: Any) -> Forcing | None:
+def _find_processor(worker: Any) -> Forcing | None:
     runner = worker.model_runner
     if hasattr(runner, "input_batch"):
         processors = runner.input_batch.logitsprocs.all
@@ -272,17 +281,17 @@ def _processor_of(worker: Any) -> Forcing | None:
     return next((p for p in processors if isinstance(p, Forcing)), None)
 
 
-def _plain(history: History | None) -> list[list[float]] | None:
+def _end_lists(history: History | None) -> list[list[float]] | None:
     if history is None:
         return None
     return [
-        [at, end.token, end.end_probability, end.argmax, end.replacement]
-        for at, end in history.ends.items()
+        [index, end.token, end.end_probability, end.argmax, end.replacement]
+        for index, end in history.ends.items()
     ]
 
 
-def _own_sampling(params: SamplingParams) -> Sampling:
-    if params.temperature < _LEAST_TEMPERATURE:
+def _request_sampling(params: SamplingParams) -> Sampling:
+    if params.temperature < _MIN_TEMPERATURE:
         return Sampling()
     return Sampling(
         temperature=params.temperature,
@@ -307,23 +316,23 @@ def _tokenizer(config: VllmConfig) -> Any:
 # --- admission ------------------------------------------------------------------------------------
 
 
-def _caller() -> tuple[InputProcessor | None, int | None]:
-    """The engine front that is validating a request, and the prompt's length if it is known.
+def _calling_input_processor() -> tuple[InputProcessor | None, int | None]:
+    """The input processor that is validating a request, and the prompt's length if it is known.
 
     vLLM passes `validate_params` neither model nor prompt, and only an error raised there becomes a
-    clear 400; so the callers' frames are read. In a version where they differ, what depends on the
-    model is checked in the engine only.
+    clear 400; so the callers' frames are read. If a version of vLLM has other frames, what
+    depends on the model is checked in the engine only.
     """
     frame: FrameType | None = sys._getframe(1)
-    front = None
+    input_processor = None
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, InputProcessor):
-            front = caller
+            input_processor = caller
             if frame.f_code.co_name == "process_inputs":
-                return front, _prompt_length(frame.f_locals.get("prompt"))
+                return input_processor, _prompt_length(frame.f_locals.get("prompt"))
         frame = frame.f_back
-    return front, None
+    return input_processor, None
 
 
 def _prompt_length(prompt: Any) -> int | None:
@@ -331,26 +340,30 @@ def _prompt_length(prompt: Any) -> int | None:
     return len(ids) if ids is not None else None
 
 
-def _check(
-    front: InputProcessor, args: ForcingArgs, params: SamplingParams, *, num_prompt: int | None
+def _check_request(
+    input_processor: InputProcessor,
+    args: ForcingArgs,
+    params: SamplingParams,
+    *,
+    num_prompt: int | None,
 ) -> None:
     """Raise ConfigError if the model's tokenizer or context does not allow these arguments."""
-    if front.tokenizer is None:
+    if input_processor.tokenizer is None:
         return
-    check_room(
-        compile_args(args, _compiler_of(front), stop_id=stop_id_of(front)),
+    check_fits(
+        compile_args(args, _compiler_for(input_processor), stop_id=read_stop_id(input_processor)),
         num_prompt=num_prompt if num_prompt is not None else 1,
-        max_context=front.model_config.max_model_len,
+        max_context=input_processor.model_config.max_model_len,
         max_tokens=params.max_tokens,
     )
 
 
 @functools.lru_cache(maxsize=8)
-def _compiler_of(front: InputProcessor) -> Compiler:
-    eos_ids = eos_ids_of(front)
+def _compiler_for(input_processor: InputProcessor) -> Compiler:
+    eos_ids = read_eos_ids(input_processor)
     if not eos_ids:
         raise ConfigError(
             "slowthink: the model has no end-of-text token; expected one, since it ends the "
             "request. Set eos_token_id in its generation_config.json."
         )
-    return Compiler(front.tokenizer, eos_ids=eos_ids)
+    return Compiler(input_processor.tokenizer, eos_ids=eos_ids)

@@ -1,4 +1,4 @@
-"""The arguments of one forced request: flat names, validated in one place.
+"""The `slowthink_*` arguments of one forced request.
 
 Offline they are keys of `SamplingParams.extra_args`, over HTTP of `vllm_xargs`, which allows only
 texts, numbers and flat lists of these:
@@ -30,10 +30,10 @@ from slowthink.records import (
 )
 
 PREFIX = "slowthink_"
-_KINDS = (EventKind.WAIT, EventKind.MINIMUM, EventKind.END)
-_PER_EVENT = 4
-"""Numbers of one event: position, index in `_KINDS`, forced, drawn id or -1."""
-_BUDGET, _SAMPLING, _LOOP = Budget(), Sampling(), LoopRule()
+_EVENT_KINDS = (EventKind.WAIT, EventKind.MINIMUM, EventKind.END)
+_NUMBERS_PER_EVENT = 4
+"""An event as numbers: position, index in `_EVENT_KINDS`, forced, sampled id or -1."""
+_DEFAULT_BUDGET, _DEFAULT_SAMPLING, _DEFAULT_LOOP = Budget(), Sampling(), LoopRule()
 _BUDGET_FIELDS = {
     "cap": "max_thinking_tokens",
     "min": "min_thinking_tokens",
@@ -65,46 +65,46 @@ class ForcingArgs:
     sampling: Sampling | None = None
     """None: the request's own temperature, top-p, top-k and min-p."""
     seed: int | None = None
-    """None: the request's own; where it has none, one of the engine's."""
+    """None: the request's own or, if it has none, one of the engine's."""
     sample: int = 0
     forced: bool = True
     """False: thinking that does not end by itself within the cap gets no answer."""
-    known: int = 0
-    """Tokens at the end of the prompt that are already thinking."""
+    num_cached: int = 0
+    """Thinking tokens at the end of the prompt."""
     events: tuple[Event, ...] = ()
     """The declared ends among them."""
-    closed: int = 0
-    """Tokens of the closing after them in the prompt: only the answer is generated."""
+    num_closing: int = 0
+    """Closing tokens after them in the prompt; if any, only the answer is generated."""
     log: str | None = None
-    """Under this name the engine keeps the request's declared ends."""
+    """The engine stores the request's declared ends under this name."""
 
 
-def _no_text(value: Any) -> Any:
+def _reject_text(value: Any) -> Any:
     if isinstance(value, str):
         raise ValueError("expected a number")
     return value
 
 
-def _one_or_more(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     if not isinstance(value, (str, list, tuple)):
         raise ValueError("expected a text or a list of texts")
     return (value,) if isinstance(value, str) else value
 
 
-def _event_numbers(value: Any) -> Any:
-    if not isinstance(value, (list, tuple)) or len(value) % _PER_EVENT:
-        raise ValueError(f"expected a list of {_PER_EVENT} numbers for each event")
-    if not set(value[1::_PER_EVENT]) <= set(range(len(_KINDS))):
-        raise ValueError(f"expected kinds of events from 0 to {len(_KINDS) - 1}")
+def _check_event_numbers(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)) or len(value) % _NUMBERS_PER_EVENT:
+        raise ValueError(f"expected a list of {_NUMBERS_PER_EVENT} numbers for each event")
+    if not set(value[1::_NUMBERS_PER_EVENT]) <= set(range(len(_EVENT_KINDS))):
+        raise ValueError(f"expected kinds of events from 0 to {len(_EVENT_KINDS) - 1}")
     return value
 
 
-_Integer = Annotated[int, BeforeValidator(_no_text)]
+_Integer = Annotated[int, BeforeValidator(_reject_text)]
 _Count = Annotated[_Integer, Field(ge=0)]
 _Switch = Annotated[_Integer, Field(ge=0, le=1)]
-_Number = Annotated[float, BeforeValidator(_no_text), Field(ge=0, allow_inf_nan=False)]
+_Number = Annotated[float, BeforeValidator(_reject_text), Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[_Number, Field(le=1)]
-_Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+_Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
 class RequestArgs(BaseModel):
@@ -128,31 +128,31 @@ class RequestArgs(BaseModel):
     cue_after_natural_end: _Switch = 0
     cap: _Count | None = None
     steps: _Count | None = None
-    step_delimiter: str = _BUDGET.step_delimiter
-    min: _Count = _BUDGET.min_thinking_tokens
-    waits: _Count = _BUDGET.waits
-    wait_strings: _Texts = _BUDGET.wait_strings
-    cue: str = _BUDGET.final_answer_cue or ""
+    step_delimiter: str = _DEFAULT_BUDGET.step_delimiter
+    min: _Count = _DEFAULT_BUDGET.min_thinking_tokens
+    waits: _Count = _DEFAULT_BUDGET.waits
+    wait_strings: _Texts = _DEFAULT_BUDGET.wait_strings
+    cue: str = _DEFAULT_BUDGET.final_answer_cue or ""
     """Empty: no cue."""
     end_rule: Literal["drawn", "argmax", "probability"] = "drawn"
-    end_probability: _Share = _BUDGET.end_probability
-    answer_tokens: _Count = _BUDGET.answer_tokens
-    loop_period: Annotated[_Integer, Field(ge=1)] = _LOOP.max_period
-    loop_repeats: Annotated[_Integer, Field(ge=2)] = _LOOP.repeats
-    loop_tokens: Annotated[_Integer, Field(ge=1)] = _LOOP.min_tokens
+    end_probability: _Share = _DEFAULT_BUDGET.end_probability
+    answer_tokens: _Count = _DEFAULT_BUDGET.answer_tokens
+    loop_period: Annotated[_Integer, Field(ge=1)] = _DEFAULT_LOOP.max_period
+    loop_repeats: Annotated[_Integer, Field(ge=2)] = _DEFAULT_LOOP.repeats
+    loop_tokens: Annotated[_Integer, Field(ge=1)] = _DEFAULT_LOOP.min_tokens
     temperature: _Number | None = None
-    top_p: _Share = _SAMPLING.top_p
-    top_k: _Count = _SAMPLING.top_k
-    min_p: _Share = _SAMPLING.min_p
+    top_p: _Share = _DEFAULT_SAMPLING.top_p
+    top_k: _Count = _DEFAULT_SAMPLING.top_k
+    min_p: _Share = _DEFAULT_SAMPLING.min_p
     seed: Annotated[_Integer, Field(ge=-(2**63), le=2**63)] | None = None
     sample: _Count = 0
     forced: _Switch = 1
     known: _Count = 0
     closed: _Count = 0
-    events: Annotated[tuple[int, ...], BeforeValidator(_event_numbers)] = ()
+    events: Annotated[tuple[int, ...], BeforeValidator(_check_event_numbers)] = ()
     log: str | None = None
 
-    def to_records(self) -> ForcingArgs:
+    def to_forcing_args(self) -> ForcingArgs:
         """The arguments as records."""
         given = self.model_fields_set
         loop = LoopRule(**self._fields(_LOOP_FIELDS)) if given & set(_LOOP_FIELDS) else None
@@ -169,9 +169,9 @@ class RequestArgs(BaseModel):
             seed=self.seed,
             sample=self.sample,
             forced=bool(self.forced),
-            known=self.known,
+            num_cached=self.known,
             events=_events(self.events),
-            closed=self.closed,
+            num_closing=self.closed,
             log=self.log,
         )
 
@@ -195,10 +195,10 @@ class RequestArgs(BaseModel):
 
 def _events(numbers: Sequence[int]) -> tuple[Event, ...]:
     events = []
-    for at in range(0, len(numbers), _PER_EVENT):
-        position, kind, forced, drawn = numbers[at : at + _PER_EVENT]
-        ids = (drawn,) if drawn >= 0 else ()
-        events.append(Event(position=position, kind=_KINDS[kind], drawn=ids, forced=forced))
+    for start in range(0, len(numbers), _NUMBERS_PER_EVENT):
+        position, kind, forced, sampled = numbers[start : start + _NUMBERS_PER_EVENT]
+        ids = (sampled,) if sampled >= 0 else ()
+        events.append(Event(position=position, kind=_EVENT_KINDS[kind], drawn=ids, forced=forced))
     return tuple(events)
 
 
@@ -211,12 +211,12 @@ def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
     try:
         args = RequestArgs.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
-    return args.to_records()
+        raise ConfigError(_first_error_message(error)) from None
+    return args.to_forcing_args()
 
 
-def _explain(error: ValidationError) -> str:
-    """The first error: the argument, its value and what was expected."""
+def _first_error_message(error: ValidationError) -> str:
+    """Message of the first error: the argument, its value and what was expected."""
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
@@ -240,17 +240,17 @@ def write_args(
     log: str | None = None,
     answer: bool = True,
 ) -> dict[str, Any]:
-    """The arguments that force this request at this point; the inverse of `read_args`.
+    """The arguments that force this request up to this point; the inverse of `read_args`.
 
-    `chain`: thinking that is already in the prompt, `closed`: closing tokens after it. `answer`
-    False: the request ends with the thinking.
+    `chain`: thinking that is already in the prompt; `closed`: number of closing tokens after it.
+    `answer` False: the request ends with the thinking.
     """
     budget = request.budget
     values = {
         **_format_values(request.format),
-        **_values(budget, _BUDGET_FIELDS),
-        **_values(request.sampling, _SAMPLING_FIELDS),
-        **(_values(budget.loop, _LOOP_FIELDS) if budget.loop is not None else {}),
+        **_argument_values(budget, _BUDGET_FIELDS),
+        **_argument_values(request.sampling, _SAMPLING_FIELDS),
+        **(_argument_values(budget.loop, _LOOP_FIELDS) if budget.loop is not None else {}),
         "cap": point.cap,
         "waits": point.waits,
         "steps": point.steps,
@@ -272,7 +272,7 @@ def write_args(
     return RequestArgs(**values).model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-def _values(record: Any, fields: Mapping[str, str]) -> dict[str, Any]:
+def _argument_values(record: Any, fields: Mapping[str, str]) -> dict[str, Any]:
     return {name: getattr(record, field) for name, field in fields.items()}
 
 
@@ -294,7 +294,7 @@ def _event_values(events: Sequence[Event]) -> list[int]:
         for event in events
         for number in (
             event.position,
-            _KINDS.index(event.kind),
+            _EVENT_KINDS.index(event.kind),
             event.forced,
             event.drawn[0] if event.drawn else -1,
         )
@@ -304,7 +304,7 @@ def _event_values(events: Sequence[Event]) -> list[int]:
 # --- settings that exclude a budget ---------------------------------------------------------------
 
 _CONFLICTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("n", lambda v: v > 1, "send one request a sample, each with its own slowthink_sample"),
+    ("n", lambda v: v > 1, "send one request per sample, each with its own slowthink_sample"),
     ("structured_outputs", lambda v: v is not None, "request the structure in a second request"),
     ("presence_penalty", bool, "leave it out; loops are stopped by slowthink_loop_period"),
     ("frequency_penalty", bool, "leave it out; loops are stopped by slowthink_loop_period"),

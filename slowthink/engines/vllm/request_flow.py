@@ -1,11 +1,11 @@
 """One request that is forced from its first thinking token to its last, inside one generation.
 
 The thinking and answering machines of `forcing.machine` run one after the other: thinking, closing,
-answer, end of text. A logits processor acts *before* it sees the draw, so it asks for an
-instruction first and reports the output afterwards:
+answer, end of text. A logits processor acts *before* a token is sampled, so it takes an instruction
+first and reports the output afterwards:
 
     flow = Flow(compiled, cap=64)
-    flow.instruction()        Instruction(on_end=39, …): draw; replace a declared end by id 39
+    flow.instruction()        Instruction(on_end=39, …): sample; replace a declared end by id 39
     flow.observe([11, 12])    two tokens were output, neither declared an end
 
 No torch. Replaying the ids of a finished request gives its chain, closing and answer.
@@ -31,10 +31,10 @@ from slowthink.forcing.machine import (
 )
 from slowthink.records import Budget, Chain, ChainState, EventKind, ThinkingEnd
 
-NO_WATCH = -2
-"""This draw cannot declare an end."""
+NO_END = -2
+"""No end can be declared at this token."""
 RUNNER_UP = -1
-"""A declared end is refused: the next best token replaces it."""
+"""A declared end is refused: a token sampled without the triggers replaces it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,13 @@ class CompiledArgs:
     token_format: TokenFormat
     rules: ForcingRules
     stop_id: int
-    """The last token: the engine ends the request at it."""
+    """The token at which the engine ends the request; forced last."""
 
     @property
     def reserve(self) -> int:
         """Tokens reserved for closing, answer and the end of the text."""
         answer = self.args.budget.answer_tokens + 1
-        if self.args.closed:
+        if self.args.num_closing:
             return answer
         cue = self.token_format.encode(self.args.budget.final_answer_cue or "")
         return len(self.token_format.newline_ids + self.token_format.end_ids + cue) + answer
@@ -66,24 +66,28 @@ def compile_args(args: ForcingArgs, compiler: Compiler, *, stop_id: int) -> Comp
     return CompiledArgs(args=args, token_format=token_format, rules=rules, stop_id=stop_id)
 
 
-def room(
+def thinking_room(
     compiled: CompiledArgs, *, num_prompt: int, max_context: int, max_tokens: int | None
 ) -> int:
     """Maximum number of thinking tokens that fit beside prompt, closing and answer."""
     left = max_context - num_prompt
     if max_tokens is not None:
         left = min(left, max_tokens)
-    return left + compiled.args.known - compiled.reserve
+    return left + compiled.args.num_cached - compiled.reserve
 
 
-def check_room(
+def check_fits(
     compiled: CompiledArgs, *, num_prompt: int, max_context: int, max_tokens: int | None
 ) -> None:
     """Raise ConfigError if cap, closing and answer do not all fit: nothing is ever truncated."""
-    cap, known = compiled.args.budget.max_thinking_tokens or 0, compiled.args.known
-    if cap <= room(compiled, num_prompt=num_prompt, max_context=max_context, max_tokens=max_tokens):
+    args, reserve = compiled.args, compiled.reserve
+    cap = args.budget.max_thinking_tokens or 0
+    room = thinking_room(
+        compiled, num_prompt=num_prompt, max_context=max_context, max_tokens=max_tokens
+    )
+    if cap <= room:
         return
-    needed = cap - known + compiled.reserve
+    needed = cap - args.num_cached + reserve
     if max_tokens is not None and max_tokens < min(needed, max_context - num_prompt):
         raise ConfigError(
             f"max_tokens: {max_tokens}, but a cap of {cap} thinking tokens, closing and answer "
@@ -91,44 +95,44 @@ def check_room(
             "slowthink_answer_tokens."
         )
     raise ConfigError(
-        f"slowthink_cap: {cap} thinking tokens, {compiled.reserve} for closing and answer and a "
-        f"prompt of {num_prompt - known} need {num_prompt + needed}; the context holds "
+        f"slowthink_cap: {cap} thinking tokens, {reserve} for closing and answer and a "
+        f"prompt of {num_prompt - args.num_cached} need {num_prompt + needed}; the context holds "
         f"{max_context}. Lower slowthink_cap or slowthink_answer_tokens."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """How the next token is made."""
+    """How the next token is chosen."""
 
     force: int = -1
-    """Output this id, whatever the logits; -1: draw."""
-    on_end: int = NO_WATCH
-    """The id that replaces a declared end, or RUNNER_UP, or NO_WATCH."""
+    """Output this id, whatever the logits are; -1: sample."""
+    on_end: int = NO_END
+    """The id that replaces a declared end, or RUNNER_UP, or NO_END."""
     banned: bool = False
-    """The triggers cannot be drawn."""
-    steps: int = 1
-    """Number of tokens for which the instruction is the same, if no end is declared."""
-    tag: tuple[object, ...] = ()
-    index: tuple[int, int] = (0, 0)
-    """Tag and index name the draw: see `engines.session.draw_uniform`."""
+    """The triggers must not be sampled."""
+    num_tokens: int = 1
+    """Number of tokens for which the instruction is valid, unless an end is declared."""
+    draw_tag: tuple[object, ...] = ()
+    draw_key: tuple[int, int] = (0, 0)
+    """Tag and key together identify the draw: see `engines.session.draw_uniform`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredEnd:
-    """The draw that declared an end."""
+    """A sampled token at which an end was declared."""
 
     token: int
     end_probability: float = 0.0
     argmax: int = -1
     replacement: int = -1
-    """The end counts only if this id was output; -1: always."""
+    """The end is valid only if this id was output; -1: always."""
 
 
 class Flow:
     """Thinking, closing, answer and end of one request."""
 
-    def __init__(self, compiled: CompiledArgs, *, cap: int, known_ids: Sequence[int] = ()) -> None:
+    def __init__(self, compiled: CompiledArgs, *, cap: int, cached_ids: Sequence[int] = ()) -> None:
         self.compiled = compiled
         budget = compiled.args.budget
         self.thinking = ForcingMachine(
@@ -136,71 +140,72 @@ class Flow:
             cap=cap,
             waits=budget.waits,
             steps=budget.max_thinking_steps,
-            chain=_known_chain(compiled.args, known_ids),
+            chain=_cached_chain(compiled.args, cached_ids),
         )
         self.closing: tuple[int, ...] | None = None
         self.answering: AnswerMachine | None = None
-        self.num_drawn = 0
+        self.num_sampled = 0
         self.num_forced = 0
         self.num_unexpected = 0
         """Tokens that differ from the forced ones: something else edits the logits."""
         self._forced: deque[int] = deque()
-        self._thinking_is_over = bool(compiled.args.closed)
+        self._thinking_is_over = bool(compiled.args.num_closing)
         self._instruction: Instruction | None = None
         if self._thinking_is_over:
             self._start_answer()
 
     def instruction(self) -> Instruction:
-        """How the next token is made."""
+        """How the next token is chosen."""
         if self._instruction is None:
-            thinking = None if self._thinking_is_over else self._think()
-            self._instruction = thinking or self._after_thinking()
+            thinking = None if self._thinking_is_over else self._thinking_instruction()
+            self._instruction = thinking or self._answer_instruction()
         return self._instruction
 
     def observe(self, tokens: Sequence[int], end: DeclaredEnd | None = None) -> None:
-        """Record tokens output under the last instruction. `end`: the last of them was output where
-        an end was declared."""
+        """Record tokens output under the last instruction. `end`: the end declared at the last of
+        them."""
         instruction, self._instruction = self.instruction(), None
         if instruction.force >= 0:
-            self._expect(instruction.force, tokens[0])
+            self._count_unexpected(instruction.force, tokens[0])
             self.num_forced += 1
             if self._forced:
                 self._forced.popleft()
         elif self._thinking_is_over:
             assert self.answering is not None
-            self.num_drawn += len(tokens)
+            self.num_sampled += len(tokens)
             for token in tokens:
                 self.answering.observe(token)
         else:
             for token in tokens[:-1]:
-                self._drew(token, DeclaredEnd(token))
-            self._drew(tokens[-1], end or DeclaredEnd(tokens[-1]))
+                self._observe_thinking(token, DeclaredEnd(token))
+            self._observe_thinking(tokens[-1], end or DeclaredEnd(tokens[-1]))
 
-    def store(self, running: JobInProgress) -> None:
+    def store(self, progress: JobInProgress) -> None:
         """Store the complete thinking in the job, and the answer if one of its points needs it."""
-        running.machine = self.thinking
+        progress.machine = self.thinking
         thinking = tuple(self.thinking.ids)
-        for branch in running.end_thinking():
-            same = branch.closing == self.closing and branch.cut.ids == thinking
-            if same and self.answering is not None:
-                running.add_answer(branch, self.answering.ids, self.answering.end_reason)
+        for branch in progress.end_thinking():
+            is_own = branch.closing == self.closing and branch.cut.ids == thinking
+            if is_own and self.answering is not None:
+                progress.add_answer(branch, self.answering.ids, self.answering.end_reason)
 
     # -- instructions --
 
-    def _think(self) -> Instruction | None:
+    def _thinking_instruction(self) -> Instruction | None:
         machine = self.thinking
         action = machine.next_action()
         if action.kind is ActionKind.FORCE:
             return Instruction(force=action.token)
         if action.kind is not ActionKind.SAMPLE:
-            self._close()
+            self._end_thinking()
             return None
         if action.banned:
-            return Instruction(banned=True, index=machine.draw_key)
-        end, steps = machine.preview_declared_end()
+            return Instruction(banned=True, draw_key=machine.draw_key)
+        end, num_tokens = machine.preview_declared_end()
         if not self.compiled.token_format.end_ids:
-            steps = 1  # the closing then depends on the last token
-        return Instruction(on_end=self._replacement(end), steps=steps, index=machine.draw_key)
+            num_tokens = 1  # the closing then depends on the last token
+        replacement, draw_key = self._replacement(end), machine.draw_key
+        return Instruction(on_end=replacement, num_tokens=num_tokens, draw_key=draw_key)
 
     def _replacement(self, end: Action) -> int:
         """The id that replaces a declared end."""
@@ -217,7 +222,7 @@ class Flow:
         cut = Cut(ids=tuple(self.thinking.ids[-1:]), end_reason=end, events=())
         return closing_ids_after(cut, self.compiled.token_format, args.budget, forced=args.forced)
 
-    def _close(self) -> None:
+    def _end_thinking(self) -> None:
         natural = self.thinking.state is ChainState.ENDED
         self._thinking_is_over = True
         self.closing = self._closing(ThinkingEnd.NATURAL if natural else ThinkingEnd.CAP)
@@ -229,37 +234,37 @@ class Flow:
         limit = self.compiled.args.budget.answer_tokens
         self.answering = AnswerMachine(max_tokens=limit, eos_ids=self.compiled.token_format.eos_ids)
 
-    def _after_thinking(self) -> Instruction:
+    def _answer_instruction(self) -> Instruction:
         machine = self.answering
         if not self._forced and machine is not None:
             if machine.next_action().kind is ActionKind.SAMPLE:
                 tag = ("answer", len(self.thinking.ids))
-                steps = machine.max_tokens - len(machine.ids)
-                return Instruction(steps=steps, tag=tag, index=machine.draw_key)
+                left = machine.max_tokens - len(machine.ids)
+                return Instruction(num_tokens=left, draw_tag=tag, draw_key=machine.draw_key)
             self._forced.append(self.compiled.stop_id)
         return Instruction(force=self._forced[0] if self._forced else self.compiled.stop_id)
 
     # -- outputs --
 
-    def _drew(self, token: int, end: DeclaredEnd) -> None:
-        """Record a drawn thinking token, or the token output in the place of a declared end."""
+    def _observe_thinking(self, token: int, end: DeclaredEnd) -> None:
+        """Record a thinking token, or the token that was output in place of a declared end."""
         machine = self.thinking
-        self.num_drawn += 1
+        self.num_sampled += 1
         action = machine.observe(
             end.token, trigger_probability=end.end_probability, argmax=end.argmax
         )
         if action.kind is ActionKind.RESAMPLE:
-            self.num_drawn += 1
+            self.num_sampled += 1
             machine.observe(token)
         elif action.kind is ActionKind.REPLACE:
             self.num_forced += 1
-            self._expect(machine.next_action().token, token)
+            self._count_unexpected(machine.next_action().token, token)
         elif action.kind is ActionKind.STOP:
-            self._close()
+            self._end_thinking()
             self.num_forced += 1
-            self._expect(self._forced.popleft(), token)
+            self._count_unexpected(self._forced.popleft(), token)
 
-    def _expect(self, expected: int, token: int) -> None:
+    def _count_unexpected(self, expected: int, token: int) -> None:
         self.num_unexpected += expected != token
 
     # -- replaying ids --
@@ -269,21 +274,21 @@ class Flow:
     ) -> None:
         """Record output ids from the first on. `ends`: declared ends by output index; with `infer`
         they are inferred from the ids, and added to it."""
-        for at, token in enumerate(outputs):
-            if infer and (inferred := self._infer_end(outputs, at)) is not None:
-                ends[at] = inferred
-            end = ends.get(at)
-            counts = end is not None and end.replacement in (-1, token)
-            self.observe([token], end if counts else None)
+        for index, token in enumerate(outputs):
+            if infer and (inferred := self._infer_end(outputs, index)) is not None:
+                ends[index] = inferred
+            end = ends.get(index)
+            is_valid = end is not None and end.replacement in (-1, token)
+            self.observe([token], end if is_valid else None)
 
-    def _infer_end(self, outputs: Sequence[int], at: int) -> DeclaredEnd | None:
+    def _infer_end(self, outputs: Sequence[int], index: int) -> DeclaredEnd | None:
         """The end declared at this output, inferred from the ids alone.
 
-        A wait string or closing where one is possible counts as forced. A refusal without a string
-        leaves no trace.
+        A wait string or closing counts as forced if it is possible there. A refusal without a wait
+        string cannot be inferred.
         """
         instruction = self.instruction()
-        if instruction.on_end < 0 or outputs[at] != instruction.on_end:
+        if instruction.on_end < 0 or outputs[index] != instruction.on_end:
             return None
         end, _ = self.thinking.preview_declared_end()
         ids: tuple[int, ...] = (instruction.on_end,)
@@ -292,19 +297,21 @@ class Flow:
         elif (closing := self._closing(ThinkingEnd.NATURAL)) is not None:
             ids = closing
         triggers = self.compiled.rules.trigger_ids
-        first = ids[0] if ids[0] in triggers else min(triggers)
-        return DeclaredEnd(first, 1.0, first) if tuple(outputs[at : at + len(ids)]) == ids else None
+        if tuple(outputs[index : index + len(ids)]) != ids:
+            return None
+        trigger = ids[0] if ids[0] in triggers else min(triggers)
+        return DeclaredEnd(trigger, 1.0, trigger)
 
 
-def _known_chain(args: ForcingArgs, ids: Sequence[int]) -> Chain | None:
-    if not args.known:
+def _cached_chain(args: ForcingArgs, ids: Sequence[int]) -> Chain | None:
+    if not args.num_cached:
         return None
-    ended = bool(args.events) and args.events[-1].kind is EventKind.END
-    state = ChainState.ENDED if ended else ChainState.OPEN
+    has_ended = bool(args.events) and args.events[-1].kind is EventKind.END
+    state = ChainState.ENDED if has_ended else ChainState.OPEN
     return Chain(key="", ids=tuple(ids), events=args.events, state=state)
 
 
-def thinking_budget(budget: Budget, *, room: int) -> int:
-    """The effective cap: the budget's, at most what fits."""
+def effective_cap(budget: Budget, *, room: int) -> int:
+    """The budget's cap, or `room` if less fits."""
     cap = budget.max_thinking_tokens
     return max(0, room if cap is None else min(cap, room))

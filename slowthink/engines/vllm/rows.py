@@ -1,8 +1,9 @@
-"""The forced requests of a vLLM batch: how each one's next token is made, and what was output.
+"""The forced requests of a vLLM batch: how each one's next token is chosen, and what was output.
 
-A step: `collect` what the last one drew (it has reached the host by now), renew the instructions
-that this ended, then `act` on the logits with index tensors that are built once. Requests without a
-budget never get here. Between two instructions a row costs a length check.
+A step: `collect_outputs` of the last step (they have reached the host by now), start the next
+instruction of rows whose instruction has ended, then `edit_logits` with index tensors that are
+reused until an instruction changes. Requests without a budget have no row. While its instruction
+lasts, a row costs a length check.
 """
 
 from __future__ import annotations
@@ -15,20 +16,28 @@ from typing import Any
 import torch
 
 from slowthink.engines.session import seeded_uniform
-from slowthink.engines.vllm.draws import RULES, Draws, HostCopy, Sampled, decide, force, send, watch
-from slowthink.engines.vllm.request_flow import NO_WATCH, RUNNER_UP, CompiledArgs, DeclaredEnd, Flow
+from slowthink.engines.vllm.draws import (
+    END_RULES,
+    DecisionTensors,
+    HostCopy,
+    SamplingTensors,
+    decide,
+    force,
+    replace_greedy_ends,
+    to_device,
+)
+from slowthink.engines.vllm.request_flow import NO_END, RUNNER_UP, CompiledArgs, DeclaredEnd, Flow
 from slowthink.records import Sampling
 
-_CHUNK_NUMBERS = 2**25
-"""Maximum size of a sampled distribution: rows are drawn in groups below it."""
-_DECLARED = 3
-"""Column of a mark (see `draws.decide`) that is true where an end was declared."""
+_MAX_CHUNK_LOGITS = 2**25
+"""Rows are decided in chunks of at most this many logits."""
+_DECLARED_COLUMN = 3
+"""Column of a decision (see `draws.decide`) that is true if an end was declared."""
 
 
 @dataclass
 class History:
-    """State that outlives a request's place in the batch: a preempted one is added again with its
-    ids."""
+    """State of a request that must survive preemption: it is then added again with its ids only."""
 
     ends: dict[int, DeclaredEnd] = field(default_factory=dict)
     """By output index."""
@@ -37,12 +46,12 @@ class History:
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
-    """A row's settings beside its compiled arguments."""
+    """A row's settings besides its compiled arguments."""
 
     cap: int
     sampling: Sampling
     seed: int = 0
-    known_ids: tuple[int, ...] = ()
+    cached_ids: tuple[int, ...] = ()
     """Thinking at the end of the prompt."""
     engine_is_greedy: bool = True
     """The engine takes the likeliest id by itself."""
@@ -63,76 +72,79 @@ class ForcedRow:
         self.settings = settings
         self.sampling = settings.sampling
         self.outputs = outputs
-        """The ids output so far; the engine's own list, or ours."""
+        """The ids output so far; under V1 the engine's own list."""
         self.history = history or History(seed=settings.seed)
         self.triggers = sorted(compiled.rules.trigger_ids)
-        self.mark: list[float] | None = None
-        """The last step's mark, on the host."""
+        self.decision: list[float] | None = None
+        """The last step's decision, on the host."""
         self.is_ready = False
-        """Its flow has replayed the outputs. Not yet when the row is made: the last step may still
-        have to add a declared end to the history."""
+        """Whether the flow has replayed the outputs. Not done when the row is made: the last step
+        may still have to add a declared end to the history."""
         self._infer = history is None
 
-    def rebuild(self) -> None:
-        """Replay the outputs from the start: they were replaced, or some removed."""
-        self.flow = Flow(self.compiled, cap=self.settings.cap, known_ids=self.settings.known_ids)
+    def replay_outputs(self) -> None:
+        """Replay the outputs from the start, since they were replaced or some removed."""
+        self.flow = Flow(self.compiled, cap=self.settings.cap, cached_ids=self.settings.cached_ids)
         self.flow.replay(self.outputs, self.history.ends, infer=self._infer)
         self._infer, self.is_ready = False, True
-        self.count = self.num_observed = len(self.outputs)
-        self._renew()
+        self.num_outputs = self.num_observed = len(self.outputs)
+        self._start_instruction()
 
-    def _renew(self) -> None:
+    def _start_instruction(self) -> None:
         self.instruction = self.flow.instruction()
-        self.steps_left = self.instruction.steps
-        self.work = self._work()
+        self.tokens_left = self.instruction.num_tokens
+        self.edit = self._logit_edit()
 
-    def on_token(self, end: DeclaredEnd | None) -> bool:
-        """Count one more output; whether the instruction changed."""
-        self.count += 1
-        self.steps_left -= 1
-        if end is None and self.steps_left > 0:
+    def on_output(self, end: DeclaredEnd | None) -> bool:
+        """Count one more output. Returns whether the instruction changed."""
+        self.num_outputs += 1
+        self.tokens_left -= 1
+        if end is None and self.tokens_left > 0:
             return False
-        self.flow.observe(self.outputs[self.num_observed : self.count], end)
-        self.num_observed = self.count
-        self._renew()
+        self.flow.observe(self.outputs[self.num_observed : self.num_outputs], end)
+        self.num_observed = self.num_outputs
+        self._start_instruction()
         return True
 
     def draw_key(self) -> tuple[int, int]:
-        """Names the next draw: its position, and the number of events before."""
-        at, num_events = self.instruction.index
-        return at + self.count - self.num_observed, num_events
+        """Unique name of the next draw: its position, and the number of events before."""
+        position, num_events = self.instruction.draw_key
+        return position + self.num_outputs - self.num_observed, num_events
 
-    def _work(self) -> RowWork:
+    def _logit_edit(self) -> LogitEdit:
         instruction = self.instruction
         if instruction.force >= 0:
-            return RowWork.FORCE
-        plain = self.settings.engine_is_greedy and not self.sampling.temperature
-        if plain and instruction.on_end == NO_WATCH and not instruction.banned:
-            return RowWork.NONE
-        by_rule = self.compiled.rules.end_rule != "drawn"
-        return RowWork.WATCH if plain and instruction.on_end >= 0 and not by_rule else RowWork.DRAW
+            return LogitEdit.FORCE
+        is_greedy = self.settings.engine_is_greedy and not self.sampling.temperature
+        if is_greedy and instruction.on_end == NO_END and not instruction.banned:
+            return LogitEdit.NONE
+        by_trigger = self.compiled.rules.end_rule == "drawn"
+        can_replace = is_greedy and by_trigger and instruction.on_end >= 0
+        return LogitEdit.REPLACE_END if can_replace else LogitEdit.DECIDE
 
 
-class RowWork(enum.Enum):
-    """What a step does for a row."""
+class LogitEdit(enum.Enum):
+    """What a step does to a row's logits."""
 
     NONE = "none"
-    """Leaves the engine's own greedy draw."""
-    WATCH = "watch"
-    """Leaves it, but an id replaces a declared end."""
+    """Nothing: the engine takes the likeliest id."""
+    REPLACE_END = "replace end"
+    """`draws.replace_greedy_ends`: it takes the likeliest id, or the one that replaces an end."""
     FORCE = "force"
-    DRAW = "draw"
+    DECIDE = "decide"
+    """`draws.decide`: the id is chosen here."""
 
 
 @dataclass
-class _Plan:
-    """The batch by work; reused until an instruction changes."""
+class _BatchPlan:
+    """Rows by the edit of their logits, with their batch indices; reused until one changes."""
 
-    members: list[tuple[int, ForcedRow]] = field(default_factory=list)
+    rows: list[tuple[int, ForcedRow]] = field(default_factory=list)
     forced: list[tuple[int, int]] = field(default_factory=list)
-    drawn: list[tuple[int, ForcedRow]] = field(default_factory=list)
-    watched: list[ForcedRow] = field(default_factory=list)
-    watch_tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+    """Batch index and id."""
+    to_decide: list[tuple[int, ForcedRow]] = field(default_factory=list)
+    to_replace: list[ForcedRow] = field(default_factory=list)
+    replace_tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
 
 class Stepper:
@@ -142,153 +154,163 @@ class Stepper:
         self.device = device
         self._ids_from_device = ids_from_device
         """The engine does not report outputs to the host, so they are read from the logits."""
-        self._plan: _Plan | None = None
-        self._stepped: Sequence[tuple[int, ForcedRow]] = ()
-        self._kept: Sequence[bool] | None = None
-        self._marked: list[ForcedRow] = []
-        self._marks: list[HostCopy] = []
-        self._ids: HostCopy | None = None
+        self._plan: _BatchPlan | None = None
+        self._last_rows: Sequence[tuple[int, ForcedRow]] = ()
+        self._last_kept: Sequence[bool] | None = None
+        self._decided_rows: list[ForcedRow] = []
+        self._decisions: list[HostCopy] = []
+        self._output_ids: HostCopy | None = None
 
-    def batch_changed(self) -> None:
-        """Rows were added, removed or moved."""
+    def on_batch_change(self) -> None:
+        """Called when rows were added, removed or moved."""
         self._plan = None
 
     # -- outputs of the last step --
 
-    def collect(self) -> None:
-        """Pass each row of the last step its output."""
-        if self._ids is not None:
-            keeps = self._kept or [True] * len(self._stepped)
+    def collect_outputs(self) -> None:
+        """Pass the last step's outputs to their rows."""
+        if self._output_ids is not None:
+            keeps = self._last_kept or [True] * len(self._last_rows)
             for (_, row), keep, (token,) in zip(
-                self._stepped, keeps, self._ids.values(), strict=True
+                self._last_rows, keeps, self._output_ids.values(), strict=True
             ):
                 if keep:
                     row.outputs.append(token)
-        marks = (mark for copy in self._marks for mark in copy.values())
-        for row, mark in zip(self._marked, marks, strict=True):
-            row.mark = mark
-        for _, row in self._stepped:
-            self._settle(row)
-        self._stepped, self._marked, self._marks, self._ids = (), [], [], None
+        decisions = (decision for copy in self._decisions for decision in copy.values())
+        for row, decision in zip(self._decided_rows, decisions, strict=True):
+            row.decision = decision
+        for _, row in self._last_rows:
+            self._pass_output(row)
+        self._last_rows, self._decided_rows, self._decisions, self._output_ids = (), [], [], None
 
-    def _settle(self, row: ForcedRow) -> None:
-        mark, row.mark = row.mark, None
+    def _pass_output(self, row: ForcedRow) -> None:
+        decision, row.decision = row.decision, None
         count = len(row.outputs)
-        if count == row.count:
-            return  # the engine discarded the draw: the prompt was not all prefilled yet
-        if count != row.count + 1:
-            row.rebuild()
+        if count == row.num_outputs:
+            return  # the engine discarded the token: the prompt was not all prefilled yet
+        if count != row.num_outputs + 1:
+            row.replay_outputs()
             self._plan = None
             return
         token = row.outputs[-1]
-        end = _declared_end(row, mark, token) if mark is not None and mark[_DECLARED] else None
-        if token < 0:  # it left the batch before its id was known: it returns as another row
+        end = None
+        if decision is not None and decision[_DECLARED_COLUMN]:
+            end = _declared_end(row, decision, token)
+        if token < 0:  # it left the batch before its id was known; it returns as another row
             return
-        if row.on_token(end):
+        if row.on_output(end):
             self._plan = None
 
     # -- this step --
 
-    def act(
+    def edit_logits(
         self,
         logits_BV: torch.Tensor,
         rows: Iterable[tuple[int, ForcedRow]],
         *,
         kept: Sequence[bool] | None = None,
     ) -> None:
-        """Edit the logits in place by the rows' instructions. `kept`: whether the engine keeps the
-        id drawn for each row, where it knows."""
+        """Edit the logits in place as the rows' instructions require; `rows` with batch indices.
+        `kept`: whether the engine keeps each row's token, if it knows."""
         if self._plan is None:
-            self._plan = self._sort(rows)
+            self._plan = self._make_plan(rows)
         plan = self._plan
         if plan.forced:
-            places = self._send(plan.forced)
-            force(logits_BV, places[:, 0], places[:, 1])
-        if plan.drawn:
-            self._draw(logits_BV, plan.drawn)
-        if plan.watch_tensors is not None:
-            self._marks.append(HostCopy(watch(logits_BV, *plan.watch_tensors)))
-            self._marked += plan.watched
-        self._stepped, self._kept = plan.members, kept
-        if self._ids_from_device and plan.members:
-            at_R = self._send([at for at, _ in plan.members])
-            self._ids = HostCopy(logits_BV.index_select(0, at_R).argmax(-1, keepdim=True))
+            forced_R2 = self._to_device(plan.forced)
+            force(logits_BV, forced_R2[:, 0], forced_R2[:, 1])
+        if plan.to_decide:
+            self._decide(logits_BV, plan.to_decide)
+        if plan.replace_tensors is not None:
+            self._decisions.append(HostCopy(replace_greedy_ends(logits_BV, *plan.replace_tensors)))
+            self._decided_rows += plan.to_replace
+        self._last_rows, self._last_kept = plan.rows, kept
+        if self._ids_from_device and plan.rows:
+            index_R = self._to_device([index for index, _ in plan.rows])
+            self._output_ids = HostCopy(logits_BV.index_select(0, index_R).argmax(-1, keepdim=True))
 
-    def _send(self, values: Any, dtype: torch.dtype = torch.long) -> torch.Tensor:
-        return send(values, dtype=dtype, device=self.device)
+    def _to_device(self, values: Any, dtype: torch.dtype = torch.long) -> torch.Tensor:
+        return to_device(values, dtype=dtype, device=self.device)
 
-    def _sort(self, rows: Iterable[tuple[int, ForcedRow]]) -> _Plan:
-        plan = _Plan(members=list(rows))
-        watched = []
-        for at, row in plan.members:
+    def _make_plan(self, rows: Iterable[tuple[int, ForcedRow]]) -> _BatchPlan:
+        plan = _BatchPlan(rows=list(rows))
+        replacements = []
+        for index, row in plan.rows:
             if not row.is_ready:
-                row.rebuild()
-            if row.work is RowWork.FORCE:
-                plan.forced.append((at, row.instruction.force))
-            elif row.work is RowWork.DRAW:
-                plan.drawn.append((at, row))
-            elif row.work is RowWork.WATCH:
-                watched.append((at, row.instruction.on_end))
-                plan.watched.append(row)
-        if watched:
-            places = self._send(watched)
-            triggers, _ = _padded([row.triggers for row in plan.watched])
-            plan.watch_tensors = (places[:, 0], places[:, 1], self._send(triggers))
+                row.replay_outputs()
+            if row.edit is LogitEdit.FORCE:
+                plan.forced.append((index, row.instruction.force))
+            elif row.edit is LogitEdit.DECIDE:
+                plan.to_decide.append((index, row))
+            elif row.edit is LogitEdit.REPLACE_END:
+                replacements.append((index, row.instruction.on_end))
+                plan.to_replace.append(row)
+        if replacements:
+            index_and_id_R2 = self._to_device(replacements)
+            triggers, _ = _padded([row.triggers for row in plan.to_replace])
+            plan.replace_tensors = (
+                index_and_id_R2[:, 0],
+                index_and_id_R2[:, 1],
+                self._to_device(triggers),
+            )
         return plan
 
-    # -- rows that are drawn here --
+    # -- rows whose tokens are chosen here --
 
-    def _draw(self, logits_BV: torch.Tensor, members: Sequence[tuple[int, ForcedRow]]) -> None:
-        greedy = [pair for pair in members if not pair[1].sampling.temperature]
-        sampled = [pair for pair in members if pair[1].sampling.temperature]
-        size = max(1, _CHUNK_NUMBERS // logits_BV.shape[-1])
+    def _decide(self, logits_BV: torch.Tensor, rows: Sequence[tuple[int, ForcedRow]]) -> None:
+        greedy = [pair for pair in rows if not pair[1].sampling.temperature]
+        sampled = [pair for pair in rows if pair[1].sampling.temperature]
+        chunk_rows = max(1, _MAX_CHUNK_LOGITS // logits_BV.shape[-1])
         for group, is_sampled in ((greedy, False), (sampled, True)):
-            for chunk in _chunks(group, size):
-                draws = self._draws(chunk, is_sampled=is_sampled)
-                self._marks.append(HostCopy(decide(logits_BV, draws)))
-                self._marked += [row for _, row in chunk]
+            for chunk in _chunks(group, chunk_rows):
+                tensors = self._decision_tensors(chunk, is_sampled=is_sampled)
+                self._decisions.append(HostCopy(decide(logits_BV, tensors)))
+                self._decided_rows += [row for _, row in chunk]
 
-    def _draws(self, members: Sequence[tuple[int, ForcedRow]], *, is_sampled: bool) -> Draws:
-        rows = [row for _, row in members]
+    def _decision_tensors(
+        self, indexed_rows: Sequence[tuple[int, ForcedRow]], *, is_sampled: bool
+    ) -> DecisionTensors:
+        rows = [row for _, row in indexed_rows]
         rules = [row.compiled.rules for row in rows]
         triggers, distinct = _padded([row.triggers for row in rows])
-        places = self._send(
+        integers = self._to_device(
             [
-                (at, row.instruction.on_end, row.instruction.banned, RULES[rule.end_rule])
-                for (at, row), rule in zip(members, rules, strict=True)
+                (index, row.instruction.on_end, row.instruction.banned, END_RULES[rule.end_rule])
+                for (index, row), rule in zip(indexed_rows, rules, strict=True)
             ]
         )
-        return Draws(
-            rows_R=places[:, 0],
-            on_end_R=places[:, 1],
-            banned_R=places[:, 2].bool(),
-            rule_R=places[:, 3],
-            triggers_RT=self._send(triggers),
-            distinct_RT=self._send(distinct, torch.bool),
-            end_probability_R=self._send([rule.end_probability for rule in rules], torch.float64),
-            sampling=self._sampled(rows) if is_sampled else None,
+        return DecisionTensors(
+            rows_R=integers[:, 0],
+            on_end_R=integers[:, 1],
+            banned_R=integers[:, 2].bool(),
+            rule_R=integers[:, 3],
+            triggers_RT=self._to_device(triggers),
+            distinct_RT=self._to_device(distinct, torch.bool),
+            end_probability_R=self._to_device(
+                [rule.end_probability for rule in rules], torch.float64
+            ),
+            sampling=self._sampling_tensors(rows) if is_sampled else None,
             needs_probability=any(rule.end_rule == "probability" for rule in rules),
             needs_redraw=any(
                 row.instruction.banned or row.instruction.on_end == RUNNER_UP for row in rows
             ),
         )
 
-    def _sampled(self, rows: Sequence[ForcedRow]) -> Sampled:
+    def _sampling_tensors(self, rows: Sequence[ForcedRow]) -> SamplingTensors:
         samplings = [row.sampling for row in rows]
-        numbers = self._send(
+        numbers = self._to_device(
             [
                 (sampling.temperature, sampling.top_p, sampling.min_p, *_uniforms(row))
                 for row, sampling in zip(rows, samplings, strict=True)
             ],
             torch.float64,
         )
-        return Sampled(
+        return SamplingTensors(
             temperature_R=numbers[:, 0],
             top_p_R=numbers[:, 1],
             min_p_R=numbers[:, 2],
             uniform_R=numbers[:, 3],
-            again_R=numbers[:, 4],
-            top_k_R=self._send([sampling.top_k for sampling in samplings]),
+            redraw_uniform_R=numbers[:, 4],
+            top_k_R=self._to_device([sampling.top_k for sampling in samplings]),
             max_top_k=max(sampling.top_k for sampling in samplings),
             has_top_p=any(sampling.top_p < 1 for sampling in samplings),
             has_min_p=any(sampling.min_p > 0 for sampling in samplings),
@@ -296,35 +318,35 @@ class Stepper:
 
 
 def _uniforms(row: ForcedRow) -> tuple[float, float]:
-    """The numbers that decide the draw, and the draw after a refusal."""
-    at, num_events = row.draw_key()
-    seed, sample, tag = row.history.seed, row.compiled.args.sample, row.instruction.tag
-    first = seeded_uniform(seed, sample, *tag, (at, num_events))
+    """The numbers that decide the token, and the token after a refusal."""
+    position, num_events = row.draw_key()
+    seed, sample, tag = row.history.seed, row.compiled.args.sample, row.instruction.draw_tag
+    first = seeded_uniform(seed, sample, *tag, (position, num_events))
     redraws = row.instruction.on_end == RUNNER_UP
-    return first, seeded_uniform(seed, sample, *tag, (at, num_events + 1)) if redraws else 0.0
+    return first, seeded_uniform(seed, sample, *tag, (position, num_events + 1)) if redraws else 0.0
 
 
-def _declared_end(row: ForcedRow, mark: Sequence[float], token: int) -> DeclaredEnd | None:
-    """The end that the mark describes, stored in the row's history; None if another id than its
-    replacement was output."""
-    drawn, end_probability, argmax, _ = mark
-    replacement = -1 if row.work is RowWork.DRAW else row.instruction.on_end
+def _declared_end(row: ForcedRow, decision: Sequence[float], token: int) -> DeclaredEnd | None:
+    """The end that the decision declares; also stores it in the row's history. None if another id
+    than its replacement was output."""
+    sampled, end_probability, argmax, _ = decision
+    replacement = -1 if row.edit is LogitEdit.DECIDE else row.instruction.on_end
     if token >= 0 and replacement >= 0 and token != replacement:
         return None
-    end = DeclaredEnd(int(drawn), end_probability, int(argmax), replacement)
-    row.history.ends[row.count] = end
+    end = DeclaredEnd(int(sampled), end_probability, int(argmax), replacement)
+    row.history.ends[row.num_outputs] = end
     return end
 
 
 def _padded(lists: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[bool]]]:
-    """The lists padded to equal length by their first id, and a mask of their own ids."""
+    """The lists padded to equal length by their first id, and a mask that is False for padding."""
     width = max(map(len, lists))
     padded = [[*ids, *[ids[0]] * (width - len(ids))] for ids in lists]
-    return padded, [[place < len(ids) for place in range(width)] for ids in lists]
+    return padded, [[index < len(ids) for index in range(width)] for ids in lists]
 
 
 def _chunks(
-    members: Sequence[tuple[int, ForcedRow]], size: int
+    rows: Sequence[tuple[int, ForcedRow]], size: int
 ) -> Iterator[Sequence[tuple[int, ForcedRow]]]:
-    for start in range(0, len(members), size):
-        yield members[start : start + size]
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -24,7 +24,7 @@ from slowthink.engines.session import (
     Point,
     check_context,
 )
-from slowthink.engines.vllm.client import Finished, eos_ids_of, open_engine, stop_id_of
+from slowthink.engines.vllm.client import FinishedRequest, open_engine, read_eos_ids, read_stop_id
 from slowthink.engines.vllm.request_args import read_args, write_args
 from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_args
 from slowthink.errors import EngineError
@@ -35,39 +35,39 @@ from slowthink.records import AnswerEnd, Chain, Cost
 
 @dataclass(kw_only=True)
 class _ThinkingRequest:
-    """A request that makes a job's thinking, and one answer if it belongs to the same point."""
+    """A request that generates a job's thinking, and the answer after it if a point needs it."""
 
-    running: JobInProgress
+    progress: JobInProgress
     compiled: CompiledArgs
-    counted: Cost = field(default_factory=Cost)
-    """Part of the flow's cost that is counted already, in partial results."""
+    reported_cost: Cost = field(default_factory=Cost)
+    """The part of its cost that partial results already contain."""
 
     @property
-    def known(self) -> tuple[int, ...]:
+    def cached_ids(self) -> tuple[int, ...]:
         """Cached thinking."""
-        chain = self.running.job.chain
+        chain = self.progress.job.chain
         return chain.ids if chain else ()
 
     def flow(self, ids: Sequence[int], ends: Sequence[Sequence[float]]) -> Flow:
         """The flow of the output ids; `ends` as the worker returns them."""
         cap = self.compiled.args.budget.max_thinking_tokens
         assert cap is not None
-        flow = Flow(self.compiled, cap=cap, known_ids=self.known)
-        flow.replay(ids, {int(at): _declared_end(*values) for at, *values in ends})
+        flow = Flow(self.compiled, cap=cap, cached_ids=self.cached_ids)
+        flow.replay(ids, {int(index): _declared_end(*values) for index, *values in ends})
         return flow
 
-    def count(self, flow: Flow) -> Cost:
-        """The flow's cost that is not counted yet; counts it."""
-        total = Cost(decoded=flow.num_drawn, forced=flow.num_forced)
-        cost, self.counted = total - self.counted, total
+    def take_cost(self, flow: Flow) -> Cost:
+        """Return the cost since the last call."""
+        total = Cost(decoded=flow.num_sampled, forced=flow.num_forced)
+        cost, self.reported_cost = total - self.reported_cost, total
         return cost
 
 
 @dataclass(frozen=True, kw_only=True)
 class _AnswerRequest:
-    """A request that makes one answer."""
+    """A request that generates one answer."""
 
-    running: JobInProgress
+    progress: JobInProgress
     branch: Branch
 
 
@@ -84,12 +84,12 @@ class VllmSession:
     ) -> None:
         folder = resolve_model(name, revision, notify=notify)
         self._engine = open_engine(folder, config)
-        front = self._engine.front
-        self.tokenizer = front.tokenizer
+        input_processor = self._engine.input_processor
+        self.tokenizer = input_processor.tokenizer
         self.fingerprint = fingerprint(folder)
         quantization = self._engine.quantization
         self.numerics = f"vllm/{config.dtype}" + (f"/{quantization}" if quantization else "")
-        self.eos_ids = eos_ids_of(front)
+        self.eos_ids = read_eos_ids(input_processor)
         self.capabilities = Capabilities(
             takes_ids=True,
             returns_ids=True,
@@ -97,15 +97,15 @@ class VllmSession:
             in_flight=True,
             rollback=False,
             reproducible=False,  # near ties depend on the batch's composition
-            max_context=front.model_config.max_model_len,
+            max_context=input_processor.model_config.max_model_len,
         )
         self.cost = Cost()
         self.checkpoint_seconds = CHECKPOINT_SECONDS
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
-        self._stop_id = stop_id_of(front)
+        self._stop_id = read_stop_id(input_processor)
         self._queue: dict[str, Job] = {}
         self._requests: dict[str, _ThinkingRequest | _AnswerRequest] = {}
-        """Running requests by name."""
+        """Running requests by id."""
         self._num_requests = 0
 
     def __enter__(self) -> VllmSession:
@@ -127,11 +127,15 @@ class VllmSession:
         """Drop jobs, queued or running."""
         dropped = set(keys)
         self._queue = {key: job for key, job in self._queue.items() if key not in dropped}
-        names = [n for n, request in self._requests.items() if request.running.job.key in dropped]
-        for name in names:
-            del self._requests[name]
-        self._engine.abort(names)
-        self._engine.histories(names)
+        ids = [
+            request_id
+            for request_id, request in self._requests.items()
+            if request.progress.job.key in dropped
+        ]
+        for request_id in ids:
+            del self._requests[request_id]
+        self._engine.abort(ids)
+        self._engine.take_histories(ids)
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
         """Return jobs finished since the last call. Blocks until one finishes or `timeout` seconds
@@ -150,17 +154,17 @@ class VllmSession:
         return results
 
     def _partial_results(self) -> list[JobResult]:
-        """The thinking so far of all jobs that still think."""
+        """The thinking so far of all jobs that are still thinking."""
         results = []
-        for name, ids, ends in self._engine.open():
-            request = self._requests.get(name)
+        for request_id, ids, ends in self._engine.running_requests():
+            request = self._requests.get(request_id)
             if isinstance(request, _ThinkingRequest) and ids:
                 flow = request.flow(ids, ends)
-                cost = request.count(flow)
+                cost = request.take_cost(flow)
                 if cost != Cost():
-                    request.running.machine = flow.thinking
-                    self._spend(request.running, cost)
-                    results.append(request.running.result(partial=True))
+                    request.progress.machine = flow.thinking
+                    self._spend(request.progress, cost)
+                    results.append(request.progress.result(partial=True))
         return results
 
     # -- starting requests --
@@ -175,43 +179,50 @@ class VllmSession:
         return compile_args(args, self.compiler, stop_id=self._stop_id)
 
     def _start(self, job: Job) -> JobResult | None:
-        """Start the job's thinking; its result if nothing is missing."""
-        running = JobInProgress.start(job, self.compiler)
-        if running.machine.next_action().kind is ActionKind.STOP:
-            running.end_thinking()
-            return self._start_answers(running)
-        name = self._name()
-        arguments = self._arguments(job, name)
-        request = _ThinkingRequest(running=running, compiled=self._compile(arguments))
-        ids = (*job.request.prompt_ids, *request.known)
-        self._add(name, ids, arguments, max_tokens=self.capabilities.max_context - len(ids))
-        self._requests[name] = request
+        """Start the job's thinking. Returns the job's result if nothing is missing."""
+        progress = JobInProgress.start(job, self.compiler)
+        if progress.machine.next_action().kind is ActionKind.STOP:
+            progress.end_thinking()
+            return self._start_answers(progress)
+        request_id = self._new_id()
+        arguments = self._arguments(job, request_id)
+        request = _ThinkingRequest(progress=progress, compiled=self._compile(arguments))
+        prompt_ids = (*job.request.prompt_ids, *request.cached_ids)
+        max_tokens = self.capabilities.max_context - len(prompt_ids)
+        self._add(request_id, prompt_ids, arguments, max_tokens=max_tokens)
+        self._requests[request_id] = request
         return None
 
-    def _start_answers(self, running: JobInProgress) -> JobResult | None:
-        """Start the missing answers; the job's result if there are none."""
-        for branch in running.missing_answers:
-            name = self._name()
-            self._requests[name] = _AnswerRequest(running=running, branch=branch)
-            self._add_answer(name, running.job, branch)
-        return None if running.missing_answers else running.result()
+    def _start_answers(self, progress: JobInProgress) -> JobResult | None:
+        """Start the missing answers. Returns the job's result if there are none."""
+        for branch in progress.missing_answers:
+            request_id = self._new_id()
+            self._requests[request_id] = _AnswerRequest(progress=progress, branch=branch)
+            self._add_answer(request_id, progress.job, branch)
+        return None if progress.missing_answers else progress.result()
 
-    def _name(self) -> str:
+    def _new_id(self) -> str:
         self._num_requests += 1
         return f"slowthink-{self._num_requests}"
 
-    def _add_answer(self, name: str, job: Job, branch: Branch) -> None:
+    def _add_answer(self, request_id: str, job: Job, branch: Branch) -> None:
         """Queue a request for the answer only: everything before it is in the prompt."""
-        request, known = job.request, Chain(key="", ids=branch.cut.ids)
-        arguments, limit = None, request.budget.answer_tokens
+        request, thinking = job.request, branch.cut.ids
+        arguments, max_tokens = None, request.budget.answer_tokens
         if request.sampling.temperature:  # greedy decoding needs no forcing
-            point, limit = Point(len(known.ids)), limit + 1
-            arguments = write_args(request, point, chain=known, closed=len(branch.closing))
-        ids = (*request.prompt_ids, *known.ids, *branch.closing)
-        self._add(name, ids, arguments, max_tokens=limit)
+            chain, point = Chain(key="", ids=thinking), Point(len(thinking))
+            arguments = write_args(request, point, chain=chain, closed=len(branch.closing))
+            max_tokens += 1
+        prompt_ids = (*request.prompt_ids, *thinking, *branch.closing)
+        self._add(request_id, prompt_ids, arguments, max_tokens=max_tokens)
 
     def _add(
-        self, name: str, ids: Sequence[int], arguments: dict[str, Any] | None, *, max_tokens: int
+        self,
+        request_id: str,
+        prompt_ids: Sequence[int],
+        arguments: dict[str, Any] | None,
+        *,
+        max_tokens: int,
     ) -> None:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -223,72 +234,68 @@ class VllmSession:
             extra_args=arguments,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        self._engine.add(name, ids, params)
+        self._engine.add(request_id, prompt_ids, params)
 
     # -- finished requests --
 
-    def _finish(self, finished: Sequence[Finished]) -> list[JobResult]:
-        """The results of jobs whose last request this was."""
-        outputs = [output for output in finished if output.key in self._requests]
-        thinking = [
-            output.key
-            for output in outputs
-            if isinstance(self._requests[output.key], _ThinkingRequest)
-        ]
-        histories = dict(zip(thinking, self._engine.histories(thinking), strict=True))
+    def _finish(self, finished: Sequence[FinishedRequest]) -> list[JobResult]:
+        """Store finished requests. Returns the results of the jobs that are complete now."""
+        outputs = [output for output in finished if output.id in self._requests]
+        thinking = [o.id for o in outputs if isinstance(self._requests[o.id], _ThinkingRequest)]
+        histories = dict(zip(thinking, self._engine.take_histories(thinking), strict=True))
         results = []
         for output in outputs:
-            request = self._requests.pop(output.key)
-            if output.reason not in ("stop", "length"):
+            request = self._requests.pop(output.id)
+            if output.finish_reason not in ("stop", "length"):
                 raise EngineError(
-                    f"vLLM ended request {output.key} with `{output.reason}`; expected `stop`. "
-                    "See its log; give the same command again."
+                    f"vLLM ended request {output.id} with `{output.finish_reason}`; expected "
+                    "`stop`. See its log, then repeat the command."
                 )
             if isinstance(request, _ThinkingRequest):
-                result = self._finish_thinking(request, output, histories[output.key])
+                result = self._finish_thinking(request, output, histories[output.id])
             else:
                 result = self._finish_answer(request, output)
             results += [result] if result else []
         return results
 
     def _finish_thinking(
-        self, request: _ThinkingRequest, output: Finished, ends: Any
+        self, request: _ThinkingRequest, output: FinishedRequest, ends: Any
     ) -> JobResult | None:
-        flow = request.flow(output.ids, ends or ())
+        flow = request.flow(output.token_ids, ends or ())
         if flow.num_unexpected or ends is None:
             raise EngineError(
-                f"vLLM request {output.key}: {flow.num_unexpected} of {len(output.ids)} tokens are "
-                "not those that were forced; expected none. Something else edits the logits: start "
-                "vLLM without other logits processors."
+                f"vLLM request {output.id}: {flow.num_unexpected} of {len(output.token_ids)} "
+                "tokens are not those that were forced; expected none. Something else edits the "
+                "logits: start vLLM without other logits processors."
             )
-        running, num_known = request.running, len(request.known)
-        prefilled = len(running.job.request.prompt_ids) + num_known - output.num_cached
-        again = min(num_known, prefilled)
-        self._spend(running, request.count(flow) + Cost(prefilled=prefilled, re_prefilled=again))
-        flow.store(running)
-        return self._start_answers(running)
+        progress, num_cached = request.progress, len(request.cached_ids)
+        prefilled = len(progress.job.request.prompt_ids) + num_cached - output.num_cached_tokens
+        prompt_cost = Cost(prefilled=prefilled, re_prefilled=min(num_cached, prefilled))
+        self._spend(progress, request.take_cost(flow) + prompt_cost)
+        flow.store(progress)
+        return self._start_answers(progress)
 
-    def _finish_answer(self, request: _AnswerRequest, output: Finished) -> JobResult | None:
-        running, branch, ids = request.running, request.branch, output.ids
-        limit = running.job.request.budget.answer_tokens
+    def _finish_answer(self, request: _AnswerRequest, output: FinishedRequest) -> JobResult | None:
+        progress, branch, ids = request.progress, request.branch, output.token_ids
+        limit = progress.job.request.budget.answer_tokens
         stopped = bool(ids) and ids[-1] in self.eos_ids and len(ids) <= limit
-        num_prompt = len(running.job.request.prompt_ids) + len(branch.cut.ids)
-        prefilled = max(0, num_prompt - output.num_cached)
+        num_prompt = len(progress.job.request.prompt_ids) + len(branch.cut.ids)
+        prefilled = max(0, num_prompt - output.num_cached_tokens)
         cost = Cost(
             prefilled=prefilled,
             re_prefilled=prefilled,
             decoded=min(len(ids), limit),
             forced=len(branch.closing) + (len(ids) > limit),
         )
-        self._spend(running, cost)
+        self._spend(progress, cost)
         if stopped:
-            running.add_answer(branch, ids[:-1], AnswerEnd.STOP)
+            progress.add_answer(branch, ids[:-1], AnswerEnd.STOP)
         else:
-            running.add_answer(branch, ids[:limit], AnswerEnd.LENGTH)
-        return None if running.missing_answers else running.result()
+            progress.add_answer(branch, ids[:limit], AnswerEnd.LENGTH)
+        return None if progress.missing_answers else progress.result()
 
-    def _spend(self, running: JobInProgress, cost: Cost) -> None:
-        running.add_cost(cost)
+    def _spend(self, progress: JobInProgress, cost: Cost) -> None:
+        progress.add_cost(cost)
         self.cost += cost
 
 
