@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -58,13 +59,14 @@ class JobRunner:
         seconds. Re-raises exceptions of `run`."""
         if not self._futures:
             return []
+        deadline = None if timeout is None else time.monotonic() + timeout
         results: list[JobResult] = []
-        try:
-            results += self._checked(self._results.get(timeout=timeout))
-            while not self._results.empty() or (not results and timeout is None and self._futures):
-                results += self._checked(self._results.get())
-        except queue.Empty:
-            pass
+        while not results or not self._results.empty():
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                results += self._checked(self._results.get(timeout=left))
+            except queue.Empty:
+                break
         return results
 
     def cancel(self, keys: Iterable[str]) -> None:
