@@ -20,15 +20,7 @@ from slowthink.engines.session import Capabilities, Compiler, Job, JobInProgress
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import ForcingMachine
 from slowthink.recipe import EngineConfig
-from slowthink.records import (
-    AnswerEnd,
-    Chain,
-    ChainState,
-    Cost,
-    Event,
-    EventKind,
-    Sampling,
-)
+from slowthink.records import AnswerEnd, Chain, ChainState, Cost, Event, EventKind, Sampling
 from slowthink.serialise import digest
 
 _PADDING = bytes([0xFF])
@@ -148,9 +140,10 @@ class ChatSession(ServerSession):
         thinking = reply.reasoning if has_thinking else reply.text
         chain = self._chain(progress.job, thinking, ended=thinking_ended)
         progress.machine = ForcingMachine(progress.rules, cap=0, waits=0, chain=chain)
-        progress.add_cost(
-            Cost(prefilled=reply.num_prompt_tokens or 0, decoded=reply.num_completion_tokens or 0)
+        cost = Cost(
+            prefilled=reply.num_prompt_tokens or 0, decoded=reply.num_completion_tokens or 0
         )
+        progress.add_cost(cost)
         if thinking_ended:
             ids = self.tokenizer.encode(reply.text)
             for branch in progress.end_thinking():

@@ -18,7 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slowthink.engines.server.probe import ServerFeatures, greedy_settings
-from slowthink.engines.server.replies import ServerReply, end_probability, read_reply, top_token
+from slowthink.engines.server.replies import (
+    Logprobs,
+    ServerReply,
+    end_probability,
+    read_reply,
+    top_token,
+)
 from slowthink.engines.session import Branch, Compiler, JobInProgress, draw_uniform
 from slowthink.engines.token_sampling import SampledToken
 from slowthink.errors import EngineError
@@ -131,9 +137,8 @@ class ClientForcing:
                 return
             completion = next_request(action)
             reply = read_reply(await self.post(self.request_body(completion)))
-            progress.add_cost(
-                _cost(reply, num_sent=len(completion.ids), num_processed=num_processed)
-            )
+            cost = _cost(reply, num_sent=len(completion.ids), num_processed=num_processed)
+            progress.add_cost(cost)
             tokens = self.sampled_tokens(completion, reply)
             num_empty = num_empty + 1 if not tokens else 0
             if num_empty == _MAX_EMPTY_ROUNDS:
@@ -270,17 +275,12 @@ class ClientForcing:
             )
         trigger_texts = {token: self._decode([token]) for token in rules.trigger_ids}
         logprobs = [*reply.logprobs, *({} for _ in tokens)]  # the unlisted end has none
-        return [
-            _sampled_token(token, logprobs[index], rules, trigger_texts)
-            for index, token in enumerate(tokens)
-        ]
+        pairs = zip(tokens, logprobs, strict=False)
+        return [_sampled_token(*pair, rules, trigger_texts) for pair in pairs]
 
 
 def _sampled_token(
-    token: int,
-    logprobs: Mapping[int | str, float],
-    rules: ForcingRules,
-    trigger_texts: Mapping[int, str],
+    token: int, logprobs: Logprobs, rules: ForcingRules, trigger_texts: Mapping[int, str]
 ) -> SampledToken:
     """The token with the figures that its end rule needs."""
     if not logprobs:  # an end that the server does not list

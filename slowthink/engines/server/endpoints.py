@@ -55,21 +55,14 @@ class RequestRejected(EngineError):
         self.body = body
 
 
+@dataclass(eq=False)
 class _TemporaryFailure(Exception):
     """An attempt failed; another may succeed, after `pause_seconds` if these are known."""
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        pause_seconds: float | None = None,
-        overloaded: bool = False,
-        unreachable: bool = False,
-    ) -> None:
-        super().__init__(reason)
-        self.pause_seconds = _RECONNECT_PAUSE_SECONDS if unreachable else pause_seconds
-        self.overloaded = overloaded
-        self.unreachable = unreachable
+    reason: str
+    pause_seconds: float | None = None
+    overloaded: bool = False
+    unreachable: bool = False
 
 
 @dataclass
@@ -85,7 +78,7 @@ class _FailedAttempts:
 
     def add(self, failure: _TemporaryFailure, *, now: float) -> None:
         """Count a failed attempt."""
-        self.reason = str(failure)
+        self.reason = failure.reason
         self.total += 1
         if failure.unreachable:
             self.unreachable_since = self.unreachable_since or now
@@ -195,7 +188,7 @@ class EndpointPool:
                 endpoint.increase_limit()
                 return reply
             except _TemporaryFailure as failure:
-                self.failure_counts[str(failure)] += 1
+                self.failure_counts[failure.reason] += 1
                 num_retries = failures.num_retries
                 pause = self._back_off(endpoint, failure, started=started, num_retries=num_retries)
                 failures.add(failure, now=time.monotonic())
@@ -218,7 +211,7 @@ class EndpointPool:
             try:
                 return await self._send(endpoint, "GET" if body is None else "POST", path, body)
             except _TemporaryFailure as failure:
-                reason = str(failure)
+                reason = failure.reason
                 if failure.unreachable:
                     break
                 pause = failure.pause_seconds or 0.2 * 2**attempt
@@ -243,7 +236,8 @@ class EndpointPool:
             raise _TemporaryFailure(f"no answer in {self.config.timeout_seconds:g} s") from None
         except aiohttp.ClientConnectorError as error:
             reason = f"no connection ({type(error.os_error).__name__})"
-            raise _TemporaryFailure(reason, unreachable=True) from None
+            pause = _RECONNECT_PAUSE_SECONDS
+            raise _TemporaryFailure(reason, pause_seconds=pause, unreachable=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise _TemporaryFailure(f"connection broke ({type(error).__name__})") from None
         if status != 200:

@@ -152,10 +152,7 @@ class Prober:
             pass
         features, data = await self._complete_without_rejected(features, _PROMPT)
         reply = read_reply(data)
-        if (
-            reply.num_prompt_tokens is not None
-            and reply.num_prompt_tokens > len(ids) + _MAX_ADDED_TOKENS
-        ):
+        if (reply.num_prompt_tokens or 0) > len(ids) + _MAX_ADDED_TOKENS:
             raise ConfigError(
                 f"{self.endpoint.url}: the server counts {reply.num_prompt_tokens} tokens for a "
                 f"prompt of {len(ids)}: it adds a chat template of its own; expected the bare "
@@ -207,9 +204,8 @@ class Prober:
             stops_at_ids=by_id,
             stops_at_texts=by_text,
             logit_bias=await self._excludes(greedy_ids[0], base),
-            truncations=await self._effective_truncations(base, greedy_ids),
-            logprobs_of_ids=bool(features.logprobs)
-            and await self._returns_logprob_of(stop_id, base),
+            truncations=await self._truncations(base, greedy_ids),
+            logprobs_of_ids=bool(features.logprobs) and await self._has_logprob(stop_id, base),
         )
 
     async def _stops_at(self, position: int, body: dict[str, Any]) -> bool:
@@ -226,9 +222,7 @@ class Prober:
             return token not in reply.ids
         return bool(reply.text) and reply.text != self.tokenizer.decode([token])
 
-    async def _effective_truncations(
-        self, base: dict[str, Any], greedy_ids: list[int]
-    ) -> frozenset[str]:
+    async def _truncations(self, base: dict[str, Any], greedy_ids: list[int]) -> frozenset[str]:
         effective = set()
         for name, value in _GREEDY_TRUNCATIONS.items():
             if name in base:
@@ -238,7 +232,7 @@ class Prober:
                     effective.add(name)
         return frozenset(effective)
 
-    async def _returns_logprob_of(self, token: int, base: dict[str, Any]) -> bool:
+    async def _has_logprob(self, token: int, base: dict[str, Any]) -> bool:
         body = base | {"logprobs": 1, "logprob_token_ids": [token], "max_tokens": 1}
         reply = await self._complete(body)
         return reply is not None and any(token in logprobs for logprobs in reply.logprobs)

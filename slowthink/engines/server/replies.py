@@ -20,6 +20,8 @@ _ID_PREFIX = "token_id:"
 _STOP_REASONS = frozenset({"stop", "eos", "eos_token", "stop_sequence"})
 _REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Names of a chat model's thinking, by server: vLLM, SGLang, DeepSeek; OpenRouter, Ollama."""
+Logprobs = Mapping[int | str, float]
+"""Natural logarithms of the likeliest tokens' probabilities, by id, or by text without ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,8 @@ class ServerReply:
     num_cached_tokens: int = 0
     """Prompt tokens that were not prefilled."""
     num_completion_tokens: int | None = None
-    logprobs: tuple[Mapping[int | str, float], ...] = ()
-    """For each token: log-probabilities of the likeliest, by id, or by text if there are no ids."""
+    logprobs: tuple[Logprobs, ...] = ()
+    """One entry for each token."""
 
     @property
     def stopped(self) -> bool:
@@ -110,7 +112,7 @@ def _sampled_ids(choice: Mapping[str, Any], logprobs: Mapping[str, Any]) -> tupl
     return None
 
 
-def _logprobs_per_token(logprobs: Mapping[str, Any]) -> tuple[Mapping[int | str, float], ...]:
+def _logprobs_per_token(logprobs: Mapping[str, Any]) -> tuple[Logprobs, ...]:
     if logprobs.get("content"):
         return tuple(
             {
@@ -129,9 +131,7 @@ def _id_or_text(token: str) -> int | str:
     return int(token.removeprefix(_ID_PREFIX)) if token.startswith(_ID_PREFIX) else token
 
 
-def end_probability(
-    logprobs: Mapping[int | str, float], triggers: Mapping[int, str], *, threshold: float
-) -> float:
+def end_probability(logprobs: Logprobs, triggers: Mapping[int, str], *, threshold: float) -> float:
     """P(any trigger) for one token; `triggers` maps their ids to texts. Raises EngineError if the
     logprobs do not show whether it reaches the threshold."""
     lower, upper = end_probability_bounds(logprobs, triggers)
@@ -144,9 +144,7 @@ def end_probability(
     return lower
 
 
-def end_probability_bounds(
-    logprobs: Mapping[int | str, float], triggers: Mapping[int, str]
-) -> tuple[float, float]:
+def end_probability_bounds(logprobs: Logprobs, triggers: Mapping[int, str]) -> tuple[float, float]:
     """Lower and upper bound of P(any trigger): a token without a logprob is less likely than any
     with one."""
     values = [logprobs.get(i, logprobs.get(text)) for i, text in triggers.items()]
@@ -157,6 +155,6 @@ def end_probability_bounds(
     return listed, listed + min(num_unlisted * min_listed, unlisted)
 
 
-def top_token(logprobs: Mapping[int | str, float], default: int | str) -> int | str:
+def top_token(logprobs: Logprobs, default: int | str) -> int | str:
     """The token with the highest logprob; `default` if there are none."""
     return max(logprobs, key=lambda token: logprobs[token], default=default)

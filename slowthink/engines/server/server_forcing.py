@@ -9,12 +9,13 @@ the model's own distribution, before anything was forced (vLLM's default, `raw_l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from slowthink.engines.server.client_forcing import PostCompletion
 from slowthink.engines.server.probe import ServerFeatures
 from slowthink.engines.server.replies import (
+    Logprobs,
     ServerReply,
     end_probability,
     end_probability_bounds,
@@ -22,8 +23,7 @@ from slowthink.engines.server.replies import (
     top_token,
 )
 from slowthink.engines.session import Compiler, Job, JobInProgress
-from slowthink.engines.vllm.request_args import read_args, write_args
-from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_args
+from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_job
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import ActionKind
 from slowthink.records import Cost
@@ -43,7 +43,7 @@ class ServerForcing:
     def check_supported(self, job: Job) -> None:
         """Raise ConfigError if the events could not be inferred from the ids, or the server cannot
         force the format."""
-        self._compile(_arguments(job))
+        compile_job(job, self._compiler, stop_id=self._stop_id)
         if job.request.sampling.temperature and job.largest_point.waits:
             raise ConfigError(
                 "engine.endpoints.in_flight: waits under sampling: from a server's ids alone, a "
@@ -58,8 +58,7 @@ class ServerForcing:
             return
         job = progress.job
         cached_ids = job.chain.ids if job.chain else ()
-        arguments = _arguments(job)
-        compiled = self._compile(arguments)
+        arguments, compiled = compile_job(job, self._compiler, stop_id=self._stop_id)
         ids = [*job.request.prompt_ids, *cached_ids]
         body: dict[str, Any] = {
             "model": self._features.model,
@@ -69,13 +68,10 @@ class ServerForcing:
             "prompt": ids,
             "max_tokens": job.largest_point.cap - len(cached_ids) + compiled.reserve,
         }
-        temperature = job.request.sampling.temperature
-        if not temperature:
+        if not job.request.sampling.temperature:
             body |= {"logprobs": self._features.logprobs, "return_tokens_as_token_ids": True}
         reply = read_reply(await self._post(body))
-        flow = _replay(
-            compiled, reply, cached_ids, cap=job.largest_point.cap, use_logprobs=not temperature
-        )
+        flow = _replay(compiled, reply, job)
         prefilled = reply.num_prefilled(len(ids))
         progress.add_cost(
             Cost(
@@ -87,31 +83,14 @@ class ServerForcing:
         )
         flow.store(progress)
 
-    def _compile(self, arguments: dict[str, Any]) -> CompiledArgs:
-        args = read_args(arguments)
-        assert args is not None
-        return compile_args(args, self._compiler, stop_id=self._stop_id)
 
-
-def _arguments(job: Job) -> dict[str, Any]:
-    point = job.largest_point
-    return write_args(job.request, point, chain=job.chain, answer=point in job.points)
-
-
-def _replay(
-    compiled: CompiledArgs,
-    reply: ServerReply,
-    cached_ids: Sequence[int],
-    *,
-    cap: int,
-    use_logprobs: bool,
-) -> Flow:
+def _replay(compiled: CompiledArgs, reply: ServerReply, job: Job) -> Flow:
     """The server's flow, inferred from the reply. Raises EngineError if it does not fit the budget.
 
     Under sampling, logprobs do not show which token was sampled: only the ids are used."""
-    ids = reply.ids or ()
-    flow = Flow(compiled, cap=cap, cached_ids=cached_ids)
-    if not use_logprobs:
+    ids, cap = reply.ids or (), job.largest_point.cap
+    flow = Flow(compiled, cap=cap, cached_ids=job.chain.ids if job.chain else ())
+    if job.request.sampling.temperature:
         flow.replay(ids, {}, infer=True)
     else:
         if len(reply.logprobs) != len(ids):
@@ -129,7 +108,7 @@ def _replay(
 
 
 def _declared_end(
-    flow: Flow, token: int, logprobs: Mapping[int | str, float], trigger_texts: Mapping[int, str]
+    flow: Flow, token: int, logprobs: Logprobs, trigger_texts: Mapping[int, str]
 ) -> DeclaredEnd | None:
     """The end that the end rule declared at this token, if any."""
     instruction, rules = flow.instruction(), flow.compiled.rules

@@ -16,6 +16,7 @@ fingerprint; give them different names (`vllm serve --served-model-name`).
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -24,11 +25,7 @@ from slowthink.engines.models import tokenizer_fingerprint
 from slowthink.engines.server.base_session import ServerSession
 from slowthink.engines.server.client_forcing import ClientForcing
 from slowthink.engines.server.server_forcing import ServerForcing
-from slowthink.engines.server.tokenizer import (
-    ServedTokenizer,
-    folder_fingerprint,
-    load_local_tokenizer,
-)
+from slowthink.engines.server.tokenizer import ServedTokenizer, folder_fingerprint, local_tokenizer
 from slowthink.engines.server.unsupported import check_supported
 from slowthink.engines.session import Capabilities, Compiler, Job, JobInProgress, check_context
 from slowthink.errors import ConfigError
@@ -71,7 +68,8 @@ class OpenAISession(ServerSession):
         self._open_tokenizer(name, model.model)
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self._features = self._probe_common_features(lambda prober: prober.probe(model))
-        self._client = ClientForcing(self._complete, self._features, self.compiler)
+        post = functools.partial(self._pool.post, "/completions")
+        self._client = ClientForcing(post, self._features, self.compiler)
         self._forcing: ClientForcing | ServerForcing = self._client
         if self._endpoints.in_flight:
             self._forcing = self._open_server_forcing()
@@ -81,7 +79,7 @@ class OpenAISession(ServerSession):
         if self.tokenizer is not None:
             self.eos_ids = frozenset({self.tokenizer.eos_token_id})
             return
-        local = load_local_tokenizer(name, self._revision)
+        local = local_tokenizer(name, self._revision)
         if local is not None:
             self.tokenizer, self.eos_ids = local
             return
@@ -101,7 +99,7 @@ class OpenAISession(ServerSession):
                     "by `slowthink serve`. Start it so, or set in_flight: false."
                 )
         stop_id = self.tokenizer.eos_token_id
-        return ServerForcing(self._complete, features, self.compiler, stop_id=stop_id)
+        return ServerForcing(self._client.post, features, self.compiler, stop_id=stop_id)
 
     def _set_identity(self, name: str, config: EngineConfig) -> None:
         """Set fingerprint, numerics and capabilities."""
@@ -133,9 +131,6 @@ class OpenAISession(ServerSession):
                 f"{features.model}: the server returns no token ids; its text is tokenised again "
                 "and those tokens are counted (count_source: retokenised)."
             )
-
-    async def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        return await self._pool.post("/completions", body)
 
     async def _generate(self, progress: JobInProgress) -> None:
         await self._forcing.think(progress)

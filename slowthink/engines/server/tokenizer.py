@@ -18,20 +18,14 @@ from typing import Any
 from slowthink.engines.models import EMBEDDED, eos_ids, fingerprint, resolve_model
 from slowthink.errors import ConfigError, EngineError
 
-_END_TOKENS = [
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|end|>",
-    "<|endoftext|>",
-    "</s>",
-    "<eos>",
-    "<end_of_turn>",
-]
+_END_TOKENS = (
+    "<|im_end|>", "<|eot_id|>", "<|end|>", "<|endoftext|>", "</s>", "<eos>", "<end_of_turn>",
+)  # fmt: skip
 """Tokens that end a turn in common model families; servers do not report their model's."""
 _TIMEOUT_SECONDS = 60.0
 
 
-def load_local_tokenizer(name: str, revision: str | None) -> tuple[Any, frozenset[int]] | None:
+def local_tokenizer(name: str, revision: str | None) -> tuple[Any, frozenset[int]] | None:
     """The tokenizer and all ids that end a turn: its own and, if there is one, the generation
     config's. None if the model is neither local nor on the hub."""
     try:

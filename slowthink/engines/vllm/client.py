@@ -70,17 +70,29 @@ class Engine(Protocol):
     def step(self, timeout: float | None) -> list[FinishedRequest]:
         """Return finished requests. Waits for one, at most `timeout` seconds, or runs one step."""
 
-    def take_histories(self, request_ids: Sequence[str]) -> list[Any]:
-        """Return the declared ends of each request, and remove them from the workers."""
-
-    def running_requests(self) -> list[Any]:
-        """Id, output ids and declared ends of each running request with thinking."""
-
     def abort(self, request_ids: Sequence[str]) -> None:
         """Drop these requests."""
 
     def close(self) -> None:
         """Free the model."""
+
+    def _call_workers(self, method: str, *arguments: Any) -> list[Any]:
+        """Replies of all workers of all copies."""
+
+    def take_histories(self, request_ids: Sequence[str]) -> list[Any]:
+        """Return the declared ends of each request, and remove them from the workers. None if no
+        worker has any."""
+        replies = self._call_workers("slowthink_histories", list(request_ids))
+        return [  # from the worker that sampled for the request
+            max((r[index] for r in replies if r and r[index] is not None), key=len, default=None)
+            for index in range(len(request_ids))
+        ]
+
+    def running_requests(self) -> list[Any]:
+        """Id, output ids and declared ends of each running request with thinking."""
+        replies = self._call_workers("slowthink_open")  # all workers of a copy report the same
+        by_id = {request[0]: request for reply in replies for request in reply or ()}
+        return list(by_id.values())
 
 
 def open_engine(folder: Path, config: EngineConfig) -> Engine:
@@ -118,7 +130,7 @@ def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-class _InProcessEngine:
+class _InProcessEngine(Engine):
     """One copy, stepped by the caller that waits for results."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
@@ -141,12 +153,8 @@ class _InProcessEngine:
             return []
         return [_to_finished(output) for output in self._engine.step() if output.finished]
 
-    def take_histories(self, request_ids: Sequence[str]) -> list[Any]:
-        replies = self._engine.collective_rpc("slowthink_histories", args=(list(request_ids),))
-        return _merge_histories(replies, len(request_ids))
-
-    def running_requests(self) -> list[Any]:
-        return _merge_running(self._engine.collective_rpc("slowthink_open"))
+    def _call_workers(self, method: str, *arguments: Any) -> list[Any]:
+        return list(self._engine.collective_rpc(method, args=arguments))
 
     def abort(self, request_ids: Sequence[str]) -> None:
         self._engine.abort_request(list(request_ids))
@@ -155,7 +163,7 @@ class _InProcessEngine:
         self._engine.engine_core.shutdown()
 
 
-class _DataParallelEngine:
+class _DataParallelEngine(Engine):
     """Data-parallel copies; vLLM's client distributes the requests by load."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
@@ -199,17 +207,8 @@ class _DataParallelEngine:
                 raise EngineError(f"vLLM: a request failed: {item}") from item
         return [item for item in items if isinstance(item, FinishedRequest)]
 
-    def take_histories(self, request_ids: Sequence[str]) -> list[Any]:
-        return _merge_histories(
-            self._call_workers("slowthink_histories", list(request_ids)), len(request_ids)
-        )
-
-    def running_requests(self) -> list[Any]:
-        return _merge_running(self._call_workers("slowthink_open"))
-
     def _call_workers(self, method: str, *arguments: Any) -> list[Any]:
-        """Replies of all copies' workers; `AsyncLLM.collective_rpc` returns those of the first."""
-        core = self._engine.engine_core
+        core = self._engine.engine_core  # `AsyncLLM.collective_rpc` calls the first copy only
         call = core.call_utility_all_async("collective_rpc", method, None, arguments, None)
         return [reply for replies in self._wait(call) for reply in replies]
 
@@ -246,17 +245,3 @@ def _to_finished(output: Any) -> FinishedRequest:
         finish_reason=completion.finish_reason,
         num_cached_tokens=output.num_cached_tokens or 0,
     )
-
-
-def _merge_histories(replies: Sequence[Any], num_requests: int) -> list[Any]:
-    """The history of each request, from the worker that sampled for it; None if there is none."""
-    return [
-        max((r[index] for r in replies if r and r[index] is not None), key=len, default=None)
-        for index in range(num_requests)
-    ]
-
-
-def _merge_running(replies: Sequence[Any]) -> list[Any]:
-    """Each request once; all workers of a copy report it."""
-    by_id = {request[0]: request for reply in replies for request in reply or ()}
-    return list(by_id.values())

@@ -36,13 +36,7 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as Proces
 from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.client import read_eos_ids, read_stop_id
 from slowthink.engines.vllm.request_args import ForcingArgs, read_args, refuse_conflicts
-from slowthink.engines.vllm.request_flow import (
-    CompiledArgs,
-    check_fits,
-    compile_args,
-    effective_cap,
-    thinking_room,
-)
+from slowthink.engines.vllm.request_flow import CompiledArgs, check_fits, compile_args, max_thinking
 from slowthink.engines.vllm.rows import ForcedRow, History, RowSettings, Stepper
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Sampling
@@ -81,7 +75,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         self._compilers: dict[frozenset[int], Compiler] = {}
         """By the ids that end a request's text."""
         self._histories: dict[str, History] = {}
-        self._num_own_seeds = 0
+        self._num_seeds = 0
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
@@ -172,18 +166,14 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     ) -> ForcedRow:
         compiled = self._compile(args, params)
         max_context = self._config.model_config.max_model_len
-        num_free = thinking_room(
-            compiled,
-            num_prompt=len(prompt),
-            max_context=max_context,
-            max_tokens=params.max_tokens,
-        )
+        fitting = max_thinking(compiled, len(prompt), max_context, params.max_tokens)
+        cap = compiled.args.budget.max_thinking_tokens
         history = self._history(args, params)
         start = len(prompt) - args.num_cached - args.num_closing
         row = ForcedRow(
             compiled,
             RowSettings(
-                cap=effective_cap(compiled.args.budget, room=num_free),
+                cap=max(0, fitting if cap is None else min(cap, fitting)),
                 sampling=args.sampling or _request_sampling(params),
                 seed=history.seed if history is not None else self._seed(args, params),
                 cached_ids=tuple(prompt[start : start + args.num_cached]),
@@ -207,13 +197,9 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         if params.seed is not None:
             return int(params.seed)
         # Not from the system's randomness: the ranks of a tensor-parallel engine must agree.
-        self._num_own_seeds += 1
+        self._num_seeds += 1
         parallel = self._config.parallel_config
-        seed_key = [
-            self._config.model_config.seed,
-            parallel.data_parallel_index,
-            self._num_own_seeds,
-        ]
+        seed_key = [self._config.model_config.seed, parallel.data_parallel_index, self._num_seeds]
         return int(digest(seed_key)[:15], 16)
 
     def _compile(self, args: ForcingArgs, params: SamplingParams) -> CompiledArgs:
@@ -257,9 +243,8 @@ class Reading:
     def slowthink_histories(self, names: Sequence[str]) -> list[Any] | None:
         """The declared ends of finished requests; None for an unknown request."""
         processor = _find_processor(self)
-        if processor is None:
-            return None
-        return [_end_lists(history) for history in processor.take_histories(names)]
+        histories = processor.take_histories(names) if processor is not None else None
+        return None if histories is None else [_end_lists(history) for history in histories]
 
     def slowthink_open(self) -> list[Any] | None:
         """Name, output ids and declared ends of each running request."""
@@ -341,19 +326,15 @@ def _prompt_length(prompt: Any) -> int | None:
 
 
 def _check_request(
-    input_processor: InputProcessor,
-    args: ForcingArgs,
-    params: SamplingParams,
-    *,
-    num_prompt: int | None,
+    caller: InputProcessor, args: ForcingArgs, params: SamplingParams, *, num_prompt: int | None
 ) -> None:
     """Raise ConfigError if the model's tokenizer or context does not allow these arguments."""
-    if input_processor.tokenizer is None:
+    if caller.tokenizer is None:
         return
     check_fits(
-        compile_args(args, _compiler_for(input_processor), stop_id=read_stop_id(input_processor)),
+        compile_args(args, _compiler_for(caller), stop_id=read_stop_id(caller)),
         num_prompt=num_prompt if num_prompt is not None else 1,
-        max_context=input_processor.model_config.max_model_len,
+        max_context=caller.model_config.max_model_len,
         max_tokens=params.max_tokens,
     )
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from slowthink.engines.session import Compiler, JobInProgress, closing_ids_after
-from slowthink.engines.vllm.request_args import ForcingArgs
+from slowthink.engines.session import Compiler, Job, JobInProgress, closing_ids_after
+from slowthink.engines.vllm.request_args import ForcingArgs, read_args, write_args
 from slowthink.errors import ConfigError
 from slowthink.forcing.cuts import Cut
 from slowthink.forcing.formats import TokenFormat, require_single_token_trigger
@@ -29,7 +30,7 @@ from slowthink.forcing.machine import (
     ForcingMachine,
     ForcingRules,
 )
-from slowthink.records import Budget, Chain, ChainState, EventKind, ThinkingEnd
+from slowthink.records import Chain, ChainState, EventKind, ThinkingEnd
 
 NO_END = -2
 """No end can be declared at this token."""
@@ -66,8 +67,20 @@ def compile_args(args: ForcingArgs, compiler: Compiler, *, stop_id: int) -> Comp
     return CompiledArgs(args=args, token_format=token_format, rules=rules, stop_id=stop_id)
 
 
-def thinking_room(
-    compiled: CompiledArgs, *, num_prompt: int, max_context: int, max_tokens: int | None
+def compile_job(
+    job: Job, compiler: Compiler, *, stop_id: int, log: str | None = None
+) -> tuple[dict[str, Any], CompiledArgs]:
+    """The arguments of the request that generates a job's thinking; also in token ids."""
+    point = job.largest_point
+    answer = point in job.points
+    arguments = write_args(job.request, point, chain=job.chain, answer=answer, log=log)
+    args = read_args(arguments)
+    assert args is not None
+    return arguments, compile_args(args, compiler, stop_id=stop_id)
+
+
+def max_thinking(
+    compiled: CompiledArgs, num_prompt: int, max_context: int, max_tokens: int | None
 ) -> int:
     """Maximum number of thinking tokens that fit beside prompt, closing and answer."""
     left = max_context - num_prompt
@@ -82,10 +95,7 @@ def check_fits(
     """Raise ConfigError if cap, closing and answer do not all fit: nothing is ever truncated."""
     args, reserve = compiled.args, compiled.reserve
     cap = args.budget.max_thinking_tokens or 0
-    room = thinking_room(
-        compiled, num_prompt=num_prompt, max_context=max_context, max_tokens=max_tokens
-    )
-    if cap <= room:
+    if cap <= max_thinking(compiled, num_prompt, max_context, max_tokens):
         return
     needed = cap - args.num_cached + reserve
     if max_tokens is not None and max_tokens < min(needed, max_context - num_prompt):
@@ -309,9 +319,3 @@ def _cached_chain(args: ForcingArgs, ids: Sequence[int]) -> Chain | None:
     has_ended = bool(args.events) and args.events[-1].kind is EventKind.END
     state = ChainState.ENDED if has_ended else ChainState.OPEN
     return Chain(key="", ids=tuple(ids), events=args.events, state=state)
-
-
-def effective_cap(budget: Budget, *, room: int) -> int:
-    """The budget's cap, or `room` if less fits."""
-    cap = budget.max_thinking_tokens
-    return max(0, room if cap is None else min(cap, room))

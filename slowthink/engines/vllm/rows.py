@@ -9,23 +9,15 @@ lasts, a row costs a length check.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from slowthink.engines.session import seeded_uniform
-from slowthink.engines.vllm.draws import (
-    END_RULES,
-    DecisionTensors,
-    HostCopy,
-    SamplingTensors,
-    decide,
-    force,
-    replace_greedy_ends,
-    to_device,
-)
+from slowthink.engines.vllm import draws
+from slowthink.engines.vllm.draws import END_RULES, DecisionTensors, HostCopy, SamplingTensors
 from slowthink.engines.vllm.request_flow import NO_END, RUNNER_UP, CompiledArgs, DeclaredEnd, Flow
 from slowthink.records import Sampling
 
@@ -217,11 +209,13 @@ class Stepper:
         plan = self._plan
         if plan.forced:
             forced_R2 = self._to_device(plan.forced)
-            force(logits_BV, forced_R2[:, 0], forced_R2[:, 1])
+            draws.force(logits_BV, forced_R2[:, 0], forced_R2[:, 1])
         if plan.to_decide:
             self._decide(logits_BV, plan.to_decide)
         if plan.replace_tensors is not None:
-            self._decisions.append(HostCopy(replace_greedy_ends(logits_BV, *plan.replace_tensors)))
+            self._decisions.append(
+                HostCopy(draws.replace_greedy_ends(logits_BV, *plan.replace_tensors))
+            )
             self._decided_rows += plan.to_replace
         self._last_rows, self._last_kept = plan.rows, kept
         if self._ids_from_device and plan.rows:
@@ -229,7 +223,7 @@ class Stepper:
             self._output_ids = HostCopy(logits_BV.index_select(0, index_R).argmax(-1, keepdim=True))
 
     def _to_device(self, values: Any, dtype: torch.dtype = torch.long) -> torch.Tensor:
-        return to_device(values, dtype=dtype, device=self.device)
+        return draws.to_device(values, dtype=dtype, device=self.device)
 
     def _make_plan(self, rows: Iterable[tuple[int, ForcedRow]]) -> _BatchPlan:
         plan = _BatchPlan(rows=list(rows))
@@ -261,9 +255,10 @@ class Stepper:
         sampled = [pair for pair in rows if pair[1].sampling.temperature]
         chunk_rows = max(1, _MAX_CHUNK_LOGITS // logits_BV.shape[-1])
         for group, is_sampled in ((greedy, False), (sampled, True)):
-            for chunk in _chunks(group, chunk_rows):
+            for start in range(0, len(group), chunk_rows):
+                chunk = group[start : start + chunk_rows]
                 tensors = self._decision_tensors(chunk, is_sampled=is_sampled)
-                self._decisions.append(HostCopy(decide(logits_BV, tensors)))
+                self._decisions.append(HostCopy(draws.decide(logits_BV, tensors)))
                 self._decided_rows += [row for _, row in chunk]
 
     def _decision_tensors(
@@ -343,10 +338,3 @@ def _padded(lists: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[
     width = max(map(len, lists))
     padded = [[*ids, *[ids[0]] * (width - len(ids))] for ids in lists]
     return padded, [[index < len(ids) for index in range(width)] for ids in lists]
-
-
-def _chunks(
-    rows: Sequence[tuple[int, ForcedRow]], size: int
-) -> Iterator[Sequence[tuple[int, ForcedRow]]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

@@ -25,8 +25,8 @@ from slowthink.engines.session import (
     check_context,
 )
 from slowthink.engines.vllm.client import FinishedRequest, open_engine, read_eos_ids, read_stop_id
-from slowthink.engines.vllm.request_args import read_args, write_args
-from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_args
+from slowthink.engines.vllm.request_args import write_args
+from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_job
 from slowthink.errors import EngineError
 from slowthink.forcing.machine import ActionKind
 from slowthink.recipe import EngineConfig
@@ -120,7 +120,7 @@ class VllmSession:
         """Queue a job. Raises ConfigError if its budget does not fit the context, or its format
         has a trigger of several tokens."""
         check_context(job, max_context=self.capabilities.max_context)
-        self._compile(self._arguments(job))
+        compile_job(job, self.compiler, stop_id=self._stop_id)
         self._queue[job.key] = job
 
     def cancel(self, keys: Iterable[str]) -> None:
@@ -169,15 +169,6 @@ class VllmSession:
 
     # -- starting requests --
 
-    def _arguments(self, job: Job, log: str | None = None) -> dict[str, Any]:
-        point = job.largest_point
-        return write_args(job.request, point, chain=job.chain, answer=point in job.points, log=log)
-
-    def _compile(self, arguments: dict[str, Any]) -> CompiledArgs:
-        args = read_args(arguments)
-        assert args is not None
-        return compile_args(args, self.compiler, stop_id=self._stop_id)
-
     def _start(self, job: Job) -> JobResult | None:
         """Start the job's thinking. Returns the job's result if nothing is missing."""
         progress = JobInProgress.start(job, self.compiler)
@@ -185,8 +176,8 @@ class VllmSession:
             progress.end_thinking()
             return self._start_answers(progress)
         request_id = self._new_id()
-        arguments = self._arguments(job, request_id)
-        request = _ThinkingRequest(progress=progress, compiled=self._compile(arguments))
+        arguments, compiled = compile_job(job, self.compiler, stop_id=self._stop_id, log=request_id)
+        request = _ThinkingRequest(progress=progress, compiled=compiled)
         prompt_ids = (*job.request.prompt_ids, *request.cached_ids)
         max_tokens = self.capabilities.max_context - len(prompt_ids)
         self._add(request_id, prompt_ids, arguments, max_tokens=max_tokens)
