@@ -224,7 +224,7 @@ def test_set_of_one_side_is_left_out_and_named(whole_run, tmp_path):
 def test_unknown_and_equal_arms_are_refused(whole_run):
     with pytest.raises(ConfigError, match=r"--arm-b: .* no arm `tunde`; expected one of base"):
         open_pair(whole_run, whole_run, arm_b="tunde")
-    with pytest.raises(ConfigError, match="both sides are its arm `tuned`"):
+    with pytest.raises(ConfigError, match="both arms are `tuned`"):
         open_pair(whole_run, whole_run, arm_a="tuned")
 
 

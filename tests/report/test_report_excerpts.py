@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from slowthink.stages.report.excerpts import choose_transcripts, read_transcripts
+from slowthink.stages.report.excerpts import read_transcripts, sample_transcripts
 from slowthink.stages.report.text import shorten
 
 
@@ -25,7 +25,7 @@ def rows(arm: str, *, right: int, wrong: int, caps: tuple[int, ...] = (32, 64)) 
 def test_right_and_wrong_are_drawn_in_equal_numbers():
     candidates = rows("a", right=2, wrong=30)
     chosen = [
-        row for row in candidates if row["id"] in choose_transcripts(candidates, num=8, seed=0)
+        row for row in candidates if row["id"] in sample_transcripts(candidates, num=8, seed=0)
     ]
     assert Counter(row["verdict"] for row in chosen) == {"correct": 4, "wrong": 4}
     assert Counter(row["max_thinking_tokens"] for row in chosen) == {32: 4, 64: 4}
@@ -33,26 +33,26 @@ def test_right_and_wrong_are_drawn_in_equal_numbers():
 
 def test_same_problems_are_shown_at_several_points():
     candidates = rows("a", right=0, wrong=30)
-    chosen = choose_transcripts(candidates, num=10, seed=0)
+    chosen = sample_transcripts(candidates, num=10, seed=0)
     problems = Counter(row_id.rpartition("-")[2] for row_id in chosen)
     assert set(problems.values()) == {2}
 
 
 def test_choice_ignores_the_order_of_rows_and_follows_the_seed():
     candidates = rows("a", right=10, wrong=30) + rows("b", right=3, wrong=3)
-    chosen = choose_transcripts(candidates, num=6, seed=0)
-    assert choose_transcripts(candidates[::-1], num=6, seed=0) == chosen
-    assert choose_transcripts(candidates, num=6, seed=1) != chosen
+    chosen = sample_transcripts(candidates, num=6, seed=0)
+    assert sample_transcripts(candidates[::-1], num=6, seed=0) == chosen
+    assert sample_transcripts(candidates, num=6, seed=1) != chosen
 
 
 def test_each_arm_has_its_own_number_and_arms_alternate():
     candidates = rows("a", right=10, wrong=10) + rows("b", right=1, wrong=0, caps=(32,))
-    chosen = choose_transcripts(candidates, num=3, seed=0)
+    chosen = sample_transcripts(candidates, num=3, seed=0)
     assert [row_id[0] for row_id in chosen] == ["a", "b", "a", "a"]
 
 
 def test_no_transcripts_are_drawn_for_zero():
-    assert choose_transcripts(rows("a", right=1, wrong=1), num=0, seed=0) == []
+    assert sample_transcripts(rows("a", right=1, wrong=1), num=0, seed=0) == []
 
 
 def test_transcripts_keep_forced_segments_apart(whole_run):

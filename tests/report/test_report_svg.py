@@ -156,7 +156,7 @@ def test_plot_has_room_for_the_votes_over_the_longest_chains():
         for method in METHODS
     ]  # fmt: skip
     curves += [{"name": name, "method": name, "points": []} for name in ("sequential", "rebase")]
-    drawn = [curve["name"] for curve in charts.drawn_curves(curves)]
+    drawn = [curve["name"] for curve in charts.select_curves(curves)]
     assert drawn == [
         "majority 32", "weighted 32", "best-of-n 32", "majority 96", "weighted 96", "best-of-n 96",
         "sequential", "rebase",

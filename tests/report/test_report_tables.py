@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slowthink.stages.report.tables import Cell, Column, make_table, share_of
+from slowthink.stages.report.tables import Cell, Column, make_table, with_share
 from slowthink.stages.report.text import count, detectable_difference, percent
 
 POINTS = [
@@ -29,7 +29,7 @@ def test_column_without_a_key_formats_the_whole_row() -> None:
 
 def test_path_leads_into_nested_mappings_and_a_missing_part_is_a_dash() -> None:
     assert texts(Column("Copies", ("hits", "copy"), count)) == [["1"], ["–"]]
-    assert texts(Column("Copies", ("hits", "copy"), share_of(4)))[0] == ["1 25.0%"]
+    assert texts(Column("Copies", ("hits", "copy"), with_share(4)))[0] == ["1 25.0%"]
 
 
 def test_empty_columns_are_left_out_on_request() -> None:

@@ -39,15 +39,15 @@ __all__ = ["STAGE_VERSION", "plan", "regrade", "run"]
 
 
 def run(context: StageContext) -> StageResult:
-    """All arms at all points. Raises DataError without problems, GraderError above 1 % failures."""
+    """All arms at all points. Raises DataError without problems, GraderError above 1 % errors."""
     config: EvaluateConfig = context.config
     check_dependencies()
     sets = problem_sets(context)
     check_parallel(config, {problem_set.name: len(problem_set.problems) for problem_set in sets})
     with context.open_ledger() as ledger, Grader() as grader:
-        shared = EvaluationContext(stage=context, sets=sets, ledger=ledger, grader=grader)
-        arms = {arm.name: measure_arm(shared, arm) for arm in config.arms}
-        arms, judge = apply_judge(shared, arms)
+        evaluation = EvaluationContext(stage=context, sets=sets, ledger=ledger, grader=grader)
+        arms = {arm.name: measure_arm(evaluation, arm) for arm in config.arms}
+        arms, judge = apply_judge(evaluation, arms)
         extra = {tag: plain(ledger.spent(tag)[0]) for tag in (PARALLEL_TAG, JUDGE_TAG)}
         return _result(context, sets, grader, arms, judge=judge, extra_tokens=extra)
 
@@ -81,7 +81,7 @@ def _result(
     extra_tokens: Mapping[str, Mapping[str, int]],
 ) -> StageResult:
     """All figures and records. `extra_tokens`: of live parallel methods, scorers and the judge, by
-    purpose."""
+    ledger tag."""
     rows = [row for arm in arms.values() for row in arm.rows]
     _check_grader(rows)
     groups = answer_groups(rows, grader)
@@ -90,20 +90,20 @@ def _result(
         seed=context.recipe.seed, chat=context.recipe.chat,
     )  # fmt: skip
     facts = {name: arm.facts for name, arm in arms.items()}
-    arm_cost = _sum(arm["tokens"] for arm in facts.values() if "tokens" in arm)
-    total = plain(arm_cost + _sum(extra_tokens.values()))
+    arm_cost = _sum_costs(arm["tokens"] for arm in facts.values() if "tokens" in arm)
+    total = plain(arm_cost + _sum_costs(extra_tokens.values()))
     summary = summarise(evaluation) | {
         "parallel": [curves for arm in arms.values() for curves in arm.parallel],
         "key_review": disputed_references(rows, groups),
         "judge": judge,
         "tokens": total,
-        "sweep": _sweep(rows, arm_cost),
+        "sweep": _sweep_figures(rows, arm_cost),
     }
     if summary["budget_violations"]:
         context.notify(
             f"evaluate: {summary['budget_violations']} BUDGET VIOLATIONS; see the report"
         )
-    gradable = sum(row.verdict.is_counted for row in rows)
+    num_gradable = sum(row.verdict.is_counted for row in rows)
     return StageResult(
         records=rows,
         record_type=EvaluationRow,
@@ -111,12 +111,12 @@ def _result(
             *(drop for problem_set in sets for drop in problem_set.dropped),
             *(drop for arm in arms.values() for drop in arm.dropped),
         ],
-        steps=[Step(name="graded", num_in=len(rows), num_out=gradable)],
+        steps=[Step(name="graded", num_in=len(rows), num_out=num_gradable)],
         facts={"summary": summary, "tokens": total, "arms": facts, "besides": extra_tokens},
     )  # fmt: skip
 
 
-def _sum(costs: Iterable[Mapping[str, int]]) -> Cost:
+def _sum_costs(costs: Iterable[Mapping[str, int]]) -> Cost:
     return sum((Cost(**cost) for cost in costs), Cost())
 
 
@@ -128,19 +128,18 @@ def plan(recipe: Recipe) -> dict[str, object]:
     sizes = [min(held_out, config.max_problems or held_out)] if held_out else []
     sizes += [benchmark.max_problems or 500 for benchmark in config.benchmarks]
     arms = [arm for arm in config.arms if arm.samples is None]
-    samples = sum(size * _num_samples(config, size) for size in sizes)
+    num_samples = sum(size * _samples_per_problem(config, size) for size in sizes)
     return {
         "num_points": sum(len(arm_points(arm)) for arm in arms),
         "num_problems": sum(sizes),
-        "estimated_tokens": samples * sum(map(_max_tokens, arms)),
+        "estimated_tokens": num_samples * sum(map(_max_tokens, arms)),
     }
 
 
-def _num_samples(config: EvaluateConfig, size: int) -> int:
-    """Samples of one problem of a set of this size, over all protocols."""
-    draws = [
-        draws_for(resolve_protocol(protocol), num_problems=size) for protocol in config.protocols
-    ]
+def _samples_per_problem(config: EvaluateConfig, num_problems: int) -> int:
+    """Samples of one problem of a set of `num_problems`, over all protocols."""
+    protocols = map(resolve_protocol, config.protocols)
+    draws = [draws_for(protocol, num_problems=num_problems) for protocol in protocols]
     return sum(d.num_samples if t else 1 for d in draws for t in d.temperatures)
 
 
@@ -160,7 +159,7 @@ def _check_grader(rows: Sequence[EvaluationRow]) -> None:
         )
 
 
-def _sweep(rows: Iterable[EvaluationRow], spent: Cost) -> dict[str, int]:
+def _sweep_figures(rows: Iterable[EvaluationRow], spent: Cost) -> dict[str, int]:
     """Tokens that the points cost as one sweep, and that separate runs would have decoded."""
     sampled = [row for row in rows if row.count_source == "ids"]
     separate = sum(row.num_thinking_tokens + row.num_answer_tokens for row in sampled)

@@ -27,7 +27,7 @@ from slowthink.stages.evaluate.batches import (
     sample_rows,
 )
 from slowthink.stages.evaluate.parallel import parallel_curves
-from slowthink.stages.evaluate.summary import STORED
+from slowthink.stages.evaluate.summary import STORED_PROTOCOL
 
 
 def measure_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
@@ -83,7 +83,7 @@ def _stored_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
             problem_set.problems,
             arm=arm.name,
             benchmark=problem_set.name,
-            protocol=arm.protocol or STORED,
+            protocol=arm.protocol or STORED_PROTOCOL,
             grader=context.grader,
             count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
             last_number=arm.last_number,

@@ -36,7 +36,7 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationContext:
-    """What all arms share."""
+    """What the evaluation of all arms shares."""
 
     stage: StageContext
     sets: Sequence[ProblemSet]
@@ -76,16 +76,16 @@ class ArmResult:
     facts: dict[str, Any] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
     parallel: list[dict[str, Any]] = field(default_factory=list)
-    """Curves of parallel scaling, an entry a set."""
+    """Curves of parallel scaling, one entry per set."""
 
 
 def arm_points(arm: ArmConfig) -> list[Point]:
     """The points of an arm: each cap, each number of waits at the largest cap, and the free one."""
-    top = max(arm.caps)
+    max_cap = max(arm.caps)
     steps = arm.forcing.max_thinking_steps
     points = {Point(cap, steps=steps) for cap in arm.caps}
-    points |= {Point(top, waits, steps=steps) for waits in arm.waits}
-    return sorted(points | ({Point(top, 0, False)} if arm.free else set()))
+    points |= {Point(max_cap, waits, steps=steps) for waits in arm.waits}
+    return sorted(points | ({Point(max_cap, 0, False)} if arm.free else set()))
 
 
 def ledger_tag(arm: ArmConfig) -> str:
@@ -108,7 +108,7 @@ def sample_batches(
                     problem_set.problems,
                     recipe=recipe,
                     chat=chat,
-                    budget=_budget_of(arm),
+                    budget=_make_budget(arm),
                     sampling=draws.sampling(temperature).to_record(),
                     points=arm_points(arm),
                     num_samples=draws.num_samples if temperature else 1,
@@ -119,7 +119,7 @@ def sample_batches(
                 )  # fmt: skip
 
 
-def _budget_of(arm: ArmConfig) -> Callable[[Problem], Budget]:
+def _make_budget(arm: ArmConfig) -> Callable[[Problem], Budget]:
     """The budget for a problem: the arm's largest cap and most waits."""
     cap, waits = max(arm.caps), max(arm.waits, default=0)
     return lambda problem: arm.forcing.budget(cap, waits, language=problem.language)
@@ -130,7 +130,7 @@ def sample_rows(context: EvaluationContext, batch: SampleBatch) -> list[Evaluati
     stage, arm, session = context.stage, batch.arm, batch.session
     stage.notify(
         f"evaluate: {arm.name} on {batch.problem_set.name} "
-        f"({len(batch.problem_set.problems)} problems, {_draws_text(batch)}) "
+        f"({len(batch.problem_set.problems)} problems, {_protocol_label(batch)}) "
         f"at {len(arm_points(arm))} points"
     )
     format = resolve_format(batch.chat.format, session.tokenizer, stage.recipe.formats)
@@ -148,10 +148,11 @@ def sample_rows(context: EvaluationContext, batch: SampleBatch) -> list[Evaluati
     return rows
 
 
-def _draws_text(batch: SampleBatch) -> str:
+def _protocol_label(batch: SampleBatch) -> str:
     """Protocol and temperature for progress messages, e.g. `limo-v2, T=0.6`."""
-    how = f"T={batch.temperature:g}" if batch.temperature else "greedy"
-    return how if batch.protocol.name == how else f"{batch.protocol.name}, {how}"
+    sampling = f"T={batch.temperature:g}" if batch.temperature else "greedy"
+    name = batch.protocol.name
+    return name if name == sampling else f"{name}, {sampling}"
 
 
 def _make_row(

@@ -1,4 +1,4 @@
-"""Equivalent answers, and reference answers that several models contradict with one voice.
+"""Groups of equivalent answers, and reference answers against which several models agree.
 
 {"benchmark": "math500", "gold": "12", "answer": "16", "arms": ["base", "tuned"], "num_votes": 5, …}
 """
@@ -19,12 +19,12 @@ MIN_SHARE = 0.5
 
 
 def answer_groups(rows: Iterable[EvaluationRow], grader: Grader) -> AnswerGroups:
-    """The number of every row's answer, equal for equivalent answers to one problem."""
+    """Index of each row's answer group, equal for equivalent answers to one problem."""
     groups: dict[str, int | None] = {}
     for members in group_by(rows, _set_and_problem).values():
         texts = list(dict.fromkeys(row.extracted for row in members if row.extracted is not None))
-        numbers = dict(zip(texts, group_answers(texts, grader), strict=True))
-        groups.update({row.id: numbers.get(row.extracted or "") for row in members})
+        group_indices = dict(zip(texts, group_answers(texts, grader), strict=True))
+        groups.update({row.id: group_indices.get(row.extracted or "") for row in members})
     return groups
 
 
@@ -33,8 +33,8 @@ def disputed_references(
 ) -> list[dict[str, Any]]:
     """Problems where several models agree with each other and not with the reference answer.
 
-    Counts the answers of each arm's longest point, all protocols together. A model has the answer
-    that more than half of its samples give; several arms of one model count once.
+    Counts the answers at each arm's largest budget, all protocols together. A model's answer is the
+    one that more than half of its samples give; several arms of one model count once.
     """
     arms = [by_point(arm_rows) for arm_rows in group_by(rows, lambda row: row.arm).values()]
     answered = [
@@ -46,7 +46,7 @@ def disputed_references(
     disputes = [
         {"benchmark": benchmark} | dispute
         for (benchmark, _), members in sorted(group_by(answered, _set_and_problem).items())
-        if (dispute := _dispute(members, groups)) is not None
+        if (dispute := _find_dispute(members, groups)) is not None
     ]
     return sorted(disputes, key=lambda dispute: (-len(dispute["arms"]), -dispute["num_votes"]))
 
@@ -55,7 +55,7 @@ def _set_and_problem(row: EvaluationRow) -> tuple[str, str]:
     return row.benchmark, row.problem_id
 
 
-def _dispute(members: Sequence[EvaluationRow], groups: AnswerGroups) -> dict[str, Any] | None:
+def _find_dispute(members: Sequence[EvaluationRow], groups: AnswerGroups) -> dict[str, Any] | None:
     """The wrong answer that most models share, if at least two do; None otherwise."""
     arms_by_answer: dict[Hashable, dict[str, str]] = defaultdict(dict)
     for model in dict.fromkeys(row.model for row in members):

@@ -1,4 +1,4 @@
-"""Second opinions of the judge model on rows that the grader's rules left open.
+"""Second opinions of the judge model on rows that the grader's rules cannot decide.
 
 {"model": "judge", "num_asked": 12, "num_decided": 9, "audited": 50, "agreement": 0.9, …}
 """
@@ -18,7 +18,7 @@ from slowthink.stages.evaluate.sets import problems_by_id
 def apply_judge(
     context: EvaluationContext, arms: Mapping[str, ArmResult]
 ) -> tuple[dict[str, ArmResult], dict[str, Any] | None]:
-    """The arms with the judge's verdicts, and its report; None where no judge is configured."""
+    """The arms with the judge's verdicts, and its report, None if no judge is configured."""
     config, stage = context.config.judge, context.stage
     if config is None:
         return dict(arms), None

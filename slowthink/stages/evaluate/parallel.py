@@ -44,7 +44,7 @@ TAG = "evaluate/parallel"
 
 
 def check_parallel(config: EvaluateConfig, sizes: Mapping[str, int]) -> None:
-    """Raise ConfigError where the voting protocol draws one sample, or at several temperatures."""
+    """Raise ConfigError if the voting protocol draws one sample, or at several temperatures."""
     parallel = config.parallel
     if parallel is None:
         return
@@ -84,13 +84,13 @@ def parallel_curves(
         curves, by_id = [], {row.id: row for row in rows}
         for batch in sample_batches(context, arm, session):
             if batch.protocol.name == config.protocol:
-                key = arm.name, batch.problem_set.name, batch.protocol.name
-                batch_rows = [row for row in rows if _set_key(row) == key]
+                set_key = arm.name, batch.problem_set.name, batch.protocol.name
+                batch_rows = [row for row in rows if _set_key(row) == set_key]
                 tokens_per_sample = 0.0
                 if scorer is not None and batch_rows:
-                    batch_rows, tokens_per_sample = _scored(batch, batch_rows, scorer)
+                    batch_rows, tokens_per_sample = _score_rows(batch, batch_rows, scorer)
                     by_id |= {row.id: row for row in batch_rows}
-                curves.append(_curves(context, batch, batch_rows, scorer, tokens_per_sample))
+                curves.append(_set_curves(context, batch, batch_rows, scorer, tokens_per_sample))
     return curves, list(by_id.values())
 
 
@@ -122,7 +122,7 @@ def _set_key(row: EvaluationRow) -> tuple[str, str, str]:
     return row.arm, row.benchmark, row.protocol
 
 
-def _scored(
+def _score_rows(
     batch: SampleBatch, rows: Sequence[EvaluationRow], scorer: Scorer
 ) -> tuple[list[EvaluationRow], float]:
     """The batch's rows with their scores, and the scorer's tokens per sample."""
@@ -134,7 +134,7 @@ def _scored(
     return scored, sum(text.num_tokens for text in texts) / len(texts)
 
 
-def _curves(
+def _set_curves(
     context: EvaluationContext,
     batch: SampleBatch,
     rows: Sequence[EvaluationRow],

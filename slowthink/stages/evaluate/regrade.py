@@ -1,7 +1,7 @@
 """Grade stored answers again, with the current grader and reference answers; nothing is generated.
 
-Token counts and live tree searches stay as they were; verdicts and all figures computed from them
-are new. Rows decided by a judge keep its verdict where the rules still leave them open.
+Token counts and live tree searches are kept; verdicts and all figures computed from them are new.
+Rows decided by a judge keep its verdict if the rules still cannot decide them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from slowthink.stages.evaluate.sets import problems_by_id
 def regrade_rows(
     rows: Sequence[EvaluationRow], sets: Sequence[ProblemSet], grader: Grader
 ) -> list[EvaluationRow]:
-    """The rows with new verdicts. Raises DataError where a row's problem is no longer in a set."""
+    """The rows with new verdicts. Raises DataError if a row's problem is no longer in a set."""
     problems = problems_by_id(sets)
     items = {row.id: _item(row, problems) for row in rows if not _keeps_verdict(row, problems)}
     grades = dict(zip(items, grader.grade_many(items.values()), strict=True))

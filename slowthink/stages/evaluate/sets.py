@@ -23,12 +23,12 @@ def problem_sets(context: StageContext) -> list[ProblemSet]:
     """All sets of the recipe, the held-out one first. Raises DataError if there is none."""
     config: EvaluateConfig = context.config
     seed = context.recipe.seed
-    sets = _held_out(context)
-    for number, benchmark in enumerate(config.benchmarks):
-        problem_set = load_benchmark(benchmark, seed=seed, setting=f"evaluate.benchmarks.{number}")
+    sets = _held_out_set(context)
+    for index, benchmark in enumerate(config.benchmarks):
+        problem_set = load_benchmark(benchmark, seed=seed, setting=f"evaluate.benchmarks.{index}")
         context.notify(f"evaluate: {problem_set.name}, {len(problem_set.problems)} problems")
         sets.append(problem_set)
-    sets = sets or _stored(config)
+    sets = sets or _stored_sets(config)
     if not sets:
         raise DataError(
             "evaluate: the pool has no held-out problems, and no benchmark is named; expected "
@@ -39,7 +39,7 @@ def problem_sets(context: StageContext) -> list[ProblemSet]:
 
 
 def problems_by_id(sets: Iterable[ProblemSet]) -> dict[tuple[str, str], Problem]:
-    """Problems by name of their set and id."""
+    """Problems by (name of their set, id)."""
     return {
         (problem_set.name, problem.id): problem
         for problem_set in sets
@@ -59,9 +59,9 @@ def resolve_chat(chat: ChatConfig, protocol: ProtocolConfig, problem_set: Proble
     )
 
 
-def _held_out(context: StageContext) -> list[ProblemSet]:
-    """The held-out problems of `evaluate.input` (all of it, if none is held out) or of the pool, as
-    one set; no set without problems."""
+def _held_out_set(context: StageContext) -> list[ProblemSet]:
+    """One set of the held-out problems of `evaluate.input` (all of its problems, if none is held
+    out) or of the pool; empty if there are none."""
     config: EvaluateConfig = context.config
     if config.input is not None:
         available = read_records(Path(config.input), Problem)
@@ -77,23 +77,23 @@ def _held_out(context: StageContext) -> list[ProblemSet]:
     return [ProblemSet(name=Split.HELDOUT.value, problems=tuple(chosen))] if chosen else []
 
 
-def _stored(config: EvaluateConfig) -> list[ProblemSet]:
+def _stored_sets(config: EvaluateConfig) -> list[ProblemSet]:
     """The problems of the files of stored samples."""
     sets: dict[str, ProblemSet] = {}
-    for number, arm in enumerate(config.arms):
+    for index, arm in enumerate(config.arms):
         if arm.samples is None:
             continue
-        stored = read_stored(arm.samples, setting=f"evaluate.arms.{number}.samples")
+        stored = read_stored(arm.samples, setting=f"evaluate.arms.{index}.samples")
         name = Path(arm.samples).stem
         problems = stored_problems(stored, benchmark=name)
-        known = {problem_id for _, problem_id in problems_by_id(sets.values())}
-        new = tuple(problem for problem in problems if problem.id not in known)
+        known_ids = {problem_id for _, problem_id in problems_by_id(sets.values())}
+        new = tuple(problem for problem in problems if problem.id not in known_ids)
         if new:
             sets[name] = ProblemSet(name=name, problems=new, dropped=stored.dropped)
-    return _joined(list(sets.values()))
+    return _join_sets(list(sets.values()))
 
 
-def _joined(sets: list[ProblemSet]) -> list[ProblemSet]:
+def _join_sets(sets: list[ProblemSet]) -> list[ProblemSet]:
     """One set of all problems, named after the first: the files are samples of the same set."""
     if len(sets) < 2:
         return sets

@@ -32,8 +32,8 @@ from slowthink.recipe import ChatConfig, EvaluateConfig
 from slowthink.recipe.protocols import describe_protocol, resolve_protocol
 from slowthink.records import EvaluationRow, group_by
 
-STORED = "stored"
-"""Protocol of stored samples made under an unknown one."""
+STORED_PROTOCOL = "stored"
+"""Protocol of stored samples that were generated under an unknown one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +46,17 @@ class Evaluation:
     groups: AnswerGroups
     seed: int
     chat: ChatConfig
-    """Of arms without their own."""
+    """Chat settings of arms without their own."""
 
     @property
     def bootstrap(self) -> dict[str, int]:
-        """Arguments of every interval."""
+        """Arguments of every function that computes an interval."""
         return {"num_resamples": self.config.num_resamples, "seed": self.seed}
 
     @property
     def protocol_names(self) -> list[str]:
         """The recipe's protocols in order, then that of stored samples."""
-        return [resolve_protocol(protocol).name for protocol in self.config.protocols] + [STORED]
+        return [*(resolve_protocol(p).name for p in self.config.protocols), STORED_PROTOCOL]
 
     @property
     def headline_arms(self) -> tuple[str, str]:
@@ -66,9 +66,9 @@ class Evaluation:
         )
 
     def protocol_text(self, name: str, *, num_problems: int) -> str:
-        """The protocol in words, for a set of that many problems."""
-        if name == STORED:
-            return STORED
+        """Description of the protocol, for a set of `num_problems`."""
+        if name == STORED_PROTOCOL:
+            return STORED_PROTOCOL
         protocols = map(resolve_protocol, self.config.protocols)
         protocol = next(protocol for protocol in protocols if protocol.name == name)
         return describe_protocol(protocol, num_problems=num_problems)
@@ -76,18 +76,18 @@ class Evaluation:
     @cached_property
     def points(self) -> dict[tuple[str, str, str], dict[PointKey, list[EvaluationRow]]]:
         """Rows by arm, protocol and benchmark, in the order of the recipe, then by point."""
-        rows_of = group_by(self.rows, lambda row: (row.arm, row.protocol, row.benchmark))
+        rows_by_key = group_by(self.rows, lambda row: (row.arm, row.protocol, row.benchmark))
         arms = [arm.name for arm in self.config.arms]
         benchmarks = [problem_set.name for problem_set in self.sets]
         keys = itertools.product(arms, self.protocol_names, benchmarks)
-        return {key: by_point(rows_of[key]) for key in keys if key in rows_of}
+        return {key: by_point(rows_by_key[key]) for key in keys if key in rows_by_key}
 
     def arms_on(self, benchmark: str, protocol: str) -> dict[str, Points]:
         """Points of the arms that have rows on the benchmark under the protocol."""
         return {
             arm: points
-            for (arm, *place), points in self.points.items()
-            if place == [protocol, benchmark]
+            for (arm, *keys), points in self.points.items()
+            if keys == [protocol, benchmark]
         }
 
 
@@ -156,9 +156,9 @@ def _averages(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     base, tuned = evaluation.headline_arms
-    points_of_sets = ((set_figures, _points(set_figures, tuned)) for set_figures in sets)
-    first, tuned_points = next((pair for pair in points_of_sets if pair[1]), (None, {}))
-    if first is None:
+    points_of_sets = ((set_figures, _figures_by_point(set_figures, tuned)) for set_figures in sets)
+    headline_set, tuned_points = next((pair for pair in points_of_sets if pair[1]), (None, {}))
+    if headline_set is None:
         return {}
     tuned_key = largest_budget(tuned_points)
     tuned_point = tuned_points[tuned_key]
@@ -172,12 +172,12 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
         "thinking_natural_rate": tuned_point["thinking_natural_rate"],
         "answer_eos_rate": tuned_point["answer_eos_rate"],
     }
-    base_points = _points(first, base) if base != tuned else {}
+    base_points = _figures_by_point(headline_set, base) if base != tuned else {}
     if not base_points or tuned_point["accuracy"] is None:
         missing = ("base_accuracy", "base_point", "difference", "difference_ci95", "difference_n")
         return headline | dict.fromkeys(missing)
     best = max(base_points, key=lambda key: (base_points[key]["accuracy"] or 0.0, key))
-    arms = evaluation.arms_on(first["benchmark"], first["protocol"])
+    arms = evaluation.arms_on(headline_set["benchmark"], headline_set["protocol"])
     paired = paired_figures(
         problem_scores(arms[base][best]),
         problem_scores(arms[tuned][tuned_key]),
@@ -192,8 +192,8 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
     }
 
 
-def _points(set_figures: Mapping[str, Any], arm: str) -> dict[PointKey, Any]:
-    """Figures of an arm's points on a set; empty where it was not measured."""
+def _figures_by_point(set_figures: Mapping[str, Any], arm: str) -> dict[PointKey, Any]:
+    """Figures of an arm on a set by point; empty if it was not measured."""
     return {
         point_key(point): point
         for arm_figures in set_figures["arms"]

@@ -16,6 +16,7 @@ CURVE_TITLE = "Accuracy against thinking tokens, with 95 % intervals"
 PARALLEL_TITLE = "Accuracy against all tokens per problem, sequential and parallel scaling"
 ACCURACY_AXIS = svg.Axis(label="Accuracy", format="{:.0%}".format, high=1.0)
 METHODS = ("sequential", *votes.METHODS, "rejection", "rebase")
+"""In the order of their colours."""
 MAX_CURVES = 8
 SHAPES = ("dot", "diamond", "ring")
 
@@ -28,18 +29,18 @@ def chart_css() -> str:
 
 
 def responsive_chart(draw: Callable[..., str], rows: Sequence[Any]) -> dict[str, Markup] | None:
-    """The same chart for wide screens and for phones; CSS shows one of them."""
+    """The same chart for wide screens and for phones; CSS shows one. None if it is empty."""
     wide, narrow = (draw(rows, size=size) for size in (svg.WIDE, svg.NARROW))
     return {"wide": Markup(wide), "narrow": Markup(narrow)} if wide else None
 
 
 def curve_svg(arms: Sequence[Row], *, size: svg.Size = svg.WIDE, css: str = "") -> str:
-    """Accuracy against mean thinking tokens: a line per arm; points with waits and free ones apart.
+    """Accuracy against mean thinking tokens: one line per arm, other marks for waits and unforced.
 
-    Empty if no point was measured. With `css` the picture is complete in itself.
+    Empty if no point was measured. With `css` the picture is self-contained.
     """
     lines = [
-        line for hue, arm in enumerate(arms) for line in _arm_lines(arm, hue + (len(arms) < 2))
+        line for index, arm in enumerate(arms) for line in _arm_lines(arm, index + (len(arms) < 2))
     ]
     if not lines:
         return ""
@@ -47,7 +48,7 @@ def curve_svg(arms: Sequence[Row], *, size: svg.Size = svg.WIDE, css: str = "") 
     return svg.line_chart(lines, x=x, y=ACCURACY_AXIS, size=size, title=CURVE_TITLE, css=css)
 
 
-def _arm_lines(arm: Row, hue: int) -> Iterator[svg.Line]:
+def _arm_lines(arm: Row, colour: int) -> Iterator[svg.Line]:
     points = sorted(
         (point for point in arm["points"] if point.get("accuracy") is not None),
         key=_thinking_tokens,
@@ -55,18 +56,18 @@ def _arm_lines(arm: Row, hue: int) -> Iterator[svg.Line]:
     name = shorten(arm["name"], limit=48)
     capped = [point for point in points if point.get("forced") and not point.get("waits")]
     with_waits = [point for point in points if point.get("forced") and point.get("waits")]
-    free = [point for point in points if not point.get("forced")]
-    for label, chosen, shape in (
+    unforced = [point for point in points if not point.get("forced")]
+    for label, group, shape in (
         (name, capped, "dot"),
         (f"{name}, with waits", with_waits, "diamond"),
-        (f"{name}, not forced", free, "ring"),
+        (f"{name}, not forced", unforced, "ring"),
     ):
-        if chosen:
-            marks = [_curve_mark(point) for point in chosen]
-            yield svg.Line(name=label, marks=marks, hue=hue, shape=shape, joined=shape == "dot")
+        if group:
+            marks, joined = list(map(_budget_mark, group)), shape == "dot"
+            yield svg.Line(name=label, marks=marks, colour=colour, shape=shape, joined=joined)
 
 
-def _curve_mark(point: Row) -> svg.ChartPoint:
+def _budget_mark(point: Row) -> svg.ChartPoint:
     tokens = _thinking_tokens(point)
     details = f"n = {point.get('n')}, mean {decimal(tokens)} thinking tokens"
     label = f"+{point['waits']}" if point.get("waits") else ""
@@ -98,7 +99,7 @@ def loss_svg(rows: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
     if len(marks) < 2:
         return ""
     shape = "dot" if len(marks) <= 60 else "none"
-    line = svg.Line(name="training loss per token", marks=marks, hue=1, shape=shape)
+    line = svg.Line(name="training loss per token", marks=marks, colour=1, shape=shape)
     x = svg.Axis(label="Optimiser step", format=count)
     y = svg.Axis(label="Loss (nats per token)")
     return svg.line_chart([line], x=x, y=y, size=size, title="Training loss")
@@ -111,17 +112,17 @@ def parallel_svg(curves: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
     """
     lines: list[svg.Line] = []
     for curve in curves:
-        hue = METHODS.index(curve["method"]) if curve["method"] in METHODS else 0
+        colour = METHODS.index(curve["method"]) if curve["method"] in METHODS else 0
         marks = [
             _parallel_mark(point) for point in curve["points"] if point.get("accuracy") is not None
         ]
         if marks:
-            shape = SHAPES[sum(line.hue == hue for line in lines) % len(SHAPES)]
+            shape = SHAPES[sum(line.colour == colour for line in lines) % len(SHAPES)]
             name = shorten(str(curve["name"]), limit=48)
             lines.append(
                 svg.Line(
-                    name=name, marks=sorted(marks, key=lambda mark: mark.x), hue=hue, shape=shape,
-                    band=False,
+                    name=name, marks=sorted(marks, key=lambda mark: mark.x), colour=colour,
+                    shape=shape, band=False,
                 )
             )  # fmt: skip
     if not lines:
@@ -137,20 +138,20 @@ def _parallel_mark(point: Row) -> svg.ChartPoint:
     )
 
 
-def drawn_curves(curves: Sequence[Row]) -> list[Row]:
-    """The curves that fit in one plot, in their order.
+def select_curves(curves: Sequence[Row]) -> list[Row]:
+    """The curves to draw in one plot, in their order: all but votes, and as many votes as fit.
 
-    All but those of votes, and for each vote method in turn those over the longest chains.
+    Votes over the longest chains are preferred, equally many per method.
     """
     voted = [i for i, curve in enumerate(curves) if curve["method"] in votes.METHODS]
-    rank: dict[int, int] = {}
+    ranks: dict[int, int] = {}
     for method in votes.METHODS:
         same_method = [i for i in voted if curves[i]["method"] == method]
         same_method.sort(key=lambda i: _chain_length(curves[i]), reverse=True)
-        rank |= {i: number for number, i in enumerate(same_method)}
+        ranks |= {i: rank for rank, i in enumerate(same_method)}
     num_votes = max(len(votes.METHODS), MAX_CURVES - (len(curves) - len(voted)))
-    kept = set(sorted(voted, key=lambda i: (rank[i], i))[:num_votes])
-    return [curve for i, curve in enumerate(curves) if i in kept or i not in voted]
+    kept_votes = set(sorted(voted, key=lambda i: (ranks[i], i))[:num_votes])
+    return [curve for i, curve in enumerate(curves) if i in kept_votes or i not in voted]
 
 
 def _chain_length(curve: Row) -> tuple[bool, int, bool]:

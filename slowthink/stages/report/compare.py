@@ -31,23 +31,23 @@ from slowthink.serialise import from_plain
 from slowthink.stages.report.data import open_run
 from slowthink.stages.report.excerpts import read_columns
 from slowthink.stages.report.sets import SetKey, evaluated_sets, set_key
-from slowthink.stages.report.text import budget_label, detectable_difference, finite, p_value
+from slowthink.stages.report.text import budget_label, detectable_difference, json_safe, p_value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class RunArm:
     """One arm of one run."""
 
     run: Path
     arm: str
     model: str
-    texts: Mapping[SetKey, str]
-    """Each set's protocol in words."""
+    protocol_texts: Mapping[SetKey, str]
+    """Description of each set's protocol."""
     points: Mapping[SetKey, Mapping[PointKey, Sequence[ComparedRow]]]
 
     @property
-    def about(self) -> dict[str, str]:
-        """Run, arm and model, as data."""
+    def description(self) -> dict[str, str]:
+        """Run, arm and model, as JSON."""
         return {"run": str(self.run), "arm": self.arm, "model": self.model}
 
 
@@ -55,8 +55,8 @@ class Side:
 class ComparedArms:
     """The two arms to compare; differences are b - a."""
 
-    a: Side
-    b: Side
+    a: RunArm
+    b: RunArm
 
 
 def rows_path(run: Path) -> Path:
@@ -65,23 +65,22 @@ def rows_path(run: Path) -> Path:
 
 
 def compare(pair: ComparedArms) -> dict[str, Any]:
-    """Every point that both sides have, on the problems that both answered at it.
+    """Paired figures of every point that both arms have, on the problems that both answered there.
 
-    Raises DataError where they share no set, protocol, point or problem.
+    Raises DataError if they share no set, protocol, point or problem.
     """
     keys = _shared_sets(pair)
     sets = [_compare_set(pair, key) for key in keys]
     sets = [compared_set for compared_set in sets if compared_set["points"]]
     if not sets:
-        raise DataError(_nothing_shared(pair, keys))
-    comparison: dict[str, Any] = finite(
-        {"a": pair.a.about, "b": pair.b.about, "sets": sets, "left_out": _left_out(pair, keys)}
-    )
-    return comparison
+        raise DataError(_nothing_shared_message(pair, keys))
+    figures = {"a": pair.a.description, "b": pair.b.description, "sets": sets}
+    cleaned: dict[str, Any] = json_safe(figures | {"left_out": _unshared_sets(pair, keys)})
+    return cleaned
 
 
 def difference_line(compared_set: Mapping[str, Any]) -> str:
-    """One set's difference at its largest shared point, on one line."""
+    """One set's difference at its largest shared budget, on one line."""
     main = largest_budget_figures(compared_set["points"])
     low, high = main["ci95"]
     return (
@@ -101,8 +100,8 @@ def _compare_set(pair: ComparedArms, key: SetKey) -> dict[str, Any]:
     return {
         "benchmark": key[0],
         "protocol": key[1],
-        "protocol_text": pair.a.texts.get(key, key[1]),
-        "protocol_text_b": pair.b.texts.get(key, key[1]),
+        "protocol_text": pair.a.protocol_texts.get(key, key[1]),
+        "protocol_text_b": pair.b.protocol_texts.get(key, key[1]),
         "points": [point for point in points if point["n"]],
         "num_points_only_a": len(a.keys() - b.keys()),
         "num_points_only_b": len(b.keys() - a.keys()),
@@ -112,25 +111,25 @@ def _compare_set(pair: ComparedArms, key: SetKey) -> dict[str, Any]:
 def open_pair(
     run_a: Path, run_b: Path, *, arm_a: str | None = None, arm_b: str | None = None
 ) -> ComparedArms:
-    """Two arms: by default each run's headline arm; of the same run its baseline and headline.
+    """Two arms: by default each run's headline arm; within one run its baseline and headline arms.
 
-    Raises DataError where a run has no finished evaluate stage, ConfigError for an unknown arm, or
-    where both sides are the same.
+    Raises DataError if a run has no finished evaluate stage, ConfigError for an unknown arm, or if
+    both arms are the same.
     """
-    same = run_a.resolve() == run_b.resolve()
-    if same and arm_a is None and arm_b is None:
-        arm_a = _headline_arms(_sets(run_a))[0]
-    a, b = _open_side(run_a, arm_a, option="--arm-a"), _open_side(run_b, arm_b, option="--arm-b")
-    if same and a.arm == b.arm:
+    same_run = run_a.resolve() == run_b.resolve()
+    if same_run and arm_a is None and arm_b is None:
+        arm_a = _headline_arms(_require_sets(run_a))[0]
+    a, b = _open_arm(run_a, arm_a, option="--arm-a"), _open_arm(run_b, arm_b, option="--arm-b")
+    if same_run and a.arm == b.arm:
         raise ConfigError(
-            f"{run_a}: both sides are its arm `{a.arm}`; expected two different ones. "
+            f"{run_a}: both arms are `{a.arm}`; expected two different ones. "
             "Name another run, or another arm: --arm-a NAME --arm-b NAME"
         )
     return ComparedArms(a=a, b=b)
 
 
-def _sets(run: Path) -> list[dict[str, Any]]:
-    """Sets of a run's evaluation. Raises DataError where it has none."""
+def _require_sets(run: Path) -> list[dict[str, Any]]:
+    """Sets of a run's evaluation. Raises DataError if there are none."""
     sets = evaluated_sets(open_run(run).summary)
     if not sets or not rows_path(run).exists():
         raise missing_stage(run, "evaluate")
@@ -141,8 +140,8 @@ def _headline_arms(sets: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     return base_and_tuned({arm["name"]: str(arm.get("model")) for arm in sets[0]["arms"]})
 
 
-def _open_side(run: Path, arm: str | None, *, option: str) -> Side:
-    sets = _sets(run)
+def _open_arm(run: Path, arm: str | None, *, option: str) -> RunArm:
+    sets = _require_sets(run)
     models = {each["name"]: each["model"] for set_summary in sets for each in set_summary["arms"]}
     chosen = _headline_arms(sets)[1] if arm is None else arm
     if chosen not in models:
@@ -164,58 +163,58 @@ def _open_side(run: Path, arm: str | None, *, option: str) -> Side:
     points = {
         key: by_point(from_plain(ComparedRow, row) for row in rows) for key, rows in answers.items()
     }
-    return Side(run=run, arm=chosen, model=models[chosen], texts=texts, points=points)
+    return RunArm(run=run, arm=chosen, model=models[chosen], protocol_texts=texts, points=points)
 
 
 def _shared_sets(pair: ComparedArms) -> list[SetKey]:
-    """Sets of both sides. Raises DataError where there is none, or one name means two protocols."""
-    known = dict.fromkeys([*pair.a.texts, *pair.a.points])
-    keys = [key for key in known if key in pair.a.points and key in pair.b.points]
+    """Sets of both arms. Raises DataError if there are none, or one name means two protocols."""
+    ordered = dict.fromkeys([*pair.a.protocol_texts, *pair.a.points])
+    keys = [key for key in ordered if key in pair.a.points and key in pair.b.points]
     if not keys:
-        raise DataError(_nothing_shared(pair, keys))
+        raise DataError(_nothing_shared_message(pair, keys))
     for key in keys:
-        temperatures = [_temperatures(side, key) for side in (pair.a, pair.b)]
+        temperatures = [_temperatures(arm, key) for arm in (pair.a, pair.b)]
         if temperatures[0] != temperatures[1]:
             raise DataError(
                 f"{pair.a.run} and {pair.b.run}: `{key[1]}` on {key[0]} means different "
-                f"temperatures, {_listed(temperatures[0])} and {_listed(temperatures[1])}; "
+                f"temperatures, {_join(temperatures[0])} and {_join(temperatures[1])}; "
                 "expected the same protocol. Evaluate one of them again under the other's."
             )
     return keys
 
 
-def _temperatures(side: Side, key: SetKey) -> set[float]:
-    return {row.temperature for rows in side.points[key].values() for row in rows}
+def _temperatures(arm: RunArm, key: SetKey) -> set[float]:
+    return {row.temperature for rows in arm.points[key].values() for row in rows}
 
 
-def _nothing_shared(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
+def _nothing_shared_message(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
     """Why the two cannot be compared, and what to do."""
-    where = f"{pair.a.run} ({pair.a.arm}) and {pair.b.run} ({pair.b.arm})"
+    names = f"{pair.a.run} ({pair.a.arm}) and {pair.b.run} ({pair.b.arm})"
     if keys:
-        return f"{where}: {_no_point(pair, keys)}"
-    a, b = ({benchmark for benchmark, _ in side.points} for side in (pair.a, pair.b))
+        return f"{names}: {_no_shared_point_message(pair, keys)}"
+    a, b = ({benchmark for benchmark, _ in arm.points} for arm in (pair.a, pair.b))
     if a & b:
         protocols = [
-            _listed({protocol for benchmark, protocol in side.points if benchmark in a & b})
-            for side in (pair.a, pair.b)
+            _join({protocol for benchmark, protocol in arm.points if benchmark in a & b})
+            for arm in (pair.a, pair.b)
         ]
         return (
-            f"{where}: the protocols differ on {_listed(a & b)}: a was evaluated under "
+            f"{names}: the protocols differ on {_join(a & b)}: a was evaluated under "
             f"{protocols[0]}, b under {protocols[1]}. Expected the same protocol: figures of "
             "different protocols cannot be compared. Evaluate one of them under the other's: "
             "--set evaluate.protocols=[NAME] --update"
         )
     return (
-        f"{where}: no benchmark in common; a has {_listed(a)}, b has {_listed(b)}. Expected one "
+        f"{names}: no benchmark in common; a has {_join(a)}, b has {_join(b)}. Expected one "
         "that both were evaluated on. Evaluate one of them on the other's."
     )
 
 
-def _no_point(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
-    """Why nothing can be paired on sets that both sides have."""
+def _no_shared_point_message(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
+    """Why nothing can be paired on sets that both arms have."""
     a, b = (
-        {budget_label(point_fields(point)) for key in keys for point in side.points[key]}
-        for side in (pair.a, pair.b)
+        {budget_label(point_fields(point)) for key in keys for point in arm.points[key]}
+        for arm in (pair.a, pair.b)
     )
     if any(pair.a.points[key].keys() & pair.b.points[key].keys() for key in keys):
         return (
@@ -224,21 +223,21 @@ def _no_point(pair: ComparedArms, keys: Sequence[SetKey]) -> str:
             "or --set evaluate.input=PATH"
         )
     return (
-        f"no point in common; a has {_listed(a)}, b has {_listed(b)}. Expected one that both were "
+        f"no point in common; a has {_join(a)}, b has {_join(b)}. Expected one that both were "
         "evaluated at. Evaluate one of them at the other's caps: "
         "--set evaluate.arms.0.caps=[...] --update"
     )
 
 
-def _listed(values: Iterable[object]) -> str:
+def _join(values: Iterable[object]) -> str:
     return ", ".join(sorted(map(str, values))) or "none"
 
 
-def _left_out(pair: ComparedArms, keys: Sequence[SetKey]) -> list[dict[str, str]]:
-    """Sets that only one side has."""
+def _unshared_sets(pair: ComparedArms, keys: Sequence[SetKey]) -> list[dict[str, str]]:
+    """Sets that only one arm has, or has under another protocol."""
     return [
         {"side": name, "benchmark": benchmark, "protocol": protocol}
-        for name, side in (("a", pair.a), ("b", pair.b))
-        for benchmark, protocol in side.points
+        for name, arm in (("a", pair.a), ("b", pair.b))
+        for benchmark, protocol in arm.points
         if (benchmark, protocol) not in keys
     ]

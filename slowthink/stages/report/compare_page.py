@@ -14,7 +14,7 @@ from slowthink.analysis.scores import largest_budget_figures
 from slowthink.pipeline.run_folder import write_atomic
 from slowthink.records import Verdict, item_seed
 from slowthink.stages.report import charts
-from slowthink.stages.report.compare import ComparedArms, Side, rows_path
+from slowthink.stages.report.compare import ComparedArms, RunArm, rows_path
 from slowthink.stages.report.excerpts import (
     MAX_QUESTION_CHARACTERS,
     MAX_SEGMENT_CHARACTERS,
@@ -27,7 +27,7 @@ from slowthink.stages.report.text import count, decimal, shorten
 
 MAX_SHOWN = 20
 """Questions shown in full in each of a set's two lists; the data has all of them."""
-FORCED = {"wait": "forced wait", "closing": "forced end of thinking"}
+FORCED_LABELS = {"wait": "forced wait", "closing": "forced end of thinking"}
 
 
 def write_page(
@@ -39,36 +39,37 @@ def write_page(
     seed: int = 0,
 ) -> Path:
     """Write the page of `compare(pair)`'s figures; the seed selects the questions shown in full."""
-    sides = {"a": _name(pair, pair.a), "b": _name(pair, pair.b)}
-    draw = partial(_changed, pair, max_shown=max_shown, seed=seed)
-    views = [_set_view(compared_set, sides, draw) for compared_set in data["sets"]]
+    names = {"a": _arm_name(pair, pair.a), "b": _arm_name(pair, pair.b)}
+    sample = partial(_changed_questions, pair, max_shown=max_shown, seed=seed)
+    views = [_set_view(compared_set, names, sample) for compared_set in data["sets"]]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, render("compare.html", data=data, sides=sides, sets=views, forced=FORCED))
+    html = render("compare.html", data=data, names=names, sets=views, forced=FORCED_LABELS)
+    write_atomic(path, html)
     return path
 
 
-def _name(pair: ComparedArms, side: Side) -> str:
-    """An arm's name; with its run's name where the runs differ."""
+def _arm_name(pair: ComparedArms, arm: RunArm) -> str:
+    """An arm's name; with its run's name if the runs differ."""
     if pair.a.run.resolve() == pair.b.run.resolve():
-        return side.arm
-    return f"{side.run.resolve().name} · {side.arm}"
+        return arm.arm
+    return f"{arm.run.resolve().name} · {arm.arm}"
 
 
 def _set_view(
     compared_set: Mapping[str, Any],
-    sides: Mapping[str, str],
-    draw: Callable[..., list[dict[str, Any]]],
+    names: Mapping[str, str],
+    sample: Callable[..., list[dict[str, Any]]],
 ) -> dict[str, Any]:
     main = largest_budget_figures(compared_set["points"])
-    changes = (("Won", sides["b"], main["won"]), ("Lost", sides["a"], main["lost"]))
+    changes = (("Won", names["b"], main["won"]), ("Lost", names["a"], main["lost"]))
     return {
         "data": compared_set,
         "title": set_title(compared_set),
         "main": main,
-        "curves": charts.responsive_chart(charts.curve_svg, _as_arms(compared_set, sides)),
+        "curves": charts.responsive_chart(charts.curve_svg, _as_arms(compared_set, names)),
         "points": [
             point
-            | {key: _both(point, key) for key in ("mean_thinking_tokens", "mean_answer_tokens")}
+            | {key: _a_and_b(point, key) for key in ("mean_thinking_tokens", "mean_answer_tokens")}
             | {
                 "num_won": len(point["won"]),
                 "num_lost": len(point["lost"]),
@@ -77,14 +78,14 @@ def _set_view(
             for point in compared_set["points"]
         ],
         "lists": [
-            {"title": title, "better": better, "shown": draw(changed), "num": len(changed)}
+            {"title": title, "better": better, "shown": sample(changed), "num": len(changed)}
             for title, better, changed in changes
         ],
     }
 
 
-def _as_arms(compared_set: Mapping[str, Any], sides: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Both sides as arms of a curve, on the shared problems only."""
+def _as_arms(compared_set: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Both arms as `charts.curve_svg` expects them, on the shared problems only."""
     return [
         {
             "name": name,
@@ -94,34 +95,34 @@ def _as_arms(compared_set: Mapping[str, Any], sides: Mapping[str, str]) -> list[
                 for point in compared_set["points"]
             ],
         }
-        for side, name in sides.items()
+        for side, name in names.items()
     ]
 
 
-def _both(point: Mapping[str, Any], key: str) -> str:
+def _a_and_b(point: Mapping[str, Any], key: str) -> str:
     return f"{decimal(point['a'][key])} / {decimal(point['b'][key])}"
 
 
-def _changed(
+def _changed_questions(
     pair: ComparedArms, changes: Sequence[Mapping[str, Any]], *, max_shown: int, seed: int
 ) -> list[dict[str, Any]]:
-    """A seeded draw of the changed questions, each with an answer of both sides."""
-    drawn = sorted(changes, key=lambda change: item_seed(seed, change["problem_id"]))[:max_shown]
-    rows_a = read_answers(rows_path(pair.a.run), [change["a_id"] for change in drawn])
-    rows_b = read_answers(rows_path(pair.b.run), [change["b_id"] for change in drawn])
+    """A random sample (seeded) of the changed questions, each with an answer of both arms."""
+    sampled = sorted(changes, key=lambda change: item_seed(seed, change["problem_id"]))[:max_shown]
+    rows_a = read_answers(rows_path(pair.a.run), [change["a_id"] for change in sampled])
+    rows_b = read_answers(rows_path(pair.b.run), [change["b_id"] for change in sampled])
     return [
         {
             **change,
             "question": shorten(a["question"], limit=MAX_QUESTION_CHARACTERS),
             "gold": a.get("gold"),
             "domain": a.get("domain"),
-            "answers": {"a": _answer(a), "b": _answer(b)},
+            "answers": {"a": _answer_view(a), "b": _answer_view(b)},
         }
-        for change, a, b in zip(drawn, rows_a, rows_b, strict=True)
+        for change, a, b in zip(sampled, rows_a, rows_b, strict=True)
     ]
 
 
-def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
+def _answer_view(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "correct": row["verdict"] == Verdict.CORRECT.value,

@@ -40,16 +40,18 @@ MAX_CLUSTERS = 3
 """Clusters shown of each kind of duplicate."""
 MAX_MEMBERS = 3
 """Members shown of each cluster."""
-MAX_CHOICES = 3
+MAX_PER_PHASE = 3
 """Problems shown of each phase of the selection."""
-MAX_KEYS = 30
+MAX_DOUBTFUL = 30
 """Doubtful reference answers shown."""
-PASS_RATES = ("none", "up to 25%", "25% to 50%", "50% to 75%", "above 75%", "all", "not gradable")
-LENGTHS = {
+RATE_CLASSES = (
+    "none", "up to 25%", "25% to 50%", "50% to 75%", "above 75%", "all", "not gradable",
+)  # fmt: skip
+LENGTH_MEASURES = {
     "question characters": (problem_columns.question_lengths, ("pool", "filter", "select")),
     "thinking tokens": (problem_columns.thinking_lengths, ("trace", "select")),
 }
-"""What is measured, by which function, after which stages."""
+"""Measure → function that reads it, stages after which it is read."""
 
 Folders = Mapping[str, Path]
 Facts = Mapping[str, Mapping[str, Any]]
@@ -64,14 +66,14 @@ def curation_summary(folders: Folders, facts: Facts, settings: Mapping[str, Any]
     summary = {
         "lengths": [
             {"measure": measure, "stage": stage, **distribution(lengths)}
-            for measure, (read_lengths, stages) in LENGTHS.items()
+            for measure, (read_lengths, stages) in LENGTH_MEASURES.items()
             for stage in stages
             if stage in folders and (lengths := read_lengths(folders[stage]))
         ],
         "difficulty": difficulty_rows(filter_folder, filter_facts),
         "duplicates": duplicate_rows(filter_folder, filter_facts),
         "contamination": [certificate for certificate in certificates if certificate],
-        "key_review": key_review(filter_folder),
+        "key_review": doubtful_references(filter_folder),
         "domain_labels": filter_facts.get("domain_labels"),
         "selection": selection_summary(folders.get("select"), select_facts),
         "paper": select_facts.get("paper"),
@@ -82,9 +84,9 @@ def curation_summary(folders: Folders, facts: Facts, settings: Mapping[str, Any]
 
 
 def _examples(summary: Mapping[str, Any]) -> Rows:
-    """All problems of the summary that have only an id."""
+    """The summary's example problems, which still lack their questions."""
     clusters = [cluster for row in summary["duplicates"] for cluster in row["examples"]]
-    benchmarks = [row for checked in summary["contamination"] for row in checked["against"]]
+    benchmarks = [row for stage in summary["contamination"] for row in stage["against"]]
     return [
         *(problem for cluster in clusters for problem in (cluster["kept"], *cluster["members"])),
         *(row["example"] for row in benchmarks if row["example"]),
@@ -92,7 +94,7 @@ def _examples(summary: Mapping[str, Any]) -> Rows:
     ]
 
 
-def _lines(folder: Path | None, name: str) -> Iterator[dict[str, Any]]:
+def _read_jsonl(folder: Path | None, name: str) -> Iterator[dict[str, Any]]:
     """Rows of a stage's JSONL file; none if the file does not exist."""
     if folder is None or not (folder / name).exists():
         return
@@ -103,26 +105,26 @@ def _lines(folder: Path | None, name: str) -> Iterator[dict[str, Any]]:
 def distribution(lengths: Mapping[int, int]) -> dict[str, Any]:
     """Quantiles of the lengths, and counts by class; `lengths` maps a length to its count."""
     values = np.repeat(list(lengths), list(lengths.values()))
-    classes: Counter[int] = Counter()
+    num_by_bits: Counter[int] = Counter()
     for length, num in lengths.items():
-        classes[int(length).bit_length()] += num
-    sizes = range(min(classes, default=0), max(classes, default=-1) + 1)
+        num_by_bits[int(length).bit_length()] += num
+    bit_lengths = range(min(num_by_bits, default=0), max(num_by_bits, default=-1) + 1)
     return {
         "num": len(values),
         "quantiles": quantiles(values.tolist()),
-        "counts": {_class_name(bits): classes[bits] for bits in sizes},
+        "counts": {_class_name(bits): num_by_bits[bits] for bits in bit_lengths},
     }
 
 
 def _class_name(bits: int) -> str:
-    """The range of lengths with this many binary digits: 7 is `64-127`."""
+    """The range of lengths with this many binary digits, e.g. `64-127` for 7."""
     return f"{1 << (bits - 1)}-{(1 << bits) - 1}" if bits > 1 else str(bits)
 
 
 def difficulty_rows(folder: Path | None, facts: Mapping[str, Any]) -> Rows:
     """Results of the models' attempts, one row per step and model, in order."""
     rows = {(a["step"], a["model"]): _empty_row(a) for a in facts.get("attempts") or []}
-    for line in _lines(folder, "difficulty.jsonl"):
+    for line in _read_jsonl(folder, "difficulty.jsonl"):
         step, model = str(line.get("step") or "difficulty"), str(line.get("model") or "")
         row = rows.setdefault((step, model), _empty_row({"step": step, "model": model}))
         row["pass_rates"][pass_rate_class(line.get("pass_rate"))] += 1
@@ -130,7 +132,7 @@ def difficulty_rows(folder: Path | None, facts: Mapping[str, Any]) -> Rows:
         row["outcomes"].update([line["outcome"]] if line.get("outcome") else [])
     for row in rows.values():
         row["num_problems"] = row["pass_rates"].total()
-        row["pass_rates"] = {name: row["pass_rates"][name] for name in PASS_RATES}
+        row["pass_rates"] = {name: row["pass_rates"][name] for name in RATE_CLASSES}
         row["verdicts"], row["outcomes"] = dict(row["verdicts"]), dict(row["outcomes"])
     return [row for row in rows.values() if row["num_problems"] or row["num_untested"]]
 
@@ -145,13 +147,13 @@ def _empty_row(attempts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pass_rate_class(rate: float | None) -> str:
-    """The class of a pass rate, one of `PASS_RATES`.
+    """The class of a pass rate, one of `RATE_CLASSES`.
 
     >>> pass_rate_class(0.0), pass_rate_class(0.25), pass_rate_class(0.97), pass_rate_class(None)
     ('none', 'up to 25%', 'above 75%', 'not gradable')
     """
     if rate is None:
-        return PASS_RATES[-1]
+        return RATE_CLASSES[-1]
     if rate in (0, 1):
         return "all" if rate else "none"
     limits = {0.25: "up to 25%", 0.5: "25% to 50%", 0.75: "50% to 75%", 1.0: "above 75%"}
@@ -161,7 +163,7 @@ def pass_rate_class(rate: float | None) -> str:
 def duplicate_rows(folder: Path | None, facts: Mapping[str, Any]) -> Rows:
     """One row for each kind of duplicate that was searched for."""
     parts: Mapping[str, Any] = facts.get("duplicates") or {}
-    clusters = group_by(_lines(folder, "clusters.jsonl"), lambda line: str(line["part"]))
+    clusters = group_by(_read_jsonl(folder, "clusters.jsonl"), lambda line: str(line["part"]))
     return [
         {"part": part, **(parts.get(part) or {}), **_cluster_figures(clusters.get(part, []))}
         for part in {**parts, **clusters}
@@ -188,7 +190,7 @@ def _cluster_figures(clusters: Rows) -> dict[str, Any]:
 
 
 def contamination_summary(stage: str, folders: Folders) -> dict[str, Any] | None:
-    """The stage's certificate in short, with each benchmark's closest hit; None without one."""
+    """Summary of the stage's certificate and each benchmark's closest hit; None if it has none."""
     path = folders.get(stage, Path()) / "contamination.json"
     if stage not in folders or not path.exists():
         return None
@@ -212,7 +214,7 @@ def contamination_summary(stage: str, folders: Folders) -> dict[str, Any] | None
 
 
 def _closest_hits(hits: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Each benchmark's first hit, ordered by whether it dropped its row, score and length."""
+    """Each benchmark's first hit: those that dropped their row first, then by score and length."""
     closest: dict[str, dict[str, Any]] = {}
     for hit in sorted(hits, key=lambda hit: (not hit["dropped"], -hit["score"], -hit["run"])):
         closest.setdefault(hit["benchmark"], dict(hit))
@@ -224,24 +226,24 @@ def selection_summary(folder: Path | None, facts: Mapping[str, Any]) -> dict[str
     if not facts.get("phases"):
         return None
     examples: dict[str, Rows] = {}
-    for line in _lines(folder, "rationale.jsonl"):
-        shown = examples.setdefault(line["phase"] or "", [])
-        if line["chosen"] and len(shown) < MAX_CHOICES:
-            shown.append({key: line[key] for key in ("id", "phase", "why")})
+    for line in _read_jsonl(folder, "rationale.jsonl"):
+        of_phase = examples.setdefault(line["phase"] or "", [])
+        if line["chosen"] and len(of_phase) < MAX_PER_PHASE:
+            of_phase.append({key: line[key] for key in ("id", "phase", "why")})
     keys = ("method", "mode", "num_asked", "num_wasted_draws", "phases")
     return {key: facts.get(key) for key in keys} | {
         "examples": [example for phase in sorted(examples) for example in examples[phase]]
     }
 
 
-def key_review(folder: Path | None) -> dict[str, Any] | None:
+def doubtful_references(folder: Path | None) -> dict[str, Any] | None:
     """How many reference answers the models contradict, and the first of them; None if none."""
-    rows = list(_lines(folder, "key_review.jsonl"))
+    rows = list(_read_jsonl(folder, "key_review.jsonl"))
     if not rows:
         return None
-    for row in rows[:MAX_KEYS]:
+    for row in rows[:MAX_DOUBTFUL]:
         row["question"] = shorten(row["question"], limit=problem_columns.MAX_TEXT)
-    return {"num": len(rows), "rows": rows[:MAX_KEYS]}
+    return {"num": len(rows), "rows": rows[:MAX_DOUBTFUL]}
 
 
 def expected_counts(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:

@@ -1,4 +1,4 @@
-"""The curation as the templates show it: the funnel, and rows of the tables."""
+"""The curation as the templates show it: the funnel, and rows of tables."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from markupsafe import Markup
 
 from slowthink.records import group_by
 from slowthink.stages.report import svg
-from slowthink.stages.report.curation import PASS_RATES
-from slowthink.stages.report.tables import Cell, Column, Row, Rows, share_of
+from slowthink.stages.report.curation import RATE_CLASSES
+from slowthink.stages.report.tables import Cell, Column, Row, Rows, with_share
 from slowthink.stages.report.text import MISSING, count, decimal, percent
 
 QUANTILES = ("min", "p25", "p50", "p75", "max", "mean")
-OVERLAPS = {
+OVERLAP_LABELS = {
     "run": "Shared n-grams", "copy": "Copies", "paraphrase": "Paraphrases",
     "template": "Same template", "similar": "Similar",
 }  # fmt: skip
-DUPLICATES = {
+DUPLICATE_LABELS = {
     "exact": "equal after normalisation", "near": "near duplicates", "semantic": "equal in meaning",
 }  # fmt: skip
-VERDICTS = {
+VERDICT_HEADS = {
     "correct": "Correct", "wrong": "Wrong", "no_answer": "No answer", "truncated": "Truncated",
     "ungradable": "Ungradable", "grader_error": "Grader errors",
 }  # fmt: skip
-OUTCOMES = {
+OUTCOME_HEADS = {
     "keep": "Within the limits", "solved too often": "Too easy", "solved too rarely": "Too hard",
     "no attempt can be graded": "Undecided",
 }  # fmt: skip
@@ -39,11 +39,11 @@ def curation_view(data: Row) -> dict[str, Any]:
     return {
         "funnel": _funnel(funnel, data["drops"]),
         "paper_steps": _paper_steps(curation["paper"], funnel),
-        "contamination": [_contamination(checked) for checked in curation["contamination"]],
-        "duplicates": [_duplicates(row) for row in curation["duplicates"]],
-        "difficulty": _difficulty([_attempts(row) for row in curation["difficulty"]]),
+        "contamination": [_contamination(certificate) for certificate in curation["contamination"]],
+        "duplicates": [_duplicate_row(row) for row in curation["duplicates"]],
+        "difficulty": _difficulty([_attempt_row(row) for row in curation["difficulty"]]),
         "reported_pass_rates": _reported_pass_rates(data["difficulty"]),
-        "phases": _counts((curation["selection"] or {}).get("phases", {})),
+        "phases": _count_table((curation["selection"] or {}).get("phases", {})),
         "domains": _domains(data["domains"]),
         "lengths": [_lengths(measure, rows) for measure, rows in lengths.items()],
         "reported_lengths": data["lengths"] if len(lengths.get("thinking tokens", [])) < 2 else [],
@@ -56,23 +56,23 @@ def _funnel(steps: Sequence[Row], drops: Sequence[Row]) -> Rows:
 
     Bars of problems and chains share a scale; evaluate counts answers, so it has its own.
     """
-    widest: dict[bool, int] = {}
+    max_rows: dict[bool, int] = {}
     for step in steps:
-        answers = step["stage"] == "evaluate"
-        widest[answers] = max(widest.get(answers, 1), step["num_in"])
+        counts_answers = step["stage"] == "evaluate"
+        max_rows[counts_answers] = max(max_rows.get(counts_answers, 1), step["num_in"])
     return [
-        _funnel_stage(list(group), drops, widest[stage == "evaluate"])
+        _funnel_stage(list(group), drops, max_rows[stage == "evaluate"])
         for stage, group in itertools.groupby(steps, key=lambda step: str(step["stage"]))
     ]
 
 
-def _funnel_stage(steps: Sequence[Row], drops: Sequence[Row], widest: int) -> dict[str, Any]:
+def _funnel_stage(steps: Sequence[Row], drops: Sequence[Row], max_rows: int) -> dict[str, Any]:
     dropping = [step for step in steps if step["num_in"] != step["num_out"]]
     return {
         "stage": steps[0]["stage"],
         "num_in": steps[0]["num_in"],
         "num_out": steps[-1]["num_out"],
-        "bar": Markup(svg.bar(steps[-1]["num_out"] / widest)),
+        "bar": Markup(svg.bar(steps[-1]["num_out"] / max_rows)),
         "steps": [{**step, "dropped": _reasons(step, drops)} for step in dropping],
         "others": [step["step"] for step in steps if step not in dropping],
     }
@@ -105,33 +105,34 @@ def _paper_steps(paper: Row | None, funnel: Sequence[Row]) -> Rows:
     ]
 
 
-def _duplicates(row: Row) -> dict[str, Any]:
+def _duplicate_row(row: Row) -> dict[str, Any]:
     sizes = [f"{count(num)} of size {size}" for size, num in row["sizes"].items()]
     shown = sizes[:6] + (["and larger ones"] if len(sizes) > 6 else [])
     return {
         **row,
-        "name": DUPLICATES.get(row["part"], row["part"]),
+        "name": DUPLICATE_LABELS.get(row["part"], row["part"]),
         "num_not_english": row.get("num_not_english") or None,
         "sizes": ", ".join(shown) or MISSING,
     }
 
 
-def _contamination(checked: Row) -> dict[str, Any]:
-    """A stage's certificate, with a column for each kind of overlap, and each set's source."""
-    hits = {kind for row in checked["against"] for kind in row["num_hits"]}
-    default = ["run"] if checked["preset"] == "s1" else ["copy", "template"]
+def _contamination(certificate: Row) -> dict[str, Any]:
+    """A stage's certificate, with a column per kind of overlap and each benchmark's source."""
+    hits = {kind for row in certificate["against"] for kind in row["num_hits"]}
+    default = ["run"] if certificate["preset"] == "s1" else ["copy", "template"]
+    kinds = [kind for kind in OVERLAP_LABELS if kind in hits] or default
+    share = with_share(certificate["num_checked"])
     return {
-        **checked,
-        "columns": [
-            Column(OVERLAPS[kind], ("num_hits", kind), share_of(checked["num_checked"]))
-            for kind in [kind for kind in OVERLAPS if kind in hits] or default
+        **certificate,
+        "columns": [Column(OVERLAP_LABELS[kind], ("num_hits", kind), share) for kind in kinds],
+        "num_problems": sum(row["num_problems"] or 0 for row in certificate["against"]),
+        "against": [
+            row | {"source": _source_label(row["source"] or {})} for row in certificate["against"]
         ],
-        "num_problems": sum(row["num_problems"] or 0 for row in checked["against"]),
-        "against": [row | {"source": _source(row["source"] or {})} for row in checked["against"]],
     }
 
 
-def _source(source: Row) -> str:
+def _source_label(source: Row) -> str:
     if source.get("stage"):
         return f"the {source['stage']}'s held-out problems"
     names = ("hub_id", "path", "revision", "sha256")
@@ -143,35 +144,35 @@ def _difficulty(attempts: Rows) -> dict[str, Any]:
     """Attempts by verdict and outcome, and problems by pass rate, a column per step and model."""
     by_verdict = [
         Column(head, ("verdicts", name), count, omit="zero", alarm=name == "grader_error")
-        for name, head in VERDICTS.items()
+        for name, head in VERDICT_HEADS.items()
     ]
     by_outcome = [
-        Column(head, ("outcomes", name), count, omit="zero") for name, head in OUTCOMES.items()
+        Column(head, ("outcomes", name), count, omit="zero") for name, head in OUTCOME_HEADS.items()
     ]
     return {
         "attempts": attempts,
         "attempt_columns": by_verdict + by_outcome,
         "pass_rates": [
             {"name": name, "counts": [row["pass_rates"][name] for row in attempts]}
-            for name in PASS_RATES
+            for name in RATE_CLASSES
             if any(row["pass_rates"][name] for row in attempts)
         ],
         "pass_rate_columns": [
-            Column(row["label"], ("counts", index), share_of(row["num_problems"]))
+            Column(row["label"], ("counts", index), with_share(row["num_problems"]))
             for index, row in enumerate(attempts)
         ],
     }
 
 
-def _attempts(row: Row) -> dict[str, Any]:
+def _attempt_row(row: Row) -> dict[str, Any]:
     """One step and model, with a label that leaves out the model's owner or path."""
     step, model = str(row["step"]), str(row["model"]).rpartition("/")[2]
     num, possible = row["num_attempts"], row["num_possible"]
     num = sum(row["verdicts"].values()) if num is None else num
     return {
         **row,
-        "verdicts": dict.fromkeys(VERDICTS, 0) | row["verdicts"],
-        "outcomes": dict.fromkeys(OUTCOMES, 0) | row["outcomes"],
+        "verdicts": dict.fromkeys(VERDICT_HEADS, 0) | row["verdicts"],
+        "outcomes": dict.fromkeys(OUTCOME_HEADS, 0) | row["outcomes"],
         "label": ", ".join(part for part in (step.removeprefix("difficulty: "), model) if part),
         "num_attempts": num,
         "possible": f"of {count(possible)}, {percent(num / possible)}" if possible else None,
@@ -181,14 +182,14 @@ def _attempts(row: Row) -> dict[str, Any]:
 def _reported_pass_rates(difficulty: Row | None) -> dict[str, Any]:
     """Problems by number of correct attempts, as the filter stage of an older run reported them."""
     histogram = (difficulty or {}).get("pass_rates")
-    return _counts(histogram if isinstance(histogram, Mapping) else {})
+    return _count_table(histogram if isinstance(histogram, Mapping) else {})
 
 
-def _counts(counts: Mapping[str, int]) -> dict[str, Any]:
+def _count_table(counts: Mapping[str, int]) -> dict[str, Any]:
     """Rows of names and counts, and the format of a count."""
     total = sum(counts.values())
     rows = [{"name": name, "num": num} for name, num in counts.items()]
-    return {"rows": rows, "total": total, "format": share_of(total)}
+    return {"rows": rows, "total": total, "format": with_share(total)}
 
 
 def _domains(rows: Sequence[Row]) -> dict[str, Any]:
@@ -207,7 +208,7 @@ def _domains(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "rows": [*rows, last] if rows else [],
         "columns": [
-            Column(f"after {stage}", ("counts", stage), share_of(total))
+            Column(f"after {stage}", ("counts", stage), with_share(total))
             for stage, total in totals.items()
         ],
     }
@@ -220,12 +221,15 @@ def _lengths(measure: str, distributions: Sequence[Row]) -> dict[str, Any]:
     rows: Rows = [
         {
             "name": name.replace("-", "–"),
-            **{s: row["counts"].get(name) for s, row in stages.items()},
+            **{stage: row["counts"].get(name) for stage, row in stages.items()},
         }
         for name in sorted(classes, key=lambda name: int(name.split("-")[0]))
     ]
     for name in QUANTILES:
-        values = {s: Cell(text=decimal(row["quantiles"].get(name))) for s, row in stages.items()}
-        rows.append({"name": name, **values, "strong": True})
-    columns = [Column(f"after {s}", s, share_of(row["num"])) for s, row in stages.items()]
+        quantiles = {stage: decimal(row["quantiles"].get(name)) for stage, row in stages.items()}
+        cells = {stage: Cell(text=text) for stage, text in quantiles.items()}
+        rows.append({"name": name, **cells, "strong": True})
+    columns = [
+        Column(f"after {stage}", stage, with_share(row["num"])) for stage, row in stages.items()
+    ]
     return {"measure": measure.capitalize(), "rows": rows, "columns": columns}

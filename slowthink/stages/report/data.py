@@ -1,6 +1,6 @@
 """A run as one plain dict: what the page shows, and what `slowthink report RUN --json` prints.
 
-Reads manifests and tables only; nothing is measured here. The part of an absent stage is empty, so
+Reads manifests and tables only; nothing is measured here. Parts of missing stages are empty, so
 that a run of `evaluate` alone, or an unfinished run, has a report too.
 
     {"title": "quickstart", "headline": {"base_accuracy": 0.05, "tuned_accuracy": 0.45, ...},
@@ -24,7 +24,7 @@ from slowthink.serialise import load_yaml
 from slowthink.stages.report import excerpts, problem_columns
 from slowthink.stages.report.curation import curation_summary
 from slowthink.stages.report.sets import evaluated_sets, parallel_scaling, published_for
-from slowthink.stages.report.text import finite
+from slowthink.stages.report.text import json_safe
 
 SUMMARY_KEYS = (
     "base_accuracy", "tuned_accuracy", "difference", "difference_ci95", "difference_n",
@@ -71,7 +71,7 @@ def open_run(
 ) -> Run:
     """The finished stages in `folders` (default: all in `root`).
 
-    Raises DataError if there is none.
+    Raises DataError if no stage is finished.
     """
     candidates = {stage: root / stage for stage in STAGES} if folders is None else folders
     finished = {
@@ -133,17 +133,17 @@ def _headline(run: Run) -> dict[str, Any]:
             run.folders, {stage: run.facts(stage) for stage in run.manifests}, run.settings
         ),
     }
-    cleaned: dict[str, Any] = finite(figures)
+    cleaned: dict[str, Any] = json_safe(figures)
     return cleaned
 
 
 def _cost(run: Run) -> dict[str, Any]:
     seconds = {stage: manifest["wall_seconds"] for stage, manifest in run.manifests.items()}
-    command = run.root / "run.json"
-    command_figures = json.loads(command.read_text("utf-8")) if command.exists() else {}
-    command_seconds = float(command_figures.get("wall_seconds") or 0.0)
+    path = run.root / "run.json"
+    whole_run = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    whole_run_seconds = float(whole_run.get("wall_seconds") or 0.0)
     return {
-        "wall_seconds": round(max(sum(seconds.values()), command_seconds), 3),
+        "wall_seconds": round(max(sum(seconds.values()), whole_run_seconds), 3),
         "seconds": seconds,
         "peak_rss_mb": max(manifest.get("peak_rss_mb") or 0 for manifest in run.manifests.values()),
         "tokens": _tokens(run),
@@ -153,16 +153,16 @@ def _cost(run: Run) -> dict[str, Any]:
 def _tokens(run: Run) -> dict[str, int]:
     total: Counter[str] = Counter(dict.fromkeys(TOKEN_KINDS, 0))
     for stage in run.manifests:
-        spent = run.facts(stage).get("tokens")
+        tokens = run.facts(stage).get("tokens")
         if stage == "evaluate":
-            spent = spent or run.summary.get("tokens")
-        if isinstance(spent, Mapping):
-            total.update({kind: int(spent.get(kind) or 0) for kind in TOKEN_KINDS})
+            tokens = tokens or run.summary.get("tokens")
+        if isinstance(tokens, Mapping):
+            total.update({kind: int(tokens.get(kind) or 0) for kind in TOKEN_KINDS})
     return dict(total)
 
 
 def funnel(run: Run) -> list[dict[str, Any]]:
-    """Every step that can drop rows: its rows before and after, and the counts of its reasons."""
+    """Every step that can drop rows: numbers of rows before and after, and counts of reasons."""
     return [
         {
             "stage": stage,
@@ -199,9 +199,9 @@ def collect(run: Run, config: ReportConfig) -> dict[str, Any]:
         "difficulty": _difficulty(run),
         "training": _training(run),
         "transcripts": _transcripts(run, config),
-        "run": _about(run),
+        "run": _run_details(run),
     }
-    cleaned: dict[str, Any] = finite(data)
+    cleaned: dict[str, Any] = json_safe(data)
     return cleaned
 
 
@@ -226,9 +226,10 @@ def _domains(run: Run) -> list[dict[str, Any]]:
             counts["naming domains"] = labels["domains"]
         if stage in run.folders:
             counts[stage] = problem_columns.domain_counts(run.folders[stage])
+    by_stage = list(counts.values())
     names = sorted(
         {name for by_domain in counts.values() for name in by_domain},
-        key=lambda name: (name == "unknown", [-c.get(name, 0) for c in counts.values()], name),
+        key=lambda name: (name == "unknown", [-num.get(name, 0) for num in by_stage], name),
     )
     return [
         {"domain": name, "counts": {stage: counts[stage].get(name, 0) for stage in counts}}
@@ -237,7 +238,7 @@ def _domains(run: Run) -> list[dict[str, Any]]:
 
 
 def _lengths(run: Run) -> list[dict[str, Any]]:
-    """Quantiles of the chains' thinking tokens, where the stages reported them."""
+    """Quantiles of the chains' thinking tokens, if the stages reported them."""
     sources = (
         ("all right chains", "trace", "thinking_tokens"),
         ("to choose from", "select", "thinking_tokens_before"),
@@ -270,19 +271,19 @@ def _transcripts(run: Run, config: ReportConfig) -> list[dict[str, Any]]:
     )
 
 
-def _about(run: Run) -> dict[str, Any]:
+def _run_details(run: Run) -> dict[str, Any]:
     return {
         **{key: run.settings.get(key) for key in ("name", "model", "revision", "seed")},
         "commit": commit(),
         "machine": machine(),
         "versions": _versions(run),
-        "stages": [_stage(run, stage) for stage in run.manifests],
+        "stages": [_stage_row(run, stage) for stage in run.manifests],
         "settings": dict(run.settings),
     }
 
 
 def _versions(run: Run) -> dict[str, str]:
-    """Package versions of the stages; all of them if they differ."""
+    """Package versions of the stages; every version if they differ."""
     versions: dict[str, dict[str, None]] = {}
     for manifest in run.manifests.values():
         for package, version in (manifest.get("versions") or {}).items():
@@ -290,12 +291,12 @@ def _versions(run: Run) -> dict[str, str]:
     return {package: ", then ".join(names) for package, names in versions.items()}
 
 
-def _stage(run: Run, stage: str) -> dict[str, Any]:
+def _stage_row(run: Run, stage: str) -> dict[str, Any]:
     manifest = run.manifests[stage]
     keys = ("wall_seconds", "peak_rss_mb", "num_records", "num_dropped", "finished")
-    simple = {
+    scalars = {
         key: value
         for key, value in run.facts(stage).items()
         if isinstance(value, (str, int, float, bool))
     }
-    return {"stage": stage, **{key: manifest.get(key) for key in keys}, "facts": simple}
+    return {"stage": stage, **{key: manifest.get(key) for key in keys}, "facts": scalars}

@@ -1,6 +1,6 @@
 """The evaluation as the templates show it: charts, and rows of their tables, set by set.
 
-A set is an element of `sets.evaluated_sets`.
+A set is one benchmark under one protocol: an element of `sets.evaluated_sets`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from slowthink.stages.report.sets import (
     published_for,
     set_title,
 )
-from slowthink.stages.report.tables import Cell, Column, Row, Rows, accuracy_bar
+from slowthink.stages.report.tables import Cell, Column, Row, Rows, accuracy_with_bar
 from slowthink.stages.report.text import budget_label, count, percent
 
-GROUPS = {"in": "in domain", "out": "out of domain", "ten": "LIMO's ten sets", "all": "all sets"}
+GROUP_LABELS = {
+    "in": "in domain", "out": "out of domain", "ten": "LIMO's ten sets", "all": "all sets",
+}  # fmt: skip
 
 
 def evaluation_view(data: Row) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def evaluation_view(data: Row) -> dict[str, Any]:
         "averages": [
             {
                 **row,
-                "over": GROUPS.get(row["group"], row["group"]),
+                "over": GROUP_LABELS.get(row["group"], row["group"]),
                 "num_sets": len(row["benchmarks"]),
                 "names": ", ".join(set_title({"benchmark": name}) for name in row["benchmarks"]),
             }
@@ -67,7 +69,7 @@ def _set_view(eval_set: Row, headline: Row, published: Mapping[str, Rows]) -> di
         for point in arm["points"]
     ]
     samples = [point for point in points if len(point.get("pass_at_k") or {}) > 1]
-    ks = sorted({int(k) for point in samples for k in point["pass_at_k"]})
+    k_values = sorted({int(k) for point in samples for k in point["pass_at_k"]})
     return {
         "title": set_title(eval_set),
         "about": describe_set(eval_set),
@@ -85,7 +87,7 @@ def _set_view(eval_set: Row, headline: Row, published: Mapping[str, Rows]) -> di
                 f"k = {k}", ("pass_at_k", str(k)), percent,
                 note=("maj_at_k", str(k)), note_format=percent, note_text="maj {}",
             )
-            for k in ks
+            for k in k_values
         ],
         "comparisons": [
             pair
@@ -115,9 +117,9 @@ def _domains(eval_set: Row, compared: Mapping[str, Row]) -> dict[str, Any]:
             Column(
                 f"{arm} ({budget_label(compared[arm])})",
                 ("arms", arm),
-                accuracy_bar(hue + (len(arms) < 2)),
+                accuracy_with_bar(colour + (len(arms) < 2)),
             )
-            for hue, arm in enumerate(arms)
+            for colour, arm in enumerate(arms)
             if rates.get(arm)
         ],
     }
@@ -134,7 +136,7 @@ def _our_figures(eval_set: Row, compared: Mapping[str, Row]) -> Rows:
 
 
 def _parallel_view(scaling: Row) -> dict[str, Any]:
-    curves = charts.drawn_curves(scaling["curves"])
+    curves = charts.select_curves(scaling["curves"])
     return {
         "data": scaling,
         "title": set_title(scaling),
@@ -148,7 +150,7 @@ def _parallel_view(scaling: Row) -> dict[str, Any]:
 
 
 def published_view(figures: Sequence[Row], *, ours: Iterable[Row] = ()) -> dict[str, Any] | None:
-    """The papers' figures, best first, below `ours`, with sources and notes; None without any."""
+    """Our figures, then the papers', best first, with sources and notes; None if they have none."""
     if not figures:
         return None
     best_first = sorted(figures, key=lambda row: -row["accuracy"])
@@ -169,11 +171,11 @@ def published_view(figures: Sequence[Row], *, ours: Iterable[Row] = ()) -> dict[
 
 
 def _published_row(row: Row, notes: Sequence[str]) -> dict[str, Any]:
-    number = f"({notes.index(_note(row)) + 1})" if _note(row) else ""
+    note_mark = f"({notes.index(_note(row)) + 1})" if _note(row) else ""
     return {
         "name": row["model"],
         "setting": row.get("setting"),
-        "accuracy": Cell(text=f"{row['accuracy']:.1f}%", note=number),
+        "accuracy": Cell(text=f"{row['accuracy']:.1f}%", note=note_mark),
         "protocol": row["protocol"],
         "mean_thinking_tokens": Cell(text=count(row.get("thinking_tokens"))),
         "num_examples": row.get("num_examples"),

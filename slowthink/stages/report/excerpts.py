@@ -1,6 +1,6 @@
 """The rows that the page shows in full: transcripts of each arm, and examples of dropped rows.
 
-The seed alone decides which: transcripts are spread over correct and wrong answers and over points.
+They are sampled by seed; transcripts are spread over correct and wrong answers and over points.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 EXAMPLES_PER_REASON = 3
 MAX_QUESTION_CHARACTERS = 4000
 MAX_SEGMENT_CHARACTERS = 24000
-CHOICE_COLUMNS = (
+SAMPLING_COLUMNS = (
     "id", "arm", "benchmark", "protocol", "problem_id", "sample", "max_thinking_tokens", "waits",
     "forced", "verdict",
 )  # fmt: skip
@@ -35,32 +35,32 @@ SHOWN_COLUMNS = (
 def read_columns(
     path: Path, columns: Iterable[str], *, ids: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of a table (only those of `ids`), with the columns that exist (`a.b`: in a struct)."""
+    """Rows of a table (only those of `ids`), with the columns that exist; `a.b`: b of struct a."""
     import pyarrow.parquet as pq
 
     if not path.exists() or (ids is not None and not ids):
         return []
     names = pq.read_schema(path).names
     present = [name for name in columns if name.partition(".")[0] in names]
-    condition = None if ids is None else [("id", "in", list(ids))]
-    rows: list[dict[str, Any]] = pq.read_table(path, columns=present, filters=condition).to_pylist()
+    filters = None if ids is None else [("id", "in", list(ids))]
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=present, filters=filters).to_pylist()
     return rows
 
 
-def choose_transcripts(rows: Iterable[Mapping[str, Any]], *, num: int, seed: int) -> list[str]:
+def sample_transcripts(rows: Iterable[Mapping[str, Any]], *, num: int, seed: int) -> list[str]:
     """Ids of `num` rows per arm: correct and wrong alternate, each spread over the curve's points.
 
     All points use the same seeded order of problems, so the same problems are shown at several
     points. Arms are interleaved.
     """
     by_arm = group_by(rows, lambda row: str(row["arm"]))
-    chosen = [_choose_in_arm(by_arm[arm], seed)[:num] for arm in sorted(by_arm)]
-    return [str(row["id"]) for row in _interleave(chosen)]
+    sampled = [_order_in_arm(by_arm[arm], seed)[:num] for arm in sorted(by_arm)]
+    return [str(row["id"]) for row in _interleave(sampled)]
 
 
-def _choose_in_arm(rows: Sequence[Mapping[str, Any]], seed: int) -> list[Mapping[str, Any]]:
-    order = {row["problem_id"]: item_seed(seed, row["problem_id"]) for row in rows}
-    rows = sorted(rows, key=lambda row: (order[row["problem_id"]], row["sample"], row["id"]))
+def _order_in_arm(rows: Sequence[Mapping[str, Any]], seed: int) -> list[Mapping[str, Any]]:
+    ranks = {row["problem_id"]: item_seed(seed, row["problem_id"]) for row in rows}
+    rows = sorted(rows, key=lambda row: (ranks[row["problem_id"]], row["sample"], row["id"]))
     strata = group_by(
         rows,
         lambda row: (
@@ -82,9 +82,9 @@ def _interleave(lists: Sequence[Sequence[T]]) -> list[T]:
 
 
 def read_transcripts(folder: Path, *, num: int, seed: int) -> list[dict[str, Any]]:
-    """The chosen rows of `evaluate` with their texts, in the chosen order."""
+    """The sampled rows of `evaluate` with their texts, in the order of `sample_transcripts`."""
     path = folder / "data.parquet"
-    ids = choose_transcripts(read_columns(path, CHOICE_COLUMNS), num=num, seed=seed)
+    ids = sample_transcripts(read_columns(path, SAMPLING_COLUMNS), num=num, seed=seed)
     return [
         {
             **{name: row[name] for name in SHOWN_COLUMNS if name in row},
@@ -98,24 +98,24 @@ def read_transcripts(folder: Path, *, num: int, seed: int) -> list[dict[str, Any
 
 def read_answers(path: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of `evaluate` with these ids, with their texts, in the order of the ids."""
-    columns = {*CHOICE_COLUMNS, *SHOWN_COLUMNS, "question", "segments"}
+    columns = {*SAMPLING_COLUMNS, *SHOWN_COLUMNS, "question", "segments"}
     rows = {row["id"]: row for row in read_columns(path, sorted(columns), ids=ids)}
     return [rows[row_id] for row_id in ids]
 
 
 def read_segments(row: Mapping[str, Any], *, limit: int) -> list[list[str]]:
-    """[kind, text] of a row's transcript; long texts keep only their two ends."""
+    """[kind, text] of a row's transcript; long texts keep only beginning and end."""
     return [[kind, shorten(text, limit=limit)] for kind, text in json.loads(row["segments"])]
 
 
 def read_drops(folder: Path, *, seed: int) -> list[dict[str, Any]]:
-    """The number of rows that a stage dropped, by step and reason, with a few drawn by seed.
+    """The number of rows that a stage dropped, by step and reason, with a few sampled by seed.
 
-    The most frequent reason comes first.
+    The most frequent reason is first.
     """
     rows = read_columns(folder / "dropped.parquet", ("id", "step", "reason"))
     dropped = group_by(rows, lambda row: (row["step"], row["reason"]))
-    drawn = {
+    sampled = {
         key: heapq.nsmallest(
             EXAMPLES_PER_REASON,
             {row["id"] for row in group},
@@ -123,13 +123,13 @@ def read_drops(folder: Path, *, seed: int) -> list[dict[str, Any]]:
         )
         for key, group in dropped.items()
     }
-    evidence = _evidence(folder, {row_id for group in drawn.values() for row_id in group})
+    evidence = _evidence(folder, {row_id for group in sampled.values() for row_id in group})
     return [
         {
             "step": step, "reason": reason, "count": len(dropped[step, reason]),
             "examples": [
                 {"id": row_id, "evidence": evidence[step, reason, row_id]}
-                for row_id in drawn[step, reason]
+                for row_id in sampled[step, reason]
             ],
         }
         for step, reason in sorted(dropped, key=lambda key: (-len(dropped[key]), key))

@@ -1,9 +1,9 @@
 "use strict";
 // Transcripts: read from the page's own JSON, filtered, and built as text nodes only.
 (() => {
-  const PAGE = 20;
-  const FORCED = { wait: "forced wait", closing: "forced end of thinking" };
-  const VERDICTS = {
+  const PAGE_SIZE = 20;
+  const FORCED_LABELS = { wait: "forced wait", closing: "forced end of thinking" };
+  const VERDICT_LABELS = {
     correct: "✓ correct", wrong: "✗ wrong", no_answer: "✗ no answer", truncated: "✗ truncated",
     ungradable: "? ungradable", grader_error: "! grader error",
   };
@@ -14,7 +14,7 @@
   const more = document.getElementById("more");
   let matching = rows;
 
-  const make = (tag, className, text) => {
+  const makeElement = (tag, className, text) => {
     const node = document.createElement(tag);
     if (className) node.className = className;
     if (text !== undefined) node.textContent = text;
@@ -22,77 +22,77 @@
   };
 
   const value = (row, name) => row[name] ?? "unknown";
-  const label = (name, option) => (name === "verdict" ? VERDICTS[option] ?? option : option);
-  const haystack = (row) => [row.question, row.gold, row.extracted, ...row.segments.map((part) => part[1])]
+  const label = (name, option) => (name === "verdict" ? VERDICT_LABELS[option] ?? option : option);
+  const searchableText = (row) => [row.question, row.gold, row.extracted, ...row.segments.map((segment) => segment[1])]
     .join("\n").toLocaleLowerCase();
 
   function fillSelect(select) {
-    const tally = new Map();
+    const counts = new Map();
     for (const row of rows) {
       const option = value(row, select.name);
-      tally.set(option, (tally.get(option) ?? 0) + 1);
+      counts.set(option, (counts.get(option) ?? 0) + 1);
     }
-    const names = [...tally.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    const names = [...counts.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
     select.append(new Option("all", ""));
-    for (const option of names) select.append(new Option(`${label(select.name, option)} (${tally.get(option)})`, option));
+    for (const option of names) select.append(new Option(`${label(select.name, option)} (${counts.get(option)})`, option));
   }
 
   function matches(row) {
     const selects = [...form.querySelectorAll("select")].filter((select) => select.value);
     if (!selects.every((select) => value(row, select.name) === select.value)) return false;
     const words = form.elements.text.value.trim().toLocaleLowerCase();
-    return !words || haystack(row).includes(words);
+    return !words || searchableText(row).includes(words);
   }
 
-  function transcript(parts) {
-    const text = make("p", "text");
-    for (const [kind, content] of parts) {
+  function transcriptText(segments) {
+    const text = makeElement("p", "text");
+    for (const [kind, content] of segments) {
       const shown = text.childNodes.length ? content : content.trimStart();
-      if (!(kind in FORCED)) {
+      if (!(kind in FORCED_LABELS)) {
         text.append(shown);
         continue;
       }
       if (!shown) continue;
-      const mark = make("mark", "forced", shown);
-      mark.title = FORCED[kind];
-      mark.prepend(make("span", "hidden", `[${FORCED[kind]}: `));
-      mark.append(make("span", "hidden", "]"));
+      const mark = makeElement("mark", "forced", shown);
+      mark.title = FORCED_LABELS[kind];
+      mark.prepend(makeElement("span", "hidden", `[${FORCED_LABELS[kind]}: `));
+      mark.append(makeElement("span", "hidden", "]"));
       text.append(mark);
     }
     return text;
   }
 
-  function part(body, heading, node) {
-    body.append(make("h4", "", heading), node);
+  function addPart(body, heading, node) {
+    body.append(makeElement("h4", "", heading), node);
   }
 
   function fillBody(body, row) {
-    part(body, "Question", make("p", "text", row.question));
+    addPart(body, "Question", makeElement("p", "text", row.question));
     const answerAt = row.segments.findIndex(([kind]) => kind === "answer");
-    const end = answerAt < 0 ? row.segments.length : answerAt;
-    const thinking = row.segments.slice(0, end);
+    const thinkingEnd = answerAt < 0 ? row.segments.length : answerAt;
+    const thinking = row.segments.slice(0, thinkingEnd);
     const closing = thinking.length && thinking[thinking.length - 1][0] === "closing" ? [thinking.pop()] : [];
-    if (thinking.length) part(body, `Thinking (${row.num_thinking_tokens} tokens, end: ${row.thinking_end})`, transcript(thinking));
-    const answer = [...closing, ...row.segments.slice(end)];
-    if (answer.length) part(body, `Answer (${row.num_answer_tokens} tokens, end: ${row.answer_end})`, transcript(answer));
+    if (thinking.length) addPart(body, `Thinking (${row.num_thinking_tokens} tokens, end: ${row.thinking_end})`, transcriptText(thinking));
+    const answer = [...closing, ...row.segments.slice(thinkingEnd)];
+    if (answer.length) addPart(body, `Answer (${row.num_answer_tokens} tokens, end: ${row.answer_end})`, transcriptText(answer));
     const grading = `extracted ${row.extracted ?? "nothing"}, expected ${row.gold ?? "nothing"}` + (row.method ? `, by ${row.method}` : "");
-    part(body, "Grading", make("p", "text", grading));
-    for (const text of row.violations ?? []) body.append(make("p", "violation", `Budget violation: ${text}`));
-    body.append(make("code", "note", row.id));
+    addPart(body, "Grading", makeElement("p", "text", grading));
+    for (const text of row.violations ?? []) body.append(makeElement("p", "violation", `Budget violation: ${text}`));
+    body.append(makeElement("code", "note", row.id));
   }
 
-  function item(row) {
-    const details = make("details", "item");
-    const summary = make("summary");
-    summary.append(make("span", `verdict ${row.verdict}`, VERDICTS[row.verdict] ?? row.verdict));
-    summary.append(make("span", "preview", row.question));
+  function listItem(row) {
+    const details = makeElement("details", "item");
+    const summary = makeElement("summary");
+    summary.append(makeElement("span", `verdict ${row.verdict}`, VERDICT_LABELS[row.verdict] ?? row.verdict));
+    summary.append(makeElement("span", "preview", row.question));
     const facts = [form.elements.set && row.set, row.arm, row.point, row.domain, `${row.num_thinking_tokens} thinking tokens`];
     if (row.num_waits_used) facts.push(`${row.num_waits_used} wait${row.num_waits_used > 1 ? "s" : ""} used`);
-    summary.append(make("span", "meta", facts.filter(Boolean).join(" · ")));
+    summary.append(makeElement("span", "meta", facts.filter(Boolean).join(" · ")));
     details.append(summary);
     details.addEventListener("toggle", () => {
       if (details.children.length > 1) return;
-      const body = make("div", "body");
+      const body = makeElement("div", "body");
       fillBody(body, row);
       details.append(body);
     });
@@ -101,7 +101,7 @@
 
   function showMore() {
     const shown = list.children.length;
-    list.append(...matching.slice(shown, shown + PAGE).map(item));
+    list.append(...matching.slice(shown, shown + PAGE_SIZE).map(listItem));
     more.hidden = list.children.length >= matching.length;
     return list.children[shown];
   }

@@ -47,8 +47,7 @@ def render(template: str, *, script: str = "", **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    """The functions of `text` are filters, and formats of columns. Cached, since it keeps the
-    compiled templates."""
+    """Functions of `text` are filters, and formats of columns. Cached to compile templates once."""
     environment = Environment(
         loader=PackageLoader("slowthink.stages.report", package_path=""),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -67,12 +66,12 @@ def asset(name: str) -> str:
 
 def _policy(css: str, script: str) -> str:
     """A Content-Security-Policy that loads nothing and allows only this style and script."""
-    scripts = f"'{_hash(script)}'" if script else "'none'"
+    scripts = f"'{_csp_hash(script)}'" if script else "'none'"
     return (
         f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_hash(css)}'; script-src {scripts}"
+        f"style-src '{_csp_hash(css)}'; script-src {scripts}"
     )
 
 
-def _hash(content: str) -> str:
+def _csp_hash(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

@@ -1,6 +1,6 @@
 """Columns of a stage's problems, read batch by batch, so that a million rows need little memory.
 
-In a table of traces the problem is a struct in the column `problem`; its fields are read.
+In a table of traces the problem is a struct in the column `problem`, whose fields are read.
 
     domain_counts(Path("runs/s1/filter"))    {"algebra": 812, "unknown": 3}
 """
@@ -21,7 +21,7 @@ MAX_TEXT = 400
 
 
 def domain_counts(folder: Path) -> Counter[str]:
-    """The number of training problems by domain; problems without a domain count as `unknown`."""
+    """Domain → number of training problems; problems without a domain count as `unknown`."""
     totals: Counter[str] = Counter()
     for batch in _batches(folder, {"domain"}):
         for name, num in _value_counts(batch["domain"]).items():
@@ -30,25 +30,26 @@ def domain_counts(folder: Path) -> Counter[str]:
 
 
 def find_questions(folders: Iterable[Path], ids: Collection[str]) -> dict[str, str]:
-    """The questions of the problems with these ids that are in one of the folders."""
+    """Questions by problem id, of the problems with these ids in any of the folders."""
     questions: dict[str, str] = {}
     for folder in folders:
-        for batch in _batches(folder, {"id", "question"}, ids=ids, training=False):
-            for row in zip(batch["id"].to_pylist(), batch["question"].to_pylist(), strict=True):
-                questions.setdefault(row[0], row[1] or "")
+        for batch in _batches(folder, {"id", "question"}, ids=ids, training_only=False):
+            texts = batch["question"].to_pylist()
+            for problem_id, text in zip(batch["id"].to_pylist(), texts, strict=True):
+                questions.setdefault(problem_id, text or "")
     return questions
 
 
 def add_questions(examples: Collection[dict[str, Any]], folders: Mapping[str, Path]) -> None:
-    """Add its question, shortened, to each example with an id; empty where no stage has it."""
-    stages = [folders[stage] for stage in CURATION_STAGES if stage in folders]
-    questions = find_questions(stages, {example["id"] for example in examples})
+    """Add its question, shortened, to each example with an id; empty if no stage has it."""
+    stage_folders = [folders[stage] for stage in CURATION_STAGES if stage in folders]
+    questions = find_questions(stage_folders, {example["id"] for example in examples})
     for example in examples:
         example["question"] = shorten(questions.get(example["id"], ""), limit=MAX_TEXT)
 
 
 def question_lengths(folder: Path) -> Counter[int]:
-    """The number of training problems by characters of the question."""
+    """Length of the question in characters → number of training problems."""
     import pyarrow.compute as pc
 
     totals: Counter[int] = Counter()
@@ -58,9 +59,9 @@ def question_lengths(folder: Path) -> Counter[int]:
 
 
 def thinking_lengths(folder: Path) -> Counter[int]:
-    """The number of chains by thinking tokens; empty if they were not counted."""
+    """Thinking tokens → number of chains; empty if they were not counted."""
     totals: Counter[int] = Counter()
-    for batch in _batches(folder, {"num_thinking_tokens"}, of_problem=False):
+    for batch in _batches(folder, {"num_thinking_tokens"}, problem_fields=False):
         totals.update(_value_counts(batch["num_thinking_tokens"]))
     return totals
 
@@ -74,13 +75,13 @@ def _batches(
     names: Collection[str],
     *,
     ids: Collection[str] | None = None,
-    training: bool = True,
-    of_problem: bool = True,
+    training_only: bool = True,
+    problem_fields: bool = True,
 ) -> Iterator[Mapping[str, Any]]:
     """Batches of these columns; none if the table lacks one of them.
 
-    `ids`: only these rows. `training`: without held-out problems. `of_problem`: in a table of
-    traces, the columns are fields of the problem.
+    `ids`: only these rows. `training_only`: without held-out problems. `problem_fields`: in a table
+    of traces, the columns are fields of the problem.
     """
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
@@ -88,13 +89,13 @@ def _batches(
     if not (folder / TABLE).exists() or (ids is not None and not ids):
         return
     dataset = ds.dataset(folder / TABLE, format="parquet")
-    traces = "problem" in dataset.schema.names
-    own = {field.name for field in dataset.schema.field("problem").type} if traces else set()
-    present, path = (own, ["problem"]) if traces and of_problem else (dataset.schema.names, [])
-    if not set(names) <= set(present):
+    present, path = set(dataset.schema.names), []
+    if problem_fields and "problem" in present:
+        present, path = {field.name for field in dataset.schema.field("problem").type}, ["problem"]
+    if not set(names) <= present:
         return
     condition = None if ids is None else pc.field(*path, "id").isin(sorted(ids))
-    if training and "split" in present:
+    if training_only and "split" in present:
         condition = pc.field(*path, "split") != "heldout"
     columns = {name: pc.field(*path, name) for name in names}
     for batch in dataset.scanner(columns=columns, filter=condition).to_batches():

@@ -18,8 +18,8 @@ from slowthink.records import Split, group_by
 
 SetKey = tuple[str, str]
 """Benchmark and protocol."""
-HELD_OUT = Split.HELDOUT.value
-_EMPTY: dict[str, Any] = {
+HELD_OUT_BENCHMARK = Split.HELDOUT.value
+_DEFAULTS: dict[str, Any] = {
     "domain": None, "num_problems": None, "source": None, "arms": [], "comparisons": [],
     "measures": [], "elicitation": None,
 }  # fmt: skip
@@ -36,12 +36,12 @@ def evaluated_sets(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         arms = summary.get("arms") or []
         by_protocol = group_by(arms, lambda arm: str(arm.get("protocol") or "unknown"))
         eval_sets = [_held_out_set(text, arms) for text, arms in by_protocol.items()]
-    return [_EMPTY | {"protocol_text": row["protocol"]} | row for row in eval_sets]
+    return [_DEFAULTS | {"protocol_text": row["protocol"]} | row for row in eval_sets]
 
 
 def _held_out_set(protocol_text: str, arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
-        "benchmark": HELD_OUT,
+        "benchmark": HELD_OUT_BENCHMARK,
         "protocol": "greedy" if protocol_text == "greedy, 1 sample" else protocol_text,
         "protocol_text": protocol_text,
         "num_problems": max(arm.get("num_problems") or 0 for arm in arms) or None,
@@ -63,7 +63,7 @@ def set_key(eval_set: Mapping[str, Any]) -> SetKey:
 def set_title(eval_set: Mapping[str, Any]) -> str:
     """The set's name on the page."""
     benchmark = str(eval_set["benchmark"])
-    return "held-out problems" if benchmark == HELD_OUT else benchmark
+    return "held-out problems" if benchmark == HELD_OUT_BENCHMARK else benchmark
 
 
 def describe_set(eval_set: Mapping[str, Any]) -> str:
@@ -97,23 +97,23 @@ def published_for(benchmark: str) -> list[dict[str, Any]]:
 def compared_points(
     eval_set: Mapping[str, Any], headline: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """One point per arm: the one of the headline's comparison, else of the set's own comparisons,
-    else the largest cap without waits. `headline` is empty for all sets but the first."""
-    named = [headline.get(key) or {} for key in ("base_point", "tuned_point")]
+    """One point per arm: that of the headline's comparison, else of the set's own comparisons, else
+    the largest cap without waits. `headline` is empty for all sets but the first."""
+    candidates = [headline.get(key) or {} for key in ("base_point", "tuned_point")]
     for pair in eval_set["comparisons"]:
-        named += [{"arm": pair[side], **pair[f"{side}_point"]} for side in ("a", "b")]
+        candidates += [{"arm": pair[side], **pair[f"{side}_point"]} for side in ("a", "b")]
     compared = {}
     for arm in eval_set["arms"]:
-        points = [p for name in named for p in arm["points"] if _is_point(arm, p, name)]
+        points = [p for wanted in candidates for p in arm["points"] if _matches(arm, p, wanted)]
         if arm["points"]:
             compared[arm["name"]] = points[0] if points else largest_budget_figures(arm["points"])
     return compared
 
 
-def _is_point(arm: Mapping[str, Any], point: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
-    if not named or named.get("arm", arm["name"]) != arm["name"]:
+def _matches(arm: Mapping[str, Any], point: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    if not wanted or wanted.get("arm", arm["name"]) != arm["name"]:
         return False
-    return all(point.get(key) == value for key, value in named.items() if key != "arm")
+    return all(point.get(key) == value for key, value in wanted.items() if key != "arm")
 
 
 def headline_arm_names(
@@ -132,7 +132,7 @@ def headline_arm_names(
 def headline_comparison(
     eval_set: Mapping[str, Any], headline: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The set's comparison of the headline's two points; None if the set does not contain it."""
+    """The set's comparison of the headline's two points; None if the set has none."""
     names = headline_arm_names(eval_set, headline)
     for pair in eval_set["comparisons"]:
         if all(

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 
-NUM_HUES = 6
+NUM_COLOURS = 6
 LEFT = 62
 """Width of the y axis with its labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChartPoint:
-    """A measured point, with the ends of its interval if it has one."""
+    """A measured point, with the bounds of its interval if it has one."""
 
     x: float
     y: float
@@ -36,11 +36,12 @@ class ChartPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Marks of one series: joined by a line, or single."""
+    """Marks of one series: joined by a line, or separate."""
 
     name: str
     marks: Sequence[ChartPoint]
-    hue: int = 0
+    colour: int = 0
+    """Index of a colour: class `hue1` of chart.css is colour 1."""
     shape: str = "dot"
     """dot | ring | diamond | none."""
     joined: bool = True
@@ -55,12 +56,12 @@ class Axis:
     label: str
     format: Callable[[float], str] = "{:g}".format
     low: float = 0.0
-    """The axis starts at this value, or below if the data do."""
+    """The axis starts at this value, or at the next tick below the data."""
     high: float | None = None
     """The axis ends at this value. None: at the next tick above the data."""
     log: str = "never"
-    """never | wide: log2(1 + x) if the data span more than four doublings, so that 0 has a position
-    | always: a log2 axis, without 0."""
+    """never | always: log2, without 0 | wide: log2(1 + x), which has a position for 0, if the data
+    span more than four doublings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ def doublings(value: float, *, unit: float) -> float:
     return math.log2(1 + max(value, 0.0) / unit)
 
 
-def logarithm(value: float, *, low: float) -> float:
+def clipped_log2(value: float, *, low: float) -> float:
     """log2 of the value, clipped below at `low`."""
     return math.log2(max(value, low))
 
@@ -135,7 +136,7 @@ def log_ticks(high: float, *, unit: float) -> list[float]:
 def line_chart(
     lines: Sequence[Line], *, x: Axis, y: Axis, size: Size, title: str, css: str = ""
 ) -> str:
-    """An SVG element; with `css` it is complete in itself, with its own background.
+    """An SVG element; with `css` it is self-contained and has a background.
 
     Raises ValueError if no line has a mark.
     """
@@ -150,13 +151,13 @@ def line_chart(
     parts = [
         *_legend(rows),
         *_grid(x_scale, x, y_scale, y, size),
-        *(part for line in lines for part in _line(line, x_scale, y_scale)),
-        *_labels(marks, x_scale, y_scale),
+        *(part for line in lines for part in _draw_line(line, x_scale, y_scale)),
+        *_point_labels(marks, x_scale, y_scale),
     ]
-    return _wrap("".join(parts), size=size, title=title, css=css)
+    return _svg_element("".join(parts), size=size, title=title, css=css)
 
 
-def bar(share: float, *, hue: int = 1, bounds: Sequence[float] | None = None) -> str:
+def bar(share: float, *, colour: int = 1, bounds: Sequence[float] | None = None) -> str:
     """A bar of the width `share` (in [0, 1]) of its container, with a whisker for the interval.
 
     Hidden from screen readers, since the number is printed beside it.
@@ -167,14 +168,14 @@ def bar(share: float, *, hue: int = 1, bounds: Sequence[float] | None = None) ->
     if bounds:
         low, high = (100 * min(max(bound, 0.0), 1.0) for bound in bounds)
         parts.append(f'<line class="whisker" x1="{low:.2f}%" x2="{high:.2f}%" y1="5" y2="5"/>')
-    css_class = f"bar hue{hue % NUM_HUES}"
+    css_class = f"bar hue{colour % NUM_COLOURS}"
     return f'<svg class="{css_class}" height="10" aria-hidden="true">{"".join(parts)}</svg>'
 
 
 # --- frame ----------------------------------------------------------------------------------------
 
 
-def _wrap(body: str, *, size: Size, title: str, css: str) -> str:
+def _svg_element(body: str, *, size: Size, title: str, css: str) -> str:
     background = '<rect class="background" width="100%" height="100%" rx="10"/>'
     background = f"<style>{css}</style>{background}" if css else ""
     return (
@@ -196,7 +197,7 @@ def _x_scale(marks: Sequence[ChartPoint], axis: Axis, size: Size) -> Scale:
     transform: Callable[[float], float] = partial(doublings, unit=unit)
     if axis.log == "always":
         values = values[1:] if len(values) > 2 else [unit, 2 * unit]
-        transform = partial(logarithm, low=unit)
+        transform = partial(clipped_log2, low=unit)
     scale = Scale(
         low=values[0], high=max(high, values[-1]), start=start, end=end, transform=transform
     )
@@ -252,7 +253,7 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start", attributes: s
 
 
 def _legend_rows(lines: Iterable[Line], width: float) -> Iterator[list[tuple[float, Line]]]:
-    """The lines in rows no wider than the chart, each with its x."""
+    """Rows of (x, line) no wider than the chart."""
     row: list[tuple[float, Line]] = []
     used = 0.0
     for line in lines:
@@ -266,12 +267,13 @@ def _legend_rows(lines: Iterable[Line], width: float) -> Iterator[list[tuple[flo
 
 
 def _legend(rows: Sequence[Sequence[tuple[float, Line]]]) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        y = 18 + 22 * number
+    for row_index, row in enumerate(rows):
+        y = 18 + 22 * row_index
         for x, line in row:
             stroke = f'<line class="line" x1="{x}" x2="{x + 16}" y1="{y}" y2="{y}"/>'
-            shape = _shape(line.shape, x + 8, y)
-            yield f'<g class="hue{line.hue % NUM_HUES}">{stroke if line.joined else ""}{shape}</g>'
+            shape = _draw_shape(line.shape, x + 8, y)
+            marks = f"{stroke}{shape}" if line.joined else shape
+            yield f'<g class="hue{line.colour % NUM_COLOURS}">{marks}</g>'
             yield _text(x + 22, y + 4, line.name)
 
 
@@ -283,48 +285,48 @@ def text_width(text: str) -> float:
 # --- marks ----------------------------------------------------------------------------------------
 
 
-def _line(line: Line, x: Scale, y: Scale) -> Iterator[str]:
-    yield f'<g class="hue{line.hue % NUM_HUES}">'
+def _draw_line(line: Line, x: Scale, y: Scale) -> Iterator[str]:
+    yield f'<g class="hue{line.colour % NUM_COLOURS}">'
     if line.joined and len(line.marks) > 1:
-        yield _band(line.marks, x, y) if line.band else ""
+        yield _interval_band(line.marks, x, y) if line.band else ""
         path = " ".join(f"{x.to_pixel(mark.x)},{y.to_pixel(mark.y)}" for mark in line.marks)
         yield f'<polyline class="line" points="{path}"/>'
     for mark in line.marks:
-        yield _mark(mark, line, x, y)
+        yield _draw_mark(mark, line, x, y)
     yield "</g>"
 
 
-def _band(marks: Sequence[ChartPoint], x: Scale, y: Scale) -> str:
-    ends = [
+def _interval_band(marks: Sequence[ChartPoint], x: Scale, y: Scale) -> str:
+    intervals = [
         (x.to_pixel(m.x), m.low, m.high) for m in marks if m.low is not None and m.high is not None
     ]
-    if len(ends) < 2:
+    if len(intervals) < 2:
         return ""
-    upper = [f"{x_px},{y.to_pixel(high)}" for x_px, _, high in ends]
-    lower = [f"{x_px},{y.to_pixel(low)}" for x_px, low, _ in reversed(ends)]
+    upper = [f"{x_px},{y.to_pixel(high)}" for x_px, _, high in intervals]
+    lower = [f"{x_px},{y.to_pixel(low)}" for x_px, low, _ in reversed(intervals)]
     return f'<polygon class="band" points="{" ".join(upper + lower)}"/>'
 
 
-def _mark(mark: ChartPoint, line: Line, x: Scale, y: Scale) -> str:
+def _draw_mark(mark: ChartPoint, line: Line, x: Scale, y: Scale) -> str:
     x_px, y_px = x.to_pixel(mark.x), y.to_pixel(mark.y)
     parts = [f"<title>{escape(mark.hint)}</title>"] if mark.hint else []
     if mark.low is not None and mark.high is not None:
         parts.append(_vertical("whisker", x_px, y.to_pixel(mark.low), y.to_pixel(mark.high)))
-    parts.append(_shape(line.shape, x_px, y_px))
+    parts.append(_draw_shape(line.shape, x_px, y_px))
     return f"<g>{''.join(parts)}</g>"
 
 
-def _labels(marks: Sequence[ChartPoint], x: Scale, y: Scale) -> Iterator[str]:
-    """Labels above their marks, from the right; a label that would cover another is omitted."""
-    drawn: list[tuple[float, float]] = []
+def _point_labels(marks: Sequence[ChartPoint], x: Scale, y: Scale) -> Iterator[str]:
+    """Labels above their marks, from the right; a label that would overlap another is omitted."""
+    placed: list[tuple[float, float]] = []
     for mark in sorted((mark for mark in marks if mark.label), key=lambda mark: -mark.x):
         x_px, y_px = x.to_pixel(mark.x), y.to_pixel(mark.y if mark.high is None else mark.high) - 6
-        if all(abs(x_px - left) > 22 or abs(y_px - top) > 13 for left, top in drawn):
-            drawn.append((x_px, y_px))
+        if all(abs(x_px - left) > 22 or abs(y_px - top) > 13 for left, top in placed):
+            placed.append((x_px, y_px))
             yield _text(x_px, y_px, mark.label, anchor="middle")
 
 
-def _shape(shape: str, x: float, y: float) -> str:
+def _draw_shape(shape: str, x: float, y: float) -> str:
     if shape == "none":
         return ""
     if shape == "diamond":

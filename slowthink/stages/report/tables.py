@@ -1,4 +1,4 @@
-"""Tables as declarations: columns (a head, a key, a format) over rows of plain data.
+"""Tables declared by columns (a head, a key, a format) over rows of plain data.
 
 The templates declare them; `show_table` in macros.html prints them:
 
@@ -70,13 +70,13 @@ class Column:
     def cell(self, row: Row) -> Cell:
         """The row's cell in this column."""
         value = look_up(row, self.key)
-        shown = value if isinstance(value, Cell) else self.format(value)
-        cell = shown if isinstance(shown, Cell) else Cell(text=shown)
+        formatted = value if isinstance(value, Cell) else self.format(value)
+        cell = formatted if isinstance(formatted, Cell) else Cell(text=formatted)
         if self.note is not None and (note := look_up(row, self.note)) is not None:
             cell = replace(cell, note=self.note_text.format(self.note_format(note)))
         return replace(cell, wrap=self.wrap, alarm=self.alarm and bool(value))
 
-    def shown(self, rows: Sequence[Row]) -> bool:
+    def is_shown(self, rows: Sequence[Row]) -> bool:
         """Whether the column is part of a table of these rows."""
         values = [look_up(row, self.key) for row in rows]
         if self.omit == "missing":
@@ -94,7 +94,7 @@ def look_up(row: Row, key: Key | None) -> Any:
 
 def make_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
     """The table of these rows, those with a true `strong` highlighted."""
-    shown = [column for column in columns if column.shown(rows)]
+    shown = [column for column in columns if column.is_shown(rows)]
     return Table(
         head=tuple(column.head for column in shown),
         rows=tuple(tuple(column.cell(row) for column in shown) for row in rows),
@@ -102,25 +102,25 @@ def make_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
     )
 
 
-def share_of(total: int) -> Callable[[int | None], Cell]:
-    """A format: a count with its share of `total`, in per cent and as a bar."""
+def with_share(total: int) -> Callable[[int | None], Cell]:
+    """A column format: a count with its share of `total`, in per cent and as a bar."""
 
     def format_count(num: int | None) -> Cell:
         share = (num or 0) / total if total else 0.0
-        return Cell(text=count(num or 0), note=percent(share), bar=Markup(svg.bar(share, hue=0)))
+        return Cell(text=count(num or 0), note=percent(share), bar=Markup(svg.bar(share, colour=0)))
 
     return format_count
 
 
-def accuracy_bar(hue: int) -> Callable[[Row | None], Cell]:
-    """A format: an accuracy with its interval (Wilson's, unless given), its n and a bar."""
+def accuracy_with_bar(colour: int) -> Callable[[Row | None], Cell]:
+    """A column format: an accuracy with its interval (Wilson's, unless given), n and a bar."""
 
     def format_accuracy(figures: Row | None) -> Cell:
         if not figures or figures.get("accuracy") is None:
             return Cell(text=MISSING)
-        num, share = int(figures["n"]), float(figures["accuracy"])
-        bounds = figures.get("ci95") or wilson(round(share * num), num).bounds
-        bar = Markup(svg.bar(share, hue=hue, bounds=bounds))
-        return Cell(text=percent(share), note=f"{interval(bounds)}, n = {num}", bar=bar)
+        n, share = int(figures["n"]), float(figures["accuracy"])
+        bounds = figures.get("ci95") or wilson(round(share * n), n).bounds
+        bar = Markup(svg.bar(share, colour=colour, bounds=bounds))
+        return Cell(text=percent(share), note=f"{interval(bounds)}, n = {n}", bar=bar)
 
     return format_accuracy

@@ -15,14 +15,14 @@ def plain(value: Any) -> str:
     return MISSING if value is None else str(value)
 
 
-def finite(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """The value with NaN and infinity replaced by None, since JSON has neither."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {str(key): json_safe(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [json_safe(item) for item in value]
     return value
 
 
@@ -45,7 +45,7 @@ def points_per_thousand(slope: float | None) -> str:
 
 
 def interval(bounds: Sequence[float] | None) -> str:
-    """Both ends of an interval of shares in per cent; empty if there is none."""
+    """An interval of shares as `34.0 to 47.5`, in per cent; empty if there is none."""
     if not bounds:
         return ""
     low, high = (f"{100 * bound:.1f}".replace("-", "−") for bound in bounds)
@@ -53,20 +53,20 @@ def interval(bounds: Sequence[float] | None) -> str:
 
 
 def difference_interval(bounds: Sequence[float]) -> str:
-    """An interval of a difference of shares, in points, with a remark if it includes 0."""
+    """An interval of a difference of shares, in points; says so if it includes 0."""
     return interval(bounds) + (", includes 0" if includes_zero(bounds) else "")
 
 
-def count(number: float | None) -> str:
+def count(value: float | None) -> str:
     """A count with thousands separators."""
-    return MISSING if number is None else f"{number:,.0f}"
+    return MISSING if value is None else f"{value:,.0f}"
 
 
-def decimal(number: float | None) -> str:
+def decimal(value: float | None) -> str:
     """A mean with one decimal; without decimals from 1,000."""
-    if number is None:
+    if value is None:
         return MISSING
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:,.1f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}"
 
 
 def duration(seconds: float | None) -> str:
@@ -86,13 +86,13 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min"
 
 
-def mebibytes(number: float | None) -> str:
+def mebibytes(value: float | None) -> str:
     """A size in MiB, without decimals."""
-    return f"{count(number)} MiB"
+    return f"{count(value)} MiB"
 
 
 def shorten(text: str, *, limit: int) -> str:
-    """The text, or its two ends with the number of characters left out between them."""
+    """The text; if too long, its beginning and end with the number of characters left out."""
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -113,11 +113,11 @@ def solve_mark(share: float) -> str:
     return {0.0: "✗", 1.0: "✓"}.get(share, f"{100 * share:.0f}%")
 
 
-def p_value(chance: float | None) -> str:
+def p_value(p: float | None) -> str:
     """A p value with three decimals, or `< 0.001`."""
-    if chance is None:
+    if p is None:
         return MISSING
-    return "< 0.001" if chance < 0.001 else f"{chance:.3f}"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def quantiles(values: Mapping[str, float] | None) -> str:
@@ -137,25 +137,25 @@ def budget_label(point: Mapping[str, Any]) -> str:
     return f"{cap} + {waits} wait{'s' if waits > 1 else ''}" if waits else cap
 
 
-def detectable_points(size: float | None) -> str:
+def detectable_points(difference: float | None) -> str:
     """The smallest true difference that can be detected, in percentage points."""
-    return f"{100 * size:.1f} points" if size else MISSING
+    return f"{100 * difference:.1f} points" if difference else MISSING
 
 
 def detectable_difference(pair: Mapping[str, Any]) -> str:
     """A sentence on the smallest true difference that this many questions can detect."""
-    size, num = pair.get("minimal_detectable_difference"), pair.get("n")
-    if size is None:
-        return f"n = {count(num)} is too small to compute a detectable difference."
-    if not size:
-        same = "differ by the same amount" if pair.get("difference") else "gave the same result"
-        return f"Both {same} on every question; no detectable difference can be computed."
+    detectable, n = pair.get("minimal_detectable_difference"), pair.get("n")
+    if detectable is None:
+        return f"n = {count(n)} is too small to compute a detectable difference."
+    if not detectable:
+        equally = "differ by the same amount" if pair.get("difference") else "gave the same result"
+        return f"Both {equally} on every question; no detectable difference can be computed."
     return (
-        f"This set of {count(num)} questions could detect a true difference of "
-        f"{detectable_points(size)} or more."
+        f"This set of {count(n)} questions could detect a true difference of "
+        f"{detectable_points(detectable)} or more."
     )
 
 
 def includes_zero(bounds: Sequence[float] | None) -> bool:
-    """Whether an interval of a difference includes 0: no difference is shown."""
+    """Whether an interval of a difference includes 0, so that no difference is established."""
     return bool(bounds) and bounds[0] <= 0 <= bounds[1]  # type: ignore[index]
