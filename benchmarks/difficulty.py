@@ -18,9 +18,9 @@ from typing import Any
 
 from benchmarks.command import main, spread
 from slowthink.records import Grade, Verdict
-from slowthink.stages.filter.difficulty.attempts import Returned, run_attempts
+from slowthink.stages.filter.difficulty.attempts import GradedAttempt, run_attempts
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
-from slowthink.stages.filter.difficulty.cost import Beta, attempts_until_decided
+from slowthink.stages.filter.difficulty.cost import Beta, expected_attempts_until_decided
 from slowthink.stages.filter.difficulty.stopping import AttemptTracker, PassRateRule
 
 BAND = Band(32, min_correct=1, max_correct=3)
@@ -63,7 +63,7 @@ def _simulated(
         )
         for seed in range(num_rounds)
     ]
-    optimum = attempts_until_decided(BAND, pass_rates) / BAND.num_attempts
+    optimum = expected_attempts_until_decided(BAND, pass_rates) / BAND.num_attempts
     return {
         "pass_rates": f"Beta({pass_rates.alpha:g}, {pass_rates.beta:g})",
         "wave_size": wave_size,
@@ -89,7 +89,7 @@ def stopping_figures(pool: Pool, band: Band, *, wave_size: int = 1) -> dict[str,
     kept_by_all = {
         id
         for id, attempts in pool.items()
-        if band.decision(sum(attempts), len(attempts)) is BandDecision.KEEP
+        if band.decide(sum(attempts), len(attempts)) is BandDecision.KEEP
     }
     kept = {id for id, tracker in trackers.items() if tracker.decision is BandDecision.KEEP}
     num_unused = sum(tracker.num_wasted for tracker in trackers.values())
@@ -114,10 +114,10 @@ class _SimulatedSource:
     def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
         """Does nothing: all requested attempts have been returned."""
 
-    def returned(self) -> list[Returned]:
+    def completed(self) -> list[GradedAttempt]:
         waves, self._pending = self._pending, []
         return [
-            Returned(id, number, CORRECT if self._pool[id][number] else WRONG)
+            GradedAttempt(id, number, CORRECT if self._pool[id][number] else WRONG)
             for id, wave in waves
             for number in wave
         ]

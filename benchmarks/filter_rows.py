@@ -88,7 +88,7 @@ def timed_funnel(questions: list[str], tested: list[str]) -> dict[str, Any]:
 
     from slowthink.records import Split
     from slowthink.stages.filter import STEPS
-    from slowthink.stages.filter.funnel import start
+    from slowthink.stages.filter.funnel import start_funnel
 
     problems = [_problem(text, number, Split.TRAIN) for number, text in enumerate(questions)]
     heldout = [_problem(text, number, Split.HELDOUT) for number, text in enumerate(tested)]
@@ -96,7 +96,7 @@ def timed_funnel(questions: list[str], tested: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         context = _context(Path(folder), heldout)
         began = time.perf_counter()
-        funnel = start(problems)
+        funnel = start_funnel(problems)
         for step in STEPS:
             started = time.perf_counter()
             step(funnel, context)

@@ -14,14 +14,14 @@ from slowthink.recipe import DifficultyConfig, DifficultyStep, KeyCheckConfig, R
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Verdict
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
-from slowthink.stages.filter.difficulty.cost import estimates, ids_to_test, stratified
-from slowthink.stages.filter.difficulty.key_check import disputed_answer
+from slowthink.stages.filter.difficulty.cost import estimate_costs, ids_to_test, stratified_order
+from slowthink.stages.filter.difficulty.key_check import find_dispute
 from slowthink.stages.filter.difficulty.pass_rates import (
     difficulty_facts,
     drop_reason,
     estimate_pass_rate,
 )
-from slowthink.stages.filter.difficulty.step import combined
+from slowthink.stages.filter.difficulty.step import combine_decisions
 
 LETTERS = {
     "c": Verdict.CORRECT, "w": Verdict.WRONG, "n": Verdict.NO_ANSWER, "t": Verdict.TRUNCATED,
@@ -104,7 +104,7 @@ def test_band_keeps_or_drops(letters: str, low: float, high: float, expected: st
 
 def test_a_band_of_counts_replaces_the_rates() -> None:
     band = Band(32, max_pass_rate=0.0, min_correct=1, max_correct=3)
-    decisions = [band.decision(num_correct, 32) for num_correct in (0, 1, 3, 4)]
+    decisions = [band.decide(num_correct, 32) for num_correct in (0, 1, 3, 4)]
     assert decisions == [
         BandDecision.TOO_RARELY,
         BandDecision.KEEP,
@@ -162,8 +162,8 @@ KEEP, OFTEN, RARELY = BandDecision.KEEP, BandDecision.TOO_OFTEN, BandDecision.TO
 def test_models_decide_together(
     outcomes: list[BandDecision], by_any: BandDecision, by_all: BandDecision
 ) -> None:
-    assert combined(outcomes, rule="any") is by_any
-    assert combined(outcomes, rule="all") is by_all
+    assert combine_decisions(outcomes, rule="any") is by_any
+    assert combine_decisions(outcomes, rule="all") is by_all
 
 
 def test_presets_are_the_papers() -> None:
@@ -239,7 +239,7 @@ def test_an_older_stage_folder_with_removed_settings_counts_as_done(tmp_path: Pa
 def test_cost_is_estimated_for_each_model_and_step() -> None:
     models = [{"model": "a", "tokens_per_second": 1000.0}, {"model": "b"}]
     config = settings(preset="limo-v2", models=models)
-    coarse, fine = estimates(config, Recipe(name="t"), num_problems=1000)
+    coarse, fine = estimate_costs(config, Recipe(name="t"), num_problems=1000)
     assert (coarse.max_attempts, fine.max_attempts) == (4000, 32000)
     assert coarse.expected_attempts == 2083  # 1 + 1/2 + 1/3 + 1/4 under Beta(1, 1)
     assert coarse.max_tokens == 4000 * (32768 + 512)
@@ -265,7 +265,7 @@ def test_a_sub_pool_fits_the_hours_and_contains_all_domains() -> None:
 def test_every_prefix_of_a_stratified_order_has_the_shares() -> None:
     problems = [problem(n, domain="abcd"[n % 4] if n < 80 else None) for n in range(120)]
     domains = {one.id: one.domain for one in problems}
-    first = [domains[one] for one in stratified(problems, seed=0)[:30]]
+    first = [domains[one] for one in stratified_order(problems, seed=0)[:30]]
     assert [first.count(name) for name in ("a", "b", "c", "d", None)] == [5, 5, 5, 5, 10]
 
 
@@ -293,6 +293,6 @@ def test_reference_answer_is_disputed(
     right: int, wrong: dict[str, int], expected: tuple | None
 ) -> None:
     with Grader() as grader:
-        disputed = disputed_answer(problem(1), said(right, wrong), grader, config=KeyCheckConfig())
+        disputed = find_dispute(problem(1), said(right, wrong), grader, config=KeyCheckConfig())
     got = disputed and (disputed.models_answer, disputed.votes, disputed.num_answers)
     assert got == expected

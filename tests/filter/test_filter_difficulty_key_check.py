@@ -16,7 +16,7 @@ from slowthink.grading import Grader
 from slowthink.recipe import KeyCheckConfig
 from slowthink.records import Dropped, Grade, Problem, Verdict
 from slowthink.stages.filter.difficulty.band import BandDecision
-from slowthink.stages.filter.difficulty.key_check import KeyCheck, disputed_answer
+from slowthink.stages.filter.difficulty.key_check import KeyCheck, find_dispute
 
 CONFIG = KeyCheckConfig(min_votes=3, min_share=0.7)
 
@@ -48,14 +48,14 @@ def test_settled_if_every_continuation_agrees(make_problem, grader: Grader) -> N
         num_before, num_left = dice.randrange(len(seen) + 1), dice.randrange(4)
         num_later = 3 - num_left
         check = KeyCheck(
-            config=CONFIG, decisions=frozenset(BandDecision), num_later=num_later,
+            config=CONFIG, decisions=frozenset(BandDecision), num_later_votes=num_later,
             earlier_votes={problem.id: grades(seen[:num_before])},
         )  # fmt: skip
-        is_settled = check.settled(
+        is_settled = check.is_settled(
             grades(seen[num_before:]), num_left, problem=problem, grader=grader
         )
         all_ends = {
-            disputed_answer(problem, grades(seen + end), grader, config=CONFIG) is not None
+            find_dispute(problem, grades(seen + end), grader, config=CONFIG) is not None
             for end in ends
         }
         assert is_settled is (len(all_ends) == 1), (seen, num_left)

@@ -20,7 +20,7 @@ from slowthink.recipe import ChatConfig, Recipe
 from slowthink.records import Budget, Grade, Problem, Sampling, Verdict
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, make_tasks
-from slowthink.stages.filter.difficulty.attempts import ModelSource, Returned, run_attempts
+from slowthink.stages.filter.difficulty.attempts import GradedAttempt, ModelSource, run_attempts
 from slowthink.stages.filter.difficulty.band import (
     Band,
     Tally,
@@ -28,7 +28,7 @@ from slowthink.stages.filter.difficulty.band import (
     min_further_attempts,
 )
 from slowthink.stages.filter.difficulty.band import BandDecision as Decision
-from slowthink.stages.filter.difficulty.cost import Beta, attempts_until_decided
+from slowthink.stages.filter.difficulty.cost import Beta, expected_attempts_until_decided
 from slowthink.stages.filter.difficulty.stopping import (
     AttemptTracker,
     MajorityRule,
@@ -65,11 +65,11 @@ class Made:
         gone = {(problem_id, number) for number in numbers}
         self.waiting = [place for place in self.waiting if place not in gone]
 
-    def returned(self) -> list[Returned]:
+    def completed(self) -> list[GradedAttempt]:
         self.draw.shuffle(self.waiting)
         number = self.draw.randint(1, max(1, len(self.waiting)))
         now, self.waiting = self.waiting[:number], self.waiting[number:]
-        return [Returned(one, at, grade(self.letters[one][at])) for one, at in now]
+        return [GradedAttempt(one, at, grade(self.letters[one][at])) for one, at in now]
 
 
 def grade(letter: str) -> Grade:
@@ -92,7 +92,7 @@ def test_exact_mode_gives_the_decision_of_all_attempts(band: Band, truncated_cou
         weights = [draw.random() ** 3 for _ in "cwtu"]
         letters = "".join(draw.choices("cwtu", weights, k=band.num_attempts))
         counts = {"truncated_counts": truncated_counts}
-        whole = track(PassRateRule(band, early=False), letters, **counts)
+        whole = track(PassRateRule(band, stop_early=False), letters, **counts)
         early = track(PassRateRule(band), letters, wave_size=1 + seed % 5, seed=seed, **counts)
         assert early.decision is whole.decision, letters
         assert len(whole.grades) == band.num_attempts
@@ -109,7 +109,7 @@ def test_a_decision_is_certain_once_no_continuation_can_change_it(band: Band) ->
             tally = tally.add(grade(letter), truncated_counts=True)
             left = band.num_attempts - tally.num_seen
             ends = {
-                band.decision(tally.num_correct + right, tally.num_counted + right + wrong)
+                band.decide(tally.num_correct + right, tally.num_counted + right + wrong)
                 for right in range(left + 1)
                 for wrong in range(left + 1 - right)
             }
@@ -174,19 +174,19 @@ MAJORITIES = {
 @pytest.mark.parametrize(("votes", "value"), MAJORITIES.values(), ids=MAJORITIES.keys())
 def test_majority_is_decided_as_all_votes_would(votes: str, value: float) -> None:
     votes = votes.ljust(7, "a") if votes == "aaaa" else votes.ljust(7, "c")
-    trackers = [_voted(votes, early=early) for early in (True, False)]
+    trackers = [_voted(votes, stop_early=stop_early) for stop_early in (True, False)]
     assert trackers[0].decision is trackers[1].decision
     expected = Decision.TOO_OFTEN if value > 0.4 else Decision.KEEP
     assert trackers[0].decision is expected
     assert len(trackers[0].grades) == (4 if votes[:4] in ("aaaa", "bbbb") else 7)
 
 
-def _voted(votes: str, *, early: bool) -> AttemptTracker:
+def _voted(votes: str, *, stop_early: bool) -> AttemptTracker:
     def group(answers: Sequence[str | None]) -> list[int | None]:
         return [None if answer is None else ord(answer) for answer in answers]
 
     kinds = {"a": Verdict.CORRECT, "-": Verdict.NO_ANSWER}
-    tracker = AttemptTracker(MajorityRule(Band(7, max_pass_rate=0.4), group, early))
+    tracker = AttemptTracker(MajorityRule(Band(7, max_pass_rate=0.4), group, stop_early))
     for number, vote in enumerate(votes):
         tracker.add(number, Grade(verdict=kinds.get(vote, Verdict.WRONG), extracted=vote))
     return tracker
@@ -203,7 +203,7 @@ def test_expected_attempts_equal_brute_force(prior: tuple[float, float]) -> None
         logs = [math.lgamma(x) for x in (prior[0] + right, prior[1] + 8 - right, sum(prior))]
         logs += [-math.lgamma(x) for x in (sum(prior) + 8, *prior)]
         total += math.exp(sum(logs)) * len(track(PassRateRule(band), "".join(letters)).grades)
-    assert attempts_until_decided(band, Beta(*prior)) == pytest.approx(total)
+    assert expected_attempts_until_decided(band, Beta(*prior)) == pytest.approx(total)
 
 
 def test_bench_gives_shares_within_one_wave_of_the_optimum(tmp_path: Path) -> None:

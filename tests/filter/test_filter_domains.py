@@ -11,7 +11,7 @@ import pytest
 from slowthink.recipe import DomainsConfig, Recipe
 from slowthink.sampling.ledger import Ledger
 from slowthink.stages.filter import STEPS
-from slowthink.stages.filter.domains import domains
+from slowthink.stages.filter.domains import assign_domains
 from slowthink.stages.filter.funnel import Funnel
 
 QUESTIONS = [
@@ -29,7 +29,7 @@ def run(problems, config: DomainsConfig | None, *, folder=None, **recipe) -> Fun
         notify=said.append, progress=lambda done, total: None,
         open_ledger=lambda: Ledger(folder / "ledger.sqlite"),
     )  # fmt: skip
-    domains(funnel, context)
+    assign_domains(funnel, context)
     return funnel
 
 
@@ -75,7 +75,8 @@ def test_order_of_rows_does_not_matter(make_problem) -> None:
 
 def test_domains_come_after_contamination_and_before_difficulty() -> None:
     assert [step.__name__ for step in STEPS] == [
-        "quality", "duplicates", "contamination", "domains", "difficulty",
+        "drop_low_quality", "drop_duplicates", "drop_contaminated", "assign_domains",
+        "drop_by_difficulty",
     ]  # fmt: skip
 
 

@@ -13,8 +13,8 @@ from slowthink.curation.overlap.exact import exact_keys, extract_operators
 from slowthink.recipe import DuplicatesConfig, SemanticConfig
 from slowthink.stages.filter.duplicates import (
     CLUSTERS_FILE,
-    SHORTHAND,
-    duplicates,
+    EXACT_SHORTHAND,
+    drop_duplicates,
     sorted_by_preference,
 )
 from slowthink.stages.filter.funnel import Funnel
@@ -87,7 +87,7 @@ def context(config, folder):
 
 def run(problems, config, folder):
     funnel = Funnel(list(problems))
-    duplicates(funnel, context(config, folder))
+    drop_duplicates(funnel, context(config, folder))
     return funnel
 
 
@@ -122,7 +122,7 @@ def test_order_of_input_changes_nothing(make_problem, tmp_path) -> None:
 
 def test_shorthand_ignores_latex(make_problem, tmp_path) -> None:
     assert len(run(rows(make_problem), "exact", tmp_path).problems) == 5
-    assert SHORTHAND.near is None
+    assert EXACT_SHORTHAND.near is None
 
 
 def test_the_kept_duplicate_follows_the_preference(make_problem) -> None:

@@ -19,7 +19,7 @@ from slowthink.records import Problem, duplicate_key, problem_id
 from slowthink.sampling.ledger import Ledger
 from slowthink.serialise import plain
 from slowthink.stages import filter as filter_stage
-from slowthink.stages.filter.paraphrases import _RETRY, TAG, build_messages, parse_verdict
+from slowthink.stages.filter.paraphrases import _RETRY_PROMPT, TAG, build_messages, parse_verdict
 from slowthink.stages.report.curation import contamination_summary
 
 EXAM = (
@@ -142,7 +142,8 @@ def run(
                             for q in (EXAM, CHINESE, "What is the capital of France?")))  # fmt: skip
     if says is not None:
         asked = {
-            q if q == _RETRY else build_messages(EXAM, q)[1]["content"]: s for q, s in says.items()
+            q if q == _RETRY_PROMPT else build_messages(EXAM, q)[1]["content"]: s
+            for q, s in says.items()
         }
         rows = [{"question": q, "thinking": [s], "answer": ""} for q, s in asked.items()]
         script.write_text("".join(json.dumps(one) + "\n" for one in rows))
@@ -217,10 +218,10 @@ def test_the_judge_drops_the_same_and_keeps_other_numbers(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("by_meaning")
 def test_an_invalid_reply_is_retried_and_then_counted(tmp_path: Path) -> None:
     says = {SAME: "I think so.", OTHER: SAID[OTHER]}
-    mended = run(tmp_path / "a", ALL[:2], says=says | {_RETRY: "VERDICT: SAME"})
+    mended = run(tmp_path / "a", ALL[:2], says=says | {_RETRY_PROMPT: "VERDICT: SAME"})
     assert [one.question for one in mended.records] == [OTHER]
     assert certificate_of(tmp_path / "a")["paraphrase"]["judge"]["num_asked_again"] == 1
-    open_ = run(tmp_path / "b", ALL[:2], says=says | {_RETRY: "Yes!"})
+    open_ = run(tmp_path / "b", ALL[:2], says=says | {_RETRY_PROMPT: "Yes!"})
     assert len(open_.records) == 2
     certificate = certificate_of(tmp_path / "b")
     assert certificate["paraphrase"]["judge"]["num_no_verdict"] == 1
@@ -242,7 +243,7 @@ def test_order_does_not_matter_and_replies_are_cached(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("by_meaning")
 def test_the_report_shows_kinds_and_verdicts(tmp_path: Path) -> None:
-    run(tmp_path, [*ALL, "猫有几条腿？"], says=SAID | {OTHER: "Hm.", _RETRY: "Hm."})
+    run(tmp_path, [*ALL, "猫有几条腿？"], says=SAID | {OTHER: "Hm.", _RETRY_PROMPT: "Hm."})
     checked = contamination_summary("filter", {"filter": tmp_path / "run/filter.partial"})
     assert checked is not None
     (benchmark,) = checked["against"]

@@ -8,7 +8,7 @@ from slowthink.curation.language import detect_language
 from slowthink.recipe import QualityConfig
 from slowthink.records import Problem, duplicate_key, problem_id
 from slowthink.stages.filter.quality import QUALITY_RULES, first_broken_rules
-from slowthink.stages.filter.quality_strict import answer_kind
+from slowthink.stages.filter.quality_strict import classify_answer
 
 
 def problem(question: str, *, answer: str | None = "1") -> Problem:
@@ -134,4 +134,4 @@ def test_settings_allow_languages_and_answer_types() -> None:
 def test_answer_kind() -> None:
     answers = {"7": "integer", "0.5": "number", "B": "choice", "x+1": "expression", "1, x": "list",
                "red apples": "words"}  # fmt: skip
-    assert {a: answer_kind(problem("Find.", answer=a)) for a in answers} == answers
+    assert {a: classify_answer(problem("Find.", answer=a)) for a in answers} == answers

@@ -7,29 +7,31 @@ from slowthink.pipeline.contract import StageContext, StageResult, count_values
 from slowthink.pipeline.plan import planned_problems
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
-from slowthink.stages.filter.contamination import contamination
+from slowthink.stages.filter.contamination import drop_contaminated
 from slowthink.stages.filter.cost import planned_cost
-from slowthink.stages.filter.difficulty import difficulty
-from slowthink.stages.filter.domains import domains
-from slowthink.stages.filter.duplicates import duplicates
-from slowthink.stages.filter.funnel import FilterStep, Funnel, start
-from slowthink.stages.filter.quality import quality
+from slowthink.stages.filter.difficulty import drop_by_difficulty
+from slowthink.stages.filter.domains import assign_domains
+from slowthink.stages.filter.duplicates import drop_duplicates
+from slowthink.stages.filter.funnel import FilterStep, Funnel, start_funnel
+from slowthink.stages.filter.quality import drop_low_quality
 
 STAGE_VERSION = 3
 
-STEPS: tuple[FilterStep, ...] = (quality, duplicates, contamination, domains, difficulty)
+STEPS: tuple[FilterStep, ...] = (
+    drop_low_quality, drop_duplicates, drop_contaminated, assign_domains, drop_by_difficulty,
+)  # fmt: skip
 """The steps in order, cheap ones first."""
 
 
 def run(context: StageContext) -> StageResult:
-    """The training problems that pass every step. Raises DataError if none does."""
+    """Run the steps and return the problems that remain. Raises DataError if none does."""
     pool = context.load(Problem, "pool")
-    funnel = start([problem for problem in pool if problem.split is Split.TRAIN])
+    funnel = start_funnel([problem for problem in pool if problem.split is Split.TRAIN])
     before = count_values(problem.domain for problem in funnel.problems)
     for step in STEPS:
         step(funnel, context)
     if not funnel.problems:
-        raise DataError(_nothing_left(funnel))
+        raise DataError(_empty_result_message(funnel))
     context.notify(f"filter: {len(funnel.problems):,} of {sum(before.values()):,} problems remain")
     after = count_values(problem.domain for problem in funnel.problems)
     return StageResult(
@@ -44,9 +46,9 @@ def plan(recipe: Recipe) -> dict[str, object]:
     return {"num_problems": num_problems} | planned_cost(recipe, num_problems=num_problems)
 
 
-def _nothing_left(funnel: Funnel) -> str:
+def _empty_result_message(funnel: Funnel) -> str:
     reasons = count_values(drop.reason for drop in funnel.dropped)
-    listed = "; ".join(f"{number} x {reason}" for reason, number in reasons.items())
+    listed = "; ".join(f"{num} x {reason}" for reason, num in reasons.items())
     return (
         f"filter: no training problem is left ({listed or 'the pool has none'}); expected some. "
         "Loosen a rule, e.g. --set filter.quality=null or --set filter.difficulty.max_pass_rate=1"

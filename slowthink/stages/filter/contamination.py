@@ -28,8 +28,8 @@ REASONS = {
 }
 
 
-def contamination(funnel: Funnel, context: StageContext) -> None:
-    """Drop the problems that overlap test problems, and write the certificate of every hit into the
+def drop_contaminated(funnel: Funnel, context: StageContext) -> None:
+    """Drop the problems that overlap test problems, and write the certificate of all leaks into the
     stage's folder."""
     config: ContaminationConfig | None = context.config.contamination
     if config is None:
@@ -38,7 +38,7 @@ def contamination(funnel: Funnel, context: StageContext) -> None:
     sets = load_sets(config, heldout, seed=context.recipe.seed, setting="filter.contamination")
     items = [item for evaluation_set in sets for item in evaluation_set.items]
     problems = sorted(funnel.problems, key=lambda problem: problem.id)
-    overlaps = _leaks(problems, items, config, context.recipe)
+    overlaps = _find_leaks(problems, items, config, context.recipe)
     overlaps, paraphrase_facts = add_paraphrases(problems, overlaps, items, context)
     leaks = {p.id: overlap for p, overlap in zip(problems, overlaps, strict=True) if overlap}
     ids = [problem.id for problem in problems]
@@ -47,7 +47,7 @@ def contamination(funnel: Funnel, context: StageContext) -> None:
     certificate.write(context.folder, report)
     funnel.facts["contamination"] = certificate.summarise(report)
     step = f"contamination: {config.preset}"
-    dropped = [_dropped(id, overlap, step, config) for id, overlap in sorted(leaks.items())]
+    dropped = [_to_dropped(id, overlap, step, config) for id, overlap in sorted(leaks.items())]
     funnel.drop(step, [drop for drop in dropped if drop])
     context.notify(
         f"filter: {report['num_dropped']:,} of {len(ids):,} problems overlap the "
@@ -55,37 +55,32 @@ def contamination(funnel: Funnel, context: StageContext) -> None:
     )
 
 
-def _leaks(
+def _find_leaks(
     problems: Sequence[Problem], items: Sequence[EvaluationItem], config: ContaminationConfig,
     recipe: Recipe,
 ) -> list[Leaks]:  # fmt: skip
     texts = [compared_text(problem, config) for problem in problems]
     if config.preset != "s1" or not config.cross_source:
         return find_leaks(texts, items, config, runner=recipe.runner)
-    rows_of: dict[str, list[int]] = {
-        name: [] for name in source_order({problem.source for problem in problems}, config, recipe)
-    }
-    for row, problem in enumerate(problems):
-        rows_of[problem.source].append(row)
-    sources = {
-        name: [EvaluationItem(name, problems[row].id, texts[row]) for row in rows]
-        for name, rows in rows_of.items()
-    }
-    ordered_rows = [row for rows in rows_of.values() for row in rows]
-    leaks = find_leaks_by_source(sources, items, config)
-    by_row = dict(zip(ordered_rows, leaks, strict=True))
-    return [by_row[row] for row in range(len(problems))]
+    names = source_order({problem.source for problem in problems}, config, recipe)
+    sources: dict[str, list[EvaluationItem]] = {name: [] for name in names}
+    for problem, text in zip(problems, texts, strict=True):
+        sources[problem.source].append(EvaluationItem(problem.source, problem.id, text))
+    ids = [item.id for source in sources.values() for item in source]
+    leaks = dict(zip(ids, find_leaks_by_source(sources, items, config), strict=True))
+    return [leaks[problem.id] for problem in problems]
 
 
 def source_order(names: set[str], config: ContaminationConfig, recipe: Recipe) -> list[str]:
-    """Sources in the order of the settings, then of the pool, then by name."""
+    """The names sorted: those in the setting `source_order` first, then in the pool's order, the
+    others alphabetically."""
     sources = recipe.pool.sources if recipe.pool else ()
-    pool = [name for source in sources if (name := getattr(source, "name", None))]
-    ordered = [*config.source_order, *pool, *sorted(names)]
+    pool_names = [name for source in sources if (name := getattr(source, "name", None))]
+    ordered = [*config.source_order, *pool_names, *sorted(names)]
     return [name for name in dict.fromkeys(ordered) if name in names]
 
 
-def _dropped(
+def _to_dropped(
     id: str, leaks: Sequence[Leak], step: str, config: ContaminationConfig
 ) -> Dropped | None:
     """The record of a dropped problem; None if its leaks are only reported."""

@@ -1,4 +1,4 @@
-"""Estimated cost of a filter's language models before any is loaded: labels, judgements, attempts.
+"""Estimated cost of the filter's language models before any is loaded: attempts, judges, labels.
 
 planned_cost(recipe, num_problems=59000)
 {"num_attempts": 2400, "estimated_tokens": 518400, "difficulty": ["difficulty: 600 of 59,000
@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowthink.recipe import DifficultyConfig, FilterConfig, PromptedModelConfig, Recipe
-from slowthink.stages.filter.difficulty import CostEstimate, estimates, num_tested
+from slowthink.stages.filter.difficulty.cost import CostEstimate, estimate_costs, num_tested
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRequests:
-    """Upper bound on one step's requests to a language model: every reply at its token limit, and
-    none of them readable."""
+    """Upper bound on the cost of one step's questions to a language model: each is retried as often
+    as allowed, and every reply reaches its token limit."""
 
     line: str
+    """The bound in one line, for the user."""
     num_tokens: int
 
 
@@ -36,8 +37,8 @@ def planned_cost(recipe: Recipe, *, num_problems: int) -> dict[str, Any]:
     lines = {"asked": [request.line for request in requests]}
     if config.difficulty is not None:
         num_problems_tested = num_tested(config.difficulty, recipe, num_problems=num_problems)
-        attempts = estimates(config.difficulty, recipe, num_problems=num_problems_tested)
-        untested = _untested(config.difficulty, num_problems_tested, num_problems)
+        attempts = estimate_costs(config.difficulty, recipe, num_problems=num_problems_tested)
+        untested = _untested_lines(config.difficulty, num_problems_tested, num_problems)
         lines["difficulty"] = untested + [estimate.line() for estimate in attempts]
     num_tokens = sum(request.num_tokens for request in requests)
     totals = {
@@ -50,19 +51,19 @@ def planned_cost(recipe: Recipe, *, num_problems: int) -> dict[str, Any]:
 def planned_requests(
     config: FilterConfig, recipe: Recipe, *, num_problems: int
 ) -> list[PlannedRequests]:
-    """Steps that ask a model one question for each problem or candidate, in the filter's order."""
+    """The bounds for the steps that ask a model about each problem or candidate, in their order."""
     paraphrase = config.contamination.paraphrase if config.contamination else None
-    requests = []
+    planned = []
     if paraphrase is not None and paraphrase.judge is not None:
         num_pairs = num_problems * paraphrase.max_candidates
-        requests.append(_requests("paraphrases", paraphrase.judge, recipe, num_questions=num_pairs))
+        planned.append(_plan_step("paraphrases", paraphrase.judge, recipe, num_questions=num_pairs))
     if config.domains is not None and "llm" in config.domains.methods:
         model = config.domains.llm
-        requests.append(_requests("domains", model, recipe, num_questions=num_problems))
-    return requests
+        planned.append(_plan_step("domains", model, recipe, num_questions=num_problems))
+    return planned
 
 
-def _requests(
+def _plan_step(
     step: str, model: PromptedModelConfig, recipe: Recipe, *, num_questions: int
 ) -> PlannedRequests:
     name = recipe.model if model.model == "base" else model.model
@@ -75,11 +76,11 @@ def _requests(
     return PlannedRequests(line=line, num_tokens=num_tokens)
 
 
-def _untested(config: DifficultyConfig, num_tested: int, num_problems: int) -> list[str]:
+def _untested_lines(config: DifficultyConfig, num_tested: int, num_problems: int) -> list[str]:
     """A line on the problems that are not tested, if there are any."""
     if num_tested == num_problems:
         return []
-    tested = f"difficulty: {num_tested:,} of {num_problems:,} problems"
+    share = f"difficulty: {num_tested:,} of {num_problems:,} problems"
     if config.hours is not None:
-        return [f"{tested} fit {config.hours:g} hours and are tested, the others are dropped"]
-    return [f"{tested} are tested (max_problems), the others are kept untested"]
+        return [f"{share} fit {config.hours:g} hours and are tested, the others are dropped"]
+    return [f"{share} are tested (max_problems), the others are kept untested"]

@@ -25,7 +25,7 @@ Labels = tuple[list[Label], dict[str, Any]]
 Method = Callable[[Sequence[Problem], Taxonomy, StageContext], Labels]
 
 
-def domains(funnel: Funnel, context: StageContext) -> None:
+def assign_domains(funnel: Funnel, context: StageContext) -> None:
     """Assign domains to problems without one, or with `overwrite` to all."""
     settings: FilterConfig = context.config
     config = settings.domains
@@ -43,18 +43,18 @@ def domains(funnel: Funnel, context: StageContext) -> None:
         if label.code
     }
     funnel.problems = [
-        replace(problem, domain=assigned[problem.id]) if problem.id in assigned else problem
+        replace(problem, domain=assigned.get(problem.id, problem.domain))
         for problem in funnel.problems
     ]
     funnel.steps.append(funnel_step("domains", len(funnel.problems), []))
-    funnel.facts["domain_labels"] = _facts(funnel.problems, config, labels) | {
+    funnel.facts["domain_labels"] = _label_facts(funnel.problems, config, labels) | {
         "by_method": {name: _method_facts(*method) for name, method in by_method.items()},
-        "agreement": _agreement([method_labels for method_labels, _ in by_method.values()], names),
+        "agreement": _agreement_facts([method[0] for method in by_method.values()], names),
     }
     context.notify(f"filter: domain assigned to {len(assigned):,} of {len(problems):,} problems")
 
 
-def _facts(
+def _label_facts(
     problems: Sequence[Problem], config: DomainsConfig, labels: Sequence[Label]
 ) -> dict[str, Any]:
     return {
@@ -71,31 +71,36 @@ def _method_facts(labels: Sequence[Label], facts: dict[str, Any]) -> dict[str, A
     return {"num_unknown": len(reasons), "unknown": count_values(reasons)} | facts
 
 
-def _agreement(labels: Sequence[Sequence[Label]], names: dict[str, str]) -> dict[str, Any] | None:
+def _agreement_facts(
+    labels_by_method: Sequence[Sequence[Label]], names: dict[str, str]
+) -> dict[str, Any] | None:
     """Agreement of the two methods; None if there is only one."""
-    if len(labels) < 2:
+    if len(labels_by_method) < 2:
         return None
     first, second = (
-        [names[label.code] if label.code else None for label in method] for method in labels
+        [names[label.code] if label.code else None for label in labels]
+        for labels in labels_by_method
     )
     return measure_agreement(first, second)
 
 
-def _texts(problems: Sequence[Problem]) -> list[str]:
+def _texts_with_options(problems: Sequence[Problem]) -> list[str]:
     """The questions with their options."""
     return ["\n".join([problem.question, *problem.choices]) for problem in problems]
 
 
-def _lexical(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
+def _by_words(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
     label = functools.partial(lexical.label_texts, taxonomy)
-    return map_rows(label, _texts(problems), runner=context.recipe.runner), {}
+    return map_rows(label, _texts_with_options(problems), runner=context.recipe.runner), {}
 
 
-def _embedding(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
-    return embedding.label_texts(taxonomy, _texts(problems)), {}
+def _by_embeddings(
+    problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext
+) -> Labels:
+    return embedding.label_texts(taxonomy, _texts_with_options(problems)), {}
 
 
-def _llm(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
+def _with_llm(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
     config: DomainsConfig = context.config.domains
     if not problems:
         return [], {"num_asked_again": 0}
@@ -103,8 +108,8 @@ def _llm(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext)
         config.llm, context.recipe,
         ledger=ledger, tag=llm.TAG, notify=context.notify, progress=context.progress,
     ) as model:  # fmt: skip
-        labels = llm.label_texts(taxonomy, model, problems, _texts(problems))
+        labels = llm.label_texts(taxonomy, model, problems, _texts_with_options(problems))
         return labels, {"num_asked_again": model.num_retried}
 
 
-METHODS: dict[str, Method] = {"lexical": _lexical, "embedding": _embedding, "llm": _llm}
+METHODS: dict[str, Method] = {"lexical": _by_words, "embedding": _by_embeddings, "llm": _with_llm}

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from slowthink.curation.overlap import semantic
 from slowthink.curation.overlap.clusters import Cluster, cluster_equal_keys
 from slowthink.curation.overlap.exact import exact_keys, split_options
 from slowthink.curation.overlap.near import find_near_duplicates
+from slowthink.curation.overlap.semantic import find_semantic_duplicates, is_readable
 from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.run_folder import write_atomic
@@ -30,8 +30,8 @@ from slowthink.records import Dropped, Problem
 from slowthink.stages.filter.funnel import Funnel
 
 CLUSTERS_FILE = "clusters.jsonl"
-SHORTHAND = DuplicatesConfig(exact="plain", near=None, keep=("answer",))
-"""The settings that `duplicates: exact` stands for."""
+EXACT_SHORTHAND = DuplicatesConfig(exact="plain", near=None, keep=("answer",))
+"""What `duplicates: exact` is short for."""
 REASONS = {
     "exact": "duplicate question",
     "near": "near duplicate",
@@ -39,27 +39,27 @@ REASONS = {
 }
 
 
-def duplicates(funnel: Funnel, context: StageContext) -> None:
-    """Drop duplicates, with one step of the funnel for each enabled part."""
+def drop_duplicates(funnel: Funnel, context: StageContext) -> None:
+    """Drop duplicates, with one step of the funnel for each enabled part of the settings."""
     settings: FilterConfig = context.config
     if settings.duplicates is None:
         return
-    config = SHORTHAND if settings.duplicates == "exact" else settings.duplicates
+    config = EXACT_SHORTHAND if settings.duplicates == "exact" else settings.duplicates
     lines: list[str] = []
     facts: dict[str, Any] = {}
-    for part, find in _parts(config, context.recipe.runner).items():
+    for part, find_clusters in _enabled_parts(config, context.recipe.runner).items():
         problems = sorted_by_preference(funnel.problems, config)
-        clusters, part_facts = find(problems)
+        clusters, part_facts = find_clusters(problems)
         step = f"duplicates: {part}"
-        funnel.drop(step, _dropped(step, REASONS[part], problems, clusters))
-        lines += [json.dumps(_row(part, problems, cluster)) + "\n" for cluster in clusters]
-        facts[part] = _facts(clusters) | part_facts
+        funnel.drop(step, _to_dropped(step, REASONS[part], problems, clusters))
+        lines += [json.dumps(_cluster_row(part, problems, cluster)) + "\n" for cluster in clusters]
+        facts[part] = _cluster_facts(clusters) | part_facts
     write_atomic(context.folder / CLUSTERS_FILE, "".join(lines))
     funnel.facts["duplicates"] = facts
 
 
 def sorted_by_preference(problems: Sequence[Problem], config: DuplicatesConfig) -> list[Problem]:
-    """The problems, sorted so that of equal ones the one to keep comes first."""
+    """The problems, sorted so that the one to keep comes before its duplicates."""
     source_ranks = {name: rank for rank, name in enumerate(config.sources)}
 
     def rank(problem: Problem, rule: str) -> int:
@@ -79,18 +79,18 @@ ClustersAndFacts = tuple[list[Cluster], dict[str, Any]]
 Part = Callable[[Sequence[Problem]], ClustersAndFacts]
 
 
-def _parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
+def _enabled_parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     if config.exact is not None:
-        parts["exact"] = partial(_exact, strict=config.exact == "strict", runner=runner)
+        parts["exact"] = partial(_find_exact, strict=config.exact == "strict", runner=runner)
     if config.near is not None:
-        parts["near"] = partial(_near, config=config.near, runner=runner)
+        parts["near"] = partial(_find_near, config=config.near, runner=runner)
     if config.semantic is not None:
-        parts["semantic"] = partial(_semantic, config=config.semantic)
+        parts["semantic"] = partial(_find_semantic, config=config.semantic)
     return parts
 
 
-def _exact(problems: Sequence[Problem], *, strict: bool, runner: str) -> ClustersAndFacts:
+def _find_exact(problems: Sequence[Problem], *, strict: bool, runner: str) -> ClustersAndFacts:
     if not strict:
         return cluster_equal_keys([problem.duplicate_key for problem in problems]), {}
     questions = [(problem.question, problem.choices) for problem in problems]
@@ -98,19 +98,17 @@ def _exact(problems: Sequence[Problem], *, strict: bool, runner: str) -> Cluster
     return cluster_equal_keys([key or None for batch in batches for key in batch.tolist()]), {}
 
 
-def _near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> ClustersAndFacts:
+def _find_near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> ClustersAndFacts:
     texts = [text_with_sorted_options(problem) for problem in problems]
     return find_near_duplicates(texts, **config.model_dump(), runner=runner), {}
 
 
-def _semantic(problems: Sequence[Problem], *, config: SemanticConfig) -> ClustersAndFacts:
+def _find_semantic(problems: Sequence[Problem], *, config: SemanticConfig) -> ClustersAndFacts:
     texts = [text_with_sorted_options(problem) for problem in problems]
-    english = [row for row, text in enumerate(texts) if semantic.is_readable(text)]
-    clusters = semantic.find_semantic_duplicates(
-        [texts[row] for row in english], **config.model_dump()
-    )
-    num_skipped = len(texts) - len(english)
-    return [cluster.reindexed(english) for cluster in clusters], {"num_not_english": num_skipped}
+    rows = [row for row, text in enumerate(texts) if is_readable(text)]
+    clusters = find_semantic_duplicates([texts[row] for row in rows], **config.model_dump())
+    num_skipped = len(texts) - len(rows)
+    return [cluster.reindexed(rows) for cluster in clusters], {"num_not_english": num_skipped}
 
 
 def text_with_sorted_options(problem: Problem) -> str:
@@ -119,7 +117,7 @@ def text_with_sorted_options(problem: Problem) -> str:
     return "\n".join([stem, *sorted([*inline_options, *problem.choices])])
 
 
-def _dropped(
+def _to_dropped(
     step: str, reason: str, problems: Sequence[Problem], clusters: Sequence[Cluster]
 ) -> list[Dropped]:
     dropped = []
@@ -133,11 +131,11 @@ def _dropped(
     return dropped
 
 
-def _row(part: str, problems: Sequence[Problem], cluster: Cluster) -> dict[str, Any]:
+def _cluster_row(part: str, problems: Sequence[Problem], cluster: Cluster) -> dict[str, Any]:
     members = [{"id": problems[m.row].id, "score": m.score} for m in cluster.members]
     return {"part": part, "kept": problems[cluster.kept].id, "members": members}
 
 
-def _facts(clusters: Sequence[Cluster]) -> dict[str, Any]:
+def _cluster_facts(clusters: Sequence[Cluster]) -> dict[str, Any]:
     sizes = [1 + len(cluster.members) for cluster in clusters]
     return {"num_clusters": len(sizes), "largest_cluster": max(sizes, default=0)}

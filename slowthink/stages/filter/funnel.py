@@ -15,7 +15,7 @@ from slowthink.records import Dropped, Problem
 
 @dataclass
 class Funnel:
-    """Problems that remain, those that were dropped, and the steps so far."""
+    """Problems that remain, those that were dropped, the steps so far, and the stage's facts."""
 
     problems: list[Problem]
     dropped: list[Dropped] = field(default_factory=list)
@@ -30,17 +30,17 @@ class Funnel:
         self.dropped.extend(dropped)
 
 
-def start(problems: Sequence[Problem]) -> Funnel:
+def start_funnel(problems: Sequence[Problem]) -> Funnel:
     """The funnel after its first step, which drops repeated ids."""
-    first: dict[str, Problem] = {}
+    by_id: dict[str, Problem] = {}
     dropped = [
         Dropped(id=problem.id, step="read", reason="the same question again")
         for problem in problems
-        if first.setdefault(problem.id, problem) is not problem
+        if by_id.setdefault(problem.id, problem) is not problem
     ]
     step = funnel_step("read", len(problems), dropped)
-    return Funnel(list(first.values()), dropped, [step])
+    return Funnel(list(by_id.values()), dropped, [step])
 
 
 FilterStep = Callable[[Funnel, StageContext], None]
-"""Drops problems from the funnel, by the settings in the context."""
+"""Changes the funnel according to the settings in the context."""

@@ -1,11 +1,11 @@
 r"""Paraphrases of test problems: candidates by sentence embeddings, and a judge's verdict on each.
 
-Runs of words do not detect them. A candidate without a verdict is `similar` and kept by default;
-one that the judge calls the same is a `paraphrase` and dropped:
+Shared word n-grams do not detect them. A candidate without a verdict is a leak of kind `similar`
+and kept by default; one that the judge calls the same is of kind `paraphrase` and dropped:
 
     parse_verdict("Both ask for the number of primes below 20.\nVERDICT: SAME")  # True
 
-The judge sees every pair of texts once, the test problem first; replies are kept in the ledger.
+The judge is given every pair of texts once, the test problem first; the ledger keeps its replies.
 """
 
 from __future__ import annotations
@@ -26,19 +26,15 @@ from slowthink.grading.replies import fenced, final_value, strip_thinking
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 from slowthink.records import Problem
-from slowthink.sampling.prompted_model import (
-    Messages,
-    ModelReply,
-    open_prompted_model,
-)
+from slowthink.sampling.prompted_model import Messages, ModelReply, open_prompted_model
 
 TAG = "contamination"
 """The ledger counts these tokens under this tag."""
 MAX_CHARS = 8_000
 """Maximum length of each of the two texts; a longer one is truncated."""
-_VERDICT = re.compile(r"verdict\s*[:\uff1a]\s*(same|different)\s*\.?", re.IGNORECASE)
+_VERDICT_LINE = re.compile(r"verdict\s*[:\uff1a]\s*(same|different)\s*\.?", re.IGNORECASE)
 
-_SYSTEM = (
+_SYSTEM_PROMPT = (
     "You compare two problems. You do not solve them. You end with one line that is exactly "
     "`VERDICT: SAME` or `VERDICT: DIFFERENT`."
 )
@@ -55,7 +51,7 @@ answer (m + n in place of m/n) do not matter. They are different if a number, a 
 is asked for differs, even where one method solves both, or one is a part of the other. Say in at \
 most two sentences what is given and asked in each and whether anything differs, then give the \
 verdict line."""
-_RETRY = (
+_RETRY_PROMPT = (
     "That does not end with a verdict. Reply with one line and nothing else: `VERDICT: SAME` or "
     "`VERDICT: DIFFERENT`."
 )
@@ -66,7 +62,7 @@ class ParaphrasePair:
     """A problem and a test problem's text that may be paraphrases."""
 
     row: int
-    """Position of the problem."""
+    """Index of the problem."""
     test_text: str
     similarity: float
 
@@ -76,13 +72,13 @@ def build_messages(test_text: str, text: str) -> Messages:
     prompt = _PROMPT.format(
         tested=fenced(test_text, max_chars=MAX_CHARS), other=fenced(text, max_chars=MAX_CHARS)
     )
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": prompt}]
+    return [{"role": "system", "content": _SYSTEM_PROMPT}, {"role": "user", "content": prompt}]
 
 
 def parse_verdict(text: str) -> bool | None:
-    """Whether the reply's last line calls the two the same; None if it is no verdict, or if another
-    line contradicts it."""
-    value = final_value(strip_thinking(text), _VERDICT)
+    """Whether the reply's last line calls the two the same; None if the line is not a verdict or
+    another line contradicts it."""
+    value = final_value(strip_thinking(text), _VERDICT_LINE)
     return None if value is None else value == "same"
 
 
@@ -92,34 +88,35 @@ def add_paraphrases(
     items: Sequence[EvaluationItem],
     context: StageContext,
 ) -> tuple[list[Leaks], dict[str, Any]]:
-    """Each problem's leaks in `overlaps` followed by its leaks by meaning, and the certificate's
-    figures.
+    """Each problem's leaks in `overlaps` followed by its paraphrases and similar problems; and
+    figures for the certificate.
 
-    Only problems that no leak in `overlaps` drops are compared. Raises ConfigError if the embedding
+    Compares only the problems that no leak in `overlaps` drops. Raises ConfigError if the embedding
     package or the judge is unavailable.
     """
     config: ContaminationConfig = context.config.contamination
     settings = config.paraphrase
     if settings is None:
         return list(overlaps), {}
-    items_of: dict[str, list[EvaluationItem]] = {}
+    items_by_text: dict[str, list[EvaluationItem]] = {}
     for item in items:
-        items_of.setdefault(item.text, []).append(item)
+        items_by_text.setdefault(item.text, []).append(item)
     texts = {
         row: compared_text(problems[row], config)
         for row, leaks in enumerate(overlaps)
         if not any(must_drop(leak, config) for leak in leaks)
     }
-    pairs = _pairs(texts, overlaps, list(items_of), settings)
-    replies, judge_facts = _judged(pairs, problems, texts, context)
+    pairs = _candidate_pairs(texts, overlaps, list(items_by_text), settings)
+    replies, judge_facts = _judge_pairs(pairs, problems, texts, context)
     extended = [list(leaks) for leaks in overlaps]
     for pair, reply in zip(pairs, replies, strict=True):
         if reply.value is not False:
-            extended[pair.row] += [_leak(pair, reply, item) for item in items_of[pair.test_text]]
+            same_text = items_by_text[pair.test_text]
+            extended[pair.row] += [_to_leak(pair, reply, item) for item in same_text]
     facts = {
         "num_looked_at": len(texts),
         "num_unread": sum(not is_readable(text) for text in texts.values()),
-        "num_tested_unread": sum(len(items_of[text]) for text in items_of if not is_readable(text)),
+        "num_tested_unread": sum(not is_readable(item.text) for item in items),
         "num_candidates": len(pairs),
         "num_with_candidates": len({pair.row for pair in pairs}),
     }
@@ -127,7 +124,7 @@ def add_paraphrases(
     return [tuple(leaks) for leaks in extended], facts | {"judge": judge_facts}
 
 
-def _pairs(
+def _candidate_pairs(
     texts: dict[int, str], overlaps: Sequence[Leaks], test_texts: Sequence[str],
     config: ParaphraseConfig,
 ) -> list[ParaphrasePair]:  # fmt: skip
@@ -143,7 +140,7 @@ def _pairs(
     ]
 
 
-def _judged(
+def _judge_pairs(
     pairs: Sequence[ParaphrasePair],
     problems: Sequence[Problem],
     texts: dict[int, str],
@@ -164,7 +161,7 @@ def _judged(
             [problems[pair.row] for pair in pairs],
             [build_messages(pair.test_text, texts[pair.row]) for pair in pairs],
             parse=parse_verdict,
-            retry_prompt=_RETRY,
+            retry_prompt=_RETRY_PROMPT,
         )
     verdicts = Counter(reply.value for reply in replies)
     return replies, {
@@ -176,7 +173,7 @@ def _judged(
     }
 
 
-def _leak(pair: ParaphrasePair, reply: ModelReply[bool], item: EvaluationItem) -> Leak:
+def _to_leak(pair: ParaphrasePair, reply: ModelReply[bool], item: EvaluationItem) -> Leak:
     """The leak of a pair; with the judge's reason if it calls the two the same."""
     if not reply.value or reply.text is None:
         return Leak("similar", item, pair.similarity, 0.0, 0.0, 0, "")

@@ -1,11 +1,11 @@
-"""Quality rules by name: a rule returns None (keep) or a match (the problem is dropped).
+"""Quality rules: each takes a problem and returns its fault, or None to keep the problem.
 
     {"id": "p-…", "step": "quality: multi_part", "reason": "holds a part number such as p1.",
      "evidence": "…p1. Find x. p2. Find y."}
 
-Preset `s1` is exactly s1's (simplescaling/s1@77272c6: data/filter.ipynb), including side effects:
-its `p7.` also matches "top7.", its bold rule needs a digit later in the line. Preset `strict`
-(quality_strict.py) is ours.
+Preset `s1` is exactly s1's (simplescaling/s1@77272c6: data/filter.ipynb), including its mistakes:
+`p7.` also matches "top7.", and a bold span is dropped if a digit follows in the line. Preset
+`strict` (quality_strict.py) is ours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.runner import map_rows
-from slowthink.recipe import FilterConfig
 from slowthink.recipe.curation import QualityConfig
 from slowthink.records import Dropped, Problem
 from slowthink.stages.filter import quality_strict
@@ -35,8 +34,8 @@ BOLD_THEN_DIGIT = FaultPattern(
 )
 
 
-def no_reference(problem: Problem) -> RuleMatch | None:
-    """No reference solution: s1 drops these rows, since their attempts cannot be graded."""
+def no_reference_solution(problem: Problem) -> RuleMatch | None:
+    """Neither an answer nor a solution; s1 drops these, since attempts cannot be graded."""
     if problem.answer or problem.solution:
         return None
     return RuleMatch("has neither an answer nor a solution", as_evidence(problem.question))
@@ -64,15 +63,15 @@ def bold_number(problem: Problem) -> RuleMatch | None:
 
 QUALITY_RULES: dict[str, dict[str, Rule]] = {
     "s1": {
-        "no_reference": no_reference,
+        "no_reference": no_reference_solution,
         "drawing": drawing,
         "image": image,
         "multi_part": multi_part,
         "bold_number": bold_number,
     },
-    "strict": dict(quality_strict.rules_of(QualityConfig())),
+    "strict": dict(quality_strict.configured_rules(QualityConfig())),
 }
-"""Rules by preset, in the order in which they are applied."""
+"""Preset → its rules by name, in the order in which they are applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +82,18 @@ class BrokenRule:
     match: RuleMatch
 
 
-def rules_of(quality: str | QualityConfig) -> Mapping[str, Rule]:
-    """The rules of a preset, by its name or its settings."""
-    if isinstance(quality, QualityConfig):
-        return quality_strict.rules_of(quality)
-    return QUALITY_RULES[quality]
+def rules_for(preset: str | QualityConfig) -> Mapping[str, Rule]:
+    """The rules of a preset by name; with settings, those of preset strict under the settings."""
+    if isinstance(preset, QualityConfig):
+        return quality_strict.configured_rules(preset)
+    return QUALITY_RULES[preset]
 
 
 def first_broken_rules(
-    quality: str | QualityConfig, problems: Sequence[Problem]
+    preset: str | QualityConfig, problems: Sequence[Problem]
 ) -> list[BrokenRule | None]:
     """The first rule of the preset that each problem breaks; None if it breaks none."""
-    rules = rules_of(quality)
+    rules = rules_for(preset)
     return [_first_broken_rule(rules, problem) for problem in problems]
 
 
@@ -105,18 +104,18 @@ def _first_broken_rule(rules: Mapping[str, Rule], problem: Problem) -> BrokenRul
     return None
 
 
-def quality(funnel: Funnel, context: StageContext) -> None:
+def drop_low_quality(funnel: Funnel, context: StageContext) -> None:
     """Drop the problems that break a rule, with one step of the funnel for each rule."""
-    config: FilterConfig = context.config
-    if config.quality is None:
+    preset: str | QualityConfig | None = context.config.quality
+    if preset is None:
         return
-    check = functools.partial(first_broken_rules, config.quality)
+    check = functools.partial(first_broken_rules, preset)
     broken_rules = map_rows(check, funnel.problems, runner=context.recipe.runner)
-    dropped: dict[str, list[Dropped]] = {name: [] for name in rules_of(config.quality)}
+    dropped: dict[str, list[Dropped]] = {f"quality: {name}": [] for name in rules_for(preset)}
     for problem, rule in zip(funnel.problems, broken_rules, strict=True):
         if rule is not None:
             step, match = f"quality: {rule.name}", rule.match
             drop = Dropped(id=problem.id, step=step, reason=match.reason, evidence=match.span)
-            dropped[rule.name].append(drop)
-    for name, drops in dropped.items():
-        funnel.drop(f"quality: {name}", drops)
+            dropped[step].append(drop)
+    for step, dropped_by_rule in dropped.items():
+        funnel.drop(step, dropped_by_rule)

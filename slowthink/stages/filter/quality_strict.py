@@ -3,9 +3,9 @@ r"""Preset `strict`: what s1's rules are meant to drop, in English and Chinese, 
     multi_part(problem("(1) 求a的值; (2) 求b的值"), …) == RuleMatch("asks more than once", "…")
     multi_part(problem("Find the top7. They win."), …) is None      # s1 drops it
 
-A rule searches the text for the words of a fault and returns the matched span. The rules cannot
-detect: a figure that no word mentions, two questions in one sentence, Latin languages in texts
-under 12 words, mojibake of code pages other than Windows-1252 and Latin-1.
+A rule searches the text for words that indicate a fault, and returns the matched span. The rules
+cannot detect: a missing figure that no word mentions, two questions in one sentence, Latin
+languages in texts under 12 words, mojibake of code pages other than Windows-1252 and Latin-1.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ class RuleMatch:
 StrictRule = Callable[[Problem, QualityConfig], RuleMatch | None]
 
 
-def rules_of(config: QualityConfig) -> dict[str, Callable[[Problem], RuleMatch | None]]:
+def configured_rules(config: QualityConfig) -> dict[str, Callable[[Problem], RuleMatch | None]]:
     """The preset's rules under these settings, in the order in which they are applied."""
     return {
-        name: functools.partial(_call, rule, config)
-        for name, rule in RULES.items()
+        name: functools.partial(_apply_rule, rule, config)
+        for name, rule in STRICT_RULES.items()
         if name not in config.skip
     }
 
 
-def _call(rule: StrictRule, config: QualityConfig, problem: Problem) -> RuleMatch | None:
+def _apply_rule(rule: StrictRule, config: QualityConfig, problem: Problem) -> RuleMatch | None:
     return rule(problem, config)
 
 
-def around(text: str, start: int, end: int) -> str:
-    """The span with SPAN_MARGIN characters of context, as evidence."""
+def span_with_context(text: str, start: int, end: int) -> str:
+    """text[start:end] with SPAN_MARGIN characters of context on either side, as evidence."""
     left, right = max(0, start - SPAN_MARGIN), end + SPAN_MARGIN
     return as_evidence(
         ("…" if left else "") + text[left:right] + ("…" if right < len(text) else "")
@@ -61,13 +61,13 @@ def around(text: str, start: int, end: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FaultPattern:
-    """A pattern of faults and their reason."""
+    """A pattern that finds one kind of fault, and the reason with which problems are dropped."""
 
     reason: str
     pattern: re.Pattern[str]
     hints: tuple[str, ...] = ()
-    """Every lower-cased text that the pattern matches contains one of these, if there are any. The
-    search for them is twenty times faster."""
+    """If given, each match contains one of these in lower case; searching for them first is twenty
+    times faster."""
 
     def find(self, text: str) -> RuleMatch | None:
         """The first match in the text."""
@@ -76,19 +76,19 @@ class FaultPattern:
             if not any(hint in lower for hint in self.hints):
                 return None
         match = self.pattern.search(text)
-        return match and RuleMatch(self.reason, around(text, *match.span()))
+        return match and RuleMatch(self.reason, span_with_context(text, *match.span()))
 
 
 # --- the text -------------------------------------------------------------------------------------
 
-DEBRIS = FaultPattern("holds encoding debris", re.compile(
+DEBRIS_FAULT = FaultPattern("holds encoding debris", re.compile(
     "[\ufffd\ufffe\uffff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff]"
     "|â€[™œ\u009d“”˜¦\u0093\u0094\u0099\u009c]|Ã[\u0080-\u00bf]|Â[\u00a0-\u00bf]|ï¼[\u0080-\u00bf]"
     r"|&(?:amp|lt|gt|nbsp|quot|apos|times|deg|le|ge|minus|ldquo|rdquo|lsquo|rsquo|mdash|ndash"
     r"|#\d{2,5}|#x[0-9a-fA-F]{2,4});"
     r"|</p>|<p\s[^<>\n]{1,200}>|</?(?:div|span|table|tr|td|th|font|script|style|li|ul|ol)(?:\s[^<>\n]{0,200})?/?>"
 ))  # fmt: skip
-IMAGE = re.compile(
+IMAGE_PATTERN = re.compile(
     r"\[img\b|!\[[^\]\n]{0,200}\](?:\s?\()?|<img\b|<image[\s_>\d]|<ImageHere>|\\includegraphics|\[图\d?\]"
     r"|如图|下图|右图|左图|上图|见图|附图|如右?所示的?图|图\d?\s?[(（]?[甲乙a-z\d]?[)）]?所示"
     r"|(?i:\b(?:figure|diagram|picture|image|graph|chart|map|drawing|sketch|illustration)s?"
@@ -103,28 +103,28 @@ IMAGE = re.compile(
     r"(?:the )?(?:figure|fig\b|diagram|picture|sketch|image|illustration)))"
     r"|\b[Ff]ig(?:ure|\.)?\s?\d|\bpictured (?:below|above|here)\b"
 )
-LINK = re.compile(r"(?i:\bhttps?:/?/|\bwww\.\w+\.\w|\bftp://)|\\(?:href|url)\{")
-DRAWING = re.compile(
+LINK_PATTERN = re.compile(r"(?i:\bhttps?:/?/|\bwww\.\w+\.\w|\bftp://)|\\(?:href|url)\{")
+DRAWING_CODE = re.compile(
     r"\[/?asy\]|```asy|\\begin\{(?:tikzpicture|picture|asy|pspicture)\}|\bunitsize\(|\\xymatrix"
 )
 IMAGE_FAULT = FaultPattern(
-    "refers to an image", IMAGE,
+    "refers to an image", IMAGE_PATTERN,
     ("fig", "diagram", "pictur", "image", "graph", "chart", "map", "drawing", "sketch", "illustrat",
      "shown", "![", "<img", "[img", "drawn", "图"),
 )  # fmt: skip
-LINK_FAULT = FaultPattern("holds a link", LINK, ("http", "www.", "ftp:", "\\href", "\\url"))
+LINK_FAULT = FaultPattern("holds a link", LINK_PATTERN, ("http", "www.", "ftp:", "\\href", "\\url"))
 DRAWING_FAULT = FaultPattern(
-    "holds a drawing as code", DRAWING, ("asy", "picture}", "unitsize", "xymatrix")
+    "holds a drawing as code", DRAWING_CODE, ("asy", "picture}", "unitsize", "xymatrix")
 )
 _ART_LINE = re.compile(r"^(?=.*[|/\\+_])[ \t|_/\\+\-=.oO*'`^<>]{4,}$")
 _ART_MARK = re.compile(r"[|/\\+]")
-ART_LINES = 3
-"""This many consecutive lines of drawing strokes are a drawing."""
+MIN_ART_LINES = 3
+"""Minimum number of consecutive lines of strokes that are a drawing."""
 
 
 def encoding(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     """Replacement and control characters, mojibake, HTML entities and blocks (not `<br>`)."""
-    return DEBRIS.find(problem.question)
+    return DEBRIS_FAULT.find(problem.question)
 
 
 def image(problem: Problem, _: QualityConfig) -> RuleMatch | None:
@@ -135,21 +135,20 @@ def image(problem: Problem, _: QualityConfig) -> RuleMatch | None:
 def drawing(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     """A drawing as code or in characters."""
     text = problem.question
-    return DRAWING_FAULT.find(text) or _ascii_art(text)
+    return DRAWING_FAULT.find(text) or _find_ascii_art(text)
 
 
-def _ascii_art(text: str) -> RuleMatch | None:
-    if text.count("\n") < ART_LINES - 1 or not _ART_MARK.search(text):
+def _find_ascii_art(text: str) -> RuleMatch | None:
+    if text.count("\n") < MIN_ART_LINES - 1 or not _ART_MARK.search(text):
         return None
     lines = text.split("\n")
-    run = 0
-    for number, line in enumerate(lines):
-        strokes = _ART_LINE.match(line) and not set(line) <= set("\\ ") and "---|" not in line
-        run = run + 1 if strokes else 0
-        if run == ART_LINES:
-            return RuleMatch(
-                "holds a drawing in characters", as_evidence("\n".join(lines[number - 2 :]))
-            )
+    num_art_lines = 0
+    for index, line in enumerate(lines):
+        is_art = _ART_LINE.match(line) and not set(line) <= set("\\ ") and "---|" not in line
+        num_art_lines = num_art_lines + 1 if is_art else 0
+        if num_art_lines == MIN_ART_LINES:
+            span = "\n".join(lines[index + 1 - MIN_ART_LINES :])
+            return RuleMatch("holds a drawing in characters", as_evidence(span))
     return None
 
 
@@ -165,15 +164,15 @@ ASKS_VALUE = re.compile(
     r"|estimate|simplify|factor|derive|give|obtain|state|sketch|is it|are there|does there|can)\b)"
     r"|求(?!证)|计算|多少|几[个种次]|是否|哪|为何值|取值范围|化简|[?？]"
 )
-PROOF = re.compile(
+PROOF_PATTERN = re.compile(
     r"(?:^|[.:;,!?)\]$。；，：！？）]\s*|\n\s*"
     r"|\b(?:[Aa]nd|[Tt]hen|[Pp]lease|[Hh]ence|[Tt]hus|also) )"
     r"(?:[Pp]rove|[Ss]how|[Dd]isprove|[Vv]erify)\b(?!\s+(?:me|your|up|work|all|the steps))"
     r"|(?<!要)求证|试证|证明[:：，,]"
     r"|(?<![可已被能经易以的未于了])(?<!不需要|不要求)(?<!不[需必用]|无[需须])证明(?!了|过|题|书|的|是|中|方法)"
 )
-PROOF_FAULT = FaultPattern("asks for a proof", PROOF, ("prove", "show", "verify", "证"))
-_LABELS = (
+PROOF_FAULT = FaultPattern("asks for a proof", PROOF_PATTERN, ("prove", "show", "verify", "证"))
+_PART_LABELS = (
     re.compile(r"(?<![\w\\^_{(])[(（]([a-h])[)）]"),
     re.compile(r"(?<![\w\\^_{(])[(（](i{1,3}|iv|v|vi{1,3})[)）]"),
     re.compile(r"(?<![\w\\^_{(=])[(（]([1-9])[)）]"),
@@ -184,7 +183,7 @@ _LABELS = (
     re.compile(r"(?:^|\n)\s*(?:[Pp]art|PART) ([A-D1-4])\b"),
     re.compile(r"第([一二三四])[问题小]"),
 )
-_ORDERS = ("abcdefgh", "123456789", "①②③④⑤⑥", "ABCD", "一二三四", ("i", "ii", "iii", "iv", "v"))
+_SERIES = ("abcdefgh", "123456789", "①②③④⑤⑥", "ABCD", "一二三四", ("i", "ii", "iii", "iv", "v"))
 _ASKS_PART = re.compile(
     r"(?i:^\W{0,6}(?:hence |then |now |also |if [^.?]{1,120}[,.] ?)?"
     r"(?:find|determine|compute|calculate|evaluate|what|how|which|why|express|solve|prove"
@@ -200,34 +199,33 @@ def multi_part(problem: Problem, _: QualityConfig) -> RuleMatch | None:
     text = problem.question
     if not _MAY_HAVE_PARTS.search(text):
         return None
-    for pattern in _LABELS:
-        if not (parts := _in_order(list(pattern.finditer(text)))):
-            continue
-        ends = [*(label.start() for label in parts[1:]), len(text)]
+    for pattern in _PART_LABELS:
+        labels = _labels_in_series(list(pattern.finditer(text)))
+        ends = [*(label.start() for label in labels[1:]), len(text)]
         asking = [
             label
-            for label, end in zip(parts, ends, strict=True)
+            for label, end in zip(labels, ends, strict=False)
             if _ASKS_PART.search(text[label.end() : end])
         ]
         if len(asking) > 1:
-            return RuleMatch("asks more than once", around(text, *asking[1].span()))
+            return RuleMatch("asks more than once", span_with_context(text, *asking[1].span()))
     return None
 
 
-def _in_order(labels: list[re.Match[str]]) -> list[re.Match[str]]:
-    """The labels that form the start of a series such as a, b, c, at least two; else none."""
-    for order in _ORDERS:
-        series: list[re.Match[str]] = []
+def _labels_in_series(labels: list[re.Match[str]]) -> list[re.Match[str]]:
+    """The labels that are the start of a series such as a, b, c; [] if fewer than two are."""
+    for series in _SERIES:
+        in_series: list[re.Match[str]] = []
         for label in labels:
-            if len(series) < len(order) and label[1] == order[len(series)]:
-                series.append(label)
-        if len(series) > 1:
-            return series
+            if len(in_series) < len(series) and label[1] == series[len(in_series)]:
+                in_series.append(label)
+        if len(in_series) > 1:
+            return in_series
     return []
 
 
 def proof(problem: Problem, _: QualityConfig) -> RuleMatch | None:
-    """A question that asks for a proof, and for no value that a reference answer could give."""
+    """A question that asks for a proof and not also for a value that the answer gives."""
     match = PROOF_FAULT.find(problem.question)
     if match is None or (problem.answer and ASKS_VALUE.search(problem.question)):
         return None
@@ -241,7 +239,7 @@ NO_ANSWER = re.compile(
     r"|above|below).*|answers? (?:may )?var(?:y|ies).*|q\.?e\.?d\.?|略|答案略|见解析|见解答|无答案"
     r"|证明(?:见解析|略)?|解析)?\W*"
 )
-_WHOLE = re.compile(r"[-+−]?\$?[-+]?\d[\d,]*\$?")
+_INTEGER = re.compile(r"[-+−]?\$?[-+]?\d[\d,]*\$?")
 _NUMBER = re.compile(r"\$?[-+−]?(?:\d+(?:\.\d+)?|\.\d+|\\[dt]?frac\{-?\d+\}\{\d+\}|\d+/\d+)\$?%?")
 
 
@@ -250,15 +248,16 @@ def answer(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     text = (problem.answer or "").strip()
     if not text:
         return RuleMatch("has no answer", as_evidence(problem.question))
-    if _WHOLE.fullmatch(text):
+    if _INTEGER.fullmatch(text):
         return None
     if len(text) > 3 and len(text.split()) > config.max_answer_words:
         return RuleMatch(f"the answer has over {config.max_answer_words} words", as_evidence(text))
-    return _unusable(text)
+    return _fault_of_answer(text)
 
 
 @functools.lru_cache(maxsize=200_000)
-def _unusable(text: str) -> RuleMatch | None:
+def _fault_of_answer(text: str) -> RuleMatch | None:
+    """The fault of an answer that names no value or that the grader does not accept."""
     if len(text) < 60 and NO_ANSWER.fullmatch(text) and not any(map(str.isdigit, text)):
         return RuleMatch("the answer says nothing", as_evidence(text))
     if compare(text, text, context=AnswerContext()).equal is False:
@@ -266,12 +265,12 @@ def _unusable(text: str) -> RuleMatch | None:
     return None
 
 
-def answer_kind(problem: Problem) -> str:
-    """choice, integer, number, list, words or expression, by the form of the answer."""
+def classify_answer(problem: Problem) -> str:
+    """The type of the answer: choice, integer, number, list, words or expression."""
     text = (problem.answer or "").strip()
     if parse_choice(text).letters and (problem.choices or len(text) <= 3):
         return "choice"
-    if _WHOLE.fullmatch(text):
+    if _INTEGER.fullmatch(text):
         return "integer"
     if _NUMBER.fullmatch(text):
         return "number"
@@ -281,8 +280,8 @@ def answer_kind(problem: Problem) -> str:
 
 
 def answer_type(problem: Problem, config: QualityConfig) -> RuleMatch | None:
-    """An answer of a kind that the settings do not allow."""
-    if config.answer_types is None or (kind := answer_kind(problem)) in config.answer_types:
+    """An answer of a type that the settings do not allow."""
+    if config.answer_types is None or (kind := classify_answer(problem)) in config.answer_types:
         return None
     return RuleMatch(f"the answer is of kind {kind}", as_evidence(problem.answer or ""))
 
@@ -297,7 +296,7 @@ def language(problem: Problem, config: QualityConfig) -> RuleMatch | None:
     return RuleMatch(f"the language is {name}", as_evidence(problem.question))
 
 
-RULES: dict[str, StrictRule] = {
+STRICT_RULES: dict[str, StrictRule] = {
     "encoding": encoding,
     "image": image,
     "drawing": drawing,

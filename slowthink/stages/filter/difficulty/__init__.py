@@ -22,37 +22,30 @@ from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import DifficultyConfig
 from slowthink.records import Dropped, Problem
 from slowthink.serialise import plain
-from slowthink.stages.filter.difficulty.cost import (
-    CostEstimate,
-    estimates,
-    ids_to_test,
-    num_tested,
-)
+from slowthink.stages.filter.difficulty.cost import estimate_costs, ids_to_test
 from slowthink.stages.filter.difficulty.pass_rates import difficulty_facts
 from slowthink.stages.filter.difficulty.step import StepContext, StepResult, run_step
 from slowthink.stages.filter.funnel import Funnel
 
-__all__ = ["CostEstimate", "difficulty", "estimates", "num_tested"]
-
 SUB_POOL = "difficulty: sub-pool"
 
 
-def difficulty(funnel: Funnel, context: StageContext) -> None:
+def drop_by_difficulty(funnel: Funnel, context: StageContext) -> None:
     """Drop the problems outside the bands. Problems without any attempt are kept and counted."""
     config: DifficultyConfig | None = context.config.difficulty
     if config is None:
         return
-    tested = _to_test(funnel, context, config)
+    tested = _select_tested(funnel, context, config)
     if not tested:
         return
-    for estimate in estimates(config, context.recipe, num_problems=len(tested)):
+    for estimate in estimate_costs(config, context.recipe, num_problems=len(tested)):
         context.notify(f"filter: {estimate.line()}")
     problems, steps = funnel.problems, config.resolved_steps()
     results: list[StepResult] = []
     with context.open_ledger() as ledger, Grader() as grader:
-        for number, step in enumerate(steps, start=1):
+        for step in steps:
             step_context = StepContext(
-                step=step, key_check=config.key_check, is_last=number == len(steps),
+                step=step, key_check=config.key_check, is_last=step is steps[-1],
                 stage=context, ledger=ledger, grader=grader,
             )  # fmt: skip
             result = run_step(tested, step_context)
@@ -63,10 +56,12 @@ def difficulty(funnel: Funnel, context: StageContext) -> None:
             tested = [problem for problem in tested if problem.id not in dropped_ids]
         cost, seconds = ledger.spent(context.stage)
     funnel.facts |= {"tokens": plain(cost), "sampling_seconds": seconds}
-    _report(funnel, context, results, problems=problems)
+    _write_report(funnel, context, results, problems=problems)
 
 
-def _to_test(funnel: Funnel, context: StageContext, config: DifficultyConfig) -> list[Problem]:
+def _select_tested(
+    funnel: Funnel, context: StageContext, config: DifficultyConfig
+) -> list[Problem]:
     """The problems to test; with `hours` the others are dropped."""
     ids = ids_to_test(funnel.problems, config, context.recipe)
     if config.hours is not None:
@@ -80,20 +75,23 @@ def _to_test(funnel: Funnel, context: StageContext, config: DifficultyConfig) ->
     return [problem for problem in funnel.problems if problem.id in ids]
 
 
-def _report(
+def _write_report(
     funnel: Funnel, context: StageContext, results: list[StepResult], *, problems: list[Problem]
 ) -> None:
     """Add the facts, and write a line for each pass rate and each disputed answer. The facts show
-    the pass rates of the last model."""
-    all_estimates = [estimate for result in results for estimate in result.estimates]
-    last_step = next((result.estimates for result in reversed(results) if result.estimates), [])
-    last_model = [estimate for estimate in last_step if estimate.model == last_step[-1].model]
-    num_tested = len({estimate.id for estimate in all_estimates})
+    the pass rates of the last model of the last step."""
+    estimates = [(result.name, estimate) for result in results for estimate in result.estimates]
+    last_model = [
+        estimate
+        for name, estimate in estimates
+        if (name, estimate.model) == (estimates[-1][0], estimates[-1][1].model)
+    ]
+    num_tested = len({estimate.id for _, estimate in estimates})
     domains = {problem.id: problem.domain for problem in problems}
     facts = difficulty_facts(last_model, num_untested=len(problems) - num_tested, domains=domains)
     disputed = [answer for result in results for answer in result.disputed]
     attempts = [row for result in results for row in result.attempts]
-    for warning in _unanswered(attempts):
+    for warning in _no_answer_warnings(attempts):
         context.notify(warning)
     funnel.facts |= {
         "budget_violations": sum(row["budget_violations"] for row in attempts),
@@ -102,11 +100,7 @@ def _report(
     }
     servers = [row["server"] for row in attempts if "server" in row]
     funnel.facts |= {"server": servers[-1]} if servers else {}
-    rows = [
-        {"step": result.name} | estimate.row()
-        for result in results
-        for estimate in result.estimates
-    ]
+    rows = [{"step": name} | estimate.row() for name, estimate in estimates]
     _write_lines(context.folder / "difficulty.jsonl", rows)
     if disputed:
         _write_lines(context.folder / "key_review.jsonl", [answer.row() for answer in disputed])
@@ -117,13 +111,13 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     write_atomic(path, "".join(lines))
 
 
-def _unanswered(attempts: list[dict[str, Any]]) -> Iterator[str]:
+def _no_answer_warnings(attempts: list[dict[str, Any]]) -> Iterator[str]:
     """A warning for each model whose attempts mostly count as unsolved for lack of an answer."""
     for row in attempts:
-        number, total = row.get("num_no_answer", 0), row.get("num_attempts", 0)
-        if number > total / 2:
+        num_attempts, num_unanswered = row.get("num_attempts", 0), row.get("num_no_answer", 0)
+        if num_unanswered > num_attempts / 2:
             yield (
-                f"filter: {row['step']}: {row['model']}: {number:,} of {total:,} attempts give no "
-                "answer and count as unsolved; expected an answer in most. Raise answer_tokens, or "
-                "set last_number if recorded answers are not marked"
+                f"filter: {row['step']}: {row['model']}: {num_unanswered:,} of {num_attempts:,} "
+                "attempts give no answer and count as unsolved; expected an answer in most. Raise "
+                "answer_tokens, or set last_number if recorded answers are not marked"
             )

@@ -1,4 +1,4 @@
-"""Sources of attempts (a model or a file), and the loop that requests them until all is decided.
+"""Sources of attempts (a model or a file), and the loop that requests them.
 
 run_attempts(source, {"p-…": AttemptTracker(PassRateRule(band))})  # sets decision and grades
 """
@@ -17,34 +17,33 @@ from slowthink.grading import GradeItem, Grader
 from slowthink.recipe import AttemptModel, DifficultyStep, Recipe
 from slowthink.records import Budget, Completion, Grade, Problem, Sampling
 from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks
-from slowthink.stages.filter.difficulty.cost import settings_of
+from slowthink.stages.filter.difficulty.cost import attempt_settings
 from slowthink.stages.filter.difficulty.stopping import AttemptTracker
 
 Waves = Sequence[tuple[str, range]]
-"""Pairs of a problem's id and the numbers of its attempts."""
+"""Pairs of a problem's id and the indices of the attempts to make at it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class GradedAttempt:
     """One graded attempt."""
 
     problem_id: str
-    number: int
+    index: int
     grade: Grade
 
 
 class AttemptSource(Protocol):
-    """Returns attempts in any order."""
+    """Makes attempts and returns them in any order."""
 
     def submit(self, waves: Waves) -> None:
         """Request attempts."""
 
-    def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
+    def cancel(self, problem_id: str, indices: Iterable[int]) -> None:
         """Cancel attempts that are no longer needed."""
 
-    def returned(self) -> list[Returned]:
-        """Attempts returned since the last call. Blocks until there is one; empty if none is
-        outstanding."""
+    def completed(self) -> list[GradedAttempt]:
+        """Attempts completed since the last call. Blocks for the first; [] if none is requested."""
 
 
 def run_attempts(
@@ -58,19 +57,19 @@ def run_attempts(
     A problem's next wave is requested as soon as its last one is complete, independent of the other
     problems.
     """
-    touched: Iterable[str] = trackers
+    ids: Iterable[str] = trackers
     while True:
-        waves = [(id, trackers[id].next_wave()) for id in sorted(touched)]
+        waves = [(id, trackers[id].next_wave()) for id in sorted(ids)]
         source.submit([(id, wave) for id, wave in waves if wave])
         num_open = sum(tracker.decision is None for tracker in trackers.values())
         progress(len(trackers) - num_open, len(trackers))
-        attempts = source.returned()
+        attempts = source.completed()
         if not attempts:
             return
-        touched = dict.fromkeys(attempt.problem_id for attempt in attempts)
+        ids = dict.fromkeys(attempt.problem_id for attempt in attempts)
         for attempt in attempts:
-            trackers[attempt.problem_id].add(attempt.number, attempt.grade)
-        for id in touched:
+            trackers[attempt.problem_id].add(attempt.index, attempt.grade)
+        for id in ids:
             if trackers[id].decision is not None:
                 source.cancel(id, trackers[id].outstanding)
 
@@ -78,58 +77,59 @@ def run_attempts(
 class ModelSource:
     """Attempts of a session's model; attempts in the ledger are reused."""
 
-    def __init__(self, sampler: Sampler, grader: Grader, firsts: Sequence[Task]) -> None:
-        """`firsts`: the first attempt at each problem."""
+    def __init__(self, sampler: Sampler, grader: Grader, first_tasks: Sequence[Task]) -> None:
+        """`first_tasks` has the first attempt at each problem."""
         self.queue = sampler.task_queue()
         self.num_violations = 0
         self.num_tokens: dict[tuple[str, int], int] = {}
-        """Tokens of each returned attempt, by problem and number."""
+        """Tokens of each completed attempt, by problem id and index."""
         self._grader = grader
-        self._firsts = {task.problem.id: task for task in firsts}
+        self._first_tasks = {task.problem.id: task for task in first_tasks}
         self._outstanding: dict[tuple[str, int], Task] = {}
-        self._keys: dict[int, tuple[str, int]] = {}
+        self._key_by_task: dict[int, tuple[str, int]] = {}
+        """id(task) → problem id and index of the attempt."""
 
     def submit(self, waves: Waves) -> None:
         """Request attempts."""
         tasks = {
-            (problem_id, number): self._task(problem_id, number)
+            (problem_id, index): self._make_task(problem_id, index)
             for problem_id, wave in waves
-            for number in wave
+            for index in wave
         }
         self._outstanding |= tasks
-        self._keys |= {id(task): key for key, task in tasks.items()}
+        self._key_by_task |= {id(task): key for key, task in tasks.items()}
         self.queue.submit(list(tasks.values()))
 
-    def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
-        """Cancel those that have not been returned."""
-        keys = [(problem_id, number) for number in numbers]
+    def cancel(self, problem_id: str, indices: Iterable[int]) -> None:
+        """Cancel those of these attempts that are not completed."""
+        keys = [(problem_id, index) for index in indices]
         self.queue.cancel([self._outstanding[key] for key in keys if key in self._outstanding])
 
-    def returned(self) -> list[Returned]:
-        """Attempts returned since the last call, graded."""
-        return [self._graded(task, completion) for task, (completion,) in self.queue.completed()]
+    def completed(self) -> list[GradedAttempt]:
+        """Attempts completed since the last call, graded."""
+        return [self._grade(task, completion) for task, (completion,) in self.queue.completed()]
 
-    def _task(self, problem_id: str, number: int) -> Task:
-        first = self._firsts[problem_id]
-        sample = number if first.request.sampling.temperature else 0
+    def _make_task(self, problem_id: str, index: int) -> Task:
+        first = self._first_tasks[problem_id]
+        sample = index if first.request.sampling.temperature else 0
         return replace(first, request=replace(first.request, sample=sample))
 
-    def _graded(self, task: Task, completion: Completion) -> Returned:
+    def _grade(self, task: Task, completion: Completion) -> GradedAttempt:
         self.num_violations += bool(completion.violations)
-        problem_id, number = self._keys.pop(id(task))
-        del self._outstanding[problem_id, number]
+        problem_id, index = self._key_by_task.pop(id(task))
+        del self._outstanding[problem_id, index]
         num_tokens = len(completion.thinking_ids) + len(completion.answer_ids)
-        self.num_tokens[problem_id, number] = num_tokens
+        self.num_tokens[problem_id, index] = num_tokens
         grade = grade_completion(self._grader, task.problem, completion)
-        return Returned(problem_id, number, grade)
+        return GradedAttempt(problem_id, index, grade)
 
 
-def first_tasks(
+def make_first_tasks(
     session: Session, problems: Sequence[Problem], model: AttemptModel,
     *, step: DifficultyStep, recipe: Recipe,
 ) -> list[Task]:  # fmt: skip
-    """The first attempt at each problem; further ones differ in the sample number alone."""
-    thinking, answer, temperature = settings_of(model, step)
+    """The first attempt at each problem; further ones differ in the sample index only."""
+    thinking, answer, temperature = attempt_settings(model, step)
     return make_tasks(
         session, problems, recipe=recipe, chat=model.chat,
         budget=Budget(max_thinking_tokens=thinking, answer_tokens=answer),
@@ -138,7 +138,7 @@ def first_tasks(
 
 
 class RecordedSource:
-    """Attempts recorded in a file, graded when requested."""
+    """Attempts recorded in a file; they are graded when they are requested."""
 
     def __init__(self, samples: Mapping[str, Sequence[GradeItem]], grader: Grader) -> None:
         self._samples = samples
@@ -147,22 +147,22 @@ class RecordedSource:
 
     def submit(self, waves: Waves) -> None:
         """Request attempts."""
-        self._pending += [(id, number) for id, wave in waves for number in wave]
+        self._pending += [(id, index) for id, wave in waves for index in wave]
 
-    def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
-        """Does nothing: all requested attempts have been returned."""
+    def cancel(self, problem_id: str, indices: Iterable[int]) -> None:
+        """Does nothing: all requested attempts are completed already."""
 
-    def returned(self) -> list[Returned]:
+    def completed(self) -> list[GradedAttempt]:
         """All requested attempts."""
         pending, self._pending = self._pending, []
-        grades = self._grader.grade_many(self._samples[id][number] for id, number in pending)
+        grades = self._grader.grade_many(self._samples[id][index] for id, index in pending)
         return [
-            Returned(id, number, grade)
-            for (id, number), grade in zip(pending, grades, strict=True)
+            GradedAttempt(id, index, grade)
+            for (id, index), grade in zip(pending, grades, strict=True)
         ]  # fmt: skip
 
 
-def recorded_samples(
+def read_recorded_samples(
     path: str,
     problems: Sequence[Problem],
     *,
@@ -170,8 +170,8 @@ def recorded_samples(
     model: str | None = None,
     last_number: bool = False,
 ) -> dict[str, list[GradeItem]]:
-    """The file's samples of these problems, by problem id, in order of number. Only of `model` if
-    it is given, and only of problems with at least `num_attempts` samples."""
+    """The file's first `num_attempts` samples of each problem, by problem id. Problems with fewer
+    samples are left out, and so are the samples of other models if `model` is given."""
     stored = read_stored(path, setting="filter.difficulty.models.N.samples")
     stored = select_model(stored, model=model) if model is not None else stored
     problem_of = match_problems(stored, problems)

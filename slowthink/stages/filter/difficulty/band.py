@@ -1,6 +1,6 @@
 """The band of pass rates that a problem must be in, and when a decision can no longer change.
 
-Band(num_attempts=32, min_correct=1, max_correct=3) after 4 correct of 4: TOO_OFTEN, certain
+After 4 correct of 4 attempts, Band(num_attempts=32, max_correct=3) is certain to give TOO_OFTEN.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ class BandDecision(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of a problem's attempts seen so far."""
+    """Counts of a problem's attempts so far."""
 
     num_correct: int = 0
     num_counted: int = 0
-    """Attempts in the denominator."""
+    """Attempts in the denominator of the pass rate."""
     num_seen: int = 0
+    """All attempts."""
 
     def add(self, grade: Grade, *, truncated_counts: bool) -> Tally:
         """The tally with one more attempt."""
         is_truncated = grade.verdict is Verdict.TRUNCATED
         counts = truncated_counts if is_truncated else grade.verdict.is_counted
         is_correct = grade.verdict is Verdict.CORRECT
-        return Tally(
-            self.num_correct + is_correct, self.num_counted + counts, self.num_seen + 1
-        )  # fmt: skip
+        return Tally(self.num_correct + is_correct, self.num_counted + counts, self.num_seen + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,9 @@ class Band:
     min_pass_rate: float = 0.0
     max_pass_rate: float = 1.0
     min_correct: int | None = None
-    """Replaces the rate."""
+    """If given, `min_pass_rate` is ignored."""
     max_correct: int | None = None
+    """If given, `max_pass_rate` is ignored."""
 
     @classmethod
     def from_step(cls, step: DifficultyStep) -> Band:
@@ -61,45 +61,48 @@ class Band:
             max_correct=step.max_correct,
         )  # fmt: skip
 
-    def decision(self, num_correct: int, num_counted: int) -> BandDecision:
-        """The decision on a problem after its last attempt."""
+    def decide(self, num_correct: int, num_counted: int) -> BandDecision:
+        """The decision on a problem after its last attempt; the arguments are as in Tally."""
         if num_counted == 0:
             return BandDecision.NOT_GRADABLE
         rate = num_correct / num_counted
-        high, low = self.max_correct, self.min_correct
-        if rate > self.max_pass_rate if high is None else num_correct > high:
+        most, least = self.max_correct, self.min_correct
+        if rate > self.max_pass_rate if most is None else num_correct > most:
             return BandDecision.TOO_OFTEN
-        if rate < self.min_pass_rate if low is None else num_correct < low:
+        if rate < self.min_pass_rate if least is None else num_correct < least:
             return BandDecision.TOO_RARELY
         return BandDecision.KEEP
 
 
 def certain_decision(band: Band, tally: Tally) -> BandDecision | None:
-    """The decision of all attempts if the remaining ones cannot change it, else None.
+    """The decision after all attempts if the remaining ones cannot change it, else None.
 
-    Compares the two extremes: all remaining attempts correct, and none. Attempts that leave the
-    denominator are between them. While no attempt counts, possibly none ever will.
+    Compares the two extremes, all remaining attempts correct and none correct. A remaining attempt
+    that does not count gives a decision between them. None while no attempt counts, since possibly
+    none of the others will.
     """
     num_left = band.num_attempts - tally.num_seen
     if num_left == 0:
-        return band.decision(tally.num_correct, tally.num_counted)
+        return band.decide(tally.num_correct, tally.num_counted)
     if tally.num_counted == 0:
         return None
-    highest = band.decision(tally.num_correct + num_left, tally.num_counted + num_left)
-    lowest = band.decision(tally.num_correct, tally.num_counted + num_left)
+    highest = band.decide(tally.num_correct + num_left, tally.num_counted + num_left)
+    lowest = band.decide(tally.num_correct, tally.num_counted + num_left)
     return highest if highest is lowest else None
 
 
 @functools.lru_cache(maxsize=100_000)
 def min_further_attempts(band: Band, tally: Tally) -> int:
-    """The smallest number of further attempts that can make the decision certain; none of them can
-    be wasted."""
+    """The smallest number of further attempts after which the decision can be certain. All of them
+    are needed, so they can be requested at once."""
     num_left = band.num_attempts - tally.num_seen
-    for more in range(num_left + 1):
-        for correct in range(more + 1):
+    for num_further in range(num_left + 1):
+        for num_correct in range(num_further + 1):
             later = Tally(
-                tally.num_correct + correct, tally.num_counted + more, tally.num_seen + more
+                tally.num_correct + num_correct,
+                tally.num_counted + num_further,
+                tally.num_seen + num_further,
             )
             if certain_decision(band, later) is not None:
-                return more
+                return num_further
     return num_left

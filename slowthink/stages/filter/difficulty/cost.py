@@ -25,9 +25,9 @@ class Beta:
     beta: float
 
 
-FIRST_STEP, LATER_STEPS = Beta(1.0, 1.0), Beta(1.0, 5.0)
-"""Pass rates assumed in estimates: uniform for the first step; for later steps the posterior after
-four failures."""
+FIRST_STEP_PRIOR, LATER_STEPS_PRIOR = Beta(1.0, 1.0), Beta(1.0, 5.0)
+"""Pass rates assumed in estimates: uniform for the first step; for later steps the posterior of the
+uniform prior after four wrong attempts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,25 +70,27 @@ def model_name(model: AttemptModel, recipe: Recipe) -> str:
     return model.samples or model.model or recipe.model
 
 
-def settings_of(model: AttemptModel, step: DifficultyStep) -> tuple[int, int, float]:
+def attempt_settings(model: AttemptModel, step: DifficultyStep) -> tuple[int, int, float]:
     """Thinking cap, answer limit and temperature: the model's own, else the step's."""
-    own = (model.max_thinking_tokens, model.answer_tokens, model.temperature)
-    general = (step.max_thinking_tokens, step.answer_tokens, step.temperature)
+    of_model = (model.max_thinking_tokens, model.answer_tokens, model.temperature)
+    of_step = (step.max_thinking_tokens, step.answer_tokens, step.temperature)
     thinking, answer, temperature = (
-        b if a is None else a for a, b in zip(own, general, strict=True)
+        default if own is None else own for own, default in zip(of_model, of_step, strict=True)
     )
     return int(thinking), int(answer), float(temperature)
 
 
-def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -> list[CostEstimate]:
+def estimate_costs(
+    config: DifficultyConfig, recipe: Recipe, *, num_problems: int
+) -> list[CostEstimate]:
     """One estimate for each model of each step, in order, for `num_problems` tested problems."""
     costs = []
-    for number, step in enumerate(config.resolved_steps()):
+    for index, step in enumerate(config.resolved_steps()):
         max_attempts = num_problems * step.num_attempts
-        attempts_each = attempts_per_problem(step, LATER_STEPS if number else FIRST_STEP)
+        attempts_each = expected_attempts(step, LATER_STEPS_PRIOR if index else FIRST_STEP_PRIOR)
         expected = round(num_problems * attempts_each)
         for model in step.models:
-            thinking, answer, _ = settings_of(model, step)
+            thinking, answer, _ = attempt_settings(model, step)
             limit = thinking + answer if model.samples is None else 0
             mean = min(limit, model.tokens_per_attempt or limit)
             speed = model.tokens_per_second
@@ -103,33 +105,35 @@ def estimates(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) ->
     return costs
 
 
-def attempts_per_problem(step: DifficultyStep, pass_rates: Beta) -> float:
-    """Mean number of attempts at a problem, in waves of one."""
+def expected_attempts(step: DifficultyStep, pass_rates: Beta) -> float:
+    """Mean number of attempts at one problem, in waves of one."""
     if step.stop == "exact" and step.measure == "pass_rate":
-        return attempts_until_decided(Band.from_step(step), pass_rates)
+        return expected_attempts_until_decided(Band.from_step(step), pass_rates)
     return float(step.num_attempts)
 
 
-def attempts_until_decided(band: Band, pass_rates: Beta) -> float:
+def expected_attempts_until_decided(band: Band, pass_rates: Beta) -> float:
     """Mean number of attempts until the decision is certain (`stop: exact`).
 
-    The minimum of every rule that always gives the decision of all attempts, since a rule that
-    stops earlier leaves a possible outcome that changes the decision. Sums over the reachable
-    states (attempts made, correct ones), starting from the first attempt.
+    No rule that always gives the decision of all attempts needs fewer: if it stopped earlier, the
+    remaining attempts could change the decision. Sums over the states (number of attempts, number
+    of correct ones) that are reached.
     """
-    reached = {(0, 0): 1.0}
+    probabilities = {(0, 0): 1.0}
     mean = 0.0
-    for seen in range(band.num_attempts + 1):
-        for correct in range(seen + 1):
-            chance = reached.pop((seen, correct), 0.0)
-            if chance == 0.0:
+    for num_seen in range(band.num_attempts + 1):
+        for num_correct in range(num_seen + 1):
+            probability = probabilities.pop((num_seen, num_correct), 0.0)
+            if probability == 0.0:
                 continue
-            if certain_decision(band, Tally(correct, seen, seen)) is not None:
-                mean += chance * seen
+            if certain_decision(band, Tally(num_correct, num_seen, num_seen)) is not None:
+                mean += probability * num_seen
                 continue
-            rate = (pass_rates.alpha + correct) / (pass_rates.alpha + pass_rates.beta + seen)
-            for state, share in (((seen + 1, correct + 1), rate), ((seen + 1, correct), 1 - rate)):
-                reached[state] = reached.get(state, 0.0) + chance * share
+            total = pass_rates.alpha + pass_rates.beta + num_seen
+            pass_rate = (pass_rates.alpha + num_correct) / total
+            for is_correct, share in ((1, pass_rate), (0, 1 - pass_rate)):
+                state = (num_seen + 1, num_correct + is_correct)
+                probabilities[state] = probabilities.get(state, 0.0) + probability * share
     return mean
 
 
@@ -142,34 +146,34 @@ def num_tested(config: DifficultyConfig, recipe: Recipe, *, num_problems: int) -
     Raises ConfigError if hours are given and a model's speed is not.
     """
     if config.hours is not None:
-        return _num_fitting(config, recipe, num_problems=num_problems, hours=config.hours)
+        return _num_fitting_hours(config, recipe, num_problems=num_problems, hours=config.hours)
     is_single_step = config.preset is None and not config.steps
     limit = config.max_problems if is_single_step else None
     return min(num_problems, limit or num_problems)
 
 
 def ids_to_test(problems: Sequence[Problem], config: DifficultyConfig, recipe: Recipe) -> set[str]:
-    """Ids of the problems to test, independent of their order; raises as `num_tested`.
+    """Ids of the problems to test, independent of their order. Raises as `num_tested` does.
 
-    The cost is estimated from the recipe alone, so every run tests the same problems.
+    Costs are estimated from the recipe alone, so every run tests the same problems.
     """
-    number = num_tested(config, recipe, num_problems=len(problems))
+    num = num_tested(config, recipe, num_problems=len(problems))
     if config.hours is not None:
-        return set(stratified(problems, seed=recipe.seed)[:number])
+        return set(stratified_order(problems, seed=recipe.seed)[:num])
     ids = sorted(problem.id for problem in problems)
-    return set(sorted(ids, key=lambda id: item_seed(recipe.seed, "difficulty", id))[:number])
+    return set(sorted(ids, key=lambda id: item_seed(recipe.seed, "difficulty", id))[:num])
 
 
-def _num_fitting(
+def _num_fitting_hours(
     config: DifficultyConfig, recipe: Recipe, *, num_problems: int, hours: float
 ) -> int:
     """How many problems are expected to fit the hours, at least one."""
 
     def expected_hours(num_problems: int) -> float:
-        costs = estimates(config, recipe, num_problems=num_problems)
+        costs = estimate_costs(config, recipe, num_problems=num_problems)
         return sum(cost.expected_hours or 0.0 for cost in costs)
 
-    costs = estimates(config, recipe, num_problems=1)
+    costs = estimate_costs(config, recipe, num_problems=1)
     without_speed = [cost.model for cost in costs if cost.expected_hours is None]
     if without_speed:
         raise ConfigError(
@@ -177,19 +181,19 @@ def _num_fitting(
             "expected the measured speed of each model. Run a few problems (steps, or "
             "max_problems) and take the speed from facts.attempts in the manifest."
         )
-    numbers = range(1, num_problems + 1)
-    return max(bisect.bisect_right(numbers, hours, key=expected_hours), min(1, num_problems))
+    num_fitting = bisect.bisect_right(range(1, num_problems + 1), hours, key=expected_hours)
+    return max(num_fitting, min(1, num_problems))
 
 
-def stratified(problems: Sequence[Problem], *, seed: int) -> list[str]:
-    """Ids in an order of which every prefix contains the domains in proportion, starting with one
-    problem of each. The source replaces a missing domain. Independent of the problems' order."""
+def stratified_order(problems: Sequence[Problem], *, seed: int) -> list[str]:
+    """The ids, ordered so that every prefix contains the domains in proportion, beginning with one
+    problem of each. Problems without a domain count by source. Independent of the given order."""
     strata: dict[tuple[str, str], list[str]] = {}
     for problem in problems:
         name = ("source", problem.source) if problem.domain is None else ("domain", problem.domain)
         strata.setdefault(name, []).append(problem.id)
-    ranks: dict[str, float] = {}
+    quantiles: dict[str, float] = {}
     for ids in strata.values():
         ids.sort(key=lambda id: (item_seed(seed, "sub-pool", id), id))
-        ranks |= {id: number / len(ids) for number, id in enumerate(ids)}
-    return sorted(ranks, key=lambda id: (ranks[id], item_seed(seed, "sub-pool", id), id))
+        quantiles |= {id: rank / len(ids) for rank, id in enumerate(ids)}
+    return sorted(quantiles, key=lambda id: (quantiles[id], item_seed(seed, "sub-pool", id), id))

@@ -25,8 +25,8 @@ from slowthink.stages.filter.difficulty.band import Band, BandDecision, Tally
 class PassRateEstimate:
     """One model's pass rate on one problem, and the decision on it.
 
-    After early stopping, rate and interval are those of the attempts seen: descriptive figures,
-    biased towards the end of the band at which the attempts were stopped.
+    After early stopping, rate and interval describe only the attempts made. They are biased, since
+    attempts stop once the rate is certain to be above or below a bound of the band.
     """
 
     id: str
@@ -40,11 +40,11 @@ class PassRateEstimate:
     """Lower end of the pass rate's 95 % Wilson interval."""
     high: float | None
     verdicts: dict[str, int]
-    """All attempts seen, including those that do not count."""
+    """Number of attempts by verdict, including those that do not count."""
     decision: BandDecision
 
     def row(self) -> dict[str, Any]:
-        """The estimate as JSON."""
+        """The estimate as a row of difficulty.jsonl."""
         values = asdict(self)
         return values | {"outcome": values.pop("decision").value}
 
@@ -75,7 +75,7 @@ def estimate_pass_rate(
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         verdicts=count_values(grade.verdict.value for grade in grades),
-        decision=decision or Band.from_step(step).decision(num_correct, num_counted),
+        decision=decision or Band.from_step(step).decide(num_correct, num_counted),
     )
 
 
@@ -111,18 +111,18 @@ def difficulty_facts(
         "verdicts": dict(sorted(verdicts.items())),
         "pass_rate": num_correct / num_counted if num_counted else None,
         "pass_rate_ci95": [overall.low, overall.high] if overall else None,
-        "pass_rates": _histogram(estimates),
-        "pass_rate_by_domain": _by_domain(estimates, domains),
+        "pass_rates": _pass_rate_histogram(estimates),
+        "pass_rate_by_domain": _pass_rate_by_domain(estimates, domains),
     }
 
 
-def _histogram(estimates: Sequence[PassRateEstimate]) -> dict[str, int]:
+def _pass_rate_histogram(estimates: Sequence[PassRateEstimate]) -> dict[str, int]:
     """Number of problems by pass rate, as `1 of 2`, from hard to easy."""
     ordered = sorted(estimates, key=lambda e: (e.pass_rate or 0.0, e.num_counted))
     return dict(Counter(f"{e.num_correct} of {e.num_counted}" for e in ordered))
 
 
-def _by_domain(
+def _pass_rate_by_domain(
     estimates: Sequence[PassRateEstimate], domains: Mapping[str, str | None]
 ) -> dict[str, float | None]:
     correct: Counter[str] = Counter()

@@ -24,13 +24,13 @@ from slowthink.stages.filter.difficulty.attempts import (
     AttemptSource,
     ModelSource,
     RecordedSource,
-    first_tasks,
-    recorded_samples,
+    make_first_tasks,
+    read_recorded_samples,
     run_attempts,
 )
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
-from slowthink.stages.filter.difficulty.cost import model_name, settings_of, step_name
-from slowthink.stages.filter.difficulty.key_check import DisputedAnswer, KeyCheck, disputed_answer
+from slowthink.stages.filter.difficulty.cost import attempt_settings, model_name, step_name
+from slowthink.stages.filter.difficulty.key_check import DisputedAnswer, KeyCheck, find_dispute
 from slowthink.stages.filter.difficulty.pass_rates import (
     PassRateEstimate,
     drop_reason,
@@ -52,7 +52,7 @@ class StepContext:
     step: DifficultyStep
     key_check: KeyCheckConfig | None
     is_last: bool
-    """Whether no step comes after it."""
+    """Whether it is the last step."""
     stage: StageContext
     ledger: Ledger
     grader: Grader
@@ -64,8 +64,8 @@ class ProblemAttempts:
 
     estimate: PassRateEstimate
     votes: Sequence[Grade]
-    """Attempts that vote in the check of the reference answer. Greedy attempts are identical and
-    have one vote."""
+    """Attempts that vote in the check of the reference answer: one if decoding is greedy, since
+    then all are identical."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class StepResult:
     estimates: list[PassRateEstimate] = field(default_factory=list)
     """By model, then problem."""
     dropped: dict[str, list[Dropped]] = field(default_factory=dict)
-    """By the name of the funnel's step."""
+    """By the name of the step in the funnel."""
     disputed: list[DisputedAnswer] = field(default_factory=list)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     """Each model's attempts, tokens and speed, as JSON."""
@@ -85,8 +85,8 @@ class StepResult:
 def run_step(problems: Sequence[Problem], context: StepContext) -> StepResult:
     """Run each model on the problems that are open for it, then decide.
 
-    Reference answers are checked of problems that are dropped as too hard and, in the last step,
-    of those that are kept: until then a later, stronger model may contradict the dispute.
+    Reference answers are checked for problems that are dropped as too hard, and in the last step
+    also for those that are kept: until then a later, stronger model may give the reference answer.
     """
     step = context.step
     result = StepResult(step_name(step))
@@ -94,7 +94,7 @@ def run_step(problems: Sequence[Problem], context: StepContext) -> StepResult:
     attempts_of: dict[str, list[ProblemAttempts]] = {problem.id: [] for problem in problems}
     open_problems = problems
     for position, model in enumerate(step.models):
-        votes = {id: _votes(attempts) for id, attempts in attempts_of.items()}
+        votes = {id: _all_votes(attempts) for id, attempts in attempts_of.items()}
         runner = _AttemptRunner(context, model, _key_check(context, position, votes))
         new = runner.run(open_problems)
         result.attempts.append({"step": result.name, "model": runner.name} | runner.facts)
@@ -103,7 +103,7 @@ def run_step(problems: Sequence[Problem], context: StepContext) -> StepResult:
             attempts_of[id].append(attempts)
         open_problems = [p for p in open_problems if _is_open(new.get(p.id), rule=step.rule)]
     for problem in problems:
-        _decide(result, problem, attempts_of[problem.id], context)
+        _add_decision(result, problem, attempts_of[problem.id], context)
     result.dropped = dict(sorted(result.dropped.items(), reverse=True))  # disputed ones first
     return result
 
@@ -111,46 +111,49 @@ def run_step(problems: Sequence[Problem], context: StepContext) -> StepResult:
 def _key_check(
     context: StepContext, position: int, votes: Mapping[str, Sequence[Grade]]
 ) -> KeyCheck | None:
-    """The check whose result the model at this position must not change by stopping early; None if
-    there is none. Greedy attempts are identical and have one vote."""
+    """The check whose result the model at this position must not change by stopping early. None
+    without a check or early stopping, or if the model has one vote."""
     config, step = context.key_check, context.step
     if config is None or step.stop != "exact" or not _num_votes(step.models[position], step) > 1:
         return None
-    num_later = sum(_num_votes(model, step) for model in step.models[position + 1 :])
+    num_later_votes = sum(_num_votes(model, step) for model in step.models[position + 1 :])
     decisions = {BandDecision.TOO_RARELY}
-    if context.is_last or num_later:
+    if context.is_last or num_later_votes:
         decisions.add(BandDecision.KEEP)
     if step.rule == "all" and len(step.models) > 1:  # another model may keep the problem
         decisions = {BandDecision.TOO_RARELY, BandDecision.KEEP, BandDecision.TOO_OFTEN}
     return KeyCheck(
-        config=config, decisions=frozenset(decisions), earlier_votes=votes, num_later=num_later
-    )
+        config=config, decisions=frozenset(decisions), earlier_votes=votes,
+        num_later_votes=num_later_votes,
+    )  # fmt: skip
 
 
 def _num_votes(model: AttemptModel, step: DifficultyStep) -> int:
     return 1 if _is_greedy(model, step) else step.num_attempts
 
 
-def _votes(attempts: Sequence[ProblemAttempts]) -> list[Grade]:
+def _all_votes(attempts: Sequence[ProblemAttempts]) -> list[Grade]:
     """The votes of all models."""
     return [grade for model_attempts in attempts for grade in model_attempts.votes]
 
 
 def _is_greedy(model: AttemptModel, step: DifficultyStep) -> bool:
-    return model.samples is None and not settings_of(model, step)[2]
+    return model.samples is None and not attempt_settings(model, step)[2]
 
 
 def _is_open(attempts: ProblemAttempts | None, *, rule: str) -> bool:
-    """Whether the next model attempts the problem: it can still change the step's decision."""
+    """Whether the next model attempts the problem, since it can still change the decision. True
+    for None: no attempts are recorded."""
     if attempts is None:
         return True
     return (attempts.estimate.decision is BandDecision.KEEP) is (rule == "any")
 
 
-def combined(decisions: Sequence[BandDecision], *, rule: str) -> BandDecision:
+def combine_decisions(decisions: Sequence[BandDecision], *, rule: str) -> BandDecision:
     """The step's decision, from those of the models that attempted the problem; keep if none did.
 
-    `any`: the first decision to drop. `all`: keep if one model keeps, else the first decision.
+    With rule `any` the first decision to drop counts. With `all` the problem is kept if one model
+    keeps it, else the first decision counts.
     """
     drops = [decision for decision in decisions if decision is not BandDecision.KEEP]
     if not drops or (rule == "all" and len(drops) < len(decisions)):
@@ -158,16 +161,17 @@ def combined(decisions: Sequence[BandDecision], *, rule: str) -> BandDecision:
     return drops[0]
 
 
-def _decide(
+def _add_decision(
     result: StepResult, problem: Problem, attempts: Sequence[ProblemAttempts], context: StepContext
 ) -> None:
     """Add the decision on a problem to the result."""
     estimates = [model_attempts.estimate for model_attempts in attempts]
-    decision = combined([estimate.decision for estimate in estimates], rule=context.step.rule)
-    too_hard, kept = decision is BandDecision.TOO_RARELY, decision is BandDecision.KEEP
-    if context.key_check and (too_hard or (kept and context.is_last)):
-        votes = _votes(attempts)
-        disputed = disputed_answer(problem, votes, context.grader, config=context.key_check)
+    decisions = [estimate.decision for estimate in estimates]
+    decision = combine_decisions(decisions, rule=context.step.rule)
+    is_too_hard, is_kept = decision is BandDecision.TOO_RARELY, decision is BandDecision.KEEP
+    if context.key_check and (is_too_hard or (is_kept and context.is_last)):
+        votes = _all_votes(attempts)
+        disputed = find_dispute(problem, votes, context.grader, config=context.key_check)
         if disputed is not None:
             name = f"{result.name}: key in doubt"
             result.disputed.append(disputed)
@@ -176,11 +180,11 @@ def _decide(
     reason = drop_reason(decision, context.step)
     dropped = result.dropped.setdefault(result.name, [])
     if reason is not None:
-        evidence = _evidence(estimates)
+        evidence = _joint_evidence(estimates)
         dropped.append(Dropped(id=problem.id, step=result.name, reason=reason, evidence=evidence))
 
 
-def _evidence(estimates: Sequence[PassRateEstimate]) -> str:
+def _joint_evidence(estimates: Sequence[PassRateEstimate]) -> str:
     """The estimates; those of several models with their names."""
     if len(estimates) == 1:
         return estimates[0].evidence()
@@ -199,7 +203,7 @@ class _AttemptRunner:
         self._step, self._model, self._key_check = context.step, model, key_check
 
     def run(self, problems: Sequence[Problem]) -> dict[str, ProblemAttempts]:
-        """Attempts by problem id, in order of id, without the problems that have no samples."""
+        """Attempts by problem id, in order of id, without problems that lack recorded samples."""
         self.facts = {"num_problems": 0, "num_untested": 0, "budget_violations": 0}
         if not problems:
             return {}
@@ -216,7 +220,7 @@ class _AttemptRunner:
         return ProblemAttempts(estimate, grades[:1] if is_greedy else grades)
 
     def _from_file(self, problems: Sequence[Problem], path: str) -> dict[str, AttemptTracker]:
-        samples = recorded_samples(
+        samples = read_recorded_samples(
             path, problems, num_attempts=self._step.num_attempts, model=self._model.model,
             last_number=self._model.last_number,
         )  # fmt: skip
@@ -226,21 +230,21 @@ class _AttemptRunner:
         return trackers
 
     def _from_model(self, problems: Sequence[Problem]) -> dict[str, AttemptTracker]:
-        recipe, model, started = self._stage.recipe, self._model, time.monotonic()
+        recipe, model, start_time = self._stage.recipe, self._model, time.monotonic()
         name, revision = model.model or recipe.model, model.revision
         revision = revision if model.model else recipe.revision
         engine = model.engine or recipe.engine
         with open_session(name, engine, revision=revision, notify=self._stage.notify) as session:
             sampler = Sampler(session, self._ledger, tag=self._stage.stage)
-            firsts = first_tasks(session, problems, model, step=self._step, recipe=recipe)
-            source = ModelSource(sampler, self._grader, firsts)
+            first_tasks = make_first_tasks(session, problems, model, step=self._step, recipe=recipe)
+            source = ModelSource(sampler, self._grader, first_tasks)
             trackers = self._track(problems, source)
             num_unused_tokens = sum(
                 num_tokens
-                for (id, number), num_tokens in source.num_tokens.items()
-                if number >= len(trackers[id].grades)
+                for (id, index), num_tokens in source.num_tokens.items()
+                if index >= len(trackers[id].grades)
             )
-            cost, seconds = session.cost, time.monotonic() - started
+            cost, seconds = session.cost, time.monotonic() - start_time
             self.facts |= session_facts(session)
         self.facts |= {
             "num_cancelled": source.queue.num_cancelled,
@@ -279,12 +283,12 @@ class _AttemptRunner:
 def _stopping_rule(
     step: DifficultyStep, problem: Problem, grader: Grader, *, key_check: KeyCheck | None = None
 ) -> StoppingRule:
-    early, band = step.stop == "exact", Band.from_step(step)
-    rule: PassRateRule | MajorityRule = PassRateRule(band, early)
+    stop_early, band = step.stop == "exact", Band.from_step(step)
+    rule: PassRateRule | MajorityRule = PassRateRule(band, stop_early)
     if step.measure == "majority":
         group = functools.partial(group_answers, grader=grader, choices=problem.choices)
-        rule = MajorityRule(band, group, early)
+        rule = MajorityRule(band, group, stop_early)
     if key_check is None:
         return rule
-    settled = functools.partial(key_check.settled, problem=problem, grader=grader)
-    return UntilKeySettled(rule, key_check.decisions, settled)
+    is_settled = functools.partial(key_check.is_settled, problem=problem, grader=grader)
+    return UntilKeySettled(rule, key_check.decisions, is_settled)

@@ -1,12 +1,13 @@
 """When enough attempts have been made: after the last one, or once the decision is certain.
 
-A rule takes the attempts in order of their number and returns the decision, or None to go on.
+A rule takes a problem's attempts in order and returns the decision, or None if it needs more.
 
     PassRateRule(Band(4, max_correct=0)).decide(Tally(1, 1, 1), grades) is BandDecision.TOO_OFTEN
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,18 +26,18 @@ class PassRateRule:
     """Stops once the remaining attempts cannot change the decision by the band."""
 
     band: Band
-    early: bool = True
+    stop_early: bool = True
     """False: make all attempts."""
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The decision that all attempts would give; None if more attempts are needed."""
-        if not self.early and tally.num_seen < self.band.num_attempts:
+        if not self.stop_early and tally.num_seen < self.band.num_attempts:
             return None
         return certain_decision(self.band, tally)
 
     def min_further(self, tally: Tally) -> int:
         """Number of further attempts needed in any case, at least 1."""
-        if self.early:
+        if self.stop_early:
             return min_further_attempts(self.band, tally)
         return self.band.num_attempts - tally.num_seen
 
@@ -46,56 +47,57 @@ class MajorityRule:
     """Stops once the remaining attempts cannot change whether the majority answer is correct."""
 
     band: Band
-    group: Callable[[Sequence[str | None]], list[int | None]]
-    """Numbers answers; equivalent ones get the same number."""
-    early: bool = True
+    group_answers: Callable[[Sequence[str | None]], list[int | None]]
+    """Returns a group for each answer, the same for equivalent ones; None for no answer."""
+    stop_early: bool = True
     """False: make all attempts."""
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The decision that all attempts would give; None if more attempts are needed."""
         num_left = self.band.num_attempts - tally.num_seen
-        if num_left and not self.early:
+        if num_left and not self.stop_early:
             return None
-        num_correct, wrong_votes = self._votes(grades)
+        num_correct, wrong_votes = self._count_votes(grades)
         best_wrong = max(wrong_votes, default=0)
         if num_left == 0:
             if tally.num_counted == 0:
                 return BandDecision.NOT_GRADABLE
             num_tied = 1 + sum(votes == best_wrong for votes in wrong_votes)
             is_tie = num_correct == best_wrong
-            value = 1 / num_tied if is_tie else float(num_correct > best_wrong)
-            return self._decision(value if num_correct else 0.0)
+            score = 1 / num_tied if is_tie else float(num_correct > best_wrong)
+            return self._decide_by(score if num_correct else 0.0)
         if tally.num_counted and num_correct > best_wrong + num_left:
-            return self._decision(1.0)
+            return self._decide_by(1.0)
         if tally.num_counted and best_wrong > num_correct + num_left:
-            return self._decision(0.0)
+            return self._decide_by(0.0)
         return None
 
     def min_further(self, tally: Tally) -> int:
         """Number of further attempts needed in any case, at least 1."""
-        return 1 if self.early else self.band.num_attempts - tally.num_seen
+        return 1 if self.stop_early else self.band.num_attempts - tally.num_seen
 
-    def _decision(self, value: float) -> BandDecision:
-        if value > self.band.max_pass_rate:
+    def _decide_by(self, score: float) -> BandDecision:
+        """The decision if the majority answer is correct with this probability: 1, 0 or a tie's."""
+        if score > self.band.max_pass_rate:
             return BandDecision.TOO_OFTEN
-        return BandDecision.TOO_RARELY if value < self.band.min_pass_rate else BandDecision.KEEP
+        return BandDecision.TOO_RARELY if score < self.band.min_pass_rate else BandDecision.KEEP
 
-    def _votes(self, grades: Sequence[Grade]) -> tuple[int, list[int]]:
-        """Number of correct attempts, and the votes of each wrong answer."""
+    def _count_votes(self, grades: Sequence[Grade]) -> tuple[int, list[int]]:
+        """Number of correct attempts, and the number of votes for each wrong answer."""
         num_correct = sum(grade.verdict is Verdict.CORRECT for grade in grades)
         wrong = [g.extracted if g.verdict is Verdict.WRONG else None for g in grades]
-        groups = [number for number in self.group(wrong) if number is not None]
-        return num_correct, [groups.count(number) for number in set(groups)]
+        groups = [group for group in self.group_answers(wrong) if group is not None]
+        return num_correct, list(Counter(groups).values())
 
 
 @dataclass(frozen=True)
 class UntilKeySettled:
-    """Goes on after some decisions of a rule until the check of the reference answer is settled."""
+    """A rule that for some decisions also waits until the reference answer's check is settled."""
 
     rule: PassRateRule | MajorityRule
     decisions: frozenset[BandDecision]
-    settled: Callable[[Sequence[Grade], int], bool]
-    """Whether this number of further attempts cannot change the check's result."""
+    is_settled: Callable[[Sequence[Grade], int], bool]
+    """Whether this number of attempts after the grades cannot change the check's result."""
 
     @property
     def band(self) -> Band:
@@ -106,11 +108,11 @@ class UntilKeySettled:
         """The rule's decision, once the check is settled too."""
         decision = self.rule.decide(tally, grades)
         num_left = self.band.num_attempts - tally.num_seen
-        is_open = decision in self.decisions and num_left and not self.settled(grades, num_left)
+        is_open = decision in self.decisions and num_left and not self.is_settled(grades, num_left)
         return None if is_open else decision
 
     def min_further(self, tally: Tally) -> int:
-        """As many as the rule needs; one if only the check is open."""
+        """Number of further attempts needed in any case: the rule's, at least 1 for the check."""
         return max(1, self.rule.min_further(tally))
 
 
@@ -118,11 +120,11 @@ StoppingRule = PassRateRule | MajorityRule | UntilKeySettled
 
 
 class AttemptTracker:
-    """One problem's attempts: requested in waves, processed strictly in order of their number.
+    """One problem's attempts: requested in waves, processed strictly in order of their index.
 
-    An attempt that arrives early is held back until those before it arrive, since short attempts
-    arrive first and are more often correct. Attempts that arrive after the decision are wasted and
-    change nothing.
+    An attempt that completes early is held back until all before it are complete, since short
+    attempts complete first and are more often correct. Attempts that complete after the decision
+    are wasted and change nothing.
     """
 
     def __init__(
@@ -135,18 +137,18 @@ class AttemptTracker:
         """Grades of the attempts processed, in order."""
         self.num_requested = 0
         self.num_wasted = 0
-        """Attempts that arrived and were not needed."""
+        """Number of attempts that completed and were not needed."""
         self._wave_size = wave_size
         self._truncated_counts = truncated_counts
-        self._early: dict[int, Grade] = {}
+        self._held_back: dict[int, Grade] = {}
 
     @property
     def outstanding(self) -> range:
-        """Numbers of the attempts that are requested and not yet processed."""
+        """Indices of the attempts that are requested and not yet processed."""
         return range(self.tally.num_seen, self.num_requested)
 
     def next_wave(self) -> range:
-        """Numbers of the attempts to request now; empty while some are outstanding or once the
+        """Indices of the attempts to request now; empty while some are outstanding or once the
         problem is decided."""
         if self.decision is not None or self.outstanding:
             return range(0)
@@ -156,17 +158,17 @@ class AttemptTracker:
         self.num_requested = stop
         return wave
 
-    def add(self, number: int, grade: Grade) -> None:
-        """Add an attempt that has arrived."""
+    def add(self, index: int, grade: Grade) -> None:
+        """Add an attempt that is complete."""
         if self.decision is not None:
             self.num_wasted += 1
             return
-        self._early[number] = grade
-        while self.decision is None and self.tally.num_seen in self._early:
-            next_grade = self._early.pop(self.tally.num_seen)
+        self._held_back[index] = grade
+        while self.decision is None and self.tally.num_seen in self._held_back:
+            next_grade = self._held_back.pop(self.tally.num_seen)
             self.grades.append(next_grade)
             self.tally = self.tally.add(next_grade, truncated_counts=self._truncated_counts)
             self.decision = self.rule.decide(self.tally, self.grades)
         if self.decision is not None:
-            self.num_wasted += len(self._early)
-            self._early.clear()
+            self.num_wasted += len(self._held_back)
+            self._held_back.clear()
