@@ -216,7 +216,7 @@ def test_a_read_only_ledger_is_a_clear_error(what) -> None:
 
 
 def test_a_ledger_that_another_program_has_locked_is_a_clear_error(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("slowthink.sampling.ledger._LOCKED_SECONDS", 0.05)
+    monkeypatch.setattr("slowthink.sampling.ledger._LOCK_TIMEOUT_SECONDS", 0.05)
     path = tmp_path / "l.sqlite"
     with Ledger(path) as ledger:
         ledger.record([make_chain()], [], tag="t", cost=Cost(), seconds=0)

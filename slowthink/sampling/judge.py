@@ -1,7 +1,7 @@
 """A language model as judge of answers that the rules left undecided (LLM as a judge).
 
-Greedy, in the model's own chat template, through the ledger. A judge never overrules the rules; an
-audit reports how often it agrees with them. `grading.judge_prompt` has its prompts.
+Greedy, in the model's own chat template; verdicts are cached in the ledger. A judge never overrules
+the rules; an audit reports how often it agrees with them. `grading.judge_prompt` has its prompts.
 One real record: `ModelReply(text="Both are 1/2.\\nVERDICT: CORRECT", value=Verdict.CORRECT)`.
 """
 
@@ -17,14 +17,7 @@ from slowthink.grading.files import GradedRows, PairFile, PairRow
 from slowthink.grading.judge_prompt import PROMPT_SEED, build_messages, judge_mode, parse_verdict
 from slowthink.grading.replies import strip_thinking
 from slowthink.recipe import ChatConfig, JudgeConfig, Recipe
-from slowthink.records import (
-    Grade,
-    Problem,
-    Verdict,
-    duplicate_key,
-    item_seed,
-    problem_id,
-)
+from slowthink.records import Grade, Problem, Verdict, duplicate_key, item_seed, problem_id
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.prompted_model import (
     Messages,
@@ -34,16 +27,17 @@ from slowthink.sampling.prompted_model import (
 )
 
 TAG = "judge"
-"""The ledger counts a judge's tokens under this."""
-MAX_SHOWN = 20
-"""Most disagreements in a report."""
+"""Tag of a judge's tokens in the ledger."""
+MAX_DISAGREEMENTS = 20
+"""Maximum number of disagreements in a report."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgeItem:
-    """One answer to judge; the modes are those of `grading.judge_prompt`."""
+    """One answer to judge."""
 
     mode: str
+    """A mode of `grading.judge_prompt`."""
     problem: Problem
     answer: str
     """The extracted answer (mode `answer`) or the whole attempt (mode `solution`)."""
@@ -51,12 +45,12 @@ class JudgeItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GradedAnswer:
-    """One answer with the rules' grade."""
+    """One answer with its grade by the rules."""
 
     id: str
     problem: Problem
     answer: str
-    """The whole answer part."""
+    """The whole answer, as text."""
     grade: Grade
 
 
@@ -74,9 +68,9 @@ class Judge:
         self.model.__exit__(*error)
 
     def judge(self, items: Sequence[JudgeItem]) -> list[ModelReply[Verdict]]:
-        """Return one verdict per item, in order; equal items are judged once.
+        """Return one reply per item, in order; equal items are judged once.
 
-        It is None if the reply has no verdict or the item does not fit the judge's context.
+        Its value is None if it has no verdict or the item exceeds the judge's context.
         """
         return self.model.generate(
             [item.problem for item in items],
@@ -103,16 +97,16 @@ def open_judge(
 def judge_undecided(
     judge: Judge, answers: Sequence[GradedAnswer], *, seed: int
 ) -> tuple[dict[str, Grade], dict[str, Any]]:
-    """Return new grades, by id, of the answers that the judge decided, and a report.
+    """Return the judge's grades of answers that the rules left undecided, by id, and a report.
 
-    The report's audit judges answers that the rules did decide, half of them right ones, and
-    changes no grade.
+    The report includes an audit: the judge's verdicts on answers that the rules decided, half of
+    them right. It changes no grade.
     """
     modes = {answer.id: judge_mode(answer.problem, answer.grade) for answer in answers}
     undecided = [answer for answer in answers if modes[answer.id] in judge.config.modes]
     audited = _audit_sample(answers, judge.config.num_audited, seed=seed)
     replies = judge.judge(
-        [_item(answer, modes[answer.id] or "answer") for answer in undecided + audited]
+        [_judge_item(answer, modes[answer.id] or "answer") for answer in undecided + audited]
     )
     verdicts = [reply.value for reply in replies]
     decided = {
@@ -126,17 +120,17 @@ def judge_undecided(
         "num_no_opinion": len(undecided) - len(decided),
         "num_decided": len(decided),
     }
-    return decided, report | _audit(audited, verdicts[len(undecided) :])
+    return decided, report | _audit_report(audited, verdicts[len(undecided) :])
 
 
 def judge_rows(
     judge: Judge, rows: PairFile, graded: GradedRows
 ) -> tuple[GradedRows, dict[str, Any]]:
-    """Return a file's grades with those that the judge decided, and the judge's report."""
+    """Let the judge decide the undecided rows of a file; returns all grades, and its report."""
     answers = [
         GradedAnswer(
             id=str(row.line_number),
-            problem=_problem(row),
+            problem=_problem_from_row(row),
             answer=row.response or row.pred or "",
             grade=grade,
         )
@@ -147,7 +141,7 @@ def judge_rows(
     return replace(graded, grades=grades), report
 
 
-def _problem(row: PairRow) -> Problem:
+def _problem_from_row(row: PairRow) -> Problem:
     return Problem(
         id=problem_id(row.question, row.choices),
         duplicate_key=duplicate_key(row.question),
@@ -160,7 +154,7 @@ def _problem(row: PairRow) -> Problem:
     )
 
 
-def _item(answer: GradedAnswer, mode: str) -> JudgeItem:
+def _judge_item(answer: GradedAnswer, mode: str) -> JudgeItem:
     text = (answer.grade.extracted or "") if mode == "answer" else answer.answer
     return JudgeItem(mode=mode, problem=answer.problem, answer=text)
 
@@ -174,12 +168,14 @@ def _messages(item: JudgeItem) -> Messages:
 # --- the audit ------------------------------------------------------------------------------------
 
 
-def _audit_sample(answers: Sequence[GradedAnswer], number: int, *, seed: int) -> list[GradedAnswer]:
-    """Answers that the rules decided, drawn by seed: half right and half wrong if available."""
+def _audit_sample(
+    answers: Sequence[GradedAnswer], num_audited: int, *, seed: int
+) -> list[GradedAnswer]:
+    """A seeded sample of answers that the rules decided, half right and half wrong if available."""
     right = _shuffled(answers, Verdict.CORRECT, seed=seed)
     wrong = _shuffled(answers, Verdict.WRONG, seed=seed)
-    num_right = max(min(len(right), number // 2), min(len(right), number - len(wrong)))
-    return right[:num_right] + wrong[: number - num_right]
+    num_right = min(len(right), max(num_audited // 2, num_audited - len(wrong)))
+    return right[:num_right] + wrong[: num_audited - num_right]
 
 
 def _shuffled(
@@ -193,19 +189,21 @@ def _shuffled(
     return sorted(decided, key=lambda answer: item_seed(seed, "judge audit", answer.id))
 
 
-def _audit(answers: Sequence[GradedAnswer], verdicts: Sequence[Verdict | None]) -> dict[str, Any]:
-    """How often judge and rules agree, over the answers for which the judge has a verdict."""
+def _audit_report(
+    answers: Sequence[GradedAnswer], verdicts: Sequence[Verdict | None]
+) -> dict[str, Any]:
+    """How often judge and rules agree on the answers that the judge decided."""
     compared = [
         (answer, verdict)
         for answer, verdict in zip(answers, verdicts, strict=True)
         if verdict is not None
     ]
-    differing = [(a, verdict) for a, verdict in compared if verdict is not a.grade.verdict]
-    interval = wilson(len(compared) - len(differing), len(compared))
+    disagreements = [pair for pair in compared if pair[1] is not pair[0].grade.verdict]
+    interval = wilson(len(compared) - len(disagreements), len(compared))
     return {
         "audited": len(answers),
         "audited_no_opinion": len(answers) - len(compared),
-        "agreement": 1 - len(differing) / len(compared) if compared else None,
+        "agreement": 1 - len(disagreements) / len(compared) if compared else None,
         "agreement_ci95": [interval.low, interval.high],
         "disagreements": [
             {
@@ -215,6 +213,6 @@ def _audit(answers: Sequence[GradedAnswer], verdicts: Sequence[Verdict | None]) 
                 "rules": answer.grade.verdict.value,
                 "judge": verdict.value,
             }
-            for answer, verdict in differing[:MAX_SHOWN]
+            for answer, verdict in disagreements[:MAX_DISAGREEMENTS]
         ],
     }

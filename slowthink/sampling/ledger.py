@@ -1,10 +1,9 @@
 """The ledger: all chains and answers that models have generated, each stored once.
 
 SQLite (WAL, one writer process, local disk). A chain's key excludes cap and number of waits, and an
-answer is keyed by its chain and cut: so a larger cap, more waits, problems or samples only add, and
-cached completions are reused. Each result of a session (a batch, or a partial result) is one
-transaction together with its cost, so that a process killed at any moment leaves nothing to repair
-and every counted token is stored.
+answer's key includes the chain and the cut. So for a larger cap, more waits, problems or samples,
+only what is new is generated. Results and their cost are stored in one transaction: a process
+killed at any moment leaves a valid ledger, in which every counted token is stored.
 """
 
 from __future__ import annotations
@@ -39,26 +38,25 @@ CREATE TABLE IF NOT EXISTS spent (
   seconds REAL
 );
 """
-_LOCKED_SECONDS = 10.0
+_LOCK_TIMEOUT_SECONDS = 10.0
 """Timeout while another program (a backup, the sqlite3 shell) has the file locked."""
-_LOOKUP = 500
-"""Keys in one query."""
+_KEYS_PER_QUERY = 500
 
 
 class Ledger:
     """Chains and answers on disk; a context manager, open in one process at a time.
 
-    `full_sync`: wait until each transaction is on disk, so that a power cut loses nothing either.
+    `full_sync`: wait until each transaction is on disk, so that nothing is lost in a power cut.
     Raises EngineError if another process has the ledger open, or if it cannot be written.
     """
 
     def __init__(self, path: Path, *, full_sync: bool = False) -> None:
         self.path = path
-        self._lock = _lock(path)
+        self._lock_file = _lock(path)
         try:
-            self._db = _open(path, full_sync=full_sync)
+            self._db = _connect(path, full_sync=full_sync)
         except sqlite3.DatabaseError as error:
-            self._lock.close()
+            self._lock_file.close()
             raise _ledger_error(path, error) from error
 
     def __enter__(self) -> Ledger:
@@ -66,15 +64,15 @@ class Ledger:
 
     def __exit__(self, *error: object) -> None:
         self._db.close()
-        self._lock.close()
+        self._lock_file.close()
 
     def chains(self, keys: Sequence[str]) -> dict[str, Chain]:
-        """Stored chains with these keys, by key."""
+        """Return the stored chains among these keys, by key."""
         rows = self._select("SELECT key, ids, events, state FROM chains WHERE key IN", keys)
         return {
             key: Chain(
                 key=key,
-                ids=_ids(ids),
+                ids=_unpack_ids(ids),
                 events=tuple(from_plain(Event, event) for event in json.loads(events)),
                 state=ChainState(state),
             )
@@ -82,15 +80,15 @@ class Ledger:
         }
 
     def answers(self, chain_keys: Sequence[str]) -> dict[str, Answer]:
-        """All stored answers of these chains, by answer key."""
+        """Return all stored answers of these chains, by answer key."""
         rows = self._select(
             "SELECT key, chain_key, cut, closing, ids, end FROM answers WHERE chain_key IN",
             chain_keys,
         )
         return {
             key: Answer(
-                key=key, chain_key=chain_key, num_thinking_tokens=cut, closing=_ids(closing),
-                ids=_ids(ids), end_reason=AnswerEnd(end),
+                key=key, chain_key=chain_key, num_thinking_tokens=cut, closing=_unpack_ids(closing),
+                ids=_unpack_ids(ids), end_reason=AnswerEnd(end),
             )
             for key, chain_key, cut, closing, ids, end in rows
         }  # fmt: skip
@@ -106,7 +104,7 @@ class Ledger:
         versions: str = "",
         batch: int = 0,
     ) -> None:
-        """Store one batch in a transaction. A chain replaces the stored one with the same key."""
+        """Store results in one transaction. A chain replaces the stored one with the same key."""
         with self._transaction():
             self._db.executemany(
                 "INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?, ?, ?)",
@@ -116,11 +114,11 @@ class Ledger:
                 "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [_answer_row(answer, versions) for answer in answers],
             )
-            row = (tag, cost.prefilled, cost.decoded, cost.forced, cost.re_prefilled, seconds)
-            self._db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?)", row)
+            spent = (tag, cost.prefilled, cost.decoded, cost.forced, cost.re_prefilled, seconds)
+            self._db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?)", spent)
 
     def spent(self, tag: str) -> tuple[Cost, float]:
-        """Tokens and seconds spent under a tag, those of interrupted runs included."""
+        """Return tokens and seconds spent under a tag, including those of interrupted runs."""
         query = (
             "SELECT COALESCE(SUM(prefilled), 0), COALESCE(SUM(decoded), 0), "
             "COALESCE(SUM(forced), 0), COALESCE(SUM(re_prefilled), 0), "
@@ -135,8 +133,8 @@ class Ledger:
         return cost, seconds
 
     def _select(self, query: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        for start in range(0, len(keys), _LOOKUP):
-            batch = keys[start : start + _LOOKUP]
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            batch = keys[start : start + _KEYS_PER_QUERY]
             placeholders = ",".join("?" * len(batch))
             try:
                 rows = self._db.execute(f"{query} ({placeholders})", batch).fetchall()
@@ -156,8 +154,8 @@ class Ledger:
             raise _ledger_error(self.path, error) from error
 
 
-def _open(path: Path, *, full_sync: bool) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=_LOCKED_SECONDS)
+def _connect(path: Path, *, full_sync: bool) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=_LOCK_TIMEOUT_SECONDS)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
@@ -169,7 +167,7 @@ def _open(path: Path, *, full_sync: bool) -> sqlite3.Connection:
 
 
 def _lock(path: Path) -> IO[str]:
-    """Lock the ledger; the lock ends with this process, even if it is killed."""
+    """Lock the ledger until this process ends, even if it is killed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.with_name(path.name + ".lock").open("a+")
@@ -179,13 +177,13 @@ def _lock(path: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        holder = file.read().strip() or "unknown"
+        pid = file.read().strip() or "unknown"
         file.close()
         raise EngineError(
-            f"{path}: another process (pid {holder}) has this ledger open; expected no other. "
-            "Wait for it, or give one of the runs a ledger of its own: --set ledger=PATH"
+            f"{path}: another process (pid {pid}) has this ledger open; expected no other. "
+            "Wait for it, or give one of the runs its own ledger: --set ledger=PATH"
         ) from None
-    with contextlib.suppress(OSError):  # on a full disk the lock works without the pid
+    with contextlib.suppress(OSError):  # the disk may be full; the lock works without the pid
         os.ftruncate(file.fileno(), 0)
         os.write(file.fileno(), str(os.getpid()).encode())
     return file
@@ -194,26 +192,26 @@ def _lock(path: Path) -> IO[str]:
 def _ledger_error(path: Path, error: sqlite3.DatabaseError | OSError) -> EngineError:
     return EngineError(
         f"{path}: {error}. Everything recorded before is safe; expected a writable ledger on a "
-        "local disk with free space, not locked by another program. Fix that and run the same "
+        "local disk with free space, not locked by another program. Fix this and run the same "
         "command again."
     )
 
 
 def _chain_row(chain: Chain, versions: str, batch: int) -> tuple[Any, ...]:
     events = json.dumps(plain(chain.events))
-    return chain.key, _blob(chain.ids), events, chain.state.value, versions, batch
+    return chain.key, _pack_ids(chain.ids), events, chain.state.value, versions, batch
 
 
 def _answer_row(answer: Answer, versions: str) -> tuple[Any, ...]:
     return (
-        answer.key, answer.chain_key, answer.num_thinking_tokens, _blob(answer.closing),
-        _blob(answer.ids), answer.end_reason.value, versions,
+        answer.key, answer.chain_key, answer.num_thinking_tokens, _pack_ids(answer.closing),
+        _pack_ids(answer.ids), answer.end_reason.value, versions,
     )  # fmt: skip
 
 
-def _blob(ids: Sequence[int]) -> bytes:
+def _pack_ids(ids: Sequence[int]) -> bytes:
     return array.array("I", ids).tobytes()
 
 
-def _ids(blob: bytes) -> tuple[int, ...]:
+def _unpack_ids(blob: bytes) -> tuple[int, ...]:
     return tuple(array.array("I", blob))

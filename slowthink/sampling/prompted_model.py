@@ -1,8 +1,8 @@
-r"""Prompted models: questions to a language model whose replies are parsed.
+r"""Prompted models: language models whose replies are parsed.
 
-Greedy, in the model's own chat template, through any engine. Completions are kept in the ledger, so
-cached ones are reused. A reply that cannot be parsed is retried in the same conversation, since a
-greedy model would repeat itself:
+Greedy, in the model's own chat template, on any engine. Replies are stored in the ledger, so cached
+ones are reused. If a reply cannot be parsed, the model is prompted again in the same conversation,
+since a greedy model would repeat its reply:
 
     model.generate(problems, conversations, parse=parse_code, retry_prompt="One line: …")
     # [ModelReply(text="It is about primes.\nCODE: 11", value="11", num_tokens=143)]
@@ -23,8 +23,8 @@ from slowthink.records import Budget, Problem, Request, Sampling
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task
 
-TEMPLATE_TOKENS = 64
-"""Room kept free in the context beside prompt and reply."""
+RESERVED_TOKENS = 64
+"""Tokens of the context that prompt and reply must leave free."""
 
 T = TypeVar("T")
 Messages = list[dict[str, str]]
@@ -36,11 +36,11 @@ class ModelReply(Generic[T]):
     """The model's last reply in a conversation."""
 
     text: str | None
-    """None: the conversation does not fit the model's context."""
+    """None: the conversation exceeds the model's context."""
     value: T | None
     """The parsed reply. None: it could not be parsed."""
     num_tokens: int = 0
-    """Of its prompt and the reply itself."""
+    """Tokens of the prompt and the reply."""
 
 
 class PromptedModel:
@@ -57,7 +57,7 @@ class PromptedModel:
     ) -> None:
         self.session = session
         self.num_retried = 0
-        """Replies that could not be parsed and were requested again."""
+        """Number of replies that could not be parsed, so that the model was prompted again."""
         self._sampler = sampler
         self._max_tokens = max_tokens
         self._num_asks = num_asks
@@ -79,8 +79,8 @@ class PromptedModel:
     ) -> list[ModelReply[T]]:
         """Return one reply per conversation, in order; equal conversations are sampled once.
 
-        `problems` names the problem that each conversation is about. Where `parse` returns None,
-        `retry_prompt` is sent as the next message, until `num_asks` replies were requested.
+        `problems` contains the problem of each conversation. If `parse` returns None,
+        `retry_prompt` is sent as the next message, until there are `num_asks` replies.
         """
         replies: dict[int, ModelReply[T]] = {}
         pending = dict(enumerate(conversations))
@@ -88,7 +88,7 @@ class PromptedModel:
             self.num_retried += len(pending) if attempt else 0
             replies |= self._replies(problems, pending, parse)
             pending = {
-                index: _with_retry(messages, text, retry_prompt)
+                index: _add_retry_prompt(messages, text, retry_prompt)
                 for index, messages in pending.items()
                 if replies[index].value is None and (text := replies[index].text) is not None
             }
@@ -124,7 +124,7 @@ class PromptedModel:
         return Task(problem=problem, request=request, points=(point,))
 
     def _fits(self, request: Request) -> bool:
-        needed = len(request.prompt_ids) + self._max_tokens + TEMPLATE_TOKENS
+        needed = len(request.prompt_ids) + self._max_tokens + RESERVED_TOKENS
         return needed <= self.session.capabilities.max_context
 
 
@@ -155,7 +155,7 @@ def open_prompted_model(
     )
 
 
-def _with_retry(messages: Messages, reply: str, retry_prompt: str) -> Messages:
+def _add_retry_prompt(messages: Messages, reply: str, retry_prompt: str) -> Messages:
     return [
         *messages,
         {"role": "assistant", "content": reply.strip()},

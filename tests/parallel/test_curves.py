@@ -11,12 +11,7 @@ from slowthink.analysis.votes import Sample
 from slowthink.engines.session import Point
 from slowthink.recipe import RebaseConfig, RejectionConfig
 from slowthink.records import Grade, Verdict
-from slowthink.sampling.parallel import (
-    StoredPoint,
-    rebase_live,
-    rejection_live,
-    stored_curves,
-)
+from slowthink.sampling.parallel import StoredPoint, run_rebase, run_rejection, stored_curves
 from slowthink.sampling.parallel.context import votes_for
 from slowthink.sampling.parallel.scorers import ScoredText, Scorer
 
@@ -64,10 +59,8 @@ def test_live_methods_give_curves_of_the_same_form(context_for, make_problem) ->
     problems = [make_problem(f"q{i}", "6") for i in range(4)]
     scorer = Scorer(lambda items: [ScoredText(float(total_of(i.text)), 2) for i in items], facts={})
     with context_for(SteppingSession()) as context:
-        found = rejection_live(context, problems, RejectionConfig(limits=(6, 12), max_tries=3))
-        found += rebase_live(
-            context, problems, RebaseConfig(widths=(2,), max_step_tokens=8), scorer
-        )
+        found = run_rejection(context, problems, RejectionConfig(limits=(6, 12), max_tries=3))
+        found += run_rebase(context, problems, RebaseConfig(widths=(2,), max_step_tokens=8), scorer)
     assert [(c["name"], c["method"]) for c in found] == [
         ("rejection, 3 tries at most", "rejection"),
         ("REBASE, majority", "rebase"),

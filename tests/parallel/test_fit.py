@@ -16,13 +16,13 @@ transformers = pytest.importorskip("transformers")
 
 from slowthink.data.tables import write_records
 from slowthink.engines.models import resolve_model
-from slowthink.engines.transformers import reward_model as reward
+from slowthink.engines.transformers import reward_model
 from slowthink.errors import ConfigError, DataError
 from slowthink.recipe import ChatConfig, EngineConfig, ModelScorer, Recipe
 from slowthink.records import Problem, Split
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.parallel.fit import ScorerRequest, make_scorer, write_scorer
-from slowthink.sampling.parallel.rollouts import draw_examples, open_run
+from slowthink.sampling.parallel.rollouts import open_run, sample_examples
 from slowthink.sampling.parallel.scorers import ScoreItem, open_scorer
 
 ENGINE = EngineConfig(dtype="float32", device="cpu")
@@ -47,9 +47,9 @@ def tiny(tmp_path_factory, smollm):
 def saved(tiny, tmp_path_factory):
     """The same with a head on its first 2 layers."""
     folder = tmp_path_factory.mktemp("scorer")
-    model = reward.build(tiny, ENGINE, num_layers=2)
+    model = reward_model.build_untrained(tiny, ENGINE, num_layers=2)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
-    reward.save(model, tokenizer, (torch.linspace(-1, 1, 24), 0.0), folder)
+    reward_model.save(model, tokenizer, (torch.linspace(-1, 1, 24), 0.0), folder)
     return folder
 
 
@@ -58,15 +58,15 @@ def test_scores_are_those_of_transformers_own_class(saved) -> None:
     assert model.config.num_hidden_layers == 2
     with torch.inference_mode():
         logits = [float(model(torch.tensor([ids])).logits) for ids in SEQUENCES if 2 not in ids]
-    ours = reward.RewardModel(saved, ENGINE, batch_size=2).score(SEQUENCES)
-    expected = [reward.sigmoid(logit) for logit in logits]
+    ours = reward_model.RewardModel(saved, ENGINE, batch_size=2).score(SEQUENCES)
+    expected = [reward_model.sigmoid(logit) for logit in logits]
     assert [s for s, ids in zip(ours, SEQUENCES, strict=True) if 2 not in ids] == pytest.approx(
         expected, abs=1e-5
     )
 
 
 def test_a_start_of_another_text_costs_nothing_and_scores_the_same(saved) -> None:
-    model = reward.RewardModel(saved, ENGINE, batch_size=2)
+    model = reward_model.RewardModel(saved, ENGINE, batch_size=2)
     together = model.score(SEQUENCES)
     assert model.cost.prefilled == 5 + 1 + 4
     assert together == pytest.approx([model.score([ids])[0] for ids in SEQUENCES], abs=1e-5)
@@ -74,7 +74,7 @@ def test_a_start_of_another_text_costs_nothing_and_scores_the_same(saved) -> Non
 
 def test_a_model_without_a_head_is_refused(tiny) -> None:
     with pytest.raises(ConfigError, match="slowthink scorer RUN"):
-        reward.RewardModel(tiny, ENGINE)
+        reward_model.RewardModel(tiny, ENGINE)
 
 
 def test_a_head_is_the_best_of_its_penalised_loss() -> None:
@@ -83,7 +83,7 @@ def test_a_head_is_the_best_of_its_penalised_loss() -> None:
     states = torch.randn(300, 5) * torch.tensor([1.0, 10.0, 0.1, 3.0, 1.0]) + 0.5
     labels = (states[:, 0] + 0.1 * states[:, 1] + torch.randn(300) > 1).tolist()
     for bias in (True, False):
-        weight, offset = reward.fit_head(states, labels, l2=0.01, bias=bias)
+        weight, offset = reward_model.fit_head(states, labels, l2=0.01, bias=bias)
         scale = states.double().std(0)
         w = (weight.double() * scale).requires_grad_(True)
         b = torch.tensor(offset, dtype=torch.float64, requires_grad=True)
@@ -97,9 +97,9 @@ def test_a_head_is_the_best_of_its_penalised_loss() -> None:
 
 
 def test_a_probability_is_never_out_of_range() -> None:
-    assert reward.sigmoid(-800.0) == 0.0
-    assert reward.sigmoid(800.0) == 1.0
-    assert reward.sigmoid(math.log(3)) == pytest.approx(0.75)
+    assert reward_model.sigmoid(-800.0) == 0.0
+    assert reward_model.sigmoid(800.0) == 1.0
+    assert reward_model.sigmoid(math.log(3)) == pytest.approx(0.75)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_chains_that_are_all_wrong_are_an_error(run) -> None:
 def test_a_scorer_is_trained_from_a_run(run, tmp_path, make_problem) -> None:
     """With labels of our own, since random weights answer nothing."""
     finished = open_run(run)
-    examples, facts = draw_examples(finished)
+    examples, facts = sample_examples(finished)
     assert (facts["num_problems"], facts["num_chains"], facts["num_right"]) == (12, 24, 0)
     examples = [replace(one, label=len(one.text) % 2 == 0) for one in examples]
     card = write_scorer(finished, examples, facts)

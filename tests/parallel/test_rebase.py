@@ -11,9 +11,9 @@ from stepping import SteppingSession, total_of
 from slowthink.errors import ConfigError
 from slowthink.recipe import RebaseConfig, RejectionConfig
 from slowthink.records import Verdict
-from slowthink.sampling.parallel.expansion import NodeState, prefixes, step_triggers
+from slowthink.sampling.parallel.expansion import NodeState, step_prefixes, step_triggers
 from slowthink.sampling.parallel.rebase import allocate, rebase_curves, search
-from slowthink.sampling.parallel.rejection import draw_samples
+from slowthink.sampling.parallel.rejection import sample_until_decided
 from slowthink.sampling.parallel.scorers import ScoredText, Scorer
 
 CONFIG = RebaseConfig(widths=(4,), max_step_tokens=8, max_steps=8)
@@ -72,7 +72,7 @@ def test_a_search_ends_with_as_many_chains_as_its_width(context_for, make_proble
     with context_for(SteppingSession()) as context:
         (tree,) = search(context, [make_problem(answer="6")], towards_six(), CONFIG, 4)
     assert len(tree.chains) == 4
-    assert {chain.end for chain in tree.chains} == {NodeState.NATURAL}
+    assert {chain.state for chain in tree.chains} == {NodeState.NATURAL}
     for chain in tree.chains:
         total = total_of(chain.thinking)
         assert total >= 6
@@ -134,7 +134,7 @@ def test_the_cap_and_the_depth_hold(context_for, make_problem) -> None:
     with context_for(SteppingSession(), cap=5) as context:
         (tree,) = search(context, [problem], towards_six(), CONFIG, 4)
     assert max(len(chain.thinking) for chain in tree.chains) <= 5
-    assert NodeState.CUT in {chain.end for chain in tree.chains}
+    assert NodeState.CUT in {chain.state for chain in tree.chains}
     with context_for(SteppingSession()) as context:
         shallow = CONFIG.model_copy(update={"max_steps": 1})
         (tree,) = search(context, [problem], towards_six(), shallow, 4)
@@ -146,7 +146,7 @@ def test_a_long_step_is_cut_into_several(context_for, make_problem) -> None:
     short = CONFIG.model_copy(update={"max_step_tokens": 2, "max_steps": 25})
     with context_for(SteppingSession()) as context:
         (tree,) = search(context, [make_problem(answer="6")], flat(), short, 2)
-    assert {chain.end for chain in tree.chains} == {NodeState.NATURAL}
+    assert {chain.state for chain in tree.chains} == {NodeState.NATURAL}
     assert all(total_of(chain.thinking) >= 6 for chain in tree.chains)
 
 
@@ -200,7 +200,7 @@ def test_rejection_sampling_stops_at_the_first_short_chain(context_for, make_pro
     config = RejectionConfig(limits=(9, 15), max_tries=5)
     session = SteppingSession()
     with context_for(session) as context:
-        tries = draw_samples(context, problems, config)
+        tries = sample_until_decided(context, problems, config)
     for found in tries.values():
         short = [one.num_thinking_tokens <= 9 for one in found]
         assert short[:-1] == [False] * (len(found) - 1)
@@ -208,7 +208,7 @@ def test_rejection_sampling_stops_at_the_first_short_chain(context_for, make_pro
     assert session.num_jobs == sum(map(len, tries.values()))
     again = SteppingSession()
     with context_for(again) as context:
-        assert draw_samples(context, problems, config) == tries
+        assert sample_until_decided(context, problems, config) == tries
     assert again.num_jobs == 0
 
 
@@ -232,5 +232,5 @@ def test_a_token_that_ends_with_a_step_end_is_one_too() -> None:
 
 
 def test_prefixes_end_where_steps_do() -> None:
-    assert prefixes("a. b.\nc.", (".", "\n")) == ["a.", "a. b.", "a. b.\n"]
-    assert prefixes("none", ("\n",)) == []
+    assert step_prefixes("a. b.\nc.", (".", "\n")) == ["a.", "a. b.", "a. b.\n"]
+    assert step_prefixes("none", ("\n",)) == []

@@ -137,7 +137,7 @@ def test_an_attempt_too_long_for_the_judge_is_an_error(ledger, make_problem, mon
     item = ScoreItem(make_problem(), "so " * 100_000)
     with (
         open_scorer(JudgeScorer(model="base"), Recipe(name="r"), ledger=ledger) as scorer,
-        pytest.raises(ConfigError, match="does not fit the judge's context"),
+        pytest.raises(ConfigError, match="exceeds the judge's context"),
     ):
         scorer.score([item])
 

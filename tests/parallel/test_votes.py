@@ -8,14 +8,7 @@ import random
 import pytest
 
 from slowthink.analysis.statistics import Interval, wilson
-from slowthink.analysis.votes import (
-    ProblemVotes,
-    Sample,
-    best_of_n,
-    curve_point,
-    vote,
-    vote_curve,
-)
+from slowthink.analysis.votes import ProblemVotes, Sample, best_of_n, curve_point, vote, vote_curve
 
 
 def made(seed: int, *, n: int = 6) -> list[Sample]:

@@ -1,14 +1,14 @@
-"""The decoding loop of a transformers model: rows in, tokens out, keys and values kept.
+"""The decoding loop of a transformers model.
 
-Each row has a state machine (`forcing.machine`) that decides what is fed next; thinking and
-answering are the same loop with different machines.
+Each row has a state machine (`forcing.machine`) that decides which token is fed next. Thinking and
+answering are the same loop with different machines. Keys and values are kept for the answers.
 
 Legend: B rows, T tokens fed at once, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from slowthink.forcing.machine import ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Cost, Sampling
 
 _PREFILL_TOKENS = 8192
-"""Tokens prefilled at once."""
+"""Number of tokens, padding included, that are prefilled at once."""
 _COMPACT_BELOW = 0.75
 """A batch is compacted when fewer than this share of its rows are still decoding."""
 
@@ -30,17 +30,17 @@ class DecodingRow:
     """One sequence being decoded."""
 
     prefix: tuple[int, ...]
-    """Tokens before the machine's own."""
+    """Tokens before those of the machine."""
     machine: ForcingMachine | AnswerMachine
     sampling: Sampling
     uniform: Callable[[tuple[int, int]], float]
-    """The number that decides a sampled draw."""
+    """Number in [0, 1) that decides a token, by the machine's `draw_key`."""
     triggers: frozenset[int] = frozenset()
     """Ids whose probability the machine needs."""
-    feed: int | None = None
-    """The next token to feed; None when the row is done."""
-    stale: bool = False
-    """The last logits are not those of the last kept token."""
+    next_token: int | None = None
+    """The next token to feed; None if the row has stopped."""
+    rolled_back: bool = False
+    """Tokens were rolled back, so the logits are not those after the last token."""
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -72,7 +72,7 @@ class StoppedRows:
 
 @dataclass
 class Decoder:
-    """A model and the tokens it has spent."""
+    """A model and the number of tokens that it has processed."""
 
     model: Any
     device: Any
@@ -81,10 +81,8 @@ class Decoder:
     def forward(
         self, kv: KeyValues, blocks: Sequence[Sequence[int]], starts: Sequence[int],
     ) -> torch.Tensor:  # fmt: skip
-        """Feed each row its block, from position `starts[row]` on; returns the last logits (B, V).
-
-        Shorter blocks are padded on the left; an empty one feeds a hole.
-        """
+        """Feed each row its block of tokens, from position `starts[row]` on; returns the logits
+        after the last one (B, V). Shorter blocks are padded on the left; empty ones are padding."""
         T = max(map(len, blocks))
         ids_BT = torch.zeros(len(blocks), T, dtype=torch.long)
         positions_BT = torch.full((len(blocks), T), -1, dtype=torch.long)
@@ -103,102 +101,102 @@ class Decoder:
         return logits_BV
 
     def prefill(self, sequences: Sequence[tuple[int, ...]]) -> tuple[KeyValues, torch.Tensor]:
-        """Cache and last logits (B, V) of these sequences; equal ones are fed once."""
+        """Return the cache and last logits (B, V) of sequences; equal ones are fed once."""
         unique = sorted(set(sequences), key=lambda ids: (len(ids), ids))
         self.cost += Cost(prefilled=sum(map(len, unique)))
-        parts, logits = [], []
+        caches, logits = [], []
         for chunk in _chunks(unique):
-            part = KeyValues(self.model.config.num_hidden_layers, len(chunk), self.device)
-            logits.append(self.forward(part, chunk, [0] * len(chunk)))
-            parts.append(part)
-        place = {ids: number for number, ids in enumerate(unique)}
-        order = [place[ids] for ids in sequences]
-        return join(parts).take(order), torch.cat(logits)[order]
+            kv = KeyValues(self.model.config.num_hidden_layers, len(chunk), self.device)
+            logits.append(self.forward(kv, chunk, [0] * len(chunk)))
+            caches.append(kv)
+        index = {ids: i for i, ids in enumerate(unique)}
+        rows = [index[ids] for ids in sequences]
+        return join(caches).take(rows), torch.cat(logits)[rows]
 
     def decode(
         self, prefilled: Prefilled, admit: Callable[[int], Prefilled | None] | None = None
     ) -> Iterator[StoppedRows | None]:
-        """Decode until every machine stops: yields None after each step, and rows as they are done.
+        """Decode until every machine stops. Yields None after each step, and rows that stopped.
 
-        `admit` is called with the number of rows that left, and may return new ones.
+        `admit` is called with the number of rows that stopped, and may return new ones.
         """
-        active, kv = list(prefilled.rows), prefilled.kv
-        self._decide_next(active, kv, prefilled.logits)
-        while active:
-            running = [place for place, row in enumerate(active) if row.feed is not None]
-            if len(running) < _COMPACT_BELOW * len(active) or not running:
-                done = [place for place, row in enumerate(active) if row.feed is None]
-                yield StoppedRows(rows=[active[place] for place in done], kv=kv.take(done))
-                kv, active = kv.take(running), [active[place] for place in running]
-                fresh = admit(len(done)) if admit else None
-                if fresh is not None:
-                    self._decide_next(fresh.rows, fresh.kv, fresh.logits)
-                    kv = join([kv, fresh.kv]) if active else fresh.kv
-                    active += fresh.rows
+        rows, kv = list(prefilled.rows), prefilled.kv
+        self._decide_next_tokens(rows, kv, prefilled.logits)
+        while rows:
+            running = [i for i, row in enumerate(rows) if row.next_token is not None]
+            if len(running) < _COMPACT_BELOW * len(rows) or not running:
+                stopped = [i for i, row in enumerate(rows) if row.next_token is None]
+                yield StoppedRows(rows=[rows[i] for i in stopped], kv=kv.take(stopped))
+                kv, rows = kv.take(running), [rows[i] for i in running]
+                new = admit(len(stopped)) if admit else None
+                if new is not None:
+                    self._decide_next_tokens(new.rows, new.kv, new.logits)
+                    kv = join([kv, new.kv]) if rows else new.kv
+                    rows += new.rows
                 continue
-            blocks = [[] if row.feed is None else [row.feed] for row in active]
-            logits = self.forward(kv, blocks, [row.num_tokens - 1 for row in active])
-            self._decide_next(active, kv, logits)
+            blocks = [[] if row.next_token is None else [row.next_token] for row in rows]
+            logits = self.forward(kv, blocks, [row.num_tokens - 1 for row in rows])
+            self._decide_next_tokens(rows, kv, logits)
             yield None
 
-    def _decide_next(
+    def _decide_next_tokens(
         self, rows: Sequence[DecodingRow], kv: KeyValues, logits: torch.Tensor
     ) -> None:
-        """Decide each row's next token: forced, drawn, or none because it is done."""
+        """Decide each row's next token: forced, sampled, or none because it has stopped."""
         undecided = list(range(len(rows)))
         while undecided:
-            draws = [
-                (place, row_draw)
-                for place in undecided
-                if (row_draw := self._next_draw(rows[place], kv, place))
-            ]
-            drawn = _draw(rows, logits, draws)
+            draws = {
+                index: draw
+                for index in undecided
+                if (draw := self._next_draw(rows[index], kv, index))
+            }
             undecided = [
-                place for (place, _), token in zip(draws, drawn, strict=True)
-                if not self._accept(rows[place], token, kv, place)
+                index for index, sampled in _sample(rows, logits, draws).items()
+                if not self._observe(rows[index], sampled, kv, index)
             ]  # fmt: skip
 
-    def _next_draw(self, row: DecodingRow, kv: KeyValues, place: int) -> Draw | None:
-        """Set the row's next token if the machine forces it; else return the draw it needs."""
+    def _next_draw(self, row: DecodingRow, kv: KeyValues, index: int) -> Draw | None:
+        """Set the row's next token if it is forced; otherwise return how to sample it."""
         action = row.machine.next_action()
-        row.feed = None
+        row.next_token = None
         if action.kind is ActionKind.FORCE:
-            row.feed, row.stale = action.token, False
+            row.next_token, row.rolled_back = action.token, False
             self.cost += Cost(forced=1)
-        elif action.kind is ActionKind.SAMPLE and row.stale:
-            kv.crop_row(place, row.num_tokens - 1)  # feed the last kept token again
-            row.feed, row.stale = row.tokens[-1], False
+        elif action.kind is ActionKind.SAMPLE and row.rolled_back:
+            kv.crop_row(index, row.num_tokens - 1)  # feed the last token again, for its logits
+            row.next_token, row.rolled_back = row.tokens[-1], False
         elif action.kind is ActionKind.SAMPLE:
             uniform = row.uniform(row.machine.draw_key) if row.sampling.temperature else 0.0
             return Draw(row.sampling, uniform, action.banned)
         return None
 
-    def _accept(self, row: DecodingRow, drawn: SampledToken, kv: KeyValues, place: int) -> bool:
-        """Pass the drawn token to the machine; whether that decides the row's next token."""
+    def _observe(self, row: DecodingRow, sampled: SampledToken, kv: KeyValues, index: int) -> bool:
+        """Pass a sampled token to the machine; returns whether the row's next token is decided."""
         action = row.machine.observe(
-            drawn.token, trigger_probability=drawn.trigger_probability, argmax=drawn.argmax
+            sampled.token, trigger_probability=sampled.trigger_probability, argmax=sampled.argmax
         )
         self.cost += Cost(decoded=1)
         if action.kind is ActionKind.KEEP:
-            row.feed = drawn.token
+            row.next_token = sampled.token
         elif action.kind is ActionKind.ROLLBACK:
-            kv.crop_row(place, row.num_tokens)
-            row.stale = True
+            kv.crop_row(index, row.num_tokens)
+            row.rolled_back = True
         return action.kind in (ActionKind.KEEP, ActionKind.STOP)
 
 
-def _draw(
-    rows: Sequence[DecodingRow], logits: torch.Tensor, draws: Sequence[tuple[int, Draw]]
-) -> list[SampledToken]:
+def _sample(
+    rows: Sequence[DecodingRow], logits: torch.Tensor, draws: Mapping[int, Draw]
+) -> dict[int, SampledToken]:
+    """A token for each of these rows, by index."""
     if not draws:
-        return []
-    places, row_draws = zip(*draws, strict=True)
-    triggers = frozenset().union(*(rows[place].triggers for place in places))
-    return sample_tokens(logits[list(places)], row_draws, triggers=triggers)
+        return {}
+    triggers = frozenset().union(*(rows[index].triggers for index in draws))
+    tokens = sample_tokens(logits[list(draws)], list(draws.values()), triggers=triggers)
+    return dict(zip(draws, tokens, strict=True))
 
 
 def _chunks(sequences: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-    """Sequences, shortest first, in groups of at most `_PREFILL_TOKENS` padded tokens."""
+    """Group sequences, sorted by length, into chunks of at most `_PREFILL_TOKENS` padded tokens."""
     chunk: list[tuple[int, ...]] = []
     for ids in sequences:
         if chunk and len(ids) * (len(chunk) + 1) > _PREFILL_TOKENS:

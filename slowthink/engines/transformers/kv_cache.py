@@ -1,8 +1,8 @@
 """Keys and values of a batch of sequences that grow, shrink, fork and roll back.
 
-Every column of the buffers is one fed token per row; `positions_BN` is its position in the row's
-sequence, or -1 for a hole (padding, or a token rolled back). A mask over positions is all that is
-needed to cut a row at any token, so answers branch off a chain without prefilling it again.
+A column of the buffers has one fed token per row; `positions_BN` is its position in the row's
+sequence, or -1 for a hole (padding, or a token rolled back). Holes are masked, so a row can be cut
+at any token, and answers branch off a chain without prefilling it again.
 
 Legend: B rows, T tokens fed at once, N columns, H key heads, G query heads per key head, D head
 size.
@@ -18,7 +18,9 @@ from transformers.cache_utils import Cache, DynamicLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 ATTENTION = "slowthink"
-_GROWTH = 128
+"""Name under which transformers knows `attend`."""
+_EXTRA_COLUMNS = 128
+"""Columns allocated in advance."""
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]
@@ -32,7 +34,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values (B, H, T, D); returns all so far."""
+        """Append keys and values (B, H, T, D); returns those of all columns."""
         end = self.num_columns + key_states.shape[2]
         if not self.buffers or self.buffers[0].shape[2] < end:
             self._grow(key_states, end)
@@ -42,21 +44,21 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         keys, values = (buffer[:, :, :end] for buffer in self.buffers)
         return keys, values
 
-    def _grow(self, like: torch.Tensor, end: int) -> None:
-        B, H, _, D = like.shape
-        fresh = [like.new_zeros(B, H, end + _GROWTH, D) for _ in range(2)]
-        for new, old in zip(fresh, self.buffers, strict=False):
+    def _grow(self, states: torch.Tensor, num_columns: int) -> None:
+        B, H, _, D = states.shape
+        buffers = [states.new_zeros(B, H, num_columns + _EXTRA_COLUMNS, D) for _ in range(2)]
+        for new, old in zip(buffers, self.buffers, strict=False):
             new[:, :, : self.num_columns] = old[:, :, : self.num_columns]
-        self.buffers = fresh
+        self.buffers = buffers
         self.is_initialized = True
 
     def get_seq_length(self) -> int:
-        """Columns filled."""
+        """Number of filled columns."""
         return self.num_columns
 
 
 class KeyValues:
-    """The cache of one batch, with the position of every column in its row's sequence."""
+    """The cache of one batch, with the position of every token in its row's sequence."""
 
     def __init__(self, num_layers: int, num_rows: int, device: Any) -> None:
         self.layers = [_Layer() for _ in range(num_layers)]
@@ -65,22 +67,22 @@ class KeyValues:
 
     @property
     def num_columns(self) -> int:
-        """Columns filled."""
+        """Number of filled columns."""
         return self.positions_BN.shape[1]
 
     def append(self, positions_BT: torch.Tensor) -> torch.Tensor:
-        """Add T columns; returns their attention mask (B, 1, T, N + T), True: attended.
+        """Add the positions of T columns; returns their attention mask (B, 1, T, N + T).
 
-        A new token attends to its row's earlier tokens and itself.
+        A new token attends to its row's earlier tokens and itself: True in the mask.
         """
         old_BN = self.positions_BN
-        seen_BN = old_BN >= 0
+        valid_BN = old_BN >= 0
         T = positions_BT.shape[1]
         causal_TT = torch.ones(T, T, dtype=torch.bool, device=old_BN.device).tril()
         new_BTT = (positions_BT >= 0)[:, None, :] & causal_TT
-        # Padding attends to itself, or it would be NaN.
+        # Padding attends to itself; without, its softmax would be NaN.
         new_BTT |= torch.eye(T, dtype=torch.bool, device=old_BN.device)
-        mask_BTN = torch.cat([seen_BN[:, None, :].expand(-1, T, -1), new_BTT], -1)
+        mask_BTN = torch.cat([valid_BN[:, None, :].expand(-1, T, -1), new_BTT], -1)
         self.positions_BN = torch.cat([old_BN, positions_BT], 1)
         return mask_BTN[:, None]
 
@@ -90,7 +92,7 @@ class KeyValues:
         positions_N[positions_N >= length] = -1
 
     def take(self, rows: Sequence[int]) -> KeyValues:
-        """A copy with these rows (repeats allowed), without columns that none of them uses."""
+        """Copy these rows (repeats allowed), without columns that are holes in all of them."""
         index = torch.tensor(list(rows), dtype=torch.long, device=self.positions_BN.device)
         positions = self.positions_BN[index]
         columns = (positions >= 0).any(0).nonzero()[:, 0]
@@ -104,40 +106,37 @@ class KeyValues:
         return taken
 
 
-def join(parts: Sequence[KeyValues]) -> KeyValues:
-    """All rows of several caches in one, shorter ones padded with holes on the left."""
-    if len(parts) == 1:
-        return parts[0]
-    width = max(part.num_columns for part in parts)
-    first = parts[0]
-    joined = KeyValues(len(first.layers), 0, first.positions_BN.device)
+def join(caches: Sequence[KeyValues]) -> KeyValues:
+    """Join the rows of several caches, shorter ones padded with holes on the left."""
+    if len(caches) == 1:
+        return caches[0]
+    num_columns = max(kv.num_columns for kv in caches)
+    joined = KeyValues(len(caches[0].layers), 0, caches[0].positions_BN.device)
     joined.positions_BN = torch.cat(
-        [_pad(part.positions_BN, width, dim=1, value=-1) for part in parts]
+        [_pad(kv.positions_BN, num_columns, dim=1, value=-1) for kv in caches]
     )
-    for number, layer in enumerate(joined.layers):
-        states = [
-            torch.cat([_pad(_filled(part, number, which), width, dim=2, value=0) for part in parts])
-            for which in range(2)
+    for layer_index, layer in enumerate(joined.layers):
+        filled = [
+            [buffer[:, :, : kv.num_columns] for buffer in kv.layers[layer_index].buffers]
+            for kv in caches
         ]
-        layer.update(*states)
+        keys, values = (
+            torch.cat([_pad(states, num_columns, dim=2, value=0) for states in of_caches])
+            for of_caches in zip(*filled, strict=True)
+        )
+        layer.update(keys, values)
     return joined
 
 
-def _filled(part: KeyValues, layer: int, which: int) -> torch.Tensor:
-    return part.layers[layer].buffers[which][:, :, : part.num_columns]
-
-
-def _pad(tensor: torch.Tensor, width: int, *, dim: int, value: int) -> torch.Tensor:
-    missing = width - tensor.shape[dim]
-    if not missing:
-        return tensor
+def _pad(tensor: torch.Tensor, length: int, *, dim: int, value: int) -> torch.Tensor:
+    """Pad a dimension on the left."""
     shape = list(tensor.shape)
-    shape[dim] = missing
-    return torch.cat([tensor.new_full(shape, value), tensor], dim)
+    shape[dim] = length - tensor.shape[dim]
+    return torch.cat([tensor.new_full(shape, value), tensor], dim) if shape[dim] else tensor
 
 
 def additive_mask(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The mask to add to scores, made once for all layers: 0 where True, else minus infinity."""
+    """The mask as a tensor to add to attention scores: 0 if True, otherwise minus infinity."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
         ~mask, float("-inf")
     )
@@ -147,17 +146,17 @@ def attend(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     attention_mask: torch.Tensor, scaling: float | None = None, **_: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """Scaled dot-product attention with the query heads of a key head as rows of one product.
+    """Grouped-query attention as scaled dot-product attention over H heads of G * T queries.
 
-    Keys and values are read once and never repeated per query head.
+    So keys and values are read once, not repeated for each query head.
     """
     B, heads, T, D = query.shape
     H = key.shape[1]
     G = heads // H
-    folded = query.reshape(B, H, G * T, D)
+    grouped = query.reshape(B, H, G * T, D)
     mask = attention_mask if T == 1 else attention_mask.repeat(1, 1, G, 1)
     out = torch.nn.functional.scaled_dot_product_attention(
-        folded, key, value, attn_mask=mask, scale=scaling
+        grouped, key, value, attn_mask=mask, scale=scaling
     )
     return out.reshape(B, heads, T, D).transpose(1, 2).contiguous(), None
 

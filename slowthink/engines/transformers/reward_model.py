@@ -1,12 +1,11 @@
-"""Reward models on transformers: a language model with a linear head, read at the last token.
+"""Reward models on transformers: a language model with a linear head at the last token.
 
-Sequence classification (outcome reward models) and token classification (process reward models);
-of two labels, the second's logit minus the first's. Scores are the logit's sigmoid. Also makes
-reward models: a head fitted on the hidden states of a causal model (`fit_head`, `build`, `save`).
-A text that another one starts with is read from that one's states, so all steps of one chain cost
-one pass.
+Sequence classification (outcome reward models) and token classification (process reward models).
+A score is the sigmoid of the logit; with two labels, of the second logit minus the first. A text
+that is a prefix of another one shares its forward pass, so all steps of a chain need one pass. Also
+makes reward models: `fit_head` fits a head on the hidden states of a causal model.
 
-Legend: N texts, B texts of a batch, T tokens, D size of a hidden state, L labels.
+Legend: N texts, B texts of a batch, T tokens, D hidden size, L labels.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from slowthink.records import Cost, Problem
 if TYPE_CHECKING:
     import torch
 
-CARD = "scorer.json"
-"""File in the folder of a scorer made here: how it was made, and how its texts are rendered."""
+CARD_FILE = "scorer.json"
+"""In the folder of a scorer made here: how it was trained, and how its texts are rendered."""
 
 
 class RewardModel:
-    """A reward model, ready to score."""
+    """A loaded reward model."""
 
     def __init__(self, folder: Path, config: EngineConfig, *, batch_size: int = 16) -> None:
         self._model, self._tokenizer = _load(folder, config)
-        self._head = head_of(self._model, folder)
+        self._head = find_head(self._model, folder)
         self._batch_size = batch_size
-        self._rendering = Rendering.of(folder)
+        self._rendering = Rendering.from_folder(folder)
         self.cost = Cost()
         self.facts = {
             "labels": int(self._model.config.num_labels),
@@ -48,14 +47,14 @@ class RewardModel:
         }
 
     def render(self, problem: Problem, text: str) -> tuple[int, ...]:
-        """Input ids for a problem and a text."""
+        """Input ids of a problem and a text."""
         return self._rendering.ids(self._tokenizer, problem, text)
 
     def score(self, sequences: Sequence[tuple[int, ...]]) -> list[float]:
-        """The probability that each chain is correct, in [0, 1]."""
+        """The probability that each text is of a correct chain, in [0, 1]."""
         import torch
 
-        states = last_states(self._model, sequences, batch_size=self._batch_size)
+        states = last_token_states(self._model, sequences, batch_size=self._batch_size)
         self.cost += Cost(prefilled=states.num_tokens)
         with torch.inference_mode():
             logits_NL = self._head.float()(states.states_ND)
@@ -65,28 +64,28 @@ class RewardModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """How a problem and a text become ids. A scorer made here reads its base model's prompt, then
-    the thinking; any other model reads its own chat template."""
+    """How a problem and a text are tokenised. With `chat` (scorers made here): the prompt of the
+    base model, then the text. Without: the model's own chat template."""
 
     chat: ChatConfig | None = None
     formats: Mapping[str, Any] | None = None
     _prompts: dict[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def of(cls, folder: Path) -> Rendering:
+    def from_folder(cls, folder: Path) -> Rendering:
         """The rendering that the folder's card describes."""
-        if not (folder / CARD).is_file():
+        if not (folder / CARD_FILE).is_file():
             return cls()
-        card = json.loads((folder / CARD).read_text("utf-8"))
+        card = json.loads((folder / CARD_FILE).read_text("utf-8"))
         formats = {name: FormatConfig(**fields) for name, fields in card["formats"].items()}
         return cls(chat=ChatConfig(**card["chat"]), formats=formats)
 
     def ids(self, tokenizer: Any, problem: Problem, text: str) -> tuple[int, ...]:
-        """Prompt and text."""
+        """Token ids of the prompt and the text."""
         if self.chat is not None:
             if problem.id not in self._prompts:
-                prompt = prompt_ids(tokenizer, problem, self.chat, self.formats)
-                self._prompts[problem.id] = prompt
+                ids = prompt_ids(tokenizer, problem, self.chat, self.formats)
+                self._prompts[problem.id] = ids
             return (*self._prompts[problem.id], *tokenizer.encode(text, add_special_tokens=False))
         messages = [
             {"role": "user", "content": user_message(problem, ChatConfig())},
@@ -107,23 +106,25 @@ def sigmoid(logit: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class States:
-    """Last-token hidden states."""
+class HiddenStates:
+    """Hidden states at the last token of each sequence."""
 
     states_ND: torch.Tensor
     """float32, on the CPU or the head's device."""
     num_tokens: int
-    """Number of tokens read."""
+    """Number of tokens processed."""
 
 
-def last_states(model: Any, sequences: Sequence[tuple[int, ...]], *, batch_size: int) -> States:
-    """The backbone's last hidden state at each sequence's last token, in the given order.
+def last_token_states(
+    model: Any, sequences: Sequence[tuple[int, ...]], *, batch_size: int
+) -> HiddenStates:
+    """The backbone's last hidden state at the last token of each sequence, in the given order.
 
-    A sequence that another one starts with is read from that one's pass.
+    A sequence that is a prefix of another one shares its forward pass.
     """
     import torch
 
-    prefixes = _by_longest(sequences)
+    prefixes = _group_by_longest(sequences)
     longest = sorted(prefixes, key=lambda ids: (len(ids), ids))
     states: dict[tuple[int, ...], torch.Tensor] = {}
     with torch.inference_mode():
@@ -134,13 +135,14 @@ def last_states(model: Any, sequences: Sequence[tuple[int, ...]], *, batch_size:
                 for prefix in prefixes[ids]:
                     states[prefix] = hidden_BTD[row, len(prefix) - 1].float()
     states_ND = torch.stack([states[ids] for ids in sequences])
-    return States(states_ND=states_ND, num_tokens=sum(map(len, longest)))
+    return HiddenStates(states_ND=states_ND, num_tokens=sum(map(len, longest)))
 
 
-def _by_longest(
+def _group_by_longest(
     sequences: Sequence[tuple[int, ...]],
 ) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
-    """Sequences by the longest that starts with them; in descending order, they follow it."""
+    """Group sequences by the longest one that they are a prefix of: in descending order, they
+    follow it."""
     groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     longest: tuple[int, ...] = ()
     for ids in sorted(set(sequences), reverse=True):
@@ -154,9 +156,9 @@ def _forward(model: Any, batch: Sequence[tuple[int, ...]]) -> torch.Tensor:
     """Hidden states (B, T, D) of the backbone, padded on the right."""
     import torch
 
-    longest = max(map(len, batch))
-    ids_BT = torch.zeros(len(batch), longest, dtype=torch.long)
-    mask_BT = torch.zeros(len(batch), longest, dtype=torch.long)
+    T = max(map(len, batch))
+    ids_BT = torch.zeros(len(batch), T, dtype=torch.long)
+    mask_BT = torch.zeros(len(batch), T, dtype=torch.long)
     for row, ids in enumerate(batch):
         ids_BT[row, : len(ids)] = torch.tensor(ids)
         mask_BT[row, : len(ids)] = 1
@@ -167,18 +169,18 @@ def _forward(model: Any, batch: Sequence[tuple[int, ...]]) -> torch.Tensor:
     return hidden_BTD
 
 
-# --- loading and making ---------------------------------------------------------------------------
+# --- loading and building -------------------------------------------------------------------------
 
 
-def head_of(model: Any, folder: Path) -> Any:
-    """The linear layer on top. Raises ConfigError for any other kind of head."""
+def find_head(model: Any, folder: Path) -> Any:
+    """The linear layer on top of the backbone. Raises ConfigError for any other kind of head."""
     import torch
 
     backbone = model.base_model
     heads = [
-        part
-        for part in model.children()
-        if part is not backbone and isinstance(part, torch.nn.Linear)
+        module
+        for module in model.children()
+        if module is not backbone and isinstance(module, torch.nn.Linear)
     ]
     if len(heads) != 1 or backbone is model:
         raise ConfigError(
@@ -192,53 +194,53 @@ def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
     library = import_transformers()
     import torch
 
-    kinds = json.loads((folder / "config.json").read_text("utf-8")).get("architectures") or [""]
-    by_token = kinds[0].endswith("ForTokenClassification")
-    if not by_token and not kinds[0].endswith("ForSequenceClassification"):
+    names = json.loads((folder / "config.json").read_text("utf-8")).get("architectures") or [""]
+    is_token_classifier = names[0].endswith("ForTokenClassification")
+    if not is_token_classifier and not names[0].endswith("ForSequenceClassification"):
         raise ConfigError(
-            f"scorer `{folder}`: architecture {kinds[0] or 'not named'} in its config; expected a "
+            f"scorer `{folder}`: architecture {names[0] or 'not named'} in its config; expected a "
             "sequence- or token-classification model. Make one: slowthink scorer RUN --out DIR"
         )
-    task = "Token" if by_token else "Sequence"
-    loader = getattr(library, f"AutoModelFor{task}Classification")
-    model = loader.from_pretrained(folder, dtype=getattr(torch, config.dtype))
+    task = "Token" if is_token_classifier else "Sequence"
+    auto_class = getattr(library, f"AutoModelFor{task}Classification")
+    model = auto_class.from_pretrained(folder, dtype=getattr(torch, config.dtype))
     model = model.to(pick_device(config.device)).eval()
     return model, library.AutoTokenizer.from_pretrained(folder)
 
 
-def build(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
-    """A causal model's first layers with an unfitted head of one label.
+def build_untrained(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
+    """Build a reward model: a causal model's first layers, and an untrained head of one label.
 
     Raises ConfigError if transformers has no sequence-classification class for it.
     """
     library = import_transformers()
     import torch
 
-    settings = library.AutoConfig.from_pretrained(folder)
-    settings.num_hidden_layers = num_layers
-    settings.num_labels = 1
-    if getattr(settings, "layer_types", None):
-        settings.layer_types = settings.layer_types[:num_layers]
-    if settings.pad_token_id is None:
+    model_config = library.AutoConfig.from_pretrained(folder)
+    model_config.num_hidden_layers = num_layers
+    model_config.num_labels = 1
+    if getattr(model_config, "layer_types", None):
+        model_config.layer_types = model_config.layer_types[:num_layers]
+    if model_config.pad_token_id is None:
         tokenizer = library.AutoTokenizer.from_pretrained(folder)
-        settings.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
-    library.utils.logging.set_verbosity_error()  # or it lists the upper layers and the new head
+        model_config.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
+    library.utils.logging.set_verbosity_error()  # no list of dropped layers and the new head
     try:
         model = library.AutoModelForSequenceClassification.from_pretrained(
-            folder, config=settings, dtype=getattr(torch, config.dtype)
+            folder, config=model_config, dtype=getattr(torch, config.dtype)
         )
     except ValueError as error:
         raise ConfigError(
             f"{folder}: transformers has no sequence-classification class for "
-            f"{settings.model_type} ({str(error)[:80]}). Use a judge or a function as scorer."
+            f"{model_config.model_type} ({str(error)[:80]}). Use a judge or a function as scorer."
         ) from None
     finally:
         library.utils.logging.set_verbosity_warning()
     return model.to(pick_device(config.device)).eval()
 
 
-def layers_of(folder: Path) -> int:
-    """Number of layers of a causal model."""
+def read_num_layers(folder: Path) -> int:
+    """Number of layers of the causal model in this folder."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     return int(config["num_hidden_layers"])
 
@@ -246,11 +248,11 @@ def layers_of(folder: Path) -> int:
 def fit_head(
     states_ND: torch.Tensor, labels: Sequence[bool], *, l2: float, bias: bool
 ) -> tuple[torch.Tensor, float]:
-    """Weight (D,) and bias of a logistic regression on the states: mean cross-entropy plus
-    l2 / 2 times the squared weights of the scaled states; LBFGS, so deterministic.
+    """Fit a logistic regression on the states; returns its weight (D,) and bias.
 
-    States are divided by their standard deviation, and the scaling is folded into the weight.
-    Without `bias` the states are not centred either.
+    Minimises the mean cross-entropy plus l2 / 2 times the squared norm of the weight, by LBFGS, so
+    deterministically. States are divided by their standard deviation, and with `bias` also centred;
+    the returned weight and bias are those of the original states.
     """
     import torch
 
@@ -276,8 +278,8 @@ def fit_head(
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        folded_D = weight_D / scale_D
-        return folded_D.float(), float(offset - folded_D @ mean_D)
+        unscaled_D = weight_D / scale_D
+        return unscaled_D.float(), float(offset - unscaled_D @ mean_D)
 
 
 def save(model: Any, tokenizer: Any, head: tuple[Any, float], folder: Path) -> None:
@@ -285,7 +287,7 @@ def save(model: Any, tokenizer: Any, head: tuple[Any, float], folder: Path) -> N
     import torch
 
     weight_D, bias = head
-    layer = head_of(model, folder)
+    layer = find_head(model, folder)
     with torch.no_grad():
         layer.weight.copy_(weight_D[None])
         if layer.bias is not None:

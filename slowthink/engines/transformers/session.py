@@ -1,9 +1,9 @@
 """The embedded engine: a transformers model in this process, forcing inside the decoding loop.
 
-Jobs are sorted by length and split into batches fixed by the list of jobs: same jobs, same tokens.
-With `engine.reproducible: false`, jobs join a batch as others leave it. Rows think until their
-chains are as long as the jobs' points need; then all answers branch off the chains' keys and
-values, so no thinking token is decoded or prefilled twice. Long batches return partial results.
+Jobs are sorted by prompt length and split into batches, so that the same jobs give the same tokens.
+With `engine.reproducible: false`, jobs join a batch as others leave it. A batch decodes its chains
+to the length that the jobs' points need, then all answers from the chains' keys and values: no
+thinking token is decoded or prefilled twice. Long batches return partial results.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class TransformersSession:
-    """A transformers model, ready to think and answer."""
+    """A loaded transformers model that thinks and answers."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class TransformersSession:
         self._batch_size, self._batch_tokens = config.batch_size, config.batch_tokens
         self.fingerprint = fingerprint(folder)
         self.numerics = f"transformers/{config.dtype}"
-        configured = model.generation_config.eos_token_id
-        self.eos_ids = eos_ids(configured, self.tokenizer.eos_token_id)
+        config_ids = model.generation_config.eos_token_id
+        self.eos_ids = eos_ids(config_ids, self.tokenizer.eos_token_id)
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self.capabilities = Capabilities(
             takes_ids=True,
@@ -94,12 +94,12 @@ class TransformersSession:
         self._queue[job.key] = job
 
     def cancel(self, keys: Iterable[str]) -> None:
-        """Drop queued jobs."""
+        """Cancel queued jobs."""
         for key in keys:
             self._queue.pop(key, None)
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
-        """Run the next batch until a job is done or `checkpoint_seconds` have passed."""
+        """Run the next batch until a job is finished or `checkpoint_seconds` have passed."""
         import torch
 
         if self._batch is None:
@@ -107,10 +107,11 @@ class TransformersSession:
                 return []
             self._batch = self._next_batch()
             self._steps = self._batch.run()
-        started = time.monotonic()
+        start_time = time.monotonic()
         with torch.inference_mode():
             for _ in self._steps:
-                if self._batch.has_done or time.monotonic() - started >= self.checkpoint_seconds:
+                is_due = time.monotonic() - start_time >= self.checkpoint_seconds
+                if is_due or self._batch.has_finished_job:
                     return self._batch.results()
         batch, self._batch = self._batch, None
         return batch.results()
@@ -119,19 +120,19 @@ class TransformersSession:
         from slowthink.engines.transformers.batch import Batch, Model
 
         model = Model(decoder=self._decoder, compiler=self.compiler)
-        more = None if self.capabilities.reproducible else self._next_jobs
-        return Batch(self._next_jobs(self._batch_size), model, more=more)
+        next_jobs = None if self.capabilities.reproducible else self._next_jobs
+        return Batch(self._next_jobs(self._batch_size), model, next_jobs=next_jobs)
 
-    def _next_jobs(self, number: int, num_running: int = 0) -> list[Job]:
-        """Take jobs from the queue, in an order that does not depend on their progress: after a
-        kill, the batch is the same again. `num_running`: sequences that stay in the batch.
+    def _next_jobs(self, num_jobs: int, num_running: int = 0) -> list[Job]:
+        """Take at most `num_jobs` jobs from the queue; `num_running` rows stay in the batch.
 
-        Together at most `batch_tokens`, each counted as the longest.
+        The batch has at most `batch_tokens` tokens, each row counted as the longest. The order does
+        not depend on the jobs' progress, so a killed run has the same batches when it resumes.
         """
         jobs: list[Job] = []
-        for job in sorted(self._queue.values(), key=_job_order)[:number]:
-            rows = num_running + len(jobs) + 1
-            if rows > 1 and rows * max_job_tokens(job) > self._batch_tokens:
+        for job in sorted(self._queue.values(), key=_job_sort_key)[:num_jobs]:
+            num_rows = num_running + len(jobs) + 1
+            if num_rows > 1 and num_rows * max_job_tokens(job) > self._batch_tokens:
                 break
             jobs.append(job)
         for job in jobs:
@@ -139,7 +140,7 @@ class TransformersSession:
         return jobs
 
 
-def _job_order(job: Job) -> tuple[int, str]:
+def _job_sort_key(job: Job) -> tuple[int, str]:
     return len(job.request.prompt_ids), job.key
 
 
@@ -173,7 +174,7 @@ def _load(library: Any, folder: Path, config: EngineConfig) -> Any:
 
 
 def pick_device(device: str) -> str:
-    """The device; `auto` is the best available. Raises ConfigError for an unavailable one."""
+    """The configured device; `auto`: the best one. Raises ConfigError if it is unavailable."""
     import torch
 
     if device == "auto":
@@ -190,8 +191,8 @@ def pick_device(device: str) -> str:
 def keep_freed_memory() -> None:
     """Make glibc keep small freed blocks; does nothing without glibc.
 
-    Returning each step's tensors to the kernel and faulting them in again takes time on a CPU.
-    Large blocks are still returned: keeping them fragmented the heap, and a training grew to 12 GB.
+    On a CPU it takes time to return each step's tensors to the kernel and to allocate them again.
+    Large blocks are still returned: if they are kept, the heap fragments (one training: 12 GB).
     """
     if platform.system() == "Linux":
         with contextlib.suppress(OSError, AttributeError):
@@ -201,8 +202,8 @@ def keep_freed_memory() -> None:
 
 
 def _max_context(config: Any, limit: int | None) -> int:
-    """Number of tokens the model can attend to; at most its sliding window."""
-    length = int(config.max_position_embeddings)
+    """Context length of the model, at most its sliding window and `limit`."""
+    max_context = int(config.max_position_embeddings)
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        length = min(length, int(config.sliding_window))
-    return min(length, limit) if limit else length
+        max_context = min(max_context, int(config.sliding_window))
+    return min(max_context, limit) if limit else max_context

@@ -1,7 +1,7 @@
 """Parallel scaling: many chains per question, combined into one answer.
 
-`stored_curves` votes on stored samples; `rejection_live` and `rebase_live` sample more. All return
-curves in the report's form:
+`stored_curves` votes on stored samples; `run_rejection` and `run_rebase` also sample. All return
+curves as the report reads them:
 
     {"name": "majority, cap 96", "method": "majority", "sequential_point": {…}, "points":
      [{"k": 4, "tokens_per_problem": 228.4, "accuracy": 0.46, "ci95": [0.39, 0.53], "n": 200, …}]}
@@ -30,7 +30,7 @@ from slowthink.recipe import RebaseConfig, RejectionConfig
 from slowthink.records import Problem
 from slowthink.sampling.parallel.context import ParallelContext
 from slowthink.sampling.parallel.rebase import rebase_curves
-from slowthink.sampling.parallel.rejection import draw_samples, rejection_curve
+from slowthink.sampling.parallel.rejection import rejection_curve, sample_until_decided
 from slowthink.sampling.parallel.scorers import ScoreItem, Scorer, open_scorer, transcript_text
 from slowthink.serialise import plain
 
@@ -40,8 +40,8 @@ __all__ = [
     "Scorer",
     "StoredPoint",
     "open_scorer",
-    "rebase_live",
-    "rejection_live",
+    "run_rebase",
+    "run_rejection",
     "stored_curves",
     "transcript_text",
 ]
@@ -49,11 +49,11 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPoint:
-    """All stored samples of an arm at one point of its curve."""
+    """An arm's stored samples at one point of its curve."""
 
     point: Point
     samples: Mapping[str, Sequence[Sample]]
-    """By problem id; without problems that cannot be graded."""
+    """By problem id, without problems that cannot be graded."""
 
 
 def stored_curves(
@@ -63,14 +63,13 @@ def stored_curves(
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> list[dict[str, Any]]:
-    """Sequential scaling (one sample at each cap), and votes at each point (both combined).
-
-    Points whose samples all have scores also get the weighted majority, unless a score is
-    negative, and best-of-n.
+    """Return the curve of sequential scaling (one sample at each cap), and curves of votes at each
+    point. If all samples of a point have scores, also best-of-n, and the weighted majority unless
+    a score is negative.
     """
-    curves = _sequential(points, seed=seed, num_resamples=num_resamples)
+    curves = [_sequential_curve(points, seed=seed, num_resamples=num_resamples)]
     for stored in points:
-        for method in _methods(stored):
+        for method in _vote_methods(stored):
             vote_points = vote_curve(
                 stored.samples,
                 method=method,
@@ -83,29 +82,29 @@ def stored_curves(
     return [curve for curve in curves if curve["points"]]
 
 
-def rejection_live(
+def run_rejection(
     context: ParallelContext, problems: Sequence[Problem], config: RejectionConfig
 ) -> list[dict[str, Any]]:
-    """Rejection sampling at all limits, from the same samples; cached ones are reused."""
-    samples = draw_samples(context, problems, config)
+    """Rejection sampling at all limits, with the same samples; cached ones are reused."""
+    samples = sample_until_decided(context, problems, config)
     points = rejection_curve(
         samples, config, seed=context.recipe.seed, num_resamples=context.num_resamples
     )
     return [_curve(f"rejection, {config.max_tries} tries at most", "rejection", points)]
 
 
-def rebase_live(
+def run_rebase(
     context: ParallelContext, problems: Sequence[Problem], config: RebaseConfig, scorer: Scorer
 ) -> list[dict[str, Any]]:
-    """REBASE at all widths; the answers vote equally, and weighted by score."""
+    """REBASE at all widths: a curve of the majority, and one of the score-weighted majority."""
     curves = rebase_curves(context, problems, scorer, config)
     return [_curve(f"REBASE, {name}", "rebase", points) for name, points in curves.items()]
 
 
-def _sequential(
+def _sequential_curve(
     points: Sequence[StoredPoint], *, seed: int, num_resamples: int
-) -> list[dict[str, Any]]:
-    """One sample at each cap, without waits."""
+) -> dict[str, Any]:
+    """One sample per problem at each cap, without waits."""
     capped = [stored for stored in points if stored.point.forced and not stored.point.waits]
     vote_points = []
     for stored in sorted(capped, key=lambda stored: stored.point.cap):
@@ -120,15 +119,15 @@ def _sequential(
         if votes:
             cap = stored.point.cap
             vote_points.append(curve_point(cap, votes, seed=seed, num_resamples=num_resamples))
-    return [_curve("one sample, longer thinking", "sequential", vote_points)]
+    return _curve("one sample, longer thinking", "sequential", vote_points)
 
 
-def _methods(stored: StoredPoint) -> list[Method]:
+def _vote_methods(stored: StoredPoint) -> list[Method]:
     scores = [sample.score for samples in stored.samples.values() for sample in samples]
     if any(score is None for score in scores):
         return ["majority"]
-    negative = any(score < 0 for score in scores if score is not None)
-    return [method for method in METHODS if not (negative and method == "weighted")]
+    has_negative = any(score < 0 for score in scores if score is not None)
+    return [method for method in METHODS if not (has_negative and method == "weighted")]
 
 
 def _point_name(point: Point) -> str:

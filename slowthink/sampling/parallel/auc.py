@@ -1,6 +1,6 @@
-"""How well a scorer separates right chains from wrong ones: the area under the ROC curve.
+"""How well a scorer separates right chains from wrong ones: the area under the ROC curve (AUC).
 
-Over all pairs of a right and a wrong text, which also rewards recognising hard problems, and over
+Over all pairs of a right and a wrong text, which also rewards recognising hard problems; and over
 pairs within a problem, which is what a search or a vote needs. One real record:
 `auc_report([...])["auc"]` is 0.81 with `ci95` [0.74, 0.88].
 """
@@ -17,11 +17,11 @@ import numpy as np
 NUM_RESAMPLES = 1_000
 
 Groups = Iterable[Sequence[tuple[float, bool]]]
-"""Scores and labels of each problem."""
+"""For each problem, the score and label of its texts."""
 
 
 class LabelledScore(NamedTuple):
-    """One scored text."""
+    """The score of a text, and whether its chain is right."""
 
     problem_id: str
     score: float
@@ -29,25 +29,25 @@ class LabelledScore(NamedTuple):
 
 
 def auc_report(items: Sequence[LabelledScore], *, seed: int = 0) -> dict[str, Any]:
-    """Both AUCs with 95 % bootstrap intervals over problems; None if there is no pair."""
+    """Return both AUCs with 95 % bootstrap intervals over problems; None if there is no pair."""
     groups: dict[str, list[tuple[float, bool]]] = {}
     for item in items:
         groups.setdefault(item.problem_id, []).append((item.score, item.label))
     return {
         "n": len(items),
         "num_right": sum(item.label for item in items),
-        "auc": _round(_pooled(groups.values())),
-        "ci95": _interval(groups, _pooled, seed=seed),
-        "auc_within_problem": _round(_within(groups.values())),
-        "within_ci95": _interval(groups, _within, seed=seed),
-        "num_pairs_within": sum(len(_pairs(group)) for group in groups.values()),
+        "auc": _round(_pooled_auc(groups.values())),
+        "ci95": _bootstrap_interval(groups, _pooled_auc, seed=seed),
+        "auc_within_problem": _round(_auc_within_problem(groups.values())),
+        "within_ci95": _bootstrap_interval(groups, _auc_within_problem, seed=seed),
+        "num_pairs_within": sum(len(_pair_wins(group)) for group in groups.values()),
     }
 
 
 def auc(scores: Sequence[float], labels: Iterable[bool]) -> float:
     """Probability that a right text has a higher score than a wrong one, ties counting half.
 
-    The rank form of Mann and Whitney (1947). NaN if either kind is missing.
+    Computed from ranks (Mann and Whitney 1947). NaN if all texts have the same label.
     """
     values, right = np.asarray(scores, dtype=float), np.asarray(list(labels), dtype=bool)
     num_right, num_wrong = int(right.sum()), int((~right).sum())
@@ -59,34 +59,34 @@ def auc(scores: Sequence[float], labels: Iterable[bool]) -> float:
     return float(wins / (num_right * num_wrong))
 
 
-def _pooled(groups: Groups) -> float:
-    flat = [pair for group in groups for pair in group]
-    return auc([score for score, _ in flat], [label for _, label in flat])
+def _pooled_auc(groups: Groups) -> float:
+    texts = [text for group in groups for text in group]
+    return auc([score for score, _ in texts], [label for _, label in texts])
 
 
-def _within(groups: Groups) -> float:
-    """AUC over pairs within a problem."""
-    wins = [win for group in groups for win in _pairs(group)]
+def _auc_within_problem(groups: Groups) -> float:
+    """AUC over pairs of the same problem."""
+    wins = [win for group in groups for win in _pair_wins(group)]
     return float(np.mean(wins)) if wins else float("nan")
 
 
-def _pairs(group: Sequence[tuple[float, bool]]) -> list[float]:
-    """1, 0.5 or 0 for each pair of a right and a wrong text: is the right one scored higher?"""
+def _pair_wins(group: Sequence[tuple[float, bool]]) -> list[float]:
+    """For each pair of a right and a wrong text: 1 if the right one scores higher, 0.5 if equal."""
     right = [score for score, label in group if label]
     wrong = [score for score, label in group if not label]
     return [float(a > b) + 0.5 * (a == b) for a, b in itertools.product(right, wrong)]
 
 
-def _interval(
+def _bootstrap_interval(
     groups: Mapping[str, Sequence[tuple[float, bool]]],
     measure: Callable[[Groups], float],
     *,
     seed: int,
 ) -> list[float | None]:
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     problems = list(groups.values())
     resampled = [
-        measure([problems[i] for i in random.integers(len(problems), size=len(problems))])
+        measure([problems[i] for i in rng.integers(len(problems), size=len(problems))])
         for _ in range(NUM_RESAMPLES if problems else 0)
     ]
     finite = [value for value in resampled if not math.isnan(value)]

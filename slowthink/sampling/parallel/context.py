@@ -1,4 +1,4 @@
-"""What live parallel methods sample and grade with: model, ledger, grader, settings of one arm.
+"""Model, ledger, grader and settings of the arm with which parallel methods sample.
 
 `ParallelContext(max_thinking_tokens=96, sampling=Sampling(temperature=0.8), tag="scorer", …)`
 """
@@ -28,7 +28,7 @@ class ParallelContext:
     grader: Grader
     recipe: Recipe
     chat: ChatConfig
-    """The evaluation's own, so that its cached samples are reused."""
+    """Those of the evaluation, so that its cached samples are reused."""
     forcing: ForcingConfig
     max_thinking_tokens: int
     """The arm's largest cap."""
@@ -39,7 +39,7 @@ class ParallelContext:
     progress: Callable[[int, int], None] = lambda done, total: None
 
     def require_temperature(self, method: str) -> None:
-        """Raise ConfigError if sampling is greedy, so that all samples would be equal."""
+        """Raise ConfigError at temperature 0, where all samples are equal."""
         if not self.sampling.temperature:
             raise ConfigError(
                 f"evaluate.parallel: {method} at temperature 0, where all samples are equal; "
@@ -47,11 +47,11 @@ class ParallelContext:
             )
 
     def sampler(self) -> Sampler:
-        """A sampler of this model and ledger."""
+        """Return a sampler with this model and ledger."""
         return Sampler(self.session, self.ledger, tag=self.tag, progress=self.progress)
 
     def tasks(self, problem: Problem, *, num_samples: int) -> list[Task]:
-        """Samples 0, 1, … of a problem at the largest cap: the same ones that the arm uses."""
+        """Tasks of samples 0, 1, … of a problem at the largest cap: the same as the arm's."""
         return make_tasks(
             self.session,
             [problem],
@@ -77,11 +77,11 @@ def num_completion_tokens(completion: Completion) -> int:
 def votes_for(
     grades: Sequence[Grade], grader: Grader, *, choices: Sequence[str] = ()
 ) -> list[Hashable | None]:
-    """Return what each answer to one problem votes for: equal values for equivalent answers, None
-    for a missing or truncated one.
+    """Return the votes of answers to one problem: equal values for equivalent answers, None for a
+    missing or truncated one.
 
-    A right and a wrong answer never get the same vote: the grader reads the question (does the
-    order of a list matter?), and grouping does not.
+    A right and a wrong answer never get the same vote. Grouping alone could not tell them apart: it
+    does not read the question, which may say whether the order of a list matters.
     """
     texts = [
         grade.extracted if grade.verdict in (Verdict.CORRECT, Verdict.WRONG) else None

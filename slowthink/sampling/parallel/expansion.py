@@ -1,8 +1,8 @@
-"""Nodes of a tree search as requests: one more step of thinking, or the answer after a path.
+"""Requests of a tree search: one more step of thinking, or the answer after a path.
 
-An expansion samples from a prompt that ends in the path's thinking, up to the next step end, the
-end of thinking or a cap. Each has its own key in the ledger, so an interrupted search resumes
-without sampling anything again. One real record: `PartialChain(ids=(35, 1232, 39, …), end=OPEN)`.
+An expansion samples after the prompt and the path's thinking, up to the next step end, the end of
+thinking or a cap. Each has its own key in the ledger, so an interrupted search resumes without
+sampling anything again. One real record: `PartialChain(ids=(35, 1232, 39, …), state=OPEN)`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class NodeState(enum.Enum):
     NATURAL = "natural"
     """Thinking ended by itself."""
     CUT = "cut"
-    """Thinking reached the cap, or the node the greatest depth."""
+    """Thinking reached the cap, or the node the maximum depth."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,15 +45,15 @@ class PartialChain:
     """The thinking along the path to a node."""
 
     ids: tuple[int, ...]
-    end: NodeState
+    state: NodeState
 
     def cut(self) -> PartialChain:
-        """The same thinking, not to be expanded further."""
-        return replace(self, end=NodeState.CUT) if self.end is NodeState.OPEN else self
+        """The same thinking, with state CUT if it was open."""
+        return replace(self, state=NodeState.CUT) if self.state is NodeState.OPEN else self
 
 
 class NodeExpander:
-    """Builds the requests of one search and interprets their completions."""
+    """Makes the requests of one search, and nodes of their completions."""
 
     def __init__(
         self, context: ParallelContext, *, step_ends: Sequence[str], max_step_tokens: int
@@ -92,7 +92,8 @@ class NodeExpander:
     def expansion_task(
         self, problem: Problem, thinking: tuple[int, ...], path: tuple[int, ...]
     ) -> Task:
-        """The request for one more step; `path`, the child's place in the tree, seeds it."""
+        """The request for one more step. Its seed depends on `path`, the child's position in the
+        tree: the index of each node among its siblings."""
         cap = min(self._max_step_tokens, self.context.max_thinking_tokens - len(thinking))
         budget = Budget(
             max_thinking_tokens=cap, wait_strings=(), final_answer_cue=None, answer_tokens=1
@@ -106,29 +107,29 @@ class NodeExpander:
         return Task(problem=problem, request=request, points=(Point(cap, forced=False),))
 
     def extend(self, thinking: tuple[int, ...], completion: Completion) -> PartialChain:
-        """The thinking with the step of this completion appended."""
+        """Append the step of this completion to the thinking."""
         ids = (*thinking, *completion.thinking_ids)
         if completion.thinking_end is ThinkingEnd.NATURAL:
-            drawn = completion.events[-1].drawn
-            if self._ends_thinking(drawn):
-                return PartialChain(ids=ids, end=NodeState.NATURAL)
-            ids += drawn
+            trigger = completion.events[-1].drawn  # a step end or the end of thinking
+            if self._ends_thinking(trigger):
+                return PartialChain(ids=ids, state=NodeState.NATURAL)
+            ids += trigger
         at_cap = len(ids) >= self.context.max_thinking_tokens
-        return PartialChain(ids=ids, end=NodeState.CUT if at_cap else NodeState.OPEN)
+        return PartialChain(ids=ids, state=NodeState.CUT if at_cap else NodeState.OPEN)
 
-    def _ends_thinking(self, drawn: Sequence[int]) -> bool:
-        if any(token in self.token_format.trigger_ids for token in drawn):
+    def _ends_thinking(self, trigger: Sequence[int]) -> bool:
+        if any(token in self.token_format.trigger_ids for token in trigger):
             return True
-        text = self.token_format.decode(drawn)
+        text = self.token_format.decode(trigger)
         return any(trigger in text for trigger in self.token_format.long_triggers)
 
     def answer_task(self, problem: Problem, chain: PartialChain, path: tuple[int, ...]) -> Task:
         """The request for the answer to a complete chain.
 
-        It forces the same ids as a single run with this thinking: the delimiter alone after a
-        natural end, otherwise a new line (as part of the prompt), the delimiter and the cue.
+        It forces the same ids as a single run with this thinking: the delimiter after a natural
+        end, otherwise a new line (as part of the prompt), the delimiter and the cue.
         """
-        natural = chain.end is NodeState.NATURAL
+        natural = chain.state is NodeState.NATURAL
         forcing = self.context.forcing.budget(0, 0, language=problem.language)
         cue = forcing.final_answer_cue
         closing = self.token_format.closing_ids(chain.ids, natural=natural, cue=cue)
@@ -136,14 +137,14 @@ class NodeExpander:
         if closing is None:
             raise ConfigError(
                 f"evaluate.parallel.rebase: in the format `{format.name}` nothing separates "
-                "thinking from answer; expected a delimiter or a cue. "
+                "thinking and answer; expected a delimiter or a cue. "
                 "Set forcing.final_answer_cue."
             )
         if natural and self.token_format.end_ids and not format.cue_after_natural_end:
             cue = None
         forced = self._answer_format.closing_ids((), natural=False, cue=cue) or ()
         newline = closing[: len(closing) - len(forced)]
-        assert (*newline, *forced) == closing, "the prompt's part and the forced part differ"
+        assert (*newline, *forced) == closing, "prompt and forced ids together are not the closing"
         request = self._request(
             (*self.prompt(problem), *chain.ids, *newline),
             format=self._answer_format.format,
@@ -167,27 +168,27 @@ class NodeExpander:
         )
 
 
-def step_triggers(tokenizer: Any, ends: Sequence[str]) -> tuple[str, ...]:
-    """The step ends and all tokens of the vocabulary whose text ends with one: a tokenizer with a
-    token `.\\n\\n` does not sample `\\n\\n` there."""
-    size = len(tokenizer) if hasattr(tokenizer, "__len__") else 0
-    texts = (tokenizer.decode([token], skip_special_tokens=False) for token in range(size))
-    longer = [
+def step_triggers(tokenizer: Any, step_ends: Sequence[str]) -> tuple[str, ...]:
+    """The step ends, and all tokens whose text ends with one: if the vocabulary has a token
+    `.\\n\\n`, it is sampled instead of `.` and `\\n\\n`."""
+    vocab_size = len(tokenizer) if hasattr(tokenizer, "__len__") else 0
+    texts = (tokenizer.decode([token], skip_special_tokens=False) for token in range(vocab_size))
+    longer_texts = [
         text
         for token, text in enumerate(texts)
-        if text.endswith(tuple(ends))
-        and text not in ends
+        if text.endswith(tuple(step_ends))
+        and text not in step_ends
         and list(tokenizer.encode(text, add_special_tokens=False)) == [token]
     ]
-    return (*ends, *longer)
+    return (*step_ends, *longer_texts)
 
 
-def prefixes(text: str, ends: Sequence[str]) -> list[str]:
-    """The prefixes of a text that stop at a step end, without the whole text."""
-    stops = {
+def step_prefixes(text: str, step_ends: Sequence[str]) -> list[str]:
+    """The prefixes of a text that end with a step end, without the whole text."""
+    lengths = {
         start + len(end)
-        for end in ends
+        for end in step_ends
         for start in range(len(text))
         if text.startswith(end, start)
     }
-    return [text[:stop] for stop in sorted(stops) if stop < len(text)]
+    return [text[:length] for length in sorted(lengths) if length < len(text)]

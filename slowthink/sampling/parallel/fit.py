@@ -1,7 +1,7 @@
 """Train a small verifier from a finished run: a linear head on the tuned model's hidden states.
 
 A logistic regression on the last token's hidden state separates right chains from wrong ones
-(`rollouts` samples and labels them). It is saved as a sequence-classification folder for
+(`rollouts` samples and labels them). It is saved as a sequence-classification model of
 transformers, with a card, `scorer.json`: {"layers": 15, "auc": {"final": {"auc": 0.84, …}}, …}.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from slowthink import __version__
 from slowthink.engines.models import load_tokenizer
-from slowthink.engines.transformers.reward_model import CARD
+from slowthink.engines.transformers.reward_model import CARD_FILE
 from slowthink.errors import DataError
 from slowthink.grading import check_dependencies
 from slowthink.records import item_seed
@@ -29,22 +29,22 @@ from slowthink.sampling.parallel.rollouts import (
     FinishedRun,
     LabelledText,
     ScorerRequest,
-    draw_examples,
     open_run,
+    sample_examples,
 )
 
 __all__ = ["ScorerRequest", "choose_best", "make_scorer", "write_scorer"]
 
 LAYER_SHARES = (0.5, 1.0)
-"""Depths of the backbone to try, as shares of its layers; the upper layers are removed."""
+"""Depths of the backbone to try, as shares of its layers; upper layers are removed."""
 MAX_AUC_LOSS = 0.01
-"""AUC to give up for a shallower backbone: half the layers score in half the time."""
+"""Maximum loss of AUC for a shallower backbone: half the layers need half the time."""
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
 """L2 penalties to try."""
 HELD_OUT_SHARE = 0.2
-"""Share of the problems to measure the final scorer on."""
+"""Share of the problems that the final scorer is tested on."""
 VALIDATION_SHARE = 0.25
-"""Share of the other problems to choose depth and penalty on; the final fit uses them too."""
+"""Share of the other problems for choosing depth and penalty; the final fit includes them."""
 
 
 def make_scorer(
@@ -58,12 +58,12 @@ def make_scorer(
     Raises ConfigError if the run has no tuned model or `out` exists, DataError if all chains are
     right or all are wrong.
     """
-    started = time.monotonic()
+    start_time = time.monotonic()
     run = open_run(request)
     check_dependencies()
-    examples, facts = draw_examples(run, notify=notify, progress=progress)
+    examples, facts = sample_examples(run, notify=notify, progress=progress)
     notify(f"scorer: {len(examples)} texts of {facts['num_chains']} chains")
-    return write_scorer(run, examples, facts, notify=notify, started=started)
+    return write_scorer(run, examples, facts, notify=notify, start_time=start_time)
 
 
 def write_scorer(
@@ -72,9 +72,9 @@ def write_scorer(
     facts: Mapping[str, Any],
     *,
     notify: Callable[[str], None] = lambda _: None,
-    started: float | None = None,
+    start_time: float | None = None,
 ) -> dict[str, Any]:
-    """Fit a scorer on the examples, measure it on held-out ones, and save folder and card."""
+    """Fit a scorer on the examples, test it on held-out ones, and save folder and card."""
     out = run.request.out
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -82,7 +82,8 @@ def write_scorer(
         card = _card(run) | dict(facts) | _fit(run, examples, partial, notify=notify)
         _write_card(partial, card)  # `measure` renders texts as the card says
         card |= measure(run, partial, examples)
-        card["seconds"] = round(time.monotonic() - started, 1) if started is not None else None
+        seconds = None if start_time is None else round(time.monotonic() - start_time, 1)
+        card["seconds"] = seconds
         _write_card(partial, card)
         partial.rename(out)
     finally:
@@ -92,64 +93,66 @@ def write_scorer(
 
 def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
     text = json.dumps(card, indent=1, ensure_ascii=False)
-    (folder / CARD).write_text(text, encoding="utf-8")
+    (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
 
 # --- fitting --------------------------------------------------------------------------------------
 
 
-def split(problems: Iterable[str], *, share: float, seed: int, name: str) -> frozenset[str]:
-    """Draw a seeded share of problem ids; a problem's rank does not depend on the others."""
-    ranked = sorted(set(problems), key=lambda problem_id: item_seed(seed, name, problem_id))
+def sample_ids(ids: Iterable[str], *, share: float, seed: int, name: str) -> frozenset[str]:
+    """A seeded share of the ids; the rank of an id does not depend on the others."""
+    ranked = sorted(set(ids), key=lambda id: item_seed(seed, name, id))
     return frozenset(ranked[: round(share * len(ranked))])
 
 
-def held_out(examples: Sequence[LabelledText], *, seed: int) -> frozenset[str]:
-    """Ids of the problems that the scorer is measured on."""
+def held_out_ids(examples: Sequence[LabelledText], *, seed: int) -> frozenset[str]:
+    """Ids of the problems that the scorer is tested on."""
     ids = [example.problem.id for example in examples]
-    return split(ids, share=HELD_OUT_SHARE, seed=seed, name="scorer held out")
+    return sample_ids(ids, share=HELD_OUT_SHARE, seed=seed, name="scorer held out")
 
 
 def _fit(
     run: FinishedRun, examples: Sequence[LabelledText], out: Path, *, notify: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Choose depth and penalty on validation problems, fit on all but the held-out, and save."""
-    from slowthink.engines.transformers import reward_model as reward
+    """Choose depth and penalty on validation problems, fit on all but held-out ones, and save."""
+    from slowthink.engines.transformers import reward_model
 
     seed, engine = run.recipe.seed, run.recipe.engine
-    excluded = held_out(examples, seed=seed)
-    training = [example for example in examples if example.problem.id not in excluded]
+    held_out = held_out_ids(examples, seed=seed)
+    training = [example for example in examples if example.problem.id not in held_out]
     ids = [example.problem.id for example in training]
-    validation = split(ids, share=VALIDATION_SHARE, seed=seed, name="scorer choice")
+    validation = sample_ids(ids, share=VALIDATION_SHARE, seed=seed, name="scorer choice")
     _check_labels(training)
-    rendering = reward.Rendering(chat=run.chat, formats=run.recipe.formats)
-    total, tokenizer = reward.layers_of(run.folder), load_tokenizer(str(run.folder))
+    rendering = reward_model.Rendering(chat=run.chat, formats=run.recipe.formats)
+    total_layers = reward_model.read_num_layers(run.folder)
+    tokenizer = load_tokenizer(str(run.folder))
     sequences = [rendering.ids(tokenizer, item.problem, item.text) for item in training]
-    tried: list[dict[str, Any]] = []
+    trials: list[dict[str, Any]] = []
     states: dict[int, Any] = {}
-    for num_layers in sorted({max(1, round(share * total)) for share in LAYER_SHARES}):
-        model = reward.build(run.folder, engine, num_layers=num_layers)
-        states[num_layers] = reward.last_states(model, sequences, batch_size=16).states_ND
-        bias = reward.head_of(model, run.folder).bias is not None
+    for num_layers in sorted({max(1, round(share * total_layers)) for share in LAYER_SHARES}):
+        model = reward_model.build_untrained(run.folder, engine, num_layers=num_layers)
+        hidden_states = reward_model.last_token_states(model, sequences, batch_size=16)
+        states[num_layers] = hidden_states.states_ND
+        bias = reward_model.find_head(model, run.folder).bias is not None
         for l2 in PENALTIES:
-            score = _validate(states[num_layers], training, validation, l2=l2, bias=bias)
-            tried.append({"layers": num_layers, "l2": l2, "auc": score})
-        best_auc = max(trial["auc"] for trial in tried if trial["layers"] == num_layers)
+            validation_auc = _validate(states[num_layers], training, validation, l2=l2, bias=bias)
+            trials.append({"layers": num_layers, "l2": l2, "auc": validation_auc})
+        best_auc = max(trial["auc"] for trial in trials if trial["layers"] == num_layers)
         notify(f"scorer: {num_layers} layers, AUC {best_auc:.3f}")
-    best = choose_best(tried)
-    model = reward.build(run.folder, engine, num_layers=best["layers"])
-    bias = reward.head_of(model, run.folder).bias is not None
+    best = choose_best(trials)
+    model = reward_model.build_untrained(run.folder, engine, num_layers=best["layers"])
+    bias = reward_model.find_head(model, run.folder).bias is not None
     labels = [example.label for example in training]
-    head = reward.fit_head(states[best["layers"]], labels, l2=best["l2"], bias=bias)
-    reward.save(model, tokenizer, head, out)
-    return {"layers": best["layers"], "l2": best["l2"], "tried": tried, "num_texts": len(examples)}
+    head = reward_model.fit_head(states[best["layers"]], labels, l2=best["l2"], bias=bias)
+    reward_model.save(model, tokenizer, head, out)
+    return {"layers": best["layers"], "l2": best["l2"], "tried": trials, "num_texts": len(examples)}
 
 
-def choose_best(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The best trial of the shallowest backbone within `MAX_AUC_LOSS` of the best of all."""
-    best = max(trial["auc"] for trial in tried)
-    near = [trial for trial in tried if trial["auc"] >= best - MAX_AUC_LOSS]
-    return min(near, key=lambda trial: (trial["layers"], -trial["auc"]))
+def choose_best(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The best trial of the shallowest backbone that loses at most `MAX_AUC_LOSS` to the best."""
+    best_auc = max(trial["auc"] for trial in trials)
+    acceptable = [trial for trial in trials if trial["auc"] >= best_auc - MAX_AUC_LOSS]
+    return min(acceptable, key=lambda trial: (trial["layers"], -trial["auc"]))
 
 
 def _validate(
@@ -161,13 +164,15 @@ def _validate(
     bias: bool,
 ) -> float:
     """AUC on the validation problems of a head fitted on the others; 0.5 if all have one label."""
-    from slowthink.engines.transformers import reward_model as reward
+    from slowthink.engines.transformers import reward_model
 
-    held = np.array([example.problem.id in validation for example in examples])
+    is_held = np.array([example.problem.id in validation for example in examples])
     labels = np.array([example.label for example in examples])
-    weight_D, _ = reward.fit_head(states_ND[~held], labels[~held].tolist(), l2=l2, bias=bias)
-    score = auc((states_ND[held] @ weight_D).tolist(), labels[held])
-    return 0.5 if math.isnan(score) else round(score, 4)
+    weight_D, _ = reward_model.fit_head(
+        states_ND[~is_held], labels[~is_held].tolist(), l2=l2, bias=bias
+    )
+    validation_auc = auc((states_ND[is_held] @ weight_D).tolist(), labels[is_held])
+    return 0.5 if math.isnan(validation_auc) else round(validation_auc, 4)
 
 
 def _check_labels(examples: Sequence[LabelledText]) -> None:
@@ -194,26 +199,26 @@ def _card(run: FinishedRun) -> dict[str, Any]:
         "max_thinking_tokens": max(run.arm.caps),
         "step_ends": list(run.step_ends),
         "chat": run.chat.model_dump(mode="json"),
-        "formats": {name: own.model_dump(mode="json") for name, own in run.recipe.formats.items()},
+        "formats": {name: f.model_dump(mode="json") for name, f in run.recipe.formats.items()},
     }
 
 
-# --- measuring ------------------------------------------------------------------------------------
+# --- testing ------------------------------------------------------------------------------------
 
 
 def measure(run: FinishedRun, folder: Path, examples: Sequence[LabelledText]) -> dict[str, Any]:
-    """AUC of the saved scorer on the held-out problems, for whole transcripts and for prefixes."""
+    """AUC of the saved scorer on held-out problems, for whole transcripts and for prefixes."""
     from slowthink.engines.transformers.reward_model import RewardModel
 
-    problems = held_out(examples, seed=run.recipe.seed)
+    held_out = held_out_ids(examples, seed=run.recipe.seed)
     model = RewardModel(folder, run.recipe.engine)
     reports: dict[str, Any] = {}
     for name, final in (("final", True), ("steps", False)):
-        items = [e for e in examples if e.problem.id in problems and e.final is final]
+        items = [e for e in examples if e.problem.id in held_out and e.final is final]
         scores = model.score([model.render(item.problem, item.text) for item in items])
         labelled = [
             LabelledScore(item.problem.id, score, item.label)
             for item, score in zip(items, scores, strict=True)
         ]
         reports[name] = auc_report(labelled, seed=run.recipe.seed)
-    return {"num_held_out": len(problems), "auc": reports}
+    return {"num_held_out": len(held_out), "auc": reports}

@@ -1,10 +1,10 @@
 """REBASE: reward-balanced tree search (Wu et al. 2024, arXiv 2408.00724; s1, section 6.2).
 
 The root is expanded into `width` first steps. At each depth all new nodes are scored, and the
-remaining width (less the chains that have ended) is divided among the open nodes by a softmax of
-their scores; nodes without children are pruned. The `width` chains at the end are closed with an
-answer each, and the answers vote. All open nodes of all problems are expanded in one batch. One
-real record: `SearchResult(chains=(4 of them), num_tokens=212, scorer_tokens=1480, …)`.
+remaining width (without chains that have ended) is divided among the open nodes by a softmax of
+their scores; nodes without children are pruned. In the end each of the `width` chains gets an
+answer, and the answers vote. The open nodes of all problems are expanded in one batch. One real
+record: `SearchResult(chains=(…), num_tokens=212, scorer_tokens=1480, …)` with 4 chains.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ from dataclasses import dataclass, field
 from slowthink.analysis.votes import ProblemVotes, Sample, VotePoint, curve_point, vote
 from slowthink.recipe import RebaseConfig
 from slowthink.records import Completion, Grade, Problem, Verdict
-from slowthink.sampling.parallel.context import (
-    ParallelContext,
-    num_completion_tokens,
-    votes_for,
-)
+from slowthink.sampling.parallel.context import ParallelContext, num_completion_tokens, votes_for
 from slowthink.sampling.parallel.expansion import NodeExpander, NodeState, PartialChain
 from slowthink.sampling.parallel.scorers import ScoreItem, Scorer
 
@@ -30,10 +26,10 @@ class SearchedChain:
     """A leaf of the tree with its answer."""
 
     thinking: str
-    end: NodeState
+    state: NodeState
     score: float
     completion: Completion
-    """Of the answer alone: its thinking is empty."""
+    """The answer alone, without thinking."""
     grade: Grade
 
 
@@ -44,24 +40,24 @@ class SearchResult:
     problem: Problem
     chains: tuple[SearchedChain, ...]
     votes: tuple[Sample, ...]
-    """The chains that can be graded, as samples for voting."""
+    """Chains that can be graded, as samples for voting."""
     num_tokens: int
-    """Of all steps, pruned ones included, and all answers."""
+    """Tokens of all steps, pruned ones included, and of all answers."""
     scorer_tokens: int
 
 
 def allocate(scores: Sequence[float], width: int, *, temperature: float) -> list[int]:
     """Return the number of children per node, which sum to `width`.
 
-    Each node gets ceil(width times its softmax share), in descending order of score (equal scores
-    in the given order), until the width is used up.
+    In descending order of score, each node gets ceil(width times its softmax share), until the
+    width is used up. The order of equal scores is kept.
     """
     highest = max(scores, default=0.0)
     weights = [math.exp((score - highest) / temperature) for score in scores]
     counts, remaining = [0] * len(scores), width
     for index in sorted(range(len(scores)), key=lambda i: -scores[i]):
         share = width * weights[index] / sum(weights)
-        counts[index] = min(remaining, math.ceil(share - 1e-9))  # a share of 2.0000000001 is 2
+        counts[index] = min(remaining, math.ceil(share - 1e-9))  # no 3 for 2.0000000001
         remaining -= counts[index]
     return counts
 
@@ -69,23 +65,21 @@ def allocate(scores: Sequence[float], width: int, *, temperature: float) -> list
 def rebase_curves(
     context: ParallelContext, problems: Sequence[Problem], scorer: Scorer, config: RebaseConfig
 ) -> dict[str, list[VotePoint]]:
-    """Return one point per width, for the majority of the chains and for the score-weighted one.
+    """Return the curves of the majority and of the score-weighted majority, with a point per width.
 
-    The weighted curve is left out if a score is negative.
+    Without the weighted curve if a score is negative.
     """
-    results = {width: search(context, problems, scorer, config, width) for width in config.widths}
-    curves = {"majority": [_point(context, width, each) for width, each in results.items()]}
-    scores = [
-        sample.score for each in results.values() for result in each for sample in result.votes
-    ]
+    by_width = {width: search(context, problems, scorer, config, width) for width in config.widths}
+    scores = [s.score for results in by_width.values() for r in results for s in r.votes]
+    curves = {"majority": [_vote_point(context, *item) for item in by_width.items()]}
     if all(score is not None and score >= 0 for score in scores):
         curves["weighted"] = [
-            _point(context, width, each, weighted=True) for width, each in results.items()
+            _vote_point(context, *item, weighted=True) for item in by_width.items()
         ]
     return {name: points for name, points in curves.items() if points}
 
 
-def _point(
+def _vote_point(
     context: ParallelContext,
     width: int,
     results: Sequence[SearchResult],
@@ -109,6 +103,8 @@ def _point(
 
 @dataclass(kw_only=True)
 class _Node:
+    """A node of the tree; its path is the index of each node on it among its siblings."""
+
     path: tuple[int, ...] = ()
     chain: PartialChain
     score: float = 0.0
@@ -117,7 +113,7 @@ class _Node:
 
 @dataclass(kw_only=True)
 class _SearchTree:
-    """The search on one problem in progress."""
+    """A search in progress, on one problem."""
 
     problem: Problem
     frontier: list[_Node]
@@ -131,21 +127,21 @@ class _SearchTree:
     def expansions(self) -> list[tuple[_Node, tuple[int, ...]]]:
         """Parent and path of each child to sample."""
         return [
-            (node, (*node.path, number))
+            (node, (*node.path, index))
             for node in self.frontier
-            for number in range(node.num_children)
+            for index in range(node.num_children)
         ]
 
     def advance(self, *, width: int, temperature: float) -> None:
         """Move ended children to the leaves and divide the remaining width among the others."""
-        self.leaves += [child for child in self.children if child.chain.end is not NodeState.OPEN]
-        nodes = [child for child in self.children if child.chain.end is NodeState.OPEN]
+        self.leaves += [node for node in self.children if node.chain.state is not NodeState.OPEN]
+        open_nodes = [node for node in self.children if node.chain.state is NodeState.OPEN]
         width -= len(self.leaves)
-        scores = [node.score for node in nodes]
-        counts = allocate(scores, width, temperature=temperature) if nodes else []
-        for node, count in zip(nodes, counts, strict=True):
+        scores = [node.score for node in open_nodes]
+        counts = allocate(scores, width, temperature=temperature) if open_nodes else []
+        for node, count in zip(open_nodes, counts, strict=True):
             node.num_children = count
-        self.frontier = [node for node in nodes if node.num_children]
+        self.frontier = [node for node in open_nodes if node.num_children]
         self.children = []
 
 
@@ -156,21 +152,21 @@ def search(
     config: RebaseConfig,
     width: int,
 ) -> list[SearchResult]:
-    """Search one tree per problem. Raises ConfigError for greedy sampling or a minimum of
-    thinking."""
+    """Search one tree per problem. Raises ConfigError at temperature 0, and if the arm has a
+    minimum of thinking."""
     context.require_temperature("REBASE")
     expander = NodeExpander(
         context, step_ends=config.step_ends, max_step_tokens=config.max_step_tokens
     )
-    root = PartialChain(ids=(), end=NodeState.OPEN)
+    root = PartialChain(ids=(), state=NodeState.OPEN)
     trees = [
         _SearchTree(problem=problem, frontier=[_Node(chain=root, num_children=width)])
         for problem in problems
     ]
     for depth in range(1, config.max_steps + 1):
-        growing = [tree for tree in trees if tree.frontier]
-        _expand(expander, growing, scorer)
-        for tree in growing:
+        unfinished = [tree for tree in trees if tree.frontier]
+        _expand(expander, unfinished, scorer)
+        for tree in unfinished:
             if depth == config.max_steps:
                 for child in tree.children:
                     child.chain = child.chain.cut()
@@ -216,9 +212,9 @@ def _answer(expander: NodeExpander, trees: Sequence[_SearchTree]) -> list[Search
     for tree in trees:
         answers = [next(completions)[0] for _ in tree.leaves]
         for leaf, answer in zip(tree.leaves, answers, strict=True):
-            before = len(expander.prompt(tree.problem)) + len(leaf.chain.ids)
-            newline = answer.num_prompt_tokens - before  # forced as part of the prompt
-            tree.num_tokens += newline + num_completion_tokens(answer)
+            num_before = len(expander.prompt(tree.problem)) + len(leaf.chain.ids)
+            num_newline = answer.num_prompt_tokens - num_before  # forced as part of the prompt
+            tree.num_tokens += num_newline + num_completion_tokens(answer)
         results.append(_result(expander, tree, answers))
     return results
 
@@ -230,7 +226,7 @@ def _result(
     chains = tuple(
         SearchedChain(
             thinking=expander.token_format.decode(leaf.chain.ids),
-            end=leaf.chain.end,
+            state=leaf.chain.state,
             score=leaf.score,
             completion=answer,
             grade=context.grade(tree.problem, answer),

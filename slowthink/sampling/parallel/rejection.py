@@ -1,7 +1,7 @@
 """Rejection sampling: sample until thinking is short enough (s1, arXiv 2501.19393, section 5.2).
 
-The decision is a pure function of the samples in order. The live form draws one more sample per
-undecided problem at a time, until every limit is decided; cached samples are reused. One real
+`decide` reads a problem's samples in order. `sample_until_decided` samples once more for every
+undecided problem, until all limits are decided; cached samples are reused. One real
 record: `RejectionResult(state=ACCEPTED, num_tries=3, num_tokens=171, correct=True)`.
 """
 
@@ -30,14 +30,14 @@ class RejectionState(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectionSample:
-    """One sample, graded."""
+    """One graded sample."""
 
     num_thinking_tokens: int
     ended: bool
-    """Its thinking ended by itself. Thinking that reached the cap is too long for every limit."""
+    """Thinking ended by itself. If it reached the cap, it is too long for every limit."""
     correct: bool
     num_tokens: int
-    """Thinking, closing and answer."""
+    """Tokens of thinking, closing and answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,19 +47,19 @@ class RejectionResult:
     state: RejectionState
     num_tries: int
     num_tokens: int
-    """Of all samples up to the accepted one, rejected ones included in full."""
+    """Tokens of all samples up to the accepted one."""
     correct: bool = False
 
 
 def decide(samples: Sequence[RejectionSample], *, limit: int, max_tries: int) -> RejectionResult:
     """Accept the first of `max_tries` samples whose thinking has at most `limit` tokens."""
     num_tokens = 0
-    for number, sample in enumerate(samples[:max_tries], 1):
+    for num_tries, sample in enumerate(samples[:max_tries], 1):
         num_tokens += sample.num_tokens
         if sample.ended and sample.num_thinking_tokens <= limit:
             return RejectionResult(
                 state=RejectionState.ACCEPTED,
-                num_tries=number,
+                num_tries=num_tries,
                 num_tokens=num_tokens,
                 correct=sample.correct,
             )
@@ -82,11 +82,11 @@ def rejection_curve(
     points = []
     for limit in sorted(config.limits):
         results = [
-            decide(of_problem, limit=limit, max_tries=config.max_tries)
-            for of_problem in samples.values()
+            decide(problem_samples, limit=limit, max_tries=config.max_tries)
+            for problem_samples in samples.values()
         ]
         if any(result.state is RejectionState.OPEN for result in results):
-            raise ValueError(f"rejection: samples are missing at the limit of {limit}; draw more")
+            raise ValueError(f"rejection: samples are missing at the limit of {limit}; sample more")
         votes = [
             ProblemVotes(
                 accuracy=float(result.correct),
@@ -100,10 +100,10 @@ def rejection_curve(
     return points
 
 
-def draw_samples(
+def sample_until_decided(
     context: ParallelContext, problems: Sequence[Problem], config: RejectionConfig
 ) -> dict[str, list[RejectionSample]]:
-    """Draw as many samples per problem as the limits need; by problem id.
+    """Sample each problem as often as the limits need; returns the samples by problem id.
 
     Problems that cannot be graded are left out.
     """
@@ -115,9 +115,10 @@ def draw_samples(
     samples: dict[str, list[RejectionSample]] = {problem.id: [] for problem in problems}
     undecided = list(problems)
     while undecided:
-        wave = [tasks[problem.id][len(samples[problem.id])] for problem in undecided]
-        for problem, (completion,) in zip(undecided, sampler.complete(wave), strict=True):
-            sample = _graded(context, problem, completion)
+        next_tasks = [tasks[problem.id][len(samples[problem.id])] for problem in undecided]
+        completions = sampler.complete(next_tasks)
+        for problem, (completion,) in zip(undecided, completions, strict=True):
+            sample = _graded_sample(context, problem, completion)
             if sample is None:
                 samples.pop(problem.id, None)
             else:
@@ -128,7 +129,7 @@ def draw_samples(
     return samples
 
 
-def _graded(
+def _graded_sample(
     context: ParallelContext, problem: Problem, completion: Completion
 ) -> RejectionSample | None:
     grade = context.grade(problem, completion)

@@ -1,4 +1,4 @@
-"""Labelled rollouts to train a scorer on: the tuned model of a run solves training problems.
+"""Labelled texts to train a scorer on: chains of a run's tuned model for training problems.
 
 Each prefix of a chain (up to a step end) and each whole transcript is labelled with whether the
 chain's answer is right: the outcome labels of Math-Shepherd (Wang et al. 2023, arXiv 2312.08935),
@@ -22,7 +22,7 @@ from slowthink.recipe.loading import load_recipe
 from slowthink.records import Completion, Cost, Problem, Sampling, Split, Trace, Verdict, item_seed
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.parallel.context import ParallelContext
-from slowthink.sampling.parallel.expansion import prefixes
+from slowthink.sampling.parallel.expansion import step_prefixes
 from slowthink.serialise import plain
 
 DEFAULT_STEP_ENDS = ("\n", ".")
@@ -39,14 +39,14 @@ class ScorerRequest:
     num_samples: int = 4
     temperature: float = 0.8
     step_ends: tuple[str, ...] = ()
-    """Empty: those of the recipe's tree search."""
+    """Empty: as in the recipe's tree search."""
     commit: str | None = None
-    """slowthink's commit, for the card."""
+    """Commit of slowthink, for the card."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelledText:
-    """One text and whether its chain has the right answer."""
+    """A text, and whether its chain has the right answer."""
 
     problem: Problem
     text: str
@@ -57,7 +57,7 @@ class LabelledText:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """The parts of a finished run that a scorer is trained from."""
+    """A finished run that a scorer is trained from."""
 
     request: ScorerRequest
     recipe: Recipe
@@ -68,7 +68,7 @@ class FinishedRun:
 
     @property
     def chat(self) -> ChatConfig:
-        """The arm's prompt settings."""
+        """Prompt settings of the arm."""
         return self.arm.chat or self.recipe.chat
 
 
@@ -83,9 +83,9 @@ def open_run(request: ScorerRequest) -> FinishedRun:
     arms = recipe.evaluate.arms if recipe.evaluate else ()
     arm = next((arm for arm in arms if arm.model == "tuned" and arm.samples is None), None)
     if arm is None or not (folder / "config.json").is_file():
-        seen = "no arm of the tuned model" if arm is None else f"no model in {folder}"
+        problem = "no arm of the tuned model" if arm is None else f"no model in {folder}"
         raise ConfigError(
-            f"{request.run}: {seen}; expected a finished run with a tuned model and an "
+            f"{request.run}: {problem}; expected a finished run with a tuned model and an "
             "`evaluate` section with an arm for it. Run it first: slowthink run RECIPE"
         )
     assert recipe.evaluate is not None
@@ -97,8 +97,8 @@ def open_run(request: ScorerRequest) -> FinishedRun:
     )  # fmt: skip
 
 
-def _problems(run: FinishedRun) -> list[Problem]:
-    """Training problems with a reference answer, drawn by seed; never held-out ones."""
+def _training_problems(run: FinishedRun) -> list[Problem]:
+    """A seeded sample of the training problems that have a reference answer."""
     root = run.request.run
     if (root / "pool" / "data.parquet").exists():
         problems = read_records(root / "pool", Problem)
@@ -109,14 +109,14 @@ def _problems(run: FinishedRun) -> list[Problem]:
     return usable[: run.request.num_problems]
 
 
-def draw_examples(
+def sample_examples(
     run: FinishedRun,
     *,
     notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[LabelledText], dict[str, Any]]:
-    """Sample and grade chains; return them as labelled texts, and the facts for the card."""
-    recipe, request, problems = run.recipe, run.request, _problems(run)
+    """Sample and grade chains. Returns labelled texts of them, and facts for the card."""
+    recipe, request, problems = run.recipe, run.request, _training_problems(run)
     ledger_path = Path(recipe.ledger) if recipe.ledger else request.run / "ledger.sqlite"
     session = open_session(str(run.folder), recipe.engine, notify=notify)
     with session, Ledger(ledger_path) as ledger, Grader() as grader:
@@ -142,7 +142,7 @@ def draw_examples(
             example
             for task, completion, verdict in zip(tasks, completions, verdicts, strict=True)
             if verdict.is_counted
-            for example in _examples(run, task.problem, completion, decode, verdict)
+            for example in _label_texts(run, task.problem, completion, decode, verdict)
         ]
         cost: Cost = ledger.spent("scorer")[0]
     return examples, {
@@ -153,18 +153,18 @@ def draw_examples(
     }
 
 
-def _examples(
+def _label_texts(
     run: FinishedRun,
     problem: Problem,
     completion: Completion,
     decode: Callable[[Sequence[int]], str],
     verdict: Verdict,
 ) -> Iterable[LabelledText]:
-    """The prefixes of one chain and its whole transcript."""
+    """The prefixes of a chain and its whole transcript, labelled."""
     ids = completion.thinking_ids
     transcript = decode((*ids, *completion.closing_ids, *completion.answer_ids))
-    starts = [*prefixes(decode(ids), run.step_ends), decode(ids)]
-    for text, final in [*((start, False) for start in starts), (transcript, True)]:
+    prefixes = [*step_prefixes(decode(ids), run.step_ends), decode(ids)]
+    for text, final in [*((prefix, False) for prefix in prefixes), (transcript, True)]:
         yield LabelledText(
             problem=problem, text=text, final=final, label=verdict is Verdict.CORRECT
         )

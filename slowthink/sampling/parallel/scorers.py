@@ -1,4 +1,4 @@
-"""Verifier scores: how likely a chain is right, by a reward model, a judge or a function.
+"""Scorers: how likely a chain is right, by a reward model, a judge or a function.
 
 A scorer reads a problem and a text: thinking so far, or a whole transcript. Reward models and
 judges return the probability that the chain is right, in [0, 1]; a function may return any finite
@@ -17,20 +17,10 @@ from typing import Any, NamedTuple
 
 from slowthink.errors import ConfigError, DataError
 from slowthink.grading.replies import fenced, final_value
-from slowthink.recipe import (
-    FunctionScorer,
-    JudgeScorer,
-    ModelScorer,
-    Recipe,
-    ScorerConfig,
-)
+from slowthink.recipe import FunctionScorer, JudgeScorer, ModelScorer, Recipe, ScorerConfig
 from slowthink.records import Cost, Problem
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.prompted_model import (
-    Messages,
-    ModelReply,
-    open_prompted_model,
-)
+from slowthink.sampling.prompted_model import Messages, ModelReply, open_prompted_model
 
 
 class ScoreItem(NamedTuple):
@@ -47,29 +37,29 @@ class ScoredText:
 
     score: float
     num_tokens: int
-    """Tokens that the scorer reads and generates for this text, also if cached."""
+    """Tokens that the scorer reads and generates for this text; the same if it is cached."""
 
 
-ScoreNew = Callable[[Sequence[ScoreItem]], list[ScoredText]]
+ScoreTexts = Callable[[Sequence[ScoreItem]], list[ScoredText]]
 
 
 class Scorer:
-    """Scores of texts, each computed once; a context manager."""
+    """Scores texts, each once; a context manager."""
 
     def __init__(
         self,
-        score_new: ScoreNew,
+        compute_scores: ScoreTexts,
         *,
         facts: dict[str, Any],
         cost: Callable[[], Cost] = Cost,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.facts = facts
-        """Kind, settings and counts, such as a judge's unreadable marks."""
-        self._score_new = score_new
+        """Kind, settings and counts (such as the number of a judge's unreadable marks)."""
+        self._compute_scores = compute_scores
         self._cost = cost
         self._close = close
-        self._cached: dict[tuple[str, str], ScoredText] = {}
+        self._cache: dict[tuple[str, str], ScoredText] = {}
 
     def __enter__(self) -> Scorer:
         return self
@@ -79,7 +69,7 @@ class Scorer:
 
     @property
     def cost(self) -> Cost:
-        """Tokens spent by the scorer's model."""
+        """Tokens that the scorer's model has processed."""
         return self._cost()
 
     def score(self, items: Sequence[ScoreItem]) -> list[float]:
@@ -92,12 +82,12 @@ class Scorer:
         Raises DataError for a score that is not finite.
         """
         keys = [(item.problem.id, item.text) for item in items]
-        missing = {k: item for k, item in zip(keys, items, strict=True) if k not in self._cached}
-        if missing:
-            scores = self._score_new(list(missing.values()))
-            _check_finite(scores, list(missing.values()))
-            self._cached.update(zip(missing, scores, strict=True))
-        return [self._cached[key] for key in keys]
+        new = {key: item for key, item in zip(keys, items, strict=True) if key not in self._cache}
+        if new:
+            scores = self._compute_scores(list(new.values()))
+            _check_finite(scores, list(new.values()))
+            self._cache.update(zip(new, scores, strict=True))
+        return [self._cache[key] for key in keys]
 
 
 def open_scorer(
@@ -124,7 +114,7 @@ def open_scorer(
 
 
 def transcript_text(segments: str) -> str:
-    """The whole transcript as text, from an evaluation row's `segments`, for scoring."""
+    """The whole transcript as text, from the `segments` of an evaluation row."""
     return "".join(text for _, text in json.loads(segments))
 
 
@@ -137,7 +127,7 @@ def _check_finite(scores: Sequence[ScoredText], items: Sequence[ScoreItem]) -> N
             )
 
 
-# --- a function -----------------------------------------------------------------------------------
+# --- functions ------------------------------------------------------------------------------------
 
 
 def load_function(config: FunctionScorer) -> Callable[[Problem, str], float]:
@@ -160,7 +150,7 @@ def load_function(config: FunctionScorer) -> Callable[[Problem, str], float]:
     return score
 
 
-# --- a model --------------------------------------------------------------------------------------
+# --- reward models --------------------------------------------------------------------------------
 
 
 def _model_scorer(
@@ -172,18 +162,18 @@ def _model_scorer(
     folder = resolve_model(config.model, config.revision, notify=notify)
     model = RewardModel(folder, recipe.engine, batch_size=config.batch_size)
 
-    def score_new(items: Sequence[ScoreItem]) -> list[ScoredText]:
+    def compute_scores(items: Sequence[ScoreItem]) -> list[ScoredText]:
         sequences = [model.render(item.problem, item.text) for item in items]
         scores = model.score(sequences)
-        return [ScoredText(s, len(ids)) for s, ids in zip(scores, sequences, strict=True)]
+        return [ScoredText(score, len(ids)) for score, ids in zip(scores, sequences, strict=True)]
 
-    return Scorer(score_new, facts=facts | model.facts, cost=lambda: model.cost)
+    return Scorer(compute_scores, facts=facts | model.facts, cost=lambda: model.cost)
 
 
-# --- a judge --------------------------------------------------------------------------------------
+# --- judges ---------------------------------------------------------------------------------------
 
 DEFAULT_MARK = 5
-"""For replies without a readable mark."""
+"""Mark for replies without a readable one."""
 _SYSTEM = (
     "You mark attempts at problems. You do not solve the problem yourself and you do not credit "
     "effort. You end with one line that is exactly `MARK: ` and a whole number from 0 to 10."
@@ -200,9 +190,9 @@ _MARK = re.compile(r"mark\s*:\s*(10|\d)(?:\s*/\s*10)?\s*\.?", re.IGNORECASE)
 
 
 def parse_mark(text: str) -> int | None:
-    """Return the mark, 0 to 10, in the last line; None if there is none or another line differs."""
-    value = final_value(text, _MARK)
-    return None if value is None else int(value)
+    """Return the mark, 0 to 10, in the last line; None if it is missing or another line differs."""
+    mark = final_value(text, _MARK)
+    return None if mark is None else int(mark)
 
 
 def _judge_scorer(
@@ -216,17 +206,17 @@ def _judge_scorer(
 ) -> Scorer:
     model = open_prompted_model(config, recipe, ledger=ledger, tag=tag, notify=notify)
 
-    def score_new(items: Sequence[ScoreItem]) -> list[ScoredText]:
+    def compute_scores(items: Sequence[ScoreItem]) -> list[ScoredText]:
         replies = model.generate(
             [item.problem for item in items], [_messages(item) for item in items], parse=parse_mark
         )
-        unreadable = sum(reply.value is None for reply in replies)
+        num_unreadable = sum(reply.value is None for reply in replies)
         facts["num_marks"] = facts.get("num_marks", 0) + len(replies)
-        facts["num_unreadable"] = facts.get("num_unreadable", 0) + unreadable
-        return [_score_of(item, reply) for item, reply in zip(items, replies, strict=True)]
+        facts["num_unreadable"] = facts.get("num_unreadable", 0) + num_unreadable
+        return [_scored_text(item, reply) for item, reply in zip(items, replies, strict=True)]
 
     return Scorer(
-        score_new,
+        compute_scores,
         facts=facts,
         cost=lambda: model.session.cost,
         close=lambda: model.__exit__(None, None, None),
@@ -240,11 +230,11 @@ def _messages(item: ScoreItem) -> Messages:
     return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": prompt}]
 
 
-def _score_of(item: ScoreItem, reply: ModelReply[int]) -> ScoredText:
+def _scored_text(item: ScoreItem, reply: ModelReply[int]) -> ScoredText:
     if reply.text is None:
         raise ConfigError(
             f"evaluate.parallel.scorer: an attempt of {len(item.text)} characters (problem "
-            f"{item.problem.id}) does not fit the judge's context; expected room for problem, "
+            f"{item.problem.id}) exceeds the judge's context; expected room for problem, "
             "attempt and mark. Lower the arm's caps, or name a judge with a longer context."
         )
     mark = DEFAULT_MARK if reply.value is None else reply.value

@@ -26,8 +26,8 @@ from slowthink.sampling.parallel import (
     Scorer,
     StoredPoint,
     open_scorer,
-    rebase_live,
-    rejection_live,
+    run_rebase,
+    run_rejection,
     stored_curves,
     transcript_text,
 )
@@ -206,8 +206,8 @@ def _live_curves(
     curves = []
     if config.rejection is not None:
         stage.notify(f"evaluate: rejection sampling on {batch.problem_set.name}")
-        curves += rejection_live(parallel, problems, config.rejection)
+        curves += run_rejection(parallel, problems, config.rejection)
     if config.rebase is not None and scorer is not None:
         stage.notify(f"evaluate: tree search (REBASE) on {batch.problem_set.name}")
-        curves += rebase_live(parallel, problems, config.rebase, scorer)
+        curves += run_rebase(parallel, problems, config.rebase, scorer)
     return curves
