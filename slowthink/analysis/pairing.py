@@ -118,10 +118,7 @@ def _arm_figures(
     problems = _graded_by_problem(rows)
     values = [scores[problem] for problem in problems]
     interval = accuracy_ci(
-        values,
-        num_answers=sum(map(len, problems.values())),
-        num_resamples=num_resamples,
-        seed=seed,
+        values, num_answers=sum(map(len, problems.values())), num_resamples=num_resamples, seed=seed
     )
     return {
         "accuracy": sum(values) / len(values),

@@ -115,7 +115,7 @@ def scaling_measures(arms: Mapping[str, Points], *, seed: int) -> list[dict[str,
     """
     measures = []
     for arm, points in arms.items():
-        forced = {key: rows for key, rows in points.items() if key[2]}
+        forced = {key: rows for key, rows in points.items() if key.forced}
         if len(forced) > 1:
             curve_measures = _curve_measures(forced, seed=seed)
             measures.append({"arm": arm, "num_points": len(forced), **curve_measures})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -37,10 +37,15 @@ class ComparedRow:
     verdict: Verdict
 
 
+class PointKey(NamedTuple):
+    """Identifies a point of a curve."""
+
+    max_thinking_tokens: int
+    waits: int
+    forced: bool
+
+
 RowT = TypeVar("RowT", EvaluationRow, ComparedRow)
-PointKey = tuple[int, int, bool]
-"""Cap, waits, forced."""
-POINT_KEYS = ("max_thinking_tokens", "waits", "forced")
 Points = Mapping[PointKey, Sequence[EvaluationRow]]
 """One arm's rows by point."""
 AnswerGroups = Mapping[str, int | None]
@@ -49,29 +54,34 @@ AnswerGroups = Mapping[str, int | None]
 
 def by_point(rows: Iterable[RowT]) -> dict[PointKey, list[RowT]]:
     """Rows by cap, waits and forced; forced points first."""
-    points = group_by(rows, lambda row: (row.max_thinking_tokens, row.waits, row.forced))
+    points = group_by(rows, _row_point)
     return {key: points[key] for key in sorted(points, key=point_order)}
+
+
+def _row_point(row: EvaluationRow | ComparedRow) -> PointKey:
+    return PointKey(row.max_thinking_tokens, row.waits, row.forced)
 
 
 def point_order(key: PointKey) -> tuple[bool, PointKey]:
     """Sort key of points: forced ones first, then by cap and waits."""
-    return not key[2], key
+    return not key.forced, key
 
 
 def point_fields(key: PointKey) -> dict[str, Any]:
     """The point as JSON."""
-    return dict(zip(POINT_KEYS, key, strict=True))
+    return key._asdict()
 
 
 def point_key(point: Mapping[str, Any]) -> PointKey:
     """The key of a point's JSON; figures of older runs have no `waits` and no `forced`."""
-    return point["max_thinking_tokens"], point.get("waits") or 0, point.get("forced", True)
+    waits, forced = point.get("waits") or 0, point.get("forced", True)
+    return PointKey(point["max_thinking_tokens"], waits, forced)
 
 
 def largest_budget(points: Collection[PointKey]) -> PointKey:
     """The forced point with the largest cap and no waits: fixed in advance, not the best of the
     curve. For an arm of stored samples its only point."""
-    forced = [key for key in points if key[2] and not key[1]]
+    forced = [key for key in points if key.forced and not key.waits]
     return max(forced or points)
 
 
@@ -130,7 +140,7 @@ def point_figures(
         list(scores.values()), num_answers=num_graded, num_resamples=num_resamples, seed=seed
     )
     return {
-        **point_fields((rows[0].max_thinking_tokens, rows[0].waits, rows[0].forced)),
+        **point_fields(_row_point(rows[0])),
         "n": len(scores),
         "num_samples": max(map(len, by_problem(rows).values())),
         "accuracy": _mean(scores.values()),

@@ -93,11 +93,11 @@ def maj_at_k(
     distinct = [answer for answer in dict.fromkeys(answers) if answer is not None]
     if not distinct:
         return 0.0
-    correct_A = np.array(
-        [any(c for a, c in zip(answers, correct, strict=True) if a == d) for d in distinct]
-    )
+    right = {answer for answer, is_right in zip(answers, correct, strict=True) if is_right}
+    correct_A = np.array([answer in right for answer in distinct])
     weight_N = np.ones(len(answers)) if weights is None else np.asarray(weights, dtype=np.float64)
-    votes_NA = np.array([[float(a == d) for d in distinct] for a in answers]) * weight_N[:, None]
+    one_hot_NA = np.array([[float(answer == each) for each in distinct] for answer in answers])
+    votes_NA = one_hot_NA * weight_N[:, None]
     subsets_SK = _subsets(len(answers), k=k, seed=seed)
     return float(_correct_shares(votes_NA[subsets_SK].sum(axis=1), correct_A).mean())
 

@@ -23,12 +23,7 @@ from slowthink.data.problems import (
     require_problems,
     shuffle_problems,
 )
-from slowthink.data.registry import (
-    Part,
-    PublishedDataset,
-    find_benchmark,
-    published_datasets,
-)
+from slowthink.data.registry import Part, PublishedDataset, find_benchmark, published_datasets
 from slowthink.data.rows import BadRow, SourceRow
 from slowthink.errors import ConfigError, did_you_mean
 from slowthink.recipe import BenchmarkConfig
@@ -108,11 +103,11 @@ def read_benchmark(
 
     Raises as `load_benchmark`.
     """
-    known = find_benchmark(config.name)
+    listed = find_benchmark(config.name)
     if config.path is not None:
         opened = open_file(config.path, setting=f"{setting}.path")
-    elif known is not None:
-        opened = open_published(known, known.parts[0], revision=config.revision, setting=setting)
+    elif listed is not None:
+        opened = open_published(listed, listed.parts[0], revision=config.revision, setting=setting)
     else:
         names = published_datasets("benchmark")
         raise ConfigError(
@@ -120,19 +115,19 @@ def read_benchmark(
             f"{did_you_mean(config.name, names)}; expected one of {', '.join(names)}, or a file of "
             f"your own. Name it: --set {setting}.path=FILE"
         )
-    published = known or PublishedDataset(name=config.name, title=config.name, origin="")
+    published = listed or PublishedDataset(name=config.name, title=config.name, origin="")
     rows = list(opened.rows)
     columns = _map_columns(config, published, rows, opened.name, setting=setting)
     converter = RowConverter(published=published, columns=columns, seed=seed)
     problems = read_problems(rows, name=opened.name, convert=converter.convert)
     require_problems(problems, opened.name, setting)
     problems.facts = opened.facts | {"num_rows": problems.num_rows}
-    if known is not None:
+    if listed is not None:
         problems.facts |= {
-            "title": known.title,
-            "num_published": known.num_problems,
-            "grader": known.grader,
-            "licence": known.licence,
+            "title": listed.title,
+            "num_published": listed.num_problems,
+            "grader": listed.grader,
+            "licence": listed.licence,
         }
     if converter.shuffles(problems.columns):
         problems.facts["options_seed"] = seed

@@ -1,5 +1,4 @@
-"""evaluate: models on held-out problems and benchmarks over thinking budgets, graded, each budget
-checked.
+"""evaluate: grade models on held-out problems and benchmarks over thinking budgets.
 
 `sets` loads the problems, `arms` samples and grades, `parallel` adds curves of parallel scaling,
 `judge` second opinions, `disputed` doubtful reference answers; `summary` is all the figures.

@@ -54,8 +54,8 @@ def check_parallel(config: EvaluateConfig, sizes: Mapping[str, int]) -> None:
             f"evaluate.parallel.protocol: `{parallel.protocol}` is not among evaluate.protocols "
             f"({', '.join(protocols)}); expected one that draws several samples. Add it there."
         )
-    for name, size in sizes.items():
-        draws = draws_for(protocols[parallel.protocol], num_problems=size)
+    for name, num_problems in sizes.items():
+        draws = draws_for(protocols[parallel.protocol], num_problems=num_problems)
         if draws.num_samples < 2 or len(draws.temperatures) > 1:
             raise ConfigError(
                 f"evaluate.parallel.protocol: `{parallel.protocol}` draws {draws.num_samples} "

@@ -167,7 +167,9 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
         "tuned_point": tuned_point,
         "curve": [p for (_, waits, forced), p in tuned_points.items() if forced and not waits],
         "waits": [
-            p for (cap, _, forced), p in tuned_points.items() if forced and cap == tuned_key[0]
+            p
+            for key, p in tuned_points.items()
+            if key.forced and key.max_thinking_tokens == tuned_key.max_thinking_tokens
         ],
         "thinking_natural_rate": tuned_point["thinking_natural_rate"],
         "answer_eos_rate": tuned_point["answer_eos_rate"],

@@ -33,9 +33,7 @@ def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceProbl
     """
     opened = open_file(source.path, setting=f"{setting}.path")
     origin = Origin(
-        name=source.name or Path(source.path).stem,
-        licence=source.licence,
-        language=source.language,
+        name=source.name or Path(source.path).stem, licence=source.licence, language=source.language
     )
     return _mapped_problems(source, opened, origin, seed=seed, setting=setting)
 

@@ -11,9 +11,9 @@ from slowthink.data.rows import UnusableValue
 from slowthink.records import Problem
 
 MAX_QUESTION_CHARS = 50_000
-"""The longest question of s1's and LIMO's sets has some 5,300."""
+"""The longest question of s1's and LIMO's datasets has some 5,300."""
 MAX_ANSWER_CHARS = 5_000
-"""The longest answer there has some 1,700."""
+"""The longest answer in them has some 1,700."""
 MAX_SOLUTION_CHARS = 1_000_000
 _CONTROL_CHARACTER = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]"

@@ -51,18 +51,15 @@ def run(context: StageContext) -> StageResult:
     )
     data = _write(opened, context.folder, context.config)
     context.notify(f"report: {context.root / context.stage / 'report.html'}")
-    facts = {
-        "num_transcripts": len(data["transcripts"]),
-        "num_sets": len(data["headline"]["sets"]),
-    }
+    facts = {"num_transcripts": len(data["transcripts"]), "num_sets": len(data["headline"]["sets"])}
     return StageResult(records=list(_curve_points(data)), record_type=ReportPoint, facts=facts)
 
 
 def plan(recipe: Recipe) -> dict[str, Any]:
     """The largest number of transcripts shown; no tokens are spent."""
     num_arms = len(recipe.evaluate.arms) if recipe.evaluate else 0
-    num = recipe.report.num_transcripts if recipe.report else 0
-    return {"max_transcripts": num * num_arms, "estimated_tokens": 0}
+    num_per_arm = recipe.report.num_transcripts if recipe.report else 0
+    return {"max_transcripts": num_per_arm * num_arms, "estimated_tokens": 0}
 
 
 def render(root: Path, folder: Path, config: ReportConfig | None = None) -> Path:

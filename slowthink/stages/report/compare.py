@@ -92,16 +92,16 @@ def difference_line(compared_set: Mapping[str, Any]) -> str:
 
 
 def _compare_set(pair: ComparedArms, key: SetKey) -> dict[str, Any]:
-    a, b = pair.a.points[key], pair.b.points[key]
+    (benchmark, protocol), a, b = key, pair.a.points[key], pair.b.points[key]
     points = [
         point_fields(point) | compare_rows(a[point], b[point])
         for point in sorted(a.keys() & b.keys(), key=point_order)
     ]
     return {
-        "benchmark": key[0],
-        "protocol": key[1],
-        "protocol_text": pair.a.protocol_texts.get(key, key[1]),
-        "protocol_text_b": pair.b.protocol_texts.get(key, key[1]),
+        "benchmark": benchmark,
+        "protocol": protocol,
+        "protocol_text": pair.a.protocol_texts.get(key, protocol),
+        "protocol_text_b": pair.b.protocol_texts.get(key, protocol),
         "points": [point for point in points if point["n"]],
         "num_points_only_a": len(a.keys() - b.keys()),
         "num_points_only_b": len(b.keys() - a.keys()),
@@ -149,19 +149,20 @@ def _open_arm(run: Path, arm: str | None, *, option: str) -> RunArm:
             f"{option}: {run} has no arm `{chosen}`; expected one of {', '.join(models)}."
         )
     texts = {set_key(set_summary): str(set_summary["protocol_text"]) for set_summary in sets}
-    default = next(
+    default_set = next(
         set_key(set_summary)
         for set_summary in sets
         if chosen in [each["name"] for each in set_summary["arms"]]
     )
     names = [field.name for field in fields(ComparedRow)]
     rows = read_columns(rows_path(run), ["arm", "benchmark", "protocol", *names])
-    answers = group_by(
+    rows_by_set = group_by(
         [row for row in rows if row["arm"] == chosen],
-        lambda row: set_key(row) if "benchmark" in row else default,
+        lambda row: set_key(row) if "benchmark" in row else default_set,
     )
     points = {
-        key: by_point(from_plain(ComparedRow, row) for row in rows) for key, rows in answers.items()
+        key: by_point(from_plain(ComparedRow, row) for row in rows)
+        for key, rows in rows_by_set.items()
     }
     return RunArm(run=run, arm=chosen, model=models[chosen], protocol_texts=texts, points=points)
 

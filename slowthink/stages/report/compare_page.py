@@ -91,11 +91,11 @@ def _as_arms(compared_set: Mapping[str, Any], names: Mapping[str, str]) -> list[
             "name": name,
             "points": [
                 {key: point[key] for key in ("max_thinking_tokens", "waits", "forced", "n")}
-                | point[side]
+                | point[arm]
                 for point in compared_set["points"]
             ],
         }
-        for side, name in names.items()
+        for arm, name in names.items()
     ]
 
 

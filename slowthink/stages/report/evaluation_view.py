@@ -91,7 +91,7 @@ def _set_view(eval_set: Row, headline: Row, published: Mapping[str, Rows]) -> di
         ],
         "comparisons": [
             pair
-            | {side: f"{pair[side]} ({budget_label(pair[f'{side}_point'])})" for side in ("a", "b")}
+            | {arm: f"{pair[arm]} ({budget_label(pair[f'{arm}_point'])})" for arm in ("a", "b")}
             for pair in eval_set["comparisons"]
         ],
         "measures": [row for row in eval_set["measures"] if row.get("performance") is not None],

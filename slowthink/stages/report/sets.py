@@ -101,7 +101,7 @@ def compared_points(
     the largest cap without waits. `headline` is empty for all sets but the first."""
     candidates = [headline.get(key) or {} for key in ("base_point", "tuned_point")]
     for pair in eval_set["comparisons"]:
-        candidates += [{"arm": pair[side], **pair[f"{side}_point"]} for side in ("a", "b")]
+        candidates += [{"arm": pair[key], **pair[f"{key}_point"]} for key in ("a", "b")]
     compared = {}
     for arm in eval_set["arms"]:
         points = [p for wanted in candidates for p in arm["points"] if _matches(arm, p, wanted)]
@@ -136,9 +136,9 @@ def headline_comparison(
     names = headline_arm_names(eval_set, headline)
     for pair in eval_set["comparisons"]:
         if all(
-            pair[side] == names[role]
-            and point_key(pair[f"{side}_point"]) == point_key(headline[f"{role}_point"])
-            for side, role in (("a", "base"), ("b", "tuned"))
+            pair[key] == names[role]
+            and point_key(pair[f"{key}_point"]) == point_key(headline[f"{role}_point"])
+            for key, role in (("a", "base"), ("b", "tuned"))
         ):
             return dict(pair)
     return None

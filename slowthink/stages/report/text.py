@@ -129,7 +129,7 @@ def budget_label(point: Mapping[str, Any]) -> str:
     """The thinking budget of a point of a curve, e.g. `≤ 96 tokens + 2 waits`."""
     free = point.get("forced") is False
     if free and not point.get("max_thinking_tokens"):
-        return "stored samples"  # made elsewhere, under a budget we do not know
+        return "stored samples"  # generated elsewhere, under an unknown budget
     cap = f"≤ {count(point.get('max_thinking_tokens'))} tokens"
     if free:
         return f"free, {cap}"
