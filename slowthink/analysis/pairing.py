@@ -49,6 +49,7 @@ def paired_figures(
     if not shared:
         return None
     values_a, values_b = [a[p] for p in shared], [b[p] for p in shared]
+    detectable = minimal_detectable_difference(values_a, values_b)
     paired = paired_bootstrap(values_a, values_b, num_resamples=num_resamples, seed=seed)
     return {
         "n": len(shared),
@@ -56,9 +57,7 @@ def paired_figures(
         "ci95": paired.ci95.bounds,
         "p_bootstrap": paired.p_value,
         "p_exact": sign_test(values_a, values_b),
-        "minimal_detectable_difference": none_if_nan(
-            minimal_detectable_difference(values_a, values_b)
-        ),
+        "minimal_detectable_difference": none_if_nan(detectable),
     }
 
 

@@ -62,21 +62,16 @@ def performance(points: Sequence[tuple[float, float]]) -> float:
 
 
 def scaling_ci(
-    tokens: npt.ArrayLike,
-    accuracy: npt.ArrayLike,
-    *,
-    per: str = "doubling",
-    num_resamples: int = 2_000,
-    seed: int = 0,
+    tokens: npt.ArrayLike, accuracy: npt.ArrayLike, *, num_resamples: int = 2_000, seed: int = 0
 ) -> Interval:
-    """95 % interval of `scaling`; resamples problems.
+    """95 % interval of `scaling` per doubling; resamples problems.
 
     Both arrays have shape (points, problems): a problem's mean thinking tokens and accuracy at each
     point of the curve.
     """
     tokens_PQ, accuracy_PQ = np.asarray(tokens, float), np.asarray(accuracy, float)
     slopes = [
-        scaling(_curve(tokens_PQ[:, indices], accuracy_PQ[:, indices]), per=per)
+        scaling(_curve(tokens_PQ[:, indices], accuracy_PQ[:, indices]), per="doubling")
         for indices in _resamples(tokens_PQ.shape[1], num=num_resamples, seed=seed)
     ]
     return percentile_interval([slope for slope in slopes if not math.isnan(slope)])

@@ -67,13 +67,12 @@ def _keep_priority(item: LocatedProblem) -> tuple[bool, str, str, str, str]:
 def pool_facts(problems: Sequence[Problem]) -> dict[str, Any]:
     """Facts of the pool for the manifest and the report."""
     train = [problem for problem in problems if problem.split is Split.TRAIN]
+    held_out = [problem for problem in problems if problem.split is Split.HELDOUT]
     return {
         "splits": count_values(problem.split.value for problem in problems),
         "sources": count_values(problem.source for problem in problems),
         "domains": count_values(problem.domain for problem in train),
-        "domains_heldout": count_values(
-            problem.domain for problem in problems if problem.split is Split.HELDOUT
-        ),
+        "domains_heldout": count_values(problem.domain for problem in held_out),
         "question_chars": quantiles([len(problem.question) for problem in problems]),
         "num_without_answer": sum(problem.answer is None for problem in problems),
         "num_derived_answers": sum(problem.answer_derived for problem in problems),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from slowthink.analysis import votes
 from slowthink.stages.report import svg
+from slowthink.stages.report.tables import Json
 from slowthink.stages.report.text import budget_label, count, decimal, interval, percent, shorten
 
 CURVE_TITLE = "Accuracy against thinking tokens, with 95 % intervals"
@@ -19,8 +20,6 @@ METHODS = ("sequential", *votes.METHODS, "rejection", "rebase")
 """In the order of their colours."""
 MAX_CURVES = 8
 SHAPES = ("dot", "diamond", "ring")
-
-Row = Mapping[str, Any]
 
 
 def chart_css() -> str:
@@ -34,7 +33,7 @@ def responsive_chart(draw: Callable[..., str], rows: Sequence[Any]) -> dict[str,
     return {"wide": Markup(wide), "narrow": Markup(narrow)} if wide else None
 
 
-def curve_svg(arms: Sequence[Row], *, size: svg.Size = svg.WIDE, css: str = "") -> str:
+def curve_svg(arms: Sequence[Json], *, size: svg.Size = svg.WIDE, css: str = "") -> str:
     """Accuracy against mean thinking tokens: one line per arm, other marks for waits and unforced.
 
     Empty if no point was measured. With `css` the picture is self-contained.
@@ -48,7 +47,7 @@ def curve_svg(arms: Sequence[Row], *, size: svg.Size = svg.WIDE, css: str = "") 
     return svg.line_chart(lines, x=x, y=ACCURACY_AXIS, size=size, title=CURVE_TITLE, css=css)
 
 
-def _arm_lines(arm: Row, colour: int) -> Iterator[svg.Line]:
+def _arm_lines(arm: Json, colour: int) -> Iterator[svg.Line]:
     points = sorted(
         (point for point in arm["points"] if point.get("accuracy") is not None),
         key=_thinking_tokens,
@@ -67,7 +66,7 @@ def _arm_lines(arm: Row, colour: int) -> Iterator[svg.Line]:
             yield svg.Line(name=label, marks=marks, colour=colour, shape=shape, joined=joined)
 
 
-def _budget_mark(point: Row) -> svg.ChartPoint:
+def _budget_mark(point: Json) -> svg.ChartPoint:
     tokens = _thinking_tokens(point)
     details = f"n = {point.get('n')}, mean {decimal(tokens)} thinking tokens"
     label = f"+{point['waits']}" if point.get("waits") else ""
@@ -75,19 +74,19 @@ def _budget_mark(point: Row) -> svg.ChartPoint:
 
 
 def _accuracy_mark(
-    point: Row, x: float, name: str, details: str, *, label: str = ""
+    point: Json, x: float, name: str, details: str, *, label: str = ""
 ) -> svg.ChartPoint:
     low, high = point.get("ci95") or (None, None)
     hint = f"{name}: {percent(point['accuracy'])} [{interval(point.get('ci95'))}], {details}"
     return svg.ChartPoint(x=x, y=point["accuracy"], low=low, high=high, hint=hint, label=label)
 
 
-def _thinking_tokens(point: Row) -> float:
+def _thinking_tokens(point: Json) -> float:
     mean = point.get("mean_thinking_tokens")
     return float(point.get("max_thinking_tokens") or 0) if mean is None else float(mean)
 
 
-def loss_svg(rows: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
+def loss_svg(rows: Sequence[Json], *, size: svg.Size = svg.WIDE) -> str:
     """Training loss against optimiser steps; empty if fewer than two were recorded."""
     marks = [
         svg.ChartPoint(
@@ -105,7 +104,7 @@ def loss_svg(rows: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
     return svg.line_chart([line], x=x, y=y, size=size, title="Training loss")
 
 
-def parallel_svg(curves: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
+def parallel_svg(curves: Sequence[Json], *, size: svg.Size = svg.WIDE) -> str:
     """Accuracy against all tokens per problem: one line per curve, one colour per method.
 
     Empty if no point was measured.
@@ -131,14 +130,14 @@ def parallel_svg(curves: Sequence[Row], *, size: svg.Size = svg.WIDE) -> str:
     return svg.line_chart(lines, x=x, y=ACCURACY_AXIS, size=size, title=PARALLEL_TITLE)
 
 
-def _parallel_mark(point: Row) -> svg.ChartPoint:
+def _parallel_mark(point: Json) -> svg.ChartPoint:
     tokens = float(point["tokens_per_problem"]) + float(point.get("scorer_tokens_per_problem") or 0)
     return _accuracy_mark(
         point, tokens, f"k = {point.get('k')}", f"{decimal(tokens)} tokens per problem"
     )
 
 
-def select_curves(curves: Sequence[Row]) -> list[Row]:
+def select_curves(curves: Sequence[Json]) -> list[Json]:
     """The curves to draw in one plot, in their order: all but votes, and as many votes as fit.
 
     Votes over the longest chains are preferred, equally many per method.
@@ -154,7 +153,7 @@ def select_curves(curves: Sequence[Row]) -> list[Row]:
     return [curve for i, curve in enumerate(curves) if i in kept_votes or i not in voted]
 
 
-def _chain_length(curve: Row) -> tuple[bool, int, bool]:
+def _chain_length(curve: Json) -> tuple[bool, int, bool]:
     point = curve.get("sequential_point") or {}
     forced = bool(point.get("forced", True))
     return not point.get("waits"), point.get("max_thinking_tokens", 0), forced

@@ -31,6 +31,7 @@ from slowthink.serialise import from_plain
 from slowthink.stages.report.data import open_run
 from slowthink.stages.report.excerpts import read_columns
 from slowthink.stages.report.sets import SetKey, evaluated_sets, set_key
+from slowthink.stages.report.tables import Json
 from slowthink.stages.report.text import budget_label, detectable_difference, json_safe, p_value
 
 
@@ -75,11 +76,10 @@ def compare(pair: ComparedArms) -> dict[str, Any]:
     if not sets:
         raise DataError(_nothing_shared_message(pair, keys))
     figures = {"a": pair.a.description, "b": pair.b.description, "sets": sets}
-    cleaned: dict[str, Any] = json_safe(figures | {"left_out": _unshared_sets(pair, keys)})
-    return cleaned
+    return dict(json_safe(figures | {"left_out": _unshared_sets(pair, keys)}))
 
 
-def difference_line(compared_set: Mapping[str, Any]) -> str:
+def difference_line(compared_set: Json) -> str:
     """One set's difference at its largest shared budget, on one line."""
     main = largest_budget_figures(compared_set["points"])
     low, high = main["ci95"]
@@ -136,7 +136,7 @@ def _require_sets(run: Path) -> list[dict[str, Any]]:
     return sets
 
 
-def _headline_arms(sets: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def _headline_arms(sets: Sequence[Json]) -> tuple[str, str]:
     return base_and_tuned({arm["name"]: str(arm.get("model")) for arm in sets[0]["arms"]})
 
 

@@ -23,6 +23,7 @@ from slowthink.stages.report.excerpts import (
 )
 from slowthink.stages.report.page import render
 from slowthink.stages.report.sets import set_title
+from slowthink.stages.report.tables import Json
 from slowthink.stages.report.text import count, decimal, shorten
 
 MAX_SHOWN = 20
@@ -31,12 +32,7 @@ FORCED_LABELS = {"wait": "forced wait", "closing": "forced end of thinking"}
 
 
 def write_page(
-    pair: ComparedArms,
-    data: Mapping[str, Any],
-    path: Path,
-    *,
-    max_shown: int = MAX_SHOWN,
-    seed: int = 0,
+    pair: ComparedArms, data: Json, path: Path, *, max_shown: int = MAX_SHOWN, seed: int = 0
 ) -> Path:
     """Write the page of `compare(pair)`'s figures; the seed selects the questions shown in full."""
     names = {"a": _arm_name(pair, pair.a), "b": _arm_name(pair, pair.b)}
@@ -56,9 +52,7 @@ def _arm_name(pair: ComparedArms, arm: RunArm) -> str:
 
 
 def _set_view(
-    compared_set: Mapping[str, Any],
-    names: Mapping[str, str],
-    sample: Callable[..., list[dict[str, Any]]],
+    compared_set: Json, names: Mapping[str, str], sample: Callable[..., list[dict[str, Any]]]
 ) -> dict[str, Any]:
     main = largest_budget_figures(compared_set["points"])
     changes = (("Won", names["b"], main["won"]), ("Lost", names["a"], main["lost"]))
@@ -84,7 +78,7 @@ def _set_view(
     }
 
 
-def _as_arms(compared_set: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _as_arms(compared_set: Json, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Both arms as `charts.curve_svg` expects them, on the shared problems only."""
     return [
         {
@@ -99,12 +93,12 @@ def _as_arms(compared_set: Mapping[str, Any], names: Mapping[str, str]) -> list[
     ]
 
 
-def _a_and_b(point: Mapping[str, Any], key: str) -> str:
+def _a_and_b(point: Json, key: str) -> str:
     return f"{decimal(point['a'][key])} / {decimal(point['b'][key])}"
 
 
 def _changed_questions(
-    pair: ComparedArms, changes: Sequence[Mapping[str, Any]], *, max_shown: int, seed: int
+    pair: ComparedArms, changes: Sequence[Json], *, max_shown: int, seed: int
 ) -> list[dict[str, Any]]:
     """A random sample (seeded) of the changed questions, each with an answer of both arms."""
     sampled = sorted(changes, key=lambda change: item_seed(seed, change["problem_id"]))[:max_shown]
@@ -122,7 +116,7 @@ def _changed_questions(
     ]
 
 
-def _answer_view(row: Mapping[str, Any]) -> dict[str, Any]:
+def _answer_view(row: Json) -> dict[str, Any]:
     return {
         "id": row["id"],
         "correct": row["verdict"] == Verdict.CORRECT.value,

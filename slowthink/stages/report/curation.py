@@ -34,6 +34,7 @@ from slowthink.data.registry import published_datasets
 from slowthink.pipeline.contract import quantiles
 from slowthink.records import group_by
 from slowthink.stages.report import problem_columns
+from slowthink.stages.report.tables import Rows
 from slowthink.stages.report.text import shorten
 
 MAX_CLUSTERS = 3
@@ -55,7 +56,6 @@ LENGTH_MEASURES = {
 
 Folders = Mapping[str, Path]
 Facts = Mapping[str, Mapping[str, Any]]
-Rows = list[dict[str, Any]]
 
 
 def curation_summary(folders: Folders, facts: Facts, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from slowthink.records import group_by
 from slowthink.stages.report import svg
 from slowthink.stages.report.curation import RATE_CLASSES
-from slowthink.stages.report.tables import Cell, Column, Row, Rows, with_share
+from slowthink.stages.report.tables import Cell, Column, Json, Rows, with_share
 from slowthink.stages.report.text import MISSING, count, decimal, percent
 
 QUANTILES = ("min", "p25", "p50", "p75", "max", "mean")
@@ -32,7 +32,7 @@ OUTCOME_HEADS = {
 }  # fmt: skip
 
 
-def curation_view(data: Row) -> dict[str, Any]:
+def curation_view(data: Json) -> dict[str, Any]:
     """Values of `data.collect`'s dict for curation.html, beside the dict itself."""
     curation, funnel = data["headline"]["curation"], data["headline"]["funnel"]
     lengths = group_by(curation["lengths"], lambda row: row["measure"])
@@ -51,7 +51,7 @@ def curation_view(data: Row) -> dict[str, Any]:
     }
 
 
-def _funnel(steps: Sequence[Row], drops: Sequence[Row]) -> Rows:
+def _funnel(steps: Sequence[Json], drops: Sequence[Json]) -> Rows:
     """By stage: the steps that dropped rows, with a bar and examples, and names of the other steps.
 
     Bars of problems and chains share a scale; evaluate counts answers, so it has its own.
@@ -66,7 +66,7 @@ def _funnel(steps: Sequence[Row], drops: Sequence[Row]) -> Rows:
     ]
 
 
-def _funnel_stage(steps: Sequence[Row], drops: Sequence[Row], max_rows: int) -> dict[str, Any]:
+def _funnel_stage(steps: Sequence[Json], drops: Sequence[Json], max_rows: int) -> dict[str, Any]:
     dropping = [step for step in steps if step["num_in"] != step["num_out"]]
     return {
         "stage": steps[0]["stage"],
@@ -78,7 +78,7 @@ def _funnel_stage(steps: Sequence[Row], drops: Sequence[Row], max_rows: int) -> 
     }
 
 
-def _reasons(step: Row, drops: Sequence[Row]) -> Rows:
+def _reasons(step: Json, drops: Sequence[Json]) -> Rows:
     """Reasons why rows were dropped at this step, the most frequent first, with examples."""
     examples = {
         drop["reason"]: drop["examples"]
@@ -92,7 +92,7 @@ def _reasons(step: Row, drops: Sequence[Row]) -> Rows:
     ]
 
 
-def _paper_steps(paper: Row | None, funnel: Sequence[Row]) -> Rows:
+def _paper_steps(paper: Json | None, funnel: Sequence[Json]) -> Rows:
     """The steps of the paper's funnel, each with how many of our problems remain after it."""
     remaining: dict[str, int] = {}
     for step in funnel:
@@ -105,7 +105,7 @@ def _paper_steps(paper: Row | None, funnel: Sequence[Row]) -> Rows:
     ]
 
 
-def _duplicate_row(row: Row) -> dict[str, Any]:
+def _duplicate_row(row: Json) -> dict[str, Any]:
     sizes = [f"{count(num)} of size {size}" for size, num in row["sizes"].items()]
     shown = sizes[:6] + (["and larger ones"] if len(sizes) > 6 else [])
     return {
@@ -116,7 +116,7 @@ def _duplicate_row(row: Row) -> dict[str, Any]:
     }
 
 
-def _contamination(certificate: Row) -> dict[str, Any]:
+def _contamination(certificate: Json) -> dict[str, Any]:
     """A stage's certificate, with a column per kind of overlap and each benchmark's source."""
     hits = {kind for row in certificate["against"] for kind in row["num_hits"]}
     default = ["run"] if certificate["preset"] == "s1" else ["copy", "template"]
@@ -132,7 +132,7 @@ def _contamination(certificate: Row) -> dict[str, Any]:
     }
 
 
-def _source_label(source: Row) -> str:
+def _source_label(source: Json) -> str:
     if source.get("stage"):
         return f"the {source['stage']}'s held-out problems"
     names = ("hub_id", "path", "revision", "sha256")
@@ -164,7 +164,7 @@ def _difficulty(attempts: Rows) -> dict[str, Any]:
     }
 
 
-def _attempt_row(row: Row) -> dict[str, Any]:
+def _attempt_row(row: Json) -> dict[str, Any]:
     """One step and model, with a label that leaves out the model's owner or path."""
     step, model = str(row["step"]), str(row["model"]).rpartition("/")[2]
     num, possible = row["num_attempts"], row["num_possible"]
@@ -179,7 +179,7 @@ def _attempt_row(row: Row) -> dict[str, Any]:
     }
 
 
-def _reported_pass_rates(difficulty: Row | None) -> dict[str, Any]:
+def _reported_pass_rates(difficulty: Json | None) -> dict[str, Any]:
     """Problems by number of correct attempts, as the filter stage of an older run reported them."""
     histogram = (difficulty or {}).get("pass_rates")
     return _count_table(histogram if isinstance(histogram, Mapping) else {})
@@ -192,7 +192,7 @@ def _count_table(counts: Mapping[str, int]) -> dict[str, Any]:
     return {"rows": rows, "total": total, "format": with_share(total)}
 
 
-def _domains(rows: Sequence[Row]) -> dict[str, Any]:
+def _domains(rows: Sequence[Json]) -> dict[str, Any]:
     """Training problems by domain after each stage; a last row counts the domains covered."""
     stages = list(rows[0]["counts"]) if rows else []
     covered = {
@@ -214,7 +214,7 @@ def _domains(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _lengths(measure: str, distributions: Sequence[Row]) -> dict[str, Any]:
+def _lengths(measure: str, distributions: Sequence[Json]) -> dict[str, Any]:
     """Lengths by class, then their quantiles, with one column per stage."""
     stages = {row["stage"]: row for row in distributions}
     classes = {name for row in distributions for name in row["counts"]}

@@ -133,8 +133,7 @@ def _headline(run: Run) -> dict[str, Any]:
             run.folders, {stage: run.facts(stage) for stage in run.manifests}, run.settings
         ),
     }
-    cleaned: dict[str, Any] = json_safe(figures)
-    return cleaned
+    return dict(json_safe(figures))
 
 
 def _cost(run: Run) -> dict[str, Any]:
@@ -201,8 +200,7 @@ def collect(run: Run, config: ReportConfig) -> dict[str, Any]:
         "transcripts": _transcripts(run, config),
         "run": _run_details(run),
     }
-    cleaned: dict[str, Any] = json_safe(data)
-    return cleaned
+    return dict(json_safe(data))
 
 
 def _drops(run: Run) -> list[dict[str, Any]]:

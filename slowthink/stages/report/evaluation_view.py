@@ -19,7 +19,7 @@ from slowthink.stages.report.sets import (
     published_for,
     set_title,
 )
-from slowthink.stages.report.tables import Cell, Column, Row, Rows, accuracy_with_bar
+from slowthink.stages.report.tables import Cell, Column, Json, Rows, accuracy_with_bar
 from slowthink.stages.report.text import budget_label, count, percent
 
 GROUP_LABELS = {
@@ -27,7 +27,7 @@ GROUP_LABELS = {
 }  # fmt: skip
 
 
-def evaluation_view(data: Row) -> dict[str, Any]:
+def evaluation_view(data: Json) -> dict[str, Any]:
     """Values of `data.collect`'s dict for result.html, sets.html and across.html."""
     head = data["headline"]
     eval_sets = head["sets"]
@@ -59,7 +59,7 @@ def evaluation_view(data: Row) -> dict[str, Any]:
     }
 
 
-def _set_view(eval_set: Row, headline: Row, published: Mapping[str, Rows]) -> dict[str, Any]:
+def _set_view(eval_set: Json, headline: Json, published: Mapping[str, Rows]) -> dict[str, Any]:
     """Chart and rows of one set; `headline` is empty for all sets but the first."""
     compared = compared_points(eval_set, headline)
     figures = published[eval_set["benchmark"]]
@@ -103,7 +103,7 @@ def _set_view(eval_set: Row, headline: Row, published: Mapping[str, Rows]) -> di
     }  # fmt: skip
 
 
-def _domains(eval_set: Row, compared: Mapping[str, Row]) -> dict[str, Any]:
+def _domains(eval_set: Json, compared: Mapping[str, Json]) -> dict[str, Any]:
     """Accuracy by domain, each arm at its compared point."""
     rates = {arm: point.get("pass_rate_by_domain") or {} for arm, point in compared.items()}
     domains = sorted({domain for by_domain in rates.values() for domain in by_domain})
@@ -125,7 +125,7 @@ def _domains(eval_set: Row, compared: Mapping[str, Row]) -> dict[str, Any]:
     }
 
 
-def _our_figures(eval_set: Row, compared: Mapping[str, Row]) -> Rows:
+def _our_figures(eval_set: Json, compared: Mapping[str, Json]) -> Rows:
     """The compared points, as rows above the published figures."""
     protocol = eval_set["protocol_text"]
     return [
@@ -135,7 +135,7 @@ def _our_figures(eval_set: Row, compared: Mapping[str, Row]) -> Rows:
     ]
 
 
-def _parallel_view(scaling: Row) -> dict[str, Any]:
+def _parallel_view(scaling: Json) -> dict[str, Any]:
     curves = charts.select_curves(scaling["curves"])
     return {
         "data": scaling,
@@ -149,7 +149,7 @@ def _parallel_view(scaling: Row) -> dict[str, Any]:
     }
 
 
-def published_view(figures: Sequence[Row], *, ours: Iterable[Row] = ()) -> dict[str, Any] | None:
+def published_view(figures: Sequence[Json], *, ours: Iterable[Json] = ()) -> dict[str, Any] | None:
     """Our figures, then the papers', best first, with sources and notes; None if they have none."""
     if not figures:
         return None
@@ -170,7 +170,7 @@ def published_view(figures: Sequence[Row], *, ours: Iterable[Row] = ()) -> dict[
     }  # fmt: skip
 
 
-def _published_row(row: Row, notes: Sequence[str]) -> dict[str, Any]:
+def _published_row(row: Json, notes: Sequence[str]) -> dict[str, Any]:
     note_mark = f"({notes.index(_note(row)) + 1})" if _note(row) else ""
     return {
         "name": row["model"],
@@ -183,7 +183,7 @@ def _published_row(row: Row, notes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _note(row: Row) -> str:
+def _note(row: Json) -> str:
     note = str(row.get("note", ""))
     if bounds := row.get("difference_ci95"):
         note = f"{bounds[0]:+g} to {bounds[1]:+g} points; {note}".replace("-", "−")

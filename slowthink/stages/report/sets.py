@@ -15,6 +15,7 @@ from typing import Any
 from slowthink.analysis.published import load_published
 from slowthink.analysis.scores import largest_budget_figures, point_key
 from slowthink.records import Split, group_by
+from slowthink.stages.report.tables import Json
 
 SetKey = tuple[str, str]
 """Benchmark and protocol."""
@@ -25,7 +26,7 @@ _DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def evaluated_sets(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def evaluated_sets(summary: Json) -> list[dict[str, Any]]:
     """The sets of an evaluate stage's summary, each with all keys.
 
     An older run's summary has only `arms`: they become one set of held-out problems per protocol.
@@ -39,7 +40,7 @@ def evaluated_sets(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [_DEFAULTS | {"protocol_text": row["protocol"]} | row for row in eval_sets]
 
 
-def _held_out_set(protocol_text: str, arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _held_out_set(protocol_text: str, arms: Sequence[Json]) -> dict[str, Any]:
     return {
         "benchmark": HELD_OUT_BENCHMARK,
         "protocol": "greedy" if protocol_text == "greedy, 1 sample" else protocol_text,
@@ -49,24 +50,24 @@ def _held_out_set(protocol_text: str, arms: Sequence[Mapping[str, Any]]) -> dict
     }
 
 
-def parallel_scaling(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def parallel_scaling(summary: Json) -> list[dict[str, Any]]:
     """Parallel scaling, one element per set; empty if it was not measured."""
     parallel = summary.get("parallel") or []
     return [dict(parallel)] if isinstance(parallel, Mapping) else list(parallel)
 
 
-def set_key(eval_set: Mapping[str, Any]) -> SetKey:
+def set_key(eval_set: Json) -> SetKey:
     """Benchmark and protocol of a set."""
     return str(eval_set["benchmark"]), str(eval_set["protocol"])
 
 
-def set_title(eval_set: Mapping[str, Any]) -> str:
+def set_title(eval_set: Json) -> str:
     """The set's name on the page."""
     benchmark = str(eval_set["benchmark"])
     return "held-out problems" if benchmark == HELD_OUT_BENCHMARK else benchmark
 
 
-def describe_set(eval_set: Mapping[str, Any]) -> str:
+def describe_set(eval_set: Json) -> str:
     """Size, domain relative to the training data, and source of a set.
 
     >>> describe_set({"num_problems": 30, "domain": "in", "source": {"hub_id": "a/b"}})
@@ -84,19 +85,14 @@ def describe_set(eval_set: Mapping[str, Any]) -> str:
 
 def published_for(benchmark: str) -> list[dict[str, Any]]:
     """The papers' figures on a benchmark, as plain data without empty fields."""
+    figures = map(asdict, load_published(benchmark))
     return [
-        {
-            key: value
-            for key, value in asdict(figure).items()
-            if value or (value == 0 and value is not False)
-        }
-        for figure in load_published(benchmark)
+        {key: value for key, value in figure.items() if value or type(value) in (int, float)}
+        for figure in figures
     ]
 
 
-def compared_points(
-    eval_set: Mapping[str, Any], headline: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
+def compared_points(eval_set: Json, headline: Json) -> dict[str, dict[str, Any]]:
     """One point per arm: that of the headline's comparison, else of the set's own comparisons, else
     the largest cap without waits. `headline` is empty for all sets but the first."""
     candidates = [headline.get(key) or {} for key in ("base_point", "tuned_point")]
@@ -110,15 +106,13 @@ def compared_points(
     return compared
 
 
-def _matches(arm: Mapping[str, Any], point: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def _matches(arm: Json, point: Json, wanted: Json) -> bool:
     if not wanted or wanted.get("arm", arm["name"]) != arm["name"]:
         return False
     return all(point.get(key) == value for key, value in wanted.items() if key != "arm")
 
 
-def headline_arm_names(
-    eval_set: Mapping[str, Any], headline: Mapping[str, Any]
-) -> dict[str, str | None]:
+def headline_arm_names(eval_set: Json, headline: Json) -> dict[str, str | None]:
     """Names of the two arms that the headline compares."""
     return {
         role: next(
@@ -129,9 +123,7 @@ def headline_arm_names(
     }
 
 
-def headline_comparison(
-    eval_set: Mapping[str, Any], headline: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def headline_comparison(eval_set: Json, headline: Json) -> dict[str, Any] | None:
     """The set's comparison of the headline's two points; None if the set has none."""
     names = headline_arm_names(eval_set, headline)
     for pair in eval_set["comparisons"]:

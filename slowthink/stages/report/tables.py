@@ -17,7 +17,8 @@ from slowthink.analysis.statistics import wilson
 from slowthink.stages.report import svg
 from slowthink.stages.report.text import MISSING, count, interval, percent, plain
 
-Row = Mapping[str, Any]
+Json = Mapping[str, Any]
+"""A JSON object."""
 Rows = list[dict[str, Any]]
 Key = str | tuple[Any, ...]
 """A key of a row, or a path into nested mappings and lists."""
@@ -67,7 +68,7 @@ class Column:
     omit: Literal["never", "missing", "zero"] = "never"
     """Leave the column out if every row's value is missing, or missing or 0."""
 
-    def cell(self, row: Row) -> Cell:
+    def cell(self, row: Json) -> Cell:
         """The row's cell in this column."""
         value = look_up(row, self.key)
         formatted = value if isinstance(value, Cell) else self.format(value)
@@ -76,7 +77,7 @@ class Column:
             cell = replace(cell, note=self.note_text.format(self.note_format(note)))
         return replace(cell, wrap=self.wrap, alarm=self.alarm and bool(value))
 
-    def is_shown(self, rows: Sequence[Row]) -> bool:
+    def is_shown(self, rows: Sequence[Json]) -> bool:
         """Whether the column is part of a table of these rows."""
         values = [look_up(row, self.key) for row in rows]
         if self.omit == "missing":
@@ -84,7 +85,7 @@ class Column:
         return self.omit == "never" or any(values)
 
 
-def look_up(row: Row, key: Key | None) -> Any:
+def look_up(row: Json, key: Key | None) -> Any:
     """The value at a key or path; None if a part of the path is missing."""
     value: Any = row
     for part in () if key is None else (key,) if isinstance(key, str) else key:
@@ -92,7 +93,7 @@ def look_up(row: Row, key: Key | None) -> Any:
     return value
 
 
-def make_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+def make_table(rows: Sequence[Json], columns: Sequence[Column]) -> Table:
     """The table of these rows, those with a true `strong` highlighted."""
     shown = [column for column in columns if column.is_shown(rows)]
     return Table(
@@ -112,10 +113,10 @@ def with_share(total: int) -> Callable[[int | None], Cell]:
     return format_count
 
 
-def accuracy_with_bar(colour: int) -> Callable[[Row | None], Cell]:
+def accuracy_with_bar(colour: int) -> Callable[[Json | None], Cell]:
     """A column format: an accuracy with its interval (Wilson's, unless given), n and a bar."""
 
-    def format_accuracy(figures: Row | None) -> Cell:
+    def format_accuracy(figures: Json | None) -> Cell:
         if not figures or figures.get("accuracy") is None:
             return Cell(text=MISSING)
         n, share = int(figures["n"]), float(figures["accuracy"])
