@@ -13,8 +13,8 @@ from slowthink.recipe import SelectConfig
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import item_seed
 from slowthink.stages.select.choose import METHODS, make_selection, unmet_quotas
-from slowthink.stages.select.diversity import SimilarityIndex, vectors
-from slowthink.stages.select.methods import benchmark_histogram, preselected
+from slowthink.stages.select.diversity import Similarities, word_vectors
+from slowthink.stages.select.methods import benchmark_domain_weights, preselect
 from slowthink.stages.select.paper_counts import compare_to_paper
 from slowthink.stages.select.selection import Candidate, Selection
 
@@ -113,7 +113,7 @@ def test_notebook_mode_is_the_notebook(seed: int) -> None:
 def test_the_modes_part_at_5600_tokens_of_math() -> None:
     edge = [Candidate("a", "d", 5600, source="math"), Candidate("b", "d", 5601, source="math")]
     paper, notebook = (
-        [p.candidate.id for p in preselected(edge, SelectConfig(preselect="s1", mode=mode))]
+        [p.candidate.id for p in preselect(edge, SelectConfig(preselect="s1", mode=mode))]
         for mode in ("paper", "notebook")
     )
     assert (paper, notebook) == (["b", "a"], ["b"])
@@ -124,13 +124,13 @@ def test_preselection_takes_math_itself_and_no_other_set_of_that_name() -> None:
         Candidate(name, "d", 9000, source=name)
         for name in ("MATH", "NuminaMath-CoT", "KbsdJames/Omni-MATH", "qfq/openaimath/Algebra")
     ]
-    taken = {p.candidate.id for p in preselected(rows, SelectConfig(preselect="s1"))}
+    taken = {p.candidate.id for p in preselect(rows, SelectConfig(preselect="s1"))}
     assert taken == {"MATH", "qfq/openaimath/Algebra"}
 
 
 def test_wrong_chains_are_not_preselected() -> None:
     row = Candidate("a", "d", 9000, source="aime-1983-2021", correct=False)
-    assert list(preselected([row], SelectConfig(preselect="s1"))) == []
+    assert list(preselect([row], SelectConfig(preselect="s1"))) == []
 
 
 def test_benchmark_histogram_scales_gpqa_to_half_of_aime() -> None:
@@ -138,7 +138,7 @@ def test_benchmark_histogram_scales_gpqa_to_half_of_aime() -> None:
     rows += [Candidate(f"g{n}", "physics", 1, source="gpqa") for n in range(10)]
     rows += [Candidate(f"h{n}", "geometry", 1, source="gpqa") for n in range(3)]
     # r = 0.5 * 8 / 13: int(10 r) = 3 and int(3 r) = 0
-    assert benchmark_histogram(rows) == {"geometry": 8.0, "physics": 3.0}
+    assert benchmark_domain_weights(rows) == {"geometry": 8.0, "physics": 3.0}
 
 
 def test_ranks_are_drawn_by_powers_of_two_by_chi_square() -> None:
@@ -215,7 +215,7 @@ def test_limo_v2_without_scores_is_an_error() -> None:
 
 def test_numbers_are_one_word_and_chinese_is_read() -> None:
     texts = ["求质数 17 的倍数", "求质数 3 的倍数", "三角形的面积", "What is 2 + 3?"]
-    similarity = vectors(texts) @ vectors(texts).T / 127**2
+    similarity = word_vectors(texts) @ word_vectors(texts).T / 127**2
     assert similarity[0, 1] == pytest.approx(1, abs=0.02)
     assert similarity[0, 2] < 0.4 and similarity[0, 3] < 0.3
 
@@ -226,11 +226,11 @@ def test_diverse_covers_more_than_random() -> None:
     def covered(method: str, seed: int) -> float:
         """Similarity of the worst covered problem to its nearest chosen one."""
         selection = chosen(candidates, seed, method=method, num_problems=25, domain_weight=0.0)
-        index = SimilarityIndex(candidates)
-        for place, one in enumerate(index.candidates):
+        similarities = Similarities(candidates)
+        for place, one in enumerate(similarities.candidates):
             if one.id in selection.chosen:
-                index.add_chosen(place)
-        return min(index.similarity(place) for place in range(len(candidates)))
+                similarities.add_chosen(place)
+        return min(similarities.similarity(place) for place in range(len(candidates)))
 
     pairs = [(covered("diverse", seed), covered("random", seed)) for seed in range(5)]
     assert sum(a for a, _ in pairs) > sum(b for _, b in pairs)
@@ -239,9 +239,9 @@ def test_diverse_covers_more_than_random() -> None:
 def test_diverse_is_farthest_first() -> None:
     candidates = pool(60, seed=2)
     order = list(chosen(candidates, method="diverse", num_problems=12, domain_weight=0.0).chosen)
-    index = SimilarityIndex(candidates)
-    matrix = index.vectors @ index.vectors.T
-    places = {one.id: place for place, one in enumerate(index.candidates)}
+    similarities = Similarities(candidates)
+    matrix = similarities.vectors @ similarities.vectors.T
+    places = {one.id: place for place, one in enumerate(similarities.candidates)}
     taken = [places[order[0]]]
     while len(taken) < 12:
         left = [place for place in range(60) if place not in taken]

@@ -22,7 +22,7 @@ from slowthink.records import Grade, Problem, Split, Trace, Verdict, problem_id
 from slowthink.serialise import plain
 from slowthink.stages import select
 from slowthink.stages.select.choose import make_selection
-from slowthink.stages.select.methods import draw_s1, sample_rank
+from slowthink.stages.select.methods import pick_s1, sample_rank
 from slowthink.stages.select.selection import Candidate, Selection
 
 CANDIDATES = st.lists(
@@ -46,7 +46,7 @@ class FixedPoints(random.Random):
 def sample_s1(candidates: list[Candidate], number: int, rng: random.Random) -> list[str]:
     """Ids in the order in which Algorithm 1 samples them."""
     selection = Selection(SelectConfig(), num_problems=number, rng=rng)
-    picks = itertools.islice(draw_s1(candidates, selection), number)
+    picks = itertools.islice(pick_s1(candidates, selection), number)
     return [pick.candidate.id for pick in picks]
 
 

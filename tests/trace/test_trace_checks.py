@@ -18,7 +18,7 @@ from slowthink.stages.trace.checks import (
     keep_first,
     match_problems,
 )
-from slowthink.stages.trace.sources import SourceChains, UngradedChain, file_chains, solution_chains
+from slowthink.stages.trace.sources import SourceChains, UngradedChain, read_chains, read_solutions
 
 
 def problem(question: str, answer: str | None = "2", **more: Any) -> Problem:
@@ -42,7 +42,7 @@ def from_file(folder: Path, *lines: Any, **settings: Any) -> SourceChains:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     source = FileTraces(path=str(path), **settings)
-    return file_chains(source, [], seed=0, setting="trace.sources.0")
+    return read_chains(source, [], seed=0, setting="trace.sources.0")
 
 
 def row(question: str, answer_text: str = "2") -> dict[str, Any]:
@@ -55,7 +55,7 @@ def row(question: str, answer_text: str = "2") -> dict[str, Any]:
 
 
 def from_solutions(*problems: Problem) -> SourceChains:
-    return solution_chains(SolutionTraces(), problems, seed=0, setting="trace.sources.0")
+    return read_solutions(SolutionTraces(), problems, seed=0, setting="trace.sources.0")
 
 
 # --- solutions ------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_file_without_chains_names_columns_and_formats(tmp_path: Path) -> None:
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     source = FileTraces(path=str(tmp_path / "none.jsonl"))
     with pytest.raises(DataError, match=r"no such file.*trace\.sources\.0\.path=PATH"):
-        file_chains(source, [], seed=0, setting="trace.sources.0")
+        read_chains(source, [], seed=0, setting="trace.sources.0")
 
 
 def test_drawn_rows_do_not_depend_on_their_order(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from slowthink.records import Grade, Problem, Trace, Verdict
 from slowthink.serialise import plain
 from slowthink.stages.trace.formats import (
     CHAIN_FORMATS,
+    answer_in_solution,
     detect_format,
-    short_answer,
-    split_text,
+    split_thinking,
 )
 
 CHAIN = "One and one.\nSo two."
@@ -109,17 +109,17 @@ TEXTS = {
 
 @pytest.mark.parametrize(("text", "expected"), TEXTS.values(), ids=TEXTS.keys())
 def test_text_is_split(text: str, expected: tuple[str, str]) -> None:
-    assert split_text(text) == expected
+    assert split_thinking(text) == expected
 
 
 def test_chain_without_an_answer_is_refused() -> None:
     with pytest.raises(UnusableValue, match="the chain states no answer"):
-        split_text("I do not know")
+        split_thinking("I do not know")
 
 
 def test_long_text_is_split_in_linear_time() -> None:
     text = "step\n" * 100_000 + r"\boxed{2}"
-    assert split_text(text)[1] == "Final Answer: 2"
+    assert split_thinking(text)[1] == "Final Answer: 2"
 
 
 SOLUTIONS = {
@@ -133,7 +133,7 @@ SOLUTIONS = {
 
 @pytest.mark.parametrize(("solution", "expected"), SOLUTIONS.values(), ids=SOLUTIONS.keys())
 def test_answer_of_a_solution(solution: str | None, expected: str | None) -> None:
-    assert short_answer(solution) == expected
+    assert answer_in_solution(solution) == expected
 
 
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {

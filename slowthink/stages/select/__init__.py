@@ -34,7 +34,7 @@ RATIONALE_FILE = "rationale.jsonl"
 
 
 def run(context: StageContext) -> StageResult:
-    """The chosen traces. They do not depend on the order of the input."""
+    """Choose among the training traces, independent of their order. Raises DataError if none."""
     loaded = context.load(Trace, "trace")
     traces, unusable = usable_traces(loaded)
     if not traces:
@@ -47,15 +47,15 @@ def run(context: StageContext) -> StageResult:
     warnings = _warnings(candidates, selection)
     for warning in warnings:
         context.notify(f"select: {warning}")
-    chosen, not_chosen = split(traces, selection)
+    chosen, not_chosen = split_chosen(traces, selection)
     context.notify(f"select: {len(chosen)} of {len(traces)} traces")
-    write_atomic(context.folder / RATIONALE_FILE, _rationale(selection, not_chosen))
+    write_atomic(context.folder / RATIONALE_FILE, _rationale_lines(selection, not_chosen))
     dropped = [*unusable, *not_chosen]
-    first = funnel_step("read", len(loaded), dropped)
+    read = funnel_step("read", len(loaded), dropped)
     return StageResult(
         records=chosen, record_type=Trace, dropped=dropped,
-        steps=[first, funnel_step("choose", first.num_out, dropped)],
-        facts=_facts(traces, chosen, candidates, selection) | {"warnings": warnings},
+        steps=[read, funnel_step("choose", read.num_out, dropped)],
+        facts=_selection_facts(traces, chosen, candidates, selection) | {"warnings": warnings},
     )  # fmt: skip
 
 
@@ -71,9 +71,7 @@ def usable_traces(traces: Sequence[Trace]) -> tuple[list[Trace], list[Dropped]]:
     """One training trace per problem, sorted by id; and the other traces, as dropped."""
     kept: dict[str, Trace] = {}
     dropped = []
-    for trace in sorted(
-        traces, key=lambda trace: (trace.problem.id, trace.thinking, trace.response)
-    ):
+    for trace in sorted(traces, key=lambda t: (t.problem.id, t.thinking, t.response)):
         id = trace.problem.id
         if trace.problem.split is Split.HELDOUT:
             dropped.append(Dropped(id=id, step="read", reason="held out for evaluation"))
@@ -85,17 +83,16 @@ def usable_traces(traces: Sequence[Trace]) -> tuple[list[Trace], list[Dropped]]:
 def choose(
     traces: Sequence[Trace], config: SelectConfig, *, seed: int
 ) -> tuple[list[Trace], list[Dropped]]:
-    """The chosen traces and the others, both sorted by id. `traces` has one per problem."""
+    """The chosen traces and the others, both sorted by id. `traces` must have one per problem."""
     candidates = [to_candidate(trace) for trace in traces]
-    return split(traces, make_selection(candidates, config, seed=seed))
+    return split_chosen(traces, make_selection(candidates, config, seed=seed))
 
 
 def to_candidate(trace: Trace) -> Candidate:
-    """The candidate of a trace; only its numeric scores are kept."""
-    scores = json.loads(trace.scores)
-    numbers = {
+    """The candidate for a trace; of its scores only the numeric ones are kept."""
+    scores = {
         name: float(value)
-        for name, value in scores.items()
+        for name, value in json.loads(trace.scores).items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
     problem = trace.problem
@@ -107,15 +104,17 @@ def to_candidate(trace: Trace) -> Candidate:
         correct=trace.grade.verdict is Verdict.CORRECT,
         num_tokens=trace.num_thinking_tokens + trace.num_response_tokens,
         level=trace.level,
-        scores=numbers,
+        scores=scores,
         text="\n".join([problem.question, *problem.choices]),
     )
 
 
-def split(traces: Sequence[Trace], selection: Selection) -> tuple[list[Trace], list[Dropped]]:
-    """The chosen traces; and the others, with the reason. Both sorted by id."""
+def split_chosen(
+    traces: Sequence[Trace], selection: Selection
+) -> tuple[list[Trace], list[Dropped]]:
+    """The chosen traces; and the others, as dropped with a reason. Both sorted by id."""
     ordered = sorted(traces, key=lambda trace: trace.problem.id)
-    ranks, sizes = _ranks(ordered)
+    ranks, sizes = _ranks_by_length(ordered)
     dropped = []
     for trace in ordered:
         id, domain = trace.problem.id, trace.problem.domain
@@ -133,7 +132,7 @@ def split(traces: Sequence[Trace], selection: Selection) -> tuple[list[Trace], l
     return [trace for trace in ordered if trace.problem.id in selection.chosen], dropped
 
 
-def _ranks(traces: Sequence[Trace]) -> tuple[dict[str, int], Counter[str | None]]:
+def _ranks_by_length(traces: Sequence[Trace]) -> tuple[dict[str, int], Counter[str | None]]:
     """Each problem's rank by length in its domain, 0 the longest; and the domains' sizes."""
     sizes: Counter[str | None] = Counter()
     ranks: dict[str, int] = {}
@@ -143,7 +142,7 @@ def _ranks(traces: Sequence[Trace]) -> tuple[dict[str, int], Counter[str | None]
     return ranks, sizes
 
 
-def _rationale(selection: Selection, dropped: Sequence[Dropped]) -> str:
+def _rationale_lines(selection: Selection, dropped: Sequence[Dropped]) -> str:
     rows: dict[str, dict[str, Any]] = {
         id: {"id": id, "chosen": True, **asdict(chosen)} for id, chosen in selection.chosen.items()
     }
@@ -154,17 +153,17 @@ def _rationale(selection: Selection, dropped: Sequence[Dropped]) -> str:
 
 
 def _warnings(candidates: Sequence[Candidate], selection: Selection) -> list[str]:
-    """What the user may not expect of this selection."""
+    """Warnings for the user where the selection is not as the settings suggest."""
     warnings = []
     config = selection.config
     num_requested, num_chosen = config.num_problems or 0, len(selection.chosen)
     if config.method != "full" and num_chosen < num_requested:
-        selected = (
+        obtained = (
             f"only {len(candidates)} are available" if len(candidates) < num_requested
             else f"{num_chosen} selected within the limits"
         )  # fmt: skip
-        warnings.append(f"{num_requested} problems requested; {selected}")
-    if config.method == "s1" and all(one.domain == "unknown" for one in candidates):
+        warnings.append(f"{num_requested} problems requested; {obtained}")
+    if config.method == "s1" and all(c.domain == "unknown" for c in candidates):
         warnings.append("no problem has a domain, so s1's sampling prefers the longest chains")
     phases = Counter(chosen.phase for chosen in selection.chosen.values())
     if config.preselect and not phases["preselect"]:
@@ -172,15 +171,15 @@ def _warnings(candidates: Sequence[Candidate], selection: Selection) -> list[str
     return warnings + unmet_quotas(selection, candidates)
 
 
-def _facts(
+def _selection_facts(
     traces: Sequence[Trace],
     chosen: Sequence[Trace],
     candidates: Sequence[Candidate],
     selection: Selection,
 ) -> dict[str, Any]:
     config = selection.config
-    phases = count_values(one.phase for one in selection.chosen.values())
-    # A LIMO paper gives no count of preselected problems, and s1's is of its own rules.
+    phases = count_values(chosen.phase for chosen in selection.chosen.values())
+    # The LIMO papers give no count of preselected problems; s1's count is by its own rules.
     ours = {"preselected": phases.get("preselect", 0), "chosen": len(selection.chosen)}
     return {
         "method": config.method,

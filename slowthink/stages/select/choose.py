@@ -12,22 +12,22 @@ from slowthink.stages.select import diversity, methods
 from slowthink.stages.select.selection import Candidate, Rejection, Selection
 
 METHODS: dict[str, methods.Method] = {
-    "s1": methods.draw_s1,
-    "limo-v1": diversity.draw_balanced,
-    "limo-v2": methods.draw_highest,
-    "random": methods.draw_random,
-    "diverse": diversity.draw_diverse,
-    "longest": methods.draw_longest,
-    "full": methods.draw_full,
+    "s1": methods.pick_s1,
+    "limo-v1": diversity.pick_balanced,
+    "limo-v2": methods.pick_highest_scores,
+    "random": methods.pick_random,
+    "diverse": diversity.pick_diverse,
+    "longest": methods.pick_longest,
+    "full": methods.pick_all,
 }
 
 
 def make_selection(
     candidates: Sequence[Candidate], config: SelectConfig, *, seed: int
 ) -> Selection:
-    """Choose among candidates with distinct ids. Their order does not matter.
+    """Choose among candidates with distinct ids, independent of their order.
 
-    Raises DataError if candidates lack a score or level that the method or a minimum needs.
+    Raises DataError if candidates lack a score or level that the method or a minimum requires.
     """
     take_all = config.num_problems is None or config.method == "full"
     selection = Selection(
@@ -37,8 +37,8 @@ def make_selection(
     pool = list(_above_minimum_scores(sorted(candidates), selection))
     if config.method == "limo-v2":
         scores = [candidate.scores.get(config.score) for candidate in pool]
-        _require(scores, f"score `{config.score}`", "method limo-v2")
-    selection.add_all(methods.preselected(pool, config), phase="preselect")
+        _require_values(scores, f"score `{config.score}`", "method limo-v2")
+    selection.add_all(methods.preselect(pool, config), phase="preselect")
     for quota, stratum in _minimum_quotas(pool, config.quotas):
         _fill_quota(selection, pool, quota, stratum)
     if pool and not selection.is_full:
@@ -64,7 +64,8 @@ def _minimum_quotas(
 def _fill_quota(
     selection: Selection, pool: Sequence[Candidate], quota: QuotaConfig, stratum: str
 ) -> None:
-    count = selection.counts[quota.by]
+    """Add picks of the method among the stratum's candidates until the minimum is reached."""
+    counts = selection.counts[quota.by]
     candidates = [
         candidate
         for candidate in pool
@@ -73,7 +74,7 @@ def _fill_quota(
     if not candidates:
         return
     picks = METHODS[selection.config.method](candidates, selection)
-    while count[stratum] < quota.min and not selection.is_full:
+    while counts[stratum] < quota.min and not selection.is_full:
         pick = next(picks, None)
         if pick is None:
             return
@@ -95,12 +96,13 @@ def unmet_quotas(selection: Selection, candidates: Sequence[Candidate]) -> list[
 def _above_minimum_scores(
     candidates: Sequence[Candidate], selection: Selection
 ) -> Iterator[Candidate]:
+    """The candidates with the required scores and level; the others are rejected."""
     config = selection.config
     for name in config.min_scores:
         scores = [candidate.scores.get(name) for candidate in candidates]
-        _require(scores, f"score `{name}`", f"min_scores.{name}")
+        _require_values(scores, f"score `{name}`", f"min_scores.{name}")
     if config.min_level is not None:
-        _require([candidate.level for candidate in candidates], "level", "min_level")
+        _require_values([candidate.level for candidate in candidates], "level", "min_level")
     for candidate in candidates:
         rejection = _below_minimum(candidate, config)
         if rejection is None:
@@ -119,11 +121,11 @@ def _below_minimum(candidate: Candidate, config: SelectConfig) -> Rejection | No
     return None
 
 
-def _require(values: Sequence[float | None], name: str, setting: str) -> None:
-    missing = sum(value is None for value in values)
-    if missing:
+def _require_values(values: Sequence[float | None], name: str, setting: str) -> None:
+    num_missing = sum(value is None for value in values)
+    if num_missing:
         raise DataError(
-            f"select: {missing} of {len(values)} traces have no {name}, which {setting} needs; "
+            f"select: {num_missing} of {len(values)} traces have no {name}, which {setting} needs; "
             "expected one in each. Add scores to the traces first, or use another method "
             "(--set select.method=s1)."
         )

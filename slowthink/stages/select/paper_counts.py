@@ -1,4 +1,4 @@
-"""The counts that a paper reports for each step of its selection, beside ours.
+"""The counts that a paper reports for each step of its selection, compared with ours.
 
 {"title": "s1K", "share_same_sources": 0.93, "steps": [{"step": "chosen", "paper": 1000, …}]}
 """
@@ -17,7 +17,8 @@ from slowthink.stages.select.selection import Candidate
 def compare_to_paper(
     method: str, candidates: Sequence[Candidate], ours: Mapping[str, int]
 ) -> dict[str, Any] | None:
-    """The paper's counts and ours by step. None for a method without paper, or other sources."""
+    """The paper's counts and ours by step. None if the method is of no paper, or no candidate is
+    from the paper's sources."""
     text = resources.files("slowthink.stages.select").joinpath("papers.yaml").read_text("utf-8")
     paper: dict[str, Any] | None = load_yaml(text).get(method)
     if paper is None:

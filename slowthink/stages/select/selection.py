@@ -26,7 +26,7 @@ class Candidate:
     source: str = ""
     correct: bool = True
     num_tokens: int = 0
-    """Thinking and response."""
+    """Number of tokens of thinking and response."""
     level: int | None = None
     scores: Mapping[str, float] = field(default_factory=dict, compare=False)
     text: str = ""
@@ -39,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """The candidate that a method samples next, and why."""
+    """The candidate that a method picks next, and why."""
 
     candidate: Candidate
     why: str
@@ -47,7 +47,7 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Why a candidate is chosen."""
+    """When and why a candidate was chosen."""
 
     place: int
     """Its position in the order of choice, from 1."""
@@ -58,7 +58,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a candidate is not chosen, if it was considered at all."""
+    """Why a candidate that was considered is not chosen."""
 
     reason: str
     evidence: str = ""
@@ -74,7 +74,7 @@ class Selection:
         self.chosen: dict[str, Chosen] = {}
         self.rejected: dict[str, Rejection] = {}
         self.num_wasted = 0
-        """Draws of candidates that were already chosen (preselected, or for a quota)."""
+        """Number of picks of candidates that were already chosen (preselected, or for a quota)."""
         self.num_tokens = 0
         self.counts: dict[str, Counter[str]] = {by: Counter() for by in STRATA}
 
@@ -84,7 +84,7 @@ class Selection:
         return len(self.chosen) >= self.num_problems
 
     def add_all(self, picks: Iterable[Pick], *, phase: str) -> None:
-        """Add picks until the selection is full; not a pick more is sampled."""
+        """Add picks until the selection is full, and take no more from the iterator."""
         for pick in picks:
             self.add(pick, phase=phase)
             if self.is_full:
@@ -109,8 +109,8 @@ class Selection:
     def _exceeded_limit(self, candidate: Candidate) -> Rejection | None:
         for quota in self.config.quotas:
             stratum = candidate.stratum(quota.by)
-            full = quota.max is not None and self.counts[quota.by][stratum] >= quota.max
-            if full and quota.value in ("*", stratum):
+            is_full = quota.max is not None and self.counts[quota.by][stratum] >= quota.max
+            if is_full and quota.value in ("*", stratum):
                 return Rejection("over a quota", f"{quota.by} {stratum}: {quota.max} at most")
         limit = self.config.max_total_tokens
         if limit is not None and self.num_tokens + candidate.num_tokens > limit:

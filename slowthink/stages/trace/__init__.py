@@ -27,26 +27,26 @@ STAGE_VERSION = 3
 
 
 def run(context: StageContext) -> StageResult:
-    """One correct chain per problem. Raises DataError if there is none at all."""
-    train, heldout = _earlier_problems(context)
-    known = checks.KnownProblems.from_splits(train, heldout)
+    """Keep one correct chain per problem. Raises DataError if no chain is correct."""
+    train, heldout = _load_problems(context)
+    known_problems = checks.KnownProblems.from_splits(train, heldout)
     gathered = _gather(context, train)
-    chains, unmatched = checks.match_problems(gathered.chains, known)
+    chains, unmatched = checks.match_problems(gathered.chains, known_problems)
     chains, contaminated, contamination_facts = drop_contaminated(chains, heldout, context)
     graded = checks.grade_chains(chains, runner=context.recipe.runner)
     correct, wrong = checks.keep_correct(graded, keep_ungraded=context.config.ungraded == "keep")
     kept, surplus = checks.keep_first(correct)
     dropped = [*gathered.dropped, *unmatched, *contaminated, *wrong, *surplus]
     if not kept:
-        raise DataError(_none_left(dropped))
+        raise DataError(_empty_result_message(dropped))
     traces = _to_traces(kept, context.recipe)
     context.notify(f"trace: {len(traces)} correct chains of {gathered.num_rows} rows")
-    facts = _facts(traces, train or [chain.problem for chain in gathered.chains])
+    facts = _trace_facts(traces, train or [chain.problem for chain in gathered.chains])
     facts["verdicts"] = count_values(each.grade.verdict.value for each in graded)
-    facts["num_heldout_keys"] = len(known.heldout)
+    facts["num_heldout_keys"] = len(known_problems.heldout)
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,
-        steps=_steps(gathered.num_rows, dropped, context.config),
+        steps=_funnel_steps(gathered.num_rows, dropped, context.config),
         facts=facts | contamination_facts,
     )  # fmt: skip
 
@@ -54,8 +54,8 @@ def run(context: StageContext) -> StageResult:
 def plan(recipe: Recipe) -> dict[str, object]:
     """Maximum number of chains by source. Nothing is generated."""
     num_chains: dict[str, int] = {}
-    for number, source in enumerate(recipe.trace.sources if recipe.trace else ()):
-        setting = f"trace.sources.{number}"
+    for index, source in enumerate(recipe.trace.sources if recipe.trace else ()):
+        setting = f"trace.sources.{index}"
         if isinstance(source, FileTraces):
             num_rows = estimate_rows(source.path, setting=f"{setting}.path")
             num_chains[setting] = min(num_rows, source.max_traces or num_rows)
@@ -65,8 +65,9 @@ def plan(recipe: Recipe) -> dict[str, object]:
     return {"num_chains": total, "sources": num_chains, "estimated_tokens": 0}
 
 
-def _earlier_problems(context: StageContext) -> tuple[list[Problem], list[Problem]]:
-    """Training problems of the stage before, and held-out problems of the pool; [] without."""
+def _load_problems(context: StageContext) -> tuple[list[Problem], list[Problem]]:
+    """Training problems of the filter, or of the pool without a filter, and held-out problems of
+    the pool. Both are [] if the recipe begins with chains."""
     problems = context.load(Problem, "filter", "pool") if context.inputs else []
     pool = context.load(Problem, "pool") if "pool" in context.inputs else []
     train = [problem for problem in problems if problem.split is Split.TRAIN]
@@ -76,12 +77,12 @@ def _earlier_problems(context: StageContext) -> tuple[list[Problem], list[Proble
 def _gather(context: StageContext, train: Sequence[Problem]) -> SourceChains:
     """The chains of all sources, best source first."""
     gathered = SourceChains()
-    for number, source in enumerate(context.config.sources):
-        read = SOURCES[source.kind]
-        chains = read(source, train, seed=context.recipe.seed, setting=f"trace.sources.{number}")
-        gathered.chains += chains.chains
-        gathered.dropped += chains.dropped
-        gathered.num_rows += chains.num_rows
+    for index, source in enumerate(context.config.sources):
+        read_chains, setting = SOURCES[source.kind], f"trace.sources.{index}"
+        source_chains = read_chains(source, train, seed=context.recipe.seed, setting=setting)
+        gathered.chains += source_chains.chains
+        gathered.dropped += source_chains.dropped
+        gathered.num_rows += source_chains.num_rows
     return gathered
 
 
@@ -110,7 +111,7 @@ def _num_tokens(tokenizer: Any, text: str) -> int:
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def _steps(num_rows: int, dropped: Sequence[Dropped], config: TraceConfig) -> list[Step]:
+def _funnel_steps(num_rows: int, dropped: Sequence[Dropped], config: TraceConfig) -> list[Step]:
     steps: list[Step] = []
     contamination = ("contamination",) if config.contamination else ()
     for name in ("read", "take", "match", *contamination, "grade", "one per problem"):
@@ -119,28 +120,26 @@ def _steps(num_rows: int, dropped: Sequence[Dropped], config: TraceConfig) -> li
     return steps
 
 
-def _facts(traces: Sequence[Trace], before: Sequence[Problem]) -> dict[str, Any]:
-    # Only the chains of a sandbox's problems have a kind.
+def _trace_facts(traces: Sequence[Trace], before: Sequence[Problem]) -> dict[str, Any]:
+    # Only the chains of the sandbox's problems have a kind.
     kinds = [json.loads(trace.problem.meta).get("chain") for trace in traces]
     kinds = [kind for kind in kinds if kind is not None]
-    with_wait = sum("wait" in trace.thinking.casefold() for trace in traces)
+    num_with_wait = sum("wait" in trace.thinking.casefold() for trace in traces)
     return {
         "teachers": count_values(trace.teacher for trace in traces),
         "domains_before": count_values(problem.domain for problem in before),
         "domains": count_values(trace.problem.domain for trace in traces),
         "thinking_tokens": quantiles([trace.num_thinking_tokens for trace in traces]),
         "response_tokens": quantiles([trace.num_response_tokens for trace in traces]),
-        "wait_share": round(with_wait / len(traces), 4),
-        "chain_shares": {
-            kind: round(num / len(kinds), 4) for kind, num in count_values(kinds).items()
-        },
+        "wait_share": round(num_with_wait / len(traces), 4),
+        "chain_shares": {k: round(num / len(kinds), 4) for k, num in count_values(kinds).items()},
     }
 
 
-def _none_left(dropped: Sequence[Dropped]) -> str:
+def _empty_result_message(dropped: Sequence[Dropped]) -> str:
     reasons = count_values(drop.reason for drop in dropped)
-    common = "; ".join(f"{number} x {reason}" for reason, number in list(reasons.items())[:4])
+    most_common = "; ".join(f"{num} x {reason}" for reason, num in list(reasons.items())[:4])
     return (
-        f"trace: no correct chain is left ({common}); expected at least one. Name another source, "
-        "or keep chains without a reference answer: --set trace.ungraded=keep"
+        f"trace: no correct chain is left ({most_common}); expected at least one. Name another "
+        "source, or keep chains without a reference answer: --set trace.ungraded=keep"
     )

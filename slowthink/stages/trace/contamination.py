@@ -2,7 +2,7 @@
 
 {"id": "chains.jsonl:3", "step": "contamination", "reason": "holds a problem of aime24", …}
 
-Questions are checked by the filter; if it does not check them, they are checked here as well.
+Questions are checked by the filter. If it does not check them, this stage does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from slowthink.stages.trace.sources import UngradedChain
 def drop_contaminated(
     chains: Sequence[UngradedChain], heldout: Sequence[Problem], context: StageContext
 ) -> tuple[list[UngradedChain], list[Dropped], dict[str, object]]:
-    """The chains without test problems; the others, with what they contain; and facts.
+    """The chains without test problems; the others, as dropped; and facts for the manifest.
 
     Writes the certificate into the stage's folder.
     """
@@ -59,11 +59,11 @@ def _find_leaks(
     config: ContaminationConfig,
     recipe: Recipe,
 ) -> list[Leaks]:
-    """Leaks of each chain, and of its question unless the filter has checked it."""
+    """Leaks into each chain, and into its question unless the filter has checked it."""
     texts = [f"{chain.thinking}\n{chain.response}" for chain in chains]
     in_chains = find_leaks_in_chains(texts, items, config, runner=recipe.runner)
     if recipe.filter is not None and recipe.filter.contamination is not None:
         return in_chains
     questions = [compared_text(chain.problem, config) for chain in chains]
     in_questions = find_leaks(questions, items, config, runner=recipe.runner)
-    return [(*first, *then) for first, then in zip(in_questions, in_chains, strict=True)]
+    return [question + chain for question, chain in zip(in_questions, in_chains, strict=True)]

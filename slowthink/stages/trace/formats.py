@@ -14,17 +14,17 @@ from slowthink.grading.extract import extract, last_box
 from slowthink.records import Budget, Problem, Trace, duplicate_key, problem_id
 from slowthink.serialise import from_plain
 
-Values = dict[str, Any]
+RowValues = dict[str, Any]
 
-DELIMITERS = (
+THINKING_DELIMITERS = (
     ("<think>", "</think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|im_start|>think", "<|im_start|>answer"),
 )
 """Opening and closing delimiters of thinking; some published chains lack the opening one."""
-WRAPPERS = ("<|begin_of_solution|>", "<|end_of_solution|>", "<|im_end|>")
+RESPONSE_DELIMITERS = ("<|begin_of_solution|>", "<|end_of_solution|>", "<|im_end|>")
 """Delimiters around a response, which are removed."""
-FINAL_ANSWER = "**Final Answer**"
+FINAL_ANSWER_HEADING = "**Final Answer**"
 """Start of the response in R1's chains that lost their delimiters."""
 MAX_SHORT_ANSWER = 64
 """A solution of one line and at most this many characters is itself an answer."""
@@ -32,10 +32,10 @@ MAX_SHORT_ANSWER = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedChain:
-    """A chain as given by its row."""
+    """A chain and its problem, as given by a row."""
 
     problem: Problem
-    """Built from the row; used if the recipe has no pool of its own."""
+    """Used if the recipe has no pool of its own."""
     thinking: str
     response: str
     teacher: str | None = None
@@ -43,51 +43,52 @@ class ImportedChain:
 
 @dataclass(frozen=True)
 class ChainFormat:
-    """One format of rows."""
+    """A format of rows and its reader."""
 
     columns: tuple[str, ...]
-    """A row with all of these may have this format."""
-    read: Callable[[Values], ImportedChain]
+    """Every row of this format has all of these."""
+    read: Callable[[RowValues], ImportedChain]
     """Raises UnusableValue if a value cannot be used."""
 
 
-def final_answer(answer: str) -> str:
+def state_answer(answer: str) -> str:
     """A response that states the answer after the cue that budget forcing inserts."""
     return f"{Budget(waits=0).final_answer_cue} {answer}"
 
 
-def split_text(text: str) -> tuple[str, str]:
-    """Thinking and response of one text. Without a delimiter, the response restates the answer.
+def split_thinking(text: str) -> tuple[str, str]:
+    """The thinking and the response in one text. Without a delimiter, all of the text is thinking,
+    and the response restates its answer.
 
     Raises UnusableValue if there is neither a delimiter nor an answer.
     """
-    for opening, closing in DELIMITERS:
+    for opening, closing in THINKING_DELIMITERS:
         if closing in text:
             before, _, response = text.partition(closing)
-            for wrapper in WRAPPERS:
+            for wrapper in RESPONSE_DELIMITERS:
                 response = response.replace(wrapper, "")
             return before.partition(opening)[2].strip() or before.strip(), response.strip()
-    if FINAL_ANSWER in text:
-        before, _, after = text.rpartition(FINAL_ANSWER)
-        return before.strip(), FINAL_ANSWER + after.rstrip()
+    if FINAL_ANSWER_HEADING in text:
+        before, _, after = text.rpartition(FINAL_ANSWER_HEADING)
+        return before.strip(), FINAL_ANSWER_HEADING + after.rstrip()
     answer = extract(text)
     if answer is None:
         raise UnusableValue("the chain states no answer")
-    return text.strip(), final_answer(answer)
+    return text.strip(), state_answer(answer)
 
 
-def short_answer(solution: str | None) -> str | None:
+def answer_in_solution(solution: str | None) -> str | None:
     """The answer in a solution: its last box, or all of it if it is one short line."""
     if solution is None:
         return None
     boxed = last_box(solution)
     if boxed is not None:
         return boxed
-    one_line = "\n" not in solution and len(solution) <= MAX_SHORT_ANSWER
-    return solution if one_line else None
+    is_answer = "\n" not in solution and len(solution) <= MAX_SHORT_ANSWER
+    return solution if is_answer else None
 
 
-def _problem(values: Values, *, question: str, answer: str | None, **fields: Any) -> Problem:
+def _make_problem(values: RowValues, *, question: str, **fields: Any) -> Problem:
     question = question.strip()
     if not question:
         raise UnusableValue("the question is empty")
@@ -95,13 +96,13 @@ def _problem(values: Values, *, question: str, answer: str | None, **fields: Any
         id=problem_id(question),
         duplicate_key=duplicate_key(question),
         question=question,
-        answer=answer,
         source_row=str(values.get("id", "")),
         **fields,
     )
 
 
-def _text(values: Values, column: str) -> str:
+def _require(values: RowValues, column: str) -> str:
+    """The text in a column. Raises UnusableValue if there is none."""
     value = values.get(column)
     if value is None:
         raise UnusableValue(f"`{column}` is missing or empty")
@@ -111,11 +112,12 @@ def _text(values: Values, column: str) -> str:
 # --- readers --------------------------------------------------------------------------------------
 
 
-def _read_slowthink(values: Values) -> ImportedChain:
+def _read_slowthink(values: RowValues) -> ImportedChain:
     problem = values.get("problem")
     if not isinstance(problem, dict):
         raise UnusableValue("not a Trace row (`problem` is no object)")
-    texts = [_text(problem, "question"), _text(values, "thinking"), _text(values, "response")]
+    texts = [_require(problem, "question")]
+    texts += [_require(values, column) for column in ("thinking", "response")]
     if not all(text.strip() for text in texts):
         raise UnusableValue("question, thinking or response is empty")
     optional_text(problem.get("answer"), "answer")
@@ -131,41 +133,41 @@ def _read_slowthink(values: Values) -> ImportedChain:
     )
 
 
-def _read_s1k(values: Values, *, teacher: str, thinking: str, response: str) -> ImportedChain:
+def _read_s1k(values: RowValues, *, teacher: str, thinking: str, response: str) -> ImportedChain:
     solution = optional_text(values.get("solution"), "solution")
     source = optional_text(values.get("source_type"), "source_type")
-    problem = _problem(
-        values, question=_text(values, "question"), answer=short_answer(solution),
+    problem = _make_problem(
+        values, question=_require(values, "question"), answer=answer_in_solution(solution),
         answer_derived=True, source=source or "s1k",
     )  # fmt: skip
     return ImportedChain(problem=problem, thinking=thinking, response=response, teacher=teacher)
 
 
-def _read_s1k_1_0(values: Values) -> ImportedChain:
-    chains = values.get("thinking_trajectories")
-    if not isinstance(chains, list) or not all(isinstance(part, str) for part in chains):
+def _read_s1k_1_0(values: RowValues) -> ImportedChain:
+    parts = values.get("thinking_trajectories")
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise UnusableValue("`thinking_trajectories` is not a list of strings")
     return _read_s1k(
-        values, teacher="gemini-2.0-flash-thinking-exp", thinking="\n".join(chains).strip(),
-        response=_text(values, "attempt"),
+        values, teacher="gemini-2.0-flash-thinking-exp", thinking="\n".join(parts).strip(),
+        response=_require(values, "attempt"),
     )  # fmt: skip
 
 
-def _read_s1k_1_1(values: Values) -> ImportedChain:
+def _read_s1k_1_1(values: RowValues) -> ImportedChain:
     return _read_s1k(
-        values, teacher="deepseek-r1", thinking=_text(values, "deepseek_thinking_trajectory"),
-        response=_text(values, "deepseek_attempt"),
+        values, teacher="deepseek-r1", thinking=_require(values, "deepseek_thinking_trajectory"),
+        response=_require(values, "deepseek_attempt"),
     )  # fmt: skip
 
 
-def _read_chain(values: Values) -> ImportedChain:
+def _read_chain(values: RowValues) -> ImportedChain:
     """Columns question, thinking, response, answer, model, source; one of the texts may be null."""
     thinking = optional_text(values.get("thinking"), "thinking")
     response = optional_text(values.get("response"), "response")
     if thinking is None or response is None:
-        thinking, response = split_text(thinking or response or "")
-    problem = _problem(
-        values, question=_text(values, "question"),
+        thinking, response = split_thinking(thinking or response or "")
+    problem = _make_problem(
+        values, question=_require(values, "question"),
         answer=optional_text(values.get("answer"), "answer"),
         source=optional_text(values.get("source"), "source") or "import",
     )  # fmt: skip
@@ -173,38 +175,35 @@ def _read_chain(values: Values) -> ImportedChain:
     return ImportedChain(problem=problem, thinking=thinking, response=response, teacher=teacher)
 
 
-def _read_limo(values: Values) -> ImportedChain:
-    solution = _text(values, "solution")
-    return _from_text(values, question=_text(values, "question"), text=solution, source="limo")
+def _read_limo(values: RowValues) -> ImportedChain:
+    solution = _require(values, "solution")
+    return _make_chain(values, question=_require(values, "question"), text=solution, source="limo")
 
 
-def _read_sharegpt(values: Values) -> ImportedChain:
-    """One question and one reply, after any system turn."""
+def _read_sharegpt(values: RowValues) -> ImportedChain:
+    """Conversations of one question and one reply, after any system turns."""
     turns = values.get("conversations") or values.get("messages")
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise UnusableValue("`conversations` is not a list of turns")
+    turns = [turn for turn in turns if turn.get("from", turn.get("role")) != "system"]
     roles = [turn.get("from", turn.get("role")) for turn in turns]
-    turns = [turn for turn, role in zip(turns, roles, strict=True) if role != "system"]
-    if [role for role in roles if role != "system"] not in (
-        ["human", "gpt"],
-        ["user", "assistant"],
-    ):
+    if roles not in (["human", "gpt"], ["user", "assistant"]):
         raise UnusableValue("the conversation is not one question and one reply")
-    question, reply = (_text(turn, "value" if "value" in turn else "content") for turn in turns)
-    return _from_text(values, question=question, text=reply, source="sharegpt")
+    question, reply = (_require(turn, "value" if "value" in turn else "content") for turn in turns)
+    return _make_chain(values, question=question, text=reply, source="sharegpt")
 
 
-def _read_alpaca(values: Values) -> ImportedChain:
+def _read_alpaca(values: RowValues) -> ImportedChain:
     input = optional_text(values.get("input"), "input")
-    question = _text(values, "instruction") + (f"\n{input}" if input else "")
-    return _from_text(values, question=question, text=_text(values, "output"), source="alpaca")
+    question = _require(values, "instruction") + (f"\n{input}" if input else "")
+    return _make_chain(values, question=question, text=_require(values, "output"), source="alpaca")
 
 
-def _from_text(values: Values, *, question: str, text: str, source: str) -> ImportedChain:
+def _make_chain(values: RowValues, *, question: str, text: str, source: str) -> ImportedChain:
     """A chain with its thinking and response in one text."""
-    thinking, response = split_text(text)
+    thinking, response = split_thinking(text)
     answer = optional_text(values.get("answer"), "answer")
-    problem = _problem(values, question=question, answer=answer, source=source)
+    problem = _make_problem(values, question=question, answer=answer, source=source)
     return ImportedChain(problem=problem, thinking=thinking, response=response)
 
 
@@ -220,10 +219,10 @@ CHAIN_FORMATS: dict[str, ChainFormat] = {
     "messages": ChainFormat(("messages",), _read_sharegpt),
     "alpaca": ChainFormat(("instruction", "output"), _read_alpaca),
 }
-"""By name, most specific first: `auto` uses the first format whose columns a row has."""
+"""Formats by name, most specific first: `auto` uses the first one whose columns a row has."""
 
 
 def detect_format(columns: Collection[str]) -> ChainFormat | None:
-    """The format of a row with these columns; None if it has none of them."""
-    matching = (each for each in CHAIN_FORMATS.values() if set(each.columns) <= set(columns))
+    """The format of a row with these columns; None if it is of no format."""
+    matching = (f for f in CHAIN_FORMATS.values() if set(f.columns) <= set(columns))
     return next(matching, None)

@@ -16,10 +16,10 @@ from slowthink.grading.extract import extract
 from slowthink.recipe import FileTraces, SolutionTraces
 from slowthink.records import Dropped, Problem, item_seed
 from slowthink.serialise import digest
-from slowthink.stages.trace.formats import CHAIN_FORMATS, detect_format, final_answer
+from slowthink.stages.trace.formats import CHAIN_FORMATS, detect_format, state_answer
 
 CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
-"""GSM8K's notes to a calculator, e.g. <<48/2=24>>."""
+"""GSM8K's annotations for a calculator, e.g. <<48/2=24>>."""
 FINAL_ANSWER_LINE = re.compile(r"\n####[^\n]*\s*\Z")
 
 
@@ -43,28 +43,29 @@ class UngradedChain:
 
 @dataclass
 class SourceChains:
-    """The chains of one or more sources, and the rows without a usable chain."""
+    """Chains of one or more sources, rows without a usable chain, and the number of all rows."""
 
     chains: list[UngradedChain] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     num_rows: int = 0
 
 
-def solution_chains(
+def read_solutions(
     source: SolutionTraces, problems: Sequence[Problem], *, seed: int, setting: str
 ) -> SourceChains:
-    """Each problem's solution as thinking, with a response that states the solution's answer."""
+    """Chains with each problem's solution as thinking, and a response that states its answer."""
     gathered = SourceChains(num_rows=len(problems))
     for problem in problems:
         try:
-            gathered.chains.append(_from_solution(problem, source.teacher))
+            gathered.chains.append(_chain_from_solution(problem, source.teacher))
         except UnusableValue as error:
             gathered.dropped.append(Dropped(id=problem.id, step="read", reason=str(error)))
     return gathered
 
 
-def _from_solution(problem: Problem, teacher: str) -> UngradedChain:
-    """The response is the answer that the solution marks as its own, else the reference answer."""
+def _chain_from_solution(problem: Problem, teacher: str) -> UngradedChain:
+    """A chain whose response states the answer in the solution, else the reference answer. Raises
+    UnusableValue if there is no solution or no answer."""
     solution = problem.solution or ""
     thinking = FINAL_ANSWER_LINE.sub("", CALCULATOR_ANNOTATION.sub("", solution)).strip()
     if not thinking:
@@ -73,12 +74,12 @@ def _from_solution(problem: Problem, teacher: str) -> UngradedChain:
     if answer is None:
         raise UnusableValue("the problem has no answer")
     return UngradedChain(
-        location=problem.id, problem=problem, thinking=thinking, response=final_answer(answer),
+        location=problem.id, problem=problem, thinking=thinking, response=state_answer(answer),
         teacher=teacher, imported=False,
     )  # fmt: skip
 
 
-def file_chains(
+def read_chains(
     source: FileTraces, problems: Sequence[Problem], *, seed: int, setting: str
 ) -> SourceChains:
     """The chains of a file. Raises DataError if it is missing or none of its rows is a chain."""
@@ -88,7 +89,7 @@ def file_chains(
         gathered.num_rows += 1
         if isinstance(row, SourceRow):
             columns.update(dict.fromkeys(row.values))
-        chain = row if isinstance(row, BadRow) else _from_row(row, source)
+        chain = row if isinstance(row, BadRow) else _to_chain(row, source)
         if isinstance(chain, UngradedChain):
             gathered.chains.append(chain)
         else:
@@ -97,16 +98,16 @@ def file_chains(
                 Dropped(id=location, step="read", reason=chain.reason, evidence=chain.evidence)
             )
     if not gathered.chains:
-        raise DataError(_no_chain(source, setting, gathered, columns))
-    return _sample(gathered, source.max_traces, seed=seed)
+        raise DataError(_no_chain_message(source, setting, gathered, columns))
+    return _sample_chains(gathered, source.max_traces, seed=seed)
 
 
-def _from_row(row: SourceRow, source: FileTraces) -> UngradedChain | BadRow:
-    detected = detect_format(row.values) if source.rows == "auto" else CHAIN_FORMATS[source.rows]
-    if detected is None:
+def _to_chain(row: SourceRow, source: FileTraces) -> UngradedChain | BadRow:
+    row_format = detect_format(row.values) if source.rows == "auto" else CHAIN_FORMATS[source.rows]
+    if row_format is None:
         return BadRow(row.line, "no known form of chains", as_evidence(", ".join(row.values)))
     try:
-        chain = detected.read(row.values)
+        chain = row_format.read(row.values)
         thinking, response = chain.thinking.strip(), chain.response.strip()
         if not thinking or not response:
             raise UnusableValue("thinking or response is empty")
@@ -120,7 +121,7 @@ def _from_row(row: SourceRow, source: FileTraces) -> UngradedChain | BadRow:
     )  # fmt: skip
 
 
-def _no_chain(
+def _no_chain_message(
     source: FileTraces, setting: str, gathered: SourceChains, columns: Iterable[str]
 ) -> str:
     reasons = "; ".join(sorted({drop.reason for drop in gathered.dropped})[:3])
@@ -131,7 +132,7 @@ def _no_chain(
     )
 
 
-def _sample(gathered: SourceChains, max_traces: int | None, *, seed: int) -> SourceChains:
+def _sample_chains(gathered: SourceChains, max_traces: int | None, *, seed: int) -> SourceChains:
     """At most `max_traces` chains, sampled by seed, independent of their order."""
     if max_traces is None or len(gathered.chains) <= max_traces:
         return gathered
@@ -150,4 +151,4 @@ def _sampling_key(chain: UngradedChain, seed: int) -> int:
     return item_seed(seed, "take", digest([chain.problem.id, chain.thinking, chain.response]))
 
 
-SOURCES: dict[str, Callable[..., SourceChains]] = {"solution": solution_chains, "file": file_chains}
+SOURCES: dict[str, Callable[..., SourceChains]] = {"solution": read_solutions, "file": read_chains}
