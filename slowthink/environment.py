@@ -1,4 +1,4 @@
-"""What produced a page: the machine, installed versions, and the commit of a slowthink checkout."""
+"""The environment of a run: machine, installed versions, and commit of a slowthink checkout."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import slowthink
 
 @cache
 def commit() -> str | None:
-    """Short hash of slowthink's checkout, `+` if files are changed; None for an installed package.
-
-    Computed once, since the process keeps the code that it has loaded.
+    """Short commit hash of slowthink's checkout, with `+` if files have changed. None for an
+    installed package. Computed once, since the loaded code does not change.
     """
     package = Path(slowthink.__file__).parent
-    top = _git(package, "rev-parse", "--show-toplevel")
-    if top is None or Path(top) / "slowthink" != package:
+    root = _git(package, "rev-parse", "--show-toplevel")
+    if root is None or Path(root) / "slowthink" != package:
         return None
-    changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", ".")
-    return f"{_git(package, 'rev-parse', '--short=10', 'HEAD')}{'+' if changed else ''}"
+    changes = _git(package, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    return f"{_git(package, 'rev-parse', '--short=10', 'HEAD')}{'+' if changes else ''}"
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    """Output of a git command; None if it fails."""
     try:
         result = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -41,16 +41,16 @@ def machine() -> dict[str, str | int]:
     """Operating system, processor, cores and memory of this machine."""
     return {
         "system": f"{platform.system()} {platform.release()}",
-        "processor": _processor(),
+        "processor": _processor_name(),
         "cores": os.cpu_count() or 1,
         "memory_gb": _memory_gb(),
     }
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text("utf-8", "replace").splitlines():
+def _processor_name() -> str:
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.exists():
+        for line in cpu_info.read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -66,11 +66,12 @@ def _memory_gb() -> int:
 
 def versions() -> dict[str, str]:
     """Versions of slowthink, Python and the installed packages that can change results."""
-    return {"slowthink": slowthink.__version__, "python": platform.python_version()} | _packages()
+    python = {"slowthink": slowthink.__version__, "python": platform.python_version()}
+    return python | _package_versions()
 
 
 @cache
-def _packages() -> dict[str, str]:
+def _package_versions() -> dict[str, str]:
     from importlib import metadata
 
     versions = {}

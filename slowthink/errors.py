@@ -1,6 +1,6 @@
 """The errors that slowthink raises.
 
-A message says where, what was seen, what was expected, and what to do.
+A message contains the location, what was observed, what was expected, and what to do.
 
     SlowthinkError(Exception)
     ├── ConfigError(ValueError)     a recipe, option or setting is invalid; raised before any work
@@ -32,11 +32,11 @@ class EngineError(SlowthinkError, RuntimeError):
 
 
 class GraderError(SlowthinkError, RuntimeError):
-    """Grading as a whole is unreliable: a broken dependency, or too many failures."""
+    """Grading as a whole is unreliable: a dependency is broken, or too many items failed."""
 
 
 def missing_extra(package: str, *, extra: str) -> ConfigError:
-    """The error for a package that is not installed, with the pip command that installs it."""
+    """Return an error for a package that is not installed, with the pip command to install it."""
     return ConfigError(
         f"`{package}` is not installed; this needs slowthink's extra `{extra}`. "
         f"Run: pip install 'slowthink[{extra}]'"

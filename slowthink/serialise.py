@@ -1,4 +1,4 @@
-"""Records as plain data: dicts for JSON, rows for tables, bytes for keys.
+"""Converts records to plain data for JSON, tables and hashes, and back.
 
 `plain(Sampling())` is `{"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}`.
 """
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
-_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_CANONICAL_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def load_yaml(text: str) -> Any:
-    """Return the data of a YAML document, parsed by libyaml where PyYAML has it: ten times faster.
+    """Return the data of a YAML document, parsed by libyaml if available: ten times faster.
 
     Raises yaml.YAMLError.
     """
@@ -36,9 +36,9 @@ def load_yaml(text: str) -> Any:
 
 
 def digest(value: Any) -> str:
-    """First 32 hex digits of SHA-256 over canonical JSON; tuples and lists are the same."""
-    data = _CANONICAL.encode(value)
-    return hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    """First 32 hex digits of the SHA-256 of canonical JSON; tuples equal lists."""
+    text = _CANONICAL_JSON.encode(value)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def file_sha256(path: Path) -> str:
@@ -75,17 +75,17 @@ def arrow_schema(cls: type) -> pa.Schema:
     """The Arrow schema of a record class; nested records are structs."""
     import pyarrow as pa
 
-    hints = _hints(cls)
+    hints = _type_hints(cls)
     return pa.schema([(f.name, _arrow_type(hints[f.name])) for f in dataclasses.fields(cls)])
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _type_hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _optional(hint: Any) -> Any:
-    """`T` for `T | None`, else the hint itself."""
+def _without_none(hint: Any) -> Any:
+    """`T` for `T | None`, otherwise the hint itself."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return next(arg for arg in typing.get_args(hint) if arg is not type(None))
     return hint
@@ -101,16 +101,17 @@ def _field_names(cls: type) -> tuple[str, ...]:
 
 @functools.cache
 def _converters(cls: type) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    """A converter from plain data for each field; None if the value needs no conversion."""
-    hints = _hints(cls)
+    """Fields with their converters from plain data; None if no conversion is needed."""
+    hints = _type_hints(cls)
     return tuple((name, _converter(hints[name])) for name in _field_names(cls))
 
 
 def _converter(hint: Any) -> Callable[[Any], Any] | None:
-    hint = _optional(hint)
+    """Converter from plain data to a value of this type; None if no conversion is needed."""
+    hint = _without_none(hint)
     if typing.get_origin(hint) is tuple:
-        item = _converter(typing.get_args(hint)[0])
-        return tuple if item is None else functools.partial(_convert_items, item)
+        convert_item = _converter(typing.get_args(hint)[0])
+        return tuple if convert_item is None else functools.partial(_convert_items, convert_item)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint
     if dataclasses.is_dataclass(hint):
@@ -118,19 +119,18 @@ def _converter(hint: Any) -> Callable[[Any], Any] | None:
     return None
 
 
-def _convert_items(item: Callable[[Any], Any], values: Any) -> tuple[Any, ...]:
-    return tuple(None if value is None else item(value) for value in values)
+def _convert_items(convert_item: Callable[[Any], Any], values: Any) -> tuple[Any, ...]:
+    return tuple(None if value is None else convert_item(value) for value in values)
 
 
 def _arrow_type(hint: Any) -> pa.DataType:
     import pyarrow as pa
 
-    hint = _optional(hint)
+    hint = _without_none(hint)
     if typing.get_origin(hint) is tuple:
         return pa.list_(_arrow_type(typing.get_args(hint)[0]))
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return pa.string()
     if dataclasses.is_dataclass(hint):
-        inner = _hints(typing.cast(type, hint))
-        return pa.struct([(f.name, _arrow_type(inner[f.name])) for f in dataclasses.fields(hint)])
+        return pa.struct(list(arrow_schema(typing.cast(type, hint))))
     return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[hint]

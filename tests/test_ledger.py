@@ -1,4 +1,4 @@
-"""The ledger: durable, exactly once, one writer."""
+"""The ledger: nothing is lost, each result is stored once, one process writes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_answer(key: str = "a") -> Answer:
     )  # fmt: skip
 
 
-def test_what_is_recorded_comes_back_the_same(tmp_path) -> None:
+def test_stored_results_are_read_back_unchanged(tmp_path) -> None:
     with Ledger(tmp_path / "l.sqlite") as ledger:
         ledger.record([make_chain()], [make_answer()], tag="t", cost=Cost(decoded=5), seconds=1.5)
     with Ledger(tmp_path / "l.sqlite") as ledger:
@@ -67,7 +67,7 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(tmp_path) -> None:
         Ledger(tmp_path / "l.sqlite")
 
 
-def test_a_file_that_is_no_ledger_is_an_error(tmp_path) -> None:
+def test_a_file_that_is_not_a_ledger_is_an_error(tmp_path) -> None:
     path = tmp_path / "l.sqlite"
     path.write_text("this is not a database, but it is long enough to look like a file" * 20)
     with pytest.raises(EngineError, match="not a database"):
@@ -112,11 +112,11 @@ def test_a_killed_ledger_contains_whole_batches_and_all_reported_ones(tmp_path, 
     child.stdout.close()
     with Ledger(path) as ledger:
         keys = [f"{batch}-{i}" for batch in range(max(reported) + 3) for i in range(20)]
-        found = ledger.chains(keys)
+        chains = ledger.chains(keys)
         cost, _ = ledger.spent("t")
-    assert len(found) % 20 == 0
-    assert len(found) >= 20 * (max(reported) + 1)
-    assert cost.decoded == len(found)
+    assert len(chains) % 20 == 0
+    assert len(chains) >= 20 * (max(reported) + 1)
+    assert cost.decoded == len(chains)
     with sqlite3.connect(path) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     database.close()
@@ -139,34 +139,33 @@ def test_a_run_killed_again_and_again_samples_each_token_once(tmp_path) -> None:
 @pytest.fixture
 def small_disk():
     """A file system of 400 kB."""
-    place = Path(tempfile.mkdtemp())
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
+    folder = Path(tempfile.mkdtemp())
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
-        place.rmdir()
-        pytest.skip("no right to mount a file system here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-    place.rmdir()
+        folder.rmdir()
+        pytest.skip("not allowed to mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+    folder.rmdir()
 
 
 def test_a_full_disk_is_a_clear_error_and_loses_nothing_recorded(small_disk, tmp_path) -> None:
     path = small_disk / "l.sqlite"
     chains = [make_chain(f"c{i}", length=2000) for i in range(200)]
-    done = 0
+    num_stored = 0
     with Ledger(path) as ledger, pytest.raises(EngineError) as error:
         for chain in chains:
             ledger.record([chain], [], tag="t", cost=Cost(decoded=1), seconds=0)
-            done += 1
+            num_stored += 1
     assert "full" in str(error.value) and "Everything recorded before is safe" in str(error.value)
-    assert 5 < done < 200
-    copy = tmp_path
-    subprocess.run(["cp", "-r", f"{small_disk}/.", str(copy)], check=True)
-    with Ledger(copy / "l.sqlite") as ledger:
+    assert 5 < num_stored < 200
+    subprocess.run(["cp", "-r", f"{small_disk}/.", str(tmp_path)], check=True)
+    with Ledger(tmp_path / "l.sqlite") as ledger:
         assert list(ledger.chains([chain.key for chain in chains])) == sorted(
-            chain.key for chain in chains[:done]
+            chain.key for chain in chains[:num_stored]
         )
-        assert ledger.spent("t")[0].decoded == done
-        for chain in chains[done:]:  # with room it goes on
+        assert ledger.spent("t")[0].decoded == num_stored
+        for chain in chains[num_stored:]:  # with free space it continues
             ledger.record([chain], [], tag="t", cost=Cost(decoded=1), seconds=0)
         assert ledger.spent("t")[0].decoded == 200
 
@@ -178,7 +177,7 @@ def test_a_disk_that_is_full_from_the_start_is_a_clear_error(small_disk) -> None
         ledger.record([make_chain(length=9000)], [], tag="t", cost=Cost(), seconds=0)
 
 
-AS_SOMEBODY = """
+WRITE_AS_NOBODY = """
 import os, sys
 from pathlib import Path
 path = Path(sys.argv[1])
@@ -195,12 +194,12 @@ except EngineError as error:
 """
 
 
-@pytest.mark.parametrize("what", ["file", "folder"])
-def test_a_read_only_ledger_is_a_clear_error(what) -> None:
+@pytest.mark.parametrize("read_only", ["file", "folder"])
+def test_a_read_only_ledger_is_a_clear_error(read_only) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = folder / "l.sqlite"
-        if what == "file":
+        if read_only == "file":
             with Ledger(path):
                 pass
             (folder / "l.sqlite.lock").chmod(0o666)
@@ -208,11 +207,11 @@ def test_a_read_only_ledger_is_a_clear_error(what) -> None:
             path.chmod(0o444)
         else:
             folder.chmod(0o555)
-        done = subprocess.run(
-            [sys.executable, "-c", AS_SOMEBODY, str(path)], capture_output=True, text=True
+        child = subprocess.run(
+            [sys.executable, "-c", WRITE_AS_NOBODY, str(path)], capture_output=True, text=True
         )
         folder.chmod(0o700)
-    assert "Everything recorded before is safe; expected a writable ledger" in done.stdout, done
+    assert "Everything recorded before is safe; expected a writable ledger" in child.stdout, child
 
 
 def test_a_ledger_that_another_program_has_locked_is_a_clear_error(tmp_path, monkeypatch) -> None:

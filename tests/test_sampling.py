@@ -1,4 +1,4 @@
-"""Requests through ledger, replayed session and grader: caching, and every point of a sweep."""
+"""Requests with ledger, replayed session and grader: caching, and every point of a sweep."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ledger(tmp_path):
         yield ledger
 
 
-def ask(ledger, problem, points, *, format="s1", scripts=SCRIPTS, **budget):
+def complete(ledger, problem, points, *, format="s1", scripts=SCRIPTS, **budget):
     session = ReplaySession(scripts)
     tasks = make_tasks(
         session,
@@ -49,8 +49,8 @@ def ask(ledger, problem, points, *, format="s1", scripts=SCRIPTS, **budget):
 
 
 def test_every_point_of_a_sweep(ledger, make_problem) -> None:
-    found, _ = ask(ledger, make_problem(), POINTS)
-    assert [c.thinking for c in found] == [
+    completions, _ = complete(ledger, make_problem(), POINTS)
+    assert [c.thinking for c in completions] == [
         "",
         "17+2",
         "17+25=32",
@@ -59,30 +59,30 @@ def test_every_point_of_a_sweep(ledger, make_problem) -> None:
         "17+25=32Wait no, 42Wait yesWait",
     ]
     cap, natural = ThinkingEnd.CAP, ThinkingEnd.NATURAL
-    assert [c.thinking_end for c in found] == [cap, cap, natural, natural, natural, natural]
-    assert found[1].answer == "Final Answer: 42"
-    assert found[2].answer == "Final Answer: 42"
-    assert {c.answer_end for c in found} == {AnswerEnd.STOP}
-    assert [c.violations for c in found] == [()] * len(POINTS)
+    assert [c.thinking_end for c in completions] == [cap, cap, natural, natural, natural, natural]
+    assert completions[1].answer == "Final Answer: 42"
+    assert completions[2].answer == "Final Answer: 42"
+    assert {c.answer_end for c in completions} == {AnswerEnd.STOP}
+    assert [c.violations for c in completions] == [()] * len(POINTS)
 
 
 def test_cached_completions_are_reused(ledger, make_problem) -> None:
-    first, _ = ask(ledger, make_problem(), POINTS)
-    again, cost = ask(ledger, make_problem(), POINTS)
+    first, _ = complete(ledger, make_problem(), POINTS)
+    again, cost = complete(ledger, make_problem(), POINTS)
     assert again == first
     assert cost.decoded == 0
 
 
 def test_a_larger_cap_and_more_waits_only_add(ledger, make_problem) -> None:
-    _, short = ask(ledger, make_problem(), [Point(4)])
-    found, more = ask(ledger, make_problem(), [Point(4), Point(20), Point(40, 1)])
-    forced, natural = len(" 42") + 1, len("Final Answer: 42") + 1  # with the end
-    assert short.decoded == 4 + forced
-    assert more.decoded == len("5=32") + 1 + len(" no, 42") + 1 + 2 * natural
-    assert found[2].thinking == "17+25=32Wait no, 42"
+    _, cost = complete(ledger, make_problem(), [Point(4)])
+    completions, added = complete(ledger, make_problem(), [Point(4), Point(20), Point(40, 1)])
+    forced, natural = len(" 42") + 1, len("Final Answer: 42") + 1  # with the end token
+    assert cost.decoded == 4 + forced
+    assert added.decoded == len("5=32") + 1 + len(" no, 42") + 1 + 2 * natural
+    assert completions[2].thinking == "17+25=32Wait no, 42"
 
 
-def tasks_of(session, problems, *, points, **more):
+def build_tasks(session, problems, *, points, **more):
     options = {
         "recipe": Recipe(name="r", seed=more.pop("seed", 0)),
         "chat": ChatConfig(**more.pop("chat", {})),
@@ -97,9 +97,9 @@ AT_20 = (Point(20),)
 
 
 def decoded(ledger, problems, *, points=AT_20, scripts=SCRIPTS, **more) -> int:
-    """Tokens that the model decoded."""
+    """Complete the tasks; return the number of decoded tokens."""
     session = ReplaySession(scripts)
-    tasks = tasks_of(session, problems, points=points, **more)
+    tasks = build_tasks(session, problems, points=points, **more)
     Sampler(session, ledger, tag="t").complete(tasks)
     return session.cost.decoded
 
@@ -124,7 +124,7 @@ BOTH = {**SCRIPTS, OTHER: Script(thinking=("2",), answer="2")}
     ],
     ids=lambda change: next(iter(change)) + str(next(iter(change.values())))[:16],
 )
-def test_what_changes_the_answer_never_reuses_an_old_one(ledger, make_problem, change) -> None:
+def test_a_change_of_any_setting_samples_anew(ledger, make_problem, change) -> None:
     questions = [make_problem()]
     first = {"points": change["points"]} if "points" in change else {}
     assert decoded(ledger, questions, **first) > 0
@@ -147,12 +147,11 @@ def test_every_part_of_sampling_and_the_seed_are_in_the_key(ledger, make_problem
 
 
 def test_a_reordered_or_grown_pool_reuses_everything(ledger, make_problem) -> None:
-    one, other = make_problem(), make_problem(OTHER)
-    alone = decoded(ledger, [one], scripts=BOTH)
-    grown = decoded(ledger, [other, one], scripts=BOTH)
-    assert alone > 0
-    assert grown == len("2") + 1 + len("Final Answer: 2") + 1
-    assert decoded(ledger, [one, other, one], scripts=BOTH) == 0
+    first, added = make_problem(), make_problem(OTHER)
+    assert decoded(ledger, [first], scripts=BOTH) > 0
+    num_decoded = decoded(ledger, [added, first], scripts=BOTH)
+    assert num_decoded == len("2") + 1 + len("Final Answer: 2") + 1
+    assert decoded(ledger, [first, added, first], scripts=BOTH) == 0
 
 
 def test_another_answer_limit_samples_only_the_answer(ledger, make_problem) -> None:
@@ -163,39 +162,39 @@ def test_another_answer_limit_samples_only_the_answer(ledger, make_problem) -> N
 
 def test_more_samples_add_to_the_cached_ones(ledger, make_problem) -> None:
     options = {"sampling": {"temperature": 0.7}}
-    one = decoded(ledger, [make_problem()], num_samples=1, **options)
-    assert decoded(ledger, [make_problem()], num_samples=3, **options) == 2 * one
+    per_sample = decoded(ledger, [make_problem()], num_samples=1, **options)
+    assert decoded(ledger, [make_problem()], num_samples=3, **options) == 2 * per_sample
     assert decoded(ledger, [make_problem()], num_samples=2, **options) == 0
 
 
 def test_equal_problems_share_one_sample(ledger, make_problem) -> None:
     session = ReplaySession(SCRIPTS)
-    tasks = tasks_of(session, [make_problem()], points=[Point(4)])
-    tasks += tasks_of(session, [make_problem()], points=[Point(20)])
+    tasks = build_tasks(session, [make_problem()], points=[Point(4)])
+    tasks += build_tasks(session, [make_problem()], points=[Point(20)])
     short, long = Sampler(session, ledger, tag="t").complete(tasks)
     assert (short[0].thinking, long[0].thinking) == ("17+2", "17+25=32")
 
 
-# --- what long jobs have come to ------------------------------------------------------------------
+# --- partial results ------------------------------------------------------------------------------
 
 
 def test_partial_results_of_a_long_job_are_recorded(ledger, make_problem) -> None:
     session = ReplaySession(SCRIPTS, tokens_per_call=3)
-    (task,) = tasks_of(session, [make_problem()], points=POINTS)
+    (task,) = build_tasks(session, [make_problem()], points=POINTS)
     session.submit(Job(request=task.request, points=task.points))
-    lengths, answers = [], 0
+    lengths, num_answers = [], 0
     while True:
-        (outcome,) = session.completed()
-        if not outcome.partial:
+        (result,) = session.completed()
+        if not result.partial:
             break
-        lengths.append(len(outcome.chain.ids))
-        answers = max(answers, len(outcome.answers))
-    assert lengths[:4] == [3, 6, 12, 12]  # an end in the third piece, its wait string with it
-    assert answers == len(outcome.answers) == 6
+        lengths.append(len(result.chain.ids))
+        num_answers = max(num_answers, len(result.answers))
+    assert lengths[:4] == [3, 6, 12, 12]  # the third ends with a wait string
+    assert num_answers == len(result.answers) == 6
 
 
 def test_a_run_stopped_between_two_records_resumes_there(ledger, make_problem) -> None:
-    whole, spent = ask(ledger, make_problem(), POINTS)
+    expected, cost = complete(ledger, make_problem(), POINTS)
 
     class Stopped(Exception):
         pass
@@ -211,66 +210,66 @@ def test_a_run_stopped_between_two_records_resumes_there(ledger, make_problem) -
 
     with Ledger(ledger.path.with_name("other.sqlite")) as other:
         stopping = Stopping(SCRIPTS, tokens_per_call=3)
-        tasks = tasks_of(stopping, [make_problem()], points=POINTS)
+        tasks = build_tasks(stopping, [make_problem()], points=POINTS)
         with pytest.raises(Stopped):
             Sampler(stopping, other, tag="t").complete(tasks)
         assert len(other.chains([tasks[0].request.chain_key()])) == 1
-        again = ReplaySession(SCRIPTS)
-        (found,) = Sampler(again, other, tag="t").complete(tasks)
-        assert found == whole
-        assert 0 < again.cost.decoded < spent.decoded
-        assert other.spent("t")[0].decoded == spent.decoded
+        resumed = ReplaySession(SCRIPTS)
+        (completions,) = Sampler(resumed, other, tag="t").complete(tasks)
+        assert completions == expected
+        assert 0 < resumed.cost.decoded < cost.decoded
+        assert other.spent("t")[0].decoded == cost.decoded
 
 
 def test_the_cap_is_not_in_the_chains_key_but_in_the_requests(make_problem) -> None:
     session = ReplaySession(SCRIPTS)
-    one = make_tasks(
+    small = make_tasks(
         session, [make_problem()], recipe=Recipe(name="r"), chat=ChatConfig(),
         budget=Budget(max_thinking_tokens=4), sampling=Sampling(), points=[Point(4)],
     )[0].request  # fmt: skip
-    other = replace(one, budget=replace(one.budget, max_thinking_tokens=8, waits=2))
-    assert one.chain_key() == other.chain_key()
-    assert one.key() != other.key()
+    large = replace(small, budget=replace(small.budget, max_thinking_tokens=8, waits=2))
+    assert small.chain_key() == large.chain_key()
+    assert small.key() != large.key()
 
 
 @pytest.mark.parametrize(
-    ("arm", "chain_key", "answer_key"),
+    ("arm_index", "chain_key", "answer_key"),
     [
         (0, "05e249f1b0be7c147181f48ec403136e", "41a8922ea210613d6193e58291e2252a"),
         (1, "a3aa1984db89a5e25678783c998b7fa6", "cb328f9c70d01ab18fd2702ef2761588"),
     ],
     ids=["plain", "s1"],
 )
-def test_keys_of_the_quickstart_are_those_of_ledgers_that_exist(
-    make_problem, arm, chain_key, answer_key
+def test_keys_of_the_quickstart_are_those_of_existing_ledgers(
+    make_problem, arm_index, chain_key, answer_key
 ) -> None:
-    """A change here makes every ledger in use worthless: raise the version in the key instead."""
+    """A change makes existing ledgers useless; if it is intended, raise the version in the key."""
     recipe = load_recipe("quickstart")
-    one = recipe.evaluate.arms[arm]
+    arm = recipe.evaluate.arms[arm_index]
     session = ReplaySession({QUESTION: Script(thinking=("17+25=32",), answer="42")})
     (task,) = make_tasks(
-        session, [make_problem()], recipe=recipe, chat=one.chat or recipe.chat,
-        budget=lambda problem: one.forcing.budget(96, 1, language=problem.language),
+        session, [make_problem()], recipe=recipe, chat=arm.chat or recipe.chat,
+        budget=lambda problem: arm.forcing.budget(96, 1, language=problem.language),
         sampling=Sampling(), points=[Point(4)],
     )  # fmt: skip
     assert task.request.chain_key() == chain_key
     assert task.request.answer_key((1, 2), (3,)) == answer_key
 
 
-def test_steps_beside_tokens(ledger, make_problem) -> None:
+def test_points_in_steps_and_tokens(ledger, make_problem) -> None:
     """Points in steps share the chain; a larger number of steps only adds."""
     scripts = {QUESTION: Script(thinking=("one\n\ntwo\n\nthree", " four"), answer="42")}
     points = [Point(30, steps=1), Point(30, steps=2), Point(4, steps=1), Point(30, 1, steps=4)]
-    found, first = ask(ledger, make_problem(), points[:3], scripts=scripts)
-    assert [c.thinking for c in found] == ["one\n\n", "one\n\ntwo\n\n", "one\n"]
-    assert [c.thinking_end for c in found] == [ThinkingEnd.CAP] * 3
-    assert first.decoded == len("one\n\ntwo\n\n") + 3 * (len(" 42") + 1)
-    again, more = ask(ledger, make_problem(), points, scripts=scripts)
-    assert again[:3] == found
-    assert again[3].thinking == "one\n\ntwo\n\nthreeWait four"
+    first, cost = complete(ledger, make_problem(), points[:3], scripts=scripts)
+    assert [c.thinking for c in first] == ["one\n\n", "one\n\ntwo\n\n", "one\n"]
+    assert [c.thinking_end for c in first] == [ThinkingEnd.CAP] * 3
+    assert cost.decoded == len("one\n\ntwo\n\n") + 3 * (len(" 42") + 1)
+    more, added = complete(ledger, make_problem(), points, scripts=scripts)
+    assert more[:3] == first
+    assert more[3].thinking == "one\n\ntwo\n\nthreeWait four"
     natural = len("Final Answer: 42") + 1
-    assert more.decoded == len("three") + 1 + len(" four") + 1 + natural
-    assert [c.violations for c in again] == [()] * 4
+    assert added.decoded == len("three") + 1 + len(" four") + 1 + natural
+    assert [c.violations for c in more] == [()] * 4
 
 
 def test_forced_texts_follow_the_problems_language(ledger, make_problem) -> None:
@@ -288,30 +287,30 @@ def test_forced_texts_follow_the_problems_language(ledger, make_problem) -> None
 
 
 def test_unforced_thinking_that_does_not_end_has_no_answer(ledger, make_problem) -> None:
-    found, _ = ask(
-        ledger, make_problem(), [Point(4, 0, False), Point(20, 0, False)], format="plain"
-    )
-    assert (found[0].answer, found[0].answer_end) == ("17+2", AnswerEnd.LENGTH)
-    assert (found[1].answer, found[1].answer_end) == ("17+25=32", AnswerEnd.STOP)
+    points = [Point(4, 0, False), Point(20, 0, False)]
+    completions, _ = complete(ledger, make_problem(), points, format="plain")
+    assert [(c.answer, c.answer_end) for c in completions] == [
+        ("17+2", AnswerEnd.LENGTH), ("17+25=32", AnswerEnd.STOP),
+    ]  # fmt: skip
     with Grader() as grader:
         problem = make_problem(answer="32")
         verdicts = [
-            grade_completion(grader, problem, one, last_number=True).verdict for one in found
+            grade_completion(grader, problem, c, last_number=True).verdict for c in completions
         ]
     assert verdicts == [Verdict.TRUNCATED, Verdict.CORRECT]
 
 
 def test_transcript_marks_what_was_forced(ledger, make_problem) -> None:
-    found, _ = ask(ledger, make_problem(), [Point(40, 1), Point(4)])
+    waited, cut = complete(ledger, make_problem(), [Point(40, 1), Point(4)])[0]
     decode = ReplaySession(SCRIPTS).tokenizer.decode
-    assert segments(found[0], decode) == [
+    assert segments(waited, decode) == [
         ("thinking", "17+25=32"),
         ("wait", "Wait"),
         ("thinking", " no, 42"),
         ("closing", "<|im_start|>answer\n"),
         ("answer", "Final Answer: 42"),
     ]
-    assert ("closing", "\n<|im_start|>answer\nFinal Answer:") in segments(found[1], decode)
+    assert ("closing", "\n<|im_start|>answer\nFinal Answer:") in segments(cut, decode)
 
 
 def test_a_budget_above_the_context_is_refused_before_any_work(ledger, make_problem) -> None:
@@ -328,14 +327,14 @@ def test_a_budget_above_the_context_is_refused_before_any_work(ledger, make_prob
 @pytest.mark.parametrize("point", [Point(-1), Point(4, -1), Point(4, steps=-2)])
 def test_a_negative_budget_is_refused_before_any_work(ledger, make_problem, point) -> None:
     with pytest.raises(ConfigError, match="expected counts of 0 or more"):
-        ask(ledger, make_problem(), [point])
+        complete(ledger, make_problem(), [point])
 
 
-def test_room_is_kept_for_a_long_closing(make_problem) -> None:
-    """A delimiter and a cue of 80 bytes, in a context that holds a cap with a short one."""
+def test_a_long_closing_is_part_of_the_context(make_problem) -> None:
+    """A cue that exceeds the context, in which the same cap fits with a short one."""
     session = ReplaySession(SCRIPTS, max_context=240)
     for cue, fits in (("Final Answer:", True), ("So, all in all, the " + "final " * 12, False)):
-        (task,) = tasks_of(session, [make_problem()], points=[Point(60)], final_answer_cue=cue)
+        (task,) = build_tasks(session, [make_problem()], points=[Point(60)], final_answer_cue=cue)
         job = Job(request=task.request, points=task.points)
         if fits:
             session.submit(job)
@@ -347,12 +346,12 @@ def test_room_is_kept_for_a_long_closing(make_problem) -> None:
 @pytest.mark.parametrize("format", ["think-tag", "s2"])
 def test_an_unknown_format_is_refused_with_the_names(ledger, make_problem, format) -> None:
     with pytest.raises(ConfigError, match="unknown.*; expected one of auto, gpt-oss, plain, s1"):
-        ask(ledger, make_problem(), [Point(4)], format=format)
+        complete(ledger, make_problem(), [Point(4)], format=format)
 
 
 def test_a_wait_string_of_no_tokens_is_refused_before_any_work(ledger, make_problem) -> None:
     with pytest.raises(ConfigError, match="'' has no tokens.*give an empty list"):
-        ask(ledger, make_problem(), [Point(4)], wait_strings=("",))
+        complete(ledger, make_problem(), [Point(4)], wait_strings=("",))
     assert ledger.spent("t")[0].decoded == 0
 
 
@@ -360,14 +359,14 @@ def test_a_model_without_a_chat_template_is_refused(ledger, make_problem) -> Non
     session = ReplaySession(SCRIPTS)
     session.tokenizer.chat_template = None
     with pytest.raises(ConfigError, match="no chat template.*chat_template.jinja"):
-        tasks_of(session, [make_problem()], points=[Point(4)])
+        build_tasks(session, [make_problem()], points=[Point(4)])
 
 
 def test_an_engine_without_roll_back_refuses_a_delimiter_of_several_tokens(
     ledger, make_problem
 ) -> None:
     with pytest.raises(ConfigError, match="engine `replay` cannot roll back sampled tokens"):
-        ask(ledger, make_problem(), [Point(4)], format="think-tags")
+        complete(ledger, make_problem(), [Point(4)], format="think-tags")
 
 
 def test_scripts_are_read_from_a_file(tmp_path) -> None:
@@ -379,7 +378,7 @@ def test_scripts_are_read_from_a_file(tmp_path) -> None:
 
 @pytest.mark.parametrize("kind", [OpenAISession, ChatSession])
 def test_the_anomalies_of_a_server_are_facts_of_a_manifest(kind) -> None:
-    """By the name of the real sessions' property, whose counts are made up here."""
+    """Read from the sessions' property `anomalies`, with made-up counts."""
     assert isinstance(kind.anomalies, property)
     counts = property(lambda self: {"status 429": 2, "no connection": 1})
     session = object.__new__(type("Counted", (kind,), {"anomalies": counts}))

@@ -1,4 +1,4 @@
-"""All knobs of the machine at once against a slow literal loop: end rules, loops, steps, waits."""
+"""All settings of the machine at once, against a simple loop: end rules, loops, steps, waits."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def hashed(*parts) -> int:
 
 
 def pick(seed: int, ids: list[int], declared: int, banned=frozenset()) -> int:
-    """A made draw: a function of what came before and of the ends declared so far."""
+    """A made-up sampled token: a hash of the tokens before and of the number of declared ends."""
     order = sorted(range(len(TEXTS)), key=lambda token: hashed(seed, ids[-3:], declared, token))
     return next(token for token in order if token not in banned)
 
 
-def likeliest(seed: int, ids: list[int]) -> int:
+def most_likely(seed: int, ids: list[int]) -> int:
     return hashed("argmax", seed, ids[-2:]) % len(TEXTS)
 
 
-def end_share(seed: int, ids: list[int]) -> float:
+def trigger_probability(seed: int, ids: list[int]) -> float:
     return hashed("p", seed, ids[-2:]) % 1000 / 1000
 
 
 @dataclass(frozen=True)
-class Knobs:
-    """One setting of everything."""
+class AllSettings:
+    """A value of every setting."""
 
     cap: int
     waits: int = 0
@@ -65,13 +65,14 @@ class Knobs:
 
 
 def count(ids) -> int:
-    """Steps, as the words say: a token after which a delimiter closes text that is not blank."""
-    found = begun = 0
+    """Number of steps by definition: each ends with the token that completes a delimiter after text
+    that is not blank."""
+    num_steps = start = 0
     for end in range(1, len(ids) + 1):
-        text = decode(ids[begun:end])
+        text = decode(ids[start:end])
         if "\n\n" in text and text[: text.rindex("\n\n")].strip():
-            found, begun = found + 1, end
-    return found
+            num_steps, start = num_steps + 1, end
+    return num_steps
 
 
 def repeats(ids, rule: LoopRule) -> bool:
@@ -83,8 +84,8 @@ def repeats(ids, rule: LoopRule) -> bool:
     return False
 
 
-def literal(seed: int, k: Knobs) -> tuple[list[int], str]:
-    """The loop of s1 with every knob written out; nobody else's code."""
+def reference_loop(seed: int, k: AllSettings) -> tuple[list[int], str]:
+    """s1's loop with all settings, written independently of the machine."""
     ids: list[int] = []
     used = declared = 0
 
@@ -95,8 +96,8 @@ def literal(seed: int, k: Knobs) -> tuple[list[int], str]:
         token = pick(seed, ids, declared)
         if (
             token in TRIGGERS
-            or (k.rule == "argmax" and likeliest(seed, ids) in TRIGGERS)
-            or (k.rule == "probability" and end_share(seed, ids) >= k.tau)
+            or (k.rule == "argmax" and most_likely(seed, ids) in TRIGGERS)
+            or (k.rule == "probability" and trigger_probability(seed, ids) >= k.tau)
         ):
             declared += 1
             string = list(k.strings[used % len(k.strings)]) if k.strings else []
@@ -116,22 +117,25 @@ def literal(seed: int, k: Knobs) -> tuple[list[int], str]:
     return ids, "cap"
 
 
-def drive(seed: int, machine: ForcingMachine, *, stop: int = 10**9) -> ForcingMachine:
+def run_machine(seed: int, machine: ForcingMachine, *, stop: int = 10**9) -> ForcingMachine:
     while stop and (action := machine.next_action()).kind is not ActionKind.STOP:
         stop -= 1
         if action.kind is not ActionKind.SAMPLE:
             continue
-        place = machine.ids
-        figures = {"trigger_probability": end_share(seed, place), "argmax": likeliest(seed, place)}
-        observed = machine.observe(pick(seed, place, len(machine.events), action.banned), **figures)
+        ids = machine.ids
+        options = {
+            "trigger_probability": trigger_probability(seed, ids),
+            "argmax": most_likely(seed, ids),
+        }
+        observed = machine.observe(pick(seed, ids, len(machine.events), action.banned), **options)
         if observed.kind is ActionKind.RESAMPLE and stop:
-            again = pick(seed, place, len(machine.events), observed.banned)
-            machine.observe(again, **figures)
+            other = pick(seed, ids, len(machine.events), observed.banned)
+            machine.observe(other, **options)
     return machine
 
 
-knobs = st.builds(
-    Knobs,
+all_settings = st.builds(
+    AllSettings,
     cap=st.integers(0, 30),
     waits=st.integers(0, 4),
     steps=st.none() | st.integers(0, 6),
@@ -149,24 +153,26 @@ knobs = st.builds(
 seeds = st.integers(0, 10_000)
 
 
-@given(seeds, knobs)
+@given(seeds, all_settings)
 @settings(max_examples=120, deadline=None)
 def test_machine_equals_the_literal_loop(seed, k) -> None:
     machine = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
-    chain = drive(seed, machine).chain("k")
+    chain = run_machine(seed, machine).chain("k")
     cut = cut_chain(chain, k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
     assert cut is not None
-    assert (list(cut.ids), cut.end_reason.value) == literal(seed, k)
-    assert list(chain.ids) == literal(seed, k)[0]
+    assert (list(cut.ids), cut.end_reason.value) == reference_loop(seed, k)
+    assert list(chain.ids) == reference_loop(seed, k)[0]
 
 
-@given(seeds, knobs, st.data())
+@given(seeds, all_settings, st.data())
 @settings(max_examples=120, deadline=None)
 def test_every_point_of_one_long_chain_equals_a_run_of_its_own(seed, k, data) -> None:
     machine = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
-    chain = drive(seed, machine).chain("k")
-    top = 6 if k.steps is None else k.steps
-    few_steps = data.draw(st.integers(0, top) | (st.none() if k.steps is None else st.nothing()))
+    chain = run_machine(seed, machine).chain("k")
+    max_steps = 6 if k.steps is None else k.steps
+    few_steps = data.draw(
+        st.integers(0, max_steps) | (st.none() if k.steps is None else st.nothing())
+    )
     point = replace(
         k, cap=data.draw(st.integers(0, k.cap)), waits=data.draw(st.integers(0, k.waits)),
         steps=few_steps,
@@ -174,15 +180,15 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(seed, k, data) ->
     budget = {"cap": point.cap, "waits": point.waits, "steps": point.steps}
     cut = cut_chain(chain, k.rules(), **budget)
     assert cut is not None
-    assert (list(cut.ids), cut.end_reason.value) == literal(seed, point)
+    assert (list(cut.ids), cut.end_reason.value) == reference_loop(seed, point)
     assert check_budget(cut, k.rules(), **budget) == ()
 
 
-@given(seeds, knobs, st.integers(0, 40), st.data())
+@given(seeds, all_settings, st.integers(0, 40), st.data())
 @settings(max_examples=120, deadline=None)
 def test_a_chain_stored_at_any_moment_continues_the_same(seed, k, stop, data) -> None:
     first = ForcingMachine(k.rules(), cap=k.cap, waits=k.waits, steps=k.steps)
-    stored = drive(seed, first, stop=stop).chain("k")
+    stored = run_machine(seed, first, stop=stop).chain("k")
     more = None if k.steps is None else data.draw(st.none() | st.integers(k.steps, k.steps + 3))
     grown = replace(
         k, cap=data.draw(st.integers(k.cap, k.cap + 15)),
@@ -191,11 +197,11 @@ def test_a_chain_stored_at_any_moment_continues_the_same(seed, k, stop, data) ->
     later = ForcingMachine(
         k.rules(), cap=grown.cap, waits=grown.waits, steps=grown.steps, chain=stored
     )
-    chain = drive(seed, later).chain("k")
+    chain = run_machine(seed, later).chain("k")
     for point in (grown, k):
         cut = cut_chain(chain, k.rules(), cap=point.cap, waits=point.waits, steps=point.steps)
         assert cut is not None
-        assert (list(cut.ids), cut.end_reason.value) == literal(seed, point)
+        assert (list(cut.ids), cut.end_reason.value) == reference_loop(seed, point)
 
 
 # --- long delimiters and steps together -----------------------------------------------------------
@@ -203,26 +209,27 @@ def test_a_chain_stored_at_any_moment_continues_the_same(seed, k, stop, data) ->
 LETTERS = ("a", "b", "\n\n", "x", "y")
 
 
-def spelt(ids) -> str:
+def decode_letters(ids) -> str:
     return "".join(LETTERS[i] for i in ids)
 
 
-def draw_letter(seed: int, ids, banned) -> int:
+def pick_letter(seed: int, ids, banned) -> int:
     order = sorted(range(5), key=lambda token: hashed(seed, ids[-4:], token))
     return next(token for token in order if token not in banned)
 
 
-def literal_long(seed: int, *, cap: int, steps: int, waits: int, string: list[int]):
-    """The end is declared by "x\\n\\ny", which is taken back; its blank line may be a step first."""
+def reference_loop_long_trigger(seed: int, *, cap: int, steps: int, waits: int, string: list[int]):
+    """As `reference_loop`, but "x\\n\\ny" declares the end and is rolled back. Before that, its blank
+    line may end a step."""
     ids: list[int] = []
     used = 0
     banned: frozenset[int] = frozenset()
-    while len(ids) < cap and num_steps(ids, "\n\n", spelt) < steps:
-        ids.append(draw_letter(seed, ids, banned))
+    while len(ids) < cap and num_steps(ids, "\n\n", decode_letters) < steps:
+        ids.append(pick_letter(seed, ids, banned))
         banned = frozenset()
-        if spelt(ids).endswith("x\n\ny"):
+        if decode_letters(ids).endswith("x\n\ny"):
             del ids[-3:]
-            fits = num_steps(ids + string, "\n\n", spelt) < steps
+            fits = num_steps(ids + string, "\n\n", decode_letters) < steps
             if used >= waits or len(ids) + len(string) + 1 > cap or not fits:
                 return ids, "natural"
             used += 1
@@ -236,18 +243,21 @@ def literal_long(seed: int, *, cap: int, steps: int, waits: int, string: list[in
 def test_steps_are_cut_inside_a_long_delimiter_too(seed, cap, steps, waits, data) -> None:
     string = data.draw(st.sampled_from([[0], [0, 2], []]))
     rules = ForcingRules(
-        trigger_ids=frozenset(), long_triggers=("x\n\ny",), wait_ids=(tuple(string),), decode=spelt
+        trigger_ids=frozenset(),
+        long_triggers=("x\n\ny",),
+        wait_ids=(tuple(string),),
+        decode=decode_letters,
     )
     machine = ForcingMachine(rules, cap=cap, waits=waits, steps=steps)
     while (action := machine.next_action()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.SAMPLE:
-            machine.observe(draw_letter(seed, machine.ids, action.banned))
+            machine.observe(pick_letter(seed, machine.ids, action.banned))
     small, few = data.draw(st.integers(0, cap)), data.draw(st.integers(0, waits))
     fewer = data.draw(st.integers(0, steps))
     for c, s, w in ((cap, steps, waits), (small, fewer, few)):
         cut = cut_chain(machine.chain("k"), rules, cap=c, waits=w, steps=s)
         assert cut is not None
-        expected = literal_long(seed, cap=c, steps=s, waits=w, string=string)
+        expected = reference_loop_long_trigger(seed, cap=c, steps=s, waits=w, string=string)
         assert (list(cut.ids), cut.end_reason.value) == expected
 
 
@@ -276,7 +286,7 @@ def test_steps_equal_their_definition(ids) -> None:
 
 
 def test_a_step_budget_is_cut_like_a_cap_and_checked() -> None:
-    k = Knobs(cap=30, steps=1)
+    k = AllSettings(cap=30, steps=1)
     machine = ForcingMachine(k.rules(), cap=30, waits=0, steps=1)
     for token in (0, 3):
         machine.next_action()
@@ -286,21 +296,21 @@ def test_a_step_budget_is_cut_like_a_cap_and_checked() -> None:
     cut = cut_chain(chain, k.rules(), cap=30, waits=0, steps=1)
     assert cut is not None and (cut.ids, cut.end_reason) == ((0, 3), ThinkingEnd.CAP)
     long = replace(cut, ids=(0, 3, 1, 3))
-    found = check_budget(long, k.rules(), cap=30, waits=0, steps=1)
-    assert found == ("2 steps; at most 1 are allowed",)
+    violations = check_budget(long, k.rules(), cap=30, waits=0, steps=1)
+    assert violations == ("2 steps; at most 1 are allowed",)
 
 
-def test_a_job_thinks_up_to_its_farthest_point() -> None:
+def test_a_job_thinks_up_to_its_largest_point() -> None:
     points = (Point(8, steps=2), Point(20, 1, steps=5), Point(12, 0, steps=3))
     job = Job(request=None, points=points)  # type: ignore[arg-type]
-    machine = job.machine(Knobs(cap=0).rules())
+    machine = job.machine(AllSettings(cap=0).rules())
     assert (machine.cap, machine.waits, machine.steps) == (20, 1, 5)
     free = Job(request=None, points=(*points, Point(4)))  # type: ignore[arg-type]
-    assert free.machine(Knobs(cap=0).rules()).steps is None
+    assert free.machine(AllSettings(cap=0).rules()).steps is None
     assert sorted([Point(4), Point(4, steps=2), Point(3, 1)]) == [
         Point(3, 1), Point(4, steps=2), Point(4),
     ]  # fmt: skip
-    chain = drive(1, machine).chain("k")
+    chain = run_machine(1, machine).chain("k")
     assert cut_at(chain, machine.rules, points[0]) is not None
 
 

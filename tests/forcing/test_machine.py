@@ -1,4 +1,4 @@
-"""The forcing machine against a slow literal loop, by properties."""
+"""The forcing machine against a simple loop, for generated budgets."""
 
 from __future__ import annotations
 
@@ -26,49 +26,49 @@ TRIGGERS = frozenset({END, EOS})
 
 
 def ranked(seed: int, ids: list[int]) -> list[int]:
-    """A made model: its tokens from likeliest to least, a pure function of what came before."""
+    """A made-up model: its tokens by descending probability, as a hash of the tokens before."""
     digest = hashlib.sha256(repr((seed, ids)).encode()).digest()
     return sorted(range(VOCABULARY), key=lambda token: digest[token])
 
 
-def best(seed: int, ids: list[int], banned: frozenset[int] = frozenset()) -> int:
+def most_likely(seed: int, ids: list[int], banned: frozenset[int] = frozenset()) -> int:
     return next(token for token in ranked(seed, ids) if token not in banned)
 
 
-def literal(
+def reference_loop(
     seed: int, *, cap: int, waits: int, minimum: int, strings: list[list[int]]
 ) -> tuple[list[int], str]:
-    """s1's loop, written down as the paper tells it: slow, plain, and nobody else's code."""
+    """s1's loop as the paper describes it, written independently of the machine."""
     ids: list[int] = []
     used = 0
     while len(ids) < cap:
-        token = best(seed, ids)
+        token = most_likely(seed, ids)
         if token in TRIGGERS:
             string = strings[used % len(strings)] if strings else []
             if len(ids) < minimum:
-                token = best(seed, ids, TRIGGERS)
+                token = most_likely(seed, ids, TRIGGERS)
             elif used < waits and len(ids) + len(string) + 1 <= cap:
                 used += 1
                 if string:
                     ids += string
                     continue
-                token = best(seed, ids, TRIGGERS)
+                token = most_likely(seed, ids, TRIGGERS)
             else:
                 return ids, "natural"
         ids.append(token)
     return ids, "cap"
 
 
-def drive(seed: int, machine: ForcingMachine) -> ForcingMachine:
+def run_machine(seed: int, machine: ForcingMachine) -> ForcingMachine:
     while (action := machine.next_action()).kind is not ActionKind.STOP:
         if action.kind is ActionKind.SAMPLE:
-            observed = machine.observe(best(seed, machine.ids, action.banned))
+            observed = machine.observe(most_likely(seed, machine.ids, action.banned))
             if observed.kind is ActionKind.RESAMPLE:
-                machine.observe(best(seed, machine.ids, observed.banned))
+                machine.observe(most_likely(seed, machine.ids, observed.banned))
     return machine
 
 
-def rules_of(minimum: int, strings: list[list[int]]) -> ForcingRules:
+def forcing_rules(minimum: int, strings: list[list[int]]) -> ForcingRules:
     return ForcingRules(
         trigger_ids=TRIGGERS,
         wait_ids=tuple(tuple(string) for string in strings) or ((),),
@@ -84,8 +84,10 @@ seeds = st.integers(0, 10_000)
 @settings(max_examples=120, deadline=None)
 def test_machine_equals_the_literal_loop(seed, cap, waits, minimum, strings) -> None:
     minimum = min(minimum, cap)
-    machine = drive(seed, ForcingMachine(rules_of(minimum, strings), cap=cap, waits=waits))
-    ids, end = literal(seed, cap=cap, waits=waits, minimum=minimum, strings=strings)
+    machine = run_machine(
+        seed, ForcingMachine(forcing_rules(minimum, strings), cap=cap, waits=waits)
+    )
+    ids, end = reference_loop(seed, cap=cap, waits=waits, minimum=minimum, strings=strings)
     assert machine.ids == ids
     assert (machine.state is ChainState.ENDED) == (end == "natural")
 
@@ -96,12 +98,14 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
     seed, cap, waits, minimum, strings, data
 ) -> None:
     minimum = min(minimum, cap)
-    rules = rules_of(minimum, strings)
-    chain = drive(seed, ForcingMachine(rules, cap=cap, waits=waits)).chain("k")
+    rules = forcing_rules(minimum, strings)
+    chain = run_machine(seed, ForcingMachine(rules, cap=cap, waits=waits)).chain("k")
     small_cap = data.draw(st.integers(minimum, cap))
     few_waits = data.draw(st.integers(0, waits))
     cut = cut_chain(chain, rules, cap=small_cap, waits=few_waits)
-    ids, end = literal(seed, cap=small_cap, waits=few_waits, minimum=minimum, strings=strings)
+    ids, end = reference_loop(
+        seed, cap=small_cap, waits=few_waits, minimum=minimum, strings=strings
+    )
     assert cut is not None
     assert (list(cut.ids), cut.end_reason.value) == (ids, end)
     assert check_budget(cut, rules, cap=small_cap, waits=few_waits) == ()
@@ -110,16 +114,16 @@ def test_every_point_of_one_long_chain_equals_a_run_of_its_own(
 @given(seeds, st.integers(0, 20), st.integers(0, 2), wait_strings, st.data())
 @settings(max_examples=120, deadline=None)
 def test_a_stored_chain_continues_as_if_never_stopped(seed, cap, waits, strings, data) -> None:
-    rules = rules_of(0, strings)
-    first = drive(seed, ForcingMachine(rules, cap=cap, waits=waits)).chain("k")
+    rules = forcing_rules(0, strings)
+    first = run_machine(seed, ForcingMachine(rules, cap=cap, waits=waits)).chain("k")
     more_cap = data.draw(st.integers(cap, cap + 20))
     more_waits = data.draw(st.integers(waits, waits + 2))
-    later = drive(seed, ForcingMachine(rules, cap=more_cap, waits=more_waits, chain=first)).chain(
-        "k"
-    )
+    later = run_machine(
+        seed, ForcingMachine(rules, cap=more_cap, waits=more_waits, chain=first)
+    ).chain("k")
     for c, w in ((more_cap, more_waits), (cap, waits)):
         cut = cut_chain(later, rules, cap=c, waits=w)
-        ids, end = literal(seed, cap=c, waits=w, minimum=0, strings=strings)
+        ids, end = reference_loop(seed, cap=c, waits=w, minimum=0, strings=strings)
         assert cut is not None
         assert (list(cut.ids), cut.end_reason.value) == (ids, end)
 
@@ -128,14 +132,16 @@ def test_a_stored_chain_continues_as_if_never_stopped(seed, cap, waits, strings,
 @settings(max_examples=120, deadline=None)
 def test_a_chain_stored_at_any_moment_continues_the_same(seed, cap, waits, strings, stop) -> None:
     """The machine is stopped after any number of steps, also inside a wait string."""
-    rules = rules_of(0, strings)
+    rules = forcing_rules(0, strings)
     machine = ForcingMachine(rules, cap=cap, waits=waits)
     for _ in range(stop):
         action = machine.next_action()
         if action.kind is ActionKind.SAMPLE:
-            machine.observe(best(seed, machine.ids, action.banned))
-    resumed = drive(seed, ForcingMachine(rules, cap=cap, waits=waits, chain=machine.chain("k")))
-    whole = drive(seed, ForcingMachine(rules, cap=cap, waits=waits))
+            machine.observe(most_likely(seed, machine.ids, action.banned))
+    resumed = run_machine(
+        seed, ForcingMachine(rules, cap=cap, waits=waits, chain=machine.chain("k"))
+    )
+    whole = run_machine(seed, ForcingMachine(rules, cap=cap, waits=waits))
     assert (resumed.ids, resumed.events, resumed.state) == (whole.ids, whole.events, whole.state)
 
 
@@ -148,8 +154,10 @@ def decode(ids) -> str:
     return "".join(LETTERS[i] for i in ids)
 
 
-def literal_long(seed: int, *, cap: int, waits: int, string: list[int]) -> tuple[list[int], str]:
-    """As `literal`, with the end declared by the text "xy", which is then taken back."""
+def reference_loop_long_trigger(
+    seed: int, *, cap: int, waits: int, string: list[int]
+) -> tuple[list[int], str]:
+    """As `reference_loop`, but the text "xy" declares the end and is rolled back."""
     ids: list[int] = []
     used = 0
     banned: frozenset[int] = frozenset()
@@ -178,11 +186,11 @@ def test_long_delimiters_are_rolled_back(seed, cap, waits, string, data) -> None
         if action.kind is ActionKind.SAMPLE:
             order = ranked(seed, machine.ids)
             machine.observe(next(t for t in order if t < 5 and t not in action.banned))
-    assert machine.ids == literal_long(seed, cap=cap, waits=waits, string=string)[0]
+    assert machine.ids == reference_loop_long_trigger(seed, cap=cap, waits=waits, string=string)[0]
     small, few = data.draw(st.integers(0, cap)), data.draw(st.integers(0, waits))
     cut = cut_chain(machine.chain("k"), rules, cap=small, waits=few)
     assert cut is not None
-    expected = literal_long(seed, cap=small, waits=few, string=string)
+    expected = reference_loop_long_trigger(seed, cap=small, waits=few, string=string)
     assert (list(cut.ids), cut.end_reason.value) == expected
 
 
@@ -205,14 +213,14 @@ def test_a_delimiter_may_roll_back_tokens_from_before_a_refused_end() -> None:
 
 
 def test_cap_zero_thinks_nothing() -> None:
-    chain = drive(1, ForcingMachine(rules_of(0, [[1]]), cap=0, waits=3)).chain("k")
-    cut = cut_chain(chain, rules_of(0, [[1]]), cap=0, waits=3)
+    chain = run_machine(1, ForcingMachine(forcing_rules(0, [[1]]), cap=0, waits=3)).chain("k")
+    cut = cut_chain(chain, forcing_rules(0, [[1]]), cap=0, waits=3)
     assert chain.ids == ()
     assert cut is not None and cut.end_reason is ThinkingEnd.CAP
 
 
 def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
-    machine = ForcingMachine(rules_of(0, [[1, 1, 1]]), cap=4, waits=1)
+    machine = ForcingMachine(forcing_rules(0, [[1, 1, 1]]), cap=4, waits=1)
     machine.next_action()
     machine.observe(2)
     assert machine.observe(END).kind is ActionKind.STOP
@@ -221,7 +229,7 @@ def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
 
 
 def test_wait_strings_rotate() -> None:
-    machine = ForcingMachine(rules_of(0, [[1], [2]]), cap=20, waits=3)
+    machine = ForcingMachine(forcing_rules(0, [[1], [2]]), cap=20, waits=3)
     while len([e for e in machine.events if e.kind is EventKind.WAIT]) < 3:
         if machine.next_action().kind is ActionKind.SAMPLE:
             machine.observe(EOS)
@@ -230,7 +238,7 @@ def test_wait_strings_rotate() -> None:
 
 
 def test_end_of_sequence_inside_thinking_declares_an_end() -> None:
-    machine = ForcingMachine(rules_of(0, []), cap=20, waits=0)
+    machine = ForcingMachine(forcing_rules(0, []), cap=20, waits=0)
     machine.next_action()
     assert machine.observe(EOS).kind is ActionKind.STOP
     assert machine.events[-1].drawn == (EOS,)
@@ -246,7 +254,9 @@ def test_end_of_sequence_inside_thinking_declares_an_end() -> None:
         ("probability", 0.49, END, False),
     ],
 )
-def test_end_rules_declare_an_end_before_it_is_drawn(rule, probability, argmax, ends) -> None:
+def test_end_rules_declare_an_end_before_a_trigger_is_sampled(
+    rule, probability, argmax, ends
+) -> None:
     rules = ForcingRules(trigger_ids=TRIGGERS, end_rule=rule, end_probability=0.5)
     machine = ForcingMachine(rules, cap=9, waits=0)
     machine.next_action()
@@ -287,12 +297,15 @@ def test_is_loop_equals_its_definition(ids) -> None:
 
 
 def test_a_violated_budget_is_found_from_the_ids() -> None:
-    rules = rules_of(0, [[1, 1]])
+    rules = forcing_rules(0, [[1, 1]])
     chain = Chain(key="k", ids=(2, 3, END, 4))
     cut = cut_chain(chain, rules, cap=4, waits=0)
     assert cut is not None
-    found = check_budget(cut, rules, cap=3, waits=0)
-    assert found == ("4 thinking tokens over the cap of 3", "an end trigger inside the thinking")
+    violations = check_budget(cut, rules, cap=3, waits=0)
+    assert violations == (
+        "4 thinking tokens over the cap of 3",
+        "an end trigger inside the thinking",
+    )
 
 
 def test_a_wait_string_without_tokens_is_an_error() -> None:

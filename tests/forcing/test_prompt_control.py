@@ -1,4 +1,4 @@
-"""Token-, step- and class-conditional control: exact texts in training and prompts, and with forcing."""
+"""Token-, step- and class-conditional control: texts of training and prompts, and with forcing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ THINKING = "17 + 20 = 37.\n\n37 + 5 = 42.\n\nSo 42."
 MARK = "<|im_start|>{steps} steps left\n"
 
 
-def trained(problem, control, *, format="s1", thinking=THINKING) -> tuple[str, str]:
+def training_texts(problem, control, *, format="s1", thinking=THINKING) -> tuple[str, str]:
     """The prompt's and the completion's text of a training example."""
     tokenizer = ByteTokenizer()
     example = training_ids(
@@ -47,7 +47,7 @@ def prompt_text(problem, control, *, format="s1") -> str:
     return tokenizer.decode(prompt_ids(tokenizer, problem, chat))
 
 
-def turn(line: str) -> str:
+def user_turn(line: str) -> str:
     return f"<|im_start|>user\n{QUESTION}\n{line}<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -60,16 +60,16 @@ def test_amounts_are_powers_of_two_at_or_above(number, power) -> None:
 
 def test_tokens_in_training(make_problem) -> None:
     assert len(THINKING.encode()) == 35
-    prompt, completion = trained(make_problem(), TokenControl())
-    assert prompt == turn("Think for up to 64 tokens.")
+    prompt, completion = training_texts(make_problem(), TokenControl())
+    assert prompt == user_turn("Think for up to 64 tokens.")
     assert completion == (
         f"<|im_start|>think\n{THINKING}\n<|im_start|>answer\nFinal Answer: 42<|im_end|>"
     )
 
 
 def test_steps_in_training_are_counted_down_to_one(make_problem) -> None:
-    prompt, completion = trained(make_problem(), StepControl(), format="s1-steps")
-    assert prompt == turn("Think for up to 4 steps.")
+    prompt, completion = training_texts(make_problem(), StepControl(), format="s1-steps")
+    assert prompt == user_turn("Think for up to 4 steps.")
     assert completion == (
         "<|im_start|>think\n"
         "<|im_start|>3 steps left\n17 + 20 = 37.\n\n"
@@ -81,7 +81,7 @@ def test_steps_in_training_are_counted_down_to_one(make_problem) -> None:
 
 def test_steps_with_marks_of_words_and_another_delimiter(make_problem) -> None:
     control = StepControl(step_delimiter=".", countdown="{steps} left\n")
-    _, completion = trained(make_problem(), control, thinking="1 + 2 = 3. 3 + 4 = 7. So 7.")
+    _, completion = training_texts(make_problem(), control, thinking="1 + 2 = 3. 3 + 4 = 7. So 7.")
     assert completion.startswith(
         "<|im_start|>think\n3 left\n1 + 2 = 3.\n2 left\n3 + 4 = 7.\n1 left\nSo 7.\n<|im_start|>"
     )
@@ -94,13 +94,13 @@ def test_steps_with_marks_of_words_and_another_delimiter(make_problem) -> None:
         (34, "Answer after a long amount of thinking."),
     ],
 )
-def test_class_in_training_goes_by_length(make_problem, threshold, line) -> None:
-    prompt, _ = trained(make_problem(), ClassControl(threshold_tokens=threshold))
-    assert prompt == turn(line)
+def test_class_in_training_depends_on_length(make_problem, threshold, line) -> None:
+    prompt, _ = training_texts(make_problem(), ClassControl(threshold_tokens=threshold))
+    assert prompt == user_turn(line)
 
 
-def test_class_without_a_threshold_leaves_the_training_text_as_it_was(make_problem) -> None:
-    assert trained(make_problem(), ClassControl()) == trained(make_problem(), None)
+def test_class_without_a_threshold_does_not_change_the_training_text(make_problem) -> None:
+    assert training_texts(make_problem(), ClassControl()) == training_texts(make_problem(), None)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_class_without_a_threshold_leaves_the_training_text_as_it_was(make_probl
     ids=["tokens", "steps", "short", "long", "own text"],
 )
 def test_the_control_line_of_a_prompt(make_problem, control, line) -> None:
-    assert prompt_text(make_problem(), control) == turn(line) + "<|im_start|>think\n"
+    assert prompt_text(make_problem(), control) == user_turn(line) + "<|im_start|>think\n"
 
 
 def test_the_line_comes_after_options_and_instruction(make_problem) -> None:
@@ -132,7 +132,7 @@ def test_a_prompt_without_an_amount_is_an_error(make_problem) -> None:
 
 def test_a_mark_that_would_end_thinking_is_an_error(make_problem) -> None:
     with pytest.raises(ConfigError, match="ends thinking in the format `s1`.*s1-steps"):
-        trained(make_problem(), StepControl())
+        training_texts(make_problem(), StepControl())
 
 
 def test_a_recipe_names_control_by_kind() -> None:
@@ -145,7 +145,7 @@ def test_a_recipe_names_control_by_kind() -> None:
 def test_a_controlled_training_example_begins_with_its_prompt(
     smollm_tokenizer, make_problem
 ) -> None:
-    """The same ids for the line of the same amount."""
+    """Token ids are equal if the control line states the same amount."""
     problem, chat = make_problem(), ChatConfig(control=TokenControl(amount=32))
     example = training_ids(smollm_tokenizer, problem, thinking=THINKING, response="42", chat=chat)
     prompt = prompt_ids(smollm_tokenizer, problem, chat)
@@ -164,7 +164,7 @@ def test_split_steps_are_those_that_a_budget_counts(pieces) -> None:
 
 
 def test_length_control_combines_with_forcing(tmp_path, make_problem) -> None:
-    """TCC+BF: a cap in tokens; SCC+BF: in steps, which are those of the countdown."""
+    """s1's TCC+BF, a cap in tokens, and SCC+BF, a cap in steps: those of the countdown."""
     thinking = "3 left\nA A.\n2 left\nB B.\n1 left\nC C."
     line = "Think for up to 2 steps."
     scripts = {f"{QUESTION}\n{line}": Script(thinking=(thinking,), answer="42")}
@@ -177,19 +177,19 @@ def test_length_control_combines_with_forcing(tmp_path, make_problem) -> None:
         points=[Point(100), Point(100, steps=2), Point(11)],
     )  # fmt: skip
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        (found,) = Sampler(session, ledger, tag="t").complete(tasks)
-    assert [one.thinking for one in found] == [
+        (completions,) = Sampler(session, ledger, tag="t").complete(tasks)
+    assert [completion.thinking for completion in completions] == [
         thinking,
         "3 left\nA A.\n2 left\nB B.",
         "3 left\nA A.",
     ]
     cap, natural = ThinkingEnd.CAP, ThinkingEnd.NATURAL
-    assert [one.thinking_end for one in found] == [natural, cap, cap]
-    assert [one.answer for one in found][1:] == ["Final Answer: 42"] * 2
+    assert [completion.thinking_end for completion in completions] == [natural, cap, cap]
+    assert [completion.answer for completion in completions][1:] == ["Final Answer: 42"] * 2
 
 
 def test_s1_steps_end_only_where_the_answer_begins(smollm_tokenizer) -> None:
-    """The special token begins each step, so that alone it declares nothing."""
+    """The special token begins each step, so by itself it does not declare an end."""
     format = compile_format(FORMATS["s1-steps"], smollm_tokenizer)
     assert format.long_triggers == ("<|im_start|>answer",)
     assert 1 not in format.trigger_ids

@@ -1,4 +1,4 @@
-"""Prompts and training text by golden ids, on the embedded model's tokenizer."""
+"""Token ids of prompts and training texts, with the embedded model's tokenizer."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def test_an_engine_that_cannot_roll_back_refuses_a_long_trigger(smollm_tokenizer
         require_single_token_trigger(tags, engine="vllm")
 
 
-def test_an_unknown_format_names_the_known_ones() -> None:
+def test_the_error_for_an_unknown_format_names_similar_ones() -> None:
     with pytest.raises(ConfigError, match="did you mean `think-tags`"):
         get_format("think-tag")
 
 
-def test_a_format_of_ones_own() -> None:
+def test_a_custom_format() -> None:
     own = {"mine": FormatConfig(start="[T]", end="[A]", end_triggers=("[A]",))}
     assert get_format("mine", own).end == "[A]"
 

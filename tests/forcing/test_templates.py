@@ -1,4 +1,4 @@
-"""Thinking in chat templates: detected formats, templates that open it, their variables."""
+"""Thinking in chat templates: detected formats, templates that open thinking, variables."""
 
 from __future__ import annotations
 

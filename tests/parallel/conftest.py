@@ -1,4 +1,4 @@
-"""A grader, and the context that live methods sample with."""
+"""A grader, and the context with which parallel methods sample."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from slowthink.engines.session import draw_uniform
 
 
 class SteppingSession(ReplaySession):
-    """Thinks `+1`, `+2` or `+3` a line, chosen by the request's own seed, until the sum written so
-    far is 6 or more; answers with the sum. So chains differ, and good ones show early."""
+    """Thinks lines of `+1`, `+2` or `+3`, chosen by the request's seed, until their sum is 6 or more;
+    answers with the sum. So chains differ, and good ones can be recognised early."""
 
     def __init__(self) -> None:
         super().__init__({})

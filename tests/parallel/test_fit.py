@@ -1,4 +1,4 @@
-"""A scorer made, saved and loaded: a tiny random model where weights do not matter, then a run's."""
+"""A scorer is trained, saved and loaded; with tiny random models."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def saved(tiny, tmp_path_factory):
     return folder
 
 
-def test_scores_are_those_of_transformers_own_class(saved) -> None:
+def test_scores_equal_those_of_the_class_in_transformers(saved) -> None:
     model = transformers.AutoModelForSequenceClassification.from_pretrained(saved)
     assert model.config.num_hidden_layers == 2
     with torch.inference_mode():
@@ -65,7 +65,7 @@ def test_scores_are_those_of_transformers_own_class(saved) -> None:
     )
 
 
-def test_a_start_of_another_text_costs_nothing_and_scores_the_same(saved) -> None:
+def test_a_prefix_of_another_text_costs_nothing_and_scores_the_same(saved) -> None:
     model = reward_model.RewardModel(saved, ENGINE, batch_size=2)
     together = model.score(SEQUENCES)
     assert model.cost.prefilled == 5 + 1 + 4
@@ -77,7 +77,7 @@ def test_a_model_without_a_head_is_refused(tiny) -> None:
         reward_model.RewardModel(tiny, ENGINE)
 
 
-def test_a_head_is_the_best_of_its_penalised_loss() -> None:
+def test_a_head_minimises_the_penalised_loss() -> None:
     """The gradient vanishes, with and without a bias; the scaling is in the weight."""
     torch.manual_seed(1)
     states = torch.randn(300, 5) * torch.tensor([1.0, 10.0, 0.1, 3.0, 1.0]) + 0.5
@@ -96,7 +96,7 @@ def test_a_head_is_the_best_of_its_penalised_loss() -> None:
         assert offset == 0 if not bias else abs(float(b.grad)) < 1e-4
 
 
-def test_a_probability_is_never_out_of_range() -> None:
+def test_a_probability_is_in_range() -> None:
     assert reward_model.sigmoid(-800.0) == 0.0
     assert reward_model.sigmoid(800.0) == 1.0
     assert reward_model.sigmoid(math.log(3)) == pytest.approx(0.75)
@@ -104,7 +104,7 @@ def test_a_probability_is_never_out_of_range() -> None:
 
 @pytest.fixture
 def run(tiny, tmp_path, make_problem):
-    """A finished run with a model that knows nothing."""
+    """A finished run with a random model."""
     root = tmp_path / "run"
     shutil.copytree(tiny, root / "train" / "model")
     recipe = Recipe(
@@ -126,20 +126,20 @@ def test_chains_that_are_all_wrong_are_an_error(run) -> None:
 
 
 def test_a_scorer_is_trained_from_a_run(run, tmp_path, make_problem) -> None:
-    """With labels of our own, since random weights answer nothing."""
+    """With made-up labels, since a random model has no right answers."""
     finished = open_run(run)
     examples, facts = sample_examples(finished)
     assert (facts["num_problems"], facts["num_chains"], facts["num_right"]) == (12, 24, 0)
-    examples = [replace(one, label=len(one.text) % 2 == 0) for one in examples]
+    examples = [replace(example, label=len(example.text) % 2 == 0) for example in examples]
     card = write_scorer(finished, examples, facts)
     assert (card["num_held_out"], card["auc"]["final"]["n"]) == (2, 4)
     assert json.loads((run.out / "scorer.json").read_text()) == card
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         config = ModelScorer(model=str(run.out))
         with open_scorer(config, finished.recipe, ledger=ledger) as scorer:
-            (found,) = scorer.score_texts([ScoreItem(make_problem(), "some thinking")])
-    assert 0 < found.score < 1
-    assert found.num_tokens > len(["some", "thinking"])
+            (scored,) = scorer.score_texts([ScoreItem(make_problem(), "some thinking")])
+    assert 0 < scored.score < 1
+    assert scored.num_tokens > len(["some", "thinking"])
     with pytest.raises(ConfigError, match="exists already"):
         make_scorer(run)
 

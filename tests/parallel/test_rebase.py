@@ -1,4 +1,4 @@
-"""Tree search on a toy model that thinks in steps: shares, budgets, tokens, caching."""
+"""Tree search on a toy model that thinks in steps: allocation, budgets, tokens, caching."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from slowthink.sampling.parallel.scorers import ScoredText, Scorer
 CONFIG = RebaseConfig(widths=(4,), max_step_tokens=8, max_steps=8)
 
 
-def towards_six() -> Scorer:
-    """Likes sums that can still be 6, and 6 best."""
+def six_scorer() -> Scorer:
+    """Scores sums by their distance to 6."""
     return Scorer(
         lambda items: [ScoredText(1 / (1 + abs(6 - total_of(i.text))), len(i.text)) for i in items],
         facts={},
     )
 
 
-def flat() -> Scorer:
+def constant_scorer() -> Scorer:
     return Scorer(lambda items: [ScoredText(0.5, 1) for _ in items], facts={})
 
 
-# --- sharing the width out ------------------------------------------------------------------------
+# --- allocating the width ------------------------------------------------------------------------
 
 
-def literal(scores: list[float], width: int, temperature: float) -> list[int]:
-    """The loop of the paper's code, as described."""
+def reference_loop(scores: list[float], width: int, temperature: float) -> list[int]:
+    """The loop of the paper's code, written independently."""
     shares = [math.exp(s / temperature) for s in scores]
     counts = dict.fromkeys(range(len(scores)), 0)
     left = width
@@ -49,15 +49,17 @@ def literal(scores: list[float], width: int, temperature: float) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_width_is_shared_as_in_the_literal_loop(seed) -> None:
-    draw = random.Random(seed)
-    scores = [draw.choice([0.1, 0.5, 0.5, 0.9, draw.random()]) for _ in range(draw.randint(1, 9))]
-    width = draw.randint(1, 16)
-    found = allocate(scores, width, temperature=0.2)
-    assert found == literal(scores, width, 0.2)
-    assert sum(found) == width
-    in_order = [n for _, n in sorted(zip(scores, found, strict=True), key=lambda p: (-p[0], -p[1]))]
-    assert in_order == sorted(found, reverse=True)
+def test_the_width_is_allocated_as_in_the_papers_code(seed) -> None:
+    rng = random.Random(seed)
+    scores = [rng.choice([0.1, 0.5, 0.5, 0.9, rng.random()]) for _ in range(rng.randint(1, 9))]
+    width = rng.randint(1, 16)
+    counts = allocate(scores, width, temperature=0.2)
+    assert counts == reference_loop(scores, width, 0.2)
+    assert sum(counts) == width
+    in_order = [
+        n for _, n in sorted(zip(scores, counts, strict=True), key=lambda p: (-p[0], -p[1]))
+    ]
+    assert in_order == sorted(counts, reverse=True)
 
 
 def test_equal_scores_share_evenly_and_large_ones_do_not_overflow() -> None:
@@ -70,7 +72,7 @@ def test_equal_scores_share_evenly_and_large_ones_do_not_overflow() -> None:
 
 def test_a_search_ends_with_as_many_chains_as_its_width(context_for, make_problem) -> None:
     with context_for(SteppingSession()) as context:
-        (tree,) = search(context, [make_problem(answer="6")], towards_six(), CONFIG, 4)
+        (tree,) = search(context, [make_problem(answer="6")], six_scorer(), CONFIG, 4)
     assert len(tree.chains) == 4
     assert {chain.state for chain in tree.chains} == {NodeState.NATURAL}
     for chain in tree.chains:
@@ -83,8 +85,8 @@ def test_a_search_ends_with_as_many_chains_as_its_width(context_for, make_proble
 def test_a_scorer_that_knows_the_answer_finds_it(context_for, make_problem) -> None:
     problems = [make_problem(f"q{i}", "6") for i in range(30)]
     with context_for(SteppingSession()) as context:
-        guided = rebase_curves(context, problems, towards_six(), CONFIG)["majority"][0]
-        blind = rebase_curves(context, problems, flat(), CONFIG)["majority"][0]
+        guided = rebase_curves(context, problems, six_scorer(), CONFIG)["majority"][0]
+        blind = rebase_curves(context, problems, constant_scorer(), CONFIG)["majority"][0]
     assert guided.accuracy > blind.accuracy + 0.1
     assert guided.n == blind.n == 30
 
@@ -92,52 +94,51 @@ def test_a_scorer_that_knows_the_answer_finds_it(context_for, make_problem) -> N
 def test_all_tokens_are_counted_pruned_steps_included(context_for, make_problem) -> None:
     session = SteppingSession()
     with context_for(session) as context:
-        (tree,) = search(context, [make_problem(answer="6")], towards_six(), CONFIG, 4)
-    ends = 2 * len(tree.chains)  # an end token each after thinking and answer, drawn and not kept
-    assert session.cost.decoded + session.cost.forced == tree.num_tokens + ends
-    kept = sum(len(chain.thinking) for chain in tree.chains)
-    assert tree.num_tokens > kept
+        (tree,) = search(context, [make_problem(answer="6")], six_scorer(), CONFIG, 4)
+    num_ends = 2 * len(tree.chains)  # end tokens of thinking and answer, which are discarded
+    assert session.cost.decoded + session.cost.forced == tree.num_tokens + num_ends
+    assert tree.num_tokens > sum(len(chain.thinking) for chain in tree.chains)
 
 
 def test_a_repeated_search_reuses_all_completions(context_for, make_problem) -> None:
     problems = [make_problem("q1", "6"), make_problem("q2", "6")]
     with context_for(SteppingSession()) as context:
-        first = search(context, problems, towards_six(), CONFIG, 4)
+        first = search(context, problems, six_scorer(), CONFIG, 4)
     again = SteppingSession()
     with context_for(again) as context:
-        assert search(context, problems, towards_six(), CONFIG, 4) == first
+        assert search(context, problems, six_scorer(), CONFIG, 4) == first
     assert again.num_jobs == 0
 
 
 def test_a_killed_search_resumes(context_for, make_problem) -> None:
-    problem, steps = make_problem(answer="6"), []
+    problem, calls = make_problem(answer="6"), []
 
-    def dies(items):
-        steps.append(len(items))
-        if len(steps) == 2:
+    def fail_at_second_call(items):
+        calls.append(len(items))
+        if len(calls) == 2:
             raise KeyboardInterrupt
-        return towards_six().score_texts(items)
+        return six_scorer().score_texts(items)
 
-    whole, half, rest = SteppingSession(), SteppingSession(), SteppingSession()
-    with context_for(half) as context, pytest.raises(KeyboardInterrupt):
-        search(context, [problem], Scorer(dies, facts={}), CONFIG, 4)
-    with context_for(rest) as context:
-        found = search(context, [problem], towards_six(), CONFIG, 4)
+    complete, killed, resumed = SteppingSession(), SteppingSession(), SteppingSession()
+    with context_for(killed) as context, pytest.raises(KeyboardInterrupt):
+        search(context, [problem], Scorer(fail_at_second_call, facts={}), CONFIG, 4)
+    with context_for(resumed) as context:
+        results = search(context, [problem], six_scorer(), CONFIG, 4)
         context.ledger._db.executescript("DELETE FROM chains; DELETE FROM answers")
-    with context_for(whole) as context:
-        assert search(context, [problem], towards_six(), CONFIG, 4) == found
-    assert half.num_jobs + rest.num_jobs == whole.num_jobs
+    with context_for(complete) as context:
+        assert search(context, [problem], six_scorer(), CONFIG, 4) == results
+    assert killed.num_jobs + resumed.num_jobs == complete.num_jobs
 
 
-def test_the_cap_and_the_depth_hold(context_for, make_problem) -> None:
+def test_the_cap_and_the_depth_are_limits(context_for, make_problem) -> None:
     problem = make_problem(answer="6")
     with context_for(SteppingSession(), cap=5) as context:
-        (tree,) = search(context, [problem], towards_six(), CONFIG, 4)
+        (tree,) = search(context, [problem], six_scorer(), CONFIG, 4)
     assert max(len(chain.thinking) for chain in tree.chains) <= 5
     assert NodeState.CUT in {chain.state for chain in tree.chains}
     with context_for(SteppingSession()) as context:
         shallow = CONFIG.model_copy(update={"max_steps": 1})
-        (tree,) = search(context, [problem], towards_six(), shallow, 4)
+        (tree,) = search(context, [problem], six_scorer(), shallow, 4)
     assert len(tree.chains) == 4
     assert all(chain.thinking.count("\n") == 1 for chain in tree.chains)
 
@@ -145,28 +146,28 @@ def test_the_cap_and_the_depth_hold(context_for, make_problem) -> None:
 def test_a_long_step_is_cut_into_several(context_for, make_problem) -> None:
     short = CONFIG.model_copy(update={"max_step_tokens": 2, "max_steps": 25})
     with context_for(SteppingSession()) as context:
-        (tree,) = search(context, [make_problem(answer="6")], flat(), short, 2)
+        (tree,) = search(context, [make_problem(answer="6")], constant_scorer(), short, 2)
     assert {chain.state for chain in tree.chains} == {NodeState.NATURAL}
     assert all(total_of(chain.thinking) >= 6 for chain in tree.chains)
 
 
-def test_a_cut_chain_is_closed_as_one_run_would_be(context_for, make_problem) -> None:
+def test_a_chain_is_closed_as_in_a_single_run(context_for, make_problem) -> None:
     """A new line, the delimiter and the cue; after a natural end the delimiter alone."""
     with context_for(SteppingSession(), cap=4) as context:
-        (tree,) = search(context, [make_problem(answer="6")], flat(), CONFIG, 2)
+        (tree,) = search(context, [make_problem(answer="6")], constant_scorer(), CONFIG, 2)
         decode = context.session.tokenizer.decode
     for chain in tree.chains:
         assert chain.thinking[-1] != "\n"
         assert decode(chain.completion.closing_ids) == "<|im_start|>answer\nFinal Answer:"
     with context_for(SteppingSession()) as context:
-        (tree,) = search(context, [make_problem(answer="6")], flat(), CONFIG, 2)
+        (tree,) = search(context, [make_problem(answer="6")], constant_scorer(), CONFIG, 2)
     assert decode(tree.chains[0].completion.closing_ids) == "<|im_start|>answer\n"
 
 
-def test_a_wider_search_is_one_more_point(context_for, make_problem) -> None:
+def test_each_width_is_a_point_of_the_curves(context_for, make_problem) -> None:
     config = CONFIG.model_copy(update={"widths": (2, 4)})
     with context_for(SteppingSession()) as context:
-        curves = rebase_curves(context, [make_problem(answer="6")], towards_six(), config)
+        curves = rebase_curves(context, [make_problem(answer="6")], six_scorer(), config)
     assert [point.k for point in curves["majority"]] == [2, 4]
     assert curves["majority"][1].tokens_per_problem > curves["majority"][0].tokens_per_problem
     assert list(curves) == ["majority", "weighted"]
@@ -175,24 +176,24 @@ def test_a_wider_search_is_one_more_point(context_for, make_problem) -> None:
 def test_problems_that_cannot_be_graded_are_left_out(context_for, make_problem) -> None:
     problems = [make_problem("q1", "6"), make_problem("q2", None)]
     with context_for(SteppingSession()) as context:
-        curves = rebase_curves(context, problems, towards_six(), CONFIG)
+        curves = rebase_curves(context, problems, six_scorer(), CONFIG)
     assert curves["majority"][0].n == 1
 
 
-def test_what_cannot_be_searched_is_refused(context_for, make_problem) -> None:
+def test_greedy_sampling_and_a_minimum_of_thinking_are_errors(context_for, make_problem) -> None:
     with (
         context_for(SteppingSession(), temperature=0) as context,
         pytest.raises(ConfigError, match="REBASE at temperature 0"),
     ):
-        search(context, [make_problem()], flat(), CONFIG, 2)
+        search(context, [make_problem()], constant_scorer(), CONFIG, 2)
     with (
         context_for(SteppingSession(), min_thinking_tokens=5) as context,
         pytest.raises(ConfigError, match="min_thinking_tokens 5"),
     ):
-        search(context, [make_problem()], flat(), CONFIG, 2)
+        search(context, [make_problem()], constant_scorer(), CONFIG, 2)
 
 
-# --- rejection, live ------------------------------------------------------------------------------
+# --- rejection sampling -----------------------------------------------------------------------------
 
 
 def test_rejection_sampling_stops_at_the_first_short_chain(context_for, make_problem) -> None:
@@ -200,15 +201,15 @@ def test_rejection_sampling_stops_at_the_first_short_chain(context_for, make_pro
     config = RejectionConfig(limits=(9, 15), max_tries=5)
     session = SteppingSession()
     with context_for(session) as context:
-        tries = sample_until_decided(context, problems, config)
-    for found in tries.values():
-        short = [one.num_thinking_tokens <= 9 for one in found]
-        assert short[:-1] == [False] * (len(found) - 1)
-        assert short[-1] or len(found) == 5
-    assert session.num_jobs == sum(map(len, tries.values()))
+        by_problem = sample_until_decided(context, problems, config)
+    for samples in by_problem.values():
+        is_short = [sample.num_thinking_tokens <= 9 for sample in samples]
+        assert is_short[:-1] == [False] * (len(samples) - 1)
+        assert is_short[-1] or len(samples) == 5
+    assert session.num_jobs == sum(map(len, by_problem.values()))
     again = SteppingSession()
     with context_for(again) as context:
-        assert sample_until_decided(context, problems, config) == tries
+        assert sample_until_decided(context, problems, config) == by_problem
     assert again.num_jobs == 0
 
 
@@ -231,6 +232,6 @@ def test_a_token_that_ends_with_a_step_end_is_one_too() -> None:
     assert step_triggers(Words(), ["\n\n"]) == ("\n\n", ".\n\n")
 
 
-def test_prefixes_end_where_steps_do() -> None:
+def test_prefixes_end_with_steps() -> None:
     assert step_prefixes("a. b.\nc.", (".", "\n")) == ["a.", "a. b.", "a. b.\n"]
     assert step_prefixes("none", ("\n",)) == []

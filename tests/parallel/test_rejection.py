@@ -1,4 +1,4 @@
-"""Rejection sampling: the decision against a literal loop; only missing samples are drawn."""
+"""Rejection sampling: decisions against a simple loop; only missing samples are generated."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from slowthink.sampling.parallel.rejection import (
 )
 
 
-def made(seed: int, *, n: int = 8) -> list[RejectionSample]:
-    draw = random.Random(seed)
+def made_samples(seed: int, *, n: int = 8) -> list[RejectionSample]:
+    rng = random.Random(seed)
     return [
-        RejectionSample(num_thinking_tokens=draw.randint(1, 60), ended=draw.random() < 0.8,
-            correct=draw.random() < 0.5, num_tokens=draw.randint(61, 90))
+        RejectionSample(num_thinking_tokens=rng.randint(1, 60), ended=rng.random() < 0.8,
+            correct=rng.random() < 0.5, num_tokens=rng.randint(61, 90))
         for _ in range(n)
     ]  # fmt: skip
 
@@ -28,17 +28,17 @@ def made(seed: int, *, n: int = 8) -> list[RejectionSample]:
 @pytest.mark.parametrize("max_tries", [1, 3, 8])
 @pytest.mark.parametrize("seed", range(6))
 def test_the_first_short_sample_is_accepted_and_all_tokens_count(seed, max_tries, limit) -> None:
-    tries, spent, number = made(seed), 0, 0
+    samples, num_tokens, num_tries = made_samples(seed), 0, 0
     accepted = None
-    while accepted is None and number < max_tries:
-        one = tries[number]
-        number, spent = number + 1, spent + one.num_tokens
-        if one.ended and one.num_thinking_tokens <= limit:
-            accepted = one
-    found = decide(tries, limit=limit, max_tries=max_tries)
-    assert (found.num_tries, found.num_tokens) == (number, spent)
-    assert found.state is (RejectionState.ACCEPTED if accepted else RejectionState.UNRESOLVED)
-    assert found.correct is bool(accepted and accepted.correct)
+    while accepted is None and num_tries < max_tries:
+        sample = samples[num_tries]
+        num_tries, num_tokens = num_tries + 1, num_tokens + sample.num_tokens
+        if sample.ended and sample.num_thinking_tokens <= limit:
+            accepted = sample
+    result = decide(samples, limit=limit, max_tries=max_tries)
+    assert (result.num_tries, result.num_tokens) == (num_tries, num_tokens)
+    assert result.state is (RejectionState.ACCEPTED if accepted else RejectionState.UNRESOLVED)
+    assert result.correct is bool(accepted and accepted.correct)
 
 
 def test_too_few_samples_leave_a_problem_open() -> None:
@@ -58,5 +58,5 @@ def test_one_set_of_samples_serves_several_limits() -> None:
     long = RejectionSample(num_thinking_tokens=9, ended=True, correct=True, num_tokens=11)
     tries = {"p": [long, short], "q": [long, long]}
     points = rejection_curve(tries, RejectionConfig(limits=(9, 5), max_tries=2))
-    found = [(p.k, p.accuracy, p.tokens_per_problem, p.unresolved_rate) for p in points]
-    assert found == [(5, 0.0, (17 + 22) / 2, 0.5), (9, 1.0, 11.0, 0.0)]
+    fields = [(p.k, p.accuracy, p.tokens_per_problem, p.unresolved_rate) for p in points]
+    assert fields == [(5, 0.0, (17 + 22) / 2, 0.5), (9, 1.0, 11.0, 0.0)]

@@ -1,4 +1,4 @@
-"""Scorers: a function, a judge's marks, what is remembered; AUC against all pairs."""
+"""Scorers: functions, judges' marks, cached scores; AUC against all pairs."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def ledger(tmp_path):
 def test_a_function_scores(ledger, make_problem) -> None:
     config = FunctionScorer(function="test_scorers:by_length")
     with open_scorer(config, Recipe(name="r"), ledger=ledger) as scorer:
-        found = scorer.score([ScoreItem(make_problem("ab"), t) for t in ("", "xyz")])
-    assert found == [2.0, 5.0]
+        scores = scorer.score([ScoreItem(make_problem("ab"), t) for t in ("", "xyz")])
+    assert scores == [2.0, 5.0]
 
 
 @pytest.mark.parametrize("name", ["no_such_module:f", "math:no_such", "math", "math:pi"])
@@ -88,9 +88,9 @@ def test_a_mark_is_read_from_the_last_line_only(text, mark) -> None:
     assert parse_mark(text) == mark
 
 
-def judge_of(script, monkeypatch) -> ReplaySession:
-    """A session that replies by script; its keys are the judge's prompts."""
-    session = ReplaySession(script)
+def open_replayed(scripts, monkeypatch) -> ReplaySession:
+    """Let the judge's model replay scripts, by prompt."""
+    session = ReplaySession(scripts)
     monkeypatch.setattr(prompted_model, "open_session", lambda *a, **k: session)
     return session
 
@@ -100,32 +100,32 @@ def test_a_judge_marks_through_the_ledger(ledger, make_problem, monkeypatch) -> 
         ScoreItem(make_problem("What is 1 + 1?"), "It is >>> 2"),
         ScoreItem(make_problem("q"), "t"),
     )
-    prompt, unreadable = (scorers._messages(one)[-1]["content"] for one in (item, other))
+    prompt, unreadable = (scorers._messages(i)[-1]["content"] for i in (item, other))
     assert prompt.count(">>>") == 2
     scripts = {
         prompt: Script(thinking=("It holds.\nMARK: 8",), answer=""),
         unreadable: Script(thinking=("Maybe.",), answer=""),
     }
-    judge_of(scripts, monkeypatch)
+    open_replayed(scripts, monkeypatch)
     recipe = Recipe(name="r", engine=EngineConfig(kind="replay"))
     config = JudgeScorer(model="base")
     with open_scorer(config, recipe, ledger=ledger) as scorer:
-        found = scorer.score_texts([item, other])
-        assert [one.score for one in found] == [0.8, 0.5]
+        scored = scorer.score_texts([item, other])
+        assert [text.score for text in scored] == [0.8, 0.5]
         assert (scorer.facts["num_marks"], scorer.facts["num_unreadable"]) == (2, 1)
         assert scorer.cost.decoded > 0
-        assert found[0].num_tokens > len(prompt)
-    session = judge_of(scripts, monkeypatch)
+        assert scored[0].num_tokens > len(prompt)
+    session = open_replayed(scripts, monkeypatch)
     with open_scorer(config, recipe, ledger=ledger) as scorer:
         assert scorer.score([item]) == [0.8]
         assert session.cost.decoded == 0
 
 
 def test_marks_keep_their_ledger_keys(ledger, make_problem, monkeypatch) -> None:
-    """The key of this mark in ledgers made before, so that stored marks are reused."""
+    """This mark's key in existing ledgers, so that stored marks are reused."""
     item = ScoreItem(make_problem("What is 1 + 1?"), "It is >>> 2 ")
     prompt = scorers._messages(item)[-1]["content"]
-    judge_of({prompt: Script(thinking=("MARK: 8",), answer="")}, monkeypatch)
+    open_replayed({prompt: Script(thinking=("MARK: 8",), answer="")}, monkeypatch)
     with open_scorer(JudgeScorer(model="base"), Recipe(name="r"), ledger=ledger) as scorer:
         scorer.score([item])
     key = "781880369db92710923a396f98ddc5d2"
@@ -133,7 +133,7 @@ def test_marks_keep_their_ledger_keys(ledger, make_problem, monkeypatch) -> None
 
 
 def test_an_attempt_too_long_for_the_judge_is_an_error(ledger, make_problem, monkeypatch) -> None:
-    judge_of({}, monkeypatch)
+    open_replayed({}, monkeypatch)
     item = ScoreItem(make_problem(), "so " * 100_000)
     with (
         open_scorer(JudgeScorer(model="base"), Recipe(name="r"), ledger=ledger) as scorer,
@@ -148,8 +148,8 @@ def test_the_text_of_a_stored_transcript() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_auc_counts_all_pairs(seed) -> None:
-    draw = random.Random(seed)
-    items = [LabelledScore(f"p{draw.randint(0, 3)}", draw.choice([0.1, 0.2, 0.2, 0.7]), draw.random() < 0.5)
+    rng = random.Random(seed)
+    items = [LabelledScore(f"p{rng.randint(0, 3)}", rng.choice([0.1, 0.2, 0.2, 0.7]), rng.random() < 0.5)
              for _ in range(30)]  # fmt: skip
     wins, within = [], []
     for a, b in itertools.product(items, items):
@@ -157,17 +157,17 @@ def test_auc_counts_all_pairs(seed) -> None:
             win = 1.0 if a.score > b.score else 0.5 if a.score == b.score else 0.0
             wins.append(win)
             within += [win] if a.problem_id == b.problem_id else []
-    found = auc_report(items)
+    report = auc_report(items)
     assert auc([i.score for i in items], [i.label for i in items]) == pytest.approx(
         sum(wins) / len(wins)
     )
-    assert found["auc"] == pytest.approx(sum(wins) / len(wins), abs=1e-4)
-    assert found["auc_within_problem"] == pytest.approx(sum(within) / len(within), abs=1e-4)
-    assert found["num_pairs_within"] == len(within)
-    assert found["ci95"][0] < found["auc"] < found["ci95"][1]
+    assert report["auc"] == pytest.approx(sum(wins) / len(wins), abs=1e-4)
+    assert report["auc_within_problem"] == pytest.approx(sum(within) / len(within), abs=1e-4)
+    assert report["num_pairs_within"] == len(within)
+    assert report["ci95"][0] < report["auc"] < report["ci95"][1]
 
 
-def test_half_the_layers_are_chosen_where_they_lose_little() -> None:
+def test_half_the_layers_are_chosen_if_they_lose_little() -> None:
     tried = [
         {"layers": 15, "l2": 0.01, "auc": 0.750},
         {"layers": 15, "l2": 0.1, "auc": 0.739},
@@ -178,5 +178,9 @@ def test_half_the_layers_are_chosen_where_they_lose_little() -> None:
 
 
 def test_without_both_kinds_there_is_no_auc() -> None:
-    found = auc_report([LabelledScore("p", 0.5, True)])
-    assert (found["auc"], found["ci95"], found["auc_within_problem"]) == (None, [None, None], None)
+    report = auc_report([LabelledScore("p", 0.5, True)])
+    assert (report["auc"], report["ci95"], report["auc_within_problem"]) == (
+        None,
+        [None, None],
+        None,
+    )

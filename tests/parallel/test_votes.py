@@ -1,4 +1,4 @@
-"""Votes and best-of-n against every subset counted out."""
+"""Votes and best-of-n against the mean over all subsets."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from slowthink.analysis.statistics import Interval, wilson
 from slowthink.analysis.votes import ProblemVotes, Sample, best_of_n, curve_point, vote, vote_curve
 
 
-def made(seed: int, *, n: int = 6) -> list[Sample]:
-    """Samples with equal answers, no answers and equal scores among them; answer 0 is right."""
-    draw = random.Random(seed)
-    answers = [draw.choice([0, 0, 1, 2, None]) for _ in range(n)]
+def made_samples(seed: int, *, n: int = 6) -> list[Sample]:
+    """Samples, some with equal answers, no answer or equal scores; answer 0 is right."""
+    rng = random.Random(seed)
+    answers = [rng.choice([0, 0, 1, 2, None]) for _ in range(n)]
     return [
-        Sample(a, a == 0, draw.randint(5, 40), draw.choice([0.1, 0.4, 0.4, 0.9])) for a in answers
+        Sample(a, a == 0, rng.randint(5, 40), rng.choice([0.1, 0.4, 0.4, 0.9])) for a in answers
     ]
 
 
-def by_hand(subset, method: str) -> float:
-    """The chance of the right answer from these samples, ties split."""
+def accuracy(subset, method: str) -> float:
+    """Probability that these samples choose the right answer, with ties broken at random."""
     if method == "best-of-n":
-        top = max(s.score for s in subset)
-        best = [s for s in subset if s.score == top]
+        best_score = max(s.score for s in subset)
+        best = [s for s in subset if s.score == best_score]
         return sum(s.correct for s in best) / len(best)
     votes: dict = {}
     for s in subset:
@@ -39,25 +39,27 @@ def by_hand(subset, method: str) -> float:
 @pytest.mark.parametrize("method", ["majority", "weighted", "best-of-n"])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_curve_is_the_mean_over_all_subsets(method, seed) -> None:
-    samples = {"p": made(seed), "q": made(seed + 100)}
+    samples = {"p": made_samples(seed), "q": made_samples(seed + 100)}
     for point in vote_curve(samples, method=method, ks=[1, 2, 3, 6], num_resamples=100):
         expected, tokens = [], []
         for group in samples.values():
             subsets = list(itertools.combinations(group, point.k))
-            expected.append(sum(by_hand(s, method) for s in subsets) / len(subsets))
-            tokens.append(sum(sum(s.num_tokens for s in one) for one in subsets) / len(subsets))
+            expected.append(sum(accuracy(s, method) for s in subsets) / len(subsets))
+            tokens.append(
+                sum(sum(s.num_tokens for s in subset) for subset in subsets) / len(subsets)
+            )
         assert point.accuracy == pytest.approx(sum(expected) / 2)
         assert point.tokens_per_problem == pytest.approx(sum(tokens) / 2)
         assert point.n == 2
 
 
 def test_every_k_is_a_power_of_two_or_all() -> None:
-    assert [p.k for p in vote_curve({"p": made(0)}, method="majority")] == [1, 2, 4, 6]
+    assert [p.k for p in vote_curve({"p": made_samples(0)}, method="majority")] == [1, 2, 4, 6]
 
 
 def test_the_scorers_tokens_count_for_methods_that_use_scores() -> None:
     options = {"ks": [4], "scorer_tokens_per_sample": 30.0}
-    cost = {m: vote_curve({"p": made(0)}, method=m, **options)[0].scorer_tokens_per_problem
+    cost = {m: vote_curve({"p": made_samples(0)}, method=m, **options)[0].scorer_tokens_per_problem
             for m in ("majority", "weighted", "best-of-n")}  # fmt: skip
     assert cost == {"majority": 0.0, "weighted": 120.0, "best-of-n": 120.0}
 
@@ -81,7 +83,7 @@ def test_negative_weights_do_not_vote() -> None:
 
 def test_more_samples_than_there_are_is_an_error() -> None:
     with pytest.raises(ValueError, match="k = 7 of 6"):
-        vote_curve({"p": made(0)}, method="best-of-n", ks=[7])
+        vote_curve({"p": made_samples(0)}, method="best-of-n", ks=[7])
 
 
 def test_nobody_votes_for_no_answer() -> None:
