@@ -1,6 +1,6 @@
-"""A sampling run in a process of its own, killed at random moments and started again.
+"""A sampling run in a separate process, killed at random moments and started again.
 
-python -m benchmarks.killing --kills 50 --model smollm2-135m --json     # without: on scripts
+python -m benchmarks.killing --kills 50 --model smollm2-135m --json     # default model: scripts
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ def make_problems(num: int) -> list[Problem]:
 
 
 class SlowReplay(ReplaySession):
-    """Takes its time, so that a kill finds it at work."""
+    """Sleeps before each result, so that the process is killed in the middle."""
 
     def completed(self, timeout: float | None = None) -> Any:
         time.sleep(0.003)
         return super().completed(timeout)
 
 
-def open_made(model: str, problems: list[Problem]) -> Session:
+def open_test_session(model: str, problems: list[Problem]) -> Session:
     if model == SCRIPTED:
         scripts = {
-            one.question: Script(thinking=(f"t{n}" * (n % 4 + 1), " hm", " so"), answer=f"{n}")
-            for n, one in enumerate(problems)
+            problem.question: Script(thinking=(f"t{n}" * (n % 4 + 1), " hm", " so"), answer=f"{n}")
+            for n, problem in enumerate(problems)
         }
         return SlowReplay(scripts, tokens_per_call=3)
     from slowthink.engines.transformers.session import TransformersSession
@@ -60,30 +60,30 @@ def open_made(model: str, problems: list[Problem]) -> Session:
     return session
 
 
-def work(path: Path, model: str, num_problems: int) -> list[Any]:
-    """Ask everything; prints a line for each record that is on the disk."""
+def complete_all(path: Path, model: str, num_problems: int) -> list[Any]:
+    """Complete all tasks; prints a line after each transaction of the ledger."""
 
-    class Telling(Ledger):
-        def record(self, *args: Any, **more: Any) -> None:
-            super().record(*args, **more)
+    class ReportingLedger(Ledger):
+        def record(self, *args: Any, **options: Any) -> None:
+            super().record(*args, **options)
             print(".", flush=True)
 
     problems = make_problems(num_problems)
-    with open_made(model, problems) as session, Telling(path) as ledger:
+    with open_test_session(model, problems) as session, ReportingLedger(path) as ledger:
         print("ready", flush=True)
         tasks = make_tasks(
             session, problems, recipe=Recipe(name="r"), chat=ChatConfig(format="s1"),
             budget=Budget(answer_tokens=12), sampling=Sampling(), points=POINTS,
         )  # fmt: skip
-        found = Sampler(session, ledger, tag="t").complete(tasks)
-    return [plain(completion) for completions in found for completion in completions]
+        by_task = Sampler(session, ledger, tag="t").complete(tasks)
+    return [plain(completion) for completions in by_task for completion in completions]
 
 
 def start(path: Path, model: str, num_problems: int, out: Path) -> subprocess.Popen[str]:
     code = (
-        "import sys, json; from pathlib import Path; from benchmarks.killing import work; "
-        "a = sys.argv; found = work(Path(a[1]), a[2], int(a[3])); "
-        "Path(a[4]).write_text(json.dumps(found, sort_keys=True))"
+        "import sys, json; from pathlib import Path; from benchmarks.killing import complete_all; "
+        "a = sys.argv; completions = complete_all(Path(a[1]), a[2], int(a[3])); "
+        "Path(a[4]).write_text(json.dumps(completions, sort_keys=True))"
     )
     root = Path(__file__).parent.parent
     arguments = [sys.executable, "-c", code, str(path), model, str(num_problems), str(out)]
@@ -99,82 +99,83 @@ def finish(path: Path, model: str, num_problems: int, out: Path) -> str:
 
 @dataclass
 class Contents:
-    """What a ledger holds."""
+    """Contents of a ledger."""
 
     chains: dict[str, Chain]
     answers: dict[str, Any]
-    counted: int
-    """Tokens that it says were decoded."""
-    durable: int
-    """Tokens of the chains and answers that it holds which somebody decoded."""
+    num_counted: int
+    """Number of decoded tokens, as counted by the ledger."""
+    num_durable: int
+    """Number of decoded tokens in the stored chains and answers."""
     num_rows: int
     num_records: int
 
 
-def contents(path: Path) -> Contents:
+def read_contents(path: Path) -> Contents:
     with sqlite3.connect(path) as database:
         keys = [key for (key,) in database.execute("SELECT key FROM chains")]
-        num = sum(database.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0]
+        num_rows = sum(database.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0]
                   for t in ("chains", "answers"))  # fmt: skip
-        (records,) = database.execute("SELECT COUNT(*) FROM spent").fetchone()
+        (num_records,) = database.execute("SELECT COUNT(*) FROM spent").fetchone()
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     database.close()
     with Ledger(path) as ledger:
         chains, answers = ledger.chains(keys), ledger.answers(keys)
-        counted = ledger.spent("t")[0].decoded
-    thought = sum(
+        num_counted = ledger.spent("t")[0].decoded
+    num_thinking = sum(
         len(chain.ids) - sum(event.forced for event in chain.events) + len(chain.events)
         for chain in chains.values()
     )
-    said = sum(len(one.ids) + (one.end_reason.value == "stop") for one in answers.values())
+    num_answer = sum(len(a.ids) + (a.end_reason.value == "stop") for a in answers.values())
     return Contents(
-        chains=chains, answers=answers, counted=counted, durable=thought + said, num_rows=num,
-        num_records=records,
+        chains=chains, answers=answers, num_counted=num_counted,
+        num_durable=num_thinking + num_answer, num_rows=num_rows, num_records=num_records,
     )  # fmt: skip
 
 
 def killed_run(
     folder: Path, *, model: str, num_problems: int, num_kills: int, most_records: int, seed: int = 0
 ) -> dict[str, Any]:
-    """Kill the run at random moments, see after each kill that all told is there, and finish it."""
+    """Kill the run at random moments, check after each that all reported results are stored, and
+    finish it."""
     rng, path = random.Random(seed), folder / "killed.sqlite"
-    kills = counted = rows = told = 0
+    kills = num_counted = num_rows = num_reported = 0
     while kills < num_kills:
         child = start(path, model, num_problems, folder / "killed.json")
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n", child.wait()
-        read = sum(bool(child.stdout.readline()) for _ in range(rng.randint(0, most_records)))
+        num_read = sum(bool(child.stdout.readline()) for _ in range(rng.randint(0, most_records)))
         time.sleep(rng.random() * 0.01)
         child.send_signal(signal.SIGKILL)
-        rest = child.stdout.read().count(".")
+        num_unread = child.stdout.read().count(".")
         child.stdout.close()
         if child.wait() == 0:
             break
         kills += 1
-        found = contents(path)
-        assert found.counted == found.durable, "counted is durable, and the other way round"
-        told += read + rest
-        assert found.num_records >= told, "what was told to be recorded is there"
-        assert found.counted >= counted and found.num_rows >= rows, "nothing is lost"
-        counted, rows = found.counted, found.num_rows
+        contents = read_contents(path)
+        assert contents.num_counted == contents.num_durable, "counted tokens are those stored"
+        num_reported += num_read + num_unread
+        assert contents.num_records >= num_reported, "reported transactions are stored"
+        assert contents.num_counted >= num_counted and contents.num_rows >= num_rows, "nothing lost"
+        num_counted, num_rows = contents.num_counted, contents.num_rows
     killed = finish(path, model, num_problems, folder / "killed.json")
     whole = finish(folder / "whole.sqlite", model, num_problems, folder / "whole.json")
-    one, other = contents(path), contents(folder / "whole.sqlite")
+    resumed, complete = read_contents(path), read_contents(folder / "whole.sqlite")
     return {
         "kills": kills,
         "same_completions": killed == whole,
-        "same_chains": one.chains == other.chains,
-        "same_answers": one.answers == other.answers,
-        "tokens_counted": one.counted,
-        "tokens_durable": one.durable,
-        "tokens_without_kills": other.counted,
+        "same_chains": resumed.chains == complete.chains,
+        "same_answers": resumed.answers == complete.answers,
+        "tokens_counted": resumed.num_counted,
+        "tokens_durable": resumed.num_durable,
+        "tokens_without_kills": complete.num_counted,
     }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--model", default=SCRIPTED, help="A model in place of scripts.")
+    parser.add_argument("--model", default=SCRIPTED, help="A model instead of scripts.")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     real = options.model != SCRIPTED

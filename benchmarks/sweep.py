@@ -1,12 +1,11 @@
-"""What a whole curve costs in one pass: beside its longest run alone, and beside one run a point.
+"""Cost of a whole curve in one pass, compared with its longest point alone and a run per point.
 
 8 questions to the embedded model, greedy: caps of 16 to 512 thinking tokens, and 1 to 4 waits at
-the largest. Left to itself this model ends its thinking after 10 to 200 tokens, or never; so that
-all waits do occur an end counts as declared where P(end) >= 1e-4, and from token 384 on (the
-minimum): some 5 to 25 tokens apart, all four before 512. In a round each way has its turn on the
-same model.
+the largest. By itself this model ends its thinking after 10 to 200 tokens, or never. So that all
+waits occur, an end is declared if P(end) >= 1e-4, and from token 384 on (the minimum): 5 to 25
+tokens apart, all four before 512. In each round, every method runs once on the same model.
 
-Tokens are counted by the engine: `decoded` drawn, `prefilled` fed as prompts, `forced` fed between.
+Tokens are counted by the engine: `decoded` (sampled), `prefilled` (prompts), `forced`.
 
     {"sweep_over_longest": 1.27, "separate_over_sweep": 4.6, "separate_over_sweep_prefilled": 10.0}
 """
@@ -45,8 +44,8 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
-    """What is asked."""
+class Workload:
+    """Questions, budget and points."""
 
     caps: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     waits: tuple[int, ...] = (1, 2, 3, 4)
@@ -57,14 +56,14 @@ class Load:
 
     @property
     def points(self) -> tuple[Point, ...]:
-        """All points of the curve; the last is the longest."""
-        top = max(self.caps)
-        return (*map(Point, self.caps), *(Point(top, waits) for waits in self.waits))
+        """All points of the curve; the last is the largest."""
+        largest = max(self.caps)
+        return (*map(Point, self.caps), *(Point(largest, waits) for waits in self.waits))
 
 
 @dataclass
-class Way:
-    """What one way of asking spent: seconds a round, and the tokens of one."""
+class Method:
+    """Cost of one method: seconds of each round, tokens of the last one, and its thinking."""
 
     seconds: list[float] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
@@ -72,30 +71,30 @@ class Way:
 
 
 def run(*, num_rounds: int = 3) -> dict[str, Any]:
-    """Ratios of tokens, of one round as they are the same in all, and medians of seconds."""
+    """Ratios of tokens (equal in all rounds) and medians of seconds."""
     with open_session(MODEL, EngineConfig(batch_size=len(QUESTIONS))) as session:
-        return measure(session, Load(), num_rounds=num_rounds)
+        return measure(session, Workload(), num_rounds=num_rounds)
 
 
-def measure(session: Session, load: Load, *, num_rounds: int) -> dict[str, Any]:
-    """The three ways on a session, in turns."""
-    jobs = make_jobs(session, load)
-    longest = load.points[-1:]
-    sweep, alone, separate = Way(), Way(), Way()
+def measure(session: Session, workload: Workload, *, num_rounds: int) -> dict[str, Any]:
+    """Run the three methods in each round."""
+    jobs = make_jobs(session, workload)
+    longest = workload.points[-1:]
+    sweep, alone, separate = Method(), Method(), Method()
     for _ in range(num_rounds):
-        _take_turn(session, sweep, jobs, [load.points])
-        _take_turn(session, alone, jobs, [longest])
-        _take_turn(session, separate, jobs, [(point,) for point in load.points])
-    return summary(load, sweep, alone, separate)
+        _run_method(session, sweep, jobs, [workload.points])
+        _run_method(session, alone, jobs, [longest])
+        _run_method(session, separate, jobs, [(point,) for point in workload.points])
+    return summary(workload, sweep, alone, separate)
 
 
-def make_jobs(session: Session, load: Load) -> list[Job]:
-    """A job a question, of all points."""
+def make_jobs(session: Session, workload: Workload) -> list[Job]:
+    """One job per question, with all points."""
     budget = Budget(
-        min_thinking_tokens=load.minimum,
+        min_thinking_tokens=workload.minimum,
         end_rule="probability",
-        end_probability=load.end_probability,
-        answer_tokens=load.answer_tokens,
+        end_probability=workload.end_probability,
+        answer_tokens=workload.answer_tokens,
     )
     chat = ChatConfig(format=FORMAT)
     return [
@@ -109,9 +108,9 @@ def make_jobs(session: Session, load: Load) -> list[Job]:
                 budget=budget,
                 seed=0,
             ),
-            points=load.points,
+            points=workload.points,
         )
-        for question in QUESTIONS[: load.num_questions]
+        for question in QUESTIONS[: workload.num_questions]
     ]
 
 
@@ -120,88 +119,95 @@ def _problem(question: str) -> Problem:
     return Problem(id=name, duplicate_key=name, question=question, source="bench", source_row="0")
 
 
-def _take_turn(
-    session: Session, way: Way, jobs: Sequence[Job], runs: Sequence[tuple[Point, ...]]
+def _run_method(
+    session: Session, method: Method, jobs: Sequence[Job], runs: Sequence[tuple[Point, ...]]
 ) -> None:
-    """Ask for each of these sets of points by itself."""
-    before, started = session.cost, time.perf_counter()
-    found = []
+    """Run the jobs separately for each of these groups of points."""
+    cost_before, start_time = session.cost, time.perf_counter()
+    results = []
     for points in runs:
-        asked = [replace(job, points=points) for job in jobs]
-        found.append((points, list(generate(session, asked))))
-    way.seconds.append(time.perf_counter() - started)
-    way.cost = session.cost - before
-    cut = _cutter(session, jobs)
-    for points, outcomes in found:
-        for outcome in outcomes:
-            way.thinking |= {(outcome.key, point): cut(outcome, point) for point in points}
+        run_jobs = [replace(job, points=points) for job in jobs]
+        results.append((points, list(generate(session, run_jobs))))
+    method.seconds.append(time.perf_counter() - start_time)
+    method.cost = session.cost - cost_before
+    thinking_at = _thinking_at_points(session, jobs)
+    for points, run_results in results:
+        for result in run_results:
+            method.thinking |= {(result.key, p): thinking_at(result, p) for p in points}
 
 
-def _cutter(session: Session, jobs: Sequence[Job]) -> Callable[[JobResult, Point], tuple[int, ...]]:
+def _thinking_at_points(
+    session: Session, jobs: Sequence[Job]
+) -> Callable[[JobResult, Point], tuple[int, ...]]:
+    """A function that returns the thinking of a result at a point."""
     request = jobs[0].request
     format = compile_format(request.format, session.tokenizer, eos_ids=session.eos_ids)
     rules = make_rules(request.budget, format)
 
-    def cut(outcome: JobResult, point: Point) -> tuple[int, ...]:
-        found = cut_at(outcome.chain, rules, point)
-        assert found is not None
-        return found.ids
+    def thinking_at(result: JobResult, point: Point) -> tuple[int, ...]:
+        cut = cut_at(result.chain, rules, point)
+        assert cut is not None
+        return cut.ids
 
-    return cut
+    return thinking_at
 
 
-def summary(load: Load, sweep: Way, alone: Way, separate: Way) -> dict[str, Any]:
-    """The figures. Ratios of tokens are of decoded ones unless they say otherwise."""
-    same = [sweep.thinking[place] == ids for place, ids in separate.thinking.items()]
-    lengths = [len(sweep.thinking[key, load.points[-1]]) for key in {k for k, _ in sweep.thinking}]
+def summary(workload: Workload, sweep: Method, alone: Method, separate: Method) -> dict[str, Any]:
+    """The reported figures. Ratios are of decoded tokens unless the name says otherwise."""
+    same = [sweep.thinking[key] == ids for key, ids in separate.thinking.items()]
+    lengths = [
+        len(sweep.thinking[key, workload.points[-1]]) for key in {k for k, _ in sweep.thinking}
+    ]
     return {
         "sweep_over_longest": _ratio(sweep.cost.decoded, alone.cost.decoded),
         "separate_over_sweep": _ratio(separate.cost.decoded, sweep.cost.decoded),
         "separate_over_sweep_prefilled": _ratio(separate.cost.prefilled, sweep.cost.prefilled),
-        "sweep_over_longest_all_tokens": _ratio(_all(sweep.cost), _all(alone.cost)),
-        "separate_over_sweep_all_tokens": _ratio(_all(separate.cost), _all(sweep.cost)),
-        "sweep_over_longest_seconds": _pairwise(sweep.seconds, alone.seconds),
-        "separate_over_sweep_seconds": _pairwise(separate.seconds, sweep.seconds),
+        "sweep_over_longest_all_tokens": _ratio(_num_tokens(sweep.cost), _num_tokens(alone.cost)),
+        "separate_over_sweep_all_tokens": _ratio(
+            _num_tokens(separate.cost), _num_tokens(sweep.cost)
+        ),
+        "sweep_over_longest_seconds": _ratios(sweep.seconds, alone.seconds),
+        "separate_over_sweep_seconds": _ratios(separate.seconds, sweep.seconds),
         "seconds": {
-            name: round(statistics.median(way.seconds), 1)
-            for name, way in (("sweep", sweep), ("longest", alone), ("separate", separate))
+            name: round(statistics.median(method.seconds), 1)
+            for name, method in (("sweep", sweep), ("longest", alone), ("separate", separate))
         },
         "tokens": {
-            name: plain(way.cost)
-            for name, way in (("sweep", sweep), ("longest", alone), ("separate", separate))
+            name: plain(method.cost)
+            for name, method in (("sweep", sweep), ("longest", alone), ("separate", separate))
         },
-        "points": len(load.points),
-        "questions": load.num_questions,
-        "waits_made_to_occur": _waits(load, sweep),
+        "points": len(workload.points),
+        "questions": workload.num_questions,
+        "waits_made_to_occur": _share_of_waits(workload, sweep),
         "longest_thinking": {"min": min(lengths), "median": statistics.median(lengths)},
         "same_thinking_as_separate_runs": round(statistics.mean(same), 4),
         "rounds": len(sweep.seconds),
     }
 
 
-def _waits(load: Load, sweep: Way) -> float:
-    """Share of questions and numbers of waits whose thinking a further wait made longer."""
-    top = max(load.caps)
-    ladder = [Point(top), *(Point(top, waits) for waits in load.waits)]
+def _share_of_waits(workload: Workload, sweep: Method) -> float:
+    """Share of waits, over all questions, that made the thinking longer."""
+    cap = max(workload.caps)
+    points = [Point(cap), *(Point(cap, waits) for waits in workload.waits)]
     longer = [
         len(sweep.thinking[key, more]) > len(sweep.thinking[key, less])
         for key in {key for key, _ in sweep.thinking}
-        for less, more in itertools.pairwise(ladder)
+        for less, more in itertools.pairwise(points)
     ]
     return round(statistics.mean(longer), 4)
 
 
-def _all(cost: Cost) -> int:
+def _num_tokens(cost: Cost) -> int:
     return cost.prefilled + cost.decoded + cost.forced
 
 
-def _ratio(one: float, other: float) -> float:
-    return round(one / other, 3)
+def _ratio(numerator: float, denominator: float) -> float:
+    return round(numerator / denominator, 3)
 
 
-def _pairwise(ones: Sequence[float], others: Sequence[float]) -> dict[str, float]:
-    """The rounds' ratios."""
-    return spread([one / other for one, other in zip(ones, others, strict=True)])
+def _ratios(numerators: Sequence[float], denominators: Sequence[float]) -> dict[str, float]:
+    """The ratio of each round, summarised."""
+    return spread([n / d for n, d in zip(numerators, denominators, strict=True)])
 
 
 if __name__ == "__main__":
