@@ -17,7 +17,7 @@ from slowthink.recipe import EngineConfig
 from slowthink.records import AnswerEnd, Cost, EventKind
 from tests.tiny import END_PROBABILITY
 
-LOAD = sweep.Load(
+LOAD = sweep.Workload(
     caps=(4, 8, 16, 32, 64, 160), waits=(1, 2, 3, 4), num_questions=4, minimum=40,
     end_probability=END_PROBABILITY, answer_tokens=6,
 )  # fmt: skip
