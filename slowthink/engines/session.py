@@ -334,13 +334,9 @@ def closing_ids_after(
     return token_format.closing_ids(cut.ids, natural=natural, cue=cue)
 
 
-def draw_uniform(request: Request, *draw_key: object) -> float:
-    """The number in [0, 1) that decides one draw: a hash of the request's seed and `draw_key`."""
-    return seeded_uniform(request.seed, request.sample, *draw_key)
-
-
-def seeded_uniform(seed: int, sample: int, *draw_key: object) -> float:
-    """As `draw_uniform`, without a request."""
+def draw_uniform(seed: int, sample: int, *draw_key: object) -> float:
+    """The number in [0, 1) that decides one draw: a hash of a request's seed, its sample index and
+    the `draw_key` of the draw within it."""
     data = repr((seed, sample, *draw_key)).encode()
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") / 2**64
 

@@ -11,8 +11,7 @@ torch = pytest.importorskip("torch")
 
 from slowthink.engines.session import draw_uniform
 from slowthink.engines.token_sampling import Draw, distribution, sample_tokens
-from slowthink.forcing.formats import FORMATS
-from slowthink.records import Budget, Request, Sampling
+from slowthink.records import Sampling
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -9.0])
 
@@ -66,16 +65,12 @@ def test_draws_follow_the_distribution_without_the_banned(sampling, banned) -> N
     assert chi_square(counts, expected) < 1.0  # evenly spaced numbers: far below chance
 
 
-def test_the_numbers_that_decide_draws_are_uniform_and_their_own_per_place() -> None:
-    request = Request(
-        model="m", numerics="n", prompt_ids=(1,), format=FORMATS["s1"],
-        sampling=Sampling(temperature=1.0), budget=Budget(), seed=3,
-    )  # fmt: skip
-    numbers = [draw_uniform(request, place, 0) for place in range(4000)]
+def test_the_numbers_that_decide_draws_are_uniform_and_differ_by_position() -> None:
+    numbers = [draw_uniform(3, 0, position, 0) for position in range(4000)]
     counts = Counter(int(10 * u) for u in numbers)
     assert len(set(numbers)) == 4000
     assert chi_square(counts, dict.fromkeys(range(10), 400.0)) < 27.9  # p = 0.001, 9 degrees
-    assert draw_uniform(request, 5, 0) != draw_uniform(request, 5, 1)
+    assert draw_uniform(3, 0, 5, 0) != draw_uniform(3, 0, 5, 1)
 
 
 def test_greedy_takes_the_best_that_is_not_banned() -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import torch
 
-from slowthink.engines.session import Compiler, closing_ids_after, seeded_uniform
+from slowthink.engines.session import Compiler, closing_ids_after, draw_uniform
 from slowthink.engines.token_sampling import Draw, sample_tokens
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import CompiledArgs, compile_args
@@ -92,7 +92,7 @@ def generate_alone(model: int, prompt: list[int], args: ForcingArgs, *, seed: in
 
 def _drawer(sampling, seed, sample, triggers, tag=()):
     def draw_row(row, machine, banned):
-        number = seeded_uniform(seed, sample, *tag, machine.draw_key)
+        number = draw_uniform(seed, sample, *tag, machine.draw_key)
         return sample_tokens(row[None], [Draw(sampling, number, banned)], triggers=triggers)[0]
 
     return draw_row

@@ -16,7 +16,7 @@ class SteppingSession(ReplaySession):
 
     def _replay(self, job):
         self.num_jobs += 1
-        self._request = job.request
+        self._seed = job.request.seed, job.request.sample
         return super()._replay(job)
 
     def _script(self, prompt_ids):
@@ -24,7 +24,7 @@ class SteppingSession(ReplaySession):
         text = "\n" if thinking and not thinking.endswith("\n") else ""
         total = total_of(thinking)
         while total < 6:
-            step = 1 + int(3 * draw_uniform(self._request, len(thinking + text)))
+            step = 1 + int(3 * draw_uniform(*self._seed, len(thinking + text)))
             text, total = f"{text}+{step}\n", total + step
         return Script(thinking=(text,), answer=str(total_of(thinking)))
 

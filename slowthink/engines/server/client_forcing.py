@@ -156,9 +156,11 @@ class ClientForcing:
 
     def request_body(self, completion: CompletionRequest) -> dict[str, Any]:
         """The JSON of a completion request."""
-        features, sampling, ids = self.features, completion.request.sampling, list(completion.ids)
+        features, request, ids = self.features, completion.request, list(completion.ids)
+        sampling = request.sampling
+        seed = draw_uniform(request.seed, request.sample, "round", *completion.seed_key)
         optional = {
-            "seed": int(draw_uniform(completion.request, "round", *completion.seed_key) * 2**31),
+            "seed": int(seed * 2**31),
             "top_k": sampling.top_k or -1,
             "min_p": sampling.min_p,
         }

@@ -211,7 +211,7 @@ def _decoding_row(
         prefix=prefix,
         machine=machine,
         sampling=request.sampling,
-        uniform=functools.partial(draw_uniform, request, *draw_prefix),
+        uniform=functools.partial(draw_uniform, request.seed, request.sample, *draw_prefix),
         triggers=triggers if request.budget.end_rule == "probability" else frozenset(),
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from slowthink.engines.session import seeded_uniform
+from slowthink.engines.session import draw_uniform
 from slowthink.engines.vllm import draws
 from slowthink.engines.vllm.draws import END_RULES, DecisionTensors, HostCopy, SamplingTensors
 from slowthink.engines.vllm.request_flow import NO_END, RUNNER_UP, CompiledArgs, DeclaredEnd, Flow
@@ -316,9 +316,9 @@ def _uniforms(row: ForcedRow) -> tuple[float, float]:
     """The numbers that decide the token, and the token after a refusal."""
     position, num_events = row.draw_key()
     seed, sample, tag = row.history.seed, row.compiled.args.sample, row.instruction.draw_tag
-    first = seeded_uniform(seed, sample, *tag, (position, num_events))
+    first = draw_uniform(seed, sample, *tag, (position, num_events))
     redraws = row.instruction.on_end == RUNNER_UP
-    return first, seeded_uniform(seed, sample, *tag, (position, num_events + 1)) if redraws else 0.0
+    return first, draw_uniform(seed, sample, *tag, (position, num_events + 1)) if redraws else 0.0
 
 
 def _declared_end(row: ForcedRow, decision: Sequence[float], token: int) -> DeclaredEnd | None:
