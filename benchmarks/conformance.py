@@ -1,9 +1,9 @@
-"""vLLM against the transformers engine and a literal loop: same ids, or a near tie, each shown.
+"""Checks that vLLM, the transformers engine and a literal loop generate the same ids.
 
     python -m benchmarks.conformance --prompts 50 --cap 96 --model runs/quickstart/train/model
 
-fp32, greedy, one request at a time for the literal loop. A near tie is a step at which the literal
-loop's two likeliest tokens are less than 1e-3 apart in logits.
+fp32, greedy, one request at a time for the literal loop. Ids may differ at a near tie: a step at
+which the literal loop's two likeliest tokens are less than 1e-3 apart in logits. All are listed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from slowthink.recipe import ChatConfig, EngineConfig, SandboxSource, VllmConfig
 from slowthink.records import Budget, Request, Sampling
 from slowthink.stages.pool.sandbox import sandbox_problems
 
-NEAR = 1e-3
+NEAR_TIE = 1e-3
 
 
-def settings_of(cap: int) -> dict[str, dict[str, Any]]:
-    """Settings by name: the points of a chain, and what differs from the default budget."""
+def settings_for(cap: int) -> dict[str, dict[str, Any]]:
+    """Settings by name: the points of a chain, and changes of the default budget."""
     waits = (Point(cap, 2),)
     return {
         "cap": {"points": (Point(cap // 2),)},
@@ -49,12 +49,12 @@ def settings_of(cap: int) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def requests_of(session: Session, number: int, setting: dict[str, Any]) -> list[Request]:
-    """One request a problem of the sandbox."""
-    source = SandboxSource(num_problems=number, num_heldout=0)
-    named = dict(setting)
-    named.pop("points")
-    format = named.pop("format", "s1")
+def make_requests(session: Session, num: int, setting: dict[str, Any]) -> list[Request]:
+    """A request for each of `num` sandbox problems."""
+    source = SandboxSource(num_problems=num, num_heldout=0)
+    budget = dict(setting)
+    budget.pop("points")
+    format = budget.pop("format", "s1")
     chat = ChatConfig(format=format, system_prompt="")
     return [
         Request(
@@ -63,15 +63,15 @@ def requests_of(session: Session, number: int, setting: dict[str, Any]) -> list[
             prompt_ids=prompt_ids(session.tokenizer, problem, chat),
             format=FORMATS[format],
             sampling=Sampling(),
-            budget=Budget(answer_tokens=6, **named),
+            budget=Budget(answer_tokens=6, **budget),
             seed=0,
         )
-        for problem in list(sandbox_problems(source, seed=0))[:number]
+        for problem in list(sandbox_problems(source, seed=0))[:num]
     ]
 
 
-class Literal:
-    """s1's loop, token by token, as the paper tells it; nothing of the engines in it."""
+class LiteralLoop:
+    """s1's loop, token by token, as the paper describes it; independent of the engines."""
 
     def __init__(self, name: str, eos_ids: frozenset[int]) -> None:
         import torch
@@ -81,31 +81,34 @@ class Literal:
         self.torch = torch
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.eos = eos_ids
-        self._fed: list[int] = []
+        self.eos_ids = eos_ids
+        self._cached_ids: list[int] = []
         self._cache: Any = None
 
     def logits(self, ids: Sequence[int]) -> Any:
-        """Logits after these ids; what was fed before is not fed again."""
+        """Logits after these ids. The common prefix with the last ids is read from the KV cache."""
         from transformers import DynamicCache
 
-        same = 0
-        while same < min(len(ids) - 1, len(self._fed)) and ids[same] == self._fed[same]:
-            same += 1
-        if self._cache is None or same == 0:
-            self._cache, same = DynamicCache(), 0
+        num_same = 0
+        while (
+            num_same < min(len(ids) - 1, len(self._cached_ids))
+            and ids[num_same] == self._cached_ids[num_same]
+        ):
+            num_same += 1
+        if self._cache is None or num_same == 0:
+            self._cache, num_same = DynamicCache(), 0
         else:
-            self._cache.crop(same)
+            self._cache.crop(num_same)
         with self.torch.inference_mode():
             out = self.model(
-                input_ids=self.torch.tensor([list(ids[same:])]), past_key_values=self._cache,
-                position_ids=self.torch.arange(same, len(ids))[None], use_cache=True,
+                input_ids=self.torch.tensor([list(ids[num_same:])]), past_key_values=self._cache,
+                position_ids=self.torch.arange(num_same, len(ids))[None], use_cache=True,
             )  # fmt: skip
-        self._fed = list(ids)
+        self._cached_ids = list(ids)
         return out.logits[0, -1].clone()
 
-    def run(self, request: Request, point: Point) -> Sides:
-        """Thinking, and the answer after it."""
+    def run(self, request: Request, point: Point) -> CompletionParts:
+        """Generate thinking and answer."""
         prompt = list(request.prompt_ids)
         thinking, natural = self._think(request, point)
         closing = self._closing(request, thinking, natural)
@@ -113,20 +116,20 @@ class Literal:
         answer: list[int] = []
         while len(answer) < request.budget.answer_tokens:
             token = int(self.logits([*start, *answer]).argmax())
-            if token in self.eos:
+            if token in self.eos_ids:
                 break
             answer.append(token)
-        return Sides(prompt, thinking, closing, answer)
+        return CompletionParts(prompt, thinking, closing, answer)
 
     def _think(self, request: Request, point: Point) -> tuple[list[int], bool]:
         budget = request.budget
-        triggers = {self._ids(text)[0] for text in request.format.end_triggers} | self.eos
+        triggers = {self._ids(text)[0] for text in request.format.end_triggers} | self.eos_ids
         ids: list[int] = []
         used = 0
         while len(ids) < point.cap:
-            row = self.logits([*request.prompt_ids, *ids])
-            token = int(row.argmax())
-            if self._ends(row, token, triggers, budget):
+            logits_V = self.logits([*request.prompt_ids, *ids])
+            token = int(logits_V.argmax())
+            if self._declares_end(logits_V, token, triggers, budget):
                 strings = budget.wait_strings
                 wait = self._ids(strings[used % len(strings)]) if strings else []
                 early = len(ids) < budget.min_thinking_tokens
@@ -136,15 +139,15 @@ class Literal:
                 if wait and not early:
                     ids += wait
                     continue
-                row[list(triggers)] = -float("inf")
-                token = int(row.argmax())
+                logits_V[list(triggers)] = -float("inf")
+                token = int(logits_V.argmax())
             ids.append(token)
         return ids, False
 
-    def _ends(self, row: Any, token: int, triggers: set[int], budget: Budget) -> bool:
-        likely = float(self.torch.softmax(row.double(), -1)[list(triggers)].sum())
-        by_chance = budget.end_rule == "probability" and likely >= budget.end_probability
-        return token in triggers or by_chance
+    def _declares_end(self, logits_V: Any, token: int, triggers: set[int], budget: Budget) -> bool:
+        probability = float(self.torch.softmax(logits_V.double(), -1)[list(triggers)].sum())
+        by_rule = budget.end_rule == "probability" and probability >= budget.end_probability
+        return token in triggers or by_rule
 
     def _closing(self, request: Request, thinking: list[int], natural: bool) -> list[int]:
         format, pieces = request.format, []
@@ -160,38 +163,42 @@ class Literal:
         return list(self.tokenizer.encode(text, add_special_tokens=False)) if text else []
 
     def gap(self, ids: Sequence[int]) -> float:
-        """How far the two likeliest tokens after these ids are apart, in logits."""
-        top = self.logits(ids).topk(2).values
-        return float(top[0] - top[1])
+        """Difference of the logits of the two likeliest tokens after these ids."""
+        highest = self.logits(ids).topk(2).values
+        return float(highest[0] - highest[1])
 
 
 @dataclass
-class Findings:
-    """Requests compared under one setting."""
+class Comparison:
+    """Requests of one setting, compared."""
 
     requests: int = 0
     equal: int = 0
     near_ties: list[dict[str, Any]] = field(default_factory=list)
     different: list[dict[str, Any]] = field(default_factory=list)
 
-    def note(self, one: Sides, two: Sides, literal: Literal) -> None:
-        """Compare what two ways came to."""
+    def add(
+        self, completed: CompletionParts, expected: CompletionParts, literal: LiteralLoop
+    ) -> None:
+        """Compare two completions of one request."""
         self.requests += 1
-        if (one.thinking, one.answer) == (two.thinking, two.answer):
+        if (completed.thinking, completed.answer) == (expected.thinking, expected.answer):
             self.equal += 1
             return
-        start, ours, theirs = one.prompt, one.thinking, two.thinking
-        if ours == theirs:
-            start, ours, theirs = [*start, *ours, *one.closing], one.answer, two.answer
-        pairs = enumerate(zip(ours, theirs, strict=False))
-        at = next((i for i, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
-        gap = literal.gap([*start, *ours[:at]])
-        found = {"at": at, "ids": [ours[at : at + 3], theirs[at : at + 3]], "gap": round(gap, 6)}
-        (self.near_ties if gap < NEAR else self.different).append(found)
+        prompt, ids, expected_ids = completed.prompt, completed.thinking, expected.thinking
+        if ids == expected_ids:
+            prompt = [*prompt, *ids, *completed.closing]
+            ids, expected_ids = completed.answer, expected.answer
+        pairs = enumerate(zip(ids, expected_ids, strict=False))
+        at = next((i for i, (a, b) in pairs if a != b), min(len(ids), len(expected_ids)))
+        gap = literal.gap([*prompt, *ids[:at]])
+        both = [ids[at : at + 3], expected_ids[at : at + 3]]
+        difference = {"at": at, "ids": both, "gap": round(gap, 6)}
+        (self.near_ties if gap < NEAR_TIE else self.different).append(difference)
 
 
 @dataclass(frozen=True)
-class Sides:
+class CompletionParts:
     """A completion in its parts."""
 
     prompt: list[int]
@@ -203,46 +210,49 @@ class Sides:
 def compare(
     vllm: Session,
     setting: dict[str, Any],
-    literal: Literal,
+    literal: LiteralLoop,
     *,
-    number: int,
+    num: int,
     other: Session | None = None,
     by_loop: bool = True,
-) -> dict[str, Findings]:
-    """vLLM against the literal loop (unless `by_loop` is off), and against the other engine where
+) -> dict[str, Comparison]:
+    """Compare vLLM with the literal loop (unless `by_loop` is False) and with the other engine, if
     one is given."""
-    requests = requests_of(vllm, number, setting)
+    requests = make_requests(vllm, num, setting)
     points = setting["points"]
     jobs = [Job(request=request, points=points) for request in requests]
-    ours = {one.key: one for one in generate(vllm, jobs)}
-    theirs = {one.key: one for one in generate(other, jobs)} if other is not None else {}
-    found = {"literal": Findings(), "transformers": Findings()}
+    results = {result.key: result for result in generate(vllm, jobs)}
+    other_jobs = generate(other, jobs) if other is not None else ()
+    other_results = {result.key: result for result in other_jobs}
+    comparisons = {"literal": Comparison(), "transformers": Comparison()}
     for request in requests:
         key = request.chain_key()
         for point in points:
-            one = whole(ours[key], request, point, vllm)
+            completed = completed_at(point, results[key], request, vllm)
             if by_loop:
-                found["literal"].note(one, literal.run(request, point), literal)
+                comparisons["literal"].add(completed, literal.run(request, point), literal)
             if other is not None:
-                two = whole(theirs[key], request, point, other)
-                found["transformers"].note(one, two, literal)
-                if one == two:
-                    assert ours[key].chain == theirs[key].chain
-    return found
+                expected = completed_at(point, other_results[key], request, other)
+                comparisons["transformers"].add(completed, expected, literal)
+                if completed == expected:
+                    assert results[key].chain == other_results[key].chain
+    return comparisons
 
 
-def whole(outcome: JobResult, request: Request, point: Point, session: Session) -> Sides:
-    """An outcome at a point."""
+def completed_at(
+    point: Point, result: JobResult, request: Request, session: Session
+) -> CompletionParts:
+    """The thinking and answer of a job at one of its points."""
     compiled = compile_format(request.format, session.tokenizer, eos_ids=session.eos_ids)
     rules = make_rules(request.budget, compiled)
-    cut = cut_chain(outcome.chain, rules, cap=point.cap, waits=point.waits)
+    cut = cut_chain(result.chain, rules, cap=point.cap, waits=point.waits)
     assert cut is not None
     natural = cut.end_reason.value == "natural"
     closing = compiled.closing_ids(cut.ids, natural=natural, cue=request.budget.final_answer_cue)
     assert closing is not None
     key = request.answer_key(cut.ids, closing)
-    answer = next(one for one in outcome.answers if one.key == key)
-    return Sides(list(request.prompt_ids), list(cut.ids), list(closing), list(answer.ids))
+    answer = next(answer for answer in result.answers if answer.key == key)
+    return CompletionParts(list(request.prompt_ids), list(cut.ids), list(closing), list(answer.ids))
 
 
 def open_engines(model: str, context: int = 1024) -> tuple[Session, Session]:
@@ -254,24 +264,26 @@ def open_engines(model: str, context: int = 1024) -> tuple[Session, Session]:
 
 
 def main() -> None:
-    """Print figures by setting as JSON, one line each as they come."""
+    """Print the comparisons as JSON, one line per setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=50)
     parser.add_argument("--cap", type=int, default=96)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--setting", action="append", help="Only these.")
-    parser.add_argument("--json", action="store_true", help="A line of JSON a setting: always so.")
-    given = parser.parse_args()
-    vllm, embedded = open_engines(given.model)
-    literal = Literal(given.model, vllm.eos_ids)
-    for name, setting in settings_of(given.cap).items():
-        if given.setting and name not in given.setting:
+    parser.add_argument("--setting", action="append", help="Only this setting; repeatable.")
+    parser.add_argument(
+        "--json", action="store_true", help="The default: one line of JSON per setting."
+    )
+    options = parser.parse_args()
+    vllm, embedded = open_engines(options.model)
+    literal = LiteralLoop(options.model, vllm.eos_ids)
+    for name, setting in settings_for(options.cap).items():
+        if options.setting and name not in options.setting:
             continue
         started = time.monotonic()
-        found = compare(vllm, setting, literal, number=given.prompts, other=embedded)
-        row = {who: vars(one) for who, one in found.items()}
+        comparisons = compare(vllm, setting, literal, num=options.prompts, other=embedded)
+        figures = {engine: vars(comparison) for engine, comparison in comparisons.items()}
         seconds = round(time.monotonic() - started)
-        print(json.dumps({"setting": name, **row, "seconds": seconds}), flush=True)
+        print(json.dumps({"setting": name, **figures, "seconds": seconds}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Requests to a server with every kind of fault; all must complete, each once and correctly.
+"""Sends requests to a server with faults of every kind; all must complete, once and correctly.
 
 python -m benchmarks.fault_run --requests 2000 --json
 """
@@ -23,15 +23,15 @@ from tests.servers.completions import Faults, Server, serve
 from tests.servers.toy import EOS, TOKENIZER, literal_loop
 
 FAULTS = Faults(broken=0.10, never=0.05, torn=0.05, busy=0.02, seed=4, num_spared=20)
-"""No faults in the session's probes: they would be reported as a broken server at the start."""
+"""The session's probes are spared: with faults, it would report a broken server at the start."""
 CAP, WAITS = 20, 1
 
 
 def run(
     num: int, *, timeout_seconds: float, restart_after: float, quick: bool = False
 ) -> dict[str, Any]:
-    """Counts of results, faults and retries for `num` requests and one restart. `quick`: short
-    pauses."""
+    """Results, faults and retries, counted, of `num` requests during which the server restarts.
+    `quick`: short pauses."""
     retry_after_seconds = 0.25 if quick else 1.0
     with serve(faults=replace(FAULTS, retry_after_seconds=retry_after_seconds)) as server:
         endpoints = EndpointConfig(
@@ -41,14 +41,14 @@ def run(
         with OpenAISession("toy", config, tokenizer=TOKENIZER) as session:
             if quick:
                 session._pool.first_pause_seconds, session._pool.max_pause_seconds = 0.1, 1.0
-            jobs = [_job(session, number) for number in range(num)]
+            jobs = [_make_job(session, index) for index in range(num)]
             started = time.monotonic()
             restart = threading.Timer(restart_after, server.restart, kwargs={"down_seconds": 1.0})
             restart.start()
             results = list(generate(session, jobs))
             seconds = time.monotonic() - started
             restart.join()
-            retried = dict(session.anomalies)
+            retries = dict(session.anomalies)
     return {
         "requests": num,
         "done": sum(result.error is None for result in results),
@@ -56,17 +56,17 @@ def run(
         "right": _num_correct(server, jobs, results),
         "http_requests": len(server.bodies),
         "faults": {name: server.counts[name] for name in ("broken", "never", "torn", "busy")},
-        "tried_again": retried,
+        "tried_again": retries,
         "seconds": round(seconds, 1),
         "errors": [result.error for result in results if result.error][:3],
     }
 
 
-def _job(session: OpenAISession, number: int) -> Job:
+def _make_job(session: OpenAISession, index: int) -> Job:
     request = Request(
         model=session.fingerprint,
         numerics=session.numerics,
-        prompt_ids=tuple(TOKENIZER.encode(f"fault {number}")),
+        prompt_ids=tuple(TOKENIZER.encode(f"fault {index}")),
         format=FORMATS["s1"],
         sampling=Sampling(),
         budget=Budget(wait_strings=("W",), answer_tokens=4),
@@ -76,7 +76,7 @@ def _job(session: OpenAISession, number: int) -> Job:
 
 
 def _num_correct(server: Server, jobs: list[Job], results: list[Any]) -> int:
-    """Number of results with one answer and the thinking of the literal loop."""
+    """Number of results that have one answer and the thinking of the literal loop."""
     requests = {job.key: job.request for job in jobs}
     num_correct = 0
     for result in results:

@@ -1,13 +1,14 @@
-"""Speed of forcing in flight, beside a plain engine, s1's rounds and our other engines.
+"""Speed of forcing in flight, compared with a plain engine, s1's rounds and the other engines.
 
-32 problems of mixed lengths, at most 256 thinking tokens, two waits, on vLLM in this process. In a
-round each way has its turn on the same requests, so a busy machine slows all:
+32 prompts of mixed lengths, at most 256 thinking tokens, two waits, on vLLM in this process. Every
+round runs each method on the same requests, so a busy machine slows all methods:
 
-- in flight: one request each, forced inside;
-- plain: no processor in the engine, each request as long as its counterpart in flight;
-- s1: batch-wide rounds (everybody thinks until all have stopped, then "Wait" is put to those who
-  may go on; at last all answer), with vLLM's prefix cache not read, and read;
-- transformers: our embedded engine. HTTP: our rounds per request, on a `vllm serve` of its own.
+- inflight: one request per problem, forced inside vLLM;
+- plain: vLLM without the processor; each request as long as its counterpart in flight;
+- s1: rounds of the whole batch (all requests think until the last has stopped, then "Wait" is
+  appended to those with budget left; finally all answer), without and with vLLM's prefix cache;
+- transformers: the transformers engine. rounds: the openai engine's rounds per request, on a
+  separate `vllm serve`.
 
     {"inflight_over_plain": {"median": 0.98, "low": 0.97, "high": 0.99}, …}
 """
@@ -44,75 +45,75 @@ CONTEXT = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What is asked."""
+    """The requests of a benchmark."""
 
     num_requests: int = 32
     cap: int = 256
     waits: int = 2
     answer_tokens: int = 16
     steps: int = 40
-    """Of the processor alone."""
+    """Steps that time the processor by itself."""
 
 
 @dataclass
-class Turns:
-    """Seconds of each way, a number a round."""
+class Timings:
+    """Seconds and tokens of each method, by round."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     tokens: dict[str, list[int]] = field(default_factory=dict)
 
-    def time(self, name: str, work: Callable[[], int]) -> None:
-        """Do it, and note how long it took; it says how many tokens it made."""
+    def time(self, method: str, run: Callable[[], int]) -> None:
+        """Time a run, which returns the number of tokens that it generated."""
         started = time.perf_counter()
-        tokens = work()
-        self.seconds.setdefault(name, []).append(time.perf_counter() - started)
-        self.tokens.setdefault(name, []).append(tokens)
+        num_tokens = run()
+        self.seconds.setdefault(method, []).append(time.perf_counter() - started)
+        self.tokens.setdefault(method, []).append(num_tokens)
 
-    def speed(self, name: str) -> list[float]:
+    def speed(self, method: str) -> list[float]:
         """Tokens per second by round."""
-        return [n / s for n, s in zip(self.tokens[name], self.seconds[name], strict=True)]
+        return [n / s for n, s in zip(self.tokens[method], self.seconds[method], strict=True)]
 
-    def ratio(self, one: str, other: str) -> dict[str, float]:
-        """Speed of one over the other, pair by pair."""
-        pairs = zip(self.speed(one), self.speed(other), strict=True)
-        return spread([a / b for a, b in pairs])
+    def ratio(self, method: str, baseline: str) -> dict[str, float]:
+        """Speed of a method relative to a baseline in the same round."""
+        pairs = zip(self.speed(method), self.speed(baseline), strict=True)
+        return spread([speed / baseline_speed for speed, baseline_speed in pairs])
 
 
 def run(*, num_rounds: int = 3, load: Load | None = None, http: bool = True) -> dict[str, Any]:
-    """Tokens per second and ratios; medians over the rounds, with the least and the most."""
+    """Tokens per second and ratios: median, lowest and highest of the rounds."""
     load = load or Load()
     overhead = step_overhead(steps=load.steps)
-    turns = Turns()
+    timings = Timings()
     if http:
-        _http_turns(load, turns, num_rounds)
+        _time_http(load, timings, num_rounds)
     config = _vllm_config()
     with open_session(MODEL, config) as vllm:
         embedded = open_session(MODEL, EngineConfig(dtype=DTYPE, max_context=CONTEXT))
-        ways = _Ways(vllm, embedded, load)
-        ways.round(Turns())  # warm
+        methods = _LocalMethods(vllm, embedded, load)
+        methods.run_round(Timings())  # warm-up
         for _ in range(num_rounds):
-            ways.round(turns)
-    return _figures(turns, http=http) | overhead | _named(load, num_rounds)
+            methods.run_round(timings)
+    return _figures(timings, http=http) | overhead | _settings(load, num_rounds)
 
 
-def _figures(turns: Turns, *, http: bool) -> dict[str, Any]:
+def _figures(timings: Timings, *, http: bool) -> dict[str, Any]:
     return {
-        "plain_tokens_per_second": spread(turns.speed("plain")),
-        "inflight_tokens_per_second": spread(turns.speed("inflight")),
-        "s1_tokens_per_second": spread(turns.speed("s1")),
-        "s1_cached_tokens_per_second": spread(turns.speed("s1_cached")),
-        "transformers_tokens_per_second": spread(turns.speed("transformers")),
-        "rounds_tokens_per_second": spread(turns.speed("rounds")) if http else None,
-        "inflight_over_plain": turns.ratio("inflight", "plain"),
-        "inflight_over_s1": turns.ratio("inflight", "s1"),
-        "inflight_over_s1_cached": turns.ratio("inflight", "s1_cached"),
-        "transformers_over_vllm": turns.ratio("transformers", "inflight"),
+        "plain_tokens_per_second": spread(timings.speed("plain")),
+        "inflight_tokens_per_second": spread(timings.speed("inflight")),
+        "s1_tokens_per_second": spread(timings.speed("s1")),
+        "s1_cached_tokens_per_second": spread(timings.speed("s1_cached")),
+        "transformers_tokens_per_second": spread(timings.speed("transformers")),
+        "rounds_tokens_per_second": spread(timings.speed("rounds")) if http else None,
+        "inflight_over_plain": timings.ratio("inflight", "plain"),
+        "inflight_over_s1": timings.ratio("inflight", "s1"),
+        "inflight_over_s1_cached": timings.ratio("inflight", "s1_cached"),
+        "transformers_over_vllm": timings.ratio("transformers", "inflight"),
     }
 
 
-def _named(load: Load, num_rounds: int) -> dict[str, Any]:
-    named = {"model": MODEL, "dtype": DTYPE, "num_rounds": num_rounds}
-    return named | {name: getattr(load, name) for name in ("num_requests", "cap", "waits")}
+def _settings(load: Load, num_rounds: int) -> dict[str, Any]:
+    settings = {"model": MODEL, "dtype": DTYPE, "num_rounds": num_rounds}
+    return settings | {name: getattr(load, name) for name in ("num_requests", "cap", "waits")}
 
 
 def _vllm_config() -> EngineConfig:
@@ -120,72 +121,72 @@ def _vllm_config() -> EngineConfig:
     return EngineConfig(kind="vllm", dtype=DTYPE, max_context=CONTEXT, vllm=vllm)
 
 
-def requests_of(session: Session, load: Load) -> list[Request]:
-    """Sandbox problems, every other one with a worked example before it: mixed lengths."""
+def make_requests(session: Session, load: Load) -> list[Request]:
+    """Requests for sandbox problems of mixed lengths: every second one has a solved example."""
     source = SandboxSource(num_problems=2 * load.num_requests, num_heldout=0)
     problems = list(sandbox_problems(source, seed=0, setting="bench"))[: 2 * load.num_requests]
     chat = ChatConfig(format="plain")
     budget = Budget(answer_tokens=load.answer_tokens)
-    found = []
-    for number in range(load.num_requests):
-        one, example = problems[2 * number], problems[2 * number + 1]
-        ids = prompt_ids(session.tokenizer, one, chat)
-        if number % 2:
+    requests = []
+    for index in range(load.num_requests):
+        problem, example = problems[2 * index], problems[2 * index + 1]
+        ids = prompt_ids(session.tokenizer, problem, chat)
+        if index % 2:
             text = f"{example.question}\n{example.solution}\n\n"
             ids = (*session.tokenizer.encode(text, add_special_tokens=False), *ids)
-        found.append(
+        requests.append(
             Request(
                 model=session.fingerprint, numerics=session.numerics, prompt_ids=tuple(ids),
                 format=FORMATS["plain"], sampling=Sampling(), budget=budget, seed=0,
             )
         )  # fmt: skip
-    return found
+    return requests
 
 
 def _jobs(session: Session, load: Load) -> list[Job]:
     point = Point(load.cap, load.waits)
-    return [Job(request=request, points=(point,)) for request in requests_of(session, load)]
+    return [Job(request=request, points=(point,)) for request in make_requests(session, load)]
 
 
 def _run_jobs(session: Session, load: Load) -> list[JobResult]:
-    outcomes = {one.key: one for one in generate(session, _jobs(session, load))}
-    return [outcomes[job.key] for job in _jobs(session, load)]
+    results = {result.key: result for result in generate(session, _jobs(session, load))}
+    return [results[job.key] for job in _jobs(session, load)]
 
 
-def _made(outcome: JobResult) -> int:
+def _num_tokens(result: JobResult) -> int:
     """Tokens of thinking, closing and answer."""
-    answers = sum(len(one.closing) + len(one.ids) for one in outcome.answers)
-    return len(outcome.chain.ids) + answers
+    answers = sum(len(answer.closing) + len(answer.ids) for answer in result.answers)
+    return len(result.chain.ids) + answers
 
 
-class _Ways:
-    """All that runs in this process."""
+class _LocalMethods:
+    """The methods that run in this process."""
 
     def __init__(self, vllm: Any, embedded: Session, load: Load) -> None:
         self.vllm, self.embedded, self.load = vllm, embedded, load
-        self.requests = requests_of(vllm, load)
+        self.requests = make_requests(vllm, load)
         self.lengths: list[int] = []
+        """Tokens generated in flight, by request."""
 
-    def round(self, turns: Turns) -> None:
-        """A turn of each."""
-        forget = self.vllm._engine._engine.reset_prefix_cache  # of the round before
-        forget()
-        turns.time("inflight", self._inflight)
-        with _no_processor(self.vllm):
-            forget()
-            turns.time("plain", self._plain)
-            turns.time("s1", lambda: self._s1(cached=False))
-            forget()
-            turns.time("s1_cached", lambda: self._s1(cached=True))
-        turns.time("transformers", self._transformers)
+    def run_round(self, timings: Timings) -> None:
+        """Time each method once."""
+        clear_prefix_cache = self.vllm._engine._engine.reset_prefix_cache
+        clear_prefix_cache()
+        timings.time("inflight", self._inflight)
+        with _without_processor(self.vllm):
+            clear_prefix_cache()
+            timings.time("plain", self._plain)
+            timings.time("s1", lambda: self._s1(cached=False))
+            clear_prefix_cache()
+            timings.time("s1_cached", lambda: self._s1(cached=True))
+        timings.time("transformers", self._transformers)
 
     def _inflight(self) -> int:
-        outcomes = _run_jobs(self.vllm, self.load)
-        self.lengths = [_made(one) for one in outcomes]
+        self.lengths = [_num_tokens(result) for result in _run_jobs(self.vllm, self.load)]
         return sum(self.lengths)
 
     def _transformers(self) -> int:
-        return sum(_made(one) for one in _run_jobs(self.embedded, self.load))
+        return sum(_num_tokens(result) for result in _run_jobs(self.embedded, self.load))
 
     def _plain(self) -> int:
         prompts = [request.prompt_ids for request in self.requests]
@@ -193,31 +194,30 @@ class _Ways:
         return sum(self.lengths)
 
     def _s1(self, *, cached: bool) -> int:
-        """The harness's loop, each round with what is left of the budget."""
+        """The loop of s1's evaluation code; each round may use the budget left."""
         compiled = compile_format(FORMATS["plain"], self.vllm.tokenizer, eos_ids=self.vllm.eos_ids)
-        skip = not cached
-        texts = _S1(self.requests, compiled, self.load)
-        for left in range(self.load.waits, -1, -1):
-            active = texts.active()
-            ends = _generate(
+        batch = _S1Batch(self.requests, compiled, self.load)
+        for waits_left in range(self.load.waits, -1, -1):
+            active = batch.active()
+            outputs = _generate(
                 self.vllm,
-                [texts.prompt(i) for i in active],
-                [texts.room(i) for i in active],
-                skip_reading_prefix_cache=skip,
+                [batch.prompt(i) for i in active],
+                [batch.tokens_left(i) for i in active],
+                skip_reading_prefix_cache=not cached,
             )
-            for i, ids in zip(active, ends, strict=True):
-                texts.thought(i, ids, last=not left)
+            for i, ids in zip(active, outputs, strict=True):
+                batch.add_thinking(i, ids, is_last=not waits_left)
         answers = _generate(
             self.vllm,
-            [texts.closed(i) for i in range(len(self.requests))],
+            [batch.prompt_of_answer(i) for i in range(len(self.requests))],
             [self.load.answer_tokens] * len(self.requests),
-            skip_reading_prefix_cache=skip,
+            skip_reading_prefix_cache=not cached,
         )
-        return texts.total(answers)
+        return batch.num_tokens(answers)
 
 
-class _S1:
-    """The texts of s1's loop."""
+class _S1Batch:
+    """The thinking of all requests in s1's loop."""
 
     def __init__(self, requests: Sequence[Request], compiled: TokenFormat, load: Load) -> None:
         self.requests, self.compiled, self.load = requests, compiled, load
@@ -226,94 +226,94 @@ class _S1:
         self.done = [False] * len(requests)
 
     def active(self) -> list[int]:
-        """Who still thinks."""
+        """Indices of the requests that are still thinking."""
         return [i for i, done in enumerate(self.done) if not done]
 
     def prompt(self, i: int) -> tuple[int, ...]:
-        """Prompt and thinking so far: all of it is prefilled in each round."""
+        """Prompt and thinking so far, prefilled in each round."""
         return (*self.requests[i].prompt_ids, *self.thinking[i])
 
-    def room(self, i: int) -> int:
-        """Thinking tokens left."""
+    def tokens_left(self, i: int) -> int:
+        """Thinking tokens left in the budget, at least 1."""
         return max(1, self.load.cap - len(self.thinking[i]))
 
-    def thought(self, i: int, ids: Sequence[int], *, last: bool) -> None:
-        """A round's ids, with the stop token they may end in."""
+    def add_thinking(self, i: int, ids: Sequence[int], *, is_last: bool) -> None:
+        """Add a round's ids, without a trigger at their end; append the wait string if it fits."""
         ended = bool(ids) and ids[-1] in self.compiled.trigger_ids
         self.thinking[i] += ids[:-1] if ended else ids
         fits = len(self.thinking[i]) + len(self.wait) + 1 <= self.load.cap
-        if ended and not last and fits:
+        if ended and not is_last and fits:
             self.thinking[i] += self.wait
         else:
             self.done[i] = True
 
-    def closed(self, i: int) -> tuple[int, ...]:
-        """Everything up to the answer."""
+    def prompt_of_answer(self, i: int) -> tuple[int, ...]:
+        """Prompt, thinking and closing."""
         cue = self.requests[i].budget.final_answer_cue
         closing = self.compiled.closing_ids(self.thinking[i], natural=False, cue=cue)
         return (*self.prompt(i), *(closing or ()))
 
-    def total(self, answers: Sequence[Sequence[int]]) -> int:
+    def num_tokens(self, answers: Sequence[Sequence[int]]) -> int:
         """Tokens of thinking, closings and answers."""
         prompts = sum(len(request.prompt_ids) for request in self.requests)
-        texts = sum(len(self.closed(i)) for i in range(len(self.requests)))
-        eos = self.compiled.eos_ids
-        return texts - prompts + sum(len(ids) - (ids[-1] in eos) for ids in answers)
+        before_answers = sum(len(self.prompt_of_answer(i)) for i in range(len(self.requests)))
+        eos_ids = self.compiled.eos_ids
+        return before_answers - prompts + sum(len(ids) - (ids[-1] in eos_ids) for ids in answers)
 
 
 def _generate(
-    vllm: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], **settings: Any
+    vllm: Any, prompts: Sequence[Sequence[int]], max_tokens: Sequence[int], **settings: Any
 ) -> list[tuple[int, ...]]:
-    """The outputs of plain greedy requests, all at once."""
+    """The outputs of unforced greedy requests in one batch."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    names = [f"bench-{next(_NUMBER)}" for _ in prompts]
-    for name, ids, limit in zip(names, prompts, limits, strict=True):
+    request_ids = [f"bench-{next(_REQUEST_NUMBERS)}" for _ in prompts]
+    for request_id, ids, limit in zip(request_ids, prompts, max_tokens, strict=True):
         params = SamplingParams(
             temperature=0.0, max_tokens=limit, detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY, **settings,
         )  # fmt: skip
-        vllm._engine.add(name, ids, params)
-    found: dict[str, tuple[int, ...]] = {}
-    while len(found) < len(names):
-        found |= {one.key: one.ids for one in vllm._engine.step(None)}
-    return [found[name] for name in names]
+        vllm._engine.add(request_id, ids, params)
+    outputs: dict[str, tuple[int, ...]] = {}
+    while len(outputs) < len(request_ids):
+        outputs |= {request.id: request.token_ids for request in vllm._engine.step(None)}
+    return [outputs[request_id] for request_id in request_ids]
 
 
-_NUMBER = itertools.count()
+_REQUEST_NUMBERS = itertools.count()
 
 
 @contextlib.contextmanager
-def _no_processor(vllm: Any) -> Iterator[None]:
-    """The engine as if it had been started without ours."""
+def _without_processor(vllm: Any) -> Iterator[None]:
+    """Remove the forcing processor from the engine until the block ends."""
     core = vllm._engine._engine.engine_core.engine_core
     batch = core.model_executor.driver_worker.worker.model_runner.input_batch
-    kept = batch.logitsprocs.non_argmax_invariant[:]
-    ours = [one for one in kept if type(one).__name__ == "Forcing"]
-    assert ours, "no processor of ours in the engine"
-    batch.logitsprocs.non_argmax_invariant[:] = [one for one in kept if one not in ours]
+    processors = batch.logitsprocs.non_argmax_invariant[:]
+    others = [p for p in processors if type(p).__name__ != "Forcing"]
+    assert len(others) < len(processors), "the engine has no forcing processor"
+    batch.logitsprocs.non_argmax_invariant[:] = others
     batch.logitsprocs_need_output_token_ids = False
     try:
         yield
     finally:
-        batch.logitsprocs.non_argmax_invariant[:] = kept
+        batch.logitsprocs.non_argmax_invariant[:] = processors
         batch.logitsprocs_need_output_token_ids = True
 
 
 # --- over HTTP ------------------------------------------------------------------------------------
 
 
-def _http_turns(load: Load, turns: Turns, num_rounds: int) -> None:
-    """Our rounds per request, on a server of their own."""
+def _time_http(load: Load, timings: Timings, num_rounds: int) -> None:
+    """Time the openai engine's rounds on a `vllm serve`."""
     with _server() as url:
         config = EngineConfig(
             kind="openai", max_context=CONTEXT, endpoints=EndpointConfig(urls=(url,))
         )
         with open_session(MODEL, config) as session:
-            for number in range(num_rounds + 1):
-                into = turns if number else Turns()
-                into.time("rounds", lambda: sum(map(_made, _run_jobs(session, load))))
+            for index in range(num_rounds + 1):
+                into = timings if index else Timings()  # the first is a warm-up
+                into.time("rounds", lambda: sum(map(_num_tokens, _run_jobs(session, load))))
 
 
 @contextlib.contextmanager
@@ -343,7 +343,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], seconds: float = 600) -> N
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
             return
         time.sleep(0.5)
-    raise RuntimeError(f"bench forcing: `vllm serve` did not answer at {url}")
+    raise RuntimeError(f"`vllm serve` did not answer at {url}; expected status 200")
 
 
 if __name__ == "__main__":

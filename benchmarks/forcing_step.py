@@ -1,9 +1,10 @@
-"""The cost of the logits processor by itself: one step of a whole batch of made logits.
+"""Time of the logits processor by itself: one step of a whole batch with random logits.
 
     {"step_microseconds_thinking": {"median": 310.0, "low": 290.0, "high": 420.0}, …}
 
-`idle`: requests without a budget; `thinking`: greedy rows whose ends are watched; `forced`: an id
-is put into every row; `sampled`: every row is drawn here, at a temperature and with top-p.
+`idle`: requests without a budget; `thinking`: greedy rows in which an end would be replaced;
+`forced`: an id is forced in every row; `sampled`: every row is sampled by the processor, with
+temperature and top-p.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ KINDS = {
 def step_overhead(
     *, batch: int = 256, vocabulary: int = 150_000, steps: int = 40
 ) -> dict[str, Any]:
-    """Microseconds of a step of the processor on a whole batch, by what its rows are doing."""
+    """Microseconds of a processor's step on a whole batch, by kind of row."""
     tokenizer = load_tokenizer(MODEL)
     figures: dict[str, Any] = {}
     for kind, sampling in KINDS.items():
-        few = min(steps, 5) if kind == "sampled" else steps
-        found = _step_microseconds(
-            kind, sampling, tokenizer, batch=batch, vocabulary=vocabulary, steps=few
+        num_steps = min(steps, 5) if kind == "sampled" else steps
+        microseconds = _step_microseconds(
+            kind, sampling, tokenizer, batch=batch, vocabulary=vocabulary, num_steps=num_steps
         )
-        figures[f"step_microseconds_{kind}"] = spread(found)
+        figures[f"step_microseconds_{kind}"] = spread(microseconds)
     return figures | {"step_batch": batch, "step_vocabulary": vocabulary}
 
 
@@ -50,30 +51,30 @@ def _step_microseconds(
     *,
     batch: int,
     vocabulary: int,
-    steps: int,
+    num_steps: int,
 ) -> list[float]:
     import torch
 
     from slowthink.engines.vllm.rows import Stepper
 
     rows = [] if sampling is None else [
-        _row(tokenizer, sampling, cap=0 if kind == "forced" else 10_000) for _ in range(batch)
+        _make_row(tokenizer, sampling, cap=0 if kind == "forced" else 10_000) for _ in range(batch)
     ]  # fmt: skip
     stepper = Stepper(torch.device("cpu"))
     logits_BV = torch.randn(batch, vocabulary)
-    found = []
-    for _ in range(steps + 3):
+    microseconds = []
+    for _ in range(num_steps + 3):  # three to warm up
         started = time.perf_counter()
         stepper.collect_outputs()
         if rows:
             stepper.edit_logits(logits_BV, enumerate(rows))
-        found.append(1e6 * (time.perf_counter() - started))
+        microseconds.append(1e6 * (time.perf_counter() - started))
         for row in rows:
             row.outputs.append(5)
-    return found[3:]
+    return microseconds[3:]
 
 
-def _row(tokenizer: Any, sampling: Sampling, *, cap: int) -> Any:
+def _make_row(tokenizer: Any, sampling: Sampling, *, cap: int) -> Any:
     from slowthink.engines.vllm.rows import ForcedRow, RowSettings
 
     budget = Budget(max_thinking_tokens=cap, waits=2, answer_tokens=16 if cap else 0)

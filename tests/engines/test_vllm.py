@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
 
-from benchmarks.conformance import Literal, compare, open_engines, requests_of, settings_of
+from benchmarks.conformance import LiteralLoop, compare, make_requests, open_engines, settings_for
 from slowthink.engines.session import Job, JobResult, Point, generate
 from slowthink.engines.vllm import client
 from slowthink.errors import ConfigError, EngineError
@@ -44,14 +44,14 @@ def engines(smollm):
 
 @pytest.fixture(scope="module")
 def literal(smollm, engines):
-    return Literal(smollm, engines[0].eos_ids)
+    return LiteralLoop(smollm, engines[0].eos_ids)
 
 
-@pytest.mark.parametrize("name", list(settings_of(CAP))[:8])
+@pytest.mark.parametrize("name", list(settings_for(CAP))[:8])
 def test_the_ids_are_those_of_the_transformers_engine(engines, literal, name) -> None:
     vllm, embedded = engines
-    setting = settings_of(CAP)[name]
-    comparisons = compare(vllm, setting, literal, number=PROMPTS, other=embedded, by_loop=False)
+    setting = settings_for(CAP)[name]
+    comparisons = compare(vllm, setting, literal, num=PROMPTS, other=embedded, by_loop=False)
     comparison = comparisons["transformers"]
     print(json.dumps({name: vars(comparison)}))
     assert comparison.different == []
@@ -60,14 +60,14 @@ def test_the_ids_are_those_of_the_transformers_engine(engines, literal, name) ->
 
 @pytest.mark.parametrize("name", ["waits", "minimum", "tau 0.1"])
 def test_the_ids_are_those_of_the_literal_loop(engines, literal, name) -> None:
-    comparison = compare(engines[0], settings_of(CAP)[name], literal, number=2)["literal"]
+    comparison = compare(engines[0], settings_for(CAP)[name], literal, num=2)["literal"]
     assert comparison.different == []
     assert comparison.requests == 2
 
 
 def jobs_of(session, number: int, *points: Point, sampling=GREEDY, **budget) -> list[Job]:
     setting = {"points": points, **budget}
-    requests = [replace(r, sampling=sampling) for r in requests_of(session, number, setting)]
+    requests = [replace(r, sampling=sampling) for r in make_requests(session, number, setting)]
     return [Job(request=request, points=points) for request in requests]
 
 
