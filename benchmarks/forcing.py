@@ -221,7 +221,7 @@ class _S1Batch:
 
     def __init__(self, requests: Sequence[Request], compiled: TokenFormat, load: Load) -> None:
         self.requests, self.compiled, self.load = requests, compiled, load
-        self.wait = make_rules(requests[0].budget, compiled).wait(0)
+        self.wait = make_rules(requests[0].budget, compiled).wait_string_ids(0)
         self.thinking: list[list[int]] = [[] for _ in requests]
         self.done = [False] * len(requests)
 

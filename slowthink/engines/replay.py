@@ -165,48 +165,45 @@ class ReplaySession:
 
     def _replay(self, job: Job) -> Iterator[JobResult]:
         """Yield partial results, with `tokens_per_call`, and the complete one."""
-        progress = JobInProgress.start(job, self.compiler)
+        state = JobInProgress.start(job, self.compiler)
         script = self._script(job.request.prompt_ids)
-        self._spend(progress, Cost(prefilled=len(job.request.prompt_ids)))
-        tokens = _ScriptedTokens(script.thinking, progress.machine)
-        for _ in self._run(progress, progress.machine, tokens):
-            yield progress.result(partial=True)
-        for branch in progress.end_thinking():
-            self._answer(progress, branch, script)
+        self._spend(state, Cost(prefilled=len(job.request.prompt_ids)))
+        tokens = _ScriptedTokens(script.thinking, state.machine)
+        for _ in self._run(state, state.machine, tokens):
+            yield state.result(partial=True)
+        for branch in state.end_thinking():
+            self._answer(state, branch, script)
             if self.tokens_per_call is not None:
-                yield progress.result(partial=True)
-        yield progress.result()
+                yield state.result(partial=True)
+        yield state.result()
 
-    def _answer(self, progress: JobInProgress, branch: Branch, script: Script) -> None:
-        max_tokens = progress.job.request.budget.answer_tokens
+    def _answer(self, state: JobInProgress, branch: Branch, script: Script) -> None:
+        max_tokens = state.job.request.budget.answer_tokens
         machine = AnswerMachine(max_tokens=max_tokens, eos_ids=self.eos_ids)
-        has_cue = branch.closing != progress.token_format.end_ids
+        has_cue = branch.closing != state.token_format.end_ids
         text = f" {script.answer}" if has_cue else f"Final Answer: {script.answer}"
-        for _ in self._run(progress, machine, iter([*self.tokenizer.encode(text), _EOS_ID])):
+        for _ in self._run(state, machine, iter([*self.tokenizer.encode(text), _EOS_ID])):
             pass
-        self._spend(progress, Cost(forced=len(branch.closing)))
-        progress.add_answer(branch, machine.ids, machine.end_reason)
+        self._spend(state, Cost(forced=len(branch.closing)))
+        state.add_answer(branch, machine.ids, machine.end_reason)
 
     def _run(
-        self,
-        progress: JobInProgress,
-        machine: ForcingMachine | AnswerMachine,
-        tokens: Iterator[int],
+        self, state: JobInProgress, machine: ForcingMachine | AnswerMachine, tokens: Iterator[int]
     ) -> Iterator[None]:
         """Run the machine until it stops; yields after every `tokens_per_call` tokens."""
         num_tokens = 0
         while (action := machine.next_action()).kind is not ActionKind.STOP:
             if action.kind is ActionKind.FORCE:
-                self._spend(progress, Cost(forced=1))
+                self._spend(state, Cost(forced=1))
             else:
-                self._spend(progress, Cost(decoded=1))
+                self._spend(state, Cost(decoded=1))
                 _sample(machine, tokens, action)
             num_tokens += 1
             if self.tokens_per_call is not None and num_tokens % self.tokens_per_call == 0:
                 yield
 
-    def _spend(self, progress: JobInProgress, cost: Cost) -> None:
-        progress.add_cost(cost)
+    def _spend(self, state: JobInProgress, cost: Cost) -> None:
+        state.add_cost(cost)
         self.cost += cost
 
     def _script(self, prompt_ids: Sequence[int]) -> Script:

@@ -76,17 +76,17 @@ class ServerSession:
     def _connect(self, name: str, config: EngineConfig) -> None:
         raise NotImplementedError
 
-    async def _generate(self, progress: JobInProgress) -> None:
+    async def _generate(self, state: JobInProgress) -> None:
         raise NotImplementedError
 
     async def _run(self, job: Job) -> JobResult:
-        progress = JobInProgress.start(job, self.compiler, self._runner.report)
-        progress.checkpoint_seconds = CHECKPOINT_SECONDS
+        state = JobInProgress.start(job, self.compiler, self._runner.report)
+        state.checkpoint_seconds = CHECKPOINT_SECONDS
         try:
-            await self._generate(progress)
+            await self._generate(state)
         except EngineError as error:
-            return progress.result(str(error))
-        return progress.result()
+            return state.result(str(error))
+        return state.result()
 
     def _probe_each_server(self, probe: Callable[[Prober], Coroutine[Any, Any, T]]) -> list[T]:
         """Run a probe on every server and return its results, in the order of the URLs."""

@@ -117,9 +117,9 @@ class ChatSession(ServerSession):
                 "engine.max_context); or use api: completions."
             )
 
-    async def _generate(self, progress: JobInProgress) -> None:
-        data = await self._pool.post("/chat/completions", self._request_body(progress.job))
-        self._store(progress, read_reply(data, chat=True))
+    async def _generate(self, state: JobInProgress) -> None:
+        data = await self._pool.post("/chat/completions", self._request_body(state.job))
+        self._store(state, read_reply(data, chat=True))
 
     def _request_body(self, job: Job) -> dict[str, Any]:
         text = self.tokenizer.decode(job.request.prompt_ids)
@@ -132,23 +132,23 @@ class ChatSession(ServerSession):
             body["max_tokens"] = cap + job.request.budget.answer_tokens
         return body
 
-    def _store(self, progress: JobInProgress, reply: ServerReply) -> None:
+    def _store(self, state: JobInProgress, reply: ServerReply) -> None:
         """Add the reply's thinking and answer to the job."""
-        has_thinking = progress.token_format.has_delimiter
+        has_thinking = state.token_format.has_delimiter
         complete = reply.finish_reason != "length"
         thinking_ended = complete or (has_thinking and bool(reply.text))
         thinking = reply.reasoning if has_thinking else reply.text
-        chain = self._chain(progress.job, thinking, ended=thinking_ended)
-        progress.machine = ForcingMachine(progress.rules, cap=0, waits=0, chain=chain)
+        chain = self._chain(state.job, thinking, ended=thinking_ended)
+        state.machine = ForcingMachine(state.rules, cap=0, waits=0, chain=chain)
         cost = Cost(
             prefilled=reply.num_prompt_tokens or 0, decoded=reply.num_completion_tokens or 0
         )
-        progress.add_cost(cost)
+        state.add_cost(cost)
         if thinking_ended:
             ids = self.tokenizer.encode(reply.text)
-            for branch in progress.end_thinking():
+            for branch in state.end_thinking():
                 end = AnswerEnd.STOP if complete else AnswerEnd.LENGTH
-                progress.add_answer(branch, ids, end)
+                state.add_answer(branch, ids, end)
 
     def _chain(self, job: Job, thinking: str, *, ended: bool) -> Chain:
         """The thinking, padded to the cap if it was truncated."""

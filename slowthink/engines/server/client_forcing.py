@@ -75,9 +75,9 @@ class ClientForcing:
     anomalies: Counter[str] = field(default_factory=Counter)
     """Harmless deviations of the server from what was requested, by kind."""
 
-    async def think(self, progress: JobInProgress) -> None:
+    async def think(self, state: JobInProgress) -> None:
         """Generate the job's thinking: run rounds until its machine stops."""
-        request, machine = progress.job.request, progress.machine
+        request, machine = state.job.request, state.machine
         rules, with_logprobs = machine.rules, needs_logprobs(request)
         may_end_early = with_logprobs or rules.loop is not None or machine.steps is not None
 
@@ -96,11 +96,11 @@ class ClientForcing:
                 rules=rules if with_logprobs else None,
             )
 
-        await self._run_rounds(machine, next_request, progress, num_processed=len(machine.ids))
+        await self._run_rounds(machine, next_request, state, num_processed=len(machine.ids))
 
-    async def answer(self, branch: Branch, progress: JobInProgress) -> None:
+    async def answer(self, branch: Branch, state: JobInProgress) -> None:
         """Generate one answer and add it to the job."""
-        request, eos_ids = progress.job.request, self.compiler.eos_ids
+        request, eos_ids = state.job.request, self.compiler.eos_ids
         machine = AnswerMachine(max_tokens=request.budget.answer_tokens, eos_ids=eos_ids)
         thinking = (*request.prompt_ids, *branch.cut.ids)
 
@@ -113,15 +113,15 @@ class ClientForcing:
                 stop_ids=eos_ids,
             )
 
-        progress.add_cost(Cost(forced=len(branch.closing)))
-        await self._run_rounds(machine, next_request, progress, num_processed=len(thinking))
-        progress.add_answer(branch, machine.ids, machine.end_reason)
+        state.add_cost(Cost(forced=len(branch.closing)))
+        await self._run_rounds(machine, next_request, state, num_processed=len(thinking))
+        state.add_answer(branch, machine.ids, machine.end_reason)
 
     async def _run_rounds(
         self,
         machine: ForcingMachine | AnswerMachine,
         next_request: Callable[[Action], CompletionRequest],
-        progress: JobInProgress,
+        state: JobInProgress,
         *,
         num_processed: int,
     ) -> None:
@@ -131,14 +131,14 @@ class ClientForcing:
         while True:
             action = machine.next_action()
             while action.kind is ActionKind.FORCE:
-                progress.add_cost(Cost(forced=1))
+                state.add_cost(Cost(forced=1))
                 action = machine.next_action()
             if action.kind is not ActionKind.SAMPLE:
                 return
             completion = next_request(action)
             reply = read_reply(await self.post(self.request_body(completion)))
             cost = _cost(reply, num_sent=len(completion.ids), num_processed=num_processed)
-            progress.add_cost(cost)
+            state.add_cost(cost)
             tokens = self.sampled_tokens(completion, reply)
             num_empty = num_empty + 1 if not tokens else 0
             if num_empty == _MAX_EMPTY_ROUNDS:
@@ -150,7 +150,7 @@ class ClientForcing:
             num_before = len(machine.ids)
             _observe(machine, tokens)
             num_processed = len(completion.ids) + max(0, len(machine.ids) - num_before)
-            progress.checkpoint_if_due()
+            state.checkpoint_if_due()
 
     # -- request bodies --
 

@@ -51,12 +51,12 @@ class ServerForcing:
                 "Set in_flight: false (rounds), or temperature: 0, or use the vllm engine."
             )
 
-    async def think(self, progress: JobInProgress) -> None:
+    async def think(self, state: JobInProgress) -> None:
         """Generate the job's thinking and the answer after it. Raises EngineError if the server
         did not force the budget."""
-        if progress.machine.next_action().kind is ActionKind.STOP:
+        if state.machine.next_action().kind is ActionKind.STOP:
             return
-        job = progress.job
+        job = state.job
         cached_ids = job.chain.ids if job.chain else ()
         arguments, compiled = compile_job(job, self._compiler, stop_id=self._stop_id)
         ids = [*job.request.prompt_ids, *cached_ids]
@@ -73,7 +73,7 @@ class ServerForcing:
         reply = read_reply(await self._post(body))
         flow = _replay(compiled, reply, job)
         prefilled = reply.num_prefilled(len(ids))
-        progress.add_cost(
+        state.add_cost(
             Cost(
                 prefilled=prefilled,
                 decoded=flow.num_sampled,
@@ -81,7 +81,7 @@ class ServerForcing:
                 re_prefilled=min(len(cached_ids), prefilled),
             )
         )
-        flow.store(progress)
+        flow.store(state)
 
 
 def _replay(compiled: CompiledArgs, reply: ServerReply, job: Job) -> Flow:

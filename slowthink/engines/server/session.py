@@ -132,11 +132,11 @@ class OpenAISession(ServerSession):
                 "and those tokens are counted (count_source: retokenised)."
             )
 
-    async def _generate(self, progress: JobInProgress) -> None:
-        await self._forcing.think(progress)
-        progress.end_thinking()
+    async def _generate(self, state: JobInProgress) -> None:
+        await self._forcing.think(state)
+        state.end_thinking()
         errors = await asyncio.gather(
-            *(self._client.answer(branch, progress) for branch in progress.missing_answers),
+            *(self._client.answer(branch, state) for branch in state.missing_answers),
             return_exceptions=True,  # an answer that fails leaves the others in the result
         )
         for error in errors:

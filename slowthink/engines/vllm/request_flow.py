@@ -190,14 +190,14 @@ class Flow:
                 self._observe_thinking(token, DeclaredEnd(token))
             self._observe_thinking(tokens[-1], end or DeclaredEnd(tokens[-1]))
 
-    def store(self, progress: JobInProgress) -> None:
+    def store(self, state: JobInProgress) -> None:
         """Store the complete thinking in the job, and the answer if one of its points needs it."""
-        progress.machine = self.thinking
+        state.machine = self.thinking
         thinking = tuple(self.thinking.ids)
-        for branch in progress.end_thinking():
+        for branch in state.end_thinking():
             is_own = branch.closing == self.closing and branch.cut.ids == thinking
             if is_own and self.answering is not None:
-                progress.add_answer(branch, self.answering.ids, self.answering.end_reason)
+                state.add_answer(branch, self.answering.ids, self.answering.end_reason)
 
     # -- instructions --
 

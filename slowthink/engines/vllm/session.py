@@ -37,7 +37,7 @@ from slowthink.records import AnswerEnd, Chain, Cost
 class _ThinkingRequest:
     """A request that generates a job's thinking, and the answer after it if a point needs it."""
 
-    progress: JobInProgress
+    state: JobInProgress
     compiled: CompiledArgs
     reported_cost: Cost = field(default_factory=Cost)
     """The part of its cost that partial results already contain."""
@@ -45,7 +45,7 @@ class _ThinkingRequest:
     @property
     def cached_ids(self) -> tuple[int, ...]:
         """Cached thinking."""
-        chain = self.progress.job.chain
+        chain = self.state.job.chain
         return chain.ids if chain else ()
 
     def flow(self, ids: Sequence[int], ends: Sequence[Sequence[float]]) -> Flow:
@@ -67,7 +67,7 @@ class _ThinkingRequest:
 class _AnswerRequest:
     """A request that generates one answer."""
 
-    progress: JobInProgress
+    state: JobInProgress
     branch: Branch
 
 
@@ -130,7 +130,7 @@ class VllmSession:
         ids = [
             request_id
             for request_id, request in self._requests.items()
-            if request.progress.job.key in dropped
+            if request.state.job.key in dropped
         ]
         for request_id in ids:
             del self._requests[request_id]
@@ -162,35 +162,35 @@ class VllmSession:
                 flow = request.flow(ids, ends)
                 cost = request.take_cost(flow)
                 if cost != Cost():
-                    request.progress.machine = flow.thinking
-                    self._spend(request.progress, cost)
-                    results.append(request.progress.result(partial=True))
+                    request.state.machine = flow.thinking
+                    self._spend(request.state, cost)
+                    results.append(request.state.result(partial=True))
         return results
 
     # -- starting requests --
 
     def _start(self, job: Job) -> JobResult | None:
         """Start the job's thinking. Returns the job's result if nothing is missing."""
-        progress = JobInProgress.start(job, self.compiler)
-        if progress.machine.next_action().kind is ActionKind.STOP:
-            progress.end_thinking()
-            return self._start_answers(progress)
+        state = JobInProgress.start(job, self.compiler)
+        if state.machine.next_action().kind is ActionKind.STOP:
+            state.end_thinking()
+            return self._start_answers(state)
         request_id = self._new_id()
         arguments, compiled = compile_job(job, self.compiler, stop_id=self._stop_id, log=request_id)
-        request = _ThinkingRequest(progress=progress, compiled=compiled)
+        request = _ThinkingRequest(state=state, compiled=compiled)
         prompt_ids = (*job.request.prompt_ids, *request.cached_ids)
         max_tokens = self.capabilities.max_context - len(prompt_ids)
         self._add(request_id, prompt_ids, arguments, max_tokens=max_tokens)
         self._requests[request_id] = request
         return None
 
-    def _start_answers(self, progress: JobInProgress) -> JobResult | None:
+    def _start_answers(self, state: JobInProgress) -> JobResult | None:
         """Start the missing answers. Returns the job's result if there are none."""
-        for branch in progress.missing_answers:
+        for branch in state.missing_answers:
             request_id = self._new_id()
-            self._requests[request_id] = _AnswerRequest(progress=progress, branch=branch)
-            self._add_answer(request_id, progress.job, branch)
-        return None if progress.missing_answers else progress.result()
+            self._requests[request_id] = _AnswerRequest(state=state, branch=branch)
+            self._add_answer(request_id, state.job, branch)
+        return None if state.missing_answers else state.result()
 
     def _new_id(self) -> str:
         self._num_requests += 1
@@ -259,18 +259,18 @@ class VllmSession:
                 "tokens are not those that were forced; expected none. Something else edits the "
                 "logits: start vLLM without other logits processors."
             )
-        progress, num_cached = request.progress, len(request.cached_ids)
-        prefilled = len(progress.job.request.prompt_ids) + num_cached - output.num_cached_tokens
+        state, num_cached = request.state, len(request.cached_ids)
+        prefilled = len(state.job.request.prompt_ids) + num_cached - output.num_cached_tokens
         prompt_cost = Cost(prefilled=prefilled, re_prefilled=min(num_cached, prefilled))
-        self._spend(progress, request.take_cost(flow) + prompt_cost)
-        flow.store(progress)
-        return self._start_answers(progress)
+        self._spend(state, request.take_cost(flow) + prompt_cost)
+        flow.store(state)
+        return self._start_answers(state)
 
     def _finish_answer(self, request: _AnswerRequest, output: FinishedRequest) -> JobResult | None:
-        progress, branch, ids = request.progress, request.branch, output.token_ids
-        limit = progress.job.request.budget.answer_tokens
+        state, branch, ids = request.state, request.branch, output.token_ids
+        limit = state.job.request.budget.answer_tokens
         stopped = bool(ids) and ids[-1] in self.eos_ids and len(ids) <= limit
-        num_prompt = len(progress.job.request.prompt_ids) + len(branch.cut.ids)
+        num_prompt = len(state.job.request.prompt_ids) + len(branch.cut.ids)
         prefilled = max(0, num_prompt - output.num_cached_tokens)
         cost = Cost(
             prefilled=prefilled,
@@ -278,15 +278,15 @@ class VllmSession:
             decoded=min(len(ids), limit),
             forced=len(branch.closing) + (len(ids) > limit),
         )
-        self._spend(progress, cost)
+        self._spend(state, cost)
         if stopped:
-            progress.add_answer(branch, ids[:-1], AnswerEnd.STOP)
+            state.add_answer(branch, ids[:-1], AnswerEnd.STOP)
         else:
-            progress.add_answer(branch, ids[:limit], AnswerEnd.LENGTH)
-        return None if progress.missing_answers else progress.result()
+            state.add_answer(branch, ids[:limit], AnswerEnd.LENGTH)
+        return None if state.missing_answers else state.result()
 
-    def _spend(self, progress: JobInProgress, cost: Cost) -> None:
-        progress.add_cost(cost)
+    def _spend(self, state: JobInProgress, cost: Cost) -> None:
+        state.add_cost(cost)
         self.cost += cost
 
 
