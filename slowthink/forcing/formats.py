@@ -21,7 +21,7 @@ FORMATS: dict[str, ThinkingFormat] = {
         end="<|im_start|>answer\n",
         end_triggers=("<|im_start|>",),
     ),
-    "s1-steps": ThinkingFormat(  # for countdowns, where each step begins with the special token
+    "s1-steps": ThinkingFormat(  # for countdowns: each step begins with the special token
         name="s1-steps",
         start="<|im_start|>think\n",
         end="<|im_start|>answer\n",

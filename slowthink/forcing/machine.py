@@ -222,11 +222,11 @@ class ForcingMachine:
         return _KEEP
 
     def preview_declared_end(self) -> tuple[Action, int]:
-        """Return the action if the next token declares an end, without changing the machine.
+        """Return the action in case the next token declares an end, and for how many tokens this
+        action stays the same if none of them does. Does not change the machine.
 
-        The action is FORCE (a wait string's first token), RESAMPLE or STOP. The number of tokens
-        for which it stays the same, unless one of them declares an end, is returned with it. For
-        engines that must decide before they see the sampled token.
+        The action is FORCE (a wait string's first token), RESAMPLE or STOP. For engines that must
+        decide before they see the sampled token.
         """
         position = len(self.ids)
         event_kind = self._next_event_kind()
@@ -240,8 +240,8 @@ class ForcingMachine:
         depends_on_ids = self.rules.loop is not None or self._step_counter is not None
         if self._banned or depends_on_ids or self.rules.long_triggers:
             return action, 1
-        changes = (self.rules.min_thinking_tokens, self.cap - len(wait_string), self.cap)
-        return action, min((at - position for at in changes if at > position), default=1)
+        change_positions = (self.rules.min_thinking_tokens, self.cap - len(wait_string), self.cap)
+        return action, min((at - position for at in change_positions if at > position), default=1)
 
     def _budget_is_used_up(self) -> bool:
         if len(self.ids) >= self.cap:

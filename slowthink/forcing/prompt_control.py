@@ -66,9 +66,9 @@ def control_thinking(
     return ControlledThinking(prompt_line=line, thinking=thinking)
 
 
-def next_power_of_two(number: int) -> int:
-    """The smallest power of two that is at least `number`; 1 for 0."""
-    return 1 << max(0, number - 1).bit_length()
+def next_power_of_two(count: int) -> int:
+    """The smallest power of two that is at least `count`; 1 for 0."""
+    return 1 << max(0, count - 1).bit_length()
 
 
 def split_steps(thinking: str, delimiter: str) -> list[str]:

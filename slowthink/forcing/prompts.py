@@ -80,7 +80,7 @@ def render_messages(
         raise ConfigError(
             f"model `{tokenizer.name_or_path}`: its tokenizer has no chat template; expected one, "
             "since problems are sent as chat messages. Use an instruct model, or save a "
-            "chat_template.jinja beside it."
+            "chat_template.jinja in its folder."
         )
     text: str = tokenizer.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True, **(variables or {})

@@ -2,7 +2,7 @@
 
 A step ends with the token that completes the delimiter; any text of that token after the delimiter
 belongs to the next step. So the number of steps depends on the ids alone, and a budget in steps
-cuts between tokens.
+cuts thinking between two tokens.
 
     "First, 17 + 20.\\n\\nThen + 5.\\n\\n42"    two steps, and the start of a third
 """

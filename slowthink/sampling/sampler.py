@@ -97,7 +97,7 @@ class Sampler:
     def _completions(
         self, task: Task, chain: Chain, answers: Mapping[str, Answer]
     ) -> list[Completion] | None:
-        """The task's completions, one per point; None if one of them cannot be made yet."""
+        """The task's completions, one per point; None if one of them is not complete yet."""
         completions = []
         for point in task.points:
             completion = self._completion(task.request, point, chain, answers)

@@ -141,11 +141,10 @@ def last_token_states(
 def _group_by_longest(
     sequences: Sequence[tuple[int, ...]],
 ) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
-    """Group sequences by the longest one that they are a prefix of: in descending order, they
-    follow it."""
+    """Group sequences by the longest one that they are a prefix of."""
     groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     longest: tuple[int, ...] = ()
-    for ids in sorted(set(sequences), reverse=True):
+    for ids in sorted(set(sequences), reverse=True):  # prefixes follow the longest
         if not groups or longest[: len(ids)] != ids:
             longest = ids
         groups.setdefault(longest, []).append(ids)

@@ -80,7 +80,7 @@ def write_scorer(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         card = _card(run) | dict(facts) | _fit(run, examples, partial, notify=notify)
-        _write_card(partial, card)  # `measure` renders texts as the card says
+        _write_card(partial, card)  # `measure` reads from the card how texts are rendered
         card |= measure(run, partial, examples)
         seconds = None if start_time is None else round(time.monotonic() - start_time, 1)
         card["seconds"] = seconds

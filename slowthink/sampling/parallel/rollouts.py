@@ -31,7 +31,7 @@ DEFAULT_STEP_ENDS = ("\n", ".")
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerRequest:
-    """Which scorer to train, and where to save it."""
+    """Settings of a scorer to train, and the folder to save it to."""
 
     run: Path
     out: Path
