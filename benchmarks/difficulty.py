@@ -1,6 +1,6 @@
 """Share of attempts that `stop: exact` makes, compared with all attempts and with the minimum.
 
-No model runs: each problem has a pass rate, drawn by seed, and its attempts are correct with that
+No model runs: each problem has a pass rate, sampled by seed, and its attempts are correct with that
 probability. The filter's own code decides. One row of the output:
 
     {"pass_rates": "Beta(1, 1)", "wave_size": 1,
@@ -35,10 +35,10 @@ Pool = Mapping[str, Sequence[bool]]
 def run(
     *, num_rounds: int = 5, num_problems: int = 4000, path: Path | None = None
 ) -> dict[str, Any]:
-    """Shares of attempts drawn and wasted, and of decisions that differ from those of all attempts.
+    """Shares of attempts made and wasted, and of decisions that differ from those of all attempts.
 
-    Each figure has the median, lowest and highest of the rounds; each round simulates its own pool
-    (seed: the round's number). `path` is a folder that has recorded samples, samples/*.jsonl.
+    Each figure has the median, lowest and highest of the rounds; each round simulates its own pool,
+    with the round's index as seed. `path` is a folder with recorded samples, samples/*.jsonl.
     """
     files = sorted((path / "samples").glob("*.jsonl")) if path else []
     return {
@@ -72,18 +72,18 @@ def _simulated(
 
 
 def simulated_pool(pass_rates: Beta, num_problems: int, *, seed: int) -> dict[str, list[bool]]:
-    """All attempts at each problem."""
-    draw = random.Random(f"difficulty {pass_rates} {seed}")
-    rates = [draw.betavariate(pass_rates.alpha, pass_rates.beta) for _ in range(num_problems)]
+    """Simulated attempts, the maximum number at each problem."""
+    rng = random.Random(f"difficulty {pass_rates} {seed}")
+    rates = [rng.betavariate(pass_rates.alpha, pass_rates.beta) for _ in range(num_problems)]
     return {
-        f"p-{number:06}": [draw.random() < rate for _ in range(BAND.num_attempts)]
-        for number, rate in enumerate(rates)
+        f"p-{index:06}": [rng.random() < rate for _ in range(BAND.num_attempts)]
+        for index, rate in enumerate(rates)
     }
 
 
 def stopping_figures(pool: Pool, band: Band, *, wave_size: int = 1) -> dict[str, float]:
-    """Shares of attempts drawn (including wasted ones), of drawn attempts that are wasted, and of
-    problems decided differently than by all attempts."""
+    """Shares of attempts made (including wasted ones), of these that are wasted, and of problems
+    decided differently than by all attempts."""
     trackers = {id: AttemptTracker(PassRateRule(band), wave_size=wave_size) for id in pool}
     run_attempts(_SimulatedSource(pool), trackers)
     kept_by_all = {
@@ -92,17 +92,17 @@ def stopping_figures(pool: Pool, band: Band, *, wave_size: int = 1) -> dict[str,
         if band.decide(sum(attempts), len(attempts)) is BandDecision.KEEP
     }
     kept = {id for id, tracker in trackers.items() if tracker.decision is BandDecision.KEEP}
-    num_unused = sum(tracker.num_wasted for tracker in trackers.values())
-    num_drawn = sum(len(tracker.grades) for tracker in trackers.values()) + num_unused
+    num_wasted = sum(tracker.num_wasted for tracker in trackers.values())
+    num_made = sum(len(tracker.grades) for tracker in trackers.values()) + num_wasted
     return {
-        "share_drawn": num_drawn / (len(pool) * band.num_attempts),
-        "share_wasted": num_unused / num_drawn,
+        "share_drawn": num_made / (len(pool) * band.num_attempts),
+        "share_wasted": num_wasted / num_made,
         "share_differing": len(kept_by_all ^ kept) / len(pool),
     }
 
 
 class _SimulatedSource:
-    """Returns all requested attempts at once, so nothing can be cancelled and waste is maximal."""
+    """Completes all requested attempts at once, so none can be cancelled and waste is maximal."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -111,35 +111,37 @@ class _SimulatedSource:
     def submit(self, waves: Sequence[tuple[str, range]]) -> None:
         self._pending += waves
 
-    def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
-        """Does nothing: all requested attempts have been returned."""
+    def cancel(self, problem_id: str, indices: Iterable[int]) -> None:
+        """Does nothing: all requested attempts are completed already."""
 
     def completed(self) -> list[GradedAttempt]:
         waves, self._pending = self._pending, []
         return [
-            GradedAttempt(id, number, CORRECT if self._pool[id][number] else WRONG)
+            GradedAttempt(id, index, CORRECT if self._pool[id][index] else WRONG)
             for id, wave in waves
-            for number in wave
+            for index in wave
         ]
 
 
 def _recorded(path: Path) -> Iterator[dict[str, Any]]:
-    """Figures of a file's problems that have the most common number of samples, by the file's own
-    labels: LIMO v2's coarse step, and its band of 1 to 3 of 32 scaled to that number."""
+    """Figures for a file's problems with the most common number of samples, graded by the file's
+    own labels: LIMO v2's coarse step, and its band of 1 to 3 of 32 scaled to that number."""
     samples: dict[str, dict[int, bool]] = {}
     for line in path.read_text("utf-8").splitlines():
         row = json.loads(line)
         samples.setdefault(row["problem_id"], {})[row["sample"]] = bool(row["correct"])
-    size, _ = Counter(map(len, samples.values())).most_common(1)[0]
+    num_attempts, _ = Counter(map(len, samples.values())).most_common(1)[0]
     complete = {
-        id: [correct[number] for number in sorted(correct)]
-        for id, correct in sorted(samples.items())
-        if len(correct) == size
+        id: [is_correct for _, is_correct in sorted(by_index.items())]
+        for id, by_index in sorted(samples.items())
+        if len(by_index) == num_attempts
     }
-    top = max(1, 3 * size // 32)
+    num_coarse, max_correct = min(4, num_attempts), max(1, 3 * num_attempts // 32)
     bands = {
-        f"none of {min(4, size)}": Band(min(4, size), max_correct=0),
-        f"1 to {top} of {size}": Band(size, min_correct=1, max_correct=top),
+        f"none of {num_coarse}": Band(num_coarse, max_correct=0),
+        f"1 to {max_correct} of {num_attempts}": Band(
+            num_attempts, min_correct=1, max_correct=max_correct
+        ),
     }
     for name, band in bands.items():
         pool = {id: attempts[: band.num_attempts] for id, attempts in complete.items()}

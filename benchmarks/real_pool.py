@@ -1,4 +1,4 @@
-"""The curation's figures on real data: what LOG.md says of it, made again.
+"""The figures of curation on real data, as in LOG.md.
 
     python -m benchmarks.real_pool strict --data DIR
     # or s1, s1-cross, coarse (an hour), selection, recorded
@@ -51,18 +51,20 @@ Rows = Iterator[dict[str, Any]]
 
 
 def funnel(name: str, data: Path) -> Rows:
-    """Rows in and out of each step, of one of FUNNELS on the whole pool against every test set."""
-    tests = sorted((data / "eval").glob("*.jsonl"))
-    sets = [{"name": path.stem.replace("_", "-"), "path": str(path)} for path in tests]
+    """Rows in and out of each step of one of FUNNELS, on the whole pool and all benchmarks."""
+    benchmarks = [
+        {"name": path.stem.replace("_", "-"), "path": str(path)}
+        for path in sorted((data / "eval").glob("*.jsonl"))
+    ]
     settings = FUNNELS[name]
-    settings["contamination"] |= {"benchmarks": sets}
-    pools = sorted((data / "pool").glob("*.jsonl"))
-    sources = [{"kind": "file", "path": str(path)} for path in pools]
-    yield from steps_of(run(f"real-{name}", {"pool": {"sources": sources}, "filter": settings}))
+    settings["contamination"] |= {"benchmarks": benchmarks}
+    pool_files = sorted((data / "pool").glob("*.jsonl"))
+    sources = [{"kind": "file", "path": str(path)} for path in pool_files]
+    yield from step_rows(run(f"real-{name}", {"pool": {"sources": sources}, "filter": settings}))
 
 
 def run(name: str, settings: dict[str, Any]) -> Path:
-    """Run pool and filter; returns the run folder."""
+    """Run the stages pool and filter, and return the run folder."""
     root = OUT / name
     recipe = parse_recipe({"name": name, "model": "smollm2-135m"} | settings)
     run_recipe(
@@ -71,8 +73,8 @@ def run(name: str, settings: dict[str, Any]) -> Path:
     return root
 
 
-def steps_of(root: Path) -> Rows:
-    """The funnel, a row a step."""
+def step_rows(root: Path) -> Rows:
+    """One row for each step of the run's funnel."""
     for stage in ("pool", "filter"):
         for step in read_manifest(root / stage)["steps"]:
             yield {
@@ -82,8 +84,8 @@ def steps_of(root: Path) -> Rows:
 
 
 def selection(data: Path) -> Rows:
-    """How many rows of s1's real selection each rule drops first."""
-    rows = read(data / "pool/s1k_v1_selected_questions.jsonl")
+    """How many rows of s1's published selection each rule drops, counting the first rule broken."""
+    rows = read_jsonl(data / "pool/s1k_v1_selected_questions.jsonl")
     problems = [
         Problem(
             id=problem_id(row["question"]), duplicate_key=duplicate_key(row["question"]),
@@ -98,9 +100,9 @@ def selection(data: Path) -> Rows:
         "s1": "s1",
     }  # fmt: skip
     for name, config in settings.items():
-        rules = [broken.name if broken else "kept" for broken in
-                 first_broken_rules(config, problems)]  # fmt: skip
-        yield {"rules": name, "dropped": dict(Counter(rules).most_common())}
+        broken_rules = first_broken_rules(config, problems)
+        counts = Counter(rule.name if rule else "kept" for rule in broken_rules)
+        yield {"rules": name, "dropped": dict(counts.most_common())}
 
 
 # --- recorded samples -----------------------------------------------------------------------------
@@ -109,30 +111,30 @@ def selection(data: Path) -> Rows:
 def recorded(data: Path) -> Rows:
     """Decisions that differ between `stop: exact` and `never` on recorded attempts."""
     OUT.mkdir(parents=True, exist_ok=True)
-    samples = Samples(data)
-    for name, (pool, difficulty) in cases(samples).items():
-        kept, used = {}, {}
+    samples = RecordedSamples(data)
+    for name, (dataset, difficulty) in cases(samples).items():
+        decisions, num_attempts = {}, {}
         for stop in ("exact", "never"):
             root = run(f"recorded-{name}-{stop}", {
-                "pool": {"sources": [{"kind": "file", "path": samples.problems(pool)}]},
+                "pool": {"sources": [{"kind": "file", "path": samples.problem_file(dataset)}]},
                 "filter": {"quality": None, "duplicates": None,
-                           "difficulty": stopping(difficulty, stop)},
+                           "difficulty": with_stop(difficulty, stop)},
             })  # fmt: skip
-            kept[stop] = dropped_or_kept(root)
+            decisions[stop] = read_decisions(root)
             rows = read_manifest(root / "filter")["facts"]["attempts"]
-            used[stop] = sum(row["num_attempts"] for row in rows)
-        yield from steps_of(OUT / f"recorded-{name}-exact")
-        differing = sum(
-            kept["exact"][problem] != kept["never"][problem] for problem in kept["never"]
+            num_attempts[stop] = sum(row["num_attempts"] for row in rows)
+        yield from step_rows(OUT / f"recorded-{name}-exact")
+        num_differing = sum(
+            decisions["exact"][id] != decision for id, decision in decisions["never"].items()
         )
         yield {
-            "case": name, "num_differing": differing, "num_attempts": used["exact"],
-            "num_attempts_in_all": used["never"],
+            "case": name, "num_differing": num_differing, "num_attempts": num_attempts["exact"],
+            "num_attempts_in_all": num_attempts["never"],
         }  # fmt: skip
 
 
-def dropped_or_kept(root: Path) -> dict[str, str]:
-    """`kept`, or the step that dropped it, by problem."""
+def read_decisions(root: Path) -> dict[str, str]:
+    """Problem id → `kept`, or the step that dropped the problem."""
     import pyarrow.parquet as pq
 
     kept = pq.read_table(root / "filter/data.parquet").to_pylist()
@@ -140,13 +142,13 @@ def dropped_or_kept(root: Path) -> dict[str, str]:
     return {row["id"]: "kept" for row in kept} | {row["id"]: row["step"] for row in dropped}
 
 
-def cases(samples: Samples) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name → the set whose problems they are, and the settings of the difficulty step."""
+def cases(samples: RecordedSamples) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name of a case → its dataset, and its settings of the filter by difficulty."""
     part, whole = samples.part, samples.whole
-    a, b = part("aime24", 0, 4), part("aime24", 4, 10)
-    q, r = part("math100", 0, 4), part("math100", 4, 8)
-    old = [whole("gsm8k", model=f"gpt-3 {size}_verification") for size in ("6b", "175b")]
-    journey = [
+    aime_4, aime_6 = part("aime24", 0, 4), part("aime24", 4, 10)
+    math_4, math_next_4 = part("math100", 0, 4), part("math100", 4, 8)
+    gpt_3 = [whole("gsm8k", model=f"gpt-3 {size}_verification") for size in ("6b", "175b")]
+    o1_journey = [
         whole("math500", model=f"O1-Journey/{name}")
         for name in ("distill_tree_3k", "exp6_jl_only_wait")
     ]
@@ -154,84 +156,90 @@ def cases(samples: Samples) -> dict[str, tuple[str, dict[str, Any]]]:
     fine = {"name": "fine", "min_correct": 1, "max_correct": 3}
     bands = {"aime24": (10, 3), "math100": (8, 3), "math500": (6, 3), "gsm8k": (4, 2)}
     return {
-        "s1-gsm8k": ("gsm8k", {"preset": "s1", "models": old}),
-        "s1-all-gsm8k": ("gsm8k", {"preset": "s1", "rule": "all", "models": old}),
-        "s1-math500": ("math500", {"preset": "s1", "models": journey}),
-        "limo-v1-aime24": ("aime24", {"preset": "limo-v1", "models": [a, b, b]}),
-        "limo-v1-math100": ("math100", {"preset": "limo-v1", "models": [q, r, r]}),
+        "s1-gsm8k": ("gsm8k", {"preset": "s1", "models": gpt_3}),
+        "s1-all-gsm8k": ("gsm8k", {"preset": "s1", "rule": "all", "models": gpt_3}),
+        "s1-math500": ("math500", {"preset": "s1", "models": o1_journey}),
+        "limo-v1-aime24": ("aime24", {"preset": "limo-v1", "models": [aime_4, aime_6, aime_6]}),
+        "limo-v1-math100": ("math100", {
+            "preset": "limo-v1", "models": [math_4, math_next_4, math_next_4]
+        }),
         "limo-v1-fine-gsm8k": ("gsm8k", {"steps": [
             {"name": "fine", "num_attempts": 4, "max_pass_rate": 0.5, "models": [whole("gsm8k")]}
         ]}),
-        "limo-v2-aime24": ("aime24", {"preset": "limo-v2", "models": [a, b]}),
+        "limo-v2-aime24": ("aime24", {"preset": "limo-v2", "models": [aime_4, aime_6]}),
         "limo-v2-bands-aime24": ("aime24", {"steps": [
-            coarse | {"models": [a]}, fine | {"num_attempts": 6, "models": [b]}
+            coarse | {"models": [aime_4]}, fine | {"num_attempts": 6, "models": [aime_6]}
         ]}),
         "limo-v2-bands-math100": ("math100", {"steps": [
-            coarse | {"models": [q]}, fine | {"num_attempts": 4, "models": [r]}
+            coarse | {"models": [math_4]}, fine | {"num_attempts": 4, "models": [math_next_4]}
         ]}),
-        **{f"coarse-{n}": (n, {"steps": [coarse | {"models": [whole(n)]}]}) for n in SAMPLES},
-        **{f"fine-{n}": (n, {"steps": [
-            fine | {"num_attempts": number, "max_correct": most, "models": [whole(n)]}
-        ]}) for n, (number, most) in bands.items()},
+        **{f"coarse-{name}": (name, {"steps": [coarse | {"models": [whole(name)]}]})
+           for name in SAMPLES},
+        **{f"fine-{name}": (name, {"steps": [
+            fine | {"num_attempts": num_attempts, "max_correct": most, "models": [whole(name)]}
+        ]}) for name, (num_attempts, most) in bands.items()},
     }  # fmt: skip
 
 
-def stopping(difficulty: dict[str, Any], stop: str) -> dict[str, Any]:
-    """The same with every step stopping so."""
+def with_stop(difficulty: dict[str, Any], stop: str) -> dict[str, Any]:
+    """The settings with `stop` in every step."""
     if "steps" not in difficulty:
         return difficulty | {"stop": stop}
     return {"steps": [step | {"stop": stop} for step in difficulty["steps"]]}
 
 
-class Samples:
-    """Recorded attempts of a data folder, as `models` entries of the difficulty step."""
+class RecordedSamples:
+    """Recorded attempts in a data folder, as entries of the setting `models`."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
 
-    def path(self, name: str) -> Path:
-        """The file of recorded samples."""
-        return self._data / f"samples/{SAMPLES[name]}.jsonl"
+    def sample_file(self, dataset: str) -> Path:
+        """The file of a dataset's recorded samples."""
+        return self._data / f"samples/{SAMPLES[dataset]}.jsonl"
 
-    def problems(self, name: str) -> str:
-        """The file of the samples' problems; those of math100 are in the samples alone."""
-        if name != "math100":
-            return str(self._data / f"eval/{name}{'_test' if name == 'gsm8k' else ''}.jsonl")
-        rows = {row["question"]: row for row in read(self.path(name))}
-        return write(
-            name, [{key: row[key] for key in ("question", "answer")} for row in rows.values()]
-        )
+    def problem_file(self, dataset: str) -> str:
+        """The file of a dataset's problems; those of math100 are taken from the samples."""
+        if dataset != "math100":
+            return str(self._data / f"eval/{dataset}{'_test' if dataset == 'gsm8k' else ''}.jsonl")
+        answers = {row["question"]: row["answer"] for row in read_jsonl(self.sample_file(dataset))}
+        rows = [{"question": question, "answer": answer} for question, answer in answers.items()]
+        return write_jsonl(dataset, rows)
 
-    def whole(self, name: str, **more: Any) -> dict[str, Any]:
-        """All recorded attempts, or one model's."""
-        return {"samples": str(self.path(name)), "last_number": name == "gsm8k"} | more
+    def whole(self, dataset: str, **settings: Any) -> dict[str, Any]:
+        """All recorded attempts at a dataset, or with `model` those of one model."""
+        path = str(self.sample_file(dataset))
+        return {"samples": path, "last_number": dataset == "gsm8k"} | settings
 
-    def part(self, name: str, low: int, high: int) -> dict[str, Any]:
-        """Attempts `low` to `high` - 1 of each problem, which no earlier step has used."""
-        rows = [row for row in read(self.path(name)) if low <= row["sample"] < high]
-        return {"samples": write(f"{name}-{low}-{high}", rows)}
+    def part(self, dataset: str, start: int, stop: int) -> dict[str, Any]:
+        """The attempts with index `start` to `stop` - 1 at each problem of a dataset."""
+        rows = read_jsonl(self.sample_file(dataset))
+        rows = [row for row in rows if start <= row["sample"] < stop]
+        return {"samples": write_jsonl(f"{dataset}-{start}-{stop}", rows)}
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSONL file."""
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def write(name: str, rows: list[dict[str, Any]]) -> str:
-    """Write a JSONL file beside the runs; returns its path."""
+def write_jsonl(name: str, rows: list[dict[str, Any]]) -> str:
+    """Write a JSONL file into the folder of the runs, and return its path."""
     path = OUT / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return str(path)
 
 
 def main() -> None:
-    """Run each named experiment on the data of the folder."""
+    """Run each named experiment on the data in the folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="+", choices=[*FUNNELS, *EXPERIMENTS])
-    parser.add_argument("--data", type=Path, required=True, help="Holds pool/, eval/, samples/.")
-    parser.add_argument("--json", action="store_true", help="A line of JSON a figure.")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="Folder with pool/, eval/ and samples/."
+    )
+    parser.add_argument("--json", action="store_true", help="Print each row as a line of JSON.")
     options = parser.parse_args()
     for name in options.names:
         figures = (
