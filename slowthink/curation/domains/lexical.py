@@ -40,11 +40,8 @@ def label_texts(taxonomy: Taxonomy, texts: Sequence[str]) -> list[Label]:
     for text in texts:
         scores = terms.scores(text)
         best = max(scores, key=lambda index: (scores[index], -index), default=None)
-        labels.append(
-            Label(None, "no word of any class")
-            if best is None
-            else Label(taxonomy.classes[best].code)
-        )
+        code = None if best is None else taxonomy.classes[best].code
+        labels.append(Label(code, "" if code else "no word of any class"))
     return labels
 
 

@@ -61,9 +61,8 @@ def write(folder: Path, certificate: Mapping[str, Any]) -> None:
 def summarise(certificate: Mapping[str, Any]) -> dict[str, Any]:
     """The certificate with the number of leaks of each kind in place of the leaks themselves."""
     num_hits = Counter(hit["kind"] for hit in certificate["hits"])
-    return {key: value for key, value in certificate.items() if key != "hits"} | {
-        "num_hits": dict(sorted(num_hits.items()))
-    }
+    summary = {key: value for key, value in certificate.items() if key != "hits"}
+    return summary | {"num_hits": dict(sorted(num_hits.items()))}
 
 
 def _set_entry(

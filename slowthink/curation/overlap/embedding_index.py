@@ -77,13 +77,9 @@ class EmbeddingIndex:
         for start in range(0, len(vectors), num_rows):
             for cosines in (vectors[start : start + num_rows] @ self.vectors.T).round(3):
                 similar = np.flatnonzero(cosines >= np.float32(self.config.min_similarity))
-                nearest_first = similar[np.argsort(-cosines[similar], kind="stable")]
-                yield [
-                    NearestItem(int(index), min(1.0, round(float(cosine), 3)))
-                    for index, cosine in zip(
-                        self.item_indices[nearest_first], cosines[nearest_first], strict=True
-                    )
-                ]
+                order = similar[np.argsort(-cosines[similar], kind="stable")]
+                nearest = zip(self.item_indices[order], cosines[order], strict=True)
+                yield [NearestItem(int(i), min(1.0, round(float(cos), 3))) for i, cos in nearest]
 
 
 def _embed_questions(texts: Sequence[str], config: ParaphraseConfig) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowthink.curation.overlap.tokens import HashedBatch, Hashes, mix_bits, ngram_hashes, s1_words
+from slowthink.pipeline.runner import batched
 
 S1_WIDTH = 8
 """Words of an n-gram in s1 (simplescaling/s1@77272c6: data/collect_data.py); the default of its
@@ -129,12 +130,10 @@ class NgramIndex:
 
     def first_shared(self, texts: Sequence[str]) -> list[SharedNgram | None]:
         """The first n-gram that each text shares with the index, or None."""
-        shared: list[SharedNgram | None] = []
-        for start in range(0, len(texts), NGRAM_BATCH_TEXTS):
-            shared += self._first_shared(texts[start : start + NGRAM_BATCH_TEXTS])
-        return shared
+        batches = batched(texts, NGRAM_BATCH_TEXTS)
+        return [ngram for batch in batches for ngram in self._first_shared_in_batch(batch)]
 
-    def _first_shared(self, texts: Sequence[str]) -> list[SharedNgram | None]:
+    def _first_shared_in_batch(self, texts: Sequence[str]) -> list[SharedNgram | None]:
         ngrams = ngram_hashes(_word_hashes(texts), self.width)
         positions, key_indices = self.postings.find(ngrams.values)
         sharing, which = self.postings.texts_with_keys(key_indices)

@@ -27,7 +27,7 @@ MAX_WORD_PIECES = 256
 """Maximum length of a text in word pieces, from the model card."""
 MAX_UNREADABLE_SHARE = 0.05
 """Maximum share of letters outside the Latin and Greek scripts in a readable text."""
-BLOCK_ROWS = 1024
+BLOCK_TEXTS = 1024
 """Number of texts compared with their group at a time."""
 
 
@@ -63,8 +63,8 @@ def _similar_pairs(
     vectors: NDArray[np.float32], group: NDArray[np.int64], min_similarity: float
 ) -> Iterator[DuplicatePair]:
     """The pairs of a group with a cosine of at least `min_similarity`."""
-    for start in range(0, len(group), BLOCK_ROWS):
-        block = group[start : start + BLOCK_ROWS]
+    for start in range(0, len(group), BLOCK_TEXTS):
+        block = group[start : start + BLOCK_TEXTS]
         cosines = vectors[block] @ vectors[group].T
         for left, right in np.argwhere(cosines >= min_similarity):
             if block[left] < group[right]:

@@ -46,11 +46,9 @@ _TYPESETTING_COMMAND = re.compile(
 )
 """Commands for typesetting only, and those of fractions and products. `/` and `*` are no tokens
 either, so a/b has the tokens of a fraction."""
-_GREEK_NAMES = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho"
-)
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho"
 _SIGN_NAMES = {
-    **dict(zip("αβγδεζηθικλμνξοπρ", _GREEK_NAMES.split(), strict=True)),
+    **dict(zip("αβγδεζηθικλμνξοπρ", _GREEK.split(), strict=True)),
     **{"σ": "sigma", "τ": "tau", "φ": "phi", "ϕ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega"},
     **{"√": "sqrt", "∞": "infty", "≤": "le", "≥": "ge", "≠": "ne", "−": "-", "–": "-"},
     **{"∠": "angle", "°": "circ", "∈": "in", "∪": "cup", "∩": "cap", "△": "triangle", "∑": "sum"},

@@ -72,14 +72,13 @@ def _method_facts(labels: Sequence[Label], facts: dict[str, Any]) -> dict[str, A
 
 
 def _agreement_facts(
-    labels_by_method: Sequence[Sequence[Label]], names: dict[str, str]
+    by_method: Sequence[Sequence[Label]], names: dict[str, str]
 ) -> dict[str, Any] | None:
     """Agreement of the two methods; None if there is only one."""
-    if len(labels_by_method) < 2:
+    if len(by_method) < 2:
         return None
     first, second = (
-        [names[label.code] if label.code else None for label in labels]
-        for labels in labels_by_method
+        [names[label.code] if label.code else None for label in labels] for labels in by_method
     )
     return measure_agreement(first, second)
 
@@ -94,9 +93,7 @@ def _by_words(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageCon
     return map_rows(label, _texts_with_options(problems), runner=context.recipe.runner), {}
 
 
-def _by_embeddings(
-    problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext
-) -> Labels:
+def _by_embedding(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
     return embedding.label_texts(taxonomy, _texts_with_options(problems)), {}
 
 
@@ -112,4 +109,4 @@ def _with_llm(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageCon
         return labels, {"num_asked_again": model.num_retried}
 
 
-METHODS: dict[str, Method] = {"lexical": _by_words, "embedding": _by_embeddings, "llm": _with_llm}
+METHODS: dict[str, Method] = {"lexical": _by_words, "embedding": _by_embedding, "llm": _with_llm}

@@ -115,21 +115,18 @@ def split_chosen(
     """The chosen traces; and the others, as dropped with a reason. Both sorted by id."""
     ordered = sorted(traces, key=lambda trace: trace.problem.id)
     ranks, sizes = _ranks_by_length(ordered)
-    dropped = []
+    chosen, dropped = [], []
     for trace in ordered:
         id, domain = trace.problem.id, trace.problem.domain
-        if id not in selection.chosen:
-            rejection = selection.rejected.get(id, Rejection("not chosen"))
-            evidence = (
-                f"domain {domain}, {trace.num_thinking_tokens} thinking tokens, "
-                f"rank {ranks[id]} of {sizes[domain]} there by length"
-            )
-            if rejection.evidence:
-                evidence = f"{rejection.evidence}; {evidence}"
-            dropped.append(
-                Dropped(id=id, step="choose", reason=rejection.reason, evidence=evidence)
-            )
-    return [trace for trace in ordered if trace.problem.id in selection.chosen], dropped
+        if id in selection.chosen:
+            chosen.append(trace)
+            continue
+        rejection = selection.rejected.get(id, Rejection("not chosen"))
+        evidence = f"{rejection.evidence}; " if rejection.evidence else ""
+        evidence += f"domain {domain}, {trace.num_thinking_tokens} thinking tokens, "
+        evidence += f"rank {ranks[id]} of {sizes[domain]} there by length"
+        dropped.append(Dropped(id=id, step="choose", reason=rejection.reason, evidence=evidence))
+    return chosen, dropped
 
 
 def _ranks_by_length(traces: Sequence[Trace]) -> tuple[dict[str, int], Counter[str | None]]:
@@ -165,20 +162,18 @@ def _warnings(candidates: Sequence[Candidate], selection: Selection) -> list[str
         warnings.append(f"{num_requested} problems requested; {obtained}")
     if config.method == "s1" and all(c.domain == "unknown" for c in candidates):
         warnings.append("no problem has a domain, so s1's sampling prefers the longest chains")
-    phases = Counter(chosen.phase for chosen in selection.chosen.values())
-    if config.preselect and not phases["preselect"]:
+    is_preselected = [choice.phase == "preselect" for choice in selection.chosen.values()]
+    if config.preselect and not any(is_preselected):
         warnings.append("preselect matches no candidate; check the names of the sources")
     return warnings + unmet_quotas(selection, candidates)
 
 
 def _selection_facts(
-    traces: Sequence[Trace],
-    chosen: Sequence[Trace],
-    candidates: Sequence[Candidate],
+    traces: Sequence[Trace], chosen: Sequence[Trace], candidates: Sequence[Candidate],
     selection: Selection,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     config = selection.config
-    phases = count_values(chosen.phase for chosen in selection.chosen.values())
+    phases = count_values(choice.phase for choice in selection.chosen.values())
     # The LIMO papers give no count of preselected problems; s1's count is by its own rules.
     ours = {"preselected": phases.get("preselect", 0), "chosen": len(selection.chosen)}
     return {

@@ -96,13 +96,11 @@ def min_further_attempts(band: Band, tally: Tally) -> int:
     """The smallest number of further attempts after which the decision can be certain. All of them
     are needed, so they can be requested at once."""
     num_left = band.num_attempts - tally.num_seen
-    for num_further in range(num_left + 1):
-        for num_correct in range(num_further + 1):
+    for further in range(num_left + 1):
+        for correct in range(further + 1):
             later = Tally(
-                tally.num_correct + num_correct,
-                tally.num_counted + num_further,
-                tally.num_seen + num_further,
+                tally.num_correct + correct, tally.num_counted + further, tally.num_seen + further
             )
             if certain_decision(band, later) is not None:
-                return num_further
+                return further
     return num_left
