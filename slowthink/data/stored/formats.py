@@ -39,7 +39,7 @@ class SampleFormat:
 
     name: str
     columns: tuple[tuple[str, ...], ...]
-    """Groups of columns: a row of this format has a value in one column of each group."""
+    """The alternative names of each column that a row of this format has."""
     read: Callable[[Values], list[StoredSample]]
     """Raises UnusableValue if a value cannot be used."""
 
@@ -47,7 +47,7 @@ class SampleFormat:
 def detect_format(values: Values) -> SampleFormat | None:
     """The first format whose columns the row has; None if there is none."""
     return next(
-        (f for f in FORMATS if all(filled_column(values, group) for group in f.columns)), None
+        (f for f in FORMATS if all(filled_column(values, names) for names in f.columns)), None
     )
 
 
