@@ -1,8 +1,8 @@
-"""Token ids of a real `slowthink serve` of SmolLM2 compared with those of the embedded engine.
+"""Compares token ids of a real `slowthink serve` of SmolLM2 with those of the transformers engine.
 
     python -m tests.engines.served 50       50 questions; figures as JSON, with the near ties
 
-The budget is forced both by the client in rounds and by the server inside each request.
+The budget is forced by the client in rounds, and by the server inside each request.
 A near tie is a step where the two likeliest tokens are less than 1e-3 apart in logits.
 """
 
@@ -130,7 +130,7 @@ def run_jobs(session: Any, num: int, settings: Settings) -> dict[tuple[str, str]
 def differences(
     embedded: dict[tuple[str, str], JobResult], served: dict[tuple[str, str], JobResult], gap: Any
 ) -> list[dict[str, Any]]:
-    """Where thinking or answers differ, with the gap between the two likeliest tokens there."""
+    """Jobs whose thinking or answers differ, with the gap of the two likeliest tokens at that step."""
     rows = []
     for name, expected in embedded.items():
         result = served[name]
@@ -139,11 +139,11 @@ def differences(
             at = _first_difference(expected.chain.ids, result.chain.ids)
             rows.append({"where": name, "thinking": at, "gap": gap(name, expected.chain.ids[:at])})
             continue
-        ids_of = {
+        expected_ids = {
             (answer.num_thinking_tokens, answer.closing): answer.ids for answer in expected.answers
         }
         for answer in result.answers:
-            ids = ids_of[answer.num_thinking_tokens, answer.closing]
+            ids = expected_ids[answer.num_thinking_tokens, answer.closing]
             if ids != answer.ids:
                 at = _first_difference(ids, answer.ids)
                 before = (
@@ -179,7 +179,7 @@ def compare(num: int, *, log: Path) -> dict[str, dict[str, Any]]:
     config = EngineConfig(dtype="float32", batch_size=48)
     with TransformersSession(MODEL, config) as session:
         embedded = run_jobs(session, num, SETTINGS)
-        gap = _gap_of(session, make_jobs(session, num, SETTINGS))
+        gap = _make_gap(session, make_jobs(session, num, SETTINGS))
         return {mode: _figures(embedded, run, gap) for mode, run in runs.items()}
 
 
@@ -199,7 +199,7 @@ def _run_served(url: str, num: int, *, in_flight: bool) -> ServedRun:
         return ServedRun(results, session._features, anomalies, session.cost, seconds)
 
 
-def _gap_of(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:
+def _make_gap(session: Any, jobs: dict[tuple[str, str], Job]) -> Any:
     """A function that returns the logit gap between the two likeliest tokens after a prompt and ids."""
 
     def gap(name: tuple[str, str], before: Sequence[int]) -> float:

@@ -222,7 +222,7 @@ def test_every_kind_of_server_gives_the_same_thinking(session, server, behaviour
     names = [f"d{n}" for n in range(6)]
     jobs = [make_job(session, name, format=format) for name in names]
     expected = [o.chain.ids for o in sorted(generate(session, jobs), key=lambda o: o.key)]
-    with serve(server.toy, behaviour) as odd, open_toy(odd) as other:
+    with serve(server.toy, behaviour) as other_server, open_toy(other_server) as other:
         results = list(generate(other, [make_job(other, n, format=format) for n in names]))
         assert all(result.error is None for result in results)
         assert {result.chain.ids for result in results} == set(expected)
@@ -252,7 +252,7 @@ def test_one_session_serves_several_addresses(server) -> None:
 @pytest.mark.parametrize(
     "budget",
     [{}, {"wait_strings": ()}, {"min_thinking_tokens": 4}, {"wait_strings": ("a", "b")}],
-    ids=["waits", "no string", "minimum", "strings that the model also draws"],
+    ids=["waits", "no string", "minimum", "strings that the model also samples"],
 )
 def test_in_flight_gives_the_same_chains_and_answers_in_one_request(
     server, session, budget
@@ -264,26 +264,32 @@ def test_in_flight_gives_the_same_chains_and_answers_in_one_request(
     ):
         assert other.capabilities.in_flight
         for number in range(8):
-            here = next(
+            rounds = next(
                 generate(session, [make_job(session, f"f{number}", points=points, **budget)])
             )
             before = len(ours.bodies)
-            there = next(generate(other, [make_job(other, f"f{number}", points=points, **budget)]))
-            assert there.error is None
-            assert (there.chain.ids, there.chain.state) == (here.chain.ids, here.chain.state)
-            kinds = [(e.position, e.kind, e.forced) for e in here.chain.events]
-            assert [(e.position, e.kind, e.forced) for e in there.chain.events] == kinds
+            in_flight = next(
+                generate(other, [make_job(other, f"f{number}", points=points, **budget)])
+            )
+            assert in_flight.error is None
+            assert (in_flight.chain.ids, in_flight.chain.state) == (
+                rounds.chain.ids,
+                rounds.chain.state,
+            )
+            kinds = [(e.position, e.kind, e.forced) for e in rounds.chain.events]
+            assert [(e.position, e.kind, e.forced) for e in in_flight.chain.events] == kinds
             answers = sorted(
-                (a.num_thinking_tokens, a.closing, a.ids, a.end_reason.value) for a in here.answers
+                (a.num_thinking_tokens, a.closing, a.ids, a.end_reason.value)
+                for a in rounds.answers
             )
             assert (
                 sorted(
                     (a.num_thinking_tokens, a.closing, a.ids, a.end_reason.value)
-                    for a in there.answers
+                    for a in in_flight.answers
                 )
                 == answers
             )
-            assert len(ours.bodies) - before == len(here.answers)
+            assert len(ours.bodies) - before == len(rounds.answers)
 
 
 def test_in_flight_waits_under_sampling_are_refused(server) -> None:

@@ -64,7 +64,7 @@ class JobRunner:
         while not results or not self._results.empty():
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                results += self._checked(self._results.get(timeout=left))
+                results += self._accepted(self._results.get(timeout=left))
             except queue.Empty:
                 break
         return results
@@ -94,8 +94,8 @@ class JobRunner:
         self._thread.join()
         self._loop.close()
 
-    def _checked(self, result: JobResult | BaseException) -> list[JobResult]:
-        """The result in a list, empty if its job was cancelled. Raises it if it is an exception."""
+    def _accepted(self, result: JobResult | BaseException) -> list[JobResult]:
+        """The result in a list, empty if its job was cancelled. Raises an exception of `run`."""
         if isinstance(result, BaseException):
             raise result
         if result.key not in self._futures:

@@ -1,4 +1,4 @@
-"""What a server supports, found out by short requests at the start.
+"""Finds out by short requests what a server supports.
 
 Servers with the same interface differ, and silently ignore settings they do not know. So each one
 is sent a few short greedy completions, and a setting counts as supported only if it has its effect:
@@ -132,7 +132,7 @@ class Prober:
 
     async def is_slowthink_serve(self, model: str) -> bool:
         """Whether the server was started by `slowthink serve`: its processor rejects an unknown
-        argument of ours, and any other server ignores it."""
+        slowthink argument, and any other server ignores it."""
         body = {"model": model, "prompt": "1", "max_tokens": 1}
         try:
             await self._post(body | {"vllm_xargs": {"slowthink_is_there": 1}})
@@ -272,12 +272,12 @@ def greedy_settings(features: ServerFeatures) -> dict[str, Any]:
 def common_features(urls: Sequence[str], features: Sequence[ServerFeatures]) -> ServerFeatures:
     """The features of all servers. Raises ConfigError if they differ: results would depend on which
     server was free."""
-    first = features[0]
-    for url, other in zip(urls[1:], features[1:], strict=True):
+    expected = features[0]
+    for url, server_features in zip(urls[1:], features[1:], strict=True):
         differing = [
             name
             for name in ServerFeatures.__dataclass_fields__
-            if getattr(other, name) != getattr(first, name)
+            if getattr(server_features, name) != getattr(expected, name)
         ]
         if differing:
             raise ConfigError(
@@ -285,7 +285,7 @@ def common_features(urls: Sequence[str], features: Sequence[ServerFeatures]) -> 
                 "expected servers of one kind, version and model. Start them with the same "
                 "options, or list only those that are the same."
             )
-    return first
+    return expected
 
 
 def _model_entry(url: str, entries: Sequence[dict[str, Any]], name: str | None) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def _model_entry(url: str, entries: Sequence[dict[str, Any]], name: str | None) 
 
 
 def _context_length(entry: Mapping[str, Any], properties: Mapping[str, Any]) -> int | None:
-    """The length the server runs with or, if not reported, the model's own; None if neither is."""
+    """The context the server runs with or, if not reported, the model's; None if neither is."""
     server_settings = properties.get("default_generation_settings") or {}
     for source in (server_settings, entry, entry.get("meta") or {}):
         for name in _CONTEXT_FIELDS:

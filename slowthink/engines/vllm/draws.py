@@ -20,7 +20,7 @@ FORCED_LOGIT = 1e9
 """Logit of a chosen id; finite, so that no temperature makes it NaN."""
 _NEVER = float("-inf")
 _NUM_TOP_IDS = 1024
-"""The nucleus is looked for in this many likeliest ids before the whole vocabulary is sorted."""
+"""Number of likeliest ids searched for the nucleus before the whole vocabulary is sorted."""
 END_RULES = {"drawn": 0, "argmax": 1, "probability": 2}
 
 
@@ -34,7 +34,7 @@ class DecisionTensors:
     banned_R: torch.Tensor
     triggers_RT: torch.Tensor
     distinct_RT: torch.Tensor
-    """False where a trigger id repeats another."""
+    """False for a trigger id that repeats another."""
     rule_R: torch.Tensor
     end_probability_R: torch.Tensor
     sampling: SamplingTensors | None = None
@@ -130,7 +130,7 @@ def _candidates(
 def _without_triggers(
     p_RV: torch.Tensor, best_other_R: torch.Tensor, rows: DecisionTensors, sampling: SamplingTensors
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids sampled from P without the triggers: by the first number, and by that after a refusal."""
+    """Ids sampled from P without the triggers, by `uniform_R` and by `redraw_uniform_R`."""
     p_RV = p_RV.scatter(1, rows.triggers_RT, 0.0)
     empty_R = p_RV.sum(-1) == 0  # truncation left only triggers
     sampled_R = torch.where(empty_R, best_other_R, sample_ids(p_RV, sampling.uniform_R))

@@ -305,8 +305,8 @@ def _calling_input_processor() -> tuple[InputProcessor | None, int | None]:
     """The input processor that is validating a request, and the prompt's length if it is known.
 
     vLLM passes `validate_params` neither model nor prompt, and only an error raised there becomes a
-    clear 400; so the callers' frames are read. If a version of vLLM has other frames, what
-    depends on the model is checked in the engine only.
+    clear 400; so the callers' frames are read. If a later vLLM has other frames, checks that need
+    the model are made in the engine only.
     """
     frame: FrameType | None = sys._getframe(1)
     input_processor = None

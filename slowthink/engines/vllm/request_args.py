@@ -108,8 +108,8 @@ _Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
 class RequestArgs(BaseModel):
-    """The arguments by name, without their prefix; documented where they are used, in
-    `ForcingArgs`, `Budget`, `Sampling`, `LoopRule` and `ThinkingFormat`."""
+    """The arguments by name, without their prefix; documented in `ForcingArgs`, `Budget`,
+    `Sampling`, `LoopRule` and `ThinkingFormat`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -121,7 +121,7 @@ class RequestArgs(BaseModel):
     format: str = AUTO
     start: str = ""
     end: str | None = None
-    """Describes a format of the request's own, with `start`, `triggers`, `newline` and
+    """If set, it defines the format, with `start`, `triggers`, `newline` and
     `cue_after_natural_end`."""
     triggers: _Texts = ()
     newline: _Switch = 1
@@ -217,16 +217,16 @@ def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
 
 def _first_error_message(error: ValidationError) -> str:
     """Message of the first error: the argument, its value and what was expected."""
-    first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
+    details = error.errors(include_url=False)[0]
+    name = str(details["loc"][0])
+    if details["type"] == "extra_forbidden":
         names = [PREFIX + field for field in RequestArgs.model_fields]
         hint = did_you_mean(name, names)
         return f"vllm_xargs.{name}: unknown{hint}; expected one of {', '.join(names)}."
-    expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    expected = details["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     expected = re.sub("^expected (?=greater|less)", "expected a number ", expected)
     return (
-        f"vllm_xargs.{name}: {first['input']!r}; {expected}. "
+        f"vllm_xargs.{name}: {details['input']!r}; {expected}. "
         "Change it, or leave it out for the default."
     )
 
@@ -317,7 +317,8 @@ _CONFLICTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("repetition_detection", lambda v: v is not None, "set slowthink_loop_period instead"),
     ("trace_decode_token_ids", bool, "leave it out"),
 )
-"""Settings of vLLM that would break a budget or make it inexact; and what to do instead."""
+"""Settings of vLLM that would break a budget or make it inexact: name, whether a value is set, and
+what to do instead."""
 
 
 def refuse_conflicts(params: Any) -> None:

@@ -1,8 +1,8 @@
-"""One request that is forced from its first thinking token to its last, inside one generation.
+"""The state of one request that is forced from its first token to its last.
 
-The thinking and answering machines of `forcing.machine` run one after the other: thinking, closing,
-answer, end of text. A logits processor acts *before* a token is sampled, so it takes an instruction
-first and reports the output afterwards:
+The machines of `forcing.machine` run one after the other: thinking, closing, answer, end of text. A
+logits processor acts *before* a token is sampled, so it takes an instruction first and reports the
+output afterwards:
 
     flow = Flow(compiled, cap=64)
     flow.instruction()        Instruction(on_end=39, …): sample; replace a declared end by id 39
@@ -282,7 +282,7 @@ class Flow:
     def replay(
         self, outputs: Sequence[int], ends: dict[int, DeclaredEnd], *, infer: bool = False
     ) -> None:
-        """Record output ids from the first on. `ends`: declared ends by output index; with `infer`
+        """Record all output ids. `ends`: declared ends by output index; with `infer`
         they are inferred from the ids, and added to it."""
         for index, token in enumerate(outputs):
             if infer and (inferred := self._infer_end(outputs, index)) is not None:
