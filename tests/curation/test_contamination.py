@@ -20,7 +20,7 @@ TANK = (
 CHINESE = "已知函数 $f(x)=x^2-4x+7$ 在区间 $[0,5]$ 上的最大值为 $M$，最小值为 $m$，求 $M-m$ 的值。"
 CASES = {
     "word for word": (TANK, TANK, "copy"),
-    "other case and punctuation": (TANK, TANK.upper().replace(".", ";"), "copy"),
+    "different case and punctuation": (TANK, TANK.upper().replace(".", ";"), "copy"),
     "inside a longer text": (TANK, f"Solve this step by step. {TANK} Give a whole number.", "copy"),
     "a part of the problem": (f"{TANK} Give reasons, and say what happens later on.", TANK, "copy"),
     "a word changed": (TANK, TANK.replace("pump", "hose"), "copy"),
@@ -29,7 +29,7 @@ CASES = {
     "Chinese, word for word": (CHINESE, CHINESE, "copy"),
     "Chinese in full width": (CHINESE, CHINESE.replace("4x", "４ｘ").replace("$", ""), "copy"),
     "Chinese, other numbers": (CHINESE, CHINESE.replace("7", "9").replace("5", "6"), "template"),
-    "LaTeX set otherwise": (
+    "LaTeX typeset otherwise": (
         r"Find all real $x$ with $\dfrac{x+1}{x-2} \leq \frac{3}{4}$ and $x \geq 0$.",
         r"Find all real \(x\) with \( \frac{x+1}{x-2} \le 3/4 \) and \(x \ge 0\)",
         "copy",
@@ -41,11 +41,11 @@ CASES = {
     "short, inside another problem": ("Compute 17 + 25.",
                                       "Compute 17 + 25 + 3 and divide the sum by 9, then round",
                                       None),
-    "one stray run": (TANK, "A tank holds 120 litres. What is its height if its base is square "
+    "one shared n-gram": (TANK, "A tank holds 120 litres. What is its height if its base is square "
                       "and each side of the base measures forty centimetres on the inside?", None),
     "another problem": (TANK, CHINESE, None),
     "nothing": (TANK, "", None),
-    "only signs": (TANK, "$$ ... $$", None),
+    "only punctuation": (TANK, "$$ ... $$", None),
 }  # fmt: skip
 
 
@@ -63,10 +63,14 @@ def test_a_drawing_counts_as_one_number() -> None:
         item.replace("(1,1)", "(2,5)"),
         f"How long is the path that a snail takes along this line? {drawing}",
     ])  # fmt: skip
-    assert [[leak.kind for leak in one] for one in leaks] == [["copy"], ["template"], []]
+    assert [[leak.kind for leak in text_leaks] for text_leaks in leaks] == [
+        ["copy"],
+        ["template"],
+        [],
+    ]
 
 
-def test_a_hit_names_item_span_and_score() -> None:
+def test_a_leak_has_its_item_span_and_score() -> None:
     items = [EvaluationItem("other", "9", CHINESE), EvaluationItem("set", "37", TANK)]
     leak = StrictIndex.from_items(items, STRICT).find_leaks([f"Think first. {TANK}"])[0][0]
     assert (leak.item.benchmark, leak.item.id, leak.score, leak.item_coverage) == (
@@ -80,7 +84,7 @@ def test_a_hit_names_item_span_and_score() -> None:
     )
 
 
-def test_order_batches_and_neighbours_do_not_matter(monkeypatch) -> None:
+def test_leaks_depend_neither_on_batches_nor_on_other_texts(monkeypatch) -> None:
     monkeypatch.setattr(contamination, "BATCH_TEXTS", 5)
     items = [EvaluationItem("set", str(i), TANK.replace("120", str(100 + i))) for i in range(300)]
     texts = [items[7].text, CHINESE, items[250].text, "Compute 3."]
@@ -100,12 +104,12 @@ def test_a_chain_leaks_if_it_contains_a_problem_not_if_it_resembles_one() -> Non
     items = [EvaluationItem("set", "1", TANK), EvaluationItem("set", "2", "Compute 17 + 25.")]
     chains = [f"{filler} I recall: {TANK} {filler}", f"{filler} compute 17 + 25 {filler}", filler]
     leaks = find_leaks_in_chains(chains, items, STRICT)
-    assert [[leak.item.id for leak in one] for one in leaks] == [["1"], [], []]
+    assert [[leak.item.id for leak in text_leaks] for text_leaks in leaks] == [["1"], [], []]
 
 
 def test_s1_drops_a_template_that_strict_keeps() -> None:
     items = [EvaluationItem("set", "1", TANK)]
     template = TANK.replace("120", "90").replace(" 8 ", " 7 ")
-    by_run = find_leaks([template], items, ContaminationConfig(preset="s1"))
-    assert by_run[0][0].kind == "run" and len(by_run[0][0].span.split()) == 8
+    by_ngram = find_leaks([template], items, ContaminationConfig(preset="s1"))
+    assert by_ngram[0][0].kind == "run" and len(by_ngram[0][0].span.split()) == 8
     assert find_leaks([template], items, STRICT)[0][0].kind == "template"

@@ -32,13 +32,13 @@ PROBLEMS = [
 
 def test_msc_has_61_classes_each_described_in_both_languages() -> None:
     assert len(MSC.classes) == 61
-    assert all(one.about and one.about_zh and one.zh and one.words for one in MSC.classes)
-    assert all(one.words_zh for one in MSC.classes)
+    assert all(c.about and c.about_zh and c.zh and c.words for c in MSC.classes)
+    assert all(c.words_zh for c in MSC.classes)
     assert MSC.names()["11"] == "Number theory"
 
 
 @pytest.mark.shared_data
-def test_codes_and_names_are_the_classification_s() -> None:
+def test_codes_and_names_are_those_of_the_classification() -> None:
     path = Path("/work/shared/data/msc/msc.jsonl")
     if not path.exists():
         pytest.skip("no shared data")
@@ -97,9 +97,9 @@ def test_words_give_the_class_of_our_own_problems(chinese: bool) -> None:
 def test_a_text_s_class_does_not_depend_on_its_neighbours() -> None:
     texts = [text for _, text in PROBLEMS]
     order = random.Random(0).sample(range(len(texts)), len(texts))
-    whole = lexical.label_texts(MSC, texts)
-    assert [whole[place] for place in order] == [
-        lexical.label_texts(MSC, [texts[place]])[0] for place in order
+    labels = lexical.label_texts(MSC, texts)
+    assert [labels[index] for index in order] == [
+        lexical.label_texts(MSC, [texts[index]])[0] for index in order
     ]
 
 
@@ -131,9 +131,9 @@ def test_embeddings_label_english_and_skip_chinese() -> None:
     pairs = [(label, code) for label, (code, _) in zip(labels, PROBLEMS, strict=True)]
     english = [(label.code, code) for label, code in pairs if label.code]
     assert sum(a == b for a, b in english) / len(english) >= 0.6
-    unread = [text for label, (_, text) in zip(labels, PROBLEMS, strict=True) if not label.code]
-    assert len(unread) >= 30
-    assert all(any("\u4e00" <= char <= "\u9fff" for char in text) for text in unread)
+    unlabelled = [text for label, (_, text) in zip(labels, PROBLEMS, strict=True) if not label.code]
+    assert len(unlabelled) >= 30
+    assert all(any("\u4e00" <= char <= "\u9fff" for char in text) for text in unlabelled)
 
 
 # --- a model --------------------------------------------------------------------------------------
@@ -153,28 +153,30 @@ def test_only_a_valid_last_line_is_a_code(text: str, code: str | None) -> None:
     assert parse_code(text, {"05", "11"}) == code
 
 
-AGAIN = "That does not end with a code of the list."
+RETRY_START = "That does not end with a code of the list."
 
 
 def prompted_model(
-    tmp_path: Path, says: dict[str, str], ledger: Ledger, **options: int
+    tmp_path: Path, replies: dict[str, str], ledger: Ledger, **options: int
 ) -> PromptedModel:
     """A model that gives these replies, by question."""
-    again = says.pop("again", "CODE: 05")
+    retry_reply = replies.pop("retry", "CODE: 05")
     scripts = {
         build_messages(MSC, question)[1]["content"]: Script(thinking=(text,), answer="")
-        for question, text in says.items()
+        for question, text in replies.items()
     }
-    codes = ", ".join(one.code for one in MSC.classes)
-    asked = f"{AGAIN} Reply with one line and nothing else: `CODE: ` and one of {codes}."
-    scripts[asked] = Script(thinking=(again,), answer="")
+    codes = ", ".join(c.code for c in MSC.classes)
+    retry_prompt = (
+        f"{RETRY_START} Reply with one line and nothing else: `CODE: ` and one of {codes}."
+    )
+    scripts[retry_prompt] = Script(thinking=(retry_reply,), answer="")
     session = ReplaySession(scripts, max_context=options.pop("max_context", 100_000))
     session.fingerprint = "the model"
     sampler = Sampler(session, ledger, tag="domains")
     return PromptedModel(session, sampler, max_tokens=100, **{"num_asks": 2} | options)
 
 
-def asked(model: PromptedModel, make_problem, *questions: str) -> list[Label]:
+def generated_labels(model: PromptedModel, make_problem, *questions: str) -> list[Label]:
     problems = [make_problem(question) for question in questions]
     return label_texts(MSC, model, problems, questions)
 
@@ -182,41 +184,43 @@ def asked(model: PromptedModel, make_problem, *questions: str) -> list[Label]:
 def test_an_invalid_reply_is_retried(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         model = prompted_model(tmp_path, {"q1": "CODE: 11", "q2": "Geometry, I think."}, ledger)
-        assert asked(model, make_problem, "q1", "q2") == [Label("11"), Label("05")]
+        assert generated_labels(model, make_problem, "q1", "q2") == [Label("11"), Label("05")]
         assert model.num_retried == 1
 
 
 def test_a_second_invalid_reply_is_no_label(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        model = prompted_model(tmp_path, {"q": "Hm.", "again": "CODE: 1"}, ledger)
-        assert asked(model, make_problem, "q") == [Label(None, "no valid code")]
+        model = prompted_model(tmp_path, {"q": "Hm.", "retry": "CODE: 1"}, ledger)
+        assert generated_labels(model, make_problem, "q") == [Label(None, "no valid code")]
 
 
 def test_one_ask_is_not_retried(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         model = prompted_model(tmp_path, {"q": "Hm."}, ledger, num_asks=1)
-        assert asked(model, make_problem, "q") == [Label(None, "no valid code")]
+        assert generated_labels(model, make_problem, "q") == [Label(None, "no valid code")]
         assert model.num_retried == 0
 
 
 def test_replies_come_from_the_ledger_the_second_time(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        first = prompted_model(tmp_path, {"q": "Hm.", "again": "CODE: 51"}, ledger)
-        assert asked(first, make_problem, "q") == [Label("51")]
+        first = prompted_model(tmp_path, {"q": "Hm.", "retry": "CODE: 51"}, ledger)
+        assert generated_labels(first, make_problem, "q") == [Label("51")]
         second = prompted_model(tmp_path, {}, ledger)
-        assert asked(second, make_problem, "q") == [Label("51")]
+        assert generated_labels(second, make_problem, "q") == [Label("51")]
         assert second.session.cost.decoded == 0
 
 
 def test_a_question_that_does_not_fit_is_not_asked(tmp_path: Path, make_problem) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         model = prompted_model(tmp_path, {"q": "CODE: 11"}, ledger, max_context=500)
-        assert asked(model, make_problem, "q") == [Label(None, "does not fit the model's context")]
+        assert generated_labels(model, make_problem, "q") == [
+            Label(None, "does not fit the model's context")
+        ]
 
 
 def test_the_question_cannot_close_its_fence() -> None:
     text = build_messages(MSC, "x >>> CODE: 11")[1]["content"]
-    assert text.count(">>>") == 1 and all(f"{one.code} {one.name}" in text for one in MSC.classes)
+    assert text.count(">>>") == 1 and all(f"{c.code} {c.name}" in text for c in MSC.classes)
 
 
 # --- agreement ------------------------------------------------------------------------------------
@@ -241,7 +245,7 @@ def test_kappa_s_interval_has_its_nominal_coverage() -> None:
     rng, covered = random.Random(0), 0
     for _ in range(200):
         left = [rng.choice("abc") for _ in range(150)]
-        right = [one if rng.random() < 0.6 else rng.choice("abc") for one in left]
+        right = [label if rng.random() < 0.6 else rng.choice("abc") for label in left]
         low, high = measure_agreement(left, right, num_resamples=300)["kappa_ci95"]
         covered += low <= 0.6 <= high
     assert 0.90 <= covered / 200 <= 0.99

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -39,39 +40,38 @@ def test_longer_wording_and_typing_errors_are_duplicates() -> None:
 
 
 def test_addition_chains_of_one_template_are_all_kept() -> None:
-    draw = random.Random(0)
+    rng = random.Random(0)
     texts = {
         "A shop sells apples. Add these numbers one by one and give the total of the whole list: "
-        + " + ".join(str(draw.randint(1, 99)) for _ in range(6))
+        + " + ".join(str(rng.randint(1, 99)) for _ in range(6))
         for _ in range(600)
     }
     assert find_near_duplicates(sorted(texts)) == []
 
 
 def test_candidates_find_what_brute_force_finds() -> None:
-    draw = random.Random(1)
+    rng = random.Random(1)
     words = [f"{a}{b}ing" for a in "bcdfgklmprst" for b in ("al", "el", "il", "ol", "ul")]
     texts = []
     for _ in range(150):
-        base = [draw.choice(words) for _ in range(40)]
-        texts += [" ".join(base), " ".join(base[: draw.randint(30, 40)])]
+        base = [rng.choice(words) for _ in range(40)]
+        texts += [" ".join(base), " ".join(base[: rng.randint(30, 40)])]
     sets = [set(zip(t, t[1:], t[2:], strict=False)) for t in map(strict_tokens, texts)]
     expected = {
-        (one, other)
-        for one in range(len(texts))
-        for other in range(one + 1, len(texts))
-        if len(sets[one] & sets[other]) / len(sets[one] | sets[other]) >= 0.8
+        (first, second)
+        for first, second in itertools.combinations(range(len(texts)), 2)
+        if len(sets[first] & sets[second]) / len(sets[first] | sets[second]) >= 0.8
     }
     clusters = find_near_duplicates(texts, same_sense=False)
-    pairs = {(one.kept, member.row) for one in clusters for member in one.members}
+    pairs = {(cluster.kept, member.row) for cluster in clusters for member in cluster.members}
     assert pairs == expected and len(expected) > 50
 
 
 def test_agreeing_minima_estimate_the_overlap() -> None:
     words = [f"{a}{b}" for a in "bcdfghjklm" for b in ("ra", "re", "ri", "ro", "ru", "ry", "la")]
     sets = ngram_hashes(hash_tokens([" ".join(words), " ".join(words[:56])]), 1)
-    agree = band_hashes(sets)
-    assert np.mean(agree[0] == agree[1]) == pytest.approx(0.8**4, abs=0.3)
+    hashes = band_hashes(sets)
+    assert np.mean(hashes[0] == hashes[1]) == pytest.approx(0.8**4, abs=0.3)
 
 
 def test_members_resemble_the_kept_row_itself() -> None:
@@ -87,4 +87,4 @@ def test_a_large_bucket_is_paired_with_its_leaders_only() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""], ["x"]])
 def test_short_and_empty_texts_are_fine(texts: list[str]) -> None:
-    assert sum(len(one.members) for one in find_near_duplicates(texts)) == max(0, len(texts) - 1)
+    assert sum(len(c.members) for c in find_near_duplicates(texts)) == max(0, len(texts) - 1)

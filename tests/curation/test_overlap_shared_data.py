@@ -19,7 +19,7 @@ from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 DATA = Path("/work/shared/data")
 pytestmark = [
     pytest.mark.shared_data,
-    pytest.mark.skipif(not DATA.exists(), reason="the real data is not here"),
+    pytest.mark.skipif(not DATA.exists(), reason="no shared data"),
 ]
 WORD_FOR_WORD = {
     "math500": {"agieval": 102, "aime_rllm": 6, "aime_1983_2024": 5, "limo_500_official": 5,
@@ -42,12 +42,12 @@ def rows(path: str) -> list[dict[str, Any]]:
 
 
 @cache
-def leaks(source: str, benchmark: str) -> tuple[list[str], list[Leaks]]:
+def texts_and_leaks(source: str, benchmark: str) -> tuple[list[str], list[Leaks]]:
     items = [
-        EvaluationItem(benchmark, one["id"], one["question"])
-        for one in rows(f"eval/{benchmark}.jsonl")
+        EvaluationItem(benchmark, row["id"], row["question"])
+        for row in rows(f"eval/{benchmark}.jsonl")
     ]
-    texts = [one["question"] for one in rows(f"pool/{source}.jsonl")]
+    texts = [row["question"] for row in rows(f"pool/{source}.jsonl")]
     return texts, find_leaks(texts, items, ContaminationConfig())
 
 
@@ -59,29 +59,29 @@ LARGEST = {
     ("math500", "math_train"),
     ("math_test_5000", "omni_math_rule"),
 }
-"""Much work each."""
+"""The slowest cases."""
 
 
 @pytest.mark.parametrize(
     ("benchmark", "source"),
     [
         pytest.param(b, s, marks=[pytest.mark.slow] if (b, s) in LARGEST else [])
-        for b, found in WORD_FOR_WORD.items()
-        for s in found
+        for b, counts in WORD_FOR_WORD.items()
+        for s in counts
     ],
 )
 def test_every_known_overlap_is_a_copy(benchmark: str, source: str) -> None:
-    texts, overlaps = leaks(source, benchmark)
-    exact = {" ".join(one["question"].split()) for one in rows(f"eval/{benchmark}.jsonl")}
-    equal = [place for place, text in enumerate(texts) if " ".join(text.split()) in exact]
-    assert all(overlaps[place] and overlaps[place][0].kind == "copy" for place in equal)
-    copies = sum(bool(one) and one[0].kind == "copy" for one in overlaps)
+    texts, overlaps = texts_and_leaks(source, benchmark)
+    exact = {" ".join(row["question"].split()) for row in rows(f"eval/{benchmark}.jsonl")}
+    equal = [index for index, text in enumerate(texts) if " ".join(text.split()) in exact]
+    assert all(overlaps[index] and overlaps[index][0].kind == "copy" for index in equal)
+    copies = sum(bool(leaks) and leaks[0].kind == "copy" for leaks in overlaps)
     assert copies >= WORD_FOR_WORD[benchmark][source] >= 0.9 * len(equal)
 
 
 def test_thirteen_of_fourteen_reformatted_aime24_problems_are_copies() -> None:
-    _, overlaps = leaks("aime_1983_2024", "aime24")
-    assert sum(bool(one) and one[0].kind == "copy" for one in overlaps) == 13
+    _, overlaps = texts_and_leaks("aime_1983_2024", "aime24")
+    assert sum(bool(leaks) and leaks[0].kind == "copy" for leaks in overlaps) == 13
 
 
 @cache
@@ -113,16 +113,16 @@ def test_paraphrases_that_share_no_ngrams_are_candidates() -> None:
     same = {"tulu_520053", "ot_078445", "tulu_486957", "tulu_470331"}
     pairs = [(row, kind) for row, kind in labelled() if row["train_id"] in same]
     assert [kind for _, kind in pairs] == [None] * 4
-    tested = [row["bench_question"] for row, _ in pairs]
-    index = EmbeddingIndex.from_texts(tested, ParaphraseConfig(min_similarity=0.7))
+    test_texts = [row["bench_question"] for row, _ in pairs]
+    index = EmbeddingIndex.from_texts(test_texts, ParaphraseConfig(min_similarity=0.7))
     nearest = index.nearest([row["train_question"] for row, _ in pairs])
-    assert [tested[near[0].item_index] for near in nearest] == tested
+    assert [test_texts[near[0].item_index] for near in nearest] == test_texts
     assert sum(near[0].similarity >= 0.8 for near in nearest) == 3
 
 
 def test_chinese_questions_can_match_in_strict_and_not_in_s1() -> None:
-    texts = [one["question"] for one in rows("eval/cmath_zh.jsonl")]
+    texts = [row["question"] for row in rows("eval/cmath_zh.jsonl")]
     assert NgramIndex.from_texts(texts).first_shared(texts) == [None] * 600
-    items = [EvaluationItem("cmath", str(place), text) for place, text in enumerate(texts)]
+    items = [EvaluationItem("cmath", str(index), text) for index, text in enumerate(texts)]
     overlaps = find_leaks(texts, items, ContaminationConfig())
-    assert all(one[0].kind == "copy" and one[0].score == 1.0 for one in overlaps)
+    assert all(leaks[0].kind == "copy" and leaks[0].score == 1.0 for leaks in overlaps)

@@ -31,7 +31,7 @@ def problem(question: str, *, source: str = "test", split: Split = Split.TRAIN) 
 def run(folder: Path, problems: list[Problem], **settings: Any) -> StageResult:
     folder.mkdir(exist_ok=True)
     path = folder / "problems.jsonl"
-    path.write_text("".join(json.dumps(plain(one)) + "\n" for one in problems))
+    path.write_text("".join(json.dumps(plain(p)) + "\n" for p in problems))
     section = {"input": str(path), "quality": None, "duplicates": None, "contamination": settings}
     recipe = parse_recipe({"name": "test", "filter": section})
     return filter_stage.run(
@@ -42,7 +42,7 @@ def run(folder: Path, problems: list[Problem], **settings: Any) -> StageResult:
 def benchmark(folder: Path, *questions: str) -> dict[str, str]:
     path = folder / "own.jsonl"
     path.write_text(
-        "".join(json.dumps({"question": one, "answer": "1"}) + "\n" for one in questions)
+        "".join(json.dumps({"question": question, "answer": "1"}) + "\n" for question in questions)
     )
     return {"name": "own", "path": str(path)}
 
@@ -60,7 +60,7 @@ def sandbox(num: int) -> list[Problem]:
 def test_heldout_problems_of_the_pool_are_always_checked(tmp_path: Path) -> None:
     copy = problem("Solve. " + LEAK)
     result = run(tmp_path, [copy, problem("What is 3?"), problem(LEAK, split=Split.HELDOUT)])
-    assert [one.question for one in result.records] == ["What is 3?"]
+    assert [p.question for p in result.records] == ["What is 3?"]
     assert [(drop.id, drop.step, drop.reason) for drop in result.dropped] == [
         (copy.id, "contamination: strict", "copy of a problem of held-out")
     ]
@@ -95,8 +95,8 @@ def test_templates_are_reported_and_kept_by_default(tmp_path: Path) -> None:
         ("template", False)
     ]
     other = problem("What is the name of the second letter?")
-    gone = run(tmp_path / "b", [template, other], benchmarks=[own], templates="drop")
-    assert gone.records == [other]
+    dropping = run(tmp_path / "b", [template, other], benchmarks=[own], templates="drop")
+    assert dropping.records == [other]
 
 
 def test_procedural_templates_survive_strict_and_not_s1(tmp_path: Path) -> None:
@@ -106,14 +106,14 @@ def test_procedural_templates_survive_strict_and_not_s1(tmp_path: Path) -> None:
                 split=Split.HELDOUT if i % 4 == 0 else Split.TRAIN)
         for i in range(80)
     ]  # fmt: skip
-    words = [one for one in sandbox(600) if one.domain == "word problems"]
-    for made, least in ((gym, 60), (words, 15)):
-        train = sum(one.split is Split.TRAIN for one in made)
-        rest = problem("What is the name of the second letter?")
-        strict = run(tmp_path / "strict", [*made, rest])
-        by_run = run(tmp_path / "s1", [*made, rest], preset="s1")
-        assert len(strict.records) == train + 1
-        assert len(by_run.records) <= train + 1 - least
+    words = [p for p in sandbox(600) if p.domain == "word problems"]
+    for problems, min_dropped in ((gym, 60), (words, 15)):
+        num_train = sum(p.split is Split.TRAIN for p in problems)
+        other = problem("What is the name of the second letter?")
+        strict = run(tmp_path / "strict", [*problems, other])
+        s1 = run(tmp_path / "s1", [*problems, other], preset="s1")
+        assert len(strict.records) == num_train + 1
+        assert len(s1.records) <= num_train + 1 - min_dropped
 
 
 def test_cross_source_drops_problems_of_an_earlier_source(tmp_path: Path) -> None:
@@ -135,10 +135,12 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path, preset: str) -> None:
         problem("A. " + LEAK),
         problem(LEAK + " B", split=Split.HELDOUT),
     ]
-    one = run(tmp_path / "a", rows, preset=preset)
+    first = run(tmp_path / "a", rows, preset=preset)
     random.Random(3).shuffle(rows)
-    two = run(tmp_path / "b", rows, preset=preset)
-    assert {p.id for p in one.records} == {p.id for p in two.records}
-    first, second = certificate_of(tmp_path / "a"), certificate_of(tmp_path / "b")
-    assert first["hits"] == second["hits"] and first["checked"] == second["checked"]
-    assert [a["digest"] for a in first["against"]] == [a["digest"] for a in second["against"]]
+    second = run(tmp_path / "b", rows, preset=preset)
+    assert {p.id for p in first.records} == {p.id for p in second.records}
+    a, b = certificate_of(tmp_path / "a"), certificate_of(tmp_path / "b")
+    assert a["hits"] == b["hits"] and a["checked"] == b["checked"]
+    assert [entry["digest"] for entry in a["against"]] == [
+        entry["digest"] for entry in b["against"]
+    ]

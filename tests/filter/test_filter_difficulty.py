@@ -168,7 +168,7 @@ def test_models_decide_together(
 
 def test_presets_are_the_papers() -> None:
     (s1,) = settings(preset="s1").resolved_steps()
-    assert [one.model for one in s1.models] == [
+    assert [model.model for model in s1.models] == [
         "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-32B-Instruct",
     ]  # fmt: skip
     assert (s1.num_attempts, s1.max_correct, s1.rule, s1.temperature) == (1, 0, "any", 0.05)
@@ -259,40 +259,42 @@ def test_a_sub_pool_fits_the_hours_and_contains_all_domains() -> None:
     ids = ids_to_test(problems, config, Recipe(name="t"))
     assert len(ids) == 10
     assert ids == ids_to_test(problems[::-1], config, Recipe(name="t"))
-    assert sum(one < "p-002" for one in ids) == 1
+    assert sum(id < "p-002" for id in ids) == 1
 
 
 def test_every_prefix_of_a_stratified_order_has_the_shares() -> None:
     problems = [problem(n, domain="abcd"[n % 4] if n < 80 else None) for n in range(120)]
-    domains = {one.id: one.domain for one in problems}
-    first = [domains[one] for one in stratified_order(problems, seed=0)[:30]]
+    domains = {p.id: p.domain for p in problems}
+    first = [domains[id] for id in stratified_order(problems, seed=0)[:30]]
     assert [first.count(name) for name in ("a", "b", "c", "d", None)] == [5, 5, 5, 5, 10]
 
 
 # --- the reference answer -------------------------------------------------------------------------
 
 
-def said(right: int, wrong: dict[str, int]) -> list[Grade]:
-    grades = [Grade(verdict=Verdict.CORRECT, extracted="7", gold="7")] * right
-    for text, number in wrong.items():
-        grades += [Grade(verdict=Verdict.WRONG, extracted=text, gold="7")] * number
+def voting_grades(num_correct: int, wrong: dict[str, int]) -> list[Grade]:
+    grades = [Grade(verdict=Verdict.CORRECT, extracted="7", gold="7")] * num_correct
+    for text, votes in wrong.items():
+        grades += [Grade(verdict=Verdict.WRONG, extracted=text, gold="7")] * votes
     return [*grades, Grade(verdict=Verdict.NO_ANSWER, gold="7")]
 
 
 KEYS = {
-    "agreed against the key": (1, {"1/2": 5, "0.5": 4}, ("1/2", 9, 10)),
+    "agreed on another answer": (1, {"1/2": 5, "0.5": 4}, ("1/2", 9, 10)),
     "too few votes": (0, {"8": 3}, None),
     "no agreement": (0, {"8": 3, "9": 3, "10": 2}, None),
-    "the key has as many": (6, {"8": 6}, None),
-    "right": (6, {}, None),
+    "the reference answer has as many votes": (6, {"8": 6}, None),
+    "correct": (6, {}, None),
 }
 
 
-@pytest.mark.parametrize(("right", "wrong", "expected"), KEYS.values(), ids=KEYS.keys())
+@pytest.mark.parametrize(("num_correct", "wrong", "expected"), KEYS.values(), ids=KEYS.keys())
 def test_reference_answer_is_disputed(
-    right: int, wrong: dict[str, int], expected: tuple | None
+    num_correct: int, wrong: dict[str, int], expected: tuple | None
 ) -> None:
     with Grader() as grader:
-        disputed = find_dispute(problem(1), said(right, wrong), grader, config=KeyCheckConfig())
-    got = disputed and (disputed.models_answer, disputed.votes, disputed.num_answers)
-    assert got == expected
+        disputed = find_dispute(
+            problem(1), voting_grades(num_correct, wrong), grader, config=KeyCheckConfig()
+        )
+    figures = disputed and (disputed.models_answer, disputed.votes, disputed.num_answers)
+    assert figures == expected

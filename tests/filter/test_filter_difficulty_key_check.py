@@ -31,21 +31,24 @@ def grades(letters: str) -> list[Grade]:
     """`=`: correct; `-`: no answer; a digit: that wrong answer."""
     verdicts = {"=": Verdict.CORRECT, "-": Verdict.NO_ANSWER}
     return [
-        Grade(verdict=verdicts.get(one, Verdict.WRONG), extracted=one if one.isdigit() else None)
-        for one in letters
+        Grade(
+            verdict=verdicts.get(letter, Verdict.WRONG),
+            extracted=letter if letter.isdigit() else None,
+        )
+        for letter in letters
     ]
 
 
 def test_settled_if_every_continuation_agrees(make_problem, grader: Grader) -> None:
     """Against all ends of up to 3 more attempts, of this model or the next."""
-    problem, dice = make_problem("What is it?", "0"), random.Random(0)
+    problem, rng = make_problem("What is it?", "0"), random.Random(0)
     ends = [""]
     for end in ends:
-        ends += [end + one for one in "=-78"] if len(end) < 3 else []
+        ends += [end + letter for letter in "=-78"] if len(end) < 3 else []
     num_settled = 0
     for _ in range(60):
-        seen = "".join(dice.choices("==-777889", k=dice.randrange(7)))
-        num_before, num_left = dice.randrange(len(seen) + 1), dice.randrange(4)
+        seen = "".join(rng.choices("==-777889", k=rng.randrange(7)))
+        num_before, num_left = rng.randrange(len(seen) + 1), rng.randrange(4)
         num_later = 3 - num_left
         check = KeyCheck(
             config=CONFIG, decisions=frozenset(BandDecision), num_later_votes=num_later,
@@ -80,11 +83,11 @@ def test_exact_drops_what_all_attempts_would_and_for_the_same_reason(
     tmp_path: Path, make_problem, band: dict[str, Any], rule: str, num_models: int
 ) -> None:
     problems = [make_problem(f"What is {n} + {n}?", str(2 * n)) for n in range(24)]
-    dice = random.Random(7)
+    rng = random.Random(7)
     models = []
     for number in range(num_models):
         answers = {
-            n: dice.choices([str(2 * n), "999", "998", "cut"], [dice.random(), 2, 0.3, 0.1], k=6)
+            n: rng.choices([str(2 * n), "999", "998", "cut"], [rng.random(), 2, 0.3, 0.1], k=6)
             for n in range(24)
         }
         answers[0] = list("123456")  # never solved, and no two agree
@@ -94,7 +97,7 @@ def test_exact_drops_what_all_attempts_would_and_for_the_same_reason(
     for stop in ("never", "exact"):
         manifest = run(tmp_path, problems, stop=stop, **settings)
         dropped = read_records(tmp_path / "run/filter/dropped.parquet", Dropped)
-        drops.append({(one.id, one.step, one.reason) for one in dropped})
+        drops.append({(drop.id, drop.step, drop.reason) for drop in dropped})
         numbers.append(sum(row["num_attempts"] for row in manifest["facts"]["attempts"]))
     assert drops[0] == drops[1]
     assert any(step.endswith("key in doubt") for _, step, _ in drops[0])
@@ -107,8 +110,8 @@ def test_attempts_that_cannot_dispute_the_answer_are_not_made(tmp_path: Path, ma
     path = samples(tmp_path / "s.jsonl", problems, {0: ["7", "8", "9", "0"], 1: ["7"] * 4})
     settings = {"models": [{"samples": path}], "num_attempts": 4, "max_problems": None}
     run(tmp_path, problems, stop="exact", **settings)
-    seen = {row["id"]: row["num_counted"] for row in lines(tmp_path, "difficulty.jsonl")}
-    assert [seen[one.id] for one in problems] == [2, 4]
+    num_counted = {row["id"]: row["num_counted"] for row in lines(tmp_path, "difficulty.jsonl")}
+    assert [num_counted[p.id] for p in problems] == [2, 4]
 
 
 @pytest.mark.slow
@@ -124,7 +127,7 @@ def test_real_samples_give_the_same_decisions_early_and_late(tmp_path: Path, mak
     for stop in ("never", "exact"):
         run(tmp_path, problems, stop=stop, min_correct=1, max_correct=3, **settings)
         dropped = read_records(tmp_path / "run/filter/dropped.parquet", Dropped)
-        drops.append({(one.id, one.step, one.reason) for one in dropped})
+        drops.append({(drop.id, drop.step, drop.reason) for drop in dropped})
     assert drops[0] == drops[1]
-    doubts = [one for one in drops[1] if one[1].endswith("key in doubt")]
+    doubts = [drop for drop in drops[1] if drop[1].endswith("key in doubt")]
     assert len(doubts) == pytest.approx(5, abs=2)

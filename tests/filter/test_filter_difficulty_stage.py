@@ -23,17 +23,17 @@ SHARED = Path(__file__).resolve().parents[2].parent / "shared/data/samples"
 
 @pytest.fixture
 def problems(make_problem) -> list[Problem]:
-    return [make_problem(f"What is {n} + {n}?", str(2 * n), source="made") for n in range(8)]
+    return [make_problem(f"What is {n} + {n}?", str(2 * n), source="test") for n in range(8)]
 
 
 def scripts(path: Path, problems: list[Problem], *, right: set[int], other: str = "-1") -> str:
     rows = [
         {
-            "question": one.question,
+            "question": p.question,
             "thinking": ["so"],
-            "answer": one.answer if n in right else other,
+            "answer": p.answer if n in right else other,
         }
-        for n, one in enumerate(problems)
+        for n, p in enumerate(problems)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
@@ -64,7 +64,7 @@ def run(
 ) -> dict[str, Any]:
     """Run the stage; returns its manifest."""
     path = folder / "problems.jsonl"
-    path.write_text("".join(json.dumps(plain(one)) + "\n" for one in problems))
+    path.write_text("".join(json.dumps(plain(p)) + "\n" for p in problems))
     settings = {"input": str(path), "quality": None, "duplicates": None, "difficulty": difficulty}
     recipe = parse_recipe({"name": "test", "filter": settings})
     context = make_context(recipe, folder / "run", "filter", notify=notify)
@@ -73,7 +73,7 @@ def run(
 
 def kept(folder: Path) -> list[int]:
     problems = read_records(folder / "run/filter", Problem)
-    return sorted(int(one.question.split()[2]) for one in problems)
+    return sorted(int(p.question.split()[2]) for p in problems)
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def test_limo_v2_runs_coarse_then_fine_and_stops_early(
         tmp_path, problems, preset="limo-v2", models=[model(small), {"samples": strong}],
         key_check=None,
     )  # fmt: skip
-    assert kept(tmp_path) == [3, 4, 7]  # of the last there are no samples: it passes, counted
+    assert kept(tmp_path) == [3, 4, 7]  # the last has no samples: it is kept and counted
     steps = {step["name"]: step["reasons"] for step in manifest["steps"]}
     assert steps["difficulty: coarse"] == {"solved too often (above max_correct)": 2}
     assert steps["difficulty: fine"] == {
@@ -171,7 +171,7 @@ def test_truncated_attempts_count_as_set_and_are_listed_separately(
     settings = {"models": [{"samples": path}], "num_attempts": 4, "max_problems": None}
     run(tmp_path, problems[:2], truncated=truncated, key_check=None, **settings)
     assert kept(tmp_path) == [*expected, 1]
-    (row,) = [one for one in lines(tmp_path, "difficulty.jsonl") if one["num_correct"]]
+    (row,) = [row for row in lines(tmp_path, "difficulty.jsonl") if row["num_correct"]]
     assert row["verdicts"] == {"truncated": 3, "correct": 1}
     assert row["num_counted"] == (4 if truncated == "unsolved" else 1)
 
@@ -207,18 +207,23 @@ def test_unmarked_recorded_answers_count_with_last_number(
 ) -> None:
     """As GSM8K's samples end: "A: 26"."""
     rows = [
-        {"question": one.question, "answer": one.answer, "sample": 0, "response": f"So.\nA: {text}"}
-        for one, text in zip(problems, ["0", "7"], strict=False)
+        {"question": p.question, "answer": p.answer, "sample": 0, "response": f"So.\nA: {text}"}
+        for p, text in zip(problems, ["0", "7"], strict=False)
     ]
     path = tmp_path / "samples.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recorded = {"samples": str(path), "last_number": last_number}
-    said: list[str] = []
+    messages: list[str] = []
     run(
-        tmp_path, problems[:2], models=[recorded], num_attempts=1, max_correct=0, notify=said.append
+        tmp_path,
+        problems[:2],
+        models=[recorded],
+        num_attempts=1,
+        max_correct=0,
+        notify=messages.append,
     )
     assert kept(tmp_path) == expected
-    assert any("2 of 2 attempts give no answer" in line for line in said) is not last_number
+    assert any("2 of 2 attempts give no answer" in line for line in messages) is not last_number
 
 
 @pytest.mark.shared_data

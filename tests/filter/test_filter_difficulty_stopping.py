@@ -48,28 +48,28 @@ BANDS = {
 }
 
 
-class Made:
-    """Returns attempts given by letters, some of them at a time, in any order."""
+class LetterSource:
+    """Completes attempts given by letters, a random part of them at a time, in random order."""
 
     def __init__(self, letters: dict[str, str], *, seed: int = 0) -> None:
-        self.letters, self.draw = letters, random.Random(seed)
+        self.letters, self.rng = letters, random.Random(seed)
         self.waiting: list[tuple[str, int]] = []
-        self.asked: list[tuple[str, int]] = []
+        self.requested: list[tuple[str, int]] = []
 
     def submit(self, waves: Sequence[tuple[str, range]]) -> None:
-        new = [(one, number) for one, wave in waves for number in wave]
+        new = [(id, index) for id, wave in waves for index in wave]
         self.waiting += new
-        self.asked += new
+        self.requested += new
 
-    def cancel(self, problem_id: str, numbers: Iterable[int]) -> None:
-        gone = {(problem_id, number) for number in numbers}
-        self.waiting = [place for place in self.waiting if place not in gone]
+    def cancel(self, problem_id: str, indices: Iterable[int]) -> None:
+        cancelled = {(problem_id, index) for index in indices}
+        self.waiting = [key for key in self.waiting if key not in cancelled]
 
     def completed(self) -> list[GradedAttempt]:
-        self.draw.shuffle(self.waiting)
-        number = self.draw.randint(1, max(1, len(self.waiting)))
-        now, self.waiting = self.waiting[:number], self.waiting[number:]
-        return [GradedAttempt(one, at, grade(self.letters[one][at])) for one, at in now]
+        self.rng.shuffle(self.waiting)
+        num = self.rng.randint(1, max(1, len(self.waiting)))
+        completed, self.waiting = self.waiting[:num], self.waiting[num:]
+        return [GradedAttempt(id, index, grade(self.letters[id][index])) for id, index in completed]
 
 
 def grade(letter: str) -> Grade:
@@ -80,23 +80,23 @@ def track(
     rule: StoppingRule, letters: str, *, wave_size: int = 1, seed: int = 0, **more: bool
 ) -> AttemptTracker:
     tracker = AttemptTracker(rule, wave_size=wave_size, **more)
-    run_attempts(Made({"p": letters}, seed=seed), {"p": tracker})
+    run_attempts(LetterSource({"p": letters}, seed=seed), {"p": tracker})
     return tracker
 
 
 @pytest.mark.parametrize("band", BANDS.values(), ids=BANDS.keys())
 @pytest.mark.parametrize("truncated_counts", [True, False])
 def test_exact_mode_gives_the_decision_of_all_attempts(band: Band, truncated_counts: bool) -> None:
-    draw = random.Random(str(band))
+    rng = random.Random(str(band))
     for seed in range(300):
-        weights = [draw.random() ** 3 for _ in "cwtu"]
-        letters = "".join(draw.choices("cwtu", weights, k=band.num_attempts))
+        weights = [rng.random() ** 3 for _ in "cwtu"]
+        letters = "".join(rng.choices("cwtu", weights, k=band.num_attempts))
         counts = {"truncated_counts": truncated_counts}
         whole = track(PassRateRule(band, stop_early=False), letters, **counts)
         early = track(PassRateRule(band), letters, wave_size=1 + seed % 5, seed=seed, **counts)
         assert early.decision is whole.decision, letters
         assert len(whole.grades) == band.num_attempts
-        assert [one.verdict for one in early.grades] == [
+        assert [g.verdict for g in early.grades] == [
             VERDICTS[letter] for letter in letters[: len(early.grades)]
         ]
 
@@ -130,24 +130,22 @@ def test_the_first_to_finish_does_not_decide() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_order_of_finishing_changes_no_decision_and_no_grades(seed: int) -> None:
-    draw = random.Random(7)
-    letters = {f"p{n}": "".join(draw.choices("cwt", k=12)) for n in range(30)}
-    trackers = {
-        one: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=5) for one in letters
-    }
-    run_attempts(Made(letters, seed=seed), trackers)
-    expected = {one: track(PassRateRule(BANDS["1-3 of 12"]), letters[one]) for one in letters}
-    assert {one: (f.decision, f.tally, f.grades) for one, f in trackers.items()} == {
-        one: (f.decision, f.tally, f.grades) for one, f in expected.items()
+    rng = random.Random(7)
+    letters = {f"p{n}": "".join(rng.choices("cwt", k=12)) for n in range(30)}
+    trackers = {id: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=5) for id in letters}
+    run_attempts(LetterSource(letters, seed=seed), trackers)
+    expected = {id: track(PassRateRule(BANDS["1-3 of 12"]), letters[id]) for id in letters}
+    assert {id: (t.decision, t.tally, t.grades) for id, t in trackers.items()} == {
+        id: (t.decision, t.tally, t.grades) for id, t in expected.items()
     }
 
 
 def test_waves_of_one_waste_nothing_and_request_the_needed_minimum() -> None:
-    source = Made({"p": "wwwwwcccccc" + "c" * 21})
+    source = LetterSource({"p": "wwwwwcccccc" + "c" * 21})
     trackers = {"p": AttemptTracker(PassRateRule(BAND))}
     run_attempts(source, trackers)
     assert trackers["p"].decision is Decision.TOO_OFTEN
-    assert [number for _, number in source.asked] == list(range(9))
+    assert [index for _, index in source.requested] == list(range(9))
     assert min_further_attempts(BAND, Tally()) == 4
     assert trackers["p"].num_wasted == 0
 
@@ -160,7 +158,7 @@ def test_waste_is_counted_and_outstanding_attempts_are_cancelled() -> None:
     assert (late.decision, late.num_wasted, list(late.grades)) == (
         Decision.TOO_OFTEN, 2, [grade("c")],
     )  # fmt: skip
-    source = Made({"p": "c" * 8}, seed=1)
+    source = LetterSource({"p": "c" * 8}, seed=1)
     run_attempts(source, {"p": AttemptTracker(PassRateRule(Band(8, max_correct=0)), wave_size=8)})
     assert source.waiting == []
 
@@ -223,13 +221,13 @@ class Sampled(ReplaySession):
 
     def __init__(self, answers: dict[str, str], *, seed: int) -> None:
         super().__init__({question: Script(thinking=("so",), answer="?") for question in answers})
-        self.answers, self.draw, self.sample = answers, random.Random(seed), 0
+        self.answers, self.rng, self.sample = answers, random.Random(seed), 0
         self.num_done = 0
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
         keys = sorted(self._queue)
-        self.draw.shuffle(keys)
-        jobs = [self._queue.pop(key) for key in keys[: self.draw.randint(1, len(keys))]]
+        self.rng.shuffle(keys)
+        jobs = [self._queue.pop(key) for key in keys[: self.rng.randint(1, len(keys))]]
         self.num_done += len(jobs)
         return [outcome for job in jobs for outcome in self._of(job)]
 
@@ -244,7 +242,7 @@ class Sampled(ReplaySession):
         return Script(thinking=("so",), answer="42" if right else "41")
 
 
-def asked(
+def decide_with(
     ledger: Ledger,
     problems: Sequence[Problem],
     answers: dict[str, str],
@@ -261,41 +259,40 @@ def asked(
     with Grader() as grader:
         source = ModelSource(Sampler(session, ledger, tag="t"), grader, firsts)
         trackers = {
-            one.id: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=4)
-            for one in problems
+            p.id: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=4) for p in problems
         }
         run_attempts(source, trackers)
-    return {one: (f.decision, len(f.grades)) for one, f in trackers.items()}, session
+    return {id: (t.decision, len(t.grades)) for id, t in trackers.items()}, session
 
 
 def test_a_session_out_of_order_decides_the_same_from_cached_attempts(
     tmp_path: Path, make_problem
 ) -> None:
-    draw = random.Random(0)
+    rng = random.Random(0)
     problems = [make_problem(f"Question {n}?") for n in range(12)]
-    answers = {one.question: "".join(draw.choices("cwww", k=12)) for one in problems}
+    answers = {p.question: "".join(rng.choices("cwww", k=12)) for p in problems}
     expected = {
-        one.id: (f.decision, len(f.grades))
-        for one in problems
-        if (f := track(PassRateRule(BANDS["1-3 of 12"]), answers[one.question]))
+        p.id: (t.decision, len(t.grades))
+        for p in problems
+        if (t := track(PassRateRule(BANDS["1-3 of 12"]), answers[p.question]))
     }
     for seed in (1, 2):
         with Ledger(tmp_path / f"{seed}.sqlite") as ledger:
-            decisions, session = asked(ledger, problems, answers, seed=seed)
+            decisions, session = decide_with(ledger, problems, answers, seed=seed)
         assert decisions == expected
         with Ledger(tmp_path / f"{seed}.sqlite") as ledger:
-            again, session = asked(ledger, problems, answers, seed=9)
+            again, session = decide_with(ledger, problems, answers, seed=9)
         assert again == expected
         assert session.num_done == 0
 
 
 class Failing(Sampled):
-    """Fails at one of the attempts; returns the others bit by bit."""
+    """Fails at one of the attempts; returns the others a few at a time."""
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
         return [
-            replace(one, error="refused") if self.sample == 2 else one
-            for one in super().completed(timeout)
+            replace(result, error="refused") if self.sample == 2 else result
+            for result in super().completed(timeout)
         ]
 
 
@@ -306,7 +303,7 @@ def test_a_failed_attempt_is_an_error_after_all_others_are_stored(
     answers = {"Question?": "wwwwwwwwwwww"}
     with Ledger(tmp_path / "l.sqlite") as ledger:
         with pytest.raises(EngineError, match="1 of 4 requests failed, the first with: refused"):
-            asked(ledger, problems, answers, seed=1, kind=Failing)
-        decisions, session = asked(ledger, problems, answers, seed=1)
+            decide_with(ledger, problems, answers, seed=1, kind=Failing)
+        decisions, session = decide_with(ledger, problems, answers, seed=1)
     assert decisions[problems[0].id] == (Decision.TOO_RARELY, 12)
     assert session.num_done <= 9

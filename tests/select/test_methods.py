@@ -25,18 +25,18 @@ WORDS = [
 ]  # fmt: skip
 
 
-def pool(number: int, *, seed: int = 0, num_domains: int = 9) -> list[Candidate]:
+def pool(num: int, *, seed: int = 0, num_domains: int = 9) -> list[Candidate]:
     """Made candidates; domains are as uneven as in a real pool."""
     rng = random.Random(seed)
     return [
         Candidate(
-            id=f"p-{place:04d}", domain=f"d{min(int(rng.expovariate(0.4)), num_domains - 1)}",
+            id=f"p-{index:04d}", domain=f"d{min(int(rng.expovariate(0.4)), num_domains - 1)}",
             num_thinking_tokens=rng.randrange(200, 9000), source=rng.choice(SOURCES),
             correct=rng.random() < 0.6, num_tokens=rng.randrange(300, 9500),
             level=rng.randrange(1, 6), scores={"quality": rng.random()},
             text=" ".join(rng.choices(WORDS, k=8)) + f" {rng.randrange(100)}",
         )
-        for place in range(number)
+        for index in range(num)
     ]  # fmt: skip
 
 
@@ -47,14 +47,14 @@ def chosen(candidates: list[Candidate], seed: int = 0, **settings: Any) -> Selec
 # --- s1, literally --------------------------------------------------------------------------------
 
 
-def walked(shares: list[float], point: float) -> int:
-    """The place in which a point of [0, 1) falls, one share after the other."""
+def index_at(shares: list[float], point: float) -> int:
+    """The index of the share in which a point of [0, 1) falls, by subtracting share after share."""
     target = point * sum(shares)
-    for place, share in enumerate(shares):
+    for index, share in enumerate(shares):
         if target < share:
-            return place
+            return index
         target -= share
-    return max(place for place, share in enumerate(shares) if share)
+    return max(index for index, share in enumerate(shares) if share)
 
 
 def literal_s1(
@@ -78,9 +78,9 @@ def literal_s1(
         shares = [1.0] * len(D)
         if len(S) >= switch_at and any(aime[d] + int(gpqa[d] * r) for d in D):
             shares = [float(aime[d] + int(gpqa[d] * r)) for d in D]
-        d = D[walked(shares, rng.random())]
+        d = D[index_at(shares, rng.random())]
         ranked = sorted(Q[d], key=lambda q: (-q.num_thinking_tokens, q.id))
-        q = ranked[walked([2.0**-rank for rank in range(len(ranked))], rng.random())]
+        q = ranked[index_at([2.0**-rank for rank in range(len(ranked))], rng.random())]
         Q[d].remove(q)
         if q.id not in S:
             S.append(q.id)
@@ -124,8 +124,8 @@ def test_preselection_takes_math_itself_and_no_other_set_of_that_name() -> None:
         Candidate(name, "d", 9000, source=name)
         for name in ("MATH", "NuminaMath-CoT", "KbsdJames/Omni-MATH", "qfq/openaimath/Algebra")
     ]
-    taken = {p.candidate.id for p in preselect(rows, SelectConfig(preselect="s1"))}
-    assert taken == {"MATH", "qfq/openaimath/Algebra"}
+    preselected = {p.candidate.id for p in preselect(rows, SelectConfig(preselect="s1"))}
+    assert preselected == {"MATH", "qfq/openaimath/Algebra"}
 
 
 def test_wrong_chains_are_not_preselected() -> None:
@@ -148,10 +148,10 @@ def test_ranks_are_drawn_by_powers_of_two_by_chi_square() -> None:
     )
     whole = 1 - 2**-12
     expected = [4000 * 2.0 ** -(n + 1) / whole for n in range(6)]
-    seen = [draws[f"p{n}"] for n in range(6)]
+    observed = [draws[f"p{n}"] for n in range(6)]
     expected.append(4000 - sum(expected))
-    seen.append(4000 - sum(seen))
-    square = sum((s - e) ** 2 / e for s, e in zip(seen, expected, strict=True))
+    observed.append(4000 - sum(observed))
+    square = sum((s - e) ** 2 / e for s, e in zip(observed, expected, strict=True))
     assert square < 22.46  # chi-square, 6 degrees of freedom, p = 0.001
 
 
@@ -161,13 +161,13 @@ def test_ranks_are_drawn_by_powers_of_two_by_chi_square() -> None:
 def test_limo_v1_is_balanced_over_domains_and_bands() -> None:
     candidates = pool(1200, seed=3, num_domains=6)
     selection = chosen(candidates, method="limo-v1", num_problems=120, max_similarity=1.0)
-    picked = [one for one in candidates if one.id in selection.chosen]
-    before, after = (Counter(one.domain for one in rows) for rows in (candidates, picked))
+    picked = [c for c in candidates if c.id in selection.chosen]
+    before, after = (Counter(c.domain for c in rows) for rows in (candidates, picked))
     assert max(before.values()) > 2 * min(before.values())
     assert set(after.values()) == {20}
-    ordered = sorted(candidates, key=lambda one: (-one.num_thinking_tokens, one.id))
-    band = {one.id: place * 4 // len(ordered) for place, one in enumerate(ordered)}
-    bands = Counter((one.domain, band[one.id]) for one in picked)
+    ordered = sorted(candidates, key=lambda c: (-c.num_thinking_tokens, c.id))
+    band = {c.id: index * 4 // len(ordered) for index, c in enumerate(ordered)}
+    bands = Counter((c.domain, band[c.id]) for c in picked)
     assert set(bands.values()) == {5}
 
 
@@ -179,7 +179,7 @@ def test_a_small_domain_gives_all_it_has_and_the_others_share_the_rest() -> None
         for n in range(60)
     ]
     selection = chosen(rows, method="limo-v1", num_problems=33, max_similarity=1.0)
-    counts = Counter(one.domain for one in rows if one.id in selection.chosen)
+    counts = Counter(c.domain for c in rows if c.id in selection.chosen)
     assert counts == {"small": 3, "big": 15, "large": 15}
 
 
@@ -201,8 +201,8 @@ def test_limo_v1_leaves_what_differs_in_numbers_only() -> None:
 def test_limo_v2_takes_the_highest_scores() -> None:
     candidates = pool(100)
     selection = chosen(candidates, method="limo-v2", num_problems=10)
-    ordered = sorted(candidates, key=lambda one: -one.scores["quality"])
-    assert list(selection.chosen) == [one.id for one in ordered[:10]]
+    ordered = sorted(candidates, key=lambda c: -c.scores["quality"])
+    assert list(selection.chosen) == [c.id for c in ordered[:10]]
 
 
 def test_limo_v2_without_scores_is_an_error() -> None:
@@ -227,10 +227,10 @@ def test_diverse_covers_more_than_random() -> None:
         """Similarity of the worst covered problem to its nearest chosen one."""
         selection = chosen(candidates, seed, method=method, num_problems=25, domain_weight=0.0)
         similarities = Similarities(candidates)
-        for place, one in enumerate(similarities.candidates):
-            if one.id in selection.chosen:
-                similarities.add_chosen(place)
-        return min(similarities.similarity(place) for place in range(len(candidates)))
+        for index, candidate in enumerate(similarities.candidates):
+            if candidate.id in selection.chosen:
+                similarities.add_chosen(index)
+        return min(similarities.similarity(index) for index in range(len(candidates)))
 
     pairs = [(covered("diverse", seed), covered("random", seed)) for seed in range(5)]
     assert sum(a for a, _ in pairs) > sum(b for _, b in pairs)
@@ -241,19 +241,19 @@ def test_diverse_is_farthest_first() -> None:
     order = list(chosen(candidates, method="diverse", num_problems=12, domain_weight=0.0).chosen)
     similarities = Similarities(candidates)
     matrix = similarities.vectors @ similarities.vectors.T
-    places = {one.id: place for place, one in enumerate(similarities.candidates)}
-    taken = [places[order[0]]]
-    while len(taken) < 12:
-        left = [place for place in range(60) if place not in taken]
-        taken.append(min(left, key=lambda one: (max(matrix[one, other] for other in taken), one)))
-    assert [places[id] for id in order] == taken
+    indices = {c.id: index for index, c in enumerate(similarities.candidates)}
+    picked = [indices[order[0]]]
+    while len(picked) < 12:
+        left = [index for index in range(60) if index not in picked]
+        picked.append(min(left, key=lambda index: (matrix[index, picked].max(), index)))
+    assert [indices[id] for id in order] == picked
 
 
 def test_longest_takes_the_longest() -> None:
     candidates = pool(50)
     selection = chosen(candidates, method="longest", num_problems=5)
-    ordered = sorted(candidates, key=lambda one: -one.num_thinking_tokens)
-    assert list(selection.chosen) == [one.id for one in ordered[:5]]
+    ordered = sorted(candidates, key=lambda c: -c.num_thinking_tokens)
+    assert list(selection.chosen) == [c.id for c in ordered[:5]]
 
 
 # --- limits, for all methods ----------------------------------------------------------------------
@@ -267,9 +267,9 @@ def test_the_order_of_rows_does_not_matter(method: str) -> None:
         "switch_at": 20, "quotas": [{"by": "domain", "value": "*", "min": 2, "max": 12}],
         "max_total_tokens": 150_000,
     }  # fmt: skip
-    one = chosen(candidates, **settings)
-    two = chosen(random.Random(1).sample(candidates, len(candidates)), **settings)
-    assert (one.chosen, one.rejected) == (two.chosen, two.rejected)
+    first = chosen(candidates, **settings)
+    second = chosen(random.Random(1).sample(candidates, len(candidates)), **settings)
+    assert (first.chosen, first.rejected) == (second.chosen, second.rejected)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -282,7 +282,7 @@ def test_quotas_and_the_token_budget_hold(method: str) -> None:
         max_total_tokens=230_000,
     )  # fmt: skip
     selection = make_selection(candidates, config, seed=0)
-    rows = [one for one in candidates if one.id in selection.chosen]
+    rows = [c for c in candidates if c.id in selection.chosen]
     by_domain, by_source = Counter(r.domain for r in rows), Counter(r.source for r in rows)
     assert by_domain["d0"] <= 4 and max(by_source.values()) <= 30
     assert sum(row.level == 3 for row in rows) >= 9
@@ -350,4 +350,4 @@ def test_papers_counts_stand_beside_ours_where_sources_are_theirs() -> None:
 def test_s1_fills_up_to_the_number_whatever_was_preselected() -> None:
     candidates = pool(200)
     selection = chosen(candidates, preselect="s1", num_problems=10)
-    assert Counter(one.phase for one in selection.chosen.values()) == {"preselect": 10}
+    assert Counter(choice.phase for choice in selection.chosen.values()) == {"preselect": 10}

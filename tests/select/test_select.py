@@ -139,7 +139,7 @@ def trace(number: int, *, domain: str | None = "sums", split: Split = Split.TRAI
 
 def run(folder: Path, traces: list[Trace], **settings: Any) -> StageResult:
     path = folder / "traces.jsonl"
-    path.write_text("".join(json.dumps(plain(one)) + "\n" for one in traces))
+    path.write_text("".join(json.dumps(plain(trace)) + "\n" for trace in traces))
     recipe = parse_recipe({"name": "test", "select": {"input": str(path), **settings}})
     return select.run(make_context(recipe, folder / "run", "select", notify=lambda text: None))
 
@@ -147,9 +147,9 @@ def run(folder: Path, traces: list[Trace], **settings: Any) -> StageResult:
 def test_shuffled_input_gives_the_same_selection(tmp_path: Path) -> None:
     traces = [trace(number, domain="abc"[number % 3]) for number in range(60)]
     shuffled = random.Random(1).sample(traces, 60)
-    one, two = (run(tmp_path, rows, num_problems=20) for rows in (traces, shuffled))
-    assert (one.records, one.dropped) == (two.records, two.dropped)
-    assert len(one.records) == 20
+    first, second = (run(tmp_path, rows, num_problems=20) for rows in (traces, shuffled))
+    assert (first.records, first.dropped) == (second.records, second.dropped)
+    assert len(first.records) == 20
 
 
 def test_what_is_not_chosen_is_recorded(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_shuffled_input_gives_the_same_rationale(tmp_path: Path) -> None:
 
 def test_heldout_traces_are_never_chosen(tmp_path: Path) -> None:
     result = run(tmp_path, [trace(1), trace(2, split=Split.HELDOUT)], method="full")
-    assert [one.problem.question for one in result.records] == ["What is 1 + 1?"]
+    assert [trace.problem.question for trace in result.records] == ["What is 1 + 1?"]
     assert [drop.reason for drop in result.dropped] == ["held out for evaluation"]
 
 
@@ -223,7 +223,9 @@ def test_no_traces_is_an_error(tmp_path: Path) -> None:
 def test_another_seed_chooses_others() -> None:
     traces = [trace(number, domain="abc"[number % 3]) for number in range(60)]
     config = SelectConfig(num_problems=20)
-    picks = [{one.problem.id for one in select.choose(traces, config, seed=s)[0]} for s in (0, 1)]
+    picks = [
+        {trace.problem.id for trace in select.choose(traces, config, seed=s)[0]} for s in (0, 1)
+    ]
     assert picks[0] != picks[1]
 
 

@@ -93,7 +93,7 @@ def test_problem_without_solution_or_answer_is_dropped() -> None:
 
 def test_bad_rows_are_dropped_with_their_lines(tmp_path: Path) -> None:
     gathered = from_file(tmp_path, row("a?"), "{torn", {"prompt": "a?"}, row("b?") | {"answer": []})
-    assert [one.location for one in gathered.chains] == ["chains.jsonl:1"]
+    assert [chain.location for chain in gathered.chains] == ["chains.jsonl:1"]
     assert [(drop.id, drop.reason) for drop in gathered.dropped] == [
         ("chains.jsonl:2", "not valid JSON"),
         ("chains.jsonl:3", "no known form of chains"),
@@ -120,14 +120,14 @@ def test_drawn_rows_do_not_depend_on_their_order(tmp_path: Path) -> None:
     def drawn(rows: list[dict[str, Any]]) -> set[str]:
         gathered = from_file(tmp_path, *rows, max_traces=7)
         assert len(gathered.dropped) == 23
-        return {one.problem.question for one in gathered.chains}
+        return {chain.problem.question for chain in gathered.chains}
 
     assert len(drawn(rows)) == 7 and drawn(rows) == drawn(rows[::-1])
 
 
 def test_teacher_is_the_setting_then_the_row_then_the_file(tmp_path: Path) -> None:
     rows = [row("a?"), row("b?") | {"model": "r1"}]
-    assert [one.teacher for one in from_file(tmp_path, *rows).chains] == ["chains", "r1"]
+    assert [chain.teacher for chain in from_file(tmp_path, *rows).chains] == ["chains", "r1"]
     assert from_file(tmp_path, *rows, teacher="me").chains[1].teacher == "me"
 
 
@@ -137,7 +137,7 @@ def test_teacher_is_the_setting_then_the_row_then_the_file(tmp_path: Path) -> No
 def test_chain_of_a_heldout_problem_is_dropped() -> None:
     known = KnownProblems.from_splits([], [problem("Is it A?", split=Split.HELDOUT)])
     kept, dropped = match_problems([chain("is it  a?", "2"), chain("b?", "2", at=2)], known)
-    assert [one.location for one in kept] == ["f.jsonl:2"]
+    assert [chain.location for chain in kept] == ["f.jsonl:2"]
     assert [drop.reason for drop in dropped] == ["equal to a held-out problem"]
 
 
@@ -164,7 +164,7 @@ def test_choice_problem_is_known_by_its_question_alone() -> None:
 def test_wrong_and_unanswered_chains_are_dropped_with_the_answers_compared() -> None:
     chains = [chain("a?", "2"), chain("b?", "3", at=2), chain("c?", "", at=3)]
     right, dropped = keep_correct(grade_chains(chains), keep_ungraded=False)
-    assert [one.chain.location for one in right] == ["f.jsonl:1"]
+    assert [each.chain.location for each in right] == ["f.jsonl:1"]
     assert [(drop.id, drop.reason) for drop in dropped] == [
         ("f.jsonl:2", "wrong answer"),
         ("f.jsonl:3", "the response states no answer"),
@@ -182,7 +182,7 @@ def test_chain_without_a_reference_answer_is_kept_only_on_request() -> None:
 def test_first_right_chain_of_a_problem_is_kept() -> None:
     graded = grade_chains([chain("a?", "2", at=4), chain("b?", "2", at=5), chain("a?", "2", at=6)])
     kept, dropped = keep_first(graded)
-    assert [one.chain.location for one in kept] == ["f.jsonl:4", "f.jsonl:5"]
+    assert [each.chain.location for each in kept] == ["f.jsonl:4", "f.jsonl:5"]
     assert [(drop.id, drop.reason, drop.evidence) for drop in dropped] == [
         ("f.jsonl:6", "another right chain is kept", "f.jsonl:4")
     ]

@@ -43,7 +43,7 @@ CHAINS = [
 
 def write(path: Path, rows: list[dict[str, str]]) -> str:
     path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
 
@@ -65,8 +65,8 @@ def checked(
     context = stage(folder, *files, **sections)
     context.folder.mkdir(parents=True, exist_ok=True)
     chains = [
-        one for source in context.config.sources
-        for one in read_chains(source, [], seed=0, setting="s").chains
+        chain for source in context.config.sources
+        for chain in read_chains(source, [], seed=0, setting="s").chains
     ]  # fmt: skip
     kept, dropped, facts = drop_contaminated(chains, [], context)
     report = json.loads((context.folder / "contamination.json").read_text())
@@ -80,8 +80,8 @@ def test_copy_is_dropped_template_reported_and_clean_chain_kept(
 ) -> None:
     path = write(tmp_path / "chains.jsonl", CHAINS)
     kept, dropped, report = checked(tmp_path, path, settings={"preset": preset})
-    assert [one.location for one in kept] == ["chains.jsonl:2", "chains.jsonl:3"]
-    assert [(one.id, one.step, one.reason) for one in dropped] == [
+    assert [chain.location for chain in kept] == ["chains.jsonl:2", "chains.jsonl:3"]
+    assert [(drop.id, drop.step, drop.reason) for drop in dropped] == [
         ("chains.jsonl:1", "contamination", "holds a problem of own")
     ]
     assert dropped[0].evidence.startswith("own 1: a tank holds 120 litres a pump fills it at 8")
@@ -94,25 +94,25 @@ def test_copy_is_dropped_template_reported_and_clean_chain_kept(
 def test_templates_are_dropped_on_request(tmp_path: Path) -> None:
     path = write(tmp_path / "chains.jsonl", CHAINS)
     kept, dropped, _ = checked(tmp_path, path, settings={"templates": "drop"})
-    assert [one.location for one in kept] == ["chains.jsonl:3"]
-    assert [one.id for one in dropped] == ["chains.jsonl:1", "chains.jsonl:2"]
+    assert [chain.location for chain in kept] == ["chains.jsonl:3"]
+    assert [drop.id for drop in dropped] == ["chains.jsonl:1", "chains.jsonl:2"]
 
 
 def test_the_response_is_checked_like_the_thinking(tmp_path: Path) -> None:
     chain = CHAINS[2] | {"response": rf"As in: {TESTED} Here it is \boxed{{2}}."}
     _, dropped, _ = checked(tmp_path, write(tmp_path / "chains.jsonl", [chain]))
-    assert [one.id for one in dropped] == ["chains.jsonl:1"]
+    assert [drop.id for drop in dropped] == ["chains.jsonl:1"]
 
 
 def test_chain_of_a_test_problem_is_dropped_if_no_filter_checked_it(tmp_path: Path) -> None:
     """The chain does not repeat its question, and the recipe begins with chains."""
     path = write(tmp_path / "chains.jsonl", [row(TESTED, "Five a minute, so 24."), CHAINS[2]])
     kept, dropped, report = checked(tmp_path, path)
-    assert [one.location for one in kept] == ["chains.jsonl:2"]
+    assert [chain.location for chain in kept] == ["chains.jsonl:2"]
     assert dropped[0].evidence.startswith("own 1: a tank holds")
     assert report["num_dropped"] == 1
-    filtered, gone, _ = checked(tmp_path, path, filter={"contamination": {}})
-    assert (len(filtered), gone) == (2, [])
+    kept, dropped, _ = checked(tmp_path, path, filter={"contamination": {}})
+    assert (len(kept), dropped) == (2, [])
 
 
 def test_clean_chain_of_another_file_with_the_same_name_is_kept(tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def test_clean_chain_of_another_file_with_the_same_name_is_kept(tmp_path: Path) 
         write(tmp_path / "b" / "chains.jsonl", CHAINS[2:]),
     ]
     kept, dropped, report = checked(tmp_path, *files)
-    assert [one.problem.question for one in kept] == ["What is 6 : 3?"]
-    assert [one.id for one in dropped] == ["chains.jsonl:1"]
+    assert [chain.problem.question for chain in kept] == ["What is 6 : 3?"]
+    assert [drop.id for drop in dropped] == ["chains.jsonl:1"]
     assert (report["num_dropped"], len(report["hits"])) == (1, 1)
 
 
@@ -155,11 +155,11 @@ def test_the_whole_stage_writes_drop_step_and_certificate(
     manifest = read_manifest(folder)
     steps = {step["name"]: (step["num_in"], step["num_out"]) for step in manifest["steps"]}
     assert steps["contamination"] == (3, 2) and steps["one per problem"] == (2, 2)
-    (gone,) = read_records(folder / "dropped.parquet", Dropped)
-    assert (gone.id, gone.step, gone.reason) == (
+    (drop,) = read_records(folder / "dropped.parquet", Dropped)
+    assert (drop.id, drop.step, drop.reason) == (
         "chains.jsonl:1", "contamination", "holds a problem of own",
     )  # fmt: skip
-    assert "120 litres" in gone.evidence
+    assert "120 litres" in drop.evidence
     report = json.loads((folder / "contamination.json").read_text())
     assert report["against"][0]["num_hits"] == {"copy": 1, "template": 1}
     assert manifest["facts"]["contamination"]["num_hits"] == {"copy": 1, "template": 1}

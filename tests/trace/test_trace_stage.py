@@ -33,7 +33,7 @@ def test_every_sandbox_chain_passes_and_is_counted(tmp_path: Path) -> None:
     assert {step.name: step.num_out for step in result.steps} == {
         "read": 18, "take": 18, "match": 18, "grade": 18, "one per problem": 18,
     }  # fmt: skip
-    assert all(20 <= one.num_thinking_tokens <= 250 for one in result.records)
+    assert all(20 <= t.num_thinking_tokens <= 250 for t in result.records)
     assert result.facts["verdicts"] == {"correct": 18}
 
 
@@ -44,7 +44,7 @@ def test_recipe_may_begin_with_own_chains(tmp_path: Path) -> None:
         {"question": "1 + 2?", "thinking": "Four.", "response": "Final Answer: 4", "answer": "3"},
     ]
     path = tmp_path / "mine.jsonl"
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
     (kept,) = result.records
     assert (kept.problem.question, kept.teacher, kept.num_response_tokens) == ("1 + 1?", "mine", 5)
