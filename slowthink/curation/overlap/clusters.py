@@ -69,7 +69,7 @@ def cluster_pairs(pairs: Iterable[DuplicatePair]) -> list[Cluster]:
 
 
 def cluster_equal_keys(keys: Sequence[object]) -> list[Cluster]:
-    """Clusters of the rows with equal keys; None equals nothing."""
+    """Clusters of the rows with equal keys. Rows with the key None are in no cluster."""
     first_rows: dict[object, int] = {}
     pairs = []
     for row, key in enumerate(keys):

@@ -121,7 +121,7 @@ class StrictIndex:
         for start in range(0, len(texts), BATCH_TEXTS):
             batch = [_replace_drawings(text) for text in texts[start : start + BATCH_TEXTS]]
             tokens = hash_tokens(batch)
-            candidates = self._candidates(tokens)
+            candidates = self._find_candidates(tokens)
             for row, text in enumerate(batch):
                 hashes = tokens.row(row).tolist()
                 compared = [
@@ -133,7 +133,7 @@ class StrictIndex:
 
     # --- candidates -------------------------------------------------------------------------------
 
-    def _candidates(self, tokens: HashedBatch) -> dict[int, list[int]]:
+    def _find_candidates(self, tokens: HashedBatch) -> dict[int, list[int]]:
         """Text index → indices of the test problems to compare the text with, in order."""
         pairs = (
             self._sharing_ngrams(tokens),
@@ -217,7 +217,7 @@ class StrictIndex:
         return _Coverage(copied, masked, self._kind(inner, outer, copied, masked))
 
     def _kind(self, inner: Tokens, outer: Tokens, copied: float, masked: float) -> str | None:
-        """The kind of leak between a text and another one that covers these shares of it."""
+        """copy, template or None, given the shares of `inner` that `outer` covers (_Coverage)."""
         if len(inner) < self.config.min_tokens:
             if 2 * len(inner) < len(outer):
                 return None

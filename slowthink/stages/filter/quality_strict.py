@@ -252,11 +252,11 @@ def answer(problem: Problem, config: QualityConfig) -> RuleMatch | None:
         return None
     if len(text) > 3 and len(text.split()) > config.max_answer_words:
         return RuleMatch(f"the answer has over {config.max_answer_words} words", as_evidence(text))
-    return _fault_of_answer(text)
+    return _find_answer_fault(text)
 
 
 @functools.lru_cache(maxsize=200_000)
-def _fault_of_answer(text: str) -> RuleMatch | None:
+def _find_answer_fault(text: str) -> RuleMatch | None:
     """The fault of an answer that names no value or that the grader does not accept."""
     if len(text) < 60 and NO_ANSWER.fullmatch(text) and not any(map(str.isdigit, text)):
         return RuleMatch("the answer says nothing", as_evidence(text))

@@ -42,7 +42,7 @@ def run(context: StageContext) -> StageResult:
     traces = _to_traces(kept, context.recipe)
     context.notify(f"trace: {len(traces)} correct chains of {gathered.num_rows} rows")
     facts = _trace_facts(traces, train or [chain.problem for chain in gathered.chains])
-    facts["verdicts"] = count_values(each.grade.verdict.value for each in graded)
+    facts["verdicts"] = count_values(graded_chain.grade.verdict.value for graded_chain in graded)
     facts["num_heldout_keys"] = len(known_problems.heldout)
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,
@@ -94,16 +94,16 @@ def _to_traces(graded: Sequence[checks.GradedChain], recipe: Recipe) -> list[Tra
     fingerprint = tokenizer_fingerprint(tokenizer)
     return [
         Trace(
-            problem=each.chain.problem,
-            thinking=each.chain.thinking,
-            response=each.chain.response,
-            teacher=each.chain.teacher,
-            grade=each.grade,
-            num_thinking_tokens=_num_tokens(tokenizer, each.chain.thinking),
-            num_response_tokens=_num_tokens(tokenizer, each.chain.response),
+            problem=graded_chain.chain.problem,
+            thinking=graded_chain.chain.thinking,
+            response=graded_chain.chain.response,
+            teacher=graded_chain.chain.teacher,
+            grade=graded_chain.grade,
+            num_thinking_tokens=_num_tokens(tokenizer, graded_chain.chain.thinking),
+            num_response_tokens=_num_tokens(tokenizer, graded_chain.chain.response),
             tokenizer=fingerprint,
         )
-        for each in graded
+        for graded_chain in graded
     ]
 
 

@@ -74,7 +74,7 @@ def match_problems(
             problem = equal if chain.imported and equal else chain.problem
             kept.append(replace(chain, problem=replace(problem, split=Split.TRAIN)))
             continue
-        dropped.append(chain.dropped("match", reason, chain.problem.question))
+        dropped.append(chain.to_dropped("match", reason, chain.problem.question))
     return kept, dropped
 
 
@@ -109,7 +109,7 @@ def keep_correct(
             kept.append(graded_chain)
             continue
         evidence = f"said {grade.extracted!r}, the key is {grade.gold!r}"
-        dropped.append(graded_chain.chain.dropped("grade", REASONS[grade.verdict], evidence))
+        dropped.append(graded_chain.chain.to_dropped("grade", REASONS[grade.verdict], evidence))
     return kept, dropped
 
 
@@ -121,5 +121,5 @@ def keep_first(graded: Sequence[GradedChain]) -> tuple[list[GradedChain], list[D
         first = kept.setdefault(graded_chain.chain.problem.id, graded_chain)
         if first is not graded_chain:
             reason, location = "another right chain is kept", first.chain.location
-            dropped.append(graded_chain.chain.dropped("one per problem", reason, location))
+            dropped.append(graded_chain.chain.to_dropped("one per problem", reason, location))
     return list(kept.values()), dropped

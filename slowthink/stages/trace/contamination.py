@@ -46,7 +46,7 @@ def drop_contaminated(
             continue
         reason = f"holds a problem of {leak.item.benchmark}"
         evidence = f"{leak.item.benchmark} {leak.item.id}: {leak.span}"
-        dropped.append(chain.dropped("contamination", reason, evidence))
+        dropped.append(chain.to_dropped("contamination", reason, evidence))
     checked = [chain.location for chain in chains]
     report = certificate.build(by_location, sets, strict, ids=checked, row_kind="chains")
     certificate.write(context.folder, report)

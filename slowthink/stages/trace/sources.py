@@ -36,7 +36,7 @@ class UngradedChain:
     imported: bool
     """Whether its problem was built from the chain's row."""
 
-    def dropped(self, step: str, reason: str, evidence: str = "") -> Dropped:
+    def to_dropped(self, step: str, reason: str, evidence: str = "") -> Dropped:
         """The record of a step that drops the chain."""
         return Dropped(id=self.location, step=step, reason=reason, evidence=as_evidence(evidence))
 
@@ -139,7 +139,7 @@ def _sample_chains(gathered: SourceChains, max_traces: int | None, *, seed: int)
     ranked = sorted(gathered.chains, key=lambda chain: _sampling_key(chain, seed))
     sampled = {chain.location for chain in ranked[:max_traces]}
     not_sampled = [
-        chain.dropped("take", "not drawn (max_traces)")
+        chain.to_dropped("take", "not drawn (max_traces)")
         for chain in gathered.chains
         if chain.location not in sampled
     ]

@@ -50,7 +50,7 @@ class DisputedAnswer:
             "source_row": self.problem.source_row,
         }
 
-    def dropped(self, step: str) -> Dropped:
+    def to_dropped(self, step: str) -> Dropped:
         """The record of the dropped problem."""
         evidence = (
             f"{self.votes} of {self.num_answers} answers say {self.models_answer!r}, "

@@ -175,7 +175,7 @@ def _add_decision(
         if disputed is not None:
             name = f"{result.name}: key in doubt"
             result.disputed.append(disputed)
-            result.dropped.setdefault(name, []).append(disputed.dropped(name))
+            result.dropped.setdefault(name, []).append(disputed.to_dropped(name))
             return
     reason = drop_reason(decision, context.step)
     dropped = result.dropped.setdefault(result.name, [])
