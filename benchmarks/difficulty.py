@@ -66,6 +66,7 @@ def _simulated(
     optimum = expected_attempts_until_decided(BAND, pass_rates) / BAND.num_attempts
     return {
         "pass_rates": f"Beta({pass_rates.alpha:g}, {pass_rates.beta:g})",
+        "stop": "exact",
         "wave_size": wave_size,
         "optimum": round(optimum, 4),
     } | {name: spread([figures[name] for figures in rounds]) for name in rounds[0]}
@@ -83,7 +84,8 @@ def simulated_pool(pass_rates: Beta, num_problems: int, *, seed: int) -> dict[st
 
 def stopping_figures(pool: Pool, band: Band, *, wave_size: int = 1) -> dict[str, float]:
     """Shares of attempts made (including wasted ones), of these that are wasted, and of problems
-    decided differently than by all attempts."""
+    decided differently than by all attempts; precision and recall of the kept problems against
+    those that all attempts would keep (1 if there are none)."""
     trackers = {id: AttemptTracker(PassRateRule(band), wave_size=wave_size) for id in pool}
     run_attempts(_SimulatedSource(pool), trackers)
     kept_by_all = {
@@ -98,6 +100,8 @@ def stopping_figures(pool: Pool, band: Band, *, wave_size: int = 1) -> dict[str,
         "share_drawn": num_made / (len(pool) * band.num_attempts),
         "share_wasted": num_wasted / num_made,
         "share_differing": len(kept_by_all ^ kept) / len(pool),
+        "precision": len(kept & kept_by_all) / len(kept) if kept else 1.0,
+        "recall": len(kept & kept_by_all) / len(kept_by_all) if kept_by_all else 1.0,
     }
 
 
@@ -146,7 +150,8 @@ def _recorded(path: Path) -> Iterator[dict[str, Any]]:
     for name, band in bands.items():
         pool = {id: attempts[: band.num_attempts] for id, attempts in complete.items()}
         figures = {key: round(value, 4) for key, value in stopping_figures(pool, band).items()}
-        yield {"file": path.name, "band": name, "num_problems": len(pool)} | figures
+        row = {"file": path.name, "band": name, "stop": "exact", "num_problems": len(pool)}
+        yield row | figures
 
 
 if __name__ == "__main__":
