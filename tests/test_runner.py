@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from slowthink.errors import ConfigError, EngineError
-from slowthink.pipeline import contract
-from slowthink.pipeline import run as pipeline
+from slowthink.pipeline import contract, run as pipeline
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.runner import map_rows

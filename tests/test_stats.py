@@ -10,8 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from slowthink.analysis import pairing, scaling
-from slowthink.analysis import statistics as stats
+from slowthink.analysis import pairing, scaling, statistics as stats
 from slowthink.analysis.published import load_published
 from slowthink.analysis.scores import point_figures, problem_scores
 from tests.evaluate.made_rows import RIGHT, WRONG, make_row

@@ -31,8 +31,7 @@ def compare(
 
     Example: slowthink compare runs/one runs/two --out compare.html
     """
-    from slowthink.stages.report.compare import compare as compare_arms
-    from slowthink.stages.report.compare import difference_line, open_pair
+    from slowthink.stages.report.compare import compare as compare_arms, difference_line, open_pair
     from slowthink.stages.report.compare_page import write_page
 
     pair = open_pair(run_a, run_b, arm_a=arm_a, arm_b=arm_b)

@@ -9,8 +9,7 @@ import pytest
 from slowthink.data import tables
 from slowthink.data.load import ProblemSet
 from slowthink.errors import ConfigError, DataError
-from slowthink.pipeline import contract
-from slowthink.pipeline import run as pipeline
+from slowthink.pipeline import contract, run as pipeline
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import ChatConfig

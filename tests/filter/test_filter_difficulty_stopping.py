@@ -23,11 +23,11 @@ from slowthink.sampling.sampler import Sampler, make_tasks
 from slowthink.stages.filter.difficulty.attempts import GradedAttempt, ModelSource, run_attempts
 from slowthink.stages.filter.difficulty.band import (
     Band,
+    BandDecision as Decision,
     Tally,
     certain_decision,
     min_further_attempts,
 )
-from slowthink.stages.filter.difficulty.band import BandDecision as Decision
 from slowthink.stages.filter.difficulty.cost import Beta, expected_attempts_until_decided
 from slowthink.stages.filter.difficulty.stopping import (
     AttemptTracker,

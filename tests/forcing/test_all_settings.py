@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from slowthink.engines.session import Job, Point, cut_at
 from slowthink.errors import ConfigError

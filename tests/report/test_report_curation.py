@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_pool import CHINESE, ENGLISH, EXAM, HOSTILE, IMAGE, PLANTED, WRONG_KEY
-from made_run import CHINESE as CHINESE_APPLES
-from made_run import make_run, problem
+from made_run import CHINESE as CHINESE_APPLES, make_run, problem
 
 from slowthink.stages.report import problem_columns, render
 from slowthink.stages.report.curation import distribution, expected_counts, pass_rate_class

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.schedule import make_schedule, micro_batches_per_step, num_steps

@@ -27,11 +27,13 @@ import torch
 from vllm.config import VllmConfig
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.input_processor import InputProcessor
-from vllm.v1.sample.logits_processor import BatchUpdate
-from vllm.v1.sample.logits_processor import LogitsProcessor as ProcessorV1
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor as ProcessorV1
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
-from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcRequestState
-from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as ProcessorV2
+from vllm.v1.worker.gpu.sample.logits_processor import (
+    LogitsContext,
+    LogitsProcessor as ProcessorV2,
+    LogitsProcRequestState,
+)
 
 from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.client import read_eos_ids, read_stop_id

@@ -24,8 +24,7 @@ from slowthink.stages.evaluate.arms import measure_arm
 from slowthink.stages.evaluate.batches import ArmResult, EvaluationContext, arm_points
 from slowthink.stages.evaluate.disputed import answer_groups, disputed_references
 from slowthink.stages.evaluate.judge import apply_judge
-from slowthink.stages.evaluate.parallel import TAG as PARALLEL_TAG
-from slowthink.stages.evaluate.parallel import check_parallel, recount_votes
+from slowthink.stages.evaluate.parallel import TAG as PARALLEL_TAG, check_parallel, recount_votes
 from slowthink.stages.evaluate.regrade import regrade_rows
 from slowthink.stages.evaluate.sets import problem_sets
 from slowthink.stages.evaluate.summary import Evaluation, summarise

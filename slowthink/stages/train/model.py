@@ -73,8 +73,7 @@ def _stored_dtype(source: Path) -> torch.dtype:
 
 
 def _add_adapters(model: Any, config: LoraConfig) -> Any:
-    from peft import LoraConfig as PeftLora
-    from peft import get_peft_model
+    from peft import LoraConfig as PeftLora, get_peft_model
 
     peft_config = PeftLora(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout,
