@@ -16,10 +16,10 @@ from slowthink.engines import token_sampling
 from slowthink.engines.vllm.draws import (
     DecisionTensors,
     SamplingTensors,
-    decide,
     distributions,
     force,
     replace_greedy_ends,
+    select_tokens,
 )
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Flow
@@ -367,7 +367,7 @@ def test_the_tensor_form_never_syncs_with_the_device() -> None:
             distinct_RT=triggers.bool(), rule_R=whole, end_probability_R=real, sampling=row_sampling,
             needs_probability=True,
         )  # fmt: skip
-        assert decide(batch, draws).shape == (3, 4)
+        assert select_tokens(batch, draws).shape == (3, 4)
     assert replace_greedy_ends(batch, whole, whole, triggers).shape == (3, 4)
     force(batch, whole, whole)
 

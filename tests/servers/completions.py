@@ -385,9 +385,13 @@ def forced(
         token, end = best, None
         if instruction.force >= 0:
             token = instruction.force
-        elif instruction.on_end != NO_END and best in triggers:
+        elif instruction.end_replacement != NO_END and best in triggers:
             runner_up = next(t for t in ranked if t not in triggers)
-            token = runner_up if instruction.on_end == RUNNER_UP else instruction.on_end
+            token = (
+                runner_up
+                if instruction.end_replacement == RUNNER_UP
+                else instruction.end_replacement
+            )
             end = DeclaredEnd(best, 1.0, best)
         flow.observe([token], end)
         out.append(token)

@@ -147,19 +147,21 @@ def _read_lm_eval(values: Values) -> list[StoredSample]:
     if isinstance(exported, list) and len(exported) == len(texts):
         pairs = zip(texts, exported, strict=True)
         return [_exported_sample(text, sample, common) for text, sample in pairs]
-    label = _metric_label(values) if len(texts) == 1 else None
-    return [_harness_sample(text, label, common) for text in texts]
+    labelled_correct = _correct_by_metric(values) if len(texts) == 1 else None
+    return [_harness_sample(text, labelled_correct, common) for text in texts]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _harness_sample(text: str, label: bool | None, common: Mapping[str, Any]) -> StoredSample:
+def _harness_sample(
+    text: str, labelled_correct: bool | None, common: Mapping[str, Any]
+) -> StoredSample:
     parts = split_text(text)
     return StoredSample(
         **common, response=parts.response, thinking=parts.thinking, closing=parts.closing,
-        sample=UNNUMBERED, labelled_correct=label, truncated=is_truncated(None, parts),
+        sample=UNNUMBERED, labelled_correct=labelled_correct, truncated=is_truncated(None, parts),
     )  # fmt: skip
 
 
@@ -177,7 +179,7 @@ def _exported_sample(text: str, exported: Any, common: Mapping[str, Any]) -> Sto
         **common, response=parts.response, thinking=parts.thinking, closing=parts.closing,
         sample=UNNUMBERED if sample is None else sample,
         score=parse_number(exported.get("score")),
-        labelled_correct=_verdict_label(verdict), truncated=verdict == Verdict.TRUNCATED.value,
+        labelled_correct=_correct_by_verdict(verdict), truncated=verdict == Verdict.TRUNCATED.value,
         num_tokens=None if None in counts else sum(filter(None, counts)),
     )  # fmt: skip
 
@@ -192,7 +194,7 @@ def _exported_parts(text: str, closing_at: int | None, answer_at: int | None) ->
     return TextParts(thinking or None, closing, text[answer_at:])
 
 
-def _verdict_label(verdict: Any) -> bool | None:
+def _correct_by_verdict(verdict: Any) -> bool | None:
     if verdict not in [each.value for each in Verdict] or not Verdict(verdict).is_counted:
         return None
     return Verdict(verdict) is Verdict.CORRECT
@@ -245,7 +247,7 @@ def _temperature(settings: Mapping[str, Any]) -> float | None:
     return 0.0 if settings.get("do_sample") is False else parse_number(settings.get("temperature"))
 
 
-def _metric_label(values: Values) -> bool | None:
+def _correct_by_metric(values: Values) -> bool | None:
     """Whether the answer is right, by the first metric that states it; None if none does."""
     metrics = values.get("metrics")
     listed = metrics if isinstance(metrics, list) else []
@@ -276,7 +278,7 @@ def _read_inspect(values: Values) -> list[StoredSample]:
             answer=reference_answer(values["target"], choices),
             response=parts.response, thinking=parts.thinking, closing=parts.closing,
             sample=epoch - 1 if epoch else UNNUMBERED, problem_row=_problem_row(values),
-            labelled_correct=_score_label(values.get("scores")),
+            labelled_correct=_correct_by_score(values.get("scores")),
             model=_model_name(output.get("model")),
             truncated=is_truncated(columns.hit_limit(completion), parts),
             num_tokens=columns.parse_count(first_value(usage, columns.NUM_TOKENS)),
@@ -300,7 +302,7 @@ def _join_parts(parts: Sequence[Mapping[str, Any]], kind: str) -> str | None:
     return "\n".join(texts) if texts else None
 
 
-def _score_label(scores: Any) -> bool | None:
+def _correct_by_score(scores: Any) -> bool | None:
     """The label of the first score, whose value is C, I or a number."""
     score = next(iter(scores.values()), None) if isinstance(scores, Mapping) else None
     return parse_label(score.get("value")) if isinstance(score, Mapping) else None

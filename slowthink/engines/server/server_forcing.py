@@ -121,9 +121,9 @@ def _declared_end(
         return None
     threshold = rules.end_probability
     lower, upper = end_probability_bounds(logprobs, trigger_texts)
-    if lower < threshold <= upper and instruction.on_end >= 0:
+    if lower < threshold <= upper and instruction.end_replacement >= 0:
         # Too few logprobs to tell; but at a declared end the server returns another token.
-        declared = token == instruction.on_end and token != argmax
+        declared = token == instruction.end_replacement and token != argmax
     else:
         declared = end_probability(logprobs, trigger_texts, threshold=threshold) >= threshold
     return DeclaredEnd(argmax, threshold, argmax) if declared else None

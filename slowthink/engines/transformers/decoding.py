@@ -171,7 +171,7 @@ class Decoder:
         return None
 
     def _observe(self, row: DecodingRow, sampled: SampledToken, kv: KeyValues, index: int) -> bool:
-        """Pass a sampled token to the machine; returns whether the row's next token is decided."""
+        """Pass a sampled token to the row's machine. Returns False if it must sample another."""
         action = row.machine.observe(
             sampled.token, trigger_probability=sampled.trigger_probability, argmax=sampled.argmax
         )

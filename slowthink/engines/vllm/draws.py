@@ -90,7 +90,7 @@ def replace_greedy_ends(
     return torch.stack([trigger_R, zero_R, zero_R - 1, replaces_R.long()], -1).double()
 
 
-def decide(logits_BV: torch.Tensor, rows: DecisionTensors) -> torch.Tensor:
+def select_tokens(logits_BV: torch.Tensor, rows: DecisionTensors) -> torch.Tensor:
     """Choose a token for each of these rows and make it certain.
 
     Returns decisions (R, 4): id sampled, P(any trigger), likeliest id, whether an end was declared.

@@ -246,7 +246,11 @@ class Reading:
         """The declared ends of finished requests; None for an unknown request."""
         processor = _find_processor(self)
         histories = processor.take_histories(names) if processor is not None else None
-        return None if histories is None else [_end_lists(history) for history in histories]
+        return (
+            None
+            if histories is None
+            else [_declared_ends_as_lists(history) for history in histories]
+        )
 
     def slowthink_open(self) -> list[Any] | None:
         """Name, output ids and declared ends of each running request."""
@@ -255,7 +259,8 @@ class Reading:
             return None
         rows = processor.running_rows().items()
         return [
-            [name, row.outputs[: row.num_outputs], _end_lists(row.history)] for name, row in rows
+            [name, row.outputs[: row.num_outputs], _declared_ends_as_lists(row.history)]
+            for name, row in rows
         ]
 
 
@@ -268,7 +273,7 @@ def _find_processor(worker: Any) -> Forcing | None:
     return next((p for p in processors if isinstance(p, Forcing)), None)
 
 
-def _end_lists(history: History | None) -> list[list[float]] | None:
+def _declared_ends_as_lists(history: History | None) -> list[list[float]] | None:
     if history is None:
         return None
     return [

@@ -5,7 +5,7 @@ logits processor acts *before* a token is sampled, so it takes an instruction fi
 output afterwards:
 
     flow = Flow(compiled, cap=64)
-    flow.instruction()        Instruction(on_end=39, …): sample; replace a declared end by id 39
+    flow.instruction()        Instruction(end_replacement=39, …): sample; id 39 replaces an end
     flow.observe([11, 12])    two tokens were output, neither declared an end
 
 No torch. Replaying the ids of a finished request gives its chain, closing and answer.
@@ -117,7 +117,7 @@ class Instruction:
 
     force: int = -1
     """Output this id, whatever the logits are; -1: sample."""
-    on_end: int = NO_END
+    end_replacement: int = NO_END
     """The id that replaces a declared end, or RUNNER_UP, or NO_END."""
     banned: bool = False
     """The triggers must not be sampled."""
@@ -215,7 +215,7 @@ class Flow:
         if not self.compiled.token_format.end_ids:
             num_tokens = 1  # the closing then depends on the last token
         replacement, draw_key = self._replacement(end), machine.draw_key
-        return Instruction(on_end=replacement, num_tokens=num_tokens, draw_key=draw_key)
+        return Instruction(end_replacement=replacement, num_tokens=num_tokens, draw_key=draw_key)
 
     def _replacement(self, end: Action) -> int:
         """The id that replaces a declared end."""
@@ -298,10 +298,10 @@ class Flow:
         string cannot be inferred.
         """
         instruction = self.instruction()
-        if instruction.on_end < 0 or outputs[index] != instruction.on_end:
+        if instruction.end_replacement < 0 or outputs[index] != instruction.end_replacement:
             return None
         end, _ = self.thinking.preview_declared_end()
-        ids: tuple[int, ...] = (instruction.on_end,)
+        ids: tuple[int, ...] = (instruction.end_replacement,)
         if end.kind is ActionKind.FORCE:
             ids = self.compiled.rules.wait_string_ids(self.thinking.num_waits)
         elif (closing := self._closing(ThinkingEnd.NATURAL)) is not None:

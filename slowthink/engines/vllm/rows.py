@@ -24,7 +24,7 @@ from slowthink.records import Sampling
 _MAX_CHUNK_LOGITS = 2**25
 """Rows are decided in chunks of at most this many logits."""
 _DECLARED_COLUMN = 3
-"""Column of a decision (see `draws.decide`) that is true if an end was declared."""
+"""Column of a decision (see `draws.select_tokens`) that is true if an end was declared."""
 
 
 @dataclass
@@ -108,11 +108,11 @@ class ForcedRow:
         if instruction.force >= 0:
             return LogitEdit.FORCE
         is_greedy = self.settings.engine_is_greedy and not self.sampling.temperature
-        if is_greedy and instruction.on_end == NO_END and not instruction.banned:
+        if is_greedy and instruction.end_replacement == NO_END and not instruction.banned:
             return LogitEdit.NONE
         by_trigger = self.compiled.rules.end_rule == "drawn"
-        can_replace = is_greedy and by_trigger and instruction.on_end >= 0
-        return LogitEdit.REPLACE_END if can_replace else LogitEdit.DECIDE
+        can_replace = is_greedy and by_trigger and instruction.end_replacement >= 0
+        return LogitEdit.REPLACE_END if can_replace else LogitEdit.SELECT_TOKEN
 
 
 class LogitEdit(enum.Enum):
@@ -123,8 +123,8 @@ class LogitEdit(enum.Enum):
     REPLACE_END = "replace end"
     """`draws.replace_greedy_ends`: it takes the likeliest id, or the one that replaces an end."""
     FORCE = "force"
-    DECIDE = "decide"
-    """`draws.decide`: the id is chosen here."""
+    SELECT_TOKEN = "select_token"
+    """`draws.select_tokens`: the id is chosen here."""
 
 
 @dataclass
@@ -134,7 +134,7 @@ class _BatchPlan:
     rows: list[tuple[int, ForcedRow]] = field(default_factory=list)
     forced: list[tuple[int, int]] = field(default_factory=list)
     """Batch index and id."""
-    to_decide: list[tuple[int, ForcedRow]] = field(default_factory=list)
+    to_select: list[tuple[int, ForcedRow]] = field(default_factory=list)
     to_replace: list[ForcedRow] = field(default_factory=list)
     replace_tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
@@ -210,8 +210,8 @@ class Stepper:
         if plan.forced:
             forced_R2 = self._to_device(plan.forced)
             draws.force(logits_BV, forced_R2[:, 0], forced_R2[:, 1])
-        if plan.to_decide:
-            self._decide(logits_BV, plan.to_decide)
+        if plan.to_select:
+            self._select_tokens(logits_BV, plan.to_select)
         if plan.replace_tensors is not None:
             self._decisions.append(
                 HostCopy(draws.replace_greedy_ends(logits_BV, *plan.replace_tensors))
@@ -233,10 +233,10 @@ class Stepper:
                 row.replay_outputs()
             if row.edit is LogitEdit.FORCE:
                 plan.forced.append((index, row.instruction.force))
-            elif row.edit is LogitEdit.DECIDE:
-                plan.to_decide.append((index, row))
+            elif row.edit is LogitEdit.SELECT_TOKEN:
+                plan.to_select.append((index, row))
             elif row.edit is LogitEdit.REPLACE_END:
-                replacements.append((index, row.instruction.on_end))
+                replacements.append((index, row.instruction.end_replacement))
                 plan.to_replace.append(row)
         if replacements:
             index_and_id_R2 = self._to_device(replacements)
@@ -250,7 +250,9 @@ class Stepper:
 
     # -- rows whose tokens are chosen here --
 
-    def _decide(self, logits_BV: torch.Tensor, rows: Sequence[tuple[int, ForcedRow]]) -> None:
+    def _select_tokens(
+        self, logits_BV: torch.Tensor, rows: Sequence[tuple[int, ForcedRow]]
+    ) -> None:
         greedy = [pair for pair in rows if not pair[1].sampling.temperature]
         sampled = [pair for pair in rows if pair[1].sampling.temperature]
         chunk_rows = max(1, _MAX_CHUNK_LOGITS // logits_BV.shape[-1])
@@ -258,7 +260,7 @@ class Stepper:
             for start in range(0, len(group), chunk_rows):
                 chunk = group[start : start + chunk_rows]
                 tensors = self._decision_tensors(chunk, is_sampled=is_sampled)
-                self._decisions.append(HostCopy(draws.decide(logits_BV, tensors)))
+                self._decisions.append(HostCopy(draws.select_tokens(logits_BV, tensors)))
                 self._decided_rows += [row for _, row in chunk]
 
     def _decision_tensors(
@@ -269,7 +271,12 @@ class Stepper:
         triggers, distinct = _padded([row.triggers for row in rows])
         integers = self._to_device(
             [
-                (index, row.instruction.on_end, row.instruction.banned, END_RULES[rule.end_rule])
+                (
+                    index,
+                    row.instruction.end_replacement,
+                    row.instruction.banned,
+                    END_RULES[rule.end_rule],
+                )
                 for (index, row), rule in zip(indexed_rows, rules, strict=True)
             ]
         )
@@ -286,7 +293,8 @@ class Stepper:
             sampling=self._sampling_tensors(rows) if is_sampled else None,
             needs_probability=any(rule.end_rule == "probability" for rule in rules),
             needs_redraw=any(
-                row.instruction.banned or row.instruction.on_end == RUNNER_UP for row in rows
+                row.instruction.banned or row.instruction.end_replacement == RUNNER_UP
+                for row in rows
             ),
         )
 
@@ -317,7 +325,7 @@ def _uniforms(row: ForcedRow) -> tuple[float, float]:
     position, num_events = row.draw_key()
     seed, sample, tag = row.history.seed, row.compiled.args.sample, row.instruction.draw_tag
     first = draw_uniform(seed, sample, *tag, (position, num_events))
-    redraws = row.instruction.on_end == RUNNER_UP
+    redraws = row.instruction.end_replacement == RUNNER_UP
     return first, draw_uniform(seed, sample, *tag, (position, num_events + 1)) if redraws else 0.0
 
 
@@ -325,7 +333,7 @@ def _declared_end(row: ForcedRow, decision: Sequence[float], token: int) -> Decl
     """The end that the decision declares; also stores it in the row's history. None if another id
     than its replacement was output."""
     sampled, end_probability, argmax, _ = decision
-    replacement = -1 if row.edit is LogitEdit.DECIDE else row.instruction.on_end
+    replacement = -1 if row.edit is LogitEdit.SELECT_TOKEN else row.instruction.end_replacement
     if token >= 0 and replacement >= 0 and token != replacement:
         return None
     end = DeclaredEnd(int(sampled), end_probability, int(argmax), replacement)

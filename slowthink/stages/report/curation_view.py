@@ -121,10 +121,12 @@ def _contamination(certificate: Json) -> dict[str, Any]:
     hits = {kind for row in certificate["against"] for kind in row["num_hits"]}
     default = ["run"] if certificate["preset"] == "s1" else ["copy", "template"]
     kinds = [kind for kind in OVERLAP_LABELS if kind in hits] or default
-    share = with_share(certificate["num_checked"])
+    format_count = with_share(certificate["num_checked"])
     return {
         **certificate,
-        "columns": [Column(OVERLAP_LABELS[kind], ("num_hits", kind), share) for kind in kinds],
+        "columns": [
+            Column(OVERLAP_LABELS[kind], ("num_hits", kind), format_count) for kind in kinds
+        ],
         "num_problems": sum(row["num_problems"] or 0 for row in certificate["against"]),
         "against": [
             row | {"source": _source_label(row["source"] or {})} for row in certificate["against"]
