@@ -160,7 +160,7 @@ def test_a_request_without_a_budget_is_unchanged(engines, literal) -> None:
     ids: list[int] = []
     while len(ids) < 6:
         ids.append(int(literal.logits([*prompt, *ids]).argmax()))
-    assert list(finished[0].ids) == ids
+    assert list(finished[0].token_ids) == ids
 
 
 @pytest.mark.parametrize(
