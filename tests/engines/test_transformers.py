@@ -227,7 +227,7 @@ def test_a_damaged_embedded_file_is_reported(tmp_path) -> None:
     damaged = tmp_path / "x.gguf"
     damaged.write_bytes(b"GGUF but not really")
     with pytest.raises(EngineError, match="force-reinstall"):
-        models._check(damaged)
+        models._check_sha256(damaged)
 
 
 def test_packed_weights_give_the_same_bits(smollm) -> None:
