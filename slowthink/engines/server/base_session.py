@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
@@ -20,7 +21,7 @@ CHECKPOINT_SECONDS = 2.0
 """Interval between partial results of one job."""
 
 
-class ServerSession:
+class ServerSession(abc.ABC):
     """A session on servers of one model. Subclasses find the model in `_connect` and run a job in
     `_generate`."""
 
@@ -73,11 +74,11 @@ class ServerSession:
         """Drop queued jobs and stop running ones."""
         self._runner.cancel(keys)
 
-    def _connect(self, name: str, config: EngineConfig) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _connect(self, name: str, config: EngineConfig) -> None: ...
 
-    async def _generate(self, state: JobInProgress) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    async def _generate(self, state: JobInProgress) -> None: ...
 
     async def _run(self, job: Job) -> JobResult:
         state = JobInProgress.start(job, self.compiler, self._runner.report)
