@@ -10,7 +10,7 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,14 +79,20 @@ class Engine(Protocol):
     def _call_workers(self, method: str, *arguments: Any) -> list[Any]:
         """Replies of all workers of all copies."""
 
-    def take_histories(self, request_ids: Sequence[str]) -> list[Any]:
-        """Return the declared ends of each request, and remove them from the workers. None if no
-        worker has any."""
-        replies = self._call_workers("slowthink_histories", list(request_ids))
-        return [  # from the worker that sampled for the request
-            max((r[index] for r in replies if r and r[index] is not None), key=len, default=None)
-            for index in range(len(request_ids))
-        ]
+    def take_histories(self, num_outputs: Mapping[str, int]) -> dict[str, Any]:
+        """Return the declared ends of each request that ended, and remove them from the workers.
+        None if no worker has any. `num_outputs`: number of ids output, by request id."""
+        if not num_outputs:
+            return {}
+        replies = self._call_workers("slowthink_histories", dict(num_outputs))
+        return {  # from the worker that sampled for the request
+            request_id: max(
+                (r[request_id] for r in replies if r and r[request_id] is not None),
+                key=len,
+                default=None,
+            )
+            for request_id in num_outputs
+        }
 
     def running_requests(self) -> list[Any]:
         """Id, output ids and declared ends of each running request with thinking."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -223,14 +223,16 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
 
     # -- called by the engine's worker --
 
-    def take_histories(self, names: Sequence[str]) -> list[History | None]:
-        """Remove and return the histories stored under these names."""
-        self._stepper.collect_outputs()
-        return [self._histories.pop(name, None) for name in names]
+    # Between two steps, when the last ids of running rows may be unknown, so no row is changed.
+
+    def take_histories(self, num_outputs: Mapping[str, int]) -> dict[str, History | None]:
+        """Remove and return the histories stored under these names; `num_outputs` as of
+        `Stepper.record_last_ends`."""
+        self._stepper.record_last_ends(num_outputs)
+        return {name: self._histories.pop(name, None) for name in num_outputs}
 
     def running_rows(self) -> dict[str, ForcedRow]:
-        """The rows in the batch whose histories are stored, by name."""
-        self._stepper.collect_outputs()
+        """The rows in the batch whose histories are stored, by name; without the last step."""
         named = {row.compiled.args.log: row for row in self._rows.values() if row.is_ready}
         return {name: row for name, row in named.items() if name in self._histories}
 
@@ -242,18 +244,18 @@ class Reading:
     replaced it. Both methods return None on a worker that samples nothing.
     """
 
-    def slowthink_histories(self, names: Sequence[str]) -> list[Any] | None:
-        """The declared ends of finished requests; None for an unknown request."""
+    def slowthink_histories(self, num_outputs: dict[str, int]) -> dict[str, Any] | None:
+        """The declared ends of finished requests, given by name and number of output ids; None for
+        an unknown request."""
         processor = _find_processor(self)
-        histories = processor.take_histories(names) if processor is not None else None
-        return (
-            None
-            if histories is None
-            else [_declared_ends_as_lists(history) for history in histories]
-        )
+        if processor is None:
+            return None
+        histories = processor.take_histories(num_outputs)
+        return {name: _declared_ends_as_lists(history) for name, history in histories.items()}
 
     def slowthink_open(self) -> list[Any] | None:
-        """Name, output ids and declared ends of each running request."""
+        """Name, output ids up to the step before the last, and declared ends of each running
+        request."""
         processor = _find_processor(self)
         if processor is None:
             return None

@@ -9,7 +9,7 @@ lasts, a row costs a length check.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,7 +160,8 @@ class Stepper:
     # -- outputs of the last step --
 
     def collect_outputs(self) -> None:
-        """Pass the last step's outputs to their rows."""
+        """Pass the last step's outputs to their rows. Only in `apply`: with asynchronous scheduling
+        the engine writes the last ids just before it; until then the step may be running."""
         if self._output_ids is not None:
             keeps = self._last_kept or [True] * len(self._last_rows)
             for (_, row), keep, (token,) in zip(
@@ -192,6 +193,25 @@ class Stepper:
             return
         if row.on_output(end):
             self._plan = None
+
+    def record_last_ends(self, num_outputs: Mapping[str, int]) -> None:
+        """Record the ends declared by the last ids of these finished requests, if no step was
+        launched since; other rows stay as they are.
+
+        `num_outputs`: number of ids output, by name. A row that counted as many is left out: its
+        token of the last step was discarded, or is one too many and may not be on the host yet.
+        """
+        names = [row.compiled.args.log for row in self._decided_rows]
+        missing = [
+            row.num_outputs < num_outputs.get(name or "", 0)
+            for row, name in zip(self._decided_rows, names, strict=True)
+        ]
+        if not any(missing):
+            return
+        decisions = (decision for copy in self._decisions for decision in copy.values())
+        for row, is_missing, decision in zip(self._decided_rows, missing, decisions, strict=True):
+            if is_missing and decision[_DECLARED_COLUMN]:
+                _declared_end(row, decision, token=-1)
 
     # -- this step --
 
@@ -331,7 +351,7 @@ def _uniforms(row: ForcedRow) -> tuple[float, float]:
 
 def _declared_end(row: ForcedRow, decision: Sequence[float], token: int) -> DeclaredEnd | None:
     """The end that the decision declares; also stores it in the row's history. None if another id
-    than its replacement was output."""
+    than its replacement was output; -1: the id is not known yet."""
     sampled, end_probability, argmax, _ = decision
     replacement = -1 if row.edit is LogitEdit.SELECT_TOKEN else row.instruction.end_replacement
     if token >= 0 and replacement >= 0 and token != replacement:

@@ -135,7 +135,7 @@ class VllmSession:
         for request_id in ids:
             del self._requests[request_id]
         self._engine.abort(ids)
-        self._engine.take_histories(ids)
+        self._engine.take_histories(dict.fromkeys(ids, 0))
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
         """Return jobs finished since the last call. Blocks until one finishes or `timeout` seconds
@@ -232,8 +232,13 @@ class VllmSession:
     def _finish(self, finished: Sequence[FinishedRequest]) -> list[JobResult]:
         """Store finished requests. Returns the results of the jobs that are complete now."""
         outputs = [output for output in finished if output.id in self._requests]
-        thinking = [o.id for o in outputs if isinstance(self._requests[o.id], _ThinkingRequest)]
-        histories = dict(zip(thinking, self._engine.take_histories(thinking), strict=True))
+        histories = self._engine.take_histories(
+            {
+                output.id: len(output.token_ids)
+                for output in outputs
+                if isinstance(self._requests[output.id], _ThinkingRequest)
+            }
+        )
         results = []
         for output in outputs:
             request = self._requests.pop(output.id)
