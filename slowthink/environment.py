@@ -1,11 +1,18 @@
-"""The environment of a run: machine, installed versions, and commit of a slowthink checkout."""
+"""The environment of a run: machine, installed versions, and commit of a slowthink checkout.
+
+Nothing here imports torch, which takes seconds, or initialises CUDA, after which no process forks.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import importlib.util
 import os
 import platform
+import re
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -62,6 +69,93 @@ def _memory_gb() -> int:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
     except (AttributeError, ValueError, OSError):
         return 0
+
+
+# --- what the processor and the GPUs can do -------------------------------------------------------
+
+
+def bfloat16_instructions() -> bool | None:
+    """Whether torch on this CPU has instructions for bfloat16; None if that is unknown.
+
+    ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA count, since with them torch uses fewer.
+    """
+    limits = os.environ.get("ATEN_CPU_CAPABILITY", ""), os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    if limits[0].lower() in ("default", "avx2"):
+        return False
+    if limits[1] and not re.search("BF16|FP16|AMX|AVX10|ALL|DEFAULT", limits[1].upper()):
+        return False
+    cpu_info = Path("/proc/cpuinfo")
+    if not cpu_info.exists():
+        return None
+    return bool(
+        re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", cpu_info.read_text("utf-8", "replace"))
+    )
+
+
+@dataclass(frozen=True)
+class CudaDevice:
+    """An NVIDIA GPU."""
+
+    name: str
+    capability: tuple[int, int]
+    """Compute capability, e.g. (9, 0) for an H100."""
+    memory_gb: float
+    """Memory in GB."""
+
+
+def cuda_devices() -> tuple[CudaDevice, ...]:
+    """The GPUs that torch can use: none for a CPU build."""
+    return visible_devices(_nvml_devices()) if _torch_has_cuda() else ()
+
+
+def visible_devices(devices: tuple[CudaDevice, ...]) -> tuple[CudaDevice, ...]:
+    """Those of all GPUs that CUDA_VISIBLE_DEVICES names; a UUID counts as the first."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return devices
+    selected: list[CudaDevice] = []
+    for name in visible.split(","):
+        if not name.strip().isdecimal():
+            selected += devices[:1] if name.strip().startswith(("GPU-", "MIG-")) else ()
+        elif int(name) < len(devices):
+            selected.append(devices[int(name)])
+    return tuple(selected)
+
+
+def _torch_has_cuda() -> bool:
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    version_file = Path(spec.origin).with_name("version.py")
+    text = version_file.read_text("utf-8") if version_file.exists() else ""
+    return re.search(r"^cuda\b.*= *['\"]", text, re.MULTILINE) is not None
+
+
+@cache
+def _nvml_devices() -> tuple[CudaDevice, ...]:
+    """All NVIDIA GPUs of this machine, by the driver's management library."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return ()
+    num_devices = ctypes.c_uint()
+    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(num_devices)):
+        return ()
+    return tuple(_nvml_device(nvml, index) for index in range(num_devices.value))
+
+
+def _nvml_device(nvml: ctypes.CDLL, index: int) -> CudaDevice:
+    handle, name = ctypes.c_void_p(), ctypes.create_string_buffer(96)
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    memory = (ctypes.c_ulonglong * 3)()  # total, free, used
+    nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
+    nvml.nvmlDeviceGetName(handle, name, len(name))
+    nvml.nvmlDeviceGetCudaComputeCapability(handle, ctypes.byref(major), ctypes.byref(minor))
+    nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
+    return CudaDevice(
+        name=name.value.decode("utf-8", "replace"), capability=(major.value, minor.value),
+        memory_gb=round(memory[0] / 1e9, 1),
+    )  # fmt: skip
 
 
 def versions() -> dict[str, str]:

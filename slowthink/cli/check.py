@@ -165,7 +165,7 @@ def _make_dataset(name: str, problems: SourceProblems) -> CheckedDataset:
 def _pool_datasets(recipe: Recipe) -> Iterator[CheckedDataset]:
     """Run the recipe's pool stage in a temporary folder; one dataset per source."""
     from slowthink.data.problems import LocatedProblem
-    from slowthink.pipeline.run import stage_module
+    from slowthink.pipeline.contract import stage_module
     from slowthink.pipeline.run_folder import make_context
     from slowthink.recipe import FileSource
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from slowthink.cli.options import Json, print_result
+from slowthink.environment import bfloat16_instructions
 from slowthink.errors import SlowthinkError
 
 EXTRAS = {
@@ -42,10 +43,8 @@ def doctor(
     """
     checks = [
         _check_memory(), _check_cores(), *_check_extras(), _check_grader(), _check_device(),
-        _check_embedded_model(),
+        _check_embedded_model(), *_check_recipe(recipe or "quickstart"),
     ]  # fmt: skip
-    if recipe is not None:
-        checks.append(_check_recipe(recipe))
     lines = []
     for check in checks:
         lines.append(f"{'ok  ' if check.ok else 'MISS'} {check.name:14} {check.seen}")
@@ -68,18 +67,9 @@ def _check_memory() -> Diagnosis:
 
 
 def _check_cores() -> Diagnosis:
-    bf16 = _bf16_support()
+    bf16 = {True: "yes", False: "no", None: "unknown"}[bfloat16_instructions()]
     seen = f"{os.cpu_count()} on {platform.machine()}; bfloat16 instructions: {bf16}"
-    remedy = "bfloat16 is emulated and slow: --set engine.dtype=float32" if bf16 == "no" else ""
-    return Diagnosis(name="cores", ok=True, seen=seen, remedy=remedy)
-
-
-def _bf16_support() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return "unknown"
-    text = cpuinfo.read_text()
-    return "yes" if any(flag in text for flag in ("avx512_bf16", "amx_bf16", " bf16")) else "no"
+    return Diagnosis(name="cores", ok=True, seen=seen)
 
 
 def _check_extras() -> list[Diagnosis]:
@@ -131,11 +121,17 @@ def _check_embedded_model() -> Diagnosis:
     return Diagnosis(name=EMBEDDED, ok=True, seen=str(path))
 
 
-def _check_recipe(name: str) -> Diagnosis:
+def _check_recipe(name: str) -> list[Diagnosis]:
+    """The recipe's stages, and what its `auto` settings become on this machine."""
+    from slowthink.pipeline.resolve import resolve_run
     from slowthink.recipe.loading import load_recipe
 
     try:
         recipe = load_recipe(name)
+        choices = resolve_run(recipe).text
     except SlowthinkError as error:
-        return Diagnosis(name="recipe", ok=False, seen=str(error))
-    return Diagnosis(name="recipe", ok=True, seen=f"{name}: {', '.join(recipe.stages())}")
+        return [Diagnosis(name="recipe", ok=False, seen=str(error))]
+    return [
+        Diagnosis(name="recipe", ok=True, seen=f"{name}: {', '.join(recipe.stages())}"),
+        Diagnosis(name="auto", ok=True, seen=choices),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,7 +68,8 @@ def complete(
         ungraded_problem(question, source="generate", row=index, language=language)
         for index, (question, language) in enumerate(questions)
     ]
-    with open_model(settings) as (session, ledger):
+    num_tokens = len(questions) * (cap + settings.forcing.answer_tokens)
+    with open_model(settings, num_tokens=num_tokens) as (session, ledger):
         tasks = budgeted_tasks(session, problems, settings, cap=cap, waits=waits)
         samples = Sampler(session, ledger, tag="generate").complete(tasks)
     rows = [completion_row(task, sample) for task, (sample,) in zip(tasks, samples, strict=True)]
@@ -103,15 +105,22 @@ def generation_settings(
 
 
 @contextmanager
-def open_model(settings: Generation) -> Iterator[tuple[Session, Ledger]]:
+def open_model(settings: Generation, *, num_tokens: int = 0) -> Iterator[tuple[Session, Ledger]]:
     """Open the model and the ledger, a temporary one unless the settings name one.
 
-    Raises ConfigError if the model is unavailable.
+    `num_tokens`: how many are to be decoded, at most; 0 if that is unknown. Raises ConfigError if
+    the model is unavailable.
     """
     from slowthink.engines import open_session
+    from slowthink.engines.auto import Workload
+    from slowthink.pipeline.resolve import resolve
     from slowthink.sampling.ledger import Ledger
 
-    session = open_session(settings.model, settings.engine, revision=settings.revision)
+    resolved = resolve(settings, workload=lambda _: Workload(num_tokens))
+    if resolved.choices:
+        print(f"auto: {resolved.text}", file=sys.stderr)
+    engine = resolved.recipe.engine
+    session = open_session(settings.model, engine, revision=settings.revision)
     with tempfile.TemporaryDirectory() as folder, session:
         path = Path(settings.ledger or Path(folder) / "ledger.sqlite")
         with Ledger(path, full_sync=settings.ledger_sync == "full") as ledger:

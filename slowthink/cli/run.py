@@ -35,21 +35,19 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
         from slowthink.pipeline import run
         from slowthink.pipeline.progress import ProgressReporter
 
-        resolved, root = open_recipe(recipe, out=out, overrides=set_, runner=runner)
+        opened, root = open_recipe(recipe, out=out, overrides=set_, runner=runner)
         stages = None if name == "run" else (name,)
-        _check_stages(resolved, stages)
+        _check_stages(opened, stages)
         if dry_run:
-            estimates = plan_run(resolved, root, stages=stages)
+            estimates = plan_run(opened, root, stages=stages)
             options.print_result(plan_text(estimates), estimates, as_json=json_)
             return
         with ProgressReporter(quiet=quiet) as reporter:
             if regrade:
-                runs = run.regrade(resolved, root, reporter=reporter)
+                runs = run.regrade(opened, root, reporter=reporter)
             else:
-                reporter.notify(_plan_line(plan_run(resolved, root, stages=stages)))
-                runs = run.run_recipe(
-                    resolved, root, stages=stages, update=update, reporter=reporter
-                )
+                reporter.notify(_plan_line(plan_run(opened, root, stages=stages)))
+                runs = run.run_recipe(opened, root, stages=stages, update=update, reporter=reporter)
         _print_run(runs, root, as_json=json_)
 
     command.__name__ = name
@@ -81,13 +79,18 @@ def open_recipe(
 
 
 def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None) -> dict[str, Any]:
-    """Settings, and expected rows and tokens by stage. Writes nothing and loads no model."""
-    from slowthink.pipeline.run import stage_module
+    """Settings, what `auto` becomes in them, and expected rows and tokens by stage. Writes nothing
+    and loads no model."""
+    from slowthink.pipeline.contract import stage_module
+    from slowthink.pipeline.resolve import resolve_run
 
+    resolved = resolve_run(recipe, root)
+    recipe = resolved.recipe
     plan = {stage: stage_module(stage).plan(recipe) for stage in stages or recipe.stages()}
     num_tokens = sum(estimates.get("estimated_tokens", 0) for estimates in plan.values())
     return {
         "recipe": recipe.model_dump(mode="json"),
+        "auto": resolved.to_json(),
         "out": str(root),
         "plan": plan,
         "estimated_minutes": float(num_tokens) / TOKENS_PER_SECOND / 60,
@@ -152,6 +155,10 @@ def plan_text(estimates: Mapping[str, Any]) -> str:
 
     lines = [
         yaml.safe_dump(estimates["recipe"], sort_keys=False, allow_unicode=True),
+        *(
+            f"auto: {setting}={c['value']} ({c['reason']})"
+            for setting, c in estimates["auto"].items()
+        ),
         f"would write to {estimates['out']}:",
     ]
     lines += [

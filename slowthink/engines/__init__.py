@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from slowthink.engines.auto import resolve_engine
 from slowthink.engines.session import Session
 from slowthink.recipe import EngineConfig
 
@@ -17,8 +18,10 @@ def open_session(
 ) -> Session:
     """A session with this model (a folder, a hub id, `smollm2-135m`) on the configured engine.
 
-    Raises ConfigError if the model is unavailable or the engine's packages are not installed.
+    Settings that are still `auto` are chosen for this session, as for few tokens. Raises
+    ConfigError if the model is unavailable or the engine's packages are not installed.
     """
+    config = resolve_engine(config)
     if config.kind == "transformers":
         from slowthink.engines.transformers.session import TransformersSession
 

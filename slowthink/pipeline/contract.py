@@ -6,6 +6,7 @@ StageResult, and `plan(recipe)`, which estimates rows and tokens without reading
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -116,6 +117,11 @@ class StageContext:
                 f"Add the stage, or name a file: --set {self.stage}.input=PATH"
             )
         return read_records(Path(path), cls)
+
+
+def stage_module(stage: str) -> Any:
+    """The stage's package: `STAGE_VERSION`, `run(context)`, `plan(recipe)`."""
+    return importlib.import_module(f"slowthink.stages.{stage}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

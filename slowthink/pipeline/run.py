@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import json
 import signal
 import subprocess
@@ -22,10 +21,11 @@ from typing import Any
 from slowthink import errors
 from slowthink.data.tables import missing_stage
 from slowthink.errors import ConfigError, EngineError, SlowthinkError
-from slowthink.pipeline.contract import read_manifest
+from slowthink.pipeline.contract import read_manifest, stage_module
 from slowthink.pipeline.progress import ProgressReporter
+from slowthink.pipeline.resolve import resolve_run
 from slowthink.pipeline.run_folder import (
-    RunClock,
+    RunLog,
     execute,
     locked,
     make_context,
@@ -48,11 +48,6 @@ class StageRun:
     manifest: dict[str, Any]
 
 
-def stage_module(stage: str) -> Any:
-    """The stage's package: `STAGE_VERSION`, `run(context)`, `plan(recipe)`."""
-    return importlib.import_module(f"slowthink.stages.{stage}")
-
-
 def run_recipe(
     recipe: Recipe,
     root: Path,
@@ -63,21 +58,27 @@ def run_recipe(
 ) -> list[StageRun]:
     """Run the recipe's stages (or only those named) into `root`; finished ones are skipped.
 
+    Settings that are `auto` get their values first, which `root` keeps (see `resolve`).
     Raises ConfigError if a finished stage was made with other settings. With `update` its folder
     and the later ones move to `superseded/` instead, and these stages run again.
     """
     reporter = reporter or ProgressReporter()
     selected = [stage for stage in recipe.stages() if stages is None or stage in stages]
-    clock = RunClock(root)
+    log = RunLog(root)
     runs = []
     with locked(root) as lock_fd:
+        resolved = resolve_run(recipe, root)
+        recipe = resolved.recipe
+        if resolved.choices:
+            reporter.notify(f"auto: {resolved.text}")
         _check_finished(recipe, root, selected, update=update)
+        log.record_choices(resolved.to_json())
         write_recipe(recipe, root)
         for stage in selected:
             stage_run = _run_unless_done(recipe, root, stage, reporter, lock_fd=lock_fd)
             runs.append(stage_run)
             if not stage_run.skipped:
-                clock.record(stage, stage_run.seconds)
+                log.record_stage(stage, stage_run.seconds)
     return runs
 
 
@@ -91,6 +92,7 @@ def regrade(
     evaluate = stage_module("evaluate")
     reporter = reporter or ProgressReporter()
     with locked(root):
+        recipe = resolve_run(recipe, root).recipe
         status = stage_status(recipe, root, "evaluate", version=evaluate.STAGE_VERSION)
         allowed = ("stage_version", "inputs")
         changed = [line for line in status.changed if not line.startswith(allowed)]

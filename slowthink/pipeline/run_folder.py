@@ -2,7 +2,7 @@
 
     runs/NAME/
       recipe.yaml          all settings of the run
-      run.json             wall time in seconds, in all and by stage
+      run.json             wall time in seconds, in all and by stage; what `auto` became, and why
       run.lock             locked while a command runs in this folder
       ledger.sqlite        every completion and every grade, for reuse
       STAGE/               output of a finished stage
@@ -26,7 +26,7 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ import yaml
 
 from slowthink.data.tables import write_records
 from slowthink.environment import versions
-from slowthink.errors import EngineError
+from slowthink.errors import ConfigError, EngineError
 from slowthink.pipeline.contract import (
     StageContext,
     StageResult,
@@ -45,7 +45,7 @@ from slowthink.pipeline.contract import (
     stage_settings,
 )
 from slowthink.recipe import Recipe
-from slowthink.recipe.loading import without_removed_settings
+from slowthink.recipe.saved import parse_saved
 from slowthink.records import Dropped
 from slowthink.serialise import digest, file_sha256, plain
 
@@ -76,22 +76,31 @@ def write_recipe(recipe: Recipe, root: Path) -> None:
     write_atomic(root / "recipe.yaml", text)
 
 
-class RunClock:
-    """Wall time spent on a run folder by all commands that ran a stage in it."""
+class RunLog:
+    """`run.json`: wall time spent on a run folder by all commands that ran a stage in it, and the
+    choices for `auto` settings."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / "run.json"
         self._started = time.monotonic()
         saved = json.loads(self._path.read_text()) if self._path.exists() else {}
-        self._seconds_before = saved.get("wall_seconds", 0.0)
-        self._stage_seconds: dict[str, float] = saved.get("seconds", {})
+        self._data: dict[str, Any] = {"wall_seconds": 0.0, "seconds": {}, **saved}
+        self._seconds_before = self._data["wall_seconds"]
 
-    def record(self, stage: str, seconds: float) -> None:
-        """Write `run.json` after a stage has run."""
-        self._stage_seconds[stage] = round(seconds, 1)
+    def record_choices(self, choices: Mapping[str, Any]) -> None:
+        """Write the choices for `auto` settings, by setting."""
+        self._data["auto"] = self._data.get("auto", {}) | choices
+        self._write()
+
+    def record_stage(self, stage: str, seconds: float) -> None:
+        """Write the duration of a stage that has run."""
+        self._data["seconds"][stage] = round(seconds, 1)
         wall_seconds = self._seconds_before + time.monotonic() - self._started
-        data = {"wall_seconds": round(wall_seconds, 1), "seconds": self._stage_seconds}
-        write_atomic(self._path, json.dumps(data, indent=1))
+        self._data["wall_seconds"] = round(wall_seconds, 1)
+        self._write()
+
+    def _write(self) -> None:
+        write_atomic(self._path, json.dumps(self._data, indent=1, ensure_ascii=False))
 
 
 def supersede(root: Path, stage: str) -> None:
@@ -134,15 +143,23 @@ def stage_status(recipe: Recipe, root: Path, stage: str, *, version: int) -> Sta
     if not (folder / "manifest.json").exists():
         return StageStatus(done=False)
     manifest = read_manifest(folder)
-    changed = changed_settings(
-        without_removed_settings(manifest["settings"]), stage_settings(recipe, stage)
-    )
+    changed = changed_settings(_saved_settings(folder, manifest), stage_settings(recipe, stage))
     if manifest["stage_version"] != version:
         changed.append(f"stage_version: {manifest['stage_version']} -> {version}")
     changed += changed_settings(
         manifest["inputs"], input_digests(recipe, root, stage), prefix="inputs"
     )
     return StageStatus(done=not changed, changed=tuple(changed))
+
+
+def _saved_settings(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a manifest, with those that did not exist then at their former defaults."""
+    settings: dict[str, Any] = manifest["settings"]
+    try:
+        saved = parse_saved(settings, where=str(folder / "manifest.json"))
+    except ConfigError:  # of settings that no longer exist; they are reported as changed
+        return settings
+    return stage_settings(saved, manifest["stage"])
 
 
 def changed_settings(old: Any, new: Any, *, prefix: str = "") -> list[str]:

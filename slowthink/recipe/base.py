@@ -95,10 +95,12 @@ def url_problem(url: str) -> str | None:
 class EngineConfig(Settings):
     """The engine that runs a model."""
 
-    kind: Literal["transformers", "vllm", "openai", "replay"] = "transformers"
-    """The engine that runs the model. openai: any server with /v1/completions."""
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Data type of weights and activations."""
+    kind: Literal["auto", "transformers", "vllm", "openai", "replay"] = "auto"
+    """The engine that runs the model. openai: any server with /v1/completions. auto: vllm where it
+    is installed, a GPU is there and the planned tokens repay its start; else transformers."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Data type of weights and activations. auto: bfloat16 where the GPU, or else the CPU, has
+    instructions for it; otherwise float32, or float16 on a GPU with tensor cores."""
     vllm: VllmConfig = VllmConfig()
     """Settings of `vllm`."""
     endpoints: EndpointConfig | None = None

@@ -1,0 +1,154 @@
+"""Replaces `auto` in the settings, once, when a run is created. All rules stand in RULES.
+
+The values are saved in the run's `recipe.yaml`, so a later command, or another machine, keeps them;
+`run.json` records why. A value that the user gave is never changed.
+
+`engine.device: auto` is no such setting: it names the best device of the machine that runs the
+stage, which may differ from one command to the next, and decides no other setting by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from slowthink.engines.auto import (
+    Choice,
+    Machine,
+    Workload,
+    choose_dtype,
+    choose_kind,
+    this_machine,
+)
+from slowthink.pipeline.contract import stage_module
+from slowthink.recipe import Recipe, Settings
+from slowthink.recipe.models import model_loading_settings
+from slowthink.recipe.saved import Place, load_saved, sections, set_value, value_at
+
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class AutoContext:
+    """What a rule may look at besides its own section."""
+
+    recipe: Recipe
+    machine: Machine
+    workload: Callable[[], Workload]
+    """What the section's engine is expected to do; estimated when called."""
+
+
+AUTO = "auto"
+AutoRule = Callable[[Any, AutoContext], Choice]
+"""The choice for a section of settings, and the context."""
+
+
+def _micro_batch_size(section: Any, context: AutoContext) -> Choice:
+    choice: Choice = stage_module("train").choose_micro_batch_size(section, context.recipe)
+    return choice
+
+
+RULES: dict[str, AutoRule] = {
+    "EngineConfig.kind": lambda engine, context: choose_kind(
+        engine, context.workload, context.machine
+    ),
+    "EngineConfig.dtype": lambda engine, context: choose_dtype(engine, context.machine),
+    "TrainConfig.micro_batch_size": _micro_batch_size,
+}
+"""The rule of each setting that may be `auto`, by class and name."""
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[R]):
+    """Settings without `auto`."""
+
+    recipe: R
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    """What was chosen now, by setting; values kept from an earlier command are not in it."""
+
+    @property
+    def text(self) -> str:
+        """The choices, on one line."""
+        return "; ".join(f"{name}={c.value} ({c.reason})" for name, c in self.choices.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """The choices, as `run.json` has them."""
+        return {name: asdict(choice) for name, choice in self.choices.items()}
+
+
+def resolve_run(recipe: R, root: Path | None = None) -> Resolved[R]:
+    """Settings for a run in this folder: what its `recipe.yaml` has, otherwise chosen now."""
+    return resolve(
+        recipe,
+        saved=_saved_recipe(root) if root else None,
+        workload=lambda place: planned_work(recipe, place),
+    )
+
+
+def resolve(
+    recipe: R,
+    *,
+    workload: Callable[[Place], Workload],
+    saved: Recipe | None = None,
+    machine: Machine | None = None,
+) -> Resolved[R]:
+    """Replace each `auto` by the saved value, or by the choice for the machine (this one) and the
+    workload of the engine in a place."""
+    machine = machine or this_machine()
+    values = recipe.model_dump(mode="json")
+    choices: dict[str, Choice] = {}
+    for place, section in sections(recipe):
+        context = AutoContext(recipe, machine, partial(workload, place))
+        for name in _auto_settings(section):
+            value = _value_in(saved, (*place, name))
+            if value == AUTO:
+                choice = RULES[f"{type(section).__name__}.{name}"](section, context)
+                choices[".".join(map(str, (*place, name)))] = choice
+                value = choice.value
+            set_value(values, (*place, name), value)
+    return Resolved(type(recipe).model_validate(values), choices)
+
+
+def _auto_settings(section: Settings) -> Iterator[str]:
+    """Names of the settings in this section that are `auto` and have a rule."""
+    for name in type(section).model_fields:
+        if f"{type(section).__name__}.{name}" in RULES and getattr(section, name) == AUTO:
+            yield name
+
+
+def _value_in(saved: Recipe | None, place: Place) -> Any:
+    """The saved value of a setting; `auto` if there is none."""
+    try:
+        return value_at(saved, place)
+    except LookupError:
+        return AUTO
+
+
+def planned_work(recipe: Recipe, place: Place) -> Workload:
+    """Tokens and model loads that the recipe plans for the engine in this place: that of a stage,
+    or the recipe's own, which all stages use."""
+    stages = [stage for stage in ("filter", "evaluate") if stage in recipe.stages()]
+    if place[0] != "engine":
+        stages = [stage for stage in stages if stage == place[0]]
+    plans = [stage_module(stage).plan(recipe) for stage in stages]
+    return Workload(
+        num_tokens=sum(plan.get("estimated_tokens", 0) for plan in plans),
+        num_starts=sum(_num_loads(recipe, stage) for stage in stages),
+    )
+
+
+def _num_loads(recipe: Recipe, stage: str) -> int:
+    """How often a stage loads a model, roughly: once for each arm, or each step of the filter."""
+    if stage == "evaluate" and recipe.evaluate is not None:
+        return sum(arm.samples is None for arm in recipe.evaluate.arms)
+    return len(model_loading_settings(recipe, stage))
+
+
+def _saved_recipe(root: Path) -> Recipe | None:
+    """The settings of an earlier command in this folder; None for a new run."""
+    was_run = (root / "run.json").exists() or any(root.glob("*/manifest.json"))
+    path = root / "recipe.yaml"
+    return load_saved(path) if was_run and path.exists() else None

@@ -1,0 +1,245 @@
+"""`auto` is resolved once, when a run is created; a value that was given or saved is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slowthink import environment
+from slowthink.cli.run import plan_run, plan_text
+from slowthink.engines.auto import (
+    TRANSFORMERS_TOKENS_PER_SECOND,
+    VLLM_START_SECONDS,
+    Machine,
+    Workload,
+    choose_dtype,
+    choose_kind,
+)
+from slowthink.environment import CudaDevice
+from slowthink.pipeline.resolve import planned_work, resolve, resolve_run
+from slowthink.pipeline.run import run_recipe
+from slowthink.recipe import EndpointConfig, EngineConfig, Generation, Recipe
+from slowthink.recipe.loading import load_recipe, parse_recipe
+from slowthink.recipe.saved import parse_saved, sections, value_at
+
+H100 = CudaDevice("H100", (9, 0), 80.0)
+V100 = CudaDevice("V100", (7, 0), 32.0)
+P40 = CudaDevice("P40", (6, 1), 24.0)
+GPU_MACHINE = Machine(gpus=(H100,), cpu_bfloat16=True, has_vllm=True)
+OLD_CPU = Machine(cpu_bfloat16=False, has_vllm=True)
+FEW, MANY = Workload(1_000), Workload(10_000_000)
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "expected"),
+    [
+        (Machine(cpu_bfloat16=True), "auto", "bfloat16"),
+        (OLD_CPU, "auto", "float32"),
+        (Machine(), "auto", "float32"),
+        (Machine(gpus=(H100,), cpu_bfloat16=False), "auto", "bfloat16"),
+        (Machine(gpus=(H100,), cpu_bfloat16=False), "cpu", "float32"),
+        (Machine(gpus=(V100,), cpu_bfloat16=True), "cuda", "float16"),
+        (Machine(gpus=(P40,), cpu_bfloat16=True), "cuda", "float32"),
+        (Machine(gpus=(H100, V100)), "auto", "float16"),
+        (Machine(gpus=(V100, H100)), "cuda:1", "bfloat16"),
+        (Machine(has_other_gpu=True, cpu_bfloat16=False), "auto", "bfloat16"),
+        (Machine(has_other_gpu=True, cpu_bfloat16=False), "cpu", "float32"),
+    ],
+)
+def test_the_data_type_is_one_that_the_device_is_fast_in(machine, device, expected) -> None:
+    assert choose_dtype(EngineConfig(device=device), machine).value == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "workload", "expected", "reason"),
+    [
+        (GPU_MACHINE, MANY, "vllm", "repay its start on H100"),
+        (GPU_MACHINE, FEW, "transformers", "about 1,000 tokens do not repay the start"),
+        (Machine(gpus=(H100,)), MANY, "transformers", "vLLM is not installed"),
+        (OLD_CPU, MANY, "transformers", "no NVIDIA GPU"),
+    ],
+)
+def test_vllm_is_taken_only_where_it_repays_its_start(machine, workload, expected, reason) -> None:
+    choice = choose_kind(EngineConfig(), lambda: workload, machine)
+    assert choice.value == expected
+    assert reason in choice.reason
+
+
+def test_each_model_that_is_loaded_must_repay_a_start() -> None:
+    tokens = int(1.5 * VLLM_START_SECONDS * TRANSFORMERS_TOKENS_PER_SECOND)
+    kinds = [
+        choose_kind(EngineConfig(), lambda n=n: Workload(tokens, n), GPU_MACHINE).value
+        for n in (1, 2)
+    ]
+    assert kinds == ["vllm", "transformers"]
+
+
+def test_given_servers_or_scripts_name_the_engine() -> None:
+    servers = EngineConfig(endpoints=EndpointConfig(urls=("http://localhost:8000/v1",)))
+    assert choose_kind(servers, lambda: MANY, GPU_MACHINE).value == "openai"
+    assert choose_kind(EngineConfig(replay="x.jsonl"), lambda: MANY, GPU_MACHINE).value == "replay"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("ATEN_CPU_CAPABILITY", "avx2", False),
+        ("ATEN_CPU_CAPABILITY", "default", False),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", False),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI", False),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", None),
+        ("ATEN_CPU_CAPABILITY", "avx512", None),
+    ],
+)
+def test_a_variable_that_limits_the_processor_counts(monkeypatch, name, value, expected) -> None:
+    for variable in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.delenv(variable, raising=False)
+    unlimited = environment.bfloat16_instructions()
+    monkeypatch.setenv(name, value)
+    assert environment.bfloat16_instructions() is (unlimited if expected is None else expected)
+
+
+def resolved(recipe: Recipe, machine: Machine, **options) -> Recipe:
+    return resolve(recipe, workload=lambda _: MANY, machine=machine, **options).recipe
+
+
+def test_every_engine_of_a_recipe_is_resolved_and_given_values_stay() -> None:
+    models = [{"model": "a", "engine": {"dtype": "float32"}}, {"engine": {"kind": "transformers"}}]
+    recipe = parse_recipe({"name": "x", "filter": {"difficulty": {"models": models}}})
+    result = resolve(recipe, workload=lambda _: MANY, machine=GPU_MACHINE)
+    first, second = result.recipe.filter.difficulty.models
+    assert (result.recipe.engine.kind, result.recipe.engine.dtype) == ("vllm", "bfloat16")
+    assert (first.engine.kind, first.engine.dtype) == ("vllm", "float32")
+    assert (second.engine.kind, second.engine.dtype) == ("transformers", "bfloat16")
+    assert list(result.choices) == [
+        "engine.kind", "engine.dtype", "filter.difficulty.models.0.engine.kind",
+        "filter.difficulty.models.1.engine.dtype",
+    ]  # fmt: skip
+    again = resolve(result.recipe, workload=lambda _: FEW, machine=OLD_CPU)
+    assert (again.recipe, again.choices) == (result.recipe, {})
+
+
+def test_a_saved_value_is_kept_on_another_machine() -> None:
+    recipe = parse_recipe({"name": "x"})
+    saved = resolved(recipe, OLD_CPU)
+    assert resolved(recipe, GPU_MACHINE, saved=saved) == saved
+    assert resolved(recipe, GPU_MACHINE).engine.dtype == "bfloat16"
+
+
+def test_settings_from_before_a_setting_existed_have_its_former_default() -> None:
+    saved = parse_saved({"engine": {"batch_size": 8}, "train": {"epochs": 2}}, where="manifest")
+    assert (saved.engine.kind, saved.engine.dtype) == ("transformers", "bfloat16")
+    assert saved.train is not None and saved.train.micro_batch_size is None
+
+
+def test_sections_are_found_with_their_places() -> None:
+    recipe = load_recipe("quickstart")
+    for place, section in sections(recipe):
+        assert value_at(recipe, place) == section
+    assert ("evaluate", "arms", 1) in dict(sections(recipe))
+    with pytest.raises(LookupError):
+        value_at(recipe, ("evaluate", "judge", "engine"))
+
+
+def test_the_planned_tokens_are_those_of_the_stages_that_use_the_engine() -> None:
+    recipe = load_recipe("quickstart")
+    whole = planned_work(recipe, ("engine",))
+    part = planned_work(recipe, ("evaluate", "judge", "engine"))
+    assert whole.num_tokens > part.num_tokens > 0
+    assert (whole.num_starts, part.num_starts) == (3, 2)
+
+
+def small_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A recipe whose only stage is a pool; the processor is limited to AVX2."""
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    problems = folder / "problems.jsonl"
+    problems.write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    sources = [{"kind": "file", "path": str(problems)}]
+    return parse_recipe({"name": "x", "pool": {"sources": sources}, "report": None})
+
+
+def test_a_run_records_its_choices_once_and_keeps_them(tmp_path, monkeypatch, capsys) -> None:
+    recipe, root = small_run(tmp_path, monkeypatch), tmp_path / "run"
+    run_recipe(recipe, root)
+    printed = capsys.readouterr().err
+    assert "auto: engine.kind=transformers (" in printed
+    assert "engine.dtype=float32 (this CPU has no bfloat16 instructions)" in printed
+    record = json.loads((root / "run.json").read_text())["auto"]
+    assert record["engine.dtype"]["value"] == "float32"
+    assert yaml.safe_load((root / "recipe.yaml").read_text())["engine"]["dtype"] == "float32"
+    before = (root / "recipe.yaml").read_bytes()
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    run_recipe(recipe, root)
+    assert "auto:" not in capsys.readouterr().err
+    assert (root / "recipe.yaml").read_bytes() == before
+    assert json.loads((root / "run.json").read_text())["auto"] == record
+
+
+def test_a_dry_run_prints_what_auto_becomes_and_writes_nothing(tmp_path, monkeypatch) -> None:
+    recipe, root = small_run(tmp_path, monkeypatch), tmp_path / "run"
+    estimates = plan_run(recipe, root)
+    assert estimates["recipe"]["engine"]["dtype"] == "float32"
+    assert "auto: engine.dtype=float32 (this CPU has no bfloat16" in plan_text(estimates)
+    assert not root.exists()
+
+
+def test_a_folder_that_holds_only_a_recipe_is_a_new_run(tmp_path, monkeypatch) -> None:
+    recipe = small_run(tmp_path, monkeypatch)
+    (tmp_path / "recipe.yaml").write_text("name: mine\n")
+    assert resolve_run(recipe, tmp_path).recipe.engine.dtype == "float32"
+
+
+def test_generate_settings_are_resolved_too() -> None:
+    result = resolve(Generation(), workload=lambda _: FEW, machine=OLD_CPU)
+    assert isinstance(result.recipe, Generation)
+    assert (result.recipe.engine.kind, result.recipe.engine.dtype) == ("transformers", "float32")
+
+
+NVML = """
+#include <string.h>
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **gpu) { *gpu = (void *)(long)(i + 1); return 0; }
+int nvmlDeviceGetName(void *gpu, char *name, unsigned size) { strcpy(name, "Test GPU"); return 0; }
+int nvmlDeviceGetCudaComputeCapability(void *gpu, int *major, int *minor) {
+  *major = 6 + (int)(long)gpu; *minor = 5; return 0; }
+int nvmlDeviceGetMemoryInfo(void *gpu, unsigned long long *memory) {
+  memory[0] = 80000000000ULL; return 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_gpus_are_read_from_the_drivers_library(tmp_path) -> None:
+    source = tmp_path / "nvml.c"
+    source.write_text(NVML)
+    library = tmp_path / "libnvidia-ml.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    code = "from slowthink.environment import _nvml_devices as d; print(*d(), sep='\\n')"
+    environ = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    child = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True
+    )
+    assert child.stdout.splitlines() == [
+        f"CudaDevice(name='Test GPU', capability=({major}, 5), memory_gb=80.0)" for major in (7, 8)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [(None, "HVP"), ("1", "V"), ("2,0", "PH"), ("", ""), ("-1", ""), ("GPU-8932f937", "H")],
+)
+def test_only_visible_gpus_count(monkeypatch, visible, expected) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    selected = environment.visible_devices((H100, V100, P40))
+    assert "".join(gpu.name[0] for gpu in selected) == expected
