@@ -128,7 +128,7 @@ def test_a_lora_is_merged_and_its_adapter_saved_too(
 
 
 def _boundaries(ids):
-    return {"cu_seq_lens_q": torch.tensor([0, ids.shape[1]], dtype=torch.int32)}
+    return {"lengths": (ids.shape[1],)}
 
 
 def test_the_embedded_model_resumes_bit_for_bit(smollm, smollm_tokenizer, examples, tmp_path):

@@ -19,6 +19,7 @@ from slowthink.stages.train.checkpoint import PARTIAL, checkpoint_step, checkpoi
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.model import load_for_training
+from slowthink.stages.train.precision import choose_precision, world_size
 from slowthink.stages.train.schedule import PlannedStep, make_schedule
 from slowthink.stages.train.trainer import CompletionTrainer, make_trainer
 
@@ -67,7 +68,7 @@ def fine_tune(
         model, tokenizer, examples, config,
         schedule=schedule, work=work, seed=seed, progress=progress,
     )  # fmt: skip
-    numerics = _numerics(model)
+    numerics = f"{choose_precision(config)}; {model.config._attn_implementation} attention"
     checkpoint = _last_checkpoint(work, notify)
     training_started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -96,11 +97,6 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
 
 
-def world_size() -> int:
-    """Number of devices that train together, as set by `accelerate launch`."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _last_checkpoint(work: Path, notify: Callable[[str], None]) -> Path | None:
     shutil.rmtree(work / PARTIAL, ignore_errors=True)
     complete = checkpoints(work)
@@ -125,11 +121,3 @@ def _trained_model(trainer: CompletionTrainer) -> Any:
     if isinstance(optimizer, MasterAdamW):
         optimizer.promote()
     return trainer.accelerator.unwrap_model(trainer.model)
-
-
-def _numerics(model: Any) -> str:
-    precision = "float32 weights, bfloat16 autocast"
-    if not torch.cuda.is_available():
-        bf16 = any(weight.dtype is torch.bfloat16 for weight in model.parameters())
-        precision = "bfloat16 compute, float32 masters" if bf16 else "float32"
-    return f"{precision}; {model.config._attn_implementation} attention"

@@ -1,4 +1,4 @@
-"""AdamW with fp32 master weights for a model in bf16, for CPUs.
+"""AdamW with fp32 master weights for a model in bf16.
 
 Casting the weights in every forward pass (autocast) costs a tenth of the time and a second copy per
 step; here the bf16 weights are updated once per step. The masters are part of the optimiser's
@@ -7,10 +7,13 @@ state, so checkpoints contain them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+
+NUMBERS_PER_GROUP = 2**24
+"""Weights are updated together up to this size (64 MB of fp32 gradients): few calls, little memory."""
 
 
 class MasterAdamW(torch.optim.AdamW):
@@ -26,19 +29,26 @@ class MasterAdamW(torch.optim.AdamW):
             group["params"] = [_make_master(weight) for weight in group["params"]]
         super().__init__(groups, fused=True, **settings)
         self.masters = [master for group in self.param_groups for master in group["params"]]
+        self._groups = _groups_by_size(self.weights)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update weight by weight, so that only one fp32 gradient exists at a time."""
+        """Update group by group of weights, so that few fp32 gradients exist at a time."""
         gradients = [weight.grad for weight in self.weights]
         self.zero_grad()
-        for weight, master in zip(self.weights, self.masters, strict=True):
-            gradient = gradients.pop(0)
-            if gradient is not None:
-                master.grad = gradient.float()
-                super().step(closure)
+        for group in self._groups:
+            pairs = [(i, gradients[i]) for i in group if gradients[i] is not None]
+            if not pairs:
+                continue
+            masters = [self.masters[i] for i, _ in pairs]
+            for master, gradient in zip(masters, _as_float([g for _, g in pairs]), strict=True):
+                master.grad = gradient
+            super().step(closure)
+            for master in masters:
                 master.grad = None
-                weight.copy_(master)
+            for i, _ in pairs:
+                gradients[i] = None
+            torch._foreach_copy_([self.weights[i] for i, _ in pairs], masters)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Delete the gradients."""
@@ -72,3 +82,30 @@ def _make_master(weight: Any) -> Any:
     if weight.dtype is torch.float32:
         return weight
     return weight.detach().float().requires_grad_(True)
+
+
+def _groups_by_size(weights: Sequence[Any]) -> list[list[int]]:
+    """Indices of the weights, in groups of limited size; a larger weight is alone."""
+    groups: list[list[int]] = []
+    size = 0
+    for index, weight in enumerate(weights):
+        size += weight.numel()
+        if not groups or size > NUMBERS_PER_GROUP:
+            groups.append([])
+            size = weight.numel()
+        groups[-1].append(index)
+    return groups
+
+
+def _as_float(gradients: list[Any]) -> list[Any]:
+    """The gradients in fp32; several are cast into one block of memory by one call."""
+    if len(gradients) == 1 or all(gradient.dtype is torch.float32 for gradient in gradients):
+        return [gradient.float() for gradient in gradients]
+    sizes = [gradient.numel() for gradient in gradients]
+    block = torch.empty(sum(sizes), dtype=torch.float32, device=gradients[0].device)
+    views = [
+        part.view_as(gradient)
+        for part, gradient in zip(block.split(sizes), gradients, strict=True)
+    ]
+    torch._foreach_copy_(views, gradients)
+    return views

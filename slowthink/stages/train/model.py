@@ -14,31 +14,25 @@ from typing import Any
 import torch
 
 from slowthink.recipe import LoraConfig, TrainConfig
-from slowthink.stages.train.packing import attention_name
+from slowthink.stages.train.attention import attention_name
+from slowthink.stages.train.precision import choose_precision
 
 
 def load_for_training(folder: Path, config: TrainConfig, *, seed: int) -> Any:
-    """Load the model: in bf16 on a CPU that supports it (with fp32 masters), otherwise in fp32."""
+    """Load the model in the dtype of `choose_precision`, with attention for packed rows."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
     model_config = AutoConfig.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=compute_dtype(),
+        dtype=choose_precision(config).weights,
         attn_implementation=attention_name(model_config.get_text_config(), device_type),
     )
     if config.lora is not None:
         torch.manual_seed(seed % 2**63)
         model = _add_adapters(model, config.lora)
     return model
-
-
-def compute_dtype() -> torch.dtype:
-    """Dtype of the weights: bf16 on a CPU that supports it, otherwise fp32 (a GPU casts)."""
-    if torch.cuda.is_available() or torch.mps.is_available():
-        return torch.float32
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
 def context_length(folder: Path) -> int | None:

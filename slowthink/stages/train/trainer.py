@@ -1,8 +1,7 @@
-"""TRL's SFTTrainer, adapted to CPUs and to checkpoints that are complete or absent.
+"""TRL's SFTTrainer, adapted to packed rows and to checkpoints that are complete or absent.
 
-On a GPU (one, or several under accelerate with FSDP2 or DeepSpeed) the loss is TRL's own, in tiles,
-with fp32 weights under bf16 autocast. On a CPU logits are computed only for completion tokens, and
-the weights are in bf16 with fp32 masters (`masters`). Rows are packed without padding on both.
+Rows are packed without padding, the loss is computed in tiles (`loss`), and the data types are those
+of `precision`. Nothing in a step waits for a GPU: its figures are read every few steps (`step_log`).
 """
 
 from __future__ import annotations
@@ -18,9 +17,12 @@ from trl import SFTConfig, SFTTrainer
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.checkpoint import PARTIAL, move_into_place
 from slowthink.stages.train.examples import TrainingExample
+from slowthink.stages.train.loss import completion_loss
 from slowthink.stages.train.masters import MasterAdamW
-from slowthink.stages.train.packing import IGNORE_INDEX, pack
+from slowthink.stages.train.packing import pack
+from slowthink.stages.train.precision import Precision, choose_precision
 from slowthink.stages.train.schedule import PlannedStep
+from slowthink.stages.train.step_log import StepLog
 
 
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
@@ -28,10 +30,13 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
 
     optimizer: Any
 
-    def __init__(self, *, betas: tuple[float, float], **settings: Any) -> None:
+    def __init__(
+        self, *, betas: tuple[float, float], precision: Precision, **settings: Any
+    ) -> None:
         self._betas = betas
+        self._precision = precision
+        self._step_log = StepLog()
         super().__init__(**settings)
-        self._on_cpu = self.args.device.type == "cpu"
 
     def compute_loss(
         self,
@@ -40,15 +45,20 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Loss summed over completion tokens, divided by their number in the optimiser step."""
-        if not self._on_cpu:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss = completion_loss(model, inputs, num_items_in_batch)
+        """Loss summed over completion tokens, divided by their number in the optimiser step.
+
+        The number is that of all devices, which average their gradients.
+        """
+        loss = completion_loss(model, inputs, num_items_in_batch) * self.accelerator.num_processes
         return (loss, {}) if return_outputs else loss
 
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """0: the count is not used, and counting the parameters takes time in every step."""
+        return 0
+
     def create_optimizer(self, model: Any = None) -> Any:
-        """AdamW, on a CPU with fp32 masters."""
-        if self.optimizer is None and self._on_cpu:
+        """AdamW, with fp32 masters if the precision has them."""
+        if self.optimizer is None and self._precision.masters:
             self.optimizer = MasterAdamW(
                 self._parameter_groups(), lr=self.args.learning_rate, betas=self._betas
             )
@@ -71,27 +81,23 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     def _get_output_dir(self, trial: Any) -> str:
         return str(Path(self.args.output_dir) / PARTIAL)
 
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, *args: Any, learning_rate: Any = None, **settings: Any
+    ) -> None:
+        """Keep the step's figures on the device; read them every few steps and before a save."""
+        if self._step_log.add(self.state, tr_loss, grad_norm, learning_rate):
+            last = self.state.global_step == self.state.max_steps
+            self._step_log.flush(self.state, self.accelerator, force=last or self.control.should_save)
+        super()._maybe_log_save_evaluate(
+            tr_loss, grad_norm, *args, learning_rate=learning_rate, **settings
+        )
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             move_into_place(Path(self.args.output_dir))
         self.accelerator.wait_for_everyone()
-
-
-def completion_loss(model: Any, inputs: dict[str, Any], num_tokens: Any = None) -> Any:
-    """Cross-entropy of the completion tokens: sum divided by `num_tokens` (default: their number).
-
-    Logits are computed only for these tokens.
-    """
-    labels = inputs["labels"][0]
-    positions = (labels != IGNORE_INDEX).nonzero()[:, 0]
-    model_inputs = {name: value for name, value in inputs.items() if name != "labels"}
-    output = model(**model_inputs, logits_to_keep=positions - 1, use_cache=False)
-    total = torch.nn.functional.cross_entropy(
-        output.logits[0].float(), labels[positions], reduction="sum"
-    )
-    return total / (len(positions) if num_tokens is None else num_tokens)
 
 
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]
@@ -123,21 +129,30 @@ def make_trainer(
     """Make a trainer that starts afresh, or resumes from a checkpoint in `work`."""
     from datasets import Dataset
 
+    precision = choose_precision(config)
     micro_batches = [batch for step in schedule for batch in step.micro_batches]
     arguments = training_arguments(
-        config, work=work, num_steps=len(schedule), num_micro_batches=len(micro_batches), seed=seed
-    )
+        config, work=work, num_steps=len(schedule), num_micro_batches=len(micro_batches),
+        seed=seed, autocast=precision.autocast,
+    )  # fmt: skip
     trainer = CompletionTrainer(
         model=model, args=arguments, train_dataset=Dataset.from_dict({"batch": micro_batches}),
         data_collator=lambda rows: pack([[examples[i] for i in row["batch"]] for row in rows]),
         processing_class=tokenizer, callbacks=[ProgressCallback(progress)], betas=config.betas,
+        precision=precision,
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def training_arguments(
-    config: TrainConfig, *, work: Path, num_steps: int, num_micro_batches: int, seed: int
+    config: TrainConfig,
+    *,
+    work: Path,
+    num_steps: int,
+    num_micro_batches: int,
+    seed: int,
+    autocast: bool,
 ) -> Any:
     """TRL's arguments for the recipe. Data is read in order, since the schedule is shuffled."""
     from accelerate import PartialState
@@ -151,10 +166,11 @@ def training_arguments(
         max_length=None, packing=False, seed=seed % 2**31, learning_rate=config.learning_rate,
         lr_scheduler_type="cosine", warmup_steps=config.warmup_ratio,
         weight_decay=config.weight_decay, adam_beta1=config.betas[0], adam_beta2=config.betas[1],
-        optim="adamw_torch_fused", max_grad_norm=config.max_grad_norm, bf16=on_gpu,
+        optim="adamw_torch_fused", max_grad_norm=config.max_grad_norm, bf16=autocast,
         gradient_checkpointing=config.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=1, logging_first_step=True, logging_nan_inf_filter=False,
+        logging_strategy="no", logging_nan_inf_filter=False,
+        accelerator_config={"non_blocking": on_gpu},
         report_to=[], disable_tqdm=True, use_cpu=not on_gpu and not torch.mps.is_available(),
         save_strategy="no" if config.save_every_steps is None else "steps",
         save_steps=config.save_every_steps or 500,

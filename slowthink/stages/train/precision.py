@@ -1,0 +1,66 @@
+"""The data types of training: the one place where they are chosen.
+
+| where | weights | masters | autocast |
+| --- | --- | --- | --- |
+| CPU with bf16 instructions | bf16 | fp32 | no |
+| one CUDA device with bf16 | bf16 | fp32 | no |
+| one CUDA device, LoRA | bf16, frozen; adapters in fp32 | – | bf16 |
+| several CUDA devices | fp32, since FSDP2 and DeepSpeed keep masters of their own | – | bf16 |
+| elsewhere | fp32 | – | no |
+
+Weights in bf16 with fp32 masters need the 16 bytes per weight of fp32 weights under autocast
+(2 + 2 + 4 + 8 against 4 + 4 + 8), but autocast adds a bf16 copy of every weight in every forward pass,
+and keeps norms, rotations and the residual stream in fp32: twice the memory traffic and activations.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from slowthink.recipe import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """Data types of weights, optimiser and compute."""
+
+    weights: torch.dtype
+    """Dtype in which the model is loaded."""
+    masters: bool = False
+    """The optimiser keeps fp32 masters of weights in bf16 (`MasterAdamW`)."""
+    autocast: bool = False
+    """Compute in bf16 from weights in another dtype."""
+
+    def __str__(self) -> str:
+        name = str(self.weights).removeprefix("torch.")
+        if self.autocast:
+            return f"{name} weights, bfloat16 autocast"
+        return f"{name} compute, float32 masters" if name == "bfloat16" else name
+
+
+def choose_precision(config: TrainConfig) -> Precision:
+    """The fastest precision that this machine supports; see the table above."""
+    if torch.cuda.is_available():
+        return _choose_for_cuda(config)
+    if torch.mps.is_available():
+        return Precision(weights=torch.float32)
+    bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return Precision(weights=torch.bfloat16 if bf16 else torch.float32, masters=True)
+
+
+def world_size() -> int:
+    """Number of devices that train together, as set by `accelerate launch`."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _choose_for_cuda(config: TrainConfig) -> Precision:
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        return Precision(weights=torch.float32)
+    if world_size() > 1:
+        return Precision(weights=torch.float32, autocast=True)
+    if config.lora is not None:
+        return Precision(weights=torch.bfloat16, autocast=True)
+    return Precision(weights=torch.bfloat16, masters=True)
