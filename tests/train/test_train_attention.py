@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,6 @@ EXAMPLES = [
 ]
 
 
-
 def _varlen_by_definition(
     query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None,
     window_size=(-1, -1), enable_gqa=False, seqused_k=None, block_table=None, num_splits=None,
@@ -38,7 +38,7 @@ def _varlen_by_definition(
     assert cu_seq_q.dtype is torch.int32 and window_size == (-1, 0)
     bounds = cu_seq_q.tolist()
     assert bounds[-1] == num_tokens and type(max_q) is int
-    assert max_q == max(b - a for a, b in zip(bounds, bounds[1:], strict=False))
+    assert max_q == max(b - a for a, b in pairwise(bounds))
     example = torch.bucketize(torch.arange(num_tokens), cu_seq_q[1:], right=True)
     mask = (example[:, None] == example) & torch.ones(num_tokens, num_tokens).tril().bool()
     key, value = (part.repeat_interleave(heads // key_heads, 1) for part in (key, value))

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from slowthink.stages.train import masters
 from slowthink.stages.train.masters import MasterAdamW
 
 
@@ -64,3 +65,27 @@ def test_promoted_weights_are_the_masters():
     optimizer.promote()
     assert all(weight.dtype is torch.float32 for weight in weights)
     assert torch.equal(weights[0], optimizer.masters[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_groups_of_weights_are_updated_as_each_weight_alone(dtype, monkeypatch):
+    results = []
+    for limit in (1, 30, 2**24):
+        monkeypatch.setattr(masters, "NUMBERS_PER_GROUP", limit)
+        weights, optimizer = _weights_and_optimizer(dtype)
+        _train(weights, optimizer, range(3))
+        assert [len(group) for group in optimizer._groups] == {1: [1] * 3, 30: [2, 1]}.get(
+            limit, [3]
+        )
+        results.append(optimizer.masters + weights)
+    for others in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], others, strict=True))
+
+
+def test_a_weight_without_gradient_is_left_alone():
+    weights, optimizer = _weights_and_optimizer(torch.bfloat16)
+    before = [weight.detach().clone() for weight in weights]
+    weights[1].grad = torch.ones_like(weights[1])
+    optimizer.step()
+    assert [torch.equal(a, b) for a, b in zip(weights, before, strict=True)] == [True, False, True]
+    assert all(weight.grad is None for weight in (*weights, *optimizer.masters))

@@ -118,7 +118,7 @@ def attend_varlen(
 
     dtype = _KERNEL_DTYPE if value.dtype is torch.float32 else value.dtype
     q, k, v = (heads[0].transpose(0, 1).to(dtype) for heads in (query, key, value))
-    output = varlen.varlen_attn(
+    output: Any = varlen.varlen_attn(
         q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q,
         scale=scaling, **(_varlen_keywords() or {}),
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """Cross-entropy of the completion tokens, without the logits of the whole row in memory.
 
 Only hidden states that predict a completion token reach the model's head. `TiledCrossEntropy`
-takes their place in it: it computes the logits of a tile of tokens, their loss and their gradient,
-and drops them before the next tile. Memory stays at one tile (256 MB in fp32) for rows of any length,
-and the head's products are computed once, as in Liger's fused loss (arXiv:2410.10989, section 3.2).
+takes the head's place: it computes the logits of a tile of tokens, their loss and their gradient,
+and drops them before the next tile. Memory stays at one tile (256 MB in fp32) for rows of any
+length, and no product is computed twice, as in Liger's fused loss (arXiv:2410.10989).
 Shapes: N tokens with loss, D hidden size, V vocabulary.
 """
 

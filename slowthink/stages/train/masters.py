@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 NUMBERS_PER_GROUP = 2**24
-"""Weights are updated together up to this size (64 MB of fp32 gradients): few calls, little memory."""
+"""Weights are updated together up to this size: few calls, and 64 MB of fp32 gradients."""
 
 
 class MasterAdamW(torch.optim.AdamW):
@@ -102,10 +102,9 @@ def _as_float(gradients: list[Any]) -> list[Any]:
     if len(gradients) == 1 or all(gradient.dtype is torch.float32 for gradient in gradients):
         return [gradient.float() for gradient in gradients]
     sizes = [gradient.numel() for gradient in gradients]
-    block = torch.empty(sum(sizes), dtype=torch.float32, device=gradients[0].device)
+    block: Any = torch.empty(sum(sizes), dtype=torch.float32, device=gradients[0].device)
     views = [
-        part.view_as(gradient)
-        for part, gradient in zip(block.split(sizes), gradients, strict=True)
+        part.view_as(gradient) for part, gradient in zip(block.split(sizes), gradients, strict=True)
     ]
     torch._foreach_copy_(views, gradients)
     return views

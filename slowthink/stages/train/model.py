@@ -15,18 +15,20 @@ import torch
 
 from slowthink.recipe import LoraConfig, TrainConfig
 from slowthink.stages.train.attention import attention_name
-from slowthink.stages.train.precision import choose_precision
+from slowthink.stages.train.precision import Precision, choose_precision
 
 
-def load_for_training(folder: Path, config: TrainConfig, *, seed: int) -> Any:
-    """Load the model in the dtype of `choose_precision`, with attention for packed rows."""
+def load_for_training(
+    folder: Path, config: TrainConfig, *, seed: int, precision: Precision | None = None
+) -> Any:
+    """Load the model with attention for packed rows. `precision` defaults to `choose_precision`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
     model_config = AutoConfig.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=choose_precision(config).weights,
+        dtype=(precision or choose_precision(config)).weights,
         attn_implementation=attention_name(model_config.get_text_config(), device_type),
     )
     if config.lora is not None:

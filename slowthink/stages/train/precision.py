@@ -5,12 +5,12 @@
 | CPU with bf16 instructions | bf16 | fp32 | no |
 | one CUDA device with bf16 | bf16 | fp32 | no |
 | one CUDA device, LoRA | bf16, frozen; adapters in fp32 | – | bf16 |
-| several CUDA devices | fp32, since FSDP2 and DeepSpeed keep masters of their own | – | bf16 |
+| several CUDA devices | fp32 (accelerate shards them) | – | bf16 |
 | elsewhere | fp32 | – | no |
 
-Weights in bf16 with fp32 masters need the 16 bytes per weight of fp32 weights under autocast
-(2 + 2 + 4 + 8 against 4 + 4 + 8), but autocast adds a bf16 copy of every weight in every forward pass,
-and keeps norms, rotations and the residual stream in fp32: twice the memory traffic and activations.
+Weights in bf16 with fp32 masters need 16 bytes per weight (2 + 2 + 4 + 8), as do fp32 weights under
+autocast (4 + 4 + 8), which adds a bf16 copy of every weight in every forward pass and keeps norms,
+rotations and the residual stream in fp32: twice their memory and traffic.
 """
 
 from __future__ import annotations

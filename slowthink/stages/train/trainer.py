@@ -1,7 +1,8 @@
 """TRL's SFTTrainer, adapted to packed rows and to checkpoints that are complete or absent.
 
-Rows are packed without padding, the loss is computed in tiles (`loss`), and the data types are those
-of `precision`. Nothing in a step waits for a GPU: its figures are read every few steps (`step_log`).
+Rows are packed without padding, the loss is computed in tiles (`loss`), and the data types are
+those of `precision`. Nothing in a step waits for a GPU: loss and gradient norm stay on it and are
+read every few steps (`step_log`).
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         """Keep the step's figures on the device; read them every few steps and before a save."""
         if self._step_log.add(self.state, tr_loss, grad_norm, learning_rate):
             last = self.state.global_step == self.state.max_steps
-            self._step_log.flush(self.state, self.accelerator, force=last or self.control.should_save)
+            self._step_log.flush(
+                self.state, self.accelerator, force=last or self.control.should_save
+            )
         super()._maybe_log_save_evaluate(
             tr_loss, grad_norm, *args, learning_rate=learning_rate, **settings
         )
@@ -125,11 +128,15 @@ def make_trainer(
     work: Path,
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    precision: Precision | None = None,
 ) -> CompletionTrainer:
-    """Make a trainer that starts afresh, or resumes from a checkpoint in `work`."""
+    """Make a trainer that starts afresh, or resumes from a checkpoint in `work`.
+
+    `precision` is that with which the model was loaded; it defaults to `choose_precision`.
+    """
     from datasets import Dataset
 
-    precision = choose_precision(config)
+    precision = precision or choose_precision(config)
     micro_batches = [batch for step in schedule for batch in step.micro_batches]
     arguments = training_arguments(
         config, work=work, num_steps=len(schedule), num_micro_batches=len(micro_batches),
