@@ -47,6 +47,21 @@ def _json(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=False)
 
 
+def synchronise() -> None:
+    """Wait until the GPU has done all work that was launched; does nothing without one."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def device_name() -> str:
+    """cuda or cpu: where this process measures."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, lowest and highest of the rounds."""
     named = {"median": statistics.median(values), "low": min(values), "high": max(values)}

@@ -3,7 +3,9 @@
     python -m benchmarks.conformance --prompts 50 --cap 96 --model runs/quickstart/train/model
 
 fp32, greedy, one request at a time for the literal loop. Ids may differ at a near tie: a step at
-which the literal loop's two likeliest tokens are less than 1e-3 apart in logits. All are listed.
+which the literal loop's two likeliest tokens are closer than the engines' own errors explain. The
+same run measures those errors (`logit_error`): how far apart the engines put the same two tokens
+after the same ids. All near ties are listed.
 """
 
 from __future__ import annotations
@@ -12,21 +14,33 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from slowthink.engines import open_session
+from benchmarks.command import device_name
+from benchmarks.names import (
+    FORMATS,
+    Budget,
+    ChatConfig,
+    EngineConfig,
+    Job,
+    JobResult,
+    Point,
+    Request,
+    Sampling,
+    SandboxSource,
+    Session,
+    VllmConfig,
+    generate,
+    open_session,
+    prompt_ids,
+    sandbox_problems,
+)
 from slowthink.engines.models import resolve_model
-from slowthink.engines.session import Job, JobResult, Point, Session, generate
-from slowthink.forcing.cuts import cut_chain
-from slowthink.forcing.formats import FORMATS, compile_format
-from slowthink.forcing.machine import make_rules
-from slowthink.forcing.prompts import prompt_ids
-from slowthink.recipe import ChatConfig, EngineConfig, SandboxSource, VllmConfig
-from slowthink.records import Budget, Request, Sampling
-from slowthink.stages.pool.sandbox import sandbox_problems
 
-NEAR_TIE = 1e-3
+NEAR_TIE_FACTOR = 4.0
+"""Times the largest measured error. Two engines that are each off by that much decide a gap of
+twice the error differently; twice again, since the measured positions need not have the worst."""
 
 
 def settings_for(cap: int) -> dict[str, dict[str, Any]]:
@@ -79,7 +93,8 @@ class LiteralLoop:
 
         folder = resolve_model(name)
         self.torch = torch
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self.model = model.to(device_name()).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.eos_ids = eos_ids
         self._cached_ids: list[int] = []
@@ -101,8 +116,8 @@ class LiteralLoop:
             self._cache.crop(num_same)
         with self.torch.inference_mode():
             out = self.model(
-                input_ids=self.torch.tensor([list(ids[num_same:])]), past_key_values=self._cache,
-                position_ids=self.torch.arange(num_same, len(ids))[None], use_cache=True,
+                input_ids=self._tensor([ids[num_same:]]), past_key_values=self._cache,
+                position_ids=self._tensor([range(num_same, len(ids))]), use_cache=True,
             )  # fmt: skip
         self._cached_ids = list(ids)
         return out.logits[0, -1].clone()
@@ -167,34 +182,17 @@ class LiteralLoop:
         highest = self.logits(ids).topk(2).values
         return float(highest[0] - highest[1])
 
+    def all_logits(self, sequences: Sequence[Sequence[int]]) -> list[Any]:
+        """Logits (T, V) of all positions of each sequence, which are padded to one batch."""
+        longest = max(map(len, sequences))
+        padded = [[*ids, *[0] * (longest - len(ids))] for ids in sequences]
+        mask = [[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences]
+        with self.torch.inference_mode():
+            out = self.model(input_ids=self._tensor(padded), attention_mask=self._tensor(mask))
+        return [row[: len(ids)] for row, ids in zip(out.logits, sequences, strict=True)]
 
-@dataclass
-class Comparison:
-    """Requests of one setting, compared."""
-
-    requests: int = 0
-    equal: int = 0
-    near_ties: list[dict[str, Any]] = field(default_factory=list)
-    different: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(
-        self, completed: CompletionParts, expected: CompletionParts, literal: LiteralLoop
-    ) -> None:
-        """Compare two completions of one request."""
-        self.requests += 1
-        if (completed.thinking, completed.answer) == (expected.thinking, expected.answer):
-            self.equal += 1
-            return
-        prompt, ids, expected_ids = completed.prompt, completed.thinking, expected.thinking
-        if ids == expected_ids:
-            prompt = [*prompt, *ids, *completed.closing]
-            ids, expected_ids = completed.answer, expected.answer
-        pairs = enumerate(zip(ids, expected_ids, strict=False))
-        at = next((i for i, (a, b) in pairs if a != b), min(len(ids), len(expected_ids)))
-        gap = literal.gap([*prompt, *ids[:at]])
-        both = [ids[at : at + 3], expected_ids[at : at + 3]]
-        difference = {"at": at, "ids": both, "gap": round(gap, 6)}
-        (self.near_ties if gap < NEAR_TIE else self.different).append(difference)
+    def _tensor(self, rows: Sequence[Sequence[int]]) -> Any:
+        return self.torch.tensor([list(row) for row in rows], device=self.model.device)
 
 
 @dataclass(frozen=True)
@@ -206,6 +204,52 @@ class CompletionParts:
     closing: list[int]
     answer: list[int]
 
+    @property
+    def outputs(self) -> list[Output]:
+        """Thinking and answer."""
+        before_answer = [*self.prompt, *self.thinking, *self.closing]
+        return [Output(self.prompt, self.thinking), Output(before_answer, self.answer)]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Ids, and those before them."""
+
+    prompt: list[int]
+    ids: list[int]
+
+
+@dataclass
+class Comparison:
+    """Requests of one setting, compared."""
+
+    requests: int = 0
+    equal: int = 0
+    near_ties: list[dict[str, Any]] = field(default_factory=list)
+    different: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(
+        self,
+        outputs: Sequence[Output],
+        expected: Sequence[Output],
+        literal: LiteralLoop,
+        near_tie: float,
+    ) -> None:
+        """Compare the outputs of one request: the first ids that differ count."""
+        self.requests += 1
+        pairs = zip(outputs, expected, strict=True)
+        first = next(((a, b) for a, b in pairs if a.ids != b.ids), None)
+        if first is None:
+            self.equal += 1
+            return
+        prompt, ids, expected_ids = first[0].prompt, first[0].ids, first[1].ids
+        steps = enumerate(zip(ids, expected_ids, strict=False))
+        at = next((i for i, (a, b) in steps if a != b), min(len(ids), len(expected_ids)))
+        gap = literal.gap([*prompt, *ids[:at]])
+        both = [ids[at : at + 3], expected_ids[at : at + 3]]
+        difference = {"at": at, "ids": both, "gap": round(gap, 6)}
+        (self.near_ties if gap < near_tie else self.different).append(difference)
+
 
 def compare(
     vllm: Session,
@@ -213,12 +257,17 @@ def compare(
     literal: LiteralLoop,
     *,
     num: int,
+    near_tie: float,
     other: Session | None = None,
     by_loop: bool = True,
+    sampling: Sampling | None = None,
 ) -> dict[str, Comparison]:
     """Compare vLLM with the literal loop (unless `by_loop` is False) and with the other engine, if
-    one is given."""
-    requests = make_requests(vllm, num, setting)
+    one is given. A gap below `near_tie` may be decided either way."""
+    requests = [
+        replace(request, sampling=sampling or request.sampling)
+        for request in make_requests(vllm, num, setting)
+    ]
     points = setting["points"]
     jobs = [Job(request=request, points=points) for request in requests]
     results = {result.key: result for result in generate(vllm, jobs)}
@@ -226,26 +275,44 @@ def compare(
     other_results = {result.key: result for result in other_jobs}
     comparisons = {"literal": Comparison(), "transformers": Comparison()}
     for request in requests:
-        key = request.chain_key()
-        for point in points:
-            completed = completed_at(point, results[key], request, vllm)
-            if by_loop:
-                comparisons["literal"].add(completed, literal.run(request, point), literal)
-            if other is not None:
-                expected = completed_at(point, other_results[key], request, other)
-                comparisons["transformers"].add(completed, expected, literal)
-                if completed == expected:
-                    assert results[key].chain == other_results[key].chain
+        result = results[request.chain_key()]
+        for point in points if by_loop else ():
+            outputs = completed_at(point, result, request, vllm).outputs
+            expected = literal.run(request, point).outputs
+            comparisons["literal"].add(outputs, expected, literal, near_tie)
+        if other is not None:
+            expected = outputs_of(other_results[result.key], request)
+            comparisons["transformers"].add(
+                outputs_of(result, request), expected, literal, near_tie
+            )
     return comparisons
+
+
+def outputs_of(result: JobResult, request: Request) -> list[Output]:
+    """A job's thinking and its answers; those that follow equal thinking in the same order."""
+    prompt, thinking = list(request.prompt_ids), list(result.chain.ids)
+    outputs = [Output(prompt, thinking)]
+    for answer in sorted(result.answers, key=_num_thinking_tokens):
+        cut = thinking[: _num_thinking_tokens(answer)]
+        outputs.append(Output([*prompt, *cut, *answer.closing], list(answer.ids)))
+    return outputs
+
+
+def _num_thinking_tokens(answer: Any) -> int:
+    number = getattr(answer, "num_thinking_tokens", None)  # `cut` at commit c3a0f1e
+    return int(answer.cut if number is None else number)
 
 
 def completed_at(
     point: Point, result: JobResult, request: Request, session: Session
 ) -> CompletionParts:
     """The thinking and answer of a job at one of its points."""
+    from slowthink.engines.session import cut_at
+    from slowthink.forcing.formats import compile_format
+    from slowthink.forcing.machine import make_rules
+
     compiled = compile_format(request.format, session.tokenizer, eos_ids=session.eos_ids)
-    rules = make_rules(request.budget, compiled)
-    cut = cut_chain(result.chain, rules, cap=point.cap, waits=point.waits)
+    cut = cut_at(result.chain, make_rules(request.budget, compiled), point)
     assert cut is not None
     natural = cut.end_reason.value == "natural"
     closing = compiled.closing_ids(cut.ids, natural=natural, cue=request.budget.final_answer_cue)
@@ -255,11 +322,85 @@ def completed_at(
     return CompletionParts(list(request.prompt_ids), list(cut.ids), list(closing), list(answer.ids))
 
 
+# --- the error of the logits ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitError:
+    """How far apart two computations put the gap of the same two tokens, over all positions."""
+
+    vllm: float
+    """Largest difference of vLLM, decoding in batches, and the literal model's forward pass."""
+    batch: float
+    """Largest difference of that model's forward passes on one sequence and on a batch."""
+    positions: int
+
+    @property
+    def near_tie(self) -> float:
+        """Gap below which two engines may decide differently."""
+        return NEAR_TIE_FACTOR * max(self.vllm, self.batch)
+
+
+def logit_error(vllm: Session, literal: LiteralLoop, *, num: int, num_tokens: int) -> LogitError:
+    """Measure the errors after the greedy ids of vLLM, unforced, for `num` prompts."""
+    prompts = [list(request.prompt_ids) for request in make_requests(vllm, num, {"points": ()})]
+    outputs = _greedy_with_logprobs(vllm, prompts, num_tokens)
+    sequences = [[*prompt, *ids] for prompt, (ids, _) in zip(prompts, outputs, strict=True)]
+    batch = literal.all_logits(sequences)
+    vllm_errors, batch_errors = [0.0], [0.0]
+    for prompt, sequence, (ids, logprobs), in_batch in zip(
+        prompts, sequences, outputs, batch, strict=True
+    ):
+        (alone,) = literal.all_logits([sequence])
+        for index, values in enumerate(logprobs[: len(ids)]):
+            at = len(prompt) + index - 1
+            (first, second), gap = _top_two(alone[at])
+            if first in values and second in values:
+                vllm_errors.append(abs(values[first] - values[second] - gap))
+            batch_errors.append(abs(float(in_batch[at][first] - in_batch[at][second]) - gap))
+    return LogitError(
+        vllm=max(vllm_errors), batch=max(batch_errors), positions=len(vllm_errors) - 1
+    )
+
+
+def _top_two(logits_V: Any) -> tuple[tuple[int, int], float]:
+    """The two likeliest ids, and the difference of their logits."""
+    values, ids = logits_V.topk(2)
+    return (int(ids[0]), int(ids[1])), float(values[0] - values[1])
+
+
+def _greedy_with_logprobs(
+    vllm: Any, prompts: Sequence[Sequence[int]], num_tokens: int
+) -> list[tuple[list[int], list[dict[int, float]]]]:
+    """Unforced output ids of each prompt, and the log-probabilities of the likeliest at each."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    engine = vllm._engine._engine  # the session returns no log-probabilities
+    params = SamplingParams(
+        temperature=0.0, max_tokens=num_tokens, logprobs=5, detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )  # fmt: skip
+    names = [f"logits-{index}" for index in range(len(prompts))]
+    for name, ids in zip(names, prompts, strict=True):
+        engine.add_request(name, {"prompt_token_ids": list(ids)}, params)
+    finished: dict[str, Any] = {}
+    while len(finished) < len(names):
+        finished |= {o.request_id: o.outputs[0] for o in engine.step() if o.finished}
+    return [
+        (
+            list(finished[name].token_ids),
+            [{i: lp.logprob for i, lp in step.items()} for step in finished[name].logprobs],
+        )
+        for name in names
+    ]
+
+
 def open_engines(model: str, context: int = 1024) -> tuple[Session, Session]:
     """vLLM and the transformers engine, both in fp32."""
     vllm = VllmConfig(enforce_eager=True, max_num_seqs=16, max_num_batched_tokens=64)
     config = EngineConfig(kind="vllm", dtype="float32", max_context=context, vllm=vllm)
-    embedded = EngineConfig(dtype="float32", max_context=context)
+    embedded = EngineConfig(kind="transformers", dtype="float32", max_context=context)
     return open_session(model, config), open_session(model, embedded)
 
 
@@ -276,11 +417,15 @@ def main() -> None:
     options = parser.parse_args()
     vllm, embedded = open_engines(options.model)
     literal = LiteralLoop(options.model, vllm.eos_ids)
+    error = logit_error(vllm, literal, num=min(options.prompts, 8), num_tokens=options.cap)
+    print(json.dumps({"logit_error": asdict(error), "near_tie": error.near_tie}), flush=True)
     for name, setting in settings_for(options.cap).items():
         if options.setting and name not in options.setting:
             continue
         started = time.monotonic()
-        comparisons = compare(vllm, setting, literal, num=options.prompts, other=embedded)
+        comparisons = compare(
+            vllm, setting, literal, num=options.prompts, other=embedded, near_tie=error.near_tie
+        )
         figures = {engine: vars(comparison) for engine, comparison in comparisons.items()}
         seconds = round(time.monotonic() - started)
         print(json.dumps({"setting": name, **figures, "seconds": seconds}), flush=True)

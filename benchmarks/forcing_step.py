@@ -1,6 +1,9 @@
-"""Time of the logits processor by itself: one step of a whole batch with random logits.
+"""Time of the logits processor by itself: one step of a whole batch with random logits, on the GPU
+if there is one.
 
     {"step_microseconds_thinking": {"median": 310.0, "low": 290.0, "high": 420.0}, …}
+
+A step is timed until the device has done it; `host` until the process could launch what follows.
 
 `idle`: requests without a budget; `thinking`: greedy rows in which an end would be replaced;
 `forced`: an id is forced in every row; `sampled`: every row is sampled by the processor, with
@@ -12,7 +15,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks.command import spread
+from benchmarks.command import device_name, spread, synchronise
 from slowthink.engines.models import load_tokenizer
 from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.request_args import ForcingArgs
@@ -37,11 +40,13 @@ def step_overhead(
     figures: dict[str, Any] = {}
     for kind, sampling in KINDS.items():
         num_steps = min(steps, 5) if kind == "sampled" else steps
-        microseconds = _step_microseconds(
+        host, whole = _step_microseconds(
             kind, sampling, tokenizer, batch=batch, vocabulary=vocabulary, num_steps=num_steps
         )
-        figures[f"step_microseconds_{kind}"] = spread(microseconds)
-    return figures | {"step_batch": batch, "step_vocabulary": vocabulary}
+        figures[f"step_microseconds_{kind}"] = spread(whole)
+        figures[f"step_host_microseconds_{kind}"] = spread(host)
+    settings = {"step_batch": batch, "step_vocabulary": vocabulary, "step_device": device_name()}
+    return figures | settings
 
 
 def _step_microseconds(
@@ -52,7 +57,8 @@ def _step_microseconds(
     batch: int,
     vocabulary: int,
     num_steps: int,
-) -> list[float]:
+) -> tuple[list[float], list[float]]:
+    """Microseconds of each step on the host, and until the device has done it."""
     import torch
 
     from slowthink.engines.vllm.rows import Stepper
@@ -60,18 +66,22 @@ def _step_microseconds(
     rows = [] if sampling is None else [
         _make_row(tokenizer, sampling, cap=0 if kind == "forced" else 10_000) for _ in range(batch)
     ]  # fmt: skip
-    stepper = Stepper(torch.device("cpu"))
-    logits_BV = torch.randn(batch, vocabulary)
-    microseconds = []
+    device = torch.device(device_name())
+    stepper = Stepper(device)
+    logits_BV = torch.randn(batch, vocabulary, device=device)
+    host, whole = [], []
     for _ in range(num_steps + 3):  # three to warm up
+        synchronise()
         started = time.perf_counter()
         stepper.collect_outputs()
         if rows:
             stepper.edit_logits(logits_BV, enumerate(rows))
-        microseconds.append(1e6 * (time.perf_counter() - started))
+        host.append(1e6 * (time.perf_counter() - started))
+        synchronise()
+        whole.append(1e6 * (time.perf_counter() - started))
         for row in rows:
             row.outputs.append(5)
-    return microseconds[3:]
+    return host[3:], whole[3:]
 
 
 def _make_row(tokenizer: Any, sampling: Sampling, *, cap: int) -> Any:

@@ -16,7 +16,14 @@ pytest.importorskip("torch")
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
 
-from benchmarks.conformance import LiteralLoop, compare, make_requests, open_engines, settings_for
+from benchmarks.conformance import (
+    LiteralLoop,
+    compare,
+    logit_error,
+    make_requests,
+    open_engines,
+    settings_for,
+)
 from slowthink.engines.session import Job, JobResult, Point, generate
 from slowthink.engines.vllm import client
 from slowthink.errors import ConfigError, EngineError
@@ -47,11 +54,23 @@ def literal(smollm, engines):
     return LiteralLoop(smollm, engines[0].eos_ids)
 
 
+@pytest.fixture(scope="module")
+def near_tie(engines, literal) -> float:
+    """The gap that the measured error of the logits explains: some 1e-4 in fp32 on a CPU."""
+    error = logit_error(engines[0], literal, num=4, num_tokens=CAP)
+    print(error)
+    assert error.positions > 3 * CAP
+    assert 0 < error.vllm < 5e-4
+    return error.near_tie
+
+
 @pytest.mark.parametrize("name", list(settings_for(CAP))[:8])
-def test_the_ids_are_those_of_the_transformers_engine(engines, literal, name) -> None:
+def test_the_ids_are_those_of_the_transformers_engine(engines, literal, near_tie, name) -> None:
     vllm, embedded = engines
     setting = settings_for(CAP)[name]
-    comparisons = compare(vllm, setting, literal, num=PROMPTS, other=embedded, by_loop=False)
+    comparisons = compare(
+        vllm, setting, literal, num=PROMPTS, other=embedded, by_loop=False, near_tie=near_tie
+    )
     comparison = comparisons["transformers"]
     print(json.dumps({name: vars(comparison)}))
     assert comparison.different == []
@@ -59,8 +78,9 @@ def test_the_ids_are_those_of_the_transformers_engine(engines, literal, name) ->
 
 
 @pytest.mark.parametrize("name", ["waits", "minimum", "tau 0.1"])
-def test_the_ids_are_those_of_the_literal_loop(engines, literal, name) -> None:
-    comparison = compare(engines[0], settings_for(CAP)[name], literal, num=2)["literal"]
+def test_the_ids_are_those_of_the_literal_loop(engines, literal, near_tie, name) -> None:
+    setting = settings_for(CAP)[name]
+    comparison = compare(engines[0], setting, literal, num=2, near_tie=near_tie)["literal"]
     assert comparison.different == []
     assert comparison.requests == 2
 
