@@ -9,7 +9,6 @@ import shlex
 import pytest
 
 from slowthink.cli.serve import server_command
-from slowthink.engines.vllm.client import runner_options
 from slowthink.engines.vllm.request_args import read_args
 from slowthink.errors import ConfigError
 
@@ -20,10 +19,7 @@ with_vllm = pytest.mark.skipif(
 
 @with_vllm
 @pytest.mark.slow
-def test_the_command_names_the_processor_and_the_settings(smollm, monkeypatch) -> None:
-    monkeypatch.delenv(
-        "VLLM_USE_V2_MODEL_RUNNER", raising=False
-    )  # an engine of this process sets it
+def test_the_command_names_the_processor_and_the_settings(smollm) -> None:
     server = server_command(
         smollm,
         port=8123,
@@ -35,9 +31,17 @@ def test_the_command_names_the_processor_and_the_settings(smollm, monkeypatch) -
     assert command[command.index("--tensor-parallel-size") + 1] == "2"
     assert "--enforce-eager" in command
     assert command[-2:] == ["--max-num-seqs", "64"]
-    assert server.environment["VLLM_USE_V2_MODEL_RUNNER"] == "0"
-    assert "--no-async-scheduling" in command
-    assert "only when it schedules synchronously" in server.text
+    assert command[command.index("--max-model-len") + 1] == "auto"
+    assert "VLLM_USE_V2_MODEL_RUNNER" not in server.environment
+
+
+@with_vllm
+@pytest.mark.slow
+@pytest.mark.parametrize(("value", "option"), [("true", "--async-"), ("false", "--no-async-")])
+def test_scheduling_is_vllms_default_unless_set(smollm, value, option) -> None:
+    assert not any("async" in word for word in server_command(smollm).command)
+    server = server_command(smollm, overrides=(f"engine.vllm.async_scheduling={value}",))
+    assert f"{option}scheduling" in server.command
 
 
 @with_vllm
@@ -55,25 +59,6 @@ def test_the_example_request_can_be_read(smollm) -> None:
 def test_a_second_processor_is_refused() -> None:
     with pytest.raises(ConfigError, match="undo each other's work"):
         server_command("m", vllm_options=("--logits-processors", "my:Own"))
-
-
-@with_vllm
-def test_asynchronous_scheduling_is_refused_on_the_v1_runner(monkeypatch) -> None:
-    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "0")
-    with pytest.raises(ConfigError, match="forced tokens are lost"):
-        server_command("m", vllm_options=("--async-scheduling",))
-
-
-@pytest.mark.parametrize(
-    ("value", "options"),
-    [(None, {"async_scheduling": False}), ("0", {"async_scheduling": False}), ("1", {})],
-)
-def test_only_the_v1_runner_needs_synchronous_scheduling(monkeypatch, value, options) -> None:
-    name = "VLLM_USE_V2_MODEL_RUNNER"
-    monkeypatch.delenv(name, raising=False)
-    if value is not None:
-        monkeypatch.setenv(name, value)
-    assert runner_options() == options
 
 
 @with_vllm

@@ -29,12 +29,6 @@ if TYPE_CHECKING:
     from slowthink.recipe import EngineConfig
 
 _EXAMPLE_QUESTION = "What is 17 + 25?"
-_VLLM_NAMES = {"max_context": "max-model-len"}
-_V1_EXPLANATION = (
-    "VLLM_USE_V2_MODEL_RUNNER=0 and --no-async-scheduling: with forcing, vLLM's V1 model runner "
-    "is faster than V2 today, and correct only when it schedules synchronously. Set the variable "
-    "to 1 to use V2."
-)
 
 
 def serve(
@@ -85,7 +79,7 @@ class ServerCommand:
         """The command and the request, for copying into a shell."""
         settings = [f"{name}={value}" for name, value in self.environment.items()]
         command = shlex.join([*settings, *self.command])
-        return f"{command}\n\n{_V1_EXPLANATION}\n\nA request with a budget:\n\n{self.curl}"
+        return f"{command}\n\nA request with a budget:\n\n{self.curl}"
 
 
 def server_command(
@@ -123,18 +117,10 @@ def server_command(
 
 
 def _check_options(options: Sequence[str]) -> None:
-    from slowthink.engines.vllm.client import runner_options
-
     if any(option.split("=")[0] == "--logits-processors" for option in options):
         raise ConfigError(
             "serve: --logits-processors among vLLM's options; expected none, since slowthink adds "
             "its own, and two processors may undo each other's work. Leave it out."
-        )
-    if runner_options() and "--async-scheduling" in options:
-        raise ConfigError(
-            "serve: --async-scheduling with vLLM's V1 model runner; expected synchronous "
-            "scheduling, without which forced tokens are lost. Leave it out, or set "
-            "VLLM_USE_V2_MODEL_RUNNER=1."
         )
 
 
@@ -159,25 +145,18 @@ def _is_cpu_build() -> bool:
 
 
 def _environment() -> dict[str, str]:
-    from slowthink.engines.vllm.client import DEFAULT_ENVIRONMENT
-
-    name = "VLLM_USE_V2_MODEL_RUNNER"
-    variables = {name: DEFAULT_ENVIRONMENT[name]}
     if _is_cpu_build():
-        variables["VLLM_CPU_KVCACHE_SPACE"] = "2"  # GiB; vLLM's default is most of the memory
-    return variables
+        return {"VLLM_CPU_KVCACHE_SPACE": "2"}  # GiB; vLLM's default is most of the memory
+    return {}
 
 
 def _engine_options(engine: EngineConfig) -> list[str]:
     """The engine's settings as options of vLLM; defaults are left out."""
-    from slowthink.engines.vllm.client import runner_options
-
-    settings = engine.vllm.model_dump(exclude_defaults=True) | runner_options()
-    if engine.max_context is not None:
-        settings["max_context"] = engine.max_context
+    settings = engine.vllm.model_dump(exclude_defaults=True)
+    settings["max_model_len"] = engine.max_context or "auto"
     options = []
     for setting, value in settings.items():
-        name = _VLLM_NAMES.get(setting, setting.replace("_", "-"))
+        name = setting.replace("_", "-")
         if isinstance(value, bool):
             options.append(f"--{name}" if value else f"--no-{name}")
         else:

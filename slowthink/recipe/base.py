@@ -30,7 +30,7 @@ class VllmConfig(Settings):
     quantization: str | None = None
     """Quantisation method of the weights, as vLLM names it. null: from the model's config."""
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    """Share of a GPU's memory that vLLM may use."""
+    """Share of a GPU's memory that vLLM may use. null: vLLM's default, or what is free."""
     enforce_eager: bool = False
     """Do not capture CUDA graphs: faster start, slower steps."""
     enable_prefix_caching: bool = True
@@ -39,6 +39,8 @@ class VllmConfig(Settings):
     """Maximum number of requests in a batch."""
     max_num_batched_tokens: int | None = Field(default=None, ge=1)
     """Maximum number of tokens in one step."""
+    async_scheduling: bool | None = None
+    """Launch a step before the ids of the last one are read: faster on a GPU, unused on a CPU."""
 
 
 class EndpointConfig(Settings):
@@ -117,7 +119,8 @@ class EngineConfig(Settings):
     requests join a batch as others finish, which is faster, but near ties may be decided
     differently."""
     max_context: int | None = Field(default=None, ge=1)
-    """Maximum tokens of prompt, thinking and answer together. null: from the model's config."""
+    """Maximum tokens of prompt, thinking and answer together. null: from the model's config; with
+    `vllm` less if the KV cache holds less."""
     replay: str | None = None
     """For `replay`: a JSONL file of scripted completions."""
 

@@ -16,33 +16,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slowthink.engines.models import eos_ids
-from slowthink.errors import EngineError, missing_extra
-from slowthink.recipe import EngineConfig
+from slowthink.errors import EngineError, SlowthinkError, missing_extra
+from slowthink.recipe import EngineConfig, VllmConfig
 
 LOGITS_PROCESSOR = "slowthink.engines.vllm:Forcing"
 WORKER_EXTENSION = "slowthink.engines.vllm.Reading"
-DEFAULT_ENVIRONMENT = {
-    "VLLM_USE_V2_MODEL_RUNNER": "0",
+_DEFAULT_ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
-"""Defaults of vLLM's environment variables. The V1 model runner is faster with forcing today.
-Logs go to stderr, since stdout is for results."""
+"""Defaults of vLLM's environment variables. Logs go to stderr, since stdout is for results."""
+_FIT_CONTEXT = -1
+"""vLLM's `max_model_len` for the model's own, or less if the KV cache holds less."""
+_FREE_MARGIN = 0.02
+"""Share of a GPU's memory that stays free besides what other processes use."""
 _CPU_CACHE_BYTES = 2 << 30
 """Default size of the KV cache on a CPU, where vLLM would take most of the memory."""
 _CPU_BLOCK_SIZE = 32
 """Tokens per KV cache block on a CPU; only full blocks are reused, and vLLM's default is 128."""
-
-
-def runner_options() -> dict[str, bool]:
-    """Options that the model runner needs, by the name of vLLM's argument.
-
-    The V1 runner's asynchronous scheduling, vLLM's default on a GPU, runs logits processors before
-    the last sampled token is known, so forced tokens would be lost there.
-    """
-    name = "VLLM_USE_V2_MODEL_RUNNER"
-    uses_v1 = os.environ.get(name, DEFAULT_ENVIRONMENT[name]).strip() in ("", "0")
-    return {"async_scheduling": False} if uses_v1 else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +53,8 @@ class Engine(Protocol):
 
     input_processor: Any
     """vLLM's input processor: tokenizer, model config."""
-    quantization: str | None
+    config: Any
+    """vLLM's config, with its defaults resolved."""
 
     def add(self, request_id: str, prompt_ids: Sequence[int], params: Any) -> None:
         """Queue a request."""
@@ -102,9 +94,15 @@ class Engine(Protocol):
 
 
 def open_engine(folder: Path, config: EngineConfig) -> Engine:
-    """vLLM with the model in this folder. Raises ConfigError if vLLM is not installed."""
-    for name, value in DEFAULT_ENVIRONMENT.items():
+    """vLLM with the model in this folder.
+
+    Raises ConfigError if vLLM is not installed, and EngineError if it does not start.
+    """
+    for name, value in _DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if config.dtype == "float32":
+        # Triton's dot products, of vLLM's attention among others, would round inputs to TF32.
+        os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
     if config.vllm.data_parallel_size == 1:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     try:
@@ -112,7 +110,17 @@ def open_engine(folder: Path, config: EngineConfig) -> Engine:
     except ImportError:
         raise missing_extra("vllm", extra="vllm") from None
     one_copy = config.vllm.data_parallel_size == 1
-    return (_InProcessEngine if one_copy else _DataParallelEngine)(_arguments(folder, config))
+    try:
+        return (_InProcessEngine if one_copy else _DataParallelEngine)(_arguments(folder, config))
+    except SlowthinkError:
+        raise
+    except (ValueError, RuntimeError) as error:  # vLLM's, torch's out-of-memory error among them
+        raise EngineError(
+            f"engine.kind: vllm: vLLM did not start: {error}\nExpected it to, with the settings "
+            "above. If memory is short, lower engine.max_context (vLLM's max_model_len), "
+            "engine.vllm.max_num_seqs or engine.vllm.gpu_memory_utilization (raise the last if "
+            "the GPU is free); if the data type is unsupported, set engine.dtype."
+        ) from error
 
 
 def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
@@ -122,18 +130,43 @@ def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": str(folder),
         "dtype": config.dtype,
-        "max_model_len": config.max_context,
+        "max_model_len": config.max_context or _FIT_CONTEXT,
         "logits_processors": [LOGITS_PROCESSOR],
         "worker_extension_cls": WORKER_EXTENSION,
         "disable_log_stats": True,
-        **runner_options(),
         **options.model_dump(exclude_none=True),
     }
-    if current_platform.is_cpu() and options.gpu_memory_utilization is None:
-        gibibytes = os.environ.get("VLLM_CPU_KVCACHE_SPACE")
-        arguments["kv_cache_memory_bytes"] = int(gibibytes) << 30 if gibibytes else _CPU_CACHE_BYTES
-        arguments["block_size"] = _CPU_BLOCK_SIZE
-    return {name: value for name, value in arguments.items() if value is not None}
+    if options.gpu_memory_utilization is None:
+        arguments |= _cpu_memory() if current_platform.is_cpu() else _gpu_memory(options)
+    return arguments
+
+
+def _cpu_memory() -> dict[str, Any]:
+    gibibytes = os.environ.get("VLLM_CPU_KVCACHE_SPACE")
+    return {
+        "kv_cache_memory_bytes": int(gibibytes) << 30 if gibibytes else _CPU_CACHE_BYTES,
+        "block_size": _CPU_BLOCK_SIZE,
+    }
+
+
+def _gpu_memory(options: VllmConfig) -> dict[str, Any]:
+    """vLLM's default share of the GPU's memory, or what other processes leave of it.
+
+    With several workers the default stays: asking here would start CUDA in the wrong process.
+    """
+    import torch
+    from vllm import EngineArgs
+
+    if (
+        options.tensor_parallel_size * options.data_parallel_size > 1
+        or not torch.cuda.is_available()
+    ):
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    share = int((free / total - _FREE_MARGIN) * 100) / 100
+    if not 0 < share < EngineArgs.gpu_memory_utilization:
+        return {}
+    return {"gpu_memory_utilization": share}
 
 
 class _InProcessEngine(Engine):
@@ -144,12 +177,11 @@ class _InProcessEngine(Engine):
         from vllm.v1.engine.llm_engine import LLMEngine
         from vllm.v1.executor import Executor
 
-        config = EngineArgs(**arguments).create_engine_config()
+        self.config = EngineArgs(**arguments).create_engine_config()
         self._engine = LLMEngine(
-            config, Executor.get_class(config), log_stats=False, multiprocess_mode=False
+            self.config, Executor.get_class(self.config), log_stats=False, multiprocess_mode=False
         )
         self.input_processor = self._engine.input_processor
-        self.quantization = config.model_config.quantization
 
     def add(self, request_id: str, prompt_ids: Sequence[int], params: Any) -> None:
         self._engine.add_request(request_id, _prompt(prompt_ids), params)
@@ -179,7 +211,7 @@ class _DataParallelEngine(Engine):
         self._thread.start()
         self._engine = self._wait(self._start(arguments))
         self.input_processor = self._engine.input_processor
-        self.quantization = self._engine.vllm_config.model_config.quantization
+        self.config = self._engine.vllm_config
 
     async def _start(self, arguments: dict[str, Any]) -> Any:
         from vllm import AsyncEngineArgs

@@ -6,7 +6,8 @@
 A request sets its budget in `extra_args` (offline) or `vllm_xargs` (HTTP), see `request_args`;
 thinking, closing, answer and end are then one request: nothing is prefilled again, and no request
 waits for another. One class implements both of vLLM's interfaces: V1, and that of the V2 model
-runner, which is tested against its interface but has not run on a GPU.
+runner, vLLM's default on GPUs. Both run in vLLM's own scheduler and runners in the tests, on CPUs;
+on a GPU (H100, c3a0f1e) V2 gave the ids of the transformers engine.
 
 Deliberately not an entry point of the package: vLLM loads every installed plug-in of the group
 `vllm.logits_processors`, and its V2 model runner, the default on GPUs, refuses to start if one of

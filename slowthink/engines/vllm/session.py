@@ -27,6 +27,7 @@ from slowthink.engines.session import (
 from slowthink.engines.vllm.client import FinishedRequest, open_engine, read_eos_ids, read_stop_id
 from slowthink.engines.vllm.request_args import write_args
 from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_job
+from slowthink.engines.vllm.self_check import check_forcing
 from slowthink.errors import EngineError
 from slowthink.forcing.machine import ActionKind
 from slowthink.recipe import EngineConfig
@@ -87,7 +88,7 @@ class VllmSession:
         input_processor = self._engine.input_processor
         self.tokenizer = input_processor.tokenizer
         self.fingerprint = fingerprint(folder)
-        quantization = self._engine.quantization
+        quantization = self._engine.config.model_config.quantization
         self.numerics = f"vllm/{config.dtype}" + (f"/{quantization}" if quantization else "")
         self.eos_ids = read_eos_ids(input_processor)
         self.capabilities = Capabilities(
@@ -107,6 +108,16 @@ class VllmSession:
         self._requests: dict[str, _ThinkingRequest | _AnswerRequest] = {}
         """Running requests by id."""
         self._num_requests = 0
+        self._check_forcing()
+
+    def _check_forcing(self) -> None:
+        """Close the engine and raise EngineError if it loses forced tokens."""
+        try:
+            check_forcing(self, self._engine.config)
+        except BaseException:
+            self._engine.close()
+            raise
+        self.cost = Cost()
 
     def __enter__(self) -> VllmSession:
         return self

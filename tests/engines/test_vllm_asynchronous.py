@@ -1,0 +1,140 @@
+"""Asynchronous scheduling, both model runners: the ids are those of the transformers engine, though
+ids are late and results are read between steps. See `tests.engines.asynchronous`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from slowthink.engines import open_session
+from slowthink.engines.session import generate
+from slowthink.engines.vllm.self_check import check_forcing
+from slowthink.errors import EngineError
+from slowthink.recipe import EngineConfig
+from tests.engines.asynchronous import CONTEXT, jobs_for
+
+with_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vllm is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def expected(smollm) -> dict[str, Any]:
+    """The transformers engine's results by key."""
+    config = EngineConfig(kind="transformers", dtype="float32", max_context=CONTEXT)
+    with open_session(smollm, config) as session:
+        return {result.key: result for result in generate(session, jobs_for(session))}
+
+
+def run_asynchronous(model: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    file = folder / "outcome.pickle"
+    command = [sys.executable, "-m", "tests.engines.asynchronous"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*command, arguments[0], model, str(file), *arguments[1:]],
+        env=environment, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcome: dict[str, Any] = pickle.loads(file.read_bytes())
+    return outcome
+
+
+def check_results(outcome: dict[str, Any], expected: dict[str, Any]) -> None:
+    results = outcome["results"]
+    assert {key: r.chain for key, r in results.items()} == {
+        key: r.chain for key, r in expected.items()
+    }
+    for key, result in results.items():
+        assert sorted(a.ids for a in result.answers) == sorted(a.ids for a in expected[key].answers)
+    for key, parts in outcome["partial"].items():
+        lengths = [len(part.chain.ids) for part in parts]
+        assert lengths == sorted(lengths)
+        assert all(
+            part.chain.ids == expected[key].chain.ids[: len(part.chain.ids)] for part in parts
+        )
+
+
+@with_vllm
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runner", "module"),
+    [("V1", "vllm.v1.worker.gpu_model_runner"), ("V2", "vllm.v1.worker.gpu.model_runner")],
+)
+def test_preempted_and_chunked_rows_keep_their_ids(
+    runner, module, smollm, expected, tmp_path
+) -> None:
+    outcome = run_asynchronous(smollm, tmp_path, runner)
+    assert outcome["runner"] == module
+    check_results(outcome, expected)
+    assert outcome["preempted"] > 0
+    assert sum(map(len, outcome["partial"].values())) > 50
+    assert outcome["waits"] == 0
+
+
+@with_vllm
+@pytest.mark.slow
+def test_data_parallel_copies_keep_their_ids(smollm, expected, tmp_path) -> None:
+    check_results(run_asynchronous(smollm, tmp_path, "V1", "2"), expected)
+
+
+@with_vllm
+@pytest.mark.slow
+def test_collecting_between_steps_is_refused_at_start(smollm, tmp_path) -> None:
+    error = run_asynchronous(smollm, tmp_path, "V1", "early")["error"]
+    assert "V1 model runner, asynchronous scheduling" in error
+    assert "not those that were forced" in error
+    assert "Set engine.vllm.async_scheduling=false" in error
+
+
+# --- the check at start ---------------------------------------------------------------------------
+
+
+class Broken:
+    """A session whose engine outputs garbage ids."""
+
+    tokenizer = SimpleNamespace(encode=lambda text, add_special_tokens: [1, 2])
+
+    def __init__(self) -> None:
+        self.num_jobs = 0
+
+    def submit(self, job: Any) -> None:
+        self.num_jobs += 1
+
+    def completed(self, timeout: float | None = None) -> list[Any]:
+        raise OverflowError("can't convert negative int to unsigned")
+
+
+@pytest.mark.parametrize(
+    ("uses_v2", "is_asynchronous", "switch"),
+    [
+        (True, True, "VLLM_USE_V2_MODEL_RUNNER=0 in the environment or engine.vllm.async_"),
+        (True, False, r"VLLM_USE_V2_MODEL_RUNNER=0 in the environment\.$"),
+        (False, True, r"Set engine.vllm.async_scheduling=false\.$"),
+    ],
+)
+def test_the_error_of_the_check_names_the_switch(uses_v2, is_asynchronous, switch) -> None:
+    session = Broken()
+    with pytest.raises(EngineError, match=switch):
+        check_forcing(session, _config(uses_v2, is_asynchronous))
+    assert session.num_jobs >= 4
+
+
+def test_synchronous_scheduling_on_the_v1_runner_is_not_checked() -> None:
+    session = Broken()
+    check_forcing(session, _config(False, False))
+    assert session.num_jobs == 0
+
+
+def _config(uses_v2: bool, is_asynchronous: bool) -> Any:
+    scheduler = SimpleNamespace(async_scheduling=is_asynchronous)
+    return SimpleNamespace(use_v2_model_runner=uses_v2, scheduler_config=scheduler)
