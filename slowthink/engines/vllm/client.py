@@ -26,6 +26,8 @@ _DEFAULT_ENVIRONMENT = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
 """Defaults of vLLM's environment variables. Logs go to stderr, since stdout is for results."""
+FLOAT32_ENVIRONMENT = {"TRITON_F32_DEFAULT": "ieee"}
+"""Variables for float32: Triton's dot products, of attention among others, else round to TF32."""
 _FIT_CONTEXT = -1
 """vLLM's `max_model_len` for the model's own, or less if the KV cache holds less."""
 _FREE_MARGIN = 0.02
@@ -100,9 +102,8 @@ def open_engine(folder: Path, config: EngineConfig) -> Engine:
     """
     for name, value in _DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if config.dtype == "float32":
-        # Triton's dot products, of vLLM's attention among others, would round inputs to TF32.
-        os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
+    for name, value in FLOAT32_ENVIRONMENT.items() if config.dtype == "float32" else ():
+        os.environ.setdefault(name, value)
     if config.vllm.data_parallel_size == 1:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     try:
