@@ -5,6 +5,8 @@ only for completion tokens. It runs one step after each of ours, so that a busy 
 Data loading, logging and clipping count for both.
 
     {"ratio": {"median": 1.07, "low": 0.98, "high": 1.21}, "tokens_per_second": {...}, ...}
+
+`measure` compares more ways to train (`train_arms`), one after the other, on rows of any length.
 """
 
 from __future__ import annotations
@@ -19,12 +21,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import main, spread
+from benchmarks.train_arms import (
+    ARMS,
+    STEPS_PER_BLOCK,
+    WARM_UP_STEPS,
+    Arm,
+    Batches,
+    PlainLoop,
+    run_arm,
+    synchronise,
+)
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.examples import TrainingExample
 
-STEPS_PER_ROUND = 3
-WARM_UP_STEPS = 2
 BATCH_SIZE = 8
+SHORT_ROWS = (60, 160)
+LONG_ROWS = (2000, 4000)
 MODEL = "smollm2-135m"
 
 
@@ -46,7 +58,7 @@ def run(*, num_rounds: int = 5) -> dict[str, Any]:
 
     configure_cpu()
     quiet_libraries()
-    num_steps = WARM_UP_STEPS + num_rounds * STEPS_PER_ROUND
+    num_steps = WARM_UP_STEPS + num_rounds * STEPS_PER_BLOCK
     source = resolve_model(MODEL)
     times = _alternate(
         source, load_tokenizer(MODEL), random_examples(num_steps * BATCH_SIZE), num_steps
@@ -67,14 +79,60 @@ def summary(times: Times) -> dict[str, Any]:
     }
 
 
-def random_examples(number: int) -> list[TrainingExample]:
-    """Examples of random ids: 40 prompt tokens and 20 to 120 completion tokens."""
+def measure(
+    *,
+    lengths: tuple[int, int] = SHORT_ROWS,
+    num_blocks: int = 5,
+    batch_size: int = BATCH_SIZE,
+    arms: Sequence[str] = tuple(ARMS),
+    source: Path | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Figures of each arm on the same rows of `lengths` tokens, both ends included.
+
+    `ratio` is that of ours to the arm, of the medians. `peak_memory_mb` is None on a CPU. An arm
+    that fails has only the key `error`.
+
+        {"ours": {"tokens_per_second": {"median": …, "low": …, "high": …}, "ratio": 1.0,
+                  "loss": 11.2, "peak_memory_mb": 5123.0}, "plain": …}
+    """
+    from slowthink.engines.models import resolve_model
+    from slowthink.stages.train.loop import configure_cpu, quiet_libraries
+
+    configure_cpu()
+    quiet_libraries()
+    source = source or resolve_model(MODEL)
+    num_steps = WARM_UP_STEPS + num_blocks * STEPS_PER_BLOCK
+    rows = random_examples(num_steps * batch_size, lengths=lengths)
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    figures = {name: _figures(ARMS[name], source, batches) for name in arms}
+    ours = figures.get("ours", {}).get("tokens_per_second")
+    for arm in figures.values():
+        if ours and "tokens_per_second" in arm:
+            arm["ratio"] = round(ours["median"] / arm["tokens_per_second"]["median"], 3)
+    return figures
+
+
+def _figures(arm: Arm, source: Path, batches: Batches) -> dict[str, Any]:
+    try:
+        result = run_arm(arm, source, batches)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {
+        "tokens_per_second": spread(result.rates), "loss": round(result.loss, 4),
+        "peak_memory_mb": result.peak_memory_mb and round(result.peak_memory_mb, 1),
+    }  # fmt: skip
+
+
+def random_examples(number: int, *, lengths: tuple[int, int] = SHORT_ROWS) -> list[TrainingExample]:
+    """Examples of random ids of `lengths` tokens, of which 40 are the prompt."""
     rng = random.Random(0)
     return [
         TrainingExample(
             id=str(index),
             prompt_ids=tuple(rng.randrange(5, 40_000) for _ in range(40)),
-            completion_ids=tuple(rng.randrange(5, 40_000) for _ in range(rng.randint(20, 120))),
+            completion_ids=tuple(
+                rng.randrange(5, 40_000) for _ in range(rng.randint(lengths[0], lengths[1]) - 40)
+            ),
         )
         for index in range(number)
     ]
@@ -100,6 +158,7 @@ def _alternate(
             self.started = time.perf_counter()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            synchronise()
             times.ours.append(time.perf_counter() - self.started)
             step = schedule[state.global_step - 1]
             batch = [examples[i] for indices in step.micro_batches for i in indices]
@@ -116,49 +175,6 @@ def _alternate(
         assert len(schedule) == num_steps
         trainer.train()
     return times
-
-
-class PlainLoop:
-    """A training loop written by hand."""
-
-    def __init__(self, source: Path) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        self.model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
-
-    def timed_step(self, batch: Sequence[TrainingExample]) -> float:
-        """Seconds of one optimiser step."""
-        import torch
-
-        started = time.perf_counter()
-        inputs, labels = _padded(batch)
-        hidden = self.model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-        has_loss = labels[:, 1:] != -100
-        logits = self.model.lm_head(hidden[has_loss]).float()
-        loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][has_loss])
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        loss.item()
-        return time.perf_counter() - started
-
-
-def _padded(batch: Sequence[TrainingExample]) -> tuple[dict[str, Any], Any]:
-    """Input ids and mask, padded on the right, and labels."""
-    import torch
-
-    longest = max(example.num_tokens for example in batch)
-    ids = torch.zeros(len(batch), longest, dtype=torch.long)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-    for row, example in enumerate(batch):
-        start, end = len(example.prompt_ids), example.num_tokens
-        ids[row, :end] = torch.tensor([*example.prompt_ids, *example.completion_ids])
-        labels[row, start:end] = ids[row, start:end]
-        mask[row, :end] = 1
-    return {"input_ids": ids, "attention_mask": mask}, labels
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""The training benchmark trains each arm on the same rows."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+
+from benchmarks.train import measure
+from benchmarks.train_arms import ARMS, STEPS_PER_BLOCK, WARM_UP_STEPS, BlockClock
+from tests.needs import needs
+
+
+def test_a_block_begins_after_the_warm_up(monkeypatch):
+    times = iter([10.0, 10.0, 12.0, 12.0])
+    monkeypatch.setattr("benchmarks.train_arms.time.perf_counter", lambda: next(times))
+    clock = BlockClock([1000] * WARM_UP_STEPS + [10] * STEPS_PER_BLOCK)
+    for _ in range(WARM_UP_STEPS + STEPS_PER_BLOCK):
+        clock.step_done()
+    assert clock.rates == [10 * STEPS_PER_BLOCK / 2]
+
+
+@pytest.mark.slow
+@needs("trl")
+def test_all_arms_train_on_the_same_rows(tiny_model):
+    figures = measure(lengths=(50, 60), num_blocks=1, batch_size=2, source=tiny_model)
+    assert list(figures) == list(ARMS)
+    assert [arm.get("error") for arm in figures.values()] == [None] * len(ARMS)
+    losses = [arm["loss"] for arm in figures.values()]
+    assert max(losses) - min(losses) < 0.01
+    assert all(arm["tokens_per_second"]["low"] > 0 for arm in figures.values())
+
+
+def test_an_arm_that_fails_has_an_error(tmp_path):
+    figures = measure(lengths=(50, 60), num_blocks=1, batch_size=1, arms=["plain"], source=tmp_path)
+    assert set(figures["plain"]) == {"error"}
