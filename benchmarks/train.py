@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import main, spread
+from benchmarks.command import main, spread, synchronise
 from benchmarks.train_arms import (
     ARMS,
     STEPS_PER_BLOCK,
@@ -29,7 +29,6 @@ from benchmarks.train_arms import (
     Batches,
     PlainLoop,
     run_arm,
-    synchronise,
 )
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.examples import TrainingExample

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import device_name, synchronise
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.examples import TrainingExample
 
@@ -29,21 +30,6 @@ Batches = Sequence[Sequence[TrainingExample]]
 LEARNING_RATE = 1e-5
 STEPS_PER_BLOCK = 3
 WARM_UP_STEPS = 2
-
-
-def device_name() -> str:
-    """Where the arms train: cuda or cpu."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def synchronise() -> None:
-    """Wait until the GPU has finished all that was started; does nothing without one."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 @dataclass
