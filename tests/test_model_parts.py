@@ -50,9 +50,13 @@ def test_parts_of_a_filter_that_load_a_model(
     assert needs_model(recipe, "filter") is bool(expected)
 
 
-def test_only_training_and_evaluation_always_load_a_model() -> None:
+def test_training_evaluation_and_traces_always_load_a_model_or_its_tokenizer() -> None:
     recipe = load_recipe("quickstart", overrides=("filter.difficulty=null",))
-    assert [stage for stage in STAGES if needs_model(recipe, stage)] == ["train", "evaluate"]
+    assert [stage for stage in STAGES if needs_model(recipe, stage)] == [
+        "trace",
+        "train",
+        "evaluate",
+    ]
 
 
 RUN = """

@@ -15,7 +15,8 @@ import pytest
 
 from slowthink.data.tables import read_records
 from slowthink.pipeline.progress import ProgressReporter
-from slowthink.pipeline.run import run_recipe, run_stage
+from slowthink.pipeline.run import run_recipe
+from slowthink.pipeline.stage_process import run_stage
 from slowthink.recipe import STAGES
 from slowthink.recipe.loading import load_recipe
 from slowthink.records import EvaluationRow

@@ -284,7 +284,7 @@ def test_a_childs_error_keeps_its_kind_and_message(recipe_file, tmp_path) -> Non
 
 PARENT = """
 import subprocess, sys
-code = "from slowthink.pipeline.run import die_with_parent as d; d(); print('up', flush=True); import time; time.sleep(60)"
+code = "from slowthink.pipeline.stage_process import die_with_parent as d; d(); print('up', flush=True); import time; time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)

@@ -1,26 +1,19 @@
 """Run the stages of a recipe in order; a stage is skipped if its folder has the recipe's result.
 
-A stage that loads a model runs in a process of its own, so that the next one starts with free
-memory (and a free GPU).
+A stage that loads a model or a tokenizer runs in a process of its own (`stage_process`), so that
+the next one starts with free memory (and a free GPU).
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import json
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowthink import errors
 from slowthink.data.tables import missing_stage
-from slowthink.errors import ConfigError, EngineError, SlowthinkError
+from slowthink.errors import ConfigError
 from slowthink.pipeline.contract import read_manifest, stage_module
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.resolve import resolve_run
@@ -33,8 +26,8 @@ from slowthink.pipeline.run_folder import (
     supersede,
     write_recipe,
 )
+from slowthink.pipeline.stage_process import StageServer, run_stage, shared_imports
 from slowthink.recipe import STAGES, Recipe
-from slowthink.recipe.loading import load_recipe
 from slowthink.recipe.models import model_loading_settings
 
 
@@ -74,11 +67,12 @@ def run_recipe(
         _check_finished(recipe, root, selected, update=update)
         log.record_choices(resolved.to_json())
         write_recipe(recipe, root)
-        for stage in selected:
-            stage_run = _run_unless_done(recipe, root, stage, reporter, lock_fd=lock_fd)
-            runs.append(stage_run)
-            if not stage_run.skipped:
-                log.record_stage(stage, stage_run.seconds)
+        with _stage_server(recipe, root, selected, reporter, lock_fd=lock_fd) as server:
+            for stage in selected:
+                stage_run = _run_unless_done(recipe, root, stage, reporter, server)
+                runs.append(stage_run)
+                if not stage_run.skipped:
+                    log.record_stage(stage, stage_run.seconds)
     return runs
 
 
@@ -132,11 +126,31 @@ def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str], *, update
         return
 
 
+def _stage_server(
+    recipe: Recipe,
+    root: Path,
+    stages: Sequence[str],
+    reporter: ProgressReporter,
+    *,
+    lock_fd: int,
+) -> StageServer:
+    """The server for the stages that load a model; started now if one of them is to be run."""
+    apart = [stage for stage in stages if needs_model(recipe, stage)]
+    imports = shared_imports(recipe, apart)
+    server = StageServer(root, imports=imports, lock_fd=lock_fd, quiet=reporter.quiet)
+    if any(not _is_done(recipe, root, stage) for stage in apart):
+        server.start()
+    return server
+
+
+def _is_done(recipe: Recipe, root: Path, stage: str) -> bool:
+    return stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION).done
+
+
 def _run_unless_done(
-    recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter, *, lock_fd: int
+    recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter, server: StageServer
 ) -> StageRun:
-    version = stage_module(stage).STAGE_VERSION
-    if stage_status(recipe, root, stage, version=version).done:
+    if _is_done(recipe, root, stage):
         reporter.notify(f"{stage}: already done, skipped")
         manifest = read_manifest(root / stage)
         return StageRun(stage=stage, skipped=True, seconds=0.0, manifest=manifest)
@@ -145,7 +159,7 @@ def _run_unless_done(
     started = time.monotonic()
     reporter.report_start(stage)
     if needs_model(recipe, stage):
-        _run_in_subprocess(root, stage, reporter, lock_fd=lock_fd)
+        server.run(stage)
     else:
         run_stage(recipe, root, stage, reporter)
     manifest = read_manifest(root / stage)
@@ -155,71 +169,5 @@ def _run_unless_done(
 
 
 def needs_model(recipe: Recipe, stage: str) -> bool:
-    """Whether this stage of this recipe loads a model."""
-    return bool(model_loading_settings(recipe, stage))
-
-
-def run_stage(recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter) -> dict[str, Any]:
-    """Run one stage in this process, even if it is done; returns its manifest."""
-    module = stage_module(stage)
-    context = make_context(recipe, root, stage, notify=reporter.notify, progress=reporter.progress)
-    return execute(context, module.run, version=module.STAGE_VERSION)
-
-
-# --- a stage in a process of its own --------------------------------------------------------------
-
-
-def _run_in_subprocess(root: Path, stage: str, reporter: ProgressReporter, *, lock_fd: int) -> None:
-    """Run one stage by `python -m slowthink.pipeline.run`; its messages are printed on stderr.
-
-    The child inherits the folder's lock, so that no other run starts while the child lives.
-    """
-    command = [sys.executable, "-m", "slowthink.pipeline.run", str(root), stage]
-    command += ["--quiet"] if reporter.quiet else []
-    child = subprocess.run(command, stdout=subprocess.PIPE, text=True, pass_fds=(lock_fd,))
-    if child.returncode == 130:
-        raise KeyboardInterrupt
-    if child.returncode:
-        raise _child_error(root, stage, child.stdout, child.returncode)
-
-
-def _child_error(root: Path, stage: str, stdout: str, code: int) -> SlowthinkError:
-    """The error that the child reported, or an EngineError if it ended without a report."""
-    try:
-        report = json.loads(stdout.strip().splitlines()[-1])
-        error: SlowthinkError = getattr(errors, report["kind"])(report["message"])
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        end = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return EngineError(
-            f"{stage}: its process {end}; expected it to finish. Everything recorded in "
-            f"{root / 'ledger.sqlite'} is kept: run the same command again. Signal 9 often means "
-            "that memory ran out; then lower engine.batch_size or train.micro_batch_size."
-        )
-    return error
-
-
-def die_with_parent() -> None:
-    """Make Linux kill this process as soon as its parent process ends."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            set_parent_death_signal = 1
-            ctypes.CDLL("libc.so.6").prctl(set_parent_death_signal, signal.SIGKILL)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run one stage of a run folder in this process; errors are printed as JSON for the parent."""
-    die_with_parent()
-    root, stage = Path(arguments[0]), arguments[1]
-    try:
-        with ProgressReporter(quiet="--quiet" in arguments) as reporter:
-            run_stage(load_recipe(str(root / "recipe.yaml")), root, stage, reporter)
-    except SlowthinkError as error:
-        print(json.dumps({"kind": type(error).__name__, "message": str(error)}))
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    """Whether this stage loads a model, or a tokenizer, as `trace` does to count tokens."""
+    return stage == "trace" or bool(model_loading_settings(recipe, stage))
