@@ -38,7 +38,7 @@ _CACHE_BYTES = 15 << 20
 def main(runner: str, model: str, file: str, variant: str = "1") -> None:
     """Run the jobs and pickle results by key, and the counts of what happened."""
     os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "1" if runner == "V2" else "0"
-    os.environ["VLLM_WORKER_MULTIPROCESSING_METHOD"] = "fork"
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     if runner == "V2":
         _interpret_triton()
     with asynchronous_scheduling(), _collecting_early() if variant == "early" else nullcontext():

@@ -1,0 +1,56 @@
+"""Starting vLLM in this process: defaults that fit the memory, and errors that name the settings."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+torch = pytest.importorskip("torch")
+if importlib.util.find_spec("vllm") is None:
+    pytest.skip("vllm is not installed", allow_module_level=True)
+
+from slowthink.engines import open_session
+from slowthink.engines.vllm import client
+from slowthink.errors import EngineError
+from slowthink.recipe import EngineConfig, VllmConfig
+
+CACHE_BYTES = 40 << 20
+"""Holds about 800 tokens of the model, whose own context is 8,192."""
+
+
+@pytest.fixture
+def settings(monkeypatch) -> dict:
+    monkeypatch.setattr(client, "_CPU_CACHE_BYTES", CACHE_BYTES)
+    vllm = VllmConfig(enforce_eager=True, max_num_seqs=4, max_num_batched_tokens=64)
+    return {"kind": "vllm", "dtype": "float32", "vllm": vllm}
+
+
+def test_the_default_context_is_what_the_cache_holds(smollm, settings) -> None:
+    with open_session(smollm, EngineConfig(**settings)) as session:
+        assert 500 < session.capabilities.max_context < 1000
+
+
+def test_a_context_that_does_not_fit_names_the_settings(smollm, settings) -> None:
+    with pytest.raises(EngineError, match="KV cache is needed") as caught:
+        open_session(smollm, EngineConfig(**settings, max_context=8192))
+    for name in ("engine.max_context", "engine.vllm.gpu_memory_utilization", "engine.dtype"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("free", "options", "expected"),
+    [
+        (79, {}, {}),
+        (40, {}, {"gpu_memory_utilization": 0.48}),
+        (0, {}, {}),
+        (40, {"tensor_parallel_size": 2}, {}),
+    ],
+    ids=["a free GPU", "half of it in use", "full: vLLM says so", "several workers"],
+)
+def test_the_default_share_of_a_gpu_is_what_is_free(monkeypatch, free, options, expected) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free << 30, 80 << 30))
+    assert client._gpu_memory(VllmConfig(**options)) == expected
