@@ -14,14 +14,18 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from slowthink.engines import open_session
 from slowthink.engines.session import generate
+from slowthink.engines.vllm.request_args import ForcingArgs
+from slowthink.engines.vllm.rows import ForcedRow, RowSettings, Stepper
 from slowthink.engines.vllm.self_check import check_forcing
 from slowthink.errors import EngineError
 from slowthink.recipe import EngineConfig
+from slowthink.records import Budget, Sampling, ThinkingFormat
 from tests.engines.asynchronous import CONTEXT, jobs_for
+from tests.engines.toy_engine import compiled, logits
 
 with_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed"
@@ -94,6 +98,21 @@ def test_collecting_between_steps_is_refused_at_start(smollm, tmp_path) -> None:
     assert "V1 model runner, asynchronous scheduling" in error
     assert "not those that were forced" in error
     assert "Set engine.vllm.async_scheduling=false" in error
+
+
+def test_an_end_is_recorded_only_once_its_token_was_returned_and_no_row_is_changed() -> None:
+    always = Budget(max_thinking_tokens=4, end_rule="probability", end_probability=0.0)
+    format = ThinkingFormat(name="tags", start="ab", end="Eh", end_triggers=("E",))
+    args = ForcingArgs(format=format, budget=always, sampling=Sampling(), log="job")
+    row = ForcedRow(compiled(args), RowSettings(cap=4, sampling=Sampling()), outputs=[])
+    stepper = Stepper(torch.device("cpu"))
+    stepper.edit_logits(logits(0, [0, 1])[None], [(0, row)])
+    row.outputs.append(-1)  # its id is not known yet
+    stepper.record_last_ends({"job": 0, "other": 9})
+    assert row.history.ends == {}
+    stepper.record_last_ends({"job": 1})
+    assert list(row.history.ends) == [0]
+    assert row.num_outputs == 0
 
 
 # --- the check at start ---------------------------------------------------------------------------
