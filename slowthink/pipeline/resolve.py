@@ -47,7 +47,9 @@ AutoRule = Callable[[Any, AutoContext], Choice]
 
 
 def _micro_batch_size(section: Any, context: AutoContext) -> Choice:
-    choice: Choice = stage_module("train").choose_micro_batch_size(section, context.recipe)
+    choice: Choice = stage_module("train").choose_micro_batch_size(
+        section, context.recipe, context.machine
+    )
     return choice
 
 

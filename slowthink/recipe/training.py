@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from slowthink.recipe.base import Settings
+
+MicroBatchSize = (
+    Annotated[int, Field(ge=1)]
+    | Literal["auto"]
+    | Annotated[str, Field(pattern=r"^[1-9]\d* tokens$")]
+    | None
+)
 
 
 class LoraConfig(Settings):
@@ -35,8 +42,10 @@ class TrainConfig(Settings):
     """Share of the steps with linear warm-up."""
     batch_size: int = Field(default=16, ge=1)
     """Examples per optimiser step, over all devices."""
-    micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples per forward pass. null: the whole batch."""
+    micro_batch_size: MicroBatchSize = "auto"
+    """Examples per forward pass on a device, or tokens (`65536 tokens`; a longer example is alone).
+    null: the whole batch. auto: the tokens that the GPU is estimated to hold; null on a CPU. The
+    loss of a step does not depend on it."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """Weight decay of AdamW."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -53,3 +62,9 @@ class TrainConfig(Settings):
     """Recompute activations in the backward pass: less memory, a third slower."""
     save_every_steps: int | None = Field(default=50, ge=1)
     """Steps between checkpoints for resuming. null: only at the end."""
+
+    @property
+    def micro_batch_tokens(self) -> int | None:
+        """Tokens per forward pass, if the limit is one of tokens."""
+        size = self.micro_batch_size
+        return int(size.split()[0]) if isinstance(size, str) and size != "auto" else None

@@ -31,6 +31,7 @@ def test_all_arms_train_on_the_same_rows(tiny_model):
     assert all(arm["tokens_per_second"]["low"] > 0 for arm in figures.values())
 
 
+@pytest.mark.slow
 def test_an_arm_that_fails_has_an_error(tmp_path):
     figures = measure(lengths=(50, 60), num_blocks=1, batch_size=1, arms=["plain"], source=tmp_path)
     assert set(figures["plain"]) == {"error"}

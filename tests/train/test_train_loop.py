@@ -68,13 +68,28 @@ def test_training_lowers_the_loss(uninterrupted):
     assert losses[-1] < losses[0] - 0.5
 
 
+@pytest.mark.parametrize("size", [2, "80 tokens"])
 def test_a_step_in_several_micro_batches_is_the_same_step(
-    uninterrupted, tiny_model, smollm_tokenizer, examples, tmp_path
+    size, uninterrupted, tiny_model, smollm_tokenizer, examples, tmp_path
 ):
-    config = CONFIG.model_copy(update={"micro_batch_size": 2})
+    config = CONFIG.model_copy(update={"micro_batch_size": size})
     split = _train(tiny_model, smollm_tokenizer, examples, tmp_path, config)
     for step in range(8):
         assert split.log[step]["loss"] == pytest.approx(uninterrupted.log[step]["loss"], abs=0.02)
+
+
+def test_full_memory_is_an_error_with_what_to_set(
+    tiny_model, smollm_tokenizer, examples, tmp_path, monkeypatch
+):
+    from slowthink.errors import EngineError
+    from slowthink.stages.train import trainer
+
+    def fail(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer, "completion_loss", fail)
+    with pytest.raises(EngineError, match=r'micro_batch_size="\d+ tokens".*gradient_checkpointing'):
+        _train(tiny_model, smollm_tokenizer, examples, tmp_path)
 
 
 def test_another_seed_gives_other_weights(

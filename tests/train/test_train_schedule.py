@@ -17,7 +17,7 @@ def _epoch(schedule, epoch):
 @given(
     lengths=st.lists(st.integers(1, 500), min_size=1, max_size=60),
     batch_size=st.integers(1, 20),
-    micro=st.one_of(st.none(), st.integers(1, 8)),
+    micro=st.one_of(st.just("auto"), st.none(), st.integers(1, 8)),
     devices=st.integers(1, 4),
 )
 def test_every_epoch_contains_every_example_once(lengths, batch_size, micro, devices):
@@ -29,7 +29,7 @@ def test_every_epoch_contains_every_example_once(lengths, batch_size, micro, dev
     assert {len(step.micro_batches) for step in schedule} == {
         micro_batches_per_step(config, devices)
     }
-    if micro:
+    if isinstance(micro, int):
         assert max(len(batch) for step in schedule for batch in step.micro_batches) <= micro
 
 
@@ -58,3 +58,28 @@ def test_micro_batches_of_a_step_are_balanced_by_tokens():
     (step,) = make_schedule(lengths, config, seed=0)
     totals = [sum(lengths[i] for i in batch) for batch in step.micro_batches]
     assert max(totals) - min(totals) <= 30
+
+
+@given(
+    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=40),
+    limit=st.integers(1, 2000),
+    devices=st.integers(1, 3),
+)
+def test_a_micro_batch_has_at_most_the_limit_of_tokens_or_one_example(lengths, limit, devices):
+    config = TrainConfig(epochs=2, batch_size=6, micro_batch_size=f"{limit} tokens")
+    schedule = make_schedule(lengths, config, seed=1, num_devices=devices)
+    micro_batches = [batch for step in schedule for batch in step.micro_batches]
+    assert all(len(b) <= 1 or sum(lengths[i] for i in b) <= limit for b in micro_batches)
+    assert _epoch(schedule, 1) == list(range(len(lengths)))
+    numbers = {len(step.micro_batches) for step in schedule}
+    assert len(numbers) == 1 and numbers.pop() % devices == 0
+
+
+def test_no_more_micro_batches_than_a_limit_of_tokens_needs():
+    config = TrainConfig(epochs=1, batch_size=4, micro_batch_size="200 tokens")
+    assert [len(step.micro_batches) for step in make_schedule([50] * 8, config, seed=0)] == [1, 1]
+    assert [len(step.micro_batches) for step in make_schedule([100] * 8, config, seed=0)] == [2, 2]
+    whole = TrainConfig(epochs=1, batch_size=4)
+    assert [set(sum(s.micro_batches, ())) for s in make_schedule([100] * 8, config, seed=0)] == [
+        set(sum(s.micro_batches, ())) for s in make_schedule([100] * 8, whole, seed=0)
+    ]

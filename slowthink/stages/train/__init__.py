@@ -1,7 +1,7 @@
 """train: fine-tune the base model on the selected traces, with the loss on completions only.
 
-A killed run resumes from its last complete checkpoint. On the same machine it ends with the same
-weights, bit for bit.
+A killed run resumes from its last complete checkpoint. On the same CPU it ends with the same
+weights, bit for bit; on a GPU FlashAttention's backward pass adds in no fixed order.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import Trace, TrainingStep, item_seed
 from slowthink.stages.train.examples import TrainingExample, drop_too_long, tokenize_traces
+from slowthink.stages.train.memory import choose_micro_batch_size as choose_micro_batch_size
 from slowthink.stages.train.schedule import PlannedStep, num_steps
 
 if TYPE_CHECKING:

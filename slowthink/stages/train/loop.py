@@ -71,7 +71,10 @@ def fine_tune(
     numerics = f"{choose_precision(config)}; {model.config._attn_implementation} attention"
     checkpoint = _last_checkpoint(work, notify)
     training_started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise EngineError(_out_of_memory_message(schedule, lengths, config)) from error
     training_seconds = time.monotonic() - training_started
     _check_loss(trainer.state.log_history)
     return FineTuned(
@@ -104,6 +107,24 @@ def _last_checkpoint(work: Path, notify: Callable[[str], None]) -> Path | None:
         return None
     notify(f"train: resuming after step {checkpoint_step(complete[-1])}")
     return complete[-1]
+
+
+def _out_of_memory_message(
+    schedule: Sequence[PlannedStep], lengths: Sequence[int], config: TrainConfig
+) -> str:
+    sizes = [
+        sum(lengths[i] for i in batch) for step in schedule for batch in step.micro_batches
+    ]  # fmt: skip
+    longest, remedies = max(lengths), ["a LoRA (train.lora), or a GPU with more memory"]
+    if not config.gradient_checkpointing:
+        remedies.insert(0, "--set train.gradient_checkpointing=true")
+    if max(sizes) > longest:
+        remedies.insert(0, f'--set train.micro_batch_size="{max(sizes) // 2} tokens"')
+    return (
+        f"train: the GPU's memory is full; the largest micro-batch has {max(sizes)} tokens, the "
+        f"longest example {longest}; expected each to fit. "
+        f"Run again with --update and one of: {'; '.join(remedies)}."
+    )
 
 
 def _check_loss(log: Sequence[dict[str, Any]]) -> None:

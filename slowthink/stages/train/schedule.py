@@ -8,7 +8,7 @@ count.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from slowthink.recipe import TrainConfig
@@ -28,17 +28,41 @@ def make_schedule(
     lengths: Sequence[int], config: TrainConfig, *, seed: int, num_devices: int = 1
 ) -> list[PlannedStep]:
     """All steps in order; each full epoch contains every example exactly once."""
-    num_micro_batches = micro_batches_per_step(config, num_devices)
-    steps = []
-    for epoch in range(config.epochs):
-        shuffled = list(range(len(lengths)))
-        random.Random(item_seed(seed, "train", epoch)).shuffle(shuffled)
-        for start in range(0, len(shuffled), config.batch_size):
-            indices = shuffled[start : start + config.batch_size]
-            steps.append(
-                PlannedStep(epoch=epoch, micro_batches=_split(indices, lengths, num_micro_batches))
-            )
-    return steps[: config.max_steps]
+    batches = [
+        (epoch, indices)
+        for epoch in range(config.epochs)
+        for indices in _epoch_batches(len(lengths), config.batch_size, seed=seed, epoch=epoch)
+    ][: config.max_steps]
+    number = micro_batches_per_step(config, num_devices)
+    if config.micro_batch_tokens:
+        largest = config.micro_batch_tokens
+        while number < config.batch_size and any(
+            _exceeds(_split(indices, lengths, number), lengths, largest) for _, indices in batches
+        ):
+            number += num_devices
+    return [
+        PlannedStep(epoch=epoch, micro_batches=_split(indices, lengths, number))
+        for epoch, indices in batches
+    ]
+
+
+def _epoch_batches(
+    num_examples: int, batch_size: int, *, seed: int, epoch: int
+) -> Iterator[list[int]]:
+    """The examples of each step of an epoch."""
+    shuffled = list(range(num_examples))
+    random.Random(item_seed(seed, "train", epoch)).shuffle(shuffled)
+    for start in range(0, num_examples, batch_size):
+        yield shuffled[start : start + batch_size]
+
+
+def _exceeds(
+    micro_batches: Sequence[Sequence[int]], lengths: Sequence[int], num_tokens: int
+) -> bool:
+    """True if a micro-batch of several examples has more tokens than this."""
+    return any(
+        len(batch) > 1 and sum(lengths[i] for i in batch) > num_tokens for batch in micro_batches
+    )
 
 
 def num_steps(num_examples: int, config: TrainConfig) -> int:
@@ -48,9 +72,14 @@ def num_steps(num_examples: int, config: TrainConfig) -> int:
 
 
 def micro_batches_per_step(config: TrainConfig, num_devices: int) -> int:
-    """Micro-batches per optimiser step, over all devices; a multiple of the number of devices."""
-    micro_batch_size = config.micro_batch_size or -(-config.batch_size // num_devices)
-    return num_devices * -(-config.batch_size // (micro_batch_size * num_devices))
+    """Fewest micro-batches per optimiser step, over all devices; a multiple of their number.
+
+    All steps have as many. A limit of tokens may need more, by the lengths of the examples.
+    """
+    size = config.micro_batch_size
+    if not isinstance(size, int):
+        size = -(-config.batch_size // num_devices)
+    return num_devices * -(-config.batch_size // (size * num_devices))
 
 
 def _split(
