@@ -5,6 +5,7 @@
 | speed, as ratios | experiments |
 | --- | --- |
 | grade, filter, difficulty, train, forcing, sweep | conformance, killing, fault_run, real_pool |
+| starts (of processes) | own_pairs |
 
 Run from the root of a checkout. Without `--data` a benchmark makes its own rows.
 """

@@ -63,7 +63,7 @@ def test_the_data_type_is_one_that_the_device_is_fast_in(machine, device, expect
         (GPU_MACHINE, MANY, "vllm", "repay its start on H100"),
         (GPU_MACHINE, FEW, "transformers", "about 1,000 tokens do not repay the start"),
         (Machine(gpus=(H100,)), MANY, "transformers", "vLLM is not installed"),
-        (OLD_CPU, MANY, "transformers", "no NVIDIA GPU"),
+        (OLD_CPU, MANY, "transformers", "torch finds no NVIDIA GPU"),
     ],
 )
 def test_vllm_is_taken_only_where_it_repays_its_start(machine, workload, expected, reason) -> None:

@@ -129,14 +129,25 @@ def test_heavy_packages_are_imported_inside_functions() -> None:
 
 def loaded_by(code: str) -> set[str]:
     """Top-level packages that are loaded after running code in a fresh interpreter."""
+    return {name.split(".")[0] for name in modules_loaded_by(code)}
+
+
+def modules_loaded_by(code: str) -> list[str]:
     code += "; import sys; print(' '.join(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return {name.split(".")[0] for name in out.stdout.split()}
+    return out.stdout.split()
 
 
 def test_the_command_line_starts_without_heavy_packages() -> None:
     loaded = loaded_by("import slowthink.cli.app")
     assert loaded & {*HEAVY, "pyarrow", "numpy", "pydantic"} == set()
+
+
+def test_generating_needs_no_grader_tables_or_stages() -> None:
+    modules = "cli.generate", "pipeline.resolve", "sampling.sampler", "engines"
+    loaded = modules_loaded_by(f"import {', '.join(f'slowthink.{name}' for name in modules)}")
+    unused = ("slowthink.grading", "slowthink.stages", "pyarrow", "sympy", "math_verify", "aiohttp")
+    assert [name for name in loaded if name.startswith(unused)] == []
 
 
 def test_stages_can_be_planned_without_heavy_packages() -> None:

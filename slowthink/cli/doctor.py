@@ -133,5 +133,5 @@ def _check_recipe(name: str) -> list[Diagnosis]:
         return [Diagnosis(name="recipe", ok=False, seen=str(error))]
     return [
         Diagnosis(name="recipe", ok=True, seen=f"{name}: {', '.join(recipe.stages())}"),
-        Diagnosis(name="auto", ok=True, seen=choices),
+        Diagnosis(name="auto", ok=True, seen=choices or "no setting is auto"),
     ]

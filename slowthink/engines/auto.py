@@ -91,7 +91,7 @@ def choose_kind(config: EngineConfig, workload: Callable[[], Workload], machine:
         return Choice("transformers", "vLLM is not installed")
     gpus = _gpus_for(config, machine)
     if not gpus:
-        return Choice("transformers", "no NVIDIA GPU")
+        return Choice("transformers", "torch finds no NVIDIA GPU")
     work = workload()
     slow, fast = TRANSFORMERS_TOKENS_PER_SECOND, VLLM_TOKENS_PER_SECOND
     saved_seconds = work.num_tokens / slow - work.num_tokens / fast

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -169,6 +170,7 @@ def _serve(settings: Mapping[str, Any]) -> int:
         for name in settings["imports"]:
             with contextlib.suppress(ImportError):  # the stage reports what is missing
                 importlib.import_module(name)
+    gc.freeze()  # so that collections in a stage do not copy the pages that it shares
     server = os.getpid()
     for stage in iter(sys.stdin.readline, ""):
         with tempfile.TemporaryFile("w+", encoding="utf-8") as report:

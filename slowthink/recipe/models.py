@@ -2,7 +2,8 @@
 
 model_loading_settings(recipe, "filter")  # ("filter.domains", "filter.difficulty")
 
-Such a stage runs in its own process, so that its memory is free for the next model.
+Such a stage runs in its own process, so that its memory is free for the next model; so does trace,
+which loads a tokenizer.
 """
 
 from __future__ import annotations

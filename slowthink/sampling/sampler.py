@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slowthink.engines.session import Job, JobResult, Point, Session, closing_ids_after, cut_at
 from slowthink.environment import versions
@@ -19,7 +19,6 @@ from slowthink.errors import EngineError
 from slowthink.forcing.cuts import Cut, check_budget
 from slowthink.forcing.formats import TokenFormat, resolve_format
 from slowthink.forcing.prompts import prompt_ids
-from slowthink.grading import Grader
 from slowthink.recipe import ChatConfig, Recipe
 from slowthink.records import (
     Answer,
@@ -36,6 +35,9 @@ from slowthink.records import (
     item_seed,
 )
 from slowthink.sampling.ledger import Ledger
+
+if TYPE_CHECKING:
+    from slowthink.grading import Grader
 
 
 @dataclass(frozen=True, kw_only=True)
