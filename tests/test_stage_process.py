@@ -113,7 +113,7 @@ def test_server_and_stage_end_with_the_run_and_free_its_lock(root: Path, number)
 
 
 def wait_until(condition) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
