@@ -378,7 +378,7 @@ def _greedy_with_logprobs(
 
     engine = vllm._engine._engine  # the session returns no log-probabilities
     params = SamplingParams(
-        temperature=0.0, max_tokens=num_tokens, logprobs=5, detokenize=False,
+        temperature=0.0, max_tokens=num_tokens, ignore_eos=True, logprobs=5, detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )  # fmt: skip
     names = [f"logits-{index}" for index in range(len(prompts))]
