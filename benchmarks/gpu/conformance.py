@@ -1,9 +1,12 @@
 """Ids of vLLM in fp32 against the transformers engine, over the settings of
-`benchmarks.conformance`, and the measured error of the logits that says what a near tie is."""
+`benchmarks.conformance`, and the measured error of the logits that says what a near tie is.
+
+The checkout decides how precise fp32 is; the flags are recorded. TF32, in matrix products or in
+Triton's kernels, shows as an error of the logits above 1e-3 and so as wide near ties.
+"""
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import Any
 
@@ -29,7 +32,6 @@ _RESERVE_SECONDS = 8.0
 def measure(report: PartReport) -> None:
     """Compare the engines, one setting after the other, for as long as there is time."""
     use_vllm(report)
-    require_full_precision()
     model, num, cap = model_name(report), 3 if report.short else 8, 12 if report.short else 48
     vllm, embedded = open_engines(model)
     report.figures("engine", session_facts(vllm))
@@ -57,15 +59,6 @@ def measure(report: PartReport) -> None:
             continue
         report.figures(name, vars(comparison))
         report.headline(f"equal, {name}", _summary(comparison))
-
-
-def require_full_precision() -> None:
-    """Have fp32 mean fp32 in matrix products. Triton's `tl.dot` of two fp32 tensors is TF32 unless
-    this variable says otherwise; set it to tf32 to see by how much that is off."""
-    import torch
-
-    os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
-    torch.set_float32_matmul_precision("highest")
 
 
 def all_settings(cap: int) -> dict[str, dict[str, Any]]:
