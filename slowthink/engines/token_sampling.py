@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     import torch
 
 
+_NUCLEUS_IDS = 1024
+"""Number of ids that are sorted first to find the nucleus."""
+_ROWS_AT_ONCE = 4
+"""Rows that are sampled together on a CPU, so that their float64 copies stay in its cache."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draw:
     """How the token of one row is sampled."""
@@ -43,85 +49,124 @@ class SampledToken:
 def sample_tokens(
     logits_BV: torch.Tensor, draws: Sequence[Draw], *, triggers: frozenset[int] = frozenset()
 ) -> list[SampledToken]:
-    """Sample one token per row. `triggers`: ids whose probability is returned (costs a softmax)."""
+    """Sample one token per row. `triggers`: ids whose probability is returned (costs a softmax).
+
+    Rows are computed on the logits' device, all with equal settings at once, and copied together.
+    """
+    import torch
+
     logits_BV = logits_BV.float()
-    argmaxes = logits_BV.argmax(-1).tolist()
-    probabilities = _trigger_probabilities(logits_BV, draws, triggers)
-    tokens = [
-        _sample_token(logits_BV[row], draw, argmaxes[row])
-        if draw.sampling.temperature or draw.banned
-        else argmaxes[row]
-        for row, draw in enumerate(draws)
-    ]
-    return [SampledToken(*fields) for fields in zip(tokens, argmaxes, probabilities, strict=True)]
+    argmaxes_B = logits_BV.argmax(-1)
+    tokens_B, triggers_B = argmaxes_B, torch.zeros_like(argmaxes_B, dtype=torch.float64)
+    if triggers or any(draw.sampling.temperature or draw.banned for draw in draws):
+        tokens_B = argmaxes_B.clone()
+        for rows in _groups(draws, None if logits_BV.is_cuda else _ROWS_AT_ONCE):
+            index = slice(None) if len(rows) == len(draws) else rows
+            group = [draws[row] for row in rows]
+            tokens_B[index], triggers_B[index] = _sample_group(
+                logits_BV[index], argmaxes_B[index], group, sorted(triggers)
+            )
+    fields = torch.stack([tokens_B.double(), argmaxes_B.double(), triggers_B], 1).tolist()
+    return [SampledToken(int(token), int(argmax), p) for token, argmax, p in fields]
 
 
-def _sample_token(logits_V: torch.Tensor, draw: Draw, argmax: int) -> int:
-    if draw.sampling.temperature == 0:
-        return _argmax_without(logits_V, draw.banned) if argmax in draw.banned else argmax
-    probabilities_V = distribution(logits_V, draw.sampling)
-    if draw.banned:
-        probabilities_V[list(draw.banned)] = 0
-        if not float(probabilities_V.sum()):  # top-k, top-p or min-p left banned ids only
-            return _argmax_without(logits_V, draw.banned)
-    return _invert_cdf(probabilities_V, draw.uniform)
-
-
-def _argmax_without(logits_V: torch.Tensor, banned: frozenset[int]) -> int:
-    logits_V = logits_V.clone()
-    logits_V[list(banned)] = float("-inf")
-    return int(logits_V.argmax())
-
-
-def _invert_cdf(probabilities_V: torch.Tensor, uniform: float) -> int:
-    """The first id at which the cumulative probability exceeds `uniform` times the total."""
-    import torch
-
-    sums_V = probabilities_V.cumsum(-1)
-    target = torch.tensor(uniform * float(sums_V[-1]), dtype=sums_V.dtype, device=sums_V.device)
-    index = int(torch.searchsorted(sums_V, target, right=True))
-    if index >= len(sums_V) or not float(probabilities_V[index]):
-        index = int(probabilities_V.nonzero()[-1])  # only through rounding
-    return index
-
-
-def distribution(logits_V: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """P in float64, after temperature, min-p, top-k and top-p; temperature must be above 0."""
-    import torch
-
-    scaled_V = logits_V.double() / sampling.temperature
-    probabilities_V = torch.softmax(scaled_V, -1)
-    if sampling.min_p > 0:
-        probabilities_V[probabilities_V < sampling.min_p * probabilities_V.max()] = 0
-    if 0 < sampling.top_k < len(probabilities_V):
-        smallest = torch.topk(probabilities_V, sampling.top_k).values[-1]
-        probabilities_V[probabilities_V < smallest] = 0
-    if sampling.top_p < 1:
-        _keep_nucleus(probabilities_V, sampling.top_p)
-    return probabilities_V / probabilities_V.sum()
-
-
-def _keep_nucleus(probabilities_V: torch.Tensor, top_p: float) -> None:
-    """Zero all but the smallest set of most likely ids that has `top_p` of the probability."""
-    sorted_V, order_V = probabilities_V.sort(descending=True, stable=True)
-    sums_V = sorted_V.cumsum(-1) / sorted_V.sum()
-    outside_V = sums_V - sorted_V / sorted_V.sum() >= top_p
-    probabilities_V[order_V[outside_V]] = 0
-
-
-def _trigger_probabilities(
-    logits_BV: torch.Tensor, draws: Sequence[Draw], triggers: frozenset[int]
-) -> list[float]:
-    """P(any trigger) per row; of the softmax without temperature if the row is greedy."""
-    import torch
-
-    if not triggers:
-        return [0.0] * len(draws)
-    ids = sorted(triggers)
-    greedy = torch.softmax(logits_BV.double(), -1)[:, ids].sum(-1).tolist()
+def _groups(draws: Sequence[Draw], max_rows: int | None) -> list[list[int]]:
+    """Rows with equal settings, at most `max_rows` together."""
+    rows_of: dict[Sampling, list[int]] = {}
+    for row, draw in enumerate(draws):
+        rows_of.setdefault(draw.sampling, []).append(row)
     return [
-        float(distribution(logits_BV[row], draw.sampling)[ids].sum())
-        if draw.sampling.temperature
-        else greedy[row]
-        for row, draw in enumerate(draws)
+        rows[start : start + (max_rows or len(rows))]
+        for rows in rows_of.values()
+        for start in range(0, len(rows), max_rows or len(rows))
     ]
+
+
+def _sample_group(
+    logits_BV: torch.Tensor, argmaxes_B: torch.Tensor, draws: Sequence[Draw],
+    triggers: Sequence[int],
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Tokens (B,) of rows with equal settings, and the probability (B,) of the triggers: that of
+    the softmax without temperature if the rows are greedy."""
+    import torch
+
+    sampling = draws[0].sampling
+    triggers_B = torch.zeros_like(argmaxes_B, dtype=torch.float64)
+    likeliest_B = argmaxes_B
+    if any(draw.banned for draw in draws):
+        likeliest_B = _ban(logits_BV, draws, float("-inf")).argmax(-1)
+    if not sampling.temperature:
+        if triggers:
+            triggers_B = torch.softmax(logits_BV.double(), -1)[:, list(triggers)].sum(-1)
+        return likeliest_B, triggers_B
+    probabilities_BV = distribution(logits_BV, sampling)
+    if triggers:
+        triggers_B = probabilities_BV[:, list(triggers)].sum(-1)
+    probabilities_BV = _ban(probabilities_BV, draws, 0.0)
+    tokens_B, totals_B = _invert_cdf(probabilities_BV, [draw.uniform for draw in draws])
+    # top-k, top-p or min-p may have left banned ids only
+    return torch.where(totals_B > 0, tokens_B, likeliest_B), triggers_B
+
+
+def _ban(values_BV: torch.Tensor, draws: Sequence[Draw], value: float) -> torch.Tensor:
+    """The values, with those of each row's banned ids replaced."""
+    banned = [(row, id) for row, draw in enumerate(draws) for id in draw.banned]
+    if not banned:
+        return values_BV
+    rows, ids = map(list, zip(*banned, strict=True))
+    values_BV = values_BV.clone()
+    values_BV[rows, ids] = value
+    return values_BV
+
+
+def _invert_cdf(
+    probabilities_BV: torch.Tensor, uniforms: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first id (B,) at which the cumulative probability exceeds `uniform` times the total; and
+    the totals (B,)."""
+    import torch
+
+    sums_BV = probabilities_BV.cumsum(-1)
+    totals_B1 = sums_BV[:, -1:]
+    uniforms_B1 = torch.tensor(uniforms, dtype=torch.float64, device=sums_BV.device)[:, None]
+    index_B1 = torch.searchsorted(sums_BV, uniforms_B1 * totals_B1, right=True)
+    last_B1 = torch.searchsorted(sums_BV, totals_B1.contiguous())
+    index_B1 = torch.minimum(index_B1, last_B1)
+    is_possible_B1 = probabilities_BV.gather(1, index_B1) > 0  # false only through rounding
+    return torch.where(is_possible_B1, index_B1, last_B1)[:, 0], totals_B1[:, 0]
+
+
+def distribution(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """P (…, V) in float64 of logits (…, V), after temperature, min-p, top-k and top-p; temperature
+    must be above 0."""
+    import torch
+
+    p = torch.softmax(logits.double() / sampling.temperature, -1)
+    if sampling.min_p > 0:
+        p.masked_fill_(p < sampling.min_p * p.amax(-1, keepdim=True), 0)
+    if 0 < sampling.top_k < p.shape[-1]:
+        p.masked_fill_(p < torch.topk(p, sampling.top_k).values[..., -1:], 0)
+    if sampling.top_p < 1:
+        p = _nucleus(p, sampling.top_p)
+    return p / p.sum(-1, keepdim=True)
+
+
+def _nucleus(p: torch.Tensor, top_p: float) -> torch.Tensor:
+    """P with all but the smallest set of most likely ids that has `top_p` of it set to 0.
+
+    Of equal ids, the first are kept. Rarely more than `_NUCLEUS_IDS` are: only then all are sorted.
+    """
+    import torch
+
+    limits = top_p * p.sum(-1, keepdim=True)
+    for num_ids in (min(_NUCLEUS_IDS, p.shape[-1]), p.shape[-1]):
+        sorted_p = p.topk(num_ids).values
+        is_inside = sorted_p.cumsum(-1) - sorted_p < limits
+        if num_ids == p.shape[-1] or not bool(is_inside[..., -1].any()):
+            break
+    num_kept = is_inside.sum(-1, keepdim=True)
+    smallest = sorted_p.gather(-1, (num_kept - 1).clamp(min=0))
+    num_equal = num_kept - (sorted_p > smallest).sum(-1, keepdim=True)
+    is_equal = p == smallest
+    is_dropped = (p < smallest) | (is_equal & (is_equal.cumsum(-1, dtype=torch.int32) > num_equal))
+    return p.masked_fill_(is_dropped, 0)

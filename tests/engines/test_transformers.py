@@ -169,7 +169,7 @@ def test_samples_of_one_prompt_share_its_prefill_and_differ(session, make_proble
 
 def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> None:
     """`</think>` is three ordinary tokens here; a model that draws them ends its thinking."""
-    from slowthink.engines.transformers.decoding import DecodingRow, Prefilled
+    from slowthink.engines.transformers.decoding import DecodingRow
     from slowthink.forcing.machine import ForcingMachine
 
     request = make_request(session, QUESTIONS[0], make_problem, format="think-tags")
@@ -187,11 +187,11 @@ def test_a_delimiter_of_several_tokens_is_rolled_back(session, make_problem) -> 
     decoder = session._decoder
     machine = Prompted(rules, cap=20, waits=1)
     row = DecodingRow(
-        prefix=request.prompt_ids, machine=machine, sampling=Sampling(), uniform=lambda _: 0.0
-    )
+        prefix=request.prompt_ids, machine=machine, sampling=Sampling(), uniform=lambda _: 0.0,
+        max_tokens=len(request.prompt_ids) + 20,
+    )  # fmt: skip
     with torch.inference_mode():
-        kv, logits = decoder.prefill([row.tokens])
-        list(decoder.decode(Prefilled(rows=[row], kv=kv, logits=logits)))
+        list(decoder.decode([row]))
     text = session.tokenizer.decode(machine.ids)
     assert text.startswith("okWait")
     assert "</think>" not in text

@@ -1,16 +1,18 @@
-"""Keys and values of a batch of sequences that grow, shrink, fork and roll back.
+"""Keys and values of a batch: one slot per sequence, one column per position.
 
-A column of the buffers has one fed token per row; `positions_BN` is its position in the row's
-sequence, or -1 for a hole (padding, or a token rolled back). Holes are masked, so a row can be cut
-at any token, and answers branch off a chain without prefilling it again.
+The token at position p of the sequence in slot s is in column p of row s. What lies in later
+columns is masked and overwritten, so cutting a sequence, at a branch or a roll-back, means to feed
+its next token at an earlier position: nothing is copied. Buffers keep their addresses until
+`reserve` enlarges them, so that a forward pass can be captured in a CUDA graph.
 
-Legend: B rows, T tokens fed at once, N columns, H key heads, G query heads per key head, D head
-size.
+Legend: S slots, B rows fed, T tokens fed at once, N columns, H key heads, G query heads per key
+head, D head size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,146 +21,147 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 ATTENTION = "slowthink"
 """Name under which transformers knows `attend`."""
-_EXTRA_COLUMNS = 128
-"""Columns allocated in advance."""
+_COLUMNS_CLEARED = 64
+"""Columns that are cleared at once, when they are first read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The part of the buffers that a forward pass uses: `positions_BT` of the slots from
+    `first_slot` on are written, and their first `num_columns` columns are read."""
+
+    first_slot: int
+    positions_BT: torch.Tensor
+    num_columns: int
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]
-    """One layer's buffers; appending does not copy earlier columns."""
+    """One layer's buffers (S, H, N, D), allocated at its first update."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: KeyValues) -> None:
         super().__init__()
-        self.num_columns = 0
+        self.owner = owner
         self.buffers: list[torch.Tensor] = []
+        self.is_initialized = True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values (B, H, T, D); returns those of all columns."""
-        end = self.num_columns + key_states.shape[2]
-        if not self.buffers or self.buffers[0].shape[2] < end:
-            self._grow(key_states, end)
-        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:, :, self.num_columns : end] = states
-        self.num_columns = end
-        keys, values = (buffer[:, :, :end] for buffer in self.buffers)
+        """Write keys and values (B, H, T, D) to the window; returns those of its columns."""
+        window, states = self.owner.window, (key_states, value_states)
+        if not self.buffers:
+            self.buffers = [self.owner.allocate(new.shape[1], new.shape[3], new) for new in states]
+        B = key_states.shape[0]
+        rows_B1 = torch.arange(B, device=key_states.device)[:, None]
+        slots = slice(window.first_slot, window.first_slot + B)
+        for buffer, new in zip(self.buffers, states, strict=True):
+            by_column = buffer[slots].transpose(1, 2)
+            by_column.index_put_((rows_B1, window.positions_BT), new.transpose(1, 2))
+        keys, values = (buffer[slots, :, : window.num_columns] for buffer in self.buffers)
         return keys, values
 
-    def _grow(self, states: torch.Tensor, num_columns: int) -> None:
-        B, H, _, D = states.shape
-        buffers = [states.new_zeros(B, H, num_columns + _EXTRA_COLUMNS, D) for _ in range(2)]
-        for new, old in zip(buffers, self.buffers, strict=False):
-            new[:, :, : self.num_columns] = old[:, :, : self.num_columns]
-        self.buffers = buffers
-        self.is_initialized = True
-
     def get_seq_length(self) -> int:
-        """Number of filled columns."""
-        return self.num_columns
+        """Number of columns that the window reads."""
+        return self.owner.window.num_columns
 
 
 class KeyValues:
-    """The cache of one batch, with the position of every token in its row's sequence."""
+    """The buffers of all layers."""
 
-    def __init__(self, num_layers: int, num_rows: int, device: Any) -> None:
-        self.layers = [_Layer() for _ in range(num_layers)]
-        self.cache = Cache(layers=self.layers)
-        self.positions_BN = torch.empty(num_rows, 0, dtype=torch.long, device=device)
-
-    @property
-    def num_columns(self) -> int:
-        """Number of filled columns."""
-        return self.positions_BN.shape[1]
-
-    def append(self, positions_BT: torch.Tensor) -> torch.Tensor:
-        """Add the positions of T columns; returns their attention mask (B, 1, T, N + T).
-
-        A new token attends to its row's earlier tokens and itself: True in the mask.
-        """
-        old_BN = self.positions_BN
-        valid_BN = old_BN >= 0
-        T = positions_BT.shape[1]
-        causal_TT = torch.ones(T, T, dtype=torch.bool, device=old_BN.device).tril()
-        new_BTT = (positions_BT >= 0)[:, None, :] & causal_TT
-        # Padding attends to itself; without, its softmax would be NaN.
-        new_BTT |= torch.eye(T, dtype=torch.bool, device=old_BN.device)
-        mask_BTN = torch.cat([valid_BN[:, None, :].expand(-1, T, -1), new_BTT], -1)
-        self.positions_BN = torch.cat([old_BN, positions_BT], 1)
-        return mask_BTN[:, None]
-
-    def crop_row(self, row: int, length: int) -> None:
-        """Keep a row's first `length` tokens; later ones become holes."""
-        positions_N = self.positions_BN[row]
-        positions_N[positions_N >= length] = -1
-
-    def take(self, rows: Sequence[int]) -> KeyValues:
-        """Copy these rows (repeats allowed), without columns that are holes in all of them."""
-        index = torch.tensor(list(rows), dtype=torch.long, device=self.positions_BN.device)
-        positions = self.positions_BN[index]
-        columns = (positions >= 0).any(0).nonzero()[:, 0]
-        taken = KeyValues(len(self.layers), len(rows), self.positions_BN.device)
-        taken.positions_BN = positions[:, columns]
-        for old, new in zip(self.layers, taken.layers, strict=True):
-            states = (
-                buffer.index_select(0, index).index_select(2, columns) for buffer in old.buffers
-            )
-            new.update(*states)
-        return taken
-
-
-def join(caches: Sequence[KeyValues]) -> KeyValues:
-    """Join the rows of several caches, shorter ones padded with holes on the left."""
-    if len(caches) == 1:
-        return caches[0]
-    num_columns = max(kv.num_columns for kv in caches)
-    joined = KeyValues(len(caches[0].layers), 0, caches[0].positions_BN.device)
-    joined.positions_BN = torch.cat(
-        [_pad(kv.positions_BN, num_columns, dim=1, value=-1) for kv in caches]
-    )
-    for layer_index, layer in enumerate(joined.layers):
-        filled = [
-            [buffer[:, :, : kv.num_columns] for buffer in kv.layers[layer_index].buffers]
-            for kv in caches
-        ]
-        keys, values = (
-            torch.cat([_pad(states, num_columns, dim=2, value=0) for states in of_caches])
-            for of_caches in zip(*filled, strict=True)
+    def __init__(self, num_layers: int, device: Any) -> None:
+        self.window = Window(
+            first_slot=0,
+            positions_BT=torch.zeros(0, 0, dtype=torch.long, device=device),
+            num_columns=0,
         )
-        layer.update(keys, values)
-    return joined
+        self.num_slots, self.num_columns = 0, 0
+        self._num_cleared = 0
+        self.layers = [_Layer(self) for _ in range(num_layers)]
+        self.cache = Cache(layers=self.layers)
+
+    def reserve(self, num_slots: int, num_columns: int, *, num_kept: int = 0) -> bool:
+        """Provide this many slots and columns; returns whether the buffers were replaced.
+
+        The first `num_kept` slots keep their contents.
+        """
+        if num_slots <= self.num_slots and num_columns <= self.num_columns:
+            return False
+        self.num_slots = max(num_slots, num_kept)
+        self.num_columns = max(num_columns, self._num_cleared if num_kept else 0)
+        if not num_kept:
+            self._num_cleared = 0
+        for layer in self.layers:
+            old, layer.buffers = layer.buffers, []
+            for buffer in old if num_kept else ():
+                new = self.allocate(buffer.shape[1], buffer.shape[3], buffer)
+                columns = slice(self._num_cleared)
+                new[:num_kept, :, columns] = buffer[:num_kept, :, columns]
+                layer.buffers.append(new)
+        return True
+
+    def allocate(self, num_heads: int, head_size: int, like: torch.Tensor) -> torch.Tensor:
+        """A buffer (S, H, N, D). Only the columns that are read are cleared: on a CPU, the memory
+        of the others is not used."""
+        buffer = like.new_empty(self.num_slots, num_heads, self.num_columns, head_size)
+        buffer[:, :, : self._num_cleared] = 0
+        return buffer
+
+    def use(self, window: Window) -> None:
+        """Set the window of the next forward pass."""
+        self.window = window
+        if window.num_columns > self._num_cleared:
+            start, end = self._num_cleared, min(_round_up(window.num_columns), self.num_columns)
+            for layer in self.layers:
+                for buffer in layer.buffers:
+                    buffer[:, :, start:end] = 0
+            self._num_cleared = end
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int], num_columns: int) -> None:
+        """Copy the first columns of some slots to others."""
+        if not sources:
+            return
+        for layer in self.layers:
+            for buffer in layer.buffers:
+                buffer[list(targets), :, :num_columns] = buffer[list(sources), :, :num_columns]
 
 
-def _pad(tensor: torch.Tensor, length: int, *, dim: int, value: int) -> torch.Tensor:
-    """Pad a dimension on the left."""
-    shape = list(tensor.shape)
-    shape[dim] = length - tensor.shape[dim]
-    return torch.cat([tensor.new_full(shape, value), tensor], dim) if shape[dim] else tensor
+def _round_up(num_columns: int) -> int:
+    return -(-num_columns // _COLUMNS_CLEARED) * _COLUMNS_CLEARED
 
 
-def additive_mask(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The mask as a tensor to add to attention scores: 0 if True, otherwise minus infinity."""
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
-        ~mask, float("-inf")
-    )
+def causal_mask(positions_BT: torch.Tensor, num_columns: int, dtype: torch.dtype) -> torch.Tensor:
+    """The mask (B, 1, T, N) to add to attention scores: 0 up to a token's own column, then minus
+    infinity."""
+    columns_N = torch.arange(num_columns, device=positions_BT.device)
+    later_BTN = columns_N > positions_BT[:, :, None]
+    mask = torch.zeros(later_BTN.shape, dtype=dtype, device=positions_BT.device)
+    return mask.masked_fill_(later_BTN, float("-inf"))[:, None]
 
 
 def attend(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-    attention_mask: torch.Tensor, scaling: float | None = None, **_: Any,
+    attention_mask: torch.Tensor, scaling: float | None = None,
+    spans: Sequence[tuple[slice, int]] = (), **_: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
     """Grouped-query attention as scaled dot-product attention over H heads of G * T queries.
 
-    So keys and values are read once, not repeated for each query head.
+    So keys and values are read once, not repeated for each query head. `spans` are consecutive rows
+    with the number of columns that they need; without, all rows read all columns.
     """
     B, heads, T, D = query.shape
     H = key.shape[1]
     G = heads // H
     grouped = query.reshape(B, H, G * T, D)
     mask = attention_mask if T == 1 else attention_mask.repeat(1, 1, G, 1)
-    out = torch.nn.functional.scaled_dot_product_attention(
-        grouped, key, value, attn_mask=mask, scale=scaling
-    )
-    return out.reshape(B, heads, T, D).transpose(1, 2).contiguous(), None
+    outs = [
+        torch.nn.functional.scaled_dot_product_attention(
+            grouped[rows], key[rows, :, :width], value[rows, :, :width],
+            attn_mask=mask[rows, ..., :width], scale=scaling,
+        )
+        for rows, width in spans or [(slice(B), key.shape[2])]
+    ]  # fmt: skip
+    out = outs[0] if len(outs) == 1 else torch.cat(outs)
+    return out.reshape(B, heads, T, value.shape[3]).transpose(1, 2).contiguous(), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend)

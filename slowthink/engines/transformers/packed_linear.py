@@ -9,6 +9,8 @@ the same bits.
 
 from __future__ import annotations
 
+import platform
+
 import torch
 
 _LAYOUT_ROWS = 32
@@ -44,9 +46,13 @@ def pack(model: torch.nn.Module) -> None:
 
 
 def can_pack(model: torch.nn.Module) -> bool:
-    """Whether the model is bfloat16 on a CPU that computes in bfloat16."""
+    """Whether the model is float32 on an x86 CPU, or bfloat16 on one that computes in it."""
     parameter = next(model.parameters())
-    if parameter.device.type != "cpu" or parameter.dtype != torch.bfloat16:
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    if parameter.device.type != "cpu" or not is_x86:
         return False
-    has_operator: bool = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return has_operator and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    if parameter.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return parameter.dtype == torch.float32

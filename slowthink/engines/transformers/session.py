@@ -99,20 +99,25 @@ class TransformersSession:
             self._queue.pop(key, None)
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
-        """Run the next batch until a job is finished or `checkpoint_seconds` have passed."""
+        """Run batches until a job is finished or `checkpoint_seconds` have passed."""
         import torch
 
+        results: list[JobResult] = []
+        with torch.inference_mode():
+            while not results and (self._batch is not None or self._queue):
+                results = self._run_batch()
+        return results
+
+    def _run_batch(self) -> list[JobResult]:
+        """Run the current or next batch until a result is due."""
         if self._batch is None:
-            if not self._queue:
-                return []
             self._batch = self._next_batch()
             self._steps = self._batch.run()
         start_time = time.monotonic()
-        with torch.inference_mode():
-            for _ in self._steps:
-                is_due = time.monotonic() - start_time >= self.checkpoint_seconds
-                if is_due or self._batch.has_finished_job:
-                    return self._batch.results()
+        for _ in self._steps:
+            is_due = time.monotonic() - start_time >= self.checkpoint_seconds
+            if is_due or self._batch.has_finished_job:
+                return self._batch.results()
         batch, self._batch = self._batch, None
         return batch.results()
 

@@ -1,0 +1,161 @@
+"""The forward pass that feeds one token per row, with fixed shapes: on CUDA, as graphs.
+
+Eagerly, a decoding step on a fast card is nearly all launching of kernels. A captured one is a
+single launch, but its shapes and addresses are fixed: batch sizes and numbers of columns are
+rounded up to a few (`bucket`), inputs and logits have buffers of their own, and nothing inside may
+wait for the device. Without CUDA the same pass runs uncaptured, which the tests use.
+
+    step = StaticStep(forward, device)
+    logits_BV = step(ids, positions)    # of len(ids) rows; valid until the next call
+
+A graph is captured at the second use of its shape; the first runs eagerly, which also sets up
+cuBLAS. It is checked for synchronisation (`RefuseSynchronisation`); a model that synchronises is
+never captured. At most `MAX_GRAPHS` graphs are kept. They share one memory pool, so they need the
+intermediate tensors of the largest only.
+
+Legend: B rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+MAX_GRAPHS = 32
+"""Number of captured graphs; the one used least recently is dropped."""
+MIN_COLUMNS = 128
+
+Forward = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""ids (B, 1), positions (B, 1) and a number of columns → logits (B, V)."""
+
+
+def bucket(number: int, smallest: int = 1) -> int:
+    """The next number of the form 2^n or 3 * 2^n from `smallest` on: at most 1.5 times as large,
+    except below it."""
+    size = smallest
+    while size < number:
+        size = size * 3 // 2 if size & (size - 1) == 0 and size > 1 else -(-size * 4 // 3)
+    return size
+
+
+class StaticStep:
+    """Runs a forward pass of one token per row with static inputs; see the module's docstring."""
+
+    def __init__(self, forward: Forward, device: torch.device) -> None:
+        self._forward = forward
+        self._on_cuda = device.type == "cuda"
+        self._device = device
+        self._inputs = torch.zeros(2, 0, dtype=torch.long, device=device)
+        self._host_inputs = torch.zeros(2, 0, dtype=torch.long)
+        self._inputs_copied: Any = None
+        if self._on_cuda:
+            self._inputs_copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._logits = torch.zeros(0, device=device)
+        self._graphs: dict[tuple[int, int], Any] = {}
+        """Graphs by number of rows and of columns, the last used last; None before capture."""
+        self._pool: Any = None
+        self.refusal: str | None = None
+        """Why the model cannot be captured."""
+
+    def clear(self) -> None:
+        """Drop all graphs: buffers that they use were replaced."""
+        self._graphs.clear()
+
+    def __call__(self, ids: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
+        """Logits (B, V) after these tokens; a buffer that the next call overwrites."""
+        shape = bucket(len(ids)), bucket(max(positions) + 1, MIN_COLUMNS)
+        self._copy_inputs(ids, positions, shape[0])
+        if self._logits.shape[0] < shape[0] or shape not in self._graphs:
+            self._first_run(shape)
+        elif not self._on_cuda or self.refusal:
+            self._run(shape)
+        else:
+            graph = self._graphs.pop(shape) or self._capture(shape)
+            self._graphs[shape] = graph
+            graph.replay()
+        return self._logits[: len(ids)]
+
+    def _copy_inputs(self, ids: Sequence[int], positions: Sequence[int], num_rows: int) -> None:
+        """Fill the input buffers; further rows feed id 0 to the first column of a free slot."""
+        if self._inputs.shape[1] < num_rows:
+            self.clear()
+            self._inputs = torch.zeros(2, num_rows, dtype=torch.long, device=self._device)
+            self._host_inputs = torch.zeros(2, num_rows, dtype=torch.long)
+            if self._on_cuda:
+                self._host_inputs = self._host_inputs.pin_memory()
+        if self._inputs_copied is not None:
+            self._inputs_copied.synchronize()
+        self._host_inputs.zero_()
+        self._host_inputs[:, : len(ids)] = torch.tensor([ids, positions])
+        self._inputs.copy_(self._host_inputs, non_blocking=True)
+        if self._inputs_copied is not None:
+            self._inputs_copied.record()
+
+    def _first_run(self, shape: tuple[int, int]) -> None:
+        """Run a shape eagerly and refuse operations that synchronise."""
+        num_rows, num_columns = shape
+        ids_B1, positions_B1 = self._views(num_rows)
+        if self.refusal is None:
+            try:
+                with RefuseSynchronisation():  # type: ignore[no-untyped-call]
+                    logits_BV = self._forward(ids_B1, positions_B1, num_columns)
+            except SynchronisationError as error:
+                self.refusal = str(error)
+        if self.refusal is not None:
+            logits_BV = self._forward(ids_B1, positions_B1, num_columns)
+        if self._logits.shape[0] < num_rows:
+            self.clear()
+            self._logits = torch.empty_like(logits_BV)
+        self._logits[:num_rows].copy_(logits_BV)
+        self._graphs[shape] = None
+        if len(self._graphs) > MAX_GRAPHS:
+            del self._graphs[next(iter(self._graphs))]
+
+    def _run(self, shape: tuple[int, int]) -> None:
+        """What is captured."""
+        num_rows, num_columns = shape
+        self._logits[:num_rows].copy_(self._forward(*self._views(num_rows), num_columns))
+
+    def _views(self, num_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._inputs[0, :num_rows, None], self._inputs[1, :num_rows, None]
+
+    def _capture(self, shape: tuple[int, int]) -> Any:
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            self._run(shape)
+        return graph
+
+
+class SynchronisationError(RuntimeError):
+    """An operation that cannot be captured in a CUDA graph."""
+
+
+class RefuseSynchronisation(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Raises SynchronisationError for operations that wait for the device: they copy to the host,
+    or the shape of their result depends on values."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation if it may be captured."""
+        name = func.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        )
+        if name in _SYNCHRONISING or by_mask:
+            raise SynchronisationError(f"the model's forward pass calls `{name}`")
+        out = func(*args, **(kwargs or {}))
+        devices = {x.device for x in (*args, out) if isinstance(x, torch.Tensor) and x.dim()}
+        if len(devices) > 1:
+            raise SynchronisationError(f"the model's forward pass copies to a device: `{name}`")
+        return out
+
+
+_SYNCHRONISING = frozenset({
+    "_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "unique_dim",
+    "_unique", "_unique2", "unique_consecutive", "repeat_interleave", "bincount", "allclose",
+})  # fmt: skip

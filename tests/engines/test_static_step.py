@@ -1,0 +1,184 @@
+"""Steps of fixed shapes, as CUDA graphs capture them: same ids as exact shapes, nothing that waits.
+
+Without CUDA the same code runs uncaptured; only `_capture` itself and the replay need a card.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+torch = pytest.importorskip("torch")
+
+from benchmarks import sweep
+from slowthink.engines.session import Point, generate
+from slowthink.engines.transformers.decoding import Decoder, DecodingRow
+from slowthink.engines.transformers.session import TransformersSession
+from slowthink.engines.transformers.static_step import (
+    RefuseSynchronisation,
+    StaticStep,
+    SynchronisationError,
+    bucket,
+)
+from slowthink.forcing.machine import AnswerMachine
+from slowthink.recipe import EngineConfig
+from slowthink.records import Sampling
+from tests.tiny import END_PROBABILITY
+
+LOAD = sweep.Workload(
+    caps=(4, 16, 64, 110), waits=(1, 2), num_questions=4, minimum=40,
+    end_probability=END_PROBABILITY, answer_tokens=6,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small layers gain nothing from a second thread, which waits on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_model():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from slowthink.engines.transformers.kv_cache import ATTENTION
+
+    torch.manual_seed(0)
+    config = LlamaConfig(**{
+        "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+        "initializer_range": 0.6,
+    })  # fmt: skip
+    config._attn_implementation = ATTENTION
+    return LlamaForCausalLM(config).eval()
+
+
+def make_row(prompt: tuple[int, ...], num_tokens: int, sampling: Sampling) -> DecodingRow:
+    machine = AnswerMachine(max_tokens=num_tokens, eos_ids=frozenset({3}))
+    return DecodingRow(
+        prefix=prompt, machine=machine, sampling=sampling, max_tokens=len(prompt) + num_tokens,
+        uniform=lambda key: (key[0] * 0.37 + prompt[0] * 0.11) % 1,
+    )  # fmt: skip
+
+
+def decode(model, sampling: Sampling, *, static: bool, together: bool = True) -> list[list[int]]:
+    """Tokens of rows with prompts and lengths that differ, by the row."""
+    rows = [
+        make_row(tuple(range(number + 4, 6 + 3 * number)), 4 + 17 * number % 30, sampling)
+        for number in range(1, 6)
+    ]
+    late = [make_row((9,) * length, 8, sampling) for length in (1, 140)]
+    remaining = list(late)
+
+    def admit(num_free, num_running):
+        return [remaining.pop()] if remaining else []
+
+    with torch.inference_mode():
+        if together:
+            list(Decoder(model, "cpu", static=static).decode(rows, admit))
+        else:
+            for row in (*rows, *late):
+                list(Decoder(model, "cpu", static=static).decode([row]))
+    return [row.machine.ids for row in (*rows, *late)]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0, top_p=0.9)])
+def test_rows_that_join_and_leave_decode_as_alone_whatever_the_shapes(sampling) -> None:
+    model = make_model()
+    alone = decode(model, sampling, static=False, together=False)
+    assert max(map(len, alone)) > 20
+    assert decode(model, sampling, static=False) == alone
+    assert decode(model, sampling, static=True) == alone
+
+
+def test_the_next_tokens_of_a_whole_forward_pass_are_decoded() -> None:
+    model = make_model()
+    row = make_row((5, 6, 7), 15, Sampling())
+    with torch.inference_mode():
+        list(Decoder(model, "cpu", static=True).decode([row]))
+        ids = torch.tensor([row.tokens])
+        mask = torch.zeros(len(row.tokens), len(row.tokens)).masked_fill_(
+            torch.ones(len(row.tokens), len(row.tokens)).triu(1) > 0, float("-inf")
+        )
+        logits = model(input_ids=ids, attention_mask=mask[None, None], use_cache=False).logits[0]
+    assert row.machine.ids == logits[2:-1].argmax(-1).tolist()
+
+
+def test_shapes_are_few_and_graphs_are_bounded() -> None:
+    sizes = sorted({bucket(number) for number in range(1, 257)})
+    assert sizes == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
+    assert {bucket(number, 128) for number in (1, 128)} == {128}
+    assert bucket(129, 128) == 192
+    decoder = Decoder(make_model(), "cpu", static=True)
+    with torch.inference_mode():
+        list(decoder.decode([make_row((5,) * (120 + n), 2 * n + 6, Sampling()) for n in range(12)]))
+    step = decoder.static_step
+    assert step is not None and step.refusal is None
+    assert len(step._graphs) > 3
+    assert set(step._graphs) <= {(r, c) for r in sizes for c in (128, 192, 256)}
+
+
+def test_what_is_captured_neither_waits_for_the_device_nor_depends_on_values() -> None:
+    """Of the whole pass, cache and attention included; each shape's first run checks it again."""
+    decoder = Decoder(make_model(), "cpu", static=True)
+    row = make_row((5, 6, 7), 4, Sampling())
+    with torch.inference_mode():
+        list(decoder.decode([row]))
+        step = decoder.static_step
+        with RefuseSynchronisation():
+            step._run((1, 128))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x.max().item(), lambda x: x.nonzero(), lambda x: x[x > 0],
+        lambda x: bool((x > 0).any()), lambda x: x.unique(), lambda x: x.to("meta"),
+    ],
+)  # fmt: skip
+def test_operations_that_wait_for_the_device_are_refused(operation) -> None:
+    with pytest.raises(SynchronisationError), RefuseSynchronisation():
+        operation(torch.arange(3.0))
+
+
+def test_a_model_that_synchronises_is_decoded_eagerly() -> None:
+    calls = []
+
+    def forward(ids, positions, num_columns):
+        calls.append(num_columns)
+        return torch.full((len(ids), 5), float(ids.max()))
+
+    step = StaticStep(forward, torch.device("cpu"))
+    assert step([2, 3, 4, 5, 1], [1, 2, 3, 4, 5]).tolist() == [[5.0] * 5] * 5
+    assert step.refusal == "the model's forward pass calls `_local_scalar_dense`"
+    assert step([7], [200]).tolist() == [[7.0] * 5]
+    assert calls == [128, 128, 256]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0)])
+def test_a_sweep_with_branches_is_the_same_on_static_steps(tiny_model, sampling) -> None:
+    results = []
+    for static in (False, True):
+        config = EngineConfig(dtype="float32", batch_size=3, reproducible=False)
+        with TransformersSession(tiny_model, config) as session:
+            session._decoder = Decoder(session._decoder.model, "cpu", static=static)
+            jobs = [
+                replace(job, request=replace(job.request, sampling=sampling), points=points)
+                for job in sweep.make_jobs(session, LOAD)
+                for points in (LOAD.points, (*LOAD.points[:3], Point(90, 1)))
+            ]
+            jobs = [
+                replace(job, request=replace(job.request, sample=i)) for i, job in enumerate(jobs)
+            ]
+            generated = {result.key: result for result in generate(session, jobs)}
+            results.append({key: (r.chain, set(r.answers)) for key, r in generated.items()})
+            if static:
+                assert session._decoder.static_step.refusal is None
+    assert len(results[0]) == len(jobs)
+    assert results[0] == results[1]
