@@ -13,7 +13,7 @@ import time
 from typing import Any, Literal
 
 from benchmarks.command import main, spread
-from benchmarks.forcing import CONTEXT, MODEL, Load, _num_tokens, _run_jobs
+from benchmarks.forcing import CONTEXT, MODEL, Load, make_requests, num_tokens, run_requests
 from slowthink.engines import open_session
 from slowthink.engines.session import Session
 from slowthink.recipe import EngineConfig, VllmConfig
@@ -46,9 +46,10 @@ def run(
 
 
 def _tokens_per_second(session: Session, load: Load) -> float:
+    requests = make_requests(session, load)
     started = time.process_time()
-    num_tokens = sum(_num_tokens(result) for result in _run_jobs(session, load))
-    return num_tokens / (time.process_time() - started)
+    total = sum(map(num_tokens, run_requests(session, requests, load)))
+    return total / (time.process_time() - started)
 
 
 if __name__ == "__main__":

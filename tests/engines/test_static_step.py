@@ -16,13 +16,18 @@ torch = pytest.importorskip("torch")
 from benchmarks import sweep
 from slowthink.engines.session import Point, generate
 from slowthink.engines.transformers.decoding import Decoder, DecodingRow
-from slowthink.engines.transformers.session import TransformersSession
+from slowthink.engines.transformers.session import (
+    TransformersSession,
+    _notify_of_idle_cards,
+    pick_device,
+)
 from slowthink.engines.transformers.static_step import (
     RefuseSynchronisation,
     StaticStep,
     SynchronisationError,
     bucket,
 )
+from slowthink.errors import ConfigError
 from slowthink.forcing.machine import AnswerMachine
 from slowthink.recipe import EngineConfig
 from slowthink.records import Sampling
@@ -182,3 +187,22 @@ def test_a_sweep_with_branches_is_the_same_on_static_steps(tiny_model, sampling)
                 assert session._decoder.static_step.refusal is None
     assert len(results[0]) == len(jobs)
     assert results[0] == results[1]
+
+
+def test_a_card_that_is_not_there_is_refused_with_what_to_do(monkeypatch) -> None:
+    with pytest.raises(ConfigError, match=r"`cuda:1`, but torch finds (no|\d+) CUDA device"):
+        pick_device(f"cuda:{max(1, torch.cuda.device_count())}")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert pick_device("cuda:7") == "cuda:7"
+    with pytest.raises(ConfigError, match=r"`cuda:8`, but torch finds 8 .*CUDA_VISIBLE_DEVICES"):
+        pick_device("cuda:8")
+
+
+def test_cards_that_stay_idle_are_reported(monkeypatch) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    _notify_of_idle_cards(torch.device("cpu"), messages.append)
+    assert messages == []
+    _notify_of_idle_cards(torch.device("cuda", 0), messages.append)
+    assert "one of 8 CUDA devices, cuda:0" in messages[0]
+    assert "engine.vllm.tensor_parallel_size=N" in messages[0]

@@ -92,3 +92,29 @@ def test_end_probability_is_that_of_the_triggers() -> None:
     drawn = sample_tokens(LOGITS[None], [Draw(Sampling(), 0.0)], triggers=frozenset({1, 2}))[0]
     p = torch.softmax(LOGITS, -1)
     assert drawn.trigger_probability == pytest.approx(float(p[1] + p[2]))
+
+
+def test_rows_sampled_together_are_those_sampled_alone() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(40, 3000)
+    draws = [
+        Draw([Sampling(), *SAMPLINGS][row % 6], row / 40, frozenset({row} if row % 4 else {}))
+        for row in range(40)
+    ]
+    together = sample_tokens(logits, draws, triggers=frozenset({7, 8}))
+    for row, draw in enumerate(draws):
+        (alone,) = sample_tokens(logits[row : row + 1], [draw], triggers=frozenset({7, 8}))
+        assert together[row] == alone
+        assert alone.token not in draw.banned
+
+
+@pytest.mark.parametrize("num_ids", [10, 5000])
+def test_of_equally_likely_ids_the_first_are_the_nucleus(num_ids) -> None:
+    """5,000: more than are sorted first."""
+    logits = torch.zeros(num_ids)
+    logits[-1] = 1.0
+    p = distribution(logits, Sampling(temperature=1.0, top_p=0.5))
+    rest = math.e + num_ids - 1
+    num_kept = math.ceil(0.5 * rest - math.e)
+    assert p[:num_kept].gt(0).all() and p[-1] > 0
+    assert not p[num_kept:-1].any()

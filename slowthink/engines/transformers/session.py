@@ -33,6 +33,10 @@ from slowthink.records import Cost
 if TYPE_CHECKING:
     from slowthink.engines.transformers.batch import Batch
 
+_USE_SEVERAL_CARDS = (
+    "Choose it by CUDA_VISIBLE_DEVICES or engine.device; to use several: --set engine.kind=vllm "
+    "--set engine.vllm.tensor_parallel_size=N"
+)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Constants of glibc's malloc.h."""
 
@@ -54,6 +58,7 @@ class TransformersSession:
         keep_freed_memory()
         folder = resolve_model(name, revision, notify=notify)
         model = _load(library, folder, config)
+        _notify_of_idle_cards(model.device, notify)
         self.tokenizer = library.AutoTokenizer.from_pretrained(folder)
         self._decoder = Decoder(model, model.device)
         self._batch_size, self._batch_tokens = config.batch_size, config.batch_tokens
@@ -173,24 +178,50 @@ def _load(library: Any, folder: Path, config: EngineConfig) -> Any:
     model = library.AutoModelForCausalLM.from_pretrained(
         folder, dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION
     )
-    model = model.to(pick_device(config.device)).eval()
+    device = pick_device(config.device)
+    try:
+        model = model.to(device).eval()
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"{folder}: the model does not fit in the memory of {device}; the transformers engine "
+            f"uses one card. {_USE_SEVERAL_CARDS}"
+        ) from None
     pack(model)
     return model
 
 
 def pick_device(device: str) -> str:
-    """The configured device; `auto`: the best one. Raises ConfigError if it is unavailable."""
+    """The configured device; `auto`: the best one, of several cards the first. Raises ConfigError
+    if it is unavailable."""
     import torch
 
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    num_cards = torch.cuda.device_count() if device.startswith("cuda") else 1
+    if not num_cards:
         raise ConfigError(
             f"engine.device: `{device}`, but torch finds no CUDA device. Use `auto` or `cpu`."
         )
+    if (torch.device(device).index or 0) >= num_cards:
+        raise ConfigError(
+            f"engine.device: `{device}`, but torch finds {num_cards} CUDA devices, numbered from "
+            "0. Use one of them, or set CUDA_VISIBLE_DEVICES."
+        )
     return device
+
+
+def _notify_of_idle_cards(device: Any, notify: Callable[[str], None]) -> None:
+    """Report the cards that this engine leaves idle."""
+    import torch
+
+    num_cards = torch.cuda.device_count() if device.type == "cuda" else 1
+    if num_cards > 1:
+        notify(
+            f"engine: transformers uses one of {num_cards} CUDA devices, {device}. "
+            f"{_USE_SEVERAL_CARDS}"
+        )
 
 
 def keep_freed_memory() -> None:

@@ -125,7 +125,7 @@ class StaticStep:
     def _capture(self, shape: tuple[int, int]) -> Any:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             self._run(shape)
         return graph
 
