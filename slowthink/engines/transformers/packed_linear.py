@@ -1,7 +1,7 @@
 """Linear layers with weights in oneDNN's packed layout: for bfloat16 and float32 on x86 CPUs.
 
 In each call, torch packs a bfloat16 weight again; for a few rows that takes longer than the
-product. Packing it once makes 1 to 48 rows of SmolLM2's layers 1.2 to 2.3 times as fast (two cores),
+product. Packing it once makes 1 to 48 rows of SmolLM2's layers 1.2 to 2.3 times as fast (2 cores),
 with the same bits. A float32 product is MKL's in torch; oneDNN's, packed, is 1.1 to 2.1 times as
 fast for 1 to 32 rows (one core with AVX-512; 1.2 times for 32 rows with AVX2), with other rounding.
 
