@@ -144,6 +144,7 @@ def test_what_is_captured_neither_waits_for_the_device_nor_depends_on_values() -
     [
         lambda x: x.max().item(), lambda x: x.nonzero(), lambda x: x[x > 0],
         lambda x: bool((x > 0).any()), lambda x: x.unique(), lambda x: x.to("meta"),
+        lambda x: x.sum().to("meta"),
     ],
 )  # fmt: skip
 def test_operations_that_wait_for_the_device_are_refused(operation) -> None:

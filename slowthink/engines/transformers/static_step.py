@@ -18,6 +18,7 @@ Legend: B rows, V vocabulary.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,9 +74,7 @@ class StaticStep:
         elif not self._on_cuda or self.refusal:
             self._run(shape)
         else:
-            graph = self._graphs.pop(shape) or self._capture(shape)
-            self._graphs[shape] = graph
-            graph.replay()
+            self._replay(shape)
         return self._logits[: len(ids)]
 
     def _copy_inputs(self, ids: Sequence[int], positions: Sequence[int], num_rows: int) -> None:
@@ -103,7 +102,7 @@ class StaticStep:
                 with RefuseSynchronisation():  # type: ignore[no-untyped-call]
                     logits_BV = self._forward(ids_B1, positions_B1, num_columns)
             except SynchronisationError as error:
-                self.refusal = str(error)
+                self._refuse(error)
         if self.refusal is not None:
             logits_BV = self._forward(ids_B1, positions_B1, num_columns)
         if self._logits.shape[0] < num_rows:
@@ -122,12 +121,33 @@ class StaticStep:
     def _views(self, num_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self._inputs[0, :num_rows, None], self._inputs[1, :num_rows, None]
 
+    def _replay(self, shape: tuple[int, int]) -> None:
+        """Run a shape's graph; capture it first if it has none."""
+        try:
+            graph = self._graphs.pop(shape) or self._capture(shape)
+        except RuntimeError as error:  # an operation that `RefuseSynchronisation` does not know
+            self._refuse(error)
+            self._graphs[shape] = None
+            self._run(shape)
+        else:
+            self._graphs[shape] = graph
+            graph.replay()
+
     def _capture(self, shape: tuple[int, int]) -> Any:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             self._run(shape)
         return graph
+
+    def _refuse(self, error: RuntimeError) -> None:
+        self.refusal = str(error)
+        if self._on_cuda:
+            warnings.warn(
+                f"decoding without CUDA graphs, so slowly: {error}. Use engine.kind: vllm if speed "
+                "matters.",
+                stacklevel=2,
+            )
 
 
 class SynchronisationError(RuntimeError):
@@ -149,7 +169,9 @@ class RefuseSynchronisation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in _SYNCHRONISING or by_mask:
             raise SynchronisationError(f"the model's forward pass calls `{name}`")
         out = func(*args, **(kwargs or {}))
-        devices = {x.device for x in (*args, out) if isinstance(x, torch.Tensor) and x.dim()}
+        copies = name in ("copy_", "_to_copy")  # other operations take numbers from the host
+        tensors = [x for x in (*args, out) if isinstance(x, torch.Tensor) and (copies or x.dim())]
+        devices = {x.device for x in tensors}
         if len(devices) > 1:
             raise SynchronisationError(f"the model's forward pass copies to a device: `{name}`")
         return out
