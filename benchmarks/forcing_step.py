@@ -13,6 +13,7 @@ temperature and top-p.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.command import device_name, spread, synchronise
@@ -40,7 +41,7 @@ def step_overhead(
     figures: dict[str, Any] = {}
     for kind, sampling in KINDS.items():
         num_steps = min(steps, 5) if kind == "sampled" else steps
-        host, whole = _step_microseconds(
+        host, whole = step_microseconds(
             kind, sampling, tokenizer, batch=batch, vocabulary=vocabulary, num_steps=num_steps
         )
         figures[f"step_microseconds_{kind}"] = spread(whole)
@@ -49,7 +50,7 @@ def step_overhead(
     return figures | settings
 
 
-def _step_microseconds(
+def step_microseconds(
     kind: str,
     sampling: Sampling | None,
     tokenizer: Any,
@@ -57,6 +58,7 @@ def _step_microseconds(
     batch: int,
     vocabulary: int,
     num_steps: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[float], list[float]]:
     """Microseconds of each step on the host, and until the device has done it."""
     import torch
@@ -72,13 +74,13 @@ def _step_microseconds(
     host, whole = [], []
     for _ in range(num_steps + 3):  # three to warm up
         synchronise()
-        started = time.perf_counter()
+        started = clock()
         stepper.collect_outputs()
         if rows:
             stepper.edit_logits(logits_BV, enumerate(rows))
-        host.append(1e6 * (time.perf_counter() - started))
+        host.append(1e6 * (clock() - started))
         synchronise()
-        whole.append(1e6 * (time.perf_counter() - started))
+        whole.append(1e6 * (clock() - started))
         for row in rows:
             row.outputs.append(5)
     return host[3:], whole[3:]

@@ -334,10 +334,10 @@ def closing_ids_after(
     return token_format.closing_ids(cut.ids, natural=natural, cue=cue)
 
 
-def draw_uniform(seed: int, sample: int, *draw_key: object) -> float:
+def draw_uniform(seed: int, *draw_key: object) -> float:
     """The number in [0, 1) that decides one draw: a hash of a request's seed, its sample index and
     the `draw_key` of the draw within it."""
-    data = repr((seed, sample, *draw_key)).encode()
+    data = repr((seed, *draw_key)).encode()
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") / 2**64
 
 

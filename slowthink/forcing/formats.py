@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 from slowthink.errors import ConfigError, did_you_mean
@@ -95,6 +96,8 @@ class TokenFormat:
     eos_ids: frozenset[int]
     encode: Callable[[str], tuple[int, ...]]
     decode: Callable[[Sequence[int]], str]
+    ends_line: Callable[[int], bool]
+    """Whether a token's text ends with a newline."""
 
     @property
     def has_delimiter(self) -> bool:
@@ -118,8 +121,9 @@ class TokenFormat:
     def _newline_after(self, thinking_ids: Sequence[int]) -> tuple[int, ...]:
         if not self.format.newline_before_forced_end:
             return ()
-        last_text = self.decode(thinking_ids[-1:]) if thinking_ids else (self.format.start or "\n")
-        return () if last_text.endswith("\n") else self.newline_ids
+        if thinking_ids:
+            return () if self.ends_line(thinking_ids[-1]) else self.newline_ids
+        return () if (self.format.start or "\n").endswith("\n") else self.newline_ids
 
 
 def compile_format(
@@ -127,12 +131,17 @@ def compile_format(
 ) -> TokenFormat:
     """Encode a format with a tokenizer; `eos_ids` defaults to the tokenizer's."""
 
+    @lru_cache(maxsize=256)
     def encode(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
 
     def decode(ids: Sequence[int]) -> str:
         text: str = tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
+
+    @cache
+    def ends_line(token: int) -> bool:
+        return decode((token,)).endswith("\n")
 
     eos = eos_ids if eos_ids is not None else frozenset({tokenizer.eos_token_id})
     triggers = {text: encode(text) for text in format.end_triggers}
@@ -146,6 +155,7 @@ def compile_format(
         eos_ids=eos,
         encode=encode,
         decode=decode,
+        ends_line=ends_line,
     )
 
 

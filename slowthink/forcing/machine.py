@@ -221,6 +221,18 @@ class ForcingMachine:
             self.state = ChainState.LOOP
         return _KEEP
 
+    def observe_run(self, tokens: Sequence[int]) -> None:
+        """Process sampled tokens at none of which an end is declared; at once where no rule depends
+        on the tokens between."""
+        rules = self.rules
+        depends_on_ids = rules.loop is not None or bool(rules.long_triggers)
+        if depends_on_ids or not rules.trigger_ids.isdisjoint(tokens):
+            for token in tokens:
+                self.observe(token)
+        elif tokens:
+            self._banned = frozenset()
+            self.ids.extend(tokens)
+
     def preview_declared_end(self) -> tuple[Action, int]:
         """Return the action in case the next token declares an end, and for how many tokens this
         action stays the same if none of them does. Does not change the machine.
@@ -354,6 +366,14 @@ class AnswerMachine:
             return _STOP
         self.ids.append(token)
         return _KEEP
+
+    def observe_run(self, tokens: Sequence[int]) -> None:
+        """Process sampled tokens at once."""
+        if self.eos_ids.isdisjoint(tokens):
+            self.ids.extend(tokens)
+        else:
+            for token in tokens:
+                self.observe(token)
 
 
 def is_loop(ids: Sequence[int], rule: LoopRule) -> bool:

@@ -13,10 +13,9 @@ torch = pytest.importorskip("torch")
 from hypothesis import assume, given, settings, strategies as st
 
 from slowthink.engines import token_sampling
+from slowthink.engines.distributions import SamplingTensors, weights
 from slowthink.engines.vllm.draws import (
     DecisionTensors,
-    SamplingTensors,
-    distributions,
     force,
     replace_greedy_ends,
     select_tokens,
@@ -358,8 +357,8 @@ def test_the_tensor_form_never_syncs_with_the_device() -> None:
     real = whole.double()
     triggers = torch.zeros(3, 2, dtype=torch.long, device=meta)
     sampling = SamplingTensors(
-        temperature_R=real, top_p_R=real, top_k_R=whole, min_p_R=real, uniform_R=real,
-        redraw_uniform_R=real, max_top_k=5, has_top_p=True, has_min_p=True,
+        temperature_R=real, top_p_R=real, top_k_R=whole, min_p_R=real, max_top_k=5, has_top_p=True,
+        has_min_p=True,
     )  # fmt: skip
     for row_sampling in (None, sampling):
         draws = DecisionTensors(
@@ -367,14 +366,15 @@ def test_the_tensor_form_never_syncs_with_the_device() -> None:
             distinct_RT=triggers.bool(), rule_R=whole, end_probability_R=real, sampling=row_sampling,
             needs_probability=True,
         )  # fmt: skip
-        assert select_tokens(batch, draws).shape == (3, 4)
+        uniforms = torch.empty(3, 2, dtype=torch.float64, device=meta)
+        assert select_tokens(batch, draws, uniforms).shape == (3, 4)
     assert replace_greedy_ends(batch, whole, whole, triggers).shape == (3, 4)
     force(batch, whole, whole)
 
 
 @pytest.mark.parametrize("vocabulary", [50, 3000])
 def test_batched_distributions_equal_those_of_one_row(vocabulary) -> None:
-    """With more ids than are tried before a sort, and rows whose nucleus is wider than that."""
+    """Rows of different settings in one call."""
     torch.manual_seed(0)
     batch = torch.randn(6, vocabulary) * torch.tensor([0.01, 0.1, 1, 2, 4, 8])[:, None]
     samplings = [
@@ -389,15 +389,15 @@ def test_batched_distributions_equal_those_of_one_row(vocabulary) -> None:
     def column(name: str, dtype=torch.float64) -> torch.Tensor:
         return torch.tensor([getattr(sampling, name) for sampling in samplings], dtype=dtype)
 
-    batched = distributions(
+    batched = weights(
         batch,
         SamplingTensors(
             temperature_R=column("temperature"), top_p_R=column("top_p"),
-            top_k_R=column("top_k", torch.long), min_p_R=column("min_p"),
-            uniform_R=column("top_p"), redraw_uniform_R=column("top_p"), max_top_k=5000, has_top_p=True,
-            has_min_p=True,
+            top_k_R=column("top_k", torch.long), min_p_R=column("min_p"), max_top_k=5000,
+            has_top_p=True, has_min_p=True,
         ),
     )  # fmt: skip
+    batched /= batched.sum(-1, keepdim=True)
     for row, sampling, p in zip(batch, samplings, batched, strict=True):
         alone_p = token_sampling.distribution(row, sampling)
         assert torch.equal(p > 0, alone_p > 0)

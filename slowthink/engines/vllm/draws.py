@@ -12,15 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy.typing as npt
 import torch
 
+from slowthink.engines.distributions import SamplingTensors, sample_ids, weights
 from slowthink.engines.vllm.request_flow import NO_END
 
 FORCED_LOGIT = 1e9
 """Logit of a chosen id; finite, so that no temperature makes it NaN."""
 _NEVER = float("-inf")
-_NUM_TOP_IDS = 1024
-"""Number of likeliest ids searched for the nucleus before the whole vocabulary is sorted."""
 END_RULES = {"drawn": 0, "argmax": 1, "probability": 2}
 
 
@@ -43,23 +43,6 @@ class DecisionTensors:
     """Whether some row ends thinking by probability."""
     needs_redraw: bool = True
     """Whether some row may have to take an id other than a trigger."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingTensors:
-    """Sampling settings of the rows, and the numbers in [0, 1) that decide their tokens."""
-
-    temperature_R: torch.Tensor
-    top_p_R: torch.Tensor
-    top_k_R: torch.Tensor
-    min_p_R: torch.Tensor
-    uniform_R: torch.Tensor
-    redraw_uniform_R: torch.Tensor
-    """Decides the token after a refused end."""
-    max_top_k: int
-    """0: no row has a top-k."""
-    has_top_p: bool
-    has_min_p: bool
 
 
 def force(logits_BV: torch.Tensor, rows_R: torch.Tensor, ids_R: torch.Tensor) -> None:
@@ -90,14 +73,18 @@ def replace_greedy_ends(
     return torch.stack([trigger_R, zero_R, zero_R - 1, replaces_R.long()], -1).double()
 
 
-def select_tokens(logits_BV: torch.Tensor, rows: DecisionTensors) -> torch.Tensor:
+def select_tokens(
+    logits_BV: torch.Tensor, rows: DecisionTensors, uniforms_R2: torch.Tensor | None = None
+) -> torch.Tensor:
     """Choose a token for each of these rows and make it certain.
 
+    `uniforms_R2`: for sampled rows the numbers in [0, 1) that decide the token, and the token after
+    a refused end.
     Returns decisions (R, 4): id sampled, P(any trigger), likeliest id, whether an end was declared.
     """
     logits_RV = logits_BV.index_select(0, rows.rows_R).float()
     argmax_R = logits_RV.argmax(-1)
-    sampled_R, redrawn_R, p_end_R = _candidates(logits_RV, argmax_R, rows)
+    sampled_R, redrawn_R, p_end_R = _candidates(logits_RV, argmax_R, rows, uniforms_R2)
     declared_R = _declares_end(rows, sampled_R, argmax_R, p_end_R)
     replacement_R = torch.where(rows.on_end_R >= 0, rows.on_end_R, redrawn_R)
     force(logits_BV, rows.rows_R, torch.where(declared_R, replacement_R, sampled_R))
@@ -106,36 +93,47 @@ def select_tokens(logits_BV: torch.Tensor, rows: DecisionTensors) -> torch.Tenso
 
 
 def _candidates(
-    logits_RV: torch.Tensor, argmax_R: torch.Tensor, rows: DecisionTensors
+    logits_RV: torch.Tensor,
+    argmax_R: torch.Tensor,
+    rows: DecisionTensors,
+    uniforms_R2: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The id sampled, the id sampled instead of a refused end, and P(any trigger)."""
-    best_other_R, redrawn_R, p_RV = argmax_R, argmax_R, None
+    best_other_R = argmax_R
     if rows.needs_redraw:
-        redrawn_R = best_other_R = logits_RV.scatter(1, rows.triggers_RT, _NEVER).argmax(-1)
-    if rows.sampling is None:
-        sampled_R = torch.where(rows.banned_R, best_other_R, argmax_R)
-        p_RV = torch.softmax(logits_RV.double(), -1) if rows.needs_probability else None
-    else:
-        p_RV = distributions(logits_RV, rows.sampling)
-        sampled_R = sample_ids(p_RV, rows.sampling.uniform_R)
-        if rows.needs_redraw:
-            other_R, redrawn_R = _without_triggers(p_RV, best_other_R, rows, rows.sampling)
-            sampled_R = torch.where(rows.banned_R, other_R, sampled_R)
-    if p_RV is None:
-        return sampled_R, redrawn_R, torch.zeros_like(sampled_R, dtype=torch.float64)
-    trigger_p_RT = p_RV.gather(1, rows.triggers_RT) * rows.distinct_RT
-    return sampled_R, redrawn_R, trigger_p_RT.sum(-1)
+        best_other_R = logits_RV.scatter(1, rows.triggers_RT, _NEVER).argmax(-1)
+    if rows.sampling is not None and uniforms_R2 is not None:
+        return _sampled_candidates(
+            weights(logits_RV, rows.sampling), best_other_R, rows, uniforms_R2
+        )
+    sampled_R = torch.where(rows.banned_R, best_other_R, argmax_R)
+    if not rows.needs_probability:
+        return sampled_R, best_other_R, torch.zeros_like(sampled_R, dtype=torch.float64)
+    p_RV = torch.softmax(logits_RV.double(), -1)
+    return sampled_R, best_other_R, _trigger_sum(p_RV, rows)
 
 
-def _without_triggers(
-    p_RV: torch.Tensor, best_other_R: torch.Tensor, rows: DecisionTensors, sampling: SamplingTensors
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids sampled from P without the triggers, by `uniform_R` and by `redraw_uniform_R`."""
-    p_RV = p_RV.scatter(1, rows.triggers_RT, 0.0)
-    empty_R = p_RV.sum(-1) == 0  # truncation left only triggers
-    sampled_R = torch.where(empty_R, best_other_R, sample_ids(p_RV, sampling.uniform_R))
-    redrawn_R = sample_ids(p_RV, sampling.redraw_uniform_R)
-    return sampled_R, torch.where(empty_R, best_other_R, redrawn_R)
+def _sampled_candidates(
+    weights_RV: torch.Tensor,
+    best_other_R: torch.Tensor,
+    rows: DecisionTensors,
+    uniforms_R2: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    sampled_R = sample_ids(weights_RV, uniforms_R2[:, 0])
+    p_end_R = _trigger_sum(weights_RV, rows) / weights_RV.sum(-1)
+    if not rows.needs_redraw:
+        return sampled_R, best_other_R, p_end_R
+    weights_RV.scatter_(1, rows.triggers_RT, 0.0)
+    is_empty_R = ~weights_RV.any(-1)  # truncation left only triggers
+    other_R, redrawn_R = (
+        torch.where(is_empty_R, best_other_R, sample_ids(weights_RV, uniforms_R2[:, column]))
+        for column in (0, 1)
+    )
+    return torch.where(rows.banned_R, other_R, sampled_R), redrawn_R, p_end_R
+
+
+def _trigger_sum(weights_RV: torch.Tensor, rows: DecisionTensors) -> torch.Tensor:
+    return (weights_RV.gather(1, rows.triggers_RT) * rows.distinct_RT).sum(-1)
 
 
 def _declares_end(
@@ -150,78 +148,13 @@ def _declares_end(
     return (trigger_R | by_argmax_R | by_p_R) & can_end_R
 
 
-def distributions(logits_RV: torch.Tensor, sampling: SamplingTensors) -> torch.Tensor:
-    """P of each row in float64: `token_sampling.distribution`, batched."""
-    p_RV = torch.softmax(logits_RV.double() / sampling.temperature_R[:, None], -1)
-    if sampling.has_min_p:
-        min_R1 = sampling.min_p_R[:, None] * p_RV.amax(-1, keepdim=True)
-        p_RV = p_RV.masked_fill(p_RV < min_R1, 0)
-    if sampling.max_top_k:
-        p_RV = _keep_top_k(p_RV, sampling)
-    if sampling.has_top_p:
-        p_RV = _keep_nucleus(p_RV, sampling.top_p_R)
-    return p_RV / p_RV.sum(-1, keepdim=True)
-
-
-def _keep_top_k(p_RV: torch.Tensor, sampling: SamplingTensors) -> torch.Tensor:
-    V = p_RV.shape[-1]
-    top_RK = torch.topk(p_RV, min(sampling.max_top_k, V)).values
-    last_R = (sampling.top_k_R - 1).clamp(0, top_RK.shape[-1] - 1)
-    min_R = top_RK.gather(1, last_R[:, None])[:, 0]
-    off_R = (sampling.top_k_R <= 0) | (sampling.top_k_R >= V)
-    return p_RV.masked_fill((p_RV < min_R[:, None]) & ~off_R[:, None], 0)
-
-
-def _keep_nucleus(p_RV: torch.Tensor, top_p_R: torch.Tensor) -> torch.Tensor:
-    """Zero all but each row's smallest set of likeliest ids with top-p of the remaining mass.
-
-    On a CPU, reading a value needs no sync; so only rows that need it sort the whole vocabulary.
-    """
-    V = p_RV.shape[-1]
-    if p_RV.device.type != "cpu" or V <= _NUM_TOP_IDS:
-        return _sorted_nucleus(p_RV, top_p_R)
-    top_RK, ids_RK = torch.topk(p_RV, _NUM_TOP_IDS)
-    outside_RK = _outside(top_RK, p_RV.sum(-1, keepdim=True), top_p_R)
-    kept_RV = torch.zeros_like(p_RV).scatter_(1, ids_RK, top_RK.masked_fill(outside_RK, 0))
-    needs_sort_R = ~outside_RK[:, -1]
-    if bool(needs_sort_R.any()):
-        kept_RV[needs_sort_R] = _sorted_nucleus(p_RV[needs_sort_R], top_p_R[needs_sort_R])
-    return kept_RV
-
-
-def _sorted_nucleus(p_RV: torch.Tensor, top_p_R: torch.Tensor) -> torch.Tensor:
-    sorted_RV, order_RV = p_RV.sort(dim=-1, descending=True, stable=True)
-    outside_RV = _outside(sorted_RV, sorted_RV.sum(-1, keepdim=True), top_p_R)
-    return p_RV.masked_fill(torch.zeros_like(outside_RV).scatter(1, order_RV, outside_RV), 0)
-
-
-def _outside(
-    sorted_RK: torch.Tensor, total_R1: torch.Tensor, top_p_R: torch.Tensor
-) -> torch.Tensor:
-    """True if the likelier ids have top-p together; never in a row without top-p."""
-    before_RK = sorted_RK.cumsum(-1) / total_R1 - sorted_RK / total_R1
-    return (before_RK >= top_p_R[:, None]) & (top_p_R < 1)[:, None]
-
-
-def sample_ids(p_RV: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:
-    """The id at which each row's cumulative sum, in order of id, exceeds `uniform` of the total."""
-    sums_RV = p_RV.cumsum(-1)
-    target_R1 = (uniform_R * sums_RV[:, -1])[:, None]
-    index_R = torch.searchsorted(sums_RV, target_R1, right=True)[:, 0]
-    V = p_RV.shape[-1]
-    ids_V = torch.arange(V, device=p_RV.device)
-    last_R = torch.where(p_RV > 0, ids_V, -1).amax(-1)  # if rounding led past the end
-    id_R = index_R.clamp(max=V - 1)
-    valid_R = (index_R < V) & (p_RV.gather(1, id_R[:, None])[:, 0] > 0)
-    return torch.where(valid_R, id_R, last_R)
-
-
 # --- between host and device ----------------------------------------------------------------------
 
 
-def to_device(values: Any, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Copy a list or array to the device; to a GPU asynchronously, from pinned memory."""
-    tensor = torch.as_tensor(values, dtype=dtype)
+def to_device(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Copy an array to the device; to a GPU asynchronously, from pinned memory, which PyTorch keeps
+    for the next copies. On a CPU memory is shared."""
+    tensor = torch.from_numpy(values)
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -239,8 +172,8 @@ class HostCopy:
             self._event = torch.Event(tensor.device.type)
             self._event.record()
 
-    def values(self) -> Any:
-        """The values as nested lists. Called a step later, so the copy is complete by then."""
+    def values(self) -> npt.NDArray[Any]:
+        """The values. Called a step later, so the copy is complete by then."""
         if self._event is not None:
             self._event.synchronize()
-        return self._host.tolist()
+        return self._host.numpy()

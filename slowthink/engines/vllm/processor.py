@@ -24,6 +24,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from vllm.config import VllmConfig
 from vllm.sampling_params import SamplingParams
@@ -74,6 +75,10 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         self._stepper = Stepper(device, ids_from_device=self._states is not None)
         self._rows: dict[int, ForcedRow] = {}
         """By batch index; under V2 by slot."""
+        self._v2_slots: Any = None
+        """Slots by batch index in the last step under V2. None: rows were added or removed."""
+        self._v2_forced: Any = ()
+        """Batch indices of the rows among them."""
         self._staged: list[tuple[int, SamplingParams, ForcingArgs]] = []
         self._compilers: dict[frozenset[int], Compiler] = {}
         """By the ids that end a request's text."""
@@ -109,7 +114,11 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         args = read_args(params.extra_args)
         if args is None:
             return None
-        return self._make_row(args, params, prompt=prompt_ids or [], outputs=outputs)
+        num_prompt, num_after = len(prompt_ids or ()), args.num_cached + args.num_closing
+        cached_ids = (prompt_ids or [])[num_prompt - num_after : num_prompt - args.num_closing]
+        return self._make_row(
+            args, params, num_prompt=num_prompt, cached_ids=cached_ids, outputs=outputs
+        )
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext | None = None) -> torch.Tensor:
         """Edit the batch's logits (B, V) in place. `ctx` under V2 only."""
@@ -124,7 +133,8 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
         """Register a request; return whether it has a budget. Its tokens are not available yet."""
-        self._rows.pop(req_idx, None)
+        if self._rows.pop(req_idx, None) is not None:
+            self._v2_slots = None
         self._staged = [request for request in self._staged if request[0] != req_idx]
         args = read_args(sampling_params.extra_args)
         if args is not None:
@@ -132,30 +142,41 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         return args is not None
 
     def apply_staged_writes(self) -> None:
-        """Make rows of the registered requests, whose prompts can be read now."""
+        """Make rows of the registered requests, whose tokens can be read now."""
         for slot, params, args in self._staged:
-            prompt, outputs = self._read_tokens(slot)
-            self._rows[slot] = self._make_row(args, params, prompt=prompt, outputs=outputs)
+            num_prompt = int(self._states.prompt_len.np[slot])
+            num_tokens = int(self._states.prefill_len.np[slot])
+            end = num_prompt - args.num_closing
+            self._rows[slot] = self._make_row(
+                args,
+                params,
+                num_prompt=num_prompt,
+                cached_ids=self._read_ids(slot, end - args.num_cached, end),
+                outputs=self._read_ids(slot, num_prompt, num_tokens),
+            )
+            self._v2_slots = None
         self._staged = []
 
-    def _read_tokens(self, slot: int) -> tuple[list[int], list[int]]:
-        """A slot's prompt and outputs; read from the device once, when the request is added."""
-        num_prompt = int(self._states.prompt_len.np[slot])
-        num_tokens = int(self._states.prefill_len.np[slot])
-        ids = self._states.all_token_ids.gpu[slot, :num_tokens].tolist()
-        return ids[:num_prompt], ids[num_prompt:]
+    def _read_ids(self, slot: int, start: int, stop: int) -> list[int]:
+        """Ids of a slot; read from the device, unless there are none."""
+        if start == stop:
+            return []
+        ids: list[int] = self._states.all_token_ids.gpu[slot, start:stop].tolist()
+        return ids
 
     def _apply_v2(self, logits: torch.Tensor, ctx: LogitsContext) -> None:
-        slots = ctx.idx_mapping_np.tolist()
-        forced = [(index, slot) for index, slot in enumerate(slots) if slot in self._rows]
-        if not forced:
+        slots = ctx.idx_mapping_np
+        if self._v2_slots is None or not np.array_equal(slots, self._v2_slots):
+            self._v2_slots = slots.copy()
+            self._v2_forced = np.flatnonzero(np.isin(slots, list(self._rows)))
+            self._stepper.on_batch_change()
+        forced = self._v2_forced
+        if not len(forced):
             return
-        lengths, prefill = ctx.seq_lens_upper_bound_np, self._states.prefill_len.np
-        kept = [bool(lengths[index] >= prefill[slot]) for index, slot in forced]
-        self._stepper.on_batch_change()  # the order of rows changes in every step
-        self._stepper.edit_logits(
-            logits, [(index, self._rows[slot]) for index, slot in forced], kept=kept
-        )
+        prefill = self._states.prefill_len.np[slots[forced]]
+        kept = ctx.seq_lens_upper_bound_np[forced] >= prefill
+        rows = ((index, self._rows[slots[index]]) for index in forced.tolist())
+        self._stepper.edit_logits(logits, rows, kept=None if kept.all() else kept.tolist())
 
     # -- rows --
 
@@ -164,22 +185,22 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         args: ForcingArgs,
         params: SamplingParams,
         *,
-        prompt: Sequence[int],
+        num_prompt: int,
+        cached_ids: Sequence[int],
         outputs: list[int],
     ) -> ForcedRow:
         compiled = self._compile(args, params)
         max_context = self._config.model_config.max_model_len
-        fitting = max_thinking(compiled, len(prompt), max_context, params.max_tokens)
+        fitting = max_thinking(compiled, num_prompt, max_context, params.max_tokens)
         cap = compiled.args.budget.max_thinking_tokens
         history = self._history(args, params)
-        start = len(prompt) - args.num_cached - args.num_closing
         row = ForcedRow(
             compiled,
             RowSettings(
                 cap=max(0, fitting if cap is None else min(cap, fitting)),
                 sampling=args.sampling or _request_sampling(params),
                 seed=history.seed if history is not None else self._seed(args, params),
-                cached_ids=tuple(prompt[start : start + args.num_cached]),
+                cached_ids=tuple(cached_ids),
                 engine_is_greedy=params.temperature < _MIN_TEMPERATURE,
             ),
             outputs=outputs,

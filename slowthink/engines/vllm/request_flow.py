@@ -24,7 +24,6 @@ from slowthink.errors import ConfigError
 from slowthink.forcing.cuts import Cut
 from slowthink.forcing.formats import TokenFormat, require_single_token_trigger
 from slowthink.forcing.machine import (
-    Action,
     ActionKind,
     AnswerMachine,
     ForcingMachine,
@@ -119,6 +118,9 @@ class Instruction:
     """Output this id, whatever the logits are; -1: sample."""
     end_replacement: int = NO_END
     """The id that replaces a declared end, or RUNNER_UP, or NO_END."""
+    line_replacements: tuple[int, int] | None = None
+    """The id instead after a token of this instruction, if its text does not end or does end a
+    line. None: the same id."""
     banned: bool = False
     """The triggers must not be sampled."""
     num_tokens: int = 1
@@ -183,11 +185,10 @@ class Flow:
         elif self._thinking_is_over:
             assert self.answering is not None
             self.num_sampled += len(tokens)
-            for token in tokens:
-                self.answering.observe(token)
+            self.answering.observe_run(tokens)
         else:
-            for token in tokens[:-1]:
-                self._observe_thinking(token, DeclaredEnd(token))
+            self.num_sampled += len(tokens) - 1
+            self.thinking.observe_run(tokens[:-1])
             self._observe_thinking(tokens[-1], end or DeclaredEnd(tokens[-1]))
 
     def store(self, state: JobInProgress) -> None:
@@ -212,18 +213,29 @@ class Flow:
         if action.banned:
             return Instruction(banned=True, draw_key=machine.draw_key)
         end, num_tokens = machine.preview_declared_end()
-        if not self.compiled.token_format.end_ids:
-            num_tokens = 1  # the closing then depends on the last token
-        replacement, draw_key = self._replacement(end), machine.draw_key
-        return Instruction(end_replacement=replacement, num_tokens=num_tokens, draw_key=draw_key)
+        line_replacements = None
+        if end.kind is ActionKind.STOP:
+            closing = self._closing(ThinkingEnd.NATURAL)
+            replacement = (closing or (self.compiled.stop_id,))[0]
+            line_replacements = self._line_replacements(closing)
+        else:
+            replacement = end.token if end.kind is ActionKind.FORCE else RUNNER_UP
+        return Instruction(
+            end_replacement=replacement,
+            line_replacements=line_replacements,
+            num_tokens=num_tokens,
+            draw_key=machine.draw_key,
+        )
 
-    def _replacement(self, end: Action) -> int:
-        """The id that replaces a declared end."""
-        if end.kind is ActionKind.RESAMPLE:
-            return RUNNER_UP
-        if end.kind is ActionKind.FORCE:
-            return end.token
-        return (self._closing(ThinkingEnd.NATURAL) or (self.compiled.stop_id,))[0]
+    def _line_replacements(self, closing: tuple[int, ...] | None) -> tuple[int, int] | None:
+        """The first closing ids after other text and after a line's end, if they differ: a format
+        without a delimiter begins a new line for the cue."""
+        form = self.compiled.token_format
+        if closing is None or form.end_ids or not form.format.newline_before_forced_end:
+            return None
+        cue = form.encode(self.compiled.args.budget.final_answer_cue or "")
+        ids = (*form.newline_ids, *cue, self.compiled.stop_id)
+        return ids[0], ids[len(form.newline_ids)]
 
     def _closing(self, end: ThinkingEnd) -> tuple[int, ...] | None:
         args = self.compiled.args
@@ -280,16 +292,38 @@ class Flow:
     # -- replaying ids --
 
     def replay(
-        self, outputs: Sequence[int], ends: dict[int, DeclaredEnd], *, infer: bool = False
+        self,
+        outputs: Sequence[int],
+        ends: dict[int, DeclaredEnd],
+        *,
+        start: int = 0,
+        infer: bool = False,
     ) -> None:
-        """Record all output ids. `ends`: declared ends by output index; with `infer`
-        they are inferred from the ids, and added to it."""
-        for index, token in enumerate(outputs):
-            if infer and (inferred := self._infer_end(outputs, index)) is not None:
-                ends[index] = inferred
-            end = ends.get(index)
-            is_valid = end is not None and end.replacement in (-1, token)
-            self.observe([token], end if is_valid else None)
+        """Record the output ids from index `start`. `ends`: declared ends by output index; with
+        `infer` they are inferred from the ids, and added to it."""
+        while start < len(outputs):
+            limit = 1 if infer else self.instruction().num_tokens
+            if infer and (inferred := self._infer_end(outputs, start)) is not None:
+                ends[start] = inferred
+            tokens = outputs[start : start + limit]
+            tokens, end = self._up_to_end(tokens, ends, start)
+            self.observe(tokens, end)
+            start += len(tokens)
+
+    def _up_to_end(
+        self, tokens: Sequence[int], ends: dict[int, DeclaredEnd], start: int
+    ) -> tuple[Sequence[int], DeclaredEnd | None]:
+        """The tokens up to the first that ends the instruction before its time, and the end that
+        was declared there."""
+        if len(tokens) > 1:
+            stops = [at - start for at in ends if start <= at < start + len(tokens)]
+            stop_ids = self.compiled.rules.trigger_ids  # they include those that end an answer
+            if not stop_ids.isdisjoint(tokens):
+                stops.append(next(i for i, token in enumerate(tokens) if token in stop_ids))
+            tokens = tokens[: min(stops, default=len(tokens) - 1) + 1]
+        end = ends.get(start + len(tokens) - 1)
+        is_valid = end is not None and end.replacement in (-1, tokens[-1])
+        return tokens, end if is_valid else None
 
     def _infer_end(self, outputs: Sequence[int], index: int) -> DeclaredEnd | None:
         """The end declared at this output, inferred from the ids alone.

@@ -8,21 +8,39 @@ lasts, a row costs a length check.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from slowthink.engines.distributions import SamplingTensors
 from slowthink.engines.session import draw_uniform
 from slowthink.engines.vllm import draws
-from slowthink.engines.vllm.draws import END_RULES, DecisionTensors, HostCopy, SamplingTensors
+from slowthink.engines.vllm.draws import END_RULES, DecisionTensors, HostCopy
 from slowthink.engines.vllm.request_flow import NO_END, RUNNER_UP, CompiledArgs, DeclaredEnd, Flow
+from slowthink.engines.vllm.row_table import (
+    BANNED,
+    BATCH_INDEX,
+    END_PROBABILITY,
+    FIRST_TRIGGER,
+    FORCED_ID,
+    MIN_P,
+    NUM_TRIGGERS,
+    ON_END,
+    RULE,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    LogitEdit,
+    RowTable,
+)
 from slowthink.records import Sampling
 
-_MAX_CHUNK_LOGITS = 2**25
-"""Rows are decided in chunks of at most this many logits."""
+_MAX_CHUNK_LOGITS, _MAX_CHUNK_LOGITS_CPU = 2**25, 2**18
+"""Rows are decided in chunks of at most this many logits; on a CPU, as many as its cache holds."""
 _DECLARED_COLUMN = 3
 """Column of a decision (see `draws.select_tokens`) that is true if an end was declared."""
 
@@ -67,11 +85,13 @@ class ForcedRow:
         """The ids output so far; under V1 the engine's own list."""
         self.history = history or History(seed=settings.seed)
         self.triggers = sorted(compiled.rules.trigger_ids)
-        self.decision: list[float] | None = None
-        """The last step's decision, on the host."""
         self.is_ready = False
         """Whether the flow has replayed the outputs. Not done when the row is made: the last step
         may still have to add a declared end to the history."""
+        self.position = -1
+        """In the `RowTable` that last had this row."""
+        self.num_outputs = 0
+        """Number of outputs before the last step."""
         self._infer = history is None
 
     def replay_outputs(self) -> None:
@@ -79,64 +99,100 @@ class ForcedRow:
         self.flow = Flow(self.compiled, cap=self.settings.cap, cached_ids=self.settings.cached_ids)
         self.flow.replay(self.outputs, self.history.ends, infer=self._infer)
         self._infer, self.is_ready = False, True
-        self.num_outputs = self.num_observed = len(self.outputs)
         self._start_instruction()
 
     def _start_instruction(self) -> None:
         self.instruction = self.flow.instruction()
-        self.tokens_left = self.instruction.num_tokens
+        self.num_observed = len(self.outputs)
+        self.due = self.num_observed + self.instruction.num_tokens
+        """Number of outputs at which the instruction ends."""
+        self.end_replacement = self.instruction.end_replacement
         self.edit = self._logit_edit()
 
-    def on_output(self, end: DeclaredEnd | None) -> bool:
-        """Count one more output. Returns whether the instruction changed."""
-        self.num_outputs += 1
-        self.tokens_left -= 1
-        if end is None and self.tokens_left > 0:
+    def has_ended(self) -> bool:
+        """Whether the instruction has ended, or outputs were removed that are older than it."""
+        return not self.num_observed <= len(self.outputs) < self.due
+
+    def next_instruction(self) -> bool:
+        """Start the next instruction. Returns False if the last id is not known yet: with
+        asynchronous scheduling it is -1 until the next step."""
+        if self.outputs and self.outputs[-1] < 0:
             return False
-        self.flow.observe(self.outputs[self.num_observed : self.num_outputs], end)
-        self.num_observed = self.num_outputs
-        self._start_instruction()
+        if len(self.outputs) < self.num_observed:
+            self.replay_outputs()
+        else:
+            self.flow.replay(self.outputs, self.history.ends, start=self.num_observed)
+            self._start_instruction()
         return True
 
-    def draw_key(self) -> tuple[int, int]:
-        """Unique name of the next draw: its position, and the number of events before."""
-        position, num_events = self.instruction.draw_key
-        return position + self.num_outputs - self.num_observed, num_events
+    def declare_end(self, decision: Sequence[float]) -> None:
+        """Store the end that was declared at the last output, unless another id than the one that
+        replaces it is known to be output there."""
+        index, (sampled, end_probability, argmax, _) = self.num_outputs, decision
+        is_replaced_here = self.edit is LogitEdit.REPLACE_END
+        replacement = self.end_replacement if is_replaced_here else -1
+        token = self.outputs[index] if index < len(self.outputs) else -1
+        if replacement < 0 or token in (-1, replacement):
+            self.history.ends[index] = DeclaredEnd(
+                int(sampled), end_probability, int(argmax), replacement
+            )
+            self.due = index + 1
+
+    def follow_lines(self) -> bool:
+        """Choose the id that replaces an end by the last token's text. Returns whether it changed.
+
+        Only for instructions with `line_replacements`.
+        """
+        replacements = self.instruction.line_replacements
+        if replacements is None or len(self.outputs) == self.num_observed:
+            return False
+        ends_line = self.compiled.token_format.ends_line(self.outputs[-1])
+        previous, self.end_replacement = self.end_replacement, replacements[ends_line]
+        return self.end_replacement != previous
+
+    def uniforms(self) -> tuple[float, float]:
+        """The numbers that decide the next token, and the token after a refusal."""
+        instruction, seed = self.instruction, self.history.seed
+        position, num_events = instruction.draw_key
+        position += len(self.outputs) - self.num_observed
+        tag = (self.compiled.args.sample, *instruction.draw_tag)
+        first = draw_uniform(seed, *tag, (position, num_events))
+        redraws = instruction.end_replacement == RUNNER_UP
+        return first, draw_uniform(seed, *tag, (position, num_events + 1)) if redraws else 0.0
 
     def _logit_edit(self) -> LogitEdit:
         instruction = self.instruction
         if instruction.force >= 0:
             return LogitEdit.FORCE
-        is_greedy = self.settings.engine_is_greedy and not self.sampling.temperature
-        if is_greedy and instruction.end_replacement == NO_END and not instruction.banned:
-            return LogitEdit.NONE
-        by_trigger = self.compiled.rules.end_rule == "drawn"
-        can_replace = is_greedy and by_trigger and instruction.end_replacement >= 0
-        return LogitEdit.REPLACE_END if can_replace else LogitEdit.SELECT_TOKEN
+        if self.sampling.temperature:
+            return LogitEdit.SELECT_SAMPLED
+        if self.settings.engine_is_greedy:
+            if instruction.end_replacement == NO_END and not instruction.banned:
+                return LogitEdit.NONE
+            if self.compiled.rules.end_rule == "drawn" and instruction.end_replacement >= 0:
+                return LogitEdit.REPLACE_END
+        return LogitEdit.SELECT_GREEDY
 
 
-class LogitEdit(enum.Enum):
-    """What a step does to a row's logits."""
+@dataclass(frozen=True, kw_only=True)
+class _Selection:
+    """Rows whose tokens are chosen here, all greedy or all sampled, with their tensors."""
 
-    NONE = "none"
-    """Nothing: the engine takes the likeliest id."""
-    REPLACE_END = "replace end"
-    """`draws.replace_greedy_ends`: it takes the likeliest id, or the one that replaces an end."""
-    FORCE = "force"
-    SELECT_TOKEN = "select_token"
-    """`draws.select_tokens`: the id is chosen here."""
+    rows: list[ForcedRow]
+    tensors: DecisionTensors
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _BatchPlan:
-    """Rows by the edit of their logits, with their batch indices; reused until one changes."""
+    """Rows by the edit of their logits, with their tensors; reused until a row changes."""
 
-    rows: list[tuple[int, ForcedRow]] = field(default_factory=list)
-    forced: list[tuple[int, int]] = field(default_factory=list)
-    """Batch index and id."""
-    to_select: list[tuple[int, ForcedRow]] = field(default_factory=list)
-    to_replace: list[ForcedRow] = field(default_factory=list)
-    replace_tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+    forced: tuple[torch.Tensor, torch.Tensor] | None
+    """Batch indices and ids."""
+    selections: list[_Selection]
+    replaced_rows: list[ForcedRow]
+    replace_tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None
+    line_rows: list[ForcedRow]
+    """Rows in which the id that replaces an end depends on the last token."""
 
 
 class Stepper:
@@ -146,8 +202,12 @@ class Stepper:
         self.device = device
         self._ids_from_device = ids_from_device
         """The engine does not report outputs to the host, so they are read from the logits."""
+        self._table = RowTable()
+        self._index: torch.Tensor | None = None
+        """The rows' batch indices on the device. None: the order changed."""
         self._plan: _BatchPlan | None = None
-        self._last_rows: Sequence[tuple[int, ForcedRow]] = ()
+        self._vocabulary = 1
+        self._last_rows: list[ForcedRow] = []
         self._last_kept: Sequence[bool] | None = None
         self._decided_rows: list[ForcedRow] = []
         self._decisions: list[HostCopy] = []
@@ -155,7 +215,7 @@ class Stepper:
 
     def on_batch_change(self) -> None:
         """Called when rows were added, removed or moved."""
-        self._plan = None
+        self._index = self._plan = None
 
     # -- outputs of the last step --
 
@@ -163,36 +223,19 @@ class Stepper:
         """Pass the last step's outputs to their rows. Only in `apply`: with asynchronous scheduling
         the engine writes the last ids just before it; until then the step may be running."""
         if self._output_ids is not None:
-            keeps = self._last_kept or [True] * len(self._last_rows)
-            for (_, row), keep, (token,) in zip(
-                self._last_rows, keeps, self._output_ids.values(), strict=True
-            ):
-                if keep:
-                    row.outputs.append(token)
-        decisions = (decision for copy in self._decisions for decision in copy.values())
-        for row, decision in zip(self._decided_rows, decisions, strict=True):
-            row.decision = decision
-        for _, row in self._last_rows:
-            self._pass_output(row)
-        self._last_rows, self._decided_rows, self._decisions, self._output_ids = (), [], [], None
+            self._append_outputs(self._output_ids.values().tolist())
+        # A row without another output is still being prefilled: what it sampled was discarded.
+        self._record_ends(lambda row: len(row.outputs) > row.num_outputs)
+        for row in [row for row in self._last_rows if row.has_ended()]:
+            if row.next_instruction():
+                self._write(row)
+        self._last_rows, self._decided_rows, self._decisions, self._output_ids = [], [], [], None
 
-    def _pass_output(self, row: ForcedRow) -> None:
-        decision, row.decision = row.decision, None
-        count = len(row.outputs)
-        if count == row.num_outputs:
-            return  # the engine discarded the token: the prompt was not all prefilled yet
-        if count != row.num_outputs + 1:
-            row.replay_outputs()
-            self._plan = None
-            return
-        token = row.outputs[-1]
-        end = None
-        if decision is not None and decision[_DECLARED_COLUMN]:
-            end = _declared_end(row, decision, token)
-        if token < 0:  # it left the batch before its id was known; it returns as another row
-            return
-        if row.on_output(end):
-            self._plan = None
+    def _append_outputs(self, ids: Sequence[int]) -> None:
+        keeps = self._last_kept
+        for position, (row, token) in enumerate(zip(self._last_rows, ids, strict=True)):
+            if keeps is None or keeps[position]:
+                row.outputs.append(token)
 
     def record_last_ends(self, num_outputs: Mapping[str, int]) -> None:
         """Record the ends declared by the last ids of these finished requests, if no step was
@@ -201,17 +244,28 @@ class Stepper:
         `num_outputs`: number of ids output, by name. A row that counted as many is left out: its
         token of the last step was discarded, or is one too many and may not be on the host yet.
         """
-        names = [row.compiled.args.log for row in self._decided_rows]
-        missing = [
-            row.num_outputs < num_outputs.get(name or "", 0)
-            for row, name in zip(self._decided_rows, names, strict=True)
-        ]
-        if not any(missing):
-            return
-        decisions = (decision for copy in self._decisions for decision in copy.values())
-        for row, is_missing, decision in zip(self._decided_rows, missing, decisions, strict=True):
-            if is_missing and decision[_DECLARED_COLUMN]:
-                _declared_end(row, decision, token=-1)
+
+        def is_missing(row: ForcedRow) -> bool:
+            return row.num_outputs < num_outputs.get(row.compiled.args.log or "", 0)
+
+        if any(map(is_missing, self._decided_rows)):
+            self._record_ends(is_missing)
+
+    def _record_ends(self, is_output: Callable[[ForcedRow], bool]) -> None:
+        """Store the ends that the last step's decisions declare in rows whose token was output."""
+        start = 0
+        for copy in self._decisions:
+            decisions = copy.values()
+            for position in np.flatnonzero(decisions[:, _DECLARED_COLUMN]).tolist():
+                row = self._decided_rows[start + position]
+                if is_output(row):
+                    row.declare_end(decisions[position].tolist())
+            start += len(decisions)
+
+    def _write(self, row: ForcedRow) -> None:
+        if self._table.holds(row):
+            self._table.write(row)
+            self._plan = None
 
     # -- this step --
 
@@ -223,146 +277,114 @@ class Stepper:
         kept: Sequence[bool] | None = None,
     ) -> None:
         """Edit the logits in place as the rows' instructions require; `rows` with batch indices.
-        `kept`: whether the engine keeps each row's token, if it knows."""
-        if self._plan is None:
-            self._plan = self._make_plan(rows)
-        plan = self._plan
-        if plan.forced:
-            forced_R2 = self._to_device(plan.forced)
-            draws.force(logits_BV, forced_R2[:, 0], forced_R2[:, 1])
-        if plan.to_select:
-            self._select_tokens(logits_BV, plan.to_select)
+        `kept`: whether the engine keeps each row's token, if it knows. `rows` is read only after
+        `on_batch_change`."""
+        self._vocabulary = logits_BV.shape[-1]
+        if self._index is None:
+            self._set_rows(rows)
+        plan = self._plan = self._current_plan()
+        if plan.forced is not None:
+            draws.force(logits_BV, *plan.forced)
+        for selection in plan.selections:
+            self._select_tokens(logits_BV, selection)
         if plan.replace_tensors is not None:
-            self._decisions.append(
-                HostCopy(draws.replace_greedy_ends(logits_BV, *plan.replace_tensors))
-            )
-            self._decided_rows += plan.to_replace
-        self._last_rows, self._last_kept = plan.rows, kept
-        if self._ids_from_device and plan.rows:
-            index_R = self._to_device([index for index, _ in plan.rows])
-            self._output_ids = HostCopy(logits_BV.index_select(0, index_R).argmax(-1, keepdim=True))
+            copy = HostCopy(draws.replace_greedy_ends(logits_BV, *plan.replace_tensors))
+            self._decisions.append(copy)
+            self._decided_rows += plan.replaced_rows
+        for row in self._table.rows:
+            row.num_outputs = len(row.outputs)
+        self._last_rows, self._last_kept = self._table.rows, kept
+        if self._ids_from_device and self._last_rows:
+            assert self._index is not None
+            self._output_ids = HostCopy(logits_BV.argmax(-1).index_select(0, self._index))
 
-    def _to_device(self, values: Any, dtype: torch.dtype = torch.long) -> torch.Tensor:
-        return draws.to_device(values, dtype=dtype, device=self.device)
-
-    def _make_plan(self, rows: Iterable[tuple[int, ForcedRow]]) -> _BatchPlan:
-        plan = _BatchPlan(rows=list(rows))
-        replacements = []
-        for index, row in plan.rows:
+    def _set_rows(self, rows: Iterable[tuple[int, ForcedRow]]) -> None:
+        rows = list(rows)
+        for _, row in rows:
             if not row.is_ready:
                 row.replay_outputs()
-            if row.edit is LogitEdit.FORCE:
-                plan.forced.append((index, row.instruction.force))
-            elif row.edit is LogitEdit.SELECT_TOKEN:
-                plan.to_select.append((index, row))
-            elif row.edit is LogitEdit.REPLACE_END:
-                replacements.append((index, row.instruction.end_replacement))
-                plan.to_replace.append(row)
-        if replacements:
-            index_and_id_R2 = self._to_device(replacements)
-            triggers, _ = _padded([row.triggers for row in plan.to_replace])
-            plan.replace_tensors = (
-                index_and_id_R2[:, 0],
-                index_and_id_R2[:, 1],
-                self._to_device(triggers),
-            )
-        return plan
+        self._table.reorder(rows)
+        self._index = self._to_device(self._table.batch_index)
+
+    def _current_plan(self) -> _BatchPlan:
+        if self._plan is not None:
+            changed = [row for row in self._plan.line_rows if row.follow_lines()]
+            if not changed:
+                return self._plan
+        else:
+            changed = [row for row in self._table.rows if row.follow_lines()]
+        for row in changed:
+            self._table.write(row)
+        return self._make_plan()
+
+    def _make_plan(self) -> _BatchPlan:
+        table, forced, replace_tensors = self._table, None, None
+        if len(positions := table.positions(LogitEdit.FORCE)):
+            lines_RC = self._to_device(table.select(positions))
+            forced = lines_RC[:, BATCH_INDEX], lines_RC[:, FORCED_ID]
+        if len(replaced := table.positions(LogitEdit.REPLACE_END)):
+            lines_RC = self._to_device(table.select(replaced))
+            triggers_RT = lines_RC[:, FIRST_TRIGGER:]
+            replace_tensors = lines_RC[:, BATCH_INDEX], lines_RC[:, ON_END], triggers_RT
+        return _BatchPlan(
+            forced=forced,
+            selections=[
+                self._selection(positions, is_sampled=edit is LogitEdit.SELECT_SAMPLED)
+                for edit in (LogitEdit.SELECT_GREEDY, LogitEdit.SELECT_SAMPLED)
+                for positions in self._chunks(table.positions(edit))
+            ],
+            replaced_rows=[table.rows[position] for position in replaced.tolist()],
+            replace_tensors=replace_tensors,
+            line_rows=[row for row in table.rows if row.instruction.line_replacements],
+        )
+
+    def _to_device(self, values: Any) -> torch.Tensor:
+        return draws.to_device(values, self.device)
 
     # -- rows whose tokens are chosen here --
 
-    def _select_tokens(
-        self, logits_BV: torch.Tensor, rows: Sequence[tuple[int, ForcedRow]]
-    ) -> None:
-        greedy = [pair for pair in rows if not pair[1].sampling.temperature]
-        sampled = [pair for pair in rows if pair[1].sampling.temperature]
-        chunk_rows = max(1, _MAX_CHUNK_LOGITS // logits_BV.shape[-1])
-        for group, is_sampled in ((greedy, False), (sampled, True)):
-            for start in range(0, len(group), chunk_rows):
-                chunk = group[start : start + chunk_rows]
-                tensors = self._decision_tensors(chunk, is_sampled=is_sampled)
-                self._decisions.append(HostCopy(draws.select_tokens(logits_BV, tensors)))
-                self._decided_rows += [row for _, row in chunk]
+    def _chunks(self, positions: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Positions of rows that are decided together."""
+        limit = _MAX_CHUNK_LOGITS_CPU if self.device.type == "cpu" else _MAX_CHUNK_LOGITS
+        size = max(1, limit // self._vocabulary)
+        return [positions[start : start + size] for start in range(0, len(positions), size)]
 
-    def _decision_tensors(
-        self, indexed_rows: Sequence[tuple[int, ForcedRow]], *, is_sampled: bool
-    ) -> DecisionTensors:
-        rows = [row for _, row in indexed_rows]
-        rules = [row.compiled.rules for row in rows]
-        triggers, distinct = _padded([row.triggers for row in rows])
-        integers = self._to_device(
-            [
-                (
-                    index,
-                    row.instruction.end_replacement,
-                    row.instruction.banned,
-                    END_RULES[rule.end_rule],
-                )
-                for (index, row), rule in zip(indexed_rows, rules, strict=True)
-            ]
+    def _selection(self, positions: npt.NDArray[np.int64], *, is_sampled: bool) -> _Selection:
+        lines, numbers = self._table.select(positions), self._table.floats[positions]
+        lines_RC, numbers_RC = self._to_device(lines), self._to_device(numbers)
+        triggers_RT = lines_RC[:, FIRST_TRIGGER:]
+        rank_T = torch.arange(triggers_RT.shape[1], device=self.device)
+        needs_redraw = lines[:, BANNED].astype(bool) | (lines[:, ON_END] == RUNNER_UP)
+        tensors = DecisionTensors(
+            rows_R=lines_RC[:, BATCH_INDEX],
+            on_end_R=lines_RC[:, ON_END],
+            banned_R=lines_RC[:, BANNED].bool(),
+            triggers_RT=triggers_RT,
+            distinct_RT=rank_T < lines_RC[:, NUM_TRIGGERS, None],
+            rule_R=lines_RC[:, RULE],
+            end_probability_R=numbers_RC[:, END_PROBABILITY],
+            needs_probability=bool((lines[:, RULE] == END_RULES["probability"]).any()),
+            needs_redraw=bool(needs_redraw.any()),
         )
-        return DecisionTensors(
-            rows_R=integers[:, 0],
-            on_end_R=integers[:, 1],
-            banned_R=integers[:, 2].bool(),
-            rule_R=integers[:, 3],
-            triggers_RT=self._to_device(triggers),
-            distinct_RT=self._to_device(distinct, torch.bool),
-            end_probability_R=self._to_device(
-                [rule.end_probability for rule in rules], torch.float64
-            ),
-            sampling=self._sampling_tensors(rows) if is_sampled else None,
-            needs_probability=any(rule.end_rule == "probability" for rule in rules),
-            needs_redraw=any(
-                row.instruction.banned or row.instruction.end_replacement == RUNNER_UP
-                for row in rows
-            ),
-        )
+        sampling = None
+        if is_sampled:
+            sampling = SamplingTensors(
+                temperature_R=numbers_RC[:, TEMPERATURE],
+                top_p_R=numbers_RC[:, TOP_P],
+                top_k_R=lines_RC[:, TOP_K],
+                min_p_R=numbers_RC[:, MIN_P],
+                max_top_k=int(lines[:, TOP_K].max()),
+                has_top_p=bool((numbers[:, TOP_P] < 1).any()),
+                has_min_p=bool((numbers[:, MIN_P] > 0).any()),
+            )
+        rows = [self._table.rows[position] for position in positions.tolist()]
+        return _Selection(rows=rows, tensors=replace(tensors, sampling=sampling))
 
-    def _sampling_tensors(self, rows: Sequence[ForcedRow]) -> SamplingTensors:
-        samplings = [row.sampling for row in rows]
-        numbers = self._to_device(
-            [
-                (sampling.temperature, sampling.top_p, sampling.min_p, *_uniforms(row))
-                for row, sampling in zip(rows, samplings, strict=True)
-            ],
-            torch.float64,
-        )
-        return SamplingTensors(
-            temperature_R=numbers[:, 0],
-            top_p_R=numbers[:, 1],
-            min_p_R=numbers[:, 2],
-            uniform_R=numbers[:, 3],
-            redraw_uniform_R=numbers[:, 4],
-            top_k_R=self._to_device([sampling.top_k for sampling in samplings]),
-            max_top_k=max(sampling.top_k for sampling in samplings),
-            has_top_p=any(sampling.top_p < 1 for sampling in samplings),
-            has_min_p=any(sampling.min_p > 0 for sampling in samplings),
-        )
-
-
-def _uniforms(row: ForcedRow) -> tuple[float, float]:
-    """The numbers that decide the token, and the token after a refusal."""
-    position, num_events = row.draw_key()
-    seed, sample, tag = row.history.seed, row.compiled.args.sample, row.instruction.draw_tag
-    first = draw_uniform(seed, sample, *tag, (position, num_events))
-    redraws = row.instruction.end_replacement == RUNNER_UP
-    return first, draw_uniform(seed, sample, *tag, (position, num_events + 1)) if redraws else 0.0
-
-
-def _declared_end(row: ForcedRow, decision: Sequence[float], token: int) -> DeclaredEnd | None:
-    """The end that the decision declares; also stores it in the row's history. None if another id
-    than its replacement was output; -1: the id is not known yet."""
-    sampled, end_probability, argmax, _ = decision
-    replacement = -1 if row.edit is LogitEdit.SELECT_TOKEN else row.instruction.end_replacement
-    if token >= 0 and replacement >= 0 and token != replacement:
-        return None
-    end = DeclaredEnd(int(sampled), end_probability, int(argmax), replacement)
-    row.history.ends[row.num_outputs] = end
-    return end
-
-
-def _padded(lists: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[bool]]]:
-    """The lists padded to equal length by their first id, and a mask that is False for padding."""
-    width = max(map(len, lists))
-    padded = [[*ids, *[ids[0]] * (width - len(ids))] for ids in lists]
-    return padded, [[index < len(ids) for index in range(width)] for ids in lists]
+    def _select_tokens(self, logits_BV: torch.Tensor, selection: _Selection) -> None:
+        uniforms_R2 = None
+        if selection.tensors.sampling is not None:
+            uniforms = np.array([row.uniforms() for row in selection.rows])
+            uniforms_R2 = self._to_device(uniforms)
+        decisions = draws.select_tokens(logits_BV, selection.tensors, uniforms_R2)
+        self._decisions.append(HostCopy(decisions))
+        self._decided_rows += selection.rows
