@@ -17,7 +17,8 @@ from typing import Any
 def main(run: Callable[..., dict[str, Any]], doc: str | None) -> None:
     """Call `run` with the options that it takes, and print its figures.
 
-    Options by parameter: `num_rounds` (--rounds), `path` (--data), `scale` (--scale).
+    Options by parameter: `num_rounds` (--rounds), `path` (--data), `against`
+    (--against), `scale` (--scale).
     """
     takes = inspect.signature(run).parameters
     parser = argparse.ArgumentParser(
@@ -28,6 +29,8 @@ def main(run: Callable[..., dict[str, Any]], doc: str | None) -> None:
         parser.add_argument("--rounds", dest="num_rounds", type=int, default=5, help="Default: 5.")
     if "path" in takes:
         parser.add_argument("--data", dest="path", type=Path, help="Real data. Default: made rows.")
+    if "against" in takes:
+        parser.add_argument("--against", type=Path, help="Measure this checkout's package too.")
     if "scale" in takes:
         parser.add_argument("--scale", action="store_true", help="Up to a million made rows.")
     options = vars(parser.parse_args())

@@ -383,12 +383,24 @@ def measure_steps(load: Load, num_rounds: int) -> dict[str, Any]:
     return {name: spread(values) for name, values in figures.items()}
 
 
-def run(num_rounds: int = 5, against: Path | None = None, load: Load = Load()) -> dict[str, Any]:
+_IN_CHECKOUT = """
+import slowthink, runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("benchmarks.overhead", run_name="__main__")
+"""
+"""Runs this benchmark with the package of the working directory."""
+
+
+def run(num_rounds: int = 5, against: Path | None = None) -> dict[str, Any]:
     """All figures; with `against` also those of the package in that checkout."""
-    if against is not None:
-        here = Path(__file__).parents[1]
-        results = {str(path): _run_in(path, num_rounds) for path in (against.resolve(), here)}
-        return results
+    if against is None:
+        return measure(Load(), num_rounds)
+    here = Path(__file__).parents[1]
+    return {str(path): _run_in(path, num_rounds) for path in (against.resolve(), here)}
+
+
+def measure(load: Load, num_rounds: int) -> dict[str, Any]:
+    """The figures of the package that is imported."""
     import torch
 
     torch.set_num_threads(1)
@@ -402,16 +414,14 @@ def run(num_rounds: int = 5, against: Path | None = None, load: Load = Load()) -
     for name, prefix in slowest.items():
         by_format = [figures[f"{prefix}_{format}"] for format in FORMATS]
         figures[name] = max(by_format, key=lambda figure: figure["median"])
-    figures["inflight_over_plain"] = min(
-        (figures[f"inflight_over_plain_{format}"] for format in FORMATS),
-        key=lambda figure: figure["median"],
-    )
-    return figures
+    ratios = [figures[f"inflight_over_plain_{format}"] for format in FORMATS]
+    return figures | {"inflight_over_plain": min(ratios, key=lambda figure: figure["median"])}
 
 
 def _run_in(checkout: Path, num_rounds: int) -> dict[str, Any]:
-    """The figures of another checkout's package, measured by this file in a process of its own."""
-    command = [sys.executable, __file__, "--json", "--rounds", str(num_rounds)]
+    """The figures of a checkout's package, measured by this file in a process of its own."""
+    here = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", _IN_CHECKOUT, here, "--json", "--rounds", str(num_rounds)]
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, env=environment, cwd=checkout, stdout=subprocess.PIPE, check=True

@@ -240,10 +240,13 @@ class Request:
         ]  # fmt: skip
         return digest(["chain", 1, *self._common_fields(), rules])
 
-    def answer_key(self, thinking_ids: tuple[int, ...], closing: tuple[int, ...]) -> str:
-        """Key of the answer that follows this thinking and these closing ids."""
-        max_tokens = self.budget.answer_tokens
-        return digest(["answer", 1, self.chain_key(), thinking_ids, closing, max_tokens])
+    def answer_key(
+        self, thinking_ids: tuple[int, ...], closing: tuple[int, ...], *, chain_key: str = ""
+    ) -> str:
+        """Key of the answer that follows this thinking and these closing ids. `chain_key`: the
+        request's, if it is at hand."""
+        chain_key = chain_key or self.chain_key()
+        return digest(["answer", 1, chain_key, thinking_ids, closing, self.budget.answer_tokens])
 
     def key(self) -> str:
         """Key of the whole completion."""

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 from slowthink.errors import ConfigError
@@ -82,12 +83,12 @@ class Job:
     answer_keys: frozenset[str] = frozenset()
     """Keys of cached answers."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The chain's key."""
         return self.request.chain_key()
 
-    @property
+    @cached_property
     def largest_point(self) -> Point:
         """The largest cap, number of waits and number of steps: its thinking includes that of all
         points. Forced, unless only the unforced one is among the points."""
@@ -312,7 +313,7 @@ def branches_to_generate(
         assert cut is not None, "the chain is too short for one of the job's points"
         closing = closing_ids_after(cut, token_format, job.request.budget, forced=point.forced)
         if closing is not None:
-            key = job.request.answer_key(cut.ids, closing)
+            key = job.request.answer_key(cut.ids, closing, chain_key=chain_key)
             if key not in job.answer_keys:
                 branches[key] = Branch(key=key, chain_key=chain_key, cut=cut, closing=closing)
     return list(branches.values())

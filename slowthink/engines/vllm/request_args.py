@@ -272,6 +272,11 @@ def write_args(
     return RequestArgs(**values).model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
+def with_log(arguments: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The arguments of a request whose declared ends are stored under this name."""
+    return {**arguments, PREFIX + "log": name}
+
+
 def _argument_values(record: Any, fields: Mapping[str, str]) -> dict[str, Any]:
     return {name: getattr(record, field) for name, field in fields.items()}
 

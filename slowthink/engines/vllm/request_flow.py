@@ -67,12 +67,12 @@ def compile_args(args: ForcingArgs, compiler: Compiler, *, stop_id: int) -> Comp
 
 
 def compile_job(
-    job: Job, compiler: Compiler, *, stop_id: int, log: str | None = None
+    job: Job, compiler: Compiler, *, stop_id: int
 ) -> tuple[dict[str, Any], CompiledArgs]:
     """The arguments of the request that generates a job's thinking; also in token ids."""
     point = job.largest_point
     answer = point in job.points
-    arguments = write_args(job.request, point, chain=job.chain, answer=answer, log=log)
+    arguments = write_args(job.request, point, chain=job.chain, answer=answer)
     args = read_args(arguments)
     assert args is not None
     return arguments, compile_args(args, compiler, stop_id=stop_id)

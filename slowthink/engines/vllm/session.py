@@ -25,7 +25,7 @@ from slowthink.engines.session import (
     check_context,
 )
 from slowthink.engines.vllm.client import FinishedRequest, open_engine, read_eos_ids, read_stop_id
-from slowthink.engines.vllm.request_args import write_args
+from slowthink.engines.vllm.request_args import with_log, write_args
 from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_job
 from slowthink.engines.vllm.self_check import check_forcing
 from slowthink.errors import EngineError
@@ -62,6 +62,15 @@ class _ThinkingRequest:
         total = Cost(decoded=flow.num_sampled, forced=flow.num_forced)
         cost, self.reported_cost = total - self.reported_cost, total
         return cost
+
+
+@dataclass(frozen=True)
+class _QueuedJob:
+    """A job that has not started, with the arguments of its request."""
+
+    job: Job
+    arguments: dict[str, Any]
+    compiled: CompiledArgs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +113,7 @@ class VllmSession:
         self.checkpoint_seconds = CHECKPOINT_SECONDS
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self._stop_id = read_stop_id(input_processor)
-        self._queue: dict[str, Job] = {}
+        self._queue: dict[str, _QueuedJob] = {}
         self._requests: dict[str, _ThinkingRequest | _AnswerRequest] = {}
         """Running requests by id."""
         self._num_requests = 0
@@ -131,8 +140,8 @@ class VllmSession:
         """Queue a job. Raises ConfigError if its budget does not fit the context, or its format
         has a trigger of several tokens."""
         check_context(job, max_context=self.capabilities.max_context)
-        compile_job(job, self.compiler, stop_id=self._stop_id)
-        self._queue[job.key] = job
+        arguments, compiled = compile_job(job, self.compiler, stop_id=self._stop_id)
+        self._queue[job.key] = _QueuedJob(job, arguments, compiled)
 
     def cancel(self, keys: Iterable[str]) -> None:
         """Drop jobs, queued or running."""
@@ -180,15 +189,16 @@ class VllmSession:
 
     # -- starting requests --
 
-    def _start(self, job: Job) -> JobResult | None:
+    def _start(self, queued: _QueuedJob) -> JobResult | None:
         """Start the job's thinking. Returns the job's result if nothing is missing."""
+        job = queued.job
         state = JobInProgress.start(job, self.compiler)
         if state.machine.next_action().kind is ActionKind.STOP:
             state.end_thinking()
             return self._start_answers(state)
         request_id = self._new_id()
-        arguments, compiled = compile_job(job, self.compiler, stop_id=self._stop_id, log=request_id)
-        request = _ThinkingRequest(state=state, compiled=compiled)
+        request = _ThinkingRequest(state=state, compiled=queued.compiled)
+        arguments = with_log(queued.arguments, request_id)
         prompt_ids = (*job.request.prompt_ids, *request.cached_ids)
         max_tokens = self.capabilities.max_context - len(prompt_ids)
         self._add(request_id, prompt_ids, arguments, max_tokens=max_tokens)
