@@ -87,7 +87,10 @@ def step_microseconds(
 
 
 def _make_row(tokenizer: Any, sampling: Sampling, *, cap: int) -> Any:
-    from slowthink.engines.vllm.rows import ForcedRow, RowSettings
+    try:
+        from slowthink.engines.vllm.forced_row import ForcedRow, RowSettings
+    except ImportError:  # a checkout older than that module
+        from slowthink.engines.vllm.rows import ForcedRow, RowSettings  # type: ignore[no-redef]
 
     budget = Budget(max_thinking_tokens=cap, waits=2, answer_tokens=16 if cap else 0)
     args = ForcingArgs(format=FORMATS["s1"], budget=budget, sampling=sampling)

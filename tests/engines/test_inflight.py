@@ -20,9 +20,10 @@ from slowthink.engines.vllm.draws import (
     replace_greedy_ends,
     select_tokens,
 )
+from slowthink.engines.vllm.forced_row import ForcedRow, RowSettings
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.request_flow import Flow
-from slowthink.engines.vllm.rows import ForcedRow, RowSettings, Stepper
+from slowthink.engines.vllm.rows import Stepper
 from slowthink.records import Budget, EventKind, LoopRule, Sampling, ThinkingFormat
 from tests.engines.test_token_sampling import brute
 from tests.engines.toy_engine import (

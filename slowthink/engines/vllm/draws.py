@@ -9,6 +9,7 @@ Legend: B batch rows, R rows of this call, V vocabulary, T trigger ids (padded b
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,19 @@ FORCED_LOGIT = 1e9
 """Logit of a chosen id; finite, so that no temperature makes it NaN."""
 _NEVER = float("-inf")
 END_RULES = {"drawn": 0, "argmax": 1, "probability": 2}
+
+
+class LogitEdit(enum.IntEnum):
+    """What a step does to a row's logits."""
+
+    NONE = 0
+    """Nothing: the engine takes the likeliest id."""
+    REPLACE_END = 1
+    """`replace_greedy_ends`: it takes the likeliest id, or the one that replaces an end."""
+    FORCE = 2
+    SELECT_GREEDY = 3
+    """`select_tokens`: the id is chosen here, without randomness."""
+    SELECT_SAMPLED = 4
 
 
 @dataclass(frozen=True, kw_only=True)

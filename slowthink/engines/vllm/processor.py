@@ -39,9 +39,10 @@ from vllm.v1.worker.gpu.sample.logits_processor import (
 
 from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.client import read_eos_ids, read_stop_id
+from slowthink.engines.vllm.forced_row import ForcedRow, History, RowSettings
 from slowthink.engines.vllm.request_args import ForcingArgs, read_args, refuse_conflicts
 from slowthink.engines.vllm.request_flow import CompiledArgs, check_fits, compile_args, max_thinking
-from slowthink.engines.vllm.rows import ForcedRow, History, RowSettings, Stepper
+from slowthink.engines.vllm.rows import Stepper
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Sampling
 from slowthink.serialise import digest

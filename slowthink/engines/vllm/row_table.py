@@ -9,31 +9,13 @@ order does. Rows with equal edits are then selected and copied to the device tog
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from slowthink.engines.vllm.draws import END_RULES
-
-if TYPE_CHECKING:
-    from slowthink.engines.vllm.rows import ForcedRow
-
-
-class LogitEdit(enum.IntEnum):
-    """What a step does to a row's logits."""
-
-    NONE = 0
-    """Nothing: the engine takes the likeliest id."""
-    REPLACE_END = 1
-    """`draws.replace_greedy_ends`: it takes the likeliest id, or the one that replaces an end."""
-    FORCE = 2
-    SELECT_GREEDY = 3
-    """`draws.select_tokens`: the id is chosen here, without randomness."""
-    SELECT_SAMPLED = 4
-
+from slowthink.engines.vllm.draws import END_RULES, LogitEdit
+from slowthink.engines.vllm.forced_row import ForcedRow
 
 BATCH_INDEX = 0
 """In lines that `RowTable.select` returns, in place of the edit."""

@@ -9,7 +9,7 @@ lasts, a row costs a length check.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 
 from slowthink.engines.distributions import SamplingTensors
-from slowthink.engines.session import draw_uniform
 from slowthink.engines.vllm import draws
-from slowthink.engines.vllm.draws import END_RULES, DecisionTensors, HostCopy
-from slowthink.engines.vllm.request_flow import NO_END, RUNNER_UP, CompiledArgs, DeclaredEnd, Flow
+from slowthink.engines.vllm.draws import END_RULES, DecisionTensors, HostCopy, LogitEdit
+from slowthink.engines.vllm.forced_row import ForcedRow
+from slowthink.engines.vllm.request_flow import RUNNER_UP
 from slowthink.engines.vllm.row_table import (
     BANNED,
     BATCH_INDEX,
@@ -34,144 +34,13 @@ from slowthink.engines.vllm.row_table import (
     TEMPERATURE,
     TOP_K,
     TOP_P,
-    LogitEdit,
     RowTable,
 )
-from slowthink.records import Sampling
 
 _MAX_CHUNK_LOGITS, _MAX_CHUNK_LOGITS_CPU = 2**25, 2**18
 """Rows are decided in chunks of at most this many logits; on a CPU, as many as its cache holds."""
 _DECLARED_COLUMN = 3
 """Column of a decision (see `draws.select_tokens`) that is true if an end was declared."""
-
-
-@dataclass
-class History:
-    """State of a request that must survive preemption: it is then added again with its ids only."""
-
-    ends: dict[int, DeclaredEnd] = field(default_factory=dict)
-    """By output index."""
-    seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowSettings:
-    """A row's settings besides its compiled arguments."""
-
-    cap: int
-    sampling: Sampling
-    seed: int = 0
-    cached_ids: tuple[int, ...] = ()
-    """Thinking at the end of the prompt."""
-    engine_is_greedy: bool = True
-    """The engine takes the likeliest id by itself."""
-
-
-class ForcedRow:
-    """One forced request in the batch."""
-
-    def __init__(
-        self,
-        compiled: CompiledArgs,
-        settings: RowSettings,
-        *,
-        outputs: list[int],
-        history: History | None = None,
-    ) -> None:
-        self.compiled = compiled
-        self.settings = settings
-        self.sampling = settings.sampling
-        self.outputs = outputs
-        """The ids output so far; under V1 the engine's own list."""
-        self.history = history or History(seed=settings.seed)
-        self.triggers = sorted(compiled.rules.trigger_ids)
-        self.is_ready = False
-        """Whether the flow has replayed the outputs. Not done when the row is made: the last step
-        may still have to add a declared end to the history."""
-        self.position = -1
-        """In the `RowTable` that last had this row."""
-        self.num_outputs = 0
-        """Number of outputs before the last step."""
-        self._infer = history is None
-
-    def replay_outputs(self) -> None:
-        """Replay the outputs from the start, since they were replaced or some removed."""
-        self.flow = Flow(self.compiled, cap=self.settings.cap, cached_ids=self.settings.cached_ids)
-        self.flow.replay(self.outputs, self.history.ends, infer=self._infer)
-        self._infer, self.is_ready = False, True
-        self._start_instruction()
-
-    def _start_instruction(self) -> None:
-        self.instruction = self.flow.instruction()
-        self.num_observed = len(self.outputs)
-        self.due = self.num_observed + self.instruction.num_tokens
-        """Number of outputs at which the instruction ends."""
-        self.end_replacement = self.instruction.end_replacement
-        self.edit = self._logit_edit()
-
-    def has_ended(self) -> bool:
-        """Whether the instruction has ended, or outputs were removed that are older than it."""
-        return not self.num_observed <= len(self.outputs) < self.due
-
-    def next_instruction(self) -> bool:
-        """Start the next instruction. Returns False if the last id is not known yet: with
-        asynchronous scheduling it is -1 until the next step."""
-        if self.outputs and self.outputs[-1] < 0:
-            return False
-        if len(self.outputs) < self.num_observed:
-            self.replay_outputs()
-        else:
-            self.flow.replay(self.outputs, self.history.ends, start=self.num_observed)
-            self._start_instruction()
-        return True
-
-    def declare_end(self, decision: Sequence[float]) -> None:
-        """Store the end that was declared at the last output, unless another id than the one that
-        replaces it is known to be output there."""
-        index, (sampled, end_probability, argmax, _) = self.num_outputs, decision
-        is_replaced_here = self.edit is LogitEdit.REPLACE_END
-        replacement = self.end_replacement if is_replaced_here else -1
-        token = self.outputs[index] if index < len(self.outputs) else -1
-        if replacement < 0 or token in (-1, replacement):
-            self.history.ends[index] = DeclaredEnd(
-                int(sampled), end_probability, int(argmax), replacement
-            )
-            self.due = index + 1
-
-    def follow_lines(self) -> bool:
-        """Choose the id that replaces an end by the last token's text. Returns whether it changed.
-
-        Only for instructions with `line_replacements`.
-        """
-        replacements = self.instruction.line_replacements
-        if replacements is None or len(self.outputs) == self.num_observed:
-            return False
-        ends_line = self.compiled.token_format.ends_line(self.outputs[-1])
-        previous, self.end_replacement = self.end_replacement, replacements[ends_line]
-        return self.end_replacement != previous
-
-    def uniforms(self) -> tuple[float, float]:
-        """The numbers that decide the next token, and the token after a refusal."""
-        instruction, seed = self.instruction, self.history.seed
-        position, num_events = instruction.draw_key
-        position += len(self.outputs) - self.num_observed
-        tag = (self.compiled.args.sample, *instruction.draw_tag)
-        first = draw_uniform(seed, *tag, (position, num_events))
-        redraws = instruction.end_replacement == RUNNER_UP
-        return first, draw_uniform(seed, *tag, (position, num_events + 1)) if redraws else 0.0
-
-    def _logit_edit(self) -> LogitEdit:
-        instruction = self.instruction
-        if instruction.force >= 0:
-            return LogitEdit.FORCE
-        if self.sampling.temperature:
-            return LogitEdit.SELECT_SAMPLED
-        if self.settings.engine_is_greedy:
-            if instruction.end_replacement == NO_END and not instruction.banned:
-                return LogitEdit.NONE
-            if self.compiled.rules.end_rule == "drawn" and instruction.end_replacement >= 0:
-                return LogitEdit.REPLACE_END
-        return LogitEdit.SELECT_GREEDY
 
 
 @dataclass(frozen=True, kw_only=True)
