@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from slowthink.engines.distributions import SamplingTensors, locate, sample_ids, weights
+from slowthink.engines.vllm.distributions import SamplingTensors, locate, sample_ids, weights
 from slowthink.records import Sampling
 
 SAMPLINGS = [

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import assume, given, settings, strategies as st
 
 from slowthink.engines import token_sampling
-from slowthink.engines.distributions import SamplingTensors, weights
+from slowthink.engines.vllm.distributions import SamplingTensors, weights
 from slowthink.engines.vllm.draws import (
     DecisionTensors,
     force,

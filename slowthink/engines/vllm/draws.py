@@ -16,7 +16,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
-from slowthink.engines.distributions import SamplingTensors, sample_ids, weights
+from slowthink.engines.vllm.distributions import SamplingTensors, sample_ids, weights
 from slowthink.engines.vllm.request_flow import NO_END
 
 FORCED_LOGIT = 1e9

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from slowthink.engines.distributions import SamplingTensors
 from slowthink.engines.vllm import draws
+from slowthink.engines.vllm.distributions import SamplingTensors
 from slowthink.engines.vllm.draws import END_RULES, DecisionTensors, HostCopy, LogitEdit
 from slowthink.engines.vllm.forced_row import ForcedRow
 from slowthink.engines.vllm.request_flow import RUNNER_UP
