@@ -161,21 +161,43 @@ def test_a_part_that_fails_says_why(tmp_path: Path) -> None:
     assert report["machine"]["cores"] >= 1
 
 
+ONE_PROCESS = """
+import sys
+from pathlib import Path
+from benchmarks.gpu.part import PARTS, run
+for part in PARTS:
+    run(part, Path(sys.argv[1]) / f"{part}.json", 300, short=True, vllm={})
+"""
+"""All parts in one process, which imports torch and vLLM once."""
+
+
 @pytest.mark.slow
 @needs("torch", "transformers", "trl", "vllm")
 def test_every_part_runs_here(smollm, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu", "--json", "--short", "--out", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", ONE_PROCESS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    reports = {part: json.loads((tmp_path / f"{part}.json").read_text()) for part in PARTS}
+    headlines = {part: report["headline"] for part, report in reports.items()}
+    assert headlines["conformance"]["equal, waits"] == "3 of 3"
+    assert 0 < reports["conformance"]["figures"]["logit_error"]["vllm"] < 1e-3
+    assert headlines["forcing"]["in flight over s1_cached, 4 greedy"] > 0
+    assert headlines["forcing"]["in flight over plain, 4 sampled"] > 0
+    assert headlines["training"]["ours over trl best, short rows"] > 0
+    assert headlines["decoding"]["tokens/s vllm, 4"] > 0
+    assert headlines["quickstart"]["finished"] == "yes"
+
+
+@pytest.mark.slow
+@needs("torch", "transformers")
+def test_the_command_runs_a_part_in_a_process(smollm, tmp_path: Path) -> None:
+    options = ["--json", "--short", "--parts", "decoding", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.gpu", *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout)["parts"]["decoding"]["this"]
+    assert report["status"] == "done"
+    assert (
+        f"| decoding | status | done, {report['seconds']} s |" in (tmp_path / "gpu.md").read_text()
     )
-    figures = json.loads(done.stdout)
-    statuses = {part: reports["this"]["status"] for part, reports in figures["parts"].items()}
-    assert statuses == dict.fromkeys(PARTS, "done"), done.stdout[-3000:]
-    conformance = figures["parts"]["conformance"]["this"]
-    assert conformance["headline"]["equal, waits"] == "3 of 3"
-    assert 0 < conformance["figures"]["logit_error"]["vllm"] < 1e-3
-    forcing = figures["parts"]["forcing"]["this"]["headline"]
-    assert forcing["in flight over s1_cached, 4 greedy"] > 0
-    assert figures["parts"]["decoding"]["this"]["headline"]["tokens/s vllm, 4"] > 0
-    assert (tmp_path / "gpu.md").read_text().count("\n| ") > 20

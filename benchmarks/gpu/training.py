@@ -22,12 +22,14 @@ def measure(report: PartReport) -> None:
     source = Path(resolve_model(model_name(report)))
     settings: dict[str, Any] = {"source": source, "num_blocks": 3}
     rows = {"short rows": SHORT_ROWS, "long rows": LONG_ROWS}
+    arms = sorted(ARMS, key=lambda arm: arm != "ours")
     if report.short:
+        arms = ["ours", "plain", "trl best"]
         settings |= {"num_blocks": 1, "batch_size": 2}
         rows = {"short rows": (60, 80)}
     for name, lengths in rows.items():
         ours: float | None = None
-        for arm in sorted(ARMS, key=lambda arm: arm != "ours"):
+        for arm in arms:
             if report.seconds_left < _RESERVE_SECONDS:
                 report.note(f"{arm}, {name}: skipped, the time was up")
                 continue
