@@ -143,7 +143,9 @@ def stage_status(recipe: Recipe, root: Path, stage: str, *, version: int) -> Sta
     if not (folder / "manifest.json").exists():
         return StageStatus(done=False)
     manifest = read_manifest(folder)
-    changed = changed_settings(_saved_settings(folder, manifest), stage_settings(recipe, stage))
+    changed = changed_settings(
+        _saved_settings(folder, manifest["settings"], stage), stage_settings(recipe, stage)
+    )
     if manifest["stage_version"] != version:
         changed.append(f"stage_version: {manifest['stage_version']} -> {version}")
     changed += changed_settings(
@@ -152,14 +154,13 @@ def stage_status(recipe: Recipe, root: Path, stage: str, *, version: int) -> Sta
     return StageStatus(done=not changed, changed=tuple(changed))
 
 
-def _saved_settings(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a manifest, with those that did not exist then at their former defaults."""
-    settings: dict[str, Any] = manifest["settings"]
+def _saved_settings(folder: Path, settings: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
+    """The settings of a manifest, with those that did not exist then at their former defaults."""
     try:
         saved = parse_saved(settings, where=str(folder / "manifest.json"))
     except ConfigError:  # of settings that no longer exist; they are reported as changed
         return settings
-    return stage_settings(saved, manifest["stage"])
+    return stage_settings(saved, stage)
 
 
 def changed_settings(old: Any, new: Any, *, prefix: str = "") -> list[str]:
