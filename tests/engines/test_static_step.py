@@ -167,8 +167,9 @@ def test_a_model_that_synchronises_is_decoded_eagerly() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0)])
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0, top_k=20)])
 def test_a_sweep_with_branches_is_the_same_on_static_steps(tiny_model, sampling) -> None:
+    """Of 20 ids: of all 49,152 at temperature 1, rounding alone decides some of 900 draws."""
     results = []
     for static in (False, True):
         config = EngineConfig(dtype="float32", batch_size=3, reproducible=False)
