@@ -13,7 +13,7 @@ them: `collect` the last step's outputs, `order` the rows, `plan` and edit the l
     host_ms_256_sampled     a step of 256 sampled rows over 150,000 tokens, top-p .95
     inflight_over_plain     tokens per second of forced requests over those of plain ones
 
-`…_v2`: with a made batch of the V2 model runner; its tensors' work is not counted.
+`…_v2`: with a made batch of the V2 model runner, over 128 tokens; the work on its tensors counts.
 """
 
 from __future__ import annotations
