@@ -47,13 +47,17 @@ class WorkerResult:
 
 
 class _Worker:
-    """One worker process. It compares one pair at a time, the one at `pair_index` of the batch."""
+    """One worker process. It compares one pair at a time, the one at `pair_index` of the batch.
+
+    A worker that looks stuck does not count among the busy ones, so that another may take over.
+    """
 
     def __init__(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "slowthink.grading.workers"],
+        others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        path = os.pathsep.join([root, *filter(os.path.isabs, others)])
+        self.process = subprocess.Popen(  # -P: a file in the working folder is never imported
+            [sys.executable, "-P", "-m", "slowthink.grading.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -61,6 +65,7 @@ class _Worker:
             start_new_session=True,
         )
         self.ready = False
+        self.looks_stuck = False
         self.pair_index: int | None = None
         self.send_time = 0.0
         self.deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -120,7 +125,9 @@ class _Worker:
 class WorkerPool:
     """Workers that are started when first needed and replaced when killed. Thread-safe.
 
-    With `use_defaults` they call math-verify with its default settings, to compare graders.
+    Each batch borrows a worker for one pair at a time, so that batches in other threads take turns;
+    a pair that waits for a worker longer than `timeout_seconds` has an error as its result. With
+    `use_defaults` they call math-verify with its default settings, to compare graders.
     """
 
     def __init__(
@@ -129,41 +136,86 @@ class WorkerPool:
         self.num_workers = max(1, num_workers)
         self.timeout_seconds = timeout_seconds
         self.use_defaults = use_defaults
-        self._workers: list[_Worker] = []
-        self._spare: _Worker | None = None
-        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._lent: list[_Worker] = []
+        self._queue: deque[object] = deque()
+        self.has_started = False
+        self._changed = threading.Condition()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of all workers."""
+        with self._changed:
+            return [worker.process.pid for worker in (*self._lent, *self._idle)]
 
     def compare_many(self, pairs: Sequence[tuple[str, str]]) -> list[WorkerResult]:
         """Return one result per (reference answer, prediction), in order."""
-        if not pairs:
-            return []
-        with self._lock:
-            return _PairBatch(self, pairs).compare()
+        return _PairBatch(self, pairs).compare() if pairs else []
 
     def close(self) -> None:
-        """Kill all workers."""
-        with self._lock:
-            for worker in (*self._workers, *filter(None, [self._spare])):
+        """Kill all workers; a batch in another thread has errors as its results."""
+        with self._changed:
+            for worker in (*self._lent, *self._idle):
+                worker.process.kill()
+            for worker in self._idle:
                 worker.kill()
-            self._workers.clear()
-            self._spare = None
+            self._idle.clear()
 
-    def start(self, num_pairs: int) -> None:
-        """Start a worker per pair, at most `num_workers` in all, without waiting for them."""
-        while len(self._workers) < min(num_pairs, self.num_workers):
-            self._workers.append(_Worker())
+    def borrow(self, *, wait: bool) -> _Worker | None:
+        """Return an idle or new worker; None if none is free, with `wait` after the time limit.
 
-    def replace(self, worker: _Worker) -> None:
-        """Kill a worker and replace it by the spare one or a new one."""
+        Those who wait are served in turn. While the first worker starts, the time limit does not
+        run.
+        """
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+            try:
+                deadline = time.monotonic() + self.timeout_seconds
+                while not (self._queue[0] is ticket and self._has_free()):
+                    if not self.has_started:
+                        deadline = time.monotonic() + self.timeout_seconds
+                    if not wait or time.monotonic() >= deadline:
+                        return None
+                    self._changed.wait(min(0.5, max(0.0, deadline - time.monotonic())))
+                worker = self._idle.pop() if self._idle else _Worker()
+                self._lent.append(worker)
+                return worker
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+
+    def _has_free(self) -> bool:
+        num_running = sum(not worker.looks_stuck for worker in self._lent)
+        return num_running < self.num_workers and len(self._lent) < 2 * self.num_workers
+
+    def give_back(self, worker: _Worker) -> None:
+        """Take back a worker that is alive and has no pair."""
+        with self._changed:
+            self._lent.remove(worker)
+            self.has_started |= worker.ready
+            worker.looks_stuck = False
+            if worker.process.poll() is not None or len(self._idle) > self.num_workers:
+                worker.kill()
+            else:
+                self._idle.append(worker)
+            self._changed.notify_all()
+
+    def remove(self, worker: _Worker) -> None:
+        """Kill a worker that is stuck or has died."""
         worker.kill()
-        self._workers.remove(worker)
-        self._workers.append(self._spare or _Worker())
-        self._spare = None
+        with self._changed:
+            self._lent.remove(worker)
+            self._changed.notify_all()
 
-    def start_spare(self) -> None:
-        """Start a spare worker before one is killed, so that its import of sympy costs no time."""
-        if self._spare is None:
-            self._spare = _Worker()
+    def on_stuck(self, worker: _Worker) -> None:
+        """Let another worker take the place of a stuck one, and start it before that is killed, so
+        that its import of sympy costs no time."""
+        with self._changed:
+            worker.looks_stuck = True
+            if not self._idle:
+                self._idle.append(_Worker())
+            self._changed.notify_all()
 
 
 class _PairBatch:
@@ -173,17 +225,42 @@ class _PairBatch:
         self.pool, self.pairs = pool, pairs
         self.results: list[WorkerResult | None] = [None] * len(pairs)
         self.pending = deque(range(len(pairs)))
+        self.workers: list[_Worker] = []
         self.num_failed_starts = 0
 
     def compare(self) -> list[WorkerResult]:
         """Return one result per pair, in order."""
-        self.pool.start(len(self.pairs))
-        while any(result is None for result in self.results):
-            for worker in self.pool._workers:
-                if worker.ready and worker.pair_index is None and self.pending:
-                    self._send_pair(self.pending.popleft(), worker)
-            self._wait_for_events()
+        try:
+            while any(result is None for result in self.results):
+                self._borrow_workers()
+                if self.workers:
+                    self._wait_for_events()
+        finally:
+            for worker in list(self.workers):
+                self._return(worker)
         return [result for result in self.results if result is not None]
+
+    def _borrow_workers(self) -> None:
+        """Borrow a worker per pending pair. Without any worker at all, wait for one."""
+        while self.pending and sum(w.pair_index is None for w in self.workers) < len(self.pending):
+            worker = self.pool.borrow(wait=not self.workers)
+            if worker is None:
+                break
+            self.workers.append(worker)
+        if not self.workers:
+            seconds = self.pool.timeout_seconds
+            error = f"worker: none was free for {seconds:g} s"
+            self.results[self.pending.popleft()] = WorkerResult(None, error, seconds)
+        for worker in list(self.workers):
+            if worker.ready and worker.pair_index is None and self.pending:
+                self._send_pair(self.pending.popleft(), worker)
+
+    def _return(self, worker: _Worker) -> None:
+        self.workers.remove(worker)
+        if worker.pair_index is None:
+            self.pool.give_back(worker)
+        else:
+            self.pool.remove(worker)
 
     def _send_pair(self, pair_index: int, worker: _Worker) -> None:
         gold, pred = self.pairs[pair_index]
@@ -195,28 +272,27 @@ class _PairBatch:
 
     def _wait_for_events(self) -> None:
         """Wait until a message arrives or a deadline passes, and handle it."""
-        busy = [w for w in self.pool._workers if w.pair_index is not None or not w.ready]
+        workers = list(self.workers)
         with selectors.DefaultSelector() as selector:
-            for worker in busy:
+            for worker in workers:
                 selector.register(worker.fd, selectors.EVENT_READ, worker)
-            events = selector.select(max(0.0, self._next_check_time(busy) - time.monotonic()))
+            next_check = min(map(self._next_check_time, workers))
+            events = selector.select(max(0.0, next_check - time.monotonic()))
         for key, _ in events:
             self._receive(key.data)
         now = time.monotonic()
-        if any(self._stuck_time(worker) <= now for worker in busy if worker.pair_index is not None):
-            self.pool.start_spare()
-        for worker in busy:
-            if worker in self.pool._workers and worker.deadline <= now:
+        for worker in workers:
+            if worker not in self.workers:
+                continue
+            if worker.deadline <= now:
                 self._on_timeout(worker)
+            elif not worker.looks_stuck and self._next_check_time(worker) <= now:
+                self.pool.on_stuck(worker)
 
-    def _next_check_time(self, busy: Sequence[_Worker]) -> float:
-        """Return when to stop waiting: at a deadline, or when a comparison looks stuck."""
-        times = [worker.deadline for worker in busy]
-        if self.pool._spare is None:
-            times += [self._stuck_time(worker) for worker in busy if worker.pair_index is not None]
-        return min(times)
-
-    def _stuck_time(self, worker: _Worker) -> float:
+    def _next_check_time(self, worker: _Worker) -> float:
+        """Return when to stop waiting: at the deadline, or when the comparison looks stuck."""
+        if worker.pair_index is None or worker.looks_stuck:
+            return worker.deadline
         return worker.send_time + self.pool.timeout_seconds * SPARE_AFTER_SHARE
 
     def _receive(self, worker: _Worker) -> None:
@@ -227,9 +303,11 @@ class _PairBatch:
         for message in messages:
             if not worker.ready:
                 worker.ready, worker.deadline = True, float("inf")
+                self.pool.has_started = True
             elif worker.pair_index is not None:
                 self._record(worker, message["equal"], message.get("error", ""))
                 worker.pair_index, worker.deadline = None, float("inf")
+                self._return(worker)  # the next pair may be of another batch
 
     def _record(self, worker: _Worker, equal: bool | None, error: str) -> None:
         assert worker.pair_index is not None
@@ -247,13 +325,14 @@ class _PairBatch:
             self._record(worker, None, f"worker {error}")
         if not worker.ready:
             self.num_failed_starts += 1
+        self.workers.remove(worker)
+        self.pool.remove(worker)
         if self.num_failed_starts >= 3:
             raise GraderError(
                 "grading worker: three starts of `python -m slowthink.grading.workers` failed; "
                 "expected a ready message. Run that command to see its error, and check "
                 "`pip show math-verify sympy antlr4-python3-runtime`."
             )
-        self.pool.replace(worker)
 
 
 # --- the worker process ---------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from slowthink.errors import ConfigError, DataError
 from slowthink.grading import GradeItem, Grader, check_dependencies
 from slowthink.grading.files import grade_file
 from slowthink.grading.grader import PairItem
-from slowthink.grading.workers import WorkerPool
+from slowthink.grading.workers import WorkerPool, WorkerResult
 from slowthink.records import Grade, Problem, Verdict
 from tests.grading.killers import KILLERS
 
@@ -99,29 +101,75 @@ def test_grading_works_from_a_command_string() -> None:
     assert done.stdout.strip() == "math-verify", done.stderr
 
 
-def worker_pids(pool: WorkerPool) -> list[int]:
-    return [worker.process.pid for worker in pool._workers]
-
-
 def test_a_stuck_worker_is_killed_and_replaced() -> None:
     pool = WorkerPool(timeout_seconds=1.0)
     try:
         pool.compare_many([("1", "1")])
-        before = worker_pids(pool)
+        before = pool.pids
         stuck, fine = pool.compare_many([("1", ENDLESS), ("x+1", "1+x")])
         assert (stuck.equal, fine.equal) == (None, True)
         assert "killed" in stuck.error
         assert stuck.seconds < 1.5
-        assert not set(before) & set(worker_pids(pool))
+        assert not set(before) & set(pool.pids)
     finally:
         pool.close()
+
+
+def _compare_at_once(pool: WorkerPool, answers: list[str]) -> list[tuple[WorkerResult, float]]:
+    """Compare each answer with x+1 in a thread of its own; return results and seconds."""
+
+    def compare(answer: str) -> tuple[WorkerResult, float]:
+        started = time.monotonic()
+        (result,) = pool.compare_many([("x+1", answer)])
+        return result, time.monotonic() - started
+
+    with ThreadPoolExecutor(len(answers)) as threads:
+        return list(threads.map(compare, answers))
+
+
+@pytest.mark.slow
+def test_others_do_not_wait_for_a_stuck_comparison() -> None:
+    pool = WorkerPool(num_workers=2, timeout_seconds=1.5)
+    try:
+        pool.compare_many([("1", "1")] * 2)
+        results = _compare_at_once(pool, [ENDLESS, *["1+x"] * 19])
+    finally:
+        pool.close()
+    assert [result.equal for result, _ in results] == [None, *[True] * 19]
+
+
+@pytest.mark.slow
+def test_twenty_stuck_comparisons_at_once_end_at_their_limit() -> None:
+    pool = WorkerPool(timeout_seconds=1.5)
+    try:
+        pool.compare_many([("1", "1")])
+        results = _compare_at_once(pool, [ENDLESS] * 20)
+        assert pool.compare_many([("x+1", "1+x")])[0].equal is True
+    finally:
+        pool.close()
+    assert all(result.error.startswith("worker") for result, _ in results)
+    assert max(seconds for _, seconds in results) < 2.5 * 1.5 * machine_load()
+
+
+def test_a_file_in_the_working_folder_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "math_verify.py").write_text("open('imported', 'w'); raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f":.:{os.environ.get('PYTHONPATH', '')}")
+    pool = WorkerPool()
+    try:
+        assert pool.compare_many([("x+1", "1+x")])[0].equal is True
+    finally:
+        pool.close()
+    assert not (tmp_path / "imported").exists()
 
 
 def test_two_workers_answer_in_order_and_end_when_closed() -> None:
     pool = WorkerPool(num_workers=2)
     answers = ["1", r"\int_0^1 2x\,dx", "2", r"\int_0^1 4x\,dx", "3-2"]
     results = pool.compare_many([("1", answer) for answer in answers])
-    pids = worker_pids(pool)
+    pids = pool.pids
     pool.close()
     assert [result.equal for result in results] == [True, True, False, False, True]
     assert len(pids) == 2
@@ -140,7 +188,7 @@ def test_a_worker_imports_neither_torch_nor_transformers() -> None:
 def test_a_number_beyond_bounds_is_wrong_without_a_worker() -> None:
     with Grader() as grader:
         grade = grader.grade(problem("1"), rf"\boxed{{{TOWER}}}")
-        assert (grade.verdict, worker_pids(grader.pool)) == (Verdict.WRONG, [])
+        assert (grade.verdict, grader.pool.pids) == (Verdict.WRONG, [])
 
 
 def machine_load() -> float:
