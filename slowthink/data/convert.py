@@ -19,7 +19,7 @@ from slowthink.data.preparation import option_texts, shuffle_options
 from slowthink.data.problems import Columns, Origin, make_problem
 from slowthink.data.registry import PublishedDataset
 from slowthink.data.rows import SourceRow, optional_text, parse_number, text_value
-from slowthink.grading.answers.latex import LimitExceeded, ParseError
+from slowthink.grading.answers.nodes import LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import normalise
 from slowthink.grading.answers.values import parse_value, to_number
 from slowthink.records import Problem, Split, item_seed, problem_id

@@ -12,11 +12,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from slowthink.grading.answers import choice
-from slowthink.grading.answers.equivalence import ComparisonRules, equivalent
-from slowthink.grading.answers.latex import MAX_LENGTH, TEXT, LimitExceeded, ParseError
+from slowthink.grading.answers import choice, nodes
+from slowthink.grading.answers.equivalence import equivalent
+from slowthink.grading.answers.labels import has_named_parts
+from slowthink.grading.answers.latex import MAX_LENGTH, TEXT
+from slowthink.grading.answers.nodes import LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import normalise, without_spaces
-from slowthink.grading.answers.values import Value, parse_value, split_top_level
+from slowthink.grading.answers.relations import is_label
+from slowthink.grading.answers.terms import ComparisonRules
+from slowthink.grading.answers.values import (
+    Expression,
+    Matrix,
+    Relation,
+    Value,
+    parse_value,
+)
 from slowthink.grading.extract import last_box
 from slowthink.records import Problem
 
@@ -28,8 +38,18 @@ _NUMBER = re.compile(r"^\s*-?\d[\d.,]*\s*$")
 _ARITHMETIC = re.compile(r"\d\)?\s*(?:[-+*×÷−]|\\times|\\cdot|\\div)\s*\(?\d")
 _DECIMAL_COMMA = re.compile(r"^-?(?:0,\d+|\d+,(?:\d\d|\d{4,}))$")
 _CONTINENTAL_DECIMAL = re.compile(r"^-?(?:\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})$")
+_COMMA_BEFORE_UNIT = re.compile(
+    r"^(-?\d+),(\d+)(?=\s*(?:\\text|\\?%|€|[a-zA-ZÀ-ÿ])(?!(?:nd|nd|r|t)\b)|\s*[一-鿿])"
+)
+_MARKS = {"√": "yes", "✓": "yes", "✔": "yes", "×": "no", "✗": "no", "✘": "no"}
+"""Signs that stand alone for a word."""
+_POINT_NAME = re.compile(r"^[ABD-MO-TV-Z](?:_\d|')?\s*(?=\([^()]*,[^()]*\)$)")
+"""Name of a point before its coordinates; N and U are distributions, C a binomial coefficient."""
 _DECIMAL_POINT = re.compile(r"^-?\d+(?:\.\d+)?$")
-_INTEGER_PARAMETER = re.compile(r"([a-z])\s*\\in\s*\\mathbb\s*\{?\s*[ZN]")
+_INTEGER_PARAMETER = re.compile(r"([a-z])\s*\\in\s*(?:\\mathbb\s*\{?\s*)?[ZN](?![a-z])")
+_INTEGER_DOMAIN = re.compile(
+    r"\\in\s*(?:\\mathbb\s*\{?\s*)?([ZN])(?![a-z])\s*\}?(?:\s*[\^_]\s*\{?\s*([+*]))?"
+)
 _ASKS_FOR_ORDER = re.compile(
     r"respectively|in (?:that|this) order|in (?:increasing|decreasing|ascending|descending) order"
     r"|ordered (?:pair|triple|list|tuple|quadruple)|依次|分别|从小到大|从大到小|排序"
@@ -94,6 +114,8 @@ def compare(gold: str, pred: str, *, context: AnswerContext) -> Comparison:
         return Comparison(False, f"bounds: {exceeded}")
     if _restates_question(gold, pred, context.question):
         return Comparison(False, "restates the question")
+    if has_named_parts(gold) and has_named_parts(pred.replace("=", ":")) and not context.choices:
+        return _compare_values(gold, pred, context)
     is_same_choice = _compare_choices(gold, pred, context)
     if is_same_choice is not None:
         return Comparison(is_same_choice, "choice")
@@ -156,33 +178,64 @@ def _comparison_rules(question: str, tolerance: float | None, unit: str | None) 
 
 def _compare_values(gold: str, pred: str, context: AnswerContext) -> Comparison:
     """Compare the values that two texts denote. One equal interpretation of commas is enough."""
-    gold, pred = (normalise(_unboxed(side)) for side in (gold, pred))
+    gold, pred = (normalise(_MARKS.get(side) or _unboxed(side)) for side in (gold, pred))
     gold_bare, pred_bare = (without_spaces(TEXT.sub(r"\1", side)) for side in (gold, pred))
+    if ("\\vec{" in gold_bare) != ("\\vec{" in pred_bare):
+        gold_bare, pred_bare = (
+            re.sub(r"^\\vec\{(\w\w)\}$", r"\1", s) for s in (gold_bare, pred_bare)
+        )
     if gold_bare == pred_bare and gold_bare:
         return Comparison(True, "string")
     if not pred_bare:
         return Comparison(False, "empty")
-    rules, is_decided = context.rules(), True
+    if bool(_POINT_NAME.match(gold)) != bool(_POINT_NAME.match(pred)):
+        gold, pred = (_POINT_NAME.sub("", side) for side in (gold, pred))
+    domains = [_INTEGER_DOMAIN.findall(side) for side in (gold, pred)]
+    if all(len(domain) == 1 for domain in domains) and domains[0] != domains[1]:
+        return Comparison(False, "value")
+    rules, is_read = context.rules(), True
+    formulas: tuple[str, str] | None = None
     for gold_text, pred_text, merge_thousands in _interpretations(gold, pred):
         try:
             gold_value = _parsed_value(gold_text, merge_thousands)
-            if equivalent(gold_value, _parsed_value(pred_text, merge_thousands), rules=rules):
+            pred_value = _parsed_value(pred_text, merge_thousands)
+        except LimitExceeded as error:
+            return Comparison(False, f"bounds: {error}")
+        except ParseError:
+            is_read = False
+            continue
+        try:
+            if equivalent(gold_value, pred_value, rules=rules):
                 return Comparison(True, "value")
         except LimitExceeded as error:
             return Comparison(False, f"bounds: {error}")
         except ParseError:
-            is_decided = False
-    if is_decided:
-        return Comparison(False, "value")
-    if _is_sentence(gold) or _is_sentence(pred):
-        return Comparison(False, "words")
-    if _is_list(gold) != _is_list(pred) and not ("," in gold and "," in pred):
-        return Comparison(False, "shape")
-    return Comparison(None, gold=gold, pred=pred)
+            formulas = formulas or _formulas(gold_value, pred_value, (gold_text, pred_text))
+    if formulas:
+        return Comparison(None, gold=formulas[0], pred=formulas[1])
+    return Comparison(False, "value" if is_read else "not read in full")
 
 
-def _is_list(text: str) -> bool:
-    return len(split_top_level(text, ",")) > 1
+def _formulas(gold: Value, pred: Value, texts: tuple[str, str]) -> tuple[str, str] | None:
+    """Return the formulas that a worker compares: two expressions or matrices that were read in
+    full, each without a unit and without its name. None for others, which are then unequal."""
+    formulas = []
+    for value, text in zip((gold, pred), texts, strict=True):
+        if isinstance(value, Relation) and value.signs == ("=",) and is_label(value.sides[0]):
+            text = value.sides[1]
+            try:
+                value = parse_value(text)
+            except ParseError:
+                return None
+        is_formula = (
+            isinstance(value, Expression)
+            and not value.unit
+            and not (nodes.operations(value.node) & nodes.MISREAD)
+        )
+        if not is_formula and not isinstance(value, Matrix):
+            return None
+        formulas.append(text)
+    return formulas[0], formulas[1]
 
 
 def _unboxed(text: str) -> str:
@@ -201,6 +254,9 @@ def _interpretations(gold: str, pred: str) -> list[tuple[str, str, bool]]:
         pairs.append((gold, renamed, True))
     if re.search(r"\d,\d{3}", gold) or re.search(r"\d,\d{3}", pred):
         pairs.append((gold, pred, False))
+    if _COMMA_BEFORE_UNIT.match(gold) or _COMMA_BEFORE_UNIT.match(pred):
+        sides = [_COMMA_BEFORE_UNIT.sub(r"\1.\2", side) for side in (gold, pred)]
+        pairs.append((sides[0], sides[1], True))
     if _DECIMAL_COMMA.match(gold) or _DECIMAL_COMMA.match(pred):
         sides = [s.replace(",", ".") if _DECIMAL_COMMA.match(s) else s for s in (gold, pred)]
         pairs.append((sides[0], sides[1], True))
@@ -220,9 +276,3 @@ def _parameter_names(gold: str, pred: str) -> tuple[str, str] | None:
 @functools.lru_cache(maxsize=4096)
 def _parsed_value(text: str, merge_thousands: bool) -> Value:
     return parse_value(text, merge_thousands=merge_thousands)
-
-
-def _is_sentence(text: str) -> bool:
-    """Whether a text is a sentence, which neither the rules nor a worker can compare."""
-    bare = re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", text)
-    return len(re.findall(r"[A-Za-z]{3,}", bare)) >= 4 or len(re.findall(r"[一-鿿]", bare)) >= 6

@@ -6,23 +6,49 @@ is True.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import get_args
 
-from slowthink.grading.answers import latex, numeric, real_sets
-from slowthink.grading.answers.latex import Node, ParseError
+from slowthink.grading.answers import numeric, real_sets
+from slowthink.grading.answers.canonical import (
+    Canonical,
+    ClockTime,
+    Congruence,
+    equal_canonical,
+)
+from slowthink.grading.answers.nodes import ParseError
 from slowthink.grading.answers.normalise import without_spaces
-from slowthink.grading.answers.units import Unit, conversion_factor, stated_unit
+from slowthink.grading.answers.relations import (
+    as_congruence,
+    difference,
+    equal_functions,
+    equal_inequalities,
+    have_same_letters,
+    is_label,
+    is_natural,
+    is_ratio_of_angle,
+    is_solution_of,
+    matched_points,
+    may_repeat_question,
+    name_others,
+    relation_kind,
+    without_subscripts,
+)
+from slowthink.grading.answers.statements import Statement, equal_statements
+from slowthink.grading.answers.terms import ComparisonRules, equal_expressions
 from slowthink.grading.answers.values import (
     ALL_REALS,
     FLIPPED,
+    Dots,
     Expression,
+    Labelled,
     Matrix,
     NumberInBase,
+    Quantifier,
     Relation,
-    SetUnion,
     Value,
     ValueList,
     WordAnswer,
@@ -32,156 +58,45 @@ from slowthink.grading.answers.values import (
 
 MAX_UNORDERED_ITEMS = 60
 """Longest list whose items may be in any order; a longer list is compared in order."""
-DECIMAL_TOLERANCE = 2e-4
-"""Relative tolerance if one of two expressions with symbols has a rounded decimal for a root."""
 CHAIN_TOLERANCE = 0.01
 """Relative tolerance between the sides of a chained equation of numbers: 3\\sqrt{2} = 4.24."""
 
-_ANGLE_OPERATIONS = frozenset(
-    ("pi", "arcsin", "arccos", "arctan", "arccot", "asin", "acos", "atan")
-)
-"""Operations in a number without a unit which show that it is an angle in radians."""
-_SUBSCRIPT = re.compile(r"_(?:\{[^{}]*\}|\\?\w+)")
-_ARGUMENT_LIST = re.compile(r"(?<=[A-Za-z'}])\([^()]*\)")
-_NAMED_QUANTITY = re.compile(
-    r"(?:\\(?:angle|triangle|max|min|sup|inf|Delta|arg|deg|dim|det)|\\text\{[^{}]*\})*"
-    r"\\?[A-Za-z]*'*"
-)
-_RATIO_PART = re.compile(r"[\[|]?[A-Z]+'*[\]|]?|\\?partial[a-zA-Z]?|d?[a-z]")
-_FUNCTION_AND_ARGUMENT = re.compile(r"(\\?[A-Za-z]+)\(([a-z])\)")
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonRules:
-    """Rules of a comparison that depend on the problem; `tolerance` is relative."""
-
-    tolerance: float | None = None
-    unit: str | None = None
-    is_ordered: bool = False
-    is_rounded: bool = False
-    asks_percent: bool = False
+_Compare = Callable[[Value, Value, ComparisonRules], bool]
 
 
 def equivalent(gold: Value, pred: Value, *, rules: ComparisonRules) -> bool:
     """Whether a prediction equals the reference answer. Raises ParseError if no rule can decide."""
-    if isinstance(gold, Relation) or isinstance(pred, Relation):
-        return _equal_relations(gold, pred, rules)
-    if isinstance(gold, WordAnswer) or isinstance(pred, WordAnswer):
-        return gold == pred or (_is_empty(gold) and _is_empty(pred))
-    if isinstance(gold, Matrix) or isinstance(pred, Matrix):
-        return _equal_matrices(gold, pred, rules)
-    if isinstance(gold, SetUnion) or isinstance(pred, SetUnion):
-        return _equal_unions(gold, pred, rules)
-    if isinstance(gold, NumberInBase) or isinstance(pred, NumberInBase):
-        return _equal_in_base(gold, pred)
-    if isinstance(gold, ValueList) or isinstance(pred, ValueList):
-        return _equal_value_lists(gold, pred, rules)
-    return _equal_expressions(gold, pred, rules)
+    for kinds, compare in _COMPARISONS:
+        if isinstance(gold, kinds) or isinstance(pred, kinds):
+            return compare(gold, pred, rules)
+    if isinstance(gold, Expression) and isinstance(pred, Expression):
+        return equal_expressions(gold, pred, rules)
+    return False
+
+
+def _equivalent_or_unknown(gold: Value, pred: Value) -> bool:
+    """Whether two values are known to be equal."""
+    try:
+        return equivalent(gold, pred, rules=ComparisonRules())
+    except ParseError:
+        return gold == pred
 
 
 def _is_empty(value: Value) -> bool:
     """Whether a value is the empty set, also in words: "no solution"."""
     if isinstance(value, WordAnswer):
-        return value.key in ("nosolution", "norealsolutions", "nosolutions", "emptyset", "none")
+        return value.key in (
+            "nosolution",
+            "norealsolutions",
+            "nosolutions",
+            "emptyset",
+            "none",
+            "空集",
+        )
     return isinstance(value, ValueList) and not value.items
 
 
-# --- numbers and terms ----------------------------------------------------------------------------
-
-
-def _equal_expressions(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
-    if rules.unit and gold.unit is None and not gold.symbols:
-        gold = replace(gold, unit=stated_unit(rules.unit))
-    if "percent" in {side.unit.dimension for side in (gold, pred) if side.unit}:
-        return _equal_percentages(gold, pred, rules)
-    if (gold.unit is None) != (pred.unit is None) and (gold.symbols or pred.symbols):
-        return _equal_terms(_unit_as_symbol(gold), _unit_as_symbol(pred), rules) or (
-            gold.symbols == pred.symbols and _equal_terms(gold, pred, rules)
-        )
-    if _is_degree(gold.unit) != _is_degree(pred.unit):
-        return _equal_angles(gold, pred, rules)
-    factor = conversion_factor(gold.unit, pred.unit)
-    if factor is None:
-        return False
-    return _equal_terms(gold, pred if factor == 1 else _multiply(pred, latex.number(factor)), rules)
-
-
-def _multiply(value: Expression, factor: Node) -> Expression:
-    return Expression(Node("mul", (value.node, factor)), "")
-
-
-def _unit_as_symbol(value: Expression) -> Expression:
-    """Write 0.64 N as 0.64 times the symbol N, to compare it with a side that has this symbol."""
-    if value.unit is None:
-        return value
-    return replace(_multiply(value, Node("sym", name=value.unit.name)), text=value.text)
-
-
-def _is_degree(unit: Unit | None) -> bool:
-    return unit is not None and unit.dimension == "angle"
-
-
-def _equal_angles(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
-    """Compare degrees with a number without unit, also in radians if it has pi or an arcus."""
-    if (gold.unit is None or pred.unit is None) and _equal_terms(gold, pred, rules):
-        return True
-    operations = latex.operations(gold.node) | latex.operations(pred.node)
-    is_in_radians = bool(operations & _ANGLE_OPERATIONS)
-    return is_in_radians and _equal_terms(_to_radians(gold), _to_radians(pred), rules)
-
-
-def _to_radians(value: Expression) -> Expression:
-    if not _is_degree(value.unit):
-        return value
-    return _multiply(value, Node("div", (Node("pi"), latex.number(180))))
-
-
-def _equal_percentages(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
-    """Compare if a side is in percent: for 10% also 10 and 0.1 are correct; for 0.1 also 10%."""
-    if gold.unit and pred.unit:
-        return gold.unit.dimension == pred.unit.dimension and _equal_terms(gold, pred, rules)
-    hundredth = latex.number(Fraction(1, 100))
-    if gold.unit:
-        ratio = _multiply(gold, hundredth)
-        return _equal_terms(gold, pred, rules) or _equal_terms(ratio, pred, rules)
-    if _equal_terms(gold, _multiply(pred, hundredth), rules):
-        return True
-    return _equal_terms(gold, pred, rules) and (
-        rules.asks_percent or abs(numeric.evaluate(gold.node)) >= 1
-    )
-
-
-def _equal_terms(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
-    """Whether two terms are equal for all values of their symbols, ignoring units.
-
-    A logarithm without a base may be natural or decimal.
-    """
-    if _equal_values(gold, pred, rules):
-        return True
-    if "log" not in latex.operations(gold.node) | latex.operations(pred.node):
-        return False
-    gold, pred = (
-        replace(side, node=latex.renamed(side.node, {"log": "lg"})) for side in (gold, pred)
-    )
-    return _equal_values(gold, pred, rules)
-
-
-def _equal_values(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
-    if gold.symbols or pred.symbols:
-        is_rounded = numeric.has_long_decimal(gold.text) != numeric.has_long_decimal(pred.text)
-        tolerance = DECIMAL_TOLERANCE if is_rounded else numeric.PRECISION
-        return numeric.agree(gold.node, pred.node, relative=tolerance)
-    return numeric.equal_constants(
-        numeric.evaluate_reference(gold.node),
-        numeric.evaluate(pred.node),
-        gold_decimal=numeric.parse_decimal(gold.text),
-        pred_decimal=numeric.parse_decimal(pred.text),
-        tolerance=rules.tolerance,
-        is_rounded=rules.is_rounded,
-    )
-
-
-def _equal_in_base(gold: Value, pred: Value) -> bool:
+def _equal_in_base(gold: Value, pred: Value, _: ComparisonRules) -> bool:
     """Compare if a side states its base. The other side may omit the base, or be decimal."""
     if isinstance(gold, NumberInBase) and isinstance(pred, NumberInBase):
         return gold == pred or (gold.value is not None and gold.value == pred.value)
@@ -191,19 +106,119 @@ def _equal_in_base(gold: Value, pred: Value) -> bool:
     return other.text == in_base.digits or numeric.evaluate(other.node) == in_base.value
 
 
+# --- values of one canonical form -----------------------------------------------------------------
+
+
+def _equal_canonical(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
+    """Compare with the same kind; a congruence also with n = 5k+1, a time with its ratio."""
+    if isinstance(gold, Congruence) != isinstance(pred, Congruence):
+        if isinstance(pred, Congruence) and _is_residue(gold, pred):
+            return True
+        gold, pred = (as_congruence(side) or side for side in (gold, pred))
+    if isinstance(gold, Canonical) and isinstance(pred, Canonical):
+        return equal_canonical(gold, pred)
+    if "=" in (relation_kind(gold), relation_kind(pred)):
+        return _equal_relations(gold, pred, rules)
+    time, other = (gold, pred) if isinstance(gold, ClockTime) else (pred, gold)
+    if (
+        not isinstance(time, ClockTime)
+        or not time.may_be_ratio
+        or not isinstance(other, Expression)
+    ):
+        return False
+    is_ratio = ":" in other.text and time.minutes % 60 > 0
+    return is_ratio and numeric.evaluate(other.node) == Fraction(*divmod(time.minutes, 60))
+
+
+def _is_residue(number: Value, stated: Congruence) -> bool:
+    """Whether a key is the number of "3 (mod 7)", where the modulus is only said beside it."""
+    return (
+        isinstance(number, Expression)
+        and not stated.subject
+        and stated.residues == frozenset((numeric.evaluate(number.node),))
+    )
+
+
+def _equal_labelled(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
+    """Compare parts by their labels; a bare list has its parts in order."""
+    sides = [side.values if isinstance(side, Labelled) else None for side in (gold, pred)]
+    if isinstance(gold, Labelled) and isinstance(pred, Labelled):
+        return gold.numbers == pred.numbers and _equal_ordered(gold.values, pred.values, rules)
+    labelled, bare = (gold, pred) if isinstance(gold, Labelled) else (pred, gold)
+    if not isinstance(labelled, Labelled) or not isinstance(bare, ValueList):
+        return False
+    if bare.brackets or labelled.numbers[0] != 1:
+        return False
+    first, second = (side if side is not None else bare.items for side in sides)
+    return _equal_ordered(first, second, rules)
+
+
+def _equal_in_name(gold: Value, pred: Value, _: ComparisonRules) -> bool:
+    return gold == pred
+
+
+def _equal_words(gold: Value, pred: Value, _: ComparisonRules) -> bool:
+    if (
+        isinstance(gold, WordAnswer)
+        and isinstance(pred, WordAnswer)
+        and (gold.key in (pred.key, pred.predicate) or gold.predicate == pred.key)
+    ):
+        return True
+    return _is_empty(gold) and _is_empty(pred)
+
+
+def _equal_logic(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
+    """Compare as sets of reals, else by truth tables; x = 5 also with what implies it."""
+    statement, other = (gold, pred) if isinstance(gold, Statement) else (pred, gold)
+    assert isinstance(statement, Statement)
+    conclusion = statement.parts[-1]
+    if not isinstance(other, Statement) and statement.op in ("implies", "iff"):
+        if not isinstance(conclusion, Relation) or isinstance(other, WordAnswer):
+            return False
+        is_gold = statement is gold
+        pair = (conclusion, other) if is_gold else (other, conclusion)
+        return equivalent(*pair, rules=rules)
+    try:
+        return _equal_real_sets(gold, pred)
+    except ParseError:
+        sides = [_as_statement(side) for side in (gold, pred)]
+        return equal_statements(sides[0], sides[1], equal=_equivalent_or_unknown)
+
+
+def _as_statement(value: Value) -> Value:
+    """Return the list "p or q" as a statement."""
+    if isinstance(value, ValueList) and not value.brackets:
+        return Statement(value.joined or "and", tuple(map(_as_statement, value.items)))
+    return value
+
+
 # --- several values -------------------------------------------------------------------------------
 
 
 def _equal_value_lists(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
     if not isinstance(gold, ValueList) or not isinstance(pred, ValueList):
+        if "cases" in (getattr(gold, "brackets", ""), getattr(pred, "brackets", "")):
+            cases, other = (gold, pred) if isinstance(gold, ValueList) else (pred, gold)
+            assert isinstance(cases, ValueList)
+            return isinstance(other, Expression) and real_sets.equal_cases(cases, other)
+        if (vector := _equal_vectors(gold, pred)) is not None:
+            return vector
         single, values = (gold, pred) if isinstance(pred, ValueList) else (pred, gold)
         assert isinstance(values, ValueList)
+        if values.brackets == "" and len(values.items) > 1:
+            first, *conditions = values.items
+            are_natural = all(is_natural(condition, first) for condition in conditions)
+            return are_natural and equivalent(first, single, rules=rules)
         if values.brackets not in ("{}", "") or len(values.items) != 1:
             return False
         return equivalent(values.items[0], single, rules=rules)
     brackets = {gold.brackets, pred.brackets}
+    if brackets == {"cases"}:
+        return _equal_unordered(gold.items, pred.items, rules)
     if brackets <= {"", "{}"}:
         return _equal_bare_lists(gold, pred, rules)
+    if any(isinstance(item, Dots) for item in (*gold.items, *pred.items)):
+        return len(brackets) == 1 and _equal_dotted(gold.items, pred.items, rules)
     if len(gold.items) != len(pred.items):
         return False
     if len(brackets) > 1 and (_are_inequalities(gold) or _are_inequalities(pred)):
@@ -221,7 +236,7 @@ def _equal_real_sets(gold: Value, pred: Value) -> bool:
 
 def _are_inequalities(values: ValueList) -> bool:
     """Whether all items are inequalities, such as x > 0, x < 1, which may describe an interval."""
-    return values.brackets == "" and all(_relation_kind(item) == "<" for item in values.items)
+    return values.brackets == "" and all(relation_kind(item) == "<" for item in values.items)
 
 
 def _may_differ_in_brackets(gold: ValueList, pred: ValueList) -> bool:
@@ -234,13 +249,111 @@ def _may_differ_in_brackets(gold: ValueList, pred: ValueList) -> bool:
     return len(gold.items) > 2 or are_relations
 
 
+def _equal_dotted(gold: Sequence[Value], pred: Sequence[Value], rules: ComparisonRules) -> bool:
+    """Compare what is written before and after the dots; one side may write out more terms of an
+    arithmetic or geometric sequence."""
+    before, after = [], []
+    for items in (gold, pred):
+        positions = [i for i, item in enumerate(items) if isinstance(item, Dots)]
+        if len(positions) != 1:
+            return _equal_ordered(gold, pred, rules) and len(positions) > 1
+        before.append(list(items[: positions[0]]))
+        after.append(items[positions[0] + 1 :])
+    if not _equal_ordered(after[0], after[1], rules):
+        return False
+    shorter, longer = sorted(before, key=len)
+    common = len(shorter)
+    if not _equal_ordered(before[0][:common], before[1][:common], rules):
+        return False
+    if len(longer) == common or (common >= 2 and _is_progression(longer)):
+        return True
+    return common == 1 and len(after[0]) > 0 and _counts_up(longer)
+
+
+def _counts_up(items: Sequence[Value]) -> bool:
+    """Whether items are k, k+1, … or a_k, a_{k+1}, …"""
+    texts = [item.text if isinstance(item, Expression) else "" for item in items]
+    parts = [re.fullmatch(r"([a-zA-Z]_\{?)?(\d{1,9})\}?", text) for text in texts]
+    first = parts[0]
+    return first is not None and all(
+        part and part.group(1) == first.group(1) and int(part.group(2)) == int(first.group(2)) + i
+        for i, part in enumerate(parts)
+    )
+
+
+def _is_progression(items: Sequence[Value]) -> bool:
+    numbers = [to_number(item) for item in items]
+    differences = {b - a for a, b in itertools.pairwise(numbers)}
+    ratios = {b / a for a, b in itertools.pairwise(numbers) if a}
+    return len(differences) == 1 or (len(ratios) == 1 and 0 not in numbers)
+
+
 def _equal_bare_lists(gold: ValueList, pred: ValueList, rules: ComparisonRules) -> bool:
     """Compare in any order, unless the question asks for an order or only one side names values."""
+    if any(isinstance(item, Dots) for item in (*gold.items, *pred.items)):
+        return gold.brackets == pred.brackets and _equal_dotted(gold.items, pred.items, rules)
+    if _needs_same_word(gold) and _needs_same_word(pred) and _said(gold) != _said(pred):
+        return _are_inequalities(gold) and _are_inequalities(pred) and _equal_real_sets(gold, pred)
+    if _base_name(gold) and _base_name(gold) == _base_name(pred):
+        sides = [tuple(parse_value(r.sides[-1]) for r in _relations(side)) for side in (gold, pred)]
+        return _equal_unordered(sides[0], sides[1], rules)
     if rules.is_ordered and gold.brackets == pred.brackets == "":
         return _equal_ordered(gold.items, pred.items, rules)
-    is_named = [any(isinstance(item, Relation) for item in side.items) for side in (gold, pred)]
-    compare = _equal_ordered if is_named[0] != is_named[1] else _equal_unordered
+    names = [{without_subscripts(name) for name in _names_given(side)} for side in (gold, pred)]
+    kinds = [_units_given(side) for side in (gold, pred)]
+    is_ordered = any(bool(a) != bool(b) and max(len(a), len(b)) > 1 for a, b in (names, kinds))
+    compare = _equal_ordered if is_ordered else _equal_unordered
     return compare(gold.items, pred.items, rules)
+
+
+def _names_given(values: ValueList) -> set[str]:
+    return {item.sides[0] for item in values.items if isinstance(item, Relation)}
+
+
+def _units_given(values: ValueList) -> set[str]:
+    return {i.unit.name for i in values.items if isinstance(i, Expression) and i.unit}
+
+
+def _relations(values: ValueList) -> list[Relation]:
+    return [item for item in values.items if isinstance(item, Relation)]
+
+
+def _base_name(values: ValueList) -> str:
+    """The letter that all items give a value: x of x = 2, x = 3 and of x_1 = 2, x_2 = 3."""
+    names = {without_subscripts(name) for name in _names_given(values)}
+    is_named = len(_relations(values)) == len(values.items) and len(names) == 1
+    are_equations = all(relation_kind(item) == "=" for item in values.items)
+    return names.pop() if is_named and are_equations and len(values.items) > 1 else ""
+
+
+def _said(values: ValueList) -> str:
+    """The word that joins statements; commas mean "and", or of bare letters nothing."""
+    return values.joined or "and"
+
+
+def _needs_same_word(values: ValueList) -> bool:
+    """Whether "and" and "or" between the items differ: they are statements, not values."""
+    if all(isinstance(item, Expression) for item in values.items):
+        return values.joined != "" and all(
+            item.node.op == "sym" for item in values.items if isinstance(item, Expression)
+        )
+    if all(isinstance(item, WordAnswer) for item in values.items):
+        return values.joined != ""
+    kinds = {relation_kind(item) for item in values.items}
+    return "" not in kinds and (kinds != {"="} or len(_names_given(values)) > 1)
+
+
+def _equal_vectors(gold: Value, pred: Value) -> bool | None:
+    """Compare 3i - 2j with (3, -2); None for other values."""
+    sum_, values = (gold, pred) if isinstance(gold, Expression) else (pred, gold)
+    if not isinstance(sum_, Expression) or not isinstance(values, ValueList):
+        return None
+    if values.brackets != "()" or "j" not in sum_.symbols or not sum_.symbols <= {"j", "k"}:
+        return None
+    found = numeric.components(sum_.node, ("i", "j", "k")[: len(values.items)])
+    return found is not None and all(
+        numeric.is_near(a, to_number(b)) for a, b in zip(found, values.items, strict=True)
+    )
 
 
 def _equal_ordered(gold: Sequence[Value], pred: Sequence[Value], rules: ComparisonRules) -> bool:
@@ -256,12 +369,16 @@ def _equal_unordered(gold: Sequence[Value], pred: Sequence[Value], rules: Compar
     unmatched = list(dict.fromkeys(pred))
     for item in dict.fromkeys(gold):
         for partner in unmatched:
-            if equivalent(item, partner, rules=rules):
+            if _is_set(item) == _is_set(partner) and equivalent(item, partner, rules=rules):
                 unmatched.remove(partner)
                 break
         else:
             return False
     return not unmatched
+
+
+def _is_set(value: Value) -> bool:
+    return isinstance(value, ValueList) and value.brackets == "{}"
 
 
 def _equal_ratios(gold: ValueList, pred: ValueList) -> bool:
@@ -295,21 +412,12 @@ def _matrix_rows(value: Value) -> Sequence[Sequence[Value]]:
     raise ParseError("not a matrix")
 
 
-def _equal_unions(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
-    try:
-        return _equal_real_sets(gold, pred)
-    except ParseError:
-        if isinstance(gold, SetUnion) and isinstance(pred, SetUnion) and gold.minus == pred.minus:
-            return _equal_unordered(gold.items, pred.items, rules)
-        raise
-
-
 # --- relations ------------------------------------------------------------------------------------
 
 
 def _equal_relations(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
     """Compare equations, memberships and inequalities with each other or with plain values."""
-    gold_kind, pred_kind = _relation_kind(gold), _relation_kind(pred)
+    gold_kind, pred_kind = relation_kind(gold), relation_kind(pred)
     if gold_kind == "=" and not isinstance(pred, Relation):
         return _equation_equals_value(gold, pred, rules, is_gold=True)
     if pred_kind == "=" and not isinstance(gold, Relation):
@@ -317,23 +425,78 @@ def _equal_relations(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
     if gold_kind == pred_kind == "=":
         assert isinstance(gold, Relation) and isinstance(pred, Relation)
         return _equal_equations(gold, pred, rules)
+    if "named" in (gold_kind, pred_kind):
+        return _equal_named_relations(gold, pred, rules)
     if "\\in" in (gold_kind, pred_kind):
-        return equivalent(_set_in_membership(gold), _set_in_membership(pred), rules=rules)
+        return _same_member(gold, pred) and equivalent(
+            _set_in_membership(gold), _set_in_membership(pred), rules=rules
+        )
     try:
         return _equal_real_sets(gold, pred)
     except ParseError:
         if isinstance(gold, Relation) and isinstance(pred, Relation):
-            return _equal_inequalities(gold, pred)
-        raise
+            return equal_inequalities(gold, pred)
+        if isinstance(gold, ValueList) or isinstance(pred, ValueList):
+            return _equal_value_lists(gold, pred, rules)
+        return False
 
 
-def _relation_kind(value: Value) -> str:
-    """Return "=" for equations, "\\in" for memberships, "<" for inequalities, "" for the others."""
-    if not isinstance(value, Relation):
-        return ""
-    if set(value.signs) == {"="}:
-        return "="
-    return "\\in" if value.signs[-1] == "\\in" else "<"
+def _same_member(gold: Value, pred: Value) -> bool:
+    """Whether two memberships are of the same letter; a set alone is of any."""
+    if not isinstance(gold, Relation) or not isinstance(pred, Relation):
+        return True
+    names = {gold.sides[0].replace(" ", ""), pred.sides[0].replace(" ", "")}
+    return len(names) == 1 or gold.signs != pred.signs
+
+
+def _equal_named_relations(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
+    """Compare A \\subseteq B, a \\perp b, x \\to 2 by their sign, from either side."""
+    if not isinstance(gold, Relation) or not isinstance(pred, Relation):
+        relation, plain = (gold, pred) if isinstance(gold, Relation) else (pred, gold)
+        assert isinstance(relation, Relation)
+        if relation.signs != ("\\to",) or not isinstance(plain, Expression):
+            return False
+        return _equal_texts(relation.sides[-1], plain.text, rules)
+    if gold.signs == pred.signs and gold.signs[0] in ("\\cong", "\\sim"):
+        return matched_points(gold) == matched_points(pred)
+    if gold.signs == pred.signs and _equal_side_texts(gold.sides, pred.sides, rules):
+        return True
+    if any(sign not in FLIPPED for sign in pred.signs):
+        return False
+    flipped = tuple(FLIPPED[sign] for sign in pred.signs[::-1])
+    return gold.signs == flipped and _equal_side_texts(gold.sides, pred.sides[::-1], rules)
+
+
+def _equal_side_texts(gold: Sequence[str], pred: Sequence[str], rules: ComparisonRules) -> bool:
+    return len(gold) == len(pred) and all(map(lambda g, p: _equal_texts(g, p, rules), gold, pred))
+
+
+def _equal_by_name(
+    names: Sequence[str], sides: tuple[Relation, Relation], rules: ComparisonRules
+) -> bool:
+    """Compare (a,b) = (1,2) with (b,a) = (2,1) letter by letter."""
+    values = [parse_value(side.sides[-1]) for side in sides]
+    given = [
+        dict(zip(re.findall(r"\w", name), value.items, strict=False))
+        for name, value in zip(names, values, strict=True)
+        if isinstance(value, ValueList)
+    ]
+    return len(given) == 2 and all(
+        name in given[1] and equivalent(value, given[1][name], rules=rules)
+        for name, value in given[0].items()
+    )
+
+
+def _equal_texts(gold: str, pred: str, rules: ComparisonRules) -> bool:
+    """Whether two sides are the same text, or known to be the same value."""
+    if without_spaces(gold).replace("{", "").replace("}", "") == without_spaces(pred).replace(
+        "{", ""
+    ).replace("}", ""):
+        return True
+    try:
+        return equivalent(parse_value(gold), parse_value(pred), rules=rules)
+    except ParseError:
+        return False
 
 
 def _set_in_membership(value: Value) -> Value:
@@ -351,12 +514,12 @@ def _equation_equals_value(
     """Compare x = 5 with 5; `is_gold` if the equation is the reference answer."""
     assert isinstance(equation, Relation)
     first, *middle, last = equation.sides
-    is_name = _is_label if is_gold else _may_repeat_question
-    if is_name(first):
+    is_name = is_label if is_gold else may_repeat_question
+    if is_name(first) or first.startswith("\\lim") or is_ratio_of_angle(first):
         sides = [parse_value(last)]
-    elif not middle and _is_label(last):
+    elif not middle and is_label(last):
         sides = [parse_value(first)]
-    elif any(map(_is_label, equation.sides[:-1])):
+    elif any(map(is_label, equation.sides[:-1])):
         sides = [parse_value(last)]
     else:
         sides = _values_in_chained_equation(equation)
@@ -373,96 +536,33 @@ def _values_in_chained_equation(equation: Relation) -> list[Value]:
     return sides if equivalent(sides[1], sides[0], rules=rules) else sides[1:]
 
 
-def _is_label(text: str) -> bool:
-    """Whether a side of an equation only names the result: x, f(x), a_{n}, AB, V_1:V_2, (p,q)."""
-    if not text:
-        return True
-    bare = _ARGUMENT_LIST.sub(
-        "", _SUBSCRIPT.sub("", without_spaces(text).replace("^{-1}", "").replace("§", ""))
-    )
-    if latex.FUNCTIONS & set(re.findall(r"\\([a-z]+)", text)) - {"max", "min"}:
-        return False
-    if re.fullmatch(r"[\[|(]?[A-Z]{1,5}'*[\]|)]?", bare):
-        return True
-    if re.fullmatch(r"\((?:\\?[A-Za-z]+,?)+\)", bare):
-        return True
-    if _NAMED_QUANTITY.fullmatch(bare):
-        return not re.search(r"(?<![\\A-Za-z])[a-z]{2,}", bare) or len(bare) > 3
-    ratio = re.split(r":|/", bare) if "\\frac" not in bare else re.findall(r"\{([^{}]*)\}", bare)
-    return len(ratio) > 1 and all(map(_RATIO_PART.fullmatch, ratio))
-
-
-def _may_repeat_question(text: str) -> bool:
-    """Whether the left side of a prediction may repeat the question: it has symbols, no number."""
-    if _is_label(text):
-        return True
-    bare = re.sub(r"\^\{?-?\d+\}?", "", _ARGUMENT_LIST.sub("", _SUBSCRIPT.sub("", text)))
-    return not re.search(r"\d", bare) and re.search(r"[A-Za-z]", bare) is not None
-
-
 def _equal_equations(gold: Relation, pred: Relation, rules: ComparisonRules) -> bool:
     """Whether the equations give the same name the same value, or are equal up to a factor."""
     names = [without_spaces(side.sides[0]) for side in (gold, pred)]
-    are_symbols = all(re.fullmatch(r"\\?[A-Za-z]+'*", _SUBSCRIPT.sub("", name)) for name in names)
-    are_labels = _is_label(gold.sides[0]) and _is_label(pred.sides[0]) and not are_symbols
+    are_symbols = all(re.fullmatch(r"\\?[A-Za-z]+'*", without_subscripts(name)) for name in names)
+    are_labels = is_label(gold.sides[0]) and is_label(pred.sides[0]) and not are_symbols
+    if are_labels and names[0] != names[1] and have_same_letters(*names):
+        return _equal_by_name(names, (gold, pred), rules)
+    are_labels = are_labels and not name_others(*names)
     if (names[0] == names[1] or are_labels) and equivalent(
         parse_value(gold.sides[-1]), parse_value(pred.sides[-1]), rules=rules
     ):
         return True
-    differences = [_difference(side.sides[0], side.sides[-1]) for side in (gold, pred)]
-    if numeric.constant_ratio(*differences) is not None or _equal_functions(gold, pred):
+    differences = [difference(side.sides[0], side.sides[-1]) for side in (gold, pred)]
+    if numeric.constant_ratio(*differences) is not None or equal_functions(gold, pred):
         return True
-    return _is_solution_of(gold, differences[1]) or _is_solution_of(pred, differences[0])
+    return is_solution_of(gold, differences[1]) or is_solution_of(pred, differences[0])
 
 
-def _equal_functions(gold: Relation, pred: Relation) -> bool:
-    """Whether two equations define one function: f(t) = t + 1 and f(x) = x + 1."""
-    left_sides = [
-        _FUNCTION_AND_ARGUMENT.fullmatch(without_spaces(side.sides[0])) for side in (gold, pred)
-    ]
-    if not left_sides[0] or not left_sides[1] or left_sides[0].group(1) != left_sides[1].group(1):
-        return False
-    gold_body, pred_body = (latex.parse(side.sides[-1]) for side in (gold, pred))
-    gold_argument, pred_argument = left_sides[0].group(2), left_sides[1].group(2)
-    if gold_argument in latex.symbols(pred_body):
-        return False
-    return numeric.agree(gold_body, latex.renamed(pred_body, {pred_argument: gold_argument}))
-
-
-def _is_solution_of(explicit: Relation, other: Node) -> bool:
-    """Whether y = g(x) is the only solution of `other` = 0, which is linear in y."""
-    name = explicit.sides[0].strip()
-    if not re.fullmatch("[a-zA-Z]", name) or len(explicit.sides) != 2:
-        return False
-    body = latex.parse(explicit.sides[1])
-    names = latex.symbols(body) | latex.symbols(other) - {name}
-    if name in latex.symbols(body) or not names:
-        return False
-    return all(
-        numeric.is_only_root(other, name, numeric.evaluate(body, env), env)
-        for env in numeric.sample_points(names, negative=False)
-    )
-
-
-def _difference(left: str, right: str) -> Node:
-    return Node("sub", (latex.parse(left), latex.parse(right)))
-
-
-def _equal_sides(gold: Relation, pred: Relation) -> bool:
-    sides = zip(gold.sides, pred.sides, strict=False)
-    return gold.signs == pred.signs and all(
-        numeric.agree(latex.parse(g), latex.parse(p)) for g, p in sides
-    )
-
-
-def _equal_inequalities(gold: Relation, pred: Relation) -> bool:
-    """Whether two inequalities have equal sides, or are equal up to a factor."""
-    flipped = Relation(pred.sides[::-1], tuple(FLIPPED[sign] for sign in pred.signs[::-1]))
-    if _equal_sides(gold, pred) or _equal_sides(gold, flipped):
-        return True
-    if len(gold.signs) != 1 or len(pred.signs) != 1:
-        raise ParseError("chain of inequalities")
-    factor = numeric.constant_ratio(_difference(*gold.sides), _difference(*pred.sides))
-    if factor is None or isinstance(factor, complex):
-        return False
-    return gold.signs[0] == (pred.signs[0] if factor > 0 else FLIPPED[pred.signs[0]])
+_COMPARISONS: tuple[tuple[tuple[type, ...], _Compare], ...] = (
+    ((Labelled,), _equal_labelled),
+    ((Statement,), _equal_logic),
+    (get_args(Canonical), _equal_canonical),
+    ((Quantifier, Dots), _equal_in_name),
+    ((Relation,), _equal_relations),
+    ((WordAnswer,), _equal_words),
+    ((Matrix,), _equal_matrices),
+    ((NumberInBase,), _equal_in_base),
+    ((ValueList,), _equal_value_lists),
+)
+"""Comparison by kind of value; the first kind that is on either side decides."""

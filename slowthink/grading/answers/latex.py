@@ -1,38 +1,26 @@
 r"""Parser of one expression in LaTeX or plain notation to a tree, which `numeric` evaluates.
 
-Sums, integrals and dots raise ParseError: a worker compares such answers with sympy. Length,
-nesting and digits are limited. Example: `\frac{x+2}{7}` is div(add(x, 2), 7).
+Sums over a range, integrals, limits and matrices are parsed, but not evaluated: a worker compares
+such answers with sympy. Length, nesting and digits are limited. Example: `\frac{x+2}{7}` is
+div(add(x, 2), 7).
 """
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import NamedTuple
+
+from slowthink.grading.answers import operators
+from slowthink.grading.answers.nodes import LimitExceeded, Node, ParseError, number
 
 MAX_LENGTH = 2_000
 """Longest answer that is parsed, in characters."""
 MAX_DEPTH = 40
 """Deepest nesting of sums and powers that is parsed."""
+MAX_STEPS = 350
+"""Most terms and factors of one answer; its tree may be as high, and is read by recursion."""
 MAX_DIGITS = 2_000
 """Longest number that is parsed, in digits."""
-
-
-class LimitExceeded(Exception):
-    """The text exceeds a limit on length, nesting, digits or size."""
-
-
-class ParseError(Exception):
-    """The rules cannot parse the text, or cannot evaluate or compare what they parsed."""
-
-
-class Node(NamedTuple):
-    """One node of an expression: a number, a symbol (with its name), or an operation."""
-
-    op: str
-    args: tuple[Node, ...] = ()
-    value: Fraction | None = None
-    name: str = ""
 
 
 GREEK = frozenset((
@@ -46,6 +34,7 @@ FUNCTIONS = frozenset((
     "cosh", "tanh", "ln", "log", "lg", "exp", "abs", "floor", "ceil", "max", "min", "gcd", "lcm",
     "sgn", "asin", "acos", "atan",
 ))  # fmt: skip
+_INVERSES = {name: "arc" + name for name in ("sin", "cos", "tan", "cot")}
 TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 """Words in a formula, as `normalise` marks them."""
 _KNOWN_WORDS = frozenset(["sqrt", "pi", "infty", "infinity", "inf", "oo"]) | FUNCTIONS
@@ -55,42 +44,21 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _WORD_PIECE = re.compile(f"(?P<known>{'|'.join(sorted(_KNOWN_WORDS, key=len, reverse=True))})|.")
+_JOINED_FUNCTION = re.compile(r"\\(sin|cos|tan|cot|sec|csc|ln|log)([a-z])")
+_CLOSING_TOKENS = frozenset(
+    ("+", "-", ")", "]", "}", "\\}", "|", "\\rfloor", "\\rceil", "\\end", "\\\\", "&")
+)
 _TIMES_SIGNS = ("\\cdot", "\\times", "*", "\\ast")
 _CLOSING_BRACKETS = {
     "(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"
 }  # fmt: skip
 
 
-def number(value: int | Fraction) -> Node:
-    """Return the tree of a number."""
-    return Node("num", value=Fraction(value))
-
-
 def parse(text: str) -> Node:
     """Return the tree of one expression. Raises ParseError or LimitExceeded."""
     if len(text) > MAX_LENGTH:
         raise LimitExceeded("too long")
-    return _Parser(_tokenise(text)).parse()
-
-
-def symbols(node: Node) -> frozenset[str]:
-    """Return the names of the free symbols of an expression."""
-    if node.op == "sym":
-        return frozenset((node.name,))
-    return frozenset().union(*(symbols(arg) for arg in node.args))
-
-
-def renamed(node: Node, names: dict[str, str]) -> Node:
-    """Return the tree with symbols and operations renamed by `names`."""
-    args = tuple(renamed(arg, names) for arg in node.args)
-    if node.op == "sym":
-        return node._replace(name=names.get(node.name, node.name))
-    return node._replace(op=names.get(node.op, node.op), args=args)
-
-
-def operations(node: Node) -> frozenset[str]:
-    """Return the names of all operations in an expression."""
-    return frozenset((node.op,)).union(*(operations(arg) for arg in node.args))
+    return Parser(_tokenise(text)).parse()
 
 
 def _tokenise(text: str) -> list[str]:
@@ -99,6 +67,13 @@ def _tokenise(text: str) -> list[str]:
     for match in _TOKEN.finditer(text):
         token, kind = match.group(), match.lastgroup
         if kind == "space":
+            continue
+        if (
+            kind == "command"
+            and (joined := _JOINED_FUNCTION.fullmatch(token))
+            and (token[1:] not in FUNCTIONS)
+        ):
+            tokens.extend(["\\" + joined.group(1), joined.group(2)])
             continue
         if kind == "number" and len(token) > MAX_DIGITS:
             raise LimitExceeded("too many digits")
@@ -111,7 +86,7 @@ def _split_word(word: str) -> list[str]:
     return ["\\" + piece.group() if piece.lastgroup else piece.group() for piece in pieces]
 
 
-class _Parser:
+class Parser:
     """Recursive descent with one token of look-ahead.
 
     Precedence, from the loosest: sum, term (products, also implicit), factor (powers), base.
@@ -121,6 +96,9 @@ class _Parser:
         self.tokens = tokens
         self.position = 0
         self.depth = 0
+        self.num_steps = 0
+        self.bound: dict[str, str] = {}
+        self.in_matrix = False
 
     def parse(self) -> Node:
         """Return the tree of all tokens."""
@@ -128,6 +106,12 @@ class _Parser:
         if self.position < len(self.tokens):
             raise ParseError(f"unexpected token: {self.peek()}")
         return tree
+
+    def nested(self, tokens: list[str], bound: dict[str, str]) -> Parser:
+        """Return a parser of these tokens, as deep as this one, with these letters bound."""
+        parser = Parser(tokens)
+        parser.depth, parser.bound, parser.in_matrix = self.depth, bound, self.in_matrix
+        return parser
 
     def peek(self) -> str:
         """Return the next token without consuming it; empty at the end."""
@@ -158,11 +142,18 @@ class _Parser:
         if self.depth > MAX_DEPTH:
             raise LimitExceeded("too deep")
 
+    def step(self) -> None:
+        """Count one more sum or product."""
+        self.num_steps += 1
+        if self.num_steps > MAX_STEPS:
+            raise LimitExceeded("too many terms")
+
     def sum(self) -> Node:
         """term (+|- term)*"""
         self.descend()
         tree = self.term()
         while self.peek() in ("+", "-"):
+            self.step()
             sign = self.advance()
             tree = Node("add" if sign == "+" else "sub", (tree, self.term()))
         self.depth -= 1
@@ -175,6 +166,7 @@ class _Parser:
             negative ^= self.advance() == "-"
         tree = self.factor()
         while True:
+            self.step()
             if self.accept(*_TIMES_SIGNS):
                 tree = Node("mul", (tree, self.signed_factor()))
             elif self.accept("/", "\\div", ":"):
@@ -196,11 +188,11 @@ class _Parser:
     def starts_factor(self) -> bool:
         """Whether the next token begins a factor of an implicit product."""
         token = self.peek()
-        if not token or token in ("+", "-", ")", "]", "}", "\\}", "|", "\\rfloor", "\\rceil"):
+        if not token or token in _CLOSING_TOKENS:
             return False
         if _is_number(token):
             is_after_power = self.position >= 2 and self.tokens[self.position - 2] == "^"
-            return is_after_power or self.tokens[self.position - 1] in (")", "}")
+            return is_after_power or self.tokens[self.position - 1] in (")", "}", "!")
         return token[0].isalpha() or token in ("(", "[", "{") or token[0] == "\\"
 
     def implicit_product(self, left: Node) -> Node:
@@ -221,7 +213,7 @@ class _Parser:
             if suffix == "^":
                 tree = self.power(tree)
             elif suffix == "!":
-                tree = Node("factorial", (tree,))
+                tree = Node("factorial2" if self.accept("!") else "factorial", (tree,))
             elif suffix == "'" and tree.op == "sym":
                 tree = tree._replace(name=tree.name + "'")
             else:
@@ -231,6 +223,9 @@ class _Parser:
 
     def power(self, base: Node) -> Node:
         """base ^ exponent; ^\\circ converts degrees to radians."""
+        is_index = base.op == "sym" and self.tokens[self.position : self.position + 2] == ["{", "("]
+        if is_index and self.tokens[self.position + 3 : self.position + 5] == [")", "}"]:
+            raise ParseError("an index in brackets")
         if self.degree_sign():
             return Node("mul", (base, Node("div", (Node("pi"), number(180)))))
         exponent = Node("neg", (self.factor(),)) if self.accept("-") else self.exponent(base)
@@ -286,8 +281,14 @@ class _Parser:
 
     def symbol(self, name: str) -> Node:
         """A symbol with its subscript; e and i are constants, C(n, k) and C_n^k are binomials."""
-        if name == "C" and (binomial := self.binomial_coefficient()) is not None:
-            return binomial
+        if name in "CA" and (binomial := self.binomial_coefficient()) is not None:
+            return (
+                binomial
+                if name == "C"
+                else Node("mul", (binomial, Node("factorial", binomial.args[1:])))
+            )
+        if name in self.bound:
+            return Node("sym", name=self.bound[name])
         if self.peek() != "_":
             return Node(name) if name in ("e", "i") else Node("sym", name=name)
         self.advance()
@@ -301,7 +302,8 @@ class _Parser:
             return None
         if not (ahead[1].isdecimal() and ahead[3].isdecimal()):
             return None
-        if ahead[0] == "(" and ahead[4:5] != [")"]:
+        is_call = ahead[0] == "("
+        if is_call and (self.tokens[self.position - 1] == "A" or ahead[4:5] != [")"]):
             return None
         closing = self.tokens.index(ahead[3], self.tokens.index(ahead[2], self.position))
         self.position = closing + 1
@@ -331,6 +333,8 @@ class _Parser:
             return Node("floor" if name == "lfloor" else "ceil", (self.bracketed("\\" + name),))
         if name in FUNCTIONS:
             return self.function(name)
+        if (read := operators.READERS.get(name)) is not None:
+            return read(self, name)
         if name in GREEK:
             return self.symbol("\\" + name)
         raise ParseError(f"unknown command: \\{name}")
@@ -351,7 +355,9 @@ class _Parser:
         if power is None:
             return tree
         if power == Node("neg", (number(1),)):
-            raise ParseError("inverse function")
+            if name not in _INVERSES or base is not None:
+                raise ParseError("inverse function")
+            return Node(_INVERSES[name], tree.args)
         return Node("pow", (tree, power))
 
     def call(self, name: str, base: Node | None) -> Node:
@@ -364,6 +370,8 @@ class _Parser:
             self.expect(_CLOSING_BRACKETS[opening])
         else:
             args = [self.bare_argument()]
+        if len(args) == 1 and name in ("max", "min"):
+            raise ParseError(f"{name} of one value")
         if base is not None:
             if name != "log":
                 raise ParseError(f"subscript of {name}")

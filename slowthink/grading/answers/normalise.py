@@ -21,10 +21,16 @@ _CHARACTERS = {
     "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "∅": "\\emptyset ", "ℝ": "\\mathbb{R}", "、": ",",
     "。": ".", "“": '"', "”": '"', "「": '"', "」": '"', "’": "'", "′": "'", "【": "[", "】": "]",
     "∠": "\\angle ", "△": "\\triangle ", "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "∶": ":",
-    "⁻": "^-", "٫": ".", "٬": ",", "٪": "%", "…": "\\ldots ",
+    "⁻": "^-", "∧": "\\land ", "∨": "\\lor ", "¬": "\\neg ", "⇒": "\\implies ", "⟹": "\\implies ",
+    "⇐": "\\impliedby ", "⇔": "\\iff ", "⟺": "\\iff ", "↔": "\\iff ", "→": "\\to ",
+    "∀": "\\forall ", "∃": "\\exists ", "⊥": "\\perp ", "∥": "\\parallel ", "≅": "\\cong ",
+    "∽": "\\sim ", "⊆": "\\subseteq ", "⊂": "\\subset ", "⊇": "\\supseteq ", "⊃": "\\supset ",
+    "∉": "\\notin ", "≡": "\\equiv ", "≢": "\\not\\equiv ", "∖": "\\backslash ", "⋯": "\\ldots ",
+    "∁": "\\complement ", "٫": ".", "٬": ",", "٪": "%", "…": "\\ldots ",
 }  # fmt: skip
 _GREEK = "αalpha βbeta γgamma δdelta εepsilon θtheta λlambda μmu νnu ρrho σsigma τtau φphi ωomega"
 _CHARACTERS |= {word[0]: f"\\{word[1:]} " for word in _GREEK.split()}
+_CHARACTERS |= {chr(ord("①") + i): f" ({i + 1}) " for i in range(20)}
 _UNICODE_TABLE = str.maketrans(_CHARACTERS)
 
 _COMMAND_SYNONYMS = {
@@ -34,6 +40,10 @@ _COMMAND_SYNONYMS = {
     "infin": "infty", "imath": "i", "colon": ":", "mid": "|", "lbrace": "{", "rbrace": "}",
     "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "dots": "ldots",
     "cdots": "ldots", "tg": "tan", "ctg": "cot", "arctg": "arctan", "setminus": "backslash",
+    "smallsetminus": "backslash", "wedge": "land", "vee": "lor", "lnot": "neg",
+    "Rightarrow": "implies", "Longrightarrow": "implies", "Leftarrow": "impliedby",
+    "Longleftarrow": "impliedby", "Leftrightarrow": "iff", "Longleftrightarrow": "iff",
+    "leftrightarrow": "iff", "rightarrow": "to", "longrightarrow": "to",
 }  # fmt: skip
 """Commands with a command, or a character, of the same meaning."""
 _REPLACED_COMMANDS = {
@@ -42,8 +52,7 @@ _REPLACED_COMMANDS = {
     "textstyle": " ", "limits": "", "left": "", "right": "", "big": "", "Big": "", "bigg": "",
     "Bigg": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "biggl": "", "biggr": "",
     "space": " ", "enspace": " ", "thinspace": " ", "lvert": "|", "rvert": "|", "vert": "|",
-    "lparen": "(", "rparen": ")", "dollar": "\\$", "percent": "\\%", "land": " and ", "lor": " or ",
-    "wedge": " and ", "vee": " or ", "iff": "=", "implies": "=", "Rightarrow": "=", "nonumber": "",
+    "lparen": "(", "rparen": ")", "dollar": "\\$", "percent": "\\%", "nonumber": "",
     "hfill": "", "mathstrut": "", "rm": "", "bf": "", "it": "",
 }  # fmt: skip
 """Commands with the text that replaces them."""
@@ -52,11 +61,12 @@ _FONT_COMMANDS = (
     "mathbf|mathit|boldsymbol|bm|mathcal|mathscr|mathsf|mathtt|overline|underline|vec|hat|bar"
     r"|overrightarrow|displaystyle|mathrm|operatorname|operatorname\*"
 )
-_FONT = re.compile(rf"\\(?:{_FONT_COMMANDS})(?![a-zA-Z])\s*(?:\{{([^{{}}]*)\}}|([a-zA-Z0-9]))")
+_FONT = re.compile(rf"\\({_FONT_COMMANDS})(?![a-zA-Z])\s*(?:\{{([^{{}}]*)\}}|([a-zA-Z0-9]))")
 _TEXT_COMMANDS = (
     "text|textbf|textrm|textit|textnormal|textsf|mbox|hbox|mathrm|operatorname|rm|texttt"
 )
 _TEXT_COMMAND = re.compile(rf"\\(?:{_TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}")
+_UNCLOSED_WORDS = re.compile(r"\\text\s*\{[^{}]*$")
 _SPACING = re.compile(
     r"(?<!\\)\\[,;: ]|~|&nbsp;|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}|\\label\{[^{}]*\}"
 )
@@ -66,7 +76,13 @@ _OVERLINED_DECIMAL = re.compile(
 _DOTTED_DECIMAL = re.compile(
     r"(?<![\d.])(\d{1,20})\.(\d{0,20}?)(\d{1,6}?)\3{2,}\d{0,6}\s*(?:\\ldots(?![a-z])|\.{3,})"
 )
+_CONNECTIVES = frozenset((
+    "and", "or", ",", ", and", "and,", ", or", "或", "或者", "且", "并且", "和", "与", "及", "以及",
+    "und", "oder", "et", "ou",
+))  # fmt: skip
 _BROKEN_ESCAPES = {"\x0c": "\\f", "\x08": "\\b", "\x07": "\\a", "\x0b": "\\v"}
+_DOTS = re.compile(r"\.{3,}(?=\s*[,;:+*\-)\]\\])|(?<=[,:+])\s*\.{3,}$")
+_SUPERSCRIPTS = re.compile("[⁻⁰¹²³⁴-⁹]{2,}")
 _QUOTED_TEXT = re.compile('"([^"]*)"')
 _SQUARE_BRACKETS = re.compile(r"([\[\]])([^\[\]]*)([\[\]])")
 _TWO_BOUNDS = re.compile(r"[^,;]*[^,;\s][^,;]*[,;][^,;]*[^,;\s][^,;]*")
@@ -87,7 +103,11 @@ def normalise(text: str) -> str:
         text = _DOTTED_DECIMAL.sub(_repeating_decimal, text)
     text = _REALS_WITHOUT.sub(r"\1\\backslash ", text) if "\\mathbb" in text else text
     text = _replace_reversed_brackets(text) if "]" in text or "[" in text else text
-    text = re.sub(r"\.{3,}(?=\s*[,;+*\-])", r"\\ldots ", text) if "..." in text else text
+    text = _DOTS.sub(r"\\ldots ", text) if "..." in text else text
+    if "\\equiv" in text and "mod" not in text:
+        text = text.replace("\\equiv", "=")
+    if text[-1:] in (")", "]") and not any(bracket in text for bracket in "([{"):
+        text = text[:-1]  # the end of brackets that began before the answer
     text = re.sub(r"\s+", " ", text).strip()
     return re.sub(r"(?:(?<!\\)[.,;:\s]|\\+)+$", "", text).strip()
 
@@ -113,6 +133,7 @@ def _replace_reversed_brackets(text: str) -> str:
 def _unify_characters(text: str) -> str:
     """Replace Unicode (also digits of other scripts), broken escapes and Markdown by plain text."""
     if not text.isascii():
+        text = _SUPERSCRIPTS.sub(_exponent, text.rstrip("！"))
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE_TABLE))
         text = text.translate(_UNICODE_TABLE)
         text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
@@ -120,9 +141,16 @@ def _unify_characters(text: str) -> str:
     if not text.isprintable():
         text = re.sub(r"\t(?=ext|frac|imes|heta|an\b|o\b)", r"\\t", text)
         text = "".join(_BROKEN_ESCAPES.get(c, c if c.isprintable() else " ") for c in text)
-    if "\\\\" in text and "\\begin" not in text:
-        text = re.sub(r"\\\\(?=[a-zA-Z({\[)}\]])", r"\\", text)
-    return re.sub(r"^\*\*(.*)\*\*$", r"\1", text, flags=re.DOTALL)
+    if "\\\\begin" in text:
+        text = text.replace("\\\\", "\\")
+    elif "\\\\" in text and "\\begin" not in text:
+        text = re.sub(r"\\{2,}(?=[a-zA-Z({\[)}\]])", r"\\", text)
+    return re.sub(r"^\*\*(.*)\*\*$|^(.*[^*])\*\*$", r"\1\2", text, flags=re.DOTALL)
+
+
+def _exponent(match: re.Match[str]) -> str:
+    """Write a run of superscript digits as one exponent."""
+    return f"^{{{unicodedata.normalize('NFKC', match.group()).replace('−', '-')}}}"
 
 
 def _remove_delimiters(text: str) -> str:
@@ -130,7 +158,7 @@ def _remove_delimiters(text: str) -> str:
     text = text.replace("\\$", "§D§") if "\\$" in text else text
     text = re.sub(r"(?<!\\)\\[()\[\]](?!\d*\.?\d*(?:pt|em|ex|mm)\])", " ", text.replace("$", " "))
     text = re.sub(r"\\!\s*", "", text).replace("{,}", ",")
-    text = re.sub(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))", "", text)
+    text = re.sub(r"(?<=\d)(?:\\[,;:]|'(?=\d{3}\b))(?=\d{3}(?!\d))", "", text)
     return text.replace("§D§", "\\$")
 
 
@@ -138,11 +166,32 @@ def _unify_commands(text: str) -> str:
     """Replace commands by their synonyms, mark words as \\text{…} and remove fonts."""
     text = _SPACING.sub(" ", text)
     text = _OVERLINED_DECIMAL.sub(_repeating_decimal, text)
-    text = _TEXT_COMMAND.sub(_mark_words, text)
+    text = _TEXT_COMMAND.sub(_mark_words, _UNCLOSED_WORDS.sub(r"\g<0>}", text))
     for _ in range(3):  # fonts nest
-        text = _FONT.sub(lambda m: m.group(1) or m.group(2) or "", text)
+        text = _FONT.sub(_without_font, text)
     text = _COMMAND.sub(_unified_command, text)
     return re.sub(r"(?<![\\a-zA-Z])\.(?=\s*\\begin)|(?<=\})\s*\.$", "", text)
+
+
+def _without_font(match: re.Match[str]) -> str:
+    """Return a letter or a group without its font. A bar over one letter, and an arrow over two
+    points, are kept: they name something else."""
+    command, group, letter = match.groups()
+    inner = group if group is not None else letter or ""
+    following, before = match.string[match.end() : match.end() + 1], match.string[: match.start()]
+    if (
+        command in ("overline", "bar")
+        and re.fullmatch(r"\s*[a-zA-Z]\s*", inner)
+        and following != "_"
+    ):
+        inner = f"{inner.strip()}_{{bar}}"
+    elif command in ("overline", "bar") and re.search(r"[-+*/=]|\\(?:cap|cup|land|lor)", inner):
+        inner = f"({inner})_{{bar}}"
+    elif command == "hat" and re.fullmatch(r"\s*[a-hl-wA-Z]\s*", inner) and following != "_":
+        inner = f"{inner.strip()}_{{hat}}"
+    elif command in ("vec", "overrightarrow") and re.fullmatch(r"\s*[A-Z]\s*[A-Z]\s*", inner):
+        return f"\\vec{{{inner.replace(' ', '')}}}"
+    return f" {inner}" if before[-1:].isalpha() and inner[:1].isalpha() else inner
 
 
 def _repeating_decimal(match: re.Match[str]) -> str:
@@ -169,7 +218,7 @@ def _mark_words(match: re.Match[str]) -> str:
     bare = inner.strip()
     if not bare:
         return " "
-    if bare.lower() in ("and", "or", ",", ", and", "and,"):
+    if bare.lower() in _CONNECTIVES:
         return f" {bare.lower()} "
     is_roman = match.group().startswith(("\\mathrm", "\\rm", "\\operatorname"))
     if is_roman and bare in FUNCTIONS:

@@ -10,12 +10,12 @@ import cmath
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from slowthink.grading.answers.latex import LimitExceeded, Node, ParseError, operations, symbols
+from slowthink.grading.answers.nodes import LimitExceeded, Node, ParseError, operations, symbols
 
 MAX_BITS = 50_000
 """Integers with more bits are not computed."""
@@ -145,6 +145,12 @@ def _factorial(value: Number) -> Number:
     return math.gamma(float(value) + 1)
 
 
+def _double_factorial(value: Number) -> Number:
+    if not (isinstance(value, Fraction) and value.denominator == 1 and 0 <= value <= 3000):
+        raise ValueError
+    return Fraction(math.prod(range(int(value), 0, -2)))
+
+
 def _binom(n: Number, k: Number) -> Number:
     if all(isinstance(v, Fraction) and v.denominator == 1 and 0 <= v <= 20_000 for v in (n, k)):
         return Fraction(math.comb(int(n), int(k)))
@@ -170,6 +176,12 @@ def _complex_function(name: str) -> Any:
     return function
 
 
+def _require_integer(value: Number) -> int:
+    if value != int(value):
+        raise ValueError
+    return int(value)
+
+
 def _require_real(value: Number) -> Number:
     if isinstance(value, complex):
         raise ValueError
@@ -188,6 +200,7 @@ _OPERATIONS: dict[str, Any] = {
     "sqrt": lambda a: _power(a, Fraction(1, 2)),
     "root": _root,
     "factorial": _factorial,
+    "factorial2": _double_factorial,
     "binom": _binom,
     "abs": abs,
     "floor": lambda a: Fraction(math.floor(_require_real(a))),
@@ -213,8 +226,8 @@ _OPERATIONS: dict[str, Any] = {
     },
     "arccot": lambda a: math.pi / 2 - math.atan(a),
     "mod": lambda a, b: _require_real(a) % _require_real(b),
-    "gcd": lambda *a: Fraction(math.gcd(*map(int, a))),
-    "lcm": lambda *a: Fraction(math.lcm(*map(int, a))),
+    "gcd": lambda *a: Fraction(math.gcd(*map(_require_integer, a))),
+    "lcm": lambda *a: Fraction(math.lcm(*map(_require_integer, a))),
 }
 
 
@@ -287,6 +300,33 @@ def is_only_root(node: Node, name: str, root: Number, env: Mapping[str, float]) 
     steps = (values[1] - values[0], values[2] - values[1])
     is_root = abs(values[0]) <= 1e-8 * max(map(abs, values))
     return bool(is_root and abs(steps[0]) > 1e-8 and is_near(*steps, relative=1e-7))
+
+
+def components(node: Node, names: Sequence[str]) -> list[Number] | None:
+    """Return the factors of the unit vectors i, j and k in a sum; None if it is not one."""
+    tree = _with_symbol(node, "i")
+    zero = dict.fromkeys(("i", "j", "k"), Fraction(0))
+    units = [{**zero, name: Fraction(1)} for name in names]
+    found = [evaluate(tree, env) for env in units]  # type: ignore[arg-type]
+    everywhere = evaluate(tree, dict.fromkeys(("i", "j", "k"), Fraction(1)))  # type: ignore[arg-type]
+    is_linear = evaluate(tree, zero) == 0 and is_near(sum(found), everywhere)  # type: ignore[arg-type]
+    return found if is_linear else None
+
+
+def _with_symbol(node: Node, constant: str) -> Node:
+    if node.op == constant:
+        return Node("sym", name=constant)
+    return node._replace(args=tuple(_with_symbol(arg, constant) for arg in node.args))
+
+
+def is_additive(node: Node, name: str) -> bool:
+    """Whether a symbol is only added to the rest of an expression, as C is in x^2 + C."""
+    points = sample_points(symbols(node), negative=False)
+    shifted = [{**point, name: point[name] + 1} for point in points]
+    return all(
+        is_near(evaluate(node, b) - evaluate(node, a), 1.0)
+        for a, b in zip(points, shifted, strict=True)
+    )
 
 
 def equal_constants(

@@ -6,21 +6,22 @@ Example: `to_real_set(parse_value("-2 \le x < 7"))` is one RealInterval from -2,
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
 from typing import Any
 
-from slowthink.grading.answers import latex, numeric
-from slowthink.grading.answers.latex import Node, ParseError
+from slowthink.grading.answers import latex, nodes, numeric
+from slowthink.grading.answers.nodes import Node, ParseError
+from slowthink.grading.answers.statements import Statement
 from slowthink.grading.answers.values import (
     FLIPPED,
+    Expression,
     Relation,
-    SetUnion,
     Value,
     ValueList,
+    parse_value,
     to_number,
 )
 
@@ -46,6 +47,7 @@ class RealSet:
     variable: str = ""
 
 
+ORDER_SIGNS = frozenset(("<", ">", "=", "\\le", "\\ge", "\\ne"))
 _WHOLE_LINE = RealInterval(-math.inf, math.inf)
 
 
@@ -53,18 +55,17 @@ def to_real_set(value: Value) -> RealSet:
     """Return a value as a set of reals. Raises ParseError for other values and symbolic bounds."""
     if isinstance(value, Relation):
         return _solve_relation(value)
-    if isinstance(value, SetUnion):
-        return _evaluate_set_operation(value)
+    if isinstance(value, Statement):
+        return _evaluate_statement(value)
     if not isinstance(value, ValueList):
         raise ParseError("not a set")
     if value.brackets == "{}":
         points = [_require_real(to_number(item)) for item in value.items]
         return RealSet(_merge_intervals(RealInterval(p, p, True, True) for p in points))
     if value.brackets == "" and all(map(_is_interval, value.items)):
-        return _evaluate_set_operation(SetUnion(value.items))
-    relations = [item for item in value.items if isinstance(item, Relation)]
-    if value.brackets == "" and len(relations) == len(value.items):
-        return _combine_conditions([_solve_relation(r) for r in relations if not _states_real(r)])
+        return _evaluate_statement(Statement(value.joined or "or", value.items))
+    if value.brackets == "":
+        return _combine_conditions([to_real_set(item) for item in value.items], value.joined)
     if len(value.items) != 2 or value.brackets in ("", ":"):
         raise ParseError("not an interval")
     low, high = (_require_real(to_number(item)) for item in value.items)
@@ -79,11 +80,6 @@ def _is_interval(value: Value) -> bool:
     )
 
 
-def _states_real(value: Relation) -> bool:
-    """Whether a relation only states that its variable is real, as x \\in \\mathbb{R} does."""
-    return value.signs == ("\\in",) and "R" in re.findall("[A-Z]", value.sides[1])[:1]
-
-
 def equal_sets(a: RealSet, b: RealSet) -> bool:
     """Whether two sets are equal, and their variables if both have one."""
     if a.variable and b.variable and a.variable != b.variable:
@@ -96,42 +92,87 @@ def equal_sets(a: RealSet, b: RealSet) -> bool:
     )
 
 
+_CASE_POINTS = (Fraction(-23, 10), Fraction(-1), Fraction(-2, 5), Fraction(0), Fraction(3, 5),
+                Fraction(1), Fraction(17, 10), Fraction(16, 5))  # fmt: skip
+"""Points at which cases are compared with a formula."""
+
+
+def equal_cases(cases: ValueList, other: Expression) -> bool:
+    """Whether a formula has the value of the case that holds, wherever one of them does."""
+    rows = [row.items for row in cases.items if isinstance(row, ValueList)]
+    sets = [to_real_set(condition) for _, condition in rows]
+    names = {real_set.variable for real_set in sets} | other.symbols
+    if len(names) != 1:
+        return False
+    (name,) = names
+    found = [
+        (value, point)
+        for point in _CASE_POINTS
+        for (value, _), real_set in zip(rows, sets, strict=True)
+        if any(_contains(interval, point) for interval in real_set.intervals)
+    ]
+    return len(found) > 2 and all(
+        isinstance(value, Expression)
+        and numeric.is_near(*(numeric.evaluate(v.node, {name: point}) for v in (value, other)))  # type: ignore[dict-item]
+        for value, point in found
+    )
+
+
+def _contains(interval: RealInterval, point: Fraction) -> bool:
+    at_end = (interval.low_closed and point == interval.low) or (
+        interval.high_closed and point == interval.high
+    )
+    return bool(interval.low < point < interval.high or at_end)
+
+
 def _require_real(value: numeric.Number) -> Any:
     if isinstance(value, complex):
         raise ParseError("not real")
     return value
 
 
-def _evaluate_set_operation(value: SetUnion) -> RealSet:
-    sets = [to_real_set(item).intervals for item in value.items]
-    if value.minus:
-        return RealSet(reduce(_intersection, map(_complement, sets[1:]), sets[0]))
-    return RealSet(_union(sets))
+def _evaluate_statement(value: Statement) -> RealSet:
+    """Return the union, intersection or complement of sets of one variable."""
+    sets = [to_real_set(part) for part in value.parts]
+    variables = {real_set.variable for real_set in sets if real_set.variable}
+    if len(variables) > 1:
+        raise ParseError("several variables")
+    intervals = [real_set.intervals for real_set in sets]
+    if value.op == "not":
+        result = _complement(intervals[0])
+    elif value.op in ("and", "or"):
+        join = _intersection if value.op == "and" else _union_of_two
+        result = reduce(join, intervals[1:], intervals[0])
+    else:
+        raise ParseError(f"set by {value.op}")
+    return RealSet(result, next(iter(variables), ""))
 
 
-def _combine_conditions(sets: Sequence[RealSet]) -> RealSet:
-    """Return the set where all conditions hold; if it is empty, where any of them does."""
-    if not sets:
-        raise ParseError("no condition except being real")
+def _combine_conditions(sets: Sequence[RealSet], joined: str) -> RealSet:
+    """Return the set of conditions in a list. With commas all hold; if none can, any of them."""
     if len({real_set.variable for real_set in sets}) > 1:
         raise ParseError("several variables")
     intervals = [real_set.intervals for real_set in sets]
     common = reduce(_intersection, intervals[1:], intervals[0])
-    return RealSet(common or _union(intervals), sets[0].variable)
+    if joined == "or" or (not common and not joined):
+        return RealSet(_union(intervals), sets[0].variable)
+    return RealSet(common, sets[0].variable)
 
 
 def _solve_relation(value: Relation) -> RealSet:
     """Solve a relation for its one variable. Raises ParseError if it is not linear."""
-    if "\\in" in value.signs:
-        raise ParseError("membership")
-    nodes = [latex.parse(side) for side in value.sides]
-    names = frozenset().union(*(latex.symbols(node) for node in nodes))
+    if value.signs[-1] == "\\in" and len(value.signs) == 1 and value.sides[0].isalpha():
+        return replace(to_real_set(parse_value(value.sides[1])), variable=value.sides[0])
+    if not set(value.signs) <= ORDER_SIGNS:
+        raise ParseError("no inequality")
+    trees = [latex.parse(side) for side in value.sides]
+    names = frozenset().union(*(nodes.symbols(tree) for tree in trees))
     if len(names) != 1:
         raise ParseError("not exactly one variable")
     (variable,) = names
     intervals: Intervals = (_WHOLE_LINE,)
-    for left, sign, right in zip(nodes, value.signs, nodes[1:], strict=False):
-        if "inf" in latex.operations(right) or _is_infinite(left):
+    for left, sign, right in zip(trees, value.signs, trees[1:], strict=False):
+        if "inf" in nodes.operations(right) or _is_infinite(left):
             continue
         solution = _solve_absolute(left, sign, right, variable)
         solution = solution or _solve(Node("sub", (left, right)), sign, variable)
@@ -141,15 +182,15 @@ def _solve_relation(value: Relation) -> RealSet:
 
 def _is_infinite(node: Node) -> bool:
     """Whether a node is infinity, with or without a minus sign."""
-    is_signed = node.op in ("inf", "neg") and not latex.symbols(node)
-    return is_signed and "inf" in latex.operations(node)
+    is_signed = node.op in ("inf", "neg") and not nodes.symbols(node)
+    return is_signed and "inf" in nodes.operations(node)
 
 
 def _solve_absolute(left: Node, sign: str, right: Node, variable: str) -> Intervals | None:
     """Solve |linear| `sign` number, in either order of sides; None for other relations."""
     if right.op == "abs":
         left, sign, right = right, FLIPPED[sign], left
-    if left.op != "abs" or latex.symbols(right):
+    if left.op != "abs" or nodes.symbols(right):
         return None
     (inner,) = left.args
     positive = _solve(Node("sub", (inner, right)), sign, variable)
@@ -204,6 +245,10 @@ def _complement(intervals: Intervals) -> Intervals:
 
 def _union(sets: Iterable[Intervals]) -> Intervals:
     return _merge_intervals(interval for intervals in sets for interval in intervals)
+
+
+def _union_of_two(a: Intervals, b: Intervals) -> Intervals:
+    return _union((a, b))
 
 
 def _merge_intervals(intervals: Iterable[RealInterval]) -> Intervals:

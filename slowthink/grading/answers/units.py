@@ -6,7 +6,9 @@ Example: `split_unit("15\text{ cm}^2")` is ("15", Unit("cm^2")), of dimension "l
 from __future__ import annotations
 
 import functools
+import itertools
 import re
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,9 +18,9 @@ from slowthink.grading.answers.normalise import normalise
 _UNITS = {
     name: (dimension, Fraction(factor))
     for dimension, factor, names in (
-        ("length", "1", "m meter metre 米"),
+        ("length", "1", "m meter metre 米 metro mètre"),
         ("length", "1/1000", "mm millimeter millimetre 毫米"),
-        ("length", "1/100", "cm centimeter centimetre 厘米"),
+        ("length", "1/100", "cm centimeter centimetre 厘米 centímetro"),
         ("length", "1/10", "dm decimeter 分米"),
         ("length", "1000", "km kilometer kilometre 千米 公里"),
         ("length", "1/1000000000", "nm nanometer"),
@@ -26,6 +28,7 @@ _UNITS = {
         ("length", "3048/10000", "foot feet ft"),
         ("length", "9144/10000", "yard yd"),
         ("length", "1609344/1000", "mile mi"),
+        ("length^2", "10000", "hectare ha 公顷"),
         ("mass", "1", "g gram 克"),
         ("mass", "1000", "kg kilogram 千克 公斤"),
         ("mass", "1/1000", "mg milligram 毫克"),
@@ -33,23 +36,27 @@ _UNITS = {
         ("mass", "45359237/100000", "pound lb lbs"),
         ("mass", "28349523125/1000000000", "ounce oz"),
         ("time", "1", "s second sec 秒"),
-        ("time", "60", "minute min 分钟"),
-        ("time", "3600", "hour hr h 小时 时"),
+        ("time", "60", "minute min 分钟 分"),
+        ("time", "3600", "hour hr h 小时 时 Stunde"),
         ("time", "86400", "day 天"),
         ("time", "604800", "week 周"),
         ("year", "1", "year yr 年"),
         ("month", "1", "month 月"),
-        ("volume", "1", "liter litre L l 升"),
-        ("volume", "1/1000", "ml mL milliliter 毫升"),
+        ("length^3", "1/1000", "liter litre L l 升 litro"),
+        ("length^3", "1/1000000", "ml mL milliliter millilitre 毫升"),
         ("angle", "1", "degree deg ° 度"),
         ("radian", "1", "radian rad 弧度"),
         ("kelvin", "1", "K kelvin"),
-        ("money", "1", "dollar $"),
+        ("money", "1", "dollar $ USD"),
         ("money", "1/100", "cent ¢"),
-        ("yuan", "1", "元 yuan ¥"),
-        ("euro", "1", "€ euro"),
-        ("pound sterling", "1", "£"),
+        ("yuan", "1", "元 yuan ¥ CNY RMB 块"),
+        ("yuan", "1/10", "角"),
+        ("euro", "1", "€ euro EUR"),
+        ("pound sterling", "1", "£ GBP"),
+        ("rupee", "1", "₹ rupee INR Rs"),
+        ("yen", "1", "円 yen JPY 日元"),
         ("percent", "1", "%"),
+        ("percent", "1/10", "‰"),
         ("energy", "1", "J joule"),
         ("energy", "1000", "kJ"),
         ("charge-energy", "1", "eV"),
@@ -60,6 +67,7 @@ _UNITS = {
         ("force", "1", "N newton"),
         ("voltage", "1", "V volt"),
         ("current", "1", "A ampere amp"),
+        ("current", "1/1000", "mA"),
         ("frequency", "1", "Hz hertz"),
         ("frequency", "1000", "kHz"),
         ("frequency", "1000000", "MHz"),
@@ -86,20 +94,26 @@ _ROMAN_UNIT = re.compile(
     rf"^(.*?[\d\w}})\]])\s*(?:\^\s*\{{?\s*)?{_ROMAN}({_MORE_ROMAN})$", re.DOTALL
 )
 _PLAIN_UNIT = re.compile(
-    rf"^(.*[\d}})])\s*([A-Za-z][A-Za-z ]*?(?:\s*/\s*[A-Za-z]+)?){_EXPONENT}$", re.DOTALL
+    rf"^(.*(?:[\d}})]|\\pi(?=\s)))\s*([A-Za-zÀ-ÿ][A-Za-zÀ-ÿ ]*?(?:\s*/\s*[A-Za-z]+)?){_EXPONENT}$",
+    re.DOTALL,
 )
 _CJK_UNIT = re.compile(r"^(.*[\d}%)])\s*([一-鿿℃Ω][一-鿿Ω/]*)$", re.DOTALL)
-_CURRENCY_SIGN = re.compile(r"^(-?)\s*(\\\$|US\s?\\?\$|[¥€£])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£])$")
+_CURRENCY_SIGN = re.compile(r"^(-?)\s*(\\\$|US\s?\\?\$|[¥€£₹])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£₹¢])$")
 _OHM = re.compile(r"(?<=[\d}])\s*(k?)\s*\\Omega$")
 _DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$")
 _INSIDE_FUNCTION = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])[^()]*$")
 _PERCENT_SIGN = re.compile(
-    r"\s*(?:\\?%|\\text\{\s*(?:\\?%|percent|pct)\s*\}|\bpercent\b|\bpct\b)$", re.IGNORECASE
+    r"\s*(?:\\?%(?!\w)|\\text\{\s*(?:\\?%|percent|pct)\s*\}|\bpercent\b|\bpct\b)$", re.IGNORECASE
+)
+_QUANTITY_PART = re.compile(
+    r"\s*(\d{1,12}(?:\.\d{1,12})?)\s*(?:\\text\s*\{\s*)?([a-zA-Z]+|[一-鿿]+)\s*\}?\s*"
+    r"(?:,|and(?= )|零)?"
 )
 _TEMPERATURES = {"degree C", "degree F"}
 _PLAIN_NUMBER = re.compile(r"-?[\d.,/]+")
 _PLAIN_OR_SCIENTIFIC = re.compile(r"-?[\d.,/]+|.*10\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d+)")
 _FORMULA_WORDS = frozenset(["sin", "cos", "tan", "log", "ln", "exp", "and", "or", "pi", "sqrt"])
+_POWER_WORDS = frozenset(("sq", "square", "cubic", "squared", "cubed", "per"))
 _NOT_UNITS = ("and", "or", "th", "st", "nd", "rd")
 
 
@@ -112,11 +126,16 @@ class Unit:
     factor: Fraction = Fraction(1)
 
 
+PERCENT = Unit("%", "percent")
+
+
 def split_unit(text: str) -> tuple[str, Unit | None]:
     """Return a normalised text without its unit, and the unit, None if there is none."""
     text = _OHM.sub(r"\\text{\1Ω}", text) if text.endswith("\\Omega") else text
     if _PERCENT_SIGN.search(text):
-        return _PERCENT_SIGN.sub("", text).strip(), Unit("%", "percent")
+        return _PERCENT_SIGN.sub("", text).strip(), PERCENT
+    if text.endswith("‰"):
+        return text[:-1].strip(), unit_by_name("‰")
     is_degree = text.count("\\circ") == 1 and _DEGREES.search(text) is not None
     if is_degree and not _INSIDE_FUNCTION.search(text):
         scale = re.search(r"([CF])\s*\}?$", text)
@@ -135,17 +154,50 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
 
 
 def unit_by_name(name: str) -> Unit:
-    """Return the unit with this name: "m", "square inches", "km/h", "feet per minute"."""
-    parts = re.split(r"\s*/\s*|\s+per\s+", name.strip())
-    factor, dimensions = Fraction(1), []
-    for i, part in enumerate(parts):
-        entry, power = _unit_entry_and_power(part)
-        if entry is None:
-            return Unit(_singular(name.strip().lower()))
-        dimension, unit_factor = entry
-        factor *= unit_factor ** (power if i == 0 else -power)
-        dimensions.append(f"{dimension}^{power}" if power != 1 else dimension)
-    return Unit(name.strip(), "/".join(dimensions), factor)
+    """Return the unit with this name: "m", "square inches", "km/h", "m s^-2", "feet per minute"."""
+    name = name.strip()
+    factor, powers = Fraction(1), Counter[str]()
+    for i, part in enumerate(re.split(r"\s*/\s*|\s+per\s+", name)):
+        for entry, power in _entries_and_powers(part):
+            if entry is None:
+                return Unit(_singular(name.lower()))
+            dimension, unit_factor = entry
+            power = power if i == 0 else -power
+            factor *= unit_factor**power
+            for base, exponent in _base_dimensions(dimension):
+                powers[base] += exponent * power
+    dimension = " ".join(f"{b}^{p}" if p != 1 else b for b, p in sorted(powers.items()) if p)
+    return Unit(name, dimension, factor)
+
+
+def _base_dimensions(dimension: str) -> list[tuple[str, int]]:
+    """Return the base dimensions of an entry with their powers: "length/time", "length^3"."""
+    first, *others = dimension.split("/")
+    base, _, power = first.partition("^")
+    return [(base, int(power or 1)), *((other, -1) for other in others)]
+
+
+def in_first_unit(text: str) -> str:
+    """Return a quantity in several units, 1 hour 30 minutes, in the first; other texts unchanged.
+
+    The units have one dimension, and each is smaller than the one before.
+    """
+    if len(text) > 100 or len(parts := list(_QUANTITY_PART.finditer(text))) < 2:
+        return text
+    if parts[0].start() or any(a.end() != b.start() for a, b in itertools.pairwise(parts)):
+        return text
+    units = [unit_by_name(part.group(2)) for part in parts]
+    if units[0].dimension == "yuan":  # 分 is a hundredth of 元 there, not a minute
+        units = [Unit("分", "yuan", Fraction(1, 100)) if u.name == "分" else u for u in units]
+    first = units[0]
+    decreasing = all(a.factor > b.factor for a, b in itertools.pairwise(units))
+    if parts[-1].end() != len(text) or not first.dimension or not decreasing:
+        return text
+    if any(unit.dimension != first.dimension for unit in units):
+        return text
+    amounts = [Fraction(part.group(1)) for part in parts]
+    total = sum(a * u.factor for a, u in zip(amounts, units, strict=True)) / first.factor
+    return f"\\frac{{{total.numerator}}}{{{total.denominator}}}\\text{{ {first.name}}}"
 
 
 @functools.lru_cache(maxsize=256)
@@ -158,12 +210,15 @@ def conversion_factor(gold: Unit | None, pred: Unit | None) -> Fraction | None:
     """Return the factor from the prediction's unit to the reference's; None if incompatible."""
     if gold is None or pred is None:
         return Fraction(1)
+    if {gold.dimension, pred.dimension} == {"mass", "pound sterling"}:
+        is_pound = all(_singular(unit.name.lower()) in ("£", "pound") for unit in (gold, pred))
+        return Fraction(1) if is_pound else None
     if gold.dimension and pred.dimension:
         if gold.dimension == pred.dimension and {gold.name, pred.name} != _TEMPERATURES:
             return pred.factor / gold.factor
         return None
     words = [set(re.findall(r"[a-z一-鿿]+", _singular(unit.name.lower()))) for unit in (gold, pred)]
-    if gold.name == pred.name or set.intersection(*words):
+    if gold.name == pred.name or (all(words) and (words[0] <= words[1] or words[1] <= words[0])):
         return Fraction(1)
     return None if gold.dimension == pred.dimension == "" else Fraction(1)
 
@@ -196,6 +251,7 @@ def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
     if len(words) == 1 and (words[0] in _AMBIGUOUS_NAMES or len(words[0]) == 1):
         is_number = _PLAIN_OR_SCIENTIFIC.fullmatch(before) is not None
         return is_spaced and words[0] in _AMBIGUOUS_NAMES and is_number
+    words = [word for word in words if word not in _POWER_WORDS] or words
     is_known = [_singular(word) in _UNITS or word in _UNITS for word in words]
     is_short = all(len(word) <= 2 for word in words) and "/" not in name
     if all(is_known) if is_short else any(is_known):
@@ -203,12 +259,26 @@ def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
     return is_spaced and len(words[0]) > 2
 
 
-def _unit_entry_and_power(part: str) -> tuple[tuple[str, Fraction] | None, int]:
-    """Return the entry in `_UNITS` and the power of one factor: "cm^2", "square inches"."""
+_Entry = tuple[str, Fraction]
+
+
+def _entries_and_powers(part: str) -> list[tuple[_Entry | None, int]]:
+    """Return the entries in `_UNITS` and the powers of a product: "cm^2", "m s^-2"."""
+    whole = _entry_and_power(part)
+    factors = re.split(r"\s+|\\cdot|·|\*", part.strip())
+    if whole[0] is not None or len(factors) == 1:
+        return [whole]
+    return [_entry_and_power(factor) for factor in factors if factor]
+
+
+def _entry_and_power(part: str) -> tuple[_Entry | None, int]:
     power = 1
     match = re.match(r"^(.*?)\s*\^\s*(-?\d)$", part)
     if match:
         part, power = match.group(1), int(match.group(2))
+    for word, value in (("squared", 2), ("cubed", 3)):
+        if part.lower().endswith(f" {word}"):
+            part, power = part[: -len(word)].rstrip(), value
     for word, value in (("square", 2), ("sq", 2), ("cubic", 3), ("平方", 2), ("立方", 3)):
         if part.lower().startswith(word):
             part, power = part[len(word) :].lstrip(" ."), value

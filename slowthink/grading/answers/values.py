@@ -10,10 +10,29 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from slowthink.grading.answers import latex, numeric
-from slowthink.grading.answers.latex import LimitExceeded, Node, ParseError
-from slowthink.grading.answers.units import Unit, split_unit, unit_by_name
-from slowthink.grading.answers.words import number_from_words, word_key
+from slowthink.grading.answers import latex, nodes, numeric
+from slowthink.grading.answers.canonical import (
+    Canonical,
+    Congruence,
+    Name,
+    merged,
+    read_canonical,
+    read_property,
+)
+from slowthink.grading.answers.labels import named_parts_as_equations, split_labels
+from slowthink.grading.answers.lists import connectives_to_commas, distribute_name
+from slowthink.grading.answers.nodes import LimitExceeded, Node, ParseError
+from slowthink.grading.answers.qualifiers import unify_qualifiers, without_declarations
+from slowthink.grading.answers.statements import (
+    LOGIC,
+    SETS,
+    Statement,
+    StatementReader,
+    is_logic,
+    is_set_algebra,
+)
+from slowthink.grading.answers.units import Unit, in_first_unit, split_unit
+from slowthink.grading.answers.words import number_from_words, predicate_key, word_key
 
 MAX_ITEMS = 400
 """Longest list, or largest matrix, that is parsed."""
@@ -30,14 +49,18 @@ class Expression:
     @property
     def symbols(self) -> frozenset[str]:
         """Names of its free symbols."""
-        return latex.symbols(self.node)
+        return nodes.symbols(self.node)
 
 
 @dataclass(frozen=True, slots=True)
 class WordAnswer:
-    """An answer in words; equal answers have equal keys."""
+    """An answer in words; equal answers have equal keys.
+
+    `predicate` is the key of what a sentence says of its subject: "The graph is an ellipse."
+    """
 
     key: str
+    predicate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +69,8 @@ class ValueList:
 
     brackets: str
     items: tuple[Value, ...]
+    joined: str = ""
+    """The word, "and" or "or", before the last item of a bare list; "" for a comma."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +82,23 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
-class SetUnion:
-    """A union of sets, or with `minus` the first set without the others."""
+class Quantifier:
+    """ "For all x" or "there is an x", as text, before a statement."""
 
-    items: tuple[Value, ...]
-    minus: bool = False
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Parts with labels, numbered in order: "(a) 3, (b) 5"."""
+
+    numbers: tuple[int, ...]
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dots:
+    """What is left out of 1, 2, \\ldots, n."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,62 +124,83 @@ class NumberInBase:
             return None
 
 
-Value = Expression | WordAnswer | ValueList | Relation | SetUnion | Matrix | NumberInBase
+Value = (
+    Expression | WordAnswer | ValueList | Relation | Statement | Quantifier | Labelled | Dots
+    | Matrix | NumberInBase | Canonical
+)  # fmt: skip
 
 ALL_REALS = ValueList(
     "()", (Expression(Node("neg", (Node("inf"),)), "-\\infty"), Expression(Node("inf"), "\\infty"))
 )
 _BRACKET_TOKEN = re.compile(r"\\[{}]|\\begin|\\end(?![a-zA-Z])|[()\[\]{}]")
 _OPENING = frozenset(("(", "[", "{", "\\{", "\\begin"))
-_RELATION_SIGN = re.compile(r"\\(?:le|ge|ne|in)(?![a-zA-Z])|[<>=]")
+_NAMED_SIGNS = (
+    "to perp parallel nparallel cong sim subseteq subset supseteq supset notin mapsto propto equiv"
+)
+_RELATION_SIGN = re.compile(
+    rf"\\(?:le|ge|ne|in|{_NAMED_SIGNS.replace(' ', '|')})(?![a-zA-Z])|[<>=]"
+)
 FLIPPED = {
-    "<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne", "=": "=", "\\in": "\\in"
+    "<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne", "=": "=", "\\in": "\\in",
+    "\\perp": "\\perp", "\\parallel": "\\parallel", "\\nparallel": "\\nparallel",
+    "\\subseteq": "\\supseteq", "\\supseteq": "\\subseteq", "\\subset": "\\supset",
+    "\\supset": "\\subset", "\\cong": "\\cong", "\\sim": "\\sim", "\\equiv": "\\equiv",
 }  # fmt: skip
 """Sign of a relation after its sides are swapped."""
 _ENVIRONMENT = re.compile(
-    r"^(?:[\[(|]|\\\{)?\s*\\begin\{([pbvB]?matrix|smallmatrix|array|cases|aligned|align\*?)\}"
+    r"^(?:[\[(]|\\\{)?\s*\\begin\{([pbB]?matrix|smallmatrix|array|cases|aligned|align\*?)\}"
     r"(?:\{[lcr| ]*\})?(.*)"
-    r"\\end\{\1\}\s*[\])|]?$",
+    r"\\end\{\1\}\s*[\])]?$",
     re.DOTALL,
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
 _SPACED_THOUSANDS = re.compile(r"^-?\d{1,3}(?: \d{3})+(?:\.\d+)?$")
 _MIXED_NUMBER = re.compile(r"(?<![\w.}])(\d+) +(\d+)/(\d+)(?!\w)")
 _BASE_DIGITS = r"\d[\dA-F]*|[\dA-F]{2,}(?=\s*_\s*\{?\s*16)"
+_BASE_WORDS = {
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "ten": 10,
+}
 _NUMBER_IN_BASE = re.compile(
-    rf"^({_BASE_DIGITS})\s*_\s*\{{?\s*(?:\\text\{{)?\s*(\d{{1,2}}|two|eight|ten)\s*\}}*$"
+    rf"^({_BASE_DIGITS})\s*_\s*\{{?\s*\(?(?:\\text\{{)?\s*(\d{{1,2}}|{'|'.join(_BASE_WORDS)})\s*[)\}}]*$"
 )
-_BASE_WORDS = {"two": 2, "eight": 8, "ten": 10}
 _LEADING_WORDS = re.compile(
     r"^(?:[A-Za-z]{2,} ){0,6}(?:[A-Za-z]{3,}\s*:|(?:is|are|be|about|approximately|roughly|around"
     r"|just|exactly|only))\s+(?=[\\$\d(\[{-])"
 )
-_DECLARATION = re.compile(
-    r"(?<=\S)\s*,?\s*\b(?:for|where)\s+(?:some|any|all|every|each)?\s*"
-    r"(?:(?:real|positive|integer|fixed|arbitrary|constant|number|natural|values? of)s?\s+)*[a-z]"
-    r"(?:\s+is (?:an? )?(?:arbitrary )?(?:real|integer|constant)(?: constant| number)?"
-    r"|\s*\\in\s*\\mathbb\s*\{?[RZNQ]\}?)?$"
-)
-"""Declaration of a constant after a formula: "for some c", "where c is a constant"."""
 _REMARK_IN_BRACKETS = re.compile(
     r"(?<=\S) \((?!mod)(?:[a-z]{3,}|or|by|as|in|on|at)(?: [^()]*)?(?:\([^()]*\)[^()]*)?\)$"
 )
-_QUANTITY_WITH_UNIT = r"(\d+(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*([a-z]+)\s*\}?"
-_TWO_UNITS = re.compile(rf"^{_QUANTITY_WITH_UNIT}\s*(?:and\s+)?{_QUANTITY_WITH_UNIT}$")
 _TRANSPOSE_SIGN = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
 _SET_BUILDER = re.compile(
     r"^([A-Za-z](?:_\w)?)\s*(?:\\in\s*(?:\\mathbb\s*\{?\s*)?R\s*\}?)?\s*[|:]\s*(.*)$", re.DOTALL
 )
 _NUMBER_AND_SCALE_WORD = re.compile(
-    r"^(-?[\d.,]+)\s*(?:\\text\s*\{\s*)?(thousand|million|billion|trillion|万|亿)\b\s*\}?",
+    r"^(-?[\d.,]+)\s*(?:\\text\s*\{\s*)?((?:thousand|million|billion|trillion)\b|[万亿])\s*\}?",
     re.IGNORECASE,
 )
 _SCALE_EXPONENTS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
-_INTEGER_CONDITION = re.compile(
-    r"(?<=\S)\s*[,;(]\s*[a-z](?:\s*,\s*[a-z])*\s*\\in\s*\\mathbb\s*\{?[ZN]\}?"
-    r"(?:\s*[\^_]\s*\{?[+*]\}?)?\s*\)?$"
-)
-"""Condition after a formula that parameters are integers: ", k \\in \\mathbb{Z}"."""
+_CASE_WORDS = re.compile(r"^\s*(?:if|when|for|where|当)\s*|\s*时$")
+_QUANTIFIER = re.compile(r"\\(?:forall|exists)(?![a-z])")
+_NUMBER_SET = re.compile(r"\\mathbb\s*\{?\s*([NZQC])\s*\}?(?:\s*[\^_]\s*\{?([+*-])\}?)?")
+_NUMBER_SETS = {
+    word: parts
+    for parts, words in (
+        (("Z",), "allintegers integers theintegers 整数集 全体整数 所有整数"),
+        (("Z", "+"), "allpositiveintegers positiveintegers 正整数集 全体正整数 所有正整数"),
+        (("N",), "allnaturalnumbers naturalnumbers 自然数集 全体自然数"),
+        (("Q",), "allrationalnumbers rationalnumbers 有理数集 全体有理数"),
+    )
+    for word in words.split()
+}
+_COMPLEMENT = re.compile(r"[A-Z](?:\s*\^\s*\{?\s*(?:c|C|\\complement)\s*\}?|_\{bar\})")
+_DOTS = frozenset(("\\ldots", "...", "\\ldots \\ldots"))
 _REAL_WORDS = re.compile(
     r"(?:all|any|every|the)?(?:real(?:s|numbers?)|(?<=all)real)x?|(?:全体|一切|任意)实数|实数集"
 )
@@ -154,26 +212,40 @@ def parse_value(text: str, *, merge_thousands: bool = True) -> Value:
     """Return the value that a normalised text denotes. Raises ParseError or LimitExceeded."""
     if len(text) > latex.MAX_LENGTH:
         raise LimitExceeded("too long")
+    if (labelled := split_labels(text)) is not None:
+        values = tuple(parse_value(part, merge_thousands=merge_thousands) for _, part in labelled)
+        return Labelled(tuple(number for number, _ in labelled), values)
+    text = named_parts_as_equations(text)
+    if " and " in text and (number := number_from_words(text)) is not None:
+        return Expression(nodes.number(number), str(number))
+    if (canonical := read_canonical(text)) is not None:
+        return canonical
+    if (stated := read_property(text)) is not None:
+        fact, relations = stated
+        return ValueList("", (*map(_parse_item, relations), fact), "and") if relations else fact
+    text = unify_qualifiers(text)
     if " " in text:
-        text = _REMARK_IN_BRACKETS.sub("", _DECLARATION.sub("", _LEADING_WORDS.sub("", text)))
-    text = _TWO_UNITS.sub(_convert_to_first_unit, text)
-    text = _connectives_to_commas(_INTEGER_CONDITION.sub("", text))
+        text = _REMARK_IN_BRACKETS.sub("", _LEADING_WORDS.sub("", text))
+    text = in_first_unit(text)
+    text, joined = connectives_to_commas(text)
     if merge_thousands:
         text = _merge_thousands(text)
     for separator in (";", ","):
         parts = split_top_level(text, separator)
         if len(parts) > 1:
-            return ValueList("", _parse_items(parts))
+            return _parse_list(distribute_name(without_declarations(parts)), joined)
     return _parse_item(text)
 
 
-def _convert_to_first_unit(match: re.Match[str]) -> str:
-    """Write 1 hour 30 minutes in hours, if the units have one dimension and the first is larger."""
-    first, second = unit_by_name(match.group(2)), unit_by_name(match.group(4))
-    if not first.dimension or first.dimension != second.dimension or second.factor >= first.factor:
-        return match.group()
-    value = Fraction(match.group(1)) + Fraction(match.group(3)) * second.factor / first.factor
-    return f"\\frac{{{value.numerator}}}{{{value.denominator}}}\\text{{ {match.group(2)}}}"
+def _parse_list(parts: list[str], joined: str) -> Value:
+    """Parse a bare list; congruences of one number that are alternatives become one."""
+    items = _parse_items(parts)
+    if len(items) == 1:
+        return items[0]
+    congruences = [item for item in items if isinstance(item, Congruence)]
+    if len(congruences) == len(items) and joined != "and" and (one := merged(congruences)):
+        return one
+    return ValueList("", items, joined)
 
 
 def split_top_level(text: str, separator: str) -> list[str]:
@@ -217,17 +289,6 @@ def _parse_items(parts: list[str]) -> tuple[Value, ...]:
     return tuple(values)
 
 
-def _connectives_to_commas(text: str) -> str:
-    """Replace "and" and "or" by commas, or by semicolons between lists."""
-    if " and " not in text and " or " not in text and "或" not in text and "和" not in text:
-        return text
-    text = re.sub(r"\s*[,;]\s*(?:and|or)\s+", ", ", text)
-    parts = re.split(r"\s+(?:and|or)\s+|[或和]", text)
-    if len(parts) > 1 and all("," in part for part in parts):
-        return ";".join(parts)
-    return ",".join(parts)
-
-
 def _merge_thousands(text: str) -> str:
     if _SPACED_THOUSANDS.match(text):
         return text.replace(" ", "")
@@ -240,22 +301,33 @@ def _merge_thousands(text: str) -> str:
 def _parse_item(text: str) -> Value:
     """Parse one value: a text without separators outside brackets."""
     environment = _ENVIRONMENT.match(text) if "\\begin" in text else None
-    if environment:
+    if environment and f"\\end{{{environment.group(1)}}}" not in environment.group(2):
         name = "cases" if text.startswith("\\{") else environment.group(1)
         return _parse_environment(name, environment.group(2))
     bare = _TRANSPOSE_SIGN.sub("", text) if text.endswith(("T", "top", "}", "l")) else text
     if bare != text and ("," in bare or bare.endswith("matrix}")):
         return _transpose(_parse_item(bare))
+    if _QUANTIFIER.match(text):
+        return Quantifier(re.sub(r"\\in(?:\\mathbb)?\{?R\}?|\\mathbb|[\s{}]", "", text))
+    if is_logic(text):
+        logic: Value = StatementReader(LOGIC, split_top_level, _parse_plain).read(text)
+        return logic
+    return _parse_plain(text)
+
+
+def _parse_plain(text: str) -> Value:
+    """Parse one value without signs of logic."""
     relation = _parse_relation(text) if _RELATION_SIGN.search(text) else None
-    value = relation or _parse_bracketed(text)
+    value = relation or read_canonical(text) or _parse_bracketed(text)
     if value is not None:
         return value
     if "\\pm" in text or "\\mp" in text:
         signs = (("+", "-"), ("-", "+"))
         texts = [text.replace("\\pm", upper).replace("\\mp", lower) for upper, lower in signs]
         return ValueList("", tuple(map(_parse_item, texts)))
-    if "\\cup" in text or "\\backslash" in text:
-        return _parse_set_operation(text)
+    if is_set_algebra(text) or _COMPLEMENT.fullmatch(text):
+        algebra: Value = StatementReader(SETS, split_top_level, _parse_set).read(text)
+        return algebra
     return _parse_atom(text)
 
 
@@ -278,12 +350,9 @@ def _parse_relation(text: str) -> Relation | None:
     return Relation(tuple(sides), tuple(sign.group() for sign in signs))
 
 
-def _parse_set_operation(text: str) -> Value:
-    for command in ("\\backslash", "\\cup"):
-        parts = split_top_level(text, command)
-        if len(parts) > 1:
-            return SetUnion(tuple(map(_parse_item, parts)), minus=command == "\\backslash")
-    raise ParseError("set operation inside brackets")
+def _parse_set(text: str) -> Value:
+    """Parse an operand of a set operation, in which every sign is outside of its brackets."""
+    return _parse_bracketed(text) or _parse_atom(text)
 
 
 def _parse_bracketed(text: str) -> Value | None:
@@ -298,7 +367,7 @@ def _parse_bracketed(text: str) -> Value | None:
     if set_builder and _RELATION_SIGN.search(set_builder.group(2)):
         return parse_value(set_builder.group(2), merge_thousands=False)
     parts = split_top_level(inner, ";" if ";" in inner else ",")
-    if is_set and (opening == "\\{" or len(parts) > 1):
+    if is_set and (opening == "\\{" or len(parts) > 1 or not inner):
         return ValueList("{}", _parse_items(parts) if inner else ())
     if len(parts) > 1:
         return ValueList(opening + closing, _parse_items(parts))
@@ -324,6 +393,8 @@ def _parse_environment(name: str, body: str) -> Value:
         raise LimitExceeded("too many items")
     if name.startswith("align") and any(row.strip(" &").startswith("=") for row in rows):
         return _parse_item(" ".join(rows).replace("&", " ").strip(" ,;."))
+    if name == "cases" and (cases := _parse_cases(rows)):
+        return cases
     if name in ("cases", "aligned", "align", "align*"):
         lines = [row.replace("&", " ").strip(" ,;.") for row in rows]
         return ValueList("", tuple(map(_parse_item, lines)))
@@ -331,10 +402,28 @@ def _parse_environment(name: str, body: str) -> Value:
     return Matrix(tuple(tuple(map(_parse_item, row)) for row in cells))
 
 
+def _parse_cases(rows: list[str]) -> ValueList | None:
+    """Parse "value & condition" in each row; None for a system of equations."""
+    pairs = [[part.strip(" ,;.") for part in row.split("&")] for row in rows]
+    if any(len(pair) != 2 or not pair[1] or pair[1][0] in "=<>" for pair in pairs):
+        return None
+    pairs = [[value, _CASE_WORDS.sub("", latex.TEXT.sub(r"\1", when))] for value, when in pairs]
+    items = [ValueList("case", tuple(map(parse_value, pair))) for pair in pairs]
+    return ValueList("cases", tuple(items))
+
+
 def _parse_atom(text: str) -> Value:
     """Parse a value without brackets, relation or set operation."""
     if text in _REALS_COMMANDS:
         return ALL_REALS
+    if text in _DOTS:
+        return Dots()
+    if (number_set := _NUMBER_SET.fullmatch(text)) is not None:
+        parts = tuple(filter(None, number_set.groups()))
+        is_positive = parts in (("N", "*"), ("N", "+"))
+        return Name("number set", ("Z", "+") if is_positive else parts)
+    if "\\ldots" in text and len(terms := split_top_level(text, "+")) > 2:
+        return ValueList("+", tuple(map(_parse_atom, terms)))
     if text == "\\emptyset":
         return ValueList("{}", ())
     in_base = _NUMBER_IN_BASE.match(text)
@@ -356,16 +445,20 @@ def _parse_expression(text: str) -> Value:
     text = _INFINITY.get(bare.lower(), text)
     number = number_from_words(bare)
     if number is not None:
-        return Expression(latex.number(number), str(number))
+        return Expression(nodes.number(number), str(number))
     term, unit = split_unit(_NUMBER_AND_SCALE_WORD.sub(_scale_word_to_power, text))
     term = _MIXED_NUMBER.sub(r"\1\\frac{\2}{\3}", term)
     words = word_key(term)
     if words is not None:
-        return ALL_REALS if _REAL_WORDS.fullmatch(words) else WordAnswer(word_key(text) or words)
+        if words in _NUMBER_SETS:
+            return Name("number set", _NUMBER_SETS[words])
+        if _REAL_WORDS.fullmatch(words):
+            return ALL_REALS
+        return WordAnswer(word_key(text) or words, predicate_key(text))
     if unit is not None and not term:
         raise ParseError("unit without a number")
     literal = numeric.parse_decimal(term) if "e" in term or "E" in term else None
-    node = latex.parse(_merge_thousands(term)) if literal is None else latex.number(literal.value)
+    node = latex.parse(_merge_thousands(term)) if literal is None else nodes.number(literal.value)
     return Expression(node, term, unit)
 
 
