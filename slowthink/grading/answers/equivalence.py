@@ -6,7 +6,6 @@ is True.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -18,6 +17,20 @@ from slowthink.grading.answers.canonical import (
     ClockTime,
     Congruence,
     equal_canonical,
+)
+from slowthink.grading.answers.list_kinds import (
+    are_inequalities,
+    base_name,
+    counts_up,
+    equal_ratios,
+    equal_vectors,
+    is_progression,
+    joining_word,
+    may_differ_in_brackets,
+    names_given,
+    needs_same_word,
+    relations_in,
+    units_given,
 )
 from slowthink.grading.answers.nodes import ParseError
 from slowthink.grading.answers.normalise import without_spaces
@@ -53,7 +66,6 @@ from slowthink.grading.answers.values import (
     ValueList,
     WordAnswer,
     parse_value,
-    to_number,
 )
 
 MAX_UNORDERED_ITEMS = 60
@@ -201,7 +213,7 @@ def _equal_value_lists(gold: Value, pred: Value, rules: ComparisonRules) -> bool
             cases, other = (gold, pred) if isinstance(gold, ValueList) else (pred, gold)
             assert isinstance(cases, ValueList)
             return isinstance(other, Expression) and real_sets.equal_cases(cases, other)
-        if (vector := _equal_vectors(gold, pred)) is not None:
+        if (vector := equal_vectors(gold, pred)) is not None:
             return vector
         single, values = (gold, pred) if isinstance(pred, ValueList) else (pred, gold)
         assert isinstance(values, ValueList)
@@ -221,32 +233,17 @@ def _equal_value_lists(gold: Value, pred: Value, rules: ComparisonRules) -> bool
         return len(brackets) == 1 and _equal_dotted(gold.items, pred.items, rules)
     if len(gold.items) != len(pred.items):
         return False
-    if len(brackets) > 1 and (_are_inequalities(gold) or _are_inequalities(pred)):
+    if len(brackets) > 1 and (are_inequalities(gold) or are_inequalities(pred)):
         return _equal_real_sets(gold, pred)
-    if len(brackets) > 1 and not _may_differ_in_brackets(gold, pred):
+    if len(brackets) > 1 and not may_differ_in_brackets(gold, pred):
         return False
     if brackets == {":"}:
-        return _equal_ratios(gold, pred)
+        return equal_ratios(gold, pred)
     return _equal_ordered(gold.items, pred.items, rules)
 
 
 def _equal_real_sets(gold: Value, pred: Value) -> bool:
     return real_sets.equal_sets(real_sets.to_real_set(gold), real_sets.to_real_set(pred))
-
-
-def _are_inequalities(values: ValueList) -> bool:
-    """Whether all items are inequalities, such as x > 0, x < 1, which may describe an interval."""
-    return values.brackets == "" and all(relation_kind(item) == "<" for item in values.items)
-
-
-def _may_differ_in_brackets(gold: ValueList, pred: ValueList) -> bool:
-    """Whether lists in different brackets may be the same tuple. Intervals never are."""
-    brackets = {gold.brackets, pred.brackets}
-    if brackets & {"[)", "(]", "{}", ":"}:
-        return False
-    bare = gold if gold.brackets == "" else pred
-    are_relations = "" in brackets and all(isinstance(item, Relation) for item in bare.items)
-    return len(gold.items) > 2 or are_relations
 
 
 def _equal_dotted(gold: Sequence[Value], pred: Sequence[Value], rules: ComparisonRules) -> bool:
@@ -265,95 +262,29 @@ def _equal_dotted(gold: Sequence[Value], pred: Sequence[Value], rules: Compariso
     common = len(shorter)
     if not _equal_ordered(before[0][:common], before[1][:common], rules):
         return False
-    if len(longer) == common or (common >= 2 and _is_progression(longer)):
+    if len(longer) == common or (common >= 2 and is_progression(longer)):
         return True
-    return common == 1 and len(after[0]) > 0 and _counts_up(longer)
-
-
-def _counts_up(items: Sequence[Value]) -> bool:
-    """Whether items are k, k+1, … or a_k, a_{k+1}, …"""
-    texts = [item.text if isinstance(item, Expression) else "" for item in items]
-    parts = [re.fullmatch(r"([a-zA-Z]_\{?)?(\d{1,9})\}?", text) for text in texts]
-    first = parts[0]
-    return first is not None and all(
-        part and part.group(1) == first.group(1) and int(part.group(2)) == int(first.group(2)) + i
-        for i, part in enumerate(parts)
-    )
-
-
-def _is_progression(items: Sequence[Value]) -> bool:
-    numbers = [to_number(item) for item in items]
-    differences = {b - a for a, b in itertools.pairwise(numbers)}
-    ratios = {b / a for a, b in itertools.pairwise(numbers) if a}
-    return len(differences) == 1 or (len(ratios) == 1 and 0 not in numbers)
+    return common == 1 and len(after[0]) > 0 and counts_up(longer)
 
 
 def _equal_bare_lists(gold: ValueList, pred: ValueList, rules: ComparisonRules) -> bool:
     """Compare in any order, unless the question asks for an order or only one side names values."""
     if any(isinstance(item, Dots) for item in (*gold.items, *pred.items)):
         return gold.brackets == pred.brackets and _equal_dotted(gold.items, pred.items, rules)
-    if _needs_same_word(gold) and _needs_same_word(pred) and _said(gold) != _said(pred):
-        return _are_inequalities(gold) and _are_inequalities(pred) and _equal_real_sets(gold, pred)
-    if _base_name(gold) and _base_name(gold) == _base_name(pred):
-        sides = [tuple(parse_value(r.sides[-1]) for r in _relations(side)) for side in (gold, pred)]
+    if needs_same_word(gold) and needs_same_word(pred) and joining_word(gold) != joining_word(pred):
+        return are_inequalities(gold) and are_inequalities(pred) and _equal_real_sets(gold, pred)
+    if base_name(gold) and base_name(gold) == base_name(pred):
+        sides = [
+            tuple(parse_value(r.sides[-1]) for r in relations_in(side)) for side in (gold, pred)
+        ]
         return _equal_unordered(sides[0], sides[1], rules)
     if rules.is_ordered and gold.brackets == pred.brackets == "":
         return _equal_ordered(gold.items, pred.items, rules)
-    names = [{without_subscripts(name) for name in _names_given(side)} for side in (gold, pred)]
-    kinds = [_units_given(side) for side in (gold, pred)]
+    names = [{without_subscripts(name) for name in names_given(side)} for side in (gold, pred)]
+    kinds = [units_given(side) for side in (gold, pred)]
     is_ordered = any(bool(a) != bool(b) and max(len(a), len(b)) > 1 for a, b in (names, kinds))
     compare = _equal_ordered if is_ordered else _equal_unordered
     return compare(gold.items, pred.items, rules)
-
-
-def _names_given(values: ValueList) -> set[str]:
-    return {item.sides[0] for item in values.items if isinstance(item, Relation)}
-
-
-def _units_given(values: ValueList) -> set[str]:
-    return {i.unit.name for i in values.items if isinstance(i, Expression) and i.unit}
-
-
-def _relations(values: ValueList) -> list[Relation]:
-    return [item for item in values.items if isinstance(item, Relation)]
-
-
-def _base_name(values: ValueList) -> str:
-    """The letter that all items give a value: x of x = 2, x = 3 and of x_1 = 2, x_2 = 3."""
-    names = {without_subscripts(name) for name in _names_given(values)}
-    is_named = len(_relations(values)) == len(values.items) and len(names) == 1
-    are_equations = all(relation_kind(item) == "=" for item in values.items)
-    return names.pop() if is_named and are_equations and len(values.items) > 1 else ""
-
-
-def _said(values: ValueList) -> str:
-    """The word that joins statements; commas mean "and", or of bare letters nothing."""
-    return values.joined or "and"
-
-
-def _needs_same_word(values: ValueList) -> bool:
-    """Whether "and" and "or" between the items differ: they are statements, not values."""
-    if all(isinstance(item, Expression) for item in values.items):
-        return values.joined != "" and all(
-            item.node.op == "sym" for item in values.items if isinstance(item, Expression)
-        )
-    if all(isinstance(item, WordAnswer) for item in values.items):
-        return values.joined != ""
-    kinds = {relation_kind(item) for item in values.items}
-    return "" not in kinds and (kinds != {"="} or len(_names_given(values)) > 1)
-
-
-def _equal_vectors(gold: Value, pred: Value) -> bool | None:
-    """Compare 3i - 2j with (3, -2); None for other values."""
-    sum_, values = (gold, pred) if isinstance(gold, Expression) else (pred, gold)
-    if not isinstance(sum_, Expression) or not isinstance(values, ValueList):
-        return None
-    if values.brackets != "()" or "j" not in sum_.symbols or not sum_.symbols <= {"j", "k"}:
-        return None
-    found = numeric.components(sum_.node, ("i", "j", "k")[: len(values.items)])
-    return found is not None and all(
-        numeric.is_near(a, to_number(b)) for a, b in zip(found, values.items, strict=True)
-    )
 
 
 def _equal_ordered(gold: Sequence[Value], pred: Sequence[Value], rules: ComparisonRules) -> bool:
@@ -379,14 +310,6 @@ def _equal_unordered(gold: Sequence[Value], pred: Sequence[Value], rules: Compar
 
 def _is_set(value: Value) -> bool:
     return isinstance(value, ValueList) and value.brackets == "{}"
-
-
-def _equal_ratios(gold: ValueList, pred: ValueList) -> bool:
-    """Whether the parts of two ratios are proportional."""
-    gold_first, *gold_others = map(to_number, gold.items)
-    pred_first, *pred_others = map(to_number, pred.items)
-    others = zip(gold_others, pred_others, strict=True)
-    return all(numeric.is_near(gold_first * p, pred_first * g) for g, p in others)
 
 
 def _equal_matrices(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
