@@ -15,7 +15,8 @@ from slowthink.data.rows import UnusableValue
 from slowthink.data.stored.formats import detect_format
 from slowthink.data.stored.grading import grade_stored, match_problems, stored_problems
 from slowthink.data.stored.read import read_stored
-from slowthink.data.stored.samples import StoredSample, StoredSamples, select_model, split_text
+from slowthink.data.stored.samples import StoredSample, StoredSamples, select_model
+from slowthink.data.thinking import split_text
 from slowthink.errors import DataError
 from slowthink.grading import Grader
 from slowthink.records import (
@@ -329,6 +330,32 @@ def test_no_value_of_a_row_raises_an_unexpected_error() -> None:
 def test_thinking_is_split_off(text, thinking, closing, response) -> None:
     parts = split_text(text)
     assert (parts.thinking, parts.closing, parts.response) == (thinking, closing, response)
+
+
+def test_text_of_a_model_that_closes_its_thinking_elsewhere_was_cut(tmp_path, grader) -> None:
+    """The template opens thinking: only the end is written, and a text without it never ended."""
+    rows = [
+        sample_of(r"17 + 25 = 42</think>\boxed{42}", model="r1"),
+        sample_of(r"So \boxed{42}. Let me check by", model="r1"),
+        sample_of(r"So \boxed{42}.", model="r1", finish_reason="stop"),
+        sample_of(r"So \boxed{42}.", model="plain"),
+        sample_of(r"<think>17 + 25 = 42</think>\boxed{42}", model="qwen"),
+        sample_of(r"So \boxed{42}.", model="qwen"),
+    ]
+    stored = read(tmp_path, *rows)
+    cut = [sample.truncated for sample in stored.samples]
+    assert cut == [None, True, False, None, None, None]
+    assert (stored.samples[1].thinking, stored.samples[1].response) == (rows[1]["response"], "")
+    verdicts = [row.verdict for row in graded(stored, grader)]
+    assert verdicts[1] is Verdict.TRUNCATED
+    assert [v for i, v in enumerate(verdicts) if i != 1] == [Verdict.CORRECT] * 5
+
+
+@pytest.mark.parametrize("column", ["thinking", "reasoning_content", "reasoning"])
+def test_tags_in_a_column_of_thinking_are_taken_off(tmp_path, column) -> None:
+    row = sample_of(r"\boxed{42}", **{column: "<think>17 + 25</think>"})
+    (sample,) = read(tmp_path, row).samples
+    assert (sample.thinking, sample.response) == ("17 + 25", r"\boxed{42}")
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -164,3 +165,97 @@ def test_one_of_the_two_texts_may_be_missing() -> None:
     row = ROWS["chain"] | {"thinking": None, "response": r"Easy. \boxed{2}"}
     chain = CHAIN_FORMATS["chain"].read(row)
     assert (chain.thinking, chain.response) == (r"Easy. \boxed{2}", "Final Answer: 2")
+
+
+# --- thinking in a field, a part or a column ------------------------------------------------------
+
+REPLY = r"It is \boxed{2}."
+WITHOUT = {"messages": [{"role": "user", "content": "What is 1 + 1?"}]}
+
+
+def messages_with(**reply: Any) -> dict[str, Any]:
+    turns = [*WITHOUT["messages"], {"role": "assistant", "content": REPLY} | reply]
+    return {"answer": "2", "messages": turns}
+
+
+def sharegpt_with(**reply: Any) -> dict[str, Any]:
+    question = {"from": "user", "value": "What is 1 + 1?"}
+    return {"conversations": [question, {"from": "model", "value": REPLY} | reply]}
+
+
+OWN_THINKING: dict[str, dict[str, Any]] = {
+    "reasoning_content": messages_with(reasoning_content=CHAIN),
+    "thinking": messages_with(thinking=f"<think>\n{CHAIN}\n</think>"),
+    "sharegpt": sharegpt_with(reasoning=CHAIN),
+    "sharegpt parts": sharegpt_with(
+        value=[{"type": "thinking", "thinking": CHAIN}, {"type": "text", "text": REPLY}]
+    ),
+    "parts": messages_with(
+        content=[{"type": "reasoning", "text": CHAIN}, {"type": "text", "text": REPLY}]
+    ),
+    "parts of both": {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "What is 1 + 1?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": REPLY}], "reasoning": CHAIN},
+        ]
+    },
+    "a column of the row": messages_with() | {"reasoning": CHAIN},
+    "alpaca": {"instruction": "What is 1 + 1?", "output": REPLY, "reasoning_content": CHAIN},
+    "alpaca tags": {"instruction": "What is 1 + 1?", "output": f"[THINK]{CHAIN}[/THINK]{REPLY}"},
+    "chain": {"question": "What is 1 + 1?", "reasoning_content": CHAIN, "response": REPLY},
+    "chain tags": {
+        "question": "What is 1 + 1?", "thinking": f"<think>{CHAIN}</think>", "response": REPLY,
+    },
+    "limo": {"question": "What is 1 + 1?", "solution": REPLY, "answer": "2", "thinking": CHAIN},
+    "harmony": messages_with(
+        content=f"<|channel|>analysis<|message|>{CHAIN}<|end|><|start|>assistant"
+        f"<|channel|>final<|message|>{REPLY}<|return|>"
+    ),
+    "s1k-1.1": ROWS["s1k-1.1"]
+    | {"deepseek_thinking_trajectory": f"<think>\n{CHAIN}\n</think>", "deepseek_attempt": REPLY},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", OWN_THINKING.values(), ids=OWN_THINKING.keys())
+def test_thinking_is_read_from_its_own_place(row: dict[str, Any]) -> None:
+    format = detect_format(list(row))
+    assert format is not None
+    chain = format.read(row)
+    assert chain.problem.question == "What is 1 + 1?"
+    assert (chain.thinking.strip(), chain.response.strip(), chain.notes) == (CHAIN, REPLY, ())
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "empty tags": (messages_with(content=f"<think>\n\n</think>\n\n{REPLY}"), "thinking is empty"),
+    "empty field": (messages_with(reasoning_content=""), "thinking is empty"),
+    "empty column": (
+        {"question": "What is 1 + 1?", "thinking": "", "response": REPLY}, "thinking is empty",
+    ),
+    "not closed": (messages_with(content=f"<think>\n{CHAIN} {REPLY}"), "never closed"),
+    "another turn": (
+        messages_with(content=f"<think>{CHAIN}</think>{REPLY}<|im_end|>\n<|im_start|>user\nAnd?"),
+        "`<|im_start|>` is left",
+    ),
+    "a mark alone": (messages_with(content=f"<|channel|>{CHAIN} {REPLY}"), "`<|channel|>` is left"),
+    "an image": (messages_with(content=[{"type": "image_url"}]), "part of type `image_url`"),
+    "a tool": (messages_with(reasoning=CHAIN, tool_calls=[{"id": 1}]), "calls a tool"),
+    "no text": (messages_with(content=None, reasoning=CHAIN), "`content` is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_split_is_refused(row: dict[str, Any], reason: str) -> None:
+    format = detect_format(list(row))
+    assert format is not None
+    with pytest.raises(UnusableValue, match=re.escape(reason)):
+        format.read(row)
+
+
+def test_several_ends_and_unread_keys_are_noted() -> None:
+    text = f"<think>\nEnd by </think> only.\n{CHAIN}\n</think>\n{REPLY}"
+    chain = CHAIN_FORMATS["messages"].read(messages_with(content=text, internal_monologue=CHAIN * 2))
+    assert chain.thinking == f"End by </think> only.\n{CHAIN}"
+    assert chain.notes == (
+        "2 times </think>; the thinking ends at the last",
+        "`internal_monologue` of the reply is not read",
+    )

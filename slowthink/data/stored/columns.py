@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slowthink.data.finish import Finish, read_finish
 from slowthink.data.rows import UnusableValue, optional_text, parse_number, text_list, text_value
 from slowthink.grading.extract import last_box
 
@@ -17,7 +18,6 @@ QUESTION = ("question", "problem", "Question", "Problem", "prompt", "input")
 ANSWER = ("answer", "gold", "expected_answer", "Answer", "target", "gt", "ground_truth")
 RESPONSE = ("response", "generation", "completion", "output", "generated_text", "model_output")
 RESPONSES = ("responses", "generations", "completions", "outputs", "generated_responses")
-THINKING = ("thinking", "reasoning_content", "reasoning")
 CHOICES = ("choices", "options")
 SAMPLE = ("sample", "sample_id", "sample_index")
 SCORE = ("score", "rm_score", "reward")
@@ -31,7 +31,6 @@ TEMPERATURE = ("temperature",)
 
 _TRUE_LABELS = ("true", "1", "1.0", "yes", "c", "correct")
 _FALSE_LABELS = ("false", "0", "0.0", "no", "i", "incorrect", "wrong")
-_LIMIT_REASONS = ("length", "max_tokens", "model_length", "max_length")
 
 
 def filled_column(values: Values, names: Sequence[str]) -> str | None:
@@ -95,4 +94,5 @@ def hit_limit(values: Values) -> bool | None:
     if (truncated := parse_label(first_value(values, TRUNCATED))) is not None:
         return truncated
     reason = first_value(values, FINISH)
-    return str(reason).lower() in _LIMIT_REASONS if reason is not None else None
+    finish = read_finish(reason)
+    return None if finish is None else finish is not Finish.STOP

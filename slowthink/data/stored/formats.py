@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.data.rows import UnusableValue, optional_text, parse_number, text_list, text_value
+from slowthink.data.rows import UnusableValue, parse_number, text_list, text_value
 from slowthink.data.stored import columns
 from slowthink.data.stored.columns import (
     Values,
@@ -24,7 +24,15 @@ from slowthink.data.stored.columns import (
     read_choices,
     reference_answer,
 )
-from slowthink.data.stored.samples import SEPARATE_COLUMN, StoredSample, TextParts, split_text
+from slowthink.data.stored.samples import StoredSample
+from slowthink.data.thinking import (
+    TextParts,
+    join_thinking,
+    read_content,
+    read_message,
+    split_text,
+    thinking_field,
+)
 from slowthink.records import Verdict
 
 UNNUMBERED = -1
@@ -80,12 +88,12 @@ def _sample_value(value: Any, index: int, num_samples: int) -> Any:
 def _plain_sample(
     values: Values, text: str, *, question: str, choices: tuple[str, ...], answer: str | None
 ) -> StoredSample:
-    thinking = optional_text(first_value(values, columns.THINKING), "thinking")
-    parts = with_thinking(split_text(text), thinking)
+    parts = join_thinking(text, thinking_field(values)[0] or None)
     temperature = parse_number(first_value(values, columns.TEMPERATURE))
     return StoredSample(
         question=question, choices=choices, answer=answer,
         response=parts.response, thinking=parts.thinking, closing=parts.closing,
+        opened=parts.opened,
         sample=_sample_number(values), score=parse_number(first_value(values, columns.SCORE)),
         labelled_correct=parse_label(first_value(values, columns.CORRECT)),
         problem_row=_problem_row(values), model=_model_name(first_value(values, columns.MODEL)),
@@ -93,14 +101,6 @@ def _plain_sample(
         num_tokens=columns.parse_count(first_value(values, columns.NUM_TOKENS)),
         temperature=temperature,
     )  # fmt: skip
-
-
-def with_thinking(parts: TextParts, thinking: str | None) -> TextParts:
-    """The parts, with thinking from its own column if it has one."""
-    if thinking is None:
-        return parts
-    return TextParts(thinking, parts.closing or (SEPARATE_COLUMN if parts.response.strip() else ""),
-                 parts.response)  # fmt: skip
 
 
 def is_truncated(hit_limit: bool | None, parts: TextParts) -> bool | None:
@@ -161,6 +161,7 @@ def _harness_sample(
     parts = split_text(text)
     return StoredSample(
         **common, response=parts.response, thinking=parts.thinking, closing=parts.closing,
+        opened=parts.opened,
         sample=UNNUMBERED, labelled_correct=labelled_correct, truncated=is_truncated(None, parts),
     )  # fmt: skip
 
@@ -177,7 +178,7 @@ def _exported_sample(text: str, exported: Any, common: Mapping[str, Any]) -> Sto
     ]
     return StoredSample(
         **common, response=parts.response, thinking=parts.thinking, closing=parts.closing,
-        sample=UNNUMBERED if sample is None else sample,
+        opened=parts.opened, sample=UNNUMBERED if sample is None else sample,
         score=parse_number(exported.get("score")),
         labelled_correct=_correct_by_verdict(verdict), truncated=verdict == Verdict.TRUNCATED.value,
         num_tokens=None if None in counts else sum(filter(None, counts)),
@@ -232,7 +233,7 @@ def _prompt(value: Any) -> str | None:
 
 def _last_user_message(messages: Any) -> str | None:
     users = [m for m in messages if isinstance(m, Mapping) and m.get("role") == "user"]
-    return content_text(users[-1].get("content"))[0] if users else None
+    return read_content(users[-1].get("content"))[0] if users else None
 
 
 def _question(doc: Values, prompt: str | None) -> str:
@@ -264,12 +265,12 @@ def _read_inspect(values: Values) -> list[StoredSample]:
     output = _mapping(values["output"])
     completions = output.get("choices")
     completion = _mapping(completions[0] if isinstance(completions, list) and completions else None)
-    text, thinking = content_text(_mapping(completion.get("message")).get("content"))
-    if text is None:
+    message = _mapping(completion.get("message"))
+    if message.get("content") is None:
         raise UnusableValue("`output` holds no completion")
+    parts = read_message(message)
     choices, prompt = read_choices(values), values["input"]
     question = _last_user_message(prompt) if isinstance(prompt, list) else prompt
-    parts = with_thinking(split_text(text), thinking)
     epoch = columns.parse_count(values.get("epoch"))
     usage = _mapping(output.get("usage"))
     return [
@@ -277,6 +278,7 @@ def _read_inspect(values: Values) -> list[StoredSample]:
             question=text_value(question, "input").strip(), choices=choices,
             answer=reference_answer(values["target"], choices),
             response=parts.response, thinking=parts.thinking, closing=parts.closing,
+            opened=parts.opened,
             sample=epoch - 1 if epoch else UNNUMBERED, problem_row=_problem_row(values),
             labelled_correct=_correct_by_score(values.get("scores")),
             model=_model_name(output.get("model")),
@@ -284,22 +286,6 @@ def _read_inspect(values: Values) -> list[StoredSample]:
             num_tokens=columns.parse_count(first_value(usage, columns.NUM_TOKENS)),
         )
     ]  # fmt: skip
-
-
-def content_text(content: Any) -> tuple[str | None, str | None]:
-    """Text and reasoning of a message: a string, or a list of typed parts."""
-    if isinstance(content, str):
-        return content, None
-    if not isinstance(content, list):
-        return None, None
-    parts = [part for part in content if isinstance(part, Mapping)]
-    return _join_parts(parts, "text"), _join_parts(parts, "reasoning")
-
-
-def _join_parts(parts: Sequence[Mapping[str, Any]], kind: str) -> str | None:
-    contents = [part.get(kind) for part in parts if part.get("type") == kind]
-    texts = [text for text in contents if isinstance(text, str)]
-    return "\n".join(texts) if texts else None
 
 
 def _correct_by_score(scores: Any) -> bool | None:

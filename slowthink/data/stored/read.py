@@ -6,7 +6,7 @@ samples_gsm8k.jsonl:812, step read: `resps` holds no generated text (log-likelih
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from slowthink.data.problems import unusable_row
 from slowthink.data.rows import BadRow, SourceRow, UnusableValue, read_rows
 from slowthink.data.stored.formats import FORMATS, UNNUMBERED, detect_format
 from slowthink.data.stored.samples import StoredSample, StoredSamples
+from slowthink.data.thinking import SEPARATE_COLUMN
 from slowthink.errors import DataError
 from slowthink.records import Dropped
 from slowthink.serialise import digest
@@ -75,6 +76,27 @@ class SampleReader:
             yield replace(sample, sample=number, location=f"{self.name}:{line}{suffix}")
 
 
+def cut_thinking(samples: Sequence[StoredSample]) -> list[StoredSample]:
+    """The samples; text in which thinking never ends is thinking that was cut.
+
+    A model whose prompts open thinking writes closing delimiters only. A sample without one, whose
+    own end is not stated, was cut if other samples of its model close their thinking.
+    """
+    closes = {
+        s.model for s in samples if s.closing and not s.opened and s.closing != SEPARATE_COLUMN
+    }
+    opens = {sample.model for sample in samples if sample.opened}
+
+    def is_cut(sample: StoredSample) -> bool:
+        is_plain = sample.thinking is None and bool(sample.response)
+        return is_plain and sample.truncated is not False and sample.model in closes - opens
+
+    return [
+        replace(s, thinking=s.response, response="", truncated=True) if is_cut(s) else s
+        for s in samples
+    ]
+
+
 def read_stored(path: str | Path, *, setting: str) -> StoredSamples:
     """The samples of a file; the columns determine its format. `setting` is the path's recipe key.
 
@@ -91,5 +113,7 @@ def read_stored(path: str | Path, *, setting: str) -> StoredSamples:
             f"Fix the file, or name another: --set {setting}=PATH"
         )
     return StoredSamples(
-        samples=tuple(reader.samples), dropped=tuple(reader.dropped), format=reader.format
+        samples=tuple(cut_thinking(reader.samples)),
+        dropped=tuple(reader.dropped),
+        format=reader.format,
     )

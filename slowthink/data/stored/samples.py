@@ -1,4 +1,4 @@
-r"""Samples that were generated elsewhere, and their text in parts: thinking, delimiter, response.
+r"""Samples that were generated elsewhere, in parts: thinking, delimiter, response.
 
 One real record: `StoredSample(question="What is 17 + 25?", answer="42", thinking="17 + 25 = 42",
 closing="</think>", response="\\boxed{42}", sample=0, problem_row="7", location="a.jsonl:8", …)`.
@@ -7,17 +7,10 @@ closing="</think>", response="\\boxed{42}", sample=0, problem_row="7", location=
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass, replace
 
 from slowthink.errors import DataError
 from slowthink.records import Dropped, problem_id
-
-SEPARATE_COLUMN = "\n</think>\n\n"
-"""The delimiter of thinking that has its own column."""
-
-_CLOSING_DELIMITER = re.compile(r"</think>|<\|im_start\|>\s*answer|<\|end_of_thought\|>")
-_OPENING_DELIMITER = re.compile(r"<think>|<\|im_start\|>\s*think|<\|begin_of_thought\|>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +27,8 @@ class StoredSample:
     """None: the text has no thinking that can be separated."""
     closing: str = ""
     """The delimiter that ended thinking; empty if there is none."""
+    opened: bool = False
+    """Whether the text itself opens thinking, not its prompt."""
     sample: int
     """Number among the problem's samples, from 0."""
     score: float | None = None
@@ -81,36 +76,3 @@ def select_model(stored: StoredSamples, *, model: str) -> StoredSamples:
             f"{', '.join(stored.models) or '(the file names no model)'}. Name one of these."
         )
     return replace(stored, samples=samples)
-
-
-@dataclass(frozen=True)
-class TextParts:
-    """A generated text in parts; joined, they are the text without its opening delimiter."""
-
-    thinking: str | None
-    closing: str
-    response: str
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether thinking was opened and never closed."""
-        return self.thinking is not None and not self.closing
-
-
-def split_text(text: str) -> TextParts:
-    """The parts of a generated text: what follows the last closing delimiter is the response.
-
-    The opening delimiter may be missing, since it may be part of the prompt. If thinking is never
-    closed, the response is the text before it, usually none.
-    """
-    closings = list(_CLOSING_DELIMITER.finditer(text))
-    if closings:
-        closing = closings[-1]
-        before = text[: closing.start()]
-        opening = _OPENING_DELIMITER.match(before.lstrip())
-        thinking = before.lstrip()[opening.end() :] if opening else before
-        return TextParts(thinking, closing.group(), text[closing.end() :])
-    opening = _OPENING_DELIMITER.search(text)
-    if opening:
-        return TextParts(text[opening.end() :], "", text[: opening.start()])
-    return TextParts(None, "", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from slowthink.data.rows import estimate_rows
@@ -43,6 +44,8 @@ def run(context: StageContext) -> StageResult:
     context.notify(f"trace: {len(traces)} correct chains of {gathered.num_rows} rows")
     facts = _trace_facts(traces, train or [chain.problem for chain in gathered.chains])
     facts["verdicts"] = count_values(graded_chain.grade.verdict.value for graded_chain in graded)
+    if notes := count_values(note for g in kept for note in g.chain.notes):
+        facts["import_notes"] = notes
     facts["num_heldout_keys"] = len(known_problems.heldout)
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,
@@ -94,7 +97,7 @@ def _to_traces(graded: Sequence[checks.GradedChain], recipe: Recipe) -> list[Tra
     fingerprint = tokenizer_fingerprint(tokenizer)
     return [
         Trace(
-            problem=graded_chain.chain.problem,
+            problem=_with_notes(graded_chain.chain.problem, graded_chain.chain.notes),
             thinking=graded_chain.chain.thinking,
             response=graded_chain.chain.response,
             teacher=graded_chain.chain.teacher,
@@ -105,6 +108,14 @@ def _to_traces(graded: Sequence[checks.GradedChain], recipe: Recipe) -> list[Tra
         )
         for graded_chain in graded
     ]
+
+
+def _with_notes(problem: Problem, notes: Sequence[str]) -> Problem:
+    """The problem, with notes about its chain's import in its `meta`."""
+    if not notes:
+        return problem
+    meta = json.loads(problem.meta) | {"import_notes": list(notes)}
+    return replace(problem, meta=json.dumps(meta, ensure_ascii=False))
 
 
 def _num_tokens(tokenizer: Any, text: str) -> int:

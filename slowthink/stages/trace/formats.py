@@ -6,24 +6,27 @@ r"""The row formats of published chains: each reader turns a row into an `Import
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.data.rows import UnusableValue, optional_text, text_value
+from slowthink.data.thinking import (
+    THINKING_FIELDS,
+    TextParts,
+    join_thinking,
+    read_content,
+    read_message,
+    remove_tags,
+    split_text,
+    thinking_field,
+    unsplit_marks,
+)
 from slowthink.grading.extract import extract, last_box
 from slowthink.records import Budget, Problem, Trace, duplicate_key, problem_id
 from slowthink.serialise import from_plain
 
 RowValues = dict[str, Any]
 
-THINKING_DELIMITERS = (
-    ("<think>", "</think>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("<|im_start|>think", "<|im_start|>answer"),
-)
-"""Opening and closing delimiters of thinking; some published chains lack the opening one."""
-RESPONSE_DELIMITERS = ("<|begin_of_solution|>", "<|end_of_solution|>", "<|im_end|>")
-"""Delimiters around a response, which are removed."""
 FINAL_ANSWER_HEADING = "**Final Answer**"
 """Start of the response in R1's chains that lost their delimiters."""
 MAX_SHORT_ANSWER = 64
@@ -39,6 +42,8 @@ class ImportedChain:
     thinking: str
     response: str
     teacher: str | None = None
+    notes: tuple[str, ...] = ()
+    """What a reader of the row should know about the split."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,26 @@ def split_thinking(text: str) -> tuple[str, str]:
     """The thinking and the response in one text. Without a delimiter, all of the text is thinking,
     and the response restates its answer.
 
-    Raises UnusableValue if there is neither a delimiter nor an answer.
+    Raises UnusableValue if there is neither a delimiter nor an answer, if the thinking is empty or
+    never closed, and if marks of other turns or channels remain.
     """
-    for opening, closing in THINKING_DELIMITERS:
-        if closing in text:
-            before, _, response = text.partition(closing)
-            for wrapper in RESPONSE_DELIMITERS:
-                response = response.replace(wrapper, "")
-            return before.partition(opening)[2].strip() or before.strip(), response.strip()
+    return _check_parts(split_text(text))
+
+
+def _check_parts(parts: TextParts) -> tuple[str, str]:
+    """The thinking and the response of a text that is a chain: see `split_thinking`."""
+    if parts.thinking is None:
+        return _split_unmarked(parts.response)
+    if parts.unfinished:
+        raise UnusableValue("the thinking is never closed")
+    if not parts.thinking.strip():
+        raise UnusableValue("the thinking is empty")
+    _refuse_marks(parts)
+    return parts.thinking.strip(), parts.response.strip()
+
+
+def _split_unmarked(text: str) -> tuple[str, str]:
+    _refuse_marks(TextParts(None, "", text))
     if FINAL_ANSWER_HEADING in text:
         before, _, after = text.rpartition(FINAL_ANSWER_HEADING)
         return before.strip(), FINAL_ANSWER_HEADING + after.rstrip()
@@ -75,6 +92,11 @@ def split_thinking(text: str) -> tuple[str, str]:
     if answer is None:
         raise UnusableValue("the chain states no answer")
     return text.strip(), state_answer(answer)
+
+
+def _refuse_marks(parts: TextParts) -> None:
+    if mark := unsplit_marks(parts):
+        raise UnusableValue(f"`{mark}` is left in the response: it could not be split")
 
 
 def answer_in_solution(solution: str | None) -> str | None:
@@ -127,7 +149,7 @@ def _read_slowthink(values: RowValues) -> ImportedChain:
         raise UnusableValue(f"not a Trace row ({type(error).__name__})") from None
     return ImportedChain(
         problem=trace.problem,
-        thinking=trace.thinking,
+        thinking=remove_tags(trace.thinking, trace.response),
         response=trace.response,
         teacher=trace.teacher,
     )
@@ -140,6 +162,7 @@ def _read_s1k(values: RowValues, *, teacher: str, thinking: str, response: str) 
         values, question=_require(values, "question"), answer=answer_in_solution(solution),
         answer_derived=True, source=source or "s1k",
     )  # fmt: skip
+    thinking = remove_tags(thinking, response)
     return ImportedChain(problem=problem, thinking=thinking, response=response, teacher=teacher)
 
 
@@ -162,22 +185,23 @@ def _read_s1k_1_1(values: RowValues) -> ImportedChain:
 
 def _read_chain(values: RowValues) -> ImportedChain:
     """Columns question, thinking, response, answer, model, source; one of the texts may be null."""
-    thinking = optional_text(values.get("thinking"), "thinking")
-    response = optional_text(values.get("response"), "response")
-    if thinking is None or response is None:
-        thinking, response = split_thinking(thinking or response or "")
-    problem = _make_problem(
-        values, question=_require(values, "question"),
-        answer=optional_text(values.get("answer"), "answer"),
+    given, notes = thinking_field(values)
+    response = optional_text(values.get("response"), "response") or ""
+    if not response and given:
+        parts = split_text(given)
+        parts = replace(parts, notes=parts.notes + notes)
+    else:
+        parts = join_thinking(response, given, notes=notes)
+    return _make_chain(
+        values, parts, question=_require(values, "question"),
         source=optional_text(values.get("source"), "source") or "import",
+        teacher=optional_text(values.get("model"), "model"),
     )  # fmt: skip
-    teacher = optional_text(values.get("model"), "model")
-    return ImportedChain(problem=problem, thinking=thinking, response=response, teacher=teacher)
 
 
 def _read_limo(values: RowValues) -> ImportedChain:
-    solution = _require(values, "solution")
-    return _make_chain(values, question=_require(values, "question"), text=solution, source="limo")
+    parts = _text_parts(values, _require(values, "solution"))
+    return _make_chain(values, parts, question=_require(values, "question"), source="limo")
 
 
 def _read_sharegpt(values: RowValues) -> ImportedChain:
@@ -185,26 +209,78 @@ def _read_sharegpt(values: RowValues) -> ImportedChain:
     turns = values.get("conversations") or values.get("messages")
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise UnusableValue("`conversations` is not a list of turns")
-    turns = [turn for turn in turns if turn.get("from", turn.get("role")) != "system"]
-    roles = [turn.get("from", turn.get("role")) for turn in turns]
-    if roles not in (["human", "gpt"], ["user", "assistant"]):
+    turns = [turn for turn in turns if _role(turn) not in _SYSTEM_ROLES]
+    if len(turns) != 2 or (_role(turns[0]), _role(turns[1])) not in _ROLES:
         raise UnusableValue("the conversation is not one question and one reply")
-    question, reply = (_require(turn, "value" if "value" in turn else "content") for turn in turns)
-    return _make_chain(values, question=question, text=reply, source="sharegpt")
+    field = "value" if "value" in turns[0] else "content"
+    question, thinking = read_content(_unwrap(turns[0], field))
+    if thinking is not None or not question:
+        raise UnusableValue(f"`{field}` of the question is missing or not a text")
+    return _make_chain(values, _reply_parts(values, turns[1]), question=question, source="sharegpt")
+
+
+_SYSTEM_ROLES = frozenset({"system", "developer"})
+_ROLES = frozenset(
+    (asker, replier)
+    for asker in ("human", "user", "prompter")
+    for replier in ("gpt", "assistant", "model", "bot", "chatgpt")
+)
+_READ_KEYS = frozenset(
+    {"role", "from", "content", "value", "name", "id", "weight", "loss", "train", *THINKING_FIELDS}
+)
+
+
+def _role(turn: RowValues) -> Any:
+    role = turn.get("from", turn.get("role"))
+    return role if isinstance(role, str) else None
+
+
+def _unwrap(turn: RowValues, field: str) -> Any:
+    value = turn.get(field)
+    if value is None:
+        raise UnusableValue(f"`{field}` is missing or empty")
+    if not isinstance(value, (str, list, dict)):
+        return text_value(value, field)
+    return value
+
+
+def _reply_parts(values: RowValues, turn: RowValues) -> TextParts:
+    """The parts of a reply; its thinking may also stand in the row. Keys not read are noted."""
+    if turn.get("tool_calls"):
+        raise UnusableValue("the reply calls a tool")
+    field = "value" if "value" in turn else "content"
+    parts = read_message({**turn, field: _unwrap(turn, field)}, content_field=field)
+    texts = {key for key, value in turn.items() if isinstance(value, str) and len(value) > 20}
+    notes = tuple(f"`{key}` of the reply is not read" for key in sorted(texts - _READ_KEYS))
+    if parts.thinking is None:
+        given, field_notes = thinking_field(values)
+        parts = join_thinking(parts.response, given, notes=parts.notes + field_notes)
+    return replace(parts, notes=parts.notes + notes)
 
 
 def _read_alpaca(values: RowValues) -> ImportedChain:
     input = optional_text(values.get("input"), "input")
     question = _require(values, "instruction") + (f"\n{input}" if input else "")
-    return _make_chain(values, question=question, text=_require(values, "output"), source="alpaca")
+    output, thinking = read_content(_unwrap(values, "output"))
+    parts = _text_parts(values, output or "", thinking)
+    return _make_chain(values, parts, question=question, source="alpaca")
 
 
-def _make_chain(values: RowValues, *, question: str, text: str, source: str) -> ImportedChain:
-    """A chain with its thinking and response in one text."""
-    thinking, response = split_thinking(text)
+def _text_parts(values: RowValues, text: str, thinking: str | None = None) -> TextParts:
+    """The parts of a text; its thinking may stand in a column of its own."""
+    given, notes = thinking_field(values)
+    return join_thinking(text, thinking, given, notes=notes)
+
+
+def _make_chain(
+    values: RowValues, parts: TextParts, *, question: str, source: str, teacher: str | None = None
+) -> ImportedChain:
+    thinking, response = _check_parts(parts)
     answer = optional_text(values.get("answer"), "answer")
     problem = _make_problem(values, question=question, answer=answer, source=source)
-    return ImportedChain(problem=problem, thinking=thinking, response=response)
+    return ImportedChain(
+        problem=problem, thinking=thinking, response=response, teacher=teacher, notes=parts.notes
+    )
 
 
 CHAIN_FORMATS: dict[str, ChainFormat] = {
@@ -224,5 +300,5 @@ CHAIN_FORMATS: dict[str, ChainFormat] = {
 
 def detect_format(columns: Collection[str]) -> ChainFormat | None:
     """The format of a row with these columns; None if it is of no format."""
-    matching = (f for f in CHAIN_FORMATS.values() if set(f.columns) <= set(columns))
-    return next(matching, None)
+    names = set(columns) | ({"thinking"} if set(columns) & set(THINKING_FIELDS) else set())
+    return next((f for f in CHAIN_FORMATS.values() if set(f.columns) <= names), None)

@@ -35,6 +35,8 @@ class UngradedChain:
     teacher: str
     imported: bool
     """Whether its problem was built from the chain's row."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the row should know about the split."""
 
     def to_dropped(self, step: str, reason: str, evidence: str = "") -> Dropped:
         """The record of a step that drops the chain."""
@@ -117,7 +119,7 @@ def _to_chain(row: SourceRow, source: FileTraces) -> UngradedChain | BadRow:
     problem = replace(chain.problem, source_row=chain.problem.source_row or str(row.line))
     return UngradedChain(
         location=f"{path.name}:{row.line}", problem=problem, thinking=thinking, response=response,
-        teacher=source.teacher or chain.teacher or path.stem, imported=True,
+        teacher=source.teacher or chain.teacher or path.stem, imported=True, notes=chain.notes,
     )  # fmt: skip
 
 
