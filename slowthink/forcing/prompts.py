@@ -11,11 +11,14 @@ A prompt ends with the thinking start; in training the loss begins with it.
 
 from __future__ import annotations
 
+import datetime
+import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, SlowthinkError
 from slowthink.forcing.formats import TokenFormat, compile_format, resolve_format
 from slowthink.forcing.prompt_control import check_control, control_thinking, prompt_line
 from slowthink.recipe import ChatConfig
@@ -52,13 +55,22 @@ def render_header(
     """Render the prompt with the chat template, up to the assistant's header.
 
     `history`: messages (role, content) of the conversation before this question. Raises ConfigError
-    if the model has no chat template.
+    if the model has no chat template, or one that cannot render these messages.
     """
     content = user_message(problem, chat, control_line=control_line)
     messages: list[Mapping[str, str]] = [*history, {"role": "user", "content": content}]
-    if chat.system_prompt is not None:
-        messages.insert(0, {"role": "system", "content": chat.system_prompt})
-    return render_messages(tokenizer, messages, variables=chat.template_variables)
+    render = functools.partial(
+        render_messages, tokenizer, variables=chat.template_variables, date=chat.template_date
+    )
+    if chat.system_prompt is None:
+        return render(messages)
+    header = render([{"role": "system", "content": chat.system_prompt}, *messages])
+    if chat.system_prompt.strip() not in header and header == render(messages):
+        raise ConfigError(
+            f"chat.system_prompt: the chat template of `{tokenizer.name_or_path}` leaves it out; "
+            f"expected it in the prompt. {_NO_SYSTEM_HINT}"
+        )
+    return header
 
 
 def encode_messages(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
@@ -66,15 +78,24 @@ def encode_messages(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tu
     return _encode(tokenizer, render_messages(tokenizer, messages))
 
 
+_NO_SYSTEM_HINT = (
+    "Drop it (chat.system_prompt: null), and put its text in chat.instruction, which follows the "
+    "question."
+)
+
+
 def render_messages(
     tokenizer: Any,
     messages: Sequence[Mapping[str, str]],
     *,
     variables: Mapping[str, Any] | None = None,
+    date: str = ChatConfig().template_date,
 ) -> str:
     """Render messages with the chat template, up to the assistant's header.
 
-    Raises ConfigError if the model has no chat template.
+    A template that writes today's date (`strftime_now`) writes `date` instead, so that a recipe has
+    the same prompts, and cached completions, on every day. Raises ConfigError if the model has no
+    chat template, or one that cannot render these messages.
     """
     if not tokenizer.chat_template:
         raise ConfigError(
@@ -82,10 +103,38 @@ def render_messages(
             "since problems are sent as chat messages. Use an instruct model, or save a "
             "chat_template.jinja in its folder."
         )
-    text: str = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, **(variables or {})
-    )
+    options = dict(variables or {})
+    if "strftime_now" in str(tokenizer.chat_template):
+        options.setdefault("strftime_now", datetime.date.fromisoformat(date).strftime)
+    try:
+        text: str = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **options
+        )
+    except SlowthinkError:
+        raise
+    except Exception as error:  # a template is a program that its author wrote: it raises anything
+        raise ConfigError(_template_error(tokenizer, error, messages, variables)) from None
     return text
+
+
+def _template_error(
+    tokenizer: Any,
+    error: Exception,
+    messages: Sequence[Mapping[str, str]],
+    variables: Mapping[str, Any] | None,
+) -> str:
+    """The message of an error that the chat template raised, with what to change."""
+    hint = "Use a model whose template can, or save another chat_template.jinja in its folder."
+    where = "model"
+    if variables:
+        where, hint = "chat.template_variables", "Change them: see the template's own names."
+    if messages[0].get("role") == "system":
+        where, hint = "chat.system_prompt", _NO_SYSTEM_HINT
+    return (
+        f"{where}: the chat template of `{tokenizer.name_or_path}` raised "
+        f"{type(error).__name__}: {str(error)[:200]}; expected it to render "
+        f"{', '.join(str(message.get('role')) for message in messages)} messages. {hint}"
+    )
 
 
 def _encode(tokenizer: Any, text: str) -> tuple[int, ...]:
@@ -113,13 +162,24 @@ def _split_prompt(tokenizer: Any, header: str, format: TokenFormat) -> _SplitPro
         start_ids = _encode(tokenizer, appended + format.format.start.lstrip()[len(appended) :])
     else:
         start_ids = format.start_ids
-    if start and end and stripped.endswith(end) and start in header:
+    if start and end and stripped.endswith(end):
         raise ConfigError(
             f"chat.format `{format.format.name}`: the chat template of `{tokenizer.name_or_path}` "
             f"closes thinking before it begins (the prompt ends with {header[-40:]!r}); expected "
-            "it open. Set chat.template_variables: {enable_thinking: true}, or chat.format: plain."
+            f"it open. Set chat.template_variables: {{{_thinking_switch(tokenizer)}}}, or "
+            "chat.format: plain."
         )
     return _SplitPrompt(header_ids=_encode(tokenizer, header), start_ids=start_ids)
+
+
+def _thinking_switch(tokenizer: Any) -> str:
+    """The variable of the chat template that opens thinking, with its value."""
+    code = " ".join(re.findall(r"\{[%{].*?[%}]\}", str(tokenizer.chat_template), re.DOTALL))
+    own = set(re.findall(r"\b(?:set|for)\s+(\w+)", code))
+    names = re.findall(r"(?<![\w.'\"])(\w*think\w*)(?![\w'\"(])", code)
+    name = next((name for name in names if name not in own), "enable_thinking")
+    is_off = name.startswith(("no_", "disable", "skip"))
+    return f"{name}: {'false' if is_off else 'true'}"
 
 
 def _token_format(

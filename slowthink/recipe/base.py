@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from slowthink.records import Budget, LoopRule, Sampling
@@ -181,6 +182,14 @@ class ClassControl(Settings):
 ControlConfig = Annotated[TokenControl | StepControl | ClassControl, Field(discriminator="kind")]
 
 
+def _iso_date(value: object) -> str:
+    """A date of YAML or a text of one, as a text."""
+    return date.fromisoformat(str(value)).isoformat()
+
+
+IsoDate = Annotated[str, BeforeValidator(_iso_date)]
+
+
 class ChatConfig(Settings):
     """How a problem becomes a prompt, in training and evaluation alike."""
 
@@ -189,6 +198,9 @@ class ChatConfig(Settings):
     from the model's chat template."""
     template_variables: dict[str, bool | int | float | str] | None = None
     """Variables of the chat template, e.g. {enable_thinking: true} for Qwen3. null: none."""
+    template_date: IsoDate = "2024-07-26"
+    """The date that a chat template with `strftime_now` writes instead of today's, so that prompts
+    and cached completions are the same every day. The default is Llama 3's own."""
     system_prompt: str | None = None
     """System prompt. null: the chat template's default."""
     instruction: str | None = None

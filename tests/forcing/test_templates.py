@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import datetime
+import re
 
 import pytest
+from pydantic import ValidationError
 
 from slowthink.engines.replay import ByteTokenizer
 from slowthink.errors import ConfigError
@@ -112,3 +115,92 @@ def test_gpt_oss_closes_its_channel_without_a_new_line(make_problem) -> None:
     assert format.decode(closing) == (
         "<|end|><|start|>assistant<|channel|>final<|message|>Final Answer:"
     )
+
+
+DEEPSEEK = (
+    TURNS + ASSISTANT + "{% if not thinking is defined %}{% set thinking = false %}{% endif %}"
+    "{% if thinking %}<think>{% else %}</think>{% endif %}{% endif %}"
+)
+SEED = TURNS + ASSISTANT + "{% if no_think %}<think></think>{% endif %}{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "variables", "hint"),
+    [
+        (DEEPSEEK.replace("{% set thinking = false %}", ""), None, "{thinking: true}"),
+        (TURNS + ASSISTANT + "{% if think_on %}<think>{% else %}</think>{% endif %}{% endif %}", None,
+         "{think_on: true}"),
+        (SEED, {"no_think": True}, "{no_think: false}"),
+        (TURNS + ASSISTANT + "</think>\n\n{% endif %}", None, "{enable_thinking: true}"),
+    ],
+    ids=["deepseek", "another name", "negated", "always"],
+)  # fmt: skip
+def test_a_template_that_only_closes_thinking_is_an_error(
+    smollm_tokenizer, make_problem, template, variables, hint
+) -> None:
+    tokenizer = with_template(smollm_tokenizer, template)
+    chat = ChatConfig(format="auto", template_variables=variables)
+    with pytest.raises(ConfigError, match=re.escape(hint)):
+        prompt_ids(tokenizer, make_problem("Q"), chat)
+    with pytest.raises(ConfigError, match="closes thinking before it begins"):
+        training_ids(tokenizer, make_problem("Q"), thinking="t", response="r", chat=chat)
+
+
+RAISES = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}" + TURNS
+)
+LEAVES_OUT = TURNS.replace(
+    "{% for m in messages %}", "{% for m in messages if m.role != 'system' %}"
+)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [RAISES, LEAVES_OUT, "{{ messages[0].content.missing.deeper }}" + TURNS,
+     "{{ messages[0].role + 1 if messages[0].role == 'system' }}" + TURNS],
+    ids=["raises", "left out", "undefined", "type error"],
+)  # fmt: skip
+def test_a_template_without_system_messages_is_an_error_with_a_remedy(
+    smollm_tokenizer, make_problem, template
+) -> None:
+    tokenizer = with_template(smollm_tokenizer, template)
+    chat = ChatConfig(format="s1", system_prompt="Think hard.")
+    with pytest.raises(ConfigError, match=r"chat\.system_prompt: .*chat\.instruction"):
+        prompt_ids(tokenizer, make_problem("Q"), chat)
+    if template in (RAISES, LEAVES_OUT):
+        instruction = ChatConfig(format="s1", instruction="Think hard.")
+        assert "Think hard." in tokenizer.decode(
+            prompt_ids(tokenizer, make_problem("Q"), instruction)
+        )
+
+
+def test_variables_at_which_a_template_raises_are_an_error(smollm_tokenizer, make_problem) -> None:
+    tokenizer = with_template(smollm_tokenizer, "{{ effort + 1 }}" + TURNS)
+    chat = ChatConfig(format="s1", template_variables={"effort": "high"})
+    with pytest.raises(ConfigError, match=r"chat\.template_variables: .*raised TypeError"):
+        prompt_ids(tokenizer, make_problem("Q"), chat)
+
+
+@pytest.mark.parametrize(
+    ("call", "default", "pinned"),
+    [
+        ("strftime_now('%d %b %Y')", "26 Jul 2024", "03 Feb 2025"),
+        ("strftime_now('%Y-%m-%d')", "2024-07-26", "2025-02-03"),
+        ("strftime_now('%B %Y %H:%M')", "July 2024 00:00", "February 2025 00:00"),
+    ],
+)
+def test_a_date_in_a_template_is_the_recipes(
+    smollm_tokenizer, make_problem, call, default, pinned
+) -> None:
+    tokenizer = with_template(smollm_tokenizer, "Today: {{ " + call + " }}\n" + TURNS)
+
+    def text(**chat) -> str:
+        ids = prompt_ids(tokenizer, make_problem("Q"), ChatConfig(format="s1", **chat))
+        return str(tokenizer.decode(ids))
+
+    assert text().startswith(f"Today: {default}\n")
+    assert text(template_date="2025-02-03").startswith(f"Today: {pinned}\n")
+    assert text(template_date=datetime.date(2025, 2, 3)) == text(template_date="2025-02-03")
+    with pytest.raises(ValidationError):
+        ChatConfig(template_date="yesterday")
