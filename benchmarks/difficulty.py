@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.command import main, spread
 from slowthink.records import Grade, Verdict
+from slowthink.serialise import json_lines
 from slowthink.stages.filter.difficulty.attempts import GradedAttempt, run_attempts
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import Beta, expected_attempts_until_decided
@@ -131,7 +132,7 @@ def _recorded(path: Path) -> Iterator[dict[str, Any]]:
     """Figures for a file's problems with the most common number of samples, graded by the file's
     own labels: LIMO v2's coarse step, and its band of 1 to 3 of 32 scaled to that number."""
     samples: dict[str, dict[int, bool]] = {}
-    for line in path.read_text("utf-8").splitlines():
+    for _, line in json_lines(path.read_text("utf-8")):
         row = json.loads(line)
         samples.setdefault(row["problem_id"], {})[row["sample"]] = bool(row["correct"])
     num_attempts, _ = Counter(map(len, samples.values())).most_common(1)[0]

@@ -22,6 +22,7 @@ from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import QualityConfig
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem, duplicate_key, problem_id
+from slowthink.serialise import json_lines
 from slowthink.stages.filter.quality import first_broken_rules
 
 OUT = Path("runs/real")
@@ -220,7 +221,7 @@ class RecordedSamples:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSONL file."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line) for _, line in json_lines(path.read_text("utf-8"))]
 
 
 def write_jsonl(name: str, rows: list[dict[str, Any]]) -> str:

@@ -35,6 +35,16 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
+def json_lines(text: str) -> list[tuple[int, str]]:
+    """Number and text of each line of JSONL that is not blank.
+
+    Only a line feed ends a line: U+2028, U+2029 and U+0085 are part of a JSON string, and
+    `str.splitlines` would cut it there.
+    """
+    lines = enumerate(text.removeprefix("\ufeff").split("\n"), start=1)
+    return [(number, line) for number, line in lines if line.strip()]
+
+
 def digest(value: Any) -> str:
     """First 32 hex digits of the SHA-256 of canonical JSON; tuples equal lists."""
     text = _CANONICAL_JSON.encode(value)

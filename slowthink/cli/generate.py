@@ -15,7 +15,7 @@ import typer
 from slowthink.cli import options
 from slowthink.errors import ConfigError, DataError
 from slowthink.records import Completion, Problem, duplicate_key, problem_id
-from slowthink.serialise import plain
+from slowthink.serialise import json_lines, plain
 
 if TYPE_CHECKING:
     from slowthink.engines.session import Session
@@ -177,11 +177,11 @@ def _read_questions(path: Path) -> list[tuple[str, str]]:
     if not path.exists():
         raise DataError(f"{path}: no such file; expected rows with a `question`. Check the path.")
     questions = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in json_lines(path.read_text("utf-8")):
         try:
             row = json.loads(line)
             questions.append((str(row["question"]), str(row.get("language") or "en")))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(
                 f"{path}:{number}: saw {line[:60]!r}; expected an object with a `question`. "
                 "Fix the row."

@@ -29,7 +29,7 @@ from slowthink.errors import ConfigError, DataError
 from slowthink.forcing.formats import require_single_token_trigger
 from slowthink.forcing.machine import Action, ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Cost
-from slowthink.serialise import digest
+from slowthink.serialise import digest, json_lines
 
 _SPECIAL_TOKENS = ("<|im_start|>", "<|im_end|>")
 _FIRST_SPECIAL_ID = 256
@@ -42,6 +42,10 @@ class ByteTokenizer:
     eos_token_id = _EOS_ID
     chat_template = "chatml"
     name_or_path = "bytes"
+
+    def __len__(self) -> int:
+        """Number of ids."""
+        return _FIRST_SPECIAL_ID + len(_SPECIAL_TOKENS)
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         """Token ids of a text."""
@@ -86,7 +90,7 @@ def read_script(path: str | None) -> dict[str, Script]:
             "Name one: --set engine.replay=PATH"
         )
     scripts = {}
-    for line_number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+    for line_number, line in json_lines(Path(path).read_text("utf-8")):
         try:
             row = json.loads(line)
             script = Script(thinking=tuple(row["thinking"]), answer=row["answer"])

@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from slowthink.errors import ConfigError, DataError
-from slowthink.serialise import load_yaml
+from slowthink.serialise import json_lines, load_yaml
 
 NonEmptyText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -88,7 +88,7 @@ def _read_rows(path: Path) -> Any:
     text = path.read_text("utf-8")
     try:
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for _, line in json_lines(text)]
         return load_yaml(text)
     except (ValueError, yaml.YAMLError) as error:
         raise DataError(

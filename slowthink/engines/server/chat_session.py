@@ -14,8 +14,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from slowthink.data.thinking import TextParts
 from slowthink.engines.server.base_session import ServerSession
-from slowthink.engines.server.replies import ServerReply, read_reply
+from slowthink.engines.server.replies import BadReply, ServerReply, read_reply
 from slowthink.engines.session import Capabilities, Compiler, Job, JobInProgress, Point
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import ForcingMachine
@@ -48,10 +49,17 @@ class PieceTokenizer:
         return b"".join(piece.rstrip(_PADDING) for piece in pieces).decode(errors="replace")
 
     def apply_chat_template(
-        self, messages: Sequence[Mapping[str, str]], tokenize: bool, add_generation_prompt: bool
+        self,
+        messages: Sequence[Mapping[str, str]],
+        tokenize: bool,
+        add_generation_prompt: bool,
+        **variables: Any,
     ) -> str:
-        """The messages as JSON."""
-        return json.dumps(list(messages), ensure_ascii=False)
+        """The messages as JSON; with variables of the template, as fields of a request."""
+        content: Any = list(messages)
+        if variables:
+            content = {"messages": content, "chat_template_kwargs": variables}
+        return json.dumps(content, ensure_ascii=False)
 
 
 class ChatSession(ServerSession):
@@ -64,6 +72,7 @@ class ChatSession(ServerSession):
         self.eos_ids = frozenset({_END_PIECE})
         self.count_source = "estimated"
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
+        self._reply_model: str | None = None
         super().__init__(name, config, notify)
 
     def submit(self, job: Job) -> None:
@@ -118,13 +127,31 @@ class ChatSession(ServerSession):
             )
 
     async def _generate(self, state: JobInProgress) -> None:
-        data = await self._pool.post("/chat/completions", self._request_body(state.job))
-        self._store(state, read_reply(data, chat=True))
+        body = self._request_body(state.job)
+        reply = await self._pool.ask("/chat/completions", body, self._read)
+        format = state.job.request.format
+        self._store(state, reply, reply.message_parts(own=(format.start, format.end)))
+
+    def _read(self, data: Mapping[str, Any]) -> ServerReply:
+        """Read a reply. Raises BadReply if it names another model than the first reply did; that
+        one may name the model by another name than we do."""
+        reply = read_reply(data, chat=True)
+        reply.message_parts()
+        if self._reply_model is None and reply.model not in (None, self._model):
+            self._pool.failure_counts["the reply names the model otherwise"] += 1
+        self._reply_model = self._reply_model or reply.model
+        if reply.model != self._reply_model:
+            raise BadReply(
+                f"the reply names the model {str(reply.model)[:80]!r}; expected "
+                f"{self._reply_model!r}"
+            )
+        return reply
 
     def _request_body(self, job: Job) -> dict[str, Any]:
         text = self.tokenizer.decode(job.request.prompt_ids)
         messages, _ = json.JSONDecoder().raw_decode(text)  # the format's start text follows
-        body: dict[str, Any] = {"model": self._model, "messages": messages}
+        fields = messages if isinstance(messages, dict) else {"messages": messages}
+        body: dict[str, Any] = {"model": self._model, **fields}
         sampling, cap = job.request.sampling, job.largest_point.cap
         if sampling != Sampling():
             body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
@@ -132,12 +159,13 @@ class ChatSession(ServerSession):
             body["max_tokens"] = cap + job.request.budget.answer_tokens
         return body
 
-    def _store(self, state: JobInProgress, reply: ServerReply) -> None:
+    def _store(self, state: JobInProgress, reply: ServerReply, parts: TextParts) -> None:
         """Add the reply's thinking and answer to the job."""
         has_thinking = state.token_format.has_delimiter
-        complete = reply.finish_reason != "length"
-        thinking_ended = complete or (has_thinking and bool(reply.text))
-        thinking = reply.reasoning if has_thinking else reply.text
+        complete = self._is_complete(reply, self._request_body(state.job).get("max_tokens"))
+        answer = parts.response.strip() if has_thinking else reply.text
+        thinking = (parts.thinking or "").strip() if has_thinking else reply.text
+        thinking_ended = complete or (has_thinking and bool(answer))
         chain = self._chain(state.job, thinking, ended=thinking_ended)
         state.machine = ForcingMachine(state.rules, cap=0, waits=0, chain=chain)
         cost = Cost(
@@ -145,10 +173,20 @@ class ChatSession(ServerSession):
         )
         state.add_cost(cost)
         if thinking_ended:
-            ids = self.tokenizer.encode(reply.text)
+            ids = self.tokenizer.encode(answer)
             for branch in state.end_thinking():
                 end = AnswerEnd.STOP if complete else AnswerEnd.LENGTH
                 state.add_answer(branch, ids, end)
+
+    @staticmethod
+    def _is_complete(reply: ServerReply, max_tokens: int | None) -> bool:
+        """Whether the model ended the reply. Without a known reason it did, unless the reply has as
+        many tokens as were requested."""
+        if reply.finish is not None:
+            return reply.stopped
+        if max_tokens is None or reply.num_sampled is None:
+            return True
+        return reply.num_sampled < max_tokens
 
     def _chain(self, job: Job, thinking: str, *, ended: bool) -> Chain:
         """The thinking, padded to the cap if it was truncated."""

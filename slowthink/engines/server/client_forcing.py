@@ -12,6 +12,7 @@ Jobs run independently; none waits for another's round.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +21,11 @@ from typing import Any
 from slowthink.engines.server.probe import ServerFeatures, greedy_settings
 from slowthink.engines.server.replies import (
     Logprobs,
+    ReplyReader,
     ServerReply,
     end_probability,
-    read_reply,
     top_token,
+    truncated_prompt,
 )
 from slowthink.engines.session import Branch, Compiler, JobInProgress, draw_uniform
 from slowthink.engines.token_sampling import SampledToken
@@ -37,8 +39,9 @@ from slowthink.forcing.machine import (
 )
 from slowthink.records import Cost, Request
 
-PostCompletion = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-"""Sends the body of a completion request and returns the reply."""
+ReadCompletion = Callable[[dict[str, Any]], ServerReply]
+AskCompletion = Callable[[dict[str, Any], ReadCompletion], Awaitable[ServerReply]]
+"""Sends the body of a completion request and returns the reply, read and checked."""
 
 _MAX_ROUND_TOKENS = 128
 """Applies to rounds that the machine may end earlier than the server: later tokens are wasted."""
@@ -69,9 +72,10 @@ class CompletionRequest:
 class ClientForcing:
     """Generates thinking and answers by completion requests to servers with the same features."""
 
-    post: PostCompletion
+    ask: AskCompletion
     features: ServerFeatures
     compiler: Compiler
+    reader: ReplyReader
     anomalies: Counter[str] = field(default_factory=Counter)
     """Harmless deviations of the server from what was requested, by kind."""
 
@@ -136,7 +140,7 @@ class ClientForcing:
             if action.kind is not ActionKind.SAMPLE:
                 return
             completion = next_request(action)
-            reply = read_reply(await self.post(self.request_body(completion)))
+            reply = await self.ask(self.request_body(completion), self._read_for(completion))
             cost = _cost(reply, num_sent=len(completion.ids), num_processed=num_processed)
             state.add_cost(cost)
             tokens = self.sampled_tokens(completion, reply)
@@ -194,6 +198,11 @@ class ClientForcing:
 
     # -- replies --
 
+    def _read_for(self, completion: CompletionRequest) -> ReadCompletion:
+        """Reads the reply to this request."""
+        sent_ids = completion.ids if self.features.takes_ids else None
+        return functools.partial(self.reader.read, sent_ids=sent_ids)
+
     def sampled_tokens(
         self, completion: CompletionRequest, reply: ServerReply
     ) -> list[SampledToken]:
@@ -212,7 +221,7 @@ class ClientForcing:
         self, completion: CompletionRequest, reply: ServerReply, ids: Sequence[int]
     ) -> list[int]:
         """The tokens that ended the round, if they are not among the ids."""
-        if not reply.stopped or (ids and ids[-1] in completion.stop_ids):
+        if (ids and ids[-1] in completion.stop_ids) or not self._ended(completion, reply):
             return []
         tail = self._decode(ids[-16:]) if completion.stop_texts and ids else ""
         if any(text in tail for text in completion.stop_texts):
@@ -224,16 +233,21 @@ class ClientForcing:
             return [reply.stop_reason]
         return [min(self.compiler.eos_ids or completion.stop_ids)]
 
+    def _ended(self, completion: CompletionRequest, reply: ServerReply) -> bool:
+        """Whether the model ended the text. If the reply gives no reason, or an unknown one, it did
+        if it is shorter than requested; a server that names a limit would have named it."""
+        if reply.finish is not None:
+            return reply.stopped
+        if reply.num_sampled is None:
+            return self.features.names_limit
+        return reply.num_sampled < completion.max_tokens
+
     def _check_prompt_length(self, completion: CompletionRequest, reply: ServerReply) -> None:
         num_sent = len(completion.ids)
         # A text may be fewer tokens for the server than were sampled.
         min_tokens = num_sent if self.features.takes_ids else num_sent * 0.8 - 8
         if reply.num_prompt_tokens is not None and reply.num_prompt_tokens < min_tokens:
-            raise self._error(
-                f"a prompt of {num_sent} tokens was sent, and the server reports "
-                f"{reply.num_prompt_tokens}: it truncated the prompt. Give the server a larger "
-                "context, or set engine.max_context to its context length."
-            )
+            raise truncated_prompt(num_sent, reply.num_prompt_tokens)
 
     def _check_length(
         self, completion: CompletionRequest, reply: ServerReply, num_ids: int

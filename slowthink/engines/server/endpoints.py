@@ -4,8 +4,8 @@ A request goes to the server with the fewest active requests relative to its lim
 (AIMD): 429 and 503 halve it, and it grows by one per limit's worth of successes. A request that
 fails temporarily is sent again. It may fail this often, each kind of failure counted separately:
 
-    timeout, 5xx, incomplete body     `max_retries` times; retried with full jitter
-    any reply with `Retry-After`      fewer than 100 times; postponed by the time it names
+    timeout, 5xx, unusable reply      `max_retries` times; retried with full jitter
+    any reply with `Retry-After`      fewer than 100 times; postponed by that time, at most 120 s
     no connection (a restart?)        for 300 s without a break; a new attempt every 0.5 s
 
     async with EndpointPool(EndpointConfig(urls=("http://localhost:8000/v1",))) as pool:
@@ -18,28 +18,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from slowthink.engines.server.bodies import (
+    MAX_ERROR_BYTES,
+    UnusableBody,
+    json_object,
+    read_body,
+    scrub,
+    size_limit,
+)
+from slowthink.engines.server.replies import RETRYABLE_STATUSES, BadReply, body_error
 from slowthink.errors import ConfigError, EngineError, missing_extra
 from slowthink.recipe import EndpointConfig
 
 if TYPE_CHECKING:
     import aiohttp
 
-_RETRYABLE_STATUSES = frozenset(
-    {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
-)
+T = TypeVar("T")
 _OVERLOAD_STATUSES = frozenset({429, 503, 529})
-_MAX_RETRY_AFTER_SECONDS = 600.0
+_MAX_RETRY_AFTER_SECONDS = 120.0
 _MAX_POSTPONEMENTS = 100
 _MAX_UNREACHABLE_SECONDS, _RECONNECT_PAUSE_SECONDS = 300.0, 0.5
 _CONNECT_TIMEOUT_SECONDS = 10.0
@@ -63,6 +69,8 @@ class _TemporaryFailure(Exception):
     pause_seconds: float | None = None
     overloaded: bool = False
     unreachable: bool = False
+    detail: str = ""
+    """What the server sent, or what is wrong with it."""
 
 
 @dataclass
@@ -75,10 +83,11 @@ class _FailedAttempts:
     unreachable_since: float | None = None
     unreachable_seconds: float = 0.0
     reason: str = ""
+    detail: str = ""
 
     def add(self, failure: _TemporaryFailure, *, now: float) -> None:
         """Count a failed attempt."""
-        self.reason = failure.reason
+        self.reason, self.detail = failure.reason, failure.detail
         self.total += 1
         if failure.unreachable:
             self.unreachable_since = self.unreachable_since or now
@@ -159,13 +168,16 @@ class EndpointPool:
             import aiohttp
         except ImportError:
             raise missing_extra("aiohttp", extra="http") from None
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        headers = {"Accept-Encoding": "identity"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
         timeout = aiohttp.ClientTimeout(
             total=self.config.timeout_seconds, sock_connect=_CONNECT_TIMEOUT_SECONDS
         )
         self._http = aiohttp.ClientSession(
-            headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=0)
-        )
+            headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=0),
+            auto_decompress=False,  # `bodies` unpacks, within a limit
+        )  # fmt: skip
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -175,7 +187,14 @@ class EndpointPool:
             await self._http.close()
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send to a free server and return the JSON object that it replies with.
+        """Send to a free server and return the JSON object that it replies with: see `ask`."""
+        return await self.ask(path, body, lambda data: data)
+
+    async def ask(
+        self, path: str, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T]
+    ) -> T:
+        """Send to a free server and return what `read` makes of the reply; if `read` raises
+        BadReply, the request is sent again.
 
         Raises RequestRejected if no retry would help, EngineError after all retries.
         """
@@ -184,7 +203,7 @@ class EndpointPool:
             endpoint = await self._acquire()
             started = time.monotonic()
             try:
-                reply = await self._send(endpoint, "POST", path, body)
+                reply = _checked(read, await self._send(endpoint, "POST", path, body))
                 endpoint.increase_limit()
                 return reply
             except _TemporaryFailure as failure:
@@ -196,9 +215,10 @@ class EndpointPool:
                 self._release(endpoint)
             await asyncio.sleep(pause)
         urls = ", ".join(endpoint.url + path for endpoint in self.endpoints)
+        detail = f" ({failures.detail})" if failures.detail else ""
         raise EngineError(
-            f"{urls}: {failures.reason}, {failures.total} times in a row; expected a reply. See "
-            "the server's log, then repeat the command: finished requests are kept."
+            f"{urls}: {failures.reason}{detail}, {failures.total} times in a row; expected a "
+            "reply. See the server's log, then repeat the command: finished requests are kept."
         )
 
     async def request(
@@ -211,7 +231,7 @@ class EndpointPool:
             try:
                 return await self._send(endpoint, "GET" if body is None else "POST", path, body)
             except _TemporaryFailure as failure:
-                reason = failure.reason
+                reason = f"{failure.reason} {failure.detail}".rstrip()
                 if failure.unreachable:
                     break
                 pause = failure.pause_seconds or 0.2 * 2**attempt
@@ -228,33 +248,55 @@ class EndpointPool:
 
         assert self._http is not None, "use the pool as a context manager"
         url = path if path.startswith("http") else endpoint.url + path
+        limit = size_limit(body)
         try:
             async with self._http.request(method, url, json=body, allow_redirects=False) as reply:
-                data = await reply.read()
                 status, headers = reply.status, reply.headers
+                limit = limit if status == 200 else MAX_ERROR_BYTES
+                data = await read_body(reply, limit=limit)
         except TimeoutError:
             raise _TemporaryFailure(f"no answer in {self.config.timeout_seconds:g} s") from None
         except aiohttp.ClientConnectorError as error:
             reason = f"no connection ({type(error.os_error).__name__})"
             pause = _RECONNECT_PAUSE_SECONDS
             raise _TemporaryFailure(reason, pause_seconds=pause, unreachable=True) from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _TemporaryFailure(f"connection broke ({type(error).__name__})") from None
+        except UnusableBody as error:
+            raise _TemporaryFailure(str(error)) from None
         if status != 200:
-            raise self._status_error(url, status, headers, data)
-        return _json_object(data)
+            raise self._status_error(url, status, headers, data.decode(errors="replace"))
+        if len(data) > limit:
+            raise _TemporaryFailure("a body above the limit", detail=f"{limit:,} bytes")
+        return self._read_object(url, data)
+
+    def _read_object(self, url: str, data: bytes) -> dict[str, Any]:
+        """The JSON object of a body that came with status 200, which may still be an error."""
+        try:
+            content = json_object(data, secret=self.key)
+        except UnusableBody as error:
+            raise _TemporaryFailure(str(error)) from None
+        failure = body_error(content)
+        if failure is None:
+            return content
+        if failure.status is not None and failure.status not in RETRYABLE_STATUSES:
+            raise self._status_error(url, failure.status, {}, failure.text)
+        raise _TemporaryFailure(
+            "an error in place of a reply",
+            overloaded=failure.status in _OVERLOAD_STATUSES,
+            detail=failure.text,
+        )
 
     def _status_error(
-        self, url: str, status: int, headers: Mapping[str, str], data: bytes
+        self, url: str, status: int, headers: Mapping[str, str], text: str
     ) -> Exception:
-        if status in _RETRYABLE_STATUSES:
+        if status in RETRYABLE_STATUSES:
             return _TemporaryFailure(
                 f"status {status}",
                 pause_seconds=retry_after_seconds(headers.get("Retry-After")),
                 overloaded=status in _OVERLOAD_STATUSES,
             )
-        text = data.decode(errors="replace")
-        text = text.replace(self.key, "…") if self.key else text
+        text = scrub(text, self.key)
         hint = "Read the server's message and change the request."
         if status in (401, 403):
             hint = "Name the environment variable with the key: engine.endpoints.api_key_env."
@@ -320,12 +362,11 @@ class EndpointPool:
             self._timer = loop.call_later(min(pause_ends) - now + 0.001, self._assign_endpoints)
 
 
-def _json_object(data: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
-        content = json.loads(data)
-        if isinstance(content, dict):
-            return content
-    raise _TemporaryFailure("a torn body")
+def _checked(read: Callable[[dict[str, Any]], T], content: dict[str, Any]) -> T:
+    try:
+        return read(content)
+    except BadReply as error:
+        raise _TemporaryFailure("an unusable reply", detail=str(error)) from None
 
 
 def retry_after_seconds(value: str | None) -> float | None:
@@ -337,7 +378,7 @@ def retry_after_seconds(value: str | None) -> float | None:
         return max(0.0, float(value))
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from slowthink.data.rows import parse_number
 from slowthink.engines.server.endpoints import Endpoint, EndpointPool, RequestRejected
-from slowthink.engines.server.replies import ServerReply, echoed_prompt_ids, read_reply
+from slowthink.engines.server.replies import ServerReply, read_reply
 from slowthink.errors import ConfigError, EngineError, did_you_mean
 
 _PROMPT = "1 2 3 4 5 6 7 8"
@@ -41,6 +42,8 @@ _GREEDY_TRUNCATIONS: dict[str, Any] = {"top_p": 1e-6, "top_k": 1, "min_p": 1.0}
 """Values that leave only the likeliest token at any temperature."""
 _HIGH_TEMPERATURE = 2.0
 _CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx")
+_MAX_CONTEXT = 2**31
+_MAX_VERSION_CHARS = 60
 _VOLATILE_FIELDS = ("created", "permission", "owned_by")
 _VERSION_PATHS = (
     ("/version", "vllm"),
@@ -78,6 +81,10 @@ class ServerFeatures:
     """Number of logprobs per token; 0: none."""
     logprobs_of_ids: bool = False
     """It returns the logprobs of given ids (`logprob_token_ids`)."""
+    reply_model: str | None = None
+    """The model that its replies name."""
+    names_limit: bool = True
+    """Its replies give a reason for their end at `max_tokens`."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,11 @@ class Prober:
             models = await self.pool.request(self.endpoint, "/models")
         except EngineError as error:
             raise ConfigError(f"engine.endpoints: {error}") from None
+        listed = models.get("data")
         entries = [
-            entry for entry in models.get("data") or [] if isinstance(entry, dict) and "id" in entry
+            entry
+            for entry in (listed if isinstance(listed, list) else [])
+            if isinstance(entry, dict) and isinstance(entry.get("id"), str)
         ]
         entry = _model_entry(self.endpoint.url, entries, name)
         version, properties = await self._server_version()
@@ -114,6 +124,7 @@ class Prober:
         features = replace(features, settings=frozenset(OPTIONAL_SETTINGS))
         features, reply = await self._probe_prompt(features, ids)
         self._check_max_tokens(reply)
+        self._check_end(reply)
         prompt: Any = ids if features.takes_ids else _PROMPT
         with_logprobs = await self._complete(
             greedy_settings(features)
@@ -126,6 +137,8 @@ class Prober:
             logprobs=_NUM_LOGPROBS if logprobs else 0,
             returns_ids=bool(reply.ids or ids_with_logprobs),
             ids_need_logprobs=bool(ids_with_logprobs) and not reply.ids,
+            reply_model=reply.model,
+            names_limit=reply.finish is not None,
         )
         greedy_ids = reply.token_ids(self.tokenizer)
         return await self._probe_effects(features, prompt, greedy_ids) if greedy_ids else features
@@ -145,13 +158,12 @@ class Prober:
     ) -> tuple[ServerFeatures, ServerReply]:
         """Find the settings that are not rejected, and whether a prompt may be ids."""
         try:
-            features, data = await self._complete_without_rejected(features, ids)
-            if _received_prompt(data, ids):
-                return replace(features, takes_ids=True), read_reply(data)
+            features, reply = await self._complete_without_rejected(features, ids)
+            if _received_prompt(reply, ids):
+                return replace(features, takes_ids=True), reply
         except RequestRejected:
             pass
-        features, data = await self._complete_without_rejected(features, _PROMPT)
-        reply = read_reply(data)
+        features, reply = await self._complete_without_rejected(features, _PROMPT)
         if (reply.num_prompt_tokens or 0) > len(ids) + _MAX_ADDED_TOKENS:
             raise ConfigError(
                 f"{self.endpoint.url}: the server counts {reply.num_prompt_tokens} tokens for a "
@@ -162,12 +174,12 @@ class Prober:
 
     async def _complete_without_rejected(
         self, features: ServerFeatures, prompt: Any
-    ) -> tuple[ServerFeatures, dict[str, Any]]:
+    ) -> tuple[ServerFeatures, ServerReply]:
         """Leave out rejected settings until none is; return the others and the completion."""
         while True:
             body = greedy_settings(features) | {"prompt": prompt, "max_tokens": _MAX_TOKENS}
             try:
-                return features, await self._post(body)
+                return features, read_reply(await self._post(body))
             except RequestRejected as error:
                 settings = features.settings
                 if not settings or error.status not in (400, 422):
@@ -184,6 +196,14 @@ class Prober:
                 f"{self.endpoint.url}: {count} tokens returned for max_tokens {_MAX_TOKENS}: the "
                 "server ignores max_tokens, so no budget could be kept; expected it to stop there. "
                 "Use a server that does, or the transformers or vllm engine."
+            )
+
+    def _check_end(self, reply: ServerReply) -> None:
+        if reply.finish is None and reply.num_sampled is None:
+            raise ConfigError(
+                f"{self.endpoint.url}: replies have neither a known `finish_reason` nor a number "
+                "of tokens (`usage`), so the end of an answer could not be told from a limit; "
+                "expected either. Use another server, or the transformers or vllm engine."
             )
 
     async def _probe_effects(
@@ -210,9 +230,11 @@ class Prober:
 
     async def _stops_at(self, position: int, body: dict[str, Any]) -> bool:
         reply = await self._complete(body)
-        if reply is None or not reply.stopped:
+        if reply is None or not (reply.stopped or reply.finish is None):
             return False
-        return reply.num_sampled is None or reply.num_sampled <= position + 1
+        if reply.num_sampled is None:
+            return reply.stopped
+        return reply.num_sampled <= position + 1
 
     async def _excludes(self, token: int, base: dict[str, Any]) -> bool:
         reply = await self._complete(base | {"logit_bias": {str(token): -100}, "max_tokens": 1})
@@ -257,7 +279,8 @@ class Prober:
                 continue
             version = properties.get("version") or properties.get("build_info")
             if version:
-                return f"{server}-{version}", properties
+                text = "".join(filter(str.isprintable, str(version)[:_MAX_VERSION_CHARS]))
+                return f"{server}-{text}", properties
         return "", {}
 
 
@@ -308,18 +331,20 @@ def _model_entry(url: str, entries: Sequence[dict[str, Any]], name: str | None) 
 
 
 def _context_length(entry: Mapping[str, Any], properties: Mapping[str, Any]) -> int | None:
-    """The context the server runs with or, if not reported, the model's; None if neither is."""
-    server_settings = properties.get("default_generation_settings") or {}
-    for source in (server_settings, entry, entry.get("meta") or {}):
+    """The context the server runs with or, if not reported, the model's; None if neither is, or the
+    number cannot be one."""
+    sources = (properties.get("default_generation_settings"), entry, entry.get("meta"))
+    for source in sources:
+        values = source if isinstance(source, Mapping) else {}
         for name in _CONTEXT_FIELDS:
-            if source.get(name):
-                return int(source[name])
+            length = parse_number(values.get(name))
+            if length is not None and 1 <= length <= _MAX_CONTEXT:
+                return int(length)
     return None
 
 
-def _received_prompt(data: Mapping[str, Any], ids: list[int]) -> bool:
+def _received_prompt(reply: ServerReply, ids: list[int]) -> bool:
     """Whether the reply shows that the server received a prompt of these ids."""
-    echoed_ids = echoed_prompt_ids(data)
-    if echoed_ids is not None:
-        return echoed_ids == ids
-    return read_reply(data).num_prompt_tokens == len(ids)
+    if reply.prompt_ids is not None:
+        return list(reply.prompt_ids) == ids
+    return reply.num_prompt_tokens == len(ids)

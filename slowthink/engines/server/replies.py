@@ -3,25 +3,116 @@
 vLLM returns the sampled ids (`return_token_ids`), llama.cpp writes them into `logprobs.content`,
 others return only text, which is tokenised again:
 
-    ServerReply(ids=(1, 2), text=" 42", finish_reason="stop", stop_reason=2, …)
+    ServerReply(ids=(1, 2), text=" 42", finish=Finish.STOP, stop_reason=2, …)
+
+A server may send anything. `read_reply` reads one validated form; what does not fit it is a
+`BadReply`: the request is sent again, and if that does not help, it fails alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from slowthink.data.finish import Finish, read_finish
+from slowthink.data.rows import UnusableValue, as_evidence, json_evidence
+from slowthink.data.thinking import TextParts, read_content, read_message
 from slowthink.errors import EngineError
 
 _ID_PREFIX = "token_id:"
 """How vLLM writes an id as a token (`return_tokens_as_token_ids`)."""
-_STOP_REASONS = frozenset({"stop", "eos", "eos_token", "stop_sequence"})
-_REASONING_FIELDS = ("reasoning_content", "reasoning")
-"""Names of a chat model's thinking, by server: vLLM, SGLang, DeepSeek; OpenRouter, Ollama."""
+MAX_ID = 2**24
+"""No vocabulary is larger."""
+_MAX_COUNT = 2**31
+_MAX_LOGPROB = 0.01
+"""A logarithm of a probability is at most 0; some servers round up."""
+RETRYABLE_STATUSES = frozenset(
+    {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
+)
+"""HTTP statuses of failures that may pass; a server may also write them into a body."""
 Logprobs = Mapping[int | str, float]
 """Natural logarithms of the likeliest tokens' probabilities, by id, or by text without ids."""
+
+
+class BadReply(EngineError):
+    """A reply that is no completion, or contradicts the request; another attempt may succeed."""
+
+
+# --- the validated form ---------------------------------------------------------------------------
+
+
+def _id_of_text(value: object) -> object:
+    """vLLM's `token_id:17` and llama.cpp's 17 are ids; anything else is judged as it is."""
+    if isinstance(value, str) and value.startswith(_ID_PREFIX):
+        digits = value.removeprefix(_ID_PREFIX)
+        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else value
+    return value
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+_Id = Annotated[int, Field(strict=True, ge=0, le=MAX_ID)]
+_Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
+_Logprob = Annotated[float, Field(le=_MAX_LOGPROB)]
+_Token = Annotated[_Id | str, BeforeValidator(_id_of_text)]
+
+
+class _TopLogprob(_Form):
+    id: _Id | None = None
+    token: str | None = None
+    logprob: _Logprob
+
+    @property
+    def name(self) -> int | str:
+        return self.id if self.id is not None else (self.token or "")
+
+
+class _TokenLogprob(_TopLogprob):
+    top_logprobs: tuple[_TopLogprob, ...] | None = None
+
+
+class _Logprobs(_Form):
+    content: tuple[_TokenLogprob, ...] | None = None
+    tokens: tuple[_Token, ...] | None = None
+    top_logprobs: tuple[dict[_Token, _Logprob] | None, ...] | None = None
+
+
+class _PromptDetails(_Form):
+    cached_tokens: _Count | None = None
+
+
+class _Usage(_Form):
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Choice(_Form):
+    text: str | None = None
+    message: dict[str, Any] | None = None
+    token_ids: tuple[_Id, ...] | None = None
+    prompt_token_ids: tuple[_Id, ...] | None = None
+    finish_reason: Any = None
+    stop_reason: _Id | str | None = None
+    matched_stop: _Id | str | None = None
+    logprobs: _Logprobs | None = None
+    error: Any = None
+
+
+class _Body(_Form):
+    model: str | None = None
+    choices: tuple[_Choice, ...] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+# --- reading --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +122,16 @@ class ServerReply:
     ids: tuple[int, ...] | None
     """Sampled ids as the server returns them; None: it returns only text."""
     text: str
-    reasoning: str = ""
-    """The thinking of a chat message."""
-    finish_reason: str | None = None
+    message: Mapping[str, Any] | None = None
+    """The chat message, whose thinking and response `message_parts` reads."""
+    finish: Finish | None = None
+    """None: the reason is absent or unknown."""
     stop_reason: int | str | None = None
     """The id or text at which the server reports to have stopped."""
+    model: str | None = None
+    """The model that the reply names."""
+    prompt_ids: tuple[int, ...] | None = None
+    """The prompt's ids, if the reply contains them."""
     num_prompt_tokens: int | None = None
     num_cached_tokens: int = 0
     """Prompt tokens that were not prefilled."""
@@ -45,8 +141,8 @@ class ServerReply:
 
     @property
     def stopped(self) -> bool:
-        """Whether it ended at an end-of-sequence token or a stop, not at max_tokens."""
-        return self.finish_reason in _STOP_REASONS
+        """Whether it is known to have ended at an end-of-sequence token or a stop."""
+        return self.finish is Finish.STOP
 
     @property
     def num_sampled(self) -> int | None:
@@ -64,71 +160,156 @@ class ServerReply:
         num_prompt = num_sent if self.num_prompt_tokens is None else self.num_prompt_tokens
         return max(0, num_prompt - self.num_cached_tokens)
 
-
-def read_reply(data: Mapping[str, Any], *, chat: bool = False) -> ServerReply:
-    """Read the JSON of a completion. Raises EngineError if it is something else."""
-    try:
-        choice = data["choices"][0]
-        message = choice["message"] if chat else choice
-        usage = data.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        logprobs = choice.get("logprobs") or {}
-        return ServerReply(
-            ids=_sampled_ids(choice, logprobs),
-            text=str(message.get("content" if chat else "text") or ""),
-            reasoning=next((str(message[k]) for k in _REASONING_FIELDS if message.get(k)), ""),
-            finish_reason=choice.get("finish_reason"),
-            stop_reason=choice.get("stop_reason", choice.get("matched_stop")),
-            num_prompt_tokens=usage.get("prompt_tokens"),
-            num_cached_tokens=details.get("cached_tokens") or 0,
-            num_completion_tokens=usage.get("completion_tokens"),
-            logprobs=_logprobs_per_token(logprobs),
-        )
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        path = "/chat/completions" if chat else "/completions"
-        raise EngineError(
-            f"{path}: {str(data)[:200]!r} ({type(error).__name__}); expected an object with "
-            "`choices`. Is this an OpenAI-compatible server?"
-        ) from None
+    def message_parts(self, *, own: tuple[str, str] | None = None) -> TextParts:
+        """The thinking and the response of a chat message. Raises BadReply if it has a part that is
+        neither. `own`: delimiters of the requested format."""
+        try:
+            return read_message(self.message or {}, own=own)
+        except UnusableValue as error:
+            raise BadReply(f"/chat/completions: {error}; expected a text") from None
 
 
-def echoed_prompt_ids(data: Mapping[str, Any]) -> list[int] | None:
-    """The prompt's ids, if the reply contains them."""
-    choices = data.get("choices") or [{}]
-    ids: list[int] | None = choices[0].get("prompt_token_ids")
-    return ids
+@dataclass(frozen=True)
+class ReplyReader:
+    """Reads completions, each checked against what its server replied at the start."""
+
+    model: str | None
+    """The model that the server's replies name; None: none."""
+    vocabulary_size: int
+    """Ids are below it."""
+
+    def read(
+        self, data: Mapping[str, Any], *, sent_ids: Sequence[int] | None = None
+    ) -> ServerReply:
+        """Read the JSON of a completion. Raises BadReply if it is none, or of another request.
+
+        `sent_ids`: the prompt, if it was sent as ids."""
+        reply = read_reply(data)
+        if reply.model != self.model:
+            raise BadReply(
+                f"the reply names the model {str(reply.model)[:80]!r}; expected {self.model!r}"
+            )
+        if sent_ids is not None and reply.prompt_ids is not None:
+            _check_prompt(tuple(sent_ids), reply.prompt_ids)
+        unknown = [token for token in reply.ids or () if token >= self.vocabulary_size]
+        if unknown:
+            raise BadReply(
+                f"the reply has the id {unknown[0]}; expected ids below {self.vocabulary_size}"
+            )
+        return reply
 
 
-def _sampled_ids(choice: Mapping[str, Any], logprobs: Mapping[str, Any]) -> tuple[int, ...] | None:
-    ids = choice.get("token_ids")
-    if ids is not None:
-        return tuple(ids)
-    content = logprobs.get("content")
-    if content and all("id" in token for token in content):
-        return tuple(int(token["id"]) for token in content)
-    tokens = logprobs.get("tokens")
-    if tokens and all(str(token).startswith(_ID_PREFIX) for token in tokens):
-        return tuple(int(token.removeprefix(_ID_PREFIX)) for token in tokens)
-    return None
+def _check_prompt(sent: tuple[int, ...], echoed: tuple[int, ...]) -> None:
+    if len(echoed) < len(sent):
+        raise truncated_prompt(len(sent), len(echoed))
+    if echoed != sent:
+        raise BadReply("the reply has the ids of another prompt; expected those sent")
 
 
-def _logprobs_per_token(logprobs: Mapping[str, Any]) -> tuple[Logprobs, ...]:
-    if logprobs.get("content"):
-        return tuple(
-            {
-                entry.get("id", entry.get("token")): float(entry["logprob"])
-                for entry in (token, *(token.get("top_logprobs") or ()))
-            }
-            for token in logprobs["content"]
-        )
-    return tuple(
-        {_id_or_text(token): float(value) for token, value in (values or {}).items()}
-        for values in logprobs.get("top_logprobs") or ()
+def truncated_prompt(num_sent: int, num_reported: int) -> EngineError:
+    """The error of a prompt that reached the model in part."""
+    return EngineError(
+        f"a prompt of {num_sent} tokens was sent, and the server reports {num_reported}: it "
+        "truncated the prompt. Give the server a larger context, or set engine.max_context to its "
+        "context length."
     )
 
 
-def _id_or_text(token: str) -> int | str:
-    return int(token.removeprefix(_ID_PREFIX)) if token.startswith(_ID_PREFIX) else token
+def vocabulary_size(tokenizer: Any) -> int:
+    """Upper bound of a tokenizer's ids; a server's own tokenizer does not state it."""
+    if hasattr(tokenizer, "get_vocab"):
+        return max(tokenizer.get_vocab().values(), default=0) + 1
+    return len(tokenizer) if hasattr(tokenizer, "__len__") else MAX_ID
+
+
+def read_reply(data: Mapping[str, Any], *, chat: bool = False) -> ServerReply:
+    """Read the JSON of a completion. Raises BadReply if it is something else, or an error."""
+    path = "/chat/completions" if chat else "/completions"
+    try:
+        body = _Body.model_validate(data)
+    except (ValidationError, RecursionError) as error:
+        raise BadReply(
+            f"{path}: {json_evidence(data)} ({_first_problem(error)}); expected an object with "
+            "`choices`. Is this an OpenAI-compatible server?"
+        ) from None
+    choice, usage = body.choices[0], body.usage or _Usage()
+    finish = read_finish(choice.finish_reason)
+    if choice.error or finish is Finish.ERROR:
+        evidence = json_evidence(choice.error or choice.finish_reason)
+        raise BadReply(f"{path}: the server ended the reply with {evidence}; expected an end")
+    if chat and choice.message is None:
+        raise BadReply(f"{path}: {json_evidence(data)}; expected a choice with a `message`")
+    details = usage.prompt_tokens_details or _PromptDetails()
+    return ServerReply(
+        ids=None if chat else _sampled_ids(choice),
+        text=_message_text(choice.message or {}) if chat else (choice.text or ""),
+        message=choice.message,
+        finish=finish,
+        stop_reason=choice.matched_stop if choice.stop_reason is None else choice.stop_reason,
+        model=body.model,
+        prompt_ids=choice.prompt_token_ids,
+        num_prompt_tokens=usage.prompt_tokens,
+        num_cached_tokens=details.cached_tokens or 0,
+        num_completion_tokens=usage.completion_tokens,
+        logprobs=_logprobs_per_token(choice.logprobs or _Logprobs()),
+    )
+
+
+@dataclass(frozen=True)
+class BodyError:
+    """An error in a body that came with status 200."""
+
+    status: int | None
+    """The status that the error names; None: none."""
+    text: str
+
+
+def body_error(data: Mapping[str, Any]) -> BodyError | None:
+    """The error in a body; None if it is none."""
+    error = data.get("error")
+    if not error or data.get("choices"):
+        return None
+    names = ("code", "status", "status_code", "http_code")
+    codes = [error.get(name) for name in names] if isinstance(error, Mapping) else []
+    statuses = [int(code) for code in map(str, codes) if re.fullmatch("[45][0-9][0-9]", code)]
+    return BodyError(statuses[0] if statuses else None, json_evidence(error))
+
+
+def _first_problem(error: ValidationError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    details = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in details["loc"])
+    return as_evidence(f"{where}: {details['msg']}")
+
+
+def _message_text(message: Mapping[str, Any]) -> str:
+    """The text of a chat message, with any delimiters in it."""
+    try:
+        return read_content(message.get("content"))[0] or ""
+    except UnusableValue as error:
+        raise BadReply(f"/chat/completions: {error}; expected a text") from None
+
+
+def _sampled_ids(choice: _Choice) -> tuple[int, ...] | None:
+    if choice.token_ids is not None:
+        return choice.token_ids
+    logprobs = choice.logprobs or _Logprobs()
+    content = [token.id for token in logprobs.content or ()]
+    ids = tuple(id for id in content if id is not None)
+    if ids and len(ids) == len(content):
+        return ids
+    tokens = tuple(token for token in logprobs.tokens or () if isinstance(token, int))
+    return tokens if tokens and len(tokens) == len(logprobs.tokens or ()) else None
+
+
+def _logprobs_per_token(logprobs: _Logprobs) -> tuple[Logprobs, ...]:
+    if logprobs.content:
+        return tuple(
+            {entry.name: entry.logprob for entry in (token, *(token.top_logprobs or ()))}
+            for token in logprobs.content
+        )
+    return tuple(dict(values or {}) for values in logprobs.top_logprobs or ())
 
 
 def end_probability(logprobs: Logprobs, triggers: Mapping[int, str], *, threshold: float) -> float:

@@ -9,20 +9,20 @@ the model's own distribution, before anything was forced (vLLM's default, `raw_l
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-from slowthink.engines.server.client_forcing import PostCompletion
+from slowthink.engines.server.client_forcing import ClientForcing
 from slowthink.engines.server.probe import ServerFeatures
 from slowthink.engines.server.replies import (
     Logprobs,
     ServerReply,
     end_probability,
     end_probability_bounds,
-    read_reply,
     top_token,
 )
-from slowthink.engines.session import Compiler, Job, JobInProgress
+from slowthink.engines.session import Job, JobInProgress
 from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_job
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import ActionKind
@@ -32,12 +32,10 @@ from slowthink.records import Cost
 class ServerForcing:
     """Generates a chain, and the answer after it, in one request."""
 
-    def __init__(
-        self, post: PostCompletion, features: ServerFeatures, compiler: Compiler, *, stop_id: int
-    ) -> None:
-        self._post = post
+    def __init__(self, client: ClientForcing, features: ServerFeatures, *, stop_id: int) -> None:
+        self._client = client
         self._features = features
-        self._compiler = compiler
+        self._compiler = client.compiler
         self._stop_id = stop_id
 
     def check_supported(self, job: Job) -> None:
@@ -70,7 +68,8 @@ class ServerForcing:
         }
         if not job.request.sampling.temperature:
             body |= {"logprobs": self._features.logprobs, "return_tokens_as_token_ids": True}
-        reply = read_reply(await self._post(body))
+        read = functools.partial(self._client.reader.read, sent_ids=ids)
+        reply = await self._client.ask(body, read)
         flow = _replay(compiled, reply, job)
         prefilled = reply.num_prefilled(len(ids))
         state.add_cost(

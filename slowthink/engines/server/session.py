@@ -24,6 +24,7 @@ from typing import Any
 from slowthink.engines.models import tokenizer_fingerprint
 from slowthink.engines.server.base_session import ServerSession
 from slowthink.engines.server.client_forcing import ClientForcing
+from slowthink.engines.server.replies import ReplyReader, vocabulary_size
 from slowthink.engines.server.server_forcing import ServerForcing
 from slowthink.engines.server.tokenizer import ServedTokenizer, folder_fingerprint, local_tokenizer
 from slowthink.engines.server.unsupported import check_supported
@@ -68,8 +69,12 @@ class OpenAISession(ServerSession):
         self._open_tokenizer(name, model.model)
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
         self._features = self._probe_common_features(lambda prober: prober.probe(model))
-        post = functools.partial(self._pool.post, "/completions")
-        self._client = ClientForcing(post, self._features, self.compiler)
+        ask = functools.partial(self._pool.ask, "/completions")
+        replied = self._features.reply_model
+        if replied not in (None, self._features.model):
+            self._notify(f"{self._features.model}: the server's replies name the model {replied}.")
+        reader = ReplyReader(replied, vocabulary_size(self.tokenizer))
+        self._client = ClientForcing(ask, self._features, self.compiler, reader)
         self._forcing: ClientForcing | ServerForcing = self._client
         if self._endpoints.in_flight:
             self._forcing = self._open_server_forcing()
@@ -99,7 +104,7 @@ class OpenAISession(ServerSession):
                     "by `slowthink serve`. Start it so, or set in_flight: false."
                 )
         stop_id = self.tokenizer.eos_token_id
-        return ServerForcing(self._client.post, features, self.compiler, stop_id=stop_id)
+        return ServerForcing(self._client, features, stop_id=stop_id)
 
     def _set_identity(self, name: str, config: EngineConfig) -> None:
         """Set fingerprint, numerics and capabilities."""

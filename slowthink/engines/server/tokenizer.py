@@ -12,10 +12,14 @@ import functools
 import json
 import urllib.request
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from slowthink.data.rows import json_evidence
 from slowthink.engines.models import EMBEDDED, eos_ids, fingerprint, resolve_model
+from slowthink.engines.server.bodies import UnusableBody, json_object, scrub
+from slowthink.engines.server.replies import MAX_ID
 from slowthink.errors import ConfigError, EngineError
 
 _END_TOKENS = (
@@ -23,6 +27,8 @@ _END_TOKENS = (
 )  # fmt: skip
 """Tokens that end a turn in common model families; servers do not report their model's."""
 _TIMEOUT_SECONDS = 60.0
+_MAX_BYTES = 64_000_000
+"""Of a reply."""
 
 
 def local_tokenizer(name: str, revision: str | None) -> tuple[Any, frozenset[int]] | None:
@@ -52,6 +58,13 @@ def folder_fingerprint(name: str) -> str:
     return fingerprint(resolve_model(name)) if is_local else ""
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would take the key to another server."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """None: the redirect is an error."""
+
+
 class ServedTokenizer:
     """The server's tokenizer, with the methods of a transformers tokenizer that slowthink uses.
 
@@ -67,7 +80,8 @@ class ServedTokenizer:
         self._headers = {"Content-Type": "application/json"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._key = key
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
         self.encode = functools.lru_cache(maxsize=4096)(self._encode)
         self._decode_cached = functools.lru_cache(maxsize=4096)(self._decode)
         try:
@@ -108,7 +122,7 @@ class ServedTokenizer:
                 reply = self._post("/apply-template", body)
             except EngineError:
                 reply = self._post("/tokenize", body)
-            return str(reply["prompt"]) if "prompt" in reply else self.decode(reply["tokens"])
+            return str(reply["prompt"]) if "prompt" in reply else self.decode(self._ids(reply))
         except EngineError as error:
             raise ConfigError(
                 f"model `{self.name_or_path}`: the server has no chat template ({error}); "
@@ -121,7 +135,20 @@ class ServedTokenizer:
         body: dict[str, Any] = {"model": self.name_or_path, "prompt": text, "content": text}
         body |= {"add_special_tokens": add_special_tokens, "add_special": False}
         reply = self._post("/tokenize", body | {"parse_special": True})
-        return [int(token) for token in reply["tokens"]]
+        return self._ids(reply)
+
+    def _ids(self, reply: Mapping[str, Any]) -> list[int]:
+        """The ids in a reply, each a number or an object with an `id`. Raises EngineError."""
+        tokens = reply.get("tokens")
+        items = tokens if isinstance(tokens, list) else [None]
+        values = [item.get("id") if isinstance(item, dict) else item for item in items]
+        ids = [value for value in values if type(value) is int and 0 <= value < MAX_ID]
+        if len(ids) < len(values):
+            raise EngineError(
+                f"{self._root}/tokenize: {json_evidence(reply)}; expected `tokens`, a list of ids. "
+                "Name a local tokenizer: --set model=FOLDER_OR_HUB_ID"
+            )
+        return ids
 
     def _decode(self, ids: tuple[int, ...]) -> str:
         if not ids:
@@ -134,15 +161,11 @@ class ServedTokenizer:
         request = urllib.request.Request(self._root + path, data, self._headers)
         try:
             with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
-                reply = json.load(response)
-        except (OSError, ValueError) as error:
+                data = response.read(_MAX_BYTES)
+            reply = json_object(data, secret=self._key)
+        except (OSError, ValueError, HTTPException, UnusableBody) as error:
             raise EngineError(
-                f"{self._root}{path}: {error}; expected the server's tokenizer there. Name a "
-                "local tokenizer: --set model=FOLDER_OR_HUB_ID"
+                f"{self._root}{path}: {scrub(str(error), self._key)[:200]}; expected the server's "
+                "tokenizer there. Name a local tokenizer: --set model=FOLDER_OR_HUB_ID"
             ) from None
-        if not isinstance(reply, dict):
-            raise EngineError(
-                f"{self._root}{path}: {str(reply)[:80]!r}; expected an object. See the server's "
-                "log."
-            )
         return reply
