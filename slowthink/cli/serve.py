@@ -97,7 +97,7 @@ def server_command(
     Raises ConfigError if vLLM or the model is unavailable, or two options contradict each other.
     """
     from slowthink.engines.models import resolve_model
-    from slowthink.engines.vllm.client import LOGITS_PROCESSOR
+    from slowthink.engines.vllm.client import LOGITS_PROCESSOR, MIDDLEWARE
     from slowthink.recipe.loading import parse_recipe
 
     if importlib.util.find_spec("vllm") is None:
@@ -109,6 +109,7 @@ def server_command(
     command = [
         *_server_program(), folder, "--served-model-name", model, "--host", host,
         "--port", str(port), "--dtype", dtype, "--logits-processors", LOGITS_PROCESSOR,
+        "--middleware", MIDDLEWARE,
         *_engine_options(recipe.engine), *vllm_options,
     ]  # fmt: skip
     variables = _environment(dtype)

@@ -20,6 +20,7 @@ from slowthink.errors import EngineError, SlowthinkError, missing_extra
 from slowthink.recipe import EngineConfig, VllmConfig
 
 LOGITS_PROCESSOR = "slowthink.engines.vllm:Forcing"
+MIDDLEWARE = "slowthink.engines.vllm.middleware.RefuseUnforced"
 WORKER_EXTENSION = "slowthink.engines.vllm.Reading"
 _DEFAULT_ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",

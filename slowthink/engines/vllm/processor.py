@@ -363,6 +363,12 @@ def _check_request(
     """Raise ConfigError if the model's tokenizer or context does not allow these arguments."""
     if caller.tokenizer is None:
         return
+    num_given = args.num_cached + args.num_closing
+    if num_prompt is not None and num_given > num_prompt:
+        raise ConfigError(
+            f"slowthink_known: {args.num_cached} and slowthink_closed: {args.num_closing}, but the "
+            f"prompt has {num_prompt} tokens; expected no more. Send the thinking in the prompt."
+        )
     check_fits(
         compile_args(args, _compiler_for(caller), stop_id=read_stop_id(caller)),
         num_prompt=num_prompt if num_prompt is not None else 1,

@@ -11,9 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from slowthink.engines.session import Point
 from slowthink.errors import ConfigError, did_you_mean
@@ -33,6 +40,8 @@ PREFIX = "slowthink_"
 _EVENT_KINDS = (EventKind.WAIT, EventKind.MINIMUM, EventKind.END)
 _NUMBERS_PER_EVENT = 4
 """An event as numbers: position, index in `_EVENT_KINDS`, forced, sampled id or -1."""
+_MAX_ID = 2**24
+"""No vocabulary is larger."""
 _DEFAULT_BUDGET, _DEFAULT_SAMPLING, _DEFAULT_LOOP = Budget(), Sampling(), LoopRule()
 _BUDGET_FIELDS = {
     "cap": "max_thinking_tokens",
@@ -75,12 +84,12 @@ class ForcingArgs:
     """The declared ends among them."""
     num_closing: int = 0
     """Closing tokens after them in the prompt; if any, only the answer is generated."""
-    log: str | None = None
+    log: _Text | None = None
     """The engine stores the request's declared ends under this name."""
 
 
 def _reject_text(value: Any) -> Any:
-    if isinstance(value, str):
+    if isinstance(value, (str, bool)):
         raise ValueError("expected a number")
     return value
 
@@ -94,17 +103,26 @@ def _as_tuple(value: Any) -> Any:
 def _check_event_numbers(value: Any) -> Any:
     if not isinstance(value, (list, tuple)) or len(value) % _NUMBERS_PER_EVENT:
         raise ValueError(f"expected a list of {_NUMBERS_PER_EVENT} numbers for each event")
+    if any(type(number) is not int for number in value):
+        raise ValueError("expected integers")
     if not set(value[1::_NUMBERS_PER_EVENT]) <= set(range(len(_EVENT_KINDS))):
         raise ValueError(f"expected kinds of events from 0 to {len(_EVENT_KINDS) - 1}")
     return value
 
 
+_MAX_NUMBER = 2**31 - 1
+_MAX_TEXT_CHARS = 10_000
+_MAX_TEXTS = 256
+_MIN_TEMPERATURE = 1e-5
+"""Below it, logits overflow; 0 is greedy."""
 _Integer = Annotated[int, BeforeValidator(_reject_text)]
-_Count = Annotated[_Integer, Field(ge=0)]
+_Count = Annotated[_Integer, Field(ge=0, le=_MAX_NUMBER)]
 _Switch = Annotated[_Integer, Field(ge=0, le=1)]
 _Number = Annotated[float, BeforeValidator(_reject_text), Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[_Number, Field(le=1)]
-_Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+_Text = Annotated[str, Field(max_length=_MAX_TEXT_CHARS)]
+"""With a limit, pydantic also refuses lone surrogates."""
+_Texts = Annotated[tuple[_Text, ...], BeforeValidator(_as_tuple), Field(max_length=_MAX_TEXTS)]
 
 
 class RequestArgs(BaseModel):
@@ -118,9 +136,9 @@ class RequestArgs(BaseModel):
         alias_generator=lambda name: PREFIX + name,
     )
 
-    format: str = AUTO
-    start: str = ""
-    end: str | None = None
+    format: _Text = AUTO
+    start: _Text = ""
+    end: _Text | None = None
     """If set, it defines the format, with `start`, `triggers`, `newline` and
     `cue_after_natural_end`."""
     triggers: _Texts = ()
@@ -128,20 +146,20 @@ class RequestArgs(BaseModel):
     cue_after_natural_end: _Switch = 0
     cap: _Count | None = None
     steps: _Count | None = None
-    step_delimiter: str = _DEFAULT_BUDGET.step_delimiter
+    step_delimiter: Annotated[_Text, Field(min_length=1)] = _DEFAULT_BUDGET.step_delimiter
     min: _Count = _DEFAULT_BUDGET.min_thinking_tokens
     waits: _Count = _DEFAULT_BUDGET.waits
     wait_strings: _Texts = _DEFAULT_BUDGET.wait_strings
-    cue: str = _DEFAULT_BUDGET.final_answer_cue or ""
+    cue: _Text = _DEFAULT_BUDGET.final_answer_cue or ""
     """Empty: no cue."""
     end_rule: Literal["drawn", "argmax", "probability"] = "drawn"
     end_probability: _Share = _DEFAULT_BUDGET.end_probability
     answer_tokens: _Count = _DEFAULT_BUDGET.answer_tokens
-    loop_period: Annotated[_Integer, Field(ge=1)] = _DEFAULT_LOOP.max_period
-    loop_repeats: Annotated[_Integer, Field(ge=2)] = _DEFAULT_LOOP.repeats
-    loop_tokens: Annotated[_Integer, Field(ge=1)] = _DEFAULT_LOOP.min_tokens
+    loop_period: Annotated[_Count, Field(ge=1)] = _DEFAULT_LOOP.max_period
+    loop_repeats: Annotated[_Count, Field(ge=2)] = _DEFAULT_LOOP.repeats
+    loop_tokens: Annotated[_Count, Field(ge=1)] = _DEFAULT_LOOP.min_tokens
     temperature: _Number | None = None
-    top_p: _Share = _DEFAULT_SAMPLING.top_p
+    top_p: Annotated[_Share, Field(gt=0)] = _DEFAULT_SAMPLING.top_p
     top_k: _Count = _DEFAULT_SAMPLING.top_k
     min_p: _Share = _DEFAULT_SAMPLING.min_p
     seed: Annotated[_Integer, Field(ge=-(2**63), le=2**63)] | None = None
@@ -151,6 +169,22 @@ class RequestArgs(BaseModel):
     closed: _Count = 0
     events: Annotated[tuple[int, ...], BeforeValidator(_check_event_numbers)] = ()
     log: str | None = None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        """Refuse arguments that have no effect without another, and events that no thinking has."""
+        given = self.model_fields_set
+        own_format = given & {"start", "triggers", "newline", "cue_after_natural_end"}
+        if own_format and self.end is None:
+            raise ValueError(f"{PREFIX}{min(own_format)} has no effect without {PREFIX}end")
+        if self.end is not None and "format" in given:
+            raise ValueError(f"{PREFIX}format and {PREFIX}end; expected either")
+        if given & {"top_p", "top_k", "min_p"} and self.temperature is None:
+            raise ValueError(f"{PREFIX}top_p, top_k and min_p need {PREFIX}temperature")
+        if self.temperature is not None and 0 < self.temperature < _MIN_TEMPERATURE:
+            raise ValueError(f"{PREFIX}temperature: expected 0 or at least {_MIN_TEMPERATURE:g}")
+        _check_events(_events(self.events), num_known=self.known)
+        return self
 
     def to_forcing_args(self) -> ForcingArgs:
         """The arguments as records."""
@@ -202,12 +236,28 @@ def _events(numbers: Sequence[int]) -> tuple[Event, ...]:
     return tuple(events)
 
 
+def _check_events(events: Sequence[Event], *, num_known: int) -> None:
+    """Raise ValueError for events that thinking of this many tokens cannot have."""
+    positions = [event.position for event in events]
+    is_ordered = positions == sorted(positions) and all(0 <= p <= num_known for p in positions)
+    ends = [event.kind is EventKind.END for event in events]
+    counts_fit = all(0 <= event.forced <= num_known for event in events)
+    ids_fit = all(token <= _MAX_ID for event in events for token in event.drawn)
+    if not (is_ordered and counts_fit and ids_fit) or any(ends[:-1]):
+        raise ValueError(
+            f"{PREFIX}events: expected positions in order from 0 to {PREFIX}known ({num_known}), "
+            "and an end only as the last"
+        )
+
+
 def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
     """How the request is forced; None if no name starts with `slowthink_`. Raises ConfigError, a
     ValueError, which vLLM's server answers with 400."""
     values = {name: value for name, value in (extra or {}).items() if name.startswith(PREFIX)}
     if not values:
         return None
+    if any(not name.isascii() for name in values):
+        raise ConfigError("vllm_xargs: a name that is not ASCII; expected a slowthink argument.")
     try:
         args = RequestArgs.model_validate(values)
     except ValidationError as error:
@@ -218,6 +268,9 @@ def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
 def _first_error_message(error: ValidationError) -> str:
     """Message of the first error: the argument, its value and what was expected."""
     details = error.errors(include_url=False)[0]
+    if not details["loc"]:
+        problem = details["msg"].removeprefix("Value error, ")
+        return f"vllm_xargs: {problem}. Change the request's slowthink arguments."
     name = str(details["loc"][0])
     if details["type"] == "extra_forbidden":
         names = [PREFIX + field for field in RequestArgs.model_fields]
@@ -226,7 +279,7 @@ def _first_error_message(error: ValidationError) -> str:
     expected = details["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     expected = re.sub("^expected (?=greater|less)", "expected a number ", expected)
     return (
-        f"vllm_xargs.{name}: {details['input']!r}; {expected}. "
+        f"vllm_xargs.{name}: {details['input']!r:.200}; {expected}. "
         "Change it, or leave it out for the default."
     )
 
@@ -269,7 +322,11 @@ def write_args(
         values["closed"] = closed
     if log:
         values["log"] = log
-    return RequestArgs(**values).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    try:
+        args = RequestArgs(**values)
+    except ValidationError as error:
+        raise ConfigError(_first_error_message(error)) from None
+    return args.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def with_log(arguments: Mapping[str, Any], name: str) -> dict[str, Any]:
