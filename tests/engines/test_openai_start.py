@@ -211,8 +211,10 @@ def test_a_model_without_any_tokenizer_is_refused() -> None:
 # --- chat -----------------------------------------------------------------------------------------
 
 
-def chat_job(session, make_problem, *, format="think-tags", points, question="2 + 2?") -> Job:
-    chat = ChatConfig(format=format)
+def chat_job(
+    session, make_problem, *, format="think-tags", points, question="2 + 2?", chat=None
+) -> Job:
+    chat = chat or ChatConfig(format=format)
     request = Request(
         model=session.fingerprint,
         numerics=session.numerics,

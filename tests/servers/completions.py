@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -100,7 +100,15 @@ class Server:
     counts: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     max_active: int = 0
-    chat_finish: str = "stop"
+    chat_finish: Any = "stop"
+    chat_message: dict[str, Any] | None = None
+    """Replaces the message of a chat reply."""
+    tamper: Callable[[dict[str, Any]], Any] | None = None
+    """Changes a reply: returns another object, or the bytes of a body, or a web.Response."""
+    endless: bytes | None = None
+    """Sent again and again as the body, until the client closes the connection."""
+    models_reply: Any = None
+    """Replaces the list of models."""
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -161,6 +169,8 @@ class Server:
             and request.headers.get("Authorization") != f"Bearer {self.behaviour.key}"
         ):
             return web.json_response({"error": f"bad key {self.behaviour.key}"}, status=401)
+        if self.models_reply is not None:
+            return web.json_response(self.models_reply)
         entry = {"created": int(time.time()), "root": "/toy"}
         if self.behaviour.context:
             entry["max_model_len"] = self.behaviour.context
@@ -211,7 +221,21 @@ class Server:
                 return await getattr(self, f"_{name}")(request, make)
             dice -= share
         self.counts["good"] += 1
-        return web.json_response(make())
+        if self.endless is not None:
+            return await self._stream(request, self.endless)
+        data = make()
+        if self.tamper is not None:
+            data = self.tamper(data)
+        if isinstance(data, bytes):
+            return web.Response(body=data, content_type="application/json")
+        return data if isinstance(data, web.Response) else web.json_response(data)
+
+    async def _stream(self, request: web.Request, piece: bytes) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(piece)
+            self.counts["bytes"] += len(piece)
 
     async def _broken(self, request: web.Request, make: Any) -> web.StreamResponse:
         return web.Response(status=500, text="something broke")
@@ -356,6 +380,7 @@ class Server:
         message: dict[str, Any] = {"role": "assistant", "content": f"It is {len(question)}."}
         if self.behaviour.returns_reasoning:
             message["reasoning_content"] = f"Counting {question!r}."
+        message = self.chat_message or message
         usage = {"prompt_tokens": 9, "completion_tokens": 12}
         return await self._faulty(
             request,

@@ -140,7 +140,7 @@ class ChatSession(ServerSession):
         if self._reply_model is None and reply.model not in (None, self._model):
             self._pool.failure_counts["the reply names the model otherwise"] += 1
         self._reply_model = self._reply_model or reply.model
-        if reply.model != self._reply_model:
+        if reply.model not in (None, self._reply_model):
             raise BadReply(
                 f"the reply names the model {str(reply.model)[:80]!r}; expected "
                 f"{self._reply_model!r}"

@@ -185,7 +185,7 @@ class ReplyReader:
 
         `sent_ids`: the prompt, if it was sent as ids."""
         reply = read_reply(data)
-        if reply.model != self.model:
+        if None not in (reply.model, self.model) and reply.model != self.model:
             raise BadReply(
                 f"the reply names the model {str(reply.model)[:80]!r}; expected {self.model!r}"
             )
