@@ -351,6 +351,12 @@ def test_text_of_a_model_that_closes_its_thinking_elsewhere_was_cut(tmp_path, gr
     assert [v for i, v in enumerate(verdicts) if i != 1] == [Verdict.CORRECT] * 5
 
 
+def test_a_response_may_be_a_list_of_typed_parts(tmp_path) -> None:
+    parts = [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "It is 42"}]
+    (sample,) = read(tmp_path, {"question": QUESTION, "answer": "42", "response": parts}).samples
+    assert (sample.thinking, sample.response) == ("Hm", "It is 42")
+
+
 @pytest.mark.parametrize("column", ["thinking", "reasoning_content", "reasoning"])
 def test_tags_in_a_column_of_thinking_are_taken_off(tmp_path, column) -> None:
     row = sample_of(r"\boxed{42}", **{column: "<think>17 + 25</think>"})

@@ -6,6 +6,7 @@ read_finish("MAX_TOKENS") is Finish.LENGTH
 from __future__ import annotations
 
 import enum
+import re
 
 
 class Finish(enum.Enum):
@@ -28,7 +29,7 @@ _NAMES = {
         "length max_tokens max_length model_length max_output_tokens max_new_tokens limit "
         "max_completion_tokens token_limit context_length context_length_exceeded "
         "model_context_window_exceeded incomplete truncated content_filter content_filtered "
-        "safety recitation refusal blocklist prohibited_content spii sensitive"
+        "repetition safety recitation refusal blocklist prohibited_content spii sensitive"
     ),
     Finish.ERROR: (
         "error abort aborted cancel cancelled canceled timeout failed failure server_error "
@@ -37,11 +38,19 @@ _NAMES = {
     ),
 }
 _BY_NAME = {name: finish for finish, names in _NAMES.items() for name in names.split()}
+_BY_PART = {
+    Finish.ERROR: re.compile("error|fail|abort|timeout|timed_out|cancel|overload|disconnect"),
+    Finish.LENGTH: re.compile("length|limit|max_|_max|truncat|filter|safety|block|prohibit|polic"),
+}
+"""What an unlisted name says by its parts."""
 
 
 def read_finish(reason: object) -> Finish | None:
-    """The end that a reason names; None if the reason is absent or unknown."""
+    """The end that a reason names, in any spelling; None if the reason is absent or unknown."""
     if not isinstance(reason, str):
         return None
-    name = reason.strip().lower().replace("-", "_").replace(" ", "_")
-    return _BY_NAME.get(name.removeprefix("finish_reason_"))
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|[- ]", "_", reason.strip()).lower()
+    name = name.removeprefix("finish_reason_")
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    return next((finish for finish, part in _BY_PART.items() if part.search(name)), None)

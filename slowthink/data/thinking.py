@@ -29,13 +29,17 @@ _FLAGS = frozenset({"on", "off", "yes", "no", "true", "false", "none", "low", "m
 """Values of a field of that name that switch thinking on or off."""
 
 _TAGS = (
-    "think", "thinking", "thought", "thoughts", "reasoning", "seed:think", "longcat_think",
-    "mm:think",
+    "think", "thinking", "thought", "thoughts", "reasoning", "reason", "seed:think", "mm:think",
+    "longcat_think", "antThinking", "scratchpad",
 )  # fmt: skip
 _PAIRS: tuple[tuple[str, str], ...] = (
-    *((rf"<{re.escape(tag)}>", rf"</{re.escape(tag)}>") for tag in _TAGS),
+    *((rf"<(?i:{re.escape(tag)})\s?>", rf"</(?i:{re.escape(tag)})\s?>") for tag in _TAGS),
     (r"\[THINK\]", r"\[/THINK\]"),
-    (r"<｜think｜>", r"<｜/think｜>"),
+    (r"◁think▷", r"◁/think▷"),
+    (r"<\|channel>thought", r"<channel\|>"),
+    (r"<unused94>(?:thought)?", r"<unused95>"),
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
+    (r"<\|begin_of_thinking\|>", r"<\|end_of_thinking\|>"),
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
     (r"<\|im_start\|>\s*think", r"<\|im_start\|>\s*answer"),
@@ -60,7 +64,7 @@ _HEADER = re.compile(
 )
 """Marks of an assistant's turn before its text."""
 _END_MARK = re.compile(
-    r"(?:</s>|<eos>|<end_of_turn>|\[EOS\]|<｜end▁of▁sentence｜>|<seed:eos>|<\[?end_of_turn\]?>"
+    r"(?:</s>|<eos>|<end_of_turn>|<turn\|>|\[EOS\]|<｜end▁of▁sentence｜>|<seed:eos>|<\[?end_of_turn\]?>"
     r"|<\|(?:im_end|eot_id|eom_id|eot|eos|end|endoftext|end_of_text|end_of_turn|end_of_sentence"
     r"|endofassistant|return|user|observation|END_OF_TURN_TOKEN|END_RESPONSE)\|>"
     r"|<\|im_start\|>(?:user)?)\Z"

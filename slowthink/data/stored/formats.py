@@ -67,6 +67,9 @@ def _read_plain(values: Values) -> list[StoredSample]:
     question, choices = columns.read_question(values), read_choices(values)
     name = filled_column(values, (*columns.RESPONSE, *columns.RESPONSES)) or "response"
     value = values[name]
+    if isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
+        value, thinking = read_content(value)  # the typed parts of one response
+        values = {**values, "thinking": thinking} if thinking else values
     texts = list(text_list(value, name)) if isinstance(value, list) else [text_value(value, name)]
     if not texts:
         raise UnusableValue(f"`{name}` is empty")
@@ -233,7 +236,10 @@ def _prompt(value: Any) -> str | None:
 
 def _last_user_message(messages: Any) -> str | None:
     users = [m for m in messages if isinstance(m, Mapping) and m.get("role") == "user"]
-    return read_content(users[-1].get("content"))[0] if users else None
+    content = users[-1].get("content") if users else None
+    if isinstance(content, list):  # an image is no part of the text
+        content = [part for part in content if _mapping(part).get("type") == "text"]
+    return read_content(content)[0]
 
 
 def _question(doc: Values, prompt: str | None) -> str:
