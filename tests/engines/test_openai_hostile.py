@@ -64,6 +64,7 @@ LIES: dict[str, Callable[[Reply], Any]] = {
     "ids as object": choice_with(token_ids={"a": 1}),
     "text as number": choice_with(text=5),
     "text as list": choice_with(text=["a"]),
+    "lone surrogate": choice_with(text="\ud800"),
     "deep choice": choice_with(text=DEEP),
     "other prompt": lambda r: choice_with(
         prompt_token_ids=[9] * len(r["choices"][0]["prompt_token_ids"])
@@ -350,6 +351,18 @@ def test_the_end_of_a_chat_reply_has_many_names(chat, make_problem, finish, end)
     server.chat_message, server.chat_finish = {"content": R, "reasoning": T}, finish
     job = chat_job(session, make_problem, points=(Point(1000, forced=False),))
     assert next(generate(session, [job])).answers[0].end_reason is end
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"content": "\ud800"}, {"content": "a", "reasoning": "\ud800"}, {"content": 5}, {"content": [7]},
+     {"content": [{"type": "image_url", "image_url": "x"}]}, {"content": {"type": {}}}],
+)  # fmt: skip
+def test_a_chat_message_that_is_no_text_is_an_error(chat, make_problem, message) -> None:
+    server, session = chat
+    server.chat_message, server.chat_finish = message, "stop"
+    job = chat_job(session, make_problem, points=(Point(1000, forced=False),))
+    assert "an unusable reply" in str(next(generate(session, [job])).error)
 
 
 @pytest.mark.parametrize("finish", ["error", "abort"])

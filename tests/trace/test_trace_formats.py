@@ -253,7 +253,9 @@ def test_what_cannot_be_split_is_refused(row: dict[str, Any], reason: str) -> No
 
 def test_several_ends_and_unread_keys_are_noted() -> None:
     text = f"<think>\nEnd by </think> only.\n{CHAIN}\n</think>\n{REPLY}"
-    chain = CHAIN_FORMATS["messages"].read(messages_with(content=text, internal_monologue=CHAIN * 2))
+    chain = CHAIN_FORMATS["messages"].read(
+        messages_with(content=text, internal_monologue=CHAIN * 2)
+    )
     assert chain.thinking == f"End by </think> only.\n{CHAIN}"
     assert chain.notes == (
         "2 times </think>; the thinking ends at the last",

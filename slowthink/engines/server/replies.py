@@ -60,13 +60,15 @@ class _Form(BaseModel):
 
 _Id = Annotated[int, Field(strict=True, ge=0, le=MAX_ID)]
 _Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
+_Text = Annotated[str, Field(max_length=2**31)]
+"""With a limit, pydantic also refuses lone surrogates, which no tokenizer takes."""
 _Logprob = Annotated[float, Field(le=_MAX_LOGPROB)]
-_Token = Annotated[_Id | str, BeforeValidator(_id_of_text)]
+_Token = Annotated[_Id | _Text, BeforeValidator(_id_of_text)]
 
 
 class _TopLogprob(_Form):
     id: _Id | None = None
-    token: str | None = None
+    token: _Text | None = None
     logprob: _Logprob
 
     @property
@@ -95,19 +97,19 @@ class _Usage(_Form):
 
 
 class _Choice(_Form):
-    text: str | None = None
+    text: _Text | None = None
     message: dict[str, Any] | None = None
     token_ids: tuple[_Id, ...] | None = None
     prompt_token_ids: tuple[_Id, ...] | None = None
     finish_reason: Any = None
-    stop_reason: _Id | str | None = None
-    matched_stop: _Id | str | None = None
+    stop_reason: _Id | _Text | None = None
+    matched_stop: _Id | _Text | None = None
     logprobs: _Logprobs | None = None
     error: Any = None
 
 
 class _Body(_Form):
-    model: str | None = None
+    model: _Text | None = None
     choices: tuple[_Choice, ...] = Field(min_length=1)
     usage: _Usage | None = None
 
