@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -234,7 +236,7 @@ def test_a_damaged_embedded_file_is_reported(tmp_path) -> None:
 def test_packed_weights_give_the_same_logits(smollm, dtype) -> None:
     """The same bits in bfloat16; in float32, oneDNN sums in another order than torch's product."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from slowthink.engines.models import resolve_model
     from slowthink.engines.transformers.packed_linear import PackedLinear, can_pack, pack
@@ -243,7 +245,9 @@ def test_packed_weights_give_the_same_logits(smollm, dtype) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     if not can_pack(model):
         pytest.skip(f"no {dtype} on this processor")
-    batches = [torch.arange(rows * 7).reshape(rows, 7) * 131 % 49_000 for rows in (1, 5, 40)]
+    # A text: on random ids the model multiplies any rounding by a hundred.
+    ids = AutoTokenizer.from_pretrained(folder)(Path(__file__).read_text("utf-8"))["input_ids"]
+    batches = [torch.tensor(ids[: rows * 7]).reshape(rows, 7) for rows in (1, 5, 40)]
     with torch.inference_mode():
         before = [model(ids).logits for ids in batches]
         pack(model)
