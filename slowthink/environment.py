@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,34 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() if result.returncode == 0 else None
+
+
+# --- child processes ------------------------------------------------------------------------------
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Command that runs a module in a new interpreter, which imports nothing from the working
+    folder; to be run in `python_environment`."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def python_environment() -> dict[str, str]:
+    """Environment in which no interpreter, also a child of a library, imports from the working
+    folder: a file `signal.py` that lies there is data, not code.
+
+    PYTHONPATH keeps absolute folders; an empty entry would be the working folder.
+    """
+    folders = [*filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    root = str(Path(slowthink.__file__).resolve().parents[1])
+    is_installed = Path(root).name in ("site-packages", "dist-packages")
+    if not is_installed and root not in folders:
+        folders.append(root)  # the checkout that this process runs
+    path = {"PYTHONPATH": os.pathsep.join(folders)} if folders else {}
+    others = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return others | path | {"PYTHONSAFEPATH": "1"}
+
+
+# --- the machine ----------------------------------------------------------------------------------
 
 
 def machine() -> dict[str, str | int]:

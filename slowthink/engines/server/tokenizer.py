@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.data.rows import json_evidence
-from slowthink.engines.models import EMBEDDED, eos_ids, fingerprint, resolve_model
+from slowthink.engines.models import EMBEDDED, eos_ids, fingerprint, from_folder, resolve_model
 from slowthink.engines.server.bodies import UnusableBody, json_object, scrub
 from slowthink.engines.server.replies import MAX_ID
 from slowthink.errors import ConfigError, EngineError
@@ -41,7 +41,7 @@ def local_tokenizer(name: str, revision: str | None) -> tuple[Any, frozenset[int
     is_local = name == EMBEDDED or Path(name).exists()
     path = str(resolve_model(name)) if is_local else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        tokenizer = from_folder(AutoTokenizer, path, revision=revision)
     except Exception:  # transformers and the hub client raise many kinds of errors
         return None
     configured = None

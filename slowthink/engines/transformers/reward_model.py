@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowthink.engines.models import tokenizer_fingerprint
+from slowthink.engines.models import from_folder, tokenizer_fingerprint
 from slowthink.engines.transformers.session import import_transformers, pick_device
 from slowthink.errors import ConfigError
 from slowthink.forcing.prompts import prompt_ids, user_message
@@ -202,9 +202,12 @@ def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
         )
     task = "Token" if is_token_classifier else "Sequence"
     auto_class = getattr(library, f"AutoModelFor{task}Classification")
-    model = auto_class.from_pretrained(folder, dtype=getattr(torch, config.dtype))
+    trust = config.trust_remote_code
+    model = from_folder(
+        auto_class, folder, trust_remote_code=trust, dtype=getattr(torch, config.dtype)
+    )
     model = model.to(pick_device(config.device)).eval()
-    return model, library.AutoTokenizer.from_pretrained(folder)
+    return model, from_folder(library.AutoTokenizer, folder, trust_remote_code=trust)
 
 
 def build_untrained(folder: Path, config: EngineConfig, *, num_layers: int) -> Any:
@@ -215,19 +218,21 @@ def build_untrained(folder: Path, config: EngineConfig, *, num_layers: int) -> A
     library = import_transformers()
     import torch
 
-    model_config = library.AutoConfig.from_pretrained(folder)
+    trust = config.trust_remote_code
+    model_config = from_folder(library.AutoConfig, folder, trust_remote_code=trust)
     model_config.num_hidden_layers = num_layers
     model_config.num_labels = 1
     if getattr(model_config, "layer_types", None):
         model_config.layer_types = model_config.layer_types[:num_layers]
     if model_config.pad_token_id is None:
-        tokenizer = library.AutoTokenizer.from_pretrained(folder)
+        tokenizer = from_folder(library.AutoTokenizer, folder, trust_remote_code=trust)
         model_config.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
     library.utils.logging.set_verbosity_error()  # no list of dropped layers and the new head
     try:
-        model = library.AutoModelForSequenceClassification.from_pretrained(
-            folder, config=model_config, dtype=getattr(torch, config.dtype)
-        )
+        model = from_folder(
+            library.AutoModelForSequenceClassification, folder, trust_remote_code=trust,
+            config=model_config, dtype=getattr(torch, config.dtype),
+        )  # fmt: skip
     except ValueError as error:
         raise ConfigError(
             f"{folder}: transformers has no sequence-classification class for "

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowthink.engines.models import eos_ids, fingerprint, resolve_model
+from slowthink.engines.models import eos_ids, fingerprint, from_folder, resolve_model
 from slowthink.engines.session import (
     CHECKPOINT_SECONDS,
     Capabilities,
@@ -59,7 +59,9 @@ class TransformersSession:
         folder = resolve_model(name, revision, notify=notify)
         model = _load(library, folder, config)
         _notify_of_idle_cards(model.device, notify)
-        self.tokenizer = library.AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = from_folder(
+            library.AutoTokenizer, folder, trust_remote_code=config.trust_remote_code
+        )
         self._decoder = Decoder(model, model.device)
         self._batch_size, self._batch_tokens = config.batch_size, config.batch_tokens
         self.fingerprint = fingerprint(folder)
@@ -175,9 +177,10 @@ def _load(library: Any, folder: Path, config: EngineConfig) -> Any:
     from slowthink.engines.transformers.kv_cache import ATTENTION
     from slowthink.engines.transformers.packed_linear import pack
 
-    model = library.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION
-    )
+    model = from_folder(
+        library.AutoModelForCausalLM, folder, trust_remote_code=config.trust_remote_code,
+        dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION,
+    )  # fmt: skip
     device = pick_device(config.device)
     try:
         model = model.to(device).eval()

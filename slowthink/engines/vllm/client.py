@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from slowthink.engines.models import eos_ids
+from slowthink.engines.models import eos_ids, needs_code, untrusted_code
 from slowthink.errors import EngineError, SlowthinkError, missing_extra
 from slowthink.recipe import EngineConfig, VllmConfig
 
@@ -117,6 +117,8 @@ def open_engine(folder: Path, config: EngineConfig) -> Engine:
     except SlowthinkError:
         raise
     except (ValueError, RuntimeError) as error:  # vLLM's, torch's out-of-memory error among them
+        if needs_code(error):
+            raise untrusted_code(folder) from None
         raise EngineError(
             f"engine.kind: vllm: vLLM did not start: {error}\nExpected it to, with the settings "
             "above. If memory is short, lower engine.max_context (vLLM's max_model_len), "
@@ -131,6 +133,7 @@ def _arguments(folder: Path, config: EngineConfig) -> dict[str, Any]:
     options = config.vllm
     arguments: dict[str, Any] = {
         "model": str(folder),
+        "trust_remote_code": config.trust_remote_code,
         "dtype": config.dtype,
         "max_model_len": config.max_context or _FIT_CONTEXT,
         "logits_processors": [LOGITS_PROCESSOR],

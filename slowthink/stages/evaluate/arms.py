@@ -74,7 +74,10 @@ def _stored_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
     stored = read_stored(arm.samples, setting=f"evaluate.arms: {arm.name}")
     if arm.samples_model is not None:
         stored = select_model(stored, model=arm.samples_model)
-    tokenizer = load_tokenizer(stage.recipe.model, stage.recipe.revision)
+    recipe = stage.recipe
+    tokenizer = load_tokenizer(
+        recipe.model, recipe.revision, trust_remote_code=recipe.engine.trust_remote_code
+    )
     rows: list[EvaluationRow] = []
     unmatched: Counter[Dropped] = Counter()
     for problem_set in context.sets:

@@ -93,7 +93,9 @@ def _to_traces(graded: Sequence[checks.GradedChain], recipe: Recipe) -> list[Tra
     """Traces with their tokens counted by the recipe's tokenizer."""
     from slowthink.engines.models import load_tokenizer, tokenizer_fingerprint
 
-    tokenizer = load_tokenizer(recipe.model, recipe.revision)
+    tokenizer = load_tokenizer(
+        recipe.model, recipe.revision, trust_remote_code=recipe.engine.trust_remote_code
+    )
     fingerprint = tokenizer_fingerprint(tokenizer)
     return [
         Trace(

@@ -40,9 +40,12 @@ def run(context: StageContext) -> StageResult:
     from slowthink.stages.train.model import context_length
 
     config: TrainConfig = context.config
-    source = resolve_model(context.recipe.model, context.recipe.revision, notify=context.notify)
-    tokenizer = load_tokenizer(context.recipe.model, context.recipe.revision)
-    all_examples = tokenize_traces(context.load(Trace, "select"), tokenizer, context.recipe)
+    recipe = context.recipe
+    source = resolve_model(recipe.model, recipe.revision, notify=context.notify)
+    tokenizer = load_tokenizer(
+        recipe.model, recipe.revision, trust_remote_code=recipe.engine.trust_remote_code
+    )
+    all_examples = tokenize_traces(context.load(Trace, "select"), tokenizer, recipe)
     examples, dropped = drop_too_long(all_examples, config, max_context=context_length(source))
     context.notify(_start_message(examples, config, num_dropped=len(dropped)))
     tuned = _fine_tune(context, source, tokenizer, examples)
@@ -96,6 +99,7 @@ def _fine_tune(
         source, tokenizer, examples, context.config,
         work=context.work_folder, seed=item_seed(context.recipe.seed, "train"),
         notify=context.notify, progress=context.progress,
+        trust_remote_code=context.recipe.engine.trust_remote_code,
     )  # fmt: skip
     save_for_serving(tuned.model, tokenizer, context.folder / "model", source=source)
     return tuned

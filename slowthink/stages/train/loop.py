@@ -53,6 +53,7 @@ def fine_tune(
     seed: int,
     notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    trust_remote_code: bool = False,
 ) -> FineTuned:
     """Train the model in `source` on the examples, from the last checkpoint in `work` if any.
 
@@ -63,7 +64,7 @@ def fine_tune(
     quiet_libraries()
     lengths = [example.num_tokens for example in examples]
     schedule = make_schedule(lengths, config, seed=seed, num_devices=world_size())
-    model = load_for_training(source, config, seed=seed)
+    model = load_for_training(source, config, seed=seed, trust_remote_code=trust_remote_code)
     trainer = make_trainer(
         model, tokenizer, examples, config,
         schedule=schedule, work=work, seed=seed, progress=progress,

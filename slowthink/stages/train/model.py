@@ -13,21 +13,29 @@ from typing import Any
 
 import torch
 
+from slowthink.engines.models import from_folder
 from slowthink.recipe import LoraConfig, TrainConfig
 from slowthink.stages.train.attention import attention_name
 from slowthink.stages.train.precision import Precision, choose_precision
 
 
 def load_for_training(
-    folder: Path, config: TrainConfig, *, seed: int, precision: Precision | None = None
+    folder: Path,
+    config: TrainConfig,
+    *,
+    seed: int,
+    precision: Precision | None = None,
+    trust_remote_code: bool = False,
 ) -> Any:
     """Load the model with attention for packed rows. `precision` defaults to `choose_precision`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
-    model_config = AutoConfig.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(
+    model_config = from_folder(AutoConfig, folder, trust_remote_code=trust_remote_code)
+    model = from_folder(
+        AutoModelForCausalLM,
         folder,
+        trust_remote_code=trust_remote_code,
         dtype=(precision or choose_precision(config)).weights,
         attn_implementation=attention_name(model_config.get_text_config(), device_type),
     )
