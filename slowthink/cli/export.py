@@ -69,7 +69,7 @@ def export_run(run: str | Path, out: str | Path) -> dict[str, Any]:
     Returns `out`, `num_samples` and `files` (path, arm, benchmark, protocol, num_problems,
     num_samples). Raises DataError if the run is not evaluated, or a file exists already.
     """
-    from slowthink.pipeline.run_folder import write_atomic
+    from slowthink.serialise import write_atomic
 
     root, target = Path(run), Path(out)
     rows = read_records(root / "evaluate", EvaluationRow)

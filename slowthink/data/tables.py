@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from slowthink.data.manifests import check_table
 from slowthink.errors import DataError
 from slowthink.serialise import arrow_schema, from_plain, plain
 
@@ -55,11 +56,15 @@ def read_records(path: Path, cls: type[R]) -> list[R]:
             f"{path}: no such file; expected a table of {cls.__name__} rows. "
             "Name a Parquet or JSONL file, or a stage's folder such as runs/quickstart/pool."
         )
+    if path.is_dir():
+        check_table(path)
     try:
         return [from_plain(cls, row) for row in _read_rows(table)]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
+        problem = f"{type(error).__name__}: {str(error)[:200]}"
         raise DataError(
-            f"{table}: rows are not {cls.__name__} rows ({type(error).__name__}: {error})."
+            f"{table}: cannot be read as {cls.__name__} rows ({problem}); expected a complete "
+            "Parquet or JSONL file with their columns. Write it again, or name another."
         ) from error
 
 

@@ -7,7 +7,6 @@ StageResult, and `plan(recipe)`, which estimates rows and tokens without reading
 from __future__ import annotations
 
 import importlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from slowthink.data.manifests import read_manifest as read_manifest
 from slowthink.data.tables import read_records
 from slowthink.errors import ConfigError
 from slowthink.recipe import Recipe
@@ -122,12 +122,6 @@ class StageContext:
 def stage_module(stage: str) -> Any:
     """The stage's package: `STAGE_VERSION`, `run(context)`, `plan(recipe)`."""
     return importlib.import_module(f"slowthink.stages.{stage}")
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Manifest of a finished stage, from the stage's folder."""
-    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text("utf-8"))
-    return manifest
 
 
 def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:

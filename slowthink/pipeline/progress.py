@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
 
 from slowthink.recipe import STAGES
+from slowthink.serialise import printable
 
 LINE_INTERVAL_SECONDS = 15
 
@@ -33,7 +35,7 @@ class ProgressReporter:
         """Print one message."""
         if not self.quiet:
             self._close_bar()
-            print(text, file=sys.stderr, flush=True)
+            _print(text)
 
     def report_start(self, stage: str) -> None:
         """Report that a stage starts."""
@@ -66,7 +68,7 @@ class ProgressReporter:
             if done > start_done:
                 seconds = (now - start_time) * (total - done) / (done - start_done)
                 estimate = f", about {seconds:.0f} s left"
-            print(f"      {done}/{total}{estimate}", file=sys.stderr, flush=True)
+            _print(f"      {done}/{total}{estimate}")
 
     def _draw_bar(self, done: int, total: int) -> None:
         from rich.console import Console
@@ -87,3 +89,9 @@ class ProgressReporter:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _print(text: str) -> None:
+    """Print on stderr, if that can still be written: a run does not end with its terminal."""
+    with contextlib.suppress(OSError, ValueError):
+        print(printable(text), file=sys.stderr, flush=True)

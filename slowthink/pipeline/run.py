@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.data.tables import missing_stage
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline.contract import read_manifest, stage_module
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.resolve import resolve_run
 from slowthink.pipeline.run_folder import (
     RunLog,
+    StageStatus,
     execute,
     locked,
     make_context,
@@ -28,7 +29,7 @@ from slowthink.pipeline.run_folder import (
 )
 from slowthink.pipeline.stage_process import StageServer, run_stage, shared_imports
 from slowthink.recipe import STAGES, Recipe
-from slowthink.recipe.models import model_loading_settings
+from slowthink.recipe.models import code_that_runs, model_loading_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +58,15 @@ def run_recipe(
     """
     reporter = reporter or ProgressReporter()
     selected = [stage for stage in recipe.stages() if stages is None or stage in stages]
-    log = RunLog(root)
     runs = []
     with locked(root) as lock_fd:
+        log = RunLog(root)
         resolved = resolve_run(recipe, root)
         recipe = resolved.recipe
         if resolved.choices:
             reporter.notify(f"auto: {resolved.text}")
+        for notice in code_that_runs(recipe):
+            reporter.notify(f"note: {notice}")
         _check_finished(recipe, root, selected, update=update)
         log.record_choices(resolved.to_json())
         write_recipe(recipe, root)
@@ -109,12 +112,19 @@ def regrade(
 
 
 def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str], *, update: bool) -> None:
-    """Raise ConfigError for folders made with other settings, or supersede them if `update`."""
+    """Raise ConfigError for folders made with other settings, DataError for damaged ones; or
+    supersede them if `update`."""
     for stage in stages:
-        status = stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
+        keep = not update and stage != "report"  # a report is cheap and is always written again
+        try:
+            status = stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
+        except DataError:
+            if keep:
+                raise
+            status = StageStatus(done=False, changed=("damaged",))
         if not status.changed:
             continue
-        if not update and stage != "report":  # a report is cheap and is always written again
+        if keep:
             changes = "\n".join(f"  {change}" for change in status.changed)
             raise ConfigError(
                 f"{root / stage}: was made with other settings:\n{changes}\n"

@@ -11,7 +11,10 @@
         manifest.json      settings, inputs, counts, funnel, facts, versions
       STAGE.partial/       output of a stage that is running
       work/STAGE/          checkpoints of an unfinished stage
-      superseded/          folders that --update replaced; nothing is deleted
+      superseded/          folders that --update replaced, and an edited recipe
+
+A folder that has none of these, but other files, is refused: nothing that slowthink did not write
+is overwritten or deleted. The digests of a stage's files, in its manifest, are checked on use.
 
 A stage writes into `STAGE.partial/`, which is renamed when complete, so a folder named after a
 stage is always complete. Rows are sorted by id: the same decisions give the same bytes.
@@ -34,20 +37,27 @@ from typing import Any
 
 import yaml
 
+from slowthink.data.manifests import check_files, file_digests, output_digest, read_manifest
 from slowthink.data.tables import write_records
 from slowthink.environment import versions
-from slowthink.errors import ConfigError, EngineError
+from slowthink.errors import ConfigError, DataError, EngineError
 from slowthink.pipeline.contract import (
     StageContext,
     StageResult,
-    read_manifest,
     stage_inputs,
     stage_settings,
 )
-from slowthink.recipe import Recipe
+from slowthink.recipe import STAGES, Recipe
 from slowthink.recipe.saved import parse_saved
 from slowthink.records import Dropped
-from slowthink.serialise import digest, file_sha256, plain
+from slowthink.serialise import file_sha256, load_yaml, move_folder, plain, sync, write_atomic
+
+NEUTRAL_FILES = frozenset(
+    {"run.lock", *(f"ledger.sqlite{end}" for end in ("", ".lock", "-wal", "-shm", "-journal"))}
+)
+"""Files with which a folder still counts as empty: a lock, and a ledger copied there for reuse."""
+OWN_FOLDER = ".made-by-slowthink"
+"""A file in the folders that hold unfinished work, which are removed when it is finished."""
 
 # --- files of a run -------------------------------------------------------------------------------
 
@@ -56,10 +66,16 @@ from slowthink.serialise import digest, file_sha256, plain
 def locked(root: Path) -> Iterator[int]:
     """Lock the run folder, since two processes in one folder would overwrite each other's work.
 
-    Yields the lock's file descriptor. Raises EngineError if another process holds the lock.
+    Makes the folder. Yields the lock's file descriptor. Raises ConfigError if the folder is
+    somebody else's, EngineError if another process holds the lock or the folder is not writable.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "run.lock").open("a") as file:
+    check_run_folder(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = (root / "run.lock").open("a")
+    except OSError as error:
+        raise folder_error(root, error) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -67,13 +83,69 @@ def locked(root: Path) -> Iterator[int]:
                 f"{root}: another slowthink process is using this run folder. "
                 "Wait until it ends, or choose another --out."
             ) from None
+        RunLog(root).mark()
         yield file.fileno()
 
 
+def check_run_folder(root: Path) -> None:
+    """Raise ConfigError unless a run may write here: the folder is absent, empty, or a run's."""
+    try:
+        names = sorted(path.name for path in root.iterdir()) if root.exists() else []
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{str(root)[:200]}: {getattr(error, 'strerror', None) or error}; expected a folder "
+            "for the run, or a new name. Choose another: --out DIR"
+        ) from None
+    others = [name for name in names if name not in NEUTRAL_FILES]
+    if others and not is_run_folder(root):
+        shown = ", ".join(f"`{name}`" for name in others[:3]) + ("…" if len(others) > 3 else "")
+        raise ConfigError(
+            f"{root}: has files that no run of slowthink wrote ({shown}); expected a new or empty "
+            "folder, or that of an earlier run. Choose another: --out DIR"
+        )
+
+
+def is_run_folder(root: Path) -> bool:
+    """Whether slowthink made this folder: by `run.json`, or by its recipe and a stage's manifest,
+    as runs of older versions have them."""
+    stages = (root / stage / "manifest.json" for stage in STAGES)
+    return _is_run_log(_read_json(root / "run.json")) or (
+        (root / "recipe.yaml").is_file() and any(path.is_file() for path in stages)
+    )
+
+
+def folder_error(folder: Path, error: OSError) -> EngineError:
+    """The error for a folder of a run that cannot be written."""
+    return EngineError(
+        f"{folder}: {error.strerror or error}; expected a folder that can be written. Nothing "
+        "finished is lost. Free disk space, make the folder writable or choose another --out, "
+        "then run the same command again."
+    )
+
+
 def write_recipe(recipe: Recipe, root: Path) -> None:
-    """Write all settings into `recipe.yaml`."""
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_atomic(root / "recipe.yaml", text)
+    """Write all settings into `recipe.yaml`; one that somebody edited moves to `superseded/`."""
+    path = root / "recipe.yaml"
+    text = _recipe_text(recipe.model_dump(mode="json"))
+    if path.exists() and path.read_bytes() != text.encode():
+        if _is_edited(path):
+            set_aside(root, path)
+        write_atomic(path, text)
+    elif not path.exists():
+        write_atomic(path, text)
+
+
+def _is_edited(path: Path) -> bool:
+    """Whether a recipe has comments, or another form than ours."""
+    try:
+        text = path.read_text("utf-8")
+        return _recipe_text(load_yaml(text)) != text
+    except (ValueError, yaml.YAMLError):
+        return True
+
+
+def _recipe_text(settings: Any) -> str:
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 class RunLog:
@@ -83,9 +155,22 @@ class RunLog:
     def __init__(self, root: Path) -> None:
         self._path = root / "run.json"
         self._started = time.monotonic()
-        saved = json.loads(self._path.read_text()) if self._path.exists() else {}
-        self._data: dict[str, Any] = {"wall_seconds": 0.0, "seconds": {}, **saved}
+        self._data: dict[str, Any] = {"wall_seconds": 0.0, "seconds": {}}
+        if self._path.exists():
+            saved = _read_json(self._path)
+            if not _is_run_log(saved):
+                raise DataError(
+                    f"{self._path}: is damaged; expected JSON with `wall_seconds` and `seconds`, "
+                    "as slowthink wrote it. It has only times: move it away, then run the same "
+                    "command again."
+                )
+            self._data |= saved
         self._seconds_before = self._data["wall_seconds"]
+
+    def mark(self) -> None:
+        """Write the file unless it is there: it marks the folder as a run's."""
+        if not self._path.exists():
+            self._write()
 
     def record_choices(self, choices: Mapping[str, Any]) -> None:
         """Write the choices for `auto` settings, by setting."""
@@ -103,26 +188,41 @@ class RunLog:
         write_atomic(self._path, json.dumps(self._data, indent=1, ensure_ascii=False))
 
 
+def _read_json(path: Path) -> Any:
+    """The file's data; None if it is absent or damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _is_run_log(data: Any) -> bool:
+    """Whether this is the data of a `run.json`."""
+    if not isinstance(data, dict) or not isinstance(data.get("seconds"), dict):
+        return False
+    return type(data.get("wall_seconds")) in (int, float) and isinstance(data.get("auto", {}), dict)
+
+
 def supersede(root: Path, stage: str) -> None:
     """Move a stage's folder, and its unfinished work, to `superseded/`; nothing is deleted."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
     for folder in (root / stage, root / "work" / stage):
-        if not folder.exists():
-            continue
-        name = f"{folder.relative_to(root).as_posix().replace('/', '-')}-{stamp}"
-        target, num_tries = root / "superseded" / name, 0
-        target.parent.mkdir(parents=True, exist_ok=True)
-        while target.exists():
-            num_tries += 1
-            target = target.with_name(f"{name}~{num_tries}")
-        folder.rename(target)
+        set_aside(root, folder)
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write the whole file, or leave the old one unchanged."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def set_aside(root: Path, path: Path) -> None:
+    """Move a file or folder of a run, if it is there, to `superseded/`, under a new name."""
+    if not os.path.lexists(path):
+        return
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{path.relative_to(root).as_posix().replace('/', '-')}-{stamp}"
+    target, num_tries = root / "superseded" / name, 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    while os.path.lexists(target):
+        num_tries += 1
+        target = target.with_name(f"{name}~{num_tries}")
+    path.rename(target)
+    sync(target.parent)
+    sync(path.parent)
 
 
 # --- whether a stage's folder can be reused -------------------------------------------------------
@@ -138,7 +238,7 @@ class StageStatus:
 
 
 def stage_status(recipe: Recipe, root: Path, stage: str, *, version: int) -> StageStatus:
-    """Compare a stage's finished folder with the recipe."""
+    """Compare a stage's finished folder with the recipe. Raises DataError if it is damaged."""
     folder = root / stage
     if not (folder / "manifest.json").exists():
         return StageStatus(done=False)
@@ -151,6 +251,8 @@ def stage_status(recipe: Recipe, root: Path, stage: str, *, version: int) -> Sta
     changed += changed_settings(
         manifest["inputs"], input_digests(recipe, root, stage), prefix="inputs"
     )
+    if not changed:
+        check_files(folder)
     return StageStatus(done=not changed, changed=tuple(changed))
 
 
@@ -221,13 +323,30 @@ def make_context(
 ) -> StageContext:
     """The context of one attempt at a stage, with an empty output folder."""
     folder, work_folder = root / f"{stage}.partial", root / "work" / stage
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    work_folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _remove(folder)
+        set_aside(root, folder)  # somebody else's
+        _make(folder)
+        if not work_folder.is_dir():
+            _make(work_folder)
+    except OSError as error:
+        raise folder_error(root, error) from None
     return StageContext(
         stage=stage, recipe=recipe, root=root, folder=folder, work_folder=work_folder,
         inputs=stage_inputs(recipe, root, stage), notify=notify, progress=progress,
     )  # fmt: skip
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that `_remove` may remove."""
+    folder.mkdir(parents=True)
+    (folder / OWN_FOLDER).touch()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with its files if `_make` made it; nothing else."""
+    if (folder / OWN_FOLDER).is_file() and not folder.is_symlink():
+        shutil.rmtree(folder)
 
 
 def execute(
@@ -235,24 +354,24 @@ def execute(
 ) -> dict[str, Any]:
     """Run a stage, write its folder and return the manifest. The folder is complete or absent.
 
-    Raises EngineError if the disk is full; finished stages stay.
+    Raises DataError if the files of an earlier stage are damaged, EngineError if the disk is full;
+    finished stages stay.
     """
     started = time.monotonic()
+    for folder in context.inputs.values():
+        if (folder / "manifest.json").exists():
+            check_files(folder)
     try:
         result = run(context)
         manifest = _write_result(
             context, result, version=version, seconds=time.monotonic() - started
         )
+        target = context.root / context.stage
+        set_aside(context.root, target)  # the old folder stays until the new one is complete
+        move_folder(context.folder, target)
+        _remove(context.work_folder)
     except OSError as error:
-        raise EngineError(
-            f"{context.folder}: {error.strerror or error}. Nothing finished is lost. "
-            "Free disk space or make the folder writable, then run the same command again."
-        ) from error
-    target = context.root / context.stage
-    if target.exists():  # the old folder stays until the new one is complete
-        supersede(context.root, context.stage)
-    os.replace(context.folder, target)
-    shutil.rmtree(context.work_folder, ignore_errors=True)
+        raise folder_error(context.folder, error) from error
     return manifest
 
 
@@ -262,14 +381,15 @@ def _write_result(
     folder = context.folder
     write_records(folder / "data.parquet", result.records, result.record_type)
     write_records(folder / "dropped.parquet", result.dropped, Dropped)
+    (folder / OWN_FOLDER).unlink(missing_ok=True)
+    files = file_digests(folder)
     manifest = {
         "stage": context.stage,
         "stage_version": version,
         "settings": stage_settings(context.recipe, context.stage),
         "inputs": input_digests(context.recipe, context.root, context.stage),
-        "output_digest": digest(
-            [_file_digest(folder / "data.parquet"), result.facts.get("model_fingerprint")]
-        ),
+        "output_digest": output_digest(files["data.parquet"], result.facts),
+        "files": files,
         "num_records": len(result.records),
         "num_dropped": len(result.dropped),
         "steps": [plain(step) | {"reasons": dict(step.reasons)} for step in result.steps],

@@ -3,7 +3,9 @@
 SQLite (WAL, one writer process, local disk). A chain's key excludes cap and number of waits, and an
 answer's key includes the chain and the cut. So for a larger cap, more waits, problems or samples,
 only what is new is generated. Results and their cost are stored in one transaction: a process
-killed at any moment leaves a valid ledger, in which every counted token is stored.
+killed at any moment leaves a valid ledger, in which every counted token is stored. Each row has a
+digest, checked when it is read, since a bit that flips on a disk changes no length; rows of older
+ledgers have none.
 """
 
 from __future__ import annotations
@@ -11,26 +13,30 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from slowthink.errors import EngineError
 from slowthink.records import Answer, AnswerEnd, Chain, ChainState, Cost, Event
 from slowthink.serialise import from_plain, plain
 
+R = TypeVar("R")
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS chains (
   key TEXT PRIMARY KEY, ids BLOB NOT NULL, events TEXT NOT NULL, state TEXT NOT NULL,
-  versions TEXT NOT NULL, batch INTEGER NOT NULL
+  versions TEXT NOT NULL, batch INTEGER NOT NULL, digest BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answers (
   key TEXT PRIMARY KEY, chain_key TEXT NOT NULL, cut INTEGER NOT NULL, closing BLOB NOT NULL,
-  ids BLOB NOT NULL, end TEXT NOT NULL, versions TEXT NOT NULL
+  ids BLOB NOT NULL, end TEXT NOT NULL, versions TEXT NOT NULL,
+  digest BLOB
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_of_chain ON answers (chain_key);
 CREATE TABLE IF NOT EXISTS spent (
@@ -38,6 +44,10 @@ CREATE TABLE IF NOT EXISTS spent (
   seconds REAL
 );
 """
+_REMEDY = (
+    "Restore a backup of it; or move it away and run the same command again, which generates "
+    "everything anew."
+)
 _LOCK_TIMEOUT_SECONDS = 10.0
 """Timeout while another program (a backup, the sqlite3 shell) has the file locked."""
 _KEYS_PER_QUERY = 500
@@ -55,8 +65,10 @@ class Ledger:
         self._lock_file = _lock(path)
         try:
             self._db = _connect(path, full_sync=full_sync)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, EngineError) as error:
             self._lock_file.close()
+            if isinstance(error, EngineError):
+                raise
             raise _ledger_error(path, error) from error
 
     def __enter__(self) -> Ledger:
@@ -68,30 +80,16 @@ class Ledger:
 
     def chains(self, keys: Sequence[str]) -> dict[str, Chain]:
         """Return the stored chains among these keys, by key."""
-        rows = self._select("SELECT key, ids, events, state FROM chains WHERE key IN", keys)
-        return {
-            key: Chain(
-                key=key,
-                ids=_unpack_ids(ids),
-                events=tuple(from_plain(Event, event) for event in json.loads(events)),
-                state=ChainState(state),
-            )
-            for key, ids, events, state in rows
-        }
+        rows = self._select("SELECT key, ids, events, state, digest FROM chains WHERE key IN", keys)
+        return self._read(rows, "chains", _to_chain)
 
     def answers(self, chain_keys: Sequence[str]) -> dict[str, Answer]:
         """Return all stored answers of these chains, by answer key."""
         rows = self._select(
-            "SELECT key, chain_key, cut, closing, ids, end FROM answers WHERE chain_key IN",
+            "SELECT key, chain_key, cut, closing, ids, end, digest FROM answers WHERE chain_key IN",
             chain_keys,
         )
-        return {
-            key: Answer(
-                key=key, chain_key=chain_key, num_thinking_tokens=cut, closing=_unpack_ids(closing),
-                ids=_unpack_ids(ids), end_reason=AnswerEnd(end),
-            )
-            for key, chain_key, cut, closing, ids, end in rows
-        }  # fmt: skip
+        return self._read(rows, "answers", _to_answer)
 
     def record(
         self,
@@ -107,11 +105,11 @@ class Ledger:
         """Store results in one transaction. A chain replaces the stored one with the same key."""
         with self._transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [_chain_row(chain, versions, batch) for chain in chains],
             )
             self._db.executemany(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [_answer_row(answer, versions) for answer in answers],
             )
             spent = (tag, cost.prefilled, cost.decoded, cost.forced, cost.re_prefilled, seconds)
@@ -131,6 +129,23 @@ class Ledger:
         prefilled, decoded, forced, re_prefilled, seconds = row
         cost = Cost(prefilled=prefilled, decoded=decoded, forced=forced, re_prefilled=re_prefilled)
         return cost, seconds
+
+    def _read(
+        self, rows: Iterable[tuple[Any, ...]], table: str, convert: Callable[..., R]
+    ) -> dict[str, R]:
+        """The rows' records by key. Raises EngineError that names the damaged rows."""
+        records: dict[str, R] = {}
+        damaged: list[str] = []
+        for *values, digest in rows:
+            try:
+                if digest is not None and digest != _digest(*values):
+                    raise ValueError
+                records[values[0]] = convert(*values)
+            except (ValueError, TypeError, KeyError, RecursionError):
+                damaged.append(str(values[0]))
+        if damaged:
+            raise _damaged_rows(self.path, table, damaged)
+        return records
 
     def _select(self, query: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _KEYS_PER_QUERY):
@@ -155,15 +170,36 @@ class Ledger:
 
 
 def _connect(path: Path, *, full_sync: bool) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=_LOCK_TIMEOUT_SECONDS)
     try:
+        database = sqlite3.connect(path, isolation_level=None, timeout=_LOCK_TIMEOUT_SECONDS)
+    except ValueError as error:  # a NUL in the name
+        raise sqlite3.OperationalError(str(error)) from None
+    try:
+        columns = _columns(database)
+        if columns and not {"ids", "events", "state"} <= columns.get("chains", set()):
+            raise _not_a_ledger(path, columns)
         database.execute("PRAGMA journal_mode=WAL")
         database.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
         database.executescript(_SCHEMA)
-    except sqlite3.DatabaseError:
+        for table in ("chains", "answers"):  # of a ledger from before there were digests
+            if "digest" not in columns.get(table, {"digest"}):
+                database.execute(f"ALTER TABLE {table} ADD COLUMN digest BLOB")
+    except (sqlite3.DatabaseError, EngineError):
         database.close()
         raise
     return database
+
+
+def _columns(database: sqlite3.Connection) -> dict[str, set[str]]:
+    """Names of the columns of each table; empty for a new file."""
+    rows = database.execute(
+        "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c "
+        "WHERE m.type = 'table'"
+    )
+    columns: dict[str, set[str]] = {}
+    for table, column in rows:
+        columns.setdefault(table, set()).add(column)
+    return columns
 
 
 def _lock(path: Path) -> IO[str]:
@@ -171,7 +207,7 @@ def _lock(path: Path) -> IO[str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.with_name(path.name + ".lock").open("a+")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _ledger_error(path, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -189,7 +225,14 @@ def _lock(path: Path) -> IO[str]:
     return file
 
 
-def _ledger_error(path: Path, error: sqlite3.DatabaseError | OSError) -> EngineError:
+def _ledger_error(path: Path, error: Exception) -> EngineError:
+    """The error for a ledger that is damaged, or that can be used once the cause is gone."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) or "decode" in str(error).lower():
+        return EngineError(
+            f"{path}: {error}; expected a ledger that slowthink wrote. It is damaged, or another "
+            f"file. {_REMEDY}"
+        )
     return EngineError(
         f"{path}: {error}. Everything recorded before is safe; expected a writable ledger on a "
         "local disk with free space, not locked by another program. Fix this and run the same "
@@ -197,16 +240,63 @@ def _ledger_error(path: Path, error: sqlite3.DatabaseError | OSError) -> EngineE
     )
 
 
+def _not_a_ledger(path: Path, tables: Iterable[str]) -> EngineError:
+    return EngineError(
+        f"{path}: a database with the tables {', '.join(sorted(tables))[:100]}; expected a ledger "
+        "of slowthink, or no file. Nothing was changed. Name another: --set ledger=PATH"
+    )
+
+
+def _damaged_rows(path: Path, table: str, keys: Sequence[str]) -> EngineError:
+    listed = ", ".join(f"'{key}'" for key in keys[:5])
+    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+    return EngineError(
+        f"{path}: {len(keys)} damaged row(s) in `{table}` ({listed}{more}); expected each with the "
+        f"digest with which it was stored. {_REMEDY} To generate these rows alone again: "
+        f'sqlite3 {path} "DELETE FROM {table} WHERE key IN ({listed})"'
+    )
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
 def _chain_row(chain: Chain, versions: str, batch: int) -> tuple[Any, ...]:
     events = json.dumps(plain(chain.events))
-    return chain.key, _pack_ids(chain.ids), events, chain.state.value, versions, batch
+    values = chain.key, _pack_ids(chain.ids), events, chain.state.value
+    return *values, versions, batch, _digest(*values)
+
+
+def _to_chain(key: str, ids: bytes, events: str, state: str) -> Chain:
+    return Chain(
+        key=key,
+        ids=_unpack_ids(ids),
+        events=tuple(from_plain(Event, event) for event in json.loads(events)),
+        state=ChainState(state),
+    )
 
 
 def _answer_row(answer: Answer, versions: str) -> tuple[Any, ...]:
-    return (
+    values = (
         answer.key, answer.chain_key, answer.num_thinking_tokens, _pack_ids(answer.closing),
-        _pack_ids(answer.ids), answer.end_reason.value, versions,
+        _pack_ids(answer.ids), answer.end_reason.value,
     )  # fmt: skip
+    return *values, versions, _digest(*values)
+
+
+def _to_answer(key: str, chain_key: str, cut: int, closing: bytes, ids: bytes, end: str) -> Answer:
+    return Answer(
+        key=key, chain_key=chain_key, num_thinking_tokens=cut, closing=_unpack_ids(closing),
+        ids=_unpack_ids(ids), end_reason=AnswerEnd(end),
+    )  # fmt: skip
+
+
+def _digest(*values: object) -> bytes:
+    """Eight bytes of BLAKE2 of a row's values, each after its length."""
+    digest = hashlib.blake2b(digest_size=8)
+    for value in values:
+        data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(data) + data)
+    return digest.digest()
 
 
 def _pack_ids(ids: Sequence[int]) -> bytes:

@@ -8,6 +8,7 @@ budget.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from slowthink.records import (
     AnswerEnd,
     Budget,
     Chain,
+    ChainState,
     Completion,
     Cost,
     Grade,
@@ -73,10 +75,11 @@ class Sampler:
         """
         queue = self.task_queue()
         queue.submit(tasks)
-        self._progress(len(tasks) - queue.num_pending, len(tasks))
+        num_points = sum(len(task.points) for task in tasks)
+        self._progress(num_points - queue.num_pending_points, num_points)
         while queue.num_pending:
             queue.poll()
-            self._progress(len(tasks) - queue.num_pending, len(tasks))
+            self._progress(num_points - queue.num_pending_points, num_points)
         queue.raise_errors()
         by_task = {id(task): completions for task, completions in queue.completed()}
         return [by_task[id(task)] for task in tasks]
@@ -159,6 +162,8 @@ class TaskQueue:
         """Tokens sampled for tasks after they were cancelled."""
         self._sampler = sampler
         self._pending: dict[str, list[Task]] = {}
+        self._shares: dict[str, float] = {}
+        """How much of each pending job is done, in [0, 1), by the last partial result."""
         self._finished: list[tuple[Task, list[Completion]]] = []
         self._errors: list[str] = []
         self._num_jobs = 0
@@ -168,6 +173,15 @@ class TaskQueue:
     def num_pending(self) -> int:
         """Number of tasks that are neither finished nor cancelled."""
         return sum(map(len, self._pending.values()))
+
+    @property
+    def num_pending_points(self) -> int:
+        """Number of completions to come; that of a running job falls with each partial result."""
+        shares = (
+            (1 - self._shares.get(key, 0)) * sum(len(task.points) for task in tasks)
+            for key, tasks in self._pending.items()
+        )
+        return math.ceil(sum(shares))
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Queue tasks; those with cached completions finish at once."""
@@ -241,7 +255,11 @@ class TaskQueue:
     def _process(self, result: JobResult) -> None:
         if result.key not in self._pending:
             self.num_late_tokens += result.cost.decoded
-        if result.partial or result.key not in self._pending:
+        if result.key not in self._pending:
+            return
+        if result.partial:
+            share = share_done(result, self._pending[result.key])
+            self._shares[result.key] = max(share, self._shares.get(result.key, 0))
             return
         tasks = self._pending.pop(result.key)
         if result.error:
@@ -250,10 +268,29 @@ class TaskQueue:
         answers = self._sampler.ledger.answers([result.key])
         for task in tasks:
             completions = self._sampler._completions(task, result.chain, answers)
-            assert completions is not None, (
-                "the result of a finished job lacks a point or its answer"
-            )
+            if completions is None:
+                raise EngineError(
+                    f"{self._sampler.ledger.path}: an answer that was stored is not there; "
+                    "expected every answer of a finished job. The ledger is damaged: restore a "
+                    "backup of it, or move it away and run the same command again."
+                )
             self._finished.append((task, completions))
+
+
+def share_done(result: JobResult, tasks: Sequence[Task]) -> float:
+    """How much of the tokens of a job that still runs are generated, in [0, 1).
+
+    Thinking counts up to the largest cap, and wholly once it has ended; an answer counts once it is
+    there, with its limit.
+    """
+    points = {point for task in tasks for point in task.points}
+    cap = max(1, *(point.cap for point in points))
+    answer_tokens = tasks[-1].request.budget.answer_tokens
+    has_ended = bool(result.answers) or result.chain.state is ChainState.ENDED
+    num_thinking = cap if has_ended else min(len(result.chain.ids), cap)
+    num_answers = min(len(result.answers), len(points))
+    total = cap + len(points) * answer_tokens
+    return min((num_thinking + num_answers * answer_tokens) / total, 0.999)
 
 
 def session_facts(session: Session) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from typing import Any
 from slowthink import __version__
 from slowthink.curation.overlap.contamination import LEAK_KINDS, Leak
 from slowthink.curation.overlap.evaluation_sets import EvaluationSet
-from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import ContaminationConfig
-from slowthink.serialise import digest
+from slowthink.serialise import digest, write_atomic
 
 CERTIFICATE_FILE = "contamination.json"
 

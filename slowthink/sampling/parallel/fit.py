@@ -32,6 +32,7 @@ from slowthink.sampling.parallel.rollouts import (
     open_run,
     sample_examples,
 )
+from slowthink.serialise import move_folder
 
 __all__ = ["ScorerRequest", "choose_best", "make_scorer", "write_scorer"]
 
@@ -85,7 +86,7 @@ def write_scorer(
         seconds = None if start_time is None else round(time.monotonic() - start_time, 1)
         card["seconds"] = seconds
         _write_card(partial, card)
-        partial.rename(out)
+        move_folder(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return card

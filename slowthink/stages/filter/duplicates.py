@@ -22,11 +22,11 @@ from slowthink.curation.overlap.near import find_near_duplicates
 from slowthink.curation.overlap.semantic import find_semantic_duplicates, is_readable
 from slowthink.data.rows import as_evidence
 from slowthink.pipeline.contract import StageContext
-from slowthink.pipeline.run_folder import write_atomic
 from slowthink.pipeline.runner import BATCH_ROWS, batched, map_batches
 from slowthink.recipe import FilterConfig
 from slowthink.recipe.curation import DuplicatesConfig, NearConfig, SemanticConfig
 from slowthink.records import Dropped, Problem
+from slowthink.serialise import write_atomic
 from slowthink.stages.filter.funnel import Funnel
 
 CLUSTERS_FILE = "clusters.jsonl"

@@ -13,7 +13,7 @@ STAGE_VERSION = 2
 
 def run(context: StageContext) -> StageResult:
     """Problems of both splits; unusable, unsampled and duplicate rows are dropped with a reason."""
-    gathered = gather(context.config, seed=context.recipe.seed)
+    gathered = gather(context.config, seed=context.recipe.seed, progress=context.progress)
     problems = [item.problem for item in gathered.items]
     steps: list[Step] = []
     has_rules = any(drop.step == "rules" for drop in gathered.dropped)

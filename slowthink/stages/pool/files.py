@@ -5,7 +5,8 @@ gsm8k.jsonl:812, step read: `answer` is a list; expected a string
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from slowthink.data.hub import HubDataset, OpenedDataset, open_file, open_folder, open_hub
@@ -18,24 +19,50 @@ from slowthink.data.problems import (
     require_columns,
     require_problems,
 )
-from slowthink.data.rows import SourceRow, UnusableValue
+from slowthink.data.rows import BadRow, SourceRow, UnusableValue, estimate_rows
 from slowthink.recipe import FileSource, HubSource
 from slowthink.recipe.sources import MappedSource
 from slowthink.records import Problem
 from slowthink.stages.pool.draw import hold_out, sample_problems
 from slowthink.stages.pool.usable import check_usable
 
+PROGRESS_LINES = 1_000
+"""Lines of a file between two reports of progress."""
 
-def file_problems(source: FileSource, *, seed: int, setting: str) -> SourceProblems:
+
+def file_problems(
+    source: FileSource,
+    *,
+    seed: int,
+    setting: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SourceProblems:
     """Problems of a file, with their splits; `setting` is the source's recipe key, for messages.
 
     Raises DataError if the file or a named column is missing, or no row can be used.
     """
     opened = open_file(source.path, setting=f"{setting}.path")
+    opened = replace(opened, rows=_report_lines(source.path, opened.rows, progress, setting))
     origin = Origin(
         name=source.name or Path(source.path).stem, licence=source.licence, language=source.language
     )
     return _mapped_problems(source, opened, origin, seed=seed, setting=setting)
+
+
+def _report_lines(
+    path: str,
+    rows: Iterable[SourceRow | BadRow],
+    progress: Callable[[int, int], None],
+    setting: str,
+) -> Iterator[SourceRow | BadRow]:
+    """The rows, with a report of progress at every PROGRESS_LINES lines."""
+    num_lines = 0
+    for number, row in enumerate(rows):
+        if number % PROGRESS_LINES == 0:
+            num_lines = num_lines or estimate_rows(path, setting=setting)
+            progress(min(row.line, num_lines), num_lines)
+        yield row
+    progress(num_lines, num_lines)
 
 
 def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceProblems:

@@ -9,7 +9,7 @@ from typing import Any
 from slowthink.data.problems import LocatedProblem, SourceProblems, keep_first
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import count_values, quantiles
-from slowthink.recipe import PoolConfig, SandboxSource
+from slowthink.recipe import FileSource, PoolConfig, SandboxSource
 from slowthink.records import Problem, Split
 from slowthink.stages.pool.catalogue import catalogue_problems
 from slowthink.stages.pool.files import file_problems, hub_problems
@@ -32,15 +32,22 @@ SOURCES: dict[str, Callable[..., SourceProblems]] = {
 }
 
 
-def gather(config: PoolConfig, *, seed: int) -> SourceProblems:
+def gather(
+    config: PoolConfig,
+    *,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SourceProblems:
     """All sources' problems without duplicates; `facts` are those of each source, by recipe key.
 
-    Raises DataError if there is no problem.
+    `progress` is called with the lines of a file that are read, and all of them. Raises DataError
+    if there is no problem.
     """
     sources = {}
     for index, source in enumerate(config.sources):
         setting = f"pool.sources.{index}"
-        sources[setting] = SOURCES[source.kind](source, seed=seed, setting=setting)
+        more = {"progress": progress} if isinstance(source, FileSource) else {}
+        sources[setting] = SOURCES[source.kind](source, seed=seed, setting=setting, **more)
     items = [
         item for source in sources.values() for item in sorted(source.items, key=_keep_priority)
     ]

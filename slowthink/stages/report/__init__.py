@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.pipeline.contract import StageContext, StageResult
-from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import Recipe, ReportConfig
+from slowthink.serialise import write_atomic
 from slowthink.stages.report import charts, page
 from slowthink.stages.report.data import Run, collect, headline, open_run
 

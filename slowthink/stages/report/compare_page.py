@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.analysis.scores import largest_budget_figures
-from slowthink.pipeline.run_folder import write_atomic
+from slowthink.errors import DataError
 from slowthink.records import Verdict, item_seed
+from slowthink.serialise import write_atomic
 from slowthink.stages.report import charts
 from slowthink.stages.report.compare import ComparedArms, RunArm, rows_path
 from slowthink.stages.report.excerpts import (
@@ -26,6 +27,7 @@ from slowthink.stages.report.sets import set_title
 from slowthink.stages.report.tables import Json
 from slowthink.stages.report.text import count, decimal, shorten
 
+PAGE_TITLE = b"slowthink comparison</title>"
 MAX_SHOWN = 20
 """Questions shown in full in each of a set's two lists; the data has all of them."""
 FORCED_LABELS = {"wait": "forced wait", "closing": "forced end of thinking"}
@@ -34,7 +36,11 @@ FORCED_LABELS = {"wait": "forced wait", "closing": "forced end of thinking"}
 def write_page(
     pair: ComparedArms, data: Json, path: Path, *, max_shown: int = MAX_SHOWN, seed: int = 0
 ) -> Path:
-    """Write the page of `compare(pair)`'s figures; the seed selects the questions shown in full."""
+    """Write the page of `compare(pair)`'s figures; the seed selects the questions shown in full.
+
+    Raises DataError if the file exists and is not such a page.
+    """
+    _check_replaceable(path)
     names = {"a": _arm_name(pair, pair.a), "b": _arm_name(pair, pair.b)}
     sample = partial(_changed_questions, pair, max_shown=max_shown, seed=seed)
     views = [_set_view(compared_set, names, sample) for compared_set in data["sets"]]
@@ -42,6 +48,14 @@ def write_page(
     html = render("compare.html", data=data, names=names, sets=views, forced=FORCED_LABELS)
     write_atomic(path, html)
     return path
+
+
+def _check_replaceable(path: Path) -> None:
+    if path.exists() and not (path.is_file() and PAGE_TITLE in path.read_bytes()[:100_000]):
+        raise DataError(
+            f"{path}: exists, and is no comparison that slowthink wrote; expected a new file. "
+            "Name another: --out PAGE.html, or move the old file away."
+        )
 
 
 def _arm_name(pair: ComparedArms, arm: RunArm) -> str:

@@ -22,9 +22,9 @@ from slowthink.pipeline.contract import (
     quantiles,
 )
 from slowthink.pipeline.plan import planned_traces
-from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import Recipe, SelectConfig
 from slowthink.records import Dropped, Split, Trace, Verdict
+from slowthink.serialise import write_atomic
 from slowthink.stages.select.choose import make_selection, unmet_quotas
 from slowthink.stages.select.paper_counts import compare_to_paper
 from slowthink.stages.select.selection import Candidate, Rejection, Selection

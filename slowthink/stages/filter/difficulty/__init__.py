@@ -18,10 +18,9 @@ from typing import Any
 from slowthink.data.rows import as_evidence
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
-from slowthink.pipeline.run_folder import write_atomic
 from slowthink.recipe import DifficultyConfig
 from slowthink.records import Dropped, Problem
-from slowthink.serialise import plain
+from slowthink.serialise import plain, write_atomic
 from slowthink.stages.filter.difficulty.cost import estimate_costs, ids_to_test
 from slowthink.stages.filter.difficulty.pass_rates import difficulty_facts
 from slowthink.stages.filter.difficulty.step import StepContext, StepResult, run_step
