@@ -7,6 +7,8 @@ partial results kept. A command's file imports heavy packages inside its functio
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 import typer
@@ -21,7 +23,9 @@ from slowthink.cli.grade import grade
 from slowthink.cli.run import stage_command
 from slowthink.cli.scorer import scorer
 from slowthink.cli.serve import serve
+from slowthink.environment import python_environment
 from slowthink.errors import ConfigError, SlowthinkError
+from slowthink.serialise import printable
 
 app = typer.Typer(
     name="slowthink",
@@ -57,26 +61,64 @@ for command in (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit. A SlowthinkError is printed as a message, without a traceback."""
+    """Run a command and exit. A SlowthinkError is printed as a message, without a traceback, and so
+    is an error of a file or a folder."""
+    os.environ.update(python_environment())
+    _print_any_text()
     try:
         exit_code = app(args=arguments, standalone_mode=False)
+        _flush_stdout()
     except (typer.Abort, KeyboardInterrupt):
         exit_code = 130
     except SlowthinkError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _print_error(f"error: {error}")
         exit_code = 2 if isinstance(error, ConfigError) else 1
-    except Exception as error:
-        show = getattr(error, "show", None)  # click's usage errors have one
-        if show is None:
-            raise
-        show()
-        exit_code = 2
-    if exit_code == 130:
-        print(
-            "interrupted; finished work is kept. Run the same command again to continue",
-            file=sys.stderr,
+    except OSError as error:
+        _print_error(
+            f"error: {error.filename or 'standard output'}: {error.strerror or error}; expected a "
+            "place that can be read and written. Nothing finished is lost. Name another, or free "
+            "disk space, then run the same command again."
         )
+        exit_code = 1
+    except Exception as error:
+        exit_code = _show_usage_error(error)
+    if exit_code == 130:
+        _print_error("interrupted; finished work is kept. Run the same command again to continue")
     sys.exit(exit_code)
+
+
+def _print_any_text() -> None:
+    """Let output streams escape what their encoding lacks, instead of raising an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
+
+
+def _flush_stdout() -> None:
+    """Write what is still in stdout's buffer; if that fails, drop it, or Python would try again."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
+        raise
+
+
+def _print_error(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def _show_usage_error(error: Exception) -> int:
+    """Print a usage error of click and return the exit code; raise any other exception again."""
+    if not hasattr(error, "show"):
+        raise error
+    if isinstance(getattr(error, "message", None), str):
+        error.message = printable(error.message)  # type: ignore[attr-defined]
+    error.show()
+    return 2
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from slowthink.cli.generate import (
     ungraded_problem,
 )
 from slowthink.errors import ConfigError, SlowthinkError
+from slowthink.serialise import printable
 
 if TYPE_CHECKING:
     from slowthink.engines.session import Session
@@ -60,15 +61,19 @@ def chat(
     )  # fmt: skip
 
     def show(turn: dict[str, Any]) -> None:
-        line = json.dumps(turn, ensure_ascii=False)
-        print(line if json_ else turn_text(turn, dim=sys.stdout.isatty()), flush=True)
+        line = printable(json.dumps(turn, ensure_ascii=False))
+        dim = sys.stdout is not None and sys.stdout.isatty()
+        print(
+            line if json_ else turn_text(turn, dim=dim),
+            flush=True,
+        )
 
-    interactive = sys.stdin.isatty()
+    interactive = sys.stdin is not None and sys.stdin.isatty()
     with open_model(settings) as (session, ledger):
         conversation = Conversation(session, ledger, settings, cap=cap, waits=waits)
         if interactive:
             print(HELP, file=sys.stderr)
-        lines = _typed_lines() if interactive else sys.stdin
+        lines = _typed_lines() if interactive else sys.stdin or ()
         num_failed = converse(conversation, lines, show=show)
     if num_failed and not interactive:
         raise typer.Exit(1)
@@ -118,7 +123,7 @@ class Conversation:
             self.messages.clear()
             return "new conversation"
         if name in self.budget:
-            if not value.strip().isdecimal():
+            if not value.strip().isdecimal() or len(value) > 9:
                 raise ConfigError(f"/{name}: saw {value!r}; expected a count, e.g. /{name} 2")
             self.budget[name] = int(value)
             return f"{name} {int(value)}"
@@ -143,7 +148,7 @@ def converse(
                 show(conversation.ask(line.strip()))
         except SlowthinkError as error:
             num_failed += 1
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(printable(f"error: {error}"), file=sys.stderr, flush=True)
     return num_failed
 
 
@@ -152,7 +157,8 @@ def turn_text(turn: Mapping[str, Any], *, dim: bool) -> str:
     thinking = thinking_text(turn).lstrip()
     if turn["violations"]:
         thinking += f"\nBUDGET VIOLATED: {', '.join(map(str, turn['violations']))}"
-    return (f"\x1b[2m{thinking}\x1b[0m" if dim else thinking) + f"\n{turn['answer']}"
+    thinking, answer = printable(thinking), printable(turn["answer"])
+    return (f"\x1b[2m{thinking}\x1b[0m" if dim else thinking) + f"\n{answer}"
 
 
 def _typed_lines() -> Iterator[str]:

@@ -15,7 +15,7 @@ import typer
 from slowthink.cli import options
 from slowthink.errors import ConfigError, DataError
 from slowthink.records import Completion, Problem, duplicate_key, problem_id
-from slowthink.serialise import json_lines, plain
+from slowthink.serialise import json_lines, plain, printable, read_text
 
 if TYPE_CHECKING:
     from slowthink.engines.session import Session
@@ -114,11 +114,14 @@ def open_model(settings: Generation, *, num_tokens: int = 0) -> Iterator[tuple[S
     from slowthink.engines import open_session
     from slowthink.engines.auto import Workload
     from slowthink.pipeline.resolve import resolve
+    from slowthink.recipe.models import code_that_runs
     from slowthink.sampling.ledger import Ledger
 
     resolved = resolve(settings, workload=lambda _: Workload(num_tokens))
     if resolved.choices:
         print(f"auto: {resolved.text}", file=sys.stderr)
+    for notice in code_that_runs(resolved.recipe):
+        print(f"note: {printable(notice)}", file=sys.stderr)
     engine = resolved.recipe.engine
     session = open_session(settings.model, engine, revision=settings.revision)
     with tempfile.TemporaryDirectory() as folder, session:
@@ -177,7 +180,7 @@ def _read_questions(path: Path) -> list[tuple[str, str]]:
     if not path.exists():
         raise DataError(f"{path}: no such file; expected rows with a `question`. Check the path.")
     questions = []
-    for number, line in json_lines(path.read_text("utf-8")):
+    for number, line in json_lines(read_text(path)):
         try:
             row = json.loads(line)
             questions.append((str(row["question"]), str(row.get("language") or "en")))

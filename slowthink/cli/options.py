@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from slowthink.serialise import printable
+
 RecipeArgument = Annotated[
     str, typer.Argument(help="A YAML file, the name of a shipped recipe, or a run folder.")
 ]
@@ -58,4 +60,5 @@ Seed = Annotated[int, typer.Option("--seed", help="Random seed for sampling.")]
 
 def print_result(text: str, data: Any, *, as_json: bool) -> None:
     """Print a command's result on stdout, as JSON or as text."""
-    typer.echo(json.dumps(data, indent=1, ensure_ascii=False) if as_json else text)
+    printed = json.dumps(data, indent=1, ensure_ascii=False) if as_json else text
+    typer.echo(printable(printed))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slowthink.cli import options
 from slowthink.errors import ConfigError
+from slowthink.serialise import is_file
 
 if TYPE_CHECKING:
     from slowthink.pipeline.run import StageRun
@@ -71,7 +72,7 @@ def open_recipe(
 
     overrides = [*(overrides or ()), *([f"runner={runner}"] if runner else ())]
     folder = Path(source)
-    if (folder / "recipe.yaml").is_file():
+    if is_file(folder / "recipe.yaml"):
         recipe = load_recipe(str(folder / "recipe.yaml"), overrides=overrides)
         return recipe, out or folder
     recipe = load_recipe(source, overrides=overrides)
@@ -83,7 +84,9 @@ def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None)
     and loads no model."""
     from slowthink.pipeline.contract import stage_module
     from slowthink.pipeline.resolve import resolve_run
+    from slowthink.pipeline.run_folder import check_run_folder
 
+    check_run_folder(root)
     resolved = resolve_run(recipe, root)
     recipe = resolved.recipe
     plan = {stage: stage_module(stage).plan(recipe) for stage in stages or recipe.stages()}

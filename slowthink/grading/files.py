@@ -100,7 +100,7 @@ def _parse_row(path: Path, line_number: int, text: str) -> PairRow | str:
     expected = 'expected {"gold": "…", "pred": "…"} or "response" instead of "pred"'
     try:
         row = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         return f"{path}:{line_number}: not JSON ({error}); {expected}. Fix or remove the line"
     required = ({"gold", "solution"}, {"pred", "response"})
     if not isinstance(row, dict) or not all(names & row.keys() for names in required):

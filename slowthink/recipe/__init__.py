@@ -8,9 +8,10 @@ defaults per model. All errors in a recipe are reported at once, before any work
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from slowthink.recipe.base import (
     ChatConfig as ChatConfig,
@@ -89,7 +90,7 @@ class Recipe(Settings):
     """Settings of a run. A stage that is null does not run; the first stage reads its `input`."""
 
     name: str
-    """Name of the run; also of the default folder `runs/NAME`."""
+    """Name of the run; also of the default folder `runs/NAME`, so it is one part of a path."""
     seed: int = 0
     """Random seed, from which a seed is derived for each stage and item."""
     model: str = "smollm2-135m"
@@ -122,6 +123,14 @@ class Recipe(Settings):
     """Measure models under thinking budgets."""
     report: ReportConfig | None = ReportConfig()
     """Write the HTML report."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_file_name(cls, name: str) -> str:
+        is_one_part = name.strip() not in ("", ".", "..") and not re.search(r"[/\\]", name)
+        if not is_one_part or not name.isprintable() or len(name.encode("utf-8", "replace")) > 200:
+            raise ValueError("expected a folder's name of at most 200 bytes, without / or \\")
+        return name
 
     def stages(self) -> tuple[str, ...]:
         """The stages of this recipe, in order."""

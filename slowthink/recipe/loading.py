@@ -18,10 +18,12 @@ from pydantic import ValidationError
 from slowthink.errors import ConfigError, did_you_mean
 from slowthink.recipe import Recipe, Settings
 from slowthink.recipe.base import CONTAINS_SECRET
-from slowthink.serialise import load_yaml
+from slowthink.serialise import is_file, load_yaml
 
 S = TypeVar("S", bound=Settings)
 
+MAX_RECIPE_BYTES = 2_000_000
+"""Size of the largest file that is read as a recipe."""
 _URL_CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 REMOVED_SETTINGS: dict[str, object] = {
@@ -54,7 +56,9 @@ def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
     try:
         data = load_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}. Fix the file.") from None
+        raise ConfigError(
+            f"{where}: not valid YAML ({error}); expected a mapping of settings. Fix the file."
+        ) from None
     if not isinstance(data, dict):
         raise ConfigError(
             f"{where}: saw {text[:40]!r}; expected a mapping of settings, e.g. `name: mine`. "
@@ -76,6 +80,7 @@ def parse_settings(
     """Validated settings of class `cls`; `where` is their origin, for messages."""
     for override in overrides:
         _apply_override(data, override)
+    _check_texts(data, where)
     try:
         return cls.model_validate(without_removed_settings(data))
     except ValidationError as error:
@@ -83,6 +88,20 @@ def parse_settings(
         raise ConfigError(
             f"{where}: {error.error_count()} setting(s) cannot be used:\n{problems}"
         ) from None
+
+
+def _check_texts(value: Any, where: str, setting: str = "") -> None:
+    """Raise ConfigError for a text that no file, model or prompt can have: with a NUL in it."""
+    if isinstance(value, str) and "\x00" in value:
+        raise ConfigError(
+            f"{where}: {setting or 'a key'}: {value[:80]!r} has a NUL character; expected text. "
+            "Remove it."
+        )
+    is_list = isinstance(value, list | tuple)
+    items: Any = enumerate(value) if is_list else value.items() if isinstance(value, dict) else ()
+    for key, item in items:
+        _check_texts(key, where)
+        _check_texts(item, where, f"{setting}.{key}".lstrip("."))
 
 
 def without_removed_settings(settings: Any, prefix: str = "") -> Any:
@@ -101,7 +120,12 @@ def without_removed_settings(settings: Any, prefix: str = "") -> Any:
 
 def _read_source(source: str) -> tuple[str, str]:
     path = Path(source)
-    if path.is_file():
+    if is_file(path):
+        if (size := path.stat().st_size) > MAX_RECIPE_BYTES:
+            raise ConfigError(
+                f"{source}: {size:,} bytes; expected a recipe, of at most {MAX_RECIPE_BYTES:,}. "
+                "Name a recipe's file."
+            )
         try:
             return source, path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
@@ -111,9 +135,9 @@ def _read_source(source: str) -> tuple[str, str]:
     if source in recipe_names():
         shipped = resources.files("slowthink.recipe") / "recipes" / f"{source}.yaml"
         return source, shipped.read_text("utf-8")
-    hint = did_you_mean(source, recipe_names())
+    hint = did_you_mean(source[:100], recipe_names())
     raise ConfigError(
-        f"recipe `{source}`: no such file, and no shipped recipe of that name{hint}. "
+        f"recipe `{source[:200]}`: no such file, and no shipped recipe of that name{hint}. "
         f"Shipped: {', '.join(recipe_names())}."
     )
 
@@ -123,11 +147,17 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set train.epochs=1")
+        raise ConfigError(f"--set {override[:100]}: expected KEY=VALUE, e.g. --set train.epochs=1")
     node: Any = data
     for key in keys[:-1]:
         node = _child(node, key, override)
-    value = yaml.safe_load(text) if text else None
+    try:
+        value = load_yaml(text) if text else None
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"--set {override[:100]}: the value is not valid YAML ({error}); expected e.g. 3, text "
+            "or [1, 2]. Close its brackets and quotes."
+        ) from None
     if isinstance(node, list):
         node[_list_index(node, keys[-1], override)] = value
     else:
@@ -141,16 +171,17 @@ def _child(node: Any, key: str, override: str) -> Any:
         node[key] = {}
     if not isinstance(node[key], (dict, list)):
         raise ConfigError(
-            f"--set {override}: `{key}` is {node[key]!r} and has no settings inside; expected a "
+            f"--set {override[:100]}: `{key[:40]}` is {node[key]!r:.100} and has no settings inside; expected a "
             "section such as `train`. Set the value itself, e.g. --set seed=1"
         )
     return node[key]
 
 
 def _list_index(node: list[Any], key: str, override: str) -> int:
-    if not key.isdigit() or int(key) >= len(node):
+    is_number = key.isascii() and key.isdecimal() and len(key) < 10
+    if not is_number or int(key) >= len(node):
         raise ConfigError(
-            f"--set {override}: `{key}` is not an index of a list of {len(node)}; expected a "
+            f"--set {override[:100]}: `{key[:40]}` is not an index of a list of {len(node)}; expected a "
             f"number below {len(node)}. To add an item, set the whole list: --set NAME=[…]"
         )
     return int(key)

@@ -30,7 +30,7 @@ def load_saved(path: Path) -> Recipe:
 
 def parse_saved(settings: Mapping[str, Any], *, where: str) -> Recipe:
     """The settings in a stage's manifest, as a recipe. Raises ConfigError for an unknown one."""
-    return _with_former_defaults(parse_recipe({"name": "", **settings}, where=where))
+    return _with_former_defaults(parse_recipe({"name": "saved", **settings}, where=where))
 
 
 def _with_former_defaults(recipe: Recipe) -> Recipe:
