@@ -244,7 +244,9 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(recipe_file, tmp_path, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(run_folder, "write_records", full)
-    with pytest.raises(EngineError, match="No space left on device; expected.*Nothing finished is lost"):
+    with pytest.raises(
+        EngineError, match="No space left on device; expected.*Nothing finished is lost"
+    ):
         run_into(recipe_file, root)
     monkeypatch.undo()
     monkeypatch.setattr(run, "needs_model", lambda recipe, stage: False)

@@ -171,7 +171,8 @@ def _child(node: Any, key: str, override: str) -> Any:
         node[key] = {}
     if not isinstance(node[key], (dict, list)):
         raise ConfigError(
-            f"--set {override[:100]}: `{key[:40]}` is {node[key]!r:.100} and has no settings inside; expected a "
+            f"--set {override[:100]}: `{key[:40]}` is {node[key]!r:.100} and "
+            "has no settings inside; expected a "
             "section such as `train`. Set the value itself, e.g. --set seed=1"
         )
     return node[key]
@@ -181,7 +182,8 @@ def _list_index(node: list[Any], key: str, override: str) -> int:
     is_number = key.isascii() and key.isdecimal() and len(key) < 10
     if not is_number or int(key) >= len(node):
         raise ConfigError(
-            f"--set {override[:100]}: `{key[:40]}` is not an index of a list of {len(node)}; expected a "
+            f"--set {override[:100]}: `{key[:40]}` is not an index of a list of {len(node)}; "
+            "expected a "
             f"number below {len(node)}. To add an item, set the whole list: --set NAME=[…]"
         )
     return int(key)

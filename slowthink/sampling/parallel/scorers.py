@@ -139,7 +139,7 @@ def load_function(config: FunctionScorer) -> Callable[[Problem, str], float]:
         raise ConfigError(
             f"evaluate.parallel.scorer.function: `{config.function}` cannot be imported "
             f"({type(error).__name__}: {error}); expected `module:function` on Python's path. "
-            "Fix the name, or set PYTHONPATH to its folder, an absolute path; the working folder is "
+            "Fix the name, or set PYTHONPATH to its folder, absolute: the working folder is "
             "not searched."
         ) from None
     if not callable(function):
