@@ -1,6 +1,6 @@
 """Bodies of HTTP replies: bounded by what was requested, unpacked, decoded, and without secrets.
 
-size_limit({"prompt": "2 + 2 =", "max_tokens": 8}) is 1,004,168 bytes
+size_limit({"prompt": "2 + 2 =", "max_tokens": 8}) is 1,004,480 bytes
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MAX_ERROR_BYTES = 100_000
 _OVERHEAD_BYTES = 1_000_000
 _TOKEN_BYTES = 512
 """Of a token's text, escaped, and its id; and of each of its logprobs."""
-_PROMPT_FACTOR = 8
-"""Bytes of a prompt that the reply repeats as ids or escaped text, for each byte sent."""
+_PROMPT_BYTES = 48
+"""Of each id or character of a prompt, which a reply may repeat as ids and as escaped text."""
 _MIN_SECRET_CHARS = 8
 """A shorter key is a placeholder, such as `EMPTY`, and may be a word of a reply."""
 REDACTED = "[secret]"
@@ -39,7 +39,7 @@ def size_limit(body: Mapping[str, Any] | None) -> int:
         return MAX_BYTES
     num_logprobs = int(body.get("logprobs") or 0) + len(body.get("logprob_token_ids") or ())
     tokens = int(body["max_tokens"]) * _TOKEN_BYTES * (1 + num_logprobs)
-    return _OVERHEAD_BYTES + tokens + _PROMPT_FACTOR * len(json.dumps(body))
+    return _OVERHEAD_BYTES + tokens + _PROMPT_BYTES * len(body.get("prompt", ""))
 
 
 async def read_body(reply: aiohttp.ClientResponse, *, limit: int) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 from slowthink.data.rows import json_evidence
 from slowthink.engines.models import EMBEDDED, eos_ids, fingerprint, from_folder, resolve_model
@@ -164,6 +165,8 @@ class ServedTokenizer:
                 data = response.read(_MAX_BYTES)
             reply = json_object(data, secret=self._key)
         except (OSError, ValueError, HTTPException, UnusableBody) as error:
+            if isinstance(error, HTTPError):
+                error.close()
             raise EngineError(
                 f"{self._root}{path}: {scrub(str(error), self._key)[:200]}; expected the server's "
                 "tokenizer there. Name a local tokenizer: --set model=FOLDER_OR_HUB_ID"
