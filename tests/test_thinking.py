@@ -53,6 +53,7 @@ SPLIT: dict[str, tuple[str, str, str]] = {
                    f"End by </think> only. {T}", R),
     "end quoted in the response": (f"<think>{T}</think>\n`</think>` ends it.", T, "`</think>` ends it."),
     "other end quoted": (f"<think>{T} no [/THINK] here</think>{R}", f"{T} no [/THINK] here", R),
+    "two blocks": (f"<think>3 rows of 4.</think>\n<think>So 12.</think>{R}", T, R),
     "preface": (f"Sure.\n<think>\n{T}\n</think>\n{R}", f"Sure.\n{T}", R),
     "tag quoted in thinking": (f"Is <think> shown? {T}</think>{R}", f"Is <think> shown? {T}", R),
 }  # fmt: skip

@@ -25,6 +25,13 @@ THINKING_FIELDS = (
     "reasoning_details", "chain_of_thought", "cot",
 )  # fmt: skip
 """Names of a message's or a row's own thinking, by server and data set."""
+_THINKING_NAME = re.compile(
+    r"(?:^|_)(?:cot|think|thinking|thoughts?|reasoning|reasoning_(?:content|trace|text|steps))$",
+    re.I,
+)
+"""Names with a prefix, such as `r1_reasoning`; read where none of the above is there."""
+_MIN_CHARS = 20
+"""A shorter text under such a name is a label."""
 _FLAGS = frozenset({"on", "off", "yes", "no", "true", "false", "none", "low", "medium", "high"})
 """Values of a field of that name that switch thinking on or off."""
 
@@ -188,13 +195,31 @@ def _split_pair(text: str, opening: str, closing: str) -> TextParts | None:
     start = re.match(rf"\s*(?:{opening})", before) if opening else None
     if start is None and opening:
         start = re.search(rf"^[ \t]*(?:{opening})", before, re.MULTILINE)
-    thinking = before[start.end() :] if start else before
+    thinking = _without_reopenings(before[start.end() :] if start else before, opening, closing)
     if start is not None and (preface := before[: start.start()].strip()):
         thinking = f"{preface}\n{thinking.lstrip()}"
         notes.append("text before the thinking is part of it")
     return TextParts(
         thinking, end.group(), text[end.end() :], opened=start is not None, notes=tuple(notes)
     )
+
+
+def _without_reopenings(thinking: str, opening: str, closing: str) -> str:
+    """Thinking in several blocks as one: without each end that another beginning follows."""
+    if not opening or not re.search(opening, thinking):
+        return thinking
+    marks = list(re.finditer(f"(?P<end>{closing})|(?:{opening})", thinking))
+    pieces, position, last_end = [], 0, None
+    for mark in _unquoted(thinking, marks, any_if_none=False):
+        if mark["end"]:
+            last_end = mark
+        elif last_end is not None:
+            pieces += [
+                thinking[position : last_end.start()],
+                thinking[last_end.end() : mark.start()],
+            ]
+            position, last_end = mark.end(), None
+    return "".join([*pieces, thinking[position:]])
 
 
 def _unquoted(
@@ -276,8 +301,11 @@ def join_thinking(
     return TextParts(thinking, closing, parts.response, parts.opened, parts.notes + notes)
 
 
-def thinking_field(values: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
-    """The thinking in a field of its own, None if there is none; and notes about it."""
+def thinking_field(
+    values: Mapping[str, Any], *, any_name: bool = False
+) -> tuple[str | None, tuple[str, ...]]:
+    """The thinking in a field of its own, None if there is none; and notes about it. `any_name`:
+    also in a column whose name only ends so, such as `r1_reasoning`."""
     contents: dict[str, str] = {}
     for name in THINKING_FIELDS:
         value = values.get(name)
@@ -286,6 +314,9 @@ def thinking_field(values: Mapping[str, Any]) -> tuple[str | None, tuple[str, ..
         if isinstance(value, (str, list, Mapping)):
             contents[name] = _thought_text(value, name)
     filled = {name: text for name, text in contents.items() if text.strip()}
+    if not filled and any_name:
+        texts = {n: v for n, v in values.items() if isinstance(v, str) and len(v) >= _MIN_CHARS}
+        filled = {n: v for n, v in texts.items() if _THINKING_NAME.search(n)}
     if not filled:
         return ("" if contents else None), ()
     first = next(iter(filled))
@@ -301,6 +332,11 @@ def read_content(content: Any) -> tuple[str | None, str | None]:
     """
     if content is None or isinstance(content, str):
         return (None if content is None else text_value(content, "content")), None
+    if isinstance(content, Mapping) and "type" not in content:
+        inner = next(
+            (content[name] for name in ("text", "content", "answer") if name in content), ""
+        )
+        return _thought_text(inner, "content"), thinking_field(content)[0]
     parts = [content] if isinstance(content, Mapping) else content
     if not isinstance(parts, list):
         raise UnusableValue("`content` is neither a string nor a list of parts")
@@ -328,6 +364,8 @@ _PART_FIELDS = (
 
 
 def _kind_of(part: Mapping[str, Any]) -> str:
+    if part.get("thought") is True:  # Gemini's
+        return "thought"
     return next((name for name in ("text", *THINKING_FIELDS) if name in part), "")
 
 

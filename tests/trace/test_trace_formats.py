@@ -211,6 +211,35 @@ OWN_THINKING: dict[str, dict[str, Any]] = {
         content=f"<|channel|>analysis<|message|>{CHAIN}<|end|><|start|>assistant"
         f"<|channel|>final<|message|>{REPLY}<|return|>"
     ),
+    "a log": {
+        "messages": WITHOUT["messages"],
+        "choices": [{"message": {"content": REPLY, "reasoning_content": CHAIN}}],
+    },
+    "a log of requests": {
+        "request": WITHOUT, "response": {"body": {"choices": [
+            {"message": {"role": "assistant", "content": REPLY, "reasoning": CHAIN}}
+        ]}},
+    },
+    "a conversation": {
+        "conversation": [*WITHOUT["messages"],
+                         {"role": "assistant", "content": {"thinking": CHAIN, "text": REPLY}}],
+    },
+    "parts with a flag": {
+        "messages": [{"role": "user", "parts": [{"text": "What is 1 + 1?"}]},
+                     {"role": "model", "parts": [{"text": CHAIN, "thought": True}, {"text": REPLY}]}],
+    },
+    "a turn of its own": {
+        "messages": [*WITHOUT["messages"], {"role": "thinking", "content": CHAIN},
+                     {"role": "assistant", "content": REPLY}],
+    },
+    "a channel of its own": {
+        "messages": [*WITHOUT["messages"],
+                     {"role": "assistant", "channel": "analysis", "content": CHAIN},
+                     {"role": "assistant", "channel": "final", "content": REPLY}],
+    },
+    "a column with a prefix": {
+        "instruction": "What is 1 + 1?", "output": REPLY, "Complex_CoT": CHAIN,
+    },
     "s1k-1.1": ROWS["s1k-1.1"]
     | {"deepseek_thinking_trajectory": f"<think>\n{CHAIN}\n</think>", "deepseek_attempt": REPLY},
 }  # fmt: skip

@@ -206,13 +206,10 @@ def _read_limo(values: RowValues) -> ImportedChain:
 
 def _read_sharegpt(values: RowValues) -> ImportedChain:
     """Conversations of one question and one reply, after any system turns."""
-    turns = values.get("conversations") or values.get("messages")
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise UnusableValue("`conversations` is not a list of turns")
-    turns = [turn for turn in turns if _role(turn) not in _SYSTEM_ROLES]
+    turns = _fold_thoughts(_turns(values))
     if len(turns) != 2 or (_role(turns[0]), _role(turns[1])) not in _ROLES:
         raise UnusableValue("the conversation is not one question and one reply")
-    field = "value" if "value" in turns[0] else "content"
+    field = _content_field(turns[0])
     question, thinking = read_content(_unwrap(turns[0], field))
     if thinking is not None or not question:
         raise UnusableValue(f"`{field}` of the question is missing or not a text")
@@ -220,14 +217,62 @@ def _read_sharegpt(values: RowValues) -> ImportedChain:
 
 
 _SYSTEM_ROLES = frozenset({"system", "developer"})
+_THOUGHT_ROLES = frozenset({"thinking", "reasoning", "thought", "analysis"})
 _ROLES = frozenset(
     (asker, replier)
     for asker in ("human", "user", "prompter")
     for replier in ("gpt", "assistant", "model", "bot", "chatgpt")
 )
 _READ_KEYS = frozenset(
-    {"role", "from", "content", "value", "name", "id", "weight", "loss", "train", *THINKING_FIELDS}
+    {
+        "role",
+        "from",
+        "content",
+        "value",
+        "parts",
+        "name",
+        "id",
+        "weight",
+        "loss",
+        "train",
+        *THINKING_FIELDS,
+    }
 )
+
+
+def _turns(values: RowValues) -> list[RowValues]:
+    """The turns of a conversation without system turns; of a log of requests, with the reply."""
+    request, response = values.get("request"), values.get("response")
+    names = ("conversations", "messages", "conversation")
+    turns = next((values[name] for name in names if values.get(name)), None)
+    if turns is None and isinstance(request, dict):
+        turns = (request.get("body") or request).get("messages")
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise UnusableValue("`conversations` is not a list of turns")
+    reply = values if "choices" in values else response
+    reply = reply.get("body", reply) if isinstance(reply, dict) else {}
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict):
+        message = choices[0].get("message")
+        if isinstance(message, dict):
+            turns = [*turns, {"role": "assistant"} | message]
+    return [turn for turn in turns if _role(turn) not in _SYSTEM_ROLES]
+
+
+def _fold_thoughts(turns: list[RowValues]) -> list[RowValues]:
+    """The turns; thinking that is a turn of its own becomes a field of the reply after it."""
+    thoughts = turns[1:-1]
+    if not thoughts or not all(
+        _role(turn) in _THOUGHT_ROLES or turn.get("channel") == "analysis" for turn in thoughts
+    ):
+        return turns
+    contents = [read_content(turn.get(_content_field(turn)))[0] or "" for turn in thoughts]
+    own = thinking_field(turns[-1])[0] or ""
+    return [turns[0], turns[-1] | {"reasoning_content": "\n".join(filter(None, [*contents, own]))}]
+
+
+def _content_field(turn: RowValues) -> str:
+    return next((name for name in ("value", "content", "parts") if name in turn), "content")
 
 
 def _role(turn: RowValues) -> Any:
@@ -248,12 +293,12 @@ def _reply_parts(values: RowValues, turn: RowValues) -> TextParts:
     """The parts of a reply; its thinking may also stand in the row. Keys not read are noted."""
     if turn.get("tool_calls"):
         raise UnusableValue("the reply calls a tool")
-    field = "value" if "value" in turn else "content"
+    field = _content_field(turn)
     parts = read_message({**turn, field: _unwrap(turn, field)}, content_field=field)
     texts = {key for key, value in turn.items() if isinstance(value, str) and len(value) > 20}
     notes = tuple(f"`{key}` of the reply is not read" for key in sorted(texts - _READ_KEYS))
     if parts.thinking is None:
-        given, field_notes = thinking_field(values)
+        given, field_notes = thinking_field(values, any_name=True)
         parts = join_thinking(parts.response, given, notes=parts.notes + field_notes)
     return replace(parts, notes=parts.notes + notes)
 
@@ -268,7 +313,7 @@ def _read_alpaca(values: RowValues) -> ImportedChain:
 
 def _text_parts(values: RowValues, text: str, thinking: str | None = None) -> TextParts:
     """The parts of a text; its thinking may stand in a column of its own."""
-    given, notes = thinking_field(values)
+    given, notes = thinking_field(values, any_name=True)
     return join_thinking(text, thinking, given, notes=notes)
 
 
@@ -301,4 +346,6 @@ CHAIN_FORMATS: dict[str, ChainFormat] = {
 def detect_format(columns: Collection[str]) -> ChainFormat | None:
     """The format of a row with these columns; None if it is of no format."""
     names = set(columns) | ({"thinking"} if set(columns) & set(THINKING_FIELDS) else set())
+    if "conversation" in names or {"request", "response"} <= names:
+        names.add("messages")
     return next((f for f in CHAIN_FORMATS.values() if set(f.columns) <= names), None)
