@@ -27,7 +27,7 @@ from slowthink.data.rows import (
     text_value,
 )
 from slowthink.errors import DataError
-from slowthink.grading.extract import last_box
+from slowthink.grading.boxes import last_box
 from slowthink.records import Dropped, Problem, Split, duplicate_key, item_seed, problem_id
 
 ANSWER_FROM_BOX = "answer from the solution's last box"

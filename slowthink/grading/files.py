@@ -17,9 +17,10 @@ from typing import Any
 from slowthink.errors import DataError
 from slowthink.grading.answers import choice
 from slowthink.grading.answers.compare import AnswerContext
-from slowthink.grading.extract import extract, extract_from_prose, is_prose, is_verbal
+from slowthink.grading.extract import extract, extract_from_prose
 from slowthink.grading.grader import Grader, PairItem
 from slowthink.grading.reference import compat
+from slowthink.grading.sentences import is_prose, is_verbal
 from slowthink.records import Grade, Verdict
 
 ROWS_PER_BATCH = 2_000
@@ -153,7 +154,7 @@ def pair_from_row(row: PairRow, *, mode: str = "strict") -> PairItem:
 def _extract_strictly(row: PairRow, gold: str) -> str | None:
     choices = row.choices or (tuple(choice.LETTERS) if _OPTION_LETTER.fullmatch(gold) else ())
     if row.pred is None:
-        return extract(row.response or "", choices=choices)
+        return extract(row.response or "", choices=choices, whole_line=is_verbal(gold))
     if choices:
         is_choice = bool(choice.parse_choice(row.pred).letters) and not is_prose(row.pred)
         return extract(row.pred, choices=() if is_choice else choices) or row.pred

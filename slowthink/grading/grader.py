@@ -14,8 +14,10 @@ from typing import Any
 
 from slowthink.errors import ConfigError, GraderError
 from slowthink.grading.answers.compare import AnswerContext, compare
-from slowthink.grading.extract import extract, is_prose, is_verbal
+from slowthink.grading.extract import extract
+from slowthink.grading.keys import read_key
 from slowthink.grading.reference import compat
+from slowthink.grading.sentences import is_prose, is_verbal
 from slowthink.grading.workers import WorkerPool, WorkerResult
 from slowthink.records import Grade, Problem, Verdict
 
@@ -131,8 +133,8 @@ class Grader:
         return grades
 
     def _grade_item(self, item: GradeItem) -> _RulesOutcome:
-        gold = (item.problem.answer or "").strip()
-        if not gold:
+        gold = read_key(item.problem.answer or "")
+        if gold is None:
             return Grade(verdict=Verdict.UNGRADABLE, method="no key")
         extracted = self._extract(item, gold)
         if item.truncated:
@@ -155,11 +157,12 @@ class Grader:
         )
 
     def _grade_pair(self, pair: PairItem) -> _RulesOutcome:
-        if not pair.gold.strip():
+        gold = read_key(pair.gold)
+        if gold is None:
             return Grade(verdict=Verdict.UNGRADABLE, extracted=pair.answer, method="no key")
         if pair.answer is None or not pair.answer.strip():
-            return Grade(verdict=Verdict.NO_ANSWER, gold=pair.gold, method="extract")
-        return self._compare(pair.gold, pair.answer, pair.context)
+            return Grade(verdict=Verdict.NO_ANSWER, gold=gold, method="extract")
+        return self._compare(gold, pair.answer, pair.context)
 
     def _compare(self, gold: str, pred: str, context: AnswerContext) -> _RulesOutcome:
         if self.mode == "strict":

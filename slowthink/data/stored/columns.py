@@ -10,7 +10,7 @@ from typing import Any
 
 from slowthink.data.finish import Finish, read_finish
 from slowthink.data.rows import UnusableValue, optional_text, parse_number, text_list, text_value
-from slowthink.grading.extract import last_box
+from slowthink.grading.boxes import last_box
 
 Values = Mapping[str, Any]
 

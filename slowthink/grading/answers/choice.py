@@ -15,23 +15,70 @@ MAX_CHOICE_LENGTH = 2_000
 """Longest text that can be a choice, in characters."""
 
 _FONT_COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
+_FULL_WIDTH = {ord("Ａ") + i: letter for i, letter in enumerate(LETTERS)} | {
+    ord("（"): "(",
+    ord("）"): ")",
+}
 _SINGLE_LETTER = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
 _SEVERAL_LETTERS = re.compile(
     r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&|\)\s*,?\s*\()?\s*[A-J])+)[\s)}\]*$.]*$"
 )
 _IN_BRACKETS = r"\(([A-J])\)"
 _BEFORE_MARK = r"([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])"
-_BEFORE_WORD = r"([A-J])(?<!I(?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿]))"
+_BEFORE_WORD = r"([A-J])(?<![AI](?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿]))"
 _LETTER_AND_TEXT = re.compile(
     rf"^[\s{{*$]*(?:{_IN_BRACKETS}|{_BEFORE_MARK}|{_BEFORE_WORD})[}}*$\s]*(.*)$", re.DOTALL
 )
-_STANDALONE_LETTER = re.compile(r"(?<![A-Za-z0-9'’\\])([A-J])(?![A-Za-z0-9'’])")
-_NEGATION_BEFORE = re.compile(
-    r"(?:\bnot|n['’]t be|isn['’]t|不是|不选|而非)\s*(?:option|choice)?\s*[(*]*\Z", re.IGNORECASE
+_LETTER_AND_DASH = re.compile(r"^[\s{*$]*()()([A-J])\s+[-–—]\s*(\S.*)$", re.DOTALL)
+_LOWER_LETTER_AND_TEXT = re.compile(r"^[\s{*$]*()()(?:\(([a-j])\))[}*$\s]+(.*)$", re.DOTALL)
+_TEXT_AND_LETTER = re.compile(r"^([^()]*[\w}%$])[\s~}{]+\(([A-J])\)[\s}*$.]*$", re.DOTALL)
+_LEAD_IN = re.compile(
+    r"^[\s{*$]*(?:(?:(?:the|la|die|a)\s+)?(?:(?:correct|right|final|best|bonne|richtige)\s+)?"
+    r"(?:answer|option|choice|antwort|respuesta|r[ée]ponse)\s*(?:is|ist|es|est)?[\s:：*{(]*"
+    r"(?:(?:option|choice)\s+)?(?=[({]*[A-J](?![A-Za-z]))"
+    r"|(?:答案|故|应|正确)*(?:选项|选择|选|答案)[是为:：\s]*|正解は?[:：\s]*|정답은?[:：\s]*)",
+    re.IGNORECASE,
 )
+_LEAD_OUT = re.compile(r"(?:项|选项)?\s*(?:正确|成立|is (?:correct|right))?[}\s.。*]*$")
 _OPTION_LABEL = re.compile(
     r"(?:(?<=\s)|(?<=^)|(?<=[)）】。，,;；\\]))(?:\(([A-J])\)|([A-J])\s?[.．、:：)])\s*"
 )
+
+_LETTER = r"(?<![A-Za-z0-9'’\\_^])[A-J](?![A-Za-z0-9'’_])"
+_LETTER_GROUP = re.compile(
+    rf"{_LETTER}(?:[\s)*]*(?:[,，、/&]|(?:and|or|through|to|und|oder|et|ou|y|o|e)\b|[和或与及至])"
+    rf"{{1,2}}[\s(*]*(?:(?:and|or)\s+)?{_LETTER})*"
+)
+"""A letter, or a list of letters, which are chosen or rejected together."""
+_REJECTED_BEFORE = re.compile(
+    r"(?:\bnot|n['’]t(?: be)?|\bcannot be|instead of|rather than|other than|unlike|except|\bneither"
+    r"|\bnor|without|\bover|\bthan|exclud\w+|eliminat\w+|rul\w+ out|reject\w*|discard\w*|dismiss\w*"
+    r"|cross\w* out|\bno(?: es)?|\bni|nicht|weder|\bpas|descart\w+|statt|não é"
+    r"|不是|不选|不能选|而非|并非|排除|除了)"
+    r"\s*(?:(?:the|both)\s+)?(?:options?|choices?|answers?|选项|la|le)?[\s(*{]*\Z",
+    re.IGNORECASE,
+)
+_REJECTED_AFTER = re.compile(
+    r"[\s)*}]*(?:项|选项)?\s*(?:(?:are|is|was|were|sont|est|sind|ist|son|es|both|all|also|均|都)\s*)*"
+    r"(?:(?:too|clearly|obviously|therefore|thus|trop)\s+)*"
+    r"(?:wrong|false|incorrect|not\b|out\b|too\b|ruled out|rejected|excluded|eliminated|impossible"
+    r"|invalid|fails?\b|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
+    r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不|排除|矛盾)",
+    re.IGNORECASE,
+)
+_CHOSEN_BEFORE = re.compile(
+    r"(?:\b(?:is|be|it['’]s|so|thus|hence|therefore|but|choose|chose|select|pick|leaves?|leaving"
+    r"|left with|answer|option|choice|est|es|ist|sondern|sino|antwort|respuesta|r[ée]ponse|queda"
+    r"|bleibt|reste|remains?)\b|选择?|故|为|是|有|答案|は|은|는|[:：→])[\s,*({$]*"
+    r"(?:(?:option|choice|answer|statement|letter|the|only|definitely|clearly|la|das|选项)[\s*({]+)*\Z",
+    re.IGNORECASE,
+)
+_ONLY_LETTER = re.compile(r"[\s*_({\[$]*([A-J])[\s*_)}\]$.。]*")
+_LOWER_LETTER = re.compile(r"(?<!\w)\(([a-j])\)|(?:\bis|[:：])[\s*]+([a-j])(?=[\s.*]*$)")
+_ARTICLE = re.compile(
+    r"\s+(?!(?:or|and|because|since|as|is|was|by|fits?|works|holds|follows|seems)\b)[a-z]{2,}"
+)
+_UNIT_BEFORE = re.compile(r"\d\s*(?:\\[,;: !]|~)*\s*\{?\Z")
 
 
 @dataclass(frozen=True)
@@ -45,11 +92,15 @@ class ChosenOption:
 def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
     """Return the options that a text chooses; `letters` is empty if the text is not a choice.
 
-    A lower-case letter counts only in brackets, or with `any_case`.
+    With `any_case`, for a text that is known to answer a question with options, a bare lower-case
+    letter counts too, and so do the forms "C - 14" and "14 (C)".
     """
     if len(text) > MAX_CHOICE_LENGTH:
         return ChosenOption(text=text)
-    bare = _FONT_COMMAND.sub("", text.replace("\\ ", " ").replace("\\quad", " ")).strip()
+    bare = _FONT_COMMAND.sub("", text.replace("\\ ", " ").replace("\\quad", " "))
+    bare = bare.translate(_FULL_WIDTH).strip()
+    if lead_in := _LEAD_IN.match(bare):
+        bare = _LEAD_OUT.sub("", bare[lead_in.end() :])
     single = _SINGLE_LETTER.match(bare)
     letter = single.group(1) if single else ""
     if letter and (any_case or letter.isupper() or bare.strip(" $") == f"({letter})"):
@@ -58,11 +109,22 @@ def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
     letters = re.findall(r"[A-J]", several.group(1)) if several else []
     if letters and len(set(letters)) == len(letters):
         return ChosenOption(frozenset(letters))
+    return _letter_with_text(bare, any_case=any_case) or ChosenOption(text=text)
+
+
+def _letter_with_text(bare: str, *, any_case: bool) -> ChosenOption | None:
+    """Return the option that is given by its letter and its text; None if there is none."""
     leading = _LETTER_AND_TEXT.match(bare)
+    if leading is None and any_case:
+        leading = _LETTER_AND_DASH.match(bare) or _LOWER_LETTER_AND_TEXT.match(bare)
     if leading:
         *letters, option = leading.groups()
-        return ChosenOption(frozenset(filter(None, letters)), _without_open_markup(option))
-    return ChosenOption(text=text)
+        named = frozenset(letter.upper() for letter in letters if letter)
+        return ChosenOption(named, _without_open_markup(option))
+    trailing = _TEXT_AND_LETTER.match(bare) if any_case else None
+    if trailing:
+        return ChosenOption(frozenset(trailing.group(2)), _without_open_markup(trailing.group(1)))
+    return None
 
 
 def _without_open_markup(text: str) -> str:
@@ -73,29 +135,62 @@ def _without_open_markup(text: str) -> str:
     return text
 
 
-def letter_in_sentence(line: str, *, num_options: int = len(LETTERS)) -> str | None:
-    """Return the option letter that a sentence chooses; None if it has none or lists several."""
-    bare = _FONT_COMMAND.sub("", line)
-    matches = [
+def letter_in_sentence(
+    line: str, *, num_options: int = len(LETTERS), is_marked: bool = True
+) -> str | None:
+    """Return the option letter that a sentence chooses; None if it has none or leaves several.
+
+    Letters that it rejects do not count ("instead of D", "A and B fail"), nor do articles and
+    units. Of the others the first counts if the sentence begins with it, else the last one that is
+    named as the choice ("so C", "leaving D"), else the only one. If `is_marked` is false, no words
+    before the sentence say that it is the answer, so that only a named choice or a letter that
+    stands alone counts.
+    """
+    bare = _FONT_COMMAND.sub("", line).translate(_FULL_WIDTH)
+    if alone := _ONLY_LETTER.fullmatch(bare):
+        return alone.group(1) if alone.group(1) in LETTERS[:num_options] else None
+    groups = [
         match
-        for match in _STANDALONE_LETTER.finditer(bare)
-        if match.group(1) in LETTERS[:num_options]
-        and not _is_article_or_pronoun(bare, match)
-        and not _NEGATION_BEFORE.search(bare, 0, match.start())
+        for match in _LETTER_GROUP.finditer(bare)
+        if not _is_article_or_unit(bare, match) and not _is_rejected(bare, match)
     ]
-    if not matches:
-        return None
-    if len({match.group(1) for match in matches}) > 1:
-        between = bare[matches[0].end() : matches[1].start()]
-        if re.fullmatch(r"[\s,、/&)(]*(?:and|or|和|或)?[\s(]*", between):
-            return None
-    return matches[0].group(1)
+    if not groups:
+        return _lower_letter(bare, num_options=num_options)
+    letter = _chosen_letter(bare, groups, is_marked=is_marked)
+    return letter if letter is not None and letter in LETTERS[:num_options] else None
 
 
-def _is_article_or_pronoun(text: str, match: re.Match[str]) -> bool:
-    """Whether an A is the article or an I the pronoun: a lower-case word follows."""
-    following = re.compile(r"\s+(?!or\b|and\b)[a-z]{2,}").match(text, match.end())
-    return match.group(1) in "AI" and following is not None
+def _chosen_letter(text: str, groups: list[re.Match[str]], *, is_marked: bool) -> str | None:
+    first = groups[0]
+    if is_marked and not text[: first.start()].strip(" ({[*$") and len(first.group()) == 1:
+        return first.group()
+    named = [match for match in groups if _CHOSEN_BEFORE.search(text[: match.start()][-60:])]
+    if named:
+        return named[-1].group() if len(named[-1].group()) == 1 else None
+    letters = {match.group() for match in groups}
+    return letters.pop() if is_marked and letters <= set(LETTERS) and len(letters) == 1 else None
+
+
+def _is_article_or_unit(text: str, match: re.Match[str]) -> bool:
+    """Whether a letter is the article A, the pronoun I, or a unit after a number."""
+    if len(match.group()) > 1:
+        return False
+    if match.group() in "AI" and _ARTICLE.match(text, match.end()):
+        return True
+    return _UNIT_BEFORE.search(text[: match.start()][-20:]) is not None
+
+
+def _is_rejected(text: str, match: re.Match[str]) -> bool:
+    before = text[max(0, match.start() - 60) : match.start()]
+    after = text[match.end() : match.end() + 60]
+    return bool(_REJECTED_BEFORE.search(before) or _REJECTED_AFTER.match(after))
+
+
+def _lower_letter(text: str, *, num_options: int) -> str | None:
+    """Return the letter of "(c)", or of "is c" at the end of a sentence, as a capital."""
+    letters = [(match.group(1) or match.group(2)).upper() for match in _LOWER_LETTER.finditer(text)]
+    is_one = len(set(letters)) == 1 and letters[0] in LETTERS[:num_options]
+    return letters[0] if is_one else None
 
 
 @functools.lru_cache(maxsize=2048)

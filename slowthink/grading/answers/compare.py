@@ -27,7 +27,7 @@ from slowthink.grading.answers.values import (
     Value,
     parse_value,
 )
-from slowthink.grading.extract import last_box
+from slowthink.grading.boxes import last_box
 from slowthink.records import Problem
 
 MAX_NESTING = 60

@@ -21,7 +21,8 @@ from slowthink.data.thinking import (
     thinking_field,
     unsplit_marks,
 )
-from slowthink.grading.extract import extract, last_box
+from slowthink.grading.boxes import last_box
+from slowthink.grading.extract import extract_stated
 from slowthink.records import Budget, Problem, Trace, duplicate_key, problem_id
 from slowthink.serialise import from_plain
 
@@ -88,7 +89,7 @@ def _split_unmarked(text: str) -> tuple[str, str]:
     if FINAL_ANSWER_HEADING in text:
         before, _, after = text.rpartition(FINAL_ANSWER_HEADING)
         return before.strip(), FINAL_ANSWER_HEADING + after.rstrip()
-    answer = extract(text)
+    answer = extract_stated(text)
     if answer is None:
         raise UnusableValue("the chain states no answer")
     return text.strip(), state_answer(answer)

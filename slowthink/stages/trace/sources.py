@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slowthink.data.rows import BadRow, SourceRow, UnusableValue, as_evidence, read_rows
 from slowthink.errors import DataError
-from slowthink.grading.extract import extract
+from slowthink.grading.extract import extract_stated
 from slowthink.recipe import FileTraces, SolutionTraces
 from slowthink.records import Dropped, Problem, item_seed
 from slowthink.serialise import digest
@@ -72,7 +72,7 @@ def _chain_from_solution(problem: Problem, teacher: str) -> UngradedChain:
     thinking = FINAL_ANSWER_LINE.sub("", CALCULATOR_ANNOTATION.sub("", solution)).strip()
     if not thinking:
         raise UnusableValue("the problem has no solution")
-    answer = extract(solution) or problem.answer
+    answer = extract_stated(solution) or problem.answer
     if answer is None:
         raise UnusableValue("the problem has no answer")
     return UngradedChain(

@@ -1,0 +1,189 @@
+r"""Unmarked answers: what the end of a response states without a box or "Answer:" before it.
+
+Example: `last_statement("7 · 2 = 14.\nSo she pays 14 dollars. Let me know if it helps!")` is
+`14 dollars`. Precision first: a question, a guess, a refusal, a step, or a text that breaks off
+states nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from slowthink.grading.sentences import SPECIAL_TOKEN, strip_markup
+from slowthink.grading.statements import has_value, phrase_in_statement, value_in_statement
+
+MAX_ENDING_LENGTH = 2_000
+"""Only this many characters at the end of a text are searched for an unmarked answer."""
+MAX_SENTENCES = 4
+"""Only this many sentences at the end are read."""
+
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?])(?<!\b[ie]\.[eg]\.)(?<!\bca\.)(?<!approx\.)(?<!\bNo\.)(?<!^\d\.)\s+(?=\S)"
+    r"|(?<=[。！？])\s*(?=\S)"
+)
+_ABBREVIATED = re.compile(r"\b(?:vol|no|approx|ca|fig|eq)\.$", re.IGNORECASE)
+_CLOSING = re.compile(
+    r"(?:let me know|i hope|hope (?:this|that)|feel free|good luck|(?:i am |i'm )?happy to|please"
+    r"|if you (?:have|need|want|would)|would you like|do you (?:want|need|have)|does (?:this|that)"
+    r"|(?:is there )?any(?:thing| other)|thanks?\b|great|well done|any questions"
+    r"|希望|如有|如果你|如果您|需要我|还有)",
+    re.IGNORECASE,
+)
+"""A friendly end, which says nothing about the answer."""
+_ASIDE_LINE = re.compile(
+    r"\[\d+\]|[-*_=]{3,}$|\(.*\)\W*$|（.*）\W*$|(?:check|checking|verification|verify|note|remark|sources?"
+    r"|references?|written|date|验证|检验|注|probe|vérification|comprobación)\b"
+    r"|(?:that|this|which|it) (?:is|equals|makes|comes to) (?:about|roughly|approximately|the same)\b"
+    r"|(?:this|that) is because\b|(?:indeed|because|for instance|for example|in other words)\b",
+    re.IGNORECASE,
+)
+"""A check, a reference, a reason or a remark after the answer."""
+_OPEN = re.compile(
+    r"\b(?:(?:cannot|can['’]?t|could not|can not) (?:be (?:sure|right|determined|solved|answered)|determine"
+    r"|solve|help|tell|decide|answer|find|compute|calculate|say|give|provide|see)|unable|sorry|not enough|insufficient|don['’]t know|not sure|unclear"
+    r"|no idea|unsure|wrong|incorrect|mistake|error|guess\w*|maybe|perhaps|possibly|might|could be"
+    r"|may be|not certain|please provide|need more|vielleicht|peut-être|quizás|tal vez)\b"
+    r"|无法|不知道|不确定|也许|或许|抱歉|可能是|猜",
+    re.IGNORECASE,
+)
+"""A refusal, a guess or a withdrawal."""
+_UNFINISHED = re.compile(
+    r"(?:first(?:ly)?|next|let|suppose|assume|consider|recall|we (?:need|have|want|must) to"
+    r"|to (?:find|solve|begin|start|get|do)|now (?:we|let|i)\b|let['’]s|i(?:['’]ll| will)|we(?:['’]ll| will)"
+    r"|首先|其次|接下来|下一步|设|假设|令)(?![a-z])",
+    re.IGNORECASE,
+)
+"""The beginning of a step, not of a conclusion."""
+_STEP_LABEL = re.compile(r"(?:step|schritt|étape|paso|步骤)\s*\d+\s*[:.：)]?\s*", re.IGNORECASE)
+_CONCLUDES = re.compile(
+    r"\b(?:so|thus|hence|therefore|total|altogether|in all|finally|result|consequently|overall|donc|also"
+    r"|entonces|por lo tanto|quindi|portanto|folglich|somit|damit)\b|所以|因此|一共|总共|共|故|综上",
+    re.IGNORECASE,
+)
+_BREAKS_OFF = re.compile(
+    r"(?:\b(?:and|or|to|by|of|the|an?|have|has|we|then|with|for|is|are|plus|minus|times|that|from|so|if"
+    r"|which|und|et|y|的|和|是|为)|[-+*/=,:(\\^{，：、])$",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(r"[.!。！)）\]】$*`|”\"]$|\\[\])]$")
+_TOTAL = re.compile(
+    r"(?:grand |sub)?(?:total|sum|all|altogether|overall|result|answer|summe|gesamt|insgesamt|somme"
+    r"|suma|totale|итого|всего|合计|总计|总数|共计|总和|合計|計|답|합계)\b",
+    re.IGNORECASE,
+)
+_LABELLED = re.compile(r"[\W\d]*[^\W\d_][^:：|=\d]{1,40}[:：]\s*(?P<value>\S.{0,80})$")
+_LIST_ITEM = re.compile(r"(?:[-*•+]|\d{1,2}[.)])\s+(?=\S)")
+_WHOLE_BOLD = re.compile(r"\*\*([^*]{1,60})\*\*[.。]?")
+_BARE_VALUE = re.compile(
+    r"[-−+]?[$€£¥]?\s?\d[\d.,/]*\s?(?:%|°|[^\W\d_]{1,12}[²³]?(?:/[^\W\d_]{1,8})?)?[.。]?"
+    r"|\$[^$]{1,200}\$[.。]?|\\\((?:(?!\\\)).){1,200}\\\)[.。]?"
+)
+_PART = re.compile(r"\W{0,4}\(?[a-h]\)\W{0,4}\S")
+
+
+def last_statement(text: str) -> str | None:
+    """Return the answer that the end of a text states; None if it states none."""
+    lines = _last_lines(text)
+    if not lines:
+        return None
+    last = lines[-1]
+    if "boxed" in last:
+        return None  # a box that is not closed: the text breaks off
+    if last.startswith("|") or last.endswith("|"):
+        return _total_of_table(last)
+    if (parts := _labelled_parts(lines)) is not None:
+        return parts
+    if (alone := _value_alone(last)) is not None:
+        return alone
+    return _answer_of_sentences(last)
+
+
+def _last_lines(text: str) -> list[str]:
+    """The last lines, without special tokens and without closing lines and remarks after them."""
+    ending = SPECIAL_TOKEN.sub("", text[-MAX_ENDING_LENGTH:])
+    lines = [line for line in map(str.strip, ending.split("\n")) if line and line != "```"]
+    while lines and (_CLOSING.match(lines[-1]) or _ASIDE_LINE.match(lines[-1])):
+        lines.pop()
+    if lines and lines[-1] in ("$$", "\\]") and len(lines) > 1:
+        lines[-2:] = [f"${lines[-2].rstrip('.')}$"]
+    return lines
+
+
+def _total_of_table(line: str) -> str | None:
+    """The last cell of a table's last row, if the row is a total."""
+    cells = [cell.strip(" *_") for cell in line.strip("|").split("|")]
+    is_total = len(cells) >= 2 and _TOTAL.match(cells[0]) and has_value(cells[-1])
+    return cells[-1] if is_total else None
+
+
+def _labelled_parts(lines: list[str]) -> str | None:
+    """The last lines if they are the parts (a), (b) … of an answer."""
+    parts: list[str] = []
+    for line in reversed(lines[-8:]):
+        if not _PART.match(line) or len(line) > 80:
+            break
+        parts.insert(0, line.replace("*", "").strip(" .;"))
+    is_whole = len(parts) >= 2 and parts[0].lstrip("(").startswith("a")
+    return " ".join(parts) if is_whole else None
+
+
+def _value_alone(line: str) -> str | None:
+    """The value of a line that is nothing else, is bold as a whole, or follows a label."""
+    if bold := _WHOLE_BOLD.fullmatch(line):
+        line = bold.group(1).strip()
+        if ":" not in line and not _STEP_LABEL.match(line):
+            return strip_markup(line) or None
+    if _BARE_VALUE.fullmatch(line):
+        return strip_markup(line)
+    is_item = _LIST_ITEM.match(line)
+    line = _LIST_ITEM.sub("", line).replace("**", "")
+    labelled = _LABELLED.match(line)
+    if not labelled or _STEP_LABEL.match(line) or (is_item and not _TOTAL.match(line)):
+        return None
+    value = strip_markup(labelled.group("value"))
+    return value if _BARE_VALUE.fullmatch(labelled.group("value")) or "=" in value[:4] else None
+
+
+def _answer_of_sentences(line: str) -> str | None:
+    """The answer of the last sentence of a line that states one."""
+    if _LIST_ITEM.match(line) and not _CONCLUDES.search(line):
+        return None
+    sentences = list(_sentences(line))
+    for number, sentence in enumerate(reversed(sentences[-MAX_SENTENCES:])):
+        if _CLOSING.match(sentence) or _ASIDE_LINE.match(sentence):
+            continue
+        if _is_open(sentence, is_last=number == 0):
+            return None
+        if (answer := value_in_statement(sentence)) is not None:
+            return answer
+        if has_value(sentence):
+            return None
+        if (answer := phrase_in_statement(sentence)) is not None:
+            return answer
+    return None
+
+
+def _is_open(sentence: str, *, is_last: bool) -> bool:
+    """Whether a sentence states nothing: a question, a guess, a refusal, a step, or broken off."""
+    bare = sentence.rstrip(" *_")
+    if bare.endswith(("?", "？")) or _OPEN.search(sentence) or _UNFINISHED.match(bare.lstrip("*")):
+        return True
+    if not is_last or _ENDS.search(sentence):
+        return False
+    is_equation = re.search(r"=\s*\S{1,40}$", bare) is not None
+    concludes = is_equation or _CONCLUDES.search(bare) is not None
+    return not concludes or _BREAKS_OFF.search(bare) is not None
+
+
+def _sentences(line: str) -> Iterator[str]:
+    """The sentences of a line, without labels of steps."""
+    joined = ""
+    for piece in _SENTENCE_END.split(line):
+        joined = f"{joined} {piece}".strip()
+        if _ABBREVIATED.search(joined):
+            continue
+        yield _STEP_LABEL.sub("", joined)
+        joined = ""
+    if joined:
+        yield joined

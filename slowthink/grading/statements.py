@@ -1,0 +1,239 @@
+r"""The value that one sentence states as its result, among the other numbers in it.
+
+Example: `value_in_statement("At 15 km/h for three hours, the cyclist rides 45 km.")` is `45 km`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from slowthink.grading.answers.units import unit_by_name
+from slowthink.grading.answers.words import number_from_words
+from slowthink.grading.sentences import FORMULA, NUMBER, TWO_WORDS, value_of_equation
+
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
+    r"|sep(?:t(?:ember)?)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
+)
+_DATE = re.compile(
+    rf"\b\d{{1,2}}(?:st|nd|rd|th)?\.? {_MONTH}(?:,? \d{{4}}\b)?|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b"
+    r"(?:,? \d{4}\b)?|\b\d{4}-\d\d?-\d\d?\b|\b\d\d?[./]\d\d?[./]\d{2,4}\b"
+    r"|\d{4}年\d+月(?:\d+日)?|\d+月\d+日|\b\d\d?:\d\d\b(?:\s?[ap]\.?m\.?)?",
+    re.IGNORECASE,
+)
+"""Dates and times are values as a whole; no number within them is one."""
+_ODDS = re.compile(r"\b(\d+) (?:in|out of(?: every)?) (\d+)\b")
+_UNIT = re.compile(
+    r"(?:\s?(?:[a-zA-Z]{1,12}|°[CF]?|℃|[€£¥])(?:[²³]|\^?\{?[23]\}?(?!\d))?"
+    r"(?:\s?/\s?[a-zA-Z]{1,8}|\s+per\s+[a-zA-Z]{1,12})?|[一-鿿]{1,3})(?![a-zA-Z])"
+)
+_LABEL_BEFORE = re.compile(
+    r"\b(?:step|case|part|question|problem|figure|table|chapter|page|exercise|equation|line|no\.?|vol\.?"
+    r"|example|method|option|rule|theorem|lemma|year|since|in(?= (?:19|20)\d\d$))\s*[(#]?$|第$",
+    re.IGNORECASE,
+)
+"""What makes a number a label: "Step 2", "case 3"."""
+_COPULA = re.compile(
+    r"\b(?:is|are|was|were|be|equals?|equal to|becomes?|makes?|gives?|costs?|totals?|pays?|has|have|gets?"
+    r"|needs?|earns?|takes?|remains?|yields?|est|sont|ist|sind|beträgt|hat|es|son|è|sono|é|são"
+    r"|quedan?|reste|равн[аоы]|составляет|adalah|là)\b(?!\s*(?:not|n['’]t)\b)|是|为|等于|有|得|需要?|要付|は|=|≈|\\approx",
+    re.IGNORECASE,
+)
+_PREPOSITION = re.compile(
+    r"\b(?:at|for|from|with|per|by|after|out of|in|on|within|every|each|of|than|to|zu je|für|pour|par|por"
+    r"|de|di|von|mit|из|на)\s+(?:(?:the|these|those|all|its|his|her|their|der|die|das|les|los)\s+)?[$€£¥]?$",
+    re.IGNORECASE,
+)
+"""What makes a number a circumstance: "for the 48 eggs"."""
+_BOUND_BEFORE = re.compile(
+    r"(?:\b(?:more|less|greater|fewer|larger|smaller|higher|lower) than|\bat (?:least|most)|\bnot"
+    r"|n['’]t(?: be)?|\bexceeds?|\bbetween|\bneither|\bnor|超过|至少|至多|不是|大于|小于|[<>≤≥])\s*[$€£¥]?$",
+    re.IGNORECASE,
+)
+_COMPARES = re.compile(
+    r"\s*(?:[^\W\d_]+\s+)?(?:times (?:as|the)|(?:more|less|fewer|older|younger|taller|times \w+) than)\b",
+    re.IGNORECASE,
+)
+_CLAUSE_END = re.compile(
+    r"[;；—]|,(?=\s+[^\d\s$\\*(−-])|，(?!\d)|、(?=[^\d一二三四五六七八九十两])"
+    r"|\s(?=(?:because|since|but|so that|as required)\b)|(?<=\S)(?=因此|所以|因为)"
+)
+_ASIDE = re.compile(
+    r"\W*(?:(?:because|since|as|which|starting|including|assuming|given|if|when|where|whenever|with|per"
+    r"|rounded|due to|using|unlike|instead of|rather than|weil|da|denn|car|puisque|porque)\b"
+    r"|因为|由于|如果|若)",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(
+    r"\b(?:not|cannot|never|nicht|kein\w*)\b|n['’]t\b|不是|不能|并非|\bn[e'’]\s?\w+ pas\b",
+    re.IGNORECASE,
+)
+_BETWEEN_LIST = re.compile(
+    r"\s*(?:(?:,|、|;|\band\b|\bor\b|\bund\b|\bet\b|\by\b|和|或|与|及)\s*)+", re.IGNORECASE
+)
+_NAME = r"(?<![\w\\+*/^.-])(?<![+*/^-]\s)(\\?[A-Za-z](?:_\{?\w\}?)?(?:\([a-z\d]\))?|[A-Z]{2,3})"
+_ASSIGNMENT = re.compile(rf"{_NAME}\s*(?:=|\bequals\b)\s*(?:[^=;,，。]{{1,40}}=\s*)*(?=[-−$\\\d(])")
+_ANGLE = re.compile(
+    r"(?:∠|\\angle|\bangle)\s*\$?\s*([A-Z]{1,3})\$?\s*(?:is|=|equals|measures|是|为|等于)\s*(?=\S)"
+)
+_BOLD = re.compile(r"\*\*([^*]{1,80})\*\*")
+_NUMBER_WORDS = re.compile(
+    r"\b(?!one\b)(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen"
+    r"|fifteen|sixteen|seventeen|eighteen|nineteen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b"
+    r"(?:[ -](?:one|two|three|four|five|six|seven|eight|nine|hundred|thousand)\b)*",
+    re.IGNORECASE,
+)
+_PHRASE = re.compile(
+    r"\b(?:is|are|has|have) ((?:no|infinitely many)(?: (?:real|integer|positive|such|other|possible))*"
+    r" [a-z]+)",
+    re.IGNORECASE,
+)
+
+
+class _Value(NamedTuple):
+    start: int
+    end: int
+    text: str
+
+
+def has_value(text: str) -> bool:
+    """Whether a text contains a number, a formula or a date."""
+    return bool(_values(text))
+
+
+def value_in_statement(sentence: str) -> str | None:
+    """Return the value that a sentence states as its result; None if none can be told."""
+    bold = [text for text in _BOLD.findall(sentence) if has_value(text)]
+    if bold and len(_values(sentence)) > len(_values(bold[-1])):
+        return value_in_statement(bold[-1].rstrip(":"))
+    plain = sentence.replace("**", "").strip()
+    if angle := _ANGLE.search(plain):
+        values = _values(plain[angle.end() :])
+        return rf"\angle {angle.group(1)} = {values[0].text}" if values else None
+    if assigned := _assignments(plain):
+        return assigned
+    for clause in reversed(_CLAUSE_END.split(plain)):
+        if _ASIDE.match(clause):
+            continue
+        clause = value_of_equation(clause) or clause
+        if (values := _values(clause)) and not _NEGATED.search(clause):
+            return _result_of_clause(clause, values)
+        if not values and (words := _numbers_in_words(clause)) and not _BOLD.search(sentence):
+            return _result_of_clause(clause, words)
+    return None
+
+
+def phrase_in_statement(sentence: str) -> str | None:
+    """Return an answer in words: "no solution" of "there is no solution", or a bold word."""
+    if phrase := _PHRASE.search(sentence):
+        return phrase.group(1)
+    bold = _BOLD.findall(sentence)
+    is_answer = bold and len(bold[-1].split()) <= 4 and bold[-1].strip()[-1:] not in (":", "：")
+    return bold[-1].strip(" .") if is_answer else None
+
+
+def _assignments(text: str) -> str | None:
+    """The last value of each name in "x = 3 and y = 6/3 = 2", as a list; None if there is none."""
+    assigned: dict[str, str] = {}
+    for match in _ASSIGNMENT.finditer(re.sub(r"(?<!\\)\$|\\[()]", "", text)):
+        values = _values(match.string[match.end() : match.end() + 80])
+        if values and not values[0].start:
+            assigned[match.group(1)] = values[0].text
+    last_clause = _CLAUSE_END.split(text)[-1]
+    if not assigned or (len(assigned) == 1 and "=" not in last_clause):
+        return None
+    return ", ".join(f"{name} = {value}" for name, value in assigned.items())
+
+
+def _result_of_clause(clause: str, values: list[_Value]) -> str | None:
+    """The value after the last verb, else the one that is no circumstance, with its list."""
+    usable = [value for value in values if not _BOUND_BEFORE.search(clause[: value.start])]
+    usable = [value for value in usable if not _COMPARES.match(clause, value.end)]
+    verbs = [match.end() for match in _COPULA.finditer(clause) if match.end() <= values[-1].start]
+    last_verb = verbs[-1] if verbs else 0
+    words = [word for word in _numbers_in_words(clause) if word.start >= values[-1].end]
+    free = [value for value in usable if not _is_circumstance(clause, value)]
+    free_words = [word for word in words if not _is_circumstance(clause, word)]
+    after_verb = [value for value in free if value.start >= last_verb] if verbs else []
+    stated_in_words = [
+        word for word in free_words if _COPULA.search(clause[values[-1].end : word.start])
+    ]
+    ranked = [*stated_in_words[:1], *after_verb[:1], *free[-1:], *usable[-1:]]
+    return _with_list(clause, values, ranked[0]) if ranked else None
+
+
+def _is_circumstance(clause: str, value: _Value) -> bool:
+    return _PREPOSITION.search(clause[max(0, value.start - 40) : value.start]) is not None
+
+
+def _with_list(clause: str, values: list[_Value], chosen: _Value) -> str:
+    """A value with those that follow or precede it in the same list."""
+    if chosen not in values:
+        return chosen.text
+    first = last = values.index(chosen)
+    while first > 0 and _is_list(clause[values[first - 1].end : values[first].start]):
+        first -= 1
+    while last + 1 < len(values) and _is_list(clause[values[last].end : values[last + 1].start]):
+        last += 1
+    return ", ".join(value.text for value in values[first : last + 1])
+
+
+def _is_list(between: str) -> bool:
+    return _BETWEEN_LIST.fullmatch(between) is not None
+
+
+def _values(text: str) -> list[_Value]:
+    """The formulas, dates and numbers of a text, in order. Numbers keep a unit that is known."""
+    values: list[_Value] = []
+    for pattern in (FORMULA, _DATE, _ODDS, NUMBER):
+        for match in pattern.finditer(text):
+            value = _value_of(match)
+            if value is not None and match.group().strip():
+                values.append(value)
+                blank = " " * (value.end - match.start())
+                text = text[: match.start()] + blank + text[value.end :]
+    return sorted(values)
+
+
+def _value_of(match: re.Match[str]) -> _Value | None:
+    start, end, text = match.start(), match.end(), match.group()
+    if match.re is FORMULA:
+        content = next(filter(None, match.groups()))
+        is_prices = TWO_WORDS.search(content) or re.match(r"[\d.,]+ +\w*[^\W\d]|.*\s$", content)
+        return None if is_prices else _Value(start, end, content.strip())
+    if match.re is _ODDS:
+        return _Value(start, end, f"{match.group(1)}/{match.group(2)}")
+    if match.re is NUMBER:
+        if _LABEL_BEFORE.search(match.string[max(0, start - 20) : start]):
+            return None
+        unit = _known_unit(match.string, end)
+        end += len(unit)
+        return _Value(start, end, match.string[start:end].replace("$", "").strip())
+    return _Value(start, end, text)
+
+
+def _known_unit(text: str, start: int) -> str:
+    """The known unit that follows a number. Of a Chinese word its first characters may be one."""
+    match = _UNIT.match(text, start)
+    if match is None or match.group().strip() == "in":
+        return ""
+    unit = match.group()
+    shorter = [unit[:length] for length in range(len(unit), 0, -1)] if unit[0] >= "一" else [unit]
+    return next((name for name in shorter if unit_by_name(name).dimension), "")
+
+
+def _numbers_in_words(clause: str) -> list[_Value]:
+    matches = _NUMBER_WORDS.finditer(clause)
+    return [
+        _Value(match.start(), match.end(), match.group())
+        for match in matches
+        if number_from_words(match.group()) is not None
+    ]
+
+
+def values_of_clauses(sentence: str) -> str | None:
+    """Return the values of a sentence of alike clauses, "甲有12本，乙有18本"; None for others."""
+    clauses = [_values(clause) for clause in re.split(r"[,，、；;](?=\D)", sentence)]
+    is_list = len(clauses) >= 2 and all(len(values) == 1 for values in clauses)
+    return ", ".join(values[0].text for values in clauses) if is_list else None
