@@ -35,14 +35,14 @@ _ASIDE_LINE = re.compile(
     r"\[\d+\]|[-*_=]{3,}$|\(.*\)\W*$|（.*）\W*$|(?:check|checking|verification|verify|note|remark|sources?"
     r"|references?|written|date|验证|检验|注|probe|vérification|comprobación)\b"
     r"|(?:that|this|which|it) (?:is|equals|makes|comes to) (?:about|roughly|approximately|the same)\b"
-    r"|(?:this|that) is because\b|(?:indeed|because|for instance|for example|in other words)\b",
+    r"|(?:this|that) is because\b|(?:indeed|where|because|for instance|for example|in other words)\b",
     re.IGNORECASE,
 )
 """A check, a reference, a reason or a remark after the answer."""
 _OPEN = re.compile(
     r"\b(?:(?:cannot|can['’]?t|could not|can not) (?:be (?:sure|right|determined|solved|answered)|determine"
     r"|solve|help|tell|decide|answer|find|compute|calculate|say|give|provide|see)|unable|sorry|not enough|insufficient|don['’]t know|not sure|unclear"
-    r"|no idea|unsure|wrong|incorrect|mistake|error|guess\w*|maybe|perhaps|possibly|might|could be"
+    r"|no idea|unsure|wrong|incorrect|mistake|error|guess\w*|maybe|perhaps|possibly|might|(?:it|this|that|answer) could be"
     r"|may be|not certain|please provide|need more|vielleicht|peut-être|quizás|tal vez)\b"
     r"|无法|不知道|不确定|也许|或许|抱歉|可能是|猜",
     re.IGNORECASE,
@@ -66,6 +66,7 @@ _BREAKS_OFF = re.compile(
     r"|which|und|et|y|的|和|是|为)|[-+*/=,:(\\^{，：、])$",
     re.IGNORECASE,
 )
+_EQUATION_AT_END = re.compile(r"=\s*[$€£\\(]?[-\d][^=]{0,30}$|\bequals \S{1,20}$")
 _ENDS = re.compile(r"[.!。！)）\]】$*`|”\"]$|\\[\])]$")
 _TOTAL = re.compile(
     r"(?:grand |sub)?(?:total|sum|all|altogether|overall|result|answer|summe|gesamt|insgesamt|somme"
@@ -77,8 +78,9 @@ _LIST_ITEM = re.compile(r"(?:[-*•+]|\d{1,2}[.)])\s+(?=\S)")
 _WHOLE_BOLD = re.compile(r"\*\*([^*]{1,60})\*\*[.。]?")
 _BARE_VALUE = re.compile(
     r"[-−+]?[$€£¥]?\s?\d[\d.,/]*\s?(?:%|°|[^\W\d_]{1,12}[²³]?(?:/[^\W\d_]{1,8})?)?[.。]?"
-    r"|\$[^$]{1,200}\$[.。]?|\\\((?:(?!\\\)).){1,200}\\\)[.。]?"
+    r"|\$[^$一-鿿]{1,200}\$[.。]?|\\\((?:(?!\\\)).){1,200}\\\)[.。]?"
 )
+_IMAGE = re.compile(r"!\[[^\]\n]{0,200}\]\([^)\n]{0,400}\)")
 _PART = re.compile(r"\W{0,4}\(?[a-h]\)\W{0,4}\S")
 
 
@@ -96,18 +98,32 @@ def last_statement(text: str) -> str | None:
         return parts
     if (alone := _value_alone(last)) is not None:
         return alone
-    return _answer_of_sentences(last)
+    has_full_stops = len(lines) < 2 or _ENDS.search(lines[-2]) is not None
+    return _answer_of_sentences(last, has_full_stops=has_full_stops)
 
 
 def _last_lines(text: str) -> list[str]:
     """The last lines, without special tokens and without closing lines and remarks after them."""
-    ending = SPECIAL_TOKEN.sub("", text[-MAX_ENDING_LENGTH:])
+    ending = _IMAGE.sub("", SPECIAL_TOKEN.sub("", text[-MAX_ENDING_LENGTH:]))
     lines = [line for line in map(str.strip, ending.split("\n")) if line and line != "```"]
     while lines and (_CLOSING.match(lines[-1]) or _ASIDE_LINE.match(lines[-1])):
         lines.pop()
-    if lines and lines[-1] in ("$$", "\\]") and len(lines) > 1:
-        lines[-2:] = [f"${lines[-2].rstrip('.')}$"]
-    return lines
+    return _without_display(lines)
+
+
+def _without_display(lines: list[str]) -> list[str]:
+    """The lines, with a displayed formula at the end as one line: its last row."""
+    if not lines or lines[-1].rstrip(".") not in ("$$", "\\]"):
+        return lines
+    opening = "$$" if lines[-1].startswith("$$") else "\\["
+    start = next((i for i in range(len(lines) - 2, -1, -1) if lines[i].endswith(opening)), None)
+    if start is None:
+        return lines
+    rows = re.split(r"\\\\|\n", "\n".join(lines[start + 1 : -1]))
+    bare = [re.sub(r"\\(?:begin|end|tag|label)\{[^{}]*\}|&", " ", row).strip(" .,") for row in rows]
+    row = next((row for row in reversed(bare) if row), "")
+    before = lines[start].removesuffix(opening).strip()
+    return [*lines[:start], f"{before} ${row}$.".strip()] if row else lines[:start]
 
 
 def _total_of_table(line: str) -> str | None:
@@ -135,7 +151,7 @@ def _value_alone(line: str) -> str | None:
         if ":" not in line and not _STEP_LABEL.match(line):
             return strip_markup(line) or None
     if _BARE_VALUE.fullmatch(line):
-        return strip_markup(line)
+        return value_in_statement(line) or strip_markup(line)
     is_item = _LIST_ITEM.match(line)
     line = _LIST_ITEM.sub("", line).replace("**", "")
     labelled = _LABELLED.match(line)
@@ -145,7 +161,7 @@ def _value_alone(line: str) -> str | None:
     return value if _BARE_VALUE.fullmatch(labelled.group("value")) or "=" in value[:4] else None
 
 
-def _answer_of_sentences(line: str) -> str | None:
+def _answer_of_sentences(line: str, *, has_full_stops: bool) -> str | None:
     """The answer of the last sentence of a line that states one."""
     if _LIST_ITEM.match(line) and not _CONCLUDES.search(line):
         return None
@@ -153,7 +169,7 @@ def _answer_of_sentences(line: str) -> str | None:
     for number, sentence in enumerate(reversed(sentences[-MAX_SENTENCES:])):
         if _CLOSING.match(sentence) or _ASIDE_LINE.match(sentence):
             continue
-        if _is_open(sentence, is_last=number == 0):
+        if _is_open(sentence, may_break_off=has_full_stops and number == 0):
             return None
         if (answer := value_in_statement(sentence)) is not None:
             return answer
@@ -164,16 +180,16 @@ def _answer_of_sentences(line: str) -> str | None:
     return None
 
 
-def _is_open(sentence: str, *, is_last: bool) -> bool:
+def _is_open(sentence: str, *, may_break_off: bool) -> bool:
     """Whether a sentence states nothing: a question, a guess, a refusal, a step, or broken off."""
     bare = sentence.rstrip(" *_")
     if bare.endswith(("?", "？")) or _OPEN.search(sentence) or _UNFINISHED.match(bare.lstrip("*")):
         return True
-    if not is_last or _ENDS.search(sentence):
+    if _ENDS.search(sentence):
         return False
-    is_equation = re.search(r"=\s*\S{1,40}$", bare) is not None
-    concludes = is_equation or _CONCLUDES.search(bare) is not None
-    return not concludes or _BREAKS_OFF.search(bare) is not None
+    if _BREAKS_OFF.search(bare):
+        return True
+    return may_break_off and not (_EQUATION_AT_END.search(bare) or _CONCLUDES.search(bare))
 
 
 def _sentences(line: str) -> Iterator[str]:

@@ -23,7 +23,9 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 """Dates and times are values as a whole; no number within them is one."""
-_ODDS = re.compile(r"\b(\d+) (?:in|out of(?: every)?) (\d+)\b")
+_ODDS = re.compile(
+    r"\b(1) in (\d+)\b|\b(?:chances?|probability|odds)\b.{0,40}?\b(\d+) out of (\d+)\b"
+)
 _UNIT = re.compile(
     r"(?:\s?(?:[a-zA-Z]{1,12}|°[CF]?|℃|[€£¥])(?:[²³]|\^?\{?[23]\}?(?!\d))?"
     r"(?:\s?/\s?[a-zA-Z]{1,8}|\s+per\s+[a-zA-Z]{1,12})?|[一-鿿]{1,3})(?![a-zA-Z])"
@@ -40,48 +42,57 @@ _COPULA = re.compile(
     r"|quedan?|reste|равн[аоы]|составляет|adalah|là)\b(?!\s*(?:not|n['’]t)\b)|是|为|等于|有|得|需要?|要付|は|=|≈|\\approx",
     re.IGNORECASE,
 )
+_COPULA_BEFORE = re.compile(r"\b(?:is|are|be|was|were) (?:only |exactly |just )?$")
 _PREPOSITION = re.compile(
-    r"\b(?:at|for|from|with|per|by|after|out of|in|on|within|every|each|of|than|to|zu je|für|pour|par|por"
-    r"|de|di|von|mit|из|на)\s+(?:(?:the|these|those|all|its|his|her|their|der|die|das|les|los)\s+)?[$€£¥]?$",
+    r"(?:\b(?:at|for|from|with|per|by|after|out of|in|on|within|every|each|than|to|zu je|für|pour|par|por"
+    r"|di|von|mit|из|на)|(?<!total)(?<!sum)(?<!profit)(?<!average)(?<!chance)(?<!probability)(?<!area)"
+    r"(?<!length)(?<!speed)(?<!price)(?<!cost)(?<!value)(?<!distance)(?<!perimeter)\s(?:of|de))"
+    r"\s+(?:(?:the|these|those|all|its|his|her|their|der|die|das|les|los)\s+)?[$€£¥]?$"
+    r"|^\W*(?:so |thus |hence |therefore,? )?(?:the|these|those|all)\s+$",
     re.IGNORECASE,
 )
-"""What makes a number a circumstance: "for the 48 eggs"."""
 _BOUND_BEFORE = re.compile(
-    r"(?:\b(?:more|less|greater|fewer|larger|smaller|higher|lower) than|\bat (?:least|most)|\bnot"
-    r"|n['’]t(?: be)?|\bexceeds?|\bbetween|\bneither|\bnor|超过|至少|至多|不是|大于|小于|[<>≤≥])\s*[$€£¥]?$",
+    r"(?:\b(?:more|less|greater|fewer|larger|smaller|higher|lower) than|\bat (?:least|most)"
+    r"|(?:\b(?:not|cannot|never|nicht)|n['’]t)(?: (?:be|equal|have|get|exactly))?|\bkein\w*"
+    r"|\bexceeds?|\bbetween|\bneither|\bnor|超过|至少|至多|不是|并非|不等于|大于|小于|[<>≤≥])\s*[$€£¥]?$",
     re.IGNORECASE,
 )
+"""What makes a number a bound or rejects it: "more than 5", "cannot be 5"."""
 _COMPARES = re.compile(
     r"\s*(?:[^\W\d_]+\s+)?(?:times (?:as|the)|(?:more|less|fewer|older|younger|taller|times \w+) than)\b",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
-    r"[;；—]|,(?=\s+[^\d\s$\\*(−-])|，(?!\d)|、(?=[^\d一二三四五六七八九十两])"
-    r"|\s(?=(?:because|since|but|so that|as required)\b)|(?<=\S)(?=因此|所以|因为)"
+    r"[;；—]|,(?=\s+(?!(?:and|or)\s+[\d$\\])[^\d\s$\\*(−-])|，(?!\d)|、(?=[^\d一二三四五六七八九十两])"
+    r"|\s(?=(?:because|since|but|then|so that|as required)\b)|(?<=\S)(?=因此|所以|因为)"
 )
 _ASIDE = re.compile(
-    r"\W*(?:(?:because|since|as|which|starting|including|assuming|given|if|when|where|whenever|with|per"
-    r"|rounded|due to|using|unlike|instead of|rather than|weil|da|denn|car|puisque|porque)\b"
-    r"|因为|由于|如果|若)",
+    r"\W*(?:(?:because|since|which|starting|if|when|where|whenever|rounded|due to|unlike|instead of"
+    r"|rather than|weil|da|denn|car|puisque|porque)\b|因为|由于|如果|若)",
     re.IGNORECASE,
 )
-_NEGATED = re.compile(
-    r"\b(?:not|cannot|never|nicht|kein\w*)\b|n['’]t\b|不是|不能|并非|\bn[e'’]\s?\w+ pas\b",
-    re.IGNORECASE,
-)
+_CIRCUMSTANCE = re.compile(r"\W*(?:with|using|given|as|assuming|including|per)\b", re.IGNORECASE)
+"""Begins an aside if no verb follows."""
 _BETWEEN_LIST = re.compile(
     r"\s*(?:(?:,|、|;|\band\b|\bor\b|\bund\b|\bet\b|\by\b|和|或|与|及)\s*)+", re.IGNORECASE
 )
 _NAME = r"(?<![\w\\+*/^.-])(?<![+*/^-]\s)(\\?[A-Za-z](?:_\{?\w\}?)?(?:\([a-z\d]\))?|[A-Z]{2,3})"
 _ASSIGNMENT = re.compile(rf"{_NAME}\s*(?:=|\bequals\b)\s*(?:[^=;,，。]{{1,40}}=\s*)*(?=[-−$\\\d(])")
+_NAMED_FORMULA = re.compile(r"(\\?[A-Za-z]\w{0,8}(?:_\{?\w\}?)?)\s*=[^=]+")
+_NAME_ALONE = re.compile(r"\\?[A-Za-z]\w{0,8}(?:_\{?\w+\}?)?(?:\(\w\))?")
+_ARROW = re.compile(r"\\(?:Long)?[Rr]ightarrow|\\implies|\\therefore")
 _ANGLE = re.compile(
     r"(?:∠|\\angle|\bangle)\s*\$?\s*([A-Z]{1,3})\$?\s*(?:is|=|equals|measures|是|为|等于)\s*(?=\S)"
 )
+_NO_FORMULA = re.compile(r"^[\d.,]+ +\w*[^\W\d]|[\d.,]\s+and$|[一-鿿]{2}")
+"""What stands between two prices, or a Chinese sentence in dollar signs."""
+_CHINESE_LATEX = re.compile(r"(?<=[一-鿿，：])[^一-鿿，。；：、$\n]*\\[a-z][^一-鿿，。；：、$\n]*")
+"""A formula without delimiters in a Chinese sentence."""
 _BOLD = re.compile(r"\*\*([^*]{1,80})\*\*")
 _NUMBER_WORDS = re.compile(
-    r"\b(?!one\b)(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen"
-    r"|fifteen|sixteen|seventeen|eighteen|nineteen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b"
-    r"(?:[ -](?:one|two|three|four|five|six|seven|eight|nine|hundred|thousand)\b)*",
+    r"\b(?:(?:twen|thir|for|fif|six|seven|eigh|nine)ty(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?"
+    r"|zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh"
+    r"|nine)teen|(?:a|one)(?= (?:hundred|thousand)))(?: hundred| thousand)?\b",
     re.IGNORECASE,
 )
 _PHRASE = re.compile(
@@ -95,6 +106,7 @@ class _Value(NamedTuple):
     start: int
     end: int
     text: str
+    is_formula: bool = False
 
 
 def has_value(text: str) -> bool:
@@ -113,15 +125,31 @@ def value_in_statement(sentence: str) -> str | None:
         return rf"\angle {angle.group(1)} = {values[0].text}" if values else None
     if assigned := _assignments(plain):
         return assigned
-    for clause in reversed(_CLAUSE_END.split(plain)):
-        if _ASIDE.match(clause):
-            continue
+    clauses = _clauses(plain)
+    stated = [clause for clause in clauses if not _is_aside(clause)]
+    derived = [clause for clause in clauses if _is_aside(clause) and "=" in clause]
+    for clause in [*reversed(stated), *reversed(derived)]:
         clause = value_of_equation(clause) or clause
-        if (values := _values(clause)) and not _NEGATED.search(clause):
+        if values := _values(clause):
             return _result_of_clause(clause, values)
-        if not values and (words := _numbers_in_words(clause)) and not _BOLD.search(sentence):
+        if (words := _numbers_in_words(clause)) and not _BOLD.search(sentence):
             return _result_of_clause(clause, words)
     return None
+
+
+def _clauses(text: str) -> list[str]:
+    """The clauses of a sentence. A comma within a formula ends none."""
+    masked = FORMULA.sub(lambda match: "0" * len(match.group()), text)
+    ends = list(_CLAUSE_END.finditer(masked))
+    starts = [0, *(match.end() for match in ends)]
+    stops = [*(match.start() for match in ends), len(text)]
+    return [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
+
+
+def _is_aside(clause: str) -> bool:
+    if _ASIDE.match(clause):
+        return True
+    return _CIRCUMSTANCE.match(clause) is not None and _COPULA.search(clause) is None
 
 
 def phrase_in_statement(sentence: str) -> str | None:
@@ -134,32 +162,30 @@ def phrase_in_statement(sentence: str) -> str | None:
 
 
 def _assignments(text: str) -> str | None:
-    """The last value of each name in "x = 3 and y = 6/3 = 2", as a list; None if there is none."""
-    assigned: dict[str, str] = {}
-    for match in _ASSIGNMENT.finditer(re.sub(r"(?<!\\)\$|\\[()]", "", text)):
-        values = _values(match.string[match.end() : match.end() + 80])
-        if values and not values[0].start:
-            assigned[match.group(1)] = values[0].text
-    last_clause = _CLAUSE_END.split(text)[-1]
-    if not assigned or (len(assigned) == 1 and "=" not in last_clause):
-        return None
-    return ", ".join(f"{name} = {value}" for name, value in assigned.items())
+    """The values of several names, "x = 3 and y = 1", as a list; of one name if it comes last."""
+    formulas = [value.text for value in _values(text) if value.is_formula]
+    named = {m.group(1): text for text in formulas if (m := _NAMED_FORMULA.fullmatch(text))}
+    if formulas:
+        return ", ".join(named.values()) if len(named) == len(formulas) >= 2 else None
+    for match in _ASSIGNMENT.finditer(text):
+        value = next(iter(_values(text[match.end() : match.end() + 80])), None)
+        if value is not None and value.start == 0:
+            named[match.group(1)] = f"{match.group(1)} = {value.text}"
+    is_last = len(named) > 1 or "=" in _clauses(text)[-1]
+    return ", ".join(named.values()) if named and is_last else None
 
 
 def _result_of_clause(clause: str, values: list[_Value]) -> str | None:
     """The value after the last verb, else the one that is no circumstance, with its list."""
     usable = [value for value in values if not _BOUND_BEFORE.search(clause[: value.start])]
-    usable = [value for value in usable if not _COMPARES.match(clause, value.end)]
+    usable = [v for v in usable if v is values[-1] or not _COMPARES.match(clause, v.end)]
     verbs = [match.end() for match in _COPULA.finditer(clause) if match.end() <= values[-1].start]
     last_verb = verbs[-1] if verbs else 0
-    words = [word for word in _numbers_in_words(clause) if word.start >= values[-1].end]
     free = [value for value in usable if not _is_circumstance(clause, value)]
-    free_words = [word for word in words if not _is_circumstance(clause, word)]
     after_verb = [value for value in free if value.start >= last_verb] if verbs else []
-    stated_in_words = [
-        word for word in free_words if _COPULA.search(clause[values[-1].end : word.start])
-    ]
-    ranked = [*stated_in_words[:1], *after_verb[:1], *free[-1:], *usable[-1:]]
+    later = [word for word in _numbers_in_words(clause) if word.start >= values[-1].end]
+    in_words = [word for word in later if _COPULA_BEFORE.search(clause[: word.start])]
+    ranked = [*in_words[:1], *after_verb[:1], *free[-1:], *usable[-1:]]
     return _with_list(clause, values, ranked[0]) if ranked else None
 
 
@@ -186,7 +212,7 @@ def _is_list(between: str) -> bool:
 def _values(text: str) -> list[_Value]:
     """The formulas, dates and numbers of a text, in order. Numbers keep a unit that is known."""
     values: list[_Value] = []
-    for pattern in (FORMULA, _DATE, _ODDS, NUMBER):
+    for pattern in (FORMULA, _CHINESE_LATEX, _DATE, _ODDS, NUMBER):
         for match in pattern.finditer(text):
             value = _value_of(match)
             if value is not None and match.group().strip():
@@ -199,11 +225,14 @@ def _values(text: str) -> list[_Value]:
 def _value_of(match: re.Match[str]) -> _Value | None:
     start, end, text = match.start(), match.end(), match.group()
     if match.re is FORMULA:
-        content = next(filter(None, match.groups()))
-        is_prices = TWO_WORDS.search(content) or re.match(r"[\d.,]+ +\w*[^\W\d]|.*\s$", content)
-        return None if is_prices else _Value(start, end, content.strip())
+        content = next(filter(None, match.groups())).strip()
+        is_formula = not _NO_FORMULA.search(content) and not TWO_WORDS.search(content)
+        return _Value(start, end, _end_of_chain(content), True) if is_formula else None
+    if match.re is _CHINESE_LATEX:
+        return _Value(start, end, _end_of_chain(text.strip(" .")), True)
     if match.re is _ODDS:
-        return _Value(start, end, f"{match.group(1)}/{match.group(2)}")
+        numbers = [number for number in match.groups() if number]
+        return _Value(start, end, "/".join(numbers))
     if match.re is NUMBER:
         if _LABEL_BEFORE.search(match.string[max(0, start - 20) : start]):
             return None
@@ -211,6 +240,19 @@ def _value_of(match: re.Match[str]) -> _Value | None:
         end += len(unit)
         return _Value(start, end, match.string[start:end].replace("$", "").strip())
     return _Value(start, end, text)
+
+
+def _end_of_chain(formula: str) -> str:
+    """Of "x = 6/2 = 3" the name and the last value; of a chain of expressions the last value."""
+    formula = _ARROW.split(formula)[-1].strip()
+    first, *others = re.split(r"(?<![<>!:\\])=", formula)
+    if not others or "\\\\" in formula:
+        return formula
+    if not first.strip() or (len(others) >= 2 and not _NAME_ALONE.fullmatch(first.strip())):
+        return others[-1].strip()
+    if len(others) >= 2:
+        return f"{first.strip()} = {others[-1].strip()}"
+    return value_of_equation(formula) or formula
 
 
 def _known_unit(text: str, start: int) -> str:
