@@ -187,7 +187,7 @@ def test_a_gsm8k_answer_follows_its_solution(tmp_path: Path) -> None:
     row = {"question": "How many?", "answer": "5 * 200 = 1000.\n#### 1,000"}
     problem = only(write(tmp_path, row), name="gsm8k")
     assert (problem.answer, problem.solution) == ("1,000", "5 * 200 = 1000.")
-    assert only(write(tmp_path, row)).answer == row["answer"]
+    assert only(write(tmp_path, row)).answer == "1,000"
 
 
 def test_of_equal_questions_the_first_is_kept(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class RowConverter:
 
     def _rename_columns(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The row with our own column names."""
-        names, answer_mark = self.columns, self.published.answer_mark
+        names = self.columns
         question = self._question(values)
         domains = (_first_text(values.get(name)) for name in DOMAIN_COLUMNS)
         choices = values.get(names.choices or "choices")
@@ -76,9 +76,6 @@ class RowConverter:
         solution = _join_list(values.get(names.solution or "solution"), "solution", "\n")
         if self.shuffles(values):
             choices, answer = self._shuffled_options(question, values)
-        elif answer_mark and isinstance(answer, str) and answer_mark in answer:
-            text_before, _, answer = answer.rpartition(answer_mark)
-            solution = solution or text_before
         return {
             "id": values.get("id"),
             "question": question,

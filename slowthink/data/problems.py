@@ -28,9 +28,12 @@ from slowthink.data.rows import (
 )
 from slowthink.errors import DataError
 from slowthink.grading.boxes import last_box
+from slowthink.grading.keys import read_key, split_key
 from slowthink.records import Dropped, Problem, Split, duplicate_key, item_seed, problem_id
 
 ANSWER_FROM_BOX = "answer from the solution's last box"
+ANSWER_AFTER_MARK = "answer after ####"
+NO_ANSWER = "no answer: %s"
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,9 @@ def make_problem(
     choices = _convert_cell(values, columns.choices, text_list) or ()
     answer = _convert_cell(values, columns.answer, optional_text)
     solution = _convert_cell(values, columns.solution, optional_text)
+    if answer is not None:
+        answer, worked, change = _split_answer(answer)
+        solution, changes = solution or worked, (*changes, *change)
     boxed = last_box(solution) if answer is None and solution is not None else None
     if boxed is not None:
         changes = (*changes, ANSWER_FROM_BOX)
@@ -138,6 +144,17 @@ def make_problem(
         domain=_convert_cell(values, columns.domain, optional_text),
         meta=lineage_json(origin, changes),
     )
+
+
+def _split_answer(text: str) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """The reference answer in an answer column, the solution before it, and the change made.
+
+    GSM8K's column has the solution too; other sets write "notfound" where they have no answer.
+    """
+    if read_key(text) is None:
+        return None, None, (NO_ANSWER % as_evidence(text),)
+    answer, solution = split_key(text)
+    return answer, solution, () if answer == text else (ANSWER_AFTER_MARK,)
 
 
 @lru_cache(maxsize=64)

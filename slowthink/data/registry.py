@@ -47,8 +47,6 @@ class PublishedDataset:
     """On the hub."""
     context: str | None = None
     """Column of a text that belongs before the question."""
-    answer_mark: str | None = None
-    """Text between a solution and its answer, if one column has both."""
     correct_option: str | None = None
     """Column of the right option, if each option has its own column; options are shuffled."""
     incorrect_options: tuple[str, ...] = ()

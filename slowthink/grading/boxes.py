@@ -25,7 +25,7 @@ _BOX_ENDS = {
     "<|begin_of_box|>": "<|end_of_box|>",
 }
 _PLACEHOLDER = re.compile(
-    r"(?:\\(?:l|c)?dots|\.{2,}|…|\?+|_+|\\_|\\square|□"
+    r"(?:\\(?:l|c)?dots|\.{2,}|…|\?+|_+|\\_|\\square|□|\\phantom.*|x{3,}"
     r"|(?:(?:insert|put|write|enter|place)\s)?(?:(?:the|your|my|an?)\s)?"
     r"(?:(?:final|correct|numerical|numeric|exact|right|option)\s)?"
     r"(?:answers?|results?|solution|respuesta|r[ée]ponse|antwort|letter)(?:\s(?:goes\s)?here)?"
@@ -46,7 +46,8 @@ _NEXT_PART = re.compile(
 )
 """The label of a next part: "(b)", "Part 2:"."""
 _NEXT_VALUE = re.compile(
-    r"[\s$,;]*(?:and|while|et|und|y|和|而)\s+(?:[^\W\d_]+\s+){0,5}?(?:is|are|est|ist|es|=|是|为)[\s$:]*",
+    r"[\s$,;]*(?:and|while|et|und|y|和|而)\s+(?:[^\W\d_]+\s+){0,5}?(?:is|are|est|ist|es|=|是"
+    r"|为)[\s$:]*",
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(

@@ -54,7 +54,8 @@ _SHORT_MARKER = re.compile(r"^[*\t ]*A(?:ns)?[:.][*\t ]+(?=\S)", re.MULTILINE)
 """A line "A: 72", which with options would be the option A."""
 _OPTION_MARKER = re.compile(
     r"(?:\b(?:correct|right|best|matching|final)\s+(?:option|choice|statement|one)\b\W{0,3}?"
-    r"\s*(?:is\b|:|=)|(?:故|应|因此|所以|，|。|^)[*\t ]{0,3}选(?:择)?|(?:正确|符合题意)的?(?:选项)?(?:是|为))",
+    r"\s*(?:is\b|:|=)|(?:故|应|因此|所以|，|。|^)[*\t ]{0,3}选(?:择)?"
+    r"|(?:正确|符合题意)的?(?:选项)?(?:是|为))",
     re.IGNORECASE | re.MULTILINE,
 )
 """What names an option, in a problem that has options."""
@@ -67,18 +68,31 @@ _STATED = re.compile(
     r"\\f?boxed\s*\{|^[\t ]*####|\banswer\b\W{0,3}\s*(?:is\b|:)\s*\S|答案?[:：]", re.I | re.M
 )
 _RETRACTION = re.compile(
-    r"(?:\b(?:wait|actually|hmm|oops|correction|hold on|scratch that|on reflection|my mistake)\b|\bno[,:.!])"
-    r"[^?\n]{0,80}?\b(?:wrong|incorrect|mistaken?|error|not (?:right|correct)|(?:cannot|can['’]t) be"
-    r"|should be|isn['’]t right|forgot|missed|dropped|overlooked)\b[^?\n.]{0,80}(?:[.!:;,\n]|$)"
+    r"(?:\b(?:wait|actually|hmm|oops|correction|hold on|scratch that|on reflection|my mistake)\b"
+    r"|\bno[,:.!])[^?\n]{0,40}?\b(?:that|this|it|answer|i|we|should)\b[^?\n]{0,40}?"
+    r"\b(?:wrong|incorrect|mistaken|not (?:right|correct)|(?:cannot|can['’]t|should) be"
+    r"|isn['’]t right|forgot|missed|dropped|overlooked|made an? (?:mistake|error))\b"
+    r"[^?\n.]{0,80}(?:[.!:;,\n]|$)"
     r"|不对|更正|(?:我|算|弄|搞)错了",
     re.IGNORECASE,
 )
+"""Words that withdraw the answer before them: "Wait, that is wrong"."""
 _REASON = re.compile(
-    r"(?:[,，]\s*(?:which|because|since|as)\b|\s(?:because|since)\b|\s*[(（](?=[^()（）]*[^\W\d_]{3})[^()（）]*[)）]?\W*$).*",
+    r"(?:[,，]\s*(?:which|because|since|as)\b|\s(?:because|since)\b"
+    r"|\s[(（](?=[^()（）\\$]*[^\W\d_]{3,}\s[^\W\d_]{2,})[^()（）\\$]*[)）]\W*$).*",
     re.DOTALL,
 )
+"""A reason or a remark in words after an answer."""
 _COPULA_AT_END = re.compile(r"(?:である|です|だ|입니다|이다|이에요|예요)$")
-_SENTENCE_END = re.compile(r"(?<=[^\s.][.!])\s+(?=[A-Z(\\$*])|(?<=[。！])(?=\S)")
+_SOLVED_EQUATION = re.compile(
+    r"(?!\w\s*=)[^=,;]+=[^=,;]+[,;]\s*(?:so\s|thus\s|hence\s)?([A-Za-z]\s*=[^=,;]+)"
+)
+"""An equation and its solution: "x + 2 = 7, x = 5"."""
+_COUNTED = re.compile(
+    r"[-−]?\d[\d.,/]*\s?[\u0400-\u0fff\u1100-\u11ff\u3040-\u30ff\uac00-\ud7af]{1,20}$"
+)
+"""A number and what is counted, in Cyrillic, Arabic, Indian scripts, Kana or Hangul."""
+_SENTENCE_END = re.compile(r"(?<=[^\s.][.!])\s+(?=[A-Z(\\$*])|(?<=[。！])(?=[^\s\d])")
 
 
 class _Found(NamedTuple):
@@ -108,29 +122,24 @@ def extract(
         whole = content.strip() or None
         return whole if whole_line and whole else extract_from_prose(content)
     text = text if content is None else content
-    for _ in range(MAX_RETRACTIONS):
-        found = _stated_answer(text, choices=choices, whole_line=whole_line)
-        if found is None:
-            break
-        if (rest := _text_after_retraction(text[found.end :])) is None:
-            return found.answer
-        text = rest
-    else:
-        return None
-    answer = _letter_at_end(text, num_options=len(choices)) if choices else last_statement(text)
+    answer, rest = _search(text, choices=choices, whole_line=whole_line)
+    if answer is None:
+        num_options = len(choices)
+        answer = _letter_at_end(rest, num_options=num_options) if choices else last_statement(rest)
     if answer is None and last_number:
-        answer = find_last_number(text)
+        answer = find_last_number(rest)
     return None if answer is None or is_placeholder(answer) else answer
 
 
-def extract_stated(text: str) -> str | None:
+def extract_stated(text: str, *, whole_line: bool = False) -> str | None:
     """Return the answer that a box or a marker states, without reading the last sentence."""
-    found = _stated_answer(response_text(text), choices=(), whole_line=False)
-    return None if found is None else found.answer
+    return _search(response_text(text), choices=(), whole_line=whole_line)[0]
 
 
 def extract_from_prose(text: str) -> str | None:
     """Return the answer in a text that is either an answer or prose that contains one."""
+    content = _answer_tag_content(text)
+    text = text if content is None else content
     answer = extract_stated(text)
     if answer is not None:
         return answer
@@ -138,7 +147,20 @@ def extract_from_prose(text: str) -> str | None:
     if not contains_more_than_answer(text) and "\n\n" not in text.strip():
         return text.strip() or None
     bare = SPECIAL_TOKEN.sub("", text).strip()
-    return last_statement(bare) or answer_in_sentence(bare) or None
+    is_response = "\n" in bare or _SENTENCE_END.search(bare) is not None
+    return (last_statement(bare) if is_response else None) or answer_in_sentence(bare) or None
+
+
+def _search(text: str, *, choices: tuple[str, ...], whole_line: bool) -> tuple[str | None, str]:
+    """Return the stated answer that is not withdrawn, and the text after the last withdrawal."""
+    for _ in range(MAX_RETRACTIONS):
+        found = _stated_answer(text, choices=choices, whole_line=whole_line)
+        if found is None:
+            return None, text
+        if (retraction := _RETRACTION.search(text, found.end)) is None:
+            return found.answer, text
+        text = text[retraction.end() - 1 :]
+    return None, ""
 
 
 def response_text(text: str) -> str:
@@ -160,12 +182,6 @@ def _answer_tag_content(text: str) -> str | None:
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     return text[start + len("<answer>") : end] if end > start >= 0 else None
-
-
-def _text_after_retraction(text: str) -> str | None:
-    """Return the text after words that withdraw the answer before them; None if none do."""
-    retraction = _RETRACTION.search(text[:MAX_TEXT_LENGTH])
-    return text[retraction.end() - 1 :] if retraction else None
 
 
 def _stated_answer(text: str, *, choices: tuple[str, ...], whole_line: bool) -> _Found | None:
@@ -233,6 +249,10 @@ def _answer_in_line(line: str, *, is_list: bool) -> str:
     if is_list and (values := values_of_clauses(first) or value_in_statement(first)):
         return values
     brief = strip_markup(_REASON.sub("", _COPULA_AT_END.sub("", first)))
+    if solved := _SOLVED_EQUATION.fullmatch(brief):
+        return solved.group(1)
+    if _COUNTED.match(brief):
+        return find_last_number(brief) or brief
     if brief and not contains_more_than_answer(brief):
         return answer_in_sentence(brief)
     if others and (stated := last_statement(line + ".")):

@@ -17,8 +17,9 @@ from typing import Any
 from slowthink.errors import DataError
 from slowthink.grading.answers import choice
 from slowthink.grading.answers.compare import AnswerContext
-from slowthink.grading.extract import extract, extract_from_prose
+from slowthink.grading.extract import extract, extract_from_prose, extract_stated
 from slowthink.grading.grader import Grader, PairItem
+from slowthink.grading.keys import read_key
 from slowthink.grading.reference import compat
 from slowthink.grading.sentences import is_prose, is_verbal
 from slowthink.records import Grade, Verdict
@@ -157,9 +158,11 @@ def _extract_strictly(row: PairRow, gold: str) -> str | None:
         return extract(row.response or "", choices=choices, whole_line=is_verbal(gold))
     if choices:
         is_choice = bool(choice.parse_choice(row.pred).letters) and not is_prose(row.pred)
-        return extract(row.pred, choices=() if is_choice else choices) or row.pred
+        answer = extract(row.pred, choices=() if is_choice else choices)
+        letter = choice.letter_in_sentence(row.pred, num_options=len(choices))
+        return answer if is_choice and answer else letter or answer or row.pred
     if is_verbal(gold) and not is_prose(gold):
-        return extract(row.pred, whole_line=True) or row.pred
+        return extract_stated(row.pred, whole_line=True) or row.pred
     return extract_from_prose(row.pred)
 
 
@@ -171,9 +174,10 @@ def _extract_as_paper(row: PairRow, mode: str) -> str | None:
 
 def _reference_answer(text: str) -> str:
     """Return the reference answer; of a worked solution, its final answer."""
-    if "boxed" in text or "\n" in text.strip() or len(text) > 120:
-        return extract_from_prose(text) or text
-    return text
+    key = read_key(text)
+    if key is not None and ("\n" in key or len(key) > 120):
+        return extract_from_prose(key) or key
+    return key or ""
 
 
 def summarize_grades(file: PairFile, graded: GradedRows, *, mode: str) -> dict[str, Any]:

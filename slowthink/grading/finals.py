@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from slowthink.grading.sentences import SPECIAL_TOKEN, strip_markup
+from slowthink.grading.sentences import SPECIAL_TOKEN, any_of, strip_markup
 from slowthink.grading.statements import has_value, phrase_in_statement, value_in_statement
 
 MAX_ENDING_LENGTH = 2_000
@@ -24,53 +24,73 @@ _SENTENCE_END = re.compile(
 )
 _ABBREVIATED = re.compile(r"\b(?:vol|no|approx|ca|fig|eq)\.$", re.IGNORECASE)
 _CLOSING = re.compile(
-    r"(?:let me know|i hope|hope (?:this|that)|feel free|good luck|(?:i am |i'm )?happy to|please"
-    r"|if you (?:have|need|want|would)|would you like|do you (?:want|need|have)|does (?:this|that)"
-    r"|(?:is there )?any(?:thing| other)|thanks?\b|great|well done|any questions"
-    r"|希望|如有|如果你|如果您|需要我|还有)",
+    any_of(
+        "let me know, i hope, hope (?:this|that), feel free, good luck, (?:i am |i'm )?happy to, "
+        "please, if you (?:have|need|want|would), would you like, do you (?:want|need|have), "
+        "does (?:this|that), (?:is there )?any(?:thing| other| questions), thanks?, great, "
+        "well done, 希望, 如有, 如果你, 如果您, 需要我, 还有"
+    ),
     re.IGNORECASE,
 )
 """A friendly end, which says nothing about the answer."""
 _ASIDE_LINE = re.compile(
-    r"\[\d+\]|[-*_=]{3,}$|\(.*\)\W*$|（.*）\W*$|(?:check|checking|verification|verify|note|remark|sources?"
-    r"|references?|written|date|验证|检验|注|probe|vérification|comprobación)\b"
-    r"|(?:that|this|which|it) (?:is|equals|makes|comes to) (?:about|roughly|approximately|the same)\b"
-    r"|(?:this|that) is because\b|(?:indeed|where|because|for instance|for example|in other words)\b",
+    r"\[\d+\]|[-*_=]{3,}$|\(.*\)\W*$|（.*）\W*$|"
+    + any_of(
+        "check, checking, verification, verify, note, remark, sources?, references?, written, "
+        "date, (?:that|which) (?:is|equals|makes) (?:about|roughly|approximately|the same), "
+        "(?:this|that) is because, because, indeed, see, refer, cf, where, for instance, "
+        "for example, in other words, probe, vérification, comprobación, 验证, 检验, 注"
+    ),
     re.IGNORECASE,
 )
 """A check, a reference, a reason or a remark after the answer."""
+_CANNOT = (
+    "(?:cannot|can['’]?t|could not|can not) (?:be (?:sure|right|determined|solved|answered)"
+    "|determine|solve|help|tell|decide|answer|find|compute|calculate|say|give|provide|see)"
+)
 _OPEN = re.compile(
-    r"\b(?:(?:cannot|can['’]?t|could not|can not) (?:be (?:sure|right|determined|solved|answered)|determine"
-    r"|solve|help|tell|decide|answer|find|compute|calculate|say|give|provide|see)|unable|sorry|not enough|insufficient|don['’]t know|not sure|unclear"
-    r"|no idea|unsure|wrong|incorrect|mistake|error|guess\w*|maybe|perhaps|possibly|might|(?:it|this|that|answer) could be"
-    r"|may be|not certain|please provide|need more|vielleicht|peut-être|quizás|tal vez)\b"
-    r"|无法|不知道|不确定|也许|或许|抱歉|可能是|猜",
+    any_of(
+        f"{_CANNOT}, unable, sorry, afraid, not enough, insufficient, don['’]t know, not sure, "
+        "unsure, not certain, unclear, no idea, guess\\w*, error \\d+, an error, "
+        "a mistake, (?:that|this|it|which) (?:is|was|seems) (?:wrong|incorrect|not right), maybe, perhaps, possibly, might, may be, (?:it|this|that|answer) could be, so far, "
+        "please provide, need more, but i(?:['’]m| am| would| need), vielleicht, peut-être, "
+        "quizás, tal vez, 无法, 不知道, 不确定, 也许, 或许, 抱歉, 可能是, 猜"
+    ),
     re.IGNORECASE,
 )
 """A refusal, a guess or a withdrawal."""
 _UNFINISHED = re.compile(
-    r"(?:first(?:ly)?|next|let|suppose|assume|consider|recall|we (?:need|have|want|must) to"
-    r"|to (?:find|solve|begin|start|get|do)|now (?:we|let|i)\b|let['’]s|i(?:['’]ll| will)|we(?:['’]ll| will)"
-    r"|首先|其次|接下来|下一步|设|假设|令)(?![a-z])",
+    any_of(
+        "first(?:ly)?, next, let(?:['’]s)?, suppose, assume, consider, recall, now (?:we|let|i), "
+        "we (?:need|have|want|must) to, to (?:find|solve|begin|start|get|do), "
+        "(?:i|we)(?:['’]ll| will), 首先, 其次, 接下来, 下一步, 设, 假设, 令"
+    ),
     re.IGNORECASE,
 )
 """The beginning of a step, not of a conclusion."""
 _STEP_LABEL = re.compile(r"(?:step|schritt|étape|paso|步骤)\s*\d+\s*[:.：)]?\s*", re.IGNORECASE)
 _CONCLUDES = re.compile(
-    r"\b(?:so|thus|hence|therefore|total|altogether|in all|finally|result|consequently|overall|donc|also"
-    r"|entonces|por lo tanto|quindi|portanto|folglich|somit|damit)\b|所以|因此|一共|总共|共|故|综上",
+    any_of(
+        "so, thus, hence, therefore, total, altogether, in all, finally, result, consequently, "
+        "overall, donc, also, entonces, por lo tanto, quindi, portanto, folglich, somit, damit, "
+        "所以, 因此, 一共, 总共, 共, 故, 综上"
+    ),
     re.IGNORECASE,
 )
 _BREAKS_OFF = re.compile(
-    r"(?:\b(?:and|or|to|by|of|the|an?|have|has|we|then|with|for|is|are|plus|minus|times|that|from|so|if"
-    r"|which|und|et|y|的|和|是|为)|[-+*/=,:(\\^{，：、])$",
+    r"(?:\b(?:and|or|to|by|of|the|an?|have|has|we|then|with|for|is|are|plus|minus|times|that|from|so"
+    r"|if|which|und|et|y)|[的和是为]|[-+*/=,:(\\^{，：、])$",
     re.IGNORECASE,
 )
+"""What no sentence ends with."""
 _EQUATION_AT_END = re.compile(r"=\s*[$€£\\(]?[-\d][^=]{0,30}$|\bequals \S{1,20}$")
-_ENDS = re.compile(r"[.!。！)）\]】$*`|”\"]$|\\[\])]$")
+_ENDS = re.compile(r"[.!。！][\"”'’)）\]】*_`]*$|[$*`]$|\\[\])]$")
 _TOTAL = re.compile(
-    r"(?:grand |sub)?(?:total|sum|all|altogether|overall|result|answer|summe|gesamt|insgesamt|somme"
-    r"|suma|totale|итого|всего|合计|总计|总数|共计|总和|合計|計|답|합계)\b",
+    any_of(
+        "(?:grand |sub)?total, sum, all, altogether, overall, result, answer, summe, gesamt, "
+        "insgesamt, somme, suma, totale, итого, всего, 합계, 답, 合计, 总计, 总数, 共计, 总和, "
+        "合計, 計"
+    ),
     re.IGNORECASE,
 )
 _LABELLED = re.compile(r"[\W\d]*[^\W\d_][^:：|=\d]{1,40}[:：]\s*(?P<value>\S.{0,80})$")
@@ -81,6 +101,7 @@ _BARE_VALUE = re.compile(
     r"|\$[^$一-鿿]{1,200}\$[.。]?|\\\((?:(?!\\\)).){1,200}\\\)[.。]?"
 )
 _IMAGE = re.compile(r"!\[[^\]\n]{0,200}\]\([^)\n]{0,400}\)")
+_DELIMITERS = (("\\[", "\\]"), ("\\(", "\\)"))
 _PART = re.compile(r"\W{0,4}\(?[a-h]\)\W{0,4}\S")
 
 
@@ -90,8 +111,8 @@ def last_statement(text: str) -> str | None:
     if not lines:
         return None
     last = lines[-1]
-    if "boxed" in last:
-        return None  # a box that is not closed: the text breaks off
+    if "boxed" in last or _is_cut_in_formula(lines):
+        return None
     if last.startswith("|") or last.endswith("|"):
         return _total_of_table(last)
     if (parts := _labelled_parts(lines)) is not None:
@@ -100,6 +121,12 @@ def last_statement(text: str) -> str | None:
         return alone
     has_full_stops = len(lines) < 2 or _ENDS.search(lines[-2]) is not None
     return _answer_of_sentences(last, has_full_stops=has_full_stops)
+
+
+def _is_cut_in_formula(lines: list[str]) -> bool:
+    """Whether a text breaks off within a formula."""
+    ending = "\n".join(lines)
+    return any(ending.rfind(left) > ending.rfind(right) for left, right in _DELIMITERS)
 
 
 def _last_lines(text: str) -> list[str]:
@@ -148,7 +175,7 @@ def _value_alone(line: str) -> str | None:
     """The value of a line that is nothing else, is bold as a whole, or follows a label."""
     if bold := _WHOLE_BOLD.fullmatch(line):
         line = bold.group(1).strip()
-        if ":" not in line and not _STEP_LABEL.match(line):
+        if ":" not in line and len(line.split()) <= 4 and not _STEP_LABEL.match(line):
             return strip_markup(line) or None
     if _BARE_VALUE.fullmatch(line):
         return value_in_statement(line) or strip_markup(line)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 
 from slowthink.errors import ConfigError
-from slowthink.grading.sentences import is_prose
 from slowthink.grading.replies import fenced, final_value
+from slowthink.grading.sentences import is_prose
 from slowthink.records import Grade, Problem, Verdict
 
 MODES = ("answer", "solution")

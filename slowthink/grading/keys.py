@@ -13,7 +13,7 @@ _MARKED_KEY = re.compile(r"(?:^|(?<=\s))####(?!#)[ \t]*(\S[^\n]*)\s*\Z")
 """GSM8K's mark: the answer is the rest of the last line."""
 _NO_KEY = re.compile(
     r"not ?found|(?:see|refer to) (?:the )?(?:solution|explanation|proof|answer)(?: above| below)?"
-    r"|(?:proof|answer|solution)?\s?omitted|proof|n/?a|nan|null"
+    r"|(?:proof|answer|solution)?\s?omitted|proof|n/a|null"
     r"|(?:no|unknown) answer|(?:answer )?not (?:available|provided|given)"
     r"|(?:答案|证明|解答|过程|证明过程)?略|(?:详?见|参见|参考)(?:解析|解答|答案|证明|详解)",
     re.IGNORECASE,

@@ -11,6 +11,18 @@ MAX_SENTENCE_LENGTH = 6_000
 """Only this many characters at the end of a line or sentence are searched. Every pattern here takes
 linear time on a long text, or is applied to a text of this length only."""
 
+
+def any_of(phrases: str) -> str:
+    """Return a pattern that matches one of the phrases, given with commas between, as whole words.
+
+    A phrase may hold a pattern. Chinese phrases need no spaces around them.
+    """
+    alternatives = [phrase.strip() for phrase in phrases.split(",")]
+    latin = "|".join(phrase for phrase in alternatives if phrase[0] < "一")
+    chinese = [phrase for phrase in alternatives if phrase[0] >= "一"]
+    return "(?:" + "|".join([rf"(?<!\w)(?:{latin})(?!\w)", *chinese]) + ")"
+
+
 SPECIAL_TOKEN = re.compile(r"<\|[a-z_]{1,30}\|>(?:user|assistant)?|</?s>|<｜[^｜]{1,40}｜>")
 _IS_THE_ANSWER = re.compile(
     r"(\S.*?)\sis (?:the|our|my) (?:\w+ )?(?:answer|solution|result|value|choice)\.?$", re.DOTALL

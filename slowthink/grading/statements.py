@@ -17,7 +17,8 @@ _MONTH = (
     r"|sep(?:t(?:ember)?)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
 )
 _DATE = re.compile(
-    rf"\b\d{{1,2}}(?:st|nd|rd|th)?\.? {_MONTH}(?:,? \d{{4}}\b)?|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b"
+    rf"\b\d{{1,2}}(?:st|nd|rd|th)?\.? {_MONTH}(?:,? \d{{4}}\b)?|\b{_MONTH} \d{{1,2}}(?:st|nd|rd"
+    rf"|th)?\b"
     r"(?:,? \d{4}\b)?|\b\d{4}-\d\d?-\d\d?\b|\b\d\d?[./]\d\d?[./]\d{2,4}\b"
     r"|\d{4}年\d+月(?:\d+日)?|\d+月\d+日|\b\d\d?:\d\d\b(?:\s?[ap]\.?m\.?)?",
     re.IGNORECASE,
@@ -26,26 +27,32 @@ _DATE = re.compile(
 _ODDS = re.compile(
     r"\b(1) in (\d+)\b|\b(?:chances?|probability|odds)\b.{0,40}?\b(\d+) out of (\d+)\b"
 )
+_TUPLE = re.compile(r"[(\[]\s*[-−]?[\d./]+(?:\s*,\s*[-−]?[\d./]+)+\s*[)\]]")
 _UNIT = re.compile(
     r"(?:\s?(?:[a-zA-Z]{1,12}|°[CF]?|℃|[€£¥])(?:[²³]|\^?\{?[23]\}?(?!\d))?"
     r"(?:\s?/\s?[a-zA-Z]{1,8}|\s+per\s+[a-zA-Z]{1,12})?|[一-鿿]{1,3})(?![a-zA-Z])"
 )
 _LABEL_BEFORE = re.compile(
-    r"\b(?:step|case|part|question|problem|figure|table|chapter|page|exercise|equation|line|no\.?|vol\.?"
+    r"\b(?:step|case|part|section|question|problem|figure|table|chapter|page|exercise|equation"
+    r"|line|no\.?|vol\.?"
     r"|example|method|option|rule|theorem|lemma|year|since|in(?= (?:19|20)\d\d$))\s*[(#]?$|第$",
     re.IGNORECASE,
 )
 """What makes a number a label: "Step 2", "case 3"."""
 _COPULA = re.compile(
-    r"\b(?:is|are|was|were|be|equals?|equal to|becomes?|makes?|gives?|costs?|totals?|pays?|has|have|gets?"
+    r"\b(?:is|are|was|were|be|equals?|equal to|becomes?|makes?|gives?|costs?|totals?|pays?|has"
+    r"|have|gets?"
     r"|needs?|earns?|takes?|remains?|yields?|est|sont|ist|sind|beträgt|hat|es|son|è|sono|é|são"
-    r"|quedan?|reste|равн[аоы]|составляет|adalah|là)\b(?!\s*(?:not|n['’]t)\b)|是|为|等于|有|得|需要?|要付|は|=|≈|\\approx",
+    r"|quedan?|reste|равн[аоы]|составляет|adalah|là)\b(?!\s*(?:not|n['’]t)\b)|是|为|等于|有|得|需要?|要付"
+    r"|は|=|≈|\\approx",
     re.IGNORECASE,
 )
 _COPULA_BEFORE = re.compile(r"\b(?:is|are|be|was|were) (?:only |exactly |just )?$")
 _PREPOSITION = re.compile(
-    r"(?:\b(?:at|for|from|with|per|by|after|out of|in|on|within|every|each|than|to|zu je|für|pour|par|por"
-    r"|di|von|mit|из|на)|(?<!total)(?<!sum)(?<!profit)(?<!average)(?<!chance)(?<!probability)(?<!area)"
+    r"(?:\b(?:at|for|from|with|per|by|after|out of|in|on|within|every|each|than|to|zu je|für"
+    r"|pour|par|por"
+    r"|di|von|mit|из|на)"
+    r"|(?<!total)(?<!sum)(?<!profit)(?<!average)(?<!chance)(?<!probability)(?<!area)"
     r"(?<!length)(?<!speed)(?<!price)(?<!cost)(?<!value)(?<!distance)(?<!perimeter)\s(?:of|de))"
     r"\s+(?:(?:the|these|those|all|its|his|her|their|der|die|das|les|los)\s+)?[$€£¥]?$"
     r"|^\W*(?:so |thus |hence |therefore,? )?(?:the|these|those|all)\s+$",
@@ -59,7 +66,8 @@ _BOUND_BEFORE = re.compile(
 )
 """What makes a number a bound or rejects it: "more than 5", "cannot be 5"."""
 _COMPARES = re.compile(
-    r"\s*(?:[^\W\d_]+\s+)?(?:times (?:as|the)|(?:more|less|fewer|older|younger|taller|times \w+) than)\b",
+    r"\s*(?:[^\W\d_]+\s+)?(?:times (?:as|the)|(?:more|less|fewer|older|younger|taller"
+    r"|times \w+) than)\b",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
@@ -68,7 +76,8 @@ _CLAUSE_END = re.compile(
 )
 _ASIDE = re.compile(
     r"\W*(?:(?:because|since|which|starting|if|when|where|whenever|rounded|due to|unlike|instead of"
-    r"|rather than|weil|da|denn|car|puisque|porque)\b|因为|由于|如果|若)",
+    r"|rather than|weil|da|denn|car|puisque|porque|that is|or (?:about|roughly|equivalently))\b"
+    r"|因为|由于|如果|若)",
     re.IGNORECASE,
 )
 _CIRCUMSTANCE = re.compile(r"\W*(?:with|using|given|as|assuming|including|per)\b", re.IGNORECASE)
@@ -81,6 +90,8 @@ _ASSIGNMENT = re.compile(rf"{_NAME}\s*(?:=|\bequals\b)\s*(?:[^=;,，。]{{1,40}}
 _NAMED_FORMULA = re.compile(r"(\\?[A-Za-z]\w{0,8}(?:_\{?\w\}?)?)\s*=[^=]+")
 _NAME_ALONE = re.compile(r"\\?[A-Za-z]\w{0,8}(?:_\{?\w+\}?)?(?:\(\w\))?")
 _ARROW = re.compile(r"\\(?:Long)?[Rr]ightarrow|\\implies|\\therefore")
+_REST_OF_TERM = re.compile(r"[A-Za-z](?:[A-Za-z0-9^_{}()]|[-+*/](?=[\w(]))*")
+"""What belongs to a number without a space: "2x+1"."""
 _ANGLE = re.compile(
     r"(?:∠|\\angle|\bangle)\s*\$?\s*([A-Z]{1,3})\$?\s*(?:is|=|equals|measures|是|为|等于)\s*(?=\S)"
 )
@@ -90,13 +101,16 @@ _CHINESE_LATEX = re.compile(r"(?<=[一-鿿，：])[^一-鿿，。；：、$\n]*\
 """A formula without delimiters in a Chinese sentence."""
 _BOLD = re.compile(r"\*\*([^*]{1,80})\*\*")
 _NUMBER_WORDS = re.compile(
-    r"\b(?:(?:twen|thir|for|fif|six|seven|eigh|nine)ty(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?"
-    r"|zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh"
+    r"\b(?:(?:twen|thir|for|fif|six|seven|eigh|nine)ty(?:[ -](?:one|two|three|four|five|six"
+    r"|seven|eight|nine))?"
+    r"|zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six"
+    r"|seven|eigh"
     r"|nine)teen|(?:a|one)(?= (?:hundred|thousand)))(?: hundred| thousand)?\b",
     re.IGNORECASE,
 )
 _PHRASE = re.compile(
-    r"\b(?:is|are|has|have) ((?:no|infinitely many)(?: (?:real|integer|positive|such|other|possible))*"
+    r"\b(?:is|are|has|have) ((?:no|infinitely many)(?: (?:real|integer|positive|such|other"
+    r"|possible))*"
     r" [a-z]+)",
     re.IGNORECASE,
 )
@@ -212,7 +226,7 @@ def _is_list(between: str) -> bool:
 def _values(text: str) -> list[_Value]:
     """The formulas, dates and numbers of a text, in order. Numbers keep a unit that is known."""
     values: list[_Value] = []
-    for pattern in (FORMULA, _CHINESE_LATEX, _DATE, _ODDS, NUMBER):
+    for pattern in (FORMULA, _CHINESE_LATEX, _DATE, _ODDS, _TUPLE, NUMBER):
         for match in pattern.finditer(text):
             value = _value_of(match)
             if value is not None and match.group().strip():
@@ -226,7 +240,9 @@ def _value_of(match: re.Match[str]) -> _Value | None:
     start, end, text = match.start(), match.end(), match.group()
     if match.re is FORMULA:
         content = next(filter(None, match.groups())).strip()
-        is_formula = not _NO_FORMULA.search(content) and not TWO_WORDS.search(content)
+        is_formula = (
+            bool(content) and not _NO_FORMULA.search(content) and not TWO_WORDS.search(content)
+        )
         return _Value(start, end, _end_of_chain(content), True) if is_formula else None
     if match.re is _CHINESE_LATEX:
         return _Value(start, end, _end_of_chain(text.strip(" .")), True)
@@ -238,6 +254,8 @@ def _value_of(match: re.Match[str]) -> _Value | None:
             return None
         unit = _known_unit(match.string, end)
         end += len(unit)
+        if not unit and (term := _REST_OF_TERM.match(match.string, len(text.rstrip()) + start)):
+            end = term.end()
         return _Value(start, end, match.string[start:end].replace("$", "").strip())
     return _Value(start, end, text)
 

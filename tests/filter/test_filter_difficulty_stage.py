@@ -205,9 +205,9 @@ def test_hours_without_a_speed_are_refused(tmp_path: Path, problems: list[Proble
 def test_unmarked_recorded_answers_count_with_last_number(
     tmp_path: Path, problems: list[Problem], last_number: bool, expected: list[int]
 ) -> None:
-    """As GSM8K's samples end: "A: 26"."""
+    """A number that nothing states as the answer."""
     rows = [
-        {"question": p.question, "answer": p.answer, "sample": 0, "response": f"So.\nA: {text}"}
+        {"question": p.question, "answer": p.answer, "sample": 0, "response": f"Is it {text}?"}
         for p, text in zip(problems, ["0", "7"], strict=False)
     ]
     path = tmp_path / "samples.jsonl"

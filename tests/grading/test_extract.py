@@ -8,6 +8,7 @@ import pytest
 
 from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.extract import extract, extract_from_prose
+from slowthink.grading.keys import read_key
 
 ANSWERS = {
     "box": (r"So $x=\boxed{12}$.", "12"),
@@ -53,12 +54,12 @@ MISSING = {
 }
 NUMBERS = {
     "last": ("3 apples and 4 pears", "4"),
-    "thousands": ("a total of 12,345 people", "12,345"),
-    "money": ("she pays $7.50.", "7.50"),
+    "thousands": ("12,345 people or so", "12,345"),
+    "money": ("is it $7.50?", "7.50"),
     "percent": ("which is 25%", "25%"),
     "negative": ("goes down to -4", "-4"),
     "fraction": ("a chance of 3/8", "3/8"),
-    "chinese": ("一共有99颗弹珠", "99"),
+    "chinese": ("有没有99颗弹珠？", "99"),
 }
 
 
@@ -136,6 +137,25 @@ def long_texts(thousands: int) -> dict[str, str]:
         "markers": "answer   " * (n // 25),
         "thousands": "1" + ",111" * (n // 16) + ",11",
         "letter-and-spaces": "A" + " " * (n // 2) + "x",
+        "letters-listed": "A, " * (n // 3) + "x",
+        "letters-rejected": "not A, " * (n // 7),
+        "numbers": "1 " * (n // 2),
+        "numbers-listed": "x = 1, " * (n // 7) + ".",
+        "equals": "1+1=" * (n // 4) + "2",
+        "bold": "**1** " * (n // 6),
+        "boxes": r"\boxed{1} and the x is " * (n // 25),
+        "boxes-empty": r"\boxed{...} " * (n // 12),
+        "boxes-open": "boxed{" * (n // 6),
+        "questions": "Answer: 1\nQuestion:" * (n // 20),
+        "retractions": "Answer: 1. No, wrong. " * (n // 25),
+        "retractions-begun": "Answer: 1. " + "wait " * (n // 5),
+        "thoughts": "<think>" * (n // 7),
+        "sentences": "So 1. " * (n // 6),
+        "table": "| 1 " * (n // 4) + "|",
+        "clauses": "，" * n,
+        "options": "(A) " * (n // 4),
+        "hashes": "#### " * (n // 5),
+        "choice-lines": "*\t" * (n // 2) + "选",
     }
 
 
@@ -153,4 +173,5 @@ def test_a_long_text_is_searched_in_time(text: str, seconds: float) -> None:
         extract_from_prose(whole)
         extract(whole, last_number=True, choices=("one", "two", "three"))
         parse_choice(whole)
+        read_key(whole)
     assert time.process_time() - started < seconds

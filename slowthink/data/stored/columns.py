@@ -10,7 +10,7 @@ from typing import Any
 
 from slowthink.data.finish import Finish, read_finish
 from slowthink.data.rows import UnusableValue, optional_text, parse_number, text_list, text_value
-from slowthink.grading.boxes import last_box
+from slowthink.grading.keys import read_key
 
 Values = Mapping[str, Any]
 
@@ -72,9 +72,7 @@ def reference_answer(value: Any, choices: tuple[str, ...]) -> str | None:
     text = optional_text(value, "answer")
     if text is None:
         return None
-    if "####" in text:
-        return text.rpartition("####")[2].strip() or None
-    return last_box(text) or text
+    return read_key(text)
 
 
 def parse_label(value: Any) -> bool | None:

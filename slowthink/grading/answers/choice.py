@@ -15,6 +15,7 @@ MAX_CHOICE_LENGTH = 2_000
 """Longest text that can be a choice, in characters."""
 
 _FONT_COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
+_BRACED_LETTER = re.compile(r"\{\s*(\(?[A-Ja-j]\)?)\s*\}")
 _FULL_WIDTH = {ord("Ａ") + i: letter for i, letter in enumerate(LETTERS)} | {
     ord("（"): "(",
     ord("）"): ")",
@@ -29,7 +30,7 @@ _BEFORE_WORD = r"([A-J])(?<![AI](?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Z
 _LETTER_AND_TEXT = re.compile(
     rf"^[\s{{*$]*(?:{_IN_BRACKETS}|{_BEFORE_MARK}|{_BEFORE_WORD})[}}*$\s]*(.*)$", re.DOTALL
 )
-_LETTER_AND_DASH = re.compile(r"^[\s{*$]*()()([A-J])\s+[-–—]\s*(\S.*)$", re.DOTALL)
+_LETTER_AND_DASH = re.compile(r"^[\s{*$]*()()([A-J])\s+[-–—=]\s*(\S.*)$", re.DOTALL)
 _LOWER_LETTER_AND_TEXT = re.compile(r"^[\s{*$]*()()(?:\(([a-j])\))[}*$\s]+(.*)$", re.DOTALL)
 _TEXT_AND_LETTER = re.compile(r"^([^()]*[\w}%$])[\s~}{]+\(([A-J])\)[\s}*$.]*$", re.DOTALL)
 _LEAD_IN = re.compile(
@@ -39,7 +40,9 @@ _LEAD_IN = re.compile(
     r"|(?:答案|故|应|正确)*(?:选项|选择|选|答案)[是为:：\s]*|正解は?[:：\s]*|정답은?[:：\s]*)",
     re.IGNORECASE,
 )
-_LEAD_OUT = re.compile(r"(?:项|选项)?\s*(?:正确|成立|is (?:correct|right))?[}\s.。*]*$")
+_LEAD_OUT = re.compile(
+    r"(?:(?:选项|项)\s*(?:正确|成立)?|正确|成立|\sis (?:correct|right))[}\s.。*]*$"
+)
 _OPTION_LABEL = re.compile(
     r"(?:(?<=\s)|(?<=^)|(?<=[)）】。，,;；\\]))(?:\(([A-J])\)|([A-J])\s?[.．、:：)])\s*"
 )
@@ -63,18 +66,24 @@ _REJECTED_AFTER = re.compile(
     r"(?:(?:too|clearly|obviously|therefore|thus|trop)\s+)*"
     r"(?:wrong|false|incorrect|not\b|out\b|too\b|ruled out|rejected|excluded|eliminated|impossible"
     r"|invalid|fails?\b|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
-    r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不|排除|矛盾)",
+    r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不(?!是 ?[A-J])|排除|矛盾)",
     re.IGNORECASE,
 )
 _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:is|be|it['’]s|so|thus|hence|therefore|but|choose|chose|select|pick|leaves?|leaving"
-    r"|left with|answer|option|choice|est|es|ist|sondern|sino|antwort|respuesta|r[ée]ponse|queda"
+    r"|left with|answer|option|choice|est|es|ist|sondern|sino|antwort|respuesta|r[ée]ponse"
+    r"|queda|only|(?:go|going|stick) with|opt for|settle on"
     r"|bleibt|reste|remains?)\b|选择?|故|为|是|有|答案|は|은|는|[:：→])[\s,*({$]*"
-    r"(?:(?:option|choice|answer|statement|letter|the|only|definitely|clearly|la|das|选项)[\s*({]+)*\Z",
+    r"(?:(?:option|choice|answer|statement|letter|the|only|definitely|clearly|la|das"
+    r"|选项)[\s*({]+)*\Z",
     re.IGNORECASE,
 )
+_STATED_FIRST = re.compile(
+    r"[)*]*(?:[,，;；。]|\.(?!\w)|:|\s(?:because|since|is (?:correct|right|the (?:answer|right"
+    r"|correct))))"
+)
 _ONLY_LETTER = re.compile(r"[\s*_({\[$]*([A-J])[\s*_)}\]$.。]*")
-_LOWER_LETTER = re.compile(r"(?<!\w)\(([a-j])\)|(?:\bis|[:：])[\s*]+([a-j])(?=[\s.*]*$)")
+_LOWER_LETTER = re.compile(r"(?<!\w)\(([a-j])\)|(?:\bis|[:：])[\s*]+([a-j])(?=\)?[\s.*]*$)")
 _ARTICLE = re.compile(
     r"\s+(?!(?:or|and|because|since|as|is|was|by|fits?|works|holds|follows|seems)\b)[a-z]{2,}"
 )
@@ -98,9 +107,9 @@ def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
     if len(text) > MAX_CHOICE_LENGTH:
         return ChosenOption(text=text)
     bare = _FONT_COMMAND.sub("", text.replace("\\ ", " ").replace("\\quad", " "))
-    bare = bare.translate(_FULL_WIDTH).strip()
-    if lead_in := _LEAD_IN.match(bare):
-        bare = _LEAD_OUT.sub("", bare[lead_in.end() :])
+    bare = _BRACED_LETTER.sub(r"\1", bare.translate(_FULL_WIDTH).replace("~", " ")).strip()
+    lead_in = _LEAD_IN.match(bare)
+    bare = _LEAD_OUT.sub("", bare[lead_in.end() if lead_in else 0 :])
     single = _SINGLE_LETTER.match(bare)
     letter = single.group(1) if single else ""
     if letter and (any_case or letter.isupper() or bare.strip(" $") == f"({letter})"):
@@ -164,6 +173,8 @@ def _chosen_letter(text: str, groups: list[re.Match[str]], *, is_marked: bool) -
     first = groups[0]
     if is_marked and not text[: first.start()].strip(" ({[*$") and len(first.group()) == 1:
         return first.group()
+    if not text[: first.start()].strip(" *(") and _STATED_FIRST.match(text, first.end()):
+        return first.group() if len(first.group()) == 1 else None
     named = [match for match in groups if _CHOSEN_BEFORE.search(text[: match.start()][-60:])]
     if named:
         return named[-1].group() if len(named[-1].group()) == 1 else None
