@@ -51,9 +51,10 @@ _CANNOT = (
 _OPEN = re.compile(
     any_of(
         f"{_CANNOT}, unable, sorry, afraid, not enough, insufficient, don['’]t know, not sure, "
-        "unsure, not certain, unclear, no idea, guess\\w*, error \\d+, an error, "
-        "a mistake, (?:that|this|it|which) (?:is|was|seems) (?:wrong|incorrect|not right), maybe, perhaps, possibly, might, may be, (?:it|this|that|answer) could be, so far, "
-        "please provide, need more, but i(?:['’]m| am| would| need), vielleicht, peut-être, "
+        "unsure, not certain, unclear, no idea, guess\\w*, error \\d+, an error, a mistake, "
+        "(?:that|this|it|which) (?:is|was|seems) (?:wrong|incorrect|not right), maybe, perhaps, "
+        "possibly, might, may be, (?:it|this|that|answer) could be, so far, please provide, "
+        "need more, but i(?:['’]m| am| would| need), vielleicht, peut-être, "
         "quizás, tal vez, 无法, 不知道, 不确定, 也许, 或许, 抱歉, 可能是, 猜"
     ),
     re.IGNORECASE,
@@ -63,7 +64,7 @@ _UNFINISHED = re.compile(
     any_of(
         "first(?:ly)?, next, let(?:['’]s)?, suppose, assume, consider, recall, now (?:we|let|i), "
         "we (?:need|have|want|must) to, to (?:find|solve|begin|start|get|do), "
-        "(?:i|we)(?:['’]ll| will), 首先, 其次, 接下来, 下一步, 设, 假设, 令"
+        "(?:i|we)(?:['’]ll| will), error, warning, 首先, 其次, 接下来, 下一步, 设, 假设, 令"
     ),
     re.IGNORECASE,
 )

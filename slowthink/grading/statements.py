@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from slowthink.grading.answers.units import unit_by_name
 from slowthink.grading.answers.words import number_from_words
-from slowthink.grading.sentences import FORMULA, NUMBER, TWO_WORDS, value_of_equation
+from slowthink.grading.sentences import FORMULA, NUMBER, TWO_WORDS, any_of, value_of_equation
 
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
@@ -27,6 +27,7 @@ _DATE = re.compile(
 _ODDS = re.compile(
     r"\b(1) in (\d+)\b|\b(?:chances?|probability|odds)\b.{0,40}?\b(\d+) out of (\d+)\b"
 )
+_RATIO = re.compile(r"(?<![\d.])\d+(?:\.\d+)?(?:\s?:\s?\d+(?:\.\d+)?)+(?![\d.]\d)")
 _TUPLE = re.compile(r"[(\[]\s*[-−]?[\d./]+(?:\s*,\s*[-−]?[\d./]+)+\s*[)\]]")
 _UNIT = re.compile(
     r"(?:\s?(?:[a-zA-Z]{1,12}|°[CF]?|℃|[€£¥])(?:[²³]|\^?\{?[23]\}?(?!\d))?"
@@ -66,20 +67,30 @@ _BOUND_BEFORE = re.compile(
 )
 """What makes a number a bound or rejects it: "more than 5", "cannot be 5"."""
 _COMPARES = re.compile(
-    r"\s*(?:[^\W\d_]+\s+)?(?:times (?:as|the)|(?:more|less|fewer|older|younger|taller"
-    r"|times \w+) than)\b",
+    r"\s*(?:[^\W\d_]+\s+)?(?:times (?:as|the)|(?:more|less|fewer|older|younger|taller|times \w+)"
+    r" than)\b",
+    re.IGNORECASE,
+)
+_REJECTED_AFTER = re.compile(
+    r"\s*(?:(?:is|are|was|were|would be) (?:too|not|wrong|impossible|ruled out)\b|不)",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
-    r"[;；—]|,(?=\s+(?!(?:and|or)\s+[\d$\\])[^\d\s$\\*(−-])|，(?!\d)|、(?=[^\d一二三四五六七八九十两])"
+    r"[;；—]|(?<![\d$)}%\]]),(?=\s)|,(?=\s+(?!(?:and|or)\s+[\d$\\])[^\d\s$\\*(−-])|，(?!\d)|、(?=[^\d一二三四五六七八九十两])"
     r"|\s(?=(?:because|since|but|then|so that|as required)\b)|(?<=\S)(?=因此|所以|因为)"
 )
 _ASIDE = re.compile(
-    r"\W*(?:(?:because|since|which|starting|if|when|where|whenever|rounded|due to|unlike|instead of"
-    r"|rather than|weil|da|denn|car|puisque|porque|that is|or (?:about|roughly|equivalently))\b"
-    r"|因为|由于|如果|若)",
+    r"\W*"
+    + any_of(
+        "because, since, which(?! (?:leaves|gives|makes|means|yields|brings|results)), starting, if, "
+        "when, where, whenever, rounded, due to, unlike, instead of, rather than, weil, da, denn, "
+        "car, puisque, porque, 因为, 由于, 如果, 若"
+    ),
     re.IGNORECASE,
 )
+"""Begins a reason, a condition or a remark."""
+_RESTATES = re.compile(r"\W*(?:that is|or (?:about|roughly|equivalently))\b", re.IGNORECASE)
+"""Begins the same value in another unit."""
 _CIRCUMSTANCE = re.compile(r"\W*(?:with|using|given|as|assuming|including|per)\b", re.IGNORECASE)
 """Begins an aside if no verb follows."""
 _BETWEEN_LIST = re.compile(
@@ -94,6 +105,9 @@ _REST_OF_TERM = re.compile(r"[A-Za-z](?:[A-Za-z0-9^_{}()]|[-+*/](?=[\w(]))*")
 """What belongs to a number without a space: "2x+1"."""
 _ANGLE = re.compile(
     r"(?:∠|\\angle|\bangle)\s*\$?\s*([A-Z]{1,3})\$?\s*(?:is|=|equals|measures|是|为|等于)\s*(?=\S)"
+)
+_BOLD_WORD_AT_END = re.compile(
+    r"(?:\b(?:is|are|be|was|on|an?|the)\s+|[=为是]\s*)\*\*([^*:]{1,40})\*\*(?=\W*$)"
 )
 _NO_FORMULA = re.compile(r"^[\d.,]+ +\w*[^\W\d]|[\d.,]\s+and$|[一-鿿]{2}")
 """What stands between two prices, or a Chinese sentence in dollar signs."""
@@ -130,6 +144,9 @@ def has_value(text: str) -> bool:
 
 def value_in_statement(sentence: str) -> str | None:
     """Return the value that a sentence states as its result; None if none can be told."""
+    word = _BOLD_WORD_AT_END.search(sentence)
+    if word and not has_value(word.group(1)):
+        return word.group(1).strip()
     bold = [text for text in _BOLD.findall(sentence) if has_value(text)]
     if bold and len(_values(sentence)) > len(_values(bold[-1])):
         return value_in_statement(bold[-1].rstrip(":"))
@@ -139,16 +156,35 @@ def value_in_statement(sentence: str) -> str | None:
         return rf"\angle {angle.group(1)} = {values[0].text}" if values else None
     if assigned := _assignments(plain):
         return assigned
-    clauses = _clauses(plain)
-    stated = [clause for clause in clauses if not _is_aside(clause)]
-    derived = [clause for clause in clauses if _is_aside(clause) and "=" in clause]
-    for clause in [*reversed(stated), *reversed(derived)]:
-        clause = value_of_equation(clause) or clause
-        if values := _values(clause):
-            return _result_of_clause(clause, values)
-        if (words := _numbers_in_words(clause)) and not _BOLD.search(sentence):
-            return _result_of_clause(clause, words)
+    for clause in _by_weight(_clauses(plain)):
+        if (result := _result_of_worked_equation(clause)) is not None:
+            return result
+        values = _values(clause)
+        if not values and not _BOLD.search(sentence):
+            values = _numbers_in_words(clause)
+        if values and (result := _result_of_clause(clause, values)):
+            return result
     return None
+
+
+def _by_weight(clauses: list[str]) -> list[str]:
+    """The clauses from the last to the first; then asides that hold an equation."""
+    restates = [number > 0 and _RESTATES.match(clause) for number, clause in enumerate(clauses)]
+    asides = [_is_aside(clause) for clause in clauses]
+    pairs = list(zip(clauses, asides, restates, strict=True))[::-1]
+    return [
+        *(clause for clause, is_aside, again in pairs if not is_aside and not again),
+        *(clause for clause, is_aside, _ in pairs if is_aside and "=" in clause),
+    ]
+
+
+def _result_of_worked_equation(clause: str) -> str | None:
+    """The value after the last "=" of arithmetic in a clause, unless it lies within a formula."""
+    last = clause.rfind("=")
+    if any(v.is_formula and v.start < last < v.end for v in _values(clause)):
+        return None
+    values = _values(value_of_equation(clause) or "")
+    return values[0].text if values else None
 
 
 def _clauses(text: str) -> list[str]:
@@ -192,6 +228,7 @@ def _assignments(text: str) -> str | None:
 def _result_of_clause(clause: str, values: list[_Value]) -> str | None:
     """The value after the last verb, else the one that is no circumstance, with its list."""
     usable = [value for value in values if not _BOUND_BEFORE.search(clause[: value.start])]
+    usable = [value for value in usable if not _REJECTED_AFTER.match(clause, value.end)]
     usable = [v for v in usable if v is values[-1] or not _COMPARES.match(clause, v.end)]
     verbs = [match.end() for match in _COPULA.finditer(clause) if match.end() <= values[-1].start]
     last_verb = verbs[-1] if verbs else 0
@@ -226,7 +263,7 @@ def _is_list(between: str) -> bool:
 def _values(text: str) -> list[_Value]:
     """The formulas, dates and numbers of a text, in order. Numbers keep a unit that is known."""
     values: list[_Value] = []
-    for pattern in (FORMULA, _CHINESE_LATEX, _DATE, _ODDS, _TUPLE, NUMBER):
+    for pattern in (FORMULA, _CHINESE_LATEX, _DATE, _ODDS, _TUPLE, _RATIO, NUMBER):
         for match in pattern.finditer(text):
             value = _value_of(match)
             if value is not None and match.group().strip():
@@ -252,7 +289,7 @@ def _value_of(match: re.Match[str]) -> _Value | None:
     if match.re is NUMBER:
         if _LABEL_BEFORE.search(match.string[max(0, start - 20) : start]):
             return None
-        unit = _known_unit(match.string, end)
+        unit = "" if "%" in text else _known_unit(match.string, end)
         end += len(unit)
         if not unit and (term := _REST_OF_TERM.match(match.string, len(text.rstrip()) + start)):
             end = term.end()
