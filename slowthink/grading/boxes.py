@@ -47,7 +47,8 @@ _NEXT_PART = re.compile(
 """The label of a next part: "(b)", "Part 2:"."""
 _NEXT_VALUE = re.compile(
     r"[\s$,;]*(?:and|while|et|und|y|和|而)\s+(?:[^\W\d_]+\s+){0,5}?(?:is|are|est|ist|es|=|是"
-    r"|为)[\s$:]*",
+    r"|为)[\s$:]*"
+    r"|[\s$]*[,;]\s*(?:[^\W\d_]+\s+){0,2}[^\W\d_]+\s*[:=]\s*\$?",
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(

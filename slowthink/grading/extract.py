@@ -203,6 +203,8 @@ def _named_option(text: str, box: Box | None, *, num_options: int) -> _Found | N
         return None
     if parse_choice(box.content, any_case=True).letters:
         return _Found(box.content, box.end)
+    if letter := letter_in_sentence(box.content, num_options=num_options, is_marked=False):
+        return _Found(letter, box.end)
     if letter := _letter_at_end(text[end:], num_options=num_options):
         return _Found(letter, len(text))
     return _marked_letter(text[: box.start], num_options=num_options)

@@ -82,9 +82,9 @@ _CLAUSE_END = re.compile(
 _ASIDE = re.compile(
     r"\W*"
     + any_of(
-        "because, since, which(?! (?:leaves|gives|makes|means|yields|brings|results)), starting, if, "
-        "when, where, whenever, rounded, due to, unlike, instead of, rather than, weil, da, denn, "
-        "car, puisque, porque, 因为, 由于, 如果, 若"
+        "because, since, which(?! (?:leaves|gives|makes|means|yields|brings|results)), starting, "
+        "if, when, where, whenever, rounded, due to, unlike, instead of, rather than, weil, da, "
+        "denn, car, puisque, porque, 因为, 由于, 如果, 若"
     ),
     re.IGNORECASE,
 )

@@ -15,6 +15,7 @@ MAX_CHOICE_LENGTH = 2_000
 """Longest text that can be a choice, in characters."""
 
 _FONT_COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
+_SPACES = re.compile(r"\\(?:[ ,;:!]|q?quad(?![a-zA-Z]))|~")
 _BRACED_LETTER = re.compile(r"\{\s*(\(?[A-Ja-j]\)?)\s*\}")
 _FULL_WIDTH = {ord("Ａ") + i: letter for i, letter in enumerate(LETTERS)} | {
     ord("（"): "(",
@@ -31,11 +32,12 @@ _LETTER_AND_TEXT = re.compile(
     rf"^[\s{{*$]*(?:{_IN_BRACKETS}|{_BEFORE_MARK}|{_BEFORE_WORD})[}}*$\s]*(.*)$", re.DOTALL
 )
 _LETTER_AND_DASH = re.compile(r"^[\s{*$]*()()([A-J])\s+[-–—=]\s*(\S.*)$", re.DOTALL)
+_LETTER_AND_BRACKET = re.compile(r"^[\s{*$]*()()([A-J])\s*\((.+)\)[\s}*$.]*$", re.DOTALL)
 _LOWER_LETTER_AND_TEXT = re.compile(r"^[\s{*$]*()()(?:\(([a-j])\))[}*$\s]+(.*)$", re.DOTALL)
 _TEXT_AND_LETTER = re.compile(r"^([^()]*[\w}%$])[\s~}{]+\(([A-J])\)[\s}*$.]*$", re.DOTALL)
 _LEAD_IN = re.compile(
     r"^[\s{*$]*(?:(?:(?:the|la|die|a)\s+)?(?:(?:correct|right|final|best|bonne|richtige)\s+)?"
-    r"(?:answer|option|choice|antwort|respuesta|r[ée]ponse)\s*(?:is|ist|es|est)?[\s:：*{(]*"
+    r"(?:answer|option|choice|statement|antwort|respuesta|r[ée]ponse)\s*(?:is|ist|es|est)?[\s:：*{(]*"
     r"(?:(?:option|choice)\s+)?(?=[({]*[A-J](?![A-Za-z]))"
     r"|(?:答案|故|应|正确)*(?:选项|选择|选|答案)[是为:：\s]*|正解は?[:：\s]*|정답은?[:：\s]*)",
     re.IGNORECASE,
@@ -65,6 +67,7 @@ _REJECTED_AFTER = re.compile(
     r"[\s)*}]*(?:项|选项)?\s*(?:(?:are|is|was|were|sont|est|sind|ist|son|es|both|all|also|均|都)\s*)*"
     r"(?:(?:too|clearly|obviously|therefore|thus|trop)\s+)*"
     r"(?:wrong|false|incorrect|not\b|out\b|too\b|ruled out|rejected|excluded|eliminated|impossible"
+    r"|irrelevant|unrelated|unlikely"
     r"|invalid|fails?\b|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
     r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不(?!是 ?[A-J])|排除|矛盾)",
     re.IGNORECASE,
@@ -73,7 +76,7 @@ _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:is|be|it['’]s|so|thus|hence|therefore|but|choose|chose|select|pick|leaves?|leaving"
     r"|left with|answer|option|choice|est|es|ist|sondern|sino|antwort|respuesta|r[ée]ponse"
     r"|queda|only|(?:go|going|stick) with|opt for|settle on"
-    r"|bleibt|reste|remains?)\b|选择?|故|为|是|有|答案|は|은|는|[:：→])[\s,*({$]*"
+    r"|bleibt|reste|remains?)\b|选择?|故|即|为|是|有|答案|は|은|는|[:：→])[\s,*({$]*"
     r"(?:(?:option|choice|answer|statement|letter|the|only|definitely|clearly|la|das"
     r"|选项)[\s*({]+)*\Z",
     re.IGNORECASE,
@@ -106,8 +109,8 @@ def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
     """
     if len(text) > MAX_CHOICE_LENGTH:
         return ChosenOption(text=text)
-    bare = _FONT_COMMAND.sub("", text.replace("\\ ", " ").replace("\\quad", " "))
-    bare = _BRACED_LETTER.sub(r"\1", bare.translate(_FULL_WIDTH).replace("~", " ")).strip()
+    bare = _FONT_COMMAND.sub("", _SPACES.sub(" ", text))
+    bare = _BRACED_LETTER.sub(r"\1", bare.translate(_FULL_WIDTH)).strip()
     lead_in = _LEAD_IN.match(bare)
     bare = _LEAD_OUT.sub("", bare[lead_in.end() if lead_in else 0 :])
     single = _SINGLE_LETTER.match(bare)
@@ -124,9 +127,11 @@ def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
 def _letter_with_text(bare: str, *, any_case: bool) -> ChosenOption | None:
     """Return the option that is given by its letter and its text; None if there is none."""
     leading = _LETTER_AND_TEXT.match(bare)
+    is_rejected = leading and leading.group(3) and _REJECTED_AFTER.match(bare, leading.end(3))
     if leading is None and any_case:
-        leading = _LETTER_AND_DASH.match(bare) or _LOWER_LETTER_AND_TEXT.match(bare)
-    if leading:
+        patterns = (_LETTER_AND_DASH, _LETTER_AND_BRACKET, _LOWER_LETTER_AND_TEXT)
+        leading = next(filter(None, (pattern.match(bare) for pattern in patterns)), None)
+    if leading and not is_rejected:
         *letters, option = leading.groups()
         named = frozenset(letter.upper() for letter in letters if letter)
         return ChosenOption(named, _without_open_markup(option))
