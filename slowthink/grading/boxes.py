@@ -111,7 +111,8 @@ def without_placeholders(text: str) -> str:
     pieces, position = [], 0
     for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
         end, content = _parse_box(text, match)
-        if match.start() >= position and (not content or is_placeholder(content)):
+        is_closed = bool(text[match.end() : end].strip())
+        if match.start() >= position and is_closed and (not content or is_placeholder(content)):
             pieces.append(text[position : match.start()])
             position = end
     return "".join([*pieces, text[position:]])

@@ -153,6 +153,7 @@ def extract_from_prose(text: str) -> str | None:
 
 def _search(text: str, *, choices: tuple[str, ...], whole_line: bool) -> tuple[str | None, str]:
     """Return the stated answer that is not withdrawn, and the text after the last withdrawal."""
+    text = without_placeholders(text)
     for _ in range(MAX_RETRACTIONS):
         found = _stated_answer(text, choices=choices, whole_line=whole_line)
         if found is None:
@@ -222,7 +223,6 @@ def _marked_letter(text: str, *, num_options: int) -> _Found | None:
 
 def _marked_answer(text: str, *, choices: tuple[str, ...], whole_line: bool) -> _Found | None:
     """Return the answer in the first line after the last "Answer:" or other marker with text."""
-    text = without_placeholders(text)
     markers = list(_ANSWER_MARKER.finditer(text))
     if not choices:
         markers = sorted([*markers, *_SHORT_MARKER.finditer(text)], key=re.Match.start)

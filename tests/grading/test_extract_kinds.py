@@ -2,7 +2,7 @@ r"""Which span of a response is its answer, kind by kind: what is accepted and w
 
 Each row is a reference answer and a response; every kind has both. `extract_cases.jsonl` holds three
 sets, each written before the rules had seen it (126 of 143, 59 of 70 and 68 of 77 rows were right
-then). Three of those rows stay as they are and were left out: a share of a whole beside its count is
+then). Four of those rows are arguable and were left out: a number alone after a placeholder box; a share of a whole beside its count is
 as likely to be the answer; a bare lower-case letter is a variable as much as an option; and a last
 line "D) …" also ends a question that a model repeats.
 """
