@@ -124,7 +124,7 @@ def strip_markup(line: str) -> str:
 def answer_in_sentence(line: str) -> str:
     """Return the answer in a sentence: after "is", the last formula, or the last number."""
     line = line[-MAX_SENTENCE_LENGTH:]
-    if (result := value_of_equation(line)) is not None:
+    if (result := value_of_equation(line)) is not None and not is_prose(result):
         return result
     if not contains_more_than_answer(line):
         return line
@@ -159,7 +159,7 @@ def value_of_equation(text: str) -> str | None:
         return None
     bare = re.sub(r"\\(?:d?frac|sqrt|left|right|text|mathrm|[,;!()\[\]])|\*\*|\$", "", worked)
     bare = re.sub(r"\\(?:times|cdot|div)(?![a-z])", "×", bare)
-    bare = _UNIT_AFTER_NUMBER.sub("", re.sub(r"^.*[:：]", "", bare))
+    bare = _UNIT_AFTER_NUMBER.sub("", re.sub(r"^\D*[:：]", "", bare))
     if re.search(r"[^\W\d_]|[<>]", bare) or not _OPERATION.search(bare):
         return None
     return strip_markup(re.sub(r"[（(]\s?[^\d()（）]{1,20}[)）]\W*$", "", result.replace("**", "")))

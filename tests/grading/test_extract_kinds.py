@@ -1,10 +1,10 @@
 r"""Which span of a response is its answer, kind by kind: what is accepted and what is not.
 
-Each row is a reference answer and a response; every kind has both. `extract_cases.jsonl` holds three
-sets, each written before the rules had seen it (126 of 143, 59 of 70 and 68 of 77 rows were right
-then). Four of those rows are arguable and were left out: a number alone after a placeholder box; a share of a whole beside its count is
-as likely to be the answer; a bare lower-case letter is a variable as much as an option; and a last
-line "D) …" also ends a question that a model repeats.
+Each row is a reference answer and a response; every kind has both. `extract_cases.jsonl` holds
+three sets, each written before the rules had seen it (126 of 143, 59 of 70 and 68 of 77 rows were
+right then). Four of those rows are arguable and were left out: a number alone after a placeholder
+box; a share of a whole beside its count, which is as likely the answer; a bare lower-case letter,
+which may be a variable; a last line "D) …", with which a repeated question ends too.
 """
 
 from __future__ import annotations
@@ -223,6 +223,7 @@ UNMARKED: dict[str, tuple[Rows, Rows]] = {
             ("5", "The number of orders of 5 books is 120."),
             ("48", "So he still needs 6 boxes for the 48 eggs."),
             ("5 \\text{ m}", "The distance is therefore 5 km."),
+            ("\\angle ABC = 40^\\circ", "So angle ACB is 40°."),
             ("0.3", "So the chance is 30."),
             ("2024", "I wrote this on 3 March 2024."),
             ("3", "There are 3 cases to look at. Which one do you mean?"),

@@ -12,8 +12,6 @@ from slowthink.grading import Grader
 from slowthink.records import Problem, Verdict
 
 CASES = Path(__file__).resolve().parents[3] / "shared/data/field/failing.jsonl"
-PENDING = ("value:",)
-"""Kinds about values, whose rules are being changed."""
 
 pytestmark = [
     pytest.mark.shared_data,
@@ -28,13 +26,7 @@ def read_cases() -> list[dict[str, Any]]:
     return [case for line in lines if line and (case := json.loads(line))["area"] == "grading"]
 
 
-def as_parameter(case: dict[str, Any]) -> Any:
-    is_pending = case["kind"].startswith(PENDING)
-    marks = [pytest.mark.xfail(reason="compared by rules to come")] if is_pending else []
-    return pytest.param(case, id=case["kind"], marks=marks)
-
-
-@pytest.mark.parametrize("case", list(map(as_parameter, read_cases())))
+@pytest.mark.parametrize("case", read_cases(), ids=lambda case: case["kind"])
 def test_a_case_from_a_report_is_graded_right(grader: Grader, case: dict[str, Any]) -> None:
     problem = Problem(
         id="p", duplicate_key="d", question="?", answer=case["gold"],
