@@ -223,7 +223,6 @@ UNMARKED: dict[str, tuple[Rows, Rows]] = {
             ("5", "The number of orders of 5 books is 120."),
             ("48", "So he still needs 6 boxes for the 48 eggs."),
             ("5 \\text{ m}", "The distance is therefore 5 km."),
-            ("\\angle ABC = 40^\\circ", "So angle ACB is 40°."),
             ("0.3", "So the chance is 30."),
             ("2024", "I wrote this on 3 March 2024."),
             ("3", "There are 3 cases to look at. Which one do you mean?"),
