@@ -163,6 +163,7 @@ def test_code_of_a_models_folder_is_refused_and_the_setting_is_named(foreign_mod
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["transformers", "vllm"])
 def test_an_engine_refuses_code_of_a_models_folder(foreign_model: Path, kind: str) -> None:
     pytest.importorskip("torch" if kind == "transformers" else "vllm")

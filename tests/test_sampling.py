@@ -193,6 +193,25 @@ def test_partial_results_of_a_long_job_are_recorded(ledger, make_problem) -> Non
     assert num_answers == len(result.answers) == 6
 
 
+def test_progress_counts_completions_and_grows_while_one_job_runs(ledger, make_problem) -> None:
+    session = ReplaySession(SCRIPTS, tokens_per_call=3)
+    tasks = make_tasks(
+        session, [make_problem()], recipe=Recipe(name="r"), chat=ChatConfig(format="s1"),
+        budget=Budget(answer_tokens=6), sampling=Sampling(), points=POINTS,
+    )  # fmt: skip
+    reports: list[tuple[int, int]] = []
+    sampler = Sampler(session, ledger, tag="t", progress=lambda *report: reports.append(report))
+    sampler.complete(tasks)
+    numbers = [done for done, _ in reports]
+    assert {total for _, total in reports} == {len(POINTS)}
+    assert numbers == sorted(numbers)
+    assert (numbers[0], numbers[-1]) == (0, len(POINTS))
+    assert len(set(numbers)) > 3, "one job, and progress stood still"
+    reports.clear()
+    sampler.complete(tasks)
+    assert set(reports) == {(len(POINTS), len(POINTS))}
+
+
 def test_a_run_stopped_between_two_records_resumes_there(ledger, make_problem) -> None:
     expected, cost = complete(ledger, make_problem(), POINTS)
 

@@ -226,3 +226,26 @@ def test_rows_that_are_not_drawn_are_recorded(tmp_path: Path) -> None:
 def test_heldout_file_is_held_out_whole(tmp_path: Path) -> None:
     items = read(write(tmp_path, question(1), question(2)), split="heldout").items
     assert [item.problem.split for item in items] == [Split.HELDOUT, Split.HELDOUT]
+
+
+@pytest.mark.parametrize("name", ["pool.jsonl", "pool.csv", "pool.json", "pool.parquet"])
+def test_progress_of_a_long_file_grows_to_its_end(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("slowthink.stages.pool.files.PROGRESS_LINES", 10)
+    rows = [question(number) for number in range(95)]
+    path = tmp_path / name
+    if name == "pool.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif name == "pool.csv":
+        path.write_text("id,question,answer\n" + "".join(f"{','.join(r.values())}\n" for r in rows))
+    else:
+        path.write_text(
+            json.dumps(rows) if name == "pool.json" else "\n".join(map(json.dumps, rows)) + "\n"
+        )
+    reports: list[tuple[int, int]] = []
+    source = FileSource(path=str(path))
+    file_problems(source, seed=0, setting="s", progress=lambda *report: reports.append(report))
+    numbers = [done for done, _ in reports]
+    assert {total for _, total in reports} == {95}
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == 95
+    assert len(numbers) == 11

@@ -89,6 +89,34 @@ def test_comparison_is_silent_alone_and_fits_its_window(browser, whole_run, tmp_
     page.close()
 
 
+LONG_WORDS = """() => {
+  for (const details of document.querySelectorAll('details')) details.open = true;
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), wide = [];
+  const nodes = [];
+  while (walker.nextNode()) nodes.push(walker.currentNode);
+  for (const node of nodes) {
+    const text = node.textContent, parent = node.parentElement;
+    if (!text.trim() || ['SCRIPT', 'STYLE'].includes(parent.tagName)) continue;
+    node.textContent = 'w'.repeat(5000);
+    if (document.documentElement.scrollWidth > window.innerWidth) wide.push(parent.outerHTML);
+    node.textContent = text;
+  }
+  return wide.map((html) => html.slice(0, 120));
+}"""
+"""Puts a word of 5,000 characters in place of each text in turn; where the page is then too wide."""
+
+
+@pytest.mark.parametrize("width", [1100, 360], ids=["wide", "phone"])
+def test_no_long_word_widens_a_page(browser, whole_run, pool_run, tmp_path, width):
+    pair = open_pair(whole_run, whole_run)
+    compared = write_page(pair, compare(pair), tmp_path / "compare.html")
+    for path in (*(run / "report" / "report.html" for run in (whole_run, pool_run)), compared):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto(path.as_uri())
+        assert page.evaluate(LONG_WORDS) == []
+        page.close()
+
+
 def fonts_for(language: str) -> str:
     """The fonts that fontconfig lists for a language; empty without fontconfig."""
     if shutil.which("fc-list") is None:
