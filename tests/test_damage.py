@@ -133,6 +133,15 @@ def test_a_database_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("text", ["[[package]]\nname = 'x'\n", "\xff\xfe"])
+def test_a_lock_file_of_another_program_is_left_as_it_is(text: str, tmp_path: Path) -> None:
+    (tmp_path / "poetry.lock").write_text(text)
+    with pytest.raises(EngineError, match="is no lock of a ledger.*Nothing was changed"):
+        Ledger(tmp_path / "poetry")
+    assert [path.name for path in tmp_path.iterdir()] == ["poetry.lock"]
+    assert (tmp_path / "poetry.lock").read_text() == text
+
+
 @pytest.mark.parametrize("path", ["a\0b", "x" * 300, "/proc/ledger", "."])
 def test_a_ledger_that_cannot_be_there_is_a_clear_error(path: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -239,6 +248,14 @@ def test_a_manifest_that_is_not_utf8_is_a_clear_error(root: Path) -> None:
     (root / "pool" / "manifest.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(DataError, match="expected the manifest"):
         read_manifest(root / "pool")
+
+
+@pytest.mark.parametrize("name", ["run.json", "pool/manifest.json"])
+def test_a_pipe_in_place_of_a_file_does_not_hang(name: str, root: Path) -> None:
+    (root / name).unlink()
+    os.mkfifo(root / name)
+    with pytest.raises(DataError, match="expected"):
+        run(root)
 
 
 TABLES = {

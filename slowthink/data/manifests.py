@@ -32,6 +32,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Manifest of a finished stage, from the stage's folder. Raises DataError if it is damaged."""
     path = folder / MANIFEST
     try:
+        if not path.is_file():
+            raise ValueError("no such file")
         manifest = json.loads(path.read_text("utf-8"))
         wrong = [name for name, kind in _REQUIRED.items() if type(manifest.get(name)) is not kind]
         problem = f"`{wrong[0]}` is missing or of another type" if wrong else ""

@@ -189,7 +189,9 @@ class RunLog:
 
 
 def _read_json(path: Path) -> Any:
-    """The file's data; None if it is absent or damaged."""
+    """The file's data; None if it is absent or damaged, or no file but e.g. a pipe."""
+    if not path.is_file():
+        return None
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):

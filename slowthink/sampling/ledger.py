@@ -206,19 +206,26 @@ def _lock(path: Path) -> IO[str]:
     """Lock the ledger until this process ends, even if it is killed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(path.name + ".lock").open("a+")
+        file = path.with_name(path.name + ".lock").open("a+", encoding="utf-8", errors="replace")
     except (OSError, ValueError) as error:
         raise _ledger_error(path, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        pid = file.read().strip() or "unknown"
+        pid = file.read(200).strip() or "unknown"
         file.close()
         raise EngineError(
             f"{path}: another process (pid {pid}) has this ledger open; expected no other. "
             "Wait for it, or give one of the runs its own ledger: --set ledger=PATH"
         ) from None
+    file.seek(0)
+    if (text := file.read(200).strip()) and not text.isdecimal():
+        file.close()
+        raise EngineError(
+            f"{path}.lock: is no lock of a ledger (it begins with {text[:40]!r}); expected a process "
+            "id, or no file. Nothing was changed. Name another ledger: --set ledger=PATH"
+        )
     with contextlib.suppress(OSError):  # the disk may be full; the lock works without the pid
         os.ftruncate(file.fileno(), 0)
         os.write(file.fileno(), str(os.getpid()).encode())
