@@ -223,8 +223,8 @@ def _lock(path: Path) -> IO[str]:
     if (text := file.read(200).strip()) and not text.isdecimal():
         file.close()
         raise EngineError(
-            f"{path}.lock: is no lock of a ledger (it begins with {text[:40]!r}); expected a process "
-            "id, or no file. Nothing was changed. Name another ledger: --set ledger=PATH"
+            f"{path}.lock: is no lock of a ledger (it begins with {text[:40]!r}); expected a pid, "
+            "or no file. Nothing was changed. Name another ledger: --set ledger=PATH"
         )
     with contextlib.suppress(OSError):  # the disk may be full; the lock works without the pid
         os.ftruncate(file.fileno(), 0)
