@@ -66,7 +66,7 @@ def test_a_text_is_split(text: str, thinking: str, response: str) -> None:
     assert (parts.thinking.strip(), parts.response.strip()) == (thinking, response)
 
 
-@pytest.mark.parametrize("text", ["<think>\n3 rows", "[THINK]3 rows", "<seed:think>3 rows</think>",
+@pytest.mark.parametrize("text", ["<think>\n3 rows", "analysisOf 3 rows", "[THINK]3 rows", "<seed:think>3 rows</think>",
                                   "<|channel|>analysis<|message|>3 rows<|end|>"])  # fmt: skip
 def test_thinking_without_an_end_is_unfinished(text: str) -> None:
     parts = split_text(text)
@@ -74,7 +74,9 @@ def test_thinking_without_an_end_is_unfinished(text: str) -> None:
     assert "3 rows" in str(parts.thinking)
 
 
-@pytest.mark.parametrize("text", [R, "Tags such as `<think>` are no thinking.", "x < y > z", ""])
+@pytest.mark.parametrize(
+    "text", [R, "Tags such as `<think>` are no thinking.", "End by `</think>`.", "x < y > z", ""]
+)
 def test_a_text_without_delimiters_has_no_thinking(text: str) -> None:
     assert (split_text(text).thinking, split_text(text).response) == (None, text)
 

@@ -62,6 +62,7 @@ _CHANNEL = re.compile(
 )
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _BARE_CHANNELS = re.compile(r"\s*analysis(?=\S)(.*)assistantfinal(.*)", re.DOTALL)
+_BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z])")
 """Harmony whose special tokens were left out when it was decoded."""
 
 _HEADER = re.compile(
@@ -171,7 +172,7 @@ def _split_tags(text: str) -> TextParts:
         if parts is not None:
             return parts
         return TextParts(text.lstrip()[start.end() :], "", "", opened=True)
-    ends = _unquoted(text, list(_CLOSING.finditer(text)))
+    ends = _unquoted(text, list(_CLOSING.finditer(text)), any_if_none=False)
     if ends:
         opening, closing = next(pair for pair in _PAIRS if re.fullmatch(pair[1], ends[-1].group()))
         parts = _split_pair(text, opening, closing)
@@ -239,10 +240,11 @@ def _split_channels(text: str) -> TextParts | None:
     """Harmony: the `analysis` channel is the thinking, the last `final` one the response."""
     channels = list(_CHANNEL.finditer(text))
     if not channels:
-        bare = _BARE_CHANNELS.fullmatch(text)
-        if bare is None:
-            return None
-        return TextParts(bare[1], "assistantfinal", bare[2], opened=True)
+        if (bare := _BARE_CHANNELS.fullmatch(text)) is not None:
+            return TextParts(bare[1], "assistantfinal", bare[2], opened=True)
+        if (bare := _BARE_ANALYSIS.match(text)) is not None:
+            return TextParts(text[bare.end() :], "", "", opened=True)
+        return None
     thoughts, closing, response, notes = [], "", "", []
     before = _CHANNEL_END.split(text[: channels[0].start()], maxsplit=1)[0].strip()
     if before:  # the template opened the first channel
