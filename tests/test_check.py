@@ -57,6 +57,23 @@ def test_a_row_without_a_reference_answer_is_ungradable_and_not_refused(tmp_path
     assert data["ok"] and data["refused"] == []
 
 
+@pytest.mark.parametrize("answer", ["notfound", "See solution.", "略", "\\text{Proof}", "N/A"])
+def test_a_note_in_place_of_an_answer_is_no_reference_answer(tmp_path: Path, answer: str) -> None:
+    data = check_files(write(tmp_path / "set.jsonl", PLAIN, PLAIN | {"answer": answer}))
+    assert (data["num_without_key"], data["sets"][0]["accepted"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "answer", ["A, since 3 is odd", "X的数学期望：2\n方差：1", "f(2)=5; f(3)=7\nso 12"]
+)
+def test_a_reference_answer_is_read_out_of_a_sentence_and_not_compared_with_itself(
+    tmp_path: Path, answer: str
+) -> None:
+    data = check_files(write(tmp_path / "set.jsonl", PLAIN | {"answer": answer}))
+    assert [row["gold"] for row in data["refused"]] == [answer]
+    assert data["refused"][0]["extracted"] != answer
+
+
 def test_a_refused_reference_answer_is_listed_with_its_verdict(tmp_path: Path) -> None:
     data = check_files(write(tmp_path / "set.jsonl", UNPARSABLE, PLAIN))
     (row,) = data["refused"]

@@ -1,6 +1,7 @@
 r"""`slowthink check`: does the grader accept every reference answer of a recipe, or of files?
 
-Each reference answer is graded as an answer to its own problem, boxed and after "Final Answer:".
+Each reference answer is graded as an answer to its own problem, read out of sentences made of it
+(`KEY_SENTENCES`): what extraction cannot read, or reads as another answer, is refused.
 A row of `refused` in the JSON:
 
     {"set": "exam", "row": "exam.jsonl:7", "gold": "\\{", "verdict": "wrong", "method": "empty", …}
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from slowthink.grading import Grader
     from slowthink.recipe import Recipe
 
-ANSWER_TEMPLATES = ("\\boxed{%s}", "Final Answer: %s")
-"""How a model may write an answer; a reference answer must be accepted in each form."""
 PROBLEM_KINDS = ("refused", "ungradable", "doubtful", "unreadable")
 """Rows that need attention: the grader refuses the reference answer (this alone fails the check),
 there is no reference answer, its text contradicts its letter, or the row cannot be read."""
@@ -216,34 +215,39 @@ def _check_datasets(datasets: Sequence[CheckedDataset]) -> dict[str, Any]:
 def _flagged_rows(dataset: CheckedDataset, grader: Grader) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows that need attention, each with its kind, one of PROBLEM_KINDS."""
     from slowthink.grading import GradeItem
+    from slowthink.grading.key_sentences import KEY_SENTENCES
+    from slowthink.grading.sentinels import says_nothing
 
     answers = [
-        GradeItem(problem=item.problem, answer_text=template % item.problem.answer)
+        GradeItem(problem=item.problem, answer_text=sentence % item.problem.answer)
         for item in dataset.items
-        for template in ANSWER_TEMPLATES
-        if item.problem.answer
+        for sentence in KEY_SENTENCES
+        if not says_nothing(item.problem.answer or "")
     ]
     grades = iter(grader.grade_many(answers))
     for item in dataset.items:
         row = {"set": dataset.name, "row": item.location, "id": item.problem.id}
         answer = item.problem.answer
-        if not answer:
-            yield "ungradable", row | {"reason": "no key"}
+        if answer is None or says_nothing(answer):
+            reason = "the answer says nothing" if answer else "no key"
+            yield "ungradable", row | ({"gold": answer} if answer else {}) | {"reason": reason}
             continue
-        row_grades = [next(grades) for _ in ANSWER_TEMPLATES]
+        row_grades = [next(grades) for _ in KEY_SENTENCES]
         failed = next((grade for grade in row_grades if grade.verdict is not Verdict.CORRECT), None)
         if failed:
             verdict = {"verdict": failed.verdict.value, "method": failed.method}
             yield "refused", row | {"gold": failed.gold, "extracted": failed.extracted} | verdict
-        reason = _contradiction(item.problem)
-        if reason:
-            yield "doubtful", row | {"gold": answer, "reason": reason}
+        contradiction = _contradiction(item.problem)
+        if contradiction:
+            yield "doubtful", row | {"gold": answer, "reason": contradiction}
     for drop in dataset.unreadable:
         yield "unreadable", {"set": dataset.name, "row": drop.id, "reason": drop.reason}
 
 
 def _counts(dataset: CheckedDataset, *, num_refused: int) -> dict[str, Any]:
-    num_answers = sum(bool(item.problem.answer) for item in dataset.items)
+    from slowthink.grading.sentinels import says_nothing
+
+    num_answers = sum(not says_nothing(item.problem.answer or "") for item in dataset.items)
     return {
         "name": dataset.name,
         **dataset.location,

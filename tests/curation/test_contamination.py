@@ -18,6 +18,10 @@ TANK = (
     "minute. After how many minutes is the empty tank full?"
 )
 CHINESE = "已知函数 $f(x)=x^2-4x+7$ 在区间 $[0,5]$ 上的最大值为 $M$，最小值为 $m$，求 $M-m$ 的值。"
+FORM = (
+    "Please reason step by step, and put your final answer within \\boxed{}. Express your answer as "
+    "a common fraction in lowest terms. The last line of your response should be Answer: $ANSWER."
+)
 CASES = {
     "word for word": (TANK, TANK, "copy"),
     "different case and punctuation": (TANK, TANK.upper().replace(".", ";"), "copy"),
@@ -46,6 +50,16 @@ CASES = {
     "another problem": (TANK, CHINESE, None),
     "nothing": (TANK, "", None),
     "only punctuation": (TANK, "$$ ... $$", None),
+    "another question": (TANK, TANK.replace("After how many minutes is the empty tank full",
+                                            "How many litres does the leak lose by then"), "template"),
+    "another sign in the question": (CHINESE, CHINESE.replace("求 $M-m$", "求 $M+m$"), "template"),
+    "short, the opposite": ("求 x^2-4x 的最大值", "求x^2-4x的最小值", None),
+    "only the answer's form": (f"What is the tenth prime? {FORM}", f"Name a cube root. {FORM}", None),
+    "long answer's form": (TANK, f"{FORM} {FORM} {TANK} {FORM} {FORM}", "copy"),
+    "answer's form added": (f"{TANK} {FORM}", TANK, "copy"),
+    "a word inserted": (TANK, TANK.replace("the empty tank", "the half empty tank"), "template"),
+    "in HTML": (TANK, f"<p>{TANK.replace('120', '<b>120</b>')}</p>", "copy"),
+    "as a list": (TANK, TANK.replace(". ", ".\n- "), "copy"),
 }  # fmt: skip
 
 

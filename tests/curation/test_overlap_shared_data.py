@@ -101,9 +101,10 @@ def test_no_pair_that_the_judge_calls_clean_is_a_copy() -> None:
     assert not [row for row, kind in labelled() if kind == "copy" and row["label"] == "CLEAN"]
 
 
-def test_of_62_hits_by_one_shared_ngram_three_are_copies() -> None:
+def test_of_62_hits_by_one_shared_ngram_none_is_a_copy() -> None:
+    """All were read: another question about the same data, or other numbers."""
     hits = [kind for row, kind in labelled() if row["label"] == "NGRAM_HIT"]
-    assert (len(hits), hits.count("copy")) == (62, 3)
+    assert (len(hits), hits.count("copy"), hits.count("template")) == (62, 0, 12)
 
 
 @pytest.mark.slow

@@ -96,7 +96,10 @@ def test_a_proof_that_is_not_needed_is_no_fault(words: str) -> None:
     assert rules_that_drop(problem(f"试比较a与b的大小。({words})", answer="a > b")) == []
 
 
-@pytest.mark.parametrize("answer", [None, "", "N/A", "略", "见解析", "Proof.", "word " * 31])
+@pytest.mark.parametrize(
+    "answer",
+    [None, "", "N/A", "略", "见解析", "Proof.", "word " * 31, "notfound", "A, since 3 is odd"],
+)
 def test_unusable_answer_is_dropped(answer: str | None) -> None:
     assert rules_that_drop(problem("Find x.", answer=answer)) == ["answer"]
 

@@ -10,13 +10,16 @@ Row 7 is kept: the only row that it duplicates, row 3, is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+MayMerge = Callable[[int, int], bool]
+"""Whether a kept row and a later row, duplicates by their questions, may be merged."""
+MAX_KEPT_ROWS = 32
 
 
 @dataclass(frozen=True, order=True)
@@ -51,7 +54,9 @@ class Cluster:
         return Cluster(rows[self.kept], members)
 
 
-def cluster_pairs(pairs: Iterable[DuplicatePair]) -> list[Cluster]:
+def cluster_pairs(
+    pairs: Iterable[DuplicatePair], *, may_merge: MayMerge = lambda first, second: True
+) -> list[Cluster]:
     """Clusters in order of their kept row.
 
     Rows are processed in order; each is dropped as a duplicate of the first kept row that it is
@@ -63,17 +68,31 @@ def cluster_pairs(pairs: Iterable[DuplicatePair]) -> list[Cluster]:
     for pair in sorted(pairs, key=lambda pair: (pair.second, pair.first)):
         if pair.first in dropped or pair.second in dropped:
             continue
+        if not may_merge(pair.first, pair.second):
+            continue
         dropped.add(pair.second)
         members.setdefault(pair.first, []).append(Member(pair.second, pair.score))
     return [Cluster(kept, tuple(rows)) for kept, rows in sorted(members.items())]
 
 
-def cluster_equal_keys(keys: Sequence[object]) -> list[Cluster]:
-    """Clusters of the rows with equal keys. Rows with the key None are in no cluster."""
-    first_rows: dict[object, int] = {}
+def cluster_equal_keys(
+    keys: Sequence[object], *, may_merge: MayMerge = lambda first, second: True
+) -> list[Cluster]:
+    """Clusters of the rows with equal keys. Rows with the key None are in no cluster.
+
+    A row that may not be merged with any of the kept rows of its key is kept too; it is compared
+    with the first `MAX_KEPT_ROWS` of them.
+    """
+    kept_rows: dict[object, list[int]] = {}
     pairs = []
     for row, key in enumerate(keys):
-        if key is not None and (kept := first_rows.setdefault(key, row)) != row:
+        if key is None:
+            continue
+        rows = kept_rows.setdefault(key, [])
+        kept = next((kept for kept in rows[:MAX_KEPT_ROWS] if may_merge(kept, row)), None)
+        if kept is None:
+            rows.append(row)
+        else:
             pairs.append(DuplicatePair(kept, row, 1.0))
     return cluster_pairs(pairs)
 

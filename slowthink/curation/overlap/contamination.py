@@ -24,6 +24,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from slowthink.curation.overlap.boilerplate import strip_answer_form, strip_boilerplate
+from slowthink.curation.overlap.content import asks_the_same
 from slowthink.curation.overlap.evaluation_sets import EvaluationItem
 from slowthink.curation.overlap.ngrams import BATCH_TEXTS, Postings
 from slowthink.curation.overlap.tokens import (
@@ -95,7 +97,7 @@ class StrictIndex:
     @classmethod
     def from_items(cls, items: Sequence[EvaluationItem], config: ContaminationConfig) -> Self:
         """Build the index of these problems."""
-        tokens = hash_tokens([_replace_drawings(item.text) for item in items])
+        tokens = hash_tokens([_compared_text(item.text) for item in items])
         ngrams = ngram_hashes(tokens, config.shingle_tokens)
         is_long = (tokens.lengths >= config.min_tokens)[ngrams.text_indices]
         postings = Postings.from_hashes(ngrams.values[is_long], ngrams.text_indices[is_long])
@@ -119,7 +121,7 @@ class StrictIndex:
         """
         leaks: list[tuple[Leak, ...]] = []
         for start in range(0, len(texts), BATCH_TEXTS):
-            batch = [_replace_drawings(text) for text in texts[start : start + BATCH_TEXTS]]
+            batch = [_compared_text(text) for text in texts[start : start + BATCH_TEXTS]]
             tokens = hash_tokens(batch)
             candidates = self._find_candidates(tokens)
             for row, text in enumerate(batch):
@@ -202,6 +204,14 @@ class StrictIndex:
         if not kinds:
             return None
         kind = min(kinds)  # copy before template
+        if kind == "copy" and tokens != problem:
+            item_text = _compared_text(self.items[item_index].text)
+            pairs = ((item_text, text), (text, item_text))
+            is_copy = any(
+                coverage.kind == "copy" and asks_the_same(*pair)
+                for coverage, pair in zip(considered, pairs, strict=False)
+            )
+            kind = "copy" if is_copy else "template"
         match = match or _longest_match(tokens, problem)
         score = max(c.copied if kind == "copy" else c.masked for c in considered)
         span = strict_tokens(text)[match.a : match.a + min(match.size, MAX_SPAN_TOKENS)]
@@ -265,6 +275,11 @@ def _ngrams(tokens: Tokens, width: int) -> Iterator[tuple[int, ...]]:
 
 def _longest_match(tokens: Tokens, problem: Tokens) -> Match:
     return SequenceMatcher(None, tokens, problem, autojunk=False).find_longest_match()
+
+
+def _compared_text(text: str) -> str:
+    """The text without boilerplate, and with a number in place of each drawing."""
+    return _replace_drawings(strip_answer_form(strip_boilerplate(text)))
 
 
 def _replace_drawings(text: str) -> str:

@@ -25,10 +25,17 @@ from slowthink.curation.overlap.tokens import (
 )
 
 OPERATORS = "÷×^!%√"
-_OPERATOR_PATTERN = re.compile(
-    r"\\[a-z]+|\*+\d?|\^(?!\s*\{?\s*(?:\\circ|\\prime|°))|!(?<=[\w)}\]]!)(?!=)"
-    r"|/|÷|⁄|∕|×|·|∙|⋅|%|√"
+_SENTENCE_END = r"\s*\Z|\s+[^\sa-z\d+\-*/=<>$\\(]"
+_FACTORIAL = (
+    rf"!(?:(?<=\d!)|(?<=\d!!)|(?:(?<=[)}}\]]!)|(?<=[A-Za-z]!)(?<![A-Za-z]{{2}}!))(?!{_SENTENCE_END}))"
+    r"(?!=)"
 )
+"""`!` after a number, or after a letter or bracket where no sentence ends ("Find x!")."""
+_OPERATOR_PATTERN = re.compile(
+    r"\\[a-z]+|\*+\d?|\^(?!\s*\{?\s*(?:\\circ|\\prime|°))"
+    rf"|{_FACTORIAL}|/|÷|⁄|∕|×|·|∙|⋅|%|√"
+)
+_FULL_WIDTH_STOP = re.compile(rf"！(?={_SENTENCE_END})")
 _OPERATOR_SYNONYMS = {
     **dict.fromkeys(("/", "⁄", "∕", *(rf"\{p}frac" for p in ("", "d", "t", "c"))), "÷"),
     **{"\\div": "÷", "\\over": "÷", "\\times": "×", "\\cdot": "×", "*": "×", "\\sqrt": "√"},
@@ -100,7 +107,7 @@ def split_options(question: str) -> tuple[str, list[str]]:
 def extract_operators(text: str) -> str:
     """The text's operators that are not strict tokens, each as in OPERATORS and in its order."""
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
+        text = unicodedata.normalize("NFKC", _FULL_WIDTH_STOP.sub(" ", text))
     found = [_normalise_operator(sign) for sign in _OPERATOR_PATTERN.findall(text)]
     return "".join(operator * found.count(operator) for operator in OPERATORS) if found else ""
 

@@ -8,26 +8,28 @@
 
 A pair is confirmed if the exact Jaccard overlap of the token n-grams is high enough, both have the
 same numbers, letters, operators and meaning-bearing words (exact.MEANING_WORDS) in the same order,
-and no content word replaces another: a template with other numbers is a different problem, and so
-is another question about the same figure ("how many boys", "how many girls").
+and the same content words (content.same_words): a template with other numbers is a different
+problem, and so are another question about the same figure ("how many boys", "how many girls") and
+a further condition ("prime integers"). What a text says about the form of its answer is ignored.
 """
 
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
 
 import numpy as np
 
+from slowthink.curation.overlap.boilerplate import strip_boilerplate
 from slowthink.curation.overlap.clusters import (
     Cluster,
     DuplicatePair,
     Ints,
+    MayMerge,
     bucket_pairs,
     cluster_pairs,
 )
+from slowthink.curation.overlap.content import same_words
 from slowthink.curation.overlap.exact import meaning_keys
 from slowthink.curation.overlap.minhash import NUM_BANDS, band_hashes
 from slowthink.curation.overlap.tokens import (
@@ -35,7 +37,6 @@ from slowthink.curation.overlap.tokens import (
     Hashes,
     hash_tokens,
     ngram_hashes,
-    strict_tokens,
     text_hashes,
 )
 from slowthink.pipeline.runner import batched, map_batches
@@ -46,19 +47,6 @@ MIN_OVERLAP = 0.8
 BATCH_TEXTS = 10_000
 MAX_LEADERS = 32
 """Number of first rows of a bucket that each of its rows is compared with (`bucket_pairs`)."""
-MIN_TYPO_RATIO = 0.8
-"""Two words with the same first letter and this difflib ratio differ by a typing error only."""
-_FUNCTION_WORDS = (
-    "a an the of to in on at by for from with and or is are was were be been being it its this "
-    "that these those there then than as so such if when where which what who how let suppose "
-    "assume given find determine compute calculate evaluate what's please express answer your our "
-    "we you s following each per into onto has have had do does can could will would should may "
-    "must shall i exact value form simplest terms "
-    "的 了 是 在 有 设 若 则 求 且 与 及 其 这 那 个 为 之 所 得 请 解 已 知 如 果 使 令 试 问 "
-    "到 时 中 以"
-)
-FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-"""Words that can be replaced without changing the question; all others are content words."""
 
 
 def find_near_duplicates(
@@ -67,21 +55,23 @@ def find_near_duplicates(
     min_overlap: float = MIN_OVERLAP,
     width: int = NGRAM_WIDTH,
     same_sense: bool = True,
+    may_merge: MayMerge = lambda first, second: True,
     runner: str = "local",
 ) -> list[Cluster]:
     """Clusters of near duplicates. The texts are in order of preference; the first one is kept.
 
     The clusters depend on that order alone, not on batches or workers. With `same_sense` False,
-    only the overlap of n-grams is compared.
+    only the overlap of n-grams is compared. `may_merge` can keep the rows of a pair apart.
     """
+    texts = [strip_boilerplate(text, keep_numbers=True) for text in texts]
     keys_of_batch = functools.partial(band_keys, width=width, same_sense=same_sense)
     batches = map_batches(keys_of_batch, batched(texts, BATCH_TEXTS), runner=runner)
     keys = np.concatenate([np.empty((0, NUM_BANDS), np.uint64), *batches])
     firsts, seconds = candidate_pairs(keys)
     pairs = confirm_pairs(texts, firsts, seconds, min_overlap=min_overlap, width=width)
     if same_sense:
-        return cluster_pairs(p for p in pairs if not replaces_word(texts[p.first], texts[p.second]))
-    return cluster_pairs(pairs)
+        pairs = (pair for pair in pairs if same_words(texts[pair.first], texts[pair.second]))
+    return cluster_pairs(pairs, may_merge=may_merge)
 
 
 def band_keys(texts: Sequence[str], *, width: int = NGRAM_WIDTH, same_sense: bool = True) -> Hashes:
@@ -139,22 +129,3 @@ def jaccard_scores(
         num_shared = len(np.intersect1d(first, second, assume_unique=True))
         scores[i] = num_shared / (len(first) + len(second) - num_shared)
     return scores
-
-
-def replaces_word(first: str, second: str) -> bool:
-    """Whether the second text has another content word in place of one of the first.
-
-    False if the second text only adds or only omits words. Typing errors are not other words.
-    """
-    first_words, second_words = Counter(strict_tokens(first)), Counter(strict_tokens(second))
-    removed = sorted((first_words - second_words).keys() - FUNCTION_WORDS)
-    added = sorted((second_words - first_words).keys() - FUNCTION_WORDS)
-    if not removed or not added:
-        return False
-    return not all(any(_is_same_word(old, new) for new in added) for old in removed)
-
-
-def _is_same_word(old: str, new: str) -> bool:
-    if min(len(old), len(new)) < 4 or old[0] != new[0]:
-        return False
-    return SequenceMatcher(None, old, new).ratio() >= MIN_TYPO_RATIO

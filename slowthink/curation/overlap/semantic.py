@@ -19,7 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowthink.curation.overlap.clusters import Cluster, DuplicatePair, cluster_pairs
+from slowthink.curation.overlap.clusters import (
+    Cluster,
+    DuplicatePair,
+    MayMerge,
+    cluster_pairs,
+)
 from slowthink.curation.overlap.exact import number_keys
 from slowthink.engines.models import from_folder
 from slowthink.errors import missing_extra
@@ -41,10 +46,15 @@ def is_readable(text: str) -> bool:
 
 
 def find_semantic_duplicates(
-    texts: Sequence[str], *, min_similarity: float, batch_size: int = 64
+    texts: Sequence[str],
+    *,
+    min_similarity: float,
+    may_merge: MayMerge = lambda first, second: True,
+    batch_size: int = 64,
 ) -> list[Cluster]:
     """Clusters of texts with the same meaning. The texts are in order of preference; the first one
-    is kept. Raises ConfigError if the model's package is missing.
+    is kept. `may_merge` can keep the rows of a pair apart. Raises ConfigError if the model's
+    package is missing.
     """
     keys = number_keys(texts)
     by_key = np.argsort(keys, kind="stable")
@@ -55,9 +65,10 @@ def find_semantic_duplicates(
     rows = np.sort(np.concatenate(groups))
     vectors = np.zeros((len(texts), 384), np.float32)
     vectors[rows] = embed_texts([texts[row] for row in rows], batch_size=batch_size)
-    return cluster_pairs(
+    pairs = (
         pair for group in groups for pair in _similar_pairs(vectors, np.sort(group), min_similarity)
     )
+    return cluster_pairs(pairs, may_merge=may_merge)
 
 
 def _similar_pairs(

@@ -39,10 +39,12 @@ _TOKEN_PATTERN = re.compile(
 )
 _ENVIRONMENT = re.compile(rf"\\(?:begin|end)\s*\{{[^{{}}{SEPARATOR}]*\}}")
 _THOUSANDS_SEPARATOR = re.compile(r"[,{\\](?<=\d[,{\\])(?:,\}|[,!])?(?=\d{3}(?!\d))")
+_FRACTION_OF_DIGITS = re.compile(r"frac(\d)(\d)")
 _TYPESETTING_COMMAND = re.compile(
     r"\\(?:[dtc]?frac|left|right|[bB]igg?[lrm]?|cdot|times|quad|qquad|(?:display|text)style|limits"
-    r"|text(?:bf|it|rm|normal)?|math(?:rm|bf|it|bb|cal|frak|sf|scr|op)|mbox|hbox|operatorname"
-    r"|boldsymbol|bm|hspace|vspace|item|medskip|smallskip|bigskip|noindent|hfill|not)(?![a-z])"
+    r"|text(?:bf|it|rm|normal|dollar)?|math(?:rm|bf|it|bb|cal|frak|sf|scr|op)|mbox|hbox|operatorname"
+    r"|boldsymbol|bm|hspace|vspace|item|medskip|smallskip|bigskip|noindent|hfill|not|over|mid"
+    r"|emph|[lr]brace|[lr]?vert)(?![a-z])"
 )
 """Commands for typesetting only, and those of fractions and products. `/` and `*` are no tokens
 either, so a/b has the tokens of a fraction."""
@@ -63,6 +65,7 @@ _COMMAND_SYNONYMS = (
     (re.compile(r"\\lt(?![a-z])"), "<"),
     (re.compile(r"\\gt(?![a-z])"), ">"),
     (re.compile(r"\\degree(?![a-z])"), " circ "),
+    (re.compile(r"(\\[a-z]+)-"), r"\1 -"),  # a minus sign, not a hyphen
 )
 
 
@@ -122,6 +125,7 @@ def strict_text(text: str) -> str:
     text = _THOUSANDS_SEPARATOR.sub("", text)
     if "\\" not in text:
         return text
+    text = _FRACTION_OF_DIGITS.sub(r"frac \1 \2", text)
     text = _TYPESETTING_COMMAND.sub(" ", _ENVIRONMENT.sub(" ", text))
     for pattern, replacement in _COMMAND_SYNONYMS:
         text = pattern.sub(replacement, text)

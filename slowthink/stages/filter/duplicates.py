@@ -6,6 +6,7 @@ The clusters are written to clusters.jsonl in the stage's folder:
 
     {"part": "near", "kept": "p-1f…", "members": [{"id": "p-9b…", "score": 0.94}]}
 
+Rows whose reference answers differ are listed in other_answers.jsonl (other_answers.py).
 Rows are sorted by preference, then id, so the order of the input does not matter.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from slowthink.curation.overlap.clusters import Cluster, cluster_equal_keys
+from slowthink.curation.overlap.clusters import Cluster, MayMerge, cluster_equal_keys
 from slowthink.curation.overlap.exact import exact_keys, split_options
 from slowthink.curation.overlap.near import find_near_duplicates
 from slowthink.curation.overlap.semantic import find_semantic_duplicates, is_readable
@@ -28,6 +29,7 @@ from slowthink.recipe.curation import DuplicatesConfig, NearConfig, SemanticConf
 from slowthink.records import Dropped, Problem
 from slowthink.serialise import write_atomic
 from slowthink.stages.filter.funnel import Funnel
+from slowthink.stages.filter.other_answers import OTHER_ANSWERS_FILE, AnswerCheck
 
 CLUSTERS_FILE = "clusters.jsonl"
 EXACT_SHORTHAND = DuplicatesConfig(exact="plain", near=None, keep=("answer",))
@@ -46,15 +48,21 @@ def drop_duplicates(funnel: Funnel, context: StageContext) -> None:
         return
     config = EXACT_SHORTHAND if settings.duplicates == "exact" else settings.duplicates
     lines: list[str] = []
+    other_answers: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
     for part, find_clusters in _enabled_parts(config, context.recipe.runner).items():
         problems = sorted_by_preference(funnel.problems, config)
-        clusters, part_facts = find_clusters(problems)
+        check = AnswerCheck(part, problems)
+        clusters, part_facts = find_clusters(problems, check.may_merge)
+        check.record_merged(clusters)
+        other_answers += check.rows
         step = f"duplicates: {part}"
         funnel.drop(step, _to_dropped(step, REASONS[part], problems, clusters))
         lines += [json.dumps(_cluster_row(part, problems, cluster)) + "\n" for cluster in clusters]
-        facts[part] = _cluster_facts(clusters) | part_facts
+        facts[part] = _cluster_facts(clusters) | part_facts | _other_answers_facts(check.rows)
     write_atomic(context.folder / CLUSTERS_FILE, "".join(lines))
+    other_lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in other_answers]
+    write_atomic(context.folder / OTHER_ANSWERS_FILE, "".join(other_lines))
     funnel.facts["duplicates"] = facts
 
 
@@ -76,7 +84,7 @@ def sorted_by_preference(problems: Sequence[Problem], config: DuplicatesConfig) 
 
 
 ClustersAndFacts = tuple[list[Cluster], dict[str, Any]]
-Part = Callable[[Sequence[Problem]], ClustersAndFacts]
+Part = Callable[[Sequence[Problem], MayMerge], ClustersAndFacts]
 
 
 def _enabled_parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
@@ -90,23 +98,38 @@ def _enabled_parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
     return parts
 
 
-def _find_exact(problems: Sequence[Problem], *, strict: bool, runner: str) -> ClustersAndFacts:
+def _find_exact(
+    problems: Sequence[Problem], may_merge: MayMerge, *, strict: bool, runner: str
+) -> ClustersAndFacts:
     if not strict:
-        return cluster_equal_keys([problem.duplicate_key for problem in problems]), {}
+        plain_keys = [problem.duplicate_key for problem in problems]
+        return cluster_equal_keys(plain_keys, may_merge=may_merge), {}
     questions = [(problem.question, problem.choices) for problem in problems]
     batches = map_batches(exact_keys, batched(questions, BATCH_ROWS), runner=runner)
-    return cluster_equal_keys([key or None for batch in batches for key in batch.tolist()]), {}
+    keys = [key or None for batch in batches for key in batch.tolist()]
+    return cluster_equal_keys(keys, may_merge=may_merge), {}
 
 
-def _find_near(problems: Sequence[Problem], *, config: NearConfig, runner: str) -> ClustersAndFacts:
+def _find_near(
+    problems: Sequence[Problem], may_merge: MayMerge, *, config: NearConfig, runner: str
+) -> ClustersAndFacts:
     texts = [text_with_sorted_options(problem) for problem in problems]
-    return find_near_duplicates(texts, **config.model_dump(), runner=runner), {}
+    clusters = find_near_duplicates(
+        texts, **config.model_dump(), may_merge=may_merge, runner=runner
+    )
+    return clusters, {}
 
 
-def _find_semantic(problems: Sequence[Problem], *, config: SemanticConfig) -> ClustersAndFacts:
+def _find_semantic(
+    problems: Sequence[Problem], may_merge: MayMerge, *, config: SemanticConfig
+) -> ClustersAndFacts:
     texts = [text_with_sorted_options(problem) for problem in problems]
     rows = [row for row, text in enumerate(texts) if is_readable(text)]
-    clusters = find_semantic_duplicates([texts[row] for row in rows], **config.model_dump())
+    clusters = find_semantic_duplicates(
+        [texts[row] for row in rows],
+        **config.model_dump(),
+        may_merge=lambda first, second: may_merge(rows[first], rows[second]),
+    )
     num_skipped = len(texts) - len(rows)
     return [cluster.reindexed(rows) for cluster in clusters], {"num_not_english": num_skipped}
 
@@ -139,3 +162,8 @@ def _cluster_row(part: str, problems: Sequence[Problem], cluster: Cluster) -> di
 def _cluster_facts(clusters: Sequence[Cluster]) -> dict[str, Any]:
     sizes = [1 + len(cluster.members) for cluster in clusters]
     return {"num_clusters": len(sizes), "largest_cluster": max(sizes, default=0)}
+
+
+def _other_answers_facts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    num_merged = sum(row["merged"] for row in rows)
+    return {"num_kept_apart": len(rows) - num_merged, "num_merged_with_other_answer": num_merged}

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from slowthink.curation.language import detect_language
 from slowthink.data.rows import as_evidence
 from slowthink.grading.answers.choice import parse_choice
-from slowthink.grading.answers.compare import AnswerContext, compare
+from slowthink.grading.key_sentences import is_refused
+from slowthink.grading.sentinels import says_nothing
 from slowthink.recipe.curation import QualityConfig
 from slowthink.records import Problem
 
@@ -234,11 +235,6 @@ def proof(problem: Problem, _: QualityConfig) -> RuleMatch | None:
 
 # --- the answer -----------------------------------------------------------------------------------
 
-NO_ANSWER = re.compile(
-    r"(?i)\W*(?:n/?a|none given|no answer|unknown|null|nan|tbd|proof|see (?:the )?(?:solution|proof"
-    r"|above|below).*|answers? (?:may )?var(?:y|ies).*|q\.?e\.?d\.?|略|答案略|见解析|见解答|无答案"
-    r"|证明(?:见解析|略)?|解析)?\W*"
-)
 _INTEGER = re.compile(r"[-+−]?\$?[-+]?\d[\d,]*\$?")
 _NUMBER = re.compile(r"\$?[-+−]?(?:\d+(?:\.\d+)?|\.\d+|\\[dt]?frac\{-?\d+\}\{\d+\}|\d+/\d+)\$?%?")
 
@@ -258,9 +254,9 @@ def answer(problem: Problem, config: QualityConfig) -> RuleMatch | None:
 @functools.lru_cache(maxsize=200_000)
 def _find_answer_fault(text: str) -> RuleMatch | None:
     """The fault of an answer that names no value or that the grader does not accept."""
-    if len(text) < 60 and NO_ANSWER.fullmatch(text) and not any(map(str.isdigit, text)):
+    if says_nothing(text):
         return RuleMatch("the answer says nothing", as_evidence(text))
-    if compare(text, text, context=AnswerContext()).equal is False:
+    if is_refused(text):
         return RuleMatch("the grader refuses the answer as a key", as_evidence(text))
     return None
 
