@@ -2,7 +2,8 @@
 
 For a text and a test problem that share token n-grams (strict form), two coverages are computed:
 the share of the problem's n-grams that are in the text, and the share of the text's n-grams that
-are in the problem. If the larger one is high enough and the numbers agree, the text is a copy:
+are in the problem. If the larger one is high enough, the numbers agree and the same is asked
+(content.asks_the_same), the text is a copy:
 
     Leak(kind="copy", item=EvaluationItem("math500", "37", …), score=1.0, item_coverage=1.0,
          text_coverage=0.83, match_length=21, span="how many vertical asymptotes does the graph …")
@@ -52,7 +53,8 @@ Tokens = list[int]
 """Odd hashes are those of numbers."""
 LEAK_KINDS = ("run", "copy", "paraphrase", "template", "similar")
 """Kinds of leaks, worst first: a shared word n-gram (s1's); the same text; the same meaning by a
-judge's verdict; the same text except for numbers; possibly the same meaning, by embeddings."""
+judge's verdict; the same text except for its numbers or its question; possibly the same meaning, by
+embeddings."""
 DRAWING_PATTERN = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 """Asymptote code. Drawings resemble each other, so each is replaced by one number, its checksum."""
 

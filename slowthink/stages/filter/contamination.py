@@ -24,7 +24,7 @@ REASONS = {
     "copy": "copy of a problem of",
     "paraphrase": "the same in other words as a problem of",
     "similar": "close in meaning to a problem of",
-    "template": "the same but for its numbers as a problem of",
+    "template": "the same but for its numbers or its question as a problem of",
 }
 
 
