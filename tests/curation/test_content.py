@@ -117,7 +117,18 @@ def test_tags_are_no_words_and_a_text_of_boilerplate_alone_is_kept() -> None:
 def test_the_form_of_aime_answers_leaves_the_quantity() -> None:
     text = (r"The area of $ABC$ can be written as $\frac{m}{n}$, where $m$ and $n$ are relatively prime "
             "positive integers. Find $m+n$. Note that AB = 3.")  # fmt: skip
-    assert strip_answer_form(text).split() == ["The", "area", "of", "$ABC$", ".", "Note", "that", "AB", "=", "3."]
+    assert strip_answer_form(text).split() == [
+        "The",
+        "area",
+        "of",
+        "$ABC$",
+        ".",
+        "Note",
+        "that",
+        "AB",
+        "=",
+        "3.",
+    ]
 
 
 FIELD = ("A rectangular garden is 36 m long and 24 m wide. A fence with posts 4 m apart runs along "

@@ -25,8 +25,8 @@ from slowthink.curation.overlap.tokens import strict_tokens
 _HARMLESS = (
     "an the of and is are was were be been being it its this that these those there then so such "
     "which have has had do does did we you your our us s please kindly now "
-    "let suppose assume given consider denote find determine compute calculate evaluate obtain solve "
-    "what express answer following exact value values form question problem "
+    "let suppose assume given consider denote find determine compute calculate evaluate obtain "
+    "solve what express answer following exact value values form question problem "
     "le la les un une el los las una "
     "overline underline bar vec hat widehat widetilde mathbb mathbf displaystyle ldots dots cdots "
     "dotsc dotsb dotsm circ degree degrees ensuremath array tag label nonumber hline cal "
