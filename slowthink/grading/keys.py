@@ -8,17 +8,10 @@ from __future__ import annotations
 import re
 
 from slowthink.grading.boxes import last_box
+from slowthink.grading.sentinels import says_nothing
 
 _MARKED_KEY = re.compile(r"(?:^|(?<=\s))####(?!#)[ \t]*(\S[^\n]*)\s*\Z")
 """GSM8K's mark: the answer is the rest of the last line."""
-_NO_KEY = re.compile(
-    r"not ?found|(?:see|refer to) (?:the )?(?:solution|explanation|proof|answer)(?: above| below)?"
-    r"|(?:proof|answer|solution)?\s?omitted|proof|n/a|null"
-    r"|(?:no|unknown) answer|(?:answer )?not (?:available|provided|given)"
-    r"|(?:答案|证明|解答|过程|证明过程)?略|(?:详?见|参见|参考)(?:解析|解答|答案|证明|详解)",
-    re.IGNORECASE,
-)
-"""What data sets write where they have no reference answer."""
 
 
 def split_key(text: str) -> tuple[str, str | None]:
@@ -36,4 +29,4 @@ def read_key(text: str) -> str | None:
     """
     key, _ = split_key(text.strip())
     key = last_box(key) or key
-    return None if not key or _NO_KEY.fullmatch(key.strip(" .。()（）[]")) else key
+    return None if says_nothing(key) else key

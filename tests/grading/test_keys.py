@@ -25,7 +25,7 @@ KEYS = {
     "missing-chinese-note": ("（见解析）", None),
     "missing-proof": ("proof", None),
     "empty": ("  ", None),
-    "none-is-an-answer": ("None", "None"),
+    "none": ("None", None),
     "no-solution-is-an-answer": ("no solution", "no solution"),
 }
 
