@@ -190,6 +190,38 @@ def test_a_closed_pipe_ends_quietly() -> None:
     assert done.returncode == 1
 
 
+def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    """`slowthink … >&-`: what a library prints then would be written into a file of the run."""
+    code = (
+        "import os, sys\nfrom slowthink.cli import app\n"
+        "def command(**_):\n"
+        "    with open(sys.argv[1], 'w') as file:\n"
+        "        file.write('mine')\n"
+        "        os.write(1, b'noise'), os.write(2, b'noise')\n"
+        "app.app = command\napp.main()\n"
+    )
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, code, str(tmp_path / "file")],
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "option", [["bad \udcff"], ["q", "--wait-string", "\udcff"], ["q", "--model", "\udcff"]]
+)
+def test_arguments_that_are_not_utf8_are_a_clear_error(option, tmp_path: Path, capsys) -> None:
+    script = tmp_path / "s.jsonl"
+    script.write_text('{"question": "q", "thinking": ["a"], "answer": "b"}')
+    with pytest.raises(SystemExit) as ended:
+        main(
+            ["generate", *option, "--set", "engine.kind=replay", "--set", f"engine.replay={script}"]
+        )
+    assert ended.value.code == 2
+    assert "not UTF-8; expected text" in capsys.readouterr().err
+
+
 class FullStream(io.StringIO):
     """A stream whose disk is full."""
 

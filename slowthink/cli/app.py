@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. A SlowthinkError is printed as a message, without a traceback, and so
     is an error of a file or a folder."""
     os.environ.update(python_environment())
-    _print_any_text()
+    _open_streams()
     try:
         exit_code = app(args=arguments, standalone_mode=False)
         _flush_stdout()
@@ -87,9 +87,16 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(exit_code)
 
 
-def _print_any_text() -> None:
-    """Let output streams escape what their encoding lacks, instead of raising an error."""
-    for stream in (sys.stdout, sys.stderr):
+def _open_streams() -> None:
+    """Let streams escape what their encoding lacks, instead of raising an error.
+
+    A closed stream is opened on the null device: else the next file, perhaps a ledger, takes its
+    number, and what a library prints would be written into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
 

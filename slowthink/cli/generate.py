@@ -152,7 +152,13 @@ def budgeted_tasks(
 
 
 def ungraded_problem(question: str, *, source: str, row: int, language: str) -> Problem:
-    """A problem without a reference answer."""
+    """A problem without a reference answer. Raises ConfigError for text that is not UTF-8."""
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"question: {question[:80]!r} is not UTF-8; expected text. Convert it."
+        ) from None
     return Problem(
         id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
         source=source, source_row=str(row), language=language,

@@ -56,6 +56,8 @@ NEUTRAL_FILES = frozenset(
     {"run.lock", *(f"ledger.sqlite{end}" for end in ("", ".lock", "-wal", "-shm", "-journal"))}
 )
 """Files with which a folder still counts as empty: a lock, and a ledger copied there for reuse."""
+MANY_ROWS = 10_000
+"""Rows that take so long to write that it is reported."""
 OWN_FOLDER = ".made-by-slowthink"
 """A file in the folders that hold unfinished work, which are removed when it is finished."""
 
@@ -380,7 +382,9 @@ def execute(
 def _write_result(
     context: StageContext, result: StageResult, *, version: int, seconds: float
 ) -> dict[str, Any]:
-    folder = context.folder
+    folder, num_rows = context.folder, len(result.records)
+    if num_rows >= MANY_ROWS:
+        context.notify(f"{context.stage}: writing {num_rows} rows")
     write_records(folder / "data.parquet", result.records, result.record_type)
     write_records(folder / "dropped.parquet", result.dropped, Dropped)
     (folder / OWN_FOLDER).unlink(missing_ok=True)
@@ -392,7 +396,7 @@ def _write_result(
         "inputs": input_digests(context.recipe, context.root, context.stage),
         "output_digest": output_digest(files["data.parquet"], result.facts),
         "files": files,
-        "num_records": len(result.records),
+        "num_records": num_rows,
         "num_dropped": len(result.dropped),
         "steps": [plain(step) | {"reasons": dict(step.reasons)} for step in result.steps],
         "facts": dict(result.facts),

@@ -22,6 +22,7 @@ from slowthink.serialise import is_file, load_yaml
 
 S = TypeVar("S", bound=Settings)
 
+_UNUSABLE_TEXT = re.compile("[\x00\ud800-\udfff]")
 MAX_RECIPE_BYTES = 2_000_000
 """Size of the largest file that is read as a recipe."""
 _URL_CREDENTIALS = re.compile(r"//[^/\s]*@")
@@ -91,11 +92,12 @@ def parse_settings(
 
 
 def _check_texts(value: Any, where: str, setting: str = "") -> None:
-    """Raise ConfigError for a text that no file, model or prompt can have: with a NUL in it."""
-    if isinstance(value, str) and "\x00" in value:
+    """Raise ConfigError for a text that no file, model or prompt can have: with a NUL in it, or
+    bytes that are not UTF-8."""
+    if isinstance(value, str) and _UNUSABLE_TEXT.search(value):
         raise ConfigError(
-            f"{where}: {setting or 'a key'}: {value[:80]!r} has a NUL character; expected text. "
-            "Remove it."
+            f"{where}: {setting or 'a key'}: {value[:80]!r} has a NUL character, or is not UTF-8; "
+            "expected text. Remove or convert it."
         )
     is_list = isinstance(value, list | tuple)
     items: Any = enumerate(value) if is_list else value.items() if isinstance(value, dict) else ()
