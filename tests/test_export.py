@@ -54,7 +54,7 @@ def make_row(
 def rows() -> list[EvaluationRow]:
     return [
         make_row(S1, "Final Answer: 42\n\nI am sure", Verdict.CORRECT, score=0.5),
-        make_row(CUT_OFF, "17 + 25 is about", Verdict.TRUNCATED, sample=1),
+        make_row(CUT_OFF, "", Verdict.TRUNCATED, sample=1),
         make_row(NO_IDEA, "No idea", Verdict.NO_ANSWER, sample=2, answer_end=AnswerEnd.STOP),
         make_row(
             PLAIN, "\nFinal Answer: 42", Verdict.CORRECT, problem_id="p-2", question="40 + 2?"

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from slowthink.data.manifests import output_digest
 from slowthink.errors import ConfigError
 from slowthink.grading import Grader
 from slowthink.pipeline.run_folder import input_digests, stage_settings, stage_status
 from slowthink.recipe import DifficultyConfig, DifficultyStep, KeyCheckConfig, Recipe
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Grade, Problem, Verdict
+from slowthink.serialise import file_sha256
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import estimate_costs, ids_to_test, stratified_order
 from slowthink.stages.filter.difficulty.key_check import find_dispute
@@ -219,13 +221,19 @@ def test_an_older_stage_folder_with_removed_settings_counts_as_done(tmp_path: Pa
     old = stage_settings(recipe, "filter")
     old["filter"]["difficulty"]["max_error"] = 0.05
     old["filter"]["difficulty"]["steps"][0]["max_error"] = 0.05
+    table = tmp_path / "filter" / "data.parquet"
+    table.parent.mkdir()
+    table.touch()
     manifest = {
         "settings": old,
         "stage_version": 3,
         "inputs": input_digests(recipe, tmp_path, "filter"),
+        "output_digest": output_digest(file_sha256(table), {}),
+        "num_records": 0,
+        "num_dropped": 0,
+        "facts": {},
     }
-    (tmp_path / "filter").mkdir()
-    path = tmp_path / "filter" / "manifest.json"
+    path = table.with_name("manifest.json")
     path.write_text(json.dumps(manifest))
     assert stage_status(recipe, tmp_path, "filter", version=3).done
     old["filter"]["difficulty"]["steps"][0]["max_error"] = 0.01
