@@ -18,8 +18,8 @@ torch = pytest.importorskip("torch")
 
 from slowthink.engines import open_session
 from slowthink.engines.session import generate
-from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.forced_row import ForcedRow, RowSettings
+from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.rows import Stepper
 from slowthink.engines.vllm.self_check import check_forcing
 from slowthink.errors import EngineError
