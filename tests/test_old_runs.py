@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.stage_process import run_stage
 from slowthink.recipe import STAGES
 from slowthink.recipe.loading import load_recipe
-from slowthink.records import EvaluationRow
+from slowthink.records import EvaluationRow, Verdict
 
 ARCHIVE = Path(__file__).parent / "fixtures" / "quickstart-c3a0f1e.tar.xz"
 
@@ -70,5 +71,11 @@ def test_the_base_arm_is_evaluated_again_from_its_ledger_alone(run_folder, smoll
     run_stage(recipe, run_folder, "evaluate", ProgressReporter(quiet=True))
     after = read_records(run_folder / "evaluate", EvaluationRow)
     assert len(before) == 4 * 200
-    assert after == before
+    assert [_without_reading(row) for row in after] == [_without_reading(row) for row in before]
     assert tokens_spent(run_folder) == spent, "tokens were generated; expected cached completions"
+
+
+def _without_reading(row: EvaluationRow) -> tuple[EvaluationRow, bool]:
+    """The row without what the grader read, which better rules change; and whether it is right."""
+    read = replace(row, extracted=None, method="", verdict=Verdict.WRONG)
+    return read, row.verdict is Verdict.CORRECT
