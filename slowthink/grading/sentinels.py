@@ -23,8 +23,13 @@ _WRAPPER = re.compile(
 _REAL_SYMBOL = re.compile(r"\\(?![a-z]|[,;! ()\[\]])|^[<>|/!\s]*[<>|/!][<>|/!\s]*$")
 r"""`\{\}` is the empty set, and a sign alone (`<`) may be what is asked for."""
 
+_EMPTY_COLLECTION = re.compile(r"[$\s]*(?:\{\s*\}|\[\s*\]|\(\s*\))[$\s]*")
+"""A set or list without elements, which may be what is asked for."""
+_NOT_AVAILABLE = re.compile(r"(?<![^\W_])(?:NA|[Nn]\s?[/.]\s?[Aa])(?![^\W_])")
+"""Not sodium, nor n(A)."""
+
 _PHRASES = """
-none|na|nan|null|nil|notfound|answernotfound|noanswerfound|noanswer|noanswers|noanswergiven
+none|nan|null|nil|notfound|answernotfound|noanswerfound|noanswer|noanswers|noanswergiven
 noanswerprovided|noanswerisgiven|nofinalanswer|nofinalanswerfound|noneprovided|nonegiven|notgiven
 notprovided|notavailable|notapplicable|answernotavailable|answernotgiven|answernotprovided
 noansweravailable|unknown|answerunknown|unknownanswer|unanswered|tbd|tba|todo|tobedetermined
@@ -62,8 +67,10 @@ def says_nothing(text: str) -> bool:
         return False
     bare = _WRAPPER.sub("", text).casefold()
     if not bare:
-        return all(text.count(left) == text.count(right) for left, right in ("()", "[]", "{}"))
-    if bare in _SENTINELS:
+        return not _EMPTY_COLLECTION.fullmatch(text) and all(
+            text.count(left) == text.count(right) for left, right in ("()", "[]", "{}")
+        )
+    if bare in _SENTINELS or (bare == "na" and _NOT_AVAILABLE.search(text)):
         return True
     words = " ".join(_WRAPPER.sub(" ", text).split())
     return _SEE.fullmatch(words) is not None

@@ -11,14 +11,14 @@ NOTES = (
     "see solution", "See the solution above.", "Please refer to the explanation.", "no answer",
     "[no answer found]", "answers may vary", "Answers will vary.", "Proof.", r"\text{Proof}",
     r"$\text{proof}$", r"\boxed{}", r"$\boxed{\,}$", r"\boxed{\text{N/A}}", "-", "?", "...", "—",
-    "____", "", "  ", "[]", "()", "{}", "TBD", "略", "(略)", "【答案】略", "证明略。", "见解析", "详见解析", "无答案",
+    "____", "", "  ", "TBD", "略", "(略)", "【答案】略", "证明略。", "见解析", "详见解析", "无答案",
     "证明题。", "暂无", "未找到", "siehe Lösung", "Voir la solution", "sin respuesta", "не найдено",
     "нет ответа", "解答なし", "정답 없음",
 )  # fmt: skip
 ANSWERS = (
     "no solution", "No solution.", "does not exist", "DNE", "none of these", "None of the above", "0",
     "无解", "不存在", "没有实数根", "undefined", "no", "No", "nothing", "cannot be determined", "impossible",
-    r"\text{no real roots}", r"\emptyset", "∅", r"\{\}", r"\text{empty}", "the empty set", "<", ">", "=",
+    r"\text{no real roots}", r"\emptyset", "∅", r"\{\}", r"\text{empty}", "the empty set", "<", ">", "=", "[]", "()", "{}", "Na", "n(A)",
     "√", "×", "+", "∞", "E", "N", "{", "(", "A", "NA^2", "infinitely many", "aucune solution",
     "ninguna de las anteriores", "keine Lösung", "нет решений", "解なし",
 )  # fmt: skip
