@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import slowthink
+__version__ = "0.1.0"
 
 
 @cache
@@ -25,7 +25,7 @@ def commit() -> str | None:
     """Short commit hash of slowthink's checkout, with `+` if files have changed. None for an
     installed package. Computed once, since the loaded code does not change.
     """
-    package = Path(slowthink.__file__).parent
+    package = Path(__file__).parent
     root = _git(package, "rev-parse", "--show-toplevel")
     if root is None or Path(root) / "slowthink" != package:
         return None
@@ -61,7 +61,7 @@ def python_environment() -> dict[str, str]:
     PYTHONPATH keeps absolute folders; an empty entry would be the working folder.
     """
     folders = [*filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    root = str(Path(slowthink.__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[1])
     is_installed = Path(root).name in ("site-packages", "dist-packages")
     if not is_installed and root not in folders:
         folders.append(root)  # the checkout that this process runs
@@ -189,7 +189,7 @@ def _nvml_device(nvml: ctypes.CDLL, index: int) -> CudaDevice:
 
 def versions() -> dict[str, str]:
     """Versions of slowthink, Python and the installed packages that can change results."""
-    python = {"slowthink": slowthink.__version__, "python": platform.python_version()}
+    python = {"slowthink": __version__, "python": platform.python_version()}
     return python | _package_versions()
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from slowthink.api.model import Model
 from slowthink.cli.app import main
 from slowthink.cli.chat import Conversation, converse
 from slowthink.engines.replay import ReplaySession, Script
@@ -41,7 +42,7 @@ def open_chat(tmp_path):
         ledger = Ledger(tmp_path / "ledger.sqlite")
         ledger.__enter__()
         opened.append(ledger)
-        return Conversation(session, ledger, settings, cap=64, waits=0)
+        return Conversation(Model(session, ledger, settings), cap=64, waits=0)
 
     opened: list[Ledger] = []
     yield make
@@ -53,8 +54,8 @@ def test_later_prompts_repeat_questions_and_answers_but_no_thinking(open_chat) -
     session = RecordingSession()
     chat = open_chat(session)
     first, second = chat.ask("What is 17 + 25?"), chat.ask("再加三呢？")
-    assert (first["answer"], second["answer"]) == ("Final Answer: 42", "Final Answer: 45")
-    assert first["thinking"] == "17 + 25 = 32"
+    assert (first.answer, second.answer) == ("Final Answer: 42", "Final Answer: 45")
+    assert first.thinking == "17 + 25 = 32"
     assert session.prompts[1] == (
         "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n"
         "<|im_start|>assistant\nFinal Answer: 42<|im_end|>\n"
@@ -67,11 +68,11 @@ def test_a_budget_applies_from_the_next_turn_and_wait_strings_are_in_the_languag
 ) -> None:
     chat = open_chat(RecordingSession())
     assert chat.run_command("/waits 1") == "waits 1"
-    assert "Wait" in chat.ask("What is 17 + 25?")["thinking"]
-    assert "等等" in chat.ask("再加三呢？")["thinking"]
+    assert "Wait" in chat.ask("What is 17 + 25?").thinking
+    assert "等等" in chat.ask("再加三呢？").thinking
     chat.run_command("/cap 5")
     turn = chat.ask("What is 17 + 25?")
-    assert (turn["num_thinking_tokens"], turn["thinking_end"]) == (5, "cap")
+    assert (turn.num_thinking_tokens, turn.thinking_end.value) == (5, "cap")
 
 
 def test_new_conversation_starts_without_messages(open_chat) -> None:

@@ -26,6 +26,7 @@ LAYERS = (
     {"pipeline"},
     {"curation"},
     {"stages"},
+    {"api"},
     {"cli"},
 )
 """From the bottom up; a package imports from layers below its own, and from its own layer."""

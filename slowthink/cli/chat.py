@@ -11,27 +11,18 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import typer
 
 from slowthink.cli import options
-from slowthink.cli.generate import (
-    budgeted_tasks,
-    completion_row,
-    generation_settings,
-    open_model,
-    thinking_text,
-    ungraded_problem,
-)
+from slowthink.cli.generate import print_notice
 from slowthink.errors import ConfigError, SlowthinkError
 from slowthink.serialise import printable
 
 if TYPE_CHECKING:
-    from slowthink.engines.session import Session
-    from slowthink.recipe import Generation
-    from slowthink.sampling.ledger import Ledger
+    from slowthink.api.model import Model, Thought
 
 HELP = (
     "/cap N: maximum number of thinking tokens; /waits N: how often the end of thinking is "
@@ -55,13 +46,15 @@ def chat(
 
     Example: slowthink chat --model runs/quickstart/train/model --format s1 --cap 128
     """
+    from slowthink.api.model import generation_settings, open_model
+
     settings = generation_settings(
-        "chat", model=model, thinking_format=thinking_format, wait_strings=wait_string,
-        answer_tokens=answer_tokens, temperature=temperature, seed=seed, overrides=set_,
+        "chat", model=model, format=thinking_format, wait_strings=wait_string,
+        answer_tokens=answer_tokens, temperature=temperature, seed=seed, settings=set_ or (),
     )  # fmt: skip
 
-    def show(turn: dict[str, Any]) -> None:
-        line = printable(json.dumps(turn, ensure_ascii=False))
+    def show(turn: Thought) -> None:
+        line = printable(json.dumps(turn.to_dict(), ensure_ascii=False))
         dim = sys.stdout is not None and sys.stdout.isatty()
         print(
             line if json_ else turn_text(turn, dim=dim),
@@ -69,8 +62,8 @@ def chat(
         )
 
     interactive = sys.stdin is not None and sys.stdin.isatty()
-    with open_model(settings) as (session, ledger):
-        conversation = Conversation(session, ledger, settings, cap=cap, waits=waits)
+    with open_model(settings, notify=print_notice) as opened:
+        conversation = Conversation(opened, cap=cap, waits=waits)
         if interactive:
             print(HELP, file=sys.stderr)
         lines = _typed_lines() if interactive else sys.stdin or ()
@@ -82,37 +75,25 @@ def chat(
 class Conversation:
     """The messages of one conversation, and the budget of the next turn."""
 
-    def __init__(
-        self, session: Session, ledger: Ledger, settings: Generation, *, cap: int, waits: int
-    ) -> None:
-        from slowthink.sampling.sampler import Sampler
-
+    def __init__(self, model: Model, *, cap: int, waits: int) -> None:
         self.budget = {"cap": cap, "waits": waits}
         self.messages: list[dict[str, str]] = []
         """With `role` and `content`, as chat templates expect."""
-        self._session = session
-        self._sampler = Sampler(session, ledger, tag="chat")
-        self._settings = settings
+        self._model = model
 
-    def ask(self, question: str) -> dict[str, Any]:
-        """Return the turn: thinking, answer, token counts, why each ended, budget violations.
+    def ask(self, question: str) -> Thought:
+        """Return the turn: thinking and answer.
 
         Raises SlowthinkError if the engine fails, e.g. because the conversation is longer than
         its context; the messages are then unchanged.
         """
-        from slowthink.curation.language import detect_language
-
-        problem = ungraded_problem(
-            question, source="chat", row=len(self.messages), language=detect_language(question)
-        )
-        (task,) = budgeted_tasks(
-            self._session, [problem], self._settings, **self.budget, history=self.messages
-        )
-        turn = completion_row(task, self._sampler.complete([task])[0][0])
-        turn["answer"] = turn["answer"].strip()
+        turn = self._model.think(
+            question, max_thinking_tokens=self.budget["cap"], waits=self.budget["waits"],
+            history=self.messages,
+        )  # fmt: skip
         self.messages += [
             {"role": "user", "content": question},
-            {"role": "assistant", "content": turn["answer"]},
+            {"role": "assistant", "content": turn.answer},
         ]
         return turn
 
@@ -133,7 +114,7 @@ class Conversation:
 
 
 def converse(
-    conversation: Conversation, lines: Iterable[str], *, show: Callable[[dict[str, Any]], None]
+    conversation: Conversation, lines: Iterable[str], *, show: Callable[[Thought], None]
 ) -> int:
     """Answer the question or run the command of each line; returns how many lines failed.
 
@@ -152,12 +133,12 @@ def converse(
     return num_failed
 
 
-def turn_text(turn: Mapping[str, Any], *, dim: bool) -> str:
+def turn_text(turn: Thought, *, dim: bool) -> str:
     """The thinking (dim on a terminal), why it ended, and the answer, to be printed."""
-    thinking = thinking_text(turn).lstrip()
-    if turn["violations"]:
-        thinking += f"\nBUDGET VIOLATED: {', '.join(map(str, turn['violations']))}"
-    thinking, answer = printable(thinking), printable(turn["answer"])
+    thinking = turn.thinking_text.lstrip()
+    if turn.violations:
+        thinking += f"\nBUDGET VIOLATED: {', '.join(turn.violations)}"
+    thinking, answer = printable(thinking), printable(turn.answer)
     return (f"\x1b[2m{thinking}\x1b[0m" if dim else thinking) + f"\n{answer}"
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +12,11 @@ import typer
 
 from slowthink.cli import options
 from slowthink.errors import ConfigError, DataError
-from slowthink.records import Completion, Problem, duplicate_key, problem_id
-from slowthink.serialise import json_lines, plain, printable, read_text
+from slowthink.serialise import json_lines, printable, read_text
 
 if TYPE_CHECKING:
-    from slowthink.engines.session import Session
     from slowthink.recipe import Generation
-    from slowthink.sampling.ledger import Ledger
-    from slowthink.sampling.sampler import Task
+    from slowthink.records import Problem
 
 
 def generate(
@@ -48,137 +43,37 @@ def generate(
         raise ConfigError(
             'generate: give either one PROMPT or --file, e.g. slowthink generate "2+2?"'
         )
-    questions = _read_questions(file) if file else [(prompt or "", "en")]
+    from slowthink.api.model import as_problem, generation_settings
+
+    if file is None:
+        problems = [as_problem(prompt or "")]
+    else:
+        rows = enumerate(_read_questions(file))
+        problems = [as_problem(question, row, language=name) for row, (question, name) in rows]
     settings = generation_settings(
-        "generate", model=model, thinking_format=thinking_format, wait_strings=wait_string,
-        answer_tokens=answer_tokens, temperature=temperature, seed=seed, overrides=set_,
+        "generate", model=model, format=thinking_format, wait_strings=wait_string,
+        answer_tokens=answer_tokens, temperature=temperature, seed=seed, settings=set_ or (),
     )  # fmt: skip
-    rows = complete(questions, settings, cap=cap, waits=waits)
-    text = "\n\n".join(row["text"] for row in rows)
-    options.print_result(text, {"completions": rows}, as_json=json_)
+    completions = complete(problems, settings, cap=cap, waits=waits)
+    text = "\n\n".join(row["text"] for row in completions)
+    options.print_result(text, {"completions": completions}, as_json=json_)
 
 
 def complete(
-    questions: Sequence[tuple[str, str]], settings: Generation, *, cap: int, waits: int
+    problems: Sequence[Problem], settings: Generation, *, cap: int, waits: int
 ) -> list[dict[str, Any]]:
-    """One row per (question, language), as `completion_row`, and its `text` to print."""
-    from slowthink.sampling.sampler import Sampler
+    """One row per problem, as `Thought.to_dict`, and its `text` to print."""
+    from slowthink.api.model import open_model
 
-    problems = [
-        ungraded_problem(question, source="generate", row=index, language=language)
-        for index, (question, language) in enumerate(questions)
-    ]
-    num_tokens = len(questions) * (cap + settings.forcing.answer_tokens)
-    with open_model(settings, num_tokens=num_tokens) as (session, ledger):
-        tasks = budgeted_tasks(session, problems, settings, cap=cap, waits=waits)
-        samples = Sampler(session, ledger, tag="generate").complete(tasks)
-    rows = [completion_row(task, sample) for task, (sample,) in zip(tasks, samples, strict=True)]
-    return [row | {"text": f"{thinking_text(row)}\n{row['answer'].strip()}"} for row in rows]
+    num_tokens = len(problems) * (cap + settings.forcing.answer_tokens)
+    with open_model(settings, num_tokens=num_tokens, notify=print_notice) as model:
+        thoughts = model.think(problems, max_thinking_tokens=cap, waits=waits)
+    return [thought.to_dict() | {"text": str(thought)} for thought in thoughts]
 
 
-# --- shared with `slowthink chat` -----------------------------------------------------------------
-
-
-def generation_settings(
-    command: str,
-    *,
-    model: str,
-    thinking_format: str,
-    wait_strings: Sequence[str] | None,
-    answer_tokens: int,
-    temperature: float,
-    seed: int,
-    overrides: Sequence[str] | None,
-) -> Generation:
-    """The settings given by a command's options. Raises ConfigError naming each wrong one."""
-    from slowthink.recipe import Generation
-    from slowthink.recipe.loading import parse_settings
-
-    forcing: dict[str, Any] = {"answer_tokens": answer_tokens}
-    if wait_strings:
-        forcing["wait_strings"] = wait_strings
-    data = {
-        "model": model, "seed": seed, "chat": {"format": thinking_format},
-        "forcing": forcing, "sampling": {"temperature": temperature},
-    }  # fmt: skip
-    return parse_settings(Generation, data, where=command, overrides=overrides or ())
-
-
-@contextmanager
-def open_model(settings: Generation, *, num_tokens: int = 0) -> Iterator[tuple[Session, Ledger]]:
-    """Open the model and the ledger, a temporary one unless the settings name one.
-
-    `num_tokens`: how many are to be decoded, at most; 0 if that is unknown. Raises ConfigError if
-    the model is unavailable.
-    """
-    from slowthink.engines import open_session
-    from slowthink.engines.auto import Workload
-    from slowthink.pipeline.resolve import resolve
-    from slowthink.recipe.models import code_that_runs
-    from slowthink.sampling.ledger import Ledger
-
-    resolved = resolve(settings, workload=lambda _: Workload(num_tokens))
-    if resolved.choices:
-        print(f"auto: {resolved.text}", file=sys.stderr)
-    for notice in code_that_runs(resolved.recipe):
-        print(f"note: {printable(notice)}", file=sys.stderr)
-    engine = resolved.recipe.engine
-    session = open_session(settings.model, engine, revision=settings.revision)
-    with tempfile.TemporaryDirectory() as folder, session:
-        path = Path(settings.ledger or Path(folder) / "ledger.sqlite")
-        with Ledger(path, full_sync=settings.ledger_sync == "full") as ledger:
-            yield session, ledger
-
-
-def budgeted_tasks(
-    session: Session,
-    problems: Sequence[Problem],
-    settings: Generation,
-    *,
-    cap: int,
-    waits: int,
-    history: Sequence[Mapping[str, str]] = (),
-) -> list[Task]:
-    """One task per problem, with this budget; `history`: the messages before the question."""
-    from slowthink.engines.session import Point
-    from slowthink.sampling.sampler import make_tasks
-
-    return make_tasks(
-        session, problems, recipe=settings, chat=settings.chat,
-        budget=lambda problem: settings.forcing.budget(cap, waits, language=problem.language),
-        sampling=settings.sampling.to_record(), history=history,
-        points=[Point(cap, waits, steps=settings.forcing.max_thinking_steps)],
-    )  # fmt: skip
-
-
-def ungraded_problem(question: str, *, source: str, row: int, language: str) -> Problem:
-    """A problem without a reference answer. Raises ConfigError for text that is not UTF-8."""
-    try:
-        question.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"question: {question[:80]!r} is not UTF-8; expected text. Convert it."
-        ) from None
-    return Problem(
-        id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
-        source=source, source_row=str(row), language=language,
-    )  # fmt: skip
-
-
-def completion_row(task: Task, completion: Completion) -> dict[str, Any]:
-    """Question, thinking, answer, token counts, why each ended, budget violations."""
-    names = ("thinking", "answer", "thinking_end", "answer_end", "events", "violations")
-    values = plain(completion)
-    row = {"question": task.problem.question, **{name: values[name] for name in names}}
-    row["num_thinking_tokens"] = len(values["thinking_ids"])
-    row["num_answer_tokens"] = len(values["answer_ids"])
-    return row
-
-
-def thinking_text(row: Mapping[str, Any]) -> str:
-    """The thinking, and why it ended."""
-    reason = f"{row['thinking_end']}, {row['num_thinking_tokens']} tokens"
-    return f"{row['thinking']}\n--- thinking ended: {reason} ---"
+def print_notice(text: str) -> None:
+    """Print what `auto` became, or another notice, on stderr."""
+    print(printable(text), file=sys.stderr)
 
 
 def _read_questions(path: Path) -> list[tuple[str, str]]:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slowthink.api import runs
 from slowthink.cli import options
-from slowthink.errors import ConfigError
-from slowthink.serialise import is_file
 
 if TYPE_CHECKING:
     from slowthink.pipeline.run import StageRun
@@ -38,18 +37,20 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
 
         opened, root = open_recipe(recipe, out=out, overrides=set_, runner=runner)
         stages = None if name == "run" else (name,)
-        _check_stages(opened, stages)
+        runs.check_stages(opened, stages)
         if dry_run:
             estimates = plan_run(opened, root, stages=stages)
             options.print_result(plan_text(estimates), estimates, as_json=json_)
             return
         with ProgressReporter(quiet=quiet) as reporter:
             if regrade:
-                runs = run.regrade(opened, root, reporter=reporter)
+                done = tuple(run.regrade(opened, root, reporter=reporter))
             else:
                 reporter.notify(_plan_line(plan_run(opened, root, stages=stages)))
-                runs = run.run_recipe(opened, root, stages=stages, update=update, reporter=reporter)
-        _print_run(runs, root, as_json=json_)
+                done = runs.run(
+                    opened, out=root, stages=stages, update=update, reporter=reporter
+                ).stages
+        _print_run(done, root, as_json=json_)
 
     command.__name__ = name
     command.__doc__ = f"{summary}\n\nExample: slowthink {name} quickstart --out runs/quickstart"
@@ -67,16 +68,9 @@ def open_recipe(
     overrides: Sequence[str] | None = None,
     runner: str | None = None,
 ) -> tuple[Recipe, Path]:
-    """Load the recipe and name its run folder. `source` may be a run folder, which has both."""
-    from slowthink.recipe.loading import load_recipe
-
-    overrides = [*(overrides or ()), *([f"runner={runner}"] if runner else ())]
-    folder = Path(source)
-    if is_file(folder / "recipe.yaml"):
-        recipe = load_recipe(str(folder / "recipe.yaml"), overrides=overrides)
-        return recipe, out or folder
-    recipe = load_recipe(source, overrides=overrides)
-    return recipe, out or Path("runs") / recipe.name
+    """Load the recipe and name its run folder, as the options say."""
+    runners = [f"runner={runner}"] if runner else []
+    return runs.open_recipe(source, out=out, overrides=[*(overrides or ()), *runners])
 
 
 def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None) -> dict[str, Any]:
@@ -100,25 +94,16 @@ def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None)
     }
 
 
-def _check_stages(recipe: Recipe, stages: Sequence[str] | None) -> None:
-    missing = [stage for stage in stages or () if stage not in recipe.stages()]
-    if missing:
-        raise ConfigError(
-            f"{missing[0]}: the recipe `{recipe.name}` has no such section; it has "
-            f"{', '.join(recipe.stages())}. Add `{missing[0]}:` to the recipe."
-        )
-
-
 # --- what is printed ------------------------------------------------------------------------------
 
 
-def _print_run(runs: Sequence[StageRun], root: Path, *, as_json: bool) -> None:
+def _print_run(done: Sequence[StageRun], root: Path, *, as_json: bool) -> None:
     """Print the duration of each stage, the main figures, and the path of the report."""
     from slowthink.stages.report.data import headline
 
     data = headline(root)
     stages = [
-        f"{run.stage} {'(skipped)' if run.skipped else f'{run.seconds:.0f} s'}" for run in runs
+        f"{run.stage} {'(skipped)' if run.skipped else f'{run.seconds:.0f} s'}" for run in done
     ]
     report = root / "report" / "report.html"
     lines = [

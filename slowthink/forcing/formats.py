@@ -55,10 +55,9 @@ def resolve_format(
     """
     if name != AUTO:
         return get_format(name, custom_formats)
-    template = str(tokenizer.chat_template or "")
-    for format_name, markers in _TEMPLATE_MARKERS.items():
-        if any(marker in template for marker in markers):
-            return FORMATS[format_name]
+    detected = detect_format(tokenizer)
+    if detected is not None:
+        return detected
     all_markers = [marker for markers in _TEMPLATE_MARKERS.values() for marker in markers]
     names = sorted({*FORMATS, *(custom_formats or ())})
     raise ConfigError(
@@ -66,6 +65,15 @@ def resolve_format(
         f"{', '.join(all_markers)}; expected a thinking model. Name its format: "
         f"{', '.join(names)} (for a model trained on s1's texts: s1)."
     )
+
+
+def detect_format(tokenizer: Any) -> ThinkingFormat | None:
+    """Return the format of the tokenizer's chat template; None if it has no thinking delimiters."""
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    for format_name, markers in _TEMPLATE_MARKERS.items():
+        if any(marker in template for marker in markers):
+            return FORMATS[format_name]
+    return None
 
 
 def get_format(name: str, custom_formats: Mapping[str, Any] | None = None) -> ThinkingFormat:

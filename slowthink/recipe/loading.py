@@ -6,7 +6,7 @@ load_recipe("quickstart", overrides=["train.epochs=1", "pool.sources.0.num_probl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -21,6 +21,8 @@ from slowthink.recipe.base import CONTAINS_SECRET
 from slowthink.serialise import is_file, load_yaml
 
 S = TypeVar("S", bound=Settings)
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Changes of settings: `a.b=VALUE` with the value in YAML, or the values by dotted name."""
 
 _UNUSABLE_TEXT = re.compile("[\x00\ud800-\udfff]")
 MAX_RECIPE_BYTES = 2_000_000
@@ -48,7 +50,7 @@ def _names_in(folder: Traversable, prefix: str = "") -> Iterator[str]:
             yield prefix + item.name.removesuffix(".yaml")
 
 
-def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(source: str, *, overrides: Overrides = ()) -> Recipe:
     """The recipe in a file, or the shipped one of that name, with `a.b=c` overrides applied.
 
     Raises ConfigError naming every unknown key, wrong type and impossible pair at once.
@@ -69,18 +71,22 @@ def load_recipe(source: str, *, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(
-    data: dict[str, Any], *, where: str = "recipe", overrides: Sequence[str] = ()
+    data: dict[str, Any], *, where: str = "recipe", overrides: Overrides = ()
 ) -> Recipe:
     """Validated settings, with `a.b=c` overrides applied. Raises ConfigError with every problem."""
     return parse_settings(Recipe, data, where=where, overrides=overrides)
 
 
 def parse_settings(
-    cls: type[S], data: dict[str, Any], *, where: str, overrides: Sequence[str] = ()
+    cls: type[S], data: dict[str, Any], *, where: str, overrides: Overrides = ()
 ) -> S:
     """Validated settings of class `cls`; `where` is their origin, for messages."""
-    for override in overrides:
-        _apply_override(data, override)
+    if isinstance(overrides, Mapping):
+        for name, value in overrides.items():
+            _set_value(data, name, as_setting(value), override=f"{name}={value}")
+    else:
+        for override in overrides:
+            _apply_override(data, override)
     _check_texts(data, where)
     try:
         return cls.model_validate(without_removed_settings(data))
@@ -146,13 +152,9 @@ def _read_source(source: str) -> tuple[str, str]:
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
     """Set one dotted key in place; list items by index, e.g. `pool.sources.0.path=x`."""
-    dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {override[:100]}: expected KEY=VALUE, e.g. --set train.epochs=1")
-    node: Any = data
-    for key in keys[:-1]:
-        node = _child(node, key, override)
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise _not_a_setting(override)
     try:
         value = load_yaml(text) if text else None
     except yaml.YAMLError as error:
@@ -160,10 +162,35 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
             f"--set {override[:100]}: the value is not valid YAML ({error}); expected e.g. 3, text "
             "or [1, 2]. Close its brackets and quotes."
         ) from None
+    _set_value(data, name, value, override=override)
+
+
+def _set_value(data: dict[str, Any], name: str, value: Any, *, override: str) -> None:
+    keys = name.strip().split(".")
+    if not all(keys):
+        raise _not_a_setting(override)
+    node: Any = data
+    for key in keys[:-1]:
+        node = _child(node, key, override)
     if isinstance(node, list):
         node[_list_index(node, keys[-1], override)] = value
     else:
         node[keys[-1]] = value
+
+
+def _not_a_setting(override: str) -> ConfigError:
+    return ConfigError(f"--set {override[:100]}: expected KEY=VALUE, e.g. --set train.epochs=1")
+
+
+def as_setting(value: Any) -> Any:
+    """A value given in Python as YAML would give it: paths as text, settings as mappings."""
+    if isinstance(value, Settings):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [as_setting(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: as_setting(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
 
 
 def _child(node: Any, key: str, override: str) -> Any:

@@ -67,6 +67,8 @@ class Sampler:
         self.tag = tag
         self._progress = progress
         self._versions = json.dumps(versions(), sort_keys=True)
+        self.costs: dict[str, Cost] = {}
+        """Tokens spent on each chain and its answers by this sampler, by chain key."""
 
     def complete(self, tasks: Sequence[Task]) -> list[list[Completion]]:
         """Return each task's completions, one per point; only missing ones are sampled.
@@ -89,6 +91,8 @@ class Sampler:
         return TaskQueue(self)
 
     def _record(self, results: Sequence[JobResult], *, seconds: float) -> None:
+        for result in results:
+            self.costs[result.key] = self.costs.get(result.key, Cost()) + result.cost
         self.ledger.record(
             [result.chain for result in results],
             [answer for result in results for answer in result.answers],

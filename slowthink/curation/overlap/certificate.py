@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slowthink import __version__
 from slowthink.curation.overlap.contamination import LEAK_KINDS, Leak
 from slowthink.curation.overlap.evaluation_sets import EvaluationSet
+from slowthink.environment import __version__
 from slowthink.recipe import ContaminationConfig
 from slowthink.serialise import digest, write_atomic
 

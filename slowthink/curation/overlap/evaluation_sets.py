@@ -41,10 +41,10 @@ def load_sets(
 ) -> list[EvaluationSet]:
     """The pool's held-out problems, if there are any, and the benchmarks of the settings. Raises
     the errors of `load_benchmark`."""
-    sets = [_build_set(HELDOUT, heldout, {"stage": "pool"}, config)] if heldout else []
+    sets = [build_set(HELDOUT, heldout, {"stage": "pool"}, config)] if heldout else []
     for index, benchmark in enumerate(config.benchmarks):
         loaded = load_benchmark(benchmark, seed=seed, setting=f"{setting}.benchmarks.{index}")
-        sets.append(_build_set(loaded.name, loaded.problems, loaded.source, config))
+        sets.append(build_set(loaded.name, loaded.problems, loaded.source, config))
     return sets
 
 
@@ -55,9 +55,10 @@ def compared_text(problem: Problem, config: ContaminationConfig) -> str:
     return "\n".join((problem.question, *problem.choices))
 
 
-def _build_set(
-    name: str, problems: Iterable[Problem], source: dict[str, Any], config: ContaminationConfig
+def build_set(
+    name: str, problems: Iterable[Problem], source: Mapping[str, Any], config: ContaminationConfig
 ) -> EvaluationSet:
+    """The problems as an evaluation set, sorted by text."""
     items = [EvaluationItem(name, p.source_row or p.id, compared_text(p, config)) for p in problems]
     ordered = sorted(items, key=lambda item: (item.text, item.id))
     return EvaluationSet(name=name, items=tuple(ordered), source=source)

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from slowthink import __version__
 from slowthink.engines.models import load_tokenizer
 from slowthink.engines.transformers.reward_model import CARD_FILE
+from slowthink.environment import __version__
 from slowthink.errors import DataError
 from slowthink.grading import check_dependencies
 from slowthink.records import item_seed

@@ -50,7 +50,7 @@ def drop_duplicates(funnel: Funnel, context: StageContext) -> None:
     lines: list[str] = []
     other_answers: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
-    for part, find_clusters in _enabled_parts(config, context.recipe.runner).items():
+    for part, find_clusters in duplicate_parts(config, context.recipe.runner).items():
         problems = sorted_by_preference(funnel.problems, config)
         check = AnswerCheck(part, problems)
         clusters, part_facts = find_clusters(problems, check.may_merge)
@@ -87,7 +87,8 @@ ClustersAndFacts = tuple[list[Cluster], dict[str, Any]]
 Part = Callable[[Sequence[Problem], MayMerge], ClustersAndFacts]
 
 
-def _enabled_parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
+def duplicate_parts(config: DuplicatesConfig, runner: str) -> dict[str, Part]:
+    """The enabled searches by name, in order; each is for what the ones before it kept."""
     parts: dict[str, Part] = {}
     if config.exact is not None:
         parts["exact"] = partial(_find_exact, strict=config.exact == "strict", runner=runner)

@@ -1,0 +1,241 @@
+"""Problems and chains without a run: load, find duplicates and leaks, select.
+
+find_leaks(["What is 17 + 25, and why is it 42?"], ["math500"])  # [(Leak(kind="copy", …),)]
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from slowthink.api.rows import Rows
+from slowthink.errors import ConfigError, did_you_mean
+from slowthink.records import Problem, Trace
+
+if TYPE_CHECKING:
+    from slowthink.curation.overlap.clusters import Cluster
+    from slowthink.curation.overlap.contamination import Leak
+    from slowthink.curation.overlap.evaluation_sets import EvaluationSet
+    from slowthink.data.load import ProblemSet
+    from slowthink.recipe import BenchmarkConfig
+
+Source = str | Path | Iterable[Mapping[str, Any]]
+
+
+def load_problems(
+    source: Source,
+    *,
+    question_field: str | None = None,
+    answer_field: str | None = None,
+    choices_field: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    max_problems: int | None = None,
+    seed: int = 0,
+) -> Rows[Problem]:
+    """Problems of a published set (`math500`), a file, a Hub dataset (`owner/name`), or of rows.
+
+    The rows need a question, and to be graded an answer or a solution; name other columns with the
+    `_field` arguments. `split` and `revision`: of a Hub dataset. `max_problems`: sampled by seed.
+    Unusable rows and equal questions are in `.dropped`, with reasons. Raises ConfigError for an
+    unknown name, DataError if the rows cannot be loaded, a column is missing or no row can be used.
+    """
+    fields = {
+        "question_field": question_field, "answer_field": answer_field,
+        "choices_field": choices_field,
+    }  # fmt: skip
+    if not isinstance(source, str | Path):
+        return _problems_of_rows(source, fields)
+    if _is_hub_id(source):
+        named = {name: column for name, column in fields.items() if column is not None}
+        return _problems_of_hub(str(source), named, split, revision, max_problems, seed)
+    config = _benchmark(source, **fields, revision=revision, max_problems=max_problems)
+    problem_set = _load(config, seed=seed)
+    return Rows(problem_set.problems, dropped=problem_set.dropped)
+
+
+def find_duplicates(texts: Sequence[str | Problem], *, near: bool = True) -> list[Cluster]:
+    """Clusters of questions that are duplicates: `.kept`, and `.members` with `.row` and `.score`.
+
+    Numbers are positions in `texts`; the first of a cluster is kept. Exact duplicates differ in
+    form only (LaTeX, punctuation, order of options); with `near` also those that share 80 % of
+    their 3-grams of tokens, with the same numbers, operators and content words: with other numbers
+    a text is another problem. The same rules as filter.duplicates.
+    """
+    from slowthink.api.model import as_problem
+    from slowthink.curation.overlap.clusters import Cluster, Member
+    from slowthink.recipe import DuplicatesConfig, NearConfig
+    from slowthink.stages.filter.duplicates import duplicate_parts
+
+    problems = [as_problem(text, row) for row, text in enumerate(texts)]
+    config = DuplicatesConfig(exact="strict", near=NearConfig() if near else None)
+    rows, members = list(range(len(problems))), dict[int, list[Member]]()
+    for find_clusters in duplicate_parts(config, "local").values():
+        clusters, _ = find_clusters([problems[row] for row in rows])
+        for cluster in (cluster.reindexed(rows) for cluster in clusters):
+            for member in cluster.members:  # what equals a near duplicate is as near
+                equal = members.pop(member.row, [])
+                members.setdefault(cluster.kept, []).append(member)
+                members[cluster.kept] += [Member(each.row, member.score) for each in equal]
+        dropped = {member.row for cluster in members.values() for member in cluster}
+        rows = [row for row in rows if row not in dropped]
+    return [
+        Cluster(kept, tuple(sorted(found, key=lambda member: member.row)))
+        for kept, found in sorted(members.items())
+    ]
+
+
+def find_leaks(
+    texts: Sequence[str | Problem],
+    against: Sequence[str | Path] | Mapping[str, Sequence[str | Problem]],
+    *,
+    preset: Literal["strict", "s1"] = "strict",
+) -> list[tuple[Leak, ...]]:
+    """The test problems that leak into each text, nearest first; empty tuples for clean texts.
+
+    `against`: names of published sets or files, or test problems by the name of their set.
+    `preset`:
+    strict (covered 4-grams of tokens; `.kind` tells copies from templates, which have other
+    numbers) or s1 (one shared 8-gram of words, arXiv 2501.19393, section 2.1). The same rules as
+    filter.contamination. Raises ConfigError for an unknown name, DataError if a set cannot be
+    loaded.
+    """
+    from slowthink.api.model import as_problem
+    from slowthink.curation.overlap import leaks
+    from slowthink.curation.overlap.evaluation_sets import compared_text
+    from slowthink.recipe import ContaminationConfig
+
+    config = ContaminationConfig(preset=preset)
+    sets = load_test_sets(against, preset=preset)
+    items = [item for test_set in sets for item in test_set.items]
+    questions = [compared_text(as_problem(text), config) for text in texts]
+    return leaks.find_leaks(questions, items, config)
+
+
+def load_test_sets(
+    against: Sequence[str | Path] | Mapping[str, Sequence[str | Problem]],
+    *,
+    preset: Literal["strict", "s1"] = "strict",
+) -> list[EvaluationSet]:
+    """The sets of `find_leaks`, each with its name, its texts and where they are from."""
+    from slowthink.api.model import as_problem
+    from slowthink.curation.overlap.evaluation_sets import build_set
+    from slowthink.recipe import ContaminationConfig
+
+    config = ContaminationConfig(preset=preset)
+    if isinstance(against, str):
+        raise ConfigError(f"against: {against!r} is a text; expected a list. Write [{against!r}].")
+    if isinstance(against, Mapping):
+        return [
+            build_set(name, [as_problem(p, row) for row, p in enumerate(problems)], {}, config)
+            for name, problems in against.items()
+        ]
+    loaded = [_load(_benchmark(source), seed=0) for source in against]
+    return [build_set(each.name, each.problems, each.source, config) for each in loaded]
+
+
+def select(
+    traces: Iterable[Trace],
+    *,
+    method: str = "s1",
+    num_problems: int | None = 1000,
+    seed: int = 0,
+    **settings: Any,
+) -> Rows[Trace]:
+    """The training set among traces (`Run.rows("trace")`), sorted by id; the others in `.dropped`.
+
+    `method`: s1 (arXiv 2501.19393, section 2.2: uniform domain, within it weight 2^-rank of trace
+    length), limo-v1, limo-v2 (arXiv 2502.03387), random, diverse, longest or full. `num_problems`:
+    None for all. `settings`: those of `select:` in a recipe, e.g. `mode="notebook"`. The order of
+    the traces does not matter. Raises ConfigError for wrong settings, DataError if traces lack a
+    score or level that the method needs.
+    """
+    from slowthink.recipe import SelectConfig
+    from slowthink.recipe.loading import as_setting, parse_settings
+    from slowthink.stages.select import choose, usable_traces
+
+    data = as_setting({"method": method, "num_problems": num_problems, **settings})
+    config = parse_settings(SelectConfig, data, where="select")
+    usable, unusable = usable_traces(list(traces))
+    chosen, not_chosen = choose(usable, config, seed=seed)
+    return Rows(chosen, dropped=[*unusable, *not_chosen])
+
+
+# --- loading --------------------------------------------------------------------------------------
+
+
+def _benchmark(source: str | Path, **settings: Any) -> BenchmarkConfig:
+    """The settings of a published set or a file. Raises ConfigError for a name that is neither."""
+    from slowthink.data.registry import find_benchmark, published_datasets
+    from slowthink.recipe import BenchmarkConfig
+    from slowthink.recipe.loading import parse_settings
+
+    data: dict[str, Any] = {"name": str(source), **settings}
+    if isinstance(source, Path) or os.path.lexists(source) or Path(source).suffix:
+        data |= {"name": Path(source).stem, "path": str(source)}
+    elif find_benchmark(source) is None:
+        names = published_datasets("benchmark")
+        raise ConfigError(
+            f"problems: `{source:.100}` is neither a file nor a published set"
+            f"{did_you_mean(source[:100], names)}; expected a path, a Hub id (owner/name) or one "
+            f"of {', '.join(names)}. Name one of these."
+        )
+    return parse_settings(BenchmarkConfig, data, where="problems")
+
+
+def _load(config: BenchmarkConfig, *, seed: int) -> ProblemSet:
+    from slowthink.data.load import load_benchmark
+
+    return load_benchmark(config, seed=seed, setting="problems")
+
+
+def _is_hub_id(source: str | Path) -> bool:
+    is_name = isinstance(source, str) and source.count("/") == 1 and source[0] not in "./~"
+    return is_name and not Path(source).suffix and not os.path.lexists(source)
+
+
+def _problems_of_hub(
+    hub_id: str, fields: Mapping[str, str], split: str, revision: str | None,
+    max_problems: int | None, seed: int,
+) -> Rows[Problem]:  # fmt: skip
+    from slowthink.recipe import HubSource
+    from slowthink.recipe.loading import parse_settings
+    from slowthink.stages.pool.files import hub_problems
+
+    data: dict[str, Any] = {"kind": "hub", "hub_id": hub_id, "hub_split": split, **fields}
+    data |= {"revision": revision, "max_problems": max_problems}
+    source = parse_settings(HubSource, data, where="problems")
+    return _kept(hub_problems(source, seed=seed, setting="problems"))
+
+
+def _problems_of_rows(
+    rows: Iterable[Mapping[str, Any]], fields: Mapping[str, str | None]
+) -> Rows[Problem]:
+    from slowthink.data.problems import (
+        Columns,
+        Origin,
+        make_problem,
+        read_problems,
+        require_problems,
+    )
+    from slowthink.data.rows import SourceRow
+
+    columns = Columns(
+        question=fields["question_field"] or "question", answer=fields["answer_field"] or "answer",
+        choices=fields["choices_field"] or "choices",
+    )  # fmt: skip
+    numbered = [SourceRow(line, dict(row)) for line, row in enumerate(rows, start=1)]
+    read = read_problems(
+        numbered, name="rows", convert=lambda row: make_problem(row, columns, Origin(name="rows"))
+    )
+    require_problems(read, "rows", "problems")
+    return _kept(read)
+
+
+def _kept(read: Any) -> Rows[Problem]:
+    from slowthink.data.problems import keep_first
+
+    kept, duplicates = keep_first(read.items)
+    return Rows((item.problem for item in kept), dropped=[*read.dropped, *duplicates])

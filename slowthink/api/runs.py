@@ -1,0 +1,140 @@
+"""Runs of recipes: start one, and read what it left.
+
+run = run("quickstart", out="runs/q", settings={"train.epochs": 2})
+run.rows("evaluate").to_pandas()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slowthink.api.rows import Rows
+from slowthink.errors import ConfigError
+from slowthink.records import Dropped, EvaluationRow, Problem, Trace, TrainingStep
+from slowthink.serialise import is_file
+
+if TYPE_CHECKING:
+    from slowthink.pipeline.progress import ProgressReporter
+    from slowthink.pipeline.run import StageRun
+    from slowthink.recipe import Recipe
+    from slowthink.recipe.loading import Overrides
+
+STAGE_RECORDS: dict[str, type[Any]] = {
+    "pool": Problem, "filter": Problem, "trace": Trace, "select": Trace, "train": TrainingStep,
+    "evaluate": EvaluationRow,
+}  # fmt: skip
+"""Class of each stage's rows."""
+
+
+class Run:
+    """A run folder. `Run("runs/quickstart")` opens one that exists."""
+
+    def __init__(self, root: str | Path, *, stages: Sequence[StageRun] = ()) -> None:
+        self.root = Path(root)
+        """The folder."""
+        self.stages = tuple(stages)
+        """The stages of this call, each with its duration and manifest."""
+        if not is_file(self.root / "recipe.yaml"):
+            raise ConfigError(
+                f"{self.root}: no recipe.yaml; expected the folder of a run. "
+                "Name one, or start a run: slowthink.run(RECIPE, out=FOLDER)"
+            )
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.root)!r})"
+
+    def rows(self, stage: str) -> Rows[Any]:
+        """The rows of a finished stage (see STAGE_RECORDS), and those that it dropped.
+
+        Raises ConfigError for an unknown stage, DataError if it is not finished.
+        """
+        from slowthink.data.tables import read_records
+
+        if stage not in STAGE_RECORDS:
+            raise ConfigError(
+                f"rows: stage `{stage:.40}` has no rows; expected one of "
+                f"{', '.join(STAGE_RECORDS)}. Name one of these."
+            )
+        folder = self.root / stage
+        records = read_records(folder, STAGE_RECORDS[stage])
+        table = folder / "dropped.parquet"
+        return Rows(records, dropped=read_records(table, Dropped) if table.exists() else ())
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The main figures, as `slowthink report RUN --json` prints them; null if not measured."""
+        from slowthink.stages.report.data import headline
+
+        return headline(self.root)
+
+    @property
+    def report(self) -> Path:
+        """The HTML page. Raises DataError if the report is not written."""
+        from slowthink.errors import DataError
+
+        page = self.root / "report" / "report.html"
+        if not page.exists():
+            raise DataError(
+                f"{page}: no such file; expected the report of a finished run. "
+                f"Run: slowthink report {self.root}"
+            )
+        return page
+
+
+def run(
+    recipe: str | Path | Recipe,
+    *,
+    out: str | Path | None = None,
+    settings: Overrides = (),
+    stages: Sequence[str] | None = None,
+    update: bool = False,
+    quiet: bool = False,
+    reporter: ProgressReporter | None = None,
+) -> Run:
+    """Run a recipe (a YAML file, a shipped one's name, a run folder); finished stages are skipped.
+
+    `out`: the run folder, by default runs/NAME. `settings`: changes by dotted name, e.g.
+    {"train.epochs": 2}. `stages`: only these. `update`: run again what other settings made; nothing
+    is deleted. `quiet`: no progress on stderr. Raises ConfigError before any work if the settings
+    cannot be used or differ from the folder's, DataError and EngineError if a stage fails; start it
+    again to continue.
+    """
+    from slowthink.pipeline.progress import ProgressReporter
+    from slowthink.pipeline.run import run_recipe
+    from slowthink.recipe import Recipe
+
+    if isinstance(recipe, Recipe):
+        opened, root = recipe, Path(out or Path("runs") / recipe.name)
+    else:
+        opened, root = open_recipe(recipe, out=out, overrides=settings)
+    check_stages(opened, stages)
+    if reporter is not None:
+        done = run_recipe(opened, root, stages=stages, update=update, reporter=reporter)
+    else:
+        with ProgressReporter(quiet=quiet) as own:
+            done = run_recipe(opened, root, stages=stages, update=update, reporter=own)
+    return Run(root, stages=done)
+
+
+def open_recipe(
+    source: str | Path, *, out: str | Path | None = None, overrides: Overrides | None = None
+) -> tuple[Recipe, Path]:
+    """Load the recipe and name its run folder. `source` may be a run folder, which has both."""
+    from slowthink.recipe.loading import load_recipe
+
+    saved = Path(source) / "recipe.yaml"
+    is_run = is_file(saved)
+    recipe = load_recipe(str(saved if is_run else source), overrides=overrides or ())
+    return recipe, Path(out or (source if is_run else Path("runs") / recipe.name))
+
+
+def check_stages(recipe: Recipe, stages: Sequence[str] | None) -> None:
+    """Raise ConfigError if the recipe lacks one of the stages."""
+    missing = [stage for stage in stages or () if stage not in recipe.stages()]
+    if missing:
+        raise ConfigError(
+            f"{missing[0]}: the recipe `{recipe.name}` has no such section; it has "
+            f"{', '.join(recipe.stages())}. Add `{missing[0]}:` to the recipe."
+        )
