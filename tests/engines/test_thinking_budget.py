@@ -138,7 +138,7 @@ def test_waits_replace_the_end_and_never_leave_it_in_the_text(tiny) -> None:
 def test_rows_of_a_batch_are_forced_each_by_its_own_state(tiny) -> None:
     from slowthink import ThinkingBudget
 
-    prompts, ids, _ = expected(tiny, format="s1", cap=16, waits=0)
+    prompts, _, _ = expected(tiny, format="s1", cap=16, waits=0)
     model, tokenizer = load(tiny)
     budget = ThinkingBudget(tokenizer, max_thinking_tokens=16, format="s1")
     rows = generate(model, tokenizer, prompts, budget)
