@@ -62,18 +62,21 @@ def find_duplicates(texts: Sequence[str | Problem], *, near: bool = True) -> lis
     Numbers are positions in `texts`; the first of a cluster is kept. Exact duplicates differ in
     form only (LaTeX, punctuation, order of options); with `near` also those that share 80 % of
     their 3-grams of tokens, with the same numbers, operators and content words: with other numbers
-    a text is another problem. The same rules as filter.duplicates.
+    a text is another problem, and so is one with another reference answer. The same rules as
+    filter.duplicates.
     """
     from slowthink.api.model import as_problem
     from slowthink.curation.overlap.clusters import Cluster, Member
     from slowthink.recipe import DuplicatesConfig, NearConfig
     from slowthink.stages.filter.duplicates import duplicate_parts
+    from slowthink.stages.filter.other_answers import AnswerCheck
 
     problems = [as_problem(text, row) for row, text in enumerate(texts)]
     config = DuplicatesConfig(exact="strict", near=NearConfig() if near else None)
     rows, members = list(range(len(problems))), dict[int, list[Member]]()
-    for find_clusters in duplicate_parts(config, "local").values():
-        clusters, _ = find_clusters([problems[row] for row in rows])
+    for part, find_clusters in duplicate_parts(config, "local").items():
+        remaining = [problems[row] for row in rows]
+        clusters, _ = find_clusters(remaining, AnswerCheck(part, remaining).may_merge)
         for cluster in (cluster.reindexed(rows) for cluster in clusters):
             for member in cluster.members:  # what equals a near duplicate is as near
                 equal = members.pop(member.row, [])
