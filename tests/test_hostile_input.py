@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from slowthink.api.model import Thought
 from slowthink.cli.app import main
 from slowthink.cli.chat import turn_text
 from slowthink.errors import ConfigError
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.recipe.loading import load_recipe, parse_recipe
+from slowthink.records import AnswerEnd, Completion, Cost, ThinkingEnd
 from slowthink.serialise import printable
 
 # --- YAML -----------------------------------------------------------------------------------------
@@ -144,10 +145,12 @@ def test_control_characters_are_shown_and_not_obeyed(escape: str, capsys, tmp_pa
 
 @pytest.mark.parametrize("escape", ESCAPES)
 def test_a_models_text_does_not_write_on_the_terminal(escape: str) -> None:
-    turn: dict[str, Any] = {
-        "thinking": f"a{escape}", "answer": f"b{escape}", "violations": (),
-        "thinking_end": "cap", "num_thinking_tokens": 3,
-    }  # fmt: skip
+    completion = Completion(
+        key="", chain_key="", num_prompt_tokens=1, thinking_ids=(1, 2, 3), answer_ids=(4,),
+        closing_ids=(), thinking=f"a{escape}", answer=f"b{escape}", events=(),
+        thinking_end=ThinkingEnd.CAP, answer_end=AnswerEnd.STOP,
+    )  # fmt: skip
+    turn = Thought(question="q", completion=completion, cost=Cost())
     assert escape not in turn_text(turn, dim=False)
     assert turn_text(turn, dim=True).count("\x1b") == 2
 
