@@ -203,6 +203,13 @@ class ForcingMachine:
             return _STOP
         return Action(ActionKind.SAMPLE, banned=self._banned) if self._banned else _SAMPLE
 
+    def take_forced(self) -> tuple[int, ...]:
+        """Return the ids that `next_action` would force one by one, all added to the ids."""
+        forced = tuple(self._pending_forced)
+        self._pending_forced.clear()
+        self.ids.extend(forced)
+        return forced
+
     def observe(self, token: int, *, trigger_probability: float = 0.0, argmax: int = -1) -> Action:
         """Process a sampled token and return what to do with it.
 

@@ -369,7 +369,7 @@ def test_the_tensor_form_never_syncs_with_the_device() -> None:
         )  # fmt: skip
         uniforms = torch.empty(3, 2, dtype=torch.float64, device=meta)
         assert select_tokens(batch, draws, uniforms).shape == (3, 4)
-    assert replace_greedy_ends(batch, whole, whole, triggers).shape == (3, 4)
+    assert replace_greedy_ends(batch, whole[:, None], triggers).shape == (3, 4)
     force(batch, whole, whole)
 
 

@@ -408,8 +408,8 @@ def forced(
         triggers = compiled.rules.trigger_ids
         best = next(t for t in ranked if not (instruction.banned and t in triggers))
         token, end = best, None
-        if instruction.force >= 0:
-            token = instruction.force
+        if instruction.forced:
+            token = instruction.forced[0]
         elif instruction.end_replacement != NO_END and best in triggers:
             runner_up = next(t for t in ranked if t not in triggers)
             token = (

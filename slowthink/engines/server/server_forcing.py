@@ -111,7 +111,7 @@ def _declared_end(
 ) -> DeclaredEnd | None:
     """The end that the end rule declared at this token, if any."""
     instruction, rules = flow.instruction(), flow.compiled.rules
-    if instruction.force >= 0 or instruction.banned:
+    if instruction.forced or instruction.banned:
         return None
     argmax = int(top_token(logprobs, -1))
     if argmax in rules.trigger_ids:

@@ -4,7 +4,8 @@ The same semantics as `engines.token_sampling` and `forcing.machine`, batched an
 syncs: the host decides beforehand what replaces a declared end, and reads afterwards what was
 sampled. The chosen id gets a logit that no other can reach, so any sampler takes it.
 
-Legend: B batch rows, R rows of this call, V vocabulary, T trigger ids (padded by repeats).
+Legend: B batch rows, R rows of this call, V vocabulary, T trigger ids (padded by repeats), N these
+and one more.
 """
 
 from __future__ import annotations
@@ -61,30 +62,32 @@ class DecisionTensors:
 
 def force(logits_BV: torch.Tensor, rows_R: torch.Tensor, ids_R: torch.Tensor) -> None:
     """Make these ids certain, in place."""
-    logits_BV.index_put_((rows_R, ids_R), logits_BV.new_tensor(FORCED_LOGIT))
+    logits_BV.index_put_((rows_R, ids_R), logits_BV.new_full((), FORCED_LOGIT))
 
 
 def replace_greedy_ends(
-    logits_BV: torch.Tensor,
-    rows_R: torch.Tensor,
-    on_end_R: torch.Tensor,
-    triggers_RT: torch.Tensor,
+    logits_BV: torch.Tensor, rows_R1: torch.Tensor, ids_RN: torch.Tensor
 ) -> torch.Tensor:
     """For greedy rows: give the best trigger's logit to the id that replaces it, if it is higher.
 
-    Edits T + 1 columns of each row only. Returns decisions (R, 4): best trigger, 0, -1, and whether
-    the id, if it is output, replaces an end.
+    `ids_RN`: the id that replaces an end, then the triggers; only these columns are read and
+    written. Returns decisions (R, 4): best trigger, 0, -1, and whether the id, if it is output,
+    replaces an end.
     """
-    rows_R1 = rows_R[:, None]
-    trigger_logits_RT = logits_BV[rows_R1, triggers_RT]
-    max_R, index_R = trigger_logits_RT.max(-1)
-    on_end_logit_R = logits_BV[rows_R, on_end_R]
-    trigger_R = triggers_RT.gather(1, index_R[:, None])[:, 0]
-    replaces_R = (max_R > on_end_logit_R) | (triggers_RT == on_end_R[:, None]).any(-1)
-    logits_BV.index_put_((rows_R1, triggers_RT), logits_BV.new_tensor(_NEVER))
-    logits_BV.index_put_((rows_R, on_end_R), torch.maximum(max_R, on_end_logit_R))
-    zero_R = torch.zeros_like(trigger_R)
-    return torch.stack([trigger_R, zero_R, zero_R - 1, replaces_R.long()], -1).double()
+    values_RN = logits_BV[rows_R1, ids_RN]
+    max_R1, index_R1 = values_RN[:, 1:].max(-1, keepdim=True)
+    on_end_R1, triggers_RT = ids_RN[:, :1], ids_RN[:, 1:]
+    is_trigger_R1 = (triggers_RT == on_end_R1).any(-1, keepdim=True)
+    replaces_R1 = (max_R1 > values_RN[:, :1]) | is_trigger_R1
+    # Where that id is a trigger, it is written twice: both times the same.
+    highest_R1 = torch.maximum(max_R1, values_RN[:, :1])
+    edited_RN = torch.where(ids_RN == on_end_R1, highest_R1, _NEVER)
+    logits_BV.index_put_((rows_R1, ids_RN), edited_RN)
+    decisions_R4 = logits_BV.new_zeros((len(ids_RN), 4), dtype=torch.float64)
+    decisions_R4[:, :1] = triggers_RT.gather(1, index_R1)
+    decisions_R4[:, 2] = -1
+    decisions_R4[:, 3:] = replaces_R1
+    return decisions_R4
 
 
 def select_tokens(

@@ -1,8 +1,8 @@
 """One forced request of a vLLM batch: its instruction, and when the next one begins.
 
-While an instruction lasts, a step asks the row only whether it has as many outputs as that many:
+While an instruction lasts, a step asks the row nothing: `RowTable` compares its number of outputs
+with `due`.
 
-    row.has_ended()           False
     row.declare_end(…)        a trigger was sampled, so the instruction ends here
     row.next_instruction()    the flow records the outputs since the last one
 """
@@ -80,11 +80,8 @@ class ForcedRow:
         self.due = self.num_observed + self.instruction.num_tokens
         """Number of outputs at which the instruction ends."""
         self.end_replacement = self.instruction.end_replacement
+        """As of the last token, if it has `line_replacements`."""
         self.edit = self._logit_edit()
-
-    def has_ended(self) -> bool:
-        """Whether the instruction has ended, or outputs were removed that are older than it."""
-        return not self.num_observed <= len(self.outputs) < self.due
 
     def next_instruction(self) -> bool:
         """Start the next instruction. Returns False if the last id is not known yet: with
@@ -111,18 +108,6 @@ class ForcedRow:
             )
             self.due = index + 1
 
-    def follow_lines(self) -> bool:
-        """Choose the id that replaces an end by the last token's text. Returns whether it changed.
-
-        Only for instructions with `line_replacements`.
-        """
-        replacements = self.instruction.line_replacements
-        if replacements is None or len(self.outputs) == self.num_observed:
-            return False
-        ends_line = self.compiled.token_format.ends_line(self.outputs[-1])
-        previous, self.end_replacement = self.end_replacement, replacements[ends_line]
-        return self.end_replacement != previous
-
     def uniforms(self) -> tuple[float, float]:
         """The numbers that decide the next token, and the token after a refusal."""
         instruction, seed = self.instruction, self.history.seed
@@ -135,7 +120,7 @@ class ForcedRow:
 
     def _logit_edit(self) -> LogitEdit:
         instruction = self.instruction
-        if instruction.force >= 0:
+        if instruction.forced:
             return LogitEdit.FORCE
         if self.sampling.temperature:
             return LogitEdit.SELECT_SAMPLED

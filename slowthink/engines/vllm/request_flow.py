@@ -13,7 +13,6 @@ No torch. Replaying the ids of a finished request gives its chain, closing and a
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,8 +113,8 @@ def check_fits(
 class Instruction:
     """How the next token is chosen."""
 
-    force: int = -1
-    """Output this id, whatever the logits are; -1: sample."""
+    forced: tuple[int, ...] = ()
+    """Output these ids, whatever the logits are; empty: sample."""
     end_replacement: int = NO_END
     """The id that replaces a declared end, or RUNNER_UP, or NO_END."""
     line_replacements: tuple[int, int] | None = None
@@ -160,7 +159,8 @@ class Flow:
         self.num_forced = 0
         self.num_unexpected = 0
         """Tokens that differ from the forced ones: something else edits the logits."""
-        self._forced: deque[int] = deque()
+        self._forced: list[int] = []
+        """Ids to output next: of a wait string, the closing, the end of the text."""
         self._thinking_is_over = bool(compiled.args.num_closing)
         self._instruction: Instruction | None = None
         if self._thinking_is_over:
@@ -169,19 +169,26 @@ class Flow:
     def instruction(self) -> Instruction:
         """How the next token is chosen."""
         if self._instruction is None:
-            thinking = None if self._thinking_is_over else self._thinking_instruction()
-            self._instruction = thinking or self._answer_instruction()
+            self._instruction = self._next_instruction()
         return self._instruction
+
+    def _next_instruction(self) -> Instruction:
+        thinking = None
+        if not self._forced and not self._thinking_is_over:
+            thinking = self._thinking_instruction()
+        if self._forced:
+            return Instruction(forced=tuple(self._forced), num_tokens=len(self._forced))
+        return thinking or self._answer_instruction()
 
     def observe(self, tokens: Sequence[int], end: DeclaredEnd | None = None) -> None:
         """Record tokens output under the last instruction. `end`: the end declared at the last of
         them."""
         instruction, self._instruction = self.instruction(), None
-        if instruction.force >= 0:
-            self._count_unexpected(instruction.force, tokens[0])
-            self.num_forced += 1
-            if self._forced:
-                self._forced.popleft()
+        if instruction.forced:
+            self.num_forced += len(tokens)
+            for token, expected in zip(tokens, instruction.forced, strict=False):
+                self._count_unexpected(expected, token)
+            del self._forced[: len(tokens)]
         elif self._thinking_is_over:
             assert self.answering is not None
             self.num_sampled += len(tokens)
@@ -203,10 +210,12 @@ class Flow:
     # -- instructions --
 
     def _thinking_instruction(self) -> Instruction | None:
+        """None: ids are forced, or the thinking is over."""
         machine = self.thinking
         action = machine.next_action()
         if action.kind is ActionKind.FORCE:
-            return Instruction(force=action.token)
+            self._forced += [action.token, *machine.take_forced()]
+            return None
         if action.kind is not ActionKind.SAMPLE:
             self._end_thinking()
             return None
@@ -258,13 +267,11 @@ class Flow:
 
     def _answer_instruction(self) -> Instruction:
         machine = self.answering
-        if not self._forced and machine is not None:
-            if machine.next_action().kind is ActionKind.SAMPLE:
-                tag = ("answer", len(self.thinking.ids))
-                left = machine.max_tokens - len(machine.ids)
-                return Instruction(num_tokens=left, draw_tag=tag, draw_key=machine.draw_key)
-            self._forced.append(self.compiled.stop_id)
-        return Instruction(force=self._forced[0] if self._forced else self.compiled.stop_id)
+        if machine is not None and machine.next_action().kind is ActionKind.SAMPLE:
+            tag = ("answer", len(self.thinking.ids))
+            left = machine.max_tokens - len(machine.ids)
+            return Instruction(num_tokens=left, draw_tag=tag, draw_key=machine.draw_key)
+        return Instruction(forced=(self.compiled.stop_id,))
 
     # -- outputs --
 
@@ -284,7 +291,7 @@ class Flow:
         elif action.kind is ActionKind.STOP:
             self._end_thinking()
             self.num_forced += 1
-            self._count_unexpected(self._forced.popleft(), token)
+            self._count_unexpected(self._forced.pop(0), token)
 
     def _count_unexpected(self, expected: int, token: int) -> None:
         self.num_unexpected += expected != token
@@ -305,8 +312,9 @@ class Flow:
             limit = 1 if infer else self.instruction().num_tokens
             if infer and (inferred := self._infer_end(outputs, start)) is not None:
                 ends[start] = inferred
-            tokens = outputs[start : start + limit]
-            tokens, end = self._up_to_end(tokens, ends, start)
+            tokens, end = outputs[start : start + limit], None
+            if not self.instruction().forced:
+                tokens, end = self._up_to_end(tokens, ends, start)
             self.observe(tokens, end)
             start += len(tokens)
 

@@ -3,12 +3,12 @@
 A step: `collect_outputs` of the last step (they have reached the host by now), start the next
 instruction of rows whose instruction has ended, then `edit_logits` with index tensors that are
 reused until an instruction changes. Requests without a budget have no row. While its instruction
-lasts, a row costs a length check.
+lasts, a row costs a share of a few operations on arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,9 +24,10 @@ from slowthink.engines.vllm.request_flow import RUNNER_UP
 from slowthink.engines.vllm.row_table import (
     BANNED,
     BATCH_INDEX,
+    DUE,
+    EDIT,
     END_PROBABILITY,
     FIRST_TRIGGER,
-    FORCED_ID,
     MIN_P,
     NUM_TRIGGERS,
     ON_END,
@@ -34,6 +35,7 @@ from slowthink.engines.vllm.row_table import (
     TEMPERATURE,
     TOP_K,
     TOP_P,
+    Integers,
     RowTable,
 )
 
@@ -47,21 +49,19 @@ _DECLARED_COLUMN = 3
 class _Selection:
     """Rows whose tokens are chosen here, all greedy or all sampled, with their tensors."""
 
-    rows: list[ForcedRow]
+    positions: Integers
     tensors: DecisionTensors
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _BatchPlan:
-    """Rows by the edit of their logits, with their tensors; reused until a row changes."""
+    """Positions of rows by the edit of their logits, with their tensors; reused until a row
+    changes."""
 
-    forced: tuple[torch.Tensor, torch.Tensor] | None
-    """Batch indices and ids."""
+    forced: Integers
     selections: list[_Selection]
-    replaced_rows: list[ForcedRow]
-    replace_tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None
-    line_rows: list[ForcedRow]
-    """Rows in which the id that replaces an end depends on the last token."""
+    replaced: Integers
+    replace_tensors: tuple[torch.Tensor, torch.Tensor] | None
 
 
 class Stepper:
@@ -76,10 +76,13 @@ class Stepper:
         """The rows' batch indices on the device. None: the order changed."""
         self._plan: _BatchPlan | None = None
         self._vocabulary = 1
-        self._last_rows: list[ForcedRow] = []
+        self._is_collected = True
+        """Whether the outputs of the last step were."""
+        self._last_lengths: Integers = np.zeros(0, np.int64)
+        """By row: number of outputs before the last step."""
         self._last_kept: Sequence[bool] | None = None
-        self._decided_rows: list[ForcedRow] = []
-        self._decisions: list[HostCopy] = []
+        self._decisions: list[tuple[HostCopy, Integers]] = []
+        """With the rows' positions."""
         self._output_ids: HostCopy | None = None
 
     def on_batch_change(self) -> None:
@@ -91,20 +94,36 @@ class Stepper:
     def collect_outputs(self) -> None:
         """Pass the last step's outputs to their rows. Only in `apply`: with asynchronous scheduling
         the engine writes the last ids just before it; until then the step may be running."""
+        if self._is_collected:
+            return
         if self._output_ids is not None:
             self._append_outputs(self._output_ids.values().tolist())
-        # A row without another output is still being prefilled: what it sampled was discarded.
-        self._record_ends(lambda row: len(row.outputs) > row.num_outputs)
-        for row in [row for row in self._last_rows if row.has_ended()]:
+        self._table.count_outputs()
+        if self._decisions:
+            self._record_ends(self._may_have_ended())
+        for position in self._table.ended().tolist():
+            row = self._table.rows[position]
             if row.next_instruction():
-                self._write(row)
-        self._last_rows, self._decided_rows, self._decisions, self._output_ids = [], [], [], None
+                self._table.write(row)
+                self._plan = None
+        self._is_collected, self._decisions, self._output_ids = True, [], None
 
     def _append_outputs(self, ids: Sequence[int]) -> None:
         keeps = self._last_kept
-        for position, (row, token) in enumerate(zip(self._last_rows, ids, strict=True)):
+        for position, (row, token) in enumerate(zip(self._table.rows, ids, strict=True)):
             if keeps is None or keeps[position]:
                 row.outputs.append(token)
+
+    def _may_have_ended(self) -> npt.NDArray[np.bool_]:
+        """By row: whether the last step's token was output and, where only one id can declare an
+        end, is that id. `declare_end` decides."""
+        table, last_ids = self._table, self._table.last_ids()
+        # A row without another output is still being prefilled: what it sampled was discarded.
+        num_new = table.lengths - self._last_lengths
+        lines = table.integers[:-1]
+        is_other = (lines[:, EDIT] == LogitEdit.REPLACE_END) & (last_ids != lines[:, ON_END])
+        is_ruled_out: npt.NDArray[np.bool_] = is_other & (num_new == 1) & (last_ids >= 0)
+        return (num_new > 0) & ~is_ruled_out
 
     def record_last_ends(self, num_outputs: Mapping[str, int]) -> None:
         """Record the ends declared by the last ids of these finished requests, if no step was
@@ -113,28 +132,21 @@ class Stepper:
         `num_outputs`: number of ids output, by name. A row that counted as many is left out: its
         token of the last step was discarded, or is one too many and may not be on the host yet.
         """
-
-        def is_missing(row: ForcedRow) -> bool:
-            return row.num_outputs < num_outputs.get(row.compiled.args.log or "", 0)
-
-        if any(map(is_missing, self._decided_rows)):
+        names = (row.compiled.args.log or "" for row in self._table.rows)
+        totals = np.array([num_outputs.get(name, 0) for name in names], np.int64)
+        if self._decisions and (is_missing := self._last_lengths < totals).any():
             self._record_ends(is_missing)
 
-    def _record_ends(self, is_output: Callable[[ForcedRow], bool]) -> None:
-        """Store the ends that the last step's decisions declare in rows whose token was output."""
-        start = 0
-        for copy in self._decisions:
+    def _record_ends(self, is_output: npt.NDArray[np.bool_]) -> None:
+        """Store the ends that the last step's decisions declare in these rows."""
+        for copy, positions in self._decisions:
             decisions = copy.values()
-            for position in np.flatnonzero(decisions[:, _DECLARED_COLUMN]).tolist():
-                row = self._decided_rows[start + position]
-                if is_output(row):
-                    row.declare_end(decisions[position].tolist())
-            start += len(decisions)
-
-    def _write(self, row: ForcedRow) -> None:
-        if self._table.holds(row):
-            self._table.write(row)
-            self._plan = None
+            declared = (decisions[:, _DECLARED_COLUMN] != 0) & is_output[positions]
+            for index in np.flatnonzero(declared).tolist():
+                position = int(positions[index])
+                row = self._table.rows[position]
+                row.declare_end(decisions[index].tolist())
+                self._table.integers[position, DUE] = row.due
 
     # -- this step --
 
@@ -151,19 +163,23 @@ class Stepper:
         self._vocabulary = logits_BV.shape[-1]
         if self._index is None:
             self._set_rows(rows)
-        plan = self._plan = self._current_plan()
-        if plan.forced is not None:
-            draws.force(logits_BV, *plan.forced)
+        table = self._table
+        if table.follow_lines() or self._plan is None:
+            self._plan = self._make_plan()
+        plan = self._plan
+        if len(plan.forced):
+            ids = np.stack([table.batch_index[plan.forced], table.forced_ids(plan.forced)])
+            draws.force(logits_BV, *self._to_device(ids))
         for selection in plan.selections:
             self._select_tokens(logits_BV, selection)
         if plan.replace_tensors is not None:
             copy = HostCopy(draws.replace_greedy_ends(logits_BV, *plan.replace_tensors))
-            self._decisions.append(copy)
-            self._decided_rows += plan.replaced_rows
-        for row in self._table.rows:
-            row.num_outputs = len(row.outputs)
-        self._last_rows, self._last_kept = self._table.rows, kept
-        if self._ids_from_device and self._last_rows:
+            self._decisions.append((copy, plan.replaced))
+        for row, length in zip(table.rows, table.lengths.tolist(), strict=True):
+            row.num_outputs = length
+        self._last_lengths, self._last_kept = table.lengths, kept
+        self._is_collected = not table.rows
+        if self._ids_from_device and table.rows:
             assert self._index is not None
             self._output_ids = HostCopy(logits_BV.argmax(-1).index_select(0, self._index))
 
@@ -173,38 +189,23 @@ class Stepper:
             if not row.is_ready:
                 row.replay_outputs()
         self._table.reorder(rows)
+        self._table.count_outputs()
         self._index = self._to_device(self._table.batch_index)
 
-    def _current_plan(self) -> _BatchPlan:
-        if self._plan is not None:
-            changed = [row for row in self._plan.line_rows if row.follow_lines()]
-            if not changed:
-                return self._plan
-        else:
-            changed = [row for row in self._table.rows if row.follow_lines()]
-        for row in changed:
-            self._table.write(row)
-        return self._make_plan()
-
     def _make_plan(self) -> _BatchPlan:
-        table, forced, replace_tensors = self._table, None, None
-        if len(positions := table.positions(LogitEdit.FORCE)):
-            lines_RC = self._to_device(table.select(positions))
-            forced = lines_RC[:, BATCH_INDEX], lines_RC[:, FORCED_ID]
+        table, replace_tensors = self._table, None
         if len(replaced := table.positions(LogitEdit.REPLACE_END)):
             lines_RC = self._to_device(table.select(replaced))
-            triggers_RT = lines_RC[:, FIRST_TRIGGER:]
-            replace_tensors = lines_RC[:, BATCH_INDEX], lines_RC[:, ON_END], triggers_RT
+            replace_tensors = lines_RC[:, BATCH_INDEX, None], lines_RC[:, ON_END:]
         return _BatchPlan(
-            forced=forced,
+            forced=table.positions(LogitEdit.FORCE),
             selections=[
                 self._selection(positions, is_sampled=edit is LogitEdit.SELECT_SAMPLED)
                 for edit in (LogitEdit.SELECT_GREEDY, LogitEdit.SELECT_SAMPLED)
                 for positions in self._chunks(table.positions(edit))
             ],
-            replaced_rows=[table.rows[position] for position in replaced.tolist()],
+            replaced=replaced,
             replace_tensors=replace_tensors,
-            line_rows=[row for row in table.rows if row.instruction.line_replacements],
         )
 
     def _to_device(self, values: Any) -> torch.Tensor:
@@ -212,13 +213,13 @@ class Stepper:
 
     # -- rows whose tokens are chosen here --
 
-    def _chunks(self, positions: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    def _chunks(self, positions: Integers) -> list[Integers]:
         """Positions of rows that are decided together."""
         limit = _MAX_CHUNK_LOGITS_CPU if self.device.type == "cpu" else _MAX_CHUNK_LOGITS
         size = max(1, limit // self._vocabulary)
         return [positions[start : start + size] for start in range(0, len(positions), size)]
 
-    def _selection(self, positions: npt.NDArray[np.int64], *, is_sampled: bool) -> _Selection:
+    def _selection(self, positions: Integers, *, is_sampled: bool) -> _Selection:
         lines, numbers = self._table.select(positions), self._table.floats[positions]
         lines_RC, numbers_RC = self._to_device(lines), self._to_device(numbers)
         triggers_RT = lines_RC[:, FIRST_TRIGGER:]
@@ -246,14 +247,12 @@ class Stepper:
                 has_top_p=bool((numbers[:, TOP_P] < 1).any()),
                 has_min_p=bool((numbers[:, MIN_P] > 0).any()),
             )
-        rows = [self._table.rows[position] for position in positions.tolist()]
-        return _Selection(rows=rows, tensors=replace(tensors, sampling=sampling))
+        return _Selection(positions=positions, tensors=replace(tensors, sampling=sampling))
 
     def _select_tokens(self, logits_BV: torch.Tensor, selection: _Selection) -> None:
         uniforms_R2 = None
         if selection.tensors.sampling is not None:
-            uniforms = np.array([row.uniforms() for row in selection.rows])
-            uniforms_R2 = self._to_device(uniforms)
+            rows = [self._table.rows[position] for position in selection.positions.tolist()]
+            uniforms_R2 = self._to_device(np.array([row.uniforms() for row in rows]))
         decisions = draws.select_tokens(logits_BV, selection.tensors, uniforms_R2)
-        self._decisions.append(HostCopy(decisions))
-        self._decided_rows += selection.rows
+        self._decisions.append((HostCopy(decisions), selection.positions))
