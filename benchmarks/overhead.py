@@ -8,7 +8,8 @@ them: `collect` the last step's outputs, `order` the rows, `plan` and edit the l
 `session` does between steps. A proxy: on a GPU the same code runs while the device computes.
 
     host_ms_256_thinking    milliseconds of a step of 256 rows that think; the slower of two formats
-    host_ms_256_waits       in which each row's thinking ends every now and then, and is continued
+    host_ms_256_waits       in which each row's thinking ends twice, and is continued
+    host_ms_256_…_short     with a cap of 48: many rows change their instruction in each step
     host_us_per_request     microseconds to start, parse, replay and branch, by job of two points
     host_ms_256_sampled     a step of 256 sampled rows over 150,000 tokens, top-p .95
     inflight_over_plain     tokens per second of forced requests over those of plain ones
@@ -75,9 +76,9 @@ class Load:
     """Sizes of the measurement."""
 
     rows: tuple[int, ...] = ROWS
-    cap: int = 48
-    request_cap: int = 256
-    """Thinking tokens of the jobs that measure the time of a request."""
+    cap: int = 256
+    """Thinking tokens. With 2 waits, those of the measurement on an H100."""
+    short_cap: int = 48
     num_jobs: int = 64
     vocabulary: int = 150_000
 
@@ -245,10 +246,14 @@ def _engine_round(session: Any, clock: Timers, load: Load, seed: int) -> dict[st
     from slowthink.engines.session import Point
 
     figures: dict[str, float] = {}
+    kinds = {
+        "thinking": Point(load.cap), "waits": Point(load.cap, 2),
+        "thinking_short": Point(load.short_cap), "waits_short": Point(load.short_cap, 9),
+    }  # fmt: skip
     for format in FORMATS:
         for num in load.rows:
-            for kind, point in (("thinking", Point(load.cap)), ("waits", Point(load.cap, 9))):
-                jobs = make_jobs(num, format, [point], waits=kind == "waits", seed=seed)
+            for kind, point in kinds.items():
+                jobs = make_jobs(num, format, [point], waits=point.waits > 0, seed=seed)
                 clock.clear()
                 started = time.process_time()
                 num_tokens, num_waits = run_jobs(session, jobs)
@@ -260,13 +265,13 @@ def _engine_round(session: Any, clock: Timers, load: Load, seed: int) -> dict[st
                         figures[f"{part}_ms_{num}_{kind}_{format}"] = ms
                 if kind == "waits":
                     figures[f"waits_per_row_{num}_{format}"] = num_waits / num
-                elif num == max(load.rows):
+                elif kind == "thinking" and num == max(load.rows):
                     started = time.process_time()
                     run_plain(session, num, num_tokens // num, seed=seed)
                     ratio = (time.process_time() - started) / seconds
                     figures[f"inflight_over_plain_{format}"] = ratio
         jobs = make_jobs(
-            load.num_jobs, format, [Point(load.request_cap // 2), Point(load.request_cap, 2)],
+            load.num_jobs, format, [Point(load.cap // 2), Point(load.cap, 2)],
             waits=True, seed=100 + seed,
         )  # fmt: skip
         clock.clear()
@@ -407,11 +412,10 @@ def measure(load: Load, num_rounds: int) -> dict[str, Any]:
     figures = measure_engine(load, num_rounds) | measure_steps(load, num_rounds)
     largest = max(load.rows)
     slowest = {
-        f"host_ms_{largest}_thinking": f"step_ms_{largest}_thinking",
-        f"host_ms_{largest}_waits": f"step_ms_{largest}_waits",
-        "host_us_per_request": "request_us",
+        f"host_ms_{largest}_{kind}": f"step_ms_{largest}_{kind}"
+        for kind in ("thinking", "waits", "thinking_short", "waits_short")
     }
-    for name, prefix in slowest.items():
+    for name, prefix in (slowest | {"host_us_per_request": "request_us"}).items():
         by_format = [figures[f"{prefix}_{format}"] for format in FORMATS]
         figures[name] = max(by_format, key=lambda figure: figure["median"])
     ratios = [figures[f"inflight_over_plain_{format}"] for format in FORMATS]

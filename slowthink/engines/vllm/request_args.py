@@ -8,9 +8,10 @@ texts, numbers and flat lists of these:
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -227,6 +228,9 @@ class RequestArgs(BaseModel):
         return {field: getattr(self, name) for name, field in names.items()}
 
 
+_NAMES, _LOG = tuple(RequestArgs.model_fields), PREFIX + "log"
+
+
 def _events(numbers: Sequence[int]) -> tuple[Event, ...]:
     events = []
     for start in range(0, len(numbers), _NUMBERS_PER_EVENT):
@@ -258,11 +262,31 @@ def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
         return None
     if any(not name.isascii() for name in values):
         raise ConfigError("vllm_xargs: a name that is not ASCII; expected a slowthink argument.")
+    log = values.pop(_LOG, None)
+    if not isinstance(log, str | None):
+        _validate({_LOG: log})
     try:
-        args = RequestArgs.model_validate(values)
+        args = _read_shared(tuple((name, _hashable(value)) for name, value in values.items()))
+    except TypeError:  # a value that no argument has, such as an object
+        args = _validate(values)
+    return args if log is None else replace(args, log=log)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_shared(items: tuple[tuple[str, Any], ...]) -> ForcingArgs:
+    """Arguments without their log: the engine reads those of each request several times."""
+    return _validate({name: list(v) if isinstance(v, tuple) else v for name, v in items})
+
+
+def _validate(values: Mapping[str, Any]) -> ForcingArgs:
+    try:
+        return RequestArgs.model_validate(values).to_forcing_args()
     except ValidationError as error:
         raise ConfigError(_first_error_message(error)) from None
-    return args.to_forcing_args()
 
 
 def _first_error_message(error: ValidationError) -> str:
@@ -322,16 +346,18 @@ def write_args(
         values["closed"] = closed
     if log:
         values["log"] = log
-    try:
-        args = RequestArgs(**values)
-    except ValidationError as error:
-        raise ConfigError(_first_error_message(error)) from None
-    return args.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    arguments = {
+        PREFIX + name: list(values[name]) if isinstance(values[name], tuple) else values[name]
+        for name in _NAMES
+        if name in values
+    }
+    read_args(arguments)  # raises for a value that is refused
+    return arguments
 
 
 def with_log(arguments: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The arguments of a request whose declared ends are stored under this name."""
-    return {**arguments, PREFIX + "log": name}
+    return {**arguments, _LOG: name}
 
 
 def _argument_values(record: Any, fields: Mapping[str, str]) -> dict[str, Any]:
