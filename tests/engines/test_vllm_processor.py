@@ -435,7 +435,7 @@ def test_the_cost_of_a_step_is_measured_for_each_kind_of_row(smollm) -> None:
 def test_the_overhead_of_each_part_is_measured(smollm) -> None:
     from benchmarks.overhead import STEP, Load, measure
 
-    load = Load(rows=(1, 2), cap=12, request_cap=16, num_jobs=2, vocabulary=50_000)
+    load = Load(rows=(1, 2), cap=16, short_cap=12, num_jobs=2, vocabulary=50_000)
     figures = measure(load, num_rounds=1)
     keys = ["host_ms_2_thinking", "host_ms_2_waits", "host_us_per_request", "host_ms_2_sampled"]
     keys += [f"{part}_ms_2_waits_{format}" for part in STEP for format in ("s1", "plain")]
