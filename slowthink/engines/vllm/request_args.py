@@ -266,20 +266,23 @@ def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
     if not isinstance(log, str | None):
         _validate({_LOG: log})
     try:
-        args = _read_shared(tuple((name, _hashable(value)) for name, value in values.items()))
+        args = _read_shared(tuple((name, *_hashable(value)) for name, value in values.items()))
     except TypeError:  # a value that no argument has, such as an object
         args = _validate(values)
     return args if log is None else replace(args, log=log)
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _hashable(value: Any) -> tuple[Any, ...]:
+    """The value and its types: True equals 1, but is refused."""
+    if isinstance(value, list | tuple):
+        return tuple(value), tuple(map(type, value))
+    return value, type(value)
 
 
 @functools.lru_cache(maxsize=1024)
-def _read_shared(items: tuple[tuple[str, Any], ...]) -> ForcingArgs:
+def _read_shared(items: tuple[tuple[Any, ...], ...]) -> ForcingArgs:
     """Arguments without their log: the engine reads those of each request several times."""
-    return _validate({name: list(v) if isinstance(v, tuple) else v for name, v in items})
+    return _validate({name: list(v) if isinstance(v, tuple) else v for name, v, _ in items})
 
 
 def _validate(values: Mapping[str, Any]) -> ForcingArgs:
