@@ -14,6 +14,8 @@ import torch
 
 _BLOCK = 512
 """Weights that are summed at a time where an index is searched."""
+_SMALL_VOCABULARY = 2**14
+"""Up to it, bins for 16 bits would take longer than passes over the ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,30 +64,35 @@ def _keep_nucleus(weights_RV: torch.Tensor, logits_RV: torch.Tensor, top_p_R: to
     """Zero all but each row's smallest set of likeliest ids with top-p of the weight; of equal
     logits at its edge, the lowest ids are in it.
 
-    A radix select by weight: by the upper half of its bits, then the lower, the logit is found at
-    which the weight of all higher ones exceeds top-p.
+    A radix select by weight: a group of bits after the other, from the highest, the logit is found
+    at which the weight of all higher ones exceeds top-p.
     """
     keys_RV = _descending_keys(logits_RV)
     target_R = (top_p_R * weights_RV.sum(-1)).clamp_(min=torch.finfo(torch.float64).tiny)
-    target_R1 = target_R.masked_fill_(top_p_R >= 1, float("inf"))[:, None]
-    upper_RV = keys_RV >> 16
-    upper_R1, rest_R1 = locate(_weight_by_bin(weights_RV, upper_RV), target_R1)
-    candidates_RV = weights_RV.masked_fill(upper_RV != upper_R1, 0)
-    weight_RB = _weight_by_bin(candidates_RV, keys_RV & 0xFFFF)
-    lower_R1, rest_R1 = locate(weight_RB, rest_R1)
-    edge_R1 = (upper_R1 << 16) | lower_R1
+    rest_R1 = target_R.masked_fill_(top_p_R >= 1, float("inf"))[:, None]
+    num_bits = 16 if logits_RV.shape[-1] > _SMALL_VOCABULARY else 8
+    candidates_RV, edge_R1 = weights_RV, torch.zeros_like(keys_RV[:, :1])
+    for shift in range(32 - num_bits, -1, -num_bits):
+        bins_RV = (keys_RV >> shift) & ((1 << num_bits) - 1)
+        weight_RB = _weight_by_bin(candidates_RV, bins_RV, num_bins=1 << num_bits)
+        bin_R1, rest_R1 = locate(weight_RB, rest_R1)
+        edge_R1 = edge_R1 | (bin_R1 << shift)
+        if shift:
+            candidates_RV = candidates_RV.masked_fill(bins_RV != bin_R1, 0)
     is_edge_RV = keys_RV == edge_R1
     num_equal_R1 = is_edge_RV.sum(-1, keepdim=True)
-    num_kept_R1 = (rest_R1 / weight_RB.gather(1, lower_R1) * num_equal_R1).ceil_()
+    num_kept_R1 = (rest_R1 / weight_RB.gather(1, bin_R1) * num_equal_R1).ceil_()
     last_R1, _ = locate(is_edge_RV.double(), num_kept_R1 - 0.5)
     ids_V = torch.arange(keys_RV.shape[-1], device=keys_RV.device)
     is_left_out_RV = is_edge_RV.logical_and_((ids_V > last_R1) | (num_kept_R1 < 1))
     weights_RV.masked_fill_(is_left_out_RV.logical_or_(keys_RV > edge_R1), 0)
 
 
-def _weight_by_bin(weights_RV: torch.Tensor, bins_RV: torch.Tensor) -> torch.Tensor:
-    """Total weight (R, B) of the ids in each of 2**16 bins."""
-    return weights_RV.new_zeros(len(weights_RV), 1 << 16).scatter_add_(1, bins_RV, weights_RV)
+def _weight_by_bin(
+    weights_RV: torch.Tensor, bins_RV: torch.Tensor, *, num_bins: int
+) -> torch.Tensor:
+    """Total weight (R, B) of the ids in each bin."""
+    return weights_RV.new_zeros(len(weights_RV), num_bins).scatter_add_(1, bins_RV, weights_RV)
 
 
 def _descending_keys(logits_RV: torch.Tensor) -> torch.Tensor:
