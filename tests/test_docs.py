@@ -12,8 +12,9 @@ import yaml
 
 import slowthink as st
 from slowthink.data.hub import open_file
-from slowthink.engines.replay import ReplaySession, Script
+from slowthink.engines.replay import Script
 from slowthink.pipeline import run as pipeline_run
+from tests.replayed import replay_models
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("docs/api.md", "README.md")
@@ -57,7 +58,8 @@ def replayed(tmp_path, monkeypatch):
     (tmp_path / "quickstart").write_text(yaml.safe_dump(recipe))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pipeline_run, "needs_model", lambda recipe, stage: False)
-    monkeypatch.setattr("slowthink.engines.open_session", lambda *_, **__: ReplaySession(scripts))
+    monkeypatch.setattr("slowthink.stages.evaluate.check_dependencies", lambda: None)  # seconds
+    replay_models(monkeypatch, scripts)
     monkeypatch.setattr(
         "slowthink.data.load.open_published", lambda *_, **__: open_file(path, setting="test")
     )
@@ -89,7 +91,7 @@ def _trace(problem: st.Problem) -> st.Trace:
 
 def test_the_page_about_python_names_every_public_name() -> None:
     text = (ROOT / "docs/api.md").read_text("utf-8")
-    told = {
+    results = {
         "Comparison",
         "Curve",
         "Estimate",
@@ -100,7 +102,7 @@ def test_the_page_about_python_names_every_public_name() -> None:
         "Thought",
         "Trace",
     }
-    assert {name for name in st.__all__ if name not in text} <= told, "classes of results"
+    assert {name for name in st.__all__ if name not in text} <= results
 
 
 @pytest.mark.slow

@@ -40,14 +40,15 @@ def grade(
     limo-compat, s1-compat or math-verify. A text that cannot be graded is a verdict, not an error.
     Raises ConfigError for an unknown mode.
     """
-    from slowthink.grading.files import PairFile, PairRow, grade_rows
+    from slowthink.grading.files import PairRow, pair_from_row
 
     is_response = "\n" in text.strip()
     row = PairRow(
         line_number=1, gold=gold, question=question, choices=tuple(choices),
         pred=None if is_response else text, response=text if is_response else None,
     )  # fmt: skip
-    return grade_rows(PairFile([row], []), shared_grader(mode)).grades[0]
+    pair = pair_from_row(row, mode=mode)
+    return shared_grader(mode).grade_pairs([pair])[0].grade
 
 
 @cache

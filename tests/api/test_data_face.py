@@ -25,6 +25,7 @@ def finished_run(tmp_path_factory):
     (folder / "made.yaml").write_text(yaml.safe_dump(write_inputs(folder)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline_run, "needs_model", lambda recipe, stage: False)
+        patch.setattr("slowthink.stages.evaluate.check_dependencies", lambda: None)  # seconds
         settings = {"evaluate.num_resamples": 100, "evaluate.arms.1.caps": (4, 8)}
         yield st.run(folder / "made.yaml", out=folder / "run", settings=settings, quiet=True)
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 import slowthink as st
-from slowthink.engines.replay import ReplaySession, Script
+from slowthink.engines.replay import Script
+from tests.replayed import replay_models
 
 SCRIPTS = {
     "What is 17 + 25?": Script(thinking=("17 + 25 = 32", ", no: 42"), answer="42"),
@@ -25,7 +26,7 @@ PROBLEMS = [
 @pytest.fixture
 def model(monkeypatch):
     """A model on the replay engine, opened as any other."""
-    monkeypatch.setattr("slowthink.engines.open_session", lambda *_, **__: ReplaySession(SCRIPTS))
+    replay_models(monkeypatch, SCRIPTS)
     with st.load_model("scripts", engine="replay", format="s1") as model:
         yield model
 
@@ -121,7 +122,7 @@ def test_a_sweep_needs_reference_answers(model) -> None:
 
 
 def test_the_built_in_format_is_detected_or_plain(monkeypatch) -> None:
-    monkeypatch.setattr("slowthink.engines.open_session", lambda *_, **__: ReplaySession(SCRIPTS))
+    replay_models(monkeypatch, SCRIPTS)
     with st.load_model("scripts", engine="replay") as model:
         assert model.settings.chat.format == "plain"
         assert model.settings.engine.kind == "replay"
