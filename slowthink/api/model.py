@@ -319,7 +319,7 @@ def as_problem(item: str | Problem, row: int = 0, *, language: str | None = None
 
     Raises ConfigError for text that is not UTF-8.
     """
-    from slowthink.curation.language import detect_language
+    from slowthink.data.language import detect_language
 
     if isinstance(item, Problem):
         return item

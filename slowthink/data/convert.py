@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from slowthink.data.language import question_language, stated_language
 from slowthink.data.preparation import option_texts, shuffle_options
 from slowthink.data.problems import Columns, Origin, make_problem
 from slowthink.data.registry import PublishedDataset
@@ -27,7 +28,6 @@ from slowthink.records import Problem, Split, item_seed, problem_id
 MAX_META_CHARS = 20_000
 """Other columns are kept in `meta` up to this length each, as JSON; longer ones are left out."""
 DOMAIN_COLUMNS = ("domain", "subject", "subfield")
-LANGUAGE_CODES = {"english": "en", "chinese": "zh"}
 _PROBLEM_COLUMNS = {
     "id", "tolerance", "error", "unit", "language", "choices", "meta", *DOMAIN_COLUMNS,
 }  # fmt: skip
@@ -54,7 +54,7 @@ class RowConverter:
         origin = Origin(
             name=self.published.name,
             licence=self.published.licence,
-            language=self._language(values),
+            language=self._language(values, mapped.values["question"]),
         )
         problem = make_problem(mapped, Columns(choices="choices", domain="domain"), origin)
         return replace(
@@ -100,9 +100,11 @@ class RowConverter:
         seed = item_seed(self.seed, "options", self.published.name, question_id)
         return shuffle_options(options, seed=seed)
 
-    def _language(self, values: Mapping[str, Any]) -> str:
-        language = _first_text(values.get("language")) or self.published.language
-        return LANGUAGE_CODES.get(language.lower(), language)
+    def _language(self, values: Mapping[str, Any], question: Any) -> str:
+        """As the row states; a user's own file also by script, a published set as it is listed."""
+        if self.published.hub_id or not isinstance(question, str):
+            return stated_language(values) or self.published.language
+        return question_language(values, question, default=self.published.language)
 
     def _other_columns(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The remaining columns that are text, numbers or lists of them."""

@@ -16,6 +16,7 @@ from slowthink.data.hub import HubDataset, OpenedDataset, open_file, open_folder
 from slowthink.data.problems import (
     Columns,
     SourceProblems,
+    guess_columns,
     keep_chosen,
     keep_first,
     read_problems,
@@ -117,11 +118,13 @@ def read_benchmark(
         )
     published = listed or PublishedDataset(name=config.name, title=config.name, origin="")
     rows = list(opened.rows)
-    columns = _map_columns(config, published, rows, opened.name, setting=setting)
+    columns, guessed = _map_columns(config, published, rows, opened.name, setting=setting)
     converter = RowConverter(published=published, columns=columns, seed=seed)
     problems = read_problems(rows, name=opened.name, convert=converter.convert)
     require_problems(problems, opened.name, setting)
     problems.facts = opened.facts | {"num_rows": problems.num_rows}
+    if guessed:
+        problems.facts["guessed_columns"] = guessed
     if listed is not None:
         problems.facts |= {
             "title": listed.title,
@@ -141,28 +144,32 @@ def _map_columns(
     name: str,
     *,
     setting: str,
-) -> Columns:
+) -> tuple[Columns, dict[str, str]]:
     """The columns that the recipe names, else the registry's if the rows have them, else the usual
-    ones. Raises DataError if a required one is in no row."""
+    ones; and those that were guessed, by role. Raises DataError if a required one is in no row."""
     readable = [row.values for row in rows if isinstance(row, SourceRow)]
     names = dict.fromkeys(key for values in readable for key in values)
     if not names:
-        return Columns()
+        return Columns(), {}
+    metas = (values.get("meta") for values in readable)
+    in_meta = {str(key) for meta in metas if isinstance(meta, dict) for key in meta}
 
     def column(recipe: str | None, hub: str | None, usual: str) -> str:
         return recipe or (hub if hub and hub in names else usual)
 
     hub = published.columns
-    question = column(config.question_field, hub.question, "question")
-    answer = column(config.answer_field, hub.answer, "answer")
-    solution = column(None, hub.solution, "solution")
-    required = {"question_field": question, "choices_field": config.choices_field}
-    if solution not in names and published.correct_option not in names:
-        required["answer_field"] = answer
-    metas = (values.get("meta") for values in readable)
-    in_meta = {str(key) for meta in metas if isinstance(meta, dict) for key in meta}
+    columns, guessed = guess_columns(
+        Columns(
+            question=column(config.question_field, hub.question, "question"),
+            answer=column(config.answer_field, hub.answer, "answer"),
+            solution=column(None, hub.solution, "solution"),
+            choices=config.choices_field,
+        ),
+        [*names, *sorted(in_meta)],
+    )
+    required = {"question_field": columns.question, "choices_field": config.choices_field}
+    if columns.solution not in names and published.correct_option not in names:
+        required["answer_field"] = columns.answer
     required = {key: column for key, column in required.items() if column not in in_meta}
     require_columns(required, names, name, setting)
-    return Columns(
-        question=question, answer=answer, solution=solution, choices=config.choices_field
-    )
+    return columns, guessed

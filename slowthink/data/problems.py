@@ -9,12 +9,15 @@ A row {"id": "q7", "question": "What is 6 + 1?", "answer": "7"} of `test.jsonl` 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from slowthink.data.column_names import choose_column
+from slowthink.data.language import question_language
 from slowthink.data.rows import (
     BadRow,
     SourceRow,
@@ -34,6 +37,8 @@ from slowthink.records import Dropped, Problem, Split, duplicate_key, item_seed,
 ANSWER_FROM_BOX = "answer from the solution's last box"
 ANSWER_AFTER_MARK = "answer after ####"
 NO_ANSWER = "no answer: %s"
+PEEKED_ROWS = 100
+"""Rows that are read before the columns are known."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,27 @@ class Origin:
     """The Hub dataset, or another public name. None: as `name`."""
     revision: str | None = None
     """Of a Hub dataset. None: unknown."""
+
+
+def peek_columns(
+    rows: Iterable[SourceRow | BadRow],
+) -> tuple[list[str], Iterator[SourceRow | BadRow]]:
+    """The columns of the first 100 rows, in order of appearance, and all rows."""
+    rows = iter(rows)
+    first = list(itertools.islice(rows, PEEKED_ROWS))
+    readable = [row.values for row in first if isinstance(row, SourceRow)]
+    return list(dict.fromkeys(key for values in readable for key in values)), itertools.chain(
+        first, rows
+    )
+
+
+def guess_columns(columns: Columns, names: Collection[str]) -> tuple[Columns, dict[str, str]]:
+    """The columns, with usual names of question, answer and solution in place of default names
+    that the rows lack; and what was guessed, by role."""
+    roles = ("question", "answer", "solution")
+    chosen = {role: choose_column(getattr(columns, role), names, role) for role in roles}
+    guessed = {role: str(name) for role, name in chosen.items() if name != getattr(columns, role)}
+    return replace(columns, **guessed), guessed
 
 
 def read_problems(
@@ -140,7 +166,7 @@ def make_problem(
         source=origin.name,
         source_row=_row_id(row),
         licence=origin.licence,
-        language=origin.language,
+        language=question_language(values, question, default=origin.language),
         domain=_convert_cell(values, columns.domain, optional_text),
         meta=lineage_json(origin, changes),
     )

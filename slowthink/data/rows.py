@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from slowthink.errors import DataError
 MAX_LINE_BYTES = 8_000_000
 """A longer line is dropped unread; the longest published chains have some 200,000 bytes."""
 EVIDENCE_CHARS = 200
+STDIN = "-"
+"""Name of the standard input, and where rows are written of the standard output."""
 _STRIPPED_CONTROL = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 
 
@@ -46,41 +49,49 @@ class UnusableValue(ValueError):
     """A value of a row cannot be used; the message is the reason."""
 
 
-def read_rows(path: str | Path, *, setting: str) -> Iterator[SourceRow | BadRow]:
-    """All rows of a file, in order; `setting` is the recipe key of the path, for messages.
+def read_rows(path: str | Path, *, setting: str | None) -> Iterator[SourceRow | BadRow]:
+    """All rows of a file, in order; of `-`, the JSONL lines of stdin.
 
-    Raises DataError if the file is missing, of an unsupported type, unreadable or empty.
+    `setting` is the recipe key of the path, for messages; None: it is a command's argument. Raises
+    DataError if the file is missing, of an unsupported type, unreadable or empty.
     """
     path = Path(path)
+    hint = "" if setting is None else f": --set {setting}=PATH"
+    if str(path) == STDIN:
+        yield from _require_rows(path, _jsonl_rows(sys.stdin.buffer), hint)
+        return
     reader = READERS.get(path.suffix.lower())
     if not path.is_file():
-        raise DataError(
-            f"{path}: no such file; expected {', '.join(READERS)}. Name one: --set {setting}=PATH"
-        )
+        raise DataError(f"{path}: no such file; expected {', '.join(READERS)}. Name one{hint}")
     if reader is None:
         raise DataError(
             f"{path}: a `{path.suffix}` file; expected {', '.join(READERS)}. "
-            f"Convert it, or name another: --set {setting}=PATH"
+            f"Convert it, or name another{hint}"
         )
-    _check_first_bytes(path, setting)
+    _check_first_bytes(path, hint)
+    yield from _require_rows(path, reader(path), hint)
+
+
+def _require_rows(
+    path: Path, rows: Iterator[SourceRow | BadRow], hint: str
+) -> Iterator[SourceRow | BadRow]:
+    """The rows. Raises DataError if there are none."""
     empty = True
-    for row in reader(path):
+    for row in rows:
         empty = False
         yield row
     if empty:
-        raise DataError(
-            f"{path}: no rows; expected at least one. Name another: --set {setting}=PATH"
-        )
+        raise DataError(f"{path}: no rows; expected at least one. Name another{hint}")
 
 
-def _check_first_bytes(path: Path, setting: str) -> None:
+def _check_first_bytes(path: Path, hint: str) -> None:
     with path.open("rb") as file:
         head = file.read(32)
     for signature, kind in SIGNATURES.items():
         if head.startswith(signature):
             raise DataError(
                 f"{path}: is {kind}; expected {path.suffix} in UTF-8. "
-                f"Unpack or convert it, or name another: --set {setting}=PATH"
+                f"Unpack or convert it, or name another{hint}"
             )
 
 
@@ -207,11 +218,15 @@ def _read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | BadRow]]:
 
 def _read_jsonl(path: Path) -> Iterator[SourceRow | BadRow]:
     with path.open("rb") as file:
-        for line, data in _read_lines(file):
-            if isinstance(data, BadRow):
-                yield data
-            elif data.strip():
-                yield _json_row(line, data)
+        yield from _jsonl_rows(file)
+
+
+def _jsonl_rows(file: BinaryIO) -> Iterator[SourceRow | BadRow]:
+    for line, data in _read_lines(file):
+        if isinstance(data, BadRow):
+            yield data
+        elif data.strip():
+            yield _json_row(line, data)
 
 
 def _json_row(line: int, data: bytes) -> SourceRow | BadRow:

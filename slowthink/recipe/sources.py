@@ -34,7 +34,8 @@ class MappedSource(SampledSource):
     """A source whose columns the recipe names."""
 
     question_field: str = "question"
-    """Column of the question."""
+    """Column of the question. If no column has the default name of this or of the next two, a usual
+    one (problem, 题目, final_answer, 答案, rationale, 解析, …) is guessed and reported."""
     answer_field: str | None = "answer"
     """Column of the answer. If it is absent or empty, the last boxed answer of the solution is used
     and marked as derived."""
@@ -47,7 +48,8 @@ class MappedSource(SampledSource):
     licence: str | None = None
     """Licence of every row."""
     language: str = "en"
-    """Language of every row."""
+    """Language of rows that state none in `language` or `meta`; en: unless their script shows
+    another (zh, ja, ko, ru, ar)."""
 
 
 class FileSource(MappedSource):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slowthink.curation.language import detect_language
+from slowthink.data.language import detect_language
 from slowthink.recipe import QualityConfig
 from slowthink.records import Problem, duplicate_key, problem_id
 from slowthink.stages.filter.quality import QUALITY_RULES, first_broken_rules

@@ -8,22 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slowthink.data.column_names import USUAL_NAMES, spellings
 from slowthink.data.finish import Finish, read_finish
 from slowthink.data.rows import UnusableValue, optional_text, parse_number, text_list, text_value
 from slowthink.grading.keys import read_key
 
 Values = Mapping[str, Any]
 
-QUESTION = ("question", "problem", "Question", "Problem", "prompt", "input")
-ANSWER = ("answer", "gold", "expected_answer", "Answer", "target", "gt", "ground_truth")
-RESPONSE = ("response", "generation", "completion", "output", "generated_text", "model_output")
-RESPONSES = ("responses", "generations", "completions", "outputs", "generated_responses")
-CHOICES = ("choices", "options")
-SAMPLE = ("sample", "sample_id", "sample_index")
-SCORE = ("score", "rm_score", "reward")
-CORRECT = ("correct", "is_correct", "symbolic_correct", "judge_correct")
-MODEL = ("model", "model_name")
-ROW_ID = ("problem_id", "id", "doc_id", "idx", "unique_id")
+QUESTION = spellings("question")
+ANSWER = spellings("answer")
+RESPONSE = USUAL_NAMES["response"]
+RESPONSES = USUAL_NAMES["responses"]
+CHOICES = USUAL_NAMES["choices"]
+SAMPLE = USUAL_NAMES["sample"]
+SCORE = USUAL_NAMES["score"]
+CORRECT = USUAL_NAMES["correct"]
+MODEL = USUAL_NAMES["model"]
+ROW_ID = USUAL_NAMES["id"]
 TRUNCATED = ("truncated",)
 FINISH = ("finish_reason", "stop_reason")
 NUM_TOKENS = ("num_tokens", "num_generated_tokens", "completion_tokens", "output_tokens")

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slowthink.curation.language import detect_language
+from slowthink.data.language import detect_language
 from slowthink.data.rows import as_evidence
 from slowthink.grading.answers.choice import parse_choice
 from slowthink.grading.key_sentences import is_refused

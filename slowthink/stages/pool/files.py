@@ -14,7 +14,9 @@ from slowthink.data.problems import (
     Columns,
     Origin,
     SourceProblems,
+    guess_columns,
     make_problem,
+    peek_columns,
     read_problems,
     require_columns,
     require_problems,
@@ -91,31 +93,36 @@ def hub_problems(source: HubSource, *, seed: int, setting: str) -> SourceProblem
 def _mapped_problems(
     source: MappedSource, opened: OpenedDataset, origin: Origin, *, seed: int, setting: str
 ) -> SourceProblems:
-    problems = read_problems(opened.rows, name=opened.name, convert=_make_converter(source, origin))
-    problems.facts = opened.facts
+    names, rows = peek_columns(opened.rows)
+    columns, guessed = guess_columns(_named_columns(source), names)
+    problems = read_problems(rows, name=opened.name, convert=_make_converter(columns, origin))
+    problems.facts = opened.facts | ({"guessed_columns": guessed} if guessed else {})
     location = str(opened.facts.get("path", opened.name))
     required = {
-        "question_field": source.question_field,
-        "choices_field": source.choices_field,
-        "domain_field": source.domain_field,
+        "question_field": columns.question,
+        "choices_field": columns.choices,
+        "domain_field": columns.domain,
     }
-    if source.solution_field not in problems.columns:
-        required["answer_field"] = source.answer_field
+    if columns.solution not in problems.columns:
+        required["answer_field"] = columns.answer
     require_columns(required, problems.columns, location, setting)
     require_problems(problems, location, setting)
     sampled = sample_problems(problems, source.max_problems, seed=seed)
     return hold_out(sampled, source, seed=seed, setting=setting)
 
 
-def _make_converter(source: MappedSource, origin: Origin) -> Callable[[SourceRow], Problem]:
-    """A converter that raises UnusableValue for a row whose id an earlier row has."""
-    columns = Columns(
+def _named_columns(source: MappedSource) -> Columns:
+    return Columns(
         question=source.question_field,
         answer=source.answer_field,
         solution=source.solution_field,
         choices=source.choices_field,
         domain=source.domain_field,
     )
+
+
+def _make_converter(columns: Columns, origin: Origin) -> Callable[[SourceRow], Problem]:
+    """A converter that raises UnusableValue for a row whose id an earlier row has."""
     first_lines: dict[str, int] = {}
     """By id."""
 
