@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from slowthink.data.pair_files import read_pairs
 from slowthink.engines.replay import ReplaySession, Script
-from slowthink.grading.files import grade_rows, read_pairs
+from slowthink.grading.files import grade_rows
 from slowthink.grading.judge_prompt import PROMPT_SEED, build_messages
 from slowthink.recipe import JudgeConfig, Recipe
 from slowthink.records import Grade, Problem, Verdict, duplicate_key, problem_id

@@ -16,6 +16,8 @@ import typer
 from slowthink.cli.chat import chat
 from slowthink.cli.check import check
 from slowthink.cli.compare import compare
+from slowthink.cli.decontaminate import decontaminate
+from slowthink.cli.dedup import dedup
 from slowthink.cli.doctor import doctor
 from slowthink.cli.export import export
 from slowthink.cli.generate import generate
@@ -52,6 +54,8 @@ for command in (
     chat,
     serve,
     grade,
+    decontaminate,
+    dedup,
     export,
     scorer,
     check,

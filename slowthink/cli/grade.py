@@ -4,19 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slowthink.cli import row_files
 from slowthink.cli.options import Json, Quiet, print_result
 from slowthink.errors import ConfigError
 
+if TYPE_CHECKING:
+    from slowthink.grading.files import GradedRows, PairFile
+
 
 def grade(
-    file: Annotated[Path, typer.Argument(help="JSONL rows {gold, pred | response[, equal]}.")],
+    file: row_files.RowsFile,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="File of all rows with verdict, extracted and method; - for stdout."
+        ),
+    ] = None,
     mode: Annotated[
         str, typer.Option("--mode", help="strict, limo-compat, s1-compat or math-verify.")
     ] = "strict",
+    gold_field: Annotated[
+        str | None,
+        typer.Option(
+            "--gold-field", help="Column of the reference answer. Default: gold, answer …"
+        ),
+    ] = None,
+    pred_field: Annotated[
+        str | None, typer.Option("--pred-field", help="Column of the answer to grade.")
+    ] = None,
+    response_field: Annotated[
+        str | None,
+        typer.Option("--response-field", help="Column of the text with the answer in it."),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Worker processes.")] = 2,
     compare: Annotated[
         bool, typer.Option("--compare", help="Grade the rows in every mode, in one table.")
@@ -33,61 +56,87 @@ def grade(
         Path | None,
         typer.Option("--ledger", help="Cache of the judge's replies. Default: FILE.judge.sqlite."),
     ] = None,
+    skip_bad: row_files.SkipBad = False,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Grade a file of answers. Prints the verdicts and their agreement with known labels.
 
-    Example: slowthink grade answers.jsonl --json
+    Rows have `gold` (or `answer`) and `pred`, or `response`, a text with the answer in it; with
+    `equal`, a known label, the agreement is measured.
+
+    Example: slowthink grade answers.csv --out graded.csv
     """
-    from slowthink.grading.files import grade_file
+    from slowthink.data.pair_files import open_pairs
+    from slowthink.data.user_files import write_rows
+    from slowthink.grading.files import summarize_grades
     from slowthink.grading.reference.table import compare_graders, format_table
 
-    if compare and (judge or mode != "strict"):
+    if compare and (judge or mode != "strict" or out):
         raise ConfigError("grade: --compare grades in every mode; leave --mode and --judge out.")
+    row_files.check_outputs(file, out)
+    columns = {"gold": gold_field, "pred": pred_field, "response": response_field}
+    source = open_pairs(file, columns=columns)
+    table = source.table
+    row_files.report_guesses(table.name, table.guessed)
+    row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=skip_bad)
     if compare:
-        data = compare_graders(file, num_workers=workers)
+        data = compare_graders(source.pairs, num_workers=workers)
         print_result(format_table(data), data, as_json=json_)
-        return
-    if judge:
-        ledger = ledger or file.with_name(file.name + ".judge.sqlite")
-        data = _grade_with_judge(file, judge, mode, ledger=ledger, num_workers=workers, quiet=quiet)
     else:
-        data = grade_file(file, mode=mode, num_workers=workers)
-    print_result(_text(data), data, as_json=json_)
+        if judge and ledger is None:
+            ledger = Path(f"{table.name if str(file) == '-' else file}.judge.sqlite")
+        graded, judge_report = _grade(
+            source.pairs, mode, judge=judge, ledger=ledger, num_workers=workers, quiet=quiet
+        )
+        data = summarize_grades(source.pairs, graded, mode=mode) | judge_report
+        data |= {"guessed_columns": table.guessed} if table.guessed else {}
+        if out is not None:
+            write_rows(out, source.graded_rows(graded.grades))
+        row_files.print_summary(_text(data, out), data, as_json=json_, out=out)
+    row_files.fail_on_bad_rows(table.bad_rows, skip_bad=skip_bad)
 
 
-def _grade_with_judge(
-    file: Path, model: str, mode: str, *, ledger: Path, num_workers: int, quiet: bool
-) -> dict[str, Any]:
-    """Grade by the rules, then let the judge grade the rows that these leave undecided."""
+def _grade(
+    pairs: PairFile,
+    mode: str,
+    *,
+    judge: str | None,
+    ledger: Path | None,
+    num_workers: int,
+    quiet: bool,
+) -> tuple[GradedRows, dict[str, Any]]:
+    """Grade by the rules; then let the judge, if there is one, grade rows that these leave
+    undecided. Returns the grades and the judge's report."""
     from slowthink.grading import Grader
-    from slowthink.grading.files import grade_rows, read_pairs, summarize_grades
+    from slowthink.grading.files import grade_rows
+
+    with Grader(mode, num_workers=num_workers) as grader:
+        graded = grade_rows(pairs, grader)
+    if judge is None or ledger is None:
+        return graded, {}
     from slowthink.pipeline.progress import ProgressReporter
     from slowthink.recipe import JudgeConfig, Recipe
     from slowthink.sampling.judge import judge_rows, open_judge
     from slowthink.sampling.ledger import Ledger
 
-    rows = read_pairs(file)
-    with Grader(mode, num_workers=num_workers) as grader:
-        graded = grade_rows(rows, grader)
-    config, recipe = JudgeConfig(model=model), Recipe(name="grade", model=model)
+    config, recipe = JudgeConfig(model=judge), Recipe(name="grade", model=judge)
     with (
         ProgressReporter(quiet=quiet) as reporter,
         Ledger(ledger) as cache,
         open_judge(
             config, recipe, ledger=cache, notify=reporter.notify, progress=reporter.progress
-        ) as judge,
+        ) as opened,
     ):
-        graded, judge_report = judge_rows(judge, rows, graded)
-    summary = summarize_grades(rows, graded, mode=mode)
-    return summary | {"judge": judge_report | {"ledger": str(ledger)}}
+        graded, report = judge_rows(opened, pairs, graded)
+    return graded, {"judge": report | {"ledger": str(ledger)}}
 
 
-def _text(data: Mapping[str, Any]) -> str:
+def _text(data: Mapping[str, Any], out: Path | None) -> str:
     verdicts = ", ".join(f"{count} {name}" for name, count in data["verdicts"].items())
     agreement = "" if data.get("agreement") is None else f"; agreement {data['agreement']:.1%}"
     text = f"{data['n']} rows: {verdicts}{agreement}"
+    text += f"\nverdicts          {out}" if out else ""
     if "judge" not in data:
         return text
     judge = data["judge"]

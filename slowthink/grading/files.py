@@ -1,20 +1,17 @@
-"""Grading a file of pairs: verdicts, agreement with the rows' labels, speed (`slowthink grade`).
+"""Grading pairs of answers: verdicts, agreement with the pairs' labels, speed.
 
-Example row: {"gold": "1/2", "pred": "0.5", "equal": true}. Instead of "pred" it may have
-"response", a text that contains an answer. For a judge, "solution" may take the place of "gold".
+One pair: PairRow(line_number=7, gold="1/2", pred="0.5", equal=True); `data/pair_files.py` reads them
+from files.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from slowthink.errors import DataError
 from slowthink.grading.answers import choice
 from slowthink.grading.answers.compare import AnswerContext
 from slowthink.grading.extract import extract, extract_from_prose, extract_stated
@@ -26,7 +23,6 @@ from slowthink.records import Grade, Verdict
 
 ROWS_PER_BATCH = 2_000
 """Rows per call of the grader."""
-_TEXT_FIELDS = ("gold", "pred", "response", "question", "solution")
 _OPTION_LETTER = re.compile(r"[\s({$]*[A-J][\s)}$.]*")
 
 
@@ -61,70 +57,6 @@ class GradedRows:
     grades: list[Grade]
     seconds: float
     worst_seconds: float
-
-
-def grade_file(path: str | Path, *, mode: str = "strict", num_workers: int = 1) -> dict[str, Any]:
-    """Return the result of `slowthink grade`: n, verdicts, agreement, disagreements, speed.
-
-    `agreement` is over rows that have `equal`, are not `contested` and whose verdict counts; None
-    if there are none. `num_bad_rows` counts unusable rows, `bad_rows` has the first ten errors.
-    Raises DataError if no row can be used.
-    """
-    file = read_pairs(path)
-    with Grader(mode, num_workers=num_workers) as grader:
-        return summarize_grades(file, grade_rows(file, grader), mode=mode)
-
-
-def read_pairs(path: str | Path) -> PairFile:
-    """Return the rows of a file. Raises DataError if none can be used."""
-    path = Path(path)
-    file = PairFile([], [])
-    try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line_number, text in enumerate(lines, start=1):
-                row = _parse_row(path, line_number, text) if text.strip() else None
-                if isinstance(row, PairRow):
-                    file.rows.append(row)
-                elif row is not None:
-                    file.errors.append(row)
-    except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; expected a JSONL file. Check the path."
-        ) from error
-    if not file.rows:
-        reason = next(iter(file.errors), f"{path}: no rows; expected one JSON object per line")
-        raise DataError(f"{reason}. Nothing was graded; fix the file.")
-    return file
-
-
-def _parse_row(path: Path, line_number: int, text: str) -> PairRow | str:
-    """Return the row, or the error message for an unusable line."""
-    expected = 'expected {"gold": "…", "pred": "…"} or "response" instead of "pred"'
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return f"{path}:{line_number}: not JSON ({error}); {expected}. Fix or remove the line"
-    required = ({"gold", "solution"}, {"pred", "response"})
-    if not isinstance(row, dict) or not all(names & row.keys() for names in required):
-        observed = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        return f"{path}:{line_number}: has {observed:.80}; {expected}. Add the field"
-    for name in _TEXT_FIELDS:
-        if not isinstance(row.get(name), str | int | float | None):
-            type_name = type(row[name]).__name__
-            return f"{path}:{line_number}: `{name}` is a {type_name}; {expected}. Make it text"
-    texts = {name: None if row.get(name) is None else str(row[name]) for name in _TEXT_FIELDS}
-    equal = row.get("equal")
-    return PairRow(
-        line_number=line_number,
-        gold=texts["gold"] or "",
-        pred=texts["pred"],
-        response=texts["response"],
-        question=texts["question"] or "",
-        equal=bool(equal) if equal is not None else None,
-        choices=tuple(map(str, row.get("choices") or ())),
-        is_contested=row.get("contested") is True,
-        solution=texts["solution"],
-    )
 
 
 def grade_rows(file: PairFile, grader: Grader) -> GradedRows:

@@ -29,4 +29,4 @@ def open_shared(grader: Grader) -> Iterator[OpenGrader]:
 @pytest.fixture
 def shared_workers(monkeypatch: pytest.MonkeyPatch, open_shared: OpenGrader) -> None:
     """`grade_file` grades by the shared grader."""
-    monkeypatch.setattr("slowthink.grading.files.Grader", open_shared)
+    monkeypatch.setattr("slowthink.data.pair_files.Grader", open_shared)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from slowthink.data.pair_files import grade_file, read_pairs
 from slowthink.grading import MODES
-from slowthink.grading.files import grade_file
 from slowthink.grading.reference.table import compare_graders, format_table
 from slowthink.grading.reference.traps import TRAPS
 
@@ -39,7 +39,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, open_shared: Any) -> dict
     path = write_rows(tmp_path_factory.mktemp("compared") / "pairs.jsonl", ROWS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slowthink.grading.reference.table.Grader", open_shared)
-        return compare_graders(path)
+        return compare_graders(read_pairs(path))
 
 
 @pytest.mark.usefixtures("shared_workers")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from slowthink.data.pair_files import grade_file
 from slowthink.errors import ConfigError, DataError
 from slowthink.grading import GradeItem, Grader, check_dependencies
-from slowthink.grading.files import grade_file
 from slowthink.grading.grader import PairItem
 from slowthink.grading.workers import WorkerPool, WorkerResult
 from slowthink.records import Grade, Problem, Verdict
@@ -253,11 +253,11 @@ def test_bad_rows_are_reported_with_their_place(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_usable_row_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"pairs\.jsonl:1: not JSON"):
+    with pytest.raises(DataError, match=r"pairs\.jsonl:1: not valid JSON"):
         grade_file(_write(tmp_path / "pairs.jsonl", ["nonsense"]))
     with pytest.raises(DataError, match="no rows"):
         grade_file(_write(tmp_path / "empty.jsonl", []))
-    with pytest.raises(DataError, match="Check the path"):
+    with pytest.raises(DataError, match="no such file"):
         grade_file(tmp_path / "missing.jsonl")
 
 

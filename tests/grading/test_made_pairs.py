@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from slowthink.data.pair_files import read_pairs
 from slowthink.grading import Grader
 from slowthink.grading.answers.compare import compare
-from slowthink.grading.files import PairRow, grade_rows, pair_from_row, read_pairs, summarize_grades
+from slowthink.grading.files import PairRow, grade_rows, pair_from_row, summarize_grades
 
 PAIRS = Path(__file__).with_name("made_pairs.jsonl")
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from slowthink.analysis import statistics as stats
+from slowthink.data.pair_files import grade_file
 from slowthink.grading import GradeItem, Grader
-from slowthink.grading.files import grade_file
 from slowthink.grading.grader import PairItem
 from slowthink.records import Problem, Verdict
 

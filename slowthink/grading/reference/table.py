@@ -5,11 +5,10 @@ Example line: `strict  303  97.4% (94.9% to 98.7%)  3  5  1  110  0 of 21`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from slowthink.analysis.statistics import wilson
-from slowthink.grading.files import grade_rows, read_pairs, summarize_grades
+from slowthink.grading.files import PairFile, grade_rows, summarize_grades
 from slowthink.grading.grader import MODES, Grader
 from slowthink.grading.reference.traps import TRAPS, failed_traps
 
@@ -19,13 +18,12 @@ _COLUMN_TITLES = (
 )  # fmt: skip
 
 
-def compare_graders(path: str | Path, *, num_workers: int = 1) -> dict[str, Any]:
-    """Return the result of `grade_file` by our rules, and in `graders` the result of each grader.
+def compare_graders(file: PairFile, *, num_workers: int = 1) -> dict[str, Any]:
+    """Return `summarize_grades` by our rules, and in `graders` the result of each grader.
 
     All have the same time limit; an answer for which math-verify takes longer is undecided. `traps`
-    names the pairs of `TRAPS` that a grader calls equal. Raises DataError if no row can be used.
+    names the pairs of `TRAPS` that a grader calls equal.
     """
-    file = read_pairs(path)
     summaries, graders = [], []
     for mode in MODES:
         with Grader(mode, num_workers=num_workers) as grader:

@@ -1,0 +1,186 @@
+"""`slowthink decontaminate`: drop the rows of a file whose question is in a benchmark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slowthink.cli import row_files
+from slowthink.cli.options import Json
+from slowthink.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from slowthink.curation.overlap.contamination import Leak
+    from slowthink.curation.overlap.evaluation_sets import EvaluationSet
+    from slowthink.recipe import BenchmarkConfig, ContaminationConfig
+
+
+def decontaminate(
+    file: row_files.RowsFile,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[BENCHMARK]...", help="More benchmarks.")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against",
+            help="Benchmarks: names (math500, aime24, …), files, or both.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File of the clean rows, unchanged; - for JSONL on stdout."),
+    ] = None,
+    dropped: Annotated[
+        Path | None,
+        typer.Option("--dropped", help="File of the dropped rows, with the problem each one has."),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="strict, or s1 (any 8 equal words in a row).")
+    ] = "strict",
+    templates: Annotated[
+        bool, typer.Option("--templates", help="Also drop problems equal but for their numbers.")
+    ] = False,
+    question_field: row_files.QuestionField = None,
+    skip_bad: row_files.SkipBad = False,
+    json_: Json = False,
+) -> None:
+    """Find questions that are in a benchmark, so that a model is not trained on its test.
+
+    Copies are dropped, also inside longer texts and with other typesetting, English and Chinese.
+    Problems that differ in their numbers only are reported and kept.
+
+    Example: slowthink decontaminate pool.jsonl --against math500 aime24 --out clean.jsonl
+    """
+    from slowthink.curation.overlap.certificate import must_drop
+    from slowthink.curation.overlap.leaks import find_leaks
+    from slowthink.data.user_files import read_user_file
+
+    if more and not file.exists() and str(file) != "-":  # --against A B FILE
+        file, more = Path(more[-1]), [str(file), *more[:-1]]
+    config = _settings([*(against or ()), *(more or ())], preset=preset, templates=templates)
+    row_files.check_outputs(file, out, dropped)
+    table = read_user_file(file)
+    column = table.require_column("question", question_field)
+    row_files.report_guesses(table.name, table.guessed)
+    sets = _load_sets(config)
+    usable = table.texts(column)
+    items = [item for evaluation_set in sets for item in evaluation_set.items]
+    leaks = find_leaks([text for _, text in usable], items, config)
+    added, reported = {}, []
+    for (row, _), row_leaks in zip(usable, leaks, strict=True):
+        reported += [
+            {"row": table.row_id(row), "line": row.line, **_leak_columns(leak),
+             "dropped": must_drop(leak, config)}
+            for leak in row_leaks
+        ]  # fmt: skip
+        worst = next((leak for leak in row_leaks if must_drop(leak, config)), None)
+        if worst is not None:
+            added[row.line] = _leak_columns(worst)
+    row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=skip_bad)
+    row_files.write_split(table, added, out=out, dropped=dropped)
+    data = {
+        "num_rows": len(table.rows),
+        "num_kept": len(usable) - len(added),
+        "num_dropped": len(added),
+        "against": [_set_summary(s, reported) for s in sets],
+        "guessed_columns": table.guessed,
+        "leaks": reported,
+        "bad_rows": row_files.bad_rows_json(table.bad_rows),
+    }
+    row_files.print_summary(_text(data, out), data, as_json=json_, out=out)
+    row_files.fail_on_bad_rows(table.bad_rows, skip_bad=skip_bad)
+
+
+def _settings(names: Sequence[str], *, preset: str, templates: bool) -> ContaminationConfig:
+    """The filter stage's settings for these benchmarks. Raises ConfigError for unknown ones."""
+    from slowthink.recipe import ContaminationConfig
+
+    names = [name for text in names for name in text.split(",") if name]
+    if not names:
+        raise ConfigError(
+            "decontaminate: no benchmark; expected names or files of test problems. Name them: "
+            "slowthink decontaminate FILE --against math500 aime24"
+        )
+    if preset not in ("strict", "s1"):
+        raise ConfigError(f"--preset {preset}: expected strict or s1. Name one of them.")
+    return ContaminationConfig(
+        preset="s1" if preset == "s1" else "strict",
+        templates="drop" if templates else "keep",
+        benchmarks=tuple(map(_benchmark, dict.fromkeys(names))),
+    )
+
+
+def _benchmark(name: str) -> BenchmarkConfig:
+    """A benchmark by its name or its file."""
+    from slowthink.data.registry import find_benchmark, published_datasets
+    from slowthink.data.rows import READERS
+    from slowthink.recipe import BenchmarkConfig
+
+    path = Path(name)
+    if path.suffix.lower() in READERS:
+        return BenchmarkConfig(name=path.stem, path=name)
+    if find_benchmark(name) is None:
+        known = published_datasets("benchmark")
+        raise ConfigError(
+            f"--against {name}: no such benchmark{did_you_mean(name, known)}; expected one of "
+            f"{', '.join(known)}, or a file of test problems. Name one; the file to check comes "
+            "first: slowthink decontaminate FILE --against NAME"
+        )
+    return BenchmarkConfig(name=name)
+
+
+def _load_sets(config: ContaminationConfig) -> list[EvaluationSet]:
+    from slowthink.curation.overlap.evaluation_sets import load_sets
+
+    try:
+        return load_sets(config, [], seed=0, setting="--against")
+    except DataError as error:  # its hints are settings of a recipe
+        message = re.sub(r"--set --against\S+", "--against FILE", str(error))
+        raise DataError(re.sub(r"--against\.benchmarks\.\d+", "--against", message)) from None
+
+
+def _leak_columns(leak: Leak) -> dict[str, Any]:
+    return {
+        "leak_of": f"{leak.item.benchmark}:{leak.item.id}",
+        "leak_kind": leak.kind,
+        "leak_score": leak.score,
+        "leak_text": leak.span,
+    }
+
+
+def _set_summary(
+    evaluation_set: EvaluationSet, reported: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    name = evaluation_set.name
+    rows = [row for row in reported if row["leak_of"].startswith(f"{name}:")]
+    return {
+        "name": name,
+        "num_problems": len(evaluation_set.items),
+        "num_dropped": len({row["line"] for row in rows if row["dropped"]}),
+        "num_reported": len({row["line"] for row in rows if not row["dropped"]}),
+        "source": dict(evaluation_set.source),
+    }
+
+
+def _text(data: dict[str, Any], out: Path | None) -> str:
+    shown = [leak for leak in data["leaks"] if leak["dropped"]][: row_files.MAX_PRINTED_ROWS]
+    lines = [
+        f"{data['num_rows']} rows: {data['num_kept']} clean, {data['num_dropped']} in a benchmark",
+        *(
+            f"  {s['name']} ({s['num_problems']} problems): {s['num_dropped']} to drop, "
+            f"{s['num_reported']} with other numbers"
+            for s in data["against"]
+        ),
+        *(f"  {leak['row']} is {leak['leak_of']}: {leak['leak_text']:.70}" for leak in shown),
+    ]
+    if data["num_dropped"] > len(shown):
+        lines.append("  more, see --json or --dropped FILE")
+    written = (
+        f"clean rows        {out}" if out else "nothing written; --out FILE writes the clean rows"
+    )
+    return "\n".join([*lines, written])
