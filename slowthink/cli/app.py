@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -22,6 +23,9 @@ from slowthink.cli.doctor import doctor
 from slowthink.cli.export import export
 from slowthink.cli.generate import generate
 from slowthink.cli.grade import grade
+from slowthink.cli.init import init
+from slowthink.cli.passk import passk
+from slowthink.cli.recipes import recipes
 from slowthink.cli.run import stage_command
 from slowthink.cli.scorer import scorer
 from slowthink.cli.serve import serve
@@ -34,7 +38,7 @@ app = typer.Typer(
     help="Build reasoning data, train a slow-thinking language model on it, and measure it under "
     "thinking budgets.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
@@ -54,14 +58,37 @@ for command in (
     chat,
     serve,
     grade,
+    passk,
     decontaminate,
     dedup,
     export,
     scorer,
     check,
+    init,
+    recipes,
     doctor,
 ):
     app.command()(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from slowthink.environment import __version__
+
+        typer.echo(f"slowthink {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options that come before a command."""
 
 
 def main(arguments: list[str] | None = None) -> None:

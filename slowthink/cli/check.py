@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slowthink.cli import row_files
 from slowthink.cli.options import Json, Set, print_result
 from slowthink.cli.run import open_recipe
 from slowthink.errors import ConfigError, DataError
@@ -40,20 +41,41 @@ def check(
         str, typer.Argument(help="A recipe, a file of problems, or a folder of JSONL files.")
     ],
     set_: Set = None,
+    question_field: row_files.QuestionField = None,
+    answer_field: row_files.AnswerField = None,
+    choices_field: Annotated[
+        str | None, typer.Option("--choices-field", help="Column of the answer options.")
+    ] = None,
+    skip_bad: row_files.SkipBad = False,
     json_: Json = False,
 ) -> None:
     """Check that the grader accepts every reference answer.
 
-    Example: slowthink check quickstart
+    Exits 1 if it refuses one, or if rows of a file cannot be read (unless --skip-bad).
+
+    Example: slowthink check exam.csv --question-field prompt
     """
+    fields = {
+        "question_field": question_field, "answer_field": answer_field,
+        "choices_field": choices_field,
+    }  # fmt: skip
+    fields = {name: column for name, column in fields.items() if column is not None}
     if not _is_problem_file(source):
+        if fields:
+            raise ConfigError(
+                f"check {source}: is a recipe, and --question-field and the like name columns of a "
+                "file. Set them in the recipe: --set pool.sources.0.question_field=COLUMN"
+            )
         data = check_recipe(open_recipe(source, overrides=set_)[0])
     elif set_:
         raise ConfigError(f"check {source}: --set changes a recipe, not files. Leave it out.")
     else:
-        data = check_files(Path(source))
+        data = check_files(Path(source), fields)
+    for counts in data["sets"]:
+        row_files.report_guesses(counts["name"], counts["guessed_columns"])
     print_result(result_text(data), data, as_json=json_)
-    if not data["ok"]:
+    is_file = _is_problem_file(source)
+    if not data["ok"] or (is_file and data["unreadable"] and not skip_bad):
         raise typer.Exit(1)
 
 
@@ -65,8 +87,9 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
     return _check_datasets([*_pool_datasets(recipe), *_benchmark_datasets(recipe)])
 
 
-def check_files(path: Path) -> dict[str, Any]:
-    """Check a file of problems, or each JSONL file of a folder.
+def check_files(path: Path, fields: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Check a file of problems, or each JSONL file of a folder; `fields` names columns, as the
+    settings of a benchmark (`question_field`, …).
 
     Raises DataError if the folder has no JSONL file, or a file cannot be read.
     """
@@ -76,7 +99,7 @@ def check_files(path: Path) -> dict[str, Any]:
             f"{path}: contains no .jsonl file; expected files of problems. "
             "Name another folder, a file, or a recipe: slowthink check RECIPE"
         )
-    return _check_datasets([_dataset_in_file(file) for file in paths])
+    return _check_datasets([_dataset_in_file(file, fields or {}) for file in paths])
 
 
 def result_text(data: Mapping[str, Any]) -> str:
@@ -118,6 +141,8 @@ class CheckedDataset:
     """Its `path` or `hub_id`; empty if it has neither."""
     items: Sequence[LocatedProblem]
     unreadable: Sequence[Dropped] = ()
+    guessed_columns: Mapping[str, str] = field(default_factory=dict)
+    """By role."""
 
 
 def _is_problem_file(source: str) -> bool:
@@ -130,15 +155,15 @@ def _is_problem_file(source: str) -> bool:
     return path.suffix.lower() in READERS
 
 
-def _dataset_in_file(path: Path) -> CheckedDataset:
+def _dataset_in_file(path: Path, fields: Mapping[str, str]) -> CheckedDataset:
     from slowthink.data.load import read_benchmark
     from slowthink.recipe import BenchmarkConfig
 
-    config = BenchmarkConfig(name=path.stem, path=str(path))
+    config = BenchmarkConfig.model_validate({"name": path.stem, "path": str(path), **fields})
     try:
         _, problems = read_benchmark(config, seed=0, setting="evaluate.benchmarks.0")
     except DataError as error:  # its hints are settings of a recipe
-        message = re.sub("Name the right one: --set .*", "Rename the column.", str(error))
+        message = re.sub(r"--set \S+\.(\w+)_field=", r"--\1-field ", str(error))
         raise DataError(re.sub(r"--set \S+", "slowthink check PATH", message)) from None
     return _make_dataset(path.stem, problems)
 
@@ -157,7 +182,11 @@ def _make_dataset(name: str, problems: SourceProblems) -> CheckedDataset:
     facts = problems.facts.items()
     location = {key: str(value) for key, value in facts if key in ("path", "hub_id")}
     return CheckedDataset(
-        name=name, location=location, items=problems.items, unreadable=problems.dropped
+        name=name,
+        location=location,
+        items=problems.items,
+        unreadable=problems.dropped,
+        guessed_columns=problems.facts.get("guessed_columns", {}),
     )
 
 
@@ -256,6 +285,7 @@ def _counts(dataset: CheckedDataset, *, num_refused: int) -> dict[str, Any]:
         "accepted": num_answers - num_refused,
         "num_without_key": len(dataset.items) - num_answers,
         "num_unreadable": len(dataset.unreadable),
+        "guessed_columns": dict(dataset.guessed_columns),
     }
 
 

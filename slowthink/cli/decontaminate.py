@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from slowthink.cli import row_files
 from slowthink.cli.options import Json
-from slowthink.errors import ConfigError, DataError, did_you_mean
+from slowthink.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from slowthink.curation.overlap.contamination import Leak
     from slowthink.curation.overlap.evaluation_sets import EvaluationSet
-    from slowthink.recipe import BenchmarkConfig, ContaminationConfig
+
+Preset = Literal["strict", "s1"]
 
 
 def decontaminate(
@@ -59,15 +60,17 @@ def decontaminate(
     from slowthink.curation.overlap.certificate import must_drop
     from slowthink.curation.overlap.leaks import find_leaks
     from slowthink.data.user_files import read_user_file
+    from slowthink.recipe import ContaminationConfig
 
     if more and not file.exists() and str(file) != "-":  # --against A B FILE
         file, more = Path(more[-1]), [str(file), *more[:-1]]
-    config = _settings([*(against or ()), *(more or ())], preset=preset, templates=templates)
+    chosen: Preset = _preset(preset)
+    config = ContaminationConfig(preset=chosen, templates="drop" if templates else "keep")
     row_files.check_outputs(file, out, dropped)
     table = read_user_file(file)
     column = table.require_column("question", question_field)
     row_files.report_guesses(table.name, table.guessed)
-    sets = _load_sets(config)
+    sets = _load_sets([*(against or ()), *(more or ())], chosen)
     usable = table.texts(column)
     items = [item for evaluation_set in sets for item in evaluation_set.items]
     leaks = find_leaks([text for _, text in usable], items, config)
@@ -96,9 +99,15 @@ def decontaminate(
     row_files.fail_on_bad_rows(table.bad_rows, skip_bad=skip_bad)
 
 
-def _settings(names: Sequence[str], *, preset: str, templates: bool) -> ContaminationConfig:
-    """The filter stage's settings for these benchmarks. Raises ConfigError for unknown ones."""
-    from slowthink.recipe import ContaminationConfig
+def _preset(name: str) -> Preset:
+    if name not in get_args(Preset):
+        raise ConfigError(f"--preset {name}: expected strict or s1. Name one of them.")
+    return "s1" if name == "s1" else "strict"
+
+
+def _load_sets(names: Sequence[str], preset: Preset) -> list[EvaluationSet]:
+    """The benchmarks of these names and files. Raises ConfigError for unknown ones."""
+    from slowthink.api.problems import load_test_sets
 
     names = [name for text in names for name in text.split(",") if name]
     if not names:
@@ -106,42 +115,11 @@ def _settings(names: Sequence[str], *, preset: str, templates: bool) -> Contamin
             "decontaminate: no benchmark; expected names or files of test problems. Name them: "
             "slowthink decontaminate FILE --against math500 aime24"
         )
-    if preset not in ("strict", "s1"):
-        raise ConfigError(f"--preset {preset}: expected strict or s1. Name one of them.")
-    return ContaminationConfig(
-        preset="s1" if preset == "s1" else "strict",
-        templates="drop" if templates else "keep",
-        benchmarks=tuple(map(_benchmark, dict.fromkeys(names))),
-    )
-
-
-def _benchmark(name: str) -> BenchmarkConfig:
-    """A benchmark by its name or its file."""
-    from slowthink.data.registry import find_benchmark, published_datasets
-    from slowthink.data.rows import READERS
-    from slowthink.recipe import BenchmarkConfig
-
-    path = Path(name)
-    if path.suffix.lower() in READERS:
-        return BenchmarkConfig(name=path.stem, path=name)
-    if find_benchmark(name) is None:
-        known = published_datasets("benchmark")
-        raise ConfigError(
-            f"--against {name}: no such benchmark{did_you_mean(name, known)}; expected one of "
-            f"{', '.join(known)}, or a file of test problems. Name one; the file to check comes "
-            "first: slowthink decontaminate FILE --against NAME"
-        )
-    return BenchmarkConfig(name=name)
-
-
-def _load_sets(config: ContaminationConfig) -> list[EvaluationSet]:
-    from slowthink.curation.overlap.evaluation_sets import load_sets
-
     try:
-        return load_sets(config, [], seed=0, setting="--against")
-    except DataError as error:  # its hints are settings of a recipe
-        message = re.sub(r"--set --against\S+", "--against FILE", str(error))
-        raise DataError(re.sub(r"--against\.benchmarks\.\d+", "--against", message)) from None
+        return load_test_sets(list(dict.fromkeys(names)), preset=preset)
+    except (ConfigError, DataError) as error:  # its hints are settings of a recipe
+        message = re.sub(r"--set problems\S*", "--against FILE", str(error))
+        raise type(error)(re.sub(r"^problems(?=[:.])", "--against", message)) from None
 
 
 def _leak_columns(leak: Leak) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from slowthink.cli.options import Json
 if TYPE_CHECKING:
     from slowthink.data.rows import SourceRow
     from slowthink.data.user_files import UserFile
+    from slowthink.records import Problem
 
 Usable = list[tuple["SourceRow", str]]
 
@@ -31,10 +32,6 @@ def dedup(
     exact: Annotated[
         bool, typer.Option("--exact", help="Only questions that are equal but for their form.")
     ] = False,
-    min_overlap: Annotated[
-        float,
-        typer.Option("--min-overlap", min=0.1, max=1, help="Near: minimum share of equal n-grams."),
-    ] = 0.8,
     question_field: row_files.QuestionField = None,
     skip_bad: row_files.SkipBad = False,
     json_: Json = False,
@@ -46,7 +43,7 @@ def dedup(
 
     Example: slowthink dedup pool.jsonl --out unique.jsonl --dropped repeated.jsonl
     """
-    from slowthink.curation.overlap.duplicates import find_duplicates
+    from slowthink.api.problems import find_duplicates
     from slowthink.data.user_files import read_user_file
 
     row_files.check_outputs(file, out, dropped)
@@ -54,16 +51,15 @@ def dedup(
     column = table.require_column("question", question_field)
     row_files.report_guesses(table.name, table.guessed)
     usable = table.texts(column)
-    questions = [(text, _choices(table, row)) for row, text in usable]
-    duplicates = find_duplicates(questions, near=not exact, min_overlap=min_overlap)
+    clusters = find_duplicates([_problem(row, text) for row, text in usable], near=not exact)
     added = {
-        usable[duplicate.row][0].line: {
-            "duplicate_of": table.row_id(usable[duplicate.kept][0]),
-            "duplicate_of_line": usable[duplicate.kept][0].line,
-            "duplicate_kind": duplicate.kind,
-            "duplicate_score": duplicate.score,
+        usable[member.row][0].line: {
+            "duplicate_of": table.row_id(usable[cluster.kept][0]),
+            "duplicate_of_line": usable[cluster.kept][0].line,
+            "duplicate_score": member.score,
         }
-        for duplicate in duplicates
+        for cluster in clusters
+        for member in cluster.members
     }
     row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=skip_bad)
     row_files.write_split(table, added, out=out, dropped=dropped)
@@ -72,14 +68,18 @@ def dedup(
     row_files.fail_on_bad_rows(table.bad_rows, skip_bad=skip_bad)
 
 
-def _choices(table: UserFile, row: SourceRow) -> tuple[str, ...]:
+def _problem(row: SourceRow, question: str) -> Problem:
+    """The question with the options that its row has, if they can be read."""
+    from dataclasses import replace
+
+    from slowthink.api.model import as_problem
     from slowthink.data.rows import UnusableValue
     from slowthink.data.stored.columns import read_choices
 
-    try:
-        return read_choices(row.values)
-    except UnusableValue:
-        return ()
+    problem = as_problem(question, row.line)
+    with suppress(UnusableValue):
+        problem = replace(problem, choices=read_choices(row.values))
+    return problem
 
 
 def _summary(table: UserFile, usable: Usable, added: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _summary(table: UserFile, usable: Usable, added: dict[int, dict[str, Any]]) 
     return {
         "num_rows": len(table.rows),
         "num_kept": len(usable) - len(added),
-        "num_dropped": dict(Counter(columns["duplicate_kind"] for columns in added.values())),
+        "num_dropped": len(added),
         "guessed_columns": table.guessed,
         "duplicates": [{"row": rows[line], "line": line, **added[line]} for line in sorted(added)],
         "bad_rows": row_files.bad_rows_json(table.bad_rows),
@@ -95,12 +95,11 @@ def _summary(table: UserFile, usable: Usable, added: dict[int, dict[str, Any]]) 
 
 
 def _text(data: dict[str, Any], out: Path | None) -> str:
-    kinds = ", ".join(f"{num} {kind}" for kind, num in data["num_dropped"].items()) or "none"
     lines = [
-        f"{data['num_rows']} rows: {data['num_kept']} to keep; duplicates: {kinds}",
+        f"{data['num_rows']} rows: {data['num_kept']} to keep, {data['num_dropped']} duplicates",
         *(
             f"  line {row['line']} ({row['row']}) repeats line {row['duplicate_of_line']} "
-            f"({row['duplicate_of']}): {row['duplicate_kind']}, {row['duplicate_score']:.2f}"
+            f"({row['duplicate_of']}), score {row['duplicate_score']:.2f}"
             for row in data["duplicates"][: row_files.MAX_PRINTED_ROWS]
         ),
     ]

@@ -10,8 +10,19 @@ import typer
 
 from slowthink.serialise import printable
 
+
+def _complete_recipe(incomplete: str) -> list[str]:
+    from slowthink.recipe.loading import recipe_names
+
+    return [name for name in recipe_names() if name.startswith(incomplete)]
+
+
 RecipeArgument = Annotated[
-    str, typer.Argument(help="A YAML file, the name of a shipped recipe, or a run folder.")
+    str,
+    typer.Argument(
+        help="A YAML file, the name of a shipped recipe, or a run folder.",
+        autocompletion=_complete_recipe,
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder. Default: runs/NAME.")]
 Set = Annotated[

@@ -66,7 +66,11 @@ def open_pairs(
 
     Raises ConfigError if a named column is in no row, and DataError if no row can be used.
     """
-    table = read_user_file(path)
+    return pairs_in(read_user_file(path), columns=columns)
+
+
+def pairs_in(table: UserFile, *, columns: Mapping[str, str | None] | None = None) -> GradableFile:
+    """The rows of a user's file as pairs; as `open_pairs`."""
     names = _choose_columns(table, columns or {})
     pairs = PairFile([], [])
     lines = []
@@ -78,7 +82,7 @@ def open_pairs(
             table.mark_bad(row, str(error))
     bad_rows = sorted(table.bad_rows, key=lambda row: row.line)
     pairs.errors.extend(
-        f"{path}:{row.line}: {row.reason}; {_EXPECTED}. Fix the row" for row in bad_rows
+        f"{table.path}:{row.line}: {row.reason}; {_EXPECTED}. Fix the row" for row in bad_rows
     )
     if not pairs.rows:
         raise DataError(f"{pairs.errors[0]}. Nothing was graded.")

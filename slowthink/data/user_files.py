@@ -34,7 +34,9 @@ WRITTEN_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 class UserFile:
     """The rows of a file, its columns, and what was guessed about them."""
 
+    path: str
     name: str
+    """For messages: the file's name."""
     rows: list[SourceRow]
     bad_rows: list[BadRow]
     columns: list[str]
@@ -69,8 +71,8 @@ class UserFile:
         return name
 
     def row_id(self, row: SourceRow) -> str:
-        """The row's own `id`, else FILE:LINE."""
-        value = row.values.get("id")
+        """The row's own id, else FILE:LINE."""
+        value = row.values.get(guess_column(self.columns, "id") or "id")
         has_id = isinstance(value, str | int) and not isinstance(value, bool) and value != ""
         return str(value) if has_id else f"{self.name}:{row.line}"
 
@@ -107,7 +109,7 @@ def read_user_file(path: str | Path) -> UserFile:
             "of the file can be read. Fix the file."
         )
     columns = dict.fromkeys(key for row in rows for key in row.values)
-    return UserFile(name=name, rows=rows, bad_rows=bad_rows, columns=list(columns))
+    return UserFile(path=str(path), name=name, rows=rows, bad_rows=bad_rows, columns=list(columns))
 
 
 def _text(value: Any, column: str) -> str:

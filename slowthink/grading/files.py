@@ -1,7 +1,7 @@
 """Grading pairs of answers: verdicts, agreement with the pairs' labels, speed.
 
-One pair: PairRow(line_number=7, gold="1/2", pred="0.5", equal=True); `data/pair_files.py` reads them
-from files.
+One pair: PairRow(line_number=7, gold="1/2", pred="0.5", equal=True); `data/pair_files.py`
+reads them from files.
 """
 
 from __future__ import annotations

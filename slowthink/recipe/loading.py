@@ -6,6 +6,7 @@ load_recipe("quickstart", overrides=["train.epochs=1", "pool.sources.0.num_probl
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -55,6 +56,13 @@ def load_recipe(source: str, *, overrides: Overrides = ()) -> Recipe:
 
     Raises ConfigError naming every unknown key, wrong type and impossible pair at once.
     """
+    where, data = _read_settings(source)
+    return parse_recipe(data, where=where, overrides=overrides)
+
+
+def _read_settings(source: str, extending: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
+    """Where settings are from, and all of them: those of the recipe that `extends` names, changed
+    by the recipe's own. A mapping changes single settings, a list replaces the whole list."""
     where, text = _read_source(source)
     try:
         data = load_yaml(text)
@@ -67,7 +75,36 @@ def load_recipe(source: str, *, overrides: Overrides = ()) -> Recipe:
             f"{where}: saw {text[:40]!r}; expected a mapping of settings, e.g. `name: mine`. "
             "Fix the file."
         )
-    return parse_recipe(data, where=where, overrides=overrides)
+    base = data.pop("extends", None)
+    if base is None:
+        return where, data
+    if not isinstance(base, str) or where in extending:
+        seen = " extends ".join((*extending, where)) if isinstance(base, str) else repr(base)
+        raise ConfigError(
+            f"{where}: extends: saw {seen:.200}; expected the name or the file of one other "
+            "recipe, and no circle. Name another: extends: quickstart"
+        )
+    beside = Path(where).parent / base
+    base = str(beside) if is_file(beside) and is_file(Path(where)) else base
+    return where, _merge(_read_settings(base, (*extending, where))[1], data)
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The base's settings with the changes made, section by section."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _merge(old, value) if both else value
+    return merged
+
+
+def recipe_summary(name: str) -> str:
+    """What a shipped recipe does: the first sentence of the comment at its top."""
+    comment = re.match(r"(?:# \S.*\n)+", _read_source(name)[1])
+    text = " ".join(line[2:] for line in comment[0].splitlines()) if comment else ""
+    sentence = re.split(r"(?<=[.])\s| Run first:", text)[0].rstrip(".")
+    return textwrap.shorten(sentence, width=110, placeholder=" …")
 
 
 def parse_recipe(

@@ -6,7 +6,7 @@ samples_gsm8k.jsonl:812, step read: `resps` holds no generated text (log-likelih
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -102,16 +102,22 @@ def read_stored(path: str | Path, *, setting: str) -> StoredSamples:
 
     Raises DataError if the file cannot be read or no row can be used.
     """
-    reader = SampleReader(Path(path).name)
-    for row in read_rows(path, setting=setting):
-        reader.add(row)
-    if not reader.samples:
-        reasons = "; ".join(dict.fromkeys(drop.reason for drop in reader.dropped[:100]))
+    stored = stored_from_rows(read_rows(path, setting=setting), name=Path(path).name)
+    if not stored.samples:
+        reasons = "; ".join(dict.fromkeys(drop.reason for drop in stored.dropped[:100]))
         raise DataError(
-            f"{path}: none of {len(reader.dropped)} rows can be used ({reasons:.300}); expected "
+            f"{path}: none of {len(stored.dropped)} rows can be used ({reasons:.300}); expected "
             "lm-eval's samples, or rows with `question` and `response`. "
             f"Fix the file, or name another: --set {setting}=PATH"
         )
+    return stored
+
+
+def stored_from_rows(rows: Iterable[SourceRow | BadRow], *, name: str) -> StoredSamples:
+    """The samples of rows that are already read; `name` is their file's, for locations."""
+    reader = SampleReader(name)
+    for row in rows:
+        reader.add(row)
     return StoredSamples(
         samples=tuple(cut_thinking(reader.samples)),
         dropped=tuple(reader.dropped),
