@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_used_is_explained_without_settings_of_a_recipe(tm
     with pytest.raises(DataError, match=r"no such file; .* Name one: slowthink check PATH$"):
         check_files(tmp_path / "missing.jsonl")
     with pytest.raises(DataError, match=r"no column `question`; .* Name the right one: --question-field COLUMN$"):
-        check_files(write(tmp_path / "set.jsonl", {"prompt": "2 + 2?", "answer": "4"}))
+        check_files(write(tmp_path / "set.jsonl", {"text": "2 + 2?", "answer": "4"}))
 
 
 def test_an_unreadable_row_is_listed(tmp_path: Path) -> None:

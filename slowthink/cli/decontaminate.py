@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from slowthink.curation.overlap.evaluation_sets import EvaluationSet
 
 Preset = Literal["strict", "s1"]
+_RENAME = "Name it `question`, or convert the file"
 
 
 def decontaminate(
@@ -118,7 +119,8 @@ def _load_sets(names: Sequence[str], preset: Preset) -> list[EvaluationSet]:
     try:
         return load_test_sets(list(dict.fromkeys(names)), preset=preset)
     except (ConfigError, DataError) as error:  # its hints are settings of a recipe
-        message = re.sub(r"--set problems\S*", "--against FILE", str(error))
+        message = re.sub(r"Name the right one: --set \S+_field=COLUMN", _RENAME, str(error))
+        message = re.sub(r"--set problems\S*", "--against FILE", message)
         raise type(error)(re.sub(r"^problems(?=[:.])", "--against", message)) from None
 
 

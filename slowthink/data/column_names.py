@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "question": (
-        "question", "problem", "prompt", "instruction", "input", "query", "question_text",
-        "problem_statement", "problem_text", "题目", "问题", "题干", "试题", "题目内容",
+        "question", "problem", "题目", "问题", "题干", "试题", "题目内容", "question_text",
+        "problem_statement", "problem_text", "prompt", "instruction", "input", "query",
     ),
     "answer": (
         "answer", "gold", "final_answer", "expected_answer", "reference_answer", "correct_answer",

@@ -152,7 +152,10 @@ def _add_stored(samples: GradedSamples, grader: Grader, *, last_number: bool) ->
 
 
 def _add_pairs(samples: GradedSamples, grader: Grader) -> None:
-    source = pairs_in(samples.table)
+    try:
+        source = pairs_in(samples.table)
+    except DataError:  # each row is marked as bad
+        return
     grades = grade_rows(source.pairs, grader).grades
     for row, pair, grade in zip(source.lines, source.pairs.rows, grades, strict=True):
         key = pair.question or _own_id(row.values) or pair.gold

@@ -44,7 +44,7 @@ def test_codes_and_names_are_those_of_the_classification() -> None:
         pytest.skip("no shared data")
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     titles = {row["code"]: row["title"].replace("$", "").split(" (")[0] for row in rows}
-    assert MSC.names() == titles
+    assert {domain.code: domain.name for domain in MSC.classes} == titles
 
 
 def test_own_classes_are_read_from_yaml_and_jsonl(tmp_path: Path) -> None:
@@ -108,6 +108,24 @@ def test_a_text_s_class_does_not_depend_on_its_neighbours() -> None:
 ])  # fmt: skip
 def test_forms_of_words(text: str, code: str | None) -> None:
     assert lexical.label_texts(MSC, [text])[0].code == code
+
+
+def test_a_class_that_swallows_a_pool_is_divided_into_its_parts() -> None:
+    school = [
+        "Tom buys 3 pens for 2 dollars each. How much money does he spend?",
+        "A train goes 60 miles per hour for 3 hours. How far does it go?",
+        "Ann has twice as many marbles as Bob, who has 30 percent of 40 marbles. How many has Ann?",
+    ]
+    texts = [*school, "Find all primes p such that p + 2 is prime."]
+    labels = lexical.label_texts(MSC, texts)
+    assert [label.code for label in labels] == ["97", "97", "97", "11"]
+    divided, codes = lexical.divide_large_classes(MSC, texts, labels)
+    assert codes == ["97"]
+    assert [label.code for label in divided] == ["97M30", "97F70", "97F80", "11"]
+    assert MSC.names()["97M30"] == "Mathematics education: money"
+    few = [texts[0], *[texts[3]] * 3]
+    kept = lexical.label_texts(MSC, few)
+    assert lexical.divide_large_classes(MSC, few, kept) == (kept, [])
 
 
 def test_rare_words_weigh_more_than_common_ones(tmp_path: Path) -> None:

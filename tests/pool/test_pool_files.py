@@ -249,3 +249,43 @@ def test_progress_of_a_long_file_grows_to_its_end(name: str, tmp_path: Path, mon
     assert numbers == sorted(numbers)
     assert numbers[-1] == 95
     assert len(numbers) == 11
+
+
+# --- columns and languages that are guessed -------------------------------------------------------
+
+
+def test_usual_names_of_columns_are_guessed_and_recorded(tmp_path: Path) -> None:
+    row = {"编号": 1, "题目": "求 3 的两倍。", "答案": "6", "解析": "3×2=6"}
+    source = read(write(tmp_path, row))
+    (item,) = source.items
+    assert (item.problem.question, item.problem.answer) == ("求 3 的两倍。", "6")
+    assert item.problem.solution == "3×2=6"
+    assert source.facts["guessed_columns"] == {
+        "question": "题目", "answer": "答案", "solution": "解析",
+    }  # fmt: skip
+
+
+def test_columns_that_are_named_or_have_the_default_name_are_not_guessed(tmp_path: Path) -> None:
+    path = write(tmp_path, {"question": "a?", "problem": "b?", "answer": "1", "gold": "2"})
+    source = read(path)
+    assert (source.items[0].problem.question, source.items[0].problem.answer) == ("a?", "1")
+    assert "guessed_columns" not in source.facts
+    with pytest.raises(DataError, match="no column `text`"):
+        read(path, question_field="text")
+
+
+@pytest.mark.parametrize(("row", "setting", "language"), [
+    ({"question": "求 $x$ 的值。"}, "en", "zh"),
+    ({"question": "What is 1 + 1?"}, "en", "en"),
+    ({"question": "$x^2 = 4$"}, "zh", "zh"),
+    ({"question": "Докажите, что число простое."}, "en", "ru"),
+    ({"question": "Let 甲 and 乙 be two people who walk towards each other."}, "en", "en"),
+    ({"question": "¿Cuál es el resultado?", "language": "es"}, "en", "es"),
+    ({"question": "What is 1 + 1?", "meta": {"language": "Chinese"}}, "en", "zh"),
+    ({"question": "What is 1 + 1?", "meta": '{"language": "zh"}'}, "en", "zh"),
+])  # fmt: skip
+def test_the_language_is_what_the_row_states_or_its_script_shows(
+    tmp_path: Path, row: dict[str, Any], setting: str, language: str
+) -> None:
+    source = read(write(tmp_path, row | {"answer": "2"}), language=setting)
+    assert source.items[0].problem.language == language

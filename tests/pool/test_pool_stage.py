@@ -46,6 +46,19 @@ def test_training_problem_equal_to_a_heldout_one_is_dropped(tmp_path: Path) -> N
     assert dropped.evidence == "held.jsonl:1 is kept: A b?"
 
 
+def test_guessed_columns_and_languages_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "exam.jsonl"
+    path.write_text(json.dumps({"题目": "求 3 的两倍。", "答案": "6"}) + "\n")
+    recipe, notices = recipe_of({"kind": "file", "path": str(path)}), list[str]()
+    pool.run(make_context(recipe, tmp_path / "run", "pool", notify=notices.append))
+    assert any(
+        "pool.sources.0: question is read from column `题目`, answer is read from column `答案`" in text
+        and "--set pool.sources.0.question_field=COLUMN" in text
+        for text in notices
+    )
+    assert any("of 1 questions 1 in `zh`" in text for text in notices)
+
+
 def test_first_of_equal_questions_is_kept(tmp_path: Path) -> None:
     first, second = file(tmp_path, "one", "a?", "b?"), file(tmp_path, "two", "B?", "c?")
     result = run(tmp_path / "run", first, second)

@@ -59,6 +59,13 @@ def test_no_right_chain_is_an_error_with_the_reasons(tmp_path: Path) -> None:
         run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
 
 
+def test_problems_without_solutions_get_the_hint_that_helps(tmp_path: Path) -> None:
+    path = tmp_path / "exam.jsonl"
+    path.write_text(json.dumps({"question": "1 + 2?", "answer": "3"}) + "\n")
+    with pytest.raises(DataError, match=r"1 x the problem has no solution.*solution_field=COLUMN"):
+        run(tmp_path, pool={"sources": [{"kind": "file", "path": str(path)}]}, trace={})
+
+
 def test_plan_counts_chains() -> None:
     recipe = parse_recipe({"name": "test", "pool": {"sources": [SANDBOX]}, "trace": {}})
     assert trace.plan(recipe)["num_chains"] == 18

@@ -5,7 +5,8 @@
 A class's score is BM25 (Robertson and Zaragoza 2009, eq. 3.15, k1 = 1.2, b = 0) with the roles
 swapped: a class's words are a document's terms, weighted by inverse class frequency, and the text
 is the query. Phrases weigh more than words, and hints a third of that. A text without any word of a
-class gets no label.
+class gets no label. Of texts that nearly all are of one class, as school problems are, the class
+says nothing: `divide_large_classes` labels them by its parts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ PHRASE_WEIGHT = 0.5
 """Added for each word of a phrase after the first, and for every two Chinese characters after the
 first two."""
 MIN_PREFIX_LENGTH = 3
+MAX_SHARE = 0.5
+"""Share of all labelled texts above which a class is divided into its parts."""
 _PLURAL_ENDINGS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"))
 
 ClassWeights = tuple[tuple[int, float], ...]
@@ -43,6 +46,30 @@ def label_texts(taxonomy: Taxonomy, texts: Sequence[str]) -> list[Label]:
         code = None if best is None else taxonomy.classes[best].code
         labels.append(Label(code, "" if code else "no word of any class"))
     return labels
+
+
+def divide_large_classes(
+    taxonomy: Taxonomy, texts: Sequence[str], labels: Sequence[Label]
+) -> tuple[list[Label], list[str]]:
+    """The labels, those of a class that swallows the texts by its parts; and such classes' codes.
+
+    A class with over MAX_SHARE of the labelled texts says nothing about most of them. If the
+    taxonomy has parts of it, its texts are labelled again by these; a text without a word of any
+    part keeps its label.
+    """
+    labels = list(labels)
+    counts = Counter(label.code for label in labels if label.code is not None)
+    divided = [
+        domain
+        for domain in taxonomy.classes
+        if domain.parts and counts[domain.code] > MAX_SHARE * counts.total()
+    ]
+    for domain in divided:
+        rows = [row for row, label in enumerate(labels) if label.code == domain.code]
+        parts = Taxonomy(f"{taxonomy.name}: {domain.code}", domain.parts)
+        for row, label in zip(rows, label_texts(parts, [texts[row] for row in rows]), strict=True):
+            labels[row] = label if label.code else labels[row]
+    return labels, [domain.code for domain in divided]
 
 
 @functools.lru_cache(maxsize=1 << 18)

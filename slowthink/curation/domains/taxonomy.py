@@ -3,7 +3,8 @@
     DomainClass(code="11", name="Number theory", zh="数论", about="Integers - primes, …", …)
 
 A file of classes is YAML (a list) or JSONL (one object per line) with `code`, `name`, and
-optionally `zh`, `about`, `about_zh`, `words`, `hints`, `words_zh`, `hints_zh`. Codes and names of
+optionally `zh`, `about`, `about_zh`, `words`, `hints`, `words_zh`, `hints_zh` and `parts`, classes
+inside it. Codes and names of
 the MSC are those of MSC 2020 (msc2020.org); descriptions and words are our own.
 """
 
@@ -42,6 +43,8 @@ class DomainClass(BaseModel):
     """Words that indicate the class less strongly."""
     words_zh: tuple[str, ...] = ()
     hints_zh: tuple[str, ...] = ()
+    parts: tuple[DomainClass, ...] = ()
+    """Parts of the class, which take its place where it holds over half of a pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,9 @@ class Taxonomy:
     classes: tuple[DomainClass, ...]
 
     def names(self) -> dict[str, str]:
-        """The names of the classes by their codes."""
-        return {domain.code: domain.name for domain in self.classes}
+        """The names of the classes and of their parts by their codes."""
+        domains = (each for domain in self.classes for each in (domain, *domain.parts))
+        return {domain.code: domain.name for domain in domains}
 
 
 @dataclass(frozen=True, slots=True)

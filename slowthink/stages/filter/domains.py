@@ -89,8 +89,17 @@ def _texts_with_options(problems: Sequence[Problem]) -> list[str]:
 
 
 def _by_words(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:
+    texts = _texts_with_options(problems)
     label = functools.partial(lexical.label_texts, taxonomy)
-    return map_rows(label, _texts_with_options(problems), runner=context.recipe.runner), {}
+    labels = map_rows(label, texts, runner=context.recipe.runner)
+    labels, divided = lexical.divide_large_classes(taxonomy, texts, labels)
+    if not divided:
+        return labels, {}
+    names = [taxonomy.names()[code] for code in divided]
+    context.notify(
+        f"filter: over half of the problems are {names[0]}; they are labelled by its parts"
+    )
+    return labels, {"divided": names}
 
 
 def _by_embedding(problems: Sequence[Problem], taxonomy: Taxonomy, context: StageContext) -> Labels:

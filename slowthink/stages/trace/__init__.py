@@ -22,7 +22,7 @@ from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
 from slowthink.stages.trace import checks
 from slowthink.stages.trace.contamination import drop_contaminated
-from slowthink.stages.trace.sources import SOURCES, SourceChains
+from slowthink.stages.trace.sources import NO_SOLUTION, SOURCES, SourceChains
 
 STAGE_VERSION = 3
 
@@ -152,7 +152,14 @@ def _trace_facts(traces: Sequence[Trace], before: Sequence[Problem]) -> dict[str
 def _empty_result_message(dropped: Sequence[Dropped]) -> str:
     reasons = count_values(drop.reason for drop in dropped)
     most_common = "; ".join(f"{num} x {reason}" for reason, num in list(reasons.items())[:4])
-    return (
-        f"trace: no correct chain is left ({most_common}); expected at least one. Name another "
-        "source, or keep chains without a reference answer: --set trace.ungraded=keep"
+    remedy = (
+        "Name another source, or keep chains without a reference answer: --set trace.ungraded=keep"
     )
+    if list(reasons) == [NO_SOLUTION]:
+        remedy = (
+            "The source `solution` takes solutions for chains, and these problems have none. "
+            "Name their column: --set pool.sources.0.solution_field=COLUMN. Or import chains that "
+            "a model wrote: --set 'trace.sources=[{kind: file, path: chains.jsonl}]'. Or only "
+            "measure a model on the problems: slowthink init evaluate --data FILE"
+        )
+    return f"trace: no correct chain is left ({most_common}); expected at least one. {remedy}"

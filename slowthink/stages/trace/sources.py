@@ -21,6 +21,8 @@ from slowthink.stages.trace.formats import CHAIN_FORMATS, detect_format, state_a
 CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
 """GSM8K's annotations for a calculator, e.g. <<48/2=24>>."""
 FINAL_ANSWER_LINE = re.compile(r"\n####[^\n]*\s*\Z")
+NO_SOLUTION = "the problem has no solution"
+"""Why a problem gives no chain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ def _chain_from_solution(problem: Problem, teacher: str) -> UngradedChain:
     solution = problem.solution or ""
     thinking = FINAL_ANSWER_LINE.sub("", CALCULATOR_ANNOTATION.sub("", solution)).strip()
     if not thinking:
-        raise UnusableValue("the problem has no solution")
+        raise UnusableValue(NO_SOLUTION)
     answer = extract_stated(solution) or problem.answer
     if answer is None:
         raise UnusableValue("the problem has no answer")
