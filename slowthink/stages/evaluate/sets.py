@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from slowthink.data.column_names import guesses_text
 from slowthink.data.load import ProblemSet, load_benchmark
 from slowthink.data.stored.grading import stored_problems
 from slowthink.data.stored.read import read_stored
@@ -27,6 +28,8 @@ def problem_sets(context: StageContext) -> list[ProblemSet]:
     for index, benchmark in enumerate(config.benchmarks):
         problem_set = load_benchmark(benchmark, seed=seed, setting=f"evaluate.benchmarks.{index}")
         context.notify(f"evaluate: {problem_set.name}, {len(problem_set.problems)} problems")
+        if guessed := problem_set.source.get("guessed_columns"):
+            context.notify(f"evaluate: {problem_set.name}: {guesses_text(guessed)}")
         sets.append(problem_set)
     sets = sets or _stored_sets(config)
     if not sets:
