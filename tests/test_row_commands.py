@@ -88,6 +88,17 @@ def test_dedup_keeps_the_first_row_with_the_users_columns(capsys) -> None:
     assert "2 to keep, 1 duplicates" in captured.out
 
 
+def test_dedup_keeps_questions_whose_answers_differ(capsys) -> None:
+    forms = [("frac", "28"), ("dfrac", "29"), ("tfrac", "28")]
+    rows = [
+        {"problem": f"{LONG} Halve it: $\\{form}{{1}}{{2}}$.", "final_answer": answer}
+        for form, answer in forms
+    ]
+    assert call("dedup", write("pool.jsonl", rows), "--out", "u.jsonl") == 0
+    assert read("u.jsonl") == rows[:2]
+    assert "answer is read from column `final_answer`" in capsys.readouterr().err
+
+
 def test_rows_go_through_a_pipe(monkeypatch, capsys) -> None:
     path = write("pool.jsonl", [{"question": LONG}, {"question": LONG}])
     with Path(path).open() as file:

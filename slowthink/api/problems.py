@@ -219,6 +219,7 @@ def _problems_of_rows(
     from slowthink.data.problems import (
         Columns,
         Origin,
+        guess_columns,
         make_problem,
         read_problems,
         require_problems,
@@ -230,6 +231,8 @@ def _problems_of_rows(
         choices=fields["choices_field"] or "choices",
     )  # fmt: skip
     numbered = [SourceRow(line, dict(row)) for line, row in enumerate(rows, start=1)]
+    names = dict.fromkeys(name for row in numbered for name in row.values)
+    columns, _ = guess_columns(columns, list(names))
     read = read_problems(
         numbered, name="rows", convert=lambda row: make_problem(row, columns, Origin(name="rows"))
     )

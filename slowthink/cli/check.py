@@ -55,11 +55,9 @@ def check(
 
     Example: slowthink check exam.csv --question-field prompt
     """
-    fields = {
-        "question_field": question_field, "answer_field": answer_field,
-        "choices_field": choices_field,
-    }  # fmt: skip
-    fields = {name: column for name, column in fields.items() if column is not None}
+    given = (question_field, answer_field, choices_field)
+    names = ("question_field", "answer_field", "choices_field")
+    fields = {name: column for name, column in zip(names, given, strict=True) if column}
     if not _is_problem_file(source):
         if fields:
             raise ConfigError(

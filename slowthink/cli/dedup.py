@@ -33,13 +33,15 @@ def dedup(
         bool, typer.Option("--exact", help="Only questions that are equal but for their form.")
     ] = False,
     question_field: row_files.QuestionField = None,
+    answer_field: row_files.AnswerField = None,
     skip_bad: row_files.SkipBad = False,
     json_: Json = False,
 ) -> None:
     """Find questions that occur twice. Of equal ones the first row is kept.
 
     Case, LaTeX spelling, white space and the order of options do not matter; numbers and operators
-    do. Near duplicates have the same numbers and nearly the same words.
+    do. Near duplicates have the same numbers and nearly the same words. Questions whose answers
+    are known to differ are kept, unless their texts are equal.
 
     Example: slowthink dedup pool.jsonl --out unique.jsonl --dropped repeated.jsonl
     """
@@ -49,9 +51,12 @@ def dedup(
     row_files.check_outputs(file, out, dropped)
     table = read_user_file(file)
     column = table.require_column("question", question_field)
+    answer = table.column("answer", answer_field)
     row_files.report_guesses(table.name, table.guessed)
     usable = table.texts(column)
-    clusters = find_duplicates([_problem(row, text) for row, text in usable], near=not exact)
+    clusters = find_duplicates(
+        [_problem(row, text, answer) for row, text in usable], near=not exact
+    )
     added = {
         usable[member.row][0].line: {
             "duplicate_of": table.row_id(usable[cluster.kept][0]),
@@ -68,17 +73,20 @@ def dedup(
     row_files.fail_on_bad_rows(table.bad_rows, skip_bad=skip_bad)
 
 
-def _problem(row: SourceRow, question: str) -> Problem:
-    """The question with the options that its row has, if they can be read."""
+def _problem(row: SourceRow, question: str, answer: str | None) -> Problem:
+    """The question with the answer and the options that its row has, if they can be read."""
     from dataclasses import replace
 
     from slowthink.api.model import as_problem
-    from slowthink.data.rows import UnusableValue
+    from slowthink.data.rows import UnusableValue, optional_text
     from slowthink.data.stored.columns import read_choices
 
     problem = as_problem(question, row.line)
     with suppress(UnusableValue):
         problem = replace(problem, choices=read_choices(row.values))
+    with suppress(UnusableValue):
+        text = optional_text(row.values.get(answer), answer) if answer else None
+        problem = replace(problem, answer=text)
     return problem
 
 

@@ -133,8 +133,8 @@ def _add_stored(samples: GradedSamples, grader: Grader, *, last_number: bool) ->
     lines = {row.line: row for row in table.rows}
     stored = stored_from_rows(table.rows, name=table.name)
     for drop in stored.dropped:
-        row = lines[int(drop.id.rpartition(":")[2])]
-        table.bad_rows.append(BadRow(row.line, drop.reason, drop.evidence))
+        line = int(drop.id.rpartition(":")[2])
+        table.bad_rows.append(BadRow(line, drop.reason, drop.evidence))
     if not stored.samples:
         return
     graded, _ = grade_stored(
