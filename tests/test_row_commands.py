@@ -31,6 +31,7 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def shared_grader(grader, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands grade by the shared grader, whose workers have started."""
     monkeypatch.setattr("slowthink.api.answers.shared_grader", lambda mode="strict": grader)
+    monkeypatch.setattr("slowthink.grading.check_dependencies", lambda: None)
     monkeypatch.setattr("slowthink.grading.Grader", lambda *args, **options: nullcontext(grader))
 
 
@@ -41,7 +42,7 @@ def call(*arguments: str) -> int:
 
 
 def write(name: str, rows: list[Any]) -> str:
-    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     Path(name).write_text("\n".join(lines) + "\n", "utf-8")
     return name
 
@@ -130,6 +131,19 @@ def test_decontaminate_drops_copies_and_reports_other_numbers(capsys) -> None:
     assert (dropped["id"], dropped["leak_of"], dropped["leak_kind"]) == ("a", "exam:t1", "copy")
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
+def test_any_text_is_written_in_any_format_or_refused(suffix, capsys) -> None:
+    pool = write("pool.jsonl", [{"question": LONG, "note": "half \ud800 and\u2028more\n"}])
+    code = call("dedup", pool, "--out", f"out.{suffix}")
+    assert code == (suffix == "parquet")
+    if suffix == "parquet":
+        assert "Write JSONL: --out FILE.jsonl" in capsys.readouterr().err
+        assert not list(Path().glob("*out.parquet*"))
+    if suffix == "jsonl":
+        text = Path("out.jsonl").read_bytes().split(b"\n")
+        assert json.loads(text[0]) == json.loads(Path(pool).read_bytes().split(b"\n")[0])
+
+
 @pytest.mark.parametrize("command", [("dedup",), ("decontaminate", "--against", "exam.jsonl")])
 def test_bad_rows_lose_nothing_and_exit_1_unless_skipped(command, capsys) -> None:
     write("exam.jsonl", [{"question": "What is 1 + 1?", "answer": "2"}])
@@ -154,6 +168,7 @@ def test_bad_rows_lose_nothing_and_exit_1_unless_skipped(command, capsys) -> Non
     (("decontaminate", "a.jsonl", "--against", "math50"), 2, "did you mean `math500`"),
     (("decontaminate", "a.jsonl", "--against", "b.jsonl"), 1, "Name it `question`"),
     (("compare", "a.jsonl", "."), 2, "two run folders or two files"),
+    (("compare", "no.jsonl", "a.jsonl"), 1, "no.jsonl: no such file"),
     (("passk", "b.jsonl"), 1, "expected samples"),
     (("init", "large", "--data", "a.jsonl"), 2, "small, own-data, evaluate"),
     (("init", "own-data", "--data", "a.jsonl"), 2, "slowthink init evaluate --data a.jsonl"),

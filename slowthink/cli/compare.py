@@ -48,7 +48,7 @@ def compare(
 
     Example: slowthink compare base.jsonl tuned.jsonl
     """
-    are_files = [path.is_file() or str(path) == "-" for path in (a, b)]
+    are_files = [_names_samples(path) for path in (a, b)]
     if any(are_files) != all(are_files):
         raise ConfigError(
             f"compare: {a} and {b} are a file and a folder; expected two run folders or two files "
@@ -60,6 +60,14 @@ def compare(
         raise ConfigError("compare: --out writes a page of two runs; leave it out, or use --json.")
     else:
         _compare_files(a, b, arm_a=arm_a, arm_b=arm_b, skip_bad=skip_bad, as_json=json_)
+
+
+def _names_samples(path: Path) -> bool:
+    """Whether the path is of a file of samples, present or not, and not of a run folder."""
+    from slowthink.data.rows import READERS, STDIN
+
+    is_name = path.suffix.lower() in READERS and not path.exists()
+    return path.is_file() or str(path) == STDIN or is_name
 
 
 def _compare_runs(

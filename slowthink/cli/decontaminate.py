@@ -14,8 +14,10 @@ from slowthink.cli.options import Json
 from slowthink.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from slowthink.curation.overlap.contamination import Leak
     from slowthink.curation.overlap.evaluation_sets import EvaluationSet
+    from slowthink.data.rows import SourceRow
+    from slowthink.data.user_files import UserFile
+    from slowthink.recipe import ContaminationConfig
 
 Preset = Literal["strict", "s1"]
 _RENAME = "Name it `question`, or convert the file"
@@ -58,46 +60,65 @@ def decontaminate(
 
     Example: slowthink decontaminate pool.jsonl --against math500 aime24 --out clean.jsonl
     """
-    from slowthink.curation.overlap.certificate import must_drop
-    from slowthink.curation.overlap.leaks import find_leaks
     from slowthink.data.user_files import read_user_file
     from slowthink.recipe import ContaminationConfig
 
     if more and not file.exists() and str(file) != "-":  # --against A B FILE
         file, more = Path(more[-1]), [str(file), *more[:-1]]
-    chosen: Preset = _preset(preset)
-    config = ContaminationConfig(preset=chosen, templates="drop" if templates else "keep")
+    config = ContaminationConfig(preset=_preset(preset), templates="drop" if templates else "keep")
     row_files.check_outputs(file, out, dropped)
     table = read_user_file(file)
-    column = table.require_column("question", question_field)
+    usable = table.texts(table.require_column("question", question_field))
     row_files.report_guesses(table.name, table.guessed)
-    sets = _load_sets([*(against or ()), *(more or ())], chosen)
-    usable = table.texts(column)
-    items = [item for evaluation_set in sets for item in evaluation_set.items]
-    leaks = find_leaks([text for _, text in usable], items, config)
-    added, reported = {}, []
-    for (row, _), row_leaks in zip(usable, leaks, strict=True):
-        reported += [
-            {"row": table.row_id(row), "line": row.line, **_leak_columns(leak),
-             "dropped": must_drop(leak, config)}
-            for leak in row_leaks
-        ]  # fmt: skip
-        worst = next((leak for leak in row_leaks if must_drop(leak, config)), None)
-        if worst is not None:
-            added[row.line] = _leak_columns(worst)
+    sets = _load_sets([*(against or ()), *(more or ())], config.preset)
+    leaks = _find_leaks(table, usable, sets, config)
+    added = {leak["line"]: _columns(leak) for leak in reversed(leaks) if leak["dropped"]}
     row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=skip_bad)
     row_files.write_split(table, added, out=out, dropped=dropped)
     data = {
         "num_rows": len(table.rows),
         "num_kept": len(usable) - len(added),
         "num_dropped": len(added),
-        "against": [_set_summary(s, reported) for s in sets],
+        "against": [_set_summary(test_set, leaks) for test_set in sets],
         "guessed_columns": table.guessed,
-        "leaks": reported,
+        "leaks": leaks,
         "bad_rows": row_files.bad_rows_json(table.bad_rows),
     }
     row_files.print_summary(_text(data, out), data, as_json=json_, out=out)
     row_files.fail_on_bad_rows(table.bad_rows, skip_bad=skip_bad)
+
+
+def _find_leaks(
+    table: UserFile,
+    usable: Sequence[tuple[SourceRow, str]],
+    sets: Sequence[EvaluationSet],
+    config: ContaminationConfig,
+) -> list[dict[str, Any]]:
+    """All leaks as JSON, in the order of the rows, and of a row the nearest first."""
+    from slowthink.curation.overlap.certificate import must_drop
+    from slowthink.curation.overlap.evaluation_sets import compared_text
+    from slowthink.curation.overlap.leaks import find_leaks
+
+    items = [item for test_set in sets for item in test_set.items]
+    texts = [compared_text(row_files.row_problem(row, text), config) for row, text in usable]
+    return [
+        {
+            "row": table.row_id(row),
+            "line": row.line,
+            "leak_of": f"{leak.item.benchmark}:{leak.item.id}",
+            "leak_kind": leak.kind,
+            "leak_score": leak.score,
+            "leak_text": leak.span,
+            "dropped": must_drop(leak, config),
+        }
+        for (row, _), row_leaks in zip(usable, find_leaks(texts, items, config), strict=True)
+        for leak in row_leaks
+    ]
+
+
+def _columns(leak: dict[str, Any]) -> dict[str, Any]:
+    """What is written beside the user's columns of a dropped row."""
+    return {name: value for name, value in leak.items() if name.startswith("leak_")}
 
 
 def _preset(name: str) -> Preset:
@@ -122,15 +143,6 @@ def _load_sets(names: Sequence[str], preset: Preset) -> list[EvaluationSet]:
         message = re.sub(r"Name the right one: --set \S+_field=COLUMN", _RENAME, str(error))
         message = re.sub(r"--set problems\S*", "--against FILE", message)
         raise type(error)(re.sub(r"^problems(?=[:.])", "--against", message)) from None
-
-
-def _leak_columns(leak: Leak) -> dict[str, Any]:
-    return {
-        "leak_of": f"{leak.item.benchmark}:{leak.item.id}",
-        "leak_kind": leak.kind,
-        "leak_score": leak.score,
-        "leak_text": leak.span,
-    }
 
 
 def _set_summary(

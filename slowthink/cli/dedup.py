@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,6 @@ from slowthink.cli.options import Json
 if TYPE_CHECKING:
     from slowthink.data.rows import SourceRow
     from slowthink.data.user_files import UserFile
-    from slowthink.records import Problem
 
 Usable = list[tuple["SourceRow", str]]
 
@@ -55,7 +53,7 @@ def dedup(
     row_files.report_guesses(table.name, table.guessed)
     usable = table.texts(column)
     clusters = find_duplicates(
-        [_problem(row, text, answer) for row, text in usable], near=not exact
+        [row_files.row_problem(row, text, answer) for row, text in usable], near=not exact
     )
     added = {
         usable[member.row][0].line: {
@@ -71,23 +69,6 @@ def dedup(
     data = _summary(table, usable, added)
     row_files.print_summary(_text(data, out), data, as_json=json_, out=out)
     row_files.fail_on_bad_rows(table.bad_rows, skip_bad=skip_bad)
-
-
-def _problem(row: SourceRow, question: str, answer: str | None) -> Problem:
-    """The question with the answer and the options that its row has, if they can be read."""
-    from dataclasses import replace
-
-    from slowthink.api.model import as_problem
-    from slowthink.data.rows import UnusableValue, optional_text
-    from slowthink.data.stored.columns import read_choices
-
-    problem = as_problem(question, row.line)
-    with suppress(UnusableValue):
-        problem = replace(problem, choices=read_choices(row.values))
-    with suppress(UnusableValue):
-        text = optional_text(row.values.get(answer), answer) if answer else None
-        problem = replace(problem, answer=text)
-    return problem
 
 
 def _summary(table: UserFile, usable: Usable, added: dict[int, dict[str, Any]]) -> dict[str, Any]:

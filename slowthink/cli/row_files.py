@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from slowthink.errors import ConfigError
+from slowthink.serialise import printable
 
 if TYPE_CHECKING:
-    from slowthink.data.rows import BadRow
+    from slowthink.data.rows import BadRow, SourceRow
     from slowthink.data.user_files import UserFile
+    from slowthink.records import Problem
 
 MAX_PRINTED_ROWS = 10
 """Maximum number of printed rows of a kind; the JSON has all."""
@@ -40,7 +44,7 @@ SkipBad = Annotated[
 
 def say(text: str) -> None:
     """Print a message on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
 
 
 def report_guesses(name: str, guessed: dict[str, str]) -> None:
@@ -87,6 +91,22 @@ def fail_on_bad_rows(bad_rows: Sequence[BadRow], *, skip_bad: bool) -> None:
 def bad_rows_json(bad_rows: Sequence[BadRow]) -> list[dict[str, Any]]:
     """Line, reason and evidence of each bad row."""
     return [vars(row) for row in sorted(bad_rows, key=lambda row: row.line)]
+
+
+def row_problem(row: SourceRow, question: str, answer: str | None = None) -> Problem:
+    """The question of a row as a problem, with its options and, of a column, its answer if they
+    can be read."""
+    from slowthink.api.model import as_problem
+    from slowthink.data.rows import UnusableValue, optional_text
+    from slowthink.data.stored.columns import read_choices
+
+    problem = as_problem(question, row.line)
+    with suppress(UnusableValue):
+        problem = replace(problem, choices=read_choices(row.values))
+    with suppress(UnusableValue):
+        text = optional_text(row.values.get(answer), answer) if answer else None
+        problem = replace(problem, answer=text)
+    return problem
 
 
 def write_split(

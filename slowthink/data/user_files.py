@@ -171,7 +171,8 @@ def _write_file(partial: Path, path: Path, rows: Sequence[Mapping[str, Any]]) ->
     if suffix == ".parquet":
         _write_parquet(partial, path, rows)
         return
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    # In JSON, the escape of half a surrogate pair is the text that was read.
+    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         if suffix == ".csv":
             _write_csv(file, rows)
         elif suffix == ".json":
@@ -205,9 +206,9 @@ def _write_parquet(partial: Path, path: Path, rows: Sequence[Mapping[str, Any]])
     names = list(dict.fromkeys(key for row in rows for key in row))
     try:
         columns = {name: pa.array([row.get(name) for row in rows]) for name in names}
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError, ValueError) as error:
         raise DataError(
-            f"{path}: a column has values of several types ({as_evidence(str(error))}); expected "
-            "one type a column, as Parquet demands. Write JSONL: --out FILE.jsonl"
+            f"{path}: a column has values that Parquet cannot hold ({as_evidence(str(error))}); "
+            "expected one type a column. Write JSONL: --out FILE.jsonl"
         ) from None
     pq.write_table(pa.table(columns), partial, compression="zstd")
