@@ -94,7 +94,9 @@ def test_a_reference_answer_whose_text_and_letter_differ_is_doubtful(tmp_path: P
 def test_a_file_that_cannot_be_used_is_explained_without_settings_of_a_recipe(tmp_path) -> None:
     with pytest.raises(DataError, match=r"no such file; .* Name one: slowthink check PATH$"):
         check_files(tmp_path / "missing.jsonl")
-    with pytest.raises(DataError, match=r"no column `question`; .* Name the right one: --question-field COLUMN$"):
+    with pytest.raises(
+        DataError, match=r"no column `question`; .* Name the right one: --question-field COLUMN$"
+    ):
         check_files(write(tmp_path / "set.jsonl", {"text": "2 + 2?", "answer": "4"}))
 
 

@@ -228,7 +228,9 @@ SAMPLES = [
 @pytest.mark.usefixtures("shared_grader")
 def test_passk_grades_samples_and_has_intervals(capsys) -> None:
     assert call("passk", write("s.jsonl", SAMPLES), "--json") == 0
-    data = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    assert "response is read from column `output`; to change it: rename" in captured.err
+    data = json.loads(captured.out)
     assert data["verdicts"] == {"correct": 3, "wrong": 3}
     first, second = data["points"]
     assert (first["k"], first["pass"]["value"], first["pass"]["n"]) == (1, 0.5, 3)

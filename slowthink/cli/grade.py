@@ -78,7 +78,7 @@ def grade(
     columns = {"gold": gold_field, "pred": pred_field, "response": response_field}
     source = open_pairs(file, columns=columns)
     table = source.table
-    row_files.report_guesses(table.name, table.guessed)
+    row_files.report_guesses(table.name, table.guessed, options=columns)
     row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=skip_bad)
     if compare:
         data = compare_graders(source.pairs, num_workers=workers)

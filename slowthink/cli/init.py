@@ -79,7 +79,7 @@ def init(
         "answer": table.column("answer", answer_field),
         "solution": table.column("solution", solution_field),
     }
-    row_files.report_guesses(table.name, table.guessed)
+    row_files.report_guesses(table.name, table.guessed, options=columns)
     row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=True)
     _check_columns(table, kind, columns)
     text = _recipe_text(kind, table, columns, model=model, name=_safe_name(data.stem))

@@ -72,7 +72,7 @@ def passk(
 def report_samples(graded: GradedSamples, *, skip_bad: bool) -> None:
     """Print what was guessed about a file of samples, and its bad rows."""
     table = graded.table
-    row_files.report_guesses(table.name, table.guessed)
+    row_files.report_guesses(table.name, table.guessed, options=())
     if graded.labels:
         row_files.say(f"{table.name}: the labels in `{graded.labels}` are used; nothing is graded")
     row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=skip_bad)

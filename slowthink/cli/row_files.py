@@ -7,7 +7,7 @@ and the command exits 1 unless --skip-bad is given.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,13 +47,17 @@ def say(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
-def report_guesses(name: str, guessed: dict[str, str]) -> None:
-    """Print which columns were guessed, if any."""
+def report_guesses(
+    name: str, guessed: Mapping[str, str], *, options: Collection[str] = ("question", "answer")
+) -> None:
+    """Print which columns were guessed, if any, and how to change that: `options` are the roles for
+    which the command has an option."""
     from slowthink.data.column_names import guesses_text
 
     if guessed:
-        role = next(iter(guessed))
-        say(f"{name}: {guesses_text(guessed)}; to change it: --{role}-field COLUMN")
+        role = next((role for role in guessed if role in options), None)
+        remedy = f"--{role}-field COLUMN" if role else "rename the column"
+        say(f"{name}: {guesses_text(guessed)}; to change it: {remedy}")
 
 
 def report_bad_rows(name: str, bad_rows: Sequence[BadRow], *, skip_bad: bool) -> None:

@@ -52,7 +52,8 @@ def test_guessed_columns_and_languages_are_reported(tmp_path: Path) -> None:
     recipe, notices = recipe_of({"kind": "file", "path": str(path)}), list[str]()
     pool.run(make_context(recipe, tmp_path / "run", "pool", notify=notices.append))
     assert any(
-        "pool.sources.0: question is read from column `题目`, answer is read from column `答案`" in text
+        "pool.sources.0: question is read from column `题目`, answer is read from column `答案`"
+        in text
         and "--set pool.sources.0.question_field=COLUMN" in text
         for text in notices
     )
