@@ -196,7 +196,7 @@ DIFFERENT = {
     "reals-stated-only-union": (r"x\in R, y\in R", r"[1,2]\cup[3,4]"),
     "base": ("1101_2", "1101_3"),
     "words": ("north", "south"),
-    "words-number": ("none", "0"),
+    "words-number": ("nobody", "0"),
     "choice": ("B", "C"),
     "choice-list": ("B", "A, B"),
     "choice-several": ("BD", "B"),
