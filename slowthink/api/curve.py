@@ -102,11 +102,13 @@ def sweep(
     caps: Sequence[int],
     waits: Sequence[int],
     num_samples: int,
+    quiet: bool,
 ) -> Curve:
     """See `Model.sweep`: the stage evaluate with one arm and one set."""
     from slowthink.data.load import ProblemSet
     from slowthink.grading import Grader
     from slowthink.pipeline.contract import StageContext
+    from slowthink.pipeline.progress import ProgressReporter
     from slowthink.stages.evaluate.batches import EvaluationContext, sample_batches, sample_rows
     from slowthink.stages.evaluate.disputed import answer_groups
     from slowthink.stages.evaluate.summary import Evaluation, summarise
@@ -119,11 +121,15 @@ def sweep(
         )
     recipe = _recipe(config, caps, waits, num_samples)
     sets = [ProblemSet(name="problems", problems=asked)]
-    with tempfile.TemporaryDirectory() as folder, Grader() as grader:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Grader() as grader,
+        ProgressReporter(quiet=quiet) as reporter,
+    ):
         root = Path(folder)
         stage = StageContext(
             stage="evaluate", recipe=recipe, root=root, folder=root, work_folder=root, inputs={},
-            notify=lambda _: None,
+            notify=reporter.notify, progress=reporter.progress,
         )  # fmt: skip
         context = EvaluationContext(stage=stage, sets=sets, ledger=ledger, grader=grader)
         arm = context.config.arms[0]

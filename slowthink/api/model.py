@@ -191,18 +191,20 @@ class Model:
         waits: Sequence[int] = (),
         num_samples: int = 1,
         settings: Overrides = (),
+        quiet: bool = False,
     ) -> Curve:
         """Accuracy at each cap, and at the largest cap with each number of waits.
 
         All points share one chain a problem and sample (s1, arXiv 2501.19393, figures 1 and 4). As
         the stage evaluate does; several samples need {"sampling.temperature": 0.6} or so in
-        `settings`. Raises DataError if no problem has a reference answer.
+        `settings`. `quiet`: no progress on stderr. An interrupted sweep goes on from the ledger
+        when it is called again. Raises DataError if no problem has a reference answer.
         """
         from slowthink.api.curve import sweep
 
         return sweep(
             self.session, self.ledger, self.changed(settings), problems, caps=caps, waits=waits,
-            num_samples=num_samples,
+            num_samples=num_samples, quiet=quiet,
         )  # fmt: skip
 
     def changed(self, settings: Overrides) -> Generation:

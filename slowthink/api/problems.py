@@ -37,8 +37,8 @@ def load_problems(
 ) -> Rows[Problem]:
     """Problems of a published set (`math500`), a file, a Hub dataset (`owner/name`), or of rows.
 
-    The rows need a question, and to be graded an answer or a solution; name other columns with the
-    `_field` arguments. `split` and `revision`: of a Hub dataset. `max_problems`: sampled by seed.
+    Rows are mappings, or a pandas DataFrame. They need a question, and to be graded an answer or a
+    solution; name other columns with the `_field` arguments. `split` and `revision`: of a Hub dataset. `max_problems`: sampled by seed.
     Unusable rows and equal questions are in `.dropped`, with reasons. Raises ConfigError for an
     unknown name, DataError if the rows cannot be loaded, a column is missing or no row can be used.
     """
@@ -224,14 +224,21 @@ def _problems_of_rows(
         read_problems,
         require_problems,
     )
-    from slowthink.data.rows import SourceRow
+    from slowthink.data.rows import BadRow, SourceRow
 
     columns = Columns(
         question=fields["question_field"] or "question", answer=fields["answer_field"] or "answer",
         choices=fields["choices_field"] or "choices",
     )  # fmt: skip
-    numbered = [SourceRow(line, dict(row)) for line, row in enumerate(rows, start=1)]
-    names = dict.fromkeys(name for row in numbered for name in row.values)
+    if hasattr(rows, "to_dict"):  # of a DataFrame, in which NaN is no value
+        records = rows.to_dict("records")
+        rows = [{k: None if v != v else v for k, v in row.items()} for row in records]
+    numbered: list[SourceRow | BadRow] = [
+        SourceRow(line, dict(row)) if isinstance(row, Mapping) else BadRow(line, "not a mapping")
+        for line, row in enumerate(rows, start=1)
+    ]
+    readable = [row for row in numbered if isinstance(row, SourceRow)]
+    names = dict.fromkeys(name for row in readable for name in row.values)
     columns, _ = guess_columns(columns, list(names))
     read = read_problems(
         numbered, name="rows", convert=lambda row: make_problem(row, columns, Origin(name="rows"))

@@ -67,6 +67,9 @@ def test_problems_are_loaded_from_files_and_rows_with_what_was_dropped(tmp_path)
     assert len(problems.dropped) == 2
     rows = st.load_problems([{"q": "2 + 2?", "answer": 4}], question_field="q")
     assert rows[0].answer == "4" and rows[:1][0] is rows[0]
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"question": ["2 + 2?", "Why?"], "answer": ["4", None]})
+    assert [p.answer for p in st.load_problems(frame)] == ["4", None]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,7 @@ def test_problems_are_loaded_from_files_and_rows_with_what_was_dropped(tmp_path)
         ("math50", st.ConfigError, "did you mean `math500`"),
         ("none.jsonl", st.DataError, "no such file"),
         ([{"answer": "1"}], st.DataError, "none of 1 rows can be used"),
+        (["What is 1 + 1?"], st.DataError, "not a mapping"),
     ],
 )
 def test_what_cannot_be_loaded_is_explained(source, error, message) -> None:

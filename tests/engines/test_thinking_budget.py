@@ -186,6 +186,11 @@ def test_beams_and_broken_prompts_are_refused(tiny) -> None:
         ThinkingBudget(tokenizer, max_thinking_tokens=30, format="think-tags")
     with pytest.raises(ConfigError, match="expected counts of 0 or more"):
         ThinkingBudget(tokenizer, max_thinking_tokens=-1)
+    prompt = tokenizer("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n").input_ids
+    with pytest.raises(ConfigError, match="beams, which reorder sequences"):
+        generate(model, tokenizer, [prompt], budget, num_beams=2)
+    with pytest.raises(ConfigError, match="assisted decoding, which takes tokens back"):
+        generate(model, tokenizer, [prompt], budget, prompt_lookup_num_tokens=3)
     closed = tokenizer("<|im_start|>think\n<|im_start|>answer\n").input_ids
     with pytest.raises(ConfigError, match="closes thinking before it begins"):
         generate(model, tokenizer, [closed], budget)
