@@ -15,6 +15,7 @@ SHORT = {
     "pool.sources.0.num_heldout": 48,
     "filter.difficulty.max_problems": 24,
     "select.num_problems": 168,
+    "train.max_steps": None,  # all, on any machine
     "evaluate.arms.0.caps": [0, 32],
     "evaluate.arms.1.waits": [1],
 }

@@ -128,7 +128,7 @@ def _check_recipe(name: str) -> list[Diagnosis]:
 
     try:
         recipe = load_recipe(name)
-        choices = resolve_run(recipe).text
+        choices = resolve_run(recipe, measure=False).text
     except SlowthinkError as error:
         return [Diagnosis(name="recipe", ok=False, seen=str(error))]
     return [

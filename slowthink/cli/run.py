@@ -81,7 +81,7 @@ def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None)
     from slowthink.pipeline.run_folder import check_run_folder
 
     check_run_folder(root)
-    resolved = resolve_run(recipe, root)
+    resolved = resolve_run(recipe, root, measure=False)
     recipe = resolved.recipe
     plan = {stage: stage_module(stage).plan(recipe) for stage in stages or recipe.stages()}
     num_tokens = sum(estimates.get("estimated_tokens", 0) for estimates in plan.values())

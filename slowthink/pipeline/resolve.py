@@ -53,14 +53,25 @@ def _micro_batch_size(section: Any, context: AutoContext) -> Choice:
     return choice
 
 
+def _max_steps(section: Any, context: AutoContext) -> Choice:
+    train = stage_module("train")
+    choice: Choice = train.choose_max_steps(
+        section, context.recipe, num_examples=train.planned_examples(context.recipe)
+    )
+    return choice
+
+
 RULES: dict[str, AutoRule] = {
     "EngineConfig.kind": lambda engine, context: choose_kind(
         engine, context.workload, context.machine
     ),
     "EngineConfig.dtype": lambda engine, context: choose_dtype(engine, context.machine),
     "TrainConfig.micro_batch_size": _micro_batch_size,
+    "TrainConfig.max_steps": _max_steps,
 }
 """The rule of each setting that may be `auto`, by class and name."""
+MEASURED = frozenset({"TrainConfig.max_steps"})
+"""Settings whose rule loads a model and measures its speed. A plan leaves them `auto`."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +92,16 @@ class Resolved(Generic[R]):
         return {name: asdict(choice) for name, choice in self.choices.items()}
 
 
-def resolve_run(recipe: R, root: Path | None = None) -> Resolved[R]:
-    """Settings for a run in this folder: what its `recipe.yaml` has, otherwise chosen now."""
+def resolve_run(recipe: R, root: Path | None = None, *, measure: bool = True) -> Resolved[R]:
+    """Settings for a run in this folder: what its `recipe.yaml` has, otherwise chosen now.
+
+    Without `measure`, settings that need a measurement stay `auto`.
+    """
     return resolve(
         recipe,
         saved=_saved_recipe(root) if root else None,
         workload=lambda place: planned_work(recipe, place),
+        measure=measure,
     )
 
 
@@ -96,6 +111,7 @@ def resolve(
     workload: Callable[[Place], Workload],
     saved: Recipe | None = None,
     machine: Machine | None = None,
+    measure: bool = True,
 ) -> Resolved[R]:
     """Replace each `auto` by the saved value, or by the choice for the machine (this one) and the
     workload of the engine in a place."""
@@ -105,9 +121,10 @@ def resolve(
     for place, section in sections(recipe):
         context = AutoContext(recipe, machine, partial(workload, place))
         for name in _auto_settings(section):
+            setting = f"{type(section).__name__}.{name}"
             value = _value_in(saved, (*place, name))
-            if value == AUTO:
-                choice = RULES[f"{type(section).__name__}.{name}"](section, context)
+            if value == AUTO and (measure or setting not in MEASURED):
+                choice = RULES[setting](section, context)
                 choices[".".join(map(str, (*place, name)))] = choice
                 value = choice.value
             set_value(values, (*place, name), value)

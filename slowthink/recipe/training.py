@@ -34,8 +34,12 @@ class TrainConfig(Settings):
     """A file of traces, for a recipe without a select stage."""
     epochs: int = Field(default=5, ge=1)
     """Passes over the training set (s1: 5, LIMO: 15)."""
-    max_steps: int | None = Field(default=None, ge=1)
-    """Stop after this many optimiser steps. null: after the last epoch."""
+    max_steps: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    """Stop after this many optimiser steps. null: after the last epoch. auto: as many as this
+    machine trains in `target_seconds`, by the speed of three steps when the run is created; null
+    if all fit."""
+    target_seconds: float = Field(default=300.0, gt=0)
+    """Time of training that `max_steps: auto` aims at."""
     learning_rate: float = Field(default=1e-5, gt=0)
     """Peak learning rate after the warm-up, followed by cosine decay to 0."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
@@ -62,6 +66,11 @@ class TrainConfig(Settings):
     """Recompute activations in the backward pass: less memory, a third slower."""
     save_every_steps: int | None = Field(default=50, ge=1)
     """Steps between checkpoints for resuming. null: only at the end."""
+
+    @property
+    def step_limit(self) -> int | None:
+        """`max_steps` as a number; None if all steps are trained, or their number is not chosen."""
+        return self.max_steps if isinstance(self.max_steps, int) else None
 
     @property
     def micro_batch_tokens(self) -> int | None:

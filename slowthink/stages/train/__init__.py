@@ -22,13 +22,12 @@ from slowthink.records import Trace, TrainingStep, item_seed
 from slowthink.stages.train.examples import TrainingExample, drop_too_long, tokenize_traces
 from slowthink.stages.train.memory import choose_micro_batch_size as choose_micro_batch_size
 from slowthink.stages.train.schedule import PlannedStep, num_steps
+from slowthink.stages.train.speed import EXAMPLE_TOKENS, choose_max_steps as choose_max_steps
 
 if TYPE_CHECKING:
     from slowthink.stages.train.loop import FineTuned
 
 STAGE_VERSION = 1
-ASSUMED_EXAMPLE_TOKENS = 110
-"""Assumed length of an example, for estimates before the run."""
 
 
 def run(context: StageContext) -> StageResult:
@@ -62,15 +61,19 @@ def plan(recipe: Recipe) -> dict[str, object]:
     config = recipe.train
     if config is None:
         return {"num_examples": 0, "num_steps": 0, "estimated_tokens": 0}
-    if config.input and recipe.select is None:
-        num_examples = estimate_rows(config.input, setting="train.input")
-    else:
-        selected = recipe.select.num_problems if recipe.select else None
-        num_examples = min(filter(None, (selected, planned_traces(recipe))), default=0)
+    num_examples = planned_examples(recipe)
     steps = num_steps(num_examples, config)
     num_trained = min(steps * config.batch_size, num_examples * config.epochs)
-    tokens = num_trained * ASSUMED_EXAMPLE_TOKENS
+    tokens = num_trained * EXAMPLE_TOKENS
     return {"num_examples": num_examples, "num_steps": steps, "estimated_tokens": tokens}
+
+
+def planned_examples(recipe: Recipe) -> int:
+    """Expected size of the training set; 0 if unknown."""
+    if recipe.train and recipe.train.input and recipe.select is None:
+        return estimate_rows(recipe.train.input, setting="train.input")
+    selected = recipe.select.num_problems if recipe.select else None
+    return min(filter(None, (selected, planned_traces(recipe))), default=0)
 
 
 def _require_libraries() -> None:

@@ -32,7 +32,7 @@ def make_schedule(
         (epoch, indices)
         for epoch in range(config.epochs)
         for indices in _epoch_batches(len(lengths), config.batch_size, seed=seed, epoch=epoch)
-    ][: config.max_steps]
+    ][: config.step_limit]
     number = micro_batches_per_step(config, num_devices)
     if config.micro_batch_tokens:
         largest = config.micro_batch_tokens
@@ -68,7 +68,7 @@ def _exceeds(
 def num_steps(num_examples: int, config: TrainConfig) -> int:
     """Total number of optimiser steps."""
     steps = config.epochs * -(-num_examples // config.batch_size)
-    return min(steps, config.max_steps or steps)
+    return min(steps, config.step_limit or steps)
 
 
 def micro_batches_per_step(config: TrainConfig, num_devices: int) -> int:

@@ -1,0 +1,109 @@
+"""Speed of training on this machine, measured by a few steps, and the steps that fit into a time.
+
+choose_max_steps(TrainConfig(max_steps="auto", target_seconds=240), recipe)
+Choice(61, "measured 112 tokens/s: all 135 steps would take about 530 s; the target is 240 s")
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+from slowthink.engines.auto import Choice
+from slowthink.recipe import Recipe, TrainConfig
+from slowthink.stages.train.examples import TrainingExample
+from slowthink.stages.train.schedule import num_steps
+
+EXAMPLE_TOKENS = 110
+"""Assumed length of an example before there is any; a third of it is the prompt."""
+_TIMED_STEPS = 2
+"""Steps that are timed, after one that is not."""
+_TIMEOUT_SECONDS = 600
+
+
+def choose_max_steps(config: TrainConfig, recipe: Recipe, *, num_examples: int) -> Choice:
+    """The steps that this machine trains in `target_seconds`; None if all fit.
+
+    `num_examples` is the expected size of the training set, 0 if unknown.
+    """
+    measured = _measure(config.model_dump_json(), recipe.model, recipe.revision)
+    if isinstance(measured, str):
+        return Choice(None, f"the speed could not be measured ({measured}): all steps")
+    return fitting_steps(config, num_examples, tokens_per_second=measured)
+
+
+def fitting_steps(config: TrainConfig, num_examples: int, *, tokens_per_second: float) -> Choice:
+    """The steps that fit into `target_seconds` at this speed; None if all do."""
+    step_seconds = config.batch_size * EXAMPLE_TOKENS / tokens_per_second
+    fitting = max(1, int(config.target_seconds / step_seconds))
+    planned = num_steps(num_examples, config.model_copy(update={"max_steps": None}))
+    reason = f"measured {tokens_per_second:.0f} tokens/s"
+    if planned:
+        reason += f": all {planned} steps would take about {planned * step_seconds:.0f} s"
+    reason += f"; the target is {config.target_seconds:.0f} s"
+    return Choice(None if 0 < planned <= fitting else fitting, reason)
+
+
+@cache
+def _measure(settings: str, model: str, revision: str | None) -> float | str:
+    """Tokens per second, measured in a process of its own; what went wrong if it failed.
+
+    Measured once in a process, so that a plan and its run agree.
+    """
+    script = f"from {__name__} import print_speed; print_speed()"
+    command = [sys.executable, "-P", "-c", script, json.dumps([settings, model, revision])]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no step within {_TIMEOUT_SECONDS} s"
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return float(done.stdout.split()[-1])
+
+
+def measure(config: TrainConfig, model: str, revision: str | None = None) -> float:
+    """Tokens per second of training steps in this process, on made-up examples."""
+    from slowthink.engines.models import load_tokenizer, resolve_model
+    from slowthink.stages.train.loop import fine_tune
+
+    steps = {"max_steps": 1 + _TIMED_STEPS, "epochs": 1 + _TIMED_STEPS, "save_every_steps": None}
+    times: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="slowthink-speed-") as folder:
+        fine_tune(
+            resolve_model(model, revision), load_tokenizer(model, revision),
+            [_example(index) for index in range(config.batch_size)],
+            config.model_copy(update=steps), work=Path(folder), seed=0,
+            progress=lambda done, total: times.append(_now()),
+        )  # fmt: skip
+    seconds = times[-1] - times[-1 - _TIMED_STEPS]
+    return _TIMED_STEPS * config.batch_size * EXAMPLE_TOKENS / seconds
+
+
+def _now() -> float:
+    """The time when all steps so far are done, on a GPU too."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.monotonic()
+
+
+def _example(index: int) -> TrainingExample:
+    num_prompt = EXAMPLE_TOKENS // 3
+    ids = tuple((index + position) % 100 for position in range(EXAMPLE_TOKENS))
+    return TrainingExample(
+        id=str(index), prompt_ids=ids[:num_prompt], completion_ids=ids[num_prompt:]
+    )
+
+
+def print_speed() -> None:
+    """Measure what the first argument describes, and print it as the last line."""
+    settings, model, revision = json.loads(sys.argv[1])
+    print(measure(TrainConfig.model_validate_json(settings), model, revision))

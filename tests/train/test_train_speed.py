@@ -1,0 +1,74 @@
+"""`max_steps: auto`: the steps that fit into a time, at a speed that is measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from slowthink.pipeline.resolve import resolve, resolve_run
+from slowthink.recipe import TrainConfig
+from slowthink.recipe.loading import load_recipe, parse_recipe
+from slowthink.stages.train.schedule import num_steps
+from slowthink.stages.train.speed import EXAMPLE_TOKENS, choose_max_steps, fitting_steps, measure
+
+TRAIN = {"max_steps": "auto", "target_seconds": 100, "batch_size": 4, "epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("tokens_per_second", "num_examples", "expected"),
+    [
+        (44.0, 400, 10),  # a step of 440 tokens takes 10 s
+        (440.0, 400, None),  # 100 steps take just the target
+        (439.0, 400, 99),
+        (1e6, 400, None),
+        (0.1, 400, 1),
+        (44.0, 0, 10),  # an unknown number of examples
+    ],
+)
+def test_as_many_steps_as_fit(tokens_per_second, num_examples, expected) -> None:
+    config = TrainConfig.model_validate(TRAIN)
+    choice = fitting_steps(config, num_examples, tokens_per_second=tokens_per_second)
+    assert choice.value == expected
+    assert f"measured {tokens_per_second:.0f} tokens/s" in choice.reason
+
+
+def test_the_chosen_steps_take_at_most_the_target() -> None:
+    config = TrainConfig.model_validate({**TRAIN, "epochs": 3, "batch_size": 7})
+    for speed in (10.0, 55.5, 200.0):
+        chosen = fitting_steps(config, 300, tokens_per_second=speed).value
+        seconds = [n * 7 * EXAMPLE_TOKENS / speed for n in (chosen, chosen + 1)]
+        assert seconds[0] <= 100 < seconds[1]
+
+
+def test_a_plan_measures_nothing(tmp_path) -> None:
+    recipe = parse_recipe({"name": "x", "model": "no-such-model", "train": TRAIN})
+    plan = resolve_run(recipe, tmp_path, measure=False)
+    assert plan.recipe.train.max_steps == "auto"
+    assert "train.max_steps" not in plan.choices
+    assert num_steps(40, plan.recipe.train) == 10
+
+
+def test_a_saved_number_of_steps_is_kept_and_nothing_is_measured() -> None:
+    recipe = parse_recipe({"name": "x", "model": "no-such-model", "train": TRAIN})
+    for steps in (7, None):
+        saved = parse_recipe({"name": "x", "train": {**TRAIN, "max_steps": steps}})
+        result = resolve(recipe, workload=lambda _: None, saved=saved)
+        assert result.recipe.train.max_steps == steps
+        assert "train.max_steps" not in result.choices
+
+
+def test_the_quickstart_fits_its_machine() -> None:
+    assert load_recipe("quickstart").train.max_steps == "auto"
+
+
+@pytest.mark.slow
+def test_a_speed_is_measured_by_training(smollm: str) -> None:
+    config = TrainConfig.model_validate({**TRAIN, "batch_size": 1, "target_seconds": 1e9})
+    assert 1 < measure(config, smollm) < 1e5
+
+
+@pytest.mark.slow
+def test_a_speed_that_cannot_be_measured_is_reported() -> None:
+    recipe = parse_recipe({"name": "x", "model": "/no/such/model", "train": TRAIN})
+    choice = choose_max_steps(recipe.train, recipe, num_examples=40)
+    assert choice.value is None
+    assert "could not be measured" in choice.reason and "/no/such/model" in choice.reason
