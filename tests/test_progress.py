@@ -35,6 +35,18 @@ def test_each_task_has_its_own_start(clock, capsys) -> None:
     ]
 
 
+def test_a_task_of_the_same_size_starts_anew(clock, capsys) -> None:
+    reporter = ProgressReporter()
+    for done in (0, 8, 10, 0, 5, 2, 4):
+        reporter.progress(done, 10)
+    assert capsys.readouterr().err.splitlines() == [
+        "      8/10, about 5 s left",
+        "      10/10, about 0 s left",
+        "      5/10, about 20 s left",
+        "      4/10, about 60 s left",
+    ]
+
+
 def test_no_time_is_estimated_before_an_item_is_done(clock, capsys) -> None:
     reporter = ProgressReporter()
     reporter.progress(0, 50)

@@ -22,8 +22,8 @@ class ProgressReporter:
         self._bar_task: Any = None
         self._last_line_time = 0.0
         self._start: tuple[int, float] | None = None
-        """Items done, and the time, at the first report of the current total."""
-        self._total = 0
+        """Items done, and the time, at the first report of the current task."""
+        self._done = self._total = 0
 
     def __enter__(self) -> ProgressReporter:
         return self
@@ -59,7 +59,9 @@ class ProgressReporter:
             self._draw_bar(done, total)
             return
         now = time.monotonic()
-        if self._start is None or total != self._total or done < self._start[0]:
+        is_new_task = self._start is None or total != self._total or done < self._done
+        self._done = done
+        if self._start is None or is_new_task:
             self._start, self._total, self._last_line_time = (done, now), total, now
         elif now - self._last_line_time > LINE_INTERVAL_SECONDS or done == total:
             self._last_line_time = now
