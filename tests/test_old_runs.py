@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from slowthink.data.tables import read_records
+from slowthink.errors import ConfigError
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.stage_process import run_stage
@@ -39,12 +40,16 @@ def tokens_spent(root: Path) -> tuple[int, ...]:
         return tuple(row.fetchone())
 
 
-@pytest.mark.parametrize("recipe", ["the folder's own", "quickstart"])
-def test_all_seven_stages_are_skipped(run_folder: Path, recipe: str) -> None:
-    source = "quickstart" if recipe == "quickstart" else str(run_folder / "recipe.yaml")
-    runs = run_recipe(load_recipe(source), run_folder, reporter=ProgressReporter(quiet=True))
+def test_all_seven_stages_are_skipped(run_folder: Path) -> None:
+    recipe = load_recipe(str(run_folder / "recipe.yaml"))
+    runs = run_recipe(recipe, run_folder, reporter=ProgressReporter(quiet=True))
     assert [run.stage for run in runs] == list(STAGES)
     assert all(run.skipped for run in runs)
+
+
+def test_the_quickstart_of_today_is_refused_with_the_settings_that_differ(run_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"pool: was made with other settings:\n  .*families"):
+        run_recipe(load_recipe("quickstart"), run_folder, reporter=ProgressReporter(quiet=True))
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ EXAMPLE_TOKENS = 110
 """Assumed length of an example before there is any; a third of it is the prompt."""
 _TIMED_STEPS = 2
 """Steps that are timed, after one that is not."""
+_MAX_EXAMPLES = 2
+"""Examples of such a step."""
 _TIMEOUT_SECONDS = 600
 
 
@@ -69,29 +71,40 @@ def _measure(settings: str, model: str, revision: str | None) -> float | str:
 
 
 def measure(config: TrainConfig, model: str, revision: str | None = None) -> float:
-    """Tokens per second of training steps in this process, on made-up examples."""
+    """Tokens per second of training steps on made-up examples.
+
+    On a CPU it is measured by the processor time of one thread, times the number of threads, so
+    that other work on the machine at this moment does not count.
+    """
+    import torch
+
     from slowthink.engines.models import load_tokenizer, resolve_model
     from slowthink.stages.train.loop import fine_tune
 
-    steps = {"max_steps": 1 + _TIMED_STEPS, "epochs": 1 + _TIMED_STEPS, "save_every_steps": None}
+    num_threads = 1 if torch.accelerator.is_available() else torch.get_num_threads()
+    if num_threads > 1:
+        torch.set_num_threads(1)
+    size = min(config.batch_size, _MAX_EXAMPLES)
+    steps = {"max_steps": 1 + _TIMED_STEPS, "epochs": 1 + _TIMED_STEPS, "batch_size": size}
     times: list[float] = []
     with tempfile.TemporaryDirectory(prefix="slowthink-speed-") as folder:
         fine_tune(
             resolve_model(model, revision), load_tokenizer(model, revision),
-            [_example(index) for index in range(config.batch_size)],
-            config.model_copy(update=steps), work=Path(folder), seed=0,
-            progress=lambda done, total: times.append(_now()),
+            [_example(index) for index in range(size)],
+            config.model_copy(update={**steps, "save_every_steps": None}), work=Path(folder),
+            seed=0, progress=lambda done, total: times.append(_now()),
         )  # fmt: skip
     seconds = times[-1] - times[-1 - _TIMED_STEPS]
-    return _TIMED_STEPS * config.batch_size * EXAMPLE_TOKENS / seconds
+    return num_threads * _TIMED_STEPS * size * EXAMPLE_TOKENS / seconds
 
 
 def _now() -> float:
-    """The time when all steps so far are done, on a GPU too."""
+    """The time when all steps so far are done: processor time, unless the model is elsewhere."""
     import torch
 
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if not torch.accelerator.is_available():
+        return time.process_time()
+    torch.accelerator.synchronize()
     return time.monotonic()
 
 
