@@ -69,15 +69,15 @@ def replayed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_python_of_a_document_runs(document, replayed, make_problem, monkeypatch) -> None:
     pytest.importorskip("pandas")
-    found = blocks(document)
-    assert len(found) >= (8 if document.endswith("api.md") else 1)
+    python = blocks(document)
+    assert len(python) >= (8 if document.endswith("api.md") else 1)
     traces = [_trace(make_problem(q)) for q in QUESTIONS]
     rows = st.Run.rows
     monkeypatch.setattr(  # the tokenizer of a trace stage is a model's
         st.Run, "rows", lambda run, stage: st.Rows(traces) if stage == "trace" else rows(run, stage)
     )
     names: dict[str, object] = {}
-    for block in found:
+    for block in python:
         if not needs_model(block):
             exec(compile(block, document, "exec"), names)
 

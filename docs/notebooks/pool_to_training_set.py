@@ -44,8 +44,8 @@ for row in problems.dropped:
 leaks = st.find_leaks(problems, ["exam.jsonl"])
 copies = [
     problem.source_row
-    for problem, found in zip(problems, leaks, strict=True)
-    if any(leak.kind == "copy" for leak in found)
+    for problem, hits in zip(problems, leaks, strict=True)
+    if any(leak.kind == "copy" for leak in hits)
 ]
 print(f"{len(copies)} problems are copies of exam problems: {copies}")
 assert copies == [row["id"] for row in exam]

@@ -38,7 +38,7 @@ def load_problems(
     """Problems of a published set (`math500`), a file, a Hub dataset (`owner/name`), or of rows.
 
     Rows are mappings, or a pandas DataFrame. They need a question, and to be graded an answer or a
-    solution; usual column names are found, others are named by the `_field` arguments. `split` and
+    solution; usual column names are guessed, others are named by the `_field` arguments. `split` and
     `revision`: of a Hub dataset. `max_problems`: sampled by seed. Unusable rows and equal questions
     are in `.dropped`, with reasons. Raises ConfigError for an unknown name, DataError if the rows
     cannot be loaded, a column is missing or no row can be used.
@@ -86,8 +86,8 @@ def find_duplicates(texts: Sequence[str | Problem], *, near: bool = True) -> lis
         dropped = {member.row for cluster in members.values() for member in cluster}
         rows = [row for row in rows if row not in dropped]
     return [
-        Cluster(kept, tuple(sorted(found, key=lambda member: member.row)))
-        for kept, found in sorted(members.items())
+        Cluster(kept, tuple(sorted(duplicates, key=lambda member: member.row)))
+        for kept, duplicates in sorted(members.items())
     ]
 
 
