@@ -135,6 +135,30 @@ def test_waits_replace_the_end_and_never_leave_it_in_the_text(tiny) -> None:
     assert budget.violations == [(), ()]
 
 
+def test_a_processor_that_overrules_the_budget_is_reported(tiny) -> None:
+    import torch
+    from transformers import LogitsProcessorList
+
+    from slowthink import ThinkingBudget
+
+    model, tokenizer = load(tiny)
+    budget = ThinkingBudget(tokenizer, max_thinking_tokens=4, format="s1")
+    prompt = torch.tensor([tokenizer("Hi").input_ids])
+    newline = tokenizer("\n").input_ids[0]
+
+    def overrule(input_ids, scores):
+        scores = scores.clone()
+        scores[:, newline] = 1e4
+        return scores
+
+    model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=20,
+        pad_token_id=tokenizer.pad_token_id,
+        logits_processor=LogitsProcessorList([budget, overrule]),
+    )  # fmt: skip
+    assert budget.violations == [("generated tokens are not the forced ones",)]
+
+
 def test_rows_of_a_batch_are_forced_each_by_its_own_state(tiny) -> None:
     from slowthink import ThinkingBudget
 

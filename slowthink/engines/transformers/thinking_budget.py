@@ -96,12 +96,11 @@ class ThinkingBudget(LogitsProcessor):  # type: ignore[misc]
 
     @property
     def violations(self) -> list[tuple[str, ...]]:
-        """How each row's thinking violates the budget, from its ids; empty if the budget held."""
-        cap, waits = self.budget.max_thinking_tokens or 0, self.budget.waits
-        return [
-            () if cut is None else check_budget(cut, self._rules, cap=cap, waits=waits)
-            for cut in self.cuts
-        ]
+        """How each row violates the budget, from its ids; empty if the budget held.
+
+        Also where generate() took other tokens than the forced ones, by another processor's doing.
+        """
+        return [self._violations(index, row) for index, row in enumerate(self._rows)]
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """The scores, (batch, vocabulary); of a row that thinks all but one token's are -inf.
@@ -117,6 +116,7 @@ class ThinkingBudget(LogitsProcessor):  # type: ignore[misc]
         for index, row in enumerate(self._rows):
             token = row.next_token(self._drawer(scores[index : index + 1], firsts.get(index)))
             if token is not None:
+                row.forced.append(token)
                 masked[index] = float("-inf")
                 masked[index, token] = 0.0
         return masked
@@ -178,6 +178,17 @@ class ThinkingBudget(LogitsProcessor):  # type: ignore[misc]
         machine = ForcingMachine(self._rules, cap=cap, waits=self.budget.waits)
         return _Row(machine, self._format, self.budget.final_answer_cue, start_ids=ids)
 
+    def _violations(self, index: int, row: _Row) -> tuple[str, ...]:
+        cut, seen = self._cut(row), self._seen
+        generated = [] if seen is None else seen[index, self._num_prompt :].tolist()
+        num_known = min(len(generated), len(row.forced))
+        if generated[:num_known] != row.forced[:num_known]:
+            return ("generated tokens are not the forced ones",)
+        if cut is None:
+            return ()
+        cap, waits = self.budget.max_thinking_tokens or 0, self.budget.waits
+        return check_budget(cut, self._rules, cap=cap, waits=waits)
+
     def _cut(self, row: _Row) -> Cut | None:
         if row.is_thinking:
             return None
@@ -196,6 +207,8 @@ class _Row:
         self.pending = deque(start_ids)
         """Tokens to force next."""
         self.is_thinking = True
+        self.forced: list[int] = []
+        """All tokens up to the answer, to check what was generated."""
         self._format = format
         self._cue = cue
 
