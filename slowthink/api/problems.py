@@ -40,8 +40,8 @@ def load_problems(
     Rows are mappings, or a pandas DataFrame. They need a question, and to be graded an answer or a
     solution; usual column names are guessed, others are named by the `_field` arguments. `split`
     and `revision`: of a Hub dataset. `max_problems`: sampled by seed. Unusable rows and equal
-    questions are in `.dropped`, with reasons. Raises ConfigError for an unknown name, DataError if the rows
-    cannot be loaded, a column is missing or no row can be used.
+    questions are in `.dropped`, with reasons. Raises ConfigError for an unknown name, DataError if
+    the rows cannot be loaded, a column is missing or no row can be used.
     """
     fields = {
         "question_field": question_field, "answer_field": answer_field,
