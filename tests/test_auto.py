@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from slowthink import environment
-from slowthink.cli.run import plan_run, plan_text
+from slowthink.cli.plan_text import plan_text
 from slowthink.engines.auto import (
     TRANSFORMERS_TOKENS_PER_SECOND,
     VLLM_START_SECONDS,
@@ -25,6 +25,7 @@ from slowthink.engines.auto import (
 from slowthink.environment import CudaDevice
 from slowthink.pipeline.resolve import planned_work, resolve, resolve_run
 from slowthink.pipeline.run import run_recipe
+from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import EndpointConfig, EngineConfig, Generation, Recipe
 from slowthink.recipe.loading import load_recipe, parse_recipe
 from slowthink.recipe.saved import parse_saved, sections, value_at

@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slowthink.cli.run import open_recipe, plan_run
+from slowthink.cli.run import open_recipe
 from slowthink.data import tables
 from slowthink.errors import ConfigError, DataError, EngineError
 from slowthink.pipeline import contract, run, run_folder
+from slowthink.pipeline.plan import check_inputs
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
+from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe
 from slowthink.records import Dropped, EvaluationRow
@@ -124,8 +126,8 @@ def test_missing_files_are_named_with_their_setting(recipe_file, tmp_path) -> No
     with pytest.raises(ConfigError, match=r"engine\.replay: null; .*--set engine\.replay=PATH"):
         run_into(recipe_file, tmp_path / "run", "engine.replay=null", update=True)
     recipe = load_recipe(str(recipe_file), overrides=["evaluate.input=none.jsonl"])
-    with pytest.raises(DataError, match=r"no such file; .*folder.*--set evaluate\.input=PATH"):
-        plan_run(recipe, tmp_path / "run")
+    with pytest.raises(DataError, match=r"no such file \(evaluate\.input\): --set evaluate\.inp"):
+        check_inputs(recipe, ["evaluate"])
 
 
 def test_the_diagram_of_a_run_folder_has_each_entry_on_a_line_of_its_own(

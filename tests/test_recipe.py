@@ -8,8 +8,9 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from slowthink import recipe as recipes
-from slowthink.cli.run import open_recipe, plan_run
+from slowthink.cli.run import open_recipe
 from slowthink.errors import ConfigError
+from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe, Settings
 from slowthink.recipe.loading import load_recipe, parse_recipe, recipe_names
 

@@ -36,7 +36,10 @@ Regrade = Annotated[
     bool, typer.Option("--regrade", help="Grade the stored answers again; generate nothing.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print settings, counts and estimates; load no model.")
+    bool, typer.Option("--dry-run", help="Print what is missing, done and planned; load no model.")
+]
+Settings = Annotated[
+    bool, typer.Option("--settings", help="As --dry-run, with all settings of the recipe.")
 ]
 Runner = Annotated[
     str | None, typer.Option("--runner", help="Where rows are processed: local or ray (Ray Data).")

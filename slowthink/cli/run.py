@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from slowthink.api import runs
 from slowthink.cli import options
+from slowthink.cli.plan_text import plan_line, plan_text
 
 if TYPE_CHECKING:
     from slowthink.pipeline.run import StageRun
     from slowthink.recipe import Recipe
-
-TOKENS_PER_SECOND = 280
-"""SmolLM2 on two CPU cores, for the estimate of minutes."""
 
 
 def stage_command(name: str, summary: str) -> Callable[..., None]:
@@ -28,25 +26,28 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
         update: options.Update = False,
         regrade: options.Regrade = False,
         dry_run: options.DryRun = False,
+        settings: options.Settings = False,
         runner: options.Runner = None,
         json_: options.Json = False,
         quiet: options.Quiet = False,
     ) -> None:
         from slowthink.pipeline import run
         from slowthink.pipeline.progress import ProgressReporter
+        from slowthink.pipeline.run_plan import plan_run
 
         opened, root = open_recipe(recipe, out=out, overrides=set_, runner=runner)
         stages = None if name == "run" else (name,)
         runs.check_stages(opened, stages)
-        if dry_run:
+        if dry_run or settings:
             estimates = plan_run(opened, root, stages=stages)
-            options.print_result(plan_text(estimates), estimates, as_json=json_)
+            text = plan_text(estimates, settings=settings)
+            options.print_result(text, estimates, as_json=json_)
             return
         with ProgressReporter(quiet=quiet) as reporter:
             if regrade:
                 done = tuple(run.regrade(opened, root, reporter=reporter))
             else:
-                reporter.notify(_plan_line(plan_run(opened, root, stages=stages)))
+                reporter.notify(plan_line(plan_run(opened, root, stages=stages)))
                 done = runs.run(
                     opened, out=root, stages=stages, update=update, reporter=reporter
                 ).stages
@@ -73,25 +74,6 @@ def open_recipe(
     return runs.open_recipe(source, out=out, overrides=[*(overrides or ()), *runners])
 
 
-def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None) -> dict[str, Any]:
-    """Settings, what `auto` becomes in them, and expected rows and tokens by stage. Writes nothing
-    and loads no model."""
-    from slowthink.pipeline.contract import stage_module
-    from slowthink.pipeline.resolve import resolve_run
-    from slowthink.pipeline.run_folder import check_run_folder
-
-    check_run_folder(root)
-    resolved = resolve_run(recipe, root, measure=False)
-    recipe = resolved.recipe
-    plan = {stage: stage_module(stage).plan(recipe) for stage in stages or recipe.stages()}
-    num_tokens = sum(estimates.get("estimated_tokens", 0) for estimates in plan.values())
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "auto": resolved.to_json(),
-        "out": str(root),
-        "plan": plan,
-        "estimated_minutes": float(num_tokens) / TOKENS_PER_SECOND / 60,
-    }
 
 
 # --- what is printed ------------------------------------------------------------------------------
@@ -135,41 +117,3 @@ def _figure_lines(data: Mapping[str, Any]) -> list[str]:
     if data.get("budget_violations") is not None:
         lines.append(f"budget violations {data['budget_violations']}")
     return lines
-
-
-def plan_text(estimates: Mapping[str, Any]) -> str:
-    """All settings, the estimates of each stage, and the total minutes."""
-    import yaml
-
-    lines = [
-        yaml.safe_dump(estimates["recipe"], sort_keys=False, allow_unicode=True),
-        *(
-            f"auto: {setting}={c['value']} ({c['reason']})"
-            for setting, c in estimates["auto"].items()
-        ),
-        f"would write to {estimates['out']}:",
-    ]
-    lines += [
-        f"  {stage:9} " + ", ".join(f"{name} {value}" for name, value in figures.items())
-        for stage, figures in estimates["plan"].items()
-    ]
-    return "\n".join([*lines, _minutes_text(estimates)])
-
-
-def _plan_line(estimates: Mapping[str, Any]) -> str:
-    """Estimated tokens by stage and total minutes, on one line."""
-    tokens = [
-        f"{stage} {figures['estimated_tokens']}"
-        for stage, figures in estimates["plan"].items()
-        if figures.get("estimated_tokens")
-    ]
-    if not tokens:
-        return "plan: no model runs"
-    return f"plan: estimated tokens: {', '.join(tokens)}; {_minutes_text(estimates)}"
-
-
-def _minutes_text(estimates: Mapping[str, Any]) -> str:
-    return (
-        f"about {estimates['estimated_minutes']:.1f} minutes at {TOKENS_PER_SECOND} tokens/s "
-        "(two CPU cores, SmolLM2)"
-    )

@@ -96,7 +96,8 @@ def _check_first_bytes(path: Path, hint: str) -> None:
 
 
 def estimate_rows(path: str | Path, *, setting: str) -> int:
-    """Number of rows of a file or a stage's folder, from line ends or footer. For plans only."""
+    """Number of rows of a file or a stage's folder: lines of JSONL that are not blank, rows of CSV,
+    which may span lines, and the footer of Parquet. For plans only."""
     path = Path(path)
     if (path / "data.parquet").is_file():
         path = path / "data.parquet"
@@ -107,11 +108,10 @@ def estimate_rows(path: str | Path, *, setting: str) -> int:
         )
     if path.suffix.lower() == ".parquet":
         return int(_open_parquet(path).metadata.num_rows)
-    if path.suffix.lower() == ".json":
-        return sum(1 for _ in _read_json(path))
+    if path.suffix.lower() in (".json", ".csv"):
+        return sum(1 for _ in READERS[path.suffix.lower()](path))
     with path.open("rb") as file:
-        num_ends = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    return num_ends - (path.suffix.lower() == ".csv")
+        return sum(not line.isspace() for line in file)
 
 
 def json_evidence(value: object) -> str:

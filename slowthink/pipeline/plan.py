@@ -1,11 +1,94 @@
-"""Rows and problems that a run is expected to have, estimated before anything runs."""
+"""What a run needs, and the rows it is expected to have, before anything runs.
+
+A file that is not there yet counts as no rows, and is one of `missing_inputs`:
+
+    MissingInput(setting="trace.sources.0.path", path="chains.jsonl")
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 from slowthink.data.registry import expected_problems
 from slowthink.data.rows import estimate_rows
+from slowthink.errors import DataError
+from slowthink.pipeline.contract import INPUTS
 from slowthink.recipe import CatalogueSource, FileSource, FileTraces, HubSource, PoolSource, Recipe
+from slowthink.recipe.loading import recipe_names
+from slowthink.recipe.saved import sections
 from slowthink.recipe.sources import SampledSource
+
+_FILE_SETTINGS = ("path", "input", "samples", "replay")
+"""Settings that name a file, or a stage's folder, that must exist."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingInput:
+    """A file or folder that a stage reads and that does not exist."""
+
+    setting: str
+    path: str
+    command: str | None = None
+    """The command that makes it; None if only the user can provide it."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        return f"run {self.command}" if self.command else f"--set {self.setting}=PATH"
+
+
+def missing_inputs(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
+    """Files and folders named in the settings of these stages that do not exist."""
+    return [
+        MissingInput(setting=setting, path=path, command=_command_for(Path(path)))
+        for setting, path in _named_paths(recipe, stages)
+        if not _exists(Path(path))
+    ]
+
+
+def check_inputs(recipe: Recipe, stages: Sequence[str]) -> None:
+    """Raise DataError naming every missing input of these stages at once."""
+    if missing := missing_inputs(recipe, stages):
+        lines = [f"{m.path}: no such file ({m.setting}): {m.remedy}" for m in missing]
+        raise DataError(
+            f"{recipe.name}: {len(missing)} input(s) of the run are missing; expected files of "
+            "rows, or folders of stages. Make or name them:\n  " + "\n  ".join(lines)
+        )
+
+
+def _command_for(path: Path) -> str | None:
+    """The command that makes the folder of a stage in a shipped recipe's run, else None."""
+    stage, run = path.name, path.parent.name
+    return f"slowthink {stage} {run}" if stage in INPUTS and run in recipe_names() else None
+
+
+def _named_paths(recipe: Recipe, stages: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for place, section in sections(recipe):
+        if not place or place[0] not in (*stages, "engine"):
+            continue
+        for name in _FILE_SETTINGS:
+            path = getattr(section, name, None)
+            if isinstance(path, str) and not (name == "input" and _is_unused(recipe, place[0])):
+                yield ".".join(map(str, (*place, name))), path
+
+
+def _is_unused(recipe: Recipe, stage: object) -> bool:
+    """Whether a stage's `input` is not read, since the recipe runs an earlier stage."""
+    return stage != "evaluate" and any(s in recipe.stages() for s in INPUTS[str(stage)])
+
+
+def _exists(path: Path) -> bool:
+    return path.is_file() or path.is_dir()
+
+
+def file_rows(path: str, *, setting: str, limit: int | None = None) -> int:
+    """Number of rows of a file or a stage's folder, at most `limit`; 0 if it is missing."""
+    if not _exists(Path(path)):
+        return 0
+    num_rows = estimate_rows(path, setting=setting)
+    return min(num_rows, limit or num_rows)
 
 
 def planned_rows(recipe: Recipe) -> dict[str, int]:
@@ -22,7 +105,7 @@ def planned_problems(recipe: Recipe) -> int:
     """Expected training problems of the pool, or of the filter's own input, at most."""
     if recipe.pool is None:
         path = recipe.filter.input if recipe.filter else None
-        return estimate_rows(path, setting="filter.input") if path else 0
+        return file_rows(path, setting="filter.input") if path else 0
     return sum(max(0, num_rows - num_heldout) for num_rows, num_heldout in _pool_counts(recipe))
 
 
@@ -30,16 +113,16 @@ def planned_heldout(recipe: Recipe) -> int:
     """Expected held-out problems of the pool, or of the evaluation's own input, at most."""
     path = recipe.evaluate.input if recipe.evaluate else None
     if path:
-        return estimate_rows(path, setting="evaluate.input")
+        return file_rows(path, setting="evaluate.input")
     return sum(num_heldout for _, num_heldout in _pool_counts(recipe))
 
 
 def planned_traces(recipe: Recipe) -> int:
     """Expected traces that the selection reads, at most; 0 if unknown."""
     if recipe.select and recipe.select.input:
-        return estimate_rows(recipe.select.input, setting="select.input")
+        return file_rows(recipe.select.input, setting="select.input")
     return planned_problems(recipe) or sum(
-        _file_rows(source.path, f"trace.sources.{index}", source.max_traces)
+        file_rows(source.path, setting=f"trace.sources.{index}.path", limit=source.max_traces)
         for index, source in enumerate(recipe.trace.sources if recipe.trace else ())
         if isinstance(source, FileTraces)
     )
@@ -58,14 +141,9 @@ def _pool_counts(recipe: Recipe) -> list[tuple[int, int]]:
 def _expected_rows(source: PoolSource, setting: str) -> int:
     """Expected rows of one source; 0 for a Hub dataset without a limit, whose size is unknown."""
     if isinstance(source, FileSource):
-        return _file_rows(source.path, setting, source.max_problems)
+        return file_rows(source.path, setting=f"{setting}.path", limit=source.max_problems)
     if isinstance(source, HubSource):
         return source.max_problems or 0
     if isinstance(source, CatalogueSource):
         return expected_problems(source.name, source.max_problems)
     return source.num_problems + source.num_heldout
-
-
-def _file_rows(path: str, setting: str, limit: int | None) -> int:
-    num_rows = estimate_rows(path, setting=f"{setting}.path")
-    return min(num_rows, limit or num_rows)

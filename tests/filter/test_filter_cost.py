@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from slowthink.cli.run import open_recipe, plan_run, plan_text
+from slowthink.cli.plan_text import plan_text
+from slowthink.cli.run import open_recipe
 from slowthink.errors import ConfigError
+from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe.loading import parse_recipe
 from slowthink.stages import filter as filter_stage
 
@@ -100,11 +102,11 @@ def test_without_a_model_nothing_is_estimated() -> None:
     assert costs == {"num_problems": 400, "num_attempts": 0, "estimated_tokens": 0}
 
 
-def test_the_dry_run_shows_the_part_that_fits_and_its_minutes(tmp_path: Path) -> None:
+def test_the_dry_run_shows_the_part_that_fits_and_its_hours(tmp_path: Path) -> None:
     model = {"tokens_per_second": 44.0}
     difficulty = {"hours": 100 / 3600, "steps": [COARSE | {"models": [model]}]}
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps({"name": "t", "pool": POOL, "filter": {"difficulty": difficulty}}))
     estimates = plan_run(*open_recipe(str(path)))
     assert "48 of 400 problems fit" in plan_text(estimates)
-    assert estimates["estimated_minutes"] == pytest.approx(4 * 48 * 44 / 280 / 60)
+    assert "0.028 hours" in plan_text(estimates)

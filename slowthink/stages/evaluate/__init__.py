@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slowthink.data.load import ProblemSet
+from slowthink.data.registry import find_benchmark
 from slowthink.data.tables import read_records
 from slowthink.errors import GraderError
 from slowthink.grading import Grader, check_dependencies
 from slowthink.pipeline.contract import StageContext, StageResult, Step, read_manifest
-from slowthink.pipeline.plan import planned_heldout
-from slowthink.recipe import ArmConfig, EvaluateConfig, Recipe
+from slowthink.pipeline.plan import file_rows, planned_heldout
+from slowthink.recipe import ArmConfig, BenchmarkConfig, EvaluateConfig, Recipe
 from slowthink.recipe.protocols import draws_for, resolve_protocol
 from slowthink.records import Cost, EvaluationRow, Verdict
 from slowthink.sampling.judge import TAG as JUDGE_TAG
@@ -124,7 +125,10 @@ def plan(recipe: Recipe) -> dict[str, object]:
     assert config is not None
     held_out = planned_heldout(recipe)
     sizes = [min(held_out, config.max_problems or held_out)] if held_out else []
-    sizes += [benchmark.max_problems or 500 for benchmark in config.benchmarks]
+    sizes += [
+        _benchmark_size(benchmark, f"evaluate.benchmarks.{index}.path")
+        for index, benchmark in enumerate(config.benchmarks)
+    ]
     arms = [arm for arm in config.arms if arm.samples is None]
     num_samples = sum(size * _samples_per_problem(config, size) for size in sizes)
     return {
@@ -132,6 +136,15 @@ def plan(recipe: Recipe) -> dict[str, object]:
         "num_problems": sum(sizes),
         "estimated_tokens": num_samples * sum(map(_max_tokens, arms)),
     }
+
+
+def _benchmark_size(benchmark: BenchmarkConfig, setting: str) -> int:
+    """Problems of a benchmark: those of its file, else the registry's number."""
+    if benchmark.path is not None:
+        return file_rows(benchmark.path, setting=setting, limit=benchmark.max_problems)
+    dataset = find_benchmark(benchmark.name)
+    sizes = (dataset.num_problems if dataset else 0, benchmark.max_problems)
+    return min((size for size in sizes if size), default=0)
 
 
 def _samples_per_problem(config: EvaluateConfig, num_problems: int) -> int:

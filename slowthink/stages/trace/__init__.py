@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from slowthink.data.rows import estimate_rows
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import (
     StageContext,
@@ -17,7 +16,7 @@ from slowthink.pipeline.contract import (
     funnel_step,
     quantiles,
 )
-from slowthink.pipeline.plan import planned_problems
+from slowthink.pipeline.plan import file_rows, planned_problems
 from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
 from slowthink.stages.trace import checks
@@ -60,8 +59,9 @@ def plan(recipe: Recipe) -> dict[str, object]:
     for index, source in enumerate(recipe.trace.sources if recipe.trace else ()):
         setting = f"trace.sources.{index}"
         if isinstance(source, FileTraces):
-            num_rows = estimate_rows(source.path, setting=f"{setting}.path")
-            num_chains[setting] = min(num_rows, source.max_traces or num_rows)
+            num_chains[setting] = file_rows(
+                source.path, setting=f"{setting}.path", limit=source.max_traces
+            )
         else:
             num_chains[setting] = planned_problems(recipe)
     total = sum(num_chains.values())

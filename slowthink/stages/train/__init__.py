@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowthink.data.rows import estimate_rows
 from slowthink.engines.models import fingerprint, load_tokenizer, resolve_model
 from slowthink.errors import missing_extra
 from slowthink.pipeline.contract import StageContext, StageResult, funnel_step, quantiles
-from slowthink.pipeline.plan import planned_traces
+from slowthink.pipeline.plan import file_rows, planned_traces
 from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import Trace, TrainingStep, item_seed

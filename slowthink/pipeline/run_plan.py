@@ -1,0 +1,105 @@
+"""The plan of a run: what is missing, what is finished, and rows and tokens of what is left.
+
+    {"needed": [{"setting": "trace.sources.0.path", "path": "chains.jsonl", "remedy": "--set …"}],
+     "status": {"pool": "done", "filter": "pending"}, "plan": {"pool": {"num_rows": 800, …}, …},
+     "tokens_per_second": 410.2, "estimated_minutes": 2.4, …}
+
+Writes nothing and loads no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slowthink.data.manifests import read_manifest
+from slowthink.errors import DataError
+from slowthink.pipeline.contract import stage_inputs, stage_module
+from slowthink.pipeline.plan import MissingInput, missing_inputs
+from slowthink.pipeline.resolve import resolve_run
+from slowthink.pipeline.run_folder import check_run_folder, stage_status
+from slowthink.recipe import STAGES, Recipe
+from slowthink.recipe.loading import recipe_names
+
+GENERATING_STAGES = ("filter", "evaluate")
+"""Stages whose estimated tokens are generated; those of `train` are only read."""
+
+
+def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None) -> dict[str, Any]:
+    """The settings, what `auto` becomes in them, and the plan of each stage (or those named).
+
+    `estimated_minutes` is the time to generate the tokens of unfinished stages at the speed of a
+    finished stage of this run; None if none was measured.
+    """
+    check_run_folder(root)
+    resolved = resolve_run(recipe, root, measure=False)
+    recipe, selected = resolved.recipe, list(stages or recipe.stages())
+    status = {stage: _status(recipe, root, stage) for stage in selected}
+    pending = [stage for stage in selected if status[stage] != "done"]
+    plan = {stage: stage_module(stage).plan(recipe) for stage in selected}
+    num_tokens = sum(
+        plan[stage].get("estimated_tokens", 0) for stage in pending if stage in GENERATING_STAGES
+    )
+    speed = _measured_speed(root)
+    needed = [*missing_inputs(recipe, pending), *_missing_stages(recipe, root, pending)]
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "auto": resolved.to_json(),
+        "out": str(root),
+        "needed": [
+            {"setting": item.setting, "path": item.path, "remedy": item.remedy} for item in needed
+        ],
+        "status": status,
+        "plan": plan,
+        "estimated_tokens": num_tokens,
+        "tokens_per_second": speed,
+        "estimated_minutes": num_tokens / speed / 60 if speed else None,
+    }
+
+
+def _status(recipe: Recipe, root: Path, stage: str) -> str:
+    """done | changed | damaged | pending."""
+    try:
+        status = stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
+    except DataError:
+        return "damaged"
+    return "done" if status.done else "changed" if status.changed else "pending"
+
+
+def _missing_stages(recipe: Recipe, root: Path, stages: Sequence[str]) -> list[MissingInput]:
+    """Earlier stages of the recipe that these read, directly or not, and that are neither finished
+    nor among them, in order."""
+    missing: set[str] = set()
+    queue = [stage for stage in stages if stage != "report"]
+    while queue:
+        for name, folder in stage_inputs(recipe, root, queue.pop()).items():
+            if name not in {*stages, *missing} and not (folder / "manifest.json").exists():
+                missing.add(name)
+                queue.append(name)
+    is_saved = (root / "recipe.yaml").is_file()
+    source = root if is_saved else f"{_source(recipe)} --out {root}"
+    return [
+        MissingInput(setting=name, path=str(root / name), command=f"slowthink {name} {source}")
+        for name in STAGES
+        if name in missing
+    ]
+
+
+def _source(recipe: Recipe) -> str:
+    return recipe.name if recipe.name in recipe_names() else "RECIPE"
+
+
+def _measured_speed(root: Path) -> float | None:
+    """Tokens per second of the run's finished stages that generated any: decoded tokens over wall
+    time, with the loading of models and grading."""
+    num_tokens = seconds = 0.0
+    for stage in GENERATING_STAGES:
+        if (root / stage / "manifest.json").exists():
+            manifest = read_manifest(root / stage)
+            facts = manifest.get("facts") or {}
+            tokens = facts.get("tokens") or (facts.get("summary") or {}).get("tokens") or {}
+            if decoded := tokens.get("decoded"):
+                num_tokens += decoded
+                seconds += manifest["wall_seconds"]
+    return round(num_tokens / seconds, 1) if seconds else None

@@ -1,0 +1,91 @@
+"""The plan of a run: what is missing, finished and left, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slowthink.cli.plan_text import plan_text
+from slowthink.data.rows import estimate_rows
+from slowthink.pipeline.run_plan import plan_run
+from slowthink.recipe import Recipe
+from slowthink.recipe.loading import load_recipe, recipe_names
+from tests.test_cli import call
+
+
+def plan_of(name: str, root: Path, *overrides: str) -> dict:
+    return plan_run(load_recipe(name, overrides=overrides), root)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_has_a_plan_before_its_files_are_there(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = plan_of(name, tmp_path / "run")
+    text = plan_text(plan)
+    for needed in plan["needed"]:
+        assert f"{needed['path']} is missing ({needed['setting']})" in text
+    assert "{" not in text and "[" not in text, "no dicts and lists"
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_the_dry_run_of_s1_names_the_chains_first(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("run", "s1", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "needed before the run:"
+    assert lines[2].split(": ")[1] == "--set trace.sources.0.path=PATH"
+    assert not any(line.startswith("seed:") for line in lines), "settings need --settings"
+    assert call("run", "s1", "--settings") == 0
+    assert "\nseed: 0\n" in capsys.readouterr().out
+
+
+def test_an_earlier_stage_is_offered_as_a_command(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    needed = plan_of("parallel", tmp_path / "run")["needed"]
+    assert [item["remedy"] for item in needed] == ["run slowthink pool quickstart"]
+    recipe = load_recipe("quickstart")
+    needed = plan_run(recipe, Path("run"), stages=("train",))["needed"]
+    assert [item["setting"] for item in needed] == ["pool", "filter", "trace", "select"]
+    assert needed[-1]["remedy"] == "run slowthink select quickstart --out run"
+
+
+def test_a_run_without_its_files_ends_with_all_of_them(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("run", "own-data", "--quiet") == 1
+    message = capsys.readouterr().err
+    assert "train.jsonl: no such file (pool.sources.0.path)" in message
+    assert "test.jsonl" in message
+
+
+def test_rows_are_counted_by_reading(tmp_path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text('question,answer\n"two\nlines",1\n"b",2')
+    assert estimate_rows(table, setting="x") == 2
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text('{"question": "a"}\n\n{"question": "b"}')
+    assert estimate_rows(lines, setting="x") == 2
+    benchmarks = [{"name": "mine", "path": str(lines)}, {"name": "aime24"}]
+    arms = [{"name": "base", "model": "base", "caps": [8]}]
+    recipe = Recipe.model_validate(
+        {"name": "t", "evaluate": {"benchmarks": benchmarks, "arms": arms}}
+    )
+    assert plan_run(recipe, tmp_path / "run")["plan"]["evaluate"]["num_problems"] == 32
+
+
+def test_finished_stages_are_marked_and_their_speed_is_used(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "slowthink.pipeline.run_plan._status",
+        lambda r, root, s: "done" if s == "filter" else "pending",
+    )
+    (tmp_path / "filter").mkdir()
+    manifest = {"facts": {"tokens": {"decoded": 1000}}, "wall_seconds": 10.0}
+    (tmp_path / "filter" / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr("slowthink.pipeline.run_plan.read_manifest", lambda _: manifest)
+    monkeypatch.setattr("slowthink.pipeline.run_plan.check_run_folder", lambda _: None)
+    plan = plan_of("quickstart", tmp_path)
+    text = plan_text(plan)
+    assert "filter    done: at most 600 problems" in text
+    assert plan["tokens_per_second"] == 100.0
+    assert "about 9 min 52 s for 59,200 tokens at 100 tokens/s" in text
