@@ -79,7 +79,7 @@ def machine() -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor_name(),
         "cores": os.cpu_count() or 1,
-        "memory_gb": _memory_gb(),
+        "memory_gb": memory_gb(),
     }
 
 
@@ -92,7 +92,7 @@ def _processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _memory_gb() -> int:
+def memory_gb() -> int:
     """Physical memory in GB, rounded; 0 if the system does not report it."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -13,13 +14,9 @@ from typing import Annotated
 import typer
 
 from slowthink.cli.options import Json, print_result
+from slowthink.cli.run import open_recipe
 from slowthink.environment import bfloat16_instructions
 from slowthink.errors import SlowthinkError
-
-EXTRAS = {
-    "local": ("torch", "transformers", "gguf", "safetensors"),
-    "train": ("trl", "accelerate", "peft", "datasets"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,27 +28,48 @@ class Diagnosis:
     seen: str
     """What was observed."""
     remedy: str = ""
+    required: bool = True
+    """Whether the recipe cannot run without it."""
+
+
+def package_version(package: str) -> str | None:
+    """The installed version, or `installed` under another distribution's name (vLLM for CPUs);
+    None if the package is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "installed" if importlib.util.find_spec(package) else None
 
 
 def doctor(
     recipe: Annotated[str | None, typer.Argument(help="A recipe to run on this machine.")] = None,
     json_: Json = False,
 ) -> None:
-    """Check what this machine can run. Names what is missing and how to install it.
+    """Check whether a recipe can run on this machine. Names what is missing, and how to get it;
+    exit code 1 if anything is that the recipe needs.
 
     Example: slowthink doctor quickstart
     """
     checks = [
-        _check_memory(), _check_cores(), *_check_extras(), _check_grader(), _check_device(),
-        _check_embedded_model(), *_check_recipe(recipe or "quickstart"),
+        _check_memory(), _check_cores(), _check_grader(), _check_device(),
+        *_check_recipe(recipe or "quickstart"),
     ]  # fmt: skip
     lines = []
     for check in checks:
-        lines.append(f"{'ok  ' if check.ok else 'MISS'} {check.name:14} {check.seen}")
-        if check.remedy:
+        lines.append(f"{_mark(check)} {check.name:14} {check.seen}")
+        if check.remedy and check.required:
             lines.append(f"     {'':14} -> {check.remedy}")
-    data = {"findings": [vars(check) for check in checks], "ok": all(check.ok for check in checks)}
+    ok = all(check.ok or not check.required for check in checks)
+    verdict = "can run here" if ok else "cannot run here: see each MISS above"
+    lines.append(f"{recipe or 'quickstart'} {verdict}")
+    data = {"findings": [vars(check) for check in checks], "ok": ok}
     print_result("\n".join(lines), data, as_json=json_)
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _mark(check: Diagnosis) -> str:
+    return "ok  " if check.ok else "MISS" if check.required else "-   "
 
 
 def _check_memory() -> Diagnosis:
@@ -62,7 +80,7 @@ def _check_memory() -> Diagnosis:
         name="memory, disk",
         ok=ok,
         seen=f"{total:.0f} GiB of memory, {free:.0f} GiB of disk free here",
-        remedy="" if ok else "the quickstart needs 6 GB of memory and 3 GB of disk: free some",
+        remedy="" if ok else "every run needs 6 GB of memory and 3 GB of disk: free some",
     )
 
 
@@ -70,24 +88,6 @@ def _check_cores() -> Diagnosis:
     bf16 = {True: "yes", False: "no", None: "unknown"}[bfloat16_instructions()]
     seen = f"{os.cpu_count()} on {platform.machine()}; bfloat16 instructions: {bf16}"
     return Diagnosis(name="cores", ok=True, seen=seen)
-
-
-def _check_extras() -> list[Diagnosis]:
-    diagnoses = []
-    for extra, packages in EXTRAS.items():
-        versions = {package: _version(package) for package in packages}
-        missing = [package for package, version in versions.items() if version is None]
-        seen = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
-        remedy = f"pip install 'slowthink[{extra}]'" if missing else ""
-        diagnoses.append(Diagnosis(name=f"extra {extra}", ok=not missing, seen=seen, remedy=remedy))
-    return diagnoses
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _check_grader() -> Diagnosis:
@@ -102,12 +102,12 @@ def _check_grader() -> Diagnosis:
 
 
 def _check_device() -> Diagnosis:
-    if _version("torch") is None:
+    if package_version("torch") is None:
         return Diagnosis(name="device", ok=True, seen="unknown without torch")
     import torch
 
     gpu = f"CUDA: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else None
-    return Diagnosis(name="device", ok=True, seen=gpu or "CPU only: for small models")
+    return Diagnosis(name="device", ok=True, seen=gpu or "CPU only")
 
 
 def _check_embedded_model() -> Diagnosis:
@@ -121,17 +121,22 @@ def _check_embedded_model() -> Diagnosis:
     return Diagnosis(name=EMBEDDED, ok=True, seen=str(path))
 
 
-def _check_recipe(name: str) -> list[Diagnosis]:
-    """The recipe's stages, and what its `auto` settings become on this machine."""
+def _check_recipe(source: str) -> list[Diagnosis]:
+    """The recipe's stages, its needs, and what its `auto` settings become on this machine."""
+    from slowthink.cli.recipe_checks import check_recipe, model_uses
+    from slowthink.engines.models import EMBEDDED
     from slowthink.pipeline.resolve import resolve_run
-    from slowthink.recipe.loading import load_recipe
 
     try:
-        recipe = load_recipe(name)
-        choices = resolve_run(recipe, measure=False).text
+        recipe, root = open_recipe(source)
+        resolved = resolve_run(recipe, root, measure=False)
     except SlowthinkError as error:
         return [Diagnosis(name="recipe", ok=False, seen=str(error))]
+    recipe = resolved.recipe
+    uses_embedded = EMBEDDED in {recipe.model, *(use.name for use in model_uses(recipe))}
     return [
-        Diagnosis(name="recipe", ok=True, seen=f"{name}: {', '.join(recipe.stages())}"),
-        Diagnosis(name="auto", ok=True, seen=choices or "no setting is auto"),
+        Diagnosis(name="recipe", ok=True, seen=f"{source}: {', '.join(recipe.stages())}"),
+        Diagnosis(name="auto", ok=True, seen=resolved.text or "no setting is auto"),
+        *([_check_embedded_model()] if uses_embedded else ()),
+        *check_recipe(recipe),
     ]

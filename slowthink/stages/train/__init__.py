@@ -70,7 +70,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
 def planned_examples(recipe: Recipe) -> int:
     """Expected size of the training set; 0 if unknown."""
     if recipe.train and recipe.train.input and recipe.select is None:
-        return estimate_rows(recipe.train.input, setting="train.input")
+        return file_rows(recipe.train.input, setting="train.input")
     selected = recipe.select.num_problems if recipe.select else None
     return min(filter(None, (selected, planned_traces(recipe))), default=0)
 

@@ -14,7 +14,7 @@ The formula is an estimate, not measured: `_MARGIN` of the memory is left for al
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +84,38 @@ def _attention_widths(model: Mapping[str, Any]) -> tuple[int, int]:
     return heads * size, (model.get("num_key_value_heads") or heads) * size
 
 
+def local_config(name: str, revision: str | None = None) -> dict[str, Any] | None:
+    """The model's `config.json`, of a folder or of the Hub's cache; None if it is not on this
+    machine, or of an unknown kind."""
+
+    def find() -> Path:
+        if (Path(name) / "config.json").is_file():
+            return Path(name) / "config.json"
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        return Path(cached if isinstance(cached, str) else "")
+
+    return _read_config(find)
+
+
 def _model_config(recipe: Recipe) -> dict[str, Any] | None:
     """The model's `config.json`; of a Hub model only this file is fetched. None if unavailable."""
     name = recipe.model
-    try:
-        if name == EMBEDDED or Path(name).is_dir():
-            path = resolve_model(name) / "config.json"
-        else:
-            from huggingface_hub import hf_hub_download
 
-            path = Path(hf_hub_download(name, "config.json", revision=recipe.revision))
-        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    def find() -> Path:
+        if name == EMBEDDED or Path(name).is_dir():
+            return resolve_model(name) / "config.json"
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(name, "config.json", revision=recipe.revision))
+
+    return _read_config(find)
+
+
+def _read_config(find: Callable[[], Path]) -> dict[str, Any] | None:
+    try:
+        config: dict[str, Any] = json.loads(find().read_text("utf-8"))
         config |= config.get("text_config", {})
         num_weights(config)
     except (OSError, ValueError, KeyError, ImportError, EngineError):

@@ -1,0 +1,180 @@
+"""What a recipe needs of this machine: packages, memory for its models, files, environment keys.
+
+Loads no model and asks no server. A model's size is read from its config, if that is on this
+machine, else from its name (`Qwen2.5-32B`); otherwise it is unknown, and reported so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slowthink.cli.doctor import Diagnosis, package_version
+from slowthink.engines.auto import Machine, this_machine
+from slowthink.environment import memory_gb
+from slowthink.pipeline.plan import missing_inputs
+from slowthink.recipe import (
+    ArmConfig,
+    EndpointConfig,
+    EngineConfig,
+    JudgeConfig,
+    JudgeScorer,
+    ModelScorer,
+    PromptedModelConfig,
+    Recipe,
+)
+from slowthink.recipe.saved import sections
+
+EXTRAS = {
+    "local": ("torch", "transformers", "gguf", "safetensors"),
+    "train": ("trl", "accelerate", "peft", "datasets"),
+    "vllm": ("vllm",),
+    "ray": ("ray",),
+}
+"""Packages by extra of slowthink."""
+TRAINING_BYTES, LORA_BYTES = 16, 2
+"""Bytes per weight in training: weight, gradient, master weight, AdamW; or under a LoRA."""
+_HEADROOM = 1.2
+"""Memory for activations and the KV cache, as a factor of the weights'."""
+_SIZE_IN_NAME = re.compile(r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.I)
+_LOADED_HERE = ("transformers", "vllm")
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """A model that a recipe loads, and its engine."""
+
+    name: str
+    engine: EngineConfig
+
+
+def check_recipe(recipe: Recipe, machine: Machine | None = None) -> list[Diagnosis]:
+    """One diagnosis per need of the recipe. `auto` settings must have been replaced."""
+    machine = machine or this_machine()
+    uses = list(dict.fromkeys(model_uses(recipe)))
+    return [
+        *_check_packages(recipe, uses),
+        *(_check_model(use, machine) for use in uses if use.engine.kind in _LOADED_HERE),
+        *([_check_training(recipe, machine)] if recipe.train else ()),
+        *(
+            Diagnosis(name="file", ok=False, seen=f"{m.path} ({m.setting})", remedy=m.remedy)
+            for m in missing_inputs(recipe, recipe.stages())
+        ),
+        *_check_keys(recipe),
+    ]
+
+
+def model_uses(recipe: Recipe) -> Iterator[ModelUse]:
+    """The models that the recipe's stages generate with."""
+    kinds = (PromptedModelConfig, ArmConfig, JudgeConfig, ModelScorer, JudgeScorer)
+    difficulty = recipe.filter.difficulty if recipe.filter else None
+    steps = difficulty.resolved_steps() if difficulty else ()
+    configs: list[Any] = [section for _, section in sections(recipe) if isinstance(section, kinds)]
+    configs += [model for step in steps for model in step.models]
+    for config in configs:
+        if not getattr(config, "samples", None):
+            is_own = config.model in (None, "base", "tuned")
+            engine = getattr(config, "engine", None) or recipe.engine
+            yield ModelUse(recipe.model if is_own else config.model, engine)
+
+
+def needed_extras(recipe: Recipe, uses: Sequence[ModelUse]) -> set[str]:
+    """The extras of slowthink that the recipe's stages import."""
+    kinds = {use.engine.kind for use in uses}
+    return {
+        *(("local",) if "transformers" in kinds or recipe.trace or recipe.train else ()),
+        *(("vllm",) if "vllm" in kinds else ()),
+        *(("train",) if recipe.train else ()),
+        *(("ray",) if recipe.runner == "ray" else ()),
+    }
+
+
+def _check_packages(recipe: Recipe, uses: Sequence[ModelUse]) -> Iterator[Diagnosis]:
+    needed = needed_extras(recipe, uses)
+    for extra, packages in EXTRAS.items():
+        versions = {package: package_version(package) for package in packages}
+        missing = [package for package, version in versions.items() if version is None]
+        seen = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
+        seen += "" if extra in needed else " (this recipe does not need it)"
+        yield Diagnosis(
+            name=f"extra {extra}", ok=not missing, seen=seen, required=extra in needed,
+            remedy=f"pip install 'slowthink[{extra}]'" if missing else "",
+        )  # fmt: skip
+
+
+def _check_model(use: ModelUse, machine: Machine) -> Diagnosis:
+    num_bytes = 4 if use.engine.dtype == "float32" else 2
+    if use.name.startswith((".", "/", "~")) and not (Path(use.name) / "config.json").is_file():
+        remedy = "name a folder with a config.json, or a hub id"
+        return Diagnosis(name="model", ok=False, seen=f"{use.name}: no such model", remedy=remedy)
+    needed = _gigabytes(use.name, num_bytes * _HEADROOM)
+    num_gpus = use.engine.vllm.tensor_parallel_size if use.engine.kind == "vllm" else 1
+    return _compare_memory(
+        "model", f"{use.name} on {use.engine.kind}", needed, _memory(machine, num_gpus),
+        remedy="name a smaller model, quantise it, or serve it elsewhere (engine.endpoints)",
+    )  # fmt: skip
+
+
+def _check_training(recipe: Recipe, machine: Machine) -> Diagnosis:
+    assert recipe.train is not None
+    needed = _gigabytes(recipe.model, LORA_BYTES if recipe.train.lora else TRAINING_BYTES)
+    return _compare_memory(
+        "training", f"{recipe.model} ({'LoRA' if recipe.train.lora else 'all weights'})", needed,
+        _memory(machine, len(machine.gpus)), remedy="more GPUs, train.lora, or a smaller model",
+    )  # fmt: skip
+
+
+def _memory(machine: Machine, num_gpus: int) -> tuple[float, str]:
+    """GB that a model may use, of so many GPUs, or of the machine without any."""
+    if not machine.gpus:
+        return float(memory_gb()), "memory, no NVIDIA GPU"
+    sizes = sorted((gpu.memory_gb for gpu in machine.gpus), reverse=True)[: max(num_gpus, 1)]
+    return sum(sizes), f"GPU memory on {len(sizes)} of {len(machine.gpus)} GPUs"
+
+
+def _compare_memory(
+    name: str, what: str, needed: float | None, available: tuple[float, str], *, remedy: str
+) -> Diagnosis:
+    gigabytes, kind = available
+    here = f"{gigabytes:.0f} GB of {kind}"
+    if needed is None:
+        return Diagnosis(name=name, ok=True, seen=f"{what}: size unknown; {here}")
+    fits = needed <= gigabytes
+    seen = f"{what}: needs about {needed:,.1f} GB; {here}"
+    return Diagnosis(name=name, ok=fits, seen=seen, remedy="" if fits else remedy)
+
+
+def _gigabytes(model: str, bytes_per_weight: float) -> float | None:
+    num_weights = model_size(model)
+    return None if num_weights is None else num_weights * bytes_per_weight / 1e9
+
+
+def model_size(model: str) -> float | None:
+    """Number of weights, from a config on this machine or from the name; None if unknown.
+
+    >>> model_size("Qwen/Qwen2.5-32B-Instruct"), model_size("someone/model")
+    (32000000000.0, None)
+    """
+    from slowthink.stages.train.memory import local_config, num_weights
+
+    if config := local_config(model):
+        return float(num_weights(config))
+    if match := _SIZE_IN_NAME.search(Path(model).name):
+        copies, number, unit = match.groups()
+        return int(copies or 1) * float(number) * {"b": 1e9, "m": 1e6}[unit.lower()]
+    return None
+
+
+def _check_keys(recipe: Recipe) -> Iterator[Diagnosis]:
+    """The environment variables that hold the servers' API keys."""
+    for _, section in sections(recipe):
+        if isinstance(section, EndpointConfig) and (name := section.api_key_env):
+            is_set = bool(os.environ.get(name))
+            yield Diagnosis(
+                name="key", ok=is_set, seen=f"{name} is {'set' if is_set else 'not set'}",
+                remedy="" if is_set else f"export {name}=…",
+            )  # fmt: skip

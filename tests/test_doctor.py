@@ -1,0 +1,96 @@
+"""`slowthink doctor RECIPE`: what a recipe needs, judged against a machine."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from slowthink.cli import recipe_checks
+from slowthink.cli.recipe_checks import check_recipe, model_size
+from slowthink.engines.auto import Machine
+from slowthink.environment import CudaDevice
+from slowthink.recipe import Recipe
+from slowthink.recipe.loading import load_recipe
+from tests.test_cli import call
+
+SERVER = {
+    "kind": "openai",
+    "endpoints": {"urls": ["http://localhost:1/v1"], "api_key_env": "NO_SUCH_KEY"},
+}
+
+
+def failed(recipe: Recipe, *, num_gpus: int = 0) -> dict[str, str]:
+    """Name and observation of each failed check on a machine with so many GPUs of 80 GB."""
+    gpus = (CudaDevice("H100", (9, 0), 80.0),) * num_gpus
+    checks = check_recipe(recipe, Machine(gpus=gpus))
+    return {check.name: check.seen for check in checks if check.required and not check.ok}
+
+
+def evaluation(**settings: object) -> Recipe:
+    arms = [{"name": "base", "model": "base", "caps": [8]}]
+    return Recipe.model_validate({"name": "t", "evaluate": {"arms": arms}, **settings})
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("smollm2-135m", 135e6),
+        ("Qwen/Qwen2.5-32B-Instruct", 32e9),
+        ("mistralai/Mixtral-8x7B-v0.1", 56e9),
+        ("Qwen/Qwen3-0.6B", 0.6e9),
+        ("someone/model-2b7", None),
+        ("microsoft/phi-4", None),
+    ],
+)
+def test_the_size_of_a_model_is_in_its_name_or_unknown(name, size) -> None:
+    assert model_size(name) == size
+
+
+def test_the_size_of_a_folder_is_computed_from_its_config(tmp_path) -> None:
+    config = {
+        "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 100,
+        "num_hidden_layers": 1, "tie_word_embeddings": True,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert model_size(str(tmp_path)) == 100 * 8 + 2 * 8 * (8 + 8) + 3 * 8 * 16
+
+
+def test_s1_cannot_run_on_a_laptop_and_quickstart_can(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipe_checks, "memory_gb", lambda: 16)
+    monkeypatch.setattr(recipe_checks, "this_machine", Machine)
+    assert call("doctor", "s1") == 1
+    text = capsys.readouterr().out
+    assert "MISS model          Qwen/Qwen2.5-32B-Instruct on vllm: needs about 76.8 GB" in text
+    assert "MISS training       Qwen/Qwen2.5-32B-Instruct (all weights): needs about 512.0" in text
+    assert "MISS file           chains.jsonl (trace.sources.0.path)" in text
+    assert call("doctor", "quickstart") == 0
+    assert "quickstart can run here" in capsys.readouterr().out
+
+
+def test_gpus_decide_what_fits() -> None:
+    s1 = load_recipe("s1")
+    assert "training" in failed(s1, num_gpus=2)
+    assert {"training", "model"}.isdisjoint(failed(s1, num_gpus=8))
+
+
+def test_an_unknown_size_is_reported_and_fails_nothing() -> None:
+    recipe = evaluation(model="someone/model", engine={"kind": "transformers"})
+    assert failed(recipe) == {}
+    seen = {check.name: check.seen for check in check_recipe(recipe, Machine())}
+    assert "size unknown" in seen["model"]
+
+
+def test_a_server_needs_its_key_and_no_memory(monkeypatch) -> None:
+    recipe = evaluation(model="a/b-900B", engine=SERVER)
+    assert failed(recipe) == {"key": "NO_SUCH_KEY is not set"}
+    monkeypatch.setenv("NO_SUCH_KEY", "x")
+    assert failed(recipe) == {}
+
+
+def test_a_missing_package_counts_only_if_the_recipe_needs_it(monkeypatch) -> None:
+    versions = {"vllm": None, "trl": None}
+    monkeypatch.setattr(recipe_checks, "package_version", lambda name: versions.get(name, "1"))
+    assert failed(evaluation(engine={"kind": "transformers"})) == {}
+    assert list(failed(evaluation(engine={"kind": "vllm"}))) == ["extra vllm"]
