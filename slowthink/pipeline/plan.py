@@ -20,7 +20,7 @@ from slowthink.recipe.loading import recipe_names
 from slowthink.recipe.saved import sections
 from slowthink.recipe.sources import SampledSource
 
-_FILE_SETTINGS = ("path", "input", "samples", "replay")
+_FILE_SETTINGS = ("path", "input", "samples")
 """Settings that name a file, or a stage's folder, that must exist."""
 
 
@@ -66,7 +66,7 @@ def _command_for(path: Path) -> str | None:
 
 def _named_paths(recipe: Recipe, stages: Sequence[str]) -> Iterator[tuple[str, str]]:
     for place, section in sections(recipe):
-        if not place or place[0] not in (*stages, "engine"):
+        if not place or place[0] not in stages:
             continue
         for name in _FILE_SETTINGS:
             path = getattr(section, name, None)

@@ -15,6 +15,7 @@ from typing import Any
 from slowthink.data.tables import missing_stage
 from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline.contract import read_manifest, stage_module
+from slowthink.pipeline.plan import check_inputs, missing_inputs
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.resolve import resolve_run
 from slowthink.pipeline.run_folder import (
@@ -68,6 +69,8 @@ def run_recipe(
         for notice in code_that_runs(recipe):
             reporter.notify(f"note: {notice}")
         _check_finished(recipe, root, selected, update=update)
+        if missing_inputs(recipe, selected):
+            check_inputs(recipe, [stage for stage in selected if not _is_done(recipe, root, stage)])
         log.record_choices(resolved.to_json())
         write_recipe(recipe, root)
         with _stage_server(recipe, root, selected, reporter, lock_fd=lock_fd) as server:
