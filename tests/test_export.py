@@ -125,7 +125,7 @@ def test_reading_the_files_again_gives_the_same_answers_and_verdicts(
     (path,) = exported(tmp_path, before)
     stored = read_stored(path, setting="samples")
     assert stored.format == "lm-eval"
-    after, dropped = grade_stored(
+    after, dropped, _ = grade_stored(
         stored, stored_problems(stored, benchmark="set"), arm="again", benchmark="set",
         protocol="limo-v2", grader=grader, count_tokens=len, last_number=False,
     )  # fmt: skip
@@ -149,11 +149,11 @@ def test_imported_rows_are_the_same_after_export_and_import(tmp_path: Path, grad
         "count_tokens": len, "last_number": True,
     }  # fmt: skip
     stored = read_stored(path, setting="samples")
-    before, _ = grade_stored(stored, stored_problems(stored, benchmark="set"), **options)
+    before, *_ = grade_stored(stored, stored_problems(stored, benchmark="set"), **options)
     (out,) = exported(tmp_path, before)
     assert out.name == "samples_set_stored_t0.jsonl"
     again = read_stored(out, setting="samples")
-    after, _ = grade_stored(again, stored_problems(again, benchmark="set"), **options)
+    after, *_ = grade_stored(again, stored_problems(again, benchmark="set"), **options)
     assert [compared_fields(row) for row in after] == [compared_fields(row) for row in before]
     assert [row.thinking_end for row in after] == [row.thinking_end for row in before]
     assert [row.verdict for row in after] == [Verdict.CORRECT, Verdict.CORRECT, Verdict.TRUNCATED]

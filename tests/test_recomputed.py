@@ -141,7 +141,7 @@ def rows_from(
     samples: StoredSamples, whole: StoredSamples, grader: Grader, *, last_number: bool
 ) -> list[EvaluationRow]:
     """Graded by the reference answers of the whole file."""
-    rows, dropped = grade_stored(
+    rows, dropped, _ = grade_stored(
         samples, stored_problems(whole, benchmark="set"), arm="theirs", benchmark="set",
         protocol="stored", grader=grader, count_tokens=lambda text: len(text.split()),
         last_number=last_number,

@@ -51,7 +51,7 @@ def read(folder: Path, *rows: Any) -> StoredSamples:
 
 
 def graded(stored: StoredSamples, grader: Grader, problems: Any = None) -> list[EvaluationRow]:
-    rows, _ = grade_stored(
+    rows, _, _ = grade_stored(
         stored, problems or stored_problems(stored, benchmark="set"), arm="theirs", benchmark="set",
         protocol="greedy", grader=grader, count_tokens=lambda text: len(text.split()),
         last_number=False,
@@ -439,7 +439,7 @@ def test_grading_uses_the_problem_s_answer_and_drops_unmatched_samples(
     tmp_path: Path, grader: Grader
 ) -> None:
     stored = read(tmp_path, sample_of("Answer: 43", answer="43"), sample_of("1", question="Other?"))
-    rows, dropped = grade_stored(
+    rows, dropped, _ = grade_stored(
         stored, [problem_with(answer="42")], arm="a", benchmark="set", protocol="greedy",
         grader=grader, count_tokens=len, last_number=False,
     )  # fmt: skip

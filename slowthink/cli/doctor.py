@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from slowthink.cli.diagnosis import Diagnosis, package_version
 from slowthink.cli.options import Json, print_result
 from slowthink.cli.run import open_recipe
 from slowthink.environment import bfloat16_instructions
 from slowthink.errors import SlowthinkError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """The result of one check."""
-
-    name: str
-    ok: bool
-    seen: str
-    """What was observed."""
-    remedy: str = ""
-    required: bool = True
-    """Whether the recipe cannot run without it."""
-
-
-def package_version(package: str) -> str | None:
-    """The installed version, or `installed` under another distribution's name (vLLM for CPUs);
-    None if the package is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "installed" if importlib.util.find_spec(package) else None
 
 
 def doctor(

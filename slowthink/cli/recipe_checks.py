@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowthink.cli.doctor import Diagnosis, package_version
+from slowthink.cli.diagnosis import Diagnosis, package_version
 from slowthink.engines.auto import Machine, this_machine
 from slowthink.environment import memory_gb
 from slowthink.pipeline.plan import missing_inputs

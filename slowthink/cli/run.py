@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slowthink.api import runs
 from slowthink.cli import options
@@ -74,14 +74,13 @@ def open_recipe(
     return runs.open_recipe(source, out=out, overrides=[*(overrides or ()), *runners])
 
 
-
-
 # --- what is printed ------------------------------------------------------------------------------
 
 
 def _print_run(done: Sequence[StageRun], root: Path, *, as_json: bool) -> None:
     """Print the duration of each stage, the main figures, and the path of the report."""
     from slowthink.stages.report.data import headline
+    from slowthink.stages.report.headline import headline_figures
 
     data = headline(root)
     stages = [
@@ -89,31 +88,9 @@ def _print_run(done: Sequence[StageRun], root: Path, *, as_json: bool) -> None:
     ]
     report = root / "report" / "report.html"
     lines = [
-        f"stages            {', '.join(stages)}",
-        *_figure_lines(data),
-        f"report            {report}" if report.exists() else f"results           {root}",
+        f"Stages: {', '.join(stages)}",
+        *(figure.line() for figure in headline_figures(data)),
+        *(f"WARNING: {warning['stage']}: {warning['text']}" for warning in data["warnings"]),
+        f"Report: {report}" if report.exists() else f"Results: {root}",
     ]
     options.print_result("\n".join(lines), data, as_json=as_json)
-
-
-def _figure_lines(data: Mapping[str, Any]) -> list[str]:
-    """One line per main figure that the run has."""
-    lines = []
-    if data.get("difference") is not None:
-        low, high = data["difference_ci95"]
-        lines.append(
-            f"accuracy          {data['base_accuracy']:.1%} base -> "
-            f"{data['tuned_accuracy']:.1%} tuned "
-            f"({data['difference']:+.1%}, 95 % interval {low:+.1%} to {high:+.1%})"
-        )
-    curve = data.get("curve") or []
-    if len(curve) > 1:
-        smallest, largest = curve[0], curve[-1]
-        lines.append(
-            f"thinking budget   {smallest['accuracy']:.1%} at "
-            f"{smallest['max_thinking_tokens']} tokens -> "
-            f"{largest['accuracy']:.1%} at {largest['max_thinking_tokens']}"
-        )
-    if data.get("budget_violations") is not None:
-        lines.append(f"budget violations {data['budget_violations']}")
-    return lines

@@ -17,6 +17,7 @@ from slowthink.stages.report.data import collect, headline, open_run
 from slowthink.stages.report.sets import evaluated_sets, published_for, set_key
 
 KEYS = {
+    "thinking_gain", "warnings",
     "name", "wall_seconds", "peak_rss_mb", "seconds", "base_accuracy", "tuned_accuracy",
     "difference", "difference_ci95", "difference_n", "base_point", "tuned_point", "curve", "waits",
     "budget_violations", "thinking_natural_rate", "answer_eos_rate", "funnel", "tokens", "sweep",

@@ -123,7 +123,7 @@ def rendered(whole_run, with_summary) -> Callable[[Callable[[dict], None]], str]
 
 def test_interval_that_includes_zero_is_pointed_out(rendered, page):
     html = rendered(lambda summary: summary.update(difference_ci95=[-0.1, 0.2]))
-    lead = "interval −10.0 to 20.0, n = 20 problems. The 95 % interval includes 0."
+    lead = "interval −10.0 to 20.0, n = 20 problems. The 95 % interval includes 0: no difference"
     assert lead in words(html) and lead not in words(page)
 
 

@@ -21,6 +21,7 @@ from slowthink.records import (
     Problem,
     Split,
     ThinkingEnd,
+    Verdict,
     duplicate_key,
 )
 
@@ -79,8 +80,9 @@ def grade_stored(
     grader: Grader,
     count_tokens: CountTokens,
     last_number: bool,
-) -> tuple[list[EvaluationRow], list[Dropped]]:
-    """The samples' graded rows in file order, and the dropped samples without a problem.
+) -> tuple[list[EvaluationRow], list[Dropped], dict[str, int]]:
+    """The samples' graded rows in file order, the dropped samples without a problem, and how often
+    the file's own labels disagree: {"num_labelled": 30, "num_disagree": 2}.
 
     Grades against the problem's reference answer, not the file's. Samples of a problem that share a
     number are renumbered in file order. `count_tokens` is used unless the file states the number of
@@ -116,7 +118,16 @@ def grade_stored(
         )
         for (sample, problem), grade in zip(pairs, grades, strict=True)
     ]  # fmt: skip
-    return rows, dropped
+    return rows, dropped, _count_labels([sample for sample, _ in pairs], grades)
+
+
+def _count_labels(samples: Sequence[StoredSample], grades: Sequence[Grade]) -> dict[str, int]:
+    compared = [
+        sample.labelled_correct == (grade.verdict is Verdict.CORRECT)
+        for sample, grade in zip(samples, grades, strict=True)
+        if sample.labelled_correct is not None and grade.verdict.is_counted
+    ]
+    return {"num_labelled": len(compared), "num_disagree": compared.count(False)}
 
 
 def reorder_options(problem: Problem, choices: tuple[str, ...]) -> Problem:

@@ -80,8 +80,9 @@ def _stored_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
     )
     rows: list[EvaluationRow] = []
     unmatched: Counter[Dropped] = Counter()
+    labels: Counter[str] = Counter(num_labelled=0, num_disagree=0)
     for problem_set in context.sets:
-        set_rows, not_in_set = grade_stored(
+        set_rows, not_in_set, set_labels = grade_stored(
             stored,
             problem_set.problems,
             arm=arm.name,
@@ -93,8 +94,10 @@ def _stored_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
         )
         rows += set_rows
         unmatched.update(not_in_set)
+        labels.update(set_labels)
     stage.notify(f"evaluate: {arm.name}, {len(rows)} stored samples of {arm.samples}")
     in_no_set = [drop for drop, count in unmatched.items() if count == len(context.sets)]
     return ArmResult(
-        rows=rows, facts={"samples": arm.samples}, dropped=[*stored.dropped, *in_no_set]
-    )
+        rows=rows, facts={"samples": arm.samples, "labels": dict(labels)},
+        dropped=[*stored.dropped, *in_no_set],
+    )  # fmt: skip

@@ -171,6 +171,7 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
             for key, p in tuned_points.items()
             if key.forced and key.max_thinking_tokens == tuned_key.max_thinking_tokens
         ],
+        "thinking_gain": _thinking_gain(evaluation, headline_set, tuned),
         "thinking_natural_rate": tuned_point["thinking_natural_rate"],
         "answer_eos_rate": tuned_point["answer_eos_rate"],
     }
@@ -192,6 +193,18 @@ def _headline(evaluation: Evaluation, sets: Sequence[Mapping[str, Any]]) -> dict
         "difference_ci95": paired and paired["ci95"],
         "difference_n": paired and paired["n"],
     }
+
+
+def _thinking_gain(
+    evaluation: Evaluation, eval_set: Mapping[str, Any], arm: str
+) -> dict[str, Any] | None:
+    """Paired figures of an arm's largest cap against its smallest, without waits; None for one."""
+    points = evaluation.arms_on(eval_set["benchmark"], eval_set["protocol"])[arm]
+    keys = [key for key in points if key.forced and not key.waits]
+    if len(keys) < 2:
+        return None
+    smallest, largest = problem_scores(points[keys[0]]), problem_scores(points[keys[-1]])
+    return paired_figures(smallest, largest, **evaluation.bootstrap)
 
 
 def _figures_by_point(set_figures: Mapping[str, Any], arm: str) -> dict[PointKey, Any]:

@@ -25,10 +25,11 @@ from slowthink.stages.report import excerpts, problem_columns
 from slowthink.stages.report.curation import curation_summary
 from slowthink.stages.report.sets import evaluated_sets, parallel_scaling, published_for
 from slowthink.stages.report.text import json_safe
+from slowthink.stages.report.warnings import run_warnings
 
 SUMMARY_KEYS = (
     "base_accuracy", "tuned_accuracy", "difference", "difference_ci95", "difference_n",
-    "base_point", "tuned_point",
+    "base_point", "tuned_point", "thinking_gain",
 )  # fmt: skip
 STEP_COLUMNS = (
     "step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens", "num_loss_tokens",
@@ -133,7 +134,20 @@ def _headline(run: Run) -> dict[str, Any]:
             run.folders, {stage: run.facts(stage) for stage in run.manifests}, run.settings
         ),
     }
+    figures["warnings"] = run_warnings(
+        {stage: run.facts(stage) for stage in run.manifests}, run.settings, figures["sets"],
+        _pool_domains(run),
+    )  # fmt: skip
     return dict(json_safe(figures))
+
+
+def _pool_domains(run: Run) -> Mapping[str, int]:
+    """Training problems by domain: as the filter assigned them, else those of the pool."""
+    if labels := run.facts("filter").get("domain_labels"):
+        domains: Mapping[str, int] = labels["domains"]
+        return domains
+    stage = next((stage for stage in ("filter", "pool") if stage in run.folders), None)
+    return problem_columns.domain_counts(run.folders[stage]) if stage else {}
 
 
 def _cost(run: Run) -> dict[str, Any]:
@@ -186,11 +200,7 @@ def collect(run: Run, config: ReportConfig) -> dict[str, Any]:
         "title": config.title or run.settings.get("name") or run.root.name,
         "headline": head,
         "published": {name: published_for(name) for name in benchmarks},
-        "warnings": [
-            {"stage": stage, "text": str(text)}
-            for stage in run.manifests
-            for text in run.facts(stage).get("warnings") or []
-        ],
+        "warnings": head["warnings"],
         "drops": _drops(run),
         "num_heldout": (run.facts("pool").get("splits") or {}).get("heldout"),
         "domains": _domains(run),

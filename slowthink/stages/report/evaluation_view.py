@@ -11,10 +11,10 @@ from typing import Any
 from slowthink.analysis.published import AVERAGE, legend, papers
 from slowthink.analysis.scores import largest_budget_figures
 from slowthink.stages.report import charts
+from slowthink.stages.report.headline import headline_figures
 from slowthink.stages.report.sets import (
     compared_points,
     describe_set,
-    headline_arm_names,
     headline_comparison,
     published_for,
     set_title,
@@ -43,7 +43,13 @@ def evaluation_view(data: Json) -> dict[str, Any]:
             Column(arm, ("largest", arm, "accuracy"), percent, note=("largest", arm, "ci95"))
             for arm in arms
         ],
-        "compared_arms": headline_arm_names(eval_sets[0], head) if eval_sets else {},
+        "figures": headline_figures(head),
+        "has_thinking": any(
+            point.get("forced", True) or point.get("max_thinking_tokens")
+            for eval_set in eval_sets
+            for arm in eval_set["arms"]
+            for point in arm["points"]
+        ),
         "comparison": headline_comparison(eval_sets[0], head) if eval_sets else None,
         "averages": [
             {

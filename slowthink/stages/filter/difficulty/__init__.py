@@ -90,9 +90,11 @@ def _write_report(
     facts = difficulty_facts(last_model, num_untested=len(problems) - num_tested, domains=domains)
     disputed = [answer for result in results for answer in result.disputed]
     attempts = [row for result in results for row in result.attempts]
-    for warning in _no_answer_warnings(attempts):
-        context.notify(warning)
+    warnings = list(_no_answer_warnings(attempts))
+    for warning in warnings:
+        context.notify(f"filter: {warning}")
     funnel.facts |= {
+        "warnings": [*funnel.facts.get("warnings", ()), *warnings],
         "budget_violations": sum(row["budget_violations"] for row in attempts),
         "difficulty": facts | {"num_tested": num_tested, "num_keys_in_doubt": len(disputed)},
         "attempts": attempts,
@@ -116,7 +118,7 @@ def _no_answer_warnings(attempts: list[dict[str, Any]]) -> Iterator[str]:
         num_attempts, num_unanswered = row.get("num_attempts", 0), row.get("num_no_answer", 0)
         if num_unanswered > num_attempts / 2:
             yield (
-                f"filter: {row['step']}: {row['model']}: {num_unanswered:,} of {num_attempts:,} "
+                f"{row['step']}: {row['model']}: {num_unanswered:,} of {num_attempts:,} "
                 "attempts give no answer and count as unsolved; expected an answer in most. Raise "
                 "answer_tokens, or set last_number if recorded answers are not marked"
             )

@@ -15,7 +15,7 @@ from slowthink.data.stored.samples import StoredSample, select_model
 from slowthink.engines.session import Point, Session
 from slowthink.grading import GradeItem, Grader
 from slowthink.recipe import AttemptModel, DifficultyStep, Recipe
-from slowthink.records import Budget, Completion, Grade, Problem, Sampling
+from slowthink.records import Budget, Completion, Grade, Problem, Sampling, ThinkingEnd
 from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks
 from slowthink.stages.filter.difficulty.cost import attempt_settings
 from slowthink.stages.filter.difficulty.stopping import AttemptTracker
@@ -81,6 +81,8 @@ class ModelSource:
         """`first_tasks` has the first attempt at each problem."""
         self.queue = sampler.task_queue()
         self.num_violations = 0
+        self.num_cut_off = 0
+        """Attempts whose thinking ended at the cap."""
         self.num_tokens: dict[tuple[str, int], int] = {}
         """Tokens of each completed attempt, by problem id and index."""
         self._grader = grader
@@ -116,6 +118,7 @@ class ModelSource:
 
     def _grade(self, task: Task, completion: Completion) -> GradedAttempt:
         self.num_violations += bool(completion.violations)
+        self.num_cut_off += completion.thinking_end is ThinkingEnd.CAP
         problem_id, index = self._key_by_task.pop(id(task))
         del self._outstanding[problem_id, index]
         num_tokens = len(completion.thinking_ids) + len(completion.answer_ids)

@@ -250,6 +250,7 @@ class _AttemptRunner:
             "num_cancelled": source.queue.num_cancelled,
             "wasted_tokens": source.queue.num_late_tokens + num_unused_tokens,
             "budget_violations": source.num_violations,
+            "num_cut_off": source.num_cut_off,
             "tokens": plain(cost),
             "seconds": round(seconds, 3),
             "tokens_per_second": round(cost.decoded / seconds, 1) if cost.decoded else None,
