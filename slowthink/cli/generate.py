@@ -12,7 +12,7 @@ import typer
 
 from slowthink.cli import options
 from slowthink.errors import ConfigError, DataError
-from slowthink.serialise import json_lines, printable, read_text
+from slowthink.serialise import is_file, json_lines, printable, read_text
 
 if TYPE_CHECKING:
     from slowthink.recipe import Generation
@@ -39,6 +39,9 @@ def generate(
 
     Example: slowthink generate "What is 17 + 25?" --cap 64 --waits 1
     """
+    if prompt is not None and file is None and is_file(Path(prompt)):
+        print_notice(f"{prompt} is a file: its questions are read, as with --file")
+        prompt, file = None, Path(prompt)
     if (prompt is None) == (file is None):
         raise ConfigError(
             'generate: give either one PROMPT or --file, e.g. slowthink generate "2+2?"'

@@ -74,7 +74,9 @@ def from_folder(
     arguments["trust_remote_code"] = trust_remote_code
     try:
         return auto_class.from_pretrained(folder, **arguments)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # each format of weights has exceptions of its own
+        if isinstance(error, ImportError | MemoryError) or "out of memory" in str(error):
+            raise
         if needs_code(error):
             raise untrusted_code(folder) from None
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -23,6 +23,7 @@ stage is always complete. Rows are sorted by id: the same decisions give the sam
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import platform
@@ -270,13 +271,20 @@ def _saved_settings(folder: Path, settings: Mapping[str, Any], stage: str) -> Ma
 
 
 def changed_settings(old: Any, new: Any, *, prefix: str = "") -> list[str]:
-    """Dotted names of the settings that differ, with both values."""
+    """Dotted names of the settings that differ, down to the items of lists, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
         return [
             line
             for key in keys
             for line in changed_settings(old.get(key), new.get(key), prefix=f"{prefix}.{key}")
+        ]
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple):
+        pairs = itertools.zip_longest(old, new)
+        return [
+            line
+            for index, (old_item, new_item) in enumerate(pairs)
+            for line in changed_settings(old_item, new_item, prefix=f"{prefix}.{index}")
         ]
     return [] if old == new else [f"{prefix.lstrip('.')}: {old!r:.60} -> {new!r:.60}"]
 

@@ -129,10 +129,9 @@ def parse_settings(
     try:
         return cls.model_validate(without_removed_settings(data))
     except ValidationError as error:
-        problems = "\n".join(f"  {line}" for line in _explain(error, cls))
-        raise ConfigError(
-            f"{where}: {error.error_count()} setting(s) cannot be used:\n{problems}"
-        ) from None
+        lines = list(_explain(error, cls, data))
+        problems = "\n".join(f"  {line}" for line in lines)
+        raise ConfigError(f"{where}: {len(lines)} setting(s) cannot be used:\n{problems}") from None
 
 
 def _check_texts(value: Any, where: str, setting: str = "") -> None:
@@ -256,20 +255,47 @@ def _list_index(node: list[Any], key: str, override: str) -> int:
     return int(key)
 
 
-def _explain(error: ValidationError, cls: type[Settings]) -> Iterator[str]:
-    """One line per error: the setting, what is wrong, and the value."""
+def _explain(error: ValidationError, cls: type[Settings], data: Any) -> Iterator[str]:
+    """One line per fault: the setting, what is wrong, and the value.
+
+    Pydantic reports a value that fits no type of a union once per type, and a list once more than
+    its item: those of one setting are joined, and those around a faulty setting left out.
+    """
+    faults: dict[tuple[str, ...], list[Any]] = {}
     for item in error.errors():
-        path = [str(part) for part in item["loc"]]
-        setting = ".".join(path)
-        if item["type"] == "extra_forbidden":
-            yield f"{setting}: unknown key{did_you_mean(path[-1], _known_keys(item['loc'], cls))}"
-        elif item["type"] == "missing":
-            yield f"{setting}: missing; this setting is required"
-        elif item["type"] == CONTAINS_SECRET:
-            yield f"{setting}: {item['msg']}"
-        else:
-            value = _URL_CREDENTIALS.sub("//…@", repr(item["input"]))[:80]
-            yield f"{setting}: {item['msg'].removeprefix('Value error, ')}; saw {value}"
+        faults.setdefault(_setting_path(item, data), []).append(item)
+    for path, items in faults.items():
+        if not any(other[: len(path)] == path and other != path for other in faults):
+            yield _fault(".".join(path), items, cls)
+
+
+def _setting_path(item: Any, data: Any) -> tuple[str, ...]:
+    """The keys of a fault's setting, without the names that pydantic gives the types of a union:
+    a key that the data lacks is one of these, unless that is the fault."""
+    path: list[str] = []
+    for position, key in enumerate(item["loc"]):
+        is_last = position + 1 == len(item["loc"])
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            if not (is_last and item["type"] == "missing"):
+                continue
+        path.append(str(key))
+    return tuple(path)
+
+
+def _fault(setting: str, items: Sequence[Any], cls: type[Settings]) -> str:
+    item = items[0]
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(item["loc"], cls)
+        return f"{setting}: unknown key{did_you_mean(str(item['loc'][-1]), known)}"
+    if item["type"] == "missing":
+        return f"{setting}: missing; this setting is required"
+    messages = dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in items)
+    text = f"{setting}: {', or: '.join(messages)}".removeprefix(": ")
+    if item["type"] == CONTAINS_SECRET:
+        return text
+    return f"{text}; saw {_URL_CREDENTIALS.sub('//…@', repr(item['input']))[:80]}"
 
 
 def _known_keys(location: tuple[int | str, ...], cls: type[Settings]) -> list[str]:

@@ -21,7 +21,7 @@ from slowthink.recipe.protocols import draws_for, resolve_protocol
 from slowthink.records import Cost, EvaluationRow, Verdict
 from slowthink.sampling.judge import TAG as JUDGE_TAG
 from slowthink.serialise import plain
-from slowthink.stages.evaluate.arms import measure_arm
+from slowthink.stages.evaluate.arms import check_models, measure_arm
 from slowthink.stages.evaluate.batches import ArmResult, EvaluationContext, arm_points
 from slowthink.stages.evaluate.disputed import answer_groups, disputed_references
 from slowthink.stages.evaluate.judge import apply_judge
@@ -43,6 +43,7 @@ def run(context: StageContext) -> StageResult:
     check_dependencies()
     sets = problem_sets(context)
     check_parallel(config, {problem_set.name: len(problem_set.problems) for problem_set in sets})
+    check_models(context)
     with context.open_ledger() as ledger, Grader() as grader:
         evaluation = EvaluationContext(stage=context, sets=sets, ledger=ledger, grader=grader)
         arms = {arm.name: measure_arm(evaluation, arm) for arm in config.arms}

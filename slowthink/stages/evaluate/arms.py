@@ -12,7 +12,7 @@ from slowthink.data.stored.grading import grade_stored
 from slowthink.data.stored.read import read_stored
 from slowthink.data.stored.samples import select_model
 from slowthink.engines import open_session
-from slowthink.engines.models import load_tokenizer
+from slowthink.engines.models import load_tokenizer, resolve_model
 from slowthink.errors import ConfigError
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ArmConfig
@@ -46,6 +46,15 @@ def measure_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
         if context.config.parallel and context.config.parallel.arm == arm.name:
             curves, rows = parallel_curves(context, session, rows)
     return ArmResult(rows=rows, facts=facts, parallel=curves)
+
+
+def check_models(stage: StageContext) -> None:
+    """Find or download the models of all arms, before the first is asked. Raises ConfigError for a
+    name that no model has."""
+    if stage.recipe.engine.kind in ("transformers", "vllm"):
+        arms = [arm for arm in stage.config.arms if arm.samples is None]
+        for name, revision in dict.fromkeys(arm_model(stage, arm) for arm in arms):
+            resolve_model(name, revision, notify=stage.notify)
 
 
 def arm_model(stage: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
