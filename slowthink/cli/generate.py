@@ -41,7 +41,7 @@ def generate(
     """
     if prompt is not None and file is None and is_file(Path(prompt)):
         print_notice(f"{prompt} is a file: its questions are read, as with --file")
-        prompt, file = None, Path(prompt)
+        file, prompt = Path(prompt), None
     if (prompt is None) == (file is None):
         raise ConfigError(
             'generate: give either one PROMPT or --file, e.g. slowthink generate "2+2?"'

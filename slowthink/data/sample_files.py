@@ -140,7 +140,7 @@ def _add_stored(samples: GradedSamples, grader: Grader, *, last_number: bool) ->
     if stored.format in ("generic", "nemo-skills"):
         for role in ("question", "answer", "response"):
             table.column(role)  # records a name that is not the default
-    graded, _ = grade_stored(
+    graded, _, _ = grade_stored(
         stored, stored_problems(stored, benchmark=table.name), arm="samples",
         benchmark=table.name, protocol="stored", grader=grader, count_tokens=len,
         last_number=last_number,
