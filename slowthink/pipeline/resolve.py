@@ -92,16 +92,24 @@ class Resolved(Generic[R]):
         return {name: asdict(choice) for name, choice in self.choices.items()}
 
 
-def resolve_run(recipe: R, root: Path | None = None, *, measure: bool = True) -> Resolved[R]:
+def resolve_run(
+    recipe: R,
+    root: Path | None = None,
+    *,
+    measure: bool = True,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Resolved[R]:
     """Settings for a run in this folder: what its `recipe.yaml` has, otherwise chosen now.
 
-    Without `measure`, settings that need a measurement stay `auto`.
+    Without `measure`, settings that need a measurement stay `auto`. `notify` receives a message
+    before each measurement.
     """
     return resolve(
         recipe,
         saved=_saved_recipe(root) if root else None,
         workload=lambda place: planned_work(recipe, place),
         measure=measure,
+        notify=notify,
     )
 
 
@@ -112,6 +120,7 @@ def resolve(
     saved: Recipe | None = None,
     machine: Machine | None = None,
     measure: bool = True,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Resolved[R]:
     """Replace each `auto` by the saved value, or by the choice for the machine (this one) and the
     workload of the engine in a place."""
@@ -124,8 +133,10 @@ def resolve(
             setting = f"{type(section).__name__}.{name}"
             value = _value_in(saved, (*place, name))
             if value == AUTO and (measure or setting not in MEASURED):
-                choice = RULES[setting](section, context)
-                choices[".".join(map(str, (*place, name)))] = choice
+                where = ".".join(map(str, (*place, name)))
+                if setting in MEASURED:
+                    notify(f"auto: measuring the speed of this machine for {where}")
+                choice = choices[where] = RULES[setting](section, context)
                 value = choice.value
             set_value(values, (*place, name), value)
     return Resolved(type(recipe).model_validate(values), choices)

@@ -62,7 +62,7 @@ def run_recipe(
     runs = []
     with locked(root) as lock_fd:
         log = RunLog(root)
-        resolved = resolve_run(recipe, root)
+        resolved = resolve_run(recipe, root, notify=reporter.notify)
         recipe = resolved.recipe
         if resolved.choices:
             reporter.notify(f"auto: {resolved.text}")
