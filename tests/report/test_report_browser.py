@@ -229,3 +229,13 @@ def test_picture_opens_by_itself(browser, whole_run):
     page.goto((whole_run / "report" / "curve.svg").as_uri())
     assert page.evaluate("document.documentElement.tagName") == "svg"
     page.close()
+
+
+@pytest.mark.parametrize("visit", [(390, "light"), (390, "dark")], indirect=True)
+def test_a_phone_shows_the_accuracy_first_and_that_tables_go_on(visit):
+    accuracy = visit.page.locator(".card.lead .big").bounding_box()
+    assert accuracy["y"] + accuracy["height"] < 400, "on the first screen, below a one-line menu"
+    table = visit.page.locator("#set-1 .scroll").first
+    column = table.locator("thead th", has_text="Accuracy").bounding_box()
+    assert column["x"] + column["width"] < 390, "without scrolling"
+    assert "gradient" in table.evaluate("e => getComputedStyle(e).backgroundImage")

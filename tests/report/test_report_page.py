@@ -144,8 +144,8 @@ def strong_rows(page: str, number: int) -> list[str]:
 
 def test_every_point_has_n_and_interval(page):
     cells = strong_rows(page, 1)
-    assert cells[0].startswith("base free, ≤ 96 tokens 20 20.0% 10.0 to 30.0 86.4 0 5.0% 0.0%")
-    assert cells[1].startswith("tuned ≤ 128 tokens + 2 waits 20 80.0% 70.0 to 90.0 117.2")
+    assert cells[0].startswith("base 20.0% 10.0 to 30.0 free, ≤ 96 tokens 20 86.4 0 5.0% 0.0%")
+    assert cells[1].startswith("tuned 80.0% 70.0 to 90.0 ≤ 128 tokens + 2 waits 20 117.2")
 
 
 def test_each_set_has_its_protocol_and_size(page):
@@ -242,7 +242,7 @@ def test_stored_samples_have_no_budget(rendered):
         summary["sets"][1]["comparisons"] = []
 
     html = rendered(stored)
-    assert "tuned stored samples 30 20.0%" in words(html)
+    assert "tuned 20.0% 10.0 to 30.0 stored samples 30" in words(html)
 
 
 def test_domains_have_wilson_intervals(page):
@@ -316,3 +316,38 @@ def test_page_accepts_the_summary_of_the_evaluate_stage(with_summary):
     assert "35.0% → to 50.0%" in words(html) and "n = 20 problems" in words(html)
     assert {"result", "sets", "set-1", "set-2"} <= set(read(html).sections())
     assert len(strong_rows(html, 1)) >= 2
+
+
+def test_a_long_list_of_doubtful_answers_is_folded(rendered, page):
+    def many(summary: dict) -> None:
+        summary["key_review"] = summary["key_review"] * 200
+
+    folded = rendered(many).partition('id="key-review"')[2].partition("</section>")[0]
+    assert '<details class="part">' in folded and "Questions" in folded
+    short = page.partition('id="key-review"')[2].partition("</section>")[0]
+    assert '<details class="part" open>' in short
+
+
+def test_accuracy_precedes_the_warnings_and_all_other_sections(page):
+    body = page.partition("<main")[2]
+    assert body.index("Accuracy, base to tuned") < body.index("banner") < body.index('id="funnel"')
+
+
+def test_stored_samples_have_no_card_about_thinking(rendered):
+    def stored(summary: dict) -> None:
+        for eval_set in summary["sets"]:
+            for arm in eval_set["arms"]:
+                for point in arm["points"]:
+                    point.update(forced=False, max_thinking_tokens=0)
+        for point in (summary["base_point"], summary["tuned_point"]):
+            point.update(forced=False, max_thinking_tokens=0)
+        summary["curve"] = []
+
+    result = rendered(stored).partition('id="result"')[2].partition("</section>")[0]
+    assert "Thinking tokens" not in result and "Budgets" not in result
+    assert "stored samples" in result
+
+
+def test_sentences_of_the_headline_are_parted_by_a_blank(rendered):
+    html = rendered(lambda summary: summary.update(difference_ci95=[-0.1, 0.2]))
+    assert "no difference is established. This set of 20" in words(html)

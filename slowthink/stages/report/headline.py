@@ -121,6 +121,6 @@ def _budgets(head: Json) -> Iterator[Figure]:
         for point in arm["points"]
     )
     if num is not None and (has_budgets or num):
-        note = "every token id was checked against its budget" if has_budgets else ""
+        note = "Every token id was checked against its budget" if has_budgets else ""
         value = "all held" if not num else f"{count(num)} violation{'s' if num != 1 else ''}"
         yield Figure(label="Budgets", value=value, note=note, alarm=bool(num))
