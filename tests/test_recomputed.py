@@ -37,6 +37,7 @@ WRONG_LABELS = {AIME: (), MATH: (("10{,}000", "10000"),)}
 CASES = [(name, k) for name, num in NUM_SAMPLES.items() for k in range(1, num + 1)]
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.shared_data,
     pytest.mark.skipif(not DATA.exists(), reason="no shared data beside the project"),
 ]

@@ -22,6 +22,7 @@ NO_ANSWER = {"gaokao2023en": 2}
 """Rows without a reference answer in the published dataset; their verdict is UNGRADABLE."""
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.shared_data,
     pytest.mark.skipif(not DATA.exists(), reason="no shared data beside the project"),
 ]
