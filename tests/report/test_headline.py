@@ -93,6 +93,9 @@ def test_many_samples_without_an_answer_name_last_number() -> None:
     assert "base on held-out problems: 21.0% of the samples at ≤ 8 tokens" in text
     assert "last_number: true" in text
     assert warnings_of(sets=[eval_set(arm_with("base", 8, no_answer=0.2))]) == []
+    both = eval_set(arm_with("base", 8, no_answer=0.15))
+    both["arms"][0]["points"][0]["truncated_rate"] = 0.1
+    assert "25.0% of the samples" in warnings_of(sets=[both])[0]
     arms = [{"name": "base", "last_number": True}]
     (text,) = warnings_of(sets=[eval_set(arm_with("base", 8, no_answer=0.5))], arms=arms)
     assert "last_number" not in text

@@ -84,7 +84,8 @@ def _without_answer(eval_sets: Sequence[Json], arms: Mapping[str, Json]) -> Iter
 
 
 def _no_answer_rate(point: Json) -> float:
-    return float(point.get("no_answer_rate") or 0.0)
+    """Share of samples without an answer: none found, or cut off before its end."""
+    return sum(float(point.get(key) or 0.0) for key in ("no_answer_rate", "truncated_rate"))
 
 
 def _labels(arms: Mapping[str, Json]) -> Iterator[str]:
