@@ -16,6 +16,7 @@ import pytest
 
 from slowthink.cli.app import main
 from slowthink.data.column_names import USUAL_NAMES, guess_column
+from slowthink.data.rows import read_rows
 from slowthink.recipe.loading import load_recipe, recipe_names, recipe_summary
 
 LONG = "How many positive integers below 1000 are divisible by 7 and leave remainder 3 when divided by 5?"
@@ -173,6 +174,7 @@ def test_bad_rows_lose_nothing_and_exit_1_unless_skipped(command, capsys) -> Non
     (("init", "large", "--data", "a.jsonl"), 2, "small, own-data, evaluate"),
     (("init", "own-data", "--data", "a.jsonl"), 2, "slowthink init evaluate --data a.jsonl"),
     (("check", "quickstart", "--question-field", "x"), 2, "is a recipe"),
+    (("generate", "missing.jsonl"), 2, "no such file"),
 ])  # fmt: skip
 def test_mistakes_are_explained(arguments, code, message, capsys) -> None:
     write("a.jsonl", [{"question": LONG, "answer": "1"}])
@@ -181,6 +183,43 @@ def test_mistakes_are_explained(arguments, code, message, capsys) -> None:
     captured = capsys.readouterr()
     assert message in captured.err
     assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("command", [
+    ("dedup",), ("check",), ("init", "evaluate", "--data"), ("decontaminate", "--against", "a.csv"),
+])  # fmt: skip
+@pytest.mark.parametrize(("data", "message"), [
+    ("问题,answer\n一加一?,2\n".encode("gbk"), "not UTF-8 text"),
+    (b"\x89PNG\r\n\x1a\n\x00\x00", "not UTF-8 text"),
+    (b"a\x00b,c\n", "NUL"),
+    (b'"question"x,answer\n', "not CSV ("),
+    (b"question;answer\n1+1?;2\n", "delimiter is ';'"),
+    (b"question\tanswer\n1+1?\t2\n", "delimiter is"),
+])  # fmt: skip
+def test_csv_that_is_none_is_explained(command, data, message, capsys) -> None:
+    Path("a.csv").write_bytes(data)
+    options = command[1:] if command[-1] == "--data" else ()
+    arguments = (command[0], *options, "a.csv", *(() if options else command[1:]))
+    assert call(*arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error and "\\udc" not in error
+
+
+def test_rows_of_csv_in_another_encoding_are_bad_with_their_bytes(capsys) -> None:
+    Path("a.csv").write_bytes("question,answer\n1+1?,2\n求和,2\n".encode("gbk"))
+    assert call("dedup", "a.csv") == 1
+    error = capsys.readouterr().err
+    assert "a.csv:3: not valid UTF-8: convert the file: \\xc7" in error and "\\udc" not in error
+
+
+def test_bare_carriage_returns_end_the_lines_of_csv(capsys) -> None:
+    Path("a.csv").write_bytes(b'question,answer\r1+1?,2\r"2+2,\rsay?",4\r3+3?\r')
+    rows = list(read_rows("a.csv", setting=None))
+    assert [row.line for row in rows] == [2, 4, 5]
+    assert rows[0].values == {"question": "1+1?", "answer": "2"}
+    assert rows[1].values == {"question": "2+2,\rsay?", "answer": "4"}
+    assert rows[2].reason == "has 1 cells; expected 2, as the header"
+    assert call("dedup", "a.csv", "--skip-bad") == 0
 
 
 # --- grade, check, passk, compare -----------------------------------------------------------------
@@ -277,6 +316,15 @@ def test_check_reads_usual_and_named_columns(capsys) -> None:
     assert call("check", "mine.csv") == 1
     assert "--question-field COLUMN" in capsys.readouterr().err
     assert call("check", "mine.csv", "--question-field", "text", "--answer-field", "key") == 0
+
+
+def test_check_is_not_ok_if_a_row_cannot_be_read(capsys) -> None:
+    exam = write("exam.jsonl", [{"question": "1+1", "answer": "2"}, "no json"])
+    assert call("check", exam) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("not ok: 1 rows cannot be read") and last.endswith("--skip-bad")
+    assert call("check", exam, "--skip-bad") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "ok"
 
 
 # --- recipes --------------------------------------------------------------------------------------

@@ -71,9 +71,10 @@ def check(
         data = check_files(Path(source), fields)
     for counts in data["sets"]:
         row_files.report_guesses(counts["name"], counts["guessed_columns"])
+    if _is_problem_file(source) and data["unreadable"] and not skip_bad:
+        data["ok"] = False
     print_result(result_text(data), data, as_json=json_)
-    is_file = _is_problem_file(source)
-    if not data["ok"] or (is_file and data["unreadable"] and not skip_bad):
+    if not data["ok"]:
         raise typer.Exit(1)
 
 
@@ -118,8 +119,18 @@ def result_text(data: Mapping[str, Any]) -> str:
         lines += [f"  {kind}: {_row_text(row)}" for row in rows[:MAX_PRINTED_ROWS]]
         if len(rows) > MAX_PRINTED_ROWS:
             lines.append(f"  {kind}: {len(rows) - MAX_PRINTED_ROWS} more, see --json")
-    lines.append("ok" if data["ok"] else "not ok: fix or drop the refused rows")
+    lines.append("ok" if data["ok"] else f"not ok: {_remedy(data)}")
     return "\n".join(lines)
+
+
+def _remedy(data: Mapping[str, Any]) -> str:
+    """What to do about the rows for which a check fails."""
+    if data["refused"]:
+        return "fix or drop the refused rows"
+    return (
+        f"{len(data['unreadable'])} rows cannot be read; expected none. Fix them, or leave them "
+        "out: --skip-bad"
+    )
 
 
 def _row_text(row: Mapping[str, Any]) -> str:

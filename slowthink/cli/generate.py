@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from slowthink.serialise import is_file, json_lines, printable, read_text
 if TYPE_CHECKING:
     from slowthink.recipe import Generation
     from slowthink.records import Problem
+
+_PATH = re.compile(r"\S+\.(jsonl?|txt|csv|parquet)", re.IGNORECASE)
+"""A prompt that is meant as a file."""
 
 
 def generate(
@@ -45,6 +49,11 @@ def generate(
     if (prompt is None) == (file is None):
         raise ConfigError(
             'generate: give either one PROMPT or --file, e.g. slowthink generate "2+2?"'
+        )
+    if prompt is not None and _PATH.fullmatch(prompt):
+        raise ConfigError(
+            f"generate: {prompt}: no such file; expected a question, or a file that is there. "
+            "Check the path: slowthink generate --file PATH"
         )
     from slowthink.api.model import as_problem, generation_settings
 

@@ -24,6 +24,9 @@ MAX_LINE_BYTES = 8_000_000
 EVIDENCE_CHARS = 200
 STDIN = "-"
 """Name of the standard input, and where rows are written of the standard output."""
+OTHER_DELIMITERS = (";", "\t", "|")
+"""What separates the columns of files that are named .csv and have no commas."""
+_BARE_RETURN = re.compile(r"(?<=\r)(?!\n)")
 _STRIPPED_CONTROL = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 
 
@@ -292,9 +295,13 @@ def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
     long_lines: list[BadRow] = []
     with path.open("rb") as file:
         reader = csv.reader(_csv_lines(file, long_lines), strict=True)
-        header = next(reader, None)
+        try:
+            header = next(reader, None)
+        except csv.Error as error:
+            raise _not_csv(path, f"not CSV ({as_evidence(str(error))})") from None
         if header is None:
             return
+        _check_header(path, header, is_too_long=bool(long_lines))
         _check_column_names(path, header)
         while True:
             try:
@@ -310,6 +317,35 @@ def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
                 yield _csv_row(reader.line_num, header, cells)
 
 
+def _check_header(path: Path, header: list[str], *, is_too_long: bool) -> None:
+    """Raises DataError if the first line of a CSV file cannot be one of column names."""
+    text = ",".join(header)
+    if is_too_long:
+        raise _not_csv(path, f"its first line is above {MAX_LINE_BYTES:,} bytes")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            byte = ord(text[error.start]) - 0xDC00
+            raise _not_csv(path, f"not UTF-8 text (byte {byte:#x} in its first line)") from None
+    if "\x00" in text:
+        raise _not_csv(path, "binary, not text (a NUL byte in its first line)")
+    delimiter = next((mark for mark in OTHER_DELIMITERS if mark in text), None)
+    if len(header) == 1 and delimiter is not None:
+        raise DataError(
+            f"{path}: its only column is {as_evidence(text)!r}; expected columns separated by "
+            f"commas. If the delimiter is {delimiter!r}, save the file with commas; else rename "
+            "the column."
+        )
+
+
+def _not_csv(path: Path, seen: str) -> DataError:
+    return DataError(
+        f"{path}: {seen}; expected CSV in UTF-8 with a line of column names. Convert it: in a "
+        "spreadsheet, save as CSV UTF-8."
+    )
+
+
 def _check_column_names(path: Path, columns: list[str]) -> None:
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
@@ -320,18 +356,31 @@ def _check_column_names(path: Path, columns: list[str]) -> None:
 
 
 def _csv_lines(file: BinaryIO, long_lines: list[BadRow]) -> Iterator[str]:
-    for _, data in _read_lines(file):
+    """Lines for the CSV parser, "" for one that is too long. They end with a line feed or, in a
+    file whose first line has a bare carriage return (old Mac spreadsheets), with that too."""
+    split = False
+    for line, data in _read_lines(file):
         if isinstance(data, BadRow):
             long_lines.append(data)
             yield ""
-        else:
-            yield data.decode("utf-8", "surrogateescape")
+            continue
+        text = data.decode("utf-8", "surrogateescape")
+        split = split or (line == 1 and "\r" in text.rstrip("\r\n"))
+        yield from filter(None, _BARE_RETURN.split(text)) if split else (text,)
 
 
 def _csv_row(line: int, header: list[str], cells: list[str]) -> SourceRow | BadRow:
+    text = ",".join(cells)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a byte of another encoding, or it would be written as \udce9
+            data = text.encode("utf-8", "surrogateescape")
+            evidence = as_evidence(data.decode("utf-8", "backslashreplace"))
+            return BadRow(line, "not valid UTF-8: convert the file", evidence)
     if len(cells) != len(header):
         reason = f"has {len(cells)} cells; expected {len(header)}, as the header"
-        return BadRow(line, reason, as_evidence(",".join(cells)))
+        return BadRow(line, reason, as_evidence(text))
     return SourceRow(line, dict(zip(header, cells, strict=True)))
 
 

@@ -178,7 +178,7 @@ def test_csv_rows_may_span_lines_and_bad_ones_are_dropped(tmp_path: Path) -> Non
     assert [item.problem.question for item in source.items] == ["What\nis 1?", "last"]
     assert [(drop.id, drop.reason) for drop in source.dropped] == [
         ("pool.csv:4", "has 3 cells; expected 2, as the header"),
-        ("pool.csv:5", "`question` is not valid UTF-8"),
+        ("pool.csv:5", "not valid UTF-8: convert the file"),
     ]
 
 
