@@ -78,7 +78,10 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
-        raise AttributeError(f"module `slowthink` has no attribute `{name}`")
+        from slowthink.errors import did_you_mean
+
+        hint = "" if name.startswith("_") else did_you_mean(name, __all__)
+        raise AttributeError(f"module `slowthink` has no attribute `{name}`{hint}")
     try:
         value = getattr(importlib.import_module(f"slowthink.{_MODULES[name]}"), name)
     except ModuleNotFoundError as error:

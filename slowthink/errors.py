@@ -43,6 +43,16 @@ def missing_extra(package: str, *, extra: str) -> ConfigError:
     )
 
 
+def require_text(value: object, name: str) -> str:
+    """The value of an argument if it is a text. Raises ConfigError for another type."""
+    if isinstance(value, str):
+        return value
+    raise ConfigError(
+        f"{name}: {value!r:.80} is of type {type(value).__name__}; expected a text. "
+        "Give a str, e.g. str(value)."
+    )
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A hint for a message, e.g. " (did you mean `math500`?)"; empty if no name is close."""
     close = difflib.get_close_matches(name, list(names), n=1)

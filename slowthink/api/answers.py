@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from slowthink.errors import require_text
 from slowthink.records import Grade
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ def extract_answer(
     r"""The answer that a text states, unchanged; None if it states none. Thinking is ignored.
 
     The last `\boxed`, else the text after "Answer:", "答案" or "####"; with `choices` (the options
-    of the question) an option's letter; with `last_number` the last number of the text.
+    of the question) an option's letter; with `last_number` the last number of the text. Raises
+    ConfigError for what is not a text.
     """
     from slowthink.grading.extract import extract
 
-    return extract(text, choices=tuple(choices), last_number=last_number)
+    return extract(require_text(text, "text"), choices=tuple(choices), last_number=last_number)
 
 
 def grade(
@@ -38,10 +40,11 @@ def grade(
     a sentence with it; on several a response, which must mark its answer (`extract_answer`).
     Question and options decide some cases (an order, a letter). `mode`: strict (our rules),
     limo-compat, s1-compat or math-verify. A text that cannot be graded is a verdict, not an error.
-    Raises ConfigError for an unknown mode.
+    Raises ConfigError for an unknown mode, and for a gold or text that is not a text.
     """
     from slowthink.grading.files import PairRow, pair_from_row
 
+    gold, text = require_text(gold, "gold"), require_text(text, "text")
     is_response = "\n" in text.strip()
     row = PairRow(
         line_number=1, gold=gold, question=question, choices=tuple(choices),

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowthink.errors import DataError
+from slowthink.errors import ConfigError, DataError
 from slowthink.records import EvaluationRow, Verdict, group_by
 
 if TYPE_CHECKING:
@@ -76,8 +78,8 @@ def pass_at_k(rows: Iterable[Row], k: int) -> Estimate:
     """Chance that at least one of k samples of a problem is correct; the mean over problems.
 
     The unbiased estimate of Chen et al. 2021 (arXiv 2107.03374, eq. 1). Ungradable answers are left
-    out. Raises DataError if a problem has fewer than k graded samples, or rows of several budgets
-    are mixed.
+    out. Raises DataError if there are no rows, a problem has fewer than k graded samples, or rows
+    of several budgets are mixed; ConfigError if k is no count.
     """
     from slowthink.analysis import statistics
 
@@ -93,11 +95,14 @@ def maj_at_k(rows: Iterable[Row], k: int, *, seed: int = 0) -> Estimate:
     """Chance that the most frequent answer of k samples is correct; the mean over problems.
 
     Equivalent answers (1/2, 0.5) are one; ties are split evenly; averaged over all subsets of k, or
-    2,000 (self-consistency, arXiv 2203.11171). Mappings need an `answer`. Raises as `pass_at_k`.
+    2,000 (self-consistency, arXiv 2203.11171). Mappings need an `answer`. Raises as `pass_at_k`,
+    and DataError for rows without answers.
     """
     from slowthink.analysis import statistics
 
+    rows = _require_rows(rows, "rows")
     problems = _samples_by_problem(rows, k)
+    _require_answers(rows, problems)
     scores = [
         statistics.maj_at_k(
             _votes(samples), k=k, correct=list(map(_is_correct, samples)), seed=seed
@@ -117,7 +122,8 @@ def compare(rows_a: Iterable[Row], rows_b: Iterable[Row], *, seed: int = 0) -> C
     from slowthink.analysis.scores import by_point, largest_budget
 
     sides = []
-    for name, rows in (("rows_a", list(rows_a)), ("rows_b", list(rows_b))):
+    for name, rows in (("rows_a", rows_a), ("rows_b", rows_b)):
+        rows = _require_rows(rows, name)
         _check_one_arm(rows, name)
         points = by_point([sample for sample, _ in _to_samples(rows)])
         sides.append(points[largest_budget(points)] if points else [])
@@ -148,24 +154,55 @@ def _to_samples(rows: Sequence[Row]) -> list[Sample]:
         if isinstance(row, EvaluationRow):
             sample = ComparedRow(**{name: getattr(row, name) for name in names})
             samples.append((sample, row.extracted))
-        else:
+        elif isinstance(row, Mapping):
             samples.append(_from_mapping(row, index))
+        else:
+            raise DataError(
+                f"row {index}: {row!r:.80} is of type {type(row).__name__}; expected a mapping "
+                "with `problem_id` and `correct`. Of a DataFrame: frame.to_dict('records')."
+            )
     return samples
+
+
+def _require_rows(rows: Iterable[Row], name: str) -> list[Row]:
+    if isinstance(rows, str | bytes | Path | Mapping) or not isinstance(rows, Iterable):
+        raise ConfigError(
+            f"{name}: {rows!r:.80} is of type {type(rows).__name__}; expected a list of rows. Give "
+            "the rows; for files: slowthink passk FILE, slowthink compare A B."
+        )
+    return list(rows)
+
+
+def _require_answers(rows: Sequence[Row], problems: Sequence[Sequence[Sample]]) -> None:
+    """Raises DataError if a mapping has no `answer`, or no row has one and some are correct."""
+    missing = next(
+        (i for i, row in enumerate(rows) if isinstance(row, Mapping) and "answer" not in row), None
+    )
+    samples = [sample for problem in problems for sample in problem]
+    if missing is None and all(answer is None for _, answer in samples):
+        missing = 0 if any(map(_is_correct, samples)) else None
+    if missing is not None:
+        raise DataError(
+            f"row {missing}: no `answer`; expected the answer of each sample, which is its vote. "
+            "Add it (None for no answer), or use pass_at_k, which needs labels only."
+        )
 
 
 def _from_mapping(row: Mapping[str, Any], index: int) -> Sample:
     from slowthink.analysis.scores import ComparedRow
+    from slowthink.data.stored.columns import parse_label
 
     problem = next((str(row[key]) for key in PROBLEM_KEYS if row.get(key) is not None), None)
     correct, verdict = row.get("correct"), row.get("verdict")
+    correct = parse_label(correct)  # 1, 0 and "true" are labels, as in `slowthink passk`
     verdicts = [each.value for each in Verdict]
-    if problem is None or not (isinstance(correct, bool) or verdict in verdicts):
+    if problem is None or (correct is None and verdict not in verdicts):
         raise DataError(
             f"row {index}: has {', '.join(map(str, row)):.100}; expected `problem_id` and "
             f"`correct` (true or false), or a `verdict` ({', '.join(verdicts)}). "
             "Add them: slowthink grade."
         )
-    if isinstance(correct, bool):
+    if correct is not None:
         verdict = (Verdict.CORRECT if correct else Verdict.WRONG).value
     sample = ComparedRow(
         id=str(index), problem_id=problem, sample=index, verdict=Verdict(verdict),
@@ -179,7 +216,11 @@ def _samples_by_problem(rows: Iterable[Row], k: int) -> list[list[Sample]]:
     """Graded samples of each problem, ordered by its id. Raises DataError as `pass_at_k`."""
     from slowthink.analysis.scores import by_point
 
-    rows = list(rows)
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise ConfigError(f"k: {k!r:.80}; expected a whole number from 1. Name one, e.g. k=1.")
+    rows = _require_rows(rows, "rows")
+    if not rows:
+        raise DataError("rows: no rows; expected graded samples. Add some: slowthink grade.")
     _check_one_arm(rows, "rows")
     samples = [sample for sample in _to_samples(rows) if sample[0].verdict.is_counted]
     budgets = by_point(row for row, _ in samples)
@@ -189,9 +230,14 @@ def _samples_by_problem(rows: Iterable[Row], k: int) -> list[list[Sample]]:
             "rows: several budgets or temperatures; expected one. Choose: "
             "rows.where(max_thinking_tokens=512, waits=0)"
         )
+    if not samples:
+        raise DataError(
+            f"rows: none of {len(rows)} could be graded; expected verdicts correct or wrong. Grade "
+            "them with reference answers: slowthink grade."
+        )
     problems = group_by(samples, lambda sample: sample[0].problem_id)
-    smallest = min(problems.items(), key=lambda item: len(item[1]), default=("", []))
-    if not 1 <= k <= len(smallest[1]):
+    smallest = min(problems.items(), key=lambda item: len(item[1]))
+    if k > len(smallest[1]):
         raise DataError(
             f"k = {k}, but problem `{smallest[0]:.60}` has {len(smallest[1])} graded samples; "
             f"expected 1 <= k <= {len(smallest[1])} for all. Lower k, or sample more."

@@ -319,12 +319,17 @@ def _detected(config: Generation, session: Session) -> Any:
 def as_problem(item: str | Problem, row: int = 0, *, language: str | None = None) -> Problem:
     """A question as a problem without a reference answer; its language is detected unless given.
 
-    Raises ConfigError for text that is not UTF-8.
+    Raises ConfigError for text that is not UTF-8, and for what is neither text nor a problem.
     """
     from slowthink.data.language import detect_language
 
     if isinstance(item, Problem):
         return item
+    if not isinstance(item, str):
+        raise ConfigError(
+            f"question {row}: {item!r:.80} is of type {type(item).__name__}; expected a text or a "
+            "Problem. Give the text; st.load_problems makes problems of rows."
+        )
     try:
         item.encode()
     except UnicodeEncodeError:

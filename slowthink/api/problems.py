@@ -72,7 +72,7 @@ def find_duplicates(texts: Sequence[str | Problem], *, near: bool = True) -> lis
     from slowthink.stages.filter.duplicates import duplicate_parts
     from slowthink.stages.filter.other_answers import AnswerCheck
 
-    problems = [as_problem(text, row) for row, text in enumerate(texts)]
+    problems = [as_problem(text, row) for row, text in enumerate(_require_list(texts, "texts"))]
     config = DuplicatesConfig(exact="strict", near=NearConfig() if near else None)
     rows, members = list(range(len(problems))), dict[int, list[Member]]()
     for part, find_clusters in duplicate_parts(config, "local").items():
@@ -111,6 +111,7 @@ def find_leaks(
     from slowthink.curation.overlap.evaluation_sets import compared_text
     from slowthink.recipe import ContaminationConfig
 
+    texts = _require_list(texts, "texts")
     config = ContaminationConfig(preset=preset)
     sets = load_test_sets(against, preset=preset)
     items = [item for test_set in sets for item in test_set.items]
@@ -129,13 +130,28 @@ def load_test_sets(
     from slowthink.recipe import ContaminationConfig
 
     config = ContaminationConfig(preset=preset)
-    if isinstance(against, str):
-        raise ConfigError(f"against: {against!r} is a text; expected a list. Write [{against!r}].")
+    if not isinstance(against, Mapping):
+        against = _require_list(against, "against")
+    if not against:
+        raise ConfigError(
+            "against: empty; expected at least one set to compare with. Name one: ['math500']."
+        )
     if isinstance(against, Mapping):
         return [
-            build_set(name, [as_problem(p, row) for row, p in enumerate(problems)], {}, config)
+            build_set(
+                name,
+                [as_problem(p, row) for row, p in enumerate(_require_list(problems, "against"))],
+                {},
+                config,
+            )
             for name, problems in against.items()
         ]
+    for each in against:
+        if not isinstance(each, str | Path):
+            raise ConfigError(
+                f"against: {each!r:.80} is of type {type(each).__name__}; expected names of sets "
+                "or paths. Give test problems by the name of their set: {'mine': [...]}."
+            )
     loaded = [_load(_benchmark(source), seed=0) for source in against]
     return [build_set(each.name, each.problems, each.source, config) for each in loaded]
 
@@ -168,6 +184,17 @@ def select(
 
 
 # --- loading --------------------------------------------------------------------------------------
+
+
+def _require_list(values: Any, name: str) -> list[Any]:
+    """The values of an argument. Raises ConfigError for one text, a mapping or a single value."""
+    if isinstance(values, str | bytes | Mapping | Path | Problem) or not isinstance(
+        values, Iterable
+    ):
+        hint = f"Write [{values!r:.80}]" if isinstance(values, str | Path) else "Give a list"
+        kind = "a text" if isinstance(values, str) else f"of type {type(values).__name__}"
+        raise ConfigError(f"{name}: {values!r:.80} is {kind}; expected a list. {hint}.")
+    return list(values)
 
 
 def _benchmark(source: str | Path, **settings: Any) -> BenchmarkConfig:

@@ -169,14 +169,59 @@ def test_pass_at_k_and_maj_at_k_are_means_over_problems_with_intervals() -> None
     ("rows", "k", "message"),
     [
         (SAMPLES, 5, "expected 1 <= k <= 4"),
-        (SAMPLES, 0, "expected 1 <= k <= 4"),
         ([{"problem_id": "p", "score": 1}], 1, "expected `problem_id` and `correct`"),
-        ([], 1, "k = 1"),
+        ([], 1, "no rows"),
+        ([{"problem_id": "p", "verdict": "ungradable"}], 1, "none of 1 could be graded"),
+        (["p"], 1, "row 0: 'p' is of type str"),
     ],
 )
 def test_rows_that_give_no_figure_are_explained(rows, k, message) -> None:
     with pytest.raises(st.DataError, match=message):
         st.pass_at_k(rows, k=k)
+
+
+@pytest.mark.parametrize("k", [0, "x", 1.5, True, None])
+def test_k_is_a_count(k) -> None:
+    with pytest.raises(st.ConfigError, match="^k: .* expected a whole number from 1"):
+        st.pass_at_k(SAMPLES, k=k)
+
+
+def test_labels_may_be_1_and_0_but_votes_need_answers() -> None:
+    labels = [{"problem_id": "p", "correct": correct} for correct in (1, 0)]
+    assert st.pass_at_k(labels, k=1).value == 0.5
+    assert st.maj_at_k([row | {"answer": row["correct"]} for row in labels], k=1).value == 0.5
+    for rows in (labels, [row | {"answer": None} for row in labels]):
+        with pytest.raises(st.DataError, match="no `answer`"):
+            st.maj_at_k(rows, k=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: st.grade("5", 5), "text: 5 is of type int"),
+        (lambda: st.grade("5", None), "text: None is of type NoneType"),
+        (lambda: st.grade(5, "5"), "gold: 5 is of type int"),
+        (lambda: st.extract_answer(None), "text: None"),
+        (lambda: st.compare("a.jsonl", "b.jsonl"), "rows_a: 'a.jsonl' is of type str"),
+        (lambda: st.pass_at_k("a.jsonl", k=1), "rows: 'a.jsonl'"),
+        (lambda: st.find_duplicates([{"question": "x"}]), "question 0: .* of type dict"),
+        (lambda: st.find_duplicates([None]), "question 0: None"),
+        (lambda: st.find_duplicates("abc"), r"Write \['abc'\]"),
+        (lambda: st.find_leaks("x", ["math500"]), r"Write \['x'\]"),
+        (lambda: st.find_leaks(["x"], "math500"), r"Write \['math500'\]"),
+        (lambda: st.find_leaks(["x"], []), "against: empty"),
+        (lambda: st.find_leaks(["x"], {"mine": "abc"}), "against: 'abc' is a text"),
+        (lambda: st.find_leaks(["x"], [5]), "against: 5 is of type int"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_explained(call, message) -> None:
+    with pytest.raises(st.ConfigError, match=message):
+        call()
+
+
+def test_a_misspelt_name_has_a_hint() -> None:
+    with pytest.raises(AttributeError, match="did you mean `grade`"):
+        st.grad  # noqa: B018
 
 
 def test_rows_of_several_budgets_or_arms_must_be_chosen_from(finished_run) -> None:
