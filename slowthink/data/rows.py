@@ -114,7 +114,8 @@ def estimate_rows(path: str | Path, *, setting: str) -> int:
     if path.suffix.lower() in (".json", ".csv"):
         return sum(1 for _ in READERS[path.suffix.lower()](path))
     with path.open("rb") as file:
-        return sum(not line.isspace() for line in file)
+        lines = (data for _, data in _read_lines(file))
+        return sum(isinstance(data, BadRow) or not data.isspace() for data in lines)
 
 
 def json_evidence(value: object) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from slowthink.errors import DataError
 from slowthink.pipeline.contract import StageResult, read_manifest
 from slowthink.pipeline.run_folder import execute, make_context
 from slowthink.recipe import Recipe
@@ -101,10 +100,9 @@ def test_plan_counts_rows_without_reading_them(tmp_path: Path) -> None:
     assert pool.plan(recipe)["sources"] == {"pool.sources.0": 600, "pool.sources.1": 2}
 
 
-def test_plan_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
+def test_plan_of_a_missing_file_leaves_its_size_unknown(tmp_path: Path) -> None:
     recipe = recipe_of({"kind": "file", "path": str(tmp_path / "none.jsonl")})
-    with pytest.raises(DataError, match="no such file"):
-        pool.plan(recipe)
+    assert pool.plan(recipe)["size_unknown"] == ["pool.sources.0"]
 
 
 @pytest.mark.shared_data
