@@ -46,6 +46,7 @@ _ANSWER_MARKER = re.compile(
     r"(?:(?:final\s+)?\banswer\b(?:\s(?:to|for|of)\s[^.\n:=?]{1,60}?)?\W{0,3}?\s*(?:is\b|:|=)"
     r"|\bfinal result\b\W{0,3}?\s*(?:is\b|:|=)|\bans\s?[.:=]"
     r"|(?:最终|正确)?答案(?:应该|应)?\s*(?:是|为|[:：=】])|答[:：】]"
+    r"|(?<![不可能要])选(?:择)?\s*[:：]?(?=[\s(（*]*[A-J](?:[\s、,，和与()（）]*[A-J])*[\s)）*]*(?:[.。．]|$))"
     rf"|(?<!\w){_ANSWER_WORD}\W{{0,3}}?\s*(?:[:：=]|は|은|는|(?:ist|lautet|es|est|è|é|là|adalah|هو)\b)"
     r"|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^[\t ]*####)",
     re.IGNORECASE | re.MULTILINE,
@@ -59,6 +60,16 @@ _OPTION_MARKER = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """What names an option, in a problem that has options."""
+_REJECTED_VALUE = re.compile(r"(?:not|不是|并非)\s*(?=[-−$\\({]*\d)(?:.*?(?:\bbut\b|而是)\s*(.*))?")
+"""The answer is not this value; perhaps it is another: "not 5 but 6"."""
+_NOT_ANOTHER = re.compile(
+    r"(?:[,，]\s*|(?<=[\d)}$%])\s+)(?:(?:and|but)\s+)?"
+    r"(?:(?:not|rather than|instead of)\s+|而?不是\s*|而非\s*|并非\s*)(?=[-−$\\({]*\d).*",
+    re.DOTALL,
+)
+"""What rejects another value after an answer: "5, not 6"."""
+_SAYS_NO = ("不对",)
+"""Answers that withdraw nothing, though elsewhere the same words do."""
 _SEVERAL_VALUES = re.compile(r"答[:：】]$")
 _NEW_QUESTION = re.compile(
     r"^[#*\t ]*(?:question|problem|q|user|human|题目|问题|问)(?:\s?\d{1,3})?\s?[*]*[:：]",
@@ -158,7 +169,10 @@ def _search(text: str, *, choices: tuple[str, ...], whole_line: bool) -> tuple[s
         found = _stated_answer(text, choices=choices, whole_line=whole_line)
         if found is None:
             return None, text
-        if (retraction := _RETRACTION.search(text, found.end)) is None:
+        start = found.end
+        if found.answer in _SAYS_NO:
+            start = max(start, text.find(found.answer, start) + len(found.answer))
+        if (retraction := _RETRACTION.search(text, start)) is None:
             return found.answer, text
         text = text[retraction.end() - 1 :]
     return None, ""
@@ -232,6 +246,11 @@ def _marked_answer(text: str, *, choices: tuple[str, ...], whole_line: bool) -> 
             continue
         if whole_line:
             return _Found(line, match.end())
+        if rejected := _REJECTED_VALUE.match(line):
+            line = rejected.group(1) or ""
+            if not line:
+                continue
+        line = strip_markup(_NOT_ANOTHER.sub("", line, count=1))
         is_list = _SEVERAL_VALUES.search(match.group()) is not None
         if answer := _answer_in_line(line, is_list=is_list):
             return _Found(answer, match.end())

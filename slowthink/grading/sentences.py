@@ -63,7 +63,7 @@ _THOUSANDS = r"\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d
 _DECIMAL_COMMA = r"(?<![\d,])\d+,\d\d(?![\d,])|(?<=\s)\d+,\d(?=\s[^\W\d_]|\s?[€$%]|\.?\s*$)"
 _FRACTION = r"\d+(?:\s/\s|/)\d+"
 NUMBER = re.compile(
-    rf"(?<![A-Za-z0-9_.])[-−]?\$?\s?(?:{_THOUSANDS}|{_DECIMAL_COMMA}|{_FRACTION}|\d+)(?:\.\d+)?"
+    rf"(?<![A-Za-z0-9_.])(?:[-−]|正?负)?\$?\s?(?:{_THOUSANDS}|{_DECIMAL_COMMA}|{_FRACTION}|\d+)(?:\.\d+)?"
     r"\s?(?:\\?%|％)?|(?<![A-Za-z0-9_.])[-−]?\.\d+"
 )
 

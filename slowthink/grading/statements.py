@@ -96,8 +96,19 @@ _CIRCUMSTANCE = re.compile(r"\W*(?:with|using|given|as|assuming|including|per)\b
 _BETWEEN_LIST = re.compile(
     r"\s*(?:(?:,|、|;|\band\b|\bor\b|\bund\b|\bet\b|\by\b|和|或|与|及)\s*)+", re.IGNORECASE
 )
-_NAME = r"(?<![\w\\+*/^.-])(?<![+*/^-]\s)(\\?[A-Za-z](?:_\{?\w\}?)?(?:\([a-z\d]\))?|[A-Z]{2,3})"
-_ASSIGNMENT = re.compile(rf"{_NAME}\s*(?:=|\bequals\b)\s*(?:[^=;,，。]{{1,40}}=\s*)*(?=[-−$\\\d(])")
+_NAME = (
+    r"(?:(?<![\w\\+*/^.-])|(?<=[以此得即故则为是或者和与及且]))(?<![+*/^-]\s)"
+    r"(\\?[A-Za-z](?:_\{?\w\}?|[\d₀-₉])?(?:\([a-z\d]\))?|[A-Z]{2,3})"
+)
+_ASSIGNMENT = re.compile(
+    rf"{_NAME}\s*(?:=|\bequals\b)\s*"
+    r"(?:(?:(?!\b(?:and|or|und|oder|et|ou)\b|\b[a-z]{2,}\s+\\?[A-Za-z]\s*=)[^=;,，。、或和与及且得则故即]){1,40}=\s*)*(?=[-−$\\\d(])"
+)
+"""A name and its value; between them there may be a chain of expressions, but no other equation."""
+_BETWEEN_EQUATIONS = re.compile(
+    r"[\s$]*(?:(?:[,，、;]|\b(?:and|or|und|oder|et|ou|y|o|e)\b|或者?|和|与|及|且)[\s$]*)+",
+    re.IGNORECASE,
+)
 _NAMED_FORMULA = re.compile(r"(\\?[A-Za-z]\w{0,8}(?:_\{?\w\}?)?)\s*=[^=]+")
 _NAME_ALONE = re.compile(r"\\?[A-Za-z]\w{0,8}(?:_\{?\w+\}?)?(?:\(\w\))?")
 _ARROW = re.compile(r"\\(?:Long)?[Rr]ightarrow|\\implies|\\therefore")
@@ -214,15 +225,52 @@ def phrase_in_statement(sentence: str) -> str | None:
 def _assignments(text: str) -> str | None:
     """The values of several names, "x = 3 and y = 1", as a list; of one name if it comes last."""
     formulas = [value.text for value in _values(text) if value.is_formula]
-    named = {m.group(1): text for text in formulas if (m := _NAMED_FORMULA.fullmatch(text))}
-    if formulas:
+    is_named = [_NAMED_FORMULA.fullmatch(formula) for formula in formulas]
+    if formulas and all(is_named) and _ASSIGNMENT.search(FORMULA.sub("", text)):
+        text = re.sub(r"\$|\\[()]", "", text)  # some equations are formulas, others are plain
+    elif formulas:
+        named = {match.group(1): match.group() for match in is_named if match}
         return ", ".join(named.values()) if len(named) == len(formulas) >= 2 else None
+    equations = _equations(text)
+    if not equations:
+        return None
+    is_in_last_clause = "=" in _clauses(text)[-1]
+    rest = text[equations[-1].end :]
+    if _values(rest) and ("=" in rest or (len(equations) > 1 and _COPULA.search(rest))):
+        return None  # these are conditions: "with a=3 and b=4 the area is 12"
+    if len(equations) == 1 and not is_in_last_clause:
+        return None
+    return ", ".join(equation.text for equation in equations)
+
+
+class _Equation(NamedTuple):
+    start: int
+    end: int
+    name: str
+    text: str
+
+
+def _equations(text: str) -> list[_Equation]:
+    """The equations of names and values. A later value of a name replaces an earlier one, unless
+    both are in one list: "x = 2 or x = 1"."""
+    equations: list[_Equation] = []
     for match in _ASSIGNMENT.finditer(text):
-        value = next(iter(_values(text[match.end() : match.end() + 80])), None)
-        if value is not None and value.start == 0:
-            named[match.group(1)] = f"{match.group(1)} = {value.text}"
-    is_last = len(named) > 1 or "=" in _clauses(text)[-1]
-    return ", ".join(named.values()) if named and is_last else None
+        rest = text[match.end() : match.end() + 80]
+        values = _values(rest)
+        if not values or values[0].start > 0:
+            continue
+        name, listed = match.group(1), _with_list(rest, values, values[0])
+        is_whole_list = len(values) > 1 and not rest[values[-1].end :].strip(" .。")
+        is_list = is_whole_list and listed == ", ".join(value.text for value in values)
+        end = match.end() + values[-1 if is_list else 0].end
+        equation = _Equation(
+            match.start(), end, name, f"{name} = {listed if is_list else values[0].text}"
+        )
+        before = text[equations[-1].end : match.start()] if equations else ""
+        if not _BETWEEN_EQUATIONS.fullmatch(before):
+            equations = [other for other in equations if other.name != name]
+        equations.append(equation)
+    return equations
 
 
 def _result_of_clause(clause: str, values: list[_Value]) -> str | None:

@@ -105,6 +105,26 @@ LETTERS: dict[str, tuple[Rows, Rows]] = {
             ("A", "Perhaps A, perhaps D."),
         ],
     ),
+    "several letters": (
+        [
+            ("ABD", "故选 A、B、D"),
+            ("ABD", "故选：ABD。"),
+            ("AD", "故选AD"),
+            ("AD", "故选A、D"),
+            ("ABD", "因此选ABD。"),
+            ("AD", "答案：A、D"),
+            ("AD", "由 \\boxed{x=1} 可知，故选AD。"),
+            ("D", "故选：D。"),
+        ],
+        [
+            ("ABD", "故选AD"),
+            ("ABD", "故选 A、D"),
+            ("D", "故选AD"),
+            ("D", "故选A、D"),
+            ("AD", "故选D"),
+            ("ABD", "故选 A、B、C"),
+        ],
+    ),
 }  # fmt: skip
 
 MARKED: dict[str, tuple[Rows, Rows]] = {
@@ -200,6 +220,53 @@ MARKED: dict[str, tuple[Rows, Rows]] = {
         [("12", "<think>maybe 11</think>\n\nIt is 12.")],
         [("12", "<think>\nFirst, it is 12."), ("12", "Sure: 12 <think> or"), ("3", "</think><think>3")],
     ),
+    "a rejected value": (
+        [
+            ("5", "The final answer is 5, not 6."),
+            ("6", "The answer is 6 and not 5."),
+            ("5", "The answer is $5$ rather than $6$."),
+            ("5", "答案是5，不是6。"),
+            ("6", "The answer is not 5 but 6."),
+            ("6", "The answer is not 5. It is 6."),
+        ],
+        [
+            ("6", "The final answer is 5, not 6."),
+            ("6", "答案是5，不是6。"),
+            ("5", "The answer is not 5."),
+            ("5", "答案不是5。"),
+            ("5", "The answer is not 5 but 6."),
+        ],
+    ),
+    "a Chinese minus": (
+        [
+            ("-2", "答案是负2。"),
+            ("-2", "答案：负2"),
+            ("-\\frac12", "答案是负1/2。"),
+            ("-\\sqrt2", "答案是负$\\sqrt2$。"),
+            ("-30000", "答案是负3万。"),
+            ("\\pm 2", "答案是正负2。"),
+        ],
+        [("2", "答案是负2。"), ("2", "答案：负2"), ("-2", "答案是正负2。")],
+    ),
+    "a Chinese no": (
+        [
+            ("错", "答案：不对"),
+            ("错误", "答案：**不对**"),
+            ("错", "答案是不对。"),
+            ("错", "答案：不正确"),
+            ("5", "答案：4。不对，我算错了。答案：5"),
+        ],
+        [
+            ("对", "答案：不对"),
+            ("正确", "答案：不正确"),
+            ("对", "答案是不对。"),
+            ("4", "答案：4。不对。"),
+        ],
+    ),
+    "a selection without known options": (
+        [("ABD", "故选 A、B、D"), ("AD", "故选AD"), ("D", "故选 D．"), ("ABD", "故选：ABD。")],
+        [("ABD", "故选 A、D"), ("D", "故选AD"), ("AD", "故选D"), ("A", "不选A")],
+    ),
 }  # fmt: skip
 
 UNMARKED: dict[str, tuple[Rows, Rows]] = {
@@ -290,6 +357,46 @@ UNMARKED: dict[str, tuple[Rows, Rows]] = {
         ],
         [("9", "So there are 36 seats. (Check: 36/4 = 9.)"), ("4", "It is 12, because 3·4 = 12.")],
     ),
+    "several equations are one answer": (
+        [
+            ("1,2", "x=2 or x=1"),
+            ("1,2", "x=2或x=1"),
+            ("x=1 或 x=2", "x=2 or x=1"),
+            ("x=1 或 x=2", "x=2或x=1"),
+            ("1,2", "所以x=2或x=1。"),
+            ("1,2", "The solutions are x=2 and x=1."),
+            ("1,2", "So $x=2$ or $x=1$."),
+            ("1,2", "x = 2 or 1"),
+            ("x=2, y=1", "x=2 and y=1"),
+            ("x=2, y=1", "解得x=2，y=1。"),
+            ("3", "So x = 6/2 = 3."),
+            ("3", "At first x = 2, but then x = 3."),
+            ("12", "If a=3 and b=4, then the area is 12."),
+            ("y=5", "当x=3时，y=5。"),
+            ("7", "Then x=3 and y=4, so x+y=7."),
+            ("5", "由x=2且y=3得x+y=5。"),
+            ("5", "Substituting x = 2 and y = 3 into x+y gives 5."),
+            ("1,2", "所以x=2，或者x=1。"),
+            ("1,2", "So $x=2$, and x=1."),
+            ("-1/2, 3/4", "x = -1/2 or x = 3/4."),
+        ],
+        [
+            ("1", "x=2 and y=1"),
+            ("1", "x=2 or x=1"),
+            ("1", "x=2或x=1"),
+            ("1", "x=2, x=1"),
+            ("x=1", "x=2 or x=1"),
+            ("x=1", "x=2和x=1"),
+            ("x=1", "x=2，x=1"),
+            ("2", "So x = 1 or x = 2."),
+            ("2", "x = 2 or 1"),
+            ("x=1,y=1", "x=2 and y=1"),
+        ],
+    ),
+    "a Chinese minus": (
+        [("-2", "所以结果是负2。"), ("-3", "因此温度为负3度。")],
+        [("2", "所以结果是负2。")],
+    ),
 }  # fmt: skip
 
 
@@ -316,6 +423,16 @@ def test_the_answer_of_a_response_is_graded(
     )  # fmt: skip
     grade = grader.grade(problem, response)
     assert (grade.verdict is Verdict.CORRECT) == accepted, grade
+
+
+@pytest.mark.parametrize("response", ["故选AD", "故选A、D", "故选：AD。", "答案：AD"])
+@pytest.mark.parametrize("gold", ["ABD", "D"])
+def test_a_wrong_selection_is_wrong_not_missing(grader: Grader, gold: str, response: str) -> None:
+    problem = Problem(
+        id="p", duplicate_key="d", question="?", answer=gold, choices=OPTIONS,
+        source="made", source_row="1",
+    )  # fmt: skip
+    assert grader.grade(problem, response).verdict is Verdict.WRONG
 
 
 def test_the_answers_of_varied_responses_are_graded(grader: Grader) -> None:

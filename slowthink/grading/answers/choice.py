@@ -25,6 +25,11 @@ _SINGLE_LETTER = re.compile(r"^[\s({\[*$]*([A-Ja-j])[\s)}\]*$.:。]*$")
 _SEVERAL_LETTERS = re.compile(
     r"^[\s({\[*$]*([A-J](?:\s*(?:,|、|and|和|&|\)\s*,?\s*\()?\s*[A-J])+)[\s)}\]*$.]*$"
 )
+_SEVERAL_FIRST = re.compile(
+    r"[\s({\[*$]*([A-J](?:\s*(?:,|，|、|and|和|与|&|\)\s*,?\s*\()?\s*[A-J])+)(?![A-Za-z])[\s)}\]*$]*"
+    r"(?:[.．。;；]|$)"
+)
+"""Several letters, all chosen, and the end of the sentence."""
 _IN_BRACKETS = r"\(([A-J])\)"
 _BEFORE_MARK = r"([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])"
 _BEFORE_WORD = r"([A-J])(?<![AI](?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿]))"
@@ -154,6 +159,7 @@ def letter_in_sentence(
 ) -> str | None:
     """Return the option letter that a sentence chooses; None if it has none or leaves several.
 
+    Several letters count only if the sentence after a mark is nothing else: "故选 A、B、D".
     Letters that it rejects do not count ("instead of D", "A and B fail"), nor do articles and
     units. Of the others the first counts if the sentence begins with it, else the last one that is
     named as the choice ("so C", "leaving D"), else the only one. If `is_marked` is false, no words
@@ -163,6 +169,8 @@ def letter_in_sentence(
     bare = _FONT_COMMAND.sub("", line).translate(_FULL_WIDTH)
     if alone := _ONLY_LETTER.fullmatch(bare):
         return alone.group(1) if alone.group(1) in LETTERS[:num_options] else None
+    if is_marked and (letters := _several_letters(bare, num_options)):
+        return letters
     groups = [
         match
         for match in _LETTER_GROUP.finditer(bare)
@@ -172,6 +180,14 @@ def letter_in_sentence(
         return _lower_letter(bare, num_options=num_options)
     letter = _chosen_letter(bare, groups, is_marked=is_marked)
     return letter if letter is not None and letter in LETTERS[:num_options] else None
+
+
+def _several_letters(text: str, num_options: int) -> str | None:
+    """Return the letters that a sentence consists of, "A、B、D" or "ABD", without separators."""
+    several = _SEVERAL_FIRST.match(text)
+    letters = "".join(re.findall(r"[A-J]", several.group(1))) if several else ""
+    is_choice = len(set(letters)) == len(letters) and set(letters) <= set(LETTERS[:num_options])
+    return letters if is_choice else None
 
 
 def _chosen_letter(text: str, groups: list[re.Match[str]], *, is_marked: bool) -> str | None:

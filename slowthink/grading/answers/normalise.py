@@ -81,6 +81,9 @@ _CONNECTIVES = frozenset((
     "und", "oder", "et", "ou",
 ))  # fmt: skip
 _BROKEN_ESCAPES = {"\x0c": "\\f", "\x08": "\\b", "\x07": "\\a", "\x0b": "\\v"}
+_CHINESE_MINUS = re.compile(
+    r"(正)?(?<!非)负\s?(?=\$?(?:\d[\d.,]*(?![\d.,万亿千百])|\\(?:frac|dfrac|sqrt|pi)|√|π))"
+)
 _DOTS = re.compile(r"\.{3,}(?=\s*[,;:+*\-)\]\\])|(?<=[,:+])\s*\.{3,}$")
 _SUPERSCRIPTS = re.compile("[⁻⁰¹²³⁴-⁹]{2,}")
 _QUOTED_TEXT = re.compile('"([^"]*)"')
@@ -133,6 +136,7 @@ def _replace_reversed_brackets(text: str) -> str:
 def _unify_characters(text: str) -> str:
     """Replace Unicode (also digits of other scripts), broken escapes and Markdown by plain text."""
     if not text.isascii():
+        text = _CHINESE_MINUS.sub(lambda match: "±" if match.group(1) else "-", text)
         text = _SUPERSCRIPTS.sub(_exponent, text.rstrip("！"))
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE_TABLE))
         text = text.translate(_UNICODE_TABLE)

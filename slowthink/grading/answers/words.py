@@ -32,7 +32,8 @@ _CHINESE_NUMBER = re.compile(
 )
 _SYNONYMS = {
     "true": "yes", "correct": "yes", "right": "yes", "false": "no", "incorrect": "no", "是": "yes",
-    "否": "no", "对": "yes", "错": "no", "正确": "yes", "错误": "no", "doesnotexist": "dne",
+    "否": "no", "对": "yes", "错": "no", "正确": "yes", "错误": "no",
+    "不对": "no", "不正确": "no", "doesnotexist": "dne",
     "nosolutions": "nosolution", "norealsolution": "norealsolutions", "infinitelymany": "infinite",
     "diverges": "divergent", "发散": "divergent", "converges": "convergent", "收敛": "convergent",
     "infinitelymanysolutions": "infinite", "无穷多": "infinite", "无穷多个": "infinite",
