@@ -16,9 +16,9 @@ from slowthink.data.stored.formats import detect_format
 from slowthink.data.stored.grading import grade_stored, match_problems, stored_problems
 from slowthink.data.stored.read import read_stored
 from slowthink.data.stored.samples import StoredSample, StoredSamples, select_model
-from slowthink.data.thinking import split_text
 from slowthink.errors import DataError
 from slowthink.grading import Grader
+from slowthink.grading.thinking import split_text
 from slowthink.records import (
     AnswerEnd,
     EvaluationRow,

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from slowthink.data.finish import Finish, read_finish
+from slowthink.data.messages import read_message
 from slowthink.data.rows import UnusableValue
-from slowthink.data.thinking import read_message, remove_tags, split_text
+from slowthink.grading.extract import extract
+from slowthink.grading.thinking import remove_tags, response_of, split_text
 
 T, R = "3 rows of 4.\nSo 12.", "There are 12."
 HARMONY_FINAL = "<|end|><|start|>assistant<|channel|>final<|message|>"
@@ -178,3 +180,26 @@ def test_long_texts_are_split_in_linear_time() -> None:
 )  # fmt: skip
 def test_an_end_has_many_names(reason: object, finish: Finish | None) -> None:
     assert read_finish(reason) is finish
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_the_grader_reads_the_response_alone(name: str) -> None:
+    text = SPLIT[name][0]
+    assert "3 rows" not in response_of(text)
+    assert response_of(text).strip()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<seed:think>so \\boxed{12}", "[THINK]so \\boxed{12}", "◁think▷ \\boxed{12}",
+        "<thinking>no, \\boxed{12}", "<think>a</think>9<think>or \\boxed{12}",
+        "<|channel|>analysis<|message|>\\boxed{12}", "<|START_THINKING|>\\boxed{12}",
+    ],
+)  # fmt: skip
+def test_the_grader_finds_no_answer_in_thinking_that_was_cut(text: str) -> None:
+    assert extract(text) is None
+
+
+def test_words_that_any_text_may_have_do_not_open_thinking_for_the_grader() -> None:
+    assert extract("Here's my thought process: 3 by 4, so \\boxed{12}.") == "12"

@@ -28,6 +28,7 @@ from slowthink.grading.sentences import (
     strip_markup,
 )
 from slowthink.grading.statements import value_in_statement, values_of_clauses
+from slowthink.grading.thinking import response_of
 
 MAX_TEXT_LENGTH = 200_000
 """Only this many characters at the end of a text are searched."""
@@ -36,8 +37,6 @@ MAX_MARKERS = 16
 MAX_RETRACTIONS = 8
 """An answer that is withdrawn more often is none."""
 
-_THINKING_END = re.compile(r"</think>|<\|im_start\|>\s*answer")
-_THINKING_START = re.compile(r"<think>|<\|im_start\|>\s*think")
 _ANSWER_WORD = (
     r"(?:antwort|respuesta|r[ée]ponse|risposta|resposta|ответ|javob|jawaban|odpowiedź|cevap|svar"
     r"|đáp (?:số|án)|الجواب|उत्तर|答え|正解|解答|정답|답)"
@@ -180,16 +179,10 @@ def _search(text: str, *, choices: tuple[str, ...], whole_line: bool) -> tuple[s
 
 def response_text(text: str) -> str:
     """Return the part of a text that answers: after its thinking, before a question of its own."""
-    text = _without_thinking(text[-MAX_TEXT_LENGTH:])
+    text = response_of(text[-MAX_TEXT_LENGTH:])
     stated = _STATED.search(text)
     question = _NEW_QUESTION.search(text, stated.end()) if stated else None
     return text[: question.start()] if question else text
-
-
-def _without_thinking(text: str) -> str:
-    """Return the text after the last thinking; nothing if thinking is never closed."""
-    end = max((match.end() for match in _THINKING_END.finditer(text)), default=0)
-    return "" if _THINKING_START.search(text, end) else text[end:]
 
 
 def _answer_tag_content(text: str) -> str | None:

@@ -4,16 +4,6 @@ from __future__ import annotations
 
 import re
 
-THINKING_ENDS = ("</think>", "<|im_start|>answer")
-"""Delimiters between a model's thinking and its reply."""
-
-
-def strip_thinking(text: str) -> str:
-    """Return a reply without its thinking; unchanged if it has none."""
-    for delimiter in THINKING_ENDS:
-        text = text.rsplit(delimiter, 1)[-1]
-    return text
-
 
 def plain_lines(text: str) -> list[str]:
     """Return the non-blank lines of a reply without Markdown."""

@@ -15,7 +15,7 @@ from slowthink.analysis.statistics import wilson
 from slowthink.forcing.prompts import user_message
 from slowthink.grading.files import GradedRows, PairFile, PairRow
 from slowthink.grading.judge_prompt import PROMPT_SEED, build_messages, judge_mode, parse_verdict
-from slowthink.grading.replies import strip_thinking
+from slowthink.grading.thinking import response_of
 from slowthink.recipe import ChatConfig, JudgeConfig, Recipe
 from slowthink.records import Grade, Problem, Verdict, duplicate_key, item_seed, problem_id
 from slowthink.sampling.ledger import Ledger
@@ -75,7 +75,7 @@ class Judge:
         return self.model.generate(
             [item.problem for item in items],
             [_messages(item) for item in items],
-            parse=lambda text: parse_verdict(strip_thinking(text)),
+            parse=lambda text: parse_verdict(response_of(text)),
         )
 
 

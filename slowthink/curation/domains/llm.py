@@ -15,7 +15,8 @@ import re
 from collections.abc import Collection, Sequence
 
 from slowthink.curation.domains.taxonomy import Label, Taxonomy
-from slowthink.grading.replies import fenced, plain_lines, strip_thinking
+from slowthink.grading.replies import fenced, plain_lines
+from slowthink.grading.thinking import response_of
 from slowthink.records import Problem
 from slowthink.sampling.prompted_model import Messages, PromptedModel
 
@@ -46,7 +47,7 @@ _RETRY_PROMPT = (
 
 def parse_code(text: str, codes: Collection[str]) -> str | None:
     """The code in the last line of a reply, if it is one of `codes`; else None."""
-    lines = plain_lines(strip_thinking(text))
+    lines = plain_lines(response_of(text))
     match = _CODE_LINE.fullmatch(lines[-1]) if lines else None
     return match[1] if match and match[1] in codes else None
 

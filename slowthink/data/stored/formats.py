@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from slowthink.data.messages import join_thinking, read_content, read_message, thinking_field
 from slowthink.data.rows import UnusableValue, parse_number, text_list, text_value
 from slowthink.data.stored import columns
 from slowthink.data.stored.columns import (
@@ -25,14 +26,7 @@ from slowthink.data.stored.columns import (
     reference_answer,
 )
 from slowthink.data.stored.samples import StoredSample
-from slowthink.data.thinking import (
-    TextParts,
-    join_thinking,
-    read_content,
-    read_message,
-    split_text,
-    thinking_field,
-)
+from slowthink.grading.thinking import TextParts, split_text
 from slowthink.records import Verdict
 
 UNNUMBERED = -1

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from slowthink.data.messages import SEPARATE_COLUMN
 from slowthink.data.problems import unusable_row
 from slowthink.data.rows import BadRow, SourceRow, UnusableValue, read_rows
 from slowthink.data.stored.formats import FORMATS, UNNUMBERED, detect_format
 from slowthink.data.stored.samples import StoredSample, StoredSamples
-from slowthink.data.thinking import SEPARATE_COLUMN
 from slowthink.errors import DataError
 from slowthink.records import Dropped
 from slowthink.serialise import digest

@@ -14,12 +14,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from slowthink.data.thinking import TextParts
 from slowthink.engines.server.base_session import ServerSession
 from slowthink.engines.server.replies import BadReply, ServerReply, read_reply
 from slowthink.engines.session import Capabilities, Compiler, Job, JobInProgress, Point
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import ForcingMachine
+from slowthink.grading.thinking import TextParts
 from slowthink.recipe import EngineConfig
 from slowthink.records import AnswerEnd, Chain, ChainState, Cost, Event, EventKind, Sampling
 from slowthink.serialise import digest

@@ -20,9 +20,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from slowthink.data.finish import Finish, read_finish
+from slowthink.data.messages import read_content, read_message
 from slowthink.data.rows import UnusableValue, as_evidence, json_evidence
-from slowthink.data.thinking import TextParts, read_content, read_message
 from slowthink.errors import EngineError
+from slowthink.grading.thinking import TextParts
 
 _ID_PREFIX = "token_id:"
 """How vLLM writes an id as a token (`return_tokens_as_token_ids`)."""

@@ -22,7 +22,8 @@ from slowthink.curation.overlap.embedding_index import EmbeddingIndex
 from slowthink.curation.overlap.evaluation_sets import EvaluationItem, compared_text
 from slowthink.curation.overlap.leaks import Leaks
 from slowthink.curation.overlap.semantic import is_readable
-from slowthink.grading.replies import fenced, final_value, strip_thinking
+from slowthink.grading.replies import fenced, final_value
+from slowthink.grading.thinking import response_of
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, ParaphraseConfig
 from slowthink.records import Problem
@@ -78,7 +79,7 @@ def build_messages(test_text: str, text: str) -> Messages:
 def parse_verdict(text: str) -> bool | None:
     """Whether the reply's last line calls the two the same; None if the line is not a verdict or
     another line contradicts it."""
-    value = final_value(strip_thinking(text), _VERDICT_LINE)
+    value = final_value(response_of(text), _VERDICT_LINE)
     return None if value is None else value == "same"
 
 
@@ -177,6 +178,6 @@ def _to_leak(pair: ParaphrasePair, reply: ModelReply[bool], item: EvaluationItem
     """The leak of a pair; with the judge's reason if it calls the two the same."""
     if not reply.value or reply.text is None:
         return Leak("similar", item, pair.similarity, 0.0, 0.0, 0, "")
-    lines = strip_thinking(reply.text).strip().splitlines()
+    lines = response_of(reply.text).strip().splitlines()
     judge_reason = " ".join(lines[:-1]).strip()
     return Leak("paraphrase", item, pair.similarity, 0.0, 0.0, 0, "", judge_reason)

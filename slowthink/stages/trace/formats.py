@@ -9,20 +9,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slowthink.data.rows import UnusableValue, optional_text, text_value
-from slowthink.data.thinking import (
+from slowthink.data.messages import (
     THINKING_FIELDS,
-    TextParts,
     join_thinking,
     read_content,
     read_message,
-    remove_tags,
-    split_text,
     thinking_field,
-    unsplit_marks,
 )
+from slowthink.data.rows import UnusableValue, optional_text, text_value
 from slowthink.grading.boxes import last_box
 from slowthink.grading.extract import extract_stated
+from slowthink.grading.thinking import TextParts, remove_tags, split_text, unsplit_marks
 from slowthink.records import Budget, Problem, Trace, duplicate_key, problem_id
 from slowthink.serialise import from_plain
 
