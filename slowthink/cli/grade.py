@@ -73,7 +73,9 @@ def grade(
     from slowthink.grading.reference.table import compare_graders, format_table
 
     if compare and (judge or mode != "strict" or out):
-        raise ConfigError("grade: --compare grades in every mode; leave --mode and --judge out.")
+        raise ConfigError(
+            "grade: --compare grades in every mode; leave --mode, --judge and --out out."
+        )
     row_files.check_outputs(file, out)
     columns = {"gold": gold_field, "pred": pred_field, "response": response_field}
     source = open_pairs(file, columns=columns)
@@ -136,7 +138,7 @@ def _text(data: Mapping[str, Any], out: Path | None) -> str:
     verdicts = ", ".join(f"{count} {name}" for name, count in data["verdicts"].items())
     agreement = "" if data.get("agreement") is None else f"; agreement {data['agreement']:.1%}"
     text = f"{data['n']} rows: {verdicts}{agreement}"
-    text += f"\nverdicts          {out}" if out else ""
+    text += f"\nverdicts          {'stdout' if str(out) == '-' else out}" if out else ""
     if "judge" not in data:
         return text
     judge = data["judge"]

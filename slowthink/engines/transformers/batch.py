@@ -33,7 +33,7 @@ from slowthink.records import Cost, Request
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class DecodingModel:
     """A decoder with the compiled formats of its tokenizer."""
 
     decoder: Decoder
@@ -70,7 +70,7 @@ class Batch:
     def __init__(
         self,
         jobs: Sequence[Job],
-        model: Model,
+        model: DecodingModel,
         *,
         next_jobs: Callable[[int, int], Sequence[Job]] | None = None,
     ) -> None:

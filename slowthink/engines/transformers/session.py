@@ -129,9 +129,9 @@ class TransformersSession:
         return batch.results()
 
     def _next_batch(self) -> Batch:
-        from slowthink.engines.transformers.batch import Batch, Model
+        from slowthink.engines.transformers.batch import Batch, DecodingModel
 
-        model = Model(decoder=self._decoder, compiler=self.compiler)
+        model = DecodingModel(decoder=self._decoder, compiler=self.compiler)
         next_jobs = None if self.capabilities.reproducible else self._next_jobs
         return Batch(self._next_jobs(self._batch_size), model, next_jobs=next_jobs)
 

@@ -1,7 +1,7 @@
 r"""Comparison of a prediction with the reference answer by rules; workers decide the undecided.
 
 Strings first, then choices, then the values that `values` parses. Example:
-`compare(r"\frac{1}{2}", "0.5", context=AnswerContext())` is `Comparison(True, "value")`.
+`compare(r"\frac{1}{2}", "0.5", context=AnswerContext())` is `AnswerComparison(True, "value")`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class AnswerContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class AnswerComparison:
     """Whether two answers are equal, and by which rule; None with the texts for a worker."""
 
     equal: bool | None
@@ -102,23 +102,23 @@ class Comparison:
     pred: str = ""
 
 
-def compare(gold: str, pred: str, *, context: AnswerContext) -> Comparison:
+def compare(gold: str, pred: str, *, context: AnswerContext) -> AnswerComparison:
     """Compare a prediction with the reference answer: strings, choices, then values."""
     gold, pred = gold.strip(), pred.strip()
     if gold == pred:
-        return Comparison(True, "string")
+        return AnswerComparison(True, "string")
     if _INTEGER.match(gold) and _INTEGER.match(pred):
-        return Comparison(int(gold) == int(pred), "integer")
+        return AnswerComparison(int(gold) == int(pred), "integer")
     exceeded = exceeded_limit(pred) or exceeded_limit(gold)
     if exceeded:
-        return Comparison(False, f"bounds: {exceeded}")
+        return AnswerComparison(False, f"bounds: {exceeded}")
     if _restates_question(gold, pred, context.question):
-        return Comparison(False, "restates the question")
+        return AnswerComparison(False, "restates the question")
     if has_named_parts(gold) and has_named_parts(pred.replace("=", ":")) and not context.choices:
         return _compare_values(gold, pred, context)
     is_same_choice = _compare_choices(gold, pred, context)
     if is_same_choice is not None:
-        return Comparison(is_same_choice, "choice")
+        return AnswerComparison(is_same_choice, "choice")
     return _compare_values(gold, pred, context)
 
 
@@ -176,7 +176,7 @@ def _comparison_rules(question: str, tolerance: float | None, unit: str | None) 
     )
 
 
-def _compare_values(gold: str, pred: str, context: AnswerContext) -> Comparison:
+def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerComparison:
     """Compare the values that two texts denote. One equal interpretation of commas is enough."""
     gold, pred = (normalise(_MARKS.get(side) or _unboxed(side)) for side in (gold, pred))
     gold_bare, pred_bare = (without_spaces(TEXT.sub(r"\1", side)) for side in (gold, pred))
@@ -185,14 +185,14 @@ def _compare_values(gold: str, pred: str, context: AnswerContext) -> Comparison:
             re.sub(r"^\\vec\{(\w\w)\}$", r"\1", s) for s in (gold_bare, pred_bare)
         )
     if gold_bare == pred_bare and gold_bare:
-        return Comparison(True, "string")
+        return AnswerComparison(True, "string")
     if not pred_bare:
-        return Comparison(False, "empty")
+        return AnswerComparison(False, "empty")
     if bool(_POINT_NAME.match(gold)) != bool(_POINT_NAME.match(pred)):
         gold, pred = (_POINT_NAME.sub("", side) for side in (gold, pred))
     domains = [_INTEGER_DOMAIN.findall(side) for side in (gold, pred)]
     if all(len(domain) == 1 for domain in domains) and domains[0] != domains[1]:
-        return Comparison(False, "value")
+        return AnswerComparison(False, "value")
     rules, is_read = context.rules(), True
     formulas: tuple[str, str] | None = None
     for gold_text, pred_text, merge_thousands in _interpretations(gold, pred):
@@ -200,20 +200,20 @@ def _compare_values(gold: str, pred: str, context: AnswerContext) -> Comparison:
             gold_value = _parsed_value(gold_text, merge_thousands)
             pred_value = _parsed_value(pred_text, merge_thousands)
         except LimitExceeded as error:
-            return Comparison(False, f"bounds: {error}")
+            return AnswerComparison(False, f"bounds: {error}")
         except ParseError:
             is_read = False
             continue
         try:
             if equivalent(gold_value, pred_value, rules=rules):
-                return Comparison(True, "value")
+                return AnswerComparison(True, "value")
         except LimitExceeded as error:
-            return Comparison(False, f"bounds: {error}")
+            return AnswerComparison(False, f"bounds: {error}")
         except ParseError:
             formulas = formulas or _formulas(gold_value, pred_value, (gold_text, pred_text))
     if formulas:
-        return Comparison(None, gold=formulas[0], pred=formulas[1])
-    return Comparison(False, "value" if is_read else "not read in full")
+        return AnswerComparison(None, gold=formulas[0], pred=formulas[1])
+    return AnswerComparison(False, "value" if is_read else "not read in full")
 
 
 def _formulas(gold: Value, pred: Value, texts: tuple[str, str]) -> tuple[str, str] | None:

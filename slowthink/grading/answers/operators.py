@@ -11,7 +11,7 @@ from typing import Protocol
 from slowthink.grading.answers.nodes import Node, ParseError
 
 
-class Parser(Protocol):
+class ExpressionParser(Protocol):
     """What these functions use of the parser in `latex`, which calls them."""
 
     tokens: list[str]
@@ -24,7 +24,7 @@ class Parser(Protocol):
     def accept(self, *tokens: str) -> bool: ...
     def expect(self, token: str) -> None: ...
     def parse(self) -> Node: ...
-    def nested(self, tokens: list[str], bound: dict[str, str]) -> Parser: ...
+    def nested(self, tokens: list[str], bound: dict[str, str]) -> ExpressionParser: ...
     def sum(self) -> Node: ...
     def term(self) -> Node: ...
     def bracketed(self, opening: str) -> Node: ...
@@ -32,7 +32,7 @@ class Parser(Protocol):
     def subscript(self) -> str: ...
 
 
-def _over_range(parser: Parser, name: str) -> Node:
+def _over_range(parser: ExpressionParser, name: str) -> Node:
     r"""The sum or product \sum_{k=1}^{n} term; another range, such as k \in S, is kept as text."""
     parser.expect("_")
     after = parser.tokens[parser.position : parser.position + 3]
@@ -45,7 +45,9 @@ def _over_range(parser: Parser, name: str) -> Node:
     return _term_after(parser, name, index=after[1], bounds=(low, parser.argument()))
 
 
-def _term_after(parser: Parser, name: str, *, index: str, bounds: tuple[Node, ...] = ()) -> Node:
+def _term_after(
+    parser: ExpressionParser, name: str, *, index: str, bounds: tuple[Node, ...] = ()
+) -> Node:
     """The term after an operator, in which the letter `index` is bound."""
     before = parser.bound
     parser.bound = _with_bound(before, index)
@@ -60,7 +62,7 @@ def _with_bound(bound: dict[str, str], index: str) -> dict[str, str]:
     return {**bound, index: f"#{len(bound) + 1}"}
 
 
-def _integral(parser: Parser, _: str) -> Node:
+def _integral(parser: ExpressionParser, _: str) -> Node:
     r"""\int_a^b f(x) dx. An integral without bounds keeps the name of its variable."""
     bounds = tuple(parser.argument() for sign in ("_", "^") if parser.accept(sign))
     start = end = parser.position
@@ -76,7 +78,7 @@ def _integral(parser: Parser, _: str) -> Node:
     return Node("int", (body, *(bounds or (Node("sym", name=variable),))))
 
 
-def _limit(parser: Parser, name: str) -> Node:
+def _limit(parser: ExpressionParser, name: str) -> Node:
     r"""\lim_{x \to a} term; the node's name is what follows the arrow."""
     parser.expect("_")
     parser.expect("{")
@@ -93,7 +95,7 @@ def _limit(parser: Parser, name: str) -> Node:
     return body._replace(op=op, name="".join(target).removeprefix("+"))
 
 
-def _matrix(parser: Parser, _: str) -> Node:
+def _matrix(parser: ExpressionParser, _: str) -> Node:
     r"""\begin{pmatrix} a & b \\ c & d \end{pmatrix}; vmatrix is the determinant."""
     kind = _environment_name(parser)
     if not kind.endswith("matrix") or parser.in_matrix:
@@ -114,7 +116,7 @@ def _matrix(parser: Parser, _: str) -> Node:
     return Node("matrix", tuple(Node("row", tuple(row)) for row in rows))
 
 
-def _environment_name(parser: Parser) -> str:
+def _environment_name(parser: ExpressionParser) -> str:
     parser.expect("{")
     letters = []
     while not parser.accept("}"):
@@ -136,7 +138,7 @@ def _determinant(rows: list[list[Node]]) -> Node:
     return Node("add", (tree, terms[2])) if len(rows) == 3 else tree
 
 
-def _vector(parser: Parser, _: str) -> Node:
+def _vector(parser: ExpressionParser, _: str) -> Node:
     r"""\vec{AB}, which is the opposite of \vec{BA}."""
     letters = list(_environment_name(parser))
     tree = Node("sym", name="vec " + "".join(sorted(letters)))
@@ -145,7 +147,7 @@ def _vector(parser: Parser, _: str) -> Node:
     return tree if letters == sorted(letters) else Node("neg", (tree,))
 
 
-READERS: dict[str, Callable[[Parser, str], Node]] = {
+READERS: dict[str, Callable[[ExpressionParser, str], Node]] = {
     "sum": _over_range, "prod": _over_range, "int": _integral, "lim": _limit, "begin": _matrix,
     "vec": _vector,
 }  # fmt: skip
