@@ -328,8 +328,13 @@ class Grade:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """One worked solution of one problem, with its author, grade and scores."""
+    """One worked solution of one problem, with its author, grade and scores.
 
+    A problem may have several traces.
+    """
+
+    chain_id: str = ""
+    """`chain_id(problem_id, thinking, response)`. Empty in tables of older versions."""
     problem: Problem
     thinking: str
     response: str
@@ -345,6 +350,8 @@ class Trace:
     """Fingerprint of the tokenizer used for the counts."""
     completion_key: str | None = None
     """None for human and imported chains."""
+    provenance: str = "{}"
+    """One JSON object: model, revision, engine, sampling, digest of the prompt, date, tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -447,6 +454,11 @@ def problem_id(question: str, choices: tuple[str, ...] = ()) -> str:
     """Hash of a question's exact text and options (NFC, outer white space stripped)."""
     parts = [unicodedata.normalize("NFC", part).strip() for part in (question, *choices)]
     return "p-" + digest(parts)[:16]
+
+
+def chain_id(problem_id: str, thinking: str, response: str) -> str:
+    """Hash of a chain's exact texts and its problem."""
+    return "c-" + digest([problem_id, thinking, response])[:16]
 
 
 def duplicate_key(question: str, choices: tuple[str, ...] = ()) -> str:

@@ -67,7 +67,11 @@ def test_run_and_stages_have_the_same_options(command) -> None:
         (["generate", "q", "--set", "engine.kind=openai"], 2, "engine.endpoints: missing"),
         (["generate", "--file", "no-such.jsonl"], 1, "no such file"),
         (["grade", "no-such.jsonl"], 1, "no-such.jsonl"),
-        (["grade", "x.jsonl", "--compare", "--judge", "m"], 2, "leave --mode, --judge and --out out"),
+        (
+            ["grade", "x.jsonl", "--compare", "--judge", "m"],
+            2,
+            "leave --mode, --judge and --out out",
+        ),
     ],
 )
 def test_bad_input_is_explained_with_the_right_exit_code(arguments, code, message, capsys) -> None:

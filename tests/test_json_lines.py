@@ -41,7 +41,7 @@ def test_a_separator_in_a_string_ends_no_row(tmp_path: Path, separator: str) -> 
     path = write(tmp_path, *({"code": str(n), "name": text} for n, text in enumerate(texts)))
     assert [domain.name for domain in load_taxonomy(str(path)).classes] == texts
     path = write(tmp_path, *({"question": t, "thinking": "Hm", "response": "3"} for t in texts))
-    chains = read_chains(FileTraces(path=str(path)), [], seed=0, setting="x").chains
+    chains = read_chains(FileTraces(path=str(path)), seed=0, setting="x").chains
     assert [chain.problem.question for chain in chains] == texts
 
 

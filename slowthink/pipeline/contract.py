@@ -19,6 +19,7 @@ from slowthink.data.manifests import read_manifest as read_manifest
 from slowthink.data.tables import read_records
 from slowthink.errors import ConfigError
 from slowthink.recipe import Recipe
+from slowthink.recipe.models import model_loading_settings
 from slowthink.records import Dropped
 from slowthink.sampling.ledger import Ledger
 
@@ -127,7 +128,10 @@ def stage_module(stage: str) -> Any:
 def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     """All settings that decide the stage's output."""
     values = recipe.model_dump(mode="json")
-    return {stage: values[stage], **{key: values[key] for key in SHARED_SETTINGS[stage]}}
+    shared = SHARED_SETTINGS[stage]
+    if stage == "trace" and model_loading_settings(recipe, stage):
+        shared += ("engine", "formats")
+    return {stage: values[stage], **{key: values[key] for key in shared}}
 
 
 def stage_inputs(recipe: Recipe, root: Path, stage: str) -> dict[str, Path]:

@@ -68,6 +68,7 @@ RULES: dict[str, AutoRule] = {
     "EngineConfig.dtype": lambda engine, context: choose_dtype(engine, context.machine),
     "TrainConfig.micro_batch_size": _micro_batch_size,
     "TrainConfig.max_steps": _max_steps,
+    "TraceConfig.gate": lambda trace, context: Choice("standard", "the default of a new run"),
 }
 """The rule of each setting that may be `auto`, by class and name."""
 MEASURED = frozenset({"TrainConfig.max_steps"})

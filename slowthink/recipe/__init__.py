@@ -33,14 +33,11 @@ from slowthink.recipe.curation import (
     ContaminationConfig as ContaminationConfig,
     DomainsConfig as DomainsConfig,
     DuplicatesConfig as DuplicatesConfig,
-    FileTraces as FileTraces,
     FilterConfig as FilterConfig,
     NearConfig as NearConfig,
     ParaphraseConfig as ParaphraseConfig,
     QualityConfig as QualityConfig,
     SemanticConfig as SemanticConfig,
-    SolutionTraces as SolutionTraces,
-    TraceConfig as TraceConfig,
 )
 from slowthink.recipe.difficulty import (
     AttemptModel as AttemptModel,
@@ -64,6 +61,12 @@ from slowthink.recipe.evaluation import (
     ReportConfig as ReportConfig,
     ScorerConfig as ScorerConfig,
 )
+from slowthink.recipe.scores import (
+    LengthScore as LengthScore,
+    LevelsConfig as LevelsConfig,
+    PreferenceConfig as PreferenceConfig,
+    ScoreConfig as ScoreConfig,
+)
 from slowthink.recipe.selection import (
     PreselectRule as PreselectRule,
     QuotaConfig as QuotaConfig,
@@ -79,6 +82,16 @@ from slowthink.recipe.sources import (
     PoolConfig as PoolConfig,
     PoolSource as PoolSource,
     SandboxSource as SandboxSource,
+)
+from slowthink.recipe.traces import (
+    AttemptTraces as AttemptTraces,
+    FileTraces as FileTraces,
+    GateConfig as GateConfig,
+    PriceConfig as PriceConfig,
+    SolutionTraces as SolutionTraces,
+    TeacherBudget as TeacherBudget,
+    TeacherTraces as TeacherTraces,
+    TraceConfig as TraceConfig,
 )
 from slowthink.recipe.training import LoraConfig as LoraConfig, TrainConfig as TrainConfig
 from slowthink.serialise import digest

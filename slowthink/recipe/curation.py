@@ -1,4 +1,4 @@
-"""Settings of the stages filter and trace.
+"""Settings of the stage filter.
 
 filter:
   quality: strict
@@ -9,7 +9,7 @@ filter:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -184,51 +184,3 @@ class FilterConfig(Settings):
     """Assign a domain to each problem. null: off."""
     difficulty: DifficultyConfig | None = None
     """Keep problems in a band of pass rates. null: off."""
-
-
-class SolutionTraces(Settings):
-    """The worked solutions of the problems, used as chains."""
-
-    kind: Literal["solution"] = "solution"
-    teacher: str = "solution"
-    """Name of the teacher in every trace."""
-
-
-class FileTraces(Settings):
-    """Chains from a file."""
-
-    kind: Literal["file"] = "file"
-    path: str
-    """JSONL, JSON or Parquet."""
-    rows: Literal[
-        "auto", "slowthink", "s1k-1.1", "s1k", "chain", "limo", "sharegpt", "messages", "alpaca"
-    ] = "auto"  # fmt: skip
-    """Format of the rows. auto: detected from their columns."""
-    teacher: str | None = None
-    """Name of the teacher. null: from the rows, else the file's name."""
-    max_traces: int | None = Field(default=None, ge=1)
-    """Use this many rows, sampled by seed. null: all."""
-
-
-TraceSource = Annotated[SolutionTraces | FileTraces, Field(discriminator="kind")]
-
-
-class TraceConfig(Settings):
-    """Gather chains, grade them, and keep the correct ones, one per problem."""
-
-    sources: tuple[TraceSource, ...] = (SolutionTraces(),)
-    """Sources of chains, best first; of several correct chains for a problem the first is kept."""
-    contamination: ContaminationConfig | None = None
-    """Drop chains that overlap a test problem (strict only). null: off."""
-    ungraded: Literal["drop", "keep"] = "drop"
-    """What happens to chains of problems without a usable reference answer."""
-
-    @field_validator("contamination")
-    @classmethod
-    def _reject_paraphrase(cls, config: ContaminationConfig | None) -> ContaminationConfig | None:
-        if config is not None and config.paraphrase is not None:
-            raise ValueError(
-                "paraphrases are searched for in questions, not in chains; "
-                "set filter.contamination.paraphrase instead"
-            )
-        return config

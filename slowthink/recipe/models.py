@@ -8,14 +8,19 @@ which loads a tokenizer.
 
 from __future__ import annotations
 
-from slowthink.recipe import EngineConfig, FilterConfig, FunctionScorer, Recipe
+from slowthink.recipe import EngineConfig, FilterConfig, FunctionScorer, Recipe, TraceConfig
 from slowthink.recipe.saved import sections
+
+MODEL_SCORES: frozenset[str] = frozenset()
+"""Kinds of scores of chains that are computed by a model."""
 
 
 def model_loading_settings(recipe: Recipe, stage: str) -> tuple[str, ...]:
     """Names of the settings in the recipe; empty if the stage loads no model."""
     if stage == "filter" and recipe.filter is not None:
         return _filter_settings(recipe.filter)
+    if stage == "trace" and recipe.trace is not None:
+        return _trace_settings(recipe.trace)
     return (stage,) if stage in ("train", "evaluate") else ()
 
 
@@ -32,6 +37,12 @@ def _filter_settings(config: FilterConfig) -> tuple[str, ...]:
         "difficulty": any(model.samples is None for step in steps for model in step.models),
     }
     return tuple(f"filter.{name}" for name, loads in loads_model.items() if loads)
+
+
+def _trace_settings(config: TraceConfig) -> tuple[str, ...]:
+    teachers = [f"trace.sources.{i}" for i, s in enumerate(config.sources) if s.kind == "teacher"]
+    scores = [f"trace.scores.{i}" for i, s in enumerate(config.scores) if s.kind in MODEL_SCORES]
+    return (*teachers, *scores)
 
 
 def code_that_runs(recipe: Recipe) -> list[str]:

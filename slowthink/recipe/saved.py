@@ -18,6 +18,7 @@ FORMER_DEFAULTS: dict[str, object] = {
     "EngineConfig.kind": "transformers",
     "EngineConfig.dtype": "bfloat16",
     "TrainConfig.micro_batch_size": None,
+    "TraceConfig.gate": None,
 }
 """By class and name: what a setting counts as where it was saved before it existed, or before it
 could be `auto`, if that is not its default of today."""

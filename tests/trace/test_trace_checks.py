@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 
 from slowthink.errors import DataError
-from slowthink.recipe import FileTraces, SolutionTraces
-from slowthink.records import Problem, Split, Verdict, duplicate_key, problem_id
-from slowthink.stages.trace.checks import (
-    KnownProblems,
-    grade_chains,
-    keep_correct,
-    keep_first,
-    match_problems,
-)
-from slowthink.stages.trace.sources import SourceChains, UngradedChain, read_chains, read_solutions
+from slowthink.recipe import FileTraces, PreferenceConfig, SolutionTraces, TraceConfig
+from slowthink.records import Dropped, Problem, Split, Verdict, duplicate_key, problem_id
+from slowthink.stages.trace.chains import ScoredChain, SourceChain, SourceChains
+from slowthink.stages.trace.gate import drop_by_grade, passing_verdicts
+from slowthink.stages.trace.keeping import keep_one
+from slowthink.stages.trace.matching import KnownProblems, match_problems
+from slowthink.stages.trace.scoring import grade_chains
+from slowthink.stages.trace.sources import read_chains, read_solutions
 
 
 def problem(question: str, answer: str | None = "2", **more: Any) -> Problem:
@@ -28,10 +26,8 @@ def problem(question: str, answer: str | None = "2", **more: Any) -> Problem:
     )  # fmt: skip
 
 
-def chain(
-    question: str, answer_text: str, *, at: int = 1, answer: str | None = "2"
-) -> UngradedChain:
-    return UngradedChain(
+def chain(question: str, answer_text: str, *, at: int = 1, answer: str | None = "2") -> SourceChain:
+    return SourceChain(
         location=f"f.jsonl:{at}", problem=problem(question, answer), thinking="Hm.",
         response=f"Final Answer: {answer_text}", teacher="me", imported=True,
     )  # fmt: skip
@@ -42,7 +38,7 @@ def from_file(folder: Path, *lines: Any, **settings: Any) -> SourceChains:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     source = FileTraces(path=str(path), **settings)
-    return read_chains(source, [], seed=0, setting="trace.sources.0")
+    return read_chains(source, seed=0, setting="trace.sources.0")
 
 
 def row(question: str, answer_text: str = "2") -> dict[str, Any]:
@@ -55,7 +51,18 @@ def row(question: str, answer_text: str = "2") -> dict[str, Any]:
 
 
 def from_solutions(*problems: Problem) -> SourceChains:
-    return read_solutions(SolutionTraces(), problems, seed=0, setting="trace.sources.0")
+    return read_solutions(SolutionTraces(), problems)
+
+
+def graded(chains: list[SourceChain]) -> list[ScoredChain]:
+    return [
+        ScoredChain(chain=chain, grade=grade, num_thinking_tokens=9, num_response_tokens=3)
+        for chain, grade in zip(chains, grade_chains(chains), strict=True)
+    ]
+
+
+def passed(chains: list[ScoredChain], **settings: Any) -> tuple[list[ScoredChain], list[Dropped]]:
+    return drop_by_grade(chains, passing_verdicts(TraceConfig(**settings)))
 
 
 # --- solutions ------------------------------------------------------------------------------------
@@ -69,7 +76,7 @@ def test_solution_is_the_thinking_and_the_answer_is_cued() -> None:
 def test_answer_that_the_solution_marks_itself_is_what_is_graded() -> None:
     gathered = from_solutions(problem("a?", "42", solution=r"Thus \boxed{41}."))
     assert gathered.chains[0].response == "Final Answer: 41"
-    _, dropped = keep_correct(grade_chains(gathered.chains), keep_ungraded=False)
+    _, dropped = passed(graded(gathered.chains))
     assert [drop.reason for drop in dropped] == ["wrong answer"]
 
 
@@ -111,7 +118,7 @@ def test_file_without_chains_names_columns_and_formats(tmp_path: Path) -> None:
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     source = FileTraces(path=str(tmp_path / "none.jsonl"))
     with pytest.raises(DataError, match=r"no such file.*trace\.sources\.0\.path=PATH"):
-        read_chains(source, [], seed=0, setting="trace.sources.0")
+        read_chains(source, seed=0, setting="trace.sources.0")
 
 
 def test_drawn_rows_do_not_depend_on_their_order(tmp_path: Path) -> None:
@@ -163,7 +170,7 @@ def test_choice_problem_is_known_by_its_question_alone() -> None:
 
 def test_wrong_and_unanswered_chains_are_dropped_with_the_answers_compared() -> None:
     chains = [chain("a?", "2"), chain("b?", "3", at=2), chain("c?", "", at=3)]
-    right, dropped = keep_correct(grade_chains(chains), keep_ungraded=False)
+    right, dropped = passed(graded(chains))
     assert [each.chain.location for each in right] == ["f.jsonl:1"]
     assert [(drop.id, drop.reason) for drop in dropped] == [
         ("f.jsonl:2", "wrong answer"),
@@ -173,15 +180,20 @@ def test_wrong_and_unanswered_chains_are_dropped_with_the_answers_compared() -> 
 
 
 def test_chain_without_a_reference_answer_is_kept_only_on_request() -> None:
-    graded = grade_chains([chain("a?", "2", answer=None)])
-    assert graded[0].grade.verdict is Verdict.UNGRADABLE
-    assert keep_correct(graded, keep_ungraded=True) == (graded, [])
-    assert keep_correct(graded, keep_ungraded=False)[1][0].reason == "the problem has no usable key"
+    chains = graded([chain("a?", "2", answer=None)])
+    assert chains[0].grade.verdict is Verdict.UNGRADABLE
+    assert passed(chains, ungraded="keep") == (chains, [])
+    assert passed(chains)[1][0].reason == "the problem has no usable key"
+
+
+def test_wrong_chains_are_kept_on_request() -> None:
+    chains = graded([chain("a?", "2"), chain("a?", "3", at=2)])
+    assert passed(chains, keep="all") == (chains, [])
 
 
 def test_first_right_chain_of_a_problem_is_kept() -> None:
-    graded = grade_chains([chain("a?", "2", at=4), chain("b?", "2", at=5), chain("a?", "2", at=6)])
-    kept, dropped = keep_first(graded)
+    chains = graded([chain("a?", "2", at=4), chain("b?", "2", at=5), chain("a?", "2", at=6)])
+    kept, dropped = keep_one(chains, PreferenceConfig(), seed=0)
     assert [each.chain.location for each in kept] == ["f.jsonl:4", "f.jsonl:5"]
     assert [(drop.id, drop.reason, drop.evidence) for drop in dropped] == [
         ("f.jsonl:6", "another right chain is kept", "f.jsonl:4")

@@ -16,8 +16,9 @@ from slowthink.pipeline.run_folder import execute, make_context
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Dropped
 from slowthink.stages import trace
+from slowthink.stages.trace.chains import SourceChain
 from slowthink.stages.trace.contamination import drop_contaminated
-from slowthink.stages.trace.sources import UngradedChain, read_chains
+from slowthink.stages.trace.sources import read_chains
 
 TESTED = "A tank holds 120 litres. A pump fills it at 8 litres a minute and a tap drains 3. After \
 how many minutes is it full?"
@@ -60,13 +61,13 @@ def stage(folder: Path, *files: str, **sections: Any) -> StageContext:
 
 def checked(
     folder: Path, *files: str, **sections: Any
-) -> tuple[list[UngradedChain], list[Dropped], dict[str, Any]]:
+) -> tuple[list[SourceChain], list[Dropped], dict[str, Any]]:
     """Chains kept, chains dropped, the certificate."""
     context = stage(folder, *files, **sections)
     context.folder.mkdir(parents=True, exist_ok=True)
     chains = [
         chain for source in context.config.sources
-        for chain in read_chains(source, [], seed=0, setting="s").chains
+        for chain in read_chains(source, seed=0, setting="s").chains
     ]  # fmt: skip
     kept, dropped, facts = drop_contaminated(chains, [], context)
     report = json.loads((context.folder / "contamination.json").read_text())
@@ -131,7 +132,7 @@ def test_without_the_setting_nothing_is_checked_or_written(tmp_path: Path) -> No
     section = {"sources": [{"kind": "file", "path": path}]}
     recipe = parse_recipe({"name": "t", "trace": section})
     context = make_context(recipe, tmp_path / "run", "trace", notify=lambda text: None)
-    chains = read_chains(context.config.sources[0], [], seed=0, setting="s").chains
+    chains = read_chains(context.config.sources[0], seed=0, setting="s").chains
     assert drop_contaminated(chains, [], context) == (chains, [], {})
     assert not list((tmp_path / "run").rglob("contamination.json"))
 

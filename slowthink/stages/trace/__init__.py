@@ -1,4 +1,4 @@
-"""trace: read or import chains of thought, grade them, keep one correct chain per problem."""
+"""trace: gather chains of thought, grade and score them, and keep those worth learning from."""
 
 from __future__ import annotations
 
@@ -19,37 +19,46 @@ from slowthink.pipeline.contract import (
 from slowthink.pipeline.plan import file_rows, planned_problems
 from slowthink.recipe import FileTraces, Recipe, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
-from slowthink.stages.trace import checks
+from slowthink.stages.trace import gate, keeping
+from slowthink.stages.trace.chains import ScoredChain
 from slowthink.stages.trace.contamination import drop_contaminated
-from slowthink.stages.trace.sources import NO_SOLUTION, SOURCES, SourceChains
+from slowthink.stages.trace.gather import gather_chains
+from slowthink.stages.trace.matching import KnownProblems, match_problems
+from slowthink.stages.trace.scoring import grade_chains, score_chains
+from slowthink.stages.trace.sources import NO_SOLUTION
 
 STAGE_VERSION = 3
 
 
 def run(context: StageContext) -> StageResult:
-    """Keep one correct chain per problem. Raises DataError if no chain is correct."""
+    """Keep the chains worth learning from. Raises DataError if none is left."""
+    config: TraceConfig = context.config
     train, heldout = _load_problems(context)
-    known_problems = checks.KnownProblems.from_splits(train, heldout)
-    gathered = _gather(context, train)
-    chains, unmatched = checks.match_problems(gathered.chains, known_problems)
+    known_problems = KnownProblems.from_splits(train, heldout)
+    gathered = gather_chains(context, train)
+    chains, unmatched = match_problems(gathered.chains, known_problems)
     chains, contaminated, contamination_facts = drop_contaminated(chains, heldout, context)
-    graded = checks.grade_chains(chains, runner=context.recipe.runner)
-    correct, wrong = checks.keep_correct(graded, keep_ungraded=context.config.ungraded == "keep")
-    kept, surplus = checks.keep_first(correct)
+    tokenizer, fingerprint = _load_tokenizer(context.recipe)
+    grades = grade_chains(chains, runner=context.recipe.runner)
+    scored = score_chains(chains, grades, tokenizer, context)
+    kept, wrong = gate.drop_by_grade(scored, gate.passing_verdicts(config))
+    surplus: list[Dropped] = []
+    if config.keep == "one":
+        kept, surplus = keeping.keep_one(kept, config.prefer, seed=context.recipe.seed)
     dropped = [*gathered.dropped, *unmatched, *contaminated, *wrong, *surplus]
     if not kept:
         raise DataError(_empty_result_message(dropped))
-    traces = _to_traces(kept, context.recipe)
+    traces = [_to_trace(chain, fingerprint) for chain in kept]
     context.notify(f"trace: {len(traces)} correct chains of {gathered.num_rows} rows")
     facts = _trace_facts(traces, train or [chain.problem for chain in gathered.chains])
-    facts["verdicts"] = count_values(graded_chain.grade.verdict.value for graded_chain in graded)
-    if notes := count_values(note for g in kept for note in g.chain.notes):
+    facts["verdicts"] = count_values(grade.verdict.value for grade in grades)
+    if notes := count_values(note for scored_chain in kept for note in scored_chain.chain.notes):
         facts["import_notes"] = notes
     facts["num_heldout_keys"] = len(known_problems.heldout)
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,
-        steps=_funnel_steps(gathered.num_rows, dropped, context.config),
-        facts=facts | contamination_facts,
+        steps=_funnel_steps(gathered.num_rows, dropped, config),
+        facts=facts | gathered.facts | contamination_facts,
     )  # fmt: skip
 
 
@@ -77,39 +86,33 @@ def _load_problems(context: StageContext) -> tuple[list[Problem], list[Problem]]
     return train, [problem for problem in pool if problem.split is Split.HELDOUT]
 
 
-def _gather(context: StageContext, train: Sequence[Problem]) -> SourceChains:
-    """The chains of all sources, best source first."""
-    gathered = SourceChains()
-    for index, source in enumerate(context.config.sources):
-        read_chains, setting = SOURCES[source.kind], f"trace.sources.{index}"
-        source_chains = read_chains(source, train, seed=context.recipe.seed, setting=setting)
-        gathered.chains += source_chains.chains
-        gathered.dropped += source_chains.dropped
-        gathered.num_rows += source_chains.num_rows
-    return gathered
-
-
-def _to_traces(graded: Sequence[checks.GradedChain], recipe: Recipe) -> list[Trace]:
-    """Traces with their tokens counted by the recipe's tokenizer."""
+def _load_tokenizer(recipe: Recipe) -> tuple[Any, str]:
+    """The recipe's tokenizer, by which tokens are counted, and its fingerprint."""
     from slowthink.engines.models import load_tokenizer, tokenizer_fingerprint
 
     tokenizer = load_tokenizer(
         recipe.model, recipe.revision, trust_remote_code=recipe.engine.trust_remote_code
     )
-    fingerprint = tokenizer_fingerprint(tokenizer)
-    return [
-        Trace(
-            problem=_with_notes(graded_chain.chain.problem, graded_chain.chain.notes),
-            thinking=graded_chain.chain.thinking,
-            response=graded_chain.chain.response,
-            teacher=graded_chain.chain.teacher,
-            grade=graded_chain.grade,
-            num_thinking_tokens=_num_tokens(tokenizer, graded_chain.chain.thinking),
-            num_response_tokens=_num_tokens(tokenizer, graded_chain.chain.response),
-            tokenizer=fingerprint,
-        )
-        for graded_chain in graded
-    ]
+    return tokenizer, tokenizer_fingerprint(tokenizer)
+
+
+def _to_trace(scored: ScoredChain, tokenizer: str) -> Trace:
+    chain = scored.chain
+    return Trace(
+        chain_id=chain.chain_id,
+        problem=_with_notes(chain.problem, chain.notes),
+        thinking=chain.thinking,
+        response=chain.response,
+        teacher=chain.teacher,
+        grade=scored.grade,
+        scores=json.dumps(scored.scores, sort_keys=True),
+        level=scored.level,
+        num_thinking_tokens=scored.num_thinking_tokens,
+        num_response_tokens=scored.num_response_tokens,
+        tokenizer=tokenizer,
+        completion_key=chain.completion_key,
+        provenance=json.dumps(chain.provenance, sort_keys=True, ensure_ascii=False),
+    )
 
 
 def _with_notes(problem: Problem, notes: Sequence[str]) -> Problem:
@@ -118,10 +121,6 @@ def _with_notes(problem: Problem, notes: Sequence[str]) -> Problem:
         return problem
     meta = json.loads(problem.meta) | {"import_notes": list(notes)}
     return replace(problem, meta=json.dumps(meta, ensure_ascii=False))
-
-
-def _num_tokens(tokenizer: Any, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _funnel_steps(num_rows: int, dropped: Sequence[Dropped], config: TraceConfig) -> list[Step]:

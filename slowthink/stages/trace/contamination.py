@@ -17,12 +17,12 @@ from slowthink.curation.overlap.leaks import Leaks, find_leaks, find_leaks_in_ch
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ContaminationConfig, Recipe
 from slowthink.records import Dropped, Problem
-from slowthink.stages.trace.sources import UngradedChain
+from slowthink.stages.trace.chains import SourceChain
 
 
 def drop_contaminated(
-    chains: Sequence[UngradedChain], heldout: Sequence[Problem], context: StageContext
-) -> tuple[list[UngradedChain], list[Dropped], dict[str, object]]:
+    chains: Sequence[SourceChain], heldout: Sequence[Problem], context: StageContext
+) -> tuple[list[SourceChain], list[Dropped], dict[str, object]]:
     """The chains without test problems; the others, as dropped; and facts for the manifest.
 
     Writes the certificate into the stage's folder.
@@ -54,7 +54,7 @@ def drop_contaminated(
 
 
 def _find_leaks(
-    chains: Sequence[UngradedChain],
+    chains: Sequence[SourceChain],
     items: Sequence[EvaluationItem],
     config: ContaminationConfig,
     recipe: Recipe,

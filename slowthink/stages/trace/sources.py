@@ -1,13 +1,13 @@
-"""Sources of chains: the problems' own solutions, and files.
+"""Chains that are there already: the problems' own solutions, and files.
 
-UngradedChain(location="limo.jsonl:3", problem=…, thinking="Okay, so …", response="…", …)
+SourceChain(location="limo.jsonl:3", problem=…, thinking="Okay, so …", response="…", …)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from slowthink.data.rows import BadRow, SourceRow, UnusableValue, as_evidence, read_rows
@@ -16,6 +16,7 @@ from slowthink.grading.extract import extract_stated
 from slowthink.recipe import FileTraces, SolutionTraces
 from slowthink.records import Dropped, Problem, item_seed
 from slowthink.serialise import digest
+from slowthink.stages.trace.chains import SourceChain, SourceChains
 from slowthink.stages.trace.formats import CHAIN_FORMATS, detect_format, state_answer
 
 CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
@@ -25,38 +26,7 @@ NO_SOLUTION = "the problem has no solution"
 """Why a problem gives no chain."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class UngradedChain:
-    """A chain that is not graded yet."""
-
-    location: str
-    """file:line, or the problem's id if the chain is its solution."""
-    problem: Problem
-    thinking: str
-    response: str
-    teacher: str
-    imported: bool
-    """Whether its problem was built from the chain's row."""
-    notes: tuple[str, ...] = ()
-    """What a reader of the row should know about the split."""
-
-    def to_dropped(self, step: str, reason: str, evidence: str = "") -> Dropped:
-        """The record of a step that drops the chain."""
-        return Dropped(id=self.location, step=step, reason=reason, evidence=as_evidence(evidence))
-
-
-@dataclass
-class SourceChains:
-    """Chains of one or more sources, rows without a usable chain, and the number of all rows."""
-
-    chains: list[UngradedChain] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
-    num_rows: int = 0
-
-
-def read_solutions(
-    source: SolutionTraces, problems: Sequence[Problem], *, seed: int, setting: str
-) -> SourceChains:
+def read_solutions(source: SolutionTraces, problems: Sequence[Problem]) -> SourceChains:
     """Chains with each problem's solution as thinking, and a response that states its answer."""
     gathered = SourceChains(num_rows=len(problems))
     for problem in problems:
@@ -67,7 +37,7 @@ def read_solutions(
     return gathered
 
 
-def _chain_from_solution(problem: Problem, teacher: str) -> UngradedChain:
+def _chain_from_solution(problem: Problem, teacher: str) -> SourceChain:
     """A chain whose response states the answer in the solution, else the reference answer. Raises
     UnusableValue if there is no solution or no answer."""
     solution = problem.solution or ""
@@ -77,15 +47,13 @@ def _chain_from_solution(problem: Problem, teacher: str) -> UngradedChain:
     answer = extract_stated(solution) or problem.answer
     if answer is None:
         raise UnusableValue("the problem has no answer")
-    return UngradedChain(
+    return SourceChain(
         location=problem.id, problem=problem, thinking=thinking, response=state_answer(answer),
         teacher=teacher, imported=False,
     )  # fmt: skip
 
 
-def read_chains(
-    source: FileTraces, problems: Sequence[Problem], *, seed: int, setting: str
-) -> SourceChains:
+def read_chains(source: FileTraces, *, seed: int, setting: str) -> SourceChains:
     """The chains of a file. Raises DataError if it is missing or none of its rows is a chain."""
     gathered, columns = SourceChains(), dict[str, None]()
     name = Path(source.path).name
@@ -94,7 +62,7 @@ def read_chains(
         if isinstance(row, SourceRow):
             columns.update(dict.fromkeys(row.values))
         chain = row if isinstance(row, BadRow) else _to_chain(row, source)
-        if isinstance(chain, UngradedChain):
+        if isinstance(chain, SourceChain):
             gathered.chains.append(chain)
         else:
             location = f"{name}:{chain.line}"
@@ -106,7 +74,7 @@ def read_chains(
     return _sample_chains(gathered, source.max_traces, seed=seed)
 
 
-def _to_chain(row: SourceRow, source: FileTraces) -> UngradedChain | BadRow:
+def _to_chain(row: SourceRow, source: FileTraces) -> SourceChain | BadRow:
     row_format = detect_format(row.values) if source.rows == "auto" else CHAIN_FORMATS[source.rows]
     if row_format is None:
         return BadRow(row.line, "no known form of chains", as_evidence(", ".join(row.values)))
@@ -119,7 +87,7 @@ def _to_chain(row: SourceRow, source: FileTraces) -> UngradedChain | BadRow:
         return BadRow(row.line, str(error), as_evidence(str(row.values)))
     path = Path(source.path)
     problem = replace(chain.problem, source_row=chain.problem.source_row or str(row.line))
-    return UngradedChain(
+    return SourceChain(
         location=f"{path.name}:{row.line}", problem=problem, thinking=thinking, response=response,
         teacher=source.teacher or chain.teacher or path.stem, imported=True, notes=chain.notes,
     )  # fmt: skip
@@ -151,8 +119,5 @@ def _sample_chains(gathered: SourceChains, max_traces: int | None, *, seed: int)
     return replace(gathered, chains=chains, dropped=gathered.dropped + not_sampled)
 
 
-def _sampling_key(chain: UngradedChain, seed: int) -> int:
+def _sampling_key(chain: SourceChain, seed: int) -> int:
     return item_seed(seed, "take", digest([chain.problem.id, chain.thinking, chain.response]))
-
-
-SOURCES: dict[str, Callable[..., SourceChains]] = {"solution": read_solutions, "file": read_chains}

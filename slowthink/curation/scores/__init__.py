@@ -1,0 +1,20 @@
+"""Scores of chains: numbers by which chains are compared, assigned levels and selected.
+
+A score has a name, a version that changes with its values, and settings. It may also give named
+parts. A chain that it cannot score is left out.
+
+    SCORES["length"](LengthScore()).score(chains, context)  # [{"length": 812.0}, …]
+
+A new score is one file here, one class of settings in `recipe.scores`, and one line in `SCORES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from slowthink.curation.scores.length import Length
+from slowthink.curation.scores.score import ChainScore
+
+SCORES: dict[str, Callable[[Any], ChainScore]] = {"length": Length}
+"""By the kind of the settings: makes the score from them."""

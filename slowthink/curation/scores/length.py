@@ -1,0 +1,21 @@
+"""The length of the thinking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.recipe import LengthScore
+
+
+class Length:
+    """Number of thinking tokens, by the recipe's tokenizer."""
+
+    name, version, higher_is_better, uses_model = "length", 1, True, False
+
+    def __init__(self, config: LengthScore) -> None:
+        del config
+
+    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+        """The number of each chain."""
+        return [{"length": float(chain.num_thinking_tokens)} for chain in chains]

@@ -1,0 +1,161 @@
+"""Settings of the stage trace: sources of chains, their scores, and which chains are kept.
+
+trace:
+  sources:
+    - {kind: teacher, model: Qwen/QwQ-32B, num_chains: 4, until_right: true}
+    - {kind: file, path: chains.jsonl}
+  scores: [{kind: limo-v2}]
+  keep: one
+  prefer: {by: limo-v2}
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from slowthink.recipe.base import ChatConfig, EngineConfig, ForcingConfig, SamplingConfig, Settings
+from slowthink.recipe.curation import ContaminationConfig
+from slowthink.recipe.scores import LevelsConfig, PreferenceConfig, ScoreConfig
+
+
+class SolutionTraces(Settings):
+    """The worked solutions of the problems, used as chains."""
+
+    kind: Literal["solution"] = "solution"
+    teacher: str = "solution"
+    """Name of the teacher in every trace."""
+
+
+class FileTraces(Settings):
+    """Chains from a file."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    """JSONL, JSON or Parquet."""
+    rows: Literal[
+        "auto", "slowthink", "s1k-1.1", "s1k", "chain", "limo", "sharegpt", "messages", "alpaca"
+    ] = "auto"  # fmt: skip
+    """Format of the rows. auto: detected from their columns."""
+    teacher: str | None = None
+    """Name of the teacher. null: from the rows, else the file's name."""
+    max_traces: int | None = Field(default=None, ge=1)
+    """Use this many rows, sampled by seed. null: all."""
+
+
+class PriceConfig(Settings):
+    """The price of a model's tokens, in any one currency."""
+
+    input: float = Field(ge=0)
+    """Price of a million prompt tokens."""
+    output: float = Field(ge=0)
+    """Price of a million generated tokens, thinking included."""
+
+
+class TeacherBudget(ForcingConfig):
+    """Limits of a teacher's thinking; a hosted chat API takes none."""
+
+    max_thinking_tokens: int | None = Field(default=None, ge=1)
+    """Maximum number of thinking tokens. null: as many as the context has room for."""
+    waits: int = Field(default=0, ge=0)
+    """Number of ends of thinking that are refused."""
+    answer_tokens: int = Field(default=1024, ge=1)
+    """Tokens reserved for the answer, which is also its maximum length."""
+    force_end: bool = False
+    """At the maximum, force the end and an answer. false: such a chain counts as truncated."""
+
+
+class TeacherTraces(Settings):
+    """Chains sampled from a model."""
+
+    kind: Literal["teacher"] = "teacher"
+    model: str = "base"
+    """base (the recipe's model), a folder, a hub id, or a server's model."""
+    revision: str | None = None
+    """Revision of a hub model."""
+    teacher: str | None = None
+    """Name of the teacher in every trace. null: the model's."""
+    engine: EngineConfig | None = None
+    """Engine that runs it. null: the recipe's."""
+    chat: ChatConfig = ChatConfig(format="auto")
+    """Prompt and thinking format."""
+    sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95)
+    """How tokens are sampled (R1's and QwQ's model cards; the papers publish none)."""
+    num_chains: int = Field(default=1, ge=1)
+    """Chains per problem, at most."""
+    until_right: bool = False
+    """Stop at a problem's first correct chain."""
+    budget: TeacherBudget = TeacherBudget()
+    """Limits of thinking and answer."""
+    max_problems: int | None = Field(default=None, ge=1)
+    """Use this many problems, sampled by seed. null: all."""
+    price: PriceConfig | None = None
+    """Price of the tokens, for `trace.max_cost` and the dry run. null: no price."""
+    tokens_per_second: float | None = Field(default=None, gt=0)
+    """Speed measured in an earlier run (facts.teachers in the manifest), for the dry run."""
+    tokens_per_chain: int | None = Field(default=None, ge=1)
+    """Mean length of a chain, for the dry run. null: the limits of the budget."""
+
+
+class AttemptTraces(Settings):
+    """The attempts that the difficulty step drew, in the stage filter of the same run."""
+
+    kind: Literal["attempts"] = "attempts"
+    step: str | None = None
+    """Name of the difficulty step. null: all."""
+    model: str | None = None
+    """Only attempts of this model. null: all."""
+
+
+TraceSource = Annotated[
+    SolutionTraces | FileTraces | TeacherTraces | AttemptTraces, Field(discriminator="kind")
+]
+
+
+class GateConfig(Settings):
+    """Rules that drop chains from which a model would learn something wrong."""
+
+    skip: tuple[str, ...] = ()
+    """Rules that are left out."""
+
+
+class TraceConfig(Settings):
+    """Gather chains, grade and score them, and keep those worth learning from."""
+
+    sources: tuple[TraceSource, ...] = (SolutionTraces(),)
+    """Sources of chains, best first; of several correct chains for a problem the first is kept."""
+    contamination: ContaminationConfig | None = None
+    """Drop chains that overlap a test problem (strict only). null: off."""
+    scores: tuple[ScoreConfig, ...] = ()
+    """Scores of every chain, those that are dropped included."""
+    gate: Literal["auto", "standard"] | GateConfig | None = "auto"
+    """Rules for chains, besides the grade. standard: all, at their defaults. auto: standard; off in
+    a run that began before there was a gate. null: off."""
+    ungraded: Literal["drop", "keep"] = "drop"
+    """What happens to chains of problems without a usable reference answer."""
+    keep: Literal["one", "right", "all"] = "one"
+    """one: one correct chain per problem (LIMO). right: all correct ones. all: wrong ones too (s1,
+    OpenThoughts3)."""
+    prefer: PreferenceConfig = PreferenceConfig()
+    """Which of a problem's chains comes first, and is kept with `keep: one`."""
+    levels: LevelsConfig | None = None
+    """Assign levels. null: those of the rows, if any."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that teachers may generate in all. null: no limit."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Money that teachers may cost in all, by their `price`. null: no limit."""
+
+    def gate_rules(self) -> GateConfig | None:
+        """The settings of the gate; None if it is off."""
+        return GateConfig() if isinstance(self.gate, str) else self.gate
+
+    @field_validator("contamination")
+    @classmethod
+    def _reject_paraphrase(cls, config: ContaminationConfig | None) -> ContaminationConfig | None:
+        if config is not None and config.paraphrase is not None:
+            raise ValueError(
+                "paraphrases are searched for in questions, not in chains; "
+                "set filter.contamination.paraphrase instead"
+            )
+        return config

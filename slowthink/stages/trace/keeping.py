@@ -1,0 +1,42 @@
+"""Which of a problem's chains are kept: one, or all that passed the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slowthink.curation.scores.preference import RankedChain, order_chains
+from slowthink.recipe import PreferenceConfig
+from slowthink.records import Dropped, group_by
+from slowthink.stages.trace.chains import ScoredChain
+
+STEP = "one per problem"
+
+
+def keep_one(
+    chains: Sequence[ScoredChain], prefer: PreferenceConfig, *, seed: int
+) -> tuple[list[ScoredChain], list[Dropped]]:
+    """The preferred chain of each problem; and the others, as dropped, with the one that is kept."""
+    kept, dropped = [], []
+    for ordered in ordered_by_problem(chains, prefer, seed=seed):
+        first, *others = ordered
+        kept.append(first)
+        reason, evidence = "another right chain is kept", first.chain.location
+        dropped += [other.chain.to_dropped(STEP, reason, evidence) for other in others]
+    return kept, dropped
+
+
+def ordered_by_problem(
+    chains: Sequence[ScoredChain], prefer: PreferenceConfig, *, seed: int
+) -> list[list[ScoredChain]]:
+    """The chains of each problem, preferred ones first."""
+    return [
+        order_chains([_ranked(chain) for chain in same], prefer, problem_id=id, seed=seed)
+        for id, same in group_by(chains, lambda scored: scored.chain.problem.id).items()
+    ]
+
+
+def _ranked(scored: ScoredChain) -> RankedChain[ScoredChain]:
+    return RankedChain(
+        chain=scored, chain_id=scored.chain.chain_id, num_tokens=scored.num_tokens,
+        scores=scored.scores,
+    )  # fmt: skip

@@ -1,0 +1,79 @@
+"""Grade, measure and score chains, all of them, before any is dropped for what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from slowthink.curation.scores import SCORES
+from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.errors import GraderError
+from slowthink.grading import GradeItem, Grader
+from slowthink.pipeline.contract import StageContext
+from slowthink.pipeline.runner import map_rows
+from slowthink.records import Grade, Verdict
+from slowthink.stages.trace.chains import ScoredChain, SourceChain
+
+MAX_ERROR_SHARE = 0.01
+"""The stage fails if the grader itself fails on more than this share of the responses."""
+
+
+def grade_chains(chains: Sequence[SourceChain], *, runner: str = "local") -> list[Grade]:
+    """A grade for each chain. Raises GraderError if the grader fails on more than 1 %."""
+    items = [
+        GradeItem(problem=chain.problem, answer_text=chain.response, truncated=chain.truncated)
+        for chain in chains
+    ]
+    grades = map_rows(grade_batch, items, runner=runner)
+    num_failed = sum(grade.verdict is Verdict.GRADER_ERROR for grade in grades)
+    if num_failed > MAX_ERROR_SHARE * len(grades):
+        raise GraderError(
+            f"trace: the grader failed on {num_failed} of {len(grades)} chains; expected at most "
+            f"{MAX_ERROR_SHARE:.0%}. Run `slowthink doctor`, and check these problems' answers."
+        )
+    return grades
+
+
+def grade_batch(items: Sequence[GradeItem]) -> list[Grade]:
+    """A grade for each item, by a new grader; called in the runner's worker processes."""
+    with Grader() as grader:
+        return grader.grade_many(items)
+
+
+def score_chains(
+    chains: Sequence[SourceChain], grades: Sequence[Grade], tokenizer: Any, context: StageContext
+) -> list[ScoredChain]:
+    """Each chain with its grade, its lengths by this tokenizer, and its scores."""
+    measured = [
+        ScoredChain(
+            chain=chain, grade=grade,
+            num_thinking_tokens=_num_tokens(tokenizer, chain.thinking),
+            num_response_tokens=_num_tokens(tokenizer, chain.response),
+        )
+        for chain, grade in zip(chains, grades, strict=True)
+    ]  # fmt: skip
+    texts = [_scored_text(chain) for chain in measured]
+    score_context = ScoreContext(
+        recipe=context.recipe, open_ledger=context.open_ledger, tag=context.stage,
+        notify=context.notify, progress=context.progress,
+    )  # fmt: skip
+    values: list[Values] = [{} for _ in measured]
+    for config in context.config.scores:
+        score = SCORES[config.kind](config)
+        for all_values, new in zip(values, score.score(texts, score_context), strict=True):
+            all_values |= new
+    return [replace(chain, scores=scores) for chain, scores in zip(measured, values, strict=True)]
+
+
+def _scored_text(scored: ScoredChain) -> ScoredText:
+    chain = scored.chain
+    return ScoredText(
+        chain_id=chain.chain_id, problem=chain.problem, thinking=chain.thinking,
+        response=chain.response, num_thinking_tokens=scored.num_thinking_tokens,
+        num_response_tokens=scored.num_response_tokens,
+    )  # fmt: skip
+
+
+def _num_tokens(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
