@@ -15,7 +15,7 @@ STEP = "one per problem"
 def keep_one(
     chains: Sequence[ScoredChain], prefer: PreferenceConfig, *, seed: int
 ) -> tuple[list[ScoredChain], list[Dropped]]:
-    """The preferred chain of each problem; and the others, as dropped, with the one that is kept."""
+    """The preferred chain of each problem; and the others, as dropped, with the kept one."""
     kept, dropped = [], []
     for ordered in ordered_by_problem(chains, prefer, seed=seed):
         first, *others = ordered
