@@ -260,6 +260,19 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reported:
+    """What an API states about its reply: its own counts of tokens, and thinking that it hides."""
+
+    num_prompt_tokens: int | None = None
+    num_completion_tokens: int | None = None
+    """Thinking included."""
+    num_thinking_tokens: int | None = None
+    hidden: str | None = None
+    """How it hides thinking: counted only, encrypted, summary. None: nothing is known to be hidden.
+    """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Chain:
     """A chain of thought: all tokens between the delimiters, wait strings included."""
 
@@ -267,6 +280,8 @@ class Chain:
     ids: tuple[int, ...] = ()
     events: tuple[Event, ...] = ()
     state: ChainState = ChainState.OPEN
+    reported: Reported | None = None
+    """Of a chat API's reply."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -308,6 +323,8 @@ class Completion:
     violations: tuple[str, ...] = ()
     """Violations of the budget, found by checking the ids."""
     seed: int = 0
+    reported: Reported | None = None
+    """Of a chat API's reply."""
 
     @property
     def num_thinking_tokens(self) -> int:

@@ -31,6 +31,7 @@ def ledger(tmp_path: Path) -> Path:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as opened:
         opened.record([make_chain()], [make_answer()], tag="t", cost=Cost(), seconds=0)
+        opened.record_values({"s": 0.5})
     return path
 
 
@@ -44,6 +45,7 @@ def read(path: Path) -> None:
     with Ledger(path) as opened:
         opened.chains(["c", "x"])
         opened.answers(["c", "x"])
+        opened.values(["s"])
 
 
 CHANGES = {
@@ -62,6 +64,9 @@ CHANGES = {
     "where an answer begins": ("UPDATE answers SET cut = 3",),
     "how an answer ended": ("UPDATE answers SET end = 'length'",),
     "an answer's chain": ("UPDATE answers SET chain_key = 'x'",),
+    "what an API reported": ("UPDATE chains SET reported = '{}'",),
+    "a score": ("UPDATE scores SET value = '0.75'",),
+    "a score that is no JSON": ("UPDATE scores SET value = '0.5x'",),
 }
 
 
@@ -70,7 +75,7 @@ def test_a_row_that_has_changed_is_not_used(name: str, ledger: Path) -> None:
     read(ledger)
     change(ledger, *CHANGES[name])
     with pytest.raises(
-        EngineError, match=r"1 damaged row\(s\) in `(chains|answers)`.*backup.*DELETE"
+        EngineError, match=r"1 damaged row\(s\) in `(chains|answers|scores)`.*backup.*DELETE"
     ):
         read(ledger)
 
@@ -85,6 +90,7 @@ def test_the_statement_of_the_message_repairs_the_ledger(ledger: Path) -> None:
 
 
 def test_rows_of_an_older_ledger_have_no_digest_and_are_read(tmp_path: Path, ledger: Path) -> None:
+    """Nor a date."""
     old = tmp_path / "old.sqlite"
     with sqlite3.connect(old) as database:
         database.executescript(
@@ -96,8 +102,10 @@ def test_rows_of_an_older_ledger_have_no_digest_and_are_read(tmp_path: Path, led
     database.close()
     with Ledger(old) as opened:
         assert opened.chains(["c"]) == {"c": make_chain()}
-        opened.record([make_chain("d")], [make_answer()], tag="t", cost=Cost(), seconds=0)
+        chains = [make_chain(), make_chain("d")]
+        opened.record(chains, [make_answer()], tag="t", cost=Cost(), seconds=0)
         assert opened.chains(["d"]) == {"d": make_chain("d")}
+        assert list(opened.dates(["c", "d"])) == ["d"]
     change(old, "UPDATE chains SET state = 'loop' WHERE key = 'd'")
     with pytest.raises(EngineError, match="'d'"), Ledger(old) as opened:
         opened.chains(["c", "d"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,16 @@ from benchmarks.killing import SCRIPTED, killed_run
 from slowthink.errors import EngineError
 from slowthink.pipeline.run_folder import make_context
 from slowthink.recipe import Recipe
-from slowthink.records import Answer, AnswerEnd, Chain, ChainState, Cost, Event, EventKind
+from slowthink.records import (
+    Answer,
+    AnswerEnd,
+    Chain,
+    ChainState,
+    Cost,
+    Event,
+    EventKind,
+    Reported,
+)
 from slowthink.sampling.ledger import Ledger
 
 
@@ -50,6 +61,39 @@ def test_a_longer_chain_replaces_a_shorter_and_an_answer_stays(tmp_path) -> None
             )
         assert len(ledger.chains(["c"])["c"].ids) == 6
         assert len(ledger.answers(["c"])) == 1
+
+
+@pytest.mark.parametrize(
+    "reported", [Reported(), Reported(num_thinking_tokens=7, hidden="counted only")]
+)
+def test_what_an_api_reported_is_stored_with_its_chain(reported, tmp_path) -> None:
+    chain = replace(make_chain(), reported=reported)
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.record([chain], [], tag="t", cost=Cost(), seconds=0)
+        assert ledger.chains(["c"]) == {"c": chain}
+
+
+def test_a_chain_has_the_time_at_which_it_was_completed(tmp_path, monkeypatch) -> None:
+    def record(seconds: int, chain: Chain) -> dict[str, str]:
+        monkeypatch.setattr("time.gmtime", lambda: gmtime(seconds))
+        with Ledger(tmp_path / "l.sqlite") as ledger:
+            ledger.record([chain], [make_answer()], tag="t", cost=Cost(), seconds=0)
+            return ledger.dates(["c", "missing"])
+
+    gmtime = time.gmtime
+    assert record(0, make_chain()) == {"c": "1970-01-01T00:00:00Z"}
+    assert record(60, make_chain()) == {"c": "1970-01-01T00:00:00Z"}, "with a further answer"
+    assert record(120, make_chain(length=9)) == {"c": "1970-01-01T00:02:00Z"}, "extended"
+
+
+def test_values_are_stored_once_by_key_and_replaced(tmp_path) -> None:
+    values = {"a": 0.1 + 0.2, "b": {"rank": [1, None], "说": "等等"}, "c": float("nan")}
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.record_values(values)
+        ledger.record_values({"b": "new"})
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.values(["a", "b", "missing"]) == {"a": 0.1 + 0.2, "b": "new"}
+        assert math.isnan(ledger.values(["c"])["c"])
 
 
 def test_more_keys_than_one_statement_takes(tmp_path) -> None:

@@ -25,6 +25,7 @@ from slowthink.records import (
     Budget,
     Chain,
     Cost,
+    Reported,
     Request,
     ThinkingEnd,
     ThinkingFormat,
@@ -203,6 +204,8 @@ class JobInProgress:
     """Cost since the last result."""
     branches: list[Branch] = field(default_factory=list)
     """Answers to generate; set when the thinking is complete."""
+    reported: Reported | None = None
+    """What a chat API states about its reply."""
     _answers: dict[str, Answer] = field(default_factory=dict)
     _reported_progress: tuple[int, int, int] = (-1, -1, 0)
     _report_time: float = field(default_factory=time.monotonic)
@@ -225,7 +228,7 @@ class JobInProgress:
     @property
     def chain(self) -> Chain:
         """The thinking so far."""
-        return self.machine.chain(self.job.key)
+        return replace(self.machine.chain(self.job.key), reported=self.reported)
 
     @property
     def answers(self) -> tuple[Answer, ...]:

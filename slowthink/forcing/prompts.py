@@ -21,7 +21,7 @@ from typing import Any
 from slowthink.errors import ConfigError, SlowthinkError
 from slowthink.forcing.formats import TokenFormat, compile_format, resolve_format
 from slowthink.forcing.prompt_control import check_control, control_thinking, prompt_line
-from slowthink.recipe import ChatConfig
+from slowthink.recipe import ChatConfig, in_language
 from slowthink.records import Problem
 
 
@@ -37,8 +37,8 @@ def user_message(problem: Problem, chat: ChatConfig, *, control_line: str | None
     """The user message: question, options as (A), (B), …, instruction, line of length control."""
     lines = [problem.question]
     lines += [f"({chr(ord('A') + i)}) {choice}" for i, choice in enumerate(problem.choices)]
-    if chat.instruction:
-        lines.append(chat.instruction)
+    if instruction := in_language(chat.instruction, problem.language):
+        lines.append(instruction)
     if control_line:
         lines.append(control_line)
     return "\n".join(lines)
@@ -62,10 +62,11 @@ def render_header(
     render = functools.partial(
         render_messages, tokenizer, variables=chat.template_variables, date=chat.template_date
     )
-    if chat.system_prompt is None:
+    system_prompt = in_language(chat.system_prompt, problem.language)
+    if system_prompt is None:
         return render(messages)
-    header = render([{"role": "system", "content": chat.system_prompt}, *messages])
-    if chat.system_prompt.strip() not in header and header == render(messages):
+    header = render([{"role": "system", "content": system_prompt}, *messages])
+    if system_prompt.strip() not in header and header == render(messages):
         raise ConfigError(
             f"chat.system_prompt: the chat template of `{tokenizer.name_or_path}` leaves it out; "
             f"expected it in the prompt. {_NO_SYSTEM_HINT}"

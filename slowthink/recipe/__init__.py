@@ -28,6 +28,7 @@ from slowthink.recipe.base import (
     StepControl as StepControl,
     TokenControl as TokenControl,
     VllmConfig as VllmConfig,
+    in_language as in_language,
 )
 from slowthink.recipe.curation import (
     ContaminationConfig as ContaminationConfig,

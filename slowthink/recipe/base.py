@@ -193,6 +193,10 @@ def _iso_date(value: object) -> str:
 IsoDate = Annotated[str, BeforeValidator(_iso_date)]
 
 
+TextByLanguage = str | Annotated[dict[str, str], Field(min_length=1)] | None
+"""A text, or one by the problem's language; other languages use the first."""
+
+
 class ChatConfig(Settings):
     """How a problem becomes a prompt, in training and evaluation alike."""
 
@@ -204,10 +208,11 @@ class ChatConfig(Settings):
     template_date: IsoDate = "2024-07-26"
     """The date that a chat template with `strftime_now` writes instead of today's, so that prompts
     and cached completions are the same every day. The default is Llama 3's own."""
-    system_prompt: str | None = None
-    """System prompt. null: the chat template's default."""
-    instruction: str | None = None
-    """A line after the question. null: the question alone."""
+    system_prompt: TextByLanguage = None
+    """System prompt, or one for each language: {en: …, zh: …}. null: the chat template's default.
+    """
+    instruction: TextByLanguage = None
+    """A line after the question, or one for each language. null: the question alone."""
     control: ControlConfig | None = None
     """A last line that asks for a length of thinking. null: none."""
 

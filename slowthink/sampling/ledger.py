@@ -1,11 +1,12 @@
-"""The ledger: all chains and answers that models have generated, each stored once.
+"""The ledger: all chains, answers and scores that models have given, each stored once.
 
 SQLite (WAL, one writer process, local disk). A chain's key excludes cap and number of waits, and an
 answer's key includes the chain and the cut. So for a larger cap, more waits, problems or samples,
 only what is new is generated. Results and their cost are stored in one transaction: a process
 killed at any moment leaves a valid ledger, in which every counted token is stored. Each row has a
 digest, checked when it is read, since a bit that flips on a disk changes no length; rows of older
-ledgers have none.
+ledgers have none. The time at which a row was stored is beside it, for provenance: no decision
+depends on it, and the digest does not cover it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from slowthink.errors import EngineError
-from slowthink.records import Answer, AnswerEnd, Chain, ChainState, Cost, Event
+from slowthink.records import Answer, AnswerEnd, Chain, ChainState, Cost, Event, Reported
 from slowthink.serialise import from_plain, plain
 
 R = TypeVar("R")
@@ -31,18 +33,41 @@ R = TypeVar("R")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS chains (
   key TEXT PRIMARY KEY, ids BLOB NOT NULL, events TEXT NOT NULL, state TEXT NOT NULL,
-  versions TEXT NOT NULL, batch INTEGER NOT NULL, digest BLOB
+  versions TEXT NOT NULL, batch INTEGER NOT NULL, digest BLOB, created TEXT, reported TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answers (
   key TEXT PRIMARY KEY, chain_key TEXT NOT NULL, cut INTEGER NOT NULL, closing BLOB NOT NULL,
   ids BLOB NOT NULL, end TEXT NOT NULL, versions TEXT NOT NULL,
-  digest BLOB
+  digest BLOB, created TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_of_chain ON answers (chain_key);
 CREATE TABLE IF NOT EXISTS spent (
   tag TEXT NOT NULL, prefilled INTEGER, decoded INTEGER, forced INTEGER, re_prefilled INTEGER,
   seconds REAL
 );
+CREATE TABLE IF NOT EXISTS scores (
+  key TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB, created TEXT
+) WITHOUT ROWID;
+"""
+_ADDED_COLUMNS = {
+    "chains": {"digest": "BLOB", "created": "TEXT", "reported": "TEXT"},
+    "answers": {"digest": "BLOB", "created": "TEXT"},
+}
+"""Columns that older ledgers lack, in the order in which they were added."""
+_STORE_CHAIN = """
+INSERT INTO chains (key, ids, events, state, reported, digest, versions, batch, created)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET
+  created = CASE WHEN ids = excluded.ids THEN created ELSE excluded.created END,
+  ids = excluded.ids, events = excluded.events, state = excluded.state,
+  reported = excluded.reported, digest = excluded.digest, versions = excluded.versions,
+  batch = excluded.batch
+"""
+"""A chain that is stored again with a further answer keeps its time."""
+_STORE_ANSWER = """
+INSERT OR IGNORE INTO answers
+  (key, chain_key, cut, closing, ids, end, digest, versions, created)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _REMEDY = (
     "Restore a backup of it; or move it away and run the same command again, which generates "
@@ -54,7 +79,7 @@ _KEYS_PER_QUERY = 500
 
 
 class Ledger:
-    """Chains and answers on disk; a context manager, open in one process at a time.
+    """Chains, answers and scores on disk; a context manager, open in one process at a time.
 
     `full_sync`: wait until each transaction is on disk, so that nothing is lost in a power cut.
     Raises EngineError if another process has the ledger open, or if it cannot be written.
@@ -80,8 +105,16 @@ class Ledger:
 
     def chains(self, keys: Sequence[str]) -> dict[str, Chain]:
         """Return the stored chains among these keys, by key."""
-        rows = self._select("SELECT key, ids, events, state, digest FROM chains WHERE key IN", keys)
+        rows = self._select(
+            "SELECT key, ids, events, state, reported, digest FROM chains WHERE key IN", keys
+        )
         return self._read(rows, "chains", _to_chain)
+
+    def dates(self, chain_keys: Sequence[str]) -> dict[str, str]:
+        """Return when each of these chains was completed: `2026-01-31T23:59:59Z`, in UTC. Chains of
+        ledgers from before times were stored are left out."""
+        query = "SELECT key, created FROM chains WHERE created IS NOT NULL AND key IN"
+        return dict(self._select(query, chain_keys))
 
     def answers(self, chain_keys: Sequence[str]) -> dict[str, Answer]:
         """Return all stored answers of these chains, by answer key."""
@@ -103,14 +136,13 @@ class Ledger:
         batch: int = 0,
     ) -> None:
         """Store results in one transaction. A chain replaces the stored one with the same key."""
+        now = _now()
         with self._transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [_chain_row(chain, versions, batch) for chain in chains],
+                _STORE_CHAIN, [(*_chain_row(chain), versions, batch, now) for chain in chains]
             )
             self._db.executemany(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [_answer_row(answer, versions) for answer in answers],
+                _STORE_ANSWER, [(*_answer_row(answer), versions, now) for answer in answers]
             )
             spent = (tag, cost.prefilled, cost.decoded, cost.forced, cost.re_prefilled, seconds)
             self._db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?)", spent)
@@ -129,6 +161,25 @@ class Ledger:
         prefilled, decoded, forced, re_prefilled, seconds = row
         cost = Cost(prefilled=prefilled, decoded=decoded, forced=forced, re_prefilled=re_prefilled)
         return cost, seconds
+
+    def values(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return the stored values among these keys: scores by a model, as JSON data.
+
+        A key is a digest of all that decides the value: the model's fingerprint, the chain, the
+        score's version and its settings.
+        """
+        rows = self._select("SELECT key, value, digest FROM scores WHERE key IN", keys)
+        return self._read(rows, "scores", lambda _, value: json.loads(value))
+
+    def record_values(self, values: Mapping[str, Any]) -> None:
+        """Store values by key in one transaction. A value replaces the stored one."""
+        texts = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+        now = _now()
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO scores (key, value, digest, created) VALUES (?, ?, ?, ?)",
+                [(key, text, _digest(key, text), now) for key, text in texts.items()],
+            )
 
     def _read(
         self, rows: Iterable[tuple[Any, ...]], table: str, convert: Callable[..., R]
@@ -181,9 +232,10 @@ def _connect(path: Path, *, full_sync: bool) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
         database.executescript(_SCHEMA)
-        for table in ("chains", "answers"):  # of a ledger from before there were digests
-            if "digest" not in columns.get(table, {"digest"}):
-                database.execute(f"ALTER TABLE {table} ADD COLUMN digest BLOB")
+        for table, added in _ADDED_COLUMNS.items():
+            for column in added if table in columns else ():
+                if column not in columns[table]:
+                    database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {added[column]}")
     except (sqlite3.DatabaseError, EngineError):
         database.close()
         raise
@@ -267,27 +319,29 @@ def _damaged_rows(path: Path, table: str, keys: Sequence[str]) -> EngineError:
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _chain_row(chain: Chain, versions: str, batch: int) -> tuple[Any, ...]:
+def _chain_row(chain: Chain) -> tuple[Any, ...]:
     events = json.dumps(plain(chain.events))
-    values = chain.key, _pack_ids(chain.ids), events, chain.state.value
-    return *values, versions, batch, _digest(*values)
+    reported = json.dumps(plain(chain.reported)) if chain.reported else None
+    values = chain.key, _pack_ids(chain.ids), events, chain.state.value, reported
+    return *values, _digest(*values)
 
 
-def _to_chain(key: str, ids: bytes, events: str, state: str) -> Chain:
+def _to_chain(key: str, ids: bytes, events: str, state: str, reported: str | None) -> Chain:
     return Chain(
         key=key,
         ids=_unpack_ids(ids),
         events=tuple(from_plain(Event, event) for event in json.loads(events)),
         state=ChainState(state),
+        reported=from_plain(Reported, json.loads(reported)) if reported is not None else None,
     )
 
 
-def _answer_row(answer: Answer, versions: str) -> tuple[Any, ...]:
+def _answer_row(answer: Answer) -> tuple[Any, ...]:
     values = (
         answer.key, answer.chain_key, answer.num_thinking_tokens, _pack_ids(answer.closing),
         _pack_ids(answer.ids), answer.end_reason.value,
     )  # fmt: skip
-    return *values, versions, _digest(*values)
+    return *values, _digest(*values)
 
 
 def _to_answer(key: str, chain_key: str, cut: int, closing: bytes, ids: bytes, end: str) -> Answer:
@@ -298,12 +352,20 @@ def _to_answer(key: str, chain_key: str, cut: int, closing: bytes, ids: bytes, e
 
 
 def _digest(*values: object) -> bytes:
-    """Eight bytes of BLAKE2 of a row's values, each after its length."""
+    """Eight bytes of BLAKE2 of a row's values, each after its length. A column without a value
+    counts as absent, as in rows from before there was that column."""
     digest = hashlib.blake2b(digest_size=8)
     for value in values:
+        if value is None:
+            continue
         data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(data) + data)
     return digest.digest()
+
+
+def _now() -> str:
+    """The time in UTC, in ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _pack_ids(ids: Sequence[int]) -> bytes:

@@ -149,6 +149,7 @@ class Sampler:
             ),
             seed=request.seed,
             count_source=getattr(self.session, "count_source", "ids"),
+            reported=chain.reported,
         )
 
 

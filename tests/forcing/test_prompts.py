@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from slowthink.engines.replay import ByteTokenizer
 from slowthink.errors import ConfigError
@@ -147,3 +148,24 @@ def test_options_and_instruction_follow_the_question(make_problem) -> None:
     problem = make_problem("Which?", choices=("one", "two"))
     text = user_message(problem, ChatConfig(instruction="Think."))
     assert text == "Which?\n(A) one\n(B) two\nThink."
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "zh-CN", "fr"])
+def test_texts_may_be_by_the_problems_language(smollm_tokenizer, make_problem, language) -> None:
+    texts = {"en": ("Be brief.", "Box it."), "zh": ("请简短。", "放入方框。")}
+    system, instruction = texts.get(language[:2], texts["en"])
+    by_language = ChatConfig(
+        system_prompt={name: text[0] for name, text in texts.items()},
+        instruction={name: text[1] for name, text in texts.items()},
+    )
+    plain = ChatConfig(system_prompt=system, instruction=instruction)
+    problem = make_problem(language=language)
+    prompts = [prompt_ids(smollm_tokenizer, problem, chat) for chat in (by_language, plain)]
+    assert prompts[0] == prompts[1]
+    header = render_header(smollm_tokenizer, problem, by_language)
+    assert system in header and instruction in header
+
+
+def test_texts_by_language_name_one() -> None:
+    with pytest.raises(ValidationError, match="at least 1"):
+        ChatConfig(instruction={})
