@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import enum
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -370,6 +370,11 @@ class Trace:
     provenance: str = "{}"
     """One JSON object: model, revision, engine, sampling, digest of the prompt, date, tokens."""
 
+    @property
+    def key(self) -> str:
+        """`chain_id`, computed for a row of an older version."""
+        return self.chain_id or chain_id(self.problem.id, self.thinking, self.response)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingStep:
@@ -476,6 +481,12 @@ def problem_id(question: str, choices: tuple[str, ...] = ()) -> str:
 def chain_id(problem_id: str, thinking: str, response: str) -> str:
     """Hash of a chain's exact texts and its problem."""
     return "c-" + digest([problem_id, thinking, response])[:16]
+
+
+def row_ids(traces: Sequence[Trace]) -> list[str]:
+    """Names of these traces: the problem's id, or the chain's if the problem has several."""
+    counts = Counter(trace.problem.id for trace in traces)
+    return [trace.problem.id if counts[trace.problem.id] == 1 else trace.key for trace in traces]
 
 
 def duplicate_key(question: str, choices: tuple[str, ...] = ()) -> str:

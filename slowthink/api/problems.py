@@ -164,12 +164,13 @@ def select(
     seed: int = 0,
     **settings: Any,
 ) -> Rows[Trace]:
-    """The training set among traces (`Run.rows("trace")`), sorted by id; the others in `.dropped`.
+    """The training set among traces (`Run.rows("trace")`), by problem; the others in `.dropped`.
 
     `method`: s1 (arXiv 2501.19393, section 2.2: uniform domain, within it weight 2^-rank of trace
     length), limo-v1, limo-v2 (arXiv 2502.03387), random, diverse, longest or full. `num_problems`:
-    None for all. `settings`: those of `select:` in a recipe, e.g. `mode="notebook"`. The order of
-    the traces does not matter. Raises ConfigError for wrong settings, DataError if traces lack a
+    None for all; each brings all its chains, or `chains_per_problem` of them. `settings`: those of
+    `select:` in a recipe, e.g. `mode="notebook"` or `prefer={"by": "shortest"}`. The order of the
+    problems does not matter. Raises ConfigError for wrong settings, DataError if traces lack a
     score or level that the method needs.
     """
     from slowthink.recipe import SelectConfig

@@ -88,7 +88,8 @@ _STAGE_TEXTS: dict[str, Callable[[Json], str]] = {
     "pool": lambda f: _some(f["num_rows"], "rows"),
     "filter": lambda f: _some(f["num_problems"], "problems") + _tokens(f),
     "trace": lambda f: _some(f["num_chains"], "chains"),
-    "select": lambda f: _some(f["num_problems"], "problems"),
+    "select": lambda f: _some(f["num_problems"], "problems")
+    + (f", {n:,} chains" if (n := f["num_chains"]) > f["num_problems"] else ""),
     "train": lambda f: _some(f["num_examples"], "examples")
     + (f", {f['num_steps']:,} steps, about {f['estimated_tokens']:,} tokens read"
        if f["num_steps"] else ""),

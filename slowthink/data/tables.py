@@ -29,14 +29,17 @@ UNFINISHED_STAGES = {
 
 
 def write_records(path: Path, records: Iterable[Any], cls: type) -> None:
-    """Write records as Parquet, sorted by id (a trace's problem's id), else in the given order."""
+    """Write records as Parquet, sorted by id, else in the given order. Traces are sorted by their
+    problem's id; those of one problem keep their order, which says which is preferred."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows = [plain(record) for record in records]
     if rows and ("id" in rows[0] or "problem" in rows[0]):
         rows.sort(key=_row_id)
-        if any(_row_id(row) == _row_id(following) for row, following in itertools.pairwise(rows)):
+        if "id" in rows[0] and any(
+            _row_id(row) == _row_id(following) for row, following in itertools.pairwise(rows)
+        ):
             rows.sort(key=lambda row: (_row_id(row), json.dumps(row, sort_keys=True)))
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(cls)), path, compression="zstd")
 

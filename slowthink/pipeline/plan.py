@@ -15,7 +15,15 @@ from slowthink.data.registry import expected_problems
 from slowthink.data.rows import estimate_rows
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import INPUTS
-from slowthink.recipe import CatalogueSource, FileSource, FileTraces, HubSource, PoolSource, Recipe
+from slowthink.recipe import (
+    CatalogueSource,
+    FileSource,
+    FileTraces,
+    HubSource,
+    PoolSource,
+    Recipe,
+    TeacherTraces,
+)
 from slowthink.recipe.loading import recipe_names
 from slowthink.recipe.saved import sections
 from slowthink.recipe.sources import SampledSource
@@ -125,6 +133,29 @@ def planned_traces(recipe: Recipe) -> int:
         file_rows(source.path, setting=f"trace.sources.{index}.path", limit=source.max_traces)
         for index, source in enumerate(recipe.trace.sources if recipe.trace else ())
         if isinstance(source, FileTraces)
+    )
+
+
+def planned_training_set(recipe: Recipe) -> tuple[int, int]:
+    """Expected problems and chains that are selected, at most; 0 if unknown."""
+    config, available = recipe.select, planned_traces(recipe)
+    if config is None:
+        return available, available
+    requested = None if config.method == "full" else config.num_problems
+    num_problems = min(filter(None, (requested, available)), default=0)
+    num_chains = num_problems * _chains_per_problem(recipe)
+    if config.chains_per_problem:
+        num_chains = min(num_chains, num_problems * config.chains_per_problem)
+    return num_problems, min(num_chains, config.num_chains or num_chains)
+
+
+def _chains_per_problem(recipe: Recipe) -> int:
+    """Chains that the stage trace keeps of a problem, at most; a file counts as one."""
+    config = recipe.trace
+    if config is None or config.keep == "one":
+        return 1
+    return sum(
+        source.num_chains if isinstance(source, TeacherTraces) else 1 for source in config.sources
     )
 
 

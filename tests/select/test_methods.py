@@ -33,7 +33,7 @@ def pool(num: int, *, seed: int = 0, num_domains: int = 9) -> list[Candidate]:
             id=f"p-{index:04d}", domain=f"d{min(int(rng.expovariate(0.4)), num_domains - 1)}",
             num_thinking_tokens=rng.randrange(200, 9000), source=rng.choice(SOURCES),
             correct=rng.random() < 0.6, num_tokens=rng.randrange(300, 9500),
-            level=rng.randrange(1, 6), scores={"quality": rng.random()},
+            level=rng.randrange(1, 6), scores=dict.fromkeys(("quality", "limo-v2"), rng.random()),
             text=" ".join(rng.choices(WORDS, k=8)) + f" {rng.randrange(100)}",
         )
         for index in range(num)
@@ -206,7 +206,7 @@ def test_limo_v2_takes_the_highest_scores() -> None:
 
 
 def test_limo_v2_without_scores_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"2 of 2 traces have no score `quality`.*limo-v2 needs"):
+    with pytest.raises(DataError, match=r"2 of 2 traces have no score `limo-v2`.*limo-v2 needs"):
         chosen([Candidate("a", "d", 1), Candidate("b", "d", 1)], method="limo-v2")
 
 
@@ -287,7 +287,7 @@ def test_quotas_and_the_token_budget_hold(method: str) -> None:
     assert by_domain["d0"] <= 4 and max(by_source.values()) <= 30
     assert sum(row.level == 3 for row in rows) >= 9
     assert sum(row.num_tokens for row in rows) == selection.num_tokens <= 230_000
-    assert unmet_quotas(selection, candidates) == []
+    assert unmet_quotas(selection) == []
     full = {rejection.reason for rejection in selection.rejected.values()}
     assert len(rows) >= 20 and full <= {"over a quota", "over the token budget", "redundant"}
 
@@ -299,7 +299,7 @@ def test_an_unmet_minimum_is_reported() -> None:
     rows = [Candidate("a", "rare", 1), *(Candidate(f"b{n}", "d", 2) for n in range(5))]
     selection = make_selection(rows, config, seed=0)
     assert selection.chosen["a"].phase == "quota" and len(selection.chosen) == 3
-    assert unmet_quotas(selection, rows) == ["quota of domain rare: 2 requested, 1 selected"]
+    assert unmet_quotas(selection) == ["quota of domain rare: 2 requested, 1 selected"]
 
 
 def test_minimum_scores_and_levels_hold_and_are_recorded() -> None:

@@ -189,9 +189,9 @@ def test_heldout_traces_are_never_chosen(tmp_path: Path) -> None:
     assert [drop.reason for drop in result.dropped] == ["held out for evaluation"]
 
 
-def test_one_chain_per_problem(tmp_path: Path) -> None:
+def test_a_chain_is_read_once(tmp_path: Path) -> None:
     result = run(tmp_path, [trace(1), trace(1)], method="full")
-    assert (len(result.records), result.dropped[0].reason) == (1, "another chain of the problem")
+    assert (len(result.records), result.dropped[0].reason) == (1, "the same chain again")
 
 
 def test_all_are_chosen_if_fewer_are_available_than_requested(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ def _training_problems(run: FinishedRun) -> list[Problem]:
     if (root / "pool" / "data.parquet").exists():
         problems = read_records(root / "pool", Problem)
     else:
-        problems = [trace.problem for trace in read_records(root / "select", Trace)]
+        traces = read_records(root / "select", Trace)
+        problems = list({trace.problem.id: trace.problem for trace in traces}.values())
     usable = [problem for problem in problems if problem.split is Split.TRAIN and problem.answer]
     usable.sort(key=lambda problem: item_seed(run.recipe.seed, "scorer", problem.id))
     return usable[: run.request.num_problems]

@@ -228,9 +228,13 @@ def selection_summary(folder: Path | None, facts: Mapping[str, Any]) -> dict[str
     examples: dict[str, Rows] = {}
     for line in _read_jsonl(folder, "rationale.jsonl"):
         of_phase = examples.setdefault(line["phase"] or "", [])
-        if line["chosen"] and len(of_phase) < MAX_PER_PHASE:
+        is_further_chain = bool(of_phase) and of_phase[-1]["id"] == line["id"]
+        if line["chosen"] and len(of_phase) < MAX_PER_PHASE and not is_further_chain:
             of_phase.append({key: line[key] for key in ("id", "phase", "why")})
-    keys = ("method", "mode", "num_asked", "num_wasted_draws", "phases")
+    keys = (
+        "method", "mode", "num_asked", "num_problems", "num_chains", "num_wasted_draws", "phases",
+        "teachers", "levels",
+    )  # fmt: skip
     return {key: facts.get(key) for key in keys} | {
         "examples": [example for phase in sorted(examples) for example in examples[phase]]
     }

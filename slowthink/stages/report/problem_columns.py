@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slowthink.stages.report.text import shorten
 
 TABLE = "data.parquet"
@@ -23,8 +25,8 @@ MAX_TEXT = 400
 def domain_counts(folder: Path) -> Counter[str]:
     """Domain → number of training problems; problems without a domain count as `unknown`."""
     totals: Counter[str] = Counter()
-    for batch in _batches(folder, {"domain"}):
-        for name, num in _value_counts(batch["domain"]).items():
+    for values in _by_problem(folder, "domain"):
+        for name, num in _value_counts(values).items():
             totals[name or "unknown"] += num
     return totals
 
@@ -53,8 +55,8 @@ def question_lengths(folder: Path) -> Counter[int]:
     import pyarrow.compute as pc
 
     totals: Counter[int] = Counter()
-    for batch in _batches(folder, {"question"}):
-        totals.update(_value_counts(pc.utf8_length(batch["question"])))
+    for values in _by_problem(folder, "question"):
+        totals.update(_value_counts(pc.utf8_length(values)))
     return totals
 
 
@@ -64,6 +66,18 @@ def thinking_lengths(folder: Path) -> Counter[int]:
     for batch in _batches(folder, {"num_thinking_tokens"}, problem_fields=False):
         totals.update(_value_counts(batch["num_thinking_tokens"]))
     return totals
+
+
+def _by_problem(folder: Path, name: str) -> Iterator[Any]:
+    """A column's values for each training problem, once if it has several chains."""
+    import pyarrow.compute as pc
+
+    last: Any = None
+    for batch in _batches(folder, {"id", name}):
+        ids = np.asarray(batch["id"].to_pylist(), dtype=object)  # sorted, in every table
+        is_new = np.append(last, ids[:-1]) != ids if len(ids) else ids == ids
+        last = ids[-1] if len(ids) else last
+        yield pc.filter(batch[name], is_new.astype(bool))
 
 
 def _value_counts(column: Any) -> dict[Any, int]:

@@ -1,8 +1,11 @@
-"""select: choose the training set among the correct chains, and record why or why not for each.
+"""select: choose the training set among the chains, and record why or why not for each.
 
 A line of rationale.jsonl in the stage's folder, sorted by id:
 
     {"id": "p-0c1e…", "chosen": true, "place": 12, "phase": "draw", "why": "draw 12: Geometry, …"}
+
+A problem of several chains has a line for each, with `chain`, in its order of preference. Rows that
+are dropped are named by their problem's id, or by the chain's where a problem has several.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ from slowthink.pipeline.contract import (
     funnel_step,
     quantiles,
 )
-from slowthink.pipeline.plan import planned_traces
+from slowthink.pipeline.plan import planned_training_set
 from slowthink.recipe import Recipe, SelectConfig
-from slowthink.records import Dropped, Split, Trace, Verdict
+from slowthink.records import Dropped, Split, Trace, Verdict, group_by, row_ids
 from slowthink.serialise import write_atomic
 from slowthink.stages.select.choose import make_selection, unmet_quotas
 from slowthink.stages.select.paper_counts import compare_to_paper
@@ -48,8 +51,8 @@ def run(context: StageContext) -> StageResult:
     for warning in warnings:
         context.notify(f"select: {warning}")
     chosen, not_chosen = split_chosen(traces, selection)
-    context.notify(f"select: {len(chosen)} of {len(traces)} traces")
-    write_atomic(context.folder / RATIONALE_FILE, _rationale_lines(selection, not_chosen))
+    context.notify(f"select: {_of_problems(chosen)}, of {_of_problems(traces)}")
+    write_atomic(context.folder / RATIONALE_FILE, _rationale_lines(traces, selection, not_chosen))
     dropped = [*unusable, *not_chosen]
     read = funnel_step("read", len(loaded), dropped)
     return StageResult(
@@ -60,30 +63,28 @@ def run(context: StageContext) -> StageResult:
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Maximum size of the training set."""
-    config = recipe.select
-    requested = config.num_problems if config and config.method != "full" else None
-    sizes = [size for size in (requested, planned_traces(recipe)) if size]
-    return {"num_problems": min(sizes, default=0), "estimated_tokens": 0}
+    """Maximum size of the training set; 0 if unknown."""
+    num_problems, num_chains = planned_training_set(recipe)
+    return {"num_problems": num_problems, "num_chains": num_chains, "estimated_tokens": 0}
 
 
 def usable_traces(traces: Sequence[Trace]) -> tuple[list[Trace], list[Dropped]]:
-    """One training trace per problem, sorted by id; and the other traces, as dropped."""
+    """The training traces, sorted by problem; and those held out or repeated, as dropped."""
     kept: dict[str, Trace] = {}
     dropped = []
-    for trace in sorted(traces, key=lambda t: (t.problem.id, t.thinking, t.response)):
+    for trace in sorted(traces, key=lambda trace: trace.problem.id):
         id = trace.problem.id
         if trace.problem.split is Split.HELDOUT:
             dropped.append(Dropped(id=id, step="read", reason="held out for evaluation"))
-        elif kept.setdefault(id, trace) is not trace:
-            dropped.append(Dropped(id=id, step="read", reason="another chain of the problem"))
+        elif kept.setdefault(trace.key, trace) is not trace:
+            dropped.append(Dropped(id=trace.key, step="read", reason="the same chain again"))
     return list(kept.values()), dropped
 
 
 def choose(
     traces: Sequence[Trace], config: SelectConfig, *, seed: int
 ) -> tuple[list[Trace], list[Dropped]]:
-    """The chosen traces and the others, both sorted by id. `traces` must have one per problem."""
+    """The chosen traces and the others, both sorted by problem. `traces` must be distinct."""
     candidates = [to_candidate(trace) for trace in traces]
     return split_chosen(traces, make_selection(candidates, config, seed=seed))
 
@@ -106,47 +107,77 @@ def to_candidate(trace: Trace) -> Candidate:
         level=trace.level,
         scores=scores,
         text="\n".join([problem.question, *problem.choices]),
+        teacher=trace.teacher,
+        chain_id=trace.key,
     )
 
 
 def split_chosen(
     traces: Sequence[Trace], selection: Selection
 ) -> tuple[list[Trace], list[Dropped]]:
-    """The chosen traces; and the others, as dropped with a reason. Both sorted by id."""
+    """The chosen traces; and the others, as dropped with a reason. Both sorted by problem."""
     ordered = sorted(traces, key=lambda trace: trace.problem.id)
     ranks, sizes = _ranks_by_length(ordered)
     chosen, dropped = [], []
-    for trace in ordered:
+    for row_id, trace in zip(row_ids(ordered), ordered, strict=True):
         id, domain = trace.problem.id, trace.problem.domain
-        if id in selection.chosen:
+        if trace.key in selection.chosen_chains:
             chosen.append(trace)
             continue
-        rejection = selection.rejected.get(id, Rejection("not chosen"))
+        rejected = selection.rejected
+        rejection = rejected.get(trace.key) or rejected.get(id) or Rejection("not chosen")
         evidence = f"{rejection.evidence}; " if rejection.evidence else ""
+        evidence += f"a chain of {id}; " if row_id != id else ""
         evidence += f"domain {domain}, {trace.num_thinking_tokens} thinking tokens, "
-        evidence += f"rank {ranks[id]} of {sizes[domain]} there by length"
-        dropped.append(Dropped(id=id, step="choose", reason=rejection.reason, evidence=evidence))
+        evidence += f"rank {ranks[trace.key]} of {sizes[domain]} there by length"
+        reason = rejection.reason
+        dropped.append(Dropped(id=row_id, step="choose", reason=reason, evidence=evidence))
     return chosen, dropped
 
 
 def _ranks_by_length(traces: Sequence[Trace]) -> tuple[dict[str, int], Counter[str | None]]:
-    """Each problem's rank by length in its domain, 0 the longest; and the domains' sizes."""
+    """Each chain's rank by length in its domain, 0 the longest; and the domains' sizes."""
     sizes: Counter[str | None] = Counter()
     ranks: dict[str, int] = {}
     for trace in sorted(traces, key=lambda trace: (-trace.num_thinking_tokens, trace.problem.id)):
-        ranks[trace.problem.id] = sizes[trace.problem.domain]
+        ranks[trace.key] = sizes[trace.problem.domain]
         sizes[trace.problem.domain] += 1
     return ranks, sizes
 
 
-def _rationale_lines(selection: Selection, dropped: Sequence[Dropped]) -> str:
-    rows: dict[str, dict[str, Any]] = {
-        id: {"id": id, "chosen": True, **asdict(chosen)} for id, chosen in selection.chosen.items()
+def _rationale_lines(
+    traces: Sequence[Trace], selection: Selection, dropped: Sequence[Dropped]
+) -> str:
+    whys = {drop.id: f"{drop.reason}: {drop.evidence}" for drop in dropped}
+    places = {
+        chain.key: place
+        for chains in selection.chains.values()
+        for place, chain in enumerate(chains)
     }
-    for drop in dropped:
-        why = f"{drop.reason}: {drop.evidence}"
-        rows[drop.id] = {"id": drop.id, "chosen": False, "place": None, "phase": None, "why": why}
-    return "".join(json.dumps(rows[id], ensure_ascii=False) + "\n" for id in sorted(rows))
+    rows = []
+    for row_id, trace in zip(row_ids(traces), traces, strict=True):
+        id = trace.problem.id
+        row: dict[str, Any] = {"id": id} if row_id == id else {"id": id, "chain": trace.key}
+        if trace.key in selection.chosen_chains:
+            row |= {"chosen": True, **asdict(selection.chosen[id])}
+        else:
+            row |= {"chosen": False, "place": None, "phase": None, "why": whys[row_id]}
+        rows.append((id, places.get(trace.key, len(places)), trace.key, row))
+    rows.sort(key=lambda entry: entry[:3])
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for *_, row in rows)
+
+
+def _of_problems(traces: Sequence[Trace]) -> str:
+    """`320 chains of 300 problems`, or `320 traces` if each problem has one."""
+    num_problems = len(_first_traces(traces))
+    if num_problems == len(traces):
+        return f"{len(traces)} traces"
+    return f"{len(traces)} chains of {num_problems} problems"
+
+
+def _first_traces(traces: Sequence[Trace]) -> list[Trace]:
+    """One trace of each problem."""
+    return [same[0] for same in group_by(traces, lambda trace: trace.problem.id).values()]
 
 
 def _warnings(candidates: Sequence[Candidate], selection: Selection) -> list[str]:
@@ -154,9 +185,10 @@ def _warnings(candidates: Sequence[Candidate], selection: Selection) -> list[str
     warnings = []
     config = selection.config
     num_requested, num_chosen = config.num_problems or 0, len(selection.chosen)
+    num_available = len({candidate.id for candidate in candidates})
     if config.method != "full" and num_chosen < num_requested:
         obtained = (
-            f"only {len(candidates)} are available" if len(candidates) < num_requested
+            f"only {num_available} are available" if num_available < num_requested
             else f"{num_chosen} selected within the limits"
         )  # fmt: skip
         warnings.append(f"{num_requested} problems requested; {obtained}")
@@ -165,7 +197,7 @@ def _warnings(candidates: Sequence[Candidate], selection: Selection) -> list[str
     is_preselected = [choice.phase == "preselect" for choice in selection.chosen.values()]
     if config.preselect and not any(is_preselected):
         warnings.append("preselect matches no candidate; check the names of the sources")
-    return warnings + unmet_quotas(selection, candidates)
+    return warnings + unmet_quotas(selection)
 
 
 def _selection_facts(
@@ -173,16 +205,21 @@ def _selection_facts(
     selection: Selection,
 ) -> dict[str, Any]:  # fmt: skip
     config = selection.config
+    problems_before, problems = _first_traces(traces), _first_traces(chosen)
     phases = count_values(choice.phase for choice in selection.chosen.values())
     # The LIMO papers give no count of preselected problems; s1's count is by its own rules.
     ours = {"preselected": phases.get("preselect", 0), "chosen": len(selection.chosen)}
     return {
         "method": config.method,
         "num_asked": config.num_problems,
-        "domains_before": count_values(trace.problem.domain for trace in traces),
-        "domains": count_values(trace.problem.domain for trace in chosen),
-        "sources_before": count_values(trace.problem.source for trace in traces),
-        "sources": count_values(trace.problem.source for trace in chosen),
+        "num_problems": len(problems),
+        "num_chains": len(chosen),
+        "domains_before": count_values(trace.problem.domain for trace in problems_before),
+        "domains": count_values(trace.problem.domain for trace in problems),
+        "sources_before": count_values(trace.problem.source for trace in problems_before),
+        "sources": count_values(trace.problem.source for trace in problems),
+        "teachers": count_values(trace.teacher for trace in chosen),
+        "levels": count_values(str(trace.level) for trace in chosen if trace.level is not None),
         "thinking_tokens_before": quantiles([trace.num_thinking_tokens for trace in traces]),
         "thinking_tokens": quantiles([trace.num_thinking_tokens for trace in chosen]),
         "num_thinking_tokens": sum(trace.num_thinking_tokens for trace in chosen),

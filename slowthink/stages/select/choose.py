@@ -1,20 +1,21 @@
-"""Choose among candidates: preselection, minimum quotas, then the method, within the limits."""
+"""Choose among chains: filters, preselection, minimum quotas, the method, within limits."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from slowthink.curation.scores.preference import RankedChain, order_chains
 from slowthink.errors import DataError
-from slowthink.recipe import QuotaConfig, SelectConfig
-from slowthink.records import item_seed
+from slowthink.recipe import SelectConfig
+from slowthink.records import group_by, item_seed
 from slowthink.stages.select import diversity, methods
-from slowthink.stages.select.selection import Candidate, Rejection, Selection
+from slowthink.stages.select.selection import Candidate, Rejection, Selection, kind_of
 
 METHODS: dict[str, methods.Method] = {
     "s1": methods.pick_s1,
     "limo-v1": diversity.pick_balanced,
-    "limo-v2": methods.pick_highest_scores,
+    "limo-v2": methods.pick_best_scores,
     "random": methods.pick_random,
     "diverse": diversity.pick_diverse,
     "longest": methods.pick_longest,
@@ -25,107 +26,151 @@ METHODS: dict[str, methods.Method] = {
 def make_selection(
     candidates: Sequence[Candidate], config: SelectConfig, *, seed: int
 ) -> Selection:
-    """Choose among candidates with distinct ids, independent of their order.
+    """Choose among chains, independent of the order of problems.
 
-    Raises DataError if candidates lack a score or level that the method or a minimum requires.
+    Raises DataError if chains lack a score or level that a setting requires.
     """
+    passing, rejected = _filter_chains(candidates, config)
+    chains = {
+        id: _ordered(same, config, seed=seed)
+        for id, same in sorted(group_by(passing, lambda chain: chain.id).items())
+    }
+    pool = [ordered[0] for ordered in chains.values()]
+    _require_scores(pool, config)
     take_all = config.num_problems is None or config.method == "full"
     selection = Selection(
-        config, num_problems=len(candidates) if take_all else config.num_problems or 0,
-        rng=random.Random(item_seed(seed, "select", config.method)),
+        config, num_problems=len(pool) if take_all else config.num_problems or 0,
+        rng=random.Random(item_seed(seed, "select", config.method)), chains=chains,
     )  # fmt: skip
-    pool = list(_above_minimum_scores(sorted(candidates), selection))
-    if config.method == "limo-v2":
-        scores = [candidate.scores.get(config.score) for candidate in pool]
-        _require_values(scores, f"score `{config.score}`", "method limo-v2")
+    selection.rejected |= rejected
     selection.add_all(methods.preselect(pool, config), phase="preselect")
-    for quota, stratum in _minimum_quotas(pool, config.quotas):
-        _fill_quota(selection, pool, quota, stratum)
+    for quota, stratum in _minimum_quotas(selection):
+        _fill_quota(selection, quota, stratum)
     if pool and not selection.is_full:
         selection.add_all(METHODS[config.method](pool, selection), phase="draw")
     return selection
 
 
+def _ordered(chains: Sequence[Candidate], config: SelectConfig, *, seed: int) -> list[Candidate]:
+    """The chains of one problem, preferred ones first."""
+    ranked = [
+        RankedChain(
+            chain=chain, chain_id=chain.chain_id, num_tokens=chain.num_tokens, scores=chain.scores
+        )
+        for chain in chains
+    ]
+    return order_chains(ranked, config.prefer, problem_id=chains[0].id, seed=seed)
+
+
 # --- minimum quotas -------------------------------------------------------------------------------
 
 
-def _minimum_quotas(
-    pool: Sequence[Candidate], quotas: Iterable[QuotaConfig]
-) -> Iterator[tuple[QuotaConfig, str]]:
-    """Each quota with a minimum, for each stratum to which it applies."""
-    for quota in quotas:
+def _minimum_quotas(selection: Selection) -> Iterator[tuple[int, str]]:
+    """The index of each quota with a minimum, for each stratum to which it applies."""
+    for index, quota in enumerate(selection.config.quotas):
         if quota.min and quota.value == "*":
-            strata = {candidate.stratum(quota.by) for candidate in pool}
-            yield from ((quota, stratum) for stratum in sorted(strata))
+            firsts = (chains[0] for chains in selection.chains.values())
+            strata = {selection.stratum(index, candidate) for candidate in firsts}
+            yield from ((index, stratum) for stratum in sorted(strata))
         elif quota.min:
-            yield quota, quota.value
+            yield index, quota.value
 
 
-def _fill_quota(
-    selection: Selection, pool: Sequence[Candidate], quota: QuotaConfig, stratum: str
-) -> None:
+def _fill_quota(selection: Selection, quota: int, stratum: str) -> None:
     """Add picks of the method among the stratum's candidates until the minimum is reached."""
-    counts = selection.counts[quota.by]
+    counts, minimum = selection.counts[quota], selection.config.quotas[quota].min
     candidates = [
-        candidate
-        for candidate in pool
-        if candidate.stratum(quota.by) == stratum and candidate.id not in selection.chosen
+        chains[0]
+        for id, chains in selection.chains.items()
+        if selection.stratum(quota, chains[0]) == stratum and id not in selection.chosen
     ]
     if not candidates:
         return
     picks = METHODS[selection.config.method](candidates, selection)
-    while counts[stratum] < quota.min and not selection.is_full:
+    while counts[stratum] < minimum and not selection.is_full:
         pick = next(picks, None)
         if pick is None:
             return
         selection.add(pick, phase="quota")
 
 
-def unmet_quotas(selection: Selection, candidates: Sequence[Candidate]) -> list[str]:
+def unmet_quotas(selection: Selection) -> list[str]:
     """A line for each minimum quota that was not reached."""
+    quotas = selection.config.quotas
     return [
-        f"quota of {quota.by} {stratum}: {quota.min} requested, {count} selected"
-        for quota, stratum in _minimum_quotas(candidates, selection.config.quotas)
-        if (count := selection.counts[quota.by][stratum]) < quota.min
+        f"quota of {kind_of(quotas[index], stratum)}: {quotas[index].min} requested, "
+        f"{count} selected"
+        for index, stratum in _minimum_quotas(selection)
+        if (count := selection.counts[index][stratum]) < quotas[index].min
     ]
 
 
-# --- minimum scores -------------------------------------------------------------------------------
+# --- filters of chains ----------------------------------------------------------------------------
 
 
-def _above_minimum_scores(
-    candidates: Sequence[Candidate], selection: Selection
-) -> Iterator[Candidate]:
-    """The candidates with the required scores and level; the others are rejected."""
-    config = selection.config
-    for name in config.min_scores:
-        scores = [candidate.scores.get(name) for candidate in candidates]
-        _require_values(scores, f"score `{name}`", f"min_scores.{name}")
-    if config.min_level is not None:
-        _require_values([candidate.level for candidate in candidates], "level", "min_level")
-    for candidate in candidates:
-        rejection = _below_minimum(candidate, config)
+def _filter_chains(
+    chains: Sequence[Candidate], config: SelectConfig
+) -> tuple[list[Candidate], dict[str, Rejection]]:
+    """The chains with the required scores and level; why the others are rejected, by their keys."""
+    for setting in ("min_scores", "max_scores"):
+        for name in getattr(config, setting):
+            _require_score(chains, name, f"{setting}.{name}")
+    for setting in ("min_level", "levels"):
+        if getattr(config, setting) is not None:
+            _require_values([chain.level for chain in chains], "level", setting, without=_NO_LEVEL)
+    passing, rejected = [], {}
+    for chain in chains:
+        rejection = _unmet_filter(chain, config)
         if rejection is None:
-            yield candidate
+            passing.append(chain)
         else:
-            selection.rejected[candidate.id] = rejection
+            rejected[chain.key] = rejection
+    return passing, rejected
 
 
-def _below_minimum(candidate: Candidate, config: SelectConfig) -> Rejection | None:
+def _unmet_filter(chain: Candidate, config: SelectConfig) -> Rejection | None:
     for name, minimum in config.min_scores.items():
-        score = candidate.scores[name]
-        if score < minimum:
+        if (score := chain.scores[name]) < minimum:
             return Rejection("below a minimum score", f"{name} {score:g} < {minimum:g}")
-    if config.min_level is not None and (candidate.level or 0) < config.min_level:
-        return Rejection("below the minimum level", f"level {candidate.level} < {config.min_level}")
+    for name, maximum in config.max_scores.items():
+        if (score := chain.scores[name]) > maximum:
+            return Rejection("above a maximum score", f"{name} {score:g} > {maximum:g}")
+    if config.min_level is not None and (chain.level or 0) < config.min_level:
+        return Rejection("below the minimum level", f"level {chain.level} < {config.min_level}")
+    if config.levels is not None and chain.level not in config.levels:
+        listed = ", ".join(map(str, config.levels))
+        return Rejection("of another level", f"level {chain.level}, not {listed}")
     return None
 
 
-def _require_values(values: Sequence[float | None], name: str, setting: str) -> None:
+_NO_LEVEL = "Assign levels first: --set 'trace.levels={score: limo-v2}'"
+
+
+def _require_scores(pool: Sequence[Candidate], config: SelectConfig) -> None:
+    """Raise DataError if a candidate lacks the score of the method or of a quota."""
+    if config.method == "limo-v2":
+        _require_score(pool, config.score, "method limo-v2")
+    for index, quota in enumerate(config.quotas):
+        if quota.score is not None:
+            _require_score(pool, quota.score, f"quotas.{index}")
+
+
+def _require_score(chains: Sequence[Candidate], name: str, setting: str) -> None:
+    known = sorted({score for chain in chains for score in chain.scores})
+    without = (
+        f"They have {', '.join(known)}: name one of these. "
+        if known else "They have no scores: add `trace.scores`. "
+    )  # fmt: skip
+    values = [chain.scores.get(name) for chain in chains]
+    _require_values(values, f"score `{name}`", setting, without=without.strip())
+
+
+def _require_values(
+    values: Sequence[float | None], name: str, setting: str, *, without: str
+) -> None:
     num_missing = sum(value is None for value in values)
     if num_missing:
         raise DataError(
             f"select: {num_missing} of {len(values)} traces have no {name}, which {setting} needs; "
-            "expected one in each. Add scores to the traces first, or use another method "
-            "(--set select.method=s1)."
+            f"expected one in each. {without} Or select by another method: --set select.method=s1"
         )

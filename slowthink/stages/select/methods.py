@@ -16,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from slowthink.curation.scores.preference import higher_is_better
 from slowthink.recipe import PreselectRule, SelectConfig
 from slowthink.stages.select.selection import Candidate, Pick, Selection
 
@@ -105,10 +106,13 @@ def pick_longest(candidates: Sequence[Candidate], selection: Selection) -> Itera
         yield Pick(candidate, f"rank {rank} of {len(candidates)} by length")
 
 
-def pick_highest_scores(candidates: Sequence[Candidate], selection: Selection) -> Iterator[Pick]:
-    """LIMO v2's (arXiv 2502.03387v3, section 3.2): highest score first, ties by id."""
+def pick_best_scores(candidates: Sequence[Candidate], selection: Selection) -> Iterator[Pick]:
+    """LIMO v2's (arXiv 2502.03387v3, section 3.2): best score first, ties by id."""
     name = selection.config.score
-    ordered = sorted(candidates, key=lambda candidate: (-candidate.scores[name], candidate.id))
+    sign = -1 if higher_is_better(name) else 1
+    ordered = sorted(
+        candidates, key=lambda candidate: (sign * candidate.scores[name], candidate.id)
+    )
     for rank, candidate in enumerate(ordered, 1):
         score = f"{name} {candidate.scores[name]:g}"
         yield Pick(candidate, f"rank {rank} of {len(ordered)} by {score}")

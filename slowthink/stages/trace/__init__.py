@@ -45,6 +45,8 @@ def run(context: StageContext) -> StageResult:
     surplus: list[Dropped] = []
     if config.keep == "one":
         kept, surplus = keeping.keep_one(kept, config.prefer, seed=context.recipe.seed)
+    else:
+        kept = keeping.in_order(kept, config.prefer, seed=context.recipe.seed)
     dropped = [*gathered.dropped, *unmatched, *contaminated, *wrong, *surplus]
     if not kept:
         raise DataError(_empty_result_message(dropped))

@@ -25,6 +25,13 @@ def keep_one(
     return kept, dropped
 
 
+def in_order(
+    chains: Sequence[ScoredChain], prefer: PreferenceConfig, *, seed: int
+) -> list[ScoredChain]:
+    """All chains, those of each problem together and preferred ones first."""
+    return [chain for same in ordered_by_problem(chains, prefer, seed=seed) for chain in same]
+
+
 def ordered_by_problem(
     chains: Sequence[ScoredChain], prefer: PreferenceConfig, *, seed: int
 ) -> list[list[ScoredChain]]:

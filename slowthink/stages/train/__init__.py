@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from slowthink.engines.models import fingerprint, load_tokenizer, resolve_model
 from slowthink.errors import missing_extra
 from slowthink.pipeline.contract import StageContext, StageResult, funnel_step, quantiles
-from slowthink.pipeline.plan import file_rows, planned_traces
+from slowthink.pipeline.plan import file_rows, planned_training_set
 from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import Trace, TrainingStep, item_seed
@@ -71,8 +71,7 @@ def planned_examples(recipe: Recipe) -> int:
     """Expected size of the training set; 0 if unknown."""
     if recipe.train and recipe.train.input and recipe.select is None:
         return file_rows(recipe.train.input, setting="train.input")
-    selected = recipe.select.num_problems if recipe.select else None
-    return min(filter(None, (selected, planned_traces(recipe))), default=0)
+    return planned_training_set(recipe)[1]
 
 
 def _require_libraries() -> None:
@@ -143,6 +142,7 @@ def _facts(
         "model_path": "model",
         "model_fingerprint": fingerprint(context.folder / "model"),
         "num_examples": len(examples),
+        "num_problems": len({example.problem_id for example in examples}),
         "num_too_long": num_dropped,
         "example_tokens": quantiles([example.num_tokens for example in examples]),
         "num_steps": len(rows),

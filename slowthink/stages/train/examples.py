@@ -12,7 +12,7 @@ from typing import Any
 from slowthink.errors import DataError
 from slowthink.forcing.prompts import training_ids
 from slowthink.recipe import Recipe, TrainConfig
-from slowthink.records import Dropped, Trace
+from slowthink.records import Dropped, Trace, row_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,8 @@ class TrainingExample:
     """Token ids of one prompt and its completion; the loss is on the completion and its EOS."""
 
     id: str
+    """The problem's, or the chain's where a problem has several."""
+    problem_id: str = ""
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
 
@@ -34,18 +36,18 @@ def tokenize_traces(
 ) -> list[TrainingExample]:
     """Tokenize the traces, sorted by problem id, so that their order does not matter."""
     examples = []
-    for trace in sorted(
-        traces, key=lambda trace: (trace.problem.id, trace.thinking, trace.response)
-    ):
+    traces = sorted(traces, key=lambda trace: (trace.problem.id, trace.thinking, trace.response))
+    for row_id, trace in zip(row_ids(traces), traces, strict=True):
         ids = training_ids(
             tokenizer, trace.problem, thinking=trace.thinking, response=trace.response,
             chat=recipe.chat, custom_formats=recipe.formats,
         )  # fmt: skip
         examples.append(
             TrainingExample(
-                id=trace.problem.id, prompt_ids=ids.prompt_ids, completion_ids=ids.completion_ids
+                id=row_id, problem_id=trace.problem.id, prompt_ids=ids.prompt_ids,
+                completion_ids=ids.completion_ids,
             )
-        )
+        )  # fmt: skip
     return examples
 
 
