@@ -18,11 +18,11 @@ from typing import Any
 
 from benchmarks.command import main, spread
 from slowthink.records import Grade, Verdict
+from slowthink.sampling.attempts import AttemptTracker, GradedAttempt, run_attempts
 from slowthink.serialise import json_lines
-from slowthink.stages.filter.difficulty.attempts import GradedAttempt, run_attempts
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import Beta, expected_attempts_until_decided
-from slowthink.stages.filter.difficulty.stopping import AttemptTracker, PassRateRule
+from slowthink.stages.filter.difficulty.stopping import PassRateRule
 
 BAND = Band(32, min_correct=1, max_correct=3)
 PASS_RATES = (Beta(1.0, 1.0), Beta(0.5, 0.5), Beta(1.0, 5.0), Beta(1.0, 10.0))

@@ -368,12 +368,39 @@ class Trace:
     completion_key: str | None = None
     """None for human and imported chains."""
     provenance: str = "{}"
-    """One JSON object: model, revision, engine, sampling, digest of the prompt, date, tokens."""
+    """One JSON object: model, revision, engine, sampling, digest of the prompt, date, tokens (see
+    `sampling.provenance`)."""
 
     @property
     def key(self) -> str:
         """`chain_id`, computed for a row of an older version."""
         return self.chain_id or chain_id(self.problem.id, self.thinking, self.response)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One attempt of a model at a problem: a row of the filter's `attempts.parquet`."""
+
+    id: str
+    """step | model | problem | sample."""
+    problem_id: str
+    step: str
+    """Name of the difficulty step."""
+    model: str
+    sample: int
+    thinking: str
+    response: str
+    """The answer that follows the thinking; empty if the text has no such part."""
+    truncated: bool
+    """It reached a limit, or its end was forced."""
+    grade: Grade
+    num_tokens: int
+    """Number of tokens generated."""
+    completion_key: str
+    chain_key: str
+    """Key of its chain in the ledger, which has its date."""
+    provenance: str
+    """One JSON object, as in `Trace`, without a date."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -52,7 +52,8 @@ def test_run_and_stages_have_the_same_options(command) -> None:
         "--settings",
         "--update",
     }
-    assert set(options) == common | ({"--regrade"} if command == "evaluate" else set())
+    own = {"evaluate": {"--regrade"}, "trace": {"--preview"}}
+    assert set(options) == common | own.get(command, set())
 
 
 @pytest.mark.parametrize(

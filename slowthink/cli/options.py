@@ -38,6 +38,12 @@ Regrade = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what is missing, done and planned; load no model.")
 ]
+Preview = Annotated[
+    int | None,
+    typer.Option(
+        "--preview", min=1, help="Show what teachers answer to this many problems; no stage runs."
+    ),
+]
 Settings = Annotated[
     bool, typer.Option("--settings", help="As --dry-run, with all settings of the recipe.")
 ]

@@ -73,6 +73,7 @@ def _details(figures: Json) -> Iterator[str]:
         yield f"size unknown until read: {', '.join(unknown)}"
     if figures.get("num_problems"):
         yield from [*(figures.get("asked") or ()), *(figures.get("difficulty") or ())]
+    yield from figures.get("teachers") or ()
 
 
 def _some(number: int, what: str) -> str:
@@ -84,10 +85,14 @@ def _tokens(figures: Json) -> str:
     return f", at most {n:,} tokens" if (n := figures["estimated_tokens"]) else ""
 
 
+def _money(figures: Json) -> str:
+    return f", costs {cost:,.2f}" if (cost := figures.get("estimated_cost")) else ""
+
+
 _STAGE_TEXTS: dict[str, Callable[[Json], str]] = {
     "pool": lambda f: _some(f["num_rows"], "rows"),
     "filter": lambda f: _some(f["num_problems"], "problems") + _tokens(f),
-    "trace": lambda f: _some(f["num_chains"], "chains"),
+    "trace": lambda f: _some(f["num_chains"], "chains") + _tokens(f) + _money(f),
     "select": lambda f: _some(f["num_problems"], "problems")
     + (f", {n:,} chains" if (n := f["num_chains"]) > f["num_problems"] else ""),
     "train": lambda f: _some(f["num_examples"], "examples")

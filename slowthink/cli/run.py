@@ -12,8 +12,13 @@ from slowthink.cli import options
 from slowthink.cli.plan_text import plan_line, plan_text
 
 if TYPE_CHECKING:
+    from slowthink.pipeline.progress import ProgressReporter
     from slowthink.pipeline.run import StageRun
     from slowthink.recipe import Recipe
+
+
+OWN_OPTIONS = {"trace": "preview", "evaluate": "regrade"}
+"""Options that only one command has."""
 
 
 def stage_command(name: str, summary: str) -> Callable[..., None]:
@@ -26,6 +31,7 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
         update: options.Update = False,
         regrade: options.Regrade = False,
         dry_run: options.DryRun = False,
+        preview: options.Preview = None,
         settings: options.Settings = False,
         runner: options.Runner = None,
         json_: options.Json = False,
@@ -44,6 +50,9 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
             options.print_result(text, estimates, as_json=json_)
             return
         with ProgressReporter(quiet=quiet) as reporter:
+            if preview is not None:
+                _print_preview(opened, root, preview, reporter, as_json=json_)
+                return
             if regrade:
                 done = tuple(run.regrade(opened, root, reporter=reporter))
             else:
@@ -55,10 +64,10 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
 
     command.__name__ = name
     command.__doc__ = f"{summary}\n\nExample: slowthink {name} quickstart --out runs/quickstart"
-    if name != "evaluate":
-        signature = inspect.signature(command, eval_str=True)
-        parameters = [p for p in signature.parameters.values() if p.name != "regrade"]
-        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    others = {option for stage, option in OWN_OPTIONS.items() if stage != name}
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [p for p in signature.parameters.values() if p.name not in others]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
 
 
@@ -72,6 +81,15 @@ def open_recipe(
     """Load the recipe and name its run folder, as the options say."""
     runners = [f"runner={runner}"] if runner else []
     return runs.open_recipe(source, out=out, overrides=[*(overrides or ()), *runners])
+
+
+def _print_preview(
+    recipe: Recipe, root: Path, num: int, reporter: ProgressReporter, *, as_json: bool
+) -> None:
+    from slowthink.stages.trace.preview import preview_chains, preview_text
+
+    rows = preview_chains(recipe, root, num, notify=reporter.notify)
+    options.print_result(preview_text(rows), rows, as_json=as_json)
 
 
 # --- what is printed ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from slowthink.serialise import arrow_schema, from_plain, plain
 
 R = TypeVar("R")
 
+ATTEMPTS_TABLE = "attempts.parquet"
+"""In the folder of stage filter: `records.Attempt` rows of its difficulty steps."""
 UNFINISHED_STAGES = {
     "pool": "has no pool yet",
     "filter": "has not been filtered yet",
@@ -42,6 +44,30 @@ def write_records(path: Path, records: Iterable[Any], cls: type) -> None:
         ):
             rows.sort(key=lambda row: (_row_id(row), json.dumps(row, sort_keys=True)))
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(cls)), path, compression="zstd")
+
+
+class RecordWriter:
+    """Writes a Parquet table batch by batch, in the given order; a context manager."""
+
+    def __init__(self, path: Path, cls: type) -> None:
+        import pyarrow.parquet as pq
+
+        self._schema = arrow_schema(cls)
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.close()
+
+    def write(self, records: Sequence[Any]) -> None:
+        """Add records as one row group."""
+        import pyarrow as pa
+
+        rows = [plain(record) for record in records]
+        if rows:
+            self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
 
 
 def _row_id(row: dict[str, Any]) -> str:

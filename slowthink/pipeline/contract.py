@@ -46,6 +46,9 @@ INPUTS: dict[str, tuple[str, ...]] = {
 }
 """Earlier stages whose output a stage reads, if the recipe runs them."""
 
+GENERATING_STAGES = ("filter", "trace", "evaluate")
+"""Stages whose estimated tokens are generated; those of `train` are only read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:

@@ -23,7 +23,7 @@ from slowthink.engines.auto import (
     choose_kind,
     this_machine,
 )
-from slowthink.pipeline.contract import stage_module
+from slowthink.pipeline.contract import GENERATING_STAGES, stage_module
 from slowthink.recipe import Recipe, Settings
 from slowthink.recipe.models import model_loading_settings
 from slowthink.recipe.saved import Place, load_saved, sections, set_value, value_at
@@ -161,7 +161,7 @@ def _value_in(saved: Recipe | None, place: Place) -> Any:
 def planned_work(recipe: Recipe, place: Place) -> Workload:
     """Tokens and model loads that the recipe plans for the engine in this place: that of a stage,
     or the recipe's own, which all stages use."""
-    stages = [stage for stage in ("filter", "evaluate") if stage in recipe.stages()]
+    stages = [stage for stage in GENERATING_STAGES if stage in recipe.stages()]
     if place[0] != "engine":
         stages = [stage for stage in stages if stage == place[0]]
     plans = [stage_module(stage).plan(recipe) for stage in stages]

@@ -15,15 +15,12 @@ from typing import Any
 
 from slowthink.data.manifests import read_manifest
 from slowthink.errors import DataError
-from slowthink.pipeline.contract import stage_inputs, stage_module
+from slowthink.pipeline.contract import GENERATING_STAGES, stage_inputs, stage_module
 from slowthink.pipeline.plan import MissingInput, missing_inputs
 from slowthink.pipeline.resolve import resolve_run
 from slowthink.pipeline.run_folder import check_run_folder, stage_status
 from slowthink.recipe import STAGES, Recipe
 from slowthink.recipe.loading import recipe_names
-
-GENERATING_STAGES = ("filter", "evaluate")
-"""Stages whose estimated tokens are generated; those of `train` are only read."""
 
 
 def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from slowthink.recipe.base import ChatConfig, EngineConfig, ForcingConfig, SamplingConfig, Settings
 from slowthink.recipe.curation import ContaminationConfig
@@ -54,10 +54,11 @@ class PriceConfig(Settings):
 
 
 class TeacherBudget(ForcingConfig):
-    """Limits of a teacher's thinking; a hosted chat API takes none."""
+    """Limits of a teacher's thinking; a hosted chat API takes no more than a maximum."""
 
     max_thinking_tokens: int | None = Field(default=None, ge=1)
-    """Maximum number of thinking tokens. null: as many as the context has room for."""
+    """Maximum number of thinking tokens. null: as many as the context has room for; 32,768 where
+    a chat API does not say how many."""
     waits: int = Field(default=0, ge=0)
     """Number of ends of thinking that are refused."""
     answer_tokens: int = Field(default=1024, ge=1)
@@ -82,10 +83,13 @@ class TeacherTraces(Settings):
     """Prompt and thinking format."""
     sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95)
     """How tokens are sampled (R1's and QwQ's model cards; the papers publish none)."""
+    thinking_language: str | None = None
+    """Language in which it is asked to think, e.g. en or zh: texts of `chat` are those of this
+    language, and a line that asks for it follows. null: the question's."""
     num_chains: int = Field(default=1, ge=1)
-    """Chains per problem, at most."""
+    """Chains per problem, at most; one at temperature 0."""
     until_right: bool = False
-    """Stop at a problem's first correct chain."""
+    """Stop at a problem's first correct chain; each try is a chain too."""
     budget: TeacherBudget = TeacherBudget()
     """Limits of thinking and answer."""
     max_problems: int | None = Field(default=None, ge=1)
@@ -93,9 +97,9 @@ class TeacherTraces(Settings):
     price: PriceConfig | None = None
     """Price of the tokens, for `trace.max_cost` and the dry run. null: no price."""
     tokens_per_second: float | None = Field(default=None, gt=0)
-    """Speed measured in an earlier run (facts.teachers in the manifest), for the dry run."""
+    """Speed measured in an earlier run (facts.teacher_runs in the manifest), for the dry run."""
     tokens_per_chain: int | None = Field(default=None, ge=1)
-    """Mean length of a chain, for the dry run. null: the limits of the budget."""
+    """Mean length of a chain (also there), for the dry run. null: the limits of the budget."""
 
 
 class AttemptTraces(Settings):
@@ -142,13 +146,25 @@ class TraceConfig(Settings):
     levels: LevelsConfig | None = None
     """Assign levels. null: those of the rows, if any."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that teachers may generate in all. null: no limit."""
+    """Tokens that teachers may generate in all: chains beyond are not passed on, by teacher, then
+    by problem in an order drawn by seed. null: no limit."""
     max_cost: float | None = Field(default=None, gt=0)
-    """Money that teachers may cost in all, by their `price`. null: no limit."""
+    """Money that teachers may cost in all, by their `price`, in the same order. null: no limit."""
 
     def gate_rules(self) -> GateConfig | None:
         """The settings of the gate; None if it is off."""
         return GateConfig() if isinstance(self.gate, str) else self.gate
+
+    @model_validator(mode="after")
+    def _check_prices(self) -> TraceConfig:
+        for index, source in enumerate(self.sources):
+            is_free = source.kind == "teacher" and source.price is None
+            if self.max_cost is not None and is_free:
+                raise ValueError(
+                    f"max_cost: sources.{index} has no price; expected the price of each teacher. "
+                    f"Give it: --set 'trace.sources.{index}.price={{input: 0.5, output: 2}}'"
+                )
+        return self
 
     @field_validator("contamination")
     @classmethod

@@ -18,19 +18,23 @@ from slowthink.errors import EngineError
 from slowthink.grading import Grader
 from slowthink.recipe import ChatConfig, Recipe
 from slowthink.records import Budget, Grade, Problem, Sampling, Verdict
+from slowthink.sampling.attempts import (
+    AttemptTracker,
+    GradedAttempt,
+    ModelSource,
+    Tally,
+    run_attempts,
+)
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.sampler import Sampler, make_tasks
-from slowthink.stages.filter.difficulty.attempts import GradedAttempt, ModelSource, run_attempts
+from slowthink.sampling.sampler import Sampler, grade_completion, make_tasks
 from slowthink.stages.filter.difficulty.band import (
     Band,
     BandDecision as Decision,
-    Tally,
     certain_decision,
     min_further_attempts,
 )
 from slowthink.stages.filter.difficulty.cost import Beta, expected_attempts_until_decided
 from slowthink.stages.filter.difficulty.stopping import (
-    AttemptTracker,
     MajorityRule,
     PassRateRule,
     StoppingRule,
@@ -257,7 +261,10 @@ def decide_with(
         sampling=Sampling(temperature=0.5), points=[Point(8)],
     )  # fmt: skip
     with Grader() as grader:
-        source = ModelSource(Sampler(session, ledger, tag="t"), grader, firsts)
+        source = ModelSource(
+            Sampler(session, ledger, tag="t"), firsts,
+            lambda task, completion: grade_completion(grader, task.problem, completion),
+        )  # fmt: skip
         trackers = {
             p.id: AttemptTracker(PassRateRule(BANDS["1-3 of 12"]), wave_size=4) for p in problems
         }

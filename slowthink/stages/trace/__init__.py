@@ -17,15 +17,17 @@ from slowthink.pipeline.contract import (
     quantiles,
 )
 from slowthink.pipeline.plan import file_rows, planned_problems
-from slowthink.recipe import FileTraces, Recipe, TraceConfig
+from slowthink.recipe import AttemptTraces, FileTraces, Recipe, TeacherTraces, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
 from slowthink.stages.trace import gate, keeping
 from slowthink.stages.trace.chains import ScoredChain
 from slowthink.stages.trace.contamination import drop_contaminated
+from slowthink.stages.trace.cost import planned_attempts, planned_teachers
 from slowthink.stages.trace.gather import gather_chains
 from slowthink.stages.trace.matching import KnownProblems, match_problems
 from slowthink.stages.trace.scoring import grade_chains, score_chains
 from slowthink.stages.trace.sources import NO_SOLUTION
+from slowthink.stages.trace.teachers import Teacher
 
 STAGE_VERSION = 3
 
@@ -65,7 +67,9 @@ def run(context: StageContext) -> StageResult:
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Maximum number of chains by source. Nothing is generated."""
+    """Maximum number of chains by source; requests, tokens and cost of the teachers. Raises
+    ConfigError for settings with which a teacher could not run."""
+    num_problems = planned_problems(recipe)
     num_chains: dict[str, int] = {}
     for index, source in enumerate(recipe.trace.sources if recipe.trace else ()):
         setting = f"trace.sources.{index}"
@@ -73,10 +77,16 @@ def plan(recipe: Recipe) -> dict[str, object]:
             num_chains[setting] = file_rows(
                 source.path, setting=f"{setting}.path", limit=source.max_traces
             )
+        elif isinstance(source, AttemptTraces):
+            num_chains[setting] = planned_attempts(recipe, num_problems=num_problems)
+        elif isinstance(source, TeacherTraces):
+            teacher = Teacher.from_source(source, recipe, setting)
+            num_asked = min(num_problems, source.max_problems or num_problems)
+            num_chains[setting] = num_asked * teacher.num_attempts
         else:
-            num_chains[setting] = planned_problems(recipe)
-    total = sum(num_chains.values())
-    return {"num_chains": total, "sources": num_chains, "estimated_tokens": 0}
+            num_chains[setting] = num_problems
+    figures = {"num_chains": sum(num_chains.values()), "sources": num_chains}
+    return figures | {"estimated_tokens": 0} | planned_teachers(recipe, num_problems=num_problems)
 
 
 def _load_problems(context: StageContext) -> tuple[list[Problem], list[Problem]]:

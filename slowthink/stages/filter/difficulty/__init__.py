@@ -2,7 +2,8 @@
 
 Steps run in order, and so do the models of a step, each on the problems that are still open; a
 problem decided by one model is not attempted by the next. `difficulty.jsonl` has a line for each
-problem and model, `key_review.jsonl` one for each disputed reference answer.
+problem and model, `key_review.jsonl` one for each disputed reference answer, `attempts.parquet` one
+for each attempt of a model, with its text: chains for `trace` (source `attempts`).
 
     {"id": "p-…", "step": "difficulty: fine", "reason": "solved too often (above max_correct)",
      "evidence": "4 of 4 right, 95 % interval 0.51 to 1.00"}
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.data.rows import as_evidence
+from slowthink.data.tables import ATTEMPTS_TABLE, RecordWriter
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import DifficultyConfig
-from slowthink.records import Dropped, Problem
+from slowthink.records import Attempt, Dropped, Problem
 from slowthink.serialise import plain, write_atomic
 from slowthink.stages.filter.difficulty.cost import estimate_costs, ids_to_test
 from slowthink.stages.filter.difficulty.pass_rates import difficulty_facts
@@ -41,11 +43,12 @@ def drop_by_difficulty(funnel: Funnel, context: StageContext) -> None:
         context.notify(f"filter: {estimate.line()}")
     problems, steps = funnel.problems, config.resolved_steps()
     results: list[StepResult] = []
-    with context.open_ledger() as ledger, Grader() as grader:
+    table = RecordWriter(context.folder / ATTEMPTS_TABLE, Attempt)
+    with context.open_ledger() as ledger, Grader() as grader, table:
         for step in steps:
             step_context = StepContext(
                 step=step, key_check=config.key_check, is_last=step is steps[-1],
-                stage=context, ledger=ledger, grader=grader,
+                stage=context, ledger=ledger, grader=grader, table=table,
             )  # fmt: skip
             result = run_step(tested, step_context)
             results.append(result)

@@ -1,130 +1,29 @@
-"""Sources of attempts (a model or a file), and the loop that requests them.
+"""Sources of attempts, a model or a file, and the table of the attempts of models.
 
-run_attempts(source, {"p-…": AttemptTracker(PassRateRule(band))})  # sets decision and grades
+Attempt(id="difficulty|smollm2-135m|p-…|0", thinking="…", response="Final Answer: 42", …)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+import json
+from collections.abc import Iterable, Mapping, Sequence
 
 from slowthink.data.stored.grading import match_problems, reorder_options
 from slowthink.data.stored.read import read_stored
 from slowthink.data.stored.samples import StoredSample, select_model
+from slowthink.data.tables import RecordWriter
 from slowthink.engines.session import Point, Session
 from slowthink.grading import GradeItem, Grader
 from slowthink.recipe import AttemptModel, DifficultyStep, Recipe
-from slowthink.records import Budget, Completion, Grade, Problem, Sampling, ThinkingEnd
-from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks
+from slowthink.records import Attempt, Budget, Problem, Sampling
+from slowthink.sampling.attempts import AttemptTracker, GradedAttempt, ModelSource, Waves
+from slowthink.sampling.provenance import provenance, sampled_text, token_use
+from slowthink.sampling.sampler import Sampler, Task, make_tasks
+from slowthink.stages.filter.difficulty.band import BandDecision
 from slowthink.stages.filter.difficulty.cost import attempt_settings
-from slowthink.stages.filter.difficulty.stopping import AttemptTracker
 
-Waves = Sequence[tuple[str, range]]
-"""Pairs of a problem's id and the indices of the attempts to make at it."""
-
-
-@dataclass(frozen=True, slots=True)
-class GradedAttempt:
-    """One graded attempt."""
-
-    problem_id: str
-    index: int
-    grade: Grade
-
-
-class AttemptSource(Protocol):
-    """Makes attempts and returns them in any order."""
-
-    def submit(self, waves: Waves) -> None:
-        """Request attempts."""
-
-    def cancel(self, problem_id: str, indices: Iterable[int]) -> None:
-        """Cancel attempts that are no longer needed."""
-
-    def completed(self) -> list[GradedAttempt]:
-        """Attempts completed since the last call. Blocks for the first; [] if none is requested."""
-
-
-def run_attempts(
-    source: AttemptSource,
-    trackers: Mapping[str, AttemptTracker],
-    *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Request attempts, wave after wave, until each problem is decided.
-
-    A problem's next wave is requested as soon as its last one is complete, independent of the other
-    problems.
-    """
-    ids: Iterable[str] = trackers
-    while True:
-        waves = [(id, trackers[id].next_wave()) for id in sorted(ids)]
-        source.submit([(id, wave) for id, wave in waves if wave])
-        num_open = sum(tracker.decision is None for tracker in trackers.values())
-        progress(len(trackers) - num_open, len(trackers))
-        attempts = source.completed()
-        if not attempts:
-            return
-        ids = dict.fromkeys(attempt.problem_id for attempt in attempts)
-        for attempt in attempts:
-            trackers[attempt.problem_id].add(attempt.index, attempt.grade)
-        for id in ids:
-            if trackers[id].decision is not None:
-                source.cancel(id, trackers[id].outstanding)
-
-
-class ModelSource:
-    """Attempts of a session's model; attempts in the ledger are reused."""
-
-    def __init__(self, sampler: Sampler, grader: Grader, first_tasks: Sequence[Task]) -> None:
-        """`first_tasks` has the first attempt at each problem."""
-        self.queue = sampler.task_queue()
-        self.num_violations = 0
-        self.num_cut_off = 0
-        """Attempts whose thinking ended at the cap."""
-        self.num_tokens: dict[tuple[str, int], int] = {}
-        """Tokens of each completed attempt, by problem id and index."""
-        self._grader = grader
-        self._first_tasks = {task.problem.id: task for task in first_tasks}
-        self._outstanding: dict[tuple[str, int], Task] = {}
-        self._key_by_task: dict[int, tuple[str, int]] = {}
-        """id(task) → problem id and index of the attempt."""
-
-    def submit(self, waves: Waves) -> None:
-        """Request attempts."""
-        tasks = {
-            (problem_id, index): self._make_task(problem_id, index)
-            for problem_id, wave in waves
-            for index in wave
-        }
-        self._outstanding |= tasks
-        self._key_by_task |= {id(task): key for key, task in tasks.items()}
-        self.queue.submit(list(tasks.values()))
-
-    def cancel(self, problem_id: str, indices: Iterable[int]) -> None:
-        """Cancel those of these attempts that are not completed."""
-        keys = [(problem_id, index) for index in indices]
-        self.queue.cancel([self._outstanding[key] for key in keys if key in self._outstanding])
-
-    def completed(self) -> list[GradedAttempt]:
-        """Attempts completed since the last call, graded."""
-        return [self._grade(task, completion) for task, (completion,) in self.queue.completed()]
-
-    def _make_task(self, problem_id: str, index: int) -> Task:
-        first = self._first_tasks[problem_id]
-        sample = index if first.request.sampling.temperature else 0
-        return replace(first, request=replace(first.request, sample=sample))
-
-    def _grade(self, task: Task, completion: Completion) -> GradedAttempt:
-        self.num_violations += bool(completion.violations)
-        self.num_cut_off += completion.thinking_end is ThinkingEnd.CAP
-        problem_id, index = self._key_by_task.pop(id(task))
-        del self._outstanding[problem_id, index]
-        num_tokens = len(completion.thinking_ids) + len(completion.answer_ids)
-        self.num_tokens[problem_id, index] = num_tokens
-        grade = grade_completion(self._grader, task.problem, completion)
-        return GradedAttempt(problem_id, index, grade)
+ROWS_PER_BATCH = 256
+"""Attempts that are read from the ledger and written at a time."""
 
 
 def make_first_tasks(
@@ -138,6 +37,38 @@ def make_first_tasks(
         budget=Budget(max_thinking_tokens=thinking, answer_tokens=answer),
         sampling=Sampling(temperature=temperature), points=[Point(cap=thinking)],
     )  # fmt: skip
+
+
+def write_attempts(
+    table: RecordWriter, source: ModelSource, sampler: Sampler,
+    trackers: Mapping[str, AttemptTracker[BandDecision]],
+    *, step: str, model: str, revision: str | None,
+) -> None:  # fmt: skip
+    """Write the attempts that were processed, in order of problem and index, with their texts from
+    the ledger; attempts that were not needed are left out."""
+    keys = [
+        (id, index)
+        for id, tracker in sorted(trackers.items())
+        for index in range(len(tracker.grades))
+    ]
+    for start in range(0, len(keys), ROWS_PER_BATCH):
+        batch = keys[start : start + ROWS_PER_BATCH]
+        tasks = [source.make_task(id, index) for id, index in batch]
+        rows = []
+        completions = sampler.complete(tasks)
+        for (id, index), task, (completion,) in zip(batch, tasks, completions, strict=True):
+            text = sampled_text(task, completion)
+            origin = provenance(task, completion, sampler.session, model=model, revision=revision)
+            row = Attempt(
+                id=f"{step}|{model}|{id}|{index}", problem_id=id, step=step, model=model,
+                sample=index, thinking=text.thinking, response=text.response,
+                truncated=text.truncated, grade=trackers[id].grades[index],
+                num_tokens=token_use(completion).num_tokens, completion_key=completion.key,
+                chain_key=completion.chain_key,
+                provenance=json.dumps(origin, sort_keys=True, ensure_ascii=False),
+            )  # fmt: skip
+            rows.append(row)
+        table.write(rows)
 
 
 class RecordedSource:

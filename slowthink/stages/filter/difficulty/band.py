@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 
 from slowthink.recipe import DifficultyStep
-from slowthink.records import Grade, Verdict
+from slowthink.sampling.attempts import Tally
 
 
 class BandDecision(enum.Enum):
@@ -20,24 +20,6 @@ class BandDecision(enum.Enum):
     TOO_OFTEN = "solved too often"
     TOO_RARELY = "solved too rarely"
     NOT_GRADABLE = "no attempt can be graded"
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Counts of a problem's attempts so far."""
-
-    num_correct: int = 0
-    num_counted: int = 0
-    """Attempts in the denominator of the pass rate."""
-    num_seen: int = 0
-    """All attempts."""
-
-    def add(self, grade: Grade, *, truncated_counts: bool) -> Tally:
-        """The tally with one more attempt."""
-        is_truncated = grade.verdict is Verdict.TRUNCATED
-        counts = truncated_counts if is_truncated else grade.verdict.is_counted
-        is_correct = grade.verdict is Verdict.CORRECT
-        return Tally(self.num_correct + is_correct, self.num_counted + counts, self.num_seen + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from slowthink.errors import ConfigError
 from slowthink.recipe import AttemptModel, DifficultyConfig, DifficultyStep, Recipe
 from slowthink.records import Problem, item_seed
-from slowthink.stages.filter.difficulty.band import Band, Tally, certain_decision
+from slowthink.sampling.attempts import Tally
+from slowthink.stages.filter.difficulty.band import Band, certain_decision
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from slowthink.analysis.statistics import wilson
 from slowthink.pipeline.contract import count_values
 from slowthink.recipe import DifficultyStep
 from slowthink.records import Grade
-from slowthink.stages.filter.difficulty.band import Band, BandDecision, Tally
+from slowthink.sampling.attempts import Tally
+from slowthink.stages.filter.difficulty.band import Band, BandDecision
 
 
 @dataclass(frozen=True, kw_only=True)

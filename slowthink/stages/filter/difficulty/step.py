@@ -11,22 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from slowthink.data.tables import RecordWriter
 from slowthink.engines import open_session
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import AttemptModel, DifficultyStep, KeyCheckConfig
 from slowthink.records import Dropped, Grade, Problem, Verdict
+from slowthink.sampling.attempts import (
+    AttemptSource,
+    AttemptTracker,
+    ModelSource,
+    run_attempts,
+)
 from slowthink.sampling.ledger import Ledger
-from slowthink.sampling.sampler import Sampler, session_facts
+from slowthink.sampling.sampler import Sampler, grade_completion, session_facts
 from slowthink.serialise import plain
 from slowthink.stages.filter.difficulty.attempts import (
-    AttemptSource,
-    ModelSource,
     RecordedSource,
     make_first_tasks,
     read_recorded_samples,
-    run_attempts,
+    write_attempts,
 )
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
 from slowthink.stages.filter.difficulty.cost import attempt_settings, model_name, step_name
@@ -37,7 +42,6 @@ from slowthink.stages.filter.difficulty.pass_rates import (
     estimate_pass_rate,
 )
 from slowthink.stages.filter.difficulty.stopping import (
-    AttemptTracker,
     MajorityRule,
     PassRateRule,
     StoppingRule,
@@ -56,6 +60,8 @@ class StepContext:
     stage: StageContext
     ledger: Ledger
     grader: Grader
+    table: RecordWriter
+    """Receives the attempts of models."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +206,7 @@ class _AttemptRunner:
         self.name = model_name(model, context.stage.recipe)
         self.facts: dict[str, Any] = {}
         self._stage, self._ledger, self._grader = context.stage, context.ledger, context.grader
+        self._table = context.table
         self._step, self._model, self._key_check = context.step, model, key_check
 
     def run(self, problems: Sequence[Problem]) -> dict[str, ProblemAttempts]:
@@ -211,7 +218,7 @@ class _AttemptRunner:
         trackers = self._from_model(problems) if path is None else self._from_file(problems, path)
         return {id: self._result(id, tracker) for id, tracker in sorted(trackers.items())}
 
-    def _result(self, problem_id: str, tracker: AttemptTracker) -> ProblemAttempts:
+    def _result(self, problem_id: str, tracker: AttemptTracker[BandDecision]) -> ProblemAttempts:
         grades = tracker.grades
         estimate = estimate_pass_rate(
             problem_id, grades, step=self._step, decision=tracker.decision, model=self.name
@@ -219,7 +226,9 @@ class _AttemptRunner:
         is_greedy = _is_greedy(self._model, self._step)
         return ProblemAttempts(estimate, grades[:1] if is_greedy else grades)
 
-    def _from_file(self, problems: Sequence[Problem], path: str) -> dict[str, AttemptTracker]:
+    def _from_file(
+        self, problems: Sequence[Problem], path: str
+    ) -> dict[str, AttemptTracker[BandDecision]]:
         samples = read_recorded_samples(
             path, problems, num_attempts=self._step.num_attempts, model=self._model.model,
             last_number=self._model.last_number,
@@ -229,7 +238,7 @@ class _AttemptRunner:
         self.facts |= {"num_untested": len(problems) - len(tested)}
         return trackers
 
-    def _from_model(self, problems: Sequence[Problem]) -> dict[str, AttemptTracker]:
+    def _from_model(self, problems: Sequence[Problem]) -> dict[str, AttemptTracker[BandDecision]]:
         recipe, model, start_time = self._stage.recipe, self._model, time.monotonic()
         name, revision = model.model or recipe.model, model.revision
         revision = revision if model.model else recipe.revision
@@ -237,7 +246,11 @@ class _AttemptRunner:
         with open_session(name, engine, revision=revision, notify=self._stage.notify) as session:
             sampler = Sampler(session, self._ledger, tag=self._stage.stage)
             first_tasks = make_first_tasks(session, problems, model, step=self._step, recipe=recipe)
-            source = ModelSource(sampler, self._grader, first_tasks)
+            source = ModelSource(
+                sampler, first_tasks, lambda task, completion: grade_completion(
+                    self._grader, task.problem, completion
+                ),
+            )  # fmt: skip
             trackers = self._track(problems, source)
             num_unused_tokens = sum(
                 num_tokens
@@ -246,6 +259,10 @@ class _AttemptRunner:
             )
             cost, seconds = session.cost, time.monotonic() - start_time
             self.facts |= session_facts(session)
+            write_attempts(
+                self._table, source, sampler, trackers,
+                step=step_name(self._step), model=self.name, revision=revision,
+            )  # fmt: skip
         self.facts |= {
             "num_cancelled": source.queue.num_cancelled,
             "wasted_tokens": source.queue.num_late_tokens + num_unused_tokens,
@@ -259,7 +276,7 @@ class _AttemptRunner:
 
     def _track(
         self, problems: Sequence[Problem], source: AttemptSource
-    ) -> dict[str, AttemptTracker]:
+    ) -> dict[str, AttemptTracker[BandDecision]]:
         """Run each problem's attempts until it is decided."""
         step = self._step
         trackers = {

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from slowthink.records import Grade, Verdict
+from slowthink.sampling.attempts import Tally
 from slowthink.stages.filter.difficulty.band import (
     Band,
     BandDecision,
-    Tally,
     certain_decision,
     min_further_attempts,
 )
@@ -28,6 +28,11 @@ class PassRateRule:
     band: Band
     stop_early: bool = True
     """False: make all attempts."""
+
+    @property
+    def num_attempts(self) -> int:
+        """Maximum number of attempts."""
+        return self.band.num_attempts
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The decision that all attempts would give; None if more attempts are needed."""
@@ -51,6 +56,11 @@ class MajorityRule:
     """Returns a group for each answer, the same for equivalent ones; None for no answer."""
     stop_early: bool = True
     """False: make all attempts."""
+
+    @property
+    def num_attempts(self) -> int:
+        """Maximum number of attempts."""
+        return self.band.num_attempts
 
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The decision that all attempts would give; None if more attempts are needed."""
@@ -104,6 +114,11 @@ class UntilKeySettled:
         """The rule's band."""
         return self.rule.band
 
+    @property
+    def num_attempts(self) -> int:
+        """Maximum number of attempts."""
+        return self.band.num_attempts
+
     def decide(self, tally: Tally, grades: Sequence[Grade]) -> BandDecision | None:
         """The rule's decision, once the check is settled too."""
         decision = self.rule.decide(tally, grades)
@@ -117,58 +132,3 @@ class UntilKeySettled:
 
 
 StoppingRule = PassRateRule | MajorityRule | UntilKeySettled
-
-
-class AttemptTracker:
-    """One problem's attempts: requested in waves, processed strictly in order of their index.
-
-    An attempt that completes early is held back until all before it are complete, since short
-    attempts complete first and are more often correct. Attempts that complete after the decision
-    are wasted and change nothing.
-    """
-
-    def __init__(
-        self, rule: StoppingRule, *, wave_size: int = 1, truncated_counts: bool = True
-    ) -> None:
-        self.rule = rule
-        self.decision: BandDecision | None = None
-        self.tally = Tally()
-        self.grades: list[Grade] = []
-        """Grades of the attempts processed, in order."""
-        self.num_requested = 0
-        self.num_wasted = 0
-        """Number of attempts that completed and were not needed."""
-        self._wave_size = wave_size
-        self._truncated_counts = truncated_counts
-        self._held_back: dict[int, Grade] = {}
-
-    @property
-    def outstanding(self) -> range:
-        """Indices of the attempts that are requested and not yet processed."""
-        return range(self.tally.num_seen, self.num_requested)
-
-    def next_wave(self) -> range:
-        """Indices of the attempts to request now; empty while some are outstanding or once the
-        problem is decided."""
-        if self.decision is not None or self.outstanding:
-            return range(0)
-        size = max(self.rule.min_further(self.tally), self._wave_size)
-        stop = min(self.num_requested + size, self.rule.band.num_attempts)
-        wave = range(self.num_requested, stop)
-        self.num_requested = stop
-        return wave
-
-    def add(self, index: int, grade: Grade) -> None:
-        """Add an attempt that is complete."""
-        if self.decision is not None:
-            self.num_wasted += 1
-            return
-        self._held_back[index] = grade
-        while self.decision is None and self.tally.num_seen in self._held_back:
-            next_grade = self._held_back.pop(self.tally.num_seen)
-            self.grades.append(next_grade)
-            self.tally = self.tally.add(next_grade, truncated_counts=self._truncated_counts)
-            self.decision = self.rule.decide(self.tally, self.grades)
-        if self.decision is not None:
-            self.num_wasted += len(self._held_back)
-            self._held_back.clear()
