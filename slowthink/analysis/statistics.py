@@ -215,6 +215,26 @@ def percentile_interval(values: Floats | Sequence[float], *, confidence: float =
     return Interval(float(low), float(high))
 
 
+# --- ranks ----------------------------------------------------------------------------------------
+
+
+def average_ranks(values: Sequence[float] | Floats) -> Floats:
+    """Ranks from 1 (lowest); equal values share the mean of their ranks."""
+    array = np.asarray(values, dtype=np.float64)
+    _, groups, counts = np.unique(array, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Floats = (last - (counts - 1) / 2)[groups]
+    return ranks
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Rank correlation of paired values, in [-1, 1]; NaN if a side has fewer than two values."""
+    ranks_a, ranks_b = average_ranks(a), average_ranks(b)
+    if len(ranks_a) < 2 or np.ptp(ranks_a) == 0 or np.ptp(ranks_b) == 0:
+        return math.nan
+    return float(np.corrcoef(ranks_a, ranks_b)[0, 1])
+
+
 # --- two arms on the same problems ----------------------------------------------------------------
 
 

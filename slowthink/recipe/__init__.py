@@ -63,9 +63,14 @@ from slowthink.recipe.evaluation import (
     ScorerConfig as ScorerConfig,
 )
 from slowthink.recipe.scores import (
+    ChecksScore as ChecksScore,
+    GuardedLimoScore as GuardedLimoScore,
     LengthScore as LengthScore,
     LevelsConfig as LevelsConfig,
+    LimoV2Score as LimoV2Score,
+    LimoWeights as LimoWeights,
     PreferenceConfig as PreferenceConfig,
+    RedundancyScore as RedundancyScore,
     ScoreConfig as ScoreConfig,
 )
 from slowthink.recipe.selection import (

@@ -20,16 +20,87 @@ class LengthScore(Settings):
     kind: Literal["length"] = "length"
 
 
-ScoreConfig = Annotated[LengthScore, Field(discriminator="kind")]
+class LimoWeights(Settings):
+    """Weights of the parts; the defaults are published (arXiv 2502.03387v3)."""
+
+    length: float = Field(default=0.30, ge=0)
+    """Elaborated reasoning."""
+    verification: float = Field(default=0.20, ge=0)
+    """Self-verification."""
+    exploration: float = Field(default=0.25, ge=0)
+    """Exploratory approach."""
+    granularity: float = Field(default=0.25, ge=0)
+    """Adaptive granularity."""
+
+
+class LimoV2Score(Settings):
+    """LIMO v2's score: length, and rates of verifying, tentative and connective words.
+
+    Published are the weights and six of the words; everything else is a reading of ours.
+    """
+
+    kind: Literal["limo-v2"] = "limo-v2"
+    weights: LimoWeights = LimoWeights()
+    """Weights of the four parts."""
+    length_unit: Literal["tokens", "words", "characters"] = "tokens"
+    """Unit of length, and of the text that a rate is per. words: separated by white space, so
+    useless for Chinese."""
+    scale: Literal["rank", "min-max", "cap"] = "rank"
+    """How length (thousands) and rates (thousandths) become comparable. rank: share of the chains
+    that are below, which no outlier moves. cap: value over a cap, independent of other chains."""
+    scope: Literal["pool", "problem"] = "pool"
+    """Chains that are ranked together. pool: all, since the score also compares problems."""
+    length_cap: float = Field(default=16_384, gt=0)
+    """For `cap`: length at which the part is 1, in `length_unit` (LIMO's training cutoff)."""
+    rate_cap: float = Field(default=0.02, gt=0)
+    """For `cap`: words per unit of length at which a part is 1."""
+    lexicon: str = "standard"
+    """standard (English and Chinese, ours), published (the six words), or a YAML file."""
+    match: Literal["words", "substring"] = "words"
+    """words: whole words, and no 可能 in 不可能. substring: anywhere."""
+    ignore_case: bool = True
+    """Whether "Therefore" counts as "therefore"."""
+
+
+class GuardedLimoScore(Settings):
+    """LIMO v2's four aims by what a chain does: no word counts, and text that adds nothing lowers
+    the score."""
+
+    kind: Literal["limo-v2-guarded"] = "limo-v2-guarded"
+    weights: LimoWeights = LimoWeights()
+    """Weights of the four parts."""
+
+
+class RedundancyScore(Settings):
+    """Share of steps that add nothing to the question and the steps before; lower is better."""
+
+    kind: Literal["step-redundancy"] = "step-redundancy"
+
+
+class ChecksScore(Settings):
+    """Number of checks that are followed by a changed result or a recomputation."""
+
+    kind: Literal["effective-checks"] = "effective-checks"
+
+
+ScoreConfig = Annotated[
+    LengthScore | LimoV2Score | GuardedLimoScore | RedundancyScore | ChecksScore,
+    Field(discriminator="kind"),
+]
 
 
 class LevelsConfig(Settings):
-    """Levels 1 (lowest) to `num_levels`, cut from a score: LIMO v2's bands (arXiv 2502.03387v3)."""
+    """Levels 1 (worst) to `num_levels`, from a score: LIMO v2's bands (arXiv 2502.03387v3)."""
 
     score: str = "limo-v2"
-    """Name of the score."""
+    """Name of a score, or of a part (rubric.level)."""
     num_levels: int = Field(default=5, ge=2, le=9)
-    """Number of levels, each with equally many chains."""
+    """Number of levels."""
+    cut: Literal["equal", "value"] = "equal"
+    """equal: bands with equally many chains. value: the score, rounded, is the level."""
+    scope: Literal["pool", "problem"] = "pool"
+    """For `equal`: chains that are divided together. pool: all (LIMO v2), so levels also differ in
+    their problems. problem: each problem's chains."""
 
 
 class PreferenceConfig(Settings):

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slowthink.recipe import GuardedLimoScore, LimoV2Score
+from tests.curation.scored import chain, score
 
 CORPUS = Path(__file__).parent.parent / "fixtures" / "attacked_chains.jsonl"
 SHA256 = "4919df4cd1f15f5a61ad4a5ff8c7318ee8ec74f5e19dfd3d4a2f31f9cd14e04b"
@@ -23,3 +30,30 @@ def test_the_corpus_is_the_one_that_was_written_before_the_guard() -> None:
     for row in attacked:
         is_seen = hashlib.sha256(row["kind"].encode()).digest()[0] % 2 == 0
         assert row["half"] == ("seen" if is_seen else "unseen")
+
+
+def scores(config: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The score of each row, by its id; all rows are one pool."""
+    chains = [chain(row["thinking"], question=row["question"]) for row in rows]
+    values = score(config, *chains)
+    return {row["id"]: v[config.kind] for row, v in zip(rows, values, strict=True)}
+
+
+GUARDED, LIMO = (scores(config, ROWS) for config in (GuardedLimoScore(), LimoV2Score()))
+SEEN = [row for row in ROWS if row["half"] == "seen"]
+
+
+@pytest.mark.parametrize("row", SEEN, ids=lambda row: row["id"])
+def test_no_attack_raises_the_guarded_score(row: dict[str, Any]) -> None:
+    assert GUARDED[row["id"]] <= GUARDED[row["of"]]
+
+
+def test_a_thorough_chain_has_more_than_a_terse_one() -> None:
+    """So the guard is not won by writing nothing."""
+    terse = [row for row in ROWS if row["kind"] == "terse"]
+    assert all(GUARDED[row["id"]] < GUARDED[row["of"]] for row in terse)
+
+
+def test_most_attacks_raise_limo_v2() -> None:
+    """The published score's failures: how many of the seen attacks pay."""
+    assert sum(LIMO[row["id"]] > LIMO[row["of"]] for row in SEEN) >= len(SEEN) // 2

@@ -13,8 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from slowthink.curation.scores.checks import EffectiveChecks
+from slowthink.curation.scores.guarded import GuardedLimo
 from slowthink.curation.scores.length import Length
+from slowthink.curation.scores.limo_v2 import LimoV2
+from slowthink.curation.scores.redundancy import StepRedundancy
 from slowthink.curation.scores.score import ChainScore
 
-SCORES: dict[str, Callable[[Any], ChainScore]] = {"length": Length}
+SCORES: dict[str, Callable[[Any], ChainScore]] = {
+    "length": Length,
+    "limo-v2": LimoV2,
+    "limo-v2-guarded": GuardedLimo,
+    "step-redundancy": StepRedundancy,
+    "effective-checks": EffectiveChecks,
+}
 """By the kind of the settings: makes the score from them."""

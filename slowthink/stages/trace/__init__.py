@@ -23,9 +23,10 @@ from slowthink.stages.trace import gate, keeping
 from slowthink.stages.trace.chains import ScoredChain
 from slowthink.stages.trace.contamination import drop_contaminated
 from slowthink.stages.trace.cost import planned_attempts, planned_teachers
+from slowthink.stages.trace.figures import score_facts
 from slowthink.stages.trace.gather import gather_chains
 from slowthink.stages.trace.matching import KnownProblems, match_problems
-from slowthink.stages.trace.scoring import grade_chains, score_chains
+from slowthink.stages.trace.scoring import grade_chains, level_chains, score_chains
 from slowthink.stages.trace.sources import NO_SOLUTION
 from slowthink.stages.trace.teachers import Teacher
 
@@ -44,6 +45,7 @@ def run(context: StageContext) -> StageResult:
     grades = grade_chains(chains, runner=context.recipe.runner)
     scored = score_chains(chains, grades, tokenizer, context)
     kept, wrong = gate.drop_by_grade(scored, gate.passing_verdicts(config))
+    kept = list(level_chains(kept, config.levels))
     surplus: list[Dropped] = []
     if config.keep == "one":
         kept, surplus = keeping.keep_one(kept, config.prefer, seed=context.recipe.seed)
@@ -58,6 +60,7 @@ def run(context: StageContext) -> StageResult:
     facts["verdicts"] = count_values(grade.verdict.value for grade in grades)
     if notes := count_values(note for scored_chain in kept for note in scored_chain.chain.notes):
         facts["import_notes"] = notes
+    facts |= score_facts(scored, kept)
     facts["num_heldout_keys"] = len(known_problems.heldout)
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,

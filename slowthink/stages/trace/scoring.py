@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from slowthink.curation.scores import SCORES
+from slowthink.curation.scores.levels import assign_levels
 from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
 from slowthink.errors import GraderError
 from slowthink.grading import GradeItem, Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.runner import map_rows
+from slowthink.recipe import LevelsConfig
 from slowthink.records import Grade, Verdict
 from slowthink.stages.trace.chains import ScoredChain, SourceChain
 
@@ -77,3 +79,15 @@ def _scored_text(scored: ScoredChain) -> ScoredText:
 
 def _num_tokens(tokenizer: Any, text: str) -> int:
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def level_chains(
+    chains: Sequence[ScoredChain], config: LevelsConfig | None
+) -> Sequence[ScoredChain]:
+    """The chains with their levels, cut from a score; unchanged without settings."""
+    if config is None:
+        return chains
+    levels = assign_levels(
+        [chain.scores for chain in chains], [chain.chain.problem.id for chain in chains], config
+    )
+    return [replace(chain, level=level) for chain, level in zip(chains, levels, strict=True)]

@@ -1,0 +1,41 @@
+"""The share of steps that add nothing to the question and the steps before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.steps import Step, read_steps
+from slowthink.recipe import RedundancyScore
+
+
+class StepRedundancy:
+    """Number of steps without anything new, over all steps."""
+
+    name, version, higher_is_better, uses_model = "step-redundancy", 1, False, False
+
+    def __init__(self, config: RedundancyScore) -> None:
+        del config
+
+    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+        """The share, in [0, 1], and the number of steps; {} for a chain without steps."""
+        return [_score(chain) for chain in chains]
+
+
+MIN_CONTENT = 0.2
+"""New facts (steps.py) below which a step adds nothing: two words that occur for the first time."""
+
+
+def _adds(step: Step) -> bool:
+    return step.content >= MIN_CONTENT or step.recomputes is not None
+
+
+def _score(chain: ScoredText) -> Values:
+    steps = read_steps(chain.problem.question, chain.thinking)
+    if not steps:
+        return {}
+    num_redundant = sum(not _adds(step) for step in steps)
+    return {
+        "step-redundancy": round(num_redundant / len(steps), 6),
+        "step-redundancy.steps": float(len(steps)),
+    }

@@ -1,0 +1,83 @@
+"""Figures of scores and levels for the manifest: correlations, and LIMO v1's table of behaviour.
+
+{"score_correlations": [{"a": "length", "b": "limo-v2", "spearman": 0.61, "n": 2500}],
+ "behaviour": [{"level": 5, "num_chains": 31, "thinking_tokens": 812.4, "lines": 40.1,
+   "verification": 1.2, "exploration": 6.3, "granularity": 4.0, "words": {"since": 61, …}}]}
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from slowthink.analysis.statistics import none_if_nan, spearman
+from slowthink.curation.scores.lexicons import KINDS, load_lexicon, read_lexicons
+from slowthink.records import group_by
+from slowthink.stages.trace.chains import ScoredChain
+
+NUM_WORDS = 10
+"""Most frequent words per level, as in LIMO v1's table 4."""
+_WORD = re.compile(r"(?<![a-z\\])[a-z]{3,}")
+
+
+def score_facts(scored: Sequence[ScoredChain], kept: Sequence[ScoredChain]) -> dict[str, Any]:
+    """Correlations over all chains, and the behaviour of the kept ones; {} without scores."""
+    if not any(chain.scores for chain in scored):
+        return {}
+    return {"score_correlations": correlations(scored), "behaviour": behaviour(kept)}
+
+
+def correlations(chains: Sequence[ScoredChain]) -> list[dict[str, Any]]:
+    """Spearman's rank correlation of each two scores, over the chains that have both; the length
+    in tokens is always one of them, since a score may be no more than it."""
+    values = [{"length": float(chain.num_thinking_tokens)} | dict(chain.scores) for chain in chains]
+    names = sorted({name for scores in values for name in scores if "." not in name})
+    rows = []
+    for a, b in itertools.combinations(names, 2):
+        both = [(scores[a], scores[b]) for scores in values if a in scores and b in scores]
+        coefficient = spearman([x for x, _ in both], [y for _, y in both])
+        rows.append(
+            {"a": a, "b": b, "spearman": none_if_nan(round(coefficient, 4)), "n": len(both)}
+        )
+    return rows
+
+
+def behaviour(chains: Sequence[ScoredChain]) -> list[dict[str, Any]]:
+    """By level (null: none), lowest first: mean tokens and lines of thinking, the lexicon's words
+    per 1,000 tokens, and the most frequent words (arXiv 2502.03387v1, table 4)."""
+    levels = group_by(chains, lambda chain: chain.level or 0)
+    return [{"level": level or None, **_behaviour(levels[level])} for level in sorted(levels)]
+
+
+def _behaviour(chains: Sequence[ScoredChain]) -> dict[str, Any]:
+    texts = [chain.chain.thinking for chain in chains]
+    num_tokens = sum(chain.num_thinking_tokens for chain in chains)
+    lexicon, words = load_lexicon("standard"), _count_words(texts)
+    rates = {
+        kind: round(1000 * sum(lexicon.count(kind, text) for text in texts) / max(1, num_tokens), 2)
+        for kind in KINDS
+    }
+    most_common = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:NUM_WORDS]
+    return {
+        "num_chains": len(chains),
+        "thinking_tokens": round(num_tokens / len(chains), 1),
+        "lines": round(sum(len(text.splitlines()) for text in texts) / len(chains), 1),
+        **rates,
+        "words": dict(most_common),
+    }
+
+
+def _count_words(texts: Sequence[str]) -> Counter[str]:
+    """English words but function words and LaTeX commands, and Chinese words of the lexicon, since
+    Chinese text does not mark where a word ends."""
+    left_out = frozenset(read_lexicons()["function_words"].split())
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word in _WORD.findall(text.lower()) if word not in left_out)
+        if not text.isascii():
+            for pattern in load_lexicon("standard").patterns.values():
+                words.update(word for word in pattern.findall(text) if word and not word.isascii())
+    return words
