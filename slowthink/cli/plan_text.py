@@ -73,7 +73,7 @@ def _details(figures: Json) -> Iterator[str]:
         yield f"size unknown until read: {', '.join(unknown)}"
     if figures.get("num_problems"):
         yield from [*(figures.get("asked") or ()), *(figures.get("difficulty") or ())]
-    yield from figures.get("teachers") or ()
+    yield from [*(figures.get("teachers") or ()), *(figures.get("scores") or ())]
 
 
 def _some(number: int, what: str) -> str:

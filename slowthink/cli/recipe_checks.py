@@ -26,6 +26,7 @@ from slowthink.recipe import (
     ModelScorer,
     PromptedModelConfig,
     Recipe,
+    StudentScore,
 )
 from slowthink.recipe.saved import sections
 
@@ -70,7 +71,9 @@ def check_recipe(recipe: Recipe, machine: Machine | None = None) -> list[Diagnos
 
 def model_uses(recipe: Recipe) -> Iterator[ModelUse]:
     """The models that the recipe's stages generate with."""
-    kinds = (PromptedModelConfig, ArmConfig, JudgeConfig, ModelScorer, JudgeScorer)
+    kinds = (
+        PromptedModelConfig, ArmConfig, JudgeConfig, ModelScorer, JudgeScorer, StudentScore
+    )  # fmt: skip
     difficulty = recipe.filter.difficulty if recipe.filter else None
     steps = difficulty.resolved_steps() if difficulty else ()
     configs: list[Any] = [section for _, section in sections(recipe) if isinstance(section, kinds)]
@@ -79,6 +82,8 @@ def model_uses(recipe: Recipe) -> Iterator[ModelUse]:
         if not getattr(config, "samples", None):
             is_own = config.model in (None, "base", "tuned")
             engine = getattr(config, "engine", None) or recipe.engine
+            if isinstance(config, StudentScore):
+                engine = engine.model_copy(update={"kind": "transformers"})
             yield ModelUse(recipe.model if is_own else config.model, engine)
 
 

@@ -109,6 +109,13 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return digest([state, tokenizer.chat_template])[:16]
 
 
+def context_length(folder: Path) -> int | None:
+    """The model's context length in tokens; None if its config has none."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    length = config.get("text_config", config).get("max_position_embeddings")
+    return int(length) if length else None
+
+
 def eos_ids(config_ids: int | list[int] | None, tokenizer_id: int | None) -> frozenset[int]:
     """All ids that end a turn: the generation config's, one or several, and the tokenizer's."""
     ids = config_ids if isinstance(config_ids, list) else [config_ids]

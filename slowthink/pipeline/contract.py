@@ -18,7 +18,7 @@ import numpy as np
 from slowthink.data.manifests import read_manifest as read_manifest
 from slowthink.data.tables import read_records
 from slowthink.errors import ConfigError
-from slowthink.recipe import Recipe
+from slowthink.recipe import Recipe, StudentScore
 from slowthink.recipe.models import model_loading_settings
 from slowthink.records import Dropped
 from slowthink.sampling.ledger import Ledger
@@ -134,6 +134,8 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     shared = SHARED_SETTINGS[stage]
     if stage == "trace" and model_loading_settings(recipe, stage):
         shared += ("engine", "formats")
+    if recipe.trace and any(isinstance(score, StudentScore) for score in recipe.trace.scores):
+        shared += ("chat",) if stage == "trace" else ()
     return {stage: values[stage], **{key: values[key] for key in shared}}
 
 

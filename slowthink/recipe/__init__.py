@@ -71,7 +71,11 @@ from slowthink.recipe.scores import (
     LimoWeights as LimoWeights,
     PreferenceConfig as PreferenceConfig,
     RedundancyScore as RedundancyScore,
+    RubricScore as RubricScore,
     ScoreConfig as ScoreConfig,
+    StudentFitScore as StudentFitScore,
+    StudentLossScore as StudentLossScore,
+    StudentScore as StudentScore,
 )
 from slowthink.recipe.selection import (
     PreselectRule as PreselectRule,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from slowthink.recipe import EngineConfig, FilterConfig, FunctionScorer, Recipe, TraceConfig
 from slowthink.recipe.saved import sections
 
-MODEL_SCORES: frozenset[str] = frozenset()
+MODEL_SCORES = frozenset({"student-fit", "student-loss", "rubric"})
 """Kinds of scores of chains that are computed by a model."""
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slowthink.recipe.base import Settings
+from slowthink.recipe.base import EngineConfig, PromptedModelConfig, Settings
 
 
 class LengthScore(Settings):
@@ -83,8 +83,49 @@ class ChecksScore(Settings):
     kind: Literal["effective-checks"] = "effective-checks"
 
 
+class StudentScore(Settings):
+    """A score by what a model, the student, thinks of a chain's tokens before it is trained."""
+
+    model: str = "base"
+    """The student: base (the recipe's model), a folder, or a hub id."""
+    revision: str | None = None
+    """Revision of a hub model."""
+    engine: EngineConfig | None = None
+    """How transformers loads it, whatever the `kind`: dtype, device, max_context. null: as the
+    recipe's engine."""
+
+
+class StudentFitScore(StudentScore):
+    """Rank-surprisal ratio (RSR, arXiv 2601.14249): a chain from which the student can learn has
+    tokens that it finds improbable, but ranks high. Lower is better."""
+
+    kind: Literal["student-fit"] = "student-fit"
+
+
+class StudentLossScore(StudentScore):
+    """Mean surprisal of the chain's tokens, in nats: the loss on its first training step."""
+
+    kind: Literal["student-loss"] = "student-loss"
+
+
+class RubricScore(PromptedModelConfig):
+    """Structure, scaffolding, verification and a level, each 1 to 5, by a model.
+
+    LIMO v1's attributes (arXiv 2502.03387v1) in a rubric of ours: its levels came from people.
+    """
+
+    kind: Literal["rubric"] = "rubric"
+
+
 ScoreConfig = Annotated[
-    LengthScore | LimoV2Score | GuardedLimoScore | RedundancyScore | ChecksScore,
+    LengthScore
+    | LimoV2Score
+    | GuardedLimoScore
+    | RedundancyScore
+    | ChecksScore
+    | StudentFitScore
+    | StudentLossScore
+    | RubricScore,
     Field(discriminator="kind"),
 ]
 

@@ -18,7 +18,10 @@ from slowthink.curation.scores.guarded import GuardedLimo
 from slowthink.curation.scores.length import Length
 from slowthink.curation.scores.limo_v2 import LimoV2
 from slowthink.curation.scores.redundancy import StepRedundancy
+from slowthink.curation.scores.rubric import Rubric
 from slowthink.curation.scores.score import ChainScore
+from slowthink.curation.scores.student_fit import StudentFit
+from slowthink.curation.scores.student_loss import StudentLoss
 
 SCORES: dict[str, Callable[[Any], ChainScore]] = {
     "length": Length,
@@ -26,5 +29,8 @@ SCORES: dict[str, Callable[[Any], ChainScore]] = {
     "limo-v2-guarded": GuardedLimo,
     "step-redundancy": StepRedundancy,
     "effective-checks": EffectiveChecks,
+    "student-fit": StudentFit,
+    "student-loss": StudentLoss,
+    "rubric": Rubric,
 }
 """By the kind of the settings: makes the score from them."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from slowthink.recipe import Recipe
 from slowthink.records import Problem
@@ -36,6 +36,8 @@ class ScoreContext:
     """Name under which the ledger counts tokens."""
     notify: Callable[[str], None]
     progress: Callable[[int, int], None]
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The score adds figures for the manifest: which model it loaded, why chains have no value."""
 
 
 class ChainScore(Protocol):

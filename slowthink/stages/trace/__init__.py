@@ -26,7 +26,12 @@ from slowthink.stages.trace.cost import planned_attempts, planned_teachers
 from slowthink.stages.trace.figures import score_facts
 from slowthink.stages.trace.gather import gather_chains
 from slowthink.stages.trace.matching import KnownProblems, match_problems
-from slowthink.stages.trace.scoring import grade_chains, level_chains, score_chains
+from slowthink.stages.trace.scoring import (
+    grade_chains,
+    level_chains,
+    model_score_lines,
+    score_chains,
+)
 from slowthink.stages.trace.sources import NO_SOLUTION
 from slowthink.stages.trace.teachers import Teacher
 
@@ -43,7 +48,7 @@ def run(context: StageContext) -> StageResult:
     chains, contaminated, contamination_facts = drop_contaminated(chains, heldout, context)
     tokenizer, fingerprint = _load_tokenizer(context.recipe)
     grades = grade_chains(chains, runner=context.recipe.runner)
-    scored = score_chains(chains, grades, tokenizer, context)
+    scored, model_facts = score_chains(chains, grades, tokenizer, context)
     kept, wrong = gate.drop_by_grade(scored, gate.passing_verdicts(config))
     kept = list(level_chains(kept, config.levels))
     surplus: list[Dropped] = []
@@ -60,7 +65,7 @@ def run(context: StageContext) -> StageResult:
     facts["verdicts"] = count_values(grade.verdict.value for grade in grades)
     if notes := count_values(note for scored_chain in kept for note in scored_chain.chain.notes):
         facts["import_notes"] = notes
-    facts |= score_facts(scored, kept)
+    facts |= model_facts | score_facts(scored, kept, seed=context.recipe.seed)
     facts["num_heldout_keys"] = len(known_problems.heldout)
     return StageResult(
         records=traces, record_type=Trace, dropped=dropped,
@@ -88,7 +93,10 @@ def plan(recipe: Recipe) -> dict[str, object]:
             num_chains[setting] = num_asked * teacher.num_attempts
         else:
             num_chains[setting] = num_problems
-    figures = {"num_chains": sum(num_chains.values()), "sources": num_chains}
+    figures = {
+        "num_chains": sum(num_chains.values()), "sources": num_chains,
+        "scores": model_score_lines(recipe),
+    }  # fmt: skip
     return figures | {"estimated_tokens": 0} | planned_teachers(recipe, num_problems=num_problems)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from slowthink.analysis.statistics import none_if_nan, spearman
 from slowthink.curation.scores.lexicons import KINDS, load_lexicon, read_lexicons
+from slowthink.curation.scores.student_fit import teacher_fits
 from slowthink.records import group_by
 from slowthink.stages.trace.chains import ScoredChain
 
@@ -23,11 +24,17 @@ NUM_WORDS = 10
 _WORD = re.compile(r"(?<![a-z\\])[a-z]{3,}")
 
 
-def score_facts(scored: Sequence[ScoredChain], kept: Sequence[ScoredChain]) -> dict[str, Any]:
-    """Correlations over all chains, and the behaviour of the kept ones; {} without scores."""
+def score_facts(
+    scored: Sequence[ScoredChain], kept: Sequence[ScoredChain], *, seed: int
+) -> dict[str, Any]:
+    """Correlations and each teacher's `student-fit` over all chains, and the behaviour of the kept
+    ones; {} without scores."""
     if not any(chain.scores for chain in scored):
         return {}
-    return {"score_correlations": correlations(scored), "behaviour": behaviour(kept)}
+    fits = teacher_fits([(s.chain.teacher, s.chain.chain_id, s.scores) for s in scored], seed=seed)
+    return {"score_correlations": correlations(scored), "behaviour": behaviour(kept)} | (
+        {"teacher_fits": fits} if fits else {}
+    )
 
 
 def correlations(chains: Sequence[ScoredChain]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from slowthink.errors import GraderError
 from slowthink.grading import GradeItem, Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.runner import map_rows
-from slowthink.recipe import LevelsConfig
+from slowthink.recipe import LevelsConfig, Recipe, RubricScore, StudentScore
 from slowthink.records import Grade, Verdict
 from slowthink.stages.trace.chains import ScoredChain, SourceChain
 
@@ -45,8 +45,9 @@ def grade_batch(items: Sequence[GradeItem]) -> list[Grade]:
 
 def score_chains(
     chains: Sequence[SourceChain], grades: Sequence[Grade], tokenizer: Any, context: StageContext
-) -> list[ScoredChain]:
-    """Each chain with its grade, its lengths by this tokenizer, and its scores."""
+) -> tuple[list[ScoredChain], dict[str, Any]]:
+    """Each chain with its grade, its lengths by this tokenizer, and its scores; and facts for the
+    manifest."""
     measured = [
         ScoredChain(
             chain=chain, grade=grade,
@@ -56,16 +57,32 @@ def score_chains(
         for chain, grade in zip(chains, grades, strict=True)
     ]  # fmt: skip
     texts = [_scored_text(chain) for chain in measured]
-    score_context = ScoreContext(
-        recipe=context.recipe, open_ledger=context.open_ledger, tag=context.stage,
-        notify=context.notify, progress=context.progress,
-    )  # fmt: skip
     values: list[Values] = [{} for _ in measured]
+    facts: dict[str, Any] = {}
     for config in context.config.scores:
         score = SCORES[config.kind](config)
-        for all_values, new in zip(values, score.score(texts, score_context), strict=True):
+        score_context = ScoreContext(
+            recipe=context.recipe, open_ledger=context.open_ledger, tag=context.stage,
+            notify=context.notify, progress=context.progress,
+        )  # fmt: skip
+        new_values = score.score(texts, score_context)
+        for all_values, new in zip(values, new_values, strict=True):
             all_values |= new
-    return [replace(chain, scores=scores) for chain, scores in zip(measured, values, strict=True)]
+        counts = {"version": score.version, "num_scored": sum(map(bool, new_values))}
+        facts[score.name] = counts | score_context.facts
+    scored = [replace(chain, scores=new) for chain, new in zip(measured, values, strict=True)]
+    return scored, {"scores": facts} if facts else {}
+
+
+def model_score_lines(recipe: Recipe) -> list[str]:
+    """One line for each score by a model: which one it loads, and how it uses it."""
+    lines = []
+    for config in recipe.trace.scores if recipe.trace else ():
+        if isinstance(config, StudentScore | RubricScore):
+            name = recipe.model if config.model == "base" else config.model
+            use = "rates" if isinstance(config, RubricScore) else "reads"
+            lines.append(f"{config.kind}: {name} {use} each chain once")
+    return lines
 
 
 def _scored_text(scored: ScoredChain) -> ScoredText:

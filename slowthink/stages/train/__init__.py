@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowthink.engines.models import fingerprint, load_tokenizer, resolve_model
+from slowthink.engines.models import (
+    context_length,
+    fingerprint,
+    load_tokenizer,
+    resolve_model,
+)
 from slowthink.errors import missing_extra
 from slowthink.pipeline.contract import StageContext, StageResult, funnel_step, quantiles
 from slowthink.pipeline.plan import file_rows, planned_training_set
@@ -35,8 +40,6 @@ def run(context: StageContext) -> StageResult:
     Raises DataError before training if an example is too long and `too_long` is `refuse`.
     """
     _require_libraries()
-    from slowthink.stages.train.model import context_length
-
     config: TrainConfig = context.config
     recipe = context.recipe
     source = resolve_model(recipe.model, recipe.revision, notify=context.notify)

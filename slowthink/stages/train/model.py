@@ -45,13 +45,6 @@ def load_for_training(
     return model
 
 
-def context_length(folder: Path) -> int | None:
-    """The model's context length in tokens; None if its config has none."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    length = config.get("text_config", config).get("max_position_embeddings")
-    return int(length) if length else None
-
-
 def save_for_serving(model: Any, tokenizer: Any, folder: Path, *, source: Path) -> None:
     """Save model and tokenizer to `folder`, in the dtype of the base model in `source`.
 
