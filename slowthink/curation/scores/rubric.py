@@ -41,11 +41,11 @@ _RETRY_TOKENS = 128
 """Room for the message that asks again, besides the first reply."""
 _RATINGS_LINE = re.compile(
     r"scores\s*[:：]\s*("
-    + r"\s*[,;，、；]\s*".join(rf"{name}\s*[:=：]?\s*[1-5]" for name in RATINGS)  # noqa: RUF001
+    + r"\s*[,;，、；]\s*".join(rf"{name}\s*[:=：]?\s*[1-5]" for name in RATINGS)
     + r")\s*[.。]?",
     re.IGNORECASE,
 )
-_TURN_MARK = re.compile(r"<(?=[|｜])|\[(?=/?INST\])")  # noqa: RUF001
+_TURN_MARK = re.compile(r"<(?=[|｜])|\[(?=/?INST\])")
 _EXAMPLE = "SCORES: structure 3, scaffolding 2, verification 4, level 3"
 
 _SYSTEM_PROMPTS = {
@@ -86,11 +86,11 @@ scaffolding(引导):5:概念先引入后使用,每个选择都说明理由;3:说
 verification(验证):5:用其他方法、代入数值或对照题意检验结果,并改正发现的错误;3:有一次真正的检验;1:没有检验。只说"检查一下"不算检验。
 level(总体等级):5:三项皆优;4:同样清楚,但检验较少;3:尚可,缺少关键步骤;2:过于简略,几乎没有解释;1:只有零散步骤。
 长度不是优点,重复是缺点。先用至多三句话说明决定因素,再给出最后一行,例如 `{example}`。""",
-}  # noqa: RUF001
+}
 _RETRY_PROMPTS = {
     "en": "That does not end with the line. Reply with one line and nothing else, with your own "
     f"numbers from 1 to 5: `{_EXAMPLE}`",
-    "zh": f"最后一行格式不对。请只回复一行,换成你自己的分数(1到5):`{_EXAMPLE}`",  # noqa: RUF001
+    "zh": f"最后一行格式不对。请只回复一行,换成你自己的分数(1到5):`{_EXAMPLE}`",
 }
 
 
