@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slowthink.curation.scores import SCORES
+from slowthink.curation.scores import SCORES, student
 from slowthink.curation.scores.preference import RankedChain, higher_is_better, order_chains
 from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
 from slowthink.curation.scores.student_fit import TEACHER_CHAINS, teacher_fits
@@ -30,6 +30,12 @@ CHAINS = {
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory, smollm_tokenizer) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("tiny"), smollm_tokenizer)
+
+
+@pytest.fixture
+def one_tokenizer(monkeypatch, smollm_tokenizer) -> None:
+    """The tiny model's is the same; reading it takes longer than a test."""
+    monkeypatch.setattr(student, "load_tokenizer", lambda *_, **__: smollm_tokenizer)
 
 
 def chains_of(make_problem: Callable[..., Problem]) -> list[ScoredText]:
@@ -62,8 +68,8 @@ def literal(folder: object, prompt: tuple[int, ...], completion: tuple[int, ...]
     rank = surprisal = 0.0
     for position, token in enumerate(completion, len(prompt)):
         before = logits[position - 1]
-        order = before.argsort(descending=True).tolist()
-        rank += min(order.index(token) + 1, 100)
+        order = before.argsort(descending=True)
+        rank += min(int((order == token).nonzero()) + 1, 100)
         surprisal -= float(before.log_softmax(0)[token])
     return {"student-fit": rank / surprisal, "student-loss": surprisal / len(completion)}
 
@@ -92,7 +98,7 @@ def test_values_are_those_of_the_literal_formula_on_what_training_shows(
         assert loss == {"student-loss": pytest.approx(expected["student-loss"], rel=1e-5)}
 
 
-@pytest.mark.parametrize("block_tokens", [1, 7, 40, 90, 10_000])
+@pytest.mark.parametrize("block_tokens", [7, 90, 10_000])
 def test_pieces_and_batches_give_the_same_sums(
     block_tokens, tiny, tmp_path, make_problem, smollm_tokenizer
 ) -> None:
@@ -103,7 +109,7 @@ def test_pieces_and_batches_give_the_same_sums(
     texts.append(([5], [6]))
     model = RankModel(tiny, context.recipe.engine, block_tokens=block_tokens)
     sums = {index: value for block in model.measure(texts) for index, value in block.items()}
-    alone = RankModel(tiny, context.recipe.engine)
+    alone = RankModel(tiny, context.recipe.engine, block_tokens=10_000)
     for index, text in enumerate(texts):
         ((_, expected),) = next(alone.measure([text])).items()
         assert sums[index].num_tokens == expected.num_tokens == len(text[1])
@@ -138,9 +144,9 @@ def test_bfloat16_weights_give_float32_logits(tiny) -> None:
 
 
 def test_a_chain_longer_than_the_context_has_no_value_and_is_counted(
-    tiny, tmp_path, make_problem
+    tiny, tmp_path, make_problem, one_tokenizer
 ) -> None:
-    engine = {"kind": "openai", "dtype": "float32", "max_context": 60}  # the kind does not matter
+    engine = {"kind": "openai", "dtype": "float32", "max_context": 110}  # the kind does not matter
     context = make_context(tiny, tmp_path, engine=engine)
     values = SCORES["student-fit"](StudentFitScore()).score(chains_of(make_problem), context)
     assert [bool(value) for value in values] == [True, True, False]
@@ -151,7 +157,7 @@ def test_a_chain_longer_than_the_context_has_no_value_and_is_counted(
 
 
 def test_another_score_and_another_run_read_no_chain_again(
-    tiny, tmp_path, make_problem, monkeypatch
+    tiny, tmp_path, make_problem, one_tokenizer, monkeypatch
 ) -> None:
     from slowthink.engines.transformers import token_ranks
 
@@ -166,14 +172,16 @@ def test_another_score_and_another_run_read_no_chain_again(
     assert [v["student-loss"] for v in losses] == [v["student-fit.surprisal"] for v in first]
 
 
-def test_after_a_kill_only_the_rest_is_read(tiny, tmp_path, make_problem, monkeypatch) -> None:
+def test_after_a_kill_only_the_rest_is_read(
+    tiny, tmp_path, make_problem, one_tokenizer, monkeypatch
+) -> None:
     from slowthink.engines.transformers import token_ranks
 
     chains = chains_of(make_problem)
     expected = SCORES["student-fit"](StudentFitScore()).score(
         chains, make_context(tiny, tmp_path / "undisturbed")
     )
-    monkeypatch.setattr(token_ranks, "_block_tokens", lambda model: 1)  # a block a chain
+    monkeypatch.setattr(token_ranks, "_block_tokens", lambda model: 50)  # a block a chain
     context, done = make_context(tiny, tmp_path), []
 
     def stop(num_done: int, total: int) -> None:
@@ -190,7 +198,9 @@ def test_after_a_kill_only_the_rest_is_read(tiny, tmp_path, make_problem, monkey
         assert value == pytest.approx(undisturbed, rel=1e-5)
 
 
-def test_the_chat_and_the_dtype_are_part_of_the_key(tiny, tmp_path, make_problem) -> None:
+def test_the_chat_and_the_dtype_are_part_of_the_key(
+    tiny, tmp_path, make_problem, one_tokenizer
+) -> None:
     chains = chains_of(make_problem)[:1]
     contexts = [
         make_context(tiny, tmp_path),
