@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 
+from slowthink.cli.recipe_checks import model_uses
 from slowthink.curation.scores import SCORES, student
 from slowthink.curation.scores.preference import RankedChain, higher_is_better, order_chains
 from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
 from slowthink.curation.scores.student_fit import TEACHER_CHAINS, teacher_fits
 from slowthink.forcing.prompts import training_ids
-from slowthink.recipe import PreferenceConfig, StudentFitScore, StudentLossScore
+from slowthink.pipeline.contract import stage_settings
+from slowthink.recipe import ChatConfig, PreferenceConfig, StudentFitScore, StudentLossScore
 from slowthink.recipe.loading import parse_recipe
+from slowthink.recipe.models import model_loading_settings
 from slowthink.records import Cost, Problem
 from slowthink.sampling.ledger import Ledger
+from slowthink.stages import trace
 from tests.tiny import make_tiny_model
 
 CHAINS = {
@@ -246,6 +250,28 @@ def test_the_chain_nearest_to_the_student_comes_first() -> None:
     ]
     config = PreferenceConfig(by="student-fit")
     assert order_chains(chains, config, problem_id="p", seed=0) == [3.0, 4.0, 5.0]
+
+
+# --- what a recipe with these scores says of itself -----------------------------------------------
+
+
+def test_models_of_scores_are_planned_checked_and_part_of_the_settings() -> None:
+    scores = [
+        {"kind": "length"},
+        {"kind": "student-fit", "model": "org/small-1B"},
+        {"kind": "rubric", "engine": {"kind": "openai", "endpoints": {"urls": ["http://h"]}}},
+    ]
+    engine = {"kind": "vllm", "dtype": "float32"}
+    recipe = parse_recipe({"name": "t", "engine": engine, "trace": {"scores": scores}})
+    assert model_loading_settings(recipe, "trace") == ("trace.scores.1", "trace.scores.2")
+    assert trace.plan(recipe)["scores"] == [
+        "student-fit: org/small-1B reads each chain once",
+        "rubric: smollm2-135m rates each chain once",
+    ]
+    uses = {(use.name, use.engine.kind) for use in model_uses(recipe)}
+    assert uses == {("org/small-1B", "transformers"), ("smollm2-135m", "openai")}
+    other_chat = recipe.model_copy(update={"chat": ChatConfig(format="plain")})
+    assert stage_settings(recipe, "trace") != stage_settings(other_chat, "trace")
 
 
 # --- the embedded model ---------------------------------------------------------------------------

@@ -181,7 +181,7 @@ def _messages(language: str, question: str, solution: str) -> Messages:
 def _break_marks(text: str, tokenizer: Any) -> str:
     """The text with a space in each mark that the tokenizer, or a chat template, reads as the end
     of a turn or the like."""
-    added = getattr(tokenizer, "get_added_vocab", dict)()
+    added: dict[str, int] = getattr(tokenizer, "get_added_vocab", dict)()
     marks = sorted((token for token in added if token[0] in "<[|"), key=len, reverse=True)
     if marks:
         pattern = "|".join(map(re.escape, marks))

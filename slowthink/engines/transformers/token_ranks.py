@@ -151,7 +151,8 @@ def _reduce(logits_BKV: torch.Tensor, targets_BK: torch.Tensor) -> list[TokenSum
     ranks = torch.zeros(B * K, dtype=torch.long, device=logits.device)
     surprisals = torch.zeros(B * K, dtype=torch.double, device=logits.device)
     targets = targets_BK.reshape(B * K)
-    for rows_R in (targets >= 0).nonzero()[:, 0].split(max(1, _TILE_BYTES // (4 * V))):
+    needed = (targets >= 0).nonzero()[:, 0]
+    for rows_R in torch.split(needed, max(1, _TILE_BYTES // (4 * V))):
         tile_RV = logits[rows_R].float()
         target_R1 = tile_RV.gather(1, targets[rows_R, None])
         higher_R = (tile_RV > target_R1).sum(1)
