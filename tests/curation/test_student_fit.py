@@ -315,9 +315,8 @@ def test_the_stage_writes_scores_and_each_teachers_value(smollm, tmp_path) -> No
     result = trace.run(context)
     (kept,) = result.records
     scores = json.loads(kept.scores)
-    facts = result.facts["scores"]
-    best = next(iter(facts["student-fit"]["teachers"]))
-    assert kept.teacher == best
+    facts, fits = result.facts["scores"], result.facts["teacher_fits"]
+    assert kept.teacher == next(iter(fits))
+    assert set(fits) == {"plain", "odd"}
     assert scores["student-loss"] == scores["student-fit.surprisal"]
-    assert set(facts["student-fit"]["teachers"]) == {"plain", "odd"}
     assert (facts["student-fit"]["num_scored"], facts["student-fit"]["version"]) == (2, 1)
