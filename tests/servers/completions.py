@@ -376,6 +376,7 @@ class Server:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.bodies.append(body)
+        await asyncio.sleep(self.faults.delay_seconds)
         question = body["messages"][-1]["content"]
         message: dict[str, Any] = {"role": "assistant", "content": f"It is {len(question)}."}
         if self.behaviour.returns_reasoning:

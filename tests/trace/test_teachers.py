@@ -21,7 +21,8 @@ from slowthink.pipeline.run_folder import execute, make_context
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import parse_recipe
-from slowthink.records import Attempt, Problem
+from slowthink.records import AnswerEnd, Attempt, Completion, Problem, Reported, ThinkingEnd
+from slowthink.sampling.provenance import TokenUse, token_use
 from slowthink.serialise import plain
 from slowthink.stages import filter as filter_stage, trace
 from slowthink.stages.trace.chains import SourceChains
@@ -222,6 +223,17 @@ def test_the_second_teacher_gets_what_the_first_leaves() -> None:
     assert fitting_prefix("ac", {"c": Spent(1)}, limits, before=NOTHING) == ([], NOTHING)
     assert limits.num_to_run(Spent(8), before=Spent(4), num_decided=2) == 2
     assert limits.num_to_run(Spent(12), before=NOTHING, num_decided=2) == 0
+
+
+def test_the_counts_of_an_api_come_before_our_own() -> None:
+    counted = {
+        "key": "k", "chain_key": "c", "num_prompt_tokens": 7, "thinking_ids": (1, 2),
+        "thinking": "", "answer_ids": (3,), "answer": "", "closing_ids": (), "events": (),
+        "thinking_end": ThinkingEnd.NATURAL, "answer_end": AnswerEnd.STOP,
+    }  # fmt: skip
+    assert token_use(Completion(**counted)) == TokenUse(7, 3)
+    stated = Reported(num_prompt_tokens=9, num_completion_tokens=912, hidden="counted only")
+    assert token_use(Completion(**counted, reported=stated)) == TokenUse(9, 912)
 
 
 def test_a_limit_of_money_needs_prices(tmp_path) -> None:
