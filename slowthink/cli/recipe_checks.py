@@ -27,6 +27,7 @@ from slowthink.recipe import (
     PromptedModelConfig,
     Recipe,
     StudentScore,
+    TeacherTraces,
 )
 from slowthink.recipe.saved import sections
 
@@ -72,7 +73,8 @@ def check_recipe(recipe: Recipe, machine: Machine | None = None) -> list[Diagnos
 def model_uses(recipe: Recipe) -> Iterator[ModelUse]:
     """The models that the recipe's stages generate with."""
     kinds = (
-        PromptedModelConfig, ArmConfig, JudgeConfig, ModelScorer, JudgeScorer, StudentScore
+        PromptedModelConfig, ArmConfig, JudgeConfig, ModelScorer, JudgeScorer, StudentScore,
+        TeacherTraces,
     )  # fmt: skip
     difficulty = recipe.filter.difficulty if recipe.filter else None
     steps = difficulty.resolved_steps() if difficulty else ()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from slowthink.cli.plan_text import plan_text
+from slowthink.cli.recipe_checks import model_uses
 from slowthink.data.tables import ATTEMPTS_TABLE, read_records
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.engines.session import Job, JobResult
@@ -393,3 +394,8 @@ def test_another_language_than_the_question_is_counted(tmp_path, problems) -> No
     script_file(tmp_path, thinking="我们来计算第 {n} 题的和")
     (facts,) = gather(recipe_of(tmp_path, {}), tmp_path, problems).facts["teacher_runs"]
     assert facts["num_other_language"] == 12
+
+
+def test_doctor_names_the_models_of_teachers(tmp_path) -> None:
+    uses = list(model_uses(recipe_of(tmp_path, {"model": "someone/teacher-7b"})))
+    assert [(use.name, use.engine.kind) for use in uses] == [("someone/teacher-7b", "replay")]
