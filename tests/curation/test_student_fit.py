@@ -11,9 +11,15 @@ import pytest
 
 from slowthink.cli.recipe_checks import model_uses
 from slowthink.curation.scores import SCORES, student
-from slowthink.curation.scores.preference import RankedChain, higher_is_better, order_chains
+from slowthink.curation.scores.preference import (
+    RankedChain,
+    higher_is_better,
+    order_chains,
+    require_score,
+)
 from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
 from slowthink.curation.scores.student_fit import TEACHER_CHAINS, teacher_fits
+from slowthink.errors import DataError
 from slowthink.forcing.prompts import training_ids
 from slowthink.pipeline.contract import stage_settings
 from slowthink.recipe import ChatConfig, PreferenceConfig, StudentFitScore, StudentLossScore
@@ -250,6 +256,18 @@ def test_the_chain_nearest_to_the_student_comes_first() -> None:
     ]
     config = PreferenceConfig(by="student-fit")
     assert order_chains(chains, config, problem_id="p", seed=0) == [3.0, 4.0, 5.0]
+
+
+def test_chains_without_the_score_come_last_but_one_must_have_it() -> None:
+    config, scores = PreferenceConfig(by="student-fit"), [{}, {"student-fit": 9.0}, {}]
+    chains = [
+        RankedChain(chain=name, chain_id=name, num_tokens=length, scores=values)
+        for name, length, values in zip("abc", (5, 9, 1), scores, strict=True)
+    ]
+    assert order_chains(chains, config, problem_id="p", seed=0) == ["b", "c", "a"]
+    require_score(scores, config)
+    with pytest.raises(DataError, match=r"no chain has a score `student-fit` \(there is length\)"):
+        require_score([{"length": 1.0}], config)
 
 
 # --- what a recipe with these scores says of itself -----------------------------------------------

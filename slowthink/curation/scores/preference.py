@@ -7,7 +7,8 @@ Ties are decided by fewer tokens, then by the chain's id; `first` keeps the give
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -17,6 +18,7 @@ from slowthink.recipe import PreferenceConfig
 from slowthink.records import item_seed
 
 T = TypeVar("T")
+_BY_LENGTH = ("shortest", "longest", "mix")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,19 +34,32 @@ class RankedChain(Generic[T]):
 def order_chains(
     chains: Sequence[RankedChain[T]], config: PreferenceConfig, *, problem_id: str, seed: int
 ) -> list[T]:
-    """The chains of one problem, best first. Raises DataError if one lacks the score."""
+    """The chains of one problem, best first; those without the score come last."""
     if config.by == "first":
         return [ranked.chain for ranked in chains]
-    sign, score = _direction(config, problem_id, seed), config.by
-    if score in ("shortest", "longest", "mix"):
-        values = [float(ranked.num_tokens) for ranked in chains]
-    else:
-        values = [_score(ranked, score, problem_id) for ranked in chains]
-    ordered = sorted(
-        zip(values, chains, strict=True),
-        key=lambda pair: (sign * pair[0], pair[1].num_tokens, pair[1].chain_id),
-    )
-    return [ranked.chain for _, ranked in ordered]
+    sign = _direction(config, problem_id, seed)
+
+    def place(ranked: RankedChain[T]) -> tuple[float, int, str]:
+        by_length = config.by in _BY_LENGTH
+        value = ranked.num_tokens if by_length else ranked.scores.get(config.by)
+        return math.inf if value is None else sign * value, ranked.num_tokens, ranked.chain_id
+
+    return [ranked.chain for ranked in sorted(chains, key=place)]
+
+
+def require_score(scores: Iterable[Mapping[str, float]], config: PreferenceConfig) -> None:
+    """Raise DataError if chains are preferred by a score that none of them has: some may be too
+    long for a model, or have no valid rating, but not all."""
+    if config.by == "first" or config.by in _BY_LENGTH:
+        return
+    all_scores = list(scores)
+    known: set[str] = set().union(*all_scores)
+    if all_scores and config.by not in known:
+        raise DataError(
+            f"prefer: no chain has a score `{config.by}` (there is "
+            f"{', '.join(sorted(known)) or 'none'}); expected it for at least one. Add it to "
+            "trace.scores, or prefer another: --set prefer.by=first"
+        )
 
 
 def _direction(config: PreferenceConfig, problem_id: str, seed: int) -> int:
@@ -62,13 +77,3 @@ def higher_is_better(score: str) -> bool:
     outside."""
     maker = SCORES.get(score.split(".")[0])
     return bool(getattr(maker, "higher_is_better", True))
-
-
-def _score(ranked: RankedChain[T], score: str, problem_id: str) -> float:
-    if score not in ranked.scores:
-        known = ", ".join(sorted(ranked.scores)) or "none"
-        raise DataError(
-            f"prefer: a chain of {problem_id} has no score `{score}` (it has {known}); expected "
-            "one for each chain. Add it to trace.scores, or prefer another: --set prefer.by=first"
-        )
-    return ranked.scores[score]

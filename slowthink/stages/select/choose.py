@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from slowthink.curation.scores.preference import RankedChain, order_chains
+from slowthink.curation.scores.preference import RankedChain, order_chains, require_score
 from slowthink.errors import DataError
 from slowthink.recipe import SelectConfig
 from slowthink.records import group_by, item_seed
@@ -31,6 +31,7 @@ def make_selection(
     Raises DataError if chains lack a score or level that a setting requires.
     """
     passing, rejected = _filter_chains(candidates, config)
+    require_score((chain.scores for chain in passing), config.prefer)
     chains = {
         id: _ordered(same, config, seed=seed)
         for id, same in sorted(group_by(passing, lambda chain: chain.id).items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.curation.scores.preference import RankedChain, order_chains
+from slowthink.curation.scores.preference import RankedChain, order_chains, require_score
 from slowthink.recipe import PreferenceConfig
 from slowthink.records import Dropped, group_by
 from slowthink.stages.trace.chains import ScoredChain
@@ -35,7 +35,9 @@ def in_order(
 def ordered_by_problem(
     chains: Sequence[ScoredChain], prefer: PreferenceConfig, *, seed: int
 ) -> list[list[ScoredChain]]:
-    """The chains of each problem, preferred ones first."""
+    """The chains of each problem, preferred ones first. Raises DataError if they are preferred by a
+    score that none has."""
+    require_score((chain.scores for chain in chains), prefer)
     return [
         order_chains([_ranked(chain) for chain in same], prefer, problem_id=id, seed=seed)
         for id, same in group_by(chains, lambda scored: scored.chain.problem.id).items()
