@@ -45,6 +45,8 @@ def read_message(
     in its text. Raises UnusableValue if a part cannot be read."""
     text, thinking = read_content(message.get(content_field))
     field_thinking, notes = thinking_field(message)
+    if not text and isinstance(message.get("refusal"), str):
+        text = text_value(message["refusal"], "refusal")
     return join_thinking(text or "", thinking, field_thinking, own=own, notes=notes)
 
 
@@ -125,11 +127,36 @@ def read_content(content: Any) -> tuple[str | None, str | None]:
     return ("\n".join(texts) if texts else None), ("\n".join(thoughts) if thoughts else None)
 
 
-_TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
+_TEXT_PARTS = frozenset({"text", "output_text", "input_text", "refusal"})
 _THINKING_PARTS = ("thinking", "reasoning", "redacted_thinking", "thought", "summary_text")
 _PART_FIELDS = (
     "text", "thinking", "reasoning", "reasoning_content", "thought", "content", "summary",
+    "refusal",
 )  # fmt: skip
+
+
+def hidden_thinking(message: Mapping[str, Any]) -> str | None:
+    """How a message hides its thinking, by the types of its parts: None if it has none that says
+    so. `summary`: in the place of the thinking stands a summary; `encrypted`: nothing readable.
+
+    A part that is encrypted beside thinking in plain text is its signature; a redacted one is a
+    piece of it that is missing.
+    """
+    values = [message.get("content"), *(message.get(name) for name in THINKING_FIELDS)]
+    parts = [part for value in values if isinstance(value, list) for part in value]
+    kinds = {str(part.get("type") or "") for part in parts if isinstance(part, Mapping)}
+    if "redacted_thinking" in kinds:
+        return "encrypted"
+    if kinds & _PLAIN_THINKING:
+        return None
+    if any(kind.endswith(("summary", "summary_text")) for kind in kinds):
+        return "summary"
+    return "encrypted" if any(kind.endswith("encrypted") for kind in kinds) else None
+
+
+_PLAIN_THINKING = frozenset(
+    {"thinking", "reasoning", "reasoning.text", "reasoning_text", "thought"}
+)
 
 
 def _kind_of(part: Mapping[str, Any]) -> str:

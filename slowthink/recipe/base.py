@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from slowthink.records import Budget, LoopRule, Sampling
@@ -59,10 +68,17 @@ class EndpointConfig(Settings):
     """Environment variable with the API key. null: no key is sent."""
     in_flight: bool = False
     """The server itself forces budgets: only for servers started by `slowthink serve`."""
+    reasoning_effort: str | None = None
+    """Field `reasoning_effort` of every request: low, medium, high, … null: not sent."""
+    extra_body: dict[str, JsonValue] | None = None
+    """Further fields of every request, e.g. {provider: {order: [deepseek]}}. null: none. A
+    completion with other fields is another completion."""
+    stream: bool = False
+    """Ask for replies piece by piece, so that long thinking is cut off by no proxy."""
     max_concurrency: int = Field(default=64, ge=1)
     """Maximum number of pending requests per URL; lowered while it answers 429 or 503."""
     timeout_seconds: float = Field(default=600.0, gt=0)
-    """Timeout of one request, after which it is retried."""
+    """Timeout of one request, after which it is retried; with `stream`, without a new piece."""
     max_retries: int = Field(default=6, ge=0)
     """Retries of one request, with growing pauses."""
 
@@ -76,9 +92,87 @@ class EndpointConfig(Settings):
                 raise PydanticCustomError(CONTAINS_SECRET, f"URL {position} {problem}")
         return urls
 
+    @field_validator("extra_body")
+    @classmethod
+    def _not_our_own(
+        cls, fields: dict[str, JsonValue] | None, info: ValidationInfo
+    ) -> dict[str, JsonValue] | None:
+        """Reject secrets, since settings are stored and printed, and what is sent anyway."""
+        own = OWN_REQUEST_FIELDS
+        if info.data.get("api") == "completions":
+            own = own | OWN_COMPLETION_FIELDS
+        if fields is not None and (name := secret_name(fields)) is not None:
+            raise PydanticCustomError(
+                CONTAINS_SECRET,
+                f"`{name}` may hold a secret, and settings are stored and printed. Put the key in "
+                "an environment variable and name it: engine.endpoints.api_key_env",
+            )
+        for name in fields or ():
+            if name in own:
+                raise ValueError(f"`{name}` is sent anyway; expected other fields. Use {own[name]}")
+        return fields
+
+    @property
+    def request_fields(self) -> dict[str, JsonValue]:
+        """The fields that are added to every request, and are part of its identity."""
+        effort = {"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {}
+        return {**(self.extra_body or {}), **effort}
+
 
 CONTAINS_SECRET = "contains_secret"
 """Type of the error for a setting whose value must not be printed."""
+OWN_REQUEST_FIELDS = {
+    "model": "engine.endpoints.model",
+    "messages": "chat.system_prompt and chat.instruction",
+    "prompt": "chat.system_prompt and chat.instruction",
+    "chat_template_kwargs": "chat.template_variables",
+    "temperature": "sampling.temperature",
+    "top_p": "sampling.top_p",
+    "max_tokens": "the budget",
+    "max_completion_tokens": "the budget",
+    "reasoning_effort": "engine.endpoints.reasoning_effort",
+    "stream": "engine.endpoints.stream",
+    "stream_options": "engine.endpoints.stream",
+    "n": "num_chains or num_samples",
+    "best_of": "num_chains or num_samples",
+    "seed": "the recipe's seed",
+    "stop": "chat.format",
+}
+"""Fields of a request that slowthink sets, and the setting that decides each."""
+OWN_COMPLETION_FIELDS = {
+    "top_k": "sampling.top_k",
+    "min_p": "sampling.min_p",
+    "stop_token_ids": "chat.format",
+    "logit_bias": "forcing",
+    "logprobs": "forcing.end_rule",
+    "logprob_token_ids": "forcing.end_rule",
+    "vllm_xargs": "engine.endpoints.in_flight",
+    **dict.fromkeys(
+        ("repetition_penalty", "return_token_ids", "return_tokens_as_token_ids", "echo",
+         "skip_special_tokens", "spaces_between_special_tokens", "add_special_tokens"),
+        "none: budgets are kept under one value only",
+    ),
+}  # fmt: skip
+"""The same for `api: completions`, besides those."""
+_SECRET_NAME = re.compile(
+    r"(?i)(^|[_-])(api_?key|(access|secret|private)_?key|secret|password|passwd|auth|authorization"
+    r"|bearer|credentials?|(access|auth|api)?_?token)$|^key$"
+)
+_SECRET_VALUE = re.compile(r"(?i)\s*(bearer\s|sk-|hf_[a-z0-9]{20})")
+
+
+def secret_name(value: object, name: str = "") -> str | None:
+    """The name of the first field, at any depth, that looks like a secret; None if none does."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(key))
+            if _SECRET_NAME.search(words) and item is not None:
+                return str(key)
+            if (found := secret_name(item, str(key))) is not None:
+                return found
+    if isinstance(value, list):
+        return next((found for item in value if (found := secret_name(item, name))), None)
+    return name if isinstance(value, str) and _SECRET_VALUE.match(value) else None
 
 
 def url_problem(url: str) -> str | None:

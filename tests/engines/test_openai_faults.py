@@ -13,12 +13,8 @@ import pytest
 pytest.importorskip("aiohttp")
 
 from benchmarks.fault_run import run
-from slowthink.engines.server.endpoints import (
-    Endpoint,
-    EndpointPool,
-    RequestRejected,
-    retry_after_seconds,
-)
+from slowthink.engines.server.endpoints import Endpoint, EndpointPool
+from slowthink.engines.server.statuses import RequestRejected, retry_after_seconds
 from slowthink.engines.session import Point, generate
 from slowthink.errors import EngineError
 from slowthink.recipe.base import EndpointConfig

@@ -17,7 +17,8 @@ from aiohttp import web
 
 from slowthink.engines import open_session
 from slowthink.engines.server.bodies import size_limit
-from slowthink.engines.server.endpoints import _TemporaryFailure, retry_after_seconds
+from slowthink.engines.server.endpoints import _TemporaryFailure
+from slowthink.engines.server.statuses import retry_after_seconds
 from slowthink.engines.session import Point, generate
 from slowthink.errors import ConfigError, SlowthinkError
 from slowthink.recipe import ChatConfig, EngineConfig

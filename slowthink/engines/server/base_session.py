@@ -15,6 +15,7 @@ from slowthink.engines.session import Capabilities, Compiler, Job, JobInProgress
 from slowthink.errors import ConfigError, EngineError
 from slowthink.recipe import EngineConfig
 from slowthink.records import Cost
+from slowthink.serialise import digest
 
 T = TypeVar("T")
 CHECKPOINT_SECONDS = 2.0
@@ -88,6 +89,12 @@ class ServerSession(abc.ABC):
         except EngineError as error:
             return state.result(str(error))
         return state.result()
+
+    def _numerics(self, *names: str) -> str:
+        """What these names identify, with the settings' further fields of a request: a completion
+        with other fields is another one."""
+        fields = self._endpoints.request_fields
+        return "/".join([*names, digest(fields)[:12]] if fields else names)
 
     def _probe_each_server(self, probe: Callable[[Prober], Coroutine[Any, Any, T]]) -> list[T]:
         """Run a probe on every server and return its results, in the order of the URLs."""

@@ -1,4 +1,4 @@
-"""Bodies of HTTP replies: bounded by what was requested, unpacked, decoded, and without secrets.
+"""Bodies of HTTP replies: bounded by what was requested, unpacked, joined, and without secrets.
 
 size_limit({"prompt": "2 + 2 =", "max_tokens": 8}) is 1,004,480 bytes
 """
@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from slowthink.engines.server.events import EventJoiner, UnusableEvent, is_event_stream
+
 if TYPE_CHECKING:
     import aiohttp
 
@@ -21,6 +23,8 @@ MAX_ERROR_BYTES = 100_000
 _OVERHEAD_BYTES = 1_000_000
 _TOKEN_BYTES = 512
 """Of a token's text, escaped, and its id; and of each of its logprobs."""
+_EVENT_BYTES = 4096
+"""Of the event of a token in a stream. Its bytes are not kept."""
 _PROMPT_BYTES = 48
 """Of each id or character of a prompt, which a reply may repeat as ids and as escaped text."""
 _MIN_SECRET_CHARS = 8
@@ -35,46 +39,80 @@ class UnusableBody(Exception):
 
 def size_limit(body: Mapping[str, Any] | None) -> int:
     """Most bytes that an honest reply to this request may have."""
-    if body is None or "max_tokens" not in body:
-        return MAX_BYTES
+    streamed = body is not None and bool(body.get("stream"))
+    limits = ("max_tokens", "max_completion_tokens")
+    max_tokens = next((body[name] for name in limits if name in body), None) if body else None
+    if body is None or max_tokens is None:
+        return MAX_BYTES * (8 if streamed else 1)
     num_logprobs = int(body.get("logprobs") or 0) + len(body.get("logprob_token_ids") or ())
-    tokens = int(body["max_tokens"]) * _TOKEN_BYTES * (1 + num_logprobs)
+    tokens = int(max_tokens) * (_TOKEN_BYTES * (1 + num_logprobs) + _EVENT_BYTES * streamed)
     return _OVERHEAD_BYTES + tokens + _PROMPT_BYTES * len(body.get("prompt", ""))
 
 
-async def read_body(reply: aiohttp.ClientResponse, *, limit: int) -> bytes:
-    """The unpacked body, of which no more than `limit` + 1 bytes are read.
+async def read_body(reply: aiohttp.ClientResponse, *, limit: int, joined: bool = True) -> Body:
+    """The unpacked body, of which no more than `limit` + 1 bytes are read. `joined`: events are
+    joined as they come.
 
     Raises UnusableBody for an encoding that was not accepted. Also aiohttp's errors.
     """
-    unpack = _Unpacker(reply.headers.get("Content-Encoding", ""), limit=limit)
+    body = Body(reply.headers.get("Content-Encoding", ""), limit=limit, joined=joined)
     async for chunk in reply.content.iter_chunked(1 << 16):
-        unpack.add(chunk)
-        if len(unpack.data) > limit:
+        body.add(chunk)
+        if body.size > limit:
             break
-    return bytes(unpack.data)
+    return body
 
 
-class _Unpacker:
-    """Unpacks gzip and deflate piece by piece, up to a limit: a small body may be of any size."""
+class Body:
+    """A body that is read piece by piece, up to a limit: a small packed one may be of any size."""
 
-    def __init__(self, encoding: str, *, limit: int) -> None:
+    def __init__(self, encoding: str, *, limit: int, joined: bool) -> None:
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise UnusableBody(f"a body in the encoding `{encoding[:20]}`")
+        self.size = 0
+        """Number of unpacked bytes."""
         self.data = bytearray()
+        """The bytes; of a stream of events, those before the first whole line."""
         self._limit = limit
         is_packed = encoding not in ("", "identity")
         self._decompress = zlib.decompressobj(wbits=47).decompress if is_packed else None
+        self._is_stream = None if joined else False
+        self._joiner = EventJoiner()
 
     def add(self, chunk: bytes) -> None:
-        """Unpack a piece of the body."""
+        """Unpack a piece of the body. Raises UnusableBody if that is not possible."""
         if self._decompress is not None:
             try:
-                chunk = self._decompress(chunk, self._limit + 1 - len(self.data))
+                chunk = self._decompress(chunk, self._limit + 1 - self.size)
             except zlib.error:
                 raise UnusableBody("a broken gzip body") from None
+        self.size += len(chunk)
         self.data += chunk
+        if self._is_stream is None:
+            self._is_stream = is_event_stream(bytes(self.data))
+        if self._is_stream:
+            try:
+                self._joiner.feed(bytes(self.data))
+            except UnusableEvent as error:
+                raise UnusableBody(str(error)) from None
+            self.data.clear()
+
+    @property
+    def text(self) -> str:
+        """The body as text, for messages."""
+        return self.data.decode(errors="replace")
+
+    def json(self, *, secret: str | None) -> dict[str, Any]:
+        """The JSON object in it, without the secret. Raises UnusableBody for anything else."""
+        if not self._is_stream:
+            return json_object(bytes(self.data), secret=secret)
+        try:
+            content = self._joiner.body()
+        except UnusableEvent as error:
+            raise UnusableBody(str(error)) from None
+        is_secret = secret is not None and len(secret) >= _MIN_SECRET_CHARS
+        return _scrub_strings(content, secret) if is_secret else content
 
 
 def json_object(data: bytes, *, secret: str | None) -> dict[str, Any]:
@@ -104,7 +142,7 @@ def scrub(text: str, secret: str | None) -> str:
     return text.replace(secret, REDACTED) if secret else text
 
 
-def _scrub_strings(value: Any, secret: str) -> Any:
+def _scrub_strings(value: Any, secret: str | None) -> Any:
     """JSON without the secret, which a server may have written with escapes."""
     if isinstance(value, str):
         return scrub(value, secret)

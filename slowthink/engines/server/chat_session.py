@@ -2,7 +2,8 @@
 
 A chat API takes messages instead of a prompt, and cannot continue a text that the model has begun.
 So thinking cannot be capped below the model's own limit, and no end can be refused. The message's
-reasoning is stored as the thinking, and its content as the answer.
+reasoning is stored as the thinking, and its content as the answer. Reasoning that the API hides is
+stored as hidden, with the API's counts of tokens (`Chain.reported`).
 
 There is no tokenizer. An id encodes four bytes of text, about one token, so counts of tokens are
 estimates (`count_source` is `estimated`). The cost is the API's usage.
@@ -34,7 +35,8 @@ class PieceTokenizer:
     """Encodes text in pieces of four UTF-8 bytes, and messages as JSON."""
 
     eos_token_id = _END_PIECE
-    chat_template = "messages"
+    chat_template = "messages, and thinking as between <think> and </think>"
+    """By which the format `auto` is think-tags: an API returns thinking apart."""
     name_or_path = "pieces of four bytes"
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
@@ -83,11 +85,14 @@ class ChatSession(ServerSession):
 
     def _connect(self, name: str, config: EngineConfig) -> None:
         model_name = self._endpoints.model or name
-        server = self._probe_common_features(lambda prober: prober.find_model(model_name))
+        needs_list = self._endpoints.model is None
+        server = self._probe_common_features(
+            lambda prober: prober.find_model(model_name, needs_list=needs_list)
+        )
         self._model = server.model
         self._model_limit = config.max_context or server.max_context
         self.fingerprint = digest(["chat", server.model, server.facts])
-        self.numerics = f"openai-chat/{server.model}/{server.version}"
+        self.numerics = self._numerics("openai-chat", server.model, server.version)
         self.capabilities = Capabilities(
             takes_ids=False,
             returns_ids=False,
@@ -172,6 +177,7 @@ class ChatSession(ServerSession):
             prefilled=reply.num_prompt_tokens or 0, decoded=reply.num_completion_tokens or 0
         )
         state.add_cost(cost)
+        state.reported = reply.reported(parts)
         if thinking_ended:
             ids = self.tokenizer.encode(answer)
             for branch in state.end_thinking():
@@ -189,14 +195,16 @@ class ChatSession(ServerSession):
         return reply.num_sampled < max_tokens
 
     def _chain(self, job: Job, thinking: str, *, ended: bool) -> Chain:
-        """The thinking, padded to the cap if it was truncated."""
+        """The thinking, padded to the cap if it was truncated. Longer than the cap, it stays whole
+        for a larger one."""
         ids, cap = tuple(self.tokenizer.encode(thinking)), job.largest_point.cap
-        if not ended and any(point.forced for point in job.points):
+        is_forced = any(point.forced for point in job.points)
+        if not ended and is_forced:
             raise EngineError(
                 f"`{self._model}`: truncated at the model's own limit before it answered; expected "
                 "an answer. Use free: true: such a reply then counts as TRUNCATED."
             )
-        if ended and len(ids) >= cap:
+        if ended and is_forced and len(ids) >= cap:
             raise EngineError(
                 f"`{self._model}`: about {len(ids)} tokens of thinking, and the cap is {cap}; "
                 "expected fewer. Set a larger cap."

@@ -5,7 +5,7 @@ A request goes to the server with the fewest active requests relative to its lim
 fails temporarily is sent again. It may fail this often, each kind of failure counted separately:
 
     timeout, 5xx, unusable reply      `max_retries` times; retried with full jitter
-    any reply with `Retry-After`      fewer than 100 times; postponed by that time, at most 120 s
+    any reply that names a time       fewer than 100 times; postponed until then, at most 120 s
     no connection (a restart?)        for 300 s without a break; a new attempt every 0.5 s
 
     async with EndpointPool(EndpointConfig(urls=("http://localhost:8000/v1",))) as pool:
@@ -17,26 +17,32 @@ Full jitter: Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from slowthink.engines.server.bodies import (
     MAX_ERROR_BYTES,
+    Body,
     UnusableBody,
-    json_object,
     read_body,
     scrub,
     size_limit,
 )
-from slowthink.engines.server.replies import RETRYABLE_STATUSES, BadReply, body_error
+from slowthink.engines.server.replies import BadReply, body_error
+from slowthink.engines.server.request_fields import RequestFields
+from slowthink.engines.server.statuses import (
+    OVERLOAD_STATUSES,
+    RequestRejected,
+    may_pass,
+    pause_seconds,
+    rejection,
+    remedy_after_retries,
+)
 from slowthink.errors import ConfigError, EngineError, missing_extra
 from slowthink.recipe import EndpointConfig
 
@@ -44,21 +50,13 @@ if TYPE_CHECKING:
     import aiohttp
 
 T = TypeVar("T")
-_OVERLOAD_STATUSES = frozenset({429, 503, 529})
 _MAX_RETRY_AFTER_SECONDS = 120.0
 _MAX_POSTPONEMENTS = 100
 _MAX_UNREACHABLE_SECONDS, _RECONNECT_PAUSE_SECONDS = 300.0, 0.5
 _CONNECT_TIMEOUT_SECONDS = 10.0
+_MAX_STREAM_TIMEOUTS = 12
+"""A stream may last this many times `timeout_seconds`, as long as pieces come."""
 _PROBE_ATTEMPTS = 6
-
-
-class RequestRejected(EngineError):
-    """A server rejected a request, and would reject it again."""
-
-    def __init__(self, message: str, status: int = 0, body: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = body
 
 
 @dataclass(eq=False)
@@ -159,6 +157,9 @@ class EndpointPool:
             Endpoint(url.rstrip("/"), self.config.max_concurrency) for url in self.config.urls
         ]
         self._waiting_requests: deque[asyncio.Future[Endpoint]] = deque()
+        self._fields = RequestFields(self.config)
+        self._final_rejection: RequestRejected | None = None
+        """After it, no request is sent: each would be rejected."""
         self._random = random.Random()  # only pauses depend on it
         self._timer: asyncio.TimerHandle | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -171,8 +172,11 @@ class EndpointPool:
         headers = {"Accept-Encoding": "identity"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
+        seconds, streamed = self.config.timeout_seconds, self.config.stream
         timeout = aiohttp.ClientTimeout(
-            total=self.config.timeout_seconds, sock_connect=_CONNECT_TIMEOUT_SECONDS
+            total=seconds * (_MAX_STREAM_TIMEOUTS if streamed else 1),
+            sock_read=seconds if streamed else None,
+            sock_connect=_CONNECT_TIMEOUT_SECONDS,
         )
         self._http = aiohttp.ClientSession(
             headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=0),
@@ -203,6 +207,8 @@ class EndpointPool:
             endpoint = await self._acquire()
             started = time.monotonic()
             try:
+                if self._final_rejection is not None:
+                    raise self._final_rejection
                 reply = _checked(read, await self._send(endpoint, "POST", path, body))
                 endpoint.increase_limit()
                 return reply
@@ -217,8 +223,9 @@ class EndpointPool:
         urls = ", ".join(endpoint.url + path for endpoint in self.endpoints)
         detail = f" ({failures.detail})" if failures.detail else ""
         raise EngineError(
-            f"{urls}: {failures.reason}{detail}, {failures.total} times in a row; expected a "
-            "reply. See the server's log, then repeat the command: finished requests are kept."
+            f"{urls}, model `{body.get('model')}`: {failures.reason}{detail}, {failures.total} "
+            f"times in a row; expected a reply. {remedy_after_retries(failures.reason)} repeat "
+            "the command: finished requests are kept."
         )
 
     async def request(
@@ -248,12 +255,14 @@ class EndpointPool:
 
         assert self._http is not None, "use the pool as a context manager"
         url = path if path.startswith("http") else endpoint.url + path
+        if body is not None:
+            body = self._fields.complete(body)
         limit = size_limit(body)
         try:
             async with self._http.request(method, url, json=body, allow_redirects=False) as reply:
                 status, headers = reply.status, reply.headers
                 limit = limit if status == 200 else MAX_ERROR_BYTES
-                data = await read_body(reply, limit=limit)
+                data = await read_body(reply, limit=limit, joined=status == 200)
         except TimeoutError:
             raise _TemporaryFailure(f"no answer in {self.config.timeout_seconds:g} s") from None
         except aiohttp.ClientConnectorError as error:
@@ -265,46 +274,45 @@ class EndpointPool:
         except UnusableBody as error:
             raise _TemporaryFailure(str(error)) from None
         if status != 200:
-            raise self._status_error(url, status, headers, data.decode(errors="replace"))
-        if len(data) > limit:
+            raise self._status_error(url, status, headers, data.text, body)
+        if data.size > limit:
             raise _TemporaryFailure("a body above the limit", detail=f"{limit:,} bytes")
-        return self._read_object(url, data)
+        return self._read_object(url, data, body)
 
-    def _read_object(self, url: str, data: bytes) -> dict[str, Any]:
+    def _read_object(self, url: str, data: Body, sent: Any) -> dict[str, Any]:
         """The JSON object of a body that came with status 200, which may still be an error."""
         try:
-            content = json_object(data, secret=self.key)
+            content = data.json(secret=self.key)
         except UnusableBody as error:
             raise _TemporaryFailure(str(error)) from None
         failure = body_error(content)
         if failure is None:
             return content
-        if failure.status is not None and failure.status not in RETRYABLE_STATUSES:
-            raise self._status_error(url, failure.status, {}, failure.text)
+        if failure.status is not None and not may_pass(failure.status, {}, failure.text):
+            raise self._status_error(url, failure.status, {}, failure.text, sent)
         raise _TemporaryFailure(
             "an error in place of a reply",
-            overloaded=failure.status in _OVERLOAD_STATUSES,
+            overloaded=failure.status in OVERLOAD_STATUSES,
             detail=failure.text,
         )
 
     def _status_error(
-        self, url: str, status: int, headers: Mapping[str, str], text: str
+        self, url: str, status: int, headers: Mapping[str, str], text: str, sent: Any
     ) -> Exception:
-        if status in RETRYABLE_STATUSES:
+        text = scrub(text, self.key)
+        sent = sent or {}
+        if self._fields.learn(sent, status, text):
+            return _TemporaryFailure(f"status {status} for a field", pause_seconds=0.0)
+        if may_pass(status, headers, text):
             return _TemporaryFailure(
                 f"status {status}",
-                pause_seconds=retry_after_seconds(headers.get("Retry-After")),
-                overloaded=status in _OVERLOAD_STATUSES,
+                pause_seconds=pause_seconds(headers),
+                overloaded=status in OVERLOAD_STATUSES,
             )
-        text = scrub(text, self.key)
-        hint = "Read the server's message and change the request."
-        if status in (401, 403):
-            hint = "Name the environment variable with the key: engine.endpoints.api_key_env."
-        if status == 404:
-            hint = "Check engine.endpoints.urls (they end in /v1) and engine.endpoints.model."
-        return RequestRejected(
-            f"{url}: status {status}, {text[:300]!r}; expected 200. {hint}", status, text
-        )
+        error = rejection(url, status, text, model=sent.get("model"), config=self.config)
+        if error.is_final and sent:
+            self._final_rejection = error
+        return error
 
     def _back_off(
         self, endpoint: Endpoint, failure: _TemporaryFailure, *, started: float, num_retries: int
@@ -367,22 +375,6 @@ def _checked(read: Callable[[dict[str, Any]], T], content: dict[str, Any]) -> T:
         return read(content)
     except BadReply as error:
         raise _TemporaryFailure("an unusable reply", detail=str(error)) from None
-
-
-def retry_after_seconds(value: str | None) -> float | None:
-    """Seconds until the time in a Retry-After header, which is in seconds or a date (RFC 9110,
-    section 10.2.3). None if the header is missing or unreadable."""
-    if value is None:
-        return None
-    with contextlib.suppress(ValueError):
-        return max(0.0, float(value))
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
 def api_key(config: EndpointConfig) -> str | None:

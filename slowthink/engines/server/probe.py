@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.data.rows import parse_number
-from slowthink.engines.server.endpoints import Endpoint, EndpointPool, RequestRejected
+from slowthink.engines.server.endpoints import Endpoint, EndpointPool
 from slowthink.engines.server.replies import ServerReply, read_reply
+from slowthink.engines.server.statuses import RequestRejected
 from slowthink.errors import ConfigError, EngineError, did_you_mean
 
 _PROMPT = "1 2 3 4 5 6 7 8"
@@ -41,10 +42,18 @@ server may have other defaults, such as the penalty in a model's generation_conf
 _GREEDY_TRUNCATIONS: dict[str, Any] = {"top_p": 1e-6, "top_k": 1, "min_p": 1.0}
 """Values that leave only the likeliest token at any temperature."""
 _HIGH_TEMPERATURE = 2.0
-_CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx")
+_CONTEXT_FIELDS = (
+    "max_model_len", "context_length", "context_window", "max_context_length", "n_ctx",
+)  # fmt: skip
 _MAX_CONTEXT = 2**31
 _MAX_VERSION_CHARS = 60
-_VOLATILE_FIELDS = ("created", "permission", "owned_by")
+_VOLATILE_FIELDS = frozenset({
+    "created", "permission", "owned_by",
+    # of hosted APIs (OpenRouter, Mistral): prices and texts change, and the model stays
+    "pricing", "top_provider", "per_request_limits", "description", "supported_parameters",
+    "default_parameters", "supported_voices", "expiration_date", "links", "benchmarks",
+    "aliases", "deprecation", "deprecation_replacement_model", "capabilities",
+})  # fmt: skip
 _VERSION_PATHS = (
     ("/version", "vllm"),
     ("/props", "llama.cpp"),
@@ -95,12 +104,15 @@ class Prober:
     endpoint: Endpoint
     tokenizer: Any
 
-    async def find_model(self, name: str | None) -> ServerFeatures:
+    async def find_model(self, name: str | None, *, needs_list: bool = True) -> ServerFeatures:
         """The model's name, version and context. Raises ConfigError if the server does not
-        reply or does not serve the model."""
+        reply or does not serve the model. `needs_list`: also if it has no list of models."""
         try:
             models = await self.pool.request(self.endpoint, "/models")
         except EngineError as error:
+            has_none = isinstance(error, RequestRejected) and error.status in (404, 405)
+            if has_none and name is not None and not needs_list:
+                return ServerFeatures(model=name)
             raise ConfigError(f"engine.endpoints: {error}") from None
         listed = models.get("data")
         entries = [

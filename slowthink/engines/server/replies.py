@@ -20,22 +20,21 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from slowthink.data.finish import Finish, read_finish
-from slowthink.data.messages import read_content, read_message
+from slowthink.data.messages import hidden_thinking, read_content, read_message
 from slowthink.data.rows import UnusableValue, as_evidence, json_evidence
 from slowthink.errors import EngineError
 from slowthink.grading.thinking import TextParts
+from slowthink.records import Reported
 
 _ID_PREFIX = "token_id:"
 """How vLLM writes an id as a token (`return_tokens_as_token_ids`)."""
 MAX_ID = 2**24
 """No vocabulary is larger."""
 _MAX_COUNT = 2**31
+_MARK_TOKENS = 8
+"""Delimiters and white space, which an API may count as thinking."""
 _MAX_LOGPROB = 0.01
 """A logarithm of a probability is at most 0; some servers round up."""
-RETRYABLE_STATUSES = frozenset(
-    {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
-)
-"""HTTP statuses of failures that may pass; a server may also write them into a body."""
 Logprobs = Mapping[int | str, float]
 """Natural logarithms of the likeliest tokens' probabilities, by id, or by text without ids."""
 
@@ -91,10 +90,34 @@ class _PromptDetails(_Form):
     cached_tokens: _Count | None = None
 
 
+class _CompletionDetails(_Form):
+    reasoning_tokens: _Count | None = None
+
+
 class _Usage(_Form):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
+    total_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+    @property
+    def num_thinking_tokens(self) -> int | None:
+        """Also of APIs that name it without details."""
+        details = self.completion_tokens_details or _CompletionDetails()
+        if details.reasoning_tokens is None:
+            return self.reasoning_tokens
+        return details.reasoning_tokens
+
+    @property
+    def num_completion_tokens(self) -> int | None:
+        """Thinking included: in some APIs it is only part of the total."""
+        if None in (self.prompt_tokens, self.completion_tokens, self.total_tokens):
+            return self.completion_tokens
+        return max(
+            self.completion_tokens or 0, (self.total_tokens or 0) - (self.prompt_tokens or 0)
+        )
 
 
 class _Choice(_Form):
@@ -139,6 +162,7 @@ class ServerReply:
     num_cached_tokens: int = 0
     """Prompt tokens that were not prefilled."""
     num_completion_tokens: int | None = None
+    num_thinking_tokens: int | None = None
     logprobs: tuple[Logprobs, ...] = ()
     """One entry for each token."""
 
@@ -170,6 +194,23 @@ class ServerReply:
             return read_message(self.message or {}, own=own)
         except UnusableValue as error:
             raise BadReply(f"/chat/completions: {error}; expected a text") from None
+
+    def reported(self, parts: TextParts) -> Reported:
+        """What the API states about this reply, `parts` being its `message_parts`.
+
+        Thinking is hidden if the message says so, or if it has fewer bytes than the API counts
+        tokens, of which none is shorter than a byte.
+        """
+        num_tokens = self.num_thinking_tokens or 0
+        hidden = hidden_thinking(self.message or {})
+        if hidden is None and len((parts.thinking or "").encode()) + _MARK_TOKENS < num_tokens:
+            hidden = "summary" if parts.thinking else "counted only"
+        return Reported(
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_completion_tokens=self.num_completion_tokens,
+            num_thinking_tokens=self.num_thinking_tokens,
+            hidden=hidden,
+        )
 
 
 @dataclass(frozen=True)
@@ -253,7 +294,8 @@ def read_reply(data: Mapping[str, Any], *, chat: bool = False) -> ServerReply:
         prompt_ids=choice.prompt_token_ids,
         num_prompt_tokens=usage.prompt_tokens,
         num_cached_tokens=details.cached_tokens or 0,
-        num_completion_tokens=usage.completion_tokens,
+        num_completion_tokens=usage.num_completion_tokens if chat else usage.completion_tokens,
+        num_thinking_tokens=usage.num_thinking_tokens,
         logprobs=_logprobs_per_token(choice.logprobs or _Logprobs()),
     )
 
@@ -289,7 +331,7 @@ def _first_problem(error: ValidationError | RecursionError) -> str:
 def _message_text(message: Mapping[str, Any]) -> str:
     """The text of a chat message, with any delimiters in it."""
     try:
-        return read_content(message.get("content"))[0] or ""
+        return read_content(message.get("content") or message.get("refusal"))[0] or ""
     except UnusableValue as error:
         raise BadReply(f"/chat/completions: {error}; expected a text") from None
 

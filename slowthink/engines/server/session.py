@@ -120,7 +120,7 @@ class OpenAISession(ServerSession):
         self.fingerprint = digest(
             ["served", features.model, features.facts, tokenizer_hash, folder_fingerprint(name)]
         )
-        self.numerics = f"openai/{features.model}/{features.version}"
+        self.numerics = self._numerics("openai", features.model, features.version)
         self.count_source = "ids" if features.returns_ids else "retokenised"
         self.capabilities = Capabilities(
             takes_ids=features.takes_ids,
