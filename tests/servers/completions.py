@@ -34,6 +34,7 @@ from slowthink.engines.vllm.request_flow import (
     compile_args,
 )
 from slowthink.forcing.machine import ActionKind
+from tests.servers.streams import cut_reply, events
 from tests.servers.toy import EOS, TOKENIZER, Toy, draw, process_distribution
 
 
@@ -226,6 +227,8 @@ class Server:
         data = make()
         if self.tamper is not None:
             data = self.tamper(data)
+        if isinstance(data, dict) and self.bodies[-1].get("stream"):
+            data = web.Response(body=events(cut_reply(data)), content_type="text/event-stream")
         if isinstance(data, bytes):
             return web.Response(body=data, content_type="application/json")
         return data if isinstance(data, web.Response) else web.json_response(data)

@@ -109,10 +109,13 @@ class Body:
             return json_object(bytes(self.data), secret=secret)
         try:
             content = self._joiner.body()
+            if secret is not None and len(secret) >= _MIN_SECRET_CHARS:
+                content = _scrub_strings(content, secret)
         except UnusableEvent as error:
             raise UnusableBody(str(error)) from None
-        is_secret = secret is not None and len(secret) >= _MIN_SECRET_CHARS
-        return _scrub_strings(content, secret) if is_secret else content
+        except RecursionError:
+            raise UnusableBody("a body nested too deep") from None
+        return content
 
 
 def json_object(data: bytes, *, secret: str | None) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def scrub(text: str, secret: str | None) -> str:
     return text.replace(secret, REDACTED) if secret else text
 
 
-def _scrub_strings(value: Any, secret: str | None) -> Any:
+def _scrub_strings(value: Any, secret: str) -> Any:
     """JSON without the secret, which a server may have written with escapes."""
     if isinstance(value, str):
         return scrub(value, secret)
