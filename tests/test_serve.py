@@ -19,7 +19,9 @@ with_vllm = pytest.mark.skipif(
 
 @with_vllm
 @pytest.mark.slow
-def test_the_command_names_the_processor_and_the_settings(smollm) -> None:
+def test_the_command_names_the_processor_and_the_settings(smollm, monkeypatch) -> None:
+    # A session that another test opened in this process may have set it.
+    monkeypatch.delenv("TRITON_F32_DEFAULT", raising=False)
     server = server_command(
         smollm,
         port=8123,
