@@ -37,6 +37,13 @@ _PAIRS: tuple[tuple[str, str], ...] = (
 _OPENING = re.compile("|".join(opening for opening, _ in _PAIRS))
 _OPENING_MARK = re.compile("|".join(opening for opening, _ in _PAIRS if opening != _WORDS[0]))
 _CLOSING = re.compile("|".join(closing for _, closing in _PAIRS))
+_ANY_MARK = re.compile(
+    "|".join(mark for pair in _PAIRS if pair != _WORDS for mark in pair)
+    + "".join(f"|^{words}" for words in _WORDS)
+    + r"|<\|(?:channel|message|start|im_start)\|>",
+    re.MULTILINE,
+)
+"""Any delimiter or mark of a turn; words only at the start of a line."""
 _QUOTES = frozenset("`'\"“”‘’«»「」")
 
 _CHANNEL = re.compile(
@@ -123,6 +130,13 @@ def unsplit_marks(parts: TextParts) -> str | None:
     """A mark that remains in the response, which so could not be split; None if there is none."""
     mark = _MARK.search(parts.response)
     return mark.group() if mark is not None else None
+
+
+def find_delimiter(text: str) -> int | None:
+    """Where the first delimiter of thinking or mark of a turn is, quoted or not; None if there is
+    none."""
+    mark = _ANY_MARK.search(text)
+    return None if mark is None else mark.start()
 
 
 def remove_tags(thinking: str, response: str = "") -> str:

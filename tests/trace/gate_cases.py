@@ -186,7 +186,7 @@ CASES: dict[str, list[Case]] = {
         ),
         en(True, thinking=cut(EN, "So we add them. 因此总共有二十三个球，答案是二十三。 Done.")),
         en(True, response="盒子里一共有二十三个球，所以最后的答案是\\boxed{23}。"),
-        en(True, thinking_language="zh"),
+        en(True, language="zh"),
         zh(True, thinking=EN["thinking"]),
         zh(
             True,
@@ -202,14 +202,15 @@ CASES: dict[str, list[Case]] = {
         ),
         zh(True, thinking=cut(ZH, "먼저 빨간 공을 세고 파란 공을 세면 모두 스물세 개입니다.")),
         zh(True, response="There are 3 red balls and 20 blue balls, so the box holds \\boxed{23}."),
-        zh(True, thinking_language="en"),
-        zh(False, thinking_language="en", thinking=EN["thinking"]),
-        en(False, thinking_language="zh", thinking=ZH["thinking"]),
+        zh(True, language="en"),
+        zh(False, language="en", thinking=EN["thinking"]),
+        en(False, language="zh", thinking=ZH["thinking"]),
         en(False, thinking=cut(EN, "The Chinese word for ball is 球, and for red it is 红色.")),
         en(
             False,
             question="Translate: 床前明月光，疑是地上霜。",
             thinking='The poem says "床前明月光，疑是地上霜". That is Li Bai, about the moon.',
+            response="The moon before my bed is bright, like frost on the ground.",
         ),
         en(False, thinking="$3 + 4 \\cdot 5 = 3 + 20 = 23$"),
         en(
@@ -249,7 +250,7 @@ CASES: dict[str, list[Case]] = {
         zh(False, thinking=cut(ZH, "设|x|<1，则<|x|>不必考虑。")),
         zh(False, thinking=cut(ZH, "think一词的意思是思考。")),
     ],
-    "no thinking": [
+    "no-thinking": [
         en(True, thinking=""),
         en(True, thinking="   \n\n"),
         en(True, thinking="..."),
@@ -302,7 +303,7 @@ CASES: dict[str, list[Case]] = {
         zh(False, thinking=cut(ZH, "若0<|x|且|y|>1，集合{{1,2},{3}}。")),
         zh(False, response="问题：一共多少个？\n解答：\\boxed{23}"),
     ],
-    "leaked key": [
+    "leaked-key": [
         en(True, thinking=cut(EN, "The expected answer is 23, so this must be right.")),
         en(True, thinking=cut(EN, "According to the provided answer, the total is 23.")),
         en(True, thinking=cut(EN, "This matches the reference solution, which gives 23.")),
@@ -331,7 +332,7 @@ CASES: dict[str, list[Case]] = {
         zh(False, thinking=cut(ZH, "答案需要化成标准形式，题目要求给出整数答案。")),
         zh(False, thinking=cut(ZH, "所以本题的答案是23，关键在于先数蓝球。")),
     ],
-    "stray box": [
+    "stray-box": [
         en(True, thinking=cut(EN, "So the answer is \\boxed{23}.")),
         en(True, thinking="First \\boxed{20} blue balls, and then 3 red ones make 23."),
         en(True, thinking=cut(EN, "Hence $\\fbox{23}$.")),
@@ -345,7 +346,7 @@ CASES: dict[str, list[Case]] = {
         zh(False, thinking=cut(ZH, "最后要把答案写在\\boxed{...}里。")),
         zh(False, thinking=cut(ZH, "盒子boxed一词不用管。")),
     ],
-    "second answer": [
+    "second-answer": [
         en(True, response="The answer is \\boxed{22}.\n\nWait, that is off by one: \\boxed{23}."),
         en(True, response="**Final Answer**\n\\boxed{22}\n\n**Final Answer**\n\\boxed{23}"),
         en(

@@ -1,0 +1,144 @@
+"""Text that repeats itself: equal or nearly equal sentences and paragraphs, and runs of tokens.
+
+A sentence that occurs a third time counts as repeated if it has the same numbers, signs and
+variables, and most of its words: "For n = 3: 10 is no square." does not repeat "For n = 2: 5 is
+no square."
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from slowthink.curation.gate.text import Fault, GatedText, fault_at
+from slowthink.forcing.machine import is_loop
+from slowthink.records import LoopRule
+
+REASON = "the text repeats itself"
+END_RULE = LoopRule(max_period=64, repeats=4, min_tokens=96)
+"""A repeated run of words and signs at the end."""
+MIN_LETTERS = 160
+"""Characters without spaces, CJK ones counted as three, that are repeated without much else in between."""
+OTHER_TEXT_WEIGHT = 3
+"""Each character of other text in between outweighs so many repeated ones."""
+MAX_DIFFERENCE = 0.35
+"""Largest share of the words, fillers left out, by which nearly equal sentences differ."""
+MAX_UNIT_PIECES = 40
+"""A longer sentence is cut into pieces of so many words or CJK characters."""
+MAX_KINDS = 60
+"""Sentences with the same signs are compared with this many kinds of them, newest first."""
+
+_BREAK = re.compile(r"\n+|(?<=[.!?])\s+|(?<=[。！？；])")
+_CJK = "\u3040-\u30ff\u3400-\u9fff"
+_TOKEN = re.compile(rf"[{_CJK}]|[^\W\d_]+|\d+|[^\w\s]")
+_PIECE = re.compile(rf"[{_CJK}]+|[^\s{_CJK}]+")
+_EDGES = ".,;:!?()\"'“”‘’，。；：！？（）、*"
+_NUMERALS = frozenset(
+    "one two three four five six seven eight nine ten first second third fourth fifth sixth seventh "
+    "eighth ninth tenth next last left right".split()
+)
+_CHINESE_NUMERAL = re.compile(r"第[一二三四五六七八九十百]+|[甲乙丙丁左右上下]")
+_FILLERS = frozenset(
+    "a an the and or but so of to in on at for is are be was it that this then now again once more "
+    "all just really quite very maybe perhaps hmm wait okay ok well yes no also still about i we me "
+    "let let's us my our should could would can will".split()
+)
+"""Words by which repetitions of the same sentence differ."""
+
+
+def find_loop(text: GatedText) -> Fault | None:
+    """The place where the thinking or the response begins to repeat itself."""
+    for part, content in text.parts():
+        position = loop_position(content)
+        if position is not None:
+            return fault_at(REASON, part, content, position)
+    return None
+
+
+def loop_position(text: str) -> int | None:
+    """Where repeated text begins; None if the text does not repeat itself."""
+    tail = [match.group() for match in _TOKEN.finditer(text, max(0, len(text) - 4000))]
+    numbers: dict[str, int] = {}
+    if is_loop([numbers.setdefault(token, len(numbers)) for token in tail], END_RULE):
+        return max(0, len(text) - 200)
+    return _repeated_span(list(_units(text)))
+
+
+@dataclass(slots=True)
+class _Unit:
+    """A sentence, a line, or a piece of a long one."""
+
+    position: int
+    weight: int = 0
+    signs: list[str] = field(default_factory=list)
+    """Numbers, numerals, variables and pieces of formulas, in order."""
+    words: set[str] = field(default_factory=set)
+    """Other words; of CJK text, pairs of characters."""
+    num_pieces: int = 0
+
+    def add(self, piece: str) -> None:
+        if "\u3040" <= piece[0] <= "\u9fff":
+            self.weight += 3 * len(piece)
+            self.num_pieces += len(piece)
+            self.signs.extend(_CHINESE_NUMERAL.findall(piece))
+            self.words.update(piece[i : i + 2] for i in range(max(1, len(piece) - 1)))
+            return
+        self.weight += len(piece)
+        self.num_pieces += 1
+        word = piece.strip(_EDGES).lower()
+        is_word = word.replace("'", "").replace("-", "").isalpha() and len(word) > 1
+        if is_word and word not in _NUMERALS:
+            self.words.add(word)
+        elif word:
+            self.signs.append(word)
+
+
+def _units(text: str) -> Iterator[_Unit]:
+    start = 0
+    for end, following in [*((m.start(), m.end()) for m in _BREAK.finditer(text)), (len(text), 0)]:
+        unit = _Unit(start)
+        for match in _PIECE.finditer(text, start, end):
+            unit.add(match.group())
+            if unit.num_pieces >= MAX_UNIT_PIECES:
+                yield unit
+                unit = _Unit(match.end())
+        if unit.num_pieces:
+            yield unit
+        start = following
+
+
+def _repeated_span(units: list[_Unit]) -> int | None:
+    """Where the heaviest stretch of repeated sentences begins; None if it is too light. A stretch
+    gains the letters of sentences seen twice before and loses those of others."""
+    best, total, start = 0.0, 0.0, 0
+    best_start: int | None = None
+    for unit, is_repeated in zip(units, _repetitions(units), strict=True):
+        if total <= 0:
+            total, start = 0.0, unit.position
+        total += unit.weight if is_repeated else -OTHER_TEXT_WEIGHT * unit.weight
+        if total > best:
+            best, best_start = total, start
+    return best_start if best >= MIN_LETTERS else None
+
+
+def _repetitions(units: list[_Unit]) -> Iterator[bool]:
+    """Whether each sentence, or one nearly equal, occurred at least twice before."""
+    kinds: dict[tuple[str, ...], list[_Unit]] = {}
+    counts: Counter[int] = Counter()
+    for unit in units:
+        same_signs = kinds.setdefault(tuple(unit.signs), [])
+        recent = reversed(same_signs[-MAX_KINDS:])
+        kind = next((kind for kind in recent if _is_near(unit.words, kind.words)), None)
+        if kind is None:
+            same_signs.append(kind := unit)
+        counts[kind.position] += 1
+        yield counts[kind.position] > 2
+
+
+def _is_near(words: set[str], others: set[str]) -> bool:
+    if words == others:
+        return True
+    num_different = len((words ^ others) - _FILLERS)
+    return num_different <= MAX_DIFFERENCE * len((words | others) - _FILLERS)
