@@ -117,11 +117,24 @@ TraceSource = Annotated[
 ]
 
 
+GateRule = Literal[
+    "no-thinking", "delimiter", "template", "loop", "refusal", "truncated", "language",
+    "leaked-key",
+]  # fmt: skip
+
+
 class GateConfig(Settings):
     """Rules that drop chains from which a model would learn something wrong."""
 
-    skip: tuple[str, ...] = ()
+    skip: tuple[GateRule, ...] = ()
     """Rules that are left out."""
+    unsplit: Literal["split", "restate", "drop"] = "split"
+    """What happens to a chain without an answer part. split: at its last box, else as restate.
+    restate: all of it is thinking, and the response restates its answer. drop: it is dropped."""
+    stray_boxes: Literal["keep", "clean", "drop"] = "keep"
+    """What happens to boxed answers in the thinking. clean: their content stays."""
+    second_answers: Literal["keep", "clean", "drop"] = "drop"
+    """What happens to a response with two different final answers. clean: only the last stays."""
 
 
 class TraceConfig(Settings):

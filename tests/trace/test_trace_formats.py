@@ -110,17 +110,30 @@ TEXTS = {
 
 @pytest.mark.parametrize(("text", "expected"), TEXTS.values(), ids=TEXTS.keys())
 def test_text_is_split(text: str, expected: tuple[str, str]) -> None:
-    assert split_thinking(text) == expected
+    texts = split_thinking(text)
+    assert (texts.thinking, texts.response, texts.defect) == (*expected, None)
 
 
-def test_chain_without_an_answer_is_refused() -> None:
-    with pytest.raises(UnusableValue, match="the chain states no answer"):
-        split_thinking("I do not know")
+def test_text_without_a_delimiter_is_all_thinking_and_lacks_an_answer_part() -> None:
+    assert split_thinking(r"So \boxed{2}.").unsplit
+    assert not split_thinking("a **Final Answer** 2").unsplit
+
+
+LACKING = {
+    "no answer": ("I do not know", "the chain states no answer"),
+    "never closed": ("<think>one and", "the thinking is never closed"),
+    "no thinking": ("<think>\n</think>2", "the thinking is empty"),
+}
+
+
+@pytest.mark.parametrize(("text", "defect"), LACKING.values(), ids=LACKING.keys())
+def test_chain_that_lacks_a_part_is_read_with_its_defect(text: str, defect: str) -> None:
+    assert split_thinking(text).defect == defect
 
 
 def test_long_text_is_split_in_linear_time() -> None:
     text = "step\n" * 100_000 + r"\boxed{2}"
-    assert split_thinking(text)[1] == "Final Answer: 2"
+    assert split_thinking(text).response == "Final Answer: 2"
 
 
 SOLUTIONS = {
@@ -254,13 +267,26 @@ def test_thinking_is_read_from_its_own_place(row: dict[str, Any]) -> None:
     assert (chain.thinking.strip(), chain.response.strip(), chain.notes) == (CHAIN, REPLY, ())
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+WITH_DEFECT: dict[str, tuple[dict[str, Any], str]] = {
     "empty tags": (messages_with(content=f"<think>\n\n</think>\n\n{REPLY}"), "thinking is empty"),
     "empty field": (messages_with(reasoning_content=""), "thinking is empty"),
     "empty column": (
         {"question": "What is 1 + 1?", "thinking": "", "response": REPLY}, "thinking is empty",
     ),
     "not closed": (messages_with(content=f"<think>\n{CHAIN} {REPLY}"), "never closed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "defect"), WITH_DEFECT.values(), ids=WITH_DEFECT.keys())
+def test_row_without_thinking_or_its_end_is_read_with_its_defect(
+    row: dict[str, Any], defect: str
+) -> None:
+    format = detect_format(list(row))
+    assert format is not None
+    assert defect in (format.read(row).defect or "")
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another turn": (
         messages_with(content=f"<think>{CHAIN}</think>{REPLY}<|im_end|>\n<|im_start|>user\nAnd?"),
         "`<|im_start|>` is left",

@@ -46,24 +46,26 @@ _FORMULA = re.compile(r"\$[^$\n]*\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _ADDRESS = re.compile(r"https?://[!-~]+")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ÿ]{2,}(?:['’][a-z]+)?")
-_EUROPEAN = frozenset(
+_EUROPEAN_WORDS = (
     "le la les des est une et dans nous que pour donc avec sont qui sur pas il ce au du "
     "el los las una por con del es entonces tenemos para se como lo un más "
     "das und ist nicht wir mit eine der die den ein auf von zu "
-    "também então não uma os com della che sono quindi è di il per non".split()
+    "também então não uma os com della che sono quindi è di il per non"
 )
+_EUROPEAN = frozenset(_EUROPEAN_WORDS.split())
 """Function words of French, Spanish, German, Portuguese and Italian."""
-_ENGLISH = ENGLISH_FUNCTION_WORDS | frozenset(
+_MORE_ENGLISH = (
     "i you we they my your our have has had do does did not so but or can could would should may "
-    "there here why who than then these those some any its it's let's i'm".split()
+    "there here why who than then these those some any its it's let's i'm"
 )
-_FREE_WORDS = _EUROPEAN & _ENGLISH
+_ENGLISH = ENGLISH_FUNCTION_WORDS | frozenset(_MORE_ENGLISH.split())
+_ONLY_ENGLISH, _OTHER_THAN_ENGLISH = _ENGLISH - _EUROPEAN, _EUROPEAN - _ENGLISH
 
 
 def find_language_fault(text: GatedText) -> Fault | None:
     """The first place in a language that neither the request nor the question explains."""
     question = question_language(text.question)
-    wanted = text.language or question or question_language(text.thinking) or "en"
+    wanted = text.language or question or _main_language(text.thinking)
     for part, content in text.parts():
         languages = {wanted} if part == "thinking" else {wanted, question or wanted}
         positions = [_foreign_position(content, language, text) for language in languages]
@@ -86,6 +88,12 @@ def question_language(question: str) -> str | None:
     if num_european > max(1, num_english):
         return "other"
     return "en" if num_english or len(words) >= MIN_WORDS else None
+
+
+def _main_language(text: str) -> str:
+    """The language of most of a text."""
+    language = detect_language(_QUOTED.sub(" ", _COMMAND.sub(" ", text)).replace("$", " "))
+    return language if language in _SCRIPT_LETTERS else question_language(text) or "en"
 
 
 def _foreign_position(text: str, language: str, gated: GatedText) -> int | None:
@@ -139,11 +147,11 @@ def _leaves_script(text: str, language: str) -> int | None:
     foreign = list(re.finditer(f"[{others}]", text))
     if len(foreign) >= MIN_FOREIGN_IDEOGRAPHS:
         return foreign[0].start()
-    words = [match.group().lower() for match in _LATIN_WORD.finditer(text)]
+    words = _prose_words(text)
     num_letters = len(own.findall(text)) + sum(map(len, words))
     is_english = len(words) >= MIN_WORDS and _count_english(words) >= MIN_RUN_FUNCTION_WORDS - 1
     if is_english and len(own.findall(text)) < MIN_SCRIPT_SHARE * num_letters:
-        return text.index(next(_LATIN_WORD.finditer(text)).group())
+        return text.index(words[0])
     start = 0
     for stretch in own.split(text):
         position = _english_run(stretch)
@@ -157,19 +165,23 @@ def _english_run(stretch: str) -> int | None:
     """Where English prose begins in a stretch without letters of the wanted script."""
     if len(stretch) < 4 * MIN_RUN_WORDS:
         return None
-    words = list(_LATIN_WORD.finditer(stretch))
-    num_function = sum(word.group().lower() in _ENGLISH for word in words)
-    if len(words) < MIN_RUN_WORDS or num_function < MIN_RUN_FUNCTION_WORDS:
+    words = _prose_words(stretch)
+    if len(words) < MIN_RUN_WORDS or _count_english(words) < MIN_RUN_FUNCTION_WORDS:
         return None
-    return words[0].start()
+    return stretch.index(words[0])
+
+
+def _prose_words(text: str) -> list[str]:
+    """Latin words that are not names of points, such as AN."""
+    return [word for word in _LATIN_WORD.findall(text) if word[1:].islower()]
 
 
 def _count_european(words: list[str]) -> int:
-    return sum(word in _EUROPEAN and word not in _FREE_WORDS for word in words)
+    return sum(word.lower() in _OTHER_THAN_ENGLISH for word in words)
 
 
 def _count_english(words: list[str]) -> int:
-    return sum(word in _ENGLISH and word not in _FREE_WORDS for word in words)
+    return sum(word.lower() in _ONLY_ENGLISH for word in words)
 
 
 def _foreign_window(text: str, count: Callable[[list[str]], int]) -> int | None:

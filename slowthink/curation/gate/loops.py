@@ -20,7 +20,7 @@ REASON = "the text repeats itself"
 END_RULE = LoopRule(max_period=64, repeats=4, min_tokens=96)
 """A repeated run of words and signs at the end."""
 MIN_LETTERS = 160
-"""Characters without spaces, CJK ones counted as three, that are repeated without much else in between."""
+"""Characters without spaces, CJK ones counted as three, repeated without much in between."""
 OTHER_TEXT_WEIGHT = 3
 """Each character of other text in between outweighs so many repeated ones."""
 MAX_DIFFERENCE = 0.35
@@ -35,16 +35,18 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W\d_]+|\d+|[^\w\s]")
 _PIECE = re.compile(rf"[{_CJK}]+|[^\s{_CJK}]+")
 _EDGES = ".,;:!?()\"'“”‘’，。；：！？（）、*"
-_NUMERALS = frozenset(
-    "one two three four five six seven eight nine ten first second third fourth fifth sixth seventh "
-    "eighth ninth tenth next last left right".split()
+_NUMERAL_WORDS = (
+    "one two three four five six seven eight nine ten first second third fourth fifth sixth "
+    "seventh eighth ninth tenth next last left right"
 )
+_NUMERALS = frozenset(_NUMERAL_WORDS.split())
 _CHINESE_NUMERAL = re.compile(r"第[一二三四五六七八九十百]+|[甲乙丙丁左右上下]")
-_FILLERS = frozenset(
-    "a an the and or but so of to in on at for is are be was it that this then now again once more "
-    "all just really quite very maybe perhaps hmm wait okay ok well yes no also still about i we me "
-    "let let's us my our should could would can will".split()
+_FILLER_WORDS = (
+    "a an the and or but so of to in on at for is are be was it that this then now again once "
+    "more all just really quite very maybe perhaps hmm wait okay ok well yes no also still about i "
+    "we me let let's us my our should could would can will"
 )
+_FILLERS = frozenset(_FILLER_WORDS.split())
 """Words by which repetitions of the same sentence differ."""
 
 
@@ -97,7 +99,8 @@ class _Unit:
 
 def _units(text: str) -> Iterator[_Unit]:
     start = 0
-    for end, following in [*((m.start(), m.end()) for m in _BREAK.finditer(text)), (len(text), 0)]:
+    breaks = [(match.start(), match.end()) for match in _BREAK.finditer(text)]
+    for end, following in [*breaks, (len(text), len(text))]:
         unit = _Unit(start)
         for match in _PIECE.finditer(text, start, end):
             unit.add(match.group())

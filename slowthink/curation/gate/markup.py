@@ -21,11 +21,15 @@ _SPECIAL_TOKENS = (
     r"\[/?INST\]|<</?SYS>>|\[(?:PAD|UNK|CLS|SEP|EOS|BOS)\]",
     r"<(?:extra_id_|unused)\d+>|<0x[0-9A-F]{2}>",
 )
-_JINJA = r"\{%-?\s*(?:for|if|endif|endfor|set|else)\b|\{\{-?\s*(?:messages?|bos_token|eos_token|content|role)\b"
+_JINJA = (
+    r"\{%-?\s*(?:for|if|endif|endfor|set|else)\b|\{\{-?\s*(?:messages?|bos_token|eos_token"
+    r"|content|role)\b"
+)
 _ROLES = (
     r"^[ \t]*(?:\*\*)?(?:Human|User|Assistant|ChatGPT|USER|ASSISTANT|HUMAN)(?:\*\*)?\s?[:：]",
     r"^[ \t]*(?:\*\*)?(?:人类|用户|助手|助理|AI助手)(?:\*\*)?\s?[:：]",
-    r"^[ \t]*#{2,4} ?(?:Instruction|Response|Input|Human|User|Assistant|指令|回答|回复|输入|用户|助手)\s?[:：]",
+    r"^[ \t]*#{2,4} ?(?:Instruction|Response|Input|Human|User|Assistant|指令|回答|回复|输入|用户"
+    r"|助手)\s?[:：]",
     r"^Below is an instruction that describes a task",
 )
 _DEBRIS = re.compile("|".join((*_SPECIAL_TOKENS, _JINJA)))
@@ -33,12 +37,15 @@ _ROLE = re.compile("|".join(_ROLES), re.MULTILINE)
 
 _PLACEHOLDERS = re.compile(
     r"(?:none|null|nan|n/?a|nil|nothing|empty|hidden|redacted|omitted|skipped|placeholder"
-    r"|(?:no|my|the)? ?(?:thinking|thoughts?|reasoning)(?: (?:here|process|goes here|hidden|omitted|needed"
+    r"|(?:no|my|the)? ?(?:thinking|thoughts?|reasoning)(?: (?:here|process|goes here|hidden"
+    r"|omitted|needed"
     r"|required|is hidden|not shown))?"
-    r"|ok(?:ay)?|sure|alright|well|right|yes|hmm*|let me think|let's think|let's see|i see|got it|done"
+    r"|ok(?:ay)?|sure|alright|well|right|yes|hmm*|let me think|let's think|let's see|i see"
+    r"|got it|done"
     r"|(?:sure|ok(?:ay)?),? let me think|let me think(?: about (?:this|it))?(?: step by step)?"
     r"|let's think step by step|thinking complete|think(?:ing)? step by step"
-    r"|无|空|略|省略|没有|暂无|好的?|嗯+|是的|明白|思考中?|(?:思考|推理)(?:过程)?(?:略|省略|无|如下|完毕|结束|已?隐藏)?"
+    r"|无|空|略|省略|没有|暂无|好的?|嗯+|是的|明白|思考中?|(?:思考|推理)(?:过程)?(?:略|省略|无"
+    r"|如下|完毕|结束|已?隐藏)?"
     r"|让我(?:想一?想|思考一?下?)|好的?让我(?:想一?想|思考一?下?)|我来想一?想)",
     re.IGNORECASE,
 )

@@ -23,14 +23,19 @@ _REFUSALS = (
     r"\bI (?:must|have to|need to) (?:decline|refuse)\b|\bI (?:decline|refuse) to\b",
     r"\bI (?:do not|don't) know (?:the answer|how to (?:solve|answer))",
     r"\bI (?:give up|have no idea)\b",
-    r"\b(?:against|violates?|not allowed by) (?:my|our|the) (?:\w+ )?(?:guidelines|policy|policies)\b",
-    r"(?:我|本人|本模型|系统)(?:们)?(?:暂时|目前|实在|确实)?(?:无法|不能|不会|没法|没能|未能|没有办法|难以)"
-    r"(?:为您|为你|给您|给你|直接|继续|再|成功)?(?:回答|提供|解答|解出|求解|协助|帮助|完成|处理|满足|给出答案|做出)",
+    r"\b(?:against|violates?|not allowed by) (?:my|our|the) (?:\w+ )?(?:guidelines|policy"
+    r"|policies)\b",
+    r"(?:我|本人|本模型|系统)(?:们)?(?:暂时|目前|实在|确实)?(?:无法|不能|不会|没法|没能|未能"
+    r"|没有办法|难以)"
+    r"(?:为您|为你|给您|给你|直接|继续|再|成功)?(?:回答|提供|解答|解出|求解|协助|帮助|完成|处理"
+    r"|满足|给出答案|做出)",
     r"(?:对不起|很?抱歉|不好意思)[，,！!。\s]{0,2}(?:我|这个问题我|这道题我)?"
-    r"(?:无法|不能|不会|没能|没法|未能|暂时无法)(?:为您|为你)?(?:回答|提供|解答|解出|求解|协助|帮助|完成|处理)",
+    r"(?:无法|不能|不会|没能|没法|未能|暂时无法)(?:为您|为你)?(?:回答|提供|解答|解出|求解|协助"
+    r"|帮助|完成|处理)",
     r"作为一?(?:个|名|款)?(?:人工智能|AI|大?语言模型|智能助手)",
     r"我(?:拒绝|必须拒绝|不得不拒绝)|拒绝回答",
-    r"我不(?:知道|清楚|晓得)(?:这道题|这个问题|该题|本题|此题|问题)?的?(?:答案|怎么[做解]|如何[做解])",
+    r"我不(?:知道|清楚|晓得)(?:这道题|这个问题|该题|本题|此题|问题)?的?(?:答案|怎么[做解]"
+    r"|如何[做解])",
     r"违反了?(?:我们?的?|相关|使用|安全|内容){0,2}(?:政策|准则|规定|规范|原则)",
 )
 _REFUSAL = re.compile("|".join(_REFUSALS), re.IGNORECASE)
@@ -41,8 +46,10 @@ _KEY = (
     r" (?:answer|solution|result|response)|(?:given|known|target) answer|answer key)s?"
 )
 _LEAKS = (
-    rf"\bexpected (?:answer|result|solution|output)(?: \w+){{0,2}} (?:is|of|was|should be|equals){_VALUE}",
-    rf"\b(?:according to|based on|as (?:in|stated in|given in|per)|from|per) the {_KEY}\b(?! \w+ (?:form|format))",
+    rf"\bexpected (?:answer|result|solution|output)(?: \w+){{0,2}} (?:is|of|was|should be"
+    rf"|equals){_VALUE}",
+    rf"\b(?:according to|based on|as (?:in|stated in|given in|per)|from"
+    rf"|per) the {_KEY}\b(?! \w+ (?:form|format))",
     rf"\b(?:match(?:es|ing)?|agrees? with|consistent with|equals?|contradicts?|differs? from|reach"
     rf"|arrive at|get to|same as)(?: \w+){{0,2}} (?:the|this|that) {_KEY}\b",
     rf"\b(?:the|this|that|their) {_KEY} (?:is|was|says?|states?|gives?|equals?|shows?|claims?"
@@ -50,16 +57,21 @@ _LEAKS = (
     r"\b(?:reference|ground[- ]truth|gold) (?:answer|solution)\b",
     r"\bground truth(?: \w+)? (?:is|says)\b",
     r"\b(?:answer|solution) key (?:is|says|gives|states|has|shows|claims|must)\b",
-    r"\b(?:the )?(?:correct|right|final|true) answer (?:is|was) (?:given|provided|known|stated) (?:as|to be|in)\b",
-    r"\b(?:i (?:was|am|'m|have been)|we (?:are|were)|i've been) (?:given|told|provided with) (?:that )?the"
+    r"\b(?:the )?(?:correct|right|final|true) answer (?:is|was) (?:given|provided|known"
+    r"|stated) (?:as|to be|in)\b",
+    r"\b(?:i (?:was|am|'m|have been)|we (?:are|were)|i've been) (?:given|told"
+    r"|provided with) (?:that )?the"
     r" (?:correct |final |right )?(?:answer|solution)\b",
     r"\b(?:answer|solution) (?:provided|given|supplied) (?:is|says|states|was)" + _VALUE,
     r"参考(?:答案|解答|答|解法)|标准(?:答案|解答)|官方(?:答案|解答)",
-    r"(?:根据|按照|依据|由|从|与|和|跟|同)(?:题目|题干|系统|用户|所|已经?)?(?:给出|提供|给定|所给|已知)的?(?:正确|最终)?"
+    r"(?:根据|按照|依据|由|从|与|和|跟|同)(?:题目|题干|系统|用户|所|已经?)?(?:给出|提供|给定"
+    r"|所给|已知)的?(?:正确|最终)?"
     r"(?:答案|解答|结果为)",
-    r"(?:题目|题干|系统|用户|提示)(?:中|里)?(?:已经?)?(?:给出|提供|给定|告诉我们?)了?的?(?:正确|最终)?(?:答案|解答)"
+    r"(?:题目|题干|系统|用户|提示)(?:中|里)?(?:已经?)?(?:给出|提供|给定|告诉我们?)了?的?(?:正确"
+    r"|最终)?(?:答案|解答)"
     r"(?:是|为|就是|等于|[：:])",
-    r"(?:已知|给定|给出的?|提供的?|预期的?|期望的?|目标)(?:正确|最终)?(?:答案|结果)(?:是|为|应为|等于|[：:])"
+    r"(?:已知|给定|给出的?|提供的?|预期的?|期望的?|目标)(?:正确|最终)?(?:答案|结果)(?:是|为|应为"
+    r"|等于|[：:])"
     r"\s*(?:\$|\\|[-+(（]?\d|[A-E])",
     r"答案给(?:的|出的?)(?:是|为)?\s*(?:\$|\\|\d|[A-E])",
 )
@@ -72,7 +84,7 @@ _LEAK = re.compile("|".join(_LEAKS), re.IGNORECASE)
 
 def find_refusal(text: GatedText) -> Fault | None:
     """Where the response refuses, or gives up."""
-    match = _REFUSAL.search(text.response)
+    match = _REFUSAL.search(text.response.replace("’", "'"))
     if match is None:
         return None
     return fault_at(REFUSAL_REASON, "response", text.response, match.start())
@@ -81,7 +93,7 @@ def find_refusal(text: GatedText) -> Fault | None:
 def find_leaked_key(text: GatedText) -> Fault | None:
     """Where the thinking or the response refers to an answer that it was given."""
     for part, content in text.parts():
-        for line in _MENTION.finditer(content):
+        for line in _MENTION.finditer(content.replace("’", "'")):
             match = _LEAK.search(line.group())
             if match is not None and match.group() not in text.question:
                 return fault_at(LEAK_REASON, part, content, line.start() + match.start())

@@ -19,7 +19,7 @@ from slowthink.pipeline.contract import (
 from slowthink.pipeline.plan import file_rows, planned_problems
 from slowthink.recipe import AttemptTraces, FileTraces, Recipe, TeacherTraces, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
-from slowthink.stages.trace import gate, keeping
+from slowthink.stages.trace import chains_table, gate, keeping
 from slowthink.stages.trace.chains import ScoredChain
 from slowthink.stages.trace.contamination import drop_contaminated
 from slowthink.stages.trace.cost import planned_attempts, planned_teachers
@@ -44,19 +44,30 @@ def run(context: StageContext) -> StageResult:
     train, heldout = _load_problems(context)
     known_problems = KnownProblems.from_splits(train, heldout)
     gathered = gather_chains(context, train)
-    chains, unmatched = match_problems(gathered.chains, known_problems)
-    chains, contaminated, contamination_facts = drop_contaminated(chains, heldout, context)
+    matched, unmatched = match_problems(gathered.chains, known_problems)
+    rules = config.gate_rules()
+    matched, malformed = gate.prepare(matched, rules)
+    chains, contaminated, contamination_facts = drop_contaminated(matched, heldout, context)
     tokenizer, fingerprint = _load_tokenizer(context.recipe)
     grades = grade_chains(chains, runner=context.recipe.runner)
     scored, model_facts = score_chains(chains, grades, tokenizer, context)
-    kept, wrong = gate.drop_by_grade(scored, gate.passing_verdicts(config))
+    sound, faulty = gate.drop_faulty(scored, rules, runner=context.recipe.runner)
+    kept, wrong = gate.drop_by_grade(sound, gate.passing_verdicts(config))
     kept = list(level_chains(kept, config.levels))
     surplus: list[Dropped] = []
     if config.keep == "one":
         kept, surplus = keeping.keep_one(kept, config.prefer, seed=context.recipe.seed)
     else:
         kept = keeping.in_order(kept, config.prefer, seed=context.recipe.seed)
-    dropped = [*gathered.dropped, *unmatched, *contaminated, *wrong, *surplus]
+    dropped = [
+        *gathered.dropped, *malformed, *unmatched, *contaminated, *faulty, *wrong, *surplus
+    ]  # fmt: skip
+    graded = {chain.location for chain in chains}
+    chains_table.write(
+        context.folder / chains_table.FILE, scored,
+        [chain for chain in matched if chain.location not in graded],
+        kept=kept, dropped=dropped, scores=config.scores,
+    )  # fmt: skip
     if not kept:
         raise DataError(_empty_result_message(dropped))
     traces = [_to_trace(chain, fingerprint) for chain in kept]
@@ -149,7 +160,8 @@ def _with_notes(problem: Problem, notes: Sequence[str]) -> Problem:
 def _funnel_steps(num_rows: int, dropped: Sequence[Dropped], config: TraceConfig) -> list[Step]:
     steps: list[Step] = []
     contamination = ("contamination",) if config.contamination else ()
-    for name in ("read", "take", "match", *contamination, "grade", "one per problem"):
+    rules = (gate.STEP,) if config.gate else ()
+    for name in ("read", "take", "match", *contamination, *rules, "grade", "one per problem"):
         num_in = steps[-1].num_out if steps else num_rows
         steps.append(funnel_step(name, num_in, dropped))
     return steps

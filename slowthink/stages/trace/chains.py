@@ -29,6 +29,10 @@ class SourceChain:
     """What a reader of the row should know about the split."""
     truncated: bool = False
     """It reached a limit before it was complete."""
+    unsplit: bool = False
+    """Its source gives one text: all of it is thinking, and the response restates its answer."""
+    defect: str | None = None
+    """What it lacks, so that only a gate can drop it with its scores: it is never kept."""
     completion_key: str | None = None
     """Key of its completion in the ledger; None for human and imported chains."""
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -27,6 +27,7 @@ RowValues = dict[str, Any]
 
 FINAL_ANSWER_HEADING = "**Final Answer**"
 """Start of the response in R1's chains that lost their delimiters."""
+NO_ANSWER = "the chain states no answer"
 MAX_SHORT_ANSWER = 64
 """A solution of one line and at most this many characters is itself an answer."""
 
@@ -42,6 +43,10 @@ class ImportedChain:
     teacher: str | None = None
     notes: tuple[str, ...] = ()
     """What a reader of the row should know about the split."""
+    unsplit: bool = False
+    """The row gives one text: all of it is thinking, and the response restates its answer."""
+    defect: str | None = None
+    """What the chain lacks: an answer, an end of its thinking, or thinking."""
 
 
 @dataclass(frozen=True)
@@ -59,37 +64,50 @@ def state_answer(answer: str) -> str:
     return f"{Budget(waits=0).final_answer_cue} {answer}"
 
 
-def split_thinking(text: str) -> tuple[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class ChainTexts:
+    """Thinking and response of a row, and what a chain of it lacks."""
+
+    thinking: str
+    response: str
+    unsplit: bool = False
+    defect: str | None = None
+
+
+def split_thinking(text: str) -> ChainTexts:
     """The thinking and the response in one text. Without a delimiter, all of the text is thinking,
     and the response restates its answer.
 
-    Raises UnusableValue if there is neither a delimiter nor an answer, if the thinking is empty or
-    never closed, and if marks of other turns or channels remain.
+    Raises UnusableValue if the text is empty, or marks of other turns or channels remain.
     """
     return _check_parts(split_text(text))
 
 
-def _check_parts(parts: TextParts) -> tuple[str, str]:
-    """The thinking and the response of a text that is a chain: see `split_thinking`."""
+def _check_parts(parts: TextParts) -> ChainTexts:
+    """The thinking and the response of a text: see `split_thinking`."""
     if parts.thinking is None:
         return _split_unmarked(parts.response)
-    if parts.unfinished:
-        raise UnusableValue("the thinking is never closed")
-    if not parts.thinking.strip():
-        raise UnusableValue("the thinking is empty")
     _refuse_marks(parts)
-    return parts.thinking.strip(), parts.response.strip()
+    thinking, response = parts.thinking.strip(), parts.response.strip()
+    defect = None
+    if parts.unfinished:
+        defect = "the thinking is never closed"
+    elif not thinking:
+        defect = "the thinking is empty"
+    return ChainTexts(thinking=thinking, response=response, defect=defect)
 
 
-def _split_unmarked(text: str) -> tuple[str, str]:
+def _split_unmarked(text: str) -> ChainTexts:
     _refuse_marks(TextParts(None, "", text))
     if FINAL_ANSWER_HEADING in text:
         before, _, after = text.rpartition(FINAL_ANSWER_HEADING)
-        return before.strip(), FINAL_ANSWER_HEADING + after.rstrip()
+        return ChainTexts(thinking=before.strip(), response=FINAL_ANSWER_HEADING + after.rstrip())
+    if not text.strip():
+        raise UnusableValue(NO_ANSWER)
     answer = extract_stated(text)
     if answer is None:
-        raise UnusableValue("the chain states no answer")
-    return text.strip(), state_answer(answer)
+        return ChainTexts(thinking=text.strip(), response="", defect=NO_ANSWER)
+    return ChainTexts(thinking=text.strip(), response=state_answer(answer), unsplit=True)
 
 
 def _refuse_marks(parts: TextParts) -> None:
@@ -318,12 +336,13 @@ def _text_parts(values: RowValues, text: str, thinking: str | None = None) -> Te
 def _make_chain(
     values: RowValues, parts: TextParts, *, question: str, source: str, teacher: str | None = None
 ) -> ImportedChain:
-    thinking, response = _check_parts(parts)
+    texts = _check_parts(parts)
     answer = optional_text(values.get("answer"), "answer")
     problem = _make_problem(values, question=question, answer=answer, source=source)
     return ImportedChain(
-        problem=problem, thinking=thinking, response=response, teacher=teacher, notes=parts.notes
-    )
+        problem=problem, thinking=texts.thinking, response=texts.response, teacher=teacher,
+        notes=parts.notes, unsplit=texts.unsplit, defect=texts.defect,
+    )  # fmt: skip
 
 
 CHAIN_FORMATS: dict[str, ChainFormat] = {

@@ -6,7 +6,7 @@ A new source is one reader and one line in `READERS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slowthink.errors import DataError
@@ -54,7 +54,8 @@ def gather_chains(context: StageContext, problems: Sequence[Problem]) -> SourceC
     gathered, shared = SourceChains(), GatherContext(context, problems)
     for index, source in enumerate(context.config.sources):
         new = READERS[source.kind](source, shared, f"trace.sources.{index}")
-        gathered.chains += new.chains
+        known = {chain.location for chain in gathered.chains}
+        gathered.chains += [_with_own_location(chain, known, index) for chain in new.chains]
         gathered.dropped += new.dropped
         gathered.num_rows += new.num_rows
         _merge_facts(gathered.facts, new.facts)
@@ -63,6 +64,13 @@ def gather_chains(context: StageContext, problems: Sequence[Problem]) -> SourceC
     gathered.chains, repeats = _without_repeats(gathered.chains)
     gathered.dropped += repeats
     return gathered
+
+
+def _with_own_location(chain: SourceChain, known: set[str], index: int) -> SourceChain:
+    """The chain; if an earlier source has one at the same location, with the source's number."""
+    if chain.location not in known:
+        return chain
+    return replace(chain, location=f"{chain.location} (source {index + 1})")
 
 
 def _merge_facts(facts: dict[str, Any], new: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.provenance import TokenUse, provenance, sampled_text, token_use
 from slowthink.sampling.sampler import Sampler, Task, session_facts
 from slowthink.stages.trace.chains import SourceChain, SourceChains
-from slowthink.stages.trace.formats import split_thinking
+from slowthink.stages.trace.formats import ChainTexts, split_thinking
 from slowthink.stages.trace.spending import NOTHING, Limits, Spent, fitting_prefix
 from slowthink.stages.trace.teachers import Teacher, make_teacher_tasks, order_problems
 
@@ -164,13 +164,14 @@ class _TeacherRun:
         """Keep the completion as a chain, and grade its response."""
         teacher, problem, sample = self._teacher, task.problem, task.request.sample
         text = sampled_text(task, completion, may_force=teacher.config.budget.force_end)
-        thinking, response = _split(text.thinking, text.response, truncated=text.truncated)
+        texts = _split(text.thinking, text.response, truncated=text.truncated)
         origin = provenance(
             task, completion, self._session, model=teacher.model, revision=teacher.revision
         )  # fmt: skip
         chain = SourceChain(
-            location=f"{problem.id}|{teacher.name}|{sample}", problem=problem, thinking=thinking,
-            response=response, teacher=teacher.name, imported=False, truncated=text.truncated,
+            location=f"{problem.id}|{teacher.name}|{sample}", problem=problem,
+            thinking=texts.thinking, response=texts.response, unsplit=texts.unsplit,
+            defect=texts.defect, teacher=teacher.name, imported=False, truncated=text.truncated,
             completion_key=completion.key,
             provenance=origin | {"thinking_language": teacher.config.thinking_language},
         )  # fmt: skip
@@ -180,7 +181,7 @@ class _TeacherRun:
             prompt=self._session.tokenizer.decode(list(task.request.prompt_ids)),
         )  # fmt: skip
         self._spent += Spent.of(use, teacher.config.price)
-        return self._grader.grade(problem, response, truncated=text.truncated)
+        return self._grader.grade(problem, texts.response, truncated=text.truncated)
 
     def _num_to_run(self, before: Spent, num_decided: int) -> int:
         return self._limits.num_to_run(self._spent, before=before, num_decided=num_decided)
@@ -209,14 +210,15 @@ def _dated(chain: SourceChain, date: str | None) -> SourceChain:
     return replace(chain, provenance={**chain.provenance, "date": date})
 
 
-def _split(thinking: str, response: str, *, truncated: bool) -> tuple[str, str]:
+def _split(thinking: str, response: str, *, truncated: bool) -> ChainTexts:
     """Thinking and response; a text without an answer part is split, if it states an answer."""
+    given = ChainTexts(thinking=thinking, response=response)
     if response or truncated:
-        return thinking, response
+        return given
     try:
         return split_thinking(thinking)
     except UnusableValue:
-        return thinking, response
+        return given
 
 
 def teacher_facts(teacher: Teacher, result: TeacherChains, *, before: Spent) -> dict[str, Any]:
@@ -318,9 +320,9 @@ def read_attempts(
 
 
 def _to_chain(attempt: Attempt, problem: Problem) -> SourceChain:
-    thinking, response = _split(attempt.thinking, attempt.response, truncated=attempt.truncated)
+    texts = _split(attempt.thinking, attempt.response, truncated=attempt.truncated)
     return SourceChain(
-        location=attempt.id, problem=problem, thinking=thinking, response=response,
-        teacher=attempt.model, imported=False, truncated=attempt.truncated,
+        location=attempt.id, problem=problem, thinking=texts.thinking, response=texts.response,
+        unsplit=texts.unsplit, defect=texts.defect, teacher=attempt.model, imported=False, truncated=attempt.truncated,
         completion_key=attempt.completion_key, provenance=json.loads(attempt.provenance),
     )  # fmt: skip

@@ -22,6 +22,7 @@ from slowthink.stages.trace.formats import CHAIN_FORMATS, detect_format, state_a
 CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
 """GSM8K's annotations for a calculator, e.g. <<48/2=24>>."""
 FINAL_ANSWER_LINE = re.compile(r"\n####[^\n]*\s*\Z")
+EMPTY = "thinking or response is empty"
 NO_SOLUTION = "the problem has no solution"
 """Why a problem gives no chain."""
 
@@ -69,7 +70,7 @@ def read_chains(source: FileTraces, *, seed: int, setting: str) -> SourceChains:
             gathered.dropped.append(
                 Dropped(id=location, step="read", reason=chain.reason, evidence=chain.evidence)
             )
-    if not gathered.chains:
+    if all(chain.defect for chain in gathered.chains):
         raise DataError(_no_chain_message(source, setting, gathered, columns))
     return _sample_chains(gathered, source.max_traces, seed=seed)
 
@@ -81,8 +82,9 @@ def _to_chain(row: SourceRow, source: FileTraces) -> SourceChain | BadRow:
     try:
         chain = row_format.read(row.values)
         thinking, response = chain.thinking.strip(), chain.response.strip()
-        if not thinking or not response:
-            raise UnusableValue("thinking or response is empty")
+        if not thinking and not response:
+            raise UnusableValue(EMPTY)
+        defect = chain.defect or (None if thinking and response else EMPTY)
     except UnusableValue as error:
         return BadRow(row.line, str(error), as_evidence(str(row.values)))
     path = Path(source.path)
@@ -90,13 +92,15 @@ def _to_chain(row: SourceRow, source: FileTraces) -> SourceChain | BadRow:
     return SourceChain(
         location=f"{path.name}:{row.line}", problem=problem, thinking=thinking, response=response,
         teacher=source.teacher or chain.teacher or path.stem, imported=True, notes=chain.notes,
+        unsplit=chain.unsplit, defect=defect,
     )  # fmt: skip
 
 
 def _no_chain_message(
     source: FileTraces, setting: str, gathered: SourceChains, columns: Iterable[str]
 ) -> str:
-    reasons = "; ".join(sorted({drop.reason for drop in gathered.dropped})[:3])
+    defects = {chain.defect or "" for chain in gathered.chains}
+    reasons = "; ".join(sorted(defects | {drop.reason for drop in gathered.dropped})[:3])
     return (
         f"{source.path}: none of {gathered.num_rows} rows is a chain ({reasons}); the columns are "
         f"{', '.join(columns) or 'unreadable'}; expected those of {', '.join(CHAIN_FORMATS)}. "

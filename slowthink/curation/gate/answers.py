@@ -1,0 +1,102 @@
+r"""Where a chain states its answer: the split of a text without an answer part, boxes in the
+thinking, and a response with two final answers.
+
+split_at_answer("So x = 4.\n\nIt is \boxed{4}.") == ("So x = 4.", "It is \boxed{4}.")
+"""
+
+from __future__ import annotations
+
+import re
+
+from slowthink.grading.boxes import Box, find_boxes, last_boxes
+
+MAX_PARAGRAPH = 400
+"""The answer begins with the box's paragraph; in a longer one, with the box's sentence."""
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+_LETTER = re.compile(r"[^\W\d_]{2,}")
+_PART = re.compile(
+    r"(?:\bparts?\s*)?[(（](?:[b-h]|[2-9]|ii|iii|iv|v)[)）]|[②-⑨]|\bpart [b-h2-9]\b", re.I
+)
+"""The label of a later part, whose answer is not a second answer to the same question."""
+_STATED = re.compile(
+    r"(?:\banswer(?: is|\s*[:：])|\b答案(?:是|为|：|:)|答案(?:是|为|：|:))[\s*$(]*"
+    r"(?P<value>[-+]?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\d\w^*/+=\\-])",
+    re.IGNORECASE,
+)
+
+
+def split_at_answer(text: str) -> tuple[str, str] | None:
+    """The text before the sentence or paragraph of the last box, and the rest; None if there is no
+    box, or nothing before it."""
+    box = last_boxes(text)
+    if box is None:
+        return None
+    start = _answer_start(text, box.start)
+    thinking, response = text[:start].strip(), text[start:].strip()
+    return (
+        (thinking, response)
+        if _LETTER.search(thinking) or any(map(str.isdigit, thinking))
+        else None
+    )
+
+
+def _answer_start(text: str, box_start: int) -> int:
+    """Where the paragraph of a box begins, with the one before it if it has no words of its own."""
+    end = box_start
+    while True:
+        start = text.rfind("\n\n", 0, end) + 2 if "\n\n" in text[:end] else 0
+        if box_start - start > MAX_PARAGRAPH:
+            break
+        if _LETTER.search(re.sub(r"\\[a-zA-Z]+", "", text[start:box_start])) or start == 0:
+            return start
+        end = start - 2
+    ends = [match.end() for match in _SENTENCE_END.finditer(text, end - MAX_PARAGRAPH, box_start)]
+    worded = [at for at in ends if _LETTER.search(re.sub(r"\\[a-zA-Z]+", "", text[at:box_start]))]
+    return max(worded, default=max(start, 0))
+
+
+def boxes_in(text: str) -> list[Box]:
+    """The boxes that hold an answer."""
+    return find_boxes(text) if "box" in text else []
+
+
+def without_boxes(text: str) -> str:
+    """The text with each box's content in its place."""
+    pieces, position = [], 0
+    for box in boxes_in(text):
+        pieces += [text[position : box.start], box.content]
+        position = box.end
+    return "".join([*pieces, text[position:]])
+
+
+def earlier_answer(response: str) -> int | None:
+    """Where the response states another final answer than its last one; None if it does not.
+
+    Boxes of one list, of labelled parts, and repetitions of the same answer are no second answers.
+    """
+    last = last_boxes(response)
+    if last is not None:
+        others = [box for box in find_boxes(response) if box.end <= last.start]
+        different = [box for box in others if _bare(box.content) not in _bare(last.content)]
+        if different and _PART.search(response, different[0].end, last.start) is None:
+            return different[0].start
+        return None
+    stated = list(_STATED.finditer(response))
+    different_values = [match for match in stated if match["value"] != stated[-1]["value"]]
+    if not different_values or _PART.search(response):
+        return None
+    return different_values[0].start()
+
+
+def last_answer_only(response: str) -> str:
+    """The response without its earlier final answers: their boxes are opened; without boxes, it
+    begins with the last answer's sentence."""
+    last = last_boxes(response)
+    if last is not None:
+        return without_boxes(response[: last.start]) + response[last.start :]
+    stated = list(_STATED.finditer(response))
+    return response[_answer_start(response, stated[-1].start()) :].strip() if stated else response
+
+
+def _bare(content: str) -> str:
+    return re.sub(r"[\s{}$]|\\(?:text|mathrm|left|right|,|;|!)", "", content)

@@ -1,0 +1,171 @@
+"""The gate's rules on labelled chains; splitting and cleaning; what the stage does with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from gate_cases import CASES, EN
+
+from slowthink.curation.gate import RULES, answers, find_fault
+from slowthink.curation.gate.text import GatedText
+from slowthink.recipe import GateConfig
+from slowthink.recipe.traces import GateRule
+from slowthink.records import Grade, Problem, Verdict, duplicate_key, problem_id
+from slowthink.stages.trace import gate
+from slowthink.stages.trace.chains import ScoredChain, SourceChain
+
+LABELLED = [
+    pytest.param(rule, found, fields, id=f"{rule}-{index}-{'bad' if found else 'good'}")
+    for rule in RULES
+    for index, (found, fields) in enumerate(CASES[rule])
+]
+
+
+@pytest.mark.parametrize(("rule", "found", "fields"), LABELLED)
+def test_rule_finds_what_breaks_it_and_nothing_else(
+    rule: str, found: bool, fields: dict[str, Any]
+) -> None:
+    fault = RULES[rule](GatedText(**fields))
+    assert (fault is not None) == found
+    if fault is None:
+        assert find_fault(GatedText(**fields)) is None
+
+
+def test_settings_name_every_rule() -> None:
+    assert set(RULES) == set(GateRule.__args__)  # type: ignore[attr-defined]
+
+
+def test_evidence_is_the_text_and_its_place() -> None:
+    fault = find_fault(GatedText(**EN | {"response": "Well. I'm sorry, but I can't help you."}))
+    assert fault is not None
+    assert fault.evidence == "response, character 21: Well. I'm sorry, but I can't help you."
+
+
+@pytest.mark.parametrize("found, fields", CASES["stray-box"])
+def test_boxes_in_the_thinking(found: bool, fields: dict[str, Any]) -> None:
+    assert bool(answers.boxes_in(fields["thinking"])) == found
+
+
+@pytest.mark.parametrize("found, fields", CASES["second-answer"])
+def test_second_final_answers(found: bool, fields: dict[str, Any]) -> None:
+    response = fields["response"]
+    assert (answers.earlier_answer(response) is not None) == found
+    if found:
+        assert answers.earlier_answer(answers.last_answer_only(response)) is None
+
+
+SPLITS = {
+    "paragraph": ("So x = 4.\n\nThe answer is \\boxed{4}.", "The answer is \\boxed{4}."),
+    "sentence": ("x + 1 = 5. " * 50 + "So it is \\boxed{4}.", "So it is \\boxed{4}."),
+    "display": ("We add.\n\nHence:\n\n\\[\n\\boxed{4}.\n\\]\n", "Hence:\n\n\\[\n\\boxed{4}.\n\\]"),
+    "two boxes": ("We solve.\n\nSo \\boxed{3} and \\boxed{4}.", "So \\boxed{3} and \\boxed{4}."),
+    "Chinese": ("先求和。" * 120 + "所以答案是\\boxed{4}。", "所以答案是\\boxed{4}。"),
+    "text after it": ("We add.\n\nIt is \\boxed{4}.\n\nDone.", "It is \\boxed{4}.\n\nDone."),
+}
+
+
+@pytest.mark.parametrize(("text", "response"), SPLITS.values(), ids=SPLITS.keys())
+def test_text_without_an_answer_part_is_split_at_its_last_box(text: str, response: str) -> None:
+    parts = answers.split_at_answer(text)
+    assert parts is not None and parts[1] == response
+    assert text.strip().startswith(parts[0]) and "box" not in parts[0]
+
+
+def test_text_without_a_box_or_with_nothing_before_it_is_not_split() -> None:
+    assert answers.split_at_answer("So it is 4.") is None
+    assert answers.split_at_answer("The answer is \\boxed{4}.") is None
+
+
+# --- in the stage ---------------------------------------------------------------------------------
+
+
+def chain(at: int = 1, **fields: Any) -> SourceChain:
+    question = EN["question"]
+    problem = Problem(
+        id=problem_id(question), duplicate_key=duplicate_key(question), question=question,
+        answer="23", source="test", source_row="1",
+    )  # fmt: skip
+    texts = {"thinking": EN["thinking"], "response": EN["response"]}
+    return SourceChain(
+        location=f"f.jsonl:{at}", problem=problem, teacher="me", imported=True, **texts | fields
+    )
+
+
+def scored(chain: SourceChain) -> ScoredChain:
+    grade = Grade(verdict=Verdict.CORRECT)
+    return ScoredChain(chain=chain, grade=grade, num_thinking_tokens=9, num_response_tokens=3)
+
+
+def faults(*chains: SourceChain, **settings: Any) -> list[str]:
+    _, dropped = gate.drop_faulty([scored(each) for each in chains], GateConfig(**settings))
+    assert all((drop.step, bool(drop.evidence)) == ("gate", True) for drop in dropped)
+    return [drop.reason for drop in dropped]
+
+
+UNSPLIT = chain(
+    thinking=EN["thinking"] + "\n\nSo it is \\boxed{23}.", response="Final Answer: 23", unsplit=True
+)
+
+
+def test_unsplit_chain_is_split_restated_or_dropped_by_setting() -> None:
+    (split,), _ = gate.prepare([UNSPLIT], GateConfig())
+    assert (split.thinking, split.response) == (EN["thinking"], "So it is \\boxed{23}.")
+    assert split.notes == ("split at its last box",)
+    restated, _ = gate.prepare([UNSPLIT], GateConfig(unsplit="restate"))
+    assert restated == [UNSPLIT] and faults(UNSPLIT, unsplit="restate", stray_boxes="drop") == []
+    assert faults(UNSPLIT, unsplit="drop") == ["no answer part"]
+
+
+def test_stray_boxes_are_kept_cleaned_or_dropped_by_setting() -> None:
+    boxed = chain(thinking="First \\boxed{20} blue balls. And 3 more.")
+    assert faults(boxed) == []
+    assert faults(boxed, stray_boxes="drop") == ["a box in the thinking"]
+    (clean,), _ = gate.prepare([boxed], GateConfig(stray_boxes="clean"))
+    assert clean.thinking == "First 20 blue balls. And 3 more."
+    assert clean.notes == ("boxes in the thinking removed",)
+
+
+def test_second_answers_are_dropped_cleaned_or_kept_by_setting() -> None:
+    twice = chain(response="It is \\boxed{22}. No: it is \\boxed{23}.")
+    assert faults(twice) == ["a second final answer"]
+    assert faults(twice, second_answers="keep") == []
+    (clean,), _ = gate.prepare([twice], GateConfig(second_answers="clean"))
+    assert clean.response == "It is 22. No: it is \\boxed{23}."
+    assert clean.notes == ("an earlier final answer removed",)
+
+
+def test_skipped_rule_does_not_drop() -> None:
+    refusal = chain(response="I'm sorry, but I can't help with that.")
+    assert faults(refusal) == ["the response is a refusal"]
+    assert faults(refusal, skip=["refusal"]) == []
+
+
+def test_chain_with_a_defect_is_never_kept() -> None:
+    cut = chain(response="", defect="the thinking is never closed")
+    assert faults(cut) == ["the thinking is never closed"]
+    kept, dropped = gate.prepare([cut, chain(2)], None)
+    assert [each.location for each in kept] == ["f.jsonl:2"]
+    assert [(drop.step, drop.reason) for drop in dropped] == [
+        ("read", "the thinking is never closed")
+    ]
+
+
+def test_order_of_chains_and_batches_change_nothing() -> None:
+    chains = [chain(at, **fields) for at, fields in enumerate(RESPONSES)]
+    forward = gate.find_faults(chains, config=GateConfig())
+    backward = gate.find_faults(chains[::-1], config=GateConfig())
+    assert forward == backward[::-1] and forward.count(None) == 1
+
+
+RESPONSES = [
+    {"response": "I refuse to answer."}, {}, {"thinking": ""}, {"response": "So the total is"},
+]  # fmt: skip
+
+
+def test_without_a_gate_nothing_is_changed_or_dropped() -> None:
+    chains = [UNSPLIT, replace(chain(2), response="I'm sorry, but I can't help with that.")]
+    assert gate.prepare(chains, None) == (chains, [])
+    kept, dropped = gate.drop_faulty([scored(each) for each in chains], None)
+    assert len(kept) == 2 and dropped == []
