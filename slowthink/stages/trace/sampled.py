@@ -323,6 +323,7 @@ def _to_chain(attempt: Attempt, problem: Problem) -> SourceChain:
     texts = _split(attempt.thinking, attempt.response, truncated=attempt.truncated)
     return SourceChain(
         location=attempt.id, problem=problem, thinking=texts.thinking, response=texts.response,
-        unsplit=texts.unsplit, defect=texts.defect, teacher=attempt.model, imported=False, truncated=attempt.truncated,
+        unsplit=texts.unsplit, defect=texts.defect, teacher=attempt.model, imported=False,
+        truncated=attempt.truncated,
         completion_key=attempt.completion_key, provenance=json.loads(attempt.provenance),
     )  # fmt: skip
