@@ -305,6 +305,25 @@ def test_an_error_in_a_stream_is_an_error_and_is_asked_for_again(chat, make_prob
         assert "overloaded" in str(result.error) and result.chain.ids == ()
 
 
+def test_a_stream_may_last_longer_than_the_timeout_but_not_rest(make_problem) -> None:
+    pieces = [events([chunk({"reasoning": "6"})], done=False)] * 6
+    whole_stream = [*pieces, events([chunk({"content": R}, "stop")])]
+    results = []
+    with serve() as server:
+        endpoints = {"urls": (server.url,), "api": "chat", "model": "toy", "max_retries": 0,
+                     "timeout_seconds": 0.3, "stream": True}  # fmt: skip
+        with open_session("toy", EngineConfig(kind="openai", endpoints=endpoints)) as session:
+            session._pool.first_pause_seconds = 0.01
+            for seconds in (0.08, 0.45):
+                server.slow = (whole_stream, seconds)
+                job = chat_job(session, make_problem, points=(Point(99, forced=False),),
+                               question=f"{seconds}?")  # fmt: skip
+                results.append(next(generate(session, [job])))
+            assert results[0].error is None
+            assert session.tokenizer.decode(results[0].chain.ids) == "666666"
+            assert "no answer in 0.3 s" in str(results[1].error)
+
+
 def test_a_key_that_comes_in_pieces_is_scrubbed() -> None:
     key = "sk-0123456789abcdef"
     deltas = [chunk({"content": letter}) for letter in f"Key {key}."]

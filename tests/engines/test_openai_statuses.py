@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from slowthink.errors import ConfigError, EngineError
 from slowthink.recipe import EngineConfig
 from slowthink.recipe.base import EndpointConfig
 from slowthink.recipe.loading import parse_recipe
+from slowthink.records import Sampling
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task
 from tests.engines.test_openai import make_job, open_toy
@@ -46,7 +48,9 @@ def refuse(status: int, text: str = "no", **headers: str) -> Any:
 @pytest.mark.parametrize(
     ("status", "text", "remedy"),
     [
-        (400, "temperature must be 1", "change the request"),
+        (400, "no such thing", "change the request"),
+        (400, "max_tokens: at most 8192", "Lower the budget"),
+        (400, "'temperature' does not support 0.6", "temperature: 1, top_p: 1"),
         (400, "unknown provider", "extra_body or reasoning_effort: it names `provider`"),
         (401, "bad key", "Check the key in the environment variable `TOY_KEY`"),
         (402, "Insufficient Balance", "no credit left.*finished requests are kept"),
@@ -297,6 +301,7 @@ def test_fields_that_a_server_rejects_are_replaced(stream, make_problem) -> None
 
         def strict(reply: Any) -> Any:
             for name, text in (("max_tokens", "Use 'max_completion_tokens' instead."),
+                               ("top_p", "Unsupported parameter: 'top_p'"),
                                ("stream_options", "stream_options: extra inputs")):  # fmt: skip
                 if name in server.bodies[-1]:
                     return web.Response(status=400, text=text)
@@ -306,6 +311,8 @@ def test_fields_that_a_server_rejects_are_replaced(stream, make_problem) -> None
         for number in range(2):
             points = (Point(99, forced=False),)
             job = chat_job(session, make_problem, points=points, question=f"{number}?")
+            job = replace(job, request=replace(job.request, sampling=Sampling(temperature=1.0)))
             assert next(generate(session, [job])).error is None
             assert server.bodies[-1]["max_completion_tokens"] == 99 + 64
-        assert len(server.bodies) == 3 + stream
+            assert server.bodies[-1]["temperature"] == 1.0
+        assert len(server.bodies) == 4 + stream

@@ -108,6 +108,8 @@ class Server:
     """Changes a reply: returns another object, or the bytes of a body, or a web.Response."""
     endless: bytes | None = None
     """Sent again and again as the body, until the client closes the connection."""
+    slow: tuple[list[bytes], float] | None = None
+    """Pieces of a body, and the seconds before each."""
     models_reply: Any = None
     """Replaces the list of models."""
     port: int = 0
@@ -224,6 +226,8 @@ class Server:
         self.counts["good"] += 1
         if self.endless is not None:
             return await self._stream(request, self.endless)
+        if self.slow is not None:
+            return await self._send_slowly(request, *self.slow)
         data = make()
         if self.tamper is not None:
             data = self.tamper(data)
@@ -239,6 +243,16 @@ class Server:
         while True:
             await response.write(piece)
             self.counts["bytes"] += len(piece)
+
+    async def _send_slowly(
+        self, request: web.Request, pieces: list[bytes], seconds: float
+    ) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in pieces:
+            await asyncio.sleep(seconds)
+            await response.write(piece)
+        return response
 
     async def _broken(self, request: web.Request, make: Any) -> web.StreamResponse:
         return web.Response(status=500, text="something broke")

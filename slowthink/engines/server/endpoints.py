@@ -289,7 +289,7 @@ class EndpointPool:
         if failure is None:
             return content
         if failure.status is not None and not may_pass(failure.status, {}, failure.text):
-            raise self._status_error(url, failure.status, {}, failure.text, sent)
+            raise self._rejection(url, failure.status, failure.text, sent)
         raise _TemporaryFailure(
             "an error in place of a reply",
             overloaded=failure.status in OVERLOAD_STATUSES,
@@ -300,8 +300,7 @@ class EndpointPool:
         self, url: str, status: int, headers: Mapping[str, str], text: str, sent: Any
     ) -> Exception:
         text = scrub(text, self.key)
-        sent = sent or {}
-        if self._fields.learn(sent, status, text):
+        if self._fields.learn(sent or {}, status, text):
             return _TemporaryFailure(f"status {status} for a field", pause_seconds=0.0)
         if may_pass(status, headers, text):
             return _TemporaryFailure(
@@ -309,10 +308,14 @@ class EndpointPool:
                 pause_seconds=pause_seconds(headers),
                 overloaded=status in OVERLOAD_STATUSES,
             )
-        error = rejection(url, status, text, model=sent.get("model"), config=self.config)
+        error = self._rejection(url, status, text, sent)
         if error.is_final and sent:
             self._final_rejection = error
         return error
+
+    def _rejection(self, url: str, status: int, text: str, sent: Any) -> RequestRejected:
+        model = (sent or {}).get("model")
+        return rejection(url, status, text, model=model, config=self.config)
 
     def _back_off(
         self, endpoint: Endpoint, failure: _TemporaryFailure, *, started: float, num_retries: int

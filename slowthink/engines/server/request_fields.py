@@ -1,10 +1,11 @@
 """Fields that every request has besides those of its job, as the servers accept them.
 
-The settings add fields and ask for a stream. Servers differ in two fields that slowthink sets; the
-first rejection tells what they accept:
+The settings add fields, and ask for a stream. Servers differ in a few fields that slowthink sets;
+the first rejection tells what they accept:
 
     {"max_tokens": 512, …}   400: use 'max_completion_tokens' instead   →  that, from then on
     {"stream_options": …}    422: extra inputs are not permitted        →  none
+    {"top_p": 1.0, …}        400: 'top_p' is not supported              →  none, since it is neutral
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from slowthink.recipe import EndpointConfig
 
 _REJECTIONS = (400, 422)
+_NEUTRAL = {"temperature": 1.0, "top_p": 1.0}
+"""Values that a model without such a setting has anyway (OpenAI's reasoning models)."""
 
 
 class RequestFields:
@@ -25,6 +28,8 @@ class RequestFields:
         self._stream = config.stream
         self._asks_for_usage = True
         self._limit_name = "max_tokens"
+        self._left_out: set[str] = set()
+        """Names in `_NEUTRAL` that are not sent at their neutral value."""
 
     def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The body to send."""
@@ -33,8 +38,11 @@ class RequestFields:
             fields["stream"] = True
             if self._asks_for_usage:
                 fields["stream_options"] = {"include_usage": True}
-        if "max_tokens" in fields and self._limit_name != "max_tokens":
+        if "max_tokens" in fields:
             fields[self._limit_name] = fields.pop("max_tokens")
+        for name in self._left_out:
+            if fields.get(name) == _NEUTRAL[name]:
+                del fields[name]
         return fields
 
     def learn(self, sent: Mapping[str, Any], status: int, text: str) -> bool:
@@ -47,4 +55,6 @@ class RequestFields:
         if "stream_options" in sent and "stream_options" in text:
             self._asks_for_usage = False
             return True
-        return False
+        named = {n for n, value in _NEUTRAL.items() if sent.get(n) == value and n in text}
+        self._left_out |= named
+        return bool(named)

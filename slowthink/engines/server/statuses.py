@@ -24,6 +24,12 @@ OVERLOAD_STATUSES = frozenset({429, 503, 529})
 _FINAL_STATUSES = frozenset({401, 402})
 """Of a key or an account: any other request would be rejected as well."""
 _NO_CREDIT = re.compile(r"insufficient.?(quota|balance|credit|fund)|exceeded_current_quota", re.I)
+_FIELD_REMEDIES = {
+    "max_tokens": "Lower the budget: max_thinking_tokens, answer_tokens.",
+    "max_completion_tokens": "Lower the budget: max_thinking_tokens, answer_tokens.",
+    "temperature": "Set the sampling that the model takes, such as {temperature: 1, top_p: 1}.",
+    "top_p": "Set the sampling that the model takes, such as {temperature: 1, top_p: 1}.",
+}
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 _DURATION_SECONDS = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
 _MIN_EPOCH_SECONDS, _MIN_EPOCH_MILLISECONDS = 1e9, 1e12
@@ -84,10 +90,11 @@ def _remedy(status: int, text: str, config: EndpointConfig) -> str:
         )
     if status == 404:
         return "Check engine.endpoints.urls (they end in /v1) and engine.endpoints.model."
-    fields = [name for name in config.request_fields if name in text]
-    if fields:
-        return f"Change engine.endpoints.extra_body or reasoning_effort: it names `{fields[0]}`."
-    return "Read the server's message and change the request."
+    for name in config.request_fields:
+        if name in text:
+            return f"Change engine.endpoints.extra_body or reasoning_effort: it names `{name}`."
+    named = next((name for name in _FIELD_REMEDIES if name in text), "")
+    return _FIELD_REMEDIES.get(named, "Read the server's message and change the request.")
 
 
 def remedy_after_retries(reason: str) -> str:
