@@ -11,13 +11,16 @@ import pytest
 import yaml
 
 import slowthink as st
+from slowthink.cli.plan_text import plan_text
 from slowthink.data.hub import open_file
 from slowthink.engines.replay import Script
 from slowthink.pipeline import run as pipeline_run
+from slowthink.pipeline.run_plan import plan_run
+from slowthink.recipe.loading import parse_recipe
 from tests.replayed import replay_models
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("docs/api.md", "README.md")
+DOCUMENTS = ("docs/api.md", "docs/curation.md", "README.md")
 QUESTIONS = {
     "What is 17 + 25?": "42", "What is 6 * 7?": "42", "How many primes are below 20?": "8",
     "What is the sum of the digits of 2 to the power of 15?": "26", "What is 3 + 4?": "7",
@@ -25,8 +28,9 @@ QUESTIONS = {
 NEEDS_MODEL = ("ThinkingBudget", "from transformers")
 
 
-def blocks(document: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", (ROOT / document).read_text("utf-8"), re.M | re.S)
+def blocks(document: str, language: str = "python") -> list[str]:
+    text = (ROOT / document).read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
 def needs_model(block: str) -> bool:
@@ -80,6 +84,13 @@ def test_the_python_of_a_document_runs(document, replayed, make_problem, monkeyp
     for block in python:
         if not needs_model(block):
             exec(compile(block, document, "exec"), names)
+
+
+@pytest.mark.parametrize("block", blocks("docs/curation.md", "yaml"))
+def test_the_recipes_on_curation_have_a_plan(block, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = parse_recipe({"name": "docs", **yaml.safe_load(block)})
+    assert plan_text(plan_run(recipe, tmp_path / "run")).startswith("docs: writes to ")
 
 
 def _trace(problem: st.Problem) -> st.Trace:

@@ -30,12 +30,13 @@ def test_every_shipped_recipe_has_a_plan_before_its_files_are_there(name, tmp_pa
     assert not list(tmp_path.iterdir()), "nothing is written"
 
 
-def test_the_dry_run_of_s1_names_the_chains_first(tmp_path, monkeypatch, capsys) -> None:
+def test_the_dry_run_of_limo_names_its_chinese_files_first(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    assert call("run", "s1", "--dry-run") == 0
+    assert call("run", "limo-v2", "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "needed before the run:"
-    assert lines[2].split(": ")[1] == "--set trace.sources.0.path=PATH"
+    assert lines[2].split(": ")[1] == "--set pool.sources.4.path=PATH"
+    assert any("LIMO/eval/data/kaoyan/test.jsonl is missing" in line for line in lines)
     assert not any(line.startswith("seed:") for line in lines), "settings need --settings"
     assert call("run", "s1", "--settings") == 0
     assert "\nseed: 0\n" in capsys.readouterr().out

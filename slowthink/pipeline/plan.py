@@ -154,8 +154,19 @@ def _chains_per_problem(recipe: Recipe) -> int:
     config = recipe.trace
     if config is None or config.keep == "one":
         return 1
+    counts = {"attempts": attempts_per_problem(recipe)}
     return sum(
-        source.num_chains if isinstance(source, TeacherTraces) else 1 for source in config.sources
+        source.num_chains if isinstance(source, TeacherTraces) else counts.get(source.kind, 1)
+        for source in config.sources
+    )
+
+
+def attempts_per_problem(recipe: Recipe) -> int:
+    """Attempts that the difficulty steps make at a problem, at most."""
+    difficulty = recipe.filter.difficulty if recipe.filter else None
+    return sum(
+        step.num_attempts * sum(model.samples is None for model in step.models)
+        for step in (difficulty.resolved_steps() if difficulty else ())
     )
 
 

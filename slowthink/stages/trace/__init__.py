@@ -16,13 +16,13 @@ from slowthink.pipeline.contract import (
     funnel_step,
     quantiles,
 )
-from slowthink.pipeline.plan import file_rows, planned_problems
+from slowthink.pipeline.plan import attempts_per_problem, file_rows, planned_problems
 from slowthink.recipe import AttemptTraces, FileTraces, Recipe, TeacherTraces, TraceConfig
 from slowthink.records import Dropped, Problem, Split, Trace
 from slowthink.stages.trace import chains_table, gate, keeping
 from slowthink.stages.trace.chains import ScoredChain
 from slowthink.stages.trace.contamination import drop_contaminated
-from slowthink.stages.trace.cost import planned_attempts, planned_teachers
+from slowthink.stages.trace.cost import planned_teachers
 from slowthink.stages.trace.figures import score_facts
 from slowthink.stages.trace.gather import gather_chains
 from slowthink.stages.trace.matching import KnownProblems, match_problems
@@ -97,7 +97,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
                 source.path, setting=f"{setting}.path", limit=source.max_traces
             )
         elif isinstance(source, AttemptTraces):
-            num_chains[setting] = planned_attempts(recipe, num_problems=num_problems)
+            num_chains[setting] = num_problems * attempts_per_problem(recipe)
         elif isinstance(source, TeacherTraces):
             teacher = Teacher.from_source(source, recipe, setting)
             num_asked = min(num_problems, source.max_problems or num_problems)

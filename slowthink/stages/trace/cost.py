@@ -94,12 +94,3 @@ def _plan(teacher: Teacher, num_problems: int) -> TeacherPlan:
         teacher=teacher, num_problems=num_problems, num_requests=num_requests,
         num_tokens=None if mean is None else num_requests * mean,
     )  # fmt: skip
-
-
-def planned_attempts(recipe: Recipe, *, num_problems: int) -> int:
-    """Most attempts that the difficulty steps make at these problems."""
-    difficulty = recipe.filter.difficulty if recipe.filter else None
-    return num_problems * sum(
-        step.num_attempts * sum(model.samples is None for model in step.models)
-        for step in (difficulty.resolved_steps() if difficulty else ())
-    )
