@@ -211,6 +211,17 @@ def test_hidden_thinking_is_in_the_ledger_and_in_the_completion(
         assert len(server.bodies) == before + num_asked
 
 
+def test_a_server_that_does_not_stream_although_asked_is_read(make_problem) -> None:
+    with serve() as server:
+        server.tamper = lambda _: web.json_response(CHAT["vllm"][0])
+        endpoints = {"urls": (server.url,), "api": "chat", "model": "toy", "stream": True}
+        with open_session("toy", EngineConfig(kind="openai", endpoints=endpoints)) as session:
+            job = chat_job(session, make_problem, points=(Point(99, forced=False),))
+            result = next(generate(session, [job]))
+            assert server.bodies[-1]["stream"] and result.error is None
+            assert session.tokenizer.decode(result.chain.ids) == T
+
+
 # --- completions ----------------------------------------------------------------------------------
 
 

@@ -106,11 +106,12 @@ class Prober:
 
     async def find_model(self, name: str | None, *, needs_list: bool = True) -> ServerFeatures:
         """The model's name, version and context. Raises ConfigError if the server does not
-        reply or does not serve the model. `needs_list`: also if it has no list of models."""
+        reply or does not serve the model. `needs_list`: also if it lists no models,
+        at all or to this key."""
         try:
             models = await self.pool.request(self.endpoint, "/models")
         except EngineError as error:
-            has_none = isinstance(error, RequestRejected) and error.status in (404, 405)
+            has_none = isinstance(error, RequestRejected) and error.status in (403, 404, 405)
             if has_none and name is not None and not needs_list:
                 return ServerFeatures(model=name)
             raise ConfigError(f"engine.endpoints: {error}") from None
