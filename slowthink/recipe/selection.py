@@ -85,7 +85,7 @@ class SelectConfig(Settings):
     GPQA's scaled to half of AIME's, as in s1's notebook."""
     score: str = "limo-v2"
     """For method limo-v2: name of the score, or of its part NAME.PART. The lowest come first if low
-    values of it are good, as of student-fit."""
+    values of it are good, as of student-fit. Chains without it are skipped."""
     num_bands: int = Field(default=4, ge=1)
     """For method limo-v1: bands of complexity, with equally many candidates each."""
     max_similarity: float = Field(default=0.9, gt=0, le=1)

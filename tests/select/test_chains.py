@@ -178,6 +178,18 @@ def test_a_quota_by_score_needs_the_scores_name() -> None:
         make_selection([Candidate("a", "d", 1)], SelectConfig(quotas=[quota]), seed=0)
 
 
+def test_a_chain_that_a_score_left_out_is_skipped(tmp_path: Path) -> None:
+    traces = [chain(1, 9), *(chain(n, n, scores='{"student-fit": 1}', level=3) for n in (2, 3))]
+    result = run(tmp_path, traces, method="limo-v2", score="student-fit", num_problems=3)
+    (drop,) = result.dropped
+    assert (drop.reason, drop.id) == ("no score", traces[0].problem.id)
+    assert drop.evidence.startswith("student-fit, which method limo-v2 needs; domain sums")
+    (drop,) = run(tmp_path, traces, num_problems=3, levels=[3]).dropped
+    assert (drop.reason, drop.evidence[:16]) == ("of another level", "level None, not ")
+    with pytest.raises(DataError, match="prefer: no chain has a score `limo-v2`"):
+        run(tmp_path, traces, prefer={"by": "limo-v2"})
+
+
 def test_the_first_chain_stands_for_its_problem(tmp_path: Path) -> None:
     traces = [chain(1, 50), chain(1, 1), chain(2, 20), chain(2, 15)]
     longest = run(tmp_path, traces, method="longest", num_problems=1)

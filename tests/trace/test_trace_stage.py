@@ -59,6 +59,27 @@ def test_no_right_chain_is_an_error_with_the_reasons(tmp_path: Path) -> None:
         run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
 
 
+@pytest.mark.parametrize(("keep", "thinking"), [
+    ("one", ["Two."]), ("right", ["Two.", "One and one is two."]),
+    ("all", ["Two.", "One and one is two.", "It may well be three or four."]),
+])  # fmt: skip
+def test_several_chains_of_a_problem_are_kept_in_the_order_of_preference(
+    keep: str, thinking: list[str], tmp_path: Path
+) -> None:
+    rows = [
+        {"question": "1 + 1?", "thinking": text, "response": f"Final Answer: {said}", "answer": "2"}
+        for text, said in (("It may well be three or four.", "3"), ("One and one is two.", "2"),
+                           ("Two.", "2"))
+    ]  # fmt: skip
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = [{"kind": "file", "path": str(path)}]
+    result = run(tmp_path, trace={"sources": sources, "keep": keep, "prefer": {"by": "shortest"}})
+    assert [trace.thinking for trace in result.records] == thinking
+    assert len({trace.chain_id for trace in result.records}) == len(thinking)
+    assert (result.facts["num_problems"], result.facts["num_chains"]) == (1, len(thinking))
+
+
 def test_problems_without_solutions_get_the_hint_that_helps(tmp_path: Path) -> None:
     path = tmp_path / "exam.jsonl"
     path.write_text(json.dumps({"question": "1 + 2?", "answer": "3"}) + "\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from slowthink.curation.scores.preference import RankedChain, order_chains, require_score
 from slowthink.errors import DataError
@@ -32,12 +32,12 @@ def make_selection(
     """
     passing, rejected = _filter_chains(candidates, config)
     require_score((chain.scores for chain in passing), config.prefer)
+    require_score((chain.scores for chain in passing), config.prefer)
     chains = {
         id: _ordered(same, config, seed=seed)
         for id, same in sorted(group_by(passing, lambda chain: chain.id).items())
     }
     pool = [ordered[0] for ordered in chains.values()]
-    _require_scores(pool, config)
     take_all = config.num_problems is None or config.method == "full"
     selection = Selection(
         config, num_problems=len(pool) if take_all else config.num_problems or 0,
@@ -113,15 +113,16 @@ def _filter_chains(
     chains: Sequence[Candidate], config: SelectConfig
 ) -> tuple[list[Candidate], dict[str, Rejection]]:
     """The chains with the required scores and level; why the others are rejected, by their keys."""
-    for setting in ("min_scores", "max_scores"):
-        for name in getattr(config, setting):
-            _require_score(chains, name, f"{setting}.{name}")
+    required = dict(_required_scores(config))
+    for name, setting in required.items():
+        _require_some([chain.scores.get(name) for chain in chains], f"score `{name}`", setting,
+                      remedy=_score_remedy(chains))  # fmt: skip
     for setting in ("min_level", "levels"):
         if getattr(config, setting) is not None:
-            _require_values([chain.level for chain in chains], "level", setting, without=_NO_LEVEL)
+            _require_some([chain.level for chain in chains], "level", setting, remedy=_NO_LEVEL)
     passing, rejected = [], {}
     for chain in chains:
-        rejection = _unmet_filter(chain, config)
+        rejection = _unmet_filter(chain, config, required)
         if rejection is None:
             passing.append(chain)
         else:
@@ -129,7 +130,23 @@ def _filter_chains(
     return passing, rejected
 
 
-def _unmet_filter(chain: Candidate, config: SelectConfig) -> Rejection | None:
+def _required_scores(config: SelectConfig) -> Iterator[tuple[str, str]]:
+    """Names of the scores that settings read, each with its setting."""
+    for setting in ("min_scores", "max_scores"):
+        yield from ((name, f"{setting}.{name}") for name in getattr(config, setting))
+    for index, quota in enumerate(config.quotas):
+        if quota.score is not None:
+            yield quota.score, f"quotas.{index}"
+    if config.method == "limo-v2":
+        yield config.score, "method limo-v2"
+
+
+def _unmet_filter(
+    chain: Candidate, config: SelectConfig, required: Mapping[str, str]
+) -> Rejection | None:
+    for name, setting in required.items():
+        if name not in chain.scores:
+            return Rejection("no score", f"{name}, which {setting} needs")
     for name, minimum in config.min_scores.items():
         if (score := chain.scores[name]) < minimum:
             return Rejection("below a minimum score", f"{name} {score:g} < {minimum:g}")
@@ -144,34 +161,20 @@ def _unmet_filter(chain: Candidate, config: SelectConfig) -> Rejection | None:
     return None
 
 
-_NO_LEVEL = "Assign levels first: --set 'trace.levels={score: limo-v2}'"
+_NO_LEVEL = "Assign levels first: --set 'trace.levels={score: limo-v2}'."
 
 
-def _require_scores(pool: Sequence[Candidate], config: SelectConfig) -> None:
-    """Raise DataError if a candidate lacks the score of the method or of a quota."""
-    if config.method == "limo-v2":
-        _require_score(pool, config.score, "method limo-v2")
-    for index, quota in enumerate(config.quotas):
-        if quota.score is not None:
-            _require_score(pool, quota.score, f"quotas.{index}")
+def _score_remedy(chains: Sequence[Candidate]) -> str:
+    known = sorted({name for chain in chains for name in chain.scores if "." not in name})
+    if known:
+        return f"They have {', '.join(known)}: name one of these."
+    return "They have no scores: add `trace.scores`."
 
 
-def _require_score(chains: Sequence[Candidate], name: str, setting: str) -> None:
-    known = sorted({score for chain in chains for score in chain.scores})
-    without = (
-        f"They have {', '.join(known)}: name one of these. "
-        if known else "They have no scores: add `trace.scores`. "
-    )  # fmt: skip
-    values = [chain.scores.get(name) for chain in chains]
-    _require_values(values, f"score `{name}`", setting, without=without.strip())
-
-
-def _require_values(
-    values: Sequence[float | None], name: str, setting: str, *, without: str
-) -> None:
-    num_missing = sum(value is None for value in values)
-    if num_missing:
+def _require_some(values: Sequence[float | None], name: str, setting: str, *, remedy: str) -> None:
+    """Raise DataError if all are missing: a chain may be too long for a score, but not all."""
+    if values and all(value is None for value in values):
         raise DataError(
-            f"select: {num_missing} of {len(values)} traces have no {name}, which {setting} needs; "
-            f"expected one in each. {without} Or select by another method: --set select.method=s1"
+            f"select: {len(values)} of {len(values)} traces have no {name}, which {setting} needs; "
+            f"expected one in each. {remedy} Or use another method: --set select.method=s1"
         )

@@ -71,8 +71,11 @@ def run(context: StageContext) -> StageResult:
     if not kept:
         raise DataError(_empty_result_message(dropped))
     traces = [_to_trace(chain, fingerprint) for chain in kept]
-    context.notify(f"trace: {len(traces)} correct chains of {gathered.num_rows} rows")
     facts = _trace_facts(traces, train or [chain.problem for chain in gathered.chains])
+    context.notify(
+        f"trace: {len(traces)} chains of {facts['num_problems']} problems are kept, of "
+        f"{gathered.num_rows} rows"
+    )
     facts["verdicts"] = count_values(grade.verdict.value for grade in grades)
     if notes := count_values(note for scored_chain in kept for note in scored_chain.chain.notes):
         facts["import_notes"] = notes
@@ -171,11 +174,14 @@ def _trace_facts(traces: Sequence[Trace], before: Sequence[Problem]) -> dict[str
     # Only the chains of the sandbox's problems have a kind.
     kinds = [json.loads(trace.problem.meta).get("chain") for trace in traces]
     kinds = [kind for kind in kinds if kind is not None]
+    problems = {trace.problem.id: trace.problem for trace in traces}
     num_with_wait = sum("wait" in trace.thinking.casefold() for trace in traces)
     return {
+        "num_problems": len(problems),
+        "num_chains": len(traces),
         "teachers": count_values(trace.teacher for trace in traces),
         "domains_before": count_values(problem.domain for problem in before),
-        "domains": count_values(trace.problem.domain for trace in traces),
+        "domains": count_values(problem.domain for problem in problems.values()),
         "thinking_tokens": quantiles([trace.num_thinking_tokens for trace in traces]),
         "response_tokens": quantiles([trace.num_response_tokens for trace in traces]),
         "wait_share": round(num_with_wait / len(traces), 4),
