@@ -58,7 +58,8 @@ class TeacherBudget(ForcingConfig):
 
     max_thinking_tokens: int | None = Field(default=None, ge=1)
     """Maximum number of thinking tokens. null: as many as the context has room for; 32,768 where
-    a chat API does not say how many."""
+    a chat API does not say how many. With `transformers` a maximum lets more sequences share a
+    batch."""
     waits: int = Field(default=0, ge=0)
     """Number of ends of thinking that are refused."""
     answer_tokens: int = Field(default=1024, ge=1)

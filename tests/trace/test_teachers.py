@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from slowthink.cli.app import main
 from slowthink.cli.plan_text import plan_text
 from slowthink.cli.recipe_checks import model_uses
 from slowthink.data.tables import ATTEMPTS_TABLE, read_records
@@ -180,7 +181,7 @@ def test_equal_chains_of_a_problem_are_dropped(tmp_path, problems) -> None:
 # --- limits ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("max_tokens", [19, 100, 150, 10_000])
+@pytest.mark.parametrize("max_tokens", [90, 150, 10_000])
 def test_the_longest_prefix_that_fits_is_passed_on(
     tmp_path, problems, shuffled, max_tokens: int
 ) -> None:
@@ -203,6 +204,12 @@ def test_the_longest_prefix_that_fits_is_passed_on(
         assert sessions[-1].num_done == num_paid
     if max_tokens < 200:
         assert facts["num_not_asked"] > 0
+
+
+def test_a_limit_below_the_first_problem_is_an_error(tmp_path, problems) -> None:
+    recipe = recipe_of(tmp_path, {}, max_tokens=18)
+    with pytest.raises(DataError, match=r"the first problem do not fit \(the first 4 took 7\d"):
+        gather(recipe, tmp_path, problems)
 
 
 def test_cost_is_counted_by_the_price(tmp_path, problems) -> None:
@@ -317,6 +324,17 @@ def test_preview_is_not_paid_twice_and_writes_no_stage(tmp_path, problems) -> No
     train = read_records(tmp_path / "run/pool", Problem)
     (facts,) = gather(recipe, tmp_path, train).facts["teacher_runs"]
     assert facts["decoded_tokens"] == facts["tokens"] + 2 * 12  # and the two ends of each
+
+
+def test_the_command_prints_a_preview_as_json(tmp_path, problems, capsys) -> None:
+    with_pool(tmp_path, problems, {})
+    teacher = f"{{kind: teacher, model: m, chat: {{format: s1}}, engine: {{kind: replay, replay: {tmp_path}/script.jsonl}}}}"
+    command = ["trace", str(tmp_path / "run"), "--preview", "1", "--json", "--quiet"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--set", f"trace.sources=[{teacher}]"])
+    assert not stopped.value.code
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["verdict"], row["thinking"][:2]) == ("correct", "so")
 
 
 def test_dry_run_prints_teachers_requests_tokens_and_money(tmp_path, problems) -> None:

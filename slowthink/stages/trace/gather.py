@@ -103,6 +103,13 @@ def _ask_teacher(source: TeacherTraces, context: GatherContext, setting: str) ->
             "some. Add problems to the pool, or loosen the filter."
         )
     result = sample_teacher(teacher, context.problems, stage, before=context.spent)
+    if context.spent == result.spent == NOTHING and (waste := result.facts["waste"])["num_chains"]:
+        money = f" and {waste['cost']:.4f} in money" if teacher.config.price else ""
+        raise DataError(
+            f"trace.max_tokens, trace.max_cost: the chains of the first problem do not fit (the "
+            f"first {waste['num_chains']} took {waste['tokens']:,} tokens{money}); expected room "
+            "for at least one problem. Raise the limit: chains in the ledger are reused."
+        )
     context.spent = result.spent
     chains = [sampled.chain for chains in result.chains.values() for sampled in chains]
     reason = "its prompt leaves no room for a chain in the teacher's context"
