@@ -26,7 +26,7 @@ from slowthink.records import Problem
 from slowthink.serialise import from_plain, plain
 from slowthink.stages.trace.chains import SourceChains
 from slowthink.stages.trace.gather import gather_chains
-from tests.servers.completions import Faults, Server, serve
+from tests.servers.completions import Behaviour, Faults, Server, serve
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ def test_a_chat_api_gives_reasoning_answer_and(tmp_path, problems) -> None:
         assert "max_tokens" not in server.bodies[-1] or server.bodies[-1]["max_tokens"] > 2000
     chain = min(gathered.chains, key=lambda chain: len(chain.problem.question))
     assert (chain.thinking, chain.response) == ("Counting 'How long is this?'.", "It is 17.")
+    assert (chain.provenance["tokens"], chain.provenance["prompt_tokens"]) == (12, 9)
     (facts,) = gathered.facts["teacher_runs"]
     assert (facts["num_right"], facts["num_no_thinking"], facts["num_hidden_thinking"]) == (4, 0, 0)
 
@@ -111,6 +112,24 @@ def test_an_unknown_model_is_refused_before_it_is_asked(tmp_path, problems) -> N
         with pytest.raises((ConfigError, EngineError), match="other"):
             gather(tmp_path, problems, [server.url], endpoints={"model": "other"})
         assert server.bodies == []
+
+
+def test_hidden_thinking_is_recorded_as_hidden(tmp_path, problems) -> None:
+    def hide(data: dict[str, Any]) -> dict[str, Any]:
+        data["usage"]["completion_tokens_details"] = {"reasoning_tokens": 900}
+        data["usage"]["completion_tokens"] = 912
+        return data
+
+    with serve(behaviour=Behaviour(returns_reasoning=False)) as server:
+        never = gather(tmp_path / "never", problems[:3], [server.url])
+        server.tamper = hide
+        hidden = gather(tmp_path / "hidden", problems[:3], [server.url])
+    (facts,) = never.facts["teacher_runs"]
+    assert (facts["num_no_thinking"], facts["num_hidden_thinking"]) == (3, 0)
+    (facts,) = hidden.facts["teacher_runs"]
+    assert (facts["num_no_thinking"], facts["num_hidden_thinking"]) == (0, 3)
+    assert {chain.provenance["hidden"] for chain in hidden.chains} != {None}
+    assert (facts["tokens"], "hides" in hidden.facts["warnings"][0]) == (3 * 912, True)
 
 
 # --- a kill in the middle -------------------------------------------------------------------------
