@@ -1,10 +1,11 @@
 """A chain as steps (sentences and lines), each with what it adds to the question and the others.
 
-    read_steps("Tom is 3a.", "In 10 years: 3a + 10 = 2(a + 10).\\nSo a = 10.", common=…)
+    read_steps("Tom is 3a years old.", "3a + 10 = 2(a + 10), so a = 10.\\nWait.")[0].content  # 3.0
 
 What a step says is its pairs of adjacent values: "6 * 7 = 42" and "6 times 7 gives 42" both say
 (6, 7), (7, 42), so that other words for the same are nothing new. Words of the subject count a
-little, once each, and words that a lexicon counts not at all. A value is a number or one letter.
+little, once each, and words that a lexicon counts not at all. A value is a number, a letter, or a
+name in capitals (AB).
 """
 
 from __future__ import annotations
@@ -27,26 +28,38 @@ NEAR = 3
 nothing new."""
 LINKED_SHARE = 1 / 3
 """Share of a step's values, or words, that must be known for full credit."""
+ADOPTED_LINK = 0.4
+"""Link from which a step's values are known to the steps after it."""
 TRIVIAL = frozenset({"0", "1", "2"})
 """Values that link no step to another, since every text has them."""
+MAX_NAME = 4
+"""Letters of a name in capitals, such as a line's AB or a quadrilateral's ABCD: a value too."""
+
 _CJK = r"\u3400-\u4dbf\u4e00-\u9fff"
 _TOKEN = re.compile(
-    rf"\d+(?:,\d{{3}}(?!\d))*(?:\.\d+)?|\\?[a-z]{{2,}}|[a-z](?![a-z])|[{_CJK}]|[=+*/^<>-]"
+    rf"\d+(?:,\d{{3}}(?!\d))*(?:\.\d+)?|(?<![\w=+*/^<>(){{}}\\-])[aAI] (?=[a-zA-Z]{{2}})"
+    rf"|\\?[a-zA-Z]{{2,}}|[a-zA-Z]|[{_CJK}]|[=+*/^<>~-]"
     r"|,|\n|[.!?](?=\s)|[;\u3002\uff1f\uff01\uff1b]|[^\W\d_]+"
 )
-"""A number, a word or command, a letter, a Chinese character, an operator, a comma, a step's end, a
-word in another script."""
+"""A number, "a" or "I" as a word, a word or command, a letter, a Chinese character, an operator, a
+comma, a step's end, a word in another script."""
 _ENDS = frozenset("\n.!?;。？！；")
-_OPERATORS = frozenset([*"=+*/^<>-", "\\sqrt"])
+_OPERATORS = frozenset([*"=+*/^<>~-", "\\sqrt"])
+_RELATIONS = "perp parallel in notin subset subseteq cap cup equiv mid cong sim ne neq pm to mapsto"
 _OPERATOR_NAMES = {
     **dict.fromkeys(("\\cdot", "\\times", "times", "\\ast"), "*"),
     **dict.fromkeys(("\\div", "\\frac", "\\dfrac", "\\tfrac", "\\over"), "/"),
-    "plus": "+", "minus": "-", "equals": "=", "equal": "=", "\\sqrt": "\\sqrt",
+    **dict.fromkeys(("\\le", "\\leq", "\\leqslant", "\\lt"), "<"),
+    **dict.fromkeys(("\\ge", "\\geq", "\\geqslant", "\\gt"), ">"),
+    **{f"\\{name}": "~" for name in _RELATIONS.split()},
+    **dict.fromkeys(("equals", "equal", "gives", "yields"), "="),
+    "plus": "+", "minus": "-", "\\sqrt": "\\sqrt",
 }  # fmt: skip
 _SEPARATOR = ","
 """Between equations in a step: for a comma or a word."""
 _SIGNS = str.maketrans({
     "×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "≤": "<", "≥": ">",
+    **dict.fromkeys("⊥∥∈⊂≡≠±", "~"),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad"),
     **dict(zip("аеорсухі", "aeopcyxi", strict=True)),
 })  # fmt: skip
@@ -126,10 +139,10 @@ def _add_token(step: _Tokens, token: str) -> None:
         step.signs.append(_SEPARATOR)
     elif token[0] == "\\":
         return
-    elif len(token) > 1 or (token in "ai" and not (step.signs and step.signs[-1] in _OPERATORS)):
-        _add_word(step, token, size=2)
-    else:
+    elif len(token) == 1 or (token.isupper() and token.isalpha() and len(token) <= MAX_NAME):
         _add_value(step, token)
+    else:
+        _add_word(step, token.lower(), size=2)
 
 
 def _add_value(step: _Tokens, value: str) -> None:
@@ -152,10 +165,19 @@ def _add_word(step: _Tokens, word: str, *, size: int) -> None:
 
 
 def normalise(text: str) -> str:
-    """Lower case, NFKC, and one sign for each operation."""
+    """NFKC, one sign for each operation, and commas around Chinese words of the lexicon,
+    so that they form no pairs of characters with others."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
-    return text.lower()
+        text = _chinese_phrases().sub(r",\g<0>,", text)
+    return text
+
+
+@lru_cache(maxsize=1)
+def _chinese_phrases() -> re.Pattern[str]:
+    standard = read_lexicons()["standard"]
+    phrases = [phrase for kind in KINDS for phrase in standard[kind] if not phrase.isascii()]
+    return re.compile("|".join(sorted(phrases, key=lambda phrase: (-len(phrase), phrase))))
 
 
 @dataclass(frozen=True)
@@ -196,11 +218,10 @@ class _Known:
 
     def __init__(self) -> None:
         self.values: set[str] = set()
-        """Values of the question and of steps that are linked to it."""
+        """Values of the question, and those beside operators in steps that are linked to it."""
         self.found: set[str] = set()
         """Those that a step found: absent from the question."""
-        self.seen: set[str] = set()
-        """All values and words."""
+        self.words: set[str] = set()
         self.pairs: set[tuple[str, str]] = set()
         self.last_values: tuple[str, ...] = ()
         self.subject: set[str] = set()
@@ -214,14 +235,15 @@ class _Known:
 
     def read(self, tokens: _Tokens) -> Step:
         """The step, after which its content is known."""
-        link, form = self._link(tokens), _form(tokens)
-        content = self._new_facts(tokens) * link / (1 + self.forms[form])
-        builds = content > 0 and not self.found.isdisjoint(tokens.values)
+        pairs = {_unordered(a, b) for a, b in _operated(tokens.signs)}
+        values, form = {value for pair in pairs for value in pair}, _form(tokens)
+        link = self._link(values, tokens)
+        content = self._num_new(pairs, tokens) * link / (1 + self.forms[form]) ** 2
+        builds = content > 0 and not self.found.isdisjoint(values)
         recomputes, changes = self._compare_results(tokens)
         self.forms[form] += 1
         self._add(tokens)
-        if link >= 0.5:
-            values = set(tokens.values)
+        if link >= ADOPTED_LINK:
             self.found |= values - self.values - TRIVIAL
             self.values |= values
         return Step(
@@ -236,28 +258,28 @@ class _Known:
         self.subject.update(tokens.words)
 
     def _add(self, tokens: _Tokens) -> None:
-        self.seen.update(tokens.values, tokens.words)
+        self.words.update(tokens.words)
         values = (*self.last_values, *tokens.values)
         for distance in range(1, NEAR + 1):
             self.pairs.update(map(_unordered, values, values[distance:]))
         self.last_values = values[-NEAR:]
 
-    def _new_facts(self, tokens: _Tokens) -> float:
-        """Number of new pairs of values with an operator between them; other new values and new
-        words count less."""
-        pairs = {_unordered(a, b) for a, b in _operated(tokens.signs)} - self.pairs
-        others = {*tokens.values, *tokens.words} - self.seen - {v for pair in pairs for v in pair}
-        num_words = sum(1.0 if word.isascii() else 0.5 for word in others)
-        return len(pairs) + WORD_CREDIT * num_words
+    def _num_new(self, pairs: set[tuple[str, str]], tokens: _Tokens) -> float:
+        """Number of new pairs of values with an operator between them; new words count less."""
+        new_words = set(tokens.words) - self.words
+        num_words = sum(1.0 if word.isascii() else 0.5 for word in new_words)
+        return len(pairs - self.pairs) + WORD_CREDIT * num_words
 
-    def _link(self, tokens: _Tokens) -> float:
-        """How far the step rests on what is known, in [0, 1]."""
-        values = set(tokens.values) - TRIVIAL
+    def _link(self, values: set[str], tokens: _Tokens) -> float:
+        """How far the step rests on what is known, in [0, 1]: by its values beside operators, since
+        the number of a step or line rests on nothing, or by its words."""
         shares = [
             len(side & known) / len(side)
-            for side, known in ((values, self.values), (set(tokens.words), self.subject))
+            for side, known in (
+                (values - TRIVIAL, self.values), (set(tokens.words), self.subject),
+            )
             if side
-        ]
+        ]  # fmt: skip
         return min(1.0, max(shares, default=0.0) / LINKED_SHARE)
 
     def _compare_results(self, tokens: _Tokens) -> tuple[str | None, str | None]:
@@ -267,16 +289,24 @@ class _Known:
             for expression, result in ((left, right), (right, left)):
                 if not _is_number(result) or _is_number(expression):
                     continue
-                key, operands = " ".join(expression), set(expression) - _OPERATORS
-                is_new = key not in self.expressions
-                self.expressions.add(key)
-                is_sum = len(operands) >= 2 and result[0] not in operands
-                if is_new and is_sum and result[0] in self.values and operands <= self.values:
+                key = " ".join(expression)
+                if key not in self.expressions and self._finds_again(expression, result[0]):
                     recomputed = result[0]
+                self.expressions.add(key)
                 if self.first.setdefault(key, result[0]) != result[0]:
                     changed = key
                 self.results[key] = result[0]
         return recomputed, changed
+
+    def _finds_again(self, expression: list[str], result: str) -> bool:
+        """Whether a known result comes from at least two other known numbers, and operators between
+        them."""
+        operands = set(expression) - _OPERATORS
+        is_whole = expression[0][0].isdigit() and expression[-1][0].isdigit()
+        return (
+            is_whole and len(operands) > 1 and result not in operands and result in self.values
+            and operands <= self.values and all(operand[0].isdigit() for operand in operands)
+        )  # fmt: skip
 
 
 def _unordered(a: str, b: str) -> tuple[str, str]:
@@ -305,8 +335,10 @@ def _is_number(side: list[str]) -> bool:
 
 
 def _form(tokens: _Tokens) -> tuple[str, ...]:
-    """What is left of a step without its values: its words, or else its operators."""
-    return tuple(tokens.words) or tuple(sign for sign in tokens.signs if sign in _OPERATORS)
+    """What is left of a step without its numbers: its words, or else its operators and letters."""
+    return tuple(tokens.words) or tuple(
+        "0" if sign[0].isdigit() else sign for sign in tokens.signs if sign != _SEPARATOR
+    )
 
 
 def _equations(signs: list[str]) -> Iterator[tuple[list[str], list[str]]]:
