@@ -40,12 +40,14 @@ def scores(config: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 GUARDED, LIMO = (scores(config, ROWS) for config in (GuardedLimoScore(), LimoV2Score()))
-SEEN = [row for row in ROWS if row["half"] == "seen"]
+ATTACKED = [row for row in ROWS if row["half"] != "both"]
+KNOWN_FAILURES = {"en-ages/other-problem", "en-circle/other-problem"}
+"""Another problem's solution, appended, is new content, and shares small numbers with any other."""
 
 
-@pytest.mark.parametrize("row", SEEN, ids=lambda row: row["id"])
-def test_no_attack_raises_the_guarded_score(row: dict[str, Any]) -> None:
-    assert GUARDED[row["id"]] <= GUARDED[row["of"]]
+@pytest.mark.parametrize("row", ATTACKED, ids=lambda row: row["id"])
+def test_attacks_do_not_raise_the_guarded_score(row: dict[str, Any]) -> None:
+    assert (GUARDED[row["id"]] > GUARDED[row["of"]]) is (row["id"] in KNOWN_FAILURES)
 
 
 def test_a_thorough_chain_has_more_than_a_terse_one() -> None:
@@ -55,5 +57,5 @@ def test_a_thorough_chain_has_more_than_a_terse_one() -> None:
 
 
 def test_most_attacks_raise_limo_v2() -> None:
-    """The published score's failures: how many of the seen attacks pay."""
-    assert sum(LIMO[row["id"]] > LIMO[row["of"]] for row in SEEN) >= len(SEEN) // 2
+    """The published score's failures."""
+    assert sum(LIMO[row["id"]] > LIMO[row["of"]] for row in ATTACKED) > 0.6 * len(ATTACKED)

@@ -227,7 +227,10 @@ class _Known:
         self.subject: set[str] = set()
         """Words of the question."""
         self.forms: Counter[tuple[str, ...]] = Counter()
+        self.lefts: set[str] = set()
+        """Left sides of equations."""
         self.expressions: set[str] = set()
+        """Sides of equations whose other side is a number."""
         self.results: dict[str, str] = {}
         """Left side of an equation → its last value."""
         self.first: dict[str, str] = {}
@@ -238,7 +241,11 @@ class _Known:
         pairs = {_unordered(a, b) for a, b in _operated(tokens.signs)}
         values, form = {value for pair in pairs for value in pair}, _form(tokens)
         link = self._link(values, tokens)
-        content = self._num_new(pairs, tokens) * link / (1 + self.forms[form]) ** 2
+        content = (
+            self._num_new(pairs - self._second_values(tokens), tokens)
+            * link
+            / (1 + self.forms[form]) ** 2
+        )
         builds = content > 0 and not self.found.isdisjoint(values)
         recomputes, changes = self._compare_results(tokens)
         self.forms[form] += 1
@@ -270,6 +277,14 @@ class _Known:
         num_words = sum(1.0 if word.isascii() else 0.5 for word in new_words)
         return len(pairs - self.pairs) + WORD_CREDIT * num_words
 
+    def _second_values(self, tokens: _Tokens) -> set[tuple[str, str]]:
+        """Pairs that only give another value to what had one: a correction, or a false start."""
+        return {
+            _unordered(left[-1], right[0])
+            for left, right in _equations(tokens.signs)
+            if " ".join(left) in self.lefts
+        }
+
     def _link(self, values: set[str], tokens: _Tokens) -> float:
         """How far the step rests on what is known, in [0, 1]: by its values beside operators, since
         the number of a step or line rests on nothing, or by its words."""
@@ -286,6 +301,7 @@ class _Known:
         """The value found again, and the left side that has got another value."""
         recomputed = changed = None
         for left, right in _equations(tokens.signs):
+            self.lefts.add(" ".join(left))
             for expression, result in ((left, right), (right, left)):
                 if not _is_number(result) or _is_number(expression):
                     continue
