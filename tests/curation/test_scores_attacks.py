@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.scores import auc_table
 from slowthink.recipe import GuardedLimoScore, LimoV2Score
 from tests.curation.scored import chain, score
 
@@ -59,3 +60,18 @@ def test_a_thorough_chain_has_more_than_a_terse_one() -> None:
 def test_most_attacks_raise_limo_v2() -> None:
     """The published score's failures."""
     assert sum(LIMO[row["id"]] > LIMO[row["of"]] for row in ATTACKED) > 0.6 * len(ATTACKED)
+
+
+def test_the_benchmark_finds_shares_of_pairs_and_removes_length() -> None:
+    rows = [
+        {"problem_id": "p", "question": "6 * 7?", "response": text, "correct": correct}
+        for text, correct in (
+            ("6 * 7 = 42.", True), ("6 * 7 = 42, and so on.", True), ("It is 40 or 41, or so.", False)
+        )
+    ]  # fmt: skip
+    table = auc_table(rows)
+    assert table["length"]["plain"] == {
+        "auc": 0.25, "ci95": [0.25, 0.25], "num_problems": 1, "num_pairs": 2,
+    }  # fmt: skip
+    assert table["length"]["residual"]["auc"] == 0.5
+    assert table["limo-v2-guarded"]["plain"]["auc"] == 1.0

@@ -8,6 +8,7 @@ used for something else, a step nearby must call something wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
@@ -38,7 +39,7 @@ def _score(steps: Sequence[Step]) -> Values:
     effects = [_effects(steps, index) for index in range(len(steps))]
     announced = [index for index, step in enumerate(steps) if step.is_check]
     values = {
-        "effective-checks": float(len(set[str]().union(*effects))),
+        "effective-checks": float(len(frozenset[str]().union(*effects))),
         "effective-checks.announced": float(len(announced)),
     }
     if announced:
@@ -47,14 +48,11 @@ def _score(steps: Sequence[Step]) -> Values:
     return values
 
 
-def _effects(steps: Sequence[Step], index: int) -> set[str]:
+def _effects(steps: Sequence[Step], index: int) -> frozenset[str]:
     """The results that a step finds again or changes."""
-    step, effects = steps[index], set[str]()
-    if step.recomputes:
-        effects.add(step.recomputes)
-    if left := step.changes:
-        is_number = not any(character.isalpha() for character in left)
-        nearby = steps[max(0, index + 1 - REACH) : index + 1]
-        if is_number or any(near.is_correction for near in nearby):
-            effects.add(f"{left} =")
-    return effects
+    step = steps[index]
+    nearby = steps[max(0, index + 1 - REACH) : index + 1]
+    is_correction = any(near.is_correction for near in nearby)
+    return step.recomputes | {
+        f"{left} =" for left in step.changes if is_correction or not re.search("[^\\W\\d]", left)
+    }

@@ -72,7 +72,7 @@ def _saturating(value: float, half: float) -> float:
 
 
 def _num_recomputed(steps: Sequence[Step]) -> int:
-    return len({step.recomputes for step in steps if step.recomputes})
+    return len(frozenset[str]().union(*(step.recomputes for step in steps)))
 
 
 def _spread(steps: Sequence[Step], size: float) -> float:

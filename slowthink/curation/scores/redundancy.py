@@ -27,7 +27,7 @@ MIN_CONTENT = 0.25
 
 
 def _adds(step: Step) -> bool:
-    return step.content >= MIN_CONTENT or step.recomputes is not None
+    return step.content >= MIN_CONTENT or bool(step.recomputes)
 
 
 def _score(chain: ScoredText) -> Values:

@@ -76,10 +76,10 @@ class Step:
     """Number of new facts, as far as they are linked to what is known."""
     builds: bool
     """Whether its content rests on a value that an earlier step found."""
-    recomputes: str | None
-    """The earlier value that a new expression of known values gives again."""
-    changes: str | None
-    """The left side to which it gives another value, which is still another one at the end."""
+    recomputes: frozenset[str]
+    """Earlier values that new expressions of known values give again."""
+    changes: frozenset[str]
+    """Left sides to which it gives another value, which is still another one at the end."""
     is_check: bool
     """Whether a word announces a check."""
     is_correction: bool
@@ -108,7 +108,7 @@ def read_steps(question: str, thinking: str) -> tuple[Step, ...]:
         known.add_question(tokens)
     steps = [known.read(tokens) for tokens in split_steps(thinking)]
     taken_back = {left for left, value in known.results.items() if value == known.first[left]}
-    return tuple(replace(s, changes=None) if s.changes in taken_back else s for s in steps)
+    return tuple(replace(s, changes=s.changes - taken_back) if s.changes else s for s in steps)
 
 
 def split_steps(text: str) -> Iterator[_Tokens]:
@@ -297,9 +297,9 @@ class _Known:
         ]  # fmt: skip
         return min(1.0, max(shares, default=0.0) / LINKED_SHARE)
 
-    def _compare_results(self, tokens: _Tokens) -> tuple[str | None, str | None]:
-        """The value found again, and the left side that has got another value."""
-        recomputed = changed = None
+    def _compare_results(self, tokens: _Tokens) -> tuple[frozenset[str], frozenset[str]]:
+        """The values found again, and the left sides that have got another value."""
+        recomputed, changed = set[str](), set[str]()
         for left, right in _equations(tokens.signs):
             self.lefts.add(" ".join(left))
             for expression, result in ((left, right), (right, left)):
@@ -307,12 +307,12 @@ class _Known:
                     continue
                 key = " ".join(expression)
                 if key not in self.expressions and self._finds_again(expression, result[0]):
-                    recomputed = result[0]
+                    recomputed.add(result[0])
                 self.expressions.add(key)
                 if self.first.setdefault(key, result[0]) != result[0]:
-                    changed = key
+                    changed.add(key)
                 self.results[key] = result[0]
-        return recomputed, changed
+        return frozenset(recomputed), frozenset(changed)
 
     def _finds_again(self, expression: list[str], result: str) -> bool:
         """Whether a known result comes from at least two other known numbers, and operators between
