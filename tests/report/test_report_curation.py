@@ -145,6 +145,7 @@ def test_selection_gives_its_phases_reasons_and_the_papers_funnel(tmp_path: Path
     manifest = json.loads(path.read_text())
     manifest["facts"] = {
         "method": "s1", "mode": "paper", "num_asked": 12, "num_wasted_draws": 2,
+        "num_problems": 12, "num_chains": 31,
         "phases": {"draw": 9, "preselect": 3},
         "paper": {
             "title": "s1K", "source": "the paper", "share_same_sources": 0.5,
@@ -163,7 +164,7 @@ def test_selection_gives_its_phases_reasons_and_the_papers_funnel(tmp_path: Path
         f"draw 9 75.0% preselect 3 25.0% Reasons examples from each phase {CHINESE_APPLES}" in text
     )
     assert f"draw: 9 {HOSTILE}" in text and HOSTILE not in html and "not drawn" not in text
-    assert "by s1, mode paper; 12 requested. 2 draws selected no problem." in text
+    assert "by s1, mode paper; 12 requested. The 12 problems have 31 chains. 2 draws" in text
     funnel = "collected 59,029 59,030 30 quality 51,581 – 24 chosen 1,000 – 12"
     assert funnel in section(html, "funnel")
 
