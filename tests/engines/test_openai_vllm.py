@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.needs import needs
@@ -37,6 +39,7 @@ def test_streams_of_a_real_server_are_the_same_replies(tmp_path, make_problem) -
     from slowthink.engines import open_session
     from slowthink.engines.session import Point, generate
     from slowthink.recipe import EngineConfig
+    from slowthink.records import Sampling
     from tests.engines.served import MODEL, SETTINGS, run_jobs, served
     from tests.engines.test_openai_start import chat_job
 
@@ -53,6 +56,10 @@ def test_streams_of_a_real_server_are_the_same_replies(tmp_path, make_problem) -
             endpoints |= {"api": "chat", "reasoning_effort": "low"}
             with open_session(MODEL, EngineConfig(kind="openai", endpoints=endpoints)) as session:
                 job = chat_job(session, make_problem, points=(Point(40, forced=False),))
+                greedy = Sampling(
+                    temperature=0.0, top_p=0.9
+                )  # at its defaults it would not be sent
+                job = replace(job, request=replace(job.request, sampling=greedy))
                 result = next(generate(session, [job]))
                 replies[-1]["chat", ""] = (result.chain, result.answers, result.cost)
                 assert result.error is None and result.cost.decoded > 4
