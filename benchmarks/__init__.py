@@ -5,7 +5,7 @@
 | speed, as ratios | experiments |
 | --- | --- |
 | grade, filter, difficulty, train, forcing, sweep | conformance, killing, fault_run, real_pool |
-| starts (of processes) | own_pairs |
+| starts (of processes) | own_pairs, ablations |
 
 Run from the root of a checkout. Without `--data` a benchmark makes its own rows.
 """

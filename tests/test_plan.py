@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from slowthink.cli.plan_text import plan_text
+from slowthink.data.registry import limo_ten
 from slowthink.data.rows import estimate_rows
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe
@@ -40,6 +42,42 @@ def test_the_dry_run_of_limo_names_its_chinese_files_first(tmp_path, monkeypatch
     assert not any(line.startswith("seed:") for line in lines), "settings need --settings"
     assert call("run", "s1", "--settings") == 0
     assert "\nseed: 0\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "teachers"), [
+    ("s1", ["deepseek-ai/DeepSeek-R1"]), ("s1.1", ["deepseek-ai/DeepSeek-R1"]),
+    ("limo-v1", ["deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",
+                 "Qwen/Qwen2.5-32B-Instruct"]),
+    ("limo-v2", ["deepseek-ai/DeepSeek-R1", "Qwen/QwQ-32B"]),
+    ("small-teacher", ["Qwen/Qwen2.5-1.5B-Instruct"]),
+])  # fmt: skip
+def test_the_papers_recipes_plan_teachers_requests_tokens_and_money(
+    name, teachers, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [json.dumps({"question": f"What is {n} + 1?", "answer": n + 1}) for n in range(100)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(rows))
+    first = next(
+        index for index, source in enumerate(load_recipe(name).trace.sources)
+        if source.kind == "teacher"
+    )  # fmt: skip
+    price = f"trace.sources.{first}.price={{input: 0.5, output: 2}}"
+    plan = plan_of(name, tmp_path / "run", price)
+    text = plan_text(plan)
+    for teacher in teachers:
+        assert re.search(rf"{re.escape(teacher)}: at most [\d,]+ chains for [\d,]+ problems", text)
+    figures = plan["plan"]["trace"]
+    assert figures["num_requests"] > 0 and figures["estimated_tokens"] > 0
+    assert figures["estimated_cost"] > 0 and ", costs " in text
+    assert plan["plan"]["select"]["num_problems"] > 0 and plan["plan"]["train"]["num_steps"] > 0
+
+
+def test_limos_recipes_have_its_chinese_sources_and_ten_benchmarks() -> None:
+    for name in ("limo-v1", "limo-v2"):
+        recipe = load_recipe(name)
+        assert {b.name for b in recipe.evaluate.benchmarks} == set(limo_ten())
+        assert recipe.filter.contamination.benchmarks == recipe.evaluate.benchmarks
+        assert "chinese-school" in [source.name for source in recipe.pool.sources]
 
 
 def test_an_earlier_stage_is_offered_as_a_command(tmp_path, monkeypatch) -> None:
