@@ -21,7 +21,7 @@ from slowthink.stages.report.data import headline
 
 EMPTY = {
     "lengths": [], "difficulty": [], "duplicates": [], "contamination": [], "key_review": None,
-    "domain_labels": None, "expected": [], "selection": None, "paper": None,
+    "score_correlations": [], "behaviour": [], "domain_labels": None, "expected": [], "selection": None, "paper": None,
 }  # fmt: skip
 
 
@@ -132,6 +132,27 @@ def test_run_without_curation_shows_none(pool_run: Path, tmp_path: Path) -> None
     html = render(tmp_path, tmp_path / "report").read_text("utf-8")
     assert re.findall(r'<section id="([^"]*)"', html) == ["run"]
     assert headline(tmp_path)["curation"] == EMPTY
+
+
+def test_scores_of_chains_have_their_behaviour_and_correlations(
+    whole_run: Path, tmp_path: Path
+) -> None:
+    facts = {
+        "score_correlations": [{"a": "length", "b": "limo-v2", "spearman": 0.806, "n": 2500}],
+        "behaviour": [
+            {"level": 5, "num_chains": 31, "thinking_tokens": 812.4, "lines": 40.1,
+             "verification": 1.2, "exploration": 6.3, "granularity": 4.0, "words": {"since": 61, HOSTILE: 2}}
+        ],
+    }  # fmt: skip
+    manifest = json.loads((whole_run / "trace/manifest.json").read_text("utf-8"))
+    (tmp_path / "trace").mkdir()
+    (tmp_path / "trace/manifest.json").write_text(
+        json.dumps(manifest | {"facts": facts, "settings": {}, "steps": []})
+    )
+    page = render(tmp_path, tmp_path / "report").read_text("utf-8")
+    text = section(page, "scores")
+    assert "level 5 31 812.4 40.1 1.2 6.3 4.0 since, " + HOSTILE.split("<")[0] in text
+    assert "length limo-v2 +0.81 2,500" in text
 
 
 def test_report_json_contains_the_curation(pool_run: Path, curated: dict[str, Any]) -> None:

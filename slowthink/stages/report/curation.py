@@ -10,6 +10,8 @@ Each part is empty (a list, or null) if its stage or setting is absent:
 - `contamination`: for each stage that checked and each benchmark: its problems, hits by kind, and
   the closest hit with the shared text, or with the judge's reason
 - `key_review`: number of doubtful reference answers, and the first of those rows
+- `score_correlations`, `behaviour`: rank correlations between the chains' scores, and lengths and
+  words of each level's chains
 - `domain_labels`: which methods assigned domains, to how many problems, and how far two agree
 - `selection`: the method, the number of problems chosen in each phase, and examples with reasons
 - `paper`: the funnel of the paper whose method it is, if the sources are the paper's, beside ours
@@ -74,6 +76,8 @@ def curation_summary(folders: Folders, facts: Facts, settings: Mapping[str, Any]
         "duplicates": duplicate_rows(filter_folder, filter_facts),
         "contamination": [certificate for certificate in certificates if certificate],
         "key_review": doubtful_references(filter_folder),
+        "score_correlations": facts.get("trace", {}).get("score_correlations") or [],
+        "behaviour": facts.get("trace", {}).get("behaviour") or [],
         "domain_labels": filter_facts.get("domain_labels"),
         "selection": selection_summary(folders.get("select"), select_facts),
         "paper": select_facts.get("paper"),

@@ -43,6 +43,7 @@ def curation_view(data: Json) -> dict[str, Any]:
         "duplicates": [_duplicate_row(row) for row in curation["duplicates"]],
         "difficulty": _difficulty([_attempt_row(row) for row in curation["difficulty"]]),
         "reported_pass_rates": _reported_pass_rates(data["difficulty"]),
+        "behaviour": [_behaviour_row(row) for row in curation["behaviour"]],
         "phases": _count_table((curation["selection"] or {}).get("phases", {})),
         "domains": _domains(data["domains"]),
         "lengths": [_lengths(measure, rows) for measure, rows in lengths.items()],
@@ -179,6 +180,12 @@ def _attempt_row(row: Json) -> dict[str, Any]:
         "num_attempts": num,
         "possible": f"of {count(possible)}, {percent(num / possible)}" if possible else None,
     }
+
+
+def _behaviour_row(row: Json) -> dict[str, Any]:
+    """Chains of one level, with its name and its most frequent words as text."""
+    level = "all" if row["level"] is None else f"level {row['level']}"
+    return {**row, "level": level, "words": ", ".join(row["words"]) or MISSING}
 
 
 def _reported_pass_rates(difficulty: Json | None) -> dict[str, Any]:

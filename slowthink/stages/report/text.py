@@ -69,6 +69,15 @@ def decimal(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}"
 
 
+def correlation(value: float | None) -> str:
+    """Two decimals with a sign.
+
+    >>> correlation(0.8051), correlation(None)
+    ('+0.81', '–')
+    """
+    return MISSING if value is None else f"{value:+.2f}"
+
+
 def duration(seconds: float | None) -> str:
     """A duration in its two largest units.
 
