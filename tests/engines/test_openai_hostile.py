@@ -216,6 +216,9 @@ def test_the_limit_of_a_body_grows_with_what_is_requested() -> None:
     small = size_limit({"prompt": "a", "max_tokens": 8})
     assert 1_000_000 < small < 1_100_000
     assert size_limit({"prompt": "a", "max_tokens": 8, "logprobs": 5}) > small
+    assert size_limit({"max_tokens": 8, "logprobs": True, "top_logprobs": 5}) > small
+    assert size_limit({"prompt": "a", "max_tokens": 8, "logprobs": "all"}) == small
+    assert size_limit({"max_completion_tokens": 8, "stream": True}) > small
     assert size_limit({"prompt": [10_000] * 5000, "max_tokens": 8}) > small + 10 * 5000
     assert size_limit({"prompt": "a", "max_tokens": 32_768}) > 32_768 * 256
 

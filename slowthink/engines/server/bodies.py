@@ -44,7 +44,9 @@ def size_limit(body: Mapping[str, Any] | None) -> int:
     max_tokens = next((body[name] for name in limits if name in body), None) if body else None
     if body is None or max_tokens is None:
         return MAX_BYTES * (8 if streamed else 1)
-    num_logprobs = int(body.get("logprobs") or 0) + len(body.get("logprob_token_ids") or ())
+    counts = [body.get(name) for name in ("logprobs", "top_logprobs")]
+    num_logprobs = sum(count for count in counts if isinstance(count, int))
+    num_logprobs += len(body.get("logprob_token_ids") or ())
     tokens = int(max_tokens) * (_TOKEN_BYTES * (1 + num_logprobs) + _EVENT_BYTES * streamed)
     return _OVERHEAD_BYTES + tokens + _PROMPT_BYTES * len(body.get("prompt", ""))
 
