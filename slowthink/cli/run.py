@@ -88,8 +88,8 @@ def _print_preview(
 ) -> None:
     from slowthink.stages.trace.preview import preview_chains, preview_text
 
-    rows = preview_chains(recipe, root, num, notify=reporter.notify)
-    options.print_result(preview_text(rows), rows, as_json=as_json)
+    data = preview_chains(recipe, root, num, notify=reporter.notify)
+    options.print_result(preview_text(data), data, as_json=as_json)
 
 
 # --- what is printed ------------------------------------------------------------------------------

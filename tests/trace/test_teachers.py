@@ -314,12 +314,13 @@ def with_pool(folder: Path, problems: Sequence[Problem], source: dict[str, Any])
 
 def test_preview_is_not_paid_twice_and_writes_no_stage(tmp_path, problems) -> None:
     recipe = with_pool(tmp_path, problems, {"price": {"input": 0, "output": 1e6}})
-    rows = preview_chains(recipe, tmp_path / "run", 3, notify=lambda text: None)
+    preview = preview_chains(recipe, tmp_path / "run", 3, notify=lambda text: None)
+    rows = preview["chains"]
     assert [row["verdict"] for row in rows] == ["correct"] * 3
     assert rows[0]["cost"] == rows[0]["tokens"] > 10
     assert "<|im_start|>think" in rows[0]["prompt"]
-    text = preview_text(rows)
-    assert "3 of 3 right" in text and "--- correct: read" in text
+    text = preview_text(preview)
+    assert "m: 3 of 3 right, tokens_per_chain: 20" in text and "--- correct: read" in text
     assert not list((tmp_path / "run").glob("trace*"))
     train = read_records(tmp_path / "run/pool", Problem)
     (facts,) = gather(recipe, tmp_path, train).facts["teacher_runs"]
@@ -333,7 +334,7 @@ def test_the_command_prints_a_preview_as_json(tmp_path, problems, capsys) -> Non
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--set", f"trace.sources=[{teacher}]"])
     assert not stopped.value.code
-    (row,) = json.loads(capsys.readouterr().out)
+    (row,) = json.loads(capsys.readouterr().out)["chains"]
     assert (row["verdict"], row["thinking"][:2]) == ("correct", "so")
 
 

@@ -1,4 +1,4 @@
-"""A few problems as the teachers answer them, before a whole run is paid for.
+"""A few problems as the teachers answer them, before a whole run is paid for. One of the chains:
 
 {"teacher": "QwQ-32B", "problem_id": "p-0c1e…", "prompt": "<|im_start|>user…", "thinking": "Okay…",
  "response": "The answer is 42.", "verdict": "correct", "extracted": "42", "gold": "42",
@@ -9,7 +9,7 @@ Completions go into the ledger of the run, which does not ask for them again. No
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from slowthink.pipeline.resolve import resolve_run
 from slowthink.pipeline.run_folder import check_run_folder
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split
-from slowthink.stages.trace.sampled import sample_teacher
+from slowthink.stages.trace.sampled import TeacherChains, sample_teacher
 from slowthink.stages.trace.spending import Spent
 from slowthink.stages.trace.teachers import (
     Teacher,
@@ -34,8 +34,9 @@ from slowthink.stages.trace.teachers import (
 
 def preview_chains(
     recipe: Recipe, root: Path, num_problems: int, *, notify: Callable[[str], None] = print
-) -> list[dict[str, Any]]:
-    """The first chain of every teacher at the first problems of a run in `root`.
+) -> dict[str, Any]:
+    """The first chain of every teacher at the first problems of a run in `root`, as `chains`, and
+    the figures of each teacher (length of a chain, speed, cost), as `teachers`.
 
     Raises ConfigError without a teacher, DataError if neither the filter nor the pool is finished.
     """
@@ -51,7 +52,15 @@ def preview_chains(
     check_keys(recipe)
     context = _context(recipe, root, notify)
     problems = order_problems(_problems(context), seed=recipe.seed, limit=num_problems)
-    return [row for teacher in teachers for row in _preview(teacher, problems, context)]
+    results = [_ask(teacher, problems, context) for teacher in teachers]
+    return {
+        "chains": [
+            row
+            for teacher, result in zip(teachers, results, strict=True)
+            for row in _rows(teacher, result)
+        ],
+        "teachers": [result.facts for result in results],
+    }
 
 
 def _context(recipe: Recipe, root: Path, notify: Callable[[str], None]) -> StageContext:
@@ -84,32 +93,30 @@ def _problems(context: StageContext) -> list[Problem]:
     return train
 
 
-def _preview(
-    teacher: Teacher, problems: Sequence[Problem], context: StageContext
-) -> list[dict[str, Any]]:
+def _ask(teacher: Teacher, problems: Sequence[Problem], context: StageContext) -> TeacherChains:
     config = teacher.config.model_copy(update={"num_chains": 1, "max_problems": None})
-    result = sample_teacher(replace(teacher, config=config), problems, context)
-    rows = []
-    for problem in problems:
-        if problem.id not in result.chains:
-            continue
-        (sampled,), (grade,) = result.chains[problem.id], result.grades[problem.id]
-        spent = Spent.of(sampled.use, config.price)
-        rows.append({
+    return sample_teacher(replace(teacher, config=config), problems, context)
+
+
+def _rows(teacher: Teacher, result: TeacherChains) -> Iterator[dict[str, Any]]:
+    for id, (sampled,) in result.chains.items():
+        (grade,), problem, price = result.grades[id], sampled.chain.problem, teacher.config.price
+        spent = Spent.of(sampled.use, price)
+        yield {
             "teacher": teacher.name, "problem_id": problem.id, "question": problem.question,
             "prompt": sampled.prompt, "thinking": sampled.chain.thinking,
             "response": sampled.chain.response, "verdict": grade.verdict.value,
             "extracted": grade.extracted, "gold": grade.gold,
             "truncated": sampled.chain.truncated,
             "prompt_tokens": sampled.use.num_prompt_tokens, "tokens": spent.num_tokens,
-            "cost": spent.cost if config.price else None,
+            "cost": spent.cost if price else None,
             "provenance": dict(sampled.chain.provenance),
-        })  # fmt: skip
-    return rows
+        }  # fmt: skip
 
 
-def preview_text(rows: Sequence[dict[str, Any]]) -> str:
-    """The previewed chains as text, and what they cost together."""
+def preview_text(preview: Mapping[str, Any]) -> str:
+    """The previewed chains as text, and a line of figures for each teacher."""
+    rows = preview["chains"]
     parts = []
     for number, row in enumerate(rows, 1):
         money = f", costs {row['cost']:.6f}" if row["cost"] is not None else ""
@@ -120,7 +127,15 @@ def preview_text(rows: Sequence[dict[str, Any]]) -> str:
             f"--- {row['verdict']}: read {row['extracted']!r}, the key is {row['gold']!r}; "
             f"{row['prompt_tokens']:,} + {row['tokens']:,} tokens{money}"
         )
-    num_right = sum(row["verdict"] == "correct" for row in rows)
-    costs = [row["cost"] for row in rows if row["cost"] is not None]
-    total = f"{num_right} of {len(rows)} right, {sum(row['tokens'] for row in rows):,} tokens"
-    return "\n\n".join([*parts, total + (f", costs {sum(costs):.6f}" if costs else "")])
+    return "\n\n".join([*parts, "\n".join(map(_figures, preview["teachers"]))])
+
+
+def _figures(facts: Mapping[str, Any]) -> str:
+    """What a teacher did, with the figures that a dry run needs."""
+    speed, cost = facts["tokens_per_second"], facts["cost"]
+    return (
+        f"{facts['teacher']}: {facts['num_right']} of {facts['num_requests']} right, "
+        f"tokens_per_chain: {facts['tokens_per_chain']}"
+        + (f", tokens_per_second: {speed:g}" if speed else "")
+        + (f", costs {cost:.6f}" if cost is not None else "")
+    )
