@@ -165,6 +165,14 @@ class TraceConfig(Settings):
     max_cost: float | None = Field(default=None, gt=0)
     """Money that teachers may cost in all, by their `price`, in the same order. null: no limit."""
 
+    @field_validator("scores")
+    @classmethod
+    def _reject_two_of_a_kind(cls, scores: tuple[ScoreConfig, ...]) -> tuple[ScoreConfig, ...]:
+        kinds = [score.kind for score in scores]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("two scores of one kind would have one name; give each kind once")
+        return scores
+
     def gate_rules(self) -> GateConfig | None:
         """The settings of the gate; None if it is off."""
         return GateConfig() if isinstance(self.gate, str) else self.gate

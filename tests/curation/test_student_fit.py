@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from slowthink.curation.scores.preference import (
 )
 from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
 from slowthink.curation.scores.student_fit import TEACHER_CHAINS, teacher_fits
-from slowthink.errors import DataError
+from slowthink.errors import ConfigError, DataError
 from slowthink.forcing.prompts import training_ids
 from slowthink.pipeline.contract import stage_settings
 from slowthink.recipe import ChatConfig, PreferenceConfig, StudentFitScore, StudentLossScore
@@ -182,30 +183,30 @@ def test_another_score_and_another_run_read_no_chain_again(
     assert [v["student-loss"] for v in losses] == [v["student-fit.surprisal"] for v in first]
 
 
-def test_after_a_kill_only_the_rest_is_read(
+def test_after_a_kill_the_rest_is_read_to_the_same_bits(
     tiny, tmp_path, make_problem, one_tokenizer, monkeypatch
 ) -> None:
     from slowthink.engines.transformers import token_ranks
 
-    chains = chains_of(make_problem)
-    expected = SCORES["student-fit"](StudentFitScore()).score(
-        chains, make_context(tiny, tmp_path / "undisturbed")
-    )
-    monkeypatch.setattr(token_ranks, "_block_tokens", lambda model: 50)  # a block a chain
-    context, done = make_context(tiny, tmp_path), []
+    monkeypatch.setattr(token_ranks, "_block_tokens", lambda model: 200)
+    chains, score = chains_of(make_problem), SCORES["student-fit"](StudentFitScore())
+    expected = score.score(chains, make_context(tiny, tmp_path / "undisturbed"))
+    done: list[int] = []
 
-    def stop(num_done: int, total: int) -> None:
+    def stop_once(num_done: int, total: int) -> None:
         done.append(num_done)
-        if done == [1]:
+        if len(done) == 1:
             raise KeyboardInterrupt
 
-    object.__setattr__(context, "progress", stop)
+    context = replace(make_context(tiny, tmp_path), progress=stop_once)
     with pytest.raises(KeyboardInterrupt):
-        SCORES["student-fit"](StudentFitScore()).score(chains, context)
-    values = SCORES["student-fit"](StudentFitScore()).score(chains, context)
-    assert done == [1, 2, 3]
-    for value, undisturbed in zip(values, expected, strict=True):
-        assert value == pytest.approx(undisturbed, rel=1e-5)
+        score.score(chains, context)
+    assert score.score(chains[::-1], context) == expected[::-1]
+    assert done == [2, 3], "two short chains shared a block"
+    with context.open_ledger() as ledger:
+        cost, _ = ledger.spent("trace")
+    with Ledger(tmp_path / "undisturbed" / "l.sqlite") as ledger:
+        assert ledger.spent("trace")[0] == cost
 
 
 def test_the_chat_and_the_dtype_are_part_of_the_key(
@@ -292,6 +293,12 @@ def test_models_of_scores_are_planned_checked_and_part_of_the_settings() -> None
     assert stage_settings(recipe, "trace") != stage_settings(other_chat, "trace")
 
 
+def test_two_scores_of_one_kind_are_refused() -> None:
+    scores = [{"kind": "student-fit"}, {"kind": "student-fit", "model": "org/other"}]
+    with pytest.raises(ConfigError, match=r"trace.scores: two scores of one kind"):
+        parse_recipe({"name": "t", "trace": {"scores": scores}})
+
+
 # --- the embedded model ---------------------------------------------------------------------------
 
 
@@ -300,12 +307,15 @@ def test_models_of_scores_are_planned_checked_and_part_of_the_settings() -> None
 def test_the_embedded_model_gives_the_literal_values(
     block_tokens, smollm, smollm_tokenizer, tmp_path, make_problem, monkeypatch
 ) -> None:
+    """The last chain takes several blocks, the others share one; with 50 tokens all take several."""
     from slowthink.engines.models import resolve_model
     from slowthink.engines.transformers import token_ranks
 
     if block_tokens:
         monkeypatch.setattr(token_ranks, "_block_tokens", lambda model: block_tokens)
+    steps = " ".join(f"Wait, {n} squared is {n * n}, not {n * n + 1}." for n in range(60))
     chains, context = chains_of(make_problem), make_context(smollm, tmp_path)
+    chains.append(replace(chains[0], chain_id="long", thinking=steps))
     fits = SCORES["student-fit"](StudentFitScore()).score(chains, context)
     for chain, fit in zip(chains, fits, strict=True):
         expected = literal(resolve_model(smollm), *ids_of(chain, smollm_tokenizer, context))

@@ -66,9 +66,8 @@ def measure_chains(
     by_key = {key: ids for key, ids in zip(keys, texts, strict=True) if key is not None}
     with context.open_ledger() as ledger:
         values = ledger.values(list(by_key))
-        missing = {key: ids for key, ids in by_key.items() if key not in values}
-        if missing:
-            values |= _read(student, missing, ledger, context, num_done=len(values))
+        if len(values) < len(by_key):
+            _read(student, by_key, values, ledger, context)
     context.facts.update(_facts(student, num_too_long=keys.count(None)))
     return [None if key is None else TokenSums(**values[key]) for key in keys]
 
@@ -97,29 +96,30 @@ def _ids(chain: ScoredText, student: Student, context: ScoreContext) -> Training
 def _read(
     student: Student,
     texts: Mapping[str, TrainingIds],
+    values: dict[str, Any],
     ledger: Ledger,
     context: ScoreContext,
-    *,
-    num_done: int,
-) -> dict[str, Any]:
-    """Load the student and measure these texts; each block's sums are stored at once."""
+) -> None:
+    """Load the student and add the sums of the texts that have none; each block's are stored at
+    once."""
     from slowthink.engines.transformers.token_ranks import RankModel
 
+    num_new = len(texts) - len(values)
     context.notify(
-        f"{context.tag}: {student.name} reads {len(texts)} chains ({num_done} are in the ledger)"
+        f"{context.tag}: {student.name} reads {num_new} chains ({len(values)} are in the ledger)"
     )
     model = RankModel(student.folder, student.engine)
-    keys, values, start_time = list(texts), dict[str, Any](), time.monotonic()
+    keys, start_time = list(texts), time.monotonic()
     pairs = [(ids.prompt_ids, ids.completion_ids) for ids in texts.values()]
-    for sums in model.measure(pairs):
+    done = {index for index, key in enumerate(keys) if key in values}
+    for sums in model.measure(pairs, done=done):
         new = {keys[index]: asdict(text_sums) for index, text_sums in sums.items()}
         ledger.record_values(new)
         seconds, start_time = time.monotonic() - start_time, time.monotonic()
         ledger.record([], [], tag=context.tag, cost=model.cost, seconds=seconds)
         model.cost = Cost()
         values |= new
-        context.progress(num_done + len(values), num_done + len(texts))
-    return values
+        context.progress(len(values), len(texts))
 
 
 def _facts(student: Student, *, num_too_long: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,10 @@ from slowthink.records import Cost
 
 MAX_RANK = 100
 """Higher ranks count as this one (the paper's r)."""
-_LOGIT_BYTES = {"cpu": 128 << 20}
-_GPU_LOGIT_BYTES = 2 << 30
-"""Memory for the logits of a block."""
-_TILE_BYTES = 8 << 20
-"""Memory for the logits that are reduced at once: a CPU's cache has room for them."""
+_LOGIT_BYTES, _GPU_LOGIT_BYTES = 128 << 20, 2 << 30
+"""Memory for the logits of a block, on a CPU and elsewhere."""
+_TILE_BYTES, _GPU_TILE_BYTES = 8 << 20, 256 << 20
+"""Memory for the logits that are reduced at once; a CPU's cache has room for them."""
 
 Text = tuple[Sequence[int], Sequence[int]]
 """Token ids of a prompt, and of the completion whose tokens are measured."""
@@ -83,9 +82,18 @@ class RankModel:
         self._block_tokens = block_tokens or _block_tokens(self._model)
         self.cost = Cost()
 
-    def measure(self, texts: Sequence[Text]) -> Iterator[dict[int, TokenSums]]:
-        """The sums of each text by its index, as blocks are done: short texts first."""
-        for block in self._blocks(texts):
+    def measure(
+        self, texts: Sequence[Text], *, done: Container[int] = ()
+    ) -> Iterator[dict[int, TokenSums]]:
+        """The sums of each text by its index, as blocks are done: short texts first.
+
+        Texts whose index is in `done` are not read. Blocks are made of all texts, so that those
+        which are left after a kill have the same neighbours, and the same rounding.
+        """
+        for whole_block in self._blocks(texts):
+            block = [index for index in whole_block if index not in done]
+            if not block:
+                continue
             self.cost += Cost(prefilled=sum(map(_num_fed, (texts[index] for index in block))))
             with torch.inference_mode():
                 if len(block) == 1:
@@ -97,7 +105,7 @@ class RankModel:
     def _blocks(self, texts: Sequence[Text]) -> Iterator[list[int]]:
         """Indices of texts that together, padded to the longest, fit in a block; or of one."""
         block: list[int] = []
-        for index in sorted(range(len(texts)), key=lambda index: _num_fed(texts[index])):
+        for index in sorted(range(len(texts)), key=lambda i: (_num_fed(texts[i]), texts[i])):
             if block and _num_fed(texts[index]) * (len(block) + 1) > self._block_tokens:
                 yield block
                 block = []
@@ -149,18 +157,19 @@ def _reduce(logits_BKV: torch.Tensor, targets_BK: torch.Tensor) -> list[TokenSum
     B, K, V = logits_BKV.shape
     logits = logits_BKV.reshape(B * K, V)
     ranks = torch.zeros(B * K, dtype=torch.long, device=logits.device)
-    surprisals = torch.zeros(B * K, dtype=torch.double, device=logits.device)
+    surprisals = torch.zeros(B * K, device=logits.device)
     targets = targets_BK.reshape(B * K)
     needed = (targets >= 0).nonzero()[:, 0]
-    for rows_R in torch.split(needed, max(1, _TILE_BYTES // (4 * V))):
+    tile_bytes = _TILE_BYTES if logits.device.type == "cpu" else _GPU_TILE_BYTES
+    for rows_R in torch.split(needed, max(1, tile_bytes // (4 * V))):
         tile_RV = logits[rows_R].float()
         target_R1 = tile_RV.gather(1, targets[rows_R, None])
         higher_R = (tile_RV > target_R1).sum(1)
         ranks[rows_R] = (higher_R + 1).clamp(max=MAX_RANK)
-        surprisals[rows_R] = (tile_RV.logsumexp(1) - target_R1[:, 0]).double()
+        surprisals[rows_R] = tile_RV.logsumexp(1) - target_R1[:, 0]
     sums = zip(
         (targets_BK >= 0).sum(1).tolist(), ranks.view(B, K).sum(1).tolist(),
-        surprisals.view(B, K).sum(1).tolist(), strict=True,
+        surprisals.view(B, K).cpu().double().sum(1).tolist(), strict=True,
     )  # fmt: skip
     return [TokenSums(num_tokens=n, rank=rank, surprisal=total) for n, rank, total in sums]
 
@@ -186,10 +195,10 @@ def _use_float32_head(model: Any) -> None:
     """What the model's own code does to the logits after it (a soft cap, a scale) is then in
     float32 too."""
     head = model.get_output_embeddings()
-    if head is not None and head.weight.dtype is not torch.float32:
+    if head is not None and head.weight.dtype in (torch.bfloat16, torch.float16):
         model.set_output_embeddings(_Float32Head(head))
 
 
 def _block_tokens(model: Any) -> int:
-    limit = _LOGIT_BYTES.get(model.device.type, _GPU_LOGIT_BYTES)
+    limit = _LOGIT_BYTES if model.device.type == "cpu" else _GPU_LOGIT_BYTES
     return max(1, limit // (4 * int(model.config.get_text_config().vocab_size)))
