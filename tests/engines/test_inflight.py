@@ -16,8 +16,8 @@ from slowthink.engines import token_sampling
 from slowthink.engines.vllm.distributions import SamplingTensors, weights
 from slowthink.engines.vllm.draws import (
     DecisionTensors,
-    force,
-    replace_greedy_ends,
+    EditTensors,
+    edit_logits,
     select_tokens,
 )
 from slowthink.engines.vllm.forced_row import ForcedRow, RowSettings
@@ -369,8 +369,10 @@ def test_the_tensor_form_never_syncs_with_the_device() -> None:
         )  # fmt: skip
         uniforms = torch.empty(3, 2, dtype=torch.float64, device=meta)
         assert select_tokens(batch, draws, uniforms).shape == (3, 4)
-    assert replace_greedy_ends(batch, whole[:, None], triggers).shape == (3, 4)
-    force(batch, whole, whole)
+    edits = EditTensors(
+        ids_BN=triggers, is_first_BN=triggers.bool(), floor_B1=torch.empty(3, 1, device=meta)
+    )
+    assert edit_logits(batch, edits).shape == (3, 2)
 
 
 @pytest.mark.parametrize("vocabulary", [50, 3000])

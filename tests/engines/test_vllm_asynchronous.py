@@ -113,7 +113,7 @@ def test_an_end_is_recorded_only_once_its_token_was_returned_and_no_row_is_chang
     assert row.history.ends == {}
     stepper.record_last_ends({"job": 1})
     assert list(row.history.ends) == [0]
-    assert row.num_outputs == 0
+    assert row.num_observed == 0
 
 
 # --- the check at start ---------------------------------------------------------------------------

@@ -32,11 +32,24 @@ class LogitEdit(enum.IntEnum):
     NONE = 0
     """Nothing: the engine takes the likeliest id."""
     REPLACE_END = 1
-    """`replace_greedy_ends`: it takes the likeliest id, or the one that replaces an end."""
+    """`edit_logits`: it takes the likeliest id, or the one that replaces an end."""
     FORCE = 2
+    """`edit_logits`: it takes this id."""
     SELECT_GREEDY = 3
     """`select_tokens`: the id is chosen here, without randomness."""
     SELECT_SAMPLED = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditTensors:
+    """The edits of all rows of a batch but those whose tokens are chosen here."""
+
+    ids_BN: torch.Tensor
+    """REPLACE_END: the id that replaces an end, then the triggers. FORCE: the id, repeated."""
+    is_first_BN: torch.Tensor
+    """Where an id equals the first of its row."""
+    floor_B1: torch.Tensor | None = None
+    """The least logit of the first id; None: -inf."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,29 +78,19 @@ def force(logits_BV: torch.Tensor, rows_R: torch.Tensor, ids_R: torch.Tensor) ->
     logits_BV.index_put_((rows_R, ids_R), logits_BV.new_full((), FORCED_LOGIT))
 
 
-def replace_greedy_ends(
-    logits_BV: torch.Tensor, rows_R1: torch.Tensor, ids_RN: torch.Tensor
-) -> torch.Tensor:
-    """For greedy rows: give the best trigger's logit to the id that replaces it, if it is higher.
+def edit_logits(logits_BV: torch.Tensor, edits: EditTensors) -> torch.Tensor:
+    """Give each row's first id the highest of its ids' logits, and the others -inf, in place.
 
-    `ids_RN`: the id that replaces an end, then the triggers; only these columns are read and
-    written. Returns decisions (R, 4): best trigger, 0, -1, and whether the id, if it is output,
-    replaces an end.
+    So of these ids a greedy engine takes the first, if it takes any: it replaces an end. Where all
+    are the same nothing changes, unless a higher floor makes the id certain. Only these columns are
+    read and written. Returns the ids' logits (B, N) before.
     """
-    values_RN = logits_BV[rows_R1, ids_RN]
-    max_R1, index_R1 = values_RN[:, 1:].max(-1, keepdim=True)
-    on_end_R1, triggers_RT = ids_RN[:, :1], ids_RN[:, 1:]
-    is_trigger_R1 = (triggers_RT == on_end_R1).any(-1, keepdim=True)
-    replaces_R1 = (max_R1 > values_RN[:, :1]) | is_trigger_R1
-    # Where that id is a trigger, it is written twice: both times the same.
-    highest_R1 = torch.maximum(max_R1, values_RN[:, :1])
-    edited_RN = torch.where(ids_RN == on_end_R1, highest_R1, _NEVER)
-    logits_BV.index_put_((rows_R1, ids_RN), edited_RN)
-    decisions_R4 = logits_BV.new_zeros((len(ids_RN), 4), dtype=torch.float64)
-    decisions_R4[:, :1] = triggers_RT.gather(1, index_R1)
-    decisions_R4[:, 2] = -1
-    decisions_R4[:, 3:] = replaces_R1
-    return decisions_R4
+    logits_BN = logits_BV.gather(1, edits.ids_BN)
+    highest_B1 = logits_BN.amax(-1, keepdim=True)
+    if edits.floor_B1 is not None:
+        highest_B1 = torch.maximum(highest_B1, edits.floor_B1)
+    logits_BV.scatter_(1, edits.ids_BN, torch.where(edits.is_first_BN, highest_B1, _NEVER))
+    return logits_BN
 
 
 def select_tokens(

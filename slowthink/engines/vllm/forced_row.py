@@ -9,7 +9,6 @@ with `due`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from slowthink.engines.session import draw_uniform
@@ -61,10 +60,6 @@ class ForcedRow:
         self.is_ready = False
         """Whether the flow has replayed the outputs. Not done when the row is made: the last step
         may still have to add a declared end to the history."""
-        self.position = -1
-        """In the `RowTable` that last had this row."""
-        self.num_outputs = 0
-        """Number of outputs before the last step."""
         self._infer = history is None
 
     def replay_outputs(self) -> None:
@@ -95,17 +90,14 @@ class ForcedRow:
             self._start_instruction()
         return True
 
-    def declare_end(self, decision: Sequence[float]) -> None:
-        """Store the end that was declared at the last output, unless another id than the one that
+    def declare_end(self, index: int, sampled: int, end_probability: float, argmax: int) -> None:
+        """Store the end that was declared at this output, unless another id than the one that
         replaces it is known to be output there."""
-        index, (sampled, end_probability, argmax, _) = self.num_outputs, decision
         is_replaced_here = self.edit is LogitEdit.REPLACE_END
         replacement = self.end_replacement if is_replaced_here else -1
         token = self.outputs[index] if index < len(self.outputs) else -1
         if replacement < 0 or token in (-1, replacement):
-            self.history.ends[index] = DeclaredEnd(
-                int(sampled), end_probability, int(argmax), replacement
-            )
+            self.history.ends[index] = DeclaredEnd(sampled, end_probability, argmax, replacement)
             self.due = index + 1
 
     def uniforms(self) -> tuple[float, float]:

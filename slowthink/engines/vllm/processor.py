@@ -78,8 +78,8 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         """By batch index; under V2 by slot."""
         self._v2_slots: Any = None
         """Slots by batch index in the last step under V2. None: rows were added or removed."""
-        self._v2_forced: Any = ()
-        """Batch indices of the rows among them."""
+        self._v2_has_rows = False
+        """Whether one of these slots has a row."""
         self._staged: list[tuple[int, SamplingParams, ForcingArgs]] = []
         self._compilers: dict[frozenset[int], Compiler] = {}
         """By the ids that end a request's text."""
@@ -169,15 +169,16 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         slots = ctx.idx_mapping_np
         if self._v2_slots is None or not np.array_equal(slots, self._v2_slots):
             self._v2_slots = slots.copy()
-            self._v2_forced = np.flatnonzero(np.isin(slots, list(self._rows)))
+            self._v2_has_rows = not self._rows.keys().isdisjoint(slots.tolist())
             self._stepper.on_batch_change()
-        forced = self._v2_forced
-        if not len(forced):
-            return
-        prefill = self._states.prefill_len.np[slots[forced]]
-        kept = ctx.seq_lens_upper_bound_np[forced] >= prefill
-        rows = ((index, self._rows[slots[index]]) for index in forced.tolist())
-        self._stepper.edit_logits(logits, rows, kept=None if kept.all() else kept.tolist())
+        if self._v2_has_rows:
+            kept = ctx.seq_lens_upper_bound_np >= self._states.prefill_len.np[slots]
+            self._stepper.edit_logits(
+                logits,
+                self._rows.items(),
+                order=self._v2_slots,
+                kept=None if kept.all() else kept.tolist(),
+            )
 
     # -- rows --
 
@@ -254,10 +255,11 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         self._stepper.record_last_ends(num_outputs)
         return {name: self._histories.pop(name, None) for name in num_outputs}
 
-    def running_rows(self) -> dict[str, ForcedRow]:
-        """The rows in the batch whose histories are stored, by name; without the last step."""
-        named = {row.compiled.args.log: row for row in self._rows.values() if row.is_ready}
-        return {name: row for name, row in named.items() if name in self._histories}
+    def running_rows(self) -> list[tuple[str, ForcedRow, int]]:
+        """Name, row and number of outputs without the last step of each request in the batch whose
+        history is stored."""
+        rows = self._stepper.running_rows()
+        return [(name, row, number) for name, row, number in rows if name in self._histories]
 
 
 class Reading:
@@ -282,10 +284,9 @@ class Reading:
         processor = _find_processor(self)
         if processor is None:
             return None
-        rows = processor.running_rows().items()
         return [
-            [name, row.outputs[: row.num_outputs], _declared_ends_as_lists(row.history)]
-            for name, row in rows
+            [name, row.outputs[:number], _declared_ends_as_lists(row.history)]
+            for name, row, number in processor.running_rows()
         ]
 
 
