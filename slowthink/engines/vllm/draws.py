@@ -40,14 +40,12 @@ class LogitEdit(enum.IntEnum):
     SELECT_SAMPLED = 4
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EditTensors:
     """The edits of all rows of a batch but those whose tokens are chosen here."""
 
     ids_BN: torch.Tensor
     """REPLACE_END: the id that replaces an end, then the triggers. FORCE: the id, repeated."""
-    is_first_BN: torch.Tensor
-    """Where an id equals the first of its row."""
     floor_B1: torch.Tensor | None = None
     """The least logit of the first id; None: -inf."""
 
@@ -89,7 +87,8 @@ def edit_logits(logits_BV: torch.Tensor, edits: EditTensors) -> torch.Tensor:
     highest_B1 = logits_BN.amax(-1, keepdim=True)
     if edits.floor_B1 is not None:
         highest_B1 = torch.maximum(highest_B1, edits.floor_B1)
-    logits_BV.scatter_(1, edits.ids_BN, torch.where(edits.is_first_BN, highest_B1, _NEVER))
+    logits_BV.scatter_(1, edits.ids_BN, _NEVER)
+    logits_BV.scatter_(1, edits.ids_BN[:, :1], highest_B1)
     return logits_BN
 
 

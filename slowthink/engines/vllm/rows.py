@@ -29,7 +29,6 @@ from slowthink.engines.vllm.forced_row import ForcedRow
 from slowthink.engines.vllm.request_flow import RUNNER_UP
 from slowthink.engines.vllm.row_table import (
     BANNED,
-    DUE,
     EDIT,
     END_PROBABILITY,
     MIN_P,
@@ -63,7 +62,6 @@ class Stepper:
 
     def __init__(self, device: torch.device, *, ids_from_device: bool = False) -> None:
         self.device = device
-        self._max_chunk = _MAX_CHUNK_LOGITS_CPU if device.type == "cpu" else _MAX_CHUNK_LOGITS
         self._ids_from_device = ids_from_device
         """The engine does not report outputs to the host, so they are read from the logits."""
         self._table = RowTable()
@@ -77,7 +75,7 @@ class Stepper:
         self._selections: list[_Selection] = []
         self._is_collected = True
         """Whether the outputs of the last step were."""
-        self._last_lengths: Integers = np.zeros(0, np.int64)
+        self._last_lengths: list[int] = []
         """By slot: number of outputs before the last step."""
         self._last_kept: Sequence[bool] | None = None
         self._edited: HostCopy | None = None
@@ -100,17 +98,16 @@ class Stepper:
         table = self._table
         if self._output_ids is not None:
             self._append_outputs(self._output_ids.values())
-        table.count_outputs()
-        slots = [table.maybe_replaced()] if self._edited is not None else []
+        slots = table.look()
         for copy, selected in self._decisions:
-            slots.append(selected[copy.values()[:, _DECLARED_COLUMN] != 0])
-        for slot in np.concatenate(slots).tolist() if slots else ():
+            slots += selected[copy.values()[:, _DECLARED_COLUMN] != 0].tolist()
+        for slot in dict.fromkeys(slots):
+            row, length = table.rows[slot], table.lengths[slot]
+            assert row is not None
             # A row without another output is still being prefilled: its token was discarded.
-            if table.lengths[slot] > self._last_lengths[slot]:
-                self._record_end(slot)
-        for slot in table.ended().tolist():
-            row = table.rows[slot]
-            if row is not None and row.next_instruction():
+            if length > self._last_lengths[slot]:
+                self._record_end(slot, row)
+            if not row.num_observed <= length < row.due and row.next_instruction():
                 table.write(slot)
         self._is_collected, self._edited, self._decisions, self._output_ids = True, None, [], None
 
@@ -131,13 +128,14 @@ class Stepper:
         for name, total in num_outputs.items() if not self._is_collected else ():
             slot = self._table.slots.get(name)
             if slot is not None and self._last_lengths[slot] < total:
-                self._record_end(slot)
+                row = self._table.rows[slot]
+                assert row is not None
+                self._record_end(slot, row)
+                self._table.set_due(slot)
 
-    def _record_end(self, slot: int) -> None:
+    def _record_end(self, slot: int, row: ForcedRow) -> None:
         """Store the end that the last step declares in this row, if any."""
-        row, index = self._table.rows[slot], int(self._last_lengths[slot])
-        assert row is not None
-        batch_index = self._batch_index[slot]
+        index, batch_index = self._last_lengths[slot], self._batch_index[slot]
         if row.edit is LogitEdit.REPLACE_END:
             if self._edited is None or batch_index < 0:
                 return
@@ -149,7 +147,6 @@ class Stepper:
             for sampled, end_probability, argmax, declared in copy.values()[slots == slot].tolist():
                 if declared:
                     row.declare_end(index, int(sampled), end_probability, int(argmax))
-        self._table.integers[DUE, slot] = row.due
 
     # -- this step --
 
@@ -192,7 +189,7 @@ class Stepper:
         stored; of rows that left, until their slots are taken."""
         for name, slot in self._table.slots.items():
             if (row := self._table.rows[slot]) is not None and slot < len(self._last_lengths):
-                yield name, row, int(self._last_lengths[slot])
+                yield name, row, self._last_lengths[slot]
 
     def _make_tensors(self, logits_BV: torch.Tensor) -> None:
         """Make tensors of what was written since the last step."""
@@ -201,33 +198,29 @@ class Stepper:
             return
         edits = table.integers[EDIT, order]
         if table.selections_changed:
-            size = max(1, self._max_chunk // logits_BV.shape[-1])
             self._selections = [
-                self._selection(slots[start : start + size], is_sampled=is_sampled)
-                for edit, is_sampled in (
-                    (LogitEdit.SELECT_GREEDY, False),
-                    (LogitEdit.SELECT_SAMPLED, True),
-                )
-                for slots in [order[edits == edit]]
-                for start in range(0, len(slots), size)
+                self._selection(slots, is_sampled=edit is LogitEdit.SELECT_SAMPLED)
+                for edit in (LogitEdit.SELECT_GREEDY, LogitEdit.SELECT_SAMPLED)
+                for slots in self._chunks(order[edits == edit], logits_BV.shape[-1])
             ]
         self._edits = None
         if not _EDITED.isdisjoint(edits.tolist()):
-            ids_BN, floors_B = self._to_device(table.edit_ids[order]), table.floors[order]
-            has_floor = floors_B.max() > 0
-            self._edits = EditTensors(
-                ids_BN=ids_BN,
-                is_first_BN=ids_BN == ids_BN[:, :1],
-                floor_B1=self._to_device(floors_B[:, None]).to(logits_BV.dtype)
-                if has_floor
-                else None,
-            )
+            floor_B1, floors_B1 = None, table.floors[order]
+            if floors_B1.max() > 0:
+                floor_B1 = self._to_device(floors_B1).to(logits_BV.dtype)
+            self._edits = EditTensors(self._to_device(table.edit_ids[order]), floor_B1)
         table.edits_changed = table.selections_changed = False
 
     def _to_device(self, values: Any) -> torch.Tensor:
         return draws.to_device(values, self.device)
 
     # -- rows whose tokens are chosen here --
+
+    def _chunks(self, slots: Integers, vocabulary: int) -> list[Integers]:
+        """Slots of rows that are decided together."""
+        limit = _MAX_CHUNK_LOGITS_CPU if self.device.type == "cpu" else _MAX_CHUNK_LOGITS
+        size = max(1, limit // vocabulary)
+        return [slots[start : start + size] for start in range(0, len(slots), size)]
 
     def _selection(self, slots: Integers, *, is_sampled: bool) -> _Selection:
         lines, numbers = self._table.integers[:, slots], self._table.floats[:, slots]
