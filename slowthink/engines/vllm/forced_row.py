@@ -90,15 +90,16 @@ class ForcedRow:
             self._start_instruction()
         return True
 
+    def may_be_replaced(self, index: int) -> bool:
+        """Whether this output may be the id that replaces an end: it is, or is not known."""
+        return index >= len(self.outputs) or self.outputs[index] in (-1, self.end_replacement)
+
     def declare_end(self, index: int, sampled: int, end_probability: float, argmax: int) -> None:
-        """Store the end that was declared at this output, unless another id than the one that
-        replaces it is known to be output there."""
-        is_replaced_here = self.edit is LogitEdit.REPLACE_END
-        replacement = self.end_replacement if is_replaced_here else -1
-        token = self.outputs[index] if index < len(self.outputs) else -1
-        if replacement < 0 or token in (-1, replacement):
-            self.history.ends[index] = DeclaredEnd(sampled, end_probability, argmax, replacement)
-            self.due = index + 1
+        """Store the end that was declared at this output."""
+        is_replaced = self.edit is LogitEdit.REPLACE_END
+        replacement = self.end_replacement if is_replaced else -1
+        self.history.ends[index] = DeclaredEnd(sampled, end_probability, argmax, replacement)
+        self.due = index + 1
 
     def uniforms(self) -> tuple[float, float]:
         """The numbers that decide the next token, and the token after a refusal."""

@@ -14,7 +14,7 @@ processor's cache after a step of the model; what `draws` takes is in arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,8 @@ from slowthink.engines.vllm.forced_row import ForcedRow
 
 Integers = npt.NDArray[np.int64]
 
-EDIT, ON_END, BANNED, RULE, TOP_K, NUM_TRIGGERS = range(6)
-"""Lines of `RowTable.integers`; but for the edit, only of rows whose tokens are chosen here."""
+ON_END, BANNED, RULE, TOP_K, NUM_TRIGGERS = range(5)
+"""Lines of `RowTable.integers`."""
 TEMPERATURE, TOP_P, MIN_P, END_PROBABILITY = range(4)
 """Lines of `RowTable.floats`."""
 _NO_ID = -9
@@ -43,10 +43,17 @@ class RowTable:
         """By the name under which a row's history is stored."""
         self.lengths: list[int] = []
         """By slot: number of outputs when the rows were last looked at."""
-        self.integers: Integers = np.zeros((6, 0), np.int64)
+        self.edits: list[LogitEdit] = []
+        """By slot."""
+        self.edited_slots: set[int] = set()
+        """Slots of rows that `draws.edit_logits` edits."""
+        self.forced_slots: set[int] = set()
+        """Those in which it forces an id."""
+        # By slot, only of rows whose tokens are chosen here:
+        self.integers: Integers = np.zeros((5, 0), np.int64)
         self.floats: npt.NDArray[np.float64] = np.zeros((4, 0))
         self.triggers: Integers = np.zeros((0, 1), np.int64)
-        """By slot; padded by the first of them."""
+        """Padded by repeats."""
         self.edit_ids: Integers = np.zeros((0, 2), np.int64)
         """By slot: what `draws.edit_logits` takes. Zeros: nothing is edited."""
         self.floors: npt.NDArray[np.float32] = np.zeros((0, 1), np.float32)
@@ -58,7 +65,6 @@ class RowTable:
         self._due: list[int] = []
         self._replaced_by: list[int] = []
         """By slot: the id that replaces an end in the engine's hands, if any."""
-        self._forced_slots: set[int] = set()
         self._line_slots: set[int] = set()
         """Slots of rows with line replacements."""
 
@@ -82,6 +88,7 @@ class RowTable:
             return
         self.rows += [None] * missing
         self.lengths += [0] * missing
+        self.edits += [LogitEdit.NONE] * missing
         self._outputs += [_NO_OUTPUTS] * missing
         self._num_observed += [0] * missing
         self._due += [_NEVER] * missing
@@ -93,7 +100,7 @@ class RowTable:
             np.pad(values, ((0, missing), (0, 0))) for values in (self.triggers, self.edit_ids)
         )
         self.floors = np.full((len(self.rows), 1), -np.inf, np.float32)
-        self.floors[list(self._forced_slots)] = FORCED_LOGIT
+        self.floors[list(self.forced_slots)] = FORCED_LOGIT
 
     def _clear(self, slot: int) -> None:
         if (row := self.rows[slot]) is None:
@@ -115,15 +122,6 @@ class RowTable:
         )
         if row.compiled.args.log:
             self.slots[row.compiled.args.log] = slot
-        triggers, rules, sampling = row.triggers, row.compiled.rules, row.sampling
-        self.triggers = _widen(self.triggers, len(triggers))
-        self.edit_ids = _widen(self.edit_ids, 1 + len(triggers))
-        self.triggers[slot] = triggers[0]
-        self.triggers[slot, : len(triggers)] = triggers
-        self.integers[RULE:, slot] = END_RULES[rules.end_rule], sampling.top_k, len(triggers)
-        self.floats[:, slot] = (
-            sampling.temperature, sampling.top_p, sampling.min_p, rules.end_probability,
-        )  # fmt: skip
         self.write(slot)
 
     def write(self, slot: int) -> None:
@@ -133,29 +131,45 @@ class RowTable:
         self._num_observed[slot], self._due[slot] = row.num_observed, row.due
         self._set_edit(slot, row.edit)
         if row.edit is LogitEdit.REPLACE_END:
-            self._replaced_by[slot] = self.edit_ids[slot, 0] = row.end_replacement
-            self.edit_ids[slot, 1:] = self.triggers[slot]
+            ids = (self._replaced_by[slot], *_) = (row.end_replacement, *row.triggers)
+            self.edit_ids = _widen(self.edit_ids, len(ids))
+            self.edit_ids[slot] = _pad(ids, self.edit_ids.shape[1])
         elif row.edit >= LogitEdit.SELECT_GREEDY:
-            self.integers[ON_END, slot] = row.end_replacement
-            self.integers[BANNED, slot] = row.instruction.banned
+            self._write_selection(slot, row)
         if row.instruction.line_replacements is None:
             self._line_slots.discard(slot)
         else:
             self._line_slots.add(slot)
 
+    def _write_selection(self, slot: int, row: ForcedRow) -> None:
+        triggers, rules, sampling = row.triggers, row.compiled.rules, row.sampling
+        self.triggers = _widen(self.triggers, len(triggers))
+        self.triggers[slot] = _pad(triggers, self.triggers.shape[1])
+        self.integers[:, slot] = (
+            row.end_replacement, row.instruction.banned, END_RULES[rules.end_rule],
+            sampling.top_k, len(triggers),
+        )  # fmt: skip
+        self.floats[:, slot] = (
+            sampling.temperature, sampling.top_p, sampling.min_p, rules.end_probability,
+        )  # fmt: skip
+
     def _set_edit(self, slot: int, edit: LogitEdit) -> None:
         """Note the edit, as if it had no ids."""
         self.edits_changed = True
-        if max(self.integers[EDIT, slot], edit) >= LogitEdit.SELECT_GREEDY:
+        if self.edits[slot] >= LogitEdit.SELECT_GREEDY or edit >= LogitEdit.SELECT_GREEDY:
             self.selections_changed = True
-        self.integers[EDIT, slot] = edit
-        self._replaced_by[slot], self.edit_ids[slot] = _NO_ID, 0
-        if edit is LogitEdit.FORCE:
-            self._forced_slots.add(slot)
-            self.floors[slot] = FORCED_LOGIT
-        elif slot in self._forced_slots:
-            self._forced_slots.remove(slot)
+        if slot in self.edited_slots:
+            self.edited_slots.remove(slot)
+            self._replaced_by[slot], self.edit_ids[slot] = _NO_ID, 0
+        if slot in self.forced_slots:
+            self.forced_slots.remove(slot)
             self.floors[slot] = -np.inf
+        if edit is LogitEdit.FORCE:
+            self.forced_slots.add(slot)
+            self.floors[slot] = FORCED_LOGIT
+        if edit is LogitEdit.FORCE or edit is LogitEdit.REPLACE_END:
+            self.edited_slots.add(slot)
+        self.edits[slot] = edit
 
     # -- outputs --
 
@@ -185,7 +199,7 @@ class RowTable:
 
     def force_next(self) -> None:
         """Write the next id of each row in which ids are forced."""
-        for slot in self._forced_slots:
+        for slot in self.forced_slots:
             row = self.rows[slot]
             assert row is not None
             index = min(self.lengths[slot], row.due - 1) - row.num_observed
@@ -212,5 +226,9 @@ class RowTable:
 
 def _widen(values: Integers, num_columns: int) -> Integers:
     """Repeat the last column: ids may be repeated."""
-    missing = max(0, num_columns - values.shape[1])
-    return np.pad(values, ((0, 0), (0, missing)), mode="edge") if missing else values
+    missing = num_columns - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing)), mode="edge") if missing > 0 else values
+
+
+def _pad(ids: Sequence[int], length: int) -> Sequence[int]:
+    return ids if len(ids) == length else (*ids, *ids[-1:] * (length - len(ids)))

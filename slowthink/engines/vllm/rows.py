@@ -29,7 +29,6 @@ from slowthink.engines.vllm.forced_row import ForcedRow
 from slowthink.engines.vllm.request_flow import RUNNER_UP
 from slowthink.engines.vllm.row_table import (
     BANNED,
-    EDIT,
     END_PROBABILITY,
     MIN_P,
     NUM_TRIGGERS,
@@ -44,7 +43,6 @@ from slowthink.engines.vllm.row_table import (
 
 _MAX_CHUNK_LOGITS, _MAX_CHUNK_LOGITS_CPU = 2**25, 2**18
 """Rows are decided in chunks of at most this many logits; on a CPU, as many as its cache holds."""
-_EDITED = frozenset({int(LogitEdit.REPLACE_END), int(LogitEdit.FORCE)})
 _DECLARED_COLUMN = 3
 """Column of a decision (see `draws.select_tokens`) that is true if an end was declared."""
 
@@ -135,14 +133,15 @@ class Stepper:
 
     def _record_end(self, slot: int, row: ForcedRow) -> None:
         """Store the end that the last step declares in this row, if any."""
-        index, batch_index = self._last_lengths[slot], self._batch_index[slot]
+        index = self._last_lengths[slot]
         if row.edit is LogitEdit.REPLACE_END:
-            if self._edited is None or batch_index < 0:
-                return
-            replacement, *triggers = self._edited.values()[batch_index].tolist()
-            best = int(np.argmax(triggers))
-            if triggers[best] > replacement or row.end_replacement in row.triggers:
-                row.declare_end(index, int(self._table.triggers[slot, best]), 0.0, -1)
+            if self._edited is not None and row.may_be_replaced(index):
+                replacement, *triggers = self._edited.values()[self._batch_index[slot]].tolist()
+                highest = max(triggers)
+                if highest > replacement or row.end_replacement in row.triggers:
+                    trigger = row.triggers[triggers.index(highest)]
+                    row.declare_end(index, trigger, 0.0, -1)
+            return
         for copy, slots in self._decisions:
             for sampled, end_probability, argmax, declared in copy.values()[slots == slot].tolist():
                 if declared:
@@ -196,18 +195,18 @@ class Stepper:
         table, order = self._table, self._order
         if not table.edits_changed:
             return
-        edits = table.integers[EDIT, order]
         if table.selections_changed:
+            edits = np.array([table.edits[slot] for slot in order.tolist()])
             self._selections = [
                 self._selection(slots, is_sampled=edit is LogitEdit.SELECT_SAMPLED)
                 for edit in (LogitEdit.SELECT_GREEDY, LogitEdit.SELECT_SAMPLED)
                 for slots in self._chunks(order[edits == edit], logits_BV.shape[-1])
             ]
         self._edits = None
-        if not _EDITED.isdisjoint(edits.tolist()):
-            floor_B1, floors_B1 = None, table.floors[order]
-            if floors_B1.max() > 0:
-                floor_B1 = self._to_device(floors_B1).to(logits_BV.dtype)
+        if table.edited_slots:
+            floor_B1 = None
+            if table.forced_slots:
+                floor_B1 = self._to_device(table.floors[order]).to(logits_BV.dtype)
             self._edits = EditTensors(self._to_device(table.edit_ids[order]), floor_B1)
         table.edits_changed = table.selections_changed = False
 
@@ -224,13 +223,12 @@ class Stepper:
 
     def _selection(self, slots: Integers, *, is_sampled: bool) -> _Selection:
         lines, numbers = self._table.integers[:, slots], self._table.floats[:, slots]
-        lines[EDIT] = self._batch_index[slots]  # in place of the edit, which all share
         lines_CR, numbers_CR = self._to_device(lines), self._to_device(numbers)
         triggers_RT = self._to_device(self._table.triggers[slots])
         rank_T = torch.arange(triggers_RT.shape[1], device=self.device)
         needs_redraw = lines[BANNED].astype(bool) | (lines[ON_END] == RUNNER_UP)
         tensors = DecisionTensors(
-            rows_R=lines_CR[EDIT],
+            rows_R=self._to_device(self._batch_index[slots]),
             on_end_R=lines_CR[ON_END],
             banned_R=lines_CR[BANNED].bool(),
             triggers_RT=triggers_RT,
