@@ -177,16 +177,19 @@ class Compiler:
 
     def token_format(self, format: ThinkingFormat) -> TokenFormat:
         """The format in token ids; the one named `auto` is detected from the chat template."""
-        if format not in self._formats:
+        compiled = self._formats.get(format)
+        if compiled is None:
             resolved = resolve_format(AUTO, self.tokenizer) if format.name == AUTO else format
-            self._formats[format] = compile_format(resolved, self.tokenizer, eos_ids=self.eos_ids)
-        return self._formats[format]
+            compiled = compile_format(resolved, self.tokenizer, eos_ids=self.eos_ids)
+            self._formats[format] = compiled
+        return compiled
 
     def rules(self, format: ThinkingFormat, budget: Budget) -> ForcingRules:
         """The budget in token ids. Raises ConfigError for a wait string without tokens."""
-        if (format, budget) not in self._rules:
-            self._rules[format, budget] = make_rules(budget, self.token_format(format))
-        return self._rules[format, budget]
+        rules = self._rules.get((format, budget))
+        if rules is None:
+            rules = self._rules[format, budget] = make_rules(budget, self.token_format(format))
+        return rules
 
 
 @dataclass(kw_only=True)

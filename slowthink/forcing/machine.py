@@ -166,6 +166,8 @@ class ForcingMachine:
         self.steps = steps
         self.ids: list[int] = list(chain.ids) if chain else []
         self.events: list[Event] = list(chain.events) if chain else []
+        self.num_waits = sum(event.kind is EventKind.WAIT for event in self.events)
+        """Number of waits used so far."""
         self.state = chain.state if chain else ChainState.OPEN
         self._pending_forced: deque[int] = deque()
         self._banned: frozenset[int] = frozenset()
@@ -177,11 +179,6 @@ class ForcingMachine:
             self._refuse_stored_end()
         elif self.state is ChainState.OPEN and self._needs_resampling():
             self._ban_triggers(self.events[-1].drawn)
-
-    @property
-    def num_waits(self) -> int:
-        """Number of waits used so far."""
-        return sum(event.kind is EventKind.WAIT for event in self.events)
 
     def chain(self, key: str) -> Chain:
         """The chain so far, pending forced tokens included, as a record to store."""
@@ -240,6 +237,18 @@ class ForcingMachine:
             self._banned = frozenset()
             self.ids.extend(tokens)
 
+    @property
+    def max_run(self) -> int:
+        """Number of tokens that can be sampled, one after the other, before `next_action` may
+        return anything else, if no end is declared."""
+        return 1 if self._banned or self._depends_on_ids else self.cap - len(self.ids)
+
+    @property
+    def _depends_on_ids(self) -> bool:
+        """Whether each token can change what follows."""
+        rules = self.rules
+        return rules.loop is not None or self._step_counter is not None or bool(rules.long_triggers)
+
     def preview_declared_end(self) -> tuple[Action, int]:
         """Return the action in case the next token declares an end, and for how many tokens this
         action stays the same if none of them does. Does not change the machine.
@@ -256,8 +265,7 @@ class ForcingMachine:
             action = Action(ActionKind.FORCE, wait_string[0])
         else:
             action = Action(ActionKind.RESAMPLE)
-        depends_on_ids = self.rules.loop is not None or self._step_counter is not None
-        if self._banned or depends_on_ids or self.rules.long_triggers:
+        if self._banned or self._depends_on_ids:
             return action, 1
         change_positions = (self.rules.min_thinking_tokens, self.cap - len(wait_string), self.cap)
         return action, min((at - position for at in change_positions if at > position), default=1)
@@ -307,6 +315,7 @@ class ForcingMachine:
     ) -> Action:
         event = Event(position=len(self.ids), kind=kind, drawn=trigger, forced=len(wait_string))
         self.events.append(event)
+        self.num_waits += kind is EventKind.WAIT
         self._pending_forced.extend(wait_string)
         if wait_string:
             return _REPLACE

@@ -264,6 +264,20 @@ class _DataParallelEngine(Engine):
         self._thread.join(timeout=30)
 
 
+def make_params() -> Any:
+    """Parameters of a greedy request whose ids are wanted once, at its end. To be copied: vLLM
+    checks those that it makes, and copies deeply those that do not skip it."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0.0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
 def read_stop_id(input_processor: Any) -> int:
     """The id that ends a request."""
     stop_id: int | None = input_processor.renderer.get_eos_token_id()

@@ -370,8 +370,9 @@ def _check_request(
             f"slowthink_known: {args.num_cached} and slowthink_closed: {args.num_closing}, but the "
             f"prompt has {num_prompt} tokens; expected no more. Send the thinking in the prompt."
         )
+    compiler, stop_id = _compiler_for(caller)
     check_fits(
-        compile_args(args, _compiler_for(caller), stop_id=read_stop_id(caller)),
+        compile_args(args, compiler, stop_id=stop_id),
         num_prompt=num_prompt if num_prompt is not None else 1,
         max_context=caller.model_config.max_model_len,
         max_tokens=params.max_tokens,
@@ -379,11 +380,12 @@ def _check_request(
 
 
 @functools.lru_cache(maxsize=8)
-def _compiler_for(input_processor: InputProcessor) -> Compiler:
+def _compiler_for(input_processor: InputProcessor) -> tuple[Compiler, int]:
+    """With the id that ends a request."""
     eos_ids = read_eos_ids(input_processor)
     if not eos_ids:
         raise ConfigError(
             "slowthink: the model has no end-of-text token; expected one, since it ends the "
             "request. Set eos_token_id in its generation_config.json."
         )
-    return Compiler(input_processor.tokenizer, eos_ids=eos_ids)
+    return Compiler(input_processor.tokenizer, eos_ids=eos_ids), read_stop_id(input_processor)

@@ -9,6 +9,7 @@ texts, numbers and flat lists of these:
 from __future__ import annotations
 
 import functools
+import marshal
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -266,23 +267,19 @@ def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
     if not isinstance(log, str | None):
         _validate({_LOG: log})
     try:
-        args = _read_shared(tuple((name, *_hashable(value)) for name, value in values.items()))
-    except TypeError:  # a value that no argument has, such as an object
-        args = _validate(values)
+        args = _read_shared(marshal.dumps(values, 2))
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        args = _validate(values)  # a value that no argument has, such as an object
     return args if log is None else replace(args, log=log)
 
 
-def _hashable(value: Any) -> tuple[Any, ...]:
-    """The value and its types: True equals 1, but is refused."""
-    if isinstance(value, list | tuple):
-        return tuple(value), tuple(map(type, value))
-    return value, type(value)
-
-
 @functools.lru_cache(maxsize=1024)
-def _read_shared(items: tuple[tuple[Any, ...], ...]) -> ForcingArgs:
-    """Arguments without their log: the engine reads those of each request several times."""
-    return _validate({name: list(v) if isinstance(v, tuple) else v for name, v, _ in items})
+def _read_shared(values: bytes) -> ForcingArgs:
+    """Arguments without their log: the engine reads those of each request several times. Given as
+    bytes that tell True from 1."""
+    return _validate(marshal.loads(values))
 
 
 def _validate(values: Mapping[str, Any]) -> ForcingArgs:

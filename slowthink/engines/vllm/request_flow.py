@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import ne
+from typing import Any, NamedTuple
 
 from slowthink.engines.session import Compiler, Job, JobInProgress, closing_ids_after
 from slowthink.engines.vllm.request_args import ForcingArgs, read_args, write_args
@@ -109,8 +110,7 @@ def check_fits(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
+class Instruction(NamedTuple):
     """How the next token is chosen."""
 
     forced: tuple[int, ...] = ()
@@ -162,35 +162,47 @@ class Flow:
         self._forced: list[int] = []
         """Ids to output next: of a wait string, the closing, the end of the text."""
         self._thinking_is_over = bool(compiled.args.num_closing)
-        self._instruction: Instruction | None = None
         if self._thinking_is_over:
             self._start_answer()
 
     def instruction(self) -> Instruction:
         """How the next token is chosen."""
-        if self._instruction is None:
-            self._instruction = self._next_instruction()
-        return self._instruction
-
-    def _next_instruction(self) -> Instruction:
-        thinking = None
-        if not self._forced and not self._thinking_is_over:
-            thinking = self._thinking_instruction()
+        num_tokens = self._advance()
         if self._forced:
-            return Instruction(forced=tuple(self._forced), num_tokens=len(self._forced))
-        return thinking or self._answer_instruction()
+            return Instruction(forced=tuple(self._forced), num_tokens=num_tokens)
+        if self.answering is None:
+            return self._thinking_instruction()
+        tag = ("answer", len(self.thinking.ids))
+        return Instruction(num_tokens=num_tokens, draw_tag=tag, draw_key=self.answering.draw_key)
+
+    def _advance(self) -> int:
+        """Find what is forced next, if anything, and start the answer where the thinking is over.
+        Returns how many tokens follow in this way, unless an end is declared or sampled."""
+        machine = self.thinking
+        if not self._forced and not self._thinking_is_over:
+            action = machine.next_action()
+            if action.kind is ActionKind.SAMPLE:
+                return machine.max_run
+            if action.kind is ActionKind.FORCE:
+                self._forced += [action.token, *machine.take_forced()]
+            else:
+                self._end_thinking()
+        if not self._forced:
+            answer = self.answering
+            if answer is not None and answer.next_action().kind is ActionKind.SAMPLE:
+                return answer.max_tokens - len(answer.ids)
+            self._forced.append(self.compiled.stop_id)
+        return len(self._forced)
 
     def observe(self, tokens: Sequence[int], end: DeclaredEnd | None = None) -> None:
         """Record tokens output under the last instruction. `end`: the end declared at the last of
         them."""
-        instruction, self._instruction = self.instruction(), None
-        if instruction.forced:
+        self._advance()
+        if self._forced:
             self.num_forced += len(tokens)
-            for token, expected in zip(tokens, instruction.forced, strict=False):
-                self._count_unexpected(expected, token)
+            self.num_unexpected += sum(map(ne, tokens, self._forced))
             del self._forced[: len(tokens)]
-        elif self._thinking_is_over:
-            assert self.answering is not None
+        elif self.answering is not None:
             self.num_sampled += len(tokens)
             self.answering.observe_run(tokens)
         else:
@@ -209,17 +221,9 @@ class Flow:
 
     # -- instructions --
 
-    def _thinking_instruction(self) -> Instruction | None:
-        """None: ids are forced, or the thinking is over."""
+    def _thinking_instruction(self) -> Instruction:
         machine = self.thinking
-        action = machine.next_action()
-        if action.kind is ActionKind.FORCE:
-            self._forced += [action.token, *machine.take_forced()]
-            return None
-        if action.kind is not ActionKind.SAMPLE:
-            self._end_thinking()
-            return None
-        if action.banned:
+        if machine.next_action().banned:
             return Instruction(banned=True, draw_key=machine.draw_key)
         end, num_tokens = machine.preview_declared_end()
         line_replacements = None
@@ -265,14 +269,6 @@ class Flow:
         limit = self.compiled.args.budget.answer_tokens
         self.answering = AnswerMachine(max_tokens=limit, eos_ids=self.compiled.token_format.eos_ids)
 
-    def _answer_instruction(self) -> Instruction:
-        machine = self.answering
-        if machine is not None and machine.next_action().kind is ActionKind.SAMPLE:
-            tag = ("answer", len(self.thinking.ids))
-            left = machine.max_tokens - len(machine.ids)
-            return Instruction(num_tokens=left, draw_tag=tag, draw_key=machine.draw_key)
-        return Instruction(forced=(self.compiled.stop_id,))
-
     # -- outputs --
 
     def _observe_thinking(self, token: int, end: DeclaredEnd) -> None:
@@ -309,11 +305,11 @@ class Flow:
         """Record the output ids from index `start`. `ends`: declared ends by output index; with
         `infer` they are inferred from the ids, and added to it."""
         while start < len(outputs):
-            limit = 1 if infer else self.instruction().num_tokens
             if infer and (inferred := self._infer_end(outputs, start)) is not None:
                 ends[start] = inferred
-            tokens, end = outputs[start : start + limit], None
-            if not self.instruction().forced:
+            limit = self._advance()
+            tokens, end = outputs[start : start + (1 if infer else limit)], None
+            if not self._forced:
                 tokens, end = self._up_to_end(tokens, ends, start)
             self.observe(tokens, end)
             start += len(tokens)

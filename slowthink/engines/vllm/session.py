@@ -7,6 +7,7 @@ closing, which the prefix cache makes cheap. Results are returned as requests fi
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,13 @@ from slowthink.engines.session import (
     Point,
     check_context,
 )
-from slowthink.engines.vllm.client import FinishedRequest, open_engine, read_eos_ids, read_stop_id
+from slowthink.engines.vllm.client import (
+    FinishedRequest,
+    make_params,
+    open_engine,
+    read_eos_ids,
+    read_stop_id,
+)
 from slowthink.engines.vllm.request_args import with_log, write_args
 from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_job
 from slowthink.engines.vllm.self_check import check_forcing
@@ -109,6 +116,7 @@ class VllmSession:
             reproducible=False,  # near ties depend on the batch's composition
             max_context=input_processor.model_config.max_model_len,
         )
+        self._params = make_params()
         self.cost = Cost()
         self.checkpoint_seconds = CHECKPOINT_SECONDS
         self.compiler = Compiler(self.tokenizer, eos_ids=self.eos_ids)
@@ -236,16 +244,8 @@ class VllmSession:
         *,
         max_tokens: int,
     ) -> None:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        params = SamplingParams(
-            temperature=0.0,
-            max_tokens=max_tokens,
-            detokenize=False,
-            extra_args=arguments,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        params = copy.copy(self._params)
+        params.max_tokens, params.extra_args = max_tokens, arguments
         self._engine.add(request_id, prompt_ids, params)
 
     # -- finished requests --
