@@ -93,9 +93,8 @@ class RowTable:
         self._num_observed += [0] * missing
         self._due += [_NEVER] * missing
         self._replaced_by += [_NO_ID] * missing
-        self.integers, self.floats = (
-            np.pad(values, ((0, 0), (0, missing))) for values in (self.integers, self.floats)
-        )
+        self.integers = np.pad(self.integers, ((0, 0), (0, missing)))
+        self.floats = np.pad(self.floats, ((0, 0), (0, missing)))
         self.triggers, self.edit_ids = (
             np.pad(values, ((0, missing), (0, 0))) for values in (self.triggers, self.edit_ids)
         )
@@ -231,4 +230,4 @@ def _widen(values: Integers, num_columns: int) -> Integers:
 
 
 def _pad(ids: Sequence[int], length: int) -> Sequence[int]:
-    return ids if len(ids) == length else (*ids, *ids[-1:] * (length - len(ids)))
+    return ids if len(ids) == length else [*ids, *[ids[-1]] * (length - len(ids))]
