@@ -1,12 +1,14 @@
 r"""Words and phrases counted in chains: whole words in English, anywhere in Chinese.
 
-load_lexicon("standard").count("verification", "Let me double-check. 我们验算一下。") == 2
-load_lexicon("standard").count("exploration", "这不可能。") == 0
+load_lexicon("standard").count("Let me double-check. 我们验算一下，这不可能。") == {
+    "verification": 2, "exploration": 0, "granularity": 0}
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,14 +25,19 @@ _FILE = Path(__file__).with_name("lexicon.yaml")
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Words by kind, as patterns that also match the phrases to pass over."""
+    """Words by kind, and phrases in which they mean something else."""
 
-    patterns: dict[str, re.Pattern[str]]
-    """Kind → pattern whose group `word` is set for a counted word, not for a passed over phrase."""
+    pattern: re.Pattern[str]
+    """A group for each kind; no group for the phrases. A word of two kinds counts as the first."""
 
-    def count(self, kind: str, text: str) -> int:
-        """Number of words of this kind in the text."""
-        return sum(map(bool, self.patterns[kind].findall(text)))
+    def find(self, text: str) -> Iterator[tuple[str, str]]:
+        """Each counted word in order, with its kind."""
+        return ((m.lastgroup, m[0]) for m in self.pattern.finditer(text) if m.lastgroup)
+
+    def count(self, text: str) -> dict[str, int]:
+        """Number of words of each kind in the text."""
+        counter = Counter(m.lastgroup for m in self.pattern.finditer(text))
+        return {kind: counter[kind] for kind in KINDS}
 
 
 @cache
@@ -40,11 +47,12 @@ def load_lexicon(name: str, *, whole_words: bool = True, ignore_case: bool = Tru
     Raises ConfigError if there is none.
     """
     words = read_lexicons().get(name) or _read_file(name)
-    flags = re.IGNORECASE if ignore_case else re.NOFLAG
-    return Lexicon({
-        kind: _compile(words[kind], words.get("not") or [], flags, whole_words=whole_words)
-        for kind in KINDS
-    })  # fmt: skip
+    skipped = words.get("not") if whole_words else None
+    groups = [_alternatives(skipped, whole_words=True)] if skipped else []
+    groups += [
+        f"(?P<{kind}>{_alternatives(words[kind], whole_words=whole_words)})" for kind in KINDS
+    ]
+    return Lexicon(re.compile("|".join(groups), re.IGNORECASE if ignore_case else re.NOFLAG))
 
 
 @cache
@@ -70,17 +78,6 @@ def _lexicon_error(name: str, seen: str) -> ConfigError:
         f"with a list of words for each of {', '.join(KINDS)} (and `not`, optional). "
         "Name another: --set 'trace.scores=[{kind: limo-v2, lexicon: FILE}]'"
     )
-
-
-def _compile(
-    words: list[str], passed_over: list[str], flags: re.RegexFlag, *, whole_words: bool
-) -> re.Pattern[str]:
-    """A pattern with one group, empty for phrases that are passed over (none for substrings)."""
-    counted = _alternatives(words, whole_words=whole_words)
-    skipped = (
-        _alternatives(passed_over, whole_words=True) if passed_over and whole_words else "(?!)"
-    )
-    return re.compile(f"{skipped}|({counted})", flags)
 
 
 def _alternatives(words: list[str], *, whole_words: bool) -> str:

@@ -57,8 +57,8 @@ class LimoV2:
     def _raw_parts(self, chain: ScoredText) -> tuple[float, ...]:
         """Length, and words of each kind per unit of length."""
         length = max(1, LENGTHS[self._config.length_unit](chain))
-        counts = [self._lexicon.count(kind, chain.thinking) for kind in KINDS]
-        return (float(length), *(count / length for count in counts))
+        counts = self._lexicon.count(chain.thinking)
+        return (float(length), *(counts[kind] / length for kind in KINDS))
 
     def _scopes(self, chains: Sequence[ScoredText]) -> list[list[int]]:
         """Indices of the chains that are brought to a scale together."""

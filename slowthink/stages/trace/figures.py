@@ -62,11 +62,10 @@ def behaviour(chains: Sequence[ScoredChain]) -> list[dict[str, Any]]:
 def _behaviour(chains: Sequence[ScoredChain]) -> dict[str, Any]:
     texts = [chain.chain.thinking for chain in chains]
     num_tokens = sum(chain.num_thinking_tokens for chain in chains)
-    lexicon, words = load_lexicon("standard"), _count_words(texts)
-    rates = {
-        kind: round(1000 * sum(lexicon.count(kind, text) for text in texts) / max(1, num_tokens), 2)
-        for kind in KINDS
-    }
+    words, totals = _count_words(texts), Counter[str]()
+    for text in texts:
+        totals.update(load_lexicon("standard").count(text))
+    rates = {kind: round(1000 * totals[kind] / max(1, num_tokens), 2) for kind in KINDS}
     most_common = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:NUM_WORDS]
     return {
         "num_chains": len(chains),
@@ -85,6 +84,6 @@ def _count_words(texts: Sequence[str]) -> Counter[str]:
     for text in texts:
         words.update(word for word in _WORD.findall(text.lower()) if word not in left_out)
         if not text.isascii():
-            for pattern in load_lexicon("standard").patterns.values():
-                words.update(word for word in pattern.findall(text) if word and not word.isascii())
+            of_lexicon = (word for _, word in load_lexicon("standard").find(text))
+            words.update(word for word in of_lexicon if not word.isascii())
     return words
