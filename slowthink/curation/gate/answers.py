@@ -12,7 +12,9 @@ from slowthink.grading.boxes import Box, find_boxes, last_boxes
 
 MAX_PARAGRAPH = 400
 """The answer begins with the box's paragraph; in a longer one, with the box's sentence."""
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+_PARAGRAPH_END = re.compile(r"(?<=[.!?。！？:：*\])}$])\s*\n\s*\n")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|(?<=[.!?*\])}$])\s*\n")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LETTER = re.compile(r"[^\W\d_]{2,}")
 _PART = re.compile(
     r"(?:\bparts?\s*)?[(（](?:[b-h]|[2-9]|ii|iii|iv|v)[)）]|[②-⑨]|\bpart [b-h2-9]\b", re.I
@@ -41,18 +43,14 @@ def split_at_answer(text: str) -> tuple[str, str] | None:
 
 
 def _answer_start(text: str, box_start: int) -> int:
-    """Where the paragraph of a box begins, with the one before it if it has no words of its own."""
-    end = box_start
-    while True:
-        start = text.rfind("\n\n", 0, end) + 2 if "\n\n" in text[:end] else 0
-        if box_start - start > MAX_PARAGRAPH:
-            break
-        if _LETTER.search(re.sub(r"\\[a-zA-Z]+", "", text[start:box_start])) or start == 0:
-            return start
-        end = start - 2
-    ends = [match.end() for match in _SENTENCE_END.finditer(text, end - MAX_PARAGRAPH, box_start)]
-    worded = [at for at in ends if _LETTER.search(re.sub(r"\\[a-zA-Z]+", "", text[at:box_start]))]
-    return max(worded, default=max(start, 0))
+    """Where the last complete sentence or paragraph before a box ends, and words come after it."""
+    window = max(0, box_start - MAX_PARAGRAPH)
+    for breaks in (_PARAGRAPH_END, _SENTENCE_END):
+        ends = [match.end() for match in breaks.finditer(text, window, box_start)]
+        worded = [at for at in ends if _LETTER.search(_COMMAND.sub("", text[at:box_start]))]
+        if worded:
+            return worded[-1]
+    return 0 if window == 0 else box_start
 
 
 def boxes_in(text: str) -> list[Box]:

@@ -7,8 +7,8 @@ no square."
 
 from __future__ import annotations
 
+import functools
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -73,12 +73,15 @@ class _Unit:
     """A sentence, a line, or a piece of a long one."""
 
     position: int
+    """Where its sentence begins."""
     weight: int = 0
     signs: list[str] = field(default_factory=list)
     """Numbers, numerals, variables and pieces of formulas, in order."""
     words: set[str] = field(default_factory=set)
     """Other words; of CJK text, pairs of characters."""
     num_pieces: int = 0
+    num_seen: int = 0
+    """How often it occurred, exactly or nearly, if it was the first."""
 
     def add(self, piece: str) -> None:
         if "\u3040" <= piece[0] <= "\u9fff":
@@ -89,12 +92,19 @@ class _Unit:
             return
         self.weight += len(piece)
         self.num_pieces += 1
-        word = piece.strip(_EDGES).lower()
-        is_word = word.replace("'", "").replace("-", "").isalpha() and len(word) > 1
-        if is_word and word not in _NUMERALS:
-            self.words.add(word)
-        elif word:
+        word, is_sign = _read_piece(piece)
+        if is_sign:
             self.signs.append(word)
+        elif word:
+            self.words.add(word)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _read_piece(piece: str) -> tuple[str, bool]:
+    """A piece without punctuation around it, and whether it is a number, variable or formula."""
+    word = piece.strip(_EDGES).lower()
+    is_word = word.replace("'", "").replace("-", "").isalpha() and len(word) > 1
+    return word, bool(word) and (not is_word or word in _NUMERALS)
 
 
 def _units(text: str) -> Iterator[_Unit]:
@@ -102,11 +112,11 @@ def _units(text: str) -> Iterator[_Unit]:
     breaks = [(match.start(), match.end()) for match in _BREAK.finditer(text)]
     for end, following in [*breaks, (len(text), len(text))]:
         unit = _Unit(start)
-        for match in _PIECE.finditer(text, start, end):
-            unit.add(match.group())
+        for piece in _PIECE.findall(text, start, end):
+            unit.add(piece)
             if unit.num_pieces >= MAX_UNIT_PIECES:
                 yield unit
-                unit = _Unit(match.end())
+                unit = _Unit(start)
         if unit.num_pieces:
             yield unit
         start = following
@@ -129,15 +139,14 @@ def _repeated_span(units: list[_Unit]) -> int | None:
 def _repetitions(units: list[_Unit]) -> Iterator[bool]:
     """Whether each sentence, or one nearly equal, occurred at least twice before."""
     kinds: dict[tuple[str, ...], list[_Unit]] = {}
-    counts: Counter[int] = Counter()
     for unit in units:
         same_signs = kinds.setdefault(tuple(unit.signs), [])
         recent = reversed(same_signs[-MAX_KINDS:])
         kind = next((kind for kind in recent if _is_near(unit.words, kind.words)), None)
         if kind is None:
             same_signs.append(kind := unit)
-        counts[kind.position] += 1
-        yield counts[kind.position] > 2
+        kind.num_seen += 1
+        yield kind.num_seen > 2
 
 
 def _is_near(words: set[str], others: set[str]) -> bool:

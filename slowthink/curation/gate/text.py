@@ -43,6 +43,7 @@ class Fault:
 
 def fault_at(reason: str, part: str, text: str, position: int) -> Fault:
     """A fault whose evidence is the text around a position."""
+    position = max(0, position)
     start = max(0, position - CONTEXT_CHARS)
     excerpt = " ".join(text[start : position + 160].split())
     return Fault(reason, f"{part}, character {position:,}: {excerpt}")
