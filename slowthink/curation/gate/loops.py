@@ -30,7 +30,10 @@ MAX_UNIT_PIECES = 40
 MAX_KINDS = 60
 """Sentences with the same signs are compared with this many kinds of them, newest first."""
 
-_BREAK = re.compile(r"\n+|(?<=[.!?])\s+|(?<=[。！？；])")
+_BREAK = re.compile(
+    r"(?<![:：\[{&=,])\n+(?!\s*(?:\\\[|\\\]|\$\$|\\end|&))|(?<=[.!?])\s+|(?<=[。！？；])"
+)
+"""The end of a sentence or line; a displayed formula belongs to the line before it."""
 _CJK = "\u3040-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W\d_]+|\d+|[^\w\s]")
 _PIECE = re.compile(rf"[{_CJK}]+|[^\s{_CJK}]+")
@@ -124,20 +127,22 @@ def _units(text: str) -> Iterator[_Unit]:
 
 def _repeated_span(units: list[_Unit]) -> int | None:
     """Where the heaviest stretch of repeated sentences begins; None if it is too light. A stretch
-    gains the letters of sentences seen twice before and loses those of others."""
+    gains the characters of sentences seen twice before, twice those of sentences seen more often,
+    and loses those of others."""
     best, total, start = 0.0, 0.0, 0
     best_start: int | None = None
-    for unit, is_repeated in zip(units, _repetitions(units), strict=True):
+    for unit, factor in zip(units, _repetitions(units), strict=True):
         if total <= 0:
             total, start = 0.0, unit.position
-        total += unit.weight if is_repeated else -OTHER_TEXT_WEIGHT * unit.weight
+        total += unit.weight * (factor or -OTHER_TEXT_WEIGHT)
         if total > best:
             best, best_start = total, start
     return best_start if best >= MIN_LETTERS else None
 
 
-def _repetitions(units: list[_Unit]) -> Iterator[bool]:
-    """Whether each sentence, or one nearly equal, occurred at least twice before."""
+def _repetitions(units: list[_Unit]) -> Iterator[int]:
+    """For each sentence: 1 if it or one nearly equal occurred twice before, 2 if exactly this one
+    occurred more often, else 0."""
     kinds: dict[tuple[str, ...], list[_Unit]] = {}
     for unit in units:
         same_signs = kinds.setdefault(tuple(unit.signs), [])
@@ -146,7 +151,8 @@ def _repetitions(units: list[_Unit]) -> Iterator[bool]:
         if kind is None:
             same_signs.append(kind := unit)
         kind.num_seen += 1
-        yield kind.num_seen > 2
+        most = 2 if kind.words == unit.words else 1
+        yield min(most, max(0, kind.num_seen - 2))
 
 
 def _is_near(words: set[str], others: set[str]) -> bool:
