@@ -17,6 +17,7 @@ from aiohttp import web
 
 from slowthink.engines import open_session
 from slowthink.engines.server.endpoints import EndpointPool
+from slowthink.engines.server.request_fields import NOT_GREEDY
 from slowthink.engines.server.statuses import pause_seconds
 from slowthink.engines.session import Point, generate
 from slowthink.errors import ConfigError, EngineError
@@ -68,6 +69,7 @@ def test_a_rejection_says_where_what_and_what_to_do(
         with open_chat(server, api_key_env="TOY_KEY", extra_body=extra) as session:
             server.tamper = refuse(status, text)
             job = chat_job(session, make_problem, points=(Point(99, forced=False),))
+            job = replace(job, request=replace(job.request, sampling=Sampling(temperature=0.6)))
             error = str(next(generate(session, [job])).error)
             assert len(server.bodies) == 1 and KEY not in error
             with pytest.raises(AssertionError, match=remedy):  # the message is one line
@@ -316,3 +318,22 @@ def test_fields_that_a_server_rejects_are_replaced(stream, make_problem) -> None
             assert server.bodies[-1]["max_completion_tokens"] == 99 + 64
             assert server.bodies[-1]["temperature"] == 1.0
         assert len(server.bodies) == 4 + stream
+
+
+def test_greedy_decoding_is_requested_and_counted_where_a_model_takes_none(make_problem) -> None:
+    with (
+        serve(behaviour=Behaviour(context=None)) as server,
+        open_chat(server, max_retries=0) as session,
+    ):
+
+        def without_temperature(reply: Any) -> Any:
+            if "temperature" in server.bodies[-1]:
+                return web.Response(status=400, text="'temperature' does not support 0 here")
+            return reply
+
+        server.tamper = without_temperature
+        job = chat_job(session, make_problem, points=(Point(99, forced=False),))
+        job = replace(job, request=replace(job.request, sampling=Sampling()))
+        assert next(generate(session, [job])).error is None
+        assert server.bodies[0]["temperature"] == 0.0 and "temperature" not in server.bodies[-1]
+        assert session.anomalies[NOT_GREEDY] == 1

@@ -22,7 +22,7 @@ from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import ForcingMachine
 from slowthink.grading.thinking import TextParts
 from slowthink.recipe import EngineConfig
-from slowthink.records import AnswerEnd, Chain, ChainState, Cost, Event, EventKind, Sampling
+from slowthink.records import AnswerEnd, Chain, ChainState, Cost, Event, EventKind
 from slowthink.serialise import digest
 
 _PADDING = bytes([0xFF])
@@ -158,8 +158,7 @@ class ChatSession(ServerSession):
         fields = messages if isinstance(messages, dict) else {"messages": messages}
         body: dict[str, Any] = {"model": self._model, **fields}
         sampling, cap = job.request.sampling, job.largest_point.cap
-        if sampling != Sampling():
-            body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if self._model_limit is None or cap < self._model_limit:
             body["max_tokens"] = cap + job.request.budget.answer_tokens
         return body

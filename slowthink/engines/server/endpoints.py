@@ -157,7 +157,7 @@ class EndpointPool:
             Endpoint(url.rstrip("/"), self.config.max_concurrency) for url in self.config.urls
         ]
         self._waiting_requests: deque[asyncio.Future[Endpoint]] = deque()
-        self._fields = RequestFields(self.config)
+        self._fields = RequestFields(self.config, self.failure_counts)
         self._final_rejection: RequestRejected | None = None
         """After it, no request is sent: each would be rejected."""
         self._random = random.Random()  # only pauses depend on it
