@@ -65,8 +65,10 @@ class RowTable:
         self._due: list[int] = []
         self._replaced_by: list[int] = []
         """By slot: the id that replaces an end in the engine's hands, if any."""
-        self._line_slots: set[int] = set()
-        """Slots of rows with line replacements."""
+        self._after_line: dict[int, bool] = {}
+        """Of rows with line replacements, by slot: whether the second of them is chosen."""
+        self._ends_line: dict[int, bool] = {}
+        """By token id: whether its text ends a line."""
 
     # -- rows --
 
@@ -109,7 +111,7 @@ class RowTable:
         self.rows[slot], self._outputs[slot] = None, _NO_OUTPUTS
         self._num_observed[slot], self._due[slot] = 0, _NEVER
         self._set_edit(slot, LogitEdit.NONE)
-        self._line_slots.discard(slot)
+        self._after_line.pop(slot, None)
 
     def _set(self, slot: int, row: ForcedRow) -> None:
         if not row.is_ready:
@@ -125,8 +127,7 @@ class RowTable:
 
     def write(self, slot: int) -> None:
         """Write what the instruction of the row in this slot asks for."""
-        row = self.rows[slot]
-        assert row is not None
+        row = self._row(slot)
         self._num_observed[slot], self._due[slot] = row.num_observed, row.due
         self._set_edit(slot, row.edit)
         if row.edit is LogitEdit.REPLACE_END:
@@ -135,10 +136,10 @@ class RowTable:
             self.edit_ids[slot] = _pad(ids, self.edit_ids.shape[1])
         elif row.edit >= LogitEdit.SELECT_GREEDY:
             self._write_selection(slot, row)
-        if row.instruction.line_replacements is None:
-            self._line_slots.discard(slot)
+        if (replacements := row.instruction.line_replacements) is None:
+            self._after_line.pop(slot, None)
         else:
-            self._line_slots.add(slot)
+            self._after_line[slot] = row.end_replacement == replacements[1]
 
     def _write_selection(self, slot: int, row: ForcedRow) -> None:
         triggers, rules, sampling = row.triggers, row.compiled.rules, row.sampling
@@ -199,8 +200,7 @@ class RowTable:
     def force_next(self) -> None:
         """Write the next id of each row in which ids are forced."""
         for slot in self.forced_slots:
-            row = self.rows[slot]
-            assert row is not None
+            row = self._row(slot)
             index = min(self.lengths[slot], row.due - 1) - row.num_observed
             token = row.instruction.forced[index]
             if self.edit_ids[slot, 0] != token:
@@ -209,18 +209,24 @@ class RowTable:
     def follow_lines(self) -> None:
         """Choose the ids that replace an end by the text of the last tokens, in rows where they
         depend on it."""
-        changed = []
-        for slot in self._line_slots:
-            ids, row = self._outputs[slot], self.rows[slot]
-            if len(ids) > self._num_observed[slot] and (last := ids[-1]) >= 0 and row is not None:
+        outputs, num_observed, ends_line = self._outputs, self._num_observed, self._ends_line
+        for slot, is_after_line in list(self._after_line.items()):
+            ids = outputs[slot]
+            if len(ids) <= num_observed[slot] or (token := ids[-1]) < 0:
+                continue
+            if token not in ends_line:
+                row = self._row(slot)
+                ends_line[token] = row.compiled.token_format.ends_line(token)
+            if ends_line[token] is not is_after_line:
+                row = self._row(slot)
                 assert row.instruction.line_replacements is not None
-                ends_line = row.compiled.token_format.ends_line(last)
-                on_end = row.instruction.line_replacements[ends_line]
-                if on_end != row.end_replacement:
-                    row.end_replacement = on_end
-                    changed.append(slot)
-        for slot in changed:
-            self.write(slot)
+                row.end_replacement = row.instruction.line_replacements[ends_line[token]]
+                self.write(slot)
+
+    def _row(self, slot: int) -> ForcedRow:
+        row = self.rows[slot]
+        assert row is not None
+        return row
 
 
 def _widen(values: Integers, num_columns: int) -> Integers:
