@@ -37,7 +37,7 @@ from slowthink.data.tables import read_records
 from slowthink.environment import commit
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe.loading import load_recipe
-from slowthink.records import EvaluationRow
+from slowthink.records import EvaluationRow, Trace, Verdict
 
 COMPARISONS = {
     "keep": (("keep-all", "keep-right"), ("keep-right", "keep-several")),
@@ -88,16 +88,18 @@ def copy_ledger(source: Path, target: Path) -> None:
 
 
 def arm_figures(root: Path) -> dict[str, Any]:
-    """Size of the training set, its right chains' share, and the accuracy."""
+    """Size of the training set, the share of its chains that are right, and the accuracy."""
     selected = read_manifest(root / "select")["facts"]
     trained = read_manifest(root / "train")["facts"]
-    rows = evaluation_rows(root)
+    rows, traces = evaluation_rows(root), read_records(root / "select", Trace)
+    num_right = sum(trace.grade.verdict is Verdict.CORRECT for trace in traces)
     return {
         "num_problems": selected["num_problems"],
         "num_chains": selected["num_chains"],
+        "right_share": num_right / len(traces),
         "num_training_tokens": selected["num_thinking_tokens"] + selected["num_response_tokens"],
         "num_steps": trained["num_steps"],
-        "accuracy": sum(row.verdict.value == "correct" for row in rows) / len(rows),
+        "accuracy": sum(row.verdict is Verdict.CORRECT for row in rows) / len(rows),
         "mean_thinking_tokens": sum(row.num_thinking_tokens for row in rows) / len(rows),
     }
 

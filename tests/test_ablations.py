@@ -103,6 +103,7 @@ def test_ablations_run_and_are_compared(tmp_path: Path, smollm_tokenizer: Any) -
         for seed_figures in by_seed:
             assert 0.8 * 800 <= seed_figures["num_training_tokens"] <= 800, arm
     sets = {arm: read_records(out / "seed-0" / arm / "select", Trace) for arm in arms}
+    assert arms["keep-right"][0]["right_share"] == 1 > arms["keep-all"][0]["right_share"]
     verdicts = {arm: {t.grade.verdict.value for t in traces} for arm, traces in sets.items()}
     assert verdicts["keep-right"] == {"correct"} and "no_answer" in verdicts["keep-all"]
     assert len({t.problem.id for t in sets["keep-several"]}) < len(sets["keep-several"])
