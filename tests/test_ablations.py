@@ -105,6 +105,6 @@ def test_ablations_run_and_are_compared(tmp_path: Path, smollm_tokenizer: Any) -
     sets = {arm: read_records(out / "seed-0" / arm / "select", Trace) for arm in arms}
     assert arms["keep-right"][0]["right_share"] == 1 > arms["keep-all"][0]["right_share"]
     verdicts = {arm: {t.grade.verdict.value for t in traces} for arm, traces in sets.items()}
-    assert verdicts["keep-right"] == {"correct"} and "no_answer" in verdicts["keep-all"]
+    assert verdicts["keep-right"] == {"correct"} and verdicts["keep-all"] == {"wrong"}
     assert len({t.problem.id for t in sets["keep-several"]}) < len(sets["keep-several"])
     assert [{t.level for t in sets[arm]} for arm in ("fit-worst", "fit-best")] == [{1}, {5}]
