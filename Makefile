@@ -54,6 +54,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.filter $(DATA_OPTION)
 	$(BIN)/python -m benchmarks.filter --scale
 	$(BIN)/python -m benchmarks.difficulty $(DATA_OPTION)
+	$(BIN)/python -m benchmarks.traces $(DATA_OPTION)
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.forcing

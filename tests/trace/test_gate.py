@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from gate_cases import CASES, EN
+from gate_cases_further import FURTHER
 
 from slowthink.curation.gate import RULES, answers, find_fault
 from slowthink.curation.gate.text import GatedText
@@ -19,7 +20,9 @@ from slowthink.stages.trace.chains import ScoredChain, SourceChain
 LABELLED = [
     pytest.param(rule, found, fields, id=f"{rule}-{index}-{'bad' if found else 'good'}")
     for rule in RULES
-    for index, (found, fields) in enumerate(CASES[rule])
+    for index, (found, fields) in enumerate(
+        [*CASES[rule], *(case for name, case in FURTHER if name == rule)]
+    )
 ]
 
 

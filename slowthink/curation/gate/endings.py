@@ -33,8 +33,16 @@ _OPEN_CLAUSE = re.compile(
     r"(?:(?:the|a|an|our|its|this|these)(?:\s+(?!is\b|are\b|was\b)[a-z]+){0,2}|we|they|you)\Z"
 )
 """A clause that has a subject at most."""
-_SENTENCE_WORDS = 8
-MIN_SENTENCES = 4
+_SENTENCE_WORDS = 5
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
+_CHINESE_SENTENCE = re.compile(r"[\u3400-\u9fff，、]{5,}")
+_STATES_RESULT = re.compile(
+    r"[\d=$\\~@]|\b(?:answer|total|result|true|false|correct|yes|no|is|are|holds?)\b"
+    r"|答案|选|正确|错误|成立|得证|证毕|无解|存在|结论|为|是|有|上界|下界|完成|结束|守恒|解答|略",
+    re.IGNORECASE,
+)
+"""A sentence that may be a result, which often has no full stop."""
+MIN_SENTENCES = 2
 PUNCTUATED_SHARE = 0.9
 """A chain that ends so many of its sentences' lines with a sign is cut off where one has none."""
 _DISPLAY = (("\\[", "\\]"), ("\\(", "\\)"))
@@ -93,11 +101,16 @@ def _has_open_formula(line: str) -> bool:
 
 
 def _breaks_habit(last_line: str, chain: GatedText) -> bool:
-    """Whether the last line is a sentence without a full stop in a chain that sets them."""
-    if not _LETTER_END.search(last_line) or not _is_sentence(last_line) or "=" in last_line:
+    """Whether the last sentence, in words alone, has no full stop in a chain that sets them."""
+    sentence = _SENTENCE_END.split(last_line)[-1]
+    if not _LETTER_END.search(sentence) or _STATES_RESULT.search(sentence):
         return False
+    if not (_is_sentence(sentence) or _CHINESE_SENTENCE.search(sentence)):
+        return False
+    if sentence != last_line:
+        return True
     lines = [line.rstrip() for _, part in chain.parts() for line in part.split("\n")]
-    lines = [line for line in lines if _is_sentence(line)]
+    lines = [line for line in lines if _is_sentence(line) or _CHINESE_SENTENCE.search(line)]
     num_punctuated = sum(_FINAL.search(line) is not None for line in lines)
     return num_punctuated >= max(MIN_SENTENCES, PUNCTUATED_SHARE * (len(lines) - 1))
 

@@ -40,7 +40,7 @@ _OTHER_LETTER = re.compile(
     r"(?P<ideograph>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3])|[\u0400-\u04ff\u0600-\u06ff]"
 )
 _QUOTED = re.compile(
-    r"“[^“”\n]*”|「[^「」\n]*」|『[^『』\n]*』|《[^《》\n]*》|\"[^\"\n]*\"|`[^`\n]*`"
+    r"“[^“”\n]*”|「[^「」\n]*」|『[^『』\n]*』|《[^《》\n]*》|[(（][^()（）\n]{1,12}[)）]|\"[^\"\n]*\"|`[^`\n]*`"
 )
 _FORMULA = re.compile(r"\$[^$\n]*\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
 _COMMAND = re.compile(r"\\[a-zA-Z]+")

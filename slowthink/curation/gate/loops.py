@@ -19,7 +19,7 @@ from slowthink.records import LoopRule
 REASON = "the text repeats itself"
 END_RULE = LoopRule(max_period=64, repeats=4, min_tokens=96)
 """A repeated run of words and signs at the end."""
-MIN_LETTERS = 160
+MIN_LETTERS = 130
 """Characters without spaces, CJK ones counted as three, repeated without much in between."""
 OTHER_TEXT_WEIGHT = 3
 """Each character of other text in between outweighs so many repeated ones."""

@@ -30,13 +30,15 @@ _ROLES = (
     r"^[ \t]*(?:\*\*)?(?:人类|用户|助手|助理|AI助手)(?:\*\*)?\s?[:：]",
     r"^[ \t]*#{2,4} ?(?:Instruction|Response|Input|Human|User|Assistant|指令|回答|回复|输入|用户"
     r"|助手)\s?[:：]",
+    r"^(?:system|user)[ \t]*\n(?:.*\n){1,40}?assistant[ \t]*$",
+    r"\bYou are (?:a|an) (?:helpful|AI)(?: \w+)? assistant\b|\bYou are Qwen, created by",
     r"^Below is an instruction that describes a task",
 )
 _DEBRIS = re.compile("|".join((*_SPECIAL_TOKENS, _JINJA)))
 _ROLE = re.compile("|".join(_ROLES), re.MULTILINE)
 
 _PLACEHOLDERS = re.compile(
-    r"(?:none|null|nan|n/?a|nil|nothing|empty|hidden|redacted|omitted|skipped|placeholder"
+    r"(?:none|null|nan|n[/ ]?a|nil|nothing|empty|hidden|redacted|omitted|skipped|placeholder"
     r"|(?:no|my|the)? ?(?:thinking|thoughts?|reasoning)(?: (?:here|process|goes here|hidden"
     r"|omitted|needed"
     r"|required|is hidden|not shown))?"
