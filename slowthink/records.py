@@ -419,6 +419,8 @@ class TrainingStep:
     num_tokens: int
     num_loss_tokens: int
     """Tokens of completions: those that the loss is computed on."""
+    token_accuracy: float | None = None
+    """Share of the loss tokens than which no other token was more likely, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

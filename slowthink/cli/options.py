@@ -50,6 +50,12 @@ Settings = Annotated[
 Runner = Annotated[
     str | None, typer.Option("--runner", help="Where rows are processed: local or ray (Ray Data).")
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", min=1, help="Processes that train together on this machine; one per GPU."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress messages.")]
 

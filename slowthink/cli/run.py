@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from slowthink.recipe import Recipe
 
 
-OWN_OPTIONS = {"trace": "preview", "evaluate": "regrade"}
-"""Options that only one command has."""
+OWN_OPTIONS = {
+    "preview": ("trace",),
+    "regrade": ("evaluate",),
+    "processes": ("run", "train"),
+}
+"""Options that only some commands have, and which."""
 
 
 def stage_command(name: str, summary: str) -> Callable[..., None]:
@@ -34,6 +38,7 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
         preview: options.Preview = None,
         settings: options.Settings = False,
         runner: options.Runner = None,
+        processes: options.Processes = None,
         json_: options.Json = False,
         quiet: options.Quiet = False,
     ) -> None:
@@ -41,7 +46,9 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
         from slowthink.pipeline.progress import ProgressReporter
         from slowthink.pipeline.run_plan import plan_run
 
-        opened, root = open_recipe(recipe, out=out, overrides=set_, runner=runner)
+        opened, root = open_recipe(
+            recipe, out=out, overrides=set_, runner=runner, processes=processes
+        )
         stages = None if name == "run" else (name,)
         runs.check_stages(opened, stages)
         if dry_run or settings:
@@ -64,7 +71,7 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
 
     command.__name__ = name
     command.__doc__ = f"{summary}\n\nExample: slowthink {name} quickstart --out runs/quickstart"
-    others = {option for stage, option in OWN_OPTIONS.items() if stage != name}
+    others = {option for option, stages in OWN_OPTIONS.items() if name not in stages}
     signature = inspect.signature(command, eval_str=True)
     parameters = [p for p in signature.parameters.values() if p.name not in others]
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -77,10 +84,12 @@ def open_recipe(
     out: Path | None = None,
     overrides: Sequence[str] | None = None,
     runner: str | None = None,
+    processes: int | None = None,
 ) -> tuple[Recipe, Path]:
     """Load the recipe and name its run folder, as the options say."""
-    runners = [f"runner={runner}"] if runner else []
-    return runs.open_recipe(source, out=out, overrides=[*(overrides or ()), *runners])
+    options = {"runner": runner, "processes": processes}
+    given = [f"{name}={value}" for name, value in options.items() if value]
+    return runs.open_recipe(source, out=out, overrides=[*(overrides or ()), *given])
 
 
 def _print_preview(

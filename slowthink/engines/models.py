@@ -23,7 +23,15 @@ EMBEDDED = "smollm2-135m"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
-_HASHED_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+ADAPTER_CONFIG = "adapter_config.json"
+"""In a folder of adapters, as peft saves them: their settings, and the base model's name."""
+NF4_FILE = "base_in_nf4.json"
+"""{"dtype": "bfloat16"}: the base model was in this dtype, and its layers in 4 bits (nf4), when the
+adapters beside this file were trained."""
+_HASHED_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    ADAPTER_CONFIG, NF4_FILE,
+)  # fmt: skip
 
 
 def cache_folder() -> Path:
@@ -36,11 +44,14 @@ def resolve_model(
 ) -> Path:
     """Return the folder of the model's files; downloads or converts them if necessary.
 
+    Adapters that were kept apart are added to their base model, once, in the user's cache.
     Raises ConfigError if no model has that name, EngineError if the embedded model's file is
     damaged.
     """
     if name == EMBEDDED:
         return _embedded_folder(notify)
+    if (Path(name) / ADAPTER_CONFIG).is_file() and not (Path(name) / "config.json").exists():
+        return _merged_folder(Path(name), notify)
     if (Path(name) / "config.json").is_file():
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/", "~")):
@@ -180,6 +191,78 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
 
 
+# --- adapters -------------------------------------------------------------------------------------
+
+
+def _merged_folder(adapter: Path, notify: Callable[[str], None]) -> Path:
+    """The whole model of adapters and their base model, in the user's cache."""
+    settings = json.loads((adapter / ADAPTER_CONFIG).read_text("utf-8"))
+    base = resolve_model(settings["base_model_name_or_path"], settings.get("revision"))
+    key = digest([fingerprint(adapter), fingerprint(base)])[:24]
+    target = cache_folder() / "merged" / key
+    if not (target / "config.json").exists():
+        notify(f"{adapter}: adding the adapters to {base}, once, into {target}")
+        merge_adapter(adapter, base, target)
+    return target
+
+
+def merge_adapter(
+    adapter: Path, base: Path, target: Path, *, trust_remote_code: bool = False
+) -> None:
+    """Add the adapters in a folder to the model in `base`, in fp32, and save it and the adapters'
+    tokenizer to `target`, in the dtype of `base`. Renamed when complete."""
+    try:
+        import torch
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError:
+        raise missing_extra("peft", extra="train") from None
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    trust = {"trust_remote_code": trust_remote_code}
+    model = from_folder(AutoModelForCausalLM, base, dtype=torch.float32, **trust)
+    model = PeftModel.from_pretrained(model, adapter)
+    if (adapter / NF4_FILE).exists():
+        dtype = json.loads((adapter / NF4_FILE).read_text("utf-8"))["dtype"]
+        _round_to_nf4(model, getattr(torch, dtype))
+    model = model.merge_and_unload()
+    save_in_dtype_of(base, model, partial)
+    from_folder(AutoTokenizer, adapter, **trust).save_pretrained(partial)
+    sync_folder(partial)
+    _move_unless_there(partial, target)
+
+
+def save_in_dtype_of(base: Path, model: Any, folder: Path) -> None:
+    """Save a model in the dtype of the files in `base`; bf16 if its config has none."""
+    import torch
+
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    dtype = getattr(torch, config.get("dtype") or config.get("torch_dtype") or "bfloat16")
+    dtype = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
+    model = model.to(dtype)
+    model.config.dtype = dtype
+    model.config.use_cache = True
+    model.save_pretrained(folder)
+
+
+def _round_to_nf4(model: Any, dtype: Any) -> None:
+    """Round the weights below adapters to 4 bits and back, as they were when these were trained."""
+    try:
+        import bitsandbytes as bnb
+    except ImportError:
+        raise ConfigError(
+            "these adapters were trained on a base model in nf4; expected the package "
+            "`bitsandbytes`, which rounds it in the same way. Run: pip install bitsandbytes"
+        ) from None
+    for module in model.modules():
+        if hasattr(module, "base_layer"):
+            weight = module.base_layer.weight.data
+            packed = bnb.functional.quantize_4bit(
+                weight.to(dtype), quant_type="nf4", compress_statistics=True
+            )
+            weight.copy_(bnb.functional.dequantize_4bit(*packed))
+
+
 # --- the embedded model ---------------------------------------------------------------------------
 
 
@@ -235,9 +318,14 @@ def _convert(source: Path, folder: Path) -> None:
     tokenizer = from_folder(AutoTokenizer, source.parent, gguf_file=source.name)
     tokenizer.save_pretrained(partial)
     sync_folder(partial)
+    _move_unless_there(partial, folder)
+
+
+def _move_unless_there(partial: Path, folder: Path) -> None:
+    """Rename a complete folder, unless another process has finished first."""
     try:
         partial.rename(folder)
     except OSError:
-        shutil.rmtree(partial)  # another process has finished first
+        shutil.rmtree(partial)
         if not (folder / "config.json").exists():
             raise

@@ -90,6 +90,8 @@ class StageContext:
     """Callback for a message to the user."""
     progress: Callable[[int, int], None] = lambda done, total: None
     """Callback for progress: the number of finished items, and the total."""
+    quiet: bool = False
+    """Whether processes that the stage starts print no messages."""
 
     @property
     def config(self) -> Any:

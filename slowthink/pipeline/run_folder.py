@@ -332,6 +332,7 @@ def make_context(
     *,
     notify: Callable[[str], None] = print,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    quiet: bool = False,
 ) -> StageContext:
     """The context of one attempt at a stage, with an empty output folder."""
     folder, work_folder = root / f"{stage}.partial", root / "work" / stage
@@ -346,6 +347,7 @@ def make_context(
     return StageContext(
         stage=stage, recipe=recipe, root=root, folder=folder, work_folder=work_folder,
         inputs=stage_inputs(recipe, root, stage), notify=notify, progress=progress,
+        quiet=quiet,
     )  # fmt: skip
 
 

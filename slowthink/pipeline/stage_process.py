@@ -51,7 +51,10 @@ _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 def run_stage(recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter) -> dict[str, Any]:
     """Run one stage in this process, even if it is done; returns its manifest."""
     module = stage_module(stage)
-    context = make_context(recipe, root, stage, notify=reporter.notify, progress=reporter.progress)
+    context = make_context(
+        recipe, root, stage, notify=reporter.notify, progress=reporter.progress,
+        quiet=reporter.quiet,
+    )  # fmt: skip
     return execute(context, module.run, version=module.STAGE_VERSION)
 
 

@@ -128,6 +128,9 @@ class Recipe(Settings):
     """Custom thinking formats, by name."""
     runner: Literal["local", "ray"] = "local"
     """Where rows are processed: in this process, or on Ray Data. Results are the same."""
+    processes: int = Field(default=1, ge=1)
+    """Processes that train together on this machine, on a GPU each if it has GPUs. Batches and
+    schedule do not depend on it."""
     ledger: str | None = None
     """Path of the ledger, to share it between runs. null: in the run folder."""
     ledger_sync: Literal["normal", "full"] = "normal"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slowthink.recipe.base import Settings
 
@@ -16,8 +16,13 @@ MicroBatchSize = (
 )
 
 
+LORA_LEARNING_RATE = 1e-4
+"""Default under a LoRA: ten times that of full weights ("LoRA Without Regret", Schulman et al.,
+https://thinkingmachines.ai/blog/lora/, 2025)."""
+
+
 class LoraConfig(Settings):
-    """Low-rank adapters."""
+    """Low-rank adapters on all linear layers, without the embeddings and the output layer."""
 
     rank: int = Field(default=16, ge=1)
     """Rank of the adapters."""
@@ -25,6 +30,12 @@ class LoraConfig(Settings):
     """Scale: updates are multiplied by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapters' input."""
+    quantize: Literal["nf4"] | None = None
+    """nf4: QLoRA, with the frozen weights in 4 bits and quantised scales (bitsandbytes). null: they
+    are in bf16 where the machine has it."""
+    merge: bool = True
+    """true: the adapters are added to the weights, and `model/` is a whole model. false: `model/`
+    has the adapters and the base model's name; they are added when the model is loaded."""
 
 
 class TrainConfig(Settings):
@@ -41,7 +52,8 @@ class TrainConfig(Settings):
     target_seconds: float = Field(default=300.0, gt=0)
     """Time of training that `max_steps: auto` aims at."""
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak learning rate after the warm-up, followed by cosine decay to 0."""
+    """Peak learning rate after the warm-up, followed by cosine decay to 0. Default under `lora`:
+    1e-4."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps with linear warm-up."""
     batch_size: int = Field(default=16, ge=1)
@@ -64,8 +76,44 @@ class TrainConfig(Settings):
     """Train low-rank adapters. null: all weights are trained."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third slower."""
+    parallel: Literal["auto", "data", "fsdp2"] = "auto"
+    """How several processes share the work. data: each holds the whole model. fsdp2: each holds a
+    share of weights, gradients and optimiser. auto: fsdp2 for full weights on GPUs, else data."""
+    offload: bool = False
+    """Keep the shares of `fsdp2` in the machine's memory, and update them there: slower. Also with
+    one process. Needs a GPU."""
+    compile: bool = False
+    """Compile each layer (`torch.compile`): a slow start, then faster steps on a GPU."""
+    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
+    """adamw-8bit: AdamW whose two averages are in 8 bits, by bitsandbytes, or by torchao under
+    `fsdp2`."""
+    report_to: tuple[Literal["trackio", "wandb", "mlflow", "tensorboard"], ...] = ()
+    """Trackers that receive the figures of each step. wandb uploads them, as do others if their own
+    settings name a server; with none, nothing leaves this machine."""
     save_every_steps: int | None = Field(default=50, ge=1)
     """Steps between checkpoints for resuming. null: only at the end."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_rate_of_lora(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("lora") is not None:
+            return {"learning_rate": LORA_LEARNING_RATE} | values
+        return values
+
+    @model_validator(mode="after")
+    def _check_sharding(self) -> TrainConfig:
+        quantized = self.lora is not None and self.lora.quantize is not None
+        if quantized and self.parallel == "fsdp2":
+            raise ValueError(
+                "lora.quantize with parallel fsdp2; expected parallel data, since 4-bit weights "
+                "cannot be sharded. Set parallel: data, or lora.quantize: null"
+            )
+        if self.offload and self.parallel != "fsdp2":
+            raise ValueError(
+                f"offload with parallel {self.parallel}; expected fsdp2, which alone offloads. "
+                "Set parallel: fsdp2, or offload: false"
+            )
+        return self
 
     @property
     def step_limit(self) -> int | None:

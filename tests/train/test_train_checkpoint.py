@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from slowthink.stages.train.checkpoint import PARTIAL, checkpoints, move_into_place
+import pytest
+
+from slowthink.errors import ConfigError
+from slowthink.stages.train.checkpoint import (
+    PARTIAL,
+    check_processes,
+    checkpoints,
+    move_into_place,
+    write_processes,
+)
 
 
 def _write(work, number):
@@ -30,3 +39,17 @@ def test_a_checkpoint_written_again_replaces_the_old_one(tmp_path):
         _write(tmp_path, 50)
         move_into_place(tmp_path)
     assert (checkpoints(tmp_path)[0] / "optimizer.pt").read_text() == "50"
+
+
+@pytest.mark.parametrize(("number", "sharded"), [(2, False), (1, True), (4, True)])
+def test_a_checkpoint_of_other_processes_is_refused(number, sharded, tmp_path):
+    write_processes(tmp_path, num_processes=4, sharded=False)
+    check_processes(tmp_path, num_processes=4, sharded=False)
+    with pytest.raises(ConfigError, match="--processes 4 --set train.parallel=data"):
+        check_processes(tmp_path, num_processes=number, sharded=sharded)
+
+
+def test_a_checkpoint_without_a_record_is_that_of_one_process(tmp_path):
+    check_processes(tmp_path, num_processes=1, sharded=False)
+    with pytest.raises(ConfigError, match=r"written by 1 process\(es\)"):
+        check_processes(tmp_path, num_processes=2, sharded=False)

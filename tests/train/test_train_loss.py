@@ -121,3 +121,13 @@ def test_the_loss_is_that_of_transformers_even_if_logits_are_scaled_after_the_he
         assert ours.item() == pytest.approx(expected.item(), abs=1e-5)
     logits = model(input_ids=ids).logits
     assert logits.shape == (1, 6, 20)
+
+
+@pytest.mark.parametrize("per_tile", [1, 2**20])
+def test_right_tokens_are_counted_in_tiles_as_by_argmax(per_tile, monkeypatch):
+    monkeypatch.setattr(loss, "LOGITS_PER_TILE", per_tile)
+    hidden, weight, targets = _hidden_weight_targets()
+    targets[:3] = (hidden @ weight.T).argmax(1)[:3]
+    num_correct = torch.zeros((), dtype=torch.long)
+    linear_cross_entropy(hidden, weight, targets, num_correct)
+    assert num_correct == ((hidden @ weight.T).argmax(1) == targets).sum() >= 3

@@ -32,9 +32,16 @@ def test_adapters_train_in_fp32_over_a_bf16_model(on_cuda):
     assert str(precision) == "bfloat16 weights, bfloat16 autocast"
 
 
-def test_several_cuda_devices_have_fp32_weights_under_autocast(on_cuda, monkeypatch):
+def test_several_cuda_devices_hold_shares_in_fp32_and_compute_in_bf16(on_cuda, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert str(choose_precision(TrainConfig())) == "float32 weights, bfloat16 autocast"
+    assert str(choose_precision(TrainConfig())) == "float32 shares, bfloat16 compute"
+    for config in (TrainConfig(parallel="data"), TrainConfig(lora=LoraConfig())):
+        assert str(choose_precision(config)) == "float32 weights, bfloat16 autocast"
+
+
+def test_one_cuda_device_holds_shares_to_offload_them(on_cuda):
+    config = TrainConfig(parallel="fsdp2", offload=True)
+    assert str(choose_precision(config)) == "float32 shares, bfloat16 compute"
 
 
 def test_a_cuda_device_without_bf16_trains_in_fp32(on_cuda, monkeypatch):

@@ -7,31 +7,29 @@ weights, bit for bit; on a GPU FlashAttention's backward pass adds in no fixed o
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowthink.engines.models import (
-    context_length,
-    fingerprint,
-    load_tokenizer,
-    resolve_model,
-)
+from slowthink.engines.models import fingerprint
 from slowthink.errors import missing_extra
 from slowthink.pipeline.contract import StageContext, StageResult, funnel_step, quantiles
 from slowthink.pipeline.plan import file_rows, planned_training_set
-from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import Recipe, TrainConfig
-from slowthink.records import Trace, TrainingStep, item_seed
-from slowthink.stages.train.examples import TrainingExample, drop_too_long, tokenize_traces
+from slowthink.records import TrainingStep
+from slowthink.serialise import write_atomic
+from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.memory import choose_micro_batch_size as choose_micro_batch_size
-from slowthink.stages.train.schedule import PlannedStep, num_steps
+from slowthink.stages.train.schedule import PlannedStep, make_schedule, num_steps, step_sizes
 from slowthink.stages.train.speed import EXAMPLE_TOKENS, choose_max_steps as choose_max_steps
+from slowthink.stages.train.training_set import TrainingSet, read_training_set
 
 if TYPE_CHECKING:
     from slowthink.stages.train.loop import FineTuned
 
 STAGE_VERSION = 1
+COST_FILE = "step_costs.jsonl"
+"""{"step": 1, "tokens_per_second": 5120.0, "memory_mb": 41210}: what differs from run to run."""
 
 
 def run(context: StageContext) -> StageResult:
@@ -40,21 +38,16 @@ def run(context: StageContext) -> StageResult:
     Raises DataError before training if an example is too long and `too_long` is `refuse`.
     """
     _require_libraries()
-    config: TrainConfig = context.config
-    recipe = context.recipe
-    source = resolve_model(recipe.model, recipe.revision, notify=context.notify)
-    tokenizer = load_tokenizer(
-        recipe.model, recipe.revision, trust_remote_code=recipe.engine.trust_remote_code
-    )
-    all_examples = tokenize_traces(context.load(Trace, "select"), tokenizer, recipe)
-    examples, dropped = drop_too_long(all_examples, config, max_context=context_length(source))
-    context.notify(_start_message(examples, config, num_dropped=len(dropped)))
-    tuned = _fine_tune(context, source, tokenizer, examples)
+    data = read_training_set(context)
+    examples = data.examples
+    context.notify(_start_message(examples, context.config, num_dropped=len(data.dropped)))
+    tuned = _fine_tune(context, data)
+    write_atomic(context.folder / COST_FILE, _cost_lines(tuned.log))
     rows = make_step_rows(tuned.log, tuned.schedule, examples)
     return StageResult(
-        records=rows, record_type=TrainingStep, dropped=dropped,
-        steps=[funnel_step("length", len(all_examples), dropped)],
-        facts=_facts(context, examples, rows, tuned, num_dropped=len(dropped)),
+        records=rows, record_type=TrainingStep, dropped=data.dropped,
+        steps=[funnel_step("length", data.num_read, data.dropped)],
+        facts=_facts(context, examples, rows, tuned, num_dropped=len(data.dropped)),
     )  # fmt: skip
 
 
@@ -92,21 +85,26 @@ def _start_message(
     return f"train: {len(examples)} examples, {tokens} tokens per epoch, {steps} steps{too_long}"
 
 
-def _fine_tune(
-    context: StageContext, source: Path, tokenizer: Any, examples: list[TrainingExample]
-) -> FineTuned:
-    """Train, from the last checkpoint if there is one, and save the model."""
-    from slowthink.stages.train.loop import fine_tune
-    from slowthink.stages.train.model import save_for_serving
+def _fine_tune(context: StageContext, data: TrainingSet) -> FineTuned:
+    """Train in this process, or in as many as the recipe says, and save the model."""
+    from slowthink.stages.train.processes import world_size
+    from slowthink.stages.train.rank import train_here
 
-    tuned = fine_tune(
-        source, tokenizer, examples, context.config,
-        work=context.work_folder, seed=item_seed(context.recipe.seed, "train"),
-        notify=context.notify, progress=context.progress,
-        trust_remote_code=context.recipe.engine.trust_remote_code,
-    )  # fmt: skip
-    save_for_serving(tuned.model, tokenizer, context.folder / "model", source=source)
-    return tuned
+    number = context.recipe.processes
+    if number == 1 or world_size() > 1:
+        return train_here(context, data)
+    from slowthink.stages.train.launch import launch
+    from slowthink.stages.train.loop import FineTuned
+
+    lengths = [example.num_tokens for example in data.examples]
+    schedule = make_schedule(lengths, context.config, seed=data.seed)
+    return FineTuned(model=None, schedule=schedule, **launch(context, number))
+
+
+def _cost_lines(log: Sequence[dict[str, Any]]) -> str:
+    names = ("step", "tokens_per_second", "memory_mb")
+    entries = [{name: entry.get(name) for name in names} for entry in log if "loss" in entry]
+    return "".join(json.dumps(entry) + "\n" for entry in entries)
 
 
 def make_step_rows(
@@ -117,19 +115,15 @@ def make_step_rows(
     """One row per step, from the trainer's log and the schedule."""
     logged = {entry["step"]: entry for entry in log if "loss" in entry}
     steps_per_epoch = sum(step.epoch == 0 for step in schedule)
-    rows = []
-    for number, step in enumerate(schedule, start=1):
-        batch = [examples[index] for micro_batch in step.micro_batches for index in micro_batch]
-        rows.append(
-            TrainingStep(
-                step=number, epoch=round(number / steps_per_epoch, 4), loss=logged[number]["loss"],
-                learning_rate=logged[number]["learning_rate"],
-                grad_norm=logged[number]["grad_norm"],
-                num_tokens=sum(example.num_tokens for example in batch),
-                num_loss_tokens=sum(len(example.completion_ids) for example in batch),
-            )
-        )  # fmt: skip
-    return rows
+    return [
+        TrainingStep(
+            step=number, epoch=round(number / steps_per_epoch, 4), loss=logged[number]["loss"],
+            learning_rate=logged[number]["learning_rate"], grad_norm=logged[number]["grad_norm"],
+            num_tokens=size.num_tokens, num_loss_tokens=size.num_loss_tokens,
+            token_accuracy=logged[number].get("token_accuracy"),
+        )
+        for number, size in enumerate(step_sizes(schedule, examples), start=1)
+    ]  # fmt: skip
 
 
 def _facts(
@@ -152,10 +146,12 @@ def _facts(
         "num_tokens": sum(row.num_tokens for row in rows),
         "num_loss_tokens": sum(row.num_loss_tokens for row in rows),
         "final_loss": rows[-1].loss,
+        "final_token_accuracy": rows[-1].token_accuracy,
         "seconds": round(tuned.seconds, 1),
         "tokens_per_second": round(num_new_tokens / max(tuned.training_seconds, 1e-9), 1),
         "resumed_at_step": tuned.resumed_at_step,
         "numerics": tuned.numerics,
         "lora": context.config.lora is not None,
-        "peak_rss_mb": peak_rss_mb(),
+        "num_processes": tuned.num_processes,
+        "peak_rss_mb": tuned.peak_rss_mb,
     }

@@ -1,17 +1,25 @@
 """Checkpoints for resuming: each is complete or absent, and the last two are kept.
 
 work/train/checkpoint-50/   weights, optimiser with fp32 masters, LR schedule, random state, log
+    processes.json          {"num_processes": 2, "sharded": true}
+
+Under FSDP2 there are no weights apart: each process writes its share of the optimiser, with its
+masters, to `optimizer-RANK.pt`. A checkpoint is for the number of processes that wrote it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
+from slowthink.errors import ConfigError
+
 PARTIAL = "partial"
 """Folder in which a checkpoint is written before it is moved into place."""
 NUM_KEPT = 2
+PROCESSES_FILE = "processes.json"
 
 
 def checkpoints(work: Path) -> list[Path]:
@@ -36,6 +44,28 @@ def move_into_place(work: Path) -> None:
     _fsync(work)
     for old in checkpoints(work)[:-NUM_KEPT]:
         shutil.rmtree(old)
+
+
+def write_processes(checkpoint: Path, *, num_processes: int, sharded: bool) -> None:
+    """Record by how many processes a checkpoint was written, and how they shared the work."""
+    text = json.dumps({"num_processes": num_processes, "sharded": sharded})
+    (checkpoint / PROCESSES_FILE).write_text(text, "utf-8")
+
+
+def check_processes(checkpoint: Path, *, num_processes: int, sharded: bool) -> None:
+    """Raise ConfigError if other processes wrote the checkpoint; without a record, it was one."""
+    path = checkpoint / PROCESSES_FILE
+    saved = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    number, was_sharded = saved.get("num_processes", 1), saved.get("sharded", False)
+    if (number, was_sharded) == (num_processes, sharded):
+        return
+    kind = {True: "fsdp2", False: "data"}
+    raise ConfigError(
+        f"{checkpoint}: was written by {number} process(es) with train.parallel "
+        f"{kind[was_sharded]}, and this run has {num_processes} with {kind[sharded]}; expected the "
+        f"same. Run with --processes {number} --set train.parallel={kind[was_sharded]}, or move "
+        f"{checkpoint.parent} away to train from the start."
+    )
 
 
 def _fsync(path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,25 @@ import torch
 
 from slowthink.engines.transformers.session import keep_freed_memory
 from slowthink.errors import EngineError
+from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import TrainConfig
-from slowthink.stages.train.checkpoint import PARTIAL, checkpoint_step, checkpoints
+from slowthink.stages.train.checkpoint import (
+    PARTIAL,
+    check_processes,
+    checkpoint_step,
+    checkpoints,
+)
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.masters import MasterAdamW
-from slowthink.stages.train.model import load_for_training
-from slowthink.stages.train.precision import choose_precision, world_size
+from slowthink.stages.train.model import load_for_training, load_with_weights
+from slowthink.stages.train.precision import Precision, choose_precision
+from slowthink.stages.train.processes import (
+    has_shares,
+    is_sharded,
+    rank,
+    wait_for_others,
+    world_size,
+)
 from slowthink.stages.train.schedule import PlannedStep, make_schedule
 from slowthink.stages.train.trainer import CompletionTrainer, make_trainer
 
@@ -29,7 +42,7 @@ class FineTuned:
     """Result of a fine-tuning."""
 
     model: Any
-    """The trained model, in fp32."""
+    """The trained model, in fp32; None in other processes than the first."""
     log: list[dict[str, Any]]
     """Trainer log of all steps, including those before a resume."""
     schedule: list[PlannedStep]
@@ -41,6 +54,14 @@ class FineTuned:
     """Number of steps done before this attempt; 0 if it did not resume."""
     numerics: str
     """Data types and attention implementation, as text."""
+    num_processes: int
+    peak_rss_mb: int
+    """Peak memory of the first process."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields but the model and the schedule."""
+        names = [field.name for field in fields(self) if field.name not in ("model", "schedule")]
+        return {name: getattr(self, name) for name in names}
 
 
 def fine_tune(
@@ -54,23 +75,29 @@ def fine_tune(
     notify: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     trust_remote_code: bool = False,
+    precision: Precision | None = None,
 ) -> FineTuned:
     """Train the model in `source` on the examples, from the last checkpoint in `work` if any.
 
-    Raises EngineError if the loss is no longer a number.
+    `precision` defaults to `choose_precision`. Called by each of the processes that train together,
+    within `process_group`, with the same arguments. Raises EngineError if the loss is no longer a
+    number, ConfigError if another number of processes wrote the checkpoint.
     """
     started = time.monotonic()
     configure_cpu()
     quiet_libraries()
     lengths = [example.num_tokens for example in examples]
     schedule = make_schedule(lengths, config, seed=seed, num_devices=world_size())
-    model = load_for_training(source, config, seed=seed, trust_remote_code=trust_remote_code)
+    checkpoint = _last_checkpoint(work, config, notify)
+    precision = precision or choose_precision(config)
+    model = load_for_training(
+        source, config, seed=seed, precision=precision, trust_remote_code=trust_remote_code
+    )
     trainer = make_trainer(
-        model, tokenizer, examples, config,
-        schedule=schedule, work=work, seed=seed, progress=progress,
+        model, tokenizer, examples, config, schedule=schedule, work=work, seed=seed,
+        progress=progress, precision=precision,
     )  # fmt: skip
-    numerics = f"{choose_precision(config)}; {model.config._attn_implementation} attention"
-    checkpoint = _last_checkpoint(work, notify)
+    numerics = f"{precision}; {model.config._attn_implementation} attention"
     training_started = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -78,10 +105,14 @@ def fine_tune(
         raise EngineError(_out_of_memory_message(schedule, lengths, config)) from error
     training_seconds = time.monotonic() - training_started
     _check_loss(trainer.state.log_history)
+    model = _trained_model(trainer)
+    if has_shares(model):
+        model = _gathered(model, source, config, trust_remote_code=trust_remote_code)
     return FineTuned(
-        model=_trained_model(trainer), log=trainer.state.log_history, schedule=schedule,
+        model=model if rank() == 0 else None, log=trainer.state.log_history, schedule=schedule,
         seconds=time.monotonic() - started, training_seconds=training_seconds,
         resumed_at_step=checkpoint_step(checkpoint) if checkpoint else 0, numerics=numerics,
+        num_processes=world_size(), peak_rss_mb=peak_rss_mb(),
     )  # fmt: skip
 
 
@@ -101,11 +132,14 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
 
 
-def _last_checkpoint(work: Path, notify: Callable[[str], None]) -> Path | None:
-    shutil.rmtree(work / PARTIAL, ignore_errors=True)
+def _last_checkpoint(work: Path, config: TrainConfig, notify: Callable[[str], None]) -> Path | None:
+    if rank() == 0:
+        shutil.rmtree(work / PARTIAL, ignore_errors=True)
+    wait_for_others()
     complete = checkpoints(work)
     if not complete:
         return None
+    check_processes(complete[-1], num_processes=world_size(), sharded=is_sharded(config))
     notify(f"train: resuming after step {checkpoint_step(complete[-1])}")
     return complete[-1]
 
@@ -138,8 +172,18 @@ def _check_loss(log: Sequence[dict[str, Any]]) -> None:
 
 
 def _trained_model(trainer: CompletionTrainer) -> Any:
-    """The trained model; in fp32 if the optimiser has fp32 masters."""
+    """The trained model, or its shares; in fp32 if the optimiser has fp32 masters."""
     optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
     if isinstance(optimizer, MasterAdamW):
         optimizer.promote()
     return trainer.accelerator.unwrap_model(trainer.model)
+
+
+def _gathered(model: Any, source: Path, config: TrainConfig, *, trust_remote_code: bool) -> Any:
+    """The whole model of these shares, in the first process; None in the others."""
+    from slowthink.stages.train.sharding import gather_weights
+
+    weights = gather_weights(model)
+    if rank() != 0:
+        return None
+    return load_with_weights(source, config, weights, trust_remote_code=trust_remote_code)

@@ -19,23 +19,30 @@ LOGITS_PER_TILE = 2**26
 _HOST_INPUTS = ("labels", "loss_positions")
 
 
-def completion_loss(model: Any, inputs: dict[str, Any], num_tokens: Any = None) -> Any:
+def completion_loss(
+    model: Any, inputs: dict[str, Any], num_tokens: Any = None, *, num_correct: Any = None
+) -> Any:
     """Cross-entropy of the completion tokens: sum divided by `num_tokens` (default: their number).
 
-    `inputs` are those of `pack`, on the model's device. Nothing here waits for the device.
+    `inputs` are those of `pack`, on the model's device. To `num_correct`, an int64 tensor (),
+    the number of tokens is added than which none was more likely. Nothing here waits for the
+    device.
     """
     positions = inputs["loss_positions"]
     targets = inputs["labels"][0, positions + 1]
     model_inputs = {name: value for name, value in inputs.items() if name not in _HOST_INPUTS}
     model_inputs |= {"logits_to_keep": positions, "use_cache": False}
-    total = _loss_by_tiles(model, model_inputs, targets)
+    if num_correct is None:
+        num_correct = torch.zeros((), dtype=torch.long, device=targets.device)
+    total = _loss_by_tiles(model, model_inputs, targets, num_correct)
     if total is None:
         logits = model(**model_inputs).logits[0]
+        _count_correct(logits.detach(), targets[:, None], num_correct)
         total = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
     return total / (len(targets) if num_tokens is None else num_tokens)
 
 
-def _loss_by_tiles(model: Any, model_inputs: dict[str, Any], targets: Any) -> Any:
+def _loss_by_tiles(model: Any, model_inputs: dict[str, Any], targets: Any, num_correct: Any) -> Any:
     """The summed loss, computed inside the model's head; None where the head is not all there is.
 
     Some models scale or cap what their head returns (Gemma 2, Granite). Then the output is not the
@@ -44,9 +51,11 @@ def _loss_by_tiles(model: Any, model_inputs: dict[str, Any], targets: Any) -> An
     head = _output_head(model)
     if head is None:
         return None
-    with _loss_instead_of_logits(head, targets) as losses:
+    counted = torch.zeros_like(num_correct)
+    with _loss_instead_of_logits(head, targets, counted) as losses:
         output = model(**model_inputs).logits
     if len(losses) == 1 and output is losses[0]:
+        num_correct += counted
         return output
     head.slowthink_scaled = True
     return None
@@ -62,12 +71,12 @@ def _output_head(model: Any) -> Any:
 
 
 @contextmanager
-def _loss_instead_of_logits(head: Any, targets: Any) -> Iterator[list[Any]]:
+def _loss_instead_of_logits(head: Any, targets: Any, num_correct: Any) -> Iterator[list[Any]]:
     """Let the head return the summed loss; the list receives the same tensor."""
     losses: list[Any] = []
 
     def forward(hidden: Any) -> Any:
-        losses.append(linear_cross_entropy(hidden[0], head.weight, targets))
+        losses.append(linear_cross_entropy(hidden[0], head.weight, targets, num_correct))
         return losses[-1]
 
     head.forward = forward
@@ -77,8 +86,9 @@ def _loss_instead_of_logits(head: Any, targets: Any) -> Iterator[list[Any]]:
         del head.forward
 
 
-def linear_cross_entropy(hidden: Any, weight: Any, targets: Any) -> Any:
+def linear_cross_entropy(hidden: Any, weight: Any, targets: Any, num_correct: Any = None) -> Any:
     """Cross-entropy of `hidden @ weight.T` with `targets`, summed, in fp32; () from (N, D), (V, D).
+    To `num_correct` () the number of targets is added than which no token was more likely.
 
     Under autocast the product is computed in autocast's dtype, as by a linear layer.
     """
@@ -86,16 +96,18 @@ def linear_cross_entropy(hidden: Any, weight: Any, targets: Any) -> Any:
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    return TiledCrossEntropy.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    if num_correct is None:
+        num_correct = torch.zeros((), dtype=torch.long, device=targets.device)
+    return TiledCrossEntropy.apply(hidden, weight, targets, num_correct)  # type: ignore[no-untyped-call]
 
 
 class TiledCrossEntropy(torch.autograd.Function):
     """Sum of the cross-entropies, with the gradient computed in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Any, weight: Any, targets: Any) -> Any:
+    def forward(ctx: Any, hidden: Any, weight: Any, targets: Any, num_correct: Any) -> Any:
         """Loss, and gradients for a loss weight of 1."""
-        needs_hidden, needs_weight, _ = ctx.needs_input_grad
+        needs_hidden, needs_weight, *_ = ctx.needs_input_grad
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight) if needs_weight else None
@@ -103,7 +115,7 @@ class TiledCrossEntropy(torch.autograd.Function):
         for start in range(0, len(targets), size):
             tile, wanted = hidden[start : start + size], targets[start : start + size, None]
             log_probs = torch.log_softmax(tile @ weight.T, dim=1, dtype=torch.float32)
-            total -= log_probs.gather(1, wanted).sum()
+            total -= _count_correct(log_probs, wanted, num_correct).sum()
             if not (needs_hidden or needs_weight):
                 continue
             grad = log_probs.exp_()
@@ -117,11 +129,21 @@ class TiledCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Any, Any, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Any, Any, None, None]:
         """The gradients of the forward pass, times the loss weight."""
         (scale,) = grad_outputs
         hidden, weight = ctx.saved_tensors
-        return _scaled(hidden, scale), _scaled(weight, scale), None
+        return _scaled(hidden, scale), _scaled(weight, scale), None, None
+
+
+def _count_correct(scores: Any, wanted: Any, num_correct: Any) -> Any:
+    """The scores (N, 1) of the wanted tokens; adds to `num_correct` how many are a row's highest.
+
+    `argmax` would need several times as long on a CPU.
+    """
+    chosen = scores.gather(1, wanted)
+    num_correct += (chosen >= scores.amax(1, keepdim=True)).sum()
+    return chosen
 
 
 def _scaled(gradient: Any, scale: Any) -> Any:

@@ -2,39 +2,54 @@
 
 Casting the weights in every forward pass (autocast) costs a tenth of the time and a second copy per
 step; here the bf16 weights are updated once per step. The masters are part of the optimiser's
-state, so checkpoints contain them.
+state, so checkpoints contain them. Of weights in shares (FSDP2) each process updates its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+
+from slowthink.stages.train.processes import local
 
 NUMBERS_PER_GROUP = 2**24
 """Weights are updated together up to this size: few calls, and 64 MB of fp32 gradients."""
 
 
-class MasterAdamW(torch.optim.AdamW):
+FUSED_ADAMW = partial(torch.optim.AdamW, fused=True)
+
+
+class MasterAdamW(torch.optim.Optimizer):
     """AdamW with fp32 masters: reads the model's gradients and updates its weights.
 
-    A weight in fp32 is its own master.
+    A weight in fp32, or a share of one, is its own master. `base` updates the masters: PyTorch's
+    AdamW, or one whose averages are in 8 bits.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], **settings: Any) -> None:
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        base: Callable[..., torch.optim.Optimizer] = FUSED_ADAMW,
+        **settings: Any,
+    ) -> None:
         groups = [{**group, "params": list(group["params"])} for group in groups]
         self.weights = [weight for group in groups for weight in group["params"]]
         for group in groups:
             group["params"] = [_make_master(weight) for weight in group["params"]]
-        super().__init__(groups, fused=True, **settings)
+        self.base = base(groups, **settings)
+        super().__init__(self.base.param_groups, self.base.defaults)
+        self.state = self.base.state
         self.masters = [master for group in self.param_groups for master in group["params"]]
         self._groups = _groups_by_size(self.weights)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update group by group of weights, so that few fp32 gradients exist at a time."""
-        gradients = [weight.grad for weight in self.weights]
+        gradients = [None if weight.grad is None else local(weight.grad) for weight in self.weights]
         self.zero_grad()
         for group in self._groups:
             pairs = [(i, gradients[i]) for i in group if gradients[i] is not None]
@@ -43,12 +58,12 @@ class MasterAdamW(torch.optim.AdamW):
             masters = [self.masters[i] for i, _ in pairs]
             for master, gradient in zip(masters, _as_float([g for _, g in pairs]), strict=True):
                 master.grad = gradient
-            super().step(closure)
+            self.base.step(closure)
             for master in masters:
                 master.grad = None
             for i, _ in pairs:
                 gradients[i] = None
-            torch._foreach_copy_([self.weights[i] for i, _ in pairs], masters)
+            torch._foreach_copy_([local(self.weights[i]) for i, _ in pairs], masters)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Delete the gradients."""
@@ -57,7 +72,7 @@ class MasterAdamW(torch.optim.AdamW):
 
     def state_dict(self) -> dict[str, Any]:
         """AdamW's state and the masters."""
-        return super().state_dict() | {"masters": [master.detach() for master in self.masters]}
+        return self.base.state_dict() | {"masters": [master.detach() for master in self.masters]}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -67,21 +82,24 @@ class MasterAdamW(torch.optim.AdamW):
             self.weights, self.masters, state_dict.pop("masters"), strict=True
         ):
             master.copy_(saved)
-            weight.copy_(master)
-        super().load_state_dict(state_dict)
+            local(weight).copy_(master)
+        self.base.load_state_dict(state_dict)
+        self.param_groups, self.state = self.base.param_groups, self.base.state
 
     @torch.no_grad()
     def promote(self) -> None:
-        """Replace the model's weights by the fp32 masters, to save them after training."""
+        """Replace the model's weights by the fp32 masters, to save them after training; shares are
+        in fp32 already."""
         for weight, master in zip(self.weights, self.masters, strict=True):
-            weight.data = master.detach()
+            if weight.dtype is not torch.float32:
+                weight.data = master.detach()
 
 
 def _make_master(weight: Any) -> Any:
-    """The fp32 copy of a weight; a weight in fp32 itself."""
-    if weight.dtype is torch.float32:
+    """The fp32 copy of a weight; a weight in fp32 itself, or its share, in the same memory."""
+    if weight.dtype is torch.float32 and local(weight) is weight:
         return weight
-    return weight.detach().float().requires_grad_(True)
+    return local(weight.detach()).float().requires_grad_(True)
 
 
 def _groups_by_size(weights: Sequence[Any]) -> list[list[int]]:

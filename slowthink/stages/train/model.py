@@ -1,22 +1,25 @@
 """Load a model for training, optionally with a LoRA, and save it for every engine.
 
-train/model/      safetensors, tokenizer, chat template, generation config; a LoRA is merged into it
-train/adapter/    the LoRA alone
+train/model/      safetensors, tokenizer, chat template, generation config
+train/adapter/    the LoRA alone, which `model/` contains; or, not to be merged, in `model/` alone
 """
 
 from __future__ import annotations
 
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from slowthink.engines.models import from_folder
+from slowthink.engines.models import NF4_FILE, from_folder, merge_adapter, save_in_dtype_of
 from slowthink.recipe import LoraConfig, TrainConfig
 from slowthink.stages.train.attention import attention_name
+from slowthink.stages.train.optimizers import require
 from slowthink.stages.train.precision import Precision, choose_precision
+from slowthink.stages.train.processes import is_sharded
 
 
 def load_for_training(
@@ -27,46 +30,108 @@ def load_for_training(
     precision: Precision | None = None,
     trust_remote_code: bool = False,
 ) -> Any:
-    """Load the model with attention for packed rows. `precision` defaults to `choose_precision`."""
+    """Load the model with attention for packed rows, or this process's share of it.
+
+    `precision` defaults to `choose_precision`.
+    """
+    precision = precision or choose_precision(config)
+    load = partial(
+        _load, folder, config, precision, seed=seed, trust_remote_code=trust_remote_code
+    )  # fmt: skip
+    if not is_sharded(config):
+        return load()
+    from slowthink.stages.train.sharding import load_sharded
+
+    return load_sharded(load, partial(load, empty=True), precision, offload=config.offload)
+
+
+def load_with_weights(
+    folder: Path, config: TrainConfig, weights: Any, *, trust_remote_code: bool = False
+) -> Any:
+    """The model in this machine's memory in fp32, with these trained weights by name."""
+    precision = Precision(weights=torch.float32)
+    model = _load(folder, config, precision, seed=0, trust_remote_code=trust_remote_code)
+    model.load_state_dict(weights)
+    return model
+
+
+def _load(
+    folder: Path,
+    config: TrainConfig,
+    precision: Precision,
+    *,
+    seed: int,
+    trust_remote_code: bool,
+    empty: bool = False,
+) -> Any:
+    """The model with its adapters; its weights are not read if `empty`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
     model_config = from_folder(AutoConfig, folder, trust_remote_code=trust_remote_code)
-    model = from_folder(
-        AutoModelForCausalLM,
-        folder,
-        trust_remote_code=trust_remote_code,
-        dtype=(precision or choose_precision(config)).weights,
-        attn_implementation=attention_name(model_config.get_text_config(), device_type),
-    )
+    settings: dict[str, Any] = {
+        "trust_remote_code": trust_remote_code,
+        "dtype": precision.weights,
+        "attn_implementation": attention_name(model_config.get_text_config(), device_type),
+    }
+    if config.lora is not None and config.lora.quantize is not None:
+        settings |= nf4_loading(precision.weights)
+    if empty:
+        model = AutoModelForCausalLM.from_config(model_config, **settings)
+    else:
+        model = from_folder(AutoModelForCausalLM, folder, **settings)
     if config.lora is not None:
         torch.manual_seed(seed % 2**63)
         model = _add_adapters(model, config.lora)
     return model
 
 
-def save_for_serving(model: Any, tokenizer: Any, folder: Path, *, source: Path) -> None:
+def nf4_loading(compute: torch.dtype) -> dict[str, Any]:
+    """Arguments with which transformers loads a model in nf4, with quantised scales: QLoRA
+    (Dettmers et al. 2023, arXiv:2305.14314). bitsandbytes does so on CUDA and on CPUs."""
+    require("bitsandbytes", setting="train.lora.quantize: nf4")
+    from transformers import BitsAndBytesConfig
+
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute,
+        ),
+        "device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+    }  # fmt: skip
+
+
+def save_for_serving(
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    source: Path,
+    lora: LoraConfig | None = None,
+    base_name: tuple[str, str | None] | None = None,
+    trust_remote_code: bool = False,
+) -> None:
     """Save model and tokenizer to `folder`, in the dtype of the base model in `source`.
 
-    `model` is in fp32. A LoRA is merged in fp32, and also saved alone in `adapter/`.
+    `model` is in fp32. A LoRA is merged in fp32, and also saved alone in `adapter/`; or saved alone
+    in `folder`, if it is not to be merged. `base_name` is the base model's name and revision in its
+    settings, by default the path of `source`.
     """
-    dtype = _stored_dtype(source)
-    if hasattr(model, "merge_and_unload"):
-        model.save_pretrained(folder.with_name("adapter"))
-        model = model.float().merge_and_unload()
-    model = model.to(dtype)
-    model.config.dtype = dtype
-    model.config.use_cache = True
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _stored_dtype(source: Path) -> torch.dtype:
-    """Dtype of the model's files; bf16 if its config has none."""
-    config = json.loads((source / "config.json").read_text("utf-8"))
-    name = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
-    dtype = getattr(torch, name)
-    return dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
+    if lora is None:
+        save_in_dtype_of(source, model, folder)
+        tokenizer.save_pretrained(folder)
+        return
+    adapter = folder.with_name("adapter") if lora.merge else folder
+    settings = model.peft_config["default"]
+    settings.base_model_name_or_path, settings.revision = base_name or (str(source), None)
+    model.save_pretrained(adapter, save_embedding_layers=False)
+    (adapter / "README.md").unlink(missing_ok=True)
+    tokenizer.save_pretrained(adapter)
+    if lora.quantize is not None:
+        dtype = model.config.quantization_config.bnb_4bit_compute_dtype
+        (adapter / NF4_FILE).write_text(json.dumps({"dtype": str(dtype).removeprefix("torch.")}))
+    if lora.merge:
+        merge_adapter(adapter, source, folder, trust_remote_code=trust_remote_code)
 
 
 def _add_adapters(model: Any, config: LoraConfig) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from slowthink.recipe import TrainConfig
 from slowthink.records import item_seed
+from slowthink.stages.train.examples import TrainingExample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,14 @@ class PlannedStep:
     epoch: int
     """Index of the epoch, from 0."""
     micro_batches: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """Tokens of a step, over all processes."""
+
+    num_tokens: int
+    num_loss_tokens: int
 
 
 def make_schedule(
@@ -63,6 +72,20 @@ def _exceeds(
     return any(
         len(batch) > 1 and sum(lengths[i] for i in batch) > num_tokens for batch in micro_batches
     )
+
+
+def step_sizes(
+    schedule: Sequence[PlannedStep], examples: Sequence[TrainingExample]
+) -> list[StepSize]:
+    """The tokens of each step."""
+    batches = [[examples[i] for batch in step.micro_batches for i in batch] for step in schedule]
+    return [
+        StepSize(
+            sum(example.num_tokens for example in batch),
+            sum(len(example.completion_ids) for example in batch),
+        )
+        for batch in batches
+    ]
 
 
 def num_steps(num_examples: int, config: TrainConfig) -> int:

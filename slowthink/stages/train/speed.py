@@ -7,6 +7,7 @@ Choice(61, "measured 112 tokens/s: all 135 steps would take about 530 s; the tar
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -61,8 +62,9 @@ def _measure(settings: str, model: str, revision: str | None) -> float | str:
     command = [sys.executable, "-P", "-c", script, json.dumps([settings, model, revision])]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
-        )
+            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False,
+            env={key: value for key, value in os.environ.items() if key != "WORLD_SIZE"},
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"no step within {_TIMEOUT_SECONDS} s"
     if done.returncode:

@@ -8,6 +8,7 @@ read every few steps (`step_log`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from slowthink.recipe import TrainConfig
-from slowthink.stages.train.checkpoint import PARTIAL, move_into_place
+from slowthink.stages.train.checkpoint import PARTIAL, move_into_place, write_processes
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.loss import completion_loss
 from slowthink.stages.train.masters import MasterAdamW
+from slowthink.stages.train.optimizers import base_optimizer
 from slowthink.stages.train.packing import pack
 from slowthink.stages.train.precision import Precision, choose_precision
-from slowthink.stages.train.schedule import PlannedStep
-from slowthink.stages.train.step_log import StepLog
+from slowthink.stages.train.processes import has_shares, world_size
+from slowthink.stages.train.schedule import PlannedStep, step_sizes
+from slowthink.stages.train.step_log import STEPS_PER_READ, StepLog
 
 
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
@@ -32,12 +35,14 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     optimizer: Any
 
     def __init__(
-        self, *, betas: tuple[float, float], precision: Precision, **settings: Any
+        self, *, config: TrainConfig, precision: Precision, step_log: StepLog, **settings: Any
     ) -> None:
-        self._betas = betas
+        self._config = config
         self._precision = precision
-        self._step_log = StepLog()
+        self._step_log = step_log
+        self._is_sharded = has_shares(settings["model"])
         super().__init__(**settings)
+        self._num_correct = torch.zeros((), dtype=torch.long, device=self.args.device)
 
     def compute_loss(
         self,
@@ -50,7 +55,8 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
 
         The number is that of all devices, which average their gradients.
         """
-        loss = completion_loss(model, inputs, num_items_in_batch) * self.accelerator.num_processes
+        loss = completion_loss(model, inputs, num_items_in_batch, num_correct=self._num_correct)
+        loss = loss * self.accelerator.num_processes
         return (loss, {}) if return_outputs else loss
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -59,10 +65,12 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
 
     def create_optimizer(self, model: Any = None) -> Any:
         """AdamW, with fp32 masters if the precision has them."""
-        if self.optimizer is None and self._precision.masters:
+        small = self._config.optimizer == "adamw-8bit"
+        if self.optimizer is None and (small or self._precision.masters):
             self.optimizer = MasterAdamW(
-                self._parameter_groups(), lr=self.args.learning_rate, betas=self._betas
-            )
+                self._parameter_groups(), lr=self.args.learning_rate, betas=self._config.betas,
+                base=base_optimizer(self._config, sharded=self._is_sharded),
+            )  # fmt: skip
             return self.optimizer
         return super().create_optimizer(model)
 
@@ -86,31 +94,85 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         self, tr_loss: Any, grad_norm: Any, *args: Any, learning_rate: Any = None, **settings: Any
     ) -> None:
         """Keep the step's figures on the device; read them every few steps and before a save."""
-        if self._step_log.add(self.state, tr_loss, grad_norm, learning_rate):
+        if self._step_log.add(self.state, tr_loss, self._num_correct, grad_norm, learning_rate):
             last = self.state.global_step == self.state.max_steps
-            self._step_log.flush(
-                self.state, self.accelerator, force=last or self.control.should_save
-            )
+            for entry in self._step_log.read(
+                self.accelerator, force=last or self.control.should_save
+            ):
+                self.state.log_history.append(entry)
+                self._report(entry)
         super()._maybe_log_save_evaluate(
             tr_loss, grad_norm, *args, learning_rate=learning_rate, **settings
         )
+
+    def _report(self, entry: dict[str, Any]) -> None:
+        """Send a step's figures to the trackers, which read its number from the state."""
+        if self.args.report_to:
+            state = replace(self.state, global_step=entry["step"])
+            figures = {name: value for name, value in entry.items() if name != "step"}
+            self.callback_handler.on_log(self.args, state, self.control, figures)
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def _move_model_to_device(self, model: Any, device: Any) -> None:
+        if not self._is_sharded:
+            super()._move_model_to_device(model, device)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the weights; those in shares are saved with the optimiser."""
+        if not self._is_sharded:
+            super().save_model(output_dir, _internal_call)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self._is_sharded:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self._is_sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.optimizer.state_dict(), folder / self._share_name())
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), folder / "scheduler.pt")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self._is_sharded:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        for part, name in (
+            (self.optimizer, self._share_name()), (self.lr_scheduler, "scheduler.pt"),
+        ):  # fmt: skip
+            state = torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
+            part.load_state_dict(state)
+
+    def _share_name(self) -> str:
+        return f"optimizer-{self.args.process_index}.pt"
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            move_into_place(Path(self.args.output_dir))
+            folder = Path(self.args.output_dir)
+            write_processes(
+                folder / PARTIAL / f"checkpoint-{self.state.global_step}",
+                num_processes=self.args.world_size, sharded=self._is_sharded,
+            )  # fmt: skip
+            move_into_place(folder)
         self.accelerator.wait_for_everyone()
 
 
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]
-    """Reports the number of steps done."""
+    """Reports the number of steps done, and starts the clock of the step log."""
 
-    def __init__(self, progress: Callable[[int, int], None]) -> None:
+    def __init__(self, progress: Callable[[int, int], None], step_log: StepLog) -> None:
         self._progress = progress
+        self._step_log = step_log
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report the first or the resumed step."""
+        self._step_log.start()
         self._progress(state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -137,6 +199,10 @@ def make_trainer(
     from datasets import Dataset
 
     precision = precision or choose_precision(config)
+    step_log = StepLog(
+        step_sizes(schedule, examples),
+        steps_per_read=STEPS_PER_READ if torch.cuda.is_available() else 1,
+    )
     micro_batches = [batch for step in schedule for batch in step.micro_batches]
     arguments = training_arguments(
         config, work=work, num_steps=len(schedule), num_micro_batches=len(micro_batches),
@@ -145,8 +211,8 @@ def make_trainer(
     trainer = CompletionTrainer(
         model=model, args=arguments, train_dataset=Dataset.from_dict({"batch": micro_batches}),
         data_collator=lambda rows: pack([[examples[i] for i in row["batch"]] for row in rows]),
-        processing_class=tokenizer, callbacks=[ProgressCallback(progress)], betas=config.betas,
-        precision=precision,
+        processing_class=tokenizer, callbacks=[ProgressCallback(progress, step_log)],
+        config=config, precision=precision, step_log=step_log,
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -162,12 +228,10 @@ def training_arguments(
     autocast: bool,
 ) -> Any:
     """TRL's arguments for the recipe. Data is read in order, since the schedule is shuffled."""
-    from accelerate import PartialState
-
     on_gpu = torch.cuda.is_available()
     return SFTConfig(
         output_dir=str(work), max_steps=num_steps, per_device_train_batch_size=1,
-        gradient_accumulation_steps=num_micro_batches // num_steps // PartialState().num_processes,
+        gradient_accumulation_steps=num_micro_batches // num_steps // world_size(),
         train_sampling_strategy="sequential", dataloader_pin_memory=on_gpu,
         remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None, packing=False, seed=seed % 2**31, learning_rate=config.learning_rate,
@@ -178,7 +242,9 @@ def training_arguments(
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_strategy="no", logging_nan_inf_filter=False,
         accelerator_config={"non_blocking": on_gpu},
-        report_to=[], disable_tqdm=True, use_cpu=not on_gpu and not torch.mps.is_available(),
+        report_to=list(config.report_to), project="slowthink", disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+        use_cpu=not on_gpu and not torch.mps.is_available(),
         save_strategy="no" if config.save_every_steps is None else "steps",
         save_steps=config.save_every_steps or 500,
     )  # fmt: skip

@@ -1,0 +1,101 @@
+"""Starts the processes that train together on this machine, by torchrun's launcher, and waits.
+
+    stage ── torchrun's agent ──> rank 0: trains, writes checkpoints, the model and the result
+                              └─> rank 1 …: train
+
+As soon as one ends with an error or is killed, the agent ends the others. Each also ends with the
+stage (Linux).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slowthink import errors
+from slowthink.environment import python_command
+from slowthink.errors import EngineError, SlowthinkError
+from slowthink.pipeline.contract import StageContext
+from slowthink.stages.train.checkpoint import checkpoint_step, checkpoints
+
+RESULT_FILE = "result.json"
+"""What the first process hands over: the fields of `FineTuned` that are JSON."""
+
+
+def launch(context: StageContext, num_processes: int) -> dict[str, Any]:
+    """Run the stage's training in so many processes; what the first one hands over.
+
+    Raises the SlowthinkError that one of them reports, EngineError if one was killed.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(_num_cores() // num_processes, 1)))
+    python, *arguments = python_command(
+        "slowthink.stages.train.rank", str(context.root), json.dumps({"quiet": context.quiet})
+    )
+    with tempfile.TemporaryDirectory(prefix="slowthink-ranks-") as logs:
+        config = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=num_processes, max_restarts=0,
+            rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+            run_id=context.recipe.name, monitor_interval=0.1, shutdown_timeout=5,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )  # fmt: skip
+        try:
+            elastic_launch(config, python)(*arguments)
+        except ChildFailedError as error:
+            raise _rank_error(list(error.failures.items()), num_processes, context) from None
+        except SignalException:
+            raise KeyboardInterrupt from None
+    result: dict[str, Any] = json.loads((context.work_folder / RESULT_FILE).read_text("utf-8"))
+    return result
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _rank_error(
+    failures: Sequence[tuple[int, Any]], num_processes: int, context: StageContext
+) -> SlowthinkError:
+    """The error of the process that failed first. The others then miss it, and fail in turn.
+
+    A killed process leaves no report, so it comes first.
+    """
+    own = [(rank, failure.error_file_data) for rank, failure in failures]
+    killed = [(rank, -f.exitcode) for rank, f in failures if f.exitcode in (-9, -11, -7, -6, -4)]
+    reported = [data for _, data in own if isinstance(data, dict) and data.get("kind")]
+    if killed:
+        return _killed_error(*killed[0], num_processes, context.work_folder)
+    if reported:
+        error: SlowthinkError = getattr(errors, reported[0]["kind"])(reported[0]["message"])
+        return error
+    rank, data = own[0]
+    text = str(data.get("message") if isinstance(data, dict) else data)
+    print(text, file=sys.stderr)
+    return EngineError(
+        f"train: process {rank} of {num_processes} failed: {text.strip().splitlines()[-1]:.300}; "
+        f"expected it to finish. {_kept(context.work_folder)}"
+    )
+
+
+def _killed_error(rank: int, signal: int, num_processes: int, work: Path) -> EngineError:
+    return EngineError(
+        f"train: process {rank} of {num_processes} was killed by signal {signal}, and the others "
+        f"were ended; expected all to finish. {_kept(work)} Signal 9 often means that memory ran "
+        "out; then lower train.micro_batch_size or --processes."
+    )
+
+
+def _kept(work: Path) -> str:
+    complete = checkpoints(work)
+    where = f"after step {checkpoint_step(complete[-1])}" if complete else "at its start"
+    return f"Nothing finished is lost: the same command goes on {where}."

@@ -1,0 +1,42 @@
+"""What every process that trains reads: the base model's folder, its tokenizer and the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slowthink.engines.models import context_length, load_tokenizer, resolve_model
+from slowthink.pipeline.contract import StageContext
+from slowthink.records import Dropped, Trace, item_seed
+from slowthink.stages.train.examples import TrainingExample, drop_too_long, tokenize_traces
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """The same in every process, whatever their number."""
+
+    source: Path
+    """Folder of the base model."""
+    tokenizer: Any
+    examples: list[TrainingExample]
+    dropped: Sequence[Dropped]
+    num_read: int
+    """Examples before some were dropped."""
+    seed: int
+
+
+def read_training_set(context: StageContext) -> TrainingSet:
+    """Read and tokenize the traces. Raises DataError if an example is too long, see `too_long`."""
+    recipe = context.recipe
+    source = resolve_model(recipe.model, recipe.revision, notify=context.notify)
+    tokenizer = load_tokenizer(
+        recipe.model, recipe.revision, trust_remote_code=recipe.engine.trust_remote_code
+    )
+    tokenized = tokenize_traces(context.load(Trace, "select"), tokenizer, recipe)
+    examples, dropped = drop_too_long(tokenized, context.config, max_context=context_length(source))
+    return TrainingSet(
+        source=source, tokenizer=tokenizer, examples=examples, dropped=dropped,
+        num_read=len(tokenized), seed=item_seed(recipe.seed, "train"),
+    )  # fmt: skip

@@ -1,0 +1,102 @@
+"""Several processes (gloo on this CPU) train as one does: plain data parallel, and FSDP2.
+
+Differences are those of the order in which numbers are added: fp32 within 1e-4, bf16 within 1e-2.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.needs import needs
+
+pytestmark = [pytest.mark.slow, needs("trl")]
+
+CONFIG = {"epochs": 5, "batch_size": 4, "learning_rate": 1e-2, "save_every_steps": 7}
+"""20 steps of four examples, or one."""
+
+
+@pytest.fixture(scope="module")
+def train(tiny_model, tmp_path_factory):
+    """Trains in so many processes; returns what the first saw, its weights and its work folder."""
+
+    @cache
+    def run(number, *, work=None, code=0, bf16=False, killed_at=None, **settings):
+        work = work or tmp_path_factory.mktemp("work")
+        arguments = {
+            "source": str(tiny_model), "work": str(work), "config": CONFIG | settings,
+            "bf16": bf16, "killed_at": killed_at,
+        }  # fmt: skip
+        command = [sys.executable, "-m"]
+        if number > 1:
+            command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "-m"]
+        done = subprocess.run(
+            [*command, "tests.train.rank_script", json.dumps(arguments)],
+            capture_output=True, text=True, timeout=400, check=False,
+        )  # fmt: skip
+        assert bool(done.returncode) == bool(code), done.stderr[-3000:]
+        if code:
+            return done.stderr
+        weights = torch.load(work / "weights.pt", weights_only=True)
+        return json.loads((work / "seen.json").read_text()), weights, work
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(train):
+    """One process, in fp32."""
+    return train(1)
+
+
+def losses(seen):
+    return [entry["loss"] for entry in seen["log"]]
+
+
+def largest_difference(weights, others):
+    return max((weights[name] - others[name]).abs().max().item() for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "wrapped", "share"),
+    [("data", "DistributedDataParallel", 0.0), ("fsdp2", "FSDPLlamaForCausalLM", 0.5)],
+)
+def test_two_processes_take_the_steps_of_one(parallel, wrapped, share, train, alone):
+    seen, weights, _ = train(2, parallel=parallel)
+    assert seen["wrapped"] == wrapped
+    assert seen["shares"] is (parallel == "fsdp2")
+    assert seen["share_of_weights"] == share
+    assert seen["masters"]
+    assert losses(seen) == pytest.approx(losses(alone[0]), abs=1e-3)
+    assert len(losses(seen)) == 20
+    for name in ("grad_norm", "token_accuracy"):
+        values = [[entry[name] for entry in run["log"]] for run in (seen, alone[0])]
+        assert values[0] == pytest.approx(values[1], abs=1e-3)
+    assert largest_difference(weights, alone[1]) < 1e-4
+
+
+@pytest.mark.parametrize("parallel", ["data", "fsdp2"])
+def test_bf16_with_fp32_masters_trains_alike(parallel, train):
+    alone, _, _ = train(1, bf16=True, learning_rate=1e-3)
+    seen, weights, _ = train(2, bf16=True, parallel=parallel, learning_rate=1e-3)
+    assert alone["masters"] and seen["masters"]
+    assert losses(seen) == pytest.approx(losses(alone), abs=1e-2)
+    assert all(weight.dtype is torch.float32 for weight in weights.values())
+
+
+@pytest.mark.parametrize("parallel", ["data", "fsdp2"])
+def test_two_killed_processes_resume_bit_for_bit(parallel, train, tmp_path):
+    whole, weights, _ = train(2, parallel=parallel)
+    train(2, parallel=parallel, work=tmp_path, killed_at=11, code=9)
+    refused = train(1, work=tmp_path, code=1)
+    assert "was written by 2 process(es)" in refused and "--processes 2" in refused
+    resumed, again, _ = train(2, parallel=parallel, work=tmp_path)
+    assert resumed["resumed_at_step"] == 7
+    assert losses(resumed) == losses(whole)
+    assert largest_difference(weights, again) == 0
