@@ -52,7 +52,10 @@ def test_run_and_stages_have_the_same_options(command) -> None:
         "--settings",
         "--update",
     }
-    own = {"evaluate": {"--regrade"}, "trace": {"--preview"}}
+    own = {
+        "evaluate": {"--regrade"}, "trace": {"--preview"}, "run": {"--processes"},
+        "train": {"--processes"},
+    }  # fmt: skip
     assert set(options) == common | own.get(command, set())
 
 

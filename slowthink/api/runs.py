@@ -6,6 +6,7 @@ run.rows("evaluate").to_pandas()
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,30 @@ def run(
         with ProgressReporter(quiet=quiet) as own:
             done = run_recipe(opened, root, stages=stages, update=update, reporter=own)
     return Run(root, stages=done)
+
+
+def is_follower() -> bool:
+    """True in all but the first of the processes that torchrun or Slurm started to train together,
+    which set RANK."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def follow(
+    recipe: Recipe, root: Path, *, stages: Sequence[str] | None, quiet: bool = False
+) -> None:
+    """Train together with the first process, which alone writes into the run folder.
+
+    Raises ConfigError for other stages than train.
+    """
+    if stages != ("train",):
+        raise ConfigError(
+            "several processes (RANK is set) run more than the train stage; expected `slowthink "
+            "train` alone. Run the earlier stages first, in one process."
+        )
+    if not (root / "train" / "manifest.json").exists():
+        from slowthink.stages.train.rank import follow as train
+
+        train(recipe, root, quiet=quiet)
 
 
 def open_recipe(

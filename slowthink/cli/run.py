@@ -56,6 +56,9 @@ def stage_command(name: str, summary: str) -> Callable[..., None]:
             text = plan_text(estimates, settings=settings)
             options.print_result(text, estimates, as_json=json_)
             return
+        if runs.is_follower():
+            runs.follow(opened, root, stages=stages, quiet=quiet)
+            return
         with ProgressReporter(quiet=quiet) as reporter:
             if preview is not None:
                 _print_preview(opened, root, preview, reporter, as_json=json_)
