@@ -1,4 +1,4 @@
-"""The ZeRO-3 configuration, against DeepSpeed's documented keys and transformers' own check."""
+"""The ZeRO-3 configuration, against DeepSpeed's documented keys, and as accelerate reads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 from slowthink.errors import ConfigError
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.deepspeed import zero3_config
-from tests.needs import needs
 
 DOCUMENTED = {
     "": {
@@ -57,19 +56,11 @@ def test_the_batch_is_that_of_the_recipe_on_any_number_of_devices():
 
 
 @pytest.mark.slow
-@needs("trl")
-def test_transformers_finds_it_in_agreement_with_our_arguments(tmp_path, monkeypatch):
-    from transformers.integrations import deepspeed as integration
+@pytest.mark.parametrize("offload", [False, True])
+def test_accelerate_reads_stage_and_offload(offload):
+    pytest.importorskip("accelerate")
+    from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
-    from slowthink.stages.train.trainer import training_arguments
-
-    config = TrainConfig(micro_batch_size=1)
-    made = zero3_config(config, num_devices=1, num_steps=315)
-    arguments = training_arguments(
-        config, work=tmp_path, num_steps=315, num_micro_batches=315 * 16, seed=0, autocast=True
-    )
-    monkeypatch.setattr(integration, "dep_version_check", lambda package: None)  # not installed
-    checked = integration.HfTrainerDeepSpeedConfig(made)
-    checked.trainer_config_process(arguments)
-    checked.trainer_config_finalize(arguments, None, 315)
-    assert checked.is_zero3() and checked.mismatches == []
+    config = TrainConfig(parallel="fsdp2", offload=offload)
+    read = HfDeepSpeedConfig(zero3_config(config, num_devices=8, num_steps=315))
+    assert read.is_zero3() and read.is_offload() is offload
