@@ -2,8 +2,8 @@
 
 Literal: each text alone, its whole logits (T, V), then log-sum-exp and the 100 highest, as the code
 of arXiv 2601.14249 does. In each round both read all texts; speeds are tokens per second of CPU
-time, so that other processes count for less. Memory is what the peak adds to the loaded model, on
-the longest text. `--data` reads the thinking of a file of chains instead of made ones.
+time, so that other processes count for less. Memory is what the peak adds to the loaded model, on a
+text of 4,000 tokens. `--data` reads the thinking of a file of chains instead of made ones.
 
     {"float32": {"tokens_per_cpu_second": {"median": 251, …}, "ours_over_literal": {…},
                  "literal_over_our_memory": 5.1, …}, …}
@@ -25,20 +25,23 @@ from slowthink.recipe import EngineConfig
 MODEL = "smollm2-135m"
 LENGTHS = (100, 120, 150, 200, 300, 1500)
 """Tokens of the made texts, and maximum lengths of those from a file."""
+LONG = 4_000
+"""Tokens of the text whose memory is measured."""
 NUM_PROMPT_TOKENS = 60
 Text = tuple[list[int], list[int]]
 
 
 def run(
-    *, num_rounds: int = 5, path: Path | None = None, lengths: Sequence[int] = LENGTHS
-) -> dict[str, Any]:
+    *, num_rounds: int = 5, path: Path | None = None, lengths: Sequence[int] = LENGTHS,
+    long: int = LONG,
+) -> dict[str, Any]:  # fmt: skip
     """Speeds, ratios and memory by dtype."""
-    texts = make_texts(path, lengths)
+    texts, (long_text,) = make_texts(path, lengths), make_texts(None, (long,))
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
     return {
-        **{dtype: _compare(texts, dtype, num_rounds) for dtype in dtypes},
+        **{dtype: _compare(texts, dtype, num_rounds, long_text) for dtype in dtypes},
         "num_texts": len(texts), "num_tokens": _num_tokens(texts),
-        "longest": max(len(prompt) + len(text) for prompt, text in texts), "rounds": num_rounds,
+        "long_tokens": _num_tokens([long_text]), "rounds": num_rounds,
     }  # fmt: skip
 
 
@@ -60,7 +63,7 @@ def make_texts(path: Path | None, lengths: Sequence[int]) -> list[Text]:
 
 
 def _compare(
-    texts: Sequence[Text], dtype: Literal["float32", "bfloat16"], num_rounds: int
+    texts: Sequence[Text], dtype: Literal["float32", "bfloat16"], num_rounds: int, long_text: Text
 ) -> dict[str, Any]:
     from slowthink.engines.transformers.token_ranks import RankModel
 
@@ -73,8 +76,6 @@ def _compare(
         ],
         "literal": literal.measure,
     }
-    longest = [max(texts, key=lambda text: len(text[1]))]
-    memory = {name: _peak_bytes(measure, longest) for name, measure in ways.items()}
     values = {name: measure(texts) for name, measure in ways.items()}
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(num_rounds):
@@ -82,6 +83,7 @@ def _compare(
             started = time.process_time()
             measure(texts)
             speeds[name].append(_num_tokens(texts) / (time.process_time() - started))
+    memory = {name: _peak_bytes(measure, [long_text]) for name, measure in ways.items()}
     pairs = zip(speeds["ours"], speeds["literal"], strict=True)
     both = zip(values["ours"], values["literal"], strict=True)
     return {

@@ -37,7 +37,7 @@ from slowthink.records import Cost
 
 MAX_RANK = 100
 """Higher ranks count as this one (the paper's r)."""
-_LOGIT_BYTES, _GPU_LOGIT_BYTES = 128 << 20, 2 << 30
+_LOGIT_BYTES, _GPU_LOGIT_BYTES = 64 << 20, 2 << 30
 """Memory for the logits of a block, on a CPU and elsewhere."""
 _TILE_BYTES, _GPU_TILE_BYTES = 8 << 20, 256 << 20
 """Memory for the logits that are reduced at once; a CPU's cache has room for them."""
