@@ -12,13 +12,13 @@ _ENGLISH = (
     "at from as if because since when where while we i you let let's its it's our my their there's "
     "doesn't don't isn't can't didn't would will could should might may must can has have having "
     "than into between therefore thus hence also however using whether i'll we'll i'm "
-    "where's that's such these those"
+    "consider suppose assume where's that's such these those"
 )
 _OPEN_WORDS = frozenset(_ENGLISH.split())
 """No sentence ends with one of these, or hardly ever."""
 _OPEN_CHINESE = re.compile(
     r"(?:的|和|与|或|及|是|为|在|把|被|将|则|即|设|且|并|而|由|从|对|对于|关于|因为|由于|所以|因此|如果|若|那么|但|但是"
-    r"|而且|以及|并且|然后|接着|其中|例如|比如|当|等于|得|得到|共有|一共有|总共有|可以|需要|应该|应当|必须|我们|使得|满足)\Z"
+    r"|而且|以及|并且|然后|接着|其中|例如|比如|当|等于|得|得到|共有|一共有|总共有|可以|需要|应该|应当|必须|我们|考虑|假设|使得|满足)\Z"
 )
 _OPEN_SIGNS = re.compile(
     r"(?:[,，、(\[（{=+×÷≈≤≥<&]|\\(?:cdot|times|frac|dfrac|approx|leq?|geq?|neq|sqrt|left|text|pm"

@@ -37,6 +37,7 @@ _BREAK = re.compile(
 _CJK = "\u3040-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W\d_]+|\d+|[^\w\s]")
 _PIECE = re.compile(rf"[{_CJK}]+|[^\s{_CJK}]+")
+_SYLLABLES = re.compile(r"([^\W\d_]{1,6}?)\1{40}")
 _EDGES = ".,;:!?()\"'“”‘’，。；：！？（）、*"
 _NUMERAL_WORDS = (
     "one two three four five six seven eight nine ten first second third fourth fifth sixth "
@@ -68,6 +69,9 @@ def loop_position(text: str) -> int | None:
     numbers: dict[str, int] = {}
     if is_loop([numbers.setdefault(token, len(numbers)) for token in tail], END_RULE):
         return max(0, len(text) - 200)
+    syllables = _SYLLABLES.search(text, max(0, len(text) - 4000))
+    if syllables is not None:
+        return syllables.start()
     return _repeated_span(list(_units(text)))
 
 

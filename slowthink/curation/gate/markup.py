@@ -30,6 +30,7 @@ _ROLES = (
     r"^[ \t]*(?:\*\*)?(?:人类|用户|助手|助理|AI助手)(?:\*\*)?\s?[:：]",
     r"^[ \t]*#{2,4} ?(?:Instruction|Response|Input|Human|User|Assistant|指令|回答|回复|输入|用户"
     r"|助手)\s?[:：]",
+    r"^[ \t]*#{2,4} ?(?:Human|User|Assistant|用户|助手)[ \t]*$",
     r"^(?:system|user)[ \t]*\n(?:.*\n){1,40}?assistant[ \t]*$",
     r"\bYou are (?:a|an) (?:helpful|AI)(?: \w+)? assistant\b|\bYou are Qwen, created by",
     r"^Below is an instruction that describes a task",

@@ -30,6 +30,8 @@ _REFUSALS = (
     r"|(?:large )?language model)\b",
     r"\bI (?:must|have to|need to) (?:decline|refuse)\b|\bI (?:decline|refuse) to\b",
     r"\bI (?:do not|don't) know (?:the answer|how to (?:solve|answer))",
+    rf"\bnot possible for me to {_ACT}|\bI(?:'d| would) rather not {_ACT}",
+    r"\bI (?:don't|do not) have enough (?:information|data|context)\b",
     r"\bI (?:give up|have no idea)\b|\bbeyond (?:my|the scope of my) (?:\w+ )?(?:abilit|capabilit"
     r"|knowledge|skill)",
     r"\bplease (?:provide|give me|share) (?:me )?(?:more|further|additional) (?:information|context"
@@ -42,6 +44,7 @@ _REFUSALS = (
     rf"|这道题我)?(?:暂时)?{_CANNOT}"
     rf"(?:为您|为你)?{_ANSWER}",
     r"(?:作为|是|只是)一?(?:个|名|款)?(?:人工智能|AI|大?语言模型|智能助手)",
+    r"我放弃|没有?学会回答|请提供更多(?:信息|条件)|我(?:无法|不能)确定(?:该题|本题|这道题)?的?答案",
     r"我(?:拒绝|必须拒绝|不得不拒绝)|拒绝回答|(?:题|问题)我?(?:真的)?不会(?:做|解)|超出了?我的",
     r"我不(?:知道|清楚|晓得)(?:这道题|这个问题|该题|本题|此题|问题)?的?(?:答案|怎么[做解]"
     r"|如何[做解])",
@@ -49,7 +52,7 @@ _REFUSALS = (
 )
 _REFUSAL = re.compile("|".join(_REFUSALS), re.IGNORECASE)
 
-_VALUE = r"[\s:：*]*(?:\$|\\|[-+(\[]?\d|[A-Ea-e]\b|`|\"|“|‘)"
+_VALUE = r"[\s:：*]*(?:\$|\\|[-+(\[]?\d|(?-i:[A-E])\b|`|\"|“|‘)"
 _KEY = (
     r"(?:(?:reference|provided|official|gold|ground[- ]truth|supplied|published|model)"
     r" (?:answer|solution|result|response)|(?:given|known|target) answer|answer key)s?"
@@ -68,7 +71,7 @@ _LEAKS = (
     r"\b(?:as|per|from|to|with|in) the given (?:solution|answer)\b(?! (?:of|to|set))",
     rf"\b(?:given|knowing|i know|we know|aware) (?:that )?the (?:correct|right|final|true|expected)"
     rf" answer (?:is|should be|must be)(?: supposed to be)?{_VALUE}",
-    rf"\banswer is supposed to be{_VALUE}",
+    rf"\banswer is supposed to be{_VALUE}|\btold (?:that )?the answer is{_VALUE}",
     rf"\bthe (?:solution|problem|question|user|prompt|task) (?:says|states|tells (?:us|me)|gives"
     rf"|mentions|indicates|claims)(?: that)? (?:the )?(?:correct |final |right |expected )?answer"
     rf"(?: is| as| should be| to be)?{_VALUE}",
@@ -93,7 +96,7 @@ _LEAKS = (
     r"(?:已知|给定|给出的?|提供的?|预期的?|期望的?|目标)(?:正确|最终)?(?:答案|结果)(?:是|为|应为"
     r"|等于|[：:])"
     r"\s*(?:\$|\\|[-+(（]?\d|[A-E])",
-    r"答案提示(?:是|为|：|:)?\s*(?:\$|\\|\d)|对照(?:了?一?下)?(?:参考|标准|正确)?答案",
+    r"(?:题目|题干|系统|用户)给了?的?答案|答案提示(?:是|为|：|:)?\s*(?:\$|\\|\d)|对照(?:了?一?下)?(?:参考|标准|正确)?答案",
     r"答案给(?:的|出的?)(?:是|为)?\s*(?:\$|\\|\d|[A-E])",
 )
 _MENTION = re.compile(
