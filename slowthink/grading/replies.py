@@ -21,6 +21,11 @@ def final_value(text: str, pattern: re.Pattern[str]) -> str | None:
     return values.pop() if len(values) == 1 and matches[-1] else None
 
 
+_TURN_MARK = re.compile(r"<(?=[|｜]|(?:start|end)_of_turn>)|\[(?=/?INST\])")
+
+
 def fenced(text: str, *, max_chars: int | None = None) -> str:
-    """Return the first `max_chars` characters of a text between fences that it cannot close."""
-    return f"<<<\n{text[:max_chars].replace('<<<', '‹‹‹').replace('>>>', '›››')}\n>>>"
+    """Return the first `max_chars` characters of a text between fences that it cannot close, nor
+    the turn: a space breaks up each mark of a chat template."""
+    text = _TURN_MARK.sub(lambda mark: f"{mark.group()} ", text[:max_chars])
+    return f"<<<\n{text.replace('<<<', '‹‹‹').replace('>>>', '›››')}\n>>>"

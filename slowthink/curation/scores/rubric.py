@@ -45,7 +45,6 @@ _RATINGS_LINE = re.compile(
     + r")\s*[.。]?",
     re.IGNORECASE,
 )
-_TURN_MARK = re.compile(r"<(?=[|｜])|\[(?=/?INST\])")
 _EXAMPLE = "SCORES: structure 3, scaffolding 2, verification 4, level 3"
 
 _SYSTEM_PROMPTS = {
@@ -179,14 +178,12 @@ def _messages(language: str, question: str, solution: str) -> Messages:
 
 
 def _break_marks(text: str, tokenizer: Any) -> str:
-    """The text with a space in each mark that the tokenizer, or a chat template, reads as the end
-    of a turn or the like."""
+    """The text with a space in each token that the tokenizer adds to its vocabulary; `fenced`
+    breaks up the marks that any chat template may have."""
     added: dict[str, int] = getattr(tokenizer, "get_added_vocab", dict)()
     marks = sorted((token for token in added if token[0] in "<[|"), key=len, reverse=True)
-    if marks:
-        pattern = "|".join(map(re.escape, marks))
-        text = re.sub(pattern, lambda mark: f"{mark.group()[0]} {mark.group()[1:]}", text)
-    return _TURN_MARK.sub(lambda mark: f"{mark.group()} ", text)
+    pattern = "|".join(map(re.escape, marks)) or "(?!)"
+    return re.sub(pattern, lambda mark: f"{mark.group()[0]} {mark.group()[1:]}", text)
 
 
 def _generate(
