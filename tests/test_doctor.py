@@ -64,7 +64,7 @@ def test_s1_cannot_run_on_a_laptop_and_quickstart_can(tmp_path, monkeypatch, cap
     text = capsys.readouterr().out
     assert "MISS model          Qwen/Qwen2.5-32B-Instruct on vllm: needs about 76.8 GB" in text
     assert "MISS training       Qwen/Qwen2.5-32B-Instruct (all weights): needs about 512.0" in text
-    assert "MISS file           chains.jsonl (trace.sources.0.path)" in text
+    assert "model          deepseek-ai/DeepSeek-R1 on vllm" in text
     assert call("doctor", "quickstart") == 0
     assert "quickstart can run here" in capsys.readouterr().out
 

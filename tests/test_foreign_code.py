@@ -110,6 +110,7 @@ def test_models_are_loaded_in_one_place_alone() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "from_pretrained"
     ]
     assert sorted(calls) == [
+        "engines/models.py: PeftModel.from_pretrained",  # an adapter's weights, and JSON
         "engines/models.py: auto_class.from_pretrained",
         "engines/server/tokenizer.py: GenerationConfig.from_pretrained",  # JSON alone
     ]

@@ -252,7 +252,8 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(recipe_file, tmp_path, m
         run_into(recipe_file, root)
     monkeypatch.undo()
     monkeypatch.setattr(run, "needs_model", lambda recipe, stage: False)
-    assert digests(root) == before
+    finished = {path: file for path, file in digests(root).items() if ".partial/" not in path}
+    assert finished == before
     assert all(not stage_run.skipped for stage_run in run_into(recipe_file, root)[1:])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import timeit
 
 import pytest
 
@@ -169,12 +168,14 @@ LONG = {
 
 @pytest.mark.parametrize(("text", "seconds"), LONG.values(), ids=LONG.keys())
 def test_a_long_text_is_searched_in_time(text: str, seconds: float) -> None:
-    def search() -> None:
+    def search() -> float:
+        started = time.process_time()
         for whole in (text, "The answer is " + text):
             extract_from_prose(whole)
             extract(whole, last_number=True, choices=("one", "two", "three"))
             parse_choice(whole)
             read_key(whole)
+        return time.process_time() - started
 
-    # The best of two: other processes on the same cores slow a run down.
-    assert min(timeit.repeat(search, timer=time.process_time, number=1, repeat=2)) < seconds
+    # Other processes on the same cores slow a run down, so a slow one gets a second try.
+    assert search() < seconds or search() < seconds
