@@ -14,7 +14,7 @@ from slowthink.cli.app import app, main
 from slowthink.recipe import STAGES
 
 COMMANDS = (
-    "run", *STAGES, "compare", "generate", "chat", "serve", "grade", "passk", "decontaminate", "dedup",
+    "run", *STAGES, "review", "compare", "generate", "chat", "serve", "grade", "passk", "decontaminate", "dedup",
     "export", "scorer", "check", "init", "recipes", "doctor",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]

@@ -25,7 +25,7 @@ LAYERS = (
     {"sampling"},
     {"pipeline"},
     {"curation"},
-    {"stages"},
+    {"stages", "review"},
     {"api"},
     {"cli"},
 )

@@ -26,6 +26,7 @@ from slowthink.cli.grade import grade
 from slowthink.cli.init import init
 from slowthink.cli.passk import passk
 from slowthink.cli.recipes import recipes
+from slowthink.cli.review import review
 from slowthink.cli.run import stage_command
 from slowthink.cli.scorer import scorer
 from slowthink.cli.serve import serve
@@ -53,6 +54,7 @@ for command in (
     stage_command("train", "Fine-tune the model on the selected chains."),
     stage_command("evaluate", "Measure accuracy on held-out problems under thinking budgets."),
     stage_command("report", "Write the HTML report of a run; --json prints its figures."),
+    review,
     compare,
     generate,
     chat,

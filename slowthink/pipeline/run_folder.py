@@ -39,6 +39,7 @@ from typing import Any
 import yaml
 
 from slowthink.data.manifests import check_files, file_digests, output_digest, read_manifest
+from slowthink.data.reviews import review_digest, review_file
 from slowthink.data.tables import write_records
 from slowthink.environment import versions
 from slowthink.errors import ConfigError, DataError, EngineError
@@ -297,6 +298,9 @@ def input_digests(recipe: Recipe, root: Path, stage: str) -> dict[str, str]:
             digests[name] = read_manifest(folder)["output_digest"]
     for file in _named_files(getattr(recipe, stage)):
         digests[file] = _file_digest(Path(file))
+    review = review_file(getattr(getattr(recipe, stage), "review", None), root)
+    if review and (judged := review_digest(review)):
+        digests["review"] = judged
     return digests
 
 

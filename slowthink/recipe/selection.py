@@ -105,6 +105,10 @@ class SelectConfig(Settings):
     """Minimum level; chains of a lower one are skipped. null: any level."""
     levels: tuple[int, ...] | None = None
     """Chains of other levels are skipped. null: any level."""
+    review: str | None = "auto"
+    """Judgements of people, a `review.sqlite` or an export of it: the median of their levels (the
+    lower of two) replaces a chain's level, and a chain that at least half of them call bad is
+    dropped. auto: the run's own, if there are any (`slowthink review RUN`). null: none."""
 
     @model_validator(mode="before")
     @classmethod

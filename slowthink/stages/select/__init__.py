@@ -30,6 +30,12 @@ from slowthink.records import Dropped, Split, Trace, Verdict, group_by, row_ids
 from slowthink.serialise import write_atomic
 from slowthink.stages.select.choose import make_selection, unmet_quotas
 from slowthink.stages.select.paper_counts import compare_to_paper
+from slowthink.stages.select.reviewed import (
+    STEP as REVIEW_STEP,
+    apply_review,
+    read_review,
+    review_facts,
+)
 from slowthink.stages.select.selection import Candidate, Rejection, Selection
 
 STAGE_VERSION = 2
@@ -45,6 +51,8 @@ def run(context: StageContext) -> StageResult:
             f"select: none of {len(loaded)} traces is for training; expected at least one. "
             "See what the earlier stages dropped."
         )
+    review = read_review(context.config.review, context.root)
+    traces, rejected = apply_review(traces, review)
     candidates = [to_candidate(trace) for trace in traces]
     selection = make_selection(candidates, context.config, seed=context.recipe.seed)
     warnings = _warnings(candidates, selection)
@@ -53,12 +61,16 @@ def run(context: StageContext) -> StageResult:
     chosen, not_chosen = split_chosen(traces, selection)
     context.notify(f"select: {_of_problems(chosen)}, of {_of_problems(traces)}")
     write_atomic(context.folder / RATIONALE_FILE, _rationale_lines(traces, selection, not_chosen))
-    dropped = [*unusable, *not_chosen]
-    read = funnel_step("read", len(loaded), dropped)
+    dropped = [*unusable, *rejected, *not_chosen]
+    steps = [funnel_step("read", len(loaded), dropped)]
+    if review:
+        steps.append(funnel_step(REVIEW_STEP, steps[-1].num_out, dropped))
+    facts = _selection_facts(traces, chosen, candidates, selection) | {"warnings": warnings}
+    if review:
+        facts["review"] = review_facts(traces, rejected, review)
     return StageResult(
         records=chosen, record_type=Trace, dropped=dropped,
-        steps=[read, funnel_step("choose", read.num_out, dropped)],
-        facts=_selection_facts(traces, chosen, candidates, selection) | {"warnings": warnings},
+        steps=[*steps, funnel_step("choose", steps[-1].num_out, dropped)], facts=facts,
     )  # fmt: skip
 
 

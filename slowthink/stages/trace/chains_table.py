@@ -5,7 +5,8 @@ c-9a1f…   p-0c1e…     limo.jsonl:3  r1       wrong    2210                 f
 
 Then one column per score or part of a score; the metadata of its Parquet field has the score's
 version and settings, and whether higher or lower values are better. Chains that were dropped
-before grading have no verdict, tokens and scores.
+before grading have no verdict, tokens and scores. The texts are of chains that were not kept;
+those of the others are in `data.parquet`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ COLUMNS = {
     "verdict": "string", "extracted": "string", "num_thinking_tokens": "int64",
     "num_response_tokens": "int64", "kept": "bool", "step": "string", "reason": "string",
     "evidence": "string", "import_notes": "string", "level": "int64",
+    "question": "string", "thinking": "string", "response": "string",
 }  # fmt: skip
 """The columns that every table has, with their types."""
 
@@ -64,7 +66,11 @@ def write(
 
 
 def _row(chain: SourceChain, fate: Dropped | None) -> dict[str, Any]:
-    return {
+    texts = {
+        "question": "\n".join([chain.problem.question, *chain.problem.choices]),
+        "thinking": chain.thinking, "response": chain.response,
+    } if fate else {}  # fmt: skip
+    return texts | {
         "chain_id": chain.chain_id, "problem_id": chain.problem.id, "location": chain.location,
         "teacher": chain.teacher, "kept": fate is None,
         "step": fate and fate.step, "reason": fate and fate.reason,
