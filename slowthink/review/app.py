@@ -195,9 +195,13 @@ class ReviewPages:
         """The sign of an open page that keeps the reviewer's seat."""
         return Response(status_code=204 if self._session(request)[1] else 401)
 
-    def _check_token(self, form: Mapping[str, str], session: str) -> None:
+    def _is_ours(self, form: Mapping[str, str], session: str) -> bool:
+        """Whether a form has the token of this session's pages."""
         expected = self._store.form_token(session)
-        if not hmac.compare_digest(form.get("token", "").encode(), expected.encode()):
+        return hmac.compare_digest(form.get("token", "").encode(), expected.encode())
+
+    def _check_token(self, form: Mapping[str, str], session: str) -> None:
+        if not self._is_ours(form, session):
             raise HTTPException(403, "A form of another session; open the page again.")
 
     # --- pages ------------------------------------------------------------------------------------
@@ -247,7 +251,7 @@ class ReviewPages:
         if item is None:
             return self._unsaved(form, "The run has no such chain any more: its traces were made "
                                  "anew. Your text is below, to copy.", 409)  # fmt: skip
-        if not hmac.compare_digest(form.get("token", ""), self._store.form_token(session)):
+        if not self._is_ours(form, session):
             # Of an earlier session, perhaps before a restart: sent again, it has this one's token.
             return self._again(request, form, item, "You have entered anew since this page was "
                                "made. Check it and save again.", 409)  # fmt: skip

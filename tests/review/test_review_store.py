@@ -59,7 +59,7 @@ def test_a_name_has_one_seat_until_it_is_left_or_not_seen_any_more(store) -> Non
     assert store.reviewer_of(session) == "Ann" and store.reviewer_of("x") is None
     store.leave(session)
     assert store.reviewer_of(session) is None
-    again = store.enter("ANN", clock=0.0)
+    again = store.enter("ANN")
     assert store.reviewer_of(again) == "Ann", "in the case of the first time"
     later = store.enter("Ann", clock=1e10)
     assert SEAT_SECONDS < 1e10 and store.reviewer_of(again) is None
