@@ -88,8 +88,9 @@ class TrainConfig(Settings):
     """adamw-8bit: AdamW whose two averages are in 8 bits, by bitsandbytes, or by torchao under
     `fsdp2`."""
     report_to: tuple[Literal["trackio", "wandb", "mlflow", "tensorboard"], ...] = ()
-    """Trackers that receive the figures of each step. wandb uploads them, as do others if their own
-    settings name a server; with none, nothing leaves this machine."""
+    """Trackers that receive the figures of each step. wandb uploads them, as do trackio and mlflow
+    if their own variables name a server; tensorboard's files are in the run's `work/tensorboard`.
+    With none, nothing leaves this machine."""
     save_every_steps: int | None = Field(default=50, ge=1)
     """Steps between checkpoints for resuming. null: only at the end."""
 

@@ -30,7 +30,7 @@ def train(tiny_model, tmp_path_factory):
     def run(number, *, work=None, code=0, bf16=False, killed_at=None, **settings):
         work = work or tmp_path_factory.mktemp("work")
         arguments = {
-            "source": str(tiny_model), "work": str(work), "config": CONFIG | settings,
+            "source": str(tiny_model), "work": str(work), "config": CONFIG | {name: value_of(value) for name, value in settings.items()},
             "bf16": bf16, "killed_at": killed_at,
         }  # fmt: skip
         command = [sys.executable, "-m"]
@@ -53,6 +53,11 @@ def train(tiny_model, tmp_path_factory):
 def alone(train):
     """One process, in fp32."""
     return train(1)
+
+
+def value_of(value):
+    """A setting; one that cannot be hashed comes as JSON."""
+    return json.loads(value) if isinstance(value, str) and value[:1] in '{"t' else value
 
 
 def losses(seen):
@@ -88,6 +93,24 @@ def test_bf16_with_fp32_masters_trains_alike(parallel, train):
     assert alone["masters"] and seen["masters"]
     assert losses(seen) == pytest.approx(losses(alone), abs=1e-2)
     assert all(weight.dtype is torch.float32 for weight in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("lora", {"rank": 4, "alpha": 8}),
+        ("gradient_checkpointing", True),
+        ("compile", True),
+        pytest.param("optimizer", "adamw-8bit", marks=needs("torchao")),
+    ],
+)
+def test_shares_train_with_other_settings_too(option, value, train):
+    settings = {option: json.dumps(value)}
+    seen, weights, _ = train(2, parallel="fsdp2", **settings)
+    assert seen["shares"] and seen["masters"]
+    alone, others, _ = train(1, **settings)
+    assert losses(seen) == pytest.approx(losses(alone), abs=1e-3)
+    assert weights.keys() == others.keys()
 
 
 @pytest.mark.parametrize("parallel", ["data", "fsdp2"])

@@ -71,6 +71,7 @@ def supports_head_dim(config: Any) -> bool:
     return bool(size % 8 == 0 and size <= _MAX_HEAD_DIM)
 
 
+@torch.compiler.disable
 def attend_apart(
     module: Any,
     query: Any,

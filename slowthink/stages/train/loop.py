@@ -25,6 +25,7 @@ from slowthink.stages.train.checkpoint import (
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.model import load_for_training, load_with_weights
+from slowthink.stages.train.optimizers import require
 from slowthink.stages.train.precision import Precision, choose_precision
 from slowthink.stages.train.processes import (
     has_shares,
@@ -76,14 +77,18 @@ def fine_tune(
     progress: Callable[[int, int], None] = lambda done, total: None,
     trust_remote_code: bool = False,
     precision: Precision | None = None,
+    run_name: str | None = None,
 ) -> FineTuned:
     """Train the model in `source` on the examples, from the last checkpoint in `work` if any.
 
     `precision` defaults to `choose_precision`. Called by each of the processes that train together,
     within `process_group`, with the same arguments. Raises EngineError if the loss is no longer a
-    number, ConfigError if another number of processes wrote the checkpoint.
+    number, ConfigError if another number of processes wrote the checkpoint, or if a package that
+    the settings need is not installed. `run_name`: name for trackers.
     """
     started = time.monotonic()
+    for tracker in config.report_to:
+        require(tracker, setting=f"train.report_to: {tracker}")
     configure_cpu()
     quiet_libraries()
     lengths = [example.num_tokens for example in examples]
@@ -95,7 +100,7 @@ def fine_tune(
     )
     trainer = make_trainer(
         model, tokenizer, examples, config, schedule=schedule, work=work, seed=seed,
-        progress=progress, precision=precision,
+        progress=progress, precision=precision, run_name=run_name,
     )  # fmt: skip
     numerics = f"{precision}; {model.config._attn_implementation} attention"
     training_started = time.monotonic()

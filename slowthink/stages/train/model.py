@@ -17,6 +17,7 @@ import torch
 from slowthink.engines.models import NF4_FILE, from_folder, merge_adapter, save_in_dtype_of
 from slowthink.recipe import LoraConfig, TrainConfig
 from slowthink.stages.train.attention import attention_name
+from slowthink.stages.train.layers import compile_layers
 from slowthink.stages.train.optimizers import require
 from slowthink.stages.train.precision import Precision, choose_precision
 from slowthink.stages.train.processes import is_sharded
@@ -38,11 +39,15 @@ def load_for_training(
     load = partial(
         _load, folder, config, precision, seed=seed, trust_remote_code=trust_remote_code
     )  # fmt: skip
-    if not is_sharded(config):
-        return load()
-    from slowthink.stages.train.sharding import load_sharded
+    if is_sharded(config):
+        from slowthink.stages.train.sharding import load_sharded
 
-    return load_sharded(load, partial(load, empty=True), precision, offload=config.offload)
+        model = load_sharded(load, partial(load, empty=True), precision, offload=config.offload)
+    else:
+        model = load()
+    if config.compile:
+        compile_layers(model)
+    return model
 
 
 def load_with_weights(

@@ -51,6 +51,7 @@ def _train_and_save(context: StageContext, data: TrainingSet) -> FineTuned:
     tuned = fine_tune(
         data.source, data.tokenizer, data.examples, context.config, work=context.work_folder,
         seed=data.seed, notify=context.notify, progress=context.progress, trust_remote_code=trust,
+        run_name=context.root.resolve().name,
     )  # fmt: skip
     if tuned.model is not None:
         save_for_serving(tuned.model, data.tokenizer, context.folder / "model", source=data.source)

@@ -7,7 +7,7 @@ GPUs only, so PyTorch's `fully_shard` is called here, on every device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 
+from slowthink.stages.train.layers import decoder_layers
 from slowthink.stages.train.precision import Precision
 from slowthink.stages.train.processes import rank, world_size
 
@@ -63,13 +64,6 @@ def _shard(model: Any, device: torch.device, precision: Precision, *, offload: b
     for layer in decoder_layers(model):
         fully_shard(layer, **settings)
     fully_shard(model, **settings)
-
-
-def decoder_layers(model: Any) -> Iterator[Any]:
-    """The layers of the model, by the class that transformers does not split over devices."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    names = set(base._no_split_modules or ())
-    yield from (module for module in base.modules() if type(module).__name__ in names)
 
 
 def _receive(whole: Any, empty: Any, device: torch.device) -> Any:

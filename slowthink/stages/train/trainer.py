@@ -7,6 +7,7 @@ read every few steps (`step_log`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -191,10 +192,12 @@ def make_trainer(
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
     precision: Precision | None = None,
+    run_name: str | None = None,
 ) -> CompletionTrainer:
     """Make a trainer that starts afresh, or resumes from a checkpoint in `work`.
 
     `precision` is that with which the model was loaded; it defaults to `choose_precision`.
+    `run_name`: name for trackers.
     """
     from datasets import Dataset
 
@@ -206,7 +209,7 @@ def make_trainer(
     micro_batches = [batch for step in schedule for batch in step.micro_batches]
     arguments = training_arguments(
         config, work=work, num_steps=len(schedule), num_micro_batches=len(micro_batches),
-        seed=seed, autocast=precision.autocast,
+        seed=seed, autocast=precision.autocast, run_name=run_name,
     )  # fmt: skip
     trainer = CompletionTrainer(
         model=model, args=arguments, train_dataset=Dataset.from_dict({"batch": micro_batches}),
@@ -226,9 +229,12 @@ def training_arguments(
     num_micro_batches: int,
     seed: int,
     autocast: bool,
+    run_name: str | None = None,
 ) -> Any:
     """TRL's arguments for the recipe. Data is read in order, since the schedule is shuffled."""
     on_gpu = torch.cuda.is_available()
+    if "tensorboard" in config.report_to:  # which writes into `work`, removed when all is done
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(work.parent / "tensorboard"))
     return SFTConfig(
         output_dir=str(work), max_steps=num_steps, per_device_train_batch_size=1,
         gradient_accumulation_steps=num_micro_batches // num_steps // world_size(),
@@ -242,7 +248,8 @@ def training_arguments(
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_strategy="no", logging_nan_inf_filter=False,
         accelerator_config={"non_blocking": on_gpu},
-        report_to=list(config.report_to), project="slowthink", disable_tqdm=True,
+        report_to=list(config.report_to), project="slowthink", run_name=run_name,
+        disable_tqdm=True,
         ddp_find_unused_parameters=False,
         use_cpu=not on_gpu and not torch.mps.is_available(),
         save_strategy="no" if config.save_every_steps is None else "steps",
