@@ -71,7 +71,6 @@ def supports_head_dim(config: Any) -> bool:
     return bool(size % 8 == 0 and size <= _MAX_HEAD_DIM)
 
 
-@torch.compiler.disable
 def attend_apart(
     module: Any,
     query: Any,
@@ -140,6 +139,13 @@ def _varlen_keywords() -> dict[str, Any] | None:
     if not {"window_size", "scale"} <= known.keys():
         return None
     return {"window_size": (-1, 0)} | ({"enable_gqa": True} if "enable_gqa" in known else {})
+
+
+def leave_uncompiled() -> None:
+    """Let compiled layers call `attend_apart` as it is: it depends on the examples' lengths."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(APART, torch.compiler.disable(attend_apart))
 
 
 def _register() -> None:

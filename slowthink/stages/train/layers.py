@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from slowthink.stages.train.attention import leave_uncompiled
+
 
 def decoder_layers(model: Any) -> list[Any]:
     """The layers, by the class that transformers does not split over devices."""
@@ -13,7 +15,7 @@ def decoder_layers(model: Any) -> list[Any]:
 
 
 def compile_layers(model: Any) -> None:
-    """Compile each layer in place; layers of a kind share their code. Attention itself is not
-    compiled where it depends on the lengths of the examples."""
+    """Compile each layer in place; layers of a kind share their code."""
+    leave_uncompiled()
     for layer in decoder_layers(model):
         layer.compile(dynamic=True)
