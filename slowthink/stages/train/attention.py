@@ -145,7 +145,8 @@ def leave_uncompiled() -> None:
     """Let compiled layers call `attend_apart` as it is: it depends on the examples' lengths."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(APART, torch.compiler.disable(attend_apart))
+    uncompiled = torch.compiler.disable(attend_apart)  # type: ignore[no-untyped-call]
+    AttentionInterface.register(APART, uncompiled)
 
 
 def _register() -> None:
