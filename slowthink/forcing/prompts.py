@@ -223,7 +223,8 @@ def training_ids(
 ) -> TrainingIds:
     """Token ids of s1's training text (simplescaling/s1 data/tokenization.py).
 
-    A new line follows the thinking if a forced end would add one.
+    A new line follows the thinking if a forced end would add one. Without thinking the row is as
+    `chat.empty_thinking` says.
     """
     format = _token_format(tokenizer, chat, custom_formats)
     control_line, thinking = None, thinking.strip()
@@ -232,10 +233,22 @@ def training_ids(
         control_line, thinking = text.prompt_line, text.thinking.strip()
     header = render_header(tokenizer, problem, chat, control_line=control_line)
     prompt = _split_prompt(tokenizer, header, format)
+    answer = (*format.encode(response.strip()), tokenizer.eos_token_id)
+    if not thinking and chat.empty_thinking != "keep":
+        block = _empty_block(tokenizer, prompt, format) if chat.empty_thinking == "mask" else ()
+        return TrainingIds(prompt_ids=prompt.header_ids + block, completion_ids=answer)
     if thinking and format.format.newline_before_forced_end:
         thinking += "\n"
-    completion = prompt.start_ids + format.encode(thinking) + format.end_ids
-    completion += format.encode(response.strip())
-    return TrainingIds(
-        prompt_ids=prompt.header_ids, completion_ids=(*completion, tokenizer.eos_token_id)
-    )
+    block = prompt.start_ids + format.encode(thinking) + format.end_ids
+    block = block if thinking else _empty_block(tokenizer, prompt, format)
+    return TrainingIds(prompt_ids=prompt.header_ids, completion_ids=block + answer)
+
+
+def _empty_block(tokenizer: Any, prompt: _SplitPrompt, format: TokenFormat) -> tuple[int, ...]:
+    """Thinking that is empty: as the chat template writes it (Qwen3: with a blank line), if it
+    does, else as a budget of 0 tokens."""
+    native = f"{format.format.start}\n{format.format.end}"
+    template = str(tokenizer.chat_template)
+    if format.format.start and (native in template or repr(native)[1:-1] in template):
+        return format.encode(native)
+    return prompt.start_ids + format.end_ids

@@ -309,6 +309,9 @@ class ChatConfig(Settings):
     """A line after the question, or one for each language. null: the question alone."""
     control: ControlConfig | None = None
     """A last line that asks for a length of thinking. null: none."""
+    empty_thinking: Literal["keep", "mask", "none"] = "keep"
+    """Rows without thinking, in training. keep: an empty thinking block is learnt. mask: it is part
+    of the prompt, so that a model that thinks does not learn to stop. none: no block."""
 
 
 class FormatConfig(Settings):

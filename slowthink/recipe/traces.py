@@ -128,10 +128,12 @@ class GateConfig(Settings):
     """Rules that drop chains from which a model would learn something wrong."""
 
     skip: tuple[GateRule, ...] = ()
-    """Rules that are left out."""
-    unsplit: Literal["split", "restate", "drop"] = "split"
+    """Rules that are left out. Without no-thinking, chains that are only an answer pass; training
+    renders them as `chat.empty_thinking` says."""
+    unsplit: Literal["split", "restate", "answer", "drop"] = "split"
     """What happens to a chain without an answer part. split: at its last box, else as restate.
-    restate: all of it is thinking, and the response restates its answer. drop: it is dropped."""
+    restate: all of it is thinking, and the response restates its answer. answer: all of it is the
+    response, for data without chains (with `skip: [no-thinking]`). drop: it is dropped."""
     stray_boxes: Literal["keep", "clean", "drop"] = "keep"
     """What happens to boxed answers in the thinking. clean: their content stays."""
     second_answers: Literal["keep", "clean", "drop"] = "drop"

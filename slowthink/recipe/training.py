@@ -69,9 +69,11 @@ class TrainConfig(Settings):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     max_length: int = Field(default=20000, ge=1)
-    """Maximum length of an example in tokens; see `too_long`. Examples are never truncated."""
-    too_long: Literal["refuse", "drop"] = "refuse"
-    """What to do with longer examples. refuse: stop before training. drop: drop and count them."""
+    """Maximum length of an example in tokens; see `too_long`. An answer is never cut."""
+    too_long: Literal["refuse", "drop", "cut_thinking"] = "refuse"
+    """What to do with longer examples. refuse: stop before training. drop: drop and count them.
+    cut_thinking: end the thinking after the last line or sentence that fits, and keep the whole
+    answer; recorded in `cut.jsonl`. Such a chain may no longer lead to its answer."""
     lora: LoraConfig | None = None
     """Train low-rank adapters. null: all weights are trained."""
     gradient_checkpointing: bool = False

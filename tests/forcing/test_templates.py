@@ -102,6 +102,26 @@ def test_a_template_that_closes_thinking_at_once_is_an_error(
         prompt_ids(tokenizer, make_problem("Q"), chat)
 
 
+@pytest.mark.parametrize("setting", ["keep", "mask", "none"])
+def test_empty_thinking_is_written_as_the_template_writes_it(
+    setting, smollm_tokenizer, make_problem
+) -> None:
+    tokenizer = with_template(smollm_tokenizer, QWEN3)
+    chat = ChatConfig(format="auto", empty_thinking=setting)
+    ids = training_ids(tokenizer, make_problem("Q"), thinking=" ", response="r", chat=chat)
+    off = ChatConfig(format="plain", template_variables={"enable_thinking": False})
+    closed = prompt_ids(tokenizer, make_problem("Q"), off)
+    answer = (*tokenizer.encode("r"), tokenizer.eos_token_id)
+    whole = ids.prompt_ids + ids.completion_ids
+    if setting == "none":
+        assert "think" not in tokenizer.decode(whole) and ids.completion_ids == answer
+        return
+    assert whole == closed + answer
+    block = "<think>\n\n</think>\n\n"
+    assert tokenizer.decode(ids.completion_ids).startswith(block) == (setting == "keep")
+    assert (ids.prompt_ids == closed) == (setting == "mask")
+
+
 def test_gpt_oss_closes_its_channel_without_a_new_line(make_problem) -> None:
     tokenizer = Templated(HARMONY)
     chat = ChatConfig(format="auto")

@@ -121,6 +121,15 @@ def test_unsplit_chain_is_split_restated_or_dropped_by_setting() -> None:
     assert faults(UNSPLIT, unsplit="drop") == ["no answer part"]
 
 
+def test_answers_without_thinking_pass_by_setting() -> None:
+    bare = chain(thinking="", defect="the thinking is empty")
+    assert faults(bare) == ["no thinking"] and faults(bare, skip=("no-thinking",)) == []
+    assert faults(replace(bare, response=""), skip=("no-thinking",)) != []
+    (answer,), _ = gate.prepare([UNSPLIT], GateConfig(unsplit="answer"))
+    assert (answer.thinking, answer.response) == ("", UNSPLIT.thinking)
+    assert faults(answer, skip=("no-thinking",)) == []
+
+
 def test_stray_boxes_are_kept_cleaned_or_dropped_by_setting() -> None:
     boxed = chain(thinking="First \\boxed{20} blue balls. And 3 more.")
     assert faults(boxed) == []

@@ -1,13 +1,12 @@
-"""Examples as token ids, and the check of their length that truncates nothing."""
+"""Examples as token ids."""
 
 from __future__ import annotations
 
 import pytest
 
-from slowthink.errors import DataError
-from slowthink.recipe import Recipe, TrainConfig
+from slowthink.recipe import Recipe
 from slowthink.records import Grade, Trace, Verdict
-from slowthink.stages.train.examples import TrainingExample, drop_too_long, tokenize_traces
+from slowthink.stages.train.examples import tokenize_traces
 
 GOLDEN_PROMPT = (
     1, 9690, 198, 2, 198, 1, 4093, 198, 1780, 314, 216, 33, 39, 1232, 216, 34, 37, 47, 2, 198,
@@ -27,10 +26,6 @@ def _trace(problem, thinking="17 + 25 = 42. So 42.") -> Trace:
     )  # fmt: skip
 
 
-def _example(name: str, length: int) -> TrainingExample:
-    return TrainingExample(id=name, prompt_ids=(5,) * (length - 2), completion_ids=(7, 2))
-
-
 def test_an_example_has_the_golden_ids(make_problem, smollm_tokenizer):
     recipe = Recipe.model_validate({"name": "t", "chat": {"system_prompt": ""}})
     (example,) = tokenize_traces([_trace(make_problem())], smollm_tokenizer, recipe)
@@ -48,41 +43,27 @@ def test_examples_are_in_the_same_order_for_any_input_order(make_problem, smollm
     assert tokenize_traces(traces[::-1], smollm_tokenizer, recipe) == examples
 
 
-def test_a_too_long_example_is_refused_with_counts_and_remedies():
-    examples = [_example("a", 10), _example("b", 25), _example("c", 31)]
-    with pytest.raises(DataError) as refusal:
-        drop_too_long(examples, TrainConfig(max_length=20), max_context=None)
-    text = str(refusal.value)
-    assert "2 of 3 examples are longer than 20 tokens (train.max_length)" in text
-    assert "longest has 31" in text
-    assert "--set train.max_length=31" in text
-    assert "--set train.too_long=drop" in text
+HEADER = (1, 9690, 198, 2, 198, 1, 4093, 198, 1780, 314, 216, 33, 39, 1232, 216, 34, 37, 47, 2, 198,
+          1, 520, 9531, 198)  # fmt: skip
+BLOCK = (1, 17400, 198, 1, 11247, 198)
+"""<|im_start|>think, <|im_start|>answer: as after a budget of 0 tokens."""
+ANSWER = (29288, 19842, 42, 216, 36, 34, 2)
 
 
-def test_the_models_context_is_also_a_limit_and_is_named():
-    with pytest.raises(DataError, match=r"longer than 8 tokens \(the model's context\)"):
-        drop_too_long([_example("a", 10)], TrainConfig(), max_context=8)
-
-
-def test_a_too_long_example_is_dropped_with_its_length_when_the_recipe_says_so():
-    examples = [_example("a", 10), _example("b", 25)]
-    kept, dropped = drop_too_long(
-        examples, TrainConfig(max_length=20, too_long="drop"), max_context=None
-    )
-    assert [example.id for example in kept] == ["a"]
-    assert [(d.id, d.reason, d.evidence) for d in dropped] == [
-        ("b", "too long", "25 tokens, limit 20")
-    ]
-
-
-def test_an_example_of_exactly_the_limit_is_kept():
-    kept, dropped = drop_too_long([_example("a", 20)], TrainConfig(max_length=20), max_context=20)
-    assert kept[0].num_tokens == 20
-    assert not dropped
-
-
-def test_no_remaining_example_is_an_error():
-    with pytest.raises(DataError, match="none is within the limit of 20 tokens"):
-        drop_too_long(
-            [_example("a", 25)], TrainConfig(max_length=20, too_long="drop"), max_context=None
-        )
+@pytest.mark.parametrize(
+    ("setting", "prompt", "completion"),
+    [
+        ("keep", HEADER, BLOCK + ANSWER),
+        ("mask", HEADER + BLOCK, ANSWER),
+        ("none", HEADER, ANSWER),
+    ],
+)
+def test_a_row_without_thinking_has_the_golden_ids(
+    setting, prompt, completion, make_problem, smollm_tokenizer
+):
+    chat = {"system_prompt": "", "empty_thinking": setting}
+    recipe = Recipe.model_validate({"name": "t", "chat": chat})
+    (example,) = tokenize_traces([_trace(make_problem(), "")], smollm_tokenizer, recipe)
+    assert (example.prompt_ids, example.completion_ids) == (prompt, completion)
+    (thinks,) = tokenize_traces([_trace(make_problem())], smollm_tokenizer, recipe)
+    assert (thinks.prompt_ids, thinks.completion_ids) == (GOLDEN_PROMPT, GOLDEN_COMPLETION)

@@ -53,7 +53,9 @@ def prepare(
 
 
 def _split(chain: SourceChain, config: GateConfig) -> SourceChain:
-    """A chain without an answer part, split at its last box if it has one."""
+    """A chain without an answer part: split at its last box if it has one, or all answer."""
+    if chain.unsplit and config.unsplit == "answer":
+        return replace(chain, thinking="", response=chain.thinking, unsplit=False)
     parts = None
     if chain.unsplit and config.unsplit == "split":
         parts = answers.split_at_answer(chain.thinking)
@@ -106,11 +108,16 @@ def _find_fault(chain: SourceChain, config: GateConfig) -> Fault | None:
         hidden=chain.provenance.get("hidden"), truncated=chain.truncated,
     )  # fmt: skip
     fault = gate.find_fault(text, skip=config.skip)
-    if fault is None and chain.defect is not None:
+    if fault is None and chain.defect is not None and not _may_lack_thinking(chain, config):
         fault = fault_at(chain.defect, "thinking", chain.thinking, len(chain.thinking) - 60)
     if fault is None and chain.unsplit and config.unsplit == "drop":
         fault = fault_at(NO_ANSWER_PART, "thinking", chain.thinking, len(chain.thinking) - 60)
     return fault or _find_stray_answer(chain, config)
+
+
+def _may_lack_thinking(chain: SourceChain, config: GateConfig) -> bool:
+    """True for a chain that is only an answer, if the settings let such chains pass."""
+    return "no-thinking" in config.skip and bool(chain.response) and not chain.thinking
 
 
 def _find_stray_answer(chain: SourceChain, config: GateConfig) -> Fault | None:

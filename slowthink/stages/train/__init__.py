@@ -18,6 +18,7 @@ from slowthink.pipeline.plan import file_rows, planned_training_set
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.records import TrainingStep
 from slowthink.serialise import write_atomic
+from slowthink.stages.train import preflight
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.memory import choose_micro_batch_size as choose_micro_batch_size
 from slowthink.stages.train.schedule import PlannedStep, make_schedule, num_steps, step_sizes
@@ -30,24 +31,32 @@ if TYPE_CHECKING:
 STAGE_VERSION = 1
 COST_FILE = "step_costs.jsonl"
 """{"step": 1, "tokens_per_second": 5120.0, "memory_mb": 41210}: what differs from run to run."""
+CUT_FILE = "cut.jsonl"
+"""{"id": "p-0c1e…", "num_tokens": 2040, "num_before": 9121}: examples whose thinking was cut."""
 
 
 def run(context: StageContext) -> StageResult:
     """Write the fine-tuned model to `model/`; return a row per optimiser step.
 
-    Raises DataError before training if an example is too long and `too_long` is `refuse`.
+    Raises DataError before training if an example is too long and `too_long` is `refuse`, and for
+    what `preflight` refuses.
     """
     _require_libraries()
     data = read_training_set(context)
+    warnings = _check(context, data)
     examples = data.examples
-    context.notify(_start_message(examples, context.config, num_dropped=len(data.dropped)))
+    context.notify(_start_message(data, context.config))
+    if data.cut:
+        write_atomic(
+            context.folder / CUT_FILE, "".join(f"{json.dumps(vars(cut))}\n" for cut in data.cut)
+        )
     tuned = _fine_tune(context, data)
     write_atomic(context.folder / COST_FILE, _cost_lines(tuned.log))
     rows = make_step_rows(tuned.log, tuned.schedule, examples)
     return StageResult(
         records=rows, record_type=TrainingStep, dropped=data.dropped,
         steps=[funnel_step("length", data.num_read, data.dropped)],
-        facts=_facts(context, examples, rows, tuned, num_dropped=len(data.dropped)),
+        facts=_facts(context, data, rows, tuned) | {"warnings": warnings},
     )  # fmt: skip
 
 
@@ -76,13 +85,23 @@ def _require_libraries() -> None:
             raise missing_extra(package, extra="train")
 
 
-def _start_message(
-    examples: Sequence[TrainingExample], config: TrainConfig, *, num_dropped: int
-) -> str:
-    tokens = sum(example.num_tokens for example in examples)
-    steps = num_steps(len(examples), config)
-    too_long = f"; {num_dropped} too long and dropped" if num_dropped else ""
-    return f"train: {len(examples)} examples, {tokens} tokens per epoch, {steps} steps{too_long}"
+def _check(context: StageContext, data: TrainingSet) -> list[str]:
+    """Warnings about the training set, which are also shown. Raises DataError if training it would
+    be an error."""
+    findings = preflight.inspect(data, context.recipe, context.root)
+    preflight.refuse(findings)
+    for finding in findings:
+        context.notify(finding.text)
+    return [finding.text for finding in findings if finding.level == "warn"]
+
+
+def _start_message(data: TrainingSet, config: TrainConfig) -> str:
+    tokens = sum(example.num_tokens for example in data.examples)
+    steps = num_steps(len(data.examples), config)
+    too_long = f"; {len(data.dropped)} too long and dropped" if data.dropped else ""
+    too_long += f"; the thinking of {len(data.cut)} is cut" if data.cut else ""
+    examples = f"train: {len(data.examples)} examples, {tokens} tokens per epoch"
+    return f"{examples}, {steps} steps{too_long}"
 
 
 def _fine_tune(context: StageContext, data: TrainingSet) -> FineTuned:
@@ -127,20 +146,17 @@ def make_step_rows(
 
 
 def _facts(
-    context: StageContext,
-    examples: Sequence[TrainingExample],
-    rows: Sequence[TrainingStep],
-    tuned: FineTuned,
-    *,
-    num_dropped: int,
+    context: StageContext, data: TrainingSet, rows: Sequence[TrainingStep], tuned: FineTuned
 ) -> dict[str, Any]:
+    examples = data.examples
     num_new_tokens = sum(row.num_tokens for row in rows[tuned.resumed_at_step :])
     return {
         "model_path": "model",
         "model_fingerprint": fingerprint(context.folder / "model"),
         "num_examples": len(examples),
         "num_problems": len({example.problem_id for example in examples}),
-        "num_too_long": num_dropped,
+        "num_too_long": len(data.dropped),
+        "num_cut": len(data.cut),
         "example_tokens": quantiles([example.num_tokens for example in examples]),
         "num_steps": len(rows),
         "num_tokens": sum(row.num_tokens for row in rows),

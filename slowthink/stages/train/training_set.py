@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slowthink.engines.models import context_length, load_tokenizer, resolve_model
 from slowthink.pipeline.contract import StageContext
 from slowthink.records import Dropped, Trace, item_seed
-from slowthink.stages.train.examples import TrainingExample, drop_too_long, tokenize_traces
+from slowthink.stages.train.examples import TrainingExample, in_order, tokenize, tokenize_traces
+from slowthink.stages.train.lengths import CutExample, limit_lengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +22,12 @@ class TrainingSet:
     source: Path
     """Folder of the base model."""
     tokenizer: Any
+    traces: Sequence[Trace]
+    """All that were read, also those of dropped examples."""
     examples: list[TrainingExample]
     dropped: Sequence[Dropped]
+    cut: Sequence[CutExample]
+    """Examples whose thinking was cut."""
     num_read: int
     """Examples before some were dropped."""
     seed: int
@@ -34,9 +40,14 @@ def read_training_set(context: StageContext) -> TrainingSet:
     tokenizer = load_tokenizer(
         recipe.model, recipe.revision, trust_remote_code=recipe.engine.trust_remote_code
     )
-    tokenized = tokenize_traces(context.load(Trace, "select"), tokenizer, recipe)
-    examples, dropped = drop_too_long(tokenized, context.config, max_context=context_length(source))
+    traces = in_order(context.load(Trace, "select"))
+    tokenized = tokenize_traces(traces, tokenizer, recipe)
+    limited = limit_lengths(
+        tokenized, traces, partial(tokenize, tokenizer=tokenizer, recipe=recipe), context.config,
+        max_context=context_length(source),
+    )  # fmt: skip
     return TrainingSet(
-        source=source, tokenizer=tokenizer, examples=examples, dropped=dropped,
-        num_read=len(tokenized), seed=item_seed(recipe.seed, "train"),
+        source=source, tokenizer=tokenizer, traces=traces, examples=limited.examples,
+        dropped=limited.dropped, cut=limited.cut, num_read=len(tokenized),
+        seed=item_seed(recipe.seed, "train"),
     )  # fmt: skip

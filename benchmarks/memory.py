@@ -1,0 +1,82 @@
+"""Memory of training: predicted from the model's config, and measured, each case in a process.
+
+    python -m benchmarks.memory --json
+
+Two steps of one example. Measured is the peak resident memory on a CPU, and what torch allocated at
+most on a GPU. `error` is predicted / measured - 1.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.command import main
+from slowthink.environment import python_command
+from slowthink.recipe import LoraConfig, TrainConfig
+
+MODEL = "smollm2-135m"
+LENGTHS = (256, 1024, 2048)
+NUM_STEPS = 2
+
+
+def run() -> dict[str, Any]:
+    """Predicted and measured MB of full and LoRA training at three lengths."""
+    cases = [
+        case_arguments(kind, length, checkpointing=False)
+        for kind in ("full", "lora")
+        for length in LENGTHS
+    ]
+    cases += [case_arguments(kind, max(LENGTHS), checkpointing=True) for kind in ("full", "lora")]
+    return {"model": MODEL, "cases": [_run_apart(case) for case in cases]}
+
+
+def case_arguments(kind: str, num_tokens: int, *, checkpointing: bool) -> dict[str, Any]:
+    """The arguments of `measure`, as JSON."""
+    return {"kind": kind, "num_tokens": num_tokens, "checkpointing": checkpointing}
+
+
+def measure(*, kind: str, num_tokens: int, checkpointing: bool) -> dict[str, float]:
+    """Peak memory in MB of this process, which must have trained nothing before."""
+    from benchmarks.train import random_examples
+    from slowthink.engines.models import load_tokenizer, resolve_model
+    from slowthink.stages.train.loop import fine_tune
+    from slowthink.stages.train.step_log import peak_memory_mb
+
+    config = training_config(kind, checkpointing=checkpointing)
+    imported = peak_memory_mb()
+    with tempfile.TemporaryDirectory() as work:
+        fine_tune(
+            resolve_model(MODEL), load_tokenizer(MODEL),
+            random_examples(1, lengths=(num_tokens, num_tokens)), config, work=Path(work), seed=0,
+        )  # fmt: skip
+    mb = 2**20 / 1e6
+    return {"imported_mb": imported * mb, "peak_mb": peak_memory_mb() * mb}
+
+
+def training_config(kind: str, *, checkpointing: bool) -> TrainConfig:
+    """The settings of a case."""
+    return TrainConfig.model_validate({
+        "epochs": NUM_STEPS, "save_every_steps": None, "batch_size": 1,
+        "gradient_checkpointing": checkpointing, "lora": LoraConfig() if kind == "lora" else None,
+    })  # fmt: skip
+
+
+def _run_apart(case: dict[str, Any]) -> dict[str, Any]:
+    command = [*python_command("benchmarks.memory"), "--case", json.dumps(case)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return case | {"error": done.stderr.strip().splitlines()[-1]}
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return case | measured
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--case"]:
+        print(json.dumps(measure(**json.loads(sys.argv[2]))))
+    else:
+        main(run, __doc__)
