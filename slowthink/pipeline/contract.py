@@ -136,6 +136,8 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     shared = SHARED_SETTINGS[stage]
     if stage == "trace" and model_loading_settings(recipe, stage):
         shared += ("engine", "formats")
+    if stage == "train" and recipe.train and recipe.train.checkpoint == "dev":
+        shared += ("engine",)
     if recipe.trace and any(isinstance(score, StudentScore) for score in recipe.trace.scores):
         shared += ("chat",) if stage == "trace" else ()
     return {stage: values[stage], **{key: values[key] for key in shared}}

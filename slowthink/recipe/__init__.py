@@ -103,7 +103,12 @@ from slowthink.recipe.traces import (
     TeacherTraces as TeacherTraces,
     TraceConfig as TraceConfig,
 )
-from slowthink.recipe.training import LoraConfig as LoraConfig, TrainConfig as TrainConfig
+from slowthink.recipe.training import (
+    DevConfig as DevConfig,
+    LoraConfig as LoraConfig,
+    StopConfig as StopConfig,
+    TrainConfig as TrainConfig,
+)
 from slowthink.serialise import digest
 
 STAGES = ("pool", "filter", "trace", "select", "train", "evaluate", "report")

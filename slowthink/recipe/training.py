@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from slowthink.recipe.base import Settings
+from slowthink.recipe.base import ForcingConfig, Settings
 
 MicroBatchSize = (
     Annotated[int, Field(ge=1)]
@@ -36,6 +36,28 @@ class LoraConfig(Settings):
     merge: bool = True
     """true: the adapters are added to the weights, and `model/` is a whole model. false: `model/`
     has the adapters and the base model's name; they are added when the model is loaded."""
+
+
+class DevConfig(Settings):
+    """Problems whose accuracy chooses the checkpoint: drawn from the training problems by seed, and
+    not trained on. Held-out problems and benchmarks are never among them."""
+
+    num_problems: int = Field(default=50, ge=1)
+    """Number of problems."""
+    cap: int = Field(default=1024, ge=0)
+    """Maximum number of thinking tokens; the answer is then forced. Decoding is greedy."""
+    forcing: ForcingConfig = ForcingConfig()
+    """The other settings of budget forcing."""
+    every_epochs: int = Field(default=1, ge=1)
+    """Epochs between the checkpoints that are measured; the last one always is."""
+
+
+class StopConfig(Settings):
+    """When training ends before the last epoch."""
+
+    token_accuracy: float = Field(default=0.99, gt=0, le=1)
+    """Stop after an epoch in which the model found no token more likely than the right one at this
+    share of the loss tokens (arXiv 2602.11149)."""
 
 
 class TrainConfig(Settings):
@@ -93,6 +115,13 @@ class TrainConfig(Settings):
     """Trackers that receive the figures of each step. wandb uploads them, as do trackio and mlflow
     if their own variables name a server; tensorboard's files are in the run's `work/tensorboard`.
     With none, nothing leaves this machine."""
+    checkpoint: Literal["last", "dev"] = "last"
+    """The checkpoint that is evaluated. dev: the one with the highest accuracy on the problems of
+    `dev`; the last one is kept in `last/`. A loss or a benchmark never decides."""
+    dev: DevConfig = DevConfig()
+    """Problems of `checkpoint: dev`."""
+    stop: StopConfig | None = None
+    """Stop before the last epoch. null: train all epochs."""
     save_every_steps: int | None = Field(default=50, ge=1)
     """Steps between checkpoints for resuming. null: only at the end."""
 

@@ -122,7 +122,16 @@ def _train(context: StageContext) -> StageResult:
     rows = [
         StepRow(step + 1, step / 10, 2.0 / (1 + step), 1e-4, 1.0, 1000, 600) for step in range(20)
     ]
-    return StageResult(records=rows, record_type=StepRow, facts={"num_parameters": 1234})
+    shared = {"natural_ends": 0.75, "mean_thinking_tokens": 40.5}
+    checkpoints = [
+        {"step": 10, "epoch": 1.0, "accuracy": 0.4, "ci95": [0.12, 0.77], **shared},
+        {"step": 20, "epoch": 2.0, "accuracy": 0.2, "ci95": [0.04, 0.62], **shared},
+    ]
+    dev = {
+        "num_problems": 5, "cap": 64, "chosen": 10, "last": 20, "checkpoints": checkpoints
+    }  # fmt: skip
+    facts = {"num_parameters": 1234, "dev": dev}
+    return StageResult(records=rows, record_type=StepRow, facts=facts)
 
 
 def points_of(arm: str) -> Iterator[dict[str, Any]]:

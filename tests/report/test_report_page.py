@@ -351,3 +351,11 @@ def test_stored_samples_have_no_card_about_thinking(rendered):
 def test_sentences_of_the_headline_are_parted_by_a_blank(rendered):
     html = rendered(lambda summary: summary.update(difference_ci95=[-0.1, 0.2]))
     assert "no difference is established. This set of 20" in words(html)
+
+
+def test_checkpoints_are_shown_with_accuracy_and_natural_ends(page: str) -> None:
+    text = words(page)
+    assert "Checkpoints on 5 development problems" in text
+    cells = "".join(text.split("Checkpoints on 5")[1].split())
+    assert "101.040.0%12.0to77.075.0%40.5202.020.0%" in cells
+    assert "Step 10 is evaluated; the last is step 20." in text

@@ -268,7 +268,8 @@ def _training(run: FinishedRun) -> dict[str, Any] | None:
     if "train" not in run.folders:
         return None
     rows = excerpts.read_columns(run.folders["train"] / "data.parquet", STEP_COLUMNS)
-    return {"steps": sorted(rows, key=lambda row: row["step"])} if rows else None
+    steps = sorted(rows, key=lambda row: row["step"])
+    return {"steps": steps, "dev": run.facts("train").get("dev")} if rows else None
 
 
 def _transcripts(run: FinishedRun, config: ReportConfig) -> list[dict[str, Any]]:

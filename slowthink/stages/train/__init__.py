@@ -52,11 +52,13 @@ def run(context: StageContext) -> StageResult:
         )
     tuned = _fine_tune(context, data)
     write_atomic(context.folder / COST_FILE, _cost_lines(tuned.log))
+    dev = _choose_model(context, data, tuned) if data.dev else None
     rows = make_step_rows(tuned.log, tuned.schedule, examples)
     return StageResult(
         records=rows, record_type=TrainingStep, dropped=data.dropped,
         steps=[funnel_step("length", data.num_read, data.dropped)],
-        facts=_facts(context, data, rows, tuned) | {"warnings": warnings},
+        facts=_facts(context, data, rows, tuned)
+        | {"warnings": warnings, **({"dev": dev} if dev else {})},
     )  # fmt: skip
 
 
@@ -74,9 +76,13 @@ def plan(recipe: Recipe) -> dict[str, object]:
 
 def planned_examples(recipe: Recipe) -> int:
     """Expected size of the training set; 0 if unknown."""
-    if recipe.train and recipe.train.input and recipe.select is None:
-        return file_rows(recipe.train.input, setting="train.input")
-    return planned_training_set(recipe)[1]
+    config = recipe.train
+    if config and config.input and recipe.select is None:
+        number = file_rows(config.input, setting="train.input")
+    else:
+        number = planned_training_set(recipe)[1]
+    withheld = config.dev.num_problems if config and config.checkpoint == "dev" else 0
+    return max(0, number - withheld)
 
 
 def _require_libraries() -> None:
@@ -117,7 +123,22 @@ def _fine_tune(context: StageContext, data: TrainingSet) -> FineTuned:
 
     lengths = [example.num_tokens for example in data.examples]
     schedule = make_schedule(lengths, context.config, seed=data.seed)
-    return FineTuned(model=None, schedule=schedule, **launch(context, number))
+    result = launch(context, number)
+    return FineTuned(model=None, schedule=schedule[: _logged_steps(result["log"])], **result)
+
+
+def _logged_steps(log: Sequence[dict[str, Any]]) -> int:
+    """Number of steps in a trainer's log."""
+    return sum("loss" in entry for entry in log)
+
+
+def _choose_model(context: StageContext, data: TrainingSet, tuned: FineTuned) -> dict[str, Any]:
+    from slowthink.stages.train.dev import choose_model
+
+    return choose_model(
+        context, data.dev, last_step=len(tuned.schedule),
+        steps_per_epoch=sum(step.epoch == 0 for step in tuned.schedule),
+    )  # fmt: skip
 
 
 def _cost_lines(log: Sequence[dict[str, Any]]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from slowthink.engines.transformers.session import keep_freed_memory
 from slowthink.errors import EngineError
 from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import TrainConfig
+from slowthink.stages.train.candidates import SaveCandidates, candidate_steps
 from slowthink.stages.train.checkpoint import (
     PARTIAL,
     check_processes,
@@ -34,7 +37,8 @@ from slowthink.stages.train.processes import (
     wait_for_others,
     world_size,
 )
-from slowthink.stages.train.schedule import PlannedStep, make_schedule
+from slowthink.stages.train.schedule import PlannedStep, make_schedule, step_sizes
+from slowthink.stages.train.stop import stopping_step
 from slowthink.stages.train.trainer import CompletionTrainer, make_trainer
 
 
@@ -78,13 +82,15 @@ def fine_tune(
     trust_remote_code: bool = False,
     precision: Precision | None = None,
     run_name: str | None = None,
+    save: Callable[[Any, Path], None] | None = None,
 ) -> FineTuned:
     """Train the model in `source` on the examples, from the last checkpoint in `work` if any.
 
     `precision` defaults to `choose_precision`. Called by each of the processes that train together,
     within `process_group`, with the same arguments. Raises EngineError if the loss is no longer a
     number, ConfigError if another number of processes wrote the checkpoint, or if a package that
-    the settings need is not installed. `run_name`: name for trackers.
+    the settings need is not installed. `run_name`: name for trackers. `save` writes a
+    model into a folder: one after each epoch, with `checkpoint: dev`.
     """
     started = time.monotonic()
     for tracker in config.report_to:
@@ -94,6 +100,8 @@ def fine_tune(
     lengths = [example.num_tokens for example in examples]
     schedule = make_schedule(lengths, config, seed=seed, num_devices=world_size())
     checkpoint = _last_checkpoint(work, config, notify)
+    if checkpoint and _ends_training(checkpoint, schedule, examples, config):
+        schedule = schedule[: checkpoint_step(checkpoint)]
     precision = precision or choose_precision(config)
     model = load_for_training(
         source, config, seed=seed, precision=precision, trust_remote_code=trust_remote_code
@@ -103,6 +111,10 @@ def fine_tune(
         progress=progress, precision=precision, run_name=run_name,
     )  # fmt: skip
     numerics = f"{precision}; {model.config._attn_implementation} attention"
+    whole_model = partial(_whole_model, trainer, source, config, trust_remote_code)
+    if save is not None:
+        steps = candidate_steps(schedule, config)
+        trainer.add_callback(SaveCandidates(steps, work, partial(_save, whole_model, save)))
     training_started = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -110,11 +122,10 @@ def fine_tune(
         raise EngineError(_out_of_memory_message(schedule, lengths, config)) from error
     training_seconds = time.monotonic() - training_started
     _check_loss(trainer.state.log_history)
-    model = _trained_model(trainer)
-    if has_shares(model):
-        model = _gathered(model, source, config, trust_remote_code=trust_remote_code)
+    model = whole_model()
     return FineTuned(
-        model=model if rank() == 0 else None, log=trainer.state.log_history, schedule=schedule,
+        model=model if rank() == 0 else None, log=trainer.state.log_history,
+        schedule=schedule[: trainer.state.global_step],
         seconds=time.monotonic() - started, training_seconds=training_seconds,
         resumed_at_step=checkpoint_step(checkpoint) if checkpoint else 0, numerics=numerics,
         num_processes=world_size(), peak_rss_mb=peak_rss_mb(),
@@ -176,16 +187,38 @@ def _check_loss(log: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def _trained_model(trainer: CompletionTrainer) -> Any:
-    """The trained model, or its shares; in fp32 if the optimiser has fp32 masters."""
+def _ends_training(
+    checkpoint: Path,
+    schedule: Sequence[PlannedStep],
+    examples: Sequence[TrainingExample],
+    config: TrainConfig,
+) -> bool:
+    """Whether training stopped at this checkpoint, before the last epoch."""
+    log = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["log_history"]
+    step = stopping_step(log, schedule, step_sizes(schedule, examples), config.stop)
+    return step == checkpoint_step(checkpoint)
+
+
+def _save(
+    whole_model: Callable[[], Any], save: Callable[[Any, Path], None], _: Any, folder: Path
+) -> None:
+    """Save the model as it is; called in all processes, written by the first."""
+    model = whole_model()
+    if rank() == 0:
+        save(model, folder)
+
+
+def _whole_model(
+    trainer: CompletionTrainer, source: Path, config: TrainConfig, trust_remote_code: bool
+) -> Any:
+    """The trained model, in fp32 if the optimiser has fp32 masters. Of a model in shares the whole,
+    in the first process; None in the others."""
     optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
     if isinstance(optimizer, MasterAdamW):
         optimizer.promote()
-    return trainer.accelerator.unwrap_model(trainer.model)
-
-
-def _gathered(model: Any, source: Path, config: TrainConfig, *, trust_remote_code: bool) -> Any:
-    """The whole model of these shares, in the first process; None in the others."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not has_shares(model):
+        return model
     from slowthink.stages.train.sharding import gather_weights
 
     weights = gather_weights(model)

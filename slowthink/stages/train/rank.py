@@ -11,7 +11,9 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from slowthink.errors import SlowthinkError
 from slowthink.pipeline.contract import StageContext, stage_inputs
@@ -47,15 +49,23 @@ def follow(recipe: Recipe, root: Path, *, quiet: bool = False) -> None:
 
 
 def _train_and_save(context: StageContext, data: TrainingSet) -> FineTuned:
-    trust = context.recipe.engine.trust_remote_code
+    recipe = context.recipe
+    trust = recipe.engine.trust_remote_code
+
+    def save(model: Any, folder: Path) -> None:
+        save_for_serving(
+            model, data.tokenizer, folder, source=data.source, lora=context.config.lora,
+            base_name=(recipe.model, recipe.revision), trust_remote_code=trust,
+        )  # fmt: skip
+
     tuned = fine_tune(
         data.source, data.tokenizer, data.examples, context.config, work=context.work_folder,
         seed=data.seed, notify=context.notify, progress=context.progress, trust_remote_code=trust,
-        run_name=context.root.resolve().name,
+        run_name=context.root.resolve().name, save=save,
     )  # fmt: skip
     if tuned.model is not None:
-        save_for_serving(tuned.model, data.tokenizer, context.folder / "model", source=data.source)
-    return tuned
+        save(tuned.model, context.folder / "model")
+    return replace(tuned, model=None)
 
 
 def _rank_context(recipe: Recipe, root: Path, reporter: ProgressReporter) -> StageContext:

@@ -24,7 +24,7 @@ class StepLog:
     """The figures of the steps since the last read."""
 
     def __init__(self, sizes: Sequence[StepSize], *, steps_per_read: int = STEPS_PER_READ) -> None:
-        self._sizes = sizes
+        self.sizes = sizes
         self._steps_per_read = steps_per_read
         self._entries: list[dict[str, Any]] = []
         self._figures: list[Any] = []
@@ -61,7 +61,7 @@ class StepLog:
         if not self._entries or (not force and len(self._entries) < self._steps_per_read):
             return []
         figures = accelerator.reduce(torch.stack(self._figures), "mean").tolist()
-        sizes = [self._sizes[entry["step"] - 1] for entry in self._entries]
+        sizes = [self.sizes[entry["step"] - 1] for entry in self._entries]
         num_tokens, now = sum(size.num_tokens for size in sizes), time.monotonic()
         cost = {
             "tokens_per_second": round(num_tokens / max(now - self._last_read, 1e-9), 1),

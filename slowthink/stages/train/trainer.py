@@ -28,6 +28,7 @@ from slowthink.stages.train.precision import Precision, choose_precision
 from slowthink.stages.train.processes import has_shares, world_size
 from slowthink.stages.train.schedule import PlannedStep, step_sizes
 from slowthink.stages.train.step_log import STEPS_PER_READ, StepLog
+from slowthink.stages.train.stop import epoch_ends, stopping_step
 
 
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
@@ -36,9 +37,17 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     optimizer: Any
 
     def __init__(
-        self, *, config: TrainConfig, precision: Precision, step_log: StepLog, **settings: Any
+        self,
+        *,
+        config: TrainConfig,
+        precision: Precision,
+        step_log: StepLog,
+        schedule: Sequence[PlannedStep],
+        **settings: Any,
     ) -> None:
         self._config = config
+        self._schedule = schedule
+        self._deciding_steps = frozenset(epoch_ends(schedule) if config.stop else ())
         self._precision = precision
         self._step_log = step_log
         self._is_sharded = has_shares(settings["model"])
@@ -96,15 +105,26 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     ) -> None:
         """Keep the step's figures on the device; read them every few steps and before a save."""
         if self._step_log.add(self.state, tr_loss, self._num_correct, grad_norm, learning_rate):
-            last = self.state.global_step == self.state.max_steps
+            step = self.state.global_step
+            last = step == self.state.max_steps or step in self._deciding_steps
             for entry in self._step_log.read(
                 self.accelerator, force=last or self.control.should_save
             ):
                 self.state.log_history.append(entry)
                 self._report(entry)
+            if step in self._deciding_steps:
+                self._stop_if_learnt()
         super()._maybe_log_save_evaluate(
             tr_loss, grad_norm, *args, learning_rate=learning_rate, **settings
         )
+
+    def _stop_if_learnt(self) -> None:
+        """End training, with a checkpoint, once the recipe's `stop` is reached."""
+        log, sizes = self.state.log_history, self._step_log.sizes
+        step = stopping_step(log, self._schedule, sizes, self._config.stop)
+        if step == self.state.global_step:
+            self.control.should_training_stop = True
+            self.control.should_save = self._config.save_every_steps is not None
 
     def _report(self, entry: dict[str, Any]) -> None:
         """Send a step's figures to the trackers, which read its number from the state."""
@@ -215,7 +235,7 @@ def make_trainer(
         model=model, args=arguments, train_dataset=Dataset.from_dict({"batch": micro_batches}),
         data_collator=lambda rows: pack([[examples[i] for i in row["batch"]] for row in rows]),
         processing_class=tokenizer, callbacks=[ProgressCallback(progress, step_log)],
-        config=config, precision=precision, step_log=step_log,
+        config=config, precision=precision, step_log=step_log, schedule=schedule,
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -10,7 +10,8 @@ from typing import Any
 
 from slowthink.engines.models import context_length, load_tokenizer, resolve_model
 from slowthink.pipeline.contract import StageContext
-from slowthink.records import Dropped, Trace, item_seed
+from slowthink.records import Dropped, Problem, Trace, item_seed
+from slowthink.stages.train.dev import split_dev
 from slowthink.stages.train.examples import TrainingExample, in_order, tokenize, tokenize_traces
 from slowthink.stages.train.lengths import CutExample, limit_lengths
 
@@ -31,6 +32,8 @@ class TrainingSet:
     num_read: int
     """Examples before some were dropped."""
     seed: int
+    dev: Sequence[Problem] = ()
+    """Development problems, with `checkpoint: dev`."""
 
 
 def read_training_set(context: StageContext) -> TrainingSet:
@@ -40,7 +43,8 @@ def read_training_set(context: StageContext) -> TrainingSet:
     tokenizer = load_tokenizer(
         recipe.model, recipe.revision, trust_remote_code=recipe.engine.trust_remote_code
     )
-    traces = in_order(context.load(Trace, "select"))
+    loaded, dev = split_dev(context.load(Trace, "select"), context.config, seed=recipe.seed)
+    traces = in_order(loaded)
     tokenized = tokenize_traces(traces, tokenizer, recipe)
     limited = limit_lengths(
         tokenized, traces, partial(tokenize, tokenizer=tokenizer, recipe=recipe), context.config,
@@ -49,5 +53,5 @@ def read_training_set(context: StageContext) -> TrainingSet:
     return TrainingSet(
         source=source, tokenizer=tokenizer, traces=traces, examples=limited.examples,
         dropped=limited.dropped, cut=limited.cut, num_read=len(tokenized),
-        seed=item_seed(recipe.seed, "train"),
+        seed=item_seed(recipe.seed, "train"), dev=dev,
     )  # fmt: skip

@@ -1,0 +1,74 @@
+"""Models saved during training, from which the development problems choose (`checkpoint: dev`).
+
+work/train/candidates/step-38/model    as an engine reads it; complete or absent
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from slowthink.recipe import TrainConfig
+from slowthink.stages.train.schedule import PlannedStep
+from slowthink.stages.train.stop import epoch_ends
+
+FOLDER = "candidates"
+
+
+def candidate_steps(schedule: Sequence[PlannedStep], config: TrainConfig) -> frozenset[int]:
+    """Steps after which the model is saved: ends of epochs, except the last step of all."""
+    if config.checkpoint != "dev":
+        return frozenset()
+    every = config.dev.every_epochs
+    return frozenset(epoch_ends(schedule)[every - 1 :: every]) - {len(schedule)}
+
+
+def candidates(work: Path) -> dict[int, Path]:
+    """Folders of the saved models by step, in order."""
+    folders = (work / FOLDER).glob("step-*")
+    return dict(sorted((int(folder.name[5:]), folder / "model") for folder in folders))
+
+
+class SaveCandidates(TrainerCallback):  # type: ignore[misc]
+    """Calls `save(model, folder)` after each of these steps; in all processes."""
+
+    def __init__(
+        self, steps: frozenset[int], work: Path, save: Callable[[Any, Path], None]
+    ) -> None:
+        self._steps, self._work, self._save = steps, work, save
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        """Save after the update, before a checkpoint for resuming is written."""
+        if state.global_step not in self._steps:
+            return
+        name = f"step-{state.global_step}"
+        part, target = self._work / FOLDER / f"partial-{name}", self._work / FOLDER / name
+        if args.process_index == 0:
+            shutil.rmtree(part, ignore_errors=True)
+        with unchanged(model):
+            self._save(model, part / "model")
+        if args.process_index == 0:
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(part, target)
+
+
+@contextmanager
+def unchanged(model: Any) -> Iterator[None]:
+    """Give the model the tensors back that it had: saving casts them to the base model's dtype."""
+    weights = [(weight, weight.data) for weight in model.parameters()]
+    buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+    dtype, use_cache = model.config.dtype, model.config.use_cache
+    try:
+        yield
+    finally:
+        for weight, data in weights:
+            weight.data = data
+        for held, saved in buffers:
+            held.update(saved)
+        model.config.dtype, model.config.use_cache = dtype, use_cache
