@@ -15,7 +15,7 @@ from slowthink.recipe import STAGES
 
 COMMANDS = (
     "run", *STAGES, "review", "compare", "generate", "chat", "serve", "grade", "passk", "decontaminate", "dedup",
-    "export", "scorer", "check", "init", "recipes", "doctor",
+    "export", "publish", "scorer", "check", "init", "recipes", "doctor",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 

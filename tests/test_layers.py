@@ -26,6 +26,7 @@ LAYERS = (
     {"pipeline"},
     {"curation"},
     {"stages", "review"},
+    {"publish"},
     {"api"},
     {"cli"},
 )

@@ -25,6 +25,7 @@ from slowthink.cli.generate import generate
 from slowthink.cli.grade import grade
 from slowthink.cli.init import init
 from slowthink.cli.passk import passk
+from slowthink.cli.publish import publish
 from slowthink.cli.recipes import recipes
 from slowthink.cli.review import review
 from slowthink.cli.run import stage_command
@@ -64,6 +65,7 @@ for command in (
     decontaminate,
     dedup,
     export,
+    publish,
     scorer,
     check,
     init,

@@ -42,6 +42,10 @@ class PublishedDataset:
     parts: tuple[Part, ...] = (Part(),)
     licence: str | None = None
     """As its publisher states it. None: not stated or unknown."""
+    may_be_passed_on: bool = True
+    """False: its publisher asks that its rows are not published again."""
+    caution: str | None = None
+    """Claims on its texts that the licence does not settle."""
     language: str = "en"
     columns: Columns = field(default_factory=lambda: Columns(answer=None, solution=None))
     """On the hub."""
@@ -83,6 +87,9 @@ class PublishedDataset:
     """Other names, in lower case and with hyphens. From here on: for benchmarks."""
     num_problems: int = 0
     """As published; a file or a revision may have fewer."""
+    task_id: str | None = None
+    """Its task on the hub's leaderboards (`tasks[].id` in the dataset's eval.yaml). None: the hub
+    has none, or it could not be verified."""
     instruction: str | None = None
     """A line after the question."""
     grader: Literal["math", "choice"] = "math"
