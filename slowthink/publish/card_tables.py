@@ -37,8 +37,8 @@ def authors(facts: Facts) -> Cells:
 
 
 def _is_idle(step: Json) -> bool:
-    """Whether a step of a funnel dropped nothing; the first of each stage says what it began with."""
-    return step["num_in"] == step["num_out"] and step["step"] != "read"
+    """Whether a step of a funnel dropped nothing, and is not the first of its stage."""
+    return bool(step["num_in"] == step["num_out"]) and step["step"] != "read"
 
 
 def idle_steps(head: Json) -> str:

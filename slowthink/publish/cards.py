@@ -44,7 +44,7 @@ def data_card(facts: Facts, *, repo: str, licence: str | None) -> str:
 
 def model_card(facts: Facts, *, repo: str, licence: str | None, has_picture: bool) -> str:
     """README.md of a repository with the trained model. `has_picture`: curve.svg is beside it."""
-    arms = [tuned_arm(eval_set) for eval_set in facts.head["sets"]]
+    arms = filter(None, map(tuned_arm, facts.head["sets"]))
     measured = [point for arm in arms for point in arm["points"] if point.get("forced", True)]
     front = {
         "license": licence,

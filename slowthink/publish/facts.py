@@ -15,10 +15,10 @@ from typing import Any
 
 from slowthink.data.tables import missing_stage, read_records
 from slowthink.engines.models import EMBEDDED
-from slowthink.forcing.formats import AUTO, FORMATS, ThinkingFormat
+from slowthink.forcing.formats import AUTO, FORMATS
 from slowthink.pipeline.contract import quantiles
 from slowthink.publish.sources import RowSource, row_sources
-from slowthink.records import EvaluationRow, Problem, Split, Trace, group_by
+from slowthink.records import EvaluationRow, Problem, Split, ThinkingFormat, Trace, group_by
 from slowthink.stages.report.data import FinishedRun, headline, open_run
 
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -95,10 +95,10 @@ def prepare(
         warnings += _local_paths(files.values())
     if not _write_card(folder, card):
         warnings.append(f"{folder / CARD} was edited and is kept; remove it to write it again.")
-    written = {name: folder / name for name in (CARD, *names)}
+    files = {name: folder / name for name in (CARD, *names)} | dict(files)
     return Publication(
         what=what, repo=repo, folder=folder, licence=permission.licence,
-        files=tuple(PublishedFile(path=path, source=source) for path, source in (written | dict(files)).items()),
+        files=tuple(PublishedFile(path=name, source=path) for name, path in files.items()),
         refusals=permission.refusals, warnings=tuple(warnings),
     )  # fmt: skip
 

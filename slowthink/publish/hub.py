@@ -16,6 +16,7 @@ from slowthink.publish.folder import Publication
 
 AGAIN = "What was sent is kept on the hub: run the same command again to continue."
 REMEDIES = {
+    400: "expected a card that it can read. Change what it names, or --license",
     401: "expected a valid token. Make one with the right to write at HUB/settings/tokens, and set "
     "HF_TOKEN to it",
     403: "expected a token that may write to this repository. Name one of your own with --repo, or "
@@ -106,11 +107,10 @@ def _hub_error(
         status = int(response.status_code)
         remedy = REMEDIES.get(status, "expected the files to be taken. Try again later")
         said = getattr(cause, "server_message", None) or cause
-        kind = ConfigError if status in (401, 403, 404) else EngineError
+        kind = ConfigError if status in (400, 401, 403, 404) else EngineError
         text = remedy.replace("HUB", endpoint)
         return kind(f"{repo}: the hub answers {status} ({clean(said)}); {text}. {AGAIN}")
-    where = "the card" if isinstance(error, ValueError) and "metadata" in str(error) else endpoint
     return EngineError(
-        f"{repo}: {where}: {clean(cause)}; expected a hub that can be reached and takes the files. "
-        f"Check the network and HF_ENDPOINT. {AGAIN}"
+        f"{repo}: {endpoint}: {clean(cause)}; expected a hub that can be reached and takes the "
+        f"files. Check the network and HF_ENDPOINT. {AGAIN}"
     )

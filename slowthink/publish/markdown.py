@@ -42,9 +42,9 @@ def code(value: Any) -> Markup:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
     """A table; columns whose header begins with `#` are numbers, aligned to the right."""
-    names = [escape(header.removeprefix("#")) for header in headers]
+    names: list[str] = [escape(header.removeprefix("#")) for header in headers]
     rule = ["---:" if header.startswith("#") else "---" for header in headers]
-    lines = [names, rule, *([_cell(cell) for cell in row] for row in rows)]
+    lines: list[list[str]] = [names, rule, *([_cell(cell) for cell in row] for row in rows)]
     return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 

@@ -6,7 +6,7 @@ leaderboard on the hub (https://huggingface.co/docs/hub/eval-results):
     - dataset: {id: openai/gsm8k, task_id: gsm8k, revision: e53f…}
       value: 46.0
       date: '2026-11-28'
-      notes: 'at most 4096 thinking tokens; greedy, 1 sample; 95 % interval 39.2 to 52.9, n = 1319; …'
+      notes: 'zero-shot, ≤ 4,096 tokens of thinking (budget forcing); greedy, 1 sample; 95 % …'
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slowthink.analysis.scores import base_and_tuned, largest_budget_figures
+from slowthink.analysis.scores import largest_budget_figures
 from slowthink.data.registry import PublishedDataset, find_benchmark
 from slowthink.publish.facts import Facts
 from slowthink.stages.report.text import budget_label, interval
@@ -22,25 +22,25 @@ from slowthink.stages.report.text import budget_label, interval
 Json = Mapping[str, Any]
 
 
-def tuned_arm(eval_set: Json) -> Json:
-    """The arm of the model that is published: the tuned one, else the last."""
-    arms = {arm["name"]: arm for arm in eval_set["arms"]}
-    return arms[base_and_tuned({name: arm.get("model") or "" for name, arm in arms.items()})[1]]
+def tuned_arm(eval_set: Json) -> Json | None:
+    """The first arm of the model that was trained; None if the set has none."""
+    arms: list[Json] = eval_set["arms"]
+    return next((arm for arm in arms if "tuned" in (arm.get("model"), arm["name"])), None)
 
 
 def model_index(facts: Facts, name: str) -> list[dict[str, Any]]:
-    """The card's `model-index`: every budget that was measured; [] without a published benchmark."""
+    """The card's `model-index`: every budget that was measured; [] without a benchmark."""
     results = [
         {
             "task": {"type": "text-generation"},
             "dataset": _dataset(eval_set, benchmark),
             "metrics": [
-                {"type": "accuracy", "value": _percent(point), "name": _metric_name(eval_set, point)}
-                for point in tuned_arm(eval_set)["points"]
+                _metric(eval_set, point)
+                for point in arm["points"]
                 if point.get("accuracy") is not None
             ],
         }
-        for eval_set, benchmark in _published_sets(facts)
+        for eval_set, benchmark, arm in _published_sets(facts)
     ]  # fmt: skip
     return [{"name": name, "results": results}] if results else []
 
@@ -53,11 +53,12 @@ def eval_results(facts: Facts) -> tuple[dict[str, list[dict[str, Any]]], list[st
     """
     files: dict[str, list[dict[str, Any]]] = {}
     notes = []
+    version = facts.versions.get("slowthink", "")
     date = str(facts.run.manifests["evaluate"]["finished"])[:10] if facts.head["sets"] else ""
-    for eval_set, benchmark in _published_sets(facts):
+    for eval_set, benchmark, arm in _published_sets(facts):
         if benchmark.task_id is None:
             continue
-        point = largest_budget_figures(tuned_arm(eval_set)["points"])
+        point = largest_budget_figures(arm["points"])
         if point["n"] < benchmark.num_problems or point.get("accuracy") is None:
             notes.append(
                 f"{benchmark.title}: {point['n']} of {benchmark.num_problems} problems were "
@@ -70,20 +71,21 @@ def eval_results(facts: Facts) -> tuple[dict[str, list[dict[str, Any]]], list[st
             "dataset": dataset | ({"revision": revision} if revision else {}),
             "value": _percent(point),
             "date": date,
-            "notes": _notes(eval_set, point, facts),
+            "notes": f"zero-shot, {_settings(eval_set, point)}; slowthink {version}",
         }
         files.setdefault(f".eval_results/{benchmark.name}.yaml", []).append(entry)
     return files, notes
 
 
-def _published_sets(facts: Facts) -> Iterator[tuple[Json, PublishedDataset]]:
-    """The evaluated sets that were read from a benchmark's own repository on the hub; a file of
-    that name may have other problems."""
+def _published_sets(facts: Facts) -> Iterator[tuple[Json, PublishedDataset, Json]]:
+    """The sets that were read from a benchmark's own repository on the hub, and the model's arm on
+    them; a file of that name may have other problems."""
     for eval_set in facts.head["sets"]:
         benchmark = find_benchmark(eval_set["benchmark"])
         hub_id = (eval_set.get("source") or {}).get("hub_id")
-        if benchmark is not None and hub_id is not None and hub_id == benchmark.hub_id:
-            yield eval_set, benchmark
+        arm = tuned_arm(eval_set)
+        if arm and benchmark is not None and hub_id and hub_id == benchmark.hub_id:
+            yield eval_set, benchmark, arm
 
 
 def _dataset(eval_set: Json, benchmark: PublishedDataset) -> dict[str, Any]:
@@ -100,17 +102,14 @@ def _percent(point: Json) -> float:
     return round(100 * float(point["accuracy"]), 2)
 
 
-def _metric_name(eval_set: Json, point: Json) -> str:
-    low_high = interval(point.get("ci95"))
-    return (
-        f"accuracy, {budget_label(point)} of thinking, {eval_set['protocol_text']} "
-        f"(95 % interval {low_high}, n = {point['n']})"
-    )
+def _metric(eval_set: Json, point: Json) -> dict[str, Any]:
+    name = f"accuracy, {_settings(eval_set, point)}"
+    return {"type": "accuracy", "value": _percent(point), "name": name}
 
 
-def _notes(eval_set: Json, point: Json, facts: Facts) -> str:
+def _settings(eval_set: Json, point: Json) -> str:
+    """Budget, protocol and interval of a figure."""
     return (
-        f"zero-shot, {budget_label(point)} of thinking (budget forcing); "
-        f"{eval_set['protocol_text']}; 95 % interval {interval(point.get('ci95'))}, "
-        f"n = {point['n']}; slowthink {facts.versions.get('slowthink', '')}"
+        f"{budget_label(point)} of thinking (budget forcing); {eval_set['protocol_text']}; "
+        f"95 % interval {interval(point.get('ci95'))}, n = {point['n']}"
     )

@@ -66,8 +66,8 @@ def _source_key(problem: Problem) -> tuple[str, str, str | None, str | None]:
 def _listed_datasets(settings: Mapping[str, Any]) -> dict[str, PublishedDataset]:
     """The pool's catalogue sources in the registry, by their names."""
     known = _pools()
-    names = [s.get("name") for s in _pool_sources(settings) if s.get("kind") == "catalogue"]
-    return {name: known[name] for name in names if name in known}
+    names = {s["name"] for s in _pool_sources(settings) if s.get("kind") == "catalogue"}
+    return {name: known[name] for name in names & known.keys()}
 
 
 def _pool_sources(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
