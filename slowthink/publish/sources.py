@@ -100,9 +100,9 @@ def check_sources(
         if source.entry is not None and source.entry.name in _benchmarks() & _pools().keys():
             warnings.append(f"{source.name}: {source.entry.title} is a benchmark, too.")
         if source.licence is None:
-            warnings.append(
-                f"{source.name}: the licence of {source.num_rows} rows is unknown. {LICENCE_OPTION}"
-            )
+            unknown = f"{source.name}: the licence of {source.num_rows} rows is unknown"
+            way_on = f"; published as {chosen}." if chosen else f". {LICENCE_OPTION}"
+            warnings.append(unknown + way_on)
         elif chosen and (conflict := licence_conflict(source.licence, chosen)):
             refusals.append(f"{source.name}: {source.licence} {conflict}; published as {chosen}.")
     if chosen is None and all(source.licence for source in sources):
