@@ -165,5 +165,12 @@ def test_plot_has_room_for_the_votes_over_the_longest_chains():
 
 def test_long_training_has_a_line_without_dots():
     rows = [{"step": step, "loss": 1.0} for step in range(200)]
-    assert classes(charts.loss_svg(rows)).count("dot") == 0
-    assert charts.loss_svg(rows[:1]) == ""
+    assert classes(charts.step_svg(rows)).count("dot") == 0
+    assert charts.step_svg(rows[:1]) == ""
+
+
+@pytest.mark.parametrize("column", charts.STEP_CHARTS)
+def test_each_figure_of_the_steps_is_drawn_where_it_was_recorded(column):
+    rows = [{"step": step, column: step / 100} for step in range(1, 6)]
+    assert charts.STEP_CHARTS[column][0] in charts.step_svg(rows, column=column)
+    assert charts.step_svg([{"step": 1}, {"step": 2}], column=column) == ""

@@ -1,4 +1,4 @@
-"""The charts of the page: accuracy against tokens, for one chain or several, and training loss."""
+"""The charts of the page: accuracy against tokens, for one chain or several, and training."""
 
 from __future__ import annotations
 
@@ -86,22 +86,34 @@ def _thinking_tokens(point: Json) -> float:
     return float(point.get("max_thinking_tokens") or 0) if mean is None else float(mean)
 
 
-def loss_svg(rows: Sequence[Json], *, size: svg.Size = svg.WIDE) -> str:
-    """Training loss against optimiser steps; empty if fewer than two were recorded."""
+STEP_CHARTS: dict[str, tuple[str, svg.Axis]] = {
+    "loss": ("Training loss", svg.Axis(label="Loss (nats per token)")),
+    "token_accuracy": ("Token accuracy", svg.Axis(label="Share of loss tokens", format=percent)),
+    "learning_rate": ("Learning rate", svg.Axis(label="Learning rate")),
+    "tokens_per_second": ("Speed", svg.Axis(label="Tokens a second", format=count)),
+    "memory_mb": ("Peak memory", svg.Axis(label="MiB", format=count)),
+}
+"""Title and vertical axis of the charts of training, by column; the page shows the first open."""
+
+
+def step_svg(rows: Sequence[Json], *, column: str = "loss", size: svg.Size = svg.WIDE) -> str:
+    """A figure of the steps against their number; empty if fewer than two were recorded."""
+    title, y = STEP_CHARTS[column]
     marks = [
         svg.ChartPoint(
-            x=row["step"], y=row["loss"], hint=f"step {row['step']}: loss {row['loss']:.3f}"
+            x=row["step"],
+            y=row[column],
+            hint=f"step {row['step']}: {title.lower()} {y.format(row[column])}",
         )
         for row in rows
-        if row.get("loss") is not None
+        if row.get(column) is not None
     ]
     if len(marks) < 2:
         return ""
     shape = "dot" if len(marks) <= 60 else "none"
-    line = svg.Line(name="training loss per token", marks=marks, colour=1, shape=shape)
+    line = svg.Line(name=title.lower(), marks=marks, colour=1, shape=shape)
     x = svg.Axis(label="Optimiser step", format=count)
-    y = svg.Axis(label="Loss (nats per token)")
-    return svg.line_chart([line], x=x, y=y, size=size, title="Training loss")
+    return svg.line_chart([line], x=x, y=y, size=size, title=title)
 
 
 def parallel_svg(curves: Sequence[Json], *, size: svg.Size = svg.WIDE) -> str:

@@ -33,6 +33,7 @@ SUMMARY_KEYS = (
 )  # fmt: skip
 STEP_COLUMNS = (
     "step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens", "num_loss_tokens",
+    "token_accuracy",
 )  # fmt: skip
 TOKEN_KINDS = ("prefilled", "decoded", "forced", "re_prefilled")
 
@@ -268,8 +269,17 @@ def _training(run: FinishedRun) -> dict[str, Any] | None:
     if "train" not in run.folders:
         return None
     rows = excerpts.read_columns(run.folders["train"] / "data.parquet", STEP_COLUMNS)
-    steps = sorted(rows, key=lambda row: row["step"])
-    return {"steps": steps, "dev": run.facts("train").get("dev")} if rows else None
+    costs = {cost["step"]: cost for cost in _step_costs(run.folders["train"])}
+    steps = [row | costs.get(row["step"], {}) for row in rows]
+    steps.sort(key=lambda row: row["step"])
+    return {"steps": steps, "dev": run.facts("train").get("dev")} if steps else None
+
+
+def _step_costs(folder: Path) -> list[dict[str, Any]]:
+    """Speed and memory of each step; empty in a run of an older version."""
+    path = folder / "step_costs.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def _transcripts(run: FinishedRun, config: ReportConfig) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import inspect
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -30,11 +30,20 @@ def render_page(data: Mapping[str, Any]) -> str:
         "page.html",
         script=asset("page.js"),
         data=data,
-        losses=charts.responsive_chart(charts.loss_svg, steps) if steps else None,
+        step_charts=_step_charts(steps or ()),
         settings=yaml.safe_dump(data["run"]["settings"], allow_unicode=True, sort_keys=False),
         curated=curation_view(data),
         **evaluation_view(data),
     )
+
+
+def _step_charts(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Markup]]:
+    """The charts of training that have data; the first is the loss."""
+    drawn = [
+        charts.responsive_chart(partial(charts.step_svg, column=column), steps)
+        for column in charts.STEP_CHARTS
+    ]
+    return [chart for chart in drawn if chart]
 
 
 def render(template: str, *, script: str = "", **values: Any) -> str:
