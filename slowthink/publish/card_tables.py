@@ -86,10 +86,20 @@ def verdict_rows(facts: Facts) -> Cells:
 
 
 def score_rows(facts: Facts) -> Cells:
-    """Scores: name, settings, and quantiles over the training set."""
+    """Scores: name, version, settings, which is better, and quantiles over the training set."""
     for score in facts.scores:
-        settings = ", ".join(f"{k}: {v}" for k, v in score["settings"].items() if k != "kind")
-        yield score["name"], settings, *(f"{score[name]:.3g}" for name in ("min", "p50", "max"))
+        shown = (f"{score[name]:.3g}" for name in ("min", "p50", "max"))
+        settings = _settings_text(score.get("settings") or {})
+        yield score["name"], score.get("version"), settings, score.get("better"), *shown
+
+
+def _settings_text(settings: Json) -> str:
+    """Settings on one line: `weights (length 0.3, verification 0.2), scale rank`."""
+    return ", ".join(
+        f"{name} ({_settings_text(value)})" if isinstance(value, dict) else f"{name} {value}"
+        for name, value in settings.items()
+        if name != "kind" and value is not None
+    )
 
 
 def setting_rows(settings: Json) -> Cells:

@@ -18,8 +18,10 @@ from slowthink.engines.models import EMBEDDED
 from slowthink.forcing.formats import AUTO, FORMATS
 from slowthink.pipeline.contract import quantiles
 from slowthink.publish.sources import RowSource, row_sources
-from slowthink.records import EvaluationRow, Problem, Split, ThinkingFormat, Trace, group_by
+from slowthink.records import Split, ThinkingFormat, Trace, group_by
 from slowthink.stages.report.data import FinishedRun, headline, open_run
+from slowthink.stages.report.excerpts import read_columns
+from slowthink.stages.trace import chains_table
 
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EMBEDDED_LICENCE = "apache-2.0"
@@ -68,14 +70,12 @@ class Facts:
     @cached_property
     def test_ids(self) -> frozenset[str]:
         """Problems that are held out or were evaluated on."""
-        ids: set[str] = set()
-        if "pool" in self.run.folders:
-            pool = read_records(self.run.folders["pool"], Problem)
-            ids |= {problem.id for problem in pool if problem.split is Split.HELDOUT}
-        if "evaluate" in self.run.folders:
-            rows = read_records(self.run.folders["evaluate"], EvaluationRow)
-            ids |= {row.problem_id for row in rows}
-        return frozenset(ids)
+        pool, evaluated = (
+            read_columns(self.run.folders.get(stage, Path()) / "data.parquet", columns)
+            for stage, columns in (("pool", ("id", "split")), ("evaluate", ("problem_id",)))
+        )
+        held_out = {row["id"] for row in pool if row["split"] == Split.HELDOUT.value}
+        return frozenset(held_out | {row["problem_id"] for row in evaluated})
 
     @property
     def num_problems(self) -> int:
@@ -101,18 +101,17 @@ class Facts:
 
     @property
     def scores(self) -> list[dict[str, Any]]:
-        """Each score of the chains: its settings, and its quantiles over the training set."""
-        settings = {score["kind"]: score for score in self._trace_settings.get("scores") or []}
+        """Each score of the chains: version, settings, which values are better, and its quantiles
+        over the training set."""
+        configs = (self.run.settings.get("trace") or {}).get("scores") or []
+        known: dict[str, dict[str, Any]] = {c["kind"]: {"settings": c} for c in configs}
+        known |= _score_metadata(self.run.folders.get("trace", Path()) / chains_table.FILE)
         values = group_by(_score_values(self.traces), lambda pair: pair[0])
         return [
-            {"name": name, "settings": settings.get(name, {}), **quantiles([v for _, v in pairs])}
+            {"name": name, **known.get(name, {}), **quantiles([value for _, value in pairs])}
             for name, pairs in values.items()
             if "." not in name
         ]
-
-    @property
-    def _trace_settings(self) -> Mapping[str, Any]:
-        return self.run.settings.get("trace") or {}
 
     @property
     def teachers(self) -> list[TeacherRow]:
@@ -177,6 +176,23 @@ def _training_set(run: FinishedRun) -> list[Trace]:
 def _author(trace: Trace) -> tuple[str, str | None, str | None]:
     origin = json.loads(trace.provenance)
     return trace.teacher, origin.get("model"), origin.get("revision")
+
+
+def _score_metadata(path: Path) -> dict[str, dict[str, Any]]:
+    """Version, settings and `better` of each score, by the metadata of the table of all chains."""
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return {}
+    described = {field.name: field.metadata for field in pq.read_schema(path) if field.metadata}
+    return {
+        name: {
+            "version": metadata[b"version"].decode(), "better": metadata[b"better"].decode(),
+            "settings": json.loads(metadata[b"settings"]),
+        }
+        for name, metadata in described.items()
+        if b"settings" in metadata
+    }  # fmt: skip
 
 
 def _score_values(traces: Iterable[Trace]) -> Iterable[tuple[str, float]]:

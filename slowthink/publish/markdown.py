@@ -1,7 +1,8 @@
 """Markdown in which a text is only ever a text: what the cards' templates write with.
 
-`{{ name }}` escapes, `{{ code(name) }}` is a code span, `{{ table(headers, rows) }}` a table. Names
-of datasets, domains and models come from others, and a card must not carry their markup.
+`{{ name }}` escapes and shortens, `{{ code(name) }}` is a code span, `{{ table(headers, rows) }}` a
+table. Names of datasets, domains and models come from others, and a card must not carry their
+markup, nor paths of this machine.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from slowthink.stages.report import text as formats
 
 MAX_CHARS = 300
 """Longest text of a card; of longer ones the beginning and the end are shown."""
+_ABSOLUTE_PATH = re.compile(r"(^|[\s`'\"(=])~?/(?:[^\s/`'\"()]+/)+([^\s/`'\"()]+)")
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#$~!])")
 
 
@@ -29,6 +31,8 @@ def escape(value: Any) -> Markup:
 
     >>> escape("<b>a_b</b>\n| http://x")
     Markup('\\<b\\>a\\_b\\</b\\> \\| http\\://x')
+    >>> escape("the model /home/me/models/qwen thinks")
+    Markup('the model …/qwen thinks')
     """
     if isinstance(value, Markup):
         return value
@@ -54,7 +58,9 @@ def _cell(value: Any) -> str:
 
 
 def _one_line(value: Any) -> str:
-    return formats.shorten(printable(" ".join(formats.plain(value).split())), limit=MAX_CHARS)
+    """The value on one line; of a path of this machine only the last part."""
+    value = _ABSOLUTE_PATH.sub(r"\1…/\2", formats.plain(value))
+    return formats.shorten(printable(" ".join(value.split())), limit=MAX_CHARS)
 
 
 def render(template: str, **values: Any) -> str:

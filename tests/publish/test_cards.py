@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from markdown_it import MarkdownIt
@@ -102,6 +104,31 @@ def test_the_dataset_card_tells_of_funnel_sources_and_limits(finished_run, tmp_p
     assert "| made | made | – | – | 12 |" in text, "source, dataset, revision, licence, chains"
     assert "**not compared with any benchmark**" in text
     assert "| correct | 12 |" in text
+
+
+def test_the_dataset_card_has_teachers_scores_and_levels(run) -> None:
+    origin = json.dumps({"model": "/home/me/models/teacher-7b", "revision": "abc123"})
+    change_traces(
+        run,
+        lambda t: replace(
+            t,
+            teacher="seven",
+            provenance=origin,
+            level=4,
+            scores='{"limo-v2": 0.5, "limo-v2.length": 1}',
+        ),
+    )
+    used = {"teacher": "seven", "tokens": 5120, "cost": 0.25}
+    change_manifest(run / "trace", lambda m: m["facts"].update(teacher_runs=[used]))
+    metadata = {"version": "1", "better": "higher",
+                "settings": '{"kind": "limo-v2", "weights": {"length": 0.3}, "scale": "rank"}'}  # fmt: skip
+    schema = pa.schema([pa.field("limo-v2", pa.float64(), metadata=metadata)])
+    pq.write_table(schema.empty_table(), run / "trace" / "chains.parquet")
+    text = card_text(prepared(run, "data"))
+    assert "| seven | …/teacher-7b | abc123 | 12 | 12 | 5,120 | 0.25 |" in text
+    assert "| limo-v2 | 1 | weights (length 0.3), scale rank | higher | 0.5 | 0.5 | 0.5 |" in text
+    assert "| level | chains |\n| --- | ---: |\n| 4 | 12 |" in text
+    assert "/home/me" not in text
 
 
 def test_a_certificate_is_published_without_the_texts_of_test_sets(run) -> None:
@@ -243,6 +270,15 @@ def test_a_part_of_a_benchmark_is_no_result_of_it(run) -> None:
     publication = prepared(run, "model")
     assert not (publication.folder / ".eval_results").exists()
     assert any("200 of 1319 problems were measured" in text for text in publication.warnings)
+
+
+def test_a_path_of_this_machine_in_a_models_file_is_said(run) -> None:
+    content = b'{"base_model_name_or_path": "/home/me/models/base", "r": 16}'
+    (run / "train" / "model" / "config.json").write_bytes(content)
+    digests = file_digests(run / "train")
+    change_manifest(run / "train", lambda m: m.update(files=digests))
+    (warning,) = [w for w in prepared(run, "model").warnings if "config.json" in w]
+    assert warning.startswith("config.json names /home/me/models/base, a path of this machine")
 
 
 def test_a_damaged_model_is_not_published(run) -> None:
