@@ -15,7 +15,7 @@ function show(id, text) {
 // --- keys ---------------------------------------------------------------------------------------
 
 function moveToStep(direction) {
-  const steps = [...document.querySelectorAll(".step > summary")];
+  const steps = [...document.querySelectorAll(".passage > summary")];
   const at = steps.indexOf(document.activeElement);
   const next = steps[Math.min(steps.length - 1, Math.max(0, at + direction))];
   if (!next) return;
@@ -24,7 +24,7 @@ function moveToStep(direction) {
 }
 
 function foldAll() {
-  const steps = [...document.querySelectorAll(".step")];
+  const steps = [...document.querySelectorAll(".passage")];
   const open = !steps.some((step) => step.open);
   for (const step of steps) step.open = open;
   for (const button of document.querySelectorAll(".fold")) button.setAttribute("aria-pressed", String(!open));

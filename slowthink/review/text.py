@@ -12,7 +12,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from xml.etree.ElementTree import Element
@@ -37,6 +37,7 @@ _MATHS = re.compile(
     re.DOTALL,
 )
 _ALIGNED = re.compile(r"\\(begin|end)\{(aligned|gathered|gather|eqnarray|equation|align)\*?\}")
+_AROUND_BLOCK = re.compile(r'\s*(<div class="block">)|(</div>)\s*')
 _BREAK = re.compile(r"\n[^\S\n]*\n\s*")
 _ELEMENTS = {
     "math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot", "msub",
@@ -62,7 +63,7 @@ class TextStep:
 
 def render(text: str) -> Markup:
     """The text as HTML; white space is kept, so it needs `white-space: pre-wrap`."""
-    return Markup("").join(formula or escape(source) for source, formula in _pieces(text))
+    return _join(formula or escape(source) for source, formula in _pieces(text))
 
 
 @lru_cache(maxsize=256)
@@ -85,6 +86,11 @@ def steps(text: str) -> tuple[TextStep, ...]:
     return tuple(made)
 
 
+def _join(parts: Iterable[Markup]) -> Markup:
+    """The parts, without the white space around a formula that is a block."""
+    return Markup(_AROUND_BLOCK.sub(r"\1\2", str(Markup("").join(parts))))
+
+
 def _split(separator: re.Pattern[str], text: str) -> list[str]:
     """The parts between separators, each with the separator before it."""
     starts = [0, *(match.start() for match in separator.finditer(text)), len(text)]
@@ -93,7 +99,7 @@ def _split(separator: re.Pattern[str], text: str) -> list[str]:
 
 def _step(parts: list[Markup], source: str) -> TextStep:
     line = " ".join(source.split())
-    return TextStep(Markup("").join(parts), line[:GIST] + ("…" if len(line) > GIST else ""))
+    return TextStep(_join(parts), line[:GIST] + ("…" if len(line) > GIST else ""))
 
 
 def _pieces(text: str) -> Iterator[tuple[str, Markup | None]]:
@@ -122,7 +128,8 @@ def _formula(latex: str, display: str) -> Markup | None:
     except Exception:  # of a converter that meets any text; whatever it is, the source is shown
         return None
     opening = Markup('<math display="{}" title="{}">').format(display, latex.strip())
-    return opening + inner + Markup("</math>")
+    formula = opening + inner + Markup("</math>")
+    return Markup('<div class="block">{}</div>').format(formula) if display == "block" else formula
 
 
 def _write(element: Element) -> Markup:

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("starlette", reason="pip install 'slowthink[review]'")
@@ -15,6 +17,7 @@ from made_review import HOSTILE, MATHS_ATTACKS, make_run, make_trace, two_proble
 from starlette.testclient import TestClient
 from test_agreement import brute_alpha
 
+from slowthink.cli.app import main
 from slowthink.data.reviews import DATABASE
 from slowthink.errors import ConfigError
 from slowthink.review import server
@@ -247,9 +250,9 @@ def test_every_answer_has_the_policy_and_no_inline_code(make_pages, root) -> Non
 )
 def test_hostile_text_is_escaped(text) -> None:
     tags = set(re.findall(r"<\s*/?\s*([^\s>/]+)", render(text)))
-    assert tags <= {"math", "mrow", "mi", "mo", "mn", "mtext", "mstyle", "mfrac"}
+    assert tags <= {"div", "math", "mrow", "mi", "mo", "mn", "mtext", "mstyle"}
     attributes = set(re.findall(r'\s([\w-]+)="', render(text)))
-    assert attributes <= {"display", "title", "mathvariant", "stretchy"}
+    assert attributes <= {"class", "display", "title", "mathvariant", "stretchy"}
     assert steps(text)[0].html == render(text)
 
 
@@ -304,3 +307,46 @@ def test_fifty_chains_by_two_readers_agree_as_their_noise_says(tmp_path) -> None
     assert own["score"] == "level of the trace stage" and own["spearman"] > 0.95
     assert fit["spearman"] == own["spearman"] > 0.9, "low values of student-fit are good"
     assert "alpha" in summary_text(figures) and "Ann" in summary_text(figures)
+
+
+def test_the_command_reports_what_is_wrong(tmp_path, root, capsys) -> None:
+    def error_of(*arguments: str, code: int = 1) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(["review", *arguments])
+        assert stop.value.code == code
+        return capsys.readouterr().err
+
+    (tmp_path / "empty").mkdir()
+    assert "has no traces yet. Run: slowthink trace" in error_of(str(tmp_path / "empty"))
+    run = str(root)
+    assert "no such file; expected judgements" in error_of(run, "--summary")
+    assert "has no texts of chains that were dropped" in error_of(run, "--all")
+    twice = error_of(run, "--reviewer", "Ann", "--reviewer", "ANN", code=2)
+    assert "two reviewers are called ANN" in twice
+    assert "expected an address of this machine" in error_of(run, "--host", "192.0.2.1", code=2)
+    assert "expected one of --export" in error_of(run, "--summary", "--export", "x", code=2)
+
+
+def test_a_package_that_is_missing_is_named_with_its_pip_line(monkeypatch) -> None:
+    monkeypatch.setattr(server, "PACKAGES", ("no_such_package",))
+    with pytest.raises(ConfigError, match=r"pip install 'slowthink\[review\]'"):
+        server.check_packages()
+
+
+def test_dropped_chains_are_reviewed_with_all(tmp_path, root) -> None:
+    rows = [
+        {"chain_id": "c-1", "problem_id": "p-1", "teacher": "t", "verdict": "wrong", "kept": False,
+         "reason": "wrong", "question": "2 + 2?", "thinking": "5", "response": "5", "level": None,
+         "limo-v2": 0.5},
+        {"chain_id": "c-2", "kept": True, "question": None, "thinking": None, "limo-v2": 0.1},
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows)
+    field = table.schema.field("limo-v2").with_metadata({"better": "higher"})
+    schema = table.schema.set(table.schema.get_field_index("limo-v2"), field)
+    pq.write_table(table.cast(schema), root / "trace" / "chains.parquet")
+    assert len(load_chains(root).chains) == 3
+    everything = load_chains(root, all_chains=True)
+    assert (everything.chains["c-1"].scores, len(everything.chains)) == ({"limo-v2": 0.5}, 4)
+    drawn = [load_chains(root, num_problems=1, seed=seed) for seed in range(8)]
+    assert len({frozenset(each.items) for each in drawn}) == 2
+    assert drawn[0].items == load_chains(root, num_problems=1, seed=0).items

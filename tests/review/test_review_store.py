@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 from made_review import judgement, loaded, write_lines
@@ -20,15 +20,18 @@ from slowthink.serialise import plain
 
 WRITER = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from slowthink.data.reviews import Judgement
 from slowthink.review.store import ReviewStore
 with ReviewStore(Path(sys.argv[1])) as store:
     for number in range(10_000):
-        store.add(Judgement(kind="chain", item=f"c-{number}", problem_id="p", reviewer="Ann",
-                            level=3, note="n" * 500, at="2026-01-01T00:00:00Z"), seen=0)
-        print(number, flush=True)
+        item = f"c-{sys.argv[2]}-{number}"
+        store.add(Judgement(kind="chain", item=item, problem_id="p", reviewer="Ann", level=3,
+                            note="n" * 500, at="2026-01-01T00:00:00Z"), seen=0)
+        print(item, flush=True)
 """
+"""Saves judgements, and prints each one that is saved, until it is killed."""
 
 
 @pytest.fixture
@@ -89,7 +92,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(store, reviewed) -> None:
 
 def test_a_file_of_another_kind_is_refused_unchanged(tmp_path) -> None:
     path = tmp_path / DATABASE
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE chains (x)")
     before = path.read_bytes()
     for use in (ReviewStore, read_reviews):
@@ -153,26 +156,19 @@ def test_rows_that_are_no_judgement_are_listed_and_none_is_imported(
 
 @pytest.mark.slow
 def test_it_survives_a_kill_at_twenty_moments(tmp_path) -> None:
-    path, printed = tmp_path / DATABASE, 0
+    path = tmp_path / DATABASE
+    printed: set[str] = set()
     for moment in range(20):
-        path.unlink(missing_ok=True) if moment % 5 == 0 else None
-        for end in ("-wal", "-shm"):
-            Path(f"{path}{end}").unlink(missing_ok=True) if moment % 5 == 0 else None
-        code = WRITER.replace(
-            "range(10_000)", f"range({moment * 10_000}, {moment * 10_000 + 10_000})"
-        )
-        writer = subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        lines = [int(writer.stdout.readline()) for _ in range(3 * moment + 1)]
-        writer.send_signal(signal.SIGKILL)
-        lines += [int(line) for line in writer.stdout.read().split("\n")[:-1]]
-        writer.wait()
-        saved = {entry.item for entry in read_reviews(path)}
-        assert {f"c-{number}" for number in lines} <= saved
-        with ReviewStore(path) as store, sqlite3.connect(path) as plain_connection:
-            assert plain_connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            assert len(store.entries()) == len(saved)
-        printed += len(lines)
-    assert printed > 500
+        command = [sys.executable, "-c", WRITER, str(path), str(moment)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            printed |= {writer.stdout.readline().strip() for _ in range(3 * moment + 1)}
+            writer.send_signal(signal.SIGKILL)
+            printed |= {line for line in writer.stdout.read().split("\n")[:-1] if line}
+        saved = [judgement.item for judgement in read_reviews(path)]
+        assert printed <= set(saved) and len(saved) == len(set(saved))
+        assert len(saved) <= len(printed) + moment + 1, "at most one more a kill"
+        with ReviewStore(path) as store:
+            assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert [entry.judgement.item for entry in store.entries()] == saved
+    assert len(printed) > 500
