@@ -50,7 +50,7 @@ def model_card(facts: Facts, *, repo: str, licence: str | None, has_picture: boo
         "license": licence,
         "language": facts.languages,
         "base_model": None if facts.base_is_local else facts.base,
-        "library_name": "transformers",
+        "library_name": "peft" if facts.is_adapter else "transformers",
         "pipeline_tag": "text-generation",
         "tags": [*TAGS, "budget-forcing"],
         "datasets": sorted({s.entry.hub_id for s in facts.sources if s.entry and s.entry.hub_id}),

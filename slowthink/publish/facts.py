@@ -148,6 +148,11 @@ class Facts:
         return EMBEDDED_LICENCE if self.base == EMBEDDED_HUB_ID else None
 
     @property
+    def is_adapter(self) -> bool:
+        """Whether the trained model is adapters beside the base model's weights."""
+        return "model/adapter_config.json" in self.run.manifests["train"]["files"]
+
+    @property
     def thinking_format(self) -> ThinkingFormat | None:
         """The format that the model was trained on; None if it is the template's own."""
         name = (self.run.settings.get("chat") or {}).get("format") or AUTO

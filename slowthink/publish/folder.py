@@ -18,7 +18,7 @@ import yaml
 
 from slowthink.curation.overlap import certificate
 from slowthink.data.manifests import check_files
-from slowthink.errors import DataError
+from slowthink.errors import ConfigError, DataError
 from slowthink.publish.cards import data_card, model_card
 from slowthink.publish.facts import Facts
 from slowthink.publish.results import eval_results
@@ -33,6 +33,7 @@ CARD_DIGEST = "card.sha256"
 """Digest of the card as it was written; a card that differs was edited and is kept."""
 
 MAX_CONFIG_BYTES = 100_000
+_REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 _ABSOLUTE_PATH = re.compile(r'"((?:/|~/|[A-Z]:\\\\)[\w.~-]+[/\\][^"\n]*)"')
 
 
@@ -72,9 +73,12 @@ def prepare(
 ) -> Publication:
     """Write the card and the tables of a run into a folder (default: RUN/publish/WHAT).
 
-    Raises DataError if the stage select, or train, is not finished or its files are damaged, and
-    OSError, with the path, if a file cannot be written. An edited card is kept.
+    Raises ConfigError for a repository that is no USER/NAME, DataError if the stage select, or
+    train, is not finished or its files are damaged, and OSError, with the path, if a file cannot be
+    written. An edited card is kept.
     """
+    if not _REPO.fullmatch(repo):
+        raise ConfigError(f"--repo {repo:.200}: expected USER/NAME. Name one, e.g. me/my-model.")
     facts = Facts.read(root, needs="select" if what == "data" else "train")
     folder = out or root / "publish" / what
     folder.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ class RowSource:
     """Id of the dataset on the hub, with configuration and split if known; else the name."""
     revision: str | None
     licence: str | None
-    """As the rows state it. None: unknown."""
+    """As the rows state it, else the registry. None: unknown."""
     num_rows: int
     entry: PublishedDataset | None
     """The dataset in the registry."""
@@ -48,13 +48,17 @@ def row_sources(traces: Iterable[Trace], settings: Mapping[str, Any]) -> list[Ro
     """The sources of the chains' problems, those with most rows first."""
     counts = Counter(map(_source_key, (trace.problem for trace in traces)))
     listed = _listed_datasets(settings)
-    return [
-        RowSource(
-            name=name, origin=origin, revision=revision, licence=licence, num_rows=num_rows,
-            entry=listed.get(name) or _dataset_of_hub(origin),
-        )
-        for (name, origin, revision, licence), num_rows in counts.most_common()
-    ]  # fmt: skip
+    sources = []
+    for (name, origin, revision, licence), num_rows in counts.most_common():
+        entry = listed.get(name) or _dataset_of_hub(origin)
+        licence = licence or (entry.licence if entry else None)
+        sources.append(
+            RowSource(
+                name=name, origin=origin, revision=revision, licence=licence, num_rows=num_rows,
+                entry=entry,
+            )
+        )  # fmt: skip
+    return sources
 
 
 def _source_key(problem: Problem) -> tuple[str, str, str | None, str | None]:

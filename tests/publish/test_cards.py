@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from slowthink.cli.app import main
 from slowthink.data.manifests import file_digests, output_digest
 from slowthink.data.tables import read_records, write_records
-from slowthink.errors import DataError
+from slowthink.errors import ConfigError, DataError
 from slowthink.publish import Publication, prepare
 from slowthink.publish.folder import CARD
 from slowthink.publish.markdown import escape, table
@@ -165,6 +165,20 @@ def test_the_datasets_package_loads_the_folder(finished_run, tmp_path) -> None:
 # --- permission -----------------------------------------------------------------------------------
 
 
+def test_a_licence_that_only_the_registry_knows_counts(run) -> None:
+    meta = json.dumps({"lineage": {"origin": "openai/gsm8k", "revision": "e53f04"}})
+    change_traces(run, lambda t: replace(t, problem=replace(t.problem, meta=meta)))
+    publication = prepared(run, "data")
+    assert (publication.licence, publication.warnings) == ("mit", ())
+    assert "| made | openai/gsm8k | e53f04 | MIT | 12 |" in card_text(publication)
+
+
+def test_a_repository_has_a_user(finished_run, tmp_path) -> None:
+    for repo in ("made", "me/ma de", "a/b/c", "me/"):
+        with pytest.raises(ConfigError, match="expected USER/NAME"):
+            prepare(finished_run, "data", repo=repo, out=tmp_path)
+
+
 def test_an_unknown_licence_must_be_named(finished_run, tmp_path) -> None:
     publication = prepared(finished_run, "data", out=tmp_path)
     assert publication.licence is None
@@ -270,6 +284,13 @@ def test_a_part_of_a_benchmark_is_no_result_of_it(run) -> None:
     publication = prepared(run, "model")
     assert not (publication.folder / ".eval_results").exists()
     assert any("200 of 1319 problems were measured" in text for text in publication.warnings)
+
+
+def test_adapters_are_named_as_such(run) -> None:
+    (run / "train" / "model" / "adapter_config.json").write_text("{}")
+    digests = file_digests(run / "train")
+    change_manifest(run / "train", lambda m: m.update(files=digests))
+    assert front_matter(prepared(run, "model"))["library_name"] == "peft"
 
 
 def test_a_path_of_this_machine_in_a_models_file_is_said(run) -> None:

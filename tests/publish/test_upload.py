@@ -133,7 +133,7 @@ def test_without_a_network_the_address_is_named(publication, hub, monkeypatch) -
     [
         ({"licence": None}, "name it: --license NAME"),
         ({"refusals": ("a test set",)}, "refused. a test set"),
-        ({"repo": "me/ma de"}, "--repo me/ma de: "),
+        ({"repo": "me/ma--de"}, "--repo me/ma--de: "),
     ],
 )
 def test_what_cannot_be_published_sends_nothing(publication, hub, change, message) -> None:
