@@ -1,19 +1,24 @@
-"""Which chains a model learns most from: trainings on the same number of tokens, compared in pairs.
+"""What makes a training better: recipes that differ in one thing, trained, compared in pairs.
 
 | --only | recipes in `ablations/` |
 | --- | --- |
+| select, select-tokens | s1: `select-random`, `-diverse`, `-longest`, `-s1`; each also `-tokens` |
+| repeat | `repeat-1`, `repeat-4`, `repeat-16`: repetition against fresh data, at equal updates |
+| examples | `examples-16`, `examples-64`, `examples-256`: s1's figure 2 |
+| difficulty | LIMO's RQ2: `difficulty-easy`, `-hard`, and the controls `-any`, `-hard-tokens` |
+| base | LIMO's RQ3: `base-random`, `base-smollm2`, `base-qwen` |
 | keep | `keep-all` (s1), `keep-right` (LIMO), `keep-several` (OpenThoughts3) |
-| level | `level-1`, `level-3`, `level-5`, by LIMO v2's score |
+| level | LIMO's RQ1: `level-1`, `-3`, `-5`; controls `keep-right` (any), `level-length` |
 | fit | `fit-worst`, `fit-best`, by student-fit |
 
-    slowthink run quickstart --out runs/quickstart          # the teacher
-    python -m benchmarks.ablations --json --seeds 0,1 --only keep
+    slowthink run quickstart --out runs/quickstart          # the teacher of keep, level and fit
+    python -m benchmarks.ablations --json --seeds 0,1 --only select
 
-The chains of a seed are sampled once, by `ablations/chains`; each training begins with a copy of
-its ledger. A run that was stopped goes on. `difference` is the second recipe's accuracy minus the
-first's on the same held-out problems, with a 95 % interval: for each seed, which has problems of
-its own, and for all seeds together. An interval over problems says nothing about other trainings;
-`low` and `high` are the seeds' own differences.
+Of keep, level and fit the chains of a seed are sampled once, by `ablations/chains`; each training
+begins with a copy of its ledger. A run that was stopped goes on. `difference` is the second
+recipe's accuracy minus the first's on the same held-out problems, with a 95 % interval: for each
+seed, which has problems of its own, and for all seeds together. An interval over problems says
+nothing about other trainings; `low` and `high` are the seeds' own differences.
 
     {"comparisons": [{"a": "keep-all", "b": "keep-right", "seeds": {"0": {"n": 200, …}, …},
       "together": {"n": 400, "difference": 0.02, "ci95": [-0.03, 0.07]}, "low": 0.0, …}], …}
@@ -39,13 +44,29 @@ from slowthink.pipeline.run import run_recipe
 from slowthink.recipe.loading import load_recipe
 from slowthink.records import EvaluationRow, Trace, Verdict
 
+_SELECTIONS = ("random", "diverse", "longest")
 COMPARISONS = {
+    "select": tuple((f"select-{name}", "select-s1") for name in _SELECTIONS),
+    "select-tokens": tuple((f"select-{n}-tokens", "select-s1-tokens") for n in _SELECTIONS),
+    "repeat": (("repeat-1", "repeat-4"), ("repeat-1", "repeat-16")),
+    "examples": (("examples-16", "examples-64"), ("examples-64", "examples-256")),
+    "difficulty": (
+        ("difficulty-easy", "difficulty-hard"), ("difficulty-any", "difficulty-hard"),
+        ("difficulty-easy", "difficulty-hard-tokens"),
+    ),
+    "base": (("base-random", "base-smollm2"), ("base-smollm2", "base-qwen")),
     "keep": (("keep-all", "keep-right"), ("keep-right", "keep-several")),
-    "level": (("level-1", "level-3"), ("level-3", "level-5"), ("level-1", "level-5")),
+    "level": (
+        ("level-1", "level-3"), ("level-3", "level-5"), ("level-1", "level-5"),
+        ("keep-right", "level-5"), ("level-length", "level-5"),
+    ),
     "fit": (("fit-worst", "fit-best"),),
-}
+}  # fmt: skip
 """Pairs of recipes, in the order of their worth."""
 CHAINS = "chains"
+OF_CHAINS = frozenset({"keep", "level", "fit"})
+"""Comparisons whose recipes share the chains of a teacher."""
+RANDOM_MODEL = Path("runs/random-smollm2")
 
 
 def run(
@@ -54,8 +75,15 @@ def run(
     """Run all recipes of these ablations for each seed, and compare them."""
     pairs = [pair for name in only for pair in COMPARISONS[name]]
     arms = list(dict.fromkeys(arm for pair in pairs for arm in pair))
+    if "base-random" in arms:
+        make_random_model(RANDOM_MODEL)
+    shared = {arm for name in OF_CHAINS for pair in COMPARISONS[name] for arm in pair}
     for seed in seeds:
-        run_seed(arms, out / f"seed-{seed}", [*overrides, f"seed={seed}"])
+        root, settings = out / f"seed-{seed}", [*overrides, f"seed={seed}"]
+        run_seed([arm for arm in arms if arm in shared], root, settings)
+        for arm in arms:
+            if arm not in shared:
+                run_recipe(load_recipe(f"ablations/{arm}", overrides=settings), root / arm)
     return {
         "commit": commit(),
         "seeds": list(seeds),
@@ -66,12 +94,29 @@ def run(
 
 
 def run_seed(arms: Sequence[str], root: Path, overrides: Sequence[str]) -> None:
-    """Sample the chains, then run each arm with a copy of their ledger."""
+    """Sample the chains, then run each of these arms with a copy of their ledger."""
+    if not arms:
+        return
     chains = load_recipe(f"ablations/{CHAINS}", overrides=overrides)
     run_recipe(chains, root / CHAINS, stages=("pool", "filter", "trace"))
     for arm in arms:
         copy_ledger(root / CHAINS, root / arm)
         run_recipe(load_recipe(f"ablations/{arm}", overrides=overrides), root / arm)
+
+
+def make_random_model(folder: Path, source: str = "smollm2-135m") -> Path:
+    """Save a model of the source's shape with random weights, unless it is there."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from slowthink.engines.models import load_tokenizer, resolve_model
+
+    if not (folder / "config.json").exists():
+        torch.manual_seed(0)
+        config = AutoConfig.from_pretrained(resolve_model(source))
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+        load_tokenizer(source).save_pretrained(folder)
+    return folder
 
 
 def copy_ledger(source: Path, target: Path) -> None:

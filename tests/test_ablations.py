@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -29,22 +30,61 @@ def differing(a: Recipe, b: Recipe) -> set[str]:
 
 def test_every_ablation_is_compared() -> None:
     names = {n.removeprefix("ablations/") for n in recipe_names() if n.startswith("ablations/")}
-    own = {name for name in names if name.split("-")[0] in ablations.COMPARISONS}
-    assert own == {
-        arm for pairs in ablations.COMPARISONS.values() for pair in pairs for arm in pair
-    }
+    groups = ablations.COMPARISONS
+    own = {name for name in names if name.split("-")[0] in groups and name not in groups}
+    assert own == {arm for pairs in groups.values() for pair in pairs for arm in pair}
+
+
+ABOUT = {
+    "select-": {"select.method", "select.quotas", "filter.difficulty"},
+    "repeat-": {"select.num_problems", "train.epochs"},
+    "examples-": {"select.num_problems"},
+    "difficulty-": {"pool.sources", "select.num_problems", "select.max_total_tokens"},
+    "base-": {"train.learning_rate"},
+    "keep-": {"trace.keep", "select.chains_per_problem", "trace.levels", "select.levels"},
+    "level-": {"trace.levels", "select.levels"},
+    "fit-": {"select.levels"},
+}
+"""The settings in which recipes of a group may differ."""
 
 
 @pytest.mark.parametrize("pair", [p for pairs in ablations.COMPARISONS.values() for p in pairs])
 def test_a_pair_differs_in_what_it_is_about(pair: tuple[str, str]) -> None:
     a, b = (load_recipe(f"ablations/{name}") for name in pair)
-    about = {"keep": {"trace.keep", "select.chains_per_problem"}, "leve": {"select.levels"},
-             "fit-": {"select.levels"}}  # fmt: skip
-    assert differing(a, b) and differing(a, b) <= about[pair[0][:4]]
-    assert a.select is not None and a.select.max_total_tokens == 6000
-    assert differing(a, load_recipe("ablations/chains")) <= {
-        "trace.keep", "trace.levels", "select.levels", "select.chains_per_problem",
-    }  # fmt: skip
+    about = next(settings for name, settings in ABOUT.items() if pair[0].startswith(name))
+    assert (a.model != b.model or differing(a, b)) and differing(a, b) <= about
+    assert a.select is not None and b.select is not None
+    if pair[0].startswith(("keep-", "level-", "fit-")):
+        assert a.select.max_total_tokens == 6000
+        assert differing(a, load_recipe("ablations/chains")) <= {
+            "trace.keep", "trace.levels", "select.levels", "select.chains_per_problem",
+        }  # fmt: skip
+
+
+def test_pairs_train_on_equally_much() -> None:
+    """Equal numbers of problems, of tokens, or of updates; but where the number is the question."""
+    for name, pairs in ablations.COMPARISONS.items():
+        for arm in {arm for pair in pairs for arm in pair}:
+            recipe = load_recipe(f"ablations/{arm}")
+            assert recipe.select is not None and recipe.train is not None
+            num, epochs = recipe.select.num_problems, recipe.train.epochs
+            sizes = {"select": (num == 100, epochs == 2), "base": (num == 256, epochs == 2),
+                     "select-tokens": (num is None, recipe.select.max_total_tokens == 6000),
+                     "repeat": (num is not None and num * epochs == 256,)}  # fmt: skip
+            assert all(sizes.get(name, ())), arm
+
+
+def test_problems_of_every_difficulty_are_evaluated_on_by_all(tmp_path: Path) -> None:
+    held_out = []
+    for arm in ("difficulty-any", "difficulty-easy", "difficulty-hard", "difficulty-hard-tokens"):
+        run_recipe(
+            load_recipe(f"ablations/{arm}"), tmp_path / arm, stages=("pool",),
+            reporter=ProgressReporter(quiet=True),
+        )  # fmt: skip
+        problems = read_records(tmp_path / arm / "pool", Problem)
+        held_out.append({p.id for p in problems if p.split is Split.HELDOUT})
+        assert len(held_out[-1]) == 200 and len(problems) > 400
+    assert all(ids == held_out[0] for ids in held_out)
 
 
 def test_a_ledger_is_copied_whole_and_once(tmp_path: Path) -> None:
@@ -75,36 +115,30 @@ def write_chains(path: Path, problems: list[Problem]) -> None:
 
 @pytest.mark.slow
 def test_ablations_run_and_are_compared(tmp_path: Path, smollm_tokenizer: Any) -> None:
-    """20 problems, two steps, a model of two layers; the chains are from a file. Levels are left
-    out, for time: `fit` selects by level too."""
-    chains = tmp_path / "chains.jsonl"
+    """16 problems, two steps, a model of two layers; the chains are from a file. One comparison by
+    one teacher's chains; the second seed is a copy of the first."""
+    chains, out = tmp_path / "chains.jsonl", tmp_path / "out"
     overrides = [
         f"model={make_tiny_model(tmp_path / 'tiny', smollm_tokenizer)}",
         f"trace.sources=[{{kind: file, path: {chains}}}]",
-        "pool.sources.0.num_problems=20", "pool.sources.0.num_heldout=10",
-        "select.max_total_tokens=800", "train.max_steps=2",
+        "pool.sources.0.num_problems=16", "pool.sources.0.num_heldout=6",
+        "select.max_total_tokens=800", "train.max_steps=2", "engine.dtype=float32",
         "evaluate.arms.0.caps=[8]", "evaluate.num_resamples=100", "report=null",
     ]  # fmt: skip
-    problems: list[Problem] = []
-    for seed in (0, 1):
-        root = tmp_path / f"pool-{seed}"
-        recipe = load_recipe("ablations/chains", overrides=[*overrides, f"seed={seed}"])
-        run_recipe(recipe, root, stages=("pool",), reporter=ProgressReporter(quiet=True))
-        problems += read_records(root / "pool", Problem)
-    write_chains(chains, problems)
-    out = tmp_path / "out"
-    figures = ablations.run(seeds=[0, 1], only=["fit"], out=out, overrides=overrides)
-    rest = ablations.run(seeds=[0], only=["keep"], out=out, overrides=overrides)
-    arms, comparisons = figures["arms"] | rest["arms"], figures["comparisons"] + rest["comparisons"]
-    assert [comparison["together"]["n"] for comparison in comparisons] == [20, 10, 10]
-    for comparison in comparisons:
-        assert comparison["low"] <= comparison["together"]["difference"] <= comparison["high"]
-    for arm, by_seed in arms.items():
-        for seed_figures in by_seed:
-            assert 0.8 * 800 <= seed_figures["num_training_tokens"] <= 800, arm
-    sets = {arm: read_records(out / "seed-0" / arm / "select", Trace) for arm in arms}
-    assert arms["keep-right"][0]["right_share"] == 1 > arms["keep-all"][0]["right_share"]
-    verdicts = {arm: {t.grade.verdict.value for t in traces} for arm, traces in sets.items()}
-    assert verdicts["keep-right"] == {"correct"} and verdicts["keep-all"] == {"wrong"}
-    assert len({t.problem.id for t in sets["keep-several"]}) < len(sets["keep-several"])
+    recipe = load_recipe("ablations/chains", overrides=overrides)
+    run_recipe(recipe, tmp_path / "p", stages=("pool",), reporter=ProgressReporter(quiet=True))
+    write_chains(chains, read_records(tmp_path / "p" / "pool", Problem))
+    figures = ablations.run(seeds=[0], only=["fit"], out=out, overrides=overrides)
+    (comparison,) = figures["comparisons"]
+    assert comparison["together"]["n"] == 6
+    assert comparison["low"] == comparison["together"]["difference"] == comparison["high"]
+    sets = {arm: read_records(out / "seed-0" / arm / "select", Trace) for arm in figures["arms"]}
+    for (arm, (of_seed,)), traces in zip(figures["arms"].items(), sets.values(), strict=True):
+        assert 0.8 * 800 <= of_seed["num_training_tokens"] <= 800, arm
+        assert of_seed["right_share"] == 1 and {t.grade.verdict.value for t in traces} == {
+            "correct"
+        }
     assert [{t.level for t in sets[arm]} for arm in ("fit-worst", "fit-best")] == [{1}, {5}]
+    shutil.copytree(out / "seed-0", out / "seed-1")
+    both = ablations.compare("fit-worst", "fit-best", [0, 1], out)
+    assert both["together"]["n"] == 12 and list(both["seeds"]) == ["0", "1"]
