@@ -102,7 +102,7 @@ def test_the_dataset_card_tells_of_funnel_sources_and_limits(finished_run, tmp_p
     text = card_text(prepared(finished_run, "data", out=tmp_path))
     assert "| filter | quality | 30 | 24 | image & link: 6 |" in text
     assert "| made | made | – | – | 12 |" in text, "source, dataset, revision, licence, chains"
-    assert "**not compared with any benchmark**" in text
+    assert "**not compared with any benchmark**. The run's own held-out problems" in text
     assert "| correct | 12 |" in text
 
 
