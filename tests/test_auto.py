@@ -15,6 +15,7 @@ import yaml
 from slowthink import environment
 from slowthink.cli.plan_text import plan_text
 from slowthink.engines.auto import (
+    Choice,
     TRANSFORMERS_TOKENS_PER_SECOND,
     VLLM_START_SECONDS,
     Machine,
@@ -23,7 +24,7 @@ from slowthink.engines.auto import (
     choose_kind,
 )
 from slowthink.environment import CudaDevice
-from slowthink.pipeline.resolve import planned_work, resolve, resolve_run
+from slowthink.pipeline.resolve import Resolved, planned_work, resolve, resolve_run
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import EndpointConfig, EngineConfig, Generation, Recipe
@@ -244,3 +245,15 @@ def test_only_visible_gpus_count(monkeypatch, visible, expected) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     selected = environment.visible_devices((H100, V100, P40))
     assert "".join(gpu.name[0] for gpu in selected) == expected
+
+
+def test_what_null_means_is_said_in_words() -> None:
+    choices = {
+        "train.micro_batch_size": Choice(None, "no NVIDIA GPU"),
+        "train.max_steps": Choice(None, "all fit"),
+        "engine.dtype": Choice("float32", "a CPU"),
+    }
+    assert Resolved(Recipe(name="t"), choices).text == (
+        "train.micro_batch_size=the whole batch (no NVIDIA GPU); "
+        "train.max_steps=all steps (all fit); engine.dtype=float32 (a CPU)"
+    )

@@ -106,6 +106,7 @@ def test_an_unreadable_row_is_listed(tmp_path: Path) -> None:
         {"set": "set", "row": "set.jsonl:2", "reason": "`question` is missing or empty"}
     ]
     assert "set: 1 of 1 reference answers accepted, 1 rows unreadable" in result_text(data)
+    assert (data["num_rows"], data["num_problems"]) == (2, 1)
 
 
 def test_a_folder_without_files_of_problems_is_explained(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from slowthink.cli.app import main
 from slowthink.data.column_names import USUAL_NAMES, guess_column
+from slowthink.data.encodings import csv_encoding
 from slowthink.data.rows import read_rows
 from slowthink.recipe.loading import load_recipe, recipe_names, recipe_summary
 
@@ -189,7 +190,7 @@ def test_mistakes_are_explained(arguments, code, message, capsys) -> None:
     ("dedup",), ("check",), ("init", "evaluate", "--data"), ("decontaminate", "--against", "a.csv"),
 ])  # fmt: skip
 @pytest.mark.parametrize(("data", "message"), [
-    ("问题,answer\n一加一?,2\n".encode("gbk"), "not UTF-8 text"),
+    ("問題,answer\n一加一?,2\n".encode("big5"), "not UTF-8 text"),
     (b"\x89PNG\r\n\x1a\n\x00\x00", "not UTF-8 text"),
     (b"a\x00b,c\n", "NUL"),
     (b'"question"x,answer\n', "not CSV ("),
@@ -206,10 +207,34 @@ def test_csv_that_is_none_is_explained(command, data, message, capsys) -> None:
 
 
 def test_rows_of_csv_in_another_encoding_are_bad_with_their_bytes(capsys) -> None:
-    Path("a.csv").write_bytes("question,answer\n1+1?,2\n求和,2\n".encode("gbk"))
+    Path("a.csv").write_bytes("question,answer\n1+1?,2\nSumme für zwei,2\n".encode("latin-1"))
     assert call("dedup", "a.csv") == 1
-    error = capsys.readouterr().err
-    assert "a.csv:3: not valid UTF-8: convert the file: \\xc7" in error and "\\udc" not in error
+    captured = capsys.readouterr()
+    assert "a.csv:3: not valid UTF-8: convert the file: Summe f\\xfcr" in captured.err
+    assert "\\udc" not in captured.err
+    assert captured.out.startswith("2 rows: 1 to keep, 0 duplicates, 1 unusable\n")
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "gb18030"])
+def test_csv_of_a_chinese_windows_is_read_and_that_is_said(encoding, capsys, caplog) -> None:
+    rows = "题目,答案\n小明有３个苹果，又买了两个，一共有多少个？,5\n求“和”的值：1+1=？,2\n"
+    Path(f"{encoding}.csv").write_bytes(rows.encode(encoding))
+    assert call("check", f"{encoding}.csv") == 0
+    (message,) = caplog.messages
+    assert message.startswith(f"{encoding}.csv: not UTF-8; it is read as GB18030 (GBK). ")
+    assert "2 of 2 reference answers accepted" in capsys.readouterr().out
+    assert call("dedup", f"{encoding}.csv", "--out", "out.csv", "--json") == 0
+    assert Path("out.csv").read_text(encoding="utf-8") == rows
+
+
+@pytest.mark.parametrize(("text", "encoding"), [
+    ("Größe naïve Summe für zwei Häuser", "latin-1"), ("сколько будет два плюс два", "cp1251"),
+    ("りんごはいくつありますか", "euc-jp"), ("りんごはいくつありますか", "shift-jis"),
+    ("小明有三個蘋果，又買了兩個，一共有多少個？", "big5"),
+])  # fmt: skip
+def test_other_encodings_are_not_taken_for_chinese(text, encoding) -> None:
+    Path("a.csv").write_bytes(f"question,answer\n{text},5\n".encode(encoding))
+    assert csv_encoding(Path("a.csv")) == "utf-8"
 
 
 def test_bare_carriage_returns_end_the_lines_of_csv(capsys) -> None:

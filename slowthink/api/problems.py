@@ -6,12 +6,14 @@ find_leaks(["What is 17 + 25, and why is it 42?"], ["math500"])  # [(Leak(kind="
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from slowthink.api.rows import Rows
-from slowthink.errors import ConfigError, did_you_mean
+from slowthink.errors import ConfigError, SlowthinkError, did_you_mean
 from slowthink.records import Problem, Trace
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from slowthink.data.load import ProblemSet
     from slowthink.recipe import BenchmarkConfig
 
+_RENAME = "Name it `question`, or convert the file"
 Source = str | Path | Iterable[Mapping[str, Any]]
 
 
@@ -48,12 +51,14 @@ def load_problems(
         "choices_field": choices_field,
     }  # fmt: skip
     if not isinstance(source, str | Path):
-        return _problems_of_rows(source, fields)
+        with _naming_arguments():
+            return _problems_of_rows(source, fields)
     if _is_hub_id(source):
         named = {name: column for name, column in fields.items() if column is not None}
         return _problems_of_hub(str(source), named, split, revision, max_problems, seed)
     config = _benchmark(source, **fields, revision=revision, max_problems=max_problems)
-    problem_set = _load(config, seed=seed)
+    with _naming_arguments():
+        problem_set = _load(config, seed=seed)
     return Rows(problem_set.problems, dropped=problem_set.dropped)
 
 
@@ -152,7 +157,8 @@ def load_test_sets(
                 f"against: {each!r:.80} is of type {type(each).__name__}; expected names of sets "
                 "or paths. Give test problems by the name of their set: {'mine': [...]}."
             )
-    loaded = [_load(_benchmark(source), seed=0) for source in against]
+    with _naming_arguments("against"):
+        loaded = [_load(_benchmark(source), seed=0) for source in against]
     return [build_set(each.name, each.problems, each.source, config) for each in loaded]
 
 
@@ -223,6 +229,20 @@ def _load(config: BenchmarkConfig, *, seed: int) -> ProblemSet:
     return load_benchmark(config, seed=seed, setting="problems")
 
 
+@contextmanager
+def _naming_arguments(source: str = "source") -> Iterator[None]:
+    """Let messages name the arguments of a function where they name settings of a recipe; `source`
+    is the argument for files. `against` has none for columns."""
+    try:
+        yield
+    except SlowthinkError as error:
+        text = re.sub(r"--set problems\.path=(\w+)", rf'{source}="\1"', str(error))
+        if source == "against":
+            text = re.sub(r"^problems(?=[:.])", source, text)
+            text = re.sub(r"Name the right one: --set problems\S+", _RENAME, text)
+        raise type(error)(re.sub(r"--set problems\.(\w+)=(\S+)", r'\1="\2"', text)) from None
+
+
 def _is_hub_id(source: str | Path) -> bool:
     is_name = isinstance(source, str) and source.count("/") == 1 and source[0] not in "./~"
     return is_name and not Path(source).suffix and not os.path.lexists(source)
@@ -239,7 +259,8 @@ def _problems_of_hub(
     data: dict[str, Any] = {"kind": "hub", "hub_id": hub_id, "hub_split": split, **fields}
     data |= {"revision": revision, "max_problems": max_problems}
     source = parse_settings(HubSource, data, where="problems")
-    return _kept(hub_problems(source, seed=seed, setting="problems"))
+    with _naming_arguments():
+        return _kept(hub_problems(source, seed=seed, setting="problems"))
 
 
 def _problems_of_rows(

@@ -239,6 +239,7 @@ def _check_datasets(datasets: Sequence[CheckedDataset]) -> dict[str, Any]:
             counts.append(_counts(dataset, num_refused=len(rows["refused"]) - num_refused))
     return {
         "ok": not rows["refused"],
+        "num_rows": sum(row["num_rows"] for row in counts),
         "num_problems": sum(row["num_problems"] for row in counts),
         "num_without_key": sum(row["num_without_key"] for row in counts),
         "keys": [
@@ -289,6 +290,7 @@ def _counts(dataset: CheckedDataset, *, num_refused: int) -> dict[str, Any]:
     return {
         "name": dataset.name,
         **dataset.location,
+        "num_rows": len(dataset.items) + len(dataset.unreadable),
         "num_problems": len(dataset.items),
         "num_keys": num_answers,
         "accepted": num_answers - num_refused,

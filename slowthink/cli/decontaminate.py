@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from slowthink.recipe import ContaminationConfig
 
 Preset = Literal["strict", "s1"]
-_RENAME = "Name it `question`, or convert the file"
 
 
 def decontaminate(
@@ -76,7 +75,7 @@ def decontaminate(
     row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=skip_bad)
     row_files.write_split(table, added, out=out, dropped=dropped)
     data = {
-        "num_rows": len(table.rows),
+        "num_rows": table.num_rows,
         "num_kept": len(usable) - len(added),
         "num_dropped": len(added),
         "against": [_set_summary(test_set, leaks) for test_set in sets],
@@ -139,10 +138,9 @@ def _load_sets(names: Sequence[str], preset: Preset) -> list[EvaluationSet]:
         )
     try:
         return load_test_sets(list(dict.fromkeys(names)), preset=preset)
-    except (ConfigError, DataError) as error:  # its hints are settings of a recipe
-        message = re.sub(r"Name the right one: --set \S+_field=COLUMN", _RENAME, str(error))
-        message = re.sub(r"--set problems\S*", "--against FILE", message)
-        raise type(error)(re.sub(r"^problems(?=[:.])", "--against", message)) from None
+    except (ConfigError, DataError) as error:  # it names the argument in Python
+        message = re.sub(r'against="(\w+)"', r"--against \1", str(error))
+        raise type(error)(re.sub(r"^against(?=[:.])", "--against", message)) from None
 
 
 def _set_summary(
@@ -162,7 +160,8 @@ def _set_summary(
 def _text(data: dict[str, Any], out: Path | None) -> str:
     shown = [leak for leak in data["leaks"] if leak["dropped"]][: row_files.MAX_PRINTED_ROWS]
     lines = [
-        f"{data['num_rows']} rows: {data['num_kept']} clean, {data['num_dropped']} in a benchmark",
+        f"{data['num_rows']} rows: {data['num_kept']} clean, {data['num_dropped']} in a benchmark"
+        + row_files.unusable_text(data["bad_rows"]),
         *(
             f"  {s['name']} ({s['num_problems']} problems): {s['num_dropped']} to drop, "
             f"{s['num_reported']} with other numbers"

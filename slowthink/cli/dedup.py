@@ -74,7 +74,7 @@ def dedup(
 def _summary(table: UserFile, usable: Usable, added: dict[int, dict[str, Any]]) -> dict[str, Any]:
     rows = {row.line: table.row_id(row) for row, _ in usable}
     return {
-        "num_rows": len(table.rows),
+        "num_rows": table.num_rows,
         "num_kept": len(usable) - len(added),
         "num_dropped": len(added),
         "guessed_columns": table.guessed,
@@ -85,7 +85,8 @@ def _summary(table: UserFile, usable: Usable, added: dict[int, dict[str, Any]]) 
 
 def _text(data: dict[str, Any], out: Path | None) -> str:
     lines = [
-        f"{data['num_rows']} rows: {data['num_kept']} to keep, {data['num_dropped']} duplicates",
+        f"{data['num_rows']} rows: {data['num_kept']} to keep, {data['num_dropped']} duplicates"
+        + row_files.unusable_text(data["bad_rows"]),
         *(
             f"  line {row['line']} ({row['row']}) repeats line {row['duplicate_of_line']} "
             f"({row['duplicate_of']}), score {row['duplicate_score']:.2f}"

@@ -97,6 +97,11 @@ def bad_rows_json(bad_rows: Sequence[BadRow]) -> list[dict[str, Any]]:
     return [vars(row) for row in sorted(bad_rows, key=lambda row: row.line)]
 
 
+def unusable_text(bad_rows: Sequence[Any]) -> str:
+    """The end of a command's count of rows: those that could not be used, if any."""
+    return f", {len(bad_rows)} unusable" if bad_rows else ""
+
+
 def row_problem(row: SourceRow, question: str, answer: str | None = None) -> Problem:
     """The question of a row as a problem, with its options and, of a column, its answer if they
     can be read."""

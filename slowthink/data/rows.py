@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from slowthink.data.encodings import csv_encoding
 from slowthink.errors import DataError
 
 MAX_LINE_BYTES = 8_000_000
@@ -294,8 +295,9 @@ def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
     """Rows below a header line; a row that spans several lines has the number of the last."""
     csv.field_size_limit(MAX_LINE_BYTES)
     long_lines: list[BadRow] = []
+    encoding = csv_encoding(path)
     with path.open("rb") as file:
-        reader = csv.reader(_csv_lines(file, long_lines), strict=True)
+        reader = csv.reader(_csv_lines(file, long_lines, encoding), strict=True)
         try:
             header = next(reader, None)
         except csv.Error as error:
@@ -356,7 +358,7 @@ def _check_column_names(path: Path, columns: list[str]) -> None:
         )
 
 
-def _csv_lines(file: BinaryIO, long_lines: list[BadRow]) -> Iterator[str]:
+def _csv_lines(file: BinaryIO, long_lines: list[BadRow], encoding: str) -> Iterator[str]:
     """Lines for the CSV parser, "" for one that is too long. They end with a line feed or, in a
     file whose first line has a bare carriage return (old Mac spreadsheets), with that too."""
     split = False
@@ -365,7 +367,7 @@ def _csv_lines(file: BinaryIO, long_lines: list[BadRow]) -> Iterator[str]:
             long_lines.append(data)
             yield ""
             continue
-        text = data.decode("utf-8", "surrogateescape")
+        text = data.decode(encoding, "surrogateescape")
         split = split or (line == 1 and "\r" in text.rstrip("\r\n"))
         yield from filter(None, _BARE_RETURN.split(text)) if split else (text,)
 

@@ -41,6 +41,8 @@ class UserFile:
     bad_rows: list[BadRow]
     columns: list[str]
     """Of all readable rows, in order of appearance."""
+    num_rows: int
+    """All rows of the file, unreadable ones included."""
     guessed: dict[str, str] = field(default_factory=dict)
     """Columns that were guessed, by role."""
 
@@ -109,7 +111,10 @@ def read_user_file(path: str | Path) -> UserFile:
             "of the file can be read. Fix the file."
         )
     columns = dict.fromkeys(key for row in rows for key in row.values)
-    return UserFile(path=str(path), name=name, rows=rows, bad_rows=bad_rows, columns=list(columns))
+    return UserFile(
+        path=str(path), name=name, rows=rows, bad_rows=bad_rows, columns=list(columns),
+        num_rows=len(rows) + len(bad_rows),
+    )  # fmt: skip
 
 
 def _text(value: Any, column: str) -> str:

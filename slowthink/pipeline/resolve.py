@@ -71,6 +71,8 @@ RULES: dict[str, AutoRule] = {
     "TraceConfig.gate": lambda trace, context: Choice("standard", "the default of a new run"),
 }
 """The rule of each setting that may be `auto`, by class and name."""
+NULL_TEXTS = {"micro_batch_size": "the whole batch", "max_steps": "all steps"}
+"""What null means, by the name of the setting."""
 MEASURED = frozenset({"TrainConfig.max_steps"})
 """Settings whose rule loads a model and measures its speed. A plan leaves them `auto`."""
 
@@ -86,7 +88,10 @@ class Resolved(Generic[R]):
     @property
     def text(self) -> str:
         """The choices, on one line."""
-        return "; ".join(f"{name}={c.value} ({c.reason})" for name, c in self.choices.items())
+        return "; ".join(
+            f"{name}={_value_text(name, choice.value)} ({choice.reason})"
+            for name, choice in self.choices.items()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The choices, as `run.json` has them."""
@@ -141,6 +146,11 @@ def resolve(
                 value = choice.value
             set_value(values, (*place, name), value)
     return Resolved(type(recipe).model_validate(values), choices)
+
+
+def _value_text(setting: str, value: object) -> object:
+    """The chosen value of a setting as a user reads it."""
+    return NULL_TEXTS.get(setting.rsplit(".", 1)[-1], "null") if value is None else value
 
 
 def _auto_settings(section: Settings) -> Iterator[str]:

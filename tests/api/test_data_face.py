@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import slowthink as st
+from slowthink.errors import DataError
 from slowthink.pipeline import run as pipeline_run
 from slowthink.records import Verdict
 from tests.test_pipeline import write_inputs
@@ -51,6 +52,7 @@ def test_grade_returns_the_verdict_and_what_was_compared(gold, text, verdict, ex
 def test_grade_reads_letters_where_there_are_choices() -> None:
     assert st.grade("B", "So (B) it is.", choices=["3", "4"]).verdict is Verdict.CORRECT
     assert st.extract_answer("The answer is (B).", choices=["3", "4"]) == "B"
+    assert st.extract_answer("故选：B") == "B"
     assert st.extract_answer("Hm, 3, no, 4", last_number=True) == "4"
     with pytest.raises(st.ConfigError, match="expected one of strict"):
         st.grade("1", "1", mode="lenient")
@@ -271,3 +273,21 @@ def make_trace(make_problem):
         )  # fmt: skip
 
     return make
+
+
+@pytest.mark.parametrize(("call", "remedy"), [
+    (lambda: st.load_problems("absent.jsonl"), 'Name one: source="PATH"'),
+    (lambda: st.load_problems([{"a": "1"}]), 'name another: source="FILE"'),
+    (lambda: st.find_leaks(["1 + 1?"], ["absent.jsonl"]), 'Name one: against="PATH"'),
+])  # fmt: skip
+def test_messages_on_files_name_arguments(call, remedy) -> None:
+    with pytest.raises(DataError) as caught:
+        call()
+    assert remedy in str(caught.value) and "--set" not in str(caught.value)
+
+
+def test_messages_on_columns_name_arguments(tmp_path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": "1"}\n')
+    with pytest.raises(DataError, match='Name the right one: question_field="COLUMN"'):
+        st.load_problems(path)

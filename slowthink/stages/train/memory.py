@@ -34,10 +34,10 @@ _STEP = 1024
 def choose_micro_batch_size(config: TrainConfig, recipe: Recipe, machine: Machine) -> Choice:
     """Tokens per forward pass that this machine's smallest GPU is estimated to hold."""
     if not machine.gpus:
-        return Choice(None, "no NVIDIA GPU: the whole batch")
+        return Choice(None, "no NVIDIA GPU")
     model = _model_config(recipe)
     if model is None:
-        return Choice(None, f"the config of {recipe.model} is unavailable: the whole batch")
+        return Choice(None, f"the config of {recipe.model} is unavailable")
     gpu = min(machine.gpus, key=lambda gpu: gpu.memory_gb)
     tokens = estimate_tokens(
         model, gpu.memory_gb * 1e9, lora=config.lora is not None,

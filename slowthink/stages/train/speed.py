@@ -36,7 +36,7 @@ def choose_max_steps(config: TrainConfig, recipe: Recipe, *, num_examples: int) 
     """
     measured = _measure(config.model_dump_json(), recipe.model, recipe.revision)
     if isinstance(measured, str):
-        return Choice(None, f"the speed could not be measured ({measured}): all steps")
+        return Choice(None, f"the speed could not be measured ({measured})")
     return fitting_steps(config, num_examples, tokens_per_second=measured)
 
 
