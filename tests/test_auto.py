@@ -15,9 +15,9 @@ import yaml
 from slowthink import environment
 from slowthink.cli.plan_text import plan_text
 from slowthink.engines.auto import (
-    Choice,
     TRANSFORMERS_TOKENS_PER_SECOND,
     VLLM_START_SECONDS,
+    Choice,
     Machine,
     Workload,
     choose_dtype,

@@ -17,8 +17,8 @@ _log = logging.getLogger(__name__)
 
 
 def csv_encoding(path: Path) -> str:
-    """UTF-8; or GB18030, of which GBK is a part, for Chinese text that is saved in it and in a whole
-    file decodes, which is printed. Chinese spreadsheets on Windows write it."""
+    """UTF-8; or GB18030 (GBK is a part of it), where the whole file decodes as Chinese text in it,
+    which is printed."""
     if _decodes(path, "utf-8") or not _decodes(path, "gb18030", is_plausible=_is_mostly_chinese):
         return "utf-8"
     _say_encoding(path)
@@ -62,6 +62,7 @@ def _is_common(char: str) -> bool:
 def _say_encoding(path: Path) -> None:
     """Print once that a file is not UTF-8; on stderr, unless the logging is configured."""
     _log.warning(
-        "%s: not UTF-8; it is read as GB18030 (GBK). If its texts look wrong, save it as CSV UTF-8.",
+        "%s: not UTF-8; it is read as GB18030 (GBK). If its texts look wrong, save it as "
+        "CSV UTF-8.",
         path,
     )

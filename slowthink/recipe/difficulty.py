@@ -6,11 +6,13 @@ filter:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from slowthink.recipe.base import ChatConfig, EngineConfig, Settings
+
+ThinkingCap = Annotated[int, Field(ge=0)] | Literal["solutions"]
 
 
 class AttemptModel(Settings):
@@ -30,7 +32,7 @@ class AttemptModel(Settings):
     model. Problems with fewer than num_attempts samples are kept untested and counted."""
     last_number: bool = False
     """For recorded samples: use the last number if no answer is marked."""
-    max_thinking_tokens: int | None = Field(default=None, ge=0)
+    max_thinking_tokens: ThinkingCap | None = None
     """Maximum number of thinking tokens. null: as in the step."""
     answer_tokens: int | None = Field(default=None, ge=1)
     """Maximum number of answer tokens. null: as in the step."""
@@ -85,8 +87,10 @@ class DifficultyStep(Settings):
     needs always are. More keep the engine busier, but some of them may be wasted."""
     truncated: Literal["unsolved", "uncounted"] = "unsolved"
     """How truncated attempts count. unsolved: as wrong. uncounted: not in the pass rate."""
-    max_thinking_tokens: int = Field(default=32, ge=0)
-    """Maximum number of thinking tokens, after which the answer is forced."""
+    max_thinking_tokens: ThinkingCap = 32
+    """Maximum number of thinking tokens, after which the answer is forced. solutions: as many as
+    95 % of the tested problems' solutions have in the model's tokens, rounded up to a multiple of
+    32; 256 where fewer than 20 have a solution."""
     answer_tokens: int = Field(default=12, ge=1)
     """Maximum number of answer tokens."""
     temperature: float = Field(default=0.7, ge=0)

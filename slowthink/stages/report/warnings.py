@@ -51,7 +51,7 @@ def _cut_off(attempts: Sequence[Json]) -> Iterator[str]:
                 f"{row['step']}: {row['model']}: {num:,} of {num_attempts:,} attempts were cut off "
                 "at the cap of thinking tokens, so that the cap was measured, not the problems; "
                 "expected few. Raise filter.difficulty.max_thinking_tokens to the length of a "
-                "solution"
+                "solution, or set it to `solutions`"
             )
 
 

@@ -41,14 +41,14 @@ def drop_by_difficulty(funnel: Funnel, context: StageContext) -> None:
         return
     for estimate in estimate_costs(config, context.recipe, num_problems=len(tested)):
         context.notify(f"filter: {estimate.line()}")
-    problems, steps = funnel.problems, config.resolved_steps()
+    problems, steps, all_tested = funnel.problems, config.resolved_steps(), tested
     results: list[StepResult] = []
     table = RecordWriter(context.folder / ATTEMPTS_TABLE, Attempt)
     with context.open_ledger() as ledger, Grader() as grader, table:
         for step in steps:
             step_context = StepContext(
                 step=step, key_check=config.key_check, is_last=step is steps[-1],
-                stage=context, ledger=ledger, grader=grader, table=table,
+                tested=all_tested, stage=context, ledger=ledger, grader=grader, table=table,
             )  # fmt: skip
             result = run_step(tested, step_context)
             results.append(result)

@@ -28,10 +28,10 @@ ROWS_PER_BATCH = 256
 
 def make_first_tasks(
     session: Session, problems: Sequence[Problem], model: AttemptModel,
-    *, step: DifficultyStep, recipe: Recipe,
+    *, step: DifficultyStep, recipe: Recipe, fitted_cap: int,
 ) -> list[Task]:  # fmt: skip
     """The first attempt at each problem; further ones differ in the sample index only."""
-    thinking, answer, temperature = attempt_settings(model, step)
+    thinking, answer, temperature = attempt_settings(model, step, fitted_cap=fitted_cap)
     return make_tasks(
         session, problems, recipe=recipe, chat=model.chat,
         budget=Budget(max_thinking_tokens=thinking, answer_tokens=answer),

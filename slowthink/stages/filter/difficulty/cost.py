@@ -16,6 +16,7 @@ from slowthink.recipe import AttemptModel, DifficultyConfig, DifficultyStep, Rec
 from slowthink.records import Problem, item_seed
 from slowthink.sampling.attempts import Tally
 from slowthink.stages.filter.difficulty.band import Band, certain_decision
+from slowthink.stages.filter.difficulty.cap import DEFAULT_CAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Beta:
 FIRST_STEP_PRIOR, LATER_STEPS_PRIOR = Beta(1.0, 1.0), Beta(1.0, 5.0)
 """Pass rates assumed in estimates: uniform for the first step; for later steps the posterior of the
 uniform prior after four wrong attempts."""
+
+UNKNOWN_CAP = f"; for a cap of {DEFAULT_CAP}, which is unknown until the solutions are read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,8 @@ class CostEstimate:
     expected_tokens: int
     expected_hours: float | None
     """None if the model's speed is unknown."""
+    is_cap_fitted: bool = False
+    """Whether the cap of thinking tokens is fitted to the solutions, and DEFAULT_CAP is assumed."""
 
     def line(self) -> str:
         """The estimate in one line."""
@@ -58,7 +63,7 @@ class CostEstimate:
         return (
             f"{line}, {self.expected_tokens:,} tokens{hours} "
             f"(at most {self.max_attempts:,} attempts, {self.max_tokens:,} tokens)"
-        )
+        ) + (UNKNOWN_CAP if self.is_cap_fitted else "")
 
 
 def step_name(step: DifficultyStep) -> str:
@@ -71,14 +76,24 @@ def model_name(model: AttemptModel, recipe: Recipe) -> str:
     return model.samples or model.model or recipe.model
 
 
-def attempt_settings(model: AttemptModel, step: DifficultyStep) -> tuple[int, int, float]:
-    """Thinking cap, answer limit and temperature: the model's own, else the step's."""
+def attempt_settings(
+    model: AttemptModel, step: DifficultyStep, *, fitted_cap: int = DEFAULT_CAP
+) -> tuple[int, int, float]:
+    """Thinking cap, answer limit and temperature: the model's own, else the step's. `fitted_cap`
+    counts where the cap is fitted to the solutions."""
     of_model = (model.max_thinking_tokens, model.answer_tokens, model.temperature)
     of_step = (step.max_thinking_tokens, step.answer_tokens, step.temperature)
     thinking, answer, temperature = (
         default if own is None else own for own, default in zip(of_model, of_step, strict=True)
     )
-    return int(thinking), int(answer), float(temperature)
+    cap = fitted_cap if thinking == "solutions" else int(thinking)
+    return cap, int(answer), float(temperature)
+
+
+def is_cap_fitted(model: AttemptModel, step: DifficultyStep) -> bool:
+    """Whether this model's cap of thinking tokens is fitted to the solutions."""
+    cap = model.max_thinking_tokens
+    return (step.max_thinking_tokens if cap is None else cap) == "solutions"
 
 
 def estimate_costs(
@@ -93,14 +108,18 @@ def estimate_costs(
         for model in step.models:
             thinking, answer, _ = attempt_settings(model, step)
             limit = thinking + answer if model.samples is None else 0
-            mean = min(limit, model.tokens_per_attempt or limit)
-            speed = model.tokens_per_second
+            is_fitted = bool(limit) and is_cap_fitted(model, step)
+            mean = model.tokens_per_attempt or limit
+            mean = mean if is_fitted else min(limit, mean)
+            has_length = model.tokens_per_attempt is not None or not is_fitted
+            speed = model.tokens_per_second if has_length else None
             hours = 0.0 if not limit else expected * mean / speed / 3600 if speed else None
             cost = CostEstimate(
                 step=step_name(step), model=model_name(model, recipe), num_problems=num_problems,
                 max_attempts=max_attempts, expected_attempts=expected,
                 max_tokens=max_attempts * limit, expected_tokens=expected * mean,
                 expected_hours=hours,
+                is_cap_fitted=is_fitted,
             )  # fmt: skip
             costs.append(cost)
     return costs
@@ -179,8 +198,9 @@ def _num_fitting_hours(
     if without_speed:
         raise ConfigError(
             f"filter.difficulty.hours: no tokens_per_second for {', '.join(without_speed)}; "
-            "expected the measured speed of each model. Run a few problems (steps, or "
-            "max_problems) and take the speed from facts.attempts in the manifest."
+            "expected the measured speed of each model, and tokens_per_attempt where its cap is "
+            "fitted to solutions. Run a few problems (steps, or max_problems) and take them from "
+            "facts.attempts in the manifest."
         )
     num_fitting = bisect.bisect_right(range(1, num_problems + 1), hours, key=expected_hours)
     return max(num_fitting, min(1, num_problems))

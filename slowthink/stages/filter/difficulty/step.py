@@ -34,7 +34,13 @@ from slowthink.stages.filter.difficulty.attempts import (
     write_attempts,
 )
 from slowthink.stages.filter.difficulty.band import Band, BandDecision
-from slowthink.stages.filter.difficulty.cost import attempt_settings, model_name, step_name
+from slowthink.stages.filter.difficulty.cap import DEFAULT_CAP, fit_cap
+from slowthink.stages.filter.difficulty.cost import (
+    attempt_settings,
+    is_cap_fitted,
+    model_name,
+    step_name,
+)
 from slowthink.stages.filter.difficulty.key_check import DisputedAnswer, KeyCheck, find_dispute
 from slowthink.stages.filter.difficulty.pass_rates import (
     PassRateEstimate,
@@ -57,6 +63,8 @@ class StepContext:
     key_check: KeyCheckConfig | None
     is_last: bool
     """Whether it is the last step."""
+    tested: Sequence[Problem]
+    """The problems that are tested, before the first step."""
     stage: StageContext
     ledger: Ledger
     grader: Grader
@@ -206,7 +214,7 @@ class _AttemptRunner:
         self.name = model_name(model, context.stage.recipe)
         self.facts: dict[str, Any] = {}
         self._stage, self._ledger, self._grader = context.stage, context.ledger, context.grader
-        self._table = context.table
+        self._table, self._tested = context.table, context.tested
         self._step, self._model, self._key_check = context.step, model, key_check
 
     def run(self, problems: Sequence[Problem]) -> dict[str, ProblemAttempts]:
@@ -245,7 +253,10 @@ class _AttemptRunner:
         engine = model.engine or recipe.engine
         with open_session(name, engine, revision=revision, notify=self._stage.notify) as session:
             sampler = Sampler(session, self._ledger, tag=self._stage.stage)
-            first_tasks = make_first_tasks(session, problems, model, step=self._step, recipe=recipe)
+            first_tasks = make_first_tasks(
+                session, problems, model, step=self._step, recipe=recipe,
+                fitted_cap=self._fit_cap(session.tokenizer),
+            )  # fmt: skip
             source = ModelSource(
                 sampler, first_tasks, lambda task, completion: grade_completion(
                     self._grader, task.problem, completion
@@ -273,6 +284,15 @@ class _AttemptRunner:
             "tokens_per_second": round(cost.decoded / seconds, 1) if cost.decoded else None,
         }
         return trackers
+
+    def _fit_cap(self, tokenizer: Any) -> int:
+        """The cap that is fitted to the solutions, if the recipe asks for that."""
+        if not is_cap_fitted(self._model, self._step):
+            return DEFAULT_CAP
+        cap = fit_cap(self._tested, tokenizer)
+        self._stage.notify(f"filter: {step_name(self._step)}: {self.name}: {cap.line()}")
+        self.facts |= {"fitted_cap": plain(cap)}
+        return cap.max_thinking_tokens
 
     def _track(
         self, problems: Sequence[Problem], source: AttemptSource
