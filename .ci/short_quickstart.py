@@ -13,7 +13,7 @@ SHORT = {
     "pool.sources.0.families": {"sorting": EASY, "counting": EASY},
     "pool.sources.0.num_problems": 180,
     "pool.sources.0.num_heldout": 48,
-    "filter.difficulty.max_problems": 24,
+    "filter.difficulty.max_problems": 8,
     "select.num_problems": 168,
     "train.max_steps": None,  # all, on any machine
     "evaluate.arms.0.caps": [0, 32],

@@ -5,6 +5,7 @@ Nothing here imports torch, which takes seconds, or initialises CUDA, after whic
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import importlib.util
@@ -16,6 +17,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 __version__ = "0.1.0"
 
@@ -52,6 +54,16 @@ def python_command(module: str, *arguments: str) -> list[str]:
     """Command that runs a module in a new interpreter, which imports nothing from the working
     folder; to be run in `python_environment`."""
     return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process as `sys.exit` does, but not the interpreter first: extension modules of
+    torch and vLLM then print pages on what they leak."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def python_environment() -> dict[str, str]:

@@ -157,3 +157,20 @@ def test_shared_imports_start_no_threads_that_a_fork_would_lose() -> None:
         "pid =", "assert len(os.listdir('/proc/self/task')) == 1, 'threads'\npid =", 1
     )
     subprocess.run([sys.executable, "-c", code], env=environ, check=True)
+
+
+def test_a_process_ends_without_the_end_of_the_interpreter() -> None:
+    """Output is flushed and exit handlers run; what is deleted only with the interpreter is not."""
+    script = """if True:
+        import atexit
+        from slowthink.environment import end_process
+        class Leak:
+            def __del__(self):
+                print("leaked")
+        leak = Leak()
+        atexit.register(print, "handled")
+        print("printed", end=" ")
+        end_process(3)
+    """
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "printed handled\n", "")

@@ -31,7 +31,7 @@ from slowthink.cli.review import review
 from slowthink.cli.run import stage_command
 from slowthink.cli.scorer import scorer
 from slowthink.cli.serve import serve
-from slowthink.environment import python_environment
+from slowthink.environment import end_process, python_environment
 from slowthink.errors import ConfigError, SlowthinkError
 from slowthink.serialise import printable
 
@@ -119,6 +119,8 @@ def main(arguments: list[str] | None = None) -> None:
         exit_code = _show_usage_error(error)
     if exit_code == 130:
         _print_error("interrupted; finished work is kept. Run the same command again to continue")
+    if arguments is None:
+        end_process(exit_code or 0)
     sys.exit(exit_code)
 
 

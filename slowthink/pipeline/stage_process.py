@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from slowthink import errors
-from slowthink.environment import python_command, python_environment
+from slowthink.environment import end_process, python_command, python_environment
 from slowthink.errors import EngineError, SlowthinkError
 from slowthink.pipeline.contract import stage_module
 from slowthink.pipeline.progress import ProgressReporter
@@ -265,4 +265,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))
