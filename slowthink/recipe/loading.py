@@ -101,9 +101,16 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def recipe_summary(name: str) -> str:
-    """What a shipped recipe does: the first sentence of the comment at its top."""
-    comment = re.match(r"(?:# \S.*\n)+", _read_source(name)[1])
-    text = " ".join(line[2:] for line in comment[0].splitlines()) if comment else ""
+    """What a shipped recipe does: the first sentence of the comment at its top, or without one what
+    it extends and which sections it changes."""
+    source = _read_source(name)[1]
+    if comment := re.match(r"(?:# \S.*\n)+", source):
+        text = " ".join(line[2:] for line in comment[0].splitlines())
+    else:
+        data = load_yaml(source)
+        changed = [key for key in data if key not in ("extends", "name")]
+        text = f"The same as `{data['extends']}`"
+        text += f", with other settings of {', '.join(changed)}" if changed else ""
     sentence = re.split(r"(?<=[.])\s| Run first:", text)[0].rstrip(".")
     return textwrap.shorten(sentence, width=110, placeholder=" …")
 
