@@ -26,6 +26,7 @@ from slowthink.stages.train.checkpoint import (
     checkpoints,
 )
 from slowthink.stages.train.examples import TrainingExample
+from slowthink.stages.train.guard import DivergedError
 from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.model import load_for_training, load_with_weights
 from slowthink.stages.train.optimizers import require
@@ -87,10 +88,10 @@ def fine_tune(
     """Train the model in `source` on the examples, from the last checkpoint in `work` if any.
 
     `precision` defaults to `choose_precision`. Called by each of the processes that train together,
-    within `process_group`, with the same arguments. Raises EngineError if the loss is no longer a
-    number, ConfigError if another number of processes wrote the checkpoint, or if a package that
-    the settings need is not installed. `run_name`: name for trackers. `save` writes a
-    model into a folder: one after each epoch, with `checkpoint: dev`.
+    within `process_group`, with the same arguments. Raises EngineError if the loss diverges or the
+    memory is full, ConfigError if another number of processes wrote the checkpoint, or if a package
+    that the settings need is not installed. `run_name`: name for trackers. `save` writes a model
+    into a folder: one after each epoch, with `checkpoint: dev`.
     """
     started = time.monotonic()
     for tracker in config.report_to:
@@ -120,8 +121,9 @@ def fine_tune(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         raise EngineError(_out_of_memory_message(schedule, lengths, config)) from error
+    except DivergedError as error:
+        raise EngineError(_diverged_message(error, work, config)) from None
     training_seconds = time.monotonic() - training_started
-    _check_loss(trainer.state.log_history)
     model = whole_model()
     return FineTuned(
         model=model if rank() == 0 else None, log=trainer.state.log_history,
@@ -178,13 +180,22 @@ def _out_of_memory_message(
     )
 
 
-def _check_loss(log: Sequence[dict[str, Any]]) -> None:
-    nan_steps = [entry["step"] for entry in log if entry.get("loss") != entry.get("loss")]
-    if nan_steps:
-        raise EngineError(
-            f"train: the loss is not a number from step {nan_steps[0]} on; expected a finite loss. "
-            "Lower the learning rate, e.g. --set train.learning_rate=1e-5 --update"
-        )
+def _diverged_message(error: DivergedError, work: Path, config: TrainConfig) -> str:
+    """The message of a run that diverged. Checkpoints from that step on are removed."""
+    wait_for_others()
+    if rank() == 0:
+        for checkpoint in checkpoints(work):
+            if checkpoint_step(checkpoint) >= error.first_step:
+                shutil.rmtree(checkpoint)
+    wait_for_others()
+    kept = checkpoints(work)
+    last = f"The last good checkpoint is kept: {kept[-1]}. " if kept else ""
+    return (
+        f"train: {error.seen}, from step {error.first_step} on; expected {error.expected}. {last}"
+        f"Train with a lower rate, e.g. --set train.learning_rate={config.learning_rate / 10:.3g} "
+        "--update, or a longer train.warmup_ratio, or a lower train.max_grad_norm. An earlier model "
+        "is not overwritten."
+    )
 
 
 def _ends_training(

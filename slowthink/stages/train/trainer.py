@@ -20,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.checkpoint import PARTIAL, move_into_place, write_processes
 from slowthink.stages.train.examples import TrainingExample
+from slowthink.stages.train.guard import LossGuard
 from slowthink.stages.train.loss import completion_loss
 from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.optimizers import base_optimizer
@@ -50,6 +51,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         self._deciding_steps = frozenset(epoch_ends(schedule) if config.stop else ())
         self._precision = precision
         self._step_log = step_log
+        self._guard = LossGuard()
         self._is_sharded = has_shares(settings["model"])
         super().__init__(**settings)
         self._num_correct = torch.zeros((), dtype=torch.long, device=self.args.device)
@@ -103,7 +105,10 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     def _maybe_log_save_evaluate(
         self, tr_loss: Any, grad_norm: Any, *args: Any, learning_rate: Any = None, **settings: Any
     ) -> None:
-        """Keep the step's figures on the device; read them every few steps and before a save."""
+        """Keep the step's figures on the device; read them every few steps and before a save.
+
+        Raises DivergedError before a checkpoint is written of a step that is no good.
+        """
         if self._step_log.add(self.state, tr_loss, self._num_correct, grad_norm, learning_rate):
             step = self.state.global_step
             last = step == self.state.max_steps or step in self._deciding_steps
@@ -112,6 +117,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
             ):
                 self.state.log_history.append(entry)
                 self._report(entry)
+                self._guard.check(entry)
             if step in self._deciding_steps:
                 self._stop_if_learnt()
         super()._maybe_log_save_evaluate(
