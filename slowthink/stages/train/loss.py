@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-LOGITS_PER_TILE = 2**26
+from slowthink.stages.train.memory import LOGITS_PER_TILE
+
 _HOST_INPUTS = ("labels", "loss_positions")
 
 

@@ -18,13 +18,16 @@ from typing import Any, Literal
 
 from slowthink.data.load import load_benchmark
 from slowthink.data.tables import read_records
+from slowthink.engines.auto import this_machine
 from slowthink.engines.models import eos_ids, tokenizer_fingerprint
 from slowthink.errors import DataError, SlowthinkError
 from slowthink.forcing.formats import TokenFormat, compile_format, resolve_format
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split, Trace, duplicate_key
 from slowthink.stages.train.examples import TrainingExample
-from slowthink.stages.train.training_set import TrainingSet
+from slowthink.stages.train.forecast import disk_needed, setup_on
+from slowthink.stages.train.schedule import num_steps
+from slowthink.stages.train.training_set import TrainingSet, free_bytes
 
 MAX_NAMED = 3
 """Rows that a message names."""
@@ -62,6 +65,8 @@ class Material:
     """The base model's config."""
     evaluated: EvaluationKeys
     format: TokenFormat
+    root: Path
+    """The run folder."""
 
 
 def inspect(data: TrainingSet, recipe: Recipe, root: Path) -> list[Finding]:
@@ -70,6 +75,7 @@ def inspect(data: TrainingSet, recipe: Recipe, root: Path) -> list[Finding]:
     material = Material(
         data=data, recipe=recipe, model=model_config(data.source),
         evaluated=evaluation_keys(recipe, root), format=compile_format(format, data.tokenizer),
+        root=root,
     )  # fmt: skip
     return [finding for check in CHECKS.values() for finding in check(material)]
 
@@ -295,6 +301,26 @@ def _check_other_tokenizer(material: Material) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _check_disk(material: Material) -> Iterator[Finding]:
+    """Checkpoints and the model must fit on the disk."""
+    recipe, number = material.recipe, len(material.data.examples)
+    assert recipe.train is not None
+    try:
+        setup = setup_on(this_machine(), recipe.train, num_processes=recipe.processes)
+        needed = disk_needed(material.model, setup, num_steps=num_steps(number, recipe.train))
+    except KeyError:
+        return  # a shape of another kind
+    free = free_bytes(material.root)
+    if needed.total > free:
+        yield Finding(
+            name="disk", level="refuse",
+            text=f"train: {needed.num_checkpoints} checkpoints of {needed.checkpoint / 1e9:,.2f} "
+            f"GB and {needed.num_models} models of {needed.model / 1e9:,.2f} GB; expected room for all of them in "
+            f"{material.root}, where {free / 1e9:,.2f} GB are free. Free some, name another --out, "
+            "or --set train.save_every_steps=null.",
+        )  # fmt: skip
+
+
 def _rows(examples: Sequence[TrainingExample]) -> str:
     named = ", ".join(example.id for example in examples[:MAX_NAMED])
     return f"{len(examples)} row(s) ({named}{', …' if len(examples) > MAX_NAMED else ''})"
@@ -308,4 +334,5 @@ CHECKS: dict[str, Callable[[Material], Iterator[Finding]]] = {
     "evaluation rows": _check_overlap,
     "tokenizer": _check_other_tokenizer,
     "batches": _check_batches,
+    "disk": _check_disk,
 }

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slowthink.data.tables import read_records
 from slowthink.engines.models import context_length, load_tokenizer, resolve_model
 from slowthink.pipeline.contract import StageContext
+from slowthink.pipeline.plan import planned_training_set
+from slowthink.recipe import Recipe
 from slowthink.records import Dropped, Problem, Trace, item_seed
 from slowthink.stages.train.dev import split_dev
 from slowthink.stages.train.examples import TrainingExample, in_order, tokenize, tokenize_traces
+from slowthink.stages.train.forecast import Rows
 from slowthink.stages.train.lengths import CutExample, limit_lengths
 
 
@@ -55,3 +60,31 @@ def read_training_set(context: StageContext) -> TrainingSet:
         dropped=limited.dropped, cut=limited.cut, num_read=len(tokenized),
         seed=item_seed(recipe.seed, "train"), dev=dev,
     )  # fmt: skip
+
+
+def known_rows(recipe: Recipe, root: Path) -> Rows:
+    """Number and mean length of the training set, as far as it is written; its planned number else.
+
+    Lengths are those that trace counted, without the prompt.
+    """
+    table = training_table(recipe, root)
+    if table is None:
+        return Rows(number=planned_training_set(recipe)[1])
+    traces = read_records(table, Trace)
+    lengths = [trace.num_thinking_tokens + trace.num_response_tokens for trace in traces]
+    return Rows(number=len(traces), mean_tokens=sum(lengths) / max(len(lengths), 1))
+
+
+def training_table(recipe: Recipe, root: Path) -> Path | None:
+    """Folder or file of the training set; None if it is not written yet."""
+    named = recipe.train.input if recipe.train and recipe.select is None else None
+    path = Path(named) if named else root / "select"
+    return path if (path / "manifest.json").is_file() or path.is_file() else None
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk of this folder, which need not exist yet."""
+    existing = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    return shutil.disk_usage(existing).free
