@@ -315,9 +315,9 @@ def _check_disk(material: Material) -> Iterator[Finding]:
         yield Finding(
             name="disk", level="refuse",
             text=f"train: {needed.num_checkpoints} checkpoints of {needed.checkpoint / 1e9:,.2f} "
-            f"GB and {needed.num_models} models of {needed.model / 1e9:,.2f} GB; expected room for all of them in "
-            f"{material.root}, where {free / 1e9:,.2f} GB are free. Free some, name another --out, "
-            "or --set train.save_every_steps=null.",
+            f"GB and {needed.num_models} models of {needed.model / 1e9:,.2f} GB; expected room for "
+            f"all of them in {material.root}, where {free / 1e9:,.2f} GB are free. Free some, name "
+            "another --out, or --set train.save_every_steps=null.",
         )  # fmt: skip
 
 
