@@ -6,16 +6,18 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slowthink.cli.diagnosis import Diagnosis, package_version
 from slowthink.cli.options import Json, print_result
 from slowthink.cli.run import open_recipe
-from slowthink.engines.auto import Machine
 from slowthink.environment import bfloat16_instructions
 from slowthink.errors import SlowthinkError
+
+if TYPE_CHECKING:
+    from slowthink.engines.auto import Machine
 
 
 def doctor(
@@ -112,6 +114,7 @@ def _machine(gpus: str | None) -> Machine | None:
     """A machine with these GPUs; None for this one."""
     if gpus is None:
         return None
+    from slowthink.engines.auto import Machine
     from slowthink.stages.train.forecast import parse_gpus
 
     return Machine(gpus=parse_gpus(gpus))
