@@ -1,21 +1,29 @@
-"""Training speed: our trainer against a plain PyTorch loop, alternating on the same batches.
+"""Training speed, memory and loss of ways to train (`train_arms`) on the same rows.
 
-The plain loop is a tuned loop written by hand: padded batches, bf16 weights, fused AdamW, logits
-only for completion tokens. It runs one step after each of ours, so that a busy machine slows both.
-Data loading, logging and clipping count for both.
+Each arm of a round runs in a process of its own, one after the other, so that its peak memory is
+its own and a busy machine slows all. `ours_over` compares arms of the same round. `stepwise` lets
+our trainer and the plain loop take turns at every step, in one process: the fairest ratio of both.
 
-    {"ratio": {"median": 1.07, "low": 0.98, "high": 1.21}, "tokens_per_second": {...}, ...}
+    {"arms": {"ours": {"tokens_per_second": {"median": …, "low": …, "high": …}, "peak_mb": 1510,
+       "final_loss": 11.2}, "plain": …}, "ours_over": {"plain": {"median": 1.02, …}, …},
+     "stepwise": {"ratio": {"median": 1.07, "low": 0.98, "high": 1.21}, …}}
 
-`measure` compares more ways to train (`train_arms`), one after the other, on rows of any length.
+The plain loop is tuned, written by hand: padded batches, bf16 weights, fused AdamW, logits only for
+completion tokens. Loading data, logging and clipping count for all. Without AVX-512:
+ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.train --json
 """
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +38,8 @@ from benchmarks.train_arms import (
     PlainLoop,
     run_arm,
 )
+from slowthink.environment import commit
+from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.examples import TrainingExample
 
@@ -48,9 +58,55 @@ class Times:
     num_tokens: list[int] = field(default_factory=list)
 
 
-def run(*, num_rounds: int = 5) -> dict[str, Any]:
-    """Tokens per second and their ratio: median, minimum and maximum over the steps."""
+COMPARED = ("plain", "ours", "trl_default", "trl_best")
+
+
+def run(*, num_rounds: int = 3) -> dict[str, Any]:
+    """Figures of each arm, ratios of the same round, and ours beside the plain loop by steps."""
     import torch
+
+    rounds = [{arm: run_apart(arm) for arm in COMPARED} for _ in range(num_rounds)]
+    return {
+        "model": MODEL, "threads": torch.get_num_threads(), "commit": commit(),
+        "load": [round(load, 1) for load in os.getloadavg()],
+        **compare_rounds(rounds), "stepwise": run_stepwise(num_rounds=num_rounds),
+    }  # fmt: skip
+
+
+def compare_rounds(rounds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Speed over the rounds, peak memory and last loss of each arm; and ours over each other."""
+    arms, ours_over = {}, {}
+    for arm in rounds[0]:
+        of_arm = [figures[arm] for figures in rounds]
+        arms[arm] = {
+            "tokens_per_second": spread([figures["speed"] for figures in of_arm]),
+            "peak_mb": max(figures["peak_mb"] for figures in of_arm),
+            "final_loss": of_arm[-1]["final_loss"],
+        }
+        if arm != "ours":
+            ratios = [figures["ours"]["speed"] / figures[arm]["speed"] for figures in rounds]
+            ours_over[arm] = spread(ratios)
+    return {"arms": arms, "ours_over": ours_over}
+
+
+def run_apart(arm: str) -> dict[str, Any]:
+    """The figures of `measure_here` in a process of its own."""
+    command = [sys.executable, "-c", f"from benchmarks.train import *; print_here({arm!r})"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def print_here(arm: str) -> None:
+    """Print speed, peak memory and last loss of an arm in this process, as JSON."""
+    figures = measure(arms=(arm,), num_blocks=2)[arm]
+    peak = figures.get("peak_memory_mb") or peak_rss_mb()
+    speed = figures["tokens_per_second"]["median"]
+    print(json.dumps({"speed": speed, "peak_mb": peak, "final_loss": figures["final_loss"]}))
+
+
+def run_stepwise(*, num_rounds: int = 5) -> dict[str, Any]:
+    """Tokens per second and their ratio: median, minimum and maximum over the steps."""
 
     from slowthink.engines.models import load_tokenizer, resolve_model
     from slowthink.stages.train.loop import configure_cpu, quiet_libraries
@@ -62,7 +118,7 @@ def run(*, num_rounds: int = 5) -> dict[str, Any]:
     times = _alternate(
         source, load_tokenizer(MODEL), random_examples(num_steps * BATCH_SIZE), num_steps
     )
-    return summary(times) | {"model": MODEL, "threads": torch.get_num_threads()}
+    return summary(times)
 
 
 def summary(times: Times) -> dict[str, Any]:
@@ -117,7 +173,8 @@ def _figures(arm: Arm, source: Path, batches: Batches) -> dict[str, Any]:
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {
-        "tokens_per_second": spread(result.rates), "loss": round(result.loss, 4),
+        "tokens_per_second": spread(result.rates), "loss": round(result.losses.mean, 4),
+        "final_loss": round(result.losses.last, 4),
         "peak_memory_mb": result.peak_memory_mb and round(result.peak_memory_mb, 1),
     }  # fmt: skip
 

@@ -4,9 +4,9 @@
 | --- | --- |
 | plain | a loop by hand: padded batches, bf16 weights and optimiser, logits of completions |
 | ours | our trainer by default |
-| ours autocast | our trainer with fp32 weights under bf16 autocast |
-| trl default | `SFTTrainer` with nothing set (gradient checkpointing, loss in tiles) |
-| trl best | without checkpointing, fused AdamW, no padding where flash-attn is installed |
+| ours_autocast | our trainer with fp32 weights under bf16 autocast |
+| trl_default | `SFTTrainer` with nothing set (gradient checkpointing, loss in tiles) |
+| trl_best | without checkpointing, fused AdamW, no padding where flash-attn is installed |
 
 The device is waited for only between blocks, so that each arm may run ahead of it.
 """
@@ -57,19 +57,28 @@ class BlockClock:
 
 
 @dataclass(frozen=True)
+class Losses:
+    """Losses of an arm, each before its step's update."""
+
+    mean: float
+    """Over all steps."""
+    last: float
+    """Of the last step; on a GPU TRL reports every tenth."""
+
+
+@dataclass(frozen=True)
 class ArmResult:
     """Figures of one arm."""
 
     rates: list[float]
     """Tokens per second, by block."""
-    loss: float
-    """Mean over all steps, each before its update."""
+    losses: Losses
     peak_memory_mb: float | None
     """Largest allocation on the GPU, above what was there before; None on a CPU."""
 
 
-Arm = Callable[[Path, Batches, BlockClock], float]
-"""Trains the model in a folder on the batches in order; returns the mean loss."""
+Arm = Callable[[Path, Batches, BlockClock], Losses]
+"""Trains the model in a folder on the batches in order."""
 
 
 def run_arm(arm: Arm, source: Path, batches: Batches) -> ArmResult:
@@ -84,9 +93,9 @@ def run_arm(arm: Arm, source: Path, batches: Batches) -> ArmResult:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     clock = BlockClock([sum(example.num_tokens for example in batch) for batch in batches])
-    loss = arm(source, batches, clock)
+    losses = arm(source, batches, clock)
     peak = (torch.cuda.max_memory_allocated() - before) / 2**20 if on_gpu else None
-    return ArmResult(rates=clock.rates, loss=loss, peak_memory_mb=peak)
+    return ArmResult(rates=clock.rates, losses=losses, peak_memory_mb=peak)
 
 
 class PlainLoop:
@@ -140,7 +149,7 @@ def padded(batch: Sequence[TrainingExample]) -> tuple[dict[str, Any], Any]:
     return {"input_ids": ids, "attention_mask": mask}, labels
 
 
-def plain(source: Path, batches: Batches, clock: BlockClock) -> float:
+def plain(source: Path, batches: Batches, clock: BlockClock) -> Losses:
     """The loop by hand."""
     import torch
 
@@ -148,10 +157,10 @@ def plain(source: Path, batches: Batches, clock: BlockClock) -> float:
     for batch in batches:
         losses.append(loop.step(batch))
         clock.step_done()
-    return float(torch.stack(losses).mean())
+    return Losses(mean=float(torch.stack(losses).mean()), last=float(losses[-1]))
 
 
-def ours(source: Path, batches: Batches, clock: BlockClock, **precision: Any) -> float:
+def ours(source: Path, batches: Batches, clock: BlockClock, **precision: Any) -> Losses:
     """Our trainer, on a schedule of these batches."""
     from slowthink.engines.models import load_tokenizer
     from slowthink.stages.train.model import load_for_training
@@ -176,10 +185,10 @@ def ours(source: Path, batches: Batches, clock: BlockClock, **precision: Any) ->
         trainer.add_callback(_clock_callback(clock))
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return float(sum(losses) / len(losses))
+    return Losses(mean=float(sum(losses) / len(losses)), last=losses[-1])
 
 
-def ours_autocast(source: Path, batches: Batches, clock: BlockClock) -> float:
+def ours_autocast(source: Path, batches: Batches, clock: BlockClock) -> Losses:
     """Our trainer with fp32 weights under bf16 autocast."""
     import torch
 
@@ -189,12 +198,12 @@ def ours_autocast(source: Path, batches: Batches, clock: BlockClock) -> float:
     return ours(source, batches, clock, precision=precision)
 
 
-def trl_default(source: Path, batches: Batches, clock: BlockClock) -> float:
+def trl_default(source: Path, batches: Batches, clock: BlockClock) -> Losses:
     """`SFTTrainer` as it comes."""
     return _train_by_trl(source, batches, clock)
 
 
-def trl_best(source: Path, batches: Batches, clock: BlockClock) -> float:
+def trl_best(source: Path, batches: Batches, clock: BlockClock) -> Losses:
     """`SFTTrainer` with the settings that are fastest without changing the training."""
     settings: dict[str, Any] = {"gradient_checkpointing": False, "optim": "adamw_torch_fused"}
     if device_name() == "cuda" and importlib.util.find_spec("flash_attn") is not None:
@@ -203,7 +212,7 @@ def trl_best(source: Path, batches: Batches, clock: BlockClock) -> float:
     return _train_by_trl(source, batches, clock, **settings)
 
 
-def _train_by_trl(source: Path, batches: Batches, clock: BlockClock, **settings: Any) -> float:
+def _train_by_trl(source: Path, batches: Batches, clock: BlockClock, **settings: Any) -> Losses:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -219,11 +228,14 @@ def _train_by_trl(source: Path, batches: Batches, clock: BlockClock, **settings:
             output_dir=work, per_device_train_batch_size=len(batches[0]), max_steps=len(batches),
             max_length=None, learning_rate=LEARNING_RATE, train_sampling_strategy="sequential",
             bf16=device_name() == "cuda", use_cpu=device_name() == "cpu",
-            report_to=[], disable_tqdm=True, save_strategy="no", **settings,
+            report_to=[], disable_tqdm=True, save_strategy="no",
+            logging_steps=1 if device_name() == "cpu" else 10, **settings,
         )  # fmt: skip
         trainer = SFTTrainer(model=str(source), args=arguments, train_dataset=dataset)
         trainer.add_callback(_clock_callback(clock))
-        return float(trainer.train().training_loss)
+        mean = float(trainer.train().training_loss)
+        logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        return Losses(mean=mean, last=float(logged[-1]))
 
 
 def _clock_callback(clock: BlockClock) -> Any:
@@ -237,6 +249,6 @@ def _clock_callback(clock: BlockClock) -> Any:
 
 
 ARMS: dict[str, Arm] = {
-    "plain": plain, "ours": ours, "ours autocast": ours_autocast,
-    "trl default": trl_default, "trl best": trl_best,
+    "plain": plain, "ours": ours, "ours_autocast": ours_autocast,
+    "trl_default": trl_default, "trl_best": trl_best,
 }  # fmt: skip

@@ -184,7 +184,7 @@ def test_every_part_runs_here(smollm, tmp_path: Path) -> None:
     assert 0 < reports["conformance"]["figures"]["logit_error"]["vllm"] < 1e-3
     assert headlines["forcing"]["in flight over s1_cached, 4 greedy"] > 0
     assert headlines["forcing"]["in flight over plain, 4 sampled"] > 0
-    assert headlines["training"]["ours over trl best, short rows"] > 0
+    assert headlines["training"]["ours over trl_best, short rows"] > 0
     assert headlines["decoding"]["tokens/s vllm, 4"] > 0
     assert headlines["quickstart"]["finished"] == "yes"
 

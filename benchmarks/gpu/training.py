@@ -24,7 +24,7 @@ def measure(report: PartReport) -> None:
     rows = {"short rows": SHORT_ROWS, "long rows": LONG_ROWS}
     arms = sorted(ARMS, key=lambda arm: arm != "ours")
     if report.short:
-        arms = ["ours", "plain", "trl best"]
+        arms = ["ours", "plain", "trl_best"]
         settings |= {"num_blocks": 1, "batch_size": 2}
         rows = {"short rows": (60, 80)}
     for name, lengths in rows.items():

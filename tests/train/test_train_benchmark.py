@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.train import measure
+from benchmarks.train import compare_rounds, measure
 from benchmarks.train_arms import ARMS, STEPS_PER_BLOCK, WARM_UP_STEPS, BlockClock
 from tests.needs import needs
 
@@ -20,6 +20,20 @@ def test_a_block_begins_after_the_warm_up(monkeypatch):
     assert clock.rates == [10 * STEPS_PER_BLOCK / 2]
 
 
+def test_arms_are_compared_within_a_round():
+    def figures(speed):
+        return {"speed": speed, "peak_mb": speed, "final_loss": 1.0}
+
+    rounds = [
+        {"plain": figures(10), "ours": figures(20)}, {"plain": figures(1), "ours": figures(1)},
+        {"plain": figures(4), "ours": figures(6)},
+    ]  # fmt: skip
+    compared = compare_rounds(rounds)
+    assert compared["ours_over"] == {"plain": {"median": 1.5, "low": 1.0, "high": 2.0}}
+    assert compared["arms"]["plain"]["tokens_per_second"]["median"] == 4
+    assert compared["arms"]["ours"]["peak_mb"] == 20
+
+
 @pytest.mark.slow
 @needs("trl")
 def test_all_arms_train_on_the_same_rows(tiny_model):
@@ -28,6 +42,8 @@ def test_all_arms_train_on_the_same_rows(tiny_model):
     assert [arm.get("error") for arm in figures.values()] == [None] * len(ARMS)
     losses = [arm["loss"] for arm in figures.values()]
     assert max(losses) - min(losses) < 0.01
+    last = [arm["final_loss"] for arm in figures.values()]
+    assert max(last) - min(last) < 0.02
     assert all(arm["tokens_per_second"]["low"] > 0 for arm in figures.values())
 
 
