@@ -72,6 +72,5 @@ def review(
             run, reviewed, host=host, port=port, num_reviewers=reviewers, names=reviewer or (),
             notify=lambda text: typer.echo(text, err=True),
         )  # fmt: skip
-        print_result(
-            f"judgements are in {run / DATABASE}", {"database": str(run / DATABASE)}, as_json=json_
-        )
+        text = f"judgements are in {run / DATABASE}; next: slowthink review {run} --summary"
+        print_result(text, {"database": str(run / DATABASE)}, as_json=json_)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,19 @@ class ReviewSet:
             return None
         item = self.items.get(id) or Item(known)
         return item if len({chain.problem_id for chain in known}) == 1 and item.id == id else None
+
+    def with_chains_of(self, item: Item) -> list[str]:
+        """Ids of the items to judge that have one of this item's chains."""
+        return [id for chain in item.chains for id in self._items_of.get(chain.id, ())]
+
+    @cached_property
+    def _items_of(self) -> dict[str, list[str]]:
+        """Ids of the items to judge, by chain."""
+        pairs = [(chain.id, id) for id, item in self.items.items() for chain in item.chains]
+        return {
+            chain: [id for _, id in same]
+            for chain, same in group_by(pairs, lambda pair: pair[0]).items()
+        }
 
     def check(self, judgements: Iterable[Judgement], *, where: Path) -> int:
         """Number of judged items that the run does not have. Raises DataError if that is all."""

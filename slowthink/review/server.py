@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import secrets
 import socket
@@ -28,11 +29,12 @@ def serve(
     check_names(names)
     import uvicorn
 
-    from slowthink.review.app import LOOPBACK, ReviewPages
+    from slowthink.review.app import ReviewPages
+    from slowthink.review.guard import LOOPBACK
 
     key = None if host in LOOPBACK else secrets.token_urlsafe(24)
     with _listen(host, port) as listener, ReviewStore(root / DATABASE) as store:
-        unknown = reviewed.check([e.judgement for e in store.entries()], where=store.path)
+        unknown = reviewed.check(store.judgements(), where=store.path)
         if unknown:
             notify(
                 f"review: {unknown} judged chains are no longer in the trace stage; they are kept"
@@ -45,7 +47,8 @@ def serve(
         notify(f"review: {len(reviewed.items)} chains and pairs, kept in {store.path}")
         notify(f"http://{address}:{listener.getsockname()[1]}{query}")
         config = uvicorn.Config(pages.app(), log_level="warning", access_log=False)
-        uvicorn.Server(config).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def check_packages() -> None:

@@ -10,6 +10,7 @@ deleted: one that is made again is added, and the last one counts.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -18,7 +19,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from slowthink.data.reviews import APPLICATION_ID, Judgement, to_judgement
@@ -47,19 +47,13 @@ class Taken(Exception):
     """Somebody else is reviewing under this name."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A judgement with its number in the table."""
-
-    number: int
-    judgement: Judgement
-
-
 class ReviewStore:
     """The database of one run's reviews; a context manager. Several processes may have it open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._known: list[Judgement] = []
+        """Those read so far: rows are only added, with numbers from 1."""
         with self._errors():
             self._db = _connect(path)
             with self._transaction():
@@ -73,28 +67,33 @@ class ReviewStore:
     def __exit__(self, *error: object) -> None:
         self._db.close()
 
-    def entries(self) -> list[Entry]:
+    def judgements(self) -> list[Judgement]:
         """All judgements, in the order in which they were made."""
         with self._errors():
-            rows = self._db.execute("SELECT id, value FROM judgements ORDER BY id").fetchall()
-        return [Entry(number, to_judgement(json.loads(value))) for number, value in rows]
+            rows = self._db.execute(
+                "SELECT id, value FROM judgements WHERE id > ? ORDER BY id", [len(self._known)]
+            ).fetchall()
+            self._known += [to_judgement(json.loads(value)) for _, value in rows]
+        return list(self._known)
+
+    def last_number(self, item: str, reviewer: str) -> int:
+        """Number of a reviewer's last judgement of an item; 0 for none."""
+        query = "SELECT MAX(id) FROM judgements WHERE item = ? AND reviewer = ?"
+        with self._errors():
+            return self._db.execute(query, [item, reviewer]).fetchone()[0] or 0
 
     def add(self, judgement: Judgement, *, seen: int) -> int:
         """Store a judgement and return its number. `seen`: number of the reviewer's last one of
         this item that the page showed, 0 for none. Raises Changed if there is a later one."""
         with self._errors(), self._transaction():
-            last = self._db.execute(
-                "SELECT MAX(id) FROM judgements WHERE item = ? AND reviewer = ?",
-                [judgement.item, judgement.reviewer],
-            ).fetchone()[0]
-            if (last or 0) != seen:
+            if self.last_number(judgement.item, judgement.reviewer) != seen:
                 raise Changed
             return self._insert(judgement)
 
     def add_all(self, judgements: Iterable[Judgement]) -> int:
         """Store those that are not there yet, all or none; returns their number."""
         with self._errors(), self._transaction():
-            known = {entry.judgement for entry in self.entries()}
+            known = set(self.judgements())
             new = [judgement for judgement in dict.fromkeys(judgements) if judgement not in known]
             for judgement in new:
                 self._insert(judgement)
@@ -132,7 +131,8 @@ class ReviewStore:
             row = self._db.execute(
                 "SELECT reviewer, seen FROM seats WHERE session = ?", [_hash(session)]
             ).fetchone()
-            if row and time.time() - row[1] > SEAT_SECONDS / 6:
+        if row and time.time() - row[1] > SEAT_SECONDS / 6:
+            with contextlib.suppress(sqlite3.OperationalError):  # a full disk stops no reader
                 self._db.execute(
                     "UPDATE seats SET seen = ? WHERE session = ?", [time.time(), _hash(session)]
                 )

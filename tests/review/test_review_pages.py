@@ -94,7 +94,7 @@ def test_a_reader_goes_from_item_to_item_and_comes_back(make_pages, root) -> Non
 
 
 def test_what_is_shown_is_blind_until_all_have_judged(make_pages, root) -> None:
-    pages, (item, *_) = make_pages(), ids(root)
+    pages, item = make_pages(), next(id for id in ids(root) if is_alone(root, id))
     ann, bo, cy = (Reader(pages, name) for name in ("Ann", "Bo", "Cy"))
     secrets = ("secret-teacher", "limo-v2", "correct", "0.125", "Ann", "it says so")
     ann.save(item, level="1", note="it says so")
@@ -108,8 +108,35 @@ def test_what_is_shown_is_blind_until_all_have_judged(make_pages, root) -> None:
         assert "<strong>differ</strong>" in reader.get().text
     assert not any(secret in cy.get(f"/item/{item}").text for secret in secrets)
     ann.save(item, level="5")
-    blind = [entry.judgement.blind for entry in pages._store.entries()]
+    blind = [each.blind for each in pages._store.judgements()]
     assert blind == [True, True, False], "what is changed afterwards is not blind"
+
+
+def is_alone(root: Path, item: str) -> bool:
+    """Whether no pair has this chain."""
+    return sum(item in id for id in ids(root)) == 1
+
+
+def test_a_chain_is_open_once_its_pair_is_judged_too(make_pages, root) -> None:
+    pages, pair = make_pages(num_reviewers=1), ids(root)[-1]
+    ann, (first, second) = Reader(pages, "Ann"), pair.split("~")
+    for item in (first, second):
+        ann.save(item, level="3")
+        assert "secret-teacher" not in ann.get(f"/item/{first}").text
+    ann.save(pair, preferred=first)
+    assert all("secret-teacher" in ann.get(f"/item/{id}").text for id in (first, second, pair))
+
+
+def test_odd_requests_are_refused_in_words(make_pages, root) -> None:
+    ann, (item, *_) = Reader(make_pages(), "Ann"), ids(root)
+    for fields in ({"level": "9" * 5_000}, {"level": "-1"}, {"level": "x"}, {"level": "²"}):
+        assert ann.save(item, **fields).status_code == 422
+    assert ann.save(item, level="3", seen="9" * 5_000).status_code == 303, "as none was seen"
+    assert ann.client.post("/enter", data={str(n): "" for n in range(99)}).status_code == 400
+    for headers in ({"host": "["}, {"host": ""}, {"host": "127.0.0.1.evil.example"}):
+        assert ann.client.get("/", headers=headers).status_code == 421
+    form = {"token": ann.token}
+    assert ann.client.post("/leave", data=form, headers={"origin": "http://["}).status_code == 403
 
 
 def test_an_incomplete_form_is_shown_again_with_its_text(make_pages, root) -> None:
@@ -207,10 +234,10 @@ def test_a_form_of_another_site_is_refused(make_pages, root, headers) -> None:
     form = {"token": token(ann.get(f"/item/{item}").text), "seen": "0", "level": "2", "note": ""}
     for path in (f"/item/{item}", "/leave", "/enter", "/alive"):
         assert ann.client.post(path, data=form, headers=headers).status_code == 403
-    assert pages._store.entries() == []
+    assert pages._store.judgements() == []
     assert ann.client.post("/leave", data=form | {"token": "0"}).status_code == 403
     assert ann.client.post(f"/item/{item}", data=form | {"token": "é"}).status_code == 409
-    assert pages._store.entries() == []
+    assert pages._store.judgements() == []
     assert ann.client.post(f"/item/{item}", data=form, headers={"origin": LOCAL}).status_code == 303
 
 
@@ -293,7 +320,7 @@ def test_fifty_chains_by_two_readers_agree_as_their_noise_says(tmp_path) -> None
                 assert reader.client.post(f"/item/{item}", data=form).status_code == 303
             pairs.append((a, b))
         page = ann.get().text
-        figures = summarise(reviewed, [e.judgement for e in store.entries()], num_reviewers=2)
+        figures = summarise(reviewed, store.judgements(), num_reviewers=2)
     alpha = brute_alpha(pairs)
     between = sum((a - b) ** 2 for a, _ in pairs for _, b in pairs) / 2500
     kappa = 1 - sum((a - b) ** 2 for a, b in pairs) / 50 / between

@@ -51,7 +51,7 @@ def test_the_last_judgement_counts_and_none_is_lost(store, reviewed) -> None:
     with pytest.raises(Changed):
         store.add(judgement(reviewed, item, "Ann", level=4), seen=0)
     store.add(judgement(reviewed, item, "Ann", level=4, note="wait"), seen=first)
-    assert [entry.judgement.level for entry in store.entries()] == [2, 4]
+    assert [each.level for each in store.judgements()] == [2, 4]
     assert store.add(judgement(reviewed, item, "Bo", level=1), seen=0) == 3
 
 
@@ -74,8 +74,8 @@ def test_two_programs_may_have_it_open(store, reviewed, tmp_path) -> None:
     with ReviewStore(store.path) as other:
         other.add(judgement(reviewed, item, "Bo", level=5), seen=0)
         assert other.form_token("s") == store.form_token("s")
-    assert store.entries()[0].judgement.reviewer == "Bo"
-    assert read_reviews(store.path) == [store.entries()[0].judgement]
+    assert store.judgements()[0].reviewer == "Bo"
+    assert read_reviews(store.path) == [store.judgements()[0]]
 
 
 def test_a_full_disk_is_reported_and_nothing_is_lost(store, reviewed) -> None:
@@ -85,7 +85,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(store, reviewed) -> None:
     store._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(EngineError, match=r"full; expected .* What was saved before is safe"):
         store.add(judgement(reviewed, others[0], "Ann", level=2, note="n" * 9_000), seen=0)
-    assert [entry.judgement.item for entry in store.entries()] == [item]
+    assert [each.item for each in store.judgements()] == [item]
     store._db.execute("PRAGMA max_page_count = 10000")
     store.add(judgement(reviewed, others[0], "Ann", level=2, note="n" * 9_000), seen=0)
 
@@ -113,7 +113,7 @@ def test_reviews_of_another_run_are_refused(tmp_path, reviewed, store) -> None:
     path = write_lines(tmp_path / "foreign.jsonl", [row])
     with pytest.raises(DataError, match="none of its 1 judged chains is in this run's"):
         exchange.import_reviews(tmp_path / "run", path, reviewed)
-    assert store.entries() == []
+    assert store.judgements() == []
     mixed = write_lines(tmp_path / "mixed.jsonl", [row, foreign])
     assert exchange.import_reviews(tmp_path / "run", mixed, reviewed)["num_unknown"] == 1
 
@@ -151,7 +151,7 @@ def test_rows_that_are_no_judgement_are_listed_and_none_is_imported(
     with pytest.raises(DataError) as error:
         exchange.import_reviews(tmp_path / "run", path, reviewed)
     assert f"{path}:2: " in str(error.value) and message in str(error.value)
-    assert "2 rows cannot be used" in str(error.value) and store.entries() == []
+    assert "2 rows cannot be used" in str(error.value) and store.judgements() == []
 
 
 @pytest.mark.slow
@@ -170,5 +170,5 @@ def test_it_survives_a_kill_at_twenty_moments(tmp_path) -> None:
         assert len(saved) <= len(printed) + moment + 1, "at most one more a kill"
         with ReviewStore(path) as store:
             assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            assert [entry.judgement.item for entry in store.entries()] == saved
+            assert [each.item for each in store.judgements()] == saved
     assert len(printed) > 500
