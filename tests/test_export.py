@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from slowthink.cli.app import main
-from slowthink.cli.export import MAX_ROW_CHARS, export_run, file_name
+from slowthink.export import export_run
+from slowthink.export.lm_eval import MAX_ROW_CHARS, file_name
 from slowthink.data.stored.grading import grade_stored, stored_problems
 from slowthink.data.stored.read import read_stored
 from slowthink.data.tables import write_records

@@ -26,7 +26,7 @@ LAYERS = (
     {"pipeline"},
     {"curation"},
     {"stages", "review"},
-    {"publish"},
+    {"export", "publish"},
     {"api"},
     {"cli"},
 )

@@ -21,7 +21,7 @@ import pytest
 from slowthink.analysis import statistics as stats
 from slowthink.analysis.votes import Sample, vote_curve
 from slowthink.cli.app import main
-from slowthink.cli.export import export_run
+from slowthink.export import export_run
 from slowthink.data.stored.grading import grade_stored, stored_problems
 from slowthink.data.stored.read import read_stored
 from slowthink.data.stored.samples import StoredSamples, select_model

@@ -63,6 +63,17 @@ class Run:
         table = folder / "dropped.parquet"
         return Rows(records, dropped=read_records(table, Dropped) if table.exists() else ())
 
+    def export(
+        self, out: str | Path, *, form: str = "trl", settings: Overrides = ()
+    ) -> dict[str, Any]:
+        """Write the training set or the samples for other programs: see `slowthink export`.
+
+        Returns and raises as `slowthink.export.export_run`.
+        """
+        from slowthink.export import export_run
+
+        return export_run(self.root, out, form=form, settings=settings)
+
     @property
     def summary(self) -> dict[str, Any]:
         """The main figures, as `slowthink report RUN --json` prints them; null if not measured."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from slowthink.errors import ConfigError, SlowthinkError
 from slowthink.forcing.formats import TokenFormat, compile_format, resolve_format
 from slowthink.forcing.prompt_control import check_control, control_thinking, prompt_line
 from slowthink.recipe import ChatConfig, in_language
-from slowthink.records import Problem
+from slowthink.records import Problem, ThinkingFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +212,50 @@ def prompt_ids(
     return prompt.header_ids + prompt.start_ids
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingText:
+    """s1's training text (simplescaling/s1 data/tokenization.py), in the parts of `training_ids`.
+
+    `completion` is what the assistant says: the texts of start, thinking, end and response.
+    """
+
+    control_line: str | None
+    """Last line of the user message, by `chat.control`."""
+    start: str
+    thinking: str
+    """With a new line at its end if a forced end would add one."""
+    end: str
+    response: str
+
+    @property
+    def completion(self) -> str:
+        """All text after the assistant's header, without the end-of-sequence token."""
+        return self.start + self.thinking + self.end + self.response
+
+
+def training_text(
+    *,
+    thinking: str,
+    response: str,
+    chat: ChatConfig,
+    format: ThinkingFormat,
+    count_tokens: Callable[[str], int],
+) -> TrainingText:
+    """The text of a training example. `count_tokens` is used by `chat.control` alone."""
+    control_line, thinking = None, thinking.strip()
+    if chat.control:
+        check_control(chat.control, format)
+        text = control_thinking(chat.control, thinking, count_tokens)
+        control_line, thinking = text.prompt_line, text.thinking.strip()
+    if thinking and format.newline_before_forced_end:
+        thinking += "\n"
+    has_block = bool(thinking) or chat.empty_thinking == "keep"
+    return TrainingText(
+        control_line=control_line, start=format.start if has_block else "", thinking=thinking,
+        end=format.end if has_block else "", response=response.strip(),
+    )  # fmt: skip
+
+
 def training_ids(
     tokenizer: Any,
     problem: Problem,
@@ -221,26 +265,23 @@ def training_ids(
     chat: ChatConfig,
     custom_formats: Mapping[str, Any] | None = None,
 ) -> TrainingIds:
-    """Token ids of s1's training text (simplescaling/s1 data/tokenization.py).
+    """Token ids of a `TrainingText`, each part tokenised separately, and the EOS token.
 
-    A new line follows the thinking if a forced end would add one. Without thinking the row is as
-    `chat.empty_thinking` says.
+    Without thinking the row is as `chat.empty_thinking` says.
     """
     format = _token_format(tokenizer, chat, custom_formats)
-    control_line, thinking = None, thinking.strip()
-    if chat.control:
-        text = control_thinking(chat.control, thinking, lambda text: len(format.encode(text)))
-        control_line, thinking = text.prompt_line, text.thinking.strip()
-    header = render_header(tokenizer, problem, chat, control_line=control_line)
+    text = training_text(
+        thinking=thinking, response=response, chat=chat, format=format.format,
+        count_tokens=lambda text: len(format.encode(text)),
+    )  # fmt: skip
+    header = render_header(tokenizer, problem, chat, control_line=text.control_line)
     prompt = _split_prompt(tokenizer, header, format)
-    answer = (*format.encode(response.strip()), tokenizer.eos_token_id)
-    if not thinking and chat.empty_thinking != "keep":
+    answer = (*format.encode(text.response), tokenizer.eos_token_id)
+    if not text.thinking and chat.empty_thinking != "keep":
         block = _empty_block(tokenizer, prompt, format) if chat.empty_thinking == "mask" else ()
         return TrainingIds(prompt_ids=prompt.header_ids + block, completion_ids=answer)
-    if thinking and format.format.newline_before_forced_end:
-        thinking += "\n"
-    block = prompt.start_ids + format.encode(thinking) + format.end_ids
-    block = block if thinking else _empty_block(tokenizer, prompt, format)
+    block = prompt.start_ids + format.encode(text.thinking) + format.end_ids
+    block = block if text.thinking else _empty_block(tokenizer, prompt, format)
     return TrainingIds(prompt_ids=prompt.header_ids, completion_ids=block + answer)
 
 

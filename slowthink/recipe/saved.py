@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.recipe import Recipe, Settings
-from slowthink.recipe.loading import load_recipe, parse_recipe
+from slowthink.recipe.loading import Overrides, load_recipe, parse_recipe
 
 Place = tuple[str | int, ...]
 
@@ -24,9 +24,9 @@ FORMER_DEFAULTS: dict[str, object] = {
 could be `auto`, if that is not its default of today."""
 
 
-def load_saved(path: Path) -> Recipe:
-    """The recipe in a run folder's `recipe.yaml`."""
-    return _with_former_defaults(load_recipe(str(path)))
+def load_saved(path: Path, *, overrides: Overrides = ()) -> Recipe:
+    """The recipe in a run folder's `recipe.yaml`, with these settings changed."""
+    return _with_former_defaults(load_recipe(str(path), overrides=overrides))
 
 
 def parse_saved(settings: Mapping[str, Any], *, where: str) -> Recipe:
