@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from slowthink.cli.app import main
-from slowthink.export import export_run
-from slowthink.export.lm_eval import MAX_ROW_CHARS, file_name
 from slowthink.data.stored.grading import grade_stored, stored_problems
 from slowthink.data.stored.read import read_stored
 from slowthink.data.tables import write_records
 from slowthink.errors import DataError
+from slowthink.export import export_run
+from slowthink.export.lm_eval import MAX_ROW_CHARS, file_name
 from slowthink.grading import Grader
 from slowthink.records import AnswerEnd, EvaluationRow, Problem, ThinkingEnd, Verdict
 

@@ -21,10 +21,10 @@ import pytest
 from slowthink.analysis import statistics as stats
 from slowthink.analysis.votes import Sample, vote_curve
 from slowthink.cli.app import main
-from slowthink.export import export_run
 from slowthink.data.stored.grading import grade_stored, stored_problems
 from slowthink.data.stored.read import read_stored
 from slowthink.data.stored.samples import StoredSamples, select_model
+from slowthink.export import export_run
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import read_manifest
 from slowthink.records import EvaluationRow, Verdict
