@@ -19,7 +19,7 @@ from slowthink.data.tables import write_records
 from slowthink.errors import ConfigError, DataError
 from slowthink.export import FORMS, export_run
 from slowthink.export.rendering import render
-from slowthink.export.training import TrainingSet, load_training_set
+from slowthink.export.training import ExportSource, load_source
 from slowthink.forcing.prompts import training_ids
 from slowthink.recipe.saved import load_saved
 from slowthink.records import Grade, Trace, Verdict
@@ -75,8 +75,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
 
 
-def training_set(root: Path) -> TrainingSet:
-    return load_training_set(root, load_saved(root / "recipe.yaml"))
+def training_set(root: Path) -> ExportSource:
+    return load_source(root, load_saved(root / "recipe.yaml"))
 
 
 REPLY = "<|im_start|>think\n17 + 25 = 42.\n<|im_start|>answer\n42"
@@ -247,7 +247,7 @@ def model(tmp_path, smollm_tokenizer, monkeypatch) -> Path:
     return folder
 
 
-def expected_ids(training: TrainingSet, trace: Trace) -> tuple[list[int], list[int]]:
+def expected_ids(training: ExportSource, trace: Trace) -> tuple[list[int], list[int]]:
     ids = training_ids(
         training.tokenizer, trace.problem, thinking=trace.thinking, response=trace.response,
         chat=training.recipe.chat, custom_formats=training.recipe.formats,
@@ -300,15 +300,32 @@ def test_rows_that_a_template_would_rewrite_are_token_ids(
     assert any(re.search(reason, note, re.DOTALL) for note in summary["notes"])
 
 
-def test_too_long_chains_are_refused_or_left_out_as_by_train(tmp_path, traces, model) -> None:
-    long = replace(traces[2], thinking="so " * 300, chain_id="")
+def test_too_long_chains_are_refused_left_out_or_cut_as_by_train(tmp_path, traces, model) -> None:
+    long = replace(traces[2], thinking="2 is.\n" * 60, chain_id="")
     train = {**SETTINGS["train"], "max_length": 100}
     root = write_run(tmp_path / "run", [*traces[:2], long], model=str(model), train=train)
     with pytest.raises(DataError, match="1 of 3 examples are longer than 100 tokens"):
         exported(root, "sharegpt")
     _, summary = exported(root, "sharegpt", **{"train.too_long": "drop"})
     assert summary["num_rows"] == 2
-    assert any("1 chains are longer" in note for note in summary["notes"])
+    assert any("1 chains are left out" in note for note in summary["notes"])
+    out, summary = exported(root, "parquet", **{"train.too_long": "cut_thinking"})
+    assert any("the thinking of 1 is cut" in note for note in summary["notes"])
+    source = load_source(
+        root, load_saved(root / "recipe.yaml", overrides=["train.too_long=cut_thinking"])
+    )
+    (cut,) = [row for row in source.rows if row.trace.problem == long.problem]
+    assert 90 < source.longest <= 100
+    assert cut.text.thinking.count("2 is.") < 60
+    assert cut.text.response == "(B)"
+
+
+def test_settings_that_a_trainer_is_not_given_are_noted(tmp_path, traces) -> None:
+    train = {**SETTINGS["train"], "checkpoint": "dev", "optimizer": "adamw-8bit"}
+    root = write_run(tmp_path / "run", traces, train=train)
+    out, summary = exported(root, "trl")
+    assert any("train.checkpoint" in note for note in summary["notes"])
+    assert yaml.safe_load((out / "sft.yaml").read_text())["arguments"]["optim"] == "adamw_bnb_8bit"
 
 
 def test_length_control_is_part_of_the_messages(tmp_path, traces, model) -> None:

@@ -6,6 +6,7 @@ export_run("runs/quickstart", "out", form="trl")
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from slowthink.export.llama_factory import llama_factory_files
 from slowthink.export.lm_eval import export_lm_eval
 from slowthink.export.ms_swift import ms_swift_files
 from slowthink.export.plain_forms import openai_chat_files, parquet_files, sharegpt_files
-from slowthink.export.training import TrainingSet, load_training_set
+from slowthink.export.settings import settings_notes
+from slowthink.export.training import ExportSource, load_source
 from slowthink.export.trl import trl_files
 from slowthink.recipe.loading import Overrides
 from slowthink.recipe.saved import load_saved
 from slowthink.serialise import is_file
 
-TRAINING_FORMS: dict[str, Callable[[TrainingSet], TrainerFiles]] = {
+TRAINING_FORMS: dict[str, Callable[[ExportSource], TrainerFiles]] = {
     "trl": trl_files,
     "llama-factory": llama_factory_files,
     "ms-swift": ms_swift_files,
@@ -65,8 +67,10 @@ def export_run(
             "runs/quickstart, or start a run: slowthink run RECIPE"
         )
     check_absent(target)
-    training = load_training_set(root, load_saved(root / "recipe.yaml", overrides=settings))
+    training = load_source(root, load_saved(root / "recipe.yaml", overrides=settings))
     written = TRAINING_FORMS[form](training)
+    notes = (*written.notes, *(settings_notes(training) if written.command else ()))
+    written = replace(written, notes=(*notes, *training.notes))
     write_folder(target, form, training, written)
     return {
         "out": str(target),
@@ -75,5 +79,5 @@ def export_run(
         "num_problems": len({row.trace.problem.id for row in training.rows}),
         "files": sorted(path.name for path in target.iterdir()),
         "command": written.command,
-        "notes": [*written.notes, *training.notes],
+        "notes": list(written.notes),
     }

@@ -10,14 +10,14 @@ from typing import Any
 from slowthink.export.folder import ROWS_FILE, TrainerFiles
 from slowthink.export.ms_swift import message_row
 from slowthink.export.rendering import compare_rendering, ids_note, rendering_notes
-from slowthink.export.settings import warmup_steps, yaml_text
-from slowthink.export.training import TrainingRow, TrainingSet
+from slowthink.export.settings import OPTIMIZERS, warmup_steps, yaml_text
+from slowthink.export.training import ExportSource, TrainingRow
 
 IGNORED = -100
 """Label of a token without loss."""
 
 
-def axolotl_files(training: TrainingSet) -> TrainerFiles:
+def axolotl_files(training: ExportSource) -> TrainerFiles:
     """Rows and `sft.yaml`."""
     rendering = compare_rendering(training)
     dataset: dict[str, Any] = {
@@ -43,7 +43,7 @@ def axolotl_files(training: TrainingSet) -> TrainerFiles:
     )
 
 
-def _id_row(training: TrainingSet, row: TrainingRow) -> dict[str, Any]:
+def _id_row(training: ExportSource, row: TrainingRow) -> dict[str, Any]:
     example = training.ids(row)
     ids = [*example.prompt_ids, *example.completion_ids]
     labels = [IGNORED] * len(example.prompt_ids) + list(example.completion_ids)
@@ -55,7 +55,7 @@ def _id_row(training: TrainingSet, row: TrainingRow) -> dict[str, Any]:
     }
 
 
-def _settings(training: TrainingSet, dataset: dict[str, Any]) -> dict[str, Any]:
+def _settings(training: ExportSource, dataset: dict[str, Any]) -> dict[str, Any]:
     config, lora = training.config, training.config.lora
     return {
         "base_model": training.model,
@@ -80,7 +80,7 @@ def _settings(training: TrainingSet, dataset: dict[str, Any]) -> dict[str, Any]:
         "gradient_accumulation_steps": config.batch_size,
         "num_epochs": config.epochs,
         **({"max_steps": config.step_limit} if config.step_limit else {}),
-        "optimizer": "adamw_torch_fused",
+        "optimizer": OPTIMIZERS[config.optimizer],
         "adam_beta1": config.betas[0],
         "adam_beta2": config.betas[1],
         "learning_rate": config.learning_rate,

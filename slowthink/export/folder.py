@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.errors import DataError
-from slowthink.export.training import TrainingRow, TrainingSet, json_line
+from slowthink.export.training import ExportSource, TrainingRow, json_line
 from slowthink.serialise import move_folder
 
 ROWS_FILE = "train.jsonl"
@@ -32,7 +32,7 @@ class TrainerFiles:
     """What changes in this form, and what a user must know."""
 
 
-def write_folder(target: Path, form: str, training: TrainingSet, written: TrainerFiles) -> None:
+def write_folder(target: Path, form: str, training: ExportSource, written: TrainerFiles) -> None:
     """Write everything, on the disk when this returns. Raises DataError if the folder exists."""
     check_absent(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def check_absent(target: Path) -> None:
         )
 
 
-def _readme(form: str, training: TrainingSet, written: TrainerFiles) -> str:
+def _readme(form: str, training: ExportSource, written: TrainerFiles) -> str:
     """What is in the folder and how it is used, with everything that changes."""
     config, recipe = training.config, training.recipe
     num_problems = len({row.trace.problem.id for row in training.rows})
@@ -84,6 +84,6 @@ def _readme(form: str, training: TrainingSet, written: TrainerFiles) -> str:
             f"divide the {config.batch_size} accumulation steps by N.",
             "",
         ]
-    notes = (*written.notes, *training.notes)
-    lines += ["Notes:", "", *(f"- {note}" for note in notes), ""] if notes else []
+    notes = [f"- {note}" for note in written.notes]
+    lines += ["Notes:", "", *notes, ""] if notes else []
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from typing import Any
 from slowthink.export.folder import ROWS_FILE, TrainerFiles
 from slowthink.export.rendering import rendering_notes
 from slowthink.export.settings import common_settings, yaml_text
-from slowthink.export.training import TrainingRow, TrainingSet
+from slowthink.export.training import ExportSource, TrainingRow
 
 DATASET = "slowthink"
 TEMPLATE_NOTE = (
@@ -26,7 +26,7 @@ EMPTY_SYSTEM_NOTE = (
 )
 
 
-def llama_factory_files(training: TrainingSet) -> TrainerFiles:
+def llama_factory_files(training: ExportSource) -> TrainerFiles:
     """Rows, `dataset_info.json` and `sft.yaml`."""
     info = {
         DATASET: {
@@ -55,15 +55,15 @@ def _row(row: TrainingRow) -> dict[str, Any]:
     return {"messages": [question, row.reply], "system": row.system or "", **row.columns}
 
 
-def _has_empty_system(training: TrainingSet) -> bool:
+def _has_empty_system(training: ExportSource) -> bool:
     return any(row.system == "" for row in training.rows)
 
 
-def _system_note(training: TrainingSet) -> tuple[str, ...]:
+def _system_note(training: ExportSource) -> tuple[str, ...]:
     return (EMPTY_SYSTEM_NOTE,) if _has_empty_system(training) else ()
 
 
-def _settings(training: TrainingSet) -> dict[str, Any]:
+def _settings(training: ExportSource) -> dict[str, Any]:
     config, lora = training.config, training.config.lora
     return {
         "model_name_or_path": training.model,

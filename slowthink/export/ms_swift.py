@@ -8,7 +8,7 @@ from typing import Any
 from slowthink.export.folder import ROWS_FILE, TrainerFiles
 from slowthink.export.rendering import rendering_notes
 from slowthink.export.settings import common_settings
-from slowthink.export.training import TrainingRow, TrainingSet
+from slowthink.export.training import ExportSource, TrainingRow
 
 TEMPLATE_NOTE = (
     "ms-swift finds its own template by the model's type; for a model that it does not know, name "
@@ -17,7 +17,7 @@ TEMPLATE_NOTE = (
 )
 
 
-def ms_swift_files(training: TrainingSet) -> TrainerFiles:
+def ms_swift_files(training: ExportSource) -> TrainerFiles:
     """Rows and `sft.sh`."""
     lines = [f"--{name} {_value(value)}" for name, value in _settings(training).items()]
     command = " \\\n    ".join(["swift sft", *lines])
@@ -34,7 +34,7 @@ def message_row(row: TrainingRow) -> dict[str, Any]:
     return {"messages": [*row.prompt, row.reply], **row.columns}
 
 
-def _settings(training: TrainingSet) -> dict[str, Any]:
+def _settings(training: ExportSource) -> dict[str, Any]:
     config, lora = training.config, training.config.lora
     return {
         "model": training.model,

@@ -8,7 +8,7 @@ from typing import Any
 from slowthink.errors import ConfigError
 from slowthink.export.folder import TrainerFiles
 from slowthink.export.rendering import rendering_notes
-from slowthink.export.training import TrainingRow, TrainingSet, json_line
+from slowthink.export.training import ExportSource, TrainingRow, json_line
 
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 HOSTED_FORMATS = ("think-tags", "plain")
@@ -17,7 +17,7 @@ reads as text."""
 FEWEST_HOSTED_ROWS = 10
 
 
-def sharegpt_files(training: TrainingSet) -> TrainerFiles:
+def sharegpt_files(training: ExportSource) -> TrainerFiles:
     """Rows of `conversations`, as ShareGPT's: from human, gpt, system."""
 
     def row_of(row: TrainingRow) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def sharegpt_files(training: TrainingSet) -> TrainerFiles:
     return TrainerFiles(row=row_of, notes=rendering_notes(training))
 
 
-def openai_chat_files(training: TrainingSet) -> TrainerFiles:
+def openai_chat_files(training: ExportSource) -> TrainerFiles:
     """Rows of `messages` alone, since further fields are refused; ids are in `ids.jsonl`.
 
     Raises ConfigError for a format with delimiters that are special tokens, or are custom.
@@ -52,7 +52,7 @@ def openai_chat_files(training: TrainingSet) -> TrainerFiles:
     )
 
 
-def parquet_files(training: TrainingSet) -> TrainerFiles:
+def parquet_files(training: ExportSource) -> TrainerFiles:
     """`train.parquet`: messages, the parts of the text, and where each row is from."""
 
     def write(path: Path) -> None:

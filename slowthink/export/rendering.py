@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slowthink.errors import SlowthinkError
-from slowthink.export.training import TrainingRow, TrainingSet
+from slowthink.export.training import ExportSource, TrainingRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Rendering:
         return not self.row_id
 
 
-def compare_rendering(training: TrainingSet) -> Rendering:
+def compare_rendering(training: ExportSource) -> Rendering:
     """Render every row as TRL does, up to the first that is another text.
 
     Without the tokenizer nothing is compared, which the training set's notes say.
@@ -57,7 +57,7 @@ def compare_rendering(training: TrainingSet) -> Rendering:
     return Rendering(tail=tail)
 
 
-def rendering_notes(training: TrainingSet) -> tuple[str, ...]:
+def rendering_notes(training: ExportSource) -> tuple[str, ...]:
     """What the model's chat template makes of the messages, for the README."""
     if training.tokenizer is None:
         return ()
@@ -80,7 +80,7 @@ def rendering_notes(training: TrainingSet) -> tuple[str, ...]:
     return (f"{same}{tail}.",)
 
 
-def ids_note(training: TrainingSet, rendering: Rendering) -> str:
+def ids_note(training: ExportSource, rendering: Rendering) -> str:
     """Why rows hold token ids."""
     return (
         "The rows hold token ids and where the completion is, which are trained on as they are: "
@@ -88,14 +88,14 @@ def ids_note(training: TrainingSet, rendering: Rendering) -> str:
     )
 
 
-def _reason(training: TrainingSet, rendering: Rendering) -> str:
+def _reason(training: ExportSource, rendering: Rendering) -> str:
     return (
         f"the chat template of {training.recipe.model} does not give the ids that `slowthink "
         f"train` trains on (row {rendering.row_id}: {rendering.difference})"
     )
 
 
-def render(training: TrainingSet, row: TrainingRow) -> tuple[list[int], int]:
+def render(training: ExportSource, row: TrainingRow) -> tuple[list[int], int]:
     """Token ids of prompt and reply by the chat template, and how many belong to the prompt.
 
     As TRL: the completion begins where the prompt alone, with the assistant's header, ends or
@@ -122,7 +122,7 @@ def _num_equal(first: list[int], second: list[int]) -> int:
 
 
 def _different(
-    training: TrainingSet, row: TrainingRow, ours: list[int], rendered: list[int]
+    training: ExportSource, row: TrainingRow, ours: list[int], rendered: list[int]
 ) -> Rendering:
     decode = training.tokenizer.decode
     start = max(0, _num_equal(ours, rendered) - 4)

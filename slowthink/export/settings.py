@@ -5,10 +5,27 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from slowthink.export.training import TrainingSet
+from slowthink.export.training import ExportSource
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit"}
+"""By `train.optimizer`: transformers' names."""
+OWN_SETTINGS = ("parallel", "offload", "compile", "report_to", "checkpoint", "stop")
+"""Settings of the train section that only slowthink has, or that a trainer is given otherwise."""
 
 
-def common_settings(training: TrainingSet) -> dict[str, Any]:
+def settings_notes(training: ExportSource) -> tuple[str, ...]:
+    """Settings of the recipe that are not exported, for the README."""
+    config = training.config
+    fields = type(config).model_fields
+    names = [name for name in OWN_SETTINGS if getattr(config, name) != fields[name].default]
+    if config.lora is not None and config.lora.quantize is not None:
+        names.append("lora.quantize")
+    if not names:
+        return ()
+    return (f"Not exported, set them in the trainer: train.{', train.'.join(names)}.",)
+
+
+def common_settings(training: ExportSource) -> dict[str, Any]:
     """Arguments of transformers' Trainer. Steps of warm-up are counted: versions before 5 have no
     share, later ones no `warmup_ratio`."""
     config = training.config
@@ -21,6 +38,7 @@ def common_settings(training: TrainingSet) -> dict[str, Any]:
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": warmup_steps(training),
+        "optim": OPTIMIZERS[config.optimizer],
         "weight_decay": config.weight_decay,
         "adam_beta1": config.betas[0],
         "adam_beta2": config.betas[1],
@@ -32,7 +50,7 @@ def common_settings(training: TrainingSet) -> dict[str, Any]:
     }
 
 
-def warmup_steps(training: TrainingSet) -> int:
+def warmup_steps(training: ExportSource) -> int:
     """Number of steps of linear warm-up."""
     return math.ceil(training.config.warmup_ratio * training.num_steps)
 

@@ -13,10 +13,11 @@ from slowthink.data.tables import read_records
 from slowthink.engines.models import EMBEDDED, context_length, load_tokenizer, resolve_model
 from slowthink.errors import DataError, SlowthinkError
 from slowthink.forcing.formats import AUTO, resolve_format
-from slowthink.forcing.prompts import TrainingText, training_ids, training_text, user_message
+from slowthink.forcing.prompts import TrainingText, training_text, user_message
 from slowthink.recipe import Recipe, TrainConfig, in_language
 from slowthink.records import Problem, ThinkingFormat, Trace, row_ids
-from slowthink.stages.train.examples import TrainingExample, drop_too_long
+from slowthink.stages.train.examples import TrainingExample, tokenize
+from slowthink.stages.train.lengths import limit_lengths
 from slowthink.stages.train.schedule import num_steps
 
 ROOM_TOKENS = 256
@@ -63,7 +64,7 @@ class TrainingRow:
 
 
 @dataclass(frozen=True)
-class TrainingSet:
+class ExportSource:
     """What every form is written from."""
 
     recipe: Recipe
@@ -102,11 +103,11 @@ class TrainingSet:
 
     def ids(self, row: TrainingRow) -> TrainingExample:
         """Token ids of a row as stage `train` makes them. Needs the tokenizer."""
-        return _example(row.id, row.trace, self.tokenizer, self.recipe)
+        return tokenize(row.id, row.trace, tokenizer=self.tokenizer, recipe=self.recipe)
 
 
-def load_training_set(root: Path, recipe: Recipe) -> TrainingSet:
-    """The selected chains of a run folder. Too long ones are dropped or refused, as by `train`.
+def load_source(root: Path, recipe: Recipe) -> ExportSource:
+    """The selected chains of a run folder. Too long ones are refused, dropped or cut, as by `train`.
 
     Raises DataError if nothing is selected yet, or a chain is too long and `train.too_long` is
     refuse; ConfigError if the chat section needs the base model's tokenizer, which is missing.
@@ -125,7 +126,7 @@ def load_training_set(root: Path, recipe: Recipe) -> TrainingSet:
         notes += dropped
     format = resolve_format(recipe.chat.format, tokenizer, recipe.formats)
     rows = tuple(_row(row_id, trace, recipe, format, tokenizer) for row_id, trace in named)
-    return TrainingSet(recipe, format, rows, tokenizer, longest, notes)
+    return ExportSource(recipe, format, rows, tokenizer, longest, notes)
 
 
 def _open_tokenizer(recipe: Recipe) -> tuple[Any, tuple[str, ...]]:
@@ -144,32 +145,30 @@ def _open_tokenizer(recipe: Recipe) -> tuple[Any, tuple[str, ...]]:
         )
 
 
-def _example(row_id: str, trace: Trace, tokenizer: Any, recipe: Recipe) -> TrainingExample:
-    ids = training_ids(
-        tokenizer, trace.problem, thinking=trace.thinking, response=trace.response,
-        chat=recipe.chat, custom_formats=recipe.formats,
-    )  # fmt: skip
-    return TrainingExample(
-        id=row_id, problem_id=trace.problem.id, prompt_ids=ids.prompt_ids,
-        completion_ids=ids.completion_ids,
-    )  # fmt: skip
-
-
 def _within_limit(
     named: Sequence[tuple[str, Trace]], tokenizer: Any, recipe: Recipe
 ) -> tuple[list[tuple[str, Trace]], int, tuple[str, ...]]:
     """The chains that stage `train` would train on, the longest's tokens, a note on others."""
-    source = resolve_model(recipe.model, recipe.revision)
-    kept, dropped = drop_too_long(
-        [_example(row_id, trace, tokenizer, recipe) for row_id, trace in named],
-        recipe.train or TrainConfig(), max_context=context_length(source),
+    traces: dict[TrainingExample, Trace] = {}
+
+    def make_example(row_id: str, trace: Trace) -> TrainingExample:
+        example = tokenize(row_id, trace, tokenizer=tokenizer, recipe=recipe)
+        traces[example] = trace
+        return example
+
+    limited = limit_lengths(
+        [make_example(row_id, trace) for row_id, trace in named], [trace for _, trace in named],
+        make_example, recipe.train or TrainConfig(),
+        max_context=context_length(resolve_model(recipe.model, recipe.revision)),
     )  # fmt: skip
-    names = {example.id for example in kept}
-    note = f"{len(dropped)} chains are longer than train.max_length and left out."
+    note = (
+        f"Too long for train.max_length or the model's context: {len(limited.dropped)} chains are "
+        f"left out, the thinking of {len(limited.cut)} is cut."
+    )
     return (
-        [(row_id, trace) for row_id, trace in named if row_id in names],
-        max(example.num_tokens for example in kept),
-        (note,) if dropped else (),
+        [(example.id, traces[example]) for example in limited.examples],
+        max(example.num_tokens for example in limited.examples),
+        (note,) if limited.dropped or limited.cut else (),
     )
 
 

@@ -14,12 +14,12 @@ from typing import Any
 from slowthink.export.folder import TrainerFiles
 from slowthink.export.rendering import compare_rendering, ids_note, rendering_notes
 from slowthink.export.settings import common_settings, yaml_text
-from slowthink.export.training import TrainingRow, TrainingSet
+from slowthink.export.training import ExportSource, TrainingRow
 
 SCRIPT = Path(__file__).with_name("sft_script.py")
 
 
-def trl_files(training: TrainingSet) -> TrainerFiles:
+def trl_files(training: ExportSource) -> TrainerFiles:
     """Rows, `sft.py` and its settings `sft.yaml`."""
     rendering = compare_rendering(training)
     if rendering.is_same:
@@ -34,13 +34,13 @@ def trl_files(training: TrainingSet) -> TrainerFiles:
     )
 
 
-def _row(training: TrainingSet, row: TrainingRow) -> dict[str, Any]:
+def _row(training: ExportSource, row: TrainingRow) -> dict[str, Any]:
     variables = training.recipe.chat.template_variables
     extra = {"chat_template_kwargs": variables} if variables else {}
     return {"prompt": row.prompt, "completion": [row.reply], **extra, **row.columns}
 
 
-def _id_row(training: TrainingSet, row: TrainingRow) -> dict[str, Any]:
+def _id_row(training: ExportSource, row: TrainingRow) -> dict[str, Any]:
     example = training.ids(row)
     num_prompt, num_completion = len(example.prompt_ids), len(example.completion_ids)
     return {
@@ -50,7 +50,7 @@ def _id_row(training: TrainingSet, row: TrainingRow) -> dict[str, Any]:
     }
 
 
-def _settings(training: TrainingSet) -> dict[str, Any]:
+def _settings(training: ExportSource) -> dict[str, Any]:
     """Model, LoRA and `SFTConfig` arguments."""
     lora = training.config.lora
     return {
@@ -68,7 +68,6 @@ def _settings(training: TrainingSet) -> dict[str, Any]:
             "max_length": None,  # nothing is truncated: rows that are too long were left out
             "completion_only_loss": True,
             "packing": False,
-            "optim": "adamw_torch_fused",
             "gradient_checkpointing": training.config.gradient_checkpointing,
             "report_to": "none",
         },
