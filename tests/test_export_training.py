@@ -309,7 +309,7 @@ def test_too_long_chains_are_refused_left_out_or_cut_as_by_train(tmp_path, trace
     _, summary = exported(root, "sharegpt", **{"train.too_long": "drop"})
     assert summary["num_rows"] == 2
     assert any("1 chains are left out" in note for note in summary["notes"])
-    out, summary = exported(root, "parquet", **{"train.too_long": "cut_thinking"})
+    _, summary = exported(root, "parquet", **{"train.too_long": "cut_thinking"})
     assert any("the thinking of 1 is cut" in note for note in summary["notes"])
     source = load_source(
         root, load_saved(root / "recipe.yaml", overrides=["train.too_long=cut_thinking"])

@@ -107,7 +107,7 @@ class ExportSource:
 
 
 def load_source(root: Path, recipe: Recipe) -> ExportSource:
-    """The selected chains of a run folder. Too long ones are refused, dropped or cut, as by `train`.
+    """A run's selected chains; too long ones are refused, dropped or cut as stage `train` does.
 
     Raises DataError if nothing is selected yet, or a chain is too long and `train.too_long` is
     refuse; ConfigError if the chat section needs the base model's tokenizer, which is missing.
