@@ -40,6 +40,12 @@ def seen_in(trainer) -> dict:
     }
 
 
+def save_weights(model, folder: Path) -> None:
+    """What the stage does after an epoch with `checkpoint: dev`, in all processes."""
+    folder.mkdir(parents=True)
+    torch.save(model.state_dict(), folder / "weights.pt")
+
+
 def main(settings: dict) -> None:
     config, work = TrainConfig(**settings["config"]), Path(settings["work"])
     seen, make_trainer = {}, loop.make_trainer
@@ -67,7 +73,7 @@ def main(settings: dict) -> None:
         source = Path(settings["source"])
         tuned = loop.fine_tune(
             source, load_tokenizer(str(source)), make_examples(), config,
-            work=work, seed=3, progress=progress, precision=precision,
+            work=work, seed=3, progress=progress, precision=precision, save=save_weights,
         )  # fmt: skip
     if rank() == 0:
         log = [entry for entry in tuned.log if "loss" in entry]

@@ -58,7 +58,8 @@ def process_group(config: TrainConfig) -> Iterator[None]:
         timeout=TIMEOUT, store=store, world_size=world_size(), rank=rank()
     )
     yield
-    torch.distributed.destroy_process_group()  # after an error the others may not answer
+    wait_for_others()  # not after an error, when the others may not answer
+    torch.distributed.destroy_process_group()
 
 
 def wait_for_others() -> None:
