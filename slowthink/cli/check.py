@@ -49,9 +49,10 @@ def check(
     skip_bad: row_files.SkipBad = False,
     json_: Json = False,
 ) -> None:
-    """Check that the grader accepts every reference answer.
+    """Check that the grader accepts every reference answer, and a recipe's training set.
 
-    Exits 1 if it refuses one, or if rows of a file cannot be read (unless --skip-bad).
+    Exits 1 if it refuses one, if rows of a file cannot be read (unless --skip-bad), or if train
+    would refuse the training set, as far as there is one.
 
     Example: slowthink check exam.csv --question-field prompt
     """
@@ -64,7 +65,8 @@ def check(
                 f"check {source}: is a recipe, and --question-field and the like name columns of a "
                 "file. Set them in the recipe: --set pool.sources.0.question_field=COLUMN"
             )
-        data = check_recipe(open_recipe(source, overrides=set_)[0])
+        recipe, root = open_recipe(source, overrides=set_)
+        data = check_recipe(recipe, root)
     elif set_:
         raise ConfigError(f"check {source}: --set changes a recipe, not files. Leave it out.")
     else:
@@ -78,12 +80,19 @@ def check(
         raise typer.Exit(1)
 
 
-def check_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Check the recipe's pool and benchmarks: grade every reference answer as an answer.
+def check_recipe(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
+    """Check the recipe's pool and benchmarks: grade every reference answer as an answer. Then check
+    the training set, if it is in the run folder `root` or named by the recipe.
 
     Raises DataError if a source cannot be loaded, and GraderError if the parser is broken.
     """
-    return _check_datasets([*_pool_datasets(recipe), *_benchmark_datasets(recipe)])
+    data = _check_datasets([*_pool_datasets(recipe), *_benchmark_datasets(recipe)])
+    if root is not None and recipe.train is not None:
+        from slowthink.stages.train.preflight import inspect_written
+
+        data["training"] = [vars(finding) for finding in inspect_written(recipe, root)]
+        data["ok"] &= all(finding["level"] != "refuse" for finding in data["training"])
+    return data
 
 
 def check_files(path: Path, fields: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -119,6 +128,7 @@ def result_text(data: Mapping[str, Any]) -> str:
         lines += [f"  {kind}: {_row_text(row)}" for row in rows[:MAX_PRINTED_ROWS]]
         if len(rows) > MAX_PRINTED_ROWS:
             lines.append(f"  {kind}: {len(rows) - MAX_PRINTED_ROWS} more, see --json")
+    lines += [f"training: {each['level']}: {each['text']}" for each in data.get("training", ())]
     lines.append("ok" if data["ok"] else f"not ok: {_remedy(data)}")
     return "\n".join(lines)
 
@@ -127,6 +137,8 @@ def _remedy(data: Mapping[str, Any]) -> str:
     """What to do about the rows for which a check fails."""
     if data["refused"]:
         return "fix or drop the refused rows"
+    if not data["unreadable"]:
+        return "see what training refuses above"
     return (
         f"{len(data['unreadable'])} rows cannot be read; expected none. Fix them, or leave them "
         "out: --skip-bad"

@@ -361,6 +361,12 @@ def _make(folder: Path) -> None:
     (folder / OWN_FOLDER).touch()
 
 
+def renew_work_folder(context: StageContext) -> None:
+    """Move the stage's unfinished work to `superseded/`, and make its folder anew."""
+    set_aside(context.root, context.work_folder)
+    _make(context.work_folder)
+
+
 def _remove(folder: Path) -> None:
     """Remove a folder with its files if `_make` made it; nothing else."""
     if (folder / OWN_FOLDER).is_file() and not folder.is_symlink():

@@ -24,6 +24,7 @@ from slowthink.stages.train.memory import choose_micro_batch_size as choose_micr
 from slowthink.stages.train.schedule import PlannedStep, make_schedule, num_steps, step_sizes
 from slowthink.stages.train.speed import EXAMPLE_TOKENS, choose_max_steps as choose_max_steps
 from slowthink.stages.train.training_set import TrainingSet, read_training_set
+from slowthink.stages.train.unfinished import set_aside_other_checkpoints
 
 if TYPE_CHECKING:
     from slowthink.stages.train.loop import FineTuned
@@ -45,6 +46,7 @@ def run(context: StageContext) -> StageResult:
     data = read_training_set(context)
     warnings = _check(context, data)
     examples = data.examples
+    set_aside_other_checkpoints(context)
     context.notify(_start_message(data, context.config))
     if data.cut:
         write_atomic(

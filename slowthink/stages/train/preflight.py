@@ -10,6 +10,7 @@ A new check is a function that yields findings, and one line in `CHECKS`. Length
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,19 @@ from slowthink.engines.auto import this_machine
 from slowthink.engines.models import eos_ids, tokenizer_fingerprint
 from slowthink.errors import DataError, SlowthinkError
 from slowthink.forcing.formats import TokenFormat, compile_format, resolve_format
+from slowthink.pipeline.contract import StageContext, stage_inputs
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split, Trace, duplicate_key
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.forecast import disk_needed, setup_on
 from slowthink.stages.train.schedule import num_steps
-from slowthink.stages.train.training_set import TrainingSet, free_bytes
+from slowthink.stages.train.shapes import is_here
+from slowthink.stages.train.training_set import (
+    TrainingSet,
+    free_bytes,
+    read_training_set,
+    training_table,
+)
 
 MAX_NAMED = 3
 """Rows that a message names."""
@@ -78,6 +86,24 @@ def inspect(data: TrainingSet, recipe: Recipe, root: Path) -> list[Finding]:
         root=root,
     )  # fmt: skip
     return [finding for check in CHECKS.values() for finding in check(material)]
+
+
+def inspect_written(recipe: Recipe, root: Path) -> list[Finding]:
+    """The findings about the training set that is in `root`, or named by `train.input`, with what
+    reading it refuses. None is read of a model that is not on this machine."""
+    if recipe.train is None or training_table(recipe, root) is None:
+        return []
+    if not (is_here(recipe.model, recipe.revision) and importlib.util.find_spec("transformers")):
+        text = f"train: not checked, since {recipe.model} or transformers is not on this machine"
+        return [Finding(name="model", text=text, level="note")]
+    context = StageContext(
+        stage="train", recipe=recipe, root=root, folder=root, work_folder=root,
+        inputs=stage_inputs(recipe, root, "train"), notify=lambda _: None,
+    )  # fmt: skip
+    try:
+        return inspect(read_training_set(context), recipe, root)
+    except SlowthinkError as error:
+        return [Finding(name="training set", text=str(error), level="refuse")]
 
 
 def refuse(findings: Sequence[Finding]) -> None:

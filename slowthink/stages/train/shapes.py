@@ -31,6 +31,14 @@ def find_config(name: str, revision: str | None = None, *, fetch: bool = False) 
     return _read_config(lambda: _config_path(name, revision, fetch=fetch)) or known_config(name)
 
 
+def is_here(name: str, revision: str | None = None) -> bool:
+    """Whether the model's files are on this machine, as far as its config tells."""
+    return (
+        name == EMBEDDED
+        or _read_config(lambda: _config_path(name, revision, fetch=False)) is not None
+    )
+
+
 def known_config(name: str) -> Shape | None:
     """The shape of a well-known model of the Hub, by its name."""
     return _known_models().get(_VARIANT.sub("", name))
