@@ -15,7 +15,8 @@ MAX_BOXES = 64
 """Only this many boxes at the end of a text are parsed."""
 
 _BOX = re.compile(
-    r"\\f?boxed(?![a-zA-Z])|\\fbox(?![a-zA-Z])|\\beginboxed|\\begin\{boxed\}"
+    r"\\f?boxed(?![a-zA-Z])|\\fbox(?![a-zA-Z])|\\framebox(?![a-zA-Z])(?:\[[^\]\n]{0,20}\]){0,2}"
+    r"|\\beginboxed|\\begin\{boxed\}"
     r"|(?<![\\a-zA-Z])[\bb]oxed(?=\{)|<\|begin_of_box\|>"
 )
 """A box's start. A lost backslash leaves `boxed{`, or a backspace before `oxed{`."""

@@ -15,7 +15,7 @@ MAX_LENGTH = 80
 """A longer text is not looked at."""
 
 _WRAPPER = re.compile(
-    r"\\(?:boxed|fbox|text(?:bf|it|rm|tt)?|math(?:rm|bf|it|tt)|mbox|emph|quad)(?![a-z])"
+    r"\\(?:boxed|fbox|framebox|text(?:bf|it|rm|tt)?|math(?:rm|bf|it|tt)|mbox|emph|quad)(?![a-z])"
     r"|\\[,;! ()\[\]]"
     r"|[$*`\"'“”‘’«»()（）【】\[\]{}<>\s_\-.。,，;；:：!！…—–·~?？#|/]+"
 )

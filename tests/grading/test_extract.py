@@ -17,6 +17,8 @@ ANSWERS = {
     "box-last": (r"First \boxed{3}. No: \boxed{4}.", "4"),
     "box-then-word": (r"\boxed{3} and boxed text", "3"),
     "box-fbox": (r"\fbox{7}", "7"),
+    "box-framebox": (r"\framebox{294}", "294"),
+    "box-framebox-width": (r"\framebox[2cm][c]{294} and \frameboxed text", "294"),
     "box-in-box": (r"\boxed{\boxed{5}}", "5"),
     "box-space": (r"\boxed {5}", "5"),
     "box-bare": (r"$\boxed 5$", "5"),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from gate_cases import EN, ZH, cut
 
-FILE = Path(__file__).with_suffix(".txt")
+FILES = {name: Path(__file__).with_name(f"gate_cases_{name}.txt") for name in ("unseen", "probes")}
 REPEATED = re.compile(r"\{(.*?)\*(\d+)\}", re.DOTALL)
 
 
@@ -30,7 +30,7 @@ class UnseenCase(NamedTuple):
 
 def _numbered(text: str) -> str:
     """Lines or paragraphs that differ by number: "#4 Case {n}: …" becomes twelve of them."""
-    if not text.startswith("#"):
+    if re.match(r"#\d ", text) is None:
         return REPEATED.sub(lambda repeated: repeated[1] * int(repeated[2]), text)
     return "\n\n".join(
         text[3:].format(
@@ -41,10 +41,10 @@ def _numbered(text: str) -> str:
     )  # fmt: skip
 
 
-def read_cases(half: str | None = None) -> Iterator[UnseenCase]:
+def read_cases(half: str | None = None, name: str = "unseen") -> Iterator[UnseenCase]:
     """Cases of a half ("seen", "unseen"; None: both)."""
     rule = ""
-    for line in FILE.read_text(encoding="utf-8").splitlines():
+    for line in FILES[name].read_text(encoding="utf-8").splitlines():
         if line.startswith("@"):
             rule = line[1:]
         elif line.startswith(("+", "-")):
@@ -63,7 +63,7 @@ def main(half: str, shown: bool) -> None:
     from slowthink.curation.gate.text import GatedText
 
     counts: Counter[tuple[str, str]] = Counter()
-    for case in read_cases(half):
+    for case in read_cases(None, half) if half in FILES and "--all" in sys.argv else read_cases(half):
         text = GatedText(**case.fields)
         fault = RULES[case.rule](text) if case.found else find_fault(text)
         outcome = ("found" if fault else "missed") if case.found else ("false" if fault else "passed")

@@ -43,7 +43,7 @@ def test_settings_name_every_rule() -> None:
 def test_evidence_is_the_text_and_its_place() -> None:
     fault = find_fault(GatedText(**EN | {"response": "Well. I'm sorry, but I can't help you."}))
     assert fault is not None
-    assert fault.evidence == "response, character 21: Well. I'm sorry, but I can't help you."
+    assert fault.evidence == "response, character 6: Well. I'm sorry, but I can't help you."
 
 
 @pytest.mark.parametrize("found, fields", CASES["stray-box"])
@@ -110,6 +110,17 @@ def faults(*chains: SourceChain, **settings: Any) -> list[str]:
 UNSPLIT = chain(
     thinking=EN["thinking"] + "\n\nSo it is \\boxed{23}.", response="Final Answer: 23", unsplit=True
 )
+
+
+@pytest.mark.parametrize("how", ["counted only", "encrypted", "summary"])
+@pytest.mark.parametrize("thinking", ["", EN["thinking"]], ids=["no text", "text"])
+def test_chain_whose_provider_hides_its_thinking_is_dropped_unless_skipped(
+    how: str, thinking: str
+) -> None:
+    hidden = chain(thinking=thinking, provenance={"hidden": how})
+    assert faults(hidden) == ["the provider hides the thinking"]
+    assert faults(hidden, skip=["no-thinking"]) == []
+    assert faults(chain(provenance={"hidden": None})) == []
 
 
 def test_unsplit_chain_is_split_restated_or_dropped_by_setting() -> None:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection
 
 from slowthink.curation.gate.endings import find_cut
 from slowthink.curation.gate.languages import find_language_fault
+from slowthink.curation.gate.leaks import find_leaked_key
 from slowthink.curation.gate.loops import find_loop
 from slowthink.curation.gate.markup import find_delimiter_inside, find_no_thinking, find_template
-from slowthink.curation.gate.phrases import find_leaked_key, find_refusal
+from slowthink.curation.gate.refusals import find_refusal
 from slowthink.curation.gate.text import Fault, GatedText
 
 Rule = Callable[[GatedText], Fault | None]

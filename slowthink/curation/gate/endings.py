@@ -18,10 +18,13 @@ _OPEN_WORDS = frozenset(_ENGLISH.split())
 """No sentence ends with one of these, or hardly ever."""
 _OPEN_CHINESE = re.compile(
     r"(?:的|和|与|或|及|是|为|在|把|被|将|则|即|设|且|并|而|由|从|对|对于|关于|因为|由于|所以|因此|如果|若|那么|但|但是"
-    r"|而且|以及|并且|然后|接着|其中|例如|比如|当|等于|得|得到|共有|一共有|总共有|可以|需要|应该|应当|必须|我们|考虑|假设|使得|满足)\Z"
+    r"|而且|以及|并且|然后|接着|其中|例如|比如|当|等于|得|得到|共有|一共有|总共有|可以|需要|应该|应当|必须|我们|考虑|假设|使得|满足"
+    r"|[大小多少属位关由介]于|[换变分写化]成|看作|记作|视为|令|使|至[少多]|下列|以下|如下|[这那一每]个|另一个"
+    r"|(?:^|[，。；])(?:但是?|不过)?(?:如果|若|由于|因为|虽然|既然|假如|倘若)[^，。；]{1,30}(?<!成立)(?<!存在))\Z"
 )
 _OPEN_SIGNS = re.compile(
-    r"(?:[,，、(\[（{=+×÷≈≤≥<&]|\\(?:cdot|times|frac|dfrac|approx|leq?|geq?|neq|sqrt|left|text|pm"
+    r"(?:[,，、(\[（{=+×÷≈≤≥<&]|\n\s*(?:\d{1,2}[.)、]|[-*•]|[（(]\d[)）]|第[一二三四五六七八九十\d]+步[:：]?|\*\*[^*\n]+)"
+    r"|\\(?:cdot|times|frac|dfrac|approx|leq?|geq?|neq|sqrt|left|text|pm"
     r"|sum|int|to|quad)|\s[-*/^]|[\d}xyz]\s?[-+*/^_])\s*\Z"
 )
 _FINAL = re.compile(r"[.!?。！？…:：*)\]}）】》」』$`\"'”’~|>]\Z")
@@ -38,7 +41,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 _CHINESE_SENTENCE = re.compile(r"[\u3400-\u9fff，、]{5,}")
 _STATES_RESULT = re.compile(
     r"[\d=$\\~@]|\b(?:answer|total|result|true|false|correct|yes|no|is|are|holds?)\b"
-    r"|答案|选|正确|错误|成立|得证|证毕|无解|存在|结论|为|是|有|上界|下界|完成|结束|守恒|解答|略",
+    r"|答案|选|正确|错误|成立|得证|证毕|无解|存在|结论|为|是|有|上界|下界|完成|结束|守恒|解答|略|^\s*(?:所以|因此|故|综上|答)",
     re.IGNORECASE,
 )
 """A sentence that may be a result, which often has no full stop."""
@@ -48,7 +51,11 @@ PUNCTUATED_SHARE = 0.9
 _DISPLAY = (("\\[", "\\]"), ("\\(", "\\)"))
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{([a-zA-Z]+\*?)\}")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
-_OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(?P<content>(?:(?!\\boxed)[^\n])*)\Z")
+_OPEN_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{(?P<content>(?:(?!\\boxed)[^\n])*)\Z")
+_OPEN_ROW = re.compile(r"\|[^\S\n]*\n[^\S\n]*\|[^\n]*[^|\s]\Z")
+"""A table's row that has no end, after one that has."""
+_WORD_END = r"(?!(?:e?[sd]|ly|ing|er|al)\b)[a-z]{2}"
+_HALF_DISPLAY = re.compile(r"(?<!\$)\$\$[^$\n]+\$\Z")
 _TAIL_CHARS = 600
 
 
@@ -85,10 +92,12 @@ def _has_open_block(text: str) -> bool:
     if box is not None and box["content"].count("{") >= box["content"].count("}"):
         return True
     tail = text.rpartition("\n\n")[2][-_TAIL_CHARS:]
-    if any(tail.rfind(opening) > tail.rfind(closing) for opening, closing in _DISPLAY):
+    if _HALF_DISPLAY.search(tail) or any(tail.rfind(opening) > tail.rfind(closing) for opening, closing in _DISPLAY):
         return True
     marks = _ENVIRONMENT.findall(tail)
     if marks and marks[-1][0] == "begin":
+        return True
+    if _OPEN_ROW.search(text):
         return True
     return len(_FENCE.findall(text)) % 2 == 1 and not text.endswith(("```", "~~~"))
 
@@ -103,6 +112,8 @@ def _has_open_formula(line: str) -> bool:
 def _breaks_habit(last_line: str, chain: GatedText) -> bool:
     """Whether the last sentence, in words alone, has no full stop in a chain that sets them."""
     sentence = _SENTENCE_END.split(last_line)[-1]
+    if _breaks_word(last_line, chain):
+        return True
     if not _LETTER_END.search(sentence) or _STATES_RESULT.search(sentence):
         return False
     if not (_is_sentence(sentence) or _CHINESE_SENTENCE.search(sentence)):
@@ -113,6 +124,17 @@ def _breaks_habit(last_line: str, chain: GatedText) -> bool:
     lines = [line for line in lines if _is_sentence(line) or _CHINESE_SENTENCE.search(line)]
     num_punctuated = sum(_FINAL.search(line) is not None for line in lines)
     return num_punctuated >= max(MIN_SENTENCES, PUNCTUATED_SHARE * (len(lines) - 1))
+
+
+def _breaks_word(last_line: str, chain: GatedText) -> bool:
+    """Whether the last word occurs nowhere else, but begins a longer word of the chain."""
+    word = re.search(r"(?<![\w\\$])[a-z]+\Z", last_line)
+    if word is None or len(last_line.split()) < _SENTENCE_WORDS:
+        return False
+    texts = f"{chain.question} {chain.thinking} {chain.response}".lower()
+    begun = rf"(?<![a-z\\]){word.group()}"
+    is_known = len(re.findall(rf"{begun}(?![a-z])", texts)) > 1
+    return not is_known and re.search(begun + _WORD_END, texts) is not None
 
 
 def _is_sentence(line: str) -> bool:

@@ -23,7 +23,8 @@ MAX_FOREIGN_SHARE = 0.05
 MIN_WORDS = 8
 """So many words without any Chinese are English, if these include function words."""
 MIN_RUN_WORDS = 12
-"""English words in a row that are too many in a Chinese text, if these include function words."""
+"""English words together that are too many in a Chinese text, if these include function words."""
+MAX_RUN_CHARS = 150
 MIN_RUN_FUNCTION_WORDS = 4
 WINDOW_WORDS = 30
 MIN_WINDOW_WORDS = 7
@@ -130,7 +131,7 @@ def _foreign_letters(text: str) -> int | None:
     is_many = (
         num_ideographs >= MIN_FOREIGN_IDEOGRAPHS
         or len(found) - num_ideographs >= MIN_FOREIGN_LETTERS
-        or len(found) > MAX_FOREIGN_SHARE * (num_latin + len(found))
+        or num_ideographs > MAX_FOREIGN_SHARE * (num_latin + len(found))
     )
     return found[0].start() if found and is_many else None
 
@@ -152,23 +153,18 @@ def _leaves_script(text: str, language: str) -> int | None:
     is_english = len(words) >= MIN_WORDS and _count_english(words) >= MIN_RUN_FUNCTION_WORDS - 1
     if is_english and len(own.findall(text)) < MIN_SCRIPT_SHARE * num_letters:
         return text.index(words[0])
-    start = 0
-    for stretch in own.split(text):
-        position = _english_run(stretch)
-        if position is not None:
-            return start + position
-        start += len(stretch) + 1
+    return _english_run(text)
+
+
+def _english_run(text: str) -> int | None:
+    """Where so many English words come close together, some Chinese ones between them or not."""
+    words = [match for match in _LATIN_WORD.finditer(text) if match.group()[1:].islower()]
+    is_function = [match.group().lower() in _ONLY_ENGLISH for match in words]
+    for first, last in enumerate(range(MIN_RUN_WORDS - 1, len(words))):
+        is_close = words[last].end() - words[first].start() <= MAX_RUN_CHARS
+        if is_close and sum(is_function[first : last + 1]) >= MIN_RUN_FUNCTION_WORDS:
+            return words[first].start()
     return None
-
-
-def _english_run(stretch: str) -> int | None:
-    """Where English prose begins in a stretch without letters of the wanted script."""
-    if len(stretch) < 4 * MIN_RUN_WORDS:
-        return None
-    words = _prose_words(stretch)
-    if len(words) < MIN_RUN_WORDS or _count_english(words) < MIN_RUN_FUNCTION_WORDS:
-        return None
-    return stretch.index(words[0])
 
 
 def _prose_words(text: str) -> list[str]:

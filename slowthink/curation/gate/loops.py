@@ -37,7 +37,16 @@ _BREAK = re.compile(
 _CJK = "\u3040-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W\d_]+|\d+|[^\w\s]")
 _PIECE = re.compile(rf"[{_CJK}]+|[^\s{_CJK}]+")
-_SYLLABLES = re.compile(r"([^\W\d_]{1,6}?)\1{40}")
+_SYLLABLES = re.compile(
+    rf"([^\W\d_{_CJK}]{{1,6}}?)\1{{40}}|([^\W\d_{_CJK}]{{2,12}}\W{{1,3}})\2{{30}}|([{_CJK}]{{1,6}}?)\3{{20}}"
+)
+_COUNTER = re.compile(
+    r"\W*(?:[A-Z][a-z]+ \d{1,3}(?:[.:)]|(?= ))|\d{1,3}[.:)]|第(?:\d{1,3}|[一二三四五六七八九十]{1,3})"
+    r"[次遍轮回步][^：:，,\n]{0,4}[：:，,])\s*"
+)
+"""The number of an attempt, check or item at its start."""
+MIN_COUNTED_BYTES = 40
+"""A longer sentence repeats another one even if the number before it differs."""
 _EDGES = ".,;:!?()\"'“”‘’，。；：！？（）、*"
 _NUMERAL_WORDS = (
     "one two three four five six seven eight nine ten first second third fourth fifth sixth "
@@ -67,12 +76,19 @@ def loop_position(text: str) -> int | None:
     """Where repeated text begins; None if the text does not repeat itself."""
     tail = [match.group() for match in _TOKEN.finditer(text, max(0, len(text) - 4000))]
     numbers: dict[str, int] = {}
-    if is_loop([numbers.setdefault(token, len(numbers)) for token in tail], END_RULE):
+    if not _is_row(set(tail[-END_RULE.min_tokens :])) and is_loop([numbers.setdefault(token, len(numbers)) for token in tail], END_RULE):
         return max(0, len(text) - 200)
     syllables = _SYLLABLES.search(text, max(0, len(text) - 4000))
     if syllables is not None:
         return syllables.start()
     return _repeated_span(list(_units(text)))
+
+
+def _is_row(tokens: set[str]) -> bool:
+    """Whether text of these tokens is a line, or part of a board or a matrix."""
+    return len(tokens) <= 2 and all(len(token) == 1 for token in tokens) and (
+        len(tokens) == 1 or all(map(str.isalnum, tokens))
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -92,7 +108,7 @@ class _Unit:
 
     def add(self, piece: str) -> None:
         if "\u3040" <= piece[0] <= "\u9fff":
-            self.weight += 3 * len(piece)
+            self.weight += 3 * len(piece) if len(set(piece)) > 2 else 0  # a row of a board
             self.num_pieces += len(piece)
             self.signs.extend(_CHINESE_NUMERAL.findall(piece))
             self.words.update(piece[i : i + 2] for i in range(max(1, len(piece) - 1)))
@@ -119,7 +135,10 @@ def _units(text: str) -> Iterator[_Unit]:
     breaks = [(match.start(), match.end()) for match in _BREAK.finditer(text)]
     for end, following in [*breaks, (len(text), len(text))]:
         unit = _Unit(start)
-        for piece in _PIECE.findall(text, start, end):
+        counter = _COUNTER.match(text, start, end)
+        is_counted = counter and len(text[counter.end() : end].encode()) >= MIN_COUNTED_BYTES
+        begin = counter.end() if counter and is_counted else start
+        for piece in _PIECE.findall(text, begin, end):
             unit.add(piece)
             if unit.num_pieces >= MAX_UNIT_PIECES:
                 yield unit

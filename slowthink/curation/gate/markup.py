@@ -22,7 +22,8 @@ _SPECIAL_TOKENS = (
     r"<(?:extra_id_|unused)\d+>|<0x[0-9A-F]{2}>",
 )
 _JINJA = (
-    r"\{%-?\s*(?:for|if|endif|endfor|set|else)\b|\{\{-?\s*(?:messages?|bos_token|eos_token"
+    r"\{\{-? ?(?:response|question|answer|input|output|prompt|query|problem|solution|completion"
+    r"|system_?\w*|user_?\w*|assistant_?\w*) ?-?\}\}|\{%-?\s*(?:for|if|endif|endfor|set|else)\b|\{\{-?\s*(?:messages?|bos_token|eos_token"
     r"|content|role)\b"
 )
 _ROLES = (
@@ -52,7 +53,18 @@ _PLACEHOLDERS = re.compile(
     r"|让我(?:想一?想|思考一?下?)|好的?让我(?:想一?想|思考一?下?)|我来想一?想)",
     re.IGNORECASE,
 )
-_SIGNS = re.compile(r"[\s.…。,，!！?？、:：;；()（）\[\]【】<>/*_`\"'“”~-]+")
+_SIGNS = re.compile(
+    r"(?:\\[nt]|</?(?:think|thinking|thought|reasoning)>|[\s.…。,，!！?？、:：;；()（）\[\]【】<>/*_`\"'“”~-])+"
+)
+
+
+_ANSWER_MARK = re.compile(
+    r"</?(?:answer|solution|response|final_answer)>"
+    r"|<\|(?:begin|end)_of_(?:solution|answer|response)\|>"
+)
+"""A delimiter of the answer, which no thinking should have."""
+_STRUCK = re.compile(r"(?<=[\w,.:，。：]) ?<s>[^<>\n]{1,60}</s>")
+"""Struck text in HTML, which is no end mark."""
 
 
 def find_delimiter_inside(text: GatedText) -> Fault | None:
@@ -60,6 +72,8 @@ def find_delimiter_inside(text: GatedText) -> Fault | None:
     tokenizer does not read these."""
     for part, content in text.parts():
         position = find_delimiter(content)
+        if position is None and part == "thinking" and (mark := _ANSWER_MARK.search(content)):
+            position = mark.start()
         if position is not None:
             return fault_at(DELIMITER_REASON, part, content, position)
     return None
@@ -68,6 +82,7 @@ def find_delimiter_inside(text: GatedText) -> Fault | None:
 def find_template(text: GatedText) -> Fault | None:
     """Where a special token, a role's mark or a piece of a template is left."""
     for part, content in text.parts():
+        content = _STRUCK.sub(lambda match: " " * len(match.group()), content)
         for pattern in (_DEBRIS, _ROLE):
             for match in pattern.finditer(content):
                 if match.group().strip() not in text.question:
@@ -76,12 +91,12 @@ def find_template(text: GatedText) -> Fault | None:
 
 
 def find_no_thinking(text: GatedText) -> Fault | None:
-    """Whether the thinking is empty, a filler, or only the response again."""
+    """Whether the thinking is hidden, of which a summary may be left; empty, a filler, or only the
+    response again."""
+    if text.hidden:
+        return Fault(HIDDEN_REASON, f"{text.hidden}; thinking: {text.thinking.strip()[:80]!r}")
     bare = _SIGNS.sub(" ", text.thinking).strip()
-    is_empty = not bare and not any(map(str.isalnum, text.thinking))
-    if is_empty and text.hidden:
-        return Fault(HIDDEN_REASON, f"thinking: {text.hidden}")
-    if is_empty or _PLACEHOLDERS.fullmatch(bare):
+    if not any(map(str.isalnum, bare)) or _PLACEHOLDERS.fullmatch(bare):
         return Fault(NO_THINKING_REASON, f"thinking: {text.thinking.strip()!r}")
     if " ".join(text.thinking.split()) == " ".join(text.response.split()):
         return Fault(NO_THINKING_REASON, f"thinking and response are equal: {text.response[:80]}")

@@ -239,7 +239,7 @@ def _formulas(gold: Value, pred: Value, texts: tuple[str, str]) -> tuple[str, st
 
 
 def _unboxed(text: str) -> str:
-    return (last_box(text) or text) if "boxed" in text or "\\fbox" in text else text
+    return (last_box(text) or text) if "box" in text else text
 
 
 def _interpretations(gold: str, pred: str) -> list[tuple[str, str, bool]]:
