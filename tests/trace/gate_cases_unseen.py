@@ -63,10 +63,14 @@ def main(half: str, shown: bool) -> None:
     from slowthink.curation.gate.text import GatedText
 
     counts: Counter[tuple[str, str]] = Counter()
-    for case in read_cases(None, half) if half in FILES and "--all" in sys.argv else read_cases(half):
+    for case in (
+        read_cases(None, half) if half in FILES and "--all" in sys.argv else read_cases(half)
+    ):
         text = GatedText(**case.fields)
         fault = RULES[case.rule](text) if case.found else find_fault(text)
-        outcome = ("found" if fault else "missed") if case.found else ("false" if fault else "passed")
+        outcome = (
+            ("found" if fault else "missed") if case.found else ("false" if fault else "passed")
+        )
         counts[case.rule, outcome] += 1
         if shown and outcome in ("missed", "false"):
             print(case.rule, outcome, case.line, f"[{fault.reason}]" if fault else "")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from gate_cases import CASES, EN
 from gate_cases_further import FURTHER
+from gate_cases_unseen import read_cases
 
 from slowthink.curation.gate import RULES, answers, find_fault
 from slowthink.curation.gate.text import GatedText
@@ -34,6 +35,18 @@ def test_rule_finds_what_breaks_it_and_nothing_else(
     assert (fault is not None) == found
     if fault is None:
         assert find_fault(GatedText(**fields)) is None
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_judge_cases_that_widened_them(rule: str) -> None:
+    cases = [
+        case for case in (*read_cases("seen"), *read_cases(name="probes")) if case.rule == rule
+    ]
+    assert cases
+    for case in cases:
+        text = GatedText(**case.fields)
+        assert (RULES[rule](text) is not None) == case.found, case.line
+        assert case.found or find_fault(text) is None, case.line
 
 
 def test_settings_name_every_rule() -> None:

@@ -17,13 +17,18 @@ _ENGLISH = (
 _OPEN_WORDS = frozenset(_ENGLISH.split())
 """No sentence ends with one of these, or hardly ever."""
 _OPEN_CHINESE = re.compile(
-    r"(?:的|和|与|或|及|是|为|在|把|被|将|则|即|设|且|并|而|由|从|对|对于|关于|因为|由于|所以|因此|如果|若|那么|但|但是"
-    r"|而且|以及|并且|然后|接着|其中|例如|比如|当|等于|得|得到|共有|一共有|总共有|可以|需要|应该|应当|必须|我们|考虑|假设|使得|满足"
-    r"|[大小多少属位关由介]于|[换变分写化]成|看作|记作|视为|令|使|至[少多]|下列|以下|如下|[这那一每]个|另一个"
-    r"|(?:^|[，。；])(?:但是?|不过)?(?:如果|若|由于|因为|虽然|既然|假如|倘若)[^，。；]{1,30}(?<!成立)(?<!存在))\Z"
+    r"(?:的|和|与|或|及|是|为|在|把|被|将|则|即|设|且|并|而|由|从|对|对于|关于|因为|由于|所以|因此"
+    r"|如果|若|那么|但|但是"
+    r"|而且|以及|并且|然后|接着|其中|例如|比如|当|等于|得|得到|共有|一共有|总共有|可以|需要|应该"
+    r"|应当|必须|我们|考虑|假设|使得|满足"
+    r"|[大小多少属位关由介]于|[换变分写化]成|看作|记作|视为|令|使|至[少多]|下列|以下|如下"
+    r"|[这那一每]个|另一个"
+    r"|(?:^|[，。；])(?:但是?|不过)?(?:如果|若|由于|因为|虽然|既然|假如"
+    r"|倘若)[^，。；]{1,30}(?<!成立)(?<!存在))\Z"
 )
 _OPEN_SIGNS = re.compile(
-    r"(?:[,，、(\[（{=+×÷≈≤≥<&]|\n\s*(?:\d{1,2}[.)、]|[-*•]|[（(]\d[)）]|第[一二三四五六七八九十\d]+步[:：]?|\*\*[^*\n]+)"
+    r"(?:[,，、(\[（{=+×÷≈≤≥<&]|\n\s*(?:\d{1,2}[.)、]|[-*•]|[（(]\d[)）]"
+    r"|第[一二三四五六七八九十\d]+步[:：]?|\*\*[^*\n]+)"
     r"|\\(?:cdot|times|frac|dfrac|approx|leq?|geq?|neq|sqrt|left|text|pm"
     r"|sum|int|to|quad)|\s[-*/^]|[\d}xyz]\s?[-+*/^_])\s*\Z"
 )
@@ -41,7 +46,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 _CHINESE_SENTENCE = re.compile(r"[\u3400-\u9fff，、]{5,}")
 _STATES_RESULT = re.compile(
     r"[\d=$\\~@]|\b(?:answer|total|result|true|false|correct|yes|no|is|are|holds?)\b"
-    r"|答案|选|正确|错误|成立|得证|证毕|无解|存在|结论|为|是|有|上界|下界|完成|结束|守恒|解答|略|^\s*(?:所以|因此|故|综上|答)",
+    r"|答案|选|正确|错误|成立|得证|证毕|无解|存在|结论|为|是|有|上界|下界|完成|结束|守恒|解答|略"
+    r"|^\s*(?:所以|因此|故|综上|答)",
     re.IGNORECASE,
 )
 """A sentence that may be a result, which often has no full stop."""
@@ -92,7 +98,9 @@ def _has_open_block(text: str) -> bool:
     if box is not None and box["content"].count("{") >= box["content"].count("}"):
         return True
     tail = text.rpartition("\n\n")[2][-_TAIL_CHARS:]
-    if _HALF_DISPLAY.search(tail) or any(tail.rfind(opening) > tail.rfind(closing) for opening, closing in _DISPLAY):
+    if _HALF_DISPLAY.search(tail) or any(
+        tail.rfind(opening) > tail.rfind(closing) for opening, closing in _DISPLAY
+    ):
         return True
     marks = _ENVIRONMENT.findall(tail)
     if marks and marks[-1][0] == "begin":

@@ -38,10 +38,12 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W\d_]+|\d+|[^\w\s]")
 _PIECE = re.compile(rf"[{_CJK}]+|[^\s{_CJK}]+")
 _SYLLABLES = re.compile(
-    rf"([^\W\d_{_CJK}]{{1,6}}?)\1{{40}}|([^\W\d_{_CJK}]{{2,12}}\W{{1,3}})\2{{30}}|([{_CJK}]{{1,6}}?)\3{{20}}"
+    rf"([^\W\d_{_CJK}]{{1,6}}?)\1{{40}}|([^\W\d_{_CJK}]{{2,12}}\W{{1,3}})\2{{30}}"
+    rf"|([{_CJK}]{{1,6}}?)\3{{20}}"
 )
 _COUNTER = re.compile(
-    r"\W*(?:[A-Z][a-z]+ \d{1,3}(?:[.:)]|(?= ))|\d{1,3}[.:)]|第(?:\d{1,3}|[一二三四五六七八九十]{1,3})"
+    r"\W*(?:[A-Z][a-z]+ \d{1,3}(?:[.:)]|(?= ))|\d{1,3}[.:)]|第(?:\d{1,3}"
+    r"|[一二三四五六七八九十]{1,3})"
     r"[次遍轮回步][^：:，,\n]{0,4}[：:，,])\s*"
 )
 """The number of an attempt, check or item at its start."""
@@ -76,7 +78,9 @@ def loop_position(text: str) -> int | None:
     """Where repeated text begins; None if the text does not repeat itself."""
     tail = [match.group() for match in _TOKEN.finditer(text, max(0, len(text) - 4000))]
     numbers: dict[str, int] = {}
-    if not _is_row(set(tail[-END_RULE.min_tokens :])) and is_loop([numbers.setdefault(token, len(numbers)) for token in tail], END_RULE):
+    if not _is_row(set(tail[-END_RULE.min_tokens :])) and is_loop(
+        [numbers.setdefault(token, len(numbers)) for token in tail], END_RULE
+    ):
         return max(0, len(text) - 200)
     syllables = _SYLLABLES.search(text, max(0, len(text) - 4000))
     if syllables is not None:

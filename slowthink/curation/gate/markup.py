@@ -23,7 +23,8 @@ _SPECIAL_TOKENS = (
 )
 _JINJA = (
     r"\{\{-? ?(?:response|question|answer|input|output|prompt|query|problem|solution|completion"
-    r"|system_?\w*|user_?\w*|assistant_?\w*) ?-?\}\}|\{%-?\s*(?:for|if|endif|endfor|set|else)\b|\{\{-?\s*(?:messages?|bos_token|eos_token"
+    r"|system_?\w*|user_?\w*|assistant_?\w*) ?-?\}\}|\{%-?\s*(?:for|if|endif|endfor|set|else)\b"
+    r"|\{\{-?\s*(?:messages?|bos_token|eos_token"
     r"|content|role)\b"
 )
 _ROLES = (
@@ -54,7 +55,8 @@ _PLACEHOLDERS = re.compile(
     re.IGNORECASE,
 )
 _SIGNS = re.compile(
-    r"(?:\\[nt]|</?(?:think|thinking|thought|reasoning)>|[\s.…。,，!！?？、:：;；()（）\[\]【】<>/*_`\"'“”~-])+"
+    r"(?:\\[nt]|</?(?:think|thinking|thought|reasoning)>"
+    r"|[\s.…。,，!！?？、:：;；()（）\[\]【】<>/*_`\"'“”~-])+"
 )
 
 
