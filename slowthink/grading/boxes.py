@@ -15,7 +15,7 @@ MAX_BOXES = 64
 """Only this many boxes at the end of a text are parsed."""
 
 _BOX = re.compile(
-    r"\\f?boxed(?![a-zA-Z])|\\fbox(?![a-zA-Z])|\\framebox(?![a-zA-Z])(?:\[[^\]\n]{0,20}\]){0,2}"
+    r"\\(?:f?boxed|fbox|framebox)(?![a-zA-Z])(?:(?<=framebox)(?:\[[^\]\n]{0,20}\]){1,2})?"
     r"|\\beginboxed|\\begin\{boxed\}"
     r"|(?<![\\a-zA-Z])[\bb]oxed(?=\{)|<\|begin_of_box\|>"
 )

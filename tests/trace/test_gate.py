@@ -72,12 +72,45 @@ def test_second_final_answers(found: bool, fields: dict[str, Any]) -> None:
         assert answers.earlier_answer(answers.last_answer_only(response)) is None
 
 
+@pytest.mark.parametrize(
+    ("found", "response"),
+    [
+        (True, "**Answer:** 22\n\n**Answer:** 23"),
+        (True, "Final answer: 22 or Final answer: 23"),
+        (True, "最终答案：22\n最终答案：23"),
+        (True, "\\framebox{22} hence \\boxed{23}"),
+        (False, "\\boxed{\\frac12}, that is \\boxed{0.5}"),
+        (False, "Answer: 3/4. The answer is 0.75."),
+        (False, "The first root: \\boxed{3}. The second root: \\boxed{20}."),
+        (False, "1. \\boxed{3}\n2. \\boxed{20}"),
+        (False, "第一问\\boxed{3}；第二问\\boxed{20}"),
+        (False, "答案为\\boxed{23}。故选\\boxed{C}。"),
+    ],
+)
+def test_further_forms_of_second_answers(found: bool, response: str) -> None:
+    assert (answers.earlier_answer(response) is not None) == found
+    assert answers.earlier_answer(answers.last_answer_only(response)) is None
+
+
 SPLITS = {
     "paragraph": ("So x = 4.\n\nThe answer is \\boxed{4}.", "The answer is \\boxed{4}."),
     "sentence": ("x + 1 = 5. " * 50 + "So it is \\boxed{4}.", "So it is \\boxed{4}."),
     "display": ("We add.\n\nHence:\n\n\\[\n\\boxed{4}.\n\\]\n", "Hence:\n\n\\[\n\\boxed{4}.\n\\]"),
     "two boxes": ("We solve.\n\nSo \\boxed{3} and \\boxed{4}.", "So \\boxed{3} and \\boxed{4}."),
     "Chinese": ("先求和。" * 120 + "所以答案是\\boxed{4}。", "所以答案是\\boxed{4}。"),
+    "heading": (
+        "We add.\n\n**Final Answer**\n\nIt is \\boxed{4}.",
+        "**Final Answer**\n\nIt is \\boxed{4}.",
+    ),
+    "Chinese heading": ("先求和。\n\n**答案**\n\n\\boxed{4}", "**答案**\n\n\\boxed{4}"),
+    "item": ("- red: 3\n- blue: 1\n- total: \\boxed{4}", "- total: \\boxed{4}"),
+    "option": ("A) 3\nB) 4\n\nAnswer: \\boxed{B}", "Answer: \\boxed{B}"),
+    "clause": (
+        "We add;\nthe total is <|begin_of_box|>4<|end_of_box|>.",
+        "the total is <|begin_of_box|>4<|end_of_box|>.",
+    ),
+    "numbered step": ("1. Add.\n2. It is \\boxed{4}.", "2. It is \\boxed{4}."),
+    "framed": ("We add. It is \\framebox{4}.", "It is \\framebox{4}."),
     "text after it": ("We add.\n\nIt is \\boxed{4}.\n\nDone.", "It is \\boxed{4}.\n\nDone."),
 }
 
