@@ -29,15 +29,15 @@ GIST = 110
 """Characters shown of a folded step."""
 _MATHS = re.compile(
     rf"\$\$(?P<dollars>[^$]{{1,{MAX_LATEX}}})\$\$"
-    rf"|\\\[(?P<display>(?:(?!\\\]).){{1,{MAX_LATEX}}})\\\]"
-    rf"|\\\((?P<inline>(?:(?!\\\)).){{1,{MAX_LATEX}}})\\\)"
+    rf"|\\\[(?P<display>(?:(?!\\[\[\]]).){{1,{MAX_LATEX}}})\\\]"
+    rf"|\\\((?P<inline>(?:(?!\\[()]).){{1,{MAX_LATEX}}})\\\)"
     rf"|(?P<env>\\begin\{{(?P<name>align|equation|gather|eqnarray)\*?\}}"
     rf"(?:(?!\\begin|\\end).){{1,{MAX_LATEX}}}\\end\{{(?P=name)\*?\}})"
     r"|(?<![\\$\w])\$(?P<dollar>(?! )[^$\n]{1,400}(?<![ \\]))\$(?![\d$])",
     re.DOTALL,
 )
 _ALIGNED = re.compile(r"\\(begin|end)\{(aligned|gathered|gather|eqnarray|equation|align)\*?\}")
-_AROUND_BLOCK = re.compile(r'\s*(<div class="block">)|(</div>)\s*')
+_BLOCK = Markup('<div class="block">')
 _BREAK = re.compile(r"\n[^\S\n]*\n\s*")
 _ELEMENTS = {
     "math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot", "msub",
@@ -88,7 +88,12 @@ def steps(text: str) -> tuple[TextStep, ...]:
 
 def _join(parts: Iterable[Markup]) -> Markup:
     """The parts, without the white space around a formula that is a block."""
-    return Markup(_AROUND_BLOCK.sub(r"\1\2", str(Markup("").join(parts))))
+    joined = [Markup("")]
+    for part in parts:
+        is_block, after_block = part.startswith(_BLOCK), joined[-1].startswith(_BLOCK)
+        joined[-1] = joined[-1].rstrip() if is_block else joined[-1]
+        joined.append(part.lstrip() if after_block else part)
+    return Markup("").join(joined)
 
 
 def _split(separator: re.Pattern[str], text: str) -> list[str]:
@@ -129,7 +134,7 @@ def _formula(latex: str, display: str) -> Markup | None:
         return None
     opening = Markup('<math display="{}" title="{}">').format(display, latex.strip())
     formula = opening + inner + Markup("</math>")
-    return Markup('<div class="block">{}</div>').format(formula) if display == "block" else formula
+    return _BLOCK + formula + Markup("</div>") if display == "block" else formula
 
 
 def _write(element: Element) -> Markup:

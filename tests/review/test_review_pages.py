@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -289,6 +290,16 @@ def test_maths_is_converted_or_stays_as_it_was() -> None:
         assert "<math" not in render(text) and text.replace("&", "&amp;") in render(text)
     assert render(r"\begin{align}a&=b\\c&=d\end{align}").count("<mtr>") == 2
     assert '<math display="block"' in render(r"\[x < y\]") and "<mo>&lt;</mo>" in render("$x<y$")
+
+
+@pytest.mark.parametrize("text", [
+    "$", "\\[", "\\(", "\\begin{align}", "$$ a ", "\n \n", " ", "a\n", "$x ", "\\[ x \\( y ",
+    "{", "$" + "{" * 300 + "}" * 300 + "$", "\\[x\\] ",
+])  # fmt: skip
+def test_no_text_takes_long(text) -> None:
+    started = time.process_time()
+    steps(text * (60_000 // len(text)))
+    assert time.process_time() - started < 2
 
 
 def test_steps_are_paragraphs_of_some_length() -> None:
