@@ -113,7 +113,7 @@ def run_stepwise(*, num_rounds: int = 5) -> dict[str, Any]:
 
     configure_cpu()
     quiet_libraries()
-    num_steps = WARM_UP_STEPS + num_rounds * STEPS_PER_BLOCK
+    num_steps = steps_of(num_rounds)
     source = resolve_model(MODEL)
     times = _alternate(
         source, load_tokenizer(MODEL), random_examples(num_steps * BATCH_SIZE), num_steps
@@ -156,7 +156,7 @@ def measure(
     configure_cpu()
     quiet_libraries()
     source = source or resolve_model(MODEL)
-    num_steps = WARM_UP_STEPS + num_blocks * STEPS_PER_BLOCK
+    num_steps = steps_of(num_blocks)
     rows = random_examples(num_steps * batch_size, lengths=lengths)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     figures = {name: _figures(ARMS[name], source, batches) for name in arms}
@@ -165,6 +165,11 @@ def measure(
         if ours and "tokens_per_second" in arm:
             arm["ratio"] = round(ours["median"] / arm["tokens_per_second"]["median"], 3)
     return figures
+
+
+def steps_of(num_blocks: int) -> int:
+    """Steps of so many blocks, with those of the warm-up."""
+    return WARM_UP_STEPS + num_blocks * STEPS_PER_BLOCK
 
 
 def _figures(arm: Arm, source: Path, batches: Batches) -> dict[str, Any]:

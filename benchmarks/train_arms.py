@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import device_name, synchronise
-from slowthink.recipe import TrainConfig
+from slowthink.recipe import LoraConfig, TrainConfig
 from slowthink.stages.train.examples import TrainingExample
 
 Batches = Sequence[Sequence[TrainingExample]]
@@ -160,7 +160,13 @@ def plain(source: Path, batches: Batches, clock: BlockClock) -> Losses:
     return Losses(mean=float(torch.stack(losses).mean()), last=float(losses[-1]))
 
 
-def ours(source: Path, batches: Batches, clock: BlockClock, **precision: Any) -> Losses:
+def ours(
+    source: Path,
+    batches: Batches,
+    clock: BlockClock,
+    lora: LoraConfig | None = None,
+    **precision: Any,
+) -> Losses:
     """Our trainer, on a schedule of these batches."""
     from slowthink.engines.models import load_tokenizer
     from slowthink.stages.train.model import load_for_training
@@ -174,7 +180,11 @@ def ours(source: Path, batches: Batches, clock: BlockClock, **precision: Any) ->
         for batch in batches
     ]
     config = TrainConfig(
-        epochs=1, batch_size=len(batches[0]), learning_rate=LEARNING_RATE, save_every_steps=None
+        epochs=1,
+        batch_size=len(batches[0]),
+        learning_rate=LEARNING_RATE,
+        save_every_steps=None,
+        lora=lora,
     )
     model = load_for_training(source, config, seed=0, **precision)
     with tempfile.TemporaryDirectory() as work:

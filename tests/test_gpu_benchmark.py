@@ -185,6 +185,9 @@ def test_every_part_runs_here(smollm, tmp_path: Path) -> None:
     assert headlines["forcing"]["in flight over s1_cached, 4 greedy"] > 0
     assert headlines["forcing"]["in flight over plain, 4 sampled"] > 0
     assert headlines["training"]["ours over trl_best, short rows"] > 0
+    assert headlines["adapters"]["tokens/s lora, short rows"] > 0
+    assert headlines["real_problems"]["chains on heldout, cap 4"].startswith("0 of 4, ")
+    assert headlines["chain_ablations"]["fit-worst → fit-best"].endswith("one seed")
     assert headlines["decoding"]["tokens/s vllm, 4"] > 0
     assert headlines["quickstart"]["finished"] == "yes"
 

@@ -19,7 +19,7 @@ def main() -> None:
     out = options.out or Path(tempfile.mkdtemp(prefix="slowthink-gpu-"))
     settings = Settings(
         parts=options.parts, out=out, against=options.against, seconds=options.seconds,
-        short=options.short, vllm=options.vllm,
+        short=options.short, vllm=options.vllm, model=options.model, data=options.data,
     )  # fmt: skip
     figures = run_parts(settings)
     print(json.dumps(figures, indent=1) if options.json else table(figures))
@@ -41,6 +41,8 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=DEFAULT_SECONDS, help="Limit of each part. Default: 120."
     )
+    parser.add_argument("--model", help="Model of the parts adapters and real_problems.")
+    parser.add_argument("--data", type=Path, help="Folder of the part real_problems.")
     parser.add_argument("--short", action="store_true", help="Shortened, as always without a GPU.")
     parser.add_argument(
         "--vllm", type=json.loads, default={}, metavar="JSON",

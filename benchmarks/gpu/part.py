@@ -14,7 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-PARTS = ("conformance", "forcing", "training", "decoding", "quickstart")
+PARTS = (
+    "conformance", "forcing", "training", "adapters", "decoding", "quickstart", "real_problems",
+    "chain_ablations",
+)  # fmt: skip
 """Modules of this package with a function `measure(report)`."""
 
 
@@ -29,10 +32,19 @@ class PartReport:
     """
 
     def __init__(
-        self, path: Path, *, seconds: float, short: bool, vllm: dict[str, Any] | None = None
+        self,
+        path: Path,
+        *,
+        seconds: float,
+        short: bool,
+        vllm: dict[str, Any] | None = None,
+        model: str | None = None,
+        data: Path | None = None,
     ) -> None:
         self.short, self.vllm = short, vllm or {}
         """Whether to shorten everything; more arguments of each vLLM engine."""
+        self.model, self.data = None if short else model, data
+        """The model to train, unless shortened; folder of real problems and chains."""
         self._path = path
         self._end = time.monotonic() + seconds
         self._data: dict[str, Any] = {"headline": {}, "figures": {}, "notes": []}
@@ -77,21 +89,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--vllm", type=json.loads, default={})
-    options = parser.parse_args()
-    run(options.part, options.out, options.seconds, short=options.short, vllm=options.vllm)
+    parser.add_argument("--model")
+    parser.add_argument("--data", type=Path)
+    options = vars(parser.parse_args())
+    run(options.pop("part"), options.pop("out"), options.pop("seconds"), **options)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # engines take seconds to shut down, and may wait for each other
 
 
-def run(part: str, path: Path, seconds: float, *, short: bool, vllm: dict[str, Any]) -> None:
-    """Write a part's report to this path."""
+def run(part: str, path: Path, seconds: float, *, short: bool, **settings: Any) -> None:
+    """Write a part's report to this path. `settings` are those of `PartReport`."""
     import torch
 
     from benchmarks.gpu.machine import machine_facts
 
     short = short or not torch.cuda.is_available()
-    report = PartReport(path, seconds=seconds, short=short, vllm=vllm)
+    report = PartReport(path, seconds=seconds, short=short, **settings)
     report.set(machine=machine_facts(), short=short)
     try:
         importlib.import_module(f"benchmarks.gpu.{part}").measure(report)

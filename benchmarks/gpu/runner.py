@@ -43,6 +43,10 @@ class Settings:
     short: bool = False
     vllm: Mapping[str, Any] = field(default_factory=dict)
     """More arguments of every vLLM engine."""
+    model: str | None = None
+    """The model that `adapters` and `real_problems` train. None: the parts' own."""
+    data: Path | None = None
+    """Folder of real problems and chains."""
 
 
 def run_parts(settings: Settings) -> dict[str, Any]:
@@ -78,6 +82,8 @@ def run_part(part: str, root: Path, settings: Settings, *, label: str) -> dict[s
         sys.executable, "-m", "benchmarks.gpu.part", part, "--out", str(report_path.resolve()),
         "--seconds", str(settings.seconds), "--vllm", json.dumps(dict(settings.vllm)),
         *(["--short"] if settings.short else []),
+        *(["--model", settings.model] if settings.model else []),
+        *(["--data", str(settings.data.resolve())] if settings.data else []),
     ]  # fmt: skip
     started = time.monotonic()
     with _import_folder(root) as folder, log.open("wb") as stream:
