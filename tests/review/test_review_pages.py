@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from urllib.parse import unquote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("starlette", reason="pip install 'slowthink[review]'")
@@ -21,12 +19,15 @@ from test_agreement import brute_alpha
 from slowthink.cli.app import main
 from slowthink.data.reviews import DATABASE
 from slowthink.errors import ConfigError
+from slowthink.recipe.scores import LengthScore
 from slowthink.review import server
 from slowthink.review.app import ReviewPages
 from slowthink.review.chains import load_chains
 from slowthink.review.store import ReviewStore
 from slowthink.review.summary import summarise, summary_text
 from slowthink.review.text import render, steps
+from slowthink.stages.trace import chains_table
+from slowthink.stages.trace.chains import ScoredChain, SourceChain
 
 LOCAL = "http://127.0.0.1"
 
@@ -372,19 +373,23 @@ def test_a_package_that_is_missing_is_named_with_its_pip_line(monkeypatch) -> No
 
 
 def test_dropped_chains_are_reviewed_with_all(tmp_path, root) -> None:
-    rows = [
-        {"chain_id": "c-1", "problem_id": "p-1", "teacher": "t", "verdict": "wrong", "kept": False,
-         "reason": "wrong", "question": "2 + 2?", "thinking": "5", "response": "5", "level": None,
-         "limo-v2": 0.5},
-        {"chain_id": "c-2", "kept": True, "question": None, "thinking": None, "limo-v2": 0.1},
-    ]  # fmt: skip
-    table = pa.Table.from_pylist(rows)
-    field = table.schema.field("limo-v2").with_metadata({"better": "higher"})
-    schema = table.schema.set(table.schema.get_field_index("limo-v2"), field)
-    pq.write_table(table.cast(schema), root / "trace" / "chains.parquet")
+    kept, wrong = (
+        ScoredChain(
+            chain=SourceChain(location=f"a:{trace.thinking}", problem=trace.problem, imported=False,
+                              thinking=trace.thinking, response="5", teacher="t"),
+            grade=trace.grade, num_thinking_tokens=1, num_response_tokens=1, scores={"length": 0.5},
+        )
+        for trace in (two_problems()[0], make_trace("2 + 2?", "5"))
+    )  # fmt: skip
+    chains_table.write(
+        root / "trace" / "chains.parquet", [kept, wrong], [], kept=[kept], scores=[LengthScore()],
+        dropped=[wrong.chain.to_dropped("grade", "wrong")],
+    )  # fmt: skip
     assert len(load_chains(root).chains) == 3
     everything = load_chains(root, all_chains=True)
-    assert (everything.chains["c-1"].scores, len(everything.chains)) == ({"limo-v2": 0.5}, 4)
+    dropped = everything.chains[wrong.chain.chain_id]
+    assert (dropped.question, dropped.thinking, dropped.scores) == ("2 + 2?", "5", {"length": 0.5})
+    assert len(everything.chains) == 4 and kept.chain.chain_id not in everything.chains
     drawn = [load_chains(root, num_problems=1, seed=seed) for seed in range(8)]
     assert len({frozenset(each.items) for each in drawn}) == 2
     assert drawn[0].items == load_chains(root, num_problems=1, seed=0).items
