@@ -12,6 +12,8 @@ def plan_text(estimates: Json, *, settings: bool = False) -> str:
     """The plan of `plan_run`; with `settings`, all settings of the recipe below it."""
     import yaml
 
+    from slowthink.pipeline.resolve import choice_text
+
     lines = [f"{estimates['recipe']['name']}: writes to {estimates['out']}"]
     if needed := estimates["needed"]:
         lines.append("needed before the run:")
@@ -20,7 +22,7 @@ def plan_text(estimates: Json, *, settings: bool = False) -> str:
         lines.append(f"  {stage:9} {_stage_text(stage, figures, estimates['status'][stage])}")
         lines += [f"  {'':9} {line}" for line in _details(figures)]
     lines += [
-        f"auto: {setting}={choice['value']} ({choice['reason']})"
+        f"auto: {choice_text(setting, choice['value'], choice['reason'])}"
         for setting, choice in estimates["auto"].items()
     ]
     lines += [text] if (text := time_text(estimates)) else []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slowthink.data.registry import expected_problems
 from slowthink.data.rows import estimate_rows
-from slowthink.errors import DataError
+from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline.contract import INPUTS
 from slowthink.recipe import (
     CatalogueSource,
@@ -171,13 +171,25 @@ def attempts_per_problem(recipe: Recipe) -> int:
 
 
 def _pool_counts(recipe: Recipe) -> list[tuple[int, int]]:
-    """Number of rows of each pool source, and how many of them are held out."""
+    """Number of rows of each pool source, and how many of them are held out. Raises ConfigError for
+    a file of which nothing would be left to train on."""
     sources = recipe.pool.sources if recipe.pool else ()
     counts = []
-    for source, num_rows in zip(sources, planned_rows(recipe).values(), strict=True):
+    for source, (setting, num_rows) in zip(sources, planned_rows(recipe).items(), strict=True):
         all_held_out = isinstance(source, SampledSource) and source.split == "heldout"
+        is_read = isinstance(source, FileSource) and not all_held_out
+        if is_read and 0 < num_rows <= source.num_heldout:
+            raise too_many_held_out(setting, source.num_heldout, num_rows)
         counts.append((num_rows, num_rows if all_held_out else source.num_heldout))
     return counts
+
+
+def too_many_held_out(setting: str, num_heldout: int, num_problems: int) -> ConfigError:
+    """The error for a pool source whose problems would all be held out."""
+    return ConfigError(
+        f"{setting}.num_heldout: {num_heldout} of {num_problems} problems would be held out; "
+        f"expected a smaller number. Lower it, or --set {setting}.split=heldout"
+    )
 
 
 def _expected_rows(source: PoolSource, setting: str) -> int:

@@ -89,8 +89,7 @@ class Resolved(Generic[R]):
     def text(self) -> str:
         """The choices, on one line."""
         return "; ".join(
-            f"{name}={_value_text(name, choice.value)} ({choice.reason})"
-            for name, choice in self.choices.items()
+            choice_text(name, choice.value, choice.reason) for name, choice in self.choices.items()
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -148,9 +147,10 @@ def resolve(
     return Resolved(type(recipe).model_validate(values), choices)
 
 
-def _value_text(setting: str, value: object) -> object:
-    """The chosen value of a setting as a user reads it."""
-    return NULL_TEXTS.get(setting.rsplit(".", 1)[-1], "null") if value is None else value
+def choice_text(setting: str, value: object, reason: str) -> str:
+    """The chosen value of a setting and why, as a user reads it."""
+    shown = NULL_TEXTS.get(setting.rsplit(".", 1)[-1], "null") if value is None else value
+    return f"{setting}={shown} ({reason})"
 
 
 def _auto_settings(section: Settings) -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from slowthink.data.problems import LocatedProblem, SourceProblems, keep_chosen, shuffle_problems
-from slowthink.errors import ConfigError
+from slowthink.pipeline.plan import too_many_held_out
 from slowthink.recipe.sources import SampledSource
 from slowthink.records import Split, group_by
 
@@ -75,8 +75,5 @@ def _sample_locations(
 ) -> set[str]:
     distinct = list({item.problem.duplicate_key: item for item in reversed(items)}.values())
     if num_heldout >= len(distinct):
-        raise ConfigError(
-            f"{setting}.num_heldout: {num_heldout} of {len(distinct)} problems would be held out; "
-            f"expected a smaller number. Lower it, or --set {setting}.split=heldout"
-        )
+        raise too_many_held_out(setting, num_heldout, len(distinct))
     return {item.location for item in shuffle_problems(distinct, seed, "heldout")[:num_heldout]}
