@@ -28,9 +28,9 @@ def test_shipped_recipe_parses_and_round_trips(name, tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["s1", "s1.1", "limo-v1", "limo-v2", "small", "own-chains"])
 def test_shipped_recipe_has_a_plan(name, tmp_path) -> None:
-    """Each file that the user provides is replaced by one of a single row. No network, no model."""
+    """Each file that the user provides is replaced by one of 600 rows. No network, no model."""
     rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"question": "What is 1 + 1?", "thinking": "So", "response": "2"}\n')
+    rows.write_text('{"question": "What is 1 + 1?", "thinking": "So", "response": "2"}\n' * 600)
     recipe = load_recipe(name)
     data = recipe.model_dump(mode="json")
     for section in ("pool", "trace"):
