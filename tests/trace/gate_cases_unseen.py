@@ -1,7 +1,7 @@
 """The labelled chains of gate_cases_unseen.txt, split by hash: one half widened the rules, the other
 was opened once, afterwards (LOG.md has its figures).
 
-    python tests/trace/gate_cases_unseen.py seen      # figures, and each case that is judged wrongly
+    python tests/trace/gate_cases_unseen.py seen      # or unseen, probes: figures, and wrong ones
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ def main(half: str, shown: bool) -> None:
     from slowthink.curation.gate.text import GatedText
 
     counts: Counter[tuple[str, str]] = Counter()
-    for case in (
-        read_cases(None, half) if half in FILES and "--all" in sys.argv else read_cases(half)
-    ):
+    for case in read_cases(name="probes") if half == "probes" else read_cases(half):
         text = GatedText(**case.fields)
         fault = RULES[case.rule](text) if case.found else find_fault(text)
         outcome = (

@@ -24,14 +24,15 @@ on_shared_data = [
     pytest.mark.skipif(not SHARED.exists(), reason="the shared data is not here"),
 ]  # fmt: skip
 VERDICTS = {
-    "limo_official_solutions": {"correct": 475, "no_answer": 20, "wrong": 2},
+    "limo_official_solutions": {"correct": 477, "no_answer": 19, "wrong": 1},
     "limo_qwen25_32b_instruct": {"correct": 496, "wrong": 1},
     "limo_r1_distill_qwen32b": {"correct": 291},
     "o1journey_aime_longthought": {"correct": 681, "wrong": 4},
     "r1_distills_general_500": {"ungradable": 500},
 }
 """Of 491 and 680 the data's README says that they end on the answer string by string. The others
-are equal to it: four times 063 for 63 and once 160° for 160 (Qwen), and once 83° for 83 (O1)."""
+are equal to it: four times 063 for 63 and once 160° for 160 (Qwen), and once 83° for 83 (O1). Two
+solutions by people box their answer with `\\framebox`."""
 
 
 @pytest.fixture(scope="module")

@@ -34,9 +34,9 @@ _PART = re.compile(
     r"|\n[ \t]*[2-9][.)、]",
     re.IGNORECASE,
 )
+"""The label of a later part, whose answer is not a second answer to the same question."""
 _LETTER_ANSWER = re.compile(r"(?:\\(?:text|textbf|mathrm|mathbf))?[{( ]*[A-H][}). ]*")
 """The name of an option, which may come after its value."""
-"""The label of a later part, whose answer is not a second answer to the same question."""
 _STATED = re.compile(
     r"(?:\banswer(?: is|\s*[:：])|\b答案(?:是|为|：|:)|答案(?:是|为|：|:))[\s*$(]*"
     r"(?P<value>[-+]?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\d\w^*/+=\\-])",

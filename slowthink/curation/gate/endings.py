@@ -12,6 +12,7 @@ _ENGLISH = (
     "at from as if because since when where while we i you let let's its it's our my their there's "
     "doesn't don't isn't can't didn't would will could should might may must can has have having "
     "than into between therefore thus hence also however using whether i'll we'll i'm "
+    "get gives yields obtain becomes equals implies means every each either including such "
     "consider suppose assume where's that's such these those"
 )
 _OPEN_WORDS = frozenset(_ENGLISH.split())
@@ -28,7 +29,8 @@ _OPEN_CHINESE = re.compile(
 )
 _OPEN_SIGNS = re.compile(
     r"(?:[,，、(\[（{=+×÷≈≤≥<&]|\n\s*(?:\d{1,2}[.)、]|[-*•]|[（(]\d[)）]"
-    r"|第[一二三四五六七八九十\d]+步[:：]?|\*\*[^*\n]+)"
+    r"|第[一二三四五六七八九十\d]+步[:：]?|\*\*[^*\n]+"
+    r"|#{1,6} [^\n\d:：]{1,40})|[；;]\s*[①-⑨]"
     r"|\\(?:cdot|times|frac|dfrac|approx|leq?|geq?|neq|sqrt|left|text|pm"
     r"|sum|int|to|quad)|\s[-*/^]|[\d}xyz]\s?[-+*/^_])\s*\Z"
 )

@@ -17,7 +17,7 @@ REASON = "the language changes, or is not the question's"
 MIN_FOREIGN_IDEOGRAPHS = 8
 """Letters of Chinese, Japanese or Korean that are too many in a text of another script."""
 MIN_FOREIGN_LETTERS = 16
-"""The same for Russian and Arabic, whose words are longer."""
+"""The same for Russian, Hebrew, Arabic, Hindi and Thai, whose words are longer."""
 MAX_FOREIGN_SHARE = 0.05
 """In a short text fewer are too many: this share of its letters."""
 MIN_WORDS = 8
@@ -38,7 +38,8 @@ _SCRIPT_LETTERS = {
     "ru": "\u0400-\u04ff", "ar": "\u0600-\u06ff",
 }  # fmt: skip
 _OTHER_LETTER = re.compile(
-    r"(?P<ideograph>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3])|[\u0400-\u04ff\u0600-\u06ff]"
+    r"(?P<ideograph>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3])"
+    r"|[\u0400-\u04ff\u0590-\u06ff\u0900-\u097f\u0e00-\u0e7f]"
 )
 _QUOTED = re.compile(
     r"“[^“”\n]*”|「[^「」\n]*」|『[^『』\n]*』|《[^《》\n]*》|[(（][^()（）\n]{1,12}[)）]|\"[^\"\n]*\"|`[^`\n]*`"
@@ -185,7 +186,7 @@ def _foreign_window(text: str, count: Callable[[list[str]], int]) -> int | None:
     least three kinds, and hardly any of its own."""
     own = _count_english if count is _count_european else _count_european
     matches = list(_LATIN_WORD.finditer(text))
-    for start in range(0, len(matches), WINDOW_WORDS):
+    for start in range(0, len(matches), WINDOW_WORDS // 2):
         words = [match.group().lower() for match in matches[start : start + WINDOW_WORDS]]
         num_foreign = count(words)
         if num_foreign < MIN_WINDOW_WORDS or num_foreign <= 2 * own(words):

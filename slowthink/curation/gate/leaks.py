@@ -36,7 +36,7 @@ _WHO = (
     r"(?:metadata|prompts?|hints?|dataset|key|references?|user|problem|question|task|system"
     r"|instructions?|statement|solution|book|textbook|manual|teacher|author|they|it)"
 )
-_FILE = r"(?:metadata|(?:system )?prompt|hint|dataset|key|manual|label|reference)"
+_FILE = r"(?:metadata|(?:system )?prompt|hint|dataset|key|manual|reference)"
 _SAYS = (
     r"(?:says?|said|states?|stated|tells?|told|gives?|gave|given|has|had|have given|gets?|got"
     r"|lists?"
@@ -54,7 +54,8 @@ _ENGLISH = (
     rf"|\bexpected answer:{_VALUE}",
     rf"\bexpected (?:answer|result|solution|output)(?: \w+){{0,2}} {_IS}{_VALUE}",
     rf"\b{_COMPARED} (?:\w+ )?the (?:correct|right|true|actual|real|official|reference|provided"
-    r"|stated) (?:answer|solution|result|one|option|output)\b",
+    r"|stated) (?:answer|solution|result|one|option|output)\b"
+    rf"|\b{_COMPARED} (?:\w+ )?the (?:answer|solution) (?:provided|given|supplied)\b(?! by)",
     r"\b(?:according to|per|based on|as (?:in|per)|match(?:es|ing)?|agrees? with|consistent with"
     r"|contradicts?|differs from) the (?:references?|labels?|metadata|key)(?=\s*(?:[,.:;()]|$))",
     rf"\b(?:{_WHO}|answer) [^.,\n]{{0,30}}?\b{_SAYS}(?: (?:us|me))?(?: that)?"

@@ -22,6 +22,7 @@ _SPECIAL_TOKENS = (
     r"<(?:extra_id_|unused)\d+>|<0x[0-9A-F]{2}>",
 )
 _JINJA = (
+    r"(?<![\w}\\])\{(?:question|prompt|problem_statement|input_text)\}|"
     r"\{\{-? ?(?:response|question|answer|input|output|prompt|query|problem|solution|completion"
     r"|system_?\w*|user_?\w*|assistant_?\w*) ?-?\}\}|\{%-?\s*(?:for|if|endif|endfor|set|else)\b"
     r"|\{\{-?\s*(?:messages?|bos_token|eos_token"
@@ -51,6 +52,9 @@ _PLACEHOLDERS = re.compile(
     r"|let's think step by step|thinking complete|think(?:ing)? step by step"
     r"|无|空|略|省略|没有|暂无|好的?|嗯+|是的|明白|思考中?|(?:思考|推理)(?:过程)?(?:略|省略|无"
     r"|如下|完毕|结束|已?隐藏)?"
+    r"|(?:i need to|let me|i will|i'll|we need to|let's) (?:solve|answer|figure out|start)"
+    r"(?: (?:this|the|it|out|step|by|problem|question|with))*"
+    r"|让我们?(?:一步一?步)?[地来]*(?:想|思考|分析|解决|解答)(?:一下|这道题|这个问题|问题)?"
     r"|让我(?:想一?想|思考一?下?)|好的?让我(?:想一?想|思考一?下?)|我来想一?想)",
     re.IGNORECASE,
 )
@@ -61,7 +65,7 @@ _SIGNS = re.compile(
 
 
 _ANSWER_MARK = re.compile(
-    r"</?(?:answer|solution|response|final_answer)>"
+    r"</?(?:answer|solution|response|final_answer|output|reflection|think|思考|回答|答案)\s?/?>"
     r"|<\|(?:begin|end)_of_(?:solution|answer|response)\|>"
 )
 """A delimiter of the answer, which no thinking should have."""
