@@ -12,9 +12,11 @@ it is first used: importing slowthink loads no other package.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # not from typing: a file of that name may lie in the working folder
 if TYPE_CHECKING:
+    from typing import Any
+
     from slowthink.api.answers import extract_answer, grade
     from slowthink.api.curve import Curve
     from slowthink.api.figures import Comparison, Estimate, compare, maj_at_k, pass_at_k
