@@ -15,7 +15,7 @@ import importlib
 
 TYPE_CHECKING = False  # not from typing: a file of that name may lie in the working folder
 if TYPE_CHECKING:
-    from typing import Any
+    import typing
 
     from slowthink.api.answers import extract_answer, grade
     from slowthink.api.curve import Curve
@@ -78,7 +78,7 @@ _NAMES = {
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name not in _MODULES:
         from slowthink.errors import did_you_mean
 
