@@ -15,8 +15,6 @@ import importlib
 
 TYPE_CHECKING = False  # not from typing: a file of that name may lie in the working folder
 if TYPE_CHECKING:
-    import typing
-
     from slowthink.api.answers import extract_answer, grade
     from slowthink.api.curve import Curve
     from slowthink.api.figures import Comparison, Estimate, compare, maj_at_k, pass_at_k
@@ -78,7 +76,7 @@ _NAMES = {
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
-def __getattr__(name: str) -> typing.Any:
+def __getattr__(name: str) -> object:
     if name not in _MODULES:
         from slowthink.errors import did_you_mean
 
