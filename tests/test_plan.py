@@ -11,6 +11,7 @@ import pytest
 from slowthink.cli.plan_text import plan_text
 from slowthink.data.registry import limo_ten
 from slowthink.data.rows import estimate_rows
+from slowthink.errors import ConfigError
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe, recipe_names
@@ -130,3 +131,18 @@ def test_finished_stages_are_marked_and_their_speed_is_used(tmp_path, monkeypatc
     num_tokens = plan["plan"]["evaluate"]["estimated_tokens"]
     assert plan["estimated_minutes"] == num_tokens / 100 / 60
     assert f" for {num_tokens:,} tokens at 100 tokens/s, measured in this run folder" in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("trace.levels={score: limo-v3}", r"trace\.levels\.score: names the score `limo-v3`"),
+        ("trace.prefer={by: student-fit}", r"trace\.prefer\.by: .*trace\.scores \(limo-v2\)"),
+        ("select={method: limo-v2, score: limo-v}", r"did you mean `limo-v2`"),
+        ("select.min_scores={length: 3}", r"select\.min_scores\.length: "),
+    ],
+)
+def test_a_score_that_no_chain_will_have_is_refused_first(setting, message, tmp_path) -> None:
+    overrides = ["trace.scores=[{kind: limo-v2}]", setting]
+    with pytest.raises(ConfigError, match=message):
+        plan_run(load_recipe("quickstart", overrides=overrides), tmp_path / "run")

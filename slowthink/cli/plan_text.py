@@ -40,8 +40,13 @@ def plan_line(estimates: Json) -> str:
         for stage, figures in estimates["plan"].items()
         if figures.get("estimated_tokens") and estimates["status"][stage] != "done"
     ]
+    asks = any(
+        figures.get("num_chains") and figures.get("teachers")
+        for stage, figures in estimates["plan"].items()
+        if estimates["status"][stage] != "done"
+    )
     if not tokens:
-        return "plan: no model runs"
+        return "plan: teachers are asked, tokens unknown" if asks else "plan: no model runs"
     return "; ".join(
         filter(None, [f"plan: at most, tokens: {', '.join(tokens)}", time_text(estimates)])
     )

@@ -76,6 +76,7 @@ from slowthink.recipe.scores import (
     StudentFitScore as StudentFitScore,
     StudentLossScore as StudentLossScore,
     StudentScore as StudentScore,
+    check_score_name as check_score_name,
 )
 from slowthink.recipe.selection import (
     PreselectRule as PreselectRule,

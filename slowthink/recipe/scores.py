@@ -7,10 +7,12 @@ trace:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from slowthink.errors import ConfigError, did_you_mean
 from slowthink.recipe.base import EngineConfig, PromptedModelConfig, Settings
 
 
@@ -153,3 +155,19 @@ class PreferenceConfig(Settings):
     long_share: float = Field(default=0.2, ge=0, le=1)
     """For `mix`: share of the problems whose longest chain comes first (arXiv 2502.12143: 1 to 4).
     """
+
+
+ORDERS = ("first", "shortest", "longest", "mix")
+"""Values of `PreferenceConfig.by` that name no score."""
+
+
+def check_score_name(name: str, scores: Sequence[ScoreConfig], *, setting: str) -> None:
+    """Raise ConfigError if no score of `trace.scores` has this name, or this name's first part."""
+    kinds = [config.kind for config in scores]
+    if name.split(".")[0] in kinds:
+        return
+    raise ConfigError(
+        f"{setting}: names the score `{name}`; expected one of trace.scores "
+        f"({', '.join(kinds) or 'there are none'}){did_you_mean(name, kinds)}. Add it to "
+        f"trace.scores, or name another: --set {setting}=SCORE"
+    )

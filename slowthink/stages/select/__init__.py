@@ -25,7 +25,8 @@ from slowthink.pipeline.contract import (
     quantiles,
 )
 from slowthink.pipeline.plan import planned_training_set
-from slowthink.recipe import Recipe, SelectConfig
+from slowthink.recipe import Recipe, SelectConfig, check_score_name
+from slowthink.recipe.scores import ORDERS
 from slowthink.records import Dropped, Split, Trace, Verdict, group_by, row_ids
 from slowthink.serialise import write_atomic
 from slowthink.stages.select.choose import make_selection, unmet_quotas
@@ -75,9 +76,24 @@ def run(context: StageContext) -> StageResult:
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Maximum size of the training set; 0 if unknown."""
+    """Maximum size of the training set; 0 if unknown. Raises ConfigError for a score that no chain
+    of the recipe's stage trace would have."""
+    _check_score_names(recipe)
     num_problems, num_chains = planned_training_set(recipe)
     return {"num_problems": num_problems, "num_chains": num_chains, "estimated_tokens": 0}
+
+
+def _check_score_names(recipe: Recipe) -> None:
+    config = recipe.select
+    if config is None or recipe.trace is None:
+        return
+    names = {"select.score": config.score} if config.method == "limo-v2" else {}
+    names |= {} if config.prefer.by in ORDERS else {"select.prefer.by": config.prefer.by}
+    names |= {f"select.min_scores.{name}": name for name in config.min_scores}
+    names |= {f"select.max_scores.{name}": name for name in config.max_scores}
+    names |= {f"select.quotas.{i}.score": q.score for i, q in enumerate(config.quotas) if q.score}
+    for setting, name in names.items():
+        check_score_name(name, recipe.trace.scores, setting=setting)
 
 
 def usable_traces(traces: Sequence[Trace]) -> tuple[list[Trace], list[Dropped]]:

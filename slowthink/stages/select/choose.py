@@ -176,5 +176,5 @@ def _require_some(values: Sequence[float | None], name: str, setting: str, *, re
     if values and all(value is None for value in values):
         raise DataError(
             f"select: {len(values)} of {len(values)} traces have no {name}, which {setting} needs; "
-            f"expected one in each. {remedy} Or use another method: --set select.method=s1"
+            f"expected one in each. {remedy} Or leave {setting} out."
         )

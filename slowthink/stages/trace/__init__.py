@@ -17,7 +17,15 @@ from slowthink.pipeline.contract import (
     quantiles,
 )
 from slowthink.pipeline.plan import attempts_per_problem, file_rows, planned_problems
-from slowthink.recipe import AttemptTraces, FileTraces, Recipe, TeacherTraces, TraceConfig
+from slowthink.recipe import (
+    AttemptTraces,
+    FileTraces,
+    Recipe,
+    TeacherTraces,
+    TraceConfig,
+    check_score_name,
+)
+from slowthink.recipe.scores import ORDERS
 from slowthink.records import Dropped, Problem, Split, Trace
 from slowthink.stages.trace import chains_table, gate, keeping
 from slowthink.stages.trace.chains import ScoredChain
@@ -91,6 +99,7 @@ def run(context: StageContext) -> StageResult:
 def plan(recipe: Recipe) -> dict[str, object]:
     """Maximum number of chains by source; requests, tokens and cost of the teachers. Raises
     ConfigError for settings with which a teacher could not run."""
+    _check_score_names(recipe.trace)
     num_problems = planned_problems(recipe)
     num_chains: dict[str, int] = {}
     for index, source in enumerate(recipe.trace.sources if recipe.trace else ()):
@@ -112,6 +121,14 @@ def plan(recipe: Recipe) -> dict[str, object]:
         "scores": model_score_lines(recipe),
     }  # fmt: skip
     return figures | {"estimated_tokens": 0} | planned_teachers(recipe, num_problems=num_problems)
+
+
+def _check_score_names(config: TraceConfig | None) -> None:
+    """Raise ConfigError for a score that no chain would have."""
+    if config is not None and config.levels is not None:
+        check_score_name(config.levels.score, config.scores, setting="trace.levels.score")
+    if config is not None and config.prefer.by not in ORDERS:
+        check_score_name(config.prefer.by, config.scores, setting="trace.prefer.by")
 
 
 def _load_problems(context: StageContext) -> tuple[list[Problem], list[Problem]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+from slowthink.data.language import question_language
 from slowthink.data.messages import (
     THINKING_FIELDS,
     join_thinking,
@@ -135,6 +136,7 @@ def _make_problem(values: RowValues, *, question: str, **fields: Any) -> Problem
         duplicate_key=duplicate_key(question),
         question=question,
         source_row=str(values.get("id", "")),
+        language=question_language(values, question, default="en"),
         **fields,
     )
 

@@ -156,6 +156,8 @@ def drop_by_grade(
         if grade.verdict in passing:
             kept.append(scored)
             continue
+        is_ungradable = grade.verdict is Verdict.UNGRADABLE
         evidence = f"said {grade.extracted!r}, the key is {grade.gold!r}"
+        evidence = "" if is_ungradable and grade.gold is None else evidence
         dropped.append(scored.chain.to_dropped("grade", REASONS[grade.verdict], evidence))
     return kept, dropped
