@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slowthink.cli.diagnosis import Diagnosis, package_version
-from slowthink.cli.options import Json, print_result
+from slowthink.cli.options import Json, Set, print_result
 from slowthink.cli.run import open_recipe
 from slowthink.environment import bfloat16_instructions
 from slowthink.errors import SlowthinkError
@@ -29,6 +30,7 @@ def doctor(
         float | None,
         typer.Option("--tokens-per-second", help="Measured speed of training, of all devices."),
     ] = None,
+    set_: Set = None,
     json_: Json = False,
 ) -> None:
     """Check whether a recipe can run on this machine. Names what is missing, and how to get it;
@@ -40,7 +42,7 @@ def doctor(
     machine = _machine(gpus)
     checks = [
         _check_memory(), _check_cores(), _check_grader(), _check_device(),
-        *_check_recipe(recipe or "quickstart", machine, tokens_per_second),
+        *_check_recipe(recipe or "quickstart", set_ or (), machine, tokens_per_second),
     ]  # fmt: skip
     lines = []
     for check in checks:
@@ -121,7 +123,10 @@ def _machine(gpus: str | None) -> Machine | None:
 
 
 def _check_recipe(
-    source: str, machine: Machine | None, tokens_per_second: float | None
+    source: str,
+    overrides: Sequence[str],
+    machine: Machine | None,
+    tokens_per_second: float | None,
 ) -> list[Diagnosis]:
     """The recipe's stages, its needs, and what its `auto` settings become on this machine."""
     from slowthink.cli.recipe_checks import check_recipe, model_uses
@@ -129,7 +134,7 @@ def _check_recipe(
     from slowthink.pipeline.resolve import resolve_run
 
     try:
-        recipe, root = open_recipe(source)
+        recipe, root = open_recipe(source, overrides=overrides)
         resolved = resolve_run(recipe, root, measure=False)
     except SlowthinkError as error:
         return [Diagnosis(name="recipe", ok=False, seen=str(error))]
