@@ -42,7 +42,8 @@ from slowthink.data.tables import read_records
 from slowthink.environment import commit
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe.loading import load_recipe
-from slowthink.records import EvaluationRow, Trace, Verdict
+from slowthink.records import Trace, Verdict
+from slowthink.stage_rows import EvaluationRow
 
 _SELECTIONS = ("random", "diverse", "longest")
 COMPARISONS = {

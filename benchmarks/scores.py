@@ -30,7 +30,7 @@ from slowthink.analysis.statistics import average_ranks, bootstrap_ci, spearman
 from slowthink.curation.overlap.tokens import hash_tokens
 from slowthink.curation.scores import SCORES
 from slowthink.curation.scores.preference import higher_is_better
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.recipe import (
     ChecksScore,
     GuardedLimoScore,
@@ -75,7 +75,7 @@ def score_rows(texts: Sequence[str], rows: Rows) -> list[Values]:
     """All model-free scores of each row's text, as one pool."""
     lengths = hash_tokens(texts).lengths.tolist()
     chains = [
-        ScoredText(
+        ChainText(
             chain_id=str(index), problem=_problem(row), thinking=text, response="",
             num_thinking_tokens=length, num_response_tokens=0,
         )

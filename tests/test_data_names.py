@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from slowthink import records
+from slowthink import records, stage_rows
 from slowthink.engines.session import Point
 from slowthink.engines.vllm.request_args import write_args
 from slowthink.forcing.formats import FORMATS
@@ -24,7 +24,8 @@ from slowthink.stages.report import ReportPoint
 
 GOLDEN = Path(__file__).parent / "fixtures" / "data_names.json"
 TABLES = (
-    records.Problem, records.Dropped, records.Trace, records.TrainingStep, records.EvaluationRow,
+    records.Problem, records.Dropped, records.Trace, stage_rows.TrainingStep, stage_rows.EvaluationRow,
+    stage_rows.Attempt,
     ReportPoint,
 )  # fmt: skip
 ENUMS = (

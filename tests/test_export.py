@@ -19,7 +19,8 @@ from slowthink.errors import DataError
 from slowthink.export import export_run
 from slowthink.export.lm_eval import MAX_ROW_CHARS, file_name
 from slowthink.grading import Grader
-from slowthink.records import AnswerEnd, EvaluationRow, Problem, ThinkingEnd, Verdict
+from slowthink.records import AnswerEnd, Problem, ThinkingEnd, Verdict
+from slowthink.stage_rows import EvaluationRow
 
 S1 = [
     ["thinking", "17 + 25"],

@@ -17,7 +17,7 @@ from slowthink.recipe import STAGES
 
 ROOT = Path(slowthink.__file__).parent
 LAYERS = (
-    {"errors", "serialise", "records", "environment"},
+    {"errors", "serialise", "records", "stage_rows", "environment"},
     {"analysis"},
     {"recipe", "grading"},
     {"data", "forcing"},

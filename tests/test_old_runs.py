@@ -21,7 +21,8 @@ from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.stage_process import run_stage
 from slowthink.recipe import STAGES
 from slowthink.recipe.loading import load_recipe
-from slowthink.records import EvaluationRow, Verdict
+from slowthink.records import Verdict
+from slowthink.stage_rows import EvaluationRow
 
 ARCHIVE = Path(__file__).parent / "fixtures" / "quickstart-c3a0f1e.tar.xz"
 

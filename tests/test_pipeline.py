@@ -25,7 +25,8 @@ from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe
-from slowthink.records import Dropped, EvaluationRow
+from slowthink.records import Dropped
+from slowthink.stage_rows import EvaluationRow
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

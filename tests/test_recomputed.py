@@ -27,7 +27,8 @@ from slowthink.data.stored.samples import StoredSamples, select_model
 from slowthink.export import export_run
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import read_manifest
-from slowthink.records import EvaluationRow, Verdict
+from slowthink.records import Verdict
+from slowthink.stage_rows import EvaluationRow
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "samples"
 AIME, MATH = "aime24_o1journey_n10", "math100_qwen_n8_rm"

@@ -21,7 +21,6 @@ from slowthink.grading import Grader
 from slowthink.grading.thinking import split_text
 from slowthink.records import (
     AnswerEnd,
-    EvaluationRow,
     Problem,
     Split,
     ThinkingEnd,
@@ -29,6 +28,7 @@ from slowthink.records import (
     duplicate_key,
     problem_id,
 )
+from slowthink.stage_rows import EvaluationRow
 
 QUESTION = "What is 17 + 25?"
 

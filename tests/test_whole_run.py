@@ -17,7 +17,8 @@ import pytest
 
 from slowthink.data import tables
 from slowthink.pipeline import contract
-from slowthink.records import EvaluationRow, Trace
+from slowthink.records import Trace
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.report.data import headline
 
 pytestmark = pytest.mark.slow

@@ -34,7 +34,7 @@ def measure(report: PartReport) -> None:
     from slowthink.pipeline.progress import ProgressReporter
     from slowthink.pipeline.run import run_recipe
     from slowthink.recipe.loading import parse_recipe
-    from slowthink.records import EvaluationRow
+    from slowthink.stage_rows import EvaluationRow
 
     with tempfile.TemporaryDirectory(prefix="real-problems-") as folder:
         settings = short_settings(report) if report.short else real_settings(report)

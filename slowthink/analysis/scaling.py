@@ -21,7 +21,7 @@ from slowthink.analysis.statistics import (
     none_if_nan,
     percentile_interval,
 )
-from slowthink.records import EvaluationRow
+from slowthink.stage_rows import EvaluationRow
 
 
 def control(

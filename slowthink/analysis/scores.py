@@ -18,7 +18,8 @@ from slowthink.analysis.statistics import (
     pass_at_k,
     powers_of_two,
 )
-from slowthink.records import AnswerEnd, EvaluationRow, ThinkingEnd, Verdict, group_by
+from slowthink.records import AnswerEnd, ThinkingEnd, Verdict, group_by
+from slowthink.stage_rows import EvaluationRow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from slowthink.api.rows import Rows, to_frame
 from slowthink.errors import DataError
-from slowthink.records import EvaluationRow, Problem
+from slowthink.records import Problem
+from slowthink.stage_rows import EvaluationRow
 
 if TYPE_CHECKING:
     import pandas

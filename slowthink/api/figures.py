@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slowthink.errors import ConfigError, DataError
-from slowthink.records import EvaluationRow, Verdict, group_by
+from slowthink.records import Verdict, group_by
+from slowthink.stage_rows import EvaluationRow
 
 if TYPE_CHECKING:
     from slowthink.analysis.scores import ComparedRow

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from slowthink.api.rows import Rows
 from slowthink.errors import ConfigError
-from slowthink.records import Dropped, EvaluationRow, Problem, Trace, TrainingStep
+from slowthink.records import Dropped, Problem, Trace
 from slowthink.serialise import is_file
+from slowthink.stage_rows import EvaluationRow, TrainingStep
 
 if TYPE_CHECKING:
     from slowthink.pipeline.progress import ProgressReporter

@@ -18,7 +18,7 @@ from slowthink.serialise import arrow_schema, from_plain, plain
 R = TypeVar("R")
 
 ATTEMPTS_TABLE = "attempts.parquet"
-"""In the folder of stage filter: `records.Attempt` rows of its difficulty steps."""
+"""In the folder of stage filter: `stage_rows.Attempt` rows of its difficulty steps."""
 UNFINISHED_STAGES = {
     "pool": "has no pool yet",
     "filter": "has not been filtered yet",

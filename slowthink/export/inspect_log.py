@@ -15,8 +15,9 @@ from typing import Any
 
 from slowthink.environment import __version__
 from slowthink.export.samples import FILE_FIELDS, Choices, safe_name, write_samples
-from slowthink.records import AnswerEnd, EvaluationRow, ThinkingEnd, Verdict, group_by
+from slowthink.records import AnswerEnd, ThinkingEnd, Verdict, group_by
 from slowthink.serialise import digest, is_file, plain
+from slowthink.stage_rows import EvaluationRow
 
 LOG_VERSION = 2
 SCORER = "slowthink"

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.export.samples import Choices, safe_name, sample_text, write_samples
-from slowthink.records import EvaluationRow, Verdict, group_by
+from slowthink.records import Verdict, group_by
 from slowthink.serialise import plain
+from slowthink.stage_rows import EvaluationRow
 
 FILTER_NAME = "slowthink"
 NO_ANSWER = "[invalid]"

@@ -14,7 +14,7 @@ from slowthink.export.training import ExportSource, TrainingRow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendering:
+class RenderingDifference:
     """How the rendered rows differ from those that stage `train` trains on."""
 
     tail: str = ""
@@ -32,14 +32,14 @@ class Rendering:
         return not self.row_id
 
 
-def compare_rendering(training: ExportSource) -> Rendering:
+def compare_rendering(training: ExportSource) -> RenderingDifference:
     """Render every row as TRL does, up to the first that is another text.
 
     Without the tokenizer nothing is compared, which the training set's notes say.
     """
     tail = ""
     if training.tokenizer is None:
-        return Rendering()
+        return RenderingDifference()
     for row in training.rows:
         expected = training.ids(row)
         try:
@@ -47,14 +47,14 @@ def compare_rendering(training: ExportSource) -> Rendering:
         except SlowthinkError:
             raise
         except Exception as error:  # a template is a program that its author wrote
-            return Rendering(
+            return RenderingDifference(
                 row_id=row.id, difference=f"it raised {type(error).__name__}: {str(error)[:200]}"
             )
         ours = [*expected.prompt_ids, *expected.completion_ids]
         tail = training.tokenizer.decode(ids[len(ours) :])
         if ids[: len(ours)] != ours or num_prompt != len(expected.prompt_ids) or tail.strip():
             return _different(training, row, ours, ids)
-    return Rendering(tail=tail)
+    return RenderingDifference(tail=tail)
 
 
 def rendering_notes(training: ExportSource) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def rendering_notes(training: ExportSource) -> tuple[str, ...]:
     return (f"{same}{tail}.",)
 
 
-def ids_note(training: ExportSource, rendering: Rendering) -> str:
+def ids_note(training: ExportSource, rendering: RenderingDifference) -> str:
     """Why rows hold token ids."""
     return (
         "The rows hold token ids and where the completion is, which are trained on as they are: "
@@ -88,7 +88,7 @@ def ids_note(training: ExportSource, rendering: Rendering) -> str:
     )
 
 
-def _reason(training: ExportSource, rendering: Rendering) -> str:
+def _reason(training: ExportSource, rendering: RenderingDifference) -> str:
     return (
         f"the chat template of {training.recipe.model} does not give the ids that `slowthink "
         f"train` trains on (row {rendering.row_id}: {rendering.difference})"
@@ -123,12 +123,12 @@ def _num_equal(first: list[int], second: list[int]) -> int:
 
 def _different(
     training: ExportSource, row: TrainingRow, ours: list[int], rendered: list[int]
-) -> Rendering:
+) -> RenderingDifference:
     decode = training.tokenizer.decode
     start = max(0, _num_equal(ours, rendered) - 4)
     parts = [repr(decode(ids[start : start + 16])) for ids in (ours, rendered)]
     if decode(rendered).startswith(decode(ours)):
         difference = f"the same text in other tokens, near {parts[0]}"
-        return Rendering(row_id=row.id, difference=difference, is_same_text=True)
+        return RenderingDifference(row_id=row.id, difference=difference, is_same_text=True)
     difference = f"expected {parts[0]}, rendered {parts[1]}"
-    return Rendering(row_id=row.id, difference=difference)
+    return RenderingDifference(row_id=row.id, difference=difference)

@@ -11,8 +11,9 @@ from typing import Any
 
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError
-from slowthink.records import EvaluationRow, Problem, group_by
+from slowthink.records import Problem, group_by
 from slowthink.serialise import write_atomic
+from slowthink.stage_rows import EvaluationRow
 
 Choices = dict[str, tuple[str, ...]]
 """Answer options by problem id."""

@@ -21,7 +21,7 @@ def final_value(text: str, pattern: re.Pattern[str]) -> str | None:
     return values.pop() if len(values) == 1 and matches[-1] else None
 
 
-_TURN_MARK = re.compile(r"<(?=[|｜]|(?:start|end)_of_turn>)|\[(?=/?INST\])")
+_TURN_MARK = re.compile(r"<(?=[|｜]|(?:start|end)_of_turn>|/?s>|[be]os>)|\[(?=/?INST\])")
 
 
 def fenced(text: str, *, max_chars: int | None = None) -> str:

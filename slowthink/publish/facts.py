@@ -19,7 +19,7 @@ from slowthink.forcing.formats import AUTO, FORMATS
 from slowthink.pipeline.contract import quantiles
 from slowthink.publish.sources import RowSource, row_sources
 from slowthink.records import Split, ThinkingFormat, Trace, group_by
-from slowthink.stages.report.data import FinishedRun, headline, open_run
+from slowthink.stages.report.data import FinishedStages, headline, open_run
 from slowthink.stages.report.excerpts import read_columns
 from slowthink.stages.trace import chains_table
 
@@ -45,7 +45,7 @@ class TeacherRow:
 class Facts:
     """A run, as its cards describe it."""
 
-    run: FinishedRun
+    run: FinishedStages
     traces: Sequence[Trace]
     """The training set."""
 
@@ -170,7 +170,7 @@ class Facts:
         return merged
 
 
-def _training_set(run: FinishedRun) -> list[Trace]:
+def _training_set(run: FinishedStages) -> list[Trace]:
     """The chains selected, or those of `train.input`; [] if the run's training set is elsewhere."""
     if "select" in run.folders:
         return read_records(run.folders["select"], Trace)

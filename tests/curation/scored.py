@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from slowthink.curation.scores import SCORES
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.recipe import Recipe
 from slowthink.records import Problem
 
 QUESTION = "What is 6 * 7?"
 
 
-def chain(thinking: str, *, question: str = QUESTION, num_tokens: int | None = None) -> ScoredText:
+def chain(thinking: str, *, question: str = QUESTION, num_tokens: int | None = None) -> ChainText:
     """A chain; its tokens are words if they are not given."""
     problem = Problem(
         id=question, duplicate_key=question, question=question, source="test", source_row="1"
     )
-    return ScoredText(
+    return ChainText(
         chain_id=f"{question} {thinking}"[:80], problem=problem, thinking=thinking, response="",
         num_thinking_tokens=len(thinking.split()) if num_tokens is None else num_tokens,
         num_response_tokens=0,
     )  # fmt: skip
 
 
-def score(config: Any, *chains: ScoredText) -> list[Values]:
+def score(config: Any, *chains: ChainText) -> list[Values]:
     """The values of each chain."""
     return SCORES[config.kind](config).score(chains, CONTEXT)
 

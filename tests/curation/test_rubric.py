@@ -9,7 +9,7 @@ import pytest
 
 from slowthink.curation.scores import rubric
 from slowthink.curation.scores.rubric import Rubric, parse_ratings, shorten
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.engines.replay import ByteTokenizer, ReplaySession, Script
 from slowthink.recipe import RubricScore
 from slowthink.recipe.loading import parse_recipe
@@ -55,7 +55,7 @@ def rate(monkeypatch, tmp_path: Path, make_problem):
         session.fingerprint = "the model"
         monkeypatch.setattr(prompted_model, "open_session", lambda *_, **__: session)
         texts = [
-            ScoredText(
+            ChainText(
                 chain_id=question, thinking=thinking, response=response, num_thinking_tokens=0,
                 num_response_tokens=0, problem=make_problem(
                     question, language="zh-CN" if "求" in question else "en"

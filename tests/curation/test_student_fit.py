@@ -18,7 +18,7 @@ from slowthink.curation.scores.preference import (
     order_chains,
     require_score,
 )
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.curation.scores.student_fit import TEACHER_CHAINS, teacher_fits
 from slowthink.errors import ConfigError, DataError
 from slowthink.forcing.prompts import training_ids
@@ -49,9 +49,9 @@ def one_tokenizer(monkeypatch, smollm_tokenizer) -> None:
     monkeypatch.setattr(student, "load_tokenizer", lambda *_, **__: smollm_tokenizer)
 
 
-def chains_of(make_problem: Callable[..., Problem]) -> list[ScoredText]:
+def chains_of(make_problem: Callable[..., Problem]) -> list[ChainText]:
     return [
-        ScoredText(
+        ChainText(
             chain_id=f"c{index}", problem=make_problem(question), thinking=thinking,
             response=response, num_thinking_tokens=0, num_response_tokens=0,
         )
@@ -85,7 +85,7 @@ def literal(folder: object, prompt: tuple[int, ...], completion: tuple[int, ...]
     return {"student-fit": rank / surprisal, "student-loss": surprisal / len(completion)}
 
 
-def ids_of(chain: ScoredText, tokenizer: Any, context: ScoreContext) -> tuple[Any, Any]:
+def ids_of(chain: ChainText, tokenizer: Any, context: ScoreContext) -> tuple[Any, Any]:
     ids = training_ids(
         tokenizer, chain.problem, thinking=chain.thinking, response=chain.response,
         chat=context.recipe.chat,

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from slowthink.data.load import ProblemSet
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig
-from slowthink.records import (
-    AnswerEnd,
-    EvaluationRow,
-    Problem,
-    ThinkingEnd,
-    Verdict,
-    duplicate_key,
-    problem_id,
-)
+from slowthink.records import AnswerEnd, Problem, ThinkingEnd, Verdict, duplicate_key, problem_id
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.evaluate.summary import Evaluation, summarise
 
 RIGHT, WRONG, UNGRADABLE = Verdict.CORRECT, Verdict.WRONG, Verdict.UNGRADABLE

@@ -15,7 +15,7 @@ from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import ChatConfig
 from slowthink.recipe.loading import parse_recipe
 from slowthink.recipe.protocols import PROTOCOLS
-from slowthink.records import EvaluationRow
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.evaluate import plan
 from slowthink.stages.evaluate.sets import resolve_chat
 from tests.evaluate.made_rows import make_problem

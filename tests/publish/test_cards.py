@@ -22,7 +22,8 @@ from slowthink.errors import ConfigError, DataError
 from slowthink.publish import Publication, prepare
 from slowthink.publish.folder import CARD
 from slowthink.publish.markdown import escape, table
-from slowthink.records import EvaluationRow, Trace
+from slowthink.records import Trace
+from slowthink.stage_rows import EvaluationRow
 from tests.publish.conftest import change_manifest
 from tests.report.made_run import HOSTILE
 

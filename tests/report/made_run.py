@@ -16,7 +16,6 @@ from slowthink.recipe.loading import parse_recipe
 from slowthink.records import (
     AnswerEnd,
     Dropped,
-    EvaluationRow,
     Grade,
     Problem,
     Split,
@@ -25,7 +24,8 @@ from slowthink.records import (
     Verdict,
     duplicate_key,
     problem_id,
-)  # fmt: skip
+)
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages import report
 
 HOSTILE = "</script><img src=x onerror=\"window.hacked=1\"><b class='hostile'>"

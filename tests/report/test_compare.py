@@ -19,7 +19,8 @@ from slowthink.analysis.scores import ComparedRow, problem_scores
 from slowthink.cli.app import main
 from slowthink.data.tables import write_records
 from slowthink.errors import ConfigError, DataError
-from slowthink.records import EvaluationRow, Verdict
+from slowthink.records import Verdict
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.report.compare import compare, open_pair
 from slowthink.stages.report.compare_page import write_page
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from slowthink.data.tables import write_records
-from slowthink.records import TrainingStep
-from slowthink.stages.report.data import FinishedRun, _training
+from slowthink.stage_rows import TrainingStep
+from slowthink.stages.report.data import FinishedStages, _training
 from slowthink.stages.report.page import _step_charts
 
 
@@ -23,7 +23,7 @@ def steps_of(folder: Path, *, costs: bool, **more) -> list[dict]:
     if costs:
         lines = [{"step": n, "tokens_per_second": 50.0 * n, "memory_mb": 900} for n in range(1, 4)]
         (folder / "step_costs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run = FinishedRun(root=folder, settings={}, folders={"train": folder}, manifests={})
+    run = FinishedStages(root=folder, settings={}, folders={"train": folder}, manifests={})
     return (_training(run) or {})["steps"]
 
 

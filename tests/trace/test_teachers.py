@@ -23,9 +23,10 @@ from slowthink.pipeline.run_folder import execute, make_context
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import parse_recipe
-from slowthink.records import AnswerEnd, Attempt, Completion, Problem, Reported, ThinkingEnd
+from slowthink.records import AnswerEnd, Completion, Problem, Reported, ThinkingEnd
 from slowthink.sampling.provenance import TokenUse, token_use
 from slowthink.serialise import plain
+from slowthink.stage_rows import Attempt
 from slowthink.stages import filter as filter_stage, trace
 from slowthink.stages.trace.chains import SourceChains
 from slowthink.stages.trace.gather import gather_chains

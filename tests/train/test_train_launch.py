@@ -16,7 +16,8 @@ import yaml
 
 from slowthink.data.tables import read_records, write_records
 from slowthink.errors import ConfigError, EngineError
-from slowthink.records import Grade, Trace, TrainingStep, Verdict
+from slowthink.records import Grade, Trace, Verdict
+from slowthink.stage_rows import TrainingStep
 from slowthink.stages.train.launch import _rank_error
 from tests.needs import needs
 

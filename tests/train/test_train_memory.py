@@ -13,7 +13,7 @@ from slowthink.environment import CudaDevice, python_command
 from slowthink.errors import ConfigError
 from slowthink.recipe import LoraConfig, Recipe, TrainConfig
 from slowthink.stages.train.forecast import (
-    Rows,
+    TrainingSize,
     disk_needed,
     forecast,
     parse_gpus,
@@ -192,7 +192,7 @@ def test_time_is_by_the_peak_of_all_gpus_or_by_a_measured_speed():
     recipe = Recipe.model_validate({
         "name": "t", "model": "Qwen/Qwen2.5-7B", "train": {"epochs": 5, "batch_size": 16},
     })  # fmt: skip
-    rows = Rows(number=1000, mean_tokens=5000)
+    rows = TrainingSize(number=1000, mean_tokens=5000)
     machine = _machine(*[80.0] * 8)
     predicted = forecast(recipe, machine, memory_bytes=0, rows=rows)
     assert predicted.num_tokens == 25_000_000

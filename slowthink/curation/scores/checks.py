@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
-from slowthink.curation.scores.steps import Step, read_steps
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
+from slowthink.curation.scores.steps import ReasoningStep, read_steps
 from slowthink.recipe import ChecksScore
 
 REACH = 3
@@ -27,13 +27,13 @@ class EffectiveChecks:
     def __init__(self, config: ChecksScore) -> None:
         del config
 
-    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+    def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """The number, that of checks announced by a word (`.announced`), and the share of these
         with an effect (`.share`, if there are any); {} for a chain without steps."""
         return [_score(read_steps(chain.problem.question, chain.thinking)) for chain in chains]
 
 
-def _score(steps: Sequence[Step]) -> Values:
+def _score(steps: Sequence[ReasoningStep]) -> Values:
     if not steps:
         return {}
     effects = [_effects(steps, index) for index in range(len(steps))]
@@ -48,7 +48,7 @@ def _score(steps: Sequence[Step]) -> Values:
     return values
 
 
-def _effects(steps: Sequence[Step], index: int) -> frozenset[str]:
+def _effects(steps: Sequence[ReasoningStep], index: int) -> frozenset[str]:
     """The results that a step finds again or changes."""
     step = steps[index]
     nearby = steps[max(0, index + 1 - REACH) : index + 1]

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
-from slowthink.curation.scores.steps import Step, read_steps
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
+from slowthink.curation.scores.steps import ReasoningStep, read_steps
 from slowthink.recipe import GuardedLimoScore
 
 HALF_LENGTH = 100
@@ -39,11 +39,11 @@ class GuardedLimo:
     def __init__(self, config: GuardedLimoScore) -> None:
         self._weights = config.weights
 
-    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+    def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """Score and parts; {} for a chain without words or values."""
         return [self._score(read_steps(chain.problem.question, chain.thinking)) for chain in chains]
 
-    def _score(self, steps: Sequence[Step]) -> Values:
+    def _score(self, steps: Sequence[ReasoningStep]) -> Values:
         if not steps:
             return {}
         size = sum(step.size for step in steps)
@@ -71,11 +71,11 @@ def _saturating(value: float, half: float) -> float:
     return value / (value + half)
 
 
-def _num_recomputed(steps: Sequence[Step]) -> int:
+def _num_recomputed(steps: Sequence[ReasoningStep]) -> int:
     return len(frozenset[str]().union(*(step.recomputes for step in steps)))
 
 
-def _spread(steps: Sequence[Step], size: float) -> float:
+def _spread(steps: Sequence[ReasoningStep], size: float) -> float:
     """Share of the chain's tenths with new facts; a tenth counts fully with one per five words."""
     content, position = [0.0] * NUM_PARTS, 0.0
     for step in steps:

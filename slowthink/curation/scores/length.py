@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.recipe import LengthScore
 
 
@@ -16,6 +16,6 @@ class Length:
     def __init__(self, config: LengthScore) -> None:
         del config
 
-    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+    def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """The number of each chain."""
         return [{"length": float(chain.num_thinking_tokens)} for chain in chains]

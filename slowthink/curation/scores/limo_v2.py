@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from slowthink.analysis.statistics import average_ranks
 from slowthink.curation.scores.lexicons import KINDS, load_lexicon
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.recipe import LimoV2Score
 from slowthink.records import group_by
 
@@ -37,7 +37,7 @@ class LimoV2:
             ignore_case=config.ignore_case,
         )
 
-    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+    def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """Score and parts, each in [0, 1]; {} for a chain without thinking."""
         scored = [(index, chain) for index, chain in enumerate(chains) if chain.thinking.strip()]
         values: list[Values] = [{} for _ in chains]
@@ -54,13 +54,13 @@ class LimoV2:
             }
         return values
 
-    def _raw_parts(self, chain: ScoredText) -> tuple[float, ...]:
+    def _raw_parts(self, chain: ChainText) -> tuple[float, ...]:
         """Length, and words of each kind per unit of length."""
         length = max(1, LENGTHS[self._config.length_unit](chain))
         counts = self._lexicon.count(chain.thinking)
         return (float(length), *(counts[kind] / length for kind in KINDS))
 
-    def _scopes(self, chains: Sequence[ScoredText]) -> list[list[int]]:
+    def _scopes(self, chains: Sequence[ChainText]) -> list[list[int]]:
         """Indices of the chains that are brought to a scale together."""
         if self._config.scope == "pool":
             return [list(range(len(chains)))]
@@ -80,7 +80,7 @@ class LimoV2:
         return np.where(high > low, scaled, 0.5)
 
 
-LENGTHS: dict[str, Callable[[ScoredText], int]] = {
+LENGTHS: dict[str, Callable[[ChainText], int]] = {
     "tokens": lambda chain: chain.num_thinking_tokens,
     "words": lambda chain: len(chain.thinking.split()),
     "characters": lambda chain: len(chain.thinking),

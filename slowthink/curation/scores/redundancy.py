@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
-from slowthink.curation.scores.steps import Step, read_steps
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
+from slowthink.curation.scores.steps import ReasoningStep, read_steps
 from slowthink.recipe import RedundancyScore
 
 
@@ -17,7 +17,7 @@ class StepRedundancy:
     def __init__(self, config: RedundancyScore) -> None:
         del config
 
-    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+    def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """The share, in [0, 1], and the number of steps; {} for a chain without steps."""
         return [_score(chain) for chain in chains]
 
@@ -26,11 +26,11 @@ MIN_CONTENT = 0.25
 """New facts (steps.py) below which a step adds nothing; a new word is a tenth of one."""
 
 
-def _adds(step: Step) -> bool:
+def _adds(step: ReasoningStep) -> bool:
     return step.content >= MIN_CONTENT or bool(step.recomputes)
 
 
-def _score(chain: ScoredText) -> Values:
+def _score(chain: ChainText) -> Values:
     steps = read_steps(chain.problem.question, chain.thinking)
     if not steps:
         return {}

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.forcing.prompts import encode_messages, user_message
 from slowthink.grading.replies import fenced, final_value
 from slowthink.grading.thinking import response_of
@@ -102,7 +102,7 @@ class Rubric:
     def __init__(self, config: RubricScore) -> None:
         self.config = config
 
-    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+    def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """The values of each chain; none if the model gave no valid line, or if the question leaves
         no room in its context."""
         with (
@@ -137,7 +137,7 @@ def parse_ratings(text: str) -> dict[str, int] | None:
     return dict(zip(RATINGS, map(int, re.findall(r"[1-5]", line)), strict=True))
 
 
-def build_prompt(chain: ScoredText, model: PromptedModel, config: RubricScore) -> RubricPrompt:
+def build_prompt(chain: ChainText, model: PromptedModel, config: RubricScore) -> RubricPrompt:
     """The prompt for a chain, in its problem's language, cut to what the model's context holds."""
     language = "zh" if chain.problem.language.startswith("zh") else "en"
     tokenizer = model.session.tokenizer
@@ -187,7 +187,7 @@ def _break_marks(text: str, tokenizer: Any) -> str:
 
 
 def _generate(
-    chains: Sequence[ScoredText], prompts: Sequence[RubricPrompt], model: PromptedModel
+    chains: Sequence[ChainText], prompts: Sequence[RubricPrompt], model: PromptedModel
 ) -> list[ModelReply[dict[str, int]]]:
     """One reply per chain, in order."""
     replies: dict[int, ModelReply[dict[str, int]]] = {}

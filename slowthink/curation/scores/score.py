@@ -15,7 +15,7 @@ Values = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScoredText:
+class ChainText:
     """A chain as scores see it: without its grade and its teacher."""
 
     chain_id: str
@@ -49,5 +49,5 @@ class ChainScore(Protocol):
     higher_is_better: bool
     uses_model: bool
 
-    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+    def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """The values of each chain, in order. They may depend on the other chains."""

@@ -67,7 +67,7 @@ _SIGNS = str.maketrans({
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ReasoningStep:
     """What one step adds."""
 
     size: float
@@ -101,7 +101,7 @@ class _Tokens:
 
 
 @lru_cache(maxsize=4096)
-def read_steps(question: str, thinking: str) -> tuple[Step, ...]:
+def read_steps(question: str, thinking: str) -> tuple[ReasoningStep, ...]:
     """The steps of a chain; cached, since several scores read them."""
     known = _Known()
     for tokens in split_steps(question):
@@ -236,7 +236,7 @@ class _Known:
         self.first: dict[str, str] = {}
         """Left side of an equation → its first value."""
 
-    def read(self, tokens: _Tokens) -> Step:
+    def read(self, tokens: _Tokens) -> ReasoningStep:
         """The step, after which its content is known."""
         pairs = {_unordered(a, b) for a, b in _operated(tokens.signs)}
         values, form = {value for pair in pairs for value in pair}, _form(tokens)
@@ -253,7 +253,7 @@ class _Known:
         if link >= ADOPTED_LINK:
             self.found |= values - self.values - TRIVIAL
             self.values |= values
-        return Step(
+        return ReasoningStep(
             size=tokens.size / 2, content=content, builds=builds, recomputes=recomputes,
             changes=changes, is_check=tokens.is_check, is_correction=tokens.is_correction,
         )  # fmt: skip

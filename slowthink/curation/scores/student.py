@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowthink.curation.scores.score import ScoreContext, ScoredText
+from slowthink.curation.scores.score import ChainText, ScoreContext
 from slowthink.engines.auto import resolve_engine
 from slowthink.engines.models import context_length, fingerprint, load_tokenizer, resolve_model
 from slowthink.forcing.prompts import TrainingIds, training_ids
@@ -52,7 +52,7 @@ class Student:
 
 
 def measure_chains(
-    chains: Sequence[ScoredText], config: StudentScore, context: ScoreContext
+    chains: Sequence[ChainText], config: StudentScore, context: ScoreContext
 ) -> list[TokenSums | None]:
     """The sums over the assistant's turn of each chain; None if the student's context is too short.
 
@@ -86,7 +86,7 @@ def _find_student(config: StudentScore, context: ScoreContext) -> Student:
     )  # fmt: skip
 
 
-def _ids(chain: ScoredText, student: Student, context: ScoreContext) -> TrainingIds:
+def _ids(chain: ChainText, student: Student, context: ScoreContext) -> TrainingIds:
     return training_ids(
         student.tokenizer, chain.problem, thinking=chain.thinking, response=chain.response,
         chat=context.recipe.chat, custom_formats=context.recipe.formats,

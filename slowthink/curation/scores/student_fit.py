@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.curation.scores.student import measure_chains
 from slowthink.recipe import StudentFitScore
 from slowthink.records import group_by, item_seed
@@ -37,7 +37,7 @@ class StudentFit:
     def __init__(self, config: StudentFitScore) -> None:
         self.config = config
 
-    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+    def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """The values of each chain; none if it is longer than the student's context."""
         values: list[Values] = []
         for sums in measure_chains(chains, self.config, context):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.curation.scores.student import measure_chains
 from slowthink.recipe import StudentLossScore
 
@@ -20,7 +20,7 @@ class StudentLoss:
     def __init__(self, config: StudentLossScore) -> None:
         self.config = config
 
-    def score(self, chains: Sequence[ScoredText], context: ScoreContext) -> list[Values]:
+    def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """The value of each chain; none if it is longer than the student's context."""
         return [
             {} if sums is None else {"student-loss": sums.surprisal / sums.num_tokens}

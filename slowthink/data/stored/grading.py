@@ -16,7 +16,6 @@ from slowthink.grading import GradeItem, Grader
 from slowthink.records import (
     AnswerEnd,
     Dropped,
-    EvaluationRow,
     Grade,
     Problem,
     Split,
@@ -24,6 +23,7 @@ from slowthink.records import (
     Verdict,
     duplicate_key,
 )
+from slowthink.stage_rows import EvaluationRow
 
 CountTokens = Callable[[str], int]
 

@@ -18,9 +18,10 @@ from slowthink.pipeline.contract import StageContext, StageResult, Step, read_ma
 from slowthink.pipeline.plan import file_rows, planned_heldout
 from slowthink.recipe import ArmConfig, BenchmarkConfig, EvaluateConfig, Recipe
 from slowthink.recipe.protocols import draws_for, resolve_protocol
-from slowthink.records import Cost, EvaluationRow, Verdict
+from slowthink.records import Cost, Verdict
 from slowthink.sampling.judge import TAG as JUDGE_TAG
 from slowthink.serialise import plain
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.evaluate.arms import check_models, measure_arm
 from slowthink.stages.evaluate.batches import ArmResult, EvaluationContext, arm_points
 from slowthink.stages.evaluate.disputed import answer_groups, disputed_references

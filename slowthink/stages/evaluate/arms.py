@@ -16,9 +16,10 @@ from slowthink.engines.models import load_tokenizer, resolve_model
 from slowthink.errors import ConfigError
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ArmConfig
-from slowthink.records import Dropped, EvaluationRow
+from slowthink.records import Dropped
 from slowthink.sampling.sampler import session_facts
 from slowthink.serialise import plain
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.evaluate.batches import (
     ArmResult,
     EvaluationContext,

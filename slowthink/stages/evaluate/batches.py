@@ -18,9 +18,10 @@ from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import ArmConfig, ChatConfig, EvaluateConfig, ProtocolConfig
 from slowthink.recipe.protocols import draws_for, resolve_protocol
-from slowthink.records import Budget, Completion, Dropped, EvaluationRow, EventKind, Grade, Problem
+from slowthink.records import Budget, Completion, Dropped, EventKind, Grade, Problem
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.sampler import Sampler, Task, grade_completion, make_tasks
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.evaluate.sets import resolve_chat
 
 Decode = Callable[[Sequence[int]], str]

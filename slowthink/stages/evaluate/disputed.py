@@ -12,7 +12,8 @@ from typing import Any
 from slowthink.analysis.scores import AnswerGroups, by_point, largest_budget, vote_key
 from slowthink.grading import Grader
 from slowthink.grading.cluster import group_answers
-from slowthink.records import EvaluationRow, Verdict, group_by
+from slowthink.records import Verdict, group_by
+from slowthink.stage_rows import EvaluationRow
 
 MIN_SHARE = 0.5
 """A model's answer is the one that more than this share of its samples give."""

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from slowthink.records import EvaluationRow, Grade
+from slowthink.records import Grade
 from slowthink.sampling.judge import GradedAnswer, judge_undecided, open_judge
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.evaluate.batches import ArmResult, EvaluationContext
 from slowthink.stages.evaluate.sets import problems_by_id
 

@@ -19,7 +19,7 @@ from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import EvaluateConfig
 from slowthink.recipe.protocols import draws_for, resolve_protocol
-from slowthink.records import EvaluationRow, Verdict
+from slowthink.records import Verdict
 from slowthink.sampling.parallel import (
     ParallelContext,
     ScoreItem,
@@ -31,6 +31,7 @@ from slowthink.sampling.parallel import (
     stored_curves,
     transcript_text,
 )
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.evaluate.batches import (
     ArmResult,
     EvaluationContext,

@@ -12,8 +12,9 @@ from slowthink.data.load import ProblemSet
 from slowthink.errors import DataError
 from slowthink.grading import GradeItem, Grader
 from slowthink.grading.judge_prompt import is_undecided
-from slowthink.records import EvaluationRow, Grade, Problem
+from slowthink.records import Grade, Problem
 from slowthink.sampling.sampler import is_truncated
+from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.evaluate.judge import with_grade
 from slowthink.stages.evaluate.sets import problems_by_id
 

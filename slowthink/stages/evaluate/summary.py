@@ -30,7 +30,8 @@ from slowthink.data.load import ProblemSet
 from slowthink.data.registry import limo_ten
 from slowthink.recipe import ChatConfig, EvaluateConfig
 from slowthink.recipe.protocols import describe_protocol, resolve_protocol
-from slowthink.records import EvaluationRow, group_by
+from slowthink.records import group_by
+from slowthink.stage_rows import EvaluationRow
 
 STORED_PROTOCOL = "stored"
 """Protocol of stored samples that were generated under an unknown one."""

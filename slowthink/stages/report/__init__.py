@@ -18,7 +18,7 @@ from slowthink.pipeline.contract import StageContext, StageResult
 from slowthink.recipe import Recipe, ReportConfig
 from slowthink.serialise import write_atomic
 from slowthink.stages.report import charts, page
-from slowthink.stages.report.data import FinishedRun, collect, headline, open_run
+from slowthink.stages.report.data import FinishedStages, collect, headline, open_run
 
 STAGE_VERSION = 3
 
@@ -72,7 +72,7 @@ def render(root: Path, folder: Path, config: ReportConfig | None = None) -> Path
     return folder / "report.html"
 
 
-def _write(opened: FinishedRun, folder: Path, config: ReportConfig) -> dict[str, Any]:
+def _write(opened: FinishedStages, folder: Path, config: ReportConfig) -> dict[str, Any]:
     data = collect(opened, config)
     write_atomic(folder / "report.html", page.render_page(data))
     text = json.dumps(data, indent=1, ensure_ascii=False)

@@ -39,7 +39,7 @@ TOKEN_KINDS = ("prefilled", "decoded", "forced", "re_prefilled")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishedRun:
+class FinishedStages:
     """The finished stages of a run folder."""
 
     root: Path
@@ -70,7 +70,7 @@ def open_run(
     *,
     folders: Mapping[str, Path] | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> FinishedRun:
+) -> FinishedStages:
     """The finished stages in `folders` (default: all in `root`).
 
     Raises DataError if no stage is finished.
@@ -87,7 +87,7 @@ def open_run(
     manifests = {stage: read_manifest(path) for stage, path in finished.items()}
     if settings is None:
         settings = _settings(root, manifests)
-    return FinishedRun(root=root, settings=settings, folders=finished, manifests=manifests)
+    return FinishedStages(root=root, settings=settings, folders=finished, manifests=manifests)
 
 
 def _settings(root: Path, manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def headline(root: Path) -> dict[str, Any]:
     return _headline(open_run(root))
 
 
-def _headline(run: FinishedRun) -> dict[str, Any]:
+def _headline(run: FinishedStages) -> dict[str, Any]:
     summary = run.summary
     figures = {
         "name": run.settings.get("name"),
@@ -142,7 +142,7 @@ def _headline(run: FinishedRun) -> dict[str, Any]:
     return dict(json_safe(figures))
 
 
-def _pool_domains(run: FinishedRun) -> Mapping[str, int]:
+def _pool_domains(run: FinishedStages) -> Mapping[str, int]:
     """Training problems by domain: as the filter assigned them, else those of the pool."""
     if labels := run.facts("filter").get("domain_labels"):
         domains: Mapping[str, int] = labels["domains"]
@@ -151,7 +151,7 @@ def _pool_domains(run: FinishedRun) -> Mapping[str, int]:
     return problem_columns.domain_counts(run.folders[stage]) if stage else {}
 
 
-def _cost(run: FinishedRun) -> dict[str, Any]:
+def _cost(run: FinishedStages) -> dict[str, Any]:
     seconds = {stage: manifest["wall_seconds"] for stage, manifest in run.manifests.items()}
     path = run.root / "run.json"
     whole_run = json.loads(path.read_text("utf-8")) if path.exists() else {}
@@ -164,7 +164,7 @@ def _cost(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _tokens(run: FinishedRun) -> dict[str, int]:
+def _tokens(run: FinishedStages) -> dict[str, int]:
     total: Counter[str] = Counter(dict.fromkeys(TOKEN_KINDS, 0))
     for stage in run.manifests:
         tokens = run.facts(stage).get("tokens")
@@ -175,7 +175,7 @@ def _tokens(run: FinishedRun) -> dict[str, int]:
     return dict(total)
 
 
-def funnel(run: FinishedRun) -> list[dict[str, Any]]:
+def funnel(run: FinishedStages) -> list[dict[str, Any]]:
     """Every step that can drop rows: numbers of rows before and after, and counts of reasons."""
     return [
         {
@@ -193,7 +193,7 @@ def funnel(run: FinishedRun) -> list[dict[str, Any]]:
 # --- the page's data ------------------------------------------------------------------------------
 
 
-def collect(run: FinishedRun, config: ReportConfig) -> dict[str, Any]:
+def collect(run: FinishedStages, config: ReportConfig) -> dict[str, Any]:
     """The data of the page, which is also `report.json`."""
     head = _headline(run)
     benchmarks = [eval_set["benchmark"] for eval_set in head["sets"]]
@@ -214,7 +214,7 @@ def collect(run: FinishedRun, config: ReportConfig) -> dict[str, Any]:
     return dict(json_safe(data))
 
 
-def _drops(run: FinishedRun) -> list[dict[str, Any]]:
+def _drops(run: FinishedStages) -> list[dict[str, Any]]:
     """The number of dropped rows by stage, step and reason, with a few examples."""
     drops = [
         {"stage": stage} | drop
@@ -226,7 +226,7 @@ def _drops(run: FinishedRun) -> list[dict[str, Any]]:
     return drops
 
 
-def _domains(run: FinishedRun) -> list[dict[str, Any]]:
+def _domains(run: FinishedStages) -> list[dict[str, Any]]:
     """Training problems by domain after each finished stage, and after the filter assigned domains;
     the largest first, problems without a domain last."""
     counts: dict[str, Mapping[str, int]] = {}
@@ -246,7 +246,7 @@ def _domains(run: FinishedRun) -> list[dict[str, Any]]:
     ]
 
 
-def _lengths(run: FinishedRun) -> list[dict[str, Any]]:
+def _lengths(run: FinishedStages) -> list[dict[str, Any]]:
     """Quantiles of the chains' thinking tokens, if the stages reported them."""
     sources = (
         ("all right chains", "trace", "thinking_tokens"),
@@ -259,13 +259,13 @@ def _lengths(run: FinishedRun) -> list[dict[str, Any]]:
     return [{"name": name, **quantiles} for name, quantiles in reported if quantiles]
 
 
-def _difficulty(run: FinishedRun) -> dict[str, Any] | None:
+def _difficulty(run: FinishedStages) -> dict[str, Any] | None:
     """Attempted problems by pass rate, as the filter stage reported them."""
     facts = run.facts("filter").get("difficulty")
     return dict(facts) if isinstance(facts, Mapping) else None
 
 
-def _training(run: FinishedRun) -> dict[str, Any] | None:
+def _training(run: FinishedStages) -> dict[str, Any] | None:
     if "train" not in run.folders:
         return None
     rows = excerpts.read_columns(run.folders["train"] / "data.parquet", STEP_COLUMNS)
@@ -282,7 +282,7 @@ def _step_costs(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _transcripts(run: FinishedRun, config: ReportConfig) -> list[dict[str, Any]]:
+def _transcripts(run: FinishedStages, config: ReportConfig) -> list[dict[str, Any]]:
     if "evaluate" not in run.folders:
         return []
     return excerpts.read_transcripts(
@@ -290,7 +290,7 @@ def _transcripts(run: FinishedRun, config: ReportConfig) -> list[dict[str, Any]]
     )
 
 
-def _run_details(run: FinishedRun) -> dict[str, Any]:
+def _run_details(run: FinishedStages) -> dict[str, Any]:
     return {
         **{key: run.settings.get(key) for key in ("name", "model", "revision", "seed")},
         "commit": commit(),
@@ -301,7 +301,7 @@ def _run_details(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _versions(run: FinishedRun) -> dict[str, str]:
+def _versions(run: FinishedStages) -> dict[str, str]:
     """Package versions of the stages; every version if they differ."""
     versions: dict[str, dict[str, None]] = {}
     for manifest in run.manifests.values():
@@ -310,7 +310,7 @@ def _versions(run: FinishedRun) -> dict[str, str]:
     return {package: ", then ".join(names) for package, names in versions.items()}
 
 
-def _stage_row(run: FinishedRun, stage: str) -> dict[str, Any]:
+def _stage_row(run: FinishedStages, stage: str) -> dict[str, Any]:
     manifest = run.manifests[stage]
     keys = ("wall_seconds", "peak_rss_mb", "num_records", "num_dropped", "finished")
     scalars = {

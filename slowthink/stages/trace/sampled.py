@@ -21,11 +21,12 @@ from slowthink.errors import DataError
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import AttemptTraces
-from slowthink.records import Attempt, Completion, Grade, Problem, Verdict
+from slowthink.records import Completion, Grade, Problem, Verdict
 from slowthink.sampling.attempts import AttemptTracker, ModelSource, Tally, run_attempts
 from slowthink.sampling.ledger import Ledger
 from slowthink.sampling.provenance import TokenUse, provenance, sampled_text, token_use
 from slowthink.sampling.sampler import Sampler, Task, session_facts
+from slowthink.stage_rows import Attempt
 from slowthink.stages.trace.chains import SourceChain, SourceChains
 from slowthink.stages.trace.formats import ChainTexts, split_thinking
 from slowthink.stages.trace.spending import NOTHING, Limits, Spent, fitting_prefix

@@ -8,7 +8,7 @@ from typing import Any
 
 from slowthink.curation.scores import SCORES
 from slowthink.curation.scores.levels import assign_levels
-from slowthink.curation.scores.score import ScoreContext, ScoredText, Values
+from slowthink.curation.scores.score import ChainText, ScoreContext, Values
 from slowthink.errors import GraderError
 from slowthink.grading import GradeItem, Grader
 from slowthink.pipeline.contract import StageContext
@@ -85,9 +85,9 @@ def model_score_lines(recipe: Recipe) -> list[str]:
     return lines
 
 
-def _scored_text(scored: ScoredChain) -> ScoredText:
+def _scored_text(scored: ScoredChain) -> ChainText:
     chain = scored.chain
-    return ScoredText(
+    return ChainText(
         chain_id=chain.chain_id, problem=chain.problem, thinking=chain.thinking,
         response=chain.response, num_thinking_tokens=scored.num_thinking_tokens,
         num_response_tokens=scored.num_response_tokens,

@@ -70,12 +70,11 @@ class Teacher:
         """The prompt's settings for questions in a language.
 
         `auto` becomes the format of the model's template; without one, `plain`, so that the whole
-        text is the chain; behind a chat API, one that keeps reasoning and content apart.
+        text is the chain.
         """
         chat, wanted = self.config.chat, self.config.thinking_language
         if chat.format == AUTO and detect_format(session.tokenizer) is None:
-            update = {"format": "think-tags" if self.is_chat_api else "plain"}
-            chat = chat.model_copy(update=update)
+            chat = chat.model_copy(update={"format": "plain"})
         if wanted is None or wanted == language.split("-")[0].lower():
             return chat
         lines = [in_language(chat.instruction, wanted), THINKING_LINES.get(wanted)]

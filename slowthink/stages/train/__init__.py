@@ -16,8 +16,8 @@ from slowthink.errors import missing_extra
 from slowthink.pipeline.contract import StageContext, StageResult, funnel_step, quantiles
 from slowthink.pipeline.plan import file_rows, planned_training_set
 from slowthink.recipe import Recipe, TrainConfig
-from slowthink.records import TrainingStep
 from slowthink.serialise import write_atomic
+from slowthink.stage_rows import TrainingStep
 from slowthink.stages.train import preflight
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.memory import choose_micro_batch_size as choose_micro_batch_size

@@ -1,6 +1,6 @@
 """What training will need, from the recipe and the model's config alone: memory, time, disk.
 
-    forecast(recipe, machine, memory_bytes=16e9, rows=Rows(number=1000, mean_tokens=5000))
+    forecast(recipe, machine, memory_bytes=16e9, rows=TrainingSize(number=1000, mean_tokens=5000))
 
 Nothing here is measured: time is by arithmetic, at an assumed share of the GPU's peak (MFU).
 """
@@ -113,7 +113,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class TrainingSize:
     """The training set, as far as time depends on it."""
 
     number: int = 0
@@ -127,7 +127,7 @@ def forecast(
     machine: Machine,
     *,
     memory_bytes: float,
-    rows: Rows,
+    rows: TrainingSize,
     tokens_per_second: float | None = None,
 ) -> Forecast | None:
     """What the recipe's training needs on this machine; None if the model's shape is unknown.

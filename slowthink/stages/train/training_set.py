@@ -17,7 +17,7 @@ from slowthink.recipe import Recipe
 from slowthink.records import Dropped, Problem, Trace, item_seed
 from slowthink.stages.train.dev import split_dev
 from slowthink.stages.train.examples import TrainingExample, in_order, tokenize, tokenize_traces
-from slowthink.stages.train.forecast import Rows
+from slowthink.stages.train.forecast import TrainingSize
 from slowthink.stages.train.lengths import CutExample, limit_lengths
 
 
@@ -62,17 +62,17 @@ def read_training_set(context: StageContext) -> TrainingSet:
     )  # fmt: skip
 
 
-def known_rows(recipe: Recipe, root: Path) -> Rows:
+def known_rows(recipe: Recipe, root: Path) -> TrainingSize:
     """Number and mean length of the training set, as far as it is written; its planned number else.
 
     Lengths are those that trace counted, without the prompt.
     """
     table = training_table(recipe, root)
     if table is None:
-        return Rows(number=planned_training_set(recipe)[1])
+        return TrainingSize(number=planned_training_set(recipe)[1])
     traces = read_records(table, Trace)
     lengths = [trace.num_thinking_tokens + trace.num_response_tokens for trace in traces]
-    return Rows(number=len(traces), mean_tokens=sum(lengths) / max(len(lengths), 1))
+    return TrainingSize(number=len(traces), mean_tokens=sum(lengths) / max(len(lengths), 1))
 
 
 def training_table(recipe: Recipe, root: Path) -> Path | None:

@@ -21,8 +21,9 @@ from slowthink.data.tables import ATTEMPTS_TABLE, RecordWriter
 from slowthink.grading import Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.recipe import DifficultyConfig
-from slowthink.records import Attempt, Dropped, Problem
+from slowthink.records import Dropped, Problem
 from slowthink.serialise import plain, write_atomic
+from slowthink.stage_rows import Attempt
 from slowthink.stages.filter.difficulty.cost import estimate_costs, ids_to_test
 from slowthink.stages.filter.difficulty.pass_rates import difficulty_facts
 from slowthink.stages.filter.difficulty.step import StepContext, StepResult, run_step

@@ -15,10 +15,11 @@ from slowthink.data.tables import RecordWriter
 from slowthink.engines.session import Point, Session
 from slowthink.grading import GradeItem, Grader
 from slowthink.recipe import AttemptModel, DifficultyStep, Recipe
-from slowthink.records import Attempt, Budget, Problem, Sampling
+from slowthink.records import Budget, Problem, Sampling
 from slowthink.sampling.attempts import AttemptTracker, GradedAttempt, ModelSource, Waves
 from slowthink.sampling.provenance import provenance, sampled_text, token_use
 from slowthink.sampling.sampler import Sampler, Task, make_tasks
+from slowthink.stage_rows import Attempt
 from slowthink.stages.filter.difficulty.band import BandDecision
 from slowthink.stages.filter.difficulty.cost import attempt_settings
 
