@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from slowthink.api.rows import Rows
 from slowthink.errors import ConfigError, SlowthinkError, did_you_mean
@@ -280,12 +280,9 @@ def _problems_of_rows(
         question=fields["question_field"] or "question", answer=fields["answer_field"] or "answer",
         choices=fields["choices_field"] or "choices",
     )  # fmt: skip
-    if hasattr(rows, "to_dict"):  # of a DataFrame, in which NaN is no value
-        records = rows.to_dict("records")
-        rows = [{k: None if v != v else v for k, v in row.items()} for row in records]
     numbered: list[SourceRow | BadRow] = [
         SourceRow(line, dict(row)) if isinstance(row, Mapping) else BadRow(line, "not a mapping")
-        for line, row in enumerate(rows, start=1)
+        for line, row in enumerate(_plain_rows(rows), start=1)
     ]
     readable = [row for row in numbered if isinstance(row, SourceRow)]
     names = dict.fromkeys(name for row in readable for name in row.values)
@@ -295,6 +292,26 @@ def _problems_of_rows(
     )
     require_problems(read, "rows", "problems")
     return _kept(read)
+
+
+def _plain_rows(rows: Any) -> Iterable[Any]:
+    """The rows of a table of pandas, polars or Arrow; anything else is its own rows."""
+    if hasattr(rows, "iterrows"):  # a DataFrame of pandas
+        records = rows.to_dict("records")
+        return [{name: _cell(value) for name, value in row.items()} for row in records]
+    for method in ("to_dicts", "to_pylist"):  # polars, Arrow
+        if hasattr(rows, method):
+            table: list[Any] = getattr(rows, method)()
+            return table
+    return cast("Iterable[Any]", rows)
+
+
+def _cell(value: Any) -> Any:
+    """A cell of a DataFrame in Python's types; NaN and NA are no value."""
+    import pandas
+
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return None if pandas.isna(value) is True else value
 
 
 def _kept(read: Any) -> Rows[Problem]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -72,6 +74,36 @@ def test_problems_are_loaded_from_files_and_rows_with_what_was_dropped(tmp_path)
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"question": ["2 + 2?", "Why?"], "answer": ["4", None]})
     assert [p.answer for p in st.load_problems(frame)] == ["4", None]
+
+
+ROWS = [
+    {"question": "2 + 2?", "answer": "B", "choices": ["3", "4"]},
+    {"question": "Why?", "answer": None, "choices": []},
+]
+
+
+def _pandas(rows: Any) -> Any:
+    numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    rows = [row | {"choices": numpy.array(row["choices"]), "when": pandas.NA} for row in rows]
+    return pandas.DataFrame(rows)
+
+
+TABLES = {
+    "pandas, arrays in its cells": _pandas,
+    "datasets": lambda rows: pytest.importorskip("datasets").Dataset.from_list(rows),
+    "pyarrow": lambda rows: pytest.importorskip("pyarrow").Table.from_pylist(rows),
+    "polars": lambda rows: SimpleNamespace(to_dicts=lambda: rows),
+    "a generator": lambda rows: (row for row in rows),
+}
+
+
+@pytest.mark.parametrize("make", TABLES.values(), ids=TABLES.keys())
+def test_problems_are_loaded_from_tables(make) -> None:
+    problems = st.load_problems(make(ROWS))
+    assert [(p.question, p.answer, p.choices) for p in problems] == [
+        ("2 + 2?", "B", ("3", "4")),
+        ("Why?", None, ()),
+    ]
 
 
 @pytest.mark.parametrize(
