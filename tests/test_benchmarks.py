@@ -152,6 +152,22 @@ def test_extras_are_read(tmp_path: Path, row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "more", "language"),
+    [
+        ("mine", {}, "zh"),
+        ("mine", {"language": "en"}, "en"),
+        ("math500", {}, "en"),
+        ("math500", {"language": "Chinese"}, "zh"),
+    ],
+)
+def test_the_language_is_as_stated_or_listed_else_by_script(
+    tmp_path: Path, name: str, more: dict[str, Any], language: str
+) -> None:
+    row = {"question": "求方程的根", "problem": "求方程的根", "answer": "2", **more}
+    assert only(write(tmp_path, row), name=name).language == language
+
+
+@pytest.mark.parametrize(
     ("answer", "error", "tolerance"),
     [
         ("$2.5$", "1e-1", 0.04),

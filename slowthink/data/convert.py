@@ -54,12 +54,12 @@ class RowConverter:
         origin = Origin(
             name=self.published.name,
             licence=self.published.licence,
-            language=self._language(values, mapped.values["question"]),
         )
         problem = make_problem(mapped, Columns(choices="choices", domain="domain"), origin)
         return replace(
             problem,
             split=Split.HELDOUT,
+            language=self._language(values, problem.question),
             tolerance=_relative_tolerance(values, problem.answer),
             unit=optional_text(values.get("unit"), "unit"),
             answer_type=_first_text(values.get("answer_type")),
@@ -100,9 +100,9 @@ class RowConverter:
         seed = item_seed(self.seed, "options", self.published.name, question_id)
         return shuffle_options(options, seed=seed)
 
-    def _language(self, values: Mapping[str, Any], question: Any) -> str:
+    def _language(self, values: Mapping[str, Any], question: str) -> str:
         """As the row states; a user's own file also by script, a published set as it is listed."""
-        if self.published.hub_id or not isinstance(question, str):
+        if self.published.hub_id:
             return stated_language(values) or self.published.language
         return question_language(values, question, default=self.published.language)
 
