@@ -43,11 +43,20 @@ def read_message(
 ) -> TextParts:
     """The parts of a message: its own field of thinking, typed parts of its content, and delimiters
     in its text. Raises UnusableValue if a part cannot be read."""
-    text, thinking = read_content(message.get(content_field))
+    text, thinking = message_text(message, content_field=content_field)
     field_thinking, notes = thinking_field(message)
+    return join_thinking(text, thinking, field_thinking, own=own, notes=notes)
+
+
+def message_text(
+    message: Mapping[str, Any], *, content_field: str = "content"
+) -> tuple[str, str | None]:
+    """Text and thinking of a message's content: see `read_content`. Without a text in it, the
+    message's refusal is the text."""
+    text, thinking = read_content(message.get(content_field))
     if not text and isinstance(message.get("refusal"), str):
         text = text_value(message["refusal"], "refusal")
-    return join_thinking(text or "", thinking, field_thinking, own=own, notes=notes)
+    return text or "", thinking
 
 
 def join_thinking(

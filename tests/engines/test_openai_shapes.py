@@ -100,6 +100,9 @@ CHAT: dict[str, tuple[Any, str, str | None, AnswerEnd, Reported]] = {
                           counted(0)),
     "openai, refusal": (whole({"content": None, "refusal": "I can't help with that."},
                               counts=usage(0)), "", "I can't help with that.", STOP, counted(0)),
+    "a refusal beside an empty part": (
+        whole({"content": [{"type": "text", "text": ""}], "refusal": "I can't help with that."}),
+        "", "I can't help with that.", STOP, counted()),
     "openai, all spent": (whole({"content": ""}, "length", counts=usage(30)), "", None, LENGTH,
                           counted(30, "counted only")),
     "redacted": (whole({"content": [{"type": "thinking", "thinking": T},
