@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -43,6 +44,15 @@ def refuse(status: int, text: str = "no", **headers: str) -> Any:
     return lambda _: web.Response(status=status, text=text, headers=headers)
 
 
+def refuse_in_body(status: int | str, text: str = "no") -> Any:
+    return lambda _: {"error": {"message": text, "code": status}}
+
+
+def refuse_in_stream(status: int | str, text: str = "no") -> Any:
+    error = json.dumps(refuse_in_body(status, text)(None))
+    return lambda _: f"data: {error}\n\n".encode()
+
+
 # --- what is not asked again ----------------------------------------------------------------------
 
 
@@ -57,7 +67,7 @@ def refuse(status: int, text: str = "no", **headers: str) -> Any:
         (402, "Insufficient Balance", "no credit left.*finished requests are kept"),
         (403, "flagged", "the key in `TOY_KEY` may use this model.*filter"),
         (404, "no such model", r"engine\.endpoints\.urls.*engine\.endpoints\.model"),
-        (429, '{"code": "insufficient_quota"}', "no credit left"),
+        (429, '{"code": "insufficient_quota"}', "status 429.*no credit left"),
     ],
 )
 def test_a_rejection_says_where_what_and_what_to_do(
@@ -79,7 +89,10 @@ def test_a_rejection_says_where_what_and_what_to_do(
 
 
 @pytest.mark.parametrize(("status", "num_asked"), [(401, 1), (402, 1), (403, 5), (404, 5)])
-def test_a_refused_account_is_not_asked_for_every_job(status, num_asked, make_problem) -> None:
+@pytest.mark.parametrize("refuse", [refuse, refuse_in_body, refuse_in_stream])
+def test_a_refused_account_is_not_asked_for_every_job(
+    refuse, status, num_asked, make_problem
+) -> None:
     with serve() as server, open_chat(server, max_concurrency=1) as session:
         server.tamper = refuse(status)
         jobs = [
@@ -88,6 +101,18 @@ def test_a_refused_account_is_not_asked_for_every_job(status, num_asked, make_pr
         ]
         assert all(f"status {status}" in str(r.error) for r in generate(session, jobs))
         assert len(server.bodies) == num_asked
+
+
+@pytest.mark.parametrize("refuse", [refuse_in_body, refuse_in_stream])
+def test_a_used_up_account_without_a_status_is_not_asked_again(refuse, make_problem) -> None:
+    with serve() as server, open_chat(server, max_concurrency=1) as session:
+        server.tamper = refuse("insufficient_quota", "You exceeded your quota. " * 20)
+        jobs = [
+            chat_job(session, make_problem, points=(Point(99, forced=False),), question=f"{n}?")
+            for n in range(3)
+        ]
+        assert all("no credit left" in str(r.error) for r in generate(session, jobs))
+        assert len(server.bodies) == 1
 
 
 def test_credit_that_ends_in_the_middle_loses_nothing(make_problem, tmp_path) -> None:
@@ -294,7 +319,8 @@ def test_a_chat_api_takes_what_only_completions_set() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_fields_that_a_server_rejects_are_replaced(stream, make_problem) -> None:
+@pytest.mark.parametrize("refuse", [refuse, refuse_in_body])
+def test_fields_that_a_server_rejects_are_replaced(refuse, stream, make_problem) -> None:
     """As OpenAI's reasoning models want max_completion_tokens, and Mistral no stream_options."""
     with (
         serve(behaviour=Behaviour(context=None)) as server,
@@ -306,7 +332,7 @@ def test_fields_that_a_server_rejects_are_replaced(stream, make_problem) -> None
                                ("top_p", "Unsupported parameter: 'top_p'"),
                                ("stream_options", "stream_options: extra inputs")):  # fmt: skip
                 if name in server.bodies[-1]:
-                    return web.Response(status=400, text=text)
+                    return refuse(400, text)(reply)
             return reply
 
         server.tamper = strict

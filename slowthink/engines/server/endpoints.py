@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from slowthink.data.rows import as_evidence
 from slowthink.engines.server.bodies import (
     MAX_ERROR_BYTES,
     Body,
@@ -288,34 +289,39 @@ class EndpointPool:
         failure = body_error(content)
         if failure is None:
             return content
-        if failure.status is not None and not may_pass(failure.status, {}, failure.text):
-            raise self._rejection(url, failure.status, failure.text, sent)
-        raise _TemporaryFailure(
+        lasting = None
+        if failure.status is not None:
+            lasting = self._lasting_error(url, failure.status, {}, failure.text, sent)
+        raise lasting or _TemporaryFailure(
             "an error in place of a reply",
             overloaded=failure.status in OVERLOAD_STATUSES,
-            detail=failure.text,
+            detail=as_evidence(failure.text),
         )
 
     def _status_error(
         self, url: str, status: int, headers: Mapping[str, str], text: str, sent: Any
     ) -> Exception:
-        text = scrub(text, self.key)
-        if self._fields.learn(sent or {}, status, text):
+        lasting = self._lasting_error(url, status, headers, scrub(text, self.key), sent)
+        return lasting or _TemporaryFailure(
+            f"status {status}",
+            pause_seconds=pause_seconds(headers),
+            overloaded=status in OVERLOAD_STATUSES,
+        )
+
+    def _lasting_error(
+        self, url: str, status: int, headers: Mapping[str, str], text: str, sent: Any
+    ) -> Exception | None:
+        """The error of a status, of the reply or named in its body, that the same request would
+        have again; None if it may pass. It teaches which fields to send, and when to stop."""
+        sent = sent or {}
+        if self._fields.learn(sent, status, text):
             return _TemporaryFailure(f"status {status} for a field", pause_seconds=0.0)
         if may_pass(status, headers, text):
-            return _TemporaryFailure(
-                f"status {status}",
-                pause_seconds=pause_seconds(headers),
-                overloaded=status in OVERLOAD_STATUSES,
-            )
-        error = self._rejection(url, status, text, sent)
+            return None
+        error = rejection(url, status, text, model=sent.get("model"), config=self.config)
         if error.is_final and sent:
             self._final_rejection = error
         return error
-
-    def _rejection(self, url: str, status: int, text: str, sent: Any) -> RequestRejected:
-        model = (sent or {}).get("model")
-        return rejection(url, status, text, model=model, config=self.config)
 
     def _back_off(
         self, endpoint: Endpoint, failure: _TemporaryFailure, *, started: float, num_retries: int

@@ -11,6 +11,7 @@ A server may send anything. `read_reply` reads one validated form; what does not
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from slowthink.data.finish import Finish, read_finish
-from slowthink.data.messages import hidden_thinking, read_content, read_message
+from slowthink.data.messages import hidden_thinking, message_text, read_message
 from slowthink.data.rows import UnusableValue, as_evidence, json_evidence
+from slowthink.engines.server.bodies import MAX_ERROR_BYTES
+from slowthink.engines.server.statuses import names_no_credit
 from slowthink.errors import EngineError
 from slowthink.grading.thinking import TextParts
 from slowthink.records import Reported
@@ -305,8 +308,9 @@ class BodyError:
     """An error in a body that came with status 200."""
 
     status: int | None
-    """The status that the error names; None: none."""
+    """The status that the error names or implies; None: none."""
     text: str
+    """The error as JSON, cut at `MAX_ERROR_BYTES` characters."""
 
 
 def body_error(data: Mapping[str, Any]) -> BodyError | None:
@@ -317,7 +321,16 @@ def body_error(data: Mapping[str, Any]) -> BodyError | None:
     names = ("code", "status", "status_code", "http_code")
     codes = [error.get(name) for name in names] if isinstance(error, Mapping) else []
     statuses = [int(code) for code in map(str, codes) if re.fullmatch("[45][0-9][0-9]", code)]
-    return BodyError(statuses[0] if statuses else None, json_evidence(error))
+    text = _error_text(error)
+    implied = 429 if names_no_credit(text) else None  # OpenAI's status of `insufficient_quota`
+    return BodyError(statuses[0] if statuses else implied, text)
+
+
+def _error_text(error: Any) -> str:
+    try:
+        return json.dumps(error, ensure_ascii=False)[:MAX_ERROR_BYTES]
+    except RecursionError:
+        return json_evidence(error)
 
 
 def _first_problem(error: ValidationError | RecursionError) -> str:
@@ -331,7 +344,7 @@ def _first_problem(error: ValidationError | RecursionError) -> str:
 def _message_text(message: Mapping[str, Any]) -> str:
     """The text of a chat message, with any delimiters in it."""
     try:
-        return read_content(message.get("content") or message.get("refusal"))[0] or ""
+        return message_text(message)[0]
     except UnusableValue as error:
         raise BadReply(f"/chat/completions: {error}; expected a text") from None
 

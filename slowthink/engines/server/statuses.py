@@ -21,8 +21,9 @@ RETRYABLE_STATUSES = frozenset(
 )
 """Statuses of failures that may pass; a server may also write them into a body."""
 OVERLOAD_STATUSES = frozenset({429, 503, 529})
-_FINAL_STATUSES = frozenset({401, 402})
-"""Of a key or an account: any other request would be rejected as well."""
+_FINAL_STATUSES = frozenset({401, 402, 429})
+"""Of a key or an account: any other request would be rejected as well. A 429 that is no rejection
+may pass; see `may_pass`."""
 _NO_CREDIT = re.compile(r"insufficient.?(quota|balance|credit|fund)|exceeded_current_quota", re.I)
 _FIELD_REMEDIES = {
     "max_tokens": "Lower the budget: max_thinking_tokens, answer_tokens.",
@@ -54,15 +55,18 @@ def may_pass(status: int, headers: Mapping[str, str], text: str) -> bool:
     some servers report it as a rate limit."""
     if status == 402:  # OpenRouter: too many requests at once for what is left
         return headers.get("Retry-After") is not None
-    return status in RETRYABLE_STATUSES and not (status == 429 and _NO_CREDIT.search(text))
+    return status in RETRYABLE_STATUSES and not (status == 429 and names_no_credit(text))
+
+
+def names_no_credit(text: str) -> bool:
+    """Whether an error says that an account is used up."""
+    return _NO_CREDIT.search(text) is not None
 
 
 def rejection(
     url: str, status: int, text: str, *, model: object, config: EndpointConfig
 ) -> RequestRejected:
     """The error of a request that would be rejected again. `text`: the reply, without secrets."""
-    if status == 429:
-        status = 402
     of_model = f", model `{model}`" if model else ""
     return RequestRejected(
         f"{url}{of_model}: status {status}, {text[:300]!r}; expected 200. "
@@ -78,7 +82,7 @@ def _remedy(status: int, text: str, config: EndpointConfig) -> str:
         return "Name the environment variable with the key: engine.endpoints.api_key_env."
     if status == 401:
         return f"Check the key in the environment variable `{variable}`."
-    if status == 402:
+    if status in (402, 429):
         return (
             "The account has no credit left: add some, or lower what is asked for, then repeat the "
             "command: finished requests are kept."
