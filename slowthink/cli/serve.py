@@ -105,7 +105,10 @@ def server_command(
     _check_options(vllm_options)
     data = {"name": "serve", "model": model, "engine": {"kind": "vllm"}}
     recipe = parse_recipe(data, where="serve", overrides=overrides)
-    folder = str(resolve_model(recipe.model, recipe.revision, notify=notify))
+    trust = recipe.engine.trust_remote_code
+    folder = str(
+        resolve_model(recipe.model, recipe.revision, trust_remote_code=trust, notify=notify)
+    )
     command = [
         *_server_program(), folder, "--served-model-name", model, "--host", host,
         "--port", str(port), "--dtype", dtype, "--logits-processors", LOGITS_PROCESSOR,

@@ -40,26 +40,31 @@ def cache_folder() -> Path:
 
 
 def resolve_model(
-    name: str, revision: str | None = None, *, notify: Callable[[str], None] = lambda _: None
+    name: str,
+    revision: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Return the folder of the model's files; downloads or converts them if necessary.
 
-    Adapters that were kept apart are added to their base model, once, in the user's cache.
-    Raises ConfigError if no model has that name, EngineError if the embedded model's file is
-    damaged.
+    Adapters that were kept apart are added to their base model, once, in the user's cache; only for
+    that is the model loaded, and its folder's own code run if it is trusted.
+    Raises ConfigError if no model has that name or its adapters name none, EngineError if the
+    embedded model's file is damaged.
     """
     if name == EMBEDDED:
         return _embedded_folder(notify)
-    if (Path(name) / ADAPTER_CONFIG).is_file() and not (Path(name) / "config.json").exists():
-        return _merged_folder(Path(name), notify)
-    if (Path(name) / "config.json").is_file():
-        return Path(name)
-    if Path(name).exists() or name.startswith((".", "/", "~")):
+    is_local = Path(name).exists() or name.startswith((".", "/", "~"))
+    folder = Path(name) if is_local else _download(name, revision)
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists():
+        return _merged_folder(folder, notify, trust_remote_code=trust_remote_code)
+    if is_local and not (folder / "config.json").is_file():
         raise ConfigError(
             f"model `{name}`: no config.json; expected a folder saved by transformers. "
             "Name such a folder, a Hub id, or smollm2-135m."
         )
-    return _download(name, revision)
+    return folder
 
 
 def load_tokenizer(
@@ -70,7 +75,7 @@ def load_tokenizer(
         from transformers import AutoTokenizer
     except ImportError:
         raise missing_extra("transformers", extra="local") from None
-    folder = resolve_model(name, revision)
+    folder = resolve_model(name, revision, trust_remote_code=trust_remote_code)
     return from_folder(AutoTokenizer, folder, trust_remote_code=trust_remote_code)
 
 
@@ -194,23 +199,42 @@ def _download(name: str, revision: str | None) -> Path:
 # --- adapters -------------------------------------------------------------------------------------
 
 
-def _merged_folder(adapter: Path, notify: Callable[[str], None]) -> Path:
+def _merged_folder(
+    adapter: Path, notify: Callable[[str], None], *, trust_remote_code: bool
+) -> Path:
     """The whole model of adapters and their base model, in the user's cache."""
-    settings = json.loads((adapter / ADAPTER_CONFIG).read_text("utf-8"))
-    base = resolve_model(settings["base_model_name_or_path"], settings.get("revision"))
+    base_name, revision = _base_model(adapter)
+    base = resolve_model(base_name, revision, trust_remote_code=trust_remote_code, notify=notify)
     key = digest([fingerprint(adapter), fingerprint(base)])[:24]
     target = cache_folder() / "merged" / key
     if not (target / "config.json").exists():
         notify(f"{adapter}: adding the adapters to {base}, once, into {target}")
-        merge_adapter(adapter, base, target)
+        merge_adapter(adapter, base, target, trust_remote_code=trust_remote_code)
     return target
+
+
+def _base_model(adapter: Path) -> tuple[str, str | None]:
+    """Name and revision of the model that adapters are for."""
+    path = adapter / ADAPTER_CONFIG
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+        name, revision = settings["base_model_name_or_path"], settings.get("revision")
+    except (ValueError, RecursionError, KeyError, TypeError):
+        name = revision = None
+    if not isinstance(name, str) or not name or not isinstance(revision, str | None):
+        raise ConfigError(
+            f"{path}: names no base model; expected a file saved by peft, with the model's folder "
+            "or Hub id as `base_model_name_or_path`. Write it there, or save or download the "
+            "adapters again."
+        )
+    return name, revision
 
 
 def merge_adapter(
     adapter: Path, base: Path, target: Path, *, trust_remote_code: bool = False
 ) -> None:
-    """Add the adapters in a folder to the model in `base`, in fp32, and save it and the adapters'
-    tokenizer to `target`, in the dtype of `base`. Renamed when complete."""
+    """Add the adapters in a folder to the model in `base`, in fp32, and save it to `target` in the
+    dtype of `base`, with the adapters' tokenizer, else that of `base`. Renamed when complete."""
     try:
         import torch
         from peft import PeftModel
@@ -227,7 +251,8 @@ def merge_adapter(
         _round_to_nf4(model, getattr(torch, dtype))
     model = model.merge_and_unload()
     save_in_dtype_of(base, model, partial)
-    from_folder(AutoTokenizer, adapter, **trust).save_pretrained(partial)
+    has_tokenizer = (adapter / "tokenizer_config.json").exists()
+    from_folder(AutoTokenizer, adapter if has_tokenizer else base, **trust).save_pretrained(partial)
     sync_folder(partial)
     _move_unless_there(partial, target)
 

@@ -92,7 +92,10 @@ class ExportSource:
         """The base model as other programs name it: a hub id or an absolute folder."""
         name = self.recipe.model
         is_folder = name == EMBEDDED or Path(name).exists()
-        return str(resolve_model(name).absolute()) if is_folder else name
+        if not is_folder:
+            return name
+        trust = self.recipe.engine.trust_remote_code
+        return str(resolve_model(name, trust_remote_code=trust).absolute())
 
     @property
     def cutoff(self) -> int:
@@ -156,10 +159,12 @@ def _within_limit(
         traces[example] = trace
         return example
 
+    trust = recipe.engine.trust_remote_code
+    folder = resolve_model(recipe.model, recipe.revision, trust_remote_code=trust)
     limited = limit_lengths(
         [make_example(row_id, trace) for row_id, trace in named], [trace for _, trace in named],
         make_example, recipe.train or TrainConfig(),
-        max_context=context_length(resolve_model(recipe.model, recipe.revision)),
+        max_context=context_length(folder),
     )  # fmt: skip
     note = (
         f"Too long for train.max_length or the model's context: {len(limited.dropped)} chains are "

@@ -77,11 +77,12 @@ def _find_student(config: StudentScore, context: ScoreContext) -> Student:
     name = recipe.model if is_base else config.model
     revision = recipe.revision if is_base else config.revision
     engine = resolve_engine(config.engine or recipe.engine)
-    folder = resolve_model(name, revision, notify=context.notify)
+    trust = engine.trust_remote_code
+    folder = resolve_model(name, revision, trust_remote_code=trust, notify=context.notify)
     limits = [limit for limit in (context_length(folder), engine.max_context) if limit]
     return Student(
         name=name, folder=folder, fingerprint=fingerprint(folder), engine=engine,
-        tokenizer=load_tokenizer(name, revision, trust_remote_code=engine.trust_remote_code),
+        tokenizer=load_tokenizer(name, revision, trust_remote_code=trust),
         max_context=min(limits, default=None),
     )  # fmt: skip
 

@@ -56,7 +56,9 @@ class TransformersSession:
         from slowthink.engines.transformers.decoding import Decoder
 
         keep_freed_memory()
-        folder = resolve_model(name, revision, notify=notify)
+        folder = resolve_model(
+            name, revision, trust_remote_code=config.trust_remote_code, notify=notify
+        )
         model = _load(library, folder, config)
         _notify_of_idle_cards(model.device, notify)
         self.tokenizer = from_folder(

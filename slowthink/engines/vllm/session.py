@@ -99,7 +99,9 @@ class VllmSession:
         revision: str | None = None,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        folder = resolve_model(name, revision, notify=notify)
+        folder = resolve_model(
+            name, revision, trust_remote_code=config.trust_remote_code, notify=notify
+        )
         self._engine = open_engine(folder, config)
         input_processor = self._engine.input_processor
         self.tokenizer = input_processor.tokenizer

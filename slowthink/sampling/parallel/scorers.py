@@ -160,7 +160,8 @@ def _model_scorer(
     from slowthink.engines.models import resolve_model
     from slowthink.engines.transformers.reward_model import RewardModel
 
-    folder = resolve_model(config.model, config.revision, notify=notify)
+    trust = recipe.engine.trust_remote_code
+    folder = resolve_model(config.model, config.revision, trust_remote_code=trust, notify=notify)
     model = RewardModel(folder, recipe.engine, batch_size=config.batch_size)
 
     def compute_scores(items: Sequence[ScoreItem]) -> list[ScoredText]:

@@ -52,10 +52,13 @@ def measure_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
 def check_models(stage: StageContext) -> None:
     """Find or download the models of all arms, before the first is asked. Raises ConfigError for a
     name that no model has."""
-    if stage.recipe.engine.kind in ("transformers", "vllm"):
+    engine = stage.recipe.engine
+    if engine.kind in ("transformers", "vllm"):
         arms = [arm for arm in stage.config.arms if arm.samples is None]
         for name, revision in dict.fromkeys(arm_model(stage, arm) for arm in arms):
-            resolve_model(name, revision, notify=stage.notify)
+            resolve_model(
+                name, revision, trust_remote_code=engine.trust_remote_code, notify=stage.notify
+            )
 
 
 def arm_model(stage: StageContext, arm: ArmConfig) -> tuple[str, str | None]:

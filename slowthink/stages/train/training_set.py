@@ -44,10 +44,11 @@ class TrainingSet:
 def read_training_set(context: StageContext) -> TrainingSet:
     """Read and tokenize the traces. Raises DataError if an example is too long, see `too_long`."""
     recipe = context.recipe
-    source = resolve_model(recipe.model, recipe.revision, notify=context.notify)
-    tokenizer = load_tokenizer(
-        recipe.model, recipe.revision, trust_remote_code=recipe.engine.trust_remote_code
+    trust = recipe.engine.trust_remote_code
+    source = resolve_model(
+        recipe.model, recipe.revision, trust_remote_code=trust, notify=context.notify
     )
+    tokenizer = load_tokenizer(recipe.model, recipe.revision, trust_remote_code=trust)
     loaded, dev = split_dev(context.load(Trace, "select"), context.config, seed=recipe.seed)
     traces = in_order(loaded)
     tokenized = tokenize_traces(traces, tokenizer, recipe)
