@@ -2,10 +2,13 @@
 
     python -m benchmarks.grade --json [--data DIR] [--rounds 5]
 
-| speed, as ratios | experiments |
+| what | benchmarks |
 | --- | --- |
-| grade, filter, difficulty, train, forcing, sweep | conformance, killing, fault_run, real_pool |
-| starts (of processes) | own_pairs, ablations |
+| speed, as ratios | grade, filter, difficulty, train, student_fit, forcing, decoding, sweep |
+| time or memory | overhead, starts (of processes), traces, memory |
+| right or wrong | conformance, killing, fault_run, own_pairs |
+| experiments | ablations, real_pool, scores |
+| all on a GPU | gpu (a folder of parts) |
 
 Run from the root of a checkout. Without `--data` a benchmark makes its own rows.
 """

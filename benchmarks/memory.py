@@ -25,17 +25,21 @@ from slowthink.stages.train.shapes import find_config
 
 MODEL = "smollm2-135m"
 LENGTHS = (256, 1024, 2048)
+CHECKED = (("full", 512), ("full", 1536), ("full", 3072), ("lora", 512), ("lora", 1536))
+"""Kinds and lengths that set nothing in the formula: see LOG.md."""
 NUM_STEPS = 2
 
 
 def run() -> dict[str, Any]:
-    """Predicted and measured MB of full and LoRA training at three lengths."""
+    """Predicted and measured MB of full and LoRA training: at three lengths, which set the formula,
+    with checkpointing, and at further lengths."""
     cases = [
         case_arguments(kind, length, checkpointing=False)
         for kind in ("full", "lora")
         for length in LENGTHS
     ]
     cases += [case_arguments(kind, max(LENGTHS), checkpointing=True) for kind in ("full", "lora")]
+    cases += [case_arguments(kind, length, checkpointing=False) for kind, length in CHECKED]
     return {"model": MODEL, "cases": [_run_apart(case) for case in cases]}
 
 

@@ -100,6 +100,14 @@ def _trace(problem: st.Problem) -> st.Trace:
     )  # fmt: skip
 
 
+def test_every_benchmark_is_named_in_their_index_and_the_readme() -> None:
+    folder = ROOT / "benchmarks"
+    programs = {path.stem for path in folder.glob("*.py") if "__main__" in path.read_text("utf-8")}
+    programs |= {path.parent.name for path in folder.glob("*/__main__.py")}
+    for index in (folder / "__init__.py", ROOT / "README.md"):
+        assert programs <= set(re.findall(r"\w+", index.read_text("utf-8"))), index
+
+
 def test_the_page_about_python_names_every_public_name() -> None:
     text = (ROOT / "docs/api.md").read_text("utf-8")
     results = {

@@ -19,7 +19,7 @@ def measure(report: PartReport) -> None:
         from benchmarks.train_arms import ours, run_arm
         from slowthink.engines.models import resolve_model
         from slowthink.recipe import LoraConfig, TrainConfig
-        from slowthink.stages.train.forecast import token_flops
+        from slowthink.stages.train.forecast import peak_flops, token_flops
         from slowthink.stages.train.shapes import find_config
     except ImportError as error:
         raise NotComparable(f"adapters: the checkout has another trainer: {error}") from None
@@ -28,6 +28,7 @@ def measure(report: PartReport) -> None:
     shape = find_config(str(source))
     if shape is None:
         raise NotComparable(f"adapters: {source} has no config that the forecast reads")
+    peak = peak_flops(_gpu_name())
     lengths = (
         {"short rows": (60, 80)}
         if report.short
@@ -51,14 +52,10 @@ def measure(report: PartReport) -> None:
             report.headline(f"peak MB {name}, {rows}", result.peak_memory_mb)
             config = TrainConfig(lora=lora)
             flops = speed * token_flops(shape, config, num_tokens=(low + high) // 2)
-            report.headline(f"MFU {name}, {rows}", _share_of_peak(flops))
+            report.headline(f"MFU {name}, {rows}", flops / peak if peak else None)
 
 
-def _share_of_peak(flops: float) -> float | None:
+def _gpu_name() -> str:
     import torch
 
-    from slowthink.stages.train.forecast import PEAK_TFLOPS
-
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    peak = next((value for part, value in PEAK_TFLOPS.items() if part in name), None)
-    return flops / (peak * 1e12) if peak else None
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""

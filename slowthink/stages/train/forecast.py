@@ -186,10 +186,16 @@ def disk_needed(model: Shape, setup: Setup, *, num_steps: int | None) -> Disk:
 
 def device_speed(model: Shape, setup: Setup, gpu: CudaDevice) -> float | None:
     """Tokens per second on one GPU at `MFU`; None if its peak is unknown."""
-    peak = next((flops for name, flops in PEAK_TFLOPS.items() if name in gpu.name), None)
+    peak = peak_flops(gpu.name)
     if peak is None:
         return None
-    return peak * 1e12 * MFU / token_flops(model, setup.config, num_tokens=1024)
+    return peak * MFU / token_flops(model, setup.config, num_tokens=1024)
+
+
+def peak_flops(name: str) -> float | None:
+    """A GPU's peak in operations a second, by its name; None if it is unknown."""
+    peak = next((tflops for part, tflops in PEAK_TFLOPS.items() if part in name), None)
+    return peak and peak * 1e12
 
 
 def token_flops(model: Shape, config: TrainConfig, *, num_tokens: int) -> float:
