@@ -76,10 +76,9 @@ def score_rows(texts: Sequence[str], rows: Rows) -> list[Values]:
     lengths = hash_tokens(texts).lengths.tolist()
     chains = [
         ChainText(
-            chain_id=str(index), problem=_problem(row), thinking=text, response="",
-            num_thinking_tokens=length, num_response_tokens=0,
+            problem=_problem(row), thinking=text, response="", num_thinking_tokens=length
         )
-        for index, (text, length, row) in enumerate(zip(texts, lengths, rows, strict=True))
+        for text, length, row in zip(texts, lengths, rows, strict=True)
     ]  # fmt: skip
     values: list[Values] = [{} for _ in rows]
     for config in CONFIGS:

@@ -21,11 +21,11 @@ from slowthink.pipeline.contract import StageResult
 from slowthink.pipeline.run_folder import make_context
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import parse_recipe
+from slowthink.recipe.models import MODEL_SCORES
 from slowthink.stages import trace
 from slowthink.stages.trace.chains_table import FILE
 
 MADE_CHAINS = 300
-BY_MODELS = ("student-fit", "student-loss", "rubric")
 
 
 def run(*, num_rounds: int = 5, path: Path | None = None) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def traces_recipe(data: Path, **settings: Any) -> Recipe:
     section = {
         "sources": [{"kind": "file", "path": str(path), "teacher": path.stem} for path in paths],
         "contamination": {"benchmarks": benchmarks} if benchmarks else None,
-        "scores": [{"kind": kind} for kind in SCORES if kind not in BY_MODELS],
+        "scores": [{"kind": kind} for kind in SCORES if kind not in MODEL_SCORES],
         "keep": "all",
         "ungraded": "keep",
     }

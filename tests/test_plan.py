@@ -12,6 +12,7 @@ from slowthink.cli.plan_text import plan_text
 from slowthink.data.registry import limo_ten
 from slowthink.data.rows import estimate_rows
 from slowthink.errors import ConfigError
+from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe, recipe_names
@@ -120,7 +121,8 @@ def test_finished_stages_are_marked_and_their_speed_is_used(tmp_path, monkeypatc
         lambda r, root, s: "done" if s == "filter" else "pending",
     )
     (tmp_path / "filter").mkdir()
-    manifest = {"facts": {"tokens": {"decoded": 1000}}, "wall_seconds": 10.0}
+    facts = {"tokens": {"decoded": 1000}, "sampling_seconds": 10.0}
+    manifest = {"facts": facts, "wall_seconds": 0.1}  # run again, from cached completions
     (tmp_path / "filter" / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.setattr("slowthink.pipeline.run_plan.read_manifest", lambda _: manifest)
     monkeypatch.setattr("slowthink.pipeline.run_plan.check_run_folder", lambda _: None)
@@ -131,6 +133,8 @@ def test_finished_stages_are_marked_and_their_speed_is_used(tmp_path, monkeypatc
     num_tokens = plan["plan"]["evaluate"]["estimated_tokens"]
     assert plan["estimated_minutes"] == num_tokens / 100 / 60
     assert f" for {num_tokens:,} tokens at 100 tokens/s, measured in this run folder" in text
+    del facts["sampling_seconds"]
+    assert plan_of("quickstart", tmp_path)["tokens_per_second"] is None, "an older manifest"
 
 
 @pytest.mark.parametrize(
@@ -140,9 +144,37 @@ def test_finished_stages_are_marked_and_their_speed_is_used(tmp_path, monkeypatc
         ("trace.prefer={by: student-fit}", r"trace\.prefer\.by: .*trace\.scores \(limo-v2\)"),
         ("select={method: limo-v2, score: limo-v}", r"did you mean `limo-v2`"),
         ("select.min_scores={length: 3}", r"select\.min_scores\.length: "),
+        ("trace.prefer={by: limo-v2.lenght}", r"did you mean `limo-v2\.length`"),
+        ("trace.prefer={by: limo-v2.tokens}", r"\(limo-v2\.length, limo-v2\.verification, "),
     ],
 )
 def test_a_score_that_no_chain_will_have_is_refused_first(setting, message, tmp_path) -> None:
     overrides = ["trace.scores=[{kind: limo-v2}]", setting]
+    recipe = load_recipe("quickstart", overrides=overrides)
     with pytest.raises(ConfigError, match=message):
-        plan_run(load_recipe("quickstart", overrides=overrides), tmp_path / "run")
+        plan_run(recipe, tmp_path / "run")
+    with pytest.raises(ConfigError, match=message):
+        run_recipe(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "pool").exists(), "nothing is done before"
+
+
+def test_parts_of_scores_are_names_too(tmp_path) -> None:
+    scores = "trace.scores=[{kind: limo-v2}, {kind: rubric}, {kind: step-redundancy}]"
+    levels = "trace.levels={score: rubric.level, cut: value}"
+    prefer = "trace.prefer={by: limo-v2.length}"
+    plan_of("quickstart", tmp_path / "run", scores, levels, prefer)
+    levels = "trace.levels={score: step-redundancy, cut: value}"
+    with pytest.raises(ConfigError, match="low values are the good ones; .*cut=equal"):
+        plan_of("quickstart", tmp_path / "run", scores, levels)
+
+
+def test_a_greedy_teacher_counts_one_chain_for_each_problem(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = json.dumps({"question": "What is 1 + 1?", "answer": "2"})
+    (tmp_path / "pool.jsonl").write_text("\n".join([row] * 100))
+    greedy = "trace.sources.0.sampling.temperature=0"
+    for overrides, num_chains in (([], 200), ([greedy], 50)):
+        overrides = [*overrides, "select={method: full, num_problems: null}"]
+        figures = plan_of("small-teacher", tmp_path / "run", *overrides)["plan"]
+        assert figures["trace"]["num_chains"] == num_chains
+        assert figures["select"]["num_chains"] == num_chains

@@ -378,6 +378,15 @@ def test_init_writes_a_recipe_that_can_run(kind, capsys) -> None:
     assert "nothing is overwritten" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["own-data", "small"])
+def test_init_without_solutions_names_what_can_be_done(kind, capsys) -> None:
+    write("exam.csv", ["question,answer"] + [f"{i}+1,{i + 1}" for i in range(20)])
+    assert call("init", kind, "--data", "exam.csv") == 2
+    message = capsys.readouterr().err
+    assert "slowthink run small-teacher --set pool.sources.0.path=exam.csv" in message
+    assert "slowthink init evaluate --data exam.csv" in message
+
+
 def test_a_recipe_extends_a_shipped_one_or_a_file_beside_it(tmp_path: Path, capsys) -> None:
     folder = tmp_path / "recipes"
     folder.mkdir()

@@ -106,8 +106,10 @@ def _check_columns(table: UserFile, kind: str, columns: dict[str, str | None]) -
         raise ConfigError(
             f"{table.name}: has no column of worked solutions, and `{kind}` trains on them; "
             "expected `solution` or a usual name of it. Name it: --solution-field COLUMN. Without "
-            f"solutions you can measure a model: slowthink init evaluate --data {table.path}, or "
-            "train on chains that another model wrote: slowthink recipes, own-chains"
+            f"solutions you can measure a model: slowthink init evaluate --data {table.path}; have "
+            "a small model write chains: slowthink run small-teacher --set "
+            f"pool.sources.0.path={table.path}; or train on chains that another model wrote: "
+            "slowthink recipes, own-chains"
         )
     if kind != "evaluate" and len(table.rows) < MIN_ROWS:
         raise ConfigError(

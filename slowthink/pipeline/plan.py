@@ -156,7 +156,7 @@ def _chains_per_problem(recipe: Recipe) -> int:
         return 1
     counts = {"attempts": attempts_per_problem(recipe)}
     return sum(
-        source.num_chains if isinstance(source, TeacherTraces) else counts.get(source.kind, 1)
+        source.num_attempts if isinstance(source, TeacherTraces) else counts.get(source.kind, 1)
         for source in config.sources
     )
 

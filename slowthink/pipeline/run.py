@@ -54,8 +54,9 @@ def run_recipe(
     """Run the recipe's stages (or only those named) into `root`; finished ones are skipped.
 
     Settings that are `auto` get their values first, which `root` keeps (see `resolve`).
-    Raises ConfigError if a finished stage was made with other settings. With `update` its folder
-    and the later ones move to `superseded/` instead, and these stages run again.
+    Raises ConfigError for settings with which a stage could not run, and if a finished stage was
+    made with other settings. With `update` its folder and the later ones move to `superseded/`
+    instead, and these stages run again.
     """
     reporter = reporter or ProgressReporter()
     selected = [stage for stage in recipe.stages() if stages is None or stage in stages]
@@ -68,6 +69,7 @@ def run_recipe(
             reporter.notify(f"auto: {resolved.text}")
         for notice in code_that_runs(recipe):
             reporter.notify(f"note: {notice}")
+        _check_settings(recipe, root, selected)
         _check_finished(recipe, root, selected, update=update)
         if missing_inputs(recipe, selected):
             check_inputs(recipe, [stage for stage in selected if not _is_done(recipe, root, stage)])
@@ -112,6 +114,18 @@ def regrade(
         seconds = time.monotonic() - started
     regraded = StageRun(stage="evaluate", skipped=False, seconds=seconds, manifest=manifest)
     return [regraded, *run_recipe(recipe, root, stages=("report",), reporter=reporter)]
+
+
+def _check_settings(recipe: Recipe, root: Path, stages: Sequence[str]) -> None:
+    """Raise ConfigError for settings with which an unfinished stage could not run, as its plan
+    does."""
+    for stage in stages:
+        try:
+            is_done = _is_done(recipe, root, stage)
+        except DataError:
+            is_done = False  # damaged, which is said next
+        if not is_done:
+            stage_module(stage).plan(recipe)
 
 
 def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str], *, update: bool) -> None:

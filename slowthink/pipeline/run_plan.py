@@ -88,15 +88,14 @@ def _source(recipe: Recipe) -> str:
 
 
 def _measured_speed(root: Path) -> float | None:
-    """Tokens per second of the run's finished stages that generated any: decoded tokens over wall
-    time, with the loading of models and grading."""
+    """Decoded tokens per second of sampling in the run's finished stages, interrupted runs of them
+    included; loading and grading are not. None if no manifest has both."""
     num_tokens = seconds = 0.0
     for stage in GENERATING_STAGES:
         if (root / stage / "manifest.json").exists():
-            manifest = read_manifest(root / stage)
-            facts = manifest.get("facts") or {}
-            tokens = facts.get("tokens") or (facts.get("summary") or {}).get("tokens") or {}
-            if decoded := tokens.get("decoded"):
+            facts = read_manifest(root / stage).get("facts") or {}
+            decoded = (facts.get("tokens") or {}).get("decoded")
+            if decoded and (sampling_seconds := facts.get("sampling_seconds")):
                 num_tokens += decoded
-                seconds += manifest["wall_seconds"]
+                seconds += sampling_seconds
     return round(num_tokens / seconds, 1) if seconds else None

@@ -69,6 +69,7 @@ from slowthink.recipe.scores import (
     LevelsConfig as LevelsConfig,
     LimoV2Score as LimoV2Score,
     LimoWeights as LimoWeights,
+    ModelScore as ModelScore,
     PreferenceConfig as PreferenceConfig,
     RedundancyScore as RedundancyScore,
     RubricScore as RubricScore,
@@ -167,6 +168,10 @@ class Recipe(Settings):
     def stages(self) -> tuple[str, ...]:
         """The stages of this recipe, in order."""
         return tuple(stage for stage in STAGES if getattr(self, stage) is not None)
+
+    def named_model(self, name: str, revision: str | None = None) -> tuple[str, str | None]:
+        """Name and revision of the model that a setting names; `base` is the recipe's own."""
+        return (self.model, self.revision) if name == "base" else (name, revision)
 
     def digest(self) -> str:
         """Hash of all settings."""

@@ -8,10 +8,19 @@ which loads a tokenizer.
 
 from __future__ import annotations
 
-from slowthink.recipe import EngineConfig, FilterConfig, FunctionScorer, Recipe, TraceConfig
+from typing import get_args
+
+from slowthink.recipe import (
+    EngineConfig,
+    FilterConfig,
+    FunctionScorer,
+    ModelScore,
+    Recipe,
+    TraceConfig,
+)
 from slowthink.recipe.saved import sections
 
-MODEL_SCORES = frozenset({"student-fit", "student-loss", "rubric"})
+MODEL_SCORES = frozenset(score.model_fields["kind"].default for score in get_args(ModelScore))
 """Kinds of scores of chains that are computed by a model."""
 
 

@@ -8,7 +8,7 @@ trace:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ class LengthScore(Settings):
     """Number of thinking tokens."""
 
     kind: Literal["length"] = "length"
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Values that the score has besides its own, named KIND.PART; so in all the others."""
 
 
 class LimoWeights(Settings):
@@ -42,6 +44,7 @@ class LimoV2Score(Settings):
     """
 
     kind: Literal["limo-v2"] = "limo-v2"
+    parts: ClassVar = tuple(LimoWeights.model_fields)
     weights: LimoWeights = LimoWeights()
     """Weights of the four parts."""
     length_unit: Literal["tokens", "words", "characters"] = "tokens"
@@ -69,6 +72,7 @@ class GuardedLimoScore(Settings):
     the score."""
 
     kind: Literal["limo-v2-guarded"] = "limo-v2-guarded"
+    parts: ClassVar = (*LimoWeights.model_fields, "density")
     weights: LimoWeights = LimoWeights()
     """Weights of the four parts."""
 
@@ -77,12 +81,14 @@ class RedundancyScore(Settings):
     """Share of steps that add nothing to the question and the steps before; lower is better."""
 
     kind: Literal["step-redundancy"] = "step-redundancy"
+    parts: ClassVar = ("steps",)
 
 
 class ChecksScore(Settings):
-    """Number of checks that are followed by a changed result or a recomputation."""
+    """Number of results that are found again in another way, or changed for good."""
 
     kind: Literal["effective-checks"] = "effective-checks"
+    parts: ClassVar = ("announced", "share")
 
 
 class StudentScore(Settings):
@@ -102,12 +108,14 @@ class StudentFitScore(StudentScore):
     tokens that it finds improbable, but ranks high. Lower is better."""
 
     kind: Literal["student-fit"] = "student-fit"
+    parts: ClassVar = ("rank", "surprisal")
 
 
 class StudentLossScore(StudentScore):
     """Mean surprisal of the chain's tokens, in nats: the loss on its first training step."""
 
     kind: Literal["student-loss"] = "student-loss"
+    parts: ClassVar = ()
 
 
 class RubricScore(PromptedModelConfig):
@@ -117,17 +125,13 @@ class RubricScore(PromptedModelConfig):
     """
 
     kind: Literal["rubric"] = "rubric"
+    parts: ClassVar = ("structure", "scaffolding", "verification", "level")
 
 
+ModelScore = StudentFitScore | StudentLossScore | RubricScore
+"""Settings of the scores that are computed by a model."""
 ScoreConfig = Annotated[
-    LengthScore
-    | LimoV2Score
-    | GuardedLimoScore
-    | RedundancyScore
-    | ChecksScore
-    | StudentFitScore
-    | StudentLossScore
-    | RubricScore,
+    LengthScore | LimoV2Score | GuardedLimoScore | RedundancyScore | ChecksScore | ModelScore,
     Field(discriminator="kind"),
 ]
 
@@ -140,7 +144,8 @@ class LevelsConfig(Settings):
     num_levels: int = Field(default=5, ge=2, le=9)
     """Number of levels."""
     cut: Literal["equal", "value"] = "equal"
-    """equal: bands with equally many chains. value: the score, rounded, is the level."""
+    """equal: bands with equally many chains. value: the score, rounded, is the level, for a score
+    that is one (rubric.level)."""
     scope: Literal["pool", "problem"] = "pool"
     """For `equal`: chains that are divided together. pool: all (LIMO v2), so levels also differ in
     their problems. problem: each problem's chains."""
@@ -162,12 +167,15 @@ ORDERS = ("first", "shortest", "longest", "mix")
 
 
 def check_score_name(name: str, scores: Sequence[ScoreConfig], *, setting: str) -> None:
-    """Raise ConfigError if no score of `trace.scores` has this name, or this name's first part."""
-    kinds = [config.kind for config in scores]
-    if name.split(".")[0] in kinds:
+    """Raise ConfigError unless this is the name of a score of `trace.scores`, or of its part."""
+    kinds: list[str] = [config.kind for config in scores]
+    parts = [f"{config.kind}.{part}" for config in scores for part in config.parts]
+    if name in (*kinds, *parts):
         return
+    same_kind = [part for part in parts if part.startswith(name.split(".")[0] + ".")]
+    known = ", ".join(same_kind or kinds) or "there are none"
     raise ConfigError(
-        f"{setting}: names the score `{name}`; expected one of trace.scores "
-        f"({', '.join(kinds) or 'there are none'}){did_you_mean(name, kinds)}. Add it to "
-        f"trace.scores, or name another: --set {setting}=SCORE"
+        f"{setting}: names the score `{name}`; expected one of trace.scores ({known})"
+        f"{did_you_mean(name, [*kinds, *parts])}. Add it to trace.scores, or name another: "
+        f"--set {setting}=SCORE"
     )

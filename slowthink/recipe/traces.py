@@ -102,6 +102,11 @@ class TeacherTraces(Settings):
     tokens_per_chain: int | None = Field(default=None, ge=1)
     """Mean length of a chain (also there), for the dry run. null: the limits of the budget."""
 
+    @property
+    def num_attempts(self) -> int:
+        """Maximum number of chains per problem; at temperature 0 all would be equal."""
+        return self.num_chains if self.sampling.temperature else 1
+
 
 class AttemptTraces(Settings):
     """The attempts that the difficulty step drew, in the stage filter of the same run."""

@@ -142,9 +142,7 @@ def open_prompted_model(
 
     Raises ConfigError if the model is unavailable.
     """
-    is_base = config.model == "base"
-    name = recipe.model if is_base else config.model
-    revision = recipe.revision if is_base else config.revision
+    name, revision = recipe.named_model(config.model, config.revision)
     engine = None if isinstance(config, JudgeScorer) else config.engine
     session = open_session(name, engine or recipe.engine, revision=revision, notify=notify)
     session.__enter__()

@@ -3,7 +3,9 @@
 {"model": "Qwen/QwQ-32B", "revision": null, "engine": "vllm/0.32/bfloat16", "fingerprint": "9c…",
  "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 0, "min_p": 0.0}, "sample": 2,
  "prompt_digest": "41…", "prompt_tokens": 96, "tokens": 5120, "count_source": "ids",
- "date": "2026-01-31T23:59:59Z", "language": "en", "hidden": null}
+ "language": "en", "hidden": null}
+
+The stage trace adds `date`, when the chain was completed, and the `thinking_language` asked for.
 """
 
 from __future__ import annotations

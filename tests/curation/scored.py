@@ -18,15 +18,19 @@ def chain(thinking: str, *, question: str = QUESTION, num_tokens: int | None = N
         id=question, duplicate_key=question, question=question, source="test", source_row="1"
     )
     return ChainText(
-        chain_id=f"{question} {thinking}"[:80], problem=problem, thinking=thinking, response="",
+        problem=problem, thinking=thinking, response="",
         num_thinking_tokens=len(thinking.split()) if num_tokens is None else num_tokens,
-        num_response_tokens=0,
     )  # fmt: skip
 
 
 def score(config: Any, *chains: ChainText) -> list[Values]:
     """The values of each chain."""
     return SCORES[config.kind](config).score(chains, CONTEXT)
+
+
+def value_names(config: Any) -> set[str]:
+    """Names of all values of a score, by its settings."""
+    return {config.kind, *(f"{config.kind}.{part}" for part in config.parts)}
 
 
 def _no_ledger() -> Any:

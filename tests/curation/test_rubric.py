@@ -15,6 +15,7 @@ from slowthink.recipe import RubricScore
 from slowthink.recipe.loading import parse_recipe
 from slowthink.sampling import prompted_model
 from slowthink.sampling.ledger import Ledger
+from tests.curation.scored import value_names
 
 LINE = "SCORES: structure 4, scaffolding 3, verification 2, level 3"
 RATINGS = {"structure": 4, "scaffolding": 3, "verification": 2, "level": 3}
@@ -56,10 +57,8 @@ def rate(monkeypatch, tmp_path: Path, make_problem):
         monkeypatch.setattr(prompted_model, "open_session", lambda *_, **__: session)
         texts = [
             ChainText(
-                chain_id=question, thinking=thinking, response=response, num_thinking_tokens=0,
-                num_response_tokens=0, problem=make_problem(
-                    question, language="zh-CN" if "求" in question else "en"
-                ),
+                thinking=thinking, response=response, num_thinking_tokens=0,
+                problem=make_problem(question, language="zh-CN" if "求" in question else "en"),
             )
             for question, thinking, response in chains
         ]  # fmt: skip
@@ -102,6 +101,7 @@ def test_only_a_last_line_of_the_form_counts(text: str, ratings: dict[str, int] 
 def test_values_are_the_ratings_and_their_mean(rate) -> None:
     values, facts, _ = rate({"q1": LINE}, ("q1", "So 2.", "2"))
     assert values == [VALUES]
+    assert set(VALUES) == value_names(RubricScore())
     assert facts == {"model": "base", "fingerprint": "the model", "num_cut": 0, "num_asked_again": 0,
                      "num_unreadable_replies": 0, "num_too_long": 0}  # fmt: skip
 

@@ -13,13 +13,20 @@ from slowthink.errors import ConfigError
 from slowthink.recipe import (
     ChecksScore,
     GuardedLimoScore,
+    LengthScore,
     LimoV2Score,
     LimoWeights,
     RedundancyScore,
 )
-from tests.curation.scored import chain, score
+from tests.curation.scored import chain, score, value_names
 
 MODEL_FREE = (LimoV2Score(), GuardedLimoScore(), RedundancyScore(), ChecksScore())
+
+
+@pytest.mark.parametrize("config", [LengthScore(), *MODEL_FREE], ids=lambda config: config.kind)
+def test_a_score_has_the_parts_that_its_settings_name(config) -> None:
+    (values,) = score(config, chain("6 * 7 = 42. Let me check: 60 - 18 = 42."))
+    assert set(values) == value_names(config)
 
 
 # --- words ----------------------------------------------------------------------------------------

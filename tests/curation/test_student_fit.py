@@ -29,6 +29,7 @@ from slowthink.recipe.models import model_loading_settings
 from slowthink.records import Cost, Problem
 from slowthink.sampling.ledger import Ledger
 from slowthink.stages import trace
+from tests.curation.scored import value_names
 from tests.tiny import make_tiny_model
 
 CHAINS = {
@@ -52,10 +53,10 @@ def one_tokenizer(monkeypatch, smollm_tokenizer) -> None:
 def chains_of(make_problem: Callable[..., Problem]) -> list[ChainText]:
     return [
         ChainText(
-            chain_id=f"c{index}", problem=make_problem(question), thinking=thinking,
-            response=response, num_thinking_tokens=0, num_response_tokens=0,
+            problem=make_problem(question), thinking=thinking, response=response,
+            num_thinking_tokens=0,
         )
-        for index, (question, (thinking, response)) in enumerate(CHAINS.items())
+        for question, (thinking, response) in CHAINS.items()
     ]  # fmt: skip
 
 
@@ -105,6 +106,8 @@ def test_values_are_those_of_the_literal_formula_on_what_training_shows(
     for chain, fit, loss in zip(chains, fits, losses, strict=True):
         expected = literal(tiny, *ids_of(chain, smollm_tokenizer, context))
         assert fit["student-fit"] == pytest.approx(expected["student-fit"], rel=1e-4)
+        assert set(fit) == value_names(StudentFitScore())
+        assert set(loss) == value_names(StudentLossScore())
         assert fit["student-fit.rank"] / fit["student-fit.surprisal"] == fit["student-fit"]
         assert loss == {"student-loss": pytest.approx(expected["student-loss"], rel=1e-5)}
 
@@ -315,7 +318,7 @@ def test_the_embedded_model_gives_the_literal_values(
         monkeypatch.setattr(token_ranks, "_block_tokens", lambda model: block_tokens)
     steps = " ".join(f"Wait, {n} squared is {n * n}, not {n * n + 1}." for n in range(60))
     chains, context = chains_of(make_problem), make_context(smollm, tmp_path)
-    chains.append(replace(chains[0], chain_id="long", thinking=steps))
+    chains.append(replace(chains[0], thinking=steps))
     fits = SCORES["student-fit"](StudentFitScore()).score(chains, context)
     for chain, fit in zip(chains, fits, strict=True):
         expected = literal(resolve_model(smollm), *ids_of(chain, smollm_tokenizer, context))

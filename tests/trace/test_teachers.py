@@ -324,8 +324,11 @@ def test_preview_is_not_paid_twice_and_writes_no_stage(tmp_path, problems) -> No
     assert "m: 3 of 3 right, tokens_per_chain: 20" in text and "--- correct: read" in text
     assert not list((tmp_path / "run").glob("trace*"))
     train = read_records(tmp_path / "run/pool", Problem)
-    (facts,) = gather(recipe, tmp_path, train).facts["teacher_runs"]
+    all_facts = gather(recipe, tmp_path, train).facts
+    (facts,) = all_facts["teacher_runs"]
     assert facts["decoded_tokens"] == facts["tokens"] + 2 * 12  # and the two ends of each
+    assert all_facts["tokens"] == {"decoded": facts["decoded_tokens"]}
+    assert all_facts["sampling_seconds"] == facts["seconds"], "of the preview too"
 
 
 def test_the_command_prints_a_preview_as_json(tmp_path, problems, capsys) -> None:

@@ -51,11 +51,17 @@ def test_recipe_may_begin_with_own_chains(tmp_path: Path) -> None:
     assert [drop.id for drop in result.dropped] == ["mine.jsonl:2"]
 
 
-def test_no_right_chain_is_an_error_with_the_reasons(tmp_path: Path) -> None:
-    row = {"question": "1 + 2?", "thinking": "4.", "response": "Final Answer: 4", "answer": "3"}
+@pytest.mark.parametrize(("thinking", "message"), [
+    ("One and two is four.", r"no chain is left \(1 x wrong answer\).*trace\.ungraded=keep"),
+    ("Okay.", r"no chain is left \(1 x .*thinking.*\).*trace\.gate=null"),
+])  # fmt: skip
+def test_no_chain_is_an_error_with_the_reasons_and_a_remedy(
+    thinking: str, message: str, tmp_path: Path
+) -> None:
+    row = {"question": "1 + 2?", "thinking": thinking, "response": "Final Answer: 4", "answer": 3}
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(row) + "\n")
-    with pytest.raises(DataError, match=r"no correct chain is left \(1 x wrong answer\)"):
+    with pytest.raises(DataError, match=message):
         run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
 
 

@@ -1,6 +1,6 @@
 """What the gate's rules see of a chain, and what they return.
 
-Fault("refusal", "the response is a refusal", "response, character 0: I'm sorry, but I can't …")
+Fault("the response is a refusal", "response, character 0: I'm sorry, but I can't …")
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ REACH = 3
 class EffectiveChecks:
     """Number of results that are found again in another way, or changed for good."""
 
-    name, version, higher_is_better, uses_model = "effective-checks", 1, True, False
+    name, version, higher_is_better = "effective-checks", 1, True
 
     def __init__(self, config: ChecksScore) -> None:
         del config

@@ -34,7 +34,7 @@ NUM_PARTS = 10
 class GuardedLimo:
     """LIMO v2's aims, measured so that repetition, padding and sprinkled words do not pay."""
 
-    name, version, higher_is_better, uses_model = "limo-v2-guarded", 1, True, False
+    name, version, higher_is_better = "limo-v2-guarded", 1, True
 
     def __init__(self, config: GuardedLimoScore) -> None:
         self._weights = config.weights

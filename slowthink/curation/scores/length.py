@@ -11,7 +11,7 @@ from slowthink.recipe import LengthScore
 class Length:
     """Number of thinking tokens, by the recipe's tokenizer."""
 
-    name, version, higher_is_better, uses_model = "length", 1, True, False
+    name, version, higher_is_better = "length", 1, True
 
     def __init__(self, config: LengthScore) -> None:
         del config

@@ -27,7 +27,7 @@ PARTS = ("length", *KINDS)
 class LimoV2:
     """The published score, by the settings' reading of it."""
 
-    name, version, higher_is_better, uses_model = "limo-v2", 1, True, False
+    name, version, higher_is_better = "limo-v2", 1, True
 
     def __init__(self, config: LimoV2Score) -> None:
         self._config = config

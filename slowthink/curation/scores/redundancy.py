@@ -12,7 +12,7 @@ from slowthink.recipe import RedundancyScore
 class StepRedundancy:
     """Number of steps without anything new, over all steps."""
 
-    name, version, higher_is_better, uses_model = "step-redundancy", 1, False, False
+    name, version, higher_is_better = "step-redundancy", 1, False
 
     def __init__(self, config: RedundancyScore) -> None:
         del config

@@ -97,7 +97,7 @@ class Rubric:
     """`rubric`, the mean of its parts `.structure`, `.scaffolding` and `.verification`, and
     `.level`."""
 
-    name, version, higher_is_better, uses_model = "rubric", 1, True, True
+    name, version, higher_is_better = "rubric", 1, True
 
     def __init__(self, config: RubricScore) -> None:
         self.config = config

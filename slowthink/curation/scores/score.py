@@ -18,12 +18,10 @@ Values = dict[str, float]
 class ChainText:
     """A chain as scores see it: without its grade and its teacher."""
 
-    chain_id: str
     problem: Problem
     thinking: str
     response: str
     num_thinking_tokens: int
-    num_response_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,6 @@ class ChainScore(Protocol):
     version: int
     """Changes whenever the same chain and settings give other values."""
     higher_is_better: bool
-    uses_model: bool
 
     def score(self, chains: Sequence[ChainText], context: ScoreContext) -> list[Values]:
         """The values of each chain, in order. They may depend on the other chains."""

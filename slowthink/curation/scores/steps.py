@@ -1,6 +1,6 @@
 """A chain as steps (sentences and lines), each with what it adds to the question and the others.
 
-    read_steps("Tom is 3a years old.", "3a + 10 = 2(a + 10), so a = 10.\\nWait.")[0].content  # 3.0
+    read_steps("Tom is 3a years old.", "3a + 10 = 2(a + 10), so a = 10.\\nWait.")[0].content  # 2.0
 
 What a step says is its pairs of adjacent values: "6 * 7 = 42" and "6 times 7 gives 42" both say
 (6, 7), (7, 42), so that other words for the same are nothing new. Words of the subject count a

@@ -73,10 +73,8 @@ def measure_chains(
 
 
 def _find_student(config: StudentScore, context: ScoreContext) -> Student:
-    recipe, is_base = context.recipe, config.model == "base"
-    name = recipe.model if is_base else config.model
-    revision = recipe.revision if is_base else config.revision
-    engine = resolve_engine(config.engine or recipe.engine)
+    name, revision = context.recipe.named_model(config.model, config.revision)
+    engine = resolve_engine(config.engine or context.recipe.engine)
     trust = engine.trust_remote_code
     folder = resolve_model(name, revision, trust_remote_code=trust, notify=context.notify)
     limits = [limit for limit in (context_length(folder), engine.max_context) if limit]

@@ -32,7 +32,7 @@ MIN_SURPRISAL = 1e-12
 class StudentFit:
     """`student-fit`, and its parts `.rank` and `.surprisal`, which are means per token."""
 
-    name, version, higher_is_better, uses_model = "student-fit", 1, False, True
+    name, version, higher_is_better = "student-fit", 1, False
 
     def __init__(self, config: StudentFitScore) -> None:
         self.config = config

@@ -15,7 +15,7 @@ from slowthink.recipe import StudentLossScore
 class StudentLoss:
     """`student-loss`."""
 
-    name, version, higher_is_better, uses_model = "student-loss", 1, False, True
+    name, version, higher_is_better = "student-loss", 1, False
 
     def __init__(self, config: StudentLossScore) -> None:
         self.config = config

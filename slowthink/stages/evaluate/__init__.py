@@ -49,8 +49,13 @@ def run(context: StageContext) -> StageResult:
         evaluation = EvaluationContext(stage=context, sets=sets, ledger=ledger, grader=grader)
         arms = {arm.name: measure_arm(evaluation, arm) for arm in config.arms}
         arms, judge = apply_judge(evaluation, arms)
-        extra = {tag: plain(ledger.spent(tag)[0]) for tag in (PARALLEL_TAG, JUDGE_TAG)}
-        return _result(context, sets, grader, arms, judge=judge, extra_tokens=extra)
+        spent = {tag: ledger.spent(tag) for tag in (PARALLEL_TAG, JUDGE_TAG)}
+        seconds = [arm.facts.get("sampling_seconds", 0.0) for arm in arms.values()]
+        return _result(
+            context, sets, grader, arms, judge=judge,
+            extra_tokens={tag: plain(cost) for tag, (cost, _) in spent.items()},
+            sampling_seconds=round(sum(seconds) + sum(s for _, s in spent.values()), 1),
+        )  # fmt: skip
 
 
 def regrade(context: StageContext) -> StageResult:
@@ -68,8 +73,10 @@ def regrade(context: StageContext) -> StageResult:
         if parallel := context.config.parallel:
             curves = facts["summary"]["parallel"]
             arms[parallel.arm] = recount_votes(context, arms[parallel.arm], curves, grader)
-        judge, extra = facts["summary"]["judge"], facts["besides"]
-        return _result(context, sets, grader, arms, judge=judge, extra_tokens=extra)
+        return _result(
+            context, sets, grader, arms, judge=facts["summary"]["judge"],
+            extra_tokens=facts["besides"], sampling_seconds=facts.get("sampling_seconds"),
+        )  # fmt: skip
 
 
 def _result(
@@ -80,9 +87,10 @@ def _result(
     *,
     judge: Mapping[str, Any] | None,
     extra_tokens: Mapping[str, Mapping[str, int]],
+    sampling_seconds: float | None,
 ) -> StageResult:
     """All figures and records. `extra_tokens`: of live parallel methods, scorers and the judge, by
-    ledger tag."""
+    ledger tag. `sampling_seconds`: of all tokens; None in evaluations of older versions."""
     rows = [row for arm in arms.values() for row in arm.rows]
     _check_grader(rows)
     groups = answer_groups(rows, grader)
@@ -113,7 +121,10 @@ def _result(
             *(drop for arm in arms.values() for drop in arm.dropped),
         ],
         steps=[Step(name="graded", num_in=len(rows), num_out=num_gradable)],
-        facts={"summary": summary, "tokens": total, "arms": facts, "besides": extra_tokens},
+        facts={
+            "summary": summary, "tokens": total, "sampling_seconds": sampling_seconds,
+            "arms": facts, "besides": extra_tokens,
+        },
     )  # fmt: skip
 
 

@@ -63,10 +63,8 @@ def check_models(stage: StageContext) -> None:
 
 def arm_model(stage: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
     """Name and revision of an arm's model."""
-    if arm.model == "base":
-        return stage.recipe.model, stage.recipe.revision
     if arm.model != "tuned":
-        return arm.model, None
+        return stage.recipe.named_model(arm.model)
     if "train" not in stage.inputs:
         raise ConfigError(
             f"evaluate.arms: `{arm.name}` uses the tuned model, but the recipe has no train "

@@ -66,7 +66,7 @@ def planned_requests(
 def _plan_step(
     step: str, model: PromptedModelConfig, recipe: Recipe, *, num_questions: int
 ) -> PlannedRequests:
-    name = recipe.model if model.model == "base" else model.model
+    name, _ = recipe.named_model(model.model)
     num_replies = num_questions * model.num_asks
     num_tokens = num_replies * model.max_tokens
     line = (

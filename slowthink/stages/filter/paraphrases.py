@@ -166,7 +166,7 @@ def _judge_pairs(
         )
     verdicts = Counter(reply.value for reply in replies)
     return replies, {
-        "model": context.recipe.model if config.model == "base" else config.model,
+        "model": context.recipe.named_model(config.model)[0],
         "num_same": verdicts[True],
         "num_different": verdicts[False],
         "num_no_verdict": verdicts[None],

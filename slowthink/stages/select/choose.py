@@ -32,7 +32,6 @@ def make_selection(
     """
     passing, rejected = _filter_chains(candidates, config)
     require_score((chain.scores for chain in passing), config.prefer)
-    require_score((chain.scores for chain in passing), config.prefer)
     chains = {
         id: _ordered(same, config, seed=seed)
         for id, same in sorted(group_by(passing, lambda chain: chain.id).items())

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from slowthink.errors import DataError
+from slowthink.curation.scores.preference import higher_is_better
+from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline.contract import (
     StageContext,
     StageResult,
@@ -20,6 +21,7 @@ from slowthink.pipeline.plan import attempts_per_problem, file_rows, planned_pro
 from slowthink.recipe import (
     AttemptTraces,
     FileTraces,
+    LevelsConfig,
     Recipe,
     TeacherTraces,
     TraceConfig,
@@ -44,6 +46,19 @@ from slowthink.stages.trace.sources import NO_SOLUTION
 from slowthink.stages.trace.teachers import Teacher
 
 STAGE_VERSION = 3
+_OTHER_CHAINS = "Name other chains: --set 'trace.sources=[{kind: file, path: chains.jsonl}]'"
+_REMEDIES = {
+    gate.STEP: (
+        "Leave out rules of the gate: --set 'trace.gate={skip: [loop, truncated]}', or all: --set "
+        "trace.gate=null"
+    ),
+    "match": _OTHER_CHAINS,
+    "contamination": _OTHER_CHAINS,
+    "grade": (
+        "Name another source, or keep chains without a reference answer: --set trace.ungraded=keep"
+    ),
+}
+"""What to do if no chain is left, by the step that dropped the most."""
 
 
 def run(context: StageContext) -> StageResult:
@@ -98,8 +113,9 @@ def run(context: StageContext) -> StageResult:
 
 def plan(recipe: Recipe) -> dict[str, object]:
     """Maximum number of chains by source; requests, tokens and cost of the teachers. Raises
-    ConfigError for settings with which a teacher could not run."""
+    ConfigError for settings with which a teacher could not run, or levels not be cut."""
     _check_score_names(recipe.trace)
+    _check_cut(recipe.trace.levels if recipe.trace else None)
     num_problems = planned_problems(recipe)
     num_chains: dict[str, int] = {}
     for index, source in enumerate(recipe.trace.sources if recipe.trace else ()):
@@ -113,7 +129,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
         elif isinstance(source, TeacherTraces):
             teacher = Teacher.from_source(source, recipe, setting)
             num_asked = min(num_problems, source.max_problems or num_problems)
-            num_chains[setting] = num_asked * teacher.num_attempts
+            num_chains[setting] = num_asked * teacher.config.num_attempts
         else:
             num_chains[setting] = num_problems
     figures = {
@@ -129,6 +145,16 @@ def _check_score_names(config: TraceConfig | None) -> None:
         check_score_name(config.levels.score, config.scores, setting="trace.levels.score")
     if config is not None and config.prefer.by not in ORDERS:
         check_score_name(config.prefer.by, config.scores, setting="trace.prefer.by")
+
+
+def _check_cut(config: LevelsConfig | None) -> None:
+    """Raise ConfigError for a score that is not a level: 1 is the worst."""
+    if config is not None and config.cut == "value" and not higher_is_better(config.score):
+        raise ConfigError(
+            f"trace.levels: `cut: value` takes `{config.score}` for the level, but its low values "
+            "are the good ones; expected a score of which 1 is the worst, as rubric.level. Cut "
+            "bands: --set trace.levels.cut=equal"
+        )
 
 
 def _load_problems(context: StageContext) -> tuple[list[Problem], list[Problem]]:
@@ -209,9 +235,8 @@ def _trace_facts(traces: Sequence[Trace], before: Sequence[Problem]) -> dict[str
 def _empty_result_message(dropped: Sequence[Dropped]) -> str:
     reasons = count_values(drop.reason for drop in dropped)
     most_common = "; ".join(f"{num} x {reason}" for reason, num in list(reasons.items())[:4])
-    remedy = (
-        "Name another source, or keep chains without a reference answer: --set trace.ungraded=keep"
-    )
+    steps = count_values(drop.step for drop in dropped)
+    remedy = _REMEDIES.get(next(iter(steps), ""), _REMEDIES["grade"])
     if list(reasons) == [NO_SOLUTION]:
         remedy = (
             "The source `solution` takes solutions for chains, and these problems have none. "
@@ -219,4 +244,4 @@ def _empty_result_message(dropped: Sequence[Dropped]) -> str:
             "a model wrote: --set 'trace.sources=[{kind: file, path: chains.jsonl}]'. Or only "
             "measure a model on the problems: slowthink init evaluate --data FILE"
         )
-    return f"trace: no correct chain is left ({most_common}); expected at least one. {remedy}"
+    return f"trace: no chain is left ({most_common}); expected at least one. {remedy}"

@@ -86,7 +86,7 @@ def planned_teachers(recipe: Recipe, *, num_problems: int) -> dict[str, Any]:
 def _plan(teacher: Teacher, num_problems: int) -> TeacherPlan:
     config = teacher.config
     num_problems = min(num_problems, config.max_problems or num_problems)
-    num_requests = num_problems * teacher.num_attempts
+    num_requests = num_problems * teacher.config.num_attempts
     limit = config.budget.max_thinking_tokens
     most = limit + config.budget.answer_tokens if limit is not None else None
     mean = config.tokens_per_chain or most

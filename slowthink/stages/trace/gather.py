@@ -61,6 +61,7 @@ def gather_chains(context: StageContext, problems: Sequence[Problem]) -> SourceC
         _merge_facts(gathered.facts, new.facts)
     if runs := gathered.facts.get("teacher_runs"):
         gathered.facts["tokens"] = {"decoded": sum(run["decoded_tokens"] for run in runs)}
+        gathered.facts["sampling_seconds"] = sum(run["seconds"] for run in runs)
     gathered.chains, repeats = _without_repeats(gathered.chains)
     gathered.dropped += repeats
     return gathered

@@ -91,7 +91,7 @@ def sample_teacher(
     """
     order = order_problems(problems, seed=context.recipe.seed, limit=teacher.config.max_problems)
     context.notify(
-        f"trace: {teacher.name} on {len(order):,} problems, at most {teacher.num_attempts} "
+        f"trace: {teacher.name} on {len(order):,} problems, at most {teacher.config.num_attempts} "
         "chains each"
     )
     with (
@@ -124,7 +124,7 @@ class _TeacherRun:
         teacher, recipe = self._teacher, self._context.recipe
         tasks = make_teacher_tasks(teacher, self._session, problems, recipe)
         order = [task.problem.id for task in tasks]
-        rule = ChainsRule(teacher.num_attempts, teacher.config.until_right)
+        rule = ChainsRule(teacher.config.num_attempts, teacher.config.until_right)
         self._trackers = {id: AttemptTracker(rule) for id in order}
         self._spent = before
         source = ModelSource(

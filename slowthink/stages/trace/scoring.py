@@ -13,7 +13,7 @@ from slowthink.errors import GraderError
 from slowthink.grading import GradeItem, Grader
 from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.runner import map_rows
-from slowthink.recipe import LevelsConfig, Recipe, RubricScore, StudentScore
+from slowthink.recipe import LevelsConfig, ModelScore, Recipe, RubricScore
 from slowthink.records import Grade, Verdict
 from slowthink.stages.trace.chains import ScoredChain, SourceChain
 
@@ -78,8 +78,8 @@ def model_score_lines(recipe: Recipe) -> list[str]:
     """One line for each score by a model: which one it loads, and how it uses it."""
     lines = []
     for config in recipe.trace.scores if recipe.trace else ():
-        if isinstance(config, StudentScore | RubricScore):
-            name = recipe.model if config.model == "base" else config.model
+        if isinstance(config, ModelScore):
+            name, _ = recipe.named_model(config.model)
             use = "rates" if isinstance(config, RubricScore) else "reads"
             lines.append(f"{config.kind}: {name} {use} each chain once")
     return lines
@@ -88,9 +88,8 @@ def model_score_lines(recipe: Recipe) -> list[str]:
 def _scored_text(scored: ScoredChain) -> ChainText:
     chain = scored.chain
     return ChainText(
-        chain_id=chain.chain_id, problem=chain.problem, thinking=chain.thinking,
-        response=chain.response, num_thinking_tokens=scored.num_thinking_tokens,
-        num_response_tokens=scored.num_response_tokens,
+        problem=chain.problem, thinking=chain.thinking, response=chain.response,
+        num_thinking_tokens=scored.num_thinking_tokens,
     )  # fmt: skip
 
 

@@ -39,10 +39,9 @@ class Teacher:
     @classmethod
     def from_source(cls, config: TeacherTraces, recipe: Recipe, setting: str) -> Teacher:
         """The teacher of a source."""
-        is_base = config.model == "base"
+        model, revision = recipe.named_model(config.model, config.revision)
         return cls(
-            config=config, setting=setting, model=recipe.model if is_base else config.model,
-            revision=recipe.revision if is_base else config.revision,
+            config=config, setting=setting, model=model, revision=revision,
             engine=config.engine or recipe.engine,
         )  # fmt: skip
 
@@ -60,11 +59,6 @@ class Teacher:
     def is_chat_api(self) -> bool:
         """Whether it is behind a chat API, which takes messages and no budget."""
         return self.engine.endpoints is not None and self.engine.endpoints.api == "chat"
-
-    @property
-    def num_attempts(self) -> int:
-        """Maximum number of chains per problem; at temperature 0 all would be equal."""
-        return self.config.num_chains if self.config.sampling.temperature else 1
 
     def chat(self, language: str, session: Session) -> ChatConfig:
         """The prompt's settings for questions in a language.
