@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from slowthink.data.tables import read_records
 from slowthink.pipeline import contract
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe.loading import load_recipe
+from slowthink.records import Dropped
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -52,7 +54,9 @@ def test_limo_chains_are_graded_measured_and_the_too_long_dropped(smollm, tmp_pa
         "evaluate.arms.1.caps=[0,8]",
     )  # fmt: skip
     trace = contract.read_manifest(tmp_path / "run" / "trace")
-    assert trace["num_records"] == 291
+    dropped = read_records(tmp_path / "run/trace/dropped.parquet", Dropped)
+    assert {record.step for record in dropped} == {"gate"}
+    assert trace["num_records"] == 291 - len(dropped) == 287
     train = contract.read_manifest(tmp_path / "run" / "train")
     assert train["facts"]["num_examples"] + train["facts"]["num_too_long"] == 12
     assert train["facts"]["num_too_long"] > 0

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -312,3 +313,16 @@ def test_old_runs_with_a_damaged_log_are_known(tmp_path: Path) -> None:
     (root / "run.json").write_text(json.dumps({"wall_seconds": "much", "seconds": {}}))
     with pytest.raises(DataError, match=r"run\.json: is damaged"):
         run(root)
+
+
+# --- figures of a stage ---------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="getrusage of other systems begins anew")
+def test_the_peak_memory_of_a_process_is_not_that_of_its_parent() -> None:
+    large = bytearray(b"x") * (400 * 2**20)
+    assert run_folder.peak_rss_mb() > 400
+    code = "from slowthink.pipeline.run_folder import peak_rss_mb; print(peak_rss_mb())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(large) == 400 * 2**20
+    assert int(child.stdout) < 400
