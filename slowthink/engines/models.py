@@ -25,6 +25,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
 ADAPTER_CONFIG = "adapter_config.json"
 """In a folder of adapters, as peft saves them: their settings, and the base model's name."""
+_CONFIGS = ("config.json", ADAPTER_CONFIG)
 NF4_FILE = "base_in_nf4.json"
 """{"dtype": "bfloat16"}: the base model was in this dtype, and its layers in 4 bits (nf4), when the
 adapters beside this file were trained."""
@@ -55,16 +56,45 @@ def resolve_model(
     """
     if name == EMBEDDED:
         return _embedded_folder(notify)
-    is_local = Path(name).exists() or name.startswith((".", "/", "~"))
-    folder = Path(name) if is_local else _download(name, revision)
+    folder = Path(name) if is_path(name) else _download(name, revision)
     if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists():
         return _merged_folder(folder, notify, trust_remote_code=trust_remote_code)
-    if is_local and not (folder / "config.json").is_file():
+    if is_path(name) and not (folder / "config.json").is_file():
         raise ConfigError(
             f"model `{name}`: no config.json; expected a folder saved by transformers. "
             "Name such a folder, a Hub id, or smollm2-135m."
         )
     return folder
+
+
+def is_path(name: str) -> bool:
+    """Whether a model's name is that of a folder, and not a hub id."""
+    return Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def is_here(name: str, revision: str | None = None) -> bool:
+    """Whether the model is on this machine, as far as its config tells: in a folder, or in the
+    Hub's cache. Asks no network."""
+    if name == EMBEDDED:
+        return True
+    if is_path(name):
+        return any((Path(name) / file).is_file() for file in _CONFIGS)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = [try_to_load_from_cache(name, file, revision=revision) for file in _CONFIGS]
+    except (ImportError, ValueError):  # no name of the Hub
+        return False
+    return any(isinstance(path, str) for path in cached)
+
+
+def can_download(name: str) -> bool:
+    """Whether the Hub may be asked for this model: not for a folder, nor with HF_HUB_OFFLINE."""
+    try:
+        from huggingface_hub.constants import HF_HUB_OFFLINE
+    except ImportError:
+        return False
+    return not (HF_HUB_OFFLINE or is_path(name))
 
 
 def load_tokenizer(

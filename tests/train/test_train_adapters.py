@@ -109,8 +109,8 @@ def test_without_bitsandbytes_qlora_is_refused_before_any_weight(
     tiny_model, smollm_tokenizer, examples, tmp_path, monkeypatch
 ):
     from slowthink.errors import ConfigError
-    from slowthink.stages.train import optimizers
+    from slowthink.stages.train import packages
 
-    monkeypatch.setattr(optimizers.importlib.util, "find_spec", lambda package: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda package: None)
     with pytest.raises(ConfigError, match=r"lora\.quantize.*pip install bitsandbytes"):
         train(tiny_model, smollm_tokenizer, examples, tmp_path / "work", quantize="nf4")

@@ -142,9 +142,9 @@ def test_check_says_what_training_would_say(empty_model, traces, tmp_path, capsy
 
 
 def test_a_full_disk_is_refused_before_training(empty_model, traces, tmp_path, monkeypatch):
-    from slowthink.stages.train import preflight
+    from slowthink.stages.train import training_set
 
-    monkeypatch.setattr(preflight, "free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(training_set, "free_bytes", lambda folder: 1000)
     with pytest.raises(DataError, match="expected room for all of them in .*0.00 GB are free"):
         _train(_recipe(empty_model, _rows(tmp_path, traces)), tmp_path / "run")
 

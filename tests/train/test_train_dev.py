@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -13,12 +14,15 @@ from slowthink.errors import DataError
 from slowthink.pipeline.contract import stage_settings
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
+from slowthink.pipeline.run_folder import make_context
 from slowthink.recipe import DevConfig, TrainConfig
 from slowthink.recipe.loading import load_recipe, parse_recipe
 from slowthink.records import ThinkingEnd, Verdict
 from slowthink.stages.train.candidates import candidate_steps, unchanged
-from slowthink.stages.train.dev import best_step, figures, split_dev
+from slowthink.stages.train.checkpoint import candidates
+from slowthink.stages.train.dev import best_step, choose_model, figures, split_dev
 from slowthink.stages.train.schedule import make_schedule
+from slowthink.stages.train.unfinished import set_aside_other_checkpoints
 from tests.needs import needs
 
 DEV = TrainConfig(checkpoint="dev", dev=DevConfig(num_problems=3))
@@ -85,6 +89,38 @@ def test_models_are_saved_at_the_ends_of_epochs_but_the_last():
     every = DEV.model_copy(update={"dev": DevConfig(every_epochs=4)})
     assert candidate_steps(schedule, every) == {8}
     assert candidate_steps(schedule, TrainConfig()) == frozenset()
+
+
+def test_only_models_of_this_schedule_are_measured(tmp_path, monkeypatch):
+    """A run with `every_epochs: 1` was killed; this one has 2."""
+    for step in (2, 4, 6):
+        (tmp_path / "candidates" / f"step-{step}" / "model").mkdir(parents=True)
+    context = SimpleNamespace(
+        work_folder=tmp_path, folder=tmp_path / "train", notify=print, open_ledger=MagicMock(),
+        config=DEV.model_copy(update={"dev": DevConfig(every_epochs=2)}),
+    )  # fmt: skip
+    row = SimpleNamespace(thinking_end=ThinkingEnd.NATURAL, num_thinking_tokens=1)
+    rows = [(row, SimpleNamespace(verdict=Verdict.CORRECT))]
+    monkeypatch.setattr("slowthink.stages.train.dev._sample", lambda *_: rows)
+    monkeypatch.setattr("slowthink.stages.train.dev.Grader", MagicMock())
+    monkeypatch.setattr("slowthink.stages.train.dev.plain", lambda value: 0)
+    schedule = make_schedule([5] * 8, TrainConfig(epochs=4, batch_size=4), seed=0)
+    facts = choose_model(context, [], schedule)
+    assert [measured["step"] for measured in facts["checkpoints"]] == [4, 8]
+    assert [measured["epoch"] for measured in facts["checkpoints"]] == [2, 4]
+
+
+def test_models_of_other_settings_are_set_aside_without_a_checkpoint(tmp_path):
+    context = make_context(
+        parse_recipe({"name": "m", "train": {"checkpoint": "dev", "input": "rows.jsonl"}}),
+        tmp_path, "train", notify=lambda _: None,
+    )  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("")
+    (context.work_folder / "candidates" / "step-2" / "model").mkdir(parents=True)
+    (context.work_folder / "settings.json").write_text('{"train": {"epochs": 9}}')
+    set_aside_other_checkpoints(context)
+    assert not candidates(context.work_folder)
+    assert list((tmp_path / "superseded").glob("*/candidates/step-2"))
 
 
 def test_saving_changes_no_tensor_of_the_model():

@@ -28,26 +28,42 @@ SETTINGS = {
 }
 
 
-def failure(exitcode, **data):
-    return SimpleNamespace(exitcode=exitcode, error_file_data=data)
+def failure(exitcode, timestamp=1, **data):
+    return SimpleNamespace(exitcode=exitcode, timestamp=timestamp, error_file_data=data)
 
 
 def test_the_error_of_the_process_that_failed_first_is_reported(tmp_path):
     (tmp_path / "checkpoint-12").mkdir()
     context = SimpleNamespace(work_folder=tmp_path)
     lost = failure(1, kind=None, message="Traceback\nRuntimeError: Connection closed by peer")
-    killed = _rank_error([(0, lost), (1, failure(-9))], 2, context)
+    killed = _rank_error({0: lost, 1: failure(-9)}, 2, context)
     assert isinstance(killed, EngineError)
     assert "process 1 of 2 was killed by signal 9" in str(killed)
     assert "goes on after step 12" in str(killed)
     own = failure(1, kind="ConfigError", message="no such model")
-    reported = _rank_error([(0, lost), (1, own)], 2, context)
+    reported = _rank_error({0: lost, 1: own}, 2, context)
     assert isinstance(reported, ConfigError) and str(reported) == "no such model"
+
+
+def test_what_fails_later_hides_no_error(tmp_path, capsys):
+    context = SimpleNamespace(work_folder=tmp_path)
+    own = failure(1, kind="EngineError", message="the loss is no number")
+    error = _rank_error({0: failure(-6, timestamp=9), 1: own}, 2, context)
+    assert str(error) == "the loss is no number"
+    odd = failure(1, kind=None, message="ValueError: odd")
+    lost = failure(1, timestamp=9, kind=None, message="RuntimeError: Connection closed by peer")
+    assert "process 1 of 2 failed: ValueError: odd" in str(
+        _rank_error({0: lost, 1: odd}, 2, context)
+    )
+    killed = failure(-9, timestamp=2)  # seen by the agent once the other had lost it
+    assert "process 1 of 2 was killed by signal 9" in str(
+        _rank_error({0: failure(1, kind=None, message="lost"), 1: killed}, 2, context)
+    )
 
 
 def test_an_unknown_error_keeps_its_last_line(tmp_path, capsys):
     lost = failure(1, kind=None, message="Traceback …\nRuntimeError: odd")
-    error = _rank_error([(1, lost)], 2, SimpleNamespace(work_folder=tmp_path))
+    error = _rank_error({1: lost}, 2, SimpleNamespace(work_folder=tmp_path))
     assert "process 1 of 2 failed: RuntimeError: odd" in str(error)
     assert "at its start" in str(error)
     assert "Traceback" in capsys.readouterr().err

@@ -93,8 +93,8 @@ def test_trackio_keeps_each_step_on_this_machine(train, tmp_path, monkeypatch):
 
 
 def test_a_tracker_that_is_not_installed_is_refused(train, monkeypatch):
-    from slowthink.stages.train import optimizers
+    from slowthink.stages.train import packages
 
-    monkeypatch.setattr(optimizers.importlib.util, "find_spec", lambda package: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda package: None)
     with pytest.raises(ConfigError, match=r"report_to: wandb.*pip install wandb"):
         train(report_to=("wandb",))

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from slowthink.data.tables import write_records
+from slowthink.engines.auto import Machine
 from slowthink.engines.models import tokenizer_fingerprint
+from slowthink.environment import CudaDevice
 from slowthink.errors import ConfigError, DataError
 from slowthink.recipe import Recipe
 from slowthink.records import Grade, Problem, Split, Trace, Verdict
-from slowthink.stages.train import preflight
+from slowthink.stages.train import forecast, preflight, training_set
 from slowthink.stages.train.examples import TrainingExample, in_order, tokenize_traces
 from slowthink.stages.train.training_set import TrainingSet
 
@@ -199,3 +201,43 @@ def test_batches_that_do_not_divide_and_sets_of_one_row(bench):
     three = [TrainingExample(id=f"{n}", prompt_ids=(5,), completion_ids=(7, 2)) for n in range(3)]
     level, text = bench.inspect(replace(data, examples=three))["batches"]
     assert (level, "the last step of each epoch has 1 examples" in text) == ("note", True)
+
+
+def test_what_a_run_has_written_is_room_for_it(bench, monkeypatch):
+    monkeypatch.setattr(training_set, "free_bytes", lambda folder: 1000)
+    bench.settings["train"] = {"batch_size": 2, "save_every_steps": 1}
+    level, text = bench.inspect()["disk"]
+    assert level == "refuse" and "0.00 GB are free, with what it has written" in text
+    half = bytes(16 * 49152 * 8 * 2)
+    for name in ("work/train/checkpoint-2", "work/train/checkpoint-4/nested"):
+        (bench.folder / name).mkdir(parents=True)
+        (bench.folder / name / "optimizer.pt").write_bytes(half)
+    assert "disk" not in bench.inspect()
+
+
+def test_a_finished_training_needs_no_disk(bench, monkeypatch):
+    monkeypatch.setattr(training_set, "free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(preflight, "training_table", lambda *_: bench.folder)
+    monkeypatch.setattr(preflight, "read_training_set", lambda context: bench.data())
+    bench.settings["model"] = str(bench.folder)
+    bench.data()
+    assert [each.name for each in preflight.inspect_written(bench.recipe(), bench.folder)] == [
+        "disk"
+    ]
+    (bench.folder / "train").mkdir()
+    (bench.folder / "train" / "manifest.json").write_text("{}")
+    assert preflight.inspect_written(bench.recipe(), bench.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("processes", "started", "number"), [(1, "1", 1), (2, "1", 2), (1, "8", 8)]
+)
+def test_devices_are_those_that_train_not_all_of_the_machine(
+    monkeypatch, processes, started, number
+):
+    machine = Machine(gpus=(CudaDevice("H100", (9, 0), 80.0),) * 4)
+    monkeypatch.setattr(forecast, "this_machine", lambda: machine)
+    monkeypatch.setenv("WORLD_SIZE", started)
+    recipe = Recipe.model_validate({"name": "t", "train": {}, "processes": processes})
+    setup = forecast.setup_here(recipe, recipe.train)
+    assert (setup.num_devices, setup.is_sharded) == (number, number > 1)

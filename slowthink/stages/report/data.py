@@ -21,6 +21,7 @@ from slowthink.errors import DataError
 from slowthink.pipeline.contract import read_manifest
 from slowthink.recipe import STAGES, ReportConfig
 from slowthink.serialise import load_yaml
+from slowthink.stage_rows import COST_FILE
 from slowthink.stages.report import excerpts, problem_columns
 from slowthink.stages.report.curation import curation_summary
 from slowthink.stages.report.sets import evaluated_sets, parallel_scaling, published_for
@@ -277,7 +278,7 @@ def _training(run: FinishedStages) -> dict[str, Any] | None:
 
 def _step_costs(folder: Path) -> list[dict[str, Any]]:
     """Speed and memory of each step; empty in a run of an older version."""
-    path = folder / "step_costs.jsonl"
+    path = folder / COST_FILE
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 

@@ -17,10 +17,12 @@ from slowthink.pipeline.contract import StageContext, StageResult, funnel_step, 
 from slowthink.pipeline.plan import file_rows, planned_training_set
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.serialise import write_atomic
-from slowthink.stage_rows import TrainingStep
+from slowthink.stage_rows import COST_FILE, TrainingStep
 from slowthink.stages.train import preflight
 from slowthink.stages.train.examples import TrainingExample
+from slowthink.stages.train.forecast import setup_here
 from slowthink.stages.train.memory import choose_micro_batch_size as choose_micro_batch_size
+from slowthink.stages.train.packages import require_packages
 from slowthink.stages.train.schedule import PlannedStep, make_schedule, num_steps, step_sizes
 from slowthink.stages.train.speed import EXAMPLE_TOKENS, choose_max_steps as choose_max_steps
 from slowthink.stages.train.training_set import TrainingSet, read_training_set
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from slowthink.stages.train.loop import FineTuned
 
 STAGE_VERSION = 1
-COST_FILE = "step_costs.jsonl"
-"""{"step": 1, "tokens_per_second": 5120.0, "memory_mb": 41210}: what differs from run to run."""
 CUT_FILE = "cut.jsonl"
 """{"id": "p-0c1e…", "num_tokens": 2040, "num_before": 9121}: examples whose thinking was cut."""
 
@@ -42,7 +42,7 @@ def run(context: StageContext) -> StageResult:
     Raises DataError before training if an example is too long and `too_long` is `refuse`, and for
     what `preflight` refuses.
     """
-    _require_libraries()
+    _require_libraries(context)
     data = read_training_set(context)
     warnings = _check(context, data)
     examples = data.examples
@@ -87,10 +87,12 @@ def planned_examples(recipe: Recipe) -> int:
     return max(0, number - withheld)
 
 
-def _require_libraries() -> None:
+def _require_libraries(context: StageContext) -> None:
+    """Raise ConfigError for a package that training, or one of its settings, needs and lacks."""
     for package in ("torch", "transformers", "trl", "accelerate", "peft"):
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, extra="train")
+    require_packages(setup_here(context.recipe, context.config))
 
 
 def _check(context: StageContext, data: TrainingSet) -> list[str]:
@@ -137,10 +139,7 @@ def _logged_steps(log: Sequence[dict[str, Any]]) -> int:
 def _choose_model(context: StageContext, data: TrainingSet, tuned: FineTuned) -> dict[str, Any]:
     from slowthink.stages.train.dev import choose_model
 
-    return choose_model(
-        context, data.dev, last_step=len(tuned.schedule),
-        steps_per_epoch=sum(step.epoch == 0 for step in tuned.schedule),
-    )  # fmt: skip
+    return choose_model(context, data.dev, tuned.schedule)
 
 
 def _cost_lines(log: Sequence[dict[str, Any]]) -> str:

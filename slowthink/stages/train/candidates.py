@@ -15,10 +15,9 @@ from typing import Any
 from transformers import TrainerCallback
 
 from slowthink.recipe import TrainConfig
+from slowthink.stages.train.checkpoint import CANDIDATES
 from slowthink.stages.train.schedule import PlannedStep
 from slowthink.stages.train.stop import epoch_ends
-
-FOLDER = "candidates"
 
 
 def candidate_steps(schedule: Sequence[PlannedStep], config: TrainConfig) -> frozenset[int]:
@@ -27,12 +26,6 @@ def candidate_steps(schedule: Sequence[PlannedStep], config: TrainConfig) -> fro
         return frozenset()
     every = config.dev.every_epochs
     return frozenset(epoch_ends(schedule)[every - 1 :: every]) - {len(schedule)}
-
-
-def candidates(work: Path) -> dict[int, Path]:
-    """Folders of the saved models by step, in order."""
-    folders = (work / FOLDER).glob("step-*")
-    return dict(sorted((int(folder.name[5:]), folder / "model") for folder in folders))
 
 
 class SaveCandidates(TrainerCallback):  # type: ignore[misc]
@@ -48,7 +41,7 @@ class SaveCandidates(TrainerCallback):  # type: ignore[misc]
         if state.global_step not in self._steps:
             return
         name = f"step-{state.global_step}"
-        part, target = self._work / FOLDER / f"partial-{name}", self._work / FOLDER / name
+        part, target = self._work / CANDIDATES / f"partial-{name}", self._work / CANDIDATES / name
         if args.process_index == 0:
             shutil.rmtree(part, ignore_errors=True)
         with unchanged(model):

@@ -19,6 +19,8 @@ from slowthink.errors import ConfigError
 PARTIAL = "partial"
 """Folder in which a checkpoint is written before it is moved into place."""
 NUM_KEPT = 2
+CANDIDATES = "candidates"
+"""Folder of the models from which the development problems choose, see `candidates`."""
 PROCESSES_FILE = "processes.json"
 
 
@@ -31,6 +33,12 @@ def checkpoints(work: Path) -> list[Path]:
 def checkpoint_step(checkpoint: Path) -> int:
     """Number of optimiser steps before the checkpoint."""
     return int(checkpoint.name[11:])
+
+
+def candidates(work: Path) -> dict[int, Path]:
+    """Folders of the models saved by `checkpoint: dev`, by step, in order."""
+    folders = (work / CANDIDATES).glob("step-*")
+    return dict(sorted((int(folder.name[5:]), folder / "model") for folder in folders))
 
 
 def move_into_place(work: Path) -> None:

@@ -34,6 +34,8 @@ from slowthink.records import (
 )
 from slowthink.sampling.sampler import Sampler, grade_completion, make_tasks
 from slowthink.serialise import plain
+from slowthink.stages.train.checkpoint import candidates
+from slowthink.stages.train.schedule import PlannedStep
 
 TAG = "train/dev"
 LAST_FOLDER = "last"
@@ -65,13 +67,15 @@ def split_dev(
 
 
 def choose_model(
-    context: StageContext, problems: Sequence[Problem], *, last_step: int, steps_per_epoch: int
+    context: StageContext, problems: Sequence[Problem], schedule: Sequence[PlannedStep]
 ) -> Figures:
     """Measure the saved models and the last one; the best becomes `model/`. Returns the facts."""
-    from slowthink.stages.train.candidates import candidates
+    from slowthink.stages.train.candidates import candidate_steps
 
     _free_memory()
-    saved = {s: folder for s, folder in candidates(context.work_folder).items() if s < last_step}
+    last_step, steps_per_epoch = len(schedule), sum(step.epoch == 0 for step in schedule)
+    steps = candidate_steps(schedule, context.config)
+    saved = {s: model for s, model in candidates(context.work_folder).items() if s in steps}
     models = saved | {last_step: context.folder / "model"}
     measured = []
     with context.open_ledger() as ledger, Grader() as grader:

@@ -7,10 +7,11 @@ Nothing here is measured: time is by arithmetic, at an assumed share of the GPU'
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
-from slowthink.engines.auto import Machine
+from slowthink.engines.auto import Machine, this_machine
 from slowthink.environment import CudaDevice
 from slowthink.errors import ConfigError
 from slowthink.recipe import Recipe, TrainConfig
@@ -138,7 +139,7 @@ def forecast(
     model, config = find_config(recipe.model, recipe.revision), recipe.train
     if model is None or config is None:
         return None
-    setup = setup_on(machine, config, num_processes=recipe.processes)
+    setup = setup_on(machine, config, num_devices=len(machine.gpus) or recipe.processes)
     gpu = min(machine.gpus, key=lambda gpu: gpu.memory_gb, default=None)
     device_bytes = gpu.memory_gb * 1e9 if gpu else memory_bytes / setup.num_devices
     steps = num_steps(rows.number, config) if rows.number else config.step_limit
@@ -156,13 +157,20 @@ def forecast(
     )  # fmt: skip
 
 
-def setup_on(machine: Machine, config: TrainConfig, *, num_processes: int = 1) -> Setup:
-    """The setup on this machine: a process for each GPU, or so many on a CPU."""
+def setup_on(machine: Machine, config: TrainConfig, *, num_devices: int) -> Setup:
+    """The setup with so many of the machine's GPUs, or processes on its CPU."""
     on_gpu = bool(machine.gpus)
     return Setup(
-        config=config, num_devices=len(machine.gpus) or num_processes, on_gpu=on_gpu,
+        config=config, num_devices=num_devices, on_gpu=on_gpu,
         has_bf16=on_gpu or machine.cpu_bfloat16 is not False,
     )  # fmt: skip
+
+
+def setup_here(recipe: Recipe, config: TrainConfig) -> Setup:
+    """The setup of a run on this machine: in the recipe's processes, or in those that torchrun or
+    Slurm has started."""
+    number = max(recipe.processes, int(os.environ.get("WORLD_SIZE", "1")))
+    return setup_on(this_machine(), config, num_devices=number)
 
 
 def disk_needed(model: Shape, setup: Setup, *, num_steps: int | None) -> Disk:

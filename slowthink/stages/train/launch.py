@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from slowthink.stages.train.checkpoint import checkpoint_step, checkpoints
 
 RESULT_FILE = "result.json"
 """What the first process hands over: the fields of `FineTuned` that are JSON."""
+_KILLED = (-9, -11, -7, -6, -4)
+"""Exit codes of processes that a signal ended which the agent does not send itself."""
+_TOGETHER_SECONDS = 1
 
 
 def launch(context: StageContext, num_processes: int) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def launch(context: StageContext, num_processes: int) -> dict[str, Any]:
         try:
             elastic_launch(config, python)(*arguments)
         except ChildFailedError as error:
-            raise _rank_error(list(error.failures.items()), num_processes, context) from None
+            raise _rank_error(error.failures, num_processes, context) from None
         except SignalException:
             raise KeyboardInterrupt from None
     result: dict[str, Any] = json.loads((context.work_folder / RESULT_FILE).read_text("utf-8"))
@@ -64,27 +67,46 @@ def _num_cores() -> int:
 
 
 def _rank_error(
-    failures: Sequence[tuple[int, Any]], num_processes: int, context: StageContext
+    failures: Mapping[int, Any], num_processes: int, context: StageContext
 ) -> SlowthinkError:
-    """The error of the process that failed first. The others then miss it, and fail in turn.
-
-    A killed process leaves no report, so it comes first.
-    """
-    own = [(rank, failure.error_file_data) for rank, failure in failures]
-    killed = [(rank, -f.exitcode) for rank, f in failures if f.exitcode in (-9, -11, -7, -6, -4)]
-    reported = [data for _, data in own if isinstance(data, dict) and data.get("kind")]
-    if killed:
-        return _killed_error(*killed[0], num_processes, context.work_folder)
-    if reported:
-        error: SlowthinkError = getattr(errors, reported[0]["kind"])(reported[0]["message"])
+    """The error of the process that failed first. The others then miss it, and fail in turn."""
+    rank = _first_failure(failures)
+    data = failures[rank].error_file_data
+    if _is_reported(failures[rank]):
+        error: SlowthinkError = getattr(errors, data["kind"])(data["message"])
         return error
-    rank, data = own[0]
+    if _is_killed(failures[rank]):
+        signal = -failures[rank].exitcode
+        return _killed_error(rank, signal, num_processes, context.work_folder)
     text = str(data.get("message") if isinstance(data, dict) else data)
     print(text, file=sys.stderr)
     return EngineError(
         f"train: process {rank} of {num_processes} failed: {text.strip().splitlines()[-1]:.300}; "
         f"expected it to finish. {_kept(context.work_folder)}"
     )
+
+
+def _first_failure(failures: Mapping[int, Any]) -> int:
+    """The process that failed first. Times are in whole seconds, and a killed process has that at
+    which the agent saw it: among those that failed together, one that says what it met comes first,
+    then a killed one, since losing another process seldom does either."""
+    start = min(failure.timestamp for failure in failures.values())
+
+    def order(rank: int) -> tuple[bool, bool, bool, int]:
+        failure = failures[rank]
+        is_later = failure.timestamp > start + _TOGETHER_SECONDS
+        return is_later, not _is_reported(failure), not _is_killed(failure), failure.timestamp
+
+    return min(failures, key=order)
+
+
+def _is_reported(failure: Any) -> bool:
+    """Whether the process wrote a SlowthinkError."""
+    return isinstance(failure.error_file_data, dict) and bool(failure.error_file_data.get("kind"))
+
+
+def _is_killed(failure: Any) -> bool:
+    return failure.exitcode in _KILLED
 
 
 def _killed_error(rank: int, signal: int, num_processes: int, work: Path) -> EngineError:

@@ -29,12 +29,13 @@ from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.guard import DivergedError
 from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.model import load_for_training, load_with_weights
-from slowthink.stages.train.optimizers import require
+from slowthink.stages.train.packages import require_packages
 from slowthink.stages.train.precision import Precision, choose_precision
 from slowthink.stages.train.processes import (
     has_shares,
     is_sharded,
     rank,
+    this_setup,
     wait_for_others,
     world_size,
 )
@@ -94,8 +95,7 @@ def fine_tune(
     into a folder: one after each epoch, with `checkpoint: dev`.
     """
     started = time.monotonic()
-    for tracker in config.report_to:
-        require(tracker, setting=f"train.report_to: {tracker}")
+    require_packages(this_setup(config))
     configure_cpu()
     quiet_libraries()
     lengths = [example.num_tokens for example in examples]
@@ -117,12 +117,7 @@ def fine_tune(
         steps = candidate_steps(schedule, config)
         trainer.add_callback(SaveCandidates(steps, work, partial(_save, whole_model, save)))
     training_started = time.monotonic()
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise EngineError(_out_of_memory_message(schedule, lengths, config)) from error
-    except DivergedError as error:
-        raise EngineError(_diverged_message(error, work, config)) from None
+    _train(trainer, checkpoint, schedule, lengths, config, work)
     training_seconds = time.monotonic() - training_started
     model = whole_model()
     return FineTuned(
@@ -132,6 +127,24 @@ def fine_tune(
         resumed_at_step=checkpoint_step(checkpoint) if checkpoint else 0, numerics=numerics,
         num_processes=world_size(), peak_rss_mb=peak_rss_mb(),
     )  # fmt: skip
+
+
+def _train(
+    trainer: CompletionTrainer,
+    checkpoint: Path | None,
+    schedule: Sequence[PlannedStep],
+    lengths: Sequence[int],
+    config: TrainConfig,
+    work: Path,
+) -> None:
+    """Take the steps that are left. Raises EngineError if the memory is full or the loss
+    diverges."""
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise EngineError(_out_of_memory_message(schedule, lengths, config)) from error
+    except DivergedError as error:
+        raise EngineError(_diverged_message(error, work, config)) from None
 
 
 def configure_cpu() -> None:

@@ -83,7 +83,7 @@ class Setup:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each device holds a share of the weights; as `processes.is_sharded`."""
+        """Whether each device holds a share of the weights (FSDP2)."""
         if self.num_devices == 1 or self.config.parallel != "auto":
             return self.config.parallel == "fsdp2" and (self.num_devices > 1 or self.config.offload)
         return self.on_gpu and self.config.lora is None

@@ -18,7 +18,6 @@ from slowthink.engines.models import NF4_FILE, from_folder, merge_adapter, save_
 from slowthink.recipe import LoraConfig, TrainConfig
 from slowthink.stages.train.attention import attention_name
 from slowthink.stages.train.layers import compile_layers
-from slowthink.stages.train.optimizers import require
 from slowthink.stages.train.precision import Precision, choose_precision
 from slowthink.stages.train.processes import is_sharded
 
@@ -94,7 +93,6 @@ def _load(
 def nf4_loading(compute: torch.dtype) -> dict[str, Any]:
     """Arguments with which transformers loads a model in nf4, with quantised scales: QLoRA
     (Dettmers et al. 2023, arXiv:2305.14314). bitsandbytes does so on CUDA and on CPUs."""
-    require("bitsandbytes", setting="train.lora.quantize: nf4")
     from transformers import BitsAndBytesConfig
 
     return {

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from slowthink.errors import ConfigError
 from slowthink.recipe import TrainConfig
 from slowthink.stages.train.masters import FUSED_ADAMW
+from slowthink.stages.train.packages import eight_bit_package
 
 
 def base_optimizer(config: TrainConfig, *, sharded: bool) -> Callable[..., torch.optim.Optimizer]:
-    """The class that updates fp32 masters. Raises ConfigError if its library is not installed."""
+    """The class that updates fp32 masters."""
     if config.optimizer == "adamw":
         return FUSED_ADAMW
-    package = "torchao" if sharded or not torch.cuda.is_available() else "bitsandbytes"
-    require(package, setting="train.optimizer: adamw-8bit")
+    package = eight_bit_package(sharded=sharded, on_gpu=torch.cuda.is_available())
     optim: Any = importlib.import_module(f"{package}.optim")
     base: Callable[..., torch.optim.Optimizer] = optim.AdamW8bit
     return base
-
-
-def require(package: str, *, setting: str) -> None:
-    """Raise ConfigError if a package that a setting needs is not installed."""
-    if importlib.util.find_spec(package) is None:
-        raise ConfigError(
-            f"{setting} needs the package `{package}`, which is not installed; expected it beside "
-            f"slowthink. Run: pip install {package}, or change the setting."
-        )

@@ -19,21 +19,20 @@ from typing import Any, Literal
 
 from slowthink.data.load import load_benchmark
 from slowthink.data.tables import read_records
-from slowthink.engines.auto import this_machine
-from slowthink.engines.models import eos_ids, tokenizer_fingerprint
+from slowthink.engines.models import eos_ids, is_here, tokenizer_fingerprint
 from slowthink.errors import DataError, SlowthinkError
 from slowthink.forcing.formats import TokenFormat, compile_format, resolve_format
 from slowthink.pipeline.contract import StageContext, stage_inputs
 from slowthink.recipe import Recipe
 from slowthink.records import Problem, Split, Trace, duplicate_key
 from slowthink.stages.train.examples import TrainingExample
-from slowthink.stages.train.forecast import disk_needed, setup_on
+from slowthink.stages.train.forecast import disk_needed, setup_here
 from slowthink.stages.train.schedule import num_steps
-from slowthink.stages.train.shapes import is_here
+from slowthink.stages.train.shapes import read_config
 from slowthink.stages.train.training_set import (
     TrainingSet,
-    free_bytes,
     read_training_set,
+    room_for_training,
     training_table,
 )
 
@@ -81,7 +80,7 @@ def inspect(data: TrainingSet, recipe: Recipe, root: Path) -> list[Finding]:
     """All findings about this training set. The run folder `root` may have held-out problems."""
     format = resolve_format(recipe.chat.format, data.tokenizer, recipe.formats)
     material = Material(
-        data=data, recipe=recipe, model=model_config(data.source),
+        data=data, recipe=recipe, model=read_config(data.source / "config.json"),
         evaluated=evaluation_keys(recipe, root), format=compile_format(format, data.tokenizer),
         root=root,
     )  # fmt: skip
@@ -90,7 +89,8 @@ def inspect(data: TrainingSet, recipe: Recipe, root: Path) -> list[Finding]:
 
 def inspect_written(recipe: Recipe, root: Path) -> list[Finding]:
     """The findings about the training set that is in `root`, or named by `train.input`, with what
-    reading it refuses. None is read of a model that is not on this machine."""
+    reading it refuses. None is read of a model that is not on this machine. A finished training
+    needs no more disk."""
     if recipe.train is None or training_table(recipe, root) is None:
         return []
     if not (is_here(recipe.model, recipe.revision) and importlib.util.find_spec("transformers")):
@@ -101,9 +101,11 @@ def inspect_written(recipe: Recipe, root: Path) -> list[Finding]:
         inputs=stage_inputs(recipe, root, "train"), notify=lambda _: None,
     )  # fmt: skip
     try:
-        return inspect(read_training_set(context), recipe, root)
+        findings = inspect(read_training_set(context), recipe, root)
     except SlowthinkError as error:
         return [Finding(name="training set", text=str(error), level="refuse")]
+    is_finished = (root / "train" / "manifest.json").is_file()
+    return [each for each in findings if not (is_finished and each.name == "disk")]
 
 
 def refuse(findings: Sequence[Finding]) -> None:
@@ -111,13 +113,6 @@ def refuse(findings: Sequence[Finding]) -> None:
     refusals = [finding.text for finding in findings if finding.level == "refuse"]
     if refusals:
         raise DataError("\n".join(refusals))
-
-
-def model_config(source: Path) -> dict[str, Any]:
-    """The config of the model in this folder; its text part if it has several."""
-    config: dict[str, Any] = json.loads((source / "config.json").read_text("utf-8"))
-    config |= config.get("text_config", {})
-    return config
 
 
 def evaluation_keys(recipe: Recipe, root: Path) -> EvaluationKeys:
@@ -332,18 +327,18 @@ def _check_disk(material: Material) -> Iterator[Finding]:
     recipe, number = material.recipe, len(material.data.examples)
     assert recipe.train is not None
     try:
-        setup = setup_on(this_machine(), recipe.train, num_processes=recipe.processes)
-        needed = disk_needed(material.model, setup, num_steps=num_steps(number, recipe.train))
+        setup, steps = setup_here(recipe, recipe.train), num_steps(number, recipe.train)
+        needed = disk_needed(material.model, setup, num_steps=steps)
     except KeyError:
         return  # a shape of another kind
-    free = free_bytes(material.root)
-    if needed.total > free:
+    room = room_for_training(material.root)
+    if needed.total > room:
         yield Finding(
             name="disk", level="refuse",
             text=f"train: {needed.num_checkpoints} checkpoints of {needed.checkpoint / 1e9:,.2f} "
             f"GB and {needed.num_models} models of {needed.model / 1e9:,.2f} GB; expected room for "
-            f"all of them in {material.root}, where {free / 1e9:,.2f} GB are free. Free some, name "
-            "another --out, or --set train.save_every_steps=null.",
+            f"all of them in {material.root}, where {room / 1e9:,.2f} GB are free, with what it "
+            "has written. Free some, name another --out, or --set train.save_every_steps=null.",
         )  # fmt: skip
 
 

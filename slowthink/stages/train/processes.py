@@ -17,6 +17,7 @@ from torch._C._distributed_c10d import HashStore
 
 from slowthink.errors import ConfigError
 from slowthink.recipe import TrainConfig
+from slowthink.stages.train.memory import Setup
 
 TIMEOUT = timedelta(hours=2)
 """How long a process waits for another: also while the first writes the model."""
@@ -34,11 +35,12 @@ def rank() -> int:
 
 def is_sharded(config: TrainConfig) -> bool:
     """True if each process holds a share of the weights (FSDP2)."""
-    if world_size() == 1:
-        return config.offload
-    if config.parallel == "auto":
-        return config.lora is None and torch.cuda.is_available()
-    return config.parallel == "fsdp2"
+    return this_setup(config).is_sharded
+
+
+def this_setup(config: TrainConfig) -> Setup:
+    """How the processes train: their number, and whether on GPUs."""
+    return Setup(config=config, num_devices=world_size(), on_gpu=torch.cuda.is_available())
 
 
 @contextmanager

@@ -31,12 +31,11 @@ def find_config(name: str, revision: str | None = None, *, fetch: bool = False) 
     return _read_config(lambda: _config_path(name, revision, fetch=fetch)) or known_config(name)
 
 
-def is_here(name: str, revision: str | None = None) -> bool:
-    """Whether the model's files are on this machine, as far as its config tells."""
-    return (
-        name == EMBEDDED
-        or _read_config(lambda: _config_path(name, revision, fetch=False)) is not None
-    )
+def read_config(path: Path) -> dict[str, Any]:
+    """A model's `config.json`, with its text part in it if it has several."""
+    config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    config |= config.get("text_config", {})
+    return config
 
 
 def known_config(name: str) -> Shape | None:
@@ -113,8 +112,7 @@ def _config_path(name: str, revision: str | None, *, fetch: bool) -> Path:
 
 def _read_config(find: Callable[[], Path]) -> dict[str, Any] | None:
     try:
-        config: dict[str, Any] = json.loads(find().read_text("utf-8"))
-        config |= config.get("text_config", {})
+        config = read_config(find())
         num_weights(config)
     except (OSError, ValueError, KeyError, ImportError, EngineError):
         return None

@@ -15,6 +15,7 @@ from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.plan import planned_training_set
 from slowthink.recipe import Recipe
 from slowthink.records import Dropped, Problem, Trace, item_seed
+from slowthink.stages.train.checkpoint import CANDIDATES, PARTIAL, checkpoints
 from slowthink.stages.train.dev import split_dev
 from slowthink.stages.train.examples import TrainingExample, in_order, tokenize, tokenize_traces
 from slowthink.stages.train.forecast import TrainingSize
@@ -89,3 +90,15 @@ def free_bytes(folder: Path) -> int:
         path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
     )
     return shutil.disk_usage(existing).free
+
+
+def room_for_training(root: Path) -> int:
+    """Bytes that the stage may have on the disk of this run folder: free ones, and those of the
+    checkpoints and models that it has written there, which it needs no second time."""
+    work = root / "work" / "train"
+    written = (
+        *checkpoints(work), work / PARTIAL, work / CANDIDATES, root / "train.partial" / "model",
+        root / "train" / "model",
+    )  # fmt: skip
+    files = {path for folder in written for path in folder.rglob("*") if path.is_file()}
+    return free_bytes(root) + sum(path.stat().st_size for path in files)

@@ -11,7 +11,7 @@ from typing import Any
 from slowthink.pipeline.contract import StageContext, stage_settings
 from slowthink.pipeline.run_folder import changed_settings, input_digests, renew_work_folder
 from slowthink.serialise import write_atomic
-from slowthink.stages.train.checkpoint import checkpoints
+from slowthink.stages.train.checkpoint import candidates, checkpoints
 
 SETTINGS_FILE = "settings.json"
 _FREE = (
@@ -22,12 +22,14 @@ _FREE = (
 
 
 def set_aside_other_checkpoints(context: StageContext) -> None:
-    """Move checkpoints of other settings or another training set to `superseded/`, and say so."""
+    """Move checkpoints and saved models of other settings, or of another training set, to
+    `superseded/`, and say so."""
     path = context.work_folder / SETTINGS_FILE
     current = _deciding(context)
     if path.is_file():
         changed = changed_settings(json.loads(path.read_text("utf-8")), current)
-        if changed and checkpoints(context.work_folder):
+        work = context.work_folder
+        if changed and (checkpoints(work) or candidates(work)):
             context.notify(
                 f"train: the unfinished run had other settings ({'; '.join(changed)}); its "
                 "checkpoints are moved to superseded/, and training starts anew"
