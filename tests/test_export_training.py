@@ -23,6 +23,7 @@ from slowthink.export.training import ExportSource, load_source
 from slowthink.forcing.prompts import training_ids
 from slowthink.recipe.saved import load_saved
 from slowthink.records import Grade, Trace, Verdict
+from slowthink.stages.train.dev import split_dev
 from tests.tiny import make_tiny_model
 
 ABSENT = "no/such-model"
@@ -320,8 +321,28 @@ def test_too_long_chains_are_refused_left_out_or_cut_as_by_train(tmp_path, trace
     assert cut.text.response == "(B)"
 
 
+@pytest.mark.parametrize("with_tokenizer", [False, True])
+def test_development_problems_are_left_out_as_in_training(
+    tmp_path, make_problem, traces, request, with_tokenizer
+) -> None:
+    model = str(request.getfixturevalue("model")) if with_tokenizer else ABSENT
+    problems = [make_problem(f"What is {n} + 1?", answer=str(n + 1)) for n in range(6)]
+    traces = [replace(traces[0], problem=problem) for problem in problems]
+    dev = {"checkpoint": "dev", "dev": {"num_problems": 2}}
+    root = write_run(tmp_path / "run", traces, model=model, train={**SETTINGS["train"], **dev})
+    recipe = load_saved(root / "recipe.yaml")
+    trained_on, withheld = split_dev(traces, recipe.train, seed=recipe.seed)
+    assert len(trained_on) == 4
+    out, summary = exported(root, "sharegpt")
+    exported_ids = {row["problem_id"] for row in lines(out / "train.jsonl")}
+    assert exported_ids == {trace.problem.id for trace in trained_on}
+    assert exported_ids.isdisjoint(problem.id for problem in withheld)
+    assert any("2 chains of 2 development problems" in note for note in summary["notes"])
+
+
 def test_settings_that_a_trainer_is_not_given_are_noted(tmp_path, traces) -> None:
-    train = {**SETTINGS["train"], "checkpoint": "dev", "optimizer": "adamw-8bit"}
+    dev = {"checkpoint": "dev", "dev": {"num_problems": 1}}
+    train = {**SETTINGS["train"], **dev, "optimizer": "adamw-8bit"}
     root = write_run(tmp_path / "run", traces, train=train)
     out, summary = exported(root, "trl")
     assert any("train.checkpoint" in note for note in summary["notes"])

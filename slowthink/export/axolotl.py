@@ -29,12 +29,12 @@ def axolotl_files(training: ExportSource) -> TrainerFiles:
     if rendering.is_same:
         notes = (
             "axolotl computes the loss on the reply and its end token.",
-            *rendering_notes(training),
+            *rendering_notes(training, rendering),
         )
         row = message_row
     else:
         dataset = {"path": ROWS_FILE, "ds_type": "json", "type": None}
-        notes, row = (ids_note(training, rendering),), lambda row: _id_row(training, row)
+        notes, row = (ids_note(training, rendering),), _id_row
     return TrainerFiles(
         row=row,
         texts={"sft.yaml": yaml_text(_settings(training, dataset))},
@@ -43,8 +43,8 @@ def axolotl_files(training: ExportSource) -> TrainerFiles:
     )
 
 
-def _id_row(training: ExportSource, row: TrainingRow) -> dict[str, Any]:
-    example = training.ids(row)
+def _id_row(row: TrainingRow) -> dict[str, Any]:
+    example = row.ids
     ids = [*example.prompt_ids, *example.completion_ids]
     labels = [IGNORED] * len(example.prompt_ids) + list(example.completion_ids)
     return {

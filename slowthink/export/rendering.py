@@ -41,7 +41,7 @@ def compare_rendering(training: ExportSource) -> RenderingDifference:
     if training.tokenizer is None:
         return RenderingDifference()
     for row in training.rows:
-        expected = training.ids(row)
+        expected = row.ids
         try:
             ids, num_prompt = render(training, row)
         except SlowthinkError:
@@ -57,11 +57,14 @@ def compare_rendering(training: ExportSource) -> RenderingDifference:
     return RenderingDifference(tail=tail)
 
 
-def rendering_notes(training: ExportSource) -> tuple[str, ...]:
-    """What the model's chat template makes of the messages, for the README."""
+def rendering_notes(
+    training: ExportSource, rendering: RenderingDifference | None = None
+) -> tuple[str, ...]:
+    """What the model's chat template makes of the messages, for the README. `rendering`: the
+    comparison, if it is done already."""
     if training.tokenizer is None:
         return ()
-    rendering = compare_rendering(training)
+    rendering = rendering or compare_rendering(training)
     if not rendering.is_same:
         remedy = (
             "Trainers tokenise a reply as a whole, slowthink part by part, as when a model is "

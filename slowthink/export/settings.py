@@ -55,9 +55,8 @@ def warmup_steps(training: ExportSource) -> int:
     return math.ceil(training.config.warmup_ratio * training.num_steps)
 
 
-def yaml_text(settings: dict[str, Any], *, head: str = "") -> str:
-    """Settings as YAML, in the given order, below a comment."""
+def yaml_text(settings: dict[str, Any]) -> str:
+    """Settings as YAML, in the given order."""
     import yaml
 
-    comment = "".join(f"# {line}\n" for line in head.splitlines())
-    return comment + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

@@ -16,12 +16,16 @@ from slowthink.forcing.formats import AUTO, resolve_format
 from slowthink.forcing.prompts import TrainingText, training_text, user_message
 from slowthink.recipe import Recipe, TrainConfig, in_language
 from slowthink.records import Problem, ThinkingFormat, Trace, row_ids
+from slowthink.stages.train.dev import split_dev
 from slowthink.stages.train.examples import TrainingExample, tokenize
 from slowthink.stages.train.lengths import limit_lengths
 from slowthink.stages.train.schedule import num_steps
 
 ROOM_TOKENS = 256
 """Room for what a trainer's own template adds: a default system prompt, a tail."""
+
+Named = list[tuple[str, Trace, TrainingExample | None]]
+"""Chains with the ids of their rows, and their token ids if there is a tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +38,20 @@ class TrainingRow:
     system: str | None
     user: str
     text: TrainingText
+    example: TrainingExample | None
+    """Its token ids as stage `train` makes them; None without the tokenizer."""
 
     @property
     def prompt(self) -> list[dict[str, str]]:
         """The messages before the assistant's."""
         system = [{"role": "system", "content": self.system}] if self.system is not None else []
         return [*system, {"role": "user", "content": self.user}]
+
+    @property
+    def ids(self) -> TrainingExample:
+        """Its token ids; there must be a tokenizer."""
+        assert self.example is not None
+        return self.example
 
     @property
     def reply(self) -> dict[str, str]:
@@ -104,16 +116,14 @@ class ExportSource:
         limit = self.longest + ROOM_TOKENS
         return max(self.config.max_length, limit) if self.tokenizer is None else limit
 
-    def ids(self, row: TrainingRow) -> TrainingExample:
-        """Token ids of a row as stage `train` makes them. Needs the tokenizer."""
-        return tokenize(row.id, row.trace, tokenizer=self.tokenizer, recipe=self.recipe)
-
 
 def load_source(root: Path, recipe: Recipe) -> ExportSource:
-    """A run's selected chains; too long ones are refused, dropped or cut as stage `train` does.
+    """A run's selected chains; too long ones are refused, dropped or cut as stage `train` does, and
+    those of development problems are left out.
 
-    Raises DataError if nothing is selected yet, or a chain is too long and `train.too_long` is
-    refuse; ConfigError if the chat section needs the base model's tokenizer, which is missing.
+    Raises DataError if nothing is selected yet, too little for `train.checkpoint: dev`, or a chain
+    is too long and `train.too_long` is refuse; ConfigError if the chat section needs the base
+    model's tokenizer, which is missing.
     """
     traces = read_records(root / "select", Trace)
     if not traces:
@@ -121,15 +131,27 @@ def load_source(root: Path, recipe: Recipe) -> ExportSource:
             f"{root / 'select'}: no chains were selected; expected at least one. Run the earlier "
             f"stages with more problems: see slowthink report {root}"
         )
+    kept, withheld = _withhold_dev(traces, recipe)
     tokenizer, notes = _open_tokenizer(recipe)
-    named = list(zip(row_ids(traces), traces, strict=True))
-    longest = max(trace.num_thinking_tokens + trace.num_response_tokens for trace in traces)
+    longest = max(trace.num_thinking_tokens + trace.num_response_tokens for trace in kept)
+    named: Named = [(row_id, t, None) for row_id, t in zip(row_ids(kept), kept, strict=True)]
     if tokenizer is not None:
         named, longest, dropped = _within_limit(named, tokenizer, recipe)
         notes += dropped
     format = resolve_format(recipe.chat.format, tokenizer, recipe.formats)
-    rows = tuple(_row(row_id, trace, recipe, format, tokenizer) for row_id, trace in named)
-    return ExportSource(recipe, format, rows, tokenizer, longest, notes)
+    rows = tuple(_row(*each, recipe, format, tokenizer) for each in named)
+    return ExportSource(recipe, format, rows, tokenizer, longest, (*withheld, *notes))
+
+
+def _withhold_dev(traces: Sequence[Trace], recipe: Recipe) -> tuple[list[Trace], tuple[str, ...]]:
+    """The chains without those of development problems, which stage `train` does not train on
+    either, and a note on these."""
+    kept, problems = split_dev(traces, recipe.train or TrainConfig(), seed=recipe.seed)
+    note = (
+        f"The {len(traces) - len(kept)} chains of {len(problems)} development problems "
+        "(train.checkpoint: dev) are left out, as they are in training."
+    )
+    return kept, (note,) if problems else ()
 
 
 def _open_tokenizer(recipe: Recipe) -> tuple[Any, tuple[str, ...]]:
@@ -149,8 +171,8 @@ def _open_tokenizer(recipe: Recipe) -> tuple[Any, tuple[str, ...]]:
 
 
 def _within_limit(
-    named: Sequence[tuple[str, Trace]], tokenizer: Any, recipe: Recipe
-) -> tuple[list[tuple[str, Trace]], int, tuple[str, ...]]:
+    named: Named, tokenizer: Any, recipe: Recipe
+) -> tuple[Named, int, tuple[str, ...]]:
     """The chains that stage `train` would train on, the longest's tokens, a note on others."""
     traces: dict[TrainingExample, Trace] = {}
 
@@ -162,7 +184,8 @@ def _within_limit(
     trust = recipe.engine.trust_remote_code
     folder = resolve_model(recipe.model, recipe.revision, trust_remote_code=trust)
     limited = limit_lengths(
-        [make_example(row_id, trace) for row_id, trace in named], [trace for _, trace in named],
+        [make_example(row_id, trace) for row_id, trace, _ in named],
+        [trace for _, trace, _ in named],
         make_example, recipe.train or TrainConfig(),
         max_context=context_length(folder),
     )  # fmt: skip
@@ -171,22 +194,23 @@ def _within_limit(
         f"left out, the thinking of {len(limited.cut)} is cut."
     )
     return (
-        [(example.id, traces[example]) for example in limited.examples],
+        [(example.id, traces[example], example) for example in limited.examples],
         max(example.num_tokens for example in limited.examples),
         (note,) if limited.dropped or limited.cut else (),
     )
 
 
 def _row(
-    row_id: str, trace: Trace, recipe: Recipe, format: ThinkingFormat, tokenizer: Any
-) -> TrainingRow:
+    row_id: str, trace: Trace, example: TrainingExample | None,
+    recipe: Recipe, format: ThinkingFormat, tokenizer: Any,
+) -> TrainingRow:  # fmt: skip
     problem: Problem = trace.problem
     text = training_text(
         thinking=trace.thinking, response=trace.response, chat=recipe.chat, format=format,
         count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
     )  # fmt: skip
     return TrainingRow(
-        id=row_id, trace=trace, text=text,
+        id=row_id, trace=trace, text=text, example=example,
         system=in_language(recipe.chat.system_prompt, problem.language),
         user=user_message(problem, recipe.chat, control_line=text.control_line),
     )  # fmt: skip

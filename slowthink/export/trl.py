@@ -23,9 +23,9 @@ def trl_files(training: ExportSource) -> TrainerFiles:
     """Rows, `sft.py` and its settings `sft.yaml`."""
     rendering = compare_rendering(training)
     if rendering.is_same:
-        row, notes = (lambda row: _row(training, row)), rendering_notes(training)
+        row, notes = (lambda row: _row(training, row)), rendering_notes(training, rendering)
     else:
-        row, notes = (lambda row: _id_row(training, row)), (ids_note(training, rendering),)
+        row, notes = _id_row, (ids_note(training, rendering),)
     return TrainerFiles(
         row=row,
         texts={"sft.py": SCRIPT.read_text("utf-8"), "sft.yaml": yaml_text(_settings(training))},
@@ -40,8 +40,8 @@ def _row(training: ExportSource, row: TrainingRow) -> dict[str, Any]:
     return {"prompt": row.prompt, "completion": [row.reply], **extra, **row.columns}
 
 
-def _id_row(training: ExportSource, row: TrainingRow) -> dict[str, Any]:
-    example = training.ids(row)
+def _id_row(row: TrainingRow) -> dict[str, Any]:
+    example = row.ids
     num_prompt, num_completion = len(example.prompt_ids), len(example.completion_ids)
     return {
         "input_ids": [*example.prompt_ids, *example.completion_ids],
@@ -65,7 +65,7 @@ def _settings(training: ExportSource) -> dict[str, Any]:
         },
         "arguments": {
             **common_settings(training),
-            "max_length": None,  # nothing is truncated: rows that are too long were left out
+            "max_length": None,  # nothing is cut; with the tokenizer, too long rows are out
             "completion_only_loss": True,
             "packing": False,
             "gradient_checkpointing": training.config.gradient_checkpointing,
